@@ -1,0 +1,24 @@
+//! Flotilla: `systemd` for a whole cluster.
+//!
+//! ```text
+//!             v1/v2 HTTP            guarded txn                      guarded txn (leader's lease)
+//!  fleetctl ─────────────▶ api ────────────────▶  STORE ──watch──▶ engine ── plan::schedule ──┐
+//!     ▲                     ▲                     │   ▲                                       │
+//!     │                     └──── range reads ────┘   └─────────────── schedule/<host>/… ◀────┘
+//!     │                                           │ watch of this host's slice only
+//!     │                                           ▼
+//!     └── list, status, wait ◀── state/… ◀── agent ── plan::converge ──▶ steps ──▶ SYSTEMD ──D-Bus──▶ PID 1
+//!                                             ▲                                      │
+//!                                             └──────────── signals, observe ◀───────┘
+//! ```
+//!
+//! Every arrow of the source points inwards to values; `tests/layers.rs` holds it so:
+//!
+//! * values: [`model`], no async, no I/O, no clock, no log, nothing else of ours;
+//! * minds: [`plan`], pure: values in, plan and report out; imports `model` only;
+//! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
+//! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, async and thin.
+
+pub mod model;
+pub mod store;
+pub mod systemd;

@@ -1,0 +1,110 @@
+//! The cluster as one value, and the changes that lead from one to the next. What an engine mirrors, what `plan` plans over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::machine::{Machine, Metadata};
+use super::name::{MachineId, UnitHash, UnitName};
+use super::placement::Wishes;
+use super::revision::Revision;
+use super::unit::{Entry, Placement, State, Unit};
+
+/// A value and the commit that wrote it, for guards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The value.
+    pub value: T,
+    /// The commit that wrote it; [`Revision::default`] for one that is planned and not yet seen in the store.
+    pub revision: Revision,
+}
+
+/// Everything that decides where units run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cluster {
+    /// The store's revision this is a picture of.
+    pub revision: Revision,
+    /// What is wanted.
+    pub units: BTreeMap<UnitName, Unit>,
+    /// What the files say about placement, specifiers unresolved, and the commit that wrote each file.
+    pub files: BTreeMap<UnitHash, Versioned<Arc<Wishes>>>,
+    /// The hosts that are alive.
+    pub machines: BTreeMap<MachineId, Machine>,
+    /// Metadata set at run time, which outlives a host's absence.
+    pub metadata: BTreeMap<MachineId, Metadata>,
+    /// Where each non-global unit is.
+    pub placements: BTreeMap<UnitName, Versioned<Placement>>,
+    /// What each host was told, dead hosts' slices too.
+    pub schedule: BTreeMap<MachineId, BTreeMap<UnitName, Versioned<Entry>>>,
+    /// What each host reports.
+    pub states: BTreeMap<UnitName, BTreeMap<MachineId, State>>,
+}
+
+/// One change of a [`Cluster`]. `None` is a deletion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A unit was submitted, changed or destroyed.
+    Unit(UnitName, Option<Unit>),
+    /// A file became known or was collected.
+    File(UnitHash, Option<Versioned<Arc<Wishes>>>),
+    /// A host came, changed or went.
+    Machine(MachineId, Option<Machine>),
+    /// A host's dynamic metadata changed.
+    Metadata(MachineId, String, Option<String>),
+    /// A unit was placed, or its reasons for waiting changed.
+    Placement(UnitName, Option<Versioned<Placement>>),
+    /// A host was told something.
+    Entry(MachineId, UnitName, Option<Versioned<Entry>>),
+    /// A host reported something.
+    State(UnitName, MachineId, Option<State>),
+}
+
+impl Cluster {
+    /// Take one change in.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Unit(name, unit) => set(&mut self.units, name, unit),
+            Change::File(hash, wishes) => set(&mut self.files, hash, wishes),
+            Change::Machine(id, machine) => set(&mut self.machines, id, machine),
+            Change::Metadata(id, key, value) => set_nested(&mut self.metadata, id, key, value),
+            Change::Placement(name, placement) => set(&mut self.placements, name, placement),
+            Change::Entry(host, name, entry) => set_nested(&mut self.schedule, host, name, entry),
+            Change::State(name, host, state) => set_nested(&mut self.states, name, host, state),
+        }
+    }
+
+    /// What unit `name` asks of its host, specifiers resolved; `None` while its file isn't known.
+    #[must_use]
+    pub fn wishes(&self, name: &UnitName) -> Option<Arc<Wishes>> {
+        let file = self.files.get(&self.units.get(name)?.hash)?;
+        Some(Wishes::resolve(&file.value, name))
+    }
+
+    /// A host's metadata as units see it: dynamic over static. An empty dynamic value hides a static one.
+    #[must_use]
+    pub fn effective_metadata(&self, id: &MachineId) -> Metadata {
+        let mut metadata = self.machines.get(id).map(|machine| machine.metadata.clone()).unwrap_or_default();
+        for (key, value) in self.metadata.get(id).into_iter().flatten() {
+            if value.is_empty() {
+                metadata.remove(key);
+            } else {
+                metadata.insert(key.clone(), value.clone());
+            }
+        }
+        metadata
+    }
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
+
+fn set_nested<K: Ord + Clone, L: Ord, V>(map: &mut BTreeMap<K, BTreeMap<L, V>>, outer: K, inner: L, value: Option<V>) {
+    let nested = map.entry(outer.clone()).or_default();
+    set(nested, inner, value);
+    if nested.is_empty() {
+        map.remove(&outer);
+    }
+}

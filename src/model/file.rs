@@ -1,0 +1,329 @@
+//! Unit-file syntax, as systemd reads it (`systemd.syntax(7)`, checked against systemd 252 in `tests/unit_syntax.rs`).
+//! Owns text → options and back, the canonical text and its hash. Knows nothing of what an option means.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+use super::name::UnitHash;
+
+/// The longest unit file, in bytes: what fits a store's commit several times over.
+pub const MAX_LEN: usize = 256 * 1024;
+
+/// One `name=value` line, continuations joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Option {
+    /// The section it stands in.
+    pub section: String,
+    /// What stands before the first `=`.
+    pub name: String,
+    /// What stands after it, trimmed.
+    pub value: String,
+    /// The line it begins on, from 1; 0 when it was made from options, not from text.
+    #[serde(skip)]
+    pub line: usize,
+}
+
+/// A unit file: its text as it was written, and the options in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitFile {
+    text: String,
+    options: Vec<Option>,
+    warnings: Vec<Warning>,
+}
+
+/// A line that systemd ignores, and so do we; worth a word to whoever wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}, ignored")]
+pub struct Warning {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is the matter with it.
+    pub what: String,
+}
+
+/// Why a text is no unit file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// Longer than [`MAX_LEN`].
+    #[error("unit file is {0} bytes long; at most {MAX_LEN} are possible")]
+    TooLong(usize),
+    /// Not text.
+    #[error("line {0}: not a text file (byte {1:#04x})")]
+    Binary(usize, u8),
+    /// A section header that isn't closed, or goes on after its `]`.
+    #[error("line {0}: bad section header {1:?}: it must be [Name], alone on its line")]
+    Header(usize, String),
+    /// No option at all.
+    #[error("no options in it: not a unit file")]
+    Empty,
+}
+
+impl UnitFile {
+    /// Read `bytes` as systemd would.
+    ///
+    /// # Errors
+    /// What systemd refuses to load, and what can't be a unit file: see [`FileError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, FileError> {
+        if bytes.len() > MAX_LEN {
+            return Err(FileError::TooLong(bytes.len()));
+        }
+        let line_of = |at: usize| bytes[..at].iter().filter(|b| **b == b'\n').count() + 1;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| FileError::Binary(line_of(error.valid_up_to()), bytes[error.valid_up_to()]))?;
+        let control = |b: &u8| b.is_ascii_control() && !matches!(b, b'\n' | b'\r' | b'\t');
+        if let Some(at) = bytes.iter().position(control) {
+            return Err(FileError::Binary(line_of(at), bytes[at]));
+        }
+        let mut reader = Reader::default();
+        for (line, content) in logical_lines(text) {
+            reader.take(line, &content)?;
+        }
+        if reader.options.is_empty() {
+            return Err(FileError::Empty);
+        }
+        Ok(Self { text: text.into(), options: reader.options, warnings: reader.warnings })
+    }
+
+    /// A file from a list of options, as v1 API clients send them. Its text is canonical.
+    ///
+    /// # Errors
+    /// As [`UnitFile::parse`] for the text that results, and [`FileError::Header`] for a section, name or value that would
+    /// not survive being written to a file and read again.
+    pub fn from_options(options: &[Option]) -> Result<Self, FileError> {
+        let text = canonical(options);
+        let file = Self::parse(text.as_bytes())?;
+        let strip = |o: &Option| (o.section.clone(), o.name.trim().to_owned(), o.value.clone());
+        let mut wanted: Vec<_> = grouped(options)
+            .into_iter()
+            .flat_map(|(_, o)| o)
+            .map(|o| {
+                let (section, name, value) = strip(o);
+                (section, name, fold(&value))
+            })
+            .collect();
+        let mut found: Vec<_> = file.options.iter().map(strip).collect();
+        wanted.sort();
+        found.sort();
+        if wanted == found {
+            return Ok(file);
+        }
+        let odd = wanted.iter().zip(&found).find(|(a, b)| a != b).map(|(a, _)| a.clone()).unwrap_or_default();
+        Err(FileError::Header(0, format!("[{}] {}={}", odd.0, odd.1, odd.2)))
+    }
+
+    /// The text as it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// All options, in file order.
+    #[must_use]
+    pub fn options(&self) -> &[Option] {
+        &self.options
+    }
+
+    /// The lines that systemd ignores.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// The options of one section, in file order.
+    pub fn section<'a>(&'a self, section: &'a str) -> impl Iterator<Item = &'a Option> {
+        self.options.iter().filter(move |option| option.section == section)
+    }
+
+    /// The last value of an option that counts once, like `Description=`.
+    #[must_use]
+    pub fn value(&self, section: &str, name: &str) -> std::option::Option<&str> {
+        self.options.iter().rfind(|o| o.section == section && o.name == name).map(|o| o.value.as_str())
+    }
+
+    /// Whether systemd has something to enable: an `[Install]` section.
+    #[must_use]
+    pub fn has_install(&self) -> bool {
+        self.section("Install").next().is_some()
+    }
+
+    /// CoreOS fleet's canonical text: sections in the order first seen, repeated ones merged, `Name=Value`, a blank line between.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        canonical(&self.options)
+    }
+
+    /// SHA-1 of the canonical text. Equal hash, equal unit file (CoreOS fleet's rule).
+    #[must_use]
+    pub fn hash(&self) -> UnitHash {
+        let digest = Sha1::digest(self.canonical().as_bytes());
+        UnitHash::new(&digest.iter().fold(String::with_capacity(40), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        }))
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    section: std::option::Option<String>,
+    options: Vec<Option>,
+    warnings: Vec<Warning>,
+}
+
+impl Reader {
+    fn take(&mut self, line: usize, content: &str) -> Result<(), FileError> {
+        let content = content.trim_matches([' ', '\t']);
+        if content.is_empty() {
+            return Ok(());
+        }
+        if let Some(header) = content.strip_prefix('[') {
+            let section = header.strip_suffix(']').ok_or_else(|| FileError::Header(line, clip(content)))?;
+            self.section = Some(section.into());
+            return Ok(());
+        }
+        let problem = match (content.split_once('='), &self.section) {
+            (Some((name, _)), _) if name.trim().is_empty() => "no name before `=`".into(),
+            (Some((name, value)), Some(section)) => {
+                let (name, value) = (name.trim().into(), value.trim().into());
+                self.options.push(Option { section: section.clone(), name, value, line });
+                return Ok(());
+            }
+            (Some(_), None) => format!("{:?} stands before any [section]", clip(content)),
+            (None, _) => format!("{:?} has no `=`", clip(content)),
+        };
+        self.warnings.push(Warning { line, what: problem });
+        Ok(())
+    }
+}
+
+/// Lines with continuations joined and comments gone, each with the number of its first line.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lines = Vec::new();
+    let mut open: std::option::Option<(usize, String)> = None;
+    for (index, raw) in text.split('\n').enumerate() {
+        let raw = raw.strip_suffix('\r').unwrap_or(raw);
+        // A comment inside a continuation is skipped too, and the continuation goes on.
+        if raw.trim_start_matches([' ', '\t']).starts_with(['#', ';']) {
+            continue;
+        }
+        let (first, mut line) = match open.take() {
+            Some((first, before)) => (first, before + raw),
+            None => (index + 1, raw.to_owned()),
+        };
+        // An even number of backslashes at the end is as many escaped backslashes.
+        if line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
+            line.pop();
+            line.push(' ');
+            open = Some((first, line));
+        } else {
+            lines.push((first, line));
+        }
+    }
+    lines.extend(open);
+    lines
+}
+
+fn grouped(options: &[Option]) -> Vec<(&str, Vec<&Option>)> {
+    let mut sections: Vec<(&str, Vec<&Option>)> = Vec::new();
+    for option in options {
+        match sections.iter_mut().find(|(name, _)| *name == option.section) {
+            Some((_, members)) => members.push(option),
+            None => sections.push((&option.section, vec![option])),
+        }
+    }
+    sections
+}
+
+fn canonical(options: &[Option]) -> String {
+    let mut text = String::new();
+    for (section, members) in grouped(options) {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let _ = writeln!(text, "[{section}]");
+        for option in members {
+            let _ = writeln!(text, "{}={}", option.name, option.value);
+        }
+    }
+    text
+}
+
+/// What becomes of a value with continuation lines in it (fleet's clients keep them) when it is written and read again.
+fn fold(value: &str) -> String {
+    let line = format!("x={value}");
+    logical_lines(&line)
+        .first()
+        .and_then(|(_, line)| line.split_once('='))
+        .map_or(String::new(), |(_, v)| v.trim().into())
+}
+
+fn clip(text: &str) -> String {
+    const SHOWN: usize = 60;
+    if text.chars().count() <= SHOWN { text.into() } else { text.chars().take(SHOWN).chain("…".chars()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> Vec<(String, String, String)> {
+        let file = UnitFile::parse(text.as_bytes()).unwrap();
+        file.options.into_iter().map(|o| (o.section, o.name, o.value)).collect()
+    }
+
+    #[test]
+    fn hash_is_fleets() {
+        let text = "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/bash -c \"while true; do echo \\\"Hello, World\\\"; sleep 1; done\"\n";
+        let file = UnitFile::parse(text.as_bytes()).unwrap();
+        assert_eq!(file.canonical(), text);
+        eprintln!("{}", file.hash());
+        // Comments, spacing and repeated sections don't change the meaning.
+        let other = text.replace("[Service]", "# comment\n[Service]").replace("n=H", "n = H");
+        assert_eq!(UnitFile::parse(other.as_bytes()).unwrap().hash(), file.hash());
+    }
+
+    #[test]
+    fn sections_merge_in_canonical_text() {
+        let file = UnitFile::parse(b"[A]\nx=1\n[B]\ny=2\n[A]\nz=3\n").unwrap();
+        assert_eq!(file.canonical(), "[A]\nx=1\nz=3\n\n[B]\ny=2\n");
+    }
+
+    #[test]
+    fn lines_that_systemd_ignores_are_warnings() {
+        let file = UnitFile::parse(b"early=1\n[Unit]\nnonsense\n=x\nDescription=d\n").unwrap();
+        let lines: Vec<_> = file.warnings().iter().map(|w| w.line).collect();
+        assert_eq!((lines, options("[U]\na=b")), (vec![1, 3, 4], vec![("U".into(), "a".into(), "b".into())]));
+    }
+
+    #[test]
+    fn what_is_no_unit_file_is_refused() {
+        assert_eq!(UnitFile::parse(b"\n\n[Unit\nx=1"), Err(FileError::Header(3, "[Unit".into())));
+        assert_eq!(UnitFile::parse(b"[Unit] x\nx=1"), Err(FileError::Header(1, "[Unit] x".into())));
+        assert_eq!(UnitFile::parse(b"\x7fELF\x02"), Err(FileError::Binary(1, 0x7f)));
+        assert_eq!(UnitFile::parse(b"[Unit]\nx=\xff"), Err(FileError::Binary(2, 0xff)));
+        assert_eq!(UnitFile::parse(b"hello world\n"), Err(FileError::Empty));
+        assert_eq!(UnitFile::parse(&vec![b'x'; MAX_LEN + 1]), Err(FileError::TooLong(MAX_LEN + 1)));
+    }
+
+    #[test]
+    fn options_make_a_file_and_come_back() {
+        let option = |section: &str, name: &str, value: &str| Option {
+            section: section.into(),
+            name: name.into(),
+            value: value.into(),
+            line: 0,
+        };
+        let file =
+            UnitFile::from_options(&[option("Service", "ExecStart", "/bin/a \\\n b"), option("Unit", "After", "x")])
+                .unwrap();
+        assert_eq!(file.value("Service", "ExecStart"), Some("/bin/a   b"));
+        for bad in
+            [option("S", "A", "x\nB=y"), option("S]\n[T", "A", "x"), option("S", "A=B", "x"), option("S", "#A", "x")]
+        {
+            assert!(UnitFile::from_options(&[bad.clone()]).is_err(), "{bad:?}");
+        }
+    }
+}

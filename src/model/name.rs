@@ -1,0 +1,282 @@
+//! Names: of units, of machines, of file contents. A value of these types is valid by construction.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Unit types that a file can define (`systemd.unit(5)`). Scopes and devices come from programs and udev, not from files.
+const TYPES: [&str; 9] = ["service", "socket", "target", "mount", "automount", "swap", "timer", "path", "slice"];
+
+/// Types that may be templates or instances (CoreOS fleet's list).
+const TEMPLATE_TYPES: [&str; 5] = ["path", "service", "socket", "target", "timer"];
+
+/// The longest name, in bytes (systemd's `UNIT_NAME_MAX` without the final NUL).
+pub const MAX_LEN: usize = 255;
+
+/// A valid unit name: `web@1.service`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UnitName(Box<str>);
+
+/// Why a string is no unit name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing there.
+    #[error("unit name cannot be empty")]
+    Empty,
+    /// Longer than [`MAX_LEN`].
+    #[error("unit name is longer than {MAX_LEN} bytes")]
+    TooLong,
+    /// No `.type` at the end.
+    #[error("unit name `{0}` has no type: it must end in .service, .socket, .timer or another of systemd's unit types")]
+    NoType(String),
+    /// A type that systemd doesn't load from a file.
+    #[error(
+        "invalid unit type `{1}` in unit name `{0}`: it must be one of service, socket, target, mount, automount, swap, timer, path, slice"
+    )]
+    Type(String, String),
+    /// A type that can't be a template.
+    #[error("invalid unit type for template: \"{0}\"")]
+    TemplateType(String),
+    /// A character that systemd doesn't allow.
+    #[error("invalid character {0:?} in unit name")]
+    Character(char),
+    /// Nothing before the `@`.
+    #[error("unit name cannot start in \"@\"")]
+    NoPrefix,
+}
+
+impl UnitName {
+    /// The whole name: what `%n` stands for.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The type: `service`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.0.rsplit_once('.').map_or("", |(_, kind)| kind)
+    }
+
+    /// The name without its type: what `%N` stands for.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        self.0.rsplit_once('.').map_or(&self.0, |(stem, _)| stem)
+    }
+
+    /// What stands before the first `@`, or the stem: what `%p` stands for.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        self.stem().split_once('@').map_or(self.stem(), |(prefix, _)| prefix)
+    }
+
+    /// What stands after the first `@`: what `%i` stands for. Empty for a template, `None` without an `@`.
+    #[must_use]
+    pub fn instance(&self) -> Option<&str> {
+        self.stem().split_once('@').map(|(_, instance)| instance)
+    }
+
+    /// Whether this is `foo@.service`, which can be instantiated but not run.
+    #[must_use]
+    pub fn is_template(&self) -> bool {
+        self.instance() == Some("")
+    }
+
+    /// `foo@.service` for `foo@1.service`; `None` for what is no instance.
+    #[must_use]
+    pub fn template(&self) -> Option<Self> {
+        match self.instance() {
+            Some("") | None => None,
+            Some(_) => Some(Self(format!("{}@.{}", self.prefix(), self.kind()).into())),
+        }
+    }
+}
+
+impl FromStr for UnitName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        if name.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if name.len() > MAX_LEN {
+            return Err(NameError::TooLong);
+        }
+        if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || ":_.\\@-".contains(*c))) {
+            return Err(NameError::Character(bad));
+        }
+        let (stem, kind) = name.rsplit_once('.').ok_or_else(|| NameError::NoType(name.into()))?;
+        if kind.is_empty() || stem.is_empty() {
+            return Err(NameError::NoType(name.into()));
+        }
+        if !TYPES.contains(&kind) {
+            return Err(NameError::Type(name.into(), kind.into()));
+        }
+        if stem.starts_with('@') {
+            return Err(NameError::NoPrefix);
+        }
+        if stem.contains('@') && !TEMPLATE_TYPES.contains(&kind) {
+            return Err(NameError::TemplateType(kind.into()));
+        }
+        Ok(Self(name.into()))
+    }
+}
+
+impl TryFrom<String> for UnitName {
+    type Error = NameError;
+    fn try_from(name: String) -> Result<Self, NameError> {
+        name.parse()
+    }
+}
+
+impl From<UnitName> for String {
+    fn from(name: UnitName) -> Self {
+        name.0.into()
+    }
+}
+
+impl fmt::Display for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for UnitName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A machine's identity: `/etc/machine-id`, 32 lower-case hexadecimal digits (`machine-id(5)`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MachineId(Box<str>);
+
+impl MachineId {
+    /// All 32 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first eight digits: what people type and tables show.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..8]
+    }
+}
+
+/// A string that is no machine id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no machine id: it must be 32 lower-case hexadecimal digits (see machine-id(5))")]
+pub struct MachineIdError(String);
+
+impl FromStr for MachineId {
+    type Err = MachineIdError;
+
+    fn from_str(id: &str) -> Result<Self, MachineIdError> {
+        let valid = id.len() == 32
+            && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            && id.bytes().any(|b| b != b'0');
+        if valid { Ok(Self(id.into())) } else { Err(MachineIdError(id.chars().take(64).collect())) }
+    }
+}
+
+impl TryFrom<String> for MachineId {
+    type Error = MachineIdError;
+    fn try_from(id: String) -> Result<Self, MachineIdError> {
+        id.parse()
+    }
+}
+
+impl From<MachineId> for String {
+    fn from(id: MachineId) -> Self {
+        id.0.into()
+    }
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Names the meaning of a unit file: SHA-1 of its canonical text, 40 hexadecimal digits, as CoreOS fleet's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnitHash(Box<str>);
+
+impl UnitHash {
+    /// Wrap a digest already in hexadecimal.
+    #[must_use]
+    pub fn new(hex: &str) -> Self {
+        Self(hex.into())
+    }
+
+    /// All 40 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first seven digits: what tables show.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..7).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for UnitHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn valid_names_split() {
+        let name: UnitName = "web@1-a.service".parse().unwrap();
+        assert_eq!(
+            (name.prefix(), name.instance(), name.stem(), name.kind()),
+            ("web", Some("1-a"), "web@1-a", "service")
+        );
+        assert_eq!(name.template().unwrap().as_str(), "web@.service");
+        let template: UnitName = "web@.service".parse().unwrap();
+        assert!(template.is_template());
+        assert_eq!(template.template(), None);
+        let plain: UnitName = "a.b.timer".parse().unwrap();
+        assert_eq!((plain.prefix(), plain.instance(), plain.kind()), ("a.b", None, "timer"));
+    }
+
+    #[test]
+    fn invalid_names_say_why() {
+        let cases = [
+            ("", NameError::Empty),
+            ("a b.service", NameError::Character(' ')),
+            ("../x.service", NameError::Character('/')),
+            ("web", NameError::NoType("web".into())),
+            (".service", NameError::NoType(".service".into())),
+            ("web.", NameError::NoType("web.".into())),
+            ("web.scope", NameError::Type("web.scope".into(), "scope".into())),
+            ("@1.service", NameError::NoPrefix),
+            ("a@1.mount", NameError::TemplateType("mount".into())),
+        ];
+        for (name, error) in cases {
+            assert_eq!(name.parse::<UnitName>(), Err(error), "{name}");
+        }
+        assert_eq!(format!("{}.service", "x".repeat(300)).parse::<UnitName>(), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn machine_ids_are_32_digits() {
+        assert!("3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse::<MachineId>().is_ok());
+        for bad in ["", "uninitialized", "3EC325E8BF0D4D5A9C6A7B8C9D0E1F2A", "00000000000000000000000000000000"] {
+            assert!(bad.parse::<MachineId>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! `[X-Fleet]`: what a unit asks of the host it runs on. Owns the options' grammar, their specifiers and which of them go together.
+//! Whether a host fits is `plan::fit`'s.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::file::UnitFile;
+use super::glob::Glob;
+use super::name::UnitName;
+
+/// The section's name.
+pub const SECTION: &str = "X-Fleet";
+
+/// All options, legacy spellings last.
+const OPTIONS: [&str; 11] = [
+    "MachineID",
+    "MachineMetadata",
+    "MachineOf",
+    "Conflicts",
+    "Replaces",
+    "Global",
+    "X-ConditionMachineID",
+    "X-ConditionMachineBootID",
+    "X-ConditionMachineMetadata",
+    "X-ConditionMachineOf",
+    "X-Conflicts",
+];
+
+/// What a unit file says about placement. Strings may hold specifiers until [`Wishes::resolve`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wishes {
+    /// `MachineID=`: the host's id, or its first eight digits.
+    pub machine_id: Option<String>,
+    /// `MachineMetadata=`: for each key, one of the values.
+    pub metadata: BTreeMap<String, BTreeSet<String>>,
+    /// `MachineOf=`: units that must be placed on the same host.
+    pub machine_of: BTreeSet<String>,
+    /// `Conflicts=`: units that must not be on the same host, whichever side says so.
+    pub conflicts: Vec<Glob>,
+    /// `Replaces=`: units that leave the host where this one is placed.
+    pub replaces: Vec<Glob>,
+    /// `Global=`: on every host that fits.
+    pub global: bool,
+    specifiers: bool,
+}
+
+/// What is wrong with one line of `[X-Fleet]`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Problem {
+    /// The line, from 1; 0 for what concerns the section as a whole or options that came without lines.
+    pub line: usize,
+    /// What is wrong, and what to write instead.
+    pub what: String,
+}
+
+impl Wishes {
+    /// Read the `[X-Fleet]` section of `file`.
+    ///
+    /// # Errors
+    /// Every problem in it, not the first: unknown options, malformed values, options that don't go together.
+    pub fn parse(file: &UnitFile) -> Result<Self, Vec<Problem>> {
+        let mut wishes = Self::default();
+        let mut problems = Vec::new();
+        for option in file.section(SECTION) {
+            wishes.specifiers |= option.value.contains('%');
+            if let Err(what) = wishes.take(&option.name, &option.value) {
+                problems.push(Problem { line: option.line, what });
+            }
+        }
+        problems.extend(wishes.contradictions().into_iter().map(|what| Problem { line: 0, what }));
+        if problems.is_empty() { Ok(wishes) } else { Err(problems) }
+    }
+
+    /// The wishes of unit `name`, whose file says `wishes`: `%n`, `%N`, `%p`, `%i` and `%%` replaced.
+    #[must_use]
+    pub fn resolve(wishes: &Arc<Self>, name: &UnitName) -> Arc<Self> {
+        if !wishes.specifiers {
+            return Arc::clone(wishes);
+        }
+        let plain = |text: &String| expand(text, name, |part| part.into());
+        // An instance may hold a backslash (systemd-escape(1)), which a pattern would take for an escape.
+        let globs = |globs: &[Glob]| -> Vec<Glob> {
+            globs
+                .iter()
+                .filter_map(|glob| expand(glob.as_str(), name, |part| Glob::escape(part).into()).parse().ok())
+                .collect()
+        };
+        Arc::new(Self {
+            machine_id: wishes.machine_id.as_ref().map(plain),
+            metadata: wishes
+                .metadata
+                .iter()
+                .map(|(k, values)| (plain(k), values.iter().map(plain).collect()))
+                .collect(),
+            machine_of: wishes.machine_of.iter().map(plain).collect(),
+            conflicts: globs(&wishes.conflicts),
+            replaces: globs(&wishes.replaces),
+            global: wishes.global,
+            specifiers: false,
+        })
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<(), String> {
+        if !OPTIONS.contains(&name) {
+            let hint = nearest(name).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            return Err(format!("unknown option `{name}` in [{SECTION}]{hint}"));
+        }
+        check_specifiers(name, value)?;
+        let modern = name.trim_start_matches("X-Condition").trim_start_matches("X-");
+        match modern {
+            "MachineID" | "MachineBootID" => self.take_machine_id(name, value),
+            "MachineMetadata" => self.take_metadata(value),
+            "MachineOf" => self.take_machine_of(value),
+            "Conflicts" => globs(name, value).map(|globs| self.conflicts.extend(globs)),
+            "Replaces" => globs(name, value).map(|globs| self.replaces.extend(globs)),
+            _ => boolean(value)
+                .map(|global| self.global = global)
+                .ok_or_else(|| format!("`Global={value}`: must be true or false")),
+        }
+    }
+
+    /// The first value counts, and `MachineID=` counts before its legacy spelling (CoreOS fleet's rule).
+    fn take_machine_id(&mut self, name: &str, value: &str) -> Result<(), String> {
+        if name == "X-ConditionMachineBootID" {
+            return Err("`X-ConditionMachineBootID` never matched a host in fleet either; use `MachineID`".into());
+        }
+        let digits = value.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
+        if !value.contains('%') && !(digits && matches!(value.len(), 8 | 32)) {
+            return Err(format!("`{name}={value}`: a machine id has 32 lower-case hexadecimal digits, or its first 8"));
+        }
+        self.machine_id.get_or_insert_with(|| value.into());
+        Ok(())
+    }
+
+    fn take_metadata(&mut self, value: &str) -> Result<(), String> {
+        let pairs = words(value);
+        if pairs.is_empty() {
+            return Err("`MachineMetadata=` is empty: it must be key=value".into());
+        }
+        for pair in pairs {
+            match pair.split_once('=') {
+                Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+                    self.metadata.entry(key.into()).or_default().insert(value.into());
+                }
+                _ => return Err(format!("`MachineMetadata={value}`: `{pair}` must be key=value")),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_machine_of(&mut self, value: &str) -> Result<(), String> {
+        let names = words(value);
+        if names.is_empty() {
+            return Err("`MachineOf=` is empty: it must name a unit".into());
+        }
+        for name in names {
+            if !name.contains('%')
+                && let Err(error) = name.parse::<UnitName>()
+            {
+                return Err(format!("`MachineOf={value}`: {error}"));
+            }
+            self.machine_of.insert(name);
+        }
+        Ok(())
+    }
+
+    /// Sentences of CoreOS fleet's, where it had one.
+    fn contradictions(&self) -> Vec<String> {
+        let pinned = self.machine_id.is_some();
+        let (peers, conflicts, replaces) =
+            (!self.machine_of.is_empty(), !self.conflicts.is_empty(), !self.replaces.is_empty());
+        let rules = [
+            (pinned && peers, "MachineID cannot be used with Peers"),
+            (pinned && conflicts, "MachineID cannot be used with Conflicts"),
+            (pinned && self.global, "MachineID cannot be used with Global"),
+            (pinned && replaces, "MachineID cannot be used with Replaces"),
+            (self.global && peers, "Global cannot be used with Peers"),
+            (self.global && replaces, "Global cannot be used with Replaces"),
+            (conflicts && replaces, "Conflicts cannot be used with Replaces"),
+        ];
+        let mut found: Vec<String> =
+            rules.into_iter().filter(|(broken, _)| *broken).map(|(_, what)| what.into()).collect();
+        for peer in &self.machine_of {
+            for (globs, what) in [(&self.conflicts, "conflict"), (&self.replaces, "replace")] {
+                found.extend(
+                    globs
+                        .iter()
+                        .filter(|glob| glob.matches(peer))
+                        .map(|glob| format!("unresolvable requirements: peer \"{peer}\" matches {what} \"{glob}\"")),
+                );
+            }
+        }
+        found
+    }
+}
+
+/// Words separated by blanks; a pair of double quotes holds blanks together (`"a=b" "c=d"`, `"region=us east"`).
+fn words(value: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), false, false);
+    for c in value.chars() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                open = true;
+            }
+            c if c.is_whitespace() && !quoted => {
+                if std::mem::take(&mut open) {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            c => {
+                word.push(c);
+                open = true;
+            }
+        }
+    }
+    if open {
+        words.push(word);
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn globs(name: &str, value: &str) -> Result<Vec<Glob>, String> {
+    let words = words(value);
+    if words.is_empty() {
+        return Err(format!("`{name}=` is empty: it must name a unit or a pattern of units"));
+    }
+    words.iter().map(|word| word.parse().map_err(|error| format!("`{name}={value}`: {error}"))).collect()
+}
+
+/// `systemd.syntax(7)`'s booleans, and fleet's.
+fn boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn check_specifiers(name: &str, value: &str) -> Result<(), String> {
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        if c == '%' && !matches!(chars.next(), Some('n' | 'N' | 'p' | 'i' | '%')) {
+            return Err(format!(
+                "`{name}={value}`: only the specifiers %n, %N, %p, %i and %% are known in [{SECTION}]"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn expand<'a>(text: &str, name: &'a UnitName, quote: impl Fn(&'a str) -> Cow<'a, str>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c == '%').then(|| chars.next()).flatten() {
+            Some('n') => out.push_str(&quote(name.as_str())),
+            Some('N') => out.push_str(&quote(name.stem())),
+            Some('p') => out.push_str(&quote(name.prefix())),
+            Some('i') => out.push_str(&quote(name.instance().unwrap_or_default())),
+            Some(other) => out.push(other),
+            None => out.push(c),
+        }
+    }
+    out
+}
+
+/// The known option that is nearest to a misspelt one, if one is near.
+fn nearest(name: &str) -> Option<&'static str> {
+    const NEAR: usize = 3;
+    OPTIONS[..6]
+        .iter()
+        .map(|known| (distance(name, known), *known))
+        .filter(|(d, _)| *d <= NEAR)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein's distance, case ignored.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.to_ascii_lowercase().into_bytes(), b.to_ascii_lowercase().into_bytes());
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            let next = change.min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(section: &str) -> Result<Wishes, Vec<Problem>> {
+        Wishes::parse(
+            &UnitFile::parse(format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}").as_bytes()).unwrap(),
+        )
+    }
+
+    fn problem(section: &str) -> String {
+        parse(section).unwrap_err().iter().map(|p| format!("{}: {p}", p.line)).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn all_options_are_read() {
+        let wishes = parse("MachineMetadata=a=1 \"b=x y\"\nMachineMetadata=a=2\nMachineOf=db.service\nConflicts=web@* x.service\nX-Conflicts=y*\nGlobal=no").unwrap();
+        let values = |key: &str| wishes.metadata[key].iter().cloned().collect::<Vec<_>>();
+        assert_eq!((values("a"), values("b")), (vec!["1".into(), "2".into()], vec!["x y".to_owned()]));
+        assert_eq!(wishes.machine_of.iter().collect::<Vec<_>>(), ["db.service"]);
+        assert_eq!(wishes.conflicts.iter().map(Glob::as_str).collect::<Vec<_>>(), ["web@*", "x.service", "y*"]);
+        assert!(!wishes.global);
+        assert_eq!(parse("MachineID=3ec325e8\nMachineID=aaaaaaaa").unwrap().machine_id.as_deref(), Some("3ec325e8"));
+    }
+
+    #[test]
+    fn every_problem_is_named_with_its_line() {
+        assert_eq!(
+            problem("MachineMetdata=a=b"),
+            "4: unknown option `MachineMetdata` in [X-Fleet]; did you mean `MachineMetadata`?"
+        );
+        assert_eq!(
+            problem("Bogus=1\nGlobal=maybe"),
+            "4: unknown option `Bogus` in [X-Fleet]; 5: `Global=maybe`: must be true or false"
+        );
+        assert_eq!(problem("MachineMetadata=a"), "4: `MachineMetadata=a`: `a` must be key=value");
+        assert!(problem("MachineID=n1").contains("32 lower-case"));
+        assert!(problem("Conflicts=[a").contains("no valid pattern"));
+        assert!(problem("MachineOf=%H.service").contains("only the specifiers"));
+        assert!(problem("MachineOf=db").contains("has no type"));
+        assert_eq!(problem("Global=true\nMachineOf=a.service"), "0: Global cannot be used with Peers");
+        assert_eq!(
+            problem("MachineOf=a.service\nConflicts=a*"),
+            "0: unresolvable requirements: peer \"a.service\" matches conflict \"a*\""
+        );
+    }
+
+    #[test]
+    fn specifiers_resolve_for_each_instance() {
+        let wishes =
+            Arc::new(parse("MachineOf=%p-data@%i.service\nConflicts=%p@*\nMachineMetadata=disk=%i%%").unwrap());
+        let resolved = Wishes::resolve(&wishes, &"web@7.service".parse().unwrap());
+        assert_eq!(resolved.machine_of.iter().collect::<Vec<_>>(), ["web-data@7.service"]);
+        assert!(resolved.conflicts[0].matches("web@8.service"));
+        assert!(resolved.metadata["disk"].contains("7%"));
+        let escaped = Arc::new(parse("Conflicts=x@%i.service").unwrap());
+        assert!(
+            Wishes::resolve(&escaped, &"web@a\\x2d.service".parse().unwrap()).conflicts[0].matches("x@a\\x2d.service")
+        );
+    }
+}

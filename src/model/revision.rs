@@ -1,0 +1,24 @@
+//! The store's logical time. Nothing here knows a store.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The number of the commit that wrote something; only grows. 0 is before the first commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// The revision after this one: where a watch goes on that has seen everything up to `self`.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,125 @@
+//! The systemd seam: one host's service manager, and the folder of unit files on it that is ours.
+//!
+//! Owns the contract between the agent and a host. Two adapters stand beneath it: [`dbus`] (the real one, over
+//! D-Bus) and [`fake`] (a host in memory, for the simulation and for tests); one contract test holds for both.
+//! It must never decide anything: which unit, when, and in what order is `plan::converge`'s.
+//!
+//! What every adapter promises:
+//! * no call waits for a job: [`Systemd::start`] and [`Systemd::stop`] return when the jobs are queued, in the
+//!   order given, and the end of each comes as [`Event::JobDone`];
+//! * each unit's failure is its own: a call about many units answers for each, and goes on after a failure;
+//! * an event is never lost without a [`Event::Resync`] in its place; events carry no state: ask [`Systemd::units`];
+//! * files are written whole or not at all, and are on disk when `install` returns.
+
+pub mod dbus;
+pub mod fake;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use tokio::sync::mpsc;
+
+use crate::model::name::UnitName;
+
+/// What systemd says of one unit. Names and values are systemd's (`systemctl show`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unit {
+    /// `LoadState`: `loaded`, `not-found`, `bad-setting`, `error`, `masked`, …
+    pub load: String,
+    /// `ActiveState`: `active`, `reloading`, `inactive`, `failed`, `activating`, `deactivating`, `maintenance`.
+    pub active: String,
+    /// `SubState`: depends on the unit's type.
+    pub sub: String,
+    /// The kind of the job queued or running for it: `start`, `stop`, `restart`, …
+    pub job: Option<String>,
+}
+
+/// Something happened; look again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The state of a unit of ours has (perhaps) changed.
+    Changed(UnitName),
+    /// A job of a unit of ours has ended. `result` is systemd's: `done`, `canceled`, `timeout`, `failed`,
+    /// `dependency`, `skipped`, …
+    JobDone {
+        /// Whose job.
+        unit: UnitName,
+        /// How it ended.
+        result: String,
+    },
+    /// Events may have been lost (the bus went away and came back, systemd re-executed): ask about everything.
+    Resync,
+}
+
+/// What went wrong, classed by what the caller does next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The manager can't be asked now (no bus, no answer in time). Try again.
+    #[error("systemd can't be reached: {0}")]
+    Unavailable(String),
+    /// A unit that this one needs is not there (yet): `NoSuchUnit`. Try again when a file arrives.
+    #[error("{0}")]
+    Missing(String),
+    /// systemd understood and refuses, for this unit. Report it.
+    #[error("{0}")]
+    Refused(String),
+    /// A file could not be written, read or removed. Report it, try again later.
+    #[error("{0}")]
+    Io(String),
+}
+
+/// What a call about many units answers: each unit's own outcome, in the order asked.
+pub type Outcomes = Vec<(UnitName, Result<(), Error>)>;
+
+/// One host's manager and its folder of units. Cheap to clone; clones share everything.
+pub trait Systemd: Clone + Send + Sync + 'static {
+    /// The unit files of ours that are on the host now, with their text.
+    ///
+    /// # Errors
+    /// `Io` when the folder can't be read. A single file that can't be read, or whose name is no unit's, is skipped with a warning.
+    fn files(&self) -> impl Future<Output = Result<BTreeMap<UnitName, String>, Error>> + Send;
+
+    /// Write each file (temp, fsync, rename), then link them all so that systemd finds them under `/run/systemd/system`,
+    /// then enable (runtime) those with an `[Install]` section. Answers for each unit; a unit that failed has no file left behind
+    /// that wasn't there before. A link into `[Install]`'s targets needs a [`Systemd::reload`] before it counts, and so does
+    /// a changed file of a unit that systemd has loaded; a brand-new file doesn't (systemd ≥ 246).
+    fn install(&self, units: Vec<(UnitName, String)>) -> impl Future<Output = Outcomes> + Send;
+
+    /// Forget each unit, whose job must have ended: disable (links away), `ResetFailedUnit`, unlink the file. One that isn't there is no error.
+    fn remove(&self, units: Vec<UnitName>) -> impl Future<Output = Outcomes> + Send;
+
+    /// `Manager.Reload`: read all unit files again. Dear: a second and more with a thousand units loaded.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Refused`.
+    fn reload(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Queue a start job (mode `replace`) for each unit, without waiting between them for any job's end.
+    /// `Missing` when a required unit's file isn't there.
+    fn start(&self, units: Vec<UnitName>) -> impl Future<Output = Outcomes> + Send;
+
+    /// Queue a stop job (mode `replace`) for each unit, as [`Systemd::start`]. A unit that systemd doesn't know is stopped: no error.
+    fn stop(&self, units: Vec<UnitName>) -> impl Future<Output = Outcomes> + Send;
+
+    /// What systemd says of these units now, asked in one call. A unit it doesn't know comes back as `not-found`/`inactive`/`dead`.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn units(&self, units: Vec<UnitName>) -> impl Future<Output = Result<BTreeMap<UnitName, Unit>, Error>> + Send;
+
+    /// Follow what happens to units for whose names `install` was called or whose files are in the folder. Begins with a [`Event::Resync`].
+    /// A later call replaces an earlier one. The receiver may be slow but must be drained; dropping it ends the subscription.
+    fn events(&self) -> mpsc::UnboundedReceiver<Event>;
+
+    /// A small note that lives as long as the host's boot (`/run/fleet/<key>`): what a restarted daemon must still know.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn read_note(&self, key: &str) -> impl Future<Output = Result<Option<String>, Error>> + Send;
+
+    /// Write a note, whole or not at all (rename, no fsync: the folder is memory).
+    ///
+    /// # Errors
+    /// `Io`.
+    fn write_note(&self, key: &str, text: &str) -> impl Future<Output = Result<(), Error>> + Send;
+}
