@@ -19,6 +19,7 @@
 //! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, async and thin.
 
+pub mod api;
 pub mod model;
 pub mod store;
 pub mod systemd;

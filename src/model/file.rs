@@ -92,7 +92,7 @@ impl UnitFile {
     /// As [`UnitFile::parse`] for the text that results, and [`FileError::Header`] for a section, name or value that would
     /// not survive being written to a file and read again.
     pub fn from_options(options: &[Option]) -> Result<Self, FileError> {
-        let text = canonical(options);
+        let text = canonical(options) + "\n";
         let file = Self::parse(text.as_bytes())?;
         let strip = |o: &Option| (o.section.clone(), o.name.trim().to_owned(), o.value.clone());
         let mut wanted: Vec<_> = grouped(options)
@@ -148,7 +148,8 @@ impl UnitFile {
         self.section("Install").next().is_some()
     }
 
-    /// CoreOS fleet's canonical text: sections in the order first seen, repeated ones merged, `Name=Value`, a blank line between.
+    /// CoreOS fleet's canonical text: sections in the order first seen, repeated ones merged, `Name=Value`, a blank line between
+    /// sections, no newline at the end.
     #[must_use]
     pub fn canonical(&self) -> String {
         canonical(&self.options)
@@ -241,11 +242,11 @@ fn canonical(options: &[Option]) -> String {
     let mut text = String::new();
     for (section, members) in grouped(options) {
         if !text.is_empty() {
-            text.push('\n');
+            text.push_str("\n\n");
         }
-        let _ = writeln!(text, "[{section}]");
+        let _ = write!(text, "[{section}]");
         for option in members {
-            let _ = writeln!(text, "{}={}", option.name, option.value);
+            let _ = write!(text, "\n{}={}", option.name, option.value);
         }
     }
     text
@@ -276,19 +277,19 @@ mod tests {
 
     #[test]
     fn hash_is_fleets() {
-        let text = "[Unit]\nDescription=Hello World\n\n[Service]\nExecStart=/bin/bash -c \"while true; do echo \\\"Hello, World\\\"; sleep 1; done\"\n";
+        let text = "[Service]\nExecStart=/bin/bash -c \"while true; do echo Hello, World!; sleep 1; done\"\n";
         let file = UnitFile::parse(text.as_bytes()).unwrap();
-        assert_eq!(file.canonical(), text);
-        eprintln!("{}", file.hash());
+        assert_eq!(file.canonical(), text.trim_end());
+        assert_eq!(file.hash().as_str(), "3750b3e9f3962a56c7582929426e9abb012754cf");
         // Comments, spacing and repeated sections don't change the meaning.
-        let other = text.replace("[Service]", "# comment\n[Service]").replace("n=H", "n = H");
+        let other = text.replace("ExecStart=", "# comment\n  ExecStart = ");
         assert_eq!(UnitFile::parse(other.as_bytes()).unwrap().hash(), file.hash());
     }
 
     #[test]
     fn sections_merge_in_canonical_text() {
         let file = UnitFile::parse(b"[A]\nx=1\n[B]\ny=2\n[A]\nz=3\n").unwrap();
-        assert_eq!(file.canonical(), "[A]\nx=1\nz=3\n\n[B]\ny=2\n");
+        assert_eq!(file.canonical(), "[A]\nx=1\nz=3\n\n[B]\ny=2");
     }
 
     #[test]

@@ -1,0 +1,3 @@
+//! The HTTP API: `wire` (its JSON), `v1`, `v2`, `server`, and the `client` that `fleetctl` uses.
+
+pub mod wire;

@@ -1,0 +1,351 @@
+//! The JSON of the HTTP API, v1 and v2: what server and clients agree on. Types only; imports `model` and nothing else of ours.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::file::Option as FileOption;
+use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::revision::Revision;
+use crate::model::unit::{Desired, Target};
+
+/// CoreOS fleet's API, also served under `/v1-alpha`.
+pub mod v1 {
+    use super::{BTreeMap, Deserialize, FileOption, Serialize};
+
+    /// A unit. Keys in alphabetical order, empty ones left out, as fleet's.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    pub struct Unit {
+        /// What the cluster has made of it: `inactive`, `loaded`, `launched`.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub current_state: String,
+        /// What is wanted: `inactive`, `loaded`, `launched`.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub desired_state: String,
+        /// Where it is placed.
+        #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+        pub machine_id: String,
+        /// Its name.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub name: String,
+        /// Its file.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub options: Vec<FileOption>,
+    }
+
+    /// A page of units.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    pub struct Units {
+        /// Hand it back as `?nextPageToken=` for the next page.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub next_page_token: Option<String>,
+        /// Sorted by name.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub units: Vec<Unit>,
+    }
+
+    /// What one host says of one unit.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    pub struct State {
+        /// The file's hash.
+        pub hash: String,
+        /// The host.
+        #[serde(rename = "machineID")]
+        pub machine_id: String,
+        /// The unit.
+        pub name: String,
+        /// systemd's `ActiveState`.
+        pub systemd_active_state: String,
+        /// systemd's `LoadState`.
+        pub systemd_load_state: String,
+        /// systemd's `SubState`.
+        pub systemd_sub_state: String,
+    }
+
+    /// A page of states.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    pub struct States {
+        /// Hand it back as `?nextPageToken=` for the next page.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub next_page_token: Option<String>,
+        /// Sorted by name, then by machine.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub states: Vec<State>,
+    }
+
+    /// A host.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    pub struct Machine {
+        /// Its machine id.
+        pub id: String,
+        /// Its metadata, dynamic over static.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        pub metadata: BTreeMap<String, String>,
+        /// Its address.
+        #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
+        pub primary_ip: String,
+    }
+
+    /// A page of hosts.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    pub struct Machines {
+        /// Sorted by id.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub machines: Vec<Machine>,
+        /// Hand it back as `?nextPageToken=` for the next page.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub next_page_token: Option<String>,
+    }
+}
+
+/// The body of every error: `{"error":{"code":404,"message":"…"}}`, as fleet's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorDetail,
+}
+
+/// What was wrong, and what to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// The HTTP status.
+    pub code: u16,
+    /// One sentence, or several lines.
+    pub message: String,
+    /// v2: everything that is wrong with the units sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+/// Something wrong with a unit that was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The name sent.
+    pub unit: String,
+    /// The line of its file, from 1; left out where none is at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// v2: a host, as far as a reader of tables needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineRef {
+    /// Its machine id.
+    pub id: MachineId,
+    /// Its address; empty while it is unknown or the host is gone.
+    #[serde(default)]
+    pub ip: String,
+    /// Its host name; empty while it is unknown or the host is gone.
+    #[serde(default)]
+    pub hostname: String,
+}
+
+/// v2: a host. `GET /fleet/v2/machines` answers `{"machines":[…]}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineView {
+    /// Its machine id.
+    pub id: MachineId,
+    /// Its address.
+    pub ip: String,
+    /// Its host name.
+    pub hostname: String,
+    /// Its metadata, dynamic over static.
+    pub metadata: BTreeMap<String, String>,
+    /// The version of its `fleetd`.
+    pub version: String,
+}
+
+/// v2: all hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineList {
+    /// Sorted by id.
+    pub machines: Vec<MachineView>,
+}
+
+/// v2: what one host says of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateView {
+    /// The host.
+    pub machine: MachineRef,
+    /// The unit's generation this host has carried out.
+    pub generation: Revision,
+    /// What that wanted.
+    pub target: Target,
+    /// The file that is there.
+    pub hash: UnitHash,
+    /// systemd's `LoadState`.
+    pub load: String,
+    /// systemd's `ActiveState`.
+    pub active: String,
+    /// systemd's `SubState`.
+    pub sub: String,
+    /// The kind of the job queued or running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// How the last job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// What stands in the way on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Since when, ms since the epoch.
+    pub since: u64,
+}
+
+/// v2: a unit, everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitView {
+    /// Its name.
+    pub name: UnitName,
+    /// Its file's hash.
+    pub hash: UnitHash,
+    /// `Description=` of its file.
+    #[serde(default)]
+    pub description: String,
+    /// Whether it runs on every host that fits.
+    #[serde(default)]
+    pub global: bool,
+    /// What is wanted.
+    pub desired: Desired,
+    /// What the cluster has made of it: `inactive`, `loaded`, `launched`. Empty for globals.
+    #[serde(default)]
+    pub current: String,
+    /// Grows with every change of what is wanted.
+    pub generation: Revision,
+    /// Where it is placed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineRef>,
+    /// Why it is placed nowhere, in short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+    /// What the hosts say, sorted by machine id. A host that has stopped and forgotten it says nothing.
+    #[serde(default)]
+    pub states: Vec<StateView>,
+}
+
+/// v2: `GET /fleet/v2/units[?name=GLOB…]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitList {
+    /// The store's revision this shows.
+    pub revision: Revision,
+    /// Sorted by name.
+    pub units: Vec<UnitView>,
+}
+
+/// v2: `GET /fleet/v2/units/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitDetail {
+    /// The unit.
+    #[serde(flatten)]
+    pub unit: UnitView,
+    /// Its file, as it was written.
+    pub text: String,
+    /// Why it isn't where it should be, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Why, host by host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<HostReasons>,
+}
+
+/// v2: every rule that a unit fails on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostReasons {
+    /// The host.
+    pub machine: MachineRef,
+    /// The rules failed; empty where the host would do.
+    pub misfits: Vec<String>,
+}
+
+/// v2: `POST /fleet/v2/units`: change many units in one transaction (or, above the store's limit, in several, files first).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// What to do with each; a name at most once.
+    pub units: Vec<ApplyUnit>,
+}
+
+/// v2: what to do with one unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyUnit {
+    /// Its name.
+    pub name: String,
+    /// Its file. Without one the unit must exist, or be an instance of a template that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// What is wanted of it: `inactive` when it is new and nothing is said, unchanged when it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<Desired>,
+    /// Whether a file that differs replaces the one that is there. Without it the file stays, and the outcome is `differs`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
+    /// Destroy it. Goes with nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub destroy: bool,
+}
+
+/// v2: what an [`Apply`] has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The revision at which all of it is done.
+    pub revision: Revision,
+    /// In the order asked.
+    pub units: Vec<AppliedUnit>,
+}
+
+/// v2: what became of one unit of an [`Apply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedUnit {
+    /// Its name.
+    pub name: UnitName,
+    /// What was done.
+    pub outcome: Outcome,
+    /// Its generation now: a host whose state has it (or a higher one) has carried this out.
+    pub generation: Revision,
+    /// Lines that systemd will ignore, and the like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// v2: what was done with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It is new.
+    Created,
+    /// It has another file now.
+    Replaced,
+    /// Another state is wanted of it now.
+    Changed,
+    /// It was so already.
+    Unchanged,
+    /// It was so already but for its file, which was left (no `replace`). A wanted state was changed all the same.
+    Differs,
+    /// It is gone, or going.
+    Destroyed,
+    /// It was to be destroyed and wasn't there.
+    Absent,
+}
+
+/// v2: one line of `GET /fleet/v2/watch[?name=GLOB…]` (NDJSON): first every unit as it is, then `synced`, then what changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchLine {
+    /// A unit as it is now.
+    Unit(Box<UnitView>),
+    /// A unit is gone: destroyed, and stopped and forgotten wherever it was.
+    Removed(UnitName),
+    /// Everything up to this revision has been told.
+    Synced(Revision),
+    /// The stream ends because of this; open another.
+    Error(String),
+}
