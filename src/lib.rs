@@ -21,5 +21,3 @@
 
 pub mod api;
 pub mod model;
-pub mod store;
-pub mod systemd;
