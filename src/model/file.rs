@@ -92,7 +92,7 @@ impl UnitFile {
     /// As [`UnitFile::parse`] for the text that results, and [`FileError::Header`] for a section, name or value that would
     /// not survive being written to a file and read again.
     pub fn from_options(options: &[Option]) -> Result<Self, FileError> {
-        let text = canonical(options) + "\n";
+        let text = canonical(options);
         let file = Self::parse(text.as_bytes())?;
         let strip = |o: &Option| (o.section.clone(), o.name.trim().to_owned(), o.value.clone());
         let mut wanted: Vec<_> = grouped(options)
@@ -149,7 +149,7 @@ impl UnitFile {
     }
 
     /// CoreOS fleet's canonical text: sections in the order first seen, repeated ones merged, `Name=Value`, a blank line between
-    /// sections, no newline at the end.
+    /// sections.
     #[must_use]
     pub fn canonical(&self) -> String {
         canonical(&self.options)
@@ -242,11 +242,11 @@ fn canonical(options: &[Option]) -> String {
     let mut text = String::new();
     for (section, members) in grouped(options) {
         if !text.is_empty() {
-            text.push_str("\n\n");
+            text.push('\n');
         }
-        let _ = write!(text, "[{section}]");
+        let _ = writeln!(text, "[{section}]");
         for option in members {
-            let _ = write!(text, "\n{}={}", option.name, option.value);
+            let _ = writeln!(text, "{}={}", option.name, option.value);
         }
     }
     text
@@ -279,7 +279,7 @@ mod tests {
     fn hash_is_fleets() {
         let text = "[Service]\nExecStart=/bin/bash -c \"while true; do echo Hello, World!; sleep 1; done\"\n";
         let file = UnitFile::parse(text.as_bytes()).unwrap();
-        assert_eq!(file.canonical(), text.trim_end());
+        assert_eq!(file.canonical(), text);
         assert_eq!(file.hash().as_str(), "3750b3e9f3962a56c7582929426e9abb012754cf");
         // Comments, spacing and repeated sections don't change the meaning.
         let other = text.replace("ExecStart=", "# comment\n  ExecStart = ");
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn sections_merge_in_canonical_text() {
         let file = UnitFile::parse(b"[A]\nx=1\n[B]\ny=2\n[A]\nz=3\n").unwrap();
-        assert_eq!(file.canonical(), "[A]\nx=1\nz=3\n\n[B]\ny=2");
+        assert_eq!(file.canonical(), "[A]\nx=1\nz=3\n\n[B]\ny=2\n");
     }
 
     #[test]
