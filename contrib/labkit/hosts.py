@@ -46,7 +46,9 @@ class Lab:
 
     def known(self, h):
         if h not in self.hosts():
-            raise Failed(f"lab `{self.name}` has no host `{h}`; `lab hosts` lists them")
+            there = ", ".join(self.hosts())
+            raise Failed(f"lab `{self.name}` has no host `{h}`; " +
+                         (f"it has {there}" if there else "it is down, start it with `lab up 3`"))
         return h
 
     def init(self, h):
