@@ -19,5 +19,12 @@
 //! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, async and thin.
 
+pub mod agent;
 pub mod api;
+pub mod clock;
 pub mod model;
+pub mod plan;
+pub mod reconcile;
+pub mod registry;
+pub mod store;
+pub mod systemd;

@@ -25,9 +25,9 @@ impl Backoff {
     /// simulation repeats itself.
     #[must_use]
     pub fn new(ttl: Duration, salt: &str) -> Self {
-        let spread = salt.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let spread = salt
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self { limit: (ttl / 5).min(LONGEST), next: FIRST, spread }
     }
 

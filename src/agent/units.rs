@@ -241,7 +241,8 @@ impl Units {
             return Steps::default();
         }
         let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
-        let free = units.filter(|(_, unit)| unit.held.is_none()).map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
+        let free =
+            units.filter(|(_, unit)| unit.held.is_none()).map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
         let free: Vec<(&UnitName, Option<&Entry>, Seen)> = free.collect();
         converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)))
     }
@@ -249,7 +250,8 @@ impl Units {
     /// Every start that waits for another unit's file may be tried again.
     pub(super) fn retry_missing(&mut self) {
         let missing = |unit: &Unit| unit.record.as_ref().is_some_and(|record| record.missing);
-        let names: Vec<UnitName> = self.units.iter().filter(|(_, unit)| missing(unit)).map(|(n, _)| n.clone()).collect();
+        let names: Vec<UnitName> =
+            self.units.iter().filter(|(_, unit)| missing(unit)).map(|(n, _)| n.clone()).collect();
         for name in names {
             self.touch(&name).retry = true;
         }

@@ -91,8 +91,10 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 || UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.has_install());
             files.push((name, text.clone()));
         }
-        let hashes: BTreeMap<UnitName, UnitHash> =
-            files.iter().filter_map(|(name, _)| Some((name.clone(), self.units.get(name)?.entry.as_ref()?.hash.clone()))).collect();
+        let hashes: BTreeMap<UnitName, UnitHash> = files
+            .iter()
+            .filter_map(|(name, _)| Some((name.clone(), self.units.get(name)?.entry.as_ref()?.hash.clone())))
+            .collect();
         for (name, outcome) in self.host.install(files).await {
             match outcome {
                 Ok(()) => {
@@ -121,9 +123,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let hashes: Vec<UnitHash> = hashes.collect::<BTreeSet<_>>().into_iter().collect();
         let mut texts = BTreeMap::new();
         for part in hashes.chunks(FETCHES) {
-            let fetches = part.iter().map(|hash| {
-                self.store.range(Range { prefix: file_key(hash), limit: 1, ..Range::default() })
-            });
+            let fetches = part
+                .iter()
+                .map(|hash| self.store.range(Range { prefix: file_key(hash), limit: 1, ..Range::default() }));
             for (hash, page) in part.iter().zip(futures_util::future::join_all(fetches).await) {
                 match page?.kvs.first().map(decode::<FileRecord>) {
                     Some(Ok(record)) => drop(texts.insert(hash.clone(), record.text)),

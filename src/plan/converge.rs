@@ -215,7 +215,10 @@ mod tests {
             assert_eq!(next(entry, &running), Some(Step::Stop));
             assert_eq!(next(entry, &Seen { job: Some(Job::Stop), ..running.clone() }), None);
             // A start job that hangs is replaced.
-            assert_eq!(next(entry, &Seen { job: Some(Job::Other), running: false, ..running.clone() }), Some(Step::Stop));
+            assert_eq!(
+                next(entry, &Seen { job: Some(Job::Other), running: false, ..running.clone() }),
+                Some(Step::Stop)
+            );
             assert_eq!(next(entry, &Seen { running: false, ..running }), Some(Step::Remove));
         }
     }
