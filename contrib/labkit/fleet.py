@@ -11,7 +11,7 @@ BINDIR = "/usr/local/lib/flotilla"
 FILES = {"units/fleetd.service": "systemd/system", "units/fleetd.socket": "systemd/system",
          "contrib/sysusers.d/flotilla.conf": "sysusers.d"}
 VERBS = {"start": ["enable", "--now"], "stop": ["disable", "--now"], "restart": ["restart"],
-         "status": ["show", "--value", "-p", "ActiveState,SubState,MainPID"]}
+         "status": ["show", "-p", "ActiveState,SubState,MainPID"]}
 
 
 def install(lab, bindir, lines, etcd):
@@ -55,4 +55,5 @@ def control(lab, what, hosts):
         raise Failed("Flotilla is not installed on the hosts; do that first with `lab install BINDIR`")
     out = lab.everywhere(["systemctl", "--quiet", *VERBS[what], "fleetd.service"], hosts)
     for h, text in out.items() if what == "status" else ():
-        print(h, *text.split(), sep="\t")
+        of = dict(line.split("=", 1) for line in text.splitlines())
+        print(h, of["ActiveState"], of["SubState"], of["MainPID"], sep="\t")

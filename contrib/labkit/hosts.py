@@ -132,13 +132,13 @@ class Lab:
 
     def cut(self, h, silent=False):
         if silent:
-            sh("ip", "link", "set", self.veth(self.known(h)), "type", "bridge_slave", "state", "0")
+            sh("bridge", "link", "set", "dev", self.veth(self.known(h)), "state", "0")
         else:
             sh("ip", "link", "set", self.veth(self.known(h)), "down")
 
     def join(self, h):
         sh("ip", "link", "set", self.veth(self.known(h)), "up")
-        sh("ip", "link", "set", self.veth(h), "type", "bridge_slave", "state", "3", check=False)
+        sh("bridge", "link", "set", "dev", self.veth(h), "state", "3", check=False)
 
     # ---- hosts ----
 
@@ -169,10 +169,12 @@ class Lab:
         import subprocess
         d = f"{self.state}/hosts/{h}"
         self.cg.join(f"{h}/keeper")
-        cmd = ["systemd-nspawn", "--quiet", "--keep-unit", "--register=no", "--settings=no", "--link-journal=no",
+        ns = f"/run/netns/{self.netns(h)}"
+        # nsenter, so that the host's /sys shows its own network and not this machine's.
+        cmd = ["nsenter", f"--net={ns}", "systemd-nspawn", "--quiet", "--keep-unit", "--register=no", "--settings=no", "--link-journal=no",
                "--resolv-conf=off", "--timezone=off", "--console=pipe", "-D", f"{d}/root",
                "-M", f"{self.name}-{h}", f"--hostname={h}", f"--bind-ro={self.state}/bin:{BINDIR}",
-               f"--network-namespace-path=/run/netns/{self.netns(h)}", "--kill-signal=SIGRTMIN+3", "--boot"]
+               f"--network-namespace-path={ns}", "--rlimit=NOFILE=1024:524288", "--kill-signal=SIGRTMIN+3", "--boot"]
         # Without a cgroup of its own each host would share one with all others, and their systemds
         # would fight over the same service's processes. Version 2 inside, whatever is outside.
         env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
