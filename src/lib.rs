@@ -20,5 +20,6 @@
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, async and thin.
 
 pub mod model;
+pub mod plan;
 pub mod store;
 pub mod systemd;
