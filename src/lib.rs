@@ -22,6 +22,7 @@
 pub mod agent;
 pub mod api;
 pub mod clock;
+pub mod engine;
 pub mod model;
 pub mod plan;
 pub mod reconcile;

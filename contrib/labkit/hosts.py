@@ -166,6 +166,7 @@ class Lab:
     def keep(self, h):
         """Starts the host, and starts it again when it rebooted: systemd-nspawn can do that itself
         only where systemd runs outside as well."""
+        import resource
         import subprocess
         d = f"{self.state}/hosts/{h}"
         self.cg.join(f"{h}/keeper")
@@ -174,7 +175,10 @@ class Lab:
         cmd = ["nsenter", f"--net={ns}", "systemd-nspawn", "--quiet", "--keep-unit", "--register=no", "--settings=no", "--link-journal=no",
                "--resolv-conf=off", "--timezone=off", "--console=pipe", "-D", f"{d}/root",
                "-M", f"{self.name}-{h}", f"--hostname={h}", f"--bind-ro={self.state}/bin:{BINDIR}",
-               f"--network-namespace-path={ns}", "--rlimit=NOFILE=1024:524288", "--kill-signal=SIGRTMIN+3", "--boot"]
+               f"--network-namespace-path={ns}", "--kill-signal=SIGRTMIN+3",
+               "--capability=CAP_NET_ADMIN,CAP_SYS_RESOURCE", "--boot"]
+        # A real host's limit. systemd-nspawn can lower it, but not raise it over ours.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 524288))
         # Without a cgroup of its own each host would share one with all others, and their systemds
         # would fight over the same service's processes. Version 2 inside, whatever is outside.
         env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
