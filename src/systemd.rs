@@ -13,6 +13,7 @@
 
 //pub mod dbus;
 pub mod fake;
+mod folder;
 
 use std::collections::BTreeMap;
 use std::future::Future;
