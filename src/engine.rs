@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::model::name::MachineId;
 use crate::model::revision::Revision;
-use crate::plan::check::check;
+use crate::plan::check::always;
 use crate::plan::schedule::{Scheduler, full};
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::keys::{Key, LeaderRecord};
@@ -166,6 +166,7 @@ impl<S: Store> Engine<S> {
         let mut self_check = Instant::now() + SELF_CHECK;
         // Nothing is planned before the mirror has seen what was committed last.
         let mut committed = Revision::default();
+        let mut waiting = 0;
         loop {
             tokio::select! {
                 biased;
@@ -200,7 +201,7 @@ impl<S: Store> Engine<S> {
             if picture.revision() < committed {
                 continue;
             }
-            match self.plan(&mut picture, lease).await {
+            match self.plan(&mut picture, lease, &mut waiting).await {
                 Ok(None) => {}
                 Ok(Some(revision)) => {
                     backoff.reset();
@@ -218,8 +219,7 @@ impl<S: Store> Engine<S> {
                 }
             }
             if let Some(scheduler) = picture.scheduler() {
-                let (cluster, waiting) = (scheduler.cluster(), scheduler.waiting());
-                let (hosts, units) = (cluster.machines.len(), cluster.units.len());
+                let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
                 self.status.send_if_modified(|status| {
                     let now = Status::Leading { since, hosts, units, waiting };
                     let changed = *status != now;
@@ -231,7 +231,12 @@ impl<S: Store> Engine<S> {
     }
 
     /// Plan what is dirty and commit it; the revision of the last commit, if there was anything to do.
-    async fn plan(&self, picture: &mut Picture, lease: &Lease<S>) -> Result<Option<Revision>, Error> {
+    async fn plan(
+        &self,
+        picture: &mut Picture,
+        lease: &Lease<S>,
+        waiting: &mut usize,
+    ) -> Result<Option<Revision>, Error> {
         let mut last = None;
         for txn in picture.repairs(lease.id()) {
             last = Some(self.store.commit(txn).await?);
@@ -239,6 +244,7 @@ impl<S: Store> Engine<S> {
         let now = self.options.clock.now_ms();
         let Some(scheduler) = picture.scheduler().filter(|scheduler| scheduler.is_dirty()) else { return Ok(last) };
         let plan = scheduler.plan(now);
+        *waiting = plan.report.waiting;
         for decision in &plan.decisions {
             tracing::info!(unit = %decision.unit, "{}", decision.why);
         }
@@ -262,7 +268,7 @@ fn check_self(scheduler: &Scheduler, now_ms: u64) {
     if scheduler.is_dirty() {
         return;
     }
-    for violation in check(scheduler.cluster()) {
+    for violation in always(scheduler.cluster()) {
         tracing::error!("the schedule breaks a rule: {violation}; please report this");
     }
     for decision in full(scheduler.cluster().clone(), now_ms).decisions {

@@ -11,7 +11,7 @@
 //! * an event is never lost without a [`Event::Resync`] in its place; events carry no state: ask [`Systemd::units`];
 //! * files are written whole or not at all, and are on disk when `install` returns.
 
-//pub mod dbus;
+pub mod dbus;
 pub mod fake;
 mod folder;
 

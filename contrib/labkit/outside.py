@@ -77,6 +77,8 @@ def daemon(work, fd=0):
         os.closerange(4, 1024)
         work()
         status = 0
+    except Exception:
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 

@@ -63,12 +63,8 @@ mod tests {
         let unit: UnitName = name.parse().unwrap();
         let entry = |host: usize| {
             let id: MachineId = format!("{:032x}", host + 1).parse().unwrap();
-            let entry = Entry {
-                hash: UnitHash::new("a"),
-                target: Target::Launched,
-                global: true,
-                generation: Revision(1),
-            };
+            let entry =
+                Entry { hash: UnitHash::new("a"), target: Target::Launched, global: true, generation: Revision(1) };
             (id, Write { before: None, after: Some(entry) })
         };
         Decision { unit, placement: None, entries: (0..hosts).map(entry).collect(), why: Reason::Forgotten }
