@@ -20,4 +20,7 @@
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, async and thin.
 
 pub mod api;
+pub mod clock;
 pub mod model;
+pub mod registry;
+pub mod store;

@@ -52,7 +52,7 @@ pub enum Key {
 /// A unit file in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// The text as it was submitted first with this meaning.
+    /// The text as it was submitted last with this meaning.
     pub text: String,
 }
 
@@ -108,7 +108,9 @@ impl Key {
         let pair = || rest.split_once('/').ok_or_else(|| corrupt(&"half of the key is missing"));
         Ok(match family {
             "unit" => Self::Unit(name(rest)?),
-            "file" if rest.len() == 40 && rest.bytes().all(|b| b.is_ascii_hexdigit()) => Self::File(UnitHash::new(rest)),
+            "file" if rest.len() == 40 && rest.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Self::File(UnitHash::new(rest))
+            }
             "file" => return Err(corrupt(&"a file's key must be a SHA-1")),
             "machine" => Self::Machine(id(rest)?),
             "metadata" => pair().and_then(|(host, key)| Ok(Self::Metadata(id(host)?, key.into())))?,
@@ -161,7 +163,8 @@ fn changed(kv: &Kv) -> Result<Option<Change>, Corrupt> {
 fn wishes(record: &FileRecord, key: &str) -> Result<Wishes, Corrupt> {
     let corrupt = |why: String| Corrupt { key: key.into(), why };
     let file = UnitFile::parse(record.text.as_bytes()).map_err(|error| corrupt(error.to_string()))?;
-    Wishes::parse(&file).map_err(|problems| corrupt(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+    Wishes::parse(&file)
+        .map_err(|problems| corrupt(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
 #[cfg(test)]
