@@ -22,5 +22,6 @@
 pub mod api;
 pub mod clock;
 pub mod model;
+pub mod plan;
 pub mod registry;
 pub mod store;
