@@ -44,8 +44,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
                 prefix: etcd.prefix,
                 user: etcd.user,
                 ca: etcd.cafile,
-                cert: etcd.certfile,
-                key: etcd.keyfile,
+                identity: etcd.certfile.zip(etcd.keyfile),
                 request_timeout: etcd.request_timeout,
             };
             let store = Etcd::new(&options).context("the configuration of etcd can't be used")?;

@@ -23,7 +23,6 @@ pub mod agent;
 pub mod api;
 pub mod clock;
 pub mod config;
-pub mod daemon;
 pub mod engine;
 pub mod model;
 pub mod plan;

@@ -179,8 +179,8 @@ class Lab:
         ns = f"/run/netns/{self.netns(h)}"
         # nsenter, so that the host's /sys shows its own network and not this machine's.
         cmd = ["nsenter", f"--net={ns}", "systemd-nspawn", "--quiet", "--keep-unit", "--register=no",
-               "--settings=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe", "-D", f"{d}/root",
-               "-M", f"{self.name}-{h}", f"--hostname={h}", f"--bind-ro={self.state}/bin:{BINDIR}",
+               "--settings=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe",
+               "-D", f"{d}/root", "-M", f"{self.name}-{h}", f"--hostname={h}", f"--bind-ro={self.state}/bin:{BINDIR}",
                f"--network-namespace-path={ns}", "--kill-signal=SIGRTMIN+3", "--capability=CAP_NET_ADMIN"]
         try:  # what units may ask for on a real host; but root in a sandbox may have less
             resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 524288))
@@ -249,7 +249,7 @@ class Lab:
             lock = locked(f"{ROOT}/{self.name}.lock")
             write(f"{self.cg.top}/cgroup.procs", str(os.getpid()))
             self.end()
-            lock.close()
+            os.unlink(lock.name)
 
         self.cg.kill("owner")
         self.cg.make("owner")
@@ -274,6 +274,7 @@ class Lab:
     def down(self):
         lock = locked(f"{ROOT}/{self.name}.lock")
         self.end()
+        os.unlink(lock.name)
         lock.close()
 
     def end(self):

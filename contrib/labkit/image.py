@@ -41,7 +41,8 @@ test -z "$(chroot . dpkg --audit)"
 def deps():
     # No shutil.which: a machine that has only python3-minimal is to get as far as this.
     places = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").split(":")
-    missing = sorted({pkg for cmd, pkg in NEEDS.items() if not any(os.path.exists(f"{p}/{cmd}") for p in ["", *places])})
+    missing = sorted({pkg for cmd, pkg in NEEDS.items()
+                      if not any(os.path.exists(f"{p}/{cmd}") for p in ["", *places])})
     if not missing:
         return
     import subprocess
