@@ -20,4 +20,5 @@
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, async and thin.
 
 pub mod api;
+pub mod cli;
 pub mod model;

@@ -155,8 +155,9 @@ impl Client {
         if !status.is_success() {
             return Err(refusal(status, &body, method, path));
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| ClientError::Protocol(format!("can't understand fleetd's answer to {method} {path}: {error}")))
+        serde_json::from_slice(&body).map_err(|error| {
+            ClientError::Protocol(format!("can't understand fleetd's answer to {method} {path}: {error}"))
+        })
     }
 
     /// Send over `idle` if it still lives, else over a new connection.
@@ -329,6 +330,9 @@ mod tests {
         let said = |body: &[u8]| refusal(StatusCode::NOT_FOUND, body, &Method::GET, "/x").to_string();
         assert_eq!(said(br#"{"error":{"code":404,"message":"unit does not exist"}}"#), "unit does not exist");
         let nothing = "fleetd answered GET /x with 404 Not Found and nothing else";
-        assert_eq!((said(b"<html>").as_str(), said(br#"{"error":{"code":404,"message":""}}"#).as_str()), (nothing, nothing));
+        assert_eq!(
+            (said(b"<html>").as_str(), said(br#"{"error":{"code":404,"message":""}}"#).as_str()),
+            (nothing, nothing)
+        );
     }
 }

@@ -34,8 +34,9 @@ impl Watch {
                 if line.is_empty() {
                     continue;
                 }
-                return serde_json::from_slice(&line)
-                    .map_err(|error| ClientError::Protocol(format!("can't understand a line of fleetd's watch: {error}")));
+                return serde_json::from_slice(&line).map_err(|error| {
+                    ClientError::Protocol(format!("can't understand a line of fleetd's watch: {error}"))
+                });
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {
