@@ -2,12 +2,13 @@
 //! `fleetctl` uses. The server's side reads and writes through `registry` and asks `plan::explain` for reasons; it must
 //! never know the engine, the agent or systemd, and it keeps no copy of the cluster.
 
+pub mod client;
 pub mod error;
 pub mod health;
 pub mod join;
 pub mod listen;
 pub mod server;
-pub mod state;
+mod state;
 mod v1;
 mod v2;
 pub mod wire;
