@@ -193,6 +193,12 @@ impl Systemd for Dbus {
 
     async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
         let mut outcomes = self.together(Verb::Disable, units).await;
+        for (_, outcome) in &mut outcomes {
+            // No link, nothing to disable: it was never installed, or a removal was broken off.
+            if matches!(outcome, Err(Error::Missing(_))) {
+                *outcome = Ok(());
+            }
+        }
         let unreachable = |outcome: &Result<(), Error>| matches!(outcome, Err(Error::Unavailable(_)));
         let reachable = outcomes.iter().filter(|(_, outcome)| !unreachable(outcome));
         let reset = self.each(Verb::ResetFailed, reachable.map(|(name, _)| name.clone()).collect()).await;
