@@ -200,6 +200,47 @@ pub(crate) async fn a_chain_starts_in_order_and_stops_in_reverse(systemd: impl S
     clean(&systemd, &mut watch).await;
 }
 
+pub(crate) async fn dependencies_mean_what_they_mean_to_systemd(systemd: impl Systemd) {
+    let mut watch = Watch::begin(&systemd).await;
+    let with = |option: &str| format!("[Unit]\n{option}=root.service\nAfter=root.service\n{SLEEP}");
+    let (requires, binds, wants) = (with("Requires"), with("BindsTo"), with("Wants"));
+    let (part_of, enemy) = (with("PartOf"), with("Conflicts"));
+    let before = format!("[Unit]\nBefore=root.service\n{SLOW_START}");
+    let once = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
+    let units = [
+        ("root.service", SLEEP),
+        ("requires.service", &requires),
+        ("binds.service", &binds),
+        ("wants.service", &wants),
+        ("part-of.service", &part_of),
+        ("enemy.service", &enemy),
+        ("before.service", &before),
+        ("once.service", once),
+    ];
+    install(&systemd, &units).await;
+    let all = ["requires.service", "binds.service", "wants.service", "part-of.service", "before.service"];
+    start(&systemd, &all).await;
+    let jobs = watch.jobs(6).await;
+    // The root was pulled in, and waited for what is before it; nothing that is after it overtook.
+    assert_eq!(jobs[..2], done(&["before.service", "root.service"]));
+    stop(&systemd, &["root.service"]).await;
+    let mut jobs = watch.jobs(4).await;
+    assert_eq!(jobs.pop(), done(&["root.service"]).pop());
+    jobs.sort();
+    assert_eq!(jobs, done(&["binds.service", "part-of.service", "requires.service"]));
+    state(&systemd, "wants.service", "active/running").await;
+    start(&systemd, &["root.service"]).await;
+    watch.jobs(1).await;
+    start(&systemd, &["enemy.service"]).await;
+    assert_eq!(watch.jobs(2).await, done(&["root.service", "enemy.service"]));
+    state(&systemd, "root.service", "inactive/dead").await;
+    // Through is through: done, and not active.
+    start(&systemd, &["once.service"]).await;
+    assert_eq!(watch.jobs(1).await, done(&["once.service"]));
+    state(&systemd, "once.service", "inactive/dead").await;
+    clean(&systemd, &mut watch).await;
+}
+
 pub(crate) async fn a_missing_dependency_is_said_and_its_file_ends_it(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     let text = format!("[Unit]\nRequires=late.service\nAfter=late.service\n{SLEEP}");
