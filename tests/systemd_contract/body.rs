@@ -10,16 +10,16 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
-pub const SLEEP: &str = "[Service]\nExecStart=/bin/sleep 1000\n";
+pub(crate) const SLEEP: &str = "[Service]\nExecStart=/bin/sleep 1000\n";
 const SLOW_START: &str = "[Service]\nExecStartPre=/bin/sleep 0.3\nExecStart=/bin/sleep 1000\n[X-Fake]\nStartSec=0.3\n";
 const SLOW_STOP: &str = "[Service]\nExecStart=/bin/sleep 1000\nExecStop=/bin/sleep 0.5\n[X-Fake]\nStopSec=0.5\n";
 const HANG: &str = "[Service]\nExecStartPre=/bin/sleep 1000\nExecStart=/bin/sleep 1000\n[X-Fake]\nOutcome=hang\n";
 const FAIL: &str = "[Service]\nType=oneshot\nExecStart=/bin/false\n[X-Fake]\nOutcome=fail\n";
 const ONCE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
 
-pub fn name(name: &str) -> UnitName {
+pub(crate) fn name(name: &str) -> UnitName {
     name.parse().unwrap()
 }
 
@@ -28,14 +28,14 @@ fn names(list: &[&str]) -> Vec<UnitName> {
 }
 
 /// Events, and all that came before: what a failure shows.
-pub struct Watch {
+pub(crate) struct Watch {
     events: UnboundedReceiver<Event>,
-    pub seen: Vec<Event>,
+    pub(crate) seen: Vec<Event>,
 }
 
 impl Watch {
     /// Subscribe, and expect the beginning that is promised.
-    pub async fn begin(systemd: &impl Systemd) -> Self {
+    pub(crate) async fn begin(systemd: &impl Systemd) -> Self {
         let mut watch = Self { events: systemd.events(), seen: Vec::new() };
         watch.next("the first event").await;
         assert_eq!(watch.seen, [Event::Resync], "the first event");
@@ -43,7 +43,7 @@ impl Watch {
         watch
     }
 
-    pub async fn next(&mut self, what: &str) -> Event {
+    pub(crate) async fn next(&mut self, what: &str) -> Event {
         self.next_by(what, Instant::now() + PATIENCE).await
     }
 
@@ -59,7 +59,7 @@ impl Watch {
     }
 
     /// Wait for so many job ends (of any unit), and give them in order.
-    pub async fn jobs(&mut self, count: usize) -> Vec<(String, String)> {
+    pub(crate) async fn jobs(&mut self, count: usize) -> Vec<(String, String)> {
         let deadline = Instant::now() + PATIENCE;
         let mut jobs = Vec::new();
         while jobs.len() < count {
@@ -71,7 +71,7 @@ impl Watch {
         jobs
     }
 
-    pub async fn resync(&mut self) {
+    pub(crate) async fn resync(&mut self) {
         while self.next("a resync").await != Event::Resync {}
     }
 
@@ -88,20 +88,20 @@ fn done(units: &[&str]) -> Vec<(String, String)> {
 }
 
 #[track_caller]
-pub fn all_ok(what: &str, outcomes: &Outcomes) {
+pub(crate) fn all_ok(what: &str, outcomes: &Outcomes) {
     assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{what}: {outcomes:?}");
 }
 
-pub async fn install(systemd: &impl Systemd, units: &[(&str, &str)]) {
+pub(crate) async fn install(systemd: &impl Systemd, units: &[(&str, &str)]) {
     let units = units.iter().map(|(unit, text)| (name(unit), (*text).to_owned())).collect();
     all_ok("install", &systemd.install(units).await);
 }
 
-pub async fn start(systemd: &impl Systemd, units: &[&str]) {
+pub(crate) async fn start(systemd: &impl Systemd, units: &[&str]) {
     all_ok("start", &systemd.start(names(units)).await);
 }
 
-pub async fn stop(systemd: &impl Systemd, units: &[&str]) {
+pub(crate) async fn stop(systemd: &impl Systemd, units: &[&str]) {
     all_ok("stop", &systemd.stop(names(units)).await);
 }
 
@@ -111,12 +111,12 @@ async fn start_one(systemd: &impl Systemd, unit: &str) -> Result<(), Error> {
     outcomes.remove(0).1
 }
 
-pub async fn unit(systemd: &impl Systemd, unit: &str) -> Unit {
+pub(crate) async fn unit(systemd: &impl Systemd, unit: &str) -> Unit {
     systemd.units(vec![name(unit)]).await.unwrap().remove(&name(unit)).unwrap()
 }
 
 /// Wait until a unit's `ActiveState/SubState` is this: what comes without a job has no job's end to wait for.
-pub async fn state(systemd: &impl Systemd, of: &str, wanted: &str) {
+pub(crate) async fn state(systemd: &impl Systemd, of: &str, wanted: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let Unit { active, sub, .. } = unit(systemd, of).await;
@@ -140,7 +140,7 @@ async fn clean(systemd: &impl Systemd, watch: &mut Watch) {
     assert_eq!(systemd.files().await, Ok(BTreeMap::new()));
 }
 
-pub async fn a_new_unit_starts_without_reload(systemd: impl Systemd) {
+pub(crate) async fn a_new_unit_starts_without_reload(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("new.service", SLEEP)]).await;
     assert_eq!(systemd.files().await.unwrap(), [(name("new.service"), SLEEP.to_owned())].into());
@@ -157,7 +157,7 @@ pub async fn a_new_unit_starts_without_reload(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn a_changed_file_of_a_loaded_unit_needs_a_reload(systemd: impl Systemd) {
+pub(crate) async fn a_changed_file_of_a_loaded_unit_needs_a_reload(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     let keeper = format!("[Unit]\nAfter=changed.service\n{SLEEP}");
     install(&systemd, &[("changed.service", SLEEP), ("keeper.service", &keeper)]).await;
@@ -180,7 +180,7 @@ pub async fn a_changed_file_of_a_loaded_unit_needs_a_reload(systemd: impl System
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn a_chain_starts_in_order_and_stops_in_reverse(systemd: impl Systemd) {
+pub(crate) async fn a_chain_starts_in_order_and_stops_in_reverse(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     let on = |base: &str, service: &str| format!("[Unit]\nRequires={base}\nAfter={base}\n{service}");
     let (middle, top) = (on("base.service", SLOW_STOP), on("middle.service", SLOW_STOP));
@@ -200,7 +200,48 @@ pub async fn a_chain_starts_in_order_and_stops_in_reverse(systemd: impl Systemd)
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn a_missing_dependency_is_said_and_its_file_ends_it(systemd: impl Systemd) {
+pub(crate) async fn dependencies_mean_what_they_mean_to_systemd(systemd: impl Systemd) {
+    let mut watch = Watch::begin(&systemd).await;
+    let with = |option: &str| format!("[Unit]\n{option}=root.service\nAfter=root.service\n{SLEEP}");
+    let (requires, binds, wants) = (with("Requires"), with("BindsTo"), with("Wants"));
+    let (part_of, enemy) = (with("PartOf"), with("Conflicts"));
+    let before = format!("[Unit]\nBefore=root.service\n{SLOW_START}");
+    let once = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
+    let units = [
+        ("root.service", SLEEP),
+        ("requires.service", &requires),
+        ("binds.service", &binds),
+        ("wants.service", &wants),
+        ("part-of.service", &part_of),
+        ("enemy.service", &enemy),
+        ("before.service", &before),
+        ("once.service", once),
+    ];
+    install(&systemd, &units).await;
+    let all = ["requires.service", "binds.service", "wants.service", "part-of.service", "before.service"];
+    start(&systemd, &all).await;
+    let jobs = watch.jobs(6).await;
+    // The root was pulled in, and waited for what is before it; nothing that is after it overtook.
+    assert_eq!(jobs[..2], done(&["before.service", "root.service"]));
+    stop(&systemd, &["root.service"]).await;
+    let mut jobs = watch.jobs(4).await;
+    assert_eq!(jobs.pop(), done(&["root.service"]).pop());
+    jobs.sort();
+    assert_eq!(jobs, done(&["binds.service", "part-of.service", "requires.service"]));
+    state(&systemd, "wants.service", "active/running").await;
+    start(&systemd, &["root.service"]).await;
+    watch.jobs(1).await;
+    start(&systemd, &["enemy.service"]).await;
+    assert_eq!(watch.jobs(2).await, done(&["root.service", "enemy.service"]));
+    state(&systemd, "root.service", "inactive/dead").await;
+    // Through is through: done, and not active.
+    start(&systemd, &["once.service"]).await;
+    assert_eq!(watch.jobs(1).await, done(&["once.service"]));
+    state(&systemd, "once.service", "inactive/dead").await;
+    clean(&systemd, &mut watch).await;
+}
+
+pub(crate) async fn a_missing_dependency_is_said_and_its_file_ends_it(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     let text = format!("[Unit]\nRequires=late.service\nAfter=late.service\n{SLEEP}");
     install(&systemd, &[("early.service", &text)]).await;
@@ -214,7 +255,7 @@ pub async fn a_missing_dependency_is_said_and_its_file_ends_it(systemd: impl Sys
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn one_bad_unit_harms_only_itself(systemd: impl Systemd) {
+pub(crate) async fn one_bad_unit_harms_only_itself(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     let bad_install = format!("{SLEEP}[Install]\nWantedBy=no/unit\n");
     let units = [
@@ -253,7 +294,7 @@ pub async fn one_bad_unit_harms_only_itself(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn a_failed_reinstall_leaves_the_old_file(systemd: impl Systemd) {
+pub(crate) async fn a_failed_reinstall_leaves_the_old_file(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("old.service", SLEEP)]).await;
     let bad = format!("{SLEEP}[Install]\nWantedBy=no/unit\n");
@@ -265,7 +306,7 @@ pub async fn a_failed_reinstall_leaves_the_old_file(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn a_jobs_end_says_how(systemd: impl Systemd) {
+pub(crate) async fn a_jobs_end_says_how(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     let needing = format!("[Unit]\nRequires=fails.service\nAfter=fails.service\n{SLEEP}");
     install(&systemd, &[("fails.service", FAIL), ("needing.service", &needing), ("hangs.service", HANG)]).await;
@@ -287,7 +328,7 @@ pub async fn a_jobs_end_says_how(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn what_is_removed_is_forgotten(systemd: impl Systemd) {
+pub(crate) async fn what_is_removed_is_forgotten(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("runs.service", SLEEP), ("fails.service", FAIL)]).await;
     start(&systemd, &["runs.service", "fails.service"]).await;
@@ -309,7 +350,7 @@ pub async fn what_is_removed_is_forgotten(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn a_running_unit_survives_its_file(systemd: impl Systemd) {
+pub(crate) async fn a_running_unit_survives_its_file(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("orphan.service", SLEEP)]).await;
     start(&systemd, &["orphan.service"]).await;
@@ -323,7 +364,7 @@ pub async fn a_running_unit_survives_its_file(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn install_sections_count_after_a_reload_and_go_with_the_file(systemd: impl Systemd) {
+pub(crate) async fn install_sections_count_after_a_reload_and_go_with_the_file(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     let group = "[Unit]\nDescription=a group\n";
     let wanted = format!("{ONCE}[Install]\nWantedBy=group.target\n");
@@ -346,7 +387,7 @@ pub async fn install_sections_count_after_a_reload_and_go_with_the_file(systemd:
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn no_event_is_lost_in_a_flood(systemd: impl Systemd) {
+pub(crate) async fn no_event_is_lost_in_a_flood(systemd: impl Systemd) {
     const COUNT: usize = 500;
     let mut watch = Watch::begin(&systemd).await;
     let units: Vec<_> = (0..COUNT).map(|i| name(&format!("flood-{i:03}.service"))).collect();
@@ -368,7 +409,7 @@ pub async fn no_event_is_lost_in_a_flood(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn unknown_units_are_not_found_and_their_stop_is_done(systemd: impl Systemd) {
+pub(crate) async fn unknown_units_are_not_found_and_their_stop_is_done(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("known.service", SLEEP)]).await;
     let asked = names(&["unknown.service", "known.service", "template@.service", "template@1.service"]);
@@ -388,7 +429,7 @@ pub async fn unknown_units_are_not_found_and_their_stop_is_done(systemd: impl Sy
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn a_slow_stop_shows(systemd: impl Systemd) {
+pub(crate) async fn a_slow_stop_shows(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("slow.service", SLOW_STOP)]).await;
     start(&systemd, &["slow.service"]).await;
@@ -403,7 +444,7 @@ pub async fn a_slow_stop_shows(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
-pub async fn a_later_subscription_replaces_the_earlier(systemd: impl Systemd) {
+pub(crate) async fn a_later_subscription_replaces_the_earlier(systemd: impl Systemd) {
     let mut earlier = Watch::begin(&systemd).await;
     let mut watch = Watch::begin(&systemd.clone()).await;
     while let Ok(event) = timeout_at(Instant::now() + PATIENCE, earlier.events.recv()).await {
@@ -414,7 +455,7 @@ pub async fn a_later_subscription_replaces_the_earlier(systemd: impl Systemd) {
     panic!("the earlier subscription goes on after {:?}", earlier.seen);
 }
 
-pub async fn notes_are_kept(systemd: impl Systemd) {
+pub(crate) async fn notes_are_kept(systemd: impl Systemd) {
     assert_eq!(systemd.read_note("lease").await, Ok(None));
     systemd.write_note("lease", "1").await.unwrap();
     systemd.write_note("lease", "2").await.unwrap();

@@ -32,7 +32,7 @@ exec unshare --cgroup --mount --pid --fork --kill-child --mount-proc sh -euc '
 "#;
 
 /// One systemd, up as long as this value lives.
-pub struct Host {
+pub(crate) struct Host {
     dir: tempfile::TempDir,
     group: String,
     child: Child,
@@ -40,7 +40,7 @@ pub struct Host {
 
 impl Host {
     /// Start it. It may not be on the bus yet when this returns: an adapter's subscription waits for that.
-    pub fn boot() -> Self {
+    pub(crate) fn boot() -> Self {
         let needs =
             "the contract with a real systemd needs root, util-linux (unshare, setpriv), systemd and dbus-user-session";
         let systemd = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"].into_iter().find(|p| Path::new(p).exists());
@@ -65,34 +65,42 @@ impl Host {
     }
 
     /// An adapter to it, with folders of its own.
-    pub fn adapter(&self) -> Dbus {
+    pub(crate) fn adapter(&self) -> Dbus {
         Dbus::new(Options {
             units_directory: self.dir.path().join("fleet/units"),
             notes_directory: self.dir.path().join("fleet"),
             user: true,
-            address: Some(format!("unix:path={}", self.dir.path().join("run/bus").display())),
+            address: Some(self.bus()),
         })
     }
 
-    /// Ask it something past the adapter.
-    pub fn systemctl(&self, args: &[&str]) -> String {
-        let output = Command::new("systemctl")
-            .arg("--user")
-            .args(args)
-            .env("XDG_RUNTIME_DIR", self.dir.path().join("run"))
-            .env_remove("DBUS_SESSION_BUS_ADDRESS")
-            .output()
-            .unwrap();
+    fn bus(&self) -> String {
+        format!("unix:path={}", self.dir.path().join("run/bus").display())
+    }
+
+    /// Ask it something past the adapter: over the bus, for its private socket knows nobody from outside its namespaces.
+    pub(crate) fn systemctl(&self, args: &[&str]) -> String {
+        let mut systemctl = Command::new("systemctl");
+        systemctl.arg("--user").args(args).env_remove("XDG_RUNTIME_DIR").env("DBUS_SESSION_BUS_ADDRESS", self.bus());
+        let output = systemctl.output().unwrap();
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     }
 
+    /// A unit that the host has of its own, with a second name.
+    pub(crate) fn own_unit(&self, name: &str, text: &str, alias: &str) {
+        let folder = self.dir.path().join(".config/systemd/user");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), text).unwrap();
+        std::os::unix::fs::symlink(name, folder.join(alias)).unwrap();
+    }
+
     /// A link that systemd made or should have made.
-    pub fn link(&self, name: &str) -> PathBuf {
+    pub(crate) fn link(&self, name: &str) -> PathBuf {
         self.dir.path().join("run/systemd/user").join(name)
     }
 
     /// What systemd and its start had to say, for a failure's message.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }
