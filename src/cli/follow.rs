@@ -99,6 +99,8 @@ struct Tracked {
     view: Option<UnitView>,
     /// The watch that is open has told of it.
     told: bool,
+    /// It is destroyed, and a host still has to stop it: nothing can be said before that is over.
+    leaving: bool,
     /// The verdict has been other than done.
     waited: bool,
     /// The verdict of now, and since when it is of this kind.
@@ -129,6 +131,7 @@ impl<'a> Follower<'a> {
             goal,
             view: None,
             told: false,
+            leaving: false,
             waited: false,
             verdict: verdict.clone(),
             since: began,
@@ -210,7 +213,7 @@ impl<'a> Follower<'a> {
             WatchLine::Unit(unit) => {
                 if let Some(one) = self.index.get(&unit.name).and_then(|index| self.tracked.get_mut(*index)) {
                     one.view = Some(*unit);
-                    one.told = true;
+                    (one.told, one.leaving) = (true, false);
                     if self.synced {
                         one.judge();
                     }
@@ -219,10 +222,15 @@ impl<'a> Follower<'a> {
             WatchLine::Removed(name) => {
                 if let Some(one) = self.index.get(&name).and_then(|index| self.tracked.get_mut(*index)) {
                     one.view = None;
-                    one.told = true;
+                    (one.told, one.leaving) = (true, false);
                     if self.synced {
                         one.judge();
                     }
+                }
+            }
+            WatchLine::Leaving(name) => {
+                if let Some(one) = self.index.get(&name).and_then(|index| self.tracked.get_mut(*index)) {
+                    (one.told, one.leaving) = (true, true);
                 }
             }
             // A member of the store that lags behind may not have seen yet what was asked.
@@ -341,7 +349,10 @@ impl<'a> Follower<'a> {
 
 impl Tracked {
     fn judge(&mut self) {
-        let verdict = judge(&self.goal, self.view.as_ref());
+        let verdict = match self.leaving {
+            true => Verdict::Waiting("waiting for its host to stop it".into()),
+            false => judge(&self.goal, self.view.as_ref()),
+        };
         if std::mem::discriminant(&verdict) != std::mem::discriminant(&self.verdict) {
             self.since = Instant::now();
         }
