@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, Request, State};
+use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::header::{CONTENT_TYPE, SERVER};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
@@ -25,7 +26,7 @@ use crate::store::{Error as StoreError, Store};
 use super::error::Failure;
 use super::health;
 use super::listen::Listener;
-use super::state::Api;
+use super::state::{Api, Settings};
 use super::{v1, v2};
 
 /// Connections at once; more wait to be accepted. What a daemon can be made to hold must have an end.
@@ -54,6 +55,7 @@ pub fn router<S: Store>(api: Api<S>) -> Router {
         .fallback(|uri: Uri| async move {
             Failure::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         })
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(api.clone(), every_request::<S>))
         .with_state(api)
 }
@@ -76,20 +78,42 @@ pub(super) fn query(uri: &Uri) -> Result<Vec<(String, String)>, Failure> {
 }
 
 async fn every_request<S: Store>(State(api): State<Api<S>>, request: Request, next: Next) -> Response {
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let mut response = match api.waiting() {
-        Some(why) => Failure::unavailable(format!("{why}\n{}", health::NOTHING_CHANGED)).into_response(),
-        None => match tokio::time::timeout(api.settings.request_timeout, next.run(request)).await {
-            Ok(response) => as_json(response),
-            Err(_) => {
-                let why = StoreError::Unavailable(format!("no answer within {:?}", api.settings.request_timeout));
-                let failure = if changes { api.failed_maybe(&why) } else { api.failed(&why) };
-                failure.into_response()
-            }
-        },
+    let answer = async {
+        if let Some(why) = api.waiting() {
+            return Err(Failure::unavailable(format!("{why}\n{}", health::NOTHING_CHANGED)));
+        }
+        let request = whole(&api.settings, request).await?;
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+        tokio::time::timeout(api.settings.request_timeout, next.run(request)).await.map_err(|_| {
+            let why = StoreError::Unavailable(format!("no answer within {:?}", api.settings.request_timeout));
+            if changes { api.failed_maybe(&why) } else { api.failed(&why) }
+        })
     };
+    let mut response = answer.await.map_or_else(IntoResponse::into_response, as_json);
     response.headers_mut().insert(SERVER, SERVER_NAME);
     response
+}
+
+/// The request with all of its body, within the limits: a slow client must not use up the time that its answer has.
+async fn whole(settings: &Settings, request: Request) -> Result<Request, Failure> {
+    let limit = settings.body_limit;
+    let too_large = || {
+        let message = format!("the request is larger than {limit} bytes; send the units in several requests");
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let (parts, body) = request.into_parts();
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(settings.body_timeout, to_bytes(body, limit)).await.map_err(|_| {
+        let message = format!("the request's body hasn't come within {:?}", settings.body_timeout);
+        Failure::new(StatusCode::REQUEST_TIMEOUT, message)
+    })?;
+    let body = read.map_err(|error| {
+        let over = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+        if over { too_large() } else { Failure::bad_request(format!("can't read the request's body: {error}")) }
+    })?;
+    Ok(Request::from_parts(parts, Body::from(body)))
 }
 
 /// What the framework refuses by itself (a path that is no UTF-8, say) is plain text: give it the form of all errors.
