@@ -3,14 +3,16 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::header::{CONTENT_TYPE, SERVER};
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::header::{CONTENT_TYPE, HOST, SERVER};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
@@ -94,6 +96,32 @@ async fn every_request<S: Store>(State(api): State<Api<S>>, request: Request, ne
     response
 }
 
+/// A web page in somebody's browser can send requests to loopback too, under a name of its own that it lets point there.
+/// Such a request names that host; ours name this one.
+async fn from_this_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.parse::<Authority>().ok().map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    if name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback()) {
+        return next.run(request).await;
+    }
+    let message =
+        format!("`Host: {host}` isn't this host: over TCP the API answers to localhost, 127.0.0.1 and [::1] only");
+    Failure::new(StatusCode::FORBIDDEN, message).into_response()
+}
+
+/// Refuse a body that isn't declared as JSON: a browser sends such a one for any web page, without asking.
+pub(super) fn must_be_json(headers: &HeaderMap) -> Result<(), Failure> {
+    let refuse = |message: String| Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    let kinds: Vec<_> = headers.get_all(CONTENT_TYPE).iter().collect();
+    let [kind] = kinds[..] else { return refuse(format!("expected 1 Content-Type, got {}", kinds.len())) };
+    let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        return refuse("only acceptable Content-Type is application/json".into());
+    }
+    Ok(())
+}
+
 /// The request with all of its body, within the limits: a slow client must not use up the time that its answer has.
 async fn whole(settings: &Settings, request: Request) -> Result<Request, Failure> {
     let limit = settings.body_limit;
@@ -131,12 +159,12 @@ pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: im
     let (stop, tracker, places) = (api.stop.clone(), TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
     let router = router(api);
     for listener in listeners {
-        let connections = Connections {
-            router: router.clone(),
-            stop: stop.clone(),
-            tracker: tracker.clone(),
-            places: Arc::clone(&places),
+        let router = match listener {
+            Listener::Unix(..) => router.clone(),
+            Listener::Tcp(_) => router.clone().layer(middleware::from_fn(from_this_host)),
         };
+        let connections =
+            Connections { router, stop: stop.clone(), tracker: tracker.clone(), places: Arc::clone(&places) };
         tracker.spawn(connections.accept_all(listener));
     }
     shutdown.await;

@@ -59,6 +59,8 @@ impl<S: Store> Api<S> {
     /// The API of the `fleetd` on `host` over `store`, answering while `health` is [`Health::Ready`].
     #[must_use]
     pub fn new(store: S, clock: Clock, host: &str, health: watch::Receiver<Health>, settings: Settings) -> Self {
+        // Pages of nothing would have no end.
+        let settings = Settings { page_limit: settings.page_limit.max(1), ..settings };
         let (reader, stop) = (Reader::new(store), CancellationToken::new());
         Self { reader, clock, settings, host: host.into(), health, stop }
     }

@@ -3,12 +3,15 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use flotilla::api::health::Health;
+use flotilla::api::health::{self, Health};
 use flotilla::api::listen::{ListenError, Listener};
-use flotilla::api::state::Settings;
+use flotilla::api::server::serve;
+use flotilla::api::state::{Api, Settings};
+use flotilla::clock::Clock;
+use flotilla::store::embedded::Embedded;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::{Daemon, FILE};
 
@@ -80,6 +83,7 @@ async fn a_store_that_hangs_is_not_waited_for() {
 #[tokio::test]
 async fn large_requests_are_refused() {
     let daemon = Daemon::start_with(Settings { body_limit: 1000, ..Settings::default() }).await;
+    assert_eq!(daemon.get("/fleet/v1/units").await.status, 200);
     for path in ["/fleet/v1/units/a.service", "/fleet/v2/units"] {
         let method = if path.contains("v1") { "PUT" } else { "POST" };
         let answer = daemon.send(method, path, &json!({ "name": "a".repeat(2000) })).await;
@@ -87,7 +91,7 @@ async fn large_requests_are_refused() {
     }
     // Chunked, so that nothing announces its length.
     let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
-    let head = "POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let head = "POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
     let chunk = format!("7d0\r\n{}\r\n0\r\n\r\n", "a".repeat(2000));
     stream.write_all(format!("{head}{chunk}").as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -134,7 +138,24 @@ async fn the_socket_is_for_root_and_the_group_and_is_left_behind_by_nobody() {
 
 #[tokio::test]
 async fn tcp_is_for_loopback() {
-    assert!(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.is_ok());
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let Listener::Tcp(tcp) = &listener else { panic!("{listener:?}") };
+    let address = tcp.local_addr().unwrap();
+    let (_health, asked) = health::channel(Health::Ready);
+    let api = Api::new(Embedded::in_memory(), Clock::system(), "n1", asked, Settings::default());
+    let serving = tokio::spawn(serve(vec![listener], api, std::future::pending()));
+    // A web page whose own name was made to point here is no client of ours.
+    for (host, status) in
+        [("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:80", 200), ("evil.example", 403), ("", 403)]
+    {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /fleet/v1/units HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+    }
+    serving.abort();
     for address in ["0.0.0.0:0", "10.0.0.1:49153", "[::]:0"] {
         let error = Listener::tcp(address.parse().unwrap()).await.unwrap_err().to_string();
         assert!(error.contains("plain TCP is for loopback addresses only"), "{error}");

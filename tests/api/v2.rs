@@ -119,7 +119,11 @@ async fn everything_wrong_is_said_at_once_and_nothing_is_written() {
 
 #[tokio::test]
 async fn a_batch_must_be_one() {
+    const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
     let daemon = Daemon::start().await;
+    // What a browser sends for any web page without asking.
+    let plain = daemon.call("POST", "/fleet/v2/units", &[("content-type", "text/plain")], b"{\"units\":[]}").await;
+    assert_eq!((plain.status, plain.error()), (415, "only acceptable Content-Type is application/json".into()));
     for (body, message) in [
         ("", "can't read the batch"),
         ("{}", "missing field `units`"),
@@ -129,10 +133,10 @@ async fn a_batch_must_be_one() {
         (r#"{"units":[{"name":"a.service","txt":""}]}"#, "unknown field `txt`"),
         (r#"{"units":[{"name":"a.service","desired":"running"}]}"#, "unknown variant `running`"),
     ] {
-        let answer = daemon.call("POST", "/fleet/v2/units", &[], body.as_bytes()).await;
+        let answer = daemon.call("POST", "/fleet/v2/units", JSON, body.as_bytes()).await;
         assert_eq!((answer.status, answer.error().contains(message)), (400, true), "{}", answer.text);
     }
-    let answer = daemon.call("POST", "/fleet/v2/units", &[], b"\xff\xfe\x00").await;
+    let answer = daemon.call("POST", "/fleet/v2/units", JSON, b"\xff\xfe\x00").await;
     assert_eq!((answer.status, answer.error().is_empty()), (400, false));
 }
 

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 
 use crate::api::error::Failure;
 use crate::api::join::{self, FAMILIES};
-use crate::api::server::query;
+use crate::api::server::{must_be_json, query};
 use crate::api::state::Api;
 use crate::api::wire::v1::{Unit, Units};
 use crate::model::cluster::Cluster;
@@ -78,7 +77,7 @@ pub(super) async fn put<S: Store>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Failure> {
-    check_content_type(&headers)?;
+    must_be_json(&headers)?;
     let unit = decode(&body)?;
     if !unit.name.is_empty() && unit.name != in_url {
         let message = format!("name in URL \"{in_url}\" differs from unit name in request body \"{}\"", unit.name);
@@ -130,17 +129,6 @@ fn needs_desired() -> Failure {
 
 fn bad(error: &dyn std::fmt::Display) -> Failure {
     Failure::bad_request(error.to_string())
-}
-
-fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let refuse = |message: String| Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    let kinds: Vec<_> = headers.get_all(CONTENT_TYPE).iter().collect();
-    let [kind] = kinds[..] else { return refuse(format!("expected 1 Content-Type, got {}", kinds.len())) };
-    let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
-        return refuse("only acceptable Content-Type is application/json".into());
-    }
-    Ok(())
 }
 
 /// Fleet's clients may send `null` for what they leave out.

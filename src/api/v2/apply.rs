@@ -6,9 +6,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 
 use crate::api::error::Failure;
+use crate::api::server::must_be_json;
 use crate::api::state::Api;
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit};
 use crate::model::file::UnitFile;
@@ -20,8 +21,14 @@ use crate::store::Store;
 
 use super::no_parameters;
 
-pub(super) async fn post<S: Store>(State(api): State<Api<S>>, uri: Uri, body: Bytes) -> Result<Json<Applied>, Failure> {
+pub(super) async fn post<S: Store>(
+    State(api): State<Api<S>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Applied>, Failure> {
     no_parameters(&uri)?;
+    must_be_json(&headers)?;
     let batch: Apply = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
     let (intents, mut problems) = read(&batch);
