@@ -11,7 +11,7 @@ const ENDPOINT: &str = "unix:///run/fleet.sock";
 #[derive(Debug, Parser)]
 #[command(name = "fleetctl", disable_version_flag = true, max_term_width = 100)]
 #[command(
-    after_help = "Every option above can be set in the environment too: FLEETCTL_ENDPOINT for --endpoint, and so on. \
+    after_help = "Global options can be set in the environment too: FLEETCTL_ENDPOINT for --endpoint, and so on. \
     Commands can be shortened as long as they stay unique."
 )]
 pub(super) struct Cli {
@@ -23,6 +23,7 @@ pub(super) struct Cli {
 
 /// Options that go with every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(super) struct Globals {
     /// Where fleetd listens: a socket's path or http://host:port; of a comma-separated list, the first that answers
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", hide_env = true, value_name = "URL")]
@@ -45,9 +46,9 @@ pub(super) struct Globals {
 pub(super) enum Command {
     /// Hand unit files to the cluster, without running them
     Submit(Submit),
-    /// Put units on hosts, without starting them; unit files not yet in the cluster are submitted first
+    /// Put units on hosts, without starting them; submits their files if need be
     Load(Create),
-    /// Start units on hosts that fit; unit files not yet in the cluster are submitted first
+    /// Start units on hosts that fit; submits their files if need be
     Start(Create),
     /// Stop units; they stay on their hosts, ready to be started
     Stop(Change),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::session::Session;
@@ -65,19 +66,18 @@ pub(super) async fn wait(
 ) -> Result<Vec<Ended>, ClientError> {
     let mut follower = Follower::new(session, goals, revision);
     let deadline = limit.map(|limit| follower.began + limit);
-    let interrupt = tokio::signal::ctrl_c();
-    tokio::pin!(interrupt);
+    let mut interrupts = signal(SignalKind::interrupt()).ok();
     let end = loop {
         // Opening anew, as all arms, may be dropped half way: the next round begins it again.
         let watch = tokio::select! {
             watch = follower.open() => watch?,
             () = until(deadline) => break End::TimedOut,
-            _ = &mut interrupt => break End::Interrupted,
+            () = interrupted(interrupts.as_mut()) => break End::Interrupted,
         };
         let over = tokio::select! {
             over = follower.follow(watch) => over?,
             () = until(deadline) => break End::TimedOut,
-            _ = &mut interrupt => break End::Interrupted,
+            () = interrupted(interrupts.as_mut()) => break End::Interrupted,
         };
         if over {
             break End::Done;
@@ -90,6 +90,14 @@ pub(super) async fn wait(
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Without a handler Ctrl-C ends the process, which ends the waiting too.
+async fn interrupted(interrupts: Option<&mut Signal>) {
+    match interrupts {
+        Some(interrupts) => drop(interrupts.recv().await),
         None => std::future::pending().await,
     }
 }
@@ -116,7 +124,9 @@ struct Follower<'a> {
     began: Instant,
     noted: bool,
     drawn: Option<Instant>,
-    lost: bool,
+    /// Since when there is no watch, and whether that has been said.
+    lost: Option<Instant>,
+    complained: bool,
     delay: Duration,
 }
 
@@ -144,7 +154,8 @@ impl<'a> Follower<'a> {
             began,
             noted: false,
             drawn: None,
-            lost: false,
+            lost: None,
+            complained: false,
             delay: RETRY.0,
         }
     }
@@ -168,10 +179,12 @@ impl<'a> Follower<'a> {
     }
 
     async fn lose(&mut self, why: &str) {
+        let now = Instant::now();
+        let since = *self.lost.get_or_insert(now);
         // A restart of fleetd takes less than this; no need to talk about it.
-        if !self.lost && self.delay >= 4 * RETRY.0 {
-            self.lost = true;
-            self.session.out.talk(&format!("{why}; waiting for it to come back"));
+        if !self.complained && now >= since + SILENCE {
+            self.complained = true;
+            self.session.out.talk(&format!("{why}; trying again"));
         }
         sleep(self.delay).await;
         self.delay = (2 * self.delay).min(RETRY.1);
@@ -231,7 +244,8 @@ impl<'a> Follower<'a> {
             }
             WatchLine::Synced(_) => {
                 (self.synced, self.delay) = (true, RETRY.0);
-                if std::mem::take(&mut self.lost) {
+                self.lost = None;
+                if std::mem::take(&mut self.complained) {
                     self.session.out.talk("fleetd is back");
                 }
                 for one in &mut self.tracked {
