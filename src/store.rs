@@ -15,7 +15,9 @@
 
 pub mod embedded;
 pub mod etcd;
+
 pub mod lease;
+mod limits;
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,7 +1,9 @@
-//! Names: of units, of machines, of file contents. A value of these types is valid by construction.
+//! Names: of units, of machines, of file contents. A value of these types is valid by construction, and cheap to clone: the
+//! scheduler holds each name in a dozen indexes.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,7 @@ pub const MAX_LEN: usize = 255;
 /// A valid unit name: `web@1.service`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct UnitName(Box<str>);
+pub struct UnitName(Arc<str>);
 
 /// Why a string is no unit name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +135,7 @@ impl TryFrom<String> for UnitName {
 
 impl From<UnitName> for String {
     fn from(name: UnitName) -> Self {
-        name.0.into()
+        (*name.0).into()
     }
 }
 
@@ -152,7 +154,7 @@ impl std::borrow::Borrow<str> for UnitName {
 /// A machine's identity: `/etc/machine-id`, 32 lower-case hexadecimal digits (`machine-id(5)`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct MachineId(Box<str>);
+pub struct MachineId(Arc<str>);
 
 impl MachineId {
     /// All 32 digits.
@@ -193,7 +195,7 @@ impl TryFrom<String> for MachineId {
 
 impl From<MachineId> for String {
     fn from(id: MachineId) -> Self {
-        id.0.into()
+        (*id.0).into()
     }
 }
 
@@ -205,8 +207,20 @@ impl fmt::Display for MachineId {
 
 /// Names the meaning of a unit file: SHA-1 of its canonical text, 40 hexadecimal digits, as CoreOS fleet's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct UnitHash(Box<str>);
+#[serde(from = "String", into = "String")]
+pub struct UnitHash(Arc<str>);
+
+impl From<String> for UnitHash {
+    fn from(hex: String) -> Self {
+        Self(hex.into())
+    }
+}
+
+impl From<UnitHash> for String {
+    fn from(hash: UnitHash) -> Self {
+        (*hash.0).into()
+    }
+}
 
 impl UnitHash {
     /// Wrap a digest already in hexadecimal.

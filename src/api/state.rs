@@ -1,0 +1,137 @@
+//! What all requests share: the store's reader, the clock, the daemon's health. Owns what a failure means to whoever asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, StatusCode};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::registry::apply::{self, Applied, Why};
+use crate::registry::units::Intent;
+use crate::registry::view::Reader;
+use crate::store::{Error as StoreError, Store};
+
+use super::error::Failure;
+use super::health::{self, Health};
+
+/// What an operator or a test may want different.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// v1: entries on a page (fleet's `token_limit`).
+    pub page_limit: u16,
+    /// A request that isn't answered after this is answered 503.
+    pub request_timeout: Duration,
+    /// v2: a watch without news says that it lives, so often.
+    pub heartbeat: Duration,
+    /// The most bytes of a request's body.
+    pub body_limit: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            page_limit: 100,
+            request_timeout: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(10),
+            body_limit: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// What all requests share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Api<S> {
+    pub(super) reader: Reader<S>,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+    host: Arc<str>,
+    health: watch::Receiver<Health>,
+    /// Cancelled when the server stops: streams have no end of their own.
+    pub(super) stop: CancellationToken,
+}
+
+impl<S: Store> Api<S> {
+    /// The API of the `fleetd` on `host` over `store`, answering while `health` is [`Health::Ready`].
+    #[must_use]
+    pub fn new(store: S, clock: Clock, host: &str, health: watch::Receiver<Health>, settings: Settings) -> Self {
+        let (reader, stop) = (Reader::new(store), CancellationToken::new());
+        Self { reader, clock, settings, host: host.into(), health, stop }
+    }
+
+    /// What a failure of the store means to whoever asked; nothing was changed.
+    pub(super) fn failed(&self, error: &StoreError) -> Failure {
+        self.store_failure(error, health::NOTHING_CHANGED)
+    }
+
+    /// A failure of the store after which a change may have been made.
+    pub(super) fn failed_maybe(&self, error: &StoreError) -> Failure {
+        self.store_failure(error, health::MAYBE_CHANGED)
+    }
+
+    fn store_failure(&self, error: &StoreError, then: &str) -> Failure {
+        match error {
+            StoreError::Unavailable(why) => {
+                let known = self.waiting();
+                let first = known.unwrap_or_else(|| format!("fleetd on {} can't reach its store: {why}", self.host));
+                Failure::unavailable(format!("{first}\n{then}"))
+            }
+            StoreError::Refused(why) => Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("the store of fleetd on {} refuses: {why}", self.host),
+            ),
+            other => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
+        }
+    }
+
+    /// Why requests can't be answered now.
+    pub(super) fn waiting(&self) -> Option<String> {
+        match &*self.health.borrow() {
+            Health::Ready => None,
+            Health::Waiting { what, since } => Some(health::sentence(&self.host, what, *since, self.clock.now_ms())),
+        }
+    }
+
+    /// The body of a request, within the limit.
+    pub(super) async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+        let limit = self.settings.body_limit;
+        let too_large = || {
+            let message = format!("the request is larger than {limit} bytes; send the units in several requests");
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+        };
+        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        to_bytes(body, limit).await.map_err(|error| {
+            let over = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+            if over { too_large() } else { Failure::bad_request(format!("can't read the request's body: {error}")) }
+        })
+    }
+
+    /// Do what `intents` say.
+    pub(super) async fn apply(&self, intents: &[Intent]) -> Result<Applied, Failure> {
+        let error = match apply::apply(&self.reader, intents, self.clock.now_ms()).await {
+            Ok(applied) => return Ok(applied),
+            Err(error) => error,
+        };
+        let mut failure = match error.why {
+            Why::Problems(problems) => Failure::problems(problems),
+            Why::Store(store) if error.done == 0 => self.failed(&store),
+            Why::Store(store) | Why::Unknown(store) => self.failed_maybe(&store),
+            Why::Contended => {
+                let message = "others change the same units all the time; nothing more was changed. Try again";
+                Failure::new(StatusCode::CONFLICT, message)
+            }
+        };
+        if error.done > 0 {
+            let (done, all) = (error.done, intents.len());
+            failure.message =
+                format!("{}\n{done} of {all} units were changed before that; send the batch again", failure.message);
+        }
+        Err(failure)
+    }
+}

@@ -1,0 +1,16 @@
+//! The minds: pure functions and state machines from values to plans, each with the reasons for what it decides.
+//!
+//! * [`fit`]: may this unit run on this host; if not, every reason why.
+//! * [`schedule`]: which host gets which unit; incremental, for the engine.
+//! * [`converge`]: what a host must do next; for the agent.
+//! * [`explain`]: why a unit isn't where it should be; per request, for the API.
+//! * [`check`]: what must hold of a cluster; for tests, simulations and the engine's periodic audit.
+//!
+//! Nothing here waits, reads a clock, logs, or draws lots: the same values always give the same plan. Trouble is part of a plan's
+//! report, never an error. Imports [`crate::model`] only.
+
+pub mod check;
+pub mod converge;
+pub mod explain;
+pub mod fit;
+pub mod schedule;

@@ -1,0 +1,234 @@
+//! What must hold of a cluster. Owns the invariants, said as plainly as possible and without any help from the scheduler, whose work they judge;
+//! they only share the rules of `fit`. Must never repair anything.
+
+use std::fmt;
+
+use crate::model::cluster::{Cluster, Versioned};
+use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::placement::Wishes;
+use crate::model::unit::{Desired, Entry, Placement, Target};
+
+use super::fit::{Misfit, Question, Stance, first_misfit};
+
+/// When an invariant must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum When {
+    /// At every revision of a store that only this program writes to.
+    Always,
+    /// Once everything is planned and every host has answered.
+    Settled,
+}
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// A unit that isn't global has live entries on several hosts.
+    ManyHosts(UnitName, Vec<MachineId>),
+    /// A placement says a host that has no entry.
+    NoEntry(UnitName, MachineId),
+    /// A live entry that no placement explains.
+    NoPlacement(UnitName, MachineId),
+    /// Two live entries whose files exclude each other.
+    Conflict(MachineId, UnitName, UnitName),
+    /// An entry whose file isn't there.
+    NoFile(MachineId, UnitName, UnitHash),
+    /// A live entry of a unit that nobody wants on a host.
+    Unwanted(UnitName, MachineId),
+    /// An entry that isn't what its unit asks for.
+    Stale(UnitName, MachineId),
+    /// A unit that is still to be stopped, or whose host is dead.
+    Leftover(UnitName, MachineId),
+    /// A unit on a host that it doesn't fit.
+    Misplaced(UnitName, MachineId, Misfit),
+    /// A unit that isn't on a host that it fits.
+    Missing(UnitName, MachineId),
+    /// A unit with neither a host nor a word why.
+    Silent(UnitName),
+    /// A placement of a unit that wants none.
+    Placement(UnitName),
+}
+
+impl Violation {
+    /// When it counts.
+    #[must_use]
+    pub fn when(&self) -> When {
+        match self {
+            Self::ManyHosts(..) | Self::NoEntry(..) | Self::NoPlacement(..) | Self::Conflict(..) | Self::NoFile(..) => {
+                When::Always
+            }
+            _ => When::Settled,
+        }
+    }
+}
+
+/// Everything that is wrong: what must never be first, then what must not stay.
+#[must_use]
+pub fn check(cluster: &Cluster) -> Vec<Violation> {
+    let mut found = always(cluster);
+    found.extend(settled(cluster));
+    found
+}
+
+/// What must hold at every revision.
+#[must_use]
+pub fn always(cluster: &Cluster) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (host, slice) in &cluster.schedule {
+        for (name, entry) in slice {
+            if !cluster.files.contains_key(&entry.value.hash) {
+                found.push(Violation::NoFile(host.clone(), name.clone(), entry.value.hash.clone()));
+            }
+            if is_live(entry) && !entry.value.global && home(cluster, name) != Some(host) {
+                found.push(Violation::NoPlacement(name.clone(), host.clone()));
+            }
+        }
+        found.extend(conflicts(cluster, host));
+    }
+    for (name, placement) in &cluster.placements {
+        let Placement::On { host, .. } = &placement.value else { continue };
+        if !cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name)) {
+            found.push(Violation::NoEntry(name.clone(), host.clone()));
+        }
+    }
+    for name in names(cluster) {
+        let single = |(_, entry): &(&MachineId, &Versioned<Entry>)| is_live(entry) && !entry.value.global;
+        let hosts: Vec<MachineId> = entries(cluster, name).filter(single).map(|(host, _)| host.clone()).collect();
+        if hosts.len() > 1 {
+            found.push(Violation::ManyHosts(name.clone(), hosts));
+        }
+    }
+    found
+}
+
+/// Judged by the files that the host was told of, not by newer ones it hasn't heard of.
+fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
+    let wishes = |name: &UnitName, entry: &Versioned<Entry>| {
+        let file = cluster.files.get(&entry.value.hash)?;
+        Some(Wishes::resolve(&file.value, name))
+    };
+    let live: Vec<_> = cluster
+        .schedule
+        .get(host)
+        .into_iter()
+        .flatten()
+        .filter(|(_, entry)| is_live(entry))
+        .filter_map(|(name, entry)| Some((name, wishes(name, entry)?)))
+        .collect();
+    let declaring = live.iter().filter(|(_, wishes)| !wishes.conflicts.is_empty());
+    let pairs = declaring.flat_map(|(name, wishes)| {
+        let excluded =
+            |other: &&UnitName| *other != *name && wishes.conflicts.iter().any(|g| g.matches(other.as_str()));
+        live.iter().map(|(other, _)| *other).filter(excluded).map(|other| (*name, other)).collect::<Vec<_>>()
+    });
+    pairs.map(|(name, other)| Violation::Conflict(host.clone(), name.clone(), other.clone())).collect()
+}
+
+/// What must hold once all is planned and acknowledged.
+#[must_use]
+pub fn settled(cluster: &Cluster) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (host, slice) in &cluster.schedule {
+        for (name, entry) in slice {
+            found.extend(misplaced(cluster, host, name, entry));
+        }
+    }
+    for name in names(cluster) {
+        let wanted =
+            cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive) && !name.is_template();
+        let wishes = cluster.wishes(name);
+        let placement = cluster.placements.get(name).map(|placement| &placement.value);
+        match (wanted, wishes) {
+            (true, None) => {}
+            (false, _) => found.extend(placement.map(|_| Violation::Placement(name.clone()))),
+            (true, Some(wishes)) => {
+                let everywhere = entries(cluster, name).next().is_some();
+                let word = matches!(placement, Some(Placement::Waiting { .. }));
+                match (wishes.global, placement) {
+                    (true, Some(_)) if everywhere || !word => found.push(Violation::Placement(name.clone())),
+                    (true, None) if !everywhere => found.push(Violation::Silent(name.clone())),
+                    (false, None) => found.push(Violation::Silent(name.clone())),
+                    _ => {}
+                }
+                if wishes.global || !matches!(placement, Some(Placement::On { .. })) {
+                    found.extend(missing(cluster, name, &wishes));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versioned<Entry>) -> Option<Violation> {
+    let at = || (name.clone(), host.clone());
+    if !is_live(entry) || !cluster.machines.contains_key(host) {
+        return Some(Violation::Leftover(name.clone(), host.clone()));
+    }
+    let unwanted = |(name, host)| Some(Violation::Unwanted(name, host));
+    let Some(unit) = cluster.units.get(name).filter(|_| !name.is_template()) else { return unwanted(at()) };
+    let target = match unit.desired {
+        Desired::Inactive => return unwanted(at()),
+        Desired::Loaded => Target::Loaded,
+        Desired::Launched => Target::Launched,
+    };
+    let wishes = cluster.wishes(name)?;
+    let wanted = Entry { hash: unit.hash.clone(), target, global: wishes.global, generation: unit.generation };
+    if entry.value != wanted {
+        return Some(Violation::Stale(name.clone(), host.clone()));
+    }
+    let question = Question { unit: name, wishes: &wishes, host, stance: Stance::Arrive, with: &[] };
+    // Whatever is there counts, leaving or not: all is settled.
+    let misfit = first_misfit(cluster, &question)?;
+    Some(Violation::Misplaced(name.clone(), host.clone(), misfit))
+}
+
+/// Live hosts that fit a unit and don't have it.
+fn missing(cluster: &Cluster, name: &UnitName, wishes: &Wishes) -> Vec<Violation> {
+    let free = |host: &&MachineId| {
+        let question = Question { unit: name, wishes, host, stance: Stance::Arrive, with: &[] };
+        let has_it = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
+        !has_it && first_misfit(cluster, &question).is_none()
+    };
+    cluster.machines.keys().filter(free).map(|host| Violation::Missing(name.clone(), host.clone())).collect()
+}
+
+fn is_live(entry: &Versioned<Entry>) -> bool {
+    entry.value.target != Target::Gone
+}
+
+fn home<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
+    match &cluster.placements.get(name)?.value {
+        Placement::On { host, .. } => Some(host),
+        Placement::Waiting { .. } => None,
+    }
+}
+
+fn entries<'a>(
+    cluster: &'a Cluster,
+    name: &'a UnitName,
+) -> impl Iterator<Item = (&'a MachineId, &'a Versioned<Entry>)> {
+    cluster.schedule.iter().filter_map(move |(host, slice)| Some((host, slice.get(name)?)))
+}
+
+fn names(cluster: &Cluster) -> std::collections::BTreeSet<&UnitName> {
+    let scheduled = cluster.schedule.values().flat_map(|slice| slice.keys());
+    cluster.units.keys().chain(cluster.placements.keys()).chain(scheduled).collect()
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ManyHosts(unit, hosts) => write!(f, "{unit} is on {} hosts", hosts.len()),
+            Self::NoEntry(unit, host) => write!(f, "{unit} is placed on {} and has no entry there", host.short()),
+            Self::NoPlacement(unit, host) => write!(f, "{unit} has an entry on {} and no placement", host.short()),
+            Self::Conflict(host, unit, with) => write!(f, "{unit} conflicts with {with} on {}", host.short()),
+            Self::NoFile(host, unit, hash) => write!(f, "{unit} on {} has no file {}", host.short(), hash.short()),
+            Self::Unwanted(unit, host) => write!(f, "{unit} is on {} and nobody wants it", host.short()),
+            Self::Stale(unit, host) => write!(f, "{unit} on {} isn't up to date", host.short()),
+            Self::Leftover(unit, host) => write!(f, "{unit} has yet to leave {}", host.short()),
+            Self::Misplaced(unit, host, misfit) => write!(f, "{unit} doesn't fit {}: {misfit}", host.short()),
+            Self::Missing(unit, host) => write!(f, "{unit} fits {} and isn't there", host.short()),
+            Self::Silent(unit) => write!(f, "{unit} has neither a host nor a word why"),
+            Self::Placement(unit) => write!(f, "{unit} has a placement and wants none"),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Why a unit isn't where it should be: every host, every failed rule. Pure and unindexed, for one question at a time. Must never say anything that the
+//! scheduler wouldn't do: it asks the same rules.
+
+use std::fmt;
+
+use crate::model::cluster::Cluster;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::unit::{Desired, Placement, Target};
+
+use super::fit::{Misfit, Question, Stance, fit};
+
+/// Where a unit stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The unit.
+    pub unit: UnitName,
+    /// In a word.
+    pub standing: Standing,
+    /// Every live host, in the order of ids, when it wants one or all of them and doesn't have it.
+    pub hosts: Vec<Verdict>,
+}
+
+/// What keeps a unit, or doesn't.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// No unit of that name.
+    Unknown,
+    /// A template runs only as its instances.
+    Template,
+    /// Nobody wants it on a host.
+    Inactive,
+    /// Its file isn't known (yet).
+    FileUnknown,
+    /// It has its host.
+    Placed {
+        /// The host.
+        host: MachineId,
+    },
+    /// It is global.
+    Everywhere {
+        /// Hosts that have it.
+        on: usize,
+        /// Live hosts.
+        of: usize,
+    },
+    /// Hosts have yet to stop it; then it goes on.
+    Leaving {
+        /// The hosts.
+        hosts: Vec<MachineId>,
+    },
+    /// No host fits, or the scheduler hasn't come to it yet.
+    Waiting,
+}
+
+/// What the rules say of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The host.
+    pub id: MachineId,
+    /// Its name.
+    pub hostname: String,
+    /// Every reason against it; none: it fits.
+    pub misfits: Vec<Misfit>,
+}
+
+/// Explain where `unit` is and isn't.
+#[must_use]
+pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
+    let standing = standing(cluster, unit);
+    let asks = matches!(standing, Standing::Waiting | Standing::Leaving { .. } | Standing::Everywhere { .. });
+    let wishes = cluster.wishes(unit).filter(|_| asks);
+    let verdict = |(id, machine): (&MachineId, &crate::model::machine::Machine)| {
+        let wishes = wishes.as_ref()?;
+        let has_it = super::fit::live_at(cluster, unit.as_str(), id);
+        let stance = if has_it { Stance::Stay } else { Stance::Arrive };
+        let question = Question { unit, wishes, host: id, stance, with: &[] };
+        let misfits = fit(cluster, &question).err().unwrap_or_default();
+        (!has_it || !misfits.is_empty()).then(|| Verdict {
+            id: id.clone(),
+            hostname: machine.hostname.clone(),
+            misfits,
+        })
+    };
+    let hosts = cluster.machines.iter().filter_map(verdict).collect();
+    Explanation { unit: unit.clone(), standing, hosts }
+}
+
+fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
+    let entries = || cluster.schedule.iter().filter_map(|(host, slice)| Some((host, &slice.get(unit)?.value)));
+    let leaving: Vec<MachineId> =
+        entries().filter(|(_, entry)| entry.target == Target::Gone).map(|(host, _)| host.clone()).collect();
+    let Some(record) = cluster.units.get(unit) else {
+        return if leaving.is_empty() { Standing::Unknown } else { Standing::Leaving { hosts: leaving } };
+    };
+    if unit.is_template() {
+        return Standing::Template;
+    }
+    if record.desired == Desired::Inactive {
+        return if leaving.is_empty() { Standing::Inactive } else { Standing::Leaving { hosts: leaving } };
+    }
+    let Some(wishes) = cluster.wishes(unit) else { return Standing::FileUnknown };
+    if wishes.global {
+        let on = entries().filter(|(host, entry)| entry.target != Target::Gone && cluster.machines.contains_key(*host));
+        return Standing::Everywhere { on: on.count(), of: cluster.machines.len() };
+    }
+    if !leaving.is_empty() {
+        return Standing::Leaving { hosts: leaving };
+    }
+    match cluster.placements.get(unit).map(|placement| &placement.value) {
+        Some(Placement::On { host, .. }) if super::fit::live_at(cluster, unit.as_str(), host) => {
+            Standing::Placed { host: host.clone() }
+        }
+        _ => Standing::Waiting,
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => write!(f, "no such unit"),
+            Self::Template => write!(f, "a template: only its instances run"),
+            Self::Inactive => write!(f, "it shall be inactive"),
+            Self::FileUnknown => write!(f, "its file isn't known yet"),
+            Self::Placed { host } => write!(f, "placed on {}", host.short()),
+            Self::Everywhere { on, of } => write!(f, "global, on {on} of {of} hosts"),
+            Self::Leaving { hosts } => {
+                let hosts: Vec<&str> = hosts.iter().map(MachineId::short).collect();
+                write!(f, "waits for {} to stop it", hosts.join(" and "))
+            }
+            Self::Waiting => write!(f, "can't run anywhere yet"),
+        }
+    }
+}
+
+/// As people read it: the standing, then a line for each host that says no.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.unit, self.standing)?;
+        for verdict in &self.hosts {
+            for misfit in &verdict.misfits {
+                write!(f, "\n  {}  {misfit}", verdict.hostname)?;
+            }
+        }
+        Ok(())
+    }
+}

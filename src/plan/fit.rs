@@ -1,0 +1,218 @@
+//! May this unit run on this host? Owns the rules, in their order, and the reason each gives when it says no.
+//! Must never decide where a unit goes: that is `schedule`'s, which also answers the same questions from its indexes, and is tested
+//! to agree with what stands here.
+
+mod displaces;
+mod misfit;
+mod view;
+
+use std::collections::BTreeSet;
+
+use crate::model::cluster::Cluster;
+use crate::model::glob::Glob;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::placement::Wishes;
+use crate::model::revision::Revision;
+use crate::model::unit::{Desired, Entry, Target};
+
+pub(crate) use displaces::{counts, displaced};
+pub use misfit::{Misfit, Rule};
+pub use view::View;
+
+/// Whether the unit is there already. An occupant needs less than a newcomer: healthy units stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stance {
+    /// It would be new there: whatever occupies the host counts, even what is about to leave.
+    Arrive,
+    /// It is there: only what stays there and came first can drive it away.
+    Stay,
+}
+
+/// What [`fit`] is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The unit.
+    pub unit: &'a UnitName,
+    /// Its wishes, resolved.
+    pub wishes: &'a Wishes,
+    /// The host.
+    pub host: &'a MachineId,
+    /// Newcomer or occupant.
+    pub stance: Stance,
+    /// Units that would arrive together with it (a `MachineOf=` chain); may contain the unit itself.
+    pub with: &'a [UnitName],
+}
+
+/// Every rule, every reason against.
+///
+/// # Errors
+/// All misfits, in the rules' order.
+pub fn fit<V: View>(view: &V, question: &Question<'_>) -> Result<(), Vec<Misfit>> {
+    let misfits: Vec<Misfit> = RULES.iter().flat_map(|rule| ask(*rule, view, question)).collect();
+    if misfits.is_empty() { Ok(()) } else { Err(misfits) }
+}
+
+/// The first reason against, in the rules' order; `None` if the unit fits.
+pub fn first_misfit<V: View>(view: &V, question: &Question<'_>) -> Option<Misfit> {
+    RULES.iter().find_map(|rule| ask(*rule, view, question).into_iter().next())
+}
+
+/// The rules in their order.
+const RULES: [Rule; 6] =
+    [Rule::Alive, Rule::MachineId, Rule::Metadata, Rule::MachineOf, Rule::Conflicts, Rule::Replaces];
+
+fn ask<V: View>(rule: Rule, view: &V, question: &Question<'_>) -> Vec<Misfit> {
+    match rule {
+        Rule::Alive => alive(view.cluster(), question.host),
+        Rule::MachineId => machine_id(question.wishes, question.host),
+        Rule::Metadata => metadata(view.cluster(), question.wishes, question.host),
+        Rule::MachineOf => machine_of(view, question),
+        Rule::Conflicts => conflicts(view, question),
+        Rule::Replaces => replaces(view, question),
+    }
+}
+
+/// Alive and eligible: the host's key is there.
+fn alive(cluster: &Cluster, host: &MachineId) -> Vec<Misfit> {
+    if cluster.machines.contains_key(host) { Vec::new() } else { vec![Misfit::Dead] }
+}
+
+/// `MachineID=`: the id, or its first eight digits.
+pub(crate) fn machine_id(wishes: &Wishes, host: &MachineId) -> Vec<Misfit> {
+    match &wishes.machine_id {
+        Some(wanted) if wanted != host.as_str() && wanted != host.short() => {
+            vec![Misfit::MachineId { wanted: wanted.clone() }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// `MachineMetadata=`: every key, one of its values.
+fn metadata(cluster: &Cluster, wishes: &Wishes, host: &MachineId) -> Vec<Misfit> {
+    let misfit = |(key, wanted): (&String, &BTreeSet<String>)| {
+        let found = metadata_value(cluster, host, key);
+        match found {
+            Some(value) if wanted.contains(value) => None,
+            _ => Some(Misfit::Metadata { key: key.clone(), found: found.map(Into::into), wanted: wanted.clone() }),
+        }
+    };
+    wishes.metadata.iter().filter_map(misfit).collect()
+}
+
+/// One value of [`Cluster::effective_metadata`], without making all of it.
+pub(crate) fn metadata_value<'a>(cluster: &'a Cluster, host: &MachineId, key: &str) -> Option<&'a str> {
+    match cluster.metadata.get(host).and_then(|metadata| metadata.get(key)) {
+        Some(dynamic) => Some(dynamic.as_str()).filter(|value| !value.is_empty()),
+        None => cluster.machines.get(host)?.metadata.get(key).map(String::as_str),
+    }
+}
+
+/// `MachineOf=`: all named units have a live entry there, or arrive together with this one. A named global counts where it is.
+fn machine_of<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
+    let misfit = |peer: &String| {
+        let together = question.with.iter().any(|name| name.as_str() == peer);
+        if together || live_at(view.cluster(), peer, question.host) {
+            return None;
+        }
+        Some(Misfit::MachineOf { peer: peer.clone(), placed: view.is_placed(peer) })
+    };
+    question.wishes.machine_of.iter().filter_map(misfit).collect()
+}
+
+/// `Conflicts=`, whichever side says so.
+fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
+    others(view, question)
+        .filter_map(|other| {
+            if question.stance == Stance::Stay && other.rank > rank(view.cluster(), question.unit) {
+                return None;
+            }
+            let misfit = |glob: &Glob, declared_there| Misfit::Conflict {
+                with: other.name.clone(),
+                glob: glob.clone(),
+                declared_there,
+                leaving: other.leaving,
+            };
+            let ours = question.wishes.conflicts.iter().find(|glob| glob.matches(other.name.as_str()));
+            if let Some(glob) = ours {
+                return Some(misfit(glob, false));
+            }
+            let theirs = other.wishes(view)?;
+            let glob = theirs.conflicts.iter().find(|glob| glob.matches(question.unit.as_str()))?;
+            Some(misfit(glob, true))
+        })
+        .collect()
+}
+
+/// `Replaces=` of a unit that is there and names this one. The replacer itself is never hindered.
+fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
+    others(view, question)
+        .filter_map(|other| {
+            let theirs = other.wishes(view)?;
+            let glob = theirs.replaces.iter().find(|glob| glob.matches(question.unit.as_str()))?;
+            counts(view, other.name, question.unit)
+                .then(|| Misfit::Replaced { by: other.name.clone(), glob: glob.clone() })
+        })
+        .collect()
+}
+
+/// Another unit on the host in question.
+struct Other<'a> {
+    name: &'a UnitName,
+    /// Its entry; `None` when it only arrives together with the unit in question.
+    entry: Option<&'a Entry>,
+    leaving: bool,
+    rank: (Revision, &'a UnitName),
+}
+
+impl Other<'_> {
+    fn wishes<V: View>(&self, view: &V) -> Option<std::sync::Arc<Wishes>> {
+        occupant_wishes(view, self.name, self.entry)
+    }
+}
+
+/// Whoever counts for a unit that arrives or stays, itself excepted.
+fn others<'a, V: View>(view: &'a V, question: &Question<'a>) -> impl Iterator<Item = Other<'a>> {
+    let Question { unit, host, stance, with, .. } = *question;
+    let cluster = view.cluster();
+    let there = cluster.schedule.get(host).into_iter().flatten().filter_map(move |(name, entry)| {
+        let leaving = entry.value.target == Target::Gone || !is_wanted(cluster, name);
+        let counts = name != unit && (stance == Stance::Arrive || !leaving);
+        counts.then(|| Other { name, entry: Some(&entry.value), leaving, rank: rank(cluster, name) })
+    });
+    let together = with.iter().filter(move |name| *name != unit).map(move |name| Other {
+        name,
+        entry: None,
+        leaving: false,
+        rank: rank(cluster, name),
+    });
+    there.chain(together)
+}
+
+/// What an occupant asks for: its unit's wishes, or those of the file that its host has, when the unit was destroyed.
+pub(crate) fn occupant_wishes<V: View>(
+    view: &V,
+    name: &UnitName,
+    entry: Option<&Entry>,
+) -> Option<std::sync::Arc<Wishes>> {
+    if view.cluster().units.contains_key(name) {
+        return view.wishes(name);
+    }
+    let file = view.cluster().files.get(&entry?.hash)?;
+    Some(Wishes::resolve(&file.value, name))
+}
+
+/// Who came first: an older generation, then the smaller name. Of two that can't share a host, the later one leaves.
+pub(crate) fn rank<'a>(cluster: &Cluster, name: &'a UnitName) -> (Revision, &'a UnitName) {
+    (cluster.units.get(name).map_or(Revision::default(), |unit| unit.generation), name)
+}
+
+/// Whether somebody wants it on a host.
+pub(crate) fn is_wanted(cluster: &Cluster, name: &UnitName) -> bool {
+    !name.is_template() && cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive)
+}
+
+/// Whether it has an entry there that isn't `gone`.
+pub(crate) fn live_at(cluster: &Cluster, name: &str, host: &MachineId) -> bool {
+    let entry = cluster.schedule.get(host).and_then(|slice| slice.get(name));
+    entry.is_some_and(|entry| entry.value.target != Target::Gone)
+}

@@ -1,0 +1,49 @@
+//! What the rules need to know of a cluster. Owns the plain answers, found by looking; the scheduler has the same from its indexes.
+
+use std::sync::Arc;
+
+use crate::model::cluster::Cluster;
+use crate::model::glob::Glob;
+use crate::model::name::UnitName;
+use crate::model::placement::Wishes;
+
+/// A cluster, and what follows from it.
+pub trait View {
+    /// The cluster itself.
+    fn cluster(&self) -> &Cluster;
+    /// A unit's wishes, resolved; `None` while its file isn't known.
+    fn wishes(&self, name: &UnitName) -> Option<Arc<Wishes>>;
+    /// The units whose `MachineOf=` names this one, in order.
+    fn followers(&self, name: &UnitName) -> Vec<UnitName>;
+    /// The units that one of these patterns matches, in order, `except` left out.
+    fn matching(&self, globs: &[Glob], except: &UnitName) -> Vec<UnitName>;
+    /// Whether a unit has a live entry anywhere.
+    fn is_placed(&self, name: &str) -> bool;
+}
+
+/// By looking through all of it: for one question, not for a planning round.
+impl View for Cluster {
+    fn cluster(&self) -> &Cluster {
+        self
+    }
+
+    fn wishes(&self, name: &UnitName) -> Option<Arc<Wishes>> {
+        Cluster::wishes(self, name)
+    }
+
+    fn followers(&self, name: &UnitName) -> Vec<UnitName> {
+        let follows = |other: &&UnitName| {
+            Cluster::wishes(self, other).is_some_and(|wishes| wishes.machine_of.contains(name.as_str()))
+        };
+        self.units.keys().filter(follows).cloned().collect()
+    }
+
+    fn matching(&self, globs: &[Glob], except: &UnitName) -> Vec<UnitName> {
+        let matches = |name: &&UnitName| *name != except && globs.iter().any(|glob| glob.matches(name.as_str()));
+        self.units.keys().filter(matches).cloned().collect()
+    }
+
+    fn is_placed(&self, name: &str) -> bool {
+        self.schedule.keys().any(|host| super::live_at(self, name, host))
+    }
+}

@@ -1,0 +1,183 @@
+//! Which host gets which unit. Owns the cluster's picture, what in it is dirty, and the order in which a round decides; must never do
+//! anything but decide, and must not look at more than a change could concern.
+//!
+//! ```text
+//!  Change ──▶ apply ──▶ cluster + indexes ──▶ dirty ──▶ plan: examine what has entries ─┐
+//!                            ▲                  ▲         then place what has none      ├──▶ decisions
+//!                            │                  └──────── then spread globals ──────────┤
+//!                            └──────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! `apply` marks the units that a change could concern; a unit that waits is marked together with the hosts where it could have
+//! become welcome, so that looking again costs one question, not one for each host. Writes of a round go through the same marks
+//! until nothing is dirty. Units that may not move for their own sake never do: see `fit::displaces` for why this ends.
+
+mod decision;
+mod draft;
+mod examine;
+mod index;
+mod marks;
+mod place;
+
+use crate::model::cluster::{Change, Cluster, Versioned};
+use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::revision::Revision;
+use crate::model::unit::Target;
+
+pub use decision::{Decision, Departure, Host, Plan, Reason, Report, Write};
+use index::{Index, Indexed};
+use marks::{Marks, Scope};
+
+/// A cluster that is planned as it changes.
+#[derive(Debug, Clone)]
+pub struct Scheduler {
+    cluster: Cluster,
+    index: Index,
+    marks: Marks,
+}
+
+/// Plan over all of a cluster, at once.
+pub fn full(cluster: Cluster, now_ms: u64) -> Plan {
+    Scheduler::new(cluster).plan(now_ms)
+}
+
+impl Scheduler {
+    /// Over a cluster as a store has it; everything in it is dirty.
+    #[must_use]
+    pub fn new(cluster: Cluster) -> Self {
+        let index = Index::of(&cluster);
+        let mut marks = Marks::default();
+        for name in cluster.units.keys().chain(cluster.placements.keys()).chain(index.nodes.keys()) {
+            marks.unit(name, Scope::Audit);
+        }
+        for hash in cluster.files.keys() {
+            marks.file(hash);
+        }
+        Self { cluster, index, marks }
+    }
+
+    /// The cluster as it will be when everything planned is committed.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Whether [`Self::plan`] has anything to look at.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
+    /// The store is at `revision`, and all changes up to it were applied. New `gone` entries take it as their generation.
+    pub fn advance(&mut self, revision: Revision) {
+        self.cluster.revision = self.cluster.revision.max(revision);
+    }
+
+    /// Decide everything that is dirty. The picture is then as it will be once all of it is committed, with
+    /// [`Revision::default`] on what the store hasn't confirmed yet; a plan that fails to commit must be answered by applying
+    /// what the store has instead.
+    pub fn plan(&mut self, now_ms: u64) -> Plan {
+        place::Round::new(self, now_ms).run()
+    }
+
+    /// Take in a change that the store reported.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Unit(name, unit) => {
+                let before = self.cluster.units.get(&name).cloned();
+                if before == unit {
+                    return;
+                }
+                self.mark_neighbours(&name);
+                let hash = before.map(|unit| unit.hash);
+                self.cluster.apply(Change::Unit(name.clone(), unit));
+                self.index.unit_changed(&self.cluster, &name, hash.as_ref());
+                self.marks.files(hash.iter());
+                self.mark_neighbours(&name);
+                self.marks.unit(&name, Scope::Own);
+            }
+            Change::File(hash, file) => self.apply_file(hash, file),
+            Change::Machine(id, machine) => {
+                let known = self.cluster.machines.get(&id);
+                if known == machine.as_ref() {
+                    return;
+                }
+                let same = known.map(|known| &known.metadata) == machine.as_ref().map(|machine| &machine.metadata);
+                self.cluster.apply(Change::Machine(id.clone(), machine));
+                if !same {
+                    self.index.machine_changed(&self.cluster, &id);
+                    self.mark_host(&id);
+                }
+            }
+            Change::Metadata(id, key, value) => {
+                if self.cluster.metadata.get(&id).and_then(|metadata| metadata.get(&key)) == value.as_ref() {
+                    return;
+                }
+                self.cluster.apply(Change::Metadata(id.clone(), key, value));
+                if self.cluster.machines.contains_key(&id) {
+                    self.index.machine_changed(&self.cluster, &id);
+                    self.mark_host(&id);
+                }
+            }
+            Change::Placement(name, placement) => {
+                let known = self.cluster.placements.get(&name).map(|known| &known.value);
+                if known != placement.as_ref().map(|placement| &placement.value) {
+                    self.index.placement_changed(&name, placement.as_ref().map(|placement| &placement.value));
+                    self.marks.unit(&name, Scope::Audit);
+                }
+                self.cluster.apply(Change::Placement(name, placement));
+            }
+            Change::Entry(host, name, entry) => {
+                let known = self.entry(&host, &name).map(|known| &known.value);
+                if known == entry.as_ref().map(|entry| &entry.value) {
+                    self.cluster.apply(Change::Entry(host, name, entry));
+                } else {
+                    self.marks.unit(&name, Scope::Audit);
+                    self.set_entry(&host, &name, entry);
+                    self.mark_neighbours(&name);
+                }
+            }
+            Change::State(name, host, state) => {
+                let acknowledges = state.as_ref().is_some_and(|state| state.target == Target::Gone);
+                self.cluster.apply(Change::State(name.clone(), host.clone(), state));
+                if acknowledges && self.is_acknowledged(&host, &name) {
+                    self.marks.unit(&name, Scope::Audit);
+                }
+            }
+        }
+    }
+
+    fn apply_file(&mut self, hash: UnitHash, file: Option<Versioned<std::sync::Arc<crate::model::placement::Wishes>>>) {
+        let same = self.cluster.files.get(&hash).map(|known| &known.value) == file.as_ref().map(|file| &file.value);
+        let users = if same { Vec::new() } else { self.index.users(&hash) };
+        for name in &users {
+            self.mark_neighbours(name);
+        }
+        self.cluster.apply(Change::File(hash.clone(), file));
+        for name in &users {
+            self.index.unit_changed(&self.cluster, name, Some(&hash));
+            self.mark_neighbours(name);
+            self.marks.unit(name, Scope::Own);
+        }
+        if self.cluster.files.contains_key(&hash) && !self.index.is_referred_to(&hash) {
+            self.marks.file(&hash);
+        }
+    }
+
+    fn entry(&self, host: &MachineId, name: &UnitName) -> Option<&Versioned<crate::model::unit::Entry>> {
+        self.cluster.schedule.get(host)?.get(name)
+    }
+
+    /// Whether the host has said that it carried out the `gone` entry it has.
+    fn is_acknowledged(&self, host: &MachineId, name: &UnitName) -> bool {
+        let state = self.cluster.states.get(name).and_then(|states| states.get(host));
+        self.entry(host, name).zip(state).is_some_and(|(entry, state)| {
+            let gone = entry.value.target == Target::Gone && state.target == Target::Gone;
+            gone && state.generation == entry.value.generation
+        })
+    }
+
+    fn view(&self) -> Indexed<'_> {
+        Indexed { cluster: &self.cluster, index: &self.index }
+    }
+}

@@ -1,0 +1,195 @@
+//! The writes of a round as they pile up: one draft for each unit, whatever is written to it how often, guarded by what the store has.
+//! Owns their order. Must never decide what to write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::cluster::{Cluster, Versioned};
+use crate::model::name::{MachineId, UnitName};
+use crate::model::unit::{Entry, Placement, Target};
+
+use super::decision::{Decision, Reason, Write};
+use super::index::Index;
+
+type Before<T> = Option<Versioned<T>>;
+
+/// What a round has changed, and what stood there before.
+#[derive(Debug, Default)]
+pub(super) struct Drafts {
+    drafts: BTreeMap<UnitName, Draft>,
+    /// In the order first touched.
+    order: Vec<UnitName>,
+}
+
+#[derive(Debug, Default)]
+struct Draft {
+    placement: Option<Before<Placement>>,
+    entries: BTreeMap<MachineId, (Before<Entry>, Option<Reason>)>,
+    why: Option<Reason>,
+}
+
+impl Drafts {
+    fn draft(&mut self, name: &UnitName) -> &mut Draft {
+        if !self.drafts.contains_key(name) {
+            self.order.push(name.clone());
+        }
+        self.drafts.entry(name.clone()).or_default()
+    }
+
+    /// `name`'s placement is about to change; `before` is what it is now.
+    pub(super) fn placement(&mut self, name: &UnitName, before: Before<Placement>) {
+        self.draft(name).placement.get_or_insert(before);
+    }
+
+    /// An entry is about to change. Whether it exists in this round only, not in the store.
+    pub(super) fn entry(&mut self, name: &UnitName, host: &MachineId, before: Before<Entry>) {
+        self.draft(name).entries.entry(host.clone()).or_insert((before, None));
+    }
+
+    /// Whether the entry was made in this round: no host has ever heard of it.
+    pub(super) fn is_new(&self, name: &UnitName, host: &MachineId) -> bool {
+        let before = self.drafts.get(name).and_then(|draft| draft.entries.get(host));
+        before.is_some_and(|(before, _)| before.is_none())
+    }
+
+    /// Why, for the unit as a whole; the last word counts.
+    pub(super) fn why(&mut self, name: &UnitName, why: Reason) {
+        self.draft(name).why = Some(why);
+    }
+
+    /// Why, for what becomes of it on one host.
+    pub(super) fn why_at(&mut self, name: &UnitName, host: &MachineId, why: Reason) {
+        if let Some((_, reason)) = self.draft(name).entries.get_mut(host) {
+            *reason = Some(why);
+        }
+    }
+
+    /// Decisions in the order to commit them. What turned out as it was before is put back, revision and all.
+    pub(super) fn finish(self, cluster: &mut Cluster, index: &Index) -> Vec<Decision> {
+        let Self { mut drafts, order } = self;
+        let [mut leaving, mut staying, mut arriving] = [const { Vec::new() }; 3];
+        for unit in order {
+            let Some(draft) = drafts.remove(&unit) else { continue };
+            for (step, decision) in draft.decide(&unit, cluster) {
+                match step {
+                    Step::Leave => leaving.push(decision),
+                    Step::Stay => staying.push(decision),
+                    Step::Arrive => arriving.push(decision),
+                }
+            }
+        }
+        [leaving, staying, arriving].into_iter().flat_map(|decisions| chains(decisions, index)).collect()
+    }
+}
+
+/// What a decision means for the hosts it writes to. Committed in this order, no host is ever told of two files that exclude each
+/// other: whoever leaves has been told so before another's file changes, and files have changed before newcomers arrive.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Leave,
+    Stay,
+    Arrive,
+}
+
+impl Step {
+    fn of(before: Option<&Versioned<Entry>>, after: Option<&Entry>) -> Self {
+        let live = |target: Target| target != Target::Gone;
+        match (before.is_some_and(|before| live(before.value.target)), after.is_some_and(|after| live(after.target))) {
+            (_, false) => Self::Leave,
+            (true, true) => Self::Stay,
+            (false, true) => Self::Arrive,
+        }
+    }
+}
+
+impl Draft {
+    /// One decision for all that must be one transaction. What needs no company gets a decision, and a reason, of its own: each host of a
+    /// global (there may be thousands), and every `gone`, which takes nothing away yet.
+    fn decide(self, unit: &UnitName, cluster: &mut Cluster) -> Vec<(Step, Decision)> {
+        let mut decisions = Vec::new();
+        let mut entries = Vec::new();
+        let mut why = self.why;
+        let mut last = None;
+        for (host, (before, reason)) in self.entries {
+            let global = before.as_ref().is_none_or(|before| before.value.global);
+            let now = cluster.schedule.get_mut(&host).and_then(|slice| slice.get_mut(unit));
+            let step = Step::of(before.as_ref(), now.as_ref().map(|now| &now.value));
+            let Some(write) = write(before, now) else { continue };
+            let alone = match &write.after {
+                Some(entry) => entry.target == Target::Gone || (global && entry.global),
+                None => global,
+            };
+            if alone && let Some(why) = reason {
+                let entries = vec![(host, write)];
+                decisions.push((step, Decision { unit: unit.clone(), placement: None, entries, why }));
+            } else {
+                why = why.or(reason);
+                last = last.max(Some(step));
+                entries.push((host, write));
+            }
+        }
+        let placement = self.placement.and_then(|before| write(before, cluster.placements.get_mut(unit)));
+        if placement.is_some() || !entries.is_empty() {
+            let why = why.unwrap_or(Reason::Forgotten);
+            decisions.push((last.unwrap_or(Step::Stay), Decision { unit: unit.clone(), placement, entries, why }));
+        }
+        decisions
+    }
+}
+
+fn write<T: Clone + PartialEq>(before: Before<T>, now: Option<&mut Versioned<T>>) -> Option<Write<T>> {
+    match (before, now) {
+        (None, None) => None,
+        (Some(before), Some(now)) if before.value == now.value => {
+            now.revision = before.revision;
+            None
+        }
+        (before, now) => {
+            Some(Write { before: before.map(|before| before.revision), after: now.map(|now| now.value.clone()) })
+        }
+    }
+}
+
+/// Followers right behind their leader, otherwise as they come.
+fn chains(decisions: Vec<Decision>, index: &Index) -> impl Iterator<Item = Decision> {
+    let leads = |name: &UnitName| index.nodes.get(name).map(|node| &node.followers).filter(|them| !them.is_empty());
+    let follows = |name: &UnitName| {
+        index
+            .nodes
+            .get(name)
+            .and_then(|node| node.wishes.as_ref())
+            .map(|wishes| &wishes.machine_of)
+            .filter(|them| !them.is_empty())
+    };
+    let mut slots: Vec<Option<Decision>> = Vec::new();
+    let mut at: BTreeMap<UnitName, usize> = BTreeMap::new();
+    for decision in decisions {
+        if leads(&decision.unit).is_some() || follows(&decision.unit).is_some() {
+            // Of several decisions the last is the one that has the placement.
+            at.insert(decision.unit.clone(), slots.len());
+        }
+        slots.push(Some(decision));
+    }
+    let mut order = Vec::with_capacity(slots.len());
+    let mut done: BTreeSet<usize> = BTreeSet::new();
+    // A second sweep for cycles, whose members all wait for each other in the first.
+    for cycles in [false, true] {
+        for slot in 0..slots.len() {
+            let mut open = vec![slot];
+            while let Some(slot) = open.pop() {
+                let Some(unit) = slots[slot].as_ref().map(|decision| &decision.unit) else { continue };
+                let ready = |peer: &String| at.get(peer.as_str()).is_none_or(|slot| done.contains(slot));
+                let waits = follows(unit).is_some_and(|peers| !peers.iter().all(ready));
+                if done.contains(&slot) || (waits && !cycles) {
+                    continue;
+                }
+                if at.contains_key(unit) {
+                    done.insert(slot);
+                }
+                let followers = leads(unit).into_iter().flatten().rev().filter_map(|name| at.get(name).copied());
+                open.extend(followers.filter(|slot| !done.contains(slot)));
+                order.push(slots[slot].take());
+            }
+        }
+    }
+    order.into_iter().flatten()
+}

@@ -1,0 +1,189 @@
+//! What is dirty, and whom a change makes so. Owns the answer to "who could be concerned"; too many is slow, too few is a bug that the
+//! engine's audit finds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::cluster::Versioned;
+use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::unit::{Entry, Target};
+
+use super::super::fit::{View, displaced, occupant_wishes};
+use super::Scheduler;
+
+/// How much of a unit is to be looked at again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// If it has no host, only these could have become fit for it. A global: look at these hosts only.
+    Hosts(BTreeSet<MachineId>),
+    /// All hosts; what its placement says of why it waits may stay.
+    Audit,
+    /// All hosts, and say anew why it waits.
+    Own,
+}
+
+impl Scope {
+    pub(super) fn widen(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Hosts(hosts), Self::Hosts(more)) => hosts.extend(more),
+            (Self::Own, _) | (Self::Audit, Self::Audit | Self::Hosts(_)) => {}
+            (_, wider) => *self = wider,
+        }
+    }
+}
+
+/// Everything dirty.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Marks {
+    units: BTreeMap<UnitName, Scope>,
+    files: BTreeSet<UnitHash>,
+}
+
+impl Marks {
+    pub(super) fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.files.is_empty()
+    }
+
+    pub(super) fn unit(&mut self, name: &UnitName, scope: Scope) {
+        match self.units.get_mut(name) {
+            Some(known) => known.widen(scope),
+            None => drop(self.units.insert(name.clone(), scope)),
+        }
+    }
+
+    pub(super) fn at(&mut self, name: &UnitName, host: &MachineId) {
+        self.unit(name, Scope::Hosts(BTreeSet::from([host.clone()])));
+    }
+
+    pub(super) fn file(&mut self, hash: &UnitHash) {
+        self.files.insert(hash.clone());
+    }
+
+    pub(super) fn files<'a>(&mut self, hashes: impl Iterator<Item = &'a UnitHash>) {
+        self.files.extend(hashes.cloned());
+    }
+
+    pub(super) fn next_unit(&mut self) -> Option<(UnitName, Scope)> {
+        self.units.pop_first()
+    }
+
+    /// Look at this one out of turn, if it is dirty.
+    pub(super) fn take_unit(&mut self, name: &str) -> Option<(UnitName, Scope)> {
+        self.units.remove_entry(name)
+    }
+
+    pub(super) fn take_files(&mut self) -> BTreeSet<UnitHash> {
+        std::mem::take(&mut self.files)
+    }
+}
+
+impl Scheduler {
+    /// Replace an entry, with everything that follows from it: indexes, and marks on whom it helps or hinders.
+    pub(super) fn set_entry(&mut self, host: &MachineId, name: &UnitName, entry: Option<Versioned<Entry>>) {
+        let live = |entry: Option<&Versioned<Entry>>| entry.is_some_and(|entry| entry.value.target != Target::Gone);
+        let before = self.entry(host, name);
+        let (was_there, was_live, hash) =
+            (before.is_some(), live(before), before.map(|entry| entry.value.hash.clone()));
+        let (is_there, is_live) = (entry.is_some(), live(entry.as_ref()));
+        if was_there && !is_there {
+            self.mark_helped(host, name);
+        }
+        match entry {
+            Some(entry) => drop(self.cluster.schedule.entry(host.clone()).or_default().insert(name.clone(), entry)),
+            None => {
+                if let Some(slice) = self.cluster.schedule.get_mut(host) {
+                    slice.remove(name);
+                    if slice.is_empty() {
+                        self.cluster.schedule.remove(host);
+                    }
+                }
+            }
+        }
+        self.index.entry_changed(&self.cluster, host, name, hash.as_ref());
+        self.marks.files(hash.iter().filter(|hash| !self.index.is_referred_to(hash)));
+        if was_live != is_live {
+            for follower in self.view().followers(name) {
+                self.marks.at(&follower, host);
+            }
+        }
+        if is_live && !was_live {
+            self.mark_replaced(host, name);
+        }
+    }
+
+    /// Whoever waits, or misses this host, because `name` is there.
+    fn mark_helped(&mut self, host: &MachineId, name: &UnitName) {
+        let view = self.view();
+        let entry = self.entry(host, name).map(|entry| &entry.value);
+        let theirs = occupant_wishes(&view, name, entry);
+        let hindered = |other: &&UnitName| {
+            let hinders = theirs.as_ref().is_some_and(|wishes| {
+                wishes.conflicts.iter().chain(&wishes.replaces).any(|glob| glob.matches(other.as_str()))
+            });
+            hinders
+                || view
+                    .wishes(other)
+                    .is_some_and(|wishes| wishes.conflicts.iter().any(|glob| glob.matches(name.as_str())))
+        };
+        let helped: Vec<UnitName> = self
+            .index
+            .waiting
+            .union(&self.index.globals)
+            .filter(hindered)
+            .filter(|other| *other != name)
+            .cloned()
+            .collect();
+        for other in helped {
+            self.marks.at(&other, host);
+        }
+    }
+
+    /// Whoever has to leave `host` because `name` replaces it.
+    fn mark_replaced(&mut self, host: &MachineId, name: &UnitName) {
+        let Some(wishes) = self.view().wishes(name).filter(|wishes| !wishes.replaces.is_empty()) else { return };
+        for other in self.view().matching(&wishes.replaces, name) {
+            if self.entry(host, &other).is_some() {
+                self.marks.at(&other, host);
+            }
+        }
+    }
+
+    /// Everyone whose standing depends on what `name` asks for and since when. Called before and after that changes.
+    pub(super) fn mark_neighbours(&mut self, name: &UnitName) {
+        for host in self.index.hosts(name.as_str()) {
+            let there: Vec<UnitName> =
+                self.cluster.schedule.get(&host).into_iter().flat_map(|slice| slice.keys()).cloned().collect();
+            for other in there.iter().filter(|other| *other != name) {
+                if self.concerns(name, other) {
+                    self.marks.at(other, &host);
+                }
+            }
+            self.mark_helped(&host, name);
+        }
+        if self.index.has_replacers() {
+            for other in displaced(&self.view(), name) {
+                self.marks.unit(&other, Scope::Audit);
+            }
+        }
+    }
+
+    /// Whether two units conflict, or the first replaces the second.
+    fn concerns(&self, name: &UnitName, other: &UnitName) -> bool {
+        let (ours, theirs) = (self.view().wishes(name), self.view().wishes(other));
+        ours.is_some_and(|wishes| {
+            wishes.conflicts.iter().chain(&wishes.replaces).any(|glob| glob.matches(other.as_str()))
+        }) || theirs.is_some_and(|wishes| wishes.conflicts.iter().any(|glob| glob.matches(name.as_str())))
+    }
+
+    /// A host came, went, or changed its metadata.
+    pub(super) fn mark_host(&mut self, host: &MachineId) {
+        let there = self.cluster.schedule.get(host).into_iter().flat_map(|slice| slice.keys());
+        for name in there {
+            self.marks.at(name, host);
+        }
+        if self.cluster.machines.contains_key(host) {
+            for name in self.index.waiting.union(&self.index.globals) {
+                self.marks.at(name, host);
+            }
+        }
+    }
+}

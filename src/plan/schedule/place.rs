@@ -1,0 +1,326 @@
+//! One planning round. Owns the order of deciding (entries, then units without a host, then globals) and the choice of hosts. Must never
+//! move a unit that has one: `examine` says who leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::name::{MachineId, UnitName};
+use crate::model::placement::Wishes;
+use crate::model::unit::Placement;
+
+use super::super::fit::{Question, Rule, Stance, View, first_misfit, is_wanted};
+use super::Scheduler;
+use super::decision::{Departure, Host, Plan, Reason, Report};
+use super::draft::Drafts;
+use super::index::load;
+use super::marks::Scope;
+
+/// A round under way.
+pub(super) struct Round<'a> {
+    pub(super) scheduler: &'a mut Scheduler,
+    pub(super) drafts: Drafts,
+    now: u64,
+    pub(super) report: Report,
+    /// Units without a host, where to look, and what they just left.
+    unplaced: BTreeMap<UnitName, (Scope, Option<(MachineId, Departure)>)>,
+    /// Globals and hosts that may want them.
+    unspread: BTreeSet<(UnitName, MachineId)>,
+    /// Globals whose placement may be out of date.
+    unsettled: BTreeSet<UnitName>,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(scheduler: &'a mut Scheduler, now: u64) -> Self {
+        Self {
+            scheduler,
+            drafts: Drafts::default(),
+            now,
+            report: Report::default(),
+            unplaced: BTreeMap::new(),
+            unspread: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+        }
+    }
+
+    /// Until nothing is dirty. Whoever leaves does so before anybody is placed; globals take what others left, as CoreOS fleet's
+    /// did, but no more than a newcomer do they drive anybody away.
+    pub(super) fn run(mut self) -> Plan {
+        loop {
+            if let Some((unit, scope)) = self.scheduler.marks.next_unit() {
+                self.examine(&unit, scope);
+            } else if let Some(unit) = self.unplaced.keys().next().cloned() {
+                self.place(&unit);
+            } else if let Some((unit, host)) = self.unspread.pop_first() {
+                self.spread(&unit, &host);
+            } else if let Some(unit) = self.unsettled.pop_first() {
+                self.settle(&unit);
+            } else {
+                break;
+            }
+        }
+        let files = self.collect_files();
+        let decisions = self.drafts.finish(&mut self.scheduler.cluster, &self.scheduler.index);
+        self.report.waiting = self.scheduler.index.waiting.len();
+        Plan { decisions, files, report: self.report }
+    }
+
+    pub(super) fn wishes(&self, unit: &UnitName) -> Option<Arc<Wishes>> {
+        self.scheduler.view().wishes(unit)
+    }
+
+    pub(super) fn host(&self, id: &MachineId) -> Host {
+        Host { id: id.clone(), name: self.scheduler.cluster.machines.get(id).map(|machine| machine.hostname.clone()) }
+    }
+
+    pub(super) fn queue_place(&mut self, unit: &UnitName, scope: Scope, left: Option<(MachineId, Departure)>) {
+        let entry = self.unplaced.entry(unit.clone()).or_insert_with(|| (scope.clone(), None));
+        entry.0.widen(scope);
+        entry.1 = entry.1.take().or(left);
+    }
+
+    pub(super) fn queue_spread(&mut self, unit: &UnitName, host: &MachineId) {
+        self.unspread.insert((unit.clone(), host.clone()));
+    }
+
+    pub(super) fn queue_settle(&mut self, unit: &UnitName) {
+        self.unsettled.insert(unit.clone());
+    }
+
+    /// Place one unit; before it those it must follow, together with it those that must follow it.
+    fn place(&mut self, unit: &UnitName) {
+        let (root, core) = self.root(unit);
+        let Some((scope, _)) = self.unplaced.get(&root).cloned() else { return };
+        let group = self.with_followers(&core);
+        let ready = core.iter().all(|name| self.is_ready(name));
+        let whole = ready.then(|| self.choose(&group, &scope)).flatten();
+        let (members, found) = match whole {
+            Some(found) => (group, Some(found)),
+            None if ready && group.len() > core.len() => {
+                let found = self.choose(&core, &scope);
+                (core, found)
+            }
+            None => (core, None),
+        };
+        match found {
+            Some((host, passed)) => {
+                for name in &members {
+                    self.put(name, &host, passed);
+                }
+            }
+            None => {
+                for name in &members {
+                    self.wait(name, &members);
+                }
+            }
+        }
+        for name in &members {
+            self.unplaced.remove(name);
+        }
+    }
+
+    /// The topmost unit without a host that `unit` must follow, and the cycle it stands in (mostly itself alone).
+    fn root(&self, unit: &UnitName) -> (UnitName, Vec<UnitName>) {
+        let mut root = unit.clone();
+        loop {
+            let core = self.cycle(&root);
+            let leaders = core.iter().flat_map(|name| self.leaders(name));
+            match leaders.filter(|leader| !core.contains(leader)).find(|leader| self.unplaced.contains_key(leader)) {
+                // Upwards between cycles, never round one: this ends.
+                Some(leader) => root = leader,
+                None => return (root, core),
+            }
+        }
+    }
+
+    fn leaders(&self, unit: &UnitName) -> Vec<UnitName> {
+        let wishes = self.wishes(unit);
+        wishes.iter().flat_map(|wishes| &wishes.machine_of).filter_map(|peer| peer.parse().ok()).collect()
+    }
+
+    /// The units that must follow each other all round, in order; the unit alone if it is in no cycle.
+    fn cycle(&self, unit: &UnitName) -> Vec<UnitName> {
+        let above = self.above(unit);
+        if !above.contains(unit) {
+            return vec![unit.clone()];
+        }
+        above.into_iter().filter(|name| self.above(name).contains(unit)).collect()
+    }
+
+    /// Everything that a unit must follow, directly or not.
+    fn above(&self, unit: &UnitName) -> BTreeSet<UnitName> {
+        let mut seen = BTreeSet::new();
+        let mut open = self.leaders(unit);
+        while let Some(name) = open.pop() {
+            if seen.insert(name.clone()) {
+                open.extend(self.leaders(&name));
+            }
+        }
+        seen
+    }
+
+    /// `core` and everything that must follow it and has no host either, leaders first.
+    fn with_followers(&self, core: &[UnitName]) -> Vec<UnitName> {
+        let view = self.scheduler.view();
+        let mut below: BTreeSet<UnitName> = BTreeSet::new();
+        let mut open: Vec<UnitName> = core.to_vec();
+        while let Some(name) = open.pop() {
+            for follower in view.followers(&name) {
+                if !core.contains(&follower) && self.is_ready(&follower) && below.insert(follower.clone()) {
+                    open.push(follower);
+                }
+            }
+        }
+        // Whoever also follows somebody that is neither placed nor comes along can't come along.
+        loop {
+            let stuck = |name: &&UnitName| {
+                let mut leaders = self.leaders(name).into_iter();
+                leaders.any(|peer| !below.contains(&peer) && !core.contains(&peer) && !view.is_placed(peer.as_str()))
+            };
+            let stuck: Vec<UnitName> = below.iter().filter(stuck).cloned().collect();
+            if stuck.is_empty() {
+                break;
+            }
+            below.retain(|name| !stuck.contains(name));
+        }
+        let mut group = core.to_vec();
+        while !below.is_empty() {
+            let free = below.iter().find(|name| self.leaders(name).iter().all(|peer| !below.contains(peer)));
+            let Some(next) = free.or(below.first()).cloned() else { break };
+            below.remove(&next);
+            group.push(next);
+        }
+        group
+    }
+
+    /// Whether it could be placed now: wanted, known, not global, and no host has it.
+    fn is_ready(&self, unit: &UnitName) -> bool {
+        let node = self.scheduler.index.nodes.get(unit);
+        is_wanted(&self.scheduler.cluster, unit)
+            && node
+                .is_some_and(|node| node.hosts.is_empty() && node.wishes.as_ref().is_some_and(|wishes| !wishes.global))
+    }
+
+    /// The least loaded host where all of `group` fit, and how many were passed over.
+    fn choose(&self, group: &[UnitName], scope: &Scope) -> Option<(MachineId, usize)> {
+        let fits = |host: &&MachineId| group.iter().all(|unit| self.misfit(unit, host, group).is_none());
+        match scope {
+            Scope::Hosts(hosts) => {
+                let mut hosts: Vec<_> = hosts.iter().map(|host| (load(&self.scheduler.cluster, host), host)).collect();
+                hosts.sort();
+                let at = hosts.iter().position(|(_, host)| fits(host))?;
+                Some((hosts[at].1.clone(), at))
+            }
+            Scope::Audit | Scope::Own => self
+                .scheduler
+                .index
+                .candidates()
+                .enumerate()
+                .find(|(_, host)| fits(host))
+                .map(|(at, host)| (host.clone(), at)),
+        }
+    }
+
+    fn misfit(&self, unit: &UnitName, host: &MachineId, with: &[UnitName]) -> Option<Rule> {
+        let Some(wishes) = self.wishes(unit) else { return Some(Rule::MachineOf) };
+        let question = Question { unit, wishes: &wishes, host, stance: Stance::Arrive, with };
+        first_misfit(&self.scheduler.view(), &question).map(|misfit| misfit.rule())
+    }
+
+    fn put(&mut self, unit: &UnitName, host: &MachineId, passed: usize) {
+        let Some(wishes) = self.wishes(unit) else { return };
+        let Some(entry) = self.wanted_entry(unit, &wishes) else { return };
+        let left = self.unplaced.remove(unit).and_then(|(_, left)| left).map(|(host, why)| (self.host(&host), why));
+        self.set_entry(unit, host, Some(entry));
+        self.set_placement(unit, Some(Placement::On { host: host.clone(), since: self.now }));
+        self.drafts.why(unit, Reason::Placed { host: self.host(host), passed, left });
+    }
+
+    /// No host: say why, if that isn't said already.
+    fn wait(&mut self, unit: &UnitName, group: &[UnitName]) {
+        if !is_wanted(&self.scheduler.cluster, unit) || self.wishes(unit).is_none_or(|wishes| wishes.global) {
+            return; // only named by a cycle
+        }
+        let (scope, left) = self.unplaced.remove(unit).unwrap_or((Scope::Audit, None));
+        let known = match self.scheduler.cluster.placements.get(unit).map(|placement| &placement.value) {
+            Some(Placement::Waiting { why, .. }) => Some(why),
+            _ => None,
+        };
+        if let Some(why) = known {
+            let told = |host: &MachineId| self.misfit(unit, host, group).is_none_or(|rule| why.contains(rule.as_str()));
+            match &scope {
+                Scope::Audit => return,
+                Scope::Hosts(hosts) if hosts.iter().all(told) => return,
+                _ => {}
+            }
+        }
+        let why = self.summary(unit, group);
+        if known != Some(&why) {
+            let left = left.map(|(host, why)| (self.host(&host), why));
+            self.set_placement(unit, Some(Placement::Waiting { why: why.clone(), since: self.now }));
+            self.drafts.why(unit, Reason::Waits { why, left });
+        }
+    }
+
+    /// `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`: most frequent first.
+    fn summary(&self, unit: &UnitName, group: &[UnitName]) -> String {
+        let group: Vec<UnitName> = group.iter().filter(|name| self.is_ready(name)).cloned().collect();
+        let view = self.scheduler.view();
+        let missing = |peer: &UnitName| !group.contains(peer) && !view.is_placed(peer.as_str());
+        let missing: Vec<String> =
+            self.leaders(unit).iter().filter(|peer| missing(peer)).map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            return format!("for {} to be placed", missing.join(" and "));
+        }
+        let mut counts: BTreeMap<Rule, usize> = BTreeMap::new();
+        let mut all = 0;
+        for host in self.scheduler.index.candidates() {
+            all += 1;
+            let own = self.misfit(unit, host, &group);
+            let rule = own.or_else(|| group.iter().find_map(|member| self.misfit(member, host, &group)));
+            *counts.entry(rule.unwrap_or(Rule::Alive)).or_default() += 1;
+        }
+        if all == 0 {
+            return "no hosts".into();
+        }
+        let mut counts: Vec<(Rule, usize)> = counts.into_iter().collect();
+        counts.sort_by_key(|(rule, count)| (std::cmp::Reverse(*count), *rule));
+        let parts: Vec<String> = counts
+            .iter()
+            .map(|(rule, count)| format!("{count} of {all} host{}: {rule}", if all == 1 { "" } else { "s" }))
+            .collect();
+        parts.join("; ")
+    }
+
+    /// Give a global to a host, if it fits there.
+    fn spread(&mut self, unit: &UnitName, host: &MachineId) {
+        let Some(wishes) = self.wishes(unit).filter(|wishes| wishes.global) else { return };
+        let free = self.scheduler.entry(host, unit).is_none();
+        if free
+            && self.misfit(unit, host, &[]).is_none()
+            && let Some(entry) = self.wanted_entry(unit, &wishes)
+        {
+            self.set_entry(unit, host, Some(entry));
+            self.drafts.why_at(unit, host, Reason::Placed { host: self.host(host), passed: 0, left: None });
+        }
+    }
+
+    /// A global has a placement only while it has no entry at all.
+    fn settle(&mut self, unit: &UnitName) {
+        let nowhere = self.scheduler.index.hosts(unit.as_str()).is_empty();
+        let waits = self.scheduler.index.waiting.contains(unit);
+        if !nowhere {
+            self.set_placement(unit, None);
+        } else if !waits {
+            let why = self.summary(unit, &[]);
+            self.set_placement(unit, Some(Placement::Waiting { why: why.clone(), since: self.now }));
+            self.drafts.why(unit, Reason::Waits { why, left: None });
+        }
+    }
+
+    fn collect_files(&mut self) -> Vec<(crate::model::name::UnitHash, crate::model::revision::Revision)> {
+        let hashes = self.scheduler.marks.take_files();
+        let unused = hashes.into_iter().filter(|hash| !self.scheduler.index.is_referred_to(hash)).collect::<Vec<_>>();
+        let cluster = &mut self.scheduler.cluster;
+        unused.into_iter().filter_map(|hash| cluster.files.remove(&hash).map(|file| (hash, file.revision))).collect()
+    }
+}

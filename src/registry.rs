@@ -1,0 +1,64 @@
+//! The registry: what the store's keys are and what they mean. The one place that spells a key.
+//!
+//! Owns the encoding of every record, the transactions that keep them consistent, and the [`mirror`] that turns
+//! list and watch into values. It must never decide where a unit goes (`plan`) or talk to a host (`agent`).
+//!
+//! One writer per family of keys (see `docs/architecture.md`): the API writes `unit/`, `file/` and `metadata/`, the
+//! engine `placement/`, `schedule/` and `leader`, and collects `file/`; each agent its `machine/` and `state/`.
+
+pub mod apply;
+pub mod files;
+pub mod follow;
+pub mod keys;
+pub mod mirror;
+pub mod units;
+pub mod view;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::model::revision::Revision;
+use crate::store::{Guard, Kv, LeaseId, Op};
+
+use keys::Key;
+
+/// A record that can't be read. Whoever meets one skips it loudly: it must not stop the others.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("key `{key}` in the store is not ours or is damaged, skipped: {why}")]
+pub struct Corrupt {
+    /// The key.
+    pub key: String,
+    /// What is wrong with it or its value.
+    pub why: String,
+}
+
+/// Read a record.
+///
+/// # Errors
+/// [`Corrupt`] when the value isn't that record's JSON.
+pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<T, Corrupt> {
+    serde_json::from_slice(&kv.value).map_err(|error| Corrupt { key: kv.key.clone(), why: error.to_string() })
+}
+
+/// Write a record.
+#[must_use]
+pub fn put<T: Serialize>(key: &Key, value: &T, lease: Option<LeaseId>) -> Op {
+    // Our records are plain structs with string keys: they always encode.
+    let value = serde_json::to_vec(value).unwrap_or_default();
+    Op::Put { key: key.to_string(), value, lease }
+}
+
+/// Delete a record.
+#[must_use]
+pub fn delete(key: &Key) -> Op {
+    Op::Delete(key.to_string())
+}
+
+/// Guard a record: absent, or last written by this revision.
+#[must_use]
+pub fn unchanged(key: &Key, revision: Option<Revision>) -> Guard {
+    match revision {
+        None => Guard::Absent(key.to_string()),
+        Some(revision) => Guard::Unchanged(key.to_string(), revision),
+    }
+}

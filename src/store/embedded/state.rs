@@ -1,0 +1,324 @@
+//! What the embedded store holds: the keys, their history, and what is bound to which lease.
+//!
+//! Owns every decision: whether a request may happen ([`State::decide`]) and what it then changes. It must
+//! never wait, ask the time, or touch a disk: the same request on the same state is the same change, always.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::store::{Batch, Error, Event, Guard, Kv, LeaseId, Op, Page, Range, Revision, Txn};
+
+/// How many keys an answer holds when the caller leaves it to the store. Low enough that callers page in
+/// tests and simulations too, and not only against a large etcd.
+const PAGE_KEYS: usize = 500;
+
+/// How many events are put into one batch before the next is begun; a revision is never split.
+const BATCH_EVENTS: usize = 256;
+
+/// What an edit takes in memory beyond its key and value, roughly.
+const EDIT_OVERHEAD: usize = 96;
+
+/// How much of the past stays readable: what is over either figure is compacted, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// The most revisions kept.
+    pub revisions: usize,
+    /// The most bytes they may take in memory, roughly.
+    pub bytes: usize,
+}
+
+impl Default for History {
+    /// 10,000 revisions, 8 MiB: minutes of a busy cluster, and no burden for a small host.
+    fn default() -> Self {
+        Self { revisions: 10_000, bytes: 8 * 1024 * 1024 }
+    }
+}
+
+/// One key's state. Values are shared between keys, history and readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) value: Arc<[u8]>,
+    pub(super) revision: Revision,
+    pub(super) lease: Option<LeaseId>,
+}
+
+/// What a change does to one key, and what undoes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Edit {
+    pub(super) key: Arc<str>,
+    pub(super) before: Option<Entry>,
+    pub(super) after: Option<Entry>,
+}
+
+impl Edit {
+    fn bytes(&self) -> usize {
+        EDIT_OVERHEAD + self.key.len() + self.before.as_ref().map_or(0, |entry| entry.value.len())
+    }
+}
+
+/// What happens to a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeaseChange {
+    Granted(LeaseId, Duration),
+    Ended(LeaseId),
+}
+
+/// What a request does. Made by [`State::decide`], done by [`State::apply`], written by `disk`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    /// The store's revision afterwards: a new one if there are edits.
+    pub(super) revision: Revision,
+    pub(super) edits: Vec<Edit>,
+    pub(super) lease: Option<LeaseChange>,
+    /// Forget what was before this revision.
+    pub(super) compact: Option<Revision>,
+}
+
+impl Change {
+    /// Whether there is nothing to write.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.edits.is_empty() && self.lease.is_none() && self.compact.is_none()
+    }
+}
+
+/// What can be asked of the state.
+#[derive(Debug)]
+pub(super) enum Request {
+    Commit(Txn),
+    Grant(Duration),
+    Revoke(LeaseId),
+    Compact(Revision),
+}
+
+/// A lease and what is bound to it.
+#[derive(Debug, Clone)]
+pub(super) struct Lease {
+    pub(super) ttl: Duration,
+    pub(super) keys: BTreeSet<Arc<str>>,
+}
+
+/// One revision of the past.
+#[derive(Debug, Clone)]
+pub(super) struct Past {
+    pub(super) revision: Revision,
+    pub(super) edits: Vec<Edit>,
+}
+
+/// Everything an embedded store holds.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) kvs: BTreeMap<Arc<str>, Entry>,
+    pub(super) leases: BTreeMap<LeaseId, Lease>,
+    pub(super) revision: Revision,
+    /// The oldest revision that can be read; what was before it is forgotten.
+    pub(super) compacted: Revision,
+    pub(super) last_lease: i64,
+    /// The revisions after `compacted`, without gaps.
+    past: VecDeque<Past>,
+    past_bytes: usize,
+    history: History,
+}
+
+impl State {
+    /// An empty store. It begins at revision 1, as etcd does, so that 0 is never an answer.
+    pub(super) fn new(history: History) -> Self {
+        Self {
+            kvs: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            revision: Revision(1),
+            compacted: Revision(0),
+            last_lease: 0,
+            past: VecDeque::new(),
+            past_bytes: 0,
+            history,
+        }
+    }
+
+    /// The same keys and leases without history, and keeping none: enough to decide on.
+    pub(super) fn without_past(&self) -> Self {
+        let history = History { revisions: 0, bytes: 0 };
+        let (kvs, leases) = (self.kvs.clone(), self.leases.clone());
+        Self { kvs, leases, past: VecDeque::new(), past_bytes: 0, history, ..*self }
+    }
+
+    /// What `request` would do now.
+    pub(super) fn decide(&self, request: Request) -> Result<Change, Error> {
+        let nothing = Change { revision: self.revision, edits: Vec::new(), lease: None, compact: None };
+        match request {
+            Request::Commit(txn) => self.decide_commit(txn),
+            Request::Grant(ttl) => {
+                let id = LeaseId(self.last_lease + 1);
+                Ok(Change { lease: Some(LeaseChange::Granted(id, ttl)), ..nothing })
+            }
+            Request::Revoke(id) => {
+                let Some(lease) = self.leases.get(&id) else { return Ok(nothing) };
+                let deletes = lease.keys.iter().map(|key| (Arc::clone(key), None)).collect();
+                Ok(Change { lease: Some(LeaseChange::Ended(id)), ..self.change(deletes) })
+            }
+            Request::Compact(revision) if revision > self.revision => Err(in_the_future(revision)),
+            Request::Compact(revision) => Ok(Change { compact: Some(revision), ..nothing }),
+        }
+    }
+
+    fn decide_commit(&self, txn: Txn) -> Result<Change, Error> {
+        let holds = |guard: &Guard| match guard {
+            Guard::Absent(key) => !self.kvs.contains_key(key.as_str()),
+            Guard::Unchanged(key, revision) => self.kvs.get(key.as_str()).is_some_and(|kv| kv.revision == *revision),
+            Guard::Held(key, lease) => self.kvs.get(key.as_str()).is_some_and(|kv| kv.lease == Some(*lease)),
+        };
+        if !txn.guards.iter().all(holds) {
+            return Err(Error::Conflict);
+        }
+        let mut wanted = Vec::with_capacity(txn.ops.len());
+        for op in txn.ops {
+            match op {
+                Op::Put { lease: Some(id), .. } if !self.leases.contains_key(&id) => return Err(Error::LeaseLost),
+                Op::Put { key, value, lease } => wanted.push((Arc::from(key), Some((Arc::from(value), lease)))),
+                Op::Delete(key) => wanted.push((Arc::from(key), None)),
+            }
+        }
+        Ok(self.change(wanted))
+    }
+
+    /// The change that makes each key what is wanted: a value and its lease, or nothing.
+    #[expect(clippy::type_complexity, reason = "a name for it would be used here alone")]
+    fn change(&self, wanted: Vec<(Arc<str>, Option<(Arc<[u8]>, Option<LeaseId>)>)>) -> Change {
+        let revision = self.revision.next();
+        let mut edits = Vec::with_capacity(wanted.len());
+        for (key, wish) in wanted {
+            let before = self.kvs.get(&key).cloned();
+            let after = wish.map(|(value, lease)| Entry { value, revision, lease });
+            if before.is_some() || after.is_some() {
+                edits.push(Edit { key, before, after });
+            }
+        }
+        let revision = if edits.is_empty() { self.revision } else { revision };
+        Change { revision, edits, lease: None, compact: None }
+    }
+
+    /// Do it. `change` must be what [`Self::decide`] made of this very state.
+    pub(super) fn apply(&mut self, change: &Change) {
+        match change.lease {
+            Some(LeaseChange::Granted(id, ttl)) => {
+                self.last_lease = id.0;
+                self.leases.insert(id, Lease { ttl, keys: BTreeSet::new() });
+            }
+            // Before the edits: they need not unbind its keys one by one.
+            Some(LeaseChange::Ended(id)) => drop(self.leases.remove(&id)),
+            None => {}
+        }
+        for Edit { key, before, after } in &change.edits {
+            let (was, is) = (before.as_ref().and_then(|kv| kv.lease), after.as_ref().and_then(|kv| kv.lease));
+            if was != is {
+                if let Some(lease) = was.and_then(|id| self.leases.get_mut(&id)) {
+                    lease.keys.remove(key);
+                }
+                if let Some(lease) = is.and_then(|id| self.leases.get_mut(&id)) {
+                    lease.keys.insert(Arc::clone(key));
+                }
+            }
+            match after {
+                Some(entry) => drop(self.kvs.insert(Arc::clone(key), entry.clone())),
+                None => drop(self.kvs.remove(key)),
+            }
+        }
+        self.revision = change.revision;
+        if !change.edits.is_empty() {
+            self.remember(Past { revision: change.revision, edits: change.edits.clone() });
+        }
+        if let Some(revision) = change.compact {
+            self.forget(|oldest, _| oldest.revision <= revision);
+            self.compacted = self.compacted.max(revision);
+        }
+    }
+
+    /// Append to the history, and forget what is too much.
+    pub(super) fn remember(&mut self, past: Past) {
+        self.past_bytes += past.edits.iter().map(Edit::bytes).sum::<usize>();
+        self.past.push_back(past);
+        let History { revisions, bytes } = self.history;
+        self.forget(|_, state| state.past.len() > revisions || (state.past_bytes > bytes && state.past.len() > 1));
+    }
+
+    fn forget(&mut self, too_old: impl Fn(&Past, &Self) -> bool) {
+        while self.past.front().is_some_and(|oldest| too_old(oldest, self)) {
+            if let Some(oldest) = self.past.pop_front() {
+                self.past_bytes -= oldest.edits.iter().map(Edit::bytes).sum::<usize>();
+                self.compacted = oldest.revision;
+            }
+        }
+    }
+
+    /// The history after `revision`, oldest first.
+    fn past_after(&self, revision: Revision) -> impl DoubleEndedIterator<Item = &Past> {
+        self.past.range(self.past.partition_point(|past| past.revision <= revision)..)
+    }
+
+    /// One page of `range`.
+    pub(super) fn range(&self, range: &Range) -> Result<Page, Error> {
+        let at = range.at.unwrap_or(self.revision);
+        if at > self.revision {
+            return Err(in_the_future(at));
+        }
+        if at < self.compacted {
+            return Err(Error::Compacted);
+        }
+        let after = range.after.as_deref().filter(|after| *after >= range.prefix.as_str());
+        let wanted = |key: &str| key.starts_with(&range.prefix) && after.is_none_or(|after| key > after);
+
+        // What has changed since, as it was: undone from the newest edit to the oldest.
+        let mut undone: BTreeMap<&str, Option<&Entry>> = BTreeMap::new();
+        for past in self.past_after(at).rev() {
+            for edit in past.edits.iter().filter(|edit| wanted(&edit.key)) {
+                undone.insert(&edit.key, edit.before.as_ref());
+            }
+        }
+        let limit = if range.limit == 0 { PAGE_KEYS } else { range.limit };
+        let from = after.map_or(Bound::Included(range.prefix.as_str()), Bound::Excluded);
+        let mut kvs: BTreeMap<&str, &Entry> = self
+            .kvs
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|(key, entry)| (&**key, entry))
+            .take_while(|(key, _)| key.starts_with(&range.prefix))
+            .filter(|(key, _)| !undone.contains_key(key))
+            .take(limit.saturating_add(1))
+            .collect();
+        kvs.extend(undone.into_iter().filter_map(|(key, entry)| Some((key, entry?))));
+
+        let more = kvs.len() > limit;
+        let kvs = kvs.into_iter().take(limit).map(|(key, entry)| kv(key, entry)).collect();
+        Ok(Page { kvs, revision: at, more })
+    }
+
+    /// The first events from revision `from` on of keys that begin with `prefix`; `None` if there are none yet.
+    pub(super) fn events(&self, prefix: &str, from: Revision) -> Result<Option<Batch>, Error> {
+        // Revision 0 and 1 are before the first commit: nothing can be missing there.
+        if from.max(Revision(1)) <= self.compacted {
+            return Err(Error::Compacted);
+        }
+        let mut batch = Batch { revision: from, events: Vec::new() };
+        for past in self.past_after(Revision(from.0.saturating_sub(1))) {
+            if batch.events.len() >= BATCH_EVENTS {
+                break;
+            }
+            for edit in past.edits.iter().filter(|edit| edit.key.starts_with(prefix)) {
+                batch.revision = past.revision;
+                batch.events.push(match &edit.after {
+                    Some(entry) => Event::Put(kv(&edit.key, entry)),
+                    None => Event::Delete(edit.key.to_string()),
+                });
+            }
+        }
+        Ok(Some(batch).filter(|batch| !batch.events.is_empty()))
+    }
+}
+
+fn kv(key: &str, entry: &Entry) -> Kv {
+    Kv { key: key.to_owned(), value: entry.value.to_vec(), revision: entry.revision, lease: entry.lease }
+}
+
+fn in_the_future(revision: Revision) -> Error {
+    Error::Refused(format!("revision {revision} has not happened yet"))
+}

@@ -1,0 +1,136 @@
+//! A lease that keeps itself alive, over any store.
+//!
+//! Owns when a lease is renewed and when it is held to be lost: only when the store says so. It must never
+//! conclude that from silence: a store that is away comes back, and its leases with it. Whoever must not
+//! outlive the store's view of them watches the time themselves.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{Error, LeaseId, Store};
+
+/// A lease that is kept alive until it is dropped, revoked, or lost. Dropping it doesn't end it: what is bound
+/// to it stays for its TTL, and [`Lease::adopt`] can go on with it.
+#[derive(Debug)]
+pub struct Lease<S: Store> {
+    store: S,
+    id: LeaseId,
+    lost: watch::Receiver<bool>,
+    keeper: AbortHandle,
+}
+
+impl<S: Store> Lease<S> {
+    /// A new lease of at least `ttl`. Must be called within a runtime: the keeper is a task.
+    ///
+    /// # Errors
+    /// As [`Store::grant`].
+    pub async fn grant(store: &S, ttl: Duration) -> Result<Self, Error> {
+        let asked = Instant::now();
+        let id = store.grant(ttl).await?;
+        Ok(Self::keep(store, id, ttl, asked))
+    }
+
+    /// Go on with a lease that was granted earlier, by another process perhaps. The store decides whether it
+    /// still lives, and how long its TTL is; `ttl` says how long it was thought to be: the store has a third of
+    /// that to answer.
+    ///
+    /// # Errors
+    /// `LeaseLost` when it has ended; `Unavailable` when the store can't say: ask again.
+    pub async fn adopt(store: &S, id: LeaseId, ttl: Duration) -> Result<Self, Error> {
+        let asked = Instant::now();
+        let ttl = attempt(store, id, ttl).await?;
+        Ok(Self::keep(store, id, ttl, asked))
+    }
+
+    fn keep(store: &S, id: LeaseId, ttl: Duration, asked: Instant) -> Self {
+        let (tell, lost) = watch::channel(false);
+        let keeper = tokio::spawn(keep(store.clone(), id, ttl, asked, tell)).abort_handle();
+        Self { store: store.clone(), id, lost, keeper }
+    }
+
+    /// What to bind keys to.
+    #[must_use]
+    pub fn id(&self) -> LeaseId {
+        self.id
+    }
+
+    /// Resolves when the lease is lost; never if it is dropped or revoked before. Cancel-safe; any number may wait.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<S> {
+        let mut lost = self.lost.clone();
+        async move {
+            if lost.wait_for(|lost| *lost).await.is_err() {
+                // Nobody looks after it any more, so nobody will ever know.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether the store has said that the lease has ended.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        *self.lost.borrow()
+    }
+
+    /// End the lease, and what is bound to it.
+    ///
+    /// # Errors
+    /// `Unavailable`: then it ends by itself, after its TTL.
+    pub async fn revoke(self) -> Result<(), Error> {
+        // First, or the keeper could find it ended and call that a loss.
+        self.keeper.abort();
+        self.store.revoke(self.id).await
+    }
+}
+
+impl<S: Store> Drop for Lease<S> {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Renew at every third of the TTL, counted from when the last renewal was *asked* for: the store may have
+/// renewed then, however late its answer came.
+async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Instant, lost: watch::Sender<bool>) {
+    loop {
+        sleep_until(asked + ttl / 3).await;
+        // At most a tenth of the TTL between attempts: a store that returns finds us well before a third is over.
+        let (mut pause, longest) = (ttl / 80, ttl / 10);
+        let mut failing = false;
+        loop {
+            asked = Instant::now();
+            match attempt(&store, id, ttl).await {
+                Ok(now) => {
+                    ttl = now;
+                    break;
+                }
+                Err(Error::LeaseLost) => {
+                    tracing::warn!(lease = id.0, "lease lost");
+                    let _ = lost.send(true);
+                    return;
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(lease = id.0, %error, "lease is not kept alive, trying on");
+                        failing = true;
+                    }
+                    sleep(pause).await;
+                    pause = (pause * 2).min(longest);
+                }
+            }
+        }
+        if failing {
+            tracing::info!(lease = id.0, "lease is kept alive again");
+        }
+    }
+}
+
+/// One keep-alive, that gives up in time for the next: an adapter's own deadline may be longer than ours.
+async fn attempt<S: Store>(store: &S, id: LeaseId, ttl: Duration) -> Result<Duration, Error> {
+    timeout(ttl / 3, store.keep_alive(id))
+        .await
+        .unwrap_or_else(|_| Err(Error::Unavailable(format!("no answer to a keep-alive within {:?}", ttl / 3))))
+}

@@ -1,0 +1,38 @@
+//! What no store takes: checked before a commit leaves, so that every adapter refuses the same, in the same words.
+//!
+//! Owns the sizes of a commit. It must never look at what is stored: guards are the store's to judge.
+
+use std::collections::BTreeSet;
+
+use super::{Error, Guard, MAX_BYTES, MAX_OPS, Op, Txn};
+
+/// Whether `txn` is within [`MAX_OPS`] and [`MAX_BYTES`], and names each key it changes once.
+pub(super) fn check(txn: &Txn) -> Result<(), Error> {
+    for (count, what) in [(txn.guards.len(), "guards"), (txn.ops.len(), "operations")] {
+        if count > MAX_OPS {
+            return Err(Error::Refused(format!("{count} {what} in one commit, at most {MAX_OPS} are possible")));
+        }
+    }
+    let guards = txn.guards.iter().map(|guard| match guard {
+        Guard::Absent(key) | Guard::Unchanged(key, _) | Guard::Held(key, _) => key.len(),
+    });
+    let ops = txn.ops.iter().map(|op| match op {
+        Op::Put { key, value, .. } => key.len() + value.len(),
+        Op::Delete(key) => key.len(),
+    });
+    let bytes: usize = guards.chain(ops).sum();
+    if bytes > MAX_BYTES {
+        return Err(Error::Refused(format!("{bytes} bytes in one commit, at most {MAX_BYTES} are possible")));
+    }
+    let mut keys = BTreeSet::new();
+    for op in &txn.ops {
+        let (Op::Put { key, .. } | Op::Delete(key)) = op;
+        if key.is_empty() {
+            return Err(Error::Refused("the key is empty".into()));
+        }
+        if !keys.insert(key) {
+            return Err(Error::Refused(format!("the key `{key}` is changed twice in one commit")));
+        }
+    }
+    Ok(())
+}
