@@ -637,7 +637,8 @@ fn unload_waits_until_no_host_has_it() {
 #[test]
 fn destroy_waits_until_it_is_gone() {
     let leaving = unit("a.service", "launched", None, &[state(N1, "6 deactivating stop job=stop")]);
-    let watch = vec![told(&leaving), synced(), removed("a.service")];
+    let gone = json!({ "leaving": "a.service" }).to_string();
+    let watch = vec![told(&leaving), synced(), gone, String::new(), removed("a.service")];
     let fake = Fake::new(script(&[running("a.service", N1)], vec![watch]));
     fake.expect("destroy a", 0, "Destroyed a.service\n", "");
     assert_eq!(fake.sent(), [json!([{ "name": "a.service", "destroy": true }])]);

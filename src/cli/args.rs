@@ -7,6 +7,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 /// Where `fleetd` listens unless told otherwise.
 const ENDPOINT: &str = "unix:///run/fleet.sock";
 
+/// fleetd gives up on its store after 5 seconds, and says so: worth waiting for.
+const REQUEST_TIMEOUT: &str = "6";
+
 /// systemd for a whole cluster: hand in unit files, and they run on the hosts that fit.
 #[derive(Debug, Parser)]
 #[command(name = "fleetctl", disable_version_flag = true, max_term_width = 100)]
@@ -31,7 +34,7 @@ pub(super) struct Globals {
     pub(super) endpoint: String,
     /// How many seconds fleetd may stay silent
     #[arg(long, global = true, env = "FLEETCTL_REQUEST_TIMEOUT", hide_env = true, value_name = "SECONDS")]
-    #[arg(default_value = "5", value_parser = seconds)]
+    #[arg(default_value = REQUEST_TIMEOUT, value_parser = seconds)]
     pub(super) request_timeout: std::time::Duration,
     /// Say on stderr what is asked of fleetd, and how it answers
     #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide_env = true, value_parser = BoolishValueParser::new())]

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::session::Session;
-use super::wait::{Goal, Verdict, judge};
+use super::wait::{Goal, Sight, Verdict, judge};
 use super::{explain, names};
 use crate::api::client::{ClientError, Watch};
 use crate::api::wire::{UnitView, WatchLine};
@@ -105,6 +105,8 @@ async fn interrupted(interrupts: Option<&mut Signal>) {
 struct Tracked {
     goal: Goal,
     view: Option<UnitView>,
+    /// It was destroyed, and isn't gone yet.
+    leaving: bool,
     /// The watch that is open has told of it.
     told: bool,
     /// The verdict has been other than done.
@@ -138,6 +140,7 @@ impl<'a> Follower<'a> {
         let track = |goal| Tracked {
             goal,
             view: None,
+            leaving: false,
             told: false,
             waited: false,
             verdict: verdict.clone(),
@@ -221,23 +224,11 @@ impl<'a> Follower<'a> {
     fn take(&mut self, line: WatchLine) -> Option<String> {
         match line {
             WatchLine::Unit(unit) => {
-                if let Some(one) = self.index.get(&unit.name).and_then(|index| self.tracked.get_mut(*index)) {
-                    one.view = Some(*unit);
-                    one.told = true;
-                    if self.synced {
-                        one.judge();
-                    }
-                }
+                let name = unit.name.clone();
+                self.see(&name, Some(*unit), false);
             }
-            WatchLine::Removed(name) => {
-                if let Some(one) = self.index.get(&name).and_then(|index| self.tracked.get_mut(*index)) {
-                    one.view = None;
-                    one.told = true;
-                    if self.synced {
-                        one.judge();
-                    }
-                }
-            }
+            WatchLine::Leaving(name) => self.see(&name, None, true),
+            WatchLine::Removed(name) => self.see(&name, None, false),
             // A member of the store that lags behind may not have seen yet what was asked.
             WatchLine::Synced(revision) if revision < self.revision => {
                 return Some("fleetd has yet to see what was asked of it".into());
@@ -250,7 +241,7 @@ impl<'a> Follower<'a> {
                 }
                 for one in &mut self.tracked {
                     if !one.told {
-                        one.view = None;
+                        (one.view, one.leaving) = (None, false);
                     }
                     one.judge();
                 }
@@ -258,6 +249,16 @@ impl<'a> Follower<'a> {
             WatchLine::Error(why) => return Some(why),
         }
         None
+    }
+
+    fn see(&mut self, name: &UnitName, view: Option<UnitView>, leaving: bool) {
+        let one = self.index.get(name).and_then(|index| self.tracked.get_mut(*index));
+        if let Some(one) = one.filter(|one| one.end.is_none()) {
+            (one.view, one.leaving, one.told) = (view, leaving, true);
+            if self.synced {
+                one.judge();
+            }
+        }
     }
 
     /// End what has its end, and say so, in the order the units were given.
@@ -355,7 +356,12 @@ impl<'a> Follower<'a> {
 
 impl Tracked {
     fn judge(&mut self) {
-        let verdict = judge(&self.goal, self.view.as_ref());
+        let sight = match &self.view {
+            Some(view) => Sight::There(view),
+            None if self.leaving => Sight::Leaving,
+            None => Sight::Gone,
+        };
+        let verdict = judge(&self.goal, sight);
         if std::mem::discriminant(&verdict) != std::mem::discriminant(&self.verdict) {
             self.since = Instant::now();
         }

@@ -138,14 +138,7 @@ impl State {
 
 /// Send what the client logs to stderr too.
 pub(super) fn log_to_stderr() {
-    let log = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
-        .with_env_filter("flotilla=debug");
-    // A second subscriber is the only failure, and then the first one logs.
-    drop(log.try_init());
+    crate::telemetry::init_client();
 }
 
 /// stderr has no one to report a failure to.
