@@ -8,7 +8,7 @@ pub mod health;
 pub mod join;
 pub mod listen;
 pub mod server;
-mod state;
+pub mod state;
 mod v1;
 mod v2;
 pub mod wire;

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{self, Agent};
 use crate::api::health::{self, Health};
 use crate::api::listen::Listener;
-use crate::api::server::{self, Api};
+use crate::api::server;
+use crate::api::state::{self, Api};
 use crate::clock::Clock;
 use crate::config::{Settings, StoreSettings};
 use crate::engine::{self, Engine};
@@ -89,7 +90,7 @@ async fn assemble<S: Store>(settings: Settings, store: S, shutdown: impl Future<
 
     let waiting = Health::Waiting { what: "is starting".into(), since: clock.now_ms() };
     let (health, asked) = health::channel(waiting);
-    let api_settings = server::Settings { page_limit: settings.token_limit, ..server::Settings::default() };
+    let api_settings = state::Settings { page_limit: settings.token_limit, ..state::Settings::default() };
     let api = Api::new(store, clock, &hostname, asked, api_settings);
     parts.spawn(part("API", server::serve(listeners, api, stop.clone().cancelled_owned())));
 
@@ -130,9 +131,8 @@ async fn listeners(settings: &Settings) -> Result<Vec<Listener>> {
             Listener::unix(path.as_ref()).await?
         } else {
             let tcp = address.strip_prefix("tcp://").unwrap_or(address);
-            let tcp: SocketAddr = tcp
-                .parse()
-                .map_err(|_| anyhow!("listen={address}: must be unix:///PATH or tcp://127.0.0.1:PORT"))?;
+            let tcp: SocketAddr =
+                tcp.parse().map_err(|_| anyhow!("listen={address}: must be unix:///PATH or tcp://127.0.0.1:PORT"))?;
             Listener::tcp(tcp).await?
         };
         listeners.push(listener);

@@ -22,3 +22,12 @@ pub fn init(verbosity: u8) {
         tracing_subscriber::registry().with(format.without_time().with_filter(filter)).init();
     }
 }
+
+/// Let a client say on stderr what it does, step by step (`--debug`).
+pub fn init_client() {
+    let filter = Targets::new().with_target("flotilla", Level::DEBUG);
+    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    let log = tracing_subscriber::registry().with(format.without_time().with_filter(filter));
+    // A second subscriber is the only failure, and then the first one logs.
+    drop(log.try_init());
+}

@@ -98,9 +98,7 @@ fn line(agent: &Agent, engine: Option<&Engine>) -> String {
         Some(Engine::Leading { since, hosts, units, waiting }) => {
             let minute = since / 60_000;
             let (hour, minute) = (minute / 60 % 24, minute % 60);
-            format!(
-                "leading since {hour:02}:{minute:02} UTC; {hosts} hosts, {units} units, {waiting} waiting; {agent}"
-            )
+            format!("leading since {hour:02}:{minute:02} UTC; {hosts} hosts, {units} units, {waiting} waiting; {agent}")
         }
         Some(Engine::Candidate) | None => agent,
     }

@@ -34,7 +34,8 @@ fn a_chain_through_v1_one_unit_per_request() {
             .collect();
         let body = serde_json::json!({"name": name, "desiredState": "launched", "options": options}).to_string();
         let url = format!("http://fleet/fleet/v1/units/{name}");
-        let args = ["curl", "-sS", "--unix-socket", "/run/fleet.sock", "-X", "PUT", "-H", "Content-Type: application/json"];
+        let args =
+            ["curl", "-sS", "--unix-socket", "/run/fleet.sock", "-X", "PUT", "-H", "Content-Type: application/json"];
         let rest = ["-d", &body, "-o", "/dev/null", "-w", "%{http_code}", &url];
         assert_eq!(lab.run("n1", &[&args[..], &rest].concat()).ok(), "201", "{name}");
     };
@@ -52,7 +53,14 @@ fn a_chain_through_v1_one_unit_per_request() {
         let error = units.first().and_then(|unit| unit.states.first()).and_then(|state| state.error.clone());
         error.filter(|error| error.contains("base.service")).ok_or(format!("{units:?}"))
     });
-    put("base.service", &[("Service", "Type", "oneshot"), ("Service", "RemainAfterExit", "yes"), ("Service", "ExecStart", "/bin/sleep 0.3")]);
+    put(
+        "base.service",
+        &[
+            ("Service", "Type", "oneshot"),
+            ("Service", "RemainAfterExit", "yes"),
+            ("Service", "ExecStart", "/bin/sleep 0.3"),
+        ],
+    );
     lab.until_active("top.service", Duration::from_secs(10));
     assert_eq!(lab.order("n1", "Started", &UNITS), ["base.service", "top.service"]);
     for name in ["base.service", "top.service"] {

@@ -149,7 +149,10 @@ impl Drop for Lab {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for host in ["n1", "n2", "n3"] {
-                let log = self.run(host, &["journalctl", "-b", "-u", "fleetd", "--no-pager", "-n", "40", "-o", "short-monotonic"]);
+                let log = self.run(
+                    host,
+                    &["journalctl", "-b", "-u", "fleetd", "--no-pager", "-n", "40", "-o", "short-monotonic"],
+                );
                 eprintln!("--- fleetd on {host}:\n{}", log.stdout);
             }
         }

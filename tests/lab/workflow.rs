@@ -54,7 +54,8 @@ fn submit_load_start_stop_unload_destroy() {
 #[test]
 fn a_slow_stop_runs_to_its_end_before_the_file_goes() {
     let lab = Lab::cluster(1);
-    let text = "[Service]\nExecStart=/bin/sleep 1000\nExecStop=/bin/sh -c 'sleep 3; ls /run/fleet/units > /run/at-the-end'";
+    let text =
+        "[Service]\nExecStart=/bin/sleep 1000\nExecStop=/bin/sh -c 'sleep 3; ls /run/fleet/units > /run/at-the-end'";
     lab.file("slow.service", text);
     lab.fleetctl(&["start", "slow.service"]).ok();
     let began = Instant::now();
