@@ -149,16 +149,15 @@ impl Members {
         R: Future<Output = Result<T, etcd_client::Error>> + Send,
         T: Send,
     {
-        let begun = Instant::now();
-        let until = end.min(begun + self.timeout);
+        let until = end.min(Instant::now() + self.timeout);
         let (client, number) = match timeout_at(until, member.client()).await {
             Ok(connected) => connected?,
-            Err(_) => return Err(Failure::Here(Trouble::silent(until - begun, false))),
+            Err(_) => return Err(Failure::Here(Trouble::silent(self.timeout, false))),
         };
         let failure = match timeout_at(until, request(client)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => classify(&error),
-            Err(_) => Failure::Here(Trouble::silent(until - begun, true)),
+            Err(_) => Failure::Here(Trouble::silent(self.timeout, true)),
         };
         if matches!(failure, Failure::Here(_)) {
             member.hang_up(number).await;

@@ -34,10 +34,10 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// No answer in time.
+    /// No answer in time. Not worth waiting for again: time enough was given.
     pub(super) fn silent(waited: Duration, sent: bool) -> Self {
         let text = format!("does not answer within {} s", waited.as_secs_f64());
-        Self { text, undone: !sent, passing: true }
+        Self { text, undone: !sent, passing: false }
     }
 
     /// The connection can't be made.
