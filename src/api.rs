@@ -2,6 +2,7 @@
 //! `fleetctl` uses. The server's side reads and writes through `registry` and asks `plan::explain` for reasons; it must
 //! never know the engine, the agent or systemd, and it keeps no copy of the cluster.
 
+pub mod client;
 pub mod error;
 pub mod health;
 pub mod join;

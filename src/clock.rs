@@ -1,31 +1,36 @@
-//! The clock seam: the one place that asks the time. Owns nothing else; it must never be used to order changes (the
-//! store's revisions do that), only to tell people when something happened.
+//! The clock seam: the one place that asks what time it is. Waiting is tokio's; telling is here.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Tells the time. Cheap to copy.
+use tokio::time::Instant;
+
+/// Tells the time of day.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock(Inner);
-
-#[derive(Debug, Clone, Copy)]
-enum Inner {
-    System,
+pub struct Clock {
+    /// With a start, time is counted from it by tokio, so that a simulation that pauses tokio's time has one clock.
+    virtual_start: Option<(Instant, u64)>,
 }
 
 impl Clock {
-    /// The host's clock.
+    /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Inner::System)
+        Self { virtual_start: None }
     }
 
-    /// Milliseconds since the epoch.
+    /// A clock that shows `epoch_ms` now and goes as tokio's time does.
+    #[must_use]
+    pub fn simulated(epoch_ms: u64) -> Self {
+        Self { virtual_start: Some((Instant::now(), epoch_ms)) }
+    }
+
+    /// Now, ms since the epoch.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        match self.0 {
-            Inner::System => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
-        }
+        let since = match self.virtual_start {
+            Some((start, epoch_ms)) => start.elapsed() + Duration::from_millis(epoch_ms),
+            None => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        };
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }

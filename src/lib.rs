@@ -19,9 +19,17 @@
 //! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, async and thin.
 
+pub mod agent;
 pub mod api;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod engine;
 pub mod model;
 pub mod plan;
+pub mod reconcile;
 pub mod registry;
 pub mod store;
+pub mod systemd;
+pub mod telemetry;

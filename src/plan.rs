@@ -2,6 +2,7 @@
 //!
 //! * [`fit`]: may this unit run on this host; if not, every reason why.
 //! * [`schedule`]: which host gets which unit; incremental, for the engine.
+//! * [`converge`]: what a host must do next; for the agent.
 //! * [`explain`]: why a unit isn't where it should be; per request, for the API.
 //! * [`check`]: what must hold of a cluster; for tests, simulations and the engine's periodic audit.
 //!
@@ -9,6 +10,7 @@
 //! report, never an error. Imports [`crate::model`] only.
 
 pub mod check;
+pub mod converge;
 pub mod explain;
 pub mod fit;
 pub mod schedule;

@@ -14,6 +14,7 @@
 //! * what is bound to a lease vanishes with it, in one revision, when it is revoked or was not kept alive for its TTL.
 
 pub mod embedded;
+pub mod etcd;
 
 pub mod lease;
 mod limits;

@@ -7,20 +7,26 @@
 //! In memory a plain ordered map was taken over `redb`'s memory backend: same answers, no pages to
 //! encode, and a disk isn't simulated by a B-tree of pages in memory anyway.
 
+mod disk;
 mod expiry;
 mod follow;
 mod state;
+mod writer;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
+use self::disk::Disk;
+pub use self::disk::OpenError;
 use self::expiry::Deadlines;
 use self::follow::Sleepers;
 pub use self::state::History;
 use self::state::{Change, LeaseChange, Request, State};
+use self::writer::Writer;
 use super::{Error, LeaseId, Page, Range, Revision, Store, Txn, Watch, limits};
 
 /// A store in this process. Cheap to clone; the last clone dropped closes it and ends its watches.
@@ -33,6 +39,21 @@ pub struct Embedded {
 struct Inner {
     shared: Arc<Shared>,
     timer: OnceLock<AbortHandle>,
+    /// `None` in memory, where what is decided is done.
+    writer: Option<Writer>,
+}
+
+/// What a request has done.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    revision: Revision,
+    lease: Option<LeaseChange>,
+}
+
+impl From<&Change> for Done {
+    fn from(change: &Change) -> Self {
+        Self { revision: change.revision, lease: change.lease }
+    }
 }
 
 /// What readers, watches and the writer share.
@@ -81,13 +102,16 @@ impl Shared {
 }
 
 impl Inner {
-    async fn submit(&self, request: Request) -> Result<Change, Error> {
+    async fn submit(&self, request: Request) -> Result<Done, Error> {
+        if let Some(writer) = &self.writer {
+            return writer.submit(request).await;
+        }
         // A caller that never waits for anything else must not starve the rest of a one-thread runtime.
         tokio::task::consume_budget().await;
         let mut held = self.shared.held();
         let change = held.state.decide(request)?;
         self.shared.publish(&mut held, &change);
-        Ok(change)
+        Ok(Done::from(&change))
     }
 }
 
@@ -110,7 +134,33 @@ impl Embedded {
     #[must_use]
     pub fn in_memory_with(history: History) -> Self {
         let shared = Arc::new(Shared::new(State::new(history)));
-        Self { inner: Arc::new(Inner { shared, timer: OnceLock::new() }) }
+        Self { inner: Arc::new(Inner { shared, timer: OnceLock::new(), writer: None }) }
+    }
+
+    /// The store in the file `path`, made if it isn't there. Every commit is on disk when it is answered, and
+    /// every lease begins its TTL anew. The last clone dropped waits for the writes under way and closes the file.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: each says which file and what is wrong.
+    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_with(path, History::default()).await
+    }
+
+    /// As [`Self::open`], remembering so much.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(path: &Path, history: History) -> Result<Self, OpenError> {
+        let failed = |reason: String| OpenError::Io { path: path.to_owned(), reason };
+        let file = path.to_owned();
+        let (disk, state) = tokio::task::spawn_blocking(move || Disk::open(&file, history))
+            .await
+            .map_err(|error| failed(error.to_string()))??;
+        let shared = Arc::new(Shared::new(state));
+        let writer = Writer::start(disk, Arc::clone(&shared)).map_err(|error| failed(error.to_string()))?;
+        let store = Self { inner: Arc::new(Inner { shared, timer: OnceLock::new(), writer: Some(writer) }) };
+        store.start_timer();
+        Ok(store)
     }
 
     /// Forget what was before `revision`, as an etcd does whose operator (or whose timer) compacts it.
@@ -137,7 +187,7 @@ impl Store for Embedded {
 
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
         limits::check(&txn)?;
-        self.inner.submit(Request::Commit(txn)).await.map(|change| change.revision)
+        self.inner.submit(Request::Commit(txn)).await.map(|done| done.revision)
     }
 
     /// Must be called within a runtime: a watch is a task.
@@ -152,8 +202,8 @@ impl Store for Embedded {
             return Err(Error::Refused("a lease needs a TTL".into()));
         }
         self.start_timer();
-        let change = self.inner.submit(Request::Grant(ttl)).await?;
-        match change.lease {
+        let done = self.inner.submit(Request::Grant(ttl)).await?;
+        match done.lease {
             Some(LeaseChange::Granted(id, _)) => Ok(id),
             _ => Err(Error::Refused("the lease was not granted".into())),
         }

@@ -76,6 +76,13 @@ pub(super) struct Change {
     pub(super) compact: Option<Revision>,
 }
 
+impl Change {
+    /// Whether there is nothing to write.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.edits.is_empty() && self.lease.is_none() && self.compact.is_none()
+    }
+}
+
 /// What can be asked of the state.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -127,6 +134,13 @@ impl State {
             past_bytes: 0,
             history,
         }
+    }
+
+    /// The same keys and leases without history, and keeping none: enough to decide on.
+    pub(super) fn without_past(&self) -> Self {
+        let history = History { revisions: 0, bytes: 0 };
+        let (kvs, leases) = (self.kvs.clone(), self.leases.clone());
+        Self { kvs, leases, past: VecDeque::new(), past_bytes: 0, history, ..*self }
     }
 
     /// What `request` would do now.

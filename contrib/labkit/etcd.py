@@ -1,0 +1,96 @@
+"""etcd, outside of all hosts: what happens to a host must not happen to the store."""
+import os
+
+from labkit import image
+from labkit.outside import Failed, daemon, read, say, sh, until, write
+
+
+class Etcd:
+    """Member 1, 2, 3 … of one cluster, on ports 2379, 2389, 2399 … of the bridge's address."""
+
+    def __init__(self, lab):
+        self.lab, self.cg, self.dir = lab, lab.cg, f"{lab.state}/etcd"
+
+    def members(self):
+        return range(1, int(read(f"{self.dir}/members", "0")) + 1)
+
+    def member(self, i):
+        if i not in self.members():
+            raise Failed(f"there is no etcd member {i}; `lab etcd status` lists them")
+        return i
+
+    def url(self, i, peer=False):
+        return f"http://{self.lab.net}.1:{2369 + 10 * i + peer}"
+
+    def endpoints(self):
+        return ",".join(map(self.url, self.members() or [1]))
+
+    def up(self, count):
+        image.deps()
+        self.lab.network()
+        if (have := len(self.members())) not in (0, count):
+            raise Failed(f"there is an etcd of {have} here; end it first with `lab etcd down`")
+        write(f"{self.dir}/members", str(count))
+        say(f"starting etcd, {count} member{'s' * (count > 1)}")
+        self.start(self.members())
+
+    def start(self, which):
+        for i in which:
+            if not self.cg.busy(f"etcd-{self.member(i)}"):
+                self.cg.make(f"etcd-{i}")
+                daemon(lambda: self.run(i))
+                until(lambda: self.cg.busy(f"etcd-{i}"), 5)
+        alive = [i for i in self.members() if self.cg.busy(f"etcd-{i}")]
+        if 2 * len(alive) <= len(self.members()):
+            return say(f"etcd: {len(alive)} of {len(self.members())} members run, no quorum yet")
+        for i in which:
+            if not until(lambda: self.ask(i, "GET", "/health").get("health") == "true", 30):
+                raise Failed(f"etcd member {i} does not get healthy; see {self.dir}/{i}.log")
+
+    def run(self, i):
+        log = os.open(f"{self.dir}/{i}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1), os.dup2(log, 2)
+        self.cg.join(f"etcd-{i}")
+        all_of_them = ",".join(f"m{j}={self.url(j, peer=True)}" for j in self.members())
+        # Its environment is all ours: an ETCD_ variable from outside would change the cluster.
+        os.execvpe("etcd", [
+            "etcd", "--name", f"m{i}", "--data-dir", f"{self.dir}/{i}",
+            "--listen-client-urls", self.url(i), "--advertise-client-urls", self.url(i),
+            "--listen-peer-urls", self.url(i, peer=True), "--initial-advertise-peer-urls", self.url(i, peer=True),
+            "--initial-cluster", all_of_them, "--initial-cluster-token", f"lab-{self.lab.name}",
+            "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h", "--logger", "zap",
+        ], {"PATH": os.environ["PATH"], "ETCD_UNSUPPORTED_ARCH": "arm64" if os.uname().machine == "aarch64" else ""})
+
+    def stop(self, which, signal="-TERM"):
+        for i in which:
+            part = f"etcd-{self.member(i)}"
+            if signal == "-TERM" and (pids := self.cg.pids(part)):
+                sh("kill", *map(str, pids), check=False)
+                until(lambda: not self.cg.busy(part), 10)
+            self.cg.kill(part)
+
+    def ask(self, i, method, path):
+        import http.client
+        import json
+        c = http.client.HTTPConnection(self.url(i)[7:], timeout=1)
+        try:
+            c.request(method, path, "{}" if method == "POST" else None)
+            return json.loads(c.getresponse().read())
+        except (OSError, ValueError, http.client.HTTPException):
+            return {}
+        finally:
+            c.close()
+
+    def status(self):
+        for i in self.members():
+            state, role = "stopped", "-"
+            if self.cg.busy(f"etcd-{i}"):
+                state = "healthy" if self.ask(i, "GET", "/health").get("health") == "true" else "unhealthy"
+                about = self.ask(i, "POST", "/v3/maintenance/status")
+                me = about.get("header", {}).get("member_id", "")
+                role = "leader" if me and about.get("leader") == me else "follower"
+            print(f"{i}\t{self.url(i)}\t{state}\t{role if state == 'healthy' else '-'}")
+
+    def down(self):
+        self.stop(self.members(), "-KILL")
+        sh("rm", "-rf", "--one-file-system", self.dir)

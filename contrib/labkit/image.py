@@ -1,0 +1,84 @@
+"""What the hosts are made from: one base root file system, built once and kept."""
+import os
+import sys
+
+from labkit.outside import Failed, digest, locked, read, say, sh
+
+CACHE = os.environ.get("FLOTILLA_LAB_CACHE", "/var/cache/flotilla-lab")
+NEEDS = {"mmdebstrap": "mmdebstrap", "gpg": "gpg", "systemd-nspawn": "systemd-container",
+         "ip": "iproute2", "nsenter": "util-linux", "etcd": "etcd-server",
+         "etcdctl": "etcd-client", "usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring"}
+SUITE = "bookworm"
+PACKAGES = ("systemd systemd-sysv dbus iproute2 procps curl netcat-openbsd openssh-server "
+            "python3-minimal libssl3 ca-certificates polkitd haproxy").split()
+# Run once with the new root as $1. Idle hosts must be quiet, or every measurement of an idle
+# cluster measures Debian's timers. ssh and haproxy are there, but start only when asked to.
+FINISH = r"""
+set -eu; cd "$1"
+for u in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
+    e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer console-getty.service; do
+    ln -sf /dev/null "etc/systemd/system/$u"
+done
+find etc/systemd/system -path '*.wants/*' \( -name 'ssh*' -o -name haproxy.service \) -delete
+rm -f etc/ssh/ssh_host_* etc/hostname etc/resolv.conf
+# every host its own key, made when its sshd first starts: all of them at boot would cost a second
+mkdir -p etc/systemd/system/ssh.service.d etc/systemd/journald.conf.d etc/fleet usr/local/lib/flotilla
+cat >etc/systemd/system/ssh.service.d/key.conf <<'X'
+[Service]
+ExecStartPre=
+ExecStartPre=/bin/sh -c 'f=/etc/ssh/ssh_host_ed25519_key; test -e $f || ssh-keygen -q -t ed25519 -N "" -f $f'
+ExecStartPre=/usr/sbin/sshd -t
+X
+printf '[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\nRateLimitBurst=0\n' >etc/systemd/journald.conf.d/lab.conf
+for b in fleetd fleetctl fleet-sidecar; do ln -sf "/usr/local/lib/flotilla/$b" "usr/bin/$b"; done
+for f in usr/lib/systemd/systemd usr/bin/dbus-daemon usr/sbin/sshd usr/sbin/haproxy usr/bin/python3 usr/bin/setpriv; do
+    test -x "$f" || { echo "the new root has no $f" >&2; exit 1; }
+done
+test -z "$(chroot . dpkg --audit)"
+"""
+
+
+def deps():
+    # No shutil.which: a machine that has only python3-minimal is to get as far as this.
+    places = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").split(":")
+    missing = sorted({pkg for cmd, pkg in NEEDS.items()
+                      if not any(os.path.exists(f"{p}/{cmd}") for p in ["", *places])})
+    if not missing:
+        return
+    import subprocess
+    say(f"installing {' '.join(missing)}")
+    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    if os.path.isdir("/run/systemd/system"):  # or the package would start an etcd of its own
+        sh("systemctl", "mask", "--runtime", "etcd.service", check=False)
+    for cmd in (["apt-get", "update", "-q"], ["apt-get", "install", "-yq", "--no-install-recommends", *missing]):
+        if subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=env).returncode:
+            raise Failed(f"`{' '.join(cmd)}` failed; install the packages by hand and try again")
+
+
+def base():
+    """The directory of the base root. Its name comes from what it is made of, and it gets that
+    name only when it is complete: a directory that is there can be used."""
+    deps()
+    want = f"{CACHE}/base-{digest(' '.join([SUITE, *PACKAGES, FINISH]))[:12]}"
+    if os.path.isdir(want):
+        return want
+    with locked(f"{CACHE}/.lock"):
+        if os.path.isdir(want):
+            return want
+        used = read("/proc/mounts")
+        for old in os.listdir(CACHE):
+            if old.startswith(("base-", "new-")) and f"{CACHE}/{old}" not in used:
+                sh("rm", "-rf", "--one-file-system", f"{CACHE}/{old}")
+        import subprocess
+        say(f"making the base root file system, {len(PACKAGES)} packages and what they need (about 30 s)")
+        new = f"{CACHE}/new-{os.getpid()}"
+        cmd = ["mmdebstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES),
+               '--aptopt=Acquire::Languages "none"', "--dpkgopt=path-exclude=/usr/share/man/*",
+               "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", SUITE, new]
+        if mirror := os.environ.get("FLOTILLA_LAB_MIRROR"):
+            cmd.append(mirror)
+        if subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode:
+            raise Failed("mmdebstrap failed, see above; FLOTILLA_LAB_MIRROR names another Debian mirror")
+        sh("sh", "-c", FINISH, "sh", new)
+        os.rename(new, want)
+    return want

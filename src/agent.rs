@@ -1,0 +1,191 @@
+//! The agent: makes one host be what its slice of the schedule says, and reports what it is.
+//!
+//! Owns the loop, the host's presence and its reports. It must never look at another host's slice, never decide where a unit
+//! goes, and never touch a unit because the store, the leader or the daemon went away: only because its slice says so.
+//!
+//! One task. It waits for a change of the slice, a signal of systemd or a timer, looks at what they concern, asks
+//! [`converge`](crate::plan::converge) what is needed, does it, and publishes what has changed. Nothing in it waits for a job.
+
+mod ledger;
+mod presence;
+mod publish;
+mod units;
+mod work;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::model::machine::Machine;
+use crate::reconcile::{Backoff, Outage};
+use crate::registry::keys;
+use crate::registry::mirror::Mirror;
+use crate::store::lease::Lease;
+use crate::store::{self, Store};
+use crate::systemd::{self, Event, Systemd};
+
+use units::Units;
+
+/// Signals that come this close together are looked at together.
+const COALESCE: Duration = Duration::from_millis(5);
+
+/// How often everything is compared with the disk and with systemd, in case a signal was lost after all.
+const FULL_CHECK: Duration = Duration::from_secs(300);
+
+/// How long a unit whose file could not be written or removed is left alone.
+const HOLD: Duration = Duration::from_secs(30);
+
+/// What an agent is told once.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The host, as it presents itself to the cluster.
+    pub machine: Machine,
+    /// How long the host may be silent before the cluster takes it for dead.
+    pub ttl: Duration,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// How the agent stands, for the API's readiness and the status line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// The host isn't registered, and this is why.
+    Away(String),
+    /// The host is registered.
+    Present {
+        /// Units in its slice.
+        units: usize,
+        /// Whether nothing is under way.
+        settled: bool,
+    },
+}
+
+/// Why a pass could not be finished.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Trouble {
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    #[error("{0}")]
+    Systemd(#[from] systemd::Error),
+}
+
+/// Why serving ended.
+enum End {
+    /// The daemon stops.
+    Stopped,
+    /// The host's presence is gone: register again.
+    Lost,
+}
+
+/// The agent of one host.
+#[derive(Debug)]
+pub struct Agent<S, H> {
+    store: S,
+    host: H,
+    options: Options,
+    status: watch::Sender<Status>,
+    units: Units,
+}
+
+impl<S: Store, H: Systemd> Agent<S, H> {
+    /// An agent, and how it stands from now on.
+    pub fn new(store: S, host: H, options: Options) -> (Self, watch::Receiver<Status>) {
+        let (status, receiver) = watch::channel(Status::Away("starting".into()));
+        let units = Units::new(options.clock);
+        (Self { store, host, options, status, units }, receiver)
+    }
+
+    /// Run until `stop`. Units and presence are left as they are: whoever comes back goes on with them.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut events = self.host.events();
+        loop {
+            let lease = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                // Cancel-safe enough: a lease granted and not noted runs out by itself.
+                lease = self.register() => lease,
+            };
+            // Reports of the presence before this one may have vanished with its lease.
+            self.units.republish();
+            match self.serve(&lease, &mut events, &stop).await {
+                End::Stopped => return,
+                End::Lost => {
+                    tracing::warn!("the cluster took this host for dead; registering again");
+                    self.status.send_replace(Status::Away("registering again".into()));
+                }
+            }
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        lease: &Lease<S>,
+        events: &mut mpsc::UnboundedReceiver<Event>,
+        stop: &CancellationToken,
+    ) -> End {
+        let id = self.options.machine.id.clone();
+        let mut mirror = Mirror::new(self.store.clone(), &keys::slice(&id));
+        let mut backoff = Backoff::new(self.options.ttl, id.as_str());
+        let mut store_outage = Outage::new("the store", self.options.clock);
+        let mut host_outage = Outage::new("systemd", self.options.clock);
+        // A new presence begins with a look at everything.
+        let mut full_check = Instant::now();
+        let mut follow_at = Instant::now();
+        let mut retry_at: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return End::Stopped,
+                () = lease.lost() => return End::Lost,
+                // `recv` is cancel-safe; a closed channel would be a dead adapter, which the full check bridges.
+                Some(event) = events.recv() => self.units.note(&event),
+                // Both halves are cancel-safe: the wait is to a point in time, and a mirror goes on where it was.
+                update = async { tokio::time::sleep_until(follow_at).await; mirror.next().await } => match update {
+                    Ok(update) => {
+                        store_outage.works();
+                        backoff.reset();
+                        self.units.follow(update);
+                    }
+                    Err(error) => {
+                        store_outage.failed(&error);
+                        follow_at = Instant::now() + backoff.next_wait();
+                    }
+                },
+                () = tokio::time::sleep_until(retry_at.unwrap_or(full_check)) => {
+                    if full_check <= Instant::now() {
+                        full_check = Instant::now() + FULL_CHECK;
+                        self.units.check_all();
+                    }
+                }
+            }
+            while let Ok(Ok(event)) = tokio::time::timeout(COALESCE, events.recv()).await.map(|e| e.ok_or(())) {
+                self.units.note(&event);
+            }
+            retry_at = match self.pass(lease).await {
+                Ok(()) => {
+                    host_outage.works();
+                    self.units.next_look().map(|wait| Instant::now() + wait)
+                }
+                Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return End::Lost,
+                Err(Trouble::Store(error)) => {
+                    store_outage.failed(&error);
+                    Some(Instant::now() + backoff.next_wait())
+                }
+                Err(Trouble::Systemd(error)) => {
+                    host_outage.failed(&error);
+                    Some(Instant::now() + backoff.next_wait())
+                }
+            };
+            let (units, settled) = (self.units.len(), self.units.is_settled() && retry_at.is_none());
+            self.status.send_if_modified(|status| {
+                let now = Status::Present { units, settled };
+                let changed = *status != now;
+                *status = now;
+                changed
+            });
+        }
+    }
+}

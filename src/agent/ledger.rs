@@ -1,0 +1,44 @@
+//! What a restarted daemon must still know of this boot, kept as a note on the host: which entries were carried out.
+//! Without it a oneshot that has finished would be started again. Gone after a reboot, as it must be.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::name::UnitName;
+use crate::model::revision::Revision;
+use crate::model::unit::Target;
+use crate::systemd::{Error, Systemd};
+
+/// The note's name.
+const NOTE: &str = "units.json";
+
+/// An entry that was carried out, and how it went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) generation: Revision,
+    pub(super) target: Target,
+    /// How the last job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) result: Option<String>,
+    /// Why it could not be carried out after all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+    /// The error was a dependency's file that isn't there yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) missing: bool,
+}
+
+/// Read the note. One that can't be understood is of another version: as good as none.
+pub(super) async fn read<H: Systemd>(host: &H) -> Result<BTreeMap<UnitName, Record>, Error> {
+    let Some(text) = host.read_note(NOTE).await? else { return Ok(BTreeMap::new()) };
+    Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the note {NOTE} of this boot is damaged; units count as not yet started");
+        BTreeMap::new()
+    }))
+}
+
+/// Write the note.
+pub(super) async fn write<H: Systemd>(host: &H, records: &BTreeMap<&UnitName, &Record>) -> Result<(), Error> {
+    host.write_note(NOTE, &serde_json::to_string(records).unwrap_or_default()).await
+}

@@ -1,0 +1,424 @@
+//! What this host knows of the units that are or were its own: told, seen, done, reported. Values only; whoever asks the store
+//! or systemd is `work`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::model::file::UnitFile;
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::unit::{Entry, State, Target};
+use crate::plan::converge::{Done, Job, Seen, Step, Steps, converge, next};
+use crate::registry::keys::Key;
+use crate::registry::mirror::Update;
+use crate::store;
+use crate::systemd::{self, Event};
+
+use super::HOLD;
+use super::ledger::Record;
+
+/// One unit.
+#[derive(Debug, Default)]
+pub(super) struct Unit {
+    /// What the slice says.
+    pub(super) entry: Option<Entry>,
+    /// The hash of the file on disk.
+    pub(super) file: Option<UnitHash>,
+    /// What systemd said last.
+    pub(super) systemd: systemd::Unit,
+    /// Since when its `active` and `sub` are so, ms since the epoch.
+    since: u64,
+    /// Whether this daemon has linked its file, whatever systemd says yet.
+    pub(super) linked: bool,
+    /// What was carried out in this boot.
+    pub(super) record: Option<Record>,
+    /// Whether to try a start again that failed for want of a file.
+    pub(super) retry: bool,
+    /// Until when it is left alone after a failure of its file.
+    held: Option<Instant>,
+    /// What the store has of it, as far as this daemon knows; `None` when it doesn't.
+    reported: Option<Option<State>>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Units {
+    clock: Clock,
+    units: BTreeMap<UnitName, Unit>,
+    /// Those that something happened to since they were last settled.
+    dirty: BTreeSet<UnitName>,
+    /// Those that systemd must be asked about.
+    unseen: BTreeSet<UnitName>,
+    /// Whether the slice is known: until then nothing may be concluded from an entry that isn't there.
+    followed: bool,
+    /// Whether the disk and the notes must be read (again).
+    pub(super) disk_unread: bool,
+    /// Whether the records differ from the note.
+    pub(super) records_changed: bool,
+    /// Removed units that systemd may still hold in memory, to be looked at once more.
+    pub(super) forgotten: BTreeMap<UnitName, Instant>,
+}
+
+impl Units {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            units: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            unseen: BTreeSet::new(),
+            followed: false,
+            disk_unread: true,
+            records_changed: false,
+            forgotten: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.units.len()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.dirty.is_empty() && self.unseen.is_empty()
+    }
+
+    pub(super) fn get(&self, name: &UnitName) -> Option<&Unit> {
+        self.units.get(name)
+    }
+
+    /// A unit to change; it will be looked at again.
+    pub(super) fn touch(&mut self, name: &UnitName) -> &mut Unit {
+        self.dirty.insert(name.clone());
+        self.units.entry(name.clone()).or_default()
+    }
+
+    /// Everything is to be compared with the disk and with systemd.
+    pub(super) fn check_all(&mut self) {
+        self.disk_unread = true;
+        self.resync();
+    }
+
+    fn resync(&mut self) {
+        let names: Vec<UnitName> = self.units.keys().cloned().collect();
+        self.unseen.extend(names.iter().cloned());
+        for name in names {
+            self.touch(&name).held = None;
+        }
+    }
+
+    /// Nothing is known any more of what the store has of this host's reports.
+    pub(super) fn republish(&mut self) {
+        let names: Vec<UnitName> = self.units.keys().cloned().collect();
+        for name in names {
+            self.touch(&name).reported = None;
+        }
+    }
+
+    /// Something happened on the host.
+    pub(super) fn note(&mut self, event: &Event) {
+        match event {
+            Event::Resync => self.resync(),
+            Event::Changed(name) => self.look_at(name),
+            Event::JobDone { unit, result } => {
+                self.look_at(unit);
+                if let Some(record) = self.units.get_mut(unit).and_then(|unit| unit.record.as_mut()) {
+                    record.result = Some(result.clone());
+                    self.records_changed = true;
+                }
+            }
+        }
+    }
+
+    fn look_at(&mut self, name: &UnitName) {
+        if self.units.contains_key(name) {
+            self.unseen.insert(name.clone());
+            self.dirty.insert(name.clone());
+        }
+    }
+
+    /// The slice has changed.
+    pub(super) fn follow(&mut self, update: Update) {
+        match update {
+            Update::Batch(batch) => {
+                for event in batch.events {
+                    match &event {
+                        store::Event::Put(kv) => self.told(&kv.key, Some(kv)),
+                        store::Event::Delete(key) => self.told(key, None),
+                    }
+                }
+            }
+            Update::Reset { kvs, .. } => {
+                self.followed = true;
+                let named: BTreeSet<&str> = kvs.iter().filter_map(|kv| kv.key.rsplit('/').next()).collect();
+                let gone = |name: &UnitName, unit: &Unit| unit.entry.is_some() && !named.contains(name.as_str());
+                let gone: Vec<UnitName> =
+                    self.units.iter().filter(|(name, unit)| gone(name, unit)).map(|(name, _)| name.clone()).collect();
+                for name in gone {
+                    self.touch(&name).entry = None;
+                }
+                for kv in &kvs {
+                    self.told(&kv.key, Some(kv));
+                }
+                // What is on disk and in no entry leaves now.
+                self.dirty.extend(self.units.keys().cloned());
+            }
+        }
+    }
+
+    fn told(&mut self, key: &str, kv: Option<&store::Kv>) {
+        let entry = Key::parse(key).and_then(|key| match (key, kv) {
+            (Key::Schedule(_, name), Some(kv)) => crate::registry::decode::<Entry>(kv).map(|entry| (name, Some(entry))),
+            (Key::Schedule(_, name), None) => Ok((name, None)),
+            (key, _) => Err(crate::registry::Corrupt { key: key.to_string(), why: "not of a slice".into() }),
+        });
+        match entry {
+            Ok((name, entry)) => {
+                if !self.units.contains_key(&name) {
+                    self.unseen.insert(name.clone());
+                }
+                let unit = self.touch(&name);
+                unit.entry = entry;
+                unit.held = None;
+            }
+            Err(corrupt) => tracing::warn!("{corrupt}"),
+        }
+    }
+
+    /// What is on disk, and what the note says of this boot.
+    pub(super) fn read_from_disk(&mut self, files: &BTreeMap<UnitName, String>, records: BTreeMap<UnitName, Record>) {
+        let known: Vec<UnitName> = self.units.keys().cloned().collect();
+        for name in known.iter().chain(files.keys()).chain(records.keys()) {
+            if !self.units.contains_key(name) {
+                self.unseen.insert(name.clone());
+            }
+            let file = files.get(name).map(|text| hash(text));
+            let unit = self.touch(name);
+            unit.file = file;
+        }
+        for (name, record) in records {
+            self.touch(&name).record.get_or_insert(record);
+        }
+        self.disk_unread = false;
+    }
+
+    /// Those to ask systemd about. They count as asked.
+    pub(super) fn take_unseen(&mut self) -> Vec<UnitName> {
+        std::mem::take(&mut self.unseen).into_iter().collect()
+    }
+
+    /// systemd could not be asked after all.
+    pub(super) fn put_back(&mut self, names: Vec<UnitName>) {
+        self.unseen.extend(names);
+    }
+
+    /// What systemd says now.
+    pub(super) fn saw(&mut self, seen: BTreeMap<UnitName, systemd::Unit>) {
+        let now = self.clock.now_ms();
+        for (name, now_seen) in seen {
+            let Some(unit) = self.units.get_mut(&name) else { continue };
+            if (&unit.systemd.active, &unit.systemd.sub) != (&now_seen.active, &now_seen.sub) {
+                unit.since = now;
+            }
+            unit.systemd = now_seen;
+            // A job whose end nobody saw (the daemon was away) has ended all the same.
+            let Unit { systemd, record: Some(record), .. } = unit else { continue };
+            if systemd.job.is_none() && record.result.is_none() && record.error.is_none() {
+                let result = match systemd.active.as_str() {
+                    "failed" => "failed",
+                    "active" | "inactive" => "done",
+                    _ => continue,
+                };
+                record.result = Some(result.into());
+                self.records_changed = true;
+            }
+        }
+    }
+
+    /// What to do next; nothing before the slice is known.
+    pub(super) fn steps(&self) -> Steps {
+        if !self.followed {
+            return Steps::default();
+        }
+        let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
+        let free =
+            units.filter(|(_, unit)| unit.held.is_none()).map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
+        let free: Vec<(&UnitName, Option<&Entry>, Seen)> = free.collect();
+        converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)))
+    }
+
+    /// Every start that waits for another unit's file may be tried again.
+    pub(super) fn retry_missing(&mut self) {
+        let missing = |unit: &Unit| unit.record.as_ref().is_some_and(|record| record.missing);
+        let names: Vec<UnitName> =
+            self.units.iter().filter(|(_, unit)| missing(unit)).map(|(n, _)| n.clone()).collect();
+        for name in names {
+            self.touch(&name).retry = true;
+        }
+    }
+
+    /// A unit's file could not be handled: leave it alone for a while, and say so.
+    pub(super) fn hold(&mut self, name: &UnitName, error: &systemd::Error) {
+        tracing::warn!(unit = %name, %error, "could not be carried out; trying again in {} s", HOLD.as_secs());
+        let unit = self.touch(name);
+        unit.held = Some(Instant::now() + HOLD);
+        if let Some(entry) = &unit.entry {
+            let (generation, target) = (entry.generation, unit.record.as_ref().map_or(Target::Loaded, |r| r.target));
+            // Never `gone` before it is: that word lets the unit start elsewhere.
+            let target = if target == Target::Gone { Target::Loaded } else { target };
+            unit.record = Some(Record { generation, target, result: None, error: Some(clip(error)), missing: false });
+            self.records_changed = true;
+        }
+    }
+
+    /// Note that a unit's entry is carried out (or that systemd won't).
+    pub(super) fn record(&mut self, name: &UnitName, error: Option<&systemd::Error>) {
+        let unit = self.touch(name);
+        unit.retry = false;
+        unit.held = None;
+        let Some(entry) = &unit.entry else { return };
+        let missing = matches!(error, Some(systemd::Error::Missing(_)));
+        let (generation, target) = (entry.generation, entry.target);
+        unit.record = Some(Record { generation, target, result: None, error: error.map(clip), missing });
+        self.records_changed = true;
+    }
+
+    /// A unit's file is gone from the disk.
+    pub(super) fn removed(&mut self, name: &UnitName) {
+        let unit = self.touch(name);
+        unit.file = None;
+        unit.linked = false;
+        unit.held = None;
+        if unit.entry.is_none() {
+            unit.record = None;
+            self.records_changed = true;
+        }
+        self.unseen.insert(name.clone());
+    }
+
+    /// All records, for the note.
+    pub(super) fn records(&self) -> BTreeMap<&UnitName, &Record> {
+        self.units.iter().filter_map(|(name, unit)| Some((name, unit.record.as_ref()?))).collect()
+    }
+
+    /// The reports that differ from what the store has.
+    pub(super) fn unpublished(&mut self) -> Vec<(UnitName, Option<State>)> {
+        if !self.followed {
+            return Vec::new();
+        }
+        let mut changed = Vec::new();
+        let mut settled = Vec::new();
+        for name in &self.dirty {
+            let Some(unit) = self.units.get(name) else { continue };
+            let report = unit.report();
+            if unit.reported.as_ref() == Some(&report) {
+                settled.push(name.clone());
+            } else {
+                changed.push((name.clone(), report));
+            }
+        }
+        for name in settled {
+            self.settle(&name);
+        }
+        changed
+    }
+
+    /// A report is in the store.
+    pub(super) fn published(&mut self, name: &UnitName, state: Option<State>) {
+        if let Some(unit) = self.units.get_mut(name) {
+            unit.reported = Some(state);
+        }
+        self.settle(name);
+    }
+
+    fn settle(&mut self, name: &UnitName) {
+        if self.unseen.contains(name) {
+            return;
+        }
+        self.dirty.remove(name);
+        if self.units.get(name).is_some_and(Unit::is_over) {
+            self.units.remove(name);
+            self.records_changed = true;
+        }
+    }
+
+    /// How long until something must be looked at that no signal will announce.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        let held = self.units.values().filter_map(|unit| unit.held);
+        let next = held.chain(self.forgotten.values().copied()).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Let those go whose time on hold is over.
+    pub(super) fn release(&mut self) {
+        let now = Instant::now();
+        let over = |unit: &Unit| unit.held.is_some_and(|until| until <= now);
+        let names: Vec<UnitName> = self.units.iter().filter(|(_, unit)| over(unit)).map(|(n, _)| n.clone()).collect();
+        for name in names {
+            self.touch(&name).held = None;
+        }
+    }
+}
+
+impl Unit {
+    fn seen(&self) -> Seen {
+        let job = match self.systemd.job.as_deref() {
+            None => None,
+            Some("stop") => Some(Job::Stop),
+            Some(_) => Some(Job::Other),
+        };
+        let done = self.record.as_ref().map(|record| Done { generation: record.generation, target: record.target });
+        Seen {
+            file: self.file.clone(),
+            known: self.linked || !matches!(self.systemd.load.as_str(), "" | "not-found"),
+            running: !matches!(self.systemd.active.as_str(), "" | "inactive" | "failed"),
+            job,
+            done,
+            retry: self.retry,
+        }
+    }
+
+    fn report(&self) -> Option<State> {
+        let record = self.record.as_ref()?;
+        if self.entry.is_none() && record.target == Target::Gone {
+            return None;
+        }
+        let hash = self.file.clone().or_else(|| self.entry.as_ref().map(|entry| entry.hash.clone()))?;
+        Some(State {
+            generation: record.generation,
+            target: record.target,
+            hash,
+            load: self.systemd.load.clone(),
+            active: self.systemd.active.clone(),
+            sub: self.systemd.sub.clone(),
+            job: self.systemd.job.clone(),
+            result: record.result.clone(),
+            error: record.error.clone(),
+            since: self.since,
+        })
+    }
+
+    /// Told nothing, there is nothing, and nothing is left of it in the store.
+    fn is_over(&self) -> bool {
+        self.entry.is_none()
+            && self.file.is_none()
+            && self.reported == Some(None)
+            && next(None, &self.seen()).is_none_or(|step| step == Step::Record)
+    }
+}
+
+/// The hash of a file on disk; one that can't be read as a unit file is like no other.
+fn hash(text: &str) -> UnitHash {
+    UnitFile::parse(text.as_bytes()).map_or_else(|_| UnitHash::new("damaged"), |file| file.hash())
+}
+
+/// An error for a report: a line, not a book.
+fn clip(error: &systemd::Error) -> String {
+    const LONGEST: usize = 500;
+    error.to_string().chars().take(LONGEST).collect()
+}
+
+/// The prefix of a file's key, for whoever fetches it.
+pub(super) fn file_key(hash: &UnitHash) -> String {
+    Key::File(hash.clone()).to_string()
+}

@@ -1,0 +1,204 @@
+//! One pass: look at what something happened to, do what it needs, phase by phase, write down what was done, report it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::file::UnitFile;
+use crate::model::name::{UnitHash, UnitName};
+use crate::plan::converge::Steps;
+use crate::registry::decode;
+use crate::registry::keys::FileRecord;
+use crate::store::lease::Lease;
+use crate::store::{self, Range, Store};
+use crate::systemd::{self, Systemd};
+
+use super::units::file_key;
+use super::{Agent, Trouble, ledger};
+
+/// When to look whether systemd has let go of a removed unit by itself, as it does with what nothing refers to.
+const FORGET_AFTER: Duration = Duration::from_secs(2);
+
+/// Files fetched at once.
+const FETCHES: usize = 32;
+
+impl<S: Store, H: Systemd> Agent<S, H> {
+    /// Look, do, write down, report. What can't be finished now is kept for the next pass.
+    pub(super) async fn pass(&mut self, lease: &Lease<S>) -> Result<(), Trouble> {
+        self.units.release();
+        if self.units.disk_unread {
+            let files = self.host.files().await?;
+            let records = ledger::read(&self.host).await?;
+            self.units.read_from_disk(&files, records);
+        }
+        self.look().await?;
+        loop {
+            let steps = self.units.steps();
+            for name in &steps.record {
+                self.units.record(name, None);
+            }
+            if !steps.install.is_empty() {
+                self.install(steps.install).await?;
+            } else if !steps.stop.is_empty() || !steps.start.is_empty() {
+                self.run_jobs(steps).await?;
+            } else if !steps.remove.is_empty() {
+                self.remove(steps.remove).await?;
+            } else {
+                break;
+            }
+            self.look().await?;
+        }
+        self.forget().await?;
+        if self.units.records_changed {
+            ledger::write(&self.host, &self.units.records()).await?;
+            self.units.records_changed = false;
+        }
+        self.publish(lease).await?;
+        Ok(())
+    }
+
+    /// Ask systemd about the units that something happened to.
+    async fn look(&mut self) -> Result<(), systemd::Error> {
+        let names = self.units.take_unseen();
+        if names.is_empty() {
+            return Ok(());
+        }
+        match self.host.units(names.clone()).await {
+            Ok(seen) => self.units.saw(seen),
+            Err(error) => {
+                self.units.put_back(names);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn install(&mut self, names: Vec<UnitName>) -> Result<(), Trouble> {
+        let texts = self.fetch(&names).await?;
+        let mut files = Vec::new();
+        let mut reload = false;
+        for name in names {
+            let Some(unit) = self.units.get(&name) else { continue };
+            let Some(text) = unit.entry.as_ref().and_then(|entry| texts.get(&entry.hash)) else {
+                let error = systemd::Error::Io("its file is not in the store, or is damaged there".into());
+                self.units.hold(&name, &error);
+                continue;
+            };
+            // What systemd has in memory it reads again only when told to; links into targets likewise. A file it has
+            // never seen needs no reload, and a reload with a thousand units stops PID 1 for a second.
+            reload |= !matches!(unit.systemd.load.as_str(), "" | "not-found")
+                || UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.has_install());
+            files.push((name, text.clone()));
+        }
+        let hashes: BTreeMap<UnitName, UnitHash> = files
+            .iter()
+            .filter_map(|(name, _)| Some((name.clone(), self.units.get(name)?.entry.as_ref()?.hash.clone())))
+            .collect();
+        for (name, outcome) in self.host.install(files).await {
+            match outcome {
+                Ok(()) => {
+                    tracing::debug!(unit = %name, "installed");
+                    self.units.forgotten.remove(&name);
+                    let unit = self.units.touch(&name);
+                    unit.file = hashes.get(&name).cloned();
+                    unit.linked = true;
+                }
+                Err(error @ systemd::Error::Unavailable(_)) => return Err(error.into()),
+                Err(error) => self.units.hold(&name, &error),
+            }
+        }
+        if reload {
+            tracing::debug!("reloading systemd: a loaded file has changed or was enabled");
+            self.host.reload().await?;
+        }
+        self.units.put_back(hashes.into_keys().collect());
+        self.units.retry_missing();
+        Ok(())
+    }
+
+    /// The texts of the files that `names` should have, by hash. One that isn't there or is damaged is left out.
+    async fn fetch(&self, names: &[UnitName]) -> Result<BTreeMap<UnitHash, String>, store::Error> {
+        let hashes = names.iter().filter_map(|name| Some(self.units.get(name)?.entry.as_ref()?.hash.clone()));
+        let hashes: Vec<UnitHash> = hashes.collect::<BTreeSet<_>>().into_iter().collect();
+        let mut texts = BTreeMap::new();
+        for part in hashes.chunks(FETCHES) {
+            let fetches = part
+                .iter()
+                .map(|hash| self.store.range(Range { prefix: file_key(hash), limit: 1, ..Range::default() }));
+            for (hash, page) in part.iter().zip(futures_util::future::join_all(fetches).await) {
+                match page?.kvs.first().map(decode::<FileRecord>) {
+                    Some(Ok(record)) => drop(texts.insert(hash.clone(), record.text)),
+                    Some(Err(corrupt)) => tracing::warn!("{corrupt}"),
+                    None => {}
+                }
+            }
+        }
+        Ok(texts)
+    }
+
+    /// All stop jobs, then all start jobs, none awaited: systemd orders what it has in its queue.
+    async fn run_jobs(&mut self, Steps { stop, start, .. }: Steps) -> Result<(), Trouble> {
+        self.units.put_back(stop.iter().chain(&start).cloned().collect());
+        if !stop.is_empty() {
+            for (name, outcome) in self.host.stop(stop).await {
+                match outcome {
+                    Ok(()) => tracing::info!(unit = %name, "stopping"),
+                    Err(error @ systemd::Error::Unavailable(_)) => return Err(error.into()),
+                    Err(error) => self.units.hold(&name, &error),
+                }
+            }
+        }
+        if !start.is_empty() {
+            for (name, outcome) in self.host.start(start).await {
+                match outcome {
+                    Ok(()) => {
+                        tracing::info!(unit = %name, "starting");
+                        self.units.record(&name, None);
+                    }
+                    Err(error @ systemd::Error::Unavailable(_)) => return Err(error.into()),
+                    Err(error) => {
+                        tracing::warn!(unit = %name, %error, "can't be started");
+                        self.units.record(&name, Some(&error));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&mut self, names: Vec<UnitName>) -> Result<(), Trouble> {
+        for (name, outcome) in self.host.remove(names).await {
+            match outcome {
+                Ok(()) => {
+                    tracing::info!(unit = %name, "removed");
+                    self.units.removed(&name);
+                    self.units.forgotten.insert(name, Instant::now() + FORGET_AFTER);
+                }
+                Err(error @ systemd::Error::Unavailable(_)) => return Err(error.into()),
+                Err(error) => self.units.hold(&name, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One reload if systemd still holds a removed unit in memory (another one refers to it): else starting that other unit
+    /// would start the removed one.
+    async fn forget(&mut self) -> Result<(), systemd::Error> {
+        let now = Instant::now();
+        let due: Vec<UnitName> =
+            self.units.forgotten.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let held = self.host.units(due.clone()).await?;
+        if held.values().any(|unit| unit.load != "not-found") {
+            tracing::debug!("reloading systemd: it still holds a unit that was removed");
+            self.host.reload().await?;
+        }
+        for name in due {
+            self.units.forgotten.remove(&name);
+        }
+        Ok(())
+    }
+}

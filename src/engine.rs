@@ -1,0 +1,277 @@
+//! The engine: decides, for the whole cluster, where each unit goes. Every daemon has one; one of them leads.
+//!
+//! Owns leadership and the loop around [`plan::schedule`](crate::plan::schedule): mirror, plan, commit. It must never talk to a
+//! host, and never write without the leader's lease in the transaction's guards: a leader that has lost its lease without knowing
+//! can't do harm, not for a millisecond.
+//!
+//! ```text
+//!  candidate ── leader key absent ──▶ lead: mirror ──▶ apply ──▶ plan ──▶ commit (guard: leader key held by my lease)
+//!      ▲                                      ▲                              │ conflict, unknown outcome: list again
+//!      └──────────── lease lost ──────────────┴──────────────────────────────┘ done: wait until the mirror has seen it
+//! ```
+
+mod commit;
+mod picture;
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::model::name::MachineId;
+use crate::model::revision::Revision;
+use crate::plan::check::always;
+use crate::plan::schedule::{Scheduler, full};
+use crate::reconcile::{Backoff, Outage};
+use crate::registry::keys::{Key, LeaderRecord};
+use crate::registry::mirror::{Mirror, Update};
+use crate::registry::{decode, put};
+use crate::store::lease::Lease;
+use crate::store::{Error, Event, Guard, Kv, Store, Txn};
+
+use picture::Picture;
+
+/// Changes that come this close together are planned together: long enough for a batch, too short to be felt.
+const COALESCE: Duration = Duration::from_millis(2);
+
+/// How often everything is planned from scratch, expecting nothing: a difference is a bug.
+const SELF_CHECK: Duration = Duration::from_secs(300);
+
+/// What an engine is told once.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The host it runs on.
+    pub machine: MachineId,
+    /// How long the cluster may be without a leader after its host died.
+    pub ttl: Duration,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// How the engine stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// It waits for leadership.
+    Candidate,
+    /// It leads.
+    Leading {
+        /// Since when, ms since the epoch.
+        since: u64,
+        /// Hosts that are alive.
+        hosts: usize,
+        /// Units submitted.
+        units: usize,
+        /// Units that no host fits.
+        waiting: usize,
+    },
+}
+
+/// The engine of one daemon.
+#[derive(Debug)]
+pub struct Engine<S> {
+    store: S,
+    options: Options,
+    status: watch::Sender<Status>,
+}
+
+impl<S: Store> Engine<S> {
+    /// An engine, and how it stands from now on.
+    pub fn new(store: S, options: Options) -> (Self, watch::Receiver<Status>) {
+        let (status, receiver) = watch::channel(Status::Candidate);
+        (Self { store, options, status }, receiver)
+    }
+
+    /// Stand for leadership and lead, until `stop`; then give leadership back.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(self.options.ttl, self.options.machine.as_str());
+        let mut outage = Outage::new("the store (as engine)", self.options.clock);
+        loop {
+            let lease = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                // A lease that was granted and not used runs out by itself.
+                campaign = self.campaign() => match campaign {
+                    Ok(lease) => lease,
+                    Err(error) => {
+                        outage.failed(&error);
+                        tokio::select! {
+                            biased;
+                            () = stop.cancelled() => return,
+                            () = backoff.wait() => continue,
+                        }
+                    }
+                },
+            };
+            outage.works();
+            backoff.reset();
+            tracing::info!("leading");
+            self.lead(&lease, &stop).await;
+            self.status.send_replace(Status::Candidate);
+            if stop.is_cancelled() {
+                // The next leader needn't wait for the TTL. If the store is away it has to.
+                let _ = tokio::time::timeout(Duration::from_secs(1), lease.revoke()).await;
+                return;
+            }
+            tracing::warn!("no longer leading: the leader's lease has ended");
+        }
+    }
+
+    /// Wait until nobody leads, and be the one who does.
+    async fn campaign(&self) -> Result<Lease<S>, Error> {
+        let key = Key::Leader.to_string();
+        let mut mirror = Mirror::new(self.store.clone(), &key);
+        let mut holder: Option<Kv> = None;
+        loop {
+            match mirror.next().await? {
+                Update::Reset { kvs, .. } => holder = kvs.into_iter().find(|kv| kv.key == key),
+                Update::Batch(batch) => {
+                    for event in batch.events {
+                        match event {
+                            Event::Put(kv) if kv.key == key => holder = Some(kv),
+                            Event::Delete(name) if name == key => holder = None,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            if let Some(kv) = &holder {
+                // The daemon before this one on the same host: it is gone, and needn't be waited for.
+                let mine = decode::<LeaderRecord>(kv).is_ok_and(|leader| leader.machine == self.options.machine);
+                if let (true, Some(lease)) = (mine, kv.lease) {
+                    self.store.revoke(lease).await?;
+                }
+                continue;
+            }
+            let lease = Lease::grant(&self.store, self.options.ttl).await?;
+            let record = LeaderRecord { machine: self.options.machine.clone(), since: self.options.clock.now_ms() };
+            let op = put(&Key::Leader, &record, Some(lease.id()));
+            match self.store.commit(Txn { guards: vec![Guard::Absent(key.clone())], ops: vec![op] }).await {
+                Ok(_) => return Ok(lease),
+                // Somebody else was faster.
+                Err(Error::Conflict) => lease.revoke().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn lead(&self, lease: &Lease<S>, stop: &CancellationToken) {
+        let since = self.options.clock.now_ms();
+        let mut backoff = Backoff::new(self.options.ttl, self.options.machine.as_str());
+        let mut outage = Outage::new("the store (as leader)", self.options.clock);
+        let mut mirror = Mirror::new(self.store.clone(), "");
+        let mut picture = Picture::default();
+        let mut follow_at = Instant::now();
+        let mut self_check = Instant::now() + SELF_CHECK;
+        // Nothing is planned before the mirror has seen what was committed last.
+        let mut committed = Revision::default();
+        let mut waiting = 0;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = lease.lost() => return,
+                // Cancel-safe: the wait is to a point in time, and a mirror goes on where it was.
+                update = async { tokio::time::sleep_until(follow_at).await; mirror.next().await } => match update {
+                    Ok(update) => {
+                        outage.works();
+                        picture.follow(update);
+                    }
+                    Err(error) => {
+                        outage.failed(&error);
+                        follow_at = Instant::now() + backoff.next_wait();
+                        continue;
+                    }
+                },
+                () = tokio::time::sleep_until(self_check) => {
+                    self_check = Instant::now() + SELF_CHECK;
+                    if let Some(scheduler) = picture.scheduler() {
+                        check_self(scheduler, self.options.clock.now_ms());
+                    }
+                }
+            }
+            while let Ok(Ok(update)) = tokio::time::timeout(COALESCE, mirror.next()).await {
+                picture.follow(update);
+            }
+            if picture.leader() != Some(lease.id()) {
+                // Taken over or deleted: every guard would fail.
+                return;
+            }
+            if picture.revision() < committed {
+                continue;
+            }
+            match self.plan(&mut picture, lease, &mut waiting).await {
+                Ok(None) => {}
+                Ok(Some(revision)) => {
+                    backoff.reset();
+                    committed = revision;
+                }
+                Err(Error::LeaseLost) => return,
+                Err(error) => {
+                    // Done, not done, or not known: look at what is.
+                    if error != Error::Conflict {
+                        outage.failed(&error);
+                    }
+                    mirror.reset();
+                    follow_at = Instant::now() + backoff.next_wait();
+                    continue;
+                }
+            }
+            if let Some(scheduler) = picture.scheduler() {
+                let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
+                self.status.send_if_modified(|status| {
+                    let now = Status::Leading { since, hosts, units, waiting };
+                    let changed = *status != now;
+                    *status = now;
+                    changed
+                });
+            }
+        }
+    }
+
+    /// Plan what is dirty and commit it; the revision of the last commit, if there was anything to do.
+    async fn plan(
+        &self,
+        picture: &mut Picture,
+        lease: &Lease<S>,
+        waiting: &mut usize,
+    ) -> Result<Option<Revision>, Error> {
+        let mut last = None;
+        for txn in picture.repairs(lease.id()) {
+            last = Some(self.store.commit(txn).await?);
+        }
+        let now = self.options.clock.now_ms();
+        let Some(scheduler) = picture.scheduler().filter(|scheduler| scheduler.is_dirty()) else { return Ok(last) };
+        let plan = scheduler.plan(now);
+        *waiting = plan.report.waiting;
+        for decision in &plan.decisions {
+            tracing::info!(unit = %decision.unit, "{}", decision.why);
+        }
+        for txn in commit::transactions(&plan, lease.id()) {
+            last = Some(self.store.commit(txn).await?);
+        }
+        for txn in commit::collections(&plan, lease.id()) {
+            match self.store.commit(txn).await {
+                Ok(revision) => last = Some(revision),
+                // Somebody has submitted the same file again meanwhile: then it stays.
+                Err(Error::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(last)
+    }
+}
+
+/// Plan from scratch and check the invariants: both must find nothing.
+fn check_self(scheduler: &Scheduler, now_ms: u64) {
+    if scheduler.is_dirty() {
+        return;
+    }
+    for violation in always(scheduler.cluster()) {
+        tracing::error!("the schedule breaks a rule: {violation}; please report this");
+    }
+    for decision in full(scheduler.cluster().clone(), now_ms).decisions {
+        tracing::error!("planning from scratch would decide otherwise: {decision}; please report this");
+    }
+}

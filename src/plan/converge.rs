@@ -1,0 +1,241 @@
+//! What a host must do next, so that what is there becomes what it was told. Pure and level-triggered: it looks at what is,
+//! never at how it came about, so that a restart, a missed signal and a second attempt are one and the same path.
+//!
+//! One unit needs at most one [`Step`] at a time. The agent takes the steps of all units in phases (files, then jobs, then
+//! removals), looks again, and asks again, until nothing is needed or everything waits for systemd.
+
+use std::collections::BTreeMap;
+
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
+use crate::model::unit::{Entry, Target};
+
+/// What there is of one unit on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// The hash of its file on disk.
+    pub file: Option<UnitHash>,
+    /// Whether systemd finds it (its `LoadState` isn't `not-found`), or was told to in this boot.
+    pub known: bool,
+    /// Whether it is anything but inactive or failed.
+    pub running: bool,
+    /// The kind of the job queued or running for it.
+    pub job: Option<Job>,
+    /// What was carried out last in this boot.
+    pub done: Option<Done>,
+    /// Whether a start that failed for want of another unit's file should be tried again.
+    pub retry: bool,
+}
+
+/// A job of systemd's, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// It ends with the unit stopped.
+    Stop,
+    /// Anything else.
+    Other,
+}
+
+/// An entry carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// Its generation.
+    pub generation: Revision,
+    /// What it wanted.
+    pub target: Target,
+}
+
+/// What to do with one unit now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Write its file and tell systemd.
+    Install,
+    /// Ask for a stop job.
+    Stop,
+    /// Ask for a start job.
+    Start,
+    /// Forget it: its file, its links, its failed state. It is stopped.
+    Remove,
+    /// Note that its entry is carried out as things stand.
+    Record,
+}
+
+/// The steps of many units, by phase. The agent takes the first phase that isn't empty, looks, and asks again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use]
+pub struct Steps {
+    /// Phase 1: all files of a batch, before any job.
+    pub install: Vec<UnitName>,
+    /// Phase 2: stop jobs, all asked for before the first is awaited,
+    pub stop: Vec<UnitName>,
+    /// and start jobs likewise.
+    pub start: Vec<UnitName>,
+    /// Phase 3: only what has stopped.
+    pub remove: Vec<UnitName>,
+    /// Costs nothing: any time.
+    pub record: Vec<UnitName>,
+}
+
+impl Steps {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { install, stop, start, remove, record } = self;
+        [install, stop, start, remove, record].into_iter().all(Vec::is_empty)
+    }
+}
+
+/// The steps of `units`: of each its entry, if it has one, and what there is of it.
+pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a Entry>, &'a Seen)>) -> Steps {
+    let mut sorted: BTreeMap<Step, Vec<UnitName>> = BTreeMap::new();
+    for (name, entry, seen) in units {
+        if let Some(step) = next(entry, seen) {
+            sorted.entry(step).or_default().push(name.clone());
+        }
+    }
+    let mut take = |step| sorted.remove(&step).unwrap_or_default();
+    Steps {
+        install: take(Step::Install),
+        stop: take(Step::Stop),
+        start: take(Step::Start),
+        remove: take(Step::Remove),
+        record: take(Step::Record),
+    }
+}
+
+/// What one unit needs now; `None` when it is as it should be, or when systemd is still at it.
+#[must_use]
+pub fn next(entry: Option<&Entry>, seen: &Seen) -> Option<Step> {
+    let Some(entry) = entry.filter(|entry| entry.target != Target::Gone) else { return away(entry, seen) };
+    if seen.file.as_ref() != Some(&entry.hash) {
+        // A changed file never goes under a running unit: its ExecStop= must be the one it was started with.
+        return if seen.file.is_some() { stopped(seen, Step::Install) } else { Some(Step::Install) };
+    }
+    if !seen.known {
+        return Some(Step::Install);
+    }
+    if seen.done.is_some_and(|done| done.generation == entry.generation && done.target == entry.target) {
+        return (seen.retry && entry.target == Target::Launched).then_some(Step::Start);
+    }
+    match entry.target {
+        Target::Launched => Some(Step::Start),
+        // Only what was started by us is stopped by us: a unit that another one pulled in goes on.
+        _ if seen.done.is_some_and(|done| done.target == Target::Launched) => stopped(seen, Step::Record),
+        _ => Some(Step::Record),
+    }
+}
+
+/// A unit that has no place here, or no longer.
+fn away(entry: Option<&Entry>, seen: &Seen) -> Option<Step> {
+    if seen.file.is_some() {
+        return stopped(seen, Step::Remove);
+    }
+    let told = entry.map(|entry| Done { generation: entry.generation, target: entry.target });
+    (told.is_some() && seen.done != told).then_some(Step::Record)
+}
+
+/// `then`, once the unit has stopped.
+fn stopped(seen: &Seen, then: Step) -> Option<Step> {
+    match (seen.job, seen.running) {
+        (Some(Job::Stop), _) => None,
+        (Some(Job::Other), _) | (None, true) => Some(Step::Stop),
+        (None, false) => Some(then),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(target: Target, generation: u64) -> Entry {
+        Entry { hash: UnitHash::new("a"), target, global: false, generation: Revision(generation) }
+    }
+
+    fn done(target: Target, generation: u64) -> Option<Done> {
+        Some(Done { generation: Revision(generation), target })
+    }
+
+    fn there() -> Seen {
+        Seen { file: Some(UnitHash::new("a")), known: true, ..Seen::default() }
+    }
+
+    #[test]
+    fn a_unit_comes_up_in_order() {
+        let entry = entry(Target::Launched, 5);
+        assert_eq!(next(Some(&entry), &Seen::default()), Some(Step::Install));
+        assert_eq!(next(Some(&entry), &there()), Some(Step::Start));
+        let started = Seen { done: done(Target::Launched, 5), job: Some(Job::Other), ..there() };
+        assert_eq!(next(Some(&entry), &started), None);
+        // A oneshot that has finished, or a service that has failed, isn't started again.
+        assert_eq!(next(Some(&entry), &Seen { job: None, ..started }), None);
+    }
+
+    #[test]
+    fn a_restarted_daemon_adopts_what_runs() {
+        let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
+        assert_eq!(next(Some(&entry(Target::Launched, 5)), &running), None);
+    }
+
+    #[test]
+    fn a_reboot_starts_again() {
+        // Neither file nor memory is left of the last boot.
+        assert_eq!(next(Some(&entry(Target::Launched, 5)), &Seen::default()), Some(Step::Install));
+        // With a units directory that outlives a boot: the links are gone.
+        assert_eq!(next(Some(&entry(Target::Launched, 5)), &Seen { known: false, ..there() }), Some(Step::Install));
+    }
+
+    #[test]
+    fn a_changed_file_waits_for_the_stop() {
+        let entry = Entry { hash: UnitHash::new("b"), ..entry(Target::Launched, 6) };
+        let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
+        assert_eq!(next(Some(&entry), &running), Some(Step::Stop));
+        let stopping = Seen { job: Some(Job::Stop), ..running.clone() };
+        assert_eq!(next(Some(&entry), &stopping), None);
+        assert_eq!(next(Some(&entry), &Seen { running: false, ..running.clone() }), Some(Step::Install));
+        let replaced = Seen { file: Some(UnitHash::new("b")), running: false, ..running };
+        assert_eq!(next(Some(&entry), &replaced), Some(Step::Start));
+    }
+
+    #[test]
+    fn loaded_stops_only_what_was_launched() {
+        let entry = entry(Target::Loaded, 6);
+        let launched = Seen { running: true, done: done(Target::Launched, 5), ..there() };
+        assert_eq!(next(Some(&entry), &launched), Some(Step::Stop));
+        assert_eq!(next(Some(&entry), &Seen { running: false, ..launched }), Some(Step::Record));
+        // Started by another unit's Requires=.
+        let pulled = Seen { running: true, done: done(Target::Loaded, 5), ..there() };
+        assert_eq!(next(Some(&entry), &pulled), Some(Step::Record));
+    }
+
+    #[test]
+    fn what_leaves_is_stopped_before_it_is_removed() {
+        for entry in [None, Some(entry(Target::Gone, 9))] {
+            let entry = entry.as_ref();
+            let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
+            assert_eq!(next(entry, &running), Some(Step::Stop));
+            assert_eq!(next(entry, &Seen { job: Some(Job::Stop), ..running.clone() }), None);
+            // A start job that hangs is replaced.
+            assert_eq!(
+                next(entry, &Seen { job: Some(Job::Other), running: false, ..running.clone() }),
+                Some(Step::Stop)
+            );
+            assert_eq!(next(entry, &Seen { running: false, ..running }), Some(Step::Remove));
+        }
+    }
+
+    #[test]
+    fn gone_is_said_once() {
+        let entry = entry(Target::Gone, 9);
+        assert_eq!(next(Some(&entry), &Seen::default()), Some(Step::Record));
+        assert_eq!(next(Some(&entry), &Seen { done: done(Target::Gone, 9), ..Seen::default() }), None);
+        assert_eq!(next(None, &Seen::default()), None);
+    }
+
+    #[test]
+    fn a_missing_dependency_is_tried_again_when_told() {
+        let entry = entry(Target::Launched, 5);
+        let blocked = Seen { done: done(Target::Launched, 5), ..there() };
+        assert_eq!(next(Some(&entry), &blocked), None);
+        assert_eq!(next(Some(&entry), &Seen { retry: true, ..blocked }), Some(Step::Start));
+    }
+}

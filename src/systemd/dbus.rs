@@ -1,0 +1,309 @@
+//! The real host: systemd over D-Bus, and files on disk.
+//!
+//! Owns the only use of `zbus`. Two connections: one for calls, built when first needed and again when it has died, and
+//! one for signals ([`signals`]), since a connection whose signals pile up answers no call. It must never wait for a
+//! job, nor remember a unit's state: systemd is asked.
+//!
+//! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: systemd's private socket speaks a dialect that zbus refuses.
+
+mod calls;
+mod proxy;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::folder::{Before, Folder};
+use super::{Error, Event, Outcomes, Systemd, Unit};
+use crate::model::file::UnitFile;
+use crate::model::name::UnitName;
+use calls::Verb;
+use proxy::{ManagerProxy, classify};
+use signals::Ours;
+
+/// Where the host's parts are.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of unit files that is ours.
+    pub units_directory: PathBuf,
+    /// The folder of notes: in memory, gone with the boot.
+    pub notes_directory: PathBuf,
+    /// Drive the user's own systemd over the session bus.
+    pub user: bool,
+    /// The bus's address, for a bus elsewhere than where it is expected (`unix:path=…`).
+    pub address: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            units_directory: "/run/fleet/units".into(),
+            notes_directory: "/run/fleet".into(),
+            user: false,
+            address: None,
+        }
+    }
+}
+
+/// systemd of this host. Clones share the connection.
+#[derive(Clone)]
+pub struct Dbus {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Arc<Options>,
+    units: Folder,
+    notes: Folder,
+    ours: Ours,
+    manager: tokio::sync::Mutex<Option<ManagerProxy<'static>>>,
+    follower: Mutex<Option<Follower>>,
+}
+
+/// The present subscription.
+struct Follower {
+    task: JoinHandle<()>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Shared {
+    fn follower(&self) -> MutexGuard<'_, Option<Follower>> {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Dbus {
+    /// Nothing is connected yet: the first call does that.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let shared = Shared {
+            units: Folder::new(options.units_directory.clone()),
+            notes: Folder::new(options.notes_directory.clone()),
+            options: Arc::new(options),
+            ours: Ours::default(),
+            manager: tokio::sync::Mutex::new(None),
+            follower: Mutex::new(None),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    fn path(&self, name: &UnitName) -> String {
+        self.shared.units.file(name.as_str()).to_string_lossy().into_owned()
+    }
+
+    /// Put the files of units that couldn't be installed back as they were, with their links.
+    async fn undo(&self, units: Vec<(UnitName, Before)>) {
+        let new = units.iter().filter(|(_, before)| *before == Before::Nothing);
+        self.together(Verb::Disable, new.map(|(name, _)| name.clone()).collect()).await;
+        let enabled = units.iter().filter(|(_, before)| matches!(before, Before::Text(text) if has_install(text)));
+        let enabled = enabled.map(|(name, _)| name.clone()).collect();
+        let restored = self.blocking(move |shared| {
+            for (name, before) in &units {
+                shared.units.restore(name, before);
+            }
+            Ok(())
+        });
+        match restored.await {
+            Ok(()) => drop(self.each(Verb::Enable, enabled).await),
+            Err(error) => tracing::warn!(%error, "unit files can't be put back as they were"),
+        }
+    }
+
+    /// File work, away from the async threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
+        done.unwrap_or_else(|error| Err(Error::Io(format!("file work was broken off: {error}"))))
+    }
+}
+
+fn has_install(text: &str) -> bool {
+    UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.has_install())
+}
+
+/// Who failed in a call about files, and why. That systemd doesn't know such a unit is nothing to wait for here.
+fn failures_of(outcomes: Outcomes) -> BTreeMap<UnitName, Error> {
+    let failed = outcomes.into_iter().filter_map(|(name, outcome)| match outcome {
+        Ok(()) => None,
+        Err(Error::Missing(sentence)) => Some((name, Error::Refused(sentence))),
+        Err(error) => Some((name, error)),
+    });
+    failed.collect()
+}
+
+impl Systemd for Dbus {
+    async fn files(&self) -> Result<BTreeMap<UnitName, String>, Error> {
+        let files = self.blocking(|shared| shared.units.read_units()).await?;
+        self.shared.ours.add(files.keys());
+        Ok(files)
+    }
+
+    async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        if units.is_empty() {
+            return Vec::new();
+        }
+        self.shared.ours.add(units.iter().map(|(name, _)| name));
+        let units = Arc::new(units);
+        let work = Arc::clone(&units);
+        let written = self.blocking(move |shared| Ok(shared.units.write_units(&work))).await;
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => units.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let linkable = units.iter().zip(&written).filter(|(_, written)| written.is_ok());
+        let linkable: Vec<_> = linkable.map(|((name, _), _)| name.clone()).collect();
+        // Links of an [Install] section that isn't there any more would stay for ever.
+        let stale = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
+        let stale = units.iter().zip(&written).filter(|(_, written)| written.as_ref().is_ok_and(stale));
+        self.together(Verb::Disable, stale.map(|((name, _), _)| name.clone()).collect()).await;
+        let mut failures = failures_of(self.together(Verb::Link, linkable.clone()).await);
+        let enabling = |name: &UnitName| linkable.contains(name) && !failures.contains_key(name);
+        let enable = units.iter().filter(|(name, text)| enabling(name) && has_install(text));
+        let enable = enable.map(|(name, _)| name.clone()).collect();
+        failures.extend(failures_of(self.each(Verb::Enable, enable).await));
+        let mut outcomes = Vec::with_capacity(units.len());
+        let mut undo = Vec::new();
+        for ((name, _), written) in units.iter().zip(written) {
+            let outcome = match (written, failures.remove(name)) {
+                (Err(error), _) => Err(error),
+                (Ok(_), None) => Ok(()),
+                (Ok(before), Some(error)) => {
+                    undo.push((name.clone(), before));
+                    Err(error)
+                }
+            };
+            outcomes.push((name.clone(), outcome));
+        }
+        self.undo(undo).await;
+        outcomes
+    }
+
+    async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
+        let mut outcomes = self.together(Verb::Disable, units).await;
+        for (_, outcome) in &mut outcomes {
+            // No link, nothing to disable: it was never installed, or a removal was broken off.
+            if matches!(outcome, Err(Error::Missing(_))) {
+                *outcome = Ok(());
+            }
+        }
+        let reachable = outcomes.iter().filter(|(_, outcome)| !matches!(outcome, Err(Error::Unavailable(_))));
+        let reachable: Vec<_> = reachable.map(|(name, _)| name.clone()).collect();
+        // One question for all is cheaper than a reset for each: few have failed.
+        let (mut failures, unlink) = match self.units(reachable.clone()).await {
+            Ok(states) => {
+                let failed = states.into_iter().filter(|(_, unit)| unit.active == "failed").map(|(name, _)| name);
+                let mut failures = failures_of(self.each(Verb::ResetFailed, failed.collect()).await);
+                // Any other failure says that it is in memory no more: just what was wanted.
+                failures.retain(|_, error| matches!(error, Error::Unavailable(_)));
+                let unlink: Vec<_> = reachable.into_iter().filter(|name| !failures.contains_key(name)).collect();
+                (failures, unlink)
+            }
+            Err(error) => (reachable.into_iter().map(|name| (name, error.clone())).collect(), Vec::new()),
+        };
+        self.shared.ours.forget(&unlink);
+        let work = unlink.clone();
+        let unlinked = self.blocking(move |shared| {
+            Ok(work.into_iter().map(|name| (shared.units.remove(&name), name)).collect::<Vec<_>>())
+        });
+        match unlinked.await {
+            Ok(unlinked) => failures.extend(unlinked.into_iter().filter_map(|(done, name)| Some((name, done.err()?)))),
+            Err(error) => failures.extend(unlink.into_iter().map(|name| (name, error.clone()))),
+        }
+        for (name, outcome) in &mut outcomes {
+            if let Some(error) = failures.remove(name) {
+                *outcome = Err(error);
+            }
+        }
+        outcomes
+    }
+
+    async fn reload(&self) -> Result<(), Error> {
+        self.manager().await?.reload().await.map_err(|error| classify(&error))
+    }
+
+    async fn start(&self, units: Vec<UnitName>) -> Outcomes {
+        self.each(Verb::Start, units).await
+    }
+
+    async fn stop(&self, units: Vec<UnitName>) -> Outcomes {
+        let mut outcomes = self.each(Verb::Stop, units).await;
+        for (name, outcome) in &mut outcomes {
+            if matches!(outcome, Err(Error::Missing(_))) {
+                *outcome = Ok(());
+                // No job, so no signal; whoever waits for a job's end need not know that.
+                if let Some(follower) = &*self.shared.follower() {
+                    let _ = follower.events.send(Event::JobDone { unit: name.clone(), result: "done".into() });
+                }
+            }
+        }
+        outcomes
+    }
+
+    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+        // systemd refuses the whole call for one template, which can't be loaded anyway.
+        let (templates, units): (Vec<_>, Vec<_>) = units.into_iter().partition(UnitName::is_template);
+        let unknown = || Unit { load: "not-found".into(), active: "inactive".into(), sub: "dead".into(), job: None };
+        let mut answer: BTreeMap<_, _> = templates.into_iter().map(|name| (name, unknown())).collect();
+        if units.is_empty() {
+            return Ok(answer);
+        }
+        let names: Vec<_> = units.iter().map(UnitName::as_str).collect();
+        let rows = self.manager().await?.list_units_by_names(&names).await.map_err(|error| classify(&error))?;
+        // A row for each name, in the order asked, but under the primary name: an alias is told by its place.
+        let in_order = rows.len() == units.len();
+        let mut by_id: BTreeMap<String, Unit> = BTreeMap::new();
+        for (index, row) in rows.into_iter().enumerate() {
+            let job = (row.job != 0).then_some(row.job_type);
+            let unit = Unit { load: row.load, active: row.active, sub: row.sub, job };
+            if in_order {
+                answer.insert(units[index].clone(), unit);
+            } else {
+                by_id.insert(row.id, unit);
+            }
+        }
+        for name in units {
+            let row = by_id.remove(name.as_str());
+            answer.entry(name).or_insert_with(|| row.unwrap_or_else(unknown));
+        }
+        Ok(answer)
+    }
+
+    fn events(&self) -> mpsc::UnboundedReceiver<Event> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let shared = &self.shared;
+        let (options, ours, units) = (Arc::clone(&shared.options), shared.ours.clone(), shared.units.clone());
+        let events = sender.clone();
+        let task = tokio::spawn(async move {
+            // Those of an earlier daemon. Should the folder not be readable, `files` says so to whoever asks.
+            if let Ok(Ok(files)) = tokio::task::spawn_blocking(move || units.read_units()).await {
+                ours.add(files.keys());
+            }
+            signals::follow(options, ours, sender).await;
+        });
+        *shared.follower() = Some(Follower { task, events });
+        receiver
+    }
+
+    async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
+        let key = key.to_owned();
+        self.blocking(move |shared| shared.notes.read_note(&key)).await
+    }
+
+    async fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
+        let (key, text) = (key.to_owned(), text.to_owned());
+        self.blocking(move |shared| shared.notes.write_note(&key, &text)).await
+    }
+}

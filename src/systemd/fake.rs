@@ -1,0 +1,527 @@
+//! A host in memory: the seam's second adapter, for the simulation and for tests.
+//!
+//! Owns the likeness to a real host, as far as an agent can see it: files under `/run`, what systemd has read of them
+//! and when it reads them again, jobs with systemd's order and failures, processes with ids, a bus that can fail.
+//! It must never use the wall clock, threads or chance: with tokio's paused clock the same calls give the same history,
+//! and whatever varies comes from the [`Options::policy`] that the caller gives (and seeds).
+//!
+//! A unit file can direct the play: `[X-Fake]` with `StartSec=`, `StopSec=`, `Outcome=succeed|fail|hang|die` and `LiveSec=`
+//! goes before the policy; systemd skips such a section, so the same text runs on both adapters.
+
+mod definition;
+mod host;
+mod jobs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Error, Event, Outcomes, Systemd, Unit};
+use crate::model::name::UnitName;
+use host::Host;
+
+/// How one activation of a service goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behaviour {
+    /// From the start job's run to its end.
+    pub start: Duration,
+    /// From the stop job's run to its end.
+    pub stop: Duration,
+    /// What comes of the start.
+    pub outcome: Outcome,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        let short = Duration::from_millis(10);
+        Self { start: short, stop: short, outcome: Outcome::Succeed }
+    }
+}
+
+/// What comes of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The job ends with `done`, and the service runs until it is stopped.
+    Succeed,
+    /// The job ends with `failed`.
+    Fail,
+    /// The job doesn't end until the unit is stopped.
+    Hang,
+    /// The job ends with `done`, and the service fails by itself after so long.
+    Die(Duration),
+}
+
+/// How an activation of a service goes: asked with its name and the count of its activations on this host, from 1.
+/// It is asked in the midst of things and must not call the host itself.
+pub type Policy = Arc<dyn Fn(&UnitName, u32) -> Behaviour + Send + Sync>;
+
+/// What kind of host it is.
+#[derive(Clone)]
+pub struct Options {
+    /// How each activation goes.
+    pub policy: Policy,
+    /// How long a call takes, half of it before it has any effect. A caller that is killed meanwhile leaves half-done work.
+    pub latency: Duration,
+    /// How long `reload` takes for each loaded unit; no call is answered meanwhile.
+    pub reload_time: Duration,
+    /// Units that the host has of its own, by name, with their texts.
+    pub system: BTreeMap<UnitName, String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let targets =
+            ["basic.target", "multi-user.target", "network.target", "network-online.target", "sysinit.target"];
+        let text = |name: &str| Some((name.parse().ok()?, format!("[Unit]\nDescription={name}\n")));
+        Self {
+            policy: Arc::new(|_, _| Behaviour::default()),
+            latency: Duration::ZERO,
+            reload_time: Duration::ZERO,
+            system: targets.into_iter().filter_map(text).collect(),
+        }
+    }
+}
+
+/// One thing that happened on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When, since the host was made.
+    pub at: Duration,
+    /// Whose; `None` for what concerns all.
+    pub unit: Option<UnitName>,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// A process was begun.
+    Starting,
+    /// It is up (a oneshot: it is through).
+    Started,
+    /// It was asked to end.
+    Stopping,
+    /// It has ended.
+    Stopped,
+    /// It ended badly, while starting or by itself.
+    Failed,
+    /// The power went away under it.
+    Killed,
+    /// All files were read again.
+    Reloaded,
+    /// The host went down and came up.
+    Rebooted,
+}
+
+/// How often each thing was asked of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Calls of `files`.
+    pub files: u64,
+    /// Calls of `install`.
+    pub install: u64,
+    /// Calls of `remove`.
+    pub remove: u64,
+    /// Calls of `reload`.
+    pub reload: u64,
+    /// Calls of `start`.
+    pub start: u64,
+    /// Calls of `stop`.
+    pub stop: u64,
+    /// Calls of `units`.
+    pub units: u64,
+    /// Files written, over all `install` calls.
+    pub written: u64,
+}
+
+/// One host in memory. Clones share it; it outlives the daemon that drives it. Its time is tokio's: everything but
+/// [`Fake::new`] and looking is done inside a runtime.
+#[derive(Clone)]
+pub struct Fake {
+    host: Arc<Mutex<Host>>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self::new(Options::default())
+    }
+}
+
+impl Fake {
+    /// A host that has just booted.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { host: Arc::new_cyclic(|me| Mutex::new(Host::new(options, me.clone()))) }
+    }
+
+    /// Let a running service fail by itself. `false` when it has no process.
+    pub fn crash(&self, unit: &UnitName) -> bool {
+        let mut host = self.lock();
+        let runs = host.units.get(unit).is_some_and(|unit| unit.main_pid != 0);
+        if runs {
+            host.died(unit);
+            host.settle();
+        }
+        runs
+    }
+
+    /// Power off and on again: processes, systemd's memory, unit files and notes are gone, and so is any subscription.
+    pub fn reboot(&self) {
+        self.lock().reboot();
+    }
+
+    /// Take the bus away: calls fail with `Unavailable`, events are lost, units go on.
+    pub fn go_down(&self) {
+        self.lock().bus_up = false;
+    }
+
+    /// Give the bus back; a subscriber is told to ask about everything.
+    pub fn come_up(&self) {
+        let mut host = self.lock();
+        host.bus_up = true;
+        host.tell(Event::Resync);
+    }
+
+    /// While `true`, no file and no note can be written.
+    pub fn fill_disk(&self, full: bool) {
+        self.lock().disk_full = full;
+    }
+
+    /// The process id of a unit's present activation: another number means that it was restarted.
+    #[must_use]
+    pub fn main_pid(&self, unit: &UnitName) -> Option<u32> {
+        self.lock().units.get(unit).map(|unit| unit.main_pid).filter(|pid| *pid != 0)
+    }
+
+    /// The truth about one unit, bus or no bus, without counting as a call.
+    #[must_use]
+    pub fn unit(&self, unit: &UnitName) -> Unit {
+        self.lock().describe(unit)
+    }
+
+    /// The services that have a process now: what must be in one place only.
+    #[must_use]
+    pub fn running(&self) -> BTreeSet<UnitName> {
+        self.lock().units.iter().filter(|(_, u)| u.main_pid != 0).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The text that a unit was loaded from, which may differ from the file's: then a reload is due (`NeedDaemonReload`).
+    #[must_use]
+    pub fn loaded_text(&self, unit: &UnitName) -> Option<String> {
+        let host = self.lock();
+        let unit = host.units.get(unit)?;
+        (unit.load != definition::Load::NotFound).then(|| unit.definition.text.clone())
+    }
+
+    /// What has happened, oldest first.
+    #[must_use]
+    pub fn log(&self) -> Vec<Entry> {
+        self.lock().log.clone()
+    }
+
+    /// How often each thing was asked so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.lock().counters
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One D-Bus call: takes its time, and fails when there is no bus.
+    async fn call<T>(&self, effect: impl FnOnce(&mut Host) -> T + Send) -> Result<T, Error> {
+        let latency = self.lock().options.latency / 2;
+        self.wait(latency).await;
+        loop {
+            let busy = self.lock().busy_until;
+            if busy <= Instant::now() {
+                break;
+            }
+            sleep_until(busy).await;
+        }
+        let answer = {
+            let mut host = self.lock();
+            if !host.bus_up {
+                return Err(Error::Unavailable("the bus of this host in memory is down".into()));
+            }
+            host.pass_time();
+            let answer = effect(&mut host);
+            host.settle();
+            answer
+        };
+        self.wait(latency).await;
+        Ok(answer)
+    }
+
+    /// Zero is no sleep at all: a paused clock would move by tokio's millisecond.
+    async fn wait(&self, time: Duration) {
+        if !time.is_zero() {
+            sleep(time).await;
+        }
+    }
+
+    /// Write one file; what was there before comes back, to be put back if the rest fails.
+    fn write(host: &mut Host, name: &UnitName, text: String) -> Result<Option<String>, Error> {
+        if host.disk_full {
+            return Err(Error::Io(format!("cannot write {name}: No space left on device (os error 28)")));
+        }
+        host.own(name);
+        host.counters.written += 1;
+        Ok(host.disk.files.insert(name.clone(), text))
+    }
+
+    fn undo(&self, name: &UnitName, before: Option<String>) {
+        let mut host = self.lock();
+        match before {
+            Some(text) => {
+                host.disk.files.insert(name.clone(), text);
+            }
+            None => {
+                host.disk.files.remove(name);
+                host.disk.links.remove(name);
+                host.disown(name);
+            }
+        }
+    }
+}
+
+impl Systemd for Fake {
+    async fn files(&self) -> Result<BTreeMap<UnitName, String>, Error> {
+        let mut host = self.lock();
+        host.counters.files += 1;
+        Ok(host.disk.files.clone())
+    }
+
+    async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        let mut outcomes: Outcomes = Vec::with_capacity(units.len());
+        let mut written = Vec::new();
+        {
+            let mut host = self.lock();
+            host.counters.install += 1;
+            for (name, text) in units {
+                let result = Self::write(&mut host, &name, text.clone());
+                outcomes.push((name.clone(), result.as_ref().map(|_| ()).map_err(Clone::clone)));
+                written.push(result.ok().map(|before| (text, before)));
+            }
+        }
+        let names: Vec<_> = outcomes.iter().filter(|(_, o)| o.is_ok()).map(|(name, _)| name.clone()).collect();
+        let linked = self.call(|host| host.disk.links.extend(names)).await;
+        for ((name, outcome), written) in outcomes.iter_mut().zip(written) {
+            let Some((text, before)) = written else { continue };
+            let enabled = match &linked {
+                Ok(()) => match definition::install_targets(name, &text) {
+                    Ok(targets) if targets.is_empty() => {
+                        self.lock().disk.enabled.remove(name);
+                        continue;
+                    }
+                    Ok(targets) => self.call(|host| host.disk.enabled.insert(name.clone(), targets)).await.map(|_| ()),
+                    // A file that can't be parsed has nothing to enable; its start will say what is wrong.
+                    Err(_) if crate::model::file::UnitFile::parse(text.as_bytes()).is_err() => continue,
+                    Err(sentence) => Err(Error::Refused(sentence)),
+                },
+                Err(error) => Err(error.clone()),
+            };
+            if let Err(error) = enabled {
+                self.undo(name, before);
+                *outcome = Err(error);
+            }
+        }
+        outcomes
+    }
+
+    async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
+        let forget = |host: &mut Host| {
+            host.counters.remove += 1;
+            for name in &units {
+                host.disk.enabled.remove(name);
+                host.disk.links.remove(name);
+                if host.units.get(name).is_some_and(|unit| unit.active == "failed") {
+                    host.set_state(name, "inactive", "dead");
+                }
+                host.disk.files.remove(name);
+                host.disown(name);
+            }
+        };
+        let forgotten = self.call(forget).await;
+        units.into_iter().map(|name| (name, forgotten.clone())).collect()
+    }
+
+    async fn reload(&self) -> Result<(), Error> {
+        let time = self
+            .call(|host| {
+                host.counters.reload += 1;
+                host.note(None, What::Reloaded);
+                let time = host.reload_time();
+                host.busy_until = Instant::now() + time;
+                host.read_all_again();
+                host.tell(Event::Resync);
+                time
+            })
+            .await?;
+        self.wait(time).await;
+        Ok(())
+    }
+
+    async fn start(&self, units: Vec<UnitName>) -> Outcomes {
+        let queue = |host: &mut Host| {
+            host.counters.start += 1;
+            units.iter().map(|name| (name.clone(), host.queue_start(name))).collect::<Outcomes>()
+        };
+        let queued = self.call(queue).await;
+        queued.unwrap_or_else(|error| units.into_iter().map(|name| (name, Err(error.clone()))).collect())
+    }
+
+    async fn stop(&self, units: Vec<UnitName>) -> Outcomes {
+        let queue = |host: &mut Host| {
+            host.counters.stop += 1;
+            for name in &units {
+                if !host.queue_stop(name) {
+                    host.tell(Event::JobDone { unit: name.clone(), result: "done".into() });
+                }
+            }
+        };
+        let queued = self.call(queue).await;
+        units.into_iter().map(|name| (name, queued.clone())).collect()
+    }
+
+    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+        self.call(|host| {
+            host.counters.units += 1;
+            for name in &units {
+                host.load(name);
+            }
+            units.iter().map(|name| (name.clone(), host.describe(name))).collect()
+        })
+        .await
+    }
+
+    fn events(&self) -> mpsc::UnboundedReceiver<Event> {
+        self.lock().subscribe()
+    }
+
+    async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
+        Ok(self.lock().disk.notes.get(key).cloned())
+    }
+
+    async fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
+        let mut host = self.lock();
+        if host.disk_full {
+            return Err(Error::Io(format!("cannot write note {key}: No space left on device (os error 28)")));
+        }
+        host.disk.notes.insert(key.into(), text.into());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEB: &str = "[Unit]\nRequires=db.service\nAfter=db.service\n[Service]\nExecStart=/bin/web\n";
+    const DB: &str = "[Service]\nExecStart=/bin/db\n[X-Fake]\nStartSec=2\n";
+
+    fn name(name: &str) -> UnitName {
+        name.parse().unwrap()
+    }
+
+    async fn host_with_chain() -> Fake {
+        let fake = Fake::default();
+        let units = vec![(name("web.service"), WEB.into()), (name("db.service"), DB.into())];
+        assert!(fake.install(units).await.iter().all(|(_, o)| o.is_ok()));
+        let started = fake.start(vec![name("web.service")]).await;
+        assert_eq!(started, [(name("web.service"), Ok(()))]);
+        fake
+    }
+
+    async fn drain(events: &mut mpsc::UnboundedReceiver<Event>) -> Vec<Event> {
+        sleep(Duration::from_secs(60)).await;
+        std::iter::from_fn(|| events.try_recv().ok()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chain_starts_in_order_and_time_is_virtual() {
+        let fake = host_with_chain().await;
+        sleep(Duration::from_millis(1900)).await;
+        assert_eq!(fake.unit(&name("db.service")).active, "activating");
+        assert_eq!(fake.unit(&name("web.service")).job.as_deref(), Some("start"));
+        sleep(Duration::from_secs(1)).await;
+        let whats: Vec<_> = fake.log().into_iter().map(|e| (e.unit.unwrap(), e.what)).collect();
+        let (web, db) = (name("web.service"), name("db.service"));
+        assert_eq!(
+            whats,
+            [(db.clone(), What::Starting), (db, What::Started), (web.clone(), What::Starting), (web, What::Started)]
+        );
+        assert_eq!(fake.log()[1].at, Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crash_is_seen_and_gives_the_next_start_another_process() {
+        let fake = host_with_chain().await;
+        let mut events = fake.events();
+        drain(&mut events).await;
+        let before = fake.main_pid(&name("web.service")).unwrap();
+        assert!(fake.crash(&name("web.service")) && !fake.crash(&name("web.service")));
+        assert_eq!(drain(&mut events).await, [Event::Changed(name("web.service"))]);
+        assert_eq!(fake.unit(&name("web.service")).active, "failed");
+        assert_eq!(fake.unit(&name("db.service")).active, "active");
+        fake.start(vec![name("web.service")]).await;
+        sleep(Duration::from_secs(1)).await;
+        assert!(fake.main_pid(&name("web.service")).unwrap() > before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_hides_the_host_and_a_reboot_empties_it() {
+        let fake = host_with_chain().await;
+        let mut events = fake.events();
+        fake.go_down();
+        assert!(matches!(fake.units(vec![]).await, Err(Error::Unavailable(_))));
+        let failed = fake.install(vec![(name("new.service"), DB.into())]).await;
+        assert!(matches!(failed[0].1, Err(Error::Unavailable(_))));
+        assert_eq!(fake.files().await.unwrap().len(), 2);
+        assert_eq!(drain(&mut events).await, [Event::Resync]);
+        assert_eq!(fake.running().len(), 2);
+        fake.come_up();
+        assert_eq!(drain(&mut events).await, [Event::Resync]);
+        fake.write_note("lease", "1").await.unwrap();
+        fake.reboot();
+        assert!(fake.running().is_empty() && fake.files().await.unwrap().is_empty());
+        assert_eq!(fake.read_note("lease").await, Ok(None));
+        assert_eq!(fake.unit(&name("web.service")).load, "not-found");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_death_foretold_comes_in_its_time_and_systemd_restarts() {
+        let life = Duration::from_secs(5);
+        let policy: Policy = Arc::new(move |_, count| Behaviour {
+            outcome: if count == 1 { Outcome::Die(life) } else { Outcome::Succeed },
+            ..Behaviour::default()
+        });
+        let fake = Fake::new(Options { policy, ..Options::default() });
+        let unit = name("a.service");
+        fake.install(vec![(unit.clone(), "[Service]\nExecStart=/x\nRestart=always\nRestartSec=2\n".into())]).await;
+        fake.start(vec![unit.clone()]).await;
+        sleep(Duration::from_secs(6)).await;
+        assert_eq!(fake.unit(&unit).sub, "auto-restart");
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(fake.unit(&unit).active, "active");
+        assert_eq!(fake.log().iter().filter(|e| e.what == What::Starting).count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_disk_and_a_killed_caller_leave_what_they_leave() {
+        let fake = Fake::new(Options { latency: Duration::from_secs(1), ..Options::default() });
+        let unit = name("a.service");
+        let install = fake.install(vec![(unit.clone(), DB.into())]);
+        assert!(tokio::time::timeout(Duration::from_millis(100), install).await.is_err());
+        assert_eq!(fake.files().await.unwrap().len(), 1);
+        let started = fake.start(vec![unit.clone()]).await;
+        assert!(matches!(started[0].1, Err(Error::Missing(_))), "written but not linked: {started:?}");
+        fake.fill_disk(true);
+        assert!(matches!(fake.install(vec![(unit, DB.into())]).await[0].1, Err(Error::Io(_))));
+    }
+}

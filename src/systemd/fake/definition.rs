@@ -1,0 +1,197 @@
+//! What a unit file means to the host in memory: its dependencies, its order, and how its process behaves.
+//! Owns text → [`Definition`]. It must never know a unit's state.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Behaviour, Outcome};
+use crate::model::file::{FileError, UnitFile};
+use crate::model::name::UnitName;
+
+/// `LoadState`, as far as a file can cause it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    Loaded,
+    NotFound,
+    BadSetting,
+    Error,
+}
+
+impl Load {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::NotFound => "not-found",
+            Self::BadSetting => "bad-setting",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One unit file, understood.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Definition {
+    pub(super) text: String,
+    pub(super) requires: BTreeSet<UnitName>,
+    pub(super) binds_to: BTreeSet<UnitName>,
+    pub(super) wants: BTreeSet<UnitName>,
+    pub(super) part_of: BTreeSet<UnitName>,
+    pub(super) conflicts: BTreeSet<UnitName>,
+    pub(super) after: BTreeSet<UnitName>,
+    pub(super) before: BTreeSet<UnitName>,
+    pub(super) oneshot: bool,
+    pub(super) remain: bool,
+    /// `Restart=` after a death: how long until the next start.
+    pub(super) restart: Option<Duration>,
+    pub(super) start: Option<Duration>,
+    pub(super) stop: Option<Duration>,
+    pub(super) outcome: Option<Outcome>,
+}
+
+impl Definition {
+    /// Read a file as systemd would, or say how its loading fails.
+    pub(super) fn parse(name: &UnitName, text: &str) -> Result<Self, Load> {
+        let file = UnitFile::parse(text.as_bytes()).map_err(|error| match error {
+            FileError::Header(..) | FileError::Binary(..) | FileError::TooLong(_) => Load::Error,
+            FileError::Empty => Load::BadSetting,
+        })?;
+        let names = |option: &str| -> BTreeSet<UnitName> {
+            let values = file.section("Unit").filter(|o| o.name == option);
+            values
+                .flat_map(|o| o.value.split_whitespace())
+                .filter_map(|value| specifiers(name, value).parse().ok())
+                .collect()
+        };
+        let kind = file.value("Service", "Type");
+        let has = |option| file.value("Service", option).is_some_and(|value| !value.is_empty());
+        if name.kind() == "service" && !has("ExecStart") && !has("ExecStop") && !has("SuccessAction") {
+            return Err(Load::BadSetting);
+        }
+        let seconds = |section, option| file.value(section, option).and_then(seconds);
+        Ok(Self {
+            requires: names("Requires"),
+            binds_to: names("BindsTo"),
+            wants: names("Wants"),
+            part_of: names("PartOf"),
+            conflicts: names("Conflicts"),
+            after: names("After"),
+            before: names("Before"),
+            oneshot: kind == Some("oneshot"),
+            remain: matches!(file.value("Service", "RemainAfterExit"), Some("yes" | "true" | "1" | "on")),
+            restart: match file.value("Service", "Restart") {
+                Some("always" | "on-failure" | "on-abnormal" | "on-abort") => {
+                    Some(seconds("Service", "RestartSec").unwrap_or(Duration::from_millis(100)))
+                }
+                _ => None,
+            },
+            start: seconds("X-Fake", "StartSec"),
+            stop: seconds("X-Fake", "StopSec"),
+            outcome: match file.value("X-Fake", "Outcome") {
+                Some("succeed") => Some(Outcome::Succeed),
+                Some("fail") => Some(Outcome::Fail),
+                Some("hang") => Some(Outcome::Hang),
+                Some("die") => Some(Outcome::Die(seconds("X-Fake", "LiveSec").unwrap_or_default())),
+                _ => None,
+            },
+            text: text.into(),
+        })
+    }
+
+    /// Every unit that this one names: what systemd keeps loaded as long as this one is.
+    pub(super) fn references(&self) -> impl Iterator<Item = &UnitName> {
+        let sets =
+            [&self.requires, &self.binds_to, &self.wants, &self.part_of, &self.conflicts, &self.after, &self.before];
+        sets.into_iter().flatten()
+    }
+
+    /// Whether this unit can't start without `other`.
+    pub(super) fn needs(&self, other: &UnitName) -> bool {
+        self.requires.contains(other) || self.binds_to.contains(other)
+    }
+
+    /// What the file says of its behaviour goes before what the policy says.
+    pub(super) fn behaviour(&self, policy: Behaviour) -> Behaviour {
+        Behaviour {
+            start: self.start.unwrap_or(policy.start),
+            stop: self.stop.unwrap_or(policy.stop),
+            outcome: self.outcome.unwrap_or(policy.outcome),
+        }
+    }
+}
+
+/// The units that an `[Install]` section links this one to, and whether they require it; `Err` with systemd's sentence.
+pub(super) fn install_targets(name: &UnitName, text: &str) -> Result<Vec<(UnitName, bool)>, String> {
+    let Ok(file) = UnitFile::parse(text.as_bytes()) else {
+        return Err(format!("Failed to enable unit: \"{name}\" can't be parsed"));
+    };
+    let mut targets = Vec::new();
+    for option in file.section("Install") {
+        let requires = match option.name.as_str() {
+            "WantedBy" => false,
+            "RequiredBy" => true,
+            _ => continue,
+        };
+        for value in option.value.split_whitespace() {
+            let target = specifiers(name, value);
+            let target = target.parse().map_err(|_| format!("\"{target}\" is not a valid unit name."))?;
+            targets.push((target, requires));
+        }
+    }
+    Ok(targets)
+}
+
+fn specifiers(name: &UnitName, value: &str) -> String {
+    if !value.contains('%') {
+        return value.into();
+    }
+    let mut out = String::new();
+    let mut rest = value.chars();
+    while let Some(c) = rest.next() {
+        match (c, if c == '%' { rest.next() } else { None }) {
+            ('%', Some('n')) => out.push_str(name.as_str()),
+            ('%', Some('N')) => out.push_str(name.stem()),
+            ('%', Some('p')) => out.push_str(name.prefix()),
+            ('%', Some('i' | 'I')) => out.push_str(name.instance().unwrap_or_default()),
+            ('%', Some('%') | None) => out.push('%'),
+            ('%', Some(other)) => out.extend(['%', other]),
+            (plain, _) => out.push(plain),
+        }
+    }
+    out
+}
+
+/// Seconds as a number, or systemd's short forms `ms`, `s`, `min`.
+fn seconds(value: &str) -> Option<Duration> {
+    let (number, unit) = match () {
+        () if value.ends_with("ms") => (value.trim_end_matches("ms"), 0.001),
+        () if value.ends_with("min") => (value.trim_end_matches("min"), 60.0),
+        () => (value.trim_end_matches('s'), 1.0),
+    };
+    Duration::try_from_secs_f64(number.trim().parse::<f64>().ok()? * unit).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> UnitName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn dependencies_and_specifiers_are_read() {
+        let text = "[Unit]\nRequires=db@%i.service net.target\nAfter=%p-pull.service\n[Service]\nExecStart=/bin/x\n[X-Fake]\nStopSec=250ms\nOutcome=fail\n";
+        let found = Definition::parse(&name("web@7.service"), text).unwrap();
+        assert_eq!(found.requires, [name("db@7.service"), name("net.target")].into());
+        assert_eq!(found.after, [name("web-pull.service")].into());
+        let behaviour = found.behaviour(Behaviour::default());
+        assert_eq!((behaviour.stop, behaviour.outcome), (Duration::from_millis(250), Outcome::Fail));
+    }
+
+    #[test]
+    fn files_that_systemd_refuses_say_how() {
+        assert_eq!(Definition::parse(&name("a.service"), "[Service]\nType=oneshot\n").unwrap_err(), Load::BadSetting);
+        assert_eq!(Definition::parse(&name("a.service"), "[Service\nExecStart=/x\n").unwrap_err(), Load::Error);
+        assert!(install_targets(&name("a.service"), "[Install]\nWantedBy=nonsense\n").is_err());
+    }
+}

@@ -1,0 +1,316 @@
+//! What the host in memory remembers: files, links, loaded units, and what has happened.
+//! Owns loading, forgetting and telling. It must never queue or end a job: that is `jobs`'.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::definition::{Definition, Load};
+use super::{Counters, Entry, Options, What};
+use crate::model::name::UnitName;
+use crate::systemd::{Event, Unit};
+
+/// What is in the folders. All of it is gone after a reboot: `/run` is memory.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    pub(super) files: BTreeMap<UnitName, String>,
+    /// Files that systemd finds (`/run/systemd/system/<name>`).
+    pub(super) links: BTreeSet<UnitName>,
+    /// Links of `[Install]` sections: who → (which unit has it in its `.wants` or `.requires`).
+    pub(super) enabled: BTreeMap<UnitName, Vec<(UnitName, bool)>>,
+    pub(super) notes: BTreeMap<String, String>,
+}
+
+/// A job of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) kind: Kind,
+    pub(super) running: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Start,
+    Stop,
+}
+
+impl Kind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// A unit in systemd's memory.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) load: Load,
+    pub(super) definition: Definition,
+    pub(super) active: &'static str,
+    pub(super) sub: &'static str,
+    pub(super) job: Option<Job>,
+    pub(super) main_pid: u32,
+    /// How long its running stop takes: as asked of the policy when it was started.
+    pub(super) stop_time: Duration,
+    /// How long it lives once it is up, when it is to fail by itself.
+    pub(super) life: Option<Duration>,
+    /// Grows with every change of state, so that what was planned for an earlier state is void.
+    pub(super) epoch: u64,
+}
+
+impl Loaded {
+    fn new(load: Load, definition: Definition) -> Self {
+        Self {
+            load,
+            definition,
+            active: "inactive",
+            sub: "dead",
+            job: None,
+            main_pid: 0,
+            stop_time: Duration::ZERO,
+            life: None,
+            epoch: 0,
+        }
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.active, "inactive" | "failed")
+    }
+}
+
+/// What a unit does by itself, later.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Next {
+    Started,
+    Stopped,
+    Died,
+    Restart,
+}
+
+pub(super) struct Host {
+    pub(super) options: Options,
+    me: Weak<Mutex<Host>>,
+    born: Instant,
+    pub(super) disk: Disk,
+    pub(super) disk_full: bool,
+    pub(super) units: BTreeMap<UnitName, Loaded>,
+    /// What happens by itself, in order of time and then of planning.
+    pub(super) agenda: BTreeMap<(Instant, u64), (UnitName, u64, Next)>,
+    sequence: u64,
+    /// Units whose waiting job may now be able to run.
+    pub(super) ready: BTreeSet<UnitName>,
+    pub(super) activations: BTreeMap<UnitName, u32>,
+    pub(super) next_pid: u32,
+    pub(super) bus_up: bool,
+    pub(super) busy_until: Instant,
+    ours: BTreeSet<UnitName>,
+    events: Option<mpsc::UnboundedSender<Event>>,
+    pub(super) log: Vec<Entry>,
+    pub(super) counters: Counters,
+}
+
+impl Host {
+    pub(super) fn new(options: Options, me: Weak<Mutex<Host>>) -> Self {
+        let now = Instant::now();
+        Self {
+            options,
+            me,
+            born: now,
+            disk: Disk::default(),
+            disk_full: false,
+            units: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            sequence: 0,
+            ready: BTreeSet::new(),
+            activations: BTreeMap::new(),
+            next_pid: 100,
+            bus_up: true,
+            busy_until: now,
+            ours: BTreeSet::new(),
+            events: None,
+            log: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Let `unit` do `next` after a while, unless its state changes before.
+    pub(super) fn plan(&mut self, unit: &UnitName, after: Duration, next: Next) {
+        let at = Instant::now() + after;
+        self.sequence += 1;
+        let epoch = self.units.get(unit).map_or(0, |u| u.epoch);
+        self.agenda.insert((at, self.sequence), (unit.clone(), epoch, next));
+        let me = Weak::clone(&self.me);
+        tokio::spawn(async move {
+            sleep_until(at).await;
+            if let Some(host) = me.upgrade() {
+                host.lock().unwrap_or_else(PoisonError::into_inner).pass_time();
+            }
+        });
+    }
+
+    /// The file that systemd finds for a unit now: its own, its template's, or the host's own unit.
+    pub(super) fn find(&self, name: &UnitName) -> Option<&String> {
+        let linked = |name: &UnitName| self.disk.links.get(name).and_then(|name| self.disk.files.get(name));
+        linked(name)
+            .or_else(|| self.options.system.get(name))
+            .or_else(|| name.template().and_then(|template| linked(&template)))
+    }
+
+    /// Bring a unit, and all that it names, into memory. One that has been there and was found is not read again.
+    pub(super) fn load(&mut self, name: &UnitName) {
+        let mut wanted = vec![name.clone()];
+        while let Some(name) = wanted.pop() {
+            if self.units.get(&name).is_some_and(|u| u.load != Load::NotFound) {
+                continue;
+            }
+            let (load, definition) = self.read(&name);
+            if load == Load::NotFound && self.units.contains_key(&name) {
+                continue;
+            }
+            wanted.extend(definition.references().cloned());
+            match self.units.get_mut(&name) {
+                Some(unit) => (unit.load, unit.definition) = (load, definition),
+                None => {
+                    self.units.insert(name, Loaded::new(load, definition));
+                }
+            }
+        }
+    }
+
+    fn read(&self, name: &UnitName) -> (Load, Definition) {
+        let Some(text) = self.find(name) else { return (Load::NotFound, Definition::default()) };
+        match Definition::parse(name, text) {
+            Ok(mut definition) => {
+                for (unit, targets) in &self.disk.enabled {
+                    for (_, requires) in targets.iter().filter(|(target, _)| target == name) {
+                        let links = if *requires { &mut definition.requires } else { &mut definition.wants };
+                        links.insert(unit.clone());
+                    }
+                }
+                (Load::Loaded, definition)
+            }
+            Err(load) => (load, Definition { text: text.clone(), ..Definition::default() }),
+        }
+    }
+
+    /// `daemon-reload`: read every file again; states and processes stay.
+    pub(super) fn read_all_again(&mut self) {
+        let names: Vec<_> = self.units.keys().cloned().collect();
+        for name in names {
+            let (load, definition) = self.read(&name);
+            let references: Vec<_> = definition.references().cloned().collect();
+            if let Some(unit) = self.units.get_mut(&name) {
+                (unit.load, unit.definition) = (load, definition);
+            }
+            for reference in references {
+                self.load(&reference);
+            }
+        }
+    }
+
+    /// Forget what is down, has no job, and is named by nothing that stays: systemd's garbage collection.
+    pub(super) fn collect(&mut self) {
+        let stays = |unit: &Loaded| unit.active != "inactive" || unit.job.is_some();
+        let mut kept: BTreeSet<UnitName> = BTreeSet::new();
+        let mut wanted: Vec<UnitName> =
+            self.units.iter().filter(|(_, u)| stays(u)).map(|(name, _)| name.clone()).collect();
+        while let Some(name) = wanted.pop() {
+            if let Some(unit) = self.units.get(&name) {
+                wanted.extend(unit.definition.references().filter(|r| !kept.contains(*r)).cloned());
+            }
+            kept.insert(name);
+        }
+        self.units.retain(|name, _| kept.contains(name));
+    }
+
+    /// What systemd answers when asked about a unit that may not be in memory.
+    pub(super) fn describe(&self, name: &UnitName) -> Unit {
+        match self.units.get(name) {
+            Some(unit) => Unit {
+                load: unit.load.as_str().into(),
+                active: unit.active.into(),
+                sub: unit.sub.into(),
+                job: unit.job.map(|job| job.kind.as_str().into()),
+            },
+            None => Unit {
+                load: self.read(name).0.as_str().into(),
+                active: "inactive".into(),
+                sub: "dead".into(),
+                job: None,
+            },
+        }
+    }
+
+    pub(super) fn set_state(&mut self, name: &UnitName, active: &'static str, sub: &'static str) {
+        if let Some(unit) = self.units.get_mut(name) {
+            (unit.active, unit.sub) = (active, sub);
+            unit.epoch += 1;
+        }
+        self.changed(name);
+    }
+
+    pub(super) fn own(&mut self, name: &UnitName) {
+        self.ours.insert(name.clone());
+    }
+
+    pub(super) fn disown(&mut self, name: &UnitName) {
+        self.ours.remove(name);
+    }
+
+    pub(super) fn changed(&mut self, name: &UnitName) {
+        if self.is_ours(name) {
+            self.tell(Event::Changed(name.clone()));
+        }
+    }
+
+    pub(super) fn job_done(&mut self, name: &UnitName, result: &str) {
+        if self.is_ours(name) {
+            self.tell(Event::JobDone { unit: name.clone(), result: result.into() });
+        }
+    }
+
+    fn is_ours(&self, name: &UnitName) -> bool {
+        self.ours.contains(name) || self.disk.files.contains_key(name)
+    }
+
+    /// Send an event, whosever it is. While the bus is down it is lost, as on a real host.
+    pub(super) fn tell(&mut self, event: Event) {
+        if self.bus_up && self.events.as_ref().is_some_and(|events| events.send(event).is_err()) {
+            self.events = None;
+        }
+    }
+
+    pub(super) fn subscribe(&mut self) -> mpsc::UnboundedReceiver<Event> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.events = Some(sender);
+        self.tell(Event::Resync);
+        receiver
+    }
+
+    pub(super) fn note(&mut self, unit: Option<&UnitName>, what: What) {
+        self.log.push(Entry { at: self.born.elapsed(), unit: unit.cloned(), what });
+    }
+
+    /// Power off and on: processes, memory and `/run` are gone.
+    pub(super) fn reboot(&mut self) {
+        let running: Vec<_> =
+            self.units.iter().filter(|(_, u)| u.main_pid != 0).map(|(name, _)| name.clone()).collect();
+        for name in running {
+            self.note(Some(&name), What::Killed);
+        }
+        self.note(None, What::Rebooted);
+        self.disk = Disk::default();
+        self.units.clear();
+        self.agenda.clear();
+        self.ready.clear();
+        self.ours.clear();
+        self.events = None;
+        self.bus_up = true;
+        self.busy_until = Instant::now();
+    }
+}

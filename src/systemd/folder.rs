@@ -1,0 +1,237 @@
+//! Files on a real host: the folder of unit files that is ours, and the notes.
+//!
+//! Owns every read and write there. Everything blocks: callers run it away from the async threads. It must never
+//! ask systemd anything, nor touch a folder that isn't ours (the links are systemd's to make).
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::model::name::UnitName;
+use crate::systemd::Error;
+
+/// Numbers the temporary files of this process: two writers never share one, and those of an earlier process are used up first.
+static TEMPORARY: AtomicU64 = AtomicU64::new(0);
+
+/// Whether a file's bytes must be on disk before it gets its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    No,
+}
+
+/// One directory and what we keep in it.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    path: PathBuf,
+}
+
+/// What a write found: to tell a change from a repetition, and to be put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Before {
+    /// There was no file.
+    Nothing,
+    /// There was this text.
+    Text(String),
+    /// There was this very text already; nothing was written.
+    Same,
+}
+
+impl Folder {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Every unit file and its text. What can't be read, or is no unit file, is skipped: it harms only itself.
+    pub(super) fn read_units(&self) -> Result<BTreeMap<UnitName, String>, Error> {
+        let mut units = BTreeMap::new();
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(units),
+            Err(error) => return Err(failed("read the folder", &self.path, &error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| failed("read the folder", &self.path, &error))?;
+            let file = entry.file_name();
+            let Some(file) = file.to_str().filter(|file| !file.starts_with('.')) else { continue };
+            let name = match file.parse::<UnitName>() {
+                Ok(name) => name,
+                Err(error) => {
+                    tracing::warn!(path = %entry.path().display(), %error, "not a unit file, skipped");
+                    continue;
+                }
+            };
+            match fs::read_to_string(entry.path()) {
+                Ok(text) => {
+                    units.insert(name, text);
+                }
+                Err(error) => tracing::warn!(unit = %name, %error, "unit file can't be read, skipped"),
+            }
+        }
+        Ok(units)
+    }
+
+    /// Write each file whole or not at all; all are on disk when this returns.
+    pub(super) fn write_units(&self, units: &[(UnitName, String)]) -> Vec<Result<Before, Error>> {
+        if let Err(error) = self.create() {
+            return units.iter().map(|_| Err(error.clone())).collect();
+        }
+        let written: Vec<_> = units.iter().map(|(name, text)| self.write_unit(name, text)).collect();
+        if !written.iter().any(|result| matches!(result, Ok(Before::Nothing | Before::Text(_)))) {
+            return written;
+        }
+        match File::open(&self.path).and_then(|folder| folder.sync_all()) {
+            Ok(()) => written,
+            // Nobody knows now which of the new names are on disk.
+            Err(error) => {
+                let error = failed("sync the folder", &self.path, &error);
+                written.into_iter().map(|result| result.and(Err(error.clone()))).collect()
+            }
+        }
+    }
+
+    fn write_unit(&self, name: &UnitName, text: &str) -> Result<Before, Error> {
+        let path = self.file(name.as_str());
+        let before = match fs::read_to_string(&path) {
+            Ok(before) if before == text => return Ok(Before::Same),
+            Ok(before) => Before::Text(before),
+            Err(error) if error.kind() == ErrorKind::NotFound => Before::Nothing,
+            // Not text: whatever it was, it is to be replaced, and it is not worth keeping.
+            Err(error) if error.kind() == ErrorKind::InvalidData => Before::Nothing,
+            Err(error) => return Err(failed("read", &path, &error)),
+        };
+        self.replace(&path, text, Durable::Yes)?;
+        Ok(before)
+    }
+
+    /// Undo one write.
+    pub(super) fn restore(&self, name: &UnitName, before: &Before) {
+        let done = match before {
+            Before::Same => Ok(()),
+            Before::Text(text) => self.replace(&self.file(name.as_str()), text, Durable::Yes),
+            Before::Nothing => self.remove(name),
+        };
+        if let Err(error) = done {
+            tracing::warn!(unit = %name, %error, "unit file can't be put back as it was");
+        }
+    }
+
+    /// Remove a unit file; none is fine.
+    pub(super) fn remove(&self, name: &UnitName) -> Result<(), Error> {
+        let path = self.file(name.as_str());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &path, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
+        let path = self.note(key)?;
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
+    /// Whole or not at all, but not forced to disk: the folder is memory, and a note ends with the boot.
+    pub(super) fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
+        let path = self.note(key)?;
+        self.create()?;
+        self.replace(&path, text, Durable::No)
+    }
+
+    fn note(&self, key: &str) -> Result<PathBuf, Error> {
+        if key.is_empty() || key.starts_with('.') || key.contains('/') {
+            return Err(Error::Io(format!("{key:?} can't name a note: it must be a plain file name")));
+        }
+        Ok(self.file(key))
+    }
+
+    fn create(&self) -> Result<(), Error> {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.path);
+        made.map_err(|error| failed("make the folder", &self.path, &error))
+    }
+
+    fn replace(&self, path: &Path, text: &str, durable: Durable) -> Result<(), Error> {
+        let temporary = self.file(&format!(".{}.new", TEMPORARY.fetch_add(1, Ordering::Relaxed)));
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            // Whatever the umask: systemd warns of a unit file that others can't read.
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            if durable == Durable::Yes {
+                file.sync_all()?;
+            }
+            fs::rename(&temporary, path)
+        };
+        write().map_err(|error| {
+            // The write's own failure is what matters; a leftover is overwritten next time.
+            let _ = fs::remove_file(&temporary);
+            failed("write", path, &error)
+        })
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::Io(format!("cannot {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> UnitName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn files_are_written_read_restored_and_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().join("a/units"));
+        assert_eq!(folder.read_units(), Ok(BTreeMap::new()));
+        let unit = |text: &str| [(name("a.service"), text.to_owned())];
+        assert_eq!(folder.write_units(&unit("one")), [Ok(Before::Nothing)]);
+        assert_eq!(folder.write_units(&unit("one")), [Ok(Before::Same)]);
+        let before = folder.write_units(&unit("two")).remove(0).unwrap();
+        assert_eq!(before, Before::Text("one".into()));
+        folder.restore(&name("a.service"), &before);
+        assert_eq!(folder.read_units().unwrap()[&name("a.service")], "one");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&folder.path), mode(&folder.file("a.service"))), (0o755, 0o644));
+        folder.remove(&name("a.service")).unwrap();
+        folder.remove(&name("a.service")).unwrap();
+        assert_eq!(fs::read_dir(&folder.path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn one_bad_file_harms_only_itself() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().into());
+        fs::create_dir(root.path().join("bad.service")).unwrap();
+        fs::write(root.path().join("README"), "no unit").unwrap();
+        fs::write(root.path().join("binary.service"), b"\xff\xfe").unwrap();
+        let units = [(name("bad.service"), "x".to_owned()), (name("good.service"), "y".to_owned())];
+        let written = folder.write_units(&units);
+        assert!(matches!(&written[0], Err(Error::Io(text)) if text.contains("bad.service")), "{written:?}");
+        assert_eq!(written[1], Ok(Before::Nothing));
+        assert_eq!(folder.read_units().unwrap().into_keys().collect::<Vec<_>>(), [name("good.service")]);
+    }
+
+    #[test]
+    fn notes_are_kept_under_plain_names() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().join("fleet"));
+        assert_eq!(folder.read_note("lease"), Ok(None));
+        folder.write_note("lease", "7").unwrap();
+        assert_eq!(folder.read_note("lease"), Ok(Some("7".into())));
+        assert!(folder.write_note("../lease", "7").is_err());
+    }
+}

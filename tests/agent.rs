@@ -1,0 +1,339 @@
+//! The agent of one host against the embedded store and a host in memory: what it does with its slice, in which order,
+//! and what it leaves alone. The engine's part is played by the test, key by key.
+
+use std::future::Future;
+use std::time::Duration;
+
+use flotilla::agent::{Agent, Options, Status};
+use flotilla::clock::Clock;
+use flotilla::model::file::UnitFile;
+use flotilla::model::machine::Machine;
+use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::revision::Revision;
+use flotilla::model::unit::{Entry, State, Target};
+use flotilla::registry::keys::{FileRecord, Key};
+use flotilla::registry::{decode, delete, put};
+use flotilla::store::embedded::Embedded;
+use flotilla::store::{LeaseId, Range, Store, Txn};
+use flotilla::systemd::fake::{Fake, What};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const TTL: Duration = Duration::from_secs(10);
+const ID: &str = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a";
+
+struct World {
+    store: Embedded,
+    host: Fake,
+    daemon: Option<(JoinHandle<()>, watch::Receiver<Status>)>,
+}
+
+fn id() -> MachineId {
+    ID.parse().unwrap()
+}
+
+fn unit(name: &str) -> UnitName {
+    name.parse().unwrap()
+}
+
+fn machine(hostname: &str) -> Machine {
+    Machine {
+        id: id(),
+        ip: "10.0.0.1".into(),
+        hostname: hostname.into(),
+        metadata: Default::default(),
+        version: "test".into(),
+        boot_id: "boot".into(),
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let mut world = Self { store: Embedded::in_memory(), host: Fake::default(), daemon: None };
+        world.start("n1");
+        world
+    }
+
+    fn start(&mut self, hostname: &str) {
+        let options = Options { machine: machine(hostname), ttl: TTL, clock: Clock::simulated(0) };
+        let (agent, status) = Agent::new(self.store.clone(), self.host.clone(), options);
+        self.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
+    }
+
+    /// As `kill -9`.
+    async fn kill(&mut self) {
+        if let Some((task, _)) = self.daemon.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    async fn tell(&self, units: &[(&str, &str, Target, u64)]) {
+        let mut ops = std::collections::BTreeMap::new();
+        for (name, text, target, generation) in units {
+            let hash = UnitFile::parse(text.as_bytes()).unwrap().hash();
+            let file = Key::File(hash.clone());
+            ops.insert(file.to_string(), put(&file, &FileRecord { text: (*text).into() }, None));
+            let entry = Entry { hash, target: *target, global: false, generation: Revision(*generation) };
+            let key = Key::Schedule(id(), unit(name));
+            ops.insert(key.to_string(), put(&key, &entry, None));
+        }
+        self.store.commit(Txn { guards: vec![], ops: ops.into_values().collect() }).await.unwrap();
+    }
+
+    async fn untell(&self, name: &str) {
+        let ops = vec![delete(&Key::Schedule(id(), unit(name)))];
+        self.store.commit(Txn { guards: vec![], ops }).await.unwrap();
+    }
+
+    async fn state(&self, name: &str) -> Option<State> {
+        let prefix = Key::State(unit(name), id()).to_string();
+        let page = self.store.range(Range { prefix, ..Range::default() }).await.unwrap();
+        page.kvs.first().map(|kv| decode(kv).unwrap())
+    }
+
+    /// Wait (in paused time) until the report of `name` is as wanted.
+    async fn until(&self, name: &str, what: &str, wanted: impl Fn(Option<&State>) -> bool) -> Option<State> {
+        for _ in 0..600 {
+            let state = self.state(name).await;
+            if wanted(state.as_ref()) {
+                return state;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("waited 60 s for {name} to be {what}; it is {:?}; host: {:?}", self.state(name).await, self.host.log());
+    }
+
+    async fn until_active(&self, name: &str) -> State {
+        self.until(name, "active", |s| s.is_some_and(|s| s.active == "active" && s.job.is_none())).await.unwrap()
+    }
+
+    fn order(&self, what: What) -> Vec<String> {
+        let log = self.host.log();
+        log.iter().filter(|e| e.what == what).filter_map(|e| e.unit.as_ref().map(ToString::to_string)).collect()
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test);
+}
+
+const PLAIN: &str = "[Service]\nExecStart=/bin/sleep 1000\n";
+const TOP: &str = "[Unit]\nRequires=base.service\nAfter=base.service\n[Service]\nExecStart=/bin/top\n";
+
+#[test]
+fn a_launched_unit_runs_and_is_reported() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 7)]).await;
+        let state = world.until_active("a.service").await;
+        assert_eq!((state.generation, state.target, state.load.as_str()), (Revision(7), Target::Launched, "loaded"));
+        assert_eq!(state.result.as_deref(), Some("done"));
+        assert_eq!(world.host.counters().reload, 0, "a brand-new unit needs no reload");
+    });
+}
+
+#[test]
+fn a_chain_starts_in_order_and_stops_in_reverse() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("top.service", TOP, Target::Launched, 1), ("base.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("top.service").await;
+        assert_eq!(world.order(What::Started), ["base.service", "top.service"]);
+        world.tell(&[("top.service", TOP, Target::Gone, 2), ("base.service", PLAIN, Target::Gone, 2)]).await;
+        for name in ["top.service", "base.service"] {
+            world.until(name, "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        }
+        assert_eq!(world.order(What::Stopped), ["top.service", "base.service"]);
+    });
+}
+
+#[test]
+fn a_missing_dependency_is_waited_for() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("top.service", TOP, Target::Launched, 1)]).await;
+        let state = world.until("top.service", "refused", |s| s.is_some_and(|s| s.error.is_some())).await.unwrap();
+        assert!(state.error.as_ref().unwrap().contains("base.service"), "{state:?}");
+        world.tell(&[("base.service", PLAIN, Target::Launched, 2)]).await;
+        let state = world.until_active("top.service").await;
+        assert_eq!(state.error, None);
+        assert_eq!(world.order(What::Started), ["base.service", "top.service"]);
+    });
+}
+
+#[test]
+fn gone_is_said_only_after_the_stop_is_done() {
+    run(async {
+        let world = World::new().await;
+        let slow = "[Service]\nExecStart=/bin/a\n[X-Fake]\nStopSec=20\n";
+        world.tell(&[("a.service", slow, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.tell(&[("a.service", slow, Target::Gone, 2)]).await;
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let state = world.state("a.service").await.unwrap();
+        assert_eq!((state.active.as_str(), state.target), ("deactivating", Target::Launched));
+        world.until("a.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        world.untell("a.service").await;
+        world.until("a.service", "forgotten", |s| s.is_none()).await;
+    });
+}
+
+#[test]
+fn a_changed_file_replaces_in_place() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        let changed = "[Service]\nExecStart=/bin/sleep 2000\n";
+        world.tell(&[("a.service", changed, Target::Launched, 2)]).await;
+        let hash = UnitFile::parse(changed.as_bytes()).unwrap().hash();
+        world.until("a.service", "replaced", |s| s.is_some_and(|s| s.hash == hash && s.active == "active")).await;
+        assert_eq!(
+            world.host.loaded_text(&unit("a.service")).as_deref(),
+            Some(changed),
+            "systemd was told to read it again"
+        );
+        assert_eq!(world.order(What::Stopped), ["a.service"]);
+    });
+}
+
+#[test]
+fn restart_of_the_daemon_touches_nothing() {
+    run(async {
+        let mut world = World::new().await;
+        let oneshot = "[Service]\nType=oneshot\nExecStart=/bin/once\n";
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1), ("once.service", oneshot, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.until("once.service", "done", |s| s.is_some_and(|s| s.result.as_deref() == Some("done"))).await;
+        let (pid, log) = (world.host.main_pid(&unit("a.service")), world.host.log().len());
+        for _ in 0..3 {
+            world.kill().await;
+            world.start("n1");
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        assert_eq!((world.host.main_pid(&unit("a.service")), world.host.log().len()), (pid, log));
+        assert!(world.state("a.service").await.is_some());
+    });
+}
+
+#[test]
+fn what_left_the_slice_meanwhile_is_stopped() {
+    run(async {
+        let mut world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.kill().await;
+        world.untell("a.service").await;
+        world.start("n1");
+        world.until("a.service", "forgotten", |s| s.is_none()).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(world.host.running().is_empty());
+    });
+}
+
+#[test]
+fn a_reboot_brings_the_units_back() {
+    run(async {
+        let mut world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.kill().await;
+        world.host.reboot();
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(world.host.running().contains(&unit("a.service")), "{:?}", world.host.log());
+        world.until_active("a.service").await;
+    });
+}
+
+#[test]
+fn one_bad_unit_harms_only_itself() {
+    run(async {
+        let world = World::new().await;
+        let bad = "[Service]\nType=nonsense\n";
+        world.tell(&[("bad.service", bad, Target::Launched, 1), ("good.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("good.service").await;
+        world.until("bad.service", "refused", |s| s.is_some_and(|s| s.error.is_some())).await;
+    });
+}
+
+#[test]
+fn a_host_that_was_taken_for_dead_registers_again() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        let machine = Key::Machine(id()).to_string();
+        let range = Range { prefix: machine, ..Range::default() };
+        let lease: LeaseId = world.store.range(range.clone()).await.unwrap().kvs[0].lease.unwrap();
+        world.store.revoke(lease).await.unwrap();
+        assert!(world.state("a.service").await.is_none(), "reports vanish with the lease");
+        world.until_active("a.service").await;
+        assert_ne!(world.store.range(range).await.unwrap().kvs[0].lease, Some(lease));
+    });
+}
+
+#[test]
+fn another_hosts_machine_id_is_refused() {
+    run(async {
+        let mut world = World::new().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let first = world.daemon.take();
+        world.host = Fake::default();
+        world.start("clone");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let status = world.daemon.as_ref().unwrap().1.borrow().clone();
+        let Status::Away(why) = status else { panic!("{status:?}") };
+        assert!(why.contains("n1 (10.0.0.1)") && why.contains("clone (10.0.0.1)"), "{why}");
+        drop(first);
+    });
+}
+
+#[test]
+fn loaded_is_not_started_and_stop_keeps_the_file() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Loaded, 1)]).await;
+        world
+            .until("a.service", "loaded", |s| s.is_some_and(|s| s.target == Target::Loaded && s.load == "loaded"))
+            .await;
+        assert!(world.host.running().is_empty());
+        world.tell(&[("a.service", PLAIN, Target::Launched, 2)]).await;
+        world.until_active("a.service").await;
+        world.tell(&[("a.service", PLAIN, Target::Loaded, 3)]).await;
+        let loaded = |s: Option<&State>| s.is_some_and(|s| s.generation == Revision(3) && s.active == "inactive");
+        world.until("a.service", "stopped", loaded).await;
+        assert_eq!(world.host.counters().written, 1);
+    });
+}
+
+#[test]
+fn a_bus_that_goes_away_is_waited_for() {
+    run(async {
+        let world = World::new().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.host.go_down();
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(world.host.running().is_empty());
+        world.host.come_up();
+        world.until_active("a.service").await;
+    });
+}
+
+#[test]
+fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
+    run(async {
+        let world = World::new().await;
+        let hash = UnitHash::new("0123456789012345678901234567890123456789");
+        let entry = Entry { hash, target: Target::Launched, global: false, generation: Revision(1) };
+        let ops = vec![put(&Key::Schedule(id(), unit("ghost.service")), &entry, None)];
+        world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        let state = world.until("ghost.service", "explained", |s| s.is_some_and(|s| s.error.is_some())).await.unwrap();
+        assert!(state.error.unwrap().contains("not in the store"));
+    });
+}

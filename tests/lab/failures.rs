@@ -1,0 +1,1 @@
+//! Failures: hosts, daemons, stores and networks that go away.
