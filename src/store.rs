@@ -180,8 +180,9 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// no ops, or deletes what isn't there) makes no new revision. At most [`MAX_OPS`] guards and as many ops.
     ///
     /// # Errors
-    /// `Conflict` when a guard doesn't hold, before anything else; `LeaseLost` when a lease named is gone; `Refused` for what can
-    /// never be done. After `Unavailable` the outcome is **unknown**: it may have been done, or be done yet.
+    /// `Conflict` when a guard doesn't hold, before anything else; `LeaseLost` when a lease named is gone;
+    /// `Refused` for what can never be done. After `Unavailable` the outcome is **unknown**: it may have been
+    /// done, or be done yet.
     fn commit(&self, txn: Txn) -> impl Future<Output = Result<Revision, Error>> + Send;
 
     /// Follow the keys that begin with `prefix`, from revision `from` on (inclusive); from 0 for all that ever

@@ -4,10 +4,13 @@
 
 #[path = "cli/fake.rs"]
 mod fake;
+#[path = "cli/real.rs"]
+mod real;
 
 use std::io::{BufRead as _, BufReader};
 
 use fake::{CLOSE, Fake, Ran, Script, error, fleetctl, run};
+use real::Real;
 use serde_json::{Value, json};
 
 const N1: &str = "a2d7e4a6000000000000000000000001";
@@ -708,4 +711,50 @@ fn the_apis_problems_point_at_files() {
     let fake = Fake::new(Script { applied: [(400, problems)].into(), ..Script::default() });
     let err = "1 unit can't be accepted\nunits/a.service:2: ExecStart= is no absolute path\nnothing was changed\n";
     fake.file("units/a.service", OK).expect("start units/a", 1, "", err);
+}
+
+// ---- against the real API
+
+#[test]
+fn the_real_api_understands_and_is_understood() {
+    let fleetd = Real::new();
+    fleetd.host(N1);
+    let write = |name: &str, text: &str| std::fs::write(fleetd.dir.path().join(name), text).unwrap();
+    write("a.service", OK);
+    write("web@.service", "# mine\n[Service]\nExecStart=/bin/web %i\n");
+    fleetd.expect("list-machines", 0, "MACHINE\t\tIP\t\tMETADATA\na2d7e4a6...\t10.88.0.11\tzone=a\n", "");
+    fleetd.expect("submit a web@", 0, "Unit a.service inactive\nUnit web@.service inactive\n", "");
+    fleetd.expect("submit a --replace", 0, "Found same Unit(a.service) in Registry, nothing to do\n", "");
+    write("a.service", "[Service]\nExecStart=/bin/other\n");
+    let differs =
+        "WARNING: Unit a.service in registry differs from local unit file a.service. Add --replace to override.\n";
+    fleetd.expect("submit a", 0, "", differs);
+    fleetd.expect("cat a", 0, OK, "");
+    fleetd.expect(
+        "start --no-block web@1 web@2",
+        0,
+        "Triggered unit web@1.service start\nTriggered unit web@2.service start\n",
+        "",
+    );
+    fleetd.expect("cat web@1", 0, "# mine\n[Service]\nExecStart=/bin/web %i\n", "");
+    let fields = "list-unit-files --no-legend --fields=unit,dstate,state,target";
+    fleetd.expect(
+        &format!("{fields} web@?"),
+        0,
+        "web@1.service\tlaunched\tinactive\t-\nweb@2.service\tlaunched\tinactive\t-\n",
+        "",
+    );
+
+    fleetd.place("web@1.service", N1, "active");
+    fleetd.place("web@2.service", N1, "active");
+    fleetd.expect("start web@1", 0, "", "");
+    fleetd.expect("list-units --no-legend web@1", 0, "web@1.service\ta2d7e4a6.../10.88.0.11\tactive\trunning\n", "");
+    fleetd.place("web@1.service", N1, "inactive");
+    let stopped = "Unit web@1.service loaded on a2d7e4a6.../10.88.0.11\n";
+    fleetd.expect("stop web@1", 0, stopped, "Successfully stopped units [web@1.service].\n");
+    let leaving = "web@2.service: waiting for its host to stop and forget it\n\
+                   Error waiting for units: timed out waiting for unit web@2.service to report state destroyed\n";
+    fleetd.expect("destroy --block-attempts 1 web@2", 1, "", leaving);
+    fleetd.take_away("web@2.service", N1);
+    fleetd.expect("destroy a web@2", 0, "Destroyed a.service\n", "Units not found in registry: web@2.service\n");
 }

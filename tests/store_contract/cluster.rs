@@ -7,7 +7,6 @@ use std::time::Duration;
 use flotilla::store::etcd::{Etcd, Options};
 use flotilla::store::lease::Lease;
 use flotilla::store::{Error, Guard, Op, Range, Revision, Store, Txn, Watch};
-use rustix::process::Signal;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -177,7 +176,7 @@ async fn a_server_that_hangs_is_noticed() {
     let revision = commit(&store, [put("a", "1")]).await;
     let mut watch = store.watch("", revision);
     assert_eq!(events(&mut watch, 1).await, ["+a=1"]);
-    single.cluster.members[0].signal(Signal::STOP);
+    single.cluster.members[0].freeze().await;
     let address = single.cluster.members[0].address();
 
     let begun = Instant::now();
@@ -191,7 +190,7 @@ async fn a_server_that_hangs_is_noticed() {
         Ok(Err(Error::Unavailable(_))) => {}
         other => panic!("after {silent:?} a watch on a hanging server said {other:?}"),
     }
-    single.cluster.members[0].signal(Signal::CONT);
+    single.cluster.members[0].thaw();
     until("the server to answer again", async || {
         let answer = store.range(Range::default()).await;
         (answer.is_ok(), format!("{answer:?}"))

@@ -59,7 +59,26 @@ impl Member {
         }
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Stop it where it stands, and wait until every thread of it does: a signal takes its time.
+    pub(crate) async fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.as_ref().expect("a running member").id());
+        until("etcd to be frozen", async || {
+            let states: Vec<Option<char>> = std::fs::read_dir(&tasks)
+                .expect("its threads")
+                .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
+                .map(|stat| stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()))
+                .collect();
+            (states.iter().all(|state| *state == Some('T')), format!("{states:?}"))
+        })
+        .await;
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("a running member");
         kill_process(Pid::from_child(child), signal).expect("a signal to our own child");
     }
