@@ -54,16 +54,16 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     async fn claim(&self) -> Result<Lease<S>, Refusal> {
         // Any unit will do: the root slice is always there.
         self.host.units("-.slice".parse().into_iter().collect()).await?;
-        let lease = self.lease().await?;
         let machine = &self.options.machine;
         let key = Key::Machine(machine.id.clone());
         let name = key.to_string();
         let range = Range { prefix: name.clone(), limit: 1, ..Range::default() };
         let held = self.store.range(range).await?.kvs.into_iter().find(|kv| kv.key == name);
+        let noted = self.noted_lease().await?;
         let guard = match &held {
             None => unchanged(&key, None),
             Some(kv) => {
-                if kv.lease != Some(lease.id())
+                if (kv.lease.is_none() || kv.lease != noted)
                     && let Ok(other) = decode::<Machine>(kv)
                     && (&other.hostname, &other.ip) != (&machine.hostname, &machine.ip)
                 {
@@ -74,23 +74,37 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Guard::Unchanged(name, kv.revision)
             }
         };
+        let lease = self.lease(noted).await?;
         // The same host coming back takes its key over at once; the old lease then ends without effect.
         self.store.commit(Txn { guards: vec![guard], ops: vec![put(&key, machine, Some(lease.id()))] }).await?;
         Ok(lease)
     }
 
+    /// The lease that the daemon before this one noted. One of another identity is ended: that machine is no more, and must
+    /// not be taken for alive.
+    async fn noted_lease(&self) -> Result<Option<LeaseId>, Error> {
+        let Some(note) = self.host.read_note(NOTE).await.ok().flatten() else { return Ok(None) };
+        let Some((id, machine)) = note.trim().split_once(' ') else { return Ok(None) };
+        let Some(id) = id.parse().ok().map(LeaseId) else { return Ok(None) };
+        if machine == self.options.machine.id.as_str() {
+            return Ok(Some(id));
+        }
+        self.store.revoke(id).await?;
+        Ok(None)
+    }
+
     /// The lease of the daemon before this one, if it still lives; else a new one.
-    async fn lease(&self) -> Result<Lease<S>, Error> {
-        let noted = self.host.read_note(NOTE).await.ok().flatten().and_then(|id| id.trim().parse().ok());
+    async fn lease(&self, noted: Option<LeaseId>) -> Result<Lease<S>, Error> {
         if let Some(id) = noted {
-            match Lease::adopt(&self.store, LeaseId(id), self.options.ttl).await {
+            match Lease::adopt(&self.store, id, self.options.ttl).await {
                 Err(Error::LeaseLost) => {}
                 other => return other,
             }
         }
         let lease = Lease::grant(&self.store, self.options.ttl).await?;
-        if let Err(error) = self.host.write_note(NOTE, &lease.id().0.to_string()).await {
-            // Not worth being absent for: a restart will then wait for nothing, but take its key over by name.
+        let note = format!("{} {}", lease.id().0, self.options.machine.id);
+        if let Err(error) = self.host.write_note(NOTE, &note).await {
+            // Not worth being absent for: a restarted daemon then takes its key over by its name and address.
             tracing::warn!(%error, "the lease could not be noted; a restart of fleetd will begin a new one");
         }
         Ok(lease)
