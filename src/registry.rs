@@ -6,8 +6,13 @@
 //! One writer per family of keys (see `docs/architecture.md`): the API writes `unit/`, `file/` and `metadata/`, the
 //! engine `placement/`, `schedule/` and `leader`, and collects `file/`; each agent its `machine/` and `state/`.
 
+pub mod apply;
+pub mod files;
+pub mod follow;
 pub mod keys;
 pub mod mirror;
+pub mod units;
+pub mod view;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

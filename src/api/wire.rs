@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::file::Option as FileOption;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
+pub use crate::model::unit::Outcome;
 use crate::model::unit::{Desired, Target};
 
 /// CoreOS fleet's API, also served under `/v1-alpha`.
@@ -314,26 +315,6 @@ pub struct AppliedUnit {
     /// Lines that systemd will ignore, and the like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-}
-
-/// v2: what was done with a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// It is new.
-    Created,
-    /// It has another file now.
-    Replaced,
-    /// Another state is wanted of it now.
-    Changed,
-    /// It was so already.
-    Unchanged,
-    /// It was so already but for its file, which was left (no `replace`). A wanted state was changed all the same.
-    Differs,
-    /// It is gone, or going.
-    Destroyed,
-    /// It was to be destroyed and wasn't there.
-    Absent,
 }
 
 /// v2: one line of `GET /fleet/v2/watch[?name=GLOB…]` (NDJSON): first every unit as it is, then `synced`, then what changes.

@@ -14,10 +14,10 @@ pub const MAX_LEN: usize = 256 * 1024;
 /// One `name=value` line, continuations joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Option {
-    /// The section it stands in.
-    pub section: String,
     /// What stands before the first `=`.
     pub name: String,
+    /// The section it stands in.
+    pub section: String,
     /// What stands after it, trimmed.
     pub value: String,
     /// The line it begins on, from 1; 0 when it was made from options, not from text.

@@ -155,3 +155,23 @@ pub struct State {
     /// Since when `active` and `sub` are so, ms since the epoch.
     pub since: u64,
 }
+
+/// What was done with a unit that somebody submitted, changed or destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It is new.
+    Created,
+    /// It has another file now.
+    Replaced,
+    /// Another state is wanted of it now.
+    Changed,
+    /// It was so already.
+    Unchanged,
+    /// It was so already but for its file, which was left (no `replace`). A wanted state was changed all the same.
+    Differs,
+    /// It is gone, or going.
+    Destroyed,
+    /// It was to be destroyed and wasn't there.
+    Absent,
+}

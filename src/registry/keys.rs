@@ -52,7 +52,7 @@ pub enum Key {
 /// A unit file in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// The text as it was submitted first with this meaning.
+    /// The text as it was submitted last with this meaning.
     pub text: String,
 }
 

@@ -1,0 +1,286 @@
+//! Carries out what people want of units: read, decide, commit guarded by what was read, and again on conflict. Owns the
+//! transactions of the `unit/` and `file/` families; must never write another one.
+//!
+//! A unit's file is in every transaction that makes a unit refer to it, even when the store has it: the leader collects
+//! files that nothing refers to, guarded by their last revision, and so can't take one away under a unit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
+use crate::model::unit::{Outcome, Unit};
+use crate::store::{Error as StoreError, MAX_BYTES, MAX_OPS, Op, Store, Txn};
+
+use super::keys::{self, FileRecord, Key};
+use super::units::{Action, Decision, Found, Intent, Problem, Read, decide};
+use super::view::Reader;
+use super::{decode, delete, put, unchanged};
+
+/// Conflicts and lost answers are met by reading again, so often.
+const TRIES: u32 = 8;
+
+/// What others need to finish what was in the way; times the number of the try.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Up to so many units are read one by one, at once; more by the range that holds them all.
+const POINTS: usize = 64;
+
+/// What a batch has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The revision at which all of it is done.
+    pub revision: Revision,
+    /// In the order asked.
+    pub units: Vec<Done>,
+}
+
+/// What became of one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Its name.
+    pub name: UnitName,
+    /// What was done.
+    pub outcome: Outcome,
+    /// Its generation now.
+    pub generation: Revision,
+    /// Lines of its file that systemd ignores.
+    pub warnings: Vec<String>,
+}
+
+/// Why a batch wasn't done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// What stood in the way.
+    pub why: Why,
+    /// So many of its units were changed before (a batch larger than one commit).
+    pub done: usize,
+}
+
+/// What stood in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The batch is wrong: everything that is.
+    Problems(Vec<Problem>),
+    /// The store failed before a commit.
+    Store(StoreError),
+    /// The store failed during a commit, which may have been done.
+    Unknown(StoreError),
+    /// Others changed the same units all the time.
+    Contended,
+}
+
+/// One commit, and the intents it does.
+#[derive(Debug, Default)]
+struct Piece {
+    txn: Txn,
+    files: BTreeSet<UnitHash>,
+    members: Vec<usize>,
+    bytes: usize,
+}
+
+/// Everything that is wrong with `intents`, without doing any.
+///
+/// # Errors
+/// The store's.
+pub async fn problems<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Vec<Problem>, StoreError> {
+    let read = read(reader, intents).await?;
+    Ok((0..intents.len()).filter_map(|index| decide(intents, index, &read, 0).err()).flatten().collect())
+}
+
+/// Do `intents`, which name a unit at most once. All or nothing as long as they fit one commit ([`MAX_OPS`], [`MAX_BYTES`]);
+/// more are done in several, in order.
+///
+/// # Errors
+/// See [`Why`].
+pub async fn apply<S: Store>(reader: &Reader<S>, intents: &[Intent], now: u64) -> Result<Applied, Error> {
+    let mut tries = Tries::default();
+    for attempt in 1..=TRIES {
+        match tries.once(reader, intents, now).await {
+            Ok(Some(applied)) => return Ok(applied),
+            Ok(None) => tokio::time::sleep(PAUSE * attempt).await,
+            Err(why) => return Err(Error { why, done: tries.done.len() }),
+        }
+    }
+    Err(Error { why: tries.lost.map_or(Why::Contended, Why::Unknown), done: tries.done.len() })
+}
+
+/// What several tries at one batch have to remember of each other.
+#[derive(Debug, Default)]
+struct Tries {
+    /// What is done for certain, by commits of ours.
+    done: BTreeMap<usize, Done>,
+    /// What was tried and may have been done, although we were told nothing or a conflict.
+    attempted: BTreeMap<usize, Decision>,
+    /// A commit's answer was lost.
+    lost: Option<StoreError>,
+    /// Of the last commit.
+    revision: Option<Revision>,
+}
+
+impl Tries {
+    /// Try; `None` to try again.
+    async fn once<S: Store>(
+        &mut self,
+        reader: &Reader<S>,
+        intents: &[Intent],
+        now: u64,
+    ) -> Result<Option<Applied>, Why> {
+        let read = match read(reader, intents).await {
+            Ok(read) => read,
+            Err(error) => return Err(self.lost.take().map_or(Why::Store(error), Why::Unknown)),
+        };
+        self.recognize(intents, &read);
+        self.lost = None;
+        let mut decisions = BTreeMap::new();
+        let mut problems = Vec::new();
+        for index in (0..intents.len()).filter(|index| !self.done.contains_key(index)) {
+            match decide(intents, index, &read, now) {
+                Ok(decision) => drop(decisions.insert(index, decision)),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Why::Problems(problems));
+        }
+        for piece in pack(intents, &decisions) {
+            match reader.store().commit(piece.txn).await {
+                Ok(revision) => self.revision = Some(revision),
+                Err(error @ (StoreError::Conflict | StoreError::Unavailable(_))) => {
+                    self.attempted.extend(piece.members.iter().map(|index| (*index, decisions[index].clone())));
+                    self.lost = (error != StoreError::Conflict).then_some(error);
+                    return Ok(None);
+                }
+                Err(error) => return Err(Why::Store(error)),
+            }
+            self.done.extend(piece.members.into_iter().map(|index| (index, done(&intents[index], &decisions[&index]))));
+        }
+        let units = (0..intents.len())
+            .filter_map(|index| {
+                let decided = || decisions.get(&index).map(|decision| done(&intents[index], decision));
+                self.done.get(&index).cloned().or_else(decided)
+            })
+            .collect();
+        Ok(Some(Applied { revision: self.revision.unwrap_or(read.revision), units }))
+    }
+
+    /// What an earlier try did after all: the record is there, generation and all, as that try wanted it.
+    fn recognize(&mut self, intents: &[Intent], read: &Read) {
+        for (index, decision) in std::mem::take(&mut self.attempted) {
+            let name = &intents[index].name;
+            let Some(write) = &decision.write else { continue };
+            let there: Option<&Unit> = read.units.get(name).and_then(|found| found.unit.as_ref());
+            if there == write.record.as_ref() && (there.is_some() || !read.units.contains_key(name)) {
+                self.revision = Some(read.revision);
+                self.done.insert(index, done(&intents[index], &decision));
+            }
+        }
+    }
+}
+
+fn done(intent: &Intent, decision: &Decision) -> Done {
+    Done {
+        name: intent.name.clone(),
+        outcome: decision.outcome,
+        generation: decision.generation,
+        warnings: decision.warnings.clone(),
+    }
+}
+
+/// The units of the batch, and what new instances among them need of their templates, at one revision.
+async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, StoreError> {
+    let mut names: BTreeSet<UnitName> = intents.iter().map(|intent| intent.name.clone()).collect();
+    let mut templates = BTreeSet::new();
+    for intent in intents {
+        if let (Action::Have { file: None, .. }, Some(template)) = (&intent.action, intent.name.template()) {
+            names.insert(template.clone());
+            templates.insert(template);
+        }
+    }
+    let (revision, kvs) = if (1..=POINTS).contains(&names.len()) {
+        reader.points(&names.iter().map(|name| Key::Unit(name.clone()).to_string()).collect()).await?
+    } else {
+        reader.ranges([keys::UNITS.to_owned()].into()).await?
+    };
+    let mut read = Read { revision, ..Read::default() };
+    for kv in kvs {
+        // Foreign keys are nobody's unit; a damaged record is one that can be replaced.
+        let Ok(Key::Unit(name)) = Key::parse(&kv.key) else { continue };
+        if names.contains(&name) {
+            let unit = decode(&kv).map_err(|corrupt| reader.warn(&corrupt)).ok();
+            read.units.insert(name, Found { revision: kv.revision, unit });
+        }
+    }
+    let new = |template: &&UnitName| {
+        intents.iter().any(|i| !read.units.contains_key(&i.name) && i.name.template().as_ref() == Some(*template))
+    };
+    let hashes: BTreeSet<UnitHash> = templates
+        .iter()
+        .filter(new)
+        .filter_map(|template| read.units.get(template)?.unit.as_ref())
+        .map(|unit| unit.hash.clone())
+        .collect();
+    let mut files = BTreeMap::new();
+    reader
+        .files(&hashes, |hash, record| {
+            if let Some(file) = reader.parse(&hash, &record) {
+                files.insert(hash, Arc::new(file));
+            }
+        })
+        .await?;
+    read.files = files;
+    Ok(read)
+}
+
+/// The fewest commits that keep the order and the store's limits.
+fn pack(intents: &[Intent], decisions: &BTreeMap<usize, Decision>) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for (index, decision) in decisions {
+        let Some(write) = &decision.write else { continue };
+        let key = Key::Unit(intents[*index].name.clone());
+        let file = write.file.as_ref().map(|file| {
+            let hash = file.hash();
+            let record = FileRecord { text: file.text().into() };
+            (hash.clone(), put(&Key::File(hash), &record, None))
+        });
+        let guard = unchanged(&key, write.guard);
+        let unit = match &write.record {
+            Some(record) => put(&key, record, None),
+            None => delete(&key),
+        };
+        let fits = pieces.last().is_some_and(|piece| piece.takes(&unit, file.as_ref()));
+        if !fits {
+            pieces.push(Piece::default());
+        }
+        let Some(piece) = pieces.last_mut() else { continue };
+        if let Some((hash, op)) = file
+            && piece.files.insert(hash)
+        {
+            piece.bytes += size(&op);
+            piece.txn.ops.push(op);
+        }
+        piece.bytes += 2 * size(&unit);
+        piece.txn.guards.push(guard);
+        piece.txn.ops.push(unit);
+        piece.members.push(*index);
+    }
+    pieces
+}
+
+impl Piece {
+    fn takes(&self, unit: &Op, file: Option<&(UnitHash, Op)>) -> bool {
+        let file = file.filter(|(hash, _)| !self.files.contains(hash)).map(|(_, op)| op);
+        self.txn.ops.len() + 1 + usize::from(file.is_some()) <= MAX_OPS
+            && self.bytes + 2 * size(unit) + file.map_or(0, size) <= MAX_BYTES
+    }
+}
+
+/// Bytes of an operation, with some for what wraps it.
+fn size(op: &Op) -> usize {
+    const WRAPPING: usize = 64;
+    match op {
+        Op::Put { key, value, .. } => key.len() + value.len() + WRAPPING,
+        Op::Delete(key) => key.len() + WRAPPING,
+    }
+}

@@ -1,0 +1,338 @@
+//! What becomes of units that are submitted, changed or destroyed: pure decisions over what was read. Owns the rules of
+//! `unit/` records (when they change, what their generation is); reading and committing are `apply`'s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::file::{FileError, UnitFile};
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::placement::{SECTION, Wishes};
+use crate::model::revision::Revision;
+use crate::model::unit::{Desired, Outcome, Unit};
+
+/// What to do with one unit.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// Its name.
+    pub name: UnitName,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do with a unit.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Destroy it.
+    Destroy,
+    /// Have it, and so.
+    Have {
+        /// Its file, checked by [`check`]; `None` keeps the one that is there, or takes its template's.
+        file: Option<Arc<UnitFile>>,
+        /// What is wanted; `None` for no change, and `inactive` for a new unit.
+        desired: Option<Desired>,
+        /// What to do about a file that differs from the one that is there.
+        differing: Differing,
+    },
+}
+
+/// What to do about a file that differs from the one that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Differing {
+    /// Leave the one that is there.
+    Keep,
+    /// Replace it; what is wanted stays as it is, unless something else is said.
+    Replace,
+    /// Replace it, and want `inactive` unless something else is said: CoreOS fleet's way.
+    Reset,
+}
+
+/// What is wrong with one intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The unit's name, as it was sent.
+    pub unit: String,
+    /// The line of its file, from 1, where one is at fault.
+    pub line: Option<usize>,
+    /// What is wrong, and what to do.
+    pub what: String,
+}
+
+/// A unit as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The commit that wrote it.
+    pub revision: Revision,
+    /// The record; `None` when it is damaged.
+    pub unit: Option<Unit>,
+}
+
+/// What decisions are made on.
+#[derive(Debug, Clone, Default)]
+pub struct Read {
+    /// All of it at this revision.
+    pub revision: Revision,
+    /// The units of the batch that exist, and the templates they may need.
+    pub units: BTreeMap<UnitName, Found>,
+    /// The files of those templates.
+    pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
+}
+
+/// What is to be done with one unit.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// What to call it.
+    pub outcome: Outcome,
+    /// The unit's generation afterwards.
+    pub generation: Revision,
+    /// Lines of its file that systemd ignores.
+    pub warnings: Vec<String>,
+    /// What to write, if anything.
+    pub write: Option<Write>,
+}
+
+/// A change of one unit's record.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// The commit that must have written the record last; `None`: there must be none.
+    pub guard: Option<Revision>,
+    /// The new record; `None` to delete it.
+    pub record: Option<Unit>,
+    /// The file it refers to, if that is new to it.
+    pub file: Option<Arc<UnitFile>>,
+}
+
+/// Everything wrong with `file` as the file of unit `name`.
+#[must_use]
+pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
+    let problem =
+        |line: usize, what: String| Problem { unit: name.to_string(), line: (line > 0).then_some(line), what };
+    let wishes = match Wishes::parse(file) {
+        Ok(wishes) => Wishes::resolve(&Arc::new(wishes), name),
+        Err(problems) => return problems.into_iter().map(|p| problem(p.line, p.what)).collect(),
+    };
+    if !wishes.machine_of.contains(name.as_str()) {
+        return Vec::new();
+    }
+    let line = file.section(SECTION).find(|option| option.name.ends_with("MachineOf")).map_or(0, |option| option.line);
+    vec![problem(line, format!("`MachineOf` names {name} itself: it must name other units"))]
+}
+
+/// What is wrong with a text that is no unit file.
+#[must_use]
+pub fn file_problem(name: &str, error: &FileError) -> Problem {
+    let line = match error {
+        FileError::Binary(line, _) | FileError::Header(line, _) if *line > 0 => Some(*line),
+        _ => None,
+    };
+    // The line has its own place in a problem.
+    let text = error.to_string();
+    let what = text.strip_prefix("line ").and_then(|rest| rest.split_once(": ")).map_or(&*text, |(_, what)| what);
+    Problem { unit: name.into(), line, what: what.into() }
+}
+
+/// `cannot activate template "x@.service"`: CoreOS fleet's words.
+#[must_use]
+pub fn cannot_activate(name: &UnitName) -> String {
+    format!("cannot activate template \"{name}\"")
+}
+
+/// Decide about `intents[index]`.
+///
+/// # Errors
+/// What is wrong with it, given what was read.
+pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result<Decision, Vec<Problem>> {
+    let Intent { name, action } = &intents[index];
+    let found = read.units.get(name);
+    let (file, desired, differing) = match action {
+        Action::Destroy => return Ok(destroy(found, read)),
+        Action::Have { file, desired, differing } => (file.clone(), *desired, *differing),
+    };
+    if name.is_template() && desired.is_some_and(|desired| desired > Desired::Inactive) {
+        return Err(problem(name, cannot_activate(name)));
+    }
+    let warnings: Vec<String> = file.iter().flat_map(|file| file.warnings()).map(ToString::to_string).collect();
+    let (old, old_revision) = match found {
+        None => (None, None),
+        Some(Found { revision, unit: Some(unit) }) => (Some(unit), Some(*revision)),
+        Some(Found { revision, unit: None }) if file.is_some() => (None, Some(*revision)),
+        Some(_) => {
+            let what = "its record in the store is damaged; submit it again with its file, or destroy it";
+            return Err(problem(name, what.into()));
+        }
+    };
+    let Some(old) = old else {
+        let file = match file {
+            Some(file) => file,
+            None => instantiate(intents, name, read)?,
+        };
+        let record = Unit {
+            desired: desired.unwrap_or(Desired::Inactive),
+            hash: file.hash(),
+            generation: read.revision,
+            submitted: now,
+        };
+        let outcome = if old_revision.is_some() { Outcome::Replaced } else { Outcome::Created };
+        let write = Write { guard: old_revision, record: Some(record), file: Some(file) };
+        return Ok(Decision { outcome, generation: read.revision, warnings, write: Some(write) });
+    };
+    let new_file = file.filter(|file| file.hash() != old.hash);
+    let differs = new_file.is_some();
+    let new_file = new_file.filter(|_| differing != Differing::Keep);
+    let kept = if new_file.is_some() && differing == Differing::Reset { Desired::Inactive } else { old.desired };
+    let desired = desired.unwrap_or(kept);
+    let outcome = match (&new_file, differs, desired != old.desired) {
+        (Some(_), ..) => Outcome::Replaced,
+        (None, true, _) => Outcome::Differs,
+        (None, false, true) => Outcome::Changed,
+        (None, false, false) => Outcome::Unchanged,
+    };
+    if new_file.is_none() && desired == old.desired {
+        return Ok(Decision { outcome, generation: old.generation, warnings, write: None });
+    }
+    let hash = new_file.as_ref().map_or_else(|| old.hash.clone(), |file| file.hash());
+    let record = Unit { desired, hash, generation: read.revision, submitted: old.submitted };
+    let write = Write { guard: old_revision, record: Some(record), file: new_file };
+    Ok(Decision { outcome, generation: read.revision, warnings, write: Some(write) })
+}
+
+fn destroy(found: Option<&Found>, read: &Read) -> Decision {
+    let (outcome, generation, write) = match found {
+        None => (Outcome::Absent, read.revision, None),
+        Some(Found { revision, unit }) => (
+            Outcome::Destroyed,
+            unit.as_ref().map_or(read.revision, |unit| unit.generation),
+            Some(Write { guard: Some(*revision), record: None, file: None }),
+        ),
+    };
+    Decision { outcome, generation, warnings: Vec::new(), write }
+}
+
+/// The file of a new unit that came without one: that of its template, as this batch leaves it.
+fn instantiate(intents: &[Intent], name: &UnitName, read: &Read) -> Result<Arc<UnitFile>, Vec<Problem>> {
+    let Some(template) = name.template() else {
+        return Err(problem(name, "no such unit, and no file came with it".into()));
+    };
+    let stored = read.units.get(&template).and_then(|found| found.unit.as_ref());
+    let stored = stored.and_then(|unit| read.files.get(&unit.hash)).map(Arc::clone);
+    let sent = intents.iter().find(|intent| intent.name == template).map(|intent| &intent.action);
+    let file = match sent {
+        Some(Action::Destroy) => None,
+        Some(Action::Have { file: Some(file), differing, .. }) if *differing != Differing::Keep || stored.is_none() => {
+            Some(Arc::clone(file))
+        }
+        _ => stored,
+    };
+    let Some(file) = file else {
+        return Err(problem(name, format!("no such unit, no file came with it, and there is no template {template}")));
+    };
+    let problems = check(name, &file);
+    if problems.is_empty() { Ok(file) } else { Err(problems) }
+}
+
+fn problem(name: &UnitName, what: String) -> Vec<Problem> {
+    vec![Problem { unit: name.to_string(), line: None, what }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 7;
+
+    fn name(text: &str) -> UnitName {
+        text.parse().unwrap()
+    }
+
+    fn file(start: &str) -> Arc<UnitFile> {
+        Arc::new(UnitFile::parse(format!("[Service]\nExecStart={start}\n").as_bytes()).unwrap())
+    }
+
+    fn have(unit: &str, file: Option<Arc<UnitFile>>, desired: Option<Desired>, differing: Differing) -> Intent {
+        Intent { name: name(unit), action: Action::Have { file, desired, differing } }
+    }
+
+    fn read(units: &[(&str, &Arc<UnitFile>, Desired)]) -> Read {
+        let mut read = Read { revision: Revision(9), ..Read::default() };
+        for (unit, file, desired) in units {
+            let record = Unit { desired: *desired, hash: file.hash(), generation: Revision(3), submitted: 1 };
+            read.units.insert(name(unit), Found { revision: Revision(4), unit: Some(record) });
+            read.files.insert(file.hash(), Arc::clone(file));
+        }
+        read
+    }
+
+    fn one(intent: Intent, read: &Read) -> Decision {
+        decide(&[intent], 0, read, NOW).unwrap()
+    }
+
+    #[test]
+    fn a_record_changes_only_with_what_is_wanted() {
+        let (a, b) = (file("/a"), file("/b"));
+        let there = read(&[("a.service", &a, Desired::Loaded)]);
+        let cases = [
+            (Some(&a), None, Differing::Keep, Outcome::Unchanged, None),
+            (Some(&a), Some(Desired::Loaded), Differing::Reset, Outcome::Unchanged, None),
+            (None, Some(Desired::Launched), Differing::Keep, Outcome::Changed, Some((&a, Desired::Launched))),
+            (Some(&b), None, Differing::Keep, Outcome::Differs, None),
+            (Some(&b), Some(Desired::Inactive), Differing::Keep, Outcome::Differs, Some((&a, Desired::Inactive))),
+            (Some(&b), None, Differing::Replace, Outcome::Replaced, Some((&b, Desired::Loaded))),
+            (Some(&b), None, Differing::Reset, Outcome::Replaced, Some((&b, Desired::Inactive))),
+            (Some(&b), Some(Desired::Launched), Differing::Reset, Outcome::Replaced, Some((&b, Desired::Launched))),
+        ];
+        for (file, desired, differing, outcome, written) in cases {
+            let decision = one(have("a.service", file.cloned(), desired, differing), &there);
+            assert_eq!(decision.outcome, outcome);
+            let record = decision.write.map(|write| (write.guard, write.record.unwrap()));
+            let wanted = written.map(|(file, desired)| {
+                let unit = Unit { desired, hash: file.hash(), generation: Revision(9), submitted: 1 };
+                (Some(Revision(4)), unit)
+            });
+            assert_eq!(decision.generation, Revision(if wanted.is_some() { 9 } else { 3 }));
+            assert_eq!(record, wanted);
+        }
+    }
+
+    #[test]
+    fn new_units_need_a_file_or_a_template() {
+        let (a, b) = (file("/a"), file("/b"));
+        let created = one(have("a.service", Some(a.clone()), None, Differing::Keep), &read(&[]));
+        let record = created.write.unwrap().record.unwrap();
+        assert_eq!((created.outcome, record.desired, record.submitted), (Outcome::Created, Desired::Inactive, NOW));
+        let missing = |unit| decide(&[have(unit, None, None, Differing::Keep)], 0, &read(&[]), NOW).unwrap_err();
+        assert!(missing("a.service")[0].what.contains("no file came with it"));
+        assert!(missing("a@1.service")[0].what.contains("no template a@.service"));
+        let there = read(&[("a@.service", &a, Desired::Inactive)]);
+        let hash = |intents: &[Intent]| {
+            decide(intents, 0, &there, NOW).map(|decision| decision.write.unwrap().record.unwrap().hash)
+        };
+        let instance = have("a@1.service", None, Some(Desired::Launched), Differing::Keep);
+        assert_eq!(hash(&[instance.clone()]), Ok(a.hash()));
+        let template = |differing| have("a@.service", Some(b.clone()), None, differing);
+        assert_eq!(hash(&[instance.clone(), template(Differing::Keep)]), Ok(a.hash()));
+        assert_eq!(hash(&[instance.clone(), template(Differing::Replace)]), Ok(b.hash()));
+        let destroyed = Intent { name: name("a@.service"), action: Action::Destroy };
+        assert!(hash(&[instance, destroyed]).is_err());
+    }
+
+    #[test]
+    fn templates_are_never_activated_and_nothing_follows_itself() {
+        let template = have("a@.service", Some(file("/a")), Some(Desired::Loaded), Differing::Keep);
+        let problems = decide(&[template], 0, &read(&[]), NOW).unwrap_err();
+        assert_eq!(problems[0].what, "cannot activate template \"a@.service\"");
+        let own = UnitFile::parse(b"[Service]\nExecStart=/a\n[X-Fleet]\nMachineOf=%p@%i.service\n").unwrap();
+        let problems = check(&name("a@1.service"), &own);
+        assert_eq!((problems[0].line, problems[0].what.contains("itself")), (Some(4), true));
+    }
+
+    #[test]
+    fn damaged_records_can_be_replaced_and_destroyed() {
+        let damaged = Found { revision: Revision(5), unit: None };
+        let there = Read { revision: Revision(9), units: [(name("a.service"), damaged)].into(), ..Read::default() };
+        assert!(decide(&[have("a.service", None, None, Differing::Keep)], 0, &there, NOW).is_err());
+        let replaced = one(have("a.service", Some(file("/a")), None, Differing::Keep), &there);
+        assert_eq!((replaced.outcome, replaced.write.unwrap().guard), (Outcome::Replaced, Some(Revision(5))));
+        let destroyed = one(Intent { name: name("a.service"), action: Action::Destroy }, &there);
+        assert_eq!(destroyed.outcome, Outcome::Destroyed);
+        assert!(destroyed.write.unwrap().record.is_none());
+    }
+}

@@ -1,0 +1,308 @@
+//! Consistent reads, without a mirror: the parts of a cluster that a question needs, all at one revision of the store.
+//! Owns which ranges are read and how few; must never write.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::try_join_all;
+
+use crate::model::cluster::{Change, Cluster};
+use crate::model::file::UnitFile;
+use crate::model::glob::Glob;
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
+use crate::store::{Error, Event, Kv, Range, Store};
+
+use super::files::{Brief, Briefs};
+use super::keys::{self, FileRecord, Key};
+use super::{Corrupt, decode, mirror};
+
+/// Reads are begun again so often when the revision they show is compacted under them.
+const TRIES: usize = 3;
+
+/// Up to so many records are read one by one, at once; more by the range that holds them all.
+const POINTS: usize = 32;
+
+/// Damaged keys remembered as told.
+const TOLD: usize = 1000;
+
+/// Which units a question is about. Hosts and their metadata always belong to it.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// All.
+    All,
+    /// Those that match one of these.
+    Globs(Vec<Glob>),
+    /// This one.
+    One(UnitName),
+}
+
+impl Scope {
+    /// Units that match one of `globs`; all units when there are none.
+    #[must_use]
+    pub fn of(globs: Vec<Glob>) -> Self {
+        if globs.is_empty() { Self::All } else { Self::Globs(globs) }
+    }
+
+    /// Whether it is about `name`.
+    #[must_use]
+    pub fn has(&self, name: &UnitName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Globs(globs) => globs.iter().any(|glob| glob.matches(name.as_str())),
+            Self::One(one) => one == name,
+        }
+    }
+
+    /// Whether `change` belongs to it.
+    #[must_use]
+    pub fn takes(&self, change: &Change) -> bool {
+        match change {
+            Change::Unit(name, _)
+            | Change::Placement(name, _)
+            | Change::Entry(_, name, _)
+            | Change::State(name, _, _) => self.has(name),
+            Change::File(..) | Change::Machine(..) | Change::Metadata(..) => true,
+        }
+    }
+
+    /// The ranges of a family that hold what the scope takes (and maybe more, to be filtered).
+    fn prefixes(&self, family: &str) -> BTreeSet<String> {
+        let by_unit = matches!(family, keys::UNITS | keys::PLACEMENTS | keys::STATES);
+        match self {
+            Self::Globs(globs) if by_unit && globs.len() <= POINTS => {
+                let mut prefixes: Vec<&str> = globs.iter().map(Glob::literal_prefix).collect();
+                prefixes.sort_unstable();
+                // `web@` covers `web@1`: sorted, the shorter one stands before all that it covers.
+                prefixes.dedup_by(|later, earlier| later.starts_with(&**earlier));
+                prefixes.into_iter().map(|prefix| format!("{family}{prefix}")).collect()
+            }
+            Self::One(name) if family == keys::STATES => [keys::states_of(name)].into(),
+            Self::One(name) if by_unit => [format!("{family}{name}")].into(),
+            _ => [family.to_owned()].into(),
+        }
+    }
+}
+
+/// Reads a cluster's records from a store. Cheap to clone; clones share what they remember.
+#[derive(Debug, Clone)]
+pub struct Reader<S> {
+    store: S,
+    briefs: Arc<Briefs>,
+    told: Arc<Mutex<HashSet<String>>>,
+}
+
+impl<S: Store> Reader<S> {
+    /// A reader of `store`.
+    #[must_use]
+    pub fn new(store: S) -> Self {
+        Self { store, briefs: Arc::default(), told: Arc::default() }
+    }
+
+    /// The store it reads.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The `families` of keys within `scope`, at one revision. What is damaged is left out, loudly.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn cluster(&self, families: &[&str], scope: &Scope) -> Result<Cluster, Error> {
+        let prefixes: BTreeSet<String> = families.iter().flat_map(|family| scope.prefixes(family)).collect();
+        let (revision, kvs) = self.ranges(prefixes).await?;
+        let mut cluster = Cluster { revision, ..Cluster::default() };
+        for kv in kvs {
+            if let Some(change) = self.change(&Event::Put(kv)).filter(|change| scope.takes(change)) {
+                cluster.apply(change);
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// All keys under all `prefixes` at one revision: the first range names it, the others follow at once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn ranges(&self, prefixes: BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
+        for _ in 0..TRIES {
+            match self.ranges_once(&prefixes).await {
+                Err(Error::Compacted) => {}
+                answer => return answer,
+            }
+        }
+        Err(Error::Unavailable("the store forgets its revisions faster than they can be read".into()))
+    }
+
+    async fn ranges_once(&self, prefixes: &BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
+        let mut prefixes = prefixes.iter();
+        let Some(first) = prefixes.next() else { return Err(Error::Refused("nothing to read".into())) };
+        let (revision, mut kvs) = self.range(first, None).await?;
+        for more in try_join_all(prefixes.map(|prefix| self.range(prefix, Some(revision)))).await? {
+            kvs.extend(more.1);
+        }
+        Ok((revision, kvs))
+    }
+
+    async fn range(&self, prefix: &str, at: Option<Revision>) -> Result<(Revision, Vec<Kv>), Error> {
+        let mut kvs = Vec::new();
+        let revision = mirror::pages(&self.store, prefix, at, |page| {
+            kvs.extend(page);
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok((revision, kvs))
+    }
+
+    /// The records under `keys`, at one revision. Missing ones are left out.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn points(&self, keys: &BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
+        for _ in 0..TRIES {
+            match self.points_once(keys).await {
+                Err(Error::Compacted) => {}
+                answer => return answer,
+            }
+        }
+        Err(Error::Unavailable("the store forgets its revisions faster than they can be read".into()))
+    }
+
+    async fn points_once(&self, keys: &BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
+        let mut keys = keys.iter();
+        let Some(first) = keys.next() else { return Err(Error::Refused("nothing to read".into())) };
+        let (revision, first) = self.point(first, None).await?;
+        let rest = try_join_all(keys.map(|key| self.point(key, Some(revision)))).await?;
+        Ok((revision, first.into_iter().chain(rest.into_iter().filter_map(|(_, kv)| kv)).collect()))
+    }
+
+    async fn point(&self, key: &str, at: Option<Revision>) -> Result<(Revision, Option<Kv>), Error> {
+        // The key itself is the first of all that begin with it.
+        let page = self.store.range(Range { prefix: key.into(), after: None, limit: 1, at }).await?;
+        Ok((page.revision, page.kvs.into_iter().next().filter(|kv| kv.key == key)))
+    }
+
+    /// The files of `hashes`, handed to `take` one by one. Those that aren't there or are damaged are left out, loudly.
+    /// Not at a revision: a file that is referred to is there, and its hash says what is in it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn files(
+        &self,
+        hashes: &BTreeSet<UnitHash>,
+        mut take: impl FnMut(UnitHash, FileRecord),
+    ) -> Result<(), Error> {
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        let kvs = if hashes.len() <= POINTS {
+            self.points(&hashes.iter().map(|hash| Key::File(hash.clone()).to_string()).collect()).await?.1
+        } else {
+            mirror::list(&self.store, keys::FILES).await?.1
+        };
+        for kv in kvs {
+            match (Key::parse(&kv.key), decode(&kv)) {
+                (Ok(Key::File(hash)), Ok(record)) if hashes.contains(&hash) => take(hash, record),
+                (Err(corrupt), _) | (_, Err(corrupt)) => self.warn(&corrupt),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of `hash`, whole.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn file(&self, hash: &UnitHash) -> Result<Option<UnitFile>, Error> {
+        let mut found = None;
+        self.files(&[hash.clone()].into(), |hash, record| found = self.parse(&hash, &record)).await?;
+        Ok(found)
+    }
+
+    /// The file in `record`, unless it is damaged.
+    #[must_use]
+    pub fn parse(&self, hash: &UnitHash, record: &FileRecord) -> Option<UnitFile> {
+        UnitFile::parse(record.text.as_bytes()).map_err(|why| self.warn_file(hash, &why)).ok()
+    }
+
+    /// What the files of `hashes` say, read from the store where it isn't remembered. Files that can't be read are left out.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn briefs(&self, hashes: &BTreeSet<UnitHash>) -> Result<BTreeMap<UnitHash, Arc<Brief>>, Error> {
+        let mut found = BTreeMap::new();
+        let mut missing = BTreeSet::new();
+        for hash in hashes {
+            match self.briefs.get(hash) {
+                Some(brief) => drop(found.insert(hash.clone(), brief)),
+                None => drop(missing.insert(hash.clone())),
+            }
+        }
+        self.files(&missing, |hash, record| {
+            if let Some(brief) = self.learn(&hash, &record) {
+                found.insert(hash, brief);
+            }
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Remember what `record` says, unless it is damaged.
+    pub fn learn(&self, hash: &UnitHash, record: &FileRecord) -> Option<Arc<Brief>> {
+        if let Some(brief) = self.briefs.get(hash) {
+            return Some(brief);
+        }
+        let brief = Arc::new(Brief::of(record).map_err(|why| self.warn_file(hash, &why)).ok()?);
+        self.briefs.insert(hash.clone(), Arc::clone(&brief));
+        Some(brief)
+    }
+
+    /// What an event means for a cluster; nothing when it is damaged, which is said once.
+    pub fn change(&self, event: &Event) -> Option<Change> {
+        keys::change(event).unwrap_or_else(|corrupt| {
+            self.warn(&corrupt);
+            None
+        })
+    }
+
+    fn warn_file(&self, hash: &UnitHash, why: &dyn fmt::Display) {
+        self.warn(&Corrupt { key: Key::File(hash.clone()).to_string(), why: why.to_string() });
+    }
+
+    /// Say it once, not at every list.
+    pub fn warn(&self, corrupt: &Corrupt) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= TOLD {
+            told.clear();
+        }
+        let line = corrupt.to_string();
+        if !told.contains(&line) {
+            tracing::warn!("{line}");
+            told.insert(line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefixes(globs: &[&str], family: &str) -> Vec<String> {
+        Scope::of(globs.iter().map(|glob| glob.parse().unwrap()).collect()).prefixes(family).into_iter().collect()
+    }
+
+    #[test]
+    fn only_what_can_match_is_read() {
+        assert_eq!(prefixes(&[], keys::UNITS), ["unit/"]);
+        assert_eq!(prefixes(&["web@*", "web@1.service", "db.service"], keys::UNITS), ["unit/db.service", "unit/web@"]);
+        assert_eq!(prefixes(&["web*"], keys::MACHINES), ["machine/"]);
+        assert_eq!(prefixes(&["*"], keys::STATES), ["state/"]);
+        let one = Scope::One("a.service".parse().unwrap());
+        assert_eq!(one.prefixes(keys::STATES), ["state/a.service/".to_owned()].into());
+        assert_eq!(one.prefixes(keys::PLACEMENTS), ["placement/a.service".to_owned()].into());
+    }
+}
