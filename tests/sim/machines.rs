@@ -154,7 +154,15 @@ impl Machines {
         journal.note(format!("{name}: {unit} {:?}", entry.what));
         match entry.what {
             What::Starting => self.starting(journal, cluster, at, host, unit),
-            What::Started => drop(self.all[host].up.insert(unit.clone())),
+            What::Started => {
+                let machine = &mut self.all[host];
+                let text = machine.fake.loaded_text(unit).unwrap_or_default();
+                if text.contains("Type=oneshot") && !text.contains("RemainAfterExit=yes") {
+                    machine.running.remove(unit); // it is through, and nothing is left of it
+                } else {
+                    machine.up.insert(unit.clone());
+                }
+            }
             What::Stopping => {
                 self.stopping(journal, at, host, unit);
                 self.all[host].up.remove(unit);

@@ -69,7 +69,9 @@ fn differences(cluster: &Cluster, host: &Host, slice: &BTreeMap<&UnitName, &Entr
     let graph: BTreeMap<UnitName, BTreeSet<UnitName>> =
         disk.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
     let launched = slice.iter().filter(|(_, entry)| entry.target == Target::Launched);
-    let wanted = closure(launched.map(|(name, _)| (*name).clone()).collect(), &graph);
+    let mut wanted = closure(launched.map(|(name, _)| (*name).clone()).collect(), &graph);
+    // What was pulled in by a unit that has left since goes on: systemd doesn't stop it, and nobody asked for that.
+    wanted.extend(slice.iter().filter(|(_, entry)| entry.target == Target::Loaded).map(|(name, _)| (*name).clone()));
     found.extend(running.difference(&wanted).map(|unit| format!("{unit} runs, and isn't wanted there")));
     for unit in disk.keys().filter(|unit| !slice.contains_key(unit)) {
         found.push(format!("{unit} has a file and no entry"));
