@@ -108,8 +108,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 // Cancel-safe enough: a lease granted and not noted runs out by itself.
                 lease = self.register() => lease,
             };
-            // Reports of the presence before this one may have vanished with its lease.
-            self.units.republish();
+            self.units.begin();
             match self.serve(&lease, &mut events, &stop).await {
                 End::Stopped => return,
                 End::Lost => {
