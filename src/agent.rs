@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::model::machine::Machine;
+use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::keys;
 use crate::registry::mirror::Mirror;
@@ -88,6 +89,8 @@ pub struct Agent<S, H> {
     options: Options,
     status: watch::Sender<Status>,
     units: Units,
+    /// The revision of the host's key as this daemon wrote it last; `None` before, and while an earlier request may yet be done.
+    claimed: Option<Revision>,
 }
 
 impl<S: Store, H: Systemd> Agent<S, H> {
@@ -95,7 +98,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     pub fn new(store: S, host: H, options: Options) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::Away("starting".into()));
         let units = Units::new(options.clock);
-        (Self { store, host, options, status, units }, receiver)
+        (Self { store, host, options, status, units, claimed: None }, receiver)
     }
 
     /// Run until `stop`. Units and presence are left as they are: whoever comes back goes on with them.

@@ -1,6 +1,7 @@
 //! The host's presence: a lease, and the machine key bound to it. Owns who may claim a machine id.
 
 use crate::model::machine::Machine;
+use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::keys::Key;
 use crate::registry::{decode, put, unchanged};
@@ -27,7 +28,7 @@ enum Refusal {
 
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Register, however long it takes.
-    pub(super) async fn register(&self) -> Lease<S> {
+    pub(super) async fn register(&mut self) -> Lease<S> {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the cluster", self.options.clock);
         loop {
@@ -48,8 +49,16 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
     }
 
-    async fn claim(&self) -> Result<Lease<S>, Refusal> {
+    async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
         let lease = self.lease().await?;
+        self.hold(&lease).await?;
+        Ok(lease)
+    }
+
+    /// Write the host's key, bound to `lease`. Whatever this host, or a daemon of it before this one, has sent on its way to the store
+    /// under an earlier revision of the key can't be done any more.
+    async fn hold(&mut self, lease: &Lease<S>) -> Result<(), Refusal> {
+        self.claimed = None;
         let machine = &self.options.machine;
         let key = Key::Machine(machine.id.clone());
         let name = key.to_string();
@@ -70,8 +79,22 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             }
         };
         // The same host coming back takes its key over at once; the old lease then ends without effect.
-        self.store.commit(Txn { guards: vec![guard], ops: vec![put(&key, machine, Some(lease.id()))] }).await?;
-        Ok(lease)
+        let txn = Txn { guards: vec![guard], ops: vec![put(&key, machine, Some(lease.id()))] };
+        self.claimed = Some(self.store.commit(txn).await?);
+        Ok(())
+    }
+
+    /// The revision of the host's key that this daemon wrote: what its reports are guarded with. Written again after a report whose
+    /// outcome isn't known, so that the report can't come late and cover a newer one.
+    pub(super) async fn claimed(&mut self, lease: &Lease<S>) -> Result<Revision, Error> {
+        if self.claimed.is_none() {
+            self.hold(lease).await.map_err(|refusal| match refusal {
+                Refusal::Store(error) => error,
+                // Registering anew says so until it is over.
+                Refusal::Duplicate { .. } => Error::Conflict,
+            })?;
+        }
+        self.claimed.ok_or(Error::Conflict)
     }
 
     /// The lease of the daemon before this one, if it still lives; else a new one.

@@ -333,6 +333,13 @@ impl Units {
         self.settle(name);
     }
 
+    /// Nobody knows whether the reports of these are in the store.
+    pub(super) fn unpublish<'a>(&mut self, names: impl Iterator<Item = &'a UnitName>) {
+        for name in names {
+            self.touch(name).reported = None;
+        }
+    }
+
     fn settle(&mut self, name: &UnitName) {
         if self.unseen.contains(name) {
             return;

@@ -156,7 +156,7 @@ impl Machines {
             What::Starting => self.starting(journal, cluster, at, host, unit),
             What::Started => {
                 let machine = &mut self.all[host];
-                let text = machine.fake.loaded_text(unit).unwrap_or_default();
+                let text = machine.fake.on_disk().remove(unit).unwrap_or_default();
                 if text.contains("Type=oneshot") && !text.contains("RemainAfterExit=yes") {
                     machine.running.remove(unit); // it is through, and nothing is left of it
                 } else {
@@ -197,7 +197,7 @@ impl Machines {
                 journal.violate(format!("{} starts {unit} before {need}, which it needs", me.name));
             }
         }
-        let global = cluster.wishes(unit).is_some_and(|wishes| wishes.global);
+        let global = texts.get(unit).is_some_and(|text| text.contains("Global=true"));
         for other in self.all.iter().enumerate().filter(|(other, _)| *other != host && !global).map(|(_, m)| m) {
             let Some(since) = other.running.get(unit) else { continue };
             let lost = !other.present || other.lost.is_some_and(|lost| lost >= *since);
