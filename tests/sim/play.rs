@@ -318,8 +318,13 @@ impl Game {
             self.settle(if desired == Desired::Launched { Health::Whole } else { Health::Scarred }).await;
         }
         if !self.world.journal.is_violated() {
-            // Long enough for two full checks of each agent and of the leader; an hour now and then.
-            let time = if self.seed.is_multiple_of(20) { 3600 } else { 700 };
+            // Settling was a long quiet already. Now and then long enough for two full checks of every agent and of the leader, and
+            // sometimes an hour.
+            let time = match self.seed {
+                seed if seed.is_multiple_of(64) => 3600,
+                seed if seed.is_multiple_of(8) => 700,
+                _ => 10,
+            };
             idle(&self.world, Duration::from_secs(time)).await;
             self.look();
         }
