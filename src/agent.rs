@@ -153,7 +153,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     }
                     Err(error) => {
                         store_outage.failed(&error);
-                        follow_at = Instant::now() + backoff.next();
+                        follow_at = Instant::now() + backoff.next_wait();
                     }
                 },
                 () = tokio::time::sleep_until(retry_at.unwrap_or(full_check)) => {
@@ -174,11 +174,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return End::Lost,
                 Err(Trouble::Store(error)) => {
                     store_outage.failed(&error);
-                    Some(Instant::now() + backoff.next())
+                    Some(Instant::now() + backoff.next_wait())
                 }
                 Err(Trouble::Systemd(error)) => {
                     host_outage.failed(&error);
-                    Some(Instant::now() + backoff.next())
+                    Some(Instant::now() + backoff.next_wait())
                 }
             };
             let (units, settled) = (self.units.len(), self.units.is_settled() && retry_at.is_none());

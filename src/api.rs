@@ -1,3 +1,14 @@
-//! The HTTP API: `wire` (its JSON), `v1`, `v2`, `server`, and the `client` that `fleetctl` uses.
+//! The HTTP API: `wire` (its JSON), `v1` (CoreOS fleet's), `v2` (what v1 can't say), `server`, and the `client` that
+//! `fleetctl` uses. The server's side reads and writes through `registry` and asks `plan::explain` for reasons; it must
+//! never know the engine, the agent or systemd, and it keeps no copy of the cluster.
 
+pub mod client;
+pub mod error;
+pub mod health;
+pub mod join;
+pub mod listen;
+pub mod server;
+pub mod state;
+mod v1;
+mod v2;
 pub mod wire;

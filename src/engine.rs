@@ -180,7 +180,7 @@ impl<S: Store> Engine<S> {
                     }
                     Err(error) => {
                         outage.failed(&error);
-                        follow_at = Instant::now() + backoff.next();
+                        follow_at = Instant::now() + backoff.next_wait();
                         continue;
                     }
                 },
@@ -214,7 +214,7 @@ impl<S: Store> Engine<S> {
                         outage.failed(&error);
                     }
                     mirror.reset();
-                    follow_at = Instant::now() + backoff.next();
+                    follow_at = Instant::now() + backoff.next_wait();
                     continue;
                 }
             }

@@ -21,7 +21,10 @@
 
 pub mod agent;
 pub mod api;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod daemon;
 pub mod engine;
 pub mod model;
 pub mod plan;
@@ -29,3 +32,4 @@ pub mod reconcile;
 pub mod registry;
 pub mod store;
 pub mod systemd;
+pub mod telemetry;

@@ -37,7 +37,7 @@ impl Backoff {
     }
 
     /// How long to wait now.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let wait = self.next.min(self.limit);
         self.next = (self.next * 2).min(self.limit);
         self.spread = self.spread.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -47,7 +47,7 @@ impl Backoff {
 
     /// Wait.
     pub async fn wait(&mut self) {
-        tokio::time::sleep(self.next()).await;
+        tokio::time::sleep(self.next_wait()).await;
     }
 }
 
@@ -99,11 +99,11 @@ mod tests {
     fn waits_grow_and_stay_under_a_third_of_the_ttl() {
         let ttl = Duration::from_secs(3);
         let mut backoff = Backoff::new(ttl, "n1");
-        let waits: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
+        let waits: Vec<Duration> = (0..20).map(|_| backoff.next_wait()).collect();
         assert!(waits[0] <= FIRST && waits[0] >= FIRST * 3 / 4, "{waits:?}");
         assert!(waits.iter().all(|wait| *wait < ttl / 3), "{waits:?}");
         assert!(waits[19] > ttl / 10, "{waits:?}");
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.next_wait() <= FIRST);
     }
 }

@@ -82,7 +82,7 @@ pub trait Systemd: Clone + Send + Sync + 'static {
 
     /// Write each file (temp, fsync, rename), then link them all so that systemd finds them under `/run/systemd/system`,
     /// then enable (runtime) those with an `[Install]` section. Answers for each unit; a unit that failed has no file left behind
-    /// that wasn't there before. A link into `[Install]`'s targets needs a [`Systemd::reload`] before it counts, and so does
+    /// that wasn't there before, and one that was there has its old text again. A link into `[Install]`'s targets needs a [`Systemd::reload`] before it counts, and so does
     /// a changed file of a unit that systemd has loaded; a brand-new file doesn't (systemd ≥ 246).
     fn install(&self, units: Vec<(UnitName, String)>) -> impl Future<Output = Outcomes> + Send;
 
@@ -95,11 +95,13 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// `Unavailable`, `Refused`.
     fn reload(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Queue a start job (mode `replace`) for each unit, without waiting between them for any job's end.
+    /// Queue a start job (mode `replace`) for each unit, without waiting between them for any job's end. A unit that is up
+    /// already has a job's end too; one whose start job is queued already has one end for both.
     /// `Missing` when a required unit's file isn't there.
     fn start(&self, units: Vec<UnitName>) -> impl Future<Output = Outcomes> + Send;
 
-    /// Queue a stop job (mode `replace`) for each unit, as [`Systemd::start`]. A unit that systemd doesn't know is stopped: no error.
+    /// Queue a stop job (mode `replace`) for each unit, as [`Systemd::start`]. A unit that systemd doesn't know is stopped: no error,
+    /// and its [`Event::JobDone`] (`done`) comes without a job.
     fn stop(&self, units: Vec<UnitName>) -> impl Future<Output = Outcomes> + Send;
 
     /// What systemd says of these units now, asked in one call. A unit it doesn't know comes back as `not-found`/`inactive`/`dead`.
@@ -108,7 +110,7 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// `Unavailable`.
     fn units(&self, units: Vec<UnitName>) -> impl Future<Output = Result<BTreeMap<UnitName, Unit>, Error>> + Send;
 
-    /// Follow what happens to units for whose names `install` was called or whose files are in the folder. Begins with a [`Event::Resync`].
+    /// Follow what happens to units for whose names `install` was called or whose files are in the folder. Begins with a [`Event::Resync`], as soon as systemd is listened to: from then on nothing is missed.
     /// A later call replaces an earlier one. The receiver may be slow but must be drained; dropping it ends the subscription.
     fn events(&self) -> mpsc::UnboundedReceiver<Event>;
 

@@ -31,6 +31,7 @@ class Etcd:
         if (have := len(self.members())) not in (0, count):
             raise Failed(f"there is an etcd of {have} here; end it first with `lab etcd down`")
         write(f"{self.dir}/members", str(count))
+        say(f"starting etcd, {count} member{'s' * (count > 1)}")
         self.start(self.members())
 
     def start(self, which):

@@ -42,7 +42,10 @@ def configure(lab, h):
     lines, etcd = json.loads(kept)
     conf = {"public_ip": lab.ip(h), "metadata": f"host={h},zone={'ab'[int(h[1:]) % 3 == 0]}"}
     conf.update({"etcd_servers": etcd} if etcd else {"standalone": "true"})
-    conf.update(line.split("=", 1) for line in lines)
+    for key, value in (line.split("=", 1) for line in lines):
+        host, _, key = key.rpartition(":")
+        if host in ("", h):
+            conf[key] = value
     root = f"{lab.state}/hosts/{h}/root"
     write(f"{root}/etc/fleet/fleet.conf", "".join(f"{k}={v}\n" for k, v in conf.items()))
     for src, dst in FILES.items():

@@ -131,13 +131,15 @@ class Lab:
         sh("ip", "netns", "del", self.netns(h), check=False)
 
     def cut(self, h, silent=False):
+        self.running(h)
         if silent:
-            sh("bridge", "link", "set", "dev", self.veth(self.known(h)), "state", "0")
+            sh("bridge", "link", "set", "dev", self.veth(h), "state", "0")
         else:
-            sh("ip", "link", "set", self.veth(self.known(h)), "down")
+            sh("ip", "link", "set", self.veth(h), "down")
 
     def join(self, h):
-        sh("ip", "link", "set", self.veth(self.known(h)), "up")
+        self.running(h)
+        sh("ip", "link", "set", self.veth(h), "up")
         sh("bridge", "link", "set", "dev", self.veth(h), "state", "3", check=False)
 
     # ---- hosts ----
@@ -146,17 +148,19 @@ class Lab:
         d = f"{self.state}/hosts/{h}"
         if self.cg.busy(h):
             return
+        new = not os.path.isdir(f"{d}/upper")
         for s in ("upper", "work", "root"):
             os.makedirs(f"{d}/{s}", exist_ok=True)
         if not os.path.ismount(f"{d}/root"):
             sh("mount", "-t", "overlay", "overlay", "-o",
                f"lowerdir={root},upperdir={d}/upper,workdir={d}/work", f"{d}/root")
-        names = "".join(f"{self.net}.{10 + i}\tn{i}\n" for i in range(1, 65))
-        write(f"{d}/root/etc/machine-id", self.machine_id(h) + "\n")
-        write(f"{d}/root/etc/hostname", h + "\n")
-        write(f"{d}/root/etc/hosts", f"127.0.0.1\tlocalhost\n{self.net}.1\toutside\n{names}")
+        if new:  # and never again: what a test changed on a disk stays changed
+            names = "".join(f"{self.net}.{10 + i}\tn{i}\n" for i in range(1, 65))
+            write(f"{d}/root/etc/machine-id", self.machine_id(h) + "\n")
+            write(f"{d}/root/etc/hostname", h + "\n")
+            write(f"{d}/root/etc/hosts", f"127.0.0.1\tlocalhost\n{self.net}.1\toutside\n{names}")
+            configure(self, h)
         os.makedirs(f"{self.state}/bin", exist_ok=True)
-        configure(self, h)
         self.plug(h)
         for leaf in ("keeper", "box"):
             self.cg.make(f"{h}/{leaf}")
@@ -174,11 +178,10 @@ class Lab:
         self.cg.join(f"{h}/keeper")
         ns = f"/run/netns/{self.netns(h)}"
         # nsenter, so that the host's /sys shows its own network and not this machine's.
-        cmd = ["nsenter", f"--net={ns}", "systemd-nspawn", "--quiet", "--keep-unit", "--register=no", "--settings=no", "--link-journal=no",
-               "--resolv-conf=off", "--timezone=off", "--console=pipe", "-D", f"{d}/root",
-               "-M", f"{self.name}-{h}", f"--hostname={h}", f"--bind-ro={self.state}/bin:{BINDIR}",
-               f"--network-namespace-path={ns}", "--kill-signal=SIGRTMIN+3",
-               "--capability=CAP_NET_ADMIN"]
+        cmd = ["nsenter", f"--net={ns}", "systemd-nspawn", "--quiet", "--keep-unit", "--register=no",
+               "--settings=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe",
+               "-D", f"{d}/root", "-M", f"{self.name}-{h}", f"--hostname={h}", f"--bind-ro={self.state}/bin:{BINDIR}",
+               f"--network-namespace-path={ns}", "--kill-signal=SIGRTMIN+3", "--capability=CAP_NET_ADMIN"]
         try:  # what units may ask for on a real host; but root in a sandbox may have less
             resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 524288))
             cmd.append("--capability=CAP_SYS_RESOURCE")
@@ -191,7 +194,8 @@ class Lab:
         while status == REBOOT:
             self.cg.prune(f"{h}/box")
             self.cg.make(f"{h}/box")
-            status = subprocess.run([*cmd, "--boot"], env=env, preexec_fn=lambda: self.cg.join(f"{h}/box")).returncode
+            status = subprocess.run([*cmd, "--boot"], env=env,
+                                    preexec_fn=lambda: self.cg.join(f"{h}/box")).returncode
 
     def settle(self, h, before=None):
         """Wait until the host has booted; `before` is the init that must have gone."""
@@ -199,7 +203,8 @@ class Lab:
         while time.monotonic() < end and self.cg.busy(h):
             if (p := self.init(h)) and p != before:
                 try:
-                    state = sh(*self.inside(h, ["systemctl", "is-system-running", "--wait"]), check=False).strip()
+                    ask = self.inside(h, ["timeout", "30", "systemctl", "is-system-running", "--wait"])
+                    state = sh(*ask, check=False).strip()
                 except Failed:
                     continue
                 if state in ("running", "degraded"):
@@ -209,20 +214,22 @@ class Lab:
 
     def up(self, count, wait, fresh, owner):
         root = image.base()
-        if fresh:
-            self.down()
         lock = locked(f"{ROOT}/{self.name}.lock")
+        if fresh:
+            self.end()
         if owner:
             self.guard(owner)
         self.network()
         hosts = [f"n{i}" for i in range(1, count + 1)]
+        say(f"booting {', '.join(hosts)}")
         began = time.monotonic()
         for h in hosts:
             self.boot(h, root)
         for h in hosts if wait else []:
             self.settle(h)
         lock.close()
-        say(f"{count} host{'s' * (count > 1)} up on {self.net}.0/24 after {time.monotonic() - began:.1f} s")
+        if wait:
+            say(f"{count} host{'s' * (count > 1)} up on {self.net}.0/24 after {time.monotonic() - began:.1f} s")
 
     def guard(self, owner):
         """End the lab when process `owner` is gone, however it went."""
@@ -237,8 +244,12 @@ class Lab:
             gone = select.poll()
             gone.register(3, select.POLLIN)
             gone.poll()
-            write(f"{self.cg.top}/cgroup.procs", str(os.getpid()))  # `down` ends all that is in the lab
-            self.down()
+            # Two steps, in this order: with the lock no `up` can be under way, which would end this
+            # process if it is still in the lab; and ending the lab ends all that is in it.
+            lock = locked(f"{ROOT}/{self.name}.lock")
+            write(f"{self.cg.top}/cgroup.procs", str(os.getpid()))
+            self.end()
+            os.unlink(lock.name)
 
         self.cg.kill("owner")
         self.cg.make("owner")
@@ -247,7 +258,7 @@ class Lab:
     def kill(self, h):
         # The cable first: a host without power says goodbye to nobody, but a kernel that goes on
         # would close the dead processes' connections properly.
-        self.cut(self.known(h))
+        sh("ip", "link", "set", self.veth(self.known(h)), "down", check=False)
         self.cg.kill(h)
         self.unplug(h)
 
@@ -261,8 +272,13 @@ class Lab:
         self.unplug(h)
 
     def down(self):
-        import re
         lock = locked(f"{ROOT}/{self.name}.lock")
+        self.end()
+        os.unlink(lock.name)
+        lock.close()
+
+    def end(self):
+        import re
         self.cg.kill()
         at = [line.split()[4] for line in read("/proc/self/mountinfo").splitlines()]
         for m in reversed([m for m in at if m.startswith(self.state + "/")]):
@@ -281,4 +297,3 @@ class Lab:
             if re.fullmatch(re.escape(f"{self.name}-") + r"n\d+", h):
                 sh("rmdir", f"{left}/{h}", check=False)
         sh("rm", "-rf", "--one-file-system", self.state)
-        lock.close()

@@ -7,7 +7,7 @@ from labkit.outside import Failed, digest, locked, read, say, sh
 CACHE = os.environ.get("FLOTILLA_LAB_CACHE", "/var/cache/flotilla-lab")
 NEEDS = {"mmdebstrap": "mmdebstrap", "gpg": "gpg", "systemd-nspawn": "systemd-container",
          "ip": "iproute2", "nsenter": "util-linux", "etcd": "etcd-server",
-         "etcdctl": "etcd-client", "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring"}
+         "etcdctl": "etcd-client", "usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring"}
 SUITE = "bookworm"
 PACKAGES = ("systemd systemd-sysv dbus iproute2 procps curl netcat-openbsd openssh-server "
             "python3-minimal libssl3 ca-certificates polkitd haproxy").split()
@@ -39,8 +39,10 @@ test -z "$(chroot . dpkg --audit)"
 
 
 def deps():
-    import shutil
-    missing = sorted({pkg for cmd, pkg in NEEDS.items() if not (os.path.exists(cmd) or shutil.which(cmd))})
+    # No shutil.which: a machine that has only python3-minimal is to get as far as this.
+    places = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").split(":")
+    missing = sorted({pkg for cmd, pkg in NEEDS.items()
+                      if not any(os.path.exists(f"{p}/{cmd}") for p in ["", *places])})
     if not missing:
         return
     import subprocess

@@ -50,7 +50,9 @@ def locked(path):
     except BlockingIOError:
         say(f"waiting for another lab command ({path})")
         fcntl.flock(f, fcntl.LOCK_EX)
-    return f
+    # `down` removes the file while it holds it: then whoever waited holds nothing, and tries again.
+    there = os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(f.fileno()))
+    return f if there else locked(path)
 
 
 def until(test, seconds):

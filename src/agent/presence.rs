@@ -7,7 +7,7 @@ use crate::registry::keys::Key;
 use crate::registry::{decode, put, unchanged};
 use crate::store::lease::Lease;
 use crate::store::{Error, Guard, LeaseId, Range, Store, Txn};
-use crate::systemd::Systemd;
+use crate::systemd::{self, Systemd};
 
 use super::{Agent, Status};
 
@@ -19,6 +19,9 @@ const NOTE: &str = "lease";
 enum Refusal {
     #[error("{0}")]
     Store(#[from] Error),
+    /// A host that can't run units must not be given any.
+    #[error("{0}")]
+    Systemd(#[from] systemd::Error),
     #[error(
         "another live host has the machine id {id}: {theirs}, and this is {ours}; give one of them its own \
          (`rm /etc/machine-id && systemd-machine-id-setup`) and restart it"
@@ -50,6 +53,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 
     async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
+        // Any unit will do: the root slice is always there.
+        self.host.units("-.slice".parse().into_iter().collect()).await?;
         let lease = self.lease().await?;
         self.hold(&lease).await?;
         Ok(lease)
@@ -91,7 +96,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             self.hold(lease).await.map_err(|refusal| match refusal {
                 Refusal::Store(error) => error,
                 // Registering anew says so until it is over.
-                Refusal::Duplicate { .. } => Error::Conflict,
+                _ => Error::Conflict,
             })?;
         }
         self.claimed.ok_or(Error::Conflict)

@@ -317,12 +317,15 @@ pub struct AppliedUnit {
     pub warnings: Vec<String>,
 }
 
-/// v2: one line of `GET /fleet/v2/watch[?name=GLOB…]` (NDJSON): first every unit as it is, then `synced`, then what changes.
+/// v2: one line of `GET /fleet/v2/watch[?name=GLOB…]` (NDJSON): first every unit as it is, then `synced`,
+/// then what changes. Empty lines say that the stream lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WatchLine {
     /// A unit as it is now.
     Unit(Box<UnitView>),
+    /// A unit was destroyed, and a host has yet to stop and forget it. `removed` follows.
+    Leaving(UnitName),
     /// A unit is gone: destroyed, and stopped and forgotten wherever it was.
     Removed(UnitName),
     /// Everything up to this revision has been told.

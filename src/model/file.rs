@@ -324,7 +324,7 @@ mod tests {
         for bad in
             [option("S", "A", "x\nB=y"), option("S]\n[T", "A", "x"), option("S", "A=B", "x"), option("S", "#A", "x")]
         {
-            assert!(UnitFile::from_options(&[bad.clone()]).is_err(), "{bad:?}");
+            assert!(UnitFile::from_options(std::slice::from_ref(&bad)).is_err(), "{bad:?}");
         }
     }
 }

@@ -127,7 +127,8 @@ impl Wishes {
             return Err("`X-ConditionMachineBootID` never matched a host in fleet either; use `MachineID`".into());
         }
         let digits = value.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
-        if !value.contains('%') && !(digits && matches!(value.len(), 8 | 32)) {
+        let valid = value.contains('%') || digits && matches!(value.len(), 8 | 32);
+        if !valid {
             return Err(format!("`{name}={value}`: a machine id has 32 lower-case hexadecimal digits, or its first 8"));
         }
         self.machine_id.get_or_insert_with(|| value.into());

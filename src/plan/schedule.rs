@@ -159,7 +159,9 @@ impl Scheduler {
             self.mark_neighbours(name);
             self.marks.unit(name, Scope::Own);
         }
-        self.marks.file(&hash);
+        if self.cluster.files.contains_key(&hash) && !self.index.is_referred_to(&hash) {
+            self.marks.file(&hash);
+        }
     }
 
     fn entry(&self, host: &MachineId, name: &UnitName) -> Option<&Versioned<crate::model::unit::Entry>> {

@@ -59,6 +59,13 @@ impl<S: Store> Follower<S> {
             && !self.cluster.schedule.values().any(|slice| slice.contains_key(name))
     }
 
+    /// Units that nobody wants any more and that some host still has.
+    pub fn leaving(&self) -> impl Iterator<Item = &UnitName> {
+        let cluster = &self.cluster;
+        let left = cluster.placements.keys().chain(cluster.schedule.values().flat_map(|slice| slice.keys()));
+        left.filter(|name| !cluster.units.contains_key(*name))
+    }
+
     /// The next change. The first one is [`Touched::All`], and so is the one after a gap. Cancel-safe but for the first.
     ///
     /// # Errors

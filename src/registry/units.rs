@@ -306,7 +306,7 @@ mod tests {
             decide(intents, 0, &there, NOW).map(|decision| decision.write.unwrap().record.unwrap().hash)
         };
         let instance = have("a@1.service", None, Some(Desired::Launched), Differing::Keep);
-        assert_eq!(hash(&[instance.clone()]), Ok(a.hash()));
+        assert_eq!(hash(std::slice::from_ref(&instance)), Ok(a.hash()));
         let template = |differing| have("a@.service", Some(b.clone()), None, differing);
         assert_eq!(hash(&[instance.clone(), template(Differing::Keep)]), Ok(a.hash()));
         assert_eq!(hash(&[instance.clone(), template(Differing::Replace)]), Ok(b.hash()));

@@ -193,13 +193,26 @@ impl Systemd for Dbus {
 
     async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
         let mut outcomes = self.together(Verb::Disable, units).await;
-        let unreachable = |outcome: &Result<(), Error>| matches!(outcome, Err(Error::Unavailable(_)));
-        let reachable = outcomes.iter().filter(|(_, outcome)| !unreachable(outcome));
-        let reset = self.each(Verb::ResetFailed, reachable.map(|(name, _)| name.clone()).collect()).await;
-        // Any other failure says that it isn't in memory, or there is nothing to reset: both are what was wanted.
-        let (lost, reset): (Vec<_>, Vec<_>) = reset.into_iter().partition(|(_, outcome)| unreachable(outcome));
-        let mut failures = failures_of(lost);
-        let unlink: Vec<_> = reset.into_iter().map(|(name, _)| name).collect();
+        for (_, outcome) in &mut outcomes {
+            // No link, nothing to disable: it was never installed, or a removal was broken off.
+            if matches!(outcome, Err(Error::Missing(_))) {
+                *outcome = Ok(());
+            }
+        }
+        let reachable = outcomes.iter().filter(|(_, outcome)| !matches!(outcome, Err(Error::Unavailable(_))));
+        let reachable: Vec<_> = reachable.map(|(name, _)| name.clone()).collect();
+        // One question for all is cheaper than a reset for each: few have failed.
+        let (mut failures, unlink) = match self.units(reachable.clone()).await {
+            Ok(states) => {
+                let failed = states.into_iter().filter(|(_, unit)| unit.active == "failed").map(|(name, _)| name);
+                let mut failures = failures_of(self.each(Verb::ResetFailed, failed.collect()).await);
+                // Any other failure says that it is in memory no more: just what was wanted.
+                failures.retain(|_, error| matches!(error, Error::Unavailable(_)));
+                let unlink: Vec<_> = reachable.into_iter().filter(|name| !failures.contains_key(name)).collect();
+                (failures, unlink)
+            }
+            Err(error) => (reachable.into_iter().map(|name| (name, error.clone())).collect(), Vec::new()),
+        };
         self.shared.ours.forget(&unlink);
         let work = unlink.clone();
         let unlinked = self.blocking(move |shared| {

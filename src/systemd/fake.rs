@@ -138,7 +138,8 @@ pub struct Counters {
     pub written: u64,
 }
 
-/// One host in memory. Clones share it; it outlives the daemon that drives it.
+/// One host in memory. Clones share it; it outlives the daemon that drives it. Its time is tokio's: everything but
+/// [`Fake::new`] and looking is done inside a runtime.
 #[derive(Clone)]
 pub struct Fake {
     host: Arc<Mutex<Host>>,

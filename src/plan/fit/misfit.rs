@@ -91,6 +91,16 @@ pub enum Misfit {
 }
 
 impl Misfit {
+    /// The other unit that it is about, if it is about one.
+    #[must_use]
+    pub fn other(&self) -> Option<&str> {
+        match self {
+            Self::MachineOf { peer, .. } => Some(peer),
+            Self::Conflict { with: other, .. } | Self::Replaced { by: other, .. } => Some(other.as_str()),
+            Self::Dead | Self::MachineId { .. } | Self::Metadata { .. } => None,
+        }
+    }
+
     /// The rule that says no.
     #[must_use]
     pub fn rule(&self) -> Rule {

@@ -23,7 +23,7 @@ pub(super) struct Drafts {
 #[derive(Debug, Default)]
 struct Draft {
     placement: Option<Before<Placement>>,
-    entries: BTreeMap<MachineId, Before<Entry>>,
+    entries: BTreeMap<MachineId, (Before<Entry>, Option<Reason>)>,
     why: Option<Reason>,
 }
 
@@ -42,56 +42,97 @@ impl Drafts {
 
     /// An entry is about to change. Whether it exists in this round only, not in the store.
     pub(super) fn entry(&mut self, name: &UnitName, host: &MachineId, before: Before<Entry>) {
-        self.draft(name).entries.entry(host.clone()).or_insert(before);
+        self.draft(name).entries.entry(host.clone()).or_insert((before, None));
     }
 
     /// Whether the entry was made in this round: no host has ever heard of it.
     pub(super) fn is_new(&self, name: &UnitName, host: &MachineId) -> bool {
         let before = self.drafts.get(name).and_then(|draft| draft.entries.get(host));
-        before.is_some_and(Option::is_none)
+        before.is_some_and(|(before, _)| before.is_none())
     }
 
-    /// Why; the last word counts.
+    /// Why, for the unit as a whole; the last word counts.
     pub(super) fn why(&mut self, name: &UnitName, why: Reason) {
         self.draft(name).why = Some(why);
+    }
+
+    /// Why, for what becomes of it on one host.
+    pub(super) fn why_at(&mut self, name: &UnitName, host: &MachineId, why: Reason) {
+        if let Some((_, reason)) = self.draft(name).entries.get_mut(host) {
+            *reason = Some(why);
+        }
     }
 
     /// Decisions in the order to commit them. What turned out as it was before is put back, revision and all.
     pub(super) fn finish(self, cluster: &mut Cluster, index: &Index) -> Vec<Decision> {
         let Self { mut drafts, order } = self;
-        let mut leaving = Vec::new();
-        let mut staying = Vec::new();
+        let [mut leaving, mut staying, mut arriving] = [const { Vec::new() }; 3];
         for unit in order {
             let Some(draft) = drafts.remove(&unit) else { continue };
-            let Some(decision) = draft.decide(unit, cluster) else { continue };
-            if decision.only_leaves() { leaving.push(decision) } else { staying.push(decision) }
+            for (step, decision) in draft.decide(&unit, cluster) {
+                match step {
+                    Step::Leave => leaving.push(decision),
+                    Step::Stay => staying.push(decision),
+                    Step::Arrive => arriving.push(decision),
+                }
+            }
         }
-        chains(leaving, index).chain(chains(staying, index)).collect()
+        [leaving, staying, arriving].into_iter().flat_map(|decisions| chains(decisions, index)).collect()
+    }
+}
+
+/// What a decision means for the hosts it writes to. Committed in this order, no host is ever told of two files that exclude each
+/// other: whoever leaves has been told so before another's file changes, and files have changed before newcomers arrive.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Leave,
+    Stay,
+    Arrive,
+}
+
+impl Step {
+    fn of(before: Option<&Versioned<Entry>>, after: Option<&Entry>) -> Self {
+        let live = |target: Target| target != Target::Gone;
+        match (before.is_some_and(|before| live(before.value.target)), after.is_some_and(|after| live(after.target))) {
+            (_, false) => Self::Leave,
+            (true, true) => Self::Stay,
+            (false, true) => Self::Arrive,
+        }
     }
 }
 
 impl Draft {
-    fn decide(self, unit: UnitName, cluster: &mut Cluster) -> Option<Decision> {
-        let placement = self.placement.and_then(|before| write(before, cluster.placements.get_mut(&unit)));
-        let entry = |(host, before): (MachineId, Before<Entry>)| {
-            let now = cluster.schedule.get_mut(&host).and_then(|slice| slice.get_mut(&unit));
-            Some((host, write(before, now)?))
-        };
-        let entries: Vec<_> = self.entries.into_iter().filter_map(entry).collect();
-        if placement.is_none() && entries.is_empty() {
-            return None;
+    /// One decision for all that must be one transaction. What needs no company gets a decision, and a reason, of its own: each host of a
+    /// global (there may be thousands), and every `gone`, which takes nothing away yet.
+    fn decide(self, unit: &UnitName, cluster: &mut Cluster) -> Vec<(Step, Decision)> {
+        let mut decisions = Vec::new();
+        let mut entries = Vec::new();
+        let mut why = self.why;
+        let mut last = None;
+        for (host, (before, reason)) in self.entries {
+            let global = before.as_ref().is_none_or(|before| before.value.global);
+            let now = cluster.schedule.get_mut(&host).and_then(|slice| slice.get_mut(unit));
+            let step = Step::of(before.as_ref(), now.as_ref().map(|now| &now.value));
+            let Some(write) = write(before, now) else { continue };
+            let alone = match &write.after {
+                Some(entry) => entry.target == Target::Gone || (global && entry.global),
+                None => global,
+            };
+            if alone && let Some(why) = reason {
+                let entries = vec![(host, write)];
+                decisions.push((step, Decision { unit: unit.clone(), placement: None, entries, why }));
+            } else {
+                why = why.or(reason);
+                last = last.max(Some(step));
+                entries.push((host, write));
+            }
         }
-        Some(Decision { unit, placement, entries, why: self.why.unwrap_or(Reason::Forgotten) })
-    }
-}
-
-impl Decision {
-    /// Whether no host gets anything new by it.
-    fn only_leaves(&self) -> bool {
-        let leaves = |(_, write): &(MachineId, Write<Entry>)| {
-            write.after.as_ref().is_none_or(|entry| entry.target == Target::Gone)
-        };
-        !self.entries.is_empty() && self.entries.iter().all(leaves)
+        let placement = self.placement.and_then(|before| write(before, cluster.placements.get_mut(unit)));
+        if placement.is_some() || !entries.is_empty() {
+            let why = why.unwrap_or(Reason::Forgotten);
+            decisions.push((last.unwrap_or(Step::Stay), Decision { unit: unit.clone(), placement, entries, why }));
+        }
+        decisions
     }
 }
 
@@ -123,7 +164,8 @@ fn chains(decisions: Vec<Decision>, index: &Index) -> impl Iterator<Item = Decis
     let mut at: BTreeMap<UnitName, usize> = BTreeMap::new();
     for decision in decisions {
         if leads(&decision.unit).is_some() || follows(&decision.unit).is_some() {
-            at.entry(decision.unit.clone()).or_insert(slots.len());
+            // Of several decisions the last is the one that has the placement.
+            at.insert(decision.unit.clone(), slots.len());
         }
         slots.push(Some(decision));
     }

@@ -17,6 +17,7 @@ use super::place::Round;
 impl Round<'_> {
     /// Look at one unit's entries and placement, and queue it if it needs a host.
     pub(super) fn examine(&mut self, unit: &UnitName, scope: Scope) {
+        self.report.examined += 1;
         let wanted = is_wanted(&self.scheduler.cluster, unit);
         let wishes = self.wishes(unit);
         match wishes {
@@ -63,7 +64,7 @@ impl Round<'_> {
                 Some(Placement::Waiting { .. }) if left.is_none() => scope,
                 _ => Scope::Own,
             };
-            self.to_place(unit, scope, left);
+            self.queue_place(unit, scope, left);
         }
     }
 
@@ -81,12 +82,12 @@ impl Round<'_> {
         for host in hosts {
             self.clear(unit, Some(&host));
             match self.scheduler.entry(&host, unit).map(|entry| entry.value.target) {
-                None => self.to_spread(unit, &host),
+                None => self.queue_spread(unit, &host),
                 Some(Target::Gone) => {}
                 Some(_) => self.stay_or_leave(unit, wishes, &host),
             }
         }
-        self.to_settle(unit);
+        self.queue_settle(unit);
     }
 
     /// Delete entries that are gone for good: the host is dead, or has said so. The last host that was left.
@@ -108,7 +109,7 @@ impl Round<'_> {
             };
             self.set_entry(unit, &host, None);
             let name = self.host(&host);
-            self.drafts.why(unit, Reason::Left { host: name, because: because.clone() });
+            self.drafts.why_at(unit, &host, Reason::Left { host: name, because: because.clone() });
             left = Some((host, because));
         }
         left
@@ -122,14 +123,18 @@ impl Round<'_> {
 
     fn stay_or_leave(&mut self, unit: &UnitName, wishes: &Arc<Wishes>, host: &MachineId) {
         let question = Question { unit, wishes, host, stance: Stance::Stay, with: &[] };
-        if let Some(misfit) = first_misfit(&self.scheduler.view(), &question) {
-            return self.leave(unit, host, Departure::Misfit(misfit));
+        while let Some(misfit) = first_misfit(&self.scheduler.view(), &question) {
+            // Nobody leaves for the sake of one that isn't known to stay. Each turn takes a mark away: this ends.
+            let dirty = misfit.other().and_then(|other| self.scheduler.marks.take_unit(other));
+            let Some((other, scope)) = dirty else {
+                return self.leave(unit, host, Departure::Misfit(misfit));
+            };
+            self.examine(&other, scope);
         }
         let Some(entry) = self.wanted_entry(unit, wishes) else { return };
         if self.scheduler.entry(host, unit).map(|known| &known.value) != Some(&entry) {
             self.set_entry(unit, host, Some(entry));
-            let host = self.host(host);
-            self.drafts.why(unit, Reason::Updated { host });
+            self.drafts.why_at(unit, host, Reason::Updated { host: self.host(host) });
         }
     }
 
@@ -152,8 +157,7 @@ impl Round<'_> {
         let generation = self.scheduler.cluster.revision.max(entry.value.generation.next());
         let gone = Entry { target: Target::Gone, generation, ..entry.value.clone() };
         self.set_entry(unit, host, Some(gone));
-        let host = self.host(host);
-        self.drafts.why(unit, Reason::Leaves { host, because });
+        self.drafts.why_at(unit, host, Reason::Leaves { host: self.host(host), because });
     }
 
     pub(super) fn set_entry(&mut self, unit: &UnitName, host: &MachineId, entry: Option<Entry>) {

@@ -66,6 +66,11 @@ impl Marks {
         self.units.pop_first()
     }
 
+    /// Look at this one out of turn, if it is dirty.
+    pub(super) fn take_unit(&mut self, name: &str) -> Option<(UnitName, Scope)> {
+        self.units.remove_entry(name)
+    }
+
     pub(super) fn take_files(&mut self) -> BTreeSet<UnitHash> {
         std::mem::take(&mut self.files)
     }

@@ -20,7 +20,7 @@ pub(super) struct Round<'a> {
     pub(super) scheduler: &'a mut Scheduler,
     pub(super) drafts: Drafts,
     now: u64,
-    report: Report,
+    pub(super) report: Report,
     /// Units without a host, where to look, and what they just left.
     unplaced: BTreeMap<UnitName, (Scope, Option<(MachineId, Departure)>)>,
     /// Globals and hosts that may want them.
@@ -47,7 +47,6 @@ impl<'a> Round<'a> {
     pub(super) fn run(mut self) -> Plan {
         loop {
             if let Some((unit, scope)) = self.scheduler.marks.next_unit() {
-                self.report.examined += 1;
                 self.examine(&unit, scope);
             } else if let Some(unit) = self.unplaced.keys().next().cloned() {
                 self.place(&unit);
@@ -73,17 +72,17 @@ impl<'a> Round<'a> {
         Host { id: id.clone(), name: self.scheduler.cluster.machines.get(id).map(|machine| machine.hostname.clone()) }
     }
 
-    pub(super) fn to_place(&mut self, unit: &UnitName, scope: Scope, left: Option<(MachineId, Departure)>) {
+    pub(super) fn queue_place(&mut self, unit: &UnitName, scope: Scope, left: Option<(MachineId, Departure)>) {
         let entry = self.unplaced.entry(unit.clone()).or_insert_with(|| (scope.clone(), None));
         entry.0.widen(scope);
         entry.1 = entry.1.take().or(left);
     }
 
-    pub(super) fn to_spread(&mut self, unit: &UnitName, host: &MachineId) {
+    pub(super) fn queue_spread(&mut self, unit: &UnitName, host: &MachineId) {
         self.unspread.insert((unit.clone(), host.clone()));
     }
 
-    pub(super) fn to_settle(&mut self, unit: &UnitName) {
+    pub(super) fn queue_settle(&mut self, unit: &UnitName) {
         self.unsettled.insert(unit.clone());
     }
 
@@ -301,7 +300,7 @@ impl<'a> Round<'a> {
             && let Some(entry) = self.wanted_entry(unit, &wishes)
         {
             self.set_entry(unit, host, Some(entry));
-            self.drafts.why(unit, Reason::Placed { host: self.host(host), passed: 0, left: None });
+            self.drafts.why_at(unit, host, Reason::Placed { host: self.host(host), passed: 0, left: None });
         }
     }
 

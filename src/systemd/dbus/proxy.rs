@@ -23,7 +23,7 @@ const METHOD_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that zbus holds for the signals' reader; when it is full, the connection stands still.
-const QUEUE: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+const QUEUE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
 /// A row of `ListUnitsByNames`.
 #[derive(Debug, serde::Deserialize, zbus::zvariant::Type)]

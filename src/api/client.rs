@@ -1,0 +1,338 @@
+//! The HTTP client of `fleetctl`: endpoints, connections, deadlines, and the v2 API as typed calls.
+//! Owns how bytes reach `fleetd`. Never decides what to ask or what an answer means, and prints nothing.
+
+mod endpoint;
+mod stream;
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::api::wire::{Applied, Apply, ErrorBody, ErrorDetail, MachineList, UnitDetail, UnitList};
+use crate::model::name::UnitName;
+
+pub use endpoint::{Endpoint, EndpointError};
+pub use stream::Watch;
+
+/// Longer queries go unfiltered: `http::Uri` ends at 64 KiB, and a list of everything is the smaller evil.
+const MAX_QUERY: usize = 48 * 1024;
+
+/// What a server may take longer for each unit of a batch.
+const PATIENCE_PER_UNIT: Duration = Duration::from_millis(10);
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No endpoint could be reached, or the one that could went silent.
+    #[error("can't reach fleetd at {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", nor at "))]
+    Unreachable(Vec<Unreachable>),
+    /// The server's own words.
+    #[error("{}", .0.message)]
+    Api(ErrorDetail),
+    /// An answer that is none.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+/// One endpoint that didn't answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{endpoint}: {why}")]
+pub struct Unreachable {
+    /// Which.
+    pub endpoint: Endpoint,
+    /// The operating system's class of the error, for hints.
+    pub kind: std::io::ErrorKind,
+    /// In words.
+    pub why: String,
+}
+
+/// A client of one cluster.
+#[derive(Debug)]
+pub struct Client {
+    endpoints: Vec<Endpoint>,
+    patience: Duration,
+    /// The connection of the last call, for the next one.
+    idle: Mutex<Option<Connection>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    endpoint: Endpoint,
+}
+
+impl Client {
+    /// A client of the first of `endpoints` that answers. `patience` bounds connecting, waiting for an answer, and each pause
+    /// within one.
+    #[must_use]
+    pub fn new(endpoints: Vec<Endpoint>, patience: Duration) -> Self {
+        Self { endpoints, patience, idle: Mutex::new(None) }
+    }
+
+    /// All units, or those that match one of `patterns`. More than a URL can hold are not filtered: the caller picks.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn units(&self, patterns: &[String]) -> Result<UnitList, ClientError> {
+        self.get(&with_names("/fleet/v2/units", patterns)).await
+    }
+
+    /// One unit, its text, and why it isn't where it should be.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 when there is no such unit.
+    pub async fn unit(&self, name: &UnitName) -> Result<UnitDetail, ClientError> {
+        self.get(&format!("/fleet/v2/units/{}", encode(name.as_str()))).await
+    }
+
+    /// All hosts.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn machines(&self) -> Result<MachineList, ClientError> {
+        self.get("/fleet/v2/machines").await
+    }
+
+    /// Change units, all or none.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. After [`ClientError::Unreachable`] it may have been done all the same.
+    pub async fn apply(&self, apply: &Apply) -> Result<Applied, ClientError> {
+        let body = serde_json::to_vec(apply).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        let units = u32::try_from(apply.units.len()).unwrap_or(u32::MAX);
+        let patience = self.patience + PATIENCE_PER_UNIT * units;
+        self.call(&Method::POST, "/fleet/v2/units", body.into(), patience).await
+    }
+
+    /// Follow the units that match one of `patterns`, or all.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn watch(&self, patterns: &[String]) -> Result<Watch, ClientError> {
+        let path = with_names("/fleet/v2/watch", patterns);
+        let mut connection = self.connect().await?;
+        let request = connection.request(&Method::GET, &path, Bytes::new())?;
+        let answer = timeout(self.patience, connection.sender.send_request(request)).await;
+        let response = match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(connection.broken(&error)),
+            Err(_) => return Err(connection.silent(self.patience)),
+        };
+        tracing::debug!(%path, status = response.status().as_u16(), "watch");
+        if !response.status().is_success() {
+            let (status, body) = (response.status(), self.body(&connection, response).await?);
+            return Err(refusal(status, &body, &Method::GET, "/fleet/v2/watch"));
+        }
+        Ok(Watch::new(connection.endpoint, connection.sender, response.into_body()))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(&Method::GET, path, Bytes::new(), self.patience).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<T, ClientError> {
+        let mut idle = self.idle.lock().await;
+        let (connection, response) = self.send(idle.take(), method, path, body, patience).await?;
+        let status = response.status();
+        let body = self.body(&connection, response).await?;
+        *idle = Some(connection);
+        drop(idle);
+        tracing::debug!(%method, path, status = status.as_u16(), bytes = body.len(), "answered");
+        if !status.is_success() {
+            return Err(refusal(status, &body, method, path));
+        }
+        serde_json::from_slice(&body).map_err(|error| {
+            ClientError::Protocol(format!("can't understand fleetd's answer to {method} {path}: {error}"))
+        })
+    }
+
+    /// Send over `idle` if it still lives, else over a new connection.
+    async fn send(
+        &self,
+        idle: Option<Connection>,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<(Connection, Response<Incoming>), ClientError> {
+        if let Some(mut connection) = idle {
+            let request = connection.request(method, path, body.clone())?;
+            match timeout(patience, connection.sender.try_send_request(request)).await {
+                Ok(Ok(response)) => return Ok((connection, response)),
+                // It never left: the server had hung up. A new connection will do.
+                Ok(Err(error)) if error.message().is_some() => {}
+                Ok(Err(error)) => return Err(connection.broken(error.error())),
+                Err(_) => return Err(connection.silent(patience)),
+            }
+        }
+        let mut connection = self.connect().await?;
+        let request = connection.request(method, path, body)?;
+        match timeout(patience, connection.sender.send_request(request)).await {
+            Ok(Ok(response)) => Ok((connection, response)),
+            Ok(Err(error)) => Err(connection.broken(&error)),
+            Err(_) => Err(connection.silent(patience)),
+        }
+    }
+
+    /// The whole body, however long, as long as it keeps coming.
+    async fn body(&self, connection: &Connection, response: Response<Incoming>) -> Result<Vec<u8>, ClientError> {
+        let mut incoming = response.into_body();
+        let mut body = Vec::new();
+        loop {
+            match timeout(self.patience, incoming.frame()).await {
+                Ok(None) => return Ok(body),
+                Ok(Some(Ok(frame))) => body.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+                Ok(Some(Err(error))) => return Err(connection.broken(&error)),
+                Err(_) => return Err(connection.silent(self.patience)),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, ClientError> {
+        let mut failures = Vec::new();
+        for endpoint in &self.endpoints {
+            match timeout(self.patience, open(endpoint)).await {
+                Ok(Ok(sender)) => return Ok(Connection { sender, endpoint: endpoint.clone() }),
+                Ok(Err(error)) => failures.push(Unreachable::new(endpoint, &error)),
+                Err(_) => failures.push(Unreachable::silent(endpoint, self.patience)),
+            }
+        }
+        Err(ClientError::Unreachable(failures))
+    }
+}
+
+impl Connection {
+    fn request(&self, method: &Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.endpoint.host())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::USER_AGENT, concat!("fleetctl/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))
+            .map_err(|error| ClientError::Protocol(format!("{path}: {error}")))
+    }
+
+    fn broken(&self, error: &hyper::Error) -> ClientError {
+        tracing::debug!(endpoint = %self.endpoint, %error, "connection broken");
+        ClientError::Unreachable(vec![Unreachable {
+            endpoint: self.endpoint.clone(),
+            kind: std::io::ErrorKind::ConnectionAborted,
+            why: if error.is_parse() { "what answers there isn't fleetd".into() } else { "it hung up".into() },
+        }])
+    }
+
+    fn silent(&self, patience: Duration) -> ClientError {
+        ClientError::Unreachable(vec![Unreachable::silent(&self.endpoint, patience)])
+    }
+}
+
+impl Unreachable {
+    fn new(endpoint: &Endpoint, error: &std::io::Error) -> Self {
+        let why = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such socket".into(),
+            std::io::ErrorKind::ConnectionRefused => "connection refused".into(),
+            std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+            _ => error.to_string(),
+        };
+        Self { endpoint: endpoint.clone(), kind: error.kind(), why }
+    }
+
+    fn silent(endpoint: &Endpoint, patience: Duration) -> Self {
+        let why = format!("no answer within {} s", patience.as_secs_f64());
+        Self { endpoint: endpoint.clone(), kind: std::io::ErrorKind::TimedOut, why }
+    }
+}
+
+async fn open(endpoint: &Endpoint) -> std::io::Result<SendRequest<Full<Bytes>>> {
+    match endpoint {
+        Endpoint::Unix(path) => speak(UnixStream::connect(path).await?).await,
+        Endpoint::Http(authority) => {
+            let stream = TcpStream::connect(authority.as_str()).await?;
+            stream.set_nodelay(true)?;
+            speak(stream).await
+        }
+    }
+}
+
+async fn speak<S>(stream: S) -> std::io::Result<SendRequest<Full<Bytes>>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+    // Ends with the sender; what goes wrong, the call that is under way reports.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+fn refusal(status: StatusCode, body: &[u8], method: &Method, path: &str) -> ClientError {
+    let mut detail = match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) => body.error,
+        Err(_) => ErrorDetail::default(),
+    };
+    detail.code = status.as_u16();
+    if detail.message.is_empty() {
+        detail.message = format!("fleetd answered {method} {path} with {status} and nothing else");
+    }
+    ClientError::Api(detail)
+}
+
+fn with_names(path: &str, patterns: &[String]) -> String {
+    let query: Vec<String> = patterns.iter().map(|pattern| format!("name={}", encode(pattern))).collect();
+    let query = query.join("&");
+    if query.is_empty() || query.len() > MAX_QUERY { path.into() } else { format!("{path}?{query}") }
+}
+
+/// Percent-encoding of all but RFC 3986's unreserved characters.
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            byte => {
+                const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+                let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+                encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_encoded_and_too_many_are_not_sent() {
+        assert_eq!(encode("web@1\\x2d.service"), "web%401%5Cx2d.service");
+        assert_eq!(with_names("/u", &[]), "/u");
+        assert_eq!(with_names("/u", &["a*".into(), "b".into()]), "/u?name=a%2A&name=b");
+        assert_eq!(with_names("/u", &vec!["x".repeat(100); 1000]), "/u");
+    }
+
+    #[test]
+    fn refusals_always_say_something() {
+        let said = |body: &[u8]| refusal(StatusCode::NOT_FOUND, body, &Method::GET, "/x").to_string();
+        assert_eq!(said(br#"{"error":{"code":404,"message":"unit does not exist"}}"#), "unit does not exist");
+        let nothing = "fleetd answered GET /x with 404 Not Found and nothing else";
+        assert_eq!(
+            (said(b"<html>").as_str(), said(br#"{"error":{"code":404,"message":""}}"#).as_str()),
+            (nothing, nothing)
+        );
+    }
+}

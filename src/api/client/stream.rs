@@ -1,0 +1,72 @@
+//! `GET /fleet/v2/watch` as a stream of lines. Owns the framing; never reconnects, which is the caller's to time.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::{Instant, timeout_at};
+
+use super::{ClientError, Endpoint, Unreachable};
+use crate::api::wire::WatchLine;
+
+/// fleetd sends an empty line every 10 s. Without three of them the connection is dead, whatever the kernel still believes.
+const SILENCE: Duration = Duration::from_secs(35);
+
+/// An open watch.
+#[derive(Debug)]
+pub struct Watch {
+    endpoint: Endpoint,
+    /// Keeps the connection open.
+    _sender: SendRequest<Full<Bytes>>,
+    body: Incoming,
+    /// What has come of lines not yet handed out, from `read` on.
+    buffer: Vec<u8>,
+    read: usize,
+    heard: Instant,
+}
+
+impl Watch {
+    pub(super) fn new(endpoint: Endpoint, sender: SendRequest<Full<Bytes>>, body: Incoming) -> Self {
+        Self { endpoint, _sender: sender, body, buffer: Vec::new(), read: 0, heard: Instant::now() }
+    }
+
+    /// The next line. Cancel-safe: what has been read of a line is kept.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] when the stream is over, [`ClientError::Protocol`] for a line that makes no sense.
+    pub async fn next(&mut self) -> Result<WatchLine, ClientError> {
+        loop {
+            if let Some(line) = self.line() {
+                if line.is_empty() {
+                    continue;
+                }
+                return serde_json::from_slice(&line).map_err(|error| {
+                    ClientError::Protocol(format!("can't understand a line of fleetd's watch: {error}"))
+                });
+            }
+            match timeout_at(self.heard + SILENCE, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    self.heard = Instant::now();
+                    self.buffer.drain(..std::mem::take(&mut self.read));
+                    self.buffer.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                }
+                Ok(Some(Err(_)) | None) | Err(_) => {
+                    return Err(ClientError::Unreachable(vec![Unreachable {
+                        endpoint: self.endpoint.clone(),
+                        kind: std::io::ErrorKind::ConnectionAborted,
+                        why: "it hung up".into(),
+                    }]));
+                }
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<Vec<u8>> {
+        let rest = &self.buffer[self.read..];
+        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        let line = rest[..end].trim_ascii().to_vec();
+        self.read += end + 1;
+        Some(line)
+    }
+}

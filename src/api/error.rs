@@ -1,0 +1,80 @@
+//! Errors as answers: `{"error":{"code":404,"message":"…"}}`, whatever goes wrong. Owns how a failure of the store or of a
+//! batch becomes a status and a sentence.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::registry::units;
+
+use super::wire::{ErrorBody, ErrorDetail, Problem};
+
+/// A request that isn't done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// What was wrong and what to do.
+    pub message: String,
+    /// Everything that is wrong with the units sent.
+    pub problems: Vec<Problem>,
+}
+
+impl Failure {
+    /// A failure in one sentence.
+    #[must_use]
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), problems: Vec::new() }
+    }
+
+    /// 400.
+    #[must_use]
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 404 for a unit, in CoreOS fleet's words.
+    #[must_use]
+    pub fn no_such_unit() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unit does not exist")
+    }
+
+    /// 503.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    /// 400 for a batch: all that is wrong with it, in words and as data.
+    #[must_use]
+    pub fn problems(problems: Vec<units::Problem>) -> Self {
+        let lines: Vec<String> = problems.iter().map(line).collect();
+        let problems = problems.into_iter().map(|p| Problem { unit: p.unit, line: p.line, what: p.what }).collect();
+        Self { status: StatusCode::BAD_REQUEST, message: lines.join("\n"), problems }
+    }
+}
+
+impl Failure {
+    /// The same without the unit's name and lines, for requests about one unit: CoreOS fleet's messages.
+    #[must_use]
+    pub fn of_one_unit(mut self) -> Self {
+        if !self.problems.is_empty() {
+            self.message = self.problems.drain(..).map(|problem| problem.what).collect::<Vec<_>>().join("; ");
+        }
+        self
+    }
+}
+
+fn line(problem: &units::Problem) -> String {
+    match problem.line {
+        Some(line) => format!("{}:{line}: {}", problem.unit, problem.what),
+        None => format!("{}: {}", problem.unit, problem.what),
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let error = ErrorDetail { code: self.status.as_u16(), message: self.message, problems: self.problems };
+        (self.status, Json(ErrorBody { error })).into_response()
+    }
+}

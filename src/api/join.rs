@@ -1,0 +1,108 @@
+//! A cluster's records, joined into what people look at. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::cluster::Cluster;
+use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::unit::{Placement, State, Target, Unit};
+use crate::registry::files::Brief;
+use crate::registry::keys;
+
+use super::wire::{MachineRef, MachineView, StateView, UnitView};
+
+/// The families of keys that a [`UnitView`] is made of.
+pub const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::MACHINES];
+
+/// What files say, by hash.
+pub type Briefs = BTreeMap<UnitHash, Arc<Brief>>;
+
+/// The files of all units of `cluster`.
+#[must_use]
+pub fn hashes(cluster: &Cluster) -> BTreeSet<UnitHash> {
+    cluster.units.values().map(|unit| unit.hash.clone()).collect()
+}
+
+/// A unit, everywhere.
+#[must_use]
+pub fn unit(cluster: &Cluster, briefs: &Briefs, name: &UnitName, unit: &Unit) -> UnitView {
+    let brief = briefs.get(&unit.hash);
+    let global = brief.is_some_and(|brief| brief.wishes.global);
+    let placement = cluster.placements.get(name).map(|placement| &placement.value);
+    UnitView {
+        name: name.clone(),
+        hash: unit.hash.clone(),
+        description: brief.map(|brief| brief.description.to_string()).unwrap_or_default(),
+        global,
+        desired: unit.desired,
+        current: if global { String::new() } else { current(cluster, name).into() },
+        generation: unit.generation,
+        machine: placed_on(cluster, name).map(|host| machine_ref(cluster, host)),
+        waiting: placement.and_then(|placement| match placement {
+            Placement::Waiting { why, .. } => Some(why.clone()),
+            Placement::On { .. } => None,
+        }),
+        states: states(cluster, name).map(|(host, state)| state_view(cluster, host, state)).collect(),
+    }
+}
+
+/// Where a unit is placed.
+#[must_use]
+pub fn placed_on<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
+    match &cluster.placements.get(name)?.value {
+        Placement::On { host, .. } => Some(host),
+        Placement::Waiting { .. } => None,
+    }
+}
+
+/// What the cluster has made of a unit that isn't global: what its host says it has, `inactive` while it says nothing.
+#[must_use]
+pub fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
+    let state = placed_on(cluster, name).and_then(|host| cluster.states.get(name)?.get(host));
+    state.map_or(Target::Gone, |state| state.target).as_state()
+}
+
+/// What hosts say of a unit; one that has stopped and forgotten it says nothing.
+pub fn states<'a>(cluster: &'a Cluster, name: &UnitName) -> impl Iterator<Item = (&'a MachineId, &'a State)> {
+    cluster.states.get(name).into_iter().flatten().filter(|(_, state)| state.target != Target::Gone)
+}
+
+/// A host, as tables name it.
+#[must_use]
+pub fn machine_ref(cluster: &Cluster, id: &MachineId) -> MachineRef {
+    let machine = cluster.machines.get(id);
+    MachineRef {
+        id: id.clone(),
+        ip: machine.map(|machine| machine.ip.clone()).unwrap_or_default(),
+        hostname: machine.map(|machine| machine.hostname.clone()).unwrap_or_default(),
+    }
+}
+
+/// All hosts, by id.
+#[must_use]
+pub fn machines(cluster: &Cluster) -> Vec<MachineView> {
+    let view = |(id, machine): (&MachineId, &crate::model::machine::Machine)| MachineView {
+        id: id.clone(),
+        ip: machine.ip.clone(),
+        hostname: machine.hostname.clone(),
+        metadata: cluster.effective_metadata(id),
+        version: machine.version.clone(),
+    };
+    cluster.machines.iter().map(view).collect()
+}
+
+fn state_view(cluster: &Cluster, host: &MachineId, state: &State) -> StateView {
+    StateView {
+        machine: machine_ref(cluster, host),
+        generation: state.generation,
+        target: state.target,
+        hash: state.hash.clone(),
+        load: state.load.clone(),
+        active: state.active.clone(),
+        sub: state.sub.clone(),
+        job: state.job.clone(),
+        result: state.result.clone(),
+        error: state.error.clone(),
+        since: state.since,
+    }
+}

@@ -1,0 +1,132 @@
+//! Where the API listens: sockets handed over by systemd, a unix socket of our own, TCP on loopback. Owns who may connect;
+//! must never open the API to the network, since it asks nobody who they are.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+/// Those who may use the socket besides root.
+const GROUP: &str = "fleet";
+
+/// Read and write for root and for [`GROUP`].
+const MODE: u32 = 0o660;
+
+/// Where requests come from.
+#[derive(Debug)]
+pub enum Listener {
+    /// A unix socket, and its path if it is ours to remove.
+    Unix(UnixListener, Option<PathBuf>),
+    /// TCP on a loopback address.
+    Tcp(TcpListener),
+}
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The system says no.
+    #[error("can't listen on {0}: {1}")]
+    Io(String, #[source] io::Error),
+    /// Somebody answers there.
+    #[error("can't listen on {0}: another process listens there (another fleetd?)")]
+    Taken(String),
+    /// Something that isn't a socket is in the way.
+    #[error("can't listen on {0}: there is a file that is no socket")]
+    NoSocket(String),
+    /// TCP elsewhere than on loopback.
+    #[error(
+        "won't listen on {0}: plain TCP is for loopback addresses only, since whoever reaches the API rules the cluster; use the unix socket, or `fleetctl --tunnel`"
+    )]
+    Open(SocketAddr),
+}
+
+impl Listener {
+    /// The sockets that systemd (or another manager) handed over, in order; none without socket activation.
+    ///
+    /// # Errors
+    /// One that is neither a unix socket nor TCP on loopback.
+    pub fn inherited() -> Result<Vec<Self>, ListenError> {
+        let mut handed = listenfd::ListenFd::from_env();
+        (0..handed.len()).filter_map(|index| inherit(&mut handed, index).transpose()).collect()
+    }
+
+    /// A unix socket at `path`: made aside and moved into place, so that it is never there with the wrong permissions.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub async fn unix(path: &Path) -> Result<Self, ListenError> {
+        let shown = || path.display().to_string();
+        let io = |error| ListenError::Io(shown(), error);
+        match std::fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+            Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NoSocket(shown())),
+            Ok(_) => match UnixStream::connect(path).await {
+                Ok(_) => return Err(ListenError::Taken(shown())),
+                // Nobody listens there any more: what a daemon left that was killed.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(io(error)),
+            },
+        }
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".new");
+        let aside = PathBuf::from(aside);
+        let _ = std::fs::remove_file(&aside);
+        let listener = UnixListener::bind(&aside).map_err(io)?;
+        std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(MODE)).map_err(io)?;
+        // Only root may give files away; anybody else's socket is for themselves.
+        if let Some(gid) = group_id(&std::fs::read_to_string("/etc/group").unwrap_or_default()) {
+            let _ = std::os::unix::fs::chown(&aside, None, Some(gid));
+        }
+        std::fs::rename(&aside, path).map_err(io)?;
+        Ok(Self::Unix(listener, Some(path.into())))
+    }
+
+    /// TCP at `address`, which must be a loopback one.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub async fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(ListenError::Open(address));
+        }
+        let listener = TcpListener::bind(address).await.map_err(|error| ListenError::Io(address.to_string(), error))?;
+        Ok(Self::Tcp(listener))
+    }
+}
+
+fn inherit(handed: &mut listenfd::ListenFd, index: usize) -> Result<Option<Listener>, ListenError> {
+    let io = |error| ListenError::Io(format!("inherited socket {index}"), error);
+    // A socket of another kind is refused by the first and taken by the second.
+    if let Ok(unix) = handed.take_unix_listener(index) {
+        let Some(unix) = unix else { return Ok(None) };
+        unix.set_nonblocking(true).map_err(io)?;
+        return Ok(Some(Listener::Unix(UnixListener::from_std(unix).map_err(io)?, None)));
+    }
+    let Some(tcp) = handed.take_tcp_listener(index).map_err(io)? else { return Ok(None) };
+    let address = tcp.local_addr().map_err(io)?;
+    if !address.ip().to_canonical().is_loopback() {
+        return Err(ListenError::Open(address));
+    }
+    tcp.set_nonblocking(true).map_err(io)?;
+    Ok(Some(Listener::Tcp(TcpListener::from_std(tcp).map_err(io)?)))
+}
+
+/// The id of [`GROUP`] in the text of `group(5)`.
+fn group_id(groups: &str) -> Option<u32> {
+    let mut fields = groups.lines().map(|line| line.split(':')).find(|fields| fields.clone().next() == Some(GROUP))?;
+    fields.nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_is_found() {
+        assert_eq!(group_id("root:x:0:\nfleetfoxes:x:7:\nfleet:x:993:me\n"), Some(993));
+        assert_eq!(group_id("root:x:0:\n"), None);
+    }
+}

@@ -1,0 +1,25 @@
+//! CoreOS fleet's API, `/fleet/v1` and `/v1-alpha`: paths, status codes and messages as its clients know them. Owns nothing
+//! of a cluster's rules: what v2 refuses, v1 refuses.
+
+mod machines;
+mod page;
+mod states;
+mod units;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::store::Store;
+
+use super::server::only;
+use super::state::Api;
+
+pub(super) fn routes<S: Store>() -> Router<Api<S>> {
+    let one = get(units::get::<S>).put(units::put::<S>).delete(units::delete::<S>);
+    Router::new()
+        .route("/units", only(get(units::list::<S>), "GET"))
+        .route("/units/{name}", only(one, "GET, PUT and DELETE"))
+        .route("/state", only(get(states::list::<S>), "GET"))
+        .route("/state/{name}", only(get(states::get::<S>), "GET"))
+        .route("/machines", only(get(machines::list::<S>).patch(machines::patch::<S>), "GET and PATCH"))
+}

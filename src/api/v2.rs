@@ -1,0 +1,51 @@
+//! The API for what v1 can't say: batches, reasons, changes as a stream. Owns its paths; its JSON is `wire`'s.
+
+mod apply;
+mod units;
+mod watch;
+
+use axum::routing::get;
+use axum::{Json, Router, extract::State, http::Uri};
+
+use crate::model::glob::Glob;
+use crate::registry::keys;
+use crate::registry::view::Scope;
+use crate::store::Store;
+
+use super::error::Failure;
+use super::join;
+use super::server::{only, query};
+use super::state::Api;
+use super::wire::MachineList;
+
+pub(super) fn routes<S: Store>() -> Router<Api<S>> {
+    Router::new()
+        .route("/units", only(get(units::list::<S>).post(apply::post::<S>), "GET and POST"))
+        .route("/units/{name}", only(get(units::get::<S>), "GET"))
+        .route("/machines", only(get(machines::<S>), "GET"))
+        .route("/watch", only(get(watch::get::<S>), "GET"))
+}
+
+async fn machines<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MachineList>, Failure> {
+    no_parameters(&uri)?;
+    let cluster = api.reader.cluster(&[keys::MACHINES, keys::METADATA], &Scope::All).await;
+    let machines = join::machines(&cluster.map_err(|error| api.failed(&error))?);
+    Ok(Json(MachineList { machines }))
+}
+
+/// The units that `?name=GLOB&name=…` asks for; all of them without it.
+fn scope(uri: &Uri) -> Result<Scope, Failure> {
+    let glob = |(key, value): (String, String)| match key.as_str() {
+        "name" => value.parse::<Glob>().map_err(|error| Failure::bad_request(error.to_string())),
+        other => Err(unknown(other, "; `name` is known")),
+    };
+    Ok(Scope::of(query(uri)?.into_iter().map(glob).collect::<Result<_, _>>()?))
+}
+
+fn no_parameters(uri: &Uri) -> Result<(), Failure> {
+    query(uri)?.first().map_or(Ok(()), |(key, _)| Err(unknown(key, "")))
+}
+
+fn unknown(key: &str, hint: &str) -> Failure {
+    Failure::bad_request(format!("unknown query parameter `{key}`{hint}"))
+}

@@ -1,0 +1,95 @@
+//! v2: change many units at once. Owns what makes a batch wrong by itself; what the store says to it is `registry`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+
+use crate::api::error::Failure;
+use crate::api::server::must_be_json;
+use crate::api::state::Api;
+use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit};
+use crate::model::file::UnitFile;
+use crate::model::name::UnitName;
+use crate::model::unit::Desired;
+use crate::registry::apply;
+use crate::registry::units::{Action, Differing, Intent, Problem, cannot_activate, check, file_problem};
+use crate::store::Store;
+
+use super::no_parameters;
+
+pub(super) async fn post<S: Store>(
+    State(api): State<Api<S>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Applied>, Failure> {
+    no_parameters(&uri)?;
+    must_be_json(&headers)?;
+    let batch: Apply = serde_json::from_slice(&body)
+        .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
+    let (intents, mut problems) = read(&batch);
+    if !problems.is_empty() {
+        // Whoever mends a batch wants to hear everything at once. A store that doesn't answer has no say in it.
+        problems.extend(apply::problems(&api.reader, &intents).await.unwrap_or_default());
+        // The first of several of one name counts.
+        let places: BTreeMap<&str, usize> = batch.units.iter().enumerate().rev().map(|(i, u)| (&*u.name, i)).collect();
+        problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
+        return Err(Failure::problems(problems));
+    }
+    let applied = api.apply(&intents).await?;
+    let unit = |done: apply::Done| AppliedUnit {
+        name: done.name,
+        outcome: done.outcome,
+        generation: done.generation,
+        warnings: done.warnings,
+    };
+    Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))
+}
+
+/// What is right with a batch, and everything that is wrong.
+fn read(batch: &Apply) -> (Vec<Intent>, Vec<Problem>) {
+    let (mut intents, mut problems, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for unit in &batch.units {
+        if !seen.insert(&unit.name) {
+            problems.push(problem(unit, "named more than once in this batch"));
+            continue;
+        }
+        match intent(unit) {
+            Ok(intent) => intents.push(intent),
+            Err(found) => problems.extend(found),
+        }
+    }
+    (intents, problems)
+}
+
+fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
+    let name: UnitName = unit.name.parse().map_err(|error| vec![problem(unit, &error)])?;
+    if unit.destroy {
+        if unit.text.is_some() || unit.desired.is_some() || unit.replace {
+            return Err(vec![problem(unit, "`destroy` goes with nothing else")]);
+        }
+        return Ok(Intent { name, action: Action::Destroy });
+    }
+    let mut problems = Vec::new();
+    if name.is_template() && unit.desired.is_some_and(|desired| desired > Desired::Inactive) {
+        problems.push(problem(unit, &cannot_activate(&name)));
+    }
+    let file = unit.text.as_ref().and_then(|text| {
+        let file = UnitFile::parse(text.as_bytes());
+        file.map_err(|error| problems.push(file_problem(&unit.name, &error))).ok()
+    });
+    problems.extend(file.iter().flat_map(|file| check(&name, file)));
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let differing = if unit.replace { Differing::Replace } else { Differing::Keep };
+    Ok(Intent { name, action: Action::Have { file: file.map(Arc::new), desired: unit.desired, differing } })
+}
+
+fn problem(unit: &ApplyUnit, what: &(impl std::fmt::Display + ?Sized)) -> Problem {
+    Problem { unit: unit.name.clone(), line: None, what: what.to_string() }
+}

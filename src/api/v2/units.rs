@@ -1,0 +1,122 @@
+//! v2: units as they are, and why they aren't where they should be.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::Uri;
+
+use crate::api::error::Failure;
+use crate::api::join::{self, FAMILIES};
+use crate::api::state::Api;
+use crate::api::wire::{HostReasons, UnitDetail, UnitList, UnitView};
+use crate::model::cluster::{Cluster, Versioned};
+use crate::model::name::UnitName;
+use crate::model::unit::{Desired, Target};
+use crate::plan::explain::{Explanation, Standing, explain};
+use crate::registry::keys;
+use crate::registry::view::Scope;
+use crate::store::{Error, Store};
+
+use super::{no_parameters, scope};
+
+pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<UnitList>, Failure> {
+    let read = async {
+        let cluster = api.reader.cluster(&FAMILIES, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
+        let briefs = api.reader.briefs(&join::hashes(&cluster)).await.map_err(|error| api.failed(&error))?;
+        let units = cluster.units.iter().map(|(name, unit)| join::unit(&cluster, &briefs, name, unit)).collect();
+        Ok(Json(UnitList { revision: cluster.revision, units }))
+    };
+    read.await
+}
+
+pub(super) async fn get<S: Store>(
+    State(api): State<Api<S>>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<Json<UnitDetail>, Failure> {
+    no_parameters(&uri)?;
+    let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
+    let found = detail(&api, &name).await.map_err(|error| api.failed(&error))?;
+    found.map(Json).ok_or_else(Failure::no_such_unit)
+}
+
+async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Option<UnitDetail>, Error> {
+    let cluster = api.reader.cluster(&FAMILIES, &Scope::One(name.clone())).await?;
+    let Some(record) = cluster.units.get(name) else { return Ok(None) };
+    let briefs = api.reader.briefs(&join::hashes(&cluster)).await?;
+    let unit = join::unit(&cluster, &briefs, name, record);
+    let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
+    if is_settled(&unit) {
+        let why = trouble(&unit);
+        return Ok(Some(UnitDetail { unit, text, why, reasons: Vec::new() }));
+    }
+    // Only a unit that isn't settled is worth reading the whole cluster for.
+    let cluster = whole(api).await?;
+    let explanation = explain(&cluster, name);
+    let why = trouble(&unit).or_else(|| why(&explanation));
+    Ok(Some(UnitDetail { unit, text, why, reasons: reasons(&cluster, &explanation) }))
+}
+
+/// Everything that the rules of placement look at.
+async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
+    const EVERYTHING: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::SCHEDULE, keys::MACHINES, keys::METADATA];
+    let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
+    let revision = cluster.revision;
+    let briefs = api.reader.briefs(&join::hashes(&cluster)).await?;
+    let wishes = |brief: &crate::registry::files::Brief| Versioned { value: brief.wishes.clone(), revision };
+    cluster.files = briefs.into_iter().map(|(hash, brief)| (hash, wishes(&brief))).collect();
+    Ok(cluster)
+}
+
+/// Whether its one host has carried out what is wanted now.
+fn is_settled(unit: &UnitView) -> bool {
+    let target = match unit.desired {
+        Desired::Inactive => return unit.machine.is_none() && unit.states.is_empty(),
+        Desired::Loaded => Target::Loaded,
+        Desired::Launched => Target::Launched,
+    };
+    let here = |state: &&crate::api::wire::StateView| Some(&state.machine.id) == unit.machine.as_ref().map(|m| &m.id);
+    let state = unit.states.iter().find(here);
+    !unit.global && state.is_some_and(|state| state.target == target && state.generation >= unit.generation)
+}
+
+/// What hosts complain of, host by host.
+fn trouble(unit: &UnitView) -> Option<String> {
+    let complaints: Vec<String> = unit
+        .states
+        .iter()
+        .filter_map(|state| {
+            let host =
+                if state.machine.hostname.is_empty() { state.machine.id.short() } else { &state.machine.hostname };
+            let job = || {
+                state
+                    .result
+                    .as_ref()
+                    .filter(|result| *result != "done")
+                    .map(|result| format!("its last job ended: {result}"))
+            };
+            state.error.clone().or_else(job).map(|what| format!("{host}: {what}"))
+        })
+        .collect();
+    (!complaints.is_empty()).then(|| complaints.join("; "))
+}
+
+/// A sentence, unless the unit is where it should be.
+fn why(explanation: &Explanation) -> Option<String> {
+    match &explanation.standing {
+        Standing::Placed { .. } | Standing::Inactive => None,
+        Standing::Everywhere { on, of } if on == of => None,
+        // A host fits, so the scheduler is about to use it.
+        Standing::Waiting if explanation.hosts.iter().any(|verdict| verdict.misfits.is_empty()) => {
+            Some("it is about to be placed".into())
+        }
+        standing => Some(standing.to_string()),
+    }
+}
+
+fn reasons(cluster: &Cluster, explanation: &Explanation) -> Vec<HostReasons> {
+    let reasons = |verdict: &crate::plan::explain::Verdict| HostReasons {
+        machine: join::machine_ref(cluster, &verdict.id),
+        misfits: verdict.misfits.iter().map(ToString::to_string).collect(),
+    };
+    explanation.hosts.iter().map(reasons).collect()
+}

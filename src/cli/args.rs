@@ -1,0 +1,210 @@
+//! What can be typed: commands, options and their help, from which completions and manual pages are made too.
+//! Owns clap's definitions; does nothing with what was typed.
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Where `fleetd` listens unless told otherwise.
+const ENDPOINT: &str = "unix:///run/fleet.sock";
+
+/// fleetd gives up on its store after 5 seconds, and says so: worth waiting for.
+const REQUEST_TIMEOUT: &str = "6";
+
+/// systemd for a whole cluster: hand in unit files, and they run on the hosts that fit.
+#[derive(Debug, Parser)]
+#[command(name = "fleetctl", disable_version_flag = true, max_term_width = 100)]
+#[command(
+    after_help = "Global options can be set in the environment too: FLEETCTL_ENDPOINT for --endpoint, and so on. \
+    Commands can be shortened as long as they stay unique."
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) globals: Globals,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+/// Options that go with every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Globals {
+    /// Where fleetd listens: a socket's path or http://host:port; of a comma-separated list, the first that answers
+    #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", hide_env = true, value_name = "URL")]
+    #[arg(default_value = ENDPOINT)]
+    pub(super) endpoint: String,
+    /// How many seconds fleetd may stay silent
+    #[arg(long, global = true, env = "FLEETCTL_REQUEST_TIMEOUT", hide_env = true, value_name = "SECONDS")]
+    #[arg(default_value = REQUEST_TIMEOUT, value_parser = seconds)]
+    pub(super) request_timeout: std::time::Duration,
+    /// Say on stderr what is asked of fleetd, and how it answers
+    #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide_env = true, value_parser = BoolishValueParser::new())]
+    pub(super) debug: bool,
+    /// Print the version
+    #[arg(long, short = 'v', global = true)]
+    pub(super) version: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Hand unit files to the cluster, without running them
+    Submit(Submit),
+    /// Put units on hosts, without starting them; submits their files if need be
+    Load(Create),
+    /// Start units on hosts that fit; submits their files if need be
+    Start(Create),
+    /// Stop units; they stay on their hosts, ready to be started
+    Stop(Change),
+    /// Stop units and take them off their hosts; they stay in the cluster
+    Unload(Change),
+    /// Stop units and remove them from the cluster
+    Destroy(Change),
+    /// Print a unit's file as it was submitted
+    Cat(Cat),
+    /// List the states of units that are on hosts
+    ListUnits(List),
+    /// List the units that the cluster knows
+    ListUnitFiles(List),
+    /// List the hosts of the cluster
+    ListMachines(List),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completion {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page, in roff: fleetctl(1), or that of one command
+    #[command(hide = true)]
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+}
+
+/// `submit`.
+#[derive(Debug, Args)]
+pub(super) struct Submit {
+    /// Unit files, or names of instances whose template the cluster has
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    /// Replace units whose file differs from the one here
+    #[arg(long)]
+    pub(super) replace: bool,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// `load` and `start`.
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    pub(super) submit: Submit,
+    #[command(flatten)]
+    pub(super) block: Block,
+}
+
+/// `stop`, `unload` and `destroy`.
+#[derive(Debug, Args)]
+pub(super) struct Change {
+    /// Names of units, or quoted patterns of names: 'web@*'
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    #[command(flatten)]
+    pub(super) block: Block,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// How long to wait until it is done.
+#[derive(Debug, Args)]
+pub(super) struct Block {
+    /// Don't wait until it is done
+    #[arg(long)]
+    pub(super) no_block: bool,
+    /// Wait at most N times 2 seconds; 0 is for ever
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) block_attempts: u32,
+}
+
+/// `cat`.
+#[derive(Debug, Args)]
+pub(super) struct Cat {
+    /// The unit
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// `list-units`, `list-unit-files` and `list-machines`.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Names, or quoted patterns of names, to list only these
+    #[arg(value_name = "PATTERN")]
+    pub(super) patterns: Vec<String>,
+    /// Don't shorten machine ids and hashes
+    #[arg(long, short = 'l')]
+    pub(super) full: bool,
+    /// Don't print the line of column names
+    #[arg(long)]
+    pub(super) no_legend: bool,
+    /// The columns to print, separated by commas
+    #[arg(long, value_name = "FIELDS")]
+    pub(super) fields: Option<String>,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// For people or for programs.
+#[derive(Debug, Args)]
+pub(super) struct Output {
+    /// How to print what goes to stdout
+    #[arg(long = "output", value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Lines and tables
+    Text,
+    /// One JSON document
+    Json,
+}
+
+/// The definitions as clap has them. A variable of the environment that is empty counts as unset.
+pub(super) fn command() -> clap::Command {
+    Cli::command().mut_args(|arg| {
+        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if empty { arg.env(clap::builder::Resettable::Reset) } else { arg }
+    })
+}
+
+fn seconds(text: &str) -> Result<std::time::Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, as 5 or 2.5".to_owned())?;
+    if seconds > 0.0 && seconds <= 86_400.0 {
+        Ok(std::time::Duration::from_secs_f64(seconds))
+    } else {
+        Err("it must be more than 0 and at most a day".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_hold_together() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn timeouts_are_seconds() {
+        assert_eq!(seconds("2.5"), Ok(std::time::Duration::from_millis(2500)));
+        for bad in ["0", "-1", "inf", "NaN", "1e9", "5s", ""] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What people and old scripts type → what clap expects. fleet's command line has changed its library twice; users have
+//! `-no-legend`, `--l`, `--replace=true`, `list-m` and options before the command in their scripts, and all of these work.
+//! Owns spelling only: what is unknown goes on unchanged, for clap to complain about.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+/// `args` (the program's name first) with the command's full name moved to the front and every known option in clap's spelling.
+pub(super) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let options = Options::of(command);
+    let mut args = args.into_iter();
+    let mut front: Vec<OsString> = args.next().into_iter().collect();
+    let mut rest = Vec::new();
+    let mut verb: Option<String> = None;
+    while let Some(arg) = args.next() {
+        let Some(text) = arg.to_str() else {
+            rest.push(arg);
+            continue;
+        };
+        if text == "--" {
+            rest.push(arg);
+            rest.extend(args);
+            break;
+        }
+        match options.spell(text) {
+            Some(Spelling::Flag(flag)) => rest.push(flag.into()),
+            Some(Spelling::Off) => {}
+            // What follows is its value, whatever it looks like.
+            Some(Spelling::Takes(option)) => {
+                rest.push(option.into());
+                rest.extend(args.next());
+            }
+            None if text.starts_with('-') && text.len() > 1 => rest.push(arg),
+            None => match verb.as_deref() {
+                None => verb = Some(full_name(command, text)),
+                Some("help") => rest.push(full_name(command, text).into()),
+                Some(_) => rest.push(arg),
+            },
+        }
+    }
+    front.extend(verb.map(Into::into));
+    front.extend(rest);
+    front
+}
+
+/// The one command that begins with `typed`, or `typed`. Hidden commands must be typed out.
+fn full_name(command: &clap::Command, typed: &str) -> String {
+    let names = || command.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).chain(["help"]);
+    if names().any(|name| name == typed) {
+        return typed.into();
+    }
+    let mut matching = names().filter(|name| name.starts_with(typed));
+    match (matching.next(), matching.next()) {
+        (Some(name), None) if !typed.is_empty() => name.into(),
+        _ => typed.into(),
+    }
+}
+
+enum Spelling {
+    /// Complete as it is.
+    Flag(String),
+    /// A flag that was switched off, as it is anyway.
+    Off,
+    /// Its value follows.
+    Takes(String),
+}
+
+/// All options of all commands, and whether they take a value. None means different things to different commands.
+struct Options {
+    long: BTreeMap<String, bool>,
+    short: BTreeMap<char, bool>,
+}
+
+impl Options {
+    fn of(command: &clap::Command) -> Self {
+        let mut options = Self { long: [("help".into(), false)].into(), short: [('h', false)].into() };
+        for command in std::iter::once(command).chain(command.get_subcommands()) {
+            for arg in command.get_arguments() {
+                let takes = arg.get_action().takes_values();
+                options.long.extend(arg.get_long().map(|long| (long.into(), takes)));
+                options.short.extend(arg.get_short().map(|short| (short, takes)));
+            }
+        }
+        options
+    }
+
+    fn spell(&self, text: &str) -> Option<Spelling> {
+        let dashes = if text.starts_with("--") { "--" } else { "-" };
+        let body = text.strip_prefix(dashes)?;
+        let (name, value) = body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value)));
+        let mut chars = name.chars();
+        let (spelling, takes) = match (chars.next(), chars.next()) {
+            (Some(short), None) => (format!("-{short}"), *self.short.get(&short)?),
+            _ => (format!("--{name}"), *self.long.get(name)?),
+        };
+        Some(match (takes, value) {
+            (true, None) => Spelling::Takes(spelling),
+            (true, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),
+            (false, None) => Spelling::Flag(spelling),
+            // Go's flags have values.
+            (false, Some("1" | "t" | "T" | "true" | "TRUE" | "True")) => Spelling::Flag(spelling),
+            (false, Some("0" | "f" | "F" | "false" | "FALSE" | "False")) => Spelling::Off,
+            (false, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_spellings_become_new_ones() {
+        let cases = [
+            ("list-units -no-legend", "list-units --no-legend"),
+            ("list-units -fields=unit,machine -full", "list-units --fields=unit,machine --full"),
+            ("list-units -fields unit", "list-units --fields unit"),
+            ("list-units -l", "list-units -l"),
+            ("list-units --l --h", "list-units -l -h"),
+            ("-endpoint /x list-m", "list-machines --endpoint /x"),
+            ("--no-legend list-machines", "list-machines --no-legend"),
+            ("--no-legend=true list-units --full=false", "list-units --no-legend"),
+            ("-debug=1 submi a.service", "submit --debug a.service"),
+            ("start a --no-block b", "start a --no-block b"),
+            ("start --block-attempts -1", "start --block-attempts -1"),
+            ("start -- -full a", "start -- -full a"),
+            ("start list-m", "start list-m"),
+            ("help list-m", "help list-machines"),
+            ("--fields --full list-units", "list-units --fields --full"),
+            ("-v", "-v"),
+            ("-version", "--version"),
+            ("--help", "--help"),
+            ("list-u", "list-u"),
+            ("ma", "ma"),
+            ("man", "man"),
+            ("start -", "start -"),
+            ("sta a --bogus", "start a --bogus"),
+            ("--bogus start a", "start --bogus a"),
+            ("-lfull list-units", "list-units -lfull"),
+            ("frobnicate -x", "frobnicate -x"),
+            ("--no-legend=maybe list-units", "list-units --no-legend=maybe"),
+            ("", ""),
+        ];
+        let command = crate::cli::args::command();
+        for (typed, expected) in cases {
+            let args = std::iter::once("fleetctl").chain(typed.split_whitespace()).map(OsString::from);
+            let normal = normalise(&command, args);
+            let words: Vec<_> = normal.iter().skip(1).map(|word| word.to_str().unwrap()).collect();
+            assert_eq!(words.join(" "), expected, "{typed}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Reads a unit file and says everything that is wrong or odd about it, before anything is sent. Owns the words; the rules of
+//! syntax and placement are `model`'s. Sends nothing, prints nothing.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::error::problem_line;
+use crate::model::file::{MAX_LEN, UnitFile};
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::placement::{SECTION, Wishes};
+
+/// Sections that mean something in every unit file.
+const COMMON: [&str; 3] = ["Unit", "Install", SECTION];
+
+/// A unit file that was read.
+#[derive(Debug, Clone)]
+pub(super) struct Checked {
+    /// Its text.
+    pub(super) text: String,
+    /// What the cluster will know it by.
+    pub(super) hash: UnitHash,
+    /// Lines about what systemd will ignore.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Read and check the file at `path`, which is to become `name`.
+///
+/// # Errors
+/// All problems, as lines.
+pub(super) fn file(path: &Path, name: &UnitName) -> Result<Checked, Vec<String>> {
+    let label = path.display().to_string();
+    let bytes = read(path).map_err(|what| vec![format!("{label}: {what}")])?;
+    text(&label, &bytes, name)
+}
+
+/// At most what the parser needs to see that it is too much, so that `fleetctl start disk.img` says so at once.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    // Looked at before it is opened: opening a FIFO would wait for its other end.
+    let about = std::fs::metadata(path).map_err(|error| in_words(&error))?;
+    if about.is_dir() {
+        return Err("a directory, not a unit file".into());
+    }
+    // A shell's `<(…)` is a pipe under /dev/fd, already open at its other end.
+    if !about.is_file() && !path.starts_with("/dev/fd") {
+        return Err("not a regular file".into());
+    }
+    if about.len() > MAX_LEN as u64 {
+        return Err(format!("unit file is {} bytes long; at most {MAX_LEN} are possible", about.len()));
+    }
+    let file = std::fs::File::open(path).map_err(|error| in_words(&error))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_LEN as u64 + 1).read_to_end(&mut bytes).map_err(|error| in_words(&error))?;
+    Ok(bytes)
+}
+
+fn in_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "can't read it: permission denied".into(),
+        std::io::ErrorKind::NotFound => "no such file".into(),
+        _ => format!("can't read it: {error}"),
+    }
+}
+
+fn text(label: &str, bytes: &[u8], name: &UnitName) -> Result<Checked, Vec<String>> {
+    let parsed = UnitFile::parse(bytes).map_err(|error| {
+        let what = error.to_string();
+        // The parser's `line 3: …` becomes `db.service:3: …`, as editors and compilers have it.
+        match what.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
+            Some((line, what)) => vec![format!("{label}:{line}: {what}")],
+            None => vec![format!("{label}: {what}")],
+        }
+    })?;
+    Wishes::parse(&parsed).map_err(|problems| -> Vec<String> {
+        problems.iter().map(|problem| problem_line(label, Some(problem.line), &problem.what)).collect()
+    })?;
+    let ignored =
+        parsed.warnings().iter().map(|warning| format!("{label}:{}: {}, ignored", warning.line, warning.what));
+    let warnings = ignored.chain(sections(label, &parsed, name)).collect();
+    Ok(Checked { text: parsed.text().into(), hash: parsed.hash(), warnings })
+}
+
+/// What systemd will say of sections that mean nothing to it, and of those that nearly mean something to the cluster.
+fn sections(label: &str, file: &UnitFile, name: &UnitName) -> Vec<String> {
+    let own = own_section(name.kind());
+    let mut seen: Vec<&str> = Vec::new();
+    let mut lines = Vec::new();
+    for section in file.options().iter().map(|option| option.section.as_str()) {
+        if seen.contains(&section) {
+            continue;
+        }
+        seen.push(section);
+        let line = line_of(file.text(), section);
+        if COMMON.contains(&section) || Some(section) == own {
+            continue;
+        }
+        if is_nearly_ours(section) {
+            lines
+                .push(format!("{label}:{line}: section [{section}] means nothing, ignored; did you mean [{SECTION}]?"));
+        } else if !section.starts_with("X-") {
+            let kind = name.kind();
+            lines.push(format!(
+                "{label}:{line}: section [{section}] means nothing in a .{kind} unit, ignored by systemd"
+            ));
+        }
+    }
+    lines
+}
+
+/// `[X-fleet]`, `[Fleet]`, `[X_Fleet]`, `[xfleet]`, `[X-Flet]`.
+fn is_nearly_ours(section: &str) -> bool {
+    let plain: String = section.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let core = plain.strip_prefix('x').unwrap_or(&plain);
+    matches!(core, "fleet" | "flet" | "fleeet" | "flete" | "feet" | "flotilla")
+}
+
+fn own_section(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "service" => "Service",
+        "socket" => "Socket",
+        "mount" => "Mount",
+        "automount" => "Automount",
+        "swap" => "Swap",
+        "timer" => "Timer",
+        "path" => "Path",
+        "slice" => "Slice",
+        _ => return None,
+    })
+}
+
+fn line_of(text: &str, section: &str) -> usize {
+    let header = format!("[{section}]");
+    text.lines().position(|line| line.trim() == header).map_or(1, |index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, content: &str) -> Result<Vec<String>, Vec<String>> {
+        text(name, content.as_bytes(), &name.parse().unwrap()).map(|checked| checked.warnings)
+    }
+
+    #[test]
+    fn problems_have_file_and_line() {
+        let fine = "[Service]\nExecStart=/bin/true\n";
+        assert_eq!(check("db.service", fine), Ok(vec![]));
+        assert_eq!(
+            check("db.service", &format!("{fine}[X-Fleet]\nMachineMetdata=a=b\nGlobal=perhaps\n")).unwrap_err(),
+            [
+                "db.service:4: unknown option `MachineMetdata` in [X-Fleet]; did you mean `MachineMetadata`?",
+                "db.service:5: `Global=perhaps`: must be true or false"
+            ]
+        );
+        assert_eq!(
+            check("db.service", &format!("{fine}[X-Fleet]\nGlobal=true\nMachineOf=a.service\n")).unwrap_err(),
+            ["db.service: Global cannot be used with Peers"]
+        );
+        assert_eq!(check("db.service", "").unwrap_err(), ["db.service: no options in it: not a unit file"]);
+        assert!(check("db.service", "[Unit\nx=1").unwrap_err()[0].starts_with("db.service:1: bad section header"));
+        assert!(check("db.service", "[Unit]\nx=\u{7}").unwrap_err()[0].starts_with("db.service:2: not a text file"));
+    }
+
+    #[test]
+    fn what_systemd_ignores_is_said_once() {
+        let odd = "early=1\n[Unit]\nAfter=a\n[X-Own]\na=b\n[X-fleet]\nGlobal=true\n[Timer]\nOnCalendar=daily\nPersistent=yes\n";
+        assert_eq!(
+            check("db.service", odd).unwrap(),
+            [
+                "db.service:1: \"early=1\" stands before any [section], ignored",
+                "db.service:6: section [X-fleet] means nothing, ignored; did you mean [X-Fleet]?",
+                "db.service:8: section [Timer] means nothing in a .service unit, ignored by systemd"
+            ]
+        );
+        assert_eq!(check("db.timer", "[Timer]\nOnCalendar=daily\n"), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_cant_be_a_unit_file_is_said_in_a_sentence() {
+        let name = "x.service".parse().unwrap();
+        let said = |path: &str| file(Path::new(path), &name).unwrap_err().join("|");
+        assert_eq!(said("/"), "/: a directory, not a unit file");
+        assert_eq!(said("/nonexistent/x.service"), "/nonexistent/x.service: no such file");
+        assert_eq!(said("/dev/zero"), "/dev/zero: not a regular file");
+        let dir = tempfile::tempdir().unwrap();
+        let big = dir.path().join("x.service");
+        std::fs::write(&big, vec![b'x'; 10 << 20]).unwrap();
+        assert!(
+            file(&big, &name).unwrap_err()[0]
+                .ends_with("unit file is 10485760 bytes long; at most 262144 are possible")
+        );
+    }
+}

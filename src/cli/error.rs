@@ -1,0 +1,158 @@
+//! How commands end: exit codes, and errors as the lines a person reads. Owns the hints; prints nothing.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use crate::api::client::{ClientError, Endpoint};
+
+/// What a line of advice begins with. Logs have no use for advice: without a terminal such lines aren't printed.
+pub(super) const HINT: &str = "hint: ";
+
+/// What scripts see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Done.
+    Ok,
+    /// Not done, or not all of it.
+    Failure,
+    /// Not understood; nothing was done.
+    Usage,
+    /// Ctrl-C ended the waiting.
+    Interrupted,
+}
+
+impl Exit {
+    /// [`Exit::Failure`] if `failed`.
+    pub(super) fn failed_if(failed: bool) -> Self {
+        if failed { Self::Failure } else { Self::Ok }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Ok => Self::SUCCESS,
+            Exit::Failure => Self::FAILURE,
+            Exit::Usage => Self::from(2),
+            // As shells number a death by SIGINT.
+            Exit::Interrupted => Self::from(130),
+        }
+    }
+}
+
+/// Why a command ended before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Error {
+    /// The exit code.
+    pub(super) exit: Exit,
+    /// For stderr. Those that begin with [`HINT`] are for people only.
+    pub(super) lines: Vec<String>,
+}
+
+impl Error {
+    /// A command that makes no sense.
+    pub(super) fn usage(line: impl Into<String>, hint: &str) -> Self {
+        Self { exit: Exit::Usage, lines: vec![line.into(), format!("{HINT}{hint}")] }
+    }
+
+    /// Something that didn't work.
+    pub(super) fn failure(line: impl Into<String>) -> Self {
+        Self { exit: Exit::Failure, lines: vec![line.into()] }
+    }
+
+    /// Several things that didn't work.
+    pub(super) fn failures(lines: Vec<String>) -> Self {
+        Self { exit: Exit::Failure, lines }
+    }
+
+    /// What became of an apply; `files` says where the text of a unit came from.
+    pub(super) fn of_apply(error: ClientError, files: &BTreeMap<String, String>) -> Self {
+        let ClientError::Api(detail) = error else {
+            return error.into();
+        };
+        let mut lines = vec![];
+        for problem in &detail.problems {
+            let file = files.get(&problem.unit).unwrap_or(&problem.unit);
+            lines.push(problem_line(file, problem.line, &problem.what));
+        }
+        // With problems the message only sums them up.
+        if lines.is_empty() || !detail.problems.iter().any(|problem| detail.message.contains(&problem.what)) {
+            lines.insert(0, detail.message);
+        }
+        if !detail.problems.is_empty() {
+            lines.push("nothing was changed".into());
+        }
+        Self { exit: Exit::Failure, lines }
+    }
+}
+
+/// `db.service:14: what is wrong`.
+pub(super) fn problem_line(file: &str, line: Option<usize>, what: &str) -> String {
+    match line {
+        Some(line) if line > 0 => format!("{file}:{line}: {what}"),
+        _ => format!("{file}: {what}"),
+    }
+}
+
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        let mut lines = vec![error.to_string()];
+        match &error {
+            ClientError::Unreachable(tried) => {
+                lines.extend(tried.first().map(|first| format!("{HINT}{}", hint(&first.endpoint, first.kind))));
+            }
+            ClientError::Api(detail) => {
+                lines.extend(detail.problems.iter().map(|p| problem_line(&p.unit, p.line, &p.what)));
+            }
+            ClientError::Protocol(_) => {
+                lines.push(format!(
+                    "{HINT}are fleetctl and fleetd of the same version (`fleetctl version`, `fleetd --version`)?"
+                ));
+            }
+        }
+        Self { exit: Exit::Failure, lines }
+    }
+}
+
+fn hint(endpoint: &Endpoint, kind: ErrorKind) -> &'static str {
+    match (endpoint, kind) {
+        (Endpoint::Unix(_), ErrorKind::PermissionDenied) => {
+            "the socket is for root and the group `fleet`: use sudo, or have yourself added to that group"
+        }
+        (_, ErrorKind::TimedOut) => {
+            "is fleetd busy, or stuck (`systemctl status fleetd`)? `--request-timeout SECONDS` gives it longer"
+        }
+        (_, ErrorKind::ConnectionAborted) => {
+            "did fleetd stop meanwhile (`systemctl status fleetd`)? what was asked may have been done; asking again does no harm"
+        }
+        (Endpoint::Unix(_), _) => {
+            "is fleetd running here (`systemctl status fleetd`)? from another machine, use `--endpoint` or FLEETCTL_ENDPOINT"
+        }
+        (Endpoint::Http(_), _) => "is fleetd running there, and is `--endpoint` (or FLEETCTL_ENDPOINT) right?",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::wire::{ErrorDetail, Problem};
+
+    #[test]
+    fn problems_point_at_the_file_that_was_given() {
+        let problem = |unit: &str, line, what: &str| Problem { unit: unit.into(), line, what: what.into() };
+        let error = ClientError::Api(ErrorDetail {
+            code: 400,
+            message: "2 problems".into(),
+            problems: vec![
+                problem("a.service", Some(3), "unknown x; did you mean `y`?"),
+                problem("b.service", None, "odd"),
+            ],
+        });
+        let files = BTreeMap::from([("a.service".to_owned(), "units/a.service".to_owned())]);
+        assert_eq!(
+            Error::of_apply(error, &files).lines,
+            ["2 problems", "units/a.service:3: unknown x; did you mean `y`?", "b.service: odd", "nothing was changed"]
+        );
+    }
+}

@@ -1,0 +1,159 @@
+//! The sentences of a command's end: done, failed, nowhere to run. Pure: values in, lines out; prints nothing.
+
+use super::error::HINT;
+use super::wait::{Aim, Goal, host};
+use crate::api::wire::{MachineRef, UnitDetail, UnitView};
+
+/// `3ec325e8.../10.88.0.13`, as CoreOS fleet shows a host.
+pub(super) fn legend(machine: &MachineRef, full: bool) -> String {
+    let id = if full { machine.id.to_string() } else { format!("{}...", machine.id.short()) };
+    if machine.ip.is_empty() { id } else { format!("{id}/{}", machine.ip) }
+}
+
+/// The line for a goal that is reached. Scripts read these.
+pub(super) fn done(goal: &Goal, view: Option<&UnitView>) -> String {
+    let name = &goal.name;
+    match (goal.aim, view) {
+        (Aim::Destroy, _) => format!("Destroyed {name}"),
+        (aim, Some(view)) if view.global => format!("Triggered global unit {name} {}", aim.verb()),
+        (Aim::Unload, _) | (_, None) => format!("Unit {name} inactive"),
+        (aim, Some(view)) => match &view.machine {
+            Some(machine) => format!("Unit {name} {} on {}", aim.state(), legend(machine, false)),
+            None => format!("Unit {name} inactive"),
+        },
+    }
+}
+
+/// The line for a goal that is asked for and not waited for.
+pub(super) fn triggered(goal: &Goal, global: bool) -> String {
+    let kind = if global { "global unit" } else { "unit" };
+    match goal.aim {
+        Aim::Destroy => format!("Destroyed {}", goal.name),
+        aim => format!("Triggered {kind} {} {}", goal.name, aim.verb()),
+    }
+}
+
+/// The lines for a goal that failed.
+pub(super) fn failed(goal: &Goal, view: Option<&UnitView>, why: &str) -> Vec<String> {
+    let name = &goal.name;
+    let mut lines = vec![format!("{name} {why}")];
+    if let (Some(view), true) = (view, why.starts_with("failed on")) {
+        let hosts: Vec<String> =
+            view.states.iter().filter(|state| state.active != "active").map(|state| host(&state.machine)).collect();
+        lines.push(format!(
+            "{HINT}on {}, `systemctl status {name}` and `journalctl -u {name}` say more",
+            hosts.join(", ")
+        ));
+        if !goal.changed {
+            lines.push(format!("{HINT}it was to run already; `fleetctl stop {name}`, then start, to try again"));
+        }
+    }
+    lines
+}
+
+/// The lines for a unit that no host fits: `waiting` is the cluster's summary, `detail` its reasons where they could be had.
+pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
+    let name = &goal.name;
+    let then = if goal.aim == Aim::Start { "starts" } else { "is loaded" };
+    let head = format!("{name} can't run anywhere yet; it stays submitted and {then} as soon as a host fits:");
+    let mut lines = vec![head];
+    let reasons = detail.map_or(&[][..], |detail| &detail.reasons);
+    let hosts: Vec<String> = reasons.iter().map(|reason| host(&reason.machine)).collect();
+    let width = hosts.iter().map(|host| host.chars().count()).max().unwrap_or(0);
+    for (host, reason) in hosts.iter().zip(reasons) {
+        if reason.misfits.is_empty() {
+            lines.push(format!("  {host:width$}  would do"));
+        }
+        for (index, misfit) in reason.misfits.iter().enumerate() {
+            let host = if index == 0 { host.as_str() } else { "" };
+            lines.push(format!("  {host:width$}  {misfit}"));
+        }
+    }
+    if reasons.is_empty() {
+        lines.push(format!("  {}", detail.and_then(|detail| detail.why.as_deref()).unwrap_or(waiting)));
+    }
+    lines.push(format!("{HINT}`fleetctl {} --no-block` doesn't wait", goal.aim.verb()));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::wire::HostReasons;
+    use crate::model::name::UnitHash;
+    use crate::model::revision::Revision;
+    use crate::model::unit::Desired;
+
+    fn machine(digit: char, hostname: &str) -> MachineRef {
+        MachineRef {
+            id: digit.to_string().repeat(32).parse().unwrap(),
+            ip: "10.0.0.1".into(),
+            hostname: hostname.into(),
+        }
+    }
+
+    fn view(global: bool, placed: bool) -> UnitView {
+        UnitView {
+            name: "a.service".parse().unwrap(),
+            hash: UnitHash::new("0"),
+            description: String::new(),
+            global,
+            desired: Desired::Launched,
+            current: String::new(),
+            generation: Revision(1),
+            machine: placed.then(|| machine('a', "n1")),
+            waiting: None,
+            states: vec![],
+        }
+    }
+
+    fn goal(aim: Aim) -> Goal {
+        Goal { name: "a.service".parse().unwrap(), aim, generation: Revision(1), changed: true }
+    }
+
+    #[test]
+    fn lines_are_fleets() {
+        let cases = [
+            (Aim::Start, Some(view(false, true)), "Unit a.service launched on aaaaaaaa.../10.0.0.1"),
+            (Aim::Load, Some(view(false, true)), "Unit a.service loaded on aaaaaaaa.../10.0.0.1"),
+            (Aim::Stop, Some(view(false, true)), "Unit a.service loaded on aaaaaaaa.../10.0.0.1"),
+            (Aim::Stop, Some(view(false, false)), "Unit a.service inactive"),
+            (Aim::Unload, Some(view(false, false)), "Unit a.service inactive"),
+            (Aim::Start, Some(view(true, false)), "Triggered global unit a.service start"),
+            (Aim::Destroy, None, "Destroyed a.service"),
+        ];
+        for (aim, view, line) in cases {
+            assert_eq!(done(&goal(aim), view.as_ref()), line);
+        }
+        assert_eq!(triggered(&goal(Aim::Stop), false), "Triggered unit a.service stop");
+        assert_eq!(legend(&MachineRef { ip: String::new(), ..machine('b', "") }, false), "bbbbbbbb...");
+    }
+
+    #[test]
+    fn all_reasons_of_all_hosts_are_told() {
+        let reason = |digit, host: &str, misfits: &[&str]| HostReasons {
+            machine: machine(digit, host),
+            misfits: misfits.iter().map(|misfit| (*misfit).into()).collect(),
+        };
+        let detail = UnitDetail {
+            unit: view(false, false),
+            text: String::new(),
+            why: None,
+            reasons: vec![
+                reason('a', "n1", &["no disk=ssd", "conflicts with b"]),
+                reason('b', "node10", &["no disk=ssd"]),
+            ],
+        };
+        assert_eq!(
+            unplaced(&goal(Aim::Start), "no host", Some(&detail)),
+            [
+                "a.service can't run anywhere yet; it stays submitted and starts as soon as a host fits:",
+                "  n1      no disk=ssd",
+                "          conflicts with b",
+                "  node10  no disk=ssd",
+                "hint: `fleetctl start --no-block` doesn't wait"
+            ]
+        );
+        assert_eq!(unplaced(&goal(Aim::Load), "no host is alive", None)[1], "  no host is alive");
+    }
+}

@@ -1,0 +1,262 @@
+//! The arguments of submit, load and start → one batch. Owns where a unit's text comes from, in fleet's order: the cluster has
+//! the unit; a file here; the cluster has its template; a template file here. All files are checked before any is sent.
+//! Sends nothing itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::check::{self, Checked};
+use super::error::HINT;
+use super::names;
+use crate::api::wire::{ApplyUnit, UnitView};
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::unit::Desired;
+
+/// An argument that names a unit: what it is called, and where its file would be.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// The unit.
+    pub(super) name: UnitName,
+    path: PathBuf,
+    template: Option<(UnitName, PathBuf)>,
+}
+
+/// What the cluster knows of the units wanted and their templates.
+#[derive(Debug, Default)]
+pub(super) struct Known(BTreeMap<UnitName, (UnitHash, Desired)>);
+
+/// What to send, and what to say about it.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// To send.
+    pub(super) units: Vec<ApplyUnit>,
+    /// For stderr.
+    pub(super) warnings: Vec<String>,
+    /// For stderr; with any, nothing may be sent.
+    pub(super) problems: Vec<String>,
+    /// Where the text of a unit was read.
+    pub(super) files: BTreeMap<String, String>,
+    /// Units whose text was read from a template's file.
+    pub(super) from_template: BTreeSet<UnitName>,
+    /// Units that are already in the cluster.
+    pub(super) known: BTreeSet<UnitName>,
+    /// Units that are too far on for this command to replace them, and how far.
+    pub(super) untouchable: Vec<(UnitName, Desired)>,
+}
+
+/// How a command treats what is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    /// What the command makes of units.
+    pub(super) desired: Desired,
+    /// Whether it replaces files that differ.
+    pub(super) replace: bool,
+}
+
+/// The units that `args` name, each once.
+///
+/// # Errors
+/// All names that can't be, as lines.
+pub(super) fn wanted(args: &[String]) -> Result<Vec<Wanted>, Vec<String>> {
+    let (mut wanted, mut problems): (Vec<Wanted>, Vec<String>) = (Vec::new(), Vec::new());
+    for arg in args {
+        let path = PathBuf::from(names::with_type(arg));
+        let name = match names::unit(arg) {
+            Ok(name) => name,
+            Err(error) => {
+                problems.push(format!("{arg}: {error}"));
+                if names::is_pattern(arg) {
+                    problems.push(format!("{HINT}patterns work with stop, unload, destroy and the lists"));
+                }
+                continue;
+            }
+        };
+        match wanted.iter().find(|other| other.name == name) {
+            Some(other) if other.path != path && other.path.exists() && path.exists() => {
+                problems.push(format!("{} and {} are both {name}", other.path.display(), path.display()));
+            }
+            Some(_) => {}
+            None => {
+                let template = name.template().map(|template| (template.clone(), beside(&path, &template)));
+                wanted.push(Wanted { name, path, template });
+            }
+        }
+    }
+    if problems.is_empty() { Ok(wanted) } else { Err(problems) }
+}
+
+fn beside(path: &Path, template: &UnitName) -> PathBuf {
+    path.with_file_name(template.as_str())
+}
+
+/// What to ask the cluster for, to know what it has of `wanted`.
+pub(super) fn patterns(wanted: &[Wanted]) -> Vec<String> {
+    let names: BTreeSet<&UnitName> =
+        wanted.iter().flat_map(|w| std::iter::once(&w.name).chain(w.template.iter().map(|(name, _)| name))).collect();
+    names.into_iter().map(names::exactly).collect()
+}
+
+impl Known {
+    /// From the cluster's answer to [`patterns`].
+    pub(super) fn new(units: &[UnitView]) -> Self {
+        Self(units.iter().map(|unit| (unit.name.clone(), (unit.hash.clone(), unit.desired))).collect())
+    }
+}
+
+/// The batch for `wanted`.
+pub(super) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) -> Batch {
+    let mut batch = Batch::default();
+    let mut read: BTreeMap<PathBuf, Option<Checked>> = BTreeMap::new();
+    for unit in wanted {
+        let here = known.0.get(&unit.name);
+        let source = match (&unit.template, here) {
+            _ if unit.path.exists() => Some((&unit.path, false)),
+            // The cluster's template goes before one that lies here, as far as the unit itself is new.
+            (Some((template, _)), None) if known.0.contains_key(template) => None,
+            (Some((_, path)), _) if path.exists() => Some((path, true)),
+            (_, Some(_)) => None,
+            (_, None) => {
+                batch.problems.push(format!("unable to find Unit({}) in Registry or on filesystem", unit.name));
+                continue;
+            }
+        };
+        if unit.name.is_template() && policy.desired != Desired::Inactive {
+            batch.problems.push(format!("cannot activate template \"{}\"", unit.name));
+            batch.problems.push(format!(
+                "{HINT}name an instance of it, such as {}@1.{}",
+                unit.name.prefix(),
+                unit.name.kind()
+            ));
+            continue;
+        }
+        if here.is_some() {
+            batch.known.insert(unit.name.clone());
+        }
+        let checked = source.and_then(|(path, template)| {
+            if template {
+                batch.from_template.insert(unit.name.clone());
+            }
+            batch.files.insert(unit.name.to_string(), path.display().to_string());
+            if !read.contains_key(path) {
+                let (warnings, problems, checked) = match check::file(path, &unit.name) {
+                    Ok(checked) => (checked.warnings.clone(), vec![], Some(checked)),
+                    Err(problems) => (vec![], problems, None),
+                };
+                batch.warnings.extend(warnings);
+                batch.problems.extend(problems);
+                read.insert(path.clone(), checked);
+            }
+            read.get(path).and_then(Option::as_ref)
+        });
+        batch.add(&unit.name, checked, here, policy);
+    }
+    batch
+}
+
+impl Batch {
+    fn add(&mut self, name: &UnitName, checked: Option<&Checked>, here: Option<&(UnitHash, Desired)>, policy: Policy) {
+        let desired = (policy.desired != Desired::Inactive).then_some(policy.desired);
+        let mut replace = policy.replace && checked.is_some();
+        // A new file restarts a unit that runs. `submit` and `load` promise not to, as in fleet.
+        if let (true, Some(checked), Some((hash, now))) = (replace, checked, here)
+            && checked.hash != *hash
+            && *now > policy.desired
+        {
+            self.untouchable.push((name.clone(), *now));
+            replace = false;
+        }
+        let text = checked.map(|checked| checked.text.clone());
+        self.units.push(ApplyUnit { name: name.to_string(), text, desired, replace, destroy: false });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "[Service]\nExecStart=/bin/a\n";
+    const B: &str = "[Service]\nExecStart=/bin/b\n";
+
+    struct Dir(tempfile::TempDir);
+
+    impl Dir {
+        fn with(files: &[(&str, &str)]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, text) in files {
+                std::fs::write(dir.path().join(name), text).unwrap();
+            }
+            Self(dir)
+        }
+
+        fn batch(&self, args: &[&str], known: &[(&str, &str, Desired)], desired: Desired, replace: bool) -> Batch {
+            let args: Vec<String> = args.iter().map(|arg| self.0.path().join(arg).display().to_string()).collect();
+            let known = known.iter().map(|(name, text, desired)| {
+                let hash = crate::model::file::UnitFile::parse(text.as_bytes()).unwrap().hash();
+                (name.parse().unwrap(), (hash, *desired))
+            });
+            batch(&wanted(&args).unwrap(), &Known(known.collect()), Policy { desired, replace })
+        }
+    }
+
+    fn texts(batch: &Batch) -> Vec<(&str, Option<&str>)> {
+        batch.units.iter().map(|unit| (unit.name.as_str(), unit.text.as_deref())).collect()
+    }
+
+    #[test]
+    fn text_comes_from_where_fleet_took_it() {
+        let dir = Dir::with(&[("web.service", A), ("db@.service", A), ("db@2.service", B)]);
+        let launch = |args: &[&str], known: &[(&str, &str, Desired)]| dir.batch(args, known, Desired::Launched, false);
+        assert_eq!(texts(&launch(&["web"], &[])), [("web.service", Some(A))]);
+        assert_eq!(texts(&launch(&["db@1", "db@2"], &[])), [("db@1.service", Some(A)), ("db@2.service", Some(B))]);
+        // The cluster's template goes before the file of the template, not before the instance's own file.
+        let template = [("db@.service", B, Desired::Inactive)];
+        assert_eq!(texts(&launch(&["db@1", "db@2"], &template)), [("db@1.service", None), ("db@2.service", Some(B))]);
+        // A unit that is there needs no file; one that lies here goes along to be compared.
+        let there = [("x.service", A, Desired::Inactive), ("db@1.service", A, Desired::Loaded)];
+        let batch = launch(&["x", "db@1"], &there);
+        assert_eq!(texts(&batch), [("x.service", None), ("db@1.service", Some(A))]);
+        assert_eq!((batch.known.len(), batch.from_template.len(), batch.problems.len()), (2, 1, 0));
+    }
+
+    #[test]
+    fn every_problem_of_every_file_is_found_once() {
+        let bad = "[Service]\nExecStart=/bin/a\n[X-Fleet]\nGlobal=eh\n";
+        let dir = Dir::with(&[("a@.service", bad), ("b.service", bad)]);
+        let batch = dir.batch(&["a@1", "a@2", "b", "c", "a@"], &[], Desired::Launched, false);
+        let ends = |index: usize, end: &str| batch.problems[index].ends_with(end);
+        assert_eq!(batch.problems.len(), 5, "{:?}", batch.problems);
+        assert!(
+            ends(0, "a@.service:4: `Global=eh`: must be true or false")
+                && ends(1, "b.service:4: `Global=eh`: must be true or false")
+        );
+        assert!(ends(2, "unable to find Unit(c.service) in Registry or on filesystem"));
+        assert!(ends(3, "cannot activate template \"a@.service\"") && ends(4, "such as a@1.service"));
+    }
+
+    #[test]
+    fn submit_and_load_dont_replace_what_runs() {
+        let dir = Dir::with(&[("a.service", A)]);
+        for (desired, now, refused) in [
+            (Desired::Inactive, Desired::Inactive, false),
+            (Desired::Inactive, Desired::Loaded, true),
+            (Desired::Loaded, Desired::Launched, true),
+            (Desired::Loaded, Desired::Loaded, false),
+            (Desired::Launched, Desired::Launched, false),
+        ] {
+            let batch = dir.batch(&["a"], &[("a.service", B, now)], desired, true);
+            assert_eq!((batch.untouchable.len() == 1, batch.units[0].replace), (refused, !refused), "{desired} {now}");
+            let same = dir.batch(&["a"], &[("a.service", A, now)], desired, true);
+            assert!(same.untouchable.is_empty());
+        }
+    }
+
+    #[test]
+    fn names_are_taken_once() {
+        let dir = Dir::with(&[("a.service", A)]);
+        assert_eq!(dir.batch(&["a", "a.service"], &[], Desired::Inactive, false).units.len(), 1);
+        let other = Dir::with(&[("a.service", B)]);
+        let args = [&dir, &other].map(|dir| dir.0.path().join("a.service").display().to_string());
+        assert!(wanted(&args).unwrap_err()[0].ends_with("are both a.service"));
+        assert_eq!(wanted(&["a b".into(), "@".into()]).unwrap_err().len(), 2);
+    }
+}

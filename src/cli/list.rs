@@ -1,0 +1,223 @@
+//! list-units, list-unit-files, list-machines: the columns and their content. Owns which fields there are and what they are
+//! called; `table` aligns them. Scripts read these.
+
+use std::io::IsTerminal as _;
+
+use serde_json::{Map, Value, json};
+
+use super::args::List;
+use super::error::{Error, Exit};
+use super::session::Session;
+use super::{explain, names, table};
+use crate::api::wire::{MachineView, StateView, UnitView};
+use crate::model::glob::Glob;
+use crate::model::name::UnitHash;
+
+/// A column: its name, the text of a cell, and its value for programs.
+struct Field<T> {
+    name: &'static str,
+    text: fn(&T, bool) -> String,
+    value: fn(&T) -> Value,
+}
+
+type UnitState = (UnitView, StateView);
+
+const UNITS: &str = "unit,machine,active,sub";
+const UNIT_FILES: &str = "unit,hash,dstate,state,target";
+const MACHINES: &str = "machine,ip,metadata";
+
+fn unit_fields() -> Vec<Field<UnitState>> {
+    vec![
+        Field { name: "unit", text: |row, _| row.0.name.to_string(), value: |row| json!(row.0.name) },
+        Field {
+            name: "machine",
+            text: |row, full| explain::legend(&row.1.machine, full),
+            value: |row| json!(row.1.machine.id),
+        },
+        Field { name: "active", text: |row, _| or_dash(&row.1.active), value: |row| json!(row.1.active) },
+        Field { name: "sub", text: |row, _| or_dash(&row.1.sub), value: |row| json!(row.1.sub) },
+        Field { name: "load", text: |row, _| or_dash(&row.1.load), value: |row| json!(row.1.load) },
+        Field { name: "hash", text: |row, full| hash(&row.1.hash, full), value: |row| json!(row.1.hash) },
+        Field { name: "ip", text: |row, _| or_dash(&row.1.machine.ip), value: |row| json!(row.1.machine.ip) },
+        Field {
+            name: "hostname",
+            text: |row, _| or_dash(&row.1.machine.hostname),
+            value: |row| json!(row.1.machine.hostname),
+        },
+        Field {
+            name: "job",
+            text: |row, _| or_dash(row.1.job.as_deref().unwrap_or("")),
+            value: |row| json!(row.1.job),
+        },
+        Field {
+            name: "error",
+            text: |row, _| or_dash(row.1.error.as_deref().unwrap_or("")),
+            value: |row| json!(row.1.error),
+        },
+    ]
+}
+
+fn unit_file_fields() -> Vec<Field<UnitView>> {
+    let target = |unit: &UnitView, full: bool| match (&unit.machine, unit.global) {
+        (_, true) => "global".into(),
+        (Some(machine), _) => explain::legend(machine, full),
+        (None, _) => "-".into(),
+    };
+    let target_value = |unit: &UnitView| match (&unit.machine, unit.global) {
+        (_, true) => json!("global"),
+        (machine, _) => json!(machine.as_ref().map(|machine| &machine.id)),
+    };
+    vec![
+        Field { name: "unit", text: |unit, _| unit.name.to_string(), value: |unit| json!(unit.name) },
+        Field { name: "hash", text: |unit, full| hash(&unit.hash, full), value: |unit| json!(unit.hash) },
+        Field { name: "dstate", text: |unit, _| unit.desired.to_string(), value: |unit| json!(unit.desired) },
+        Field {
+            name: "state",
+            text: |unit, _| if unit.global { "-".into() } else { or_dash(&unit.current) },
+            value: |unit| if unit.global { Value::Null } else { json!(unit.current) },
+        },
+        Field { name: "target", text: target, value: target_value },
+        Field { name: "tmachine", text: target, value: target_value },
+        Field { name: "global", text: |unit, _| unit.global.to_string(), value: |unit| json!(unit.global) },
+        Field { name: "desc", text: |unit, _| or_dash(&unit.description), value: |unit| json!(unit.description) },
+        Field {
+            name: "waiting",
+            text: |unit, _| or_dash(unit.waiting.as_deref().unwrap_or("")),
+            value: |unit| json!(unit.waiting),
+        },
+    ]
+}
+
+fn machine_fields() -> Vec<Field<MachineView>> {
+    vec![
+        Field {
+            name: "machine",
+            text: |machine, full| if full { machine.id.to_string() } else { format!("{}...", machine.id.short()) },
+            value: |machine| json!(machine.id),
+        },
+        Field { name: "ip", text: |machine, _| or_dash(&machine.ip), value: |machine| json!(machine.ip) },
+        Field {
+            name: "metadata",
+            text: |machine, _| {
+                or_dash(
+                    &machine.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","),
+                )
+            },
+            value: |machine| json!(machine.metadata),
+        },
+        Field {
+            name: "hostname",
+            text: |machine, _| or_dash(&machine.hostname),
+            value: |machine| json!(machine.hostname),
+        },
+        Field {
+            name: "version",
+            text: |machine, _| or_dash(&machine.version),
+            value: |machine| json!(machine.version),
+        },
+    ]
+}
+
+/// `list-units`: a row for each unit on each host.
+pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error> {
+    let fields = pick(unit_fields(), args, UNITS)?;
+    let units = fetch(session, args).await?;
+    let rows: Vec<UnitState> = units
+        .into_iter()
+        .flat_map(|mut unit| {
+            let mut states = std::mem::take(&mut unit.states);
+            states.sort_by(|a, b| a.machine.id.cmp(&b.machine.id));
+            states.into_iter().map(move |state| (unit.clone(), state))
+        })
+        .collect();
+    print(session, args, &fields, &rows);
+    Ok(Exit::Ok)
+}
+
+/// `list-unit-files`: a row for each unit the cluster knows.
+pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, Error> {
+    let fields = pick(unit_file_fields(), args, UNIT_FILES)?;
+    if fields.iter().any(|field| field.name == "tmachine") && args.fields.is_some() {
+        session.out.talk("WARNING: The field \"tmachine\" is deprecated, use \"target\" instead");
+    }
+    let units = fetch(session, args).await?;
+    print(session, args, &fields, &units);
+    if session.out.is_watched() && std::io::stdout().is_terminal() && !session.is_json() {
+        for (unit, why) in units.iter().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why))) {
+            session.out.talk(&format!("{} waits for a host that fits: {why}", unit.name));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// `list-machines`.
+pub(super) async fn machines(session: &Session, args: &List) -> Result<Exit, Error> {
+    let fields = pick(machine_fields(), args, MACHINES)?;
+    let globs = globs(&args.patterns)?;
+    let mut machines = session.client.machines().await?.machines;
+    // A host goes by its id, the beginning of it, its name or its address.
+    let named = |machine: &MachineView, glob: &Glob| {
+        [machine.id.as_str(), machine.id.short(), &machine.hostname, &machine.ip].iter().any(|name| glob.matches(name))
+    };
+    machines.retain(|machine| globs.is_empty() || globs.iter().any(|glob| named(machine, glob)));
+    print(session, args, &fields, &machines);
+    Ok(Exit::Ok)
+}
+
+async fn fetch(session: &Session, args: &List) -> Result<Vec<UnitView>, Error> {
+    let patterns: Vec<String> = args.patterns.iter().flat_map(|arg| names::patterns(arg)).collect();
+    let globs = globs(&patterns)?;
+    let mut units = session.client.units(&patterns).await?.units;
+    units.retain(|unit| globs.is_empty() || globs.iter().any(|glob| glob.matches(unit.name.as_str())));
+    units.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(units)
+}
+
+fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
+    patterns
+        .iter()
+        .map(|pattern| {
+            pattern.parse().map_err(|error: crate::model::glob::GlobError| Error::failure(error.to_string()))
+        })
+        .collect()
+}
+
+/// The fields asked for, in that order; all of them for programs that don't say.
+fn pick<T>(fields: Vec<Field<T>>, args: &List, default: &str) -> Result<Vec<Field<T>>, Error> {
+    let json = args.output.format == super::args::Format::Json;
+    let asked = match &args.fields {
+        Some(asked) if asked.trim().is_empty() => return Err(Error::failure("Must define output format")),
+        Some(asked) => asked.as_str(),
+        None if json => return Ok(fields.into_iter().filter(|field| field.name != "tmachine").collect()),
+        None => default,
+    };
+    let find = |key: &str| match fields.iter().find(|field| field.name == key) {
+        Some(Field { name, text, value }) => Ok(Field { name, text: *text, value: *value }),
+        None => {
+            let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
+            let hint = format!("{}there are {}", super::error::HINT, known.join(", "));
+            Err(Error::failures(vec![format!("Invalid key in output format: \"{key}\""), hint]))
+        }
+    };
+    asked.split(',').map(|key| find(key.trim())).collect()
+}
+
+fn print<T>(session: &Session, args: &List, fields: &[Field<T>], rows: &[T]) {
+    if session.is_json() {
+        let object =
+            |row| fields.iter().map(|field| (field.name.to_owned(), (field.value)(row))).collect::<Map<_, _>>();
+        session.out.json(&rows.iter().map(object).collect::<Vec<_>>());
+        return;
+    }
+    let legend = (!args.no_legend).then(|| fields.iter().map(|field| field.name.to_ascii_uppercase()).collect());
+    let cells = rows.iter().map(|row| fields.iter().map(|field| (field.text)(row, args.full)).collect());
+    session.out.data(&table::render(&legend.into_iter().chain(cells).collect::<Vec<Vec<String>>>()));
+}
+
+fn hash(hash: &UnitHash, full: bool) -> String {
+    if full { hash.to_string() } else { hash.short().into() }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".into() } else { text.into() }
+}

@@ -1,0 +1,180 @@
+//! The only place that prints. stdout is data, stderr is talk; progress appears on a terminal only.
+//! Owns what a terminal is, and what becomes of a pipe that closes. Never words a message.
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use super::error::HINT;
+
+/// Without a terminal that says otherwise.
+const SIZE: (usize, usize) = (80, 24);
+
+/// Both streams of the process.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// stderr is a terminal.
+    watched: bool,
+    /// One whose lines can be rewritten.
+    terminal: bool,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Lines of progress on the screen now.
+    drawn: usize,
+    /// Why stdout takes no more.
+    broken: Option<io::ErrorKind>,
+    message: String,
+}
+
+impl Output {
+    /// The process's own streams.
+    pub(super) fn new() -> Self {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let watched = io::stderr().is_terminal();
+        Self { watched, terminal: watched && !dumb, state: RefCell::default() }
+    }
+
+    /// Whether somebody watches stderr.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
+    /// Whether [`Output::progress`] shows anything.
+    pub(super) fn shows_progress(&self) -> bool {
+        self.terminal
+    }
+
+    /// A line of data.
+    pub(super) fn line(&self, line: &str) {
+        self.data(&format!("{}\n", clean(line)));
+    }
+
+    /// Data, byte by byte. Once stdout is closed, by `head` say, the rest goes nowhere: whoever read it has had enough.
+    pub(super) fn data(&self, text: &str) {
+        let mut state = self.state.borrow_mut();
+        state.erase();
+        if state.broken.is_some() {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            state.broken = Some(error.kind());
+            state.message = error.to_string();
+        }
+    }
+
+    /// A document of data.
+    pub(super) fn json(&self, value: &impl Serialize) {
+        if let Ok(text) = serde_json::to_string_pretty(value) {
+            self.data(&format!("{text}\n"));
+        }
+    }
+
+    /// A line of talk, or several.
+    pub(super) fn talk(&self, text: &str) {
+        self.state.borrow_mut().erase();
+        say(&format!("{}\n", clean(text.trim_end())));
+    }
+
+    /// Lines of talk; hints for whoever watches only.
+    pub(super) fn talk_lines(&self, lines: &[String]) {
+        for line in lines.iter().filter(|line| self.watched || !line.starts_with(HINT)) {
+            self.talk(line);
+        }
+    }
+
+    /// Show `lines` in the place of the last ones, on a terminal. As many as fit.
+    pub(super) fn progress(&self, lines: &[String]) {
+        if !self.terminal {
+            return;
+        }
+        let (columns, rows) = size();
+        let mut state = self.state.borrow_mut();
+        let room = rows.saturating_sub(2).max(1);
+        let mut shown: Vec<String> = lines.iter().take(room).map(|line| fit(&clean(line), columns)).collect();
+        if lines.len() > room {
+            shown.truncate(room - 1);
+            shown.push(fit(&format!("and {} more", lines.len() - shown.len()), columns));
+        }
+        let mut text = state.take_up();
+        state.drawn = shown.len();
+        for line in shown {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        say(&text);
+    }
+
+    /// What went wrong with stdout, if it matters. A closed pipe doesn't.
+    pub(super) fn finish(&self) -> Result<(), String> {
+        let mut state = self.state.borrow_mut();
+        state.erase();
+        match state.broken {
+            None | Some(io::ErrorKind::BrokenPipe) => Ok(()),
+            Some(_) => Err(format!("can't write to stdout: {}", state.message)),
+        }
+    }
+}
+
+impl State {
+    fn take_up(&mut self) -> String {
+        match std::mem::take(&mut self.drawn) {
+            0 => String::new(),
+            lines => format!("\u{1b}[{lines}A\u{1b}[J"),
+        }
+    }
+
+    fn erase(&mut self) {
+        let up = self.take_up();
+        if !up.is_empty() {
+            say(&up);
+        }
+    }
+}
+
+/// Send what the client logs to stderr too.
+pub(super) fn log_to_stderr() {
+    crate::telemetry::init_client();
+}
+
+/// stderr has no one to report a failure to.
+fn say(text: &str) {
+    let mut stderr = io::stderr().lock();
+    drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
+}
+
+/// What others wrote must not talk to the terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '?' } else { c }).collect()
+}
+
+fn fit(line: &str, columns: usize) -> String {
+    let line = line.replace(['\n', '\t'], " ");
+    if line.chars().count() < columns {
+        line
+    } else {
+        line.chars().take(columns.saturating_sub(2)).chain(['…']).collect()
+    }
+}
+
+fn size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => SIZE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_fit_and_are_harmless() {
+        assert_eq!((fit("abc", 4), fit("abcd", 4)), ("abc".into(), "ab…".into()));
+        assert_eq!(clean("a\u{1b}[2J\tb\r\n"), "a?[2J\tb?\n");
+    }
+}

@@ -1,0 +1,30 @@
+//! What every command works with, once the command line is understood. Decides nothing.
+
+use super::args::Format;
+use super::output::Output;
+use crate::api::client::Client;
+
+/// One run of one command.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The cluster.
+    pub(super) client: Client,
+    /// The person, or the script.
+    pub(super) out: Output,
+    /// What stdout is for.
+    pub(super) format: Format,
+}
+
+impl Session {
+    /// Whether stdout gets one JSON document and nothing else.
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// A line of data, if stdout is for lines.
+    pub(super) fn line(&self, line: &str) {
+        if !self.is_json() {
+            self.out.line(line);
+        }
+    }
+}

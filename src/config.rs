@@ -1,0 +1,393 @@
+//! Configuration: `fleet.conf` and `FLEET_*` variables in, checked settings out. The one place that reads the environment.
+//!
+//! Three steps: text (INI by `ini`, and the environment, which wins), values by key, [`Settings`]. Every mistake is reported
+//! with its key and line, all of them at once; nothing is guessed and nothing falls back silently.
+
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ini::{Ini, ParseOption};
+
+use crate::model::machine::Metadata;
+
+/// Where the file is, if it isn't named on the command line. It may be absent.
+pub const DEFAULT_FILE: &str = "/etc/fleet/fleet.conf";
+
+/// Keys of CoreOS fleet's that have no meaning here any more, and why.
+const RETIRED: [(&str, &str); 5] = [
+    ("engine_reconcile_interval", "the engine acts on changes, not in intervals"),
+    ("disable_watches", "watching is how everything works"),
+    ("enable_grpc", "hosts meet in the store only"),
+    ("verify_units", "it had no effect in fleet either"),
+    ("authorized_keys_file", "it had no effect in fleet either"),
+];
+
+/// Keys that are understood.
+const KEYS: [&str; 19] = [
+    "verbosity",
+    "etcd_servers",
+    "etcd_username",
+    "etcd_password",
+    "etcd_keyfile",
+    "etcd_certfile",
+    "etcd_cafile",
+    "etcd_key_prefix",
+    "etcd_request_timeout",
+    "standalone",
+    "state_directory",
+    "public_ip",
+    "metadata",
+    "agent_ttl",
+    "units_directory",
+    "systemd_user",
+    "disable_engine",
+    "token_limit",
+    "listen",
+];
+
+/// What a daemon is configured to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// 0: changes; more: why not, too.
+    pub verbosity: u8,
+    /// Where the cluster's state is.
+    pub store: StoreSettings,
+    /// The address that other hosts reach this one at; found by itself if not given.
+    pub public_ip: Option<String>,
+    /// What `MachineMetadata=` is compared with.
+    pub metadata: Metadata,
+    /// How long the host may be silent before the cluster takes it for dead.
+    pub agent_ttl: Duration,
+    /// Where unit files go.
+    pub units_directory: PathBuf,
+    /// Drive the user's own systemd.
+    pub systemd_user: bool,
+    /// Never lead.
+    pub disable_engine: bool,
+    /// Entries of a page of v1.
+    pub token_limit: u16,
+    /// Where the API listens when systemd hands no socket over.
+    pub listen: Vec<String>,
+    /// Things worth a word that are no mistakes.
+    pub remarks: Vec<String>,
+}
+
+/// Where the cluster's state is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreSettings {
+    /// In an etcd cluster.
+    Etcd(EtcdSettings),
+    /// On this host, which is the whole cluster.
+    Standalone {
+        /// The folder of the store's file.
+        directory: PathBuf,
+    },
+}
+
+/// How to reach etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdSettings {
+    /// All members, as URLs.
+    pub endpoints: Vec<String>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+    /// The client's key file.
+    pub keyfile: Option<PathBuf>,
+    /// The client's certificate file.
+    pub certfile: Option<PathBuf>,
+    /// Who signs etcd's certificates.
+    pub cafile: Option<PathBuf>,
+    /// The beginning of every key; ends in a slash.
+    pub prefix: String,
+    /// The deadline of one request.
+    pub request_timeout: Duration,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// One sentence each.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What the command line says about configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--config FILE`: must be there.
+    pub file: Option<PathBuf>,
+    /// `--standalone`.
+    pub standalone: bool,
+}
+
+/// Read the file and the environment.
+///
+/// # Errors
+/// All mistakes in them.
+pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
+    let (path, required) = match &overrides.file {
+        Some(path) => (path.as_path(), true),
+        None => (Path::new(DEFAULT_FILE), false),
+    };
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => String::new(),
+        Err(error) => return Err(single(format!("{}: can't be read: {error}", path.display()))),
+    };
+    let environment = std::env::vars().filter_map(|(name, value)| {
+        let key = name.strip_prefix("FLEET_")?.to_ascii_lowercase();
+        KEYS.contains(&key.as_str()).then_some((key, value))
+    });
+    settings(&path.display().to_string(), &text, environment.collect(), overrides.standalone)
+}
+
+/// The settings in `text` (called `file` in messages), overruled by `environment`.
+///
+/// # Errors
+/// All mistakes in them.
+pub fn settings(
+    file: &str,
+    text: &str,
+    environment: BTreeMap<String, String>,
+    standalone: bool,
+) -> Result<Settings, ConfigError> {
+    let mut values = Values { file, text, values: BTreeMap::new(), problems: Vec::new(), remarks: Vec::new() };
+    values.read_file();
+    for (key, value) in environment {
+        values.values.insert(key, (value, Source::Environment));
+    }
+    if standalone {
+        values.values.insert("standalone".into(), ("true".into(), Source::CommandLine));
+    }
+    let store = values.store();
+    let settings = Settings {
+        verbosity: values.parsed("verbosity", 0, value::number),
+        store,
+        public_ip: values.optional("public_ip", value::address),
+        metadata: values.parsed("metadata", Metadata::new(), value::metadata),
+        agent_ttl: values.parsed("agent_ttl", Duration::from_secs(10), value::ttl),
+        units_directory: values.parsed("units_directory", PathBuf::from("/run/fleet/units"), value::path),
+        systemd_user: values.parsed("systemd_user", false, value::boolean),
+        disable_engine: values.parsed("disable_engine", false, value::boolean),
+        token_limit: values.parsed("token_limit", 100, value::page),
+        listen: values.parsed("listen", vec!["unix:///run/fleet.sock".into()], value::list),
+        remarks: Vec::new(),
+    };
+    let Values { problems, remarks, .. } = values;
+    if problems.is_empty() { Ok(Settings { remarks, ..settings }) } else { Err(ConfigError { problems }) }
+}
+
+fn single(problem: String) -> ConfigError {
+    ConfigError { problems: vec![problem] }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    File,
+    Environment,
+    CommandLine,
+}
+
+struct Values<'a> {
+    file: &'a str,
+    text: &'a str,
+    values: BTreeMap<String, (String, Source)>,
+    problems: Vec<String>,
+    remarks: Vec<String>,
+}
+
+impl Values<'_> {
+    fn read_file(&mut self) {
+        let text = self.text.strip_prefix('\u{feff}').unwrap_or(self.text);
+        let raw = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
+        let ini = match Ini::load_from_str_opt(text, raw) {
+            Ok(ini) => ini,
+            Err(error) => {
+                self.problems.push(format!(
+                    "{}:{}: {}; a line must be key=value",
+                    self.file,
+                    error.line + 1,
+                    error.msg
+                ));
+                return;
+            }
+        };
+        for (section, properties) in &ini {
+            if let Some(section) = section {
+                let line = self.line_of(&format!("[{section}]"));
+                self.problems.push(format!("{}{line}: [{section}]: this file has no sections", self.file));
+                continue;
+            }
+            for (key, value) in properties {
+                self.take(key, value);
+            }
+        }
+    }
+
+    fn take(&mut self, key: &str, value: &str) {
+        // The library joins a line without `=` to the next key.
+        if let Some((stray, _)) = key.split_once('\n') {
+            let line = self.line_of(stray);
+            self.problems.push(format!("{}{line}: `{stray}` is no key=value", self.file));
+            return;
+        }
+        let line = self.line_of(key);
+        if let Some((_, why)) = RETIRED.iter().find(|(retired, _)| *retired == key) {
+            self.remarks.push(format!("{}{line}: `{key}` has no effect: {why}", self.file));
+        } else if KEYS.contains(&key) {
+            self.values.insert(key.into(), (value.trim().into(), Source::File));
+        } else {
+            self.problems.push(format!("{}{line}: unknown key `{key}`", self.file));
+        }
+    }
+
+    /// `:LINE` of the last line that begins with `start`, if there is one.
+    fn line_of(&self, start: &str) -> String {
+        let is = |line: &str| {
+            let rest = line.trim_start().strip_prefix(start).map(str::trim_start);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['=', ':']))
+        };
+        let line = self.text.lines().enumerate().filter(|(_, line)| is(line)).last();
+        line.map_or(String::new(), |(index, _)| format!(":{}", index + 1))
+    }
+
+    /// A value that is wrong, said with where it stands.
+    fn problem(&mut self, key: &str, value: &str, source: Source, what: &str) {
+        let place = match source {
+            Source::File => format!("{}{}: {key}={value}", self.file, self.line_of(key)),
+            Source::Environment => format!("FLEET_{}={value}", key.to_ascii_uppercase()),
+            Source::CommandLine => format!("--{key}"),
+        };
+        self.problems.push(format!("{place}: {what}"));
+    }
+
+    fn parsed<T>(&mut self, key: &str, default: T, parse: fn(&str) -> Result<T, String>) -> T {
+        self.optional(key, parse).unwrap_or(default)
+    }
+
+    /// An empty value is as good as none, as in fleet.
+    fn optional<T>(&mut self, key: &str, parse: fn(&str) -> Result<T, String>) -> Option<T> {
+        let (value, source) = self.values.get(key).cloned().filter(|(value, _)| !value.is_empty())?;
+        match parse(&value) {
+            Ok(parsed) => Some(parsed),
+            Err(what) => {
+                self.problem(key, &value, source, &what);
+                None
+            }
+        }
+    }
+
+    fn store(&mut self) -> StoreSettings {
+        let directory = self.parsed("state_directory", PathBuf::from("/var/lib/fleet"), value::path);
+        if self.parsed("standalone", false, value::boolean) {
+            if let Some((servers, source)) = self.values.get("etcd_servers").cloned() {
+                self.problem("etcd_servers", &servers, source, "a standalone host has no etcd; remove one of the two");
+            }
+            return StoreSettings::Standalone { directory };
+        }
+        let user = self.optional("etcd_username", value::text);
+        let password = self.optional("etcd_password", value::text);
+        let user = match (user, password) {
+            (Some(user), Some(password)) => Some((user, password)),
+            (None, None) => None,
+            _ => {
+                self.problems.push("etcd_username and etcd_password go together".into());
+                None
+            }
+        };
+        let (keyfile, certfile) =
+            (self.optional("etcd_keyfile", value::path), self.optional("etcd_certfile", value::path));
+        if keyfile.is_some() != certfile.is_some() {
+            self.problems.push("etcd_keyfile and etcd_certfile go together".into());
+        }
+        StoreSettings::Etcd(EtcdSettings {
+            endpoints: self.parsed("etcd_servers", vec!["http://127.0.0.1:2379".into()], value::endpoints),
+            user,
+            keyfile,
+            certfile,
+            cafile: self.optional("etcd_cafile", value::path),
+            prefix: self.parsed("etcd_key_prefix", "/flotilla/".into(), value::prefix),
+            request_timeout: self.parsed("etcd_request_timeout", Duration::from_secs(2), value::seconds),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        settings("fleet.conf", text, BTreeMap::new(), false).map_err(|error| error.to_string())
+    }
+
+    fn etcd(settings: &Settings) -> &EtcdSettings {
+        match &settings.store {
+            StoreSettings::Etcd(etcd) => etcd,
+            StoreSettings::Standalone { .. } => panic!("standalone"),
+        }
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        let settings = read("").unwrap();
+        assert_eq!(etcd(&settings).endpoints, ["http://127.0.0.1:2379"]);
+        assert_eq!((settings.agent_ttl, settings.token_limit), (Duration::from_secs(10), 100));
+    }
+
+    #[test]
+    fn a_fleet_conf_is_understood() {
+        let text = "# fleet\netcd_servers=[\"http://a:2379\", \"http://b:2379\"]\nmetadata=\"region=eu, disk=ssd=fast\"\n\
+                    agent_ttl=30s\nengine_reconcile_interval=2.0\npublic_ip=10.0.0.1\nverbosity=1\n";
+        let settings = read(text).unwrap();
+        assert_eq!(etcd(&settings).endpoints, ["http://a:2379", "http://b:2379"]);
+        assert_eq!(settings.metadata["disk"], "ssd=fast");
+        assert_eq!(settings.agent_ttl, Duration::from_secs(30));
+        assert!(settings.remarks[0].starts_with("fleet.conf:5: `engine_reconcile_interval` has no effect"));
+    }
+
+    #[test]
+    fn the_environment_wins_even_when_empty() {
+        let environment = BTreeMap::from([("metadata".into(), String::new()), ("verbosity".into(), "1".into())]);
+        let settings = settings("f", "metadata=a=b\nverbosity=0", environment, false).unwrap();
+        assert_eq!((settings.metadata.len(), settings.verbosity), (0, 1));
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_line() {
+        assert_eq!(
+            read("a=1\nagent_ttl=soon").unwrap_err(),
+            "fleet.conf:1: unknown key `a`\nfleet.conf:2: agent_ttl=soon: must be a time like 10s or 1m30s"
+        );
+        assert_eq!(read("[x]\nverbosity=1").unwrap_err(), "fleet.conf:1: [x]: this file has no sections");
+        assert_eq!(read("garbage\nverbosity=1").unwrap_err(), "fleet.conf:1: `garbage` is no key=value");
+        assert!(read("garbage").unwrap_err().contains("must be key=value"));
+        for bad in [
+            "etcd_servers=ftp://x",
+            "public_ip=n1",
+            "agent_ttl=1s",
+            "metadata=x",
+            "token_limit=0",
+            "standalone=perhaps",
+        ] {
+            assert!(read(bad).unwrap_err().starts_with(&format!("fleet.conf:1: {bad}: ")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn standalone_is_said_never_guessed() {
+        assert!(matches!(read("standalone=true").unwrap().store, StoreSettings::Standalone { .. }));
+        assert!(matches!(settings("f", "", BTreeMap::new(), true).unwrap().store, StoreSettings::Standalone { .. }));
+        assert!(read("standalone=true\netcd_servers=http://a:1").unwrap_err().contains("has no etcd"));
+    }
+}

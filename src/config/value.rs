@@ -1,0 +1,131 @@
+//! Values of `fleet.conf`, key by key: text in, typed value or what it must be instead. Pure.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::machine::Metadata;
+
+/// A lease shorter than this ends whenever a machine is busy for a moment (etcd itself grants no less than 2 s).
+const SHORTEST_TTL: Duration = Duration::from_secs(3);
+
+/// fleet's lists: commas, or `["a", "b"]`.
+pub(super) fn list(text: &str) -> Result<Vec<String>, String> {
+    let strip = |item: &str| item.trim_matches([' ', '[', ']', '"', '\'']).to_owned();
+    Ok(text.split(',').map(strip).filter(|item| !item.is_empty()).collect())
+}
+
+pub(super) fn endpoints(text: &str) -> Result<Vec<String>, String> {
+    let endpoints = list(text)?;
+    let valid = |url: &String| {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        rest.is_some_and(|host| !host.trim_end_matches('/').is_empty())
+    };
+    if endpoints.is_empty() || !endpoints.iter().all(valid) {
+        return Err("must be URLs like http://10.0.0.1:2379, separated by commas".into());
+    }
+    Ok(endpoints.into_iter().map(|url| url.trim_end_matches('/').to_owned()).collect())
+}
+
+pub(super) fn metadata(text: &str) -> Result<Metadata, String> {
+    let text = text.trim().trim_matches('"');
+    let pair = |pair: &str| match pair.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(format!("`{}` must be key=value; pairs are separated by commas", pair.trim())),
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "t" | "true" | "yes" | "on" => Ok(true),
+        "0" | "f" | "false" | "no" | "off" => Ok(false),
+        _ => Err("must be true or false".into()),
+    }
+}
+
+pub(super) fn number(text: &str) -> Result<u8, String> {
+    text.parse().map_err(|_| "must be a small number, 0 or more".into())
+}
+
+pub(super) fn page(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "must be a number from 1 to 65535".into())
+}
+
+pub(super) fn text(text: &str) -> Result<String, String> {
+    Ok(text.into())
+}
+
+pub(super) fn address(text: &str) -> Result<String, String> {
+    text.parse::<IpAddr>().map(|ip| ip.to_string()).map_err(|_| "must be an IP address".into())
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".into()) }
+}
+
+pub(super) fn prefix(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') || text.trim_matches('/').is_empty() {
+        return Err("must be a path like /flotilla/".into());
+    }
+    Ok(format!("{}/", text.trim_end_matches('/')))
+}
+
+/// Seconds, perhaps with a fraction, as fleet's `etcd_request_timeout=1.0`.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = text.parse().ok().filter(|seconds| (0.1..=60.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "must be seconds, from 0.1 to 60".into())
+}
+
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text).ok_or("must be a time like 10s or 1m30s")?;
+    if ttl < SHORTEST_TTL {
+        return Err(format!(
+            "must be at least {} s: a busy moment would look like a dead host",
+            SHORTEST_TTL.as_secs()
+        ));
+    }
+    Ok(ttl)
+}
+
+/// Go's durations, as far as they make sense here: `10s`, `1m30s`, `500ms`, `2h`; a bare number is seconds.
+fn duration(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let (mut total, mut rest) = (Duration::ZERO, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let amount: f64 = rest[..digits].parse().ok()?;
+        let unit = &rest[digits..];
+        let length = unit.find(|c: char| c.is_ascii_digit()).unwrap_or(unit.len());
+        let seconds = match &unit[..length] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total += Duration::try_from_secs_f64(amount * seconds).ok()?;
+        rest = &unit[length..];
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        let cases =
+            [("10s", 10_000), ("1m30s", 90_000), ("500ms", 500), ("2h", 7_200_000), ("1.5s", 1500), ("7", 7000)];
+        for (text, ms) in cases {
+            assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for bad in ["s", "ten", "10x", "1..2s", "-1s"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+}

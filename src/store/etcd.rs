@@ -1,0 +1,294 @@
+//! The etcd store: a cluster's keys, in etcd v3.
+//!
+//! Owns how the seam's requests become etcd's, and alone (with its submodules) names `etcd-client`. It must never
+//! know what a key means, nor repeat a change that may have been done.
+
+mod follow;
+mod members;
+mod trouble;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{Client, Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, TxnOp};
+use tokio::sync::mpsc;
+
+use self::members::{Again, Members};
+use super::{Error, Guard, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch, limits};
+
+/// How many keys are asked for when the caller leaves it to the store.
+const PAGE_KEYS: usize = 500;
+
+/// The largest answer taken; a page that is larger is asked for again in halves.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where the cluster is, and who we are to it.
+#[derive(Clone)]
+pub struct Options {
+    /// `http://host:port`, `https://host:port` or `host:port`; one at a time is used, the first to begin with.
+    pub endpoints: Vec<String>,
+    /// What every key of ours begins with, `/flotilla/` usually.
+    pub prefix: String,
+    /// User name and password.
+    pub user: Option<(String, String)>,
+    /// PEM file of the CA that signed the servers' certificates; needed for, and only for, `https`.
+    pub ca: Option<PathBuf>,
+    /// PEM files of our own certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// How long one endpoint may take to answer. All attempts of a request together take at most twice as long.
+    pub request_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            endpoints: vec!["http://127.0.0.1:2379".into()],
+            prefix: "/flotilla/".into(),
+            user: None,
+            ca: None,
+            identity: None,
+            request_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { endpoints, prefix, user, ca, identity, request_timeout } = self;
+        f.debug_struct("Options")
+            .field("endpoints", endpoints)
+            .field("prefix", prefix)
+            .field("user", &user.as_ref().map(|(name, _)| name))
+            .field("ca", ca)
+            .field("identity", identity)
+            .field("request_timeout", request_timeout)
+            .finish()
+    }
+}
+
+/// An etcd cluster. Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Etcd {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    members: Members,
+    prefix: String,
+    authenticated: bool,
+    /// What etcd made of the TTLs asked for: a keep-alive's first answer doesn't say.
+    ttls: Mutex<BTreeMap<LeaseId, Duration>>,
+}
+
+impl Etcd {
+    /// A store that connects when it is first asked: whether etcd is there shows in the answers.
+    ///
+    /// # Errors
+    /// `Refused` for options that can't work: an endpoint that is no URL, a certificate that can't be read.
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        let members = Members::new(options)?;
+        let (prefix, authenticated) = (options.prefix.clone(), options.user.is_some());
+        Ok(Self { inner: Arc::new(Inner { members, prefix, authenticated, ttls: Mutex::default() }) })
+    }
+}
+
+impl Inner {
+    fn full(&self, key: &str) -> Vec<u8> {
+        [self.prefix.as_bytes(), key.as_bytes()].concat()
+    }
+
+    /// The key without the cluster's prefix; `None` for what can't be one of ours.
+    fn plain(&self, key: &[u8]) -> Option<String> {
+        let plain = key.strip_prefix(self.prefix.as_bytes()).and_then(|key| std::str::from_utf8(key).ok());
+        if plain.is_none() {
+            tracing::warn!(key = %key.escape_ascii(), "skipping a key that is not UTF-8");
+        }
+        plain.map(ToOwned::to_owned)
+    }
+
+    /// First key and end (exclusive) of all that begin with `prefix`, as etcd wants them.
+    fn bounds(&self, prefix: &str) -> (Vec<u8>, Vec<u8>) {
+        let begin = self.full(prefix);
+        let mut end = begin.clone();
+        // UTF-8 has no byte 0xff, so the last one can always be raised.
+        match end.last_mut() {
+            Some(last) => *last += 1,
+            None => return (vec![0], vec![0]),
+        }
+        (begin, end)
+    }
+
+    /// Read up to `limit` keys, or as many as fit into one answer.
+    async fn get(&self, from: &[u8], end: &[u8], limit: usize, at: Option<Revision>) -> Result<GetResponse, Error> {
+        let mut limit = limit;
+        loop {
+            let read = |client: Client| {
+                let mut options =
+                    GetOptions::new().with_range(end).with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
+                if let Some(at) = at {
+                    options = options.with_revision(signed(at));
+                }
+                async move { client.kv_client().max_decoding_message_size(ANSWER_BYTES).get(from, Some(options)).await }
+            };
+            match self.members.call_or(Again::Always, read).await? {
+                Some(answer) => return Ok(answer),
+                None if limit > 1 => limit = limit.min(PAGE_KEYS).div_ceil(2),
+                None => return Err(Error::Refused("a single key is larger than any answer may be".into())),
+            }
+        }
+    }
+
+    fn ttls(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseId, Duration>> {
+        self.ttls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for Etcd {
+    async fn range(&self, range: Range) -> Result<Page, Error> {
+        let inner = &*self.inner;
+        let limit = if range.limit == 0 { PAGE_KEYS } else { range.limit };
+        let (mut from, end) = inner.bounds(&range.prefix);
+        if let Some(after) = range.after.filter(|after| *after >= range.prefix) {
+            from = successor(&inner.full(&after));
+        }
+        let mut at = range.at;
+        loop {
+            let answer = inner.get(&from, &end, limit, at).await?;
+            let revision =
+                at.unwrap_or_else(|| revision(answer.header().map_or(0, etcd_client::ResponseHeader::revision)));
+            let kvs: Vec<Kv> =
+                answer.kvs().iter().filter_map(|kv| Some(self::kv(inner.plain(kv.key())?, kv))).collect();
+            match answer.kvs().last() {
+                // All of the page was skipped, so the caller has no key to go on from.
+                Some(last) if kvs.is_empty() && answer.more() => (from, at) = (successor(last.key()), Some(revision)),
+                _ => return Ok(Page { kvs, revision, more: answer.more() }),
+            }
+        }
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+        limits::check(&txn)?;
+        let inner = &*self.inner;
+        let when: Vec<Compare> = txn
+            .guards
+            .iter()
+            .map(|guard| match guard {
+                Guard::Absent(key) => Compare::create_revision(inner.full(key), CompareOp::Equal, 0),
+                // A key that isn't there has revision 0 to etcd, and -1 never.
+                Guard::Unchanged(key, Revision(0)) => Compare::mod_revision(inner.full(key), CompareOp::Equal, -1),
+                Guard::Unchanged(key, at) => Compare::mod_revision(inner.full(key), CompareOp::Equal, signed(*at)),
+                Guard::Held(key, LeaseId(0)) => Compare::lease(inner.full(key), CompareOp::Equal, -1),
+                Guard::Held(key, lease) => Compare::lease(inner.full(key), CompareOp::Equal, lease.0),
+            })
+            .collect();
+        let mut then: Vec<TxnOp> = txn
+            .ops
+            .into_iter()
+            .map(|op| match op {
+                Op::Put { key, value, lease } => {
+                    let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
+                    TxnOp::put(inner.full(&key), value, options)
+                }
+                Op::Delete(key) => TxnOp::delete(inner.full(&key), None),
+            })
+            .collect();
+        let changes = !then.is_empty();
+        if !changes {
+            // Without an operation that asks for the newest state, etcd may judge guards on an old one.
+            then.push(TxnOp::get(inner.full("."), Some(GetOptions::new().with_count_only())));
+        }
+        let txn = etcd_client::Txn::new().when(when).and_then(then);
+        let again = if changes { Again::Undone } else { Again::Always };
+        let commit = |mut client: Client| {
+            let txn = txn.clone();
+            async move { client.txn(txn).await }
+        };
+        let answer = inner.members.call(again, commit).await?;
+        if !answer.succeeded() {
+            return Err(Error::Conflict);
+        }
+        Ok(revision(answer.header().map_or(0, etcd_client::ResponseHeader::revision)))
+    }
+
+    /// Must be called within a runtime: a watch is a task.
+    fn watch(&self, prefix: &str, from: Revision) -> Watch {
+        let (batches, watch) = mpsc::channel(follow::CHANNEL);
+        tokio::spawn(follow::follow(Arc::clone(&self.inner), prefix.to_owned(), from, batches));
+        Watch::new(watch)
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+        if ttl.is_zero() {
+            return Err(Error::Refused("a lease needs a TTL".into()));
+        }
+        let seconds = i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
+        let grant = |mut client: Client| async move { client.lease_grant(seconds, None).await };
+        // Granting twice would leave a lease behind that nobody keeps alive: it vanishes by itself.
+        let answer = self.inner.members.call(Again::Always, grant).await?;
+        let id = LeaseId(answer.id());
+        self.inner.ttls().insert(id, whole(answer.ttl()));
+        Ok(id)
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+        let known = self.inner.ttls().get(&lease).copied();
+        // A stream per renewal: it costs a few hundred bytes, and none is left to look after when a member dies.
+        let renew = |mut client: Client| async move {
+            let (mut keeper, mut answers) = client.lease_keep_alive(lease.0).await?;
+            if let Some(known) = known {
+                return Ok(known);
+            }
+            // The first answer is the client's; the second is for us, and says how long the TTL is.
+            keeper.keep_alive().await?;
+            let answer = answers.message().await?;
+            match answer.map(|answer| answer.ttl()) {
+                Some(ttl) if ttl > 0 => Ok(whole(ttl)),
+                _ => Err(etcd_client::Error::LeaseKeepAliveError("lease not found".into())),
+            }
+        };
+        let renewed = self.inner.members.call(Again::Always, renew).await;
+        match &renewed {
+            Ok(ttl) => drop(self.inner.ttls().insert(lease, *ttl)),
+            Err(Error::LeaseLost) => drop(self.inner.ttls().remove(&lease)),
+            Err(_) => {}
+        }
+        renewed
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+        let revoke = |mut client: Client| async move { client.lease_revoke(lease.0).await };
+        match self.inner.members.call(Again::Always, revoke).await {
+            Ok(_) | Err(Error::LeaseLost) => {
+                self.inner.ttls().remove(&lease);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The smallest key after this one.
+fn successor(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
+}
+
+fn kv(key: String, kv: &KeyValue) -> Kv {
+    let lease = Some(LeaseId(kv.lease())).filter(|lease| lease.0 != 0);
+    Kv { key, value: kv.value().to_vec(), revision: revision(kv.mod_revision()), lease }
+}
+
+fn revision(number: i64) -> Revision {
+    Revision(number.unsigned_abs())
+}
+
+fn signed(revision: Revision) -> i64 {
+    i64::try_from(revision.0).unwrap_or(i64::MAX)
+}
+
+fn whole(seconds: i64) -> Duration {
+    Duration::from_secs(seconds.unsigned_abs())
+}

@@ -1,0 +1,159 @@
+//! What `etcd-client` and the network say, classed by what is to be done next.
+//!
+//! Owns every comparison with etcd's codes and texts, and the sentences that name an endpoint and what is
+//! wrong with it. It must never retry: that is `members`'.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use tonic::Code;
+
+use crate::store::Error;
+
+/// How a request failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Every endpoint would say the same.
+    Final(Error),
+    /// The answer is larger than we take.
+    TooLarge,
+    /// This endpoint can't; another may.
+    Here(Trouble),
+}
+
+/// What is wrong with one endpoint.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    /// Completes the sentence "etcd at <endpoint> …".
+    pub(super) text: String,
+    /// The request can't have been done: it never left, or was turned away at the door.
+    pub(super) undone: bool,
+    /// It may be over in a moment, as an election is.
+    pub(super) passing: bool,
+}
+
+impl Trouble {
+    /// No answer in time. Not worth waiting for again: time enough was given.
+    pub(super) fn silent(waited: Duration, sent: bool) -> Self {
+        let text = format!("does not answer within {} s", waited.as_secs_f64());
+        Self { text, undone: !sent, passing: false }
+    }
+
+    /// The connection can't be made.
+    pub(super) fn unreachable(error: &tonic::transport::Error) -> Self {
+        Self { text: unreachable(error), undone: true, passing: false }
+    }
+}
+
+/// What to make of an error that `etcd-client` hands on.
+pub(super) fn classify(error: &etcd_client::Error) -> Failure {
+    use etcd_client::Error as E;
+    let status = match error {
+        E::GRpcStatus(status) => status,
+        // A keep-alive that is answered with TTL 0 becomes this text.
+        E::LeaseKeepAliveError(text) if text.contains("lease not found") => return Failure::Final(Error::LeaseLost),
+        E::InvalidArgs(text) => return Failure::Final(Error::Refused(text.clone())),
+        E::InvalidUri(error) => return Failure::Final(Error::Refused(error.to_string())),
+        other => return here(format!("broke off: {other}"), false, true),
+    };
+    let text = status.message().strip_prefix("etcdserver: ").unwrap_or(status.message());
+    let refused = |text: String| Failure::Final(Error::Refused(text));
+    match status.code() {
+        Code::NotFound if text.contains("lease not found") => Failure::Final(Error::LeaseLost),
+        Code::OutOfRange if text.contains("compacted") => Failure::Final(Error::Compacted),
+        Code::OutOfRange | Code::ResourceExhausted if text.contains("decoded message length too large") => {
+            Failure::TooLarge
+        }
+        Code::ResourceExhausted if text.contains("space exceeded") => {
+            here("has no space left (raise its quota, or compact, defragment and disarm)".into(), true, false)
+        }
+        Code::ResourceExhausted if text.contains("too many requests") => here("is overloaded".into(), true, true),
+        Code::InvalidArgument if text.contains("user name is empty") => {
+            refused("etcd wants a user name and a password".into())
+        }
+        Code::InvalidArgument if text.contains("authentication failed") => {
+            refused("etcd does not accept the user name or the password".into())
+        }
+        Code::FailedPrecondition if text.contains("authentication is not enabled") => {
+            refused("etcd has no authentication enabled, but a user name is configured".into())
+        }
+        Code::PermissionDenied => refused("etcd does not permit this user to do that".into()),
+        Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted | Code::FailedPrecondition => {
+            refused(text.to_owned())
+        }
+        // Ours come before the server has looked at the request; so does its "no leader".
+        Code::Unavailable if is_connecting(status) => here(unreachable(status), true, false),
+        Code::Unavailable if text == "no leader" => here("has no leader (no quorum)".into(), true, true),
+        Code::Unavailable if text.contains("leader") => here("has lost its leader".into(), false, true),
+        _ if text.contains("timed out") || text.contains("deadline exceeded") => {
+            here("does not get its members to agree in time (no quorum?)".into(), false, true)
+        }
+        // TLS 1.3 lets the server refuse after the handshake, and without a word.
+        Code::Cancelled => here("broke off the connection (does it want a client certificate?)".into(), false, true),
+        Code::Unauthenticated => here("does not accept our session any more".into(), true, true),
+        _ if status_source(status).is_some() => here("broke off the connection".into(), false, true),
+        _ => here(format!("fails: {text}"), false, true),
+    }
+}
+
+fn here(text: String, undone: bool, passing: bool) -> Failure {
+    Failure::Here(Trouble { text, undone, passing })
+}
+
+fn status_source(status: &tonic::Status) -> Option<&(dyn std::error::Error + 'static)> {
+    std::error::Error::source(status)
+}
+
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// Whether making the connection failed, so that nothing was sent. `tonic` doesn't export the error that says
+/// so; but what a server sends has no source, and what breaks an open connection passes through `hyper`.
+fn is_connecting(status: &tonic::Status) -> bool {
+    status_source(status).is_some_and(|source| chain(source).all(|error| !error.is::<hyper::Error>()))
+}
+
+fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
+    let kind = chain(error).find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::ConnectionRefused) => "refuses connections".into(),
+        Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "can't be reached: no route".into(),
+        Some(io::ErrorKind::TimedOut) => "does not accept a connection in time".into(),
+        _ => {
+            let mut texts: Vec<String> = chain(error).map(ToString::to_string).collect();
+            texts.dedup();
+            format!("can't be reached: {}", texts.last().map_or("unknown error", String::as_str))
+        }
+    }
+}
+
+/// What went wrong where, the newest trouble of each endpoint: one sentence.
+#[derive(Debug, Default)]
+pub(super) struct Troubles(Vec<(String, String)>);
+
+impl Troubles {
+    pub(super) fn note(&mut self, endpoint: &str, text: String) {
+        self.0.retain(|(known, _)| known != endpoint);
+        self.0.push((endpoint.to_owned(), text));
+    }
+
+    /// Those that suffer the same are named together.
+    pub(super) fn into_error(mut self) -> Error {
+        let mut sentence = "etcd".to_owned();
+        while let Some((endpoint, text)) = self.0.first().cloned() {
+            let (same, rest) = self.0.into_iter().partition(|(_, other)| *other == text);
+            self.0 = rest;
+            let same: Vec<(String, String)> = same;
+            let endpoints: Vec<&str> = same.iter().map(|(endpoint, _)| endpoint.as_str()).collect();
+            let joint = if sentence.len() > 4 { ";" } else { "" };
+            let endpoints = if endpoints.is_empty() { endpoint } else { endpoints.join(", ") };
+            // Writing to a string can't fail.
+            let _ = write!(sentence, "{joint} at {endpoints} {text}");
+        }
+        Error::Unavailable(sentence)
+    }
+}

@@ -1,0 +1,185 @@
+//! Drives `contrib/lab` for the tests: boots real hosts, runs commands in them, reads what systemd says. Ends its lab with the test,
+//! also when the test fails or is killed (`--owner`).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use flotilla::api::wire::{UnitList, UnitView};
+use serde_json::Value;
+
+/// A lab of its own for one test.
+pub(crate) struct Lab {
+    name: String,
+    command: PathBuf,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// Its stdout; panics with all of it if it failed.
+    #[track_caller]
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self.stdout
+    }
+}
+
+impl Lab {
+    /// `hosts` booted hosts with Flotilla installed, not yet started.
+    pub(crate) fn boot(hosts: usize, install: &[&str]) -> Self {
+        Self::boot_with_etcd(hosts, 1, install)
+    }
+
+    /// As [`Lab::boot`], over an etcd of so many members.
+    pub(crate) fn boot_with_etcd(hosts: usize, members: usize, install: &[&str]) -> Self {
+        let command = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/lab");
+        let lab = Self { name: format!("t{}", std::process::id()), command };
+        let owner = std::process::id().to_string();
+        lab.lab(&["up", "--fresh", "--owner", &owner, &hosts.to_string()]).ok();
+        let binaries = Path::new(env!("CARGO_BIN_EXE_fleetd")).parent().unwrap().to_str().unwrap();
+        if !install.contains(&"--standalone") {
+            lab.lab(&["etcd", "up", &members.to_string()]).ok();
+        }
+        lab.lab(&[&["install"], install, &[binaries]].concat()).ok();
+        lab
+    }
+
+    /// `hosts` hosts with a running cluster over one etcd.
+    pub(crate) fn cluster(hosts: usize) -> Self {
+        let lab = Self::boot(hosts, &[]);
+        lab.start_fleet(hosts);
+        lab
+    }
+
+    pub(crate) fn start_fleet(&self, hosts: usize) {
+        self.lab(&["fleet", "start"]).ok();
+        eventually(Duration::from_secs(20), &format!("{hosts} machines registered"), || {
+            let listed = self.fleetctl(&["list-machines", "--no-legend"]);
+            if listed.stdout.lines().count() == hosts { Ok(()) } else { Err(format!("{listed:?}")) }
+        });
+    }
+
+    /// `contrib/lab ARGS…`.
+    pub(crate) fn lab(&self, args: &[&str]) -> Ran {
+        let output = Command::new(&self.command).env("FLOTILLA_LAB", &self.name).args(args).output().unwrap();
+        ran(output)
+    }
+
+    /// A command inside a host.
+    pub(crate) fn run(&self, host: &str, args: &[&str]) -> Ran {
+        self.lab(&[&["run", host, "--"], args].concat())
+    }
+
+    /// A shell line inside a host.
+    pub(crate) fn sh(&self, host: &str, line: &str) -> Ran {
+        self.run(host, &["sh", "-c", line])
+    }
+
+    /// `fleetctl ARGS…` on n1, in `/root`.
+    pub(crate) fn fleetctl(&self, args: &[&str]) -> Ran {
+        self.fleetctl_on("n1", args)
+    }
+
+    pub(crate) fn fleetctl_on(&self, host: &str, args: &[&str]) -> Ran {
+        self.run(host, &[&["env", "-C", "/root", "fleetctl"], args].concat())
+    }
+
+    /// Write a unit file into `/root` of n1.
+    pub(crate) fn file(&self, name: &str, text: &str) {
+        self.sh("n1", &format!("cat > '/root/{name}' <<'END'\n{text}\nEND")).ok();
+    }
+
+    /// What the cluster says of all units.
+    pub(crate) fn units(&self) -> Result<Vec<UnitView>, String> {
+        self.units_on("n1")
+    }
+
+    pub(crate) fn units_on(&self, host: &str) -> Result<Vec<UnitView>, String> {
+        let url = "http://fleet/fleet/v2/units";
+        let ran = self.run(host, &["curl", "-sS", "--max-time", "5", "--unix-socket", "/run/fleet.sock", url]);
+        let list: UnitList = serde_json::from_str(&ran.stdout).map_err(|error| format!("{error}: {ran:?}"))?;
+        Ok(list.units)
+    }
+
+    /// The host name where `unit` is active, by the cluster's word and by that host's own systemd.
+    pub(crate) fn active_on(&self, host: &str, unit: &str) -> Result<String, String> {
+        let units = self.units_on(host)?;
+        let view = units.iter().find(|view| view.name.as_str() == unit).ok_or(format!("no {unit}"))?;
+        let state = view.states.iter().find(|state| state.active == "active").ok_or(format!("not active: {view:?}"))?;
+        let on = state.machine.hostname.clone();
+        let truth = self.run(&on, &["systemctl", "is-active", unit]);
+        if truth.stdout.trim() == "active" { Ok(on) } else { Err(format!("{unit} on {on}: {truth:?}")) }
+    }
+
+    pub(crate) fn until_active(&self, unit: &str, limit: Duration) -> String {
+        eventually(limit, &format!("{unit} active"), || self.active_on("n1", unit))
+    }
+
+    /// Main pid of a unit on a host, by systemd.
+    pub(crate) fn main_pid(&self, host: &str, unit: &str) -> String {
+        self.run(host, &["systemctl", "show", "--value", "-p", "MainPID", unit]).ok().trim().to_owned()
+    }
+
+    /// When systemd says it started and stopped units on `host`: (monotonic µs, `Started`/`Stopped`, unit), in order.
+    pub(crate) fn history(&self, host: &str) -> Vec<(u64, &'static str, String)> {
+        // systemd's own message ids for "unit started" and "unit stopped" (`journalctl --catalog`).
+        const IDS: [(&str, &str); 2] =
+            [("39f53479d3a045ac8e11786248231fbf", "Started"), ("9d1aaa27d60140bd96365438aad20286", "Stopped")];
+        let journal = self.run(host, &["journalctl", "-b", "-o", "json", "_PID=1"]).ok();
+        let entry = |line: &str| {
+            let entry: Value = serde_json::from_str(line).ok()?;
+            let id = entry["MESSAGE_ID"].as_str()?;
+            let what = IDS.iter().find(|(known, _)| *known == id)?.1;
+            let at = entry["__MONOTONIC_TIMESTAMP"].as_str()?.parse().ok()?;
+            Some((at, what, entry["UNIT"].as_str()?.to_owned()))
+        };
+        journal.lines().filter_map(entry).collect()
+    }
+
+    /// The units among `units` in the order in which systemd says `what` happened to them on `host`.
+    pub(crate) fn order(&self, host: &str, what: &str, units: &[&str]) -> Vec<String> {
+        let history = self.history(host).into_iter();
+        history.filter(|(_, w, unit)| *w == what && units.contains(&unit.as_str())).map(|(_, _, unit)| unit).collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for host in ["n1", "n2", "n3"] {
+                let log = self.run(
+                    host,
+                    &["journalctl", "-b", "-u", "fleetd", "--no-pager", "-n", "40", "-o", "short-monotonic"],
+                );
+                eprintln!("--- fleetd on {host}:\n{}", log.stdout);
+            }
+        }
+        self.lab(&["down"]);
+    }
+}
+
+fn ran(output: Output) -> Ran {
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Wait for something to become so; panics with what was last seen instead.
+#[track_caller]
+pub(crate) fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let started = Instant::now();
+    loop {
+        let seen = match look() {
+            Ok(found) => return found,
+            Err(seen) => seen,
+        };
+        assert!(started.elapsed() < limit, "waited {limit:?} for {what}; saw {seen}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

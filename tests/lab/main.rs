@@ -1,0 +1,11 @@
+//! Real hosts: systemd as PID 1, a real etcd, networks and power that go away. Needs root; see `docs/testing.md`.
+//! Run with `cargo nextest run --profile lab`.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says where, and what it saw")]
+
+mod chains;
+mod failures;
+mod harness;
+mod misuse;
+mod standalone;
+mod workflow;

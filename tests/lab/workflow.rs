@@ -1,0 +1,128 @@
+//! The life of a unit from submit to destroy, on real hosts, as the command line and systemd tell it.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Lab, eventually};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn submit_load_start_stop_unload_destroy() {
+    let lab = Lab::cluster(3);
+    lab.file("hello.service", "[Unit]\nDescription=Says hello\n[Service]\nExecStart=/bin/sleep 1000");
+    let row = |lab: &Lab| {
+        let list = lab.fleetctl(&["list-unit-files", "--no-legend", "--fields=unit,dstate,state"]).ok();
+        list.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+
+    assert_eq!(lab.fleetctl(&["submit", "hello.service"]).ok(), "Unit hello.service inactive\n");
+    assert_eq!(row(&lab), "hello.service inactive inactive");
+
+    let loaded = lab.fleetctl(&["load", "hello.service"]).ok();
+    assert!(loaded.starts_with("Unit hello.service loaded on ") && loaded.contains(".../10."), "{loaded}");
+    assert_eq!(row(&lab), "hello.service loaded loaded");
+    let units = lab.fleetctl(&["list-units", "--no-legend", "--fields=unit,load,active,sub"]).ok();
+    assert_eq!(units.split_whitespace().collect::<Vec<_>>(), ["hello.service", "loaded", "inactive", "dead"]);
+
+    let started = lab.fleetctl(&["start", "hello.service"]).ok();
+    assert!(started.starts_with("Unit hello.service launched on "), "{started}");
+    let host = lab.active_on("n1", "hello.service").unwrap();
+    let elsewhere = ["n1", "n2", "n3"].into_iter().filter(|other| *other != host);
+    for other in elsewhere {
+        assert_ne!(lab.run(other, &["systemctl", "is-active", "hello.service"]).code, 0, "on {other} as well");
+    }
+    assert_eq!(row(&lab), "hello.service launched launched");
+    // Asking again changes nothing.
+    let pid = lab.main_pid(&host, "hello.service");
+    lab.fleetctl(&["start", "hello.service"]).ok();
+    assert_eq!(lab.main_pid(&host, "hello.service"), pid);
+
+    let stopped = lab.fleetctl(&["stop", "hello.service"]);
+    assert_eq!((stopped.code, stopped.stderr.trim()), (0, "Successfully stopped units [hello.service]."));
+    assert_eq!(lab.run(&host, &["systemctl", "is-active", "hello.service"]).stdout.trim(), "inactive");
+    assert_eq!(row(&lab), "hello.service loaded loaded");
+
+    let unloaded = lab.fleetctl(&["unload", "hello.service"]);
+    assert_eq!((unloaded.code, unloaded.stderr.trim()), (0, "Successfully unloaded units [hello.service]."));
+    assert_eq!(row(&lab), "hello.service inactive inactive");
+    assert!(!lab.sh(&host, "ls /run/fleet/units").ok().contains("hello"));
+
+    assert_eq!(lab.fleetctl(&["destroy", "hello.service"]).ok(), "Destroyed hello.service\n");
+    assert_eq!(row(&lab), "");
+}
+
+#[test]
+fn a_slow_stop_runs_to_its_end_before_the_file_goes() {
+    let lab = Lab::cluster(1);
+    let text =
+        "[Service]\nExecStart=/bin/sleep 1000\nExecStop=/bin/sh -c 'sleep 3; ls /run/fleet/units > /run/at-the-end'";
+    lab.file("slow.service", text);
+    lab.fleetctl(&["start", "slow.service"]).ok();
+    let began = Instant::now();
+    assert_eq!(lab.fleetctl(&["destroy", "slow.service"]).ok(), "Destroyed slow.service\n");
+    assert!(began.elapsed() >= Duration::from_secs(3), "destroy answered after {:?}", began.elapsed());
+    // The last line of ExecStop= saw its own unit's file.
+    assert_eq!(lab.run("n1", &["cat", "/run/at-the-end"]).ok().trim(), "slow.service");
+    assert_eq!(lab.sh("n1", "ls /run/fleet/units").ok(), "");
+}
+
+#[test]
+fn conflicting_units_spread_wait_and_take_the_place_of_one_that_goes() {
+    let lab = Lab::cluster(3);
+    let names: Vec<String> = (1..=5).map(|i| format!("web@{i}.service")).collect();
+    lab.file("web@.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nConflicts=web@*");
+    let start: Vec<&str> = ["start"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let started = lab.fleetctl(&start);
+    assert_eq!(started.code, 1, "{started:?}");
+    assert_eq!(started.stdout.matches("launched on").count(), 3, "{started:?}");
+    for host in ["n1", "n2", "n3"] {
+        assert!(started.stderr.contains(host), "each host's reason is named: {started:?}");
+    }
+    assert!(started.stderr.contains("conflicts with"), "{started:?}");
+
+    let active: Vec<String> = names.iter().filter_map(|name| lab.active_on("n1", name).ok()).collect();
+    let mut hosts = active.clone();
+    hosts.sort();
+    assert_eq!(hosts, ["n1", "n2", "n3"]);
+
+    // The list and the API say why the others wait.
+    let units = lab.units().unwrap();
+    let waiting: Vec<_> = units.iter().filter(|unit| unit.waiting.is_some()).collect();
+    assert_eq!(waiting.len(), 2, "{units:?}");
+    assert!(waiting[0].waiting.as_ref().unwrap().contains("conflict"), "{waiting:?}");
+    let url = format!("http://fleet/fleet/v2/units/{}", waiting[0].name);
+    let detail = lab.run("n1", &["curl", "-sS", "--unix-socket", "/run/fleet.sock", &url]).ok();
+    for host in ["n1", "n2", "n3"] {
+        assert!(detail.contains(&format!("\"hostname\":\"{host}\"")), "{detail}");
+    }
+
+    let gone = units.iter().find(|unit| unit.machine.is_some() && !unit.name.is_template()).unwrap();
+    let began = Instant::now();
+    lab.fleetctl(&["destroy", gone.name.as_str()]).ok();
+    let next = eventually(SOON, "a waiting unit in its place", || {
+        let active = waiting.iter().find_map(|unit| lab.active_on("n1", unit.name.as_str()).ok());
+        active.ok_or_else(|| format!("{:?}", lab.units().unwrap()))
+    });
+    let took = began.elapsed();
+    assert_eq!(next, gone.machine.as_ref().unwrap().hostname);
+    assert!(took < Duration::from_secs(2), "destroying one and starting the next took {took:?}");
+}
+
+#[test]
+fn metadata_and_globals_decide_where() {
+    let lab = Lab::cluster(3);
+    lab.file("agent.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nGlobal=true\nMachineMetadata=zone=a");
+    lab.file("pinned.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nMachineMetadata=host=n2");
+    lab.file("beside.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nMachineOf=pinned.service");
+    lab.fleetctl(&["start", "agent.service", "beside.service", "pinned.service"]).ok();
+    assert_eq!(lab.until_active("pinned.service", SOON), "n2");
+    assert_eq!(lab.until_active("beside.service", SOON), "n2");
+    let zones = lab.fleetctl(&["list-machines", "--no-legend", "--fields=metadata"]).ok();
+    let wanted = zones.matches("zone=a").count();
+    eventually(SOON, "the global unit on every host of zone a", || {
+        let units = lab.units().unwrap();
+        let agent = units.iter().find(|unit| unit.name.as_str() == "agent.service").ok_or("none")?;
+        let active = agent.states.iter().filter(|state| state.active == "active").count();
+        if active == wanted { Ok(()) } else { Err(format!("{agent:?}")) }
+    });
+}

@@ -1,0 +1,494 @@
+//! Properties of the scheduler: over random clusters, random changes, hosts that answer late, and engines that crash between two commits.
+//!
+//! `World` is the store, the API, the hosts and the engine in one: it commits decisions one by one, holding each to its guards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flotilla::model::cluster::{Change, Cluster, Versioned};
+use flotilla::model::file::UnitFile;
+use flotilla::model::machine::Machine;
+use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::placement::Wishes;
+use flotilla::model::revision::Revision;
+use flotilla::model::unit::{Desired, Entry, Placement, State, Target, Unit};
+use flotilla::plan::check::{always, check};
+use flotilla::plan::fit::{Question, Stance, fit};
+use flotilla::plan::schedule::{Decision, Plan, Scheduler, full};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+const HOSTS: usize = 5;
+const UNITS: [&str; 9] = [
+    "a.service",
+    "b.service",
+    "c.service",
+    "d.service",
+    "t@.service",
+    "w@1.service",
+    "w@2.service",
+    "w@3.service",
+    "w@4.service",
+];
+const FILES: [&str; 30] = [
+    "",
+    "",
+    "Conflicts=w@*",
+    "Conflicts=%p@*",
+    "Conflicts=a.service",
+    "Conflicts=b*",
+    "Conflicts=*",
+    "MachineMetadata=zone=a",
+    "MachineMetadata=zone=b disk=ssd",
+    "MachineMetadata=zone=a zone=b\nConflicts=c.service",
+    "MachineOf=a.service",
+    "MachineOf=b.service",
+    "MachineOf=c.service",
+    "MachineOf=d.service w@1.service",
+    "MachineOf=a.service\nConflicts=w@*",
+    "MachineOf=c.service\nMachineMetadata=zone=a",
+    "MachineOf=b.service\nReplaces=c.service",
+    "MachineOf=w@1.service\nReplaces=d.service",
+    "Replaces=a.service",
+    "Replaces=b.service",
+    "Replaces=c.service d.service",
+    "Replaces=w@*",
+    "Replaces=*",
+    "Global=true",
+    "Global=true\nConflicts=w@*",
+    "Global=true\nMachineMetadata=zone=a",
+    "Global=true\nConflicts=a.service c.service",
+    "MachineID=00000000000000000000000000000001",
+    "MachineID=00000000",
+    "MachineOf=a.service b.service",
+];
+
+fn host(at: usize) -> MachineId {
+    // Two of them share their first eight digits, as `MachineID=` may say no more.
+    let high = if at < 2 { 0 } else { at };
+    format!("{high:08x}{:024x}", at + 1).parse().unwrap()
+}
+
+fn unit_name(at: usize) -> UnitName {
+    UNITS[at].parse().unwrap()
+}
+
+fn file(at: usize) -> (UnitHash, Arc<Wishes>) {
+    let text = format!("[Service]\nExecStart=/bin/true {}\n[X-Fleet]\n{}\n", at % 2, FILES[at]);
+    let file = UnitFile::parse(text.as_bytes()).unwrap();
+    (file.hash(), Arc::new(Wishes::parse(&file).unwrap()))
+}
+
+/// What can happen.
+#[derive(Debug, Clone)]
+enum Op {
+    /// Submit or change: unit, file, desired state.
+    Unit(usize, usize, Desired),
+    /// Change the desired state alone.
+    Desire(usize, Desired),
+    Destroy(usize),
+    /// A host comes, or changes its metadata.
+    Machine(usize, usize),
+    Dies(usize),
+    Dynamic(usize, usize),
+    /// Some hosts carry out what they were told.
+    Hosts(u8),
+    /// The engine plans, and commits all of it.
+    Plan,
+    /// The engine plans, and dies after committing some of it.
+    Crash(Index),
+    /// The leader changes before the plan is committed: another engine goes on.
+    Audit,
+}
+
+/// What hands may do to a store.
+#[derive(Debug, Clone)]
+enum Edit {
+    NoEntry(usize, usize),
+    Entry(usize, usize, usize, Target, bool),
+    NoPlacement(usize),
+    On(usize, usize),
+    Waiting(usize),
+}
+
+fn desired() -> impl Strategy<Value = Desired> {
+    prop_oneof![1 => Just(Desired::Inactive), 1 => Just(Desired::Loaded), 6 => Just(Desired::Launched)]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (0..UNITS.len(), 0..FILES.len(), desired()).prop_map(|(u, f, d)| Op::Unit(u, f, d)),
+        2 => (0..UNITS.len(), desired()).prop_map(|(u, d)| Op::Desire(u, d)),
+        2 => (0..UNITS.len()).prop_map(Op::Destroy),
+        4 => (0..HOSTS, 0..4_usize).prop_map(|(h, m)| Op::Machine(h, m)),
+        2 => (0..HOSTS).prop_map(Op::Dies),
+        1 => (0..HOSTS, 0..4_usize).prop_map(|(h, m)| Op::Dynamic(h, m)),
+        5 => any::<u8>().prop_map(Op::Hosts),
+        5 => Just(Op::Plan),
+        2 => any::<Index>().prop_map(Op::Crash),
+        1 => Just(Op::Audit),
+    ]
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let target = prop_oneof![Just(Target::Gone), Just(Target::Launched)];
+    prop_oneof![
+        (0..HOSTS, 0..UNITS.len()).prop_map(|(h, u)| Edit::NoEntry(h, u)),
+        (0..HOSTS, 0..UNITS.len(), 0..FILES.len(), target, any::<bool>())
+            .prop_map(|(h, u, f, t, g)| Edit::Entry(h, u, f, t, g)),
+        (0..UNITS.len()).prop_map(Edit::NoPlacement),
+        (0..HOSTS, 0..UNITS.len()).prop_map(|(h, u)| Edit::On(h, u)),
+        (0..UNITS.len()).prop_map(Edit::Waiting),
+    ]
+}
+
+struct World {
+    store: Cluster,
+    scheduler: Scheduler,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { store: Cluster::default(), scheduler: Scheduler::new(Cluster::default()) }
+    }
+
+    /// One commit of somebody else.
+    fn commit(&mut self, changes: impl IntoIterator<Item = Change>) {
+        self.store.revision = self.store.revision.next();
+        for change in changes {
+            self.store.apply(change.clone());
+            self.scheduler.apply(change);
+        }
+        self.scheduler.advance(self.store.revision);
+    }
+
+    fn act(&mut self, op: &Op) {
+        let next = self.store.revision.next();
+        match op {
+            Op::Unit(unit, at, desired) => {
+                let (hash, wishes) = file(*at);
+                let submitted = self.store.units.get(&unit_name(*unit)).map_or(next.0, |unit| unit.submitted);
+                let unit_ = Unit { desired: *desired, hash: hash.clone(), generation: next, submitted };
+                let file = Versioned { value: wishes, revision: next };
+                self.commit([Change::File(hash, Some(file)), Change::Unit(unit_name(*unit), Some(unit_))]);
+            }
+            Op::Desire(unit, desired) => {
+                let name = unit_name(*unit);
+                if let Some(unit) = self.store.units.get(&name) {
+                    let unit = Unit { desired: *desired, generation: next, ..unit.clone() };
+                    self.commit([Change::Unit(name, Some(unit))]);
+                }
+            }
+            Op::Destroy(unit) => self.commit([Change::Unit(unit_name(*unit), None)]),
+            Op::Machine(at, metadata) => {
+                let values = [vec![], vec![("zone", "a")], vec![("zone", "b")], vec![("zone", "b"), ("disk", "ssd")]];
+                let machine = Machine {
+                    id: host(*at),
+                    ip: String::new(),
+                    hostname: format!("n{at}"),
+                    metadata: values[*metadata].iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+                    version: String::new(),
+                    boot_id: String::new(),
+                };
+                self.commit([Change::Machine(host(*at), Some(machine))]);
+            }
+            Op::Dies(at) => {
+                // Its lease goes, and its states with it.
+                let id = host(*at);
+                let states = self.store.states.iter().filter(|(_, states)| states.contains_key(&id));
+                let mut changes: Vec<Change> =
+                    states.map(|(unit, _)| Change::State(unit.clone(), id.clone(), None)).collect();
+                changes.push(Change::Machine(id, None));
+                self.commit(changes);
+            }
+            Op::Dynamic(at, value) => {
+                let value = [None, Some("a"), Some("b"), Some("")][*value].map(Into::into);
+                self.commit([Change::Metadata(host(*at), "zone".into(), value)]);
+            }
+            Op::Hosts(which) => self.hosts(|at| which & (1 << at) != 0),
+            Op::Plan => self.plan_and_commit(usize::MAX),
+            Op::Crash(at) => {
+                let plan = self.scheduler.plan(self.store.revision.0);
+                let some = at.index(plan.decisions.len() + 1);
+                self.commit_plan(plan, some);
+                self.scheduler = Scheduler::new(self.store.clone());
+            }
+            Op::Audit => self.scheduler = Scheduler::new(self.store.clone()),
+        }
+    }
+
+    fn edit(&mut self, edit: &Edit) {
+        let revision = self.store.revision.next();
+        let change = match edit {
+            Edit::NoEntry(at, unit) => Change::Entry(host(*at), unit_name(*unit), None),
+            Edit::Entry(at, unit, of, target, global) => {
+                let value = Entry { hash: file(*of).0, target: *target, global: *global, generation: revision };
+                Change::Entry(host(*at), unit_name(*unit), Some(Versioned { value, revision }))
+            }
+            Edit::NoPlacement(unit) => Change::Placement(unit_name(*unit), None),
+            Edit::On(at, unit) => {
+                let value = Placement::On { host: host(*at), since: 0 };
+                Change::Placement(unit_name(*unit), Some(Versioned { value, revision }))
+            }
+            Edit::Waiting(unit) => {
+                let value = Placement::Waiting { why: "a hand".into(), since: 0 };
+                Change::Placement(unit_name(*unit), Some(Versioned { value, revision }))
+            }
+        };
+        self.commit([change]);
+    }
+
+    /// Live hosts do as they were told, and say so.
+    fn hosts(&mut self, chosen: impl Fn(usize) -> bool) {
+        let mut changes = Vec::new();
+        for at in (0..HOSTS).filter(|at| chosen(*at) && self.store.machines.contains_key(&host(*at))) {
+            let id = host(at);
+            let empty = BTreeMap::new();
+            let slice = self.store.schedule.get(&id).unwrap_or(&empty);
+            for (unit, entry) in slice {
+                let state = State {
+                    generation: entry.value.generation,
+                    target: entry.value.target,
+                    hash: entry.value.hash.clone(),
+                    load: String::new(),
+                    active: String::new(),
+                    sub: String::new(),
+                    job: None,
+                    result: None,
+                    error: None,
+                    since: 0,
+                };
+                changes.push(Change::State(unit.clone(), id.clone(), Some(state)));
+            }
+            for (unit, states) in &self.store.states {
+                if states.contains_key(&id) && !slice.contains_key(unit) {
+                    changes.push(Change::State(unit.clone(), id.clone(), None));
+                }
+            }
+        }
+        self.commit(changes);
+    }
+
+    fn plan_and_commit(&mut self, some: usize) {
+        let plan = self.scheduler.plan(self.store.revision.0);
+        assert!(!self.scheduler.is_dirty());
+        assert!(self.scheduler.plan(self.store.revision.0).is_empty(), "a plan after a plan, before any echo");
+        self.commit_plan(plan, some);
+        assert!(!self.scheduler.is_dirty(), "the echo of its own decisions concerns nobody");
+    }
+
+    /// Commit the first `some` decisions, each as a transaction of its own, and show each to the scheduler.
+    fn commit_plan(&mut self, plan: Plan, some: usize) {
+        let all = plan.decisions.len() <= some;
+        for decision in plan.decisions.into_iter().take(some) {
+            self.hold_to_guards(&decision);
+            self.hold_to_reasons(&decision);
+            let changes: Vec<Change> = decision.changes(self.store.revision.next()).collect();
+            self.commit(changes);
+            assert_eq!(always(&self.store), [], "after {decision}");
+        }
+        if all {
+            for (hash, revision) in plan.files {
+                assert_eq!(self.store.files.get(&hash).map(|file| file.revision), Some(revision));
+                self.commit([Change::File(hash, None)]);
+                assert_eq!(always(&self.store), [], "a file was collected");
+            }
+        }
+    }
+
+    fn hold_to_guards(&self, decision: &Decision) {
+        if let Some(write) = &decision.placement {
+            let known = self.store.placements.get(&decision.unit).map(|known| known.revision);
+            assert_eq!(write.before, known, "placement, {decision}");
+        }
+        for (host, write) in &decision.entries {
+            let known = self.store.schedule.get(host).and_then(|slice| slice.get(&decision.unit));
+            assert_eq!(write.before, known.map(|known| known.revision), "entry on {host}, {decision}");
+            let gone = |target| target == Target::Gone;
+            if let Some(known) = known.filter(|known| gone(known.value.target) && self.is_alive(host)) {
+                let state = self.store.states.get(&decision.unit).and_then(|states| states.get(host));
+                let acknowledged =
+                    state.is_some_and(|state| gone(state.target) && state.generation == known.value.generation);
+                assert!(acknowledged, "taken away before {host} said so: {decision}");
+            }
+            if let Some(after) = write.after.as_ref().filter(|after| gone(after.target)) {
+                assert!(known.is_some_and(|known| known.value.generation < after.generation), "{decision}");
+            }
+            if write.after.is_none()
+                && let Some(known) = known
+            {
+                assert!(gone(known.value.target) || !self.is_alive(host), "torn off without a word: {decision}");
+            }
+        }
+    }
+
+    /// Healthy units stay: nobody leaves a live host without a reason that holds when the plan is done.
+    fn hold_to_reasons(&self, decision: &Decision) {
+        let unit = &decision.unit;
+        for (host, write) in &decision.entries {
+            let known = self.store.schedule.get(host).and_then(|slice| slice.get(unit)).map(|known| known.value.target);
+            let leaves = write.after.as_ref().is_some_and(|after| after.target == Target::Gone);
+            if !leaves || known == Some(Target::Gone) || !self.is_alive(host) {
+                continue;
+            }
+            let after = self.scheduler.cluster();
+            let told = self.store.schedule.get(host).and_then(|slice| slice.get(unit)).map(|e| e.value.generation);
+            if after.units.get(unit).map(|unit| unit.generation) != told {
+                continue; // its own record changed
+            }
+            let wanted = after.units.get(unit).is_some_and(|unit| unit.desired != Desired::Inactive);
+            let Some(wishes) = after.wishes(unit).filter(|_| wanted && !unit.is_template()) else { continue };
+            let home = match self.store.placements.get(unit).map(|placement| &placement.value) {
+                Some(Placement::On { host, .. }) => Some(host),
+                _ => None,
+            };
+            if !wishes.global && home != Some(host) {
+                continue; // unexplained
+            }
+            let question = Question { unit, wishes: &wishes, host, stance: Stance::Stay, with: &[] };
+            assert!(fit(after, &question).is_err(), "{decision}, yet it fits");
+        }
+    }
+
+    fn is_alive(&self, host: &MachineId) -> bool {
+        self.store.machines.contains_key(host)
+    }
+
+    /// Until the engine has nothing to do and the hosts have nothing to say.
+    fn settle(&mut self) {
+        const ROUNDS: usize = 60;
+        for _ in 0..ROUNDS {
+            let revision = self.store.revision;
+            self.plan_and_commit(usize::MAX);
+            let planned = self.store.revision != revision;
+            self.hosts(|_| true);
+            if !planned && !self.scheduler.is_dirty() {
+                return;
+            }
+        }
+        panic!("doesn't settle");
+    }
+
+    fn hold_to_everything(&mut self) {
+        self.settle();
+        assert_eq!(check(&self.store), [], "when settled");
+        assert_eq!(*self.scheduler.cluster(), self.store, "the scheduler's picture is the store's content");
+        let audit = full(self.store.clone(), 0);
+        assert!(audit.is_empty(), "an audit finds something to do: {:#?}", audit.decisions);
+    }
+}
+
+/// One unit that a change concerns alone can't be told from one that it doesn't: compare with everything dirty.
+fn placements_are_kept(before: &Cluster, after: &Cluster) -> Result<(), TestCaseError> {
+    for (name, placement) in &before.placements {
+        let Placement::On { host, .. } = &placement.value else { continue };
+        prop_assert_eq!(after.placements.get(name), Some(placement), "{} had {}", name, host);
+    }
+    Ok(())
+}
+
+/// `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    const CASES: u32 = 400;
+    let asked = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { CASES };
+    ProptestConfig { cases, max_shrink_iters: 20_000, ..asked }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Guards, reasons and what must always hold, after every commit; quiescence after every plan; in the end everything.
+    #[test]
+    fn anything_settles_and_nothing_breaks_on_the_way(ops in proptest::collection::vec(op(), 1..60)) {
+        let mut world = World::new();
+        for op in &ops {
+            world.act(op);
+        }
+        world.hold_to_everything();
+    }
+
+    /// As above, from whatever hands made of the store. What they broke may be broken until it is repaired.
+    #[test]
+    fn any_store_is_repaired(
+        ops in proptest::collection::vec(op(), 1..30),
+        edits in proptest::collection::vec(edit(), 1..8),
+        audit in any::<bool>(),
+    ) {
+        let mut world = World::new();
+        // All files stay, so that an entry by hand has one.
+        for op in &ops {
+            world.act(op);
+        }
+        for edit in &edits {
+            if let Edit::Entry(_, _, of, ..) = edit {
+                let (hash, wishes) = file(*of);
+                let revision = world.store.revision.next();
+                world.commit([Change::File(hash, Some(Versioned { value: wishes, revision }))]);
+            }
+            world.edit(edit);
+        }
+        if audit {
+            world.scheduler = Scheduler::new(world.store.clone());
+        }
+        for _ in 0..60 {
+            let plan = world.scheduler.plan(0);
+            for decision in &plan.decisions {
+                world.hold_to_guards_of_revision(decision);
+                let changes: Vec<Change> = decision.changes(world.store.revision.next()).collect();
+                world.commit(changes);
+            }
+            for (hash, _) in plan.files {
+                world.commit([Change::File(hash, None)]);
+            }
+            world.hosts(|_| true);
+        }
+        world.hold_to_everything();
+    }
+
+    /// The same changes, the same plans.
+    #[test]
+    fn plans_are_determined(ops in proptest::collection::vec(op(), 1..40)) {
+        let (mut one, mut two) = (World::new(), World::new());
+        for op in &ops {
+            one.act(op);
+            two.act(op);
+            prop_assert_eq!(&one.store, &two.store);
+        }
+        prop_assert_eq!(full(one.store.clone(), 1), full(two.store, 1));
+    }
+
+    /// A host that joins, or a unit that comes and can drive nobody away, moves nobody.
+    #[test]
+    fn healthy_units_stay(
+        ops in proptest::collection::vec(op(), 1..40),
+        plain in 0..2_usize,
+        joins in any::<bool>(),
+    ) {
+        let mut world = World::new();
+        for op in ops.iter().filter(|op| !matches!(op, Op::Dies(4) | Op::Machine(4, _) | Op::Dynamic(4, _) | Op::Unit(3, ..) | Op::Desire(3, _))) {
+            world.act(op);
+        }
+        world.settle();
+        let before = world.store.clone();
+        if joins {
+            world.act(&Op::Machine(4, 0));
+        } else {
+            world.act(&Op::Unit(3, plain, Desired::Launched));
+        }
+        // Whoever replaces others and finds a host now may drive some away.
+        prop_assume!(before.units.keys().all(|name| before.wishes(name).is_none_or(|wishes| wishes.replaces.is_empty())));
+        world.settle();
+        placements_are_kept(&before, &world.store)?;
+    }
+}
+
+impl World {
+    fn hold_to_guards_of_revision(&self, decision: &Decision) {
+        for (host, write) in &decision.entries {
+            let known = self.store.schedule.get(host).and_then(|slice| slice.get(&decision.unit));
+            assert_eq!(write.before, known.map(|known| known.revision), "entry on {host}, {decision}");
+        }
+        assert_ne!(self.store.revision, Revision::default());
+    }
+}

@@ -1,0 +1,159 @@
+//! One contract, two hosts: the one in memory, and a real systemd behind D-Bus.
+//! The promises stand in [`body`]; what only a real host can show stands here.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test says what went wrong by failing, and how long each promise took"
+)]
+
+mod body;
+mod host;
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use flotilla::systemd::fake::Fake;
+use flotilla::systemd::{Event, Systemd};
+use futures_util::FutureExt as _;
+
+use body::{SLEEP, Watch, install, name, start, state};
+use host::Host;
+
+macro_rules! contract {
+    ($($promise:ident)*) => {
+        mod fake {
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $promise() {
+                    super::body::$promise(super::Fake::default()).await;
+                }
+            )*
+        }
+
+        /// All promises on one real host, one after the other; one that is broken doesn't hide the others.
+        #[tokio::test]
+        async fn real_systemd() {
+            let host = Host::boot();
+            let mut broken = Vec::new();
+            promise(&host, "boot", boot(&host), &mut broken).await;
+            assert!(broken.is_empty(), "no systemd came up on a bus; it needs root, and said:\n{}", host.log());
+            $(promise(&host, stringify!($promise), body::$promise(host.adapter()), &mut broken).await;)*
+            promise(&host, "aliases", aliases(&host), &mut broken).await;
+            promise(&host, "links", links(&host), &mut broken).await;
+            promise(&host, "reexecution", reexecution(&host), &mut broken).await;
+            promise(&host, "death_of_the_bus", death_of_the_bus(&host), &mut broken).await;
+            assert!(broken.is_empty(), "broken: {broken:?}\n{}", host.log());
+        }
+    };
+}
+
+contract! {
+    a_new_unit_starts_without_reload
+    a_changed_file_of_a_loaded_unit_needs_a_reload
+    a_chain_starts_in_order_and_stops_in_reverse
+    dependencies_mean_what_they_mean_to_systemd
+    a_missing_dependency_is_said_and_its_file_ends_it
+    one_bad_unit_harms_only_itself
+    a_failed_reinstall_leaves_the_old_file
+    a_jobs_end_says_how
+    what_is_removed_is_forgotten
+    a_running_unit_survives_its_file
+    install_sections_count_after_a_reload_and_go_with_the_file
+    no_event_is_lost_in_a_flood
+    unknown_units_are_not_found_and_their_stop_is_done
+    a_slow_stop_shows
+    a_later_subscription_replaces_the_earlier
+    notes_are_kept
+}
+
+async fn promise(host: &Host, what: &'static str, test: impl Future<Output = ()>, broken: &mut Vec<&'static str>) {
+    let before = Instant::now();
+    let kept = AssertUnwindSafe(test).catch_unwind().await.is_ok();
+    eprintln!("{what}: {} in {:?}", if kept { "kept" } else { "BROKEN" }, before.elapsed());
+    if !kept {
+        broken.push(what);
+        if what == "boot" {
+            return;
+        }
+        // What it left behind is not the next one's fault.
+        let adapter = host.adapter();
+        let left: Vec<_> = adapter.files().await.unwrap_or_default().into_keys().collect();
+        adapter.stop(left.clone()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        adapter.remove(left).await;
+        let _ = adapter.reload().await;
+    }
+}
+
+async fn boot(host: &Host) {
+    Watch::begin(&host.adapter()).await;
+}
+
+/// A unit of the host asked for under another name answers under that name.
+async fn aliases(host: &Host) {
+    host.own_unit("primary.service", SLEEP, "alias.service");
+    let systemd = host.adapter();
+    systemd.reload().await.unwrap();
+    assert!(host.systemctl(&["show", "--property=Id", "alias.service"]).contains("Id=primary.service"));
+    start(&systemd, &["alias.service"]).await;
+    let units = [name("unknown.service"), name("alias.service"), name("primary.service")];
+    let found = systemd.units(units.to_vec()).await.unwrap();
+    let actives = units.map(|unit| found[&unit].active.clone());
+    assert_eq!(actives, ["inactive", "active", "active"]);
+    body::stop(&systemd, &["alias.service"]).await;
+    state(&systemd, "primary.service", "inactive/dead").await;
+}
+
+/// Links are systemd's runtime links, and none is left behind.
+async fn links(host: &Host) {
+    let systemd = host.adapter();
+    let link = host.link("linked.service");
+    let want = host.link("some.target.wants/linked.service");
+    let text = format!("{SLEEP}[Install]\nWantedBy=some.target\n");
+    install(&systemd, &[("linked.service", &text)]).await;
+    assert!(link.is_symlink() && want.is_symlink(), "{} {}", link.display(), want.display());
+    body::all_ok("remove", &systemd.remove(vec![name("linked.service")]).await);
+    assert!(!link.is_symlink() && !want.is_symlink(), "{} {}", link.display(), want.display());
+    systemd.install(vec![(name("linked.service"), format!("{SLEEP}[Install]\nWantedBy=no/unit\n"))]).await;
+    assert!(!link.is_symlink(), "{} is left after a failed install", link.display());
+}
+
+/// `daemon-reexec`: a new systemd in the old process, which must go on telling us.
+async fn reexecution(host: &Host) {
+    let systemd = host.adapter();
+    let mut watch = Watch::begin(&systemd).await;
+    install(&systemd, &[("stays.service", SLEEP)]).await;
+    start(&systemd, &["stays.service"]).await;
+    watch.jobs(1).await;
+    assert_eq!(host.systemctl(&["daemon-reexec"]).trim(), "");
+    watch.resync().await;
+    follows(&systemd, &mut watch, "stays.service").await;
+}
+
+/// The bus is killed: calls and events find the next one.
+async fn death_of_the_bus(host: &Host) {
+    let systemd = host.adapter();
+    let mut watch = Watch::begin(&systemd).await;
+    install(&systemd, &[("stays.service", SLEEP)]).await;
+    start(&systemd, &["stays.service"]).await;
+    watch.jobs(1).await;
+    let bus = || host.systemctl(&["show", "--property=MainPID", "dbus.service"]);
+    let before = bus();
+    assert!(before.starts_with("MainPID="), "{before}");
+    // The answer to this dies with the bus.
+    host.systemctl(&["kill", "--signal=KILL", "dbus.service"]);
+    watch.resync().await;
+    let after = bus();
+    assert!(after.starts_with("MainPID=") && after != before, "{before} {after}");
+    follows(&systemd, &mut watch, "stays.service").await;
+}
+
+/// The unit is as it was, and its stop is heard of.
+async fn follows(systemd: &impl Systemd, watch: &mut Watch, of: &str) {
+    state(systemd, of, "active/running").await;
+    body::stop(systemd, &[of]).await;
+    let stopped = Event::JobDone { unit: name(of), result: "done".into() };
+    while watch.next("the stop's end").await != stopped {}
+    body::all_ok("remove", &systemd.remove(vec![name(of)]).await);
+}
