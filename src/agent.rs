@@ -64,6 +64,17 @@ pub enum Status {
     },
 }
 
+/// How soon to look again whether the host is still known to be part of the cluster.
+const UNSURE: Duration = Duration::from_millis(500);
+
+/// How far a pass got.
+enum Progress {
+    /// To its end.
+    Done,
+    /// It left things as they are: for all this host knows the cluster may have taken it for dead.
+    Unsure,
+}
+
 /// Why a pass could not be finished.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Trouble {
@@ -167,10 +178,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 self.units.note(&event);
             }
             retry_at = match self.pass(lease).await {
-                Ok(()) => {
+                Ok(Progress::Done) => {
                     host_outage.works();
                     self.units.next_look().map(|wait| Instant::now() + wait)
                 }
+                Ok(Progress::Unsure) => Some(Instant::now() + UNSURE),
                 Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return End::Lost,
                 Err(Trouble::Store(error)) => {
                     store_outage.failed(&error);
