@@ -31,7 +31,8 @@ impl Subscriber for Log {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        let line = format!("  {}: {}", event.metadata().level(), line.0.trim_end());
+        let part = event.metadata().target().trim_start_matches("flotilla::").split("::").next().unwrap_or_default();
+        let line = format!("  {} {part}: {}", event.metadata().level(), line.0.trim_end());
         if line.contains("please report") { self.0.violate(line) } else { self.0.note(line) }
     }
 

@@ -18,5 +18,7 @@ pub(crate) mod play;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod random;
+pub(crate) mod script;
 pub(crate) mod settled;
+pub(crate) mod show;
 pub(crate) mod world;

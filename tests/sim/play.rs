@@ -24,6 +24,9 @@ use super::world::{World, destroy, have};
 /// longest stop, and some of each one after the other.
 const SETTLE: Duration = Duration::from_secs(240);
 
+/// How long nothing may happen until all counts as settled: longer than any daemon puts anything off.
+const QUIET: Duration = Duration::from_secs(40);
+
 /// Everything that was noted while `seed` was played, or what it violated.
 pub(crate) fn play(seed: u64) -> Result<Vec<(Duration, String)>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -334,7 +337,7 @@ impl Game {
         if self.world.journal.is_violated() {
             return;
         }
-        if !self.world.settle(SETTLE).await {
+        if !self.world.settle(QUIET, SETTLE).await {
             self.world.journal.violate(format!("not settled after {} s", SETTLE.as_secs()));
         }
         self.look();

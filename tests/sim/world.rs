@@ -36,9 +36,6 @@ pub(crate) const TTL: Duration = Duration::from_secs(10);
 /// How long a bus call takes.
 const BUS: Duration = Duration::from_millis(2);
 
-/// How long nothing may happen until all counts as settled: longer than any daemon puts anything off.
-const QUIET: Duration = Duration::from_secs(40);
-
 /// The cluster, and all around it.
 pub(crate) struct World {
     pub(crate) journal: Journal,
@@ -246,8 +243,8 @@ impl World {
         self.user.commit(Txn { guards: Vec::new(), ops: vec![op] }).await.map(drop)
     }
 
-    /// Let time pass until nothing has happened for a while; whether it came to that.
-    pub(crate) async fn settle(&self, limit: Duration) -> bool {
+    /// Let time pass until nothing has happened for as long as `quiet`; whether it came to that.
+    pub(crate) async fn settle(&self, quiet: Duration, limit: Duration) -> bool {
         let begin = self.journal.now();
         let mut quiet_since = begin;
         let mut last = self.traces();
@@ -256,7 +253,7 @@ impl World {
             let now = self.traces();
             if now != last {
                 (last, quiet_since) = (now, self.journal.now());
-            } else if self.journal.now() >= quiet_since + QUIET {
+            } else if self.journal.now() >= quiet_since + quiet {
                 return true;
             }
         }
