@@ -1,6 +1,7 @@
 //! The host's presence: a lease, and the machine key bound to it. Owns who may claim a machine id.
 
 use crate::model::machine::Machine;
+use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::keys::Key;
 use crate::registry::{decode, put, unchanged};
@@ -30,7 +31,7 @@ enum Refusal {
 
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Register, however long it takes.
-    pub(super) async fn register(&self) -> Lease<S> {
+    pub(super) async fn register(&mut self) -> Lease<S> {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the cluster", self.options.clock);
         loop {
@@ -51,33 +52,60 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
     }
 
-    async fn claim(&self) -> Result<Lease<S>, Refusal> {
+    async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
         // Any unit will do: the root slice is always there.
         self.host.units("-.slice".parse().into_iter().collect()).await?;
+        let noted = self.noted_lease().await?;
+        // First whether the id is ours: a host that is refused must not keep a lease alive.
+        let guard = self.guard(noted).await?;
+        let lease = self.lease(noted).await?;
+        self.write(&lease, guard).await?;
+        Ok(lease)
+    }
+
+    /// What must hold for this host to write its key: that it is free, or its own, by lease or by name and address.
+    async fn guard(&self, known: Option<LeaseId>) -> Result<Guard, Refusal> {
         let machine = &self.options.machine;
         let key = Key::Machine(machine.id.clone());
         let name = key.to_string();
         let range = Range { prefix: name.clone(), limit: 1, ..Range::default() };
-        let held = self.store.range(range).await?.kvs.into_iter().find(|kv| kv.key == name);
-        let noted = self.noted_lease().await?;
-        let guard = match &held {
-            None => unchanged(&key, None),
-            Some(kv) => {
-                if (kv.lease.is_none() || kv.lease != noted)
-                    && let Ok(other) = decode::<Machine>(kv)
-                    && (&other.hostname, &other.ip) != (&machine.hostname, &machine.ip)
-                {
-                    let show = |m: &Machine| format!("{} ({})", m.hostname, m.ip);
-                    let (theirs, ours) = (show(&other), show(machine));
-                    return Err(Refusal::Duplicate { id: machine.id.to_string(), theirs, ours });
-                }
-                Guard::Unchanged(name, kv.revision)
-            }
+        let Some(held) = self.store.range(range).await?.kvs.into_iter().find(|kv| kv.key == name) else {
+            return Ok(unchanged(&key, None));
         };
-        let lease = self.lease(noted).await?;
-        // The same host coming back takes its key over at once; the old lease then ends without effect.
-        self.store.commit(Txn { guards: vec![guard], ops: vec![put(&key, machine, Some(lease.id()))] }).await?;
-        Ok(lease)
+        if (held.lease.is_none() || held.lease != known)
+            && let Ok(other) = decode::<Machine>(&held)
+            && (&other.hostname, &other.ip) != (&machine.hostname, &machine.ip)
+        {
+            let show = |m: &Machine| format!("{} ({})", m.hostname, m.ip);
+            let (theirs, ours) = (show(&other), show(machine));
+            return Err(Refusal::Duplicate { id: machine.id.to_string(), theirs, ours });
+        }
+        Ok(Guard::Unchanged(name, held.revision))
+    }
+
+    /// Write the host's key, bound to `lease`. The same host coming back takes it over at once; an old lease then ends without
+    /// effect. Whatever this host, or a daemon of it before this one, has sent on its way to the store under an earlier revision
+    /// of the key can't be done any more.
+    async fn write(&mut self, lease: &Lease<S>, guard: Guard) -> Result<(), Error> {
+        self.claimed = None;
+        let machine = &self.options.machine;
+        let op = put(&Key::Machine(machine.id.clone()), machine, Some(lease.id()));
+        self.claimed = Some(self.store.commit(Txn { guards: vec![guard], ops: vec![op] }).await?);
+        Ok(())
+    }
+
+    /// The revision of the host's key that this daemon wrote: what its reports are guarded with. Written again after a report whose
+    /// outcome isn't known, so that the report can't come late and cover a newer one.
+    pub(super) async fn claimed(&mut self, lease: &Lease<S>) -> Result<Revision, Error> {
+        if self.claimed.is_none() {
+            let guard = self.guard(Some(lease.id())).await.map_err(|refusal| match refusal {
+                Refusal::Store(error) => error,
+                // Registering anew says so until it is over.
+                _ => Error::Conflict,
+            })?;
+            self.write(lease, guard).await?;
+        }
+        self.claimed.ok_or(Error::Conflict)
     }
 
     /// The lease that the daemon before this one noted. One of another identity is ended: that machine is no more, and must

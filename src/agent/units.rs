@@ -107,8 +107,10 @@ impl Units {
         }
     }
 
-    /// Nothing is known any more of what the store has of this host's reports.
-    pub(super) fn republish(&mut self) {
+    /// A new presence begins. The slice may have changed while there was none, so nothing is done by the old one; and nothing is
+    /// known of what the store has of this host's reports, which vanish with a lease.
+    pub(super) fn begin(&mut self) {
+        self.followed = false;
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in names {
             self.touch(&name).reported = None;
@@ -329,6 +331,13 @@ impl Units {
             unit.reported = Some(state);
         }
         self.settle(name);
+    }
+
+    /// Nobody knows whether the reports of these are in the store.
+    pub(super) fn unpublish<'a>(&mut self, names: impl Iterator<Item = &'a UnitName>) {
+        for name in names {
+            self.touch(name).reported = None;
+        }
     }
 
     fn settle(&mut self, name: &UnitName) {
