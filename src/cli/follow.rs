@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::Aim;
 use super::session::Session;
 use super::wait::{Goal, Sight, Verdict, judge};
 use super::{explain, names};
@@ -17,8 +18,9 @@ use crate::model::revision::Revision;
 
 /// How long what doesn't look good may take to get better: a conflicting unit may be on its way out.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long to listen for more hosts of a global unit.
-const SETTLE: Duration = Duration::from_millis(300);
+/// How long to look on at what is done: more hosts may have a global unit, and a service that systemd calls started as soon as
+/// it is forked may fail at once (no such user, no such program).
+const SETTLE: Duration = Duration::from_millis(250);
 /// Nothing waits in silence for longer.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How often the seconds on the screen move on.
@@ -361,7 +363,10 @@ impl Tracked {
             None if self.leaving => Sight::Leaving,
             None => Sight::Gone,
         };
-        let verdict = judge(&self.goal, sight);
+        let mut verdict = judge(&self.goal, sight);
+        if verdict == Verdict::Done && self.waited && self.goal.aim == Aim::Start {
+            verdict = Verdict::Settling;
+        }
         if std::mem::discriminant(&verdict) != std::mem::discriminant(&self.verdict) {
             self.since = Instant::now();
         }
@@ -383,7 +388,7 @@ impl Tracked {
             Verdict::Waiting(what) => what,
             Verdict::Failing(why) | Verdict::Failed(why) => why,
             Verdict::Unplaced(_) => "waiting for a host that fits",
-            Verdict::Done | Verdict::Settling => "done, listening for more hosts",
+            Verdict::Done | Verdict::Settling => "done, looking on for a moment",
         }
     }
 

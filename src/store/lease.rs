@@ -19,8 +19,17 @@ use super::{Error, LeaseId, Store};
 pub struct Lease<S: Store> {
     store: S,
     id: LeaseId,
-    lost: watch::Receiver<bool>,
+    life: watch::Receiver<Life>,
     keeper: AbortHandle,
+}
+
+/// What is known of a lease.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// The store has said that it has ended.
+    lost: bool,
+    /// It lives at least until then: a TTL after the last renewal that was answered had been asked for.
+    until: Instant,
 }
 
 impl<S: Store> Lease<S> {
@@ -47,9 +56,9 @@ impl<S: Store> Lease<S> {
     }
 
     fn keep(store: &S, id: LeaseId, ttl: Duration, asked: Instant) -> Self {
-        let (tell, lost) = watch::channel(false);
+        let (tell, life) = watch::channel(Life { lost: false, until: asked + ttl });
         let keeper = tokio::spawn(keep(store.clone(), id, ttl, asked, tell)).abort_handle();
-        Self { store: store.clone(), id, lost, keeper }
+        Self { store: store.clone(), id, life, keeper }
     }
 
     /// What to bind keys to.
@@ -60,9 +69,9 @@ impl<S: Store> Lease<S> {
 
     /// Resolves when the lease is lost; never if it is dropped or revoked before. Cancel-safe; any number may wait.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<S> {
-        let mut lost = self.lost.clone();
+        let mut life = self.life.clone();
         async move {
-            if lost.wait_for(|lost| *lost).await.is_err() {
+            if life.wait_for(|life| life.lost).await.is_err() {
                 // Nobody looks after it any more, so nobody will ever know.
                 std::future::pending::<()>().await;
             }
@@ -72,7 +81,14 @@ impl<S: Store> Lease<S> {
     /// Whether the store has said that the lease has ended.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        *self.lost.borrow()
+        self.life.borrow().lost
+    }
+
+    /// Until when the lease lives whatever happens. Later than that it may have ended without anybody having said so, and what
+    /// was bound to it may be somebody else's.
+    #[must_use]
+    pub fn lives_until(&self) -> Instant {
+        self.life.borrow().until
     }
 
     /// End the lease, and what is bound to it.
@@ -94,7 +110,7 @@ impl<S: Store> Drop for Lease<S> {
 
 /// Renew at every third of the TTL, counted from when the last renewal was *asked* for: the store may have
 /// renewed then, however late its answer came.
-async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Instant, lost: watch::Sender<bool>) {
+async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Instant, life: watch::Sender<Life>) {
     loop {
         sleep_until(asked + ttl / 3).await;
         // At most a tenth of the TTL between attempts: a store that returns finds us well before a third is over.
@@ -105,11 +121,12 @@ async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Ins
             match attempt(&store, id, ttl).await {
                 Ok(now) => {
                     ttl = now;
+                    life.send_modify(|life| life.until = asked + ttl);
                     break;
                 }
                 Err(Error::LeaseLost) => {
                     tracing::warn!(lease = id.0, "lease lost");
-                    let _ = lost.send(true);
+                    life.send_modify(|life| life.lost = true);
                     return;
                 }
                 Err(error) => {
