@@ -4,6 +4,8 @@
 
 mod displaces;
 mod misfit;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::BTreeSet;

@@ -21,6 +21,8 @@ mod hosts;
 mod index;
 mod marks;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};

@@ -111,7 +111,7 @@ impl<'a> Round<'a> {
             }
             None => {
                 for name in &members {
-                    self.wait(name, &members);
+                    self.wait(name, &members, &scope);
                 }
             }
         }
@@ -243,11 +243,12 @@ impl<'a> Round<'a> {
     }
 
     /// No host: say why, if that isn't said already.
-    fn wait(&mut self, unit: &UnitName, group: &[UnitName]) {
+    fn wait(&mut self, unit: &UnitName, group: &[UnitName], tried: &Scope) {
         if !is_wanted(&self.scheduler.cluster, unit) || self.wishes(unit).is_none_or(|wishes| wishes.global) {
             return; // only named by a cycle
         }
-        let (scope, left) = self.unplaced.remove(unit).unwrap_or((Scope::Audit, None));
+        // One of a cycle is tried as long as any of it is.
+        let (scope, left) = self.unplaced.remove(unit).unwrap_or_else(|| (tried.clone(), None));
         let known = match self.scheduler.cluster.placements.get(unit).map(|placement| &placement.value) {
             Some(Placement::Waiting { why, .. }) => Some(why.clone()),
             _ => None,
