@@ -156,6 +156,9 @@ impl Round<'_> {
     /// Tell a host to stop and forget a unit. An entry that was made in this very round is taken back instead.
     fn leave(&mut self, unit: &UnitName, host: &MachineId, because: Departure) {
         if self.drafts.is_new(unit, host) {
+            if !self.drafts.may_take_back(unit) {
+                return;
+            }
             self.set_entry(unit, host, None);
             self.scheduler.marks.unit(unit, Scope::Own);
             return;

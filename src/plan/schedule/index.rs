@@ -138,16 +138,17 @@ impl Index {
         Some(Arc::clone(shared))
     }
 
+    /// An entry came, changed or went; `before` is the hash it had. Whether what the unit asks of others changed by it.
     pub(super) fn entry_changed(
         &mut self,
         cluster: &Cluster,
         host: &MachineId,
         name: &UnitName,
         before: Option<&UnitHash>,
-    ) {
+    ) -> bool {
         let after = cluster.schedule.get(host).and_then(|slice| slice.get(name)).map(|entry| &entry.value.hash);
         if after == before {
-            return;
+            return false;
         }
         if let Some(hash) = after {
             *self.entries_by_hash.entry(hash.clone()).or_default() += 1;
@@ -175,15 +176,14 @@ impl Index {
                 }
             }
         }
-        if !cluster.units.contains_key(name) {
-            self.set_asks(cluster, name);
-        }
+        let asks_changed = !cluster.units.contains_key(name) && self.set_asks(cluster, name);
         self.prune(name);
+        asks_changed
     }
 
-    /// Bring what a unit asks of others up to date, and all that is counted by it.
-    fn set_asks(&mut self, cluster: &Cluster, name: &UnitName) {
-        let Some(node) = self.nodes.get_mut(name) else { return };
+    /// Bring what a unit asks of others up to date, and all that is counted by it. Whether that changed.
+    fn set_asks(&mut self, cluster: &Cluster, name: &UnitName) -> bool {
+        let Some(node) = self.nodes.get_mut(name) else { return false };
         let asks = match cluster.units.get(name) {
             Some(_) => node.wishes.clone(),
             None => asks_of_occupant(cluster, name, node.hosts.first()),
@@ -193,13 +193,14 @@ impl Index {
         };
         let before = std::mem::replace(&mut node.asks, asks.clone());
         if before.is_none() && asks.is_none() || before.as_ref().zip(asks.as_ref()).is_some_and(|(a, b)| same(a, b)) {
-            return;
+            return false;
         }
         let none: &[Glob] = &[];
         let (conflicts, replaces) =
             asks.as_ref().map_or((none, none), |asks| (asks.conflicts.as_slice(), asks.replaces.as_slice()));
         declare(&mut self.conflicts, &mut self.nodes, |node| &mut node.conflicts, name, conflicts);
         declare(&mut self.replaces, &mut self.nodes, |node| &mut node.replaces, name, replaces);
+        true
     }
 
     pub(super) fn placement_changed(&mut self, name: &UnitName, placement: Option<&Placement>) {

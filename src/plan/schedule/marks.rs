@@ -101,7 +101,13 @@ impl Scheduler {
                 }
             }
         }
-        self.index.entry_changed(&self.cluster, host, name, hash.as_ref());
+        if self.index.entry_changed(&self.cluster, host, name, hash.as_ref()) {
+            // A destroyed unit, of which hosts still have different files: rare enough to ask everybody.
+            for host in self.index.hosts(name.as_str()) {
+                let everybody = self.index.waiting.iter().chain(&self.index.globals);
+                everybody.for_each(|other| self.marks.at(other, &host));
+            }
+        }
         self.marks.files(hash.iter().filter(|hash| !self.index.is_referred_to(hash)));
         if was_live != is_live {
             for follower in self.view().followers(name) {
