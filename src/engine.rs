@@ -11,6 +11,7 @@
 //! ```
 
 mod commit;
+mod doubt;
 mod picture;
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::registry::{decode, put};
 use crate::store::lease::Lease;
 use crate::store::{Error, Event, Guard, Kv, Store, Txn};
 
+use doubt::Doubt;
 use picture::Picture;
 
 /// Changes that come this close together are planned together: long enough for a batch, too short to be felt.
@@ -167,6 +169,8 @@ impl<S: Store> Engine<S> {
         // Nothing is planned before the mirror has seen what was committed last.
         let mut committed = Revision::default();
         let mut waiting = 0;
+        let mut doubt = Doubt::new(self.options.ttl);
+        let mut doubt_ends: Option<Instant> = None;
         loop {
             tokio::select! {
                 biased;
@@ -184,10 +188,12 @@ impl<S: Store> Engine<S> {
                         continue;
                     }
                 },
-                () = tokio::time::sleep_until(self_check) => {
-                    self_check = Instant::now() + SELF_CHECK;
-                    if let Some(scheduler) = picture.scheduler() {
-                        check_self(scheduler, self.options.clock.now_ms());
+                () = tokio::time::sleep_until(doubt_ends.unwrap_or(self_check)) => {
+                    if self_check <= Instant::now() {
+                        self_check = Instant::now() + SELF_CHECK;
+                        if let Some(scheduler) = picture.scheduler() {
+                            check_self(scheduler, self.options.clock.now_ms());
+                        }
                     }
                 }
             }
@@ -198,7 +204,9 @@ impl<S: Store> Engine<S> {
                 // Taken over or deleted: every guard would fail.
                 return;
             }
-            if picture.revision() < committed {
+            doubt_ends =
+                picture.scheduler().and_then(|scheduler| doubt.look(scheduler.cluster(), &self.options.machine));
+            if doubt_ends.is_some() || picture.revision() < committed {
                 continue;
             }
             match self.plan(&mut picture, lease, &mut waiting).await {
