@@ -12,7 +12,7 @@ use crate::registry::keys::{Key, change};
 use crate::registry::mirror::Update;
 use crate::store::{Event, Guard, Kv, LeaseId, Op, Txn};
 
-use super::commit::fenced;
+use super::commit::{Fence, fenced};
 
 /// What the leader knows.
 #[derive(Debug, Default)]
@@ -62,9 +62,9 @@ impl Picture {
     }
 
     /// What clears damaged records away; whoever they were about is then planned anew.
-    pub(super) fn repairs(&mut self, lease: LeaseId) -> Vec<Txn> {
+    pub(super) fn repairs(&mut self, fence: Fence) -> Vec<Txn> {
         let repair = |(key, revision): (String, Revision)| {
-            fenced(vec![(Guard::Unchanged(key.clone(), revision), Op::Delete(key))], lease)
+            fenced([Guard::Unchanged(key.clone(), revision)], vec![Op::Delete(key)], fence)
         };
         std::mem::take(&mut self.damaged).into_iter().map(repair).collect()
     }
