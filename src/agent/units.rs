@@ -59,6 +59,8 @@ pub(super) struct Units {
     pub(super) disk_unread: bool,
     /// Whether the records differ from the note.
     pub(super) records_changed: bool,
+    /// Whether a loaded file has changed, or one was enabled, that systemd hasn't been told of.
+    pub(super) reload_due: bool,
     /// Removed units that systemd may still hold in memory, to be looked at once more.
     pub(super) forgotten: BTreeMap<UnitName, Instant>,
 }
@@ -73,6 +75,7 @@ impl Units {
             followed: false,
             disk_unread: true,
             records_changed: false,
+            reload_due: false,
             forgotten: BTreeMap::new(),
         }
     }
@@ -105,7 +108,7 @@ impl Units {
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         self.unseen.extend(names.iter().cloned());
         for name in names {
-            self.touch(&name).held = None;
+            self.touch(&name);
         }
     }
 

@@ -76,7 +76,10 @@ impl Judge {
         };
         let places = |key: &String| key.starts_with("placement/") || key.starts_with("schedule/");
         let placing = txn.ops.iter().map(key).find(places);
-        let fenced = txn.guards.iter().any(|guard| matches!(guard, Guard::Held(key, _) if key == "leader"));
+        let fenced = txn
+            .guards
+            .iter()
+            .any(|guard| matches!(guard, Guard::Held(key, _) | Guard::Unchanged(key, _) if key == "leader"));
         let before = *self.seen.borrow();
         let revision = store.commit(txn).await?;
         self.wait(revision).await;
