@@ -115,6 +115,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// Run until `stop`. Units and presence are left as they are: whoever comes back goes on with them.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut events = self.host.events();
+        *self.units.horizon() = ledger::read_horizon(&self.host).await;
         loop {
             let lease = tokio::select! {
                 biased;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
 use crate::model::unit::{Entry, State, Target};
 use crate::plan::converge::{Done, Job, Seen, Step, Steps, converge, next};
 use crate::registry::keys::Key;
@@ -17,7 +18,7 @@ use crate::store;
 use crate::systemd::{self, Event};
 
 use super::HOLD;
-use super::ledger::Record;
+use super::ledger::{Horizon, Record};
 
 /// One unit.
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ pub(super) struct Units {
     unseen: BTreeSet<UnitName>,
     /// Whether the slice is known: until then nothing may be concluded from an entry that isn't there.
     followed: bool,
+    /// How far the store's history was seen to go.
+    horizon: Horizon,
     /// Whether the disk and the notes must be read (again).
     pub(super) disk_unread: bool,
     /// Whether the records differ from the note.
@@ -73,6 +76,7 @@ impl Units {
             dirty: BTreeSet::new(),
             unseen: BTreeSet::new(),
             followed: false,
+            horizon: Horizon::default(),
             disk_unread: true,
             records_changed: false,
             reload_due: false,
@@ -154,9 +158,11 @@ impl Units {
                         store::Event::Delete(key) => self.told(key, None),
                     }
                 }
+                self.horizon.revision = self.horizon.revision.max(batch.revision);
             }
-            Update::Reset { kvs, .. } => {
+            Update::Reset { revision, kvs } => {
                 self.followed = true;
+                self.see_history(revision);
                 let named: BTreeSet<&str> = kvs.iter().filter_map(|kv| kv.key.rsplit('/').next()).collect();
                 let gone = |name: &UnitName, unit: &Unit| unit.entry.is_some() && !named.contains(name.as_str());
                 let gone: Vec<UnitName> =
@@ -171,6 +177,28 @@ impl Units {
                 self.dirty.extend(self.units.keys().cloned());
             }
         }
+    }
+
+    /// A store whose history ends before what was seen of it has lost data (an etcd made anew, an old backup). An entry that isn't
+    /// there says nothing then: what runs without one goes on, until it has one again.
+    fn see_history(&mut self, revision: Revision) {
+        if revision < self.horizon.revision && !self.horizon.rewound {
+            self.horizon.rewound = true;
+            // To be noted at once: the new history will soon be as long as the old one.
+            self.records_changed = true;
+            tracing::error!(
+                seen = %self.horizon.revision,
+                now = %revision,
+                "the store has lost data: its revision went back; units that it no longer knows go on running here. Restore a backup, \
+                 or submit them again, or stop them with systemctl"
+            );
+        }
+        self.horizon.revision = self.horizon.revision.max(revision);
+    }
+
+    /// What to note of the store's history, and what was noted before this daemon.
+    pub(super) fn horizon(&mut self) -> &mut Horizon {
+        &mut self.horizon
     }
 
     fn told(&mut self, key: &str, kv: Option<&store::Kv>) {
@@ -253,7 +281,9 @@ impl Units {
         }
         let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
         let free = units
-            .filter(|(_, unit)| unit.held.is_none() && !unit.unreadable)
+            .filter(|(_, unit)| {
+                unit.held.is_none() && !unit.unreadable && (unit.entry.is_some() || !self.horizon.rewound)
+            })
             .map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
         let free: Vec<(&UnitName, Option<&Entry>, Seen)> = free.collect();
         converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)))

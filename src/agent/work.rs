@@ -60,7 +60,10 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.forget().await?;
         let mut noted = Ok(());
         if self.units.records_changed {
-            noted = ledger::write(&self.host, &self.units.records()).await;
+            // Together: whatever was carried out was told by a history that went this far.
+            noted = ledger::write_horizon(&self.host, *self.units.horizon())
+                .await
+                .and(ledger::write(&self.host, &self.units.records()).await);
             self.units.records_changed = noted.is_err();
         }
         // A host whose disk is full must not fall silent too.
