@@ -332,7 +332,9 @@ impl Units {
         unit.linked = false;
         unit.held = None;
         if unit.entry.is_none() {
-            unit.record = None;
+            // Kept until the report is gone from the store too: a daemon that is restarted before must still know of it.
+            let generation = unit.record.as_ref().map(|record| record.generation).unwrap_or_default();
+            unit.record = Some(Record { generation, target: Target::Gone, result: None, error: None, missing: false });
             self.records_changed = true;
         }
         self.unseen.insert(name.clone());

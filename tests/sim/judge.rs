@@ -132,6 +132,12 @@ impl Judge {
         facts.machines.look(&self.journal, &facts.cluster);
     }
 
+    /// The agent of `host` asks for a start of `unit`.
+    pub(crate) fn starts(&self, host: usize, unit: &UnitName) {
+        let now = self.journal.now();
+        self.facts().machines.starts(host, unit, now);
+    }
+
     /// The agent of `host` is about to remove `unit`.
     pub(crate) fn removes(&self, host: usize, unit: &UnitName) {
         self.look();
