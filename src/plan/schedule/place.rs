@@ -90,8 +90,12 @@ impl<'a> Round<'a> {
 
     /// Place one unit; before it those it must follow, together with it those that must follow it.
     fn place(&mut self, unit: &UnitName) {
-        let (root, core) = self.root(unit);
-        let Some((scope, _)) = self.unplaced.get(&root).cloned() else { return };
+        let core = self.root(unit);
+        // A cycle looks wherever any of it has reason to.
+        let mut scope = Scope::Hosts(BTreeSet::new());
+        for (known, _) in core.iter().filter_map(|name| self.unplaced.get(name)) {
+            scope.widen(known.clone());
+        }
         let group = self.with_followers(&core);
         let ready = core.iter().all(|name| self.is_ready(name));
         let whole = ready.then(|| self.choose(&group, &scope)).flatten();
@@ -122,7 +126,7 @@ impl<'a> Round<'a> {
 
     /// The unit to decide on first: nothing without a host stands above it, neither one that it must follow nor one whose
     /// arrival could drive away what it follows, or itself. With it the cycle it stands in (mostly itself alone).
-    fn root(&self, unit: &UnitName) -> (UnitName, Vec<UnitName>) {
+    fn root(&self, unit: &UnitName) -> Vec<UnitName> {
         let mut root = unit.clone();
         let mut seen = BTreeSet::new();
         loop {
@@ -130,8 +134,8 @@ impl<'a> Round<'a> {
             match self.unplaced_above(&core) {
                 // Upwards between cycles, never round one (`fit::displaces`); were that wrong, better a poor order than none.
                 Some(above) if seen.insert(root.clone()) => root = above,
-                Some(above) => return (above.clone(), self.cycle(&above)),
-                None => return (root, core),
+                Some(above) => return self.cycle(&above),
+                None => return core,
             }
         }
     }
