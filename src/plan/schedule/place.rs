@@ -90,13 +90,12 @@ impl<'a> Round<'a> {
 
     /// Place one unit; before it those it must follow, together with it those that must follow it.
     fn place(&mut self, unit: &UnitName) {
-        let core = self.root(unit);
+        let (core, group) = self.next_group(unit);
         // A cycle looks wherever any of it has reason to.
         let mut scope = Scope::Hosts(BTreeSet::new());
         for (known, _) in core.iter().filter_map(|name| self.unplaced.get(name)) {
             scope.widen(known.clone());
         }
-        let group = self.with_followers(&core);
         let ready = core.iter().all(|name| self.is_ready(name));
         let whole = ready.then(|| self.choose(&group, &scope)).flatten();
         let (members, found) = match whole {
@@ -122,6 +121,26 @@ impl<'a> Round<'a> {
         for name in &members {
             self.unplaced.remove(name);
         }
+    }
+
+    /// What to decide on first: a cycle (mostly one unit) and the followers to take along. A follower that something else
+    /// without a host may drive away comes along only once that has its place; otherwise it might arrive in vain, and whom it
+    /// replaces leave in vain.
+    fn next_group(&self, unit: &UnitName) -> (Vec<UnitName>, Vec<UnitName>) {
+        let mut core = self.root(unit);
+        let mut group = self.with_followers(&core);
+        let mut seen = BTreeSet::from([core.clone()]);
+        while group.len() > core.len() && !self.scheduler.index.replaces.is_empty() {
+            let Some(above) = self.unplaced_above(&group) else { break };
+            let other = self.root(&above);
+            if seen.insert(other.clone()) {
+                core = other;
+                group = self.with_followers(&core);
+            } else {
+                group.clone_from(&core);
+            }
+        }
+        (core, group)
     }
 
     /// The unit to decide on first: nothing without a host stands above it, neither one that it must follow nor one whose
