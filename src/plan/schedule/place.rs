@@ -90,9 +90,12 @@ impl<'a> Round<'a> {
 
     /// Place one unit; before it those it must follow, together with it those that must follow it.
     fn place(&mut self, unit: &UnitName) {
-        let (root, core) = self.root(unit);
-        let Some((scope, _)) = self.unplaced.get(&root).cloned() else { return };
-        let group = self.with_followers(&core);
+        let (core, group) = self.next_group(unit);
+        // A cycle looks wherever any of it has reason to.
+        let mut scope = Scope::Hosts(BTreeSet::new());
+        for (known, _) in core.iter().filter_map(|name| self.unplaced.get(name)) {
+            scope.widen(known.clone());
+        }
         let ready = core.iter().all(|name| self.is_ready(name));
         let whole = ready.then(|| self.choose(&group, &scope)).flatten();
         let (members, found) = match whole {
@@ -120,9 +123,29 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// What to decide on first: a cycle (mostly one unit) and the followers to take along. A follower that something else
+    /// without a host may drive away comes along only once that has its place; otherwise it might arrive in vain, and whom it
+    /// replaces leave in vain.
+    fn next_group(&self, unit: &UnitName) -> (Vec<UnitName>, Vec<UnitName>) {
+        let mut core = self.root(unit);
+        let mut group = self.with_followers(&core);
+        let mut seen = BTreeSet::from([core.clone()]);
+        while group.len() > core.len() && !self.scheduler.index.replaces.is_empty() {
+            let Some(above) = self.unplaced_above(&group) else { break };
+            let other = self.root(&above);
+            if seen.insert(other.clone()) {
+                core = other;
+                group = self.with_followers(&core);
+            } else {
+                group.clone_from(&core);
+            }
+        }
+        (core, group)
+    }
+
     /// The unit to decide on first: nothing without a host stands above it, neither one that it must follow nor one whose
     /// arrival could drive away what it follows, or itself. With it the cycle it stands in (mostly itself alone).
-    fn root(&self, unit: &UnitName) -> (UnitName, Vec<UnitName>) {
+    fn root(&self, unit: &UnitName) -> Vec<UnitName> {
         let mut root = unit.clone();
         let mut seen = BTreeSet::new();
         loop {
@@ -130,8 +153,8 @@ impl<'a> Round<'a> {
             match self.unplaced_above(&core) {
                 // Upwards between cycles, never round one (`fit::displaces`); were that wrong, better a poor order than none.
                 Some(above) if seen.insert(root.clone()) => root = above,
-                Some(above) => return (above.clone(), self.cycle(&above)),
-                None => return (root, core),
+                Some(above) => return self.cycle(&above),
+                None => return core,
             }
         }
     }
