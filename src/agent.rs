@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::model::machine::Machine;
+use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::keys;
 use crate::registry::mirror::Mirror;
@@ -66,6 +67,17 @@ pub enum Status {
     },
 }
 
+/// How soon to look again whether the host is still known to be part of the cluster.
+const UNSURE: Duration = Duration::from_millis(500);
+
+/// How far a pass got.
+enum Progress {
+    /// To its end.
+    Done,
+    /// It left things as they are: for all this host knows the cluster may have taken it for dead.
+    Unsure,
+}
+
 /// Why a pass could not be finished.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Trouble {
@@ -91,6 +103,8 @@ pub struct Agent<S, H> {
     options: Options,
     status: watch::Sender<Status>,
     units: Units,
+    /// The revision of the host's key as this daemon wrote it last; `None` before, and while an earlier request may yet be done.
+    claimed: Option<Revision>,
 }
 
 impl<S: Store, H: Systemd> Agent<S, H> {
@@ -98,7 +112,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     pub fn new(store: S, host: H, options: Options) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::Away("starting".into()));
         let units = Units::new(options.clock);
-        (Self { store, host, options, status, units }, receiver)
+        (Self { store, host, options, status, units, claimed: None }, receiver)
     }
 
     /// Run until `stop`. Units and presence are left as they are: whoever comes back goes on with them.
@@ -111,8 +125,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 // Cancel-safe enough: a lease granted and not noted runs out by itself.
                 lease = self.register() => lease,
             };
-            // Reports of the presence before this one may have vanished with its lease.
-            self.units.republish();
+            self.units.begin();
             match self.serve(&lease, &mut events, &stop).await {
                 End::Stopped => return,
                 End::Lost => {
@@ -176,10 +189,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 }
             }
             retry_at = match self.pass(lease).await {
-                Ok(()) => {
+                Ok(Progress::Done) => {
                     host_outage.works();
                     self.units.next_look().map(|wait| Instant::now() + wait)
                 }
+                Ok(Progress::Unsure) => Some(Instant::now() + UNSURE),
                 Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return End::Lost,
                 Err(Trouble::Store(error)) => {
                     store_outage.failed(&error);

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -84,7 +85,7 @@ async fn assemble<S: Store>(settings: Settings, store: S, shutdown: impl Future<
     if !settings.disable_engine {
         let (engine, status) =
             Engine::new(store.clone(), engine::Options { machine: id, ttl: settings.agent_ttl, clock });
-        parts.spawn(part("engine", engine.run(stop.clone())));
+        parts.spawn(part("engine", lead(engine, agent_status.clone(), stop.clone())));
         engine_status = Some(status);
     }
 
@@ -112,6 +113,22 @@ async fn assemble<S: Store>(settings: Settings, store: S, shutdown: impl Future<
         Some(Ok(name)) => bail!("the {name} ended by itself"),
         Some(Err(error)) => Err(anyhow!(error).context("a part of the daemon has failed")),
     }
+}
+
+/// An engine stands for leadership once its host belongs to the cluster: one that is refused (its machine id is another's, say)
+/// must not decide for the others.
+async fn lead<S: Store>(engine: Engine<S>, mut agent: watch::Receiver<agent::Status>, stop: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        present = agent.wait_for(|status| matches!(status, agent::Status::Present { .. })) => {
+            // An agent that has ended ends the daemon; there is nothing to lead for.
+            if present.is_err() {
+                return;
+            }
+        }
+    }
+    engine.run(stop).await;
 }
 
 async fn part(name: &'static str, run: impl Future<Output = ()>) -> &'static str {

@@ -204,6 +204,10 @@ impl<S: Store> Engine<S> {
                 // Taken over or deleted: every guard would fail.
                 return;
             }
+            if picture.is_doubtful() {
+                mirror.reset();
+                continue;
+            }
             if picture.revision() < committed {
                 continue;
             }

@@ -50,7 +50,7 @@ pub struct Range {
     pub prefix: String,
     /// Only keys strictly greater than this one: the last key of the page before.
     pub after: Option<String>,
-    /// At most so many keys; 0 for as many as the store gives in one answer (which it may cut: see [`Page::more`]).
+    /// At most so many keys; 0 leaves it to the store. It may give fewer than there are: see [`Page::more`].
     pub limit: usize,
     /// Read as of this revision; `None` for the newest.
     pub at: Option<Revision>,
@@ -138,7 +138,8 @@ impl Watch {
     /// the last batch seen, or list again after [`Error::Compacted`].
     ///
     /// # Errors
-    /// [`Error::Compacted`] when the revisions wanted are gone; [`Error::Unavailable`] for every other end.
+    /// [`Error::Compacted`] when the revisions wanted are gone; [`Error::Refused`] when it isn't permitted;
+    /// [`Error::Unavailable`] for every other end.
     pub async fn next(&mut self) -> Result<Batch, Error> {
         match self.batches.recv().await {
             Some(batch) => batch,
@@ -172,19 +173,20 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Read a range at one consistent revision.
     ///
     /// # Errors
-    /// `Unavailable`, `Compacted` (when `at` is no longer kept), `Refused`.
+    /// `Unavailable`, `Compacted` (when `at` is no longer kept), `Refused` (when `at` hasn't happened yet).
     fn range(&self, range: Range) -> impl Future<Output = Result<Page, Error>> + Send;
 
-    /// Do all of `txn` or nothing. A commit without guards and without ops does nothing and answers the
-    /// current revision. At most [`MAX_OPS`] guards and as many ops.
+    /// Do all of `txn` or nothing; the answer is the store's revision then. A commit that changes nothing (it has
+    /// no ops, or deletes what isn't there) makes no new revision. At most [`MAX_OPS`] guards and as many ops.
     ///
     /// # Errors
-    /// `Conflict` when a guard doesn't hold; `LeaseLost` when a lease named is gone; `Refused` for what can
-    /// never be done. After `Unavailable` the outcome is **unknown**: it may have been done, or be done yet.
+    /// `Conflict` when a guard doesn't hold, before anything else; `LeaseLost` when a lease named is gone;
+    /// `Refused` for what can never be done. After `Unavailable` the outcome is **unknown**: it may have been
+    /// done, or be done yet.
     fn commit(&self, txn: Txn) -> impl Future<Output = Result<Revision, Error>> + Send;
 
-    /// Follow the keys that begin with `prefix`, from revision `from` on (inclusive). Never waits: what
-    /// goes wrong comes out of the watch.
+    /// Follow the keys that begin with `prefix`, from revision `from` on (inclusive); from 0 for all that ever
+    /// happened. Never waits: what goes wrong comes out of the watch. Call it within a runtime.
     fn watch(&self, prefix: &str, from: Revision) -> Watch;
 
     /// Grant a lease of at least `ttl` (whole seconds, rounded up by etcd).

@@ -339,3 +339,30 @@ fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
         assert!(state.error.unwrap().contains("not in the store"));
     });
 }
+
+#[test]
+fn a_changed_machine_id_ends_the_old_identity_and_a_refused_host_keeps_nothing_alive() {
+    run(async {
+        let mut world = World::new().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.kill().await;
+        // The same host, with an identity that belongs to another.
+        let other: MachineId = "00000000000000000000000000000001".parse().unwrap();
+        let theirs = Machine { id: other.clone(), ip: "10.0.0.9".into(), ..machine("n9") };
+        world
+            .store
+            .commit(Txn { guards: vec![], ops: vec![put(&Key::Machine(other.clone()), &theirs, None)] })
+            .await
+            .unwrap();
+        let options =
+            Options { machine: Machine { id: other.clone(), ..machine("n1") }, ttl: TTL, clock: Clock::simulated(0) };
+        let (agent, status) = Agent::new(world.store.clone(), world.host.clone(), options);
+        let task = tokio::spawn(agent.run(CancellationToken::new()));
+        tokio::time::sleep(TTL * 3).await;
+        assert!(matches!(&*status.borrow(), Status::Away(why) if why.contains("another live host")));
+        let range = Range { prefix: "machine/".into(), ..Range::default() };
+        let alive = world.store.range(range).await.unwrap().kvs;
+        assert_eq!(alive.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>(), [Key::Machine(other).to_string()]);
+        task.abort();
+    });
+}

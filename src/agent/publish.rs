@@ -3,21 +3,22 @@
 use crate::model::name::UnitName;
 use crate::model::unit::State;
 use crate::registry::keys::Key;
-use crate::registry::{delete, put};
+use crate::registry::{delete, put, unchanged};
 use crate::store::lease::Lease;
-use crate::store::{Error, Guard, MAX_OPS, Store, Txn};
+use crate::store::{Error, MAX_OPS, Store, Txn};
 use crate::systemd::Systemd;
 
 use super::Agent;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Write what has changed since it was last written. Safe to repeat: each report is whole.
+    /// Write what has changed since it was last written. Safe to repeat: each report is whole, and none is done after a newer one.
     pub(super) async fn publish(&mut self, lease: &Lease<S>) -> Result<(), Error> {
-        let host = &self.options.machine.id;
         let changed: Vec<(UnitName, Option<State>)> = self.units.unpublished();
-        // Only who holds the host's presence may report for it.
-        let guard = Guard::Held(Key::Machine(host.clone()).to_string(), lease.id());
         for part in changed.chunks(MAX_OPS) {
+            // Only who holds the host's presence may report for it, and only since it last made sure of it.
+            let claimed = self.claimed(lease).await?;
+            let host = &self.options.machine.id;
+            let guard = unchanged(&Key::Machine(host.clone()), Some(claimed));
             let op = |(name, state): &(UnitName, Option<State>)| {
                 let key = Key::State(name.clone(), host.clone());
                 match state {
@@ -25,8 +26,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     None => delete(&key),
                 }
             };
-            let txn = Txn { guards: vec![guard.clone()], ops: part.iter().map(op).collect() };
-            self.store.commit(txn).await?;
+            let txn = Txn { guards: vec![guard], ops: part.iter().map(op).collect() };
+            if let Err(error) = self.store.commit(txn).await {
+                // Perhaps it was done, perhaps it is done yet.
+                self.claimed = None;
+                self.units.unpublish(part.iter().map(|(name, _)| name));
+                return Err(error);
+            }
             for (name, state) in part {
                 self.units.published(name, state.clone());
             }

@@ -38,6 +38,8 @@ pub(super) struct Unit {
     pub(super) retry: bool,
     /// Until when it is left alone after a failure of its file.
     held: Option<Instant>,
+    /// Whether its entry is there and can't be read: then it stays as it is.
+    unreadable: bool,
     /// What the store has of it, as far as this daemon knows; `None` when it doesn't.
     reported: Option<Option<State>>,
 }
@@ -107,8 +109,10 @@ impl Units {
         }
     }
 
-    /// Nothing is known any more of what the store has of this host's reports.
-    pub(super) fn republish(&mut self) {
+    /// A new presence begins. The slice may have changed while there was none, so nothing is done by the old one; and nothing is
+    /// known of what the store has of this host's reports, which vanish with a lease.
+    pub(super) fn begin(&mut self) {
+        self.followed = false;
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in names {
             self.touch(&name).reported = None;
@@ -167,21 +171,25 @@ impl Units {
     }
 
     fn told(&mut self, key: &str, kv: Option<&store::Kv>) {
-        let entry = Key::parse(key).and_then(|key| match (key, kv) {
-            (Key::Schedule(_, name), Some(kv)) => crate::registry::decode::<Entry>(kv).map(|entry| (name, Some(entry))),
-            (Key::Schedule(_, name), None) => Ok((name, None)),
-            (key, _) => Err(crate::registry::Corrupt { key: key.to_string(), why: "not of a slice".into() }),
-        });
-        match entry {
-            Ok((name, entry)) => {
-                if !self.units.contains_key(&name) {
-                    self.unseen.insert(name.clone());
-                }
-                let unit = self.touch(&name);
+        let name = match Key::parse(key) {
+            Ok(Key::Schedule(_, name)) => name,
+            Ok(_) => return,
+            Err(corrupt) => return tracing::warn!("{corrupt}"),
+        };
+        if !self.units.contains_key(&name) {
+            self.unseen.insert(name.clone());
+        }
+        let unit = self.touch(&name);
+        match kv.map(crate::registry::decode::<Entry>).transpose() {
+            Ok(entry) => {
                 unit.entry = entry;
                 unit.held = None;
+                unit.unreadable = false;
             }
-            Err(corrupt) => tracing::warn!("{corrupt}"),
+            Err(corrupt) => {
+                tracing::warn!("{corrupt}; the unit stays as it is");
+                unit.unreadable = true;
+            }
         }
     }
 
@@ -241,8 +249,9 @@ impl Units {
             return Steps::default();
         }
         let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
-        let free =
-            units.filter(|(_, unit)| unit.held.is_none()).map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
+        let free = units
+            .filter(|(_, unit)| unit.held.is_none() && !unit.unreadable)
+            .map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
         let free: Vec<(&UnitName, Option<&Entry>, Seen)> = free.collect();
         converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)))
     }
@@ -331,6 +340,13 @@ impl Units {
         self.settle(name);
     }
 
+    /// Nobody knows whether the reports of these are in the store.
+    pub(super) fn unpublish<'a>(&mut self, names: impl Iterator<Item = &'a UnitName>) {
+        for name in names {
+            self.touch(name).reported = None;
+        }
+    }
+
     fn settle(&mut self, name: &UnitName) {
         if self.unseen.contains(name) {
             return;
@@ -401,6 +417,7 @@ impl Unit {
     /// Told nothing, there is nothing, and nothing is left of it in the store.
     fn is_over(&self) -> bool {
         self.entry.is_none()
+            && !self.unreadable
             && self.file.is_none()
             && self.reported == Some(None)
             && next(None, &self.seen()).is_none_or(|step| step == Step::Record)

@@ -15,7 +15,7 @@ use crate::store::{self, Range, Store};
 use crate::systemd::{self, Systemd};
 
 use super::units::file_key;
-use super::{Agent, Trouble, ledger};
+use super::{Agent, Progress, Trouble, ledger};
 
 /// When to look whether systemd has let go of a removed unit by itself, as it does with what nothing refers to.
 const FORGET_AFTER: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ const FETCHES: usize = 32;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Look, do, write down, report. What can't be finished now is kept for the next pass.
-    pub(super) async fn pass(&mut self, lease: &Lease<S>) -> Result<(), Trouble> {
+    pub(super) async fn pass(&mut self, lease: &Lease<S>) -> Result<Progress, Trouble> {
         self.units.release();
         if self.units.disk_unread {
             let files = self.host.files().await?;
@@ -35,6 +35,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.look().await?;
         loop {
             let steps = self.units.steps();
+            // Its slice may be out of date, its units may run elsewhere: what runs goes on, and nothing else is begun. Jobs that are
+            // asked for now are begun a little later, hence the margin.
+            if !steps.is_empty() && lease.lives_until() < Instant::now() + self.options.ttl / 3 {
+                return Ok(Progress::Unsure);
+            }
             for name in &steps.record {
                 self.units.record(name, None);
             }
@@ -55,7 +60,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             self.units.records_changed = false;
         }
         self.publish(lease).await?;
-        Ok(())
+        Ok(Progress::Done)
     }
 
     /// Ask systemd about the units that something happened to.

@@ -3,13 +3,16 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, Request, State};
-use axum::http::header::{CONTENT_TYPE, SERVER};
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::header::{CONTENT_TYPE, HOST, SERVER};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
@@ -25,7 +28,7 @@ use crate::store::{Error as StoreError, Store};
 use super::error::Failure;
 use super::health;
 use super::listen::Listener;
-use super::state::Api;
+use super::state::{Api, Settings};
 use super::{v1, v2};
 
 /// Connections at once; more wait to be accepted. What a daemon can be made to hold must have an end.
@@ -54,6 +57,7 @@ pub fn router<S: Store>(api: Api<S>) -> Router {
         .fallback(|uri: Uri| async move {
             Failure::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         })
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(api.clone(), every_request::<S>))
         .with_state(api)
 }
@@ -76,20 +80,68 @@ pub(super) fn query(uri: &Uri) -> Result<Vec<(String, String)>, Failure> {
 }
 
 async fn every_request<S: Store>(State(api): State<Api<S>>, request: Request, next: Next) -> Response {
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let mut response = match api.waiting() {
-        Some(why) => Failure::unavailable(format!("{why}\n{}", health::NOTHING_CHANGED)).into_response(),
-        None => match tokio::time::timeout(api.settings.request_timeout, next.run(request)).await {
-            Ok(response) => as_json(response),
-            Err(_) => {
-                let why = StoreError::Unavailable(format!("no answer within {:?}", api.settings.request_timeout));
-                let failure = if changes { api.failed_maybe(&why) } else { api.failed(&why) };
-                failure.into_response()
-            }
-        },
+    let answer = async {
+        if let Some(why) = api.waiting() {
+            return Err(Failure::unavailable(format!("{why}\n{}", health::NOTHING_CHANGED)));
+        }
+        let request = whole(&api.settings, request).await?;
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+        tokio::time::timeout(api.settings.request_timeout, next.run(request)).await.map_err(|_| {
+            let why = StoreError::Unavailable(format!("no answer within {:?}", api.settings.request_timeout));
+            if changes { api.failed_maybe(&why) } else { api.failed(&why) }
+        })
     };
+    let mut response = answer.await.map_or_else(IntoResponse::into_response, as_json);
     response.headers_mut().insert(SERVER, SERVER_NAME);
     response
+}
+
+/// A web page in somebody's browser can send requests to loopback too, under a name of its own that it lets point there.
+/// Such a request names that host; ours name this one.
+async fn from_this_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.parse::<Authority>().ok().map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    if name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback()) {
+        return next.run(request).await;
+    }
+    let message =
+        format!("`Host: {host}` isn't this host: over TCP the API answers to localhost, 127.0.0.1 and [::1] only");
+    Failure::new(StatusCode::FORBIDDEN, message).into_response()
+}
+
+/// Refuse a body that isn't declared as JSON: a browser sends such a one for any web page, without asking.
+pub(super) fn must_be_json(headers: &HeaderMap) -> Result<(), Failure> {
+    let refuse = |message: String| Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    let kinds: Vec<_> = headers.get_all(CONTENT_TYPE).iter().collect();
+    let [kind] = kinds[..] else { return refuse(format!("expected 1 Content-Type, got {}", kinds.len())) };
+    let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        return refuse("only acceptable Content-Type is application/json".into());
+    }
+    Ok(())
+}
+
+/// The request with all of its body, within the limits: a slow client must not use up the time that its answer has.
+async fn whole(settings: &Settings, request: Request) -> Result<Request, Failure> {
+    let limit = settings.body_limit;
+    let too_large = || {
+        let message = format!("the request is larger than {limit} bytes; send the units in several requests");
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let (parts, body) = request.into_parts();
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(settings.body_timeout, to_bytes(body, limit)).await.map_err(|_| {
+        let message = format!("the request's body hasn't come within {:?}", settings.body_timeout);
+        Failure::new(StatusCode::REQUEST_TIMEOUT, message)
+    })?;
+    let body = read.map_err(|error| {
+        let over = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+        if over { too_large() } else { Failure::bad_request(format!("can't read the request's body: {error}")) }
+    })?;
+    Ok(Request::from_parts(parts, Body::from(body)))
 }
 
 /// What the framework refuses by itself (a path that is no UTF-8, say) is plain text: give it the form of all errors.
@@ -107,12 +159,12 @@ pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: im
     let (stop, tracker, places) = (api.stop.clone(), TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
     let router = router(api);
     for listener in listeners {
-        let connections = Connections {
-            router: router.clone(),
-            stop: stop.clone(),
-            tracker: tracker.clone(),
-            places: Arc::clone(&places),
+        let router = match listener {
+            Listener::Unix(..) => router.clone(),
+            Listener::Tcp(_) => router.clone().layer(middleware::from_fn(from_this_host)),
         };
+        let connections =
+            Connections { router, stop: stop.clone(), tracker: tracker.clone(), places: Arc::clone(&places) };
         tracker.spawn(connections.accept_all(listener));
     }
     shutdown.await;

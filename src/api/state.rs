@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
-use axum::http::header::CONTENT_LENGTH;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -23,12 +21,14 @@ use super::health::{self, Health};
 pub struct Settings {
     /// v1: entries on a page (fleet's `token_limit`).
     pub page_limit: u16,
-    /// A request that isn't answered after this is answered 503.
+    /// A request that isn't answered so long after its body came is answered 503.
     pub request_timeout: Duration,
     /// v2: a watch without news says that it lives, so often.
     pub heartbeat: Duration,
     /// The most bytes of a request's body.
     pub body_limit: usize,
+    /// A body that hasn't come after this is given up (408).
+    pub body_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -38,6 +38,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(5),
             heartbeat: Duration::from_secs(10),
             body_limit: 4 * 1024 * 1024,
+            body_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -58,6 +59,8 @@ impl<S: Store> Api<S> {
     /// The API of the `fleetd` on `host` over `store`, answering while `health` is [`Health::Ready`].
     #[must_use]
     pub fn new(store: S, clock: Clock, host: &str, health: watch::Receiver<Health>, settings: Settings) -> Self {
+        // Pages of nothing would have no end.
+        let settings = Settings { page_limit: settings.page_limit.max(1), ..settings };
         let (reader, stop) = (Reader::new(store), CancellationToken::new());
         Self { reader, clock, settings, host: host.into(), health, stop }
     }
@@ -93,23 +96,6 @@ impl<S: Store> Api<S> {
             Health::Ready => None,
             Health::Waiting { what, since } => Some(health::sentence(&self.host, what, *since, self.clock.now_ms())),
         }
-    }
-
-    /// The body of a request, within the limit.
-    pub(super) async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
-        let limit = self.settings.body_limit;
-        let too_large = || {
-            let message = format!("the request is larger than {limit} bytes; send the units in several requests");
-            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-        };
-        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > limit) {
-            return Err(too_large());
-        }
-        to_bytes(body, limit).await.map_err(|error| {
-            let over = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
-            if over { too_large() } else { Failure::bad_request(format!("can't read the request's body: {error}")) }
-        })
     }
 
     /// Do what `intents` say.

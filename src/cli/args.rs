@@ -7,11 +7,14 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 /// Where `fleetd` listens unless told otherwise.
 const ENDPOINT: &str = "unix:///run/fleet.sock";
 
+/// fleetd gives up on its store after 5 seconds, and says so: worth waiting for.
+const REQUEST_TIMEOUT: &str = "6";
+
 /// systemd for a whole cluster: hand in unit files, and they run on the hosts that fit.
 #[derive(Debug, Parser)]
 #[command(name = "fleetctl", disable_version_flag = true, max_term_width = 100)]
 #[command(
-    after_help = "Every option above can be set in the environment too: FLEETCTL_ENDPOINT for --endpoint, and so on. \
+    after_help = "Global options can be set in the environment too: FLEETCTL_ENDPOINT for --endpoint, and so on. \
     Commands can be shortened as long as they stay unique."
 )]
 pub(super) struct Cli {
@@ -23,6 +26,7 @@ pub(super) struct Cli {
 
 /// Options that go with every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(super) struct Globals {
     /// Where fleetd listens: a socket's path or http://host:port; of a comma-separated list, the first that answers
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", hide_env = true, value_name = "URL")]
@@ -30,7 +34,7 @@ pub(super) struct Globals {
     pub(super) endpoint: String,
     /// How many seconds fleetd may stay silent
     #[arg(long, global = true, env = "FLEETCTL_REQUEST_TIMEOUT", hide_env = true, value_name = "SECONDS")]
-    #[arg(default_value = "5", value_parser = seconds)]
+    #[arg(default_value = REQUEST_TIMEOUT, value_parser = seconds)]
     pub(super) request_timeout: std::time::Duration,
     /// Say on stderr what is asked of fleetd, and how it answers
     #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide_env = true, value_parser = BoolishValueParser::new())]
@@ -45,9 +49,9 @@ pub(super) struct Globals {
 pub(super) enum Command {
     /// Hand unit files to the cluster, without running them
     Submit(Submit),
-    /// Put units on hosts, without starting them; unit files not yet in the cluster are submitted first
+    /// Put units on hosts, without starting them; submits their files if need be
     Load(Create),
-    /// Start units on hosts that fit; unit files not yet in the cluster are submitted first
+    /// Start units on hosts that fit; submits their files if need be
     Start(Create),
     /// Stop units; they stay on their hosts, ready to be started
     Stop(Change),

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::Aim;
 use super::session::Session;
-use super::wait::{Goal, Verdict, judge};
+use super::wait::{Goal, Sight, Verdict, judge};
 use super::{explain, names};
 use crate::api::client::{ClientError, Watch};
 use crate::api::wire::{UnitView, WatchLine};
@@ -16,8 +18,9 @@ use crate::model::revision::Revision;
 
 /// How long what doesn't look good may take to get better: a conflicting unit may be on its way out.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long to listen for more hosts of a global unit.
-const SETTLE: Duration = Duration::from_millis(300);
+/// How long to look on at what is done: more hosts may have a global unit, and a service that systemd calls started as soon as
+/// it is forked may fail at once (no such user, no such program).
+const SETTLE: Duration = Duration::from_millis(250);
 /// Nothing waits in silence for longer.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How often the seconds on the screen move on.
@@ -65,19 +68,18 @@ pub(super) async fn wait(
 ) -> Result<Vec<Ended>, ClientError> {
     let mut follower = Follower::new(session, goals, revision);
     let deadline = limit.map(|limit| follower.began + limit);
-    let interrupt = tokio::signal::ctrl_c();
-    tokio::pin!(interrupt);
+    let mut interrupts = signal(SignalKind::interrupt()).ok();
     let end = loop {
         // Opening anew, as all arms, may be dropped half way: the next round begins it again.
         let watch = tokio::select! {
             watch = follower.open() => watch?,
             () = until(deadline) => break End::TimedOut,
-            _ = &mut interrupt => break End::Interrupted,
+            () = interrupted(interrupts.as_mut()) => break End::Interrupted,
         };
         let over = tokio::select! {
             over = follower.follow(watch) => over?,
             () = until(deadline) => break End::TimedOut,
-            _ = &mut interrupt => break End::Interrupted,
+            () = interrupted(interrupts.as_mut()) => break End::Interrupted,
         };
         if over {
             break End::Done;
@@ -94,13 +96,21 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+/// Without a handler Ctrl-C ends the process, which ends the waiting too.
+async fn interrupted(interrupts: Option<&mut Signal>) {
+    match interrupts {
+        Some(interrupts) => drop(interrupts.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
 struct Tracked {
     goal: Goal,
     view: Option<UnitView>,
+    /// It was destroyed, and isn't gone yet.
+    leaving: bool,
     /// The watch that is open has told of it.
     told: bool,
-    /// It is destroyed, and a host still has to stop it: nothing can be said before that is over.
-    leaving: bool,
     /// The verdict has been other than done.
     waited: bool,
     /// The verdict of now, and since when it is of this kind.
@@ -118,7 +128,9 @@ struct Follower<'a> {
     began: Instant,
     noted: bool,
     drawn: Option<Instant>,
-    lost: bool,
+    /// Since when there is no watch, and whether that has been said.
+    lost: Option<Instant>,
+    complained: bool,
     delay: Duration,
 }
 
@@ -130,8 +142,8 @@ impl<'a> Follower<'a> {
         let track = |goal| Tracked {
             goal,
             view: None,
-            told: false,
             leaving: false,
+            told: false,
             waited: false,
             verdict: verdict.clone(),
             since: began,
@@ -147,7 +159,8 @@ impl<'a> Follower<'a> {
             began,
             noted: false,
             drawn: None,
-            lost: false,
+            lost: None,
+            complained: false,
             delay: RETRY.0,
         }
     }
@@ -171,10 +184,12 @@ impl<'a> Follower<'a> {
     }
 
     async fn lose(&mut self, why: &str) {
+        let now = Instant::now();
+        let since = *self.lost.get_or_insert(now);
         // A restart of fleetd takes less than this; no need to talk about it.
-        if !self.lost && self.delay >= 4 * RETRY.0 {
-            self.lost = true;
-            self.session.out.talk(&format!("{why}; waiting for it to come back"));
+        if !self.complained && now >= since + SILENCE {
+            self.complained = true;
+            self.session.out.talk(&format!("{why}; trying again"));
         }
         sleep(self.delay).await;
         self.delay = (2 * self.delay).min(RETRY.1);
@@ -211,40 +226,24 @@ impl<'a> Follower<'a> {
     fn take(&mut self, line: WatchLine) -> Option<String> {
         match line {
             WatchLine::Unit(unit) => {
-                if let Some(one) = self.index.get(&unit.name).and_then(|index| self.tracked.get_mut(*index)) {
-                    one.view = Some(*unit);
-                    (one.told, one.leaving) = (true, false);
-                    if self.synced {
-                        one.judge();
-                    }
-                }
+                let name = unit.name.clone();
+                self.see(&name, Some(*unit), false);
             }
-            WatchLine::Removed(name) => {
-                if let Some(one) = self.index.get(&name).and_then(|index| self.tracked.get_mut(*index)) {
-                    one.view = None;
-                    (one.told, one.leaving) = (true, false);
-                    if self.synced {
-                        one.judge();
-                    }
-                }
-            }
-            WatchLine::Leaving(name) => {
-                if let Some(one) = self.index.get(&name).and_then(|index| self.tracked.get_mut(*index)) {
-                    (one.told, one.leaving) = (true, true);
-                }
-            }
+            WatchLine::Leaving(name) => self.see(&name, None, true),
+            WatchLine::Removed(name) => self.see(&name, None, false),
             // A member of the store that lags behind may not have seen yet what was asked.
             WatchLine::Synced(revision) if revision < self.revision => {
                 return Some("fleetd has yet to see what was asked of it".into());
             }
             WatchLine::Synced(_) => {
                 (self.synced, self.delay) = (true, RETRY.0);
-                if std::mem::take(&mut self.lost) {
+                self.lost = None;
+                if std::mem::take(&mut self.complained) {
                     self.session.out.talk("fleetd is back");
                 }
                 for one in &mut self.tracked {
                     if !one.told {
-                        one.view = None;
+                        (one.view, one.leaving) = (None, false);
                     }
                     one.judge();
                 }
@@ -252,6 +251,16 @@ impl<'a> Follower<'a> {
             WatchLine::Error(why) => return Some(why),
         }
         None
+    }
+
+    fn see(&mut self, name: &UnitName, view: Option<UnitView>, leaving: bool) {
+        let one = self.index.get(name).and_then(|index| self.tracked.get_mut(*index));
+        if let Some(one) = one.filter(|one| one.end.is_none()) {
+            (one.view, one.leaving, one.told) = (view, leaving, true);
+            if self.synced {
+                one.judge();
+            }
+        }
     }
 
     /// End what has its end, and say so, in the order the units were given.
@@ -349,10 +358,15 @@ impl<'a> Follower<'a> {
 
 impl Tracked {
     fn judge(&mut self) {
-        let verdict = match self.leaving {
-            true => Verdict::Waiting("waiting for its host to stop it".into()),
-            false => judge(&self.goal, self.view.as_ref()),
+        let sight = match &self.view {
+            Some(view) => Sight::There(view),
+            None if self.leaving => Sight::Leaving,
+            None => Sight::Gone,
         };
+        let mut verdict = judge(&self.goal, sight);
+        if verdict == Verdict::Done && self.waited && self.goal.aim == Aim::Start {
+            verdict = Verdict::Settling;
+        }
         if std::mem::discriminant(&verdict) != std::mem::discriminant(&self.verdict) {
             self.since = Instant::now();
         }
@@ -374,7 +388,7 @@ impl Tracked {
             Verdict::Waiting(what) => what,
             Verdict::Failing(why) | Verdict::Failed(why) => why,
             Verdict::Unplaced(_) => "waiting for a host that fits",
-            Verdict::Done | Verdict::Settling => "done, listening for more hosts",
+            Verdict::Done | Verdict::Settling => "done, looking on for a moment",
         }
     }
 

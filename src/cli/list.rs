@@ -121,8 +121,7 @@ fn machine_fields() -> Vec<Field<MachineView>> {
 /// `list-units`: a row for each unit on each host.
 pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(unit_fields(), args, UNITS)?;
-    let units =
-        fetch(session, args).await.map_err(|error| failed("Error retrieving list of units from repository", error))?;
+    let units = fetch(session, args).await?;
     let rows: Vec<UnitState> = units
         .into_iter()
         .flat_map(|mut unit| {
@@ -141,8 +140,7 @@ pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, E
     if fields.iter().any(|field| field.name == "tmachine") && args.fields.is_some() {
         session.out.talk("WARNING: The field \"tmachine\" is deprecated, use \"target\" instead");
     }
-    let units =
-        fetch(session, args).await.map_err(|error| failed("Error retrieving list of units from repository", error))?;
+    let units = fetch(session, args).await?;
     print(session, args, &fields, &units);
     if session.out.is_watched() && std::io::stdout().is_terminal() && !session.is_json() {
         for (unit, why) in units.iter().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why))) {
@@ -156,9 +154,7 @@ pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, E
 pub(super) async fn machines(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(machine_fields(), args, MACHINES)?;
     let globs = globs(&args.patterns)?;
-    let answer = session.client.machines().await;
-    let mut machines =
-        answer.map_err(|error| failed("Error retrieving list of active machines from fleet API", error))?.machines;
+    let mut machines = session.client.machines().await?.machines;
     // A host goes by its id, the beginning of it, its name or its address.
     let named = |machine: &MachineView, glob: &Glob| {
         [machine.id.as_str(), machine.id.short(), &machine.hostname, &machine.ip].iter().any(|name| glob.matches(name))
@@ -216,15 +212,6 @@ fn print<T>(session: &Session, args: &List, fields: &[Field<T>], rows: &[T]) {
     let legend = (!args.no_legend).then(|| fields.iter().map(|field| field.name.to_ascii_uppercase()).collect());
     let cells = rows.iter().map(|row| fields.iter().map(|field| (field.text)(row, args.full)).collect());
     session.out.data(&table::render(&legend.into_iter().chain(cells).collect::<Vec<Vec<String>>>()));
-}
-
-/// fleet's words first, for those who look for them; what is the matter, and what to do, after them.
-fn failed(what: &str, error: impl Into<Error>) -> Error {
-    let mut error = error.into();
-    if let Some(first) = error.lines.first_mut() {
-        *first = format!("{what}: {first}");
-    }
-    error
 }
 
 fn hash(hash: &UnitHash, full: bool) -> String {

@@ -10,6 +10,7 @@ const FOREIGN_TYPES: [&str; 2] = ["scope", "device"];
 
 /// `arg` with `.service` appended unless it has a unit's type. What comes out is still a path.
 pub(super) fn with_type(arg: &str) -> String {
+    let arg = arg.trim_end_matches('/');
     let base = base(arg);
     if base.is_empty() {
         return String::new();

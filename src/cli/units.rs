@@ -122,7 +122,9 @@ pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result
         let done: Vec<&str> =
             applied.units.iter().filter(|u| u.outcome != Outcome::Unchanged).map(|u| u.name.as_str()).collect();
         let participle = if aim == Aim::Stop { "stopped" } else { "unloaded" };
-        session.out.talk(&format!("Successfully {participle} units [{}].", done.join(" ")));
+        if !(failed && done.is_empty()) {
+            session.out.talk(&format!("Successfully {participle} units [{}].", done.join(" ")));
+        }
     }
     Ok(if exit == Exit::Ok { Exit::failed_if(failed) } else { exit })
 }

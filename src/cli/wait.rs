@@ -84,13 +84,24 @@ pub(super) enum Verdict {
     Waiting(String),
 }
 
-/// How far `goal` is, with the unit as `view` (`None`: the cluster doesn't have it).
-pub(super) fn judge(goal: &Goal, view: Option<&UnitView>) -> Verdict {
-    let Some(view) = view else {
-        return match goal.aim {
-            Aim::Destroy | Aim::Unload | Aim::Stop => Verdict::Done,
-            Aim::Load | Aim::Start => Verdict::Failed("was destroyed meanwhile".into()),
-        };
+/// What the cluster says of a unit.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sight<'a> {
+    /// Nothing: it doesn't have it.
+    Gone,
+    /// It was destroyed, and a host has yet to stop and forget it.
+    Leaving,
+    /// This.
+    There(&'a UnitView),
+}
+
+/// How far `goal` is.
+pub(super) fn judge(goal: &Goal, sight: Sight<'_>) -> Verdict {
+    let view = match (sight, goal.aim) {
+        (Sight::There(view), _) => view,
+        (_, Aim::Load | Aim::Start) => return Verdict::Failed("was destroyed meanwhile".into()),
+        (Sight::Gone, _) => return Verdict::Done,
+        (Sight::Leaving, _) => return Verdict::Waiting("waiting for its host to stop and forget it".into()),
     };
     if view.generation < goal.generation {
         return Verdict::Waiting("the cluster has yet to take notice".into());
@@ -180,7 +191,13 @@ fn on(goal: &Goal, state: &StateView) -> Verdict {
         && state.active != "active"
     {
         let text = format!("failed on {host}: {error}");
-        return if goal.aim == Aim::Stop { Verdict::Waiting(text) } else { Verdict::Failing(text) };
+        return match (goal.aim, state.active.as_str()) {
+            (Aim::Stop, "failed") => Verdict::Done,
+            (Aim::Stop, _) => Verdict::Waiting(text),
+            // systemd has made up its mind.
+            (Aim::Start, "failed") => Verdict::Failed(text),
+            _ => Verdict::Failing(text),
+        };
     }
     match goal.aim {
         Aim::Start => started(goal, state, &host),
@@ -243,6 +260,7 @@ pub(super) fn host(machine: &MachineRef) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::Sight::There;
     use super::*;
 
     const ID: &str = "aaaaaaaabbbbccccddddeeeeffff0000";
@@ -340,14 +358,15 @@ mod tests {
                 "failing failed on n1: it failed after it was started, now inactive (dead), load state not-found",
             ),
             ("7 bad-setting inactive dead error=no-ExecStart", "failing failed on n1: no-ExecStart"),
+            ("7 loaded failed failed error=203/EXEC", "FAILED failed on n1: 203/EXEC"),
             ("7 loaded active running error=stale", "done"),
         ];
         for (state, expected) in cases {
-            let verdict = judge(&goal(Aim::Start), Some(&view(Desired::Launched, true, &[state])));
+            let verdict = judge(&goal(Aim::Start), There(&view(Desired::Launched, true, &[state])));
             assert_eq!(shown(&verdict), expected, "{state}");
         }
         let old = Goal { changed: false, ..goal(Aim::Start) };
-        assert_eq!(judge(&old, Some(&view(Desired::Launched, true, &["7 loaded inactive dead"]))), Verdict::Done);
+        assert_eq!(judge(&old, There(&view(Desired::Launched, true, &["7 loaded inactive dead"]))), Verdict::Done);
     }
 
     #[test]
@@ -405,7 +424,7 @@ mod tests {
         ];
         for (aim, desired, placed, states, expected) in cases {
             assert_eq!(
-                shown(&judge(&goal(*aim), Some(&view(*desired, *placed, states)))),
+                shown(&judge(&goal(*aim), There(&view(*desired, *placed, states)))),
                 *expected,
                 "{aim:?} {states:?}"
             );
@@ -414,30 +433,32 @@ mod tests {
 
     #[test]
     fn the_gone_the_waiting_and_the_overruled() {
-        for (aim, expected) in [
-            (Aim::Start, "FAILED was destroyed meanwhile"),
-            (Aim::Stop, "done"),
-            (Aim::Unload, "done"),
-            (Aim::Destroy, "done"),
+        let leaving = "waiting waiting for its host to stop and forget it";
+        for (aim, then, expected) in [
+            (Aim::Start, "FAILED was destroyed meanwhile", "FAILED was destroyed meanwhile"),
+            (Aim::Stop, leaving, "done"),
+            (Aim::Unload, leaving, "done"),
+            (Aim::Destroy, leaving, "done"),
         ] {
-            assert_eq!(shown(&judge(&goal(aim), None)), expected, "{aim:?}");
+            let verdicts = [Sight::Leaving, Sight::Gone].map(|sight| shown(&judge(&goal(aim), sight)));
+            assert_eq!(verdicts, [then, expected], "{aim:?}");
         }
         let mut unit = view(Desired::Launched, false, &[]);
         unit.waiting = Some("1 of 1 hosts: conflict".into());
-        assert_eq!(shown(&judge(&goal(Aim::Start), Some(&unit))), "unplaced 1 of 1 hosts: conflict");
+        assert_eq!(shown(&judge(&goal(Aim::Start), There(&unit))), "unplaced 1 of 1 hosts: conflict");
         assert_eq!(
-            shown(&judge(&goal(Aim::Stop), Some(&UnitView { desired: Desired::Loaded, ..unit.clone() }))),
+            shown(&judge(&goal(Aim::Stop), There(&UnitView { desired: Desired::Loaded, ..unit.clone() }))),
             "done"
         );
         unit.generation = Revision(6);
-        assert_eq!(shown(&judge(&goal(Aim::Start), Some(&unit))), "waiting the cluster has yet to take notice");
+        assert_eq!(shown(&judge(&goal(Aim::Start), There(&unit))), "waiting the cluster has yet to take notice");
         let newer = UnitView { generation: Revision(9), ..view(Desired::Loaded, true, &["9 loaded inactive dead"]) };
         assert_eq!(
-            shown(&judge(&goal(Aim::Start), Some(&newer))),
+            shown(&judge(&goal(Aim::Start), There(&newer))),
             "FAILED is to be loaded meanwhile, as somebody else asked"
         );
         assert_eq!(
-            (judge(&goal(Aim::Stop), Some(&newer)), judge(&goal(Aim::Destroy), Some(&newer))),
+            (judge(&goal(Aim::Stop), There(&newer)), judge(&goal(Aim::Destroy), There(&newer))),
             (Verdict::Done, Verdict::Done)
         );
     }
@@ -446,7 +467,7 @@ mod tests {
     fn only_the_host_it_is_placed_on_counts() {
         let mut unit = view(Desired::Launched, true, &["7 loaded active running"]);
         unit.states[0].machine = machine("bbbbbbbbbbbbccccddddeeeeffff0000");
-        assert_eq!(shown(&judge(&goal(Aim::Start), Some(&unit))), "waiting waiting for n1");
+        assert_eq!(shown(&judge(&goal(Aim::Start), There(&unit))), "waiting waiting for n1");
     }
 
     #[test]
@@ -463,9 +484,9 @@ mod tests {
         ];
         for (states, expected) in cases {
             let unit = UnitView { global: true, ..view(Desired::Launched, false, states) };
-            assert_eq!(shown(&judge(&goal(Aim::Start), Some(&unit))), *expected, "{states:?}");
+            assert_eq!(shown(&judge(&goal(Aim::Start), There(&unit))), *expected, "{states:?}");
         }
         let stopped = UnitView { global: true, ..view(Desired::Loaded, false, &[]) };
-        assert_eq!(judge(&goal(Aim::Stop), Some(&stopped)), Verdict::Settling);
+        assert_eq!(judge(&goal(Aim::Stop), There(&stopped)), Verdict::Settling);
     }
 }

@@ -1,15 +1,16 @@
 //! The leader's picture of the cluster, fed by the mirror. Owns what to do with records that can't be read: skip them loudly, keep
-//! them from harming their neighbours, and clear away those that only the engine writes.
+//! them from harming anybody, and mend those that only the engine writes.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use crate::model::cluster::{Change, Cluster};
-use crate::model::name::UnitName;
+use crate::model::cluster::{Change, Cluster, Versioned};
+use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, Target, Unit};
+use crate::model::unit::{Desired, Entry, Placement, Target, Unit};
 use crate::plan::schedule::Scheduler;
 use crate::registry::keys::{Key, change};
 use crate::registry::mirror::Update;
+use crate::registry::{delete, put};
 use crate::store::{Event, Guard, Kv, LeaseId, Op, Txn};
 
 use super::commit::fenced;
@@ -20,8 +21,10 @@ pub(super) struct Picture {
     scheduler: Option<Scheduler>,
     revision: Revision,
     leader: Option<LeaseId>,
-    /// Damaged records of the engine's own families, to be deleted if unchanged since.
-    damaged: BTreeMap<String, Revision>,
+    /// What mends damaged records of the engine's own families.
+    repairs: Vec<(Guard, Op)>,
+    /// Whether a damaged record came up between two lists: only a list shows what can be made of it.
+    doubtful: bool,
 }
 
 impl Picture {
@@ -40,6 +43,11 @@ impl Picture {
         self.leader
     }
 
+    /// Whether everything should be listed again.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
     /// Take in what the mirror hands out.
     pub(super) fn follow(&mut self, update: Update) {
         match update {
@@ -47,10 +55,15 @@ impl Picture {
             Update::Batch(batch) => {
                 for event in batch.events {
                     self.see_leader(&event);
-                    if let Some(change) = self.read(&event)
-                        && let Some(scheduler) = &mut self.scheduler
-                    {
-                        scheduler.apply(change);
+                    match read(&event) {
+                        Ok(change) => {
+                            if let Some((scheduler, change)) = self.scheduler.as_mut().zip(change) {
+                                scheduler.apply(change);
+                            }
+                        }
+                        Err(Some(Key::Placement(_) | Key::Schedule(..))) => self.doubtful = true,
+                        // What was read of it before goes on to count.
+                        Err(_) => {}
                     }
                 }
                 self.revision = batch.revision;
@@ -61,35 +74,66 @@ impl Picture {
         }
     }
 
-    /// What clears damaged records away; whoever they were about is then planned anew.
+    /// What mends damaged records, if `lease` leads.
     pub(super) fn repairs(&mut self, lease: LeaseId) -> Vec<Txn> {
-        let repair = |(key, revision): (String, Revision)| {
-            fenced(vec![(Guard::Unchanged(key.clone(), revision), Op::Delete(key))], lease)
-        };
-        std::mem::take(&mut self.damaged).into_iter().map(repair).collect()
+        let repairs = std::mem::take(&mut self.repairs);
+        repairs.into_iter().map(|repair| fenced(vec![repair], lease)).collect()
     }
 
     fn reset(&mut self, revision: Revision, kvs: Vec<Kv>) {
         self.leader = None;
-        self.damaged.clear();
+        self.doubtful = false;
+        self.repairs.clear();
         let mut cluster = Cluster { revision, ..Cluster::default() };
-        let mut unreadable = Vec::new();
+        let mut damaged = Vec::new();
         for kv in kvs {
-            let key = kv.key.clone();
+            let revision = kv.revision;
             let event = Event::Put(kv);
             self.see_leader(&event);
-            match self.read(&event) {
-                Some(change) => cluster.apply(change),
-                None => unreadable.extend(Key::parse(&key)),
+            match read(&event) {
+                Ok(change) => change.into_iter().for_each(|change| cluster.apply(change)),
+                Err(key) => damaged.extend(key.map(|key| (key, revision))),
             }
         }
-        for key in unreadable {
-            if let Key::Unit(name) = key {
-                preserve(&mut cluster, &name);
-            }
-        }
+        self.mend(&mut cluster, damaged);
         self.revision = revision;
         self.scheduler = Some(Scheduler::new(cluster));
+    }
+
+    /// No unit is stopped or moved because a record about it can't be read: what the other records say of it counts.
+    fn mend(&mut self, cluster: &mut Cluster, mut damaged: Vec<(Key, Revision)>) {
+        // Entries first: units and placements are guessed from them.
+        damaged.sort_by_key(|(key, _)| !matches!(key, Key::Schedule(..)));
+        let unit = |(key, _): &(Key, Revision)| if let Key::Unit(name) = key { Some(name.clone()) } else { None };
+        let unreadable: BTreeSet<UnitName> = damaged.iter().filter_map(unit).collect();
+        for (key, revision) in damaged {
+            let guard = Guard::Unchanged(key.to_string(), revision);
+            match &key {
+                Key::Schedule(host, name) => match cluster.units.get(name) {
+                    // Unlike anything the unit asks for, so that it is written anew, in place.
+                    Some(unit) => {
+                        let (hash, generation) = (unit.hash.clone(), Revision::default());
+                        let value = Entry { hash, target: Target::Launched, global: false, generation };
+                        let entry = Some(Versioned { value, revision });
+                        cluster.apply(Change::Entry(host.clone(), name.clone(), entry));
+                    }
+                    // Nothing at all is known of the unit: its host leaves it as it is, and so does the engine.
+                    None if unreadable.contains(name) => {}
+                    None => self.repairs.push((guard, delete(&key))),
+                },
+                Key::Unit(name) => preserve(cluster, name),
+                Key::Placement(name) => match home(cluster, name) {
+                    Some(host) => {
+                        let value = Placement::On { host, since: 0 };
+                        self.repairs.push((guard, put(&key, &value, None)));
+                        cluster.apply(Change::Placement(name.clone(), Some(Versioned { value, revision })));
+                    }
+                    None if unreadable.contains(name) => {}
+                    None => self.repairs.push((guard, delete(&key))),
+                },
+                _ => {}
+            }
+        }
     }
 
     fn see_leader(&mut self, event: &Event) {
@@ -100,29 +144,115 @@ impl Picture {
             _ => {}
         }
     }
+}
 
-    fn read(&mut self, event: &Event) -> Option<Change> {
-        match change(event) {
-            Ok(change) => change,
-            Err(corrupt) => {
-                tracing::warn!("{corrupt}");
-                if let Event::Put(kv) = event
-                    && let Ok(Key::Placement(_) | Key::Schedule(..)) = Key::parse(&kv.key)
-                {
-                    self.damaged.insert(kv.key.clone(), kv.revision);
-                }
-                None
-            }
-        }
-    }
+/// A change for the cluster, if the event is one. What can't be read is said, and comes back as the key, if that can be read.
+fn read(event: &Event) -> Result<Option<Change>, Option<Key>> {
+    change(event).map_err(|corrupt| {
+        tracing::warn!("{corrupt}");
+        Key::parse(&corrupt.key).ok()
+    })
+}
+
+/// The first host that was told of a unit.
+fn home(cluster: &Cluster, name: &UnitName) -> Option<MachineId> {
+    cluster.schedule.iter().find(|(_, slice)| slice.contains_key(name)).map(|(host, _)| host.clone())
 }
 
 /// A unit whose record can't be read goes on as it is: what its host was told is taken for what is wanted.
 fn preserve(cluster: &mut Cluster, name: &UnitName) {
-    let entry = cluster.schedule.values().filter_map(|slice| slice.get(name)).find(|e| e.value.target != Target::Gone);
-    if let Some(entry) = entry.map(|entry| entry.value.clone()) {
+    let entry = home(cluster, name).and_then(|host| cluster.schedule.get(&host)?.get(name));
+    if let Some(entry) = entry.map(|entry| entry.value.clone()).filter(|entry| entry.target != Target::Gone) {
         let desired = if entry.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
         let unit = Unit { desired, hash: entry.hash, generation: entry.generation, submitted: 0 };
         cluster.apply(Change::Unit(name.clone(), Some(unit)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::name::UnitHash;
+    use crate::plan::schedule::Decision;
+
+    const HOST: &str = "machine/00000000000000000000000000000001";
+    const ENTRY: &str = "schedule/00000000000000000000000000000001/a.service";
+    const TOLD: &str = r#"{"hash":"hash","target":"launched","generation":3}"#;
+    const UNIT: &str = r#"{"desired":"launched","hash":"hash","generation":3,"submitted":0}"#;
+    const PLACED: &str = r#"{"on":{"host":"00000000000000000000000000000001","since":0}}"#;
+    const HASH: &str = "0123456789012345678901234567890123456789";
+
+    /// One host that runs a.service, with some records replaced.
+    fn picture(damage: &[&str]) -> Picture {
+        let machine = r#"{"id":"00000000000000000000000000000001","ip":"","hostname":"n1","version":"","boot_id":""}"#;
+        let file = r#"{"text":"[Service]\nExecStart=/bin/a\n"}"#;
+        let file_key = format!("file/{HASH}");
+        let records = [
+            (&*file_key, file),
+            (HOST, machine),
+            ("placement/a.service", PLACED),
+            (ENTRY, TOLD),
+            ("unit/a.service", UNIT),
+        ];
+        let kv = |(at, (key, value)): (usize, (&str, &str))| Kv {
+            key: key.into(),
+            value: if damage.contains(&key) {
+                b"{".to_vec()
+            } else {
+                value.replace("hash\",", &format!("{HASH}\",")).into_bytes()
+            },
+            revision: Revision(at as u64 + 1),
+            lease: None,
+        };
+        let kvs = records.into_iter().enumerate().map(kv).collect();
+        let mut picture = Picture::default();
+        picture.follow(Update::Reset { revision: Revision(9), kvs });
+        picture
+    }
+
+    fn decisions(picture: &mut Picture) -> Vec<Decision> {
+        picture.scheduler().unwrap().plan(0).decisions
+    }
+
+    #[test]
+    fn sound_records_need_nothing() {
+        let mut sound = picture(&[]);
+        assert_eq!((decisions(&mut sound), sound.repairs(LeaseId(1))), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_damaged_entry_is_written_anew_in_place() {
+        let mut damaged = picture(&[ENTRY]);
+        let decisions = decisions(&mut damaged);
+        let [decision] = &decisions[..] else { panic!("{decisions:?}") };
+        let entry = decision.entries[0].1.after.as_ref().unwrap();
+        assert_eq!(
+            (entry.target, entry.generation, &entry.hash),
+            (Target::Launched, Revision(3), &UnitHash::new(HASH))
+        );
+        assert_eq!((decision.entries[0].1.before, &decision.placement), (Some(Revision(4)), &None));
+    }
+
+    #[test]
+    fn a_damaged_unit_or_placement_moves_nothing() {
+        let mut damaged = picture(&["unit/a.service", "placement/a.service"]);
+        assert_eq!(decisions(&mut damaged), vec![]);
+        let repairs = damaged.repairs(LeaseId(1));
+        assert!(matches!(&repairs[0].ops[0], Op::Put { key, .. } if key == "placement/a.service"), "{repairs:?}");
+    }
+
+    #[test]
+    fn when_all_is_damaged_all_is_left_alone() {
+        let mut damaged = picture(&["unit/a.service", "placement/a.service", ENTRY]);
+        assert_eq!((decisions(&mut damaged), damaged.repairs(LeaseId(1))), (vec![], vec![]));
+    }
+
+    #[test]
+    fn damage_between_lists_asks_for_a_list() {
+        let mut picture = picture(&[]);
+        let kv = Kv { key: ENTRY.into(), value: b"{".to_vec(), revision: Revision(10), lease: None };
+        let batch = crate::store::Batch { revision: Revision(10), events: vec![Event::Put(kv)] };
+        picture.follow(Update::Batch(batch));
+        assert!(picture.is_doubtful());
     }
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use self::disk::Disk;
@@ -108,6 +108,22 @@ impl Inner {
         }
         // A caller that never waits for anything else must not starve the rest of a one-thread runtime.
         tokio::task::consume_budget().await;
+        self.at_once(request)
+    }
+
+    /// As [`Self::submit`], but whoever waits for the answer doesn't hold the store meanwhile.
+    fn hand_in(&self, request: Request) -> oneshot::Receiver<Result<Done, Error>> {
+        match &self.writer {
+            Some(writer) => writer.hand_in(request),
+            None => {
+                let (answer, answered) = oneshot::channel();
+                let _ = answer.send(self.at_once(request));
+                answered
+            }
+        }
+    }
+
+    fn at_once(&self, request: Request) -> Result<Done, Error> {
         let mut held = self.shared.held();
         let change = held.state.decide(request)?;
         self.shared.publish(&mut held, &change);

@@ -19,8 +19,17 @@ use super::{Error, LeaseId, Store};
 pub struct Lease<S: Store> {
     store: S,
     id: LeaseId,
-    lost: watch::Receiver<bool>,
+    life: watch::Receiver<Life>,
     keeper: AbortHandle,
+}
+
+/// What is known of a lease.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// The store has said that it has ended.
+    lost: bool,
+    /// It lives at least until then: a TTL after the last renewal that was answered had been asked for.
+    until: Instant,
 }
 
 impl<S: Store> Lease<S> {
@@ -47,9 +56,9 @@ impl<S: Store> Lease<S> {
     }
 
     fn keep(store: &S, id: LeaseId, ttl: Duration, asked: Instant) -> Self {
-        let (tell, lost) = watch::channel(false);
+        let (tell, life) = watch::channel(Life { lost: false, until: asked + ttl });
         let keeper = tokio::spawn(keep(store.clone(), id, ttl, asked, tell)).abort_handle();
-        Self { store: store.clone(), id, lost, keeper }
+        Self { store: store.clone(), id, life, keeper }
     }
 
     /// What to bind keys to.
@@ -60,9 +69,9 @@ impl<S: Store> Lease<S> {
 
     /// Resolves when the lease is lost; never if it is dropped or revoked before. Cancel-safe; any number may wait.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<S> {
-        let mut lost = self.lost.clone();
+        let mut life = self.life.clone();
         async move {
-            if lost.wait_for(|lost| *lost).await.is_err() {
+            if life.wait_for(|life| life.lost).await.is_err() {
                 // Nobody looks after it any more, so nobody will ever know.
                 std::future::pending::<()>().await;
             }
@@ -72,7 +81,14 @@ impl<S: Store> Lease<S> {
     /// Whether the store has said that the lease has ended.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        *self.lost.borrow()
+        self.life.borrow().lost
+    }
+
+    /// Until when the lease lives whatever happens. Later than that it may have ended without anybody having said so, and what
+    /// was bound to it may be somebody else's.
+    #[must_use]
+    pub fn lives_until(&self) -> Instant {
+        self.life.borrow().until
     }
 
     /// End the lease, and what is bound to it.
@@ -94,7 +110,7 @@ impl<S: Store> Drop for Lease<S> {
 
 /// Renew at every third of the TTL, counted from when the last renewal was *asked* for: the store may have
 /// renewed then, however late its answer came.
-async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Instant, lost: watch::Sender<bool>) {
+async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Instant, life: watch::Sender<Life>) {
     loop {
         sleep_until(asked + ttl / 3).await;
         // At most a tenth of the TTL between attempts: a store that returns finds us well before a third is over.
@@ -105,11 +121,12 @@ async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Ins
             match attempt(&store, id, ttl).await {
                 Ok(now) => {
                     ttl = now;
+                    life.send_modify(|life| life.until = asked + ttl);
                     break;
                 }
                 Err(Error::LeaseLost) => {
                     tracing::warn!(lease = id.0, "lease lost");
-                    let _ = lost.send(true);
+                    life.send_modify(|life| life.lost = true);
                     return;
                 }
                 Err(error) => {
@@ -133,4 +150,131 @@ async fn attempt<S: Store>(store: &S, id: LeaseId, ttl: Duration) -> Result<Dura
     timeout(ttl / 3, store.keep_alive(id))
         .await
         .unwrap_or_else(|_| Err(Error::Unavailable(format!("no answer to a keep-alive within {:?}", ttl / 3))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::store::embedded::Embedded;
+    use crate::store::{Page, Range, Revision, Txn, Watch};
+
+    const TTL: Duration = Duration::from_secs(12);
+
+    /// What a keep-alive meets.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Weather {
+        Fine,
+        /// It fails at once.
+        Away,
+        /// It never answers.
+        Silent,
+    }
+
+    /// A store whose keep-alives can be made to fail, and when they were tried.
+    #[derive(Clone)]
+    struct Flaky {
+        store: Embedded,
+        weather: Arc<Mutex<(Weather, Vec<Instant>)>>,
+    }
+
+    impl Flaky {
+        fn new() -> Self {
+            Self { store: Embedded::in_memory(), weather: Arc::new(Mutex::new((Weather::Fine, Vec::new()))) }
+        }
+
+        fn set(&self, weather: Weather) {
+            *self.weather.lock().unwrap() = (weather, Vec::new());
+        }
+
+        fn tried(&self) -> Vec<Instant> {
+            self.weather.lock().unwrap().1.clone()
+        }
+    }
+
+    impl Store for Flaky {
+        async fn range(&self, range: Range) -> Result<Page, Error> {
+            self.store.range(range).await
+        }
+
+        async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+            self.store.commit(txn).await
+        }
+
+        fn watch(&self, prefix: &str, from: Revision) -> Watch {
+            self.store.watch(prefix, from)
+        }
+
+        async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+            self.store.grant(ttl).await
+        }
+
+        async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+            let weather = {
+                let mut weather = self.weather.lock().unwrap();
+                weather.1.push(Instant::now());
+                weather.0
+            };
+            match weather {
+                Weather::Fine => self.store.keep_alive(lease).await,
+                Weather::Away => Err(Error::Unavailable("away".into())),
+                Weather::Silent => std::future::pending().await,
+            }
+        }
+
+        async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+            self.store.revoke(lease).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_renewed_at_every_third() {
+        let store = Flaky::new();
+        let begun = Instant::now();
+        let lease = Lease::grant(&store, TTL).await.unwrap();
+        sleep(TTL * 10 + TTL / 6).await;
+        let tried: Vec<u64> = store.tried().iter().map(|at| (*at - begun).as_millis() as u64 / 100).collect();
+        assert_eq!(tried, (1..=30).map(|n| n * 40).collect::<Vec<_>>(), "in tenths of a second");
+        assert!(!lease.is_lost());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_away_is_no_loss() {
+        let store = Flaky::new();
+        let lease = Lease::grant(&store, TTL).await.unwrap();
+        for weather in [Weather::Away, Weather::Silent] {
+            store.set(weather);
+            sleep(TTL / 2).await;
+            let tried = store.tried();
+            let longest = tried.windows(2).map(|two| two[1] - two[0]).max();
+            assert!(longest.is_none_or(|longest| longest <= TTL / 2), "{weather:?}: {longest:?} between attempts");
+            store.set(Weather::Fine);
+            sleep(TTL / 2).await;
+            assert!(!lease.is_lost() && store.store.keep_alive(lease.id()).await.is_ok(), "{weather:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_go_on_well_under_a_third() {
+        let store = Flaky::new();
+        let lease = Lease::grant(&store, TTL).await.unwrap();
+        store.set(Weather::Away);
+        sleep(TTL * 20).await;
+        let tried = store.tried();
+        assert!(tried.windows(2).all(|two| two[1] - two[0] <= TTL / 10), "{tried:?}");
+        assert!(!lease.is_lost(), "only the store can say that");
+        store.set(Weather::Fine);
+        timeout(TTL / 10, lease.lost()).await.expect("and says so as soon as it is back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn revoking_is_no_loss() {
+        let store = Flaky::new();
+        let lease = Lease::grant(&store, TTL).await.unwrap();
+        let lost = lease.lost();
+        lease.revoke().await.unwrap();
+        assert!(timeout(TTL * 10, lost).await.is_err());
+        assert_eq!(store.tried().len(), 0, "nobody keeps it alive any more");
+    }
 }

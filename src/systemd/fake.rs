@@ -223,6 +223,18 @@ impl Fake {
         self.lock().log.clone()
     }
 
+    /// What has happened after the first `seen` entries of the log: for whoever follows it closely.
+    #[must_use]
+    pub fn log_after(&self, seen: usize) -> Vec<Entry> {
+        self.lock().log.get(seen..).unwrap_or_default().to_vec()
+    }
+
+    /// The files in our folder and their texts, without counting as a call.
+    #[must_use]
+    pub fn on_disk(&self) -> BTreeMap<UnitName, String> {
+        self.lock().disk.files.clone()
+    }
+
     /// How often each thing was asked so far.
     #[must_use]
     pub fn counters(&self) -> Counters {

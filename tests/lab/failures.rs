@@ -1,1 +1,179 @@
-//! Failures: hosts, daemons, stores and networks that go away.
+//! Failures: hosts, daemons, stores and networks that go away. What must not be noticed isn't; what must move moves in time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Lab, eventually};
+
+/// `agent_ttl`'s default.
+const TTL: Duration = Duration::from_secs(10);
+const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
+
+/// Nine units, started; by name: the host and the main pid.
+fn nine_units(lab: &Lab) -> BTreeMap<String, (String, String)> {
+    lab.file("u@.service", "[Service]\nExecStart=/bin/sleep 10000");
+    let names: Vec<String> = (1..=9).map(|i| format!("u@{i}.service")).collect();
+    let start: Vec<&str> = ["start"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    lab.fleetctl(&start).ok();
+    let places = places(lab);
+    assert_eq!(places.len(), 9, "{places:?}");
+    for host in HOSTS {
+        assert_eq!(places.values().filter(|(on, _)| on == host).count(), 3, "spread evenly: {places:?}");
+    }
+    places
+}
+
+/// Where each unit is active, by systemd's own word on each host that answers, and its main pid.
+fn places(lab: &Lab) -> BTreeMap<String, (String, String)> {
+    let mut places = BTreeMap::new();
+    for host in HOSTS {
+        let listed = lab.sh(host, "systemctl list-units --no-legend --plain --state=active 'u@*' | cut -d' ' -f1");
+        for unit in listed.stdout.lines() {
+            places.insert(unit.to_owned(), (host.to_owned(), lab.main_pid(host, unit)));
+        }
+    }
+    places
+}
+
+#[test]
+fn a_dead_hosts_units_run_elsewhere_within_its_ttl_and_nobody_else_moves() {
+    let lab = Lab::cluster(3);
+    let before = nine_units(&lab);
+    lab.lab(&["kill", "n3"]).ok();
+    let killed = Instant::now();
+    eventually(TTL + Duration::from_secs(2), "all nine active on n1 and n2", || {
+        let now = places(&lab);
+        if now.len() == 9 { Ok(()) } else { Err(format!("{:?} after the kill: {now:?}", killed.elapsed())) }
+    });
+    let after = places(&lab);
+    for (unit, (host, pid)) in &before {
+        if host != "n3" {
+            assert_eq!(after[unit], (host.clone(), pid.clone()), "{unit} was not on the dead host");
+        }
+    }
+    // It comes back empty, and gets nothing that runs elsewhere.
+    lab.lab(&["boot", "n3"]).ok();
+    eventually(Duration::from_secs(15), "n3 registered again", || {
+        let listed = lab.fleetctl(&["list-machines", "--no-legend"]).stdout;
+        if listed.lines().count() == 3 { Ok(()) } else { Err(listed) }
+    });
+    assert_eq!(places(&lab), after);
+}
+
+#[test]
+fn daemons_come_and_go_unnoticed() {
+    let lab = Lab::cluster(3);
+    let before = nine_units(&lab);
+    lab.lab(&["fleet", "restart"]).ok();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(places(&lab), before, "after systemctl restart fleetd on all hosts");
+    for host in HOSTS {
+        lab.run(host, &["systemctl", "kill", "-s", "KILL", "fleetd"]).ok();
+    }
+    // Long enough for every lease to run out, had nobody come back to keep it.
+    std::thread::sleep(TTL + Duration::from_secs(3));
+    assert_eq!(places(&lab), before, "after kill -9 of all daemons");
+    // And they still do their work.
+    lab.file("later.service", "[Service]\nExecStart=/bin/sleep 1000");
+    lab.fleetctl(&["start", "later.service"]).ok();
+}
+
+#[test]
+fn a_rebooted_host_has_its_units_back() {
+    let lab = Lab::cluster(3);
+    let before = nine_units(&lab);
+    lab.lab(&["reboot", "n2"]).ok();
+    eventually(Duration::from_secs(20), "n2's units active on n2 again", || {
+        let now = places(&lab);
+        let on = |places: &BTreeMap<String, (String, String)>| {
+            places.iter().map(|(unit, (host, _))| (unit.clone(), host.clone())).collect::<Vec<_>>()
+        };
+        if on(&now) == on(&before) { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    let after = places(&lab);
+    for (unit, place) in before.iter().filter(|(_, (host, _))| host != "n2") {
+        assert_eq!(&after[unit], place, "{unit} was not on n2");
+    }
+}
+
+#[test]
+fn half_a_minute_without_etcd_stops_nothing() {
+    let lab = Lab::cluster(3);
+    let before = nine_units(&lab);
+    let daemons: Vec<String> = HOSTS.iter().map(|host| lab.main_pid(host, "fleetd.service")).collect();
+    lab.lab(&["etcd", "stop"]).ok();
+    let stopped = Instant::now();
+    lab.file("later.service", "[Service]\nExecStart=/bin/sleep 1000");
+    std::thread::sleep(Duration::from_secs(1));
+    for command in [&["list-units"][..], &["start", "later.service"], &["list-machines"]] {
+        let asked = Instant::now();
+        let ran = lab.fleetctl(command);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(
+            ran.stderr.contains("etcd at ") && ran.stderr.contains("fleetd on n1"),
+            "says what is unreachable: {ran:?}"
+        );
+        assert!(asked.elapsed() < Duration::from_secs(6), "{command:?} took {:?}", asked.elapsed());
+    }
+    std::thread::sleep(Duration::from_secs(30).saturating_sub(stopped.elapsed()));
+    assert_eq!(places(&lab), before, "while etcd was away");
+    lab.lab(&["etcd", "start"]).ok();
+    eventually(Duration::from_secs(15), "fleetctl working again", || {
+        let ran = lab.fleetctl(&["start", "later.service"]);
+        if ran.code == 0 { Ok(()) } else { Err(format!("{ran:?}")) }
+    });
+    // Had a host been taken for dead, its units would move now.
+    std::thread::sleep(TTL + Duration::from_secs(3));
+    assert_eq!(places(&lab), before, "after etcd came back");
+    let now: Vec<String> = HOSTS.iter().map(|host| lab.main_pid(host, "fleetd.service")).collect();
+    assert_eq!(now, daemons, "no daemon was restarted");
+}
+
+#[test]
+fn one_of_three_etcd_members_dies_unnoticed() {
+    let lab = Lab::boot_with_etcd(3, 3, &[]);
+    lab.start_fleet(3);
+    let before = nine_units(&lab);
+    for member in ["1", "2", "3"] {
+        lab.lab(&["etcd", "kill", member]).ok();
+        let killed = Instant::now();
+        let mut worst = Duration::ZERO;
+        while killed.elapsed() < TTL + Duration::from_secs(2) {
+            let asked = Instant::now();
+            lab.fleetctl_on("n2", &["list-units", "--no-legend"]).ok();
+            worst = worst.max(asked.elapsed());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        lab.file("probe.service", "[Service]\nExecStart=/bin/sleep 1000");
+        lab.fleetctl(&["start", "probe.service"]).ok();
+        lab.fleetctl(&["destroy", "probe.service"]).ok();
+        assert_eq!(places(&lab), before, "after member {member} was killed");
+        assert!(worst < Duration::from_secs(5), "a list took {worst:?} after member {member} was killed");
+        lab.lab(&["etcd", "start", member]).ok();
+    }
+}
+
+#[test]
+fn a_host_cut_off_is_replaced_and_gives_way_when_it_returns() {
+    let lab = Lab::cluster(3);
+    let before = nine_units(&lab);
+    lab.lab(&["cut", "n3"]).ok();
+    eventually(TTL + Duration::from_secs(3), "n3's units elsewhere", || {
+        let units = lab.units()?;
+        let on = |view: &flotilla::api::wire::UnitView| view.machine.as_ref().map(|m| m.hostname.clone());
+        let moved = units.iter().filter(|unit| !unit.name.is_template()).all(|unit| {
+            matches!(on(unit).as_deref(), Some("n1" | "n2")) && unit.states.iter().any(|s| s.active == "active")
+        });
+        if moved { Ok(()) } else { Err(format!("{units:?}")) }
+    });
+    let cut_off = lab.sh("n3", "systemctl is-active 'u@*' | grep -c ^active").stdout;
+    assert_eq!(cut_off.trim(), "3", "a host that is cut off goes on running what it has");
+    lab.lab(&["join", "n3"]).ok();
+    eventually(Duration::from_secs(20), "n3's copies stopped", || {
+        let left = lab.sh("n3", "systemctl list-units --no-legend --plain --state=active 'u@*'").stdout;
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+    for (unit, place) in before.iter().filter(|(_, (host, _))| host != "n3") {
+        assert_eq!(&places(&lab)[unit], place);
+    }
+}

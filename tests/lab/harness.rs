@@ -34,13 +34,18 @@ impl Ran {
 impl Lab {
     /// `hosts` booted hosts with Flotilla installed, not yet started.
     pub(crate) fn boot(hosts: usize, install: &[&str]) -> Self {
+        Self::boot_with_etcd(hosts, 1, install)
+    }
+
+    /// As [`Lab::boot`], over an etcd of so many members.
+    pub(crate) fn boot_with_etcd(hosts: usize, members: usize, install: &[&str]) -> Self {
         let command = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/lab");
         let lab = Self { name: format!("t{}", std::process::id()), command };
         let owner = std::process::id().to_string();
         lab.lab(&["up", "--fresh", "--owner", &owner, &hosts.to_string()]).ok();
         let binaries = Path::new(env!("CARGO_BIN_EXE_fleetd")).parent().unwrap().to_str().unwrap();
         if !install.contains(&"--standalone") {
-            lab.lab(&["etcd", "up"]).ok();
+            lab.lab(&["etcd", "up", &members.to_string()]).ok();
         }
         lab.lab(&[&["install"], install, &[binaries]].concat()).ok();
         lab
@@ -92,8 +97,8 @@ impl Lab {
     }
 
     /// What the cluster says of all units.
-    pub(crate) fn units(&self) -> Vec<UnitView> {
-        self.units_on("n1").unwrap_or_else(|error| panic!("{error}"))
+    pub(crate) fn units(&self) -> Result<Vec<UnitView>, String> {
+        self.units_on("n1")
     }
 
     pub(crate) fn units_on(&self, host: &str) -> Result<Vec<UnitView>, String> {

@@ -86,7 +86,7 @@ fn conflicting_units_spread_wait_and_take_the_place_of_one_that_goes() {
     assert_eq!(hosts, ["n1", "n2", "n3"]);
 
     // The list and the API say why the others wait.
-    let units = lab.units();
+    let units = lab.units().unwrap();
     let waiting: Vec<_> = units.iter().filter(|unit| unit.waiting.is_some()).collect();
     assert_eq!(waiting.len(), 2, "{units:?}");
     assert!(waiting[0].waiting.as_ref().unwrap().contains("conflict"), "{waiting:?}");
@@ -101,7 +101,7 @@ fn conflicting_units_spread_wait_and_take_the_place_of_one_that_goes() {
     lab.fleetctl(&["destroy", gone.name.as_str()]).ok();
     let next = eventually(SOON, "a waiting unit in its place", || {
         let active = waiting.iter().find_map(|unit| lab.active_on("n1", unit.name.as_str()).ok());
-        active.ok_or_else(|| format!("{:?}", lab.units()))
+        active.ok_or_else(|| format!("{:?}", lab.units().unwrap()))
     });
     let took = began.elapsed();
     assert_eq!(next, gone.machine.as_ref().unwrap().hostname);
@@ -120,7 +120,7 @@ fn metadata_and_globals_decide_where() {
     let zones = lab.fleetctl(&["list-machines", "--no-legend", "--fields=metadata"]).ok();
     let wanted = zones.matches("zone=a").count();
     eventually(SOON, "the global unit on every host of zone a", || {
-        let units = lab.units();
+        let units = lab.units().unwrap();
         let agent = units.iter().find(|unit| unit.name.as_str() == "agent.service").ok_or("none")?;
         let active = agent.states.iter().filter(|state| state.active == "active").count();
         if active == wanted { Ok(()) } else { Err(format!("{agent:?}")) }

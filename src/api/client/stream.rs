@@ -1,11 +1,17 @@
 //! `GET /fleet/v2/watch` as a stream of lines. Owns the framing; never reconnects, which is the caller's to time.
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
+use tokio::time::{Instant, timeout_at};
 
 use super::{ClientError, Endpoint, Unreachable};
 use crate::api::wire::WatchLine;
+
+/// fleetd sends an empty line every 10 s. Without three of them the connection is dead, whatever the kernel still believes.
+const SILENCE: Duration = Duration::from_secs(35);
 
 /// An open watch.
 #[derive(Debug)]
@@ -17,11 +23,12 @@ pub struct Watch {
     /// What has come of lines not yet handed out, from `read` on.
     buffer: Vec<u8>,
     read: usize,
+    heard: Instant,
 }
 
 impl Watch {
     pub(super) fn new(endpoint: Endpoint, sender: SendRequest<Full<Bytes>>, body: Incoming) -> Self {
-        Self { endpoint, _sender: sender, body, buffer: Vec::new(), read: 0 }
+        Self { endpoint, _sender: sender, body, buffer: Vec::new(), read: 0, heard: Instant::now() }
     }
 
     /// The next line. Cancel-safe: what has been read of a line is kept.
@@ -38,12 +45,13 @@ impl Watch {
                     ClientError::Protocol(format!("can't understand a line of fleetd's watch: {error}"))
                 });
             }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
+            match timeout_at(self.heard + SILENCE, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    self.heard = Instant::now();
                     self.buffer.drain(..std::mem::take(&mut self.read));
                     self.buffer.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
                 }
-                Some(Err(_)) | None => {
+                Ok(Some(Err(_)) | None) | Err(_) => {
                     return Err(ClientError::Unreachable(vec![Unreachable {
                         endpoint: self.endpoint.clone(),
                         kind: std::io::ErrorKind::ConnectionAborted,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use serde::Deserialize;
 
 use crate::api::error::Failure;
@@ -50,12 +50,7 @@ enum Value {
     Wrapped { value: String },
 }
 
-pub(super) async fn patch<S: Store>(
-    State(api): State<Api<S>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<StatusCode, Failure> {
-    let body = api.body(&headers, body).await?;
+pub(super) async fn patch<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Result<StatusCode, Failure> {
     let changes: Vec<Change> = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("unable to decode body: {error}")))?;
     // The last change of a key is the one that counts; a commit names a key at most once.

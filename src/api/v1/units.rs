@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 
 use crate::api::error::Failure;
 use crate::api::join::{self, FAMILIES};
-use crate::api::server::query;
+use crate::api::server::{must_be_json, query};
 use crate::api::state::Api;
 use crate::api::wire::v1::{Unit, Units};
 use crate::model::cluster::Cluster;
@@ -76,10 +75,10 @@ pub(super) async fn put<S: Store>(
     State(api): State<Api<S>>,
     Path(in_url): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: Bytes,
 ) -> Result<StatusCode, Failure> {
-    check_content_type(&headers)?;
-    let unit = decode(&api.body(&headers, body).await?)?;
+    must_be_json(&headers)?;
+    let unit = decode(&body)?;
     if !unit.name.is_empty() && unit.name != in_url {
         let message = format!("name in URL \"{in_url}\" differs from unit name in request body \"{}\"", unit.name);
         return Err(Failure::bad_request(message));
@@ -132,25 +131,14 @@ fn bad(error: &dyn std::fmt::Display) -> Failure {
     Failure::bad_request(error.to_string())
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let refuse = |message: String| Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    let kinds: Vec<_> = headers.get_all(CONTENT_TYPE).iter().collect();
-    let [kind] = kinds[..] else { return refuse(format!("expected 1 Content-Type, got {}", kinds.len())) };
-    let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
-        return refuse("only acceptable Content-Type is application/json".into());
-    }
-    Ok(())
-}
-
 /// Fleet's clients may send `null` for what they leave out.
 fn decode(body: &[u8]) -> Result<Unit, Failure> {
     let value: serde_json::Value = serde_json::from_slice(body).map_err(|error| undecodable(&error))?;
-    let value = match value {
-        serde_json::Value::Object(fields) => fields.into_iter().filter(|(_, value)| !value.is_null()).collect(),
-        other => other,
+    let serde_json::Value::Object(fields) = value else {
+        return Err(Failure::bad_request("unable to decode body: it must be a JSON object"));
     };
-    serde_json::from_value(value).map_err(|error| undecodable(&error))
+    let said = fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    serde_json::from_value(said).map_err(|error| undecodable(&error))
 }
 
 fn undecodable(error: &serde_json::Error) -> Failure {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 
 use crate::api::error::Failure;
+use crate::api::server::must_be_json;
 use crate::api::state::Api;
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit};
 use crate::model::file::UnitFile;
@@ -24,17 +25,18 @@ pub(super) async fn post<S: Store>(
     State(api): State<Api<S>>,
     uri: Uri,
     headers: HeaderMap,
-    body: Body,
+    body: Bytes,
 ) -> Result<Json<Applied>, Failure> {
     no_parameters(&uri)?;
-    let body = api.body(&headers, body).await?;
+    must_be_json(&headers)?;
     let batch: Apply = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
     let (intents, mut problems) = read(&batch);
     if !problems.is_empty() {
         // Whoever mends a batch wants to hear everything at once. A store that doesn't answer has no say in it.
         problems.extend(apply::problems(&api.reader, &intents).await.unwrap_or_default());
-        let places: BTreeMap<&str, usize> = batch.units.iter().enumerate().map(|(i, u)| (&*u.name, i)).collect();
+        // The first of several of one name counts.
+        let places: BTreeMap<&str, usize> = batch.units.iter().enumerate().rev().map(|(i, u)| (&*u.name, i)).collect();
         problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
         return Err(Failure::problems(problems));
     }

@@ -63,19 +63,20 @@ impl Deadlines {
 /// End leases as they run out, until the store is dropped. `poke` says that there are new ones.
 pub(super) async fn run(store: Weak<Inner>, poke: Arc<Notify>) {
     loop {
-        let mut next = {
+        // The store is let go before anything is waited for: who drops it finds it closed.
+        let (ending, mut next): (Vec<_>, _) = {
             let Some(inner) = store.upgrade() else { return };
-            let (due, mut next) = inner.shared.held().deadlines.due(Instant::now());
-            for id in due {
-                if let Err(error) = inner.submit(Request::Revoke(id)).await {
-                    tracing::warn!(lease = id.0, %error, "lease ran out, but could not be ended yet");
-                    next = Some(Instant::now() + RETRY);
-                }
-            }
-            next
+            let (due, next) = inner.shared.held().deadlines.due(Instant::now());
+            (due.into_iter().map(|id| (id, inner.hand_in(Request::Revoke(id)))).collect(), next)
         };
+        for (id, answer) in ending {
+            if let Ok(Err(error)) = answer.await {
+                tracing::warn!(lease = id.0, %error, "lease ran out, but could not be ended yet");
+                next = Some(Instant::now() + RETRY);
+            }
+        }
         let sleep = async {
-            match next.take() {
+            match next {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
                 None => std::future::pending().await,
             }

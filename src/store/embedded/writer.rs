@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::disk::Disk;
@@ -45,6 +46,18 @@ impl Writer {
         let Some(jobs) = &self.jobs else { return Err(ended()) };
         jobs.send((request, answer)).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
+    }
+
+    /// As [`Self::submit`], without waiting for a place in the queue.
+    pub(super) fn hand_in(&self, request: Request) -> oneshot::Receiver<Result<Done, Error>> {
+        let (answer, answered) = oneshot::channel();
+        if let Some(jobs) = &self.jobs
+            && let Err(TrySendError::Full((_, answer))) = jobs.try_send((request, answer))
+        {
+            // Nobody waiting is fine.
+            let _ = answer.send(Err(Error::Unavailable("the store is busy".into())));
+        }
+        answered
     }
 }
 

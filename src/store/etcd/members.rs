@@ -5,7 +5,7 @@
 //! have been done is answered `Unavailable`.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Channel, Client, ConnectOptions};
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::Options;
-use super::trouble::{Failure, Trouble, Troubles, classify};
+use super::trouble::{BROKEN, Failure, Trouble, Troubles, classify};
 use crate::store::Error;
 
 /// HTTP/2 pings, and how long an answer may take. Below 5 s the server takes them for an attack.
@@ -47,6 +47,11 @@ struct Member {
     endpoint: Endpoint,
     options: ConnectOptions,
     link: Mutex<Link>,
+    /// Whether it has ever answered us.
+    answered: AtomicBool,
+    /// What to look at when it breaks off without ever having answered: TLS 1.3 lets a server refuse us after the
+    /// handshake and without a word, and one that expects TLS hangs up on plain text.
+    doubt: &'static str,
 }
 
 /// A connection, and how many there were before it.
@@ -149,16 +154,18 @@ impl Members {
         R: Future<Output = Result<T, etcd_client::Error>> + Send,
         T: Send,
     {
-        let begun = Instant::now();
-        let until = end.min(begun + self.timeout);
+        let until = end.min(Instant::now() + self.timeout);
         let (client, number) = match timeout_at(until, member.client()).await {
             Ok(connected) => connected?,
-            Err(_) => return Err(Failure::Here(Trouble::silent(until - begun, false))),
+            Err(_) => return Err(Failure::Here(Trouble::silent(self.timeout, false))),
         };
         let failure = match timeout_at(until, request(client)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => classify(&error),
-            Err(_) => Failure::Here(Trouble::silent(until - begun, true)),
+            Ok(Ok(answer)) => {
+                member.answered.store(true, Ordering::Relaxed);
+                return Ok(answer);
+            }
+            Ok(Err(error)) => member.doubt(classify(&error)),
+            Err(_) => Failure::Here(Trouble::silent(self.timeout, true)),
         };
         if matches!(failure, Failure::Here(_)) {
             member.hang_up(number).await;
@@ -195,7 +202,22 @@ impl Member {
         if let Some((user, password)) = &options.user {
             connect = connect.with_user(user, password).with_auto_token_refresh(true);
         }
-        Ok(Self { address, endpoint, options: connect, link: Mutex::default() })
+        let doubt = match (tls, &options.identity) {
+            (None, _) => "does it want https?",
+            (Some(_), None) => "does it want a client certificate?",
+            (Some(_), Some(_)) => "does it accept our certificate?",
+        };
+        let answered = AtomicBool::new(false);
+        Ok(Self { address, endpoint, options: connect, link: Mutex::default(), answered, doubt })
+    }
+
+    fn doubt(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Here(trouble) if trouble.text == BROKEN && !self.answered.load(Ordering::Relaxed) => {
+                Failure::Here(Trouble { text: format!("{BROKEN} ({})", self.doubt), ..trouble })
+            }
+            other => other,
+        }
     }
 
     /// A client on an open connection. Making it is a step of its own, so that what fails here is known not to

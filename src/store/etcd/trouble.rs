@@ -11,6 +11,9 @@ use tonic::Code;
 
 use crate::store::Error;
 
+/// A connection that was there, or seemed to be.
+pub(super) const BROKEN: &str = "broke off the connection";
+
 /// How a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -34,10 +37,10 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// No answer in time.
+    /// No answer in time. Not worth waiting for again: time enough was given.
     pub(super) fn silent(waited: Duration, sent: bool) -> Self {
         let text = format!("does not answer within {} s", waited.as_secs_f64());
-        Self { text, undone: !sent, passing: true }
+        Self { text, undone: !sent, passing: false }
     }
 
     /// The connection can't be made.
@@ -89,10 +92,9 @@ pub(super) fn classify(error: &etcd_client::Error) -> Failure {
         _ if text.contains("timed out") || text.contains("deadline exceeded") => {
             here("does not get its members to agree in time (no quorum?)".into(), false, true)
         }
-        // TLS 1.3 lets the server refuse after the handshake, and without a word.
-        Code::Cancelled => here("broke off the connection (does it want a client certificate?)".into(), false, true),
         Code::Unauthenticated => here("does not accept our session any more".into(), true, true),
-        _ if status_source(status).is_some() => here("broke off the connection".into(), false, true),
+        Code::Cancelled => here(BROKEN.into(), false, true),
+        _ if status_source(status).is_some() => here(BROKEN.into(), false, true),
         _ => here(format!("fails: {text}"), false, true),
     }
 }
@@ -155,5 +157,47 @@ impl Troubles {
             let _ = write!(sentence, "{joint} at {endpoints} {text}");
         }
         Error::Unavailable(sentence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_that_suffer_the_same_are_named_together() {
+        let mut troubles = Troubles::default();
+        for (endpoint, text) in
+            [("a:1", "x"), ("a:1", "refuses connections"), ("b:1", "y"), ("c:1", "refuses connections")]
+        {
+            troubles.note(endpoint, text.into());
+        }
+        let sentence = "etcd at a:1, c:1 refuses connections; at b:1 y";
+        assert_eq!(troubles.into_error(), Error::Unavailable(sentence.into()));
+    }
+
+    #[test]
+    fn errors_are_classed_by_what_to_do_next() {
+        let class = |code, text: &str| classify(&etcd_client::Error::GRpcStatus(tonic::Status::new(code, text)));
+        let is = |failure, error| matches!(failure, Failure::Final(e) if e == error);
+        assert!(is(class(Code::NotFound, "etcdserver: requested lease not found"), Error::LeaseLost));
+        assert!(is(
+            class(Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
+            Error::Compacted
+        ));
+        assert!(matches!(class(Code::OutOfRange, "decoded message length too large: 5"), Failure::TooLarge));
+        assert!(matches!(class(Code::InvalidArgument, "etcdserver: x"), Failure::Final(Error::Refused(x)) if x == "x"));
+        for (code, text, undone) in [
+            (Code::Unavailable, "etcdserver: no leader", true),
+            (Code::Unavailable, "etcdserver: leader changed", false),
+            (Code::Unavailable, "etcdserver: request timed out", false),
+            (Code::Unknown, "context deadline exceeded", false),
+            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", true),
+        ] {
+            match class(code, text) {
+                Failure::Here(trouble) => assert_eq!(trouble.undone, undone, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
     }
 }

@@ -1,0 +1,15 @@
+//! The HTTP API from outside: a server on a unix socket over an embedded store, asked by raw HTTP. What it answers is what
+//! clients rely on, so statuses and bodies are compared as they are sent.
+
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test ends where it fails")]
+
+#[path = "api/harness.rs"]
+mod harness;
+#[path = "api/server.rs"]
+mod server;
+#[path = "api/v1.rs"]
+mod v1;
+#[path = "api/v2.rs"]
+mod v2;
+#[path = "api/watch.rs"]
+mod watch;

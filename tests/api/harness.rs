@@ -1,0 +1,298 @@
+//! A server in this process, a store that fails on demand, and a client that hides nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flotilla::api::health::{self, Health};
+use flotilla::api::listen::Listener;
+use flotilla::api::server::serve;
+use flotilla::api::state::{Api, Settings};
+use flotilla::clock::Clock;
+use flotilla::model::machine::Machine;
+use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::revision::Revision;
+use flotilla::model::unit::{Entry, Placement, State, Target};
+use flotilla::registry::keys::Key;
+use flotilla::registry::{delete, put};
+use flotilla::store::embedded::Embedded;
+use flotilla::store::{Error, LeaseId, Op, Page, Range, Store, Txn, Watch};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{HeaderMap, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// Two hosts.
+pub const N1: &str = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a";
+pub const N2: &str = "844a981f0a1b4c2d8e3f4a5b6c7d8e9f";
+
+/// A small unit file, and the options it is made of.
+pub const FILE: &str = "[Unit]\nDescription=A test\n[Service]\nExecStart=/bin/true\n";
+
+/// A store that fails on demand.
+#[derive(Debug, Clone)]
+pub struct Faulty {
+    pub inner: Embedded,
+    faults: Arc<Faults>,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    down: AtomicBool,
+    hangs: AtomicBool,
+    /// So many commits are done, and their answers lost.
+    lost: AtomicUsize,
+    /// So many commits conflict.
+    conflicts: AtomicUsize,
+    commits: AtomicUsize,
+    ranges: AtomicUsize,
+}
+
+impl Faulty {
+    fn new() -> Self {
+        Self { inner: Embedded::in_memory(), faults: Arc::default() }
+    }
+
+    pub fn set_down(&self, down: bool) {
+        self.faults.down.store(down, Ordering::SeqCst);
+    }
+
+    pub fn set_hangs(&self, hangs: bool) {
+        self.faults.hangs.store(hangs, Ordering::SeqCst);
+    }
+
+    pub fn lose_answers(&self, commits: usize) {
+        self.faults.lost.store(commits, Ordering::SeqCst);
+    }
+
+    pub fn conflict(&self, commits: usize) {
+        self.faults.conflicts.store(commits, Ordering::SeqCst);
+    }
+
+    pub fn commits(&self) -> usize {
+        self.faults.commits.load(Ordering::SeqCst)
+    }
+
+    pub fn ranges(&self) -> usize {
+        self.faults.ranges.load(Ordering::SeqCst)
+    }
+
+    async fn pass(&self) -> Result<(), Error> {
+        if self.faults.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if self.faults.down.load(Ordering::SeqCst) {
+            return Err(Error::Unavailable("etcd at 10.88.0.1:2379 refuses connections".into()));
+        }
+        Ok(())
+    }
+}
+
+fn take_one(count: &AtomicUsize) -> bool {
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+impl Store for Faulty {
+    async fn range(&self, range: Range) -> Result<Page, Error> {
+        self.pass().await?;
+        self.faults.ranges.fetch_add(1, Ordering::SeqCst);
+        self.inner.range(range).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+        self.pass().await?;
+        self.faults.commits.fetch_add(1, Ordering::SeqCst);
+        if take_one(&self.faults.conflicts) {
+            return Err(Error::Conflict);
+        }
+        let done = self.inner.commit(txn).await;
+        if done.is_ok() && take_one(&self.faults.lost) {
+            return Err(Error::Unavailable("the connection broke".into()));
+        }
+        done
+    }
+
+    fn watch(&self, prefix: &str, from: Revision) -> Watch {
+        self.inner.watch(prefix, from)
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+        self.inner.grant(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+        self.inner.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+        self.inner.revoke(lease).await
+    }
+}
+
+/// A daemon, as far as its API goes.
+pub struct Daemon {
+    pub store: Faulty,
+    pub health: watch::Sender<Health>,
+    pub socket: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {:?}", self.text))
+    }
+
+    /// The error's message, after a look at its form.
+    pub fn error(&self) -> String {
+        let json = self.json();
+        assert_eq!(json["error"]["code"], self.status, "{json}");
+        assert_eq!(self.headers["content-type"], "application/json");
+        json["error"]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Daemon {
+    pub async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    pub async fn start_with(settings: Settings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("fleet.sock");
+        let store = Faulty::new();
+        let (health, asked) = health::channel(Health::Ready);
+        let api = Api::new(store.clone(), Clock::system(), "n1", asked, settings);
+        let listener = Listener::unix(&socket).await.unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(serve(vec![listener], api, async {
+            let _ = stopped.await;
+        }));
+        Self { store, health, socket, stop: Some(stop), serving, _dir: dir }
+    }
+
+    pub async fn stop(&mut self) {
+        drop(self.stop.take());
+        tokio::time::timeout(Duration::from_secs(30), &mut self.serving).await.expect("the server ends").unwrap();
+    }
+
+    pub async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response<Incoming> {
+        let stream = UnixStream::connect(&self.socket).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", "fleet");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        sender.send_request(request.body(Full::new(Bytes::copy_from_slice(body))).unwrap()).await.unwrap()
+    }
+
+    pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let response = self.open(method, path, headers, body).await;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        Answer { status, headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, &[], b"").await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.call("DELETE", path, &[], b"").await
+    }
+
+    /// `PUT` or `POST` or `PATCH` of JSON.
+    pub async fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
+        self.call(method, path, &[("content-type", "application/json")], body.to_string().as_bytes()).await
+    }
+
+    /// A batch, which must be done; its outcomes.
+    pub async fn apply(&self, units: Value) -> Value {
+        let answer = self.send("POST", "/fleet/v2/units", &serde_json::json!({ "units": units })).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()
+    }
+
+    /// A batch, which must be refused; its problems as `unit:line: what`.
+    pub async fn refuse(&self, units: Value) -> Vec<String> {
+        let answer = self.send("POST", "/fleet/v2/units", &serde_json::json!({ "units": units })).await;
+        assert_eq!(answer.status, 400, "{}", answer.text);
+        let json = answer.json();
+        let problems = json["error"]["problems"].as_array().unwrap().iter();
+        let line = |p: &Value| {
+            let (unit, what) = (p["unit"].as_str().unwrap(), p["what"].as_str().unwrap());
+            p["line"].as_u64().map_or(format!("{unit}: {what}"), |line| format!("{unit}:{line}: {what}"))
+        };
+        let lines: Vec<String> = problems.map(line).collect();
+        assert_eq!(answer.error(), lines.join("\n"));
+        lines
+    }
+
+    /// Write to the store as an engine or an agent would.
+    pub async fn write(&self, op: Op) {
+        self.store.inner.commit(Txn { guards: vec![], ops: vec![op] }).await.unwrap();
+    }
+
+    pub async fn write_raw(&self, key: &str, value: &[u8]) {
+        self.write(Op::Put { key: key.into(), value: value.into(), lease: None }).await;
+    }
+
+    pub async fn machine(&self, id: &str, hostname: &str, metadata: &[(&str, &str)]) {
+        let machine = Machine {
+            id: id.parse().unwrap(),
+            ip: format!("10.88.0.{}", hostname.trim_start_matches('n')),
+            hostname: hostname.into(),
+            metadata: metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+            version: "1.2.3".into(),
+            boot_id: "b".into(),
+        };
+        self.write(put(&Key::Machine(machine.id.clone()), &machine, None)).await;
+    }
+
+    /// Place a unit, as an engine does.
+    pub async fn place(&self, unit: &str, host: &str, target: Target) {
+        let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
+        let entry = Entry { hash: UnitHash::new(""), target, global: false, generation: Revision(1) };
+        self.write(put(&Key::Schedule(host.clone(), name.clone()), &entry, None)).await;
+        self.write(put(&Key::Placement(name), &Placement::On { host, since: 1 }, None)).await;
+    }
+
+    /// Take a unit off its host.
+    pub async fn unplace(&self, unit: &str, host: &str) {
+        let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
+        let ops = vec![delete(&Key::Schedule(host, name.clone())), delete(&Key::Placement(name))];
+        self.store.inner.commit(Txn { guards: vec![], ops }).await.unwrap();
+    }
+
+    /// Report a unit's state, as an agent does.
+    pub async fn report(&self, unit: &str, host: &str, target: Target, active: &str, generation: u64) {
+        let state = State {
+            generation: Revision(generation),
+            target,
+            hash: UnitHash::new("abc"),
+            load: "loaded".into(),
+            active: active.into(),
+            sub: "running".into(),
+            job: None,
+            result: None,
+            error: None,
+            since: 5,
+        };
+        self.write(put(&Key::State(unit.parse().unwrap(), host.parse().unwrap()), &state, None)).await;
+    }
+}

@@ -1,0 +1,356 @@
+//! Batches, lists and reasons.
+
+use std::collections::BTreeMap;
+
+use flotilla::model::unit::{Placement, Target};
+use flotilla::registry::keys::Key;
+use flotilla::registry::put;
+use flotilla::store::{Range, Store as _};
+use serde_json::{Value, json};
+
+use crate::harness::{Daemon, FILE, N1, N2};
+
+fn outcomes(applied: &Value) -> Vec<&str> {
+    applied["units"].as_array().unwrap().iter().map(|unit| unit["outcome"].as_str().unwrap()).collect()
+}
+
+async fn keys(daemon: &Daemon, prefix: &str) -> Vec<String> {
+    let page = daemon.store.inner.range(Range { prefix: prefix.into(), ..Range::default() }).await.unwrap();
+    page.kvs.into_iter().map(|kv| kv.key).collect()
+}
+
+#[tokio::test]
+async fn a_batch_tells_what_became_of_each_unit() {
+    let daemon = Daemon::start().await;
+    let other = FILE.replace("true", "false");
+    let first = daemon
+        .apply(json!([
+            { "name": "b.service", "text": FILE },
+            { "name": "a.service", "text": FILE, "desired": "launched" },
+            { "name": "c.service", "destroy": true },
+        ]))
+        .await;
+    assert_eq!(outcomes(&first), ["created", "created", "absent"]);
+    assert_eq!(first["units"][0]["name"], "b.service");
+    let second = daemon
+        .apply(json!([
+            { "name": "a.service", "text": FILE, "desired": "launched" },
+            { "name": "b.service", "text": other, "desired": "loaded" },
+        ]))
+        .await;
+    assert_eq!(outcomes(&second), ["unchanged", "differs"]);
+    assert_eq!(second["units"][0]["generation"], first["units"][1]["generation"]);
+    assert!(second["units"][1]["generation"].as_u64() > first["units"][0]["generation"].as_u64());
+    let third = daemon
+        .apply(json!([
+            { "name": "a.service", "desired": "inactive" },
+            { "name": "b.service", "text": other, "replace": true },
+        ]))
+        .await;
+    assert_eq!(outcomes(&third), ["changed", "replaced"]);
+    let list = daemon.get("/fleet/v2/units").await.json();
+    let desired: Vec<_> =
+        list["units"].as_array().unwrap().iter().map(|unit| unit["desired"].as_str().unwrap()).collect();
+    assert_eq!(desired, ["inactive", "loaded"]);
+    assert_eq!(outcomes(&daemon.apply(json!([{ "name": "a.service", "destroy": true }])).await), ["destroyed"]);
+    let again = daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    assert!(again["units"][0]["generation"].as_u64() > third["units"][0]["generation"].as_u64());
+    assert_eq!(outcomes(&daemon.apply(json!([])).await), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn the_same_batch_again_writes_nothing() {
+    let daemon = Daemon::start().await;
+    let units: Vec<Value> = (0..300).map(|n| json!({ "name": format!("u{n}.service"), "text": format!("{FILE}# {n}\nEnvironment=N={n}\n"), "desired": "loaded" })).collect();
+    let first = daemon.apply(json!(units)).await;
+    assert_eq!(outcomes(&first), ["created"; 300]);
+    // 300 units and as many files: no commit holds more than 128.
+    assert_eq!(daemon.store.commits(), 5);
+    let again = daemon.apply(json!(units)).await;
+    assert_eq!((outcomes(&again), daemon.store.commits()), (vec!["unchanged"; 300], 5));
+    let generations = |applied: &Value| {
+        applied["units"].as_array().unwrap().iter().map(|u| u["generation"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(generations(&again), generations(&first));
+}
+
+#[tokio::test]
+async fn everything_wrong_is_said_at_once_and_nothing_is_written() {
+    let daemon = Daemon::start().await;
+    let problems = daemon
+        .refuse(json!([
+            { "name": "good.service", "text": FILE },
+            { "name": "garbage.service", "text": "hello" },
+            { "name": "missing.service", "desired": "launched" },
+            { "name": "typo.service", "text": format!("{FILE}[X-Fleet]\nMachineMetdata=a=b\nGlobal=maybe\n") },
+            { "name": "header.service", "text": "[Unit]\n[Service\nExecStart=/a\n" },
+            { "name": "x@.service", "text": FILE, "desired": "launched" },
+            { "name": "y@1.service" },
+            { "name": "bad name.service", "text": FILE },
+            { "name": "nul.service", "text": "[Service]\nExecStart=/bin/\u{0}\n" },
+            { "name": "good.service", "text": FILE },
+            { "name": "own.service", "text": format!("{FILE}[X-Fleet]\nMachineOf=%n\n") },
+            { "name": "d.service", "destroy": true, "replace": true },
+            { "name": "empty.service", "text": "" },
+        ]))
+        .await;
+    assert_eq!(
+        problems,
+        [
+            "good.service: named more than once in this batch",
+            "garbage.service: no options in it: not a unit file",
+            "missing.service: no such unit, and no file came with it",
+            "typo.service:6: unknown option `MachineMetdata` in [X-Fleet]; did you mean `MachineMetadata`?",
+            "typo.service:7: `Global=maybe`: must be true or false",
+            "header.service:2: bad section header \"[Service\": it must be [Name], alone on its line",
+            "x@.service: cannot activate template \"x@.service\"",
+            "y@1.service: no such unit, no file came with it, and there is no template y@.service",
+            "bad name.service: invalid character ' ' in unit name",
+            "nul.service:2: not a text file (byte 0x00)",
+            "own.service:6: `MachineOf` names own.service itself: it must name other units",
+            "d.service: `destroy` goes with nothing else",
+            "empty.service: no options in it: not a unit file",
+        ]
+    );
+    assert_eq!((daemon.store.commits(), keys(&daemon, "").await), (0, vec![]));
+    let too_long = "#".repeat(300 * 1024);
+    assert!(daemon.refuse(json!([{ "name": "a.service", "text": too_long }])).await[0].contains("at most 262144"));
+}
+
+#[tokio::test]
+async fn a_batch_must_be_one() {
+    const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+    let daemon = Daemon::start().await;
+    // What a browser sends for any web page without asking.
+    let plain = daemon.call("POST", "/fleet/v2/units", &[("content-type", "text/plain")], b"{\"units\":[]}").await;
+    assert_eq!((plain.status, plain.error()), (415, "only acceptable Content-Type is application/json".into()));
+    for (body, message) in [
+        ("", "can't read the batch"),
+        ("{}", "missing field `units`"),
+        ("\u{fffd}", "can't read the batch"),
+        ("[", "can't read the batch"),
+        (r#"{"units":[],"force":true}"#, "unknown field `force`"),
+        (r#"{"units":[{"name":"a.service","txt":""}]}"#, "unknown field `txt`"),
+        (r#"{"units":[{"name":"a.service","desired":"running"}]}"#, "unknown variant `running`"),
+    ] {
+        let answer = daemon.call("POST", "/fleet/v2/units", JSON, body.as_bytes()).await;
+        assert_eq!((answer.status, answer.error().contains(message)), (400, true), "{}", answer.text);
+    }
+    let answer = daemon.call("POST", "/fleet/v2/units", JSON, b"\xff\xfe\x00").await;
+    assert_eq!((answer.status, answer.error().is_empty()), (400, false));
+}
+
+#[tokio::test]
+async fn instances_are_made_of_templates_and_share_their_file() {
+    let daemon = Daemon::start().await;
+    let applied = daemon
+        .apply(json!([
+            { "name": "web@1.service", "desired": "launched" },
+            { "name": "web@.service", "text": FILE },
+            { "name": "web@2.service", "desired": "loaded" },
+        ]))
+        .await;
+    assert_eq!(outcomes(&applied), ["created"; 3]);
+    assert_eq!(keys(&daemon, "file/").await.len(), 1);
+    assert_eq!(outcomes(&daemon.apply(json!([{ "name": "web@3.service" }])).await), ["created"]);
+    assert_eq!(daemon.get("/fleet/v2/units/web@3.service").await.json()["text"], FILE);
+    // A template that can't be an instance of itself: the instance is refused for what the template says of it.
+    let peers = format!("{FILE}[X-Fleet]\nMachineOf=%p@1.service\n");
+    daemon.apply(json!([{ "name": "peer@.service", "text": peers }, { "name": "peer@2.service" }])).await;
+    assert!(daemon.refuse(json!([{ "name": "peer@1.service" }])).await[0].contains("names peer@1.service itself"));
+}
+
+#[tokio::test]
+async fn a_units_file_is_written_with_it_even_if_it_is_there() {
+    let daemon = Daemon::start().await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await;
+    let file = keys(&daemon, "file/").await.remove(0);
+    let revision = async || {
+        daemon.store.inner.range(Range { prefix: file.clone(), ..Range::default() }).await.unwrap().kvs[0].revision
+    };
+    let before = revision().await;
+    daemon.apply(json!([{ "name": "b.service", "text": FILE }])).await;
+    assert!(revision().await > before);
+}
+
+#[tokio::test]
+async fn lists_can_be_narrowed() {
+    let daemon = Daemon::start().await;
+    let names = ["db.service", "web@1.service", "web@2.service", "web@10.service", "a.service.service", "a.service"];
+    let units: Vec<Value> = names.iter().map(|name| json!({ "name": name, "text": FILE })).collect();
+    daemon.apply(json!(units)).await;
+    let list = |query: &'static str| {
+        let daemon = &daemon;
+        async move {
+            let json = daemon.get(&format!("/fleet/v2/units{query}")).await.json();
+            json["units"].as_array().unwrap().iter().map(|u| u["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(list("").await.len(), names.len());
+    assert_eq!(list("?name=web@?.service&name=db*").await, ["db.service", "web@1.service", "web@2.service"]);
+    assert_eq!(list("?name=a.service").await, ["a.service"]);
+    assert_eq!(list("?name=web%40%5B12%5D.service").await, ["web@1.service", "web@2.service"]);
+    assert_eq!(list("?name=nothing").await, Vec::<String>::new());
+    for (path, message) in [
+        ("units?nmae=a", "unknown query parameter `nmae`; `name` is known"),
+        ("units?name=[", "`[` is no valid pattern: unclosed or empty [class], or a final backslash"),
+        ("watch?all=1", "unknown query parameter `all`; `name` is known"),
+        ("machines?name=a", "unknown query parameter `name`"),
+        ("units/a.service?x", "unknown query parameter `x`"),
+    ] {
+        let answer = daemon.get(&format!("/fleet/v2/{path}")).await;
+        assert_eq!((answer.status, answer.error()), (400, message.into()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_costs_few_ranges_however_long_it_is() {
+    let daemon = Daemon::start().await;
+    let units: Vec<Value> = (0..500)
+        .map(|n| json!({ "name": format!("u{n}.service"), "text": format!("{FILE}Environment=N={n}\n") }))
+        .collect();
+    daemon.apply(json!(units)).await;
+    let cost = async || {
+        let before = daemon.store.ranges();
+        assert_eq!(daemon.get("/fleet/v2/units").await.json()["units"].as_array().unwrap().len(), 500);
+        daemon.store.ranges() - before
+    };
+    assert_eq!((cost().await, cost().await), (5, 4));
+}
+
+#[tokio::test]
+async fn a_list_shows_where_units_are() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[("zone", "a")]).await;
+    let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
+    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }, { "name": "g.service", "text": global }, { "name": "w.service", "text": FILE }])).await;
+    daemon.place("a.service", N1, Target::Launched).await;
+    daemon.report("a.service", N1, Target::Launched, "active", 9).await;
+    daemon.place("w.service", N2, Target::Loaded).await;
+    daemon.report("w.service", N2, Target::Gone, "inactive", 9).await;
+    let list = daemon.get("/fleet/v2/units").await.json();
+    let unit = |index: usize| &list["units"][index];
+    let n1 = json!({ "id": N1, "ip": "10.88.0.1", "hostname": "n1" });
+    assert_eq!(
+        (&unit(0)["description"], &unit(0)["current"], &unit(0)["machine"]),
+        (&json!("A test"), &json!("launched"), &n1)
+    );
+    assert_eq!(
+        unit(0)["states"],
+        json!([{ "machine": n1, "generation": 9, "target": "launched", "hash": "abc", "load": "loaded", "active": "active", "sub": "running", "since": 5 }])
+    );
+    assert_eq!((&unit(1)["global"], &unit(1)["current"], unit(1).get("machine")), (&json!(true), &json!(""), None));
+    // Its host is gone, and what it said last is hidden.
+    assert_eq!(
+        (&unit(2)["machine"]["id"], &unit(2)["machine"]["hostname"], &unit(2)["current"], &unit(2)["states"]),
+        (&json!(N2), &json!(""), &json!("inactive"), &json!([]))
+    );
+    let machines = daemon.get("/fleet/v2/machines").await.json();
+    assert_eq!(
+        machines,
+        json!({ "machines": [{ "id": N1, "ip": "10.88.0.1", "hostname": "n1", "metadata": { "zone": "a" }, "version": "1.2.3" }] })
+    );
+}
+
+#[tokio::test]
+async fn a_unit_says_why_it_waits_host_by_host() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.machine(N2, "n2", &[]).await;
+    let text = format!("{FILE}[X-Fleet]\nMachineMetadata=disk=ssd\n");
+    daemon.apply(json!([{ "name": "a.service", "text": text, "desired": "launched" }])).await;
+    let waiting = Placement::Waiting { why: "2 of 2 hosts: metadata".into(), since: 1 };
+    daemon.write(put(&Key::Placement("a.service".parse().unwrap()), &waiting, None)).await;
+    let detail = daemon.get("/fleet/v2/units/a.service").await.json();
+    assert_eq!((&detail["waiting"], &detail["text"]), (&json!("2 of 2 hosts: metadata"), &json!(text)));
+    assert_eq!(detail["why"], "can't run anywhere yet");
+    let reasons: BTreeMap<&str, usize> = detail["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["machine"]["hostname"].as_str().unwrap(), r["misfits"].as_array().unwrap().len()))
+        .collect();
+    assert_eq!(reasons, [("n1", 1), ("n2", 1)].into());
+    daemon.machine(N2, "n2", &[("disk", "ssd")]).await;
+    assert_eq!(daemon.get("/fleet/v2/units/a.service").await.json()["why"], "it is about to be placed");
+    daemon.place("a.service", N2, Target::Launched).await;
+    daemon.report("a.service", N2, Target::Launched, "active", 99).await;
+    let settled = daemon.get("/fleet/v2/units/a.service").await.json();
+    assert_eq!((settled.get("why"), settled.get("reasons")), (None, None));
+    let missing = daemon.get("/fleet/v2/units/b.service").await;
+    assert_eq!((missing.status, missing.error()), (404, "unit does not exist".into()));
+}
+
+#[tokio::test]
+async fn damaged_and_foreign_keys_break_nothing() {
+    let daemon = Daemon::start().await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    for key in [
+        "unit/x.service",
+        "unit/a b",
+        "unit/",
+        "file/12",
+        "placement/a.service",
+        "state/a.service",
+        "state/a.service/n1",
+        "machine/n1",
+        "metadata/x",
+        "schedule/a",
+        "strange",
+        "file/0000000000000000000000000000000000000000",
+    ] {
+        daemon.write_raw(key, b"{").await;
+    }
+    daemon.write_raw("unit/y.service", &[0xff, 0]).await;
+    for path in ["/fleet/v1/units", "/fleet/v2/units", "/fleet/v2/units?name=*"] {
+        let units = daemon.get(path).await.json();
+        assert_eq!(units["units"].as_array().unwrap().len(), 1, "{path}");
+    }
+    for path in ["/fleet/v1/state", "/fleet/v1/machines"] {
+        assert_eq!(daemon.get(path).await.text, "{}");
+    }
+    assert_eq!(daemon.get("/fleet/v2/units/a.service").await.status, 200);
+    assert_eq!(daemon.get("/fleet/v1/units/x.service").await.status, 404);
+    assert!(daemon.refuse(json!([{ "name": "x.service", "desired": "loaded" }])).await[0].contains("is damaged"));
+    let mended =
+        daemon.apply(json!([{ "name": "x.service", "text": FILE }, { "name": "y.service", "destroy": true }])).await;
+    assert_eq!(outcomes(&mended), ["replaced", "destroyed"]);
+    assert_eq!(daemon.get("/fleet/v2/units").await.json()["units"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn lost_answers_and_conflicts_are_sorted_out() {
+    let daemon = Daemon::start().await;
+    daemon.store.lose_answers(1);
+    let created =
+        daemon.apply(json!([{ "name": "a.service", "text": FILE }, { "name": "b.service", "text": FILE }])).await;
+    assert_eq!((outcomes(&created), daemon.store.commits()), (vec!["created"; 2], 1));
+    daemon.store.lose_answers(1);
+    assert_eq!(outcomes(&daemon.apply(json!([{ "name": "a.service", "destroy": true }])).await), ["destroyed"]);
+    assert_eq!(daemon.store.commits(), 2);
+    daemon.store.conflict(3);
+    assert_eq!(outcomes(&daemon.apply(json!([{ "name": "b.service", "desired": "loaded" }])).await), ["changed"]);
+    assert_eq!(daemon.store.commits(), 6);
+    daemon.store.conflict(1000);
+    let answer = daemon
+        .send("POST", "/fleet/v2/units", &json!({ "units": [{ "name": "b.service", "desired": "launched" }] }))
+        .await;
+    assert_eq!((answer.status, answer.error().contains("others change the same units")), (409, true));
+}
+
+#[tokio::test]
+async fn of_two_conflicting_puts_both_are_done_one_after_the_other() {
+    let daemon = Daemon::start().await;
+    for round in 0..20 {
+        let put = |start: &str| json!({ "desiredState": "launched", "options": [{ "section": "Service", "name": "ExecStart", "value": format!("{start}{round}") }] });
+        let (a, b) = (put("/a"), put("/b"));
+        let (first, second) = tokio::join!(
+            daemon.send("PUT", "/fleet/v1/units/a.service", &a),
+            daemon.send("PUT", "/fleet/v1/units/a.service", &b),
+        );
+        assert_eq!((first.status, second.status), (201, 201));
+        let now = daemon.get("/fleet/v1/units/a.service").await.json();
+        let start = now["options"][0]["value"].as_str().unwrap().to_owned();
+        assert!(start == format!("/a{round}") || start == format!("/b{round}"), "{start}");
+    }
+}

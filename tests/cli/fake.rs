@@ -1,0 +1,228 @@
+//! A `fleetd` that answers as it is told: the v2 API on a socket in a temporary directory, and the real `fleetctl` run against it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::Response;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use flotilla::model::glob::Glob;
+
+/// Longer than anything here takes: a test that gets there hangs.
+const HANG: Duration = Duration::from_secs(30);
+
+/// Ends a watch; without it, the watch stays open.
+pub(crate) const CLOSE: &str = "CLOSE";
+
+/// What to answer.
+#[derive(Default)]
+pub(crate) struct Script {
+    /// `GET /units`, filtered by `name=`.
+    pub(crate) units: Vec<Value>,
+    /// `GET /units/NAME`; others are 404.
+    pub(crate) details: BTreeMap<String, Value>,
+    /// `GET /machines`.
+    pub(crate) machines: Vec<Value>,
+    /// `POST /units`, in turn; then everything is `changed` at generation 7.
+    pub(crate) applied: VecDeque<(u16, Value)>,
+    /// The lines of one watch after the other.
+    pub(crate) watches: VecDeque<Vec<String>>,
+    /// Answer everything with this.
+    pub(crate) refuse: Option<(u16, Value)>,
+    /// Answer nothing.
+    pub(crate) mute: bool,
+}
+
+/// A running fake.
+pub(crate) struct Fake {
+    pub(crate) dir: TempDir,
+    requests: Arc<Mutex<Vec<(String, Value)>>>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// What a run of `fleetctl` left.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Fake {
+    pub(crate) fn new(script: Script) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::UnixListener::bind(dir.path().join("fleet.sock")).unwrap()
+        };
+        let (script, log) = (Arc::new(Mutex::new(script)), Arc::clone(&requests));
+        let app = axum::Router::new().fallback(move |method: Method, uri: Uri, body: String| {
+            let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+            async move {
+                let body = serde_json::from_str(&body).unwrap_or(Value::Null);
+                log.lock().unwrap().push((format!("{method} {uri}"), body.clone()));
+                if script.lock().unwrap().mute {
+                    std::future::pending::<()>().await;
+                }
+                answer(&mut script.lock().unwrap(), &method, &uri, &body)
+            }
+        });
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        Self { dir, requests, _runtime: runtime }
+    }
+
+    pub(crate) fn file(&self, name: &str, text: &str) -> &Self {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
+    /// What was asked, `METHOD /path?query`.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|(line, _)| line.clone()).collect()
+    }
+
+    /// The batches that were sent.
+    pub(crate) fn sent(&self) -> Vec<Value> {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().filter(|(line, _)| line.starts_with("POST")).map(|(_, body)| body["units"].clone()).collect()
+    }
+
+    pub(crate) fn command(&self, args: &str) -> Command {
+        let mut command = fleetctl(self.dir.path());
+        command.args(args.split_whitespace()).env("FLEETCTL_ENDPOINT", self.endpoint());
+        command
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("unix://{}/fleet.sock", self.dir.path().display())
+    }
+
+    pub(crate) fn run(&self, args: &str) -> Ran {
+        run(self.command(args))
+    }
+
+    /// Run, and compare everything.
+    #[track_caller]
+    pub(crate) fn expect(&self, args: &str, code: i32, out: &str, err: &str) {
+        assert_eq!(self.run(args), Ran { code: Some(code), out: out.into(), err: err.into() }, "fleetctl {args}");
+    }
+}
+
+/// `fleetctl`, with an environment of its own.
+pub(crate) fn fleetctl(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fleetctl"));
+    command.current_dir(dir).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+pub(crate) fn run(mut command: Command) -> Ran {
+    finish(command.spawn().unwrap())
+}
+
+/// The end of `child`, however it comes about.
+pub(crate) fn finish(mut child: Child) -> Ran {
+    let (id, began) = (child.id(), Instant::now());
+    let streams = (child.stdout.take(), child.stderr.take());
+    let reader = std::thread::spawn(move || {
+        let read = |stream: Option<Box<dyn std::io::Read + Send>>| {
+            let mut text = String::new();
+            stream.map(|mut stream| stream.read_to_string(&mut text));
+            text
+        };
+        let err = std::thread::spawn(move || read(streams.1.map(|s| Box::new(s) as _)));
+        (read(streams.0.map(|s| Box::new(s) as _)), err.join().unwrap())
+    });
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if began.elapsed() > HANG => {
+                child.kill().unwrap();
+                panic!("fleetctl ({id}) hangs");
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let (stdout, stderr) = reader.join().unwrap();
+    Ran { code: status.code(), out: stdout, err: stderr }
+}
+
+fn answer(script: &mut Script, method: &Method, uri: &Uri, body: &Value) -> Response {
+    if let Some((code, value)) = &script.refuse {
+        return reply(*code, value);
+    }
+    let name = uri.path().strip_prefix("/fleet/v2/units/").map(decode);
+    match (method.as_str(), uri.path(), name) {
+        ("GET", "/fleet/v2/units", _) => {
+            let globs = filter(uri);
+            let matching = |unit: &&Value| {
+                globs.is_empty() || globs.iter().any(|glob| glob.matches(unit["name"].as_str().unwrap()))
+            };
+            let units: Vec<&Value> = script.units.iter().filter(matching).collect();
+            reply(200, &json!({ "revision": 7, "units": units }))
+        }
+        ("GET", "/fleet/v2/machines", _) => reply(200, &json!({ "machines": script.machines })),
+        ("POST", "/fleet/v2/units", _) => match script.applied.pop_front() {
+            Some((code, value)) => reply(code, &value),
+            None => {
+                let unit = |unit: &Value| {
+                    let outcome = if unit["destroy"] == true { "destroyed" } else { "changed" };
+                    json!({ "name": unit["name"], "outcome": outcome, "generation": 7 })
+                };
+                let units: Vec<Value> = body["units"].as_array().unwrap().iter().map(unit).collect();
+                reply(200, &json!({ "revision": 7, "units": units }))
+            }
+        },
+        ("GET", "/fleet/v2/watch", _) => {
+            let lines = script.watches.pop_front().unwrap_or_default();
+            let open = lines.last().is_none_or(|line| line != CLOSE);
+            let lines = lines.into_iter().filter(|line| line != CLOSE).map(|line| Ok::<_, std::io::Error>(line + "\n"));
+            let lines = futures_util::stream::iter(lines);
+            let body = if open {
+                Body::from_stream(lines.chain(futures_util::stream::pending()))
+            } else {
+                Body::from_stream(lines)
+            };
+            Response::new(body)
+        }
+        ("GET", _, Some(name)) => match script.details.get(&name) {
+            Some(detail) => reply(200, detail),
+            None => reply(404, &error(404, "unit does not exist")),
+        },
+        _ => reply(404, &error(404, "")),
+    }
+}
+
+pub(crate) fn error(code: u16, message: &str) -> Value {
+    json!({ "error": { "code": code, "message": message } })
+}
+
+fn reply(code: u16, value: &Value) -> Response {
+    let response = Response::builder().status(StatusCode::from_u16(code).unwrap());
+    response.header("content-type", "application/json").body(Body::from(value.to_string())).unwrap()
+}
+
+fn filter(uri: &Uri) -> Vec<Glob> {
+    let names = uri.query().unwrap_or("").split('&').filter_map(|pair| pair.strip_prefix("name="));
+    names.map(|name| decode(name).parse().unwrap()).collect()
+}
+
+fn decode(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap().to_owned();
+    for part in parts {
+        decoded.push(u8::from_str_radix(&part[..2], 16).unwrap().into());
+        decoded.push_str(&part[2..]);
+    }
+    decoded
+}

@@ -1,0 +1,42 @@
+//! Scenarios: each `tests/scripts/*.txt` is played on the simulated cluster, and what it prints must be its `.out`.
+//! `FLOTILLA_BLESS=1` writes the `.out` files anew; read the difference before you commit it. The language is in `sim/script.rs`.
+
+#[allow(dead_code, reason = "shared with the simulation, which uses other parts")]
+mod sim;
+
+use std::fs;
+use std::path::PathBuf;
+
+#[test]
+fn scenarios_go_as_written() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let mut scripts: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    scripts.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    scripts.sort();
+    assert!(!scripts.is_empty());
+    let mut failures = Vec::new();
+    for script in scripts {
+        let name = script.file_name().unwrap().to_string_lossy().into_owned();
+        let expected = script.with_extension("out");
+        match sim::script::run(&fs::read_to_string(&script).unwrap()) {
+            Err(error) => failures.push(format!("{name}: {error}")),
+            Ok(transcript) if std::env::var_os("FLOTILLA_BLESS").is_some() => fs::write(&expected, transcript).unwrap(),
+            Ok(transcript) => {
+                failures.extend(difference(&name, &transcript, &fs::read_to_string(&expected).unwrap_or_default()))
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// The first line that differs, and what led to it.
+fn difference(name: &str, transcript: &str, expected: &str) -> Option<String> {
+    if transcript == expected {
+        return None;
+    }
+    let (got, wanted): (Vec<&str>, Vec<&str>) = (transcript.lines().collect(), expected.lines().collect());
+    let at = got.iter().zip(&wanted).position(|(got, wanted)| got != wanted).unwrap_or(got.len().min(wanted.len()));
+    let before = got[at.saturating_sub(5)..at].join("\n");
+    let line = |lines: &[&str]| lines.get(at).map_or_else(|| "(the end)".to_owned(), |line| (*line).to_owned());
+    Some(format!("{name}: line {} differs\n{before}\n- {}\n+ {}", at + 1, line(&wanted), line(&got)))
+}

@@ -1,0 +1,78 @@
+//! What happened in a simulation, with virtual times, and what must not have. Owns the record that a failing seed prints, and
+//! that two runs of one seed must share line by line.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Lines that a report shows.
+const SHOWN: usize = 60;
+
+/// The record. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Journal {
+    born: Instant,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    lines: Vec<(Duration, String)>,
+    violations: Vec<(Duration, String)>,
+}
+
+impl Journal {
+    /// An empty one; virtual time begins now.
+    pub(crate) fn new() -> Self {
+        Self { born: Instant::now(), inner: Arc::default() }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    pub(crate) fn note(&self, line: impl Into<String>) {
+        let now = self.now();
+        self.lock().lines.push((now, line.into()));
+    }
+
+    /// Something that must not be.
+    pub(crate) fn violate(&self, line: impl Into<String>) {
+        let (now, line) = (self.now(), line.into());
+        let mut inner = self.lock();
+        inner.lines.push((now, format!("VIOLATION: {line}")));
+        inner.violations.push((now, line));
+    }
+
+    pub(crate) fn is_violated(&self) -> bool {
+        !self.lock().violations.is_empty()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<(Duration, String)> {
+        self.lock().lines.clone()
+    }
+
+    /// The first violation, and what led to it.
+    pub(crate) fn report(&self) -> Option<String> {
+        let inner = self.lock();
+        let (_, first) = inner.violations.first()?;
+        let all = std::env::var_os("FLOTILLA_ALL").is_some();
+        let at = inner.lines.iter().position(|(_, line)| line.starts_with("VIOLATION: "))?;
+        let from = if all { 0 } else { at.saturating_sub(SHOWN) };
+        let mut report = String::new();
+        for (time, line) in &inner.lines[from..=at] {
+            writeln!(report, "{:>9.3} {line}", time.as_secs_f64()).unwrap();
+        }
+        write!(report, "violated: {first}").unwrap();
+        if inner.violations.len() > 1 {
+            write!(report, " (and {} more)", inner.violations.len() - 1).unwrap();
+        }
+        Some(report)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

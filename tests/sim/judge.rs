@@ -1,0 +1,311 @@
+//! Watches a simulation and says what must not be. Owns the cluster as the store has it, revision by revision, and the invariants over
+//! it; what goes on on the hosts is judged in `machines`. It must never change anything.
+//!
+//! Every commit goes through [`Judge::commit`], which lets nobody commit before the revision has been looked at: so each
+//! revision is seen alone. Only leases that run out by themselves may share a look with the commit that follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use flotilla::model::cluster::{Change, Cluster};
+use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::revision::Revision;
+use flotilla::model::unit::{Desired, Placement, State, Target};
+use flotilla::plan::check::always;
+use flotilla::plan::fit::{Question, Stance, first_misfit};
+use flotilla::registry::decode;
+use flotilla::registry::keys::{Key, LeaderRecord, change};
+use flotilla::store::embedded::Embedded;
+use flotilla::store::{Batch, Error, Event, Guard, LeaseId, Op, Store, Txn};
+use flotilla::systemd::fake::Fake;
+use tokio::sync::watch;
+
+use super::journal::Journal;
+use super::machines::Machines;
+
+/// How long a change of the cluster may go on having effects: longer than any delay of a message that isn't cut off.
+pub(crate) const SLACK: Duration = Duration::from_secs(20);
+
+/// The judge. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Judge {
+    pub(crate) journal: Journal,
+    facts: Arc<Mutex<Facts>>,
+    gate: Arc<tokio::sync::Mutex<()>>,
+    seen: Arc<watch::Sender<Revision>>,
+}
+
+/// What is known.
+#[derive(Default)]
+struct Facts {
+    cluster: Cluster,
+    leader: Option<MachineId>,
+    machines: Machines,
+    /// Violations that were there at the last look already.
+    standing: BTreeSet<String>,
+    /// When a unit, a file, a host or its metadata changed last.
+    input_changed: Duration,
+}
+
+impl Judge {
+    /// A judge of what happens in `store` from now on, which must be empty.
+    pub(crate) fn new(journal: Journal, store: &Embedded) -> Self {
+        let judge = Self {
+            journal,
+            facts: Arc::default(),
+            gate: Arc::default(),
+            seen: Arc::new(watch::channel(Revision(1)).0),
+        };
+        let mut raw = store.watch("", Revision(2));
+        let follower = judge.clone();
+        tokio::spawn(async move {
+            while let Ok(batch) = raw.next().await {
+                follower.take(&batch);
+                follower.seen.send_replace(batch.revision);
+            }
+        });
+        judge
+    }
+
+    /// Commit for the daemon of `host` (or for a user), and look at what came of it before anybody else may.
+    pub(crate) async fn commit(&self, store: &Embedded, host: Option<usize>, txn: Txn) -> Result<Revision, Error> {
+        let _gate = self.gate.lock().await;
+        let key = |op: &Op| match op {
+            Op::Put { key, .. } | Op::Delete(key) => key.clone(),
+        };
+        let places = |key: &String| key.starts_with("placement/") || key.starts_with("schedule/");
+        let placing = txn.ops.iter().map(key).find(places);
+        let fenced = txn.guards.iter().any(|guard| matches!(guard, Guard::Held(key, _) if key == "leader"));
+        let before = *self.seen.borrow();
+        let revision = store.commit(txn).await?;
+        self.wait(revision).await;
+        if let Some(key) = placing.filter(|_| revision > before) {
+            let leader = self.facts().leader.clone();
+            let writer = host.and_then(|host| self.facts().machines.id(host));
+            if leader != writer || writer.is_none() || !fenced {
+                self.journal.violate(format!("{key} was written by {writer:?}, and the leader is {leader:?}"));
+            }
+        }
+        Ok(revision)
+    }
+
+    /// End a lease, and look.
+    pub(crate) async fn revoke(&self, store: &Embedded, lease: LeaseId) -> Result<(), Error> {
+        let _gate = self.gate.lock().await;
+        store.revoke(lease).await
+    }
+
+    async fn wait(&self, revision: Revision) {
+        let mut seen = self.seen.subscribe();
+        let _ = seen.wait_for(|seen| *seen >= revision).await;
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cluster as of the last look.
+    pub(crate) fn cluster(&self) -> Cluster {
+        self.facts().cluster.clone()
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        *self.seen.borrow()
+    }
+
+    pub(crate) fn leader(&self) -> Option<MachineId> {
+        self.facts().leader.clone()
+    }
+
+    /// Another host to watch; the answer is its number.
+    pub(crate) fn add_machine(&self, name: &str, id: &MachineId, fake: &Fake) -> usize {
+        self.facts().machines.add(name, id, fake, self.journal.now())
+    }
+
+    /// Look at what has happened on the hosts.
+    pub(crate) fn look(&self) {
+        let facts = &mut *self.facts();
+        facts.machines.look(&self.journal, &facts.cluster);
+    }
+
+    /// The agent of `host` is about to remove `unit`.
+    pub(crate) fn removes(&self, host: usize, unit: &UnitName) {
+        self.look();
+        self.facts().machines.removes(&self.journal, host, unit);
+    }
+
+    /// Something has kept (or may have kept) the agent of `host` from writing down what it did.
+    pub(crate) fn host_trouble(&self, host: usize) {
+        let now = self.journal.now();
+        self.facts().machines.trouble(host, now);
+    }
+
+    fn take(&self, batch: &Batch) {
+        self.look();
+        let facts = &mut *self.facts();
+        let mut plans = false;
+        for event in &batch.events {
+            plans |= facts.event(event, batch.revision, &self.journal);
+        }
+        facts.cluster.revision = batch.revision;
+        if plans {
+            let found: BTreeSet<String> = always(&facts.cluster).iter().map(ToString::to_string).collect();
+            for violation in found.difference(&facts.standing) {
+                self.journal.violate(format!("at revision {}: {violation}", batch.revision));
+            }
+            facts.standing = found;
+        }
+    }
+}
+
+impl Facts {
+    /// Take one event in; whether it is of those that plans are made of.
+    fn event(&mut self, event: &Event, revision: Revision, journal: &Journal) -> bool {
+        let leader = Key::Leader.to_string();
+        match event {
+            Event::Put(kv) if kv.key == leader => {
+                self.leader = decode::<LeaderRecord>(kv).ok().map(|leader| leader.machine);
+                journal.note(format!("#{revision} leader {}", self.name(self.leader.as_ref())));
+            }
+            Event::Delete(key) if *key == leader => {
+                self.leader = None;
+                journal.note(format!("#{revision} no leader"));
+            }
+            _ => {}
+        }
+        let change = match change(event) {
+            Ok(Some(change)) => change,
+            Ok(None) => return false,
+            Err(corrupt) => {
+                journal.violate(corrupt.to_string());
+                return false;
+            }
+        };
+        journal.note(format!("#{revision} {}", self.line(&change)));
+        let now = journal.now();
+        let mut plans = true;
+        match &change {
+            Change::Unit(..) | Change::File(..) | Change::Metadata(..) => self.input_changed = now,
+            Change::Machine(id, machine) => {
+                self.input_changed = now;
+                self.machines.presence(id, machine.as_ref(), now);
+            }
+            Change::State(name, host, state) => {
+                plans = false;
+                if let Some(state) = state {
+                    self.reported(name, host, state, journal);
+                }
+            }
+            Change::Entry(host, name, entry) => {
+                let live = entry.as_ref().is_some_and(|entry| entry.value.target != Target::Gone);
+                if !live {
+                    self.leaves(host, name, journal);
+                }
+                self.machines.told(host, name, now);
+            }
+            Change::Placement(..) => {}
+        }
+        self.cluster.apply(change);
+        plans
+    }
+
+    /// A host's word that a unit is gone must be true.
+    fn reported(&self, name: &UnitName, host: &MachineId, state: &State, journal: &Journal) {
+        if state.target != Target::Gone {
+            return;
+        }
+        if let Some((machine, what)) = self.machines.has(host, name) {
+            journal.violate(format!("{machine} says that {name} is gone, and it {what} there"));
+        }
+    }
+
+    /// A unit that fits where it is must not be sent away.
+    fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
+        let entry = self.cluster.schedule.get(host).and_then(|slice| slice.get(name));
+        if entry.is_none_or(|entry| entry.value.target == Target::Gone) || !self.cluster.machines.contains_key(host) {
+            return;
+        }
+        let wanted = self.cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
+        let Some(wishes) = self.cluster.wishes(name).filter(|_| wanted) else { return };
+        let question = Question { unit: name, wishes: &wishes, host, stance: Stance::Stay, with: &[] };
+        let recent = journal.now() < self.input_changed + SLACK || self.machines.told_lately(host, journal.now());
+        if first_misfit(&self.cluster, &question).is_none() && !recent {
+            journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
+        }
+    }
+
+    fn name(&self, id: Option<&MachineId>) -> String {
+        id.map_or("?".into(), |id| self.machines.name(id))
+    }
+
+    /// A change, for the journal.
+    fn line(&self, change: &Change) -> String {
+        fn or_gone<T>(value: Option<&T>, line: impl Fn(&T) -> String) -> String {
+            value.map_or_else(|| "deleted".into(), line)
+        }
+        match change {
+            Change::Unit(name, unit) => {
+                let unit = or_gone(unit.as_ref(), |u| format!("{} {}@{}", u.desired, u.hash.short(), u.generation));
+                format!("unit {name} {unit}")
+            }
+            Change::File(hash, file) => format!("file {} {}", hash.short(), or_gone(file.as_ref(), |_| "put".into())),
+            Change::Machine(id, machine) => {
+                let machine = or_gone(machine.as_ref(), |m| format!("{} boot {}", m.hostname, m.boot_id));
+                format!("machine {} {machine}", id.short())
+            }
+            Change::Metadata(id, key, value) => {
+                format!("metadata {} {key} {}", self.name(Some(id)), or_gone(value.as_ref(), Clone::clone))
+            }
+            Change::Placement(name, placement) => {
+                let placement = or_gone(placement.as_ref(), |placement| match &placement.value {
+                    Placement::On { host, .. } => format!("on {}", self.name(Some(host))),
+                    Placement::Waiting { why, .. } => format!("waits: {why}"),
+                });
+                format!("placement {name} {placement}")
+            }
+            Change::Entry(host, name, entry) => {
+                let entry = or_gone(entry.as_ref(), |entry| {
+                    let entry = &entry.value;
+                    format!("{:?} {}@{}", entry.target, entry.hash.short(), entry.generation)
+                });
+                format!("schedule {} {name} {entry}", self.name(Some(host)))
+            }
+            Change::State(name, host, state) => {
+                let state = or_gone(state.as_ref(), |s| {
+                    let rest = [s.job.as_deref(), s.result.as_deref(), s.error.as_deref()];
+                    let rest = rest.into_iter().flatten().fold(String::new(), |rest, word| rest + " " + word);
+                    format!("{:?} {}@{}: {}/{}{rest}", s.target, s.hash.short(), s.generation, s.active, s.sub)
+                });
+                format!("state {name} {} {state}", self.name(Some(host)))
+            }
+        }
+    }
+}
+
+/// The units that `text` needs to run (`Requires=`, `BindsTo=`), instance names filled in.
+pub(crate) fn needs(name: &UnitName, text: &str) -> BTreeSet<UnitName> {
+    options(name, text, &["Requires", "BindsTo"])
+}
+
+/// Units named by some options of `[Unit]`.
+pub(crate) fn options(name: &UnitName, text: &str, options: &[&str]) -> BTreeSet<UnitName> {
+    let Ok(file) = flotilla::model::file::UnitFile::parse(text.as_bytes()) else { return BTreeSet::new() };
+    let values = file.section("Unit").filter(|option| options.contains(&option.name.as_str()));
+    let instance = name.instance().unwrap_or_default();
+    values.flat_map(|o| o.value.split_whitespace()).filter_map(|v| v.replace("%i", instance).parse().ok()).collect()
+}
+
+/// `names` and everything they need, directly or not.
+pub(crate) fn closure(names: BTreeSet<UnitName>, needs: &BTreeMap<UnitName, BTreeSet<UnitName>>) -> BTreeSet<UnitName> {
+    let mut all = names.clone();
+    let mut open: Vec<UnitName> = names.into_iter().collect();
+    while let Some(name) = open.pop() {
+        for other in needs.get(&name).into_iter().flatten() {
+            if all.insert(other.clone()) {
+                open.push(other.clone());
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,203 @@
+//! One daemon's way to the store, and everything that can happen on it: delays, lost requests, lost answers, answers that
+//! come too late, cuts, watches that stall or end. Owns these faults; what the store does is the store's.
+//!
+//! A request that has left is carried out whether its sender lives or not, as on a real network.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use flotilla::model::revision::Revision;
+use flotilla::store::embedded::Embedded;
+use flotilla::store::{Batch, Error, LeaseId, Page, Range, Store, Txn, Watch};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::judge::Judge;
+use super::random::Random;
+
+/// How long a caller waits for an answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often whoever is cut off looks whether it still is.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What the way is like. Chances are per mille.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Weather {
+    /// The longest delay of a request, and of an answer, beyond the shortest, in ms.
+    pub(crate) delay: u64,
+    /// A request never arrives.
+    pub(crate) lost: u64,
+    /// It is carried out, and the answer never arrives.
+    pub(crate) unanswered: u64,
+    /// It arrives when nobody waits for it any more, and is carried out.
+    pub(crate) late: u64,
+    /// A watch ends instead of handing out a batch.
+    pub(crate) watch_ends: u64,
+    /// The longest delay of a batch, in ms.
+    pub(crate) slow_watch: u64,
+}
+
+/// The way of one daemon, or of a user. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Line {
+    host: Option<usize>,
+    store: Embedded,
+    judge: Judge,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    random: Random,
+    weather: Weather,
+    cut: bool,
+    /// Whether watches end, or merely stall, when the line is cut.
+    watches_end: bool,
+}
+
+/// What becomes of one request.
+struct Fate {
+    there: Duration,
+    back: Duration,
+    lost: bool,
+    unanswered: bool,
+    /// Whether a failure is known at once (connection refused), not after the deadline.
+    quick: bool,
+}
+
+impl Line {
+    pub(crate) fn new(host: Option<usize>, store: Embedded, judge: Judge, random: Random) -> Self {
+        let state = State { random, weather: Weather::default(), cut: false, watches_end: true };
+        Self { host, store, judge, state: Arc::new(Mutex::new(state)) }
+    }
+
+    pub(crate) fn set_weather(&self, weather: Weather) {
+        self.lock().weather = weather;
+    }
+
+    /// Cut the line, or mend it.
+    pub(crate) fn cut(&self, cut: bool, watches_end: bool) {
+        let mut state = self.lock();
+        (state.cut, state.watches_end) = (cut, watches_end);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.lock().cut
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fate(&self) -> Fate {
+        let mut state = self.lock();
+        let Weather { delay, lost, unanswered, late, .. } = state.weather;
+        let random = &mut state.random;
+        let mut there = random.millis(1..=1 + delay);
+        let back = random.millis(0..=delay);
+        let (lost, unanswered, quick) = (random.chance(lost), random.chance(unanswered), random.chance(500));
+        if random.chance(late) {
+            there = DEADLINE + random.millis(0..=10_000);
+        }
+        Fate { there, back, lost, unanswered, quick }
+    }
+
+    /// Send a request and wait for its answer.
+    async fn call<T, F>(&self, request: impl FnOnce(Self) -> F + Send + 'static) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send,
+    {
+        let deadline = Instant::now() + DEADLINE;
+        let fate = self.fate();
+        let (answer, answered) = oneshot::channel();
+        let line = self.clone();
+        tokio::spawn(async move {
+            sleep(fate.there).await;
+            if fate.lost || line.is_cut() {
+                return;
+            }
+            let result = request(line.clone()).await;
+            sleep(fate.back).await;
+            if !fate.unanswered && !line.is_cut() {
+                // Nobody waiting is fine.
+                let _ = answer.send(result);
+            }
+        });
+        match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(result)) => return result,
+            Ok(Err(_)) if fate.quick => {}
+            _ => sleep_until(deadline).await,
+        }
+        Err(Error::Unavailable("no answer (simulated)".into()))
+    }
+
+    /// Whether a batch gets through now; waits while it is held up.
+    async fn deliver(&self) -> Result<(), Error> {
+        let (ends, slow) = {
+            let mut state = self.lock();
+            let Weather { watch_ends, slow_watch, .. } = state.weather;
+            (state.random.chance(watch_ends), state.random.millis(1..=1 + slow_watch))
+        };
+        if ends {
+            return Err(Error::Unavailable("the watch ended (simulated)".into()));
+        }
+        sleep(slow).await;
+        while self.is_cut() {
+            if self.lock().watches_end {
+                sleep(DEADLINE).await;
+                return Err(Error::Unavailable("the watch was cut (simulated)".into()));
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    async fn pump(self, mut inner: Watch, batches: mpsc::Sender<Result<Batch, Error>>) {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = batches.closed() => return,
+                next = inner.next() => next,
+            };
+            let next = match self.deliver().await {
+                Ok(()) => next,
+                Err(error) => Err(error),
+            };
+            let over = next.is_err();
+            if batches.send(next).await.is_err() || over {
+                return;
+            }
+        }
+    }
+}
+
+impl Store for Line {
+    async fn range(&self, range: Range) -> Result<Page, Error> {
+        self.call(|line| async move { line.store.range(range).await }).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+        self.call(|line| async move { line.judge.commit(&line.store, line.host, txn).await }).await
+    }
+
+    fn watch(&self, prefix: &str, from: Revision) -> Watch {
+        let (batches, watch) = mpsc::channel(4);
+        let inner = self.store.watch(prefix, from);
+        tokio::spawn(self.clone().pump(inner, batches));
+        Watch::new(watch)
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+        self.call(move |line| async move { line.store.grant(ttl).await }).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+        self.call(move |line| async move { line.store.keep_alive(lease).await }).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+        self.call(move |line| async move { line.judge.revoke(&line.store, lease).await }).await
+    }
+}

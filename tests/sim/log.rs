@@ -1,0 +1,47 @@
+//! What the daemons log, into the journal. An error that asks to be reported is a violation: the engine audits itself.
+
+use std::fmt::{Debug, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use super::journal::Journal;
+
+/// Follows the log of this thread.
+pub(crate) struct Log(pub(crate) Journal);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.0.insert_str(0, &format!("{value:?} "));
+        } else {
+            write!(self.0, "{}={value:?} ", field.name()).unwrap();
+        }
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO && metadata.target().starts_with("flotilla")
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        let part = event.metadata().target().trim_start_matches("flotilla::").split("::").next().unwrap_or_default();
+        let line = format!("  {} {part}: {}", event.metadata().level(), line.0.trim_end());
+        if line.contains("please report") { self.0.violate(line) } else { self.0.note(line) }
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}

@@ -1,0 +1,64 @@
+//! The units that a seed plays with: a few of each kind of wish, so that they get in each other's way often. Owns their texts.
+
+use flotilla::model::name::UnitName;
+
+/// Name, `[Unit]`, `[X-Fleet]` and the rest, a line for each.
+const UNITS: [(&str, &str, &str, &str); 24] = [
+    ("a.service", "", "", ""),
+    ("b.service", "", "", ""),
+    ("c.service", "", "", "[Install]\nWantedBy=multi-user.target\n"),
+    ("web@.service", "", "Conflicts=%p@*", ""),
+    ("web@1.service", "", "Conflicts=%p@*", ""),
+    ("web@2.service", "", "Conflicts=%p@*", ""),
+    ("web@3.service", "", "Conflicts=%p@*", ""),
+    ("mate@1.service", "BindsTo=web@%i.service\nAfter=web@%i.service", "MachineOf=web@%i.service", ""),
+    ("db.service", "", "", ""),
+    ("app.service", "Requires=db.service\nAfter=db.service", "MachineOf=db.service", ""),
+    ("front.service", "Requires=app.service\nAfter=app.service", "MachineOf=app.service", ""),
+    ("needy.service", "Requires=db.service\nAfter=db.service", "", ""),
+    ("every.service", "", "Global=true", ""),
+    ("some.service", "", "Global=true\nMachineMetadata=zone=a", ""),
+    ("shy.service", "", "Conflicts=some.service", ""),
+    ("zone-a.service", "", "MachineMetadata=zone=a", ""),
+    ("zone-b.service", "", "MachineMetadata=zone=b", ""),
+    ("pinned.service", "", "MachineID=11111111", ""),
+    ("old.service", "", "", ""),
+    ("new.service", "", "Replaces=old.service", ""),
+    ("once.service", "", "", "[Service]\nType=oneshot\n"),
+    ("lasting.service", "", "", "[Service]\nType=oneshot\nRemainAfterExit=yes\n"),
+    ("broken.service", "", "", "[Service]\nExecStart=\n"),
+    ("lone.service", "", "Conflicts=*.service", ""),
+];
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Kind {
+    pub(crate) name: UnitName,
+    unit: &'static str,
+    fleet: &'static str,
+    rest: &'static str,
+}
+
+pub(crate) fn pool() -> Vec<Kind> {
+    let kind = |(name, unit, fleet, rest): &(&'static str, &'static str, &'static str, &'static str)| Kind {
+        name: name.parse().unwrap(),
+        unit,
+        fleet,
+        rest,
+    };
+    UNITS.iter().map(kind).collect()
+}
+
+impl Kind {
+    /// The file's text: versions differ in what they run, and instances of one template don't differ.
+    pub(crate) fn text(&self, version: u64) -> String {
+        let Self { unit, fleet, rest, .. } = self;
+        let exec = if rest.contains("ExecStart=") { String::new() } else { format!("ExecStart=/bin/run {version}\n") };
+        format!("[Unit]\n{unit}\n[Service]\n{exec}{rest}[X-Fleet]\n{fleet}\n")
+    }
+
+    /// Units it needs on its host, so that a user starts them together.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.name.as_str() == "broken.service"
+    }
+}

@@ -1,0 +1,178 @@
+//! The scenarios' language: a line is a command, and what it prints is its transcript. Owns the words; what they do is the world's.
+//!
+//! ```text
+//! machine add n1 zone=a          a host with metadata; its daemon starts
+//! file web.service … EOF         a unit file, for the commands that follow
+//! submit|load|start NAME…        have these units so, with their files, as one batch
+//! stop|unload NAME…              launched → loaded, → inactive
+//! replace NAME…                  another file, and go on as before
+//! destroy NAME…
+//! crash|boot n1                  the power goes, and comes
+//! cut|join n1                    the network goes, and comes
+//! kill-daemon|stop-daemon|start-daemon n1
+//! fail n1 web.service            its process dies
+//! store down|up, compact
+//! metadata n1 zone=b|zone=       set dynamic metadata; remove it
+//! wait 10s, settle               let time pass; until nothing has happened for a while
+//! show units|machines|schedule|files|log, show explain NAME
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use flotilla::model::name::UnitName;
+use flotilla::model::unit::Desired;
+use flotilla::store::embedded::History;
+use tokio::time::sleep;
+
+use super::log::Log;
+use super::show;
+use super::world::{World, destroy, have};
+
+/// How long nothing may happen until a script goes on.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// How long that may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The transcript of `script`.
+///
+/// # Errors
+/// What a line does wrong, or what the cluster violated.
+pub(crate) fn run(script: &str) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let world = World::new(1, History::default());
+        let _log = tracing::subscriber::set_default(Log(world.journal.clone()));
+        let mut player = Player { world, files: BTreeMap::new(), shown: 0 };
+        let mut transcript = String::new();
+        let mut lines = script.lines().enumerate();
+        while let Some((number, line)) = lines.next() {
+            if line.is_empty() || line.starts_with('#') {
+                writeln!(transcript, "{line}").unwrap();
+                continue;
+            }
+            writeln!(transcript, "> {line}").unwrap();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let printed = if let ["file", name] = words[..] {
+                let body: Vec<&str> = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "EOF").collect();
+                player.files.insert(name.parse().unwrap(), body.join("\n") + "\n");
+                String::new()
+            } else {
+                player.command(&words).await.map_err(|error| format!("line {}: {line}: {error}", number + 1))?
+            };
+            transcript.push_str(&printed);
+            player.world.judge.look();
+            player.world.look_after_daemons();
+            if let Some(report) = player.world.journal.report() {
+                return Err(format!("line {}: {line}\n{report}", number + 1));
+            }
+        }
+        Ok(transcript)
+    })
+}
+
+struct Player {
+    world: World,
+    files: BTreeMap<UnitName, String>,
+    /// Lines of the journal that were shown, or passed over.
+    shown: usize,
+}
+
+impl Player {
+    async fn command(&mut self, words: &[&str]) -> Result<String, String> {
+        match words {
+            ["machine", "add", name, metadata @ ..] => {
+                let pairs: Vec<(&str, &str)> = metadata.iter().filter_map(|pair| pair.split_once('=')).collect();
+                let number = u32::try_from(self.world.hosts.len() + 1).unwrap();
+                let host = self.world.add_host(name, number, &pairs, None);
+                self.world.start_daemon(host);
+            }
+            ["submit", units @ ..] => return self.ask(units, Some(Desired::Inactive)).await,
+            ["load", units @ ..] => return self.ask(units, Some(Desired::Loaded)).await,
+            ["start", units @ ..] => return self.ask(units, Some(Desired::Launched)).await,
+            ["replace", units @ ..] => return self.ask(units, None).await,
+            ["stop", units @ ..] => return self.change(units, Desired::Loaded).await,
+            ["unload", units @ ..] => return self.change(units, Desired::Inactive).await,
+            ["destroy", units @ ..] => {
+                let intents: Vec<_> = units.iter().map(|unit| destroy(&unit.parse().unwrap())).collect();
+                return Ok(refusal(self.world.ask(&intents).await.err()));
+            }
+            ["crash", name] => self.world.power_off(self.host(name)?).await,
+            ["boot", name] => self.world.power_on(self.host(name)?),
+            ["cut", name] => self.world.cut(self.host(name)?, true, true),
+            ["join", name] => self.world.cut(self.host(name)?, false, true),
+            ["kill-daemon", name] => self.world.kill_daemon(self.host(name)?).await,
+            ["stop-daemon", name] => self.world.stop_daemon(self.host(name)?).await,
+            ["start-daemon", name] => self.world.start_daemon(self.host(name)?),
+            ["fail", name, unit] => {
+                let host = self.host(name)?;
+                if !self.world.hosts[host].fake.crash(&unit.parse().unwrap()) {
+                    return Err("it doesn't run there".into());
+                }
+            }
+            ["store", "down"] => self.world.store(true),
+            ["store", "up"] => self.world.store(false),
+            ["compact"] => self.world.compact().await,
+            ["metadata", name, pair] => {
+                let (key, value) = pair.split_once('=').ok_or("not key=value")?;
+                let value = Some(value).filter(|value| !value.is_empty());
+                let host = self.host(name)?;
+                self.world.set_metadata(host, key, value).await.map_err(|error| error.to_string())?;
+            }
+            ["wait", time] => {
+                let seconds = time.strip_suffix('s').and_then(|n| n.parse().ok()).ok_or("not a time")?;
+                sleep(Duration::from_secs_f64(seconds)).await;
+            }
+            ["settle"] => {
+                if !self.world.settle(QUIET, LIMIT).await {
+                    return Err("it doesn't".into());
+                }
+            }
+            ["show", "units"] => return Ok(show::units(&self.world)),
+            ["show", "machines"] => return Ok(show::machines(&self.world)),
+            ["show", "files"] => return Ok(show::files(&self.world)),
+            ["show", "schedule"] => return Ok(show::schedule(&self.world)),
+            ["show", "explain", unit] => return Ok(show::explain(&self.world, &unit.parse().unwrap())),
+            ["show", "log"] => {
+                let lines = self.world.journal.lines();
+                let text = show::log(&self.world, &lines[self.shown..]);
+                self.shown = lines.len();
+                return Ok(text);
+            }
+            _ => return Err("no such command".into()),
+        }
+        Ok(String::new())
+    }
+
+    fn host(&self, name: &str) -> Result<usize, String> {
+        self.world.hosts.iter().position(|host| host.name == name).ok_or_else(|| format!("no host {name}"))
+    }
+
+    /// With their files, as a command line sends them.
+    async fn ask(&self, units: &[&str], desired: Option<Desired>) -> Result<String, String> {
+        let mut intents = Vec::new();
+        for unit in units {
+            let name: UnitName = unit.parse().map_err(|error| format!("{error}"))?;
+            let file = self.files.get(&name).or_else(|| self.files.get(&name.template()?));
+            let desired = desired.filter(|desired| *desired != Desired::Inactive || self.is_new(&name));
+            intents.push(have(&name, file.map(String::as_str), desired));
+        }
+        Ok(refusal(self.world.ask(&intents).await.err()))
+    }
+
+    async fn change(&self, units: &[&str], desired: Desired) -> Result<String, String> {
+        let intents: Vec<_> = units.iter().map(|unit| have(&unit.parse().unwrap(), None, Some(desired))).collect();
+        Ok(refusal(self.world.ask(&intents).await.err()))
+    }
+
+    fn is_new(&self, name: &UnitName) -> bool {
+        !self.world.judge.cluster().units.contains_key(name)
+    }
+}
+
+/// What a user is told: part of a scenario, not a failure of it.
+fn refusal(error: Option<String>) -> String {
+    error.map_or_else(String::new, |error| format!("refused: {error}\n"))
+}

@@ -1,0 +1,169 @@
+//! What must hold when faults have ended and nothing happens any more: the store, every host and what is wanted agree, and nobody
+//! does anything. Owns these comparisons.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use flotilla::model::cluster::Cluster;
+use flotilla::model::file::UnitFile;
+use flotilla::model::name::UnitName;
+use flotilla::model::unit::{Entry, State, Target};
+use flotilla::plan::check::check;
+use flotilla::registry::keys::FILES;
+use flotilla::registry::mirror;
+use tokio::time::sleep;
+
+use super::judge::{closure, needs};
+use super::world::{Host, World};
+
+/// How often an agent compares everything with its host, and so reads without being asked.
+const FULL_CHECK: Duration = Duration::from_secs(300);
+
+/// Whether units may still bear the marks of what happened to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Some have failed, and nobody has started them again.
+    Scarred,
+    /// Everything was started anew.
+    Whole,
+}
+
+/// Compare everything.
+pub(crate) async fn compare(world: &World, health: Health) {
+    let cluster = world.judge.cluster();
+    for violation in check(&cluster) {
+        world.journal.violate(format!("settled, and {violation}"));
+    }
+    let wrong = |what: String| world.journal.violate(format!("settled, and {what}"));
+    if world.judge.leader().is_none() {
+        wrong("nobody leads".into());
+    }
+    let alive: BTreeSet<_> = world.hosts.iter().filter(|host| host.has_daemon()).map(|host| host.id.clone()).collect();
+    let registered: BTreeSet<_> = cluster.machines.keys().cloned().collect();
+    if alive != registered {
+        wrong(format!("{} hosts are registered and {} live", registered.len(), alive.len()));
+    }
+    for host in world.hosts.iter().filter(|host| host.on) {
+        let empty = BTreeMap::new();
+        let slice = cluster.schedule.get(&host.id).unwrap_or(&empty);
+        let slice: BTreeMap<&UnitName, &Entry> = slice.iter().map(|(name, entry)| (name, &entry.value)).collect();
+        for what in differences(&cluster, host, &slice, health) {
+            wrong(format!("on {} {what}", host.name));
+        }
+    }
+    for what in leftovers(&cluster) {
+        wrong(what);
+    }
+    let (_, files) = mirror::list(&world.store, FILES).await.unwrap();
+    let used: BTreeSet<String> = cluster.units.values().map(|unit| format!("{FILES}{}", unit.hash)).collect();
+    for file in files.iter().filter(|file| !used.contains(&file.key)) {
+        wrong(format!("{} is not collected", file.key));
+    }
+}
+
+/// What differs between a slice and its host.
+fn differences(cluster: &Cluster, host: &Host, slice: &BTreeMap<&UnitName, &Entry>, health: Health) -> Vec<String> {
+    let mut found = Vec::new();
+    let disk = host.fake.on_disk();
+    let running = host.fake.running();
+    let graph: BTreeMap<UnitName, BTreeSet<UnitName>> =
+        disk.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
+    let launched = slice.iter().filter(|(_, entry)| entry.target == Target::Launched);
+    let mut wanted = closure(launched.map(|(name, _)| (*name).clone()).collect(), &graph);
+    // What was pulled in by a unit that has left since goes on: systemd doesn't stop it, and nobody asked for that.
+    wanted.extend(slice.iter().filter(|(_, entry)| entry.target == Target::Loaded).map(|(name, _)| (*name).clone()));
+    found.extend(running.difference(&wanted).map(|unit| format!("{unit} runs, and isn't wanted there")));
+    for unit in disk.keys().filter(|unit| !slice.contains_key(unit)) {
+        found.push(format!("{unit} has a file and no entry"));
+    }
+    for (name, entry) in slice {
+        match disk.get(*name).map(|text| UnitFile::parse(text.as_bytes()).unwrap().hash()) {
+            None => found.push(format!("{name} has no file")),
+            Some(hash) if hash != entry.hash => found.push(format!("{name} has another file")),
+            Some(_) => {}
+        }
+        let state = cluster.states.get(*name).and_then(|states| states.get(&host.id));
+        let Some(state) = state else {
+            found.push(format!("{name} isn't reported"));
+            continue;
+        };
+        found.extend(report(host, name, entry, state));
+        if host.fake.loaded_text(name).is_some_and(|text| disk.get(*name) != Some(&text)) {
+            found.push(format!("{name} was changed and not loaded again"));
+        }
+        if entry.target == Target::Launched && health == Health::Whole {
+            found.extend(unhealthy(name, state, &graph, &disk));
+        }
+    }
+    found
+}
+
+/// A report must be what systemd says, and what was asked.
+fn report(host: &Host, name: &UnitName, entry: &Entry, state: &State) -> Option<String> {
+    let truth = host.fake.unit(name);
+    let told = (&state.load, &state.active, &state.sub, &state.job);
+    if told != (&truth.load, &truth.active, &truth.sub, &truth.job) {
+        return Some(format!("{name} is reported as {told:?} and is {truth:?}"));
+    }
+    let (said, asked) = ((state.generation, state.target), (entry.generation, entry.target));
+    let hash = state.hash == entry.hash;
+    (said != asked || !hash).then(|| format!("{name} was asked for {asked:?} and says {said:?} (same file: {hash})"))
+}
+
+/// A launched unit must run, or have run, or say that it can't.
+fn unhealthy(
+    name: &UnitName,
+    state: &State,
+    graph: &BTreeMap<UnitName, BTreeSet<UnitName>>,
+    disk: &BTreeMap<UnitName, String>,
+) -> Option<String> {
+    let text = disk.get(name)?;
+    let oneshot = text.contains("Type=oneshot");
+    let fine = match (oneshot, state.active.as_str(), state.error.is_some()) {
+        (_, "active", false) => true,
+        (true, "inactive", false) => state.result.as_deref() == Some("done"),
+        (_, _, error) => {
+            let lacks = graph.get(name).into_iter().flatten().any(|need| !disk.contains_key(need));
+            error && (lacks || name.as_str() == "broken.service")
+        }
+    };
+    (!fine).then(|| {
+        format!("{name} should run and is {}/{}, {:?}, {:?}", state.active, state.sub, state.result, state.error)
+    })
+}
+
+/// Keys that nobody refers to.
+fn leftovers(cluster: &Cluster) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, states) in &cluster.states {
+        for host in states.keys() {
+            let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
+            if !told {
+                found.push(format!("state/{name}/{host} is left over"));
+            }
+        }
+    }
+    for name in cluster.placements.keys().filter(|name| !cluster.units.contains_key(*name)) {
+        found.push(format!("placement/{name} is left over"));
+    }
+    found
+}
+
+/// Let time pass: nobody may do anything but renew leases and look whether all is well.
+pub(crate) async fn idle(world: &World, time: Duration) {
+    let reads = |world: &World| -> Vec<u64> {
+        world.hosts.iter().map(|host| host.fake.counters()).map(|calls| calls.files + calls.units).collect()
+    };
+    let (before, read) = (world.traces(), reads(world));
+    sleep(time).await;
+    let after = world.traces();
+    if before != after {
+        world.journal.violate(format!("idle, and something happened: {before:?}, then {after:?}"));
+    }
+    let allowed = 2 * (u64::try_from(time.as_secs() / FULL_CHECK.as_secs()).unwrap() + 1);
+    for (host, (before, after)) in world.hosts.iter().zip(read.iter().zip(reads(world))) {
+        if after - before > allowed {
+            world.journal.violate(format!("idle, and {} reads its host {} times", host.name, after - before));
+        }
+    }
+}

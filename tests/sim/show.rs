@@ -1,0 +1,133 @@
+//! What a scenario prints. Owns tables; everything in them is read from the store's cluster as it is, not from any daemon.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use flotilla::model::cluster::Cluster;
+use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::unit::{Placement, State};
+use flotilla::plan;
+
+use super::world::World;
+
+/// Name of every host, by id.
+fn names(world: &World) -> BTreeMap<MachineId, String> {
+    world.hosts.iter().map(|host| (host.id.clone(), host.name.clone())).collect()
+}
+
+/// Every unit: what is wanted, where it is or why it is nowhere, and what its host says.
+pub(crate) fn units(world: &World) -> String {
+    let (cluster, names) = (world.judge.cluster(), names(world));
+    let mut rows = Vec::new();
+    for (name, unit) in &cluster.units {
+        let on = cluster.schedule.iter().filter(|(_, slice)| slice.contains_key(name)).map(|(host, _)| host);
+        let mut places: Vec<(String, String)> =
+            on.map(|host| (names[host].clone(), state(&cluster, name, host))).collect();
+        places.sort();
+        if let Some(Placement::Waiting { why, .. }) = cluster.placements.get(name).map(|placement| &placement.value) {
+            places.push(("-".into(), format!("waits: {why}")));
+        }
+        if places.is_empty() {
+            places.push(("-".into(), "-".into()));
+        }
+        for (at, (place, state)) in places.into_iter().enumerate() {
+            let first = at == 0;
+            let (name, desired) = if first { (name.as_str(), unit.desired.as_str()) } else { ("", "") };
+            rows.push([name.to_owned(), desired.to_owned(), place, state]);
+        }
+    }
+    table(&rows)
+}
+
+fn state(cluster: &Cluster, name: &UnitName, host: &MachineId) -> String {
+    let line = |state: &State| {
+        let mut line = format!("{}/{}", state.active, state.sub);
+        if let Some(error) = &state.error {
+            write!(line, " ({error})").unwrap();
+        }
+        line
+    };
+    cluster.states.get(name).and_then(|states| states.get(host)).map_or_else(|| "not reported".into(), line)
+}
+
+/// Every host that is alive to the cluster.
+pub(crate) fn machines(world: &World) -> String {
+    let (cluster, leader) = (world.judge.cluster(), world.judge.leader());
+    let row = |host: &super::world::Host| {
+        let alive = if cluster.machines.contains_key(&host.id) { "alive" } else { "gone" };
+        let metadata = cluster.effective_metadata(&host.id);
+        let metadata: Vec<String> = metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let metadata = if metadata.is_empty() { "-".into() } else { metadata.join(" ") };
+        let leads = if leader.as_ref() == Some(&host.id) { "leads" } else { "" };
+        [host.name.clone(), alive.into(), metadata, leads.into()]
+    };
+    table(&world.hosts.iter().map(row).collect::<Vec<_>>())
+}
+
+/// What each host was told.
+pub(crate) fn schedule(world: &World) -> String {
+    let (cluster, names) = (world.judge.cluster(), names(world));
+    let mut rows = Vec::new();
+    for (host, slice) in &cluster.schedule {
+        for (name, entry) in slice {
+            let target = format!("{:?}", entry.value.target).to_lowercase();
+            rows.push([names[host].clone(), name.to_string(), target, entry.value.hash.short().to_owned()]);
+        }
+    }
+    rows.sort();
+    table(&rows)
+}
+
+/// The files in the store, and who wants them.
+pub(crate) fn files(world: &World) -> String {
+    let cluster = world.judge.cluster();
+    let row = |hash: &flotilla::model::name::UnitHash| {
+        let users = cluster.units.iter().filter(|(_, unit)| unit.hash == *hash).map(|(name, _)| name.to_string());
+        let users: Vec<String> = users.collect();
+        [hash.short().to_owned(), users.join(" ")]
+    };
+    table(&cluster.files.keys().map(row).collect::<Vec<_>>())
+}
+
+/// Why a unit isn't where it should be.
+pub(crate) fn explain(world: &World, unit: &UnitName) -> String {
+    let mut text = plan::explain::explain(&world.judge.cluster(), unit).to_string();
+    for (id, name) in names(world) {
+        text = text.replace(id.short(), &name);
+    }
+    text + "\n"
+}
+
+/// What the leader decided and what the hosts did.
+pub(crate) fn log(world: &World, lines: &[(Duration, String)]) -> String {
+    let mut text = String::new();
+    for (time, line) in lines {
+        let host = world.hosts.iter().any(|host| line.starts_with(&format!("{}: ", host.name)));
+        let shown = if let Some(decision) = line.strip_prefix("  INFO engine: ") {
+            let Some((why, unit)) = decision.rsplit_once(" unit=") else { continue };
+            let mut shown = format!("{unit} {why}");
+            for (id, _) in names(world) {
+                shown = shown.replace(&format!(" ({})", id.short()), "").replace(id.short(), &names(world)[&id]);
+            }
+            format!("leader: {shown}")
+        } else if host || line.starts_with("* ") {
+            line.clone()
+        } else {
+            continue;
+        };
+        writeln!(text, "{:>8.3} {shown}", time.as_secs_f64()).unwrap();
+    }
+    text
+}
+
+/// Columns, as wide as they must be.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut text = String::new();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    for row in rows {
+        let line: Vec<String> = row.iter().enumerate().map(|(at, cell)| format!("{cell:<0$}", width(at))).collect();
+        writeln!(text, "  {}", line.join("  ").trim_end()).unwrap();
+    }
+    if text.is_empty() { "  (none)\n".into() } else { text }
+}

@@ -1,0 +1,293 @@
+//! A cluster in one thread: a store, hosts that outlive their daemons, and what people and accidents do to them. Owns everything
+//! that lives; what happens when is decided by whoever plays (a seed or a script).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla::agent::{self, Agent};
+use flotilla::clock::Clock;
+use flotilla::engine::{self, Engine};
+use flotilla::model::file::UnitFile;
+use flotilla::model::machine::{Machine, Metadata};
+use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::unit::Desired;
+use flotilla::registry::apply::{Applied, Why, apply};
+use flotilla::registry::keys::Key;
+use flotilla::registry::units::{Action, Differing, Intent};
+use flotilla::registry::view::Reader;
+use flotilla::registry::{delete, put};
+use flotilla::store::embedded::{Embedded, History};
+use flotilla::store::{Error, Store, Txn};
+use flotilla::systemd::fake::{Fake, Options, Policy};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::journal::Journal;
+use super::judge::Judge;
+use super::line::Line;
+use super::probe::Probe;
+use super::random::Random;
+
+/// The lease's TTL of every daemon.
+pub(crate) const TTL: Duration = Duration::from_secs(10);
+
+/// How long a bus call takes.
+const BUS: Duration = Duration::from_millis(2);
+
+/// The cluster, and all around it.
+pub(crate) struct World {
+    pub(crate) journal: Journal,
+    pub(crate) judge: Judge,
+    pub(crate) store: Embedded,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) user: Line,
+    reader: Reader<Line>,
+    clock: Clock,
+    random: Random,
+}
+
+/// A host, running or not.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) id: MachineId,
+    pub(crate) fake: Fake,
+    pub(crate) probe: Probe,
+    pub(crate) line: Line,
+    pub(crate) metadata: Metadata,
+    /// Whether it has power.
+    pub(crate) on: bool,
+    boot: u32,
+    daemon: Option<Daemon>,
+}
+
+struct Daemon {
+    stop: CancellationToken,
+    agent: JoinHandle<()>,
+    engine: JoinHandle<()>,
+    agent_status: tokio::sync::watch::Receiver<agent::Status>,
+}
+
+impl Host {
+    pub(crate) fn has_daemon(&self) -> bool {
+        self.daemon.is_some()
+    }
+
+    pub(crate) fn agent_status(&self) -> Option<agent::Status> {
+        self.daemon.as_ref().map(|daemon| daemon.agent_status.borrow().clone())
+    }
+}
+
+impl World {
+    /// An empty one.
+    pub(crate) fn new(seed: u64, history: History) -> Self {
+        let (journal, random) = (Journal::new(), Random::new(seed));
+        let store = Embedded::in_memory_with(history);
+        let judge = Judge::new(journal.clone(), &store);
+        let user = Line::new(None, store.clone(), judge.clone(), random.fork("user"));
+        let reader = Reader::new(user.clone());
+        Self { journal, judge, store, hosts: Vec::new(), user, reader, clock: Clock::simulated(0), random }
+    }
+
+    /// A new host with power and no daemon yet. Its id is made from `number`: two hosts may share one.
+    pub(crate) fn add_host(
+        &mut self,
+        name: &str,
+        number: u32,
+        metadata: &[(&str, &str)],
+        policy: Option<Policy>,
+    ) -> usize {
+        let id = format!("{}{number:024x}", format!("{number:x}").repeat(8).chars().take(8).collect::<String>());
+        let id: MachineId = id.parse().unwrap();
+        let mut options = Options { latency: BUS, reload_time: Duration::from_millis(1), ..Options::default() };
+        if let Some(policy) = policy {
+            options.policy = policy;
+        }
+        let fake = Fake::new(options);
+        let host = self.judge.add_machine(name, &id, &fake);
+        let fork = |what: &str| self.random.fork(&format!("{what} of {name}"));
+        let probe = Probe::new(host, fake.clone(), self.judge.clone(), fork("bus"));
+        let line = Line::new(Some(host), self.store.clone(), self.judge.clone(), fork("line"));
+        let metadata = metadata.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let name = name.into();
+        self.hosts.push(Host { name, id, fake, probe, line, metadata, on: true, boot: 1, daemon: None });
+        host
+    }
+
+    pub(crate) fn start_daemon(&mut self, host: usize) {
+        let me = &mut self.hosts[host];
+        if me.daemon.is_some() || !me.on {
+            return;
+        }
+        self.journal.note(format!("* daemon of {} starts", me.name));
+        let machine = Machine {
+            id: me.id.clone(),
+            ip: format!("10.0.0.{}", host + 1),
+            hostname: me.name.clone(),
+            metadata: me.metadata.clone(),
+            version: "simulated".into(),
+            boot_id: me.boot.to_string(),
+        };
+        let stop = CancellationToken::new();
+        let options = agent::Options { machine, ttl: TTL, clock: self.clock };
+        let (agent, agent_status) = Agent::new(me.line.clone(), me.probe.clone(), options);
+        let options = engine::Options { machine: me.id.clone(), ttl: TTL, clock: self.clock };
+        let (engine, _) = Engine::new(me.line.clone(), options);
+        let (agent, engine) = (tokio::spawn(agent.run(stop.clone())), tokio::spawn(engine.run(stop.clone())));
+        me.daemon = Some(Daemon { stop, agent, engine, agent_status });
+    }
+
+    /// As `kill -9`.
+    pub(crate) async fn kill_daemon(&mut self, host: usize) {
+        let Some(daemon) = self.hosts[host].daemon.take() else { return };
+        self.journal.note(format!("* daemon of {} is killed", self.hosts[host].name));
+        self.judge.host_trouble(host);
+        for task in [daemon.agent, daemon.engine] {
+            task.abort();
+            self.ended(host, task.await);
+        }
+    }
+
+    /// As `systemctl stop fleetd`.
+    pub(crate) async fn stop_daemon(&mut self, host: usize) {
+        let Some(daemon) = self.hosts[host].daemon.take() else { return };
+        self.journal.note(format!("* daemon of {} is stopped", self.hosts[host].name));
+        self.judge.host_trouble(host);
+        daemon.stop.cancel();
+        for mut task in [daemon.agent, daemon.engine] {
+            match tokio::time::timeout(TTL, &mut task).await {
+                Ok(ended) => self.ended(host, ended),
+                Err(_) => {
+                    self.journal.violate(format!("the daemon of {} doesn't stop", self.hosts[host].name));
+                    task.abort();
+                }
+            }
+        }
+    }
+
+    fn ended(&self, host: usize, ended: Result<(), tokio::task::JoinError>) {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            self.journal.violate(format!("the daemon of {} panicked: {error}", self.hosts[host].name));
+        }
+    }
+
+    /// Daemons never end by themselves.
+    pub(crate) fn look_after_daemons(&self) {
+        for host in &self.hosts {
+            if host.daemon.as_ref().is_some_and(|daemon| daemon.agent.is_finished() || daemon.engine.is_finished()) {
+                self.journal.violate(format!("a task of the daemon of {} has ended by itself", host.name));
+            }
+        }
+    }
+
+    /// The power goes.
+    pub(crate) async fn power_off(&mut self, host: usize) {
+        self.kill_daemon(host).await;
+        self.journal.note(format!("* {} loses its power", self.hosts[host].name));
+        self.judge.look();
+        let me = &mut self.hosts[host];
+        me.fake.reboot();
+        me.on = false;
+        me.boot += 1;
+        self.judge.look();
+    }
+
+    pub(crate) fn power_on(&mut self, host: usize) {
+        self.hosts[host].on = true;
+        self.start_daemon(host);
+    }
+
+    pub(crate) fn cut(&self, host: usize, cut: bool, watches_end: bool) {
+        let word = if cut { "cut off" } else { "joined again" };
+        self.journal.note(format!("* {} is {word}", self.hosts[host].name));
+        self.hosts[host].line.cut(cut, watches_end);
+    }
+
+    /// Cut everybody off, or let them back.
+    pub(crate) fn store(&self, down: bool) {
+        self.journal.note(format!("* the store {}", if down { "is away" } else { "is back" }));
+        for host in &self.hosts {
+            host.line.cut(down, true);
+        }
+    }
+
+    pub(crate) async fn compact(&self) {
+        self.journal.note("* the store forgets its past");
+        self.store.compact(self.judge.revision()).await.unwrap();
+    }
+
+    /// What a user asks for, as one batch.
+    pub(crate) async fn ask(&self, intents: &[Intent]) -> Result<Applied, String> {
+        for Intent { name, action } in intents {
+            let what = match action {
+                Action::Destroy => "destroy".into(),
+                Action::Have { file, desired, .. } => {
+                    let desired = desired.map_or("as it is", Desired::as_str);
+                    format!("{desired}{}", if file.is_some() { ", with its file" } else { "" })
+                }
+            };
+            self.journal.note(format!("* user: {name} {what}"));
+        }
+        let result = apply(&self.reader, intents, self.clock.now_ms()).await;
+        result.map_err(|error| match error.why {
+            Why::Problems(problems) => {
+                problems.iter().map(|p| format!("{}: {}", p.unit, p.what)).collect::<Vec<_>>().join("\n")
+            }
+            Why::Store(error) | Why::Unknown(error) => error.to_string(),
+            Why::Contended => "contended".into(),
+        })
+    }
+
+    /// Dynamic metadata; `None` removes it.
+    pub(crate) async fn set_metadata(&self, host: usize, key: &str, value: Option<&str>) -> Result<(), Error> {
+        self.journal.note(format!("* user: metadata {} {key}={value:?}", self.hosts[host].name));
+        let key = Key::Metadata(self.hosts[host].id.clone(), key.into());
+        let op = value.map_or_else(|| delete(&key), |value| put(&key, &value, None));
+        self.user.commit(Txn { guards: Vec::new(), ops: vec![op] }).await.map(drop)
+    }
+
+    /// Let time pass until nothing has happened for as long as `quiet`; whether it came to that.
+    pub(crate) async fn settle(&self, quiet: Duration, limit: Duration) -> bool {
+        let begin = self.journal.now();
+        let mut quiet_since = begin;
+        let mut last = self.traces();
+        while self.journal.now() < begin + limit {
+            sleep(Duration::from_secs(1)).await;
+            let now = self.traces();
+            if now != last {
+                (last, quiet_since) = (now, self.journal.now());
+            } else if self.journal.now() >= quiet_since + quiet {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What changes when something happens: commits, and calls that change a host.
+    pub(crate) fn traces(&self) -> Vec<u64> {
+        let host = |host: &Host| {
+            let calls = host.fake.counters();
+            let log = u64::try_from(host.fake.log().len()).unwrap();
+            [calls.install, calls.remove, calls.start, calls.stop, calls.reload, log]
+        };
+        std::iter::once(self.judge.revision().0).chain(self.hosts.iter().flat_map(host)).collect()
+    }
+
+    /// The hosts whose daemon has registered, by id.
+    pub(crate) fn by_id(&self) -> BTreeMap<MachineId, &Host> {
+        self.hosts.iter().filter(|host| host.daemon.is_some()).map(|host| (host.id.clone(), host)).collect()
+    }
+}
+
+/// An intent to have a unit, with its file or as it is.
+pub(crate) fn have(name: &UnitName, text: Option<&str>, desired: Option<Desired>) -> Intent {
+    let file = text.map(|text| Arc::new(UnitFile::parse(text.as_bytes()).unwrap()));
+    Intent { name: name.clone(), action: Action::Have { file, desired, differing: Differing::Replace } }
+}
+
+pub(crate) fn destroy(name: &UnitName) -> Intent {
+    Intent { name: name.clone(), action: Action::Destroy }
+}

@@ -1,0 +1,60 @@
+//! Seeds: a cluster, accidents and people, all chosen by a number, with invariants after every event and a settled cluster at the end.
+//! What is simulated and what must hold stands in `sim`.
+//!
+//! * `FLOTILLA_SEED=123`: play that one and show it;
+//! * `FLOTILLA_SEEDS=20000`, `FLOTILLA_FIRST_SEED=1`: how many, and from where.
+
+#[allow(dead_code, reason = "shared with the scenarios, which use other parts")]
+mod sim;
+
+use sim::play::play;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+/// Play every `of`th seed, beginning with the `part`th.
+fn seeds(part: u64, of: u64) {
+    if let Some(seed) = number("FLOTILLA_SEED") {
+        if part == 0 {
+            match play(seed) {
+                Ok(lines) => println!("seed {seed}: all is well, {} lines", lines.len()),
+                Err(report) => panic!("seed {seed}\n{report}"),
+            }
+        }
+        return;
+    }
+    let (first, count) = (number("FLOTILLA_FIRST_SEED").unwrap_or(0), number("FLOTILLA_SEEDS").unwrap_or(500));
+    let many = std::env::var_os("FLOTILLA_ALL_SEEDS").is_some();
+    let mut failed = Vec::new();
+    for seed in (first..first + count).filter(|seed| seed % of == part) {
+        if let Err(report) = play(seed) {
+            assert!(many, "seed {seed}\n{report}");
+            let line = report.lines().find(|line| line.starts_with("violated:")).unwrap_or_default().to_owned();
+            failed.push(format!("seed {seed} {line}"));
+        }
+    }
+    assert!(failed.is_empty(), "{} seeds failed\n{}", failed.len(), failed.join("\n"));
+}
+
+#[test]
+fn even_seeds() {
+    seeds(0, 2);
+}
+
+#[test]
+fn odd_seeds() {
+    seeds(1, 2);
+}
+
+#[test]
+fn a_seed_repeats_itself() {
+    for seed in [3, 14, 159] {
+        let (first, second) = (play(seed), play(seed));
+        if let (Ok(first), Ok(second)) = (&first, &second) {
+            let differ = first.iter().zip(second).find(|(a, b)| a != b);
+            assert_eq!(differ, None, "seed {seed}");
+        }
+        assert!(first == second, "seed {seed} goes differently");
+    }
+}
