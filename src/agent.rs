@@ -30,8 +30,11 @@ use crate::systemd::{self, Event, Systemd};
 
 use units::Units;
 
-/// Signals that come this close together are looked at together.
+/// What comes this close together is looked at together: a batch arrives in several commits, and its jobs end one after the other,
 const COALESCE: Duration = Duration::from_millis(5);
+
+/// but nothing waits longer for what may come behind it: a host can be busy for minutes.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How often everything is compared with the disk and with systemd, in case a signal was lost after all.
 const FULL_CHECK: Duration = Duration::from_secs(300);
@@ -176,11 +179,16 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     }
                 }
             }
-            let longest = Instant::now() + 10 * COALESCE;
-            while Instant::now() < longest
-                && let Ok(Some(event)) = tokio::time::timeout(COALESCE, events.recv()).await
-            {
-                self.units.note(&event);
+            let patience = Instant::now() + PATIENCE;
+            loop {
+                let quiet = patience.min(Instant::now() + COALESCE);
+                tokio::select! {
+                    biased;
+                    () = tokio::time::sleep_until(quiet) => break,
+                    Some(event) = events.recv() => self.units.note(&event),
+                    // A failure here is met again by whoever follows next, who counts it.
+                    Ok(update) = mirror.next(), if follow_at <= Instant::now() => self.units.follow(update),
+                }
             }
             retry_at = match self.pass(lease).await {
                 Ok(Progress::Done) => {

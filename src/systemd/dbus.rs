@@ -10,7 +10,7 @@ mod calls;
 mod proxy;
 mod signals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -164,12 +164,12 @@ impl Systemd for Dbus {
             Err(error) => units.iter().map(|_| Err(error.clone())).collect(),
         };
         let linkable = units.iter().zip(&written).filter(|(_, written)| written.is_ok());
-        let linkable: Vec<_> = linkable.map(|((name, _), _)| name.clone()).collect();
+        let linkable: BTreeSet<_> = linkable.map(|((name, _), _)| name.clone()).collect();
         // Links of an [Install] section that isn't there any more would stay for ever.
         let stale = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
         let stale = units.iter().zip(&written).filter(|(_, written)| written.as_ref().is_ok_and(stale));
         self.together(Verb::Disable, stale.map(|((name, _), _)| name.clone()).collect()).await;
-        let mut failures = failures_of(self.together(Verb::Link, linkable.clone()).await);
+        let mut failures = failures_of(self.together(Verb::Link, linkable.iter().cloned().collect()).await);
         let enabling = |name: &UnitName| linkable.contains(name) && !failures.contains_key(name);
         let enable = units.iter().filter(|(name, text)| enabling(name) && has_install(text));
         let enable = enable.map(|(name, _)| name.clone()).collect();
