@@ -5,6 +5,7 @@
 //! * `FLOTILLA_SEEDS=20000`, `FLOTILLA_FIRST_SEED=1`: how many, and from where.
 
 #[allow(dead_code, reason = "shared with the scenarios, which use other parts")]
+#[expect(clippy::unwrap_used, reason = "a test's helpers may")]
 mod sim;
 
 use sim::play::play;
