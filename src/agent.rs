@@ -30,10 +30,12 @@ use crate::systemd::{self, Event, Systemd};
 
 use units::Units;
 
-/// What comes this close together is looked at together: a batch arrives in several commits, and its jobs end one after the other,
-const COALESCE: Duration = Duration::from_millis(5);
+/// What comes close together is looked at together: a batch arrives in several commits, and its jobs end one after the other. The
+/// more is under way, the longer the next signal is waited for: a millisecond for each unit, between these two. systemd needs more
+/// than that for a unit, so it isn't kept waiting; and what it needs for each pass, however small, is needed less often.
+const COALESCE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
-/// but nothing waits longer for what may come behind it: a host can be busy for minutes.
+/// But nothing waits longer for what may come behind it: a host can be busy for minutes.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How often everything is compared with the disk and with systemd, in case a signal was lost after all.
@@ -181,7 +183,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             }
             let patience = Instant::now() + PATIENCE;
             loop {
-                let quiet = patience.min(Instant::now() + COALESCE);
+                let busy = u32::try_from(self.units.under_way()).unwrap_or(u32::MAX);
+                let quiet = Duration::from_millis(1).saturating_mul(busy).clamp(COALESCE.0, COALESCE.1);
+                let quiet = patience.min(Instant::now() + quiet);
                 tokio::select! {
                     biased;
                     () = tokio::time::sleep_until(quiet) => break,

@@ -31,6 +31,8 @@ pub(super) struct Unit {
     pub(super) systemd: systemd::Unit,
     /// Since when its `active` and `sub` are so, ms since the epoch.
     since: u64,
+    /// Whether systemd is to read its file when it is asked about it next: nothing is known of what it makes of it.
+    unread: bool,
     /// Whether this daemon has linked its file, whatever systemd says yet.
     pub(super) linked: bool,
     /// What was carried out in this boot.
@@ -112,7 +114,7 @@ impl Units {
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         self.unseen.extend(names.iter().cloned());
         for name in names {
-            self.touch(&name);
+            self.touch(&name).unread = true;
         }
     }
 
@@ -233,7 +235,7 @@ impl Units {
             }
             let file = files.get(name).map(|text| hash(text));
             let unit = self.touch(name);
-            unit.file = file;
+            (unit.file, unit.unread) = (file, true);
         }
         for (name, record) in records {
             self.touch(&name).record.get_or_insert(record);
@@ -241,14 +243,45 @@ impl Units {
         self.disk_unread = false;
     }
 
-    /// Those to ask systemd about. They count as asked.
-    pub(super) fn take_unseen(&mut self) -> Vec<UnitName> {
-        std::mem::take(&mut self.unseen).into_iter().collect()
+    /// Those to ask systemd about, in two parts: those that it has in memory anyway or must read, and those that it may hold or
+    /// not. They count as asked.
+    pub(super) fn take_unseen(&mut self) -> (Vec<UnitName>, Vec<UnitName>) {
+        let must = |name: &UnitName| self.units.get(name).is_none_or(Unit::is_for_reading);
+        std::mem::take(&mut self.unseen).into_iter().partition(must)
+    }
+
+    /// Files of these are installed. What starts next is looked at when it has: systemd would read it now, and forget it again.
+    pub(super) fn installed(&mut self, names: impl IntoIterator<Item = UnitName>) {
+        for name in names {
+            let starts = |entry: &Entry| entry.target == Target::Launched;
+            if let Some(unit) = self.units.get_mut(&name)
+                && !unit.entry.as_ref().is_some_and(starts)
+            {
+                unit.unread = true;
+                self.unseen.insert(name);
+            }
+        }
+    }
+
+    /// How much is under way: units that something happened to, and jobs.
+    pub(super) fn under_way(&self) -> usize {
+        self.dirty.len() + self.units.values().filter(|unit| unit.systemd.job.is_some()).count()
     }
 
     /// systemd could not be asked after all.
     pub(super) fn put_back(&mut self, names: Vec<UnitName>) {
         self.unseen.extend(names);
+    }
+
+    /// systemd has none of these in memory: they are down, and it would read their files again.
+    pub(super) fn saw_not(&mut self, names: impl IntoIterator<Item = UnitName>) {
+        let down = |name: UnitName| {
+            let unit = self.units.get(&name)?;
+            let load = if unit.file.is_some() { unit.systemd.load.clone() } else { "not-found".into() };
+            Some((name, systemd::Unit { load, active: "inactive".into(), sub: "dead".into(), job: None }))
+        };
+        let down = names.into_iter().filter_map(down).collect();
+        self.saw(down);
     }
 
     /// What systemd says now.
@@ -260,6 +293,7 @@ impl Units {
                 unit.since = now;
             }
             unit.systemd = now_seen;
+            unit.unread = false;
             // A job whose end nobody saw (the daemon was away) has ended all the same.
             let Unit { systemd, record: Some(record), .. } = unit else { continue };
             if systemd.job.is_none() && record.result.is_none() && record.error.is_none() {
@@ -412,6 +446,13 @@ impl Units {
 }
 
 impl Unit {
+    /// Whether systemd may be made to read its file for an answer: it runs, so that the file is in memory already, or nothing is
+    /// known of the file yet.
+    fn is_for_reading(&self) -> bool {
+        let launched = |entry: &Entry| entry.target == Target::Launched;
+        self.unread || (self.file.is_some() && self.entry.as_ref().is_some_and(launched))
+    }
+
     fn seen(&self) -> Seen {
         let job = match self.systemd.job.as_deref() {
             None => None,

@@ -74,18 +74,30 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     /// Ask systemd about the units that something happened to.
     async fn look(&mut self) -> Result<(), systemd::Error> {
-        let names = self.units.take_unseen();
-        if names.is_empty() {
-            return Ok(());
-        }
-        match self.host.units(names.clone()).await {
-            Ok(seen) => self.units.saw(seen),
-            Err(error) => {
-                self.units.put_back(names);
-                return Err(error);
+        let (read, recall) = self.units.take_unseen();
+        let mut failed = None;
+        if !read.is_empty() {
+            match self.host.units(read.clone()).await {
+                Ok(seen) => self.units.saw(seen),
+                Err(error) => {
+                    self.units.put_back(read);
+                    failed = Some(error);
+                }
             }
         }
-        Ok(())
+        if !recall.is_empty() {
+            match self.host.in_memory(recall.clone()).await {
+                Ok(seen) => {
+                    self.units.saw_not(recall.into_iter().filter(|name| !seen.contains_key(name)));
+                    self.units.saw(seen);
+                }
+                Err(error) => {
+                    self.units.put_back(recall);
+                    failed = Some(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     async fn install(&mut self, names: Vec<UnitName>) -> Result<(), Trouble> {
@@ -112,7 +124,6 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             .iter()
             .filter_map(|(name, _)| Some((name.clone(), self.units.get(name)?.entry.as_ref()?.hash.clone())))
             .collect();
-        self.units.put_back(hashes.keys().cloned().collect());
         let mut unknown = Ok(());
         for (name, outcome) in self.host.install(files).await {
             match outcome {
@@ -133,7 +144,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Err(error) => self.units.hold(&name, &error),
             }
         }
-        unknown?;
+        if let Err(error) = unknown {
+            self.units.put_back(hashes.into_keys().collect());
+            return Err(error.into());
+        }
+        self.units.installed(hashes.into_keys());
         self.units.retry_missing();
         Ok(())
     }
@@ -232,7 +247,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         if due.is_empty() {
             return Ok(());
         }
-        let held = self.host.units(due.clone()).await?;
+        let held = self.host.in_memory(due.clone()).await?;
         if held.values().any(|unit| unit.load != "not-found") {
             tracing::debug!("reloading systemd: it still holds a unit that was removed");
             self.host.reload().await?;
