@@ -120,6 +120,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// Run until `stop`. Units and presence are left as they are: whoever comes back goes on with them.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut events = self.host.events();
+        *self.units.horizon() = ledger::read_horizon(&self.host).await;
         loop {
             let lease = tokio::select! {
                 biased;
@@ -158,8 +159,6 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 biased;
                 () = stop.cancelled() => return End::Stopped,
                 () = lease.lost() => return End::Lost,
-                // `recv` is cancel-safe; a closed channel would be a dead adapter, which the full check bridges.
-                Some(event) = events.recv() => self.units.note(&event),
                 // Both halves are cancel-safe: the wait is to a point in time, and a mirror goes on where it was.
                 update = async { tokio::time::sleep_until(follow_at).await; mirror.next().await } => match update {
                     Ok(update) => {
@@ -172,6 +171,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                         follow_at = Instant::now() + backoff.next_wait();
                     }
                 },
+                // `recv` is cancel-safe; a closed channel would be a dead adapter, which the full check bridges. After the mirror:
+                // events are taken below in any case, and a host where something happens all the time must still hear what it is told.
+                Some(event) = events.recv() => self.units.note(&event),
                 () = tokio::time::sleep_until(retry_at.unwrap_or(full_check)) => {
                     if full_check <= Instant::now() {
                         full_check = Instant::now() + FULL_CHECK;

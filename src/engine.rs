@@ -5,12 +5,13 @@
 //! can't do harm, not for a millisecond.
 //!
 //! ```text
-//!  candidate ── leader key absent ──▶ lead: mirror ──▶ apply ──▶ plan ──▶ commit (guard: leader key held by my lease)
+//!  candidate ── leader key absent ──▶ lead: mirror ──▶ apply ──▶ plan ──▶ commit (guard: the leader's key as I wrote it)
 //!      ▲                                      ▲                              │ conflict, unknown outcome: list again
 //!      └──────────── lease lost ──────────────┴──────────────────────────────┘ done: wait until the mirror has seen it
 //! ```
 
 mod commit;
+mod doubt;
 mod picture;
 
 use std::time::Duration;
@@ -29,15 +30,14 @@ use crate::registry::keys::{Key, LeaderRecord};
 use crate::registry::mirror::{Mirror, Update};
 use crate::registry::{decode, put};
 use crate::store::lease::Lease;
-use crate::store::{Error, Event, Guard, Kv, Store, Txn};
+use crate::store::{Error, Event, Guard, Kv, Range, Store, Txn};
 
+use commit::Fence;
+use doubt::Doubt;
 use picture::Picture;
 
 /// Changes that come this close together are planned together: long enough for a batch, too short to be felt.
 const COALESCE: Duration = Duration::from_millis(2);
-
-/// But nothing waits longer for what may come behind it: in a large cluster something always does.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How often everything is planned from scratch, expecting nothing: a difference is a bug.
 const SELF_CHECK: Duration = Duration::from_secs(300);
@@ -91,12 +91,12 @@ impl<S: Store> Engine<S> {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.as_str());
         let mut outage = Outage::new("the store (as engine)", self.options.clock);
         loop {
-            let lease = tokio::select! {
+            let (lease, fence) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 // A lease that was granted and not used runs out by itself.
                 campaign = self.campaign() => match campaign {
-                    Ok(lease) => lease,
+                    Ok(won) => won,
                     Err(error) => {
                         outage.failed(&error);
                         tokio::select! {
@@ -110,7 +110,7 @@ impl<S: Store> Engine<S> {
             outage.works();
             backoff.reset();
             tracing::info!("leading");
-            self.lead(&lease, &stop).await;
+            self.lead(&lease, fence, &stop).await;
             self.status.send_replace(Status::Candidate);
             if stop.is_cancelled() {
                 // The next leader needn't wait for the TTL. If the store is away it has to.
@@ -122,7 +122,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Wait until nobody leads, and be the one who does.
-    async fn campaign(&self) -> Result<Lease<S>, Error> {
+    async fn campaign(&self) -> Result<(Lease<S>, Fence), Error> {
         let key = Key::Leader.to_string();
         let mut mirror = Mirror::new(self.store.clone(), &key);
         let mut holder: Option<Kv> = None;
@@ -148,10 +148,8 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             let lease = Lease::grant(&self.store, self.options.ttl).await?;
-            let record = LeaderRecord { machine: self.options.machine.clone(), since: self.options.clock.now_ms() };
-            let op = put(&Key::Leader, &record, Some(lease.id()));
-            match self.store.commit(Txn { guards: vec![Guard::Absent(key.clone())], ops: vec![op] }).await {
-                Ok(_) => return Ok(lease),
+            match self.claim(Guard::Absent(key.clone()), &lease).await {
+                Ok(fence) => return Ok((lease, fence)),
                 // Somebody else was faster.
                 Err(Error::Conflict) => lease.revoke().await?,
                 Err(error) => return Err(error),
@@ -159,7 +157,24 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    async fn lead(&self, lease: &Lease<S>, stop: &CancellationToken) {
+    /// Write the leader's key.
+    async fn claim(&self, guard: Guard, lease: &Lease<S>) -> Result<Fence, Error> {
+        let record = LeaderRecord { machine: self.options.machine.clone(), since: self.options.clock.now_ms() };
+        let op = put(&Key::Leader, &record, Some(lease.id()));
+        self.store.commit(Txn { guards: vec![guard], ops: vec![op] }).await.map(Fence)
+    }
+
+    /// Write the leader's key anew, after which nothing that was sent under the old one can be done any more.
+    async fn claim_again(&self, lease: &Lease<S>) -> Result<Fence, Error> {
+        let key = Key::Leader.to_string();
+        let page = self.store.range(Range { prefix: key.clone(), limit: 1, ..Range::default() }).await?;
+        let mine = |kv: &Kv| kv.key == key && kv.lease == Some(lease.id());
+        let Some(kv) = page.kvs.into_iter().find(mine) else { return Err(Error::LeaseLost) };
+        self.claim(Guard::Unchanged(key, kv.revision), lease).await
+    }
+
+    async fn lead(&self, lease: &Lease<S>, fence: Fence, stop: &CancellationToken) {
+        let mut fence = Some(fence);
         let since = self.options.clock.now_ms();
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.as_str());
         let mut outage = Outage::new("the store (as leader)", self.options.clock);
@@ -170,6 +185,8 @@ impl<S: Store> Engine<S> {
         // Nothing is planned before the mirror has seen what was committed last.
         let mut committed = Revision::default();
         let mut waiting = 0;
+        let mut doubt = Doubt::new(self.options.ttl);
+        let mut doubt_ends: Option<Instant> = None;
         loop {
             tokio::select! {
                 biased;
@@ -187,16 +204,18 @@ impl<S: Store> Engine<S> {
                         continue;
                     }
                 },
-                () = tokio::time::sleep_until(self_check) => {
-                    self_check = Instant::now() + SELF_CHECK;
-                    if let Some(scheduler) = picture.scheduler() {
-                        check_self(scheduler, self.options.clock.now_ms());
+                () = tokio::time::sleep_until(doubt_ends.unwrap_or(self_check)) => {
+                    if self_check <= Instant::now() {
+                        self_check = Instant::now() + SELF_CHECK;
+                        if let Some(scheduler) = picture.scheduler() {
+                            check_self(scheduler, self.options.clock.now_ms());
+                        }
                     }
                 }
             }
-            let patience = Instant::now() + PATIENCE;
-            while let quiet = patience.min(Instant::now() + COALESCE)
-                && let Ok(Ok(update)) = tokio::time::timeout_at(quiet, mirror.next()).await
+            let longest = Instant::now() + 10 * COALESCE;
+            while Instant::now() < longest
+                && let Ok(Ok(update)) = tokio::time::timeout(COALESCE, mirror.next()).await
             {
                 picture.follow(update);
             }
@@ -208,10 +227,12 @@ impl<S: Store> Engine<S> {
                 mirror.reset();
                 continue;
             }
-            if picture.revision() < committed {
+            doubt_ends =
+                picture.scheduler().and_then(|scheduler| doubt.look(scheduler.cluster(), &self.options.machine));
+            if doubt_ends.is_some() || picture.revision() < committed {
                 continue;
             }
-            match self.plan(&mut picture, lease, &mut waiting).await {
+            match self.plan(&mut picture, &mut fence, lease, &mut waiting).await {
                 Ok(None) => {}
                 Ok(Some(revision)) => {
                     backoff.reset();
@@ -219,7 +240,8 @@ impl<S: Store> Engine<S> {
                 }
                 Err(Error::LeaseLost) => return,
                 Err(error) => {
-                    // Done, not done, or not known: look at what is.
+                    // Done, not done, or not known: look at what is, and let it not be done later.
+                    fence = None;
                     if error != Error::Conflict {
                         outage.failed(&error);
                     }
@@ -244,11 +266,16 @@ impl<S: Store> Engine<S> {
     async fn plan(
         &self,
         picture: &mut Picture,
+        fence: &mut Option<Fence>,
         lease: &Lease<S>,
         waiting: &mut usize,
     ) -> Result<Option<Revision>, Error> {
+        let fence = match *fence {
+            Some(fence) => fence,
+            None => *fence.insert(self.claim_again(lease).await?),
+        };
         let mut last = None;
-        for txn in picture.repairs(lease.id()) {
+        for txn in picture.repairs(fence) {
             last = Some(self.store.commit(txn).await?);
         }
         let now = self.options.clock.now_ms();
@@ -258,10 +285,10 @@ impl<S: Store> Engine<S> {
         for decision in &plan.decisions {
             tracing::info!(unit = %decision.unit, "{}", decision.why);
         }
-        for txn in commit::transactions(&plan, lease.id()) {
+        for txn in commit::transactions(&plan, scheduler.cluster(), fence) {
             last = Some(self.store.commit(txn).await?);
         }
-        for txn in commit::collections(&plan, lease.id()) {
+        for txn in commit::collections(&plan, fence) {
             match self.store.commit(txn).await {
                 Ok(revision) => last = Some(revision),
                 // Somebody has submitted the same file again meanwhile: then it stays.

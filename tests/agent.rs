@@ -366,3 +366,33 @@ fn a_changed_machine_id_ends_the_old_identity_and_a_refused_host_keeps_nothing_a
         task.abort();
     });
 }
+
+#[test]
+fn a_store_that_lost_its_data_stops_nothing() {
+    run(async {
+        let mut world = World::new().await;
+        for (generation, name) in [(1, "x.service"), (2, "x.service"), (3, "a.service")] {
+            world.tell(&[(name, PLAIN, Target::Launched, generation)]).await;
+            world.until_active(name).await;
+        }
+        let pids = |world: &World| ["a.service", "x.service"].map(|name| world.host.main_pid(&unit(name)));
+        let before = pids(&world);
+        // An etcd made anew under the same address, and two daemons in turn that meet it.
+        world.kill().await;
+        world.store = Embedded::in_memory();
+        for _ in 0..2 {
+            world.start("n1");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(pids(&world), before, "{:?}", world.host.log());
+            world.kill().await;
+        }
+        world.start("n1");
+        // Submitted again it is adopted as it runs, and can be stopped.
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        assert_eq!(pids(&world), before);
+        world.tell(&[("a.service", PLAIN, Target::Gone, 2)]).await;
+        world.until("a.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        assert_eq!(world.host.running().len(), 1, "x.service goes on");
+    });
+}

@@ -13,6 +13,18 @@ use crate::systemd::{Error, Systemd};
 /// The note's name.
 const NOTE: &str = "units.json";
 
+/// The note of how far the store's history was seen to go.
+const HORIZON: &str = "horizon.json";
+
+/// How far the store's history was seen to go in this boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Horizon {
+    /// The highest revision.
+    pub(super) revision: Revision,
+    /// Whether the store was then found to have gone back.
+    pub(super) rewound: bool,
+}
+
 /// An entry that was carried out, and how it went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -27,6 +39,17 @@ pub(super) struct Record {
     /// The error was a dependency's file that isn't there yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) missing: bool,
+}
+
+/// Read how far the store's history was seen to go. Without the note it counts as unseen.
+pub(super) async fn read_horizon<H: Systemd>(host: &H) -> Horizon {
+    let note = host.read_note(HORIZON).await.ok().flatten();
+    note.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default()
+}
+
+/// Write that down.
+pub(super) async fn write_horizon<H: Systemd>(host: &H, horizon: Horizon) -> Result<(), Error> {
+    host.write_note(HORIZON, &serde_json::to_string(&horizon).unwrap_or_default()).await
 }
 
 /// Read the note. One that can't be understood is of another version: as good as none.

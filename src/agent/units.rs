@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
 use crate::model::unit::{Entry, State, Target};
 use crate::plan::converge::{Done, Job, Seen, Step, Steps, converge, next};
 use crate::registry::keys::Key;
@@ -17,7 +18,7 @@ use crate::store;
 use crate::systemd::{self, Event};
 
 use super::HOLD;
-use super::ledger::Record;
+use super::ledger::{Horizon, Record};
 
 /// One unit.
 #[derive(Debug, Default)]
@@ -57,10 +58,14 @@ pub(super) struct Units {
     unseen: BTreeSet<UnitName>,
     /// Whether the slice is known: until then nothing may be concluded from an entry that isn't there.
     followed: bool,
+    /// How far the store's history was seen to go.
+    horizon: Horizon,
     /// Whether the disk and the notes must be read (again).
     pub(super) disk_unread: bool,
     /// Whether the records differ from the note.
     pub(super) records_changed: bool,
+    /// Whether a loaded file has changed, or one was enabled, that systemd hasn't been told of.
+    pub(super) reload_due: bool,
     /// Removed units that systemd may still hold in memory, to be looked at once more.
     pub(super) forgotten: BTreeMap<UnitName, Instant>,
 }
@@ -73,8 +78,10 @@ impl Units {
             dirty: BTreeSet::new(),
             unseen: BTreeSet::new(),
             followed: false,
+            horizon: Horizon::default(),
             disk_unread: true,
             records_changed: false,
+            reload_due: false,
             forgotten: BTreeMap::new(),
         }
     }
@@ -107,8 +114,7 @@ impl Units {
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         self.unseen.extend(names.iter().cloned());
         for name in names {
-            let unit = self.touch(&name);
-            (unit.held, unit.unread) = (None, true);
+            self.touch(&name).unread = true;
         }
     }
 
@@ -154,9 +160,11 @@ impl Units {
                         store::Event::Delete(key) => self.told(key, None),
                     }
                 }
+                self.horizon.revision = self.horizon.revision.max(batch.revision);
             }
-            Update::Reset { kvs, .. } => {
+            Update::Reset { revision, kvs } => {
                 self.followed = true;
+                self.see_history(revision);
                 let named: BTreeSet<&str> = kvs.iter().filter_map(|kv| kv.key.rsplit('/').next()).collect();
                 let gone = |name: &UnitName, unit: &Unit| unit.entry.is_some() && !named.contains(name.as_str());
                 let gone: Vec<UnitName> =
@@ -171,6 +179,28 @@ impl Units {
                 self.dirty.extend(self.units.keys().cloned());
             }
         }
+    }
+
+    /// A store whose history ends before what was seen of it has lost data (an etcd made anew, an old backup). An entry that isn't
+    /// there says nothing then: what runs without one goes on, until it has one again.
+    fn see_history(&mut self, revision: Revision) {
+        if revision < self.horizon.revision && !self.horizon.rewound {
+            self.horizon.rewound = true;
+            // To be noted at once: the new history will soon be as long as the old one.
+            self.records_changed = true;
+            tracing::error!(
+                seen = %self.horizon.revision,
+                now = %revision,
+                "the store has lost data: its revision went back; units that it no longer knows go on running here. Restore a backup, \
+                 or submit them again, or stop them with systemctl"
+            );
+        }
+        self.horizon.revision = self.horizon.revision.max(revision);
+    }
+
+    /// What to note of the store's history, and what was noted before this daemon.
+    pub(super) fn horizon(&mut self) -> &mut Horizon {
+        &mut self.horizon
     }
 
     fn told(&mut self, key: &str, kv: Option<&store::Kv>) {
@@ -220,16 +250,14 @@ impl Units {
         std::mem::take(&mut self.unseen).into_iter().partition(must)
     }
 
-    /// Files of these are installed. What starts next is looked at when it has: systemd would read it now, and forget it again.
-    pub(super) fn installed(&mut self, names: impl IntoIterator<Item = UnitName>) {
-        for name in names {
-            let starts = |entry: &Entry| entry.target == Target::Launched;
-            if let Some(unit) = self.units.get_mut(&name)
-                && !unit.entry.as_ref().is_some_and(starts)
-            {
-                unit.unread = true;
-                self.unseen.insert(name);
-            }
+    /// A unit's file is installed. What starts next is looked at when it has: systemd would read it now, and forget it again.
+    pub(super) fn installed(&mut self, name: &UnitName, file: Option<UnitHash>) {
+        let unit = self.touch(name);
+        unit.file = file;
+        unit.linked = true;
+        unit.unread = true;
+        if next(unit.entry.as_ref(), &unit.seen()) == Some(Step::Start) {
+            self.unseen.remove(name);
         }
     }
 
@@ -285,7 +313,9 @@ impl Units {
         }
         let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
         let free = units
-            .filter(|(_, unit)| unit.held.is_none() && !unit.unreadable)
+            .filter(|(_, unit)| {
+                unit.held.is_none() && !unit.unreadable && (unit.entry.is_some() || !self.horizon.rewound)
+            })
             .map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
         let free: Vec<(&UnitName, Option<&Entry>, Seen)> = free.collect();
         converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)))
@@ -334,7 +364,9 @@ impl Units {
         unit.linked = false;
         unit.held = None;
         if unit.entry.is_none() {
-            unit.record = None;
+            // Kept until the report is gone from the store too: a daemon that is restarted before must still know of it.
+            let generation = unit.record.as_ref().map(|record| record.generation).unwrap_or_default();
+            unit.record = Some(Record { generation, target: Target::Gone, result: None, error: None, missing: false });
             self.records_changed = true;
         }
         self.unseen.insert(name.clone());

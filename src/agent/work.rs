@@ -32,6 +32,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             let records = ledger::read(&self.host).await?;
             self.units.read_from_disk(&files, records);
         }
+        // One that failed in an earlier pass.
+        self.reload().await?;
         self.look().await?;
         loop {
             let steps = self.units.steps();
@@ -45,6 +47,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             }
             if !steps.install.is_empty() {
                 self.install(steps.install).await?;
+                self.reload().await?;
             } else if !steps.stop.is_empty() || !steps.start.is_empty() {
                 self.run_jobs(steps).await?;
             } else if !steps.remove.is_empty() {
@@ -55,11 +58,17 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             self.look().await?;
         }
         self.forget().await?;
+        let mut noted = Ok(());
         if self.units.records_changed {
-            ledger::write(&self.host, &self.units.records()).await?;
-            self.units.records_changed = false;
+            // Together: whatever was carried out was told by a history that went this far.
+            noted = ledger::write_horizon(&self.host, *self.units.horizon())
+                .await
+                .and(ledger::write(&self.host, &self.units.records()).await);
+            self.units.records_changed = noted.is_err();
         }
+        // A host whose disk is full must not fall silent too.
         self.publish(lease).await?;
+        noted?;
         Ok(Progress::Done)
     }
 
@@ -94,7 +103,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     async fn install(&mut self, names: Vec<UnitName>) -> Result<(), Trouble> {
         let texts = self.fetch(&names).await?;
         let mut files = Vec::new();
-        let mut reload = false;
+        let mut need_reload = BTreeSet::new();
         for name in names {
             let Some(unit) = self.units.get(&name) else { continue };
             let Some(text) = unit.entry.as_ref().and_then(|entry| texts.get(&entry.hash)) else {
@@ -104,33 +113,48 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             };
             // What systemd has in memory it reads again only when told to; links into targets likewise. A file it has
             // never seen needs no reload, and a reload with a thousand units stops PID 1 for a second.
-            reload |= !matches!(unit.systemd.load.as_str(), "" | "not-found")
-                || UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.has_install());
+            if !matches!(unit.systemd.load.as_str(), "" | "not-found")
+                || UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.has_install())
+            {
+                need_reload.insert(name.clone());
+            }
             files.push((name, text.clone()));
         }
         let hashes: BTreeMap<UnitName, UnitHash> = files
             .iter()
             .filter_map(|(name, _)| Some((name.clone(), self.units.get(name)?.entry.as_ref()?.hash.clone())))
             .collect();
+        self.units.put_back(hashes.keys().cloned().collect());
+        let mut unknown = Ok(());
         for (name, outcome) in self.host.install(files).await {
             match outcome {
                 Ok(()) => {
                     tracing::debug!(unit = %name, "installed");
                     self.units.forgotten.remove(&name);
-                    let unit = self.units.touch(&name);
-                    unit.file = hashes.get(&name).cloned();
-                    unit.linked = true;
+                    self.units.reload_due |= need_reload.contains(&name);
+                    self.units.installed(&name, hashes.get(&name).cloned());
                 }
-                Err(error @ systemd::Error::Unavailable(_)) => return Err(error.into()),
+                Err(error @ systemd::Error::Unavailable(_)) => {
+                    // Written, linked, or neither: only the disk can say, and only a reload makes sure.
+                    self.units.disk_unread = true;
+                    self.units.reload_due |= need_reload.contains(&name);
+                    unknown = Err(error);
+                }
                 Err(error) => self.units.hold(&name, &error),
             }
         }
-        if reload {
+        unknown?;
+        self.units.retry_missing();
+        Ok(())
+    }
+
+    /// Once for all files of a batch, and before any of them is started.
+    async fn reload(&mut self) -> Result<(), systemd::Error> {
+        if self.units.reload_due {
             tracing::debug!("reloading systemd: a loaded file has changed or was enabled");
             self.host.reload().await?;
+            self.units.reload_due = false;
         }
-        self.units.installed(hashes.into_keys());
-        self.units.retry_missing();
         Ok(())
     }
 
@@ -157,11 +181,12 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// All stop jobs, then all start jobs, none awaited: systemd orders what it has in its queue.
     async fn run_jobs(&mut self, Steps { stop, start, .. }: Steps) -> Result<(), Trouble> {
         self.units.put_back(stop.iter().chain(&start).cloned().collect());
+        let mut unknown = Ok(());
         if !stop.is_empty() {
             for (name, outcome) in self.host.stop(stop).await {
                 match outcome {
                     Ok(()) => tracing::info!(unit = %name, "stopping"),
-                    Err(error @ systemd::Error::Unavailable(_)) => return Err(error.into()),
+                    Err(error @ systemd::Error::Unavailable(_)) => unknown = Err(error.into()),
                     Err(error) => self.units.hold(&name, &error),
                 }
             }
@@ -173,7 +198,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                         tracing::info!(unit = %name, "starting");
                         self.units.record(&name, None);
                     }
-                    Err(error @ systemd::Error::Unavailable(_)) => return Err(error.into()),
+                    Err(error @ systemd::Error::Unavailable(_)) => unknown = Err(error.into()),
                     Err(error) => {
                         tracing::warn!(unit = %name, %error, "can't be started");
                         self.units.record(&name, Some(&error));
@@ -181,10 +206,16 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 }
             }
         }
-        Ok(())
+        unknown
     }
 
     async fn remove(&mut self, names: Vec<UnitName>) -> Result<(), Trouble> {
+        // A unit that was started just now may have pulled one of them in again.
+        self.units.put_back(names.clone());
+        self.look().await?;
+        let still = self.units.steps().remove;
+        let names: Vec<UnitName> = names.into_iter().filter(|name| still.contains(name)).collect();
+        let mut unknown = Ok(());
         for (name, outcome) in self.host.remove(names).await {
             match outcome {
                 Ok(()) => {
@@ -192,11 +223,14 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     self.units.removed(&name);
                     self.units.forgotten.insert(name, Instant::now() + FORGET_AFTER);
                 }
-                Err(error @ systemd::Error::Unavailable(_)) => return Err(error.into()),
+                Err(error @ systemd::Error::Unavailable(_)) => {
+                    self.units.disk_unread = true;
+                    unknown = Err(error.into());
+                }
                 Err(error) => self.units.hold(&name, &error),
             }
         }
-        Ok(())
+        unknown
     }
 
     /// One reload if systemd still holds a removed unit in memory (another one refers to it): else starting that other unit

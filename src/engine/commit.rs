@@ -1,52 +1,100 @@
 //! Plans as transactions: one unit's writes together where they fit, the leader's key among the guards of each.
 
+use std::collections::BTreeSet;
+
+use crate::model::cluster::Cluster;
+use crate::model::name::MachineId;
+use crate::model::revision::Revision;
 use crate::plan::schedule::{Decision, Plan, Write};
 use crate::registry::keys::Key;
 use crate::registry::{delete, put, unchanged};
-use crate::store::{Guard, LeaseId, MAX_OPS, Op, Txn};
+use crate::store::{Guard, MAX_OPS, Op, Txn};
+
+/// Who may write, and for how long: the leader's key as this leader wrote it last. Held by its lease, so that nothing is written by one that
+/// has lost it; and written anew after a commit whose outcome isn't known, so that this commit can't be done late, on top of newer ones.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fence(pub(super) Revision);
 
 /// Guards and ops that must not be torn apart.
-type Writes = Vec<(Guard, Op)>;
+#[derive(Debug, Default)]
+struct Writes {
+    guards: BTreeSet<Condition>,
+    ops: Vec<Op>,
+}
+
+/// A guard, in an order that finds the same one twice.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Condition(Key, Option<Revision>);
+
+impl Writes {
+    fn fits(&self, more: &Self) -> bool {
+        // One guard of each transaction is the leader's.
+        self.guards.len() + more.guards.len() < MAX_OPS && self.ops.len() + more.ops.len() <= MAX_OPS
+    }
+
+    fn extend(&mut self, more: Self) {
+        self.guards.extend(more.guards);
+        self.ops.extend(more.ops);
+    }
+}
 
 /// The transactions of `plan`, in its order: as few as the store's limit allows, so that what belongs together arrives together.
-pub(super) fn transactions(plan: &Plan, lease: LeaseId) -> Vec<Txn> {
-    // One guard of each transaction is the leader's.
-    const ROOM: usize = MAX_OPS - 1;
+pub(super) fn transactions(plan: &Plan, cluster: &Cluster, fence: Fence) -> Vec<Txn> {
     let mut groups: Vec<Writes> = Vec::new();
-    for writes in plan.decisions.iter().map(writes) {
+    for parts in plan.decisions.iter().map(|decision| writes(decision, cluster)) {
+        let mut whole = Writes::default();
+        let mut split = Vec::new();
+        for part in parts {
+            if !whole.fits(&part) {
+                // Only a global's entries can be more than one transaction takes, and those may be committed one by one.
+                split.push(std::mem::take(&mut whole));
+            }
+            whole.extend(part);
+        }
+        groups.extend(split);
         match groups.last_mut() {
-            Some(group) if group.len() + writes.len() <= ROOM => group.extend(writes),
-            // Only a global's entries can be more than one transaction takes, and those may be committed one by one.
-            _ => groups.extend(writes.chunks(ROOM).map(<[_]>::to_vec)),
+            Some(group) if group.fits(&whole) => group.extend(whole),
+            _ => groups.push(whole),
         }
     }
-    groups.into_iter().map(|group| fenced(group, lease)).collect()
+    groups.into_iter().map(|group| fenced(group.guards.into_iter().map(Condition::guard), group.ops, fence)).collect()
 }
 
 /// The files to delete, each for itself: one that came into use again must not keep the others.
-pub(super) fn collections(plan: &Plan, lease: LeaseId) -> Vec<Txn> {
+pub(super) fn collections(plan: &Plan, fence: Fence) -> Vec<Txn> {
     let collect = |(hash, revision): &(_, _)| {
         let key = Key::File(Clone::clone(hash));
-        fenced(vec![(unchanged(&key, Some(*revision)), delete(&key))], lease)
+        fenced([unchanged(&key, Some(*revision))], vec![delete(&key)], fence)
     };
     plan.files.iter().map(collect).collect()
 }
 
-/// `writes`, if `lease` still leads.
-pub(super) fn fenced(writes: Writes, lease: LeaseId) -> Txn {
-    let (mut guards, ops): (Vec<Guard>, Vec<Op>) = writes.into_iter().unzip();
-    guards.push(Guard::Held(Key::Leader.to_string(), lease));
-    Txn { guards, ops }
+/// `ops`, if `guards` hold and this leader still leads.
+pub(super) fn fenced(guards: impl IntoIterator<Item = Guard>, ops: Vec<Op>, fence: Fence) -> Txn {
+    let leads = unchanged(&Key::Leader, Some(fence.0));
+    Txn { guards: guards.into_iter().chain([leads]).collect(), ops }
 }
 
-fn writes(decision: &Decision) -> Writes {
-    fn write<T: serde::Serialize>(key: &Key, write: &Write<T>) -> (Guard, Op) {
-        let op = write.after.as_ref().map_or_else(|| delete(key), |value| put(key, value, None));
-        (unchanged(key, write.before), op)
+impl Condition {
+    fn guard(self) -> Guard {
+        unchanged(&self.0, self.1)
     }
-    let placement = decision.placement.iter().map(|change| write(&Key::Placement(decision.unit.clone()), change));
-    let entry = |(host, change): &(crate::model::name::MachineId, Write<_>)| {
-        write(&Key::Schedule(host.clone(), decision.unit.clone()), change)
+}
+
+fn writes(decision: &Decision, cluster: &Cluster) -> Vec<Writes> {
+    fn write<T: serde::Serialize>(key: Key, write: &Write<T>) -> Writes {
+        let op = write.after.as_ref().map_or_else(|| delete(&key), |value| put(&key, value, None));
+        Writes { guards: BTreeSet::from([Condition(key, write.before)]), ops: vec![op] }
+    }
+    let placement = decision.placement.iter().map(|change| write(Key::Placement(decision.unit.clone()), change));
+    let entry = |(host, change): &(MachineId, Write<_>)| {
+        let mut writes = write(Key::Schedule(host.clone(), decision.unit.clone()), change);
+        if change.after.is_none() && !cluster.machines.contains_key(host) {
+            // Nobody has said that the unit is stopped there: only a host that is still dead may be taken for it. One that
+            // has come back in the meantime runs it, or is about to.
+            writes.guards.insert(Condition(Key::Machine(host.clone()), None));
+        }
+        writes
     };
     placement.chain(decision.entries.iter().map(entry)).collect()
 }
@@ -54,8 +102,7 @@ fn writes(decision: &Decision) -> Writes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::name::{MachineId, UnitHash, UnitName};
-    use crate::model::revision::Revision;
+    use crate::model::name::{UnitHash, UnitName};
     use crate::model::unit::{Entry, Target};
     use crate::plan::schedule::Reason;
 
@@ -74,18 +121,29 @@ mod tests {
     fn transactions_stay_within_the_limit_and_are_fenced() {
         let decisions = vec![decision("a.service", 3), decision("b.service", 300), decision("c.service", 100)];
         let plan = Plan { decisions, ..Plan::default() };
-        let txns = transactions(&plan, LeaseId(7));
+        let txns = transactions(&plan, &Cluster::default(), Fence(Revision(7)));
         assert_eq!(txns.iter().map(|txn| txn.ops.len()).sum::<usize>(), 403);
         for txn in &txns {
             assert!(txn.guards.len() <= MAX_OPS && txn.ops.len() <= MAX_OPS);
-            assert!(txn.guards.contains(&Guard::Held("leader".into(), LeaseId(7))));
+            assert!(txn.guards.contains(&Guard::Unchanged("leader".into(), Revision(7))));
         }
+    }
+
+    #[test]
+    fn a_unit_leaves_without_a_word_only_a_host_that_is_still_dead() {
+        let mut left = decision("a.service", 1);
+        left.entries[0].1 = Write { before: Some(Revision(3)), after: None };
+        let plan = Plan { decisions: vec![left], ..Plan::default() };
+        let txns = transactions(&plan, &Cluster::default(), Fence(Revision(7)));
+        let dead = Guard::Absent(format!("machine/{:032x}", 1));
+        assert!(txns[0].guards.contains(&dead), "{:?}", txns[0].guards);
     }
 
     #[test]
     fn a_unit_that_fits_is_never_torn_apart() {
         let plan = Plan { decisions: vec![decision("a.service", 100), decision("b.service", 100)], ..Plan::default() };
-        let sizes: Vec<usize> = transactions(&plan, LeaseId(7)).iter().map(|txn| txn.ops.len()).collect();
+        let sizes: Vec<usize> =
+            transactions(&plan, &Cluster::default(), Fence(Revision(7))).iter().map(|txn| txn.ops.len()).collect();
         assert_eq!(sizes, [100, 100]);
     }
 }

@@ -13,7 +13,7 @@ use crate::registry::mirror::Update;
 use crate::registry::{delete, put};
 use crate::store::{Event, Guard, Kv, LeaseId, Op, Txn};
 
-use super::commit::fenced;
+use super::commit::{Fence, fenced};
 
 /// What the leader knows.
 #[derive(Debug, Default)]
@@ -74,10 +74,10 @@ impl Picture {
         }
     }
 
-    /// What mends damaged records, if `lease` leads.
-    pub(super) fn repairs(&mut self, lease: LeaseId) -> Vec<Txn> {
+    /// What mends damaged records, if the leader still leads.
+    pub(super) fn repairs(&mut self, fence: Fence) -> Vec<Txn> {
         let repairs = std::mem::take(&mut self.repairs);
-        repairs.into_iter().map(|repair| fenced(vec![repair], lease)).collect()
+        repairs.into_iter().map(|(guard, op)| fenced([guard], vec![op], fence)).collect()
     }
 
     fn reset(&mut self, revision: Revision, kvs: Vec<Kv>) {
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn sound_records_need_nothing() {
         let mut sound = picture(&[]);
-        assert_eq!((decisions(&mut sound), sound.repairs(LeaseId(1))), (vec![], vec![]));
+        assert_eq!((decisions(&mut sound), sound.repairs(Fence(Revision(1)))), (vec![], vec![]));
     }
 
     #[test]
@@ -237,14 +237,14 @@ mod tests {
     fn a_damaged_unit_or_placement_moves_nothing() {
         let mut damaged = picture(&["unit/a.service", "placement/a.service"]);
         assert_eq!(decisions(&mut damaged), vec![]);
-        let repairs = damaged.repairs(LeaseId(1));
+        let repairs = damaged.repairs(Fence(Revision(1)));
         assert!(matches!(&repairs[0].ops[0], Op::Put { key, .. } if key == "placement/a.service"), "{repairs:?}");
     }
 
     #[test]
     fn when_all_is_damaged_all_is_left_alone() {
         let mut damaged = picture(&["unit/a.service", "placement/a.service", ENTRY]);
-        assert_eq!((decisions(&mut damaged), damaged.repairs(LeaseId(1))), (vec![], vec![]));
+        assert_eq!((decisions(&mut damaged), damaged.repairs(Fence(Revision(1)))), (vec![], vec![]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What must hold of a cluster. Owns the invariants, said as plainly as possible and without any help from the scheduler, whose work they judge;
 //! they only share the rules of `fit`. Must never repair anything.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::cluster::{Cluster, Versioned};
@@ -90,9 +91,9 @@ pub fn always(cluster: &Cluster) -> Vec<Violation> {
             found.push(Violation::NoEntry(name.clone(), host.clone()));
         }
     }
-    for name in names(cluster) {
-        let single = |(_, entry): &(&MachineId, &Versioned<Entry>)| is_live(entry) && !entry.value.global;
-        let hosts: Vec<MachineId> = entries(cluster, name).filter(single).map(|(host, _)| host.clone()).collect();
+    for (name, entries) in entries(cluster) {
+        let single = |(_, entry): &&(&MachineId, &Versioned<Entry>)| is_live(entry) && !entry.value.global;
+        let hosts: Vec<MachineId> = entries.iter().filter(single).map(|(host, _)| (*host).clone()).collect();
         if hosts.len() > 1 {
             found.push(Violation::ManyHosts(name.clone(), hosts));
         }
@@ -132,7 +133,10 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
             found.extend(misplaced(cluster, host, name, entry));
         }
     }
-    for name in names(cluster) {
+    let scheduled = entries(cluster);
+    let names: BTreeSet<&UnitName> =
+        cluster.units.keys().chain(cluster.placements.keys()).chain(scheduled.keys().copied()).collect();
+    for name in names {
         let wanted =
             cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive) && !name.is_template();
         let wishes = cluster.wishes(name);
@@ -141,11 +145,11 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
             (true, None) => {}
             (false, _) => found.extend(placement.map(|_| Violation::Placement(name.clone()))),
             (true, Some(wishes)) => {
-                let everywhere = entries(cluster, name).next().is_some();
+                let somewhere = scheduled.contains_key(name);
                 let word = matches!(placement, Some(Placement::Waiting { .. }));
                 match (wishes.global, placement) {
-                    (true, Some(_)) if everywhere || !word => found.push(Violation::Placement(name.clone())),
-                    (true, None) if !everywhere => found.push(Violation::Silent(name.clone())),
+                    (true, Some(_)) if somewhere || !word => found.push(Violation::Placement(name.clone())),
+                    (true, None) if !somewhere => found.push(Violation::Silent(name.clone())),
                     (false, None) => found.push(Violation::Silent(name.clone())),
                     _ => {}
                 }
@@ -202,16 +206,15 @@ fn home<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
     }
 }
 
-fn entries<'a>(
-    cluster: &'a Cluster,
-    name: &'a UnitName,
-) -> impl Iterator<Item = (&'a MachineId, &'a Versioned<Entry>)> {
-    cluster.schedule.iter().filter_map(move |(host, slice)| Some((host, slice.get(name)?)))
-}
-
-fn names(cluster: &Cluster) -> std::collections::BTreeSet<&UnitName> {
-    let scheduled = cluster.schedule.values().flat_map(|slice| slice.keys());
-    cluster.units.keys().chain(cluster.placements.keys()).chain(scheduled).collect()
+/// All entries, by unit.
+fn entries(cluster: &Cluster) -> BTreeMap<&UnitName, Vec<(&MachineId, &Versioned<Entry>)>> {
+    let mut entries: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (host, slice) in &cluster.schedule {
+        for (name, entry) in slice {
+            entries.entry(name).or_default().push((host, entry));
+        }
+    }
+    entries
 }
 
 impl fmt::Display for Violation {

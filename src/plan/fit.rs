@@ -4,6 +4,8 @@
 
 mod displaces;
 mod misfit;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::BTreeSet;
@@ -13,7 +15,7 @@ use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Wishes;
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, Entry, Target};
+use crate::model::unit::{Desired, Target};
 
 pub(crate) use displaces::{counts, displaced};
 pub use misfit::{Misfit, Rule};
@@ -57,6 +59,12 @@ pub fn first_misfit<V: View>(view: &V, question: &Question<'_>) -> Option<Misfit
     RULES.iter().find_map(|rule| ask(*rule, view, question).into_iter().next())
 }
 
+/// As [`first_misfit`], by the rules that don't ask who else is there and in the way.
+pub(crate) fn first_own_misfit<V: View>(view: &V, question: &Question<'_>) -> Option<Misfit> {
+    let own = RULES.iter().filter(|rule| !matches!(rule, Rule::Conflicts | Rule::Replaces));
+    own.map(|rule| ask(*rule, view, question)).find_map(|misfits| misfits.into_iter().next())
+}
+
 /// The rules in their order.
 const RULES: [Rule; 6] =
     [Rule::Alive, Rule::MachineId, Rule::Metadata, Rule::MachineOf, Rule::Conflicts, Rule::Replaces];
@@ -88,7 +96,7 @@ pub(crate) fn machine_id(wishes: &Wishes, host: &MachineId) -> Vec<Misfit> {
 }
 
 /// `MachineMetadata=`: every key, one of its values.
-fn metadata(cluster: &Cluster, wishes: &Wishes, host: &MachineId) -> Vec<Misfit> {
+pub(crate) fn metadata(cluster: &Cluster, wishes: &Wishes, host: &MachineId) -> Vec<Misfit> {
     let misfit = |(key, wanted): (&String, &BTreeSet<String>)| {
         let found = metadata_value(cluster, host, key);
         match found {
@@ -136,7 +144,7 @@ fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
             if let Some(glob) = ours {
                 return Some(misfit(glob, false));
             }
-            let theirs = other.wishes(view)?;
+            let theirs = view.asks(other.name)?;
             let glob = theirs.conflicts.iter().find(|glob| glob.matches(question.unit.as_str()))?;
             Some(misfit(glob, true))
         })
@@ -144,10 +152,10 @@ fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
 }
 
 /// `Replaces=` of a unit that is there and names this one. The replacer itself is never hindered.
-fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
+pub(crate) fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     others(view, question)
         .filter_map(|other| {
-            let theirs = other.wishes(view)?;
+            let theirs = view.asks(other.name)?;
             let glob = theirs.replaces.iter().find(|glob| glob.matches(question.unit.as_str()))?;
             counts(view, other.name, question.unit)
                 .then(|| Misfit::Replaced { by: other.name.clone(), glob: glob.clone() })
@@ -158,16 +166,8 @@ fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
 /// Another unit on the host in question.
 struct Other<'a> {
     name: &'a UnitName,
-    /// Its entry; `None` when it only arrives together with the unit in question.
-    entry: Option<&'a Entry>,
     leaving: bool,
     rank: (Revision, &'a UnitName),
-}
-
-impl Other<'_> {
-    fn wishes<V: View>(&self, view: &V) -> Option<std::sync::Arc<Wishes>> {
-        occupant_wishes(view, self.name, self.entry)
-    }
 }
 
 /// Whoever counts for a unit that arrives or stays, itself excepted.
@@ -177,28 +177,14 @@ fn others<'a, V: View>(view: &'a V, question: &Question<'a>) -> impl Iterator<It
     let there = cluster.schedule.get(host).into_iter().flatten().filter_map(move |(name, entry)| {
         let leaving = entry.value.target == Target::Gone || !is_wanted(cluster, name);
         let counts = name != unit && (stance == Stance::Arrive || !leaving);
-        counts.then(|| Other { name, entry: Some(&entry.value), leaving, rank: rank(cluster, name) })
+        counts.then(|| Other { name, leaving, rank: rank(cluster, name) })
     });
     let together = with.iter().filter(move |name| *name != unit).map(move |name| Other {
         name,
-        entry: None,
         leaving: false,
         rank: rank(cluster, name),
     });
     there.chain(together)
-}
-
-/// What an occupant asks for: its unit's wishes, or those of the file that its host has, when the unit was destroyed.
-pub(crate) fn occupant_wishes<V: View>(
-    view: &V,
-    name: &UnitName,
-    entry: Option<&Entry>,
-) -> Option<std::sync::Arc<Wishes>> {
-    if view.cluster().units.contains_key(name) {
-        return view.wishes(name);
-    }
-    let file = view.cluster().files.get(&entry?.hash)?;
-    Some(Wishes::resolve(&file.value, name))
 }
 
 /// Who came first: an older generation, then the smaller name. Of two that can't share a host, the later one leaves.

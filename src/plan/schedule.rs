@@ -12,12 +12,17 @@
 //! become welcome, so that looking again costs one question, not one for each host. Writes of a round go through the same marks
 //! until nothing is dirty. Units that may not move for their own sake never do: see `fit::displaces` for why this ends.
 
+mod choose;
 mod decision;
 mod draft;
 mod examine;
+mod globs;
+mod hosts;
 mod index;
 mod marks;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
@@ -105,7 +110,7 @@ impl Scheduler {
                 let same = known.map(|known| &known.metadata) == machine.as_ref().map(|machine| &machine.metadata);
                 self.cluster.apply(Change::Machine(id.clone(), machine));
                 if !same {
-                    self.index.machine_changed(&self.cluster, &id);
+                    self.index.hosts.changed(&self.cluster, &id);
                     self.mark_host(&id);
                 }
             }
@@ -115,7 +120,7 @@ impl Scheduler {
                 }
                 self.cluster.apply(Change::Metadata(id.clone(), key, value));
                 if self.cluster.machines.contains_key(&id) {
-                    self.index.machine_changed(&self.cluster, &id);
+                    self.index.hosts.changed(&self.cluster, &id);
                     self.mark_host(&id);
                 }
             }

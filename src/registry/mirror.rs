@@ -17,6 +17,8 @@ pub struct Mirror<S> {
     /// Everything up to here has been handed out.
     seen: Option<Revision>,
     watch: Option<Watch>,
+    /// Whether the watch before broke: the store that comes back may be another one, or an older backup of it.
+    broken: bool,
 }
 
 /// What a mirror hands out.
@@ -37,7 +39,7 @@ impl<S: Store> Mirror<S> {
     /// Follow the keys that begin with `prefix`.
     #[must_use]
     pub fn new(store: S, prefix: &str) -> Self {
-        Self { store, prefix: prefix.into(), seen: None, watch: None }
+        Self { store, prefix: prefix.into(), seen: None, watch: None, broken: false }
     }
 
     /// List again with the next update: what was handed out can't be trusted any more (a commit's outcome is unknown).
@@ -53,6 +55,16 @@ impl<S: Store> Mirror<S> {
     pub async fn next(&mut self) -> Result<Update, Error> {
         loop {
             let Some(seen) = self.seen else { return self.list().await };
+            if self.broken {
+                // A watch from a revision that the store never had would wait for it in silence.
+                let range = Range { prefix: self.prefix.clone(), limit: 1, ..Range::default() };
+                let now = self.store.range(range).await?.revision;
+                self.broken = false;
+                if now < seen {
+                    self.reset();
+                    continue;
+                }
+            }
             let watch = self.watch.get_or_insert_with(|| self.store.watch(&self.prefix, seen.next()));
             match watch.next().await {
                 Ok(batch) => {
@@ -62,6 +74,7 @@ impl<S: Store> Mirror<S> {
                 Err(Error::Compacted) => self.reset(),
                 Err(error) => {
                     self.watch = None;
+                    self.broken = true;
                     return Err(error);
                 }
             }

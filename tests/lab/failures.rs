@@ -177,3 +177,25 @@ fn a_host_cut_off_is_replaced_and_gives_way_when_it_returns() {
         assert_eq!(&places(&lab)[unit], place);
     }
 }
+
+#[test]
+fn an_etcd_made_anew_stops_nothing() {
+    let lab = Lab::cluster(3);
+    let before = nine_units(&lab);
+    let daemons: Vec<String> = HOSTS.iter().map(|host| lab.main_pid(host, "fleetd.service")).collect();
+    lab.lab(&["etcd", "down"]).ok();
+    lab.lab(&["etcd", "up"]).ok();
+    eventually(Duration::from_secs(20), "three machines in the new store", || {
+        let listed = lab.fleetctl(&["list-machines", "--no-legend"]);
+        if listed.stdout.lines().count() == 3 { Ok(()) } else { Err(format!("{listed:?}")) }
+    });
+    std::thread::sleep(TTL + Duration::from_secs(3));
+    assert_eq!(places(&lab), before, "nobody told the hosts to stop anything");
+    let log = lab.run("n1", &["journalctl", "-b", "-u", "fleetd", "-o", "cat"]).ok();
+    assert!(log.contains("the store has lost data"), "{log}");
+    // The new store is followed: work goes on, with the same daemons.
+    lab.file("later.service", "[Service]\nExecStart=/bin/sleep 1000");
+    lab.fleetctl(&["start", "later.service"]).ok();
+    let now: Vec<String> = HOSTS.iter().map(|host| lab.main_pid(host, "fleetd.service")).collect();
+    assert_eq!(now, daemons);
+}

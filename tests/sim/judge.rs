@@ -76,7 +76,10 @@ impl Judge {
         };
         let places = |key: &String| key.starts_with("placement/") || key.starts_with("schedule/");
         let placing = txn.ops.iter().map(key).find(places);
-        let fenced = txn.guards.iter().any(|guard| matches!(guard, Guard::Held(key, _) if key == "leader"));
+        let fenced = txn
+            .guards
+            .iter()
+            .any(|guard| matches!(guard, Guard::Held(key, _) | Guard::Unchanged(key, _) if key == "leader"));
         let before = *self.seen.borrow();
         let revision = store.commit(txn).await?;
         self.wait(revision).await;
@@ -127,6 +130,12 @@ impl Judge {
     pub(crate) fn look(&self) {
         let facts = &mut *self.facts();
         facts.machines.look(&self.journal, &facts.cluster);
+    }
+
+    /// The agent of `host` asks for a start of `unit`.
+    pub(crate) fn starts(&self, host: usize, unit: &UnitName) {
+        let now = self.journal.now();
+        self.facts().machines.starts(host, unit, now);
     }
 
     /// The agent of `host` is about to remove `unit`.

@@ -38,6 +38,8 @@ struct Watched {
     lost: Option<Duration>,
     /// When its daemon may last have failed to write down what it had done.
     trouble: Option<Duration>,
+    /// When its agent asked for a start last.
+    asked: BTreeMap<UnitName, Duration>,
     running: BTreeMap<UnitName, Duration>,
     stopping: BTreeSet<UnitName>,
     up: BTreeSet<UnitName>,
@@ -57,6 +59,7 @@ impl Machines {
             present: false,
             lost: None,
             trouble: None,
+            asked: BTreeMap::new(),
             running: BTreeMap::new(),
             stopping: BTreeSet::new(),
             up: BTreeSet::new(),
@@ -78,6 +81,10 @@ impl Machines {
 
     pub(crate) fn trouble(&mut self, host: usize, now: Duration) {
         self.all[host].trouble = Some(now);
+    }
+
+    pub(crate) fn starts(&mut self, host: usize, unit: &UnitName, now: Duration) {
+        self.all[host].asked.insert(unit.clone(), now);
     }
 
     /// The host's key in the store has changed.
@@ -201,7 +208,10 @@ impl Machines {
         for other in self.all.iter().enumerate().filter(|(other, _)| *other != host && !global).map(|(_, m)| m) {
             let Some(since) = other.running.get(unit) else { continue };
             let lost = !other.present || other.lost.is_some_and(|lost| lost >= *since);
-            if !lost {
+            // A job that waited in systemd's queue while its host was taken for dead: nobody can call it back from there.
+            let asked = askers(unit, &texts).iter().filter_map(|name| me.asked.get(name)).max().copied();
+            let queued = !me.present && asked <= me.lost;
+            if !lost && !queued {
                 journal.violate(format!(
                     "{unit} starts on {} while it runs on {}, which was there all the time",
                     me.name, other.name
@@ -224,25 +234,22 @@ impl Machines {
         texts: &BTreeMap<UnitName, String>,
     ) {
         let me = &self.all[host];
-        let needs: BTreeMap<UnitName, BTreeSet<UnitName>> =
-            texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
-        let askers = needs.keys().filter(|name| closure(BTreeSet::from([(*name).clone()]), &needs).contains(unit));
-        let askers: Vec<&UnitName> = askers.chain([unit]).collect();
+        let askers = askers(unit, texts);
         let told = |name: &UnitName| self.told.get(&(me.id.clone(), name.clone())).copied();
         let slice = cluster.schedule.get(&me.id);
-        let launched = |name: &&&UnitName| {
-            let entry = slice.and_then(|slice| slice.get(**name));
+        let launched = |name: &UnitName| {
+            let entry = slice.and_then(|slice| slice.get(name));
             entry.is_some_and(|entry| entry.value.target == Target::Launched)
         };
         let lately = askers.iter().any(|name| told(name).is_some_and(|told| told + SLACK >= at));
-        if me.present && !lately && !askers.iter().any(|name| launched(&name)) {
+        if me.present && !lately && !askers.iter().any(launched) {
             journal.violate(format!("{} starts {unit}, which nobody asked for", me.name));
         }
         let Some(before) = me.started.get(unit).copied() else { return };
         let unwritten = me.trouble.is_some_and(|trouble| trouble >= before.saturating_sub(UNWRITTEN));
         let again = askers.iter().any(|name| {
-            let first = *name != unit && me.started.get(*name).is_none_or(|started| *started < before);
-            told(name).is_some_and(|told| told + SLACK >= before) || (first && launched(&name))
+            let first = name != unit && me.started.get(name).is_none_or(|started| *started < before);
+            told(name).is_some_and(|told| told + SLACK >= before) || (first && launched(name))
         });
         if !again && !unwritten {
             journal.violate(format!("{} starts {unit} once more, which nobody asked for", me.name));
@@ -267,4 +274,12 @@ impl Machines {
             journal.violate(format!("{} stops {unit} after {ran} s, which nobody asked for", me.name));
         }
     }
+}
+
+/// A unit, and those whose start starts it too.
+fn askers(unit: &UnitName, texts: &BTreeMap<UnitName, String>) -> BTreeSet<UnitName> {
+    let needs: BTreeMap<UnitName, BTreeSet<UnitName>> =
+        texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
+    let pulls = |name: &&UnitName| closure(BTreeSet::from([(*name).clone()]), &needs).contains(unit);
+    needs.keys().filter(pulls).chain([unit]).cloned().collect()
 }

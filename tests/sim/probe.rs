@@ -74,6 +74,9 @@ impl Systemd for Probe {
     }
 
     async fn start(&self, units: Vec<UnitName>) -> Outcomes {
+        for unit in &units {
+            self.judge.starts(self.host, unit);
+        }
         let outcomes = self.fake.start(units).await;
         self.outcomes(outcomes)
     }

@@ -126,7 +126,11 @@ impl Player {
                 sleep(Duration::from_secs_f64(seconds)).await;
             }
             ["settle"] => {
-                if !self.world.settle(QUIET, LIMIT).await {
+                let mut settled = self.world.settle(QUIET, LIMIT).await;
+                while settled && self.world.has_jobs() {
+                    settled = self.world.settle(QUIET, LIMIT).await;
+                }
+                if !settled {
                     return Err("it doesn't".into());
                 }
             }

@@ -103,6 +103,9 @@ pub(crate) fn explain(world: &World, unit: &UnitName) -> String {
 pub(crate) fn log(world: &World, lines: &[(Duration, String)]) -> String {
     let mut text = String::new();
     for (time, line) in lines {
+        if line.ends_with(": Rebooted") {
+            continue; // the host in memory comes up as it goes down; it has no daemon before it is booted
+        }
         let host = world.hosts.iter().any(|host| line.starts_with(&format!("{}: ", host.name)));
         let shown = if let Some(decision) = line.strip_prefix("  INFO engine: ") {
             let Some((why, unit)) = decision.rsplit_once(" unit=") else { continue };

@@ -1,7 +1,6 @@
 //! A cluster in one thread: a store, hosts that outlive their daemons, and what people and accidents do to them. Owns everything
 //! that lives; what happens when is decided by whoever plays (a seed or a script).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::Desired;
 use flotilla::registry::apply::{Applied, Why, apply};
 use flotilla::registry::keys::Key;
-use flotilla::registry::units::{Action, Differing, Intent};
+use flotilla::registry::units::{Action, Differing, Intent, check};
 use flotilla::registry::view::Reader;
 use flotilla::registry::{delete, put};
 use flotilla::store::embedded::{Embedded, History};
@@ -231,6 +230,14 @@ impl World {
             };
             self.journal.note(format!("* user: {name} {what}"));
         }
+        // The API looks at files before anything else.
+        let wrong = intents.iter().filter_map(|intent| match &intent.action {
+            Action::Have { file: Some(file), .. } => Some(check(&intent.name, file)),
+            _ => None,
+        });
+        if let Some(problem) = wrong.flatten().next() {
+            return Err(format!("{}: {}", problem.unit, problem.what));
+        }
         let result = apply(&self.reader, intents, self.clock.now_ms()).await;
         result.map_err(|error| match error.why {
             Why::Problems(problems) => {
@@ -243,7 +250,11 @@ impl World {
 
     /// Dynamic metadata; `None` removes it.
     pub(crate) async fn set_metadata(&self, host: usize, key: &str, value: Option<&str>) -> Result<(), Error> {
-        self.journal.note(format!("* user: metadata {} {key}={value:?}", self.hosts[host].name));
+        self.journal.note(format!(
+            "* user: metadata of {}: {key}={}",
+            self.hosts[host].name,
+            value.unwrap_or_default()
+        ));
         let key = Key::Metadata(self.hosts[host].id.clone(), key.into());
         let op = value.map_or_else(|| delete(&key), |value| put(&key, &value, None));
         self.user.commit(Txn { guards: Vec::new(), ops: vec![op] }).await.map(drop)
@@ -266,6 +277,12 @@ impl World {
         false
     }
 
+    /// Whether systemd is at something anywhere.
+    pub(crate) fn has_jobs(&self) -> bool {
+        let busy = |host: &Host| host.fake.on_disk().keys().any(|unit| host.fake.unit(unit).job.is_some());
+        self.hosts.iter().any(busy)
+    }
+
     /// What changes when something happens: commits, and calls that change a host.
     pub(crate) fn traces(&self) -> Vec<u64> {
         let host = |host: &Host| {
@@ -274,11 +291,6 @@ impl World {
             [calls.install, calls.remove, calls.start, calls.stop, calls.reload, log]
         };
         std::iter::once(self.judge.revision().0).chain(self.hosts.iter().flat_map(host)).collect()
-    }
-
-    /// The hosts whose daemon has registered, by id.
-    pub(crate) fn by_id(&self) -> BTreeMap<MachineId, &Host> {
-        self.hosts.iter().filter(|host| host.daemon.is_some()).map(|host| (host.id.clone(), host)).collect()
     }
 }
 

@@ -23,8 +23,8 @@ pub(crate) fn counts<V: View>(view: &V, replacer: &UnitName, replaced: &UnitName
                 return true;
             }
             let mut next = view.followers(&name);
-            if let Some(wishes) = view.wishes(&name).filter(|wishes| !wishes.replaces.is_empty()) {
-                let matching = view.matching(&wishes.replaces, &name).into_iter();
+            if let Some(asks) = view.asks(&name).filter(|asks| !asks.replaces.is_empty()) {
+                let matching = view.matching(&asks.replaces, &name).into_iter();
                 next.extend(matching.filter(|other| !only_older || rank(cluster, &name) < rank(cluster, other)));
             }
             open.extend(next.into_iter().filter(|name| seen.insert(name.clone())));
@@ -40,8 +40,8 @@ pub(crate) fn displaced<V: View>(view: &V, name: &UnitName) -> BTreeSet<UnitName
     let mut open = vec![name.clone()];
     while let Some(name) = open.pop() {
         let mut next = view.followers(&name);
-        if let Some(wishes) = view.wishes(&name).filter(|wishes| !wishes.replaces.is_empty()) {
-            next.extend(view.matching(&wishes.replaces, &name));
+        if let Some(asks) = view.asks(&name).filter(|asks| !asks.replaces.is_empty()) {
+            next.extend(view.matching(&asks.replaces, &name));
         }
         open.extend(next.into_iter().filter(|name| seen.insert(name.clone())));
     }

@@ -1,5 +1,6 @@
 //! What the rules need to know of a cluster. Owns the plain answers, found by looking; the scheduler has the same from its indexes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
@@ -13,9 +14,11 @@ pub trait View {
     fn cluster(&self) -> &Cluster;
     /// A unit's wishes, resolved; `None` while its file isn't known.
     fn wishes(&self, name: &UnitName) -> Option<Arc<Wishes>>;
+    /// What a unit asks of others where it has entries: its wishes; once it is destroyed, those of the file that its first host has.
+    fn asks(&self, name: &UnitName) -> Option<Arc<Wishes>>;
     /// The units whose `MachineOf=` names this one, in order.
     fn followers(&self, name: &UnitName) -> Vec<UnitName>;
-    /// The units that one of these patterns matches, in order, `except` left out.
+    /// The units, known or still on a host, that one of these patterns matches, in order, `except` left out.
     fn matching(&self, globs: &[Glob], except: &UnitName) -> Vec<UnitName>;
     /// Whether a unit has a live entry anywhere.
     fn is_placed(&self, name: &str) -> bool;
@@ -31,6 +34,14 @@ impl View for Cluster {
         Cluster::wishes(self, name)
     }
 
+    fn asks(&self, name: &UnitName) -> Option<Arc<Wishes>> {
+        if self.units.contains_key(name) {
+            return Cluster::wishes(self, name);
+        }
+        let entry = self.schedule.values().find_map(|slice| slice.get(name))?;
+        Some(Wishes::resolve(&self.files.get(&entry.value.hash)?.value, name))
+    }
+
     fn followers(&self, name: &UnitName) -> Vec<UnitName> {
         let follows = |other: &&UnitName| {
             Cluster::wishes(self, other).is_some_and(|wishes| wishes.machine_of.contains(name.as_str()))
@@ -40,7 +51,9 @@ impl View for Cluster {
 
     fn matching(&self, globs: &[Glob], except: &UnitName) -> Vec<UnitName> {
         let matches = |name: &&UnitName| *name != except && globs.iter().any(|glob| glob.matches(name.as_str()));
-        self.units.keys().filter(matches).cloned().collect()
+        let all: BTreeSet<&UnitName> =
+            self.units.keys().chain(self.schedule.values().flat_map(BTreeMap::keys)).collect();
+        all.into_iter().filter(matches).cloned().collect()
     }
 
     fn is_placed(&self, name: &str) -> bool {

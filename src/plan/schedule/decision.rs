@@ -179,6 +179,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Placed { host, passed, left } => {
                 match left {
+                    Some((from, because)) if from.id == host.id => write!(f, "comes back to {host}: {because}; ")?,
                     Some((from, because)) => write!(f, "moves from {from} to {host}: {because}; ")?,
                     None => write!(f, "placed on {host}: ")?,
                 }

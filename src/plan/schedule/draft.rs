@@ -25,6 +25,7 @@ struct Draft {
     placement: Option<Before<Placement>>,
     entries: BTreeMap<MachineId, (Before<Entry>, Option<Reason>)>,
     why: Option<Reason>,
+    taken_back: u32,
 }
 
 impl Drafts {
@@ -49,6 +50,15 @@ impl Drafts {
     pub(super) fn is_new(&self, name: &UnitName, host: &MachineId) -> bool {
         let before = self.drafts.get(name).and_then(|draft| draft.entries.get(host));
         before.is_some_and(|(before, _)| before.is_none())
+    }
+
+    /// Whether an entry made in this round may be taken back: a round ends even if the proof in `fit::displaces` were wrong, and the
+    /// engine's audit would tell.
+    pub(super) fn may_take_back(&mut self, name: &UnitName) -> bool {
+        const OFTEN: u32 = 16;
+        let draft = self.draft(name);
+        draft.taken_back += 1;
+        draft.taken_back <= OFTEN
     }
 
     /// Why, for the unit as a whole; the last word counts.

@@ -9,7 +9,7 @@ use crate::model::placement::Wishes;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Entry, Placement, Target};
 
-use super::super::fit::{Question, Stance, first_misfit, is_wanted};
+use super::super::fit::{Misfit, Question, Stance, first_misfit, first_own_misfit, is_wanted};
 use super::decision::{Departure, Reason};
 use super::marks::Scope;
 use super::place::Round;
@@ -34,7 +34,7 @@ impl Round<'_> {
         for host in self.live_hosts(unit) {
             self.leave(unit, &host, if known { Departure::Unwanted } else { Departure::Destroyed });
         }
-        if self.scheduler.index.hosts(unit.as_str()).is_empty() {
+        if !self.scheduler.index.is_anywhere(unit.as_str()) {
             self.set_placement(unit, None);
         }
     }
@@ -55,11 +55,11 @@ impl Round<'_> {
                 self.leave(unit, &host, Departure::Unexplained);
             }
         }
-        if stays && self.scheduler.index.nodes.get(unit).is_some_and(|node| !node.hosts.is_empty()) {
+        if stays && self.scheduler.index.is_anywhere(unit.as_str()) {
             return;
         }
         // What still has an entry somewhere waits for that host's word.
-        if self.scheduler.index.hosts(unit.as_str()).is_empty() {
+        if !self.scheduler.index.is_anywhere(unit.as_str()) {
             let scope = match placement {
                 Some(Placement::Waiting { .. }) if left.is_none() => scope,
                 _ => Scope::Own,
@@ -123,7 +123,7 @@ impl Round<'_> {
 
     fn stay_or_leave(&mut self, unit: &UnitName, wishes: &Arc<Wishes>, host: &MachineId) {
         let question = Question { unit, wishes, host, stance: Stance::Stay, with: &[] };
-        while let Some(misfit) = first_misfit(&self.scheduler.view(), &question) {
+        while let Some(misfit) = self.first_misfit(&question) {
             // Nobody leaves for the sake of one that isn't known to stay. Each turn takes a mark away: this ends.
             let dirty = misfit.other().and_then(|other| self.scheduler.marks.take_unit(other));
             let Some((other, scope)) = dirty else {
@@ -138,6 +138,14 @@ impl Round<'_> {
         }
     }
 
+    /// As [`first_misfit`]; a host where nobody could be in its way isn't searched for who is.
+    fn first_misfit(&self, question: &Question<'_>) -> Option<Misfit> {
+        let node = self.scheduler.index.nodes.get(question.unit)?;
+        let (conflicts, replaced) = self.scheduler.index.crowded(node, question.host);
+        let view = self.scheduler.view();
+        if conflicts || replaced { first_misfit(&view, question) } else { first_own_misfit(&view, question) }
+    }
+
     /// What a host is to be told of a unit that runs there.
     pub(super) fn wanted_entry(&self, unit: &UnitName, wishes: &Wishes) -> Option<Entry> {
         let record = self.scheduler.cluster.units.get(unit)?;
@@ -148,6 +156,9 @@ impl Round<'_> {
     /// Tell a host to stop and forget a unit. An entry that was made in this very round is taken back instead.
     fn leave(&mut self, unit: &UnitName, host: &MachineId, because: Departure) {
         if self.drafts.is_new(unit, host) {
+            if !self.drafts.may_take_back(unit) {
+                return;
+            }
             self.set_entry(unit, host, None);
             self.scheduler.marks.unit(unit, Scope::Own);
             return;
@@ -163,6 +174,9 @@ impl Round<'_> {
     pub(super) fn set_entry(&mut self, unit: &UnitName, host: &MachineId, entry: Option<Entry>) {
         let before = self.scheduler.entry(host, unit).cloned();
         self.drafts.entry(unit, host, before);
+        if entry.is_none() {
+            self.hopeless.reconsider();
+        }
         let entry = entry.map(|value| Versioned { value, revision: Revision::default() });
         self.scheduler.set_entry(host, unit, entry);
     }

@@ -12,23 +12,28 @@ use crate::model::placement::Wishes;
 use crate::model::unit::Placement;
 
 use super::super::fit::{View, live_at};
+use super::globs::{Globs, Ids};
+use super::hosts::{Hosts, load};
 
 /// All indexes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    /// By unit: its wishes, entries and followers.
+    /// By unit, also those that are only named or only have entries.
     pub(super) nodes: BTreeMap<UnitName, Node>,
-    /// Units and entries by the file they refer to.
-    by_hash: BTreeMap<UnitHash, BTreeSet<UnitName>>,
-    entries_by_hash: BTreeMap<UnitHash, usize>,
-    /// Live hosts by load: number of entries.
-    by_load: BTreeSet<(usize, MachineId)>,
+    /// Live hosts.
+    pub(super) hosts: Hosts,
+    /// `Conflicts=`.
+    pub(super) conflicts: Globs,
+    /// `Replaces=`.
+    pub(super) replaces: Globs,
     /// Units that wait for a host.
     pub(super) waiting: BTreeSet<UnitName>,
     /// Units that want to be everywhere.
     pub(super) globals: BTreeSet<UnitName>,
-    /// How many units replace others.
-    replacers: BTreeSet<UnitName>,
+    by_hash: BTreeMap<UnitHash, BTreeSet<UnitName>>,
+    entries_by_hash: BTreeMap<UnitHash, usize>,
+    /// Resolved wishes that instances of a template share: most specifiers come out alike for all.
+    resolved: BTreeMap<UnitHash, BTreeMap<Box<str>, Arc<Wishes>>>,
 }
 
 /// What is known of one unit.
@@ -36,26 +41,32 @@ pub(super) struct Index {
 pub(super) struct Node {
     /// Its wishes, resolved.
     pub(super) wishes: Option<Arc<Wishes>>,
+    /// What it asks of others where it has entries: its wishes; once it is destroyed, those of the file it had.
+    pub(super) asks: Option<Arc<Wishes>>,
     /// Hosts that have an entry of it.
     pub(super) hosts: BTreeSet<MachineId>,
     /// Units whose `MachineOf=` names it.
     pub(super) followers: BTreeSet<UnitName>,
+    /// The patterns of `Conflicts=` that concern it.
+    pub(super) conflicts: Ids,
+    /// The patterns of `Replaces=` that concern it.
+    pub(super) replaces: Ids,
 }
 
 impl Index {
     pub(super) fn of(cluster: &Cluster) -> Self {
         let mut index = Self::default();
+        for host in cluster.machines.keys() {
+            index.hosts.changed(cluster, host);
+        }
         for name in cluster.units.keys() {
             index.unit_changed(cluster, name, None);
         }
         for (host, slice) in &cluster.schedule {
-            for (name, entry) in slice {
-                index.node(name).hosts.insert(host.clone());
-                *index.entries_by_hash.entry(entry.value.hash.clone()).or_default() += 1;
+            for name in slice.keys() {
+                index.entry_changed(cluster, host, name, None);
             }
-        }
-        for host in cluster.machines.keys() {
-            index.by_load.insert((load(cluster, host), host.clone()));
+            index.hosts.loaded(host, load(cluster, host));
         }
         for (name, placement) in &cluster.placements {
             index.placement_changed(name, Some(&placement.value));
@@ -63,45 +74,82 @@ impl Index {
         index
     }
 
-    pub(super) fn node(&mut self, name: &UnitName) -> &mut Node {
-        self.nodes.entry(name.clone()).or_default()
+    fn node(&mut self, name: &UnitName) -> &mut Node {
+        let Self { nodes, conflicts, replaces, .. } = self;
+        nodes.entry(name.clone()).or_insert_with(|| {
+            let ids = |globs: &Globs| Ids { declares: Vec::new(), matches: globs.matching(name.as_str()) };
+            Node { conflicts: ids(conflicts), replaces: ids(replaces), ..Node::default() }
+        })
     }
 
     /// The unit's record or its file changed; `before` is the hash it had.
     pub(super) fn unit_changed(&mut self, cluster: &Cluster, name: &UnitName, before: Option<&UnitHash>) {
-        if let Some(hash) = before
-            && let Some(names) = self.by_hash.get_mut(hash)
+        let hash = cluster.units.get(name).map(|unit| &unit.hash);
+        if let Some(hash) = hash {
+            self.by_hash.entry(hash.clone()).or_default().insert(name.clone());
+        }
+        let wishes = self.resolve(cluster, name);
+        if let Some(before) = before.filter(|before| Some(*before) != hash)
+            && let Some(names) = self.by_hash.get_mut(before)
         {
             names.remove(name);
             if names.is_empty() {
-                self.by_hash.remove(hash);
+                self.by_hash.remove(before);
+                self.resolved.remove(before);
             }
         }
-        if let Some(unit) = cluster.units.get(name) {
-            self.by_hash.entry(unit.hash.clone()).or_default().insert(name.clone());
-        }
-        let wishes = cluster.wishes(name);
         let old = std::mem::replace(&mut self.node(name).wishes, wishes.clone());
-        for peer in old.iter().flat_map(|wishes| &wishes.machine_of).filter_map(|peer| peer.parse().ok()) {
-            self.node(&peer).followers.remove(name);
-            self.prune(&peer);
+        if old != wishes {
+            let peers = |wishes: Option<&Arc<Wishes>>| -> Vec<UnitName> {
+                wishes.into_iter().flat_map(|wishes| &wishes.machine_of).filter_map(|peer| peer.parse().ok()).collect()
+            };
+            for peer in peers(old.as_ref()) {
+                self.node(&peer).followers.remove(name);
+                self.prune(&peer);
+            }
+            for peer in peers(wishes.as_ref()) {
+                self.node(&peer).followers.insert(name.clone());
+            }
+            if let Some(wishes) = &wishes {
+                self.hosts.ask(cluster, wishes, true);
+            }
+            if let Some(old) = &old {
+                self.hosts.ask(cluster, old, false);
+            }
+            put(&mut self.globals, name, wishes.is_some_and(|wishes| wishes.global));
         }
-        for peer in wishes.iter().flat_map(|wishes| &wishes.machine_of).filter_map(|peer| peer.parse().ok()) {
-            self.node(&peer).followers.insert(name.clone());
-        }
-        put(&mut self.globals, name, wishes.as_ref().is_some_and(|wishes| wishes.global));
-        put(&mut self.replacers, name, wishes.as_ref().is_some_and(|wishes| !wishes.replaces.is_empty()));
+        self.set_asks(cluster, name);
         self.prune(name);
     }
 
+    /// As [`Cluster::wishes`], one value for all instances for which it is the same.
+    fn resolve(&mut self, cluster: &Cluster, name: &UnitName) -> Option<Arc<Wishes>> {
+        let hash = &cluster.units.get(name)?.hash;
+        let file = &cluster.files.get(hash)?.value;
+        let wishes = Wishes::resolve(file, name);
+        if Arc::ptr_eq(&wishes, file) {
+            return Some(wishes);
+        }
+        let shared = self.resolved.entry(hash.clone()).or_default().entry(name.prefix().into());
+        let shared = shared.or_insert_with(|| Arc::clone(&wishes));
+        if **shared != *wishes {
+            return Some(wishes);
+        }
+        Some(Arc::clone(shared))
+    }
+
+    /// An entry came, changed or went; `before` is the hash it had. Whether what the unit asks of others changed by it.
     pub(super) fn entry_changed(
         &mut self,
         cluster: &Cluster,
         host: &MachineId,
         name: &UnitName,
         before: Option<&UnitHash>,
-    ) {
+    ) -> bool {
         let after = cluster.schedule.get(host).and_then(|slice| slice.get(name)).map(|entry| &entry.value.hash);
+        if after == before {
+            return false;
+        }
         if let Some(hash) = after {
             *self.entries_by_hash.entry(hash.clone()).or_default() += 1;
         }
@@ -113,29 +161,46 @@ impl Index {
                 self.entries_by_hash.remove(hash);
             }
         }
-        if before.is_some() == after.is_some() {
-            return;
+        if before.is_some() != after.is_some() {
+            let there = after.is_some();
+            self.hosts.loaded(host, load(cluster, host));
+            self.node(name);
+            let Self { nodes, conflicts, replaces, .. } = self;
+            if let Some(node) = nodes.get_mut(name) {
+                conflicts.count(&node.conflicts, host, there);
+                replaces.count(&node.replaces, host, there);
+                if there {
+                    node.hosts.insert(host.clone());
+                } else {
+                    node.hosts.remove(host);
+                }
+            }
         }
-        let now = load(cluster, host);
-        let was = if after.is_some() { now - 1 } else { now + 1 };
-        if self.by_load.remove(&(was, host.clone())) {
-            self.by_load.insert((now, host.clone()));
-        }
-        if after.is_some() {
-            self.node(name).hosts.insert(host.clone());
-        } else {
-            self.node(name).hosts.remove(host);
-            self.prune(name);
-        }
+        let asks_changed = !cluster.units.contains_key(name) && self.set_asks(cluster, name);
+        self.prune(name);
+        asks_changed
     }
 
-    pub(super) fn machine_changed(&mut self, cluster: &Cluster, host: &MachineId) {
-        let key = (load(cluster, host), host.clone());
-        if cluster.machines.contains_key(host) {
-            self.by_load.insert(key);
-        } else {
-            self.by_load.remove(&key);
+    /// Bring what a unit asks of others up to date, and all that is counted by it. Whether that changed.
+    fn set_asks(&mut self, cluster: &Cluster, name: &UnitName) -> bool {
+        let Some(node) = self.nodes.get_mut(name) else { return false };
+        let asks = match cluster.units.get(name) {
+            Some(_) => node.wishes.clone(),
+            None => asks_of_occupant(cluster, name, node.hosts.first()),
+        };
+        let same = |one: &Arc<Wishes>, two: &Arc<Wishes>| {
+            Arc::ptr_eq(one, two) || (one.conflicts == two.conflicts && one.replaces == two.replaces)
+        };
+        let before = std::mem::replace(&mut node.asks, asks.clone());
+        if before.is_none() && asks.is_none() || before.as_ref().zip(asks.as_ref()).is_some_and(|(a, b)| same(a, b)) {
+            return false;
         }
+        let none: &[Glob] = &[];
+        let (conflicts, replaces) =
+            asks.as_ref().map_or((none, none), |asks| (asks.conflicts.as_slice(), asks.replaces.as_slice()));
+        declare(&mut self.conflicts, &mut self.nodes, |node| &mut node.conflicts, name, conflicts);
+        declare(&mut self.replaces, &mut self.nodes, |node| &mut node.replaces, name, replaces);
+        true
     }
 
     pub(super) fn placement_changed(&mut self, name: &UnitName, placement: Option<&Placement>) {
@@ -155,25 +220,77 @@ impl Index {
         self.nodes.get(name).into_iter().flat_map(|node| &node.hosts).cloned().collect()
     }
 
-    pub(super) fn has_replacers(&self) -> bool {
-        !self.replacers.is_empty()
+    pub(super) fn is_anywhere(&self, name: &str) -> bool {
+        self.nodes.get(name).is_some_and(|node| !node.hosts.is_empty())
     }
 
-    /// Live hosts, least loaded first.
-    pub(super) fn candidates(&self) -> impl Iterator<Item = &MachineId> {
-        self.by_load.iter().map(|(_, host)| host)
+    /// Whether, on `host`, another unit conflicts with this one, or names it in its `Replaces=`: for a newcomer, the first decides;
+    /// otherwise `fit` has to look closer.
+    pub(super) fn crowded(&self, node: &Node, host: &MachineId) -> (bool, bool) {
+        let there = node.hosts.contains(host);
+        let conflicts = self.conflicts.reaches(&node.conflicts, host, there)
+            || self.conflicts.is_reached(&node.conflicts, host, there);
+        (conflicts, self.replaces.is_reached(&node.replaces, host, there))
+    }
+
+    /// Units that name this one in their `Replaces=`.
+    pub(super) fn replacers(&self, name: &UnitName) -> impl Iterator<Item = &UnitName> {
+        let ids = self.nodes.get(name).into_iter().flat_map(|node| &node.replaces.matches);
+        ids.flat_map(|id| self.replaces.declarers(*id)).filter(move |other| *other != name)
     }
 
     fn prune(&mut self, name: &UnitName) {
-        if self.nodes.get(name).is_some_and(|node| *node == Node::default()) {
+        let empty = |node: &Node| {
+            node.wishes.is_none() && node.asks.is_none() && node.hosts.is_empty() && node.followers.is_empty()
+        };
+        if self.nodes.get(name).is_some_and(empty) {
             self.nodes.remove(name);
         }
     }
 }
 
-/// The number of entries on a host.
-pub(super) fn load(cluster: &Cluster, host: &MachineId) -> usize {
-    cluster.schedule.get(host).map_or(0, BTreeMap::len)
+/// `name` declares `wanted` from now on, and nothing else.
+fn declare(
+    globs: &mut Globs,
+    nodes: &mut BTreeMap<UnitName, Node>,
+    ids: impl Fn(&mut Node) -> &mut Ids,
+    name: &UnitName,
+    wanted: &[Glob],
+) {
+    let mut declares = Vec::with_capacity(wanted.len());
+    for glob in wanted {
+        let (id, new) = globs.declare(glob, name);
+        if new {
+            for (_, node) in range_mut(nodes, glob) {
+                ids(node).matches.push(id);
+                node.hosts.iter().for_each(|host| globs.count_matched(id, host, true));
+            }
+        }
+        if !declares.contains(&id) {
+            declares.push(id);
+        }
+    }
+    let Some(node) = nodes.get_mut(name) else { return };
+    let hosts = node.hosts.clone();
+    let before = std::mem::replace(&mut ids(node).declares, declares.clone());
+    for host in &hosts {
+        before.iter().for_each(|id| globs.count_declared(*id, host, false));
+        declares.iter().for_each(|id| globs.count_declared(*id, host, true));
+    }
+    for id in before.into_iter().filter(|id| !declares.contains(id)) {
+        if globs.withdraw(id, name) {
+            let glob = globs.glob(id).clone();
+            range_mut(nodes, &glob).for_each(|(_, node)| ids(node).matches.retain(|other| *other != id));
+            globs.drop(id);
+        }
+    }
+}
+
+/// What a destroyed unit still asks of others: what the file says that its (first) host has.
+pub(crate) fn asks_of_occupant(cluster: &Cluster, name: &UnitName, host: Option<&MachineId>) -> Option<Arc<Wishes>> {
+    let entry = cluster.schedule.get(host?)?.get(name)?;
+    let file = cluster.files.get(&entry.value.hash)?;
+    Some(Wishes::resolve(&file.value, name))
 }
 
 fn put(set: &mut BTreeSet<UnitName>, name: &UnitName, member: bool) {
@@ -200,14 +317,20 @@ impl View for Indexed<'_> {
         self.index.nodes.get(name)?.wishes.clone()
     }
 
+    fn asks(&self, name: &UnitName) -> Option<Arc<Wishes>> {
+        self.index.nodes.get(name)?.asks.clone()
+    }
+
     fn followers(&self, name: &UnitName) -> Vec<UnitName> {
         self.index.nodes.get(name).into_iter().flat_map(|node| &node.followers).cloned().collect()
     }
 
     fn matching(&self, globs: &[Glob], except: &UnitName) -> Vec<UnitName> {
-        let all: BTreeSet<UnitName> =
-            globs.iter().flat_map(|glob| matching(&self.cluster.units, glob)).cloned().collect();
-        all.into_iter().filter(|name| name != except).collect()
+        let exists = |name: &UnitName, node: &Node| !node.hosts.is_empty() || self.cluster.units.contains_key(name);
+        let names =
+            |glob| range(&self.index.nodes, glob).filter(|(name, node)| exists(name, node)).map(|(name, _)| name);
+        let all: BTreeSet<&UnitName> = globs.iter().flat_map(names).collect();
+        all.into_iter().filter(|name| *name != except).cloned().collect()
     }
 
     fn is_placed(&self, name: &str) -> bool {
@@ -216,11 +339,25 @@ impl View for Indexed<'_> {
     }
 }
 
-/// The keys that a pattern matches.
-pub(super) fn matching<'a, V>(map: &'a BTreeMap<UnitName, V>, glob: &'a Glob) -> impl Iterator<Item = &'a UnitName> {
-    let prefix = glob.literal_prefix();
-    map.range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-        .map(|(name, _)| name)
-        .take_while(move |name| name.as_str().starts_with(prefix))
+/// What a pattern matches of a map.
+fn range<'a, V>(map: &'a BTreeMap<UnitName, V>, glob: &'a Glob) -> impl Iterator<Item = (&'a UnitName, &'a V)> {
+    map.range::<str, _>((Bound::Included(glob.literal_prefix()), Bound::Unbounded))
+        .take_while(|(name, _)| name.as_str().starts_with(glob.literal_prefix()))
+        .filter(|(name, _)| glob.matches(name.as_str()))
+}
+
+fn range_mut<'a, V>(
+    map: &'a mut BTreeMap<UnitName, V>,
+    glob: &'a Glob,
+) -> impl Iterator<Item = (&'a UnitName, &'a mut V)> {
+    map.range_mut::<str, _>((Bound::Included(glob.literal_prefix()), Bound::Unbounded))
+        .take_while(|(name, _)| name.as_str().starts_with(glob.literal_prefix()))
+        .filter(|(name, _)| glob.matches(name.as_str()))
+}
+
+/// What a pattern matches of a set.
+pub(super) fn members<'a>(set: &'a BTreeSet<UnitName>, glob: &'a Glob) -> impl Iterator<Item = &'a UnitName> {
+    set.range::<str, _>((Bound::Included(glob.literal_prefix()), Bound::Unbounded))
+        .take_while(|name| name.as_str().starts_with(glob.literal_prefix()))
         .filter(|name| glob.matches(name.as_str()))
 }

@@ -2,13 +2,16 @@
 //! engine's audit finds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::model::cluster::Versioned;
 use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::placement::Wishes;
 use crate::model::unit::{Entry, Target};
 
-use super::super::fit::{View, displaced, occupant_wishes};
+use super::super::fit::{View, displaced, machine_id, metadata};
 use super::Scheduler;
+use super::index::{Index, members};
 
 /// How much of a unit is to be looked at again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +101,13 @@ impl Scheduler {
                 }
             }
         }
-        self.index.entry_changed(&self.cluster, host, name, hash.as_ref());
+        if self.index.entry_changed(&self.cluster, host, name, hash.as_ref()) {
+            // A destroyed unit, of which hosts still have different files: rare enough to ask everybody.
+            for host in self.index.hosts(name.as_str()) {
+                let everybody = self.index.waiting.iter().chain(&self.index.globals);
+                everybody.for_each(|other| self.marks.at(other, &host));
+            }
+        }
         self.marks.files(hash.iter().filter(|hash| !self.index.is_referred_to(hash)));
         if was_live != is_live {
             for follower in self.view().followers(name) {
@@ -112,54 +121,56 @@ impl Scheduler {
 
     /// Whoever waits, or misses this host, because `name` is there.
     fn mark_helped(&mut self, host: &MachineId, name: &UnitName) {
-        let view = self.view();
-        let entry = self.entry(host, name).map(|entry| &entry.value);
-        let theirs = occupant_wishes(&view, name, entry);
-        let hindered = |other: &&UnitName| {
-            let hinders = theirs.as_ref().is_some_and(|wishes| {
-                wishes.conflicts.iter().chain(&wishes.replaces).any(|glob| glob.matches(other.as_str()))
-            });
-            hinders
-                || view
-                    .wishes(other)
-                    .is_some_and(|wishes| wishes.conflicts.iter().any(|glob| glob.matches(name.as_str())))
-        };
-        let helped: Vec<UnitName> = self
-            .index
-            .waiting
-            .union(&self.index.globals)
-            .filter(hindered)
-            .filter(|other| *other != name)
-            .cloned()
-            .collect();
-        for other in helped {
-            self.marks.at(&other, host);
+        let Index { nodes, conflicts, replaces, waiting, globals, .. } = &self.index;
+        let Some(node) = nodes.get(name) else { return };
+        let mut helped: Vec<UnitName> = Vec::new();
+        for id in &node.conflicts.matches {
+            let declarers = conflicts.declarers(*id);
+            if declarers.len() <= waiting.len() + globals.len() {
+                helped.extend(declarers.iter().filter(|n| waiting.contains(*n) || globals.contains(*n)).cloned());
+            } else {
+                helped.extend(waiting.iter().chain(globals).filter(|other| declarers.contains(*other)).cloned());
+            }
+        }
+        let declared = node.conflicts.declares.iter().map(|id| conflicts.glob(*id));
+        for glob in declared.chain(node.replaces.declares.iter().map(|id| replaces.glob(*id))) {
+            helped.extend(members(waiting, glob).chain(members(globals, glob)).cloned());
+        }
+        for other in helped.iter().filter(|other| *other != name) {
+            self.marks.at(other, host);
         }
     }
 
     /// Whoever has to leave `host` because `name` replaces it.
     fn mark_replaced(&mut self, host: &MachineId, name: &UnitName) {
-        let Some(wishes) = self.view().wishes(name).filter(|wishes| !wishes.replaces.is_empty()) else { return };
-        for other in self.view().matching(&wishes.replaces, name) {
-            if self.entry(host, &other).is_some() {
-                self.marks.at(&other, host);
-            }
+        let Some(node) = self.index.nodes.get(name) else { return };
+        if !self.index.replaces.reaches(&node.replaces, host, true) {
+            return;
+        }
+        let globs: Vec<_> = node.replaces.declares.iter().map(|id| self.index.replaces.glob(*id)).collect();
+        let there = self.cluster.schedule.get(host).into_iter().flat_map(|slice| slice.keys());
+        for other in there.filter(|other| *other != name && globs.iter().any(|glob| glob.matches(other.as_str()))) {
+            self.marks.at(other, host);
         }
     }
 
     /// Everyone whose standing depends on what `name` asks for and since when. Called before and after that changes.
     pub(super) fn mark_neighbours(&mut self, name: &UnitName) {
         for host in self.index.hosts(name.as_str()) {
-            let there: Vec<UnitName> =
-                self.cluster.schedule.get(&host).into_iter().flat_map(|slice| slice.keys()).cloned().collect();
-            for other in there.iter().filter(|other| *other != name) {
-                if self.concerns(name, other) {
-                    self.marks.at(other, &host);
+            let crowded = self.index.nodes.get(name).is_some_and(|node| {
+                let (conflicts, _) = self.index.crowded(node, &host);
+                conflicts || self.index.replaces.reaches(&node.replaces, &host, true)
+            });
+            if crowded {
+                let there = self.cluster.schedule.get(&host).into_iter().flat_map(|slice| slice.keys());
+                let concerned = there.filter(|other| *other != name && self.concerns(name, other));
+                for other in concerned.cloned().collect::<Vec<_>>() {
+                    self.marks.at(&other, &host);
                 }
             }
             self.mark_helped(&host, name);
         }
-        if self.index.has_replacers() {
+        if !self.index.replaces.is_empty() {
             for other in displaced(&self.view(), name) {
                 self.marks.unit(&other, Scope::Audit);
             }
@@ -168,7 +179,7 @@ impl Scheduler {
 
     /// Whether two units conflict, or the first replaces the second.
     fn concerns(&self, name: &UnitName, other: &UnitName) -> bool {
-        let (ours, theirs) = (self.view().wishes(name), self.view().wishes(other));
+        let (ours, theirs) = (self.view().asks(name), self.view().asks(other));
         ours.is_some_and(|wishes| {
             wishes.conflicts.iter().chain(&wishes.replaces).any(|glob| glob.matches(other.as_str()))
         }) || theirs.is_some_and(|wishes| wishes.conflicts.iter().any(|glob| glob.matches(name.as_str())))
@@ -181,8 +192,21 @@ impl Scheduler {
             self.marks.at(name, host);
         }
         if self.cluster.machines.contains_key(host) {
-            for name in self.index.waiting.union(&self.index.globals) {
-                self.marks.at(name, host);
+            let fits = |wishes: &Wishes| {
+                machine_id(wishes, host).is_empty() && metadata(&self.cluster, wishes, host).is_empty()
+            };
+            // The wishes of most units that wait are those of the one before: instances of one template.
+            let mut last: Option<(&Arc<Wishes>, bool)> = None;
+            for name in self.index.waiting.iter().chain(&self.index.globals) {
+                let Some(wishes) = self.index.nodes.get(name).and_then(|node| node.wishes.as_ref()) else { continue };
+                let fits = match last {
+                    Some((known, fits)) if Arc::ptr_eq(known, wishes) => fits,
+                    _ => fits(wishes),
+                };
+                last = Some((wishes, fits));
+                if fits {
+                    self.marks.at(name, host);
+                }
             }
         }
     }

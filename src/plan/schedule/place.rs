@@ -8,17 +8,18 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Wishes;
 use crate::model::unit::Placement;
 
-use super::super::fit::{Question, Rule, Stance, View, first_misfit, is_wanted};
+use super::super::fit::{View, counts, is_wanted};
 use super::Scheduler;
+use super::choose::Hopeless;
 use super::decision::{Departure, Host, Plan, Reason, Report};
 use super::draft::Drafts;
-use super::index::load;
 use super::marks::Scope;
 
 /// A round under way.
 pub(super) struct Round<'a> {
     pub(super) scheduler: &'a mut Scheduler,
     pub(super) drafts: Drafts,
+    pub(super) hopeless: Hopeless,
     now: u64,
     pub(super) report: Report,
     /// Units without a host, where to look, and what they just left.
@@ -34,6 +35,7 @@ impl<'a> Round<'a> {
         Self {
             scheduler,
             drafts: Drafts::default(),
+            hopeless: Hopeless::default(),
             now,
             report: Report::default(),
             unplaced: BTreeMap::new(),
@@ -88,9 +90,12 @@ impl<'a> Round<'a> {
 
     /// Place one unit; before it those it must follow, together with it those that must follow it.
     fn place(&mut self, unit: &UnitName) {
-        let (root, core) = self.root(unit);
-        let Some((scope, _)) = self.unplaced.get(&root).cloned() else { return };
-        let group = self.with_followers(&core);
+        let (core, group) = self.next_group(unit);
+        // A cycle looks wherever any of it has reason to.
+        let mut scope = Scope::Hosts(BTreeSet::new());
+        for (known, _) in core.iter().filter_map(|name| self.unplaced.get(name)) {
+            scope.widen(known.clone());
+        }
         let ready = core.iter().all(|name| self.is_ready(name));
         let whole = ready.then(|| self.choose(&group, &scope)).flatten();
         let (members, found) = match whole {
@@ -109,7 +114,7 @@ impl<'a> Round<'a> {
             }
             None => {
                 for name in &members {
-                    self.wait(name, &members);
+                    self.wait(name, &members, &scope);
                 }
             }
         }
@@ -118,28 +123,74 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// The topmost unit without a host that `unit` must follow, and the cycle it stands in (mostly itself alone).
-    fn root(&self, unit: &UnitName) -> (UnitName, Vec<UnitName>) {
+    /// What to decide on first: a cycle (mostly one unit) and the followers to take along. A follower that something else
+    /// without a host may drive away comes along only once that has its place; otherwise it might arrive in vain, and whom it
+    /// replaces leave in vain.
+    fn next_group(&self, unit: &UnitName) -> (Vec<UnitName>, Vec<UnitName>) {
+        let mut core = self.root(unit);
+        let mut group = self.with_followers(&core);
+        let mut seen = BTreeSet::from([core.clone()]);
+        while group.len() > core.len() && !self.scheduler.index.replaces.is_empty() {
+            let Some(above) = self.unplaced_above(&group) else { break };
+            let other = self.root(&above);
+            if seen.insert(other.clone()) {
+                core = other;
+                group = self.with_followers(&core);
+            } else {
+                group.clone_from(&core);
+            }
+        }
+        (core, group)
+    }
+
+    /// The unit to decide on first: nothing without a host stands above it, neither one that it must follow nor one whose
+    /// arrival could drive away what it follows, or itself. With it the cycle it stands in (mostly itself alone).
+    fn root(&self, unit: &UnitName) -> Vec<UnitName> {
         let mut root = unit.clone();
+        let mut seen = BTreeSet::new();
         loop {
             let core = self.cycle(&root);
-            let leaders = core.iter().flat_map(|name| self.leaders(name));
-            match leaders.filter(|leader| !core.contains(leader)).find(|leader| self.unplaced.contains_key(leader)) {
-                // Upwards between cycles, never round one: this ends.
-                Some(leader) => root = leader,
-                None => return (root, core),
+            match self.unplaced_above(&core) {
+                // Upwards between cycles, never round one (`fit::displaces`); were that wrong, better a poor order than none.
+                Some(above) if seen.insert(root.clone()) => root = above,
+                Some(above) => return self.cycle(&above),
+                None => return core,
             }
         }
     }
 
-    fn leaders(&self, unit: &UnitName) -> Vec<UnitName> {
+    fn unplaced_above(&self, core: &[UnitName]) -> Option<UnitName> {
+        let view = self.scheduler.view();
+        let replacing = !self.scheduler.index.replaces.is_empty();
+        let mut seen: BTreeSet<UnitName> = core.iter().cloned().collect();
+        let mut open = core.to_vec();
+        while let Some(name) = open.pop() {
+            let mut above = self.leaders(&name);
+            if replacing {
+                above
+                    .extend(self.scheduler.index.replacers(&name).filter(|other| counts(&view, other, &name)).cloned());
+            }
+            for name in above {
+                if !core.contains(&name) && self.unplaced.contains_key(&name) {
+                    return Some(name);
+                }
+                // Without replacers a leader that has a host keeps it, whatever stands above it.
+                if replacing && seen.insert(name.clone()) {
+                    open.push(name);
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn leaders(&self, unit: &UnitName) -> Vec<UnitName> {
         let wishes = self.wishes(unit);
         wishes.iter().flat_map(|wishes| &wishes.machine_of).filter_map(|peer| peer.parse().ok()).collect()
     }
 
     /// The units that must follow each other all round, in order; the unit alone if it is in no cycle.
     fn cycle(&self, unit: &UnitName) -> Vec<UnitName> {
-        let above = self.above(unit);
+        let above = if self.leaders(unit).is_empty() { BTreeSet::new() } else { self.above(unit) };
         if !above.contains(unit) {
             return vec![unit.clone()];
         }
@@ -161,6 +212,11 @@ impl<'a> Round<'a> {
     /// `core` and everything that must follow it and has no host either, leaders first.
     fn with_followers(&self, core: &[UnitName]) -> Vec<UnitName> {
         let view = self.scheduler.view();
+        let leads =
+            |name: &UnitName| self.scheduler.index.nodes.get(name).is_some_and(|node| !node.followers.is_empty());
+        if !core.iter().any(leads) {
+            return core.to_vec();
+        }
         let mut below: BTreeSet<UnitName> = BTreeSet::new();
         let mut open: Vec<UnitName> = core.to_vec();
         while let Some(name) = open.pop() {
@@ -193,37 +249,11 @@ impl<'a> Round<'a> {
     }
 
     /// Whether it could be placed now: wanted, known, not global, and no host has it.
-    fn is_ready(&self, unit: &UnitName) -> bool {
+    pub(super) fn is_ready(&self, unit: &UnitName) -> bool {
         let node = self.scheduler.index.nodes.get(unit);
         is_wanted(&self.scheduler.cluster, unit)
             && node
                 .is_some_and(|node| node.hosts.is_empty() && node.wishes.as_ref().is_some_and(|wishes| !wishes.global))
-    }
-
-    /// The least loaded host where all of `group` fit, and how many were passed over.
-    fn choose(&self, group: &[UnitName], scope: &Scope) -> Option<(MachineId, usize)> {
-        let fits = |host: &&MachineId| group.iter().all(|unit| self.misfit(unit, host, group).is_none());
-        match scope {
-            Scope::Hosts(hosts) => {
-                let mut hosts: Vec<_> = hosts.iter().map(|host| (load(&self.scheduler.cluster, host), host)).collect();
-                hosts.sort();
-                let at = hosts.iter().position(|(_, host)| fits(host))?;
-                Some((hosts[at].1.clone(), at))
-            }
-            Scope::Audit | Scope::Own => self
-                .scheduler
-                .index
-                .candidates()
-                .enumerate()
-                .find(|(_, host)| fits(host))
-                .map(|(at, host)| (host.clone(), at)),
-        }
-    }
-
-    fn misfit(&self, unit: &UnitName, host: &MachineId, with: &[UnitName]) -> Option<Rule> {
-        let Some(wishes) = self.wishes(unit) else { return Some(Rule::MachineOf) };
-        let question = Question { unit, wishes: &wishes, host, stance: Stance::Arrive, with };
-        first_misfit(&self.scheduler.view(), &question).map(|misfit| misfit.rule())
     }
 
     fn put(&mut self, unit: &UnitName, host: &MachineId, passed: usize) {
@@ -236,17 +266,21 @@ impl<'a> Round<'a> {
     }
 
     /// No host: say why, if that isn't said already.
-    fn wait(&mut self, unit: &UnitName, group: &[UnitName]) {
+    fn wait(&mut self, unit: &UnitName, group: &[UnitName], tried: &Scope) {
         if !is_wanted(&self.scheduler.cluster, unit) || self.wishes(unit).is_none_or(|wishes| wishes.global) {
             return; // only named by a cycle
         }
-        let (scope, left) = self.unplaced.remove(unit).unwrap_or((Scope::Audit, None));
+        // One of a cycle is tried as long as any of it is.
+        let (scope, left) = self.unplaced.remove(unit).unwrap_or_else(|| (tried.clone(), None));
         let known = match self.scheduler.cluster.placements.get(unit).map(|placement| &placement.value) {
-            Some(Placement::Waiting { why, .. }) => Some(why),
+            Some(Placement::Waiting { why, .. }) => Some(why.clone()),
             _ => None,
         };
-        if let Some(why) = known {
-            let told = |host: &MachineId| self.misfit(unit, host, group).is_none_or(|rule| why.contains(rule.as_str()));
+        if let Some(why) = &known {
+            let Some(node) = self.scheduler.index.nodes.get(unit) else { return };
+            let told = |host: &MachineId| {
+                self.obstacle(unit, node, host, group).is_none_or(|rule| why.contains(rule.as_str()))
+            };
             match &scope {
                 Scope::Audit => return,
                 Scope::Hosts(hosts) if hosts.iter().all(told) => return,
@@ -254,49 +288,20 @@ impl<'a> Round<'a> {
             }
         }
         let why = self.summary(unit, group);
-        if known != Some(&why) {
+        if known.as_ref() != Some(&why) {
             let left = left.map(|(host, why)| (self.host(&host), why));
             self.set_placement(unit, Some(Placement::Waiting { why: why.clone(), since: self.now }));
             self.drafts.why(unit, Reason::Waits { why, left });
         }
     }
 
-    /// `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`: most frequent first.
-    fn summary(&self, unit: &UnitName, group: &[UnitName]) -> String {
-        let group: Vec<UnitName> = group.iter().filter(|name| self.is_ready(name)).cloned().collect();
-        let view = self.scheduler.view();
-        let missing = |peer: &UnitName| !group.contains(peer) && !view.is_placed(peer.as_str());
-        let missing: Vec<String> =
-            self.leaders(unit).iter().filter(|peer| missing(peer)).map(ToString::to_string).collect();
-        if !missing.is_empty() {
-            return format!("for {} to be placed", missing.join(" and "));
-        }
-        let mut counts: BTreeMap<Rule, usize> = BTreeMap::new();
-        let mut all = 0;
-        for host in self.scheduler.index.candidates() {
-            all += 1;
-            let own = self.misfit(unit, host, &group);
-            let rule = own.or_else(|| group.iter().find_map(|member| self.misfit(member, host, &group)));
-            *counts.entry(rule.unwrap_or(Rule::Alive)).or_default() += 1;
-        }
-        if all == 0 {
-            return "no hosts".into();
-        }
-        let mut counts: Vec<(Rule, usize)> = counts.into_iter().collect();
-        counts.sort_by_key(|(rule, count)| (std::cmp::Reverse(*count), *rule));
-        let parts: Vec<String> = counts
-            .iter()
-            .map(|(rule, count)| format!("{count} of {all} host{}: {rule}", if all == 1 { "" } else { "s" }))
-            .collect();
-        parts.join("; ")
-    }
-
     /// Give a global to a host, if it fits there.
     fn spread(&mut self, unit: &UnitName, host: &MachineId) {
         let Some(wishes) = self.wishes(unit).filter(|wishes| wishes.global) else { return };
+        let Some(node) = self.scheduler.index.nodes.get(unit) else { return };
         let free = self.scheduler.entry(host, unit).is_none();
         if free
-            && self.misfit(unit, host, &[]).is_none()
+            && self.obstacle(unit, node, host, &[]).is_none()
             && let Some(entry) = self.wanted_entry(unit, &wishes)
         {
             self.set_entry(unit, host, Some(entry));
@@ -306,7 +311,7 @@ impl<'a> Round<'a> {
 
     /// A global has a placement only while it has no entry at all.
     fn settle(&mut self, unit: &UnitName) {
-        let nowhere = self.scheduler.index.hosts(unit.as_str()).is_empty();
+        let nowhere = !self.scheduler.index.is_anywhere(unit.as_str());
         let waits = self.scheduler.index.waiting.contains(unit);
         if !nowhere {
             self.set_placement(unit, None);

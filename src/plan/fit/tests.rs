@@ -1,0 +1,145 @@
+//! One small cluster, every rule: what fits and the sentence for what doesn't.
+
+use super::*;
+use crate::model::cluster::Versioned;
+use crate::model::file::UnitFile;
+use crate::model::machine::Machine;
+use crate::model::name::UnitHash;
+use crate::model::unit::{Entry, Unit};
+
+const N1: &str = "3ec325e8000000000000000000000001";
+const N2: &str = "844a981f000000000000000000000002";
+
+struct Table(Cluster);
+
+impl Table {
+    fn new() -> Self {
+        let mut table = Self(Cluster::default());
+        table.host(N1, "n1", &[("zone", "a")]);
+        table.host(N2, "n2", &[("zone", "b"), ("disk", "ssd")]);
+        table
+    }
+
+    fn host(&mut self, id: &str, hostname: &str, metadata: &[(&str, &str)]) {
+        let id: MachineId = id.parse().unwrap();
+        let metadata = metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let (ip, version, boot_id) = Default::default();
+        self.0.machines.insert(id.clone(), Machine { id, ip, hostname: hostname.into(), metadata, version, boot_id });
+    }
+
+    /// Submit a unit; its generation is the number of units before it.
+    fn unit(&mut self, name: &str, section: &str) -> UnitName {
+        let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
+        let file = UnitFile::parse(text.as_bytes()).unwrap();
+        let generation = Revision(self.0.units.len() as u64);
+        let unit = Unit { desired: Desired::Launched, hash: file.hash(), generation, submitted: 0 };
+        let wishes = Versioned { value: Wishes::parse(&file).unwrap().into(), revision: Revision(1) };
+        self.0.files.insert(file.hash(), wishes);
+        let name: UnitName = name.parse().unwrap();
+        self.0.units.insert(name.clone(), unit);
+        name
+    }
+
+    fn put(&mut self, name: &str, host: &str, target: Target) {
+        let name: UnitName = name.parse().unwrap();
+        let hash = self.0.units.get(&name).map_or_else(|| UnitHash::new("0"), |unit| unit.hash.clone());
+        let value = Entry { hash, target, global: false, generation: Revision(1) };
+        let entry = Versioned { value, revision: Revision(1) };
+        self.0.schedule.entry(host.parse().unwrap()).or_default().insert(name, entry);
+    }
+
+    fn ask(&self, name: &UnitName, host: &str, stance: Stance) -> String {
+        let wishes = self.0.wishes(name).unwrap();
+        let host = host.parse().unwrap();
+        let question = Question { unit: name, wishes: &wishes, host: &host, stance, with: &[] };
+        let misfits = fit(&self.0, &question).err().unwrap_or_default();
+        assert_eq!(first_misfit(&self.0, &question).as_ref(), misfits.first());
+        misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+#[test]
+fn every_rule_says_no_in_its_words() {
+    let mut table = Table::new();
+    table.unit("web@3.service", "Conflicts=web@*");
+    table.unit("db.service", "");
+    table.unit("proxy.service", "Replaces=old*");
+    table.put("web@3.service", N1, Target::Launched);
+    table.put("proxy.service", N1, Target::Launched);
+    let cases = [
+        ("plain.service", "", N1, ""),
+        ("id.service", "MachineID=3ec325e8", N1, ""),
+        ("id.service", "MachineID=3ec325e8", N2, "wants machine 3ec325e8"),
+        ("meta.service", "MachineMetadata=zone=a zone=c", N1, ""),
+        ("meta.service", "MachineMetadata=zone=a zone=c", N2, "metadata zone is b, wanted a or c"),
+        (
+            "meta.service",
+            "MachineMetadata=disk=ssd zone=b",
+            N1,
+            "no metadata disk, wanted ssd; metadata zone is a, wanted b",
+        ),
+        ("app.service", "MachineOf=web@3.service", N1, ""),
+        ("app.service", "MachineOf=web@3.service", N2, "web@3.service isn't placed there"),
+        ("app.service", "MachineOf=db.service", N2, "db.service isn't placed anywhere"),
+        ("web@4.service", "", N1, "conflicts with web@3.service, which runs there (Conflicts=web@* of its file)"),
+        ("solo.service", "Conflicts=web*", N1, "conflicts with web@3.service, which runs there (Conflicts=web*)"),
+        ("solo.service", "Conflicts=web*", N2, ""),
+        ("old.service", "", N1, "replaced by proxy.service, which runs there (Replaces=old*)"),
+        ("old.service", "Conflicts=db.service", N2, ""),
+        ("plain.service", "", "00000000000000000000000000000009", "the host is gone"),
+    ];
+    for (name, section, host, expected) in cases {
+        let unit = table.unit(name, section);
+        assert_eq!(table.ask(&unit, host, Stance::Arrive), expected, "{name} {section}");
+        table.0.units.remove(&unit);
+    }
+}
+
+#[test]
+fn what_is_leaving_hinders_newcomers_only() {
+    let mut table = Table::new();
+    table.put("gone.service", N1, Target::Gone);
+    let unit = table.unit("a.service", "Conflicts=gone.service");
+    assert_eq!(
+        table.ask(&unit, N1, Stance::Arrive),
+        "conflicts with gone.service, which is still stopping there (Conflicts=gone.service)"
+    );
+    assert_eq!(table.ask(&unit, N1, Stance::Stay), "");
+}
+
+#[test]
+fn of_two_that_conflict_the_later_leaves() {
+    let mut table = Table::new();
+    let (first, later) = (table.unit("b.service", ""), table.unit("a.service", "Conflicts=b.service"));
+    table.put("a.service", N1, Target::Launched);
+    table.put("b.service", N1, Target::Launched);
+    assert_eq!(table.ask(&first, N1, Stance::Stay), "");
+    assert!(table.ask(&later, N1, Stance::Stay).starts_with("conflicts with b.service"));
+}
+
+#[test]
+fn replacing_each_other_ends_with_the_first() {
+    let mut table = Table::new();
+    let a = table.unit("a.service", "Replaces=b.service");
+    let b = table.unit("b.service", "Replaces=a.service");
+    assert!(counts(&table.0, &a, &b) && !counts(&table.0, &b, &a));
+    // Round a ring of three, those that point from older to newer count: they end.
+    let x = table.unit("x.service", "Replaces=y.service");
+    let y = table.unit("y.service", "Replaces=z.service");
+    let z = table.unit("z.service", "Replaces=x.service");
+    assert!(counts(&table.0, &x, &y) && counts(&table.0, &y, &z) && !counts(&table.0, &z, &x));
+    // A ring that a follower closes can't be opened by age.
+    let led = table.unit("led.service", "MachineOf=p.service\nReplaces=q.service");
+    let q = table.unit("q.service", "");
+    table.unit("p.service", "MachineOf=q.service");
+    assert!(!counts(&table.0, &led, &q));
+}
+
+#[test]
+fn dynamic_metadata_hides_what_is_configured() {
+    let mut table = Table::new();
+    let unit = table.unit("a.service", "MachineMetadata=zone=a");
+    let host: MachineId = N1.parse().unwrap();
+    table.0.metadata.insert(host, [("zone".into(), String::new())].into());
+    assert_eq!(table.ask(&unit, N1, Stance::Stay), "no metadata zone, wanted a");
+}

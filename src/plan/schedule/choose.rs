@@ -1,0 +1,192 @@
+//! Which host: candidates from the narrowest index, least loaded first, each asked the rules of `fit` by look-up. Owns that speed; must never
+//! answer otherwise than `fit` would.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::model::name::{MachineId, UnitName};
+
+use super::super::fit::{Question, Stance};
+use super::super::fit::{Rule, View, counts, live_at, machine_id, metadata, replaces};
+use super::globs::Id;
+use super::hosts::load;
+use super::index::Node;
+use super::marks::Scope;
+use super::place::Round;
+
+/// What decides where a unit fits that must follow nobody and is replaced by nobody: units with the same shape fit the same hosts.
+type Shape = (usize, Vec<Id>);
+
+/// What is known to fit nowhere, and why. Holds while nothing leaves a host: newcomers only make it truer.
+#[derive(Debug, Default)]
+pub(super) struct Hopeless {
+    shapes: BTreeMap<Shape, String>,
+}
+
+impl Hopeless {
+    /// A unit has left a host.
+    pub(super) fn reconsider(&mut self) {
+        self.shapes.clear();
+    }
+
+    fn shape(node: &Node) -> Option<Shape> {
+        let wishes = node.wishes.as_ref()?;
+        let plain = wishes.machine_of.is_empty() && node.replaces.matches.is_empty();
+        // The index keeps the wishes, and so the address, of every unit that this is asked about.
+        plain.then(|| (Arc::as_ptr(wishes).addr(), node.conflicts.matches.clone()))
+    }
+}
+
+impl Round<'_> {
+    /// The least loaded host where all of `group` fit, and how many candidates were passed over.
+    pub(super) fn choose(&self, group: &[UnitName], scope: &Scope) -> Option<(MachineId, usize)> {
+        let nodes: Vec<(&UnitName, &Node)> =
+            group.iter().filter_map(|unit| Some((unit, self.scheduler.index.nodes.get(unit)?))).collect();
+        let fits =
+            |host: &&MachineId| nodes.iter().all(|(unit, node)| self.obstacle(unit, node, host, group).is_none());
+        if let Scope::Hosts(hosts) = scope {
+            let mut hosts: Vec<_> = hosts.iter().map(|host| (load(&self.scheduler.cluster, host), host)).collect();
+            hosts.sort();
+            let at = hosts.iter().position(|(_, host)| fits(host))?;
+            return Some((hosts[at].1.clone(), at)).filter(|_| !self.exclude_each_other(group));
+        }
+        let known = |node| Hopeless::shape(node).is_some_and(|shape| self.hopeless.shapes.contains_key(&shape));
+        if !self.hopeless.shapes.is_empty() && nodes.iter().any(|(_, node)| known(node)) {
+            return None;
+        }
+        if self.exclude_each_other(group) {
+            return None;
+        }
+        let found = self.candidates(&nodes, group).enumerate().find(|(_, host)| fits(host));
+        found.map(|(at, host)| (host.clone(), at))
+    }
+
+    /// Hosts that could do, least loaded first: those that the pickiest of the group leaves.
+    fn candidates<'b>(
+        &'b self,
+        nodes: &[(&UnitName, &'b Node)],
+        group: &[UnitName],
+    ) -> Box<dyn Iterator<Item = &'b MachineId> + 'b> {
+        let index = &self.scheduler.index;
+        let mut best: Box<dyn Iterator<Item = &MachineId>> = Box::new(index.hosts.all());
+        let mut fewest = index.hosts.len();
+        for wishes in nodes.iter().filter_map(|(_, node)| node.wishes.as_ref()) {
+            if let Some(wanted) = &wishes.machine_id {
+                // The least id that begins so; there is none in "00000000…", where all ids begin.
+                let least = format!("{wanted:0<32}").parse::<MachineId>().map_or(Bound::Unbounded, Bound::Included);
+                let machines = self.scheduler.cluster.machines.range((least, Bound::Unbounded)).map(|(id, _)| id);
+                return self.by_load(machines.take_while(|id| id.as_str().starts_with(wanted.as_str())));
+            }
+            let outside = |peer: &&String| !group.iter().any(|name| name.as_str() == **peer);
+            for peer in wishes.machine_of.iter().filter(outside) {
+                let hosts = index.nodes.get(peer.as_str()).map(|node| &node.hosts);
+                let count = hosts.map_or(0, std::collections::BTreeSet::len);
+                if count <= fewest {
+                    fewest = count;
+                    best = self.by_load(hosts.into_iter().flatten());
+                }
+            }
+            if let Some((count, hosts)) = index.hosts.with_metadata(wishes).filter(|(count, _)| *count < fewest) {
+                fewest = count;
+                best = Box::new(hosts);
+            }
+        }
+        best
+    }
+
+    fn by_load<'b>(
+        &'b self,
+        hosts: impl Iterator<Item = &'b MachineId>,
+    ) -> Box<dyn Iterator<Item = &'b MachineId> + 'b> {
+        let mut hosts: Vec<_> = hosts.map(|host| (load(&self.scheduler.cluster, host), host)).collect();
+        hosts.sort();
+        Box::new(hosts.into_iter().map(|(_, host)| host))
+    }
+
+    /// The first rule against a newcomer, `None` if it fits; what it comes with counts as there, but isn't asked whether
+    /// it can share a host: see [`Self::exclude_each_other`].
+    pub(super) fn obstacle(&self, unit: &UnitName, node: &Node, host: &MachineId, with: &[UnitName]) -> Option<Rule> {
+        let cluster = &self.scheduler.cluster;
+        let Some(wishes) = &node.wishes else { return Some(Rule::MachineOf) };
+        let together = |peer: &String| with.iter().any(|name| name.as_str() == peer);
+        if !cluster.machines.contains_key(host) {
+            return Some(Rule::Alive);
+        }
+        if !machine_id(wishes, host).is_empty() {
+            return Some(Rule::MachineId);
+        }
+        if !metadata(cluster, wishes, host).is_empty() {
+            return Some(Rule::Metadata);
+        }
+        if !wishes.machine_of.iter().all(|peer| together(peer) || live_at(cluster, peer, host)) {
+            return Some(Rule::MachineOf);
+        }
+        let (conflicts, replaced) = self.scheduler.index.crowded(node, host);
+        if conflicts {
+            return Some(Rule::Conflicts);
+        }
+        let question = || Question { unit, wishes, host, stance: Stance::Arrive, with: &[] };
+        (replaced && !replaces(&self.scheduler.view(), &question()).is_empty()).then_some(Rule::Replaces)
+    }
+
+    /// Whether a group can't share a host, whichever: members conflict or replace each other.
+    fn exclude_each_other(&self, group: &[UnitName]) -> bool {
+        let view = self.scheduler.view();
+        group.len() > 1
+            && group.iter().any(|unit| {
+                let Some(wishes) = view.wishes(unit) else { return false };
+                let plain = wishes.conflicts.is_empty() && wishes.replaces.is_empty();
+                !plain
+                    && group.iter().filter(|other| *other != unit).any(|other| {
+                        wishes.conflicts.iter().any(|glob| glob.matches(other.as_str()))
+                            || (wishes.replaces.iter().any(|glob| glob.matches(other.as_str()))
+                                && counts(&view, unit, other))
+                    })
+            })
+    }
+
+    /// `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`: most frequent first.
+    pub(super) fn summary(&mut self, unit: &UnitName, group: &[UnitName]) -> String {
+        let shape = self.scheduler.index.nodes.get(unit).filter(|_| group.len() < 2).and_then(Hopeless::shape);
+        if let Some(known) = shape.as_ref().and_then(|shape| self.hopeless.shapes.get(shape)) {
+            return known.clone();
+        }
+        let summary = self.summarise(unit, group);
+        if let Some(shape) = shape {
+            self.hopeless.shapes.insert(shape, summary.clone());
+        }
+        summary
+    }
+
+    fn summarise(&self, unit: &UnitName, group: &[UnitName]) -> String {
+        let group: Vec<UnitName> = group.iter().filter(|name| self.is_ready(name)).cloned().collect();
+        let view = self.scheduler.view();
+        let missing = |peer: &UnitName| !group.contains(peer) && !view.is_placed(peer.as_str());
+        let missing: Vec<String> =
+            self.leaders(unit).iter().filter(|peer| missing(peer)).map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            return format!("for {} to be placed", missing.join(" and "));
+        }
+        let nodes: Vec<(&UnitName, &Node)> = std::iter::once(unit)
+            .chain(group.iter().filter(|other| *other != unit))
+            .filter_map(|name| Some((name, self.scheduler.index.nodes.get(name)?)))
+            .collect();
+        let exclude = self.exclude_each_other(&group);
+        let mut found: BTreeMap<Rule, usize> = BTreeMap::new();
+        for host in self.scheduler.index.hosts.all() {
+            let rule = nodes.iter().find_map(|(name, node)| self.obstacle(name, node, host, &group));
+            let rule = rule.or(exclude.then_some(Rule::Conflicts)).unwrap_or(Rule::Alive);
+            *found.entry(rule).or_default() += 1;
+        }
+        let mut found: Vec<(Rule, usize)> = found.into_iter().collect();
+        found.sort_by_key(|(rule, count)| (std::cmp::Reverse(*count), *rule));
+        let hosts = match self.scheduler.index.hosts.len() {
+            0 => return "no hosts".into(),
+            1 => "1 host".into(),
+            all => format!("{all} hosts"),
+        };
+        let parts: Vec<String> = found.iter().map(|(rule, count)| format!("{count} of {hosts}: {rule}")).collect();
+        parts.join("; ")
+    }
+}

@@ -1,0 +1,184 @@
+//! Who names whom in `Conflicts=` or `Replaces=`, and on which hosts both sides are. Owns one such table; knows nothing of units but their
+//! names. Must never scan units: whoever adds the first or takes away the last use of a pattern is told, and does.
+//!
+//! Every distinct pattern is a slot. A slot counts, for each host, the entries whose names it matches and those whose units declare it; whether
+//! a unit is hindered on a host is then a look-up for each pattern it declares or is matched by, however many units those stand for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::glob::Glob;
+use crate::model::name::{MachineId, UnitName};
+
+/// A slot.
+pub(super) type Id = u32;
+
+/// The patterns that concern one unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Ids {
+    /// Those it declares, in order.
+    pub(super) declares: Vec<Id>,
+    /// Those that match its name, whoever declares them.
+    pub(super) matches: Vec<Id>,
+}
+
+/// All patterns of one kind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Globs {
+    ids: BTreeMap<Glob, Id>,
+    by_prefix: BTreeMap<Box<str>, Vec<Id>>,
+    /// The lengths of all prefixes, with the number of prefixes of each: a name is looked up once for each length.
+    lengths: BTreeMap<usize, usize>,
+    slots: Vec<Slot>,
+    free: Vec<Id>,
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    glob: Glob,
+    declarers: BTreeSet<UnitName>,
+    matched: BTreeMap<MachineId, u32>,
+    declared: BTreeMap<MachineId, u32>,
+}
+
+impl Globs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    pub(super) fn glob(&self, id: Id) -> &Glob {
+        &self.slots[id as usize].glob
+    }
+
+    pub(super) fn declarers(&self, id: Id) -> &BTreeSet<UnitName> {
+        &self.slots[id as usize].declarers
+    }
+
+    /// The patterns that match a name.
+    pub(super) fn matching(&self, name: &str) -> Vec<Id> {
+        let prefixes = self.lengths.keys().filter_map(|length| self.by_prefix.get(name.get(..*length)?));
+        prefixes.flatten().copied().filter(|id| self.glob(*id).matches(name)).collect()
+    }
+
+    /// `name` declares `glob`. The second is whether nobody did before: names that it matches are to be told.
+    pub(super) fn declare(&mut self, glob: &Glob, name: &UnitName) -> (Id, bool) {
+        if let Some(id) = self.ids.get(glob) {
+            self.slots[*id as usize].declarers.insert(name.clone());
+            return (*id, false);
+        }
+        let slot = Slot {
+            glob: glob.clone(),
+            declarers: BTreeSet::from([name.clone()]),
+            matched: BTreeMap::new(),
+            declared: BTreeMap::new(),
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id as usize] = slot;
+                id
+            }
+            None => {
+                self.slots.push(slot);
+                Id::try_from(self.slots.len() - 1).unwrap_or(Id::MAX)
+            }
+        };
+        self.ids.insert(glob.clone(), id);
+        let prefix = glob.literal_prefix();
+        if !self.by_prefix.contains_key(prefix) {
+            *self.lengths.entry(prefix.len()).or_default() += 1;
+        }
+        self.by_prefix.entry(prefix.into()).or_default().push(id);
+        (id, true)
+    }
+
+    /// `name` declares it no longer. Whether nobody does now: names that it matches are to be told, then [`Self::drop`] it.
+    pub(super) fn withdraw(&mut self, id: Id, name: &UnitName) -> bool {
+        let declarers = &mut self.slots[id as usize].declarers;
+        declarers.remove(name);
+        declarers.is_empty()
+    }
+
+    pub(super) fn drop(&mut self, id: Id) {
+        let glob = self.glob(id).clone();
+        let prefix = glob.literal_prefix();
+        self.ids.remove(&glob);
+        if let Some(ids) = self.by_prefix.get_mut(prefix) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_prefix.remove(prefix);
+                if let Some(count) = self.lengths.get_mut(&prefix.len()) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.lengths.remove(&prefix.len());
+                    }
+                }
+            }
+        }
+        let slot = &mut self.slots[id as usize];
+        slot.matched.clear();
+        slot.declared.clear();
+        self.free.push(id);
+    }
+
+    /// A unit got an entry on a host, or lost it.
+    pub(super) fn count(&mut self, ids: &Ids, host: &MachineId, there: bool) {
+        ids.matches.iter().for_each(|id| self.count_matched(*id, host, there));
+        ids.declares.iter().for_each(|id| self.count_declared(*id, host, there));
+    }
+
+    pub(super) fn count_matched(&mut self, id: Id, host: &MachineId, there: bool) {
+        step(&mut self.slots[id as usize].matched, host, there);
+    }
+
+    pub(super) fn count_declared(&mut self, id: Id, host: &MachineId, there: bool) {
+        step(&mut self.slots[id as usize].declared, host, there);
+    }
+
+    /// Whether another unit on `host` is matched by what this one declares. `there`: this one has an entry on it and is counted.
+    pub(super) fn reaches(&self, ids: &Ids, host: &MachineId, there: bool) -> bool {
+        ids.declares.iter().any(|id| {
+            let own = u32::from(there && ids.matches.contains(id));
+            self.slots[*id as usize].matched.get(host).is_some_and(|count| *count > own)
+        })
+    }
+
+    /// Whether another unit on `host` declares what matches this one.
+    pub(super) fn is_reached(&self, ids: &Ids, host: &MachineId, there: bool) -> bool {
+        ids.matches.iter().any(|id| {
+            let own = u32::from(there && ids.declares.contains(id));
+            self.slots[*id as usize].declared.get(host).is_some_and(|count| *count > own)
+        })
+    }
+}
+
+fn step(counts: &mut BTreeMap<MachineId, u32>, host: &MachineId, up: bool) {
+    match counts.get_mut(host) {
+        Some(count) if up => *count += 1,
+        Some(1) => drop(counts.remove(host)),
+        Some(count) => *count -= 1,
+        None if up => drop(counts.insert(host.clone(), 1)),
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_see_the_others_only() {
+        let mut globs = Globs::default();
+        let host: MachineId = "00000000000000000000000000000001".parse().unwrap();
+        let name: UnitName = "web@1.service".parse().unwrap();
+        let (id, new) = globs.declare(&"web@*".parse().unwrap(), &name);
+        assert!(new && globs.matching("web@2.service") == [id] && globs.matching("db.service").is_empty());
+        let both = Ids { declares: vec![id], matches: vec![id] };
+        globs.count(&both, &host, true);
+        assert!(!globs.reaches(&both, &host, true) && !globs.is_reached(&both, &host, true));
+        assert!(globs.reaches(&both, &host, false) && globs.is_reached(&both, &host, false));
+        globs.count(&both, &host, false);
+        assert!(!globs.reaches(&both, &host, false));
+        assert!(globs.withdraw(id, &name));
+        globs.drop(id);
+        assert!(globs.is_empty() && globs.matching("web@2.service").is_empty());
+    }
+}

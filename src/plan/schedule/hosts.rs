@@ -1,0 +1,148 @@
+//! Live hosts by load, all of them and those with a metadata value that some unit asks for. Owns the order in which hosts are tried; must
+//! never say whether one fits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::cluster::Cluster;
+use crate::model::name::MachineId;
+use crate::model::placement::Wishes;
+
+use super::super::fit::metadata_value;
+
+/// Least loaded first, then by id.
+type Ranking = BTreeSet<(usize, MachineId)>;
+
+/// Live hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Hosts {
+    all: Ranking,
+    /// By metadata key and value; only keys that units ask for.
+    by_value: BTreeMap<String, BTreeMap<String, Ranking>>,
+    /// How many units ask for each key.
+    asked: BTreeMap<String, usize>,
+    known: BTreeMap<MachineId, Known>,
+}
+
+/// What the rankings say of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Known {
+    load: usize,
+    values: Vec<(String, String)>,
+}
+
+/// The number of entries on a host.
+pub(super) fn load(cluster: &Cluster, host: &MachineId) -> usize {
+    cluster.schedule.get(host).map_or(0, BTreeMap::len)
+}
+
+impl Hosts {
+    /// A unit with these wishes came, or went.
+    pub(super) fn ask(&mut self, cluster: &Cluster, wishes: &Wishes, comes: bool) {
+        for key in wishes.metadata.keys() {
+            let count = self.asked.entry(key.clone()).or_default();
+            if comes {
+                *count += 1;
+            } else {
+                *count -= 1;
+            }
+            match *count {
+                1 if comes => self
+                    .known
+                    .keys()
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .for_each(|host| self.enter_value(cluster, host, key)),
+                0 => {
+                    self.asked.remove(key);
+                    self.by_value.remove(key);
+                    self.known.values_mut().for_each(|known| known.values.retain(|(known, _)| known != key));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn enter_value(&mut self, cluster: &Cluster, host: &MachineId, key: &str) {
+        let Some(value) = metadata_value(cluster, host, key) else { return };
+        let Some(known) = self.known.get_mut(host) else { return };
+        known.values.push((key.into(), value.into()));
+        let ranking = self.by_value.entry(key.into()).or_default().entry(value.into()).or_default();
+        ranking.insert((known.load, host.clone()));
+    }
+
+    /// A host came, went, or changed its metadata.
+    pub(super) fn changed(&mut self, cluster: &Cluster, host: &MachineId) {
+        if let Some(known) = self.known.remove(host) {
+            let place = (known.load, host.clone());
+            self.all.remove(&place);
+            for (key, value) in &known.values {
+                let Some(values) = self.by_value.get_mut(key) else { continue };
+                let Some(ranking) = values.get_mut(value) else { continue };
+                ranking.remove(&place);
+                if ranking.is_empty() {
+                    values.remove(value);
+                }
+            }
+        }
+        if cluster.machines.contains_key(host) {
+            let load = load(cluster, host);
+            self.all.insert((load, host.clone()));
+            self.known.insert(host.clone(), Known { load, values: Vec::new() });
+            for key in self.asked.keys().cloned().collect::<Vec<_>>() {
+                self.enter_value(cluster, host, &key);
+            }
+        }
+    }
+
+    /// A host got an entry, or lost one.
+    pub(super) fn loaded(&mut self, host: &MachineId, load: usize) {
+        let Some(known) = self.known.get_mut(host) else { return };
+        let place = (std::mem::replace(&mut known.load, load), host.clone());
+        let shift = |ranking: &mut Ranking| {
+            ranking.remove(&place);
+            ranking.insert((load, host.clone()));
+        };
+        shift(&mut self.all);
+        for (key, value) in &known.values {
+            if let Some(ranking) = self.by_value.get_mut(key).and_then(|values| values.get_mut(value)) {
+                shift(ranking);
+            }
+        }
+    }
+
+    /// All hosts.
+    pub(super) fn all(&self) -> impl Iterator<Item = &MachineId> {
+        self.all.iter().map(|(_, host)| host)
+    }
+
+    /// How many hosts there are.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Those that have what `wishes` ask for one of its metadata keys, whichever has the fewest, and how many these are.
+    pub(super) fn with_metadata<'a>(&'a self, wishes: &'a Wishes) -> Option<(usize, Merge<'a>)> {
+        let rankings = |(key, wanted): (&'a String, &'a BTreeSet<String>)| {
+            let values = self.by_value.get(key);
+            let found = wanted.iter().filter_map(move |value| values?.get(value));
+            let found: Vec<&Ranking> = found.collect();
+            (found.iter().map(|ranking| ranking.len()).sum::<usize>(), found)
+        };
+        let (count, found) = wishes.metadata.iter().map(rankings).min_by_key(|(count, _)| *count)?;
+        Some((count, Merge(found.into_iter().map(|ranking| ranking.iter().peekable()).collect())))
+    }
+}
+
+/// Several rankings as one.
+pub(super) struct Merge<'a>(Vec<std::iter::Peekable<std::collections::btree_set::Iter<'a, (usize, MachineId)>>>);
+
+impl<'a> Iterator for Merge<'a> {
+    type Item = &'a MachineId;
+
+    fn next(&mut self) -> Option<&'a MachineId> {
+        let next = |(at, ranking): (usize, &mut std::iter::Peekable<_>)| ranking.peek().map(|place: &&_| (*place, at));
+        let (_, at) = self.0.iter_mut().enumerate().filter_map(next).min()?;
+        self.0.get_mut(at)?.next().map(|(_, host): &'a (usize, MachineId)| host)
+    }
+}

@@ -1,0 +1,271 @@
+//! Each kind of decision, as the operator reads it, and how a chain, a cycle, a global and a hand in the store are dealt with.
+
+use super::*;
+use crate::model::file::UnitFile;
+use crate::model::machine::Machine;
+use crate::model::placement::Wishes;
+use crate::model::unit::{Desired, State, Unit};
+use crate::plan::check::check;
+use crate::plan::explain::explain;
+
+/// A store, its hosts and an engine; every change is planned and committed.
+struct Bench {
+    scheduler: Scheduler,
+    revision: Revision,
+}
+
+fn id(at: u64) -> MachineId {
+    format!("{at:08x}{at:024x}").parse().unwrap()
+}
+
+impl Bench {
+    /// `hosts` hosts, `n1` and up, in zones a and b by turns.
+    fn new(hosts: u64) -> Self {
+        let mut bench = Self { scheduler: Scheduler::new(Cluster::default()), revision: Revision(1) };
+        (1..=hosts).for_each(|at| drop(bench.host(at)));
+        bench
+    }
+
+    fn host(&mut self, at: u64) -> Vec<String> {
+        let metadata = [("zone".to_owned(), if at % 2 == 1 { "a" } else { "b" }.to_owned())].into();
+        let (ip, version, boot_id) = Default::default();
+        let machine = Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id };
+        self.then([Change::Machine(id(at), Some(machine))])
+    }
+
+    fn submit(&mut self, units: &[(&str, &str)]) -> Vec<String> {
+        let changes = units.iter().flat_map(|(name, section)| {
+            let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
+            let file = UnitFile::parse(text.as_bytes()).unwrap();
+            let wishes = Versioned { value: Wishes::parse(&file).unwrap().into(), revision: self.revision };
+            let unit = Unit { desired: Desired::Launched, hash: file.hash(), generation: self.revision, submitted: 0 };
+            [Change::File(file.hash(), Some(wishes)), Change::Unit(name.parse().unwrap(), Some(unit))]
+        });
+        let changes: Vec<Change> = changes.collect();
+        self.then(changes)
+    }
+
+    fn desire(&mut self, name: &str, desired: Desired) -> Vec<String> {
+        let name: UnitName = name.parse().unwrap();
+        let unit = Unit { desired, generation: self.revision, ..self.scheduler.cluster().units[&name].clone() };
+        self.then([Change::Unit(name, Some(unit))])
+    }
+
+    /// What the engine would log.
+    fn then(&mut self, changes: impl IntoIterator<Item = Change>) -> Vec<String> {
+        changes.into_iter().for_each(|change| self.scheduler.apply(change));
+        self.revision = self.revision.next();
+        self.scheduler.advance(self.revision);
+        let plan = self.scheduler.plan(7);
+        for decision in &plan.decisions {
+            self.revision = self.revision.next();
+            decision.changes(self.revision).for_each(|change| self.scheduler.apply(change));
+        }
+        self.scheduler.advance(self.revision);
+        plan.decisions.iter().map(ToString::to_string).collect()
+    }
+
+    /// All hosts answer.
+    fn answer(&mut self) -> Vec<String> {
+        let state = |entry: &crate::model::unit::Entry| State {
+            generation: entry.generation,
+            target: entry.target,
+            hash: entry.hash.clone(),
+            load: String::new(),
+            active: String::new(),
+            sub: String::new(),
+            job: None,
+            result: None,
+            error: None,
+            since: 0,
+        };
+        let schedule = self.scheduler.cluster().schedule.clone();
+        let states = schedule.iter().flat_map(|(host, slice)| {
+            slice.iter().map(|(name, entry)| Change::State(name.clone(), host.clone(), Some(state(&entry.value))))
+        });
+        self.then(states.collect::<Vec<_>>())
+    }
+
+    fn settled(mut self) {
+        self.answer();
+        self.answer();
+        assert_eq!(check(self.scheduler.cluster()), []);
+        assert!(full(self.scheduler.cluster().clone(), 0).is_empty());
+    }
+}
+
+#[test]
+fn a_unit_comes_changes_and_goes() {
+    let mut bench = Bench::new(2);
+    assert_eq!(bench.submit(&[("a.service", "")]), ["a.service placed on n1 (00000001): the least loaded host"]);
+    assert_eq!(bench.submit(&[("b.service", "")]), ["b.service placed on n2 (00000002): the least loaded host"]);
+    assert_eq!(bench.desire("a.service", Desired::Loaded), ["a.service updated on n1 (00000001)"]);
+    assert_eq!(bench.desire("a.service", Desired::Inactive), ["a.service leaves n1 (00000001): it shall be inactive"]);
+    // Wanted again before the host has answered: it waits for the answer.
+    assert_eq!(bench.desire("a.service", Desired::Launched), [""; 0]);
+    let name = "a.service".parse().unwrap();
+    assert_eq!(explain(bench.scheduler.cluster(), &name).standing.to_string(), "waits for 00000001 to stop it");
+    assert_eq!(
+        bench.answer(),
+        ["a.service moves from n1 (00000001) to n1 (00000001): stopped there; the least loaded host"]
+    );
+    assert_eq!(bench.then([Change::Unit(name, None)]), ["a.service leaves n1 (00000001): it was destroyed"]);
+    assert_eq!(bench.answer(), ["a.service left n1 (00000001): stopped there"]);
+    bench.settled();
+}
+
+#[test]
+fn a_dead_hosts_units_move_at_once_and_a_chain_stays_together() {
+    let mut bench = Bench::new(2);
+    bench.submit(&[("x.service", ""), ("y.service", "")]);
+    let chain = [("a.service", "MachineOf=m.service"), ("m.service", ""), ("z.service", "MachineOf=a.service")];
+    assert_eq!(
+        bench.submit(&chain),
+        [
+            "m.service placed on n1 (00000001): the least loaded host",
+            "a.service placed on n1 (00000001): the least loaded host",
+            "z.service placed on n1 (00000001): the least loaded host",
+        ]
+    );
+    bench.host(3);
+    // n2 and n3 both fit m, only n3 all of it.
+    bench.submit(&[("w.service", "MachineMetadata=zone=b\nConflicts=z.service")]);
+    assert_eq!(
+        bench.then([Change::Machine(id(1), None)]),
+        [
+            "m.service moves from 00000001 to n3 (00000003): the host is gone; the least loaded host",
+            "a.service moves from 00000001 to n3 (00000003): the host is gone; the least loaded host",
+            "z.service moves from 00000001 to n3 (00000003): the host is gone; the least loaded host",
+            "x.service moves from 00000001 to n2 (00000002): the host is gone; the least loaded host",
+        ]
+    );
+    assert_eq!(
+        bench.desire("m.service", Desired::Inactive),
+        [
+            "m.service leaves n3 (00000003): it shall be inactive",
+            "a.service leaves n3 (00000003): m.service isn't placed anywhere",
+            "z.service leaves n3 (00000003): a.service isn't placed anywhere",
+        ]
+    );
+    bench.settled();
+}
+
+#[test]
+fn units_that_follow_each_other_are_placed_as_one() {
+    let mut bench = Bench::new(1);
+    let a = ("a.service", "MachineOf=b.service\nMachineMetadata=zone=b");
+    assert_eq!(bench.submit(&[a]), ["a.service waits: for b.service to be placed"]);
+    assert_eq!(
+        bench.submit(&[("b.service", "MachineOf=a.service")]),
+        ["a.service waits: 1 of 1 host: metadata", "b.service waits: 1 of 1 host: metadata"]
+    );
+    assert_eq!(
+        bench.host(2),
+        [
+            "a.service placed on n2 (00000002): the least loaded host",
+            "b.service placed on n2 (00000002): the least loaded host",
+        ]
+    );
+    bench.settled();
+}
+
+#[test]
+fn who_waits_is_told_why_and_gets_the_first_host_that_fits() {
+    let mut bench = Bench::new(2);
+    let web = |at: usize| format!("web@{at}.service");
+    let units: Vec<String> = (1..4).map(web).collect();
+    let units: Vec<(&str, &str)> = units.iter().map(|name| (name.as_str(), "Conflicts=%p@*")).collect();
+    assert_eq!(bench.submit(&units)[0], "web@3.service waits: 2 of 2 hosts: conflict");
+    let explanation = explain(bench.scheduler.cluster(), &"web@3.service".parse().unwrap()).to_string();
+    assert_eq!(
+        explanation,
+        "web@3.service: can't run anywhere yet\n  \
+         n1  conflicts with web@1.service, which runs there (Conflicts=web@*)\n  \
+         n2  conflicts with web@2.service, which runs there (Conflicts=web@*)"
+    );
+    assert_eq!(bench.host(3), ["web@3.service placed on n3 (00000003): the least loaded host"]);
+    bench.settled();
+}
+
+#[test]
+fn the_replaced_leaves_and_the_replacer_stays() {
+    let mut bench = Bench::new(1);
+    bench.submit(&[("old.service", "")]);
+    assert_eq!(
+        bench.submit(&[("new.service", "Replaces=old.service")]),
+        [
+            "old.service leaves n1 (00000001): replaced by new.service, which runs there (Replaces=old.service)",
+            "new.service placed on n1 (00000001): the least loaded host",
+        ]
+    );
+    assert_eq!(bench.answer(), ["old.service left n1 (00000001): stopped there; waits: 1 of 1 host: replaced there"]);
+    assert_eq!(bench.host(2), ["old.service placed on n2 (00000002): the least loaded host"]);
+    bench.settled();
+}
+
+#[test]
+fn globals_are_everywhere_they_fit_after_the_others() {
+    let mut bench = Bench::new(2);
+    assert_eq!(
+        bench.submit(&[("g.service", "Global=true\nConflicts=solo.service"), ("solo.service", "")]),
+        [
+            "solo.service placed on n1 (00000001): the least loaded host",
+            "g.service placed on n2 (00000002): the least loaded host",
+        ]
+    );
+    assert_eq!(bench.host(3), ["g.service placed on n3 (00000003): the least loaded host"]);
+    assert_eq!(bench.then([Change::Machine(id(2), None)]), ["g.service left 00000002: the host is gone"]);
+    assert_eq!(
+        bench.submit(&[("g.service", "Global=true\nMachineMetadata=zone=c")]),
+        ["g.service leaves n3 (00000003): metadata zone is a, wanted c"]
+    );
+    assert_eq!(
+        bench.answer(),
+        ["g.service left n3 (00000003): stopped there", "g.service waits: 2 of 2 hosts: metadata"]
+    );
+    bench.settled();
+}
+
+#[test]
+fn a_store_that_contradicts_itself_is_repaired() {
+    let mut bench = Bench::new(2);
+    bench.submit(&[("a.service", "")]);
+    let entry = bench.scheduler.cluster().schedule[&id(1)].values().next().cloned();
+    let name: UnitName = "a.service".parse().unwrap();
+    assert_eq!(
+        bench.then([Change::Entry(id(2), name.clone(), entry)]),
+        ["a.service leaves n2 (00000002): its placement says otherwise"]
+    );
+    bench.answer();
+    assert_eq!(
+        bench.then([Change::Placement(name.clone(), None)]),
+        ["a.service leaves n1 (00000001): its placement says otherwise"]
+    );
+    bench.answer();
+    assert_eq!(
+        bench.then([Change::Entry(id(1), name, None)]),
+        ["a.service placed on n1 (00000001): the least loaded host"]
+    );
+    bench.settled();
+}
+
+#[test]
+fn a_unit_waits_silently_for_its_file_and_files_go_with_their_last_use() {
+    let mut bench = Bench::new(1);
+    bench.submit(&[("a.service", "")]);
+    let (hash, file) = bench.scheduler.cluster().files.first_key_value().map(|(h, f)| (h.clone(), f.clone())).unwrap();
+    let name: UnitName = "b.service".parse().unwrap();
+    let other = UnitHash::new("other");
+    let unit = Unit { desired: Desired::Launched, hash: other.clone(), generation: Revision(9), submitted: 0 };
+    assert_eq!(bench.then([Change::Unit(name.clone(), Some(unit))]), [""; 0]);
+    assert_eq!(
+        bench.then([Change::File(other.clone(), Some(file))]),
+        ["b.service placed on n1 (00000001): the least loaded host"]
+    );
+    bench.then([Change::Unit(name, None)]);
+    assert!(bench.scheduler.cluster().files.contains_key(&other), "its host still has it");
+    bench.answer();
+    assert!(!bench.scheduler.cluster().files.contains_key(&other));
+    assert!(bench.scheduler.cluster().files.contains_key(&hash));
+    bench.settled();
+}

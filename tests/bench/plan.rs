@@ -1,0 +1,201 @@
+//! What planning costs at 5,000 hosts and 150,000 units, on one core: all at once, then one change at a time. Every figure is printed as
+//! a ratio to a reference measured in the same run, so that runs on different machines can be compared: one insertion of a unit's name into
+//! a plain `BTreeMap` of as many.
+//!
+//! Long steps are given in time on the processor, so that a busy machine doesn't count.
+//!
+//! `cargo bench --bench plan [hosts] [units]`
+
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flotilla::model::cluster::{Change, Cluster, Versioned};
+use flotilla::model::file::UnitFile;
+use flotilla::model::machine::Machine;
+use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::placement::Wishes;
+use flotilla::model::revision::Revision;
+use flotilla::model::unit::{Desired, Placement, Unit};
+use flotilla::plan::check::always;
+use flotilla::plan::schedule::{Plan, Scheduler};
+
+/// Instances of one service.
+const INSTANCES: usize = 30;
+const ZONES: usize = 5;
+
+fn main() {
+    let numbers: Vec<usize> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
+    let hosts = numbers.first().copied().unwrap_or(5_000);
+    let units = numbers.get(1).copied().unwrap_or(150_000);
+    let reference = reference(units);
+    println!("{hosts} hosts, {units} units; 1 insertion into a BTreeMap of {units} names = {reference:.0?}");
+    scenario("no constraints", reference, hosts, units, |_| String::new());
+    scenario("conflicts and metadata", reference, hosts, units, |service| {
+        format!("Conflicts=s{service}@*\nMachineMetadata=zone=z{}", service % ZONES)
+    });
+    scenario("conflicts by specifier", reference, hosts, units, |_| "Conflicts=%p@*".into());
+    println!("peak memory: {}", peak());
+}
+
+fn scenario(title: &str, reference: Duration, hosts: usize, units: usize, section: impl Fn(usize) -> String) {
+    println!("\n{title}");
+    let report = |what: &str, count: usize, took: Duration| {
+        let each = took.as_secs_f64() / count.max(1) as f64;
+        let ratio = each / reference.as_secs_f64();
+        println!("  {what:<44} {took:>10.1?}  {:>9.0}/s  {ratio:>8.1} insertions each", each.recip());
+    };
+    let cluster = cluster(hosts, units, &section);
+    let start = Watch::start();
+    let mut scheduler = Scheduler::new(cluster);
+    report("index it", units, start.took());
+    let (plan, took) = plan(&mut scheduler);
+    let placed = plan.decisions.iter().filter(|decision| !decision.entries.is_empty()).count();
+    report(&format!("place {placed} of {units}, {} wait", plan.report.waiting), placed, took);
+    echo(&mut scheduler, &plan);
+    assert_eq!(always(scheduler.cluster()), []);
+
+    let audit = Scheduler::new(scheduler.cluster().clone());
+    let (nothing, took) = plan_of(audit);
+    report("audit: plan again over everything", units, took);
+    assert!(nothing.is_empty());
+
+    let mut changes: Vec<(String, Vec<Change>)> = Vec::new();
+    let (hash, file) = file(&section(0));
+    let submit = |at: usize| {
+        let unit = Unit { desired: Desired::Launched, hash: hash.clone(), generation: Revision(2), submitted: 0 };
+        let file = Versioned { value: Arc::clone(&file), revision: Revision(1) };
+        vec![Change::File(hash.clone(), Some(file)), Change::Unit(name(0, INSTANCES + at), Some(unit))]
+    };
+    changes.push(("one unit submitted".into(), submit(0)));
+    changes.push(("100 units submitted".into(), (1..101).flat_map(submit).collect()));
+    let dead = scheduler.cluster().schedule.iter().max_by_key(|(_, slice)| slice.len());
+    if let Some((host, slice)) = dead {
+        let title = format!("a host dies with its {} units", slice.len());
+        changes.push((title, vec![Change::Machine(host.clone(), None)]));
+    }
+    changes.push(("a host joins".into(), vec![Change::Machine(id(hosts), Some(machine(hosts)))]));
+    changes.push((
+        "100 hosts join".into(),
+        (1..101).map(|at| Change::Machine(id(hosts + at), Some(machine(hosts + at)))).collect(),
+    ));
+    changes.push((
+        "a host changes its zone".into(),
+        vec![Change::Metadata(id(7), "zone".into(), Some("elsewhere".into()))],
+    ));
+    changes.push(("one unit destroyed".into(), vec![Change::Unit(name(1, 0), None)]));
+    for (title, changes) in changes {
+        let start = Watch::start();
+        for change in changes {
+            scheduler.apply(change);
+        }
+        let plan = scheduler.plan(0);
+        let took = start.took();
+        report(&format!("{title}: {} decisions", plan.decisions.len()), 1, took);
+        echo(&mut scheduler, &plan);
+    }
+}
+
+/// Runs from now on. Short intervals by the clock; long ones by the processor, which is counted in ticks.
+struct Watch(Instant, Duration);
+
+impl Watch {
+    fn start() -> Self {
+        Self(Instant::now(), processor())
+    }
+
+    fn took(&self) -> Duration {
+        const TICKS: Duration = Duration::from_millis(100);
+        let by_clock = self.0.elapsed();
+        if by_clock < TICKS { by_clock } else { processor().saturating_sub(self.1) }
+    }
+}
+
+fn processor() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    Duration::from_nanos(stat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default())
+}
+
+fn plan_of(mut scheduler: Scheduler) -> (Plan, Duration) {
+    plan(&mut scheduler)
+}
+
+fn plan(scheduler: &mut Scheduler) -> (Plan, Duration) {
+    let start = Watch::start();
+    let plan = scheduler.plan(0);
+    (plan, start.took())
+}
+
+/// As the store's watch would: the same values, with their revision.
+fn echo(scheduler: &mut Scheduler, plan: &Plan) {
+    for change in plan.decisions.iter().flat_map(|decision| decision.changes(Revision(3))) {
+        scheduler.apply(change);
+    }
+    assert!(!scheduler.is_dirty());
+}
+
+fn cluster(hosts: usize, units: usize, section: &impl Fn(usize) -> String) -> Cluster {
+    let mut cluster = Cluster { revision: Revision(1), ..Cluster::default() };
+    for at in 0..hosts {
+        cluster.apply(Change::Machine(id(at), Some(machine(at))));
+    }
+    for at in 0..units {
+        let service = at / INSTANCES;
+        let (hash, value) = file(&section(service));
+        if !cluster.files.contains_key(&hash) {
+            cluster.apply(Change::File(hash.clone(), Some(Versioned { value, revision: Revision(1) })));
+        }
+        let unit = Unit { desired: Desired::Launched, hash, generation: Revision(1), submitted: 0 };
+        cluster.apply(Change::Unit(name(service, at % INSTANCES), Some(unit)));
+    }
+    cluster
+}
+
+fn machine(at: usize) -> Machine {
+    Machine {
+        id: id(at),
+        ip: String::new(),
+        hostname: format!("n{at}"),
+        metadata: [("zone".to_owned(), format!("z{}", at % ZONES)), ("rack".to_owned(), format!("r{}", at / 40))]
+            .into(),
+        version: String::new(),
+        boot_id: String::new(),
+    }
+}
+
+/// Spread over the range of ids, as real ones are.
+fn id(at: usize) -> MachineId {
+    let spread = (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!("{spread:016x}{:016x}", at + 1).parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn name(service: usize, instance: usize) -> UnitName {
+    format!("s{service}@{instance}.service").parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn file(section: &str) -> (UnitHash, Arc<Wishes>) {
+    let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
+    let file = UnitFile::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+    let wishes = Wishes::parse(&file).unwrap_or_else(|problems| panic!("{problems:?}"));
+    (file.hash(), Arc::new(wishes))
+}
+
+fn reference(units: usize) -> Duration {
+    let names: Vec<UnitName> = (0..units).map(|at| name(at / INSTANCES, at % INSTANCES)).collect();
+    let start = Watch::start();
+    let mut map = BTreeMap::new();
+    for name in names {
+        map.insert(name, Placement::Waiting { why: String::new(), since: 0 });
+    }
+    let took = start.took();
+    assert_eq!(map.len(), units);
+    took / u32::try_from(units.max(1)).unwrap_or(u32::MAX)
+}
+
+fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.map_or("unknown".into(), |line| line.trim().to_owned())
+}
