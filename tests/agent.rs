@@ -1,7 +1,7 @@
 //! The agent of one host against the embedded store and a host in memory: what it does with its slice, in which order,
 //! and what it leaves alone. The engine's part is played by the test, key by key.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::future::Future;
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flotilla::model::cluster::Cluster;
+use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::Target;
@@ -171,7 +172,7 @@ impl Machines {
                 }
             }
             What::Stopping => {
-                self.stopping(journal, at, host, unit);
+                self.stopping(journal, cluster, at, host, unit);
                 self.all[host].up.remove(unit);
                 self.all[host].stopping.insert(unit.clone());
             }
@@ -257,7 +258,7 @@ impl Machines {
     }
 
     /// A unit is stopped because its entry has changed, or that of one that it needs, or because such a one died.
-    fn stopping(&self, journal: &Journal, at: Duration, host: usize, unit: &UnitName) {
+    fn stopping(&self, journal: &Journal, cluster: &Cluster, at: Duration, host: usize, unit: &UnitName) {
         let me = &self.all[host];
         let Some(since) = me.running.get(unit).copied() else { return };
         let texts = me.fake.on_disk();
@@ -267,6 +268,17 @@ impl Machines {
             graph.entry(unit.clone()).or_default().extend(needs(unit, &text));
         }
         let causes = closure(BTreeSet::from([unit.clone()]), &graph);
+        // Told long ago and not done yet: the disk was full, say, and another unit has pulled it in with its old file.
+        let slice = cluster.schedule.get(&me.id);
+        let stale = |name: &UnitName| {
+            let entry = slice.and_then(|slice| slice.get(name));
+            entry.zip(texts.get(name)).is_some_and(|(entry, text)| {
+                UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.hash() != entry.value.hash)
+            })
+        };
+        if causes.iter().any(stale) {
+            return;
+        }
         let told = causes.iter().filter_map(|name| self.told.get(&(me.id.clone(), name.clone()))).max();
         let failed = causes.iter().filter_map(|name| me.failed.get(name)).max();
         if told.is_none_or(|told| *told + SLACK < since) && failed.is_none_or(|failed| *failed < since) {

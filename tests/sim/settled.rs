@@ -160,7 +160,7 @@ pub(crate) async fn idle(world: &World, time: Duration) {
     if before != after {
         world.journal.violate(format!("idle, and something happened: {before:?}, then {after:?}"));
     }
-    let allowed = 2 * (u64::try_from(time.as_secs() / FULL_CHECK.as_secs()).unwrap() + 1);
+    let allowed = 2 * (time.as_secs() / FULL_CHECK.as_secs() + 1);
     for (host, (before, after)) in world.hosts.iter().zip(read.iter().zip(reads(world))) {
         if after - before > allowed {
             world.journal.violate(format!("idle, and {} reads its host {} times", host.name, after - before));
