@@ -224,16 +224,14 @@ impl Units {
         std::mem::take(&mut self.unseen).into_iter().partition(must)
     }
 
-    /// Files of these are installed. What starts next is looked at when it has: systemd would read it now, and forget it again.
-    pub(super) fn installed(&mut self, names: impl IntoIterator<Item = UnitName>) {
-        for name in names {
-            let starts = |entry: &Entry| entry.target == Target::Launched;
-            if let Some(unit) = self.units.get_mut(&name)
-                && !unit.entry.as_ref().is_some_and(starts)
-            {
-                unit.unread = true;
-                self.unseen.insert(name);
-            }
+    /// A unit's file is installed. What starts next is looked at when it has: systemd would read it now, and forget it again.
+    pub(super) fn installed(&mut self, name: &UnitName, file: Option<UnitHash>) {
+        let unit = self.touch(name);
+        unit.file = file;
+        unit.linked = true;
+        unit.unread = true;
+        if next(unit.entry.as_ref(), &unit.seen()) == Some(Step::Start) {
+            self.unseen.remove(name);
         }
     }
 

@@ -131,9 +131,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     tracing::debug!(unit = %name, "installed");
                     self.units.forgotten.remove(&name);
                     self.units.reload_due |= need_reload.contains(&name);
-                    let unit = self.units.touch(&name);
-                    unit.file = hashes.get(&name).cloned();
-                    unit.linked = true;
+                    self.units.installed(&name, hashes.get(&name).cloned());
                 }
                 Err(error @ systemd::Error::Unavailable(_)) => {
                     // Written, linked, or neither: only the disk can say, and only a reload makes sure.
