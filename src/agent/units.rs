@@ -11,7 +11,7 @@ use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Entry, State, Target};
-use crate::plan::converge::{Seen, Steps, converge};
+use crate::plan::converge::{Seen, Step, Steps, converge, next};
 use crate::registry::keys::Key;
 use crate::registry::mirror::Update;
 use crate::store;

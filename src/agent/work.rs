@@ -124,6 +124,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             .iter()
             .filter_map(|(name, _)| Some((name.clone(), self.units.get(name)?.entry.as_ref()?.hash.clone())))
             .collect();
+        self.units.put_back(hashes.keys().cloned().collect());
         let mut unknown = Ok(());
         for (name, outcome) in self.host.install(files).await {
             match outcome {
@@ -142,11 +143,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Err(error) => self.units.hold(&name, &error),
             }
         }
-        if let Err(error) = unknown {
-            self.units.put_back(hashes.into_keys().collect());
-            return Err(error.into());
-        }
-        self.units.installed(hashes.into_keys());
+        unknown?;
         self.units.retry_missing();
         Ok(())
     }
