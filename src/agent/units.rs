@@ -64,6 +64,10 @@ pub(super) struct Units {
     pub(super) records_changed: bool,
     /// Whether a loaded file has changed, or one was enabled, that systemd hasn't been told of.
     pub(super) reload_due: bool,
+    /// Units that are stopped for a new file and don't have it yet.
+    replacing: BTreeSet<UnitName>,
+    /// Units that ran when those were stopped: systemd stops the ones that need them, and starts none of them again.
+    returning: BTreeSet<UnitName>,
     /// Removed units that systemd may still hold in memory, to be looked at once more.
     pub(super) forgotten: BTreeMap<UnitName, Instant>,
 }
@@ -80,6 +84,8 @@ impl Units {
             disk_unread: true,
             records_changed: false,
             reload_due: false,
+            replacing: BTreeSet::new(),
+            returning: BTreeSet::new(),
             forgotten: BTreeMap::new(),
         }
     }
@@ -299,6 +305,46 @@ impl Units {
         }
     }
 
+    /// These are about to be stopped. Some only for a new file: whoever runs now and is stopped with them is to come back.
+    pub(super) fn stopping(&mut self, names: &[UnitName]) {
+        let replaced: Vec<UnitName> =
+            names.iter().filter(|name| self.units.get(*name).is_some_and(Unit::is_outdated)).cloned().collect();
+        if replaced.is_empty() {
+            return;
+        }
+        let stays = |name: &UnitName, unit: &Unit| {
+            let launched = unit.entry.as_ref().is_some_and(|entry| entry.target == Target::Launched);
+            launched && unit.seen().running && !names.contains(name)
+        };
+        self.returning.extend(self.units.iter().filter(|(name, unit)| stays(name, unit)).map(|(name, _)| name.clone()));
+        self.replacing.extend(replaced);
+    }
+
+    /// A unit is being stopped: what was carried out isn't any more.
+    pub(super) fn undo(&mut self, name: &UnitName) {
+        if let Some(record) = &mut self.touch(name).record {
+            record.undone = true;
+            self.records_changed = true;
+        }
+    }
+
+    /// Those that ran before, once all new files are there.
+    pub(super) fn replaced(&mut self) -> Vec<UnitName> {
+        let units = &self.units;
+        self.replacing.retain(|name| units.get(name).is_some_and(Unit::is_outdated));
+        if self.replacing.is_empty() { std::mem::take(&mut self.returning).into_iter().collect() } else { Vec::new() }
+    }
+
+    /// Start those of `names` again that don't run any more.
+    pub(super) fn bring_back(&mut self, names: &[UnitName]) {
+        for name in names {
+            let down = |unit: &Unit| !unit.seen().running || unit.seen().job == Some(Job::Stop);
+            if self.units.get(name).is_some_and(down) {
+                self.touch(name).retry = true;
+            }
+        }
+    }
+
     /// A unit's file could not be handled: leave it alone for a while, and say so.
     pub(super) fn hold(&mut self, name: &UnitName, error: &systemd::Error) {
         tracing::warn!(unit = %name, %error, "could not be carried out; trying again in {} s", HOLD.as_secs());
@@ -306,9 +352,16 @@ impl Units {
         unit.held = Some(Instant::now() + HOLD);
         if let Some(entry) = &unit.entry {
             let (generation, target) = (entry.generation, unit.record.as_ref().map_or(Target::Loaded, |r| r.target));
-            // Never `gone` before it is: that word lets the unit start elsewhere.
+            // Not carried out, whatever was before. And never `gone` before it is: that word lets the unit start elsewhere.
             let target = if target == Target::Gone { Target::Loaded } else { target };
-            unit.record = Some(Record { generation, target, result: None, error: Some(clip(error)), missing: false });
+            unit.record = Some(Record {
+                generation,
+                target,
+                result: None,
+                error: Some(clip(error)),
+                missing: false,
+                undone: true,
+            });
             self.records_changed = true;
         }
     }
@@ -321,7 +374,7 @@ impl Units {
         let Some(entry) = &unit.entry else { return };
         let missing = matches!(error, Some(systemd::Error::Missing(_)));
         let (generation, target) = (entry.generation, entry.target);
-        unit.record = Some(Record { generation, target, result: None, error: error.map(clip), missing });
+        unit.record = Some(Record { generation, target, result: None, error: error.map(clip), missing, undone: false });
         self.records_changed = true;
     }
 
@@ -334,7 +387,14 @@ impl Units {
         if unit.entry.is_none() {
             // Kept until the report is gone from the store too: a daemon that is restarted before must still know of it.
             let generation = unit.record.as_ref().map(|record| record.generation).unwrap_or_default();
-            unit.record = Some(Record { generation, target: Target::Gone, result: None, error: None, missing: false });
+            unit.record = Some(Record {
+                generation,
+                target: Target::Gone,
+                result: None,
+                error: None,
+                missing: false,
+                undone: false,
+            });
             self.records_changed = true;
         }
         self.unseen.insert(name.clone());
@@ -412,13 +472,22 @@ impl Units {
 }
 
 impl Unit {
+    /// Whether it has a file, and is to have another.
+    fn is_outdated(&self) -> bool {
+        let wanted = self.entry.as_ref().filter(|entry| entry.target != Target::Gone);
+        self.file.is_some() && wanted.is_some_and(|entry| self.file.as_ref() != Some(&entry.hash))
+    }
+
     fn seen(&self) -> Seen {
         let job = match self.systemd.job.as_deref() {
             None => None,
             Some("stop") => Some(Job::Stop),
             Some(_) => Some(Job::Other),
         };
-        let done = self.record.as_ref().map(|record| Done { generation: record.generation, target: record.target });
+        let done = self.record.as_ref().map(|record| {
+            let generation = if record.undone { Revision::default() } else { record.generation };
+            Done { generation, target: record.target }
+        });
         Seen {
             file: self.file.clone(),
             known: self.linked || !matches!(self.systemd.load.as_str(), "" | "not-found"),
