@@ -1,6 +1,9 @@
 //! What this host knows of the units that are or were its own: told, seen, done, reported. Values only; whoever asks the store
 //! or systemd is `work`.
 
+mod replacing;
+mod reports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,7 +14,7 @@ use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Entry, State, Target};
-use crate::plan::converge::{Done, Job, Seen, Step, Steps, converge, next};
+use crate::plan::converge::{Done, Job, Seen, Steps, converge};
 use crate::registry::keys::Key;
 use crate::registry::mirror::Update;
 use crate::store;
@@ -305,43 +308,11 @@ impl Units {
         }
     }
 
-    /// These are about to be stopped. Some only for a new file: whoever runs now and is stopped with them is to come back.
-    pub(super) fn stopping(&mut self, names: &[UnitName]) {
-        let replaced: Vec<UnitName> =
-            names.iter().filter(|name| self.units.get(*name).is_some_and(Unit::is_outdated)).cloned().collect();
-        if replaced.is_empty() {
-            return;
-        }
-        let stays = |name: &UnitName, unit: &Unit| {
-            let launched = unit.entry.as_ref().is_some_and(|entry| entry.target == Target::Launched);
-            launched && unit.seen().running && !names.contains(name)
-        };
-        self.returning.extend(self.units.iter().filter(|(name, unit)| stays(name, unit)).map(|(name, _)| name.clone()));
-        self.replacing.extend(replaced);
-    }
-
     /// A unit is being stopped: what was carried out isn't any more.
     pub(super) fn undo(&mut self, name: &UnitName) {
         if let Some(record) = &mut self.touch(name).record {
             record.undone = true;
             self.records_changed = true;
-        }
-    }
-
-    /// Those that ran before, once all new files are there.
-    pub(super) fn replaced(&mut self) -> Vec<UnitName> {
-        let units = &self.units;
-        self.replacing.retain(|name| units.get(name).is_some_and(Unit::is_outdated));
-        if self.replacing.is_empty() { std::mem::take(&mut self.returning).into_iter().collect() } else { Vec::new() }
-    }
-
-    /// Start those of `names` again that don't run any more.
-    pub(super) fn bring_back(&mut self, names: &[UnitName]) {
-        for name in names {
-            let down = |unit: &Unit| !unit.seen().running || unit.seen().job == Some(Job::Stop);
-            if self.units.get(name).is_some_and(down) {
-                self.touch(name).retry = true;
-            }
         }
     }
 
@@ -405,54 +376,6 @@ impl Units {
         self.units.iter().filter_map(|(name, unit)| Some((name, unit.record.as_ref()?))).collect()
     }
 
-    /// The reports that differ from what the store has.
-    pub(super) fn unpublished(&mut self) -> Vec<(UnitName, Option<State>)> {
-        if !self.followed {
-            return Vec::new();
-        }
-        let mut changed = Vec::new();
-        let mut settled = Vec::new();
-        for name in &self.dirty {
-            let Some(unit) = self.units.get(name) else { continue };
-            let report = unit.report();
-            if unit.reported.as_ref() == Some(&report) {
-                settled.push(name.clone());
-            } else {
-                changed.push((name.clone(), report));
-            }
-        }
-        for name in settled {
-            self.settle(&name);
-        }
-        changed
-    }
-
-    /// A report is in the store.
-    pub(super) fn published(&mut self, name: &UnitName, state: Option<State>) {
-        if let Some(unit) = self.units.get_mut(name) {
-            unit.reported = Some(state);
-        }
-        self.settle(name);
-    }
-
-    /// Nobody knows whether the reports of these are in the store.
-    pub(super) fn unpublish<'a>(&mut self, names: impl Iterator<Item = &'a UnitName>) {
-        for name in names {
-            self.touch(name).reported = None;
-        }
-    }
-
-    fn settle(&mut self, name: &UnitName) {
-        if self.unseen.contains(name) {
-            return;
-        }
-        self.dirty.remove(name);
-        if self.units.get(name).is_some_and(Unit::is_over) {
-            self.units.remove(name);
-            self.records_changed = true;
-        }
-    }
-
     /// How long until something must be looked at that no signal will announce.
     pub(super) fn next_look(&self) -> Option<Duration> {
         let held = self.units.values().filter_map(|unit| unit.held);
@@ -496,35 +419,6 @@ impl Unit {
             done,
             retry: self.retry,
         }
-    }
-
-    fn report(&self) -> Option<State> {
-        let record = self.record.as_ref()?;
-        if self.entry.is_none() && record.target == Target::Gone {
-            return None;
-        }
-        let hash = self.file.clone().or_else(|| self.entry.as_ref().map(|entry| entry.hash.clone()))?;
-        Some(State {
-            generation: record.generation,
-            target: record.target,
-            hash,
-            load: self.systemd.load.clone(),
-            active: self.systemd.active.clone(),
-            sub: self.systemd.sub.clone(),
-            job: self.systemd.job.clone(),
-            result: record.result.clone(),
-            error: record.error.clone(),
-            since: self.since,
-        })
-    }
-
-    /// Told nothing, there is nothing, and nothing is left of it in the store.
-    fn is_over(&self) -> bool {
-        self.entry.is_none()
-            && !self.unreadable
-            && self.file.is_none()
-            && self.reported == Some(None)
-            && next(None, &self.seen()).is_none_or(|step| step == Step::Record)
     }
 }
 
