@@ -39,6 +39,9 @@ pub(super) struct Record {
     /// The error was a dependency's file that isn't there yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) missing: bool,
+    /// The unit was stopped since: should the same entry come again, it isn't carried out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) undone: bool,
 }
 
 /// Read how far the store's history was seen to go. Without the note it counts as unseen.

@@ -1,6 +1,9 @@
 //! What this host knows of the units that are or were its own: told, seen, done, reported. Values only; whoever asks the store
 //! or systemd is `work`.
 
+mod replacing;
+mod reports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use crate::clock::Clock;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Entry, State, Target};
+use crate::model::unit::{Entry, Target};
 use crate::plan::converge::{Seen, Step, Steps, converge, next};
 use crate::registry::keys::Key;
 use crate::registry::mirror::Update;
@@ -40,6 +43,10 @@ pub(super) struct Units {
     pub(super) records_changed: bool,
     /// Whether a loaded file has changed, or one was enabled, that systemd hasn't been told of.
     pub(super) reload_due: bool,
+    /// Units that are stopped for a new file and don't have it yet.
+    replacing: BTreeSet<UnitName>,
+    /// Units that ran when those were stopped: systemd stops the ones that need them, and starts none of them again.
+    returning: BTreeSet<UnitName>,
     /// Removed units that systemd may still hold in memory, to be looked at once more.
     pub(super) forgotten: BTreeMap<UnitName, Instant>,
 }
@@ -56,6 +63,8 @@ impl Units {
             disk_unread: true,
             records_changed: false,
             reload_due: false,
+            replacing: BTreeSet::new(),
+            returning: BTreeSet::new(),
             forgotten: BTreeMap::new(),
         }
     }
@@ -305,6 +314,14 @@ impl Units {
         }
     }
 
+    /// A unit is being stopped: what was carried out isn't any more.
+    pub(super) fn undo(&mut self, name: &UnitName) {
+        if let Some(record) = &mut self.touch(name).record {
+            record.undone = true;
+            self.records_changed = true;
+        }
+    }
+
     /// A unit's file could not be handled: leave it alone for a while, and say so.
     pub(super) fn hold(&mut self, name: &UnitName, error: &systemd::Error) {
         tracing::warn!(unit = %name, %error, "could not be carried out; trying again in {} s", HOLD.as_secs());
@@ -312,9 +329,16 @@ impl Units {
         unit.held = Some(Instant::now() + HOLD);
         if let Some(entry) = &unit.entry {
             let (generation, target) = (entry.generation, unit.record.as_ref().map_or(Target::Loaded, |r| r.target));
-            // Never `gone` before it is: that word lets the unit start elsewhere.
+            // Not carried out, whatever was before. And never `gone` before it is: that word lets the unit start elsewhere.
             let target = if target == Target::Gone { Target::Loaded } else { target };
-            unit.record = Some(Record { generation, target, result: None, error: Some(clip(error)), missing: false });
+            unit.record = Some(Record {
+                generation,
+                target,
+                result: None,
+                error: Some(clip(error)),
+                missing: false,
+                undone: true,
+            });
             self.records_changed = true;
         }
     }
@@ -327,7 +351,7 @@ impl Units {
         let Some(entry) = &unit.entry else { return };
         let missing = matches!(error, Some(systemd::Error::Missing(_)));
         let (generation, target) = (entry.generation, entry.target);
-        unit.record = Some(Record { generation, target, result: None, error: error.map(clip), missing });
+        unit.record = Some(Record { generation, target, result: None, error: error.map(clip), missing, undone: false });
         self.records_changed = true;
     }
 
@@ -340,7 +364,14 @@ impl Units {
         if unit.entry.is_none() {
             // Kept until the report is gone from the store too: a daemon that is restarted before must still know of it.
             let generation = unit.record.as_ref().map(|record| record.generation).unwrap_or_default();
-            unit.record = Some(Record { generation, target: Target::Gone, result: None, error: None, missing: false });
+            unit.record = Some(Record {
+                generation,
+                target: Target::Gone,
+                result: None,
+                error: None,
+                missing: false,
+                undone: false,
+            });
             self.records_changed = true;
         }
         self.unseen.insert(name.clone());
@@ -349,54 +380,6 @@ impl Units {
     /// All records, for the note.
     pub(super) fn records(&self) -> BTreeMap<&UnitName, &Record> {
         self.units.iter().filter_map(|(name, unit)| Some((name, unit.record.as_ref()?))).collect()
-    }
-
-    /// The reports that differ from what the store has.
-    pub(super) fn unpublished(&mut self) -> Vec<(UnitName, Option<State>)> {
-        if !self.followed {
-            return Vec::new();
-        }
-        let mut changed = Vec::new();
-        let mut settled = Vec::new();
-        for name in &self.dirty {
-            let Some(unit) = self.units.get(name) else { continue };
-            let report = unit.report();
-            if unit.reported.as_ref() == Some(&report) {
-                settled.push(name.clone());
-            } else {
-                changed.push((name.clone(), report));
-            }
-        }
-        for name in settled {
-            self.settle(&name);
-        }
-        changed
-    }
-
-    /// A report is in the store.
-    pub(super) fn published(&mut self, name: &UnitName, state: Option<State>) {
-        if let Some(unit) = self.units.get_mut(name) {
-            unit.reported = Some(state);
-        }
-        self.settle(name);
-    }
-
-    /// Nobody knows whether the reports of these are in the store.
-    pub(super) fn unpublish<'a>(&mut self, names: impl Iterator<Item = &'a UnitName>) {
-        for name in names {
-            self.touch(name).reported = None;
-        }
-    }
-
-    fn settle(&mut self, name: &UnitName) {
-        if self.unseen.contains(name) {
-            return;
-        }
-        self.dirty.remove(name);
-        if self.units.get(name).is_some_and(Unit::is_over) {
-            self.units.remove(name);
-            self.records_changed = true;
-        }
     }
 
     /// How long until something must be looked at that no signal will announce.

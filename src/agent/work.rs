@@ -36,6 +36,12 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.reload().await?;
         self.look().await?;
         loop {
+            let returning = self.units.replaced();
+            if !returning.is_empty() {
+                self.units.put_back(returning.clone());
+                self.look().await?;
+                self.units.bring_back(&returning);
+            }
             let steps = self.units.steps();
             // Its slice may be out of date, its units may run elsewhere: what runs goes on, and nothing else is begun. Jobs that are
             // asked for now are begun a little later, hence the margin.
@@ -183,7 +189,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.units.put_back(stop.iter().chain(&start).cloned().collect());
         let mut unknown = Ok(());
         if !stop.is_empty() {
+            self.units.stopping(&stop);
             for (name, outcome) in self.host.stop(stop).await {
+                self.units.undo(&name);
                 match outcome {
                     Ok(()) => tracing::info!(unit = %name, "stopping"),
                     Err(error @ systemd::Error::Unavailable(_)) => unknown = Err(error.into()),

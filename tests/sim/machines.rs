@@ -252,7 +252,11 @@ impl Machines {
             let first = name != unit && me.started.get(name).is_none_or(|started| *started < before);
             told(name).is_some_and(|told| told + SLACK >= before) || (first && launched(name))
         });
-        if !again && !unwritten {
+        // What it needs was replaced, and it was stopped with that.
+        let graph = texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
+        let needs = closure(BTreeSet::from([unit.clone()]), &graph);
+        let back = launched(unit) && needs.iter().any(|name| told(name).is_some_and(|told| told + SLACK >= before));
+        if !again && !back && !unwritten {
             journal.violate(format!("{} starts {unit} once more, which nobody asked for", me.name));
         }
     }

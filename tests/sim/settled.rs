@@ -91,7 +91,15 @@ fn differences(cluster: &Cluster, host: &Host, slice: &BTreeMap<&UnitName, &Entr
         if host.fake.loaded_text(name).is_some_and(|text| disk.get(*name) != Some(&text)) {
             found.push(format!("{name} was changed and not loaded again"));
         }
-        if entry.target == Target::Launched && health == Health::Whole {
+        if state.error.as_ref().is_some_and(|error| error.contains("No space left")) {
+            found.push(format!("{name} still complains of a disk that isn't full any more"));
+        }
+        // Those that need others go when these are stopped.
+        let silent = graph.get(*name).is_none_or(BTreeSet::is_empty)
+            && state.active == "inactive"
+            && state.result.as_deref() == Some("done")
+            && state.error.is_none();
+        if entry.target == Target::Launched && (health == Health::Whole || silent) {
             found.extend(unhealthy(name, state, &graph, &disk));
         }
     }
@@ -122,9 +130,10 @@ fn unhealthy(
     let fine = match (oneshot, state.active.as_str(), state.error.is_some()) {
         (_, "active", false) => true,
         (true, "inactive", false) => state.result.as_deref() == Some("done"),
-        (_, _, error) => {
-            let lacks = graph.get(name).into_iter().flatten().any(|need| !disk.contains_key(need));
-            error && (lacks || name.as_str() == "broken.service")
+        // What it needs has left, or can't run itself.
+        _ => {
+            name.as_str() == "broken.service"
+                || graph.get(name).into_iter().flatten().any(|need| !disk.contains_key(need))
         }
     };
     (!fine).then(|| {
