@@ -9,6 +9,7 @@
 mod ledger;
 mod presence;
 mod publish;
+mod unit;
 mod units;
 mod work;
 
