@@ -1,4 +1,4 @@
-//! One unit on this host: what it was told, what is there, what was done and reported, and what follows from that. Values only.
+//! One unit as its host knows it: told, seen, done, reported; and what follows from that. Values only.
 
 use tokio::time::Instant;
 

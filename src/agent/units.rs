@@ -1,5 +1,5 @@
-//! What this host knows of the units that are or were its own, and which of them need a look. Values only; whoever asks the store or
-//! systemd is `work`.
+//! What this host knows of the units that are or were its own: told, seen, done, reported. Values only; whoever asks the store
+//! or systemd is `work`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The real host: systemd over D-Bus, and files on disk.
 //!
 //! Owns the only use of `zbus`. Two connections: one for calls, built when first needed and again when it has died, and
-//! one for signals ([`signals`]), since a connection whose signals pile up answers no call. It must never wait for a
+//! one for signals (`signals`), since a connection whose signals pile up answers no call. It must never wait for a
 //! job, nor remember a unit's state: systemd is asked.
 //!
 //! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: systemd's private socket speaks a dialect that zbus refuses.
