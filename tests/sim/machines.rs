@@ -46,6 +46,8 @@ struct Watched {
     up: BTreeSet<UnitName>,
     /// When each unit was last started in this boot, and when it last failed.
     started: BTreeMap<UnitName, Duration>,
+    /// The files there were when each was started last.
+    started_with: BTreeMap<UnitName, BTreeMap<UnitName, String>>,
     failed: BTreeMap<UnitName, Duration>,
 }
 
@@ -65,6 +67,7 @@ impl Machines {
             stopping: BTreeSet::new(),
             up: BTreeSet::new(),
             started: BTreeMap::new(),
+            started_with: BTreeMap::new(),
             failed: BTreeMap::new(),
         });
         self.all.len() - 1
@@ -222,6 +225,7 @@ impl Machines {
         let me = &mut self.all[host];
         me.running.insert(unit.clone(), at);
         me.started.insert(unit.clone(), at);
+        me.started_with.insert(unit.clone(), texts);
     }
 
     /// A unit is started because its entry says so, or because one that needs it is: once for each time that was said.
@@ -256,7 +260,14 @@ impl Machines {
         let graph = texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
         let needs = closure(BTreeSet::from([unit.clone()]), &graph);
         let back = launched(unit) && needs.iter().any(|name| told(name).is_some_and(|told| told + SLACK >= before));
-        if !again && !back && !unwritten {
+        // Its own file, or that of one it needs, was replaced late: the disk was full when it was told, and another unit had pulled it
+        // in with the old one.
+        let with = me.started_with.get(unit);
+        let replaced = askers.iter().any(launched)
+            && needs
+                .iter()
+                .any(|name| with.and_then(|with| with.get(name)).is_some_and(|old| texts.get(name) != Some(old)));
+        if !again && !back && !unwritten && !replaced {
             journal.violate(format!("{} starts {unit} once more, which nobody asked for", me.name));
         }
     }
