@@ -9,6 +9,7 @@
 mod ledger;
 mod presence;
 mod publish;
+mod unit;
 mod units;
 mod work;
 
@@ -30,8 +31,13 @@ use crate::systemd::{self, Event, Systemd};
 
 use units::Units;
 
-/// Signals that come this close together are looked at together.
-const COALESCE: Duration = Duration::from_millis(5);
+/// What comes close together is looked at together: a batch arrives in several commits, and its jobs end one after the other. The
+/// more is under way, the longer the next signal is waited for: a millisecond for each unit, between these two. systemd needs more
+/// than that for a unit, so it isn't kept waiting; and what it needs for each pass, however small, is needed less often.
+const COALESCE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+
+/// But nothing waits longer for what may come behind it: a host can be busy for minutes.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How often everything is compared with the disk and with systemd, in case a signal was lost after all.
 const FULL_CHECK: Duration = Duration::from_secs(300);
@@ -176,11 +182,18 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     }
                 }
             }
-            let longest = Instant::now() + 10 * COALESCE;
-            while Instant::now() < longest
-                && let Ok(Some(event)) = tokio::time::timeout(COALESCE, events.recv()).await
-            {
-                self.units.note(&event);
+            let patience = Instant::now() + PATIENCE;
+            loop {
+                let busy = u32::try_from(self.units.under_way()).unwrap_or(u32::MAX);
+                let quiet = Duration::from_millis(1).saturating_mul(busy).clamp(COALESCE.0, COALESCE.1);
+                let quiet = patience.min(Instant::now() + quiet);
+                tokio::select! {
+                    biased;
+                    () = tokio::time::sleep_until(quiet) => break,
+                    Some(event) = events.recv() => self.units.note(&event),
+                    // A failure here is met again by whoever follows next, who counts it.
+                    Ok(update) = mirror.next(), if follow_at <= Instant::now() => self.units.follow(update),
+                }
             }
             retry_at = match self.pass(lease).await {
                 Ok(Progress::Done) => {

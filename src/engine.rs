@@ -39,6 +39,9 @@ use picture::Picture;
 /// Changes that come this close together are planned together: long enough for a batch, too short to be felt.
 const COALESCE: Duration = Duration::from_millis(2);
 
+/// But nothing waits longer for what may come behind it: in a large cluster something always does.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 /// How often everything is planned from scratch, expecting nothing: a difference is a bug.
 const SELF_CHECK: Duration = Duration::from_secs(300);
 
@@ -213,9 +216,9 @@ impl<S: Store> Engine<S> {
                     }
                 }
             }
-            let longest = Instant::now() + 10 * COALESCE;
-            while Instant::now() < longest
-                && let Ok(Ok(update)) = tokio::time::timeout(COALESCE, mirror.next()).await
+            let patience = Instant::now() + PATIENCE;
+            while let quiet = patience.min(Instant::now() + COALESCE)
+                && let Ok(Ok(update)) = tokio::time::timeout_at(quiet, mirror.next()).await
             {
                 picture.follow(update);
             }

@@ -110,6 +110,14 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// `Unavailable`.
     fn units(&self, units: Vec<UnitName>) -> impl Future<Output = Result<BTreeMap<UnitName, Unit>, Error>> + Send;
 
+    /// Those of these units that systemd has in memory, and what it says of them; it reads no file for the answer. [`Systemd::units`]
+    /// makes systemd read a unit that isn't in memory, tell every listener of a new unit, and forget it again, and that is dear
+    /// when many units come or go: this is the question about units that are on their way.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn in_memory(&self, units: Vec<UnitName>) -> impl Future<Output = Result<BTreeMap<UnitName, Unit>, Error>> + Send;
+
     /// Follow what happens to units for whose names `install` was called or whose files are in the folder. Begins with a [`Event::Resync`], as soon as systemd is listened to: from then on nothing is missed.
     /// A later call replaces an earlier one. The receiver may be slow but must be drained; dropping it ends the subscription.
     fn events(&self) -> mpsc::UnboundedReceiver<Event>;

@@ -30,7 +30,7 @@ fn seeds(part: u64, of: u64) {
         }
         return;
     }
-    let (first, count) = (number("FLOTILLA_FIRST_SEED").unwrap_or(0), number("FLOTILLA_SEEDS").unwrap_or(500));
+    let (first, count) = (number("FLOTILLA_FIRST_SEED").unwrap_or(0), number("FLOTILLA_SEEDS").unwrap_or(100));
     let many = std::env::var_os("FLOTILLA_ALL_SEEDS").is_some();
     let mut failed = Vec::new();
     for seed in (first..first + count).filter(|seed| seed % of == part) {

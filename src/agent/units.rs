@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Entry, State, Target};
-use crate::plan::converge::{Done, Job, Seen, Steps, converge};
+use crate::model::unit::{Entry, Target};
+use crate::plan::converge::{Seen, Step, Steps, converge, next};
 use crate::registry::keys::Key;
 use crate::registry::mirror::Update;
 use crate::store;
@@ -22,31 +22,7 @@ use crate::systemd::{self, Event};
 
 use super::HOLD;
 use super::ledger::{Horizon, Record};
-
-/// One unit.
-#[derive(Debug, Default)]
-pub(super) struct Unit {
-    /// What the slice says.
-    pub(super) entry: Option<Entry>,
-    /// The hash of the file on disk.
-    pub(super) file: Option<UnitHash>,
-    /// What systemd said last.
-    pub(super) systemd: systemd::Unit,
-    /// Since when its `active` and `sub` are so, ms since the epoch.
-    since: u64,
-    /// Whether this daemon has linked its file, whatever systemd says yet.
-    pub(super) linked: bool,
-    /// What was carried out in this boot.
-    pub(super) record: Option<Record>,
-    /// Whether to try a start again that failed for want of a file.
-    pub(super) retry: bool,
-    /// Until when it is left alone after a failure of its file.
-    held: Option<Instant>,
-    /// Whether its entry is there and can't be read: then it stays as it is.
-    unreadable: bool,
-    /// What the store has of it, as far as this daemon knows; `None` when it doesn't.
-    reported: Option<Option<State>>,
-}
+use super::unit::Unit;
 
 /// All of them.
 #[derive(Debug)]
@@ -121,7 +97,7 @@ impl Units {
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         self.unseen.extend(names.iter().cloned());
         for name in names {
-            self.touch(&name);
+            self.touch(&name).unread = true;
         }
     }
 
@@ -242,7 +218,7 @@ impl Units {
             }
             let file = files.get(name).map(|text| hash(text));
             let unit = self.touch(name);
-            unit.file = file;
+            (unit.file, unit.unread) = (file, true);
         }
         for (name, record) in records {
             self.touch(&name).record.get_or_insert(record);
@@ -250,14 +226,43 @@ impl Units {
         self.disk_unread = false;
     }
 
-    /// Those to ask systemd about. They count as asked.
-    pub(super) fn take_unseen(&mut self) -> Vec<UnitName> {
-        std::mem::take(&mut self.unseen).into_iter().collect()
+    /// Those to ask systemd about, in two parts: those that it has in memory anyway or must read, and those that it may hold or
+    /// not. They count as asked.
+    pub(super) fn take_unseen(&mut self) -> (Vec<UnitName>, Vec<UnitName>) {
+        let must = |name: &UnitName| self.units.get(name).is_none_or(Unit::is_for_reading);
+        std::mem::take(&mut self.unseen).into_iter().partition(must)
+    }
+
+    /// A unit's file is installed. What starts next is looked at when it has: systemd would read it now, and forget it again.
+    pub(super) fn installed(&mut self, name: &UnitName, file: Option<UnitHash>) {
+        let unit = self.touch(name);
+        unit.file = file;
+        unit.linked = true;
+        unit.unread = true;
+        if next(unit.entry.as_ref(), &unit.seen()) == Some(Step::Start) {
+            self.unseen.remove(name);
+        }
+    }
+
+    /// How much is under way: units that something happened to, and jobs.
+    pub(super) fn under_way(&self) -> usize {
+        self.dirty.len() + self.units.values().filter(|unit| unit.systemd.job.is_some()).count()
     }
 
     /// systemd could not be asked after all.
     pub(super) fn put_back(&mut self, names: Vec<UnitName>) {
         self.unseen.extend(names);
+    }
+
+    /// systemd has none of these in memory: they are down, and it would read their files again.
+    pub(super) fn saw_not(&mut self, names: impl IntoIterator<Item = UnitName>) {
+        let down = |name: UnitName| {
+            let unit = self.units.get(&name)?;
+            let load = if unit.file.is_some() { unit.systemd.load.clone() } else { "not-found".into() };
+            Some((name, systemd::Unit { load, active: "inactive".into(), sub: "dead".into(), job: None }))
+        };
+        let down = names.into_iter().filter_map(down).collect();
+        self.saw(down);
     }
 
     /// What systemd says now.
@@ -269,6 +274,7 @@ impl Units {
                 unit.since = now;
             }
             unit.systemd = now_seen;
+            unit.unread = false;
             // A job whose end nobody saw (the daemon was away) has ended all the same.
             let Unit { systemd, record: Some(record), .. } = unit else { continue };
             if systemd.job.is_none() && record.result.is_none() && record.error.is_none() {
@@ -390,34 +396,6 @@ impl Units {
         let names: Vec<UnitName> = self.units.iter().filter(|(_, unit)| over(unit)).map(|(n, _)| n.clone()).collect();
         for name in names {
             self.touch(&name).held = None;
-        }
-    }
-}
-
-impl Unit {
-    /// Whether it has a file, and is to have another.
-    fn is_outdated(&self) -> bool {
-        let wanted = self.entry.as_ref().filter(|entry| entry.target != Target::Gone);
-        self.file.is_some() && wanted.is_some_and(|entry| self.file.as_ref() != Some(&entry.hash))
-    }
-
-    fn seen(&self) -> Seen {
-        let job = match self.systemd.job.as_deref() {
-            None => None,
-            Some("stop") => Some(Job::Stop),
-            Some(_) => Some(Job::Other),
-        };
-        let done = self.record.as_ref().map(|record| {
-            let generation = if record.undone { Revision::default() } else { record.generation };
-            Done { generation, target: record.target }
-        });
-        Seen {
-            file: self.file.clone(),
-            known: self.linked || !matches!(self.systemd.load.as_str(), "" | "not-found"),
-            running: !matches!(self.systemd.active.as_str(), "" | "inactive" | "failed"),
-            job,
-            done,
-            retry: self.retry,
         }
     }
 }

@@ -80,18 +80,30 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     /// Ask systemd about the units that something happened to.
     async fn look(&mut self) -> Result<(), systemd::Error> {
-        let names = self.units.take_unseen();
-        if names.is_empty() {
-            return Ok(());
-        }
-        match self.host.units(names.clone()).await {
-            Ok(seen) => self.units.saw(seen),
-            Err(error) => {
-                self.units.put_back(names);
-                return Err(error);
+        let (read, recall) = self.units.take_unseen();
+        let mut failed = None;
+        if !read.is_empty() {
+            match self.host.units(read.clone()).await {
+                Ok(seen) => self.units.saw(seen),
+                Err(error) => {
+                    self.units.put_back(read);
+                    failed = Some(error);
+                }
             }
         }
-        Ok(())
+        if !recall.is_empty() {
+            match self.host.in_memory(recall.clone()).await {
+                Ok(seen) => {
+                    self.units.saw_not(recall.into_iter().filter(|name| !seen.contains_key(name)));
+                    self.units.saw(seen);
+                }
+                Err(error) => {
+                    self.units.put_back(recall);
+                    failed = Some(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     async fn install(&mut self, names: Vec<UnitName>) -> Result<(), Trouble> {
@@ -126,9 +138,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     tracing::debug!(unit = %name, "installed");
                     self.units.forgotten.remove(&name);
                     self.units.reload_due |= need_reload.contains(&name);
-                    let unit = self.units.touch(&name);
-                    unit.file = hashes.get(&name).cloned();
-                    unit.linked = true;
+                    self.units.installed(&name, hashes.get(&name).cloned());
                 }
                 Err(error @ systemd::Error::Unavailable(_)) => {
                     // Written, linked, or neither: only the disk can say, and only a reload makes sure.
@@ -240,7 +250,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         if due.is_empty() {
             return Ok(());
         }
-        let held = self.host.units(due.clone()).await?;
+        let held = self.host.in_memory(due.clone()).await?;
         if held.values().any(|unit| unit.load != "not-found") {
             tracing::debug!("reloading systemd: it still holds a unit that was removed");
             self.host.reload().await?;

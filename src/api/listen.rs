@@ -37,7 +37,7 @@ pub enum ListenError {
     NoSocket(String),
     /// TCP elsewhere than on loopback.
     #[error(
-        "won't listen on {0}: plain TCP is for loopback addresses only, since whoever reaches the API rules the cluster; use the unix socket, or `fleetctl --tunnel`"
+        "won't listen on {0}: plain TCP is for loopback addresses only, since whoever reaches the API rules the cluster; use the unix socket"
     )]
     Open(SocketAddr),
 }

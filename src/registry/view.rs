@@ -33,8 +33,14 @@ const TOLD: usize = 1000;
 pub enum Scope {
     /// All.
     All,
-    /// Those that match one of these.
-    Globs(Vec<Glob>),
+    /// Those named, and those that match a pattern. Names apart, because a command may well name a thousand units, and then each
+    /// change in the cluster would be compared with each of them.
+    Some {
+        /// Names.
+        names: BTreeSet<Box<str>>,
+        /// Patterns.
+        globs: Vec<Glob>,
+    },
     /// This one.
     One(UnitName),
 }
@@ -43,7 +49,11 @@ impl Scope {
     /// Units that match one of `globs`; all units when there are none.
     #[must_use]
     pub fn of(globs: Vec<Glob>) -> Self {
-        if globs.is_empty() { Self::All } else { Self::Globs(globs) }
+        if globs.is_empty() {
+            return Self::All;
+        }
+        let (names, globs): (Vec<Glob>, Vec<Glob>) = globs.into_iter().partition(Glob::is_literal);
+        Self::Some { names: names.iter().map(|name| name.literal_prefix().into()).collect(), globs }
     }
 
     /// Whether it is about `name`.
@@ -51,7 +61,9 @@ impl Scope {
     pub fn has(&self, name: &UnitName) -> bool {
         match self {
             Self::All => true,
-            Self::Globs(globs) => globs.iter().any(|glob| glob.matches(name.as_str())),
+            Self::Some { names, globs } => {
+                names.contains(name.as_str()) || globs.iter().any(|glob| glob.matches(name.as_str()))
+            }
             Self::One(one) => one == name,
         }
     }
@@ -72,8 +84,9 @@ impl Scope {
     fn prefixes(&self, family: &str) -> BTreeSet<String> {
         let by_unit = matches!(family, keys::UNITS | keys::PLACEMENTS | keys::STATES);
         match self {
-            Self::Globs(globs) if by_unit && globs.len() <= POINTS => {
-                let mut prefixes: Vec<&str> = globs.iter().map(Glob::literal_prefix).collect();
+            Self::Some { names, globs } if by_unit && names.len() + globs.len() <= POINTS => {
+                let names = names.iter().map(|name| &**name);
+                let mut prefixes: Vec<&str> = globs.iter().map(Glob::literal_prefix).chain(names).collect();
                 prefixes.sort_unstable();
                 // `web@` covers `web@1`: sorted, the shorter one stands before all that it covers.
                 prefixes.dedup_by(|later, earlier| later.starts_with(&**earlier));

@@ -1,7 +1,7 @@
 //! The real host: systemd over D-Bus, and files on disk.
 //!
 //! Owns the only use of `zbus`. Two connections: one for calls, built when first needed and again when it has died, and
-//! one for signals ([`signals`]), since a connection whose signals pile up answers no call. It must never wait for a
+//! one for signals (`signals`), since a connection whose signals pile up answers no call. It must never wait for a
 //! job, nor remember a unit's state: systemd is asked.
 //!
 //! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: systemd's private socket speaks a dialect that zbus refuses.
@@ -10,7 +10,7 @@ mod calls;
 mod proxy;
 mod signals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -60,6 +60,8 @@ struct Shared {
     units: Folder,
     notes: Folder,
     ours: Ours,
+    /// Units of ours that systemd knows under another primary name.
+    aliases: Mutex<BTreeSet<UnitName>>,
     manager: tokio::sync::Mutex<Option<ManagerProxy<'static>>>,
     follower: Mutex<Option<Follower>>,
 }
@@ -74,7 +76,14 @@ impl Shared {
     fn follower(&self) -> MutexGuard<'_, Option<Follower>> {
         self.follower.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn aliases(&self) -> MutexGuard<'_, BTreeSet<UnitName>> {
+        self.aliases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+/// Names asked about as patterns in one call.
+const PATTERNS: usize = 128;
 
 impl Drop for Follower {
     fn drop(&mut self) {
@@ -91,6 +100,7 @@ impl Dbus {
             notes: Folder::new(options.notes_directory.clone()),
             options: Arc::new(options),
             ours: Ours::default(),
+            aliases: Mutex::default(),
             manager: tokio::sync::Mutex::new(None),
             follower: Mutex::new(None),
         };
@@ -164,12 +174,12 @@ impl Systemd for Dbus {
             Err(error) => units.iter().map(|_| Err(error.clone())).collect(),
         };
         let linkable = units.iter().zip(&written).filter(|(_, written)| written.is_ok());
-        let linkable: Vec<_> = linkable.map(|((name, _), _)| name.clone()).collect();
+        let linkable: BTreeSet<_> = linkable.map(|((name, _), _)| name.clone()).collect();
         // Links of an [Install] section that isn't there any more would stay for ever.
         let stale = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
         let stale = units.iter().zip(&written).filter(|(_, written)| written.as_ref().is_ok_and(stale));
         self.together(Verb::Disable, stale.map(|((name, _), _)| name.clone()).collect()).await;
-        let mut failures = failures_of(self.together(Verb::Link, linkable.clone()).await);
+        let mut failures = failures_of(self.together(Verb::Link, linkable.iter().cloned().collect()).await);
         let enabling = |name: &UnitName| linkable.contains(name) && !failures.contains_key(name);
         let enable = units.iter().filter(|(name, text)| enabling(name) && has_install(text));
         let enable = enable.map(|(name, _)| name.clone()).collect();
@@ -202,7 +212,7 @@ impl Systemd for Dbus {
         let reachable = outcomes.iter().filter(|(_, outcome)| !matches!(outcome, Err(Error::Unavailable(_))));
         let reachable: Vec<_> = reachable.map(|(name, _)| name.clone()).collect();
         // One question for all is cheaper than a reset for each: few have failed.
-        let (mut failures, unlink) = match self.units(reachable.clone()).await {
+        let (mut failures, unlink) = match self.in_memory(reachable.clone()).await {
             Ok(states) => {
                 let failed = states.into_iter().filter(|(_, unit)| unit.active == "failed").map(|(name, _)| name);
                 let mut failures = failures_of(self.each(Verb::ResetFailed, failed.collect()).await);
@@ -266,18 +276,38 @@ impl Systemd for Dbus {
         let in_order = rows.len() == units.len();
         let mut by_id: BTreeMap<String, Unit> = BTreeMap::new();
         for (index, row) in rows.into_iter().enumerate() {
-            let job = (row.job != 0).then_some(row.job_type);
-            let unit = Unit { load: row.load, active: row.active, sub: row.sub, job };
-            if in_order {
-                answer.insert(units[index].clone(), unit);
-            } else {
-                by_id.insert(row.id, unit);
+            let (id, unit) = row.into_unit();
+            if !in_order {
+                by_id.insert(id, unit);
+                continue;
             }
+            if id != units[index].as_str() {
+                self.shared.aliases().insert(units[index].clone());
+            }
+            answer.insert(units[index].clone(), unit);
         }
         for name in units {
             let row = by_id.remove(name.as_str());
             answer.entry(name).or_insert_with(|| row.unwrap_or_else(unknown));
         }
+        Ok(answer)
+    }
+
+    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+        if units.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        // A pattern is compared with the primary name only.
+        let aliases: Vec<_> = units.iter().filter(|unit| self.shared.aliases().contains(*unit)).cloned().collect();
+        let mut answer = if aliases.is_empty() { BTreeMap::new() } else { self.units(aliases).await? };
+        // A name has no character that is special in a pattern of systemd's (which doesn't take `\` for an escape). systemd compares
+        // each unit with each pattern: beyond some, all units are the smaller question.
+        let patterns: Vec<_> =
+            if units.len() > PATTERNS { Vec::new() } else { units.iter().map(UnitName::as_str).collect() };
+        let rows =
+            self.manager().await?.list_units_by_patterns(&[], &patterns).await.map_err(|error| classify(&error))?;
+        let mut by_id: BTreeMap<String, Unit> = rows.into_iter().map(proxy::Row::into_unit).collect();
+        answer.extend(units.into_iter().filter_map(|name| by_id.remove(name.as_str()).map(|unit| (name, unit))));
         Ok(answer)
     }
 

@@ -412,6 +412,16 @@ impl Systemd for Fake {
         .await
     }
 
+    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+        self.call(|host| {
+            host.counters.units += 1;
+            host.collect();
+            let there = units.iter().filter(|name| host.units.contains_key(*name));
+            there.map(|name| (name.clone(), host.describe(name))).collect()
+        })
+        .await
+    }
+
     fn events(&self) -> mpsc::UnboundedReceiver<Event> {
         self.lock().subscribe()
     }

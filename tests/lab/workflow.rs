@@ -97,15 +97,15 @@ fn conflicting_units_spread_wait_and_take_the_place_of_one_that_goes() {
     }
 
     let gone = units.iter().find(|unit| unit.machine.is_some() && !unit.name.is_template()).unwrap();
-    let began = Instant::now();
     lab.fleetctl(&["destroy", gone.name.as_str()]).ok();
+    let gone_at = Instant::now();
     let next = eventually(SOON, "a waiting unit in its place", || {
         let active = waiting.iter().find_map(|unit| lab.active_on("n1", unit.name.as_str()).ok());
         active.ok_or_else(|| format!("{:?}", lab.units().unwrap()))
     });
-    let took = began.elapsed();
+    let took = gone_at.elapsed();
     assert_eq!(next, gone.machine.as_ref().unwrap().hostname);
-    assert!(took < Duration::from_secs(2), "destroying one and starting the next took {took:?}");
+    assert!(took < Duration::from_secs(1), "the next was active {took:?} after its place was free");
 }
 
 #[test]

@@ -91,6 +91,11 @@ impl Systemd for Probe {
         self.fails().map(|()| units)
     }
 
+    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+        let units = self.fake.in_memory(units).await?;
+        self.fails().map(|()| units)
+    }
+
     fn events(&self) -> mpsc::UnboundedReceiver<Event> {
         self.fake.events()
     }

@@ -350,6 +350,31 @@ pub(crate) async fn what_is_removed_is_forgotten(systemd: impl Systemd) {
     clean(&systemd, &mut watch).await;
 }
 
+pub(crate) async fn what_is_in_memory_is_told_without_reading_files(systemd: impl Systemd) {
+    let mut watch = Watch::begin(&systemd).await;
+    let asked = || names(&["runs.service", "fails.service", "rests.service", "never-was.service"]);
+    let known = async || {
+        let known = systemd.in_memory(asked()).await.unwrap();
+        known.into_iter().map(|(unit, is)| format!("{unit} {} {}", is.load, is.active)).collect::<Vec<_>>()
+    };
+    install(&systemd, &[("runs.service", SLEEP), ("fails.service", FAIL), ("rests.service", SLEEP)]).await;
+    assert_eq!(known().await, Vec::<String>::new());
+    start(&systemd, &["runs.service", "fails.service"]).await;
+    watch.jobs(2).await;
+    // Settled states: a failed unit may have a moment left.
+    state(&systemd, "fails.service", "failed/failed").await;
+    assert_eq!(known().await, ["fails.service loaded failed", "runs.service loaded active"]);
+    stop(&systemd, &["runs.service"]).await;
+    watch.jobs(1).await;
+    state(&systemd, "runs.service", "inactive/dead").await;
+    assert_eq!(known().await, ["fails.service loaded failed"]);
+    // More than are asked about one by one.
+    let many: Vec<_> = (0..300).map(|n| name(&format!("none-{n}.service"))).chain(asked()).collect();
+    assert_eq!(systemd.in_memory(many).await.unwrap().len(), 1);
+    assert_eq!(systemd.in_memory(vec![]).await, Ok(BTreeMap::new()));
+    clean(&systemd, &mut watch).await;
+}
+
 pub(crate) async fn a_running_unit_survives_its_file(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("orphan.service", SLEEP)]).await;

@@ -58,6 +58,7 @@ contract! {
     a_failed_reinstall_leaves_the_old_file
     a_jobs_end_says_how
     what_is_removed_is_forgotten
+    what_is_in_memory_is_told_without_reading_files
     a_running_unit_survives_its_file
     install_sections_count_after_a_reload_and_go_with_the_file
     no_event_is_lost_in_a_flood

@@ -5,7 +5,8 @@ use crate::model::name::UnitName;
 use crate::model::unit::Target;
 use crate::plan::converge::Job;
 
-use super::{Unit, Units};
+use super::Units;
+use crate::agent::unit::Unit;
 
 impl Units {
     /// These are about to be stopped. Some only for a new file: whoever runs now and is stopped with them is to come back.

@@ -105,10 +105,7 @@ fn a_unit_comes_changes_and_goes() {
     assert_eq!(bench.desire("a.service", Desired::Launched), [""; 0]);
     let name = "a.service".parse().unwrap();
     assert_eq!(explain(bench.scheduler.cluster(), &name).standing.to_string(), "waits for 00000001 to stop it");
-    assert_eq!(
-        bench.answer(),
-        ["a.service moves from n1 (00000001) to n1 (00000001): stopped there; the least loaded host"]
-    );
+    assert_eq!(bench.answer(), ["a.service comes back to n1 (00000001): stopped there; the least loaded host"]);
     assert_eq!(bench.then([Change::Unit(name, None)]), ["a.service leaves n1 (00000001): it was destroyed"]);
     assert_eq!(bench.answer(), ["a.service left n1 (00000001): stopped there"]);
     bench.settled();

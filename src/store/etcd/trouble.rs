@@ -28,7 +28,7 @@ pub(super) enum Failure {
 /// What is wrong with one endpoint.
 #[derive(Debug)]
 pub(super) struct Trouble {
-    /// Completes the sentence "etcd at <endpoint> …".
+    /// Completes the sentence `etcd at ENDPOINT …`.
     pub(super) text: String,
     /// The request can't have been done: it never left, or was turned away at the door.
     pub(super) undone: bool,

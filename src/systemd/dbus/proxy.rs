@@ -9,7 +9,7 @@ use zbus::proxy::CacheProperties;
 use zbus::{ObjectPath, OwnedObjectPath};
 
 use super::Options;
-use crate::systemd::Error;
+use crate::systemd::{Error, Unit};
 
 /// Who answers for systemd on the bus.
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1";
@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that zbus holds for the signals' reader; when it is full, the connection stands still.
 const QUEUE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
-/// A row of `ListUnitsByNames`.
+/// A row of `ListUnitsByNames` and `ListUnitsByPatterns`.
 #[derive(Debug, serde::Deserialize, zbus::zvariant::Type)]
 pub(super) struct Row {
     /// The primary name, which may not be the one asked for.
@@ -40,6 +40,14 @@ pub(super) struct Row {
     pub(super) job: u32,
     pub(super) job_type: String,
     _job_path: OwnedObjectPath,
+}
+
+impl Row {
+    /// The primary name, and what systemd says of that unit.
+    pub(super) fn into_unit(self) -> (String, Unit) {
+        let job = (self.job != 0).then_some(self.job_type);
+        (self.id, Unit { load: self.load, active: self.active, sub: self.sub, job })
+    }
 }
 
 /// What changed in a folder of units: kind, link, target. Read only because D-Bus says so.
@@ -57,6 +65,7 @@ pub(super) trait Manager {
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Row>>;
+    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Row>>;
     fn link_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<Changes>;
     fn enable_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<(bool, Changes)>;
     fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Changes>;

@@ -1,0 +1,102 @@
+//! One unit as its host knows it: told, seen, done, reported; and what follows from that. Values only.
+
+use tokio::time::Instant;
+
+use crate::model::name::UnitHash;
+use crate::model::revision::Revision;
+use crate::model::unit::{Entry, State, Target};
+use crate::plan::converge::{Done, Job, Seen, Step, next};
+use crate::systemd;
+
+use super::ledger::Record;
+
+/// One unit.
+#[derive(Debug, Default)]
+pub(super) struct Unit {
+    /// What the slice says.
+    pub(super) entry: Option<Entry>,
+    /// The hash of the file on disk.
+    pub(super) file: Option<UnitHash>,
+    /// What systemd said last.
+    pub(super) systemd: systemd::Unit,
+    /// Since when its `active` and `sub` are so, ms since the epoch.
+    pub(super) since: u64,
+    /// Whether systemd is to read its file when it is asked about it next: nothing is known of what it makes of it.
+    pub(super) unread: bool,
+    /// Whether this daemon has linked its file, whatever systemd says yet.
+    pub(super) linked: bool,
+    /// What was carried out in this boot.
+    pub(super) record: Option<Record>,
+    /// Whether to try a start again that failed for want of a file.
+    pub(super) retry: bool,
+    /// Until when it is left alone after a failure of its file.
+    pub(super) held: Option<Instant>,
+    /// Whether its entry is there and can't be read: then it stays as it is.
+    pub(super) unreadable: bool,
+    /// What the store has of it, as far as this daemon knows; `None` when it doesn't.
+    pub(super) reported: Option<Option<State>>,
+}
+
+impl Unit {
+    /// Whether systemd may be made to read its file for an answer: it runs, so that the file is in memory already, or nothing is
+    /// known of the file yet.
+    pub(super) fn is_for_reading(&self) -> bool {
+        let launched = |entry: &Entry| entry.target == Target::Launched;
+        self.unread || (self.file.is_some() && self.entry.as_ref().is_some_and(launched))
+    }
+
+    /// Whether it has a file, and is to have another.
+    pub(super) fn is_outdated(&self) -> bool {
+        let wanted = self.entry.as_ref().filter(|entry| entry.target != Target::Gone);
+        self.file.is_some() && wanted.is_some_and(|entry| self.file.as_ref() != Some(&entry.hash))
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        let job = match self.systemd.job.as_deref() {
+            None => None,
+            Some("stop") => Some(Job::Stop),
+            Some(_) => Some(Job::Other),
+        };
+        let done = self.record.as_ref().map(|record| {
+            let generation = if record.undone { Revision::default() } else { record.generation };
+            Done { generation, target: record.target }
+        });
+        Seen {
+            file: self.file.clone(),
+            known: self.linked || !matches!(self.systemd.load.as_str(), "" | "not-found"),
+            running: !matches!(self.systemd.active.as_str(), "" | "inactive" | "failed"),
+            job,
+            done,
+            retry: self.retry,
+        }
+    }
+
+    pub(super) fn report(&self) -> Option<State> {
+        let record = self.record.as_ref()?;
+        if self.entry.is_none() && record.target == Target::Gone {
+            return None;
+        }
+        let hash = self.file.clone().or_else(|| self.entry.as_ref().map(|entry| entry.hash.clone()))?;
+        Some(State {
+            generation: record.generation,
+            target: record.target,
+            hash,
+            load: self.systemd.load.clone(),
+            active: self.systemd.active.clone(),
+            sub: self.systemd.sub.clone(),
+            job: self.systemd.job.clone(),
+            result: record.result.clone(),
+            error: record.error.clone(),
+            since: self.since,
+        })
+    }
+
+    /// Told nothing, there is nothing, and nothing is left of it in the store.
+    pub(super) fn is_over(&self) -> bool {
+        self.entry.is_none()
+            && !self.unreadable
+            && self.file.is_none()
+            && self.reported == Some(None)
+            && next(None, &self.seen()).is_none_or(|step| step == Step::Record)
+    }
+}
