@@ -239,6 +239,11 @@ impl Units {
         unit.file = file;
         unit.linked = true;
         unit.unread = true;
+        // What was carried out was with another file, or none: a note that could not be written may know it no better.
+        unit.record = unit.record.take().filter(|record| record.target != Target::Gone);
+        if let Some(record) = &mut unit.record {
+            record.undone = true;
+        }
         if next(unit.entry.as_ref(), &unit.seen()) == Some(Step::Start) {
             self.unseen.remove(name);
         }
