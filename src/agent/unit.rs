@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use crate::model::name::UnitHash;
 use crate::model::revision::Revision;
 use crate::model::unit::{Entry, State, Target};
-use crate::plan::converge::{Done, Job, Seen, Step, next};
+use crate::plan::converge::{Done, Job, Seen};
 use crate::systemd;
 
 use super::ledger::Record;
@@ -69,34 +69,5 @@ impl Unit {
             done,
             retry: self.retry,
         }
-    }
-
-    pub(super) fn report(&self) -> Option<State> {
-        let record = self.record.as_ref()?;
-        if self.entry.is_none() && record.target == Target::Gone {
-            return None;
-        }
-        let hash = self.file.clone().or_else(|| self.entry.as_ref().map(|entry| entry.hash.clone()))?;
-        Some(State {
-            generation: record.generation,
-            target: record.target,
-            hash,
-            load: self.systemd.load.clone(),
-            active: self.systemd.active.clone(),
-            sub: self.systemd.sub.clone(),
-            job: self.systemd.job.clone(),
-            result: record.result.clone(),
-            error: record.error.clone(),
-            since: self.since,
-        })
-    }
-
-    /// Told nothing, there is nothing, and nothing is left of it in the store.
-    pub(super) fn is_over(&self) -> bool {
-        self.entry.is_none()
-            && !self.unreadable
-            && self.file.is_none()
-            && self.reported == Some(None)
-            && next(None, &self.seen()).is_none_or(|step| step == Step::Record)
     }
 }
