@@ -2,10 +2,10 @@
 //! `publish`'s.
 
 use crate::model::name::UnitName;
-use crate::model::unit::State;
+use crate::model::unit::{State, Target};
+use crate::plan::converge::{Step, next};
 
-use super::Units;
-use crate::agent::unit::Unit;
+use super::{Unit, Units};
 
 impl Units {
     /// The reports that differ from what the store has.
@@ -54,5 +54,36 @@ impl Units {
             self.units.remove(name);
             self.records_changed = true;
         }
+    }
+}
+
+impl Unit {
+    fn report(&self) -> Option<State> {
+        let record = self.record.as_ref()?;
+        if self.entry.is_none() && record.target == Target::Gone {
+            return None;
+        }
+        let hash = self.file.clone().or_else(|| self.entry.as_ref().map(|entry| entry.hash.clone()))?;
+        Some(State {
+            generation: record.generation,
+            target: record.target,
+            hash,
+            load: self.systemd.load.clone(),
+            active: self.systemd.active.clone(),
+            sub: self.systemd.sub.clone(),
+            job: self.systemd.job.clone(),
+            result: record.result.clone(),
+            error: record.error.clone(),
+            since: self.since,
+        })
+    }
+
+    /// Told nothing, there is nothing, and nothing is left of it in the store.
+    fn is_over(&self) -> bool {
+        self.entry.is_none()
+            && !self.unreadable
+            && self.file.is_none()
+            && self.reported == Some(None)
+            && next(None, &self.seen()).is_none_or(|step| step == Step::Record)
     }
 }
