@@ -45,7 +45,7 @@ pub(super) struct Units {
     pub(super) reload_due: bool,
     /// Units that are stopped for a new file and don't have it yet.
     replacing: BTreeSet<UnitName>,
-    /// Units that ran when those were stopped: systemd stops the ones that need them, and starts none of them again.
+    /// Units that systemd has stopped with those, because they need them; it starts none of them again.
     returning: BTreeSet<UnitName>,
     /// Removed units that systemd may still hold in memory, to be looked at once more.
     pub(super) forgotten: BTreeMap<UnitName, Instant>,
@@ -118,6 +118,11 @@ impl Units {
             Event::Changed(name) => self.look_at(name),
             Event::JobDone { unit, result } => {
                 self.look_at(unit);
+                // Its start had ended before: this was a stop.
+                let over = |unit: &Unit| unit.record.as_ref().is_some_and(|record| record.result.is_some());
+                if self.units.get(unit).is_some_and(over) {
+                    self.is_stopped_too(unit);
+                }
                 if let Some(record) = self.units.get_mut(unit).and_then(|unit| unit.record.as_mut()) {
                     record.result = Some(result.clone());
                     self.records_changed = true;
@@ -239,6 +244,11 @@ impl Units {
         unit.file = file;
         unit.linked = true;
         unit.unread = true;
+        // What was carried out was with another file, or none: a note that could not be written may know it no better.
+        unit.record = unit.record.take().filter(|record| record.target != Target::Gone);
+        if let Some(record) = &mut unit.record {
+            record.undone = true;
+        }
         if next(unit.entry.as_ref(), &unit.seen()) == Some(Step::Start) {
             self.unseen.remove(name);
         }
@@ -268,6 +278,7 @@ impl Units {
     /// What systemd says now.
     pub(super) fn saw(&mut self, seen: BTreeMap<UnitName, systemd::Unit>) {
         let now = self.clock.now_ms();
+        let mut stopped = Vec::new();
         for (name, now_seen) in seen {
             let Some(unit) = self.units.get_mut(&name) else { continue };
             if (&unit.systemd.active, &unit.systemd.sub) != (&now_seen.active, &now_seen.sub) {
@@ -275,6 +286,9 @@ impl Units {
             }
             unit.systemd = now_seen;
             unit.unread = false;
+            if unit.systemd.job.as_deref() == Some("stop") {
+                stopped.push(name);
+            }
             // A job whose end nobody saw (the daemon was away) has ended all the same.
             let Unit { systemd, record: Some(record), .. } = unit else { continue };
             if systemd.job.is_none() && record.result.is_none() && record.error.is_none() {
@@ -286,6 +300,9 @@ impl Units {
                 record.result = Some(result.into());
                 self.records_changed = true;
             }
+        }
+        for name in stopped {
+            self.is_stopped_too(&name);
         }
     }
 

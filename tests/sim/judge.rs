@@ -132,6 +132,17 @@ impl Judge {
         facts.machines.look(&self.journal, &facts.cluster);
     }
 
+    /// The disk of `host` is full from now on, or isn't any more.
+    pub(crate) fn disk(&self, host: usize, full: bool) {
+        let now = self.journal.now();
+        self.facts().machines.disk(host, full, now);
+    }
+
+    /// Whether the daemon of a host may have forgotten something for want of room to write it down.
+    pub(crate) fn may_have_forgotten(&self, host: &MachineId) -> bool {
+        self.facts().machines.may_have_forgotten(host)
+    }
+
     /// The agent of `host` asks for a start of `unit`.
     pub(crate) fn starts(&self, host: usize, unit: &UnitName) {
         let now = self.journal.now();

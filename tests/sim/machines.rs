@@ -39,6 +39,9 @@ struct Watched {
     lost: Option<Duration>,
     /// When its daemon may last have failed to write down what it had done.
     trouble: Option<Duration>,
+    /// Whether it can write nothing down now, and whether it ever couldn't.
+    full: bool,
+    was_full: bool,
     /// When its agent asked for a start last.
     asked: BTreeMap<UnitName, Duration>,
     running: BTreeMap<UnitName, Duration>,
@@ -46,8 +49,8 @@ struct Watched {
     up: BTreeSet<UnitName>,
     /// When each unit was last started in this boot, and when it last failed.
     started: BTreeMap<UnitName, Duration>,
-    /// The files there were when each was started last.
-    started_with: BTreeMap<UnitName, BTreeMap<UnitName, String>>,
+    /// The file it was started with.
+    with: BTreeMap<UnitName, String>,
     failed: BTreeMap<UnitName, Duration>,
 }
 
@@ -62,12 +65,14 @@ impl Machines {
             present: false,
             lost: None,
             trouble: None,
+            full: false,
+            was_full: false,
             asked: BTreeMap::new(),
             running: BTreeMap::new(),
             stopping: BTreeSet::new(),
             up: BTreeSet::new(),
             started: BTreeMap::new(),
-            started_with: BTreeMap::new(),
+            with: BTreeMap::new(),
             failed: BTreeMap::new(),
         });
         self.all.len() - 1
@@ -81,6 +86,18 @@ impl Machines {
         let mine = |machine: &&Watched| machine.id == *id;
         let present = self.all.iter().filter(mine).find(|machine| machine.present);
         present.or(self.all.iter().find(mine)).map_or_else(|| id.short().into(), |machine| machine.name.clone())
+    }
+
+    pub(crate) fn disk(&mut self, host: usize, full: bool, now: Duration) {
+        let machine = &mut self.all[host];
+        machine.full = full;
+        machine.was_full |= full;
+        machine.trouble = Some(now);
+    }
+
+    /// Whether the host could ever not write down what it knew.
+    pub(crate) fn may_have_forgotten(&self, id: &MachineId) -> bool {
+        self.all.iter().any(|machine| machine.id == *id && machine.was_full)
     }
 
     pub(crate) fn trouble(&mut self, host: usize, now: Duration) {
@@ -138,10 +155,10 @@ impl Machines {
             let entries = machine.fake.log_after(machine.seen);
             machine.seen += entries.len();
             // What has ended at some instant makes room for what begins at the same on another host.
-            let last = |what| u8::from(matches!(what, What::Starting | What::Started));
-            news.extend(entries.into_iter().map(|entry| (machine.born + entry.at, last(entry.what), host, entry)));
+            let begins = |at| entries.iter().any(|entry| entry.at == at && entry.what == What::Starting);
+            news.extend(entries.iter().map(|e| (machine.born + e.at, u8::from(begins(e.at)), host, e.clone())));
         }
-        // Stable: one host's entries of one instant and kind stay in order.
+        // Stable: one host's entries of one instant stay in order.
         news.sort_by_key(|(at, last, host, _)| (*at, *last, *host));
         for (at, _, host, entry) in news {
             self.happened(journal, cluster, at, host, &entry);
@@ -215,7 +232,14 @@ impl Machines {
             // A job that waited in systemd's queue while its host was taken for dead: nobody can call it back from there.
             let asked = askers(unit, &texts).iter().filter_map(|name| me.asked.get(name)).max().copied();
             let queued = !me.present && asked <= me.lost;
-            if !lost && !queued {
+            // It has no place there any more, and another unit that is launched there pulls it in before it has left: the price of
+            // a `Requires=` without a `MachineOf=`.
+            let slice = cluster.schedule.get(&me.id);
+            let live = |name: &UnitName| {
+                slice.and_then(|slice| slice.get(name)).is_some_and(|entry| entry.value.target != Target::Gone)
+            };
+            let pulled = !live(unit) && askers(unit, &texts).iter().any(|name| name != unit && live(name));
+            if !lost && !queued && !pulled {
                 journal.violate(format!(
                     "{unit} starts on {} while it runs on {}, which was there all the time",
                     me.name, other.name
@@ -225,7 +249,7 @@ impl Machines {
         let me = &mut self.all[host];
         me.running.insert(unit.clone(), at);
         me.started.insert(unit.clone(), at);
-        me.started_with.insert(unit.clone(), texts);
+        me.with.extend(texts.get(unit).map(|text| (unit.clone(), text.clone())));
     }
 
     /// A unit is started because its entry says so, or because one that needs it is: once for each time that was said.
@@ -251,23 +275,17 @@ impl Machines {
             journal.violate(format!("{} starts {unit}, which nobody asked for", me.name));
         }
         let Some(before) = me.started.get(unit).copied() else { return };
-        let unwritten = me.trouble.is_some_and(|trouble| trouble >= before.saturating_sub(UNWRITTEN));
+        let unwritten = me.full || me.trouble.is_some_and(|trouble| trouble >= before.saturating_sub(UNWRITTEN));
         let again = askers.iter().any(|name| {
             let first = name != unit && me.started.get(name).is_none_or(|started| *started < before);
             told(name).is_some_and(|told| told + SLACK >= before) || (first && launched(name))
         });
-        // What it needs was replaced, and it was stopped with that.
+        // It, or what it needs, was replaced or began again since, and it was stopped with that.
         let graph = texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
         let needs = closure(BTreeSet::from([unit.clone()]), &graph);
-        let back = launched(unit) && needs.iter().any(|name| told(name).is_some_and(|told| told + SLACK >= before));
-        // Its own file, or that of one it needs, was replaced late: the disk was full when it was told, and another unit had pulled it
-        // in with the old one.
-        let with = me.started_with.get(unit);
-        let replaced = askers.iter().any(launched)
-            && needs
-                .iter()
-                .any(|name| with.and_then(|with| with.get(name)).is_some_and(|old| texts.get(name) != Some(old)));
-        if !again && !back && !unwritten && !replaced {
+        let renewed = texts.get(unit) != me.with.get(unit);
+        let back = renewed || needs.iter().any(|name| me.started.get(name).is_some_and(|started| *started > before));
+        if !again && !back && !unwritten {
             journal.violate(format!("{} starts {unit} once more, which nobody asked for", me.name));
         }
     }
@@ -291,7 +309,10 @@ impl Machines {
                 UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.hash() != entry.value.hash)
             })
         };
-        if causes.iter().any(stale) {
+        let leaving = |name: &UnitName| {
+            slice.and_then(|slice| slice.get(name)).is_none_or(|entry| entry.value.target == Target::Gone)
+        };
+        if causes.iter().any(|name| texts.contains_key(name) && (stale(name) || leaving(name))) {
             return;
         }
         let told = causes.iter().filter_map(|name| self.told.get(&(me.id.clone(), name.clone()))).max();

@@ -253,7 +253,7 @@ impl Game {
             Accident::Disk => {
                 let full = self.random.chance(600);
                 world.journal.note(format!("* the disk of {} is full: {full}", world.hosts[host].name));
-                world.judge.host_trouble(host);
+                world.judge.disk(host, full);
                 world.hosts[host].fake.fill_disk(full);
             }
             Accident::Crash => {
@@ -297,6 +297,7 @@ impl Game {
             me.line.cut(false, true);
             me.probe.set_flaky(0);
             me.fake.fill_disk(false);
+            self.world.judge.disk(host, false);
             if self.twin == Some(host) {
                 self.world.power_off(host).await;
             } else {

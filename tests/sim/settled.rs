@@ -51,7 +51,7 @@ pub(crate) async fn compare(world: &World, health: Health) {
             wrong(format!("on {} {what}", host.name));
         }
     }
-    for what in leftovers(&cluster) {
+    for what in leftovers(world, &cluster) {
         wrong(what);
     }
     let (_, files) = mirror::list(&world.store, FILES).await.unwrap();
@@ -100,7 +100,7 @@ fn differences(cluster: &Cluster, host: &Host, slice: &BTreeMap<&UnitName, &Entr
             && state.result.as_deref() == Some("done")
             && state.error.is_none();
         if entry.target == Target::Launched && (health == Health::Whole || silent) {
-            found.extend(unhealthy(name, state, &graph, &disk));
+            found.extend(unhealthy(host, name, state, &graph));
         }
     }
     found
@@ -120,20 +120,21 @@ fn report(host: &Host, name: &UnitName, entry: &Entry, state: &State) -> Option<
 
 /// A launched unit must run, or have run, or say that it can't.
 fn unhealthy(
+    host: &Host,
     name: &UnitName,
     state: &State,
     graph: &BTreeMap<UnitName, BTreeSet<UnitName>>,
-    disk: &BTreeMap<UnitName, String>,
 ) -> Option<String> {
-    let text = disk.get(name)?;
-    let oneshot = text.contains("Type=oneshot");
+    let oneshot = host.fake.on_disk().get(name).is_some_and(|text| text.contains("Type=oneshot"));
     let fine = match (oneshot, state.active.as_str(), state.error.is_some()) {
         (_, "active", false) => true,
         (true, "inactive", false) => state.result.as_deref() == Some("done"),
-        // What it needs has left, or can't run itself.
+        // It hung before everything healed, pulled in by another: nobody has stopped it.
+        (_, "activating", _) => true,
+        // What it needs has left, or isn't up itself.
         _ => {
-            name.as_str() == "broken.service"
-                || graph.get(name).into_iter().flatten().any(|need| !disk.contains_key(need))
+            let lacks = |need: &UnitName| host.fake.unit(need).active != "active";
+            name.as_str() == "broken.service" || graph.get(name).into_iter().flatten().any(lacks)
         }
     };
     (!fine).then(|| {
@@ -142,12 +143,13 @@ fn unhealthy(
 }
 
 /// Keys that nobody refers to.
-fn leftovers(cluster: &Cluster) -> Vec<String> {
+fn leftovers(world: &World, cluster: &Cluster) -> Vec<String> {
     let mut found = Vec::new();
     for (name, states) in &cluster.states {
         for host in states.keys() {
             let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
-            if !told {
+            // A report whose unit a restarted daemon has no note of stays until its lease ends.
+            if !told && !world.judge.may_have_forgotten(host) {
                 found.push(format!("state/{name}/{host} is left over"));
             }
         }

@@ -5,25 +5,29 @@ use crate::model::name::UnitName;
 use crate::model::unit::Target;
 use crate::plan::converge::Job;
 
-use super::{Unit, Units};
+use super::Units;
+use crate::agent::unit::Unit;
 
 impl Units {
-    /// These are about to be stopped. Some only for a new file: whoever runs now and is stopped with them is to come back.
+    /// These are about to be stopped, some only for a new file.
     pub(in crate::agent) fn stopping(&mut self, names: &[UnitName]) {
-        let replaced: Vec<UnitName> =
-            names.iter().filter(|name| self.units.get(*name).is_some_and(Unit::is_outdated)).cloned().collect();
-        if replaced.is_empty() {
-            return;
-        }
-        let stays = |name: &UnitName, unit: &Unit| {
-            let launched = unit.entry.as_ref().is_some_and(|entry| entry.target == Target::Launched);
-            launched && unit.seen().running && !names.contains(name)
-        };
-        self.returning.extend(self.units.iter().filter(|(name, unit)| stays(name, unit)).map(|(name, _)| name.clone()));
-        self.replacing.extend(replaced);
+        let outdated = names.iter().filter(|name| self.units.get(*name).is_some_and(Unit::is_outdated));
+        self.replacing.extend(outdated.cloned());
     }
 
-    /// Those that ran before, once all new files are there.
+    /// A unit has a stop job, or has had one. If nobody here has asked for that while others are replaced, it was stopped with
+    /// them. One that has ended by itself, as a oneshot does, isn't seen here, and isn't started again.
+    pub(in crate::agent) fn is_stopped_too(&mut self, name: &UnitName) {
+        let stays = |unit: &Unit| {
+            let launched = unit.entry.as_ref().is_some_and(|entry| entry.target == Target::Launched);
+            launched && unit.record.as_ref().is_some_and(|record| record.target == Target::Launched && !record.undone)
+        };
+        if !self.replacing.is_empty() && self.units.get(name).is_some_and(stays) {
+            self.returning.insert(name.clone());
+        }
+    }
+
+    /// Those that were stopped too, once all new files are there.
     pub(in crate::agent) fn replaced(&mut self) -> Vec<UnitName> {
         let units = &self.units;
         self.replacing.retain(|name| units.get(name).is_some_and(Unit::is_outdated));
