@@ -57,6 +57,14 @@ pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) 
     let then = if goal.aim == Aim::Start { "starts" } else { "is loaded" };
     let head = format!("{name} can't run anywhere yet; it stays submitted and {then} as soon as a host fits:");
     let mut lines = vec![head];
+    lines.extend(reasons(waiting, detail));
+    lines.push(format!("{HINT}`fleetctl {} --no-block` doesn't wait", goal.aim.verb()));
+    lines
+}
+
+/// Why a unit waits, host by host, indented; the summary where there is no more to be had.
+pub(super) fn reasons(waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
+    let mut lines = Vec::new();
     let reasons = detail.map_or(&[][..], |detail| &detail.reasons);
     let hosts: Vec<String> = reasons.iter().map(|reason| host(&reason.machine)).collect();
     let width = hosts.iter().map(|host| host.chars().count()).max().unwrap_or(0);
@@ -72,7 +80,6 @@ pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) 
     if reasons.is_empty() {
         lines.push(format!("  {}", detail.and_then(|detail| detail.why.as_deref()).unwrap_or(waiting)));
     }
-    lines.push(format!("{HINT}`fleetctl {} --no-block` doesn't wait", goal.aim.verb()));
     lines
 }
 

@@ -118,6 +118,9 @@ fn machine_fields() -> Vec<Field<MachineView>> {
     ]
 }
 
+/// Waiting units of which each host's reasons are shown.
+const EXPLAINED: usize = 5;
+
 /// `list-units`: a row for each unit on each host.
 pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(unit_fields(), args, UNITS)?;
@@ -143,8 +146,18 @@ pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, E
     let units = fetch(session, args).await?;
     print(session, args, &fields, &units);
     if session.out.is_watched() && std::io::stdout().is_terminal() && !session.is_json() {
-        for (unit, why) in units.iter().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why))) {
-            session.out.talk(&format!("{} waits for a host that fits: {why}", unit.name));
+        let waiting = units.iter().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why)));
+        for (index, (unit, why)) in waiting.enumerate() {
+            // The reasons of each host cost a question; of many waiting units the first few tell enough.
+            if index < EXPLAINED {
+                session.out.talk(&format!("{} waits for a host that fits:", unit.name));
+                let detail = session.client.unit(&unit.name).await.ok();
+                for line in explain::reasons(why, detail.as_ref()) {
+                    session.out.talk(&line);
+                }
+            } else {
+                session.out.talk(&format!("{} waits for a host that fits: {why}", unit.name));
+            }
         }
     }
     Ok(Exit::Ok)

@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says where, and what it saw")]
 
+#[path = "../syntax/cases.rs"]
+mod cases;
 mod chains;
 mod failures;
 mod harness;
 mod misuse;
 mod standalone;
+mod syntax;
 mod workflow;
