@@ -228,6 +228,10 @@ impl Units {
         for (name, record) in records {
             self.touch(&name).record.get_or_insert(record);
         }
+        for unit in self.units.values_mut().filter(|unit| unit.file.is_some()) {
+            // A file is there again, and the call that wrote it was never answered: it isn't gone any more.
+            unit.record = unit.record.take().filter(|record| record.target != Target::Gone);
+        }
         self.disk_unread = false;
     }
 

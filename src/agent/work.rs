@@ -190,8 +190,15 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut unknown = Ok(());
         if !stop.is_empty() {
             self.units.stopping(&stop);
+            for name in &stop {
+                self.units.undo(name);
+            }
+            // Before they are asked for: a daemon that is killed now would take a stopped unit for one that was started. If it can't
+            // be written, stopping is what matters.
+            if let Err(error) = ledger::write(&self.host, &self.units.records()).await {
+                tracing::debug!(%error, "stops could not be noted");
+            }
             for (name, outcome) in self.host.stop(stop).await {
-                self.units.undo(&name);
                 match outcome {
                     Ok(()) => tracing::info!(unit = %name, "stopping"),
                     Err(error @ systemd::Error::Unavailable(_)) => unknown = Err(error.into()),
