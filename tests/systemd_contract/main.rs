@@ -98,6 +98,7 @@ async fn aliases(host: &Host) {
     systemd.reload().await.unwrap();
     assert!(host.systemctl(&["show", "--property=Id", "alias.service"]).contains("Id=primary.service"));
     start(&systemd, &["alias.service"]).await;
+    state(&systemd, "primary.service", "active/running").await;
     let units = [name("unknown.service"), name("alias.service"), name("primary.service")];
     let found = systemd.units(units.to_vec()).await.unwrap();
     let actives = units.map(|unit| found[&unit].active.clone());
