@@ -1,8 +1,8 @@
 //! The engine: decides, for the whole cluster, where each unit goes. Every daemon has one; one of them leads.
 //!
 //! Owns leadership and the loop around [`plan::schedule`](crate::plan::schedule): mirror, plan, commit. It must never talk to a
-//! host, and never write without the leader's lease in the transaction's guards: a leader that has lost its lease without knowing
-//! can't do harm, not for a millisecond.
+//! host, and never write without the leader's key, as this leader wrote it, among the transaction's guards: one that has lost its
+//! lease without knowing can't do harm, not for a millisecond, and neither can a commit of its own that comes late.
 //!
 //! ```text
 //!  candidate ── leader key absent ──▶ lead: mirror ──▶ apply ──▶ plan ──▶ commit (guard: the leader's key as I wrote it)

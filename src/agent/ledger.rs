@@ -1,4 +1,5 @@
-//! What a restarted daemon must still know of this boot, kept as a note on the host: which entries were carried out.
+//! What a restarted daemon must still know of this boot, kept as notes on the host: which entries were carried out, and how far
+//! the store's history was seen to go.
 //! Without it a oneshot that has finished would be started again. Gone after a reboot, as it must be.
 
 use std::collections::BTreeMap;
