@@ -7,4 +7,5 @@ pub mod machine;
 pub mod name;
 pub mod placement;
 pub mod revision;
+pub mod service;
 pub mod unit;

@@ -18,6 +18,7 @@ pub mod etcd;
 
 pub mod lease;
 mod limits;
+pub mod measured;
 
 use std::future::Future;
 use std::time::Duration;
@@ -166,6 +167,20 @@ pub enum Error {
     /// The store understood and refuses: too large, not permitted, malformed. Report it.
     #[error("the store refuses: {0}")]
     Refused(String),
+}
+
+impl Error {
+    /// Its class, for metrics.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Conflict => "conflict",
+            Self::Compacted => "compacted",
+            Self::LeaseLost => "lease_lost",
+            Self::Refused(_) => "refused",
+        }
+    }
 }
 
 /// A store. Cheap to clone; clones share everything.

@@ -13,16 +13,30 @@ pub const MAX_LEN: usize = 256 * 1024;
 
 /// One `name=value` line, continuations joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "UnitOption"))]
 pub struct Option {
     /// What stands before the first `=`.
     pub name: String,
     /// The section it stands in.
     pub section: String,
-    /// What stands after it, trimmed.
+    /// What stands after it, trimmed, continuation lines joined as systemd joins them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
+    /// The same as CoreOS fleet had it, if that is something else: continuation lines with their backslashes and line ends.
+    #[serde(skip)]
+    pub written: std::option::Option<String>,
     /// The line it begins on, from 1; 0 when it was made from options, not from text.
     #[serde(skip)]
     pub line: usize,
+}
+
+impl Option {
+    /// The value as CoreOS fleet had it.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        self.written.as_deref().unwrap_or(&self.value)
+    }
 }
 
 /// A unit file: its text as it was written, and the options in it.
@@ -77,8 +91,8 @@ impl UnitFile {
             return Err(FileError::Binary(line_of(at), bytes[at]));
         }
         let mut reader = Reader::default();
-        for (line, content) in logical_lines(text) {
-            reader.take(line, &content)?;
+        for line in logical_lines(text) {
+            reader.take(&line)?;
         }
         if reader.options.is_empty() {
             return Err(FileError::Empty);
@@ -125,6 +139,13 @@ impl UnitFile {
         &self.options
     }
 
+    /// All options as v1 tells them: values as they were written, continuation lines and all.
+    #[must_use]
+    pub fn written_options(&self) -> Vec<Option> {
+        let written = |option: &Option| Option { value: option.written().into(), ..option.clone() };
+        self.options.iter().map(written).collect()
+    }
+
     /// The lines that systemd ignores.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
@@ -148,8 +169,7 @@ impl UnitFile {
         self.section("Install").next().is_some()
     }
 
-    /// CoreOS fleet's canonical text: sections in the order first seen, repeated ones merged, `Name=Value`, a blank line between
-    /// sections.
+    /// CoreOS fleet's canonical text: see [`canonical`].
     #[must_use]
     pub fn canonical(&self) -> String {
         canonical(&self.options)
@@ -174,8 +194,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn take(&mut self, line: usize, content: &str) -> Result<(), FileError> {
-        let content = content.trim_matches([' ', '\t']);
+    fn take(&mut self, line: &Line) -> Result<(), FileError> {
+        let Line { first: line, joined, written } = line;
+        let (line, content) = (*line, joined.trim_matches([' ', '\t']));
         if content.is_empty() {
             return Ok(());
         }
@@ -187,8 +208,10 @@ impl Reader {
         let problem = match (content.split_once('='), &self.section) {
             (Some((name, _)), _) if name.trim().is_empty() => "no name before `=`".into(),
             (Some((name, value)), Some(section)) => {
-                let (name, value) = (name.trim().into(), value.trim().into());
-                self.options.push(Option { section: section.clone(), name, value, line });
+                let (name, value): (String, String) = (name.trim().into(), value.trim().into());
+                let written = written.split_once('=').map(|(_, written)| as_written(written));
+                let written = written.filter(|written| *written != value);
+                self.options.push(Option { section: section.clone(), name, value, written, line });
                 return Ok(());
             }
             (Some(_), None) => format!("{:?} stands before any [section]", clip(content)),
@@ -199,28 +222,40 @@ impl Reader {
     }
 }
 
-/// Lines with continuations joined and comments gone, each with the number of its first line.
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
+/// A line with its continuations.
+struct Line {
+    /// The number of its first line, from 1.
+    first: usize,
+    /// As systemd reads it.
+    joined: String,
+    /// With backslashes and line ends.
+    written: String,
+}
+
+/// Lines with continuations joined and comments gone.
+fn logical_lines(text: &str) -> Vec<Line> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Vec::new();
-    let mut open: std::option::Option<(usize, String)> = None;
+    let mut open: std::option::Option<Line> = None;
     for (index, raw) in text.split('\n').enumerate() {
         let raw = raw.strip_suffix('\r').unwrap_or(raw);
         // A comment inside a continuation is skipped too, and the continuation goes on.
         if raw.trim_start_matches([' ', '\t']).starts_with(['#', ';']) {
             continue;
         }
-        let (first, mut line) = match open.take() {
-            Some((first, before)) => (first, before + raw),
-            None => (index + 1, raw.to_owned()),
+        let mut line = match open.take() {
+            Some(before) => {
+                Line { joined: before.joined + raw, written: before.written + "\n" + raw, first: before.first }
+            }
+            None => Line { first: index + 1, joined: raw.to_owned(), written: raw.to_owned() },
         };
         // An even number of backslashes at the end is as many escaped backslashes.
-        if line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
-            line.pop();
-            line.push(' ');
-            open = Some((first, line));
+        if line.joined.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
+            line.joined.pop();
+            line.joined.push(' ');
+            open = Some(line);
         } else {
-            lines.push((first, line));
+            lines.push(line);
         }
     }
     lines.extend(open);
@@ -238,7 +273,10 @@ fn grouped(options: &[Option]) -> Vec<(&str, Vec<&Option>)> {
     sections
 }
 
-fn canonical(options: &[Option]) -> String {
+/// CoreOS fleet's canonical text: sections in the order first seen, repeated ones merged, `Name=Value`, a blank line between
+/// sections. fleet wrote it to its hosts, and hashed it.
+#[must_use]
+pub fn canonical(options: &[Option]) -> String {
     let mut text = String::new();
     for (section, members) in grouped(options) {
         if !text.is_empty() {
@@ -246,10 +284,20 @@ fn canonical(options: &[Option]) -> String {
         }
         let _ = writeln!(text, "[{section}]");
         for option in members {
-            let _ = writeln!(text, "{}={}", option.name, option.value);
+            let _ = writeln!(text, "{}={}", option.name, option.written());
         }
     }
     text
+}
+
+/// A value with its continuation lines. One that ends in a backslash keeps the line end behind it, as fleet did: without, it would
+/// swallow the line that follows it in canonical text.
+fn as_written(value: &str) -> String {
+    let mut value = value.trim().to_owned();
+    if value.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
+        value.push('\n');
+    }
+    value
 }
 
 /// What becomes of a value with continuation lines in it (fleet's clients keep them) when it is written and read again.
@@ -257,7 +305,7 @@ fn fold(value: &str) -> String {
     let line = format!("x={value}");
     logical_lines(&line)
         .first()
-        .and_then(|(_, line)| line.split_once('='))
+        .and_then(|line| line.joined.split_once('='))
         .map_or(String::new(), |(_, v)| v.trim().into())
 }
 
@@ -284,6 +332,20 @@ mod tests {
         // Comments, spacing and repeated sections don't change the meaning.
         let other = text.replace("ExecStart=", "# comment\n  ExecStart = ");
         assert_eq!(UnitFile::parse(other.as_bytes()).unwrap().hash(), file.hash());
+    }
+
+    /// fleet kept backslashes and line ends in values, hashed them, and told its clients so.
+    #[test]
+    fn continued_lines_keep_fleets_hash() {
+        let text = "[Service]\nExecStart=/usr/bin/docker run \\\n  --name web \\\n  nginx\nRestart=always\n";
+        let file = UnitFile::parse(text.as_bytes()).unwrap();
+        assert_eq!(file.canonical(), text);
+        // sha1sum of the text.
+        assert_eq!(file.hash().as_str(), "24ce13a7dc02323f908adcfc005e772f86bf89c9");
+        assert_eq!(file.value("Service", "ExecStart"), Some("/usr/bin/docker run    --name web    nginx"));
+        let wire = file.written_options();
+        assert_eq!(wire[0].value, "/usr/bin/docker run \\\n  --name web \\\n  nginx");
+        assert_eq!(UnitFile::from_options(&wire).unwrap().hash(), file.hash());
     }
 
     #[test]
@@ -315,6 +377,7 @@ mod tests {
             section: section.into(),
             name: name.into(),
             value: value.into(),
+            written: None,
             line: 0,
         };
         let file =

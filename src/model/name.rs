@@ -1,14 +1,16 @@
 //! Names: of units, of machines, of file contents. A value of these types is valid by construction, and cheap to clone: the
 //! scheduler holds each name in a dozen indexes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Unit types that a file can define (`systemd.unit(5)`). Scopes and devices come from programs and udev, not from files.
-const TYPES: [&str; 9] = ["service", "socket", "target", "mount", "automount", "swap", "timer", "path", "slice"];
+/// Unit types that systemd loads from a file (`systemd.unit(5)`).
+const TYPES: [&str; 10] =
+    ["service", "socket", "device", "target", "mount", "automount", "swap", "timer", "path", "slice"];
 
 /// Types that may be templates or instances (CoreOS fleet's list).
 const TEMPLATE_TYPES: [&str; 5] = ["path", "service", "socket", "target", "timer"];
@@ -16,8 +18,14 @@ const TEMPLATE_TYPES: [&str; 5] = ["path", "service", "socket", "target", "timer
 /// The longest name, in bytes (systemd's `UNIT_NAME_MAX` without the final NUL).
 pub const MAX_LEN: usize = 255;
 
+/// All valid names, and none without a known type: what [`UnitName`] is, as far as a regular expression should say it.
+#[cfg(test)]
+pub(crate) const NAME_PATTERN: &str =
+    r"^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]*\.(service|socket|device|target|mount|automount|swap|timer|path|slice)$";
+
 /// A valid unit name: `web@1.service`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = NAME_PATTERN, "maxLength" = MAX_LEN)))]
 #[serde(try_from = "String", into = "String")]
 pub struct UnitName(Arc<str>);
 
@@ -35,7 +43,8 @@ pub enum NameError {
     NoType(String),
     /// A type that systemd doesn't load from a file.
     #[error(
-        "invalid unit type `{1}` in unit name `{0}`: it must be one of service, socket, target, mount, automount, swap, timer, path, slice"
+        "invalid unit type `{1}` in unit name `{0}`: it must be one of service, socket, device, target, mount, automount, swap, timer, \
+         path, slice{hint}", hint = hint(.1)
     )]
     Type(String, String),
     /// A type that can't be a template.
@@ -47,6 +56,15 @@ pub enum NameError {
     /// Nothing before the `@`.
     #[error("unit name cannot start in \"@\"")]
     NoPrefix,
+}
+
+/// Why a type of fleet's list is none that a file can have.
+fn hint(kind: &str) -> &'static str {
+    match kind {
+        "scope" => "; scopes are made by programs while they run, never from a file",
+        "busname" | "snapshot" => "; systemd has dropped this type",
+        _ => "",
+    }
 }
 
 impl UnitName {
@@ -93,6 +111,32 @@ impl UnitName {
             Some("") | None => None,
             Some(_) => Some(Self(format!("{}@.{}", self.prefix(), self.kind()).into())),
         }
+    }
+}
+
+impl UnitName {
+    /// `text` with the specifiers `%n`, `%N`, `%p`, `%i` replaced by what they stand for in this unit's file.
+    #[must_use]
+    pub fn expand(&self, text: &str) -> String {
+        self.expand_with(text, Cow::Borrowed)
+    }
+
+    /// The same, with each replacement put through `quote`.
+    #[must_use]
+    pub fn expand_with<'a>(&'a self, text: &str, quote: impl Fn(&'a str) -> Cow<'a, str>) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            match (c == '%').then(|| chars.next()).flatten() {
+                Some('n') => out.push_str(&quote(self.as_str())),
+                Some('N') => out.push_str(&quote(self.stem())),
+                Some('p') => out.push_str(&quote(self.prefix())),
+                Some('i') => out.push_str(&quote(self.instance().unwrap_or_default())),
+                Some(other) => out.push(other),
+                None => out.push(c),
+            }
+        }
+        out
     }
 }
 
@@ -153,6 +197,7 @@ impl std::borrow::Borrow<str> for UnitName {
 
 /// A machine's identity: `/etc/machine-id`, 32 lower-case hexadecimal digits (`machine-id(5)`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = "^[0-9a-f]{32}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct MachineId(Arc<str>);
 
@@ -207,6 +252,7 @@ impl fmt::Display for MachineId {
 
 /// Names the meaning of a unit file: SHA-1 of its canonical text, 40 hexadecimal digits, as CoreOS fleet's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(from = "String", into = "String")]
 pub struct UnitHash(Arc<str>);
 
@@ -282,6 +328,12 @@ mod tests {
         ];
         for (name, error) in cases {
             assert_eq!(name.parse::<UnitName>(), Err(error), "{name}");
+        }
+        for (name, why) in [("a.scope", "made by programs"), ("a.busname", "dropped"), ("a.snapshot", "dropped")] {
+            assert!(name.parse::<UnitName>().unwrap_err().to_string().contains(why), "{name}");
+        }
+        for kind in TYPES {
+            assert_eq!(format!("a.{kind}").parse::<UnitName>().map(|name| name.kind() == kind), Ok(true));
         }
         assert_eq!(format!("{}.service", "x".repeat(300)).parse::<UnitName>(), Err(NameError::TooLong));
     }

@@ -1,7 +1,6 @@
 //! `[X-Fleet]`: what a unit asks of the host it runs on. Owns the options' grammar, their specifiers and which of them go together.
 //! Whether a host fits is `plan::fit`'s.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -43,6 +42,8 @@ pub struct Wishes {
     /// `Global=`: on every host that fits.
     pub global: bool,
     specifiers: bool,
+    /// Whether the id came in its legacy spelling.
+    legacy_id: bool,
 }
 
 /// What is wrong with one line of `[X-Fleet]`.
@@ -79,12 +80,12 @@ impl Wishes {
         if !wishes.specifiers {
             return Arc::clone(wishes);
         }
-        let plain = |text: &String| expand(text, name, |part| part.into());
+        let plain = |text: &String| name.expand(text);
         // An instance may hold a backslash (systemd-escape(1)), which a pattern would take for an escape.
         let globs = |globs: &[Glob]| -> Vec<Glob> {
             globs
                 .iter()
-                .filter_map(|glob| expand(glob.as_str(), name, |part| Glob::escape(part).into()).parse().ok())
+                .filter_map(|glob| name.expand_with(glob.as_str(), |part| Glob::escape(part).into()).parse().ok())
                 .collect()
         };
         Arc::new(Self {
@@ -99,6 +100,7 @@ impl Wishes {
             replaces: globs(&wishes.replaces),
             global: wishes.global,
             specifiers: false,
+            legacy_id: wishes.legacy_id,
         })
     }
 
@@ -131,7 +133,10 @@ impl Wishes {
         if !valid {
             return Err(format!("`{name}={value}`: a machine id has 32 lower-case hexadecimal digits, or its first 8"));
         }
-        self.machine_id.get_or_insert_with(|| value.into());
+        let legacy = name != "MachineID";
+        if self.machine_id.is_none() || (self.legacy_id && !legacy) {
+            (self.machine_id, self.legacy_id) = (Some(value.into()), legacy);
+        }
         Ok(())
     }
 
@@ -253,22 +258,6 @@ fn check_specifiers(name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn expand<'a>(text: &str, name: &'a UnitName, quote: impl Fn(&'a str) -> Cow<'a, str>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (c == '%').then(|| chars.next()).flatten() {
-            Some('n') => out.push_str(&quote(name.as_str())),
-            Some('N') => out.push_str(&quote(name.stem())),
-            Some('p') => out.push_str(&quote(name.prefix())),
-            Some('i') => out.push_str(&quote(name.instance().unwrap_or_default())),
-            Some(other) => out.push(other),
-            None => out.push(c),
-        }
-    }
-    out
-}
-
 /// The known option that is nearest to a misspelt one, if one is near.
 fn nearest(name: &str) -> Option<&'static str> {
     const NEAR: usize = 3;
@@ -340,6 +329,55 @@ mod tests {
             problem("MachineOf=a.service\nConflicts=a*"),
             "0: unresolvable requirements: peer \"a.service\" matches conflict \"a*\""
         );
+    }
+
+    #[test]
+    fn the_first_machine_id_counts_and_any_before_its_legacy_spelling() {
+        let id = |section: &str| parse(section).unwrap().machine_id;
+        let (a, b) = ("a".repeat(8), "b".repeat(8));
+        assert_eq!(id(&format!("MachineID={a}\nMachineID={b}")), Some(a.clone()));
+        assert_eq!(id(&format!("X-ConditionMachineID={b}\nMachineID={a}")), Some(a.clone()));
+        assert_eq!(id(&format!("MachineID={a}\nX-ConditionMachineID={b}")), Some(a.clone()));
+        assert_eq!(id(&format!("X-ConditionMachineID={a}\nX-ConditionMachineID={b}")), Some(a));
+    }
+
+    #[test]
+    fn legacy_spellings_mean_the_same_and_booleans_are_fleets() {
+        let legacy =
+            "X-ConditionMachineOf=a.service\nX-ConditionMachineMetadata=\"zone=a\" \"zone=b c\"\nX-Conflicts=b.* c@*";
+        assert_eq!(parse(legacy), parse(&legacy.replace("X-Condition", "").replace("X-", "")));
+        for yes in ["true", "True", "yes", "1", "on", "ON", "t", "T"] {
+            assert!(parse(&format!("Global={yes}")).unwrap().global, "{yes}");
+        }
+        assert!(!parse("Global=true\nGlobal=no").unwrap().global, "the last counts");
+        for bad in ["", "maybe", "2"] {
+            assert!(problem(&format!("Global={bad}")).contains("must be true or false"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_said_in_fleets_words() {
+        let id = "MachineID=3ec325e8";
+        let cases = [
+            (format!("{id}\nMachineOf=a.service"), "MachineID cannot be used with Peers"),
+            (format!("{id}\nConflicts=a.service"), "MachineID cannot be used with Conflicts"),
+            (format!("{id}\nGlobal=true"), "MachineID cannot be used with Global"),
+            (format!("{id}\nReplaces=a.service"), "MachineID cannot be used with Replaces"),
+            ("Global=true\nMachineOf=a.service".into(), "Global cannot be used with Peers"),
+            ("Global=true\nReplaces=a.service".into(), "Global cannot be used with Replaces"),
+            ("Conflicts=a.service\nReplaces=b.service".into(), "Conflicts cannot be used with Replaces"),
+            (
+                "MachineOf=a.service\nConflicts=a.*".into(),
+                "unresolvable requirements: peer \"a.service\" matches conflict \"a.*\"",
+            ),
+            (
+                "MachineOf=a.service\nReplaces=a.*".into(),
+                "unresolvable requirements: peer \"a.service\" matches replace \"a.*\"",
+            ),
+        ];
+        for (section, what) in cases {
+            assert_eq!(problem(&section), format!("0: {what}"));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::revision::Revision;
 
 /// What the user wants of a unit. Each includes the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Desired {
     /// Known to the cluster, on no host.
@@ -64,6 +65,9 @@ pub struct Unit {
     pub hash: UnitHash,
     /// The store's revision at which this was decided; grows with every change of the unit, over destroy and submit too.
     pub generation: Revision,
+    /// The generation at which somebody last asked for a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Revision>,
     /// When it was first submitted, ms since the epoch.
     pub submitted: u64,
 }
@@ -91,6 +95,7 @@ pub enum Placement {
 
 /// What a host is to make of a unit in its slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
     /// Stop it and forget it, then say so. One way: an entry that is `gone` never becomes anything else.
@@ -126,6 +131,9 @@ pub struct Entry {
     /// The unit's generation; for `gone`, the engine's revision when it decided so. No two different entries of one
     /// unit on one host have the same.
     pub generation: Revision,
+    /// The generation at which a restart was asked for, if ever: a host that runs the unit since before then stops it and starts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Revision>,
 }
 
 /// What a host reports of one unit in its slice (`state/<unit>/<host>`; written by the agent, bound to its lease).
@@ -158,6 +166,7 @@ pub struct State {
 
 /// What was done with a unit that somebody submitted, changed or destroyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It is new.
@@ -166,12 +175,16 @@ pub enum Outcome {
     Replaced,
     /// Another state is wanted of it now.
     Changed,
+    /// It is to be stopped and started where it is, or started if it wasn't.
+    Restarted,
     /// It was so already.
     Unchanged,
     /// It was so already but for its file, which was left (no `replace`). A wanted state was changed all the same.
     Differs,
     /// It is gone, or going.
     Destroyed,
+    /// It was to be destroyed, was destroyed before, and some host has yet to stop and forget it.
+    Leaving,
     /// It was to be destroyed and wasn't there.
     Absent,
 }

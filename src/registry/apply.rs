@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Outcome, Unit};
-use crate::store::{Error as StoreError, MAX_BYTES, MAX_OPS, Op, Store, Txn};
+use crate::model::unit::{Outcome, Placement, State, Target, Unit};
+use crate::store::{Error as StoreError, Kv, MAX_BYTES, MAX_OPS, Op, Store, Txn};
 
 use super::keys::{self, FileRecord, Key};
 use super::units::{Action, Decision, Found, Intent, Problem, Read, decide};
@@ -230,7 +230,36 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
         })
         .await?;
     read.files = files;
+    read.leaving = leaving(reader, intents, &read).await?;
     Ok(read)
+}
+
+/// The units to destroy that don't exist and that a host still has: placed, or reported. One that was placed, destroyed, and reported by
+/// nobody yet counts as well; a global that no host has begun with doesn't.
+async fn leaving<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    read: &Read,
+) -> Result<BTreeSet<UnitName>, StoreError> {
+    let absent = |intent: &&Intent| matches!(intent.action, Action::Destroy) && !read.units.contains_key(&intent.name);
+    let names: BTreeSet<&UnitName> = intents.iter().filter(absent).map(|intent| &intent.name).collect();
+    if names.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let prefixes = if names.len() <= POINTS {
+        names.iter().flat_map(|name| [Key::Placement((*name).clone()).to_string(), keys::states_of(name)]).collect()
+    } else {
+        [keys::PLACEMENTS.to_owned(), keys::STATES.to_owned()].into()
+    };
+    let has = |kv: &Kv| match Key::parse(&kv.key) {
+        Ok(Key::Placement(name)) => {
+            decode(kv).is_ok_and(|p: Placement| matches!(p, Placement::On { .. })).then_some(name)
+        }
+        Ok(Key::State(name, _)) => decode(kv).is_ok_and(|state: State| state.target != Target::Gone).then_some(name),
+        _ => None,
+    };
+    let (_, kvs) = reader.ranges(prefixes).await?;
+    Ok(kvs.iter().filter_map(has).filter(|name| names.contains(name)).collect())
 }
 
 /// The fewest commits that keep the order and the store's limits.

@@ -1,18 +1,22 @@
 //! Follows what units are and do: a cluster as it is, then as it changes. Owns one consistent order of all of it, by one
-//! watch over all keys: several watches, one for each family, would tell a unit's end before its beginning.
+//! watch over all keys: several watches, one for each family, would tell a unit's end before its beginning. Whoever only asks what
+//! one host has of some units is served by [`near`], at those units' cost.
+
+pub mod near;
 
 use std::collections::BTreeSet;
 
 use futures_util::FutureExt as _;
 
 use crate::model::cluster::{Change, Cluster};
-use crate::model::name::UnitName;
+use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Placement;
 use crate::store::{Batch, Error, Event, Store, Watch};
 
 use super::decode;
 use super::keys::{self, FileRecord, Key};
 use super::view::{Reader, Scope};
+use near::Near;
 
 /// What is followed. Slices belong to it because a unit is only gone when no host has it any more.
 const FAMILIES: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::SCHEDULE, keys::MACHINES];
@@ -27,6 +31,7 @@ pub struct Follower<S> {
     scope: Scope,
     cluster: Cluster,
     watch: Option<Watch>,
+    near: Option<Near>,
 }
 
 /// Which units to look at again.
@@ -42,7 +47,14 @@ impl<S: Store> Follower<S> {
     /// Follow the units of `scope`.
     #[must_use]
     pub fn new(reader: Reader<S>, scope: Scope) -> Self {
-        Self { reader, scope, cluster: Cluster::default(), watch: None }
+        Self { reader, scope, cluster: Cluster::default(), watch: None, near: None }
+    }
+
+    /// Follow the units `names` as `host` has them: its orders and its reports, and no other host's. Of the rest of the cluster nothing is
+    /// heard. They should be [few](near::MOST).
+    #[must_use]
+    pub fn on(reader: Reader<S>, names: BTreeSet<UnitName>, host: MachineId) -> Self {
+        Self { near: Some(Near::new(names, host)), ..Self::new(reader, Scope::All) }
     }
 
     /// The cluster as of the last [`Follower::next`].
@@ -71,6 +83,9 @@ impl<S: Store> Follower<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`]: make a new one.
     pub async fn next(&mut self) -> Result<Touched, Error> {
+        if let Some(near) = &mut self.near {
+            return near.next(&self.reader, &mut self.cluster).await;
+        }
         loop {
             let Some(watch) = &mut self.watch else { return self.list().await };
             match watch.next().await {

@@ -9,6 +9,7 @@ use crate::model::cluster::{Change, Versioned};
 use crate::model::file::UnitFile;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Wishes;
+use crate::model::service::{InstanceName, ServiceName};
 use crate::store::{Event, Kv};
 
 use super::{Corrupt, decode};
@@ -28,6 +29,9 @@ pub const SCHEDULE: &str = "schedule/";
 /// All reports of hosts.
 pub const STATES: &str = "state/";
 
+/// All services.
+pub const SERVICES: &str = "service/";
+
 /// A key, by what it names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
@@ -45,6 +49,8 @@ pub enum Key {
     Schedule(MachineId, UnitName),
     /// `state/<unit>/<host>`: [`crate::model::unit::State`].
     State(UnitName, MachineId),
+    /// `service/<name>/<instance>`: [`crate::model::service::Instance`].
+    Service(ServiceName, InstanceName),
     /// `leader`: [`LeaderRecord`].
     Leader,
 }
@@ -71,6 +77,12 @@ pub fn slice(host: &MachineId) -> String {
     format!("{SCHEDULE}{host}/")
 }
 
+/// The prefix of all instances of one service.
+#[must_use]
+pub fn instances_of(service: &ServiceName) -> String {
+    format!("{SERVICES}{service}/")
+}
+
 /// The prefix of all reports of one unit.
 #[must_use]
 pub fn states_of(unit: &UnitName) -> String {
@@ -87,6 +99,7 @@ impl fmt::Display for Key {
             Self::Placement(name) => write!(f, "{PLACEMENTS}{name}"),
             Self::Schedule(host, name) => write!(f, "{SCHEDULE}{host}/{name}"),
             Self::State(name, host) => write!(f, "{STATES}{name}/{host}"),
+            Self::Service(name, instance) => write!(f, "{SERVICES}{name}/{instance}"),
             Self::Leader => f.write_str("leader"),
         }
     }
@@ -116,6 +129,10 @@ impl Key {
             "metadata" => pair().and_then(|(host, key)| Ok(Self::Metadata(id(host)?, key.into())))?,
             "placement" => Self::Placement(name(rest)?),
             "schedule" => pair().and_then(|(host, unit)| Ok(Self::Schedule(id(host)?, name(unit)?)))?,
+            "service" => pair().and_then(|(name, instance)| {
+                let name = name.parse().map_err(|error| corrupt(&error))?;
+                Ok(Self::Service(name, instance.parse().map_err(|error| corrupt(&error))?))
+            })?,
             "state" => pair().and_then(|(unit, host)| Ok(Self::State(name(unit)?, id(host)?)))?,
             _ => return Err(corrupt(&"no such family of keys")),
         })
@@ -137,7 +154,8 @@ pub fn change(event: &Event) -> Result<Option<Change>, Corrupt> {
             Key::Placement(name) => Some(Change::Placement(name, None)),
             Key::Schedule(host, name) => Some(Change::Entry(host, name, None)),
             Key::State(name, host) => Some(Change::State(name, host, None)),
-            Key::Leader => None,
+            // Services are no part of a cluster's plan.
+            Key::Service(..) | Key::Leader => None,
         }),
     }
 }
@@ -155,7 +173,7 @@ fn changed(kv: &Kv) -> Result<Option<Change>, Corrupt> {
         Key::Placement(name) => Some(Change::Placement(name, Some(Versioned { value: decode(kv)?, revision }))),
         Key::Schedule(host, name) => Some(Change::Entry(host, name, Some(Versioned { value: decode(kv)?, revision }))),
         Key::State(name, host) => Some(Change::State(name, host, Some(decode(kv)?))),
-        Key::Leader => None,
+        Key::Service(..) | Key::Leader => None,
     })
 }
 
@@ -183,6 +201,7 @@ mod tests {
             Key::Placement(name.clone()),
             Key::Schedule(id.clone(), name.clone()),
             Key::State(name, id),
+            Key::Service("web".parse().unwrap(), "web-1.n1".parse().unwrap()),
             Key::Leader,
         ];
         for key in keys {
@@ -192,7 +211,17 @@ mod tests {
 
     #[test]
     fn foreign_keys_are_corrupt() {
-        for key in ["x", "unit/", "unit/a b", "file/12", "state/a.service", "schedule/n1/a.service", "other/a"] {
+        for key in [
+            "x",
+            "unit/",
+            "unit/a b",
+            "file/12",
+            "state/a.service",
+            "schedule/n1/a.service",
+            "service/a",
+            "service/a/B",
+            "other/a",
+        ] {
             assert_eq!(Key::parse(key).unwrap_err().key, key);
         }
         let kv = Kv { key: "unit/a.service".into(), value: b"{".to_vec(), revision: Default::default(), lease: None };

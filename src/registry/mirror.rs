@@ -95,7 +95,7 @@ impl<S: Store> Mirror<S> {
 pub async fn list<S: Store>(store: &S, prefix: &str) -> Result<(Revision, Vec<Kv>), Error> {
     loop {
         let mut kvs = Vec::new();
-        match pages(store, prefix, None, |page| {
+        match pages(store, Range { prefix: prefix.into(), ..Range::default() }, |page| {
             kvs.extend(page);
             ControlFlow::Continue(())
         })
@@ -108,17 +108,17 @@ pub async fn list<S: Store>(store: &S, prefix: &str) -> Result<(Revision, Vec<Kv
     }
 }
 
-/// Hand the keys that begin with `prefix` to `take`, page by page, all at revision `at` or at the newest; the answer is that revision.
+/// Hand the keys of `range` to `take`, page by page (of so many as its limit says, if it has one), all at one revision; the answer is
+/// that revision.
 ///
 /// # Errors
 /// As [`Store::range`].
 pub async fn pages<S: Store>(
     store: &S,
-    prefix: &str,
-    at: Option<Revision>,
+    mut range: Range,
     mut take: impl FnMut(Vec<Kv>) -> ControlFlow<()>,
 ) -> Result<Revision, Error> {
-    let mut range = Range { prefix: prefix.into(), after: None, limit: PAGE, at };
+    range.limit = if range.limit == 0 { PAGE } else { range.limit.min(PAGE) };
     loop {
         let page = store.range(range.clone()).await?;
         range.at = Some(page.revision);

@@ -1,7 +1,7 @@
 //! What becomes of units that are submitted, changed or destroyed: pure decisions over what was read. Owns the rules of
 //! `unit/` records (when they change, what their generation is); reading and committing are `apply`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::file::{FileError, UnitFile};
@@ -9,6 +9,9 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::{SECTION, Wishes};
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Unit};
+
+/// What is said of a unit whose record can't be read.
+const DAMAGED: &str = "its record in the store is damaged; submit it again with its file, or destroy it";
 
 /// What to do with one unit.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct Intent {
 pub enum Action {
     /// Destroy it.
     Destroy,
+    /// Stop it and start it where it is; start it if it is only loaded.
+    Restart,
     /// Have it, and so.
     Have {
         /// Its file, checked by [`check`]; `None` keeps the one that is there, or takes its template's.
@@ -75,6 +80,8 @@ pub struct Read {
     pub units: BTreeMap<UnitName, Found>,
     /// The files of those templates.
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
+    /// Those of the units to destroy that don't exist, and that some host still has.
+    pub leaving: BTreeSet<UnitName>,
 }
 
 /// What is to be done with one unit.
@@ -144,7 +151,8 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
     let Intent { name, action } = &intents[index];
     let found = read.units.get(name);
     let (file, desired, differing) = match action {
-        Action::Destroy => return Ok(destroy(found, read)),
+        Action::Destroy => return Ok(destroy(name, found, read)),
+        Action::Restart => return restart(name, found, read),
         Action::Have { file, desired, differing } => (file.clone(), *desired, *differing),
     };
     if name.is_template() && desired.is_some_and(|desired| desired > Desired::Inactive) {
@@ -156,8 +164,7 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
         Some(Found { revision, unit: Some(unit) }) => (Some(unit), Some(*revision)),
         Some(Found { revision, unit: None }) if file.is_some() => (None, Some(*revision)),
         Some(_) => {
-            let what = "its record in the store is damaged; submit it again with its file, or destroy it";
-            return Err(problem(name, what.into()));
+            return Err(problem(name, DAMAGED.into()));
         }
     };
     let Some(old) = old else {
@@ -169,6 +176,7 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
             desired: desired.unwrap_or(Desired::Inactive),
             hash: file.hash(),
             generation: read.revision,
+            restart: None,
             submitted: now,
         };
         let outcome = if old_revision.is_some() { Outcome::Replaced } else { Outcome::Created };
@@ -190,13 +198,14 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
         return Ok(Decision { outcome, generation: old.generation, warnings, write: None });
     }
     let hash = new_file.as_ref().map_or_else(|| old.hash.clone(), |file| file.hash());
-    let record = Unit { desired, hash, generation: read.revision, submitted: old.submitted };
+    let record = Unit { desired, hash, generation: read.revision, ..old.clone() };
     let write = Write { guard: old_revision, record: Some(record), file: new_file };
     Ok(Decision { outcome, generation: read.revision, warnings, write: Some(write) })
 }
 
-fn destroy(found: Option<&Found>, read: &Read) -> Decision {
+fn destroy(name: &UnitName, found: Option<&Found>, read: &Read) -> Decision {
     let (outcome, generation, write) = match found {
+        None if read.leaving.contains(name) => (Outcome::Leaving, read.revision, None),
         None => (Outcome::Absent, read.revision, None),
         Some(Found { revision, unit }) => (
             Outcome::Destroyed,
@@ -205,6 +214,19 @@ fn destroy(found: Option<&Found>, read: &Read) -> Decision {
         ),
     };
     Decision { outcome, generation, warnings: Vec::new(), write }
+}
+
+fn restart(name: &UnitName, found: Option<&Found>, read: &Read) -> Result<Decision, Vec<Problem>> {
+    let Some(Found { revision, unit }) = found else { return Err(problem(name, "no such unit".into())) };
+    let Some(old) = unit else { return Err(problem(name, DAMAGED.into())) };
+    if old.desired == Desired::Inactive {
+        // CoreOS fleet's words.
+        return Err(problem(name, format!("Unable to restart unit {name} in state inactive; start it instead")));
+    }
+    let generation = read.revision;
+    let record = Unit { desired: Desired::Launched, generation, restart: Some(generation), ..old.clone() };
+    let write = Write { guard: Some(*revision), record: Some(record), file: None };
+    Ok(Decision { outcome: Outcome::Restarted, generation, warnings: Vec::new(), write: Some(write) })
 }
 
 /// The file of a new unit that came without one: that of its template, as this batch leaves it.
@@ -217,6 +239,7 @@ fn instantiate(intents: &[Intent], name: &UnitName, read: &Read) -> Result<Arc<U
     let sent = intents.iter().find(|intent| intent.name == template).map(|intent| &intent.action);
     let file = match sent {
         Some(Action::Destroy) => None,
+        Some(Action::Restart) => stored,
         Some(Action::Have { file: Some(file), differing, .. }) if *differing != Differing::Keep || stored.is_none() => {
             Some(Arc::clone(file))
         }
@@ -254,7 +277,8 @@ mod tests {
     fn read(units: &[(&str, &Arc<UnitFile>, Desired)]) -> Read {
         let mut read = Read { revision: Revision(9), ..Read::default() };
         for (unit, file, desired) in units {
-            let record = Unit { desired: *desired, hash: file.hash(), generation: Revision(3), submitted: 1 };
+            let record =
+                Unit { desired: *desired, hash: file.hash(), generation: Revision(3), restart: None, submitted: 1 };
             read.units.insert(name(unit), Found { revision: Revision(4), unit: Some(record) });
             read.files.insert(file.hash(), Arc::clone(file));
         }
@@ -284,7 +308,7 @@ mod tests {
             assert_eq!(decision.outcome, outcome);
             let record = decision.write.map(|write| (write.guard, write.record.unwrap()));
             let wanted = written.map(|(file, desired)| {
-                let unit = Unit { desired, hash: file.hash(), generation: Revision(9), submitted: 1 };
+                let unit = Unit { desired, hash: file.hash(), generation: Revision(9), restart: None, submitted: 1 };
                 (Some(Revision(4)), unit)
             });
             assert_eq!(decision.generation, Revision(if wanted.is_some() { 9 } else { 3 }));
@@ -312,6 +336,30 @@ mod tests {
         assert_eq!(hash(&[instance.clone(), template(Differing::Replace)]), Ok(b.hash()));
         let destroyed = Intent { name: name("a@.service"), action: Action::Destroy };
         assert!(hash(&[instance, destroyed]).is_err());
+    }
+
+    #[test]
+    fn a_restart_is_a_new_generation_of_what_is_there() {
+        let a = file("/a");
+        let again = Intent { name: name("a.service"), action: Action::Restart };
+        for desired in [Desired::Loaded, Desired::Launched] {
+            let decision = one(again.clone(), &read(&[("a.service", &a, desired)]));
+            let generation = Revision(9);
+            assert_eq!((decision.outcome, decision.generation), (Outcome::Restarted, generation));
+            let write = decision.write.unwrap();
+            let (hash, restart) = (a.hash(), Some(generation));
+            let record = Unit { desired: Desired::Launched, hash, generation, restart, submitted: 1 };
+            assert_eq!((write.guard, write.record), (Some(Revision(4)), Some(record.clone())));
+            // A later change keeps it: a host that hasn't done it yet still has to.
+            let found = Found { revision: Revision(10), unit: Some(record) };
+            let later = Read { revision: Revision(12), units: [(name("a.service"), found)].into(), ..Read::default() };
+            let loaded = one(have("a.service", None, Some(Desired::Loaded), Differing::Keep), &later);
+            assert_eq!(loaded.write.unwrap().record.unwrap().restart, restart);
+        }
+        let refused = |read: &Read| decide(std::slice::from_ref(&again), 0, read, NOW).unwrap_err().remove(0).what;
+        let inactive = refused(&read(&[("a.service", &a, Desired::Inactive)]));
+        assert_eq!(inactive, "Unable to restart unit a.service in state inactive; start it instead");
+        assert_eq!(refused(&read(&[])), "no such unit");
     }
 
     #[test]

@@ -136,6 +136,65 @@ impl<S: Store> Reader<S> {
         Ok(cluster)
     }
 
+    /// Add the records of `wanted`, all of one family, to a cluster that was read, at the revision that it shows.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when the store has forgotten that revision: read the cluster anew. [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn add(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
+        let at = Some(cluster.revision);
+        let kvs = if wanted.len() <= POINTS {
+            let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+            let found = try_join_all(names.iter().map(|key| self.point(key, at))).await?;
+            found.into_iter().filter_map(|(_, kv)| kv).collect()
+        } else {
+            self.span(&wanted.iter().map(ToString::to_string).collect(), at).await?
+        };
+        for change in kvs.into_iter().filter_map(|kv| self.change(&Event::Put(kv))) {
+            cluster.apply(change);
+        }
+        Ok(())
+    }
+
+    /// Those of `keys`, all of one family, that are there: read from the first to the last of them.
+    async fn span(&self, keys: &BTreeSet<String>, at: Option<Revision>) -> Result<Vec<Kv>, Error> {
+        let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(Vec::new()) };
+        let family = first.split_inclusive('/').next().unwrap_or_default();
+        // A range begins behind a key: one byte less stands before the first, and almost nothing stands in between.
+        let after = first[..first.len() - 1].to_owned();
+        let range = Range { prefix: family.into(), after: Some(after), limit: 2 * keys.len(), at };
+        let mut found = Vec::new();
+        mirror::pages(&self.store, range, |page| {
+            let beyond = page.last().is_none_or(|kv| kv.key >= *last);
+            found.extend(page.into_iter().filter(|kv| keys.contains(&kv.key)));
+            if beyond { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// The first records of a family that are sound, up to `number` of them, at one revision: no more of it is read than that takes.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn first(&self, family: &str, number: usize) -> Result<Cluster, Error> {
+        for _ in 0..TRIES {
+            let (mut cluster, mut count) = (Cluster::default(), 0);
+            let range = Range { prefix: family.into(), limit: number, ..Range::default() };
+            let read = mirror::pages(&self.store, range, |page| {
+                let room = number.saturating_sub(count);
+                let changes = page.into_iter().filter_map(|kv| self.change(&Event::Put(kv))).take(room);
+                count += changes.map(|change| cluster.apply(change)).count();
+                if count < number { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            match read.await {
+                Err(Error::Compacted) => {}
+                Err(error) => return Err(error),
+                Ok(revision) => return Ok(Cluster { revision, ..cluster }),
+            }
+        }
+        Err(Error::Unavailable("the store forgets its revisions faster than they can be read".into()))
+    }
+
     /// All keys under all `prefixes` at one revision: the first range names it, the others follow at once.
     ///
     /// # Errors
@@ -162,7 +221,7 @@ impl<S: Store> Reader<S> {
 
     async fn range(&self, prefix: &str, at: Option<Revision>) -> Result<(Revision, Vec<Kv>), Error> {
         let mut kvs = Vec::new();
-        let revision = mirror::pages(&self.store, prefix, at, |page| {
+        let revision = mirror::pages(&self.store, Range { prefix: prefix.into(), at, ..Range::default() }, |page| {
             kvs.extend(page);
             ControlFlow::Continue(())
         })

@@ -6,8 +6,8 @@
 mod follow;
 mod members;
 mod trouble;
+mod ttls;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use etcd_client::{Client, Compare, CompareOp, GetOptions, GetResponse, KeyValue,
 use tokio::sync::mpsc;
 
 use self::members::{Again, Members};
+use self::ttls::Ttls;
 use super::{Error, Guard, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch, limits};
 
 /// How many keys are asked for when the caller leaves it to the store.
@@ -77,11 +78,24 @@ pub struct Etcd {
 
 #[derive(Debug)]
 struct Inner {
-    members: Members,
+    /// Exchanged as a whole when the configuration changes; what is under way goes on with the old ones.
+    way: Mutex<Arc<Way>>,
     prefix: String,
-    authenticated: bool,
     /// What etcd made of the TTLs asked for: a keep-alive's first answer doesn't say.
-    ttls: Mutex<BTreeMap<LeaseId, Duration>>,
+    ttls: Mutex<Ttls>,
+}
+
+/// The members, and whether they want to know who asks.
+#[derive(Debug)]
+struct Way {
+    members: Members,
+    authenticated: bool,
+}
+
+impl Way {
+    fn new(options: &Options) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self { members: Members::new(options)?, authenticated: options.user.is_some() }))
+    }
 }
 
 impl Etcd {
@@ -90,13 +104,27 @@ impl Etcd {
     /// # Errors
     /// `Refused` for options that can't work: an endpoint that is no URL, a certificate that can't be read.
     pub fn new(options: &Options) -> Result<Self, Error> {
-        let members = Members::new(options)?;
-        let (prefix, authenticated) = (options.prefix.clone(), options.user.is_some());
-        Ok(Self { inner: Arc::new(Inner { members, prefix, authenticated, ttls: Mutex::default() }) })
+        let (way, prefix) = (Mutex::new(Way::new(options)?), options.prefix.clone());
+        Ok(Self { inner: Arc::new(Inner { way, prefix, ttls: Mutex::default() }) })
+    }
+
+    /// Reach the same cluster by `options` from now on: other members, another user, other certificates. The prefix stays: other keys
+    /// are another cluster. Watches go on over their connections while those last.
+    ///
+    /// # Errors
+    /// As [`Etcd::new`]; then everything is as it was.
+    pub fn reconfigure(&self, options: &Options) -> Result<(), Error> {
+        let way = Way::new(options)?;
+        *self.inner.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
+        Ok(())
     }
 }
 
 impl Inner {
+    fn way(&self) -> Arc<Way> {
+        Arc::clone(&self.way.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn full(&self, key: &str) -> Vec<u8> {
         [self.prefix.as_bytes(), key.as_bytes()].concat()
     }
@@ -134,7 +162,7 @@ impl Inner {
                 }
                 async move { client.kv_client().max_decoding_message_size(ANSWER_BYTES).get(from, Some(options)).await }
             };
-            match self.members.call_or(Again::Always, read).await? {
+            match self.way().members.call_or(Again::Always, read).await? {
                 Some(answer) => return Ok(answer),
                 None if limit > 1 => limit = limit.min(PAGE_KEYS).div_ceil(2),
                 None => return Err(Error::Refused("a single key is larger than any answer may be".into())),
@@ -142,7 +170,7 @@ impl Inner {
         }
     }
 
-    fn ttls(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseId, Duration>> {
+    fn ttls(&self) -> std::sync::MutexGuard<'_, Ttls> {
         self.ttls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -207,7 +235,7 @@ impl Store for Etcd {
             let txn = txn.clone();
             async move { client.txn(txn).await }
         };
-        let answer = inner.members.call(again, commit).await?;
+        let answer = inner.way().members.call(again, commit).await?;
         if !answer.succeeded() {
             return Err(Error::Conflict);
         }
@@ -228,14 +256,14 @@ impl Store for Etcd {
         let seconds = i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
         let grant = |mut client: Client| async move { client.lease_grant(seconds, None).await };
         // Granting twice would leave a lease behind that nobody keeps alive: it vanishes by itself.
-        let answer = self.inner.members.call(Again::Always, grant).await?;
+        let answer = self.inner.way().members.call(Again::Always, grant).await?;
         let id = LeaseId(answer.id());
-        self.inner.ttls().insert(id, whole(answer.ttl()));
+        self.inner.ttls().heard(id, whole(answer.ttl()));
         Ok(id)
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
-        let known = self.inner.ttls().get(&lease).copied();
+        let known = self.inner.ttls().get(lease);
         // A stream per renewal: it costs a few hundred bytes, and none is left to look after when a member dies.
         let renew = |mut client: Client| async move {
             let (mut keeper, mut answers) = client.lease_keep_alive(lease.0).await?;
@@ -250,10 +278,10 @@ impl Store for Etcd {
                 _ => Err(etcd_client::Error::LeaseKeepAliveError("lease not found".into())),
             }
         };
-        let renewed = self.inner.members.call(Again::Always, renew).await;
+        let renewed = self.inner.way().members.call(Again::Always, renew).await;
         match &renewed {
-            Ok(ttl) => drop(self.inner.ttls().insert(lease, *ttl)),
-            Err(Error::LeaseLost) => drop(self.inner.ttls().remove(&lease)),
+            Ok(ttl) => self.inner.ttls().heard(lease, *ttl),
+            Err(Error::LeaseLost) => self.inner.ttls().ended(lease),
             Err(_) => {}
         }
         renewed
@@ -261,9 +289,9 @@ impl Store for Etcd {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
         let revoke = |mut client: Client| async move { client.lease_revoke(lease.0).await };
-        match self.inner.members.call(Again::Always, revoke).await {
+        match self.inner.way().members.call(Again::Always, revoke).await {
             Ok(_) | Err(Error::LeaseLost) => {
-                self.inner.ttls().remove(&lease);
+                self.inner.ttls().ended(lease);
                 Ok(())
             }
             Err(error) => Err(error),

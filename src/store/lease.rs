@@ -28,6 +28,8 @@ pub struct Lease<S: Store> {
 struct Life {
     /// The store has said that it has ended.
     lost: bool,
+    /// The last attempt to renew it failed.
+    failing: bool,
     /// It lives at least until then: a TTL after the last renewal that was answered had been asked for.
     until: Instant,
 }
@@ -56,7 +58,7 @@ impl<S: Store> Lease<S> {
     }
 
     fn keep(store: &S, id: LeaseId, ttl: Duration, asked: Instant) -> Self {
-        let (tell, life) = watch::channel(Life { lost: false, until: asked + ttl });
+        let (tell, life) = watch::channel(Life { lost: false, failing: false, until: asked + ttl });
         let keeper = tokio::spawn(keep(store.clone(), id, ttl, asked, tell)).abort_handle();
         Self { store: store.clone(), id, life, keeper }
     }
@@ -69,9 +71,26 @@ impl<S: Store> Lease<S> {
 
     /// Resolves when the lease is lost; never if it is dropped or revoked before. Cancel-safe; any number may wait.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<S> {
+        self.until_life(|life| life.lost)
+    }
+
+    /// Resolves while renewals fail: the store can't be asked. Cancel-safe, and the first to know in a loop that asks for nothing.
+    pub fn failing(&self) -> impl Future<Output = ()> + Send + use<S> {
+        self.until_life(|life| life.failing)
+    }
+
+    /// Resolves when the lease was renewed so that it lives longer than `until`: the store answers again. Cancel-safe.
+    pub fn renewed_beyond(&self, until: Instant) -> impl Future<Output = ()> + Send + use<S> {
+        self.until_life(move |life| !life.failing && life.until > until)
+    }
+
+    fn until_life<F>(&self, is: F) -> impl Future<Output = ()> + Send + use<S, F>
+    where
+        F: Fn(&Life) -> bool + Send + Sync,
+    {
         let mut life = self.life.clone();
         async move {
-            if life.wait_for(|life| life.lost).await.is_err() {
+            if life.wait_for(|life| is(life)).await.is_err() {
                 // Nobody looks after it any more, so nobody will ever know.
                 std::future::pending::<()>().await;
             }
@@ -121,7 +140,7 @@ async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Ins
             match attempt(&store, id, ttl).await {
                 Ok(now) => {
                     ttl = now;
-                    life.send_modify(|life| life.until = asked + ttl);
+                    life.send_modify(|life| (life.until, life.failing) = (asked + ttl, false));
                     break;
                 }
                 Err(Error::LeaseLost) => {
@@ -133,6 +152,7 @@ async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Ins
                     if !failing {
                         tracing::warn!(lease = id.0, %error, "lease is not kept alive, trying on");
                         failing = true;
+                        life.send_modify(|life| life.failing = true);
                     }
                     sleep(pause).await;
                     pause = (pause * 2).min(longest);

@@ -48,12 +48,14 @@ async fn run(
     // Revision 0 would mean "from now on" to etcd.
     let from = super::signed(from.max(Revision(1)));
     let (key, range_end) = inner.bounds(prefix);
+    let way = inner.way();
+    let way = &*way;
     let open = |client: Client| {
         let (key, range_end) = (key.clone(), range_end.clone());
-        async move { open(client, inner.authenticated, key, range_end, from).await }
+        async move { open(client, way.authenticated, key, range_end, from).await }
     };
-    let mut stream = inner.members.call(Again::Always, open).await?;
-    let (at, address) = inner.members.current();
+    let mut stream = way.members.call(Again::Always, open).await?;
+    let (at, address) = way.members.current();
     loop {
         let response = match stream.message().await {
             Ok(Some(response)) => response,
@@ -63,7 +65,7 @@ async fn run(
                 Failure::Final(error) => return Err(error),
                 Failure::TooLarge => return Err(Error::Compacted),
                 Failure::Here(trouble) => {
-                    inner.members.leave(at, &trouble.text);
+                    way.members.leave(at, &trouble.text);
                     return Err(ended(address, trouble.text));
                 }
             },
@@ -75,7 +77,7 @@ async fn run(
             let reason = response.cancel_reason();
             let reason = reason.strip_prefix("etcdserver: ").unwrap_or(reason);
             if reason == "no leader" {
-                inner.members.leave(at, "has no leader (no quorum)");
+                way.members.leave(at, "has no leader (no quorum)");
                 return Err(ended(address, "has no leader (no quorum)".into()));
             }
             return Err(ended(address, format!("ended the watch: {reason}")));

@@ -1,0 +1,299 @@
+//! What a daemon counts and measures, for Prometheus. The only owner of `prometheus_client`.
+//!
+//! Owns the names, labels and meanings of all series; who counts only says what has happened. One value per daemon, handed to its parts
+//! when they are made: several daemons in one process (tests, the simulation) don't mix. It must never be asked for a decision, and
+//! costs nothing while nothing happens: nothing here has a task or a timer.
+
+mod series;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use series::{Millis, Series};
+
+/// The content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The counts of one daemon. Cheap to clone; clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<Series>);
+
+impl Default for Metrics {
+    /// All at nought.
+    fn default() -> Self {
+        Self(Arc::new(Series::new()))
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// What an engine did to one entry of a host's slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A host was given a unit.
+    Schedule,
+    /// A host was told to stop a unit and forget it.
+    Unschedule,
+    /// A host was told something new of a unit it has.
+    Update,
+    /// The entry of a unit that has left its host, or of a dead host's, was deleted.
+    Clear,
+}
+
+impl Task {
+    const ALL: [Self; 4] = [Self::Schedule, Self::Unschedule, Self::Update, Self::Clear];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Unschedule => "unschedule",
+            Self::Update => "update",
+            Self::Clear => "clear",
+        }
+    }
+}
+
+/// The two leases that a daemon may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseOf {
+    /// The host's presence.
+    Presence,
+    /// The engine's leadership.
+    Leadership,
+}
+
+impl LeaseOf {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Presence => "presence",
+            Self::Leadership => "leadership",
+        }
+    }
+}
+
+/// A thing that is open, for as long as this lives.
+#[derive(Debug)]
+pub struct Open(Metrics);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.watches.dec();
+    }
+}
+
+impl Metrics {
+    /// All of it, as [`CONTENT_TYPE`] says.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.0.text()
+    }
+
+    /// The daemon's version, as a label of a series that is always 1.
+    pub fn version(&self, version: &'static str) {
+        self.0.build.get_or_create(&[("version", version)]).set(1);
+    }
+
+    // --- engine
+
+    /// This engine leads, since `since` ms after the epoch, or doesn't any more.
+    pub fn leads(&self, since: Option<u64>) {
+        self.0.leader_start.set(since.map_or(0.0, Millis::seconds));
+        if since.is_none() {
+            self.0.hosts.set(0);
+            self.0.units.set(0);
+            self.0.waiting.set(0);
+        }
+    }
+
+    /// What the leader has in its picture.
+    pub fn pictures(&self, hosts: usize, units: usize, waiting: usize) {
+        self.0.hosts.set(signed(hosts));
+        self.0.units.set(signed(units));
+        self.0.waiting.set(signed(waiting));
+    }
+
+    /// Changes of the store that an engine took in before it planned.
+    pub fn coalesced(&self, changes: usize) {
+        self.0.engine_changes.observe(real(changes));
+    }
+
+    /// A round of the engine: planned, and committed what came of it. `failure`: why it has to be done again.
+    pub fn reconciled(&self, took: Duration, failure: Option<&'static str>) {
+        self.0.reconciles.inc();
+        self.0.reconcile_seconds.observe(took.as_secs_f64());
+        if let Some(class) = failure {
+            self.0.reconcile_failures.get_or_create(&[("type", class)]).inc();
+        }
+    }
+
+    /// So many tasks of a kind were committed, or couldn't be.
+    pub fn tasks(&self, task: Task, number: usize, done: bool) {
+        let family = if done { &self.0.tasks } else { &self.0.task_failures };
+        family.get_or_create(&[("type", task.name())]).inc_by(number as u64);
+    }
+
+    // --- agent
+
+    /// A pass of the agent. `failure`: why it has to be done again.
+    pub fn passed(&self, took: Duration, failure: Option<&'static str>) {
+        self.0.passes.inc();
+        self.0.pass_seconds.observe(took.as_secs_f64());
+        if let Some(class) = failure {
+            self.0.pass_failures.get_or_create(&[("type", class)]).inc();
+        }
+    }
+
+    /// What the agent has before it: units to look at, jobs of systemd's that run, events that it hasn't read.
+    pub fn queues(&self, dirty: usize, jobs: usize, events: usize) {
+        for (queue, depth) in [("units", dirty), ("jobs", jobs), ("events", events)] {
+            self.0.queues.get_or_create(&[("queue", queue)]).set(signed(depth));
+        }
+    }
+
+    /// The units of this host by systemd's `ActiveState`; states not named have none.
+    pub fn units_by_state<'a>(&self, active: impl Iterator<Item = &'a str>) {
+        self.0.count_states(active);
+    }
+
+    // --- store
+
+    /// A watch of the store was opened. What goes wrong with it shows with the request that follows.
+    pub fn store_watched(&self) {
+        self.0.operations.get_or_create(&[("type", "watch")]).inc();
+    }
+
+    /// A request to the store has been answered; `failure` is the class of its error.
+    pub fn stored(&self, kind: &'static str, took: Duration, failure: Option<&'static str>) {
+        self.0.operations.get_or_create(&[("type", kind)]).inc();
+        self.0.operation_seconds.get_or_create(&[("type", kind)]).observe(took.as_secs_f64());
+        if let Some(class) = failure {
+            self.0.operation_failures.get_or_create(&[("type", kind), ("class", class)]).inc();
+        }
+    }
+
+    /// A lease is held, or not any more.
+    pub fn lease_held(&self, lease: LeaseOf, held: bool) {
+        self.0.leases.get_or_create(&[("lease", lease.name())]).set(i64::from(held));
+    }
+
+    /// A lease has ended against the will of its holder.
+    pub fn lease_lost(&self, lease: LeaseOf) {
+        self.lease_held(lease, false);
+        self.0.lease_losses.get_or_create(&[("lease", lease.name())]).inc();
+    }
+
+    /// The store has given a lease its whole TTL again.
+    pub fn lease_renewed(&self) {
+        self.0.renewals.inc();
+    }
+
+    // --- systemd
+
+    /// A call of systemd's has been answered; of the units it was about, so many failed, each with its class.
+    pub fn called(&self, call: &'static str, took: Duration, failures: impl IntoIterator<Item = &'static str>) {
+        self.0.calls.get_or_create(&[("call", call)]).inc();
+        self.0.call_seconds.get_or_create(&[("call", call)]).observe(took.as_secs_f64());
+        for class in failures {
+            self.0.call_failures.get_or_create(&[("call", call), ("class", class)]).inc();
+        }
+    }
+
+    // --- API
+
+    /// A request has its answer (of a stream: its beginning).
+    pub fn answered(&self, route: &str, method: &str, status: u16, took: Duration) {
+        let labels = [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
+        self.0.requests.get_or_create(&labels).inc();
+        self.0.request_seconds.get_or_create(&[("route", route.to_owned())]).observe(took.as_secs_f64());
+    }
+
+    /// A stream of changes is open for as long as the answer lives.
+    #[must_use]
+    pub fn watching(&self) -> Open {
+        self.0.watches.inc();
+        Open(self.clone())
+    }
+}
+
+fn signed(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count of changes")]
+fn real(number: usize) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+        let text = metrics.text();
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// `docs/metrics.md` of CoreOS fleet.
+    #[test]
+    fn what_fleet_documents_is_there_from_the_beginning() {
+        let metrics = Metrics::default();
+        for series in [
+            "fleet_engine_leader_start_time",
+            "fleet_engine_task_count_total{type=\"schedule\"}",
+            "fleet_engine_task_failure_count_total{type=\"unschedule\"}",
+            "fleet_engine_reconcile_count_total",
+            "fleet_engine_reconcile_duration_second_count",
+            "fleet_engine_reconcile_failure_count_total{type=\"conflict\"}",
+            "fleet_registry_operation_count_total{type=\"commit\"}",
+            "fleet_registry_operation_failed_count_total{type=\"range\",class=\"unavailable\"}",
+            "fleet_registry_operation_duration_second_count{type=\"range\"}",
+        ] {
+            assert_eq!(value(&metrics, series), Some(0.0), "{series} in\n{}", metrics.text());
+        }
+    }
+
+    #[test]
+    fn each_daemon_counts_for_itself() {
+        let (one, other) = (Metrics::default(), Metrics::default());
+        one.clone().reconciled(Duration::from_millis(3), Some("conflict"));
+        assert_eq!(value(&one, "fleet_engine_reconcile_count_total"), Some(1.0));
+        assert_eq!(value(&one, "fleet_engine_reconcile_failure_count_total{type=\"conflict\"}"), Some(1.0));
+        assert_eq!(value(&other, "fleet_engine_reconcile_count_total"), Some(0.0));
+    }
+
+    #[test]
+    fn leadership_that_ends_leaves_nothing_behind() {
+        let metrics = Metrics::default();
+        metrics.leads(Some(1_500));
+        metrics.pictures(3, 212, 1);
+        assert_eq!(value(&metrics, "fleet_engine_leader_start_time"), Some(1.5));
+        metrics.leads(None);
+        for series in ["fleet_engine_leader_start_time", "fleet_engine_hosts", "fleet_engine_units"] {
+            assert_eq!(value(&metrics, series), Some(0.0), "{series}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_no_unit_is_in_any_more_has_none() {
+        let metrics = Metrics::default();
+        metrics.units_by_state(["active", "failed", "active"].into_iter());
+        assert_eq!(value(&metrics, "fleet_agent_units{active=\"active\"}"), Some(2.0));
+        metrics.units_by_state(["failed"].into_iter());
+        assert_eq!(value(&metrics, "fleet_agent_units{active=\"active\"}"), Some(0.0));
+        assert_eq!(value(&metrics, "fleet_agent_units{active=\"failed\"}"), Some(1.0));
+    }
+
+    #[test]
+    fn an_open_stream_is_counted_while_it_lives() {
+        let metrics = Metrics::default();
+        let open = (metrics.watching(), metrics.watching());
+        assert_eq!(value(&metrics, "fleet_api_watches"), Some(2.0));
+        drop(open);
+        assert_eq!(value(&metrics, "fleet_api_watches"), Some(0.0));
+    }
+}

@@ -1,0 +1,225 @@
+//! The series themselves: names, labels, help. Each is registered once, with its known labels at nought, so that a rate can be taken
+//! of what hasn't happened yet.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry};
+
+use super::{LeaseOf, Task};
+
+type One = [(&'static str, &'static str); 1];
+type Two = [(&'static str, &'static str); 2];
+type Counters<L> = Family<L, Counter>;
+type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// What a request to the store can be, and fail as; a watch only begins.
+const OPERATIONS: [&str; 5] = ["range", "commit", "grant", "keep_alive", "revoke"];
+
+/// What systemd says of a unit's `ActiveState`, usually.
+const STATES: [&str; 5] = ["active", "activating", "deactivating", "inactive", "failed"];
+
+/// Milliseconds since the epoch, as Prometheus wants times.
+pub(super) struct Millis;
+
+impl Millis {
+    #[expect(clippy::cast_precision_loss, reason = "exact for some hundred thousand years")]
+    pub(super) fn seconds(ms: u64) -> f64 {
+        ms as f64 / 1000.0
+    }
+}
+
+/// All series of one daemon.
+pub(super) struct Series {
+    registry: Registry,
+    pub(super) build: Family<One, Gauge>,
+    pub(super) leader_start: Gauge<f64, AtomicU64>,
+    pub(super) hosts: Gauge,
+    pub(super) units: Gauge,
+    pub(super) waiting: Gauge,
+    pub(super) engine_changes: Histogram,
+    pub(super) tasks: Counters<One>,
+    pub(super) task_failures: Counters<One>,
+    pub(super) reconciles: Counter,
+    pub(super) reconcile_seconds: Histogram,
+    pub(super) reconcile_failures: Counters<One>,
+    pub(super) passes: Counter,
+    pub(super) pass_seconds: Histogram,
+    pub(super) pass_failures: Counters<One>,
+    pub(super) queues: Family<One, Gauge>,
+    unit_states: Family<[(&'static str, String); 1], Gauge>,
+    pub(super) operations: Counters<One>,
+    pub(super) operation_failures: Counters<Two>,
+    pub(super) operation_seconds: Seconds<One>,
+    pub(super) leases: Family<One, Gauge>,
+    pub(super) lease_losses: Counters<One>,
+    pub(super) renewals: Counter,
+    pub(super) calls: Counters<One>,
+    pub(super) call_failures: Counters<Two>,
+    pub(super) call_seconds: Seconds<One>,
+    pub(super) requests: Counters<[(&'static str, String); 3]>,
+    pub(super) request_seconds: Seconds<[(&'static str, String); 1]>,
+    pub(super) watches: Gauge,
+}
+
+impl Series {
+    pub(super) fn new() -> Self {
+        let mut r = Registry::with_prefix("fleet");
+        let series = Self {
+            build: add(&mut r, "build_info", "1, with the version of this fleetd", Family::default()),
+            leader_start: add(
+                &mut r,
+                "engine_leader_start_time",
+                "When this fleetd became leader, seconds since the epoch; 0 while it doesn't lead",
+                Gauge::default(),
+            ),
+            hosts: add(&mut r, "engine_hosts", "Hosts alive, as the leader sees it; 0 elsewhere", Gauge::default()),
+            units: add(&mut r, "engine_units", "Units submitted, as the leader sees it; 0 elsewhere", Gauge::default()),
+            waiting: add(
+                &mut r,
+                "engine_units_waiting",
+                "Units that no host fits, as the leader sees it; 0 elsewhere",
+                Gauge::default(),
+            ),
+            engine_changes: add(
+                &mut r,
+                "engine_changes",
+                "Batches of changes taken in before a round: how much had queued up",
+                Histogram::new(exponential_buckets(1.0, 4.0, 6)),
+            ),
+            tasks: add(&mut r, "engine_task_count", "Tasks done: entries of hosts written", Family::default()),
+            task_failures: add(
+                &mut r,
+                "engine_task_failure_count",
+                "Tasks whose commit failed or isn't known; the leader looks again and plans anew",
+                Family::default(),
+            ),
+            reconciles: add(&mut r, "engine_reconcile_count", "Rounds of the engine as leader", Counter::default()),
+            reconcile_seconds: add(
+                &mut r,
+                "engine_reconcile_duration_second",
+                "How long a round takes, with its commits",
+                seconds(),
+            ),
+            reconcile_failures: add(
+                &mut r,
+                "engine_reconcile_failure_count",
+                "Rounds that have to be done again, by the class of the store's error",
+                Family::default(),
+            ),
+            passes: add(&mut r, "agent_reconcile_count", "Passes of the agent over its units", Counter::default()),
+            pass_seconds: add(&mut r, "agent_reconcile_duration_second", "How long a pass takes", seconds()),
+            pass_failures: add(
+                &mut r,
+                "agent_reconcile_failure_count",
+                "Passes that have to be done again, by what failed",
+                Family::default(),
+            ),
+            queues: add(
+                &mut r,
+                "agent_queue",
+                "What is before the agent: units to look at, jobs of systemd's that run, events not read",
+                Family::default(),
+            ),
+            unit_states: add(&mut r, "agent_units", "Units of this host by systemd's ActiveState", Family::default()),
+            operations: add(&mut r, "registry_operation_count", "Requests to the store", Family::default()),
+            operation_failures: add(
+                &mut r,
+                "registry_operation_failed_count",
+                "Requests to the store that failed, by class; `conflict` is another's change in between, and normal",
+                Family::default(),
+            ),
+            operation_seconds: add(
+                &mut r,
+                "registry_operation_duration_second",
+                "How long the store takes to answer",
+                Seconds::new_with_constructor(seconds),
+            ),
+            leases: add(&mut r, "lease_held", "1 while this fleetd holds that lease", Family::default()),
+            lease_losses: add(&mut r, "lease_losses", "Leases that ended against our will", Family::default()),
+            renewals: add(&mut r, "lease_renewals", "Times that a lease was kept alive", Counter::default()),
+            calls: add(&mut r, "systemd_calls", "Calls of systemd, each about one unit or many", Family::default()),
+            call_failures: add(
+                &mut r,
+                "systemd_call_failures",
+                "Units for which a call of systemd failed (1 if it failed as a whole), by class",
+                Family::default(),
+            ),
+            call_seconds: add(
+                &mut r,
+                "systemd_call_duration_seconds",
+                "How long a call of systemd takes",
+                Seconds::new_with_constructor(seconds),
+            ),
+            requests: add(&mut r, "api_requests", "Requests answered", Family::default()),
+            request_seconds: add(
+                &mut r,
+                "api_request_duration_seconds",
+                "How long a request waits for its answer (of a stream: for its beginning)",
+                Seconds::new_with_constructor(seconds),
+            ),
+            watches: add(&mut r, "api_watches", "Streams of changes that are open", Gauge::default()),
+            registry: r,
+        };
+        series.begin();
+        series
+    }
+
+    /// What can be named before it happens.
+    fn begin(&self) {
+        for task in Task::ALL {
+            drop(self.tasks.get_or_create(&[("type", task.name())]));
+            drop(self.task_failures.get_or_create(&[("type", task.name())]));
+        }
+        for class in ["conflict", "unavailable"] {
+            drop(self.reconcile_failures.get_or_create(&[("type", class)]));
+        }
+        for class in ["store", "systemd"] {
+            drop(self.pass_failures.get_or_create(&[("type", class)]));
+        }
+        for kind in OPERATIONS {
+            drop(self.operations.get_or_create(&[("type", kind)]));
+            drop(self.operation_failures.get_or_create(&[("type", kind), ("class", "unavailable")]));
+            drop(self.operation_seconds.get_or_create(&[("type", kind)]));
+        }
+        for lease in [LeaseOf::Presence, LeaseOf::Leadership] {
+            drop(self.leases.get_or_create(&[("lease", lease.name())]));
+            drop(self.lease_losses.get_or_create(&[("lease", lease.name())]));
+        }
+        self.count_states(std::iter::empty());
+    }
+
+    pub(super) fn count_states<'a>(&self, active: impl Iterator<Item = &'a str>) {
+        let mut counts: BTreeMap<&str, i64> = STATES.into_iter().map(|state| (state, 0)).collect();
+        for state in active {
+            *counts.entry(state).or_default() += 1;
+        }
+        // States seen once and by no unit any more.
+        self.unit_states.clear();
+        for (state, count) in counts {
+            self.unit_states.get_or_create(&[("active", state.to_owned())]).set(count);
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string doesn't fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// From a millisecond to 10 s: what is sooner is well, and what is later is given up.
+fn seconds() -> Histogram {
+    Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}

@@ -1,0 +1,92 @@
+//! A store whose requests are counted: how many, how long, and what became of them. Owns nothing else: what it is asked it passes on.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+
+use super::{Error, LeaseId, Page, Range, Revision, Store, Txn, Watch};
+
+/// Another store, counted. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Measured<S> {
+    store: S,
+    metrics: Metrics,
+}
+
+impl<S: Store> Measured<S> {
+    /// Count the requests to `store`.
+    #[must_use]
+    pub fn new(store: S, metrics: Metrics) -> Self {
+        Self { store, metrics }
+    }
+
+    /// A request that is given up (its caller was cancelled) has no answer, and isn't counted.
+    async fn count<T>(&self, kind: &'static str, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let asked = Instant::now();
+        let answer = request.await;
+        self.metrics.stored(kind, asked.elapsed(), answer.as_ref().err().map(Error::class));
+        answer
+    }
+}
+
+impl<S: Store> Store for Measured<S> {
+    async fn range(&self, range: Range) -> Result<Page, Error> {
+        self.count("range", self.store.range(range)).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+        self.count("commit", self.store.commit(txn)).await
+    }
+
+    fn watch(&self, prefix: &str, from: Revision) -> Watch {
+        self.metrics.store_watched();
+        self.store.watch(prefix, from)
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+        self.count("grant", self.store.grant(ttl)).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+        let answer = self.count("keep_alive", self.store.keep_alive(lease)).await;
+        if answer.is_ok() {
+            self.metrics.lease_renewed();
+        }
+        answer
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+        self.count("revoke", self.store.revoke(lease)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::Embedded;
+    use crate::store::{Guard, Op};
+
+    #[tokio::test]
+    async fn requests_are_counted_with_what_became_of_them() {
+        let metrics = Metrics::default();
+        let store = Measured::new(Embedded::in_memory(), metrics.clone());
+        let put = Op::Put { key: "a".into(), value: vec![], lease: None };
+        store.commit(Txn { guards: vec![], ops: vec![put.clone()] }).await.unwrap();
+        let absent = Txn { guards: vec![Guard::Absent("a".into())], ops: vec![put] };
+        assert_eq!(store.commit(absent).await, Err(Error::Conflict));
+        let lease = store.grant(Duration::from_secs(9)).await.unwrap();
+        store.keep_alive(lease).await.unwrap();
+        let text = metrics.text();
+        for line in [
+            "fleet_registry_operation_count_total{type=\"commit\"} 2",
+            "fleet_registry_operation_failed_count_total{type=\"commit\",class=\"conflict\"} 1",
+            "fleet_registry_operation_duration_second_count{type=\"commit\"} 2",
+            "fleet_lease_renewals_total 1",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+}
