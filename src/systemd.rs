@@ -14,6 +14,7 @@
 pub mod dbus;
 pub mod fake;
 mod folder;
+pub mod measured;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -69,6 +70,19 @@ pub enum Error {
     Io(String),
 }
 
+impl Error {
+    /// Its class, for metrics.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Missing(_) => "missing",
+            Self::Refused(_) => "refused",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
 /// What a call about many units answers: each unit's own outcome, in the order asked.
 pub type Outcomes = Vec<(UnitName, Result<(), Error>)>;
 
@@ -121,6 +135,12 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// Follow what happens to units for whose names `install` was called or whose files are in the folder. Begins with a [`Event::Resync`], as soon as systemd is listened to: from then on nothing is missed.
     /// A later call replaces an earlier one. The receiver may be slow but must be drained; dropping it ends the subscription.
     fn events(&self) -> mpsc::UnboundedReceiver<Event>;
+
+    /// Whether the whole system is going down (`SystemState` is `stopping`): its units are being stopped, and nothing can be started.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn going_down(&self) -> impl Future<Output = Result<bool, Error>> + Send;
 
     /// A small note that lives as long as the host's boot (`/run/fleet/<key>`): what a restarted daemon must still know.
     ///

@@ -327,6 +327,11 @@ impl Systemd for Dbus {
         receiver
     }
 
+    async fn going_down(&self) -> Result<bool, Error> {
+        let state = self.manager().await?.system_state().await.map_err(|error| classify(&error))?;
+        Ok(state == "stopping")
+    }
+
     async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
         let key = key.to_owned();
         self.blocking(move |shared| shared.notes.read_note(&key)).await

@@ -186,6 +186,22 @@ impl Fake {
         host.tell(Event::Resync);
     }
 
+    /// Let the system go down: all units get a stop job, as `systemctl poweroff` has it.
+    pub fn shut_down(&self) {
+        self.shut_down_but(&[]);
+    }
+
+    /// As [`Fake::shut_down`], but some stay until the power is off (`DefaultDependencies=no`).
+    pub fn shut_down_but(&self, stay: &[UnitName]) {
+        let mut host = self.lock();
+        host.going_down = true;
+        let units: Vec<_> = host.units.keys().filter(|unit| !stay.contains(unit)).cloned().collect();
+        for unit in units {
+            host.queue_stop(&unit);
+        }
+        host.settle();
+    }
+
     /// While `true`, no file and no note can be written.
     pub fn fill_disk(&self, full: bool) {
         self.lock().disk_full = full;
@@ -426,6 +442,11 @@ impl Systemd for Fake {
         self.lock().subscribe()
     }
 
+    async fn going_down(&self) -> Result<bool, Error> {
+        let host = self.lock();
+        if host.bus_up { Ok(host.going_down) } else { Err(Error::Unavailable("the bus is away".into())) }
+    }
+
     async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
         Ok(self.lock().disk.notes.get(key).cloned())
     }
@@ -463,6 +484,25 @@ mod tests {
     async fn drain(events: &mut mpsc::UnboundedReceiver<Event>) -> Vec<Event> {
         sleep(Duration::from_secs(60)).await;
         std::iter::from_fn(|| events.try_recv().ok()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_process_that_died_before_is_nobodys() {
+        let fake = Fake::default();
+        let a = || vec![name("a.service")];
+        let slow = "[Service]\nExecStart=/bin/a\n[X-Fake]\nStopSec=20\n";
+        for crash in [true, false] {
+            let _ = fake.install(vec![(name("a.service"), slow.into())]).await;
+            let _ = fake.start(a()).await;
+            sleep(Duration::from_secs(5)).await;
+            let _ = fake.stop(a()).await;
+            if crash {
+                assert!(fake.crash(&name("a.service")));
+                let _ = fake.remove(a()).await;
+            }
+        }
+        sleep(Duration::from_secs(18)).await;
+        assert_eq!(fake.unit(&name("a.service")).active, "deactivating", "{:?}", fake.log());
     }
 
     #[tokio::test(start_paused = true)]

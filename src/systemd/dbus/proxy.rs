@@ -69,6 +69,8 @@ pub(super) trait Manager {
     fn link_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<Changes>;
     fn enable_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<(bool, Changes)>;
     fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Changes>;
+    #[zbus(property)]
+    fn system_state(&self) -> zbus::Result<String>;
 }
 
 /// A connection to the bus on which systemd is.
@@ -86,7 +88,7 @@ pub(super) async fn connect(options: &Options) -> Result<zbus::Connection, Error
     }
 }
 
-/// The manager, over a connection. No property of it is read, so none is cached.
+/// The manager, over a connection. Its one property is read once in a life, so none is cached.
 pub(super) async fn manager(connection: &zbus::Connection) -> Result<ManagerProxy<'static>, Error> {
     let built = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await;
     built.map_err(|error| classify(&error))

@@ -107,6 +107,7 @@ pub(super) struct Host {
     pub(super) activations: BTreeMap<UnitName, u32>,
     pub(super) next_pid: u32,
     pub(super) bus_up: bool,
+    pub(super) going_down: bool,
     pub(super) busy_until: Instant,
     ours: BTreeSet<UnitName>,
     events: Option<mpsc::UnboundedSender<Event>>,
@@ -130,6 +131,7 @@ impl Host {
             activations: BTreeMap::new(),
             next_pid: 100,
             bus_up: true,
+            going_down: false,
             busy_until: now,
             ours: BTreeSet::new(),
             events: None,
@@ -247,9 +249,11 @@ impl Host {
     }
 
     pub(super) fn set_state(&mut self, name: &UnitName, active: &'static str, sub: &'static str) {
+        // Unlike any epoch before, also of a unit of this name that was forgotten since: what is on the agenda for that one is void.
+        self.sequence += 1;
         if let Some(unit) = self.units.get_mut(name) {
             (unit.active, unit.sub) = (active, sub);
-            unit.epoch += 1;
+            unit.epoch = self.sequence;
         }
         self.changed(name);
     }
@@ -311,6 +315,7 @@ impl Host {
         self.ours.clear();
         self.events = None;
         self.bus_up = true;
+        self.going_down = false;
         self.busy_until = Instant::now();
     }
 }

@@ -1,0 +1,115 @@
+//! A host whose calls are counted: how many, how long, and what became of them. Owns nothing else: what it is asked it passes on.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+use crate::model::name::UnitName;
+
+use super::{Error, Event, Outcomes, Systemd, Unit};
+
+/// Another host, counted. Clones count together. Files and notes on disk are none of systemd's, and aren't.
+#[derive(Debug, Clone)]
+pub struct Measured<H> {
+    host: H,
+    metrics: Metrics,
+}
+
+impl<H: Systemd> Measured<H> {
+    /// Count the calls of `host`.
+    #[must_use]
+    pub fn new(host: H, metrics: Metrics) -> Self {
+        Self { host, metrics }
+    }
+
+    async fn count<T>(&self, call: &'static str, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let asked = Instant::now();
+        let answer = answer.await;
+        self.metrics.called(call, asked.elapsed(), answer.as_ref().err().map(Error::class));
+        answer
+    }
+
+    async fn count_each(&self, call: &'static str, answer: impl Future<Output = Outcomes>) -> Outcomes {
+        let asked = Instant::now();
+        let outcomes = answer.await;
+        let failures = outcomes.iter().filter_map(|(_, outcome)| Some(outcome.as_ref().err()?.class()));
+        self.metrics.called(call, asked.elapsed(), failures);
+        outcomes
+    }
+}
+
+impl<H: Systemd> Systemd for Measured<H> {
+    async fn files(&self) -> Result<BTreeMap<UnitName, String>, Error> {
+        self.host.files().await
+    }
+
+    async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        self.count_each("install", self.host.install(units)).await
+    }
+
+    async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
+        self.count_each("remove", self.host.remove(units)).await
+    }
+
+    async fn reload(&self) -> Result<(), Error> {
+        self.count("reload", self.host.reload()).await
+    }
+
+    async fn start(&self, units: Vec<UnitName>) -> Outcomes {
+        self.count_each("start", self.host.start(units)).await
+    }
+
+    async fn stop(&self, units: Vec<UnitName>) -> Outcomes {
+        self.count_each("stop", self.host.stop(units)).await
+    }
+
+    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+        self.count("units", self.host.units(units)).await
+    }
+
+    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+        self.count("in_memory", self.host.in_memory(units)).await
+    }
+
+    fn events(&self) -> mpsc::UnboundedReceiver<Event> {
+        self.host.events()
+    }
+
+    async fn going_down(&self) -> Result<bool, Error> {
+        self.host.going_down().await
+    }
+
+    async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
+        self.host.read_note(key).await
+    }
+
+    async fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
+        self.host.write_note(key, text).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::systemd::fake::Fake;
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_counted_with_what_failed() {
+        let metrics = Metrics::default();
+        let host = Measured::new(Fake::default(), metrics.clone());
+        let names = |names: [&str; 2]| names.map(|name| name.parse().unwrap()).to_vec();
+        host.units(names(["a.service", "b.service"])).await.unwrap();
+        let outcomes = host.start(names(["a.service", "b.service"])).await;
+        assert!(outcomes.iter().all(|(_, outcome)| outcome.is_err()), "{outcomes:?}");
+        let text = metrics.text();
+        for line in ["fleet_systemd_calls_total{call=\"units\"} 1", "fleet_systemd_calls_total{call=\"start\"} 1"] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+        let failures =
+            |line: &&str| line.starts_with("fleet_systemd_call_failures_total{call=\"start\"") && line.ends_with(" 2");
+        assert!(text.lines().any(|line| failures(&line)), "{text}");
+    }
+}
