@@ -21,11 +21,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::metrics::{LeaseOf, Metrics};
 use crate::model::name::MachineId;
 use crate::model::revision::Revision;
 use crate::plan::check::always;
 use crate::plan::schedule::{Scheduler, full};
-use crate::reconcile::{Backoff, Outage};
+use crate::reconcile::{Backoff, Outage, Pulse};
 use crate::registry::keys::{Key, LeaderRecord};
 use crate::registry::mirror::{Mirror, Update};
 use crate::registry::{decode, put};
@@ -80,13 +81,28 @@ pub struct Engine<S> {
     store: S,
     options: Options,
     status: watch::Sender<Status>,
+    pulse: Pulse,
+    metrics: Metrics,
 }
 
 impl<S: Store> Engine<S> {
     /// An engine, and how it stands from now on.
     pub fn new(store: S, options: Options) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::Candidate);
-        (Self { store, options, status }, receiver)
+        let (pulse, metrics) = (Pulse::default(), Metrics::default());
+        (Self { store, options, status, pulse, metrics }, receiver)
+    }
+
+    /// Its sign of life.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
+    /// Count what it does in `metrics`.
+    #[must_use]
+    pub fn measured(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Stand for leadership and lead, until `stop`; then give leadership back.
@@ -113,13 +129,18 @@ impl<S: Store> Engine<S> {
             outage.works();
             backoff.reset();
             tracing::info!("leading");
+            self.metrics.leads(Some(self.options.clock.now_ms()));
+            self.metrics.lease_held(LeaseOf::Leadership, true);
             self.lead(&lease, fence, &stop).await;
+            self.metrics.leads(None);
+            self.metrics.lease_held(LeaseOf::Leadership, false);
             self.status.send_replace(Status::Candidate);
             if stop.is_cancelled() {
                 // The next leader needn't wait for the TTL. If the store is away it has to.
                 let _ = tokio::time::timeout(Duration::from_secs(1), lease.revoke()).await;
                 return;
             }
+            self.metrics.lease_lost(LeaseOf::Leadership);
             tracing::warn!("no longer leading: the leader's lease has ended");
         }
     }
@@ -130,7 +151,13 @@ impl<S: Store> Engine<S> {
         let mut mirror = Mirror::new(self.store.clone(), &key);
         let mut holder: Option<Kv> = None;
         loop {
-            match mirror.next().await? {
+            self.pulse.beat();
+            let update = tokio::select! {
+                biased;
+                update = mirror.next() => update?,
+                () = self.pulse.due() => continue,
+            };
+            match update {
                 Update::Reset { kvs, .. } => holder = kvs.into_iter().find(|kv| kv.key == key),
                 Update::Batch(batch) => {
                     for event in batch.events {
@@ -191,6 +218,7 @@ impl<S: Store> Engine<S> {
         let mut doubt = Doubt::new(self.options.ttl);
         let mut doubt_ends: Option<Instant> = None;
         loop {
+            self.pulse.beat();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -207,6 +235,7 @@ impl<S: Store> Engine<S> {
                         continue;
                     }
                 },
+                () = self.pulse.due() => continue,
                 () = tokio::time::sleep_until(doubt_ends.unwrap_or(self_check)) => {
                     if self_check <= Instant::now() {
                         self_check = Instant::now() + SELF_CHECK;
@@ -217,10 +246,12 @@ impl<S: Store> Engine<S> {
                 }
             }
             let patience = Instant::now() + PATIENCE;
+            let mut changes = 1;
             while let quiet = patience.min(Instant::now() + COALESCE)
                 && let Ok(Ok(update)) = tokio::time::timeout_at(quiet, mirror.next()).await
             {
                 picture.follow(update);
+                changes += 1;
             }
             if picture.leader() != Some(lease.id()) {
                 // Taken over or deleted: every guard would fail.
@@ -235,7 +266,11 @@ impl<S: Store> Engine<S> {
             if doubt_ends.is_some() || picture.revision() < committed {
                 continue;
             }
-            match self.plan(&mut picture, &mut fence, lease, &mut waiting).await {
+            self.metrics.coalesced(changes);
+            let began = Instant::now();
+            let planned = self.plan(&mut picture, &mut fence, lease, &mut waiting).await;
+            self.metrics.reconciled(began.elapsed(), planned.as_ref().err().map(Error::class));
+            match planned {
                 Ok(None) => {}
                 Ok(Some(revision)) => {
                     backoff.reset();
@@ -255,6 +290,7 @@ impl<S: Store> Engine<S> {
             }
             if let Some(scheduler) = picture.scheduler() {
                 let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
+                self.metrics.pictures(hosts, units, waiting);
                 self.status.send_if_modified(|status| {
                     let now = Status::Leading { since, hosts, units, waiting };
                     let changed = *status != now;
@@ -289,7 +325,13 @@ impl<S: Store> Engine<S> {
             tracing::info!(unit = %decision.unit, "{}", decision.why);
         }
         for txn in commit::transactions(&plan, scheduler.cluster(), fence) {
-            last = Some(self.store.commit(txn).await?);
+            self.pulse.beat();
+            let tasks = commit::tasks(&txn);
+            let done = self.store.commit(txn).await;
+            for (task, number) in tasks {
+                self.metrics.tasks(task, number, done.is_ok());
+            }
+            last = Some(done?);
         }
         for txn in commit::collections(&plan, fence) {
             match self.store.commit(txn).await {

@@ -1,7 +1,11 @@
 //! What the two loops share: how long to wait before trying again, and saying once that something is out of reach and once
-//! that it is back. Owns no task and makes no decision.
+//! that it is back; and a sign of life. Owns no task and makes no decision.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 
@@ -82,12 +86,55 @@ impl Outage {
         }
     }
 
+    /// Since when it is out of reach, ms since the epoch.
+    #[must_use]
+    pub fn since(&self) -> Option<u64> {
+        self.since.as_ref().map(|(since, _)| *since)
+    }
+
     /// It worked.
     pub fn works(&mut self) {
         if let Some((since, _)) = self.since.take() {
             let seconds = self.clock.now_ms().saturating_sub(since) / 1000;
             tracing::info!(seconds, "{} is back", self.what);
         }
+    }
+}
+
+/// A sign of life: its loop gives one at every turn, between the steps of its work, and, while it has nothing to do, every
+/// [`Pulse::EVERY`]. A loop that gives none waits for something that doesn't come. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Pulse {
+    begun: Instant,
+    /// ms after `begun`.
+    last: Arc<AtomicU64>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { begun: Instant::now(), last: Arc::default() }
+    }
+}
+
+impl Pulse {
+    /// How often a loop without work beats.
+    pub const EVERY: Duration = Duration::from_secs(10);
+
+    /// The loop is alive.
+    pub fn beat(&self) {
+        let passed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(passed, Ordering::Relaxed);
+    }
+
+    /// When a loop that waits for work must beat: a branch of its `select!`. Cancel-safe.
+    pub async fn due(&self) {
+        tokio::time::sleep(Self::EVERY).await;
+    }
+
+    /// For how long it has been silent.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 }
 

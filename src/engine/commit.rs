@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::metrics::Task;
 use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
 use crate::model::revision::Revision;
+use crate::model::unit::{Entry, Target};
 use crate::plan::schedule::{Decision, Plan, Write};
-use crate::registry::keys::Key;
+use crate::registry::keys::{self, Key};
 use crate::registry::{delete, put, unchanged};
 use crate::store::{Guard, MAX_OPS, Op, Txn};
 
@@ -69,6 +71,32 @@ pub(super) fn collections(plan: &Plan, fence: Fence) -> Vec<Txn> {
     plan.files.iter().map(collect).collect()
 }
 
+/// What `txn` does to hosts' slices, counted.
+pub(super) fn tasks(txn: &Txn) -> Vec<(Task, usize)> {
+    let new: BTreeSet<&str> = txn
+        .guards
+        .iter()
+        .filter_map(|guard| if let Guard::Absent(key) = guard { Some(&**key) } else { None })
+        .collect();
+    let task = |op: &Op| match op {
+        Op::Delete(key) if key.starts_with(keys::SCHEDULE) => Some(Task::Clear),
+        Op::Put { key, .. } if new.contains(key.as_str()) && key.starts_with(keys::SCHEDULE) => Some(Task::Schedule),
+        Op::Put { key, value, .. } if key.starts_with(keys::SCHEDULE) => {
+            let leaves = serde_json::from_slice(value).is_ok_and(|entry: Entry| entry.target == Target::Gone);
+            Some(if leaves { Task::Unschedule } else { Task::Update })
+        }
+        _ => None,
+    };
+    let mut counts: Vec<(Task, usize)> = Vec::new();
+    for task in txn.ops.iter().filter_map(task) {
+        match counts.iter_mut().find(|(known, _)| *known == task) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((task, 1)),
+        }
+    }
+    counts
+}
+
 /// `ops`, if `guards` hold and this leader still leads.
 pub(super) fn fenced(guards: impl IntoIterator<Item = Guard>, ops: Vec<Op>, fence: Fence) -> Txn {
     let leads = unchanged(&Key::Leader, Some(fence.0));
@@ -103,15 +131,19 @@ fn writes(decision: &Decision, cluster: &Cluster) -> Vec<Writes> {
 mod tests {
     use super::*;
     use crate::model::name::{UnitHash, UnitName};
-    use crate::model::unit::{Entry, Target};
     use crate::plan::schedule::Reason;
 
     fn decision(name: &str, hosts: usize) -> Decision {
         let unit: UnitName = name.parse().unwrap();
         let entry = |host: usize| {
             let id: MachineId = format!("{:032x}", host + 1).parse().unwrap();
-            let entry =
-                Entry { hash: UnitHash::new("a"), target: Target::Launched, global: true, generation: Revision(1) };
+            let entry = Entry {
+                hash: UnitHash::new("a"),
+                target: Target::Launched,
+                global: true,
+                generation: Revision(1),
+                restart: None,
+            };
             (id, Write { before: None, after: Some(entry) })
         };
         Decision { unit, placement: None, entries: (0..hosts).map(entry).collect(), why: Reason::Forgotten }
@@ -127,6 +159,21 @@ mod tests {
             assert!(txn.guards.len() <= MAX_OPS && txn.ops.len() <= MAX_OPS);
             assert!(txn.guards.contains(&Guard::Unchanged("leader".into(), Revision(7))));
         }
+    }
+
+    #[test]
+    fn tasks_are_what_becomes_of_entries() {
+        let entry =
+            |target| Entry { hash: UnitHash::new("a"), target, global: false, generation: Revision(1), restart: None };
+        let mut all = decision("a.service", 4);
+        let before = Some(Revision(3));
+        all.entries[1].1 = Write { before, after: Some(entry(Target::Gone)) };
+        all.entries[2].1 = Write { before, after: Some(entry(Target::Loaded)) };
+        all.entries[3].1 = Write { before, after: None };
+        let plan = Plan { decisions: vec![all], ..Plan::default() };
+        let txns = transactions(&plan, &Cluster::default(), Fence(Revision(7)));
+        let all = [Task::Schedule, Task::Unschedule, Task::Update, Task::Clear];
+        assert_eq!(tasks(&txns[0]), all.map(|task| (task, 1)));
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Picture {
                     // Unlike anything the unit asks for, so that it is written anew, in place.
                     Some(unit) => {
                         let (hash, generation) = (unit.hash.clone(), Revision::default());
-                        let value = Entry { hash, target: Target::Launched, global: false, generation };
+                        let value = Entry { hash, target: Target::Launched, global: false, generation, restart: None };
                         let entry = Some(Versioned { value, revision });
                         cluster.apply(Change::Entry(host.clone(), name.clone(), entry));
                     }
@@ -164,7 +164,8 @@ fn preserve(cluster: &mut Cluster, name: &UnitName) {
     let entry = home(cluster, name).and_then(|host| cluster.schedule.get(&host)?.get(name));
     if let Some(entry) = entry.map(|entry| entry.value.clone()).filter(|entry| entry.target != Target::Gone) {
         let desired = if entry.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
-        let unit = Unit { desired, hash: entry.hash, generation: entry.generation, submitted: 0 };
+        let Entry { hash, generation, restart, .. } = entry;
+        let unit = Unit { desired, hash, generation, restart, submitted: 0 };
         cluster.apply(Change::Unit(name.clone(), Some(unit)));
     }
 }

@@ -175,7 +175,8 @@ fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versi
         Desired::Launched => Target::Launched,
     };
     let wishes = cluster.wishes(name)?;
-    let wanted = Entry { hash: unit.hash.clone(), target, global: wishes.global, generation: unit.generation };
+    let (hash, generation, restart) = (unit.hash.clone(), unit.generation, unit.restart);
+    let wanted = Entry { hash, target, global: wishes.global, generation, restart };
     if entry.value != wanted {
         return Some(Violation::Stale(name.clone(), host.clone()));
     }

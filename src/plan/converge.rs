@@ -23,6 +23,8 @@ pub struct Seen {
     pub job: Option<Job>,
     /// What was carried out last in this boot.
     pub done: Option<Done>,
+    /// Whether it was stopped for the restart that its entry asks for: whoever started it again since has done the rest.
+    pub stopped: bool,
     /// Whether a start that failed for want of another unit's file should be tried again.
     pub retry: bool,
 }
@@ -43,6 +45,8 @@ pub struct Done {
     pub generation: Revision,
     /// What it wanted.
     pub target: Target,
+    /// The last restart it asked for.
+    pub restart: Option<Revision>,
 }
 
 /// What to do with one unit now.
@@ -118,6 +122,7 @@ pub fn next(entry: Option<&Entry>, seen: &Seen) -> Option<Step> {
         return (seen.retry && entry.target == Target::Launched).then_some(Step::Start);
     }
     match entry.target {
+        Target::Launched if is_to_restart(entry, seen) => stopped(seen, Step::Start),
         Target::Launched => Some(Step::Start),
         // Only what was started by us is stopped by us: a unit that another one pulled in goes on.
         _ if seen.done.is_some_and(|done| done.target == Target::Launched) => stopped(seen, Step::Record),
@@ -125,19 +130,29 @@ pub fn next(entry: Option<&Entry>, seen: &Seen) -> Option<Step> {
     }
 }
 
+/// Whether a unit that is there must be stopped before it is started. Once for each request: a host that has no note of the unit begins
+/// with it, after a reboot say, and needs no restart.
+#[must_use]
+pub fn is_to_restart(entry: &Entry, seen: &Seen) -> bool {
+    let asked = entry.target == Target::Launched && entry.restart.is_some();
+    asked && seen.done.is_some_and(|done| done.restart != entry.restart)
+}
+
 /// A unit that has no place here, or no longer.
 fn away(entry: Option<&Entry>, seen: &Seen) -> Option<Step> {
     if seen.file.is_some() {
         return stopped(seen, Step::Remove);
     }
-    let told = entry.map(|entry| Done { generation: entry.generation, target: entry.target });
-    (told.is_some() && seen.done != told).then_some(Step::Record)
+    let told = entry.map(|entry| (entry.generation, entry.target));
+    let done = seen.done.map(|done| (done.generation, done.target));
+    (told.is_some() && done != told).then_some(Step::Record)
 }
 
 /// `then`, once the unit has stopped.
 fn stopped(seen: &Seen, then: Step) -> Option<Step> {
     match (seen.job, seen.running) {
         (Some(Job::Stop), _) => None,
+        _ if then == Step::Start && seen.stopped => Some(then),
         (Some(Job::Other), _) | (None, true) => Some(Step::Stop),
         (None, false) => Some(then),
     }
@@ -148,11 +163,11 @@ mod tests {
     use super::*;
 
     fn entry(target: Target, generation: u64) -> Entry {
-        Entry { hash: UnitHash::new("a"), target, global: false, generation: Revision(generation) }
+        Entry { hash: UnitHash::new("a"), target, global: false, generation: Revision(generation), restart: None }
     }
 
     fn done(target: Target, generation: u64) -> Option<Done> {
-        Some(Done { generation: Revision(generation), target })
+        Some(Done { generation: Revision(generation), target, restart: None })
     }
 
     fn there() -> Seen {
@@ -194,6 +209,32 @@ mod tests {
         assert_eq!(next(Some(&entry), &Seen { running: false, ..running.clone() }), Some(Step::Install));
         let replaced = Seen { file: Some(UnitHash::new("b")), running: false, ..running };
         assert_eq!(next(Some(&entry), &replaced), Some(Step::Start));
+    }
+
+    #[test]
+    fn a_restart_is_a_stop_and_a_start_once() {
+        let asked = |restart| Entry { restart: Some(Revision(restart)), ..entry(Target::Launched, restart) };
+        let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
+        assert_eq!(next(Some(&asked(6)), &running), Some(Step::Stop));
+        assert_eq!(next(Some(&asked(6)), &Seen { job: Some(Job::Stop), ..running.clone() }), None);
+        assert_eq!(next(Some(&asked(6)), &Seen { running: false, ..running.clone() }), Some(Step::Start));
+        // Its start hangs, or it waits to be started again by itself.
+        assert_eq!(next(Some(&asked(6)), &Seen { job: Some(Job::Other), ..running.clone() }), Some(Step::Stop));
+        // Its socket has started it again before anybody looked.
+        assert_eq!(next(Some(&asked(6)), &Seen { stopped: true, ..running.clone() }), Some(Step::Start));
+        let through = |generation, restart| {
+            Some(Done { generation: Revision(generation), target: Target::Launched, restart: Some(Revision(restart)) })
+        };
+        assert_eq!(next(Some(&asked(6)), &Seen { done: through(6, 6), ..running.clone() }), None);
+        // The daemon was killed after the stop.
+        assert_eq!(next(Some(&asked(6)), &Seen { done: through(0, 6), ..running.clone() }), Some(Step::Start));
+        assert_eq!(next(Some(&asked(7)), &Seen { done: through(6, 6), ..running.clone() }), Some(Step::Stop));
+        // Something else about the unit has changed since.
+        let changed = Entry { generation: Revision(9), ..asked(6) };
+        assert_eq!(next(Some(&changed), &Seen { done: through(6, 6), ..running.clone() }), Some(Step::Start));
+        // After a reboot, or where it was moved to, it is only started.
+        assert_eq!(next(Some(&asked(6)), &there()), Some(Step::Start));
+        assert_eq!(next(Some(&asked(6)), &Seen { done: None, ..running }), Some(Step::Start));
     }
 
     #[test]

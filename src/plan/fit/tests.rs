@@ -32,7 +32,7 @@ impl Table {
         let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         let generation = Revision(self.0.units.len() as u64);
-        let unit = Unit { desired: Desired::Launched, hash: file.hash(), generation, submitted: 0 };
+        let unit = Unit { desired: Desired::Launched, hash: file.hash(), generation, restart: None, submitted: 0 };
         let wishes = Versioned { value: Wishes::parse(&file).unwrap().into(), revision: Revision(1) };
         self.0.files.insert(file.hash(), wishes);
         let name: UnitName = name.parse().unwrap();
@@ -43,7 +43,7 @@ impl Table {
     fn put(&mut self, name: &str, host: &str, target: Target) {
         let name: UnitName = name.parse().unwrap();
         let hash = self.0.units.get(&name).map_or_else(|| UnitHash::new("0"), |unit| unit.hash.clone());
-        let value = Entry { hash, target, global: false, generation: Revision(1) };
+        let value = Entry { hash, target, global: false, generation: Revision(1), restart: None };
         let entry = Versioned { value, revision: Revision(1) };
         self.0.schedule.entry(host.parse().unwrap()).or_default().insert(name, entry);
     }

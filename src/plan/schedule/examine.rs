@@ -7,7 +7,7 @@ use crate::model::cluster::Versioned;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Wishes;
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, Entry, Placement, Target};
+use crate::model::unit::{Desired, Entry, Placement, Target, Unit};
 
 use super::super::fit::{Misfit, Question, Stance, first_misfit, first_own_misfit, is_wanted};
 use super::decision::{Departure, Reason};
@@ -150,7 +150,8 @@ impl Round<'_> {
     pub(super) fn wanted_entry(&self, unit: &UnitName, wishes: &Wishes) -> Option<Entry> {
         let record = self.scheduler.cluster.units.get(unit)?;
         let target = if record.desired == Desired::Launched { Target::Launched } else { Target::Loaded };
-        Some(Entry { hash: record.hash.clone(), target, global: wishes.global, generation: record.generation })
+        let Unit { hash, generation, restart, .. } = record.clone();
+        Some(Entry { hash, target, global: wishes.global, generation, restart })
     }
 
     /// Tell a host to stop and forget a unit. An entry that was made in this very round is taken back instead.
