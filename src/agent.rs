@@ -6,6 +6,8 @@
 //! One task. It waits for a change of the slice, a signal of systemd or a timer, looks at what they concern, asks
 //! [`converge`](crate::plan::converge) what is needed, does it, and publishes what has changed. Nothing in it waits for a job.
 
+mod farewell;
+mod inspect;
 mod ledger;
 mod presence;
 mod publish;
@@ -20,15 +22,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::metrics::{LeaseOf, Metrics};
 use crate::model::machine::Machine;
 use crate::model::revision::Revision;
-use crate::reconcile::{Backoff, Outage};
+use crate::reconcile::{Backoff, Outage, Pulse};
 use crate::registry::keys;
 use crate::registry::mirror::Mirror;
 use crate::store::lease::Lease;
 use crate::store::{self, Store};
 use crate::systemd::{self, Event, Systemd};
 
+pub use inspect::Inspector;
+use inspect::Question;
 use units::Units;
 
 /// What comes close together is looked at together: a batch arrives in several commits, and its jobs end one after the other. The
@@ -59,15 +64,49 @@ pub struct Options {
 /// How the agent stands, for the API's readiness and the status line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// The host isn't registered, and this is why.
-    Away(String),
+    /// The host isn't registered.
+    Away {
+        /// Why, in a sentence.
+        why: String,
+        /// What it takes.
+        cause: Cause,
+    },
     /// The host is registered.
     Present {
         /// Units in its slice.
         units: usize,
         /// Whether nothing is under way.
         settled: bool,
+        /// Who can't be asked at present. Units run on.
+        unreachable: Option<Unreachable>,
     },
+    /// The whole system goes down, and this many units are still up.
+    Leaving {
+        /// Units that haven't stopped yet.
+        units: usize,
+    },
+}
+
+/// Who can't be reached, and since when: ms since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// The store.
+    Store(u64),
+    /// This host's systemd.
+    Systemd(u64),
+}
+
+/// Why a host isn't registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It is about to be.
+    Starting,
+    /// The store can't be asked, or refuses.
+    Store,
+    /// This host's systemd doesn't answer.
+    Systemd,
+    /// Another live host has its machine id.
+    Duplicate,
 }
 
 /// How soon to look again whether the host is still known to be part of the cluster.
@@ -90,6 +129,16 @@ enum Trouble {
     Systemd(#[from] systemd::Error),
 }
 
+impl Trouble {
+    /// Whose fault it is, for metrics.
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Store(_) => "store",
+            Self::Systemd(_) => "systemd",
+        }
+    }
+}
+
 /// Why serving ended.
 enum End {
     /// The daemon stops.
@@ -108,17 +157,40 @@ pub struct Agent<S, H> {
     units: Units,
     /// The revision of the host's key as this daemon wrote it last; `None` before, and while an earlier request may yet be done.
     claimed: Option<Revision>,
+    pulse: Pulse,
+    questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
+    metrics: Metrics,
 }
 
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// An agent, and how it stands from now on.
     pub fn new(store: S, host: H, options: Options) -> (Self, watch::Receiver<Status>) {
-        let (status, receiver) = watch::channel(Status::Away("starting".into()));
+        let (status, receiver) = watch::channel(Status::Away { why: "starting".into(), cause: Cause::Starting });
         let units = Units::new(options.clock);
-        (Self { store, host, options, status, units, claimed: None }, receiver)
+        let (pulse, questions, metrics) = (Pulse::default(), mpsc::channel(1), Metrics::default());
+        (Self { store, host, options, status, units, claimed: None, pulse, questions, metrics }, receiver)
     }
 
-    /// Run until `stop`. Units and presence are left as they are: whoever comes back goes on with them.
+    /// Count what it does in `metrics`.
+    #[must_use]
+    pub fn measured(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Its sign of life.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
+    /// For whoever wants to look inside while it runs.
+    #[must_use]
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(self.questions.0.clone())
+    }
+
+    /// Run until `stop`. Units and presence are left as they are: whoever comes back goes on with them. Only when the whole system is
+    /// going down this waits until its units have stopped, and gives the presence back: nobody will come back in time.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut events = self.host.events();
         *self.units.horizon() = ledger::read_horizon(&self.host).await;
@@ -129,12 +201,14 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 // Cancel-safe enough: a lease granted and not noted runs out by itself.
                 lease = self.register() => lease,
             };
+            self.metrics.lease_held(LeaseOf::Presence, true);
             self.units.begin();
             match self.serve(&lease, &mut events, &stop).await {
-                End::Stopped => return,
+                End::Stopped => return self.leave(lease, &mut events).await,
                 End::Lost => {
+                    self.metrics.lease_lost(LeaseOf::Presence);
                     tracing::warn!("the cluster took this host for dead; registering again");
-                    self.status.send_replace(Status::Away("registering again".into()));
+                    self.status.send_replace(Status::Away { why: "registering again".into(), cause: Cause::Starting });
                 }
             }
         }
@@ -155,26 +229,48 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut full_check = Instant::now();
         let mut follow_at = Instant::now();
         let mut retry_at: Option<Instant> = None;
+        // While the store doesn't answer: how long the lease lived then, as far as was known. One that lives longer was renewed.
+        let mut cut_off: Option<Instant> = None;
         loop {
+            self.pulse.beat();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return End::Stopped,
                 () = lease.lost() => return End::Lost,
+                () = lease.failing(), if cut_off.is_none() => {
+                    store_outage.failed(&"it doesn't answer to keep-alives");
+                    cut_off = Some(lease.lives_until());
+                    self.tell(&store_outage, &host_outage, retry_at.is_none());
+                    continue;
+                }
+                () = async { lease.renewed_beyond(cut_off.unwrap_or_else(Instant::now)).await }, if cut_off.is_some() => {
+                    store_outage.works();
+                    cut_off = None;
+                    self.tell(&store_outage, &host_outage, retry_at.is_none());
+                    continue;
+                }
                 // Both halves are cancel-safe: the wait is to a point in time, and a mirror goes on where it was.
                 update = async { tokio::time::sleep_until(follow_at).await; mirror.next().await } => match update {
                     Ok(update) => {
                         store_outage.works();
+                        cut_off = None;
                         backoff.reset();
                         self.units.follow(update);
                     }
                     Err(error) => {
                         store_outage.failed(&error);
+                        cut_off.get_or_insert(lease.lives_until());
                         follow_at = Instant::now() + backoff.next_wait();
                     }
                 },
                 // `recv` is cancel-safe; a closed channel would be a dead adapter, which the full check bridges. After the mirror:
                 // events are taken below in any case, and a host where something happens all the time must still hear what it is told.
                 Some(event) = events.recv() => self.units.note(&event),
+                Some(question) = self.questions.1.recv() => {
+                    question.answer(&self.units);
+                    continue;
+                }
+                () = self.pulse.due() => continue,
                 () = tokio::time::sleep_until(retry_at.unwrap_or(full_check)) => {
                     if full_check <= Instant::now() {
                         full_check = Instant::now() + FULL_CHECK;
@@ -195,7 +291,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     Ok(update) = mirror.next(), if follow_at <= Instant::now() => self.units.follow(update),
                 }
             }
-            retry_at = match self.pass(lease).await {
+            let began = Instant::now();
+            let passed = self.pass(lease).await;
+            self.metrics.passed(began.elapsed(), passed.as_ref().err().map(Trouble::class));
+            self.metrics.queues(self.units.dirty(), self.units.jobs(), events.len());
+            retry_at = match passed {
                 Ok(Progress::Done) => {
                     host_outage.works();
                     self.units.next_look().map(|wait| Instant::now() + wait)
@@ -204,6 +304,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return End::Lost,
                 Err(Trouble::Store(error)) => {
                     store_outage.failed(&error);
+                    cut_off.get_or_insert(lease.lives_until());
                     Some(Instant::now() + backoff.next_wait())
                 }
                 Err(Trouble::Systemd(error)) => {
@@ -211,13 +312,17 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     Some(Instant::now() + backoff.next_wait())
                 }
             };
-            let (units, settled) = (self.units.len(), self.units.is_settled() && retry_at.is_none());
-            self.status.send_if_modified(|status| {
-                let now = Status::Present { units, settled };
-                let changed = *status != now;
-                *status = now;
-                changed
-            });
+            self.tell(&store_outage, &host_outage, retry_at.is_none());
         }
+    }
+
+    fn tell(&self, store: &Outage, host: &Outage, done: bool) {
+        let unreachable = store.since().map(Unreachable::Store).or(host.since().map(Unreachable::Systemd));
+        let now = Status::Present { units: self.units.len(), settled: done && self.units.is_settled(), unreachable };
+        self.status.send_if_modified(|status| {
+            let changed = *status != now;
+            *status = now;
+            changed
+        });
     }
 }

@@ -2,7 +2,7 @@
 //! the store's history was seen to go.
 //! Without it a oneshot that has finished would be started again. Gone after a reboot, as it must be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ const NOTE: &str = "units.json";
 
 /// The note of how far the store's history was seen to go.
 const HORIZON: &str = "horizon.json";
+
+/// The note of the unit files that were there before.
+const FOREIGN: &str = "foreign.json";
 
 /// How far the store's history was seen to go in this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,6 +34,9 @@ pub(super) struct Horizon {
 pub(super) struct Record {
     pub(super) generation: Revision,
     pub(super) target: Target,
+    /// The last restart that was asked for and begun: the unit has been stopped for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) restart: Option<Revision>,
     /// How the last job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) result: Option<String>,
@@ -40,6 +46,9 @@ pub(super) struct Record {
     /// The error was a dependency's file that isn't there yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) missing: bool,
+    /// It ran, and goes or went down with another one that is replaced or restarted: it comes back with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) returning: bool,
     /// The unit was stopped since: should the same entry come again, it isn't carried out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) undone: bool,
@@ -68,4 +77,27 @@ pub(super) async fn read<H: Systemd>(host: &H) -> Result<BTreeMap<UnitName, Reco
 /// Write the note.
 pub(super) async fn write<H: Systemd>(host: &H, records: &BTreeMap<&UnitName, &Record>) -> Result<(), Error> {
     host.write_note(NOTE, &serde_json::to_string(records).unwrap_or_default()).await
+}
+
+/// Those of `files` that were there before this boot's first daemon: not ours, but CoreOS fleet's, say, which wrote to the same
+/// folder. Decided once, before anything is written there, and noted.
+pub(super) async fn foreign<H: Systemd>(
+    host: &H,
+    files: impl Iterator<Item = &UnitName> + Send,
+) -> Result<BTreeSet<UnitName>, Error> {
+    let files: BTreeSet<UnitName> = files.cloned().collect();
+    if let Some(note) = host.read_note(FOREIGN).await? {
+        return Ok(serde_json::from_str(&note).unwrap_or_default());
+    }
+    // A daemon that knew no such note has been at work here: all of them are ours.
+    let foreign = if host.read_note(NOTE).await?.is_some() { BTreeSet::new() } else { files };
+    write_foreign(host, &foreign).await;
+    Ok(foreign)
+}
+
+/// Write down which are still not ours. On a full disk the work goes on without: what it guards against is rare.
+pub(super) async fn write_foreign<H: Systemd>(host: &H, foreign: &BTreeSet<UnitName>) {
+    if let Err(error) = host.write_note(FOREIGN, &serde_json::to_string(foreign).unwrap_or_default()).await {
+        tracing::debug!(%error, "which unit files aren't ours could not be noted");
+    }
 }

@@ -1,5 +1,7 @@
 //! The host's presence: a lease, and the machine key bound to it. Owns who may claim a machine id.
 
+use std::time::Duration;
+
 use crate::model::machine::Machine;
 use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage};
@@ -9,10 +11,17 @@ use crate::store::lease::Lease;
 use crate::store::{Error, Guard, LeaseId, Range, Store, Txn};
 use crate::systemd::{self, Systemd};
 
-use super::{Agent, Status};
+use super::{Agent, Cause, Status};
 
 /// The note with the lease's id: a restarted daemon goes on with the lease of the one before, and its reports stay.
+/// `<lease> <machine id> <TTL in ms>`; without the last, by a daemon that didn't know it yet, the TTL is taken to be the same.
 const NOTE: &str = "lease";
+
+/// What the note says.
+struct Noted {
+    id: LeaseId,
+    ttl: Option<Duration>,
+}
 
 /// Why a host can't register now.
 #[derive(Debug, thiserror::Error)]
@@ -29,23 +38,38 @@ enum Refusal {
     Duplicate { id: String, theirs: String, ours: String },
 }
 
+impl Refusal {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Store(_) => Cause::Store,
+            Self::Systemd(_) => Cause::Systemd,
+            Self::Duplicate { .. } => Cause::Duplicate,
+        }
+    }
+}
+
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Register, however long it takes.
     pub(super) async fn register(&mut self) -> Lease<S> {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the cluster", self.options.clock);
         loop {
+            self.pulse.beat();
             match self.claim().await {
                 Ok(lease) => {
                     outage.works();
                     let machine = &self.options.machine;
                     tracing::info!(machine = %machine.id, ip = machine.ip, "registered");
-                    self.status.send_replace(Status::Present { units: self.units.len(), settled: false });
+                    self.status.send_replace(Status::Present {
+                        units: self.units.len(),
+                        settled: false,
+                        unreachable: None,
+                    });
                     return lease;
                 }
                 Err(refusal) => {
                     outage.failed(&refusal);
-                    self.status.send_replace(Status::Away(refusal.to_string()));
+                    self.status.send_replace(Status::Away { why: refusal.to_string(), cause: refusal.cause() });
                     backoff.wait().await;
                 }
             }
@@ -57,7 +81,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.host.units("-.slice".parse().into_iter().collect()).await?;
         let noted = self.noted_lease().await?;
         // First whether the id is ours: a host that is refused must not keep a lease alive.
-        let guard = self.guard(noted).await?;
+        let guard = self.guard(noted.as_ref().map(|noted| noted.id)).await?;
         let lease = self.lease(noted).await?;
         self.write(&lease, guard).await?;
         Ok(lease)
@@ -110,27 +134,30 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     /// The lease that the daemon before this one noted. One of another identity is ended: that machine is no more, and must
     /// not be taken for alive.
-    async fn noted_lease(&self) -> Result<Option<LeaseId>, Error> {
+    async fn noted_lease(&self) -> Result<Option<Noted>, Error> {
         let Some(note) = self.host.read_note(NOTE).await.ok().flatten() else { return Ok(None) };
-        let Some((id, machine)) = note.trim().split_once(' ') else { return Ok(None) };
+        let mut words = note.split_whitespace();
+        let (Some(id), Some(machine)) = (words.next(), words.next()) else { return Ok(None) };
         let Some(id) = id.parse().ok().map(LeaseId) else { return Ok(None) };
         if machine == self.options.machine.id.as_str() {
-            return Ok(Some(id));
+            return Ok(Some(Noted { id, ttl: words.next().and_then(|ms| ms.parse().ok()).map(Duration::from_millis) }));
         }
         self.store.revoke(id).await?;
         Ok(None)
     }
 
-    /// The lease of the daemon before this one, if it still lives; else a new one.
-    async fn lease(&self, noted: Option<LeaseId>) -> Result<Lease<S>, Error> {
-        if let Some(id) = noted {
-            match Lease::adopt(&self.store, id, self.options.ttl).await {
+    /// The lease of the daemon before this one, if it still lives; else a new one. A store doesn't change a lease's TTL: where another
+    /// one is wanted, the old lease ends by itself, and by then everything is bound to the new one.
+    async fn lease(&self, noted: Option<Noted>) -> Result<Lease<S>, Error> {
+        let ttl = self.options.ttl;
+        if let Some(noted) = noted.filter(|noted| noted.ttl.is_none_or(|noted| noted == ttl)) {
+            match Lease::adopt(&self.store, noted.id, ttl).await {
                 Err(Error::LeaseLost) => {}
                 other => return other,
             }
         }
-        let lease = Lease::grant(&self.store, self.options.ttl).await?;
-        let note = format!("{} {}", lease.id().0, self.options.machine.id);
+        let lease = Lease::grant(&self.store, ttl).await?;
+        let note = format!("{} {} {}", lease.id().0, self.options.machine.id, ttl.as_millis());
         if let Err(error) = self.host.write_note(NOTE, &note).await {
             // Not worth being absent for: a restarted daemon then takes its key over by its name and address.
             tracing::warn!(%error, "the lease could not be noted; a restart of fleetd will begin a new one");

@@ -14,6 +14,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// Write what has changed since it was last written. Safe to repeat: each report is whole, and none is done after a newer one.
     pub(super) async fn publish(&mut self, lease: &Lease<S>) -> Result<(), Error> {
         let changed: Vec<(UnitName, Option<State>)> = self.units.unpublished();
+        if !changed.is_empty() {
+            self.metrics.units_by_state(self.units.active());
+        }
         for part in changed.chunks(MAX_OPS) {
             // Only who holds the host's presence may report for it, and only since it last made sure of it.
             let claimed = self.claimed(lease).await?;

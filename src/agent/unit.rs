@@ -5,10 +5,11 @@ use tokio::time::Instant;
 use crate::model::name::UnitHash;
 use crate::model::revision::Revision;
 use crate::model::unit::{Entry, State, Target};
-use crate::plan::converge::{Done, Job, Seen};
+use crate::plan::converge::{Done, Job, Seen, is_to_restart};
 use crate::systemd;
 
 use super::ledger::Record;
+use super::units::Needs;
 
 /// One unit.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(super) struct Unit {
     pub(super) entry: Option<Entry>,
     /// The hash of the file on disk.
     pub(super) file: Option<UnitHash>,
+    /// What that file says of other units.
+    pub(super) needs: Needs,
     /// What systemd said last.
     pub(super) systemd: systemd::Unit,
     /// Since when its `active` and `sub` are so, ms since the epoch.
@@ -29,6 +32,8 @@ pub(super) struct Unit {
     pub(super) record: Option<Record>,
     /// Whether to try a start again that failed for want of a file.
     pub(super) retry: bool,
+    /// The restart it was stopped for last, by this daemon.
+    pub(super) stopped_for: Option<Revision>,
     /// Until when it is left alone after a failure of its file.
     pub(super) held: Option<Instant>,
     /// Whether its entry is there and can't be read: then it stays as it is.
@@ -39,16 +44,27 @@ pub(super) struct Unit {
 
 impl Unit {
     /// Whether systemd may be made to read its file for an answer: it runs, so that the file is in memory already, or nothing is
-    /// known of the file yet.
+    /// known of the file yet, and what is known is of the time before there was one.
     pub(super) fn is_for_reading(&self) -> bool {
         let launched = |entry: &Entry| entry.target == Target::Launched;
-        self.unread || (self.file.is_some() && self.entry.as_ref().is_some_and(launched))
+        let unknown = matches!(self.systemd.load.as_str(), "" | "not-found");
+        self.unread || (self.file.is_some() && (unknown || self.entry.as_ref().is_some_and(launched)))
     }
 
     /// Whether it has a file, and is to have another.
     pub(super) fn is_outdated(&self) -> bool {
         let wanted = self.entry.as_ref().filter(|entry| entry.target != Target::Gone);
         self.file.is_some() && wanted.is_some_and(|entry| self.file.as_ref() != Some(&entry.hash))
+    }
+
+    /// Whether it is to be stopped and to come back, with another file or as it is.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.is_outdated() || self.is_restarting()
+    }
+
+    /// Whether it is to be stopped and started again, and hasn't been stopped yet.
+    pub(super) fn is_restarting(&self) -> bool {
+        self.entry.as_ref().is_some_and(|entry| is_to_restart(entry, &self.seen()))
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -59,14 +75,16 @@ impl Unit {
         };
         let done = self.record.as_ref().map(|record| {
             let generation = if record.undone { Revision::default() } else { record.generation };
-            Done { generation, target: record.target }
+            Done { generation, target: record.target, restart: record.restart }
         });
+        let asked = self.entry.as_ref().and_then(|entry| entry.restart);
         Seen {
             file: self.file.clone(),
             known: self.linked || !matches!(self.systemd.load.as_str(), "" | "not-found"),
             running: !matches!(self.systemd.active.as_str(), "" | "inactive" | "failed"),
             job,
             done,
+            stopped: asked.is_some() && self.stopped_for == asked,
             retry: self.retry,
         }
     }

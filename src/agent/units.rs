@@ -1,6 +1,8 @@
 //! What this host knows of the units that are or were its own: told, seen, done, reported. Values only; whoever asks the store
 //! or systemd is `work`.
 
+mod foreign;
+mod pulling;
 mod replacing;
 mod reports;
 
@@ -24,6 +26,8 @@ use super::HOLD;
 use super::ledger::{Horizon, Record};
 use super::unit::Unit;
 
+pub(super) use pulling::Needs;
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Units {
@@ -37,6 +41,8 @@ pub(super) struct Units {
     followed: bool,
     /// How far the store's history was seen to go.
     horizon: Horizon,
+    /// Units whose files were here before us, and that the cluster knows nothing of: left alone. `None` until the note was read.
+    pub(super) foreign: Option<BTreeSet<UnitName>>,
     /// Whether the disk and the notes must be read (again).
     pub(super) disk_unread: bool,
     /// Whether the records differ from the note.
@@ -45,8 +51,8 @@ pub(super) struct Units {
     pub(super) reload_due: bool,
     /// Units that are stopped for a new file and don't have it yet.
     replacing: BTreeSet<UnitName>,
-    /// Units that systemd has stopped with those, because they need them; it starts none of them again.
-    returning: BTreeSet<UnitName>,
+    /// Units whose start waits for others to have stopped.
+    late: BTreeSet<UnitName>,
     /// Removed units that systemd may still hold in memory, to be looked at once more.
     pub(super) forgotten: BTreeMap<UnitName, Instant>,
 }
@@ -60,17 +66,22 @@ impl Units {
             unseen: BTreeSet::new(),
             followed: false,
             horizon: Horizon::default(),
+            foreign: None,
             disk_unread: true,
             records_changed: false,
             reload_due: false,
             replacing: BTreeSet::new(),
-            returning: BTreeSet::new(),
+            late: BTreeSet::new(),
             forgotten: BTreeMap::new(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.units.len()
+        self.units.keys().filter(|name| !self.is_foreign(name)).count()
+    }
+
+    pub(super) fn names(&self) -> Vec<UnitName> {
+        self.units.keys().cloned().collect()
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -118,12 +129,11 @@ impl Units {
             Event::Changed(name) => self.look_at(name),
             Event::JobDone { unit, result } => {
                 self.look_at(unit);
-                // Its start had ended before: this was a stop.
-                let over = |unit: &Unit| unit.record.as_ref().is_some_and(|record| record.result.is_some());
-                if self.units.get(unit).is_some_and(over) {
-                    self.is_stopped_too(unit);
+                let Some(unit) = self.units.get_mut(unit) else { return };
+                if result == "canceled" {
+                    unit.stopped_for = None; // somebody's start came before the stop
                 }
-                if let Some(record) = self.units.get_mut(unit).and_then(|unit| unit.record.as_mut()) {
+                if let Some(record) = &mut unit.record {
                     record.result = Some(result.clone());
                     self.records_changed = true;
                 }
@@ -221,9 +231,15 @@ impl Units {
             if !self.units.contains_key(name) {
                 self.unseen.insert(name.clone());
             }
-            let file = files.get(name).map(|text| hash(text));
+            let (file, needs) = match files.get(name) {
+                Some(text) => read(name, text),
+                None => (None, Needs::default()),
+            };
+            if self.touch(name).file != file {
+                self.unseen.insert(name.clone());
+            }
             let unit = self.touch(name);
-            (unit.file, unit.unread) = (file, true);
+            (unit.file, unit.needs, unit.unread) = (file, needs, true);
         }
         for (name, record) in records {
             self.touch(&name).record.get_or_insert(record);
@@ -243,9 +259,9 @@ impl Units {
     }
 
     /// A unit's file is installed. What starts next is looked at when it has: systemd would read it now, and forget it again.
-    pub(super) fn installed(&mut self, name: &UnitName, file: Option<UnitHash>) {
+    pub(super) fn installed(&mut self, name: &UnitName, text: &str) {
         let unit = self.touch(name);
-        unit.file = file;
+        (unit.file, unit.needs) = read(name, text);
         unit.linked = true;
         unit.unread = true;
         // What was carried out was with another file, or none: a note that could not be written may know it no better.
@@ -260,7 +276,7 @@ impl Units {
 
     /// How much is under way: units that something happened to, and jobs.
     pub(super) fn under_way(&self) -> usize {
-        self.dirty.len() + self.units.values().filter(|unit| unit.systemd.job.is_some()).count()
+        self.dirty() + self.jobs()
     }
 
     /// systemd could not be asked after all.
@@ -311,18 +327,22 @@ impl Units {
     }
 
     /// What to do next; nothing before the slice is known.
-    pub(super) fn steps(&self) -> Steps {
+    pub(super) fn steps(&mut self) -> Steps {
         if !self.followed {
             return Steps::default();
         }
+        self.dirty.extend(std::mem::take(&mut self.late));
         let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
         let free = units
             .filter(|(_, unit)| {
                 unit.held.is_none() && !unit.unreadable && (unit.entry.is_some() || !self.horizon.rewound)
             })
+            .filter(|(name, unit)| unit.entry.is_some() || !self.is_foreign(name))
             .map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
         let free: Vec<(&UnitName, Option<&Entry>, Seen)> = free.collect();
-        converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)))
+        let mut steps = converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)));
+        self.put_off(&mut steps);
+        steps
     }
 
     /// Every start that waits for another unit's file may be tried again.
@@ -352,12 +372,15 @@ impl Units {
             let (generation, target) = (entry.generation, unit.record.as_ref().map_or(Target::Loaded, |r| r.target));
             // Not carried out, whatever was before. And never `gone` before it is: that word lets the unit start elsewhere.
             let target = if target == Target::Gone { Target::Loaded } else { target };
+            let restart = unit.record.as_ref().and_then(|record| record.restart);
             unit.record = Some(Record {
                 generation,
                 target,
+                restart,
                 result: None,
                 error: Some(clip(error)),
                 missing: false,
+                returning: false,
                 undone: true,
             });
             self.records_changed = true;
@@ -371,15 +394,17 @@ impl Units {
         unit.held = None;
         let Some(entry) = &unit.entry else { return };
         let missing = matches!(error, Some(systemd::Error::Missing(_)));
-        let (generation, target) = (entry.generation, entry.target);
-        unit.record = Some(Record { generation, target, result: None, error: error.map(clip), missing, undone: false });
+        let Entry { generation, target, restart, .. } = *entry;
+        let error = error.map(clip);
+        unit.record =
+            Some(Record { generation, target, restart, result: None, error, missing, returning: false, undone: false });
         self.records_changed = true;
     }
 
     /// A unit's file is gone from the disk.
     pub(super) fn removed(&mut self, name: &UnitName) {
         let unit = self.touch(name);
-        unit.file = None;
+        (unit.file, unit.needs) = (None, Needs::default());
         unit.linked = false;
         unit.held = None;
         if unit.entry.is_none() {
@@ -388,9 +413,11 @@ impl Units {
             unit.record = Some(Record {
                 generation,
                 target: Target::Gone,
+                restart: None,
                 result: None,
                 error: None,
                 missing: false,
+                returning: false,
                 undone: false,
             });
             self.records_changed = true;
@@ -421,9 +448,12 @@ impl Units {
     }
 }
 
-/// The hash of a file on disk; one that can't be read as a unit file is like no other.
-fn hash(text: &str) -> UnitHash {
-    UnitFile::parse(text.as_bytes()).map_or_else(|_| UnitHash::new("damaged"), |file| file.hash())
+/// The hash of a file on disk, and what the file says of others; one that can't be read as a unit file is like no other.
+fn read(name: &UnitName, text: &str) -> (Option<UnitHash>, Needs) {
+    match UnitFile::parse(text.as_bytes()) {
+        Ok(file) => (Some(file.hash()), Needs::of(name, &file)),
+        Err(_) => (Some(UnitHash::new("damaged")), Needs::default()),
+    }
 }
 
 /// An error for a report: a line, not a book.

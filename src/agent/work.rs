@@ -29,13 +29,22 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.units.release();
         if self.units.disk_unread {
             let files = self.host.files().await?;
+            if self.units.foreign.is_none() {
+                self.units.respect(ledger::foreign(&self.host, files.keys()).await?);
+            }
             let records = ledger::read(&self.host).await?;
             self.units.read_from_disk(&files, records);
+        }
+        // Before anything is done with a unit that has become ours: a daemon that comes after must know that it is.
+        if let Some(foreign) = self.units.take_over() {
+            ledger::write_foreign(&self.host, foreign).await;
         }
         // One that failed in an earlier pass.
         self.reload().await?;
         self.look().await?;
+        self.forget().await?;
         loop {
+            self.pulse.beat();
             let returning = self.units.replaced();
             if !returning.is_empty() {
                 self.units.put_back(returning.clone());
@@ -63,7 +72,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             }
             self.look().await?;
         }
-        self.forget().await?;
+        self.pulse.beat();
         let mut noted = Ok(());
         if self.units.records_changed {
             // Together: whatever was carried out was told by a history that went this far.
@@ -126,11 +135,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             }
             files.push((name, text.clone()));
         }
-        let hashes: BTreeMap<UnitName, UnitHash> = files
-            .iter()
-            .filter_map(|(name, _)| Some((name.clone(), self.units.get(name)?.entry.as_ref()?.hash.clone())))
-            .collect();
-        self.units.put_back(hashes.keys().cloned().collect());
+        let written: BTreeMap<UnitName, String> = files.iter().cloned().collect();
+        self.units.put_back(written.keys().cloned().collect());
         let mut unknown = Ok(());
         for (name, outcome) in self.host.install(files).await {
             match outcome {
@@ -138,7 +144,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     tracing::debug!(unit = %name, "installed");
                     self.units.forgotten.remove(&name);
                     self.units.reload_due |= need_reload.contains(&name);
-                    self.units.installed(&name, hashes.get(&name).cloned());
+                    self.units.installed(&name, written.get(&name).map_or("", |text| text));
                 }
                 Err(error @ systemd::Error::Unavailable(_)) => {
                     // Written, linked, or neither: only the disk can say, and only a reload makes sure.
@@ -200,13 +206,22 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             }
             for (name, outcome) in self.host.stop(stop).await {
                 match outcome {
-                    Ok(()) => tracing::info!(unit = %name, "stopping"),
+                    Ok(()) => {
+                        tracing::info!(unit = %name, "stopping");
+                        self.units.stopped(&name);
+                    }
                     Err(error @ systemd::Error::Unavailable(_)) => unknown = Err(error.into()),
                     Err(error) => self.units.hold(&name, &error),
                 }
             }
         }
         if !start.is_empty() {
+            // Likewise: a unit that was started must not be stopped once more for the same restart.
+            if self.units.restarting(&start)
+                && let Err(error) = ledger::write(&self.host, &self.units.records()).await
+            {
+                tracing::debug!(%error, "restarts could not be noted");
+            }
             for (name, outcome) in self.host.start(start).await {
                 match outcome {
                     Ok(()) => {

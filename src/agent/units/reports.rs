@@ -1,5 +1,5 @@
-//! What this host says of its units: which reports differ from those in the store, and when nothing is left to say. Writing them is
-//! `publish`'s.
+//! What this host says of its units: which reports differ from those in the store, when nothing is left to say, and
+//! how many units are how. Writing them is `publish`'s.
 
 use crate::model::name::UnitName;
 use crate::model::unit::{State, Target};
@@ -43,6 +43,21 @@ impl Units {
         for name in names {
             self.touch(name).reported = None;
         }
+    }
+
+    /// Units that something happened to.
+    pub(in crate::agent) fn dirty(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Units with a job of systemd's.
+    pub(in crate::agent) fn jobs(&self) -> usize {
+        self.units.values().filter(|unit| unit.systemd.job.is_some()).count()
+    }
+
+    /// What systemd says of each that has a file here.
+    pub(in crate::agent) fn active(&self) -> impl Iterator<Item = &str> {
+        self.units.values().filter(|unit| unit.file.is_some()).map(|unit| unit.systemd.active.as_str())
     }
 
     fn settle(&mut self, name: &UnitName) {

@@ -1,0 +1,85 @@
+//! The end of an agent. A daemon that stops leaves units and presence as they are. When the whole system is going down nobody comes
+//! back in time: then the presence is given back, but not before the last unit has stopped, since from that moment they start elsewhere.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::model::name::UnitName;
+use crate::store::Store;
+use crate::store::lease::Lease;
+use crate::systemd::{Event, Systemd};
+
+use super::{Agent, Status};
+
+/// How long a shutdown's question to systemd may take: an operator who stops a daemon waits for it.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Signals tell of each stop; this is for those that get lost with the bus.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// So many looks without an answer, and it is given up: a shutdown must not hang on a bus that is gone.
+const BLIND: usize = 10;
+
+impl<S: Store, H: Systemd> Agent<S, H> {
+    /// Leave things as they are, or, with the whole system, wait for the units to stop and give the lease back.
+    pub(super) async fn leave(&self, lease: Lease<S>, events: &mut mpsc::UnboundedReceiver<Event>) {
+        if !matches!(tokio::time::timeout(ANSWER, self.host.going_down()).await, Ok(Ok(true))) {
+            return;
+        }
+        let mut blind = 0;
+        loop {
+            // Drained before the look: what comes later is news.
+            while events.try_recv().is_ok() {}
+            match self.still_up().await {
+                Some(up) if up.is_empty() => break,
+                Some(up) if up.iter().all(|(_, stops)| !stops) => {
+                    let (unit, count) = (&up[0].0, up.len());
+                    tracing::warn!(
+                        %unit,
+                        count,
+                        "doesn't stop with the system, so its host stays registered until its lease runs out"
+                    );
+                    return;
+                }
+                Some(up) => {
+                    blind = 0;
+                    self.say_left(up.len());
+                }
+                None if blind == BLIND => return,
+                None => blind += 1,
+            }
+            tokio::select! {
+                () = lease.lost() => return,
+                Some(_) = events.recv() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        match tokio::time::timeout(self.options.ttl / 3, lease.revoke()).await {
+            Ok(Ok(())) => {
+                tracing::info!("the system goes down and all units have stopped; this host has left the cluster")
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "can't tell the cluster that this host goes; it will see by the lease")
+            }
+            Err(_) => {
+                tracing::warn!("the store doesn't answer; the cluster will see by the lease that this host is gone")
+            }
+        }
+    }
+
+    /// Units of the slice that aren't down, and whether each is on its way; `None` while systemd doesn't say.
+    async fn still_up(&self) -> Option<Vec<(UnitName, bool)>> {
+        let seen = self.host.in_memory(self.units.names()).await.ok()?;
+        let up = seen.into_iter().filter(|(_, unit)| !matches!(unit.active.as_str(), "inactive" | "failed"));
+        Some(up.map(|(name, unit)| (name, unit.job.is_some() || unit.active == "deactivating")).collect())
+    }
+
+    fn say_left(&self, units: usize) {
+        let now = Status::Leaving { units };
+        if *self.status.borrow() != now {
+            tracing::info!(units, "the system is going down; waiting for units to stop");
+            self.status.send_replace(now);
+        }
+    }
+}
