@@ -5,6 +5,7 @@
 pub mod client;
 pub mod error;
 pub mod health;
+mod intake;
 pub mod join;
 pub mod listen;
 pub mod server;
@@ -12,3 +13,6 @@ pub mod state;
 mod v1;
 mod v2;
 pub mod wire;
+
+#[cfg(test)]
+mod openapi;

@@ -1,9 +1,13 @@
 //! The HTTP client of `fleetctl`: endpoints, connections, deadlines, and the v2 API as typed calls.
 //! Owns how bytes reach `fleetd`. Never decides what to ask or what an answer means, and prints nothing.
 
+mod connect;
 mod endpoint;
+mod fleet;
+mod services;
 mod stream;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -12,14 +16,17 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::api::wire::{Applied, Apply, ErrorBody, ErrorDetail, MachineList, UnitDetail, UnitList};
-use crate::model::name::UnitName;
+use crate::model::glob::Glob;
+use crate::model::name::{MachineId, UnitName};
 
+pub use connect::{Dial, Dialing, Duplex, Stream, Tls, TlsError};
 pub use endpoint::{Endpoint, EndpointError};
+pub use fleet::Fleet;
+pub use services::By;
 pub use stream::Watch;
 
 /// Longer queries go unfiltered: `http::Uri` ends at 64 KiB, and a list of everything is the smaller evil.
@@ -59,6 +66,8 @@ pub struct Unreachable {
 pub struct Client {
     endpoints: Vec<Endpoint>,
     patience: Duration,
+    tls: Option<Tls>,
+    dial: Option<Arc<dyn Dial>>,
     /// The connection of the last call, for the next one.
     idle: Mutex<Option<Connection>>,
 }
@@ -74,7 +83,19 @@ impl Client {
     /// within one.
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>, patience: Duration) -> Self {
-        Self { endpoints, patience, idle: Mutex::new(None) }
+        Self { endpoints, patience, tls: None, dial: None, idle: Mutex::new(None) }
+    }
+
+    /// For `https://` endpoints, which can't be reached without.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// Reach the endpoints through `dial`.
+    #[must_use]
+    pub fn through(self, dial: Arc<dyn Dial>) -> Self {
+        Self { dial: Some(dial), ..self }
     }
 
     /// All units, or those that match one of `patterns`. More than a URL can hold are not filtered: the caller picks.
@@ -117,19 +138,31 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn watch(&self, patterns: &[String]) -> Result<Watch, ClientError> {
-        let path = with_names("/fleet/v2/watch", patterns);
+        self.follow(&with_names("/fleet/v2/watch", patterns)).await
+    }
+
+    /// Follow what `host` has of `unit`, and nothing else.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn watch_on(&self, host: &MachineId, unit: &UnitName) -> Result<Watch, ClientError> {
+        let path = with_names("/fleet/v2/watch", &[Glob::escape(unit.as_str())]);
+        self.follow(&format!("{path}&host={host}")).await
+    }
+
+    async fn follow<L: DeserializeOwned>(&self, path: &str) -> Result<Watch<L>, ClientError> {
         let mut connection = self.connect().await?;
-        let request = connection.request(&Method::GET, &path, Bytes::new())?;
+        let request = connection.request(&Method::GET, path, Bytes::new())?;
         let answer = timeout(self.patience, connection.sender.send_request(request)).await;
         let response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(connection.broken(&error)),
             Err(_) => return Err(connection.silent(self.patience)),
         };
-        tracing::debug!(%path, status = response.status().as_u16(), "watch");
+        tracing::debug!(path, status = response.status().as_u16(), "watch");
         if !response.status().is_success() {
             let (status, body) = (response.status(), self.body(&connection, response).await?);
-            return Err(refusal(status, &body, &Method::GET, "/fleet/v2/watch"));
+            return Err(refusal(status, &body, &Method::GET, path.split('?').next().unwrap_or_default()));
         }
         Ok(Watch::new(connection.endpoint, connection.sender, response.into_body()))
     }
@@ -145,6 +178,19 @@ impl Client {
         body: Bytes,
         patience: Duration,
     ) -> Result<T, ClientError> {
+        let answer = self.call_for_bytes(method, path, body, patience).await?;
+        serde_json::from_slice(&answer).map_err(|error| {
+            ClientError::Protocol(format!("can't understand fleetd's answer to {method} {path}: {error}"))
+        })
+    }
+
+    async fn call_for_bytes(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
         let mut idle = self.idle.lock().await;
         let (connection, response) = self.send(idle.take(), method, path, body, patience).await?;
         let status = response.status();
@@ -155,9 +201,7 @@ impl Client {
         if !status.is_success() {
             return Err(refusal(status, &body, method, path));
         }
-        serde_json::from_slice(&body).map_err(|error| {
-            ClientError::Protocol(format!("can't understand fleetd's answer to {method} {path}: {error}"))
-        })
+        Ok(body)
     }
 
     /// Send over `idle` if it still lives, else over a new connection.
@@ -205,7 +249,11 @@ impl Client {
     async fn connect(&self) -> Result<Connection, ClientError> {
         let mut failures = Vec::new();
         for endpoint in &self.endpoints {
-            match timeout(self.patience, open(endpoint)).await {
+            let opening = async {
+                let stream = connect::open(endpoint, self.dial.as_deref(), self.tls.as_ref()).await?;
+                speak(stream).await
+            };
+            match timeout(self.patience, opening).await {
                 Ok(Ok(sender)) => return Ok(Connection { sender, endpoint: endpoint.clone() }),
                 Ok(Err(error)) => failures.push(Unreachable::new(endpoint, &error)),
                 Err(_) => failures.push(Unreachable::silent(endpoint, self.patience)),
@@ -232,7 +280,7 @@ impl Connection {
         ClientError::Unreachable(vec![Unreachable {
             endpoint: self.endpoint.clone(),
             kind: std::io::ErrorKind::ConnectionAborted,
-            why: if error.is_parse() { "what answers there isn't fleetd".into() } else { "it hung up".into() },
+            why: hung_up(error),
         }])
     }
 
@@ -258,26 +306,24 @@ impl Unreachable {
     }
 }
 
-async fn open(endpoint: &Endpoint) -> std::io::Result<SendRequest<Full<Bytes>>> {
-    match endpoint {
-        Endpoint::Unix(path) => speak(UnixStream::connect(path).await?).await,
-        Endpoint::Http(authority) => {
-            let stream = TcpStream::connect(authority.as_str()).await?;
-            stream.set_nodelay(true)?;
-            speak(stream).await
-        }
-    }
-}
-
-async fn speak<S>(stream: S) -> std::io::Result<SendRequest<Full<Bytes>>>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
+async fn speak(stream: Stream) -> std::io::Result<SendRequest<Full<Bytes>>> {
     let (sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
     // Ends with the sender; what goes wrong, the call that is under way reports.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
+}
+
+/// Why, if whatever carries the connection can tell.
+fn hung_up(error: &hyper::Error) -> String {
+    if error.is_parse() {
+        return "what answers there isn't fleetd".into();
+    }
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    match cause.filter(|cause| cause.kind() == std::io::ErrorKind::Other || cause.get_ref().is_some()) {
+        Some(cause) => cause.to_string(),
+        None => "it hung up".into(),
+    }
 }
 
 fn refusal(status: StatusCode, body: &[u8], method: &Method, path: &str) -> ClientError {

@@ -1,7 +1,15 @@
 //! Whether this daemon can answer for the cluster, and the sentence for when it can't. Owns those words; who finds out is
 //! the daemon.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+
+use crate::clock::Clock;
+
+/// A daemon that starts is registered within a moment, and one that loses its registration has it back as soon: so long a request
+/// waits for that, counted from when the waiting began. Less than `fleetctl` waits for an answer.
+pub const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What the daemon says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +22,22 @@ pub enum Health {
         what: String,
         /// Since when, ms since the epoch.
         since: u64,
+        /// Who has to do something.
+        remedy: Remedy,
     },
+}
+
+/// What ends the waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// A moment: it is starting.
+    Time,
+    /// The store comes back.
+    Store,
+    /// systemd on this host comes back.
+    Systemd,
+    /// Somebody has to mend what the sentence before says.
+    Person,
 }
 
 /// A handle for the daemon to tell, and one for the API to ask.
@@ -23,9 +46,27 @@ pub fn channel(first: Health) -> (watch::Sender<Health>, watch::Receiver<Health>
     watch::channel(first)
 }
 
+/// Wait until requests can be answered, or until they have waited long enough.
+pub(super) async fn settled(health: &watch::Receiver<Health>, clock: Clock) {
+    let Health::Waiting { since, .. } = *health.borrow() else { return };
+    let passed = Duration::from_millis(clock.now_ms().saturating_sub(since));
+    let mut health = health.clone();
+    // A daemon that ends meanwhile tells no more: the request is answered as things stand.
+    let ready = health.wait_for(|health| *health == Health::Ready);
+    let _ = tokio::time::timeout(PATIENCE.saturating_sub(passed), ready).await;
+}
+
 /// What to do about it: the second line of every such answer.
-pub(crate) const NOTHING_CHANGED: &str =
-    "units that run go on running; nothing was changed. Try again when the store is back";
+#[must_use]
+pub(crate) fn nothing_changed(remedy: Remedy) -> String {
+    let then = match remedy {
+        Remedy::Time => "Try again in a moment",
+        Remedy::Store => "Try again when the store is back",
+        Remedy::Systemd => "Try again when systemd on that host answers",
+        Remedy::Person => "Until that is mended, ask the fleetd of another host",
+    };
+    format!("units that run go on running; nothing was changed. {then}")
+}
 
 /// The second line when a change was under way.
 pub(crate) const MAYBE_CHANGED: &str =

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::cluster::Cluster;
+use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::unit::{Placement, State, Target, Unit};
+use crate::model::unit::{Entry, Placement, State, Target, Unit};
 use crate::registry::files::Brief;
-use crate::registry::keys;
+use crate::registry::keys::{self, Key};
 
-use super::wire::{MachineRef, MachineView, StateView, UnitView};
+use super::wire::{HostOrder, MachineRef, MachineView, StateView, UnitView};
 
 /// The families of keys that a [`UnitView`] is made of.
 pub const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::MACHINES];
@@ -38,12 +38,31 @@ pub fn unit(cluster: &Cluster, briefs: &Briefs, name: &UnitName, unit: &Unit) ->
         current: if global { String::new() } else { current(cluster, name).into() },
         generation: unit.generation,
         machine: placed_on(cluster, name).map(|host| machine_ref(cluster, host)),
+        hosts: if global { orders(cluster, name) } else { Vec::new() },
         waiting: placement.and_then(|placement| match placement {
             Placement::Waiting { why, .. } => Some(why.clone()),
             Placement::On { .. } => None,
         }),
         states: states(cluster, name).map(|(host, state)| state_view(cluster, host, state)).collect(),
     }
+}
+
+/// What hosts are told of a global unit.
+fn orders(cluster: &Cluster, name: &UnitName) -> Vec<HostOrder> {
+    let order = |(host, slice): (&MachineId, &BTreeMap<UnitName, Versioned<Entry>>)| {
+        let entry = &slice.get(name)?.value;
+        let machine = machine_ref(cluster, host);
+        Some(HostOrder { machine, generation: entry.generation, target: entry.target })
+    };
+    cluster.schedule.iter().filter_map(order).collect()
+}
+
+/// The keys of what hosts are told of the globals among the units, which no family of [`FAMILIES`] holds; none without globals.
+#[must_use]
+pub fn orders_wanted(cluster: &Cluster, briefs: &Briefs) -> BTreeSet<Key> {
+    let global = |unit: &Unit| briefs.get(&unit.hash).is_some_and(|brief| brief.wishes.global);
+    let globals = cluster.units.iter().filter(|(_, unit)| global(unit));
+    globals.flat_map(|(name, _)| cluster.machines.keys().map(|id| Key::Schedule(id.clone(), name.clone()))).collect()
 }
 
 /// Where a unit is placed.

@@ -5,14 +5,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::process::Command;
 
 /// Those who may use the socket besides root.
 const GROUP: &str = "fleet";
 
 /// Read and write for root and for [`GROUP`].
 const MODE: u32 = 0o660;
+
+/// How long `getent` may take.
+const GETENT: Duration = Duration::from_secs(5);
 
 /// Where requests come from.
 #[derive(Debug)]
@@ -35,6 +40,11 @@ pub enum ListenError {
     /// Something that isn't a socket is in the way.
     #[error("can't listen on {0}: there is a file that is no socket")]
     NoSocket(String),
+    /// What was handed over isn't what the API can be served on.
+    #[error(
+        "can't serve the API on {0}: {1}; fleetd.socket needs `ListenStream=` with a path, or with 127.0.0.1:PORT or [::1]:PORT, and `Accept=no`"
+    )]
+    Unfit(String, String),
     /// TCP elsewhere than on loopback.
     #[error(
         "won't listen on {0}: plain TCP is for loopback addresses only, since whoever reaches the API rules the cluster; use the unix socket"
@@ -48,8 +58,15 @@ impl Listener {
     /// # Errors
     /// One that is neither a unix socket nor TCP on loopback.
     pub fn inherited() -> Result<Vec<Self>, ListenError> {
+        // First the names: taking the sockets clears the environment.
+        let names: Vec<String> =
+            sd_notify::listen_fds_with_names().into_iter().flatten().map(|(_, name)| name).collect();
         let mut handed = listenfd::ListenFd::from_env();
-        (0..handed.len()).filter_map(|index| inherit(&mut handed, index).transpose()).collect()
+        let shown = |index: usize| match names.get(index) {
+            Some(name) => format!("inherited socket {} ({name})", index + 1),
+            None => format!("inherited socket {}", index + 1),
+        };
+        (0..handed.len()).filter_map(|index| inherit(&mut handed, index, &shown(index)).transpose()).collect()
     }
 
     /// A unix socket at `path`: made aside and moved into place, so that it is never there with the wrong permissions.
@@ -77,7 +94,7 @@ impl Listener {
         let listener = UnixListener::bind(&aside).map_err(io)?;
         std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(MODE)).map_err(io)?;
         // Only root may give files away; anybody else's socket is for themselves.
-        if let Some(gid) = group_id(&std::fs::read_to_string("/etc/group").unwrap_or_default()) {
+        if let Some(gid) = group().await {
             let _ = std::os::unix::fs::chown(&aside, None, Some(gid));
         }
         std::fs::rename(&aside, path).map_err(io)?;
@@ -97,21 +114,47 @@ impl Listener {
     }
 }
 
-fn inherit(handed: &mut listenfd::ListenFd, index: usize) -> Result<Option<Listener>, ListenError> {
-    let io = |error| ListenError::Io(format!("inherited socket {index}"), error);
+fn inherit(handed: &mut listenfd::ListenFd, index: usize, shown: &str) -> Result<Option<Listener>, ListenError> {
+    let io = |error| ListenError::Io(shown.into(), error);
+    let unfit = |why: &str| ListenError::Unfit(shown.into(), why.into());
     // A socket of another kind is refused by the first and taken by the second.
     if let Ok(unix) = handed.take_unix_listener(index) {
         let Some(unix) = unix else { return Ok(None) };
+        if !rustix::net::sockopt::socket_acceptconn(&unix).map_err(|error| io(error.into()))? {
+            return Err(unfit("it is a connection, not a socket to accept connections on"));
+        }
         unix.set_nonblocking(true).map_err(io)?;
         return Ok(Some(Listener::Unix(UnixListener::from_std(unix).map_err(io)?, None)));
     }
-    let Some(tcp) = handed.take_tcp_listener(index).map_err(io)? else { return Ok(None) };
+    let Ok(tcp) = handed.take_tcp_listener(index) else {
+        return Err(unfit("it is no stream socket"));
+    };
+    let Some(tcp) = tcp else { return Ok(None) };
+    if !rustix::net::sockopt::socket_acceptconn(&tcp).map_err(|error| io(error.into()))? {
+        return Err(unfit("it is a connection, not a socket to accept connections on"));
+    }
     let address = tcp.local_addr().map_err(io)?;
     if !address.ip().to_canonical().is_loopback() {
         return Err(ListenError::Open(address));
     }
     tcp.set_nonblocking(true).map_err(io)?;
     Ok(Some(Listener::Tcp(TcpListener::from_std(tcp).map_err(io)?)))
+}
+
+/// The id of [`GROUP`], wherever this host keeps its groups: `getent` asks all of `nsswitch.conf(5)`, the network's directory too. A host
+/// without it (musl has one, a minimal image may not) has its groups in the file.
+async fn group() -> Option<u32> {
+    let asked = Command::new("getent").args(["group", GROUP]).kill_on_drop(true).output();
+    // A directory on the network may not answer; the socket is then root's alone until the next start.
+    let Ok(asked) = tokio::time::timeout(GETENT, asked).await else {
+        tracing::warn!("`getent group {GROUP}` doesn't answer; the socket is for root only");
+        return None;
+    };
+    let groups = match asked {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(_) => std::fs::read_to_string("/etc/group").unwrap_or_default(),
+    };
+    group_id(&groups)
 }
 
 /// The id of [`GROUP`] in the text of `group(5)`.

@@ -1,6 +1,7 @@
 //! What all requests share: the store's reader, the clock, the daemon's health. Owns what a failure means to whoever asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -8,13 +9,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::model::name::MachineId;
 use crate::registry::apply::{self, Applied, Why};
 use crate::registry::units::Intent;
 use crate::registry::view::Reader;
 use crate::store::{Error as StoreError, Store};
 
 use super::error::Failure;
-use super::health::{self, Health};
+use super::health::{self, Health, Remedy};
 
 /// What an operator or a test may want different.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +32,12 @@ pub struct Settings {
     pub body_limit: usize,
     /// A body that hasn't come after this is given up (408).
     pub body_timeout: Duration,
+    /// A client has so long to send a request's head (408 once it has begun); an idle connection lives as long.
+    pub head_timeout: Duration,
+    /// v2: a client that reads nothing of its watch for so long has lost interest.
+    pub patience: Duration,
+    /// Requests under way have so long to end when the daemon stops.
+    pub grace: Duration,
 }
 
 impl Default for Settings {
@@ -39,6 +48,9 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(10),
             body_limit: 4 * 1024 * 1024,
             body_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(60),
+            grace: Duration::from_secs(3),
         }
     }
 }
@@ -49,8 +61,12 @@ pub struct Api<S> {
     pub(super) reader: Reader<S>,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
+    pub(super) metrics: Metrics,
     host: Arc<str>,
+    machine: Option<MachineId>,
     health: watch::Receiver<Health>,
+    /// As in `settings`, and as it may have been changed since.
+    page_limit: Arc<AtomicU16>,
     /// Cancelled when the server stops: streams have no end of their own.
     pub(super) stop: CancellationToken,
 }
@@ -60,14 +76,47 @@ impl<S: Store> Api<S> {
     #[must_use]
     pub fn new(store: S, clock: Clock, host: &str, health: watch::Receiver<Health>, settings: Settings) -> Self {
         // Pages of nothing would have no end.
-        let settings = Settings { page_limit: settings.page_limit.max(1), ..settings };
+        let page_limit = Arc::new(AtomicU16::new(settings.page_limit.max(1)));
         let (reader, stop) = (Reader::new(store), CancellationToken::new());
-        Self { reader, clock, settings, host: host.into(), health, stop }
+        let (host, metrics, machine) = (host.into(), Metrics::default(), None);
+        Self { reader, clock, settings, metrics, host, machine, health, page_limit, stop }
+    }
+
+    /// Count what it answers in `metrics`, and show all that is counted there.
+    #[must_use]
+    pub fn measured(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// The same, of the host with this machine id.
+    #[must_use]
+    pub fn on(self, machine: MachineId) -> Self {
+        Self { machine: Some(machine), ..self }
+    }
+
+    /// The host whose `fleetd` this is: its machine id and its name.
+    pub(super) fn here(&self) -> (Option<MachineId>, String) {
+        (self.machine.clone(), self.host.to_string())
+    }
+
+    /// v1: entries on a page.
+    pub(super) fn page_limit(&self) -> u16 {
+        self.page_limit.load(Ordering::Relaxed)
+    }
+
+    /// Change that for requests from now on, in all clones.
+    pub fn set_page_limit(&self, limit: u16) {
+        self.page_limit.store(limit.max(1), Ordering::Relaxed);
+    }
+
+    /// Wait for the daemon to be registered, for a short while.
+    pub(super) async fn settled(&self) {
+        health::settled(&self.health, self.clock).await;
     }
 
     /// What a failure of the store means to whoever asked; nothing was changed.
     pub(super) fn failed(&self, error: &StoreError) -> Failure {
-        self.store_failure(error, health::NOTHING_CHANGED)
+        self.store_failure(error, &health::nothing_changed(Remedy::Store))
     }
 
     /// A failure of the store after which a change may have been made.
@@ -78,8 +127,10 @@ impl<S: Store> Api<S> {
     fn store_failure(&self, error: &StoreError, then: &str) -> Failure {
         match error {
             StoreError::Unavailable(why) => {
-                let known = self.waiting();
-                let first = known.unwrap_or_else(|| format!("fleetd on {} can't reach its store: {why}", self.host));
+                let first = self.not_ready().map_or_else(
+                    || format!("fleetd on {} can't reach its store: {why}", self.host),
+                    |(first, _)| first,
+                );
                 Failure::unavailable(format!("{first}\n{then}"))
             }
             StoreError::Refused(why) => Failure::new(
@@ -91,10 +142,17 @@ impl<S: Store> Api<S> {
     }
 
     /// Why requests can't be answered now.
-    pub(super) fn waiting(&self) -> Option<String> {
+    pub(super) fn waiting(&self) -> Option<Failure> {
+        self.not_ready()
+            .map(|(why, remedy)| Failure::unavailable(format!("{why}\n{}", health::nothing_changed(remedy))))
+    }
+
+    fn not_ready(&self) -> Option<(String, Remedy)> {
         match &*self.health.borrow() {
             Health::Ready => None,
-            Health::Waiting { what, since } => Some(health::sentence(&self.host, what, *since, self.clock.now_ms())),
+            Health::Waiting { what, since, remedy } => {
+                Some((health::sentence(&self.host, what, *since, self.clock.now_ms()), *remedy))
+            }
         }
     }
 

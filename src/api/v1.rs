@@ -1,6 +1,7 @@
 //! CoreOS fleet's API, `/fleet/v1` and `/v1-alpha`: paths, status codes and messages as its clients know them. Owns nothing
 //! of a cluster's rules: what v2 refuses, v1 refuses.
 
+mod discovery;
 mod machines;
 mod page;
 mod states;
@@ -10,6 +11,8 @@ use axum::Router;
 use axum::routing::get;
 
 use crate::store::Store;
+
+pub(super) use discovery::discovery;
 
 use super::server::only;
 use super::state::Api;

@@ -1,10 +1,12 @@
 //! The API for what v1 can't say: batches, reasons, changes as a stream. Owns its paths; its JSON is `wire`'s.
 
 mod apply;
+mod lines;
+mod services;
 mod units;
 mod watch;
 
-use axum::routing::get;
+use axum::routing::{get, post, put};
 use axum::{Json, Router, extract::State, http::Uri};
 
 use crate::model::glob::Glob;
@@ -24,22 +26,35 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/units/{name}", only(get(units::get::<S>), "GET"))
         .route("/machines", only(get(machines::<S>), "GET"))
         .route("/watch", only(get(watch::get::<S>), "GET"))
+        .route("/services", only(get(services::list::<S>), "GET"))
+        .route("/services/{name}", only(get(services::get::<S>), "GET"))
+        .route(
+            "/services/{name}/{instance}",
+            only(put(services::put::<S>).delete(services::delete::<S>), "PUT and DELETE"),
+        )
+        .route("/services/{name}/{instance}/keep-alive", only(post(services::keep_alive::<S>), "POST"))
+        .route("/watch/services", only(get(services::watch::get::<S>), "GET"))
 }
 
 async fn machines<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MachineList>, Failure> {
     no_parameters(&uri)?;
     let cluster = api.reader.cluster(&[keys::MACHINES, keys::METADATA], &Scope::All).await;
     let machines = join::machines(&cluster.map_err(|error| api.failed(&error))?);
-    Ok(Json(MachineList { machines }))
+    Ok(Json(MachineList { here: api.here().0, machines }))
 }
 
 /// The units that `?name=GLOB&name=…` asks for; all of them without it.
 fn scope(uri: &Uri) -> Result<Scope, Failure> {
+    Ok(Scope::of(globs(query(uri)?, "; `name` is known")?))
+}
+
+/// The patterns of `parameters`, which are all of them; `hint` says what else would be known.
+fn globs(parameters: Vec<(String, String)>, hint: &str) -> Result<Vec<Glob>, Failure> {
     let glob = |(key, value): (String, String)| match key.as_str() {
         "name" => value.parse::<Glob>().map_err(|error| Failure::bad_request(error.to_string())),
-        other => Err(unknown(other, "; `name` is known")),
+        other => Err(unknown(other, hint)),
     };
-    Ok(Scope::of(query(uri)?.into_iter().map(glob).collect::<Result<_, _>>()?))
+    parameters.into_iter().map(glob).collect()
 }
 
 fn no_parameters(uri: &Uri) -> Result<(), Failure> {

@@ -10,19 +10,24 @@ use crate::model::revision::Revision;
 pub use crate::model::unit::Outcome;
 use crate::model::unit::{Desired, Target};
 
+pub mod services;
+
 /// CoreOS fleet's API, also served under `/v1-alpha`.
 pub mod v1 {
     use super::{BTreeMap, Deserialize, FileOption, Serialize};
 
     /// A unit. Keys in alphabetical order, empty ones left out, as fleet's.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
     #[serde(rename_all = "camelCase", default)]
     pub struct Unit {
         /// What the cluster has made of it: `inactive`, `loaded`, `launched`.
         #[serde(skip_serializing_if = "String::is_empty")]
+        #[cfg_attr(test, schemars(extend("enum" = ["inactive", "loaded", "launched"])))]
         pub current_state: String,
         /// What is wanted: `inactive`, `loaded`, `launched`.
         #[serde(skip_serializing_if = "String::is_empty")]
+        #[cfg_attr(test, schemars(extend("enum" = ["inactive", "loaded", "launched"])))]
         pub desired_state: String,
         /// Where it is placed.
         #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
@@ -37,6 +42,7 @@ pub mod v1 {
 
     /// A page of units.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
     #[serde(rename_all = "camelCase", default)]
     pub struct Units {
         /// Hand it back as `?nextPageToken=` for the next page.
@@ -49,6 +55,7 @@ pub mod v1 {
 
     /// What one host says of one unit.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
     #[serde(rename_all = "camelCase", default)]
     pub struct State {
         /// The file's hash.
@@ -68,6 +75,7 @@ pub mod v1 {
 
     /// A page of states.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
     #[serde(rename_all = "camelCase", default)]
     pub struct States {
         /// Hand it back as `?nextPageToken=` for the next page.
@@ -80,6 +88,7 @@ pub mod v1 {
 
     /// A host.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
     #[serde(rename_all = "camelCase", default)]
     pub struct Machine {
         /// Its machine id.
@@ -92,8 +101,38 @@ pub mod v1 {
         pub primary_ip: String,
     }
 
+    /// Of `PATCH /machines`: one change of a host's dynamic metadata, in JSON-Patch's form.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
+    pub struct MetadataChange {
+        /// `add`, `replace` or `remove`; `remove` also hides what the host's configuration says.
+        #[cfg_attr(test, schemars(extend("enum" = ["add", "replace", "remove"])))]
+        pub op: String,
+        /// `/<machine id>/metadata/<key>`; of a key, letters, digits, `_`, `.` and `-`.
+        #[cfg_attr(test, schemars(regex(pattern = "^/[0-9a-f]{32}/metadata/[A-Za-z0-9_.-]+$")))]
+        pub path: String,
+        /// The new value, not empty; required unless `op` is `remove`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub value: Option<MetadataValue>,
+    }
+
+    /// Fleet's documents show a string, its server wanted an object: both are understood.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
+    #[serde(untagged)]
+    pub enum MetadataValue {
+        /// As documented.
+        Plain(String),
+        /// As served.
+        Wrapped {
+            /// The value.
+            value: String,
+        },
+    }
+
     /// A page of hosts.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
     #[serde(rename_all = "camelCase", default)]
     pub struct Machines {
         /// Sorted by id.
@@ -107,6 +146,7 @@ pub mod v1 {
 
 /// The body of every error: `{"error":{"code":404,"message":"…"}}`, as fleet's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ErrorBody {
     /// The error.
     pub error: ErrorDetail,
@@ -114,6 +154,7 @@ pub struct ErrorBody {
 
 /// What was wrong, and what to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ErrorDetail {
     /// The HTTP status.
     pub code: u16,
@@ -126,6 +167,7 @@ pub struct ErrorDetail {
 
 /// Something wrong with a unit that was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
     /// The name sent.
     pub unit: String,
@@ -138,6 +180,7 @@ pub struct Problem {
 
 /// v2: a host, as far as a reader of tables needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MachineRef {
     /// Its machine id.
     pub id: MachineId,
@@ -151,6 +194,7 @@ pub struct MachineRef {
 
 /// v2: a host. `GET /fleet/v2/machines` answers `{"machines":[…]}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MachineView {
     /// Its machine id.
     pub id: MachineId,
@@ -166,13 +210,18 @@ pub struct MachineView {
 
 /// v2: all hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MachineList {
+    /// The host whose `fleetd` answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub here: Option<MachineId>,
     /// Sorted by id.
     pub machines: Vec<MachineView>,
 }
 
 /// v2: what one host says of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StateView {
     /// The host.
     pub machine: MachineRef,
@@ -201,8 +250,21 @@ pub struct StateView {
     pub since: u64,
 }
 
+/// v2: what one host is told of a global unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct HostOrder {
+    /// The host.
+    pub machine: MachineRef,
+    /// The unit's generation that it was told; for `gone`, a number of its own.
+    pub generation: Revision,
+    /// What to make of it; `gone` where the unit no longer fits.
+    pub target: Target,
+}
+
 /// v2: a unit, everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnitView {
     /// Its name.
     pub name: UnitName,
@@ -218,12 +280,17 @@ pub struct UnitView {
     pub desired: Desired,
     /// What the cluster has made of it: `inactive`, `loaded`, `launched`. Empty for globals.
     #[serde(default)]
+    #[cfg_attr(test, schemars(extend("enum" = ["inactive", "loaded", "launched", ""])))]
     pub current: String,
     /// Grows with every change of what is wanted.
     pub generation: Revision,
-    /// Where it is placed.
+    /// Where it is placed; globals are on `hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineRef>,
+    /// Globals: the hosts that are told to have it, sorted by machine id. All of it is done when each was told this generation (or a
+    /// higher one) and has reported it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostOrder>,
     /// Why it is placed nowhere, in short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
@@ -234,6 +301,7 @@ pub struct UnitView {
 
 /// v2: `GET /fleet/v2/units[?name=GLOB…]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnitList {
     /// The store's revision this shows.
     pub revision: Revision,
@@ -243,6 +311,7 @@ pub struct UnitList {
 
 /// v2: `GET /fleet/v2/units/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnitDetail {
     /// The unit.
     #[serde(flatten)]
@@ -259,6 +328,7 @@ pub struct UnitDetail {
 
 /// v2: every rule that a unit fails on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HostReasons {
     /// The host.
     pub machine: MachineRef,
@@ -268,6 +338,7 @@ pub struct HostReasons {
 
 /// v2: `POST /fleet/v2/units`: change many units in one transaction (or, above the store's limit, in several, files first).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Apply {
     /// What to do with each; a name at most once.
@@ -276,9 +347,11 @@ pub struct Apply {
 
 /// v2: what to do with one unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ApplyUnit {
     /// Its name.
+    #[cfg_attr(test, schemars(with = "UnitName"))]
     pub name: String,
     /// Its file. Without one the unit must exist, or be an instance of a template that does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -289,6 +362,9 @@ pub struct ApplyUnit {
     /// Whether a file that differs replaces the one that is there. Without it the file stays, and the outcome is `differs`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
+    /// Stop it and start it where it is, on every host that has it; start it if it is only loaded. Goes with nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
     /// Destroy it. Goes with nothing else.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub destroy: bool,
@@ -296,6 +372,7 @@ pub struct ApplyUnit {
 
 /// v2: what an [`Apply`] has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Applied {
     /// The revision at which all of it is done.
     pub revision: Revision,
@@ -305,6 +382,7 @@ pub struct Applied {
 
 /// v2: what became of one unit of an [`Apply`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AppliedUnit {
     /// Its name.
     pub name: UnitName,
@@ -320,6 +398,7 @@ pub struct AppliedUnit {
 /// v2: one line of `GET /fleet/v2/watch[?name=GLOB…]` (NDJSON): first every unit as it is, then `synced`,
 /// then what changes. Empty lines say that the stream lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WatchLine {
     /// A unit as it is now.

@@ -11,6 +11,8 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// `http://host:port`, kept as `host:port`.
     Http(String),
+    /// `https://host:port`, kept as `host:port`.
+    Https(String),
 }
 
 /// Text that is no endpoint.
@@ -31,7 +33,7 @@ impl Endpoint {
     pub(super) fn host(&self) -> &str {
         match self {
             Self::Unix(_) => "localhost",
-            Self::Http(authority) => authority,
+            Self::Http(authority) | Self::Https(authority) => authority,
         }
     }
 }
@@ -51,23 +53,23 @@ impl FromStr for Endpoint {
         if text.starts_with('/') {
             return Ok(Self::Unix(text.into()));
         }
-        if text.starts_with("https://") {
-            return Err(bad("TLS isn't spoken, use http:// or a socket"));
-        }
-        let authority = text
-            .strip_prefix("http://")
-            .ok_or_else(|| bad("write unix:///run/fleet.sock or http://host:port"))?
-            .trim_end_matches('/');
+        let (rest, secure) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, false),
+            (_, Some(rest)) => (rest, true),
+            _ => return Err(bad("write unix:///run/fleet.sock, http://host:port or https://host:port")),
+        };
+        let authority = rest.trim_end_matches('/');
         let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
         if authority.is_empty() || host.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
-            return Err(bad("only a host and a port may follow http://"));
+            return Err(bad("only a host and a port may follow"));
         }
         let port = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map(|(_, port)| port);
-        match port.map(str::parse::<u16>) {
-            Some(Ok(_)) => Ok(Self::Http(authority.into())),
-            Some(Err(_)) => Err(bad("the port must be a number up to 65535")),
-            None => Ok(Self::Http(format!("{authority}:80"))),
-        }
+        let authority = match port.map(str::parse::<u16>) {
+            Some(Ok(_)) => authority.into(),
+            Some(Err(_)) => return Err(bad("the port must be a number up to 65535")),
+            None => format!("{authority}:{}", if secure { 443 } else { 80 }),
+        };
+        Ok(if secure { Self::Https(authority) } else { Self::Http(authority) })
     }
 }
 
@@ -76,6 +78,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => path.display().fmt(f),
             Self::Http(authority) => write!(f, "http://{authority}"),
+            Self::Https(authority) => write!(f, "https://{authority}"),
         }
     }
 }
@@ -95,11 +98,13 @@ mod tests {
             ("http://n1", "http://n1:80"),
             ("http://[::1]", "http://[::1]:80"),
             ("http://[::1]:49153", "http://[::1]:49153"),
+            ("https://n1", "https://n1:443"),
+            ("https://n1:1/", "https://n1:1"),
         ];
         for (text, shown) in cases {
             assert_eq!(text.parse::<Endpoint>().map(|e| e.to_string()), Ok(shown.into()), "{text}");
         }
-        for bad in ["", "n1:49153", "https://n1:1", "http://", "http://n1:port", "unix://run/x", "http://n1/fleet"] {
+        for bad in ["", "n1:49153", "https://", "http://", "http://n1:port", "unix://run/x", "http://n1/fleet"] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
         assert_eq!(Endpoint::list("/a, http://b:1").map(|list| list.len()), Ok(2));

@@ -1,10 +1,12 @@
-//! `GET /fleet/v2/watch` as a stream of lines. Owns the framing; never reconnects, which is the caller's to time.
+//! `GET /fleet/v2/watch`, and its like, as a stream of lines. Owns the framing; never reconnects, which is the caller's to time.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ClientError, Endpoint, Unreachable};
@@ -13,9 +15,9 @@ use crate::api::wire::WatchLine;
 /// fleetd sends an empty line every 10 s. Without three of them the connection is dead, whatever the kernel still believes.
 const SILENCE: Duration = Duration::from_secs(35);
 
-/// An open watch.
+/// An open watch, of units unless it says otherwise.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watch<L = WatchLine> {
     endpoint: Endpoint,
     /// Keeps the connection open.
     _sender: SendRequest<Full<Bytes>>,
@@ -24,18 +26,19 @@ pub struct Watch {
     buffer: Vec<u8>,
     read: usize,
     heard: Instant,
+    lines: PhantomData<fn() -> L>,
 }
 
-impl Watch {
+impl<L: DeserializeOwned> Watch<L> {
     pub(super) fn new(endpoint: Endpoint, sender: SendRequest<Full<Bytes>>, body: Incoming) -> Self {
-        Self { endpoint, _sender: sender, body, buffer: Vec::new(), read: 0, heard: Instant::now() }
+        Self { endpoint, _sender: sender, body, buffer: Vec::new(), read: 0, heard: Instant::now(), lines: PhantomData }
     }
 
     /// The next line. Cancel-safe: what has been read of a line is kept.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] when the stream is over, [`ClientError::Protocol`] for a line that makes no sense.
-    pub async fn next(&mut self) -> Result<WatchLine, ClientError> {
+    pub async fn next(&mut self) -> Result<L, ClientError> {
         loop {
             if let Some(line) = self.line() {
                 if line.is_empty() {

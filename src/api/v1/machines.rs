@@ -6,13 +6,12 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
-use serde::Deserialize;
 
 use crate::api::error::Failure;
 use crate::api::join;
 use crate::api::server::query;
 use crate::api::state::Api;
-use crate::api::wire::v1::{Machine, Machines};
+use crate::api::wire::v1::{Machine, Machines, MetadataChange, MetadataValue};
 use crate::model::name::MachineId;
 use crate::registry::keys::Key;
 use crate::registry::view::Scope;
@@ -22,7 +21,7 @@ use crate::store::{MAX_OPS, Op, Store, Txn};
 use super::page::Page;
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<Machines>, Failure> {
-    let page = Page::of(&query(&uri)?, api.settings.page_limit)?;
+    let page = Page::of(&query(&uri)?, api.page_limit())?;
     let cluster = api.reader.cluster(&[keys::MACHINES, keys::METADATA], &Scope::All).await;
     let all = join::machines(&cluster.map_err(|error| api.failed(&error))?);
     let (machines, next_page_token) = page.cut(all.into_iter().map(|machine| Machine {
@@ -33,30 +32,13 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
     Ok(Json(Machines { machines, next_page_token }))
 }
 
-/// One change of a patch, in JSON-Patch's form.
-#[derive(Debug, Deserialize)]
-struct Change {
-    op: String,
-    path: String,
-    #[serde(default)]
-    value: Option<Value>,
-}
-
-/// Fleet's documents show a string, its server wanted an object: both are understood.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Value {
-    Plain(String),
-    Wrapped { value: String },
-}
-
 pub(super) async fn patch<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Result<StatusCode, Failure> {
-    let changes: Vec<Change> = serde_json::from_slice(&body)
+    let changes: Vec<MetadataChange> = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("unable to decode body: {error}")))?;
     // The last change of a key is the one that counts; a commit names a key at most once.
     let mut values = BTreeMap::new();
     for change in changes {
-        let (id, key, value) = change.read()?;
+        let (id, key, value) = read(change)?;
         values.insert(Key::Metadata(id, key), value);
     }
     let ops: Vec<Op> = values.iter().map(|(key, value)| put(key, value, None)).collect();
@@ -67,25 +49,22 @@ pub(super) async fn patch<S: Store>(State(api): State<Api<S>>, body: Bytes) -> R
     Ok(StatusCode::NO_CONTENT)
 }
 
-impl Change {
-    /// Which metadata gets which value; an empty one hides what the host's configuration says.
-    fn read(self) -> Result<(MachineId, String, String), Failure> {
-        if !["add", "remove", "replace"].contains(&self.op.as_str()) {
-            return Err(Failure::bad_request("invalid op: expect add, remove, or replace"));
-        }
-        let invalid = || Failure::bad_request("machine metadata path invalid");
-        let (id, key) =
-            self.path.strip_prefix('/').and_then(|path| path.split_once("/metadata/")).ok_or_else(invalid)?;
-        let valid = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-        let id: MachineId = id.parse().ok().filter(|_| valid).ok_or_else(invalid)?;
-        let value = match self.value {
-            Some(Value::Plain(value) | Value::Wrapped { value }) => value,
-            None => String::new(),
-        };
-        match (self.op.as_str(), value.is_empty()) {
-            ("remove", _) => Ok((id, key.into(), String::new())),
-            (_, true) => Err(Failure::bad_request("invalid value: add and replace require a value")),
-            (_, false) => Ok((id, key.into(), value)),
-        }
+/// Which metadata gets which value; an empty one hides what the host's configuration says.
+fn read(change: MetadataChange) -> Result<(MachineId, String, String), Failure> {
+    if !["add", "remove", "replace"].contains(&change.op.as_str()) {
+        return Err(Failure::bad_request("invalid op: expect add, remove, or replace"));
+    }
+    let invalid = || Failure::bad_request("machine metadata path invalid");
+    let (id, key) = change.path.strip_prefix('/').and_then(|path| path.split_once("/metadata/")).ok_or_else(invalid)?;
+    let valid = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let id: MachineId = id.parse().ok().filter(|_| valid).ok_or_else(invalid)?;
+    let value = match change.value {
+        Some(MetadataValue::Plain(value) | MetadataValue::Wrapped { value }) => value,
+        None => String::new(),
+    };
+    match (change.op.as_str(), value.is_empty()) {
+        ("remove", _) => Ok((id, key.into(), String::new())),
+        (_, true) => Err(Failure::bad_request("invalid value: add and replace require a value")),
+        (_, false) => Ok((id, key.into(), value)),
     }
 }

@@ -32,6 +32,11 @@ impl Page {
         Ok(page)
     }
 
+    /// So many entries have to be known to cut this page, and to say whether another follows.
+    pub(super) fn reach(self) -> usize {
+        usize::from(self.limit) * usize::from(self.number) + 1
+    }
+
     /// The entries of this page, and the token of the next one if there is more.
     pub(super) fn cut<T>(self, mut entries: impl Iterator<Item = T>) -> (Vec<T>, Option<String>) {
         let limit = usize::from(self.limit);

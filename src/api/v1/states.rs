@@ -19,7 +19,7 @@ use super::page::Page;
 
 pub(super) async fn list<S: Store>(Shared(api): Shared<Api<S>>, uri: Uri) -> Result<Json<States>, Failure> {
     let query = query(&uri)?;
-    let page = Page::of(&query, api.settings.page_limit)?;
+    let page = Page::of(&query, api.page_limit())?;
     let filter = |key: &str| query.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str());
     let (unit, machine) = (filter("unitName"), filter("machineID"));
     let scope = match unit.map(str::parse::<UnitName>) {

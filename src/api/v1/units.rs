@@ -16,19 +16,38 @@ use crate::model::cluster::Cluster;
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::unit::{Desired, Outcome, Unit as Record};
-use crate::registry::keys;
+use crate::registry::keys::{self, Key};
 use crate::registry::units::{Action, Differing, Intent, check, file_problem};
 use crate::registry::view::Scope;
-use crate::store::Store;
+use crate::store::{Error as StoreError, Store};
 
 use super::page::Page;
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<Units>, Failure> {
-    let page = Page::of(&query(&uri)?, api.settings.page_limit)?;
-    let cluster = api.reader.cluster(&FAMILIES, &Scope::All).await.map_err(|error| api.failed(&error))?;
-    let (records, next_page_token) = page.cut(cluster.units.iter());
-    let units = views(&api, &cluster, records).await?;
-    Ok(Json(Units { next_page_token, units }))
+    let page = Page::of(&query(&uri)?, api.page_limit())?;
+    loop {
+        // A page needs the units before it, to be counted, and of its own units where they are and what is said there. Never the rest.
+        let mut cluster = api.reader.first(keys::UNITS, page.reach()).await.map_err(|error| api.failed(&error))?;
+        let (records, next_page_token) = page.cut(std::mem::take(&mut cluster.units).into_iter());
+        match place(&api, &mut cluster, &records).await {
+            // What was read first is forgotten already: begin again, with what is now.
+            Err(StoreError::Compacted) => continue,
+            placed => placed.map_err(|error| api.failed(&error))?,
+        }
+        let records = records.iter().map(|(name, record)| (name, record)).collect();
+        let units = views(&api, &cluster, records).await?;
+        return Ok(Json(Units { next_page_token, units }));
+    }
+}
+
+/// Add to `cluster` where `units` are placed, and what is said of them there.
+async fn place<S: Store>(api: &Api<S>, cluster: &mut Cluster, units: &[(UnitName, Record)]) -> Result<(), StoreError> {
+    let placements = units.iter().map(|(name, _)| Key::Placement(name.clone())).collect();
+    api.reader.add(cluster, &placements).await?;
+    let state =
+        |(name, _): &(UnitName, Record)| Some(Key::State(name.clone(), join::placed_on(cluster, name)?.clone()));
+    let states = units.iter().filter_map(state).collect();
+    api.reader.add(cluster, &states).await
 }
 
 pub(super) async fn get<S: Store>(State(api): State<Api<S>>, Path(name): Path<String>) -> Result<Json<Unit>, Failure> {
@@ -55,7 +74,7 @@ async fn views<S: Store>(
         desired_state: record.desired.to_string(),
         machine_id: join::placed_on(cluster, name).map(ToString::to_string).unwrap_or_default(),
         name: name.to_string(),
-        options: files.get(&record.hash).map(|file| file.options().to_vec()).unwrap_or_default(),
+        options: files.get(&record.hash).map(|file| file.written_options()).unwrap_or_default(),
     };
     Ok(records.into_iter().map(view).collect())
 }
@@ -66,7 +85,8 @@ pub(super) async fn delete<S: Store>(
 ) -> Result<StatusCode, Failure> {
     let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
     match apply(&api, Intent { name, action: Action::Destroy }).await? {
-        Outcome::Absent => Err(Failure::no_such_unit()),
+        // One that is on its way out is no unit any more, to CoreOS fleet's clients.
+        Outcome::Absent | Outcome::Leaving => Err(Failure::no_such_unit()),
         _ => Ok(StatusCode::NO_CONTENT),
     }
 }

@@ -69,10 +69,16 @@ fn read(batch: &Apply) -> (Vec<Intent>, Vec<Problem>) {
 fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
     let name: UnitName = unit.name.parse().map_err(|error| vec![problem(unit, &error)])?;
     if unit.destroy {
-        if unit.text.is_some() || unit.desired.is_some() || unit.replace {
+        if unit.text.is_some() || unit.desired.is_some() || unit.replace || unit.restart {
             return Err(vec![problem(unit, "`destroy` goes with nothing else")]);
         }
         return Ok(Intent { name, action: Action::Destroy });
+    }
+    if unit.restart {
+        if unit.text.is_some() || unit.desired.is_some() || unit.replace {
+            return Err(vec![problem(unit, "`restart` goes with nothing else")]);
+        }
+        return Ok(Intent { name, action: Action::Restart });
     }
     let mut problems = Vec::new();
     if name.is_template() && unit.desired.is_some_and(|desired| desired > Desired::Inactive) {

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::Uri;
 
 use crate::api::error::Failure;
-use crate::api::join::{self, FAMILIES};
+use crate::api::join::{self, Briefs, FAMILIES};
 use crate::api::state::Api;
 use crate::api::wire::{HostReasons, UnitDetail, UnitList, UnitView};
 use crate::model::cluster::{Cluster, Versioned};
@@ -20,8 +20,7 @@ use super::{no_parameters, scope};
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<UnitList>, Failure> {
     let read = async {
-        let cluster = api.reader.cluster(&FAMILIES, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
-        let briefs = api.reader.briefs(&join::hashes(&cluster)).await.map_err(|error| api.failed(&error))?;
+        let (cluster, briefs) = joined(&api, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
         let units = cluster.units.iter().map(|(name, unit)| join::unit(&cluster, &briefs, name, unit)).collect();
         Ok(Json(UnitList { revision: cluster.revision, units }))
     };
@@ -40,9 +39,8 @@ pub(super) async fn get<S: Store>(
 }
 
 async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Option<UnitDetail>, Error> {
-    let cluster = api.reader.cluster(&FAMILIES, &Scope::One(name.clone())).await?;
+    let (cluster, briefs) = joined(api, &Scope::One(name.clone())).await?;
     let Some(record) = cluster.units.get(name) else { return Ok(None) };
-    let briefs = api.reader.briefs(&join::hashes(&cluster)).await?;
     let unit = join::unit(&cluster, &briefs, name, record);
     let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
     if is_settled(&unit) {
@@ -54,6 +52,21 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Option<UnitDe
     let explanation = explain(&cluster, name);
     let why = trouble(&unit).or_else(|| why(&explanation));
     Ok(Some(UnitDetail { unit, text, why, reasons: reasons(&cluster, &explanation) }))
+}
+
+/// What views of the units in `scope` are made of.
+async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, Briefs), Error> {
+    loop {
+        let mut cluster = api.reader.cluster(&FAMILIES, scope).await?;
+        let briefs = api.reader.briefs(&join::hashes(&cluster)).await?;
+        let orders = join::orders_wanted(&cluster, &briefs);
+        match api.reader.add(&mut cluster, &orders).await {
+            // What was read first is forgotten already: begin again, with what is now.
+            Err(Error::Compacted) => {}
+            Err(error) => return Err(error),
+            Ok(()) => return Ok((cluster, briefs)),
+        }
+    }
 }
 
 /// Everything that the rules of placement look at.

@@ -1,0 +1,109 @@
+//! Requests as they come in: how long a client may take, how much it may send, and what it is told if it takes or sends more. Owns
+//! that a refused client hears the refusal: what it is still sending is read and thrown away, as far as that is reasonable.
+
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody as _};
+use axum::extract::Request;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
+
+use super::error::Failure;
+use super::state::Settings;
+use super::wire::{ErrorBody, ErrorDetail};
+
+/// So many times the limit is read of a body that is too large, before its sender is hung up on.
+const OVERRUN: usize = 16;
+
+/// The request with all of its body, within the limits: a slow client must not use up the time that its answer has.
+pub(super) async fn whole(settings: &Settings, request: Request) -> Result<Request, Response> {
+    let (parts, mut body) = request.into_parts();
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let reading = async {
+        if announced > settings.body_limit {
+            return Err(refuse_large(settings, &parts.headers, body, announced).await);
+        }
+        let mut bytes = Vec::with_capacity(announced);
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|error| hang_up(Failure::bad_request(format!("can't read the request's body: {error}"))))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > settings.body_limit {
+                let read = bytes.len() + data.len();
+                drop(bytes);
+                return Err(refuse_large(settings, &HeaderMap::new(), body, read).await);
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes)
+    };
+    let late = |_| {
+        let message = format!("the request's body hasn't come within {:?}", settings.body_timeout);
+        hang_up(Failure::new(StatusCode::REQUEST_TIMEOUT, message))
+    };
+    let bytes = tokio::time::timeout(settings.body_timeout, reading).await.map_err(late)??;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+/// Let the client send what it is sending, so that it reads the answer instead of a broken connection; `had` bytes are read or announced.
+async fn refuse_large(settings: &Settings, headers: &HeaderMap, mut body: Body, had: usize) -> Response {
+    let failure = Failure::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the request is larger than {} allows; send the units in several requests", bytes(settings.body_limit)),
+    );
+    let most = settings.body_limit.saturating_mul(OVERRUN);
+    // One that asked first (`Expect: 100-continue`) hasn't sent anything, and won't.
+    if had > most || headers.contains_key(EXPECT) {
+        return hang_up(failure);
+    }
+    let mut read = had;
+    while read <= most {
+        match body.frame().await {
+            None => return failure.into_response(),
+            Some(Err(_)) => break,
+            Some(Ok(frame)) => read += frame.data_ref().map_or(0, |data| data.len()),
+        }
+    }
+    hang_up(failure)
+}
+
+/// `the limit of 4 MiB (4194304 bytes)`
+fn bytes(limit: usize) -> String {
+    const MIB: usize = 1024 * 1024;
+    if limit.is_multiple_of(MIB) {
+        format!("the limit of {} MiB ({limit} bytes)", limit / MIB)
+    } else {
+        format!("the limit of {limit} bytes")
+    }
+}
+
+/// The answer is the connection's last.
+fn hang_up(failure: Failure) -> Response {
+    ([(CONNECTION, "close")], failure).into_response()
+}
+
+/// The whole answer to a request whose head hasn't come, as it is sent: no request, so no framework that could answer.
+pub(super) fn late_head(limit: Duration) -> String {
+    let message = format!("the request's head hasn't come within {limit:?}");
+    let status = StatusCode::REQUEST_TIMEOUT;
+    let error = ErrorDetail { code: status.as_u16(), message, problems: Vec::new() };
+    // A plain struct always encodes.
+    let body = serde_json::to_string(&ErrorBody { error }).unwrap_or_default();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_said_as_people_count() {
+        assert_eq!(bytes(4 * 1024 * 1024), "the limit of 4 MiB (4194304 bytes)");
+        assert_eq!(bytes(1000), "the limit of 1000 bytes");
+    }
+}

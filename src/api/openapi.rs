@@ -1,0 +1,369 @@
+//! The API's description for machines, `docs/openapi.json`, made from the wire types; held to it by a test. `FLOTILLA_BLESS=1` writes it anew.
+//! Owns the list of operations, and of the statuses that each may answer with; tests/api compares both with what is answered.
+
+mod parts;
+mod printed;
+
+use schemars::Schema;
+use serde_json::{Value, json};
+
+use super::wire::{self, services, v1};
+
+use parts::{Operation, Types, body, globs, instance, json_of, lines, name, query, service, token};
+
+const DESCRIPTION: &str = "What every fleetd serves for its whole cluster. v1 is CoreOS fleet's API, also served under `/v1-alpha`; v2 is for \
+    what v1 can't say. `HEAD` works wherever `GET` does. docs/api.md says the same in prose.";
+
+/// What reading may be refused with.
+const READ: &[u16] = &[400, 500, 503];
+const READ_ONE: &[u16] = &[400, 404, 500, 503];
+const CHANGE: &[u16] = &[400, 408, 409, 413, 415, 500, 503];
+
+fn description() -> Value {
+    let mut types = Types::new();
+    let error = types.answer::<wire::ErrorBody>();
+    let list = |id, summary, parameters, schema: Schema| Operation {
+        id,
+        summary,
+        parameters,
+        request: None,
+        done: vec![(200, "As it is now.", json_of(schema))],
+        refused: READ,
+    };
+    let one = |id, summary, schema: Schema| Operation {
+        id,
+        summary,
+        parameters: vec![name()],
+        request: None,
+        done: vec![(200, "As it is now.", json_of(schema))],
+        refused: READ_ONE,
+    };
+    let of_page = |more: &[(&str, &str)]| -> Vec<Value> {
+        [token()].into_iter().chain(more.iter().map(|(name, text)| query(name, text))).collect()
+    };
+    let unit = json!({ "desiredState": "loaded", "options": [{ "section": "Service", "name": "ExecStart", "value": "/bin/sleep 1000" }] });
+    let metadata = json!([{ "op": "add", "path": "/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/metadata/disk", "value": "ssd" }]);
+    let batch = json!({ "units": [
+        { "name": "web@.service", "text": "[Service]\nExecStart=/bin/sleep 1000\n" },
+        { "name": "web@1.service", "desired": "launched" },
+        { "name": "old.service", "destroy": true },
+    ] });
+    let filters = [("unitName", "Only reports of this unit."), ("machineID", "Only reports of this host.")];
+    let (line, service_line) = (types.answer::<wire::WatchLine>(), types.answer::<services::ServiceLine>());
+    let announcement = json!({ "address": "10.88.0.1", "port": 8080, "unit": "web@1.service" });
+    let operations: Vec<(&str, &str, Operation)> = vec![
+        (
+            "/fleet/v1/units",
+            "get",
+            list("listUnits", "A page of units, sorted by name.", of_page(&[]), types.answer::<v1::Units>()),
+        ),
+        ("/fleet/v1/units/{name}", "get", one("getUnit", "One unit.", types.answer::<v1::Unit>())),
+        (
+            "/fleet/v1/units/{name}",
+            "put",
+            Operation {
+                id: "putUnit",
+                summary: "Create a unit, replace it, or say what is wanted of it.",
+                parameters: vec![name()],
+                request: body(types.nullable::<v1::Unit>("UnitToPut"), unit),
+                done: vec![(201, "Created or replaced.", None), (204, "Changed, or so already.", None)],
+                refused: CHANGE,
+            },
+        ),
+        (
+            "/fleet/v1/units/{name}",
+            "delete",
+            Operation {
+                id: "deleteUnit",
+                summary: "Destroy a unit.",
+                parameters: vec![name()],
+                request: None,
+                done: vec![(204, "Destroyed.", None)],
+                refused: &[400, 404, 408, 409, 413, 500, 503],
+            },
+        ),
+        (
+            "/fleet/v1/state",
+            "get",
+            list(
+                "listStates",
+                "A page of what hosts report, sorted by unit and host.",
+                of_page(&filters),
+                types.answer::<v1::States>(),
+            ),
+        ),
+        (
+            "/fleet/v1/state/{name}",
+            "get",
+            one("getState", "The first report of one unit.", types.answer::<v1::State>()),
+        ),
+        (
+            "/fleet/v1/machines",
+            "get",
+            list(
+                "listMachines",
+                "A page of hosts that are alive, sorted by id.",
+                of_page(&[]),
+                types.answer::<v1::Machines>(),
+            ),
+        ),
+        (
+            "/fleet/v1/machines",
+            "patch",
+            Operation {
+                id: "patchMachines",
+                summary: "Change the dynamic metadata of hosts: all of it, or none.",
+                parameters: vec![],
+                request: body(types.request::<Vec<v1::MetadataChange>>(), metadata),
+                done: vec![(204, "Changed.", None)],
+                refused: &[400, 408, 413, 500, 503],
+            },
+        ),
+        (
+            "/fleet/v2/units",
+            "get",
+            list(
+                "units",
+                "Units as they are, at one revision of the store.",
+                vec![globs()],
+                types.answer::<wire::UnitList>(),
+            ),
+        ),
+        (
+            "/fleet/v2/units",
+            "post",
+            Operation {
+                id: "apply",
+                summary: "Change many units, all or none.",
+                parameters: vec![],
+                request: body(types.request::<wire::Apply>(), batch),
+                done: vec![(200, "Done.", json_of(types.answer::<wire::Applied>()))],
+                refused: CHANGE,
+            },
+        ),
+        (
+            "/fleet/v2/units/{name}",
+            "get",
+            one(
+                "unit",
+                "One unit, with its file and why it isn't where it should be.",
+                types.answer::<wire::UnitDetail>(),
+            ),
+        ),
+        (
+            "/fleet/v2/machines",
+            "get",
+            list("machines", "Hosts that are alive.", vec![], types.answer::<wire::MachineList>()),
+        ),
+        (
+            "/fleet/v2/watch",
+            "get",
+            Operation {
+                id: "watch",
+                summary: "Units as they change, without end: one `WatchLine` a line.",
+                parameters: vec![
+                    globs(),
+                    query(
+                        "host",
+                        "Only what the host with this id has of the units, of which 1 to 8 must be named, without patterns. Costs the cluster nothing but that.",
+                    ),
+                ],
+                request: None,
+                done: vec![(200, "Lines of JSON; an empty one says that the stream lives.", lines(line))],
+                refused: READ,
+            },
+        ),
+        (
+            "/fleet/v2/services",
+            "get",
+            list(
+                "services",
+                "Services that are announced, at one revision of the store.",
+                vec![globs()],
+                types.answer::<services::ServiceList>(),
+            ),
+        ),
+        (
+            "/fleet/v2/services/{name}",
+            "get",
+            Operation {
+                parameters: vec![service()],
+                ..one("service", "One service, with its instances.", types.answer::<services::ServiceView>())
+            },
+        ),
+        (
+            "/fleet/v2/services/{name}/{instance}",
+            "put",
+            Operation {
+                id: "announce",
+                summary: "Announce an instance of a service, or go on with its announcement.",
+                parameters: vec![service(), instance()],
+                request: body(types.request::<services::Announce>(), announcement),
+                done: vec![(200, "Announced.", json_of(types.answer::<services::Announced>()))],
+                refused: CHANGE,
+            },
+        ),
+        (
+            "/fleet/v2/services/{name}/{instance}",
+            "delete",
+            Operation {
+                id: "withdraw",
+                summary: "Withdraw an announcement.",
+                parameters: vec![
+                    service(),
+                    instance(),
+                    query("lease", "Only the announcement that was answered with this lease."),
+                ],
+                request: None,
+                done: vec![(204, "Withdrawn.", None)],
+                refused: &[400, 404, 408, 409, 413, 500, 503],
+            },
+        ),
+        (
+            "/fleet/v2/services/{name}/{instance}/keep-alive",
+            "post",
+            Operation {
+                id: "keepAlive",
+                summary: "Renew an announcement.",
+                parameters: vec![service(), instance()],
+                request: body(types.request::<services::KeepAlive>(), json!({ "lease": "1" })),
+                done: vec![(200, "Renewed.", json_of(types.answer::<services::Announced>()))],
+                refused: &[400, 404, 408, 413, 415, 500, 503],
+            },
+        ),
+        (
+            "/fleet/v2/watch/services",
+            "get",
+            Operation {
+                id: "watchServices",
+                summary: "Instances of services as they change, without end: one `ServiceLine` a line.",
+                parameters: vec![globs()],
+                request: None,
+                done: vec![(200, "Lines of JSON; an empty one says that the stream lives.", lines(service_line))],
+                refused: READ,
+            },
+        ),
+        (
+            "/discovery",
+            "get",
+            Operation {
+                id: "discovery",
+                summary: "v1, as Google's API discovery service describes APIs.",
+                parameters: vec![],
+                request: None,
+                done: vec![(200, "The document.", json_of(json!({ "type": "object" })))],
+                refused: &[503],
+            },
+        ),
+        (
+            "/fleet/openapi.json",
+            "get",
+            Operation {
+                id: "openapi",
+                summary: "This document. Answered whatever state the cluster is in.",
+                parameters: vec![],
+                request: None,
+                done: vec![(200, "The document.", json_of(json!({ "type": "object" })))],
+                refused: &[],
+            },
+        ),
+        (
+            "/metrics",
+            "get",
+            Operation {
+                id: "metrics",
+                summary: "What this fleetd counts, for Prometheus. Answered whatever state the cluster is in.",
+                parameters: vec![],
+                request: None,
+                done: vec![(
+                    200,
+                    "OpenMetrics text.",
+                    Some(("application/openmetrics-text", json!({ "type": "string" }))),
+                )],
+                refused: &[],
+            },
+        ),
+    ];
+    let mut paths = serde_json::Map::new();
+    for (path, method, operation) in operations {
+        let path = paths.entry(path).or_insert_with(|| json!({}));
+        assert!(path.get(method).is_none(), "an operation twice");
+        path[method] = operation.value(&error);
+    }
+    let mut schemas = types.finish();
+    for (name, schema) in printed::schemas() {
+        schemas[name] = schema;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Flotilla", "description": DESCRIPTION, "version": env!("CARGO_PKG_VERSION"), "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" } },
+        "servers": [{ "url": "/" }],
+        "paths": paths,
+        "components": { "schemas": schemas },
+    })
+}
+
+fn described() -> Value {
+    serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap_or_default()
+}
+
+#[test]
+fn the_description_is_of_the_wire_types() {
+    let now = description();
+    if std::env::var_os("FLOTILLA_BLESS").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+        std::fs::write(path, format!("{now:#}\n")).unwrap();
+        return;
+    }
+    assert!(
+        now == described(),
+        "docs/openapi.json is not what the wire types are; read what `FLOTILLA_BLESS=1 cargo test --lib openapi` makes of it"
+    );
+}
+
+/// What `/discovery` says is what the other description says.
+#[test]
+fn the_discovery_document_is_true() {
+    let discovery: Value = serde_json::from_str(include_str!("v1/discovery.json")).unwrap();
+    let (ours, schemas) = (description(), &discovery["schemas"]);
+    let mut described = std::collections::BTreeSet::new();
+    for method in
+        discovery["resources"].as_object().unwrap().values().flat_map(|r| r["methods"].as_object().unwrap().values())
+    {
+        let path = format!("/{}{}", discovery["servicePath"].as_str().unwrap(), method["path"].as_str().unwrap());
+        let (path, verb) =
+            (path.replace("{unitName}", "{name}"), method["httpMethod"].as_str().unwrap().to_lowercase());
+        let operation = &ours["paths"][&path][&verb];
+        assert!(operation.is_object(), "{verb} {path}");
+        let names = |values: &Value| -> std::collections::BTreeSet<String> {
+            values.as_array().into_iter().flatten().map(|p| p["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let theirs = method["parameters"].as_object().into_iter().flat_map(|p| p.keys());
+        let theirs = theirs
+            .map(|name| if path.contains("{name}") && name == "unitName" { "name".into() } else { name.clone() })
+            .collect();
+        assert_eq!(names(&operation["parameters"]), theirs, "{verb} {path}");
+        assert_eq!(operation.get("requestBody").is_some(), method.get("request").is_some(), "{verb} {path}");
+        described.insert((path, verb));
+    }
+    for (path, item) in ours["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/fleet/v1/")) {
+        for verb in item.as_object().unwrap().keys() {
+            assert!(described.contains(&(path.clone(), verb.clone())), "{verb} {path} is missing");
+        }
+    }
+    for (theirs, name) in [
+        ("Machine", "Machine"),
+        ("MachinePage", "Machines"),
+        ("UnitOption", "UnitOption"),
+        ("Unit", "Unit"),
+        ("UnitPage", "Units"),
+        ("UnitState", "State"),
+        ("UnitStatePage", "States"),
+        ("MetadataChange", "MetadataChange"),
+    ] {
+        let keys = |schema: &Value| {
+            schema["properties"].as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(keys(&schemas[theirs]), keys(&ours["components"]["schemas"][name]), "{name}");
+    }
+}

@@ -1,0 +1,148 @@
+//! What `fleetctl --output json` prints, beside what the API answers. Owns these schemas; the tests of the command line hold every document
+//! that is printed to them.
+
+use serde_json::{Value, json};
+
+/// A schema of ours, by name.
+fn of(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn or_null(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+fn all_of(schema: Value) -> Value {
+    json!({ "type": "array", "items": schema })
+}
+
+/// The rows of a list. Those fields that were asked for with `--fields`, or all of them.
+fn rows(command: &str, fields: &[(&str, Value)]) -> Value {
+    let properties: serde_json::Map<_, _> = fields.iter().map(|(name, of)| ((*name).to_owned(), of.clone())).collect();
+    let row = json!({ "type": "object", "properties": properties, "additionalProperties": false, "minProperties": 1 });
+    let description =
+        format!("What `fleetctl {command} --output json` prints: the fields of `--fields`, or all of them.");
+    json!({ "description": description, "type": "array", "items": row })
+}
+
+/// All of them, by name.
+pub(super) fn schemas() -> Vec<(&'static str, Value)> {
+    let (unit, machine, hash) = (of("UnitName"), of("MachineId"), of("UnitHash"));
+    let units = [
+        ("unit", unit.clone()),
+        ("machine", machine.clone()),
+        ("active", text()),
+        ("sub", text()),
+        ("load", text()),
+        ("hash", hash.clone()),
+        ("ip", text()),
+        ("hostname", text()),
+        ("job", or_null(text())),
+        ("error", or_null(text())),
+    ];
+    let target = json!({ "anyOf": [machine, { "const": "global" }, { "type": "null" }] });
+    let files = [
+        ("unit", unit.clone()),
+        ("hash", hash.clone()),
+        ("dstate", of("Desired")),
+        ("state", or_null(text())),
+        ("target", target.clone()),
+        ("tmachine", target),
+        ("global", json!({ "type": "boolean" })),
+        ("desc", text()),
+        ("waiting", or_null(text())),
+    ];
+    let metadata = json!({ "type": "object", "additionalProperties": text() });
+    let machines = [
+        ("machine", machine.clone()),
+        ("ip", text()),
+        ("metadata", metadata.clone()),
+        ("hostname", text()),
+        ("version", text()),
+    ];
+    let number = json!({ "type": "integer", "minimum": 0 });
+    let services = [
+        ("service", of("ServiceName")),
+        ("instances", number.clone()),
+        ("addresses", all_of(text())),
+        ("units", all_of(unit.clone())),
+    ];
+    let instances = [
+        ("instance", of("InstanceName")),
+        ("address", text()),
+        ("port", number.clone()),
+        ("weight", number.clone()),
+        ("unit", or_null(unit.clone())),
+        ("machine", or_null(machine)),
+        ("hostname", text()),
+        ("metadata", metadata),
+        ("ttl", number.clone()),
+        ("since", number),
+    ];
+    let done = json!({
+        "allOf": [of("AppliedUnit")],
+        "properties": {
+            "end": { "enum": ["done", "failed", "timeout", "interrupted"], "description": "How waiting for it ended." },
+            "error": { "type": "string", "description": "Why it failed." },
+            "unit": of("UnitView"),
+        },
+        "unevaluatedProperties": false,
+    });
+    let file = json!({
+        "type": "object",
+        "properties": { "unit": unit.clone(), "hash": hash, "text": text() },
+        "required": ["unit", "hash", "text"],
+        "additionalProperties": false,
+    });
+    vec![
+        ("PrintedUnits", rows("list-units", &units)),
+        ("PrintedUnitFiles", rows("list-unit-files", &files)),
+        ("PrintedMachines", rows("list-machines", &machines)),
+        ("PrintedServices", rows("list-services", &services)),
+        ("PrintedInstances", rows("service", &instances)),
+        (
+            "PrintedDone",
+            json!({
+                "description": "What `fleetctl submit`, `load`, `start`, `restart`, `stop`, `unload` and `destroy` print with `--output json`.",
+                "type": "object",
+                "properties": { "revision": of("Revision"), "units": all_of(done) },
+                "required": ["revision", "units"],
+                "additionalProperties": false,
+            }),
+        ),
+        (
+            "PrintedFiles",
+            json!({
+                "description": "What `fleetctl cat --output json` prints: one, or for a pattern an array.",
+                "anyOf": [file.clone(), all_of(file)],
+            }),
+        ),
+        (
+            "PrintedStatus",
+            json!({
+                "description": "What `fleetctl status --output json` prints: each unit on each host.",
+                "type": "array",
+                "items": {
+                    "allOf": [of("StateView")],
+                    "properties": { "unit": unit, "desired": of("Desired") },
+                    "required": ["unit", "desired"],
+                    "unevaluatedProperties": false,
+                },
+            }),
+        ),
+        (
+            "PrintedVersion",
+            json!({
+                "description": "What `fleetctl version --output json` prints.",
+                "type": "object",
+                "properties": { "version": text() },
+                "required": ["version"],
+                "additionalProperties": false,
+            }),
+        ),
+    ]
+}

@@ -1,0 +1,17 @@
+//! v1 described as Google's API discovery service describes APIs: what generators of clients read. A test holds it to the other description.
+
+use axum::http::Method;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+
+use crate::api::error::Failure;
+
+const DOCUMENT: &str = include_str!("discovery.json");
+
+/// Other methods are 400 and not 405, as CoreOS fleet's.
+pub(in crate::api) async fn discovery(method: Method) -> Result<impl IntoResponse, Failure> {
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return Err(Failure::bad_request("only HTTP GET supported against this resource"));
+    }
+    Ok(([(CONTENT_TYPE, "application/json")], DOCUMENT))
+}

@@ -1,0 +1,108 @@
+//! v2: services as they change, one JSON object a line. Owns what is told when: every instance, `synced`, then what changes; after a
+//! gap in the store's history only what is different, and `synced` again.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+
+use crate::api::error::Failure;
+use crate::api::state::Api;
+use crate::api::v2::lines::{self, Gone, Lines, line};
+use crate::api::wire::services::{InstanceRef, InstanceView, ServiceLine};
+use crate::model::revision::Revision;
+use crate::model::service::{Instance, InstanceName, ServiceName};
+use crate::registry::mirror::{Mirror, Update};
+use crate::registry::services::{self, Instances};
+use crate::store::{Error, Store};
+
+use super::Wanted;
+
+pub(in crate::api::v2) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Response, Failure> {
+    let wanted = Wanted::of(&uri)?;
+    let prefix = services::prefix(wanted.one().as_ref());
+    let mirror = Mirror::new(api.reader.store().clone(), &prefix);
+    let mut telling = Telling { api, wanted, mirror, told: BTreeMap::new() };
+    // The first picture is read before the answer begins: what goes wrong until then still has a status.
+    let first = telling.mirror.next().await.map_err(|error| telling.api.failed(&error))?;
+    let (api, last) = (telling.api.clone(), line(&ServiceLine::Error("this fleetd is stopping".into())));
+    Ok(lines::answer(&api, last, |lines| telling.tell_all(first, lines)))
+}
+
+struct Telling<S: Store> {
+    api: Api<S>,
+    wanted: Wanted,
+    mirror: Mirror<S>,
+    told: Instances,
+}
+
+impl<S: Store> Telling<S> {
+    async fn tell_all(mut self, first: Update, mut lines: Lines) -> Result<(), Gone> {
+        let mut update = first;
+        loop {
+            self.tell(update, &mut lines).await?;
+            update = loop {
+                match tokio::time::timeout(self.api.settings.heartbeat, self.mirror.next()).await {
+                    Ok(Ok(update)) => break update,
+                    Ok(Err(error)) => return self.end(&error, &mut lines).await,
+                    Err(_) => lines.beat().await?,
+                }
+            };
+        }
+    }
+
+    async fn tell(&mut self, update: Update, lines: &mut Lines) -> Result<(), Gone> {
+        match update {
+            Update::Reset { revision, kvs } => {
+                let there: Instances = kvs.iter().filter_map(|kv| services::instance(&self.api.reader, kv)).collect();
+                self.replace(there, revision, lines).await?;
+            }
+            Update::Batch(batch) => {
+                for event in &batch.events {
+                    if let Some((name, instance)) = services::change(&self.api.reader, event) {
+                        self.tell_one(name, instance, lines);
+                        lines.flush_if_full().await?;
+                    }
+                }
+            }
+        }
+        lines.flush().await
+    }
+
+    async fn replace(&mut self, there: Instances, revision: Revision, lines: &mut Lines) -> Result<(), Gone> {
+        let gone: Vec<_> = self.told.keys().filter(|name| !there.contains_key(name)).cloned().collect();
+        for name in gone {
+            self.tell_one(name, None, lines);
+        }
+        for (name, instance) in there {
+            self.tell_one(name, Some(instance), lines);
+            lines.flush_if_full().await?;
+        }
+        lines.push(&line(&ServiceLine::Synced(revision)));
+        Ok(())
+    }
+
+    fn tell_one(&mut self, name: (ServiceName, InstanceName), instance: Option<Instance>, lines: &mut Lines) {
+        if !self.wanted.has(&name.0) || self.told.get(&name) == instance.as_ref() {
+            return;
+        }
+        let (service, named) = name.clone();
+        let said = match instance {
+            Some(is) => {
+                self.told.insert(name, is.clone());
+                ServiceLine::Instance(Box::new(InstanceView { service, instance: named, is }))
+            }
+            None => {
+                self.told.remove(&name);
+                ServiceLine::Gone(InstanceRef { service, instance: named })
+            }
+        };
+        lines.push(&line(&said));
+    }
+
+    async fn end(&self, error: &Error, lines: &mut Lines) -> Result<(), Gone> {
+        lines.push(&line(&ServiceLine::Error(self.api.failed(error).message)));
+        lines.flush().await
+    }
+}
