@@ -3,6 +3,8 @@
 //! Three steps: text (INI by `ini`, and the environment, which wins), values by key, [`Settings`]. Every mistake is reported
 //! with its key and line, all of them at once; nothing is guessed and nothing falls back silently.
 
+pub mod arguments;
+mod changes;
 mod value;
 
 use std::collections::BTreeMap;
@@ -14,16 +16,21 @@ use ini::{Ini, ParseOption};
 
 use crate::model::machine::Metadata;
 
+pub use changes::Changes;
+
 /// Where the file is, if it isn't named on the command line. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/fleet/fleet.conf";
 
-/// Keys of CoreOS fleet's that have no meaning here any more, and why.
+/// Keys of CoreOS fleet's that have no meaning here any more: why, and what to use.
 const RETIRED: [(&str, &str); 5] = [
-    ("engine_reconcile_interval", "the engine acts on changes, not in intervals"),
-    ("disable_watches", "watching is how everything works"),
-    ("enable_grpc", "hosts meet in the store only"),
-    ("verify_units", "it had no effect in fleet either"),
-    ("authorized_keys_file", "it had no effect in fleet either"),
+    (
+        "engine_reconcile_interval",
+        "the engine acts on changes, not in intervals; how soon a dead host's units run elsewhere is `agent_ttl`",
+    ),
+    ("disable_watches", "watching is how everything works; remove it"),
+    ("enable_grpc", "hosts meet in the store only; remove it"),
+    ("verify_units", "units aren't signed; whoever may use the socket (group `fleet`) may submit them"),
+    ("authorized_keys_file", "units aren't signed; whoever may use the socket (group `fleet`) may submit them"),
 ];
 
 /// Keys that are understood.
@@ -64,6 +71,8 @@ pub struct Settings {
     pub agent_ttl: Duration,
     /// Where unit files go.
     pub units_directory: PathBuf,
+    /// What a restarted daemon must still know, until the next boot. Follows from `systemd_user`.
+    pub runtime_directory: PathBuf,
     /// Drive the user's own systemd.
     pub systemd_user: bool,
     /// Never lead.
@@ -145,47 +154,72 @@ pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => String::new(),
         Err(error) => return Err(single(format!("{}: can't be read: {error}", path.display()))),
     };
-    let environment = std::env::vars().filter_map(|(name, value)| {
-        let key = name.strip_prefix("FLEET_")?.to_ascii_lowercase();
-        KEYS.contains(&key.as_str()).then_some((key, value))
-    });
-    settings(&path.display().to_string(), &text, environment.collect(), overrides.standalone)
+    // What isn't UTF-8 is nobody's configuration, and no reason to end.
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    settings(&path.display().to_string(), &text, &environment.collect(), overrides.standalone)
 }
 
-/// The settings in `text` (called `file` in messages), overruled by `environment`.
+/// The settings in `text` (called `file` in messages), overruled by the `FLEET_*` of `environment`. With `systemd_user`, where the
+/// user's files go follows from its `XDG_RUNTIME_DIR`, `XDG_STATE_HOME` and `HOME`.
 ///
 /// # Errors
 /// All mistakes in them.
 pub fn settings(
     file: &str,
     text: &str,
-    environment: BTreeMap<String, String>,
+    environment: &BTreeMap<String, String>,
     standalone: bool,
 ) -> Result<Settings, ConfigError> {
     let mut values = Values { file, text, values: BTreeMap::new(), problems: Vec::new(), remarks: Vec::new() };
     values.read_file();
-    for (key, value) in environment {
-        values.values.insert(key, (value, Source::Environment));
-    }
+    values.read_environment(environment);
     if standalone {
         values.values.insert("standalone".into(), ("true".into(), Source::CommandLine));
     }
-    let store = values.store();
+    let systemd_user = values.parsed("systemd_user", false, value::boolean);
+    let places = Places::of(systemd_user, environment);
+    let store = values.store(places.state);
+    let listen = format!("unix://{}", places.socket.display());
     let settings = Settings {
         verbosity: values.parsed("verbosity", 0, value::number),
         store,
         public_ip: values.optional("public_ip", value::address),
         metadata: values.parsed("metadata", Metadata::new(), value::metadata),
         agent_ttl: values.parsed("agent_ttl", Duration::from_secs(10), value::ttl),
-        units_directory: values.parsed("units_directory", PathBuf::from("/run/fleet/units"), value::path),
-        systemd_user: values.parsed("systemd_user", false, value::boolean),
+        units_directory: values.parsed("units_directory", places.runtime.join("units"), value::path),
+        runtime_directory: places.runtime,
+        systemd_user,
         disable_engine: values.parsed("disable_engine", false, value::boolean),
         token_limit: values.parsed("token_limit", 100, value::page),
-        listen: values.parsed("listen", vec!["unix:///run/fleet.sock".into()], value::list),
+        listen: values.parsed("listen", vec![listen], value::list),
         remarks: Vec::new(),
     };
     let Values { problems, remarks, .. } = values;
     if problems.is_empty() { Ok(Settings { remarks, ..settings }) } else { Err(ConfigError { problems }) }
+}
+
+/// Where things are unless they are configured.
+struct Places {
+    runtime: PathBuf,
+    state: PathBuf,
+    socket: PathBuf,
+}
+
+impl Places {
+    fn of(user: bool, environment: &BTreeMap<String, String>) -> Self {
+        let given = |name: &str| environment.get(name).filter(|path| path.starts_with('/')).map(PathBuf::from);
+        match given("XDG_RUNTIME_DIR").filter(|_| user) {
+            Some(runtime) => {
+                let home = given("HOME").map(|home| home.join(".local/state"));
+                let state = given("XDG_STATE_HOME").or(home).unwrap_or_else(|| runtime.clone());
+                Self { state: state.join("fleet"), socket: runtime.join("fleet.sock"), runtime: runtime.join("fleet") }
+            }
+            None => {
+                Self { runtime: "/run/fleet".into(), state: "/var/lib/fleet".into(), socket: "/run/fleet.sock".into() }
+            }
+        }
+    }
 }
 
 fn single(problem: String) -> ConfigError {
@@ -210,38 +244,42 @@ struct Values<'a> {
 impl Values<'_> {
     fn read_file(&mut self) {
         let text = self.text.strip_prefix('\u{feff}').unwrap_or(self.text);
+        // What is no key=value would be joined to the next line by the library, or lost; the rest is read all the same.
+        let mut kept = String::new();
+        for (index, line) in text.lines().enumerate() {
+            let (place, trimmed) = (format!("{}:{}", self.file, index + 1), line.trim());
+            if trimmed.starts_with('[') {
+                self.problems.push(format!("{place}: {trimmed}: this file has no sections"));
+            } else if !(trimmed.is_empty() || trimmed.starts_with(['#', ';']) || trimmed.contains(['=', ':'])) {
+                self.problems.push(format!("{place}: `{trimmed}` is no key=value"));
+            } else {
+                kept.push_str(line);
+            }
+            kept.push('\n');
+        }
         let raw = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
-        let ini = match Ini::load_from_str_opt(text, raw) {
-            Ok(ini) => ini,
+        match Ini::load_from_str_opt(&kept, raw) {
+            Ok(ini) => ini.general_section().iter().for_each(|(key, value)| self.take(key, value)),
             Err(error) => {
-                self.problems.push(format!(
-                    "{}:{}: {}; a line must be key=value",
-                    self.file,
-                    error.line + 1,
-                    error.msg
-                ));
-                return;
+                self.problems.push(format!("{}:{}: {}; a line must be key=value", self.file, error.line + 1, error.msg))
             }
-        };
-        for (section, properties) in &ini {
-            if let Some(section) = section {
-                let line = self.line_of(&format!("[{section}]"));
-                self.problems.push(format!("{}{line}: [{section}]: this file has no sections", self.file));
-                continue;
-            }
-            for (key, value) in properties {
-                self.take(key, value);
+        }
+    }
+
+    fn read_environment(&mut self, environment: &BTreeMap<String, String>) {
+        for (name, value) in environment {
+            let Some(key) = name.strip_prefix("FLEET_").map(str::to_ascii_lowercase) else { continue };
+            if let Some((_, why)) = RETIRED.iter().find(|(retired, _)| *retired == key) {
+                self.remarks.push(format!("{name} in the environment has no effect: {why}"));
+            } else if KEYS.contains(&key.as_str()) {
+                self.values.insert(key, (value.clone(), Source::Environment));
+            } else {
+                self.remarks.push(format!("{name} in the environment is no key of fleet.conf and has no effect"));
             }
         }
     }
 
     fn take(&mut self, key: &str, value: &str) {
-        // The library joins a line without `=` to the next key.
-        if let Some((stray, _)) = key.split_once('\n') {
-            let line = self.line_of(stray);
-            self.problems.push(format!("{}{line}: `{stray}` is no key=value", self.file));
-            return;
-        }
         let line = self.line_of(key);
         if let Some((_, why)) = RETIRED.iter().find(|(retired, _)| *retired == key) {
             self.remarks.push(format!("{}{line}: `{key}` has no effect: {why}", self.file));
@@ -288,8 +326,8 @@ impl Values<'_> {
         }
     }
 
-    fn store(&mut self) -> StoreSettings {
-        let directory = self.parsed("state_directory", PathBuf::from("/var/lib/fleet"), value::path);
+    fn store(&mut self, state: PathBuf) -> StoreSettings {
+        let directory = self.parsed("state_directory", state, value::path);
         if self.parsed("standalone", false, value::boolean) {
             if let Some((servers, source)) = self.values.get("etcd_servers").cloned() {
                 self.problem("etcd_servers", &servers, source, "a standalone host has no etcd; remove one of the two");
@@ -328,7 +366,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Settings, String> {
-        settings("fleet.conf", text, BTreeMap::new(), false).map_err(|error| error.to_string())
+        settings("fleet.conf", text, &BTreeMap::new(), false).map_err(|error| error.to_string())
     }
 
     fn etcd(settings: &Settings) -> &EtcdSettings {
@@ -356,10 +394,49 @@ mod tests {
         assert!(settings.remarks[0].starts_with("fleet.conf:5: `engine_reconcile_interval` has no effect"));
     }
 
+    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_key_of_fleets_is_accepted_and_the_retired_ones_say_what_to_use() {
+        let text = "verbosity=1\netcd_servers=http://a:2379\netcd_username=u\netcd_password=p\netcd_keyfile=/k\n\
+                    etcd_certfile=/c\netcd_cafile=/ca\netcd_key_prefix=/_coreos.com/fleet/\netcd_request_timeout=1.0\n\
+                    engine_reconcile_interval=2.0\npublic_ip=10.0.0.1\nmetadata=a=b\nagent_ttl=30s\n\
+                    units_directory=/run/fleet/units/\nsystemd_user=false\ntoken_limit=100\nenable_grpc=false\n\
+                    disable_engine=false\ndisable_watches=false\nverify_units=false\nauthorized_keys_file=/x\n";
+        let remarks = read(text).unwrap().remarks;
+        assert_eq!(remarks.len(), 5, "{remarks:?}");
+        assert!(remarks.iter().all(|remark| remark.contains(" has no effect: ")), "{remarks:?}");
+        assert!(
+            remarks[0].starts_with("fleet.conf:10: `engine_reconcile_interval`") && remarks[0].contains("agent_ttl")
+        );
+        let environment =
+            environment(&[("FLEET_VERIFY_UNITS", "1"), ("FLEET_METADTA", "a=b"), ("FLEETCTL_DEBUG", "1")]);
+        let remarks = settings("f", "", &environment, false).unwrap().remarks;
+        assert_eq!(remarks[0], "FLEET_METADTA in the environment is no key of fleet.conf and has no effect");
+        assert!(remarks[1].starts_with("FLEET_VERIFY_UNITS in the environment has no effect: "), "{remarks:?}");
+    }
+
+    #[test]
+    fn a_users_files_are_the_users() {
+        let environment = environment(&[("XDG_RUNTIME_DIR", "/run/user/7"), ("HOME", "/home/u")]);
+        let user = settings("f", "systemd_user=true\nstandalone=true", &environment, false).unwrap();
+        assert_eq!(user.units_directory, Path::new("/run/user/7/fleet/units"));
+        assert_eq!(user.runtime_directory, Path::new("/run/user/7/fleet"));
+        assert_eq!(user.listen, ["unix:///run/user/7/fleet.sock"]);
+        assert_eq!(user.store, StoreSettings::Standalone { directory: "/home/u/.local/state/fleet".into() });
+        let system = settings("f", "", &environment, false).unwrap();
+        assert_eq!(
+            (system.runtime_directory.to_str(), &*system.listen[0]),
+            (Some("/run/fleet"), "unix:///run/fleet.sock")
+        );
+    }
+
     #[test]
     fn the_environment_wins_even_when_empty() {
-        let environment = BTreeMap::from([("metadata".into(), String::new()), ("verbosity".into(), "1".into())]);
-        let settings = settings("f", "metadata=a=b\nverbosity=0", environment, false).unwrap();
+        let environment = environment(&[("FLEET_METADATA", ""), ("FLEET_VERBOSITY", "1")]);
+        let settings = settings("f", "metadata=a=b\nverbosity=0", &environment, false).unwrap();
         assert_eq!((settings.metadata.len(), settings.verbosity), (0, 1));
     }
 
@@ -371,7 +448,11 @@ mod tests {
         );
         assert_eq!(read("[x]\nverbosity=1").unwrap_err(), "fleet.conf:1: [x]: this file has no sections");
         assert_eq!(read("garbage\nverbosity=1").unwrap_err(), "fleet.conf:1: `garbage` is no key=value");
-        assert!(read("garbage").unwrap_err().contains("must be key=value"));
+        assert_eq!(read("verbosity=1\ngarbage").unwrap_err(), "fleet.conf:2: `garbage` is no key=value");
+        assert_eq!(
+            read("one\nfoo=1\ntwo").unwrap_err(),
+            "fleet.conf:1: `one` is no key=value\nfleet.conf:3: `two` is no key=value\nfleet.conf:2: unknown key `foo`"
+        );
         for bad in [
             "etcd_servers=ftp://x",
             "public_ip=n1",
@@ -387,7 +468,7 @@ mod tests {
     #[test]
     fn standalone_is_said_never_guessed() {
         assert!(matches!(read("standalone=true").unwrap().store, StoreSettings::Standalone { .. }));
-        assert!(matches!(settings("f", "", BTreeMap::new(), true).unwrap().store, StoreSettings::Standalone { .. }));
+        assert!(matches!(settings("f", "", &BTreeMap::new(), true).unwrap().store, StoreSettings::Standalone { .. }));
         assert!(read("standalone=true\netcd_servers=http://a:1").unwrap_err().contains("has no etcd"));
     }
 }

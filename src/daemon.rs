@@ -1,139 +1,231 @@
 //! The daemon: one agent, one engine, one API, over one store and one systemd. Owns which adapters they get, the order in which they
-//! come and go, and what the service manager hears of it. Any of them ending by itself ends the daemon: half of one is worse
+//! come and go, and what it does on a signal. Any of them ending by itself ends the daemon: half of one is worse
 //! than a restart, which no unit notices.
 
+mod dump;
 mod host;
 mod notify;
+mod parts;
+pub mod signals;
+mod status;
+mod watchdog;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{self, Agent};
-use crate::api::health::{self, Health};
+use crate::api::health::{self, Health, Remedy};
 use crate::api::listen::Listener;
 use crate::api::server;
 use crate::api::state::{self, Api};
 use crate::clock::Clock;
-use crate::config::{Settings, StoreSettings};
-use crate::engine::{self, Engine};
+use crate::config::{Changes, ConfigError, EtcdSettings, Settings, StoreSettings};
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{self, Etcd};
+use crate::store::measured::Measured;
+use crate::systemd;
 use crate::systemd::dbus::{self, Dbus};
+use crate::telemetry::Volume;
 
-/// How long the parts may take to end once they are told to.
+use notify::Followed;
+use parts::{Around, Orders, Parts};
+use signals::Request;
+use watchdog::Loops;
+
+/// How long requests under way have to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Run until `shutdown`. Units and presence stay as they are.
+/// What a daemon has of the process it is in.
+pub struct Outside {
+    /// What an operator asks for. The end of it is the daemon's end.
+    pub requests: mpsc::UnboundedReceiver<Request>,
+    /// Read the configuration again.
+    pub load: Box<dyn Fn() -> Result<Settings, ConfigError> + Send>,
+    /// How much is logged.
+    pub volume: Volume,
+    /// Print a line on stdout.
+    pub print: fn(&str),
+}
+
+/// A store as it was configured, and how it takes up another configuration.
+trait Reconfigurable: Store {
+    /// What the status line calls it.
+    const NAME: &'static str;
+
+    fn reconfigure(&self, settings: &StoreSettings) -> Result<()>;
+}
+
+impl Reconfigurable for Etcd {
+    const NAME: &'static str = "etcd";
+
+    fn reconfigure(&self, settings: &StoreSettings) -> Result<()> {
+        match settings {
+            StoreSettings::Etcd(etcd) => Ok(Etcd::reconfigure(self, &options(etcd))?),
+            StoreSettings::Standalone { .. } => Ok(()),
+        }
+    }
+}
+
+impl Reconfigurable for Embedded {
+    const NAME: &'static str = "the store";
+
+    fn reconfigure(&self, _: &StoreSettings) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn options(etcd: &EtcdSettings) -> etcd::Options {
+    etcd::Options {
+        endpoints: etcd.endpoints.clone(),
+        prefix: etcd.prefix.clone(),
+        user: etcd.user.clone(),
+        ca: etcd.cafile.clone(),
+        identity: etcd.certfile.clone().zip(etcd.keyfile.clone()),
+        request_timeout: etcd.request_timeout,
+    }
+}
+
+/// Run until told to stop. Units and presence stay as they are, unless the whole system goes down.
 ///
 /// # Errors
 /// What makes a start impossible (no machine id, a socket that is taken, a store that is locked), and any part that ended by itself.
-pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<()> {
-    for remark in &settings.remarks {
-        tracing::warn!("{remark}");
-    }
+pub async fn run(settings: Settings, outside: Outside) -> Result<()> {
+    remark(&settings);
     match settings.store.clone() {
         StoreSettings::Etcd(etcd) => {
             tracing::info!(endpoints = etcd.endpoints.join(","), prefix = etcd.prefix, "the store is etcd");
-            let options = etcd::Options {
-                endpoints: etcd.endpoints,
-                prefix: etcd.prefix,
-                user: etcd.user,
-                ca: etcd.cafile,
-                identity: etcd.certfile.zip(etcd.keyfile),
-                request_timeout: etcd.request_timeout,
-            };
-            let store = Etcd::new(&options).context("the configuration of etcd can't be used")?;
-            assemble(settings, store, shutdown).await
+            let store = Etcd::new(&options(&etcd)).context("the configuration of etcd can't be used")?;
+            assemble(settings, store, outside).await
         }
         StoreSettings::Standalone { directory } => {
             std::fs::create_dir_all(&directory)
                 .with_context(|| format!("can't make the state directory {}", directory.display()))?;
             let file = directory.join("store.redb");
             tracing::info!(file = %file.display(), "standalone: this host is the whole cluster");
-            let store = Embedded::open(&file).await.map_err(|error| anyhow!("{error}"))?;
-            assemble(settings, store, shutdown).await
+            // After a power loss the file may have to be repaired first.
+            let store = notify::extending(Embedded::open(&file)).await.map_err(|error| anyhow!("{error}"))?;
+            assemble(settings, store, outside).await
         }
     }
 }
 
-async fn assemble<S: Store>(settings: Settings, store: S, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let clock = Clock::system();
-    let machine = host::machine(&settings)?;
-    let (hostname, id) = (machine.hostname.clone(), machine.id.clone());
+fn remark(settings: &Settings) {
+    for remark in &settings.remarks {
+        tracing::warn!("{remark}");
+    }
+}
+
+async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut outside: Outside) -> Result<()> {
+    let (clock, metrics) = (Clock::system(), Metrics::default());
+    metrics.version(env!("CARGO_PKG_VERSION"));
+    // What is counted is asked through this; what is configured anew, directly.
+    let counted = Measured::new(store.clone(), metrics.clone());
+    let orders = orders(&settings)?;
     // First the socket: a second fleetd on this host must fail before it can take anything over.
     let listeners = listeners(&settings).await?;
     let systemd = Dbus::new(dbus::Options {
         units_directory: settings.units_directory.clone(),
+        notes_directory: settings.runtime_directory.clone(),
         user: settings.systemd_user,
         ..dbus::Options::default()
     });
-    let stop = CancellationToken::new();
-    let mut parts: JoinSet<&'static str> = JoinSet::new();
+    let systemd = systemd::measured::Measured::new(systemd, metrics.clone());
 
-    let options = agent::Options { machine, ttl: settings.agent_ttl, clock };
-    let (agent, agent_status) = Agent::new(store.clone(), systemd, options);
-    parts.spawn(part("agent", agent.run(stop.clone())));
-
-    let mut engine_status = None;
-    if !settings.disable_engine {
-        let (engine, status) =
-            Engine::new(store.clone(), engine::Options { machine: id, ttl: settings.agent_ttl, clock });
-        parts.spawn(part("engine", lead(engine, agent_status.clone(), stop.clone())));
-        engine_status = Some(status);
-    }
-
-    let waiting = Health::Waiting { what: "is starting".into(), since: clock.now_ms() };
+    let waiting = Health::Waiting { what: "is starting".into(), since: clock.now_ms(), remedy: Remedy::Time };
     let (health, asked) = health::channel(waiting);
     let api_settings = state::Settings { page_limit: settings.token_limit, ..state::Settings::default() };
-    let api = Api::new(store, clock, &hostname, asked, api_settings);
-    parts.spawn(part("API", server::serve(listeners, api, stop.clone().cancelled_owned())));
-
-    parts.spawn(part("status", notify::follow(agent_status, engine_status, health, clock, stop.clone())));
+    let api = Api::new(counted.clone(), clock, &orders.machine.hostname, asked.clone(), api_settings);
+    let api = api.on(orders.machine.id.clone()).measured(metrics.clone());
+    let (stop, loops) = (CancellationToken::new(), Loops::default());
+    let mut parts = Parts::begin(counted, systemd, Around { clock, loops: loops.clone(), metrics }, orders);
+    let mut served = tokio::spawn(server::serve(listeners, api.clone(), stop.clone().cancelled_owned()));
+    let (agent, engine) = (parts.agent_status(), parts.engine_status());
+    let followed = Followed { store: S::NAME, agent, engine, health, loops: loops.clone(), clock };
+    let told = tokio::spawn(notify::follow(followed, stop.clone()));
     notify::ready();
 
-    let ended = tokio::select! {
-        () = shutdown => None,
-        ended = parts.join_next() => ended,
+    let mut daemon = Daemon { settings, store, api };
+    let ended = loop {
+        tokio::select! {
+            request = outside.requests.recv() => match request {
+                Some(Request::Stop) | None => break None,
+                Some(Request::Reload) => daemon.reload(&mut parts, &outside).await,
+                Some(Request::Dump) => {
+                    (outside.print)(&dump::text(&daemon.settings, &parts, &asked.borrow().clone(), &loops).await);
+                }
+            },
+            (name, ended) = parts.ended() => break Some((name, ended)),
+            ended = &mut served => break Some(("API", ended)),
+        }
     };
     notify::stopping();
     stop.cancel();
-    let farewell = async { while parts.join_next().await.is_some() {} };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
-        tracing::warn!("not all parts ended in {} s; leaving them behind", FAREWELL.as_secs());
+    parts.end().await;
+    if ended.is_none() && tokio::time::timeout(FAREWELL, served).await.is_err() {
+        tracing::warn!("requests under way didn't end in {} s; leaving them behind", FAREWELL.as_secs());
     }
+    told.abort();
     match ended {
         None => Ok(()),
-        Some(Ok(name)) => bail!("the {name} ended by itself"),
-        Some(Err(error)) => Err(anyhow!(error).context("a part of the daemon has failed")),
+        Some((name, Ok(()))) => bail!("the {name} ended by itself"),
+        Some((name, Err(error))) => Err(anyhow!(error).context(format!("the {name} has failed"))),
     }
 }
 
-/// An engine stands for leadership once its host belongs to the cluster: one that is refused (its machine id is another's, say)
-/// must not decide for the others.
-async fn lead<S: Store>(engine: Engine<S>, mut agent: watch::Receiver<agent::Status>, stop: CancellationToken) {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        present = agent.wait_for(|status| matches!(status, agent::Status::Present { .. })) => {
-            // An agent that has ended ends the daemon; there is nothing to lead for.
-            if present.is_err() {
-                return;
+fn orders(settings: &Settings) -> Result<Orders> {
+    Ok(Orders { machine: host::machine(settings)?, ttl: settings.agent_ttl, leads: !settings.disable_engine })
+}
+
+/// What a reload works on.
+struct Daemon<S> {
+    settings: Settings,
+    store: S,
+    api: Api<Measured<S>>,
+}
+
+type Host = systemd::measured::Measured<Dbus>;
+
+impl<S: Reconfigurable> Daemon<S> {
+    /// Read the configuration again and take up what has changed; with a mistake in it, nothing.
+    async fn reload(&mut self, parts: &mut Parts<Measured<S>, Host>, outside: &Outside) {
+        notify::reloading();
+        if let Err(error) = self.take_up(parts, outside).await {
+            for line in format!("{error:#}").lines() {
+                tracing::error!("not reloaded, the old configuration stays: {line}");
             }
         }
+        notify::ready();
     }
-    engine.run(stop).await;
-}
 
-async fn part(name: &'static str, run: impl Future<Output = ()>) -> &'static str {
-    run.await;
-    name
+    async fn take_up(&mut self, parts: &mut Parts<Measured<S>, Host>, outside: &Outside) -> Result<()> {
+        let read = (outside.load)()?;
+        let changes = Changes::between(&self.settings, &read);
+        remark(&read);
+        let settings = read.taken_up_by(&self.settings);
+        let orders = orders(&settings)?;
+        if settings.store != self.settings.store {
+            self.store.reconfigure(&settings.store).context("the configuration of etcd can't be used")?;
+        }
+        outside.volume.set(settings.verbosity);
+        self.api.set_page_limit(settings.token_limit);
+        // Also when the file says the same: the host's own address may have changed.
+        parts.obey(orders).await;
+        self.settings = settings;
+        match changes.live.join(", ") {
+            changed if changed.is_empty() => tracing::info!("configuration reloaded"),
+            changed => tracing::info!(changed, "configuration reloaded"),
+        }
+        if !changes.restart.is_empty() {
+            let keys = changes.restart.join(", ");
+            tracing::warn!("{keys}: changed in the configuration, and takes effect with `systemctl restart fleetd`");
+        }
+        Ok(())
+    }
 }
 
 /// The sockets that systemd handed over, or those configured.

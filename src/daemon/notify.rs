@@ -1,23 +1,40 @@
-//! What others hear of the daemon: systemd (`sd_notify(3)`: ready, status line, watchdog) and the API (whether it may answer).
-//! Owns the words of the status line.
+//! What others hear of the daemon: systemd (`sd_notify(3)`: ready, reloading, status line, watchdog) and the API (whether it may
+//! answer). The words of the line are `status`'s.
 
+use std::future::Future;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::Status as Agent;
-use crate::api::health::Health;
+use crate::agent::{Cause, Status as Agent};
+use crate::api::health::{Health, Remedy};
 use crate::clock::Clock;
 use crate::engine::Status as Engine;
+
+use super::status::line;
+use super::watchdog::{Finding, Loops};
 
 /// How often the status line may change: it is for people.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Tell systemd that the daemon has started. It answers from now on, if only to say what it waits for.
+/// What takes long says so this often, and has as long again and some for the next word.
+const PATIENCE: (Duration, u32) = (Duration::from_secs(2), 15_000_000);
+
+/// Tell systemd that the daemon has started, or has reloaded. It answers from now on, if only to say what it waits for.
 pub(super) fn ready() {
     send(&[NotifyState::Ready]);
+}
+
+/// Tell systemd that the configuration is being read again; [`ready`] ends it.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        // The time is for `Type=notify-reload`, of systemd 253 and later: which reload this is.
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(_) => send(&[NotifyState::Reloading]),
+    }
 }
 
 /// Tell systemd that the daemon ends.
@@ -25,45 +42,77 @@ pub(super) fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
+/// Wait for what may take longer than systemd would wait, and keep it waiting.
+pub(super) async fn extending<T>(work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(PATIENCE.0, work.as_mut()).await {
+            Ok(done) => return done,
+            Err(_) => send(&[NotifyState::ExtendTimeoutUsec(PATIENCE.1)]),
+        }
+    }
+}
+
+/// What is followed.
+pub(super) struct Followed {
+    /// What the store is called.
+    pub(super) store: &'static str,
+    pub(super) agent: watch::Receiver<Agent>,
+    /// `None` while this host never leads.
+    pub(super) engine: watch::Receiver<Option<Engine>>,
+    pub(super) health: watch::Sender<Health>,
+    pub(super) loops: Loops,
+    pub(super) clock: Clock,
+}
+
 /// Follow how agent and engine stand and pass it on, until `stop`.
-pub(super) async fn follow(
-    mut agent: watch::Receiver<Agent>,
-    mut engine: Option<watch::Receiver<Engine>>,
-    health: watch::Sender<Health>,
-    clock: Clock,
-    stop: CancellationToken,
-) {
-    let watchdog = sd_notify::watchdog_enabled();
-    let mut shown = String::new();
+pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
+    let Followed { store, mut agent, mut engine, health, loops, clock } = followed;
+    let limit = sd_notify::watchdog_enabled();
+    let (mut shown, mut quiet_until, mut look_at) = (String::new(), Instant::now(), Instant::now());
     loop {
         let status = agent.borrow_and_update().clone();
-        let leading = engine.as_mut().map(|engine| engine.borrow_and_update().clone());
         tell(&health, &status, clock);
-        let line = line(&status, leading.as_ref());
-        if line != shown {
+        let line = line(store, &status, engine.borrow_and_update().as_ref());
+        let now = Instant::now();
+        if line != shown && quiet_until <= now {
             send(&[NotifyState::Status(&line)]);
-            shown = line;
+            shown.clone_from(&line);
+            quiet_until = now + PACE;
         }
-        if watchdog.is_some() {
-            send(&[NotifyState::Watchdog]);
+        if let Some(limit) = limit.filter(|_| look_at <= now) {
+            feed(&loops, limit);
+            look_at = now + limit / 4;
         }
-        // The API's readiness is passed on at once, the line for people at their pace.
-        let wait = async {
-            tokio::time::sleep(PACE).await;
-            let changed = async {
-                match &mut engine {
-                    Some(engine) => engine.changed().await.is_ok(),
-                    None => std::future::pending().await,
-                }
-            };
-            let beat = watchdog.map_or(Duration::from_secs(3600), |limit| limit / 3);
-            let _ = tokio::time::timeout(beat, changed).await;
-        };
+        let line_at = Some(quiet_until).filter(|_| line != shown);
+        let wake = line_at.into_iter().chain(limit.map(|_| look_at)).min();
         tokio::select! {
             biased;
-            () = stop.cancelled() => return,
-            changed = agent.changed() => if changed.is_err() { return },
-            () = wait => {}
+            () = stop.cancelled() => break,
+            changed = agent.changed() => if changed.is_err() { break },
+            changed = engine.changed() => if changed.is_err() { break },
+            () = async { sleep_until(wake.unwrap_or_else(Instant::now)).await }, if wake.is_some() => {}
+        }
+    }
+    // The agent may have something to wait for yet.
+    while agent.changed().await.is_ok() {
+        let status = agent.borrow_and_update().clone();
+        if matches!(status, Agent::Leaving { .. }) {
+            send(&[NotifyState::Status(&super::status::line(store, &status, None))]);
+        }
+    }
+}
+
+fn feed(loops: &Loops, limit: Duration) {
+    match loops.look(limit) {
+        Finding::Alive => send(&[NotifyState::Watchdog]),
+        // Not fed, systemd would find out too, after as long again.
+        Finding::Hangs { who, silence } => {
+            tracing::error!(
+                "the {who} has hung for {} s; ending, so that systemd starts fleetd anew",
+                silence.as_secs()
+            );
+            send(&[NotifyState::WatchdogTrigger]);
         }
     }
 }
@@ -73,8 +122,11 @@ fn tell(health: &watch::Sender<Health>, status: &Agent, clock: Clock) {
         let next = match (status, &*health) {
             (Agent::Present { .. }, Health::Ready) => return false,
             (Agent::Present { .. }, Health::Waiting { .. }) => Health::Ready,
-            (Agent::Away(why), Health::Waiting { since, .. }) => Health::Waiting { what: away(why), since: *since },
-            (Agent::Away(why), Health::Ready) => Health::Waiting { what: away(why), since: clock.now_ms() },
+            (Agent::Leaving { .. }, _) => return false,
+            (Agent::Away { why, cause }, before) => {
+                let since = if let Health::Waiting { since, .. } = before { *since } else { clock.now_ms() };
+                Health::Waiting { what: away(why), since, remedy: remedy(*cause) }
+            }
         };
         let changed = *health != next;
         *health = next;
@@ -82,45 +134,20 @@ fn tell(health: &watch::Sender<Health>, status: &Agent, clock: Clock) {
     });
 }
 
-fn away(why: &str) -> String {
-    format!("isn't registered with its cluster: {why}")
+fn remedy(cause: Cause) -> Remedy {
+    match cause {
+        Cause::Starting => Remedy::Time,
+        Cause::Store => Remedy::Store,
+        Cause::Systemd => Remedy::Systemd,
+        Cause::Duplicate => Remedy::Person,
+    }
 }
 
-/// `leading since 10:01; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled`.
-fn line(agent: &Agent, engine: Option<&Engine>) -> String {
-    let agent = match agent {
-        Agent::Away(why) => format!("not registered: {why}"),
-        Agent::Present { units, settled } => {
-            format!("agent: {units} units, {}", if *settled { "settled" } else { "at work" })
-        }
-    };
-    match engine {
-        Some(Engine::Leading { since, hosts, units, waiting }) => {
-            let minute = since / 60_000;
-            let (hour, minute) = (minute / 60 % 24, minute % 60);
-            format!("leading since {hour:02}:{minute:02} UTC; {hosts} hosts, {units} units, {waiting} waiting; {agent}")
-        }
-        Some(Engine::Candidate) | None => agent,
-    }
+fn away(why: &str) -> String {
+    format!("isn't registered with its cluster: {why}")
 }
 
 fn send(states: &[NotifyState<'_>]) {
     // Without a service manager there is nobody to tell, and that is fine.
     let _ = sd_notify::notify(states);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_status_line_says_what_matters() {
-        let engine = Engine::Leading { since: (10 * 60 + 1) * 60_000, hosts: 3, units: 212, waiting: 1 };
-        let agent = Agent::Present { units: 71, settled: true };
-        assert_eq!(
-            line(&agent, Some(&engine)),
-            "leading since 10:01 UTC; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled"
-        );
-        assert_eq!(line(&agent, Some(&Engine::Candidate)), "agent: 71 units, settled");
-    }
 }

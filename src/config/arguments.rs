@@ -1,0 +1,148 @@
+//! `fleetd`'s command line: clap's definitions, from which its help, its completions and its manual page are made. Owns what can be
+//! typed; does nothing with it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
+use clap_complete::Shell;
+use clap_mangen::roff::{Roff, roman};
+
+use super::Overrides;
+
+/// What a manual page has besides what clap knows.
+const SECTIONS: [(&str, &[&str]); 4] = [
+    (
+        "SIGNALS",
+        &[
+            "SIGHUP: read the configuration again. A file with mistakes is refused, and the old configuration stays.",
+            "SIGTERM, SIGINT: end. Units run on, and the host stays registered until its lease runs out; when the whole system is \
+             going down, the host leaves the cluster as soon as its units have stopped.",
+            "SIGUSR1: print what the daemon knows of itself and of its units as one line of JSON on stdout.",
+        ],
+    ),
+    (
+        "FILES",
+        &[
+            "/etc/fleet/fleet.conf: the configuration; /run/fleet.sock: the API; /run/fleet: unit files and notes, until the next boot; \
+             /var/lib/fleet: the state of a standalone host.",
+        ],
+    ),
+    ("ENVIRONMENT", &["FLEET_<KEY>, for every key of fleet.conf: wins over the file, even when it is empty."]),
+    ("SEE ALSO", &["fleetctl(1), systemd(1), sd_notify(3), systemd.socket(5)"]),
+];
+
+/// Flotilla's daemon: runs this host's share of the cluster's units through systemd
+#[derive(Debug, Parser)]
+#[command(name = "fleetd", version, max_term_width = 100)]
+#[command(after_help = "Every key of the file can be given as FLEET_<KEY> in the environment, which wins.\n\
+    SIGHUP reloads the file, SIGUSR1 prints the daemon's state as JSON.")]
+struct Arguments {
+    /// Read this configuration instead of /etc/fleet/fleet.conf
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    config: Option<PathBuf>,
+    /// Be the whole cluster: keep the state on this host, without etcd
+    #[arg(long)]
+    standalone: bool,
+    /// `version`, `completion SHELL`, `man`
+    #[arg(hide = true)]
+    words: Vec<String>,
+}
+
+/// What was typed.
+#[derive(Debug)]
+pub enum Asked {
+    /// Be the daemon.
+    Run(Overrides),
+    /// Say this on stdout: it was asked for.
+    Print(String),
+    /// Say this on stderr: it can't be understood.
+    Complain(String),
+}
+
+/// Understand `args`, the program's name first.
+pub fn understand(args: impl IntoIterator<Item = OsString>) -> Asked {
+    let Arguments { config, standalone, words } = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        // As fleet's, and as fleetctl's.
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => return version(),
+        Err(error) if error.use_stderr() => return Asked::Complain(error.render().to_string()),
+        Err(help) => return Asked::Print(help.render().to_string()),
+    };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        [] => Asked::Run(Overrides { file: config, standalone }),
+        ["version"] => version(),
+        ["man"] => Asked::Print(man()),
+        ["completion", shell] if let Ok(shell) = shell.parse::<Shell>() => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "fleetd", &mut script);
+            Asked::Print(String::from_utf8_lossy(&script).into_owned())
+        }
+        _ => Asked::Complain("fleetd takes no arguments. Did you mean to invoke fleetctl instead?\n".into()),
+    }
+}
+
+fn version() -> Asked {
+    Asked::Print(concat!("fleetd version ", env!("CARGO_PKG_VERSION"), "\n").into())
+}
+
+/// `fleetd(8)`, in roff.
+fn man() -> String {
+    let mut roff = Vec::new();
+    let page = clap_mangen::Man::new(Arguments::command()).section("8");
+    let written = (|| {
+        page.render_title(&mut roff)?;
+        page.render_name_section(&mut roff)?;
+        page.render_synopsis_section(&mut roff)?;
+        page.render_description_section(&mut roff)?;
+        page.render_options_section(&mut roff)?;
+        for (title, paragraphs) in SECTIONS {
+            let mut section = Roff::new();
+            section.control("SH", [title]);
+            for paragraph in paragraphs {
+                section.control("PP", []).text([roman(*paragraph)]);
+            }
+            section.to_writer(&mut roff)?;
+        }
+        page.render_version_section(&mut roff)
+    })();
+    debug_assert!(written.is_ok(), "memory takes everything");
+    String::from_utf8_lossy(&roff).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(words: &str) -> Asked {
+        understand(std::iter::once("fleetd").chain(words.split_whitespace()).map(OsString::from))
+    }
+
+    #[test]
+    fn words_are_understood_or_named() {
+        assert!(matches!(typed("--standalone"), Asked::Run(Overrides { file: None, standalone: true })));
+        assert!(matches!(typed("--config /x"), Asked::Run(Overrides { file: Some(_), standalone: false })));
+        for version in ["version", "--version", "-V"] {
+            assert!(
+                matches!(typed(version), Asked::Print(text) if text == concat!("fleetd version ", env!("CARGO_PKG_VERSION"), "\n"))
+            );
+        }
+        for wrong in ["list-units", "start a.service", "completion tcsh", "version now"] {
+            assert!(
+                matches!(typed(wrong), Asked::Complain(text) if text.contains("Did you mean to invoke fleetctl instead?"))
+            );
+        }
+        assert!(matches!(typed("--foo"), Asked::Complain(text) if text.contains("--foo")));
+    }
+
+    #[test]
+    fn the_manual_says_what_the_daemon_takes() {
+        let Asked::Print(page) = typed("man") else { panic!() };
+        for wanted in [".TH fleetd 8", "SIGHUP", "standalone", "/etc/fleet/fleet.conf", ".SH SIGNALS"] {
+            assert!(page.contains(wanted), "{wanted}: {page}");
+        }
+        assert!(!page.contains("words"), "{page}");
+    }
+}

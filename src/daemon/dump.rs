@@ -1,0 +1,76 @@
+//! The daemon's state as one line of JSON, for people who look for the reason of something (`SIGUSR1`, as CoreOS fleet had it). Owns
+//! its form, which programs must not rely on. Never has a password.
+
+use serde_json::{Value, json};
+
+use crate::api::health::Health;
+use crate::config::{Settings, StoreSettings};
+use crate::engine;
+use crate::store::Store;
+use crate::systemd::Systemd;
+
+use super::parts::{Parts, described};
+use super::watchdog::Loops;
+
+/// All of it, as text without a line break.
+pub(super) async fn text<S: Store, H: Systemd>(
+    settings: &Settings,
+    parts: &Parts<S, H>,
+    health: &Health,
+    loops: &Loops,
+) -> String {
+    let health = match health {
+        Health::Ready => json!({ "ready": true }),
+        Health::Waiting { what, since, .. } => json!({ "ready": false, "why": what, "since": since }),
+    };
+    let engine = match &*parts.engine_status().borrow() {
+        None => json!("disabled"),
+        Some(engine::Status::Candidate) => json!("candidate"),
+        Some(engine::Status::Leading { since, hosts, units, waiting }) => {
+            json!({ "leadingSince": since, "hosts": hosts, "units": units, "waiting": waiting })
+        }
+    };
+    let inside = match parts.inspector() {
+        Some(inspector) => inspector.look().await,
+        None => Value::Null,
+    };
+    let silences: serde_json::Map<_, _> =
+        loops.silences().into_iter().map(|(who, silence)| (who.to_owned(), json!(silence.as_secs_f64()))).collect();
+    let status = described(&parts.agent_status().borrow());
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "api": health,
+        "engine": engine,
+        "agent": { "status": status, "inside": inside },
+        "secondsSilent": silences,
+        "configuration": configuration(settings),
+    })
+    .to_string()
+}
+
+fn configuration(settings: &Settings) -> Value {
+    let store = match &settings.store {
+        StoreSettings::Etcd(etcd) => json!({
+            "etcd_servers": etcd.endpoints,
+            "etcd_username": etcd.user.as_ref().map(|(name, _)| name),
+            "etcd_keyfile": etcd.keyfile,
+            "etcd_certfile": etcd.certfile,
+            "etcd_cafile": etcd.cafile,
+            "etcd_key_prefix": etcd.prefix,
+            "etcd_request_timeout": etcd.request_timeout.as_secs_f64(),
+        }),
+        StoreSettings::Standalone { directory } => json!({ "standalone": true, "state_directory": directory }),
+    };
+    json!({
+        "store": store,
+        "verbosity": settings.verbosity,
+        "public_ip": settings.public_ip,
+        "metadata": settings.metadata,
+        "agent_ttl": settings.agent_ttl.as_secs_f64(),
+        "units_directory": settings.units_directory,
+        "systemd_user": settings.systemd_user,
+        "disable_engine": settings.disable_engine,
+        "token_limit": settings.token_limit,
+        "listen": settings.listen,
+    })
+}

@@ -1,0 +1,85 @@
+//! The line that `systemctl status fleetd` shows: how agent and engine stand, in one sentence. Pure.
+
+use crate::agent::{Status as Agent, Unreachable};
+use crate::engine::Status as Engine;
+
+/// `leading since 10:01 UTC; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled`. `store` is what the store is called: `etcd`.
+pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> String {
+    let agent = match agent {
+        Agent::Away { why, .. } => format!("not registered: {why}"),
+        // Then the engine knows nothing either that would still be so.
+        Agent::Present { units, unreachable: Some(Unreachable::Store(since)), .. } => {
+            return format!("{store} unreachable since {}; {}", second(*since), run_on(*units));
+        }
+        Agent::Present { units, unreachable: Some(Unreachable::Systemd(since)), .. } => {
+            format!("systemd unreachable since {}; {}", second(*since), run_on(*units))
+        }
+        Agent::Present { units, settled, unreachable: None } => {
+            format!("agent: {}, {}", count(*units, "unit"), if *settled { "settled" } else { "at work" })
+        }
+        Agent::Leaving { units } => {
+            return format!("the system goes down; waiting for {} to stop", count(*units, "unit"));
+        }
+    };
+    match engine {
+        Some(Engine::Leading { since, hosts, units, waiting }) => {
+            let (hosts, units) = (count(*hosts, "host"), count(*units, "unit"));
+            let minute = since / 60_000;
+            let (hour, minute) = (minute / 60 % 24, minute % 60);
+            format!("leading since {hour:02}:{minute:02} UTC; {hosts}, {units}, {waiting} waiting; {agent}")
+        }
+        Some(Engine::Candidate) | None => agent,
+    }
+}
+
+fn run_on(units: usize) -> String {
+    if units == 1 { "1 unit runs on".into() } else { format!("{units} units run on") }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn second(ms: u64) -> String {
+    let second = ms / 1000;
+    format!("{:02}:{:02}:{:02} UTC", second / 3600 % 24, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::Cause;
+
+    #[test]
+    fn it_says_what_matters() {
+        let engine = |hosts, units| Engine::Leading { since: (10 * 60 + 1) * 60_000, hosts, units, waiting: 1 };
+        let agent = |units, unreachable| Agent::Present { units, settled: true, unreachable };
+        let at = (10 * 3600 + 4 * 60 + 17) * 1000 + 999;
+        let cases = [
+            (
+                agent(71, None),
+                Some(engine(3, 212)),
+                "leading since 10:01 UTC; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled",
+            ),
+            (
+                agent(1, None),
+                Some(engine(1, 1)),
+                "leading since 10:01 UTC; 1 host, 1 unit, 1 waiting; agent: 1 unit, settled",
+            ),
+            (agent(71, None), Some(Engine::Candidate), "agent: 71 units, settled"),
+            (agent(0, None), None, "agent: 0 units, settled"),
+            (
+                agent(71, Some(Unreachable::Store(at))),
+                Some(engine(3, 212)),
+                "etcd unreachable since 10:04:17 UTC; 71 units run on",
+            ),
+            (agent(1, Some(Unreachable::Store(at))), None, "etcd unreachable since 10:04:17 UTC; 1 unit runs on"),
+            (agent(2, Some(Unreachable::Systemd(at))), None, "systemd unreachable since 10:04:17 UTC; 2 units run on"),
+            (Agent::Away { why: "why".into(), cause: Cause::Store }, None, "not registered: why"),
+            (Agent::Leaving { units: 1 }, None, "the system goes down; waiting for 1 unit to stop"),
+        ];
+        for (agent, engine, expected) in cases {
+            assert_eq!(line("etcd", &agent, engine.as_ref()), expected);
+        }
+    }
+}
