@@ -1,0 +1,270 @@
+//! Logging in: which keys are tried, in which order, and what is said when none of them will do. Keys named on the command line
+//! or in the configuration first, then the agent's, then the usual files. Blocks; runs on a session's thread.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::connect::TIMEOUT;
+use super::{Error, Ssh, Target};
+
+/// OpenSSH's own names, and its order.
+const USUAL: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
+
+/// How often a passphrase may be mistyped.
+const ATTEMPTS: usize = 3;
+
+/// What libssh2 says when a key couldn't even be used: its file is no key, or the passphrase is wrong.
+const UNUSABLE: [ssh2::ErrorCode; 3] =
+    [ssh2::ErrorCode::Session(-16), ssh2::ErrorCode::Session(-12), ssh2::ErrorCode::Session(-5)];
+
+/// What came of one key.
+enum Tried {
+    In,
+    /// With the reason.
+    Not(String),
+}
+
+/// Where keys usually are.
+pub(super) fn usual(home: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    USUAL.into_iter().map(|name| home.join(".ssh").join(name))
+}
+
+/// Log in on `session`.
+pub(super) fn log_in(ssh: &Ssh, session: &ssh2::Session, target: &Target) -> Result<(), Error> {
+    let refused = |why: &str| Error::new(format!("can't log in on {} as {}: {why}", target.label(), target.user));
+    let methods = match session.auth_methods(&target.user) {
+        // It asks for nothing.
+        _ if session.authenticated() => return Ok(()),
+        Ok(methods) => methods.to_owned(),
+        Err(error) => return Err(refused(error.message())),
+    };
+    if !methods.split(',').any(|method| method == "publickey") {
+        return Err(refused(&format!("it takes no keys, only {methods}")));
+    }
+    let mut attempt = Attempt { ssh, session, target, agent: None, tried: Vec::new() };
+    attempt.open_agent();
+    if attempt.run()? {
+        return Ok(());
+    }
+    Err(attempt.failure())
+}
+
+struct Attempt<'a> {
+    ssh: &'a Ssh,
+    session: &'a ssh2::Session,
+    target: &'a Target,
+    agent: Option<(ssh2::Agent, Vec<ssh2::PublicKey>)>,
+    /// Each key, and what came of it.
+    tried: Vec<String>,
+}
+
+impl Attempt<'_> {
+    fn open_agent(&mut self) {
+        let Some(path) = &self.target.agent else { return };
+        let open = || {
+            let mut agent = self.session.agent()?;
+            agent.set_identity_path(path)?;
+            agent.connect()?;
+            agent.list_identities()?;
+            let keys = agent.identities()?;
+            Ok::<_, ssh2::Error>((agent, keys))
+        };
+        match open() {
+            Ok((_, keys)) if keys.is_empty() => {
+                self.tried.push(format!("agent at {}: it holds no key", path.display()))
+            }
+            Ok(agent) => self.agent = Some(agent),
+            Err(_) => self.tried.push(format!("agent at {}: it doesn't answer", path.display())),
+        }
+    }
+
+    fn run(&mut self) -> Result<bool, Error> {
+        for file in &self.target.identities {
+            // The agent may have that very key, and then nobody needs its passphrase.
+            if let Some(public) = public_half(file)
+                && self.agent_key(|key| key.blob() == public)?
+            {
+                return Ok(true);
+            }
+            if self.file(file, true)? {
+                return Ok(true);
+            }
+        }
+        if self.target.identities_only && !self.target.identities.is_empty() {
+            return Ok(false);
+        }
+        let named: Vec<Vec<u8>> = self.target.identities.iter().filter_map(|file| public_half(file)).collect();
+        if self.agent_key(|key| !named.iter().any(|public| public == key.blob()))? {
+            return Ok(true);
+        }
+        for file in usual(&self.ssh.settings.home) {
+            let covered = self.agent.as_ref().is_some_and(|(_, keys)| {
+                public_half(&file).is_some_and(|public| keys.iter().any(|key| key.blob() == public))
+            });
+            if !covered && !self.target.identities.contains(&file) && self.file(&file, false)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Try the keys of the agent that `wanted` says.
+    fn agent_key(&mut self, wanted: impl Fn(&ssh2::PublicKey) -> bool) -> Result<bool, Error> {
+        let Some((agent, keys)) = &self.agent else { return Ok(false) };
+        let mut refused = Vec::new();
+        for key in keys.iter().filter(|key| wanted(key)) {
+            match outcome(agent.userauth(&self.target.user, key)).map_err(|why| self.broken(&why))? {
+                Tried::In => return Ok(true),
+                Tried::Not(why) => refused.push(format!("agent key {}: {why}", key.comment())),
+            }
+        }
+        self.tried.extend(refused);
+        Ok(false)
+    }
+
+    fn file(&mut self, file: &Path, named: bool) -> Result<bool, Error> {
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound && !named => return Ok(false),
+            Err(error) => {
+                self.tried.push(format!("{}: {error}", file.display()));
+                return Ok(false);
+            }
+        };
+        let tried = if is_encrypted(&text) { self.encrypted(file)? } else { self.try_file(file, None)? };
+        if let Tried::Not(why) = tried {
+            self.tried.push(format!("{}: {why}", file.display()));
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn encrypted(&self, file: &Path) -> Result<Tried, Error> {
+        let known = self.ssh.passphrases.lock().ok().and_then(|all| all.get(file).cloned());
+        if let Some(passphrase) = known {
+            return self.try_file(file, Some(&passphrase));
+        }
+        for _ in 0..ATTEMPTS {
+            let prompt = format!("Enter passphrase for key '{}': ", file.display());
+            let Some(passphrase) = self.ssh.ask.secret(&prompt) else {
+                return Ok(Tried::Not(
+                    "it is encrypted, and there is no terminal to ask for its passphrase; put it into an agent (`ssh-add`)".into(),
+                ));
+            };
+            match self.try_file(file, Some(&passphrase))? {
+                Tried::Not(why) if why == WRONG => {}
+                tried => {
+                    if let Ok(mut all) = self.ssh.passphrases.lock() {
+                        all.insert(file.into(), passphrase);
+                    }
+                    return Ok(tried);
+                }
+            }
+        }
+        Ok(Tried::Not(WRONG.into()))
+    }
+
+    fn try_file(&self, file: &Path, passphrase: Option<&str>) -> Result<Tried, Error> {
+        outcome(self.session.userauth_pubkey_file(&self.target.user, None, file, passphrase))
+            .map_err(|why| self.broken(&why))
+    }
+
+    fn broken(&self, why: &str) -> Error {
+        let Target { user, .. } = self.target;
+        let mut lines = vec![format!("can't log in on {} as {user}: {why}", self.target.label())];
+        lines.extend(self.tried.iter().map(|tried| format!("  {tried}")));
+        Error::all(lines)
+    }
+
+    fn failure(&self) -> Error {
+        let Target { user, .. } = self.target;
+        let label = self.target.label();
+        if self.tried.is_empty() {
+            let files = USUAL.map(|name| format!("~/.ssh/{name}")).join(", ");
+            let agent = if self.target.agent.is_none() {
+                "SSH_AUTH_SOCK environment variable is not set. Verify ssh-agent is running."
+            } else {
+                "the agent holds no key that is wanted"
+            };
+            return Error {
+                lines: vec![
+                    format!("can't log in on {label} as {user}: there is no key to show"),
+                    agent.into(),
+                    format!("none of {files} is there"),
+                ],
+                hint: Some("`--ssh-identity FILE` names a key; `ssh-add` puts one into the agent".into()),
+                broken: false,
+            };
+        }
+        let mut lines = vec![format!("can't log in on {label} as {user}: none of the keys will do")];
+        lines.extend(self.tried.iter().map(|tried| format!("  {tried}")));
+        let hint =
+            format!("is {user} the right user (`--ssh-username`), with one of these keys in its authorized_keys?");
+        Error { lines, hint: Some(hint), broken: false }
+    }
+}
+
+const WRONG: &str = "it can't be read, or the passphrase is wrong";
+
+fn outcome(result: Result<(), ssh2::Error>) -> Result<Tried, String> {
+    match result {
+        Ok(()) => Ok(Tried::In),
+        Err(error) if error.code() == TIMEOUT => Err("it doesn't answer any more".into()),
+        Err(error) if UNUSABLE.contains(&error.code()) => Ok(Tried::Not(WRONG.into())),
+        // Refused, or the agent wouldn't sign.
+        Err(error) => match error.code() {
+            ssh2::ErrorCode::Session(-18 | -19) => Ok(Tried::Not("not accepted".into())),
+            ssh2::ErrorCode::Session(-7 | -13 | -43) => Err(
+                "the host hung up; it may have had enough of wrong keys (`--ssh-identity FILE` names the right one)"
+                    .into(),
+            ),
+            _ => Ok(Tried::Not(error.message().to_owned())),
+        },
+    }
+}
+
+/// The public half of a key file, as it goes over the wire, if it lies beside it.
+fn public_half(file: &Path) -> Option<Vec<u8>> {
+    let text = fs::read_to_string(PathBuf::from(format!("{}.pub", file.display()))).ok()?;
+    STANDARD.decode(text.split_ascii_whitespace().nth(1)?).ok()
+}
+
+/// Whether a private key needs a passphrase.
+fn is_encrypted(text: &str) -> bool {
+    if text.contains("Proc-Type: 4,ENCRYPTED") || text.contains("BEGIN ENCRYPTED PRIVATE KEY") {
+        return true;
+    }
+    let Some((_, body)) = text.split_once("-----BEGIN OPENSSH PRIVATE KEY-----") else { return false };
+    let body: String = body.split("-----").next().unwrap_or_default().split_ascii_whitespace().collect();
+    // `openssh-key-v1`, a NUL, then the cipher's name as a string.
+    let plain = b"openssh-key-v1\0\0\0\0\x04none";
+    STANDARD.decode(body).is_ok_and(|bytes| !bytes.starts_with(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encrypted_keys_are_seen_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, passphrase, format) in
+            [("a", "", "RFC4716"), ("b", "secret", "RFC4716"), ("c", "", "PEM"), ("d", "secret", "PEM")]
+        {
+            let file = folder.path().join(name);
+            let made = std::process::Command::new("ssh-keygen")
+                .args(["-q", "-t", "ecdsa", "-m", format, "-N", passphrase, "-f"])
+                .arg(&file)
+                .status()
+                .unwrap();
+            assert!(made.success());
+            assert_eq!(is_encrypted(&fs::read_to_string(&file).unwrap()), !passphrase.is_empty(), "{name}");
+            assert!(public_half(&file).is_some());
+        }
+        assert!(!is_encrypted("no key"));
+    }
+}

@@ -1,0 +1,306 @@
+//! `~/.ssh/config`: what it says of one host. Owns that part of `ssh_config(5)` which concerns where to go, as whom, with which
+//! key and whom to trust. What it can't do and would change that is an error, never passed over.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Error, Strict, pattern};
+
+/// Files that include each other end somewhere, as OpenSSH's do.
+const DEPTH: usize = 16;
+
+/// What is said of a host. The first word on each matter counts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) host_name: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) port: Option<u16>,
+    /// All of them count.
+    pub(super) identities: Vec<String>,
+    pub(super) identities_only: Option<bool>,
+    pub(super) known_hosts: Option<Vec<String>>,
+    pub(super) strict: Option<Strict>,
+    pub(super) alias: Option<String>,
+    pub(super) agent: Option<String>,
+    /// Ways round about, `none` among them.
+    proxy: Option<(String, bool)>,
+}
+
+struct Reading<'a> {
+    home: &'a Path,
+    name: &'a str,
+    host: Host,
+    notes: Vec<String>,
+}
+
+/// What the configuration under `home` says of `name`, and what a person should know of it. For a host `behind` a tunnel it
+/// isn't asked about other ways.
+pub(super) fn lookup(home: &Path, name: &str, behind: bool) -> Result<(Host, Vec<String>), Error> {
+    let mut reading = Reading { home, name, host: Host::default(), notes: Vec::new() };
+    reading.file(&home.join(".ssh/config"), true, 0)?;
+    if let (Some((said, false)), false) = (&reading.host.proxy, behind) {
+        return Err(Error::new(format!("{said} isn't supported, and {name} would be looked for in the wrong place"))
+            .hint(format!("`--tunnel` goes through one host; or set `ProxyJump none` for {name}")));
+    }
+    if let Some(host) = &mut reading.host.host_name {
+        *host = host.replace("%h", name).replace("%%", "%");
+    }
+    Ok((reading.host, reading.notes))
+}
+
+/// A file's path as it is written → as it is.
+pub(super) fn expand(path: &str, home: &Path, address: &str, user: &str) -> PathBuf {
+    let path = match path.strip_prefix("~/") {
+        Some(rest) => home.join(rest).display().to_string(),
+        None => path.into(),
+    };
+    let mut expanded = String::new();
+    let mut chars = path.chars();
+    while let Some(char) = chars.next() {
+        match (char, chars.as_str().chars().next()) {
+            ('%', Some(token @ ('d' | 'h' | 'r' | '%'))) => {
+                chars.next();
+                match token {
+                    'd' => expanded.push_str(&home.display().to_string()),
+                    'h' => expanded.push_str(address),
+                    'r' => expanded.push_str(user),
+                    _ => expanded.push('%'),
+                }
+            }
+            _ => expanded.push(char),
+        }
+    }
+    let expanded = PathBuf::from(expanded);
+    // As OpenSSH: what is relative is so to where the user stands.
+    if expanded.starts_with("~") { home.join(expanded.strip_prefix("~").unwrap_or(&expanded)) } else { expanded }
+}
+
+impl Reading<'_> {
+    fn file(&mut self, file: &Path, mut active: bool, depth: usize) -> Result<(), Error> {
+        let text = match fs::read(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::new(format!("can't read {}: {error}", file.display()))),
+        };
+        // Below a block that isn't this host's nothing of an included file counts.
+        let wanted = active;
+        for (index, line) in String::from_utf8_lossy(&text).lines().enumerate() {
+            let at = || format!("{}:{}", file.display(), index + 1);
+            let Some((key, args)) = split(line) else {
+                if !line.trim().is_empty() && !line.trim_start().starts_with('#') {
+                    return Err(Error::new(format!("{}: can't be understood: {}", at(), line.trim())));
+                }
+                continue;
+            };
+            match key.as_str() {
+                "host" => active = wanted && pattern::any(args.iter().map(String::as_str), self.name),
+                "match" => active = wanted && self.matched(&args, &at()),
+                "include" if active => self.include(&args, depth)?,
+                _ if active => self.option(&key, &args, &at())?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn include(&mut self, args: &[String], depth: usize) -> Result<(), Error> {
+        if depth >= DEPTH {
+            return Err(Error::new("~/.ssh/config includes itself"));
+        }
+        for arg in args {
+            let path = expand(arg, self.home, self.name, "");
+            let path = if path.is_absolute() { path } else { self.home.join(".ssh").join(path) };
+            let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+                continue;
+            };
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let mut files: Vec<PathBuf> = entries
+                .filter(|entry| entry.file_name().to_str().is_some_and(|file| pattern::matches(name, file)))
+                .map(|entry| entry.path())
+                .collect();
+            files.sort();
+            for file in files {
+                self.file(&file, true, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `Match all`, and by host or user. What else there is depends on things that only OpenSSH knows.
+    fn matched(&mut self, args: &[String], at: &str) -> bool {
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["all"] => true,
+            [key, patterns] if key.eq_ignore_ascii_case("originalhost") => pattern::any(patterns.split(','), self.name),
+            [key, patterns] if key.eq_ignore_ascii_case("host") => {
+                let name = self.host.host_name.as_deref().unwrap_or(self.name);
+                pattern::any(patterns.split(','), name)
+            }
+            _ => {
+                self.notes
+                    .push(format!("{at}: `Match {}` isn't understood, what follows it is left out", args.join(" ")));
+                false
+            }
+        }
+    }
+
+    fn option(&mut self, key: &str, args: &[String], at: &str) -> Result<(), Error> {
+        let bad = |what: &str| Error::new(format!("{at}: {what}, not `{}`", args.join(" ")));
+        let one = || args.first().filter(|_| args.len() == 1).cloned().ok_or_else(|| bad("one value is wanted"));
+        let yes = || match one()?.as_str() {
+            "yes" | "true" => Ok(true),
+            "no" | "false" => Ok(false),
+            _ => Err(bad("yes or no is wanted")),
+        };
+        let host = &mut self.host;
+        match key {
+            "hostname" => keep(&mut host.host_name, one()?),
+            "user" => keep(&mut host.user, one()?),
+            "hostkeyalias" => keep(&mut host.alias, one()?),
+            "identityagent" => keep(&mut host.agent, one()?),
+            "port" => keep(&mut host.port, one()?.parse().map_err(|_| bad("a port is wanted"))?),
+            "identityfile" => {
+                let file = one()?;
+                if file != "none" && !host.identities.contains(&file) {
+                    host.identities.push(file);
+                }
+            }
+            "identitiesonly" => keep(&mut host.identities_only, yes()?),
+            "userknownhostsfile" => keep(&mut host.known_hosts, args.to_vec()),
+            "stricthostkeychecking" => keep(
+                &mut host.strict,
+                match one()?.as_str() {
+                    "yes" | "true" => Strict::Yes,
+                    "ask" => Strict::Ask,
+                    "accept-new" => Strict::AcceptNew,
+                    "no" | "off" | "false" => Strict::No,
+                    _ => return Err(bad("yes, no, ask or accept-new is wanted")),
+                },
+            ),
+            "proxyjump" | "proxycommand" => {
+                let name = if key == "proxyjump" { "ProxyJump" } else { "ProxyCommand" };
+                let none = args.first().is_some_and(|arg| arg.eq_ignore_ascii_case("none"));
+                keep(&mut host.proxy, (format!("{at}: {name}"), none));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn keep<T>(slot: &mut Option<T>, value: T) {
+    slot.get_or_insert(value);
+}
+
+/// A line's keyword, in lower case, and its values. Nothing for comments, empty lines and what isn't one.
+fn split(line: &str) -> Option<(String, Vec<String>)> {
+    let line = line.trim();
+    if line.starts_with('#') {
+        return None;
+    }
+    let end = line.find(|c: char| c.is_ascii_whitespace() || c == '=')?;
+    let (key, rest) = line.split_at(end);
+    let rest = rest.trim_start();
+    let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
+    let (mut args, mut word, mut quoted, mut begun) = (Vec::new(), String::new(), false, false);
+    for char in rest.chars() {
+        match char {
+            '"' => (quoted, begun) = (!quoted, true),
+            '#' if !quoted && !begun => break,
+            c if c.is_ascii_whitespace() && !quoted => {
+                if begun {
+                    args.push(std::mem::take(&mut word));
+                }
+                begun = false;
+            }
+            c => {
+                word.push(c);
+                begun = true;
+            }
+        }
+    }
+    if begun {
+        args.push(word);
+    }
+    (!quoted && !args.is_empty() && !key.is_empty()).then(|| (key.to_ascii_lowercase(), args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home(config: &str) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir_all(home.path().join(".ssh/config.d")).unwrap();
+        fs::write(home.path().join(".ssh/config"), config).unwrap();
+        home
+    }
+
+    #[test]
+    fn the_first_word_on_a_matter_counts() {
+        let home = home(
+            "# mine\nHost n1 n2\n  HostName=10.88.0.11\n  User \"ad min\"\n  IdentityFile ~/.ssh/one # mine\n\
+             Host * !n2\n\tUser other\n Port 2222\n IdentityFile ~/.ssh/two\n IdentitiesOnly yes\n\
+             StrictHostKeyChecking accept-new\n UserKnownHostsFile ~/a /b\n",
+        );
+        let (n1, notes) = lookup(home.path(), "n1", false).unwrap();
+        assert_eq!(notes, [""; 0]);
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let expected = Host {
+            host_name: Some("10.88.0.11".into()),
+            user: Some("ad min".into()),
+            port: Some(2222),
+            identities: words(&["~/.ssh/one", "~/.ssh/two"]),
+            identities_only: Some(true),
+            known_hosts: Some(words(&["~/a", "/b"])),
+            strict: Some(Strict::AcceptNew),
+            ..Host::default()
+        };
+        assert_eq!(n1, expected);
+        let (n2, _) = lookup(home.path(), "n2", false).unwrap();
+        assert_eq!((n2.port, n2.user.as_deref()), (None, Some("ad min")));
+        assert_eq!(lookup(home.path(), "n3", false).unwrap().0.user.as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn included_files_count_where_they_are_included() {
+        let home = home("Host n1\n Include config.d/*.conf\nHost n2\n User last\n");
+        fs::write(home.path().join(".ssh/config.d/a.conf"), "User included\nHost n9\n Port 9\n").unwrap();
+        fs::write(home.path().join(".ssh/config.d/b.txt"), "Port 10\n").unwrap();
+        let (n1, _) = lookup(home.path(), "n1", false).unwrap();
+        assert_eq!((n1.user.as_deref(), n1.port), (Some("included"), None));
+        assert_eq!(lookup(home.path(), "n2", false).unwrap().0.user.as_deref(), Some("last"));
+        fs::write(home.path().join(".ssh/config.d/c.conf"), "Include config\n").unwrap();
+        fs::write(home.path().join(".ssh/config"), "Include config.d/c.conf\n").unwrap();
+        assert!(lookup(home.path(), "n1", false).unwrap_err().to_string().contains("includes itself"));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said() {
+        let refused = |config: &str| lookup(home(config).path(), "n1", false).map(|_| ()).unwrap_err().to_string();
+        let jump = refused("Host *\n ProxyJump gate\n");
+        assert!(jump.contains("config:2: ProxyJump isn't supported"), "{jump}");
+        assert!(refused("ProxyCommand nc %h %p\n").contains("ProxyCommand isn't supported"));
+        assert!(refused("Port many\n").contains("config:1: a port is wanted, not `many`"));
+        assert!(refused("IdentitiesOnly maybe\n").contains("yes or no is wanted"));
+        assert!(refused("User\n").contains("config:1: can't be understood: User"));
+        // Of another host it is no matter, and one that is switched off isn't either.
+        let home = home("Host n1\n ProxyJump none\nHost *\n ProxyJump gate\nMatch exec true\n User x\n");
+        let (host, notes) = lookup(home.path(), "n1", false).unwrap();
+        assert_eq!((host.user, notes.len()), (None, 1));
+        assert!(notes[0].contains("`Match exec true` isn't understood"), "{notes:?}");
+    }
+
+    #[test]
+    fn no_configuration_says_nothing() {
+        assert_eq!(lookup(Path::new("/nowhere"), "n1", false).unwrap(), (Host::default(), vec![]));
+    }
+
+    #[test]
+    fn tokens_are_expanded() {
+        let expanded = |path: &str| expand(path, Path::new("/home/me"), "10.0.0.1", "core").display().to_string();
+        assert_eq!(expanded("~/.ssh/%r@%h"), "/home/me/.ssh/core@10.0.0.1");
+        assert_eq!((expanded("%d/x%%y").as_str(), expanded("/a%zb").as_str()), ("/home/me/x%y", "/a%zb"));
+    }
+}

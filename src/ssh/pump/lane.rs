@@ -1,0 +1,306 @@
+//! One channel and the sockets that stand for it. Owns what is on its way in either direction, and the channel's end: what a
+//! command printed is handed over before its exit status is told, and the channel is closed before it is forgotten.
+
+use std::io::{Read, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags};
+use ssh2::{BlockDirections, Channel, Session};
+use tokio::sync::oneshot;
+
+use super::{LATER, Opened, What, later};
+use crate::ssh::session::Ended;
+
+/// What goes in one gulp.
+const GULP: usize = 32 * 1024;
+
+pub(super) struct Lane {
+    pub(super) id: u64,
+    channel: Channel,
+    near: UnixStream,
+    output: Output,
+    errors: Option<(UnixStream, Output)>,
+    input: Vec<u8>,
+    input_over: bool,
+    eof_sent: bool,
+    eof_seen: bool,
+    size: Option<(u16, u16)>,
+    /// Of a command, until it is told.
+    ended: Option<oneshot::Sender<Result<Ended, String>>>,
+    /// A connection: closed when either side has nothing more to say.
+    connection: bool,
+    state: State,
+    /// The last attempt wasn't possible yet.
+    stuck: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Open,
+    Closing,
+    Over,
+}
+
+/// What came and isn't handed over yet.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    /// Nobody wants it.
+    unwanted: bool,
+}
+
+impl Lane {
+    /// Open a channel. The session blocks while it does.
+    pub(super) fn open(session: &Session, id: u64, what: What) -> Result<(Self, Opened), ssh2::Error> {
+        let pair = || {
+            let (near, far) = UnixStream::pair()?;
+            near.set_nonblocking(true)?;
+            far.set_nonblocking(true)?;
+            Ok::<_, std::io::Error>((near, far))
+        };
+        let local = |_| ssh2::Error::new(ssh2::ErrorCode::Session(-1), "no more sockets");
+        let (near, stream) = pair().map_err(local)?;
+        let (errors, stderr) = match what {
+            What::Run { .. } => {
+                pair().map(|(near, far)| (Some((near, Output::default())), Some(far))).map_err(local)?
+            }
+            What::Unix(_) | What::Tcp(..) => (None, None),
+        };
+        let connection = errors.is_none();
+        let (channel, ended) = match what {
+            What::Unix(path) => (session.channel_direct_streamlocal(&path, None)?, None),
+            What::Tcp(host, port) => (session.channel_direct_tcpip(&host, port, None)?, None),
+            What::Run { line, pty, ended } => {
+                let mut channel = session.channel_session()?;
+                if let Some(pty) = pty {
+                    let (columns, rows) = (pty.size.0.into(), pty.size.1.into());
+                    channel.request_pty(&pty.term, None, Some((columns, rows, 0, 0)))?;
+                }
+                match line {
+                    Some(line) => channel.exec(&line)?,
+                    None => channel.shell()?,
+                }
+                (channel, Some(ended))
+            }
+        };
+        let lane = Self {
+            id,
+            channel,
+            near,
+            output: Output::default(),
+            errors,
+            input: Vec::new(),
+            input_over: false,
+            eof_sent: false,
+            eof_seen: false,
+            size: None,
+            ended,
+            connection,
+            state: State::Open,
+            stuck: false,
+        };
+        Ok((lane, Opened { stream, stderr, id }))
+    }
+
+    /// Move what can be moved. Whether anything could.
+    pub(super) fn pass(&mut self) -> Result<bool, String> {
+        self.stuck = false;
+        match self.state {
+            State::Over => return Ok(false),
+            State::Closing => {
+                let closed = self.channel.close();
+                if !self.waits(&closed) {
+                    self.state = State::Over;
+                }
+                return Ok(false);
+            }
+            State::Open => {}
+        }
+        if let Some((columns, rows)) = self.size {
+            let told = self.channel.request_pty_size(columns.into(), rows.into(), None, None);
+            if !self.waits(&told) {
+                self.size = None;
+            }
+        }
+        let mut moved = self.send();
+        moved |= receive(&mut self.channel, &mut self.near, &mut self.output)?;
+        if let Some((near, output)) = &mut self.errors {
+            moved |= receive(&mut self.channel.stderr(), near, output)?;
+        }
+        self.settle()?;
+        Ok(moved)
+    }
+
+    fn send(&mut self) -> bool {
+        let mut moved = false;
+        if self.input.is_empty() && !self.input_over {
+            let mut gulp = vec![0; GULP];
+            match self.near.read(&mut gulp) {
+                Ok(0) => self.input_over = true,
+                Ok(read) => {
+                    gulp.truncate(read);
+                    self.input = gulp;
+                }
+                Err(error) if later(&error) => {}
+                Err(_) => self.input_over = true,
+            }
+        }
+        if !self.input.is_empty() {
+            match self.channel.write(&self.input) {
+                Ok(written) => {
+                    self.input.drain(..written);
+                    moved = written > 0;
+                }
+                Err(error) if later(&error) => self.stuck = true,
+                // It doesn't read any more.
+                Err(_) => {
+                    self.input.clear();
+                    self.input_over = true;
+                    self.eof_sent = true;
+                }
+            }
+        }
+        if self.input.is_empty() && self.input_over && !self.eof_sent && !self.connection {
+            let told = self.channel.send_eof();
+            self.eof_sent = !self.waits(&told);
+        }
+        moved
+    }
+
+    fn settle(&mut self) -> Result<(), String> {
+        let errors_over = self.errors.as_ref().is_none_or(|(_, output)| output.bytes.is_empty());
+        if self.connection && self.input_over && self.input.is_empty() {
+            self.state = State::Closing;
+            return Ok(());
+        }
+        if !(self.channel.eof() && self.output.bytes.is_empty() && errors_over) {
+            return Ok(());
+        }
+        self.eof_seen = true;
+        drop(self.near.shutdown(Shutdown::Write));
+        if let Some((errors, _)) = &self.errors {
+            drop(errors.shutdown(Shutdown::Write));
+        }
+        if self.connection {
+            self.state = State::Closing;
+            return Ok(());
+        }
+        // The status comes after the end of the output, and before the channel's.
+        let closed = self.channel.wait_close();
+        if self.waits(&closed) {
+            return Ok(());
+        }
+        let signal = self.channel.exit_signal().ok().and_then(|signal| signal.exit_signal);
+        let ended = match signal {
+            Some(signal) => Ended::Signal(signal),
+            None => Ended::Status(self.channel.exit_status().map_err(|error| error.message().to_owned())?),
+        };
+        if let Some(told) = self.ended.take() {
+            drop(told.send(Ok(ended)));
+        }
+        self.state = State::Closing;
+        Ok(())
+    }
+
+    fn waits(&mut self, result: &Result<(), ssh2::Error>) -> bool {
+        let waits = matches!(result, Err(error) if error.code() == LATER);
+        self.stuck |= waits;
+        waits
+    }
+
+    /// What is to be waited for on this side.
+    pub(super) fn waits_for(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let open = self.state == State::Open;
+        let reads = self.input.is_empty() && !self.input_over;
+        let mut near = PollFlags::empty();
+        near.set(PollFlags::IN, open && reads);
+        near.set(PollFlags::OUT, open && self.output.is_waiting());
+        let near = (!near.is_empty()).then(|| PollFd::new(&self.near, near));
+        let errors = self.errors.as_ref().filter(|(_, output)| open && output.is_waiting());
+        near.into_iter().chain(errors.map(|(stream, _)| PollFd::new(stream, PollFlags::OUT)))
+    }
+
+    /// Whether anything that comes over the connection is taken in for this channel now.
+    pub(super) fn listens(&self) -> bool {
+        self.state == State::Closing
+            || self.output.bytes.is_empty()
+            || self.errors.as_ref().is_some_and(|(_, output)| output.bytes.is_empty())
+    }
+
+    /// Whether something has come for it that it hasn't looked at, though it could.
+    pub(super) fn has_news(&self) -> bool {
+        let free = !self.output.is_waiting() && !self.errors.as_ref().is_some_and(|(_, output)| output.is_waiting());
+        let unseen = || self.channel.read_window().available > 0 || (self.channel.eof() && !self.eof_seen);
+        self.state == State::Open && free && unseen()
+    }
+
+    /// Whether something is half sent, so that nothing else can be.
+    pub(super) fn is_stuck(&self, session: &Session) -> bool {
+        self.stuck && matches!(session.block_directions(), BlockDirections::Outbound | BlockDirections::Both)
+    }
+
+    pub(super) fn resize(&mut self, size: (u16, u16)) {
+        self.size = Some(size);
+    }
+
+    /// Nobody wants it any more.
+    pub(super) fn close(&mut self) {
+        if self.state == State::Open {
+            self.state = State::Closing;
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.state != State::Open
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    pub(super) fn broke(&mut self, why: &str) {
+        if let Some(ended) = self.ended.take() {
+            drop(ended.send(Err(why.into())));
+        }
+    }
+}
+
+impl Output {
+    fn is_waiting(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+}
+
+/// From the channel to the socket.
+fn receive(from: &mut impl Read, to: &mut UnixStream, output: &mut Output) -> Result<bool, String> {
+    let mut moved = false;
+    if output.bytes.is_empty() {
+        let mut gulp = vec![0; GULP];
+        match from.read(&mut gulp) {
+            Ok(read) => {
+                moved = read > 0;
+                gulp.truncate(read);
+                output.bytes = gulp;
+            }
+            Err(error) if later(&error) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    while !output.bytes.is_empty() {
+        if output.unwanted {
+            output.bytes.clear();
+            break;
+        }
+        match to.write(&output.bytes) {
+            // Room again: what libssh2 has already taken from the connection wakes nobody, so it has to be asked for.
+            Ok(written) => {
+                output.bytes.drain(..written);
+                moved |= written > 0;
+            }
+            Err(error) if later(&error) => break,
+            Err(_) => output.unwanted = true,
+        }
+    }
+    Ok(moved)
+}
