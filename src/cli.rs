@@ -3,11 +3,13 @@
 //! ```text
 //! argv ─ argv ─▶ args ─▶ session ─┬─▶ units ── files ── check     what to send
 //!      spelling   clap    client, │     └───── follow ── wait     whether it is done
-//!                         output  ├─▶ list ── table
+//!                         output  ├─▶ list, services ── table
+//!                                 ├─▶ import                      another cluster's units
+//!                         reach   ├─▶ remote ── ssh               status, shells and commands on hosts
 //!                                 └─▶ show                        cat, version, completions, manual
 //! ```
 //!
-//! Sees `api::wire`, `api::client` and `model`, nothing else of ours. Only `output` prints, and only the binary exits.
+//! Sees `api::wire`, `api::client`, `ssh` and `model`, nothing else of ours. Only `output` prints, and only the binary exits.
 
 mod args;
 mod argv;
@@ -16,9 +18,16 @@ mod error;
 mod explain;
 mod files;
 mod follow;
+mod import;
+mod instances;
+mod journal;
 mod list;
 mod names;
 mod output;
+mod remote;
+mod restart;
+mod select;
+mod services;
 mod session;
 mod show;
 mod table;
@@ -29,16 +38,18 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::api::client::{Client, Endpoint};
-use args::{Change, Cli, Command, Create, Format, Globals};
+use crate::api::client::{Client, Endpoint, Tls};
+use args::{Change, Cli, Command, Create, Format, Globals, Submit};
 use error::{Error, Exit};
 use output::Output;
+use remote::Reach;
 use session::Session;
 use wait::Aim;
 
 /// Do what `args` say, the program's name first. The exit code is for the process to end with: 0 done, 1 not done, 2 not
-/// understood, 130 no longer waited for.
+/// understood, 130 no longer waited for, 255 a host out of reach, and of a command on a host its own.
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let out = Output::new();
@@ -72,6 +83,12 @@ fn understand(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
 
 /// What clap has to say: help, asked for, is data.
 fn complain(out: &Output, error: &clap::Error) -> Exit {
+    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(typed))) =
+        (error.kind(), error.get(ContextKind::InvalidSubcommand))
+    {
+        out.talk_lines(&argv::unknown(&args::command(), typed));
+        return Exit::Usage;
+    }
     let text = error.render().to_string();
     if error.use_stderr() {
         out.talk(&text);
@@ -85,7 +102,7 @@ fn complain(out: &Output, error: &clap::Error) -> Exit {
 fn dispatch(out: Output, cli: Cli) -> (Output, Result<Exit, Error>) {
     let Cli { globals, command } = cli;
     let command = match command {
-        _ if globals.version => Command::Version,
+        _ if globals.version => Command::Version(args::Version { output: args::Output { format: Format::Text } }),
         Some(command) => command,
         None => {
             out.talk(&args::command().render_help().to_string());
@@ -93,9 +110,17 @@ fn dispatch(out: Output, cli: Cli) -> (Output, Result<Exit, Error>) {
         }
     };
     let result = match command {
-        Command::Version => Ok(show::version(&out)),
+        Command::Version(args) => Ok(show::version(&out, args.output.format)),
+        Command::Verify { .. } => {
+            out.talk(args::SIGNED);
+            Ok(Exit::Usage)
+        }
         Command::Completion { shell } => Ok(show::completion(&out, shell)),
-        Command::Man { command } => show::man(&out, command.as_deref()),
+        Command::Man { all: Some(folder), .. } => show::man_pages(&folder),
+        Command::Man { command, .. } => show::man(&out, command.as_deref()),
+        Command::FdForward { sockets } => {
+            runtime().and_then(|runtime| runtime.block_on(remote::fd_forward(&out, &sockets)))
+        }
         command => return remote(out, &globals, &command),
     };
     (out, result)
@@ -106,18 +131,47 @@ fn remote(out: Output, globals: &Globals, command: &Command) -> (Output, Result<
     if globals.debug {
         output::log_to_stderr();
     }
-    let endpoints = match Endpoint::list(&globals.endpoint) {
-        Ok(endpoints) => endpoints,
-        Err(error) => return (out, Err(Error::usage(error.to_string(), "see `--endpoint` and FLEETCTL_ENDPOINT"))),
+    match globals.legacy.warnings() {
+        Ok(lines) => out.talk_lines(&lines),
+        Err(line) => {
+            let hint = "drop `--driver` (FLEETCTL_DRIVER), and name a fleetd with `--endpoint` or `--tunnel`";
+            return (out, Err(Error::usage(line, hint)));
+        }
+    }
+    let connected = runtime().and_then(|runtime| {
+        let reach = Reach::new(&globals.reach)?;
+        let client = runtime.block_on(client(globals, &reach))?;
+        Ok((runtime, reach, client))
+    });
+    let (runtime, reach, client) = match connected {
+        Ok(connected) => connected,
+        Err(error) => return (out, Err(error)),
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return (out, Err(Error::failure(format!("can't start: {error}")))),
-    };
-    let client = Client::new(endpoints, globals.request_timeout);
-    let session = Session { client, out, format: format(command) };
+    let session = Session { client, reach, out, format: format(command) };
     let result = runtime.block_on(carry_out(&session, command));
     (session.out, result)
+}
+
+/// One thread: what takes long here is waiting.
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Error::failure(format!("can't start: {error}")))
+}
+
+async fn client(globals: &Globals, reach: &Reach) -> Result<Client, Error> {
+    let endpoints = Endpoint::list(&globals.endpoint)
+        .map_err(|error| Error::usage(error.to_string(), "see `--endpoint` and FLEETCTL_ENDPOINT"))?;
+    let secure = endpoints.iter().any(|endpoint| matches!(endpoint, Endpoint::Https(_)));
+    let mut client = Client::new(endpoints, globals.request_timeout);
+    if secure {
+        let args::Reach { ca_file, cert_file, key_file, .. } = &globals.reach;
+        let tls = Tls::load(ca_file.as_deref(), cert_file.as_deref(), key_file.as_deref());
+        client = client.with_tls(tls.map_err(|error| Error::usage(error.to_string(), "all three are PEM files"))?);
+    }
+    if let Some(tunnel) = reach.tunnel().await? {
+        client = client.through(tunnel);
+    }
+    Ok(client)
 }
 
 async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> {
@@ -125,6 +179,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Submit(args) => units::submit(session, args).await,
         Command::Load(args) => units::create(session, args, Aim::Load).await,
         Command::Start(args) => units::create(session, args, Aim::Start).await,
+        Command::Restart(args) => restart::run(session, args).await,
         Command::Stop(args) => units::change(session, args, Aim::Stop).await,
         Command::Unload(args) => units::change(session, args, Aim::Unload).await,
         Command::Destroy(args) => units::change(session, args, Aim::Destroy).await,
@@ -132,20 +187,44 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::ListUnits(args) => list::units(session, args).await,
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
         Command::ListMachines(args) => list::machines(session, args).await,
-        Command::Version | Command::Completion { .. } | Command::Man { .. } => Ok(Exit::Ok),
+        Command::Import(args) => import::run(session, args).await,
+        Command::Journal(args) => journal::journal(session, args).await,
+        Command::Status(args) => remote::status(session, args).await,
+        Command::Ssh(args) => remote::ssh(session, args).await,
+        Command::ListServices(args) => services::list(session, args).await,
+        Command::Service(args) => services::show(session, args).await,
+        Command::Version(_)
+        | Command::Verify { .. }
+        | Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::FdForward { .. } => Ok(Exit::Ok),
     }
 }
 
 fn format(command: &Command) -> Format {
     match command {
-        Command::Submit(args)
-        | Command::Load(Create { submit: args, .. })
-        | Command::Start(Create { submit: args, .. }) => args.output.format,
-        Command::Stop(Change { output, .. })
+        Command::Submit(Submit { create: Create { output, .. }, .. })
+        | Command::Load(Create { output, .. })
+        | Command::Start(Create { output, .. })
+        | Command::Restart(Change { output, .. })
+        | Command::Stop(Change { output, .. })
         | Command::Unload(Change { output, .. })
         | Command::Destroy(Change { output, .. }) => output.format,
         Command::Cat(args) => args.output.format,
-        Command::ListUnits(args) | Command::ListUnitFiles(args) | Command::ListMachines(args) => args.output.format,
-        Command::Version | Command::Completion { .. } | Command::Man { .. } => Format::Text,
+        Command::Import(args) => args.output.format,
+        Command::ListUnits(args)
+        | Command::ListUnitFiles(args)
+        | Command::ListMachines(args)
+        | Command::ListServices(args) => args.output.format,
+        Command::Service(args) => args.output.format,
+        Command::Status(args) => args.output.format,
+        // A journal's formats are journalctl's.
+        Command::Journal(_)
+        | Command::Version(_)
+        | Command::Verify { .. }
+        | Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::Ssh(_)
+        | Command::FdForward { .. } => Format::Text,
     }
 }

@@ -1,8 +1,15 @@
 //! What can be typed: commands, options and their help, from which completions and manual pages are made too.
 //! Owns clap's definitions; does nothing with what was typed.
 
+mod help;
+mod legacy;
+mod reach;
+
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub(super) use legacy::{Legacy, SIGNED};
+pub(super) use reach::Reach;
 
 /// Where `fleetd` listens unless told otherwise.
 const ENDPOINT: &str = "unix:///run/fleet.sock";
@@ -13,10 +20,7 @@ const REQUEST_TIMEOUT: &str = "6";
 /// systemd for a whole cluster: hand in unit files, and they run on the hosts that fit.
 #[derive(Debug, Parser)]
 #[command(name = "fleetctl", disable_version_flag = true, max_term_width = 100)]
-#[command(
-    after_help = "Global options can be set in the environment too: FLEETCTL_ENDPOINT for --endpoint, and so on. \
-    Commands can be shortened as long as they stay unique."
-)]
+#[command(after_help = help::AFTER)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) globals: Globals,
@@ -28,7 +32,7 @@ pub(super) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Globals {
-    /// Where fleetd listens: a socket's path or http://host:port; of a comma-separated list, the first that answers
+    /// Where fleetd listens: a socket's path, http://host:port or https://host:port; of a comma-separated list, the first that answers
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", hide_env = true, value_name = "URL")]
     #[arg(default_value = ENDPOINT)]
     pub(super) endpoint: String,
@@ -42,6 +46,10 @@ pub(super) struct Globals {
     /// Print the version
     #[arg(long, short = 'v', global = true)]
     pub(super) version: bool,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+    #[command(flatten)]
+    pub(super) legacy: Legacy,
 }
 
 /// What to do.
@@ -53,6 +61,8 @@ pub(super) enum Command {
     Load(Create),
     /// Start units on hosts that fit; submits their files if need be
     Start(Create),
+    /// Stop and start units where they are, one after another
+    Restart(Change),
     /// Stop units; they stay on their hosts, ready to be started
     Stop(Change),
     /// Stop units and take them off their hosts; they stay in the cluster
@@ -67,8 +77,34 @@ pub(super) enum Command {
     ListUnitFiles(List),
     /// List the hosts of the cluster
     ListMachines(List),
+    /// Take over the units of another cluster, CoreOS fleet's or Flotilla's; without --apply, only say what that would do
+    Import(Import),
+    /// Show what units say, wherever they run
+    Journal(Journal),
+    /// Show what systemd says of units, on the hosts they are on
+    Status(Status),
+    /// A shell, or a command, on a host, or on the host of a unit
+    Ssh(Ssh),
+    /// Connect stdin and stdout with a unix socket; what `--tunnel` runs on a host whose sshd doesn't forward sockets
+    #[command(hide = true)]
+    FdForward {
+        /// The socket
+        #[arg(value_name = "SOCKET")]
+        sockets: Vec<std::path::PathBuf>,
+    },
+    /// List the services that are announced
+    ListServices(List),
+    /// List the instances of a service
+    Service(Service),
+    /// Nothing any more: there are no signed units
+    #[command(hide = true)]
+    Verify {
+        /// Unit files
+        #[arg(value_name = "UNIT")]
+        units: Vec<String>,
+    },
     /// Print the version
-    Version,
+    Version(Version),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completion {
@@ -80,32 +116,41 @@ pub(super) enum Command {
     Man {
         /// The command
         command: Option<String>,
+        /// Write all pages into this folder instead
+        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+        all: Option<std::path::PathBuf>,
     },
 }
 
 /// `submit`.
 #[derive(Debug, Args)]
 pub(super) struct Submit {
-    /// Unit files, or names of instances whose template the cluster has
-    #[arg(value_name = "UNIT")]
-    pub(super) units: Vec<String>,
-    /// Replace units whose file differs from the one here
-    #[arg(long)]
-    pub(super) replace: bool,
     #[command(flatten)]
-    pub(super) output: Output,
+    pub(super) create: Create,
+    /// With --replace of a template: replace the file of its instances too, where they run
+    #[arg(long, requires = "replace")]
+    pub(super) instances: bool,
 }
 
 /// `load` and `start`.
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    #[command(flatten)]
-    pub(super) submit: Submit,
+    /// Unit files, names of units, instances whose template the cluster has, or quoted patterns of names: 'web@*'
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    /// Replace units whose file differs from the one here
+    #[arg(long)]
+    pub(super) replace: bool,
+    /// Nothing any more: there are no signed units
+    #[arg(long, hide = true)]
+    pub(super) sign: bool,
     #[command(flatten)]
     pub(super) block: Block,
+    #[command(flatten)]
+    pub(super) output: Output,
 }
 
-/// `stop`, `unload` and `destroy`.
+/// `restart`, `stop`, `unload` and `destroy`.
 #[derive(Debug, Args)]
 pub(super) struct Change {
     /// Names of units, or quoted patterns of names: 'web@*'
@@ -131,19 +176,75 @@ pub(super) struct Block {
 /// `cat`.
 #[derive(Debug, Args)]
 pub(super) struct Cat {
-    /// The unit
+    /// The unit, or a quoted pattern of names
     #[arg(value_name = "UNIT")]
     pub(super) units: Vec<String>,
     #[command(flatten)]
     pub(super) output: Output,
 }
 
-/// `list-units`, `list-unit-files` and `list-machines`.
+/// `version`.
+#[derive(Debug, Args)]
+pub(super) struct Version {
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Names of units, or quoted patterns of names: 'web@*'
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// `ssh`.
+#[derive(Debug, Args)]
+pub(super) struct Ssh {
+    /// The host: its id or the beginning of it, its name, its address; or a unit, for the host it is on
+    #[arg(value_name = "MACHINE|UNIT")]
+    #[arg(help_heading = None)]
+    pub(super) words: Vec<String>,
+    /// This host
+    #[arg(long, value_name = "MACHINE")]
+    pub(super) machine: Option<String>,
+    /// The host of this unit
+    #[arg(long, value_name = "UNIT")]
+    pub(super) unit: Option<String>,
+    /// Let the host use your agent while you are there (by the `ssh` program)
+    #[arg(long, short = 'A')]
+    pub(super) forward_agent: bool,
+}
+
+/// `list-units`, `list-unit-files`, `list-machines` and `list-services`.
 #[derive(Debug, Args)]
 pub(super) struct List {
     /// Names, or quoted patterns of names, to list only these
     #[arg(value_name = "PATTERN")]
     pub(super) patterns: Vec<String>,
+    #[command(flatten)]
+    pub(super) columns: Columns,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// `service`.
+#[derive(Debug, Args)]
+pub(super) struct Service {
+    /// The service
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) columns: Columns,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// What a table looks like.
+#[derive(Debug, Args)]
+pub(super) struct Columns {
     /// Don't shorten machine ids and hashes
     #[arg(long, short = 'l')]
     pub(super) full: bool,
@@ -153,8 +254,149 @@ pub(super) struct List {
     /// The columns to print, separated by commas
     #[arg(long, value_name = "FIELDS")]
     pub(super) fields: Option<String>,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// Names, or quoted patterns of names, to take over only these
+    #[arg(value_name = "PATTERN")]
+    pub(super) patterns: Vec<String>,
+    /// Where the other cluster's API listens: a socket's path or http://host:port
+    #[arg(long, value_name = "URL")]
+    pub(super) from: String,
+    /// Submit the units, and start nothing
+    #[arg(long)]
+    pub(super) apply: bool,
+    /// With --apply: want of each unit what the other cluster wants of it. Units start here, also those that still run there
+    #[arg(long, requires = "apply")]
+    pub(super) start: bool,
+    /// With --apply: replace units whose file differs from the other cluster's
+    #[arg(long, requires = "apply")]
+    pub(super) replace: bool,
     #[command(flatten)]
     pub(super) output: Output,
+}
+
+/// `journal`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Of one unit on one host this is journalctl's own output. Otherwise the entries of all hosts come in the \
+order of their times, each line with its host and unit, and --output=json adds `host` and `unit` to each entry."
+)]
+pub(super) struct Journal {
+    /// Names of units, templates (web@.service is all its instances), or quoted patterns of names: 'web@*'
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    /// Go on with what is said from now on, wherever the units move, until Ctrl-C
+    #[arg(long, short = 'f')]
+    pub(super) follow: bool,
+    /// The last N entries, of all units together; `all` for all of them. 10, or all with --since
+    #[arg(long, short = 'n', value_name = "N", value_parser = lines)]
+    pub(super) lines: Option<Lines>,
+    /// Only entries from this time on, as journalctl understands it: -1h, today, '2026-11-21 10:00'
+    #[arg(long, short = 'S', value_name = "TIME", allow_hyphen_values = true)]
+    pub(super) since: Option<String>,
+    /// Only entries up to this time
+    #[arg(long, short = 'U', value_name = "TIME", allow_hyphen_values = true)]
+    pub(super) until: Option<String>,
+    /// Only entries of this priority or worse, or of this range: warning, err..alert
+    #[arg(long, short = 'p', value_name = "PRIORITY")]
+    pub(super) priority: Option<String>,
+    /// Only entries whose message matches this regular expression
+    #[arg(long, short = 'g', value_name = "PATTERN", allow_hyphen_values = true)]
+    pub(super) grep: Option<String>,
+    /// How to print entries
+    #[arg(long, short = 'o', value_name = "FORMAT", value_enum, default_value_t = JournalFormat::Short)]
+    pub(super) output: JournalFormat,
+    /// Run journalctl with sudo on the hosts
+    #[arg(long)]
+    pub(super) sudo: bool,
+}
+
+/// journalctl's formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum JournalFormat {
+    /// Lines for people
+    Short,
+    /// With microseconds
+    ShortPrecise,
+    /// With ISO 8601 times
+    ShortIso,
+    /// With ISO 8601 times and microseconds
+    ShortIsoPrecise,
+    /// With weekday, year and time zone
+    ShortFull,
+    /// With the seconds since each host's boot
+    ShortMonotonic,
+    /// With the seconds since 1970
+    ShortUnix,
+    /// Messages only
+    Cat,
+    /// A JSON object for each entry, one a line
+    Json,
+    /// All fields; of one unit, without --follow, as all that follow
+    Verbose,
+    /// For systemd-journal-remote
+    Export,
+    /// JSON on several lines
+    JsonPretty,
+    /// JSON as server-sent events
+    JsonSse,
+    /// JSON as a text sequence (RFC 7464)
+    JsonSeq,
+    /// With the unit's name
+    WithUnit,
+}
+
+impl JournalFormat {
+    /// As journalctl spells it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::ShortPrecise => "short-precise",
+            Self::ShortIso => "short-iso",
+            Self::ShortIsoPrecise => "short-iso-precise",
+            Self::ShortFull => "short-full",
+            Self::ShortMonotonic => "short-monotonic",
+            Self::ShortUnix => "short-unix",
+            Self::Cat => "cat",
+            Self::Json => "json",
+            Self::Verbose => "verbose",
+            Self::Export => "export",
+            Self::JsonPretty => "json-pretty",
+            Self::JsonSse => "json-sse",
+            Self::JsonSeq => "json-seq",
+            Self::WithUnit => "with-unit",
+        }
+    }
+
+    /// Whether only journalctl itself can print it.
+    pub(super) fn is_journalctls(self) -> bool {
+        matches!(self, Self::Verbose | Self::Export | Self::JsonPretty | Self::JsonSse | Self::JsonSeq | Self::WithUnit)
+    }
+}
+
+/// How many entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lines(Option<usize>);
+
+fn lines(text: &str) -> Result<Lines, String> {
+    match text {
+        "all" => Ok(Lines(None)),
+        text => text.parse().map(|lines| Lines(Some(lines))).map_err(|_| "it must be a number, or `all`".into()),
+    }
+}
+
+impl Journal {
+    /// The number of entries to begin with; `None` for all.
+    pub(super) fn lines(&self) -> Option<usize> {
+        match self.lines {
+            Some(Lines(lines)) => lines,
+            None if self.since.is_some() => None,
+            None => Some(10),
+        }
+    }
 }
 
 /// For people or for programs.
@@ -176,10 +418,12 @@ pub(super) enum Format {
 
 /// The definitions as clap has them. A variable of the environment that is empty counts as unset.
 pub(super) fn command() -> clap::Command {
-    Cli::command().mut_args(|arg| {
+    let command = Cli::command().mut_args(|arg| {
         let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
         if empty { arg.env(clap::builder::Resettable::Reset) } else { arg }
-    })
+    });
+    let template = help::template(&command);
+    command.help_template(template)
 }
 
 fn seconds(text: &str) -> Result<std::time::Duration, String> {
@@ -192,12 +436,40 @@ fn seconds(text: &str) -> Result<std::time::Duration, String> {
 }
 
 #[cfg(test)]
+/// What `options` say, typed after `journal`.
+pub(super) fn journal(options: &str) -> Journal {
+    let words = ["fleetctl", "journal"].into_iter().chain(options.split_whitespace());
+    match Cli::parse_from(words).command {
+        Some(Command::Journal(journal)) => journal,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+/// What is said about reaching hosts by one who says nothing.
+pub(super) fn reach() -> Reach {
+    Cli::parse_from(["fleetctl"]).globals.reach
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn definitions_hold_together() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn each_global_option_has_its_variable() {
+        let mut seen = 0;
+        for arg in Cli::command().get_arguments() {
+            let Some(long) = arg.get_long().filter(|long| !matches!(*long, "version" | "help")) else { continue };
+            let variable = format!("FLEETCTL_{}", long.to_ascii_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "{long}");
+            seen += 1;
+        }
+        assert!(seen > 15, "{seen}");
     }
 
     #[test]

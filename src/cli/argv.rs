@@ -12,6 +12,8 @@ pub(super) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = 
     let mut front: Vec<OsString> = args.next().into_iter().collect();
     let mut rest = Vec::new();
     let mut verb: Option<String> = None;
+    // `ssh`: how many words come before the command, which has options of its own.
+    let mut before = 1;
     while let Some(arg) = args.next() {
         let Some(text) = arg.to_str() else {
             rest.push(arg);
@@ -23,10 +25,18 @@ pub(super) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = 
             break;
         }
         match options.spell(text) {
-            Some(Spelling::Flag(flag)) => rest.push(flag.into()),
+            Some(Spelling::Flag(flag)) => {
+                if names_host(&flag) {
+                    before = 0;
+                }
+                rest.push(flag.into());
+            }
             Some(Spelling::Off) => {}
             // What follows is its value, whatever it looks like.
             Some(Spelling::Takes(option)) => {
+                if names_host(&option) {
+                    before = 0;
+                }
                 rest.push(option.into());
                 rest.extend(args.next());
             }
@@ -34,13 +44,43 @@ pub(super) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = 
             None => match verb.as_deref() {
                 None => verb = Some(full_name(command, text)),
                 Some("help") => rest.push(full_name(command, text).into()),
+                Some("ssh") if before == 0 => {
+                    rest.extend(["--".into(), arg]);
+                    rest.extend(args);
+                    break;
+                }
+                Some("ssh") => {
+                    before -= 1;
+                    rest.push(arg);
+                }
                 Some(_) => rest.push(arg),
             },
         }
     }
+    if verb.as_deref() == Some("help") {
+        rest = without_options(&options, rest);
+    }
     front.extend(verb.map(Into::into));
     front.extend(rest);
     front
+}
+
+/// What `help` is asked about: clap takes every word after it for a command's name, and options mean nothing to it.
+fn without_options(options: &Options, args: Vec<OsString>) -> Vec<OsString> {
+    let mut args = args.into_iter();
+    let mut rest = Vec::new();
+    while let Some(arg) = args.next() {
+        match arg.to_str().and_then(|text| options.spell(text)) {
+            Some(Spelling::Takes(_)) => drop(args.next()),
+            Some(Spelling::Flag(flag)) if !matches!(flag.as_str(), "-h" | "--help") => {}
+            _ => rest.push(arg),
+        }
+    }
+    rest
+}
+
+fn names_host(option: &str) -> bool {
+    matches!(option.split('=').next(), Some("--machine" | "--unit"))
 }
 
 /// The one command that begins with `typed`, or `typed`. Hidden commands must be typed out.
@@ -56,6 +96,27 @@ fn full_name(command: &clap::Command, typed: &str) -> String {
     }
 }
 
+/// What to say of a command that there isn't, in the words and the form that CoreOS fleet had from its library.
+pub(super) fn unknown(command: &clap::Command, typed: &str) -> Vec<String> {
+    let names = || command.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).chain(["help"]);
+    let begins: Vec<&str> = names().filter(|name| !typed.is_empty() && name.starts_with(typed)).collect();
+    let kind = if begins.len() > 1 { "ambiguous" } else { "unknown" };
+    let mut near: Vec<&str> =
+        names().filter(|name| begins.contains(name) || strsim::levenshtein(name, typed) <= NEAR).collect();
+    near.sort_unstable();
+    let mut lines = vec![format!("Error: {kind} command \"{typed}\" for \"fleetctl\""), String::new()];
+    if !near.is_empty() {
+        lines.push("Did you mean this?".into());
+        lines.extend(near.iter().map(|name| format!("\t{name}")));
+        lines.push(String::new());
+    }
+    lines.push("Run 'fleetctl --help' for usage.".into());
+    lines
+}
+
+/// Letters to change, at most, for a name to be what was meant.
+const NEAR: usize = 2;
+
 enum Spelling {
     /// Complete as it is.
     Flag(String),
@@ -65,18 +126,32 @@ enum Spelling {
     Takes(String),
 }
 
-/// All options of all commands, and whether they take a value. None means different things to different commands.
+/// What an option takes.
+#[derive(Clone, Copy)]
+enum Takes {
+    Nothing,
+    Value,
+    /// A value after `=`, or none.
+    Attached,
+}
+
+/// All options of all commands, and what they take. None means different things to different commands.
 struct Options {
-    long: BTreeMap<String, bool>,
-    short: BTreeMap<char, bool>,
+    long: BTreeMap<String, Takes>,
+    short: BTreeMap<char, Takes>,
 }
 
 impl Options {
     fn of(command: &clap::Command) -> Self {
-        let mut options = Self { long: [("help".into(), false)].into(), short: [('h', false)].into() };
+        let mut options =
+            Self { long: [("help".into(), Takes::Nothing)].into(), short: [('h', Takes::Nothing)].into() };
         for command in std::iter::once(command).chain(command.get_subcommands()) {
             for arg in command.get_arguments() {
-                let takes = arg.get_action().takes_values();
+                let takes = match (arg.get_action().takes_values(), arg.is_require_equals_set()) {
+                    (false, _) => Takes::Nothing,
+                    (true, false) => Takes::Value,
+                    (true, true) => Takes::Attached,
+                };
                 options.long.extend(arg.get_long().map(|long| (long.into(), takes)));
                 options.short.extend(arg.get_short().map(|short| (short, takes)));
             }
@@ -94,13 +169,13 @@ impl Options {
             _ => (format!("--{name}"), *self.long.get(name)?),
         };
         Some(match (takes, value) {
-            (true, None) => Spelling::Takes(spelling),
-            (true, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),
-            (false, None) => Spelling::Flag(spelling),
+            (Takes::Value, None) => Spelling::Takes(spelling),
+            (Takes::Value | Takes::Attached, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),
+            (Takes::Nothing | Takes::Attached, None) => Spelling::Flag(spelling),
             // Go's flags have values.
-            (false, Some("1" | "t" | "T" | "true" | "TRUE" | "True")) => Spelling::Flag(spelling),
-            (false, Some("0" | "f" | "F" | "false" | "FALSE" | "False")) => Spelling::Off,
-            (false, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),
+            (Takes::Nothing, Some("1" | "t" | "T" | "true" | "TRUE" | "True")) => Spelling::Flag(spelling),
+            (Takes::Nothing, Some("0" | "f" | "F" | "false" | "FALSE" | "False")) => Spelling::Off,
+            (Takes::Nothing, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),
         })
     }
 }
@@ -126,6 +201,10 @@ mod tests {
             ("start -- -full a", "start -- -full a"),
             ("start list-m", "start list-m"),
             ("help list-m", "help list-machines"),
+            ("--endpoint /x help", "help"),
+            ("-endpoint=/x -debug help list-m --no-legend", "help list-machines"),
+            ("--bogus help", "help --bogus"),
+            ("help --h", "help -h"),
             ("--fields --full list-units", "list-units --fields --full"),
             ("-v", "-v"),
             ("-version", "--version"),
@@ -134,11 +213,19 @@ mod tests {
             ("ma", "ma"),
             ("man", "man"),
             ("start -", "start -"),
-            ("sta a --bogus", "start a --bogus"),
+            ("star a --bogus", "start a --bogus"),
             ("--bogus start a", "start --bogus a"),
             ("-lfull list-units", "list-units -lfull"),
             ("frobnicate -x", "frobnicate -x"),
             ("--no-legend=maybe list-units", "list-units --no-legend=maybe"),
+            ("ssh n1 ls -full --no-legend", "ssh n1 -- ls -full --no-legend"),
+            ("ssh -A n1", "ssh -A n1"),
+            ("ssh n1 --A", "ssh n1 -A"),
+            ("-debug ssh --machine n1 ls -l", "ssh --debug --machine n1 -- ls -l"),
+            ("ssh -unit=web cat -debug", "ssh --unit=web -- cat -debug"),
+            ("ssh n1 -- ls -l", "ssh n1 -- ls -l"),
+            ("-strict-host-key-checking=false list-m", "list-machines --strict-host-key-checking=false"),
+            ("--strict-host-key-checking list-m", "list-machines --strict-host-key-checking"),
             ("", ""),
         ];
         let command = crate::cli::args::command();

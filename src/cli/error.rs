@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use crate::api::client::{ClientError, Endpoint};
+use crate::ssh;
 
 /// What a line of advice begins with. Logs have no use for advice: without a terminal such lines aren't printed.
 pub(super) const HINT: &str = "hint: ";
@@ -20,12 +21,21 @@ pub(super) enum Exit {
     Usage,
     /// Ctrl-C ended the waiting.
     Interrupted,
+    /// As a command on a host ended; 128 and the signal's number if a signal ended it.
+    Status(u8),
+    /// A host couldn't be reached, as `ssh` has it.
+    Unreached,
 }
 
 impl Exit {
     /// [`Exit::Failure`] if `failed`.
     pub(super) fn failed_if(failed: bool) -> Self {
         if failed { Self::Failure } else { Self::Ok }
+    }
+
+    /// That of a program that ended with `status`.
+    pub(super) fn of_status(status: u8) -> Self {
+        if status == 0 { Self::Ok } else { Self::Status(status) }
     }
 }
 
@@ -37,6 +47,8 @@ impl From<Exit> for ExitCode {
             Exit::Usage => Self::from(2),
             // As shells number a death by SIGINT.
             Exit::Interrupted => Self::from(130),
+            Exit::Status(status) => Self::from(status),
+            Exit::Unreached => Self::from(255),
         }
     }
 }
@@ -59,6 +71,17 @@ impl Error {
     /// Something that didn't work.
     pub(super) fn failure(line: impl Into<String>) -> Self {
         Self { exit: Exit::Failure, lines: vec![line.into()] }
+    }
+
+    /// A host that couldn't be reached.
+    pub(super) fn unreached(line: impl Into<String>) -> Self {
+        Self { exit: Exit::Unreached, lines: vec![line.into()] }
+    }
+
+    /// The same, and why.
+    pub(super) fn because(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
     }
 
     /// Several things that didn't work.
@@ -95,6 +118,13 @@ pub(super) fn problem_line(file: &str, line: Option<usize>, what: &str) -> Strin
     }
 }
 
+impl From<ssh::Error> for Error {
+    fn from(error: ssh::Error) -> Self {
+        let hint = error.hint.map(|hint| format!("{HINT}{hint}"));
+        Self { exit: Exit::Unreached, lines: error.lines.into_iter().chain(hint).collect() }
+    }
+}
+
 impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
         let mut lines = vec![error.to_string()];
@@ -117,6 +147,10 @@ impl From<ClientError> for Error {
 
 fn hint(endpoint: &Endpoint, kind: ErrorKind) -> &'static str {
     match (endpoint, kind) {
+        // What a tunnel says when its host can't connect to the endpoint.
+        (_, ErrorKind::HostUnreachable) => {
+            "is fleetd running on that host, and may the user you log in as use its socket (root and the group `fleet` may)?"
+        }
         (Endpoint::Unix(_), ErrorKind::PermissionDenied) => {
             "the socket is for root and the group `fleet`: use sudo, or have yourself added to that group"
         }
@@ -127,9 +161,14 @@ fn hint(endpoint: &Endpoint, kind: ErrorKind) -> &'static str {
             "did fleetd stop meanwhile (`systemctl status fleetd`)? what was asked may have been done; asking again does no harm"
         }
         (Endpoint::Unix(_), _) => {
-            "is fleetd running here (`systemctl status fleetd`)? from another machine, use `--endpoint` or FLEETCTL_ENDPOINT"
+            "is fleetd running here (`systemctl status fleetd`)? from another machine, use `--tunnel HOST` or FLEETCTL_TUNNEL"
         }
-        (Endpoint::Http(_), _) => "is fleetd running there, and is `--endpoint` (or FLEETCTL_ENDPOINT) right?",
+        (Endpoint::Https(_), ErrorKind::InvalidData) => {
+            "`--ca-file` names whom to trust; `--cert-file` and `--key-file` who you are"
+        }
+        (Endpoint::Http(_) | Endpoint::Https(_), _) => {
+            "is fleetd running there, and is `--endpoint` (or FLEETCTL_ENDPOINT) right?"
+        }
     }
 }
 

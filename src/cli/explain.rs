@@ -37,13 +37,8 @@ pub(super) fn triggered(goal: &Goal, global: bool) -> String {
 pub(super) fn failed(goal: &Goal, view: Option<&UnitView>, why: &str) -> Vec<String> {
     let name = &goal.name;
     let mut lines = vec![format!("{name} {why}")];
-    if let (Some(view), true) = (view, why.starts_with("failed on")) {
-        let hosts: Vec<String> =
-            view.states.iter().filter(|state| state.active != "active").map(|state| host(&state.machine)).collect();
-        lines.push(format!(
-            "{HINT}on {}, `systemctl status {name}` and `journalctl -u {name}` say more",
-            hosts.join(", ")
-        ));
+    if view.is_some() && why.starts_with("failed on") {
+        lines.push(format!("{HINT}`fleetctl journal {name}` shows more; `fleetctl status {name}` what systemd knows"));
         if !goal.changed {
             lines.push(format!("{HINT}it was to run already; `fleetctl stop {name}`, then start, to try again"));
         }
@@ -54,7 +49,7 @@ pub(super) fn failed(goal: &Goal, view: Option<&UnitView>, why: &str) -> Vec<Str
 /// The lines for a unit that no host fits: `waiting` is the cluster's summary, `detail` its reasons where they could be had.
 pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
     let name = &goal.name;
-    let then = if goal.aim == Aim::Start { "starts" } else { "is loaded" };
+    let then = if goal.aim == Aim::Load { "is loaded" } else { "starts" };
     let head = format!("{name} can't run anywhere yet; it stays submitted and {then} as soon as a host fits:");
     let mut lines = vec![head];
     lines.extend(reasons(waiting, detail));
@@ -109,6 +104,7 @@ mod tests {
             current: String::new(),
             generation: Revision(1),
             machine: placed.then(|| machine('a', "n1")),
+            hosts: Vec::new(),
             waiting: None,
             states: vec![],
         }

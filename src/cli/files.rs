@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::check::{self, Checked};
 use super::error::HINT;
+use super::instances::Renewed;
 use super::names;
 use crate::api::wire::{ApplyUnit, UnitView};
 use crate::model::name::{UnitHash, UnitName};
@@ -42,6 +43,8 @@ pub(super) struct Batch {
     pub(super) known: BTreeSet<UnitName>,
     /// Units that are too far on for this command to replace them, and how far.
     pub(super) untouchable: Vec<(UnitName, Desired)>,
+    /// Templates that get another file.
+    pub(super) renewed: Vec<Renewed>,
 }
 
 /// How a command treats what is there.
@@ -65,9 +68,6 @@ pub(super) fn wanted(args: &[String]) -> Result<Vec<Wanted>, Vec<String>> {
             Ok(name) => name,
             Err(error) => {
                 problems.push(format!("{arg}: {error}"));
-                if names::is_pattern(arg) {
-                    problems.push(format!("{HINT}patterns work with stop, unload, destroy and the lists"));
-                }
                 continue;
             }
         };
@@ -156,17 +156,24 @@ pub(super) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) -> Batch {
 impl Batch {
     fn add(&mut self, name: &UnitName, checked: Option<&Checked>, here: Option<&(UnitHash, Desired)>, policy: Policy) {
         let desired = (policy.desired != Desired::Inactive).then_some(policy.desired);
-        let mut replace = policy.replace && checked.is_some();
+        let replace = policy.replace && checked.is_some();
         // A new file restarts a unit that runs. `submit` and `load` promise not to, as in fleet.
         if let (true, Some(checked), Some((hash, now))) = (replace, checked, here)
             && checked.hash != *hash
             && *now > policy.desired
         {
             self.untouchable.push((name.clone(), *now));
-            replace = false;
+            self.units.push(ApplyUnit { name: name.to_string(), desired, ..ApplyUnit::default() });
+            return;
+        }
+        if let (true, true, Some(checked), Some((old, _))) = (replace, name.is_template(), checked, here)
+            && checked.hash != *old
+        {
+            let Checked { text, hash, .. } = checked.clone();
+            self.renewed.push(Renewed { name: name.clone(), old: old.clone(), new: hash, text });
         }
         let text = checked.map(|checked| checked.text.clone());
-        self.units.push(ApplyUnit { name: name.to_string(), text, desired, replace, destroy: false });
+        self.units.push(ApplyUnit { name: name.to_string(), text, desired, replace, ..ApplyUnit::default() });
     }
 }
 

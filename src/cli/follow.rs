@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Aim;
 use super::session::Session;
 use super::wait::{Goal, Sight, Verdict, judge};
-use super::{explain, names};
+use super::{explain, journal, names};
 use crate::api::client::{ClientError, Watch};
 use crate::api::wire::{UnitView, WatchLine};
 use crate::model::name::UnitName;
@@ -31,6 +31,10 @@ const REDRAW: Duration = Duration::from_millis(100);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// More lines without a terminal would be noise.
 const NOTES: usize = 10;
+
+/// Units that failed of which the last lines are shown, and how many of each.
+const QUOTED: usize = 3;
+const LAST_WORDS: usize = 5;
 
 /// How waiting for a unit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -283,7 +287,10 @@ impl<'a> Follower<'a> {
                     End::Done
                 }
                 Verdict::Failed(why) | Verdict::Failing(why) => {
-                    End::Failed(explain::failed(&one.goal, one.view.as_ref(), why))
+                    let mut lines = explain::failed(&one.goal, one.view.as_ref(), why);
+                    let said = self.last_words(&one.goal, one.view.as_ref()).await;
+                    lines.splice(1..1, said);
+                    End::Failed(lines)
                 }
                 Verdict::Unplaced(why) => {
                     let detail = self.session.client.unit(&one.goal.name).await.ok();
@@ -295,6 +302,18 @@ impl<'a> Follower<'a> {
             }
             self.tracked[index].end = Some(end);
         }
+    }
+
+    /// What the unit said where it failed, indented. Of many, the first ones tell enough: each may take a while to be had.
+    async fn last_words(&self, goal: &Goal, view: Option<&UnitView>) -> Vec<String> {
+        let quoted = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
+        let failed = view.into_iter().flat_map(|view| &view.states).find(|state| state.active != "active");
+        let Some(state) = failed.filter(|_| goal.aim == Aim::Start && quoted < QUOTED && !self.session.is_json())
+        else {
+            return Vec::new();
+        };
+        let lines = journal::last_lines(self.session, goal.name.as_str(), state, LAST_WORDS).await;
+        lines.into_iter().map(|line| format!("  {line}")).collect()
     }
 
     fn open_goals(&self) -> impl Iterator<Item = &Tracked> {
@@ -364,7 +383,7 @@ impl Tracked {
             None => Sight::Gone,
         };
         let mut verdict = judge(&self.goal, sight);
-        if verdict == Verdict::Done && self.waited && self.goal.aim == Aim::Start {
+        if verdict == Verdict::Done && self.waited && matches!(self.goal.aim, Aim::Start | Aim::Restart) {
             verdict = Verdict::Settling;
         }
         if std::mem::discriminant(&verdict) != std::mem::discriminant(&self.verdict) {

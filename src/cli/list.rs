@@ -5,19 +5,19 @@ use std::io::IsTerminal as _;
 
 use serde_json::{Map, Value, json};
 
-use super::args::List;
+use super::args::{Columns, List};
 use super::error::{Error, Exit};
 use super::session::Session;
-use super::{explain, names, table};
+use super::{explain, select, table};
 use crate::api::wire::{MachineView, StateView, UnitView};
 use crate::model::glob::Glob;
 use crate::model::name::UnitHash;
 
 /// A column: its name, the text of a cell, and its value for programs.
-struct Field<T> {
-    name: &'static str,
-    text: fn(&T, bool) -> String,
-    value: fn(&T) -> Value,
+pub(super) struct Field<T> {
+    pub(super) name: &'static str,
+    pub(super) text: fn(&T, bool) -> String,
+    pub(super) value: fn(&T) -> Value,
 }
 
 type UnitState = (UnitView, StateView);
@@ -123,8 +123,8 @@ const EXPLAINED: usize = 5;
 
 /// `list-units`: a row for each unit on each host.
 pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error> {
-    let fields = pick(unit_fields(), args, UNITS)?;
-    let units = fetch(session, args).await?;
+    let fields = pick(unit_fields(), session, &args.columns, UNITS)?;
+    let (units, unmatched) = fetch(session, args).await?;
     let rows: Vec<UnitState> = units
         .into_iter()
         .flat_map(|mut unit| {
@@ -133,18 +133,18 @@ pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error>
             states.into_iter().map(move |state| (unit.clone(), state))
         })
         .collect();
-    print(session, args, &fields, &rows);
-    Ok(Exit::Ok)
+    print(session, &args.columns, &fields, &rows);
+    Ok(say(session, &unmatched))
 }
 
 /// `list-unit-files`: a row for each unit the cluster knows.
 pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, Error> {
-    let fields = pick(unit_file_fields(), args, UNIT_FILES)?;
-    if fields.iter().any(|field| field.name == "tmachine") && args.fields.is_some() {
+    let fields = pick(unit_file_fields(), session, &args.columns, UNIT_FILES)?;
+    if fields.iter().any(|field| field.name == "tmachine") && args.columns.fields.is_some() {
         session.out.talk("WARNING: The field \"tmachine\" is deprecated, use \"target\" instead");
     }
-    let units = fetch(session, args).await?;
-    print(session, args, &fields, &units);
+    let (units, unmatched) = fetch(session, args).await?;
+    print(session, &args.columns, &fields, &units);
     if session.out.is_watched() && std::io::stdout().is_terminal() && !session.is_json() {
         let waiting = units.iter().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why)));
         for (index, (unit, why)) in waiting.enumerate() {
@@ -160,33 +160,46 @@ pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, E
             }
         }
     }
-    Ok(Exit::Ok)
+    Ok(say(session, &unmatched))
 }
 
 /// `list-machines`.
 pub(super) async fn machines(session: &Session, args: &List) -> Result<Exit, Error> {
-    let fields = pick(machine_fields(), args, MACHINES)?;
+    let fields = pick(machine_fields(), session, &args.columns, MACHINES)?;
     let globs = globs(&args.patterns)?;
     let mut machines = session.client.machines().await?.machines;
     // A host goes by its id, the beginning of it, its name or its address.
     let named = |machine: &MachineView, glob: &Glob| {
         [machine.id.as_str(), machine.id.short(), &machine.hostname, &machine.ip].iter().any(|name| glob.matches(name))
     };
+    let unmatched = args.patterns.iter().zip(&globs).filter(|(_, glob)| !machines.iter().any(|m| named(m, glob)));
+    let unmatched: Vec<String> = unmatched.map(|(arg, _)| format!("no host matches `{arg}`")).collect();
     machines.retain(|machine| globs.is_empty() || globs.iter().any(|glob| named(machine, glob)));
-    print(session, args, &fields, &machines);
-    Ok(Exit::Ok)
+    print(session, &args.columns, &fields, &machines);
+    Ok(say(session, &unmatched))
 }
 
-async fn fetch(session: &Session, args: &List) -> Result<Vec<UnitView>, Error> {
-    let patterns: Vec<String> = args.patterns.iter().flat_map(|arg| names::patterns(arg)).collect();
-    let globs = globs(&patterns)?;
-    let mut units = session.client.units(&patterns).await?.units;
-    units.retain(|unit| globs.is_empty() || globs.iter().any(|glob| glob.matches(unit.name.as_str())));
+/// Say what there is nothing of, after the table of what there is.
+fn say(session: &Session, unmatched: &[String]) -> Exit {
+    session.out.talk_lines(unmatched);
+    Exit::failed_if(!unmatched.is_empty())
+}
+
+/// The units asked for, and a line for each argument that there is nothing of.
+async fn fetch(session: &Session, args: &List) -> Result<(Vec<UnitView>, Vec<String>), Error> {
+    if !args.patterns.is_empty() {
+        let selected = select::select(&session.client, &args.patterns).await?;
+        let unmatched = selected.nothing();
+        let mut units: Vec<UnitView> = selected.units.into_iter().map(|(unit, _)| unit).collect();
+        units.sort_by(|a, b| a.name.cmp(&b.name));
+        return Ok((units, unmatched));
+    }
+    let mut units = session.client.units(&[]).await?.units;
     units.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(units)
+    Ok((units, Vec::new()))
 }
 
-fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
+pub(super) fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
     patterns
         .iter()
         .map(|pattern| {
@@ -196,12 +209,16 @@ fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
 }
 
 /// The fields asked for, in that order; all of them for programs that don't say.
-fn pick<T>(fields: Vec<Field<T>>, args: &List, default: &str) -> Result<Vec<Field<T>>, Error> {
-    let json = args.output.format == super::args::Format::Json;
-    let asked = match &args.fields {
+pub(super) fn pick<T>(
+    fields: Vec<Field<T>>,
+    session: &Session,
+    columns: &Columns,
+    default: &str,
+) -> Result<Vec<Field<T>>, Error> {
+    let asked = match &columns.fields {
         Some(asked) if asked.trim().is_empty() => return Err(Error::failure("Must define output format")),
         Some(asked) => asked.as_str(),
-        None if json => return Ok(fields.into_iter().filter(|field| field.name != "tmachine").collect()),
+        None if session.is_json() => return Ok(fields.into_iter().filter(|field| field.name != "tmachine").collect()),
         None => default,
     };
     let find = |key: &str| match fields.iter().find(|field| field.name == key) {
@@ -215,15 +232,15 @@ fn pick<T>(fields: Vec<Field<T>>, args: &List, default: &str) -> Result<Vec<Fiel
     asked.split(',').map(|key| find(key.trim())).collect()
 }
 
-fn print<T>(session: &Session, args: &List, fields: &[Field<T>], rows: &[T]) {
+pub(super) fn print<T>(session: &Session, columns: &Columns, fields: &[Field<T>], rows: &[T]) {
     if session.is_json() {
         let object =
             |row| fields.iter().map(|field| (field.name.to_owned(), (field.value)(row))).collect::<Map<_, _>>();
         session.out.json(&rows.iter().map(object).collect::<Vec<_>>());
         return;
     }
-    let legend = (!args.no_legend).then(|| fields.iter().map(|field| field.name.to_ascii_uppercase()).collect());
-    let cells = rows.iter().map(|row| fields.iter().map(|field| (field.text)(row, args.full)).collect());
+    let legend = (!columns.no_legend).then(|| fields.iter().map(|field| field.name.to_ascii_uppercase()).collect());
+    let cells = rows.iter().map(|row| fields.iter().map(|field| (field.text)(row, columns.full)).collect());
     session.out.data(&table::render(&legend.into_iter().chain(cells).collect::<Vec<Vec<String>>>()));
 }
 
@@ -231,6 +248,6 @@ fn hash(hash: &UnitHash, full: bool) -> String {
     if full { hash.to_string() } else { hash.short().into() }
 }
 
-fn or_dash(text: &str) -> String {
+pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
 }

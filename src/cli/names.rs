@@ -82,7 +82,7 @@ mod tests {
             assert!(unit(bad).is_err(), "{bad}");
         }
         assert_eq!(with_type("units/web"), "units/web.service");
-        assert!(unit("x.device").unwrap_err().to_string().contains("invalid unit type `device`"));
+        assert!(unit("x.scope").unwrap_err().to_string().contains("scopes are made by programs"));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Output {
     watched: bool,
     /// One whose lines can be rewritten.
     terminal: bool,
+    /// Terminals here can't do anything but print.
+    dumb: bool,
     state: RefCell<State>,
 }
 
@@ -35,7 +37,7 @@ impl Output {
     pub(super) fn new() -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let watched = io::stderr().is_terminal();
-        Self { watched, terminal: watched && !dumb, state: RefCell::default() }
+        Self { watched, terminal: watched && !dumb, dumb, state: RefCell::default() }
     }
 
     /// Whether somebody watches stderr.
@@ -48,6 +50,17 @@ impl Output {
         self.terminal
     }
 
+    /// Whether what goes to stdout may be coloured: somebody sees it, and hasn't said no (`NO_COLOR`).
+    pub(super) fn has_colours(&self) -> bool {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        wanted && !self.dumb && io::stdout().is_terminal()
+    }
+
+    /// Whether nobody takes what goes to stdout any longer.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.borrow().broken.is_some()
+    }
+
     /// A line of data.
     pub(super) fn line(&self, line: &str) {
         self.data(&format!("{}\n", clean(line)));
@@ -55,16 +68,28 @@ impl Output {
 
     /// Data, byte by byte. Once stdout is closed, by `head` say, the rest goes nowhere: whoever read it has had enough.
     pub(super) fn data(&self, text: &str) {
+        self.pass(text.as_bytes());
+    }
+
+    /// What a command on a host printed, as it is. Whether anybody still reads it.
+    pub(super) fn pass(&self, bytes: &[u8]) -> bool {
         let mut state = self.state.borrow_mut();
         state.erase();
-        if state.broken.is_some() {
-            return;
+        if state.broken.is_none() {
+            let mut stdout = io::stdout().lock();
+            if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+                state.broken = Some(error.kind());
+                state.message = error.to_string();
+            }
         }
-        let mut stdout = io::stdout().lock();
-        if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            state.broken = Some(error.kind());
-            state.message = error.to_string();
-        }
+        state.broken.is_none()
+    }
+
+    /// What a command on a host complained about, as it is.
+    pub(super) fn pass_talk(&self, bytes: &[u8]) {
+        self.state.borrow_mut().erase();
+        let mut stderr = io::stderr().lock();
+        drop(stderr.write_all(bytes).and_then(|()| stderr.flush()));
     }
 
     /// A document of data.
@@ -78,6 +103,18 @@ impl Output {
     pub(super) fn talk(&self, text: &str) {
         self.state.borrow_mut().erase();
         say(&format!("{}\n", clean(text.trim_end())));
+    }
+
+    /// What somebody at a terminal answers to a question, no being the default; `None` when nobody is there to ask.
+    pub(super) fn confirm(&self, question: &str) -> Option<bool> {
+        if !self.watched || !io::stdin().is_terminal() {
+            return None;
+        }
+        self.state.borrow_mut().erase();
+        say(&format!("{} [y/N] ", clean(question)));
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer).is_ok();
+        Some(read && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
     /// Lines of talk; hints for whoever watches only.
@@ -139,6 +176,11 @@ impl State {
 /// Send what the client logs to stderr too.
 pub(super) fn log_to_stderr() {
     crate::telemetry::init_client();
+}
+
+/// Lines of talk from a thread that has no [`Output`]: SSH's warnings. Nothing else is on the screen while it logs in.
+pub(super) fn warn(lines: &[String]) {
+    say(&format!("{}\n", clean(&lines.join("\n"))));
 }
 
 /// stderr has no one to report a failure to.

@@ -2,6 +2,7 @@
 
 use super::args::Format;
 use super::output::Output;
+use super::remote::Reach;
 use crate::api::client::Client;
 
 /// One run of one command.
@@ -9,6 +10,8 @@ use crate::api::client::Client;
 pub(super) struct Session {
     /// The cluster.
     pub(super) client: Client,
+    /// Its hosts.
+    pub(super) reach: Reach,
     /// The person, or the script.
     pub(super) out: Output,
     /// What stdout is for.

@@ -1,19 +1,25 @@
 //! cat, version, and what is made of the command line's own definitions: completions and manual pages.
 
+use std::path::Path;
+
 use clap_complete::Shell;
 
-use super::args::{self, Cat};
+use super::args::{self, Cat, Format};
 use super::error::{Error, Exit};
-use super::names;
 use super::output::Output;
 use super::session::Session;
+use super::{names, select};
 use crate::api::client::ClientError;
+use crate::api::wire::UnitDetail;
 
 /// `cat`: the file as it was submitted, comments and all. (CoreOS fleet had forgotten them, and printed its canonical text.)
 pub(super) async fn cat(session: &Session, args: &Cat) -> Result<Exit, Error> {
     let [unit] = args.units.as_slice() else {
         return Err(Error::usage("One unit file must be provided", "`fleetctl cat web.service`"));
     };
+    if names::is_pattern(unit) {
+        return cat_all(session, unit).await;
+    }
     let name = names::unit(unit).map_err(|error| Error::failure(format!("{unit}: {error}")))?;
     let detail = match session.client.unit(&name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {
@@ -22,18 +28,48 @@ pub(super) async fn cat(session: &Session, args: &Cat) -> Result<Exit, Error> {
         answer => answer?,
     };
     if session.is_json() {
-        session
-            .out
-            .json(&serde_json::json!({ "unit": detail.unit.name, "hash": detail.unit.hash, "text": detail.text }));
+        session.out.json(&document(&detail));
     } else {
         session.out.data(&detail.text);
     }
     Ok(Exit::Ok)
 }
 
+/// `cat` of a pattern: all files, each after a comment with its name if there are several; for programs always a list.
+async fn cat_all(session: &Session, pattern: &str) -> Result<Exit, Error> {
+    let selected = select::select(&session.client, &[pattern.to_owned()]).await?;
+    let mut documents = Vec::new();
+    let several = selected.units.len() > 1;
+    for (index, (unit, _)) in selected.units.iter().enumerate() {
+        let detail = session.client.unit(&unit.name).await?;
+        if session.is_json() {
+            documents.push(document(&detail));
+            continue;
+        }
+        if several {
+            let gap = if index > 0 { "\n" } else { "" };
+            session.out.data(&format!("{gap}# {}\n", unit.name));
+        }
+        session.out.data(&detail.text);
+    }
+    if session.is_json() {
+        session.out.json(&documents);
+    }
+    session.out.talk_lines(&selected.nothing());
+    Ok(Exit::failed_if(selected.units.is_empty()))
+}
+
+fn document(detail: &UnitDetail) -> serde_json::Value {
+    serde_json::json!({ "unit": detail.unit.name, "hash": detail.unit.hash, "text": detail.text })
+}
+
 /// `version`.
-pub(super) fn version(out: &Output) -> Exit {
-    out.line(concat!("fleetctl version ", env!("CARGO_PKG_VERSION")));
+pub(super) fn version(out: &Output, format: Format) -> Exit {
+    let version = env!("CARGO_PKG_VERSION");
+    match format {
+        Format::Text => out.line(&format!("fleetctl version {version}")),
+        Format::Json => out.json(&serde_json::json!({ "version": version })),
+    }
     Exit::Ok
 }
 
@@ -57,8 +93,28 @@ pub(super) fn man(out: &Output, command: Option<&str>) -> Result<Exit, Error> {
             found.ok_or_else(missing)?
         }
     };
+    out.data(&String::from_utf8_lossy(&roff(page)?));
+    Ok(Exit::Ok)
+}
+
+/// `man --all`: `fleetctl.1`, and a page for each command that `fleetctl help` lists.
+pub(super) fn man_pages(folder: &Path) -> Result<Exit, Error> {
+    let failed =
+        |path: &Path, error: &std::io::Error| Error::failure(format!("can't write {}: {error}", path.display()));
+    std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    let mut root = args::command();
+    root.build();
+    let commands = root.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+    let pages = commands.map(|command| (format!("fleetctl-{}.1", command.get_name()), command.clone()));
+    for (name, page) in std::iter::once(("fleetctl.1".to_owned(), root.clone())).chain(pages) {
+        let path = folder.join(name);
+        std::fs::write(&path, roff(page)?).map_err(|error| failed(&path, &error))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn roff(page: clap::Command) -> Result<Vec<u8>, Error> {
     let mut roff = Vec::new();
     clap_mangen::Man::new(page).render(&mut roff).map_err(|error| Error::failure(error.to_string()))?;
-    out.data(&String::from_utf8_lossy(&roff));
-    Ok(Exit::Ok)
+    Ok(roff)
 }

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::args::{Block, Change, Create, Submit};
+use super::args::{Block, Change, Create, SIGNED, Submit};
 use super::error::{Error, Exit, HINT};
 use super::files::{self, Batch, Known, Policy};
 use super::follow::{self, End, Ended};
+use super::select::{self, Selected};
 use super::session::Session;
 use super::wait::{Aim, Goal};
-use super::{explain, names};
-use crate::api::client::Client;
+use super::{explain, instances, names};
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit, Outcome, UnitView};
-use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::Desired;
@@ -25,29 +24,52 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// `submit`.
 pub(super) async fn submit(session: &Session, args: &Submit) -> Result<Exit, Error> {
-    let (batch, applied) = send_files(session, args, Desired::Inactive).await?;
-    for unit in applied.units.iter().filter(|unit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced)) {
+    let Submit { create, instances } = args;
+    let sent = send_files(session, create, Desired::Inactive, *instances).await?;
+    let aim = |name: &UnitName| {
+        sent.instances.iter().find(|(instance, _)| instance == name).and_then(|(_, desired)| instances::aim(*desired))
+    };
+    let new = |unit: &&AppliedUnit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced);
+    for unit in sent.applied.units.iter().filter(new).filter(|unit| aim(&unit.name).is_none()) {
         session.line(&format!("Unit {} inactive", unit.name));
     }
-    report(session, &applied, &[]);
-    Ok(Exit::failed_if(!batch.untouchable.is_empty()))
+    let exit = finish(session, &sent.applied, aim, &create.block).await?;
+    Ok(sent.or_refused(exit))
 }
 
 /// `load` and `start`.
 pub(super) async fn create(session: &Session, args: &Create, aim: Aim) -> Result<Exit, Error> {
     let desired = aim.desired().unwrap_or(Desired::Inactive);
-    let (batch, applied) = send_files(session, &args.submit, desired).await?;
-    let exit = finish(session, &applied, aim, &args.block).await?;
-    Ok(if exit == Exit::Ok { Exit::failed_if(!batch.untouchable.is_empty()) } else { exit })
+    let sent = send_files(session, args, desired, false).await?;
+    let exit = finish(session, &sent.applied, |_| Some(aim), &args.block).await?;
+    Ok(sent.or_refused(exit))
 }
 
-async fn send_files(session: &Session, args: &Submit, desired: Desired) -> Result<(Batch, Applied), Error> {
+/// A batch of files, and what became of it.
+struct Sent {
+    batch: Batch,
+    applied: Applied,
+    /// Those that are in it because their template is, and what is wanted of them.
+    instances: Vec<(UnitName, Desired)>,
+}
+
+impl Sent {
+    fn or_refused(&self, exit: Exit) -> Exit {
+        if exit == Exit::Ok { Exit::failed_if(!self.batch.untouchable.is_empty()) } else { exit }
+    }
+}
+
+async fn send_files(session: &Session, args: &Create, desired: Desired, instances: bool) -> Result<Sent, Error> {
     some(&args.units)?;
+    if args.sign {
+        session.out.talk(SIGNED);
+    }
     let nothing = |mut lines: Vec<String>| {
         lines.push("nothing was submitted".into());
         Error::failures(lines)
     };
-    let wanted = files::wanted(&args.units).map_err(nothing)?;
+    let names = select::expand(session, &args.units, desired == Desired::Inactive).await?;
+    let wanted = files::wanted(&names).map_err(nothing)?;
     let known = session.client.units(&files::patterns(&wanted)).await?;
     let mut batch = files::batch(&wanted, &Known::new(&known.units), Policy { desired, replace: args.replace });
     session.out.talk_lines(&batch.warnings);
@@ -59,6 +81,7 @@ async fn send_files(session: &Session, args: &Submit, desired: Desired) -> Resul
             .out
             .talk(&format!("Warning: can not replace Unit({name}) in state '{state}', use the appropriate command"));
     }
+    let instances = instances::add(session, &mut batch, instances).await?;
     let apply = Apply { units: std::mem::take(&mut batch.units) };
     let applied = session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &batch.files))?;
     let sent: BTreeSet<&str> = apply.units.iter().filter(|u| u.replace).map(|u| u.name.as_str()).collect();
@@ -75,7 +98,7 @@ async fn send_files(session: &Session, args: &Submit, desired: Desired) -> Resul
             _ => {}
         }
     }
-    Ok((batch, applied))
+    Ok(Sent { batch, applied, instances })
 }
 
 fn differs(batch: &Batch, unit: &AppliedUnit) -> String {
@@ -88,7 +111,8 @@ fn differs(batch: &Batch, unit: &AppliedUnit) -> String {
 /// `stop`, `unload` and `destroy`.
 pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result<Exit, Error> {
     some(&args.units)?;
-    let selected = select(&session.client, &args.units).await?;
+    let mut selected = select::select(&session.client, &args.units).await?;
+    let leaving = if aim == Aim::Destroy { still_leaving(session, &mut selected).await? } else { Vec::new() };
     let mut failed = false;
     let mut chosen = Vec::new();
     for (unit, typed) in &selected.units {
@@ -112,12 +136,13 @@ pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result
         ..ApplyUnit::default()
     };
     let apply = Apply { units: chosen.iter().map(ask).collect() };
-    let applied = if apply.units.is_empty() {
+    let mut applied = if apply.units.is_empty() {
         Applied::default()
     } else {
         session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &BTreeMap::new()))?
     };
-    let exit = finish(session, &applied, aim, &args.block).await?;
+    applied.units.extend(leaving);
+    let exit = finish(session, &applied, |_| Some(aim), &args.block).await?;
     if exit == Exit::Ok && !args.block.no_block && matches!(aim, Aim::Stop | Aim::Unload) {
         let done: Vec<&str> =
             applied.units.iter().filter(|u| u.outcome != Outcome::Unchanged).map(|u| u.name.as_str()).collect();
@@ -129,97 +154,88 @@ pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result
     Ok(if exit == Exit::Ok { Exit::failed_if(failed) } else { exit })
 }
 
+/// Of the names that no list has, those of units that were destroyed before and still have to be stopped on their hosts: they are waited
+/// for like any other.
+async fn still_leaving(session: &Session, selected: &mut Selected) -> Result<Vec<AppliedUnit>, Error> {
+    if selected.missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ask = |name: &String| ApplyUnit { name: name.clone(), destroy: true, ..ApplyUnit::default() };
+    let apply = Apply { units: selected.missing.iter().map(ask).collect() };
+    let applied = session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &BTreeMap::new()))?;
+    let leaving: Vec<_> = applied.units.into_iter().filter(|unit| unit.outcome == Outcome::Leaving).collect();
+    selected.missing.retain(|name| !leaving.iter().any(|unit| unit.name.as_str() == name));
+    Ok(leaving)
+}
+
 /// Say which units there are none of; whether that is a failure.
 fn missing(session: &Session, selected: &Selected, aim: Aim) -> bool {
-    if selected.missing.is_empty() {
-        return false;
-    }
-    if aim == Aim::Destroy {
-        // Gone is what they were to be.
+    let mut lines = selected.nothing();
+    // Gone is what they were to be.
+    if aim == Aim::Destroy && !selected.missing.is_empty() {
+        lines.drain(..selected.missing.len());
         session.out.talk(&format!("Units not found in registry: {}", selected.missing.join(" ")));
-        return false;
     }
-    for name in &selected.missing {
-        session.out.talk(&format!("Unit {name} not found"));
-    }
-    true
+    session.out.talk_lines(&lines);
+    !lines.is_empty()
 }
 
-/// The units that arguments name.
-struct Selected {
-    /// Each, and whether it was named, not matched by a pattern.
-    units: Vec<(UnitView, bool)>,
-    missing: Vec<String>,
-}
-
-async fn select(client: &Client, args: &[String]) -> Result<Selected, Error> {
-    let mut problems = Vec::new();
-    let mut patterns: Vec<(bool, String, Vec<Glob>)> = Vec::new();
-    for arg in args {
-        let exact = !names::is_pattern(arg);
-        let label = match names::unit(arg) {
-            Ok(name) => name.to_string(),
-            Err(_) if !exact => arg.clone(),
-            Err(error) => {
-                problems.push(format!("{arg}: {error}"));
-                continue;
-            }
-        };
-        match names::patterns(arg).iter().map(|pattern| pattern.parse()).collect::<Result<Vec<Glob>, _>>() {
-            Ok(globs) => patterns.push((exact, label, globs)),
-            Err(error) => problems.push(error.to_string()),
-        }
-    }
-    if !problems.is_empty() {
-        problems.push("nothing was changed".into());
-        return Err(Error::failures(problems));
-    }
-    let ask: Vec<String> = patterns.iter().flat_map(|(_, _, globs)| globs.iter().map(ToString::to_string)).collect();
-    let known = client.units(&ask).await?.units;
-    let mut selected = Selected { units: Vec::new(), missing: Vec::new() };
-    let mut seen: BTreeSet<&UnitName> = BTreeSet::new();
-    for (exact, label, globs) in patterns {
-        let mut found = false;
-        for unit in known.iter().filter(|unit| globs.iter().any(|glob| glob.matches(unit.name.as_str()))) {
-            found = true;
-            if seen.insert(&unit.name) {
-                selected.units.push((unit.clone(), exact));
-            }
-        }
-        if !found && !selected.missing.contains(&label) {
-            selected.missing.push(label);
-        }
-    }
-    Ok(selected)
-}
-
-/// Wait as told, and report.
-async fn finish(session: &Session, applied: &Applied, aim: Aim, block: &Block) -> Result<Exit, Error> {
-    let goal = |unit: &AppliedUnit| Goal {
-        name: unit.name.clone(),
-        aim,
-        generation: unit.generation,
-        changed: !matches!(unit.outcome, Outcome::Unchanged | Outcome::Differs),
+/// What was asked of each unit of `applied`: `aim`, if anything is to be waited for.
+pub(super) fn goals(applied: &Applied, aim: impl Fn(&UnitName) -> Option<Aim>) -> Vec<Goal> {
+    let goal = |unit: &AppliedUnit| {
+        aim(&unit.name).map(|aim| Goal {
+            name: unit.name.clone(),
+            aim,
+            generation: unit.generation,
+            changed: !matches!(unit.outcome, Outcome::Unchanged | Outcome::Differs),
+        })
     };
-    let goals: Vec<Goal> = applied.units.iter().filter(|unit| unit.outcome != Outcome::Absent).map(goal).collect();
-    let ended = if block.no_block {
-        trigger(session, &goals).await?;
-        Vec::new()
-    } else if goals.is_empty() {
-        Vec::new()
-    } else {
-        let limit = (block.block_attempts > 0).then(|| ATTEMPT * block.block_attempts);
-        follow::wait(session, goals, applied.revision, limit).await?
-    };
-    report(session, applied, &ended);
-    Ok(ended.iter().map(|one| &one.end).fold(Exit::Ok, |exit, end| match (end, exit) {
+    applied.units.iter().filter(|unit| unit.outcome != Outcome::Absent).filter_map(goal).collect()
+}
+
+/// Wait as told.
+pub(super) async fn wait(
+    session: &Session,
+    applied: &Applied,
+    goals: Vec<Goal>,
+    block: &Block,
+) -> Result<Vec<Ended>, Error> {
+    if goals.is_empty() {
+        return Ok(Vec::new());
+    }
+    let limit = (block.block_attempts > 0).then(|| ATTEMPT * block.block_attempts);
+    Ok(follow::wait(session, goals, applied.revision, limit).await?)
+}
+
+/// What it all comes to.
+pub(super) fn exit_of(ended: &[Ended]) -> Exit {
+    ended.iter().map(|one| &one.end).fold(Exit::Ok, |exit, end| match (end, exit) {
         (End::Interrupted, _) | (_, Exit::Interrupted) => Exit::Interrupted,
         (End::Done, exit) => exit,
         (End::Failed(_) | End::TimedOut, _) => Exit::Failure,
-    }))
+    })
 }
 
-async fn trigger(session: &Session, goals: &[Goal]) -> Result<(), Error> {
+/// Wait as told, and report.
+async fn finish(
+    session: &Session,
+    applied: &Applied,
+    aim: impl Fn(&UnitName) -> Option<Aim>,
+    block: &Block,
+) -> Result<Exit, Error> {
+    let goals = goals(applied, aim);
+    let ended = if block.no_block {
+        trigger(session, &goals).await?;
+        Vec::new()
+    } else {
+        wait(session, applied, goals, block).await?
+    };
+    report(session, applied, &ended);
+    Ok(exit_of(&ended))
+}
+
+/// Say what was asked for and isn't waited for.
+pub(super) async fn trigger(session: &Session, goals: &[Goal]) -> Result<(), Error> {
     let changed: Vec<&Goal> = goals.iter().filter(|goal| goal.changed).collect();
     if changed.is_empty() || session.is_json() {
         return Ok(());
@@ -257,7 +273,8 @@ struct ReportUnit<'a> {
     unit: Option<&'a UnitView>,
 }
 
-fn report<'a>(session: &Session, applied: &'a Applied, ended: &'a [Ended]) {
+/// Print what became of it, for programs.
+pub(super) fn report<'a>(session: &Session, applied: &'a Applied, ended: &'a [Ended]) {
     if !session.is_json() {
         return;
     }
@@ -280,7 +297,8 @@ fn report_unit<'a>(applied: &'a AppliedUnit, ended: Option<&'a Ended>) -> Report
     ReportUnit { applied, end, error, unit: ended.and_then(|one| one.view.as_ref()) }
 }
 
-fn some(units: &[String]) -> Result<(), Error> {
+/// Whether any units were given.
+pub(super) fn some(units: &[String]) -> Result<(), Error> {
     if units.is_empty() {
         Err(Error::usage("No units given", "name at least one unit, such as web.service"))
     } else {

@@ -13,6 +13,8 @@ pub(super) enum Aim {
     Load,
     /// Started, as systemd understands it.
     Start,
+    /// Stopped and started where it is.
+    Restart,
     /// Stopped, still on its host.
     Stop,
     /// On no host.
@@ -27,6 +29,7 @@ impl Aim {
         match self {
             Self::Load => "load",
             Self::Start => "start",
+            Self::Restart => "restart",
             Self::Stop => "stop",
             Self::Unload => "unload",
             Self::Destroy => "destroy",
@@ -37,7 +40,7 @@ impl Aim {
     pub(super) fn state(self) -> &'static str {
         match self {
             Self::Load | Self::Stop => "loaded",
-            Self::Start => "launched",
+            Self::Start | Self::Restart => "launched",
             Self::Unload => "inactive",
             Self::Destroy => "destroyed",
         }
@@ -47,7 +50,7 @@ impl Aim {
     pub(super) fn desired(self) -> Option<Desired> {
         match self {
             Self::Load | Self::Stop => Some(Desired::Loaded),
-            Self::Start => Some(Desired::Launched),
+            Self::Start | Self::Restart => Some(Desired::Launched),
             Self::Unload => Some(Desired::Inactive),
             Self::Destroy => None,
         }
@@ -99,7 +102,7 @@ pub(super) enum Sight<'a> {
 pub(super) fn judge(goal: &Goal, sight: Sight<'_>) -> Verdict {
     let view = match (sight, goal.aim) {
         (Sight::There(view), _) => view,
-        (_, Aim::Load | Aim::Start) => return Verdict::Failed("was destroyed meanwhile".into()),
+        (_, Aim::Load | Aim::Start | Aim::Restart) => return Verdict::Failed("was destroyed meanwhile".into()),
         (Sight::Gone, _) => return Verdict::Done,
         (Sight::Leaving, _) => return Verdict::Waiting("waiting for its host to stop and forget it".into()),
     };
@@ -154,7 +157,12 @@ fn everywhere(goal: &Goal, view: &UnitView) -> Verdict {
             (None, _) => Verdict::Waiting("waiting for hosts".into()),
         };
     }
-    let verdicts: Vec<Verdict> = present.iter().map(|state| on(goal, state)).collect();
+    let mut verdicts: Vec<Verdict> = present.iter().map(|state| on(goal, state)).collect();
+    verdicts.extend(view.hosts.iter().filter(|order| order.target != Target::Gone).filter_map(|order| {
+        let heard = present.iter().any(|state| state.machine.id == order.machine.id);
+        (order.generation < goal.generation || !heard)
+            .then(|| Verdict::Waiting(format!("waiting for {}", host(&order.machine))))
+    }));
     let all = |kind: fn(&Verdict) -> Option<&String>| -> Option<String> {
         let texts: Vec<&str> = verdicts.iter().filter_map(kind).map(String::as_str).collect();
         (!texts.is_empty()).then(|| texts.join("; "))
@@ -195,12 +203,12 @@ fn on(goal: &Goal, state: &StateView) -> Verdict {
             (Aim::Stop, "failed") => Verdict::Done,
             (Aim::Stop, _) => Verdict::Waiting(text),
             // systemd has made up its mind.
-            (Aim::Start, "failed") => Verdict::Failed(text),
+            (Aim::Start | Aim::Restart, "failed") => Verdict::Failed(text),
             _ => Verdict::Failing(text),
         };
     }
     match goal.aim {
-        Aim::Start => started(goal, state, &host),
+        Aim::Start | Aim::Restart => started(goal, state, &host),
         Aim::Load if state.load == "loaded" => Verdict::Done,
         Aim::Load => Verdict::Failing(format!("failed on {host}: systemd can't load it ({})", state.load)),
         _ if matches!(state.active.as_str(), "inactive" | "failed") => Verdict::Done,
@@ -298,6 +306,7 @@ mod tests {
             current: String::new(),
             generation: Revision(7),
             machine: placed.then(|| machine(ID)),
+            hosts: Vec::new(),
             waiting: None,
             states: states.iter().map(|text| state(text)).collect(),
         }

@@ -1,0 +1,52 @@
+//! Options about reaching the cluster from elsewhere: SSH, and certificates for HTTPS.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+/// How to get to the API and to the hosts.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Reaching the cluster")]
+pub(in crate::cli) struct Reach {
+    /// Go through this host, over SSH: to the endpoint, and on to the other hosts
+    #[arg(long, global = true, env = "FLEETCTL_TUNNEL", hide_env = true, value_name = "[USER@]HOST[:PORT]")]
+    pub(in crate::cli) tunnel: Option<String>,
+    /// Log in on hosts as this user [default: that of ~/.ssh/config, or core]
+    #[arg(long, global = true, env = "FLEETCTL_SSH_USERNAME", hide_env = true, value_name = "USER")]
+    pub(in crate::cli) ssh_username: Option<String>,
+    /// A private key to log in with, before the agent's and ~/.ssh/id_*; can be given several times
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_SSH_IDENTITY",
+        hide_env = true,
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub(in crate::cli) ssh_identity: Vec<PathBuf>,
+    /// The hosts' SSH port [default: that of ~/.ssh/config, or 22]
+    #[arg(long, global = true, env = "FLEETCTL_SSH_PORT", hide_env = true, value_name = "PORT")]
+    pub(in crate::cli) ssh_port: Option<u16>,
+    /// How many seconds a host may take to connect, and for each answer while logging in
+    #[arg(long, global = true, env = "FLEETCTL_SSH_TIMEOUT", hide_env = true, value_name = "SECONDS")]
+    #[arg(default_value = "10.0", value_parser = super::seconds)]
+    pub(in crate::cli) ssh_timeout: Duration,
+    /// The keys of known hosts [default: that of ~/.ssh/config, or ~/.fleetctl/known_hosts]
+    #[arg(long, global = true, env = "FLEETCTL_KNOWN_HOSTS_FILE", hide_env = true, value_name = "FILE")]
+    pub(in crate::cli) known_hosts_file: Option<PathBuf>,
+    /// Whether to talk to known hosts only; with `false` new ones are taken for genuine, and of changed ones you are warned
+    #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide_env = true, value_name = "true|false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub(in crate::cli) strict_host_key_checking: Option<bool>,
+    /// Trust these authorities for https:// endpoints [default: the system's]
+    #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide_env = true, value_name = "FILE")]
+    pub(in crate::cli) ca_file: Option<PathBuf>,
+    /// Show this certificate to https:// endpoints
+    #[arg(long, global = true, env = "FLEETCTL_CERT_FILE", hide_env = true, value_name = "FILE")]
+    pub(in crate::cli) cert_file: Option<PathBuf>,
+    /// The certificate's private key
+    #[arg(long, global = true, env = "FLEETCTL_KEY_FILE", hide_env = true, value_name = "FILE")]
+    pub(in crate::cli) key_file: Option<PathBuf>,
+}

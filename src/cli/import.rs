@@ -1,0 +1,140 @@
+//! import: the units of another cluster, CoreOS fleet's above all, into this one. Owns the order: read all of it, say what it comes
+//! to, and only then, and only if asked, submit. It never writes to the cluster that it reads, and starts nothing unasked: what
+//! still runs there would run twice.
+
+mod plan;
+mod reading;
+mod report;
+
+use serde::Serialize;
+
+use self::plan::{Action, Here, Plan};
+use super::args::Import;
+use super::error::{Error, Exit};
+use super::names;
+use super::session::Session;
+use crate::api::client::Endpoint;
+use crate::api::wire::{Applied, AppliedUnit, Apply, Outcome};
+use crate::model::glob::Glob;
+use crate::model::unit::Desired;
+
+/// Bytes of unit files in one request: the API takes bodies of 4 MiB, and JSON may double a text.
+const BATCH: usize = 1024 * 1024;
+
+/// Units in one request: fewer than the smallest that are answered in time.
+const UNITS: usize = 500;
+
+/// What was found and done, as `--output json` prints it.
+#[derive(Serialize)]
+struct Report<'a> {
+    from: &'a str,
+    #[serde(flatten)]
+    plan: &'a Plan,
+    /// What became of each unit that was sent. Empty without `--apply`.
+    applied: Vec<AppliedUnit>,
+}
+
+/// `import`.
+pub(super) async fn run(session: &Session, args: &Import) -> Result<Exit, Error> {
+    let endpoints = Endpoint::list(&args.from).map_err(|error| {
+        Error::usage(error.to_string(), "`--from unix:///run/fleet.sock`, `--from http://host:port`")
+    })?;
+    let other = session.client.elsewhere(endpoints).ok_or_else(|| {
+        let hint = "`--from` is the cluster to read, `--endpoint` the one to write to";
+        Error::usage(format!("{} is the cluster that would be written to", args.from), hint)
+    })?;
+    let globs = globs(&args.patterns)?;
+    let fleet = other.fleet().await?;
+    let units = session.client.units(&[]).await?.units;
+    let machines = session.client.machines().await?.machines;
+    let here = Here { units: &units, machines: &machines };
+    let plan = Plan::new(&fleet, &here, &globs, args.replace);
+    if !session.is_json() {
+        session.out.data(&report::lines(&plan));
+        if plan.machines.iter().any(|host| !host.missing.is_empty()) {
+            session.out.talk(
+                "metadata that was set through the other cluster's API can't be told from that of its fleet.conf: check which is which",
+            );
+        }
+    }
+    let applied = if args.apply { apply(session, &plan, args.start).await? } else { Vec::new() };
+    if session.is_json() {
+        session.out.json(&Report { from: &args.from, plan: &plan, applied });
+    } else {
+        say(session, args, &plan, &applied);
+    }
+    Ok(Exit::failed_if(plan.is_incomplete()))
+}
+
+fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
+    let patterns = patterns.iter().flat_map(|arg| names::patterns(arg));
+    patterns.map(|pattern| pattern.parse::<Glob>().map_err(|error| Error::failure(error.to_string()))).collect()
+}
+
+/// Send what is to be sent. Several requests for a large cluster: each is all or nothing, and the same again does no harm.
+async fn apply(session: &Session, plan: &Plan, start: bool) -> Result<Vec<AppliedUnit>, Error> {
+    let mut done: Vec<AppliedUnit> = Vec::new();
+    let mut units = plan.batch(start).into_iter().peekable();
+    while units.peek().is_some() {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = units.next_if(|unit| {
+            let size = unit.text.as_ref().map_or(0, String::len);
+            batch.is_empty() || (batch.len() < UNITS && bytes + size <= BATCH)
+        }) {
+            bytes += next.text.as_ref().map_or(0, String::len);
+            batch.push(next);
+        }
+        let sent = session.client.apply(&Apply { units: batch }).await;
+        let Applied { units: applied, .. } = sent.map_err(|error| {
+            let mut error = Error::of_apply(error, &std::collections::BTreeMap::new());
+            if !done.is_empty() {
+                error
+                    .lines
+                    .push(format!("{} units were taken over before that; the same command again goes on", done.len()));
+            }
+            error
+        })?;
+        done.extend(applied);
+    }
+    Ok(done)
+}
+
+/// What was done, or could be.
+fn say(session: &Session, args: &Import, plan: &Plan, applied: &[AppliedUnit]) {
+    let count = |action| plan.units.iter().filter(|row| row.action == action).count();
+    if args.apply {
+        let changed = |unit: &&AppliedUnit| !matches!(unit.outcome, Outcome::Unchanged | Outcome::Differs);
+        let changed = applied.iter().filter(changed).count();
+        session.out.talk(&format!("{changed} of {} units were taken over", plan.units.len()));
+    } else {
+        let new = count(Action::Submit);
+        session.out.talk(&format!("nothing was submitted; with --apply, {new} of {} units would be", plan.units.len()));
+    }
+    let (differs, refused) = (count(Action::Differs), count(Action::Refused));
+    if differs > 0 {
+        session
+            .out
+            .talk(&format!("{differs} are here with another file, which stays; --replace takes the other cluster's"));
+    }
+    if refused > 0 {
+        session.out.talk(&format!(
+            "{refused} can't be taken over as they are: mend their files (`fleetctl --endpoint {} cat NAME`) and submit them",
+            args.from
+        ));
+    }
+    if args.start {
+        for row in &plan.units {
+            let verb = match row.wanted() {
+                Desired::Launched => "start",
+                Desired::Loaded => "load",
+                Desired::Inactive => continue,
+            };
+            if applied.iter().any(|unit| unit.name.as_str() == row.unit && unit.outcome != Outcome::Unchanged) {
+                let kind = if row.global { "global unit" } else { "unit" };
+                session.line(&format!("Triggered {kind} {} {verb}", row.unit));
+            }
+        }
+    } else {
+        session.out.data(&report::handover(plan));
+    }
+}

@@ -1,0 +1,110 @@
+//! Where CoreOS fleet read `[X-Fleet]` otherwise than it is read here. Pure: options in, sentences out. What is an error here isn't
+//! its affair.
+
+use std::collections::BTreeSet;
+
+use crate::model::file::{Option as FileOption, UnitFile};
+use crate::model::placement::{SECTION, Wishes};
+
+/// A sentence for each line that fleet took otherwise.
+pub(super) fn differences(file: &UnitFile) -> Vec<String> {
+    file.section(SECTION).filter_map(difference).collect()
+}
+
+fn difference(option: &FileOption) -> Option<String> {
+    let FileOption { name, value, .. } = option;
+    // Alone, so that what is wrong with another line doesn't matter.
+    let alone = UnitFile::from_options(std::slice::from_ref(option)).ok()?;
+    let wishes = Wishes::parse(&alone).ok()?;
+    let (fleets, ours, asked) = match name.trim_start_matches("X-Condition") {
+        "MachineMetadata" => {
+            let ours = wishes.metadata.iter().flat_map(|(k, values)| values.iter().map(move |v| format!("{k}={v}")));
+            (values(value).into_iter().filter(|pair| is_pair(pair)).collect(), ours.collect(), "asked for")
+        }
+        "MachineOf" => (values(value).into_iter().collect(), wishes.machine_of.clone(), "asked for a unit named"),
+        "Replaces" => {
+            let ours = wishes.replaces.iter().map(|glob| glob.as_str().to_owned()).collect();
+            (values(value).into_iter().collect::<BTreeSet<_>>(), ours, "replaced units that match")
+        }
+        "Global" if wishes.global != is_true(value) => {
+            return Some(format!("`Global={value}`: fleet took this for false; here it is true"));
+        }
+        _ => return None,
+    };
+    if fleets == ours {
+        return None;
+    }
+    let list = |set: &BTreeSet<String>| set.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" and ");
+    let before = if fleets.is_empty() { "ignored it".into() } else { format!("{asked} {}", list(&fleets)) };
+    Some(format!("`{name}={value}`: fleet {before}; here it means {}", list(&ours)))
+}
+
+/// fleet's values of a line: quotes count only if they enclose all of it, and then single blanks between them separate.
+fn values(value: &str) -> Vec<String> {
+    if value.len() < 2 || !value.starts_with('"') || !value.ends_with('"') {
+        return vec![value.into()];
+    }
+    let (mut values, mut current, mut quoted) = (Vec::new(), String::new(), false);
+    for c in value.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => values.push(std::mem::take(&mut current)),
+            c => current.push(c),
+        }
+    }
+    values.push(current);
+    values.retain(|value| !value.is_empty());
+    values
+}
+
+/// fleet dropped whatever isn't two words around one `=`.
+fn is_pair(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('=').collect();
+    matches!(parts[..], [key, value] if !key.is_empty() && !value.is_empty())
+}
+
+fn is_true(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "true" | "yes" | "1" | "on" | "t")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(line: &str) -> Vec<String> {
+        differences(&UnitFile::parse(format!("[Service]\nExecStart=/bin/a\n[X-Fleet]\n{line}\n").as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn what_fleet_took_otherwise_is_said() {
+        for same in [
+            "MachineMetadata=a=b",
+            "MachineMetadata=\"a=b\" \"c=d\"",
+            "MachineOf=a.service",
+            "Global=true",
+            "Global=no",
+            "Conflicts=a* b*",
+            "Replaces=a.service",
+            "X-ConditionMachineMetadata=a=b",
+        ] {
+            assert_eq!(said(same), Vec::<String>::new(), "{same}");
+        }
+        let cases = [
+            ("MachineMetadata=a=b c=d", "`MachineMetadata=a=b c=d`: fleet ignored it; here it means `a=b` and `c=d`"),
+            ("MachineMetadata=a=b=c", "`MachineMetadata=a=b=c`: fleet ignored it; here it means `a=b=c`"),
+            (
+                "MachineOf=a.service b.service",
+                "`MachineOf=a.service b.service`: fleet asked for a unit named `a.service b.service`; here it means `a.service` \
+                 and `b.service`",
+            ),
+            (
+                "Replaces=a* b*",
+                "`Replaces=a* b*`: fleet replaced units that match `a* b*`; here it means `a*` and `b*`",
+            ),
+            ("Global=y", "`Global=y`: fleet took this for false; here it is true"),
+        ];
+        for (line, sentence) in cases {
+            assert_eq!(said(line), [sentence], "{line}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Instances remember their template: when its file is replaced, those that still have its old file are to have the new one too.
+//! Owns which these are, and asking for it; `units` sends them in the same batch.
+
+use super::error::{Error, HINT};
+use super::files::Batch;
+use super::session::Session;
+use super::wait::Aim;
+use crate::api::wire::{ApplyUnit, UnitView};
+use crate::model::glob::Glob;
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::unit::Desired;
+
+/// More names in one line would be noise.
+const NAMES: usize = 10;
+
+/// A template whose file is about to be replaced.
+#[derive(Debug, Clone)]
+pub(super) struct Renewed {
+    /// The template.
+    pub(super) name: UnitName,
+    /// The file it had: an instance that has it follows its template. One with any other was changed by hand.
+    pub(super) old: UnitHash,
+    /// The file it gets: an instance that has this one already is done.
+    pub(super) new: UnitHash,
+    /// The same, as text.
+    pub(super) text: String,
+}
+
+/// Add the instances of the templates in `batch` to it, if that is wanted: `asked` by an option, or by a person at a terminal.
+/// Those added, and what is wanted of each.
+///
+/// # Errors
+/// A cluster that can't be asked.
+pub(super) async fn add(session: &Session, batch: &mut Batch, asked: bool) -> Result<Vec<(UnitName, Desired)>, Error> {
+    let mut added = Vec::new();
+    for renewed in std::mem::take(&mut batch.renewed) {
+        let pattern = format!("{}@*.{}", Glob::escape(renewed.name.prefix()), renewed.name.kind());
+        let units = session.client.units(std::slice::from_ref(&pattern)).await?.units;
+        let of = |unit: &&UnitView| {
+            // Those that were named too are in the batch already.
+            unit.name.template().as_ref() == Some(&renewed.name)
+                && unit.hash != renewed.new
+                && !batch.units.iter().any(|sent| sent.name == unit.name.as_str())
+        };
+        let (following, own): (Vec<&UnitView>, Vec<&UnitView>) =
+            units.iter().filter(of).partition(|unit| unit.hash == renewed.old);
+        if !own.is_empty() {
+            let rest = if own.len() == 1 {
+                "has a file of its own, and is left as it is"
+            } else {
+                "have files of their own, and are left as they are"
+            };
+            session.out.talk(&format!("{} {rest}", names(&own)));
+        }
+        if following.is_empty() || !wanted(session, &renewed.name, &following, asked) {
+            continue;
+        }
+        for unit in following {
+            added.push((unit.name.clone(), unit.desired));
+            batch.files.insert(unit.name.to_string(), renewed.name.to_string());
+            batch.units.push(ApplyUnit {
+                name: unit.name.to_string(),
+                text: Some(renewed.text.clone()),
+                replace: true,
+                ..ApplyUnit::default()
+            });
+        }
+    }
+    Ok(added)
+}
+
+/// What to wait for with an instance that is wanted so.
+pub(super) fn aim(desired: Desired) -> Option<Aim> {
+    match desired {
+        Desired::Inactive => None,
+        Desired::Loaded => Some(Aim::Load),
+        Desired::Launched => Some(Aim::Start),
+    }
+}
+
+fn wanted(session: &Session, template: &UnitName, following: &[&UnitView], asked: bool) -> bool {
+    if asked {
+        return true;
+    }
+    let names = names(following);
+    if let Some(yes) = session.out.confirm(&format!("replace the file of {names} too, where they run?")) {
+        return yes;
+    }
+    let (keep, get) = if following.len() == 1 { ("keeps", "it gets") } else { ("keep", "they get") };
+    session.out.talk(&format!(
+        "{names} {keep} the old file of {template}; with --instances {get} the new one together with it"
+    ));
+    session.out.talk_lines(&[format!(
+        "{HINT}from now on, `fleetctl start --replace '{}@*'` gives it to them",
+        template.prefix()
+    )]);
+    false
+}
+
+fn names(units: &[&UnitView]) -> String {
+    let mut names: Vec<&str> = units.iter().take(NAMES).map(|unit| unit.name.as_str()).collect();
+    let more = format!("and {} more", units.len().saturating_sub(NAMES));
+    if units.len() > NAMES {
+        names.push(&more);
+    }
+    names.join(" ")
+}

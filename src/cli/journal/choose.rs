@@ -1,0 +1,94 @@
+//! What people type after `journal` → the units they mean. Owns the words about those that there are none of.
+
+use super::places;
+use crate::api::client::Client;
+use crate::api::wire::UnitView;
+use crate::cli::error::Error;
+use crate::cli::names;
+use crate::model::glob::Glob;
+
+/// What the arguments come to.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    /// Patterns for all of them, also for those that come later.
+    pub(super) patterns: Vec<String>,
+    /// Those that there are, sorted by name. No templates: they never run.
+    pub(super) units: Vec<UnitView>,
+    /// Whether one unit was named, and no more than one can ever be meant.
+    pub(super) one: bool,
+    /// Lines about what can't be shown.
+    pub(super) missing: Vec<String>,
+}
+
+/// One argument.
+struct Wish {
+    patterns: Vec<Glob>,
+    /// What is said if there is none.
+    missing: String,
+    /// The one unit it names.
+    exact: bool,
+}
+
+/// Ask for the units that `args` mean.
+///
+/// # Errors
+/// When an argument is no name and no pattern, or the cluster can't be asked.
+pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, Error> {
+    let wishes = args.iter().map(|arg| wish(arg)).collect::<Result<Vec<_>, _>>()?;
+    let mut patterns: Vec<String> = wishes.iter().flat_map(|wish| &wish.patterns).map(ToString::to_string).collect();
+    patterns.sort();
+    patterns.dedup();
+    let mut units = client.units(&patterns).await?.units;
+    units.retain(|unit| !unit.name.is_template() && wishes.iter().any(|wish| wish.matches(unit)));
+    units.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut missing = Vec::new();
+    for wish in &wishes {
+        let mut found = units.iter().filter(|unit| wish.matches(unit)).peekable();
+        if found.peek().is_none() {
+            missing.push(wish.missing.clone());
+        }
+        // Of a pattern, those that are somewhere are meant.
+        missing.extend(
+            found
+                .filter(|unit| wish.exact && places::hosts(unit).is_empty())
+                .map(|unit| format!("Unit {} does not appear to be running.", unit.name)),
+        );
+    }
+    missing.dedup();
+    let one = wishes.len() == 1 && wishes[0].exact && units.iter().all(|unit| !unit.global);
+    Ok(Chosen { patterns, units, one, missing })
+}
+
+fn wish(arg: &str) -> Result<Wish, Error> {
+    let parse = |patterns: Vec<String>| {
+        let globs: Result<Vec<Glob>, _> = patterns.iter().map(|pattern| pattern.parse()).collect();
+        globs.map_err(|error| Error::failure(error.to_string()))
+    };
+    if names::is_pattern(arg) {
+        return Ok(Wish {
+            patterns: parse(names::patterns(arg))?,
+            missing: format!("no unit matches `{arg}`"),
+            exact: false,
+        });
+    }
+    let name = names::unit(arg).map_err(|error| Error::failure(format!("{arg}: {error}")))?;
+    if name.is_template() {
+        let instances = format!("{}@*.{}", Glob::escape(name.prefix()), name.kind());
+        return Ok(Wish {
+            patterns: parse(vec![instances])?,
+            missing: format!("Template {name} has no instances."),
+            exact: false,
+        });
+    }
+    Ok(Wish {
+        patterns: parse(vec![names::exactly(&name)])?,
+        missing: format!("Unit {name} does not exist."),
+        exact: true,
+    })
+}
+
+impl Wish {
+    fn matches(&self, unit: &UnitView) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(unit.name.as_str()))
+    }
+}

@@ -1,0 +1,241 @@
+//! One entry of a host's journal, as `journalctl --output=json` writes it: a JSON object a line (`systemd.journal-fields(7)`,
+//! "Journal JSON Format"). Pure: owns what of an entry counts here, and where in its journal it stands.
+
+use std::cmp::Ordering;
+
+use serde_json::{Map, Value};
+
+/// The fields that are asked for where nothing but these is shown. The cursor and the times always come.
+pub(super) const FIELDS: &str = "_SOURCE_REALTIME_TIMESTAMP,MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,SYSLOG_PID,_COMM,_PID,_UID,_HOSTNAME,_SYSTEMD_UNIT,\
+UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT";
+
+/// What a message that journald thought too long, or that is no text, is replaced with.
+const NO_TEXT: &str = "[blob data]";
+
+/// An entry.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// The unit, of those asked for, that it is about.
+    pub(super) unit: String,
+    /// When it was said, µs since the epoch: by the one who said it, or else when journald took it down.
+    pub(super) said: u64,
+    /// Its text; lines that aren't UTF-8 with replacement characters.
+    pub(super) message: String,
+    /// syslog's number: 0 the worst, 7 for debugging. 6 where it doesn't say.
+    pub(super) priority: u8,
+    /// Who says it: `systemd`, `nginx`.
+    pub(super) identifier: Option<String>,
+    /// That process's number.
+    pub(super) pid: Option<String>,
+    /// The host's own name for itself.
+    pub(super) hostname: Option<String>,
+    /// The line itself, where it is to be printed.
+    pub(super) raw: Option<String>,
+}
+
+/// Where an entry stands in its host's journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// What `--after-cursor=` takes.
+    pub(super) cursor: String,
+    /// µs since the epoch, by that host's clock.
+    pub(super) realtime: u64,
+    /// µs since that host's boot.
+    pub(super) monotonic: u64,
+}
+
+/// A line that is no entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("can't understand what journalctl wrote: {0}")]
+pub(super) struct NoEntry(String);
+
+impl Entry {
+    /// The entry of `line`; with the line itself if `raw`. `None` if it is about no unit that `wanted` wants.
+    ///
+    /// # Errors
+    /// [`NoEntry`], for a line that is none.
+    pub(super) fn parse(line: &[u8], raw: bool, wanted: impl Fn(&str) -> bool) -> Result<Option<Self>, NoEntry> {
+        let no = |why: String| NoEntry(format!("{why}: {}", String::from_utf8_lossy(&line[..line.len().min(200)])));
+        let fields: Map<String, Value> = serde_json::from_slice(line).map_err(|error| no(error.to_string()))?;
+        let place = Place::of(&fields).ok_or_else(|| no("no __CURSOR or __REALTIME_TIMESTAMP".into()))?;
+        let Some(unit) = unit(&fields, wanted) else { return Ok(None) };
+        let (realtime, field) = (place.realtime, |key: &str| fields.get(key).and_then(text));
+        Ok(Some(Self {
+            place,
+            unit,
+            said: field("_SOURCE_REALTIME_TIMESTAMP").and_then(|text| text.parse().ok()).unwrap_or(realtime),
+            message: match fields.get("MESSAGE") {
+                None => String::new(),
+                Some(value) => text(value).unwrap_or_else(|| NO_TEXT.into()),
+            },
+            priority: field("PRIORITY").and_then(|text| text.parse().ok()).unwrap_or(6),
+            identifier: field("SYSLOG_IDENTIFIER").or_else(|| field("_COMM")),
+            // As journalctl: what journald saw itself, then what was claimed.
+            pid: field("_PID").or_else(|| field("SYSLOG_PID")),
+            hostname: field("_HOSTNAME"),
+            raw: raw.then(|| String::from_utf8_lossy(line).into_owned()),
+        }))
+    }
+}
+
+impl Place {
+    /// The place of the entry in `line`, whatever it is about.
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        Self::of(&serde_json::from_slice(line).ok()?)
+    }
+
+    fn of(fields: &Map<String, Value>) -> Option<Self> {
+        let number = |key: &str| fields.get(key).and_then(text)?.parse::<u64>().ok();
+        Some(Self {
+            cursor: fields.get("__CURSOR").and_then(text)?,
+            realtime: number("__REALTIME_TIMESTAMP")?,
+            monotonic: number("__MONOTONIC_TIMESTAMP").unwrap_or(0),
+        })
+    }
+
+    /// Whether this stands before `other` in the same host's journal, after it, or is it. journald numbers what it writes (`i`)
+    /// under one name (`s`); a journal that was begun anew has another name, and then boots and clocks decide.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        let part = |of: &Self, key| cursor_part(&of.cursor, key).map(str::to_owned);
+        let same = |key| part(self, key).is_some() && part(self, key) == part(other, key);
+        let number = |of: &Self| cursor_part(&of.cursor, "i").and_then(|i| u64::from_str_radix(i, 16).ok());
+        match (number(self), number(other)) {
+            (Some(mine), Some(theirs)) if same("s") => mine.cmp(&theirs),
+            _ if same("b") => self.monotonic.cmp(&other.monotonic),
+            _ => self.realtime.cmp(&other.realtime),
+        }
+    }
+}
+
+/// `s=…;i=…;b=…;m=…;t=…;x=…`, all but `s`, `b` and `x` hexadecimal numbers.
+fn cursor_part<'a>(cursor: &'a str, key: &str) -> Option<&'a str> {
+    cursor.split(';').find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// The unit that an entry is about, by the rules of `journalctl --unit=`: systemd says it of others (`UNIT`), so do daemons
+/// (`OBJECT_SYSTEMD_UNIT`) and the one that collects dumps, and of all others journald knows it itself.
+fn unit(fields: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Option<String> {
+    ["UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT", "_SYSTEMD_UNIT"].into_iter().find_map(|key| {
+        match fields.get(key) {
+            // A field may be there several times.
+            Some(Value::Array(values)) if !values.iter().all(Value::is_u64) => {
+                values.iter().filter_map(text).find(|name| wanted(name))
+            }
+            Some(value) => text(value).filter(|name| wanted(name)),
+            None => None,
+        }
+    })
+}
+
+/// A field as text: a string; bytes, where it isn't UTF-8 or has control characters; the first of several values. `None` where
+/// journalctl left it out because of its size.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Array(values) => {
+            let bytes: Option<Vec<u8>> =
+                values.iter().map(|value| value.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect();
+            match bytes {
+                Some(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+                None => values.iter().find_map(text),
+            }
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An entry as journalctl writes it.
+    pub(in crate::cli::journal) fn line(unit: &str, number: u64, realtime: u64, message: &str) -> String {
+        serde_json::json!({
+            "__CURSOR": format!("s=a;i={number:x};b=b;m={number:x};t={realtime:x};x=0"),
+            "__REALTIME_TIMESTAMP": realtime.to_string(), "__MONOTONIC_TIMESTAMP": number.to_string(),
+            "_SYSTEMD_UNIT": unit, "MESSAGE": message,
+        })
+        .to_string()
+    }
+
+    fn parsed(fields: &str) -> Option<Entry> {
+        let line = format!(r#"{{"__CURSOR":"s=a;i=1","__REALTIME_TIMESTAMP":"7",{fields}}}"#);
+        Entry::parse(line.as_bytes(), false, |unit| ["a.service", "b.service"].contains(&unit)).unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_about_the_unit_that_journalctl_shows_it_for() {
+        let cases = [
+            (r#""_SYSTEMD_UNIT":"a.service""#, Some("a.service")),
+            (r#""_SYSTEMD_UNIT":"init.scope","UNIT":"a.service","_PID":"1""#, Some("a.service")),
+            (r#""_SYSTEMD_UNIT":"b.service","OBJECT_SYSTEMD_UNIT":"a.service""#, Some("a.service")),
+            (r#""_SYSTEMD_UNIT":"systemd-coredump@0.service","COREDUMP_UNIT":"a.service""#, Some("a.service")),
+            (r#""_SYSTEMD_UNIT":"a.service","UNIT":"c.service""#, Some("a.service")),
+            (r#""_SYSTEMD_UNIT":["c.service","b.service"]"#, Some("b.service")),
+            (r#""_SYSTEMD_UNIT":"c.service""#, None),
+            (r#""MESSAGE":"of nobody""#, None),
+        ];
+        for (fields, unit) in cases {
+            assert_eq!(parsed(fields).map(|entry| entry.unit).as_deref(), unit, "{fields}");
+        }
+    }
+
+    #[test]
+    fn fields_come_in_many_shapes() {
+        let message =
+            |value: &str| parsed(&format!(r#""_SYSTEMD_UNIT":"a.service","MESSAGE":{value}"#)).unwrap().message;
+        assert_eq!(message(r#""text""#), "text");
+        assert_eq!(message("[104,105,27]"), "hi\u{1b}");
+        assert_eq!(message("[255,104]"), "\u{fffd}h");
+        assert_eq!(message("[]"), "");
+        assert_eq!(message("null"), NO_TEXT);
+        assert_eq!(message(r#"["first","second"]"#), "first");
+        assert_eq!(message(r#"[[104,105],"second"]"#), "hi");
+        let entry = parsed(r#""_SYSTEMD_UNIT":"a.service","_PID":"12","PRIORITY":"3","_COMM":"sh""#).unwrap();
+        assert_eq!((entry.priority, entry.pid.as_deref(), entry.identifier.as_deref()), (3, Some("12"), Some("sh")));
+        assert_eq!((entry.message.as_str(), entry.raw), ("", None));
+    }
+
+    #[test]
+    fn what_is_no_entry_is_an_error() {
+        for bad in [
+            "",
+            "-- No entries --",
+            "{}",
+            r#"{"__CURSOR":"x"}"#,
+            "[1]",
+            r#"{"__CURSOR":"x","__REALTIME_TIMESTAMP":"y"}"#,
+        ] {
+            assert!(Entry::parse(bad.as_bytes(), false, |_| true).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn places_are_ordered_within_a_journal_and_across_a_reboot() {
+        let place = |cursor: &str, realtime, monotonic| Place { cursor: cursor.into(), realtime, monotonic };
+        use Ordering::{Equal, Greater, Less};
+        let cases = [
+            // Numbers decide, also where a clock was set back.
+            (place("s=a;i=9;b=1", 5, 5), place("s=a;i=a;b=1", 4, 4), Less),
+            (place("s=a;i=10;b=1", 5, 5), place("s=a;i=f;b=2", 5, 5), Greater),
+            (place("s=a;i=1;b=1", 5, 5), place("s=a;i=1;b=1", 5, 5), Equal),
+            // Another journal of the same boot: the boot's clock.
+            (place("s=a;i=9;b=1", 5, 7), place("s=b;i=1;b=1", 4, 8), Less),
+            // Another boot: the time of day.
+            (place("s=a;i=9;b=1", 5, 900), place("s=b;i=1;b=2", 6, 1), Less),
+            (place("odd", 5, 9), place("s=b;i=1;b=2", 5, 1), Equal),
+        ];
+        for (a, b, order) in cases {
+            assert_eq!((a.order(&b), b.order(&a)), (order, order.reverse()), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_needs_no_unit() {
+        assert_eq!(Place::parse(br#"{"__CURSOR":"c","__REALTIME_TIMESTAMP":"7"}"#).map(|p| p.realtime), Some(7));
+        assert_eq!(Place::parse(b"no"), None);
+    }
+}

@@ -1,0 +1,785 @@
+//! One host: its journal read and followed by a journalctl there, over connections that come and go. Owns the promise that each
+//! entry is handed on once and in the journal's order, and knows of no other host.
+//!
+//! A host is opened once: where its journal ends now, then what was asked to begin with. From there on it is followed. A stream
+//! that ends, for whatever reason, is begun anew at the last entry seen, and what was handed on before is recognised by its
+//! place. A unit that is added later is read up to now by itself first; then the stream is begun anew with all of them.
+
+mod command;
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::entry::{Entry, Place};
+use super::request::{NOW, Query, Start};
+use crate::api::wire::MachineRef;
+use crate::cli::error::Error;
+use crate::cli::remote::Running;
+use crate::clock::Clock;
+use command::Command;
+
+/// Between attempts to reach a host: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// A host away for less isn't worth a word.
+const SILENCE_MS: u64 = 1_000;
+/// Nobody waits for longer for what a host said before, while following.
+const PATIENCE_MS: u64 = 3_000;
+/// How often a host that isn't followed is asked again.
+const ATTEMPTS: u32 = 5;
+/// What is said within this of a unit's coming and going still counts, ms: fleetctl hears of both a little late, and journald
+/// writes things down a little late.
+const SLACK_MS: u64 = 2_000;
+
+/// What is wanted of one host.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// The host, where it was last known to be.
+    pub(super) machine: MachineRef,
+    /// Its units.
+    pub(super) units: BTreeMap<String, Span>,
+}
+
+/// Which time of a unit's on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    /// From when, ms since the epoch by this machine's clock; `None` as the user asked.
+    pub(super) begin: Option<u64>,
+    /// Until when.
+    pub(super) end: Option<u64>,
+}
+
+/// What comes of a host.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// An entry.
+    Entry(Box<Entry>),
+    /// It can't be reached, since when (ms since the epoch), and why.
+    Lost(u64, String),
+    /// It can be reached again.
+    Back,
+    /// What journalctl says on stderr.
+    Said(String),
+}
+
+/// How reading a host ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// There is no more.
+    Done,
+    /// journalctl doesn't do it: its exit status, and why.
+    Refused(u8, String),
+    /// The host can't be reached; why.
+    Unreachable(String),
+    /// Nobody listens any longer.
+    Unheard,
+}
+
+/// Why a request came to nothing.
+#[derive(Debug)]
+enum Trouble {
+    /// Worth another attempt.
+    Broken(String),
+    /// Not worth one.
+    Refused(u8, String),
+    Unheard,
+}
+
+/// Where entries go: their time, and themselves.
+pub(super) type Listing = mpsc::Sender<(u64, (usize, Told))>;
+
+/// The reader of one host.
+pub(super) struct Reader<'a, R> {
+    /// Runs a command on a host.
+    pub(super) run: R,
+    pub(super) query: &'a Query,
+    pub(super) clock: Clock,
+    pub(super) host: usize,
+    pub(super) wanted: watch::Receiver<Wanted>,
+    /// For what there is to begin with.
+    pub(super) listing: Option<Listing>,
+    /// For what comes then.
+    pub(super) live: Option<mpsc::Sender<(usize, Told)>>,
+    pub(super) state: State,
+}
+
+/// What the reader remembers.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    machine: Option<MachineRef>,
+    units: BTreeMap<String, Track>,
+    opened: bool,
+    /// Where the journal ended when it was opened. What was wanted of before that has been read.
+    floor: Option<Place>,
+    /// How far it has been read.
+    last: Option<Place>,
+    /// By how many ms that host's clock is ahead of ours.
+    ahead: i64,
+    /// Since when it can't be reached, and whether that has been said.
+    lost: Option<(u64, bool)>,
+    delay: Option<Duration>,
+    /// How often in a row journalctl has refused to begin where it should.
+    refused: u32,
+}
+
+#[derive(Debug)]
+struct Track {
+    span: Span,
+    /// The last entry that was handed on.
+    seen: Option<Place>,
+    /// It has been read up to where the stream begins.
+    fresh: bool,
+}
+
+impl<R> Reader<'_, R>
+where
+    R: AsyncFn(&MachineRef, &[String]) -> Result<Running, Error>,
+{
+    /// Read what there is, to its end.
+    pub(super) async fn list(mut self) -> End {
+        self.take_up();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let argv = self.query.read(self.start(), self.state.units.keys().map(String::as_str));
+            match self.read(&argv, true).await {
+                Ok(()) => return End::Done,
+                Err(Trouble::Broken(why)) if attempt >= ATTEMPTS => return End::Unreachable(why),
+                Err(Trouble::Broken(_)) => {
+                    sleep(self.next_delay()).await;
+                }
+                Err(Trouble::Refused(code, why)) => return End::Refused(code, why),
+                Err(Trouble::Unheard) => return End::Unheard,
+            }
+        }
+    }
+
+    /// Read what there is, then all that comes, until nothing more is wanted of the host.
+    pub(super) async fn follow(mut self) -> End {
+        loop {
+            self.take_up();
+            match self.session().await {
+                Ok(true) => return End::Done,
+                Ok(false) => {}
+                Err(Trouble::Broken(why)) => {
+                    if self.lose(&why).await.is_err() {
+                        return End::Unheard;
+                    }
+                }
+                Err(Trouble::Refused(code, why)) => return End::Refused(code, why),
+                Err(Trouble::Unheard) => return End::Unheard,
+            }
+        }
+    }
+
+    /// One connection's worth; whether all is over.
+    async fn session(&mut self) -> Result<bool, Trouble> {
+        if !self.state.opened {
+            self.open().await?;
+        }
+        self.listing = None;
+        self.catch_up().await?;
+        if self.over() {
+            return self.drain().await.map(|()| true);
+        }
+        self.stream().await
+    }
+
+    /// Where the journal ends, what time it is there, and what the user wants to begin with.
+    async fn open(&mut self) -> Result<(), Trouble> {
+        let asked: Vec<String> = self.units(|track| track.span.begin.is_none());
+        let argv = self.query.open(self.start(), asked.iter().map(String::as_str));
+        self.state.floor = None;
+        self.read(&argv, true).await?;
+        self.state.opened = true;
+        self.state.last = self.state.floor.clone();
+        for name in asked {
+            self.track(&name).fresh = false;
+        }
+        Ok(())
+    }
+
+    /// Units that came later have entries that the stream is already beyond.
+    async fn catch_up(&mut self) -> Result<(), Trouble> {
+        let fresh = self.units(|track| track.fresh);
+        let begins = self.state.units.values().filter(|track| track.fresh).filter_map(|track| track.span.begin);
+        if let Some(begin) = begins.min() {
+            let since = Start::Since(self.there(begin.saturating_sub(SLACK_MS)));
+            let argv = self.query.read(since, fresh.iter().map(String::as_str));
+            self.read(&argv, false).await?;
+        }
+        for name in fresh {
+            self.track(&name).fresh = false;
+        }
+        Ok(())
+    }
+
+    /// Everything up to now, of a host that won't be followed any longer.
+    async fn drain(&mut self) -> Result<(), Trouble> {
+        let argv = self.query.read(self.start_of_stream(), self.state.units.keys().map(String::as_str));
+        self.read(&argv, false).await
+    }
+
+    /// Hand on all that `argv` writes, to its end.
+    async fn read(&mut self, argv: &[String], opening: bool) -> Result<(), Trouble> {
+        let mut command = self.begin(argv).await?;
+        let mut head = opening && self.live.is_some();
+        loop {
+            match command.next().await {
+                Some(line) if head && line.ends_with(NOW.as_bytes()) => {
+                    self.state.ahead = self.ahead_of_us(&line);
+                    head = false;
+                }
+                Some(line) if head => self.state.floor = Place::parse(&line).or(self.state.floor.take()),
+                Some(line) => self.hand_on(&line).await?,
+                None => break,
+            }
+        }
+        match command.end().await {
+            Ok(0) => {
+                for line in command.said() {
+                    self.tell(Told::Said(line)).await?;
+                }
+                Ok(())
+            }
+            // As shells and ssh number a connection that broke, and deaths by signal.
+            Ok(code) if code >= 128 => Err(Trouble::Broken(command.why(code))),
+            Ok(code) => Err(Trouble::Refused(code, command.why(code))),
+            Err(why) => Err(Trouble::Broken(why)),
+        }
+    }
+
+    /// Hand on all that comes, until the stream breaks, a unit is added (`false`) or all is over (`true`).
+    async fn stream(&mut self) -> Result<bool, Trouble> {
+        let argv = self.query.follow(self.start_of_stream(), self.state.units.keys().map(String::as_str));
+        let mut command = self.begin(&argv).await?;
+        let mut came = false;
+        loop {
+            let over = self.time_left();
+            // Cancel-safe: a command keeps the line it has read a part of.
+            tokio::select! {
+                line = command.next() => match line {
+                    Some(line) => {
+                        came = true;
+                        (self.state.delay, self.state.refused) = (None, 0);
+                        self.hand_on(&line).await?;
+                    }
+                    None => break,
+                },
+                changed = self.wanted.changed() => {
+                    changed.map_err(|_| Trouble::Unheard)?;
+                    self.take_up();
+                    if self.state.units.values().any(|track| track.fresh) {
+                        return Ok(false);
+                    }
+                }
+                () = sleep(over.unwrap_or(Duration::MAX)), if over.is_some() => return Ok(false),
+            }
+        }
+        let why = match command.end().await {
+            Ok(code) => {
+                // It may have lost the place where it was to begin.
+                self.state.refused += u32::from(!came && code != 0 && code < 128);
+                command.why(code)
+            }
+            Err(why) => why,
+        };
+        Err(Trouble::Broken(why))
+    }
+
+    async fn begin(&mut self, argv: &[String]) -> Result<Command, Trouble> {
+        let machine = self.state.machine.clone().ok_or(Trouble::Unheard)?;
+        let waited_for = self.listing.is_some() && self.live.is_some();
+        let ran = {
+            let mut run = pin!((self.run)(&machine, argv));
+            tokio::select! {
+                ran = &mut run => ran,
+                () = sleep(Duration::from_millis(PATIENCE_MS)), if waited_for => {
+                    // The others go on without it. It isn't given up: somebody may be typing a passphrase.
+                    self.listing = None;
+                    run.await
+                }
+            }
+        };
+        let running = ran.map_err(|error| Trouble::Broken(error.lines.join("; ")))?;
+        if let Some((_, true)) = self.state.lost.take() {
+            self.tell(Told::Back).await?;
+        }
+        Ok(Command::new(running))
+    }
+
+    async fn hand_on(&mut self, line: &[u8]) -> Result<(), Trouble> {
+        // journalctl's own remarks: `-- No entries --`.
+        if line.is_empty() || line.starts_with(b"-- ") {
+            return Ok(());
+        }
+        let units = &self.state.units;
+        let entry = match Entry::parse(line, self.query.raw, |unit| units.contains_key(unit)) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.tell(Told::Said(error.to_string())).await,
+        };
+        let place = entry.place.clone();
+        if self.admits(&entry) {
+            let unit = entry.unit.clone();
+            self.tell(Told::Entry(Box::new(entry))).await?;
+            self.track(&unit).seen = Some(place.clone());
+        }
+        if self.state.opened && self.state.units.values().all(|track| !track.fresh) {
+            self.state.last = Some(place);
+        }
+        Ok(())
+    }
+
+    /// Whether `entry` is wanted, and hasn't been handed on before.
+    fn admits(&self, entry: &Entry) -> bool {
+        let Some(track) = self.state.units.get(&entry.unit) else { return false };
+        let after = |place: &Place| !entry.place.order(place).is_lt() && entry.place.cursor != place.cursor;
+        let (begin, end) = (track.span.begin, track.span.end);
+        track.seen.as_ref().is_none_or(after)
+            && (!self.state.opened || track.fresh || self.state.floor.as_ref().is_none_or(after))
+            && begin.is_none_or(|begin| entry.place.realtime >= self.there(begin.saturating_sub(SLACK_MS)))
+            && end.is_none_or(|end| entry.place.realtime <= self.there(end + SLACK_MS))
+    }
+
+    async fn tell(&mut self, told: Told) -> Result<(), Trouble> {
+        let at = if let Told::Entry(entry) = &told { entry.place.realtime } else { 0 };
+        if let Some(listing) = &self.listing {
+            return listing.send((at, (self.host, told))).await.map_err(|_| Trouble::Unheard);
+        }
+        match &self.live {
+            Some(live) => live.send((self.host, told)).await.map_err(|_| Trouble::Unheard),
+            None => Err(Trouble::Unheard),
+        }
+    }
+
+    /// Say that the host is lost, if it is for long, and wait a little.
+    async fn lose(&mut self, why: &str) -> Result<(), Trouble> {
+        let now = self.clock.now_ms();
+        let (since, told) = *self.state.lost.get_or_insert((now, false));
+        if now >= since + PATIENCE_MS {
+            // The others go on without it.
+            self.listing = None;
+        }
+        if !told && now >= since + SILENCE_MS && self.listing.is_none() {
+            self.state.lost = Some((since, true));
+            self.tell(Told::Lost(since, why.to_owned())).await?;
+        }
+        let delay = self.next_delay();
+        tokio::select! {
+            () = sleep(delay) => Ok(()),
+            changed = self.wanted.changed() => changed.map_err(|_| Trouble::Unheard),
+        }
+    }
+
+    fn next_delay(&mut self) -> Duration {
+        let delay = self.state.delay.unwrap_or(RETRY.0);
+        self.state.delay = Some((2 * delay).min(RETRY.1));
+        delay
+    }
+
+    /// Take in what is wanted now.
+    fn take_up(&mut self) {
+        let wanted = self.wanted.borrow_and_update().clone();
+        for (name, span) in wanted.units {
+            let again = |track: &Track| track.span.begin != span.begin && track.span.end.is_some();
+            match self.state.units.get_mut(&name) {
+                Some(track) if !again(track) => track.span.end = span.end,
+                Some(track) => (track.span, track.fresh) = (span, true),
+                None => {
+                    self.state.units.insert(name, Track { span, seen: None, fresh: true });
+                }
+            }
+        }
+        self.state.machine = Some(wanted.machine);
+    }
+
+    /// Where to begin with what the user asked for: there, or where the last attempt came to.
+    fn start(&self) -> Start<'_> {
+        let seen = self.state.units.values().filter_map(|track| track.seen.as_ref());
+        seen.max_by(|a, b| a.order(b)).map_or(Start::AsAsked, |place| Start::At(&place.cursor))
+    }
+
+    fn start_of_stream(&self) -> Start<'_> {
+        match &self.state.last {
+            Some(place) if self.state.refused > 1 => Start::Since(place.realtime),
+            Some(place) => Start::At(&place.cursor),
+            // The journal was empty: all there is has come since.
+            None => Start::Since(0),
+        }
+    }
+
+    /// Whether nothing more is wanted of the host.
+    fn over(&self) -> bool {
+        self.time_left() == Some(Duration::ZERO)
+    }
+
+    /// Until nothing more is wanted of the host.
+    fn time_left(&self) -> Option<Duration> {
+        let ends = self.state.units.values().map(|track| track.span.end).collect::<Option<Vec<u64>>>()?;
+        let end = ends.into_iter().max().unwrap_or(0) + SLACK_MS;
+        Some(Duration::from_millis(end.saturating_sub(self.clock.now_ms())))
+    }
+
+    /// A time of ours (ms) by that host's clock (µs).
+    fn there(&self, ms: u64) -> u64 {
+        ms.saturating_add_signed(self.state.ahead).saturating_mul(1000)
+    }
+
+    fn ahead_of_us(&self, line: &[u8]) -> i64 {
+        let digits: String = String::from_utf8_lossy(line).chars().take_while(char::is_ascii_digit).collect();
+        let there = digits.parse::<u64>().ok().map(|ns| ns / 1_000_000);
+        // Without GNU's `%N` there are no digits that fit; then the clocks are taken to agree.
+        let plausible = there.filter(|ms| *ms > 1_000_000_000_000);
+        plausible.map_or(0, |there| there.cast_signed() - self.clock.now_ms().cast_signed())
+    }
+
+    fn units(&self, which: impl Fn(&Track) -> bool) -> Vec<String> {
+        self.state.units.iter().filter(|(_, track)| which(track)).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn track(&mut self, name: &str) -> &mut Track {
+        let new = || Track { span: Span { begin: None, end: None }, seen: None, fresh: false };
+        self.state.units.entry(name.to_owned()).or_insert_with(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::path::{Path, PathBuf};
+
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::cli::args::{journal, reach};
+    use crate::cli::journal::entry::tests::line;
+    use crate::cli::remote::{Reach, Stdin};
+
+    /// Longer than anything here takes.
+    const HANG: Duration = Duration::from_secs(30);
+
+    /// Stands for journalctl on a host whose journal is the file `$JOURNAL`. Each run takes the first line of `$JOURNAL.faults`, if
+    /// there is one: a number of entries after which it dies in the middle of a line, or `refuse`.
+    const JOURNALCTL: &str = r#"#!/usr/bin/python3 -S
+import fcntl, json, os, signal, sys, time
+path, options, units = os.environ["JOURNAL"], {}, []
+with open(path + ".asked", "a") as asked:
+    asked.write(" ".join(sys.argv[1:]) + "\n")
+for word in sys.argv[1:]:
+    key, _, value = word.partition("=")
+    units.append(value) if key == "--unit" else options.__setitem__(key, value)
+with open(path + ".pid", "w") as pid:
+    pid.write(str(os.getpid()))
+fault = ""
+with open(path + ".faults", "a+") as faults:
+    fcntl.flock(faults, fcntl.LOCK_EX)
+    faults.seek(0)
+    fault, _, rest = faults.read().partition("\n")
+    faults.truncate(0)
+    faults.write(rest)
+if fault == "refuse":
+    sys.exit("cannot do that")
+left = int(fault or -1)
+def part(cursor, key):
+    return dict(p.split("=", 1) for p in cursor.split(";"))[key]
+def before(entry):
+    cursor, mine = options.get("--cursor"), entry["__CURSOR"]
+    if cursor and part(cursor, "s") == part(mine, "s"):
+        return int(part(mine, "i"), 16) < int(part(cursor, "i"), 16)
+    if cursor:
+        return int(entry["__REALTIME_TIMESTAMP"]) < int(part(cursor, "t"), 16)
+    since = float(options.get("--since", "@0")[1:]) * 1e6
+    return int(entry["__REALTIME_TIMESTAMP"]) < since
+def entries(file):
+    for line in file:
+        entry = json.loads(line)
+        if (not units or entry["_SYSTEMD_UNIT"] in units) and not before(entry):
+            yield line
+def tell(line):
+    global left
+    if left == 0:
+        sys.stdout.write(line[:20])
+        sys.stdout.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    sys.stdout.write(line)
+    sys.stdout.flush()
+file = open(path)
+found, lines = list(entries(file)), options["--lines"]
+for line in found if lines == "all" else found[-int(lines):] if int(lines) else []:
+    tell(line)
+while "--follow" in options:
+    for line in entries(file):
+        tell(line)
+    time.sleep(0.002)
+"#;
+
+    /// A host with a journal, whose readers come and go.
+    struct Fake {
+        dir: tempfile::TempDir,
+        query: &'static Query,
+        wanted: watch::Sender<Wanted>,
+        told: mpsc::Receiver<(usize, Told)>,
+        live: mpsc::Sender<(usize, Told)>,
+        reading: Option<JoinHandle<End>>,
+    }
+
+    impl Fake {
+        fn new(options: &str, units: &[&str]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let program = dir.path().join("journalctl");
+            std::fs::write(&program, JOURNALCTL).unwrap();
+            std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            std::fs::write(dir.path().join("journal"), "").unwrap();
+            let machine = std::fs::read_to_string("/etc/machine-id").unwrap();
+            let machine = MachineRef { id: machine.trim().parse().unwrap(), ip: String::new(), hostname: "n1".into() };
+            let span = Span { begin: None, end: None };
+            let units = units.iter().map(|unit| ((*unit).to_owned(), span)).collect();
+            let (wanted, _) = watch::channel(Wanted { machine, units });
+            let (live, told) = mpsc::channel(4);
+            let query = Box::leak(Box::new(Query::new(&journal(options))));
+            Self { dir, query, wanted, told, live, reading: None }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn append(&self, name: &str, lines: &[String]) {
+            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(self.path(name)).unwrap();
+            file.write_all(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes()).unwrap();
+        }
+
+        /// Entries `numbers` of `unit`, said now.
+        fn say(&self, unit: &str, numbers: std::ops::Range<u64>) {
+            let now = Clock::system().now_ms() * 1000;
+            let entry = |number| line(unit, number, now + number, &format!("{unit} {number}"));
+            self.append("journal", &numbers.map(entry).collect::<Vec<_>>());
+        }
+
+        fn asked(&self) -> Vec<String> {
+            let asked = std::fs::read_to_string(self.path("journal.asked")).unwrap_or_default();
+            asked.lines().map(str::to_owned).collect()
+        }
+
+        fn start(&mut self, listing: Option<Listing>) {
+            let dir = self.dir.path().to_owned();
+            let reader = Reader {
+                run: run_in(dir),
+                query: self.query,
+                clock: Clock::system(),
+                host: 0,
+                wanted: self.wanted.subscribe(),
+                listing,
+                live: Some(self.live.clone()),
+                state: State::default(),
+            };
+            self.reading = Some(tokio::task::spawn_local(reader.follow()));
+        }
+
+        async fn next(&mut self) -> Told {
+            tokio::time::timeout(HANG, self.told.recv()).await.expect("something comes").unwrap().1
+        }
+
+        /// The next entries, which must be these.
+        async fn expect(&mut self, unit: &str, numbers: std::ops::Range<u64>) {
+            for number in numbers {
+                match self.next().await {
+                    Told::Entry(entry) => assert_eq!(entry.message, format!("{unit} {number}")),
+                    other => panic!("{other:?} instead of {unit} {number}"),
+                }
+            }
+        }
+
+        fn want(&self, unit: &str, span: Span) {
+            self.wanted.send_modify(|wanted| {
+                wanted.units.insert(unit.into(), span);
+            });
+        }
+    }
+
+    fn run_in(dir: PathBuf) -> impl AsyncFn(&MachineRef, &[String]) -> Result<Running, Error> {
+        let reach = Reach::new(&reach()).unwrap();
+        async move |machine: &MachineRef, argv: &[String]| {
+            if dir.join("away").exists() {
+                return Err(Error::failure("no route to host"));
+            }
+            let path = format!("PATH={}:/usr/bin:/bin", dir.display());
+            let journal = format!("JOURNAL={}", dir.join("journal").display());
+            let argv: Vec<String> = ["env".into(), path, journal].into_iter().chain(argv.iter().cloned()).collect();
+            reach.run(machine, &argv, Stdin::Nothing).await
+        }
+    }
+
+    fn local(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, test);
+    }
+
+    #[test]
+    fn whatever_breaks_each_entry_comes_once() {
+        local(async {
+            let mut host = Fake::new("--lines all a", &["a.service"]);
+            host.say("a.service", 1..40);
+            host.say("other.service", 40..45);
+            // The opening dies after its first entry (the anchor's run, then the listing's), the stream again and again.
+            host.append("journal.faults", &["", "3", "", "7", "0", "1", "2", "5", "1", "0", "9"].map(String::from));
+            host.start(None);
+            host.expect("a.service", 1..40).await;
+            for first in (50..130).step_by(8) {
+                host.say("a.service", first..first + 8);
+                host.expect("a.service", first..first + 8).await;
+            }
+            assert!(host.asked().len() > 11, "{:?}", host.asked());
+        });
+    }
+
+    #[test]
+    fn a_host_that_has_said_nothing_yet_loses_nothing_either() {
+        local(async {
+            let mut host = Fake::new("--lines 0 a", &["a.service"]);
+            host.say("a.service", 1..20);
+            // The stream dies before its first entry, more than once.
+            host.append("journal.faults", &["", "", "0", "0", "1"].map(String::from));
+            host.start(None);
+            while host.asked().len() < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            host.say("a.service", 20..60);
+            host.expect("a.service", 20..60).await;
+        });
+    }
+
+    #[test]
+    fn a_rebooted_host_with_a_new_journal_goes_on() {
+        local(async {
+            let mut host = Fake::new("a", &["a.service"]);
+            host.say("a.service", 1..4);
+            host.start(None);
+            host.expect("a.service", 1..4).await;
+            std::fs::write(host.path("away"), "").unwrap();
+            let away = std::fs::read_to_string(host.path("journal")).unwrap();
+            let pid = std::fs::read_to_string(host.path("journal.pid")).unwrap();
+            std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+            let Told::Lost(_, why) = host.next().await else { panic!("it is lost") };
+            assert_eq!(why, "no route to host");
+            // Numbers begin anew, under another name, in another boot.
+            host.say("a.service", 1..3);
+            let now = std::fs::read_to_string(host.path("journal")).unwrap();
+            let fresh = now.strip_prefix(&away).unwrap().replace("s=a;", "s=new;").replace(";b=b;", ";b=new;");
+            std::fs::write(host.path("journal"), fresh).unwrap();
+            std::fs::remove_file(host.path("away")).unwrap();
+            assert!(matches!(host.next().await, Told::Back));
+            host.expect("a.service", 1..3).await;
+        });
+    }
+
+    #[test]
+    fn a_unit_that_comes_later_has_all_since_it_came_and_the_others_lose_nothing() {
+        local(async {
+            let mut host = Fake::new("a", &["a.service"]);
+            host.start(None);
+            let began = Clock::system().now_ms();
+            // Of its last time here, long ago.
+            let old = line("b.service", 1, (began - 60_000) * 1000, "long ago");
+            host.append("journal", &[old]);
+            host.say("b.service", 2..5);
+            host.say("a.service", 5..9);
+            host.expect("a.service", 5..9).await;
+            host.want("b.service", Span { begin: Some(began), end: None });
+            host.expect("b.service", 2..5).await;
+            host.say("a.service", 10..14);
+            host.say("b.service", 14..17);
+            host.expect("a.service", 10..14).await;
+            host.expect("b.service", 14..17).await;
+        });
+    }
+
+    #[test]
+    fn a_unit_that_has_left_is_read_to_its_end() {
+        local(async {
+            let mut host = Fake::new("a", &["a.service"]);
+            host.say("a.service", 1..3);
+            host.start(None);
+            host.expect("a.service", 1..3).await;
+            host.want("a.service", Span { begin: None, end: Some(Clock::system().now_ms()) });
+            host.say("a.service", 3..6);
+            host.expect("a.service", 3..6).await;
+            let late = (Clock::system().now_ms() + SLACK_MS + 1_000) * 1000;
+            host.append("journal", &[line("a.service", 7, late, "of somebody else's start")]);
+            let end = tokio::time::timeout(HANG, host.reading.take().unwrap()).await.unwrap().unwrap();
+            assert_eq!((end, host.told.try_recv().is_err()), (End::Done, true));
+        });
+    }
+
+    #[test]
+    fn what_journalctl_refuses_is_not_tried_again() {
+        local(async {
+            let mut host = Fake::new("a", &["a.service"]);
+            host.append("journal.faults", &["".into(), "refuse".into()]);
+            host.start(None);
+            let end = host.reading.take().unwrap().await.unwrap();
+            assert_eq!(end, End::Refused(1, "cannot do that".into()));
+        });
+    }
+
+    #[test]
+    fn a_place_that_is_refused_is_found_by_its_time() {
+        local(async {
+            let mut host = Fake::new("a", &["a.service"]);
+            host.say("a.service", 1..3);
+            host.append("journal.faults", &["", "", "refuse", "refuse"].map(String::from));
+            host.start(None);
+            host.expect("a.service", 1..3).await;
+            while host.asked().last().is_none_or(|asked| !asked.contains("--since=@")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            host.say("a.service", 3..6);
+            host.expect("a.service", 3..6).await;
+        });
+    }
+
+    #[test]
+    fn one_that_cannot_be_reached_holds_nobody_up() {
+        local(async {
+            let mut host = Fake::new("a", &["a.service"]);
+            std::fs::write(host.path("away"), "").unwrap();
+            let (listing, mut listed) = mpsc::channel(4);
+            host.start(Some(listing));
+            assert!(tokio::time::timeout(HANG, listed.recv()).await.expect("it gives up").is_none());
+            let Told::Lost(..) = host.next().await else { panic!("it is lost") };
+            host.say("a.service", 1..3);
+            std::fs::remove_file(host.path("away")).unwrap();
+            assert!(matches!(host.next().await, Told::Back));
+            host.expect("a.service", 1..3).await;
+        });
+    }
+
+    #[test]
+    fn the_clock_of_a_host_is_taken_into_account() {
+        let query = Query::new(&journal("a"));
+        let (wanted, receiver) = watch::channel(Wanted {
+            machine: MachineRef { id: "a".repeat(32).parse().unwrap(), ip: String::new(), hostname: String::new() },
+            units: BTreeMap::new(),
+        });
+        let reader = Reader {
+            run: run_in(Path::new("/").into()),
+            query: &query,
+            clock: Clock::system(),
+            host: 0,
+            wanted: receiver,
+            listing: None,
+            live: None,
+            state: State::default(),
+        };
+        let now = Clock::system().now_ms();
+        let ahead = reader.ahead_of_us(format!("{}123456{NOW}", now + 90_000).as_bytes());
+        assert!((85_000..=90_000).contains(&ahead), "{ahead}");
+        assert_eq!(reader.ahead_of_us(format!("1795255501%N{NOW}").as_bytes()), 0);
+        drop(wanted);
+    }
+}

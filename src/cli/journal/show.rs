@@ -1,0 +1,297 @@
+//! Many journals as one: listed to their end, or followed for ever. Owns what is printed when, and what is said about hosts and
+//! units on the way; how entries look is `render`'s, their order `merge`'s.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::choose::Chosen;
+use super::cluster::{Cluster, Seen};
+use super::entry::Entry;
+use super::hosts::Hosts;
+use super::merge::{Complete, HOLD, Live, Tail};
+use super::places::{Change, Places};
+use super::reader::{End, Told};
+use super::render::{self, Style, Widths, label};
+use super::request::Query;
+use crate::api::wire::WatchLine;
+use crate::cli::args::Journal;
+use crate::cli::error::{Error, Exit};
+use crate::cli::session::Session;
+use crate::clock::Clock;
+use crate::model::name::MachineId;
+
+/// What has come of the hosts and isn't merged yet. When it is full, they wait.
+const WAITING: usize = 1024;
+/// Text that is printed in one go, in bytes.
+const CHUNK: usize = 32 * 1024;
+
+/// All entries there are.
+pub(super) async fn list(session: &Session, args: &Journal, chosen: &Chosen) -> Result<Exit, Error> {
+    let query = Query::new(args);
+    let mut show = Show::new(session, args, chosen, &query);
+    let receivers = show.hosts.begin(None);
+    show.listing(receivers, None).await?;
+    show.out(true);
+    Ok(show.exit)
+}
+
+/// The last entries, and all that come.
+pub(super) async fn follow(session: &Session, args: &Journal, chosen: &Chosen) -> Result<Exit, Error> {
+    let query = Query::new(args);
+    let mut show = Show::new(session, args, chosen, &query);
+    let (live, told) = mpsc::channel(WAITING);
+    let receivers = show.hosts.begin(Some(&live));
+    let handler = |kind| signal(kind).map_err(|error| Error::failure(error.to_string()));
+    let (mut interrupts, mut terminations) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+    tokio::select! {
+        done = async {
+            show.listing(receivers, Some(&live)).await?;
+            show.out(true);
+            show.follow(&chosen.patterns, &live, told).await
+        } => done?,
+        _ = interrupts.recv() => show.exit = Exit::Interrupted,
+        _ = terminations.recv() => show.exit = Exit::Status(143),
+    }
+    // What is still held has been read.
+    show.tell_ready(Duration::ZERO);
+    show.out(true);
+    Ok(show.exit)
+}
+
+struct Show<'a> {
+    session: &'a Session,
+    hosts: Hosts<'a>,
+    places: Places,
+    style: Style,
+    lines: Option<usize>,
+    clock: Clock,
+    merge: Live<(usize, Box<Entry>)>,
+    /// What isn't printed yet.
+    text: String,
+    exit: Exit,
+}
+
+impl<'a> Show<'a> {
+    fn new(session: &'a Session, args: &Journal, chosen: &Chosen, query: &'a Query) -> Self {
+        let clock = Clock::system();
+        let zone = TimeZone::system();
+        let mut places = Places::default();
+        chosen.units.iter().for_each(|unit| places.start(unit));
+        let today = render::day(clock.now_ms() * 1000, &zone);
+        let style = Style {
+            format: args.output,
+            alone: chosen.one,
+            colours: session.out.has_colours(),
+            zone,
+            today,
+            widths: Widths::default(),
+        };
+        let mut show = Self {
+            session,
+            hosts: Hosts::new(session, query, &chosen.units),
+            places,
+            style,
+            lines: query.lines,
+            clock,
+            merge: Live::new(),
+            text: String::new(),
+            exit: Exit::Ok,
+        };
+        chosen.units.iter().for_each(|unit| show.widen(unit.name.as_str()));
+        show
+    }
+
+    /// What there is to begin with: all hosts by time, the last so many of it.
+    async fn listing(
+        &mut self,
+        receivers: Vec<mpsc::Receiver<(u64, (usize, Told))>>,
+        live: Option<&mpsc::Sender<(usize, Told)>>,
+    ) -> Result<(), Error> {
+        let mut merge = Complete::new(receivers);
+        let mut tail = self.lines.map(Tail::new);
+        let mut reading = true;
+        loop {
+            // Cancel-safe both.
+            tokio::select! {
+                item = merge.next() => match (item, &mut tail) {
+                    (None, _) => break,
+                    (Some((host, Told::Entry(entry))), Some(tail)) => tail.push((host, entry)),
+                    (Some((host, told)), _) => self.tell(host, told),
+                },
+                ended = self.hosts.ended(), if reading => match ended {
+                    Some((host, end)) => self.ended(host, end, live.is_some())?,
+                    None => reading = false,
+                },
+            }
+            if self.session.out.is_closed() {
+                return Ok(());
+            }
+        }
+        for (host, entry) in tail.into_iter().flat_map(Tail::into_iter) {
+            self.tell(host, Told::Entry(entry));
+        }
+        // What the readers still have to say about their ends.
+        while live.is_none()
+            && let Some((host, end)) = self.hosts.ended().await
+        {
+            self.ended(host, end, false)?;
+        }
+        Ok(())
+    }
+
+    /// All that comes, until nobody reads it.
+    async fn follow(
+        &mut self,
+        patterns: &[String],
+        live: &mpsc::Sender<(usize, Told)>,
+        mut told: mpsc::Receiver<(usize, Told)>,
+    ) -> Result<(), Error> {
+        let (sender, mut cluster) = mpsc::channel(WAITING);
+        let mut watching = pin!(Cluster::new(self.session, patterns, sender).run());
+        while !self.session.out.is_closed() {
+            let hold = if self.hosts.all.len() > 1 { HOLD } else { Duration::ZERO };
+            let due = self.merge.due(hold);
+            // Cancel-safe: channels and `Hosts::ended` keep what they have, and `watching` goes on where it was.
+            tokio::select! {
+                one = told.recv() => {
+                    let mut next = one;
+                    let now = Instant::now();
+                    while let Some((host, what)) = next {
+                        match what {
+                            Told::Entry(entry) => {
+                                let (unit, at) = (entry.unit.clone(), entry.place.realtime);
+                                self.merge.push(now, host, &unit, at, (host, entry));
+                            }
+                            what => self.tell(host, what),
+                        }
+                        next = told.try_recv().ok();
+                    }
+                }
+                error = &mut watching => return Err(error.into()),
+                Some(seen) = cluster.recv() => self.see(seen, live).await,
+                Some((host, end)) = self.hosts.ended() => self.ended(host, end, true)?,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+            self.tell_ready(hold);
+            self.out(true);
+        }
+        Ok(())
+    }
+
+    fn tell_ready(&mut self, hold: Duration) {
+        for (host, entry) in self.merge.ready(Instant::now(), hold) {
+            self.tell(host, Told::Entry(entry));
+        }
+    }
+
+    fn tell(&mut self, host: usize, told: Told) {
+        let name = &self.hosts.all[host].name;
+        match told {
+            Told::Entry(entry) => {
+                if entry.place.realtime >= self.style.today + 86_400_000_000 {
+                    self.style.today = render::day(self.clock.now_ms() * 1000, &self.style.zone);
+                }
+                self.style.render(name, &entry, &mut self.text);
+                self.out(false);
+            }
+            Told::Lost(since, why) => {
+                let since = render::clock(since, &self.style.zone);
+                let line = format!("{name} is out of reach since {since} ({why})");
+                self.hosts.all[host].reached = false;
+                let (within, all) = self.places.count(|id| self.hosts.reaches(id));
+                self.note(&format!("{line}; still following {within} of {all} units"));
+            }
+            Told::Back => {
+                let line = format!("{name} is back");
+                self.hosts.all[host].reached = true;
+                self.note(&line);
+            }
+            Told::Said(what) => {
+                let line = format!("{name}: {what}");
+                self.out(true);
+                self.session.out.talk(&line);
+            }
+        }
+    }
+
+    fn ended(&mut self, host: usize, end: End, follows: bool) -> Result<(), Error> {
+        let name = self.hosts.all[host].name.clone();
+        let (code, line) = match end {
+            End::Done | End::Unheard => return Ok(()),
+            End::Refused(code, why) => (code, format!("{name}: {why}")),
+            End::Unreachable(why) => (255, format!("{name} can't be reached: {why}")),
+        };
+        if self.exit == Exit::Ok {
+            self.exit = Exit::of_status(code);
+        }
+        if follows {
+            // What journalctl doesn't understand on one host it won't on another.
+            self.out(true);
+            return Err(Error { exit: self.exit, lines: vec![line] });
+        }
+        self.note(&line);
+        Ok(())
+    }
+
+    /// What the cluster says.
+    async fn see(&mut self, line: Seen, live: &mpsc::Sender<(usize, Told)>) {
+        let changes = match line {
+            Seen::Line(WatchLine::Unit(unit)) => self.places.see(&unit),
+            Seen::Line(WatchLine::Removed(name)) => self.places.gone(&name),
+            Seen::Line(WatchLine::Synced(_)) => self.places.synced(),
+            Seen::Line(WatchLine::Leaving(_) | WatchLine::Error(_)) => Vec::new(),
+            Seen::Begun => {
+                self.places.watch();
+                Vec::new()
+            }
+            Seen::Note(note) => vec![Change::Note(note)],
+        };
+        let ends = changes.iter().any(|change| matches!(change, Change::End(..)));
+        let present = if ends { self.present().await } else { Vec::new() };
+        let now = self.clock.now_ms();
+        for change in changes {
+            match change {
+                Change::Note(note) => self.note(&note),
+                Change::Begin(unit, machine) => {
+                    self.widen(unit.as_str());
+                    if let Some(number) = self.hosts.want(&unit, &machine, Some(now)) {
+                        self.hosts.read(number, None, Some(live));
+                    }
+                    self.widen(unit.as_str());
+                }
+                // A host that the cluster takes for dead may run it still, and has more to say when it is back.
+                Change::End(unit, id) if present.contains(&id) => self.hosts.leave(&unit, &id, now),
+                Change::End(..) => {}
+            }
+        }
+    }
+
+    async fn present(&self) -> Vec<MachineId> {
+        let machines = self.session.client.machines().await;
+        machines.map(|list| list.machines.into_iter().map(|machine| machine.id).collect()).unwrap_or_default()
+    }
+
+    fn widen(&mut self, unit: &str) {
+        let widths = &mut self.style.widths;
+        widths.unit = widths.unit.max(label(unit).chars().count());
+        let hosts = self.hosts.all.iter().map(|host| host.name.chars().count());
+        widths.host = widths.host.max(hosts.max().unwrap_or(0));
+    }
+
+    fn note(&mut self, line: &str) {
+        self.out(true);
+        self.session.out.talk(&format!("-- {line}"));
+    }
+
+    fn out(&mut self, now: bool) {
+        if !self.text.is_empty() && (now || self.text.len() >= CHUNK) {
+            self.session.out.data(&self.text);
+            self.text.clear();
+        }
+    }
+}

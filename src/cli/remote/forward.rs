@@ -1,0 +1,108 @@
+//! `fleetctl fd-forward SOCKET`: stdin and stdout ↔ a unix socket, on a host whose sshd doesn't forward sockets itself; and the
+//! near end of it, a stream that says why when that command fails.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::stdin;
+use crate::cli::error::{Error, Exit};
+use crate::cli::output::Output;
+use crate::ssh::{Ended, Remote};
+
+/// The command.
+pub(in crate::cli) async fn run(out: &Output, sockets: &[PathBuf]) -> Result<Exit, Error> {
+    let [socket] = sockets else {
+        return Err(Error::usage("Provide a single argument", "`fleetctl fd-forward /run/fleet.sock`"));
+    };
+    let failed = |error: io::Error| Error::failure(format!("can't forward to {}: {error}", socket.display()));
+    let (mut from, mut to) = UnixStream::connect(socket).await.map_err(failed)?.into_split();
+    let mut stdin = stdin::open().map_err(failed)?;
+    let inwards = tokio::spawn(async move {
+        let copied = tokio::io::copy(&mut stdin, &mut to).await;
+        drop(to.shutdown().await);
+        copied
+    });
+    let mut bytes = vec![0; 32 * 1024];
+    loop {
+        match from.read(&mut bytes).await.map_err(failed)? {
+            0 => break,
+            read if out.pass(&bytes[..read]) => {}
+            _ => break,
+        }
+    }
+    // What the socket's other end doesn't read any more, nobody has to send.
+    inwards.abort();
+    Ok(Exit::Ok)
+}
+
+/// What `fleetctl fd-forward` on a host has to say, and to be told.
+pub(super) struct Forwarded {
+    from: Option<OwnedReadHalf>,
+    to: Option<OwnedWriteHalf>,
+    heard: bool,
+    /// Why the command failed, once nothing came.
+    why: Pin<Box<dyn Future<Output = io::Error> + Send>>,
+}
+
+impl Forwarded {
+    /// Over `remote`, a command that was run because sshd had `refused`.
+    pub(super) fn new(mut remote: Remote, refused: String) -> Self {
+        let (from, to, stderr) = (remote.stdout.take(), remote.stdin.take(), remote.stderr.take());
+        let why = async move {
+            let mut said = String::new();
+            if let Some(mut stderr) = stderr {
+                drop(stderr.read_to_string(&mut said).await);
+            }
+            let ended = remote.wait().await;
+            let said = said.trim();
+            let why = match ended {
+                Ok(Ended::Status(127)) => format!("{refused}; and there is no fleetctl there for `fd-forward`"),
+                Ok(Ended::Status(0)) if said.is_empty() => return io::ErrorKind::UnexpectedEof.into(),
+                _ if said.is_empty() => refused,
+                _ => said.into(),
+            };
+            io::Error::other(why)
+        };
+        Self { from, to, heard: false, why: Box::pin(why) }
+    }
+}
+
+impl AsyncRead for Forwarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if let Some(from) = &mut self.from {
+            ready!(Pin::new(from).poll_read(cx, buf))?;
+        }
+        if buf.filled().len() > before {
+            self.heard = true;
+        } else if !self.heard {
+            return Poll::Ready(Err(ready!(self.why.as_mut().poll(cx))));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Forwarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(to) = &mut self.to else { return Poll::Ready(Ok(bytes.len())) };
+        match ready!(Pin::new(to).poll_write(cx, bytes)) {
+            // Reading tells why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Poll::Ready(Ok(bytes.len())),
+            written => Poll::Ready(written),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.to.as_mut().map_or(Poll::Ready(Ok(())), |to| Pin::new(to).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.to.as_mut().map_or(Poll::Ready(Ok(())), |to| Pin::new(to).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,185 @@
+//! The way to a host: straight, or through the tunnel's host, SSH within SSH; and the way to the API through that host. Owns the
+//! tunnel. A session of its own to the tunnel's host for each host behind it: what one of them does holds nobody else up.
+
+use std::io;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::forward;
+use crate::api::client::{Dial, Dialing, Endpoint, Stream};
+use crate::api::wire::MachineRef;
+use crate::ssh::{Error, Session, Ssh, Target, Way};
+
+/// The host of `--tunnel`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gate {
+    pub(super) host: String,
+    pub(super) user: Option<String>,
+    pub(super) port: Option<u16>,
+}
+
+impl FromStr for Gate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = |why| Err(format!("`{text}` is no host to go through: {why}"));
+        let (user, host) = match text.rsplit_once('@') {
+            Some((user, host)) => (Some(user.to_owned()), host),
+            None => (None, text),
+        };
+        // An address of IPv6 is full of colons: with a port it stands in brackets.
+        let (host, port) = match host.strip_prefix('[').map(|host| host.split_once(']')) {
+            Some(Some((host, rest))) => (host, rest.strip_prefix(':').or((!rest.is_empty()).then_some(rest))),
+            Some(None) => return bad("its bracket isn't closed"),
+            None => match host.split_once(':') {
+                Some((name, port)) if !port.contains(':') => (name, Some(port)),
+                _ => (host, None),
+            },
+        };
+        if host.is_empty() || user.as_deref() == Some("") || host.contains(char::is_whitespace) {
+            return bad("write HOST, HOST:PORT or USER@HOST:PORT");
+        }
+        let port = match port.map(str::parse) {
+            None => None,
+            Some(Ok(port)) if port > 0 => Some(port),
+            Some(_) => return bad("the port must be a number up to 65535"),
+        };
+        Ok(Self { host: host.into(), user, port })
+    }
+}
+
+/// How to get to hosts.
+#[derive(Debug, Clone)]
+pub(super) struct Route {
+    pub(super) ssh: Ssh,
+    pub(super) gate: Option<Gate>,
+}
+
+impl Route {
+    /// The target behind the tunnel, or the one to go to.
+    pub(super) fn target(&self, machine: &MachineRef) -> Result<Target, Error> {
+        let way = if self.gate.is_some() { Way::Behind } else { Way::Direct };
+        let shown = if machine.hostname.is_empty() { None } else { Some(machine.hostname.as_str()) };
+        self.ssh.target(&machine.ip, shown, way)
+    }
+
+    /// The tunnel's host.
+    pub(super) fn gate(&self) -> Option<Result<Target, Error>> {
+        let gate = self.gate.as_ref()?;
+        Some(self.ssh.target(&gate.host, None, Way::Gate { user: gate.user.as_deref(), port: gate.port }))
+    }
+
+    /// Log in on a host.
+    pub(super) async fn open(&self, machine: &MachineRef) -> Result<Session, Error> {
+        let target = self.target(machine)?;
+        let Some(gate) = self.gate() else { return self.ssh.connect(&target, None).await };
+        let gate = gate?;
+        let over =
+            self.ssh.connect(&gate, None).await?.tcp(&target.address, target.port).await.map_err(|error| Error {
+                lines: vec![format!("can't reach {} through {}: {error}", target.label(), gate.label())],
+                hint: Some("is it up, and does its sshd listen on that port? `--ssh-port` names another".into()),
+                ..error
+            })?;
+        self.ssh.connect(&target, Some(over)).await
+    }
+}
+
+/// The way to the API through the tunnel's host: one session for all its connections.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    ssh: Ssh,
+    target: Target,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+impl Tunnel {
+    /// Log in on the tunnel's host.
+    pub(super) async fn open(ssh: Ssh, target: Target) -> Result<Self, Error> {
+        let session = ssh.connect(&target, None).await?;
+        Ok(Self { ssh, target, session: Mutex::new(Some(Arc::new(session))) })
+    }
+
+    /// The session, opened anew if it broke.
+    async fn session(&self) -> Result<Arc<Session>, Error> {
+        let mut held = self.session.lock().await;
+        match held.as_ref() {
+            Some(session) => Ok(session.clone()),
+            None => {
+                let session = Arc::new(self.ssh.connect(&self.target, None).await?);
+                *held = Some(session.clone());
+                Ok(session)
+            }
+        }
+    }
+
+    async fn once(&self, session: &Session, endpoint: &Endpoint) -> Result<Stream, Error> {
+        match (endpoint, endpoint.host_and_port()) {
+            (Endpoint::Unix(path), _) => self.socket(session, path).await,
+            (_, Some((host, port))) => {
+                let stream = session.tcp(&host, port).await?;
+                let stream = tokio::net::UnixStream::from_std(stream).map_err(|error| Error::of(&error))?;
+                Ok(Box::new(stream))
+            }
+            (endpoint, None) => Err(Error::of(&format!("{endpoint} is no place on a network"))),
+        }
+    }
+
+    /// A socket over there, by sshd itself; one that is told not to do that runs `fleetctl fd-forward`.
+    async fn socket(&self, session: &Session, path: &Path) -> Result<Stream, Error> {
+        let refused = match session.unix(&path.display().to_string()).await {
+            Ok(stream) => return Ok(Box::new(stream)),
+            Err(error) if error.broken => return Err(error),
+            Err(error) => error,
+        };
+        tracing::debug!(%refused, "sshd doesn't connect to the socket; trying fleetctl fd-forward there");
+        let argv = ["fleetctl".to_owned(), "fd-forward".into(), path.display().to_string()];
+        let remote = session.run(Some(&super::shell_line(&argv)), None).await?;
+        Ok(Box::new(forward::Forwarded::new(remote, refused.to_string())))
+    }
+}
+
+impl Dial for Tunnel {
+    fn dial<'a>(&'a self, endpoint: &'a Endpoint) -> Dialing<'a> {
+        Box::pin(async move {
+            let mut answer = self.once(&*self.session().await.map_err(unreachable)?, endpoint).await;
+            // The session may have broken since it was last used.
+            if answer.as_ref().is_err_and(|error| error.broken) {
+                *self.session.lock().await = None;
+                answer = self.once(&*self.session().await.map_err(unreachable)?, endpoint).await;
+            }
+            answer.map_err(unreachable)
+        })
+    }
+}
+
+fn unreachable(error: Error) -> io::Error {
+    io::Error::new(io::ErrorKind::HostUnreachable, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_are_read() {
+        let gate =
+            |host: &str, user: Option<&str>, port| Ok(Gate { host: host.into(), user: user.map(Into::into), port });
+        let cases = [
+            ("n1", gate("n1", None, None)),
+            ("core@n1:2222", gate("n1", Some("core"), Some(2222))),
+            ("10.88.0.11:22", gate("10.88.0.11", None, Some(22))),
+            ("[::1]:22", gate("::1", None, Some(22))),
+            ("[::1]", gate("::1", None, None)),
+            ("fe80::1", gate("fe80::1", None, None)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse::<Gate>(), expected, "{text}");
+        }
+        for bad in ["", "@n1", "n1:", "n1:ssh", "n1:0", ":22", "[::1", "[::1]x", "a b"] {
+            assert!(bad.parse::<Gate>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `fleetctl status`: what systemd says of units, asked on the hosts they are on. Owns what is shown of several units on several
+//! hosts, and the exit code of it all.
+
+use std::io;
+
+use serde_json::{Map, Value, json};
+use tokio::io::AsyncReadExt as _;
+
+use super::{Ended, Running, Stdin};
+use crate::api::wire::{MachineRef, StateView, UnitView};
+use crate::cli::args::Status;
+use crate::cli::error::{Error, Exit};
+use crate::cli::session::Session;
+use crate::cli::{explain, names};
+use crate::model::glob::Glob;
+
+/// The command. A unit that can't be shown doesn't keep the others from being shown; the exit code is the first that isn't 0.
+pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<Exit, Error> {
+    if args.units.is_empty() {
+        return Err(Error::usage("No units given", "`fleetctl status web.service`"));
+    }
+    let mut worst = Exit::Ok;
+    let mut first = true;
+    let mut documents = Vec::new();
+    for unit in &find(session, args).await? {
+        let unit = match unit {
+            Ok(unit) if session.is_json() => {
+                documents.extend(unit.states.iter().map(|state| document(unit, state)));
+                continue;
+            }
+            Ok(unit) => unit,
+            Err(missing) => {
+                session.out.talk(missing);
+                keep(&mut worst, Exit::Failure);
+                continue;
+            }
+        };
+        let hosts = hosts(unit);
+        if hosts.is_empty() {
+            session.out.talk(&format!("Unit {} does not appear to be loaded.", unit.name));
+            if let Some(why) = &unit.waiting {
+                session.out.talk(&format!("it waits for a host that fits: {why}"));
+            }
+            keep(&mut worst, Exit::Failure);
+        }
+        for host in &hosts {
+            if !std::mem::take(&mut first) {
+                session.out.line("");
+            }
+            if hosts.len() > 1 {
+                session.out.line(&format!("-- {} on {} {}", unit.name, host.hostname, explain::legend(host, false)));
+            }
+            match ask(session, unit, host).await {
+                Ok(exit) => keep(&mut worst, exit),
+                Err(error) => {
+                    session.out.talk_lines(&error.lines);
+                    keep(&mut worst, error.exit);
+                }
+            }
+        }
+    }
+    if session.is_json() {
+        session.out.json(&documents);
+    }
+    Ok(worst)
+}
+
+fn keep(worst: &mut Exit, exit: Exit) {
+    if *worst == Exit::Ok {
+        *worst = exit;
+    }
+}
+
+/// The units meant, each once, in the order they were named; and what to say of a name that none has.
+async fn find(session: &Session, args: &Status) -> Result<Vec<Result<UnitView, String>>, Error> {
+    let patterns: Vec<String> = args.units.iter().flat_map(|arg| names::patterns(arg)).collect();
+    let known = session.client.units(&patterns).await?.units;
+    let mut found: Vec<Result<UnitView, String>> = Vec::new();
+    for arg in &args.units {
+        let globs: Result<Vec<Glob>, _> = names::patterns(arg).iter().map(|pattern| pattern.parse()).collect();
+        let globs = globs.map_err(|error| Error::failure(error.to_string()))?;
+        let matching = |unit: &&UnitView| globs.iter().any(|glob| glob.matches(unit.name.as_str()));
+        let mut any = false;
+        for unit in known.iter().filter(matching) {
+            any = true;
+            if !found.iter().flatten().any(|other| other.name == unit.name) {
+                found.push(Ok(unit.clone()));
+            }
+        }
+        if !any {
+            found.push(Err(match names::unit(arg) {
+                _ if names::is_pattern(arg) => format!("no unit matches {arg}"),
+                Ok(name) => format!("Unit {name} does not exist."),
+                Err(error) => format!("{arg}: {error}"),
+            }));
+        }
+    }
+    Ok(found)
+}
+
+/// Where a unit is: what the hosts say, or where it was put if its host has said nothing yet.
+fn hosts(unit: &UnitView) -> Vec<MachineRef> {
+    let mut hosts: Vec<MachineRef> = unit.states.iter().map(|state| state.machine.clone()).collect();
+    if hosts.is_empty() {
+        hosts.extend(unit.machine.clone());
+    }
+    hosts.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
+    hosts
+}
+
+async fn ask(session: &Session, unit: &UnitView, host: &MachineRef) -> Result<Exit, Error> {
+    let argv = ["systemctl", "status", "-l", "--no-pager", "--", unit.name.as_str()].map(str::to_owned);
+    let mut running = session.reach.run(host, &argv, Stdin::Nothing).await?;
+    let lost = |error: io::Error| Error::unreached(format!("the connection to {} broke: {error}", host.hostname));
+    show(session, &mut running).await.map_err(lost)?;
+    Ok(match running.wait().await.map_err(lost)? {
+        Ended::Status(0) => Exit::Ok,
+        ended => Exit::Status(ended.code()),
+    })
+}
+
+/// Hand on both streams as they come.
+async fn show(session: &Session, running: &mut Running) -> io::Result<()> {
+    let (mut out, mut err) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
+    let (mut out_open, mut err_open) = (true, true);
+    while out_open || err_open {
+        tokio::select! {
+            read = running.stdout.read(&mut out), if out_open => {
+                let read = read?;
+                out_open = read > 0;
+                session.out.pass(&out[..read]);
+            }
+            read = running.stderr.read(&mut err), if err_open => {
+                let read = read?;
+                err_open = read > 0;
+                session.out.pass_talk(&err[..read]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A unit on a host, for programs: what the cluster knows, without going there.
+fn document(unit: &UnitView, state: &StateView) -> Value {
+    let mut fields =
+        Map::from_iter([("unit".to_owned(), json!(unit.name)), ("desired".to_owned(), json!(unit.desired))]);
+    if let Ok(Value::Object(state)) = serde_json::to_value(state) {
+        fields.extend(state);
+    }
+    Value::Object(fields)
+}

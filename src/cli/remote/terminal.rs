@@ -1,0 +1,130 @@
+//! The terminal before which somebody sits: raw for a shell on another host, silent for a secret, and in the end always as it
+//! was. Owns `/dev/tty`, the questions asked there, and the terminal's size.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use crate::ssh::{Ask, Pty};
+
+/// Without a terminal that says otherwise.
+const SIZE: (u16, u16) = (80, 24);
+
+/// Whoever sits there, for the questions of SSH.
+#[derive(Debug)]
+pub(super) struct Person;
+
+/// The terminal at stdin, raw until this is dropped.
+pub(super) struct Raw(Termios);
+
+/// A terminal that doesn't show what is typed, until this is dropped.
+struct Silent<'a>(&'a File, Termios);
+
+impl Raw {
+    /// Make it so.
+    pub(super) fn new() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Drain, &raw)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
+    }
+}
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.0, OptionalActions::Drain, &self.1);
+    }
+}
+
+/// The terminal at stdin, as another host is to see it; nothing if it is none.
+pub(super) fn pty() -> Option<Pty> {
+    let term = std::env::var_os("TERM").and_then(|term| term.into_string().ok()).filter(|term| !term.is_empty());
+    io::stdin().is_terminal().then(|| Pty { term: term.unwrap_or_else(|| "dumb".into()), size: size() })
+}
+
+/// Columns and rows.
+pub(super) fn size() -> (u16, u16) {
+    match tcgetwinsize(io::stdin()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col, size.ws_row),
+        _ => SIZE,
+    }
+}
+
+impl Person {
+    fn terminal() -> Option<File> {
+        File::options().read(true).write(true).open("/dev/tty").ok()
+    }
+}
+
+impl Ask for Person {
+    fn secret(&self, prompt: &str) -> Option<String> {
+        let mut terminal = Self::terminal()?;
+        let before = tcgetattr(&terminal).ok()?;
+        let mut silent = before.clone();
+        // Letter by letter, Ctrl-C included: it must not end the program while the terminal is like this.
+        silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+        silent.special_codes[SpecialCodeIndex::VMIN] = 1;
+        silent.special_codes[SpecialCodeIndex::VTIME] = 0;
+        // Silent before it asks: whoever answers quickly isn't to be shown either.
+        tcsetattr(&terminal, OptionalActions::Flush, &silent).ok()?;
+        let secret = {
+            let _silent = Silent(&terminal, before);
+            (&terminal).write_all(prompt.as_bytes()).ok().and_then(|()| typed(&terminal))
+        };
+        drop(terminal.write_all(b"\n"));
+        secret
+    }
+
+    fn confirm(&self, question: &str) -> Option<bool> {
+        let mut terminal = Self::terminal()?;
+        terminal.write_all(question.as_bytes()).ok()?;
+        loop {
+            let answer = line(&terminal)?;
+            match answer.trim().to_ascii_lowercase().as_str() {
+                "yes" | "y" => return Some(true),
+                "no" | "n" => return Some(false),
+                _ => terminal.write_all(b"Please type 'yes' or 'no': ").ok()?,
+            }
+        }
+    }
+
+    fn warn(&self, lines: &[String]) {
+        crate::cli::output::warn(lines);
+    }
+}
+
+fn line(mut from: &File) -> Option<String> {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    loop {
+        match from.read(&mut byte) {
+            Ok(0) | Err(_) => return None,
+            Ok(_) if byte[0] == b'\n' => return Some(String::from_utf8_lossy(&line).into_owned()),
+            Ok(_) => line.push(byte[0]),
+        }
+    }
+}
+
+/// A secret, letter by letter; nothing after Ctrl-C or Ctrl-D.
+fn typed(mut from: &File) -> Option<String> {
+    let (mut secret, mut byte) = (Vec::new(), [0]);
+    loop {
+        if !matches!(from.read(&mut byte), Ok(1)) {
+            return None;
+        }
+        match byte[0] {
+            b'\r' | b'\n' => return String::from_utf8(secret).ok(),
+            3 | 4 => return None,
+            8 | 127 => drop(secret.pop()),
+            21 => secret.clear(),
+            letter => secret.push(letter),
+        }
+    }
+}

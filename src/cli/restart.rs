@@ -1,0 +1,73 @@
+//! `restart`: one unit after the other, each on the host where it runs, the next one only when the last is up again. Owns the order,
+//! and that a unit that doesn't come back keeps the others running.
+
+use std::collections::BTreeMap;
+
+use super::args::Change;
+use super::error::{Error, Exit};
+use super::follow::Ended;
+use super::select::{self, Selected};
+use super::session::Session;
+use super::units::{self, goals};
+use super::wait::Aim;
+use crate::api::wire::{Applied, Apply, ApplyUnit, UnitView};
+use crate::model::unit::Desired;
+
+/// `restart`.
+pub(super) async fn run(session: &Session, args: &Change) -> Result<Exit, Error> {
+    units::some(&args.units)?;
+    let selected = select::select(&session.client, &args.units).await?;
+    let (chosen, refused) = choose(session, &selected);
+    let (mut applied, mut ended): (Applied, Vec<Ended>) = (Applied::default(), Vec::new());
+    let mut exit = Exit::Ok;
+    if args.block.no_block {
+        if !chosen.is_empty() {
+            applied = ask(session, &chosen).await?;
+            units::trigger(session, &goals(&applied, |_| Some(Aim::Restart))).await?;
+        }
+    } else {
+        for (index, unit) in chosen.iter().enumerate() {
+            let one = ask(session, &[*unit]).await?;
+            let end = units::wait(session, &one, goals(&one, |_| Some(Aim::Restart)), &args.block).await?;
+            exit = units::exit_of(&end);
+            applied.revision = one.revision;
+            applied.units.extend(one.units);
+            ended.extend(end);
+            let left: Vec<&str> = chosen[index + 1..].iter().map(|unit| unit.name.as_str()).collect();
+            if exit != Exit::Ok {
+                if !left.is_empty() {
+                    session.out.talk(&format!("not restarted, as they were to come after it: {}", left.join(" ")));
+                }
+                break;
+            }
+        }
+    }
+    units::report(session, &applied, &ended);
+    Ok(if exit == Exit::Ok { Exit::failed_if(refused) } else { exit })
+}
+
+/// Those that can be restarted, and whether any that was named can't.
+fn choose<'a>(session: &Session, selected: &'a Selected) -> (Vec<&'a UnitView>, bool) {
+    let mut refused = false;
+    let mut chosen = Vec::new();
+    for (unit, named) in &selected.units {
+        if unit.desired != Desired::Inactive {
+            chosen.push(unit);
+        } else if *named {
+            // Of a pattern, those are meant that can be.
+            session.out.talk(&format!("Unable to restart unit {} in state inactive", unit.name));
+            refused = true;
+        }
+    }
+    for line in selected.nothing() {
+        session.out.talk(&line);
+        refused = true;
+    }
+    (chosen, refused)
+}
+
+async fn ask(session: &Session, units: &[&UnitView]) -> Result<Applied, Error> {
+    let one = |unit: &&UnitView| ApplyUnit { name: unit.name.to_string(), restart: true, ..ApplyUnit::default() };
+    let apply = Apply { units: units.iter().map(one).collect() };
+    session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &BTreeMap::new()))
+}
