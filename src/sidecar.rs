@@ -1,0 +1,79 @@
+//! `fleet-sidecar`: small helpers that stand beside a unit and tie services together. `announce` says where an instance is,
+//! `ambassador` stands in for a service on this host, `render` keeps a file up to date with what is announced.
+//!
+//! ```text
+//!  args ─┬─▶ announce ── unit, check            ──▶ API: is it up? say so, renew
+//!        ├─▶ ambassador ── pool, forward ◀─┐
+//!        └─▶ render ── commands, files  ◀──┴─ live ◀── API: what is announced, as it changes
+//! ```
+//!
+//! Sees `api::wire`, `api::client` and `model`: a sidecar knows the API of its own host and nothing else of a cluster. Whatever it has heard
+//! stays good while that API is away. Its user is systemd: `Type=notify`, a status line, SIGTERM.
+
+mod ambassador;
+mod announce;
+mod args;
+mod file;
+mod live;
+mod render;
+mod shell;
+mod voice;
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::client::{Client, ClientError, Endpoint};
+
+pub use args::Arguments;
+use args::Command;
+
+/// How long fleetd may stay silent. It gives up on its store after 5 seconds, and says so.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// No wait before another attempt to reach the API is longer than about a fifth of this (`reconcile::Backoff`).
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Do what `arguments` say until it is done, or until `shutdown`.
+///
+/// # Errors
+/// What can't be used as it was given, and what makes going on senseless. An API that is away is neither.
+pub async fn run(arguments: Arguments, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    let endpoints = Endpoint::list(&arguments.endpoint)?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        shutdown.await;
+        voice::stopping();
+        told.cancel();
+    });
+    let api = Api { endpoints };
+    match arguments.command {
+        Command::Announce(options) => announce::run(api, options, stop).await,
+        Command::Ambassador(options) => ambassador::run(api, options, stop).await,
+        Command::Render(options) => render::run(api, options, stop).await,
+    }
+}
+
+/// Where the API is.
+#[derive(Debug, Clone)]
+struct Api {
+    endpoints: Vec<Endpoint>,
+}
+
+impl Api {
+    /// A client that waits so long for an answer.
+    fn client(&self, patience: Duration) -> Client {
+        Client::new(self.endpoints.clone(), patience)
+    }
+}
+
+/// A failure in one line, for the log and the status line.
+fn brief(error: &ClientError) -> String {
+    let ClientError::Unreachable(tried) = error else {
+        return error.to_string().lines().next().unwrap_or_default().to_owned();
+    };
+    format!("can't reach fleetd at {}", tried.iter().map(ToString::to_string).collect::<Vec<_>>().join(", nor at "))
+}

@@ -1,0 +1,229 @@
+//! The backends of an ambassador: which there are, which can be reached, and who gets the next connection. Owns what a failed attempt
+//! means: the backend gets no more until it can be reached again, which is found out beside, at no client's cost.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::balance::{Candidate, choose};
+use crate::model::service::{InstanceName, ServiceName};
+use crate::sidecar::args::Balance;
+use crate::sidecar::live::Instances;
+
+/// How soon a backend that couldn't be reached is tried again, at first and at most.
+const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
+
+/// Somewhere that connections can go.
+#[derive(Debug)]
+pub(super) struct Backend {
+    name: InstanceName,
+    address: String,
+    port: u16,
+    active: AtomicU32,
+    /// Cancelled when it isn't announced any more.
+    gone: CancellationToken,
+}
+
+/// A connection that counts for a backend while it lives.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<Backend>);
+
+impl Backend {
+    /// Connect to it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) async fn connect(&self, limit: Duration) -> Result<TcpStream, String> {
+        match timeout(limit, TcpStream::connect((self.address.as_str(), self.port))).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(format!("{}: {error}", self.place())),
+            Err(_) => Err(format!("{}: no answer within {} s", self.place(), limit.as_secs_f64())),
+        }
+    }
+
+    fn place(&self) -> String {
+        format!("{} ({} port {})", self.name, self.address, self.port)
+    }
+
+    /// Count a connection for as long as the answer lives.
+    pub(super) fn count(self: &Arc<Self>) -> Counted {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(self))
+    }
+}
+
+impl Counted {
+    /// Cancelled when the backend isn't announced any more.
+    pub(super) fn gone(&self) -> &CancellationToken {
+        &self.0.gone
+    }
+
+    /// The backend's name.
+    pub(super) fn name(&self) -> &InstanceName {
+        &self.0.name
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A backend, and how it stands.
+#[derive(Debug)]
+struct Member {
+    backend: Arc<Backend>,
+    weight: u16,
+    credit: i64,
+    since: u64,
+    /// The last attempt to reach it failed.
+    out: bool,
+}
+
+impl Member {
+    fn takes(&self) -> bool {
+        !self.out && self.weight > 0
+    }
+}
+
+/// How many backends there are, and how many of them take connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Count {
+    pub(super) all: usize,
+    pub(super) up: usize,
+}
+
+/// All backends. Cheap to clone; clones share everything.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    members: Arc<Mutex<Vec<Member>>>,
+    how: Balance,
+    limit: Duration,
+    count: watch::Sender<Count>,
+}
+
+impl Pool {
+    /// An empty pool; connecting may take up to `limit`.
+    pub(super) fn new(how: Balance, limit: Duration) -> Self {
+        Self { members: Arc::default(), how, limit, count: watch::Sender::new(Count::default()) }
+    }
+
+    /// Tells when backends come and go.
+    pub(super) fn counts(&self) -> watch::Receiver<Count> {
+        self.count.subscribe()
+    }
+
+    /// What is announced now. A backend whose address has changed is another one; connections to the old one stay as they are.
+    pub(super) fn update(&self, instances: &Instances) {
+        let mut members = self.members();
+        let mut old: BTreeMap<(InstanceName, String, u16), Member> = members
+            .drain(..)
+            .map(|member| {
+                let backend = &member.backend;
+                ((backend.name.clone(), backend.address.clone(), backend.port), member)
+            })
+            .collect();
+        for (name, is) in instances.iter().map(|((_, name), view): (&(ServiceName, _), _)| (name, &view.is)) {
+            let known = old.remove(&(name.clone(), is.address.clone(), is.port));
+            let mut member = known.unwrap_or_else(|| {
+                tracing::info!("{name} is at {} port {}", is.address, is.port);
+                let backend = Backend {
+                    name: name.clone(),
+                    address: is.address.clone(),
+                    port: is.port,
+                    active: AtomicU32::new(0),
+                    gone: CancellationToken::new(),
+                };
+                Member { backend: Arc::new(backend), weight: 0, credit: 0, since: is.since, out: false }
+            });
+            // Announced anew: whatever was wrong with it is over.
+            if member.since != is.since {
+                (member.since, member.out) = (is.since, false);
+            }
+            member.weight = is.weight;
+            members.push(member);
+        }
+        for member in old.into_values() {
+            let active = member.backend.active.load(Ordering::Relaxed);
+            tracing::info!("{} is gone; connections left to it: {active}", member.backend.place());
+            member.backend.gone.cancel();
+        }
+        self.recount(&members);
+    }
+
+    /// Who gets the next connection; nobody, if none can be reached.
+    pub(super) fn pick(&self) -> Option<Arc<Backend>> {
+        let mut members = self.members();
+        let mut candidates: Vec<Candidate> = members
+            .iter()
+            .enumerate()
+            .filter(|(_, member)| member.takes())
+            .map(|(index, member)| Candidate {
+                index,
+                weight: member.weight,
+                active: member.backend.active.load(Ordering::Relaxed),
+                credit: member.credit,
+            })
+            .collect();
+        let chosen = choose(self.how, &mut candidates)?;
+        for candidate in candidates {
+            members[candidate.index].credit = candidate.credit;
+        }
+        Some(Arc::clone(&members[chosen].backend))
+    }
+
+    /// An attempt to reach it has failed: it gets no more until one succeeds.
+    pub(super) fn failed(&self, backend: &Arc<Backend>, why: &str) {
+        let mut members = self.members();
+        let Some(member) = find(&mut members, backend).filter(|member| !member.out) else { return };
+        tracing::warn!("{why}");
+        (member.out, member.credit) = (true, 0);
+        self.recount(&members);
+        drop(members);
+        tokio::spawn(self.clone().revive(Arc::clone(backend)));
+    }
+
+    /// Try to reach it until it can be reached, or is gone, or has been announced anew.
+    async fn revive(self, backend: Arc<Backend>) {
+        let mut wait = *RETRY.start();
+        loop {
+            tokio::select! {
+                () = backend.gone.cancelled() => return,
+                () = sleep(wait) => {}
+            }
+            if !find(&mut self.members(), &backend).is_some_and(|member| member.out) {
+                return;
+            }
+            if backend.connect(self.limit).await.is_ok() {
+                let mut members = self.members();
+                if let Some(member) = find(&mut members, &backend).filter(|member| member.out) {
+                    tracing::info!("{} can be reached again", backend.place());
+                    member.out = false;
+                    self.recount(&members);
+                }
+                return;
+            }
+            wait = (wait * 2).min(*RETRY.end());
+        }
+    }
+
+    fn recount(&self, members: &[Member]) {
+        let count = Count { all: members.len(), up: members.iter().filter(|member| member.takes()).count() };
+        self.count.send_if_modified(|said| std::mem::replace(said, count) != count);
+    }
+
+    fn members(&self) -> MutexGuard<'_, Vec<Member>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find<'a>(members: &'a mut [Member], backend: &Arc<Backend>) -> Option<&'a mut Member> {
+    members.iter_mut().find(|member| Arc::ptr_eq(&member.backend, backend))
+}

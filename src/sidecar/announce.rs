@@ -1,0 +1,331 @@
+//! `announce`: an instance is in the cluster's list while its unit is active and its check passes, and as long as this process lives. Owns
+//! when it is announced, renewed and withdrawn; whether it should be is what `unit` and `check` say.
+
+pub(super) mod check;
+mod unit;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::voice::Voice;
+use super::{Api, PATIENCE, RETRY, args, brief};
+use crate::api::client::{By, Client, ClientError};
+use crate::api::wire::MachineView;
+use crate::api::wire::services::{Announce, Announced, InstanceRef};
+use crate::model::service::{Instance, InstanceName};
+use crate::reconcile::Backoff;
+
+/// Every so many renewals the announcement is sent whole: should somebody have deleted it behind the API's back, it is there again.
+const WHOLE: u32 = 10;
+
+/// When stopped, so long at most for telling the API.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Whether something speaks for announcing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stand {
+    up: bool,
+    /// What it waits for, or what is wrong.
+    why: String,
+}
+
+/// Announce until `stop`.
+pub(super) async fn run(api: Api, options: args::Announce, stop: CancellationToken) -> Result<()> {
+    let voice = Voice::new();
+    let client = api.client(PATIENCE.min(Duration::from_secs(options.ttl.into()) / 3));
+    let here = tokio::select! {
+        here = here(&client, &voice) => here?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (instance, announce) = wanted(&options, &here)?;
+    let mut parts = Vec::new();
+    if let Some(unit) = &options.unit {
+        parts.push(unit::follow(&api, unit.clone(), here.id.clone()));
+    }
+    if let Some(check) = &options.check {
+        let target = (announce.address.clone(), announce.port);
+        parts.push(check::follow(check.clone(), target, &options));
+    }
+    let keeper = Keeper { client, instance, announce, voice, lease: None, doubtful: false, ready: false };
+    keeper.run(parts, options.drain, stop).await
+}
+
+/// The host that this is, however long it takes to hear of it.
+async fn here(client: &Client, voice: &Voice) -> Result<MachineView> {
+    let mut backoff = Backoff::new(RETRY, &std::process::id().to_string());
+    let mut told = String::new();
+    loop {
+        let why = match client.machines().await {
+            Ok(list) => {
+                let Some(id) = list.here else {
+                    bail!("this fleetd doesn't say which host it is on: it is older than this sidecar")
+                };
+                match list.machines.into_iter().find(|machine| machine.id == id) {
+                    Some(machine) => return Ok(machine),
+                    None => "this host isn't registered".into(),
+                }
+            }
+            Err(error) => brief(&error),
+        };
+        if why != told {
+            tracing::warn!("{why}; trying on");
+            voice.status(format!("waiting for fleetd: {why}"));
+            told = why;
+        }
+        backoff.wait().await;
+    }
+}
+
+/// What to announce.
+fn wanted(options: &args::Announce, here: &MachineView) -> Result<(InstanceRef, Announce)> {
+    let address = options.address.clone().unwrap_or_else(|| here.ip.clone());
+    if address.is_empty() {
+        bail!("this host has no address (see public_ip in fleet.conf); give one with --address");
+    }
+    let host = if here.hostname.is_empty() { here.id.short() } else { &here.hostname };
+    let name = match &options.instance {
+        Some(name) => name.clone(),
+        None => InstanceName::of(options.unit.as_ref(), host, options.port).context("name it with --instance")?,
+    };
+    let whose = options.unit.as_ref().map_or_else(|| format!("{address}:{}", options.port), ToString::to_string);
+    let announce = Announce {
+        address,
+        port: options.port,
+        weight: options.weight,
+        unit: options.unit.clone(),
+        metadata: options.metadata.iter().cloned().collect(),
+        // The same unit on the same host is the same announcer, also after a crash.
+        owner: format!("{}/{whose}", here.id),
+        ttl: options.ttl,
+        lease: None,
+    };
+    // What the API would refuse for ever is better said at once.
+    let problems = Instance {
+        address: announce.address.clone(),
+        port: announce.port,
+        weight: announce.weight,
+        unit: None,
+        machine: None,
+        hostname: String::new(),
+        metadata: announce.metadata.clone(),
+        owner: String::new(),
+        ttl: announce.ttl,
+        since: 0,
+    }
+    .problems();
+    if !problems.is_empty() {
+        bail!(problems.join("\n"));
+    }
+    Ok((InstanceRef { service: options.service.clone(), instance: name }, announce))
+}
+
+/// Keeps one announcement.
+struct Keeper {
+    client: Client,
+    instance: InstanceRef,
+    announce: Announce,
+    voice: Voice,
+    lease: Option<Lease>,
+    /// An announcement was sent and not answered: it may be there.
+    doubtful: bool,
+    ready: bool,
+}
+
+/// What keeps it alive.
+#[derive(Debug)]
+struct Lease {
+    id: String,
+    ttl: Duration,
+    /// When the last renewal that was answered had been asked for.
+    asked: Instant,
+    renewals: u32,
+}
+
+impl Keeper {
+    async fn run(
+        mut self,
+        mut parts: Vec<watch::Receiver<Stand>>,
+        drain: Duration,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        let mut backoff = Backoff::new(RETRY, &std::process::id().to_string());
+        let mut lament = String::new();
+        while !stop.is_cancelled() {
+            let against = parts.iter_mut().map(|part| part.borrow_and_update().clone()).find(|stand| !stand.up);
+            let next = match self.step(against).await {
+                Ok(next) => {
+                    backoff.reset();
+                    lament.clear();
+                    next
+                }
+                Err(why) => {
+                    if why != lament {
+                        tracing::warn!("{why}");
+                        lament.clone_from(&why);
+                    }
+                    self.voice.status(self.standing(&why));
+                    Some(Instant::now() + backoff.next_wait())
+                }
+            };
+            let waiting = async {
+                match next {
+                    Some(next) => sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = waiting => {}
+                () = any_changed(&mut parts) => {}
+            }
+        }
+        self.farewell(drain).await;
+        Ok(())
+    }
+
+    /// What is to be done now; and when to look again, if nothing changes before.
+    async fn step(&mut self, against: Option<Stand>) -> Result<Option<Instant>, String> {
+        if let Some(Stand { why, .. }) = against {
+            if self.withdraw().await? {
+                tracing::info!("withdrawn: {why}");
+            }
+            self.voice.status(format!("not announced: {why}"));
+            return Ok(None);
+        }
+        if let Some(lease) = &self.lease {
+            let due = lease.asked + lease.ttl / 3;
+            if due > Instant::now() {
+                return Ok(Some(due));
+            }
+        }
+        self.keep().await?;
+        let lease = self.lease.as_ref();
+        Ok(lease.map(|lease| lease.asked + lease.ttl / 3))
+    }
+
+    /// Announce, or renew.
+    async fn keep(&mut self) -> Result<(), String> {
+        let asked = Instant::now();
+        let renewals = self.lease.as_ref().map_or(0, |lease| lease.renewals + 1);
+        if let Some(lease) = &self.lease
+            && !renewals.is_multiple_of(WHOLE)
+        {
+            match self.client.keep_alive(&self.instance, &lease.id).await {
+                Ok(answer) => {
+                    self.lease = Some(answer.at(asked, renewals));
+                    return Ok(());
+                }
+                Err(ClientError::Api(error)) if error.code == 404 => {
+                    tracing::warn!("the announcement has ended; announcing again");
+                    self.lease = None;
+                }
+                Err(error) => return Err(brief(&error)),
+            }
+        }
+        let held = self.lease.as_ref().map(|lease| lease.id.clone());
+        let announce = Announce { lease: held, ..self.announce.clone() };
+        match self.client.announce(&self.instance, &announce).await {
+            Ok(answer) => {
+                if self.lease.is_none() {
+                    let (InstanceRef { service, instance }, Announce { address, port, .. }) =
+                        (&self.instance, &announce);
+                    tracing::info!("{instance} of {service} is announced at {address} port {port}");
+                }
+                self.lease = Some(answer.at(asked, renewals));
+                self.doubtful = false;
+                self.voice.status(self.standing(""));
+                if !std::mem::replace(&mut self.ready, true) {
+                    self.voice.ready();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                match &error {
+                    // Somebody else has it, so it is ours no longer.
+                    ClientError::Api(detail) if detail.code == 409 => self.lease = None,
+                    ClientError::Api(detail) if detail.code < 500 => {}
+                    _ => self.doubtful = true,
+                }
+                Err(brief(&error))
+            }
+        }
+    }
+
+    /// Withdraw what is or may be announced; whether there was anything.
+    async fn withdraw(&mut self) -> Result<bool, String> {
+        let by = match &self.lease {
+            Some(lease) => By::Lease(&lease.id),
+            None if self.doubtful => By::Owner(&self.announce.owner),
+            None => return Ok(false),
+        };
+        match self.client.withdraw(&self.instance, by).await {
+            Ok(()) => {}
+            // It has ended already, or is somebody else's.
+            Err(ClientError::Api(error)) if matches!(error.code, 404 | 409) => {}
+            Err(error) => return Err(brief(&error)),
+        }
+        (self.lease, self.doubtful) = (None, false);
+        Ok(true)
+    }
+
+    async fn farewell(&mut self, drain: Duration) {
+        let begun = Instant::now();
+        let mut backoff = Backoff::new(RETRY, "");
+        let withdrawn = loop {
+            match tokio::time::timeout_at(begun + FAREWELL, self.withdraw()).await {
+                Ok(Ok(withdrawn)) => break withdrawn,
+                Ok(Err(_)) if begun.elapsed() < FAREWELL => backoff.wait().await,
+                _ => {
+                    let ttl = self.announce.ttl;
+                    tracing::warn!(
+                        "fleetd can't be told to withdraw the announcement; it ends by itself within {ttl} s"
+                    );
+                    break true;
+                }
+            }
+        };
+        if withdrawn && !drain.is_zero() {
+            self.voice.status("withdrawn; waiting for consumers to end what they have begun");
+            sleep(drain).await;
+        }
+    }
+
+    /// `announced at 10.88.0.11 port 8080`, and what is wrong, if anything.
+    fn standing(&self, trouble: &str) -> String {
+        let Announce { address, port, .. } = &self.announce;
+        match &self.lease {
+            Some(_) if trouble.is_empty() => format!("announced at {address} port {port}"),
+            Some(lease) if lease.asked.elapsed() < lease.ttl => {
+                format!("announced at {address} port {port}, but it can't be renewed: {trouble}")
+            }
+            Some(_) => format!("the announcement may have ended: {trouble}"),
+            None => format!("not announced: {trouble}"),
+        }
+    }
+}
+
+impl Announced {
+    fn at(self, asked: Instant, renewals: u32) -> Lease {
+        Lease { id: self.lease, ttl: Duration::from_secs(self.ttl.max(1).into()), asked, renewals }
+    }
+}
+
+/// Wait until one of `parts` has changed. One that has ended stays as it was.
+async fn any_changed(parts: &mut [watch::Receiver<Stand>]) {
+    let changes = parts.iter_mut().map(|part| {
+        Box::pin(async move {
+            if part.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    });
+    let changes: Vec<_> = changes.collect();
+    if changes.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    futures_util::future::select_all(changes).await;
+}

@@ -1,0 +1,107 @@
+//! Whether a unit is active on this host, as the cluster's API tells it. That it is started after its unit and stopped before it is
+//! systemd's business (`BindsTo=` and `After=`); this is for what systemd doesn't tell a sidecar: that the unit is still starting, has failed
+//! and is about to be restarted, or isn't bound to it at all.
+
+use tokio::sync::watch;
+
+use super::{RETRY, Stand};
+use crate::api::client::{ClientError, Watch};
+use crate::api::wire::{UnitView, WatchLine};
+use crate::model::name::{MachineId, UnitName};
+use crate::reconcile::Backoff;
+use crate::sidecar::{Api, PATIENCE, brief};
+
+/// Follow `unit` on the host `here`. While the API is away, what was heard last holds.
+pub(super) fn follow(api: &Api, unit: UnitName, here: MachineId) -> watch::Receiver<Stand> {
+    let first = Stand { up: false, why: format!("waiting for word of {unit}") };
+    let (tell, stand) = watch::channel(first);
+    let client = api.client(PATIENCE);
+    tokio::spawn(async move {
+        let mut follower = Follower { unit, here, tell, known: false };
+        let mut backoff = Backoff::new(RETRY, &std::process::id().to_string());
+        let gone = follower.tell.clone();
+        tokio::select! {
+            () = gone.closed() => {}
+            () = async {
+                loop {
+                    let error = match client.watch_on(&follower.here, &follower.unit).await {
+                        Ok(stream) => follower.listen(stream, &mut backoff).await,
+                        Err(error) => error,
+                    };
+                    tracing::debug!("{}: {}", follower.unit, brief(&error));
+                    backoff.wait().await;
+                }
+            } => {}
+        }
+    });
+    stand
+}
+
+struct Follower {
+    unit: UnitName,
+    here: MachineId,
+    tell: watch::Sender<Stand>,
+    /// The cluster has, or had, such a unit.
+    known: bool,
+}
+
+impl Follower {
+    async fn listen(&mut self, mut stream: Watch, backoff: &mut Backoff) -> ClientError {
+        let mut told = false;
+        loop {
+            match stream.next().await {
+                Ok(WatchLine::Error(why)) => return ClientError::Protocol(why),
+                Ok(WatchLine::Unit(view)) if view.name == self.unit => {
+                    (told, self.known) = (true, true);
+                    self.say(stand(&view, &self.here));
+                }
+                Ok(WatchLine::Removed(name)) if name == self.unit => {
+                    self.say(Stand { up: false, why: format!("{name} has been destroyed") });
+                }
+                Ok(WatchLine::Synced(_)) => {
+                    backoff.reset();
+                    if !std::mem::replace(&mut told, false) {
+                        self.missing();
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn missing(&self) {
+        let unit = &self.unit;
+        if self.known {
+            self.say(Stand { up: false, why: format!("{unit} has been destroyed") });
+            return;
+        }
+        // A unit of this host only, which systemd has started for all we know: it started us.
+        if !self.tell.borrow().up {
+            tracing::warn!(
+                "{unit} is no unit of the cluster: announcing it until this sidecar is stopped (say BindsTo={unit} and After={unit} in its unit)"
+            );
+        }
+        self.say(Stand { up: true, why: String::new() });
+    }
+
+    fn say(&self, stand: Stand) {
+        self.tell.send_if_modified(|said| {
+            let changed = *said != stand;
+            *said = stand;
+            changed
+        });
+    }
+}
+
+/// What the host says of the unit.
+fn stand(view: &UnitView, here: &MachineId) -> Stand {
+    let unit = &view.name;
+    let Some(state) = view.states.iter().find(|state| state.machine.id == *here) else {
+        return Stand { up: false, why: format!("{unit} isn't on this host") };
+    };
+    // One that reloads its configuration goes on serving.
+    let up = matches!(state.active.as_str(), "active" | "reloading" | "refreshing");
+    let why = if up { String::new() } else { format!("{unit} is {} ({})", state.active, state.sub) };
+    Stand { up, why }
+}

@@ -1,0 +1,229 @@
+//! What can be typed. Owns clap's definitions and their help; does nothing with what was typed.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::wire::services::{TTL, WEIGHT};
+use crate::model::name::UnitName;
+use crate::model::service::{InstanceName, MAX_WEIGHT, ServiceName};
+
+use super::announce::check::Check;
+
+/// Helpers that stand beside a unit and tie the services of a cluster together; each is made to be the ExecStart= of a unit with
+/// Type=notify
+#[derive(Debug, Parser)]
+#[command(name = "fleet-sidecar", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Where this host's fleetd listens
+    #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", value_name = "URL")]
+    #[arg(default_value = "unix:///run/fleet.sock")]
+    pub(super) endpoint: String,
+    /// Say more in the log
+    #[arg(long, short = 'v', global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+impl Arguments {
+    /// How much to log.
+    #[must_use]
+    pub fn verbosity(&self) -> u8 {
+        self.verbose.into()
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Say where an instance of a service is, as long as its unit is active and its check passes
+    Announce(Announce),
+    /// Stand in for a service on this host: forward connections to where its instances are
+    Ambassador(Ambassador),
+    /// Write a file from a template and the services that are announced, and again whenever they change
+    Render(Render),
+}
+
+/// `announce`.
+#[derive(Debug, Args)]
+pub(super) struct Announce {
+    /// The service
+    #[arg(value_name = "NAME")]
+    pub(super) service: ServiceName,
+    /// The port it is reached on
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) port: u16,
+    /// The unit that it is: announced only while that is active on this host
+    #[arg(long, value_name = "UNIT")]
+    pub(super) unit: Option<UnitName>,
+    /// The address it is reached at [default: this host's]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) address: Option<String>,
+    /// The instance's name, one of its kind in the service [default: made of unit and host]
+    #[arg(long, value_name = "NAME")]
+    pub(super) instance: Option<InstanceName>,
+    /// Its share of new connections against the others'; 0 for none
+    #[arg(long, value_name = "N", default_value_t = WEIGHT, value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_WEIGHT)))]
+    pub(super) weight: u16,
+    /// Something else that consumers want to know, as in host=shop.example; may be given several times
+    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = pair)]
+    pub(super) metadata: Vec<(String, String)>,
+    /// It vanishes after so many seconds when this host is dead
+    #[arg(long, value_name = "SECONDS", default_value_t = TTL)]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=3600))]
+    pub(super) ttl: u32,
+    /// Announce it only while this passes: `tcp`, `http://[HOST[:PORT]]/PATH` (an answer below 400; without a host, the address announced)
+    /// or `cmd COMMAND` (exit status 0)
+    #[arg(long, value_name = "CHECK")]
+    pub(super) check: Option<Check>,
+    /// Seconds between two checks
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub(super) interval: Duration,
+    /// Seconds that a check may take
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(super) timeout: Duration,
+    /// Checks in a row that must pass before it is announced
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rise: u32,
+    /// Checks in a row that must fail before it is withdrawn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) fall: u32,
+    /// When stopped, stay so many seconds after it was withdrawn: consumers hear of it, and end what they have begun, before the
+    /// unit is stopped
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds_or_none)]
+    pub(super) drain: Duration,
+}
+
+/// `ambassador`.
+#[derive(Debug, Args)]
+pub(super) struct Ambassador {
+    /// The service
+    #[arg(value_name = "NAME")]
+    pub(super) service: ServiceName,
+    /// Where to listen: a port of 127.0.0.1, or ADDRESS:PORT; may be given several times. Without it, on the sockets that systemd hands over
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
+    pub(super) listen: Vec<SocketAddr>,
+    /// Which instance gets a new connection
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Balance::RoundRobin)]
+    pub(super) balance: Balance,
+    /// While no instance is up, hold a new connection for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds_or_none)]
+    pub(super) hold: Duration,
+    /// And so many at most
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(super) hold_max: usize,
+    /// Seconds that connecting to an instance may take before the next one is tried
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(super) connect_timeout: Duration,
+    /// Connections at once; more wait to be accepted [default: as many as the limit of open files allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_connections: Option<u32>,
+    /// Write NAME_HOST= and NAME_PORT= to this file, for an EnvironmentFile=
+    #[arg(long, value_name = "FILE")]
+    pub(super) env: Option<PathBuf>,
+    /// When stopped, let open connections finish for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds_or_none)]
+    pub(super) drain: Duration,
+}
+
+/// Which instance gets a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Balance {
+    /// One after the other, by weight
+    RoundRobin,
+    /// The one with the fewest connections for its weight
+    LeastConnections,
+}
+
+/// `render`.
+#[derive(Debug, Args)]
+pub(super) struct Render {
+    /// The template, in Jinja's language
+    #[arg(value_name = "TEMPLATE")]
+    pub(super) template: PathBuf,
+    /// The file to write
+    #[arg(value_name = "OUT")]
+    pub(super) out: PathBuf,
+    /// A service that the template uses; may be given several times [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub(super) service: Vec<ServiceName>,
+    /// A command that says whether the file will do, with {} for its path; one that fails keeps the last good file
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) check: Option<String>,
+    /// A command to run when the file has changed
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) reload: Option<String>,
+    /// Seconds that check and reload may take
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(super) timeout: Duration,
+    /// Wait so many seconds for more changes before writing
+    #[arg(long, value_name = "SECONDS", default_value = "0.2", value_parser = seconds_or_none)]
+    pub(super) debounce: Duration,
+    /// The file's permissions
+    #[arg(long, value_name = "MODE", default_value = "644", value_parser = mode)]
+    pub(super) mode: u32,
+    /// Write it once and end
+    #[arg(long)]
+    pub(super) once: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
+    Ok((key.into(), value.into()))
+}
+
+fn seconds_or_none(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, as 5 or 0.5".to_owned())?;
+    if (0.0..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("it must be from 0 to 86400".into())
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match seconds_or_none(text)? {
+        Duration::ZERO => Err("it must be more than 0".into()),
+        some => Ok(some),
+    }
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    match port {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => text.parse().map_err(|_| "write a port, 127.0.0.1:PORT or [::1]:PORT".into()),
+    }
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or("write it in octal, as 644".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn definitions_hold_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_read() {
+        assert_eq!(listen("80").map(|a| a.to_string()), Ok("127.0.0.1:80".into()));
+        assert_eq!(listen(":80").map(|a| a.to_string()), Ok("127.0.0.1:80".into()));
+        assert_eq!(listen("[::1]:80").map(|a| a.to_string()), Ok("[::1]:80".into()));
+        assert!(listen("localhost:80").is_err() && listen("70000").is_err() && listen("").is_err());
+        assert_eq!((mode("640"), mode("999").is_err(), mode("1777").is_err()), (Ok(0o640), true, true));
+        assert!(
+            seconds("0").is_err() && seconds("-1").is_err() && seconds("NaN").is_err() && seconds_or_none("0").is_ok()
+        );
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+    }
+}

@@ -1,0 +1,268 @@
+//! What is announced, as it changes. Owns the connection to the API and what is believed while it is away: everything that was heard
+//! last. An instance that is missing when the API is back is kept for a while longer: its announcement may have ended only because
+//! nobody could renew it, and its announcer, if it lives, comes back within its TTL.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Api, PATIENCE, RETRY, brief};
+use crate::api::client::{ClientError, Watch};
+use crate::api::wire::services::{InstanceView, ServiceLine};
+use crate::model::service::{InstanceName, ServiceName};
+use crate::reconcile::Backoff;
+
+/// Instances by service and name.
+pub(super) type Instances = BTreeMap<(ServiceName, InstanceName), Arc<InstanceView>>;
+
+/// What is known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Live {
+    /// All instances.
+    pub(super) instances: Arc<Instances>,
+    /// Whether they were ever heard of: before that, nothing says nothing.
+    pub(super) heard: bool,
+    /// Why nothing new can be heard at present.
+    pub(super) trouble: Option<String>,
+}
+
+/// Follow the services named, or all. Ends when nobody listens any more.
+pub(super) fn follow(api: &Api, services: &[ServiceName]) -> watch::Receiver<Live> {
+    let (tell, live) = watch::channel(Live::default());
+    let patterns = services.iter().map(ToString::to_string).collect();
+    let mut follower = Follower { api: api.clone(), patterns, tell, known: Known::default() };
+    tokio::spawn(async move { follower.run().await });
+    live
+}
+
+struct Follower {
+    api: Api,
+    patterns: Vec<String>,
+    tell: watch::Sender<Live>,
+    known: Known,
+}
+
+/// What was heard, and what is doubtful.
+#[derive(Debug, Default)]
+struct Known {
+    instances: Instances,
+    /// Not told any more after a break, and believed until then.
+    doubtful: BTreeMap<(ServiceName, InstanceName), Instant>,
+    /// Told since the connection was made; `None` once it has all been told.
+    told: Option<BTreeSet<(ServiceName, InstanceName)>>,
+}
+
+impl Known {
+    /// A new connection: everything is told anew.
+    fn begin(&mut self) {
+        self.told = Some(BTreeSet::new());
+    }
+
+    /// Take a line in; whether the picture is whole and may have changed.
+    fn take(&mut self, line: ServiceLine, now: Instant) -> bool {
+        match line {
+            ServiceLine::Instance(view) => {
+                let name = (view.service.clone(), view.instance.clone());
+                self.doubtful.remove(&name);
+                if let Some(told) = &mut self.told {
+                    told.insert(name.clone());
+                }
+                self.instances.insert(name, Arc::new(*view));
+            }
+            ServiceLine::Gone(gone) => {
+                let name = (gone.service, gone.instance);
+                self.doubtful.remove(&name);
+                self.instances.remove(&name);
+            }
+            ServiceLine::Synced(_) => {
+                if let Some(told) = self.told.take() {
+                    for (name, view) in self.instances.iter().filter(|(name, _)| !told.contains(name)) {
+                        let until = now + Duration::from_secs(view.is.ttl.into());
+                        self.doubtful.entry(name.clone()).or_insert(until);
+                    }
+                }
+            }
+            ServiceLine::Error(_) => return false,
+        }
+        self.told.is_none()
+    }
+
+    /// Forget what has been doubtful for too long; whether there was any.
+    fn expire(&mut self, now: Instant) -> bool {
+        let over: Vec<_> =
+            self.doubtful.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
+        for name in &over {
+            tracing::info!("{} of {} has not come back", name.1, name.0);
+            self.doubtful.remove(name);
+            self.instances.remove(name);
+        }
+        !over.is_empty()
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        self.doubtful.values().min().copied()
+    }
+}
+
+impl Follower {
+    async fn run(&mut self) {
+        let client = self.api.client(PATIENCE);
+        let mut backoff = Backoff::new(RETRY, &std::process::id().to_string());
+        let gone = self.tell.clone();
+        tokio::select! {
+            () = gone.closed() => {}
+            () = async {
+                loop {
+                    let error = match client.watch_services(&self.patterns).await {
+                        Ok(stream) => self.listen(stream, &mut backoff).await,
+                        Err(error) => error,
+                    };
+                    self.lament(&error);
+                    self.pause(backoff.next_wait()).await;
+                }
+            } => {}
+        }
+    }
+
+    /// Listen until the stream ends; why it did.
+    async fn listen(&mut self, mut stream: Watch<ServiceLine>, backoff: &mut Backoff) -> ClientError {
+        self.known.begin();
+        loop {
+            let line = tokio::select! {
+                line = stream.next() => line,
+                () = until(self.known.next_expiry()) => {
+                    if self.known.expire(Instant::now()) {
+                        self.publish();
+                    }
+                    continue;
+                }
+            };
+            match line {
+                Ok(ServiceLine::Error(why)) => return ClientError::Protocol(why),
+                Ok(line) => {
+                    if self.known.take(line, Instant::now()) {
+                        backoff.reset();
+                        self.publish();
+                    }
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Wait; what is doubtful doesn't become less so meanwhile, nor more.
+    async fn pause(&mut self, wait: Duration) {
+        tokio::time::sleep(wait).await;
+        for until in self.known.doubtful.values_mut() {
+            *until += wait;
+        }
+    }
+
+    fn publish(&self) {
+        let instances = Arc::new(self.known.instances.clone());
+        self.tell.send_modify(|live| {
+            if live.trouble.take().is_some() && live.heard {
+                tracing::info!("fleetd answers again");
+            }
+            live.instances = instances;
+            live.heard = true;
+        });
+    }
+
+    fn lament(&self, error: &ClientError) {
+        let why = brief(error);
+        self.tell.send_if_modified(|live| {
+            if live.trouble.as_ref() == Some(&why) {
+                return false;
+            }
+            let last = if live.heard { "; going on with what was announced last" } else { "" };
+            tracing::warn!("{why}{last}");
+            live.trouble = Some(why);
+            true
+        });
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::wire::services::InstanceRef;
+    use crate::model::revision::Revision;
+    use crate::model::service::Instance;
+
+    fn up(name: &str) -> ServiceLine {
+        let is = Instance {
+            address: "10.0.0.1".into(),
+            port: 1,
+            weight: 1,
+            unit: None,
+            machine: None,
+            hostname: String::new(),
+            metadata: BTreeMap::new(),
+            owner: String::new(),
+            ttl: 10,
+            since: 0,
+        };
+        let view = InstanceView { service: "web".parse().unwrap(), instance: name.parse().unwrap(), is };
+        ServiceLine::Instance(Box::new(view))
+    }
+
+    fn gone(name: &str) -> ServiceLine {
+        ServiceLine::Gone(InstanceRef { service: "web".parse().unwrap(), instance: name.parse().unwrap() })
+    }
+
+    fn names(known: &Known) -> String {
+        known.instances.keys().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_vanished_in_an_outage_is_believed_for_its_ttl() {
+        let (now, synced) = (Instant::now(), || ServiceLine::Synced(Revision(1)));
+        let mut known = Known::default();
+        known.begin();
+        assert!(!known.take(up("a"), now), "half a picture is none");
+        known.take(up("b"), now);
+        known.take(up("c"), now);
+        assert!(known.take(synced(), now));
+        assert!(known.take(gone("c"), now), "what is withdrawn is gone at once");
+        assert_eq!(names(&known), "a b");
+
+        known.begin();
+        known.take(up("b"), now);
+        assert!(known.take(synced(), now));
+        assert_eq!((names(&known).as_str(), known.next_expiry()), ("a b", Some(now + Duration::from_secs(10))));
+        assert!(!known.expire(now + Duration::from_secs(9)));
+        known.take(up("a"), now);
+        assert!(!known.expire(now + Duration::from_secs(10)), "it came back");
+
+        known.begin();
+        known.take(synced(), now);
+        known.take(gone("b"), now);
+        assert!(known.expire(now + Duration::from_secs(10)));
+        assert_eq!(names(&known), "");
+    }
+
+    #[test]
+    fn a_second_break_doesnt_prolong_a_doubt() {
+        let now = Instant::now();
+        let mut known = Known::default();
+        known.begin();
+        known.take(up("a"), now);
+        known.take(ServiceLine::Synced(Revision(1)), now);
+        for seconds in [0, 5] {
+            known.begin();
+            known.take(ServiceLine::Synced(Revision(1)), now + Duration::from_secs(seconds));
+        }
+        assert_eq!(known.next_expiry(), Some(now + Duration::from_secs(10)));
+    }
+}

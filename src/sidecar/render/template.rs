@@ -1,0 +1,171 @@
+//! Templates: what they are told, and how strict they are. The language is Jinja's, as minijinja has it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, merge_maps};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+
+use crate::api::wire::services::InstanceView;
+use crate::model::service::ServiceName;
+use crate::sidecar::live::Instances;
+
+/// Render the template in `path` for `instances`. The `asked` services are there even when nobody announces them.
+///
+/// # Errors
+/// What is wrong with the template, and on which line.
+pub(super) fn render(path: &Path, asked: &[ServiceName], instances: &Instances) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
+    let mut services: BTreeMap<String, Vec<Value>> = asked.iter().map(|name| (name.to_string(), Vec::new())).collect();
+    for ((service, _), view) in instances {
+        services.entry(service.to_string()).or_default().push(told(view));
+    }
+    let services: BTreeMap<String, Value> = services.into_iter().map(|(name, all)| (name, all.into())).collect();
+    // As the API lists them.
+    let list: Vec<Value> = services
+        .iter()
+        .map(|(name, all)| Value::from_pairs([("name", Value::from(name)), ("instances", all.clone())]))
+        .collect();
+
+    let mut environment = Environment::new();
+    // A name that is misspelt must not become an empty word in a configuration file.
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+    environment.set_syntax(syntax.map_err(|error| error.to_string())?);
+    environment.add_function("instances", move |name: &str| {
+        services.get(name).cloned().unwrap_or_else(|| Vec::<Value>::new().into())
+    });
+    let rendered = environment.render_named_str(&super::name(path), &text, context! { services => list });
+    rendered.map_err(|error| error.to_string())
+}
+
+/// An instance, as the API tells it; what it doesn't say is empty, so that a template may ask for it.
+fn told(view: &InstanceView) -> Value {
+    let nothing = [("unit", Value::from("")), ("machine", "".into()), ("hostname", "".into())];
+    let nothing =
+        Value::from_pairs(nothing.into_iter().chain([("metadata", Value::from(BTreeMap::<String, String>::new()))]));
+    merge_maps([nothing, Value::from(Serde(view))])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::service::Instance;
+
+    fn instances() -> Instances {
+        let one = |service: &str, name: &str, port: u16| {
+            let is = Instance {
+                address: "10.88.0.11".into(),
+                port,
+                weight: 1,
+                unit: "web@1.service".parse().ok(),
+                machine: None,
+                hostname: "n1".into(),
+                metadata: [("host".to_owned(), "a<b>.example".to_owned())].into(),
+                owner: String::new(),
+                ttl: 10,
+                since: 0,
+            };
+            let view = InstanceView { service: service.parse().unwrap(), instance: name.parse().unwrap(), is };
+            ((view.service.clone(), view.instance.clone()), Arc::new(view))
+        };
+        [one("web", "b", 2), one("web", "a", 1), one("db", "x", 3)].into()
+    }
+
+    fn said(template: &str) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.cfg");
+        fs::write(&path, template).unwrap();
+        render(&path, &["asked".parse().unwrap()], &instances())
+    }
+
+    #[test]
+    fn services_are_told_in_order() {
+        let template = "{% for service in services -%}\n{{ service.name }}:\n{% for i in service.instances -%}\n  {{ i.instance }} \
+            {{ i.address }}:{{ i.port }} {{ i.metadata.host }} {{ i.unit }}\n{% endfor %}{% endfor %}end\n";
+        let line = |name: &str, port: u16| format!("{name} 10.88.0.11:{port} a<b>.example web@1.service\n");
+        let expected = format!("asked:\ndb:\n{}web:\n{}{}end\n", line("x", 3), line("a", 1), line("b", 2));
+        assert_eq!(said(template), Ok(expected));
+    }
+
+    #[test]
+    fn a_service_that_nobody_announces_has_no_instances() {
+        assert_eq!(said("{{ instances('none') | length }}{{ instances('web') | length }}"), Ok("02".into()));
+        assert_eq!(
+            said("{% for s in services %}{{ s.name }}{{ s.instances | length }} {% endfor %}"),
+            Ok("asked0 db1 web2 ".into())
+        );
+    }
+
+    #[test]
+    fn mistakes_are_found() {
+        for (template, why) in [
+            ("a\n{{ instances('web')[0].adress }}", "is undefined (in x.cfg:2)"),
+            ("{% for i in typo %}{% endfor %}", "is undefined (in x.cfg:1)"),
+            ("{% for %}", "syntax error"),
+            ("{{ i | nofilter }}", "nofilter"),
+        ] {
+            let error = said(template).unwrap_err();
+            assert!(error.contains(why), "{template}: {error}");
+        }
+        assert!(
+            render(Path::new("/nowhere/x"), &[], &Instances::new()).unwrap_err().starts_with("can't read /nowhere/x")
+        );
+    }
+
+    #[test]
+    fn what_an_instance_doesnt_say_is_empty() {
+        let mut all = instances();
+        for view in all.values_mut() {
+            let view = Arc::make_mut(view);
+            (view.is.unit, view.is.metadata, view.is.hostname) = (None, BTreeMap::new(), String::new());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "{% for i in instances('db') %}[{{ i.unit }}{{ i.machine }}{{ i.hostname }}{{ i.metadata.http is defined }}]{% endfor %}")
+            .unwrap();
+        assert_eq!(render(&path, &[], &all).unwrap(), "[False]");
+        let template = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/units/balancer/haproxy.cfg.j2"));
+        assert!(!render(template, &[], &all).unwrap().contains("backend"), "nobody asked for any");
+    }
+
+    /// The template that is shipped, for what it says of itself.
+    #[test]
+    fn the_balancers_template_renders() {
+        let template = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/units/balancer/haproxy.cfg.j2"));
+        let mut all = instances();
+        for (at, view) in all.values_mut().enumerate() {
+            let view = Arc::make_mut(view);
+            view.is.metadata = match (view.service.as_str(), at) {
+                ("db", _) => [("tcp".to_owned(), "5432".to_owned())].into(),
+                _ => [("http", "80"), ("host", "shop.example, www.shop.example"), ("check", "/health")]
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into(),
+            };
+        }
+        let text = render(template, &[], &all).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        for expected in [
+            "frontend http-80",
+            "use_backend web if { hdr(host),field(1,:) -m str -i \"shop.example\" }",
+            "use_backend web if { hdr(host),field(1,:) -m str -i \"www.shop.example\" }",
+            "frontend tcp-5432",
+            "default_backend db",
+            "backend web",
+            "option httpchk GET \"/health\"",
+            "server a 10.88.0.11:1 check weight 1",
+            "server b 10.88.0.11:2 check weight 1",
+            "backend db",
+            "server x 10.88.0.11:3 check weight 1",
+        ] {
+            assert!(lines.contains(&expected), "{expected}\n{text}");
+        }
+        let none = render(template, &[], &Instances::new()).unwrap();
+        assert!(none.contains("frontend status") && !none.contains("backend web"), "{none}");
+    }
+}

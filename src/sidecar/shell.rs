@@ -1,0 +1,101 @@
+//! Commands that users give: run by the shell, bounded in time, and what they said kept for whoever asks why they failed.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+
+/// The most of a command's output that is kept: its end.
+const KEPT: usize = 2048;
+
+/// Run `command` in `/bin/sh`. When it takes longer than `limit` it is killed, with all that it has started in its process group.
+///
+/// # Errors
+/// Why it failed, in a sentence, with the end of what it said.
+pub(super) async fn run(command: &str, limit: Duration) -> Result<(), String> {
+    let spawned = Command::new("/bin/sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Its messages to systemd would be taken for ours.
+        .env_remove("NOTIFY_SOCKET")
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = spawned.map_err(|error| format!("can't run /bin/sh: {error}"))?;
+    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let ended = tokio::time::timeout(limit, async {
+        let (_, said_out, said_err) = tokio::join!(std::future::ready(()), tail(out), tail(err));
+        (child.wait().await, said_err, said_out)
+    })
+    .await;
+    let Ok((status, said_err, said_out)) = ended else {
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = child.wait().await;
+        return Err(format!("it took longer than {} s", limit.as_secs_f64()));
+    };
+    let status = status.map_err(|error| format!("can't wait for it: {error}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = if said_err.is_empty() { said_out } else { said_err };
+    Err(if said.is_empty() { status.to_string() } else { format!("{status}: {said}") })
+}
+
+/// The end of what a stream says, without blanks at its ends.
+async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(mut stream) = stream else { return String::new() };
+    let (mut kept, mut buffer) = (Vec::new(), [0; 1024]);
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..read]);
+        let excess = kept.len().saturating_sub(KEPT);
+        kept.drain(..excess);
+    }
+    String::from_utf8_lossy(&kept).trim().to_owned()
+}
+
+/// `text` as one word of the shell's.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn failures_say_why() {
+        assert_eq!(run("exit 0", LIMIT).await, Ok(()));
+        assert_eq!(run("echo out; echo why >&2; exit 3", LIMIT).await, Err("exit status: 3: why".into()));
+        assert_eq!(run("echo out; exit 3", LIMIT).await, Err("exit status: 3: out".into()));
+        assert_eq!(run("exit 3", LIMIT).await, Err("exit status: 3".into()));
+        let long = run("yes x | head -n 100000 >&2; echo end >&2; false", LIMIT).await.unwrap_err();
+        assert!(long.len() < 3000 && long.ends_with("end"), "{long}");
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_killed_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("mark");
+        let command = format!("(sleep 2; touch {}) & wait", quoted(&mark.display().to_string()));
+        let begun = tokio::time::Instant::now();
+        assert_eq!(run(&command, Duration::from_millis(200)).await, Err("it took longer than 0.2 s".into()));
+        tokio::time::sleep_until(begun + Duration::from_secs(3)).await;
+        assert!(!mark.exists());
+    }
+
+    #[tokio::test]
+    async fn words_are_quoted() {
+        let word = "a'b \"$HOME\" \\";
+        assert_eq!(run(&format!("test {} = {}", quoted(word), quoted(word)), LIMIT).await, Ok(()));
+        assert_eq!(quoted("a'b"), r"'a'\''b'");
+    }
+}
