@@ -17,7 +17,8 @@
 //! * values: [`model`], no async, no I/O, no clock, no log, nothing else of ours;
 //! * minds: [`plan`], pure: values in, plan and report out; imports `model` only;
 //! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
-//! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, async and thin.
+//! * [`metrics`]: what all of them count; knows none of them;
+//! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, `sidecar`, async and thin.
 
 pub mod agent;
 pub mod api;
@@ -26,10 +27,13 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
 pub mod registry;
+pub mod sidecar;
+pub mod ssh;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
