@@ -9,7 +9,8 @@ BINARIES = ("fleetd", "fleetctl", "fleet-sidecar")
 # new binary renamed into it shows on all hosts at once, and a running daemon keeps its old file.
 BINDIR = "/usr/local/lib/flotilla"
 FILES = {"units/fleetd.service": "systemd/system", "units/fleetd.socket": "systemd/system",
-         "contrib/sysusers.d/flotilla.conf": "sysusers.d"}
+         "contrib/sysusers.d/flotilla.conf": "sysusers.d", "contrib/tmpfiles.d/flotilla.conf": "tmpfiles.d",
+         "units/balancer/haproxy.cfg.j2": "../share/flotilla"}
 VERBS = {"start": ["enable", "--now"], "stop": ["disable", "--now"], "restart": ["restart"],
          "status": ["show", "-p", "ActiveState,SubState,MainPID"]}
 
@@ -50,6 +51,7 @@ def configure(lab, h):
     write(f"{root}/etc/fleet/fleet.conf", "".join(f"{k}={v}\n" for k, v in conf.items()))
     for src, dst in FILES.items():
         if os.path.exists(f"{REPO}/{src}"):
+            os.makedirs(f"{root}/usr/lib/{dst}", exist_ok=True)
             shutil.copy(f"{REPO}/{src}", f"{root}/usr/lib/{dst}/")
 
 

@@ -145,6 +145,7 @@ class Lab:
     # ---- hosts ----
 
     def boot(self, h, root):
+        import shutil
         d = f"{self.state}/hosts/{h}"
         if self.cg.busy(h):
             return
@@ -159,6 +160,7 @@ class Lab:
             write(f"{d}/root/etc/machine-id", self.machine_id(h) + "\n")
             write(f"{d}/root/etc/hostname", h + "\n")
             write(f"{d}/root/etc/hosts", f"127.0.0.1\tlocalhost\n{self.net}.1\toutside\n{names}")
+            shutil.copy(f"{os.path.dirname(__file__)}/answer", f"{d}/root/usr/local/bin/answer")
             configure(self, h)
         os.makedirs(f"{self.state}/bin", exist_ok=True)
         self.plug(h)
@@ -189,7 +191,8 @@ class Lab:
             pass
         # Without a cgroup of its own each host would share one with all others, and their systemds
         # would fight over the same service's processes. Version 2 inside, whatever is outside.
-        env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
+        # Its own /proc/sys/net may be written: containers in there have networks, too.
+        env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1", SYSTEMD_NSPAWN_API_VFS_WRITABLE="network")
         status = REBOOT
         while status == REBOOT:
             self.cg.prune(f"{h}/box")

@@ -10,16 +10,19 @@ NEEDS = {"mmdebstrap": "mmdebstrap", "gpg": "gpg", "systemd-nspawn": "systemd-co
          "etcdctl": "etcd-client", "usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring"}
 SUITE = "bookworm"
 PACKAGES = ("systemd systemd-sysv dbus iproute2 procps curl netcat-openbsd openssh-server "
-            "python3-minimal libssl3 ca-certificates polkitd haproxy").split()
+            "python3-minimal libssl3 ca-certificates polkitd haproxy "
+            "podman crun netavark iptables docker-registry").split()
 # Run once with the new root as $1. Idle hosts must be quiet, or every measurement of an idle
-# cluster measures Debian's timers. ssh and haproxy are there, but start only when asked to.
+# cluster measures Debian's timers. ssh, haproxy, podman and the registry are there, but start only
+# when asked to.
 FINISH = r"""
 set -eu; cd "$1"
 for u in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer console-getty.service; do
     ln -sf /dev/null "etc/systemd/system/$u"
 done
-find etc/systemd/system -path '*.wants/*' \( -name 'ssh*' -o -name haproxy.service \) -delete
+find etc/systemd/system -path '*.wants/*' \( -name 'ssh*' -o -name 'podman*' -o -name haproxy.service \
+    -o -name docker-registry.service -o -name 'nftables*' \) -delete
 rm -f etc/ssh/ssh_host_* etc/hostname etc/resolv.conf
 # every host its own key, made when its sshd first starts: all of them at boot would cost a second
 mkdir -p etc/systemd/system/ssh.service.d etc/systemd/journald.conf.d etc/fleet usr/local/lib/flotilla
@@ -30,8 +33,18 @@ ExecStartPre=/bin/sh -c 'f=/etc/ssh/ssh_host_ed25519_key; test -e $f || ssh-keyg
 ExecStartPre=/usr/sbin/sshd -t
 X
 printf '[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\nRateLimitBurst=0\n' >etc/systemd/journald.conf.d/lab.conf
+# Podman, in a host whose disk is an overlay already, and that may have neither keyrings nor other limits.
+cat >etc/containers/storage.conf <<'X'
+[storage]
+driver = "vfs"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+X
+printf '[containers]\nkeyring = false\n[engine]\nevents_logger = "file"\n[network]\nnetwork_backend = "netavark"\n' \
+    >etc/containers/containers.conf
+printf '[[registry]]\nlocation = "outside:5000"\ninsecure = true\n' >etc/containers/registries.conf.d/lab.conf
 for b in fleetd fleetctl fleet-sidecar; do ln -sf "/usr/local/lib/flotilla/$b" "usr/bin/$b"; done
-for f in usr/lib/systemd/systemd usr/bin/dbus-daemon usr/sbin/sshd usr/sbin/haproxy usr/bin/python3 usr/bin/setpriv; do
+for f in usr/lib/systemd/systemd usr/bin/dbus-daemon usr/sbin/sshd usr/sbin/haproxy usr/bin/podman usr/bin/docker-registry usr/bin/python3 usr/bin/setpriv; do
     test -x "$f" || { echo "the new root has no $f" >&2; exit 1; }
 done
 test -z "$(chroot . dpkg --audit)"
