@@ -17,6 +17,7 @@ use flotilla::registry::keys::{FileRecord, Key};
 use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{LeaseId, Range, Store, Txn};
+use flotilla::systemd::Systemd as _;
 use flotilla::systemd::fake::{Fake, What};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -77,11 +78,21 @@ impl World {
             let hash = UnitFile::parse(text.as_bytes()).unwrap().hash();
             let file = Key::File(hash.clone());
             ops.insert(file.to_string(), put(&file, &FileRecord { text: (*text).into() }, None));
-            let entry = Entry { hash, target: *target, global: false, generation: Revision(*generation) };
+            let entry =
+                Entry { hash, target: *target, global: false, generation: Revision(*generation), restart: None };
             let key = Key::Schedule(id(), unit(name));
             ops.insert(key.to_string(), put(&key, &entry, None));
         }
         self.store.commit(Txn { guards: vec![], ops: ops.into_values().collect() }).await.unwrap();
+    }
+
+    /// As the engine passes a restart on: the entry as it is, with another generation.
+    async fn restart(&self, name: &str, text: &str, generation: u64) {
+        let hash = UnitFile::parse(text.as_bytes()).unwrap().hash();
+        let generation = Revision(generation);
+        let entry = Entry { hash, target: Target::Launched, global: false, generation, restart: Some(generation) };
+        let ops = vec![put(&Key::Schedule(id(), unit(name)), &entry, None)];
+        self.store.commit(Txn { guards: vec![], ops }).await.unwrap();
     }
 
     async fn untell(&self, name: &str) {
@@ -123,6 +134,42 @@ fn run(test: impl Future<Output = ()>) {
 
 const PLAIN: &str = "[Service]\nExecStart=/bin/sleep 1000\n";
 const TOP: &str = "[Unit]\nRequires=base.service\nAfter=base.service\n[Service]\nExecStart=/bin/top\n";
+
+/// CoreOS fleet wrote to the same folder. Where this daemon never was before, files there are fleet's, and so is what runs.
+#[test]
+fn units_that_were_here_before_are_left_alone_until_they_are_ours_and_then_taken_over_as_they_run() {
+    run(async {
+        let mut world = World { store: Embedded::in_memory(), host: Fake::default(), daemon: None };
+        for name in ["kept.service", "taken.service", "other.service"] {
+            world.host.install(vec![(unit(name), PLAIN.into())]).await;
+            world.host.start(vec![unit(name)]).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let pid = |world: &World, name: &str| world.host.main_pid(&unit(name));
+        let before = ["kept.service", "taken.service"].map(|name| pid(&world, name));
+        assert!(before.iter().all(Option::is_some));
+
+        world.start("n1");
+        world.tell(&[("taken.service", PLAIN, Target::Launched, 5), ("new.service", PLAIN, Target::Launched, 5)]).await;
+        world.tell(&[("other.service", "[Service]\nExecStart=/bin/other\n", Target::Launched, 5)]).await;
+        world.until_active("taken.service").await;
+        world.until_active("new.service").await;
+        world.until_active("other.service").await;
+        assert_eq!(["kept.service", "taken.service"].map(|name| pid(&world, name)), before, "neither was restarted");
+        assert_eq!(world.state("kept.service").await, None, "it isn't this cluster's to report");
+
+        // What was taken over is ours, also for a daemon that comes later: told nothing more of it, it stops it.
+        world.kill().await;
+        world.untell("taken.service").await;
+        world.untell("new.service").await;
+        world.start("n1");
+        world.until("taken.service", "gone", |state| state.is_none()).await;
+        world.until("new.service", "gone", |state| state.is_none()).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(world.host.running().into_iter().collect::<Vec<_>>(), [unit("kept.service"), unit("other.service")]);
+        assert_eq!(pid(&world, "kept.service"), before[0]);
+    });
+}
 
 #[test]
 fn a_launched_unit_runs_and_is_reported() {
@@ -198,6 +245,123 @@ fn a_changed_file_replaces_in_place() {
             "systemd was told to read it again"
         );
         assert_eq!(world.order(What::Stopped), ["a.service"]);
+    });
+}
+
+#[test]
+fn a_restart_stops_and_starts_once_and_brings_dependents_back() {
+    run(async {
+        let mut world = World::new().await;
+        world.tell(&[("top.service", TOP, Target::Launched, 1), ("base.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("top.service").await;
+        world.restart("base.service", PLAIN, 5).await;
+        let done = |s: Option<&State>| {
+            s.is_some_and(|s| s.generation == Revision(5) && s.result.as_deref() == Some("done") && s.job.is_none())
+        };
+        let state = world.until("base.service", "restarted", done).await.unwrap();
+        assert_eq!((state.active.as_str(), state.error), ("active", None));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.until_active("top.service").await;
+        assert_eq!(world.order(What::Stopped), ["top.service", "base.service"]);
+        assert_eq!(world.order(What::Started), ["base.service", "top.service", "base.service", "top.service"]);
+        assert_eq!(world.host.counters().written, 2, "the files stay");
+        let log = world.host.log().len();
+        world.kill().await;
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        assert_eq!(world.host.log().len(), log, "no daemon does it again");
+    });
+}
+
+#[test]
+fn a_restart_is_neither_lost_nor_repeated_when_the_daemon_dies() {
+    let slow = "[Service]\nExecStart=/bin/a\n[X-Fake]\nStartSec=2\nStopSec=2\n";
+    for killed_after in (0..=5000).step_by(250) {
+        run(async {
+            let mut world = World::new().await;
+            world.tell(&[("a.service", slow, Target::Launched, 1)]).await;
+            world.until_active("a.service").await;
+            world.restart("a.service", slow, 5).await;
+            tokio::time::sleep(Duration::from_millis(killed_after)).await;
+            world.kill().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.start("n1");
+            let done = |s: Option<&State>| s.is_some_and(|s| s.generation == Revision(5) && s.active == "active");
+            world.until("a.service", "restarted", done).await;
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let counts = (world.order(What::Stopped).len(), world.order(What::Started).len());
+            assert_eq!(counts, (1, 2), "killed after {killed_after} ms: {:?}", world.host.log());
+        });
+    }
+}
+
+#[test]
+fn a_restart_starts_what_has_failed_or_ended_and_a_reboot_is_one() {
+    run(async {
+        let mut world = World::new().await;
+        let once = "[Service]\nType=oneshot\nExecStart=/bin/once\n";
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1), ("once.service", once, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        assert!(world.host.crash(&unit("a.service")));
+        world.until("a.service", "failed", |s| s.is_some_and(|s| s.active == "failed")).await;
+        world.restart("a.service", PLAIN, 5).await;
+        world.restart("once.service", once, 6).await;
+        world.until_active("a.service").await;
+        let through = |s: Option<&State>| s.is_some_and(|s| s.generation == Revision(6) && s.result.is_some());
+        world.until("once.service", "through", through).await;
+        assert_eq!(world.order(What::Started).iter().filter(|unit| *unit == "once.service").count(), 2);
+        world.kill().await;
+        world.restart("a.service", PLAIN, 9).await;
+        let before = world.order(What::Stopped).len();
+        world.host.reboot();
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        world
+            .until("a.service", "up", |s| s.is_some_and(|s| s.generation == Revision(9) && s.active == "active"))
+            .await;
+        assert_eq!(world.order(What::Stopped).len(), before, "{:?}", world.host.log());
+    });
+}
+
+#[test]
+fn dependents_come_back_although_the_daemon_died_in_the_middle() {
+    let slow = "[Service]\nExecStart=/bin/a\n[X-Fake]\nStopSec=3\n";
+    let changed = slow.replace("/bin/a", "/bin/b");
+    for killed_after in (0..=6000).step_by(500) {
+        run(async {
+            let mut world = World::new().await;
+            let top = |target, generation| ("top.service", TOP, target, generation);
+            world.tell(&[top(Target::Launched, 1), ("base.service", slow, Target::Launched, 1)]).await;
+            world.until_active("top.service").await;
+            world.tell(&[("base.service", &changed, Target::Launched, 5)]).await;
+            tokio::time::sleep(Duration::from_millis(killed_after)).await;
+            world.kill().await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            world.start("n1");
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let running: Vec<String> = world.host.running().iter().map(ToString::to_string).collect();
+            let log = world.host.log();
+            assert_eq!(running, ["base.service", "top.service"], "killed after {killed_after} ms: {log:?}");
+            assert_eq!(world.order(What::Started).len(), 4, "killed after {killed_after} ms: {log:?}");
+        });
+    }
+}
+
+#[test]
+fn a_start_pulls_nothing_back_in_that_is_leaving() {
+    run(async {
+        let world = World::new().await;
+        let slow = "[Service]\nExecStart=/bin/a\n[X-Fake]\nStopSec=5\n";
+        world.tell(&[("base.service", slow, Target::Launched, 1), ("top.service", TOP, Target::Loaded, 1)]).await;
+        world.until_active("base.service").await;
+        world.tell(&[("base.service", slow, Target::Gone, 2), ("top.service", TOP, Target::Launched, 3)]).await;
+        world.until("base.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        let state = world.until("top.service", "refused", |s| s.is_some_and(|s| s.error.is_some())).await.unwrap();
+        assert!(state.error.unwrap().contains("base.service"));
+        assert_eq!(
+            (world.order(What::Started), world.order(What::Stopped)),
+            (vec!["base.service".into()], vec!["base.service".into()])
+        );
     });
 }
 
@@ -287,7 +451,7 @@ fn another_hosts_machine_id_is_refused() {
         world.start("clone");
         tokio::time::sleep(Duration::from_secs(1)).await;
         let status = world.daemon.as_ref().unwrap().1.borrow().clone();
-        let Status::Away(why) = status else { panic!("{status:?}") };
+        let Status::Away { why, .. } = status else { panic!("{status:?}") };
         assert!(why.contains("n1 (10.0.0.1)") && why.contains("clone (10.0.0.1)"), "{why}");
         drop(first);
     });
@@ -330,7 +494,7 @@ fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
     run(async {
         let world = World::new().await;
         let hash = UnitHash::new("0123456789012345678901234567890123456789");
-        let entry = Entry { hash, target: Target::Launched, global: false, generation: Revision(1) };
+        let entry = Entry { hash, target: Target::Launched, global: false, generation: Revision(1), restart: None };
         let ops = vec![put(&Key::Schedule(id(), unit("ghost.service")), &entry, None)];
         world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
         world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
@@ -359,7 +523,7 @@ fn a_changed_machine_id_ends_the_old_identity_and_a_refused_host_keeps_nothing_a
         let (agent, status) = Agent::new(world.store.clone(), world.host.clone(), options);
         let task = tokio::spawn(agent.run(CancellationToken::new()));
         tokio::time::sleep(TTL * 3).await;
-        assert!(matches!(&*status.borrow(), Status::Away(why) if why.contains("another live host")));
+        assert!(matches!(&*status.borrow(), Status::Away { why, .. } if why.contains("another live host")));
         let range = Range { prefix: "machine/".into(), ..Range::default() };
         let alive = world.store.range(range).await.unwrap().kvs;
         assert_eq!(alive.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>(), [Key::Machine(other).to_string()]);
@@ -395,4 +559,90 @@ fn a_store_that_lost_its_data_stops_nothing() {
         world.until("a.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
         assert_eq!(world.host.running().len(), 1, "x.service goes on");
     });
+}
+
+/// What is left of the host's presence.
+async fn presence(store: &Embedded) -> Option<LeaseId> {
+    let range = Range { prefix: Key::Machine(id()).to_string(), ..Range::default() };
+    store.range(range).await.unwrap().kvs.first().and_then(|kv| kv.lease)
+}
+
+/// An agent that can be told to stop.
+fn stoppable(world: &World) -> (JoinHandle<()>, CancellationToken, watch::Receiver<Status>) {
+    let options = Options { machine: machine("n1"), ttl: TTL, clock: Clock::simulated(0) };
+    let (agent, status) = Agent::new(world.store.clone(), world.host.clone(), options);
+    let stop = CancellationToken::new();
+    (tokio::spawn(agent.run(stop.clone())), stop, status)
+}
+
+const SLOW_STOP: &str = "[Service]\nExecStart=/bin/sleep 1000\n[X-Fake]\nStopSec=40\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_daemon_leaves_units_and_presence() {
+    let mut world = World::new().await;
+    world.kill().await;
+    let (task, stop, _) = stoppable(&world);
+    world.tell(&[("a.service", SLOW_STOP, Target::Launched, 5)]).await;
+    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == "active")).await;
+    stop.cancel();
+    task.await.unwrap();
+    assert!(presence(&world.store).await.is_some());
+    assert_eq!(world.host.unit(&unit("a.service")).active, "active");
+}
+
+/// The presence outlives the last unit, however long that takes to stop, and not by much.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_goes_down_leaves_the_cluster_when_its_units_have_stopped() {
+    let mut world = World::new().await;
+    world.kill().await;
+    let (task, stop, status) = stoppable(&world);
+    world.tell(&[("a.service", SLOW_STOP, Target::Launched, 5)]).await;
+    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == "active")).await;
+    world.host.shut_down();
+    stop.cancel();
+    let begun = tokio::time::Instant::now();
+    while !task.is_finished() {
+        let up = world.host.unit(&unit("a.service")).active != "inactive";
+        assert!(!up || presence(&world.store).await.is_some(), "gone after {:?}, while a unit runs", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(*status.borrow(), Status::Leaving { units: 1 });
+    assert_eq!(presence(&world.store).await, None);
+    assert!(begun.elapsed() > TTL && begun.elapsed() < Duration::from_secs(42), "{:?}", begun.elapsed());
+}
+
+/// A unit that the shutdown leaves alone may run until the power is off: it must not be started elsewhere before the lease is over.
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_does_not_stop_with_the_system_keeps_its_host_registered() {
+    let mut world = World::new().await;
+    world.kill().await;
+    let (task, stop, _) = stoppable(&world);
+    world.tell(&[("a.service", SLOW_STOP, Target::Launched, 5)]).await;
+    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == "active")).await;
+    world.host.shut_down_but(&[unit("a.service")]);
+    stop.cancel();
+    task.await.unwrap();
+    assert!(presence(&world.store).await.is_some());
+}
+
+/// The new TTL needs a new lease; what was bound to the old one is bound to the new one before the old one ends.
+#[tokio::test(start_paused = true)]
+async fn another_ttl_takes_effect_with_the_next_daemon_and_nothing_blinks() {
+    let mut world = World::new().await;
+    world.tell(&[("a.service", SLOW_STOP, Target::Launched, 5)]).await;
+    world.until("a.service", "active", |state| state.is_some_and(|state| state.active == "active")).await;
+    let before = presence(&world.store).await.unwrap();
+    world.kill().await;
+    let options = Options { machine: machine("n1"), ttl: TTL * 6, clock: Clock::simulated(0) };
+    let (agent, _status) = Agent::new(world.store.clone(), world.host.clone(), options);
+    tokio::spawn(agent.run(CancellationToken::new()));
+    for second in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(presence(&world.store).await.is_some(), "after {second} s");
+        assert!(world.state("a.service").await.is_some(), "after {second} s");
+    }
+    let after = presence(&world.store).await.unwrap();
+    assert_ne!(before, after);
+    assert_eq!(world.store.keep_alive(after).await, Ok(TTL * 6));
+    assert!(world.store.keep_alive(before).await.is_err());
 }

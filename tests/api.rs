@@ -3,8 +3,18 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test ends where it fails")]
 
+#[path = "api/described.rs"]
+mod described;
+#[path = "support/description.rs"]
+mod description;
+#[path = "api/handed.rs"]
+mod handed;
 #[path = "api/harness.rs"]
 mod harness;
+#[path = "api/limits.rs"]
+mod limits;
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/server.rs"]
 mod server;
 #[path = "api/v1.rs"]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "cli/commands.rs"]
+mod commands;
 #[path = "cli/fake.rs"]
 mod fake;
 #[path = "cli/real.rs"]
@@ -93,10 +95,8 @@ fn idle() -> Fake {
 #[test]
 fn usage_errors_exit_2_and_print_on_stderr_only() {
     let cases = [
-        ("frobnicate", "unrecognized subcommand 'frobnicate'"),
-        ("strat a", "a similar subcommand exists: 'start'"),
-        ("list-u", "'list-unit-files', 'list-units'"),
         ("start", "No units given"),
+        ("restart", "No units given"),
         ("submit --replace", "No units given"),
         ("load", "No units given"),
         ("stop", "No units given"),
@@ -109,7 +109,6 @@ fn usage_errors_exit_2_and_print_on_stderr_only() {
         ("list-units --output yaml", "invalid value 'yaml'"),
         ("--request-timeout 0 list-units", "it must be more than 0"),
         ("--endpoint tcp://x list-units", "`tcp://x` is no endpoint"),
-        ("--endpoint https://x list-units", "TLS isn't spoken"),
         ("", "Usage: fleetctl"),
         ("man frobnicate", "there is no command `frobnicate`"),
     ];
@@ -207,7 +206,10 @@ fn list_units_has_a_row_for_each_unit_on_each_host() {
     fake.expect("list-units --no-legend --fields unit,machine -l a", 0, &format!("a.service\t{N1}/10.88.0.11\n"), "");
     let hash = "3750b3e9f3962a56c7582929426e9abb012754cf\n";
     fake.expect("list-units -full -no-legend -fields hash a*", 0, hash, "");
-    fake.expect("list-units nothing", 0, "UNIT\tMACHINE\tACTIVE\tSUB\n", "");
+    fake.expect("list-units nothing", 1, "UNIT\tMACHINE\tACTIVE\tSUB\n", "Unit nothing.service not found\n");
+    let (row, err) = ("a.service\tactive\n", "no unit matches `x*`\n");
+    fake.expect("list-units --no-legend --fields=unit,active x* a", 1, row, err);
+    fake.expect("list-units --no-legend w@*", 0, "", "");
 }
 
 #[test]
@@ -229,6 +231,7 @@ fn list_machines_shows_metadata_sorted() {
     let fake = listing();
     let table = "MACHINE\t\tIP\t\tMETADATA\n844a981f...\t10.88.0.12\thost=n2,zone=a\na2d7e4a6...\t-\t\t-\n";
     fake.expect("list-machines", 0, table, "");
+    fake.expect("list-machines --no-legend n7*", 1, "", "no host matches `n7*`\n");
     fake.expect("list-machines --full --no-legend --fields=machine,hostname n1", 0, &format!("{N1}\tn1\n"), "");
 }
 
@@ -256,7 +259,10 @@ fn lists_as_json_have_every_field_or_those_asked_for() {
         json!([{ "unit": "a.service", "sub": "running" }])
     );
     assert_eq!(json("list-machines --output json")[0]["metadata"]["zone"], "a");
-    assert_eq!(json("list-units --output json nothing"), json!([]));
+    assert_eq!(json("list-units --output json g"), json!([]));
+    // All fields of each list, and `status`, as the description says: `run` holds them to it.
+    assert_eq!(json("list-units --output json")[0]["unit"], "a.service");
+    assert_eq!(json("status --output json a")[0]["desired"], "launched");
 }
 
 #[test]
@@ -343,8 +349,10 @@ fn files_that_cant_be_units_are_refused_in_a_sentence() {
     fake.expect("submit dir", 1, "", "dir.service: a directory, not a unit file\nnothing was submitted\n");
     let odd = "web!: invalid character '!' in unit name\nnothing was submitted\n";
     fake.expect("submit web!", 1, "", odd);
-    let pattern = "web@*: invalid character '*' in unit name\nnothing was submitted\n";
-    fake.expect("start web@*", 1, "", pattern);
+    // A file wins over a pattern, and is no unit all the same.
+    fake.file("web[1].service", OK);
+    let pattern = "web[1]: invalid character '[' in unit name\nnothing was submitted\n";
+    fake.expect("start web[1]", 1, "", pattern);
     fake.file("t@.service", OK).expect(
         "start t@",
         1,
@@ -616,7 +624,7 @@ fn stop_takes_patterns_of_what_can_be_stopped() {
     let out =
         "Unit web@1.service loaded on a2d7e4a6.../10.88.0.11\nUnit web@2.service loaded on a2d7e4a6.../10.88.0.11\n";
     fake.expect("stop web@*", 0, out, "Successfully stopped units [web@1.service web@2.service].\n");
-    fake.expect("stop db@*", 1, "", "Unit db@* not found\n");
+    fake.expect("stop db@*", 1, "", "no unit matches `db@*`\n");
 }
 
 #[test]
@@ -650,7 +658,8 @@ fn destroy_waits_until_it_is_gone() {
 #[test]
 fn destroy_of_what_isnt_there_is_fine() {
     let fake = Fake::new(script(&[running("a.service", N1)], vec![snapshot(&[])]));
-    fake.expect("destroy x y@*", 0, "", "Units not found in registry: x.service y@*\n");
+    fake.expect("destroy x y", 0, "", "Units not found in registry: x.service y.service\n");
+    fake.expect("destroy x y@*", 1, "", "Units not found in registry: x.service\nno unit matches `y@*`\n");
     fake.expect("destroy x a", 0, "Destroyed a.service\n", "Units not found in registry: x.service\n");
 }
 
@@ -757,4 +766,29 @@ fn the_real_api_understands_and_is_understood() {
     fleetd.expect("destroy --block-attempts 1 web@2", 1, "", leaving);
     fleetd.take_away("web@2.service", N1);
     fleetd.expect("destroy a web@2", 0, "Destroyed a.service\n", "Units not found in registry: web@2.service\n");
+}
+
+#[test]
+fn services_are_listed_and_shown() {
+    let fleetd = Real::new();
+    fleetd.expect("list-services", 0, "SERVICE\tINSTANCES\tADDRESSES\n", "");
+    fleetd.expect("service web", 1, "", "no instance of `web` is announced\n");
+    for port in 1..=4 {
+        fleetd.announce("web", &format!("web-{port}.n1"), N1, port);
+    }
+    fleetd.announce("db", "db.n1", N1, 5432);
+    let table = "SERVICE\tINSTANCES\tADDRESSES\n\
+                 db\t1\t\t10.88.0.11:5432\n\
+                 web\t4\t\t10.88.0.11:1,10.88.0.11:2,10.88.0.11:3,...\n";
+    fleetd.expect("list-services", 0, table, "");
+    fleetd.expect("list-services --no-legend --fields service,instances w*", 0, "web\t4\n", "");
+    let one = "INSTANCE\tADDRESS\t\tWEIGHT\tUNIT\t\tMACHINE\t\tHOSTNAME\n\
+               db.n1\t\t10.88.0.11:5432\t1\tweb@1.service\ta2d7e4a6...\tn1\n";
+    fleetd.expect("service db", 0, one, "");
+    let json = "[\n  {\n    \"instance\": \"db.n1\",\n    \"address\": \"10.88.0.11\",\n    \"port\": 5432,\n    \"metadata\": {\n      \"zone\": \"a\"\n    }\n  }\n]\n";
+    let same = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let ran = fleetd.run("service db --output json --fields instance,address,port,metadata");
+    assert_eq!((ran.code, same(&ran.out)), (Some(0), same(json)));
+    fleetd.expect("service", 2, "", &fleetd.run("service").err);
+    assert!(fleetd.run("service DB").err.starts_with("invalid character 'D' in the name of a service"));
 }

@@ -172,7 +172,7 @@ impl World {
             Op::Unit(unit, at, desired) => {
                 let (hash, wishes) = file(*at);
                 let submitted = self.store.units.get(&unit_name(*unit)).map_or(next.0, |unit| unit.submitted);
-                let unit_ = Unit { desired: *desired, hash: hash.clone(), generation: next, submitted };
+                let unit_ = Unit { desired: *desired, hash: hash.clone(), generation: next, restart: None, submitted };
                 let file = Versioned { value: wishes, revision: next };
                 self.commit([Change::File(hash, Some(file)), Change::Unit(unit_name(*unit), Some(unit_))]);
             }
@@ -226,7 +226,8 @@ impl World {
         let change = match edit {
             Edit::NoEntry(at, unit) => Change::Entry(host(*at), unit_name(*unit), None),
             Edit::Entry(at, unit, of, target, global) => {
-                let value = Entry { hash: file(*of).0, target: *target, global: *global, generation: revision };
+                let value =
+                    Entry { hash: file(*of).0, target: *target, global: *global, generation: revision, restart: None };
                 Change::Entry(host(*at), unit_name(*unit), Some(Versioned { value, revision }))
             }
             Edit::NoPlacement(unit) => Change::Placement(unit_name(*unit), None),

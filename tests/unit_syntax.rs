@@ -17,3 +17,21 @@ fn files_are_read_as_systemd_reads_them() {
         assert_eq!(found, expected, "{name}: {read:?}");
     }
 }
+
+/// CoreOS fleet's clients send files as canonical text, option by option: nothing may come to mean something else by that.
+#[test]
+fn canonical_text_says_the_same() {
+    for (name, text, _) in cases::CASES {
+        let Ok(file) = UnitFile::parse(text.as_bytes()) else { continue };
+        let again = UnitFile::parse(file.canonical().as_bytes()).expect(name);
+        let sorted = |file: &UnitFile| {
+            let mut all: Vec<_> =
+                file.options().iter().map(|o| (o.section.clone(), o.name.clone(), o.value.clone())).collect();
+            all.sort();
+            all
+        };
+        assert_eq!((sorted(&again), again.hash()), (sorted(&file), file.hash()), "{name}: {:?}", file.canonical());
+        let sent = UnitFile::from_options(&file.written_options()).expect(name);
+        assert_eq!(sent.hash(), file.hash(), "{name}");
+    }
+}

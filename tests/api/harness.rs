@@ -10,6 +10,7 @@ use flotilla::api::listen::Listener;
 use flotilla::api::server::serve;
 use flotilla::api::state::{Api, Settings};
 use flotilla::clock::Clock;
+use flotilla::metrics::Metrics;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
@@ -24,7 +25,7 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Two hosts.
@@ -51,6 +52,12 @@ struct Faults {
     conflicts: AtomicUsize,
     commits: AtomicUsize,
     ranges: AtomicUsize,
+    /// Keys that ranges have answered with.
+    read: AtomicUsize,
+    /// Events that watches have delivered.
+    heard: AtomicUsize,
+    /// Ends every watch that is open, as a compaction does.
+    compact: Notify,
 }
 
 impl Faulty {
@@ -82,6 +89,19 @@ impl Faulty {
         self.faults.ranges.load(Ordering::SeqCst)
     }
 
+    pub fn read(&self) -> usize {
+        self.faults.read.load(Ordering::SeqCst)
+    }
+
+    pub fn heard(&self) -> usize {
+        self.faults.heard.load(Ordering::SeqCst)
+    }
+
+    /// End the watches that are open: what they wanted is compacted.
+    pub fn compact(&self) {
+        self.faults.compact.notify_waiters();
+    }
+
     async fn pass(&self) -> Result<(), Error> {
         if self.faults.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -101,7 +121,9 @@ impl Store for Faulty {
     async fn range(&self, range: Range) -> Result<Page, Error> {
         self.pass().await?;
         self.faults.ranges.fetch_add(1, Ordering::SeqCst);
-        self.inner.range(range).await
+        let page = self.inner.range(range).await?;
+        self.faults.read.fetch_add(page.kvs.len(), Ordering::SeqCst);
+        Ok(page)
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
@@ -118,7 +140,25 @@ impl Store for Faulty {
     }
 
     fn watch(&self, prefix: &str, from: Revision) -> Watch {
-        self.inner.watch(prefix, from)
+        let (mut watch, faults) = (self.inner.watch(prefix, from), Arc::clone(&self.faults));
+        let (send, batches) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                let batch = tokio::select! {
+                    biased;
+                    () = faults.compact.notified() => Err(Error::Compacted),
+                    batch = watch.next() => batch,
+                };
+                if let Ok(batch) = &batch {
+                    faults.heard.fetch_add(batch.events.len(), Ordering::SeqCst);
+                }
+                let over = batch.is_err();
+                if send.send(batch).await.is_err() || over {
+                    return;
+                }
+            }
+        });
+        Watch::new(batches)
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
@@ -138,6 +178,7 @@ impl Store for Faulty {
 pub struct Daemon {
     pub store: Faulty,
     pub health: watch::Sender<Health>,
+    pub metrics: Metrics,
     pub socket: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
@@ -176,13 +217,14 @@ impl Daemon {
         let socket = dir.path().join("fleet.sock");
         let store = Faulty::new();
         let (health, asked) = health::channel(Health::Ready);
-        let api = Api::new(store.clone(), Clock::system(), "n1", asked, settings);
+        let metrics = Metrics::default();
+        let api = Api::new(store.clone(), Clock::system(), "n1", asked, settings).measured(metrics.clone());
         let listener = Listener::unix(&socket).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(serve(vec![listener], api, async {
             let _ = stopped.await;
         }));
-        Self { store, health, socket, stop: Some(stop), serving, _dir: dir }
+        Self { store, health, metrics, socket, stop: Some(stop), serving, _dir: dir }
     }
 
     pub async fn stop(&mut self) {
@@ -205,7 +247,11 @@ impl Daemon {
         let response = self.open(method, path, headers, body).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        Answer { status, headers, text: String::from_utf8(body.to_vec()).unwrap() }
+        let answer = Answer { status, headers, text: String::from_utf8(body.to_vec()).unwrap() };
+        // Whatever a test is about: nothing is answered that isn't described.
+        let kind = answer.headers.get("content-type").map(|kind| kind.to_str().unwrap());
+        crate::description::check_answer(method, path, status, kind, &answer.text);
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -267,9 +313,17 @@ impl Daemon {
     /// Place a unit, as an engine does.
     pub async fn place(&self, unit: &str, host: &str, target: Target) {
         let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
-        let entry = Entry { hash: UnitHash::new(""), target, global: false, generation: Revision(1) };
+        let entry = Entry { hash: UnitHash::new(""), target, global: false, generation: Revision(1), restart: None };
         self.write(put(&Key::Schedule(host.clone(), name.clone()), &entry, None)).await;
         self.write(put(&Key::Placement(name), &Placement::On { host, since: 1 }, None)).await;
+    }
+
+    /// Tell a host to have a global unit, as an engine does.
+    pub async fn order(&self, unit: &str, host: &str, target: Target, generation: u64) {
+        let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
+        let entry =
+            Entry { hash: UnitHash::new(""), target, global: true, generation: Revision(generation), restart: None };
+        self.write(put(&Key::Schedule(host, name), &entry, None)).await;
     }
 
     /// Take a unit off its host.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use flotilla::api::health::{self, Health};
+use flotilla::api::health::{self, Health, Remedy};
 use flotilla::api::listen::{ListenError, Listener};
 use flotilla::api::server::serve;
 use flotilla::api::state::{Api, Settings};
@@ -19,7 +19,7 @@ use crate::harness::{Daemon, FILE};
 async fn nothing_is_answered_before_the_daemon_is_registered() {
     let daemon = Daemon::start().await;
     let what = "can't reach its store: etcd at 10.88.0.1:2379 refuses connections";
-    daemon.health.send_replace(Health::Waiting { what: what.into(), since: 0 });
+    daemon.health.send_replace(Health::Waiting { what: what.into(), since: 0, remedy: Remedy::Store });
     for path in ["/", "/fleet/v1/units", "/fleet/v2/watch", "/nowhere"] {
         let answer = daemon.get(path).await;
         assert_eq!(answer.status, 503);
@@ -31,6 +31,41 @@ async fn nothing_is_answered_before_the_daemon_is_registered() {
     }
     daemon.health.send_replace(Health::Ready);
     assert_eq!(daemon.get("/fleet/v1/units").await.status, 200);
+}
+
+/// A daemon that starts is registered in a moment: whoever asks before that, waits.
+#[tokio::test]
+async fn a_request_to_a_daemon_that_starts_waits_until_it_is_registered() {
+    let daemon = Daemon::start().await;
+    let now = Clock::system().now_ms();
+    daemon.health.send_replace(Health::Waiting { what: "is starting".into(), since: now, remedy: Remedy::Time });
+    let mut asked = Box::pin(daemon.get("/fleet/v1/machines"));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut asked).await;
+    assert!(early.is_err(), "answered before: {early:?}");
+    daemon.health.send_replace(Health::Ready);
+    assert_eq!(asked.await.status, 200);
+    // But not for ever: one that has been on its way for long answers what it waits for.
+    let since = now - u64::try_from(health::PATIENCE.as_millis()).unwrap() + 200;
+    daemon.health.send_replace(Health::Waiting { what: "is starting".into(), since, remedy: Remedy::Time });
+    assert_eq!(daemon.get("/fleet/v1/machines").await.status, 503);
+}
+
+/// A client that has just been accepted when the daemon stops has its request on the way.
+#[tokio::test]
+async fn a_connection_that_was_accepted_is_answered_though_the_daemon_stops() {
+    let mut daemon = Daemon::start().await;
+    let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    // Another request has been answered since, so this connection was accepted.
+    assert_eq!(daemon.get("/fleet/v1/machines").await.status, 200);
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(b"GET /fleet/v1/machines HTTP/1.1\r\nHost: fleet\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let ((), answer) = tokio::join!(daemon.stop(), late);
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -87,7 +122,7 @@ async fn large_requests_are_refused() {
     for path in ["/fleet/v1/units/a.service", "/fleet/v2/units"] {
         let method = if path.contains("v1") { "PUT" } else { "POST" };
         let answer = daemon.send(method, path, &json!({ "name": "a".repeat(2000) })).await;
-        assert_eq!((answer.status, answer.error().contains("larger than 1000 bytes")), (413, true));
+        assert_eq!((answer.status, answer.error().contains("larger than the limit of 1000 bytes allows")), (413, true));
     }
     // Chunked, so that nothing announces its length.
     let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();

@@ -273,7 +273,6 @@ async fn paths_and_methods() {
         "/x",
         "/fleet/v1/machines/",
         "/fleet/v1/discovery",
-        "/metrics",
         "/fleet/v3",
     ] {
         let answer = daemon.get(path).await;
@@ -296,4 +295,98 @@ async fn paths_and_methods() {
     let head = daemon.call("HEAD", "/fleet/v1/units", &[], b"").await;
     assert_eq!((head.status, &*head.text), (200, ""));
     assert_eq!(head.headers["server"], concat!("fleetd/", env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn metadata_of_a_host_that_is_away_waits_for_it_and_survives_it() {
+    let daemon = Daemon::start().await;
+    let patch = json!([
+        { "op": "add", "path": format!("/{N1}/metadata/disk"), "value": "ssd" },
+        { "op": "remove", "path": format!("/{N1}/metadata/zone") },
+        { "op": "add", "path": format!("/{N1}/metadata/rack"), "value": "r1" },
+        { "op": "add", "path": format!("/{N1}/metadata/rack"), "value": "r2" },
+    ]);
+    // Without a Content-Type: fleet's clients send none.
+    let done = daemon.call("PATCH", "/fleet/v1/machines", &[], patch.to_string().as_bytes()).await;
+    assert_eq!((done.status, &*done.text), (204, ""));
+    assert_eq!(daemon.get("/fleet/v1/machines").await.text, "{}");
+    for _ in 0..2 {
+        daemon.machine(N1, "n1", &[("zone", "a"), ("disk", "hdd")]).await;
+        let machines = daemon.get("/fleet/v1/machines").await.json();
+        assert_eq!(machines["machines"][0]["metadata"], json!({ "disk": "ssd", "rack": "r2" }));
+        daemon.write(flotilla::registry::delete(&flotilla::registry::keys::Key::Machine(N1.parse().unwrap()))).await;
+        assert_eq!(daemon.get("/fleet/v1/machines").await.text, "{}");
+    }
+}
+
+/// Every page of a list, by its tokens.
+async fn pages(daemon: &Daemon, list: &str) -> Vec<Vec<Value>> {
+    let (mut pages, mut query) = (Vec::new(), String::new());
+    loop {
+        let mut page = daemon.get(&format!("/fleet/v1/{list}{query}")).await.json();
+        let Value::Array(entries) = page[list].take() else { panic!("{page}") };
+        pages.push(entries);
+        let Some(token) = page["nextPageToken"].as_str() else { return pages };
+        query = format!("?nextPageToken={token}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_what_the_unit_says_whatever_its_neighbours_are_called() {
+    let daemon = Daemon::start_with(Settings { page_limit: 40, ..Settings::default() }).await;
+    daemon.machine(N1, "n1", &[]).await;
+    // Names that are beginnings of others: their reports are not in the order of names.
+    let mut names: Vec<String> = (0..100).map(|n| format!("u{n:03}.service")).collect();
+    names.extend(
+        ["u050.service.service", "u050.service.socket", "u050.service@1.service", "u050-x.service"].map(Into::into),
+    );
+    names.sort();
+    let units: Vec<Value> =
+        names.iter().map(|name| json!({ "name": name, "text": FILE, "desired": "launched" })).collect();
+    daemon.apply(json!(units)).await;
+    for (n, name) in names.iter().enumerate() {
+        if n % 3 > 0 {
+            daemon.place(name, N1, Target::Launched).await;
+            // Of another host, which doesn't count.
+            daemon.report(name, N2, Target::Loaded, "inactive", 1).await;
+        }
+        if n % 3 == 2 {
+            daemon.report(name, N1, Target::Launched, "active", 1).await;
+        }
+    }
+    daemon.write_raw("unit/u010.service", b"{").await;
+    daemon.write_raw("unit/no name", b"{").await;
+    names.retain(|name| name != "u010.service");
+    let pages = pages(&daemon, "units").await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [40, 40, 23]);
+    let units: Vec<Value> = pages.into_iter().flatten().collect();
+    assert_eq!(units.iter().map(|unit| unit["name"].as_str().unwrap()).collect::<Vec<_>>(), names);
+    for unit in units {
+        let alone = daemon.get(&format!("/fleet/v1/units/{}", unit["name"].as_str().unwrap())).await.json();
+        assert_eq!(unit, alone);
+    }
+}
+
+#[tokio::test]
+async fn a_page_reads_what_it_shows_and_counts_what_is_before_it() {
+    let daemon = Daemon::start_with(Settings { page_limit: 50, ..Settings::default() }).await;
+    daemon.machine(N1, "n1", &[]).await;
+    let units: Vec<Value> =
+        (0..1000).map(|n| json!({ "name": format!("u{n:04}.service"), "text": FILE, "desired": "launched" })).collect();
+    for part in units.chunks(200) {
+        daemon.apply(json!(part)).await;
+    }
+    for n in 0..1000 {
+        let name = format!("u{n:04}.service");
+        daemon.place(&name, N1, Target::Launched).await;
+        daemon.report(&name, N1, Target::Launched, "active", 1).await;
+    }
+    let before = daemon.store.read();
+    let first = daemon.get("/fleet/v1/units").await.json();
+    let read = daemon.store.read() - before;
+    assert_eq!(first["units"].as_array().unwrap().len(), 50);
+    assert!(first["units"].as_array().unwrap().iter().all(|unit| unit["currentState"] == "launched"));
+    // Its units, their places and reports, and a little more; of everything there would be 3,000.
+    assert!(read < 500, "{read} records for a page of 50");
+    assert_eq!(pages(&daemon, "units").await.len(), 20);
 }

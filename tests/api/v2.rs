@@ -194,7 +194,7 @@ async fn lists_can_be_narrowed() {
     for (path, message) in [
         ("units?nmae=a", "unknown query parameter `nmae`; `name` is known"),
         ("units?name=[", "`[` is no valid pattern: unclosed or empty [class], or a final backslash"),
-        ("watch?all=1", "unknown query parameter `all`; `name` is known"),
+        ("watch?all=1", "unknown query parameter `all`; `name` and `host` are known"),
         ("machines?name=a", "unknown query parameter `name`"),
         ("units/a.service?x", "unknown query parameter `x`"),
     ] {
@@ -353,4 +353,68 @@ async fn of_two_conflicting_puts_both_are_done_one_after_the_other() {
         let start = now["options"][0]["value"].as_str().unwrap().to_owned();
         assert!(start == format!("/a{round}") || start == format!("/b{round}"), "{start}");
     }
+}
+
+#[tokio::test]
+async fn destroying_what_is_leaving_already_is_no_mistake() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }, { "name": "a.service.service", "text": FILE }, { "name": "g.service", "text": global }])).await;
+    daemon.place("a.service", N1, Target::Launched).await;
+    daemon.report("g.service", N1, Target::Launched, "active", 1).await;
+    let names = ["a.service", "a.service.service", "g.service", "never.service"];
+    let batch = json!(names.map(|name| json!({ "name": name, "destroy": true })));
+    assert_eq!(outcomes(&daemon.apply(batch.clone()).await), ["destroyed", "destroyed", "destroyed", "absent"]);
+    let commits = daemon.store.commits();
+    assert_eq!(outcomes(&daemon.apply(batch.clone()).await), ["leaving", "absent", "leaving", "absent"]);
+    // v1 knows no units that are leaving.
+    assert_eq!(daemon.delete("/fleet/v1/units/a.service").await.status, 404);
+    daemon.report("g.service", N1, Target::Gone, "inactive", 2).await;
+    daemon.unplace("a.service", N1).await;
+    assert_eq!(outcomes(&daemon.apply(batch).await), ["absent"; 4]);
+    assert_eq!(daemon.store.commits(), commits);
+    // More than are read one by one.
+    daemon.report("u7.service", N1, Target::Launched, "active", 2).await;
+    let many: Vec<Value> = (0..100).map(|n| json!({ "name": format!("u{n}.service"), "destroy": true })).collect();
+    let many = daemon.apply(json!(many)).await;
+    assert_eq!(outcomes(&many).iter().filter(|outcome| **outcome == "leaving").count(), 1);
+}
+
+#[tokio::test]
+async fn a_global_says_which_hosts_are_told_to_have_it() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.machine(N2, "n2", &[]).await;
+    let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
+    let applied = daemon.apply(json!([{ "name": "g.service", "text": global, "desired": "launched" }, { "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    let generation = applied["units"][0]["generation"].as_u64().unwrap();
+    let hosts = async |name: &str| {
+        let list = daemon.get("/fleet/v2/units").await.json();
+        let listed = list["units"].as_array().unwrap().iter().find(|unit| unit["name"] == name).unwrap().clone();
+        let alone = daemon.get(&format!("/fleet/v2/units/{name}")).await.json();
+        assert_eq!(listed.get("hosts"), alone.get("hosts"));
+        listed.get("hosts").cloned()
+    };
+    assert_eq!(hosts("g.service").await, None);
+    daemon.order("g.service", N1, Target::Launched, generation).await;
+    daemon.order("g.service", N2, Target::Gone, 77).await;
+    daemon.place("a.service", N1, Target::Launched).await;
+    let order = |id: &str, n: u8, generation: u64, target: &str| json!({ "machine": { "id": id, "ip": format!("10.88.0.{n}"), "hostname": format!("n{n}") }, "generation": generation, "target": target });
+    let told = json!([order(N1, 1, generation, "launched"), order(N2, 2, 77, "gone")]);
+    assert_eq!(hosts("g.service").await, Some(told.clone()));
+    assert_eq!(hosts("a.service").await, None);
+    // More hosts than are read one by one.
+    for n in 10..60 {
+        daemon.machine(&format!("{n:032x}"), "n9", &[]).await;
+    }
+    daemon.order("g.service", &format!("{:032x}", 50), Target::Launched, generation).await;
+    let all = hosts("g.service").await.unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 3);
+    // A watch says the same, and says it again when a host is told.
+    let mut lines = crate::watch::Lines::open(&daemon, "?name=g.service").await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["hosts"], all);
+    assert_eq!(lines.short().await, "synced");
+    daemon.order("g.service", N2, Target::Launched, generation).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["hosts"][2], order(N2, 2, generation, "launched"));
 }

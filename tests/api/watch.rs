@@ -5,21 +5,23 @@ use std::time::Duration;
 use flotilla::api::health::Health;
 use flotilla::api::state::Settings;
 use flotilla::model::unit::Target;
+use flotilla::store::{Op, Store as _, Txn};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, FILE, N1};
+use crate::description;
+use crate::harness::{Daemon, FILE, N1, N2};
 
 /// The lines of a watch.
-struct Lines {
+pub struct Lines {
     body: Incoming,
     read: Vec<u8>,
     beats: usize,
 }
 
 impl Lines {
-    async fn open(daemon: &Daemon, query: &str) -> Self {
+    pub async fn open(daemon: &Daemon, query: &str) -> Self {
         let response = daemon.open("GET", &format!("/fleet/v2/watch{query}"), &[], b"").await;
         assert_eq!(
             (response.status().as_u16(), &response.headers()["content-type"]),
@@ -29,7 +31,7 @@ impl Lines {
     }
 
     /// The next line that says something; `None` at the end.
-    async fn next(&mut self) -> Option<Value> {
+    pub async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=end).collect();
@@ -37,7 +39,9 @@ impl Lines {
                     self.beats += 1;
                     continue;
                 }
-                return Some(serde_json::from_slice(&line).unwrap());
+                let line = serde_json::from_slice(&line).unwrap();
+                description::check("WatchLine", &line);
+                return Some(line);
             }
             let frame = tokio::time::timeout(Duration::from_secs(30), self.body.frame()).await.expect("a line comes");
             self.read.extend(frame?.unwrap().into_data().unwrap());
@@ -45,7 +49,7 @@ impl Lines {
     }
 
     /// The next line, in short.
-    async fn short(&mut self) -> String {
+    pub async fn short(&mut self) -> String {
         let line = self.next().await.expect("the stream goes on");
         let (kind, value) = line.as_object().unwrap().iter().next().unwrap();
         match kind.as_str() {
@@ -161,4 +165,121 @@ async fn a_store_that_is_gone_ends_the_stream_with_a_reason() {
     let answer = daemon.get("/fleet/v2/watch").await;
     assert_eq!(answer.status, 503);
     daemon.health.send_replace(Health::Ready);
+}
+
+/// A history that is forgotten is made good by a new list: what is there, what has changed, what is gone, and `synced` again.
+#[tokio::test]
+async fn a_gap_in_the_history_is_told_over() {
+    let daemon = Daemon::start().await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }, { "name": "b.service", "text": FILE }, { "name": "c.service", "text": FILE }])).await;
+    daemon.place("c.service", N1, Target::Launched).await;
+    let mut lines = Lines::open(&daemon, "").await;
+    for expected in
+        ["a.service inactive inactive", "b.service inactive inactive", "c.service inactive inactive", "synced"]
+    {
+        assert_eq!(lines.short().await, expected);
+    }
+    // On a single thread nobody reads between these.
+    daemon.store.compact();
+    let changes = [
+        Op::Delete("unit/b.service".into()),
+        Op::Delete("unit/c.service".into()),
+        Op::Put {
+            key: "unit/a.service".into(),
+            value: json!({ "desired": "loaded", "hash": "0", "generation": 9, "submitted": 1 }).to_string().into(),
+            lease: None,
+        },
+    ];
+    daemon.store.inner.commit(Txn { guards: vec![], ops: changes.to_vec() }).await.unwrap();
+    for expected in ["a.service loaded inactive", "removed b.service", "leaving c.service", "synced"] {
+        assert_eq!(lines.short().await, expected);
+    }
+    // And the stream goes on.
+    daemon.apply(json!([{ "name": "d.service", "text": FILE }])).await;
+    assert_eq!(lines.short().await, "d.service inactive inactive");
+}
+
+/// What a sidecar asks: it must cost what happens to its unit on its host, whatever else the cluster does.
+#[tokio::test]
+async fn a_watch_of_one_host_hears_nothing_of_the_rest() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.machine(N2, "n2", &[]).await;
+    daemon.apply(json!([{ "name": r"a\x2db.service", "text": FILE, "desired": "launched" }])).await;
+    let mut lines = Lines::open(&daemon, &format!("?name=a%5C%5Cx2db.service&host={N1}")).await;
+    assert_eq!(
+        (lines.short().await, lines.short().await),
+        (r"a\x2db.service launched inactive".into(), "synced".into())
+    );
+    let read = daemon.store.read();
+    for n in 0..20 {
+        let unit = format!("u{n}.service");
+        daemon.apply(json!([{ "name": unit, "text": FILE, "desired": "launched" }])).await;
+        daemon.place(&unit, N1, Target::Launched).await;
+        daemon.report(&unit, N1, Target::Launched, "active", 9).await;
+    }
+    daemon.apply(json!([{ "name": r"a\x2db.service.timer", "text": "[Timer]\nOnBootSec=1\n" }])).await;
+    daemon.report(r"a\x2db.service", N2, Target::Launched, "active", 9).await;
+    let reading = daemon.store.read() - read;
+    // A watch is for all keys that begin like its own, so the timer's is heard.
+    assert!(daemon.store.heard() <= 1, "{} events", daemon.store.heard());
+
+    // Placed, here and elsewhere, with that host's name; the other host's word isn't told.
+    daemon.place(r"a\x2db.service", N1, Target::Launched).await;
+    let placed = lines.next().await.unwrap();
+    assert_eq!((&placed["unit"]["machine"]["hostname"], &placed["unit"]["states"]), (&json!("n1"), &json!([])));
+    daemon.report(r"a\x2db.service", N1, Target::Launched, "active", 9).await;
+    let active = lines.next().await.unwrap();
+    let states = active["unit"]["states"].as_array().unwrap();
+    assert_eq!((states.len(), &states[0]["active"], &states[0]["machine"]["id"]), (1, &json!("active"), &json!(N1)));
+    daemon.place(r"a\x2db.service", N2, Target::Launched).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["machine"]["hostname"], "n2");
+    daemon.machine(N2, "n7", &[]).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["machine"]["hostname"], "n7");
+    let all = daemon.store.read() - read - reading;
+    assert!(daemon.store.heard() <= 7 && all < 40, "{} events, {all} keys read", daemon.store.heard());
+}
+
+#[tokio::test]
+async fn a_watch_of_one_host_tells_ends_and_gaps_and_keeps_what_it_cannot_read() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
+    let mut lines = Lines::open(&daemon, &format!("?name=g.service&host={N1}")).await;
+    assert_eq!(lines.short().await, "synced");
+    daemon.apply(json!([{ "name": "g.service", "text": global, "desired": "launched" }])).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["global"], true);
+    daemon.order("g.service", N1, Target::Launched, 9).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["hosts"][0]["target"], "launched");
+    daemon.order("g.service", N2, Target::Launched, 9).await;
+    daemon.report("g.service", N1, Target::Launched, "active", 9).await;
+    let active = lines.next().await.unwrap();
+    let length = |what: &str| active["unit"][what].as_array().unwrap().len();
+    assert_eq!((length("states"), length("hosts")), (1, 1), "{active}");
+
+    daemon.write_raw(&format!("state/g.service/{N1}"), b"{").await;
+    daemon.store.compact();
+    assert_eq!(lines.short().await, "synced", "nothing has changed that can be read");
+    daemon.apply(json!([{ "name": "g.service", "destroy": true }])).await;
+    assert_eq!(lines.short().await, "leaving g.service");
+    daemon.write(Op::Delete(format!("schedule/{N2}/g.service"))).await;
+    daemon.write(Op::Delete(format!("schedule/{N1}/g.service"))).await;
+    assert_eq!(lines.short().await, "removed g.service");
+}
+
+#[tokio::test]
+async fn one_host_is_asked_about_by_names() {
+    let daemon = Daemon::start().await;
+    let many: String = (0..9).map(|n| format!("&name=u{n}.service")).collect();
+    for (query, error) in [
+        (format!("host={N1}"), "`host` wants 1 to 8 `name`s beside it, none of them a pattern"),
+        (format!("host={N1}&name=a*"), "`host` wants 1 to 8 `name`s beside it, none of them a pattern"),
+        (format!("host={N1}{many}"), "`host` wants 1 to 8 `name`s beside it, none of them a pattern"),
+        (format!("host={N1}&host={N2}&name=a.service"), "`host` can be given once"),
+        ("colour=red".into(), "unknown query parameter `colour`; `name` and `host` are known"),
+    ] {
+        let answer = daemon.get(&format!("/fleet/v2/watch?{query}")).await;
+        assert_eq!((answer.status, answer.error()), (400, error.into()), "{query}");
+    }
+    assert_eq!(daemon.get("/fleet/v2/watch?host=n1&name=a.service").await.status, 400);
 }

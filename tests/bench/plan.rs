@@ -65,7 +65,13 @@ fn scenario(title: &str, reference: Duration, hosts: usize, units: usize, sectio
     let mut changes: Vec<(String, Vec<Change>)> = Vec::new();
     let (hash, file) = file(&section(0));
     let submit = |at: usize| {
-        let unit = Unit { desired: Desired::Launched, hash: hash.clone(), generation: Revision(2), submitted: 0 };
+        let unit = Unit {
+            desired: Desired::Launched,
+            hash: hash.clone(),
+            generation: Revision(2),
+            restart: None,
+            submitted: 0,
+        };
         let file = Versioned { value: Arc::clone(&file), revision: Revision(1) };
         vec![Change::File(hash.clone(), Some(file)), Change::Unit(name(0, INSTANCES + at), Some(unit))]
     };
@@ -147,7 +153,7 @@ fn cluster(hosts: usize, units: usize, section: &impl Fn(usize) -> String) -> Cl
         if !cluster.files.contains_key(&hash) {
             cluster.apply(Change::File(hash.clone(), Some(Versioned { value, revision: Revision(1) })));
         }
-        let unit = Unit { desired: Desired::Launched, hash, generation: Revision(1), submitted: 0 };
+        let unit = Unit { desired: Desired::Launched, hash, generation: Revision(1), restart: None, submitted: 0 };
         cluster.apply(Change::Unit(name(service, at % INSTANCES), Some(unit)));
     }
     cluster

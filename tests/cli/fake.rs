@@ -1,5 +1,8 @@
 //! A `fleetd` that answers as it is told: the v2 API on a socket in a temporary directory, and the real `fleetctl` run against it.
 
+#[path = "../support/description.rs"]
+mod description;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -127,7 +130,32 @@ pub(crate) fn fleetctl(dir: &Path) -> Command {
 }
 
 pub(crate) fn run(mut command: Command) -> Ran {
-    finish(command.spawn().unwrap())
+    let ran = finish(command.spawn().unwrap());
+    let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    described(&args, &ran.out);
+    ran
+}
+
+/// What is printed for programs is what `docs/openapi.json` says.
+fn described(args: &[String], out: &str) {
+    let for_programs =
+        args.windows(2).any(|two| two == ["--output", "json"]) || args.iter().any(|arg| arg == "--output=json");
+    let schema = args.iter().find_map(|arg| match arg.as_str() {
+        "list-units" => Some("PrintedUnits"),
+        "list-unit-files" => Some("PrintedUnitFiles"),
+        "list-machines" => Some("PrintedMachines"),
+        "list-services" => Some("PrintedServices"),
+        "service" => Some("PrintedInstances"),
+        "submit" | "load" | "start" | "restart" | "stop" | "unload" | "destroy" => Some("PrintedDone"),
+        "cat" => Some("PrintedFiles"),
+        "status" => Some("PrintedStatus"),
+        "version" => Some("PrintedVersion"),
+        _ => None,
+    });
+    // An error has no document.
+    if let (true, Some(schema), false) = (for_programs, schema, out.is_empty()) {
+        description::check(schema, &serde_json::from_str(out).unwrap());
+    }
 }
 
 /// The end of `child`, however it comes about.

@@ -9,6 +9,7 @@ use flotilla::clock::Clock;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
+use flotilla::model::service::Instance;
 use flotilla::model::unit::{Entry, Placement, State, Target};
 use flotilla::registry::keys::Key;
 use flotilla::registry::{delete, put};
@@ -66,7 +67,7 @@ impl Real {
     pub(crate) fn place(&self, unit: &str, host: &str, active: &str) {
         let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
         let (hash, generation) = (UnitHash::new("0"), Revision(u64::MAX >> 1));
-        let entry = Entry { hash: hash.clone(), target: Target::Launched, global: false, generation };
+        let entry = Entry { hash: hash.clone(), target: Target::Launched, global: false, generation, restart: None };
         let state = State {
             generation,
             target: Target::Launched,
@@ -84,6 +85,23 @@ impl Real {
             put(&Key::Placement(name.clone()), &Placement::On { host: host.clone(), since: 1 }, None),
             put(&Key::State(name, host), &state, None),
         ]);
+    }
+
+    /// An instance is announced, as the API writes it.
+    pub(crate) fn announce(&self, service: &str, instance: &str, host: &str, port: u16) {
+        let is = Instance {
+            address: "10.88.0.11".into(),
+            port,
+            weight: 1,
+            unit: "web@1.service".parse().ok(),
+            machine: host.parse().ok(),
+            hostname: "n1".into(),
+            metadata: [("zone".to_owned(), "a".to_owned())].into(),
+            owner: String::new(),
+            ttl: 10,
+            since: 1,
+        };
+        self.write(vec![put(&Key::Service(service.parse().unwrap(), instance.parse().unwrap()), &is, None)]);
     }
 
     /// No host has it any more.

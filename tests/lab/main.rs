@@ -6,9 +6,19 @@
 #[path = "../syntax/cases.rs"]
 mod cases;
 mod chains;
+mod citizen;
+mod conformance;
 mod failures;
 mod harness;
+mod journal;
+mod load;
 mod misuse;
+#[allow(dead_code, reason = "shared with tests/import.rs")]
+#[path = "../import/fleet.rs"]
+mod old_fleet;
+mod patterns;
+mod remote;
+mod scheduling;
 mod standalone;
 mod syntax;
 mod workflow;

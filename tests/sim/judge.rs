@@ -44,6 +44,8 @@ struct Facts {
     machines: Machines,
     /// Violations that were there at the last look already.
     standing: BTreeSet<String>,
+    /// Which restart was asked for last, and when.
+    restarts: BTreeMap<UnitName, (Revision, Duration)>,
     /// When a unit, a file, a host or its metadata changed last.
     input_changed: Duration,
 }
@@ -206,7 +208,17 @@ impl Facts {
         let now = journal.now();
         let mut plans = true;
         match &change {
-            Change::Unit(..) | Change::File(..) | Change::Metadata(..) => self.input_changed = now,
+            Change::Unit(name, unit) => {
+                self.input_changed = now;
+                match unit.as_ref().and_then(|unit| unit.restart) {
+                    Some(restart) if self.restarts.get(name).is_none_or(|(known, _)| *known != restart) => {
+                        self.restarts.insert(name.clone(), (restart, now));
+                    }
+                    Some(_) => {}
+                    None => drop(self.restarts.remove(name)),
+                }
+            }
+            Change::File(..) | Change::Metadata(..) => self.input_changed = now,
             Change::Machine(id, machine) => {
                 self.input_changed = now;
                 self.machines.presence(id, machine.as_ref(), now);
@@ -230,8 +242,18 @@ impl Facts {
         plans
     }
 
-    /// A host's word that a unit is gone must be true.
+    /// A host's word that a unit is gone must be true, and so must be its word that a unit was restarted.
     fn reported(&self, name: &UnitName, host: &MachineId, state: &State, journal: &Journal) {
+        let (launched, forgot) = (state.target == Target::Launched, self.machines.may_have_forgotten(host));
+        if let Some((_, asked)) = self.restarts.get(name).filter(|(restart, _)| state.generation >= *restart)
+            && let Some((machine, since)) = self.machines.runs_since(host, name)
+            && since < *asked
+            && launched
+            && !forgot
+            && state.error.is_none()
+        {
+            journal.violate(format!("{machine} says that {name} was restarted, and it runs since before"));
+        }
         if state.target != Target::Gone {
             return;
         }

@@ -141,6 +141,12 @@ impl Machines {
         Some((machine.name.clone(), what))
     }
 
+    /// Since when a unit runs on a host that is registered.
+    pub(crate) fn runs_since(&self, id: &MachineId, unit: &UnitName) -> Option<(String, Duration)> {
+        let machine = self.all.iter().find(|machine| machine.id == *id && machine.present)?;
+        machine.running.get(unit).map(|since| (machine.name.clone(), *since))
+    }
+
     pub(crate) fn removes(&self, journal: &Journal, host: usize, unit: &UnitName) {
         let machine = &self.all[host];
         if machine.fake.running().contains(unit) {

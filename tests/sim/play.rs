@@ -1,6 +1,7 @@
 //! One seed, played: which accidents there are, what people do, and the end, when everything heals. Owns the choice of what happens;
 //! each seed leaves some kinds of accident out, so that the others get room.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::log::Log;
 use super::pool::{Kind, pool};
 use super::random::Random;
 use super::settled::{Health, compare, idle};
-use super::world::{World, destroy, have};
+use super::world::{World, destroy, have, restart};
 
 /// How soon after the last fault all must be settled, the quiet that proves it included: a TTL, the longest hold of a unit, the
 /// longest stop, and some of each one after the other.
@@ -81,6 +82,8 @@ struct Game {
     world: World,
     random: Random,
     pool: Vec<Kind>,
+    /// Who asks for restarts, if anybody does.
+    restarts: Option<Random>,
     accidents: Vec<Accident>,
     weather: Weather,
     /// Units behave from now on.
@@ -126,7 +129,8 @@ impl Game {
             pool = super::pool::pool();
         }
         world.journal.note(format!("{hosts} hosts, {} units, {accidents:?}, {weather:?}, wild {wild}", pool.len()));
-        Self { world, random, pool, accidents, weather, healthy, twin: None, store_is_down: false, seed }
+        let restarts = Some(random.fork("restarts")).filter(|_| choose.fork("restarts").chance(600));
+        Self { world, random, pool, restarts, accidents, weather, healthy, twin: None, store_is_down: false, seed }
     }
 
     async fn run(&mut self) {
@@ -185,7 +189,15 @@ impl Game {
                 }
             });
         }
-        for batch in [intents, twice] {
+        // Drawn by somebody else, so that what the others do doesn't depend on it.
+        let mut again: Vec<Intent> = Vec::new();
+        if let Some(restarts) = &mut self.restarts
+            && restarts.chance(400)
+        {
+            let names = [restarts.pick(&self.pool).name.clone(), restarts.pick(&self.pool).name.clone()];
+            again.extend(BTreeSet::from(names).iter().map(restart));
+        }
+        for batch in [intents, twice, again] {
             if !batch.is_empty()
                 && let Err(error) = self.world.ask(&batch).await
             {

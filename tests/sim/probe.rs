@@ -100,6 +100,10 @@ impl Systemd for Probe {
         self.fake.events()
     }
 
+    async fn going_down(&self) -> Result<bool, Error> {
+        self.fake.going_down().await
+    }
+
     async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
         self.fake.read_note(key).await
     }

@@ -5,6 +5,7 @@
 //! file web.service … EOF         a unit file, for the commands that follow
 //! submit|load|start NAME…        have these units so, with their files, as one batch
 //! stop|unload NAME…              launched → loaded, → inactive
+//! restart NAME…                  stop and start, where they are
 //! replace NAME…                  another file, and go on as before
 //! destroy NAME…
 //! crash|boot n1                  the power goes, and comes
@@ -28,7 +29,7 @@ use tokio::time::sleep;
 
 use super::log::Log;
 use super::show;
-use super::world::{World, destroy, have};
+use super::world::{World, destroy, have, restart};
 
 /// How long nothing may happen until a script goes on.
 const QUIET: Duration = Duration::from_secs(3);
@@ -95,6 +96,10 @@ impl Player {
             ["replace", units @ ..] => return self.ask(units, None).await,
             ["stop", units @ ..] => return self.change(units, Desired::Loaded).await,
             ["unload", units @ ..] => return self.change(units, Desired::Inactive).await,
+            ["restart", units @ ..] => {
+                let intents: Vec<_> = units.iter().map(|unit| restart(&unit.parse().unwrap())).collect();
+                return Ok(refusal(self.world.ask(&intents).await.err()));
+            }
             ["destroy", units @ ..] => {
                 let intents: Vec<_> = units.iter().map(|unit| destroy(&unit.parse().unwrap())).collect();
                 return Ok(refusal(self.world.ask(&intents).await.err()));

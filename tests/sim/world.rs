@@ -222,6 +222,7 @@ impl World {
     pub(crate) async fn ask(&self, intents: &[Intent]) -> Result<Applied, String> {
         for Intent { name, action } in intents {
             let what = match action {
+                Action::Restart => "restart".into(),
                 Action::Destroy => "destroy".into(),
                 Action::Have { file, desired, .. } => {
                     let desired = desired.map_or("as it is", Desired::as_str);
@@ -298,6 +299,10 @@ impl World {
 pub(crate) fn have(name: &UnitName, text: Option<&str>, desired: Option<Desired>) -> Intent {
     let file = text.map(|text| Arc::new(UnitFile::parse(text.as_bytes()).unwrap()));
     Intent { name: name.clone(), action: Action::Have { file, desired, differing: Differing::Replace } }
+}
+
+pub(crate) fn restart(name: &UnitName) -> Intent {
+    Intent { name: name.clone(), action: Action::Restart }
 }
 
 pub(crate) fn destroy(name: &UnitName) -> Intent {

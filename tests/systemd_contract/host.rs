@@ -9,31 +9,12 @@ use std::process::{Child, Command, Stdio};
 
 use flotilla::systemd::dbus::{Dbus, Options};
 
-/// Moves itself into a cgroup of its own, then starts systemd under a shell that is the first process of a namespace: with that
-/// shell ends everything. systemd itself must not be the first process, or it would take itself for the system's.
-const BOOT: &str = r#"
-dir=$0 group=$1
-mount --make-rprivate /
-mkdir "$dir/cgroup"
-mount -t cgroup2 cgroup2 "$dir/cgroup"
-mkdir "$dir/cgroup/$group"
-echo 0 > "$dir/cgroup/$group/cgroup.procs"
-umount "$dir/cgroup"
-exec unshare --cgroup --mount --pid --fork --kill-child --mount-proc sh -euc '
-    dir=$0
-    mount -t cgroup2 cgroup2 /sys/fs/cgroup
-    mkdir -p /run/systemd
-    mount -t tmpfs tmpfs /run/systemd
-    mkdir /run/systemd/system
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$dir" XDG_RUNTIME_DIR="$dir/run" \
-        "$1" --user --unit=basic.target --log-target=console --log-level=warning &
-    wait
-' "$dir" "$2"
-"#;
+/// How it is started; see there.
+const BOOT: &str = include_str!("boot.sh");
 
 /// One systemd, up as long as this value lives.
 pub(crate) struct Host {
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
     group: String,
     child: Child,
 }
@@ -74,7 +55,7 @@ impl Host {
         })
     }
 
-    fn bus(&self) -> String {
+    pub(crate) fn bus(&self) -> String {
         format!("unix:path={}", self.dir.path().join("run/bus").display())
     }
 

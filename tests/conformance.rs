@@ -1,0 +1,101 @@
+//! `docs/conformance.md` and the conformance cases, held to each other: what the page names exists, and what exists is on the page.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// As many cases there must be at least.
+const CASES: usize = 60;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(dir: &str) -> Vec<String> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut paths = Vec::new();
+    walk(&root().join(dir), &mut paths);
+    let rust = paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    rust.map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+/// The names in every `cases![…]`.
+fn cases() -> Vec<String> {
+    let texts = sources("tests/lab/conformance");
+    let lists = texts.iter().filter_map(|text| text.split("super::cases![").nth(1)?.split(']').next());
+    lists.flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()).map(Into::into).collect()
+}
+
+/// The rows of the page's tables, as cells.
+fn rows() -> Vec<Vec<String>> {
+    let page = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fleet |"));
+    rows.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+/// What stands between backticks.
+fn named(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn there_are_enough_cases_and_no_two_of_a_name() {
+    let all = cases();
+    let distinct: BTreeSet<&String> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len());
+    assert!(all.len() >= CASES, "{} cases, at least {CASES}", all.len());
+}
+
+#[test]
+fn every_row_has_a_test_or_a_reason_and_every_test_exists() {
+    let functions: BTreeSet<String> = ["src", "tests"]
+        .iter()
+        .flat_map(|dir| sources(dir))
+        .flat_map(|text| {
+            let names = text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next());
+            names.map(|name| name.trim().to_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut wrong = Vec::new();
+    for row in rows() {
+        let [what, here, tests] = &row[..] else {
+            wrong.push(format!("{row:?}: three cells, no more and no fewer"));
+            continue;
+        };
+        let names = named(tests);
+        let reason = here.starts_with("not carried over: ");
+        if names.is_empty() && !reason {
+            wrong.push(format!("{what}: no test, and no reason"));
+        }
+        wrong.extend(
+            names.iter().filter(|name| !functions.contains(**name)).map(|name| format!("{what}: there is no `{name}`")),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_case_is_on_the_page() {
+    let rows = rows();
+    let on_page: BTreeSet<&str> = rows.iter().filter_map(|row| row.last()).flat_map(|cell| named(cell)).collect();
+    let all = cases();
+    let missing: Vec<&String> = all.iter().filter(|case| !on_page.contains(case.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_transcript_is_a_cases() {
+    let all: BTreeSet<String> = cases().into_iter().collect();
+    for entry in fs::read_dir(root().join("tests/lab/conformance/transcripts")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(all.contains(&name), "{}: no case of this name", path.display());
+    }
+}

@@ -1,0 +1,81 @@
+//! What users and scripts of CoreOS fleet rely on, case by case, on real hosts: `docs/conformance.md` maps each thing that fleet did to
+//! the case that shows it here. The cases of a group share a cluster of three hosts: each starts with an empty one, what it leaves is
+//! destroyed after it, and a case that fails doesn't stop the others.
+
+mod api;
+mod cli;
+mod files;
+mod ground;
+mod lists;
+mod moving_in;
+mod scheduling;
+mod units;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use ground::Ground;
+
+/// One case: what it is called says what is relied on.
+pub(crate) struct Case {
+    name: &'static str,
+    run: fn(&Ground),
+}
+
+/// The cases of a file, by the names of their functions.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        pub(super) const CASES: &[super::Case] = &[$(super::Case { name: stringify!($name), run: $name }),*];
+    };
+}
+use cases;
+
+/// Run all of `cases`, or those whose name contains `FLOTILLA_CASE`, on one cluster; panics at the end if one has failed.
+fn play(cases: &[&[Case]]) {
+    let only = std::env::var("FLOTILLA_CASE").unwrap_or_default();
+    let cases: Vec<&Case> = cases.iter().copied().flatten().filter(|case| case.name.contains(&only)).collect();
+    if cases.is_empty() {
+        return;
+    }
+    let ground = Ground::new();
+    let mut failed = Vec::new();
+    for case in &cases {
+        let began = Instant::now();
+        ground.begin(case.name);
+        let passed = catch_unwind(AssertUnwindSafe(|| (case.run)(&ground))).is_ok();
+        // A ground that can't be cleared spoils all that follows: that is a failure of its own.
+        let cleared = catch_unwind(AssertUnwindSafe(|| ground.clear())).is_ok();
+        let verdict = if passed && cleared { "ok" } else { "FAILED" };
+        eprintln!("case {verdict:6} {:5.1} s  {}", began.elapsed().as_secs_f64(), case.name);
+        if !(passed && cleared) {
+            failed.push(case.name);
+        }
+    }
+    eprintln!("{} of {} cases passed", cases.len() - failed.len(), cases.len());
+    assert!(failed.is_empty(), "these failed (FLOTILLA_CASE=NAME runs one): {}", failed.join(" "));
+}
+
+#[test]
+fn the_command_line_is_fleets() {
+    play(&[cli::CASES, units::CASES]);
+}
+
+#[test]
+fn the_lists_are_fleets() {
+    play(&[lists::CASES]);
+}
+
+#[test]
+fn unit_files_are_fleets() {
+    play(&[files::CASES]);
+}
+
+#[test]
+fn scheduling_is_fleets() {
+    play(&[scheduling::CASES]);
+}
+
+#[test]
+fn the_api_is_fleets() {
+    play(&[api::CASES]);
+}

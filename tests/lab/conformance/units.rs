@@ -1,0 +1,261 @@
+//! What the commands do with units, what they print, how they end.
+
+use std::time::{Duration, Instant};
+
+use super::ground::{Ground, RUNS, SOON};
+use crate::harness::eventually;
+
+super::cases![
+    submit_says_inactive_once,
+    load_start_stop_unload_destroy_say_what_fleet_said,
+    what_is_so_already_is_no_failure,
+    no_units_given_exits_2,
+    stop_of_an_inactive_unit_fails,
+    stop_of_an_unknown_unit_fails,
+    start_after_unload_starts_again,
+    load_stops_a_running_unit,
+    destroy_of_the_unknown_exits_0,
+    destroy_waits_for_the_process_and_its_stop_command,
+    destroy_without_blocking_returns_at_once,
+    no_block_triggers_once,
+    globals_are_triggered_and_waited_for,
+    start_waits_for_a_slow_oneshot,
+    start_of_a_unit_that_fails_exits_1,
+    block_attempts_end_the_wait,
+    a_unit_that_fits_nowhere_ends_the_wait_with_every_reason,
+    a_unit_that_waits_starts_when_a_host_fits,
+    cat_prints_the_file,
+    replace_with_the_same_says_so,
+    replace_needs_a_command_that_reaches_as_far,
+    replace_restarts_in_place,
+    replacing_a_template_leaves_its_instances,
+    a_unit_called_start_confuses_nobody,
+];
+
+fn submit_says_inactive_once(g: &Ground) {
+    g.file("a.service", RUNS).file("global.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true"));
+    g.session(
+        "fleetctl submit a.service global.service
+        fleetctl submit a.service
+        fleetctl list-unit-files --fields=unit,dstate,state,target",
+    );
+}
+
+fn load_start_stop_unload_destroy_say_what_fleet_said(g: &Ground) {
+    g.file("a.service", RUNS);
+    g.session(
+        "fleetctl load a.service
+        fleetctl start a.service
+        fleetctl stop a.service
+        fleetctl start a.service
+        fleetctl unload a.service
+        fleetctl destroy a.service",
+    );
+}
+
+fn what_is_so_already_is_no_failure(g: &Ground) {
+    g.file("a.service", RUNS);
+    for command in ["start", "stop", "unload"] {
+        g.fleetctl(&format!("{command} a.service")).ok();
+        let pid = g.lab.main_pid(g.host(1), "a.service");
+        g.fleetctl(&format!("{command} a.service")).ok();
+        assert_eq!(g.lab.main_pid(g.host(1), "a.service"), pid);
+    }
+}
+
+/// fleet exited with 0.
+fn no_units_given_exits_2(g: &Ground) {
+    for command in ["submit", "load", "start", "stop", "unload", "destroy"] {
+        let ran = g.fleetctl(command);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.trim()), (2, "", "No units given"), "{command}");
+    }
+}
+
+fn stop_of_an_inactive_unit_fails(g: &Ground) {
+    g.file("a.service", RUNS);
+    g.fleetctl("submit a.service").ok();
+    let ran = g.fleetctl("stop a.service");
+    assert_eq!((ran.code, ran.stderr.trim()), (1, "Unable to stop unit a.service in state inactive"));
+}
+
+fn stop_of_an_unknown_unit_fails(g: &Ground) {
+    let ran = g.fleetctl("stop nothing.service");
+    assert!(ran.code == 1 && ran.stderr.contains("nothing.service"), "{ran:?}");
+}
+
+fn start_after_unload_starts_again(g: &Ground) {
+    g.file("a.service", RUNS);
+    g.fleetctl("start a.service").ok();
+    g.fleetctl("unload a.service").ok();
+    assert!(g.ranks("a.service").is_empty());
+    g.fleetctl("start a.service").ok();
+    assert_eq!(g.ranks("a.service"), [1]);
+}
+
+/// Commands say what is wanted, not what to do next: so it was.
+fn load_stops_a_running_unit(g: &Ground) {
+    g.file("a.service", RUNS);
+    g.fleetctl("start a.service").ok();
+    assert!(g.fleetctl("load a.service").ok().starts_with("Unit a.service loaded on "));
+    assert!(g.ranks("a.service").is_empty());
+}
+
+fn destroy_of_the_unknown_exits_0(g: &Ground) {
+    g.file("a.service", RUNS);
+    g.fleetctl("submit a.service").ok();
+    g.session(
+        "fleetctl destroy nothing.service
+        fleetctl destroy nothing.service a.service",
+    );
+}
+
+/// fleet answered at once, removed the file, and its host's systemd had no `ExecStop=` any more.
+fn destroy_waits_for_the_process_and_its_stop_command(g: &Ground) {
+    g.file("a.service", &format!("{RUNS}\nExecStop=/bin/sh -c 'sleep 1; touch /run/stopped'"));
+    g.fleetctl("start a.service").ok();
+    let host = g.host(1);
+    g.lab.sh(host, "rm -f /run/stopped").ok();
+    g.fleetctl("destroy a.service").ok();
+    g.lab.sh(host, "test -e /run/stopped").ok();
+    assert_eq!(g.lab.sh(host, "ls /run/fleet/units").ok(), "");
+}
+
+/// In fleet, `--no-block` made destroy wait, and without it it didn't.
+fn destroy_without_blocking_returns_at_once(g: &Ground) {
+    g.file("a.service", &format!("{RUNS}\nExecStop=/bin/sleep 3"));
+    g.fleetctl("start a.service").ok();
+    let began = Instant::now();
+    assert_eq!(g.fleetctl("destroy --no-block a.service").ok(), "Destroyed a.service\n");
+    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
+    eventually(SOON, "its file gone", || {
+        let left = g.lab.sh(g.host(1), "ls /run/fleet/units").stdout;
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+}
+
+/// fleet said so twice of start.
+fn no_block_triggers_once(g: &Ground) {
+    g.file("a.service", RUNS).file("global.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true"));
+    g.session(
+        "fleetctl load --no-block a.service
+        fleetctl start --no-block a.service global.service
+        fleetctl stop --no-block a.service global.service
+        fleetctl unload --no-block a.service global.service",
+    );
+}
+
+fn globals_are_triggered_and_waited_for(g: &Ground) {
+    g.file("global.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true"));
+    assert_eq!(g.fleetctl("start global.service").ok(), "Triggered global unit global.service start\n");
+    assert_eq!(g.ranks("global.service"), [1, 2, 3], "fleet's script would have to look; here it is so");
+    assert_eq!(g.fleetctl("stop global.service").code, 0);
+    assert!(g.ranks("global.service").is_empty());
+}
+
+/// fleet gave up after 2 s: "Failed to find an active unit".
+fn start_waits_for_a_slow_oneshot(g: &Ground) {
+    g.file("slow.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 3");
+    assert!(g.fleetctl("start slow.service").ok().starts_with("Unit slow.service launched on "));
+    assert_eq!(g.ranks("slow.service"), [1]);
+    g.file("over.service", "[Service]\nType=oneshot\nExecStart=/bin/true");
+    assert!(g.fleetctl("start over.service").ok().starts_with("Unit over.service launched on "));
+}
+
+fn start_of_a_unit_that_fails_exits_1(g: &Ground) {
+    g.file("bad.service", "[Service]\nExecStart=/bin/false\nType=oneshot");
+    let ran = g.fleetctl("start bad.service");
+    assert!(ran.code == 1 && ran.stdout.is_empty() && ran.stderr.contains("bad.service failed on"), "{ran:?}");
+}
+
+fn block_attempts_end_the_wait(g: &Ground) {
+    g.file("slow.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 20");
+    let began = Instant::now();
+    let ran = g.fleetctl("start --block-attempts=1 slow.service");
+    assert!(ran.code == 1 && ran.stderr.contains("slow.service"), "{ran:?}");
+    assert!(began.elapsed() < Duration::from_secs(6), "one attempt is 2 s, it took {:?}", began.elapsed());
+}
+
+/// fleet waited for ever, in silence.
+fn a_unit_that_fits_nowhere_ends_the_wait_with_every_reason(g: &Ground) {
+    g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=disk=ssd"));
+    g.session("fleetctl start a.service\nfleetctl list-unit-files --no-legend --fields=unit,dstate,state,target");
+}
+
+fn a_unit_that_waits_starts_when_a_host_fits(g: &Ground) {
+    g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=disk=ssd"));
+    assert_eq!(g.fleetctl("start a.service").code, 1);
+    let patch = |op: &str| {
+        let body = format!(r#"[{{"op":"{op}","path":"/{}/metadata/disk","value":"ssd"}}]"#, g.id(2));
+        assert_eq!(g.http("PATCH", "/machines", &[], Some(&body)).status, 204);
+    };
+    patch("add");
+    g.until_ranks("a.service", &[2]);
+    // A host that doesn't fit any more loses it, as in fleet.
+    patch("remove");
+    g.until_ranks("a.service", &[]);
+}
+
+/// fleet had forgotten the comments.
+fn cat_prints_the_file(g: &Ground) {
+    g.file("a.service", &format!("# a comment\n\n{RUNS}"));
+    g.fleetctl("submit a.service").ok();
+    g.session(
+        "fleetctl cat a.service
+        fleetctl cat a
+        fleetctl cat nothing.service
+        fleetctl cat
+        fleetctl cat a.service b.service",
+    );
+}
+
+fn replace_with_the_same_says_so(g: &Ground) {
+    g.file("a.service", RUNS);
+    g.fleetctl("start a.service").ok();
+    g.session("fleetctl submit --replace a.service\nfleetctl start --replace a.service");
+}
+
+/// Exit status 0 in fleet.
+fn replace_needs_a_command_that_reaches_as_far(g: &Ground) {
+    g.file("a.service", RUNS);
+    g.fleetctl("start a.service").ok();
+    g.file("a.service", "[Service]\nExecStart=/bin/sleep 20000");
+    g.session(
+        "fleetctl submit --replace a.service\nfleetctl load --replace a.service\nfleetctl start --replace a.service",
+    );
+}
+
+/// fleet unscheduled it, and put it wherever there was room.
+fn replace_restarts_in_place(g: &Ground) {
+    g.file("a.service", RUNS).file("b.service", RUNS);
+    g.fleetctl("start a.service").ok();
+    g.fleetctl("start b.service").ok();
+    assert_eq!(g.ranks("b.service"), [2]);
+    g.fleetctl("destroy a.service").ok();
+    // Rank 1 has less to do now.
+    g.file("b.service", "[Service]\nExecStart=/bin/sleep 20000");
+    g.fleetctl("start --replace b.service").ok();
+    assert_eq!(g.ranks("b.service"), [2]);
+    let command = g.lab.run(g.host(2), &["systemctl", "show", "-p", "ExecStart", "b.service"]).ok();
+    assert!(command.contains("20000"), "{command}");
+}
+
+fn replacing_a_template_leaves_its_instances(g: &Ground) {
+    g.file("t@.service", RUNS);
+    g.fleetctl("submit t@.service").ok();
+    g.fleetctl("start t@1.service").ok();
+    let pid = g.lab.main_pid(g.host(1), "t@1.service");
+    g.file("t@.service", "[Service]\nExecStart=/bin/sleep 20000");
+    g.fleetctl("submit --replace t@.service").ok();
+    assert_ne!(g.field("t@.service", "hash"), g.field("t@1.service", "hash"));
+    assert_eq!(g.lab.main_pid(g.host(1), "t@1.service"), pid);
+}
+
+/// fleet guessed the command from all words of the line.
+fn a_unit_called_start_confuses_nobody(g: &Ground) {
+    g.file("start", RUNS).file("a.service", RUNS);
+    g.sh("mv start start.service").ok();
+    g.fleetctl("start a.service").ok();
+    g.file("a.service", "[Service]\nExecStart=/bin/sleep 20000");
+    let ran = g.fleetctl("submit --replace a.service start");
+    assert!(ran.code == 1 && ran.stderr.contains("can not replace Unit(a.service) in state 'launched'"), "{ran:?}");
+}

@@ -1,0 +1,15 @@
+//! The real `fleet-sidecar` against the real API over a store in memory, with real connections. What systemd would hear of it is caught on
+//! a socket.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+#[path = "sidecar/ambassador.rs"]
+mod ambassador;
+#[path = "sidecar/announce.rs"]
+mod announce;
+#[path = "sidecar/api.rs"]
+mod api;
+#[path = "sidecar/harness.rs"]
+mod harness;
+#[path = "sidecar/render.rs"]
+mod render;

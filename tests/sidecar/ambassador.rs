@@ -1,0 +1,359 @@
+//! `ambassador`.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::harness::{Backend, Caller, Host, PATIENCE, Sidecar, ask, free_port, until};
+
+async fn ambassador(host: &Host, more: &[&str]) -> (Sidecar, u16) {
+    let port = free_port().await;
+    let number = port.to_string();
+    let sidecar = host.sidecar(&[&["ambassador", "web", "--listen", &number], more].concat());
+    sidecar.logs("listening on").await;
+    (sidecar, port)
+}
+
+/// Wait until `expected` and nobody else answers.
+async fn until_answered(port: u16, expected: &str) {
+    until(&format!("`{expected}` to answer"), async || {
+        let answer = ask(port).await;
+        (answer.as_deref().ok() == Some(expected), format!("{answer:?}"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_is_ready_with_the_first_backend_and_takes_turns() {
+    let host = Host::new().await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.says("waiting for web to be announced").await;
+    assert!(!sidecar.is_ready());
+    let (a, b) = (Backend::new("a").await, Backend::new("b").await);
+    host.announce_as("web", "a", a.port, 2).await;
+    sidecar.ready().await;
+    assert_eq!(ask(port).await.unwrap(), "a");
+    host.announce_as("web", "b", b.port, 1).await;
+    sidecar.says("2 instances of web take connections").await;
+    let mut answers = String::new();
+    for _ in 0..9 {
+        answers += &ask(port).await.unwrap();
+    }
+    assert_eq!((answers.matches('a').count(), answers.matches('b').count()), (6, 3), "{answers}");
+}
+
+#[tokio::test]
+async fn least_connections_are_counted() {
+    let host = Host::new().await;
+    let (a, b) = (Backend::new("a").await, Backend::new("b").await);
+    host.announce("web", "a", a.port).await;
+    host.announce("web", "b", b.port).await;
+    let (sidecar, port) = ambassador(&host, &["--balance", "least-connections"]).await;
+    sidecar.ready().await;
+    sidecar.says("2 instances").await;
+    let mut first = Caller::new(port).await;
+    let busy = first.ask("x").await.unwrap();
+    for _ in 0..3 {
+        let answer = ask(port).await.unwrap();
+        assert_ne!(busy, format!("{answer} x"));
+        // A connection counts until both sides have ended it.
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connect_goes_to_the_next_backend() {
+    let host = Host::new().await;
+    let (dead, b) = (free_port().await, Backend::new("b").await);
+    host.announce("web", "a", dead).await;
+    host.announce("web", "b", b.port).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    for _ in 0..6 {
+        assert_eq!(ask(port).await.unwrap(), "b");
+    }
+    sidecar.says("1 of 2 instances of web take connections").await;
+    let _a = Backend::on("a", ([127, 0, 0, 1], dead).into()).await;
+    until_answered(port, "a").await;
+    sidecar.logs("can be reached again").await;
+}
+
+#[tokio::test]
+async fn connections_are_held_while_nobody_is_up() {
+    let host = Host::new().await;
+    let (sidecar, port) = ambassador(&host, &["--hold", "15", "--hold-max", "2"]).await;
+    let mut held = [Caller::new(port).await, Caller::new(port).await];
+    sidecar.says("2 open, 2 held").await;
+    assert!(ask(port).await.is_err(), "there is room for two");
+    let a = Backend::new("a").await;
+    host.announce("web", "a", a.port).await;
+    for caller in &mut held {
+        assert_eq!(caller.ask("x").await.unwrap(), "a x");
+    }
+
+    // It goes, and comes back elsewhere: a move.
+    host.withdraw("web", "a").await;
+    sidecar.says("waiting for web to be announced").await;
+    let waiting = tokio::spawn(ask(port));
+    sidecar.says("1 held").await;
+    let b = Backend::new("b").await;
+    host.announce("web", "a", b.port).await;
+    assert_eq!(waiting.await.unwrap().unwrap(), "b");
+    for caller in &mut held {
+        assert_eq!(caller.ask("y").await.unwrap(), "a y", "what was open goes on");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_held_for_ever() {
+    let host = Host::new().await;
+    let (_sidecar, port) = ambassador(&host, &["--hold", "0.5"]).await;
+    let begun = Instant::now();
+    let mut caller = Caller::new(port).await;
+    let end = caller.ask("x").await.unwrap_err();
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset, "it must not look like an empty answer");
+    assert!(begun.elapsed() >= Duration::from_millis(450));
+}
+
+#[tokio::test]
+async fn who_waits_no_longer_gives_up_its_place() {
+    let host = Host::new().await;
+    let (sidecar, port) = ambassador(&host, &["--hold", "600", "--hold-max", "1"]).await;
+    let silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    sidecar.says("1 open, 1 held").await;
+    drop(silent);
+    sidecar.says("0 open").await;
+
+    let mut asking = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    asking.write_all(b"x\n").await.unwrap();
+    sidecar.says("1 open, 1 held").await;
+    asking.set_zero_linger().unwrap();
+    drop(asking);
+    sidecar.says("0 open").await;
+
+    // Its last word, and it waits for the answer.
+    let mut last = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    last.write_all(b"x\n").await.unwrap();
+    last.shutdown().await.unwrap();
+    sidecar.says("1 open, 1 held").await;
+    let a = Backend::new("a").await;
+    host.announce("web", "a", a.port).await;
+    let mut answer = String::new();
+    timeout(PATIENCE, last.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    assert_eq!(answer, "a x\na bye\n");
+}
+
+#[tokio::test]
+async fn a_socket_unit_hands_it_its_sockets() {
+    let host = Host::new().await;
+    let (one, two) = (free_port().await, free_port().await);
+    let sidecar = host.activated(&[one, two], &["ambassador", "web"]);
+    sidecar.logs(&format!("Listening on 127.0.0.1:{two}")).await;
+    // The first connection starts it, and isn't lost.
+    let mut first = Caller::new(two).await;
+    sidecar.logs(&format!("listening on 127.0.0.1:{one}, 127.0.0.1:{two} for web")).await;
+    let a = Backend::new("a").await;
+    host.announce("web", "a", a.port).await;
+    sidecar.ready().await;
+    assert_eq!(first.ask("x").await.unwrap(), "a x");
+    assert_eq!(ask(one).await.unwrap(), "a");
+}
+
+#[tokio::test]
+async fn without_a_socket_it_says_what_to_do() {
+    let host = Host::new().await;
+    let mut sidecar = host.sidecar(&["ambassador", "web"]);
+    assert!(!sidecar.end().await.success());
+    sidecar.logs("nowhere to listen: give --listen PORT, or start it from a socket unit").await;
+}
+
+#[tokio::test]
+async fn a_drained_instance_gets_nothing_new() {
+    let host = Host::new().await;
+    let (a, b) = (Backend::new("a").await, Backend::new("b").await);
+    host.announce("web", "a", a.port).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    let mut open = Caller::new(port).await;
+    assert_eq!(open.ask("1").await.unwrap(), "a 1");
+    host.announce("web", "b", b.port).await;
+    host.announce_as("web", "a", a.port, 0).await;
+    sidecar.says("1 of 2 instances").await;
+    for _ in 0..4 {
+        assert_eq!(ask(port).await.unwrap(), "b");
+    }
+    assert_eq!(open.ask("2").await.unwrap(), "a 2");
+}
+
+#[tokio::test]
+async fn the_end_of_one_direction_leaves_the_other() {
+    let host = Host::new().await;
+    let a = Backend::new("a").await;
+    host.announce("web", "a", a.port).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    let mut caller = Caller::new(port).await;
+    assert_eq!(caller.ask("x").await.unwrap(), "a x");
+    assert_eq!(caller.finish().await, "a bye\n");
+    sidecar.says("0 open").await;
+}
+
+#[tokio::test]
+async fn without_the_api_everything_goes_on() {
+    let mut host = Host::new().await;
+    let (a, b) = (Backend::new("a").await, Backend::new("b").await);
+    host.announce("web", "a", a.port).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    let mut open = Caller::new(port).await;
+    assert_eq!(open.ask("1").await.unwrap(), "a 1");
+    host.api_down().await;
+    sidecar.says("can't reach fleetd at").await;
+    assert_eq!(open.ask("2").await.unwrap(), "a 2");
+    assert_eq!(ask(port).await.unwrap(), "a");
+    host.api_up().await;
+    sidecar.logs("fleetd answers again").await;
+    until("the trouble to be over", async || (!sidecar.status().contains("can't"), sidecar.status())).await;
+    host.announce("web", "b", b.port).await;
+    until_answered(port, "b").await;
+    assert_eq!(open.ask("3").await.unwrap(), "a 3");
+}
+
+/// The store loses all leases while nobody can renew them: consumers go on with what they had until announcers are back.
+#[tokio::test]
+async fn announcements_that_ended_in_an_outage_are_believed_for_a_while() {
+    let mut host = Host::new().await;
+    let a = Backend::new("a").await;
+    let number = a.port.to_string();
+    let announcer = host.sidecar(&["announce", "web", "--port", &number, "--ttl", "3"]);
+    announcer.ready().await;
+    let (sidecar, port) = ambassador(&host, &["--hold", "0"]).await;
+    sidecar.ready().await;
+    host.api_down().await;
+    until("the lease to end", async || (host.announced().await.is_empty(), format!("{:?}", host.announced().await)))
+        .await;
+    host.api_up().await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        assert_eq!(ask(port).await.unwrap(), "a", "{}", sidecar.log());
+        sleep(Duration::from_millis(20)).await;
+    }
+    drop(announcer);
+    until("it to be believed no longer", async || (sidecar.status().starts_with("waiting"), sidecar.status())).await;
+}
+
+#[tokio::test]
+async fn variables_are_written_before_it_is_ready() {
+    let host = Host::new().await;
+    let a = Backend::new("a").await;
+    host.announce("web", "a", a.port).await;
+    let file = host.dir.path().join("web.env");
+    let sidecar = host.sidecar(&["ambassador", "web", "--listen", "127.0.0.1:0", "--env", file.to_str().unwrap()]);
+    sidecar.ready().await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    let port = text.strip_prefix("WEB_HOST=127.0.0.1\nWEB_PORT=").unwrap().trim().parse().unwrap();
+    assert_eq!(ask(port).await.unwrap(), "a");
+}
+
+#[tokio::test]
+async fn when_stopped_open_connections_finish() {
+    let host = Host::new().await;
+    let a = Backend::new("a").await;
+    host.announce("web", "a", a.port).await;
+    let (mut sidecar, port) = ambassador(&host, &["--drain", "15"]).await;
+    sidecar.ready().await;
+    let mut open = Caller::new(port).await;
+    assert_eq!(open.ask("1").await.unwrap(), "a 1");
+    sidecar.signal(rustix::process::Signal::TERM);
+    until("the port to be closed", async || (TcpStream::connect(("127.0.0.1", port)).await.is_err(), sidecar.log()))
+        .await;
+    assert_eq!(open.ask("2").await.unwrap(), "a 2");
+    assert_eq!(open.finish().await, "a bye\n");
+    assert!(sidecar.end().await.success());
+}
+
+#[tokio::test]
+async fn much_is_passed_on_unchanged_and_no_more_than_the_reader_takes() {
+    let host = Host::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    host.announce("web", "a", listener.local_addr().unwrap().port()).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+
+    // The server reads nothing: the client must come to a stop, and the ambassador must not take it all in.
+    let before = sidecar.memory();
+    let data: Vec<u8> = (0..64 * 1024 * 1024u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let mut sent = 0;
+    while let Ok(written) = timeout(Duration::from_millis(500), client.write(&data[sent..])).await {
+        sent += written.unwrap();
+    }
+    assert!(sent < data.len() && sidecar.memory() < before + 4096, "{sent} bytes, {} KiB", sidecar.memory() - before);
+
+    let (mut client_read, mut client_write) = client.split();
+    let (mut server_read, mut server_write) = server.split();
+    let (mut there, mut back) = (Vec::new(), Vec::new());
+    let all = async {
+        tokio::try_join!(
+            async {
+                client_write.write_all(&data[sent..]).await?;
+                client_write.shutdown().await
+            },
+            async { server_read.read_to_end(&mut there).await.map(drop) },
+            async {
+                server_write.write_all(&data[..10_000_000]).await?;
+                server_write.shutdown().await
+            },
+            async { client_read.read_to_end(&mut back).await.map(drop) },
+        )
+    };
+    timeout(PATIENCE * 3, all).await.expect("all of it arrives").unwrap();
+    assert!(there == data && back == data[..10_000_000]);
+}
+
+#[tokio::test]
+async fn a_reset_is_passed_on() {
+    let host = Host::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    host.announce("web", "a", listener.local_addr().unwrap().port()).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+    // A connection that is reset before anything came of it is tried again; this one is in use.
+    server.write_all(b"x").await.unwrap();
+    assert_eq!(timeout(PATIENCE, client.read(&mut [0; 8])).await.expect("a byte").unwrap(), 1);
+    server.set_zero_linger().unwrap();
+    drop(server);
+    let error = timeout(PATIENCE, client.read(&mut [0; 8])).await.expect("an end").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn an_idle_connection_costs_little() {
+    const MANY: usize = 1500;
+    let (soft, hard) = (rustix::process::getrlimit(rustix::process::Resource::Nofile).current, 8192);
+    if soft.is_some_and(|soft| soft < hard) {
+        let limit = rustix::process::Rlimit { current: Some(hard), maximum: Some(hard) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    }
+    let host = Host::new().await;
+    let a = Backend::new("a").await;
+    host.announce("web", "a", a.port).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    assert_eq!(ask(port).await.unwrap(), "a");
+    let before = sidecar.memory();
+    let mut callers = Vec::new();
+    for _ in 0..MANY {
+        let mut caller = Caller::new(port).await;
+        assert_eq!(caller.ask("x").await.unwrap(), "a x");
+        callers.push(caller);
+    }
+    sidecar.says(&format!("{MANY} open")).await;
+    let each = (sidecar.memory() - before) * 1024 / u64::try_from(MANY).unwrap();
+    assert!(each < 4096, "{each} bytes for an idle connection");
+}

@@ -1,0 +1,184 @@
+//! `render`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::sleep;
+
+use crate::harness::{Host, Sidecar, until};
+
+const TEMPLATE: &str =
+    "{% for i in instances('web') %}server {{ i.instance }} {{ i.address }}:{{ i.port }}\n{% endfor %}";
+
+/// A host, a template, and where the file is to be.
+struct Desk {
+    host: Host,
+    template: PathBuf,
+    out: PathBuf,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let host = Host::new().await;
+        let (template, out) = (host.dir.path().join("web.cfg.j2"), host.dir.path().join("web.cfg"));
+        std::fs::write(&template, TEMPLATE).unwrap();
+        Self { host, template, out }
+    }
+
+    fn render(&self, more: &[&str]) -> Sidecar {
+        let base = ["render", self.template.to_str().unwrap(), self.out.to_str().unwrap(), "--service", "web"];
+        self.host.sidecar(&[&base, more].concat())
+    }
+
+    fn text(&self) -> Option<String> {
+        std::fs::read_to_string(&self.out).ok()
+    }
+
+    async fn until(&self, expected: &str) {
+        until(&format!("the file to be {expected:?}"), async || {
+            let text = self.text();
+            (text.as_deref() == Some(expected), format!("{text:?}"))
+        })
+        .await;
+    }
+
+    /// Nothing is left beside the file.
+    fn is_tidy(&self) -> bool {
+        let names = std::fs::read_dir(self.host.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        !names.into_iter().any(|name| name.to_string_lossy().ends_with(".new"))
+    }
+}
+
+#[tokio::test]
+async fn the_file_follows_what_is_announced() {
+    let desk = Desk::new().await;
+    let log = desk.host.dir.path().join("reloads");
+    let reload = format!("cat '{}' >> '{}'; echo . >> '{}'", desk.out.display(), log.display(), log.display());
+    let sidecar = desk.render(&["--reload", &reload, "--debounce", "0.05", "--mode", "640"]);
+    sidecar.ready().await;
+    assert_eq!(desk.text().as_deref(), Some(""));
+    sidecar.says("web.cfg is up to date: 0 instances of 0 services").await;
+    desk.host.announce("web", "a", 1).await;
+    desk.until("server a 127.0.0.1:1\n").await;
+    desk.host.announce("web", "b", 2).await;
+    desk.until("server a 127.0.0.1:1\nserver b 127.0.0.1:2\n").await;
+    desk.host.withdraw("web", "a").await;
+    desk.until("server b 127.0.0.1:2\n").await;
+    until("four reloads, each after its file", async || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let expected =
+            ".\nserver a 127.0.0.1:1\n.\nserver a 127.0.0.1:1\nserver b 127.0.0.1:2\n.\nserver b 127.0.0.1:2\n.\n";
+        (text == expected, text)
+    })
+    .await;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&desk.out).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o640);
+    // Other services are none of its business, and a change that changes nothing reloads nothing.
+    desk.host.announce("db", "a", 1).await;
+    sidecar.signal(Signal::HUP);
+    sidecar.logs("told to look again").await;
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(std::fs::read_to_string(&log).unwrap().matches(".\n").count(), 4);
+    assert!(desk.is_tidy());
+}
+
+#[tokio::test]
+async fn a_file_that_fails_its_check_never_takes_its_place() {
+    let desk = Desk::new().await;
+    desk.host.announce("web", "a", 1).await;
+    let check = "! grep -n ':666$' {} >&2";
+    let sidecar = desk.render(&["--check", check, "--debounce", "0.05"]);
+    sidecar.ready().await;
+    let good = "server a 127.0.0.1:1\n";
+    assert_eq!(desk.text().as_deref(), Some(good));
+    desk.host.announce("web", "b", 666).await;
+    sidecar.says("web.cfg is kept: its check fails: exit status: 1: 2:server b 127.0.0.1:666").await;
+    assert_eq!(desk.text().as_deref(), Some(good));
+    assert!(desk.is_tidy());
+    desk.host.announce("web", "b", 667).await;
+    desk.until("server a 127.0.0.1:1\nserver b 127.0.0.1:667\n").await;
+    sidecar.says("is up to date: 2 instances").await;
+}
+
+#[tokio::test]
+async fn a_broken_template_never_takes_the_files_place() {
+    let desk = Desk::new().await;
+    std::fs::write(&desk.out, "good\n").unwrap();
+    std::fs::write(&desk.template, "{{ instances('web')[0].adress }}").unwrap();
+    desk.host.announce("web", "a", 1).await;
+    let sidecar = desk.render(&[]);
+    // There is a good file, of a run before: what waits for it may go on.
+    sidecar.ready().await;
+    sidecar.says("web.cfg is kept: undefined value").await;
+    assert_eq!(desk.text().as_deref(), Some("good\n"));
+    std::fs::write(&desk.template, TEMPLATE).unwrap();
+    sidecar.signal(Signal::HUP);
+    desk.until("server a 127.0.0.1:1\n").await;
+}
+
+#[tokio::test]
+async fn without_a_good_file_it_isnt_ready() {
+    let desk = Desk::new().await;
+    std::fs::write(&desk.template, "{% if %}").unwrap();
+    let sidecar = desk.render(&[]);
+    sidecar.says("web.cfg can't be written: syntax error").await;
+    assert!(!sidecar.is_ready() && desk.text().is_none());
+}
+
+#[tokio::test]
+async fn a_reload_that_fails_is_tried_again() {
+    let desk = Desk::new().await;
+    let mark = desk.host.dir.path().join("mark");
+    let reload = format!("test -e '{}' || {{ echo not now; false; }}", mark.display());
+    let sidecar = desk.render(&["--reload", &reload]);
+    sidecar.ready().await;
+    sidecar.says("is up to date, but the reload fails: exit status: 1: not now").await;
+    std::fs::write(&mark, "").unwrap();
+    sidecar.says("is up to date: 0 instances").await;
+}
+
+#[tokio::test]
+async fn without_the_api_the_file_stays() {
+    let mut desk = Desk::new().await;
+    desk.host.announce("web", "a", 1).await;
+    let sidecar = desk.render(&["--debounce", "0.05"]);
+    sidecar.ready().await;
+    let good = "server a 127.0.0.1:1\n";
+    desk.host.api_down().await;
+    sidecar.says("is up to date: 1 instances of 1 services; can't reach fleetd").await;
+    assert_eq!(desk.text().as_deref(), Some(good));
+    desk.host.api_up().await;
+    desk.host.announce("web", "b", 2).await;
+    desk.until("server a 127.0.0.1:1\nserver b 127.0.0.1:2\n").await;
+
+    // Started anew without it, what was written before will do.
+    drop(sidecar);
+    desk.host.api_down().await;
+    let sidecar = desk.render(&[]);
+    sidecar.says("waiting for word of services; can't reach fleetd").await;
+    assert!(!sidecar.is_ready());
+    sidecar.ready().await;
+    assert_eq!(desk.text().as_deref(), Some("server a 127.0.0.1:1\nserver b 127.0.0.1:2\n"));
+}
+
+#[tokio::test]
+async fn once_is_once() {
+    let mut desk = Desk::new().await;
+    desk.host.announce("web", "a", 1).await;
+    let mut good = desk.render(&["--once"]);
+    assert!(good.end().await.success(), "{}", good.log());
+    assert_eq!(desk.text().as_deref(), Some("server a 127.0.0.1:1\n"));
+    desk.host.announce("web", "b", 2).await;
+    let mut bad = desk.render(&["--once", "--check", "cat {} >/dev/null; echo no >&2; false"]);
+    assert!(!bad.end().await.success());
+    bad.logs("web.cfg is kept: its check fails: exit status: 1: no").await;
+    desk.host.api_down().await;
+    let mut deaf = desk.render(&["--once"]);
+    assert!(!deaf.end().await.success());
+    deaf.logs("no such socket; nothing was written").await;
+    assert_eq!(desk.text().as_deref(), Some("server a 127.0.0.1:1\n"));
+    let mut odd = desk.render(&["--check", "true"]);
+    assert!(!odd.end().await.success());
+    odd.logs("--check must name the file that it checks").await;
+}
