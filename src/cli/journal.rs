@@ -11,6 +11,7 @@
 mod choose;
 mod cluster;
 mod entry;
+mod handover;
 mod hosts;
 mod last;
 mod merge;

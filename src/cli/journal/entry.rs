@@ -7,10 +7,14 @@ use serde_json::{Map, Value};
 
 /// The fields that are asked for where nothing but these is shown. The cursor and the times always come.
 pub(super) const FIELDS: &str = "_SOURCE_REALTIME_TIMESTAMP,MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,SYSLOG_PID,_COMM,_PID,_UID,_HOSTNAME,_SYSTEMD_UNIT,\
-UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT";
+MESSAGE_ID,UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT";
 
 /// What a message that journald thought too long, or that is no text, is replaced with.
 const NO_TEXT: &str = "[blob data]";
+
+/// What systemd says of a unit that is down: stopped, ended well, failed (`sd-messages.h`).
+const DOWN: [&str; 3] =
+    ["9d1aaa27d60140bd96365438aad20286", "7ad2d189f7e94e70a38c781354912448", "d9b373ed55a64feb8242e02dbe79a49c"];
 
 /// An entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +35,8 @@ pub(super) struct Entry {
     pub(super) pid: Option<String>,
     /// The host's own name for itself.
     pub(super) hostname: Option<String>,
+    /// systemd says that the unit is down now.
+    pub(super) down: bool,
     /// The line itself, where it is to be printed.
     pub(super) raw: Option<String>,
 }
@@ -75,6 +81,7 @@ impl Entry {
             // As journalctl: what journald saw itself, then what was claimed.
             pid: field("_PID").or_else(|| field("SYSLOG_PID")),
             hostname: field("_HOSTNAME"),
+            down: field("MESSAGE_ID").is_some_and(|id| DOWN.contains(&id.as_str())),
             raw: raw.then(|| String::from_utf8_lossy(line).into_owned()),
         }))
     }
@@ -196,7 +203,9 @@ pub(super) mod tests {
         assert_eq!(message(r#"[[104,105],"second"]"#), "hi");
         let entry = parsed(r#""_SYSTEMD_UNIT":"a.service","_PID":"12","PRIORITY":"3","_COMM":"sh""#).unwrap();
         assert_eq!((entry.priority, entry.pid.as_deref(), entry.identifier.as_deref()), (3, Some("12"), Some("sh")));
-        assert_eq!((entry.message.as_str(), entry.raw), ("", None));
+        assert_eq!((entry.message.as_str(), entry.raw, entry.down), ("", None, false));
+        let stopped = r#""UNIT":"a.service","MESSAGE_ID":"9d1aaa27d60140bd96365438aad20286""#;
+        assert!(parsed(stopped).unwrap().down);
     }
 
     #[test]

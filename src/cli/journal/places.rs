@@ -11,8 +11,8 @@ use crate::model::name::{MachineId, UnitName};
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The unit is on this host now.
-    Begin(UnitName, MachineRef),
+    /// The unit is on this host now, and was on another one before.
+    Begin(UnitName, MachineRef, Option<MachineId>),
     /// It no longer is.
     End(UnitName, MachineId),
     /// For whoever looks on.
@@ -95,29 +95,34 @@ impl Places {
             let new = now.values().filter(|machine| !unit.on.contains_key(&machine.id));
             changes.extend(new.map(|machine| Change::Note(format!("{name} is on {} too", host(machine)))));
         }
-        unit.home = match (&view.machine, unit.home.take()) {
+        let before = unit.home.take();
+        changes.extend(unit.go(&view.name, now, before.as_ref().map(|(machine, _)| &machine.id)));
+        unit.home = match (&view.machine, before) {
             (Some(machine), _) => Some((machine.clone(), true)),
             (None, Some((machine, _))) => Some((machine, false)),
             (None, None) => None,
         };
-        changes.extend(unit.go(&view.name, now));
         changes
     }
 
     /// The cluster doesn't have it any more, or only to forget it: what its host says until then is of interest, and no longer.
     pub(super) fn gone(&mut self, name: &UnitName) -> Vec<Change> {
         let Some(mut unit) = self.units.remove(name) else { return Vec::new() };
-        let mut changes = unit.go(name, BTreeMap::new());
+        let mut changes = unit.go(name, BTreeMap::new(), None);
         changes.push(Change::Note(format!("{} was destroyed", label(name.as_str()))));
         changes
     }
 }
 
 impl Unit {
-    fn go(&mut self, name: &UnitName, now: BTreeMap<MachineId, MachineRef>) -> Vec<Change> {
+    fn go(&mut self, name: &UnitName, now: BTreeMap<MachineId, MachineRef>, before: Option<&MachineId>) -> Vec<Change> {
         let ended = self.on.keys().filter(|id| !now.contains_key(*id)).map(|id| Change::End(name.clone(), id.clone()));
         let begun = now.values().filter(|machine| self.on.get(&machine.id).is_none_or(|old| moved(old, machine)));
-        let changes = ended.chain(begun.map(|machine| Change::Begin(name.clone(), machine.clone()))).collect();
+        let begun = begun.map(|machine| {
+            let from = before.filter(|id| **id != machine.id).cloned();
+            Change::Begin(name.clone(), machine.clone(), from)
+        });
+        let changes = ended.chain(begun).collect();
         self.on = now;
         changes
     }
@@ -172,7 +177,10 @@ mod tests {
 
     fn shown(changes: Vec<Change>) -> Vec<String> {
         let one = |change| match change {
-            Change::Begin(unit, machine) => format!("+{unit} {}", machine.hostname),
+            Change::Begin(unit, machine, None) => format!("+{unit} {}", machine.hostname),
+            Change::Begin(unit, machine, Some(from)) => {
+                format!("+{unit} {} after n{}", machine.hostname, from.as_str().trim_start_matches('0'))
+            }
             Change::End(unit, id) => format!("-{unit} n{}", id.as_str().trim_start_matches('0')),
             Change::Note(note) => note,
         };
@@ -188,7 +196,7 @@ mod tests {
         assert_eq!(shown(places.see(&view("web@2.service", None, &[3]))), ["web@2 is no longer placed on n3"]);
         assert_eq!(
             shown(places.see(&view("web@2.service", Some(1), &[3]))),
-            ["web@2 moved from n3 to n1", "+web@2.service n1"]
+            ["web@2 moved from n3 to n1", "+web@2.service n1 after n3"]
         );
         assert_eq!(shown(places.see(&view("web@2.service", Some(1), &[1]))), ["-web@2.service n3"]);
         assert_eq!(places.count(|id| *id == machine(3).id), (0, 1));

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::choose::Chosen;
 use super::cluster::{Cluster, Seen};
 use super::entry::Entry;
+use super::handover::{Begin, Handover};
 use super::hosts::Hosts;
 use super::merge::{Complete, HOLD, Live, Tail};
 use super::places::{Change, Places};
@@ -67,6 +68,7 @@ struct Show<'a> {
     session: &'a Session,
     hosts: Hosts<'a>,
     places: Places,
+    handover: Handover,
     style: Style,
     lines: Option<usize>,
     clock: Clock,
@@ -95,6 +97,7 @@ impl<'a> Show<'a> {
             session,
             hosts: Hosts::new(session, query, &chosen.units),
             places,
+            handover: Handover::default(),
             style,
             lines: query.lines,
             clock,
@@ -155,7 +158,7 @@ impl<'a> Show<'a> {
         let mut watching = pin!(Cluster::new(self.session, patterns, sender).run());
         while !self.session.out.is_closed() {
             let hold = if self.hosts.all.len() > 1 { HOLD } else { Duration::ZERO };
-            let due = self.merge.due(hold);
+            let due = self.merge.due(hold).into_iter().chain(self.handover.due()).min();
             // Cancel-safe: channels and `Hosts::ended` keep what they have, and `watching` goes on where it was.
             tokio::select! {
                 one = told.recv() => {
@@ -165,6 +168,7 @@ impl<'a> Show<'a> {
                         match what {
                             Told::Entry(entry) => {
                                 let (unit, at) = (entry.unit.clone(), entry.place.realtime);
+                                self.handover.hear(now, &unit, entry.down);
                                 self.merge.push(now, host, &unit, at, (host, entry));
                             }
                             what => self.tell(host, what),
@@ -176,6 +180,9 @@ impl<'a> Show<'a> {
                 Some(seen) = cluster.recv() => self.see(seen, live).await,
                 Some((host, end)) = self.hosts.ended() => self.ended(host, end, true)?,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+            for begin in self.handover.ready(Instant::now()) {
+                self.begin(&begin, live);
             }
             self.tell_ready(hold);
             self.out(true);
@@ -257,18 +264,30 @@ impl<'a> Show<'a> {
         for change in changes {
             match change {
                 Change::Note(note) => self.note(&note),
-                Change::Begin(unit, machine) => {
-                    self.widen(unit.as_str());
-                    if let Some(number) = self.hosts.want(&unit, &machine, Some(now)) {
-                        self.hosts.read(number, None, Some(live));
+                Change::Begin(unit, machine, from) => {
+                    let begin = Begin { unit, machine, since: now };
+                    match from {
+                        Some(from) if self.hosts.reaches(&from) => self.handover.wait(Instant::now(), begin),
+                        _ => self.begin(&begin, live),
                     }
-                    self.widen(unit.as_str());
                 }
                 // A host that the cluster takes for dead may run it still, and has more to say when it is back.
-                Change::End(unit, id) if present.contains(&id) => self.hosts.leave(&unit, &id, now),
+                Change::End(unit, id) if present.contains(&id) => {
+                    if let Some(begin) = self.handover.take(&unit, &id) {
+                        self.begin(&begin, live);
+                    }
+                    self.hosts.leave(&unit, &id, now);
+                }
                 Change::End(..) => {}
             }
         }
+    }
+
+    fn begin(&mut self, Begin { unit, machine, since }: &Begin, live: &mpsc::Sender<(usize, Told)>) {
+        if let Some(number) = self.hosts.want(unit, machine, Some(*since)) {
+            self.hosts.read(number, None, Some(live));
+        }
+        self.widen(unit.as_str());
     }
 
     async fn present(&self) -> Vec<MachineId> {
