@@ -28,6 +28,7 @@ def entries(file):
     for line in file:
         entry = json.loads(line)
         wanted = not units or entry["_SYSTEMD_UNIT"] in units
+        wanted = wanted and options.get("--grep", "") in entry["MESSAGE"]
         if wanted and number(entry["__CURSOR"]) >= number(options.get("--cursor", "i=0")):
             yield line if options["--output"] == "json" else entry["MESSAGE"] + "\n"
 file = open(path)
@@ -38,7 +39,7 @@ while "--follow" in options:
     sys.stdout.write("".join(entries(file)))
     sys.stdout.flush()
     time.sleep(0.005)
-if "--grep" in options:
+if "--grep" in options and not found:
     sys.exit(1)
 "#;
 
@@ -153,6 +154,7 @@ fn what_isnt_there_is_said_as_fleet_did() {
     host.expect("journal nope", 1, "", "Unit nope.service does not exist.\n");
     host.expect("journal a", 1, "", "Unit a.service does not appear to be running.\n");
     host.expect("journal x*", 1, "", "no unit matches `x*`\n");
+    host.expect("journal a*", 1, "", "no unit that matches `a*` appears to be running\n");
     host.expect("journal t@.service", 1, "", "Template t@.service has no instances.\n");
     host.expect("journal -f nope", 1, "", "Unit nope.service does not exist.\n");
     host.expect("journal a/b/c*d!", 1, "", "no unit matches `a/b/c*d!`\n");
@@ -186,6 +188,9 @@ fn many_units_are_one_journal() {
     let entry: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&entry["host"], &entry["unit"]), (&json!("n1"), &json!("web@2.service")));
     assert_eq!((&entry["MESSAGE"], &entry["_PID"]), (&json!("web@2.service 5"), &json!("12")));
+    // A host where nothing matches has nothing to say; nothing anywhere is journalctl's 1.
+    assert_eq!(host.run("journal web@* --grep 2.service --output cat").out, "web@2.service 4\nweb@2.service 5\n");
+    host.expect("journal web@* --grep nothing", 1, "", "");
     host.expect("journal web@* --priority bogus", 1, "", "-- n1: Unknown log level bogus\n");
     assert!(
         host.run("journal * --output short-iso -n 1").out.contains("  2001-09-09T01:46:45+0000  web@2.service 5\n")
@@ -257,6 +262,17 @@ fn one_unit_that_is_followed_looks_as_journalctl_shows_it() {
     host.say("a.service", 3..=4);
     let Ran { code, err, .. } = finish(following.child);
     assert_eq!((code, err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_pattern_that_nothing_matches_yet_is_followed() {
+    let a = unit("a.service", true);
+    let host = Host::new(std::slice::from_ref(&a), vec![vec![told(&a), synced()]]);
+    host.say("a.service", 1..=1);
+    let mut following = Following::start(host.command("journal -f a --grep 2 --output cat"));
+    host.say("a.service", 2..=2);
+    assert_eq!(following.line(), "a.service 2\n");
+    assert_eq!(following.interrupt().code, Some(130));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::args::Change;
 use super::error::{Error, Exit};
 use super::follow::Ended;
@@ -19,31 +21,61 @@ pub(super) async fn run(session: &Session, args: &Change) -> Result<Exit, Error>
     let selected = select::select(&session.client, &args.units).await?;
     let (chosen, refused) = choose(session, &selected);
     let (mut applied, mut ended): (Applied, Vec<Ended>) = (Applied::default(), Vec::new());
-    let mut exit = Exit::Ok;
+    let (mut exit, mut failed) = (Exit::Ok, None);
     if args.block.no_block {
         if !chosen.is_empty() {
             applied = ask(session, &chosen).await?;
             units::trigger(session, &goals(&applied, |_| Some(Aim::Restart))).await?;
         }
     } else {
+        // Waiting takes Ctrl-C away from the system for good: what comes between two waits must be heard as well.
+        let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| Error::failure(error.to_string()))?;
         for (index, unit) in chosen.iter().enumerate() {
-            let one = ask(session, &[*unit]).await?;
-            let end = units::wait(session, &one, goals(&one, |_| Some(Aim::Restart)), &args.block).await?;
-            exit = units::exit_of(&end);
-            applied.revision = one.revision;
-            applied.units.extend(one.units);
-            ended.extend(end);
-            let left: Vec<&str> = chosen[index + 1..].iter().map(|unit| unit.name.as_str()).collect();
-            if exit != Exit::Ok {
-                if !left.is_empty() {
-                    session.out.talk(&format!("not restarted, as they were to come after it: {}", left.join(" ")));
+            let one = tokio::select! {
+                one = ask(session, std::slice::from_ref(unit)) => one,
+                _ = interrupts.recv() => {
+                    exit = Exit::Interrupted;
+                    leave(session, &chosen[index..]);
+                    break;
                 }
+            };
+            let waited = match one {
+                Ok(one) => {
+                    let goals = goals(&one, |_| Some(Aim::Restart));
+                    applied.revision = one.revision;
+                    applied.units.extend(one.units.iter().cloned());
+                    units::wait(session, &one, goals, &args.block).await
+                }
+                Err(error) => Err(error),
+            };
+            match waited {
+                Ok(end) => {
+                    exit = units::exit_of(&end);
+                    ended.extend(end);
+                }
+                // What was done until then is reported all the same.
+                Err(error) => failed = Some(error),
+            }
+            if exit != Exit::Ok || failed.is_some() {
+                leave(session, &chosen[index + 1..]);
                 break;
             }
         }
     }
     units::report(session, &applied, &ended);
-    Ok(if exit == Exit::Ok { Exit::failed_if(refused) } else { exit })
+    match failed {
+        Some(error) => Err(error),
+        None if exit == Exit::Ok => Ok(Exit::failed_if(refused)),
+        None => Ok(exit),
+    }
+}
+
+/// Say which ones the end came before.
+fn leave(session: &Session, left: &[&UnitView]) {
+    let names: Vec<&str> = left.iter().map(|unit| unit.name.as_str()).collect();
+    if !names.is_empty() {
+        session.out.talk(&format!("not restarted, as they were to come after it: {}", names.join(" ")));
+    }
 }
 
 /// Those that can be restarted, and whether any that was named can't.

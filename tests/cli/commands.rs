@@ -143,6 +143,20 @@ fn what_doesnt_come_back_keeps_the_others_running() {
 }
 
 #[test]
+fn what_was_restarted_before_an_error_is_reported() {
+    let known = [running("a.service", N1), running("b.service", N2), running("c.service", N1)];
+    let gone = (400, json!({ "error": { "code": 400, "message": "b.service was destroyed" } }));
+    let fake = Fake::new(Script {
+        applied: [applied(&[("a.service", "restarted")]), gone].into(),
+        ..script(&known, vec![snapshot(&[running("a.service", N1)])])
+    });
+    let Ran { code, out, err } = fake.run("restart a b c");
+    assert_eq!((code, out.as_str()), (Some(1), "Unit a.service launched on a2d7e4a6.../10.88.0.11\n"), "{err}");
+    assert!(err.starts_with("not restarted, as they were to come after it: c.service\n"), "{err}");
+    assert!(err.contains("b.service was destroyed"), "{err}");
+}
+
+#[test]
 fn restart_refuses_what_isnt_there_or_not_loaded() {
     let known = [
         unit("off.service", "inactive", None, &[]),

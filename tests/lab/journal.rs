@@ -162,6 +162,30 @@ fn what_units_said_is_shown_wherever_they_are() {
     let matched = journal(&lab, &["agent", "--grep=says [24]", "--lines=4", "--output=cat"]).ok();
     assert_eq!(matched.lines().count(), 4, "{matched}");
     assert!(matched.lines().all(|line| line.ends_with('2') || line.ends_with('4')), "{matched}");
+    // What most hosts never said is no failure there; what none said is journalctl's 1.
+    assert_eq!(journal(&lab, &["agent", "db", "--grep=db.*says 5", "--output=cat"]).ok(), "db.service says 5\n");
+    let nothing = journal(&lab, &["agent", "db", "--grep=never said"]);
+    assert_eq!((nothing.code, nothing.stdout.as_str(), nothing.stderr.as_str()), (1, "", ""));
+    let words = [
+        "env",
+        "-C",
+        "/root",
+        SSH[0],
+        SSH[1],
+        "timeout",
+        "-s",
+        "INT",
+        "2",
+        "fleetctl",
+        "journal",
+        "-f",
+        "*",
+        "--grep=db.*says 5",
+        "--output=cat",
+    ];
+    let ours = lab.run("n1", &words);
+    // 124: it went on until timeout(1) ended it.
+    assert_eq!((ours.code, ours.stdout.as_str()), (124, "db.service says 5\n"), "{}", ours.stderr);
     assert_eq!(journal(&lab, &["web@*", "--until=-1h"]).ok(), "");
     assert_eq!(journal(&lab, &["web@*", "--since=-1h"]).ok().lines().count(), template.lines().count());
     let json = journal(&lab, &["db", "agent", "--lines=1", "--output=json"]).ok();

@@ -25,6 +25,8 @@ struct Wish {
     patterns: Vec<Glob>,
     /// What is said if there is none.
     missing: String,
+    /// What is said if there are, and none is on a host.
+    nowhere: String,
     /// The one unit it names.
     exact: bool,
 }
@@ -46,13 +48,9 @@ pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, E
         let mut found = units.iter().filter(|unit| wish.matches(unit)).peekable();
         if found.peek().is_none() {
             missing.push(wish.missing.clone());
+        } else if found.all(|unit| places::hosts(unit).is_empty()) {
+            missing.push(wish.nowhere.clone());
         }
-        // Of a pattern, those that are somewhere are meant.
-        missing.extend(
-            found
-                .filter(|unit| wish.exact && places::hosts(unit).is_empty())
-                .map(|unit| format!("Unit {} does not appear to be running.", unit.name)),
-        );
     }
     missing.dedup();
     let one = wishes.len() == 1 && wishes[0].exact && units.iter().all(|unit| !unit.global);
@@ -68,6 +66,7 @@ fn wish(arg: &str) -> Result<Wish, Error> {
         return Ok(Wish {
             patterns: parse(names::patterns(arg))?,
             missing: format!("no unit matches `{arg}`"),
+            nowhere: format!("no unit that matches `{arg}` appears to be running"),
             exact: false,
         });
     }
@@ -77,12 +76,14 @@ fn wish(arg: &str) -> Result<Wish, Error> {
         return Ok(Wish {
             patterns: parse(vec![instances])?,
             missing: format!("Template {name} has no instances."),
+            nowhere: format!("No instance of template {name} appears to be running."),
             exact: false,
         });
     }
     Ok(Wish {
         patterns: parse(vec![names::exactly(&name)])?,
         missing: format!("Unit {name} does not exist."),
+        nowhere: format!("Unit {name} does not appear to be running."),
         exact: true,
     })
 }

@@ -68,7 +68,7 @@ pub(super) enum Told {
 /// How reading a host ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    /// There is no more.
+    /// There is no more. Not while following: more may come.
     Done,
     /// journalctl doesn't do it: its exit status, and why.
     Refused(u8, String),
@@ -157,12 +157,17 @@ where
         }
     }
 
-    /// Read what there is, then all that comes, until nothing more is wanted of the host.
+    /// Read what there is, then all that comes. While nothing is wanted of the host it isn't connected to, and what has been
+    /// handed on isn't forgotten: a unit may come back.
     pub(super) async fn follow(mut self) -> End {
         loop {
             self.take_up();
             match self.session().await {
-                Ok(true) => return End::Done,
+                Ok(true) => {
+                    if self.wanted.changed().await.is_err() {
+                        return End::Unheard;
+                    }
+                }
                 Ok(false) => {}
                 Err(Trouble::Broken(why)) => {
                     if self.lose(&why).await.is_err() {
@@ -239,8 +244,8 @@ where
             }
         }
         match command.end().await {
-            Ok(0) => {
-                for line in command.said() {
+            Ok(code) if code == 0 || self.query.is_no_match(code, command.said().is_empty()) => {
+                for line in command.take_said() {
                     self.tell(Told::Said(line)).await?;
                 }
                 Ok(())
@@ -463,7 +468,7 @@ mod tests {
     const HANG: Duration = Duration::from_secs(30);
 
     /// Stands for journalctl on a host whose journal is the file `$JOURNAL`. Each run takes the first line of `$JOURNAL.faults`, if
-    /// there is one: a number of entries after which it dies in the middle of a line, or `refuse`.
+    /// there is one: a number of entries after which it dies in the middle of a line, `refuse`, or `none` matches.
     const JOURNALCTL: &str = r#"#!/usr/bin/python3 -S
 import fcntl, json, os, signal, sys, time
 path, options, units = os.environ["JOURNAL"], {}, []
@@ -483,6 +488,8 @@ with open(path + ".faults", "a+") as faults:
     faults.write(rest)
 if fault == "refuse":
     sys.exit("cannot do that")
+if fault == "none":
+    sys.exit(1)
 left = int(fault or -1)
 def part(cursor, key):
     return dict(p.split("=", 1) for p in cursor.split(";"))[key]
@@ -709,10 +716,40 @@ while "--follow" in options:
             host.want("a.service", Span { begin: None, end: Some(Clock::system().now_ms()) });
             host.say("a.service", 3..6);
             host.expect("a.service", 3..6).await;
-            let late = (Clock::system().now_ms() + SLACK_MS + 1_000) * 1000;
-            host.append("journal", &[line("a.service", 7, late, "of somebody else's start")]);
-            let end = tokio::time::timeout(HANG, host.reading.take().unwrap()).await.unwrap().unwrap();
-            assert_eq!((end, host.told.try_recv().is_err()), (End::Done, true));
+            let late = Clock::system().now_ms() + SLACK_MS + 1_000;
+            host.append("journal", &[line("a.service", 7, late * 1000, "of somebody else's start")]);
+            while host.asked().last().is_none_or(|asked| asked.contains("--follow")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let asked = host.asked().len();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!((host.asked().len(), host.told.try_recv().is_err()), (asked, true), "nobody asks it any more");
+            // It comes back, and another one comes, while nothing else is wanted of the host.
+            let again = late + SLACK_MS + 1;
+            host.want("a.service", Span { begin: Some(again), end: None });
+            host.want("b.service", Span { begin: Some(again), end: None });
+            host.append("journal", &[line("a.service", 8, again * 1000, "a.service 8")]);
+            host.append("journal", &[line("b.service", 9, again * 1000, "b.service 9")]);
+            host.expect("a.service", 8..9).await;
+            host.expect("b.service", 9..10).await;
+        });
+    }
+
+    #[test]
+    fn a_pattern_that_nothing_matches_yet_is_waited_for() {
+        local(async {
+            let mut host = Fake::new("--grep x a", &["a.service"]);
+            // journalctl's answer to it, of what there is to begin with and of a unit that comes.
+            host.append("journal.faults", &["", "none", "", "none"].map(String::from));
+            host.start(None);
+            while host.asked().last().is_none_or(|asked| !asked.contains("--follow")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            host.want("b.service", Span { begin: Some(Clock::system().now_ms()), end: None });
+            host.say("a.service", 1..3);
+            host.expect("a.service", 1..3).await;
+            host.say("b.service", 3..5);
+            host.expect("b.service", 3..5).await;
         });
     }
 

@@ -14,7 +14,8 @@ pub(super) struct Query {
     since: Option<String>,
     /// What goes with every request, also after a connection has dropped.
     always: Vec<String>,
-    grep: bool,
+    /// Only entries that match a pattern.
+    pub(super) grep: bool,
     sudo: bool,
     /// The lines of the entries are printed.
     pub(super) raw: bool,
@@ -73,6 +74,11 @@ impl Query {
         let mut argv = vec!["sh".into(), "-c".into(), script, "journalctl".into()];
         argv.extend(self.options(start, units));
         argv
+    }
+
+    /// Whether `code` is how journalctl says that nothing matches the pattern: silently, as grep(1) does.
+    pub(super) fn is_no_match(&self, code: u8, silent: bool) -> bool {
+        self.grep && code == 1 && silent
     }
 
     fn program(&self) -> Vec<String> {

@@ -38,7 +38,9 @@ pub(super) async fn list(session: &Session, args: &Journal, chosen: &Chosen) -> 
     let receivers = show.hosts.begin(None);
     show.listing(receivers, None).await?;
     show.out(true);
-    Ok(show.exit)
+    // As journalctl does, and grep(1).
+    let nothing = query.grep && !show.shown;
+    Ok(if show.exit == Exit::Ok { Exit::failed_if(nothing) } else { show.exit })
 }
 
 /// The last entries, and all that come.
@@ -75,6 +77,8 @@ struct Show<'a> {
     merge: Live<(usize, Box<Entry>)>,
     /// What isn't printed yet.
     text: String,
+    /// There was an entry.
+    shown: bool,
     exit: Exit,
 }
 
@@ -103,6 +107,7 @@ impl<'a> Show<'a> {
             clock,
             merge: Live::new(),
             text: String::new(),
+            shown: false,
             exit: Exit::Ok,
         };
         chosen.units.iter().for_each(|unit| show.widen(unit.name.as_str()));
@@ -203,6 +208,7 @@ impl<'a> Show<'a> {
                 if entry.place.realtime >= self.style.today + 86_400_000_000 {
                     self.style.today = render::day(self.clock.now_ms() * 1000, &self.style.zone);
                 }
+                self.shown = true;
                 self.style.render(name, &entry, &mut self.text);
                 self.out(false);
             }

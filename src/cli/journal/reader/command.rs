@@ -50,8 +50,13 @@ impl Command {
     }
 
     /// The first lines of its stderr.
-    pub(super) fn said(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.said)
+    pub(super) fn said(&self) -> &[String] {
+        &self.said
+    }
+
+    /// Those, to be handed on.
+    pub(super) fn take_said(self) -> Vec<String> {
+        self.said
     }
 
     /// Its exit status.
