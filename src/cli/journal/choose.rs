@@ -2,10 +2,11 @@
 
 use super::places;
 use crate::api::client::Client;
-use crate::api::wire::UnitView;
+use crate::api::wire::{UnitList, UnitView};
 use crate::cli::error::Error;
-use crate::cli::names;
+use crate::cli::{explain, names};
 use crate::model::glob::Glob;
+use crate::model::name::UnitName;
 
 /// What the arguments come to.
 #[derive(Debug)]
@@ -38,15 +39,17 @@ pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, E
     let mut patterns: Vec<String> = wishes.iter().flat_map(|wish| &wish.patterns).map(ToString::to_string).collect();
     patterns.sort();
     patterns.dedup();
-    let mut units = client.units(&patterns).await?.units;
+    let UnitList { mut units, damaged, .. } = client.units(&patterns).await?;
     units.retain(|unit| !unit.name.is_template() && wishes.iter().any(|wish| wish.matches(unit)));
     units.sort_by(|a, b| a.name.cmp(&b.name));
     let mut missing = Vec::new();
     for wish in &wishes {
         let mut found = units.iter().filter(|unit| wish.matches(unit)).peekable();
-        if found.peek().is_none() {
+        let mut damaged = damaged.iter().filter(|unit| wish.names(&unit.name)).map(explain::damaged).peekable();
+        if found.peek().is_none() && damaged.peek().is_none() {
             missing.push(wish.missing.clone());
         }
+        missing.extend(damaged);
         // Of a pattern, those that are somewhere are meant.
         missing.extend(
             found
@@ -89,6 +92,10 @@ fn wish(arg: &str) -> Result<Wish, Error> {
 
 impl Wish {
     fn matches(&self, unit: &UnitView) -> bool {
-        self.patterns.iter().any(|pattern| pattern.matches(unit.name.as_str()))
+        self.names(&unit.name)
+    }
+
+    fn names(&self, name: &UnitName) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(name.as_str()))
     }
 }
