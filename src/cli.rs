@@ -9,7 +9,7 @@
 //!                                 └─▶ show                        cat, version, completions, manual
 //! ```
 //!
-//! Sees `api::wire`, `api::client`, `ssh` and `model`, nothing else of ours. Only `output` prints, and only the binary exits.
+//! Sees `api::wire`, `api::client`, `ssh`, `manual` and `model`, nothing else of ours. Only `output` prints, and only the binary exits.
 
 mod args;
 mod argv;
@@ -115,9 +115,7 @@ fn dispatch(out: Output, cli: Cli) -> (Output, Result<Exit, Error>) {
             out.talk(args::SIGNED);
             Ok(Exit::Usage)
         }
-        Command::Completion { shell } => Ok(show::completion(&out, shell)),
-        Command::Man { all: Some(folder), .. } => show::man_pages(&folder),
-        Command::Man { command, .. } => show::man(&out, command.as_deref()),
+        Command::Manual(asked) => show::manual(&out, &asked),
         Command::FdForward { sockets } => {
             runtime().and_then(|runtime| runtime.block_on(remote::fd_forward(&out, &sockets)))
         }
@@ -193,11 +191,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Ssh(args) => remote::ssh(session, args).await,
         Command::ListServices(args) => services::list(session, args).await,
         Command::Service(args) => services::show(session, args).await,
-        Command::Version(_)
-        | Command::Verify { .. }
-        | Command::Completion { .. }
-        | Command::Man { .. }
-        | Command::FdForward { .. } => Ok(Exit::Ok),
+        Command::Version(_) | Command::Verify { .. } | Command::Manual(_) | Command::FdForward { .. } => Ok(Exit::Ok),
     }
 }
 
@@ -222,8 +216,7 @@ fn format(command: &Command) -> Format {
         Command::Journal(_)
         | Command::Version(_)
         | Command::Verify { .. }
-        | Command::Completion { .. }
-        | Command::Man { .. }
+        | Command::Manual(_)
         | Command::Ssh(_)
         | Command::FdForward { .. } => Format::Text,
     }

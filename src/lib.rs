@@ -17,7 +17,7 @@
 //! * values: [`model`], no async, no I/O, no clock, no log, nothing else of ours;
 //! * minds: [`plan`], pure: values in, plan and report out; imports `model` only;
 //! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
-//! * [`metrics`]: what all of them count; knows none of them;
+//! * [`metrics`]: what all of them count; [`manual`]: what the programs print of their command lines; know none of them;
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, `sidecar`, async and thin.
 
 pub mod agent;
@@ -27,6 +27,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod manual;
 pub mod metrics;
 pub mod model;
 pub mod plan;

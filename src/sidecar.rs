@@ -7,7 +7,7 @@
 //!        └─▶ render ── commands, files  ◀──┴─ live ◀── API: what is announced, as it changes
 //! ```
 //!
-//! Sees `api::wire`, `api::client` and `model`: a sidecar knows the API of its own host and nothing else of a cluster. Whatever it has heard
+//! Sees `api::wire`, `api::client`, `manual` and `model`: a sidecar knows the API of its own host and nothing else of a cluster. Whatever it has heard
 //! stays good while that API is away. Its user is systemd: `Type=notify`, a status line, SIGTERM.
 
 mod ambassador;
@@ -54,6 +54,8 @@ pub async fn run(arguments: Arguments, shutdown: impl Future<Output = ()> + Send
         Command::Announce(options) => announce::run(api, options, stop).await,
         Command::Ambassador(options) => ambassador::run(api, options, stop).await,
         Command::Render(options) => render::run(api, options, stop).await,
+        // Nothing to do: it was only to be printed (`Arguments::printed`).
+        Command::Manual(_) => Ok(()),
     }
 }
 

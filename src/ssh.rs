@@ -21,7 +21,7 @@ mod session;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use session::{Ended, Pty, Remote, Session};
@@ -194,6 +194,8 @@ pub struct Ssh {
     passphrases: Arc<Mutex<BTreeMap<PathBuf, String>>>,
     /// What was said already.
     warned: Arc<Mutex<Vec<String>>>,
+    /// Whoever holds it may ask: sessions begin at once, and there is one person before one terminal.
+    turn: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Ssh {
@@ -206,13 +208,20 @@ impl Ssh {
     /// With `settings`; what they leave open, `ask` may be asked.
     #[must_use]
     pub fn new(settings: Settings, ask: Arc<dyn Ask>) -> Self {
-        Self { settings: settings.into(), ask, passphrases: Arc::default(), warned: Arc::default() }
+        Self {
+            settings: settings.into(),
+            ask,
+            passphrases: Arc::default(),
+            warned: Arc::default(),
+            turn: Arc::default(),
+        }
     }
 
     /// The same, but whoever sits there isn't asked anything, nor told.
     #[must_use]
     pub fn quietly(&self) -> Self {
-        Self { ask: Arc::new(Nobody), ..self.clone() }
+        // Nobody is asked at once: no turn to wait for.
+        Self { ask: Arc::new(Nobody), turn: Arc::default(), ..self.clone() }
     }
 
     /// Whether there is anything to log in with: an agent, or a key.
@@ -284,6 +293,11 @@ impl Ssh {
         over: Option<std::os::unix::net::UnixStream>,
     ) -> Result<Session, Error> {
         session::open(self.clone(), target.clone(), over).await
+    }
+
+    /// Wait until no other session asks anything. Whoever has waited looks again whether there is still something to ask.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn timeout_words(&self) -> String {

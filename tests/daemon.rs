@@ -80,12 +80,14 @@ fn an_installation_is_complete() {
     let found = tree(root.path());
     for wanted in [
         "etc/fleet/fleet.conf",
+        "usr/bin/fleet-sidecar",
         "usr/bin/fleetctl",
         "usr/bin/fleetd",
         "usr/lib/systemd/system/fleetd.service",
         "usr/lib/systemd/system/fleetd.socket",
         "usr/lib/sysusers.d/flotilla.conf",
         "usr/lib/tmpfiles.d/flotilla.conf",
+        "usr/share/bash-completion/completions/fleet-sidecar",
         "usr/share/bash-completion/completions/fleetctl",
         "usr/share/bash-completion/completions/fleetd",
         "usr/share/doc/flotilla/50-flotilla.rules",
@@ -93,11 +95,15 @@ fn an_installation_is_complete() {
         "usr/share/doc/flotilla/units/balancer/balancer.service",
         "usr/share/doc/flotilla/unprivileged.conf",
         "usr/share/flotilla/haproxy.cfg.j2",
+        "usr/share/fish/vendor_completions.d/fleet-sidecar.fish",
         "usr/share/fish/vendor_completions.d/fleetctl.fish",
+        "usr/share/man/man1/fleet-sidecar.1",
+        "usr/share/man/man1/fleet-sidecar-announce.1",
         "usr/share/man/man1/fleetctl.1",
         "usr/share/man/man1/fleetctl-start.1",
         "usr/share/man/man1/fleetctl-list-units.1",
         "usr/share/man/man8/fleetd.8",
+        "usr/share/zsh/site-functions/_fleet-sidecar",
         "usr/share/zsh/site-functions/_fleetctl",
     ] {
         let path = root.path().join(wanted);
@@ -148,8 +154,9 @@ fn bash_completes_commands_and_options() {
         let script = root.path().join("usr/share/bash-completion/completions").join(program);
         let line = format!(
             "source {}; COMP_WORDS=({program} {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
-             _{program} {program} \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-            script.display()
+             _{} {program} \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            script.display(),
+            program.replace('-', "__")
         );
         let output = Command::new("bash").args(["--norc", "-c", &line]).output().unwrap();
         let (stdout, stderr) = text(&output);
@@ -160,6 +167,8 @@ fn bash_completes_commands_and_options() {
     assert_eq!(complete("fleetctl", "start --no-b"), ["--no-block"]);
     assert_eq!(complete("fleetctl", "list-units --output j"), ["json"]);
     assert_eq!(complete("fleetd", "--sta"), ["--standalone"]);
+    assert_eq!(complete("fleet-sidecar", "ann"), ["announce"]);
+    assert_eq!(complete("fleet-sidecar", "ambassador --balance r"), ["round-robin"]);
 }
 
 #[test]
@@ -183,6 +192,20 @@ fn manual_pages_have_no_mistakes() {
         let (_, stderr) = text(&output);
         assert!(output.status.success() && stderr.is_empty(), "{}: {stderr}", page.display());
     }
+}
+
+/// Asked for by hand, as fleetctl's: a page of one command, and a mistake that is understood as one.
+#[test]
+fn a_sidecar_prints_its_own_pages() {
+    let sidecar = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_fleet-sidecar")).args(args).output().unwrap();
+    let (page, stderr) = text(&sidecar(&["man", "render"]));
+    assert!(page.contains(".TH fleet\\-sidecar\\-render 1") || page.contains(".TH fleet-sidecar-render 1"), "{page}");
+    assert!(page.contains("debounce") && stderr.is_empty(), "{page}{stderr}");
+    let (help, _) = text(&sidecar(&["--help"]));
+    assert!(help.contains("announce") && !help.contains("completion"), "{help}");
+    let wrong = sidecar(&["man", "frobnicate"]);
+    assert_eq!((wrong.status.code(), text(&wrong).0.as_str()), (Some(2), ""), "{wrong:?}");
+    assert!(text(&wrong).1.contains("there is no command `frobnicate`"), "{wrong:?}");
 }
 
 /// A daemon that ends with the test.

@@ -351,6 +351,35 @@ fn a_passphrase_is_asked_for_and_not_shown() {
     assert_eq!(site.play(&command, &steps).1, 255);
 }
 
+/// Three hosts are logged in on at once: one question at a time, and none that the answer before has settled.
+#[test]
+fn several_hosts_ask_one_after_the_other_and_nothing_twice() {
+    let everywhere = json!([state(N1, "n1"), state(N2, "n2"), state(N3, "n3")]);
+    let mut agent = unit("agent.service", None);
+    (agent["global"], agent["states"]) = (true.into(), everywhere);
+    let site = Site::with(&[], Script { machines: machines(), units: vec![agent], ..Script::default() });
+    site.know("");
+    site.sshd.program("journalctl", "exit 0");
+    keygen(&site.fake.dir.path().join("locked"), "ed25519", "open sesame");
+    fs::copy(site.fake.dir.path().join("locked.pub"), site.sshd.path("authorized_keys")).unwrap();
+    let steps = json!([
+        ["expect", "(yes/no)? "],
+        ["pause", 1],
+        ["send", "yes\n"],
+        ["expect", "Enter passphrase for key 'locked': "],
+        ["pause", 1],
+        ["send", "wrong\n"],
+        ["expect", "Enter passphrase for key 'locked': "],
+        ["send", "open sesame\n"]
+    ]);
+    let command = site.bare(&["--ssh-identity", "locked", "journal", "agent"]);
+    let (screen, code) = site.play(&command, &steps);
+    let times = |what: &str| screen.matches(what).count();
+    assert_eq!((code, times("authenticity"), times("Enter passphrase")), (0, 1, 2), "{screen}");
+    assert_eq!(fs::read_to_string(site.known_hosts()).unwrap().lines().count(), 1, "all three are one sshd");
+    assert_eq!(site.sshd.log().matches("Accepted publickey").count(), 3);
+}
+
 // ---- who is trusted
 
 #[test]

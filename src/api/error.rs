@@ -5,6 +5,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use crate::model::name::UnitName;
 use crate::registry::units;
 
 use super::wire::{ErrorBody, ErrorDetail, Problem};
@@ -37,6 +38,12 @@ impl Failure {
     #[must_use]
     pub fn no_such_unit() -> Self {
         Self::new(StatusCode::NOT_FOUND, "unit does not exist")
+    }
+
+    /// 500 for a unit whose record can't be read: there is one, and nothing can be said of it.
+    #[must_use]
+    pub fn damaged(name: &UnitName, why: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{name}: {} ({why})", units::DAMAGED))
     }
 
     /// 503.

@@ -8,8 +8,9 @@ use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::unit::{Entry, Placement, State, Target, Unit};
 use crate::registry::files::Brief;
 use crate::registry::keys::{self, Key};
+use crate::registry::view::Damaged;
 
-use super::wire::{HostOrder, MachineRef, MachineView, StateView, UnitView};
+use super::wire::{DamagedUnit, HostOrder, MachineRef, MachineView, StateView, UnitView};
 
 /// The families of keys that a [`UnitView`] is made of.
 pub const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::MACHINES];
@@ -45,6 +46,18 @@ pub fn unit(cluster: &Cluster, briefs: &Briefs, name: &UnitName, unit: &Unit) ->
         }),
         states: states(cluster, name).map(|(host, state)| state_view(cluster, host, state)).collect(),
     }
+}
+
+/// Units whose records can't be read: what is known of them from elsewhere.
+#[must_use]
+pub fn damaged(cluster: &Cluster, damaged: Damaged) -> Vec<DamagedUnit> {
+    let view = |(name, why): (UnitName, String)| DamagedUnit {
+        machine: placed_on(cluster, &name).map(|host| machine_ref(cluster, host)),
+        states: states(cluster, &name).map(|(host, state)| state_view(cluster, host, state)).collect(),
+        name,
+        why,
+    };
+    damaged.into_iter().map(view).collect()
 }
 
 /// What hosts are told of a global unit.

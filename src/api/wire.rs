@@ -307,6 +307,26 @@ pub struct UnitList {
     pub revision: Revision,
     /// Sorted by name.
     pub units: Vec<UnitView>,
+    /// Units that are not in `units` because their records in the store can't be read, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedUnit>,
+}
+
+/// v2: a unit whose record in the store can't be read: what is wanted of it isn't known. It goes on as its hosts were told last, until it is
+/// submitted again with its file, or destroyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct DamagedUnit {
+    /// Its name.
+    pub name: UnitName,
+    /// What is wrong with the record.
+    pub why: String,
+    /// Where it is placed; of a global nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineRef>,
+    /// What the hosts say, sorted by machine id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<StateView>,
 }
 
 /// v2: `GET /fleet/v2/units/NAME`.

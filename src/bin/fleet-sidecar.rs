@@ -1,8 +1,10 @@
 //! `fleet-sidecar`: see `flotilla::sidecar`.
 
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use flotilla::manual;
 use flotilla::sidecar::{self, Arguments};
 use flotilla::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,6 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[expect(clippy::print_stderr, reason = "the last word of a sidecar that could not go on")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(printed) = arguments.printed() {
+        return print(printed);
+    }
     let _ = telemetry::init(arguments.verbosity());
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -17,6 +22,25 @@ fn main() -> ExitCode {
             eprintln!("fleet-sidecar: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "somebody asked, and there is no answer")]
+fn print(printed: Result<String, manual::Error>) -> ExitCode {
+    let text = match printed {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("fleet-sidecar: {error}");
+            return if matches!(error, manual::Error::NoCommand(_)) { ExitCode::from(2) } else { ExitCode::FAILURE };
+        }
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has had enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("fleet-sidecar: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -105,21 +105,8 @@ pub(super) enum Command {
     },
     /// Print the version
     Version(Version),
-    /// Print a completion script for a shell
-    #[command(hide = true)]
-    Completion {
-        /// For which shell
-        shell: clap_complete::Shell,
-    },
-    /// Print a manual page, in roff: fleetctl(1), or that of one command
-    #[command(hide = true)]
-    Man {
-        /// The command
-        command: Option<String>,
-        /// Write all pages into this folder instead
-        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
-        all: Option<std::path::PathBuf>,
-    },
+    #[command(flatten)]
+    Manual(crate::manual::Asked),
 }
 
 /// `submit`.

@@ -2,12 +2,20 @@
 
 use super::error::HINT;
 use super::wait::{Aim, Goal, host};
-use crate::api::wire::{MachineRef, UnitDetail, UnitView};
+use crate::api::wire::{DamagedUnit, MachineRef, UnitDetail, UnitView};
 
 /// `3ec325e8.../10.88.0.13`, as CoreOS fleet shows a host.
 pub(super) fn legend(machine: &MachineRef, full: bool) -> String {
     let id = if full { machine.id.to_string() } else { format!("{}...", machine.id.short()) };
     if machine.ip.is_empty() { id } else { format!("{id}/{}", machine.ip) }
+}
+
+/// What is said of a unit whose record can't be read.
+pub(super) fn damaged(unit: &DamagedUnit) -> String {
+    let DamagedUnit { name, why, .. } = unit;
+    format!(
+        "The record of unit {name} in the store is damaged ({why}). It goes on where it runs; submit it again with its file, or destroy it"
+    )
 }
 
 /// The line for a goal that is reached. Scripts read these.

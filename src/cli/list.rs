@@ -9,9 +9,9 @@ use super::args::{Columns, List};
 use super::error::{Error, Exit};
 use super::session::Session;
 use super::{explain, select, table};
-use crate::api::wire::{MachineView, StateView, UnitView};
+use crate::api::wire::{DamagedUnit, MachineRef, MachineView, StateView, UnitList, UnitView};
 use crate::model::glob::Glob;
-use crate::model::name::UnitHash;
+use crate::model::name::{UnitHash, UnitName};
 
 /// A column: its name, the text of a cell, and its value for programs.
 pub(super) struct Field<T> {
@@ -20,7 +20,10 @@ pub(super) struct Field<T> {
     pub(super) value: fn(&T) -> Value,
 }
 
-type UnitState = (UnitView, StateView);
+type UnitState = (UnitName, StateView);
+
+/// Of one whose record is damaged there is little to tell.
+type UnitFile = Result<UnitView, DamagedUnit>;
 
 const UNITS: &str = "unit,machine,active,sub";
 const UNIT_FILES: &str = "unit,hash,dstate,state,target";
@@ -28,7 +31,7 @@ const MACHINES: &str = "machine,ip,metadata";
 
 fn unit_fields() -> Vec<Field<UnitState>> {
     vec![
-        Field { name: "unit", text: |row, _| row.0.name.to_string(), value: |row| json!(row.0.name) },
+        Field { name: "unit", text: |row, _| row.0.to_string(), value: |row| json!(row.0) },
         Field {
             name: "machine",
             text: |row, full| explain::legend(&row.1.machine, full),
@@ -57,35 +60,74 @@ fn unit_fields() -> Vec<Field<UnitState>> {
     ]
 }
 
-fn unit_file_fields() -> Vec<Field<UnitView>> {
-    let target = |unit: &UnitView, full: bool| match (&unit.machine, unit.global) {
+/// What `list-unit-files` shows for the state of a unit whose record can't be read.
+const DAMAGED: &str = "damaged";
+
+fn unit_file_fields() -> Vec<Field<UnitFile>> {
+    let target = |row: &UnitFile, full: bool| match (machine(row), row.as_ref().is_ok_and(|unit| unit.global)) {
         (_, true) => "global".into(),
         (Some(machine), _) => explain::legend(machine, full),
         (None, _) => "-".into(),
     };
-    let target_value = |unit: &UnitView| match (&unit.machine, unit.global) {
+    let target_value = |row: &UnitFile| match (machine(row), row.as_ref().is_ok_and(|unit| unit.global)) {
         (_, true) => json!("global"),
-        (machine, _) => json!(machine.as_ref().map(|machine| &machine.id)),
+        (machine, _) => json!(machine.map(|machine| &machine.id)),
     };
     vec![
-        Field { name: "unit", text: |unit, _| unit.name.to_string(), value: |unit| json!(unit.name) },
-        Field { name: "hash", text: |unit, full| hash(&unit.hash, full), value: |unit| json!(unit.hash) },
-        Field { name: "dstate", text: |unit, _| unit.desired.to_string(), value: |unit| json!(unit.desired) },
+        Field { name: "unit", text: |row, _| name(row).to_string(), value: |row| json!(name(row)) },
+        Field {
+            name: "hash",
+            text: |row, full| sound(row, |unit| hash(&unit.hash, full)),
+            value: |row| json!(row.as_ref().ok().map(|unit| &unit.hash)),
+        },
+        Field {
+            name: "dstate",
+            text: |row, _| sound(row, |unit| unit.desired.to_string()),
+            value: |row| json!(row.as_ref().ok().map(|unit| unit.desired)),
+        },
         Field {
             name: "state",
-            text: |unit, _| if unit.global { "-".into() } else { or_dash(&unit.current) },
-            value: |unit| if unit.global { Value::Null } else { json!(unit.current) },
+            text: |row, _| match row {
+                Ok(unit) if unit.global => "-".into(),
+                Ok(unit) => or_dash(&unit.current),
+                Err(_) => DAMAGED.into(),
+            },
+            value: |row| match row {
+                Ok(unit) if unit.global => Value::Null,
+                Ok(unit) => json!(unit.current),
+                Err(_) => json!(DAMAGED),
+            },
         },
         Field { name: "target", text: target, value: target_value },
         Field { name: "tmachine", text: target, value: target_value },
-        Field { name: "global", text: |unit, _| unit.global.to_string(), value: |unit| json!(unit.global) },
-        Field { name: "desc", text: |unit, _| or_dash(&unit.description), value: |unit| json!(unit.description) },
+        Field {
+            name: "global",
+            text: |row, _| sound(row, |unit| unit.global.to_string()),
+            value: |row| json!(row.as_ref().ok().map(|unit| unit.global)),
+        },
+        Field {
+            name: "desc",
+            text: |row, _| sound(row, |unit| or_dash(&unit.description)),
+            value: |row| json!(row.as_ref().ok().map(|unit| &unit.description)),
+        },
         Field {
             name: "waiting",
-            text: |unit, _| or_dash(unit.waiting.as_deref().unwrap_or("")),
-            value: |unit| json!(unit.waiting),
+            text: |row, _| sound(row, |unit| or_dash(unit.waiting.as_deref().unwrap_or(""))),
+            value: |row| json!(row.as_ref().ok().and_then(|unit| unit.waiting.as_ref())),
         },
     ]
+}
+
+fn name(row: &UnitFile) -> &UnitName {
+    row.as_ref().map_or_else(|damaged| &damaged.name, |unit| &unit.name)
+}
+
+fn machine(row: &UnitFile) -> Option<&MachineRef> {
+    row.as_ref().map_or_else(|damaged| damaged.machine.as_ref(), |unit| unit.machine.as_ref())
+}
+
+fn sound(row: &UnitFile, text: impl FnOnce(&UnitView) -> String) -> String {
+    row.as_ref().map_or_else(|_| "-".into(), text)
 }
 
 fn machine_fields() -> Vec<Field<MachineView>> {
@@ -125,15 +167,17 @@ const EXPLAINED: usize = 5;
 pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(unit_fields(), session, &args.columns, UNITS)?;
     let (units, unmatched) = fetch(session, args).await?;
+    let damaged = damaged(&units);
     let rows: Vec<UnitState> = units
         .into_iter()
-        .flat_map(|mut unit| {
-            let mut states = std::mem::take(&mut unit.states);
+        .map(|row| row.map_or_else(|damaged| (damaged.name, damaged.states), |unit| (unit.name, unit.states)))
+        .flat_map(|(name, mut states)| {
             states.sort_by(|a, b| a.machine.id.cmp(&b.machine.id));
-            states.into_iter().map(move |state| (unit.clone(), state))
+            states.into_iter().map(move |state| (name.clone(), state))
         })
         .collect();
     print(session, &args.columns, &fields, &rows);
+    session.out.talk_lines(&damaged);
     Ok(say(session, &unmatched))
 }
 
@@ -146,7 +190,7 @@ pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, E
     let (units, unmatched) = fetch(session, args).await?;
     print(session, &args.columns, &fields, &units);
     if session.out.is_watched() && std::io::stdout().is_terminal() && !session.is_json() {
-        let waiting = units.iter().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why)));
+        let waiting = units.iter().flatten().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why)));
         for (index, (unit, why)) in waiting.enumerate() {
             // The reasons of each host cost a question; of many waiting units the first few tell enough.
             if index < EXPLAINED {
@@ -160,6 +204,7 @@ pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, E
             }
         }
     }
+    session.out.talk_lines(&damaged(&units));
     Ok(say(session, &unmatched))
 }
 
@@ -185,18 +230,25 @@ fn say(session: &Session, unmatched: &[String]) -> Exit {
     Exit::failed_if(!unmatched.is_empty())
 }
 
-/// The units asked for, and a line for each argument that there is nothing of.
-async fn fetch(session: &Session, args: &List) -> Result<(Vec<UnitView>, Vec<String>), Error> {
-    if !args.patterns.is_empty() {
-        let selected = select::select(&session.client, &args.patterns).await?;
+/// The units asked for, by name, and a line for each argument that there is nothing of.
+async fn fetch(session: &Session, args: &List) -> Result<(Vec<UnitFile>, Vec<String>), Error> {
+    let (units, damaged, unmatched) = if args.patterns.is_empty() {
+        let UnitList { units, damaged, .. } = session.client.units(&[]).await?;
+        (units, damaged, Vec::new())
+    } else {
+        let mut selected = select::select(&session.client, &args.patterns).await?;
+        let damaged = std::mem::take(&mut selected.damaged);
         let unmatched = selected.nothing();
-        let mut units: Vec<UnitView> = selected.units.into_iter().map(|(unit, _)| unit).collect();
-        units.sort_by(|a, b| a.name.cmp(&b.name));
-        return Ok((units, unmatched));
-    }
-    let mut units = session.client.units(&[]).await?.units;
-    units.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok((units, Vec::new()))
+        (selected.units.into_iter().map(|(unit, _)| unit).collect(), damaged, unmatched)
+    };
+    let mut rows: Vec<UnitFile> = units.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
+    rows.sort_by(|a, b| name(a).cmp(name(b)));
+    Ok((rows, unmatched))
+}
+
+/// What to say of those that are damaged. Also to programs' users: stdout has the rows.
+fn damaged(rows: &[UnitFile]) -> Vec<String> {
+    rows.iter().filter_map(|row| row.as_ref().err()).map(explain::damaged).collect()
 }
 
 pub(super) fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {

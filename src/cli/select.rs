@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::error::{Error, HINT};
-use super::names;
 use super::session::Session;
+use super::{explain, names};
 use crate::api::client::Client;
-use crate::api::wire::UnitView;
+use crate::api::wire::{DamagedUnit, UnitList, UnitView};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 
@@ -17,6 +17,8 @@ use crate::model::name::UnitName;
 pub(super) struct Selected {
     /// Each once, in the order of the arguments, and whether it was named, not matched by a pattern.
     pub(super) units: Vec<(UnitView, bool)>,
+    /// Those whose records can't be read, each once.
+    pub(super) damaged: Vec<DamagedUnit>,
     /// Names of units that there are none of.
     pub(super) missing: Vec<String>,
     /// Patterns that match nothing.
@@ -24,10 +26,11 @@ pub(super) struct Selected {
 }
 
 impl Selected {
-    /// A line for each argument that there is nothing of.
+    /// A line for each argument that there is nothing of, and for each unit that nothing can be done with.
     pub(super) fn nothing(&self) -> Vec<String> {
         let missing = self.missing.iter().map(|name| format!("Unit {name} not found"));
-        missing.chain(self.unmatched.iter().map(|pattern| unmatched(pattern))).collect()
+        let unmatched = self.unmatched.iter().map(|pattern| unmatched(pattern));
+        missing.chain(unmatched).chain(self.damaged.iter().map(explain::damaged)).collect()
     }
 }
 
@@ -63,7 +66,7 @@ pub(super) async fn select(client: &Client, args: &[String]) -> Result<Selected,
         return Err(Error::failures(problems));
     }
     let ask: Vec<String> = wishes.iter().flat_map(|(_, _, globs)| globs.iter().map(ToString::to_string)).collect();
-    let known = client.units(&ask).await?.units;
+    let UnitList { units: known, damaged, .. } = client.units(&ask).await?;
     let mut selected = Selected::default();
     let mut seen: BTreeSet<&UnitName> = BTreeSet::new();
     for (exact, label, globs) in wishes {
@@ -72,6 +75,12 @@ pub(super) async fn select(client: &Client, args: &[String]) -> Result<Selected,
             found = true;
             if seen.insert(&unit.name) {
                 selected.units.push((unit.clone(), exact));
+            }
+        }
+        for unit in damaged.iter().filter(|unit| globs.iter().any(|glob| glob.matches(unit.name.as_str()))) {
+            found = true;
+            if !selected.damaged.contains(unit) {
+                selected.damaged.push(unit.clone());
             }
         }
         let list = if exact { &mut selected.missing } else { &mut selected.unmatched };

@@ -1,9 +1,5 @@
 //! cat, version, and what is made of the command line's own definitions: completions and manual pages.
 
-use std::path::Path;
-
-use clap_complete::Shell;
-
 use super::args::{self, Cat, Format};
 use super::error::{Error, Exit};
 use super::output::Output;
@@ -11,6 +7,7 @@ use super::session::Session;
 use super::{names, select};
 use crate::api::client::ClientError;
 use crate::api::wire::UnitDetail;
+use crate::manual;
 
 /// `cat`: the file as it was submitted, comments and all. (CoreOS fleet had forgotten them, and printed its canonical text.)
 pub(super) async fn cat(session: &Session, args: &Cat) -> Result<Exit, Error> {
@@ -73,48 +70,14 @@ pub(super) fn version(out: &Output, format: Format) -> Exit {
     Exit::Ok
 }
 
-/// `completion`.
-pub(super) fn completion(out: &Output, shell: Shell) -> Exit {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut args::command(), "fleetctl", &mut script);
-    out.data(&String::from_utf8_lossy(&script));
-    Exit::Ok
-}
-
-/// `man`.
-pub(super) fn man(out: &Output, command: Option<&str>) -> Result<Exit, Error> {
-    let mut root = args::command();
-    root.build();
-    let page = match command {
-        None => root,
-        Some(name) => {
-            let found = root.find_subcommand(name).cloned();
-            let missing = || Error::usage(format!("there is no command `{name}`"), "`fleetctl help` lists them");
-            found.ok_or_else(missing)?
+/// `completion` and `man`.
+pub(super) fn manual(out: &Output, asked: &manual::Asked) -> Result<Exit, Error> {
+    match asked.answer(args::command()) {
+        Ok(text) => out.data(&text),
+        Err(error @ manual::Error::NoCommand(_)) => {
+            return Err(Error::usage(error.to_string(), "`fleetctl help` lists them"));
         }
-    };
-    out.data(&String::from_utf8_lossy(&roff(page)?));
-    Ok(Exit::Ok)
-}
-
-/// `man --all`: `fleetctl.1`, and a page for each command that `fleetctl help` lists.
-pub(super) fn man_pages(folder: &Path) -> Result<Exit, Error> {
-    let failed =
-        |path: &Path, error: &std::io::Error| Error::failure(format!("can't write {}: {error}", path.display()));
-    std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
-    let mut root = args::command();
-    root.build();
-    let commands = root.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
-    let pages = commands.map(|command| (format!("fleetctl-{}.1", command.get_name()), command.clone()));
-    for (name, page) in std::iter::once(("fleetctl.1".to_owned(), root.clone())).chain(pages) {
-        let path = folder.join(name);
-        std::fs::write(&path, roff(page)?).map_err(|error| failed(&path, &error))?;
+        Err(error) => return Err(Error::failure(error.to_string())),
     }
     Ok(Exit::Ok)
-}
-
-fn roff(page: clap::Command) -> Result<Vec<u8>, Error> {
-    let mut roff = Vec::new();
-    clap_mangen::Man::new(page).render(&mut roff).map_err(|error| Error::failure(error.to_string()))?;
-    Ok(roff)
 }

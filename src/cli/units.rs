@@ -112,7 +112,12 @@ fn differs(batch: &Batch, unit: &AppliedUnit) -> String {
 pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result<Exit, Error> {
     some(&args.units)?;
     let mut selected = select::select(&session.client, &args.units).await?;
-    let leaving = if aim == Aim::Destroy { still_leaving(session, &mut selected).await? } else { Vec::new() };
+    let (mut leaving, mut damaged) = (Vec::new(), Vec::new());
+    if aim == Aim::Destroy {
+        leaving = still_leaving(session, &mut selected).await?;
+        // What is wanted of them isn't known; that they are to go needs no more than their names.
+        damaged = std::mem::take(&mut selected.damaged);
+    }
     let mut failed = false;
     let mut chosen = Vec::new();
     for (unit, typed) in &selected.units {
@@ -125,11 +130,12 @@ pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result
             }
             continue;
         }
-        chosen.push(unit);
+        chosen.push(&unit.name);
     }
+    chosen.extend(damaged.iter().map(|unit| &unit.name));
     failed |= missing(session, &selected, aim);
-    let ask = |unit: &&UnitView| ApplyUnit {
-        name: unit.name.to_string(),
+    let ask = |name: &&UnitName| ApplyUnit {
+        name: name.to_string(),
         // A host that is still at it keeps its order.
         desired: aim.desired(),
         destroy: aim == Aim::Destroy,

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
-use clap_complete::Shell;
-use clap_mangen::roff::{Roff, roman};
 
 use super::Overrides;
+use crate::manual::{self, Shell};
 
 /// What a manual page has besides what clap knows.
 const SECTIONS: [(&str, &[&str]); 4] = [
@@ -74,11 +73,9 @@ pub fn understand(args: impl IntoIterator<Item = OsString>) -> Asked {
     match words[..] {
         [] => Asked::Run(Overrides { file: config, standalone }),
         ["version"] => version(),
-        ["man"] => Asked::Print(man()),
+        ["man"] => Asked::Print(manual::daemon(Arguments::command(), &SECTIONS)),
         ["completion", shell] if let Ok(shell) = shell.parse::<Shell>() => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "fleetd", &mut script);
-            Asked::Print(String::from_utf8_lossy(&script).into_owned())
+            Asked::Print(manual::completion(Arguments::command(), shell))
         }
         _ => Asked::Complain("fleetd takes no arguments. Did you mean to invoke fleetctl instead?\n".into()),
     }
@@ -86,30 +83,6 @@ pub fn understand(args: impl IntoIterator<Item = OsString>) -> Asked {
 
 fn version() -> Asked {
     Asked::Print(concat!("fleetd version ", env!("CARGO_PKG_VERSION"), "\n").into())
-}
-
-/// `fleetd(8)`, in roff.
-fn man() -> String {
-    let mut roff = Vec::new();
-    let page = clap_mangen::Man::new(Arguments::command()).section("8");
-    let written = (|| {
-        page.render_title(&mut roff)?;
-        page.render_name_section(&mut roff)?;
-        page.render_synopsis_section(&mut roff)?;
-        page.render_description_section(&mut roff)?;
-        page.render_options_section(&mut roff)?;
-        for (title, paragraphs) in SECTIONS {
-            let mut section = Roff::new();
-            section.control("SH", [title]);
-            for paragraph in paragraphs {
-                section.control("PP", []).text([roman(*paragraph)]);
-            }
-            section.to_writer(&mut roff)?;
-        }
-        page.render_version_section(&mut roff)
-    })();
-    debug_assert!(written.is_ok(), "memory takes everything");
-    String::from_utf8_lossy(&roff).into_owned()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Unit};
 
 /// What is said of a unit whose record can't be read.
-const DAMAGED: &str = "its record in the store is damaged; submit it again with its file, or destroy it";
+pub const DAMAGED: &str = "its record in the store is damaged; submit it again with its file, or destroy it";
 
 /// What to do with one unit.
 #[derive(Debug, Clone)]

@@ -28,6 +28,9 @@ const POINTS: usize = 32;
 /// Damaged keys remembered as told.
 const TOLD: usize = 1000;
 
+/// Units whose records can't be read, and what is wrong with those.
+pub type Damaged = BTreeMap<UnitName, String>;
+
 /// Which units a question is about. Hosts and their metadata always belong to it.
 #[derive(Debug, Clone)]
 pub enum Scope {
@@ -125,15 +128,33 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn cluster(&self, families: &[&str], scope: &Scope) -> Result<Cluster, Error> {
+        self.all(families, scope).await.map(|(cluster, _)| cluster)
+    }
+
+    /// The same, and the units of `scope` that are left out because their records are damaged: for people, who alone can mend them.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn all(&self, families: &[&str], scope: &Scope) -> Result<(Cluster, Damaged), Error> {
         let prefixes: BTreeSet<String> = families.iter().flat_map(|family| scope.prefixes(family)).collect();
         let (revision, kvs) = self.ranges(prefixes).await?;
-        let mut cluster = Cluster { revision, ..Cluster::default() };
+        let (mut cluster, mut damaged) = (Cluster { revision, ..Cluster::default() }, Damaged::new());
         for kv in kvs {
-            if let Some(change) = self.change(&Event::Put(kv)).filter(|change| scope.takes(change)) {
-                cluster.apply(change);
+            match keys::change(&Event::Put(kv)) {
+                Ok(Some(change)) if scope.takes(&change) => cluster.apply(change),
+                Ok(_) => {}
+                Err(corrupt) => {
+                    self.warn(&corrupt);
+                    // A key that names no unit is nobody's.
+                    if let Ok(Key::Unit(name)) = Key::parse(&corrupt.key)
+                        && scope.has(&name)
+                    {
+                        damaged.insert(name, corrupt.why);
+                    }
+                }
             }
         }
-        Ok(cluster)
+        Ok((cluster, damaged))
     }
 
     /// Add the records of `wanted`, all of one family, to a cluster that was read, at the revision that it shows.

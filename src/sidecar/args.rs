@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::api::wire::services::{TTL, WEIGHT};
+use crate::manual;
 use crate::model::name::UnitName;
 use crate::model::service::{InstanceName, MAX_WEIGHT, ServiceName};
 
@@ -34,6 +35,18 @@ impl Arguments {
     pub fn verbosity(&self) -> u8 {
         self.verbose.into()
     }
+
+    /// What is to be printed instead of doing anything: completions, or manual pages.
+    ///
+    /// # Errors
+    /// See [`manual::Error`].
+    #[must_use]
+    pub fn printed(&self) -> Option<Result<String, manual::Error>> {
+        match &self.command {
+            Command::Manual(asked) => Some(asked.answer(Self::command())),
+            _ => None,
+        }
+    }
 }
 
 /// What to do.
@@ -45,6 +58,8 @@ pub(super) enum Command {
     Ambassador(Ambassador),
     /// Write a file from a template and the services that are announced, and again whenever they change
     Render(Render),
+    #[command(flatten)]
+    Manual(manual::Asked),
 }
 
 /// `announce`.
@@ -205,8 +220,6 @@ fn mode(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -23,8 +23,7 @@ pub(super) fn establish(
     over: Option<UnixStream>,
 ) -> Result<(ssh2::Session, OwnedFd), Error> {
     let broken = |error: &dyn std::fmt::Display| Error::new(format!("can't reach {}: {error}", target.label()));
-    let known = Known::read(&target.known_hosts)
-        .map_err(|(file, error)| Error::new(format!("can't read {}: {error}", file.display())))?;
+    let known = read_known(target)?;
     let mut session = ssh2::Session::new().map_err(|error| broken(&error.message()))?;
     session.set_timeout(u32::try_from(ssh.settings.timeout.as_millis()).unwrap_or(u32::MAX));
     let fd = match over {
@@ -51,6 +50,12 @@ pub(super) fn establish(
     })?;
     verify(ssh, &session, &known, target)?;
     Ok((session, fd))
+}
+
+fn read_known(target: &Target) -> Result<Known, Error> {
+    let failed =
+        |(file, error): (PathBuf, std::io::Error)| Error::new(format!("can't read {}: {error}", file.display()));
+    Known::read(&target.known_hosts).map_err(failed)
 }
 
 fn dial(ssh: &Ssh, target: &Target) -> Result<TcpStream, Error> {
@@ -126,7 +131,14 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
         known::record(file, name(target), target.port, key)
             .map_err(|error| Error::new(format!("can't write {file_shown}: {error}; {label} was not connected to")))
     };
-    match known.check(name(target), target.port, key) {
+    let mut verdict = known.check(name(target), target.port, key);
+    let mut turn = None;
+    if verdict == Verdict::Unknown && target.strict == Strict::Ask {
+        turn = Some(ssh.turn());
+        // The one who had the turn before may have asked about the same host.
+        verdict = read_known(target)?.check(name(target), target.port, key);
+    }
+    let verified = match verdict {
         Verdict::Known => Ok(()),
         Verdict::Revoked(At { file, line }) => Err(Error::all(vec![
             format!("the host key of {label} is revoked: {shown}"),
@@ -159,7 +171,10 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
                 }
             }
         },
-    }
+    };
+    // Not before the answer is in the file.
+    drop(turn);
+    verified
 }
 
 fn unknown(label: &str, shown: &str, file: &std::path::Path) -> Error {

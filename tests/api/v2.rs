@@ -311,11 +311,32 @@ async fn damaged_and_foreign_keys_break_nothing() {
     }
     assert_eq!(daemon.get("/fleet/v2/units/a.service").await.status, 200);
     assert_eq!(daemon.get("/fleet/v1/units/x.service").await.status, 404);
+    // v2 tells which units they are, to those who ask about them; a key that names no unit is nobody's.
+    let damaged = async |path: &str| {
+        let list = daemon.get(path).await.json();
+        let damaged = list["damaged"].as_array().cloned().unwrap_or_default();
+        damaged.iter().map(|unit| unit["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(damaged("/fleet/v2/units").await, ["x.service", "y.service"]);
+    assert_eq!(damaged("/fleet/v2/units?name=x*").await, ["x.service"]);
+    assert_eq!(damaged("/fleet/v2/units?name=a*").await, [""; 0]);
+    let one = daemon.get("/fleet/v2/units/x.service").await;
+    assert_eq!(one.status, 500);
+    let said = "x.service: its record in the store is damaged; submit it again with its file, or destroy it (";
+    assert!(one.error().starts_with(said), "{}", one.error());
+    // Where it is and what its host says is in other records.
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.place("x.service", N1, Target::Launched).await;
+    daemon.report("x.service", N1, Target::Launched, "active", 1).await;
+    let list = daemon.get("/fleet/v2/units?name=x.service").await.json();
+    let unit = &list["damaged"][0];
+    assert_eq!((&unit["machine"]["hostname"], &unit["states"][0]["active"]), (&json!("n1"), &json!("active")));
     assert!(daemon.refuse(json!([{ "name": "x.service", "desired": "loaded" }])).await[0].contains("is damaged"));
     let mended =
         daemon.apply(json!([{ "name": "x.service", "text": FILE }, { "name": "y.service", "destroy": true }])).await;
     assert_eq!(outcomes(&mended), ["replaced", "destroyed"]);
-    assert_eq!(daemon.get("/fleet/v2/units").await.json()["units"].as_array().unwrap().len(), 2);
+    let whole = daemon.get("/fleet/v2/units").await.json();
+    assert_eq!((whole["units"].as_array().unwrap().len(), whole.get("damaged")), (2, None));
 }
 
 #[tokio::test]

@@ -335,3 +335,60 @@ fn a_unit_that_is_leaving_is_waited_for_by_a_second_destroy_too() {
     fleetd.take_away("a.service", N1);
     fleetd.expect("destroy a", 0, "", "Units not found in registry: a.service\n");
 }
+
+/// What can't be read is still told of, by everything that tells of units, and what it is told to do works.
+#[test]
+fn a_damaged_record_is_told_of_and_can_be_mended() {
+    let fleetd = Real::new();
+    fleetd.host(N1);
+    for unit in ["a.service", "b.service", "c.service"] {
+        std::fs::write(fleetd.dir.path().join(unit), OK).unwrap();
+    }
+    fleetd.run("start --no-block a b c");
+    fleetd.place("a.service", N1, "active");
+    fleetd.place("c.service", N1, "active");
+    fleetd.damage("a.service");
+    fleetd.damage("b.service");
+    let line = |unit: &str| {
+        format!(
+            "The record of unit {unit} in the store is damaged (EOF while parsing an object at line 1 column 1). \
+             It goes on where it runs; submit it again with its file, or destroy it\n"
+        )
+    };
+    let both = line("a.service") + &line("b.service");
+    let files = "a.service\t-\t\tdamaged\t\ta2d7e4a6.../10.88.0.11\n\
+                 b.service\t-\t\tdamaged\t\t-\n\
+                 c.service\tlaunched\tlaunched\ta2d7e4a6.../10.88.0.11\n";
+    fleetd.expect("list-unit-files --no-legend --fields=unit,dstate,state,target", 0, files, &both);
+    fleetd.expect("list-unit-files --no-legend --fields=unit,state b*", 0, "b.service\tdamaged\n", &line("b.service"));
+    fleetd.expect("list-unit-files --no-legend --fields=unit c", 0, "c.service\n", "");
+    fleetd.expect("list-units --no-legend --fields=unit,active", 0, "a.service\tactive\nc.service\tactive\n", &both);
+    let json = |args: &str| serde_json::from_str::<Value>(&fleetd.run(args).out).unwrap();
+    let files = json("list-unit-files --output json");
+    assert_eq!(
+        (&files[0]["state"], &files[0]["hash"], &files[2]["state"]),
+        (&json!("damaged"), &Value::Null, &json!("launched"))
+    );
+    assert_eq!(
+        json("list-units --output json --fields=unit,sub a"),
+        json!([{ "unit": "a.service", "sub": "running" }])
+    );
+    assert_eq!(json("status --output json a b")[0]["active"], "active");
+    fleetd.expect("status b", 1, "", &line("b.service"));
+    fleetd.expect("journal b", 1, "", &line("b.service"));
+    fleetd.expect("stop b", 1, "", &line("b.service"));
+    fleetd.expect("restart b", 1, "", &line("b.service"));
+    let cat = fleetd.run("cat b");
+    assert!(cat.code == Some(1) && cat.err.contains("b.service: its record in the store is damaged"), "{cat:?}");
+    // The other one goes on; both ways out work.
+    fleetd.expect("destroy b", 0, "Destroyed b.service\n", "");
+    fleetd.expect("start a", 0, "Unit a.service launched on a2d7e4a6.../10.88.0.11\n", "");
+    fleetd.expect(
+        "list-unit-files --no-legend --fields=unit,state",
+        0,
+        "a.service\tlaunched\nc.service\tlaunched\n",
+        "",
+    );
+    fleetd.damage("a.service");
+    fleetd.expect("destroy --no-block *", 0, "Destroyed c.service\nDestroyed a.service\n", "");
+}

@@ -87,6 +87,12 @@ impl Real {
         ]);
     }
 
+    /// A record that nobody can read.
+    pub(crate) fn damage(&self, unit: &str) {
+        let key = Key::Unit(unit.parse().unwrap()).to_string();
+        self.write(vec![Op::Put { key, value: b"{".to_vec(), lease: None }]);
+    }
+
     /// An instance is announced, as the API writes it.
     pub(crate) fn announce(&self, service: &str, instance: &str, host: &str, port: u16) {
         let is = Instance {

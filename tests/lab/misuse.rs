@@ -151,6 +151,17 @@ fn foreign_and_damaged_keys_harm_nothing() {
     });
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(lab.main_pid(&host, "a.service"), pid, "a.service went on");
+    // Nobody has to read a log for it, and what can be done about it is said.
+    let listed = lab.fleetctl(&["list-unit-files", "--no-legend", "--fields=unit,state"]);
+    assert_eq!(listed.stdout, "a.service\t\tdamaged\nb.service\t\tlaunched\nbroken.service\tdamaged\n");
+    assert!(listed.stderr.contains("record of unit a.service in the store is damaged"), "{listed:?}");
+    assert!(lab.fleetctl(&["list-units", "--no-legend", "--fields=unit,sub"]).ok().contains("a.service\trunning"));
+    lab.fleetctl(&["start", "a.service"]).ok();
+    assert_eq!(lab.main_pid(&host, "a.service"), pid, "a.service is whole again, and was not touched");
+    put("unit/a.service", "not json");
+    lab.fleetctl(&["destroy", "a.service", "broken.service"]).ok();
+    assert_eq!(lab.sh(&host, "systemctl is-active a.service").stdout, "inactive\n");
+    assert_eq!(lab.fleetctl(&["list-unit-files", "--no-legend", "--fields=unit"]).ok(), "b.service\n");
     let log = lab.sh("n1", "journalctl -b -u fleetd -o cat | grep 'skipped'").stdout
         + &lab.sh("n2", "journalctl -b -u fleetd -o cat | grep 'skipped'").stdout;
     assert!(log.contains("somebody/elses") && log.contains("unit/broken.service"), "{log}");

@@ -1,5 +1,5 @@
 """Runs a command in a terminal of its own and plays steps: ["expect", TEXT], ["send", TEXT], ["resize", COLUMNS, ROWS],
-["signal", NUMBER]. At the end prints, as JSON, what was on the screen, the exit code, and whether the terminal is as it was."""
+["pause", SECONDS], ["signal", NUMBER]. At the end prints, as JSON, what was on the screen, the exit code, and whether the terminal is as it was."""
 import fcntl
 import json
 import os
@@ -54,6 +54,10 @@ for step, *args in steps:
         mark = at + len(args[0].encode())
     elif step == "send":
         os.write(main, args[0].encode())
+    elif step == "pause":
+        end = time.monotonic() + args[0]
+        while (left := end - time.monotonic()) > 0:
+            read(left)
     elif step == "resize":
         resize(*args)
         os.kill(pid, signal.SIGWINCH)

@@ -47,13 +47,13 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     let target = json!({ "anyOf": [machine, { "const": "global" }, { "type": "null" }] });
     let files = [
         ("unit", unit.clone()),
-        ("hash", hash.clone()),
-        ("dstate", of("Desired")),
+        ("hash", or_null(hash.clone())),
+        ("dstate", or_null(of("Desired"))),
         ("state", or_null(text())),
         ("target", target.clone()),
         ("tmachine", target),
-        ("global", json!({ "type": "boolean" })),
-        ("desc", text()),
+        ("global", or_null(json!({ "type": "boolean" }))),
+        ("desc", or_null(text())),
         ("waiting", or_null(text())),
     ];
     let metadata = json!({ "type": "object", "additionalProperties": text() });
@@ -128,7 +128,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                 "type": "array",
                 "items": {
                     "allOf": [of("StateView")],
-                    "properties": { "unit": unit, "desired": of("Desired") },
+                    "properties": { "unit": unit, "desired": or_null(of("Desired")) },
                     "required": ["unit", "desired"],
                     "unevaluatedProperties": false,
                 },

@@ -13,16 +13,16 @@ use crate::model::name::UnitName;
 use crate::model::unit::{Desired, Target};
 use crate::plan::explain::{Explanation, Standing, explain};
 use crate::registry::keys;
-use crate::registry::view::Scope;
+use crate::registry::view::{Damaged, Scope};
 use crate::store::{Error, Store};
 
 use super::{no_parameters, scope};
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<UnitList>, Failure> {
     let read = async {
-        let (cluster, briefs) = joined(&api, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
+        let (cluster, briefs, damaged) = joined(&api, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
         let units = cluster.units.iter().map(|(name, unit)| join::unit(&cluster, &briefs, name, unit)).collect();
-        Ok(Json(UnitList { revision: cluster.revision, units }))
+        Ok(Json(UnitList { revision: cluster.revision, units, damaged: join::damaged(&cluster, damaged) }))
     };
     read.await
 }
@@ -34,37 +34,40 @@ pub(super) async fn get<S: Store>(
 ) -> Result<Json<UnitDetail>, Failure> {
     no_parameters(&uri)?;
     let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
-    let found = detail(&api, &name).await.map_err(|error| api.failed(&error))?;
-    found.map(Json).ok_or_else(Failure::no_such_unit)
+    detail(&api, &name).await.map_err(|error| api.failed(&error))?.map(Json)
 }
 
-async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Option<UnitDetail>, Error> {
-    let (cluster, briefs) = joined(api, &Scope::One(name.clone())).await?;
-    let Some(record) = cluster.units.get(name) else { return Ok(None) };
+/// The inner failure is the unit's, the outer one the store's.
+async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDetail, Failure>, Error> {
+    let (cluster, briefs, damaged) = joined(api, &Scope::One(name.clone())).await?;
+    if let Some(why) = damaged.get(name) {
+        return Ok(Err(Failure::damaged(name, why)));
+    }
+    let Some(record) = cluster.units.get(name) else { return Ok(Err(Failure::no_such_unit())) };
     let unit = join::unit(&cluster, &briefs, name, record);
     let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
     if is_settled(&unit) {
         let why = trouble(&unit);
-        return Ok(Some(UnitDetail { unit, text, why, reasons: Vec::new() }));
+        return Ok(Ok(UnitDetail { unit, text, why, reasons: Vec::new() }));
     }
     // Only a unit that isn't settled is worth reading the whole cluster for.
     let cluster = whole(api).await?;
     let explanation = explain(&cluster, name);
     let why = trouble(&unit).or_else(|| why(&explanation));
-    Ok(Some(UnitDetail { unit, text, why, reasons: reasons(&cluster, &explanation) }))
+    Ok(Ok(UnitDetail { unit, text, why, reasons: reasons(&cluster, &explanation) }))
 }
 
 /// What views of the units in `scope` are made of.
-async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, Briefs), Error> {
+async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, Briefs, Damaged), Error> {
     loop {
-        let mut cluster = api.reader.cluster(&FAMILIES, scope).await?;
+        let (mut cluster, damaged) = api.reader.all(&FAMILIES, scope).await?;
         let briefs = api.reader.briefs(&join::hashes(&cluster)).await?;
         let orders = join::orders_wanted(&cluster, &briefs);
         match api.reader.add(&mut cluster, &orders).await {
             // What was read first is forgotten already: begin again, with what is now.
             Err(Error::Compacted) => {}
             Err(error) => return Err(error),
-            Ok(()) => return Ok((cluster, briefs)),
+            Ok(()) => return Ok((cluster, briefs, damaged)),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use super::places;
 use crate::api::client::Client;
-use crate::api::wire::UnitView;
+use crate::api::wire::{UnitList, UnitView};
 use crate::cli::error::Error;
-use crate::cli::names;
+use crate::cli::{explain, names};
 use crate::model::glob::Glob;
+use crate::model::name::UnitName;
 
 /// What the arguments come to.
 #[derive(Debug)]
@@ -40,17 +41,19 @@ pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, E
     let mut patterns: Vec<String> = wishes.iter().flat_map(|wish| &wish.patterns).map(ToString::to_string).collect();
     patterns.sort();
     patterns.dedup();
-    let mut units = client.units(&patterns).await?.units;
+    let UnitList { mut units, damaged, .. } = client.units(&patterns).await?;
     units.retain(|unit| !unit.name.is_template() && wishes.iter().any(|wish| wish.matches(unit)));
     units.sort_by(|a, b| a.name.cmp(&b.name));
     let mut missing = Vec::new();
     for wish in &wishes {
         let mut found = units.iter().filter(|unit| wish.matches(unit)).peekable();
+        let mut damaged = damaged.iter().filter(|unit| wish.names(&unit.name)).map(explain::damaged).peekable();
         if found.peek().is_none() {
-            missing.push(wish.missing.clone());
+            missing.extend(damaged.peek().is_none().then(|| wish.missing.clone()));
         } else if found.all(|unit| places::hosts(unit).is_empty()) {
             missing.push(wish.nowhere.clone());
         }
+        missing.extend(damaged);
     }
     missing.dedup();
     let one = wishes.len() == 1 && wishes[0].exact && units.iter().all(|unit| !unit.global);
@@ -90,6 +93,10 @@ fn wish(arg: &str) -> Result<Wish, Error> {
 
 impl Wish {
     fn matches(&self, unit: &UnitView) -> bool {
-        self.patterns.iter().any(|pattern| pattern.matches(unit.name.as_str()))
+        self.names(&unit.name)
+    }
+
+    fn names(&self, name: &UnitName) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(name.as_str()))
     }
 }

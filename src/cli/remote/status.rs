@@ -7,12 +7,42 @@ use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt as _;
 
 use super::{Ended, Running, Stdin};
-use crate::api::wire::{MachineRef, StateView, UnitView};
+use crate::api::wire::{DamagedUnit, MachineRef, StateView, UnitList, UnitView};
 use crate::cli::args::Status;
 use crate::cli::error::{Error, Exit};
 use crate::cli::session::Session;
 use crate::cli::{explain, names};
 use crate::model::glob::Glob;
+use crate::model::name::UnitName;
+use crate::model::unit::Desired;
+
+/// A unit to be shown.
+#[derive(Clone)]
+struct Shown {
+    name: UnitName,
+    /// `None` when its record can't be read.
+    desired: Option<Desired>,
+    machine: Option<MachineRef>,
+    waiting: Option<String>,
+    states: Vec<StateView>,
+    /// What its record's damage is, in words.
+    damaged: Option<String>,
+}
+
+impl From<UnitView> for Shown {
+    fn from(unit: UnitView) -> Self {
+        let UnitView { name, desired, machine, waiting, states, .. } = unit;
+        Self { name, desired: Some(desired), machine, waiting, states, damaged: None }
+    }
+}
+
+impl From<DamagedUnit> for Shown {
+    fn from(unit: DamagedUnit) -> Self {
+        let damaged = Some(explain::damaged(&unit));
+        let DamagedUnit { name, machine, states, .. } = unit;
+        Self { name, desired: None, machine, waiting: None, states, damaged }
+    }
+}
 
 /// The command. A unit that can't be shown doesn't keep the others from being shown; the exit code is the first that isn't 0.
 pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<Exit, Error> {
@@ -23,6 +53,10 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
     let mut first = true;
     let mut documents = Vec::new();
     for unit in &find(session, args).await? {
+        if let Ok(Shown { damaged: Some(line), .. }) = unit {
+            session.out.talk(line);
+            keep(&mut worst, Exit::Failure);
+        }
         let unit = match unit {
             Ok(unit) if session.is_json() => {
                 documents.extend(unit.states.iter().map(|state| document(unit, state)));
@@ -36,7 +70,7 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
             }
         };
         let hosts = hosts(unit);
-        if hosts.is_empty() {
+        if hosts.is_empty() && unit.damaged.is_none() {
             session.out.talk(&format!("Unit {} does not appear to be loaded.", unit.name));
             if let Some(why) = &unit.waiting {
                 session.out.talk(&format!("it waits for a host that fits: {why}"));
@@ -72,14 +106,17 @@ fn keep(worst: &mut Exit, exit: Exit) {
 }
 
 /// The units meant, each once, in the order they were named; and what to say of a name that none has.
-async fn find(session: &Session, args: &Status) -> Result<Vec<Result<UnitView, String>>, Error> {
+async fn find(session: &Session, args: &Status) -> Result<Vec<Result<Shown, String>>, Error> {
     let patterns: Vec<String> = args.units.iter().flat_map(|arg| names::patterns(arg)).collect();
-    let known = session.client.units(&patterns).await?.units;
-    let mut found: Vec<Result<UnitView, String>> = Vec::new();
+    let UnitList { units, damaged, .. } = session.client.units(&patterns).await?;
+    let mut known: Vec<Shown> =
+        units.into_iter().map(Shown::from).chain(damaged.into_iter().map(Shown::from)).collect();
+    known.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut found: Vec<Result<Shown, String>> = Vec::new();
     for arg in &args.units {
         let globs: Result<Vec<Glob>, _> = names::patterns(arg).iter().map(|pattern| pattern.parse()).collect();
         let globs = globs.map_err(|error| Error::failure(error.to_string()))?;
-        let matching = |unit: &&UnitView| globs.iter().any(|glob| glob.matches(unit.name.as_str()));
+        let matching = |unit: &&Shown| globs.iter().any(|glob| glob.matches(unit.name.as_str()));
         let mut any = false;
         for unit in known.iter().filter(matching) {
             any = true;
@@ -99,7 +136,7 @@ async fn find(session: &Session, args: &Status) -> Result<Vec<Result<UnitView, S
 }
 
 /// Where a unit is: what the hosts say, or where it was put if its host has said nothing yet.
-fn hosts(unit: &UnitView) -> Vec<MachineRef> {
+fn hosts(unit: &Shown) -> Vec<MachineRef> {
     let mut hosts: Vec<MachineRef> = unit.states.iter().map(|state| state.machine.clone()).collect();
     if hosts.is_empty() {
         hosts.extend(unit.machine.clone());
@@ -108,7 +145,7 @@ fn hosts(unit: &UnitView) -> Vec<MachineRef> {
     hosts
 }
 
-async fn ask(session: &Session, unit: &UnitView, host: &MachineRef) -> Result<Exit, Error> {
+async fn ask(session: &Session, unit: &Shown, host: &MachineRef) -> Result<Exit, Error> {
     let argv = ["systemctl", "status", "-l", "--no-pager", "--", unit.name.as_str()].map(str::to_owned);
     let mut running = session.reach.run(host, &argv, Stdin::Nothing).await?;
     let lost = |error: io::Error| Error::unreached(format!("the connection to {} broke: {error}", host.hostname));
@@ -141,7 +178,7 @@ async fn show(session: &Session, running: &mut Running) -> io::Result<()> {
 }
 
 /// A unit on a host, for programs: what the cluster knows, without going there.
-fn document(unit: &UnitView, state: &StateView) -> Value {
+fn document(unit: &Shown, state: &StateView) -> Value {
     let mut fields =
         Map::from_iter([("unit".to_owned(), json!(unit.name)), ("desired".to_owned(), json!(unit.desired))]);
     if let Ok(Value::Object(state)) = serde_json::to_value(state) {

@@ -1,0 +1,130 @@
+//! What a program prints of its own command line: completions for shells, and manual pages. Owns how clap's definitions become those;
+//! must never know a program, print, or decide what one may be asked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Command, Subcommand};
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
+
+pub use clap_complete::Shell;
+
+/// The commands that ask for it, to be flattened into a program's own.
+#[derive(Debug, Subcommand)]
+pub enum Asked {
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completion {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Print a manual page, in roff: the program's, or that of one command
+    #[command(hide = true)]
+    Man {
+        /// The command
+        command: Option<String>,
+        /// Write all pages into this folder instead
+        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+        all: Option<PathBuf>,
+    },
+}
+
+/// Why there is nothing to print.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A mistake of whoever asked.
+    #[error("there is no command `{0}`")]
+    NoCommand(String),
+    /// The folder.
+    #[error("can't write {}: {why}", .path.display())]
+    Write {
+        /// What couldn't be written.
+        path: PathBuf,
+        /// In the system's words.
+        why: io::Error,
+    },
+}
+
+impl Asked {
+    /// Carry it out for the program that `command` defines. What comes back is to be printed; nothing if it went into files.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn answer(&self, mut command: Command) -> Result<String, Error> {
+        match self {
+            Self::Completion { shell } => Ok(completion(command, *shell)),
+            Self::Man { all: Some(folder), .. } => pages(command, folder).map(|()| String::new()),
+            Self::Man { command: None, .. } => {
+                command.build();
+                Ok(page(command))
+            }
+            Self::Man { command: Some(name), .. } => {
+                command.build();
+                let found = command.find_subcommand(name).cloned();
+                found.map(page).ok_or_else(|| Error::NoCommand(name.clone()))
+            }
+        }
+    }
+}
+
+/// A script that makes `shell` complete what `command` takes.
+#[must_use]
+pub fn completion(mut command: Command, shell: Shell) -> String {
+    let (mut script, name) = (Vec::new(), command.get_name().to_owned());
+    clap_complete::generate(shell, &mut command, &name, &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    match shell {
+        // clap_complete 4.6 spells a hyphen in the program's name in two ways, and then completes nothing after a command.
+        Shell::Bash => script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__")),
+        _ => script,
+    }
+}
+
+/// The page of a daemon, for people who run systems, in roff; `sections` say what clap doesn't know, each a title and its paragraphs.
+#[must_use]
+pub fn daemon(command: Command, sections: &[(&str, &[&str])]) -> String {
+    let page = Man::new(command).section("8");
+    written(|roff| {
+        page.render_title(roff)?;
+        page.render_name_section(roff)?;
+        page.render_synopsis_section(roff)?;
+        page.render_description_section(roff)?;
+        page.render_options_section(roff)?;
+        for (title, paragraphs) in sections {
+            let mut section = Roff::new();
+            section.control("SH", [*title]);
+            for paragraph in *paragraphs {
+                section.control("PP", []).text([roman(*paragraph)]);
+            }
+            section.to_writer(roff)?;
+        }
+        page.render_version_section(roff)
+    })
+}
+
+fn page(command: Command) -> String {
+    written(|roff| Man::new(command).render(roff))
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+    let mut roff = Vec::new();
+    let written = write(&mut roff);
+    debug_assert!(written.is_ok(), "memory takes everything");
+    String::from_utf8_lossy(&roff).into_owned()
+}
+
+/// `PROGRAM.1`, and a page for each command that its help lists.
+fn pages(mut root: Command, folder: &Path) -> Result<(), Error> {
+    let failed = |path: &Path, why: io::Error| Error::Write { path: path.into(), why };
+    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+    root.build();
+    let program = root.get_name().to_owned();
+    let commands = root.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+    let pages = commands.map(|command| (format!("{program}-{}.1", command.get_name()), command.clone()));
+    for (name, command) in std::iter::once((format!("{program}.1"), root.clone())).chain(pages) {
+        let path = folder.join(name);
+        std::fs::write(&path, page(command)).map_err(|error| failed(&path, error))?;
+    }
+    Ok(())
+}
