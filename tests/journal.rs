@@ -257,7 +257,12 @@ fn one_unit_that_is_followed_looks_as_journalctl_shows_it() {
     host.say("a.service", 2..=2);
     assert_eq!(following.line(), "Sep 09 01:46:42 n1 sh[12]: a.service 2\n");
     assert_eq!(following.interrupt().code, Some(130));
-    // Who has read enough ends it.
+    // Who has read enough ends it, also when there is nothing more to be said.
+    let mut following = Following::start(host.command("journal -f a"));
+    following.line();
+    drop(following.out);
+    let Ran { code, err, .. } = finish(following.child);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
     let mut following = Following::start(host.command("journal -f a"));
     following.line();
     drop(following.out);
