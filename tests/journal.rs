@@ -33,6 +33,9 @@ def entries(file):
             yield line if options["--output"] == "json" else entry["MESSAGE"] + "\n"
 file = open(path)
 found, lines = list(entries(file)), options["--lines"]
+if lines != "all" and ("--since" in options or "--until" in options):
+    # As systemd 252 has it: the first ones after --since, and nothing that is before --until.
+    found = found[:int(lines)] if "--since" in options else []
 sys.stdout.write("".join(found if lines == "all" else found[-int(lines):] if int(lines) else []))
 sys.stdout.flush()
 while "--follow" in options:
@@ -139,6 +142,7 @@ fn one_unit_is_passed_on_as_journalctl_prints_it() {
     host.expect("journal a -lines 2", 0, "a.service 19\na.service 20\n", "");
     assert_eq!(host.run("journal a").out.lines().count(), 10);
     assert_eq!(host.run("journal a --since=-1h").out.lines().count(), 20);
+    assert_eq!(host.run("journal a --until=-1h").out.lines().count(), 20);
     assert_eq!(host.run("journal a --output verbose").out.lines().count(), 10);
     // Its exit status, and what it says.
     host.expect("journal a --priority bogus", 1, "", "Unknown log level bogus\n");
@@ -175,6 +179,9 @@ fn many_units_are_one_journal() {
     host.say("web@1.service", 1..=2);
     host.say("db.service", 3..=3);
     host.say("web@2.service", 4..=5);
+    for time in ["--since=-1h", "--until=-1h"] {
+        host.expect(&format!("journal web@* {time} -n 2 --output cat"), 0, "web@2.service 4\nweb@2.service 5\n", "");
+    }
     host.say("other.service", 6..=9);
     let merged = "n1 web@1  Sep 09 01:46:42.000  web@1.service 2\n\
                   n1 db     Sep 09 01:46:43.000  db.service 3\n\
@@ -255,7 +262,12 @@ fn one_unit_that_is_followed_looks_as_journalctl_shows_it() {
     host.say("a.service", 2..=2);
     assert_eq!(following.line(), "Sep 09 01:46:42 n1 sh[12]: a.service 2\n");
     assert_eq!(following.interrupt().code, Some(130));
-    // Who has read enough ends it.
+    // Who has read enough ends it, also when there is nothing more to be said.
+    let mut following = Following::start(host.command("journal -f a"));
+    following.line();
+    drop(following.out);
+    let Ran { code, err, .. } = finish(following.child);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
     let mut following = Following::start(host.command("journal -f a"));
     following.line();
     drop(following.out);

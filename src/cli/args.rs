@@ -278,7 +278,7 @@ pub(super) struct Journal {
     /// Go on with what is said from now on, wherever the units move, until Ctrl-C
     #[arg(long, short = 'f')]
     pub(super) follow: bool,
-    /// The last N entries, of all units together; `all` for all of them. 10, or all with --since
+    /// The last N entries, of all units together; `all` for all of them. 10, or all with --since or --until
     #[arg(long, short = 'n', value_name = "N", value_parser = lines)]
     pub(super) lines: Option<Lines>,
     /// Only entries from this time on, as journalctl understands it: -1h, today, '2026-11-21 10:00'
@@ -380,7 +380,7 @@ impl Journal {
     pub(super) fn lines(&self) -> Option<usize> {
         match self.lines {
             Some(Lines(lines)) => lines,
-            None if self.since.is_some() => None,
+            None if self.since.is_some() || self.until.is_some() => None,
             None => Some(10),
         }
     }

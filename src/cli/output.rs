@@ -3,8 +3,11 @@
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::error::HINT;
 
@@ -59,6 +62,27 @@ impl Output {
     /// Whether nobody takes what goes to stdout any longer.
     pub(super) fn is_closed(&self) -> bool {
         self.state.borrow().broken.is_some()
+    }
+
+    /// Wait until nobody takes what goes to stdout any longer, also while nothing is written: `head` may have had enough of a journal in
+    /// which nothing happens. Never comes for a terminal, and for what can't be watched, such as a file.
+    pub(super) async fn closed(&self) {
+        let watched = || {
+            let stdout = io::stdout();
+            if stdout.is_terminal() {
+                return None;
+            }
+            AsyncFd::with_interest(stdout.as_fd().try_clone_to_owned().ok()?, Interest::ERROR).ok()
+        };
+        let Some(stdout) = watched() else { return std::future::pending().await };
+        while let Ok(mut ready) = stdout.ready(Interest::ERROR).await {
+            if ready.ready().is_error() {
+                self.state.borrow_mut().broken.get_or_insert(io::ErrorKind::BrokenPipe);
+                return;
+            }
+            ready.clear_ready();
+        }
+        std::future::pending().await
     }
 
     /// A line of data.

@@ -25,6 +25,9 @@ const WHOLE: u32 = 10;
 /// When stopped, so long at most for telling the API.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+/// A unit and its check have so long to come up before the log says what keeps them. Nearly all need a moment.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Whether something speaks for announcing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stand {
@@ -50,7 +53,17 @@ pub(super) async fn run(api: Api, options: args::Announce, stop: CancellationTok
         let target = (announce.address.clone(), announce.port);
         parts.push(check::follow(check.clone(), target, &options));
     }
-    let keeper = Keeper { client, instance, announce, voice, lease: None, doubtful: false, ready: false };
+    let keeper = Keeper {
+        client,
+        instance,
+        announce,
+        voice,
+        lease: None,
+        doubtful: false,
+        ready: false,
+        mute: Instant::now() + GRACE,
+        told: String::new(),
+    };
     keeper.run(parts, options.drain, stop).await
 }
 
@@ -133,6 +146,10 @@ struct Keeper {
     /// An announcement was sent and not answered: it may be there.
     doubtful: bool,
     ready: bool,
+    /// Until then the log isn't told what keeps it from being announced.
+    mute: Instant,
+    /// What the log was told of that: should systemd end it for not getting ready, the reason is there.
+    told: String,
 }
 
 /// What keeps it alive.
@@ -190,10 +207,17 @@ impl Keeper {
     /// What is to be done now; and when to look again, if nothing changes before.
     async fn step(&mut self, against: Option<Stand>) -> Result<Option<Instant>, String> {
         if let Some(Stand { why, .. }) = against {
-            if self.withdraw().await? {
-                tracing::info!("withdrawn: {why}");
-            }
+            let withdrawn = self.withdraw().await?;
             self.voice.status(format!("not announced: {why}"));
+            if withdrawn {
+                tracing::info!("withdrawn: {why}");
+            } else if !self.ready && self.told != why {
+                if Instant::now() < self.mute {
+                    return Ok(Some(self.mute));
+                }
+                tracing::warn!("not announced yet: {why}");
+                self.told = why;
+            }
             return Ok(None);
         }
         if let Some(lease) = &self.lease {

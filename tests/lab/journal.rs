@@ -100,9 +100,13 @@ fn what_units_said_is_shown_wherever_they_are() {
         &["--grep=says [24]"],
         &["--since=-1h"],
         &["--until=-1h"],
+        &["--until=+1h"],
     ] {
         let ours = journal(&lab, &[args, &["db"]].concat());
-        let lines = if args.iter().any(|arg| arg.starts_with("--lines") || arg.starts_with("--since")) {
+        let lines = if args
+            .iter()
+            .any(|arg| arg.starts_with("--lines") || arg.starts_with("--since") || arg.starts_with("--until"))
+        {
             "--no-pager"
         } else {
             "--lines=10"
@@ -187,12 +191,17 @@ fn what_units_said_is_shown_wherever_they_are() {
     // 124: it went on until timeout(1) ended it.
     assert_eq!((ours.code, ours.stdout.as_str()), (124, "db.service says 5\n"), "{}", ours.stderr);
     assert_eq!(journal(&lab, &["web@*", "--until=-1h"]).ok(), "");
+    for time in ["--since=-1h", "--until=+1h"] {
+        let last = journal(&lab, &["web@*", time, "--lines=2"]).ok();
+        let expected: Vec<&str> = template.lines().rev().take(2).collect();
+        assert_eq!(last.lines().rev().collect::<Vec<_>>(), expected, "{time}");
+    }
     assert_eq!(journal(&lab, &["web@*", "--since=-1h"]).ok().lines().count(), template.lines().count());
     let json = journal(&lab, &["db", "agent", "--lines=1", "--output=json"]).ok();
     let entry: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(HOSTS.contains(&entry["host"].as_str().unwrap()) && entry["__CURSOR"].is_string(), "{json}");
     // A start that fails shows why, from whichever host.
-    lab.file("bad.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo no luck today; exit 3'\n[X-Fleet]\nMachineMetadata=host=n3");
+    lab.file("bad.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'seq 9; echo no luck today; exit 3'\n[X-Fleet]\nMachineMetadata=host=n3");
     let words = ["env", "-C", "/root", SSH[0], SSH[1], "fleetctl", "start", "bad"];
     let failed = lab.run("n1", &words);
     assert_eq!(failed.code, 1, "{failed:?}");

@@ -103,6 +103,10 @@ async fn checks_decide() {
     let args = ["announce", "db", "--port", &number, "--check", "tcp", "--interval", "0.05", "--fall", "2"];
     let sidecar = host.sidecar(&args);
     sidecar.says("its check (tcp) fails").await;
+    // Should systemd lose patience, the reason is in the journal, once.
+    sidecar.logs("WARN not announced yet: its check (tcp) fails: 127.0.0.1:").await;
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(sidecar.log().lines().count(), 1, "{}", sidecar.log());
     assert!(!sidecar.is_ready() && host.announced().await.is_empty());
     let backend = Backend::on("a", listen).await;
     sidecar.ready().await;
@@ -249,5 +253,28 @@ async fn nonsense_is_refused_at_once() {
         let mut sidecar = host.sidecar(args);
         assert!(!sidecar.end().await.success(), "{args:?}");
         sidecar.logs(why).await;
+    }
+}
+
+#[tokio::test]
+async fn the_journal_hears_how_much_a_line_matters() {
+    use std::os::unix::fs::MetadataExt as _;
+    let host = Host::new().await;
+    let path = host.dir.path().join("stderr");
+    let stderr = std::fs::File::create(&path).unwrap();
+    let is = stderr.metadata().unwrap();
+    for (stream, prefix) in [(format!("{}:{}", is.dev(), is.ino()), "<4>"), ("1:1".into(), "")] {
+        std::fs::write(&path, "").unwrap();
+        let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_fleet-sidecar"))
+            .args(["announce", "web", "--port", "1", "--endpoint", "/nowhere"])
+            .env("JOURNAL_STREAM", stream)
+            .stderr(stderr.try_clone().unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = || std::fs::read_to_string(&path).unwrap();
+        until("a line", async || (log().ends_with('\n'), log())).await;
+        child.kill().await.unwrap();
+        assert!(log().trim_start_matches('\0').starts_with(&format!("{prefix} WARN ")), "{}", log());
     }
 }

@@ -21,8 +21,22 @@ pub(in crate::cli) async fn last_lines(session: &Session, unit: &str, state: &St
         ["journalctl", "--quiet", "--no-pager", "--output=short"].map(ToString::to_string).into();
     argv.extend([format!("--unit={unit}"), format!("--lines={count}")]);
     argv.push(format!("--since=@{}", state.since.saturating_sub(BEFORE_MS) / 1000));
+    // With --since alone, journalctl before systemd 254 takes --lines for the first so many.
+    argv.push("--reverse".into());
     let text = timeout(PATIENCE, read(session, &state.machine, &argv)).await.ok().flatten();
-    text.map(|text| text.lines().map(str::to_owned).collect()).unwrap_or_default()
+    text.map(|text| oldest_first(&text)).unwrap_or_default()
+}
+
+/// The lines of entries that came newest first. The further lines of an entry are indented, and stay with it.
+fn oldest_first(text: &str) -> Vec<String> {
+    let mut entries: Vec<Vec<String>> = Vec::new();
+    for line in text.lines() {
+        match entries.last_mut() {
+            Some(entry) if line.starts_with(' ') => entry.push(line.to_owned()),
+            _ => entries.push(vec![line.to_owned()]),
+        }
+    }
+    entries.into_iter().rev().flatten().collect()
 }
 
 async fn read(session: &Session, machine: &MachineRef, argv: &[String]) -> Option<String> {
@@ -30,4 +44,19 @@ async fn read(session: &Session, machine: &MachineRef, argv: &[String]) -> Optio
     let mut text = Vec::new();
     running.stdout.read_to_end(&mut text).await.ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_turned_round_and_their_lines_are_not() {
+        let newest_first = "Nov 21 14:28:02 n1 sh[9]: third\nNov 21 14:28:01 n1 sh[9]: second\n                          and more\n\
+                            Nov 21 14:28:00 n1 sh[9]: first\n";
+        let lines = oldest_first(newest_first);
+        let ends: Vec<&str> = lines.iter().filter_map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(ends, ["first", "second", "more", "third"]);
+        assert!(oldest_first("").is_empty());
+    }
 }

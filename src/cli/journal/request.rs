@@ -16,6 +16,8 @@ pub(super) struct Query {
     always: Vec<String>,
     /// Only entries that match a pattern.
     pub(super) grep: bool,
+    /// A span of time is asked for.
+    timed: bool,
     sudo: bool,
     /// The lines of the entries are printed.
     pub(super) raw: bool,
@@ -45,6 +47,7 @@ impl Query {
             since: args.since.clone(),
             always,
             grep: args.grep.is_some(),
+            timed: args.since.is_some() || args.until.is_some(),
             sudo: args.sudo,
             raw: args.output == JournalFormat::Json,
         }
@@ -94,8 +97,9 @@ impl Query {
         match start {
             Start::AsAsked => {
                 options.extend(self.since.as_ref().map(|since| format!("--since={since}")));
-                // With a pattern, journalctl takes the last lines before it looks for the pattern, or turns them round.
-                let lines = self.lines.filter(|_| !self.grep);
+                // With a pattern, journalctl takes the last lines before it looks for the pattern, or turns them round. With a
+                // time, before systemd 254, it takes the first lines after --since, or looks for the last ones after --until.
+                let lines = self.lines.filter(|_| !self.grep && !self.timed);
                 options.push(lines.map_or("--lines=all".into(), |lines| format!("--lines={lines}")));
             }
             Start::At(cursor) => options.extend([format!("--cursor={cursor}"), "--lines=all".into()]),
@@ -153,6 +157,10 @@ mod tests {
             format!("journalctl … --since=@1.000002 --lines=all {always}")
         );
         assert_eq!(query.lines, Some(5));
+        for timed in ["--since -1h -n 5 a", "--until -5m -n 5 a"] {
+            let argv = shown(&Query::new(&args(timed)).read(Start::AsAsked, units()));
+            assert!(argv.contains("--lines=all"), "the last 5 are counted here, of all hosts: {argv}");
+        }
     }
 
     #[test]
@@ -169,12 +177,12 @@ mod tests {
     }
 
     #[test]
-    fn ten_lines_or_all_from_a_time_on() {
+    fn ten_lines_or_all_of_a_time() {
         let lines = |options: &str| Query::new(&args(options)).lines;
         assert_eq!((lines("a"), lines("--lines 3 a"), lines("--lines all a")), (Some(10), Some(3), None));
         assert_eq!(
             (lines("--since -1h a"), lines("--since -1h --lines 2 a"), lines("--until -1h a")),
-            (None, Some(2), Some(10))
+            (None, Some(2), None)
         );
     }
 

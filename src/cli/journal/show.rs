@@ -161,10 +161,12 @@ impl<'a> Show<'a> {
     ) -> Result<(), Error> {
         let (sender, mut cluster) = mpsc::channel(WAITING);
         let mut watching = pin!(Cluster::new(self.session, patterns, sender).run());
-        while !self.session.out.is_closed() {
+        let session = self.session;
+        let mut closed = pin!(session.out.closed());
+        while !session.out.is_closed() {
             let hold = if self.hosts.all.len() > 1 { HOLD } else { Duration::ZERO };
             let due = self.merge.due(hold).into_iter().chain(self.handover.due()).min();
-            // Cancel-safe: channels and `Hosts::ended` keep what they have, and `watching` goes on where it was.
+            // Cancel-safe: channels and `Hosts::ended` keep what they have, `watching` and `closed` go on where they were.
             tokio::select! {
                 one = told.recv() => {
                     let mut next = one;
@@ -185,6 +187,7 @@ impl<'a> Show<'a> {
                 Some(seen) = cluster.recv() => self.see(seen, live).await,
                 Some((host, end)) = self.hosts.ended() => self.ended(host, end, true)?,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = &mut closed => break,
             }
             for begin in self.handover.ready(Instant::now()) {
                 self.begin(&begin, live);
