@@ -64,6 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         out.talk_lines(&error.lines);
         error.exit
     });
+    remote::restore();
     match out.finish() {
         Ok(()) => exit.into(),
         Err(why) => {

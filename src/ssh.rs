@@ -55,12 +55,23 @@ pub struct Settings {
 
 /// The person before the terminal, if there is one. Called from threads that wait.
 pub trait Ask: Send + Sync {
-    /// A secret; nothing without a terminal, or when the person gives up.
-    fn secret(&self, prompt: &str) -> Option<String>;
+    /// A secret.
+    fn secret(&self, prompt: &str) -> Answer;
     /// Yes or no; nothing without a terminal.
     fn confirm(&self, question: &str) -> Option<bool>;
     /// Something to know, in lines.
     fn warn(&self, lines: &[String]);
+}
+
+/// What comes of asking for a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// This.
+    Said(String),
+    /// The person doesn't want to.
+    GivenUp,
+    /// There is no terminal to ask.
+    Nobody,
 }
 
 /// Why there is no session, or no command in it.
@@ -174,8 +185,8 @@ impl Target {
 struct Nobody;
 
 impl Ask for Nobody {
-    fn secret(&self, _: &str) -> Option<String> {
-        None
+    fn secret(&self, _: &str) -> Answer {
+        Answer::Nobody
     }
 
     fn confirm(&self, _: &str) -> Option<bool> {
@@ -191,7 +202,7 @@ pub struct Ssh {
     settings: Arc<Settings>,
     ask: Arc<dyn Ask>,
     /// Asked for once each.
-    passphrases: Arc<Mutex<BTreeMap<PathBuf, String>>>,
+    passphrases: Arc<Mutex<BTreeMap<PathBuf, Answer>>>,
     /// What was said already.
     warned: Arc<Mutex<Vec<String>>>,
     /// Whoever holds it may ask: sessions begin at once, and there is one person before one terminal.

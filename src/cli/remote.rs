@@ -26,6 +26,7 @@ pub(super) use forward::run as fd_forward;
 use route::{Gate, Route, Tunnel};
 pub(super) use shell::ssh;
 pub(super) use status::status;
+pub(super) use terminal::restore;
 
 /// Where output comes from.
 pub(super) type Reader = Pin<Box<dyn AsyncRead + Send>>;
@@ -178,13 +179,19 @@ impl Reach {
 }
 
 async fn log_in(route: &Route, machine: &MachineRef) -> Result<ssh::Session, Error> {
+    addressed(machine)?;
+    Ok(route.open(machine).await?)
+}
+
+/// That `machine` has an address.
+fn addressed(machine: &MachineRef) -> Result<(), Error> {
     if machine.ip.is_empty() {
         return Err(Error::unreached("Could not determine address of machine.").because(format!(
             "{} has told the cluster no address; `public_ip` in its fleet.conf names one",
             super::explain::legend(machine, false)
         )));
     }
-    Ok(route.open(machine).await?)
+    Ok(())
 }
 
 /// A stream that may be missing, as one that is at its end.

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::connect::TIMEOUT;
-use super::{Error, Ssh, Target};
+use super::{Answer, Error, Ssh, Target, known};
 
 /// OpenSSH's own names, and its order.
 const USUAL: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
@@ -83,18 +83,23 @@ impl Attempt<'_> {
     }
 
     fn run(&mut self) -> Result<bool, Error> {
-        for file in &self.target.identities {
+        let only = self.target.identities_only;
+        let named = !self.target.identities.is_empty();
+        // `IdentitiesOnly` without `IdentityFile` means the usual files (`ssh_config(5)`), and of the agent their keys only.
+        let files: Vec<PathBuf> =
+            if only && !named { usual(&self.ssh.settings.home).collect() } else { self.target.identities.clone() };
+        for file in &files {
             // The agent may have that very key, and then nobody needs its passphrase.
             if let Some(public) = public_half(file)
                 && self.agent_key(|key| key.blob() == public)?
             {
                 return Ok(true);
             }
-            if self.file(file, true)? {
+            if self.file(file, named)? {
                 return Ok(true);
             }
         }
-        if self.target.identities_only && !self.target.identities.is_empty() {
+        if only {
             return Ok(false);
         }
         let named: Vec<Vec<u8>> = self.target.identities.iter().filter_map(|file| public_half(file)).collect();
@@ -135,6 +140,10 @@ impl Attempt<'_> {
                 return Ok(false);
             }
         };
+        if public_key(&text).is_some() {
+            self.tried.push(format!("{}: it is a public key, and no agent has its private half", file.display()));
+            return Ok(false);
+        }
         let tried = if is_encrypted(&text) { self.encrypted(file)? } else { self.try_file(file, None)? };
         if let Tried::Not(why) = tried {
             self.tried.push(format!("{}: {why}", file.display()));
@@ -144,34 +153,40 @@ impl Attempt<'_> {
     }
 
     fn encrypted(&self, file: &Path) -> Result<Tried, Error> {
-        let known = || self.ssh.passphrases.lock().ok().and_then(|all| all.get(file).cloned());
-        if let Some(passphrase) = known() {
-            return self.try_file(file, Some(&passphrase));
+        let answered = || self.ssh.passphrases.lock().ok().and_then(|all| all.get(file).cloned());
+        let keep = |answer| self.ssh.passphrases.lock().map(|mut all| all.insert(file.into(), answer));
+        if let Some(answer) = answered() {
+            return self.with_answer(file, answer);
         }
         let turn = self.ssh.turn();
         // The one who had the turn before may have asked for the same.
-        if let Some(passphrase) = known() {
+        if let Some(answer) = answered() {
             drop(turn);
-            return self.try_file(file, Some(&passphrase));
+            return self.with_answer(file, answer);
         }
         for _ in 0..ATTEMPTS {
-            let prompt = format!("Enter passphrase for key '{}': ", file.display());
-            let Some(passphrase) = self.ssh.ask.secret(&prompt) else {
-                return Ok(Tried::Not(
-                    "it is encrypted, and there is no terminal to ask for its passphrase; put it into an agent (`ssh-add`)".into(),
-                ));
-            };
-            match self.try_file(file, Some(&passphrase))? {
-                Tried::Not(why) if why == WRONG => {}
+            let answer = self.ssh.ask.secret(&format!("Enter passphrase for key '{}': ", file.display()));
+            match self.with_answer(file, answer.clone()) {
+                Ok(Tried::Not(why)) if why == WRONG => {}
                 tried => {
-                    if let Ok(mut all) = self.ssh.passphrases.lock() {
-                        all.insert(file.into(), passphrase);
-                    }
-                    return Ok(tried);
+                    drop(keep(answer));
+                    return tried;
                 }
             }
         }
         Ok(Tried::Not(WRONG.into()))
+    }
+
+    fn with_answer(&self, file: &Path, answer: Answer) -> Result<Tried, Error> {
+        match answer {
+            Answer::Said(passphrase) => self.try_file(file, Some(&passphrase)),
+            // Whoever has had enough of questions isn't asked for the next key's.
+            Answer::GivenUp => Err(self.broken(&format!("no passphrase was given for {}", file.display()))),
+            Answer::Nobody => Ok(Tried::Not(
+                "it is encrypted, and there is no terminal to ask for its passphrase; put it into an agent (`ssh-add`)"
+                    .into(),
+            )),
+        }
     }
 
     fn try_file(&self, file: &Path, passphrase: Option<&str>) -> Result<Tried, Error> {
@@ -233,10 +248,19 @@ fn outcome(result: Result<(), ssh2::Error>) -> Result<Tried, String> {
     }
 }
 
-/// The public half of a key file, as it goes over the wire, if it lies beside it.
+/// The public half of a key file, as it goes over the wire, if it lies beside it, or is all there is: then the private half is an
+/// agent's.
 fn public_half(file: &Path) -> Option<Vec<u8>> {
-    let text = fs::read_to_string(PathBuf::from(format!("{}.pub", file.display()))).ok()?;
-    STANDARD.decode(text.split_ascii_whitespace().nth(1)?).ok()
+    let beside = PathBuf::from(format!("{}.pub", file.display()));
+    [beside.as_path(), file].into_iter().find_map(|file| public_key(&fs::read_to_string(file).ok()?))
+}
+
+/// A public key as `ssh-keygen` writes it: its kind, itself, a comment.
+fn public_key(text: &str) -> Option<Vec<u8>> {
+    let mut words = text.split_ascii_whitespace();
+    let kind = words.next()?;
+    let key = STANDARD.decode(words.next()?).ok()?;
+    (known::kind(&key) == kind).then_some(key)
 }
 
 /// Whether a private key needs a passphrase.
@@ -272,5 +296,8 @@ mod tests {
             assert!(public_half(&file).is_some());
         }
         assert!(!is_encrypted("no key"));
+        let public = folder.path().join("a.pub");
+        assert_eq!(public_half(&public), public_half(&folder.path().join("a")));
+        assert_eq!((public_key("ssh-rsa AAAA"), public_key("-----BEGIN PRIVATE KEY-----")), (None, None));
     }
 }

@@ -111,23 +111,14 @@ impl Reading<'_> {
         for arg in args {
             let path = expand(arg, self.home, self.name, "");
             let path = if path.is_absolute() { path } else { self.home.join(".ssh").join(path) };
-            let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-                continue;
-            };
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            let mut files: Vec<PathBuf> = entries
-                .filter(|entry| entry.file_name().to_str().is_some_and(|file| pattern::matches(name, file)))
-                .map(|entry| entry.path())
-                .collect();
-            files.sort();
-            for file in files {
+            for file in files(&path) {
                 self.file(&file, true, depth + 1)?;
             }
         }
         Ok(())
     }
 
-    /// `Match all`, and by host or user. What else there is depends on things that only OpenSSH knows.
+    /// `Match all`, and by host. What else there is depends on things that only OpenSSH knows.
     fn matched(&mut self, args: &[String], at: &str) -> bool {
         let words: Vec<&str> = args.iter().map(String::as_str).collect();
         match words.as_slice() {
@@ -187,6 +178,29 @@ impl Reading<'_> {
         }
         Ok(())
     }
+}
+
+/// The files that `path` means, sorted, as glob(3) has them: `*` and `?` in each of its parts, and no hidden file unless it is asked for.
+/// An editor's swap file beside the configuration is none of it.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::new()];
+    for part in path.components() {
+        match part.as_os_str().to_str().filter(|part| part.contains(['*', '?'])) {
+            None => found.iter_mut().for_each(|path| path.push(part)),
+            Some(wanted) => found = found.iter().flat_map(|folder| inside(folder, wanted)).collect(),
+        }
+    }
+    found.retain(|path| path.is_file());
+    found
+}
+
+fn inside(folder: &Path, wanted: &str) -> Vec<PathBuf> {
+    let is_wanted = |name: &str| wanted.starts_with('.') == name.starts_with('.') && pattern::matches(wanted, name);
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> =
+        entries.filter(|entry| entry.file_name().to_str().is_some_and(is_wanted)).map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
 }
 
 fn keep<T>(slot: &mut Option<T>, value: T) {
@@ -271,6 +285,12 @@ mod tests {
         let (n1, _) = lookup(home.path(), "n1", false).unwrap();
         assert_eq!((n1.user.as_deref(), n1.port), (Some("included"), None));
         assert_eq!(lookup(home.path(), "n2", false).unwrap().0.user.as_deref(), Some("last"));
+        // Hidden files and folders are none, and a folder's name may be a pattern too.
+        fs::write(home.path().join(".ssh/config.d/.a.conf.swp"), "b0VIM garbage").unwrap();
+        fs::create_dir(home.path().join(".ssh/config.d/folder")).unwrap();
+        fs::write(home.path().join(".ssh/config"), "Include config.d/* c*.d/b.t?t\n").unwrap();
+        let (n1, _) = lookup(home.path(), "n1", false).unwrap();
+        assert_eq!((n1.user.as_deref(), n1.port), (Some("included"), Some(10)));
         fs::write(home.path().join(".ssh/config.d/c.conf"), "Include config\n").unwrap();
         fs::write(home.path().join(".ssh/config"), "Include config.d/c.conf\n").unwrap();
         assert!(lookup(home.path(), "n1", false).unwrap_err().to_string().contains("includes itself"));

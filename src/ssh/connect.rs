@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ssh2::{HashType, MethodType};
 
 use super::known::{self, At, Known, Verdict};
-use super::{Error, Ssh, Strict, Target};
+use super::{Error, PORT, Ssh, Strict, Target};
 
 /// libssh2's number for "it took too long".
 pub(super) const TIMEOUT: ssh2::ErrorCode = ssh2::ErrorCode::Session(-9);
@@ -95,7 +95,8 @@ fn dial(ssh: &Ssh, target: &Target) -> Result<TcpStream, Error> {
 
 /// Ask for the kinds of host key that are known first: of a host with several, any other would look like a change.
 fn prefer_known(session: &ssh2::Session, known: &Known, target: &Target) {
-    let kinds = known.kinds(name(target), target.port);
+    let (host, port) = known_as(target);
+    let kinds = known.kinds(host, port);
     let Ok(all) = session.supported_algs(MethodType::HostKey) else { return };
     let is_known = |algorithm: &&str| {
         kinds.iter().any(|kind| kind == algorithm || *kind == "ssh-rsa" && algorithm.starts_with("rsa-sha2-"))
@@ -106,8 +107,12 @@ fn prefer_known(session: &ssh2::Session, known: &Known, target: &Target) {
     }
 }
 
-fn name(target: &Target) -> &str {
-    target.alias.as_deref().unwrap_or(&target.address)
+/// Under which name and port a host is known. An alias stands for itself, whatever the port: `HostKeyAlias` in `ssh_config(5)`.
+fn known_as(target: &Target) -> (&str, u16) {
+    match &target.alias {
+        Some(alias) => (alias, PORT),
+        None => (&target.address, target.port),
+    }
 }
 
 /// `ED25519 SHA256:…`, as OpenSSH shows keys.
@@ -127,16 +132,17 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
         return Err(Error::new("there is no file of known hosts: UserKnownHostsFile is empty"));
     };
     let file_shown = file.display();
+    let (host, port) = known_as(target);
     let remember = || {
-        known::record(file, name(target), target.port, key)
+        known::record(file, host, port, key)
             .map_err(|error| Error::new(format!("can't write {file_shown}: {error}; {label} was not connected to")))
     };
-    let mut verdict = known.check(name(target), target.port, key);
+    let mut verdict = known.check(host, port, key);
     let mut turn = None;
     if verdict == Verdict::Unknown && target.strict == Strict::Ask {
         turn = Some(ssh.turn());
         // The one who had the turn before may have asked about the same host.
-        verdict = read_known(target)?.check(name(target), target.port, key);
+        verdict = read_known(target)?.check(host, port, key);
     }
     let verified = match verdict {
         Verdict::Known => Ok(()),
@@ -189,8 +195,8 @@ fn unknown(label: &str, shown: &str, file: &std::path::Path) -> Error {
 }
 
 fn changed(target: &Target, at: &At, known_kind: &str, shown: &str) -> Vec<String> {
-    let file: PathBuf = at.file.clone();
-    let file = file.display();
+    let file = at.file.display();
+    let (host, port) = known_as(target);
     vec![
         "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!".into(),
         format!("{} shows another host key than the one that is known: somebody may be listening in,", target.label()),
@@ -199,7 +205,7 @@ fn changed(target: &Target, at: &At, known_kind: &str, shown: &str) -> Vec<Strin
         format!("  shown:  {shown}"),
         format!(
             "if you know why it changed, remove the old one: ssh-keygen -f '{file}' -R '{}'",
-            known::name(name(target), target.port)
+            known::name(host, port)
         ),
     ]
 }

@@ -92,13 +92,16 @@ impl Known {
         if let Some(revoked) = self.entries.iter().filter(of).find(|entry| entry.revoked && entry.key == key) {
             return Verdict::Revoked(revoked.at.clone());
         }
-        // A name without the port vouches for a key, but says nothing about other keys on other ports: those may be other hosts.
-        if self.entries.iter().filter(of).any(|entry| !entry.revoked && entry.key == key) {
-            return Verdict::Known;
-        }
-        let exact = names.first().map(String::as_str).unwrap_or_default();
-        match self.entries.iter().find(|entry| !entry.revoked && entry.hosts.are(exact)) {
-            Some(entry) => Verdict::Changed(entry.at.clone(), entry.key.clone()),
+        // What is known of the very port decides. A name without it vouches for a key where nothing else is known, but says nothing
+        // about other keys on other ports: those may be other hosts.
+        let named = |name: &str| -> Vec<&Entry> {
+            self.entries.iter().filter(|entry| !entry.revoked && entry.hosts.are(name)).collect()
+        };
+        let exact = named(&name(host, port));
+        let vouching = if exact.is_empty() { named(host) } else { exact.clone() };
+        match exact.first() {
+            _ if vouching.iter().any(|entry| entry.key == key) => Verdict::Known,
+            Some(other) => Verdict::Changed(other.at.clone(), other.key.clone()),
             None => Verdict::Unknown,
         }
     }
@@ -204,6 +207,8 @@ mod tests {
         assert_eq!((known.check("y.lab", 22, &a), known.check("x.lab", 22, &a)), (Verdict::Known, Verdict::Unknown));
         // As OpenSSH: a name without a port is good for every port, but only to vouch.
         assert_eq!((known.check("n1", 2222, &a), known.check("n1", 2222, &b)), (Verdict::Known, Verdict::Unknown));
+        let known = self::known(&format!("{}{}", line("n3", &a), line("[n3]:2222", &b)));
+        assert_eq!(known.check("n3", 2222, &a), Verdict::Changed(at(2), b.clone()));
     }
 
     #[test]

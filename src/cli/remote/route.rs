@@ -156,7 +156,7 @@ impl Dial for Tunnel {
 }
 
 fn unreachable(error: Error) -> io::Error {
-    io::Error::new(io::ErrorKind::HostUnreachable, error.to_string())
+    io::Error::other(error.to_string())
 }
 
 #[cfg(test)]

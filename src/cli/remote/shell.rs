@@ -211,6 +211,7 @@ async fn with_agent(session: &Session, machine: &MachineRef, line: Option<&str>)
             "there is no agent to forward: SSH_AUTH_SOCK environment variable is not set. Verify ssh-agent is running.",
         ));
     }
+    super::addressed(machine)?;
     let route = &session.reach.route;
     let timeout = session.reach.timeout.as_secs().max(1);
     let mut command = Command::new("ssh");

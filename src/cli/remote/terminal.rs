@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-use crate::ssh::{Ask, Pty};
+use crate::ssh::{Answer, Ask, Pty};
 
 /// Without a terminal that says otherwise.
 const SIZE: (u16, u16) = (80, 24);
@@ -19,7 +20,10 @@ pub(super) struct Person;
 pub(super) struct Raw(Termios);
 
 /// A terminal that doesn't show what is typed, until this is dropped.
-struct Silent<'a>(&'a File, Termios);
+struct Silent(File);
+
+/// How the terminal was, while it is silent: the program may end while another thread still asks.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 impl Raw {
     /// Make it so.
@@ -38,9 +42,46 @@ impl Drop for Raw {
     }
 }
 
-impl Drop for Silent<'_> {
+impl Silent {
+    fn new(terminal: File) -> io::Result<Self> {
+        let before = tcgetattr(&terminal)?;
+        let mut silent = before.clone();
+        // Letter by letter, Ctrl-C included: it must not end the program while the terminal is like this.
+        silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+        silent.special_codes[SpecialCodeIndex::VMIN] = 1;
+        silent.special_codes[SpecialCodeIndex::VTIME] = 0;
+        before_now().get_or_insert(before);
+        let this = Self(terminal);
+        // Silent before it asks: whoever answers quickly isn't to be shown either.
+        tcsetattr(&this.0, OptionalActions::Flush, &silent)?;
+        Ok(this)
+    }
+
+    fn ask(mut self, prompt: &str) -> Answer {
+        let secret = self.0.write_all(prompt.as_bytes()).ok().and_then(|()| typed(&self.0));
+        drop(self.0.write_all(b"\n"));
+        secret.map_or(Answer::GivenUp, Answer::Said)
+    }
+}
+
+impl Drop for Silent {
     fn drop(&mut self) {
-        let _ = tcsetattr(self.0, OptionalActions::Drain, &self.1);
+        if let Some(before) = before_now().take() {
+            let _ = tcsetattr(&self.0, OptionalActions::Drain, &before);
+        }
+    }
+}
+
+fn before_now() -> MutexGuard<'static, Option<Termios>> {
+    BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The program ends: a terminal that is still silent is made as it was.
+pub(in crate::cli) fn restore() {
+    if let Some(before) = before_now().take()
+        && let Some(terminal) = Person::terminal()
+    {
+        let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
     }
 }
 
@@ -65,22 +106,9 @@ impl Person {
 }
 
 impl Ask for Person {
-    fn secret(&self, prompt: &str) -> Option<String> {
-        let mut terminal = Self::terminal()?;
-        let before = tcgetattr(&terminal).ok()?;
-        let mut silent = before.clone();
-        // Letter by letter, Ctrl-C included: it must not end the program while the terminal is like this.
-        silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
-        silent.special_codes[SpecialCodeIndex::VMIN] = 1;
-        silent.special_codes[SpecialCodeIndex::VTIME] = 0;
-        // Silent before it asks: whoever answers quickly isn't to be shown either.
-        tcsetattr(&terminal, OptionalActions::Flush, &silent).ok()?;
-        let secret = {
-            let _silent = Silent(&terminal, before);
-            (&terminal).write_all(prompt.as_bytes()).ok().and_then(|()| typed(&terminal))
-        };
-        drop(terminal.write_all(b"\n"));
-        secret
+    fn secret(&self, prompt: &str) -> Answer {
+        let silent = Self::terminal().and_then(|terminal| Silent::new(terminal).ok());
+        silent.map_or(Answer::Nobody, |terminal| terminal.ask(prompt))
     }
 
     fn confirm(&self, question: &str) -> Option<bool> {
