@@ -280,6 +280,25 @@ fn an_agent_is_enough() {
 }
 
 #[test]
+fn a_public_half_names_a_key_of_the_agent() {
+    let site = Site::new();
+    let other = site.sshd.path("other");
+    keygen(&other, "ed25519", "");
+    let agent = Agent::new(site.fake.dir.path(), &[&other, &site.sshd.path("key")]);
+    site.know(&site.sshd.known("ed25519"));
+    fs::copy(site.sshd.path("key.pub"), site.fake.dir.path().join(".ssh/mine.pub")).unwrap();
+    site.config("Host 127.0.0.*\n IdentityFile ~/.ssh/mine.pub\n IdentitiesOnly yes\n");
+    let mut command = site.bare(&["ssh", "n1", "echo in"]);
+    command.env("SSH_AUTH_SOCK", &agent.socket);
+    assert_eq!(run(command).out, "in\n");
+    assert!(!site.sshd.log().contains("Failed publickey"), "no other key was shown");
+    refused(
+        &run(site.bare(&["ssh", "n1", "echo in"])),
+        &["mine.pub: it is a public key, and no agent has its private"],
+    );
+}
+
+#[test]
 fn the_usual_files_are_tried_and_those_of_the_configuration() {
     let site = Site::new();
     site.know(&site.sshd.known("ed25519"));
@@ -346,9 +365,12 @@ fn a_passphrase_is_asked_for_and_not_shown() {
     let command = site.bare(&["--ssh-identity", "locked", "ssh", "n1", "echo in"]);
     let (screen, code) = site.play(&command, &steps);
     assert!(code == 0 && !screen.contains("sesam") && !screen.contains("wrong"), "{screen}");
-    // Ctrl-C gives up, and the terminal is as it was.
+    // Ctrl-C gives up, also the keys that would come next, and the terminal is as it was.
+    keygen(&site.fake.dir.path().join(".ssh/id_ed25519"), "ed25519", "another one");
     let steps = json!([["expect", "Enter passphrase"], ["send", "abc\u{3}"]]);
-    assert_eq!(site.play(&command, &steps).1, 255);
+    let (screen, code) = site.play(&command, &steps);
+    assert_eq!((code, screen.matches("Enter passphrase").count()), (255, 1), "{screen}");
+    assert!(screen.contains("no passphrase was given for locked"), "{screen}");
 }
 
 /// Three hosts are logged in on at once: one question at a time, and none that the answer before has settled.
@@ -453,6 +475,24 @@ fn a_host_that_changed_is_refused_loudly() {
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), "in\n"));
     assert!(ran.err.contains("IDENTIFICATION HAS CHANGED"), "{}", ran.err);
     assert_eq!(fs::read_to_string(site.known_hosts()).unwrap(), known, "what was known is kept");
+}
+
+/// As OpenSSH records it under an alias: without the port.
+#[test]
+fn an_alias_stands_for_its_host_on_every_port() {
+    let site = Site::new();
+    site.config("Host 127.0.0.*\n HostKeyAlias gate\n StrictHostKeyChecking accept-new\n");
+    let key = site.sshd.path("key").display().to_string();
+    let ssh = || run(site.bare(&["--ssh-identity", &key, "ssh", "n1", "echo in"]));
+    let alias = |public: &str| format!("gate {public}");
+    site.know(&alias(&fs::read_to_string(site.sshd.path("host_ed25519.pub")).unwrap()));
+    assert_eq!(ssh().out, "in\n");
+    keygen(&site.sshd.path("old"), "ed25519", "");
+    site.know(&alias(&fs::read_to_string(site.sshd.path("old.pub")).unwrap()));
+    refused(&ssh(), &["WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!", "-R 'gate'"]);
+    site.know("");
+    assert_eq!(ssh().out, "in\n");
+    assert!(fs::read_to_string(site.known_hosts()).unwrap().starts_with("gate ssh-ed25519 "));
 }
 
 #[test]
