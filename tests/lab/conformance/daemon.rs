@@ -1,6 +1,6 @@
 //! `fleetd` as its host's administrators and monitoring know it: signals, restarts, leadership, what is asked of etcd and systemd.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ super::cases![
     fleetd_takes_no_arguments_and_tells_its_version,
     a_host_that_joins_gets_globals_and_what_waits_and_nothing_moves_back,
     another_leads_when_the_leader_stops,
+    another_leads_when_the_leader_dies,
     what_is_destroyed_leaves_nothing_in_etcd,
     an_idle_cluster_asks_nothing,
 ];
@@ -167,28 +168,46 @@ fn a_host_that_joins_gets_globals_and_what_waits_and_nothing_moves_back(g: &Grou
     }
 }
 
-fn another_leads_when_the_leader_stops(g: &Ground) {
-    let leads = |rank: usize| {
+/// The ranks of those who say that they lead.
+fn leaders(g: &Ground) -> Vec<usize> {
+    let leads = |rank: &usize| {
         let url = "http://fleet/metrics";
-        let metrics = g.lab.run(g.host(rank), &["curl", "-sS", "--unix-socket", "/run/fleet.sock", url]).stdout;
+        let metrics = g.lab.run(g.host(*rank), &["curl", "-sS", "--unix-socket", "/run/fleet.sock", url]).stdout;
         let since = metrics.lines().find_map(|line| line.strip_prefix("fleet_engine_leader_start_time "));
         since.is_some_and(|since| since.parse::<f64>().is_ok_and(|since| since > 0.0))
     };
-    let leaders = || -> Vec<usize> { (1..=3).filter(|rank| leads(*rank)).collect() };
+    (1..=3).filter(leads).collect()
+}
+
+/// A unit is placed and started after the leader's daemon was ended so, and within this time.
+fn another_leads_after(g: &Ground, end: &str, within: Duration) {
     let first = eventually(SOON, "a leader", || {
-        let leaders = leaders();
+        let leaders = leaders(g);
         if leaders.len() == 1 { Ok(leaders[0]) } else { Err(format!("{leaders:?}")) }
     });
     let other = if first == 1 { 2 } else { 1 };
     g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=rank={other}"));
     g.fleetctl("submit a.service").ok();
-    g.lab.run(g.host(first), &["systemctl", "stop", "fleetd"]).ok();
+    g.lab.sh(g.host(first), end).ok();
+    let began = Instant::now();
     // Placed by whoever leads now.
     g.lab.fleetctl_on(g.host(other), &["start", "a.service"]).ok();
-    let second = leaders();
-    g.lab.run(g.host(first), &["systemctl", "start", "fleetd"]).ok();
+    let (took, second) = (began.elapsed(), leaders(g));
+    g.lab.sh(g.host(first), "systemctl unmask --runtime fleetd; systemctl start fleetd").ok();
     g.until_all_are_there("n1");
     assert!(second.len() == 1 && second[0] != first, "{first} {second:?}");
+    assert!(took < within, "another led after {took:?}");
+}
+
+fn another_leads_when_the_leader_stops(g: &Ground) {
+    another_leads_after(g, "systemctl stop fleetd", Duration::from_secs(5));
+}
+
+/// Once its lease has run out, which is 10 s.
+fn another_leads_when_the_leader_dies(g: &Ground) {
+    // A masked unit isn't restarted.
+    let end = "systemctl mask --runtime --quiet fleetd; systemctl kill -s KILL fleetd";
+    another_leads_after(g, end, Duration::from_secs(15));
 }
 
 /// Of fleet's units the texts stayed for ever, and now and then half of the rest.

@@ -29,6 +29,7 @@ super::cases![
     replace_needs_a_command_that_reaches_as_far,
     replace_restarts_in_place,
     replacing_a_template_leaves_its_instances,
+    instances_follow_their_template_when_asked_to,
     an_instance_is_replaced_by_its_templates_file,
     restart_restarts_where_the_unit_is,
     restart_starts_what_is_loaded,
@@ -279,6 +280,22 @@ fn replacing_a_template_leaves_its_instances(g: &Ground) {
     g.fleetctl("submit --replace t@.service").ok();
     assert_ne!(g.field("t@.service", "hash"), g.field("t@1.service", "hash"));
     assert_eq!(g.lab.main_pid(g.host(1), "t@1.service"), pid);
+}
+
+/// fleet had no way but one by one.
+fn instances_follow_their_template_when_asked_to(g: &Ground) {
+    g.file("t@.service", RUNS);
+    g.fleetctl("submit t@.service").ok();
+    g.fleetctl("start t@1").ok();
+    g.fleetctl("load t@2").ok();
+    g.file("t@.service", "[Service]\nExecStart=/bin/sleep 20000");
+    g.fleetctl("submit --replace --instances t@.service").ok();
+    for (unit, desired) in [("t@.service", "inactive"), ("t@1.service", "launched"), ("t@2.service", "loaded")] {
+        assert!(g.fleetctl(&format!("cat {unit}")).ok().contains("20000"), "{unit}");
+        assert_eq!(g.field(unit, "dstate"), desired, "{unit}");
+    }
+    let command = g.lab.run(g.host(1), &["systemctl", "show", "-p", "ExecStart", "t@1.service"]).ok();
+    assert!(command.contains("20000") && g.ranks("t@1.service") == [1], "{command}");
 }
 
 /// Each by its name, whatever became of the template.
