@@ -119,7 +119,7 @@ pub mod v1 {
     /// Fleet's documents show a string, its server wanted an object: both are understood.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     #[cfg_attr(test, derive(schemars::JsonSchema))]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "`value` must be a string, or {\"value\": \"…\"}")]
     pub enum MetadataValue {
         /// As documented.
         Plain(String),

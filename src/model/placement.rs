@@ -141,7 +141,7 @@ impl Wishes {
     }
 
     fn take_metadata(&mut self, value: &str) -> Result<(), String> {
-        let pairs = words(value);
+        let pairs = words("MachineMetadata", value)?;
         if pairs.is_empty() {
             return Err("`MachineMetadata=` is empty: it must be key=value".into());
         }
@@ -157,7 +157,7 @@ impl Wishes {
     }
 
     fn take_machine_of(&mut self, value: &str) -> Result<(), String> {
-        let names = words(value);
+        let names = words("MachineOf", value)?;
         if names.is_empty() {
             return Err("`MachineOf=` is empty: it must name a unit".into());
         }
@@ -202,8 +202,8 @@ impl Wishes {
     }
 }
 
-/// Words separated by blanks; a pair of double quotes holds blanks together (`"a=b" "c=d"`, `"region=us east"`).
-fn words(value: &str) -> Vec<String> {
+/// Words separated by blanks; a pair of double quotes holds blanks together (`"a=b" "c=d"`, `"region=us east"`). `Err` if one has no end.
+fn words(name: &str, value: &str) -> Result<Vec<String>, String> {
     let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), false, false);
     for c in value.chars() {
         match c {
@@ -222,15 +222,18 @@ fn words(value: &str) -> Vec<String> {
             }
         }
     }
+    if quoted {
+        return Err(format!("`{name}={value}`: a quotation mark is missing"));
+    }
     if open {
         words.push(word);
     }
     words.retain(|word| !word.is_empty());
-    words
+    Ok(words)
 }
 
 fn globs(name: &str, value: &str) -> Result<Vec<Glob>, String> {
-    let words = words(value);
+    let words = words(name, value)?;
     if words.is_empty() {
         return Err(format!("`{name}=` is empty: it must name a unit or a pattern of units"));
     }
@@ -320,6 +323,8 @@ mod tests {
             "4: unknown option `Bogus` in [X-Fleet]; 5: `Global=maybe`: must be true or false"
         );
         assert_eq!(problem("MachineMetadata=a"), "4: `MachineMetadata=a`: `a` must be key=value");
+        assert_eq!(problem("MachineMetadata=\"a=b"), "4: `MachineMetadata=\"a=b`: a quotation mark is missing");
+        assert_eq!(problem("Conflicts=a\" b"), "4: `Conflicts=a\" b`: a quotation mark is missing");
         assert!(problem("MachineID=n1").contains("32 lower-case"));
         assert!(problem("Conflicts=[a").contains("no valid pattern"));
         assert!(problem("MachineOf=%H.service").contains("only the specifiers"));

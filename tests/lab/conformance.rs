@@ -4,10 +4,12 @@
 
 mod api;
 mod cli;
+mod daemon;
 mod files;
 mod ground;
 mod lists;
 mod moving_in;
+mod remote;
 mod scheduling;
 mod units;
 
@@ -78,4 +80,14 @@ fn scheduling_is_fleets() {
 #[test]
 fn the_api_is_fleets() {
     play(&[api::CASES]);
+}
+
+#[test]
+fn hosts_are_reached_as_with_fleet() {
+    play(&[remote::CASES]);
+}
+
+#[test]
+fn the_daemon_is_fleets() {
+    play(&[daemon::CASES]);
 }

@@ -173,7 +173,13 @@ fn a_restart_happens_where_the_unit_runs_and_brings_its_dependents_back() {
     let second = renewed(&before);
     restart(&["base.service", "top.service"]);
     renewed(&second);
-    std::thread::sleep(Duration::from_secs(3));
+    // Whatever more the requests might have set off is done when the host has reported them carried out and has no job left.
+    eventually(SOON, "both requests carried out, and nothing going on", || {
+        let units = lab.units()?;
+        let done = units.iter().all(|unit| unit.states.iter().any(|state| state.generation >= unit.generation));
+        let jobs = lab.run(&host, &["systemctl", "list-jobs", "--no-legend"]).stdout;
+        if done && !jobs.contains(".service") { Ok(()) } else { Err(format!("{jobs}{units:?}")) }
+    });
     let order = |what| lab.order(&host, what, &["base.service", "top.service"]);
     assert_eq!(order("Started"), ["base.service", "top.service"].repeat(3), "each once for each request");
     assert_eq!(order("Stopped"), ["top.service", "base.service"].repeat(2));

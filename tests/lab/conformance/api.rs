@@ -13,6 +13,7 @@ super::cases![
     other_methods_are_405_and_say_which_are_there,
     machines_have_id_address_and_metadata,
     patch_changes_metadata_given_plainly_or_wrapped,
+    patch_sets_metadata_of_hosts_that_are_yet_to_come,
     patch_names_what_is_wrong_with_it,
     units_are_listed_by_name,
     a_page_is_as_long_as_token_limit_and_the_last_has_no_token,
@@ -27,6 +28,7 @@ super::cases![
     options_without_a_value_come_and_go,
     delete_is_204_then_404,
     states_can_be_filtered_by_unit_and_machine,
+    states_are_cut_into_pages_after_they_are_filtered,
     the_state_of_an_unknown_unit_is_404,
     current_state_follows_desired_state,
     a_unit_put_over_the_api_is_the_command_lines_too,
@@ -101,6 +103,13 @@ fn patch_changes_metadata_given_plainly_or_wrapped(g: &Ground) {
     assert_eq!(patch(g, 1, "replace", "zone", &json!("a")).status, 204);
 }
 
+fn patch_sets_metadata_of_hosts_that_are_yet_to_come(g: &Ground) {
+    let path = format!("/{}/metadata/disk", "f".repeat(32));
+    let body = json!([{ "op": "add", "path": path, "value": "ssd" }]).to_string();
+    assert_eq!(g.http("PATCH", "/machines", &[], Some(&body)).status, 204);
+    assert_eq!(g.get("/machines").json()["machines"].as_array().unwrap().len(), 3);
+}
+
 fn patch_names_what_is_wrong_with_it(g: &Ground) {
     let said = |body: Value| g.http("PATCH", "/machines", &[], Some(&body.to_string())).error();
     let path = format!("/{}/metadata/x", g.id(1));
@@ -113,6 +122,10 @@ fn patch_names_what_is_wrong_with_it(g: &Ground) {
     let value = "invalid value: add and replace require a value";
     assert_eq!(said(json!([{ "op": "add", "path": path }])), (400, value.into()));
     assert_eq!(said(json!({})).0, 400);
+    for no_value in [json!(1), json!({ "other": "1" })] {
+        let (status, message) = said(json!([{ "op": "add", "path": path, "value": no_value }]));
+        assert!(status == 400 && message.contains("`value` must be a string, or {\"value\": \"…\"}"), "{message}");
+    }
 }
 
 fn units_are_listed_by_name(g: &Ground) {
@@ -149,6 +162,8 @@ fn bad_page_tokens_are_refused_in_fleets_words(g: &Ground) {
 fn put_wants_json_and_says_so(g: &Ground) {
     let said = |headers: &[&str], body: &str| g.http("PUT", "/units/a.service", headers, Some(body)).error();
     assert_eq!(said(&["Content-Type:"], "{}"), (415, "expected 1 Content-Type, got 0".into()));
+    let twice = ["Content-Type: application/json", "Content-Type: application/json"];
+    assert_eq!(said(&twice, "{}"), (415, "expected 1 Content-Type, got 2".into()));
     let plain = (415, "only acceptable Content-Type is application/json".to_owned());
     assert_eq!(said(&["Content-Type: text/plain"], "{}"), plain);
     let (status, message) = said(&["Content-Type: application/json; charset=utf-8"], "{nonsense");
@@ -259,6 +274,27 @@ fn states_can_be_filtered_by_unit_and_machine(g: &Ground) {
     assert_eq!((&state, state["hash"].as_str().unwrap().len()), (&expected, 40));
 }
 
+fn states_are_cut_into_pages_after_they_are_filtered(g: &Ground) {
+    let all = json!({ "desiredState": "launched", "options": options(&[("Global", "true")]) });
+    assert_eq!(g.put("all.service", &all).status, 201);
+    g.have("a.service", "launched");
+    g.have("b.service", "launched");
+    eventually(SOON, "five states", || {
+        let (first, second) = (g.get("/state").json(), g.get("/state?nextPageToken=AwACAA==").json());
+        let names = |page: &Value| -> Vec<String> {
+            let states = page["states"].as_array().into_iter().flatten();
+            states.map(|state| state["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let there = names(&first) == ["a.service", "all.service", "all.service"]
+            && first["nextPageToken"] == "AwACAA=="
+            && names(&second) == ["all.service", "b.service"]
+            && second["nextPageToken"].is_null();
+        if there { Ok(()) } else { Err(format!("{first} {second}")) }
+    });
+    let filtered = g.get("/state?unitName=all.service").json();
+    assert_eq!((filtered["states"].as_array().unwrap().len(), &filtered["nextPageToken"]), (PAGE, &Value::Null));
+}
+
 /// fleet hung up without an answer.
 fn the_state_of_an_unknown_unit_is_404(g: &Ground) {
     assert_eq!(g.get("/state/nothing.service").error().0, 404);
@@ -326,8 +362,10 @@ fn metrics_have_fleets_names_and_all_of_them_count(g: &Ground) {
         let scheduled =
             text.lines().find_map(|line| line.strip_prefix("fleet_engine_task_count_total{type=\"schedule\"} "));
         total += scheduled.unwrap().parse::<f64>().unwrap();
-        let failures = text.lines().filter(|line| line.starts_with("fleet_engine_task_failure_count_total{"));
-        assert!(failures.clone().count() > 0 && failures.clone().all(|line| line.ends_with(" 0")), "{text}");
+        for healthy in ["fleet_engine_task_failure_count_total{", "fleet_engine_reconcile_failure_count_total{"] {
+            let failures = text.lines().filter(|line| line.starts_with(healthy));
+            assert!(failures.clone().count() > 0 && failures.clone().all(|line| line.ends_with(" 0")), "{text}");
+        }
     }
     assert!(total >= 1.0, "the leader has placed a.service");
 }

@@ -21,6 +21,7 @@ super::cases![
     what_the_cluster_has_needs_no_file,
     an_instance_is_made_of_the_clusters_template,
     an_instance_is_made_of_the_template_beside_its_path,
+    an_own_file_goes_before_the_clusters_template_and_that_before_a_templates_file,
     a_file_that_differs_from_the_clusters_is_warned_about,
     errors_of_files_and_names_are_said_in_a_sentence,
     long_lines_are_fine,
@@ -45,11 +46,18 @@ fn endpoint_is_a_unix_or_file_or_http_url_or_a_list(g: &Ground) {
 fn environment_sets_global_options_and_the_command_line_wins(g: &Ground) {
     assert_eq!(g.sh("FLEETCTL_ENDPOINT=/nowhere fleetctl list-machines").code, 1);
     g.sh("FLEETCTL_ENDPOINT=/nowhere fleetctl --endpoint /run/fleet.sock list-machines").ok();
+    // Of the options of commands there are none.
+    let ran = g.sh("FLEETCTL_NO_LEGEND=true FLEETCTL_FULL=true FLEETCTL_FIELDS=ip fleetctl list-machines");
+    assert_eq!(ran.ok(), g.fleetctl("list-machines").ok());
+    for reach in ["FLEETCTL_TUNNEL=127.0.0.1:1", "FLEETCTL_SSH_TIMEOUT=soon", "FLEETCTL_REQUEST_TIMEOUT=soon"] {
+        assert_ne!(g.sh(&format!("{reach} fleetctl list-machines")).code, 0, "{reach}");
+    }
     assert!(g.sh("FLEETCTL_DEBUG=true fleetctl list-machines").stderr.contains("/fleet/v2/machines"));
 }
 
 fn an_empty_variable_counts_as_unset(g: &Ground) {
-    g.sh("FLEETCTL_ENDPOINT= FLEETCTL_REQUEST_TIMEOUT= FLEETCTL_DEBUG= fleetctl list-machines").ok();
+    g.sh("FLEETCTL_ENDPOINT= FLEETCTL_REQUEST_TIMEOUT= FLEETCTL_DEBUG= FLEETCTL_TUNNEL= FLEETCTL_DRIVER= fleetctl list-machines")
+        .ok();
 }
 
 fn commands_can_be_shortened_while_unique(g: &Ground) {
@@ -95,6 +103,14 @@ fn single_dash_options_and_l_are_understood(g: &Ground) {
     ] {
         assert_eq!(g.fleetctl(line).ok(), full, "{line}");
     }
+    g.file("a.service", RUNS);
+    g.fleetctl("start -no-block -replace -block-attempts=2 a.service").ok();
+    g.until_ranks("a.service", &[1]);
+    for list in ["list-units", "list-unit-files"] {
+        let full = g.fleetctl(&format!("{list} --full")).ok();
+        assert!(full.contains(g.id(1)));
+        assert_eq!(g.fleetctl(&format!("{list} -l")).ok(), full);
+    }
     let ids = g.fleetctl("list-machines -fields=machine -no-legend -full=false").ok();
     assert_eq!(ids.lines().next().unwrap(), format!("{}...", &g.id(1)[..8]));
 }
@@ -133,6 +149,10 @@ fn targets_slices_and_swaps_keep_their_names(g: &Ground) {
     g.file("x.target", "[Unit]\nDescription=A target").file("x.slice", "[Slice]\nCPUWeight=50");
     let ran = g.fleetctl("submit x.target x.slice");
     assert_eq!(ran.ok(), "Unit x.target inactive\nUnit x.slice inactive\n");
+    g.file("x.swap", "[Swap]\nWhat=/x").file("x.scope", "[Scope]\nCPUWeight=50");
+    assert_eq!(g.fleetctl("submit x.swap").ok(), "Unit x.swap inactive\n");
+    let ran = g.fleetctl("submit x.scope");
+    assert!(ran.code == 1 && ran.stderr.contains("scopes are made by programs"), "{ran:?}");
 }
 
 fn a_path_is_the_file_and_its_base_the_name(g: &Ground) {
@@ -189,6 +209,17 @@ fn an_instance_is_made_of_the_template_beside_its_path(g: &Ground) {
     assert_eq!(g.fleetctl("list-unit-files --no-legend --fields=unit").ok(), "t@1.service\nt@2.service\n");
 }
 
+fn an_own_file_goes_before_the_clusters_template_and_that_before_a_templates_file(g: &Ground) {
+    let sleeps = |seconds: u32| format!("[Service]\nExecStart=/bin/sleep {seconds}");
+    g.file("t@.service", &sleeps(1001));
+    g.fleetctl("submit t@.service").ok();
+    g.file("t@.service", &sleeps(1002)).file("t@own.service", &sleeps(1003));
+    g.fleetctl("submit t@own t@other").ok();
+    for (unit, seconds) in [("t@own", 1003), ("t@other", 1001)] {
+        assert!(g.fleetctl(&format!("cat {unit}")).ok().contains(&seconds.to_string()), "{unit}");
+    }
+}
+
 fn a_file_that_differs_from_the_clusters_is_warned_about(g: &Ground) {
     g.file("a.service", RUNS).file("t@.service", RUNS);
     g.fleetctl("submit a.service t@1.service").ok();
@@ -199,13 +230,16 @@ fn a_file_that_differs_from_the_clusters_is_warned_about(g: &Ground) {
 
 fn errors_of_files_and_names_are_said_in_a_sentence(g: &Ground) {
     g.file("empty.service", "").file("bad name.service", RUNS).file("t@.mount", "[Mount]\nWhat=/a\nWhere=/b");
-    g.file("text.service", "hello").file("ok.service", RUNS);
+    g.file("text.service", "hello").file("ok.service", RUNS).file("header.service", "[Service] x\nExecStart=/bin/true");
     g.session(
         "fleetctl submit missing.service
         fleetctl submit 'bad name.service'
         fleetctl submit t@.mount
         fleetctl submit empty.service
         fleetctl submit text.service ok.service
+        fleetctl submit header.service
+        fleetctl load missing.service
+        fleetctl start missing.service missing@1.service
         fleetctl list-unit-files --no-legend",
     );
 }

@@ -19,7 +19,10 @@ super::cases![
     machine_of_takes_several_units,
     metadata_of_one_key_are_alternatives_and_of_two_both_needed,
     metadata_that_is_no_pair_is_an_error,
+    metadata_with_an_equals_sign_in_its_value_is_matched,
+    quotes_hold_words_together_and_must_end,
     conflicts_are_globs_words_and_lines_and_hold_both_ways,
+    replaces_are_globs_words_and_lines,
     a_glob_that_is_none_is_an_error,
     global_is_any_truth_and_its_last_value_counts,
     options_that_dont_go_together_are_refused_in_fleets_words,
@@ -143,6 +146,30 @@ fn metadata_that_is_no_pair_is_an_error(g: &Ground) {
     }
 }
 
+/// fleet dropped the condition.
+fn metadata_with_an_equals_sign_in_its_value_is_matched(g: &Ground) {
+    let body = json!([{ "op": "add", "path": format!("/{}/metadata/opts", g.id(3)), "value": "a=b" }]).to_string();
+    assert_eq!(g.http("PATCH", "/machines", &[], Some(&body)).status, 204);
+    g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=opts=a=b"));
+    g.fleetctl("start a.service").ok();
+    assert_eq!(g.ranks("a.service"), [3]);
+}
+
+fn quotes_hold_words_together_and_must_end(g: &Ground) {
+    let body =
+        json!([{ "op": "add", "path": format!("/{}/metadata/region", g.id(3)), "value": "us east" }]).to_string();
+    assert_eq!(g.http("PATCH", "/machines", &[], Some(&body)).status, 204);
+    g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=\"region=us east\""));
+    g.file("b.service", &format!("{RUNS}\n[X-Fleet]\nMachineOf=\"a.service\""));
+    g.fleetctl("start a b").ok();
+    assert_eq!((g.ranks("a.service"), g.ranks("b.service")), (vec![3], vec![3]));
+    for open in ["MachineMetadata=\"rank=1", "MachineMetadata=rank=1\"", "MachineOf=\"a.service", "Conflicts=\"a*"] {
+        g.file("c.service", &format!("{RUNS}\n[X-Fleet]\n{open}"));
+        let ran = g.fleetctl("submit c.service");
+        assert!(ran.code == 1 && ran.stderr.contains("a quotation mark is missing"), "{open}: {ran:?}");
+    }
+}
+
 fn conflicts_are_globs_words_and_lines_and_hold_both_ways(g: &Ground) {
     g.file("a@.service", &format!("{RUNS}\n[X-Fleet]\nConflicts=a@* nothing.service\nConflicts=b?.service"));
     g.file("bx.service", RUNS).file("byy.service", RUNS);
@@ -158,6 +185,26 @@ fn conflicts_are_globs_words_and_lines_and_hold_both_ways(g: &Ground) {
     g.fleetctl("start byy.service").ok();
     assert_eq!(g.ranks("byy.service"), [1]);
     assert_eq!(g.fleetctl("start a@3.service").code, 1, "rank 3 has bx");
+    g.fleetctl("destroy '*'").ok();
+    g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nConflicts=n[0-4].service"));
+    g.file("n3.service", &format!("{RUNS}\n[X-Fleet]\nMachineOf=a.service")).file("n5.service", &g.text("n3.service"));
+    g.fleetctl("start a n5").ok();
+    assert_eq!(g.fleetctl("start n3").code, 1, "a range is one, too");
+}
+
+/// A line was one glob, of fleet's; words are globs here, as in Conflicts.
+fn replaces_are_globs_words_and_lines(g: &Ground) {
+    let at = |place: &str| format!("{RUNS}\n[X-Fleet]\nMachineMetadata={place}");
+    g.file("old@.service", &at("zone=a")).file("other@.service", &at("rank=2"));
+    g.fleetctl("start other@1 other@2").ok();
+    g.fleetctl("start old@1 old@2").ok();
+    assert_eq!((g.ranks("old@1.service"), g.ranks("old@2.service")), (vec![1], vec![1]), "the emptier host of two");
+    let lines = "Replaces=old@1.* nothing.service\nReplaces=old@[2-9].service\nMachineMetadata=rank=1";
+    g.file("new.service", &format!("{RUNS}\n[X-Fleet]\n{lines}"));
+    g.fleetctl("start new").ok();
+    for unit in ["old@1.service", "old@2.service"] {
+        g.until_ranks(unit, &[2]);
+    }
 }
 
 /// It never matched, in fleet.
@@ -170,7 +217,7 @@ fn a_glob_that_is_none_is_an_error(g: &Ground) {
 }
 
 fn global_is_any_truth_and_its_last_value_counts(g: &Ground) {
-    for truth in ["true", "True", "yes", "1", "on", "t"] {
+    for truth in ["true", "True", "YES", "yes", "1", "on", "On", "t", "T"] {
         g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=false\nGlobal={truth}"));
         g.fleetctl("submit a.service").ok();
         assert_eq!(g.field("a.service", "global,target"), "true global", "{truth}");
@@ -219,11 +266,22 @@ fn options_that_dont_go_together_are_refused_in_fleets_words(g: &Ground) {
 
 fn specifiers_are_the_names_parts(g: &Ground) {
     g.file("web@.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=rank=%i\nConflicts=%p@*"));
-    g.file("log-web@.service", &format!("{RUNS}\n[X-Fleet]\nMachineOf=web@%i.service\nConflicts=%n-never %N-never"));
+    g.file("log-web@.service", &format!("{RUNS}\n[X-Fleet]\nMachineOf=web@%i.service"));
     g.fleetctl("start web@2 web@3 log-web@3 log-web@2").ok();
     for unit in ["web", "log-web"] {
         assert_eq!((g.ranks(&format!("{unit}@2.service")), g.ranks(&format!("{unit}@3.service"))), (vec![2], vec![3]));
     }
+    g.fleetctl("destroy '*'").ok();
+    // The whole name, and without its type: each keeps the unit away from the host of one that is called so.
+    let at = |rank: u8, more: &str| format!("{RUNS}\n[X-Fleet]\nMachineMetadata=rank={rank}\n{more}");
+    g.file("not-full@x.service", &at(1, "")).file("not-full@x.timer.service", &at(2, ""));
+    g.file("full@.service", &format!("{RUNS}\n[X-Fleet]\nConflicts=not-%n not-%N.timer.service"));
+    g.fleetctl("start not-full@x.service not-full@x.timer.service").ok();
+    g.fleetctl("start full@x").ok();
+    assert_eq!(g.ranks("full@x.service"), [3]);
+    g.file("bad.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=host=%H"));
+    let ran = g.fleetctl("submit bad");
+    assert!(ran.code == 1 && ran.stderr.contains("only the specifiers %n, %N, %p, %i and %%"), "{ran:?}");
 }
 
 fn names_are_checked_in_fleets_words(g: &Ground) {
@@ -233,6 +291,10 @@ fn names_are_checked_in_fleets_words(g: &Ground) {
     assert_eq!(said("@1.service"), (400, "unit name cannot start in \"@\"".into()));
     for bad in ["noname", "a.", "a.bogus", ".service"] {
         assert_eq!(said(bad).0, 400, "{bad}");
+    }
+    for (kind, why) in [("scope", "made by programs"), ("snapshot", "dropped"), ("busname", "dropped")] {
+        let (status, message) = said(&format!("a.{kind}"));
+        assert!(status == 400 && message.contains(why), "{message}");
     }
     assert_eq!(said(&format!("{}.service", "x".repeat(260))).0, 400);
     assert_eq!(said("x@1.mount"), (400, "invalid unit type for template: \"mount\"".into()));

@@ -1,8 +1,9 @@
 //! The cluster that the cases of a group share, and what they are written with: sessions compared with transcripts, requests to the API,
 //! hosts by the rank of their machine id (which decides where units go). Owns the clearing between cases.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,7 +22,9 @@ pub(crate) struct Ground {
     pub(crate) lab: Lab,
     /// By machine id: host name and machine id.
     hosts: Vec<(String, String)>,
+    etcd: String,
     case: Cell<&'static str>,
+    let_in: OnceCell<()>,
 }
 
 /// An answer of the API.
@@ -71,19 +74,73 @@ impl Ground {
         install.push(Path::new(env!("CARGO_BIN_EXE_fleetd")).parent().unwrap().to_str().unwrap().into());
         lab.lab(&install.iter().map(String::as_str).collect::<Vec<_>>()).ok();
         lab.start_fleet(3);
-        Self { lab, hosts, case: Cell::new("") }
+        let etcd = lab.lab(&["etcd", "endpoints"]).ok().trim().to_owned();
+        Self { lab, hosts, etcd, case: Cell::new(""), let_in: OnceCell::new() }
     }
 
     pub(crate) fn begin(&self, case: &'static str) {
         self.case.set(case);
     }
 
-    /// Destroy all that a case has left: units, files, metadata.
+    /// Take away all that a case has left: units, files, metadata.
     pub(crate) fn clear(&self) {
         // That there is nothing to destroy is nothing wrong here; whether nothing is left, the list says.
         let ran =
             self.sh("fleetctl destroy '*' >/tmp/cleared 2>&1; rm -rf /root/*; fleetctl list-unit-files --no-legend");
         assert!(ran.code == 0 && ran.stdout.is_empty(), "units are left: {ran:?}");
+        // The API hides what a host's configuration says, and can't bring it back.
+        self.etcdctl(&["del", "--prefix", "/flotilla/metadata/"]);
+    }
+
+    /// `etcdctl ARGS…`, past the cluster: for what it has no words for.
+    pub(crate) fn etcdctl(&self, args: &[&str]) -> String {
+        let mut etcdctl = Command::new("etcdctl");
+        let output = etcdctl.env("ETCDCTL_API", "3").args(["--endpoints", &self.etcd]).args(args).output().unwrap();
+        assert!(output.status.success(), "etcdctl {args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// How many requests of this kind etcd has had, from whomever.
+    pub(crate) fn asked_of_etcd(&self, method: &str) -> String {
+        let metrics = self.lab.run("n1", &["curl", "-sS", &format!("{}/metrics", self.etcd)]).ok();
+        let counter = format!("grpc_server_started_total{{grpc_method=\"{method}\"");
+        metrics.lines().find(|line| line.starts_with(&counter)).unwrap().rsplit(' ').next().unwrap().to_owned()
+    }
+
+    /// From now on n1 can log in on every host, as `core`, by the address that the cluster shows: its key and what it knows of the
+    /// hosts are where fleetctl looks when nothing is said.
+    pub(crate) fn ssh(&self) -> &Self {
+        self.let_in.get_or_init(|| {
+            let folder = self.lab.lab(&["ssh"]).ok();
+            let read = |name: &str| std::fs::read_to_string(Path::new(folder.trim()).join(name)).unwrap();
+            let mut known = read("known_hosts");
+            for line in self.lab.lab(&["hosts"]).ok().lines() {
+                let fields: Vec<&str> = line.split('\t').collect();
+                let address = format!("10.0.0.{}", self.rank(fields[0]));
+                known = known.replace(&format!("{} ", fields[1]), &format!("{address} "));
+                self.lab.run(fields[0], &["ip", "address", "add", &format!("{address}/24"), "dev", "host0"]).ok();
+            }
+            let put = |path: &str, text: &str| {
+                self.sh(&format!("umask 077; mkdir -p $(dirname {path}); cat > {path} <<'END'\n{text}END")).ok();
+            };
+            put(".ssh/id_ed25519", &read("key"));
+            put(".fleetctl/known_hosts", &known);
+        });
+        self
+    }
+
+    /// The rank of n1, where the commands run, and of another host.
+    pub(crate) fn here_and_there(&self) -> (usize, usize) {
+        let here = self.rank("n1");
+        (here, if here == 1 { 2 } else { 1 })
+    }
+
+    /// All three hosts belong to the cluster, for all we are told on `host`.
+    pub(crate) fn until_all_are_there(&self, host: &str) {
+        eventually(SOON, "three machines", || {
+            let listed = self.lab.fleetctl_on(host, &["list-machines", "--no-legend"]);
+            if listed.stdout.lines().count() == 3 { Ok(()) } else { Err(format!("{listed:?}")) }
+        });
     }
 
     /// The host of this rank.
@@ -108,9 +165,16 @@ impl Ground {
 
     /// The ranks of the hosts where systemd says that `unit` is active.
     pub(crate) fn ranks(&self, unit: &str) -> Vec<usize> {
-        let active =
-            |rank: &usize| self.lab.run(self.host(*rank), &["systemctl", "is-active", unit]).stdout.trim() == "active";
-        (1..=3).filter(active).collect()
+        (1..=3).filter(|rank| self.is_active(*rank, unit)).collect()
+    }
+
+    /// As [`Ground::ranks`], but that the host of rank `down` isn't asked.
+    pub(crate) fn running(&self, unit: &str, down: usize) -> Vec<usize> {
+        (1..=3).filter(|rank| *rank != down && self.is_active(*rank, unit)).collect()
+    }
+
+    fn is_active(&self, rank: usize, unit: &str) -> bool {
+        self.lab.run(self.host(rank), &["systemctl", "is-active", unit]).stdout.trim() == "active"
     }
 
     #[track_caller]
@@ -124,6 +188,11 @@ impl Ground {
     pub(crate) fn file(&self, name: &str, text: &str) -> &Self {
         self.lab.file(name, text);
         self
+    }
+
+    /// What is in a file.
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.sh(&format!("cat {name}")).ok()
     }
 
     /// A line of bash in `/root` of n1.

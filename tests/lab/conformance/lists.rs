@@ -1,5 +1,7 @@
 //! list-machines, list-units, list-unit-files: scripts cut these apart.
 
+use serde_json::json;
+
 use super::ground::{Ground, RUNS};
 
 super::cases![
@@ -10,6 +12,7 @@ super::cases![
     no_fields_at_all_exit_1,
     empty_lists_have_a_legend_only,
     lists_are_sorted_by_name_then_machine,
+    a_host_without_metadata_has_a_dash,
     full_shows_whole_ids_and_hashes,
     awk_finds_what_it_always_found,
     json_has_the_same_names,
@@ -92,6 +95,13 @@ fn lists_are_sorted_by_name_then_machine(g: &Ground) {
     let names: Vec<&str> = rows.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["a.service", "a.service", "a.service", "b@10.service", "b@2.service"]);
     assert_eq!(rows[..3].iter().map(|(_, rank)| *rank).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+fn a_host_without_metadata_has_a_dash(g: &Ground) {
+    let remove = |key: &str| json!({ "op": "remove", "path": format!("/{}/metadata/{key}", g.id(1)) });
+    let body = json!([remove("rank"), remove("zone")]).to_string();
+    assert_eq!(g.http("PATCH", "/machines", &[], Some(&body)).status, 204);
+    assert_eq!(g.fleetctl("list-machines --no-legend --fields=metadata").ok(), "-\nrank=2,zone=a\nrank=3,zone=b\n");
 }
 
 fn full_shows_whole_ids_and_hashes(g: &Ground) {

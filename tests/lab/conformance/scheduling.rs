@@ -13,6 +13,11 @@ super::cases![
     machine_of_both_ways_runs_together,
     machine_of_a_chain_moves_as_a_whole,
     replaces_moves_the_replaced_and_never_the_replacer,
+    a_replacer_goes_where_there_is_room_like_any_other,
+    what_is_replaced_and_fits_nowhere_else_waits,
+    units_that_replace_each_other_share_no_host,
+    machine_of_a_global_is_where_the_global_is,
+    machine_of_one_that_leaves_waits_for_it,
     globals_run_on_every_host_that_fits,
     a_global_respects_conflicts_on_each_host,
     destroying_a_global_leaves_no_trace,
@@ -131,6 +136,51 @@ fn replaces_moves_the_replaced_and_never_the_replacer(g: &Ground) {
     g.until_ranks("old.service", &[2]);
 }
 
+fn a_replacer_goes_where_there_is_room_like_any_other(g: &Ground) {
+    g.file("old.service", RUNS).file("new.service", &fleet("Replaces=old.service"));
+    g.fleetctl("start old.service").ok();
+    g.fleetctl("start new.service").ok();
+    assert_eq!((g.ranks("old.service"), g.ranks("new.service")), (vec![1], vec![2]));
+}
+
+/// fleet put it on the least loaded other host, whether it fitted or not.
+fn what_is_replaced_and_fits_nowhere_else_waits(g: &Ground) {
+    g.file("old.service", &fleet("MachineMetadata=rank=1"));
+    g.file("new.service", &fleet("Replaces=old.service\nMachineMetadata=rank=1"));
+    g.fleetctl("start old.service").ok();
+    g.fleetctl("start new.service").ok();
+    g.until_ranks("old.service", &[]);
+    assert_eq!(g.ranks("new.service"), [1]);
+    assert!(g.field("old.service", "waiting").contains("1 of 3 hosts: replaced there"));
+    g.fleetctl("destroy new.service").ok();
+    g.until_ranks("old.service", &[1]);
+}
+
+fn units_that_replace_each_other_share_no_host(g: &Ground) {
+    g.file("a.service", &fleet("Replaces=b.service")).file("b.service", &fleet("Replaces=a.service"));
+    g.fleetctl("start a b").ok();
+    let (a, b) = (g.ranks("a.service"), g.ranks("b.service"));
+    assert!(a.len() == 1 && b.len() == 1 && a != b, "{a:?} {b:?}");
+}
+
+fn machine_of_a_global_is_where_the_global_is(g: &Ground) {
+    g.file("all.service", &fleet("Global=true\nMachineMetadata=zone=b"))
+        .file("a.service", &fleet("MachineOf=all.service"));
+    g.fleetctl("start all a").ok();
+    assert_eq!(g.ranks("a.service"), [3]);
+}
+
+/// fleet took it from its host, and said nothing.
+fn machine_of_one_that_leaves_waits_for_it(g: &Ground) {
+    g.file("lead.service", RUNS).file("follow.service", &fleet("MachineOf=lead.service"));
+    g.fleetctl("start lead follow").ok();
+    g.fleetctl("unload lead").ok();
+    g.until_ranks("follow.service", &[]);
+    assert_ne!(g.field("follow.service", "waiting"), "-");
+    g.fleetctl("start lead").ok();
+    g.until_ranks("follow.service", &g.ranks("lead.service"));
+}
+
 fn globals_run_on_every_host_that_fits(g: &Ground) {
     g.file("all.service", &fleet("Global=true")).file("some.service", &fleet("Global=true\nMachineMetadata=zone=a"));
     g.fleetctl("start all some").ok();
@@ -152,9 +202,21 @@ fn a_global_respects_conflicts_on_each_host(g: &Ground) {
 
 /// fleet removed the states of all hosts as soon as the first had stopped it.
 fn destroying_a_global_leaves_no_trace(g: &Ground) {
-    g.file("all.service", &fleet("Global=true"));
+    g.file(
+        "all.service",
+        &format!("{}\n[Service]\nExecStop=/bin/sh -c 'test ! -e /run/slow || sleep 3'", fleet("Global=true")),
+    );
     g.fleetctl("start all.service").ok();
+    g.lab.sh(g.host(3), "touch /run/slow").ok();
+    g.fleetctl("destroy --no-block all.service").ok();
+    eventually(SOON, "the report of the host that still stops it, and no other", || {
+        let states = g.get("/state").json();
+        let hosts: Vec<&str> =
+            states["states"].as_array().into_iter().flatten().filter_map(|state| state["machineID"].as_str()).collect();
+        if hosts == [g.id(3)] { Ok(()) } else { Err(format!("{states}")) }
+    });
     g.fleetctl("destroy all.service").ok();
+    g.lab.sh(g.host(3), "rm /run/slow").ok();
     assert_eq!(g.get("/state").body, "{}");
     for rank in 1..=3 {
         assert_eq!(g.lab.sh(g.host(rank), "ls /run/fleet/units").ok(), "");

@@ -29,6 +29,12 @@ super::cases![
     replace_needs_a_command_that_reaches_as_far,
     replace_restarts_in_place,
     replacing_a_template_leaves_its_instances,
+    instances_follow_their_template_when_asked_to,
+    an_instance_is_replaced_by_its_templates_file,
+    restart_restarts_where_the_unit_is,
+    restart_starts_what_is_loaded,
+    restart_says_what_it_cant_restart,
+    restart_of_a_global_restarts_it_everywhere,
     a_unit_called_start_confuses_nobody,
 ];
 
@@ -55,17 +61,25 @@ fn load_start_stop_unload_destroy_say_what_fleet_said(g: &Ground) {
 
 fn what_is_so_already_is_no_failure(g: &Ground) {
     g.file("a.service", RUNS);
-    for command in ["start", "stop", "unload"] {
+    let nothing = |participle: &str| format!("Successfully {participle} units [].\n");
+    for (command, said) in [
+        ("submit", String::new()),
+        ("load", String::new()),
+        ("start", String::new()),
+        ("stop", nothing("stopped")),
+        ("unload", nothing("unloaded")),
+    ] {
         g.fleetctl(&format!("{command} a.service")).ok();
         let pid = g.lab.main_pid(g.host(1), "a.service");
-        g.fleetctl(&format!("{command} a.service")).ok();
+        let ran = g.fleetctl(&format!("{command} a.service"));
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", said.as_str()), "{command}");
         assert_eq!(g.lab.main_pid(g.host(1), "a.service"), pid);
     }
 }
 
 /// fleet exited with 0.
 fn no_units_given_exits_2(g: &Ground) {
-    for command in ["submit", "load", "start", "stop", "unload", "destroy"] {
+    for command in ["submit", "load", "start", "restart", "stop", "unload", "destroy", "status", "journal"] {
         let ran = g.fleetctl(command);
         assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.trim()), (2, "", "No units given"), "{command}");
     }
@@ -76,6 +90,13 @@ fn stop_of_an_inactive_unit_fails(g: &Ground) {
     g.fleetctl("submit a.service").ok();
     let ran = g.fleetctl("stop a.service");
     assert_eq!((ran.code, ran.stderr.trim()), (1, "Unable to stop unit a.service in state inactive"));
+    // fleet left the rest as it was.
+    g.file("b.service", RUNS);
+    g.fleetctl("start b.service").ok();
+    let ran = g.fleetctl("stop a.service b.service");
+    let said = "Unable to stop unit a.service in state inactive\nSuccessfully stopped units [b.service].\n";
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, said));
+    assert!(ran.stdout.starts_with("Unit b.service loaded on ") && g.ranks("b.service").is_empty(), "{ran:?}");
 }
 
 fn stop_of_an_unknown_unit_fails(g: &Ground) {
@@ -222,6 +243,17 @@ fn replace_needs_a_command_that_reaches_as_far(g: &Ground) {
     g.session(
         "fleetctl submit --replace a.service\nfleetctl load --replace a.service\nfleetctl start --replace a.service",
     );
+    // What is loaded is for load, and what is inactive for each.
+    for (text, refused, allowed) in [("1", Some("submit"), "load"), ("2", None, "submit")] {
+        g.fleetctl(if refused.is_some() { "load a.service" } else { "unload a.service" }).ok();
+        g.file("a.service", &format!("{RUNS}{text}"));
+        if let Some(refused) = refused {
+            let ran = g.fleetctl(&format!("{refused} --replace a.service"));
+            assert!(ran.code == 1 && ran.stderr.contains("in state 'loaded'"), "{ran:?}");
+        }
+        g.fleetctl(&format!("{allowed} --replace a.service")).ok();
+        assert!(g.fleetctl("cat a.service").ok().contains(&format!("10000{text}")));
+    }
 }
 
 /// fleet unscheduled it, and put it wherever there was room.
@@ -248,6 +280,83 @@ fn replacing_a_template_leaves_its_instances(g: &Ground) {
     g.fleetctl("submit --replace t@.service").ok();
     assert_ne!(g.field("t@.service", "hash"), g.field("t@1.service", "hash"));
     assert_eq!(g.lab.main_pid(g.host(1), "t@1.service"), pid);
+}
+
+/// fleet had no way but one by one.
+fn instances_follow_their_template_when_asked_to(g: &Ground) {
+    g.file("t@.service", RUNS);
+    g.fleetctl("submit t@.service").ok();
+    g.fleetctl("start t@1").ok();
+    g.fleetctl("load t@2").ok();
+    g.file("t@.service", "[Service]\nExecStart=/bin/sleep 20000");
+    g.fleetctl("submit --replace --instances t@.service").ok();
+    for (unit, desired) in [("t@.service", "inactive"), ("t@1.service", "launched"), ("t@2.service", "loaded")] {
+        assert!(g.fleetctl(&format!("cat {unit}")).ok().contains("20000"), "{unit}");
+        assert_eq!(g.field(unit, "dstate"), desired, "{unit}");
+    }
+    let command = g.lab.run(g.host(1), &["systemctl", "show", "-p", "ExecStart", "t@1.service"]).ok();
+    assert!(command.contains("20000") && g.ranks("t@1.service") == [1], "{command}");
+}
+
+/// Each by its name, whatever became of the template.
+fn an_instance_is_replaced_by_its_templates_file(g: &Ground) {
+    g.file("t@.service", RUNS);
+    g.fleetctl("start t@1 t@2").ok();
+    g.file("t@.service", "[Service]\nExecStart=/bin/sleep 20000");
+    g.fleetctl("start --replace t@1").ok();
+    assert!(g.fleetctl("cat t@1").ok().contains("20000") && g.fleetctl("cat t@2").ok().contains("10000"));
+    let command = g.lab.run(g.host(1), &["systemctl", "show", "-p", "ExecStart", "t@1.service"]).ok();
+    assert!(command.contains("20000"), "{command}");
+}
+
+/// fleet's agents slept through it, and fleetctl said that it was done.
+fn restart_restarts_where_the_unit_is(g: &Ground) {
+    g.file("a.service", RUNS).file("b.service", RUNS);
+    g.fleetctl("start a b").ok();
+    let pids = || [(1, "a.service"), (2, "b.service")].map(|(rank, unit)| g.lab.main_pid(g.host(rank), unit));
+    let before = pids();
+    assert_eq!(
+        g.fleetctl("restart a.service b").ok(),
+        [(1, "a"), (2, "b")]
+            .map(|(rank, unit)| format!("Unit {unit}.service launched on {}.../10.0.0.{rank}\n", &g.id(rank)[..8]))
+            .concat()
+    );
+    let after = pids();
+    assert!(before.iter().zip(&after).all(|(old, new)| old != new && new != "0"), "{before:?} {after:?}");
+    assert_eq!(g.fleetctl("restart --no-block a").ok(), "Triggered unit a.service restart\n");
+    eventually(SOON, "a.service restarted once more", || {
+        let now = g.lab.main_pid(g.host(1), "a.service");
+        if now != after[0] && now != "0" { Ok(()) } else { Err(now) }
+    });
+    assert_eq!((g.ranks("a.service"), g.ranks("b.service")), (vec![1], vec![2]));
+}
+
+fn restart_starts_what_is_loaded(g: &Ground) {
+    g.file("a.service", RUNS);
+    g.fleetctl("load a.service").ok();
+    assert!(g.fleetctl("restart a.service").ok().starts_with("Unit a.service launched on "));
+    assert_eq!((g.ranks("a.service"), g.field("a.service", "dstate")), (vec![1], "launched".into()));
+}
+
+/// fleet exited with 0, and for a unit that wasn't there looked for a file first.
+fn restart_says_what_it_cant_restart(g: &Ground) {
+    g.file("a.service", RUNS).file("local.service", RUNS);
+    g.fleetctl("submit a.service").ok();
+    g.session(
+        "fleetctl restart a.service
+        fleetctl restart nothing.service local.service
+        fleetctl list-unit-files --no-legend --fields=unit,dstate",
+    );
+}
+
+fn restart_of_a_global_restarts_it_everywhere(g: &Ground) {
+    g.file("all.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true"));
+    g.fleetctl("start all.service").ok();
+    let pids = || [1, 2, 3].map(|rank| g.lab.main_pid(g.host(rank), "all.service"));
+    let before = pids();
+    g.fleetctl("restart all.service").ok();
+    let after = pids();
+    assert!(before.iter().zip(&after).all(|(old, new)| old != new && new != "0"), "{before:?} {after:?}");
 }
 
 /// fleet guessed the command from all words of the line.
