@@ -15,6 +15,9 @@ mod harness;
 mod limits;
 #[path = "api/metrics.rs"]
 mod metrics;
+#[path = "support/records.rs"]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod records;
 #[path = "api/server.rs"]
 mod server;
 #[path = "api/v1.rs"]

@@ -8,6 +8,9 @@ mod commands;
 mod fake;
 #[path = "cli/real.rs"]
 mod real;
+#[path = "support/records.rs"]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod records;
 
 use std::io::{BufRead as _, BufReader};
 

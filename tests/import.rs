@@ -11,6 +11,9 @@ mod fleet;
 #[allow(dead_code, reason = "shared with tests/cli.rs")]
 #[path = "cli/real.rs"]
 mod real;
+#[path = "support/records.rs"]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod records;
 
 use fake::Ran;
 use fleet::{OldFleet, Unit};

@@ -11,5 +11,8 @@ mod announce;
 mod api;
 #[path = "sidecar/harness.rs"]
 mod harness;
+#[path = "support/records.rs"]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod records;
 #[path = "sidecar/render.rs"]
 mod render;

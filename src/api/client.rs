@@ -1,6 +1,7 @@
 //! The HTTP client of `fleetctl`: endpoints, connections, deadlines, and the v2 API as typed calls.
 //! Owns how bytes reach `fleetd`. Never decides what to ask or what an answer means, and prints nothing.
 
+mod batch;
 mod connect;
 mod endpoint;
 mod fleet;
@@ -19,10 +20,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::api::wire::{Applied, Apply, ErrorBody, ErrorDetail, MachineList, UnitDetail, UnitList};
+use crate::api::wire::{ErrorBody, ErrorDetail, MachineList, UnitDetail, UnitList};
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 
+pub use batch::Part;
 pub use connect::{Dial, Dialing, Duplex, Stream, Tls, TlsError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use fleet::Fleet;
@@ -31,9 +33,6 @@ pub use stream::Watch;
 
 /// Longer queries go unfiltered: `http::Uri` ends at 64 KiB, and a list of everything is the smaller evil.
 const MAX_QUERY: usize = 48 * 1024;
-
-/// What a server may take longer for each unit of a batch.
-const PATIENCE_PER_UNIT: Duration = Duration::from_millis(10);
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +46,14 @@ pub enum ClientError {
     /// An answer that is none.
     #[error("{0}")]
     Protocol(String),
+    /// A batch that took several requests, and one of them failed: those before it are done.
+    #[error("{error}")]
+    Partly {
+        /// What the failed request met.
+        error: Box<ClientError>,
+        /// How much was done before it.
+        done: Part,
+    },
 }
 
 /// One endpoint that didn't answer.
@@ -120,17 +127,6 @@ impl Client {
     /// See [`ClientError`].
     pub async fn machines(&self) -> Result<MachineList, ClientError> {
         self.get("/fleet/v2/machines").await
-    }
-
-    /// Change units, all or none.
-    ///
-    /// # Errors
-    /// See [`ClientError`]. After [`ClientError::Unreachable`] it may have been done all the same.
-    pub async fn apply(&self, apply: &Apply) -> Result<Applied, ClientError> {
-        let body = serde_json::to_vec(apply).map_err(|error| ClientError::Protocol(error.to_string()))?;
-        let units = u32::try_from(apply.units.len()).unwrap_or(u32::MAX);
-        let patience = self.patience + PATIENCE_PER_UNIT * units;
-        self.call(&Method::POST, "/fleet/v2/units", body.into(), patience).await
     }
 
     /// Follow the units that match one of `patterns`, or all.

@@ -135,7 +135,7 @@ fn description() -> Value {
             Operation {
                 id: "apply",
                 summary: "Change many units, all or none.",
-                parameters: vec![],
+                parameters: vec![query("check", "`true`: only say what would become of them, or what is wrong.")],
                 request: body(types.request::<wire::Apply>(), batch),
                 done: vec![(200, "Done.", json_of(types.answer::<wire::Applied>()))],
                 refused: CHANGE,

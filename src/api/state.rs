@@ -18,6 +18,7 @@ use crate::store::{Error as StoreError, Store};
 
 use super::error::Failure;
 use super::health::{self, Health, Remedy};
+use super::wire::BODY_LIMIT;
 
 /// What an operator or a test may want different.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +47,7 @@ impl Default for Settings {
             page_limit: 100,
             request_timeout: Duration::from_secs(5),
             heartbeat: Duration::from_secs(10),
-            body_limit: 4 * 1024 * 1024,
+            body_limit: BODY_LIMIT,
             body_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(30),
             patience: Duration::from_secs(60),
@@ -154,6 +155,12 @@ impl<S: Store> Api<S> {
                 Some((health::sentence(&self.host, what, *since, self.clock.now_ms()), *remedy))
             }
         }
+    }
+
+    /// What would become of `intents`.
+    pub(super) async fn foresee(&self, intents: &[Intent]) -> Result<Applied, Failure> {
+        let foreseen = apply::foresee(&self.reader, intents).await.map_err(|error| self.failed(&error))?;
+        foreseen.map_err(Failure::problems)
     }
 
     /// Do what `intents` say.

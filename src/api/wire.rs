@@ -356,6 +356,9 @@ pub struct HostReasons {
     pub misfits: Vec<String>,
 }
 
+/// No request may have more bytes.
+pub const BODY_LIMIT: usize = 4 * 1024 * 1024;
+
 /// v2: `POST /fleet/v2/units`: change many units in one transaction (or, above the store's limit, in several, files first).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -62,6 +62,9 @@ pub(super) struct Error {
     pub(super) lines: Vec<String>,
 }
 
+/// Said of a batch that has mistakes.
+const NOTHING: &str = "nothing was changed";
+
 impl Error {
     /// A command that makes no sense.
     pub(super) fn usage(line: impl Into<String>, hint: &str) -> Self {
@@ -91,8 +94,14 @@ impl Error {
 
     /// What became of an apply; `files` says where the text of a unit came from.
     pub(super) fn of_apply(error: ClientError, files: &BTreeMap<String, String>) -> Self {
-        let ClientError::Api(detail) = error else {
-            return error.into();
+        let detail = match error {
+            ClientError::Api(detail) => detail,
+            ClientError::Partly { error, done } => {
+                let mut failed = Self::of_apply(*error, files);
+                failed.lines.retain(|line| line != NOTHING);
+                return failed.because(format!("{done}; the same command again does the rest"));
+            }
+            error => return error.into(),
         };
         let mut lines = vec![];
         for problem in &detail.problems {
@@ -104,7 +113,7 @@ impl Error {
             lines.insert(0, detail.message);
         }
         if !detail.problems.is_empty() {
-            lines.push("nothing was changed".into());
+            lines.push(NOTHING.into());
         }
         Self { exit: Exit::Failure, lines }
     }
@@ -129,6 +138,7 @@ impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
         let mut lines = vec![error.to_string()];
         match &error {
+            ClientError::Partly { done, .. } => lines.push(done.to_string()),
             ClientError::Unreachable(tried) => {
                 lines.extend(tried.first().map(|first| format!("{HINT}{}", hint(&first.endpoint, first.kind))));
             }

@@ -14,15 +14,9 @@ use super::error::{Error, Exit};
 use super::names;
 use super::session::Session;
 use crate::api::client::Endpoint;
-use crate::api::wire::{Applied, AppliedUnit, Apply, Outcome};
+use crate::api::wire::{AppliedUnit, Apply, Outcome};
 use crate::model::glob::Glob;
 use crate::model::unit::Desired;
-
-/// Bytes of unit files in one request: the API takes bodies of 4 MiB, and JSON may double a text.
-const BATCH: usize = 1024 * 1024;
-
-/// Units in one request: fewer than the smallest that are answered in time.
-const UNITS: usize = 500;
 
 /// What was found and done, as `--output json` prints it.
 #[derive(Serialize)]
@@ -71,32 +65,14 @@ fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
     patterns.map(|pattern| pattern.parse::<Glob>().map_err(|error| Error::failure(error.to_string()))).collect()
 }
 
-/// Send what is to be sent. Several requests for a large cluster: each is all or nothing, and the same again does no harm.
+/// Send what is to be sent.
 async fn apply(session: &Session, plan: &Plan, start: bool) -> Result<Vec<AppliedUnit>, Error> {
-    let mut done: Vec<AppliedUnit> = Vec::new();
-    let mut units = plan.batch(start).into_iter().peekable();
-    while units.peek().is_some() {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while let Some(next) = units.next_if(|unit| {
-            let size = unit.text.as_ref().map_or(0, String::len);
-            batch.is_empty() || (batch.len() < UNITS && bytes + size <= BATCH)
-        }) {
-            bytes += next.text.as_ref().map_or(0, String::len);
-            batch.push(next);
-        }
-        let sent = session.client.apply(&Apply { units: batch }).await;
-        let Applied { units: applied, .. } = sent.map_err(|error| {
-            let mut error = Error::of_apply(error, &std::collections::BTreeMap::new());
-            if !done.is_empty() {
-                error
-                    .lines
-                    .push(format!("{} units were taken over before that; the same command again goes on", done.len()));
-            }
-            error
-        })?;
-        done.extend(applied);
+    let units = plan.batch(start);
+    if units.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(done)
+    let sent = session.client.apply(&Apply { units }).await;
+    Ok(sent.map_err(|error| Error::of_apply(error, &std::collections::BTreeMap::new()))?.units)
 }
 
 /// What was done, or could be.

@@ -25,6 +25,8 @@ pub(super) struct Picture {
     repairs: Vec<(Guard, Op)>,
     /// Whether a damaged record came up between two lists: only a list shows what can be made of it.
     doubtful: bool,
+    /// Units of which so little can be read that they are left alone. They may well run: when one is submitted again, a list shows where.
+    left: BTreeSet<UnitName>,
 }
 
 impl Picture {
@@ -57,6 +59,9 @@ impl Picture {
                     self.see_leader(&event);
                     match read(&event) {
                         Ok(change) => {
+                            if let Some(Change::Unit(name, _)) = &change {
+                                self.doubtful |= self.left.contains(name);
+                            }
                             if let Some((scheduler, change)) = self.scheduler.as_mut().zip(change) {
                                 scheduler.apply(change);
                             }
@@ -134,6 +139,9 @@ impl Picture {
                 _ => {}
             }
         }
+        // A placement without anything that is placed would only be forgotten.
+        self.left = unreadable.into_iter().filter(|name| !cluster.units.contains_key(name)).collect();
+        self.left.iter().for_each(|name| cluster.apply(Change::Placement(name.clone(), None)));
     }
 
     fn see_leader(&mut self, event: &Event) {
@@ -244,8 +252,32 @@ mod tests {
 
     #[test]
     fn when_all_is_damaged_all_is_left_alone() {
-        let mut damaged = picture(&["unit/a.service", "placement/a.service", ENTRY]);
-        assert_eq!((decisions(&mut damaged), damaged.repairs(Fence(Revision(1)))), (vec![], vec![]));
+        for records in [&["unit/a.service", "placement/a.service", ENTRY][..], &["unit/a.service", ENTRY]] {
+            let mut damaged = picture(records);
+            let left = (decisions(&mut damaged), damaged.repairs(Fence(Revision(1))));
+            assert_eq!(left, (vec![], vec![]), "{records:?}");
+        }
+    }
+
+    /// Its host goes on with it: the unit must not be taken for one that is nowhere yet.
+    #[test]
+    fn what_was_left_alone_is_listed_again_when_its_record_changes() {
+        let change = |value: Option<&str>| {
+            let mut picture = picture(&["unit/a.service", "placement/a.service", ENTRY]);
+            let key = "unit/a.service".to_owned();
+            let event = match value {
+                Some(value) => Event::Put(Kv { key, value: value.into(), revision: Revision(10), lease: None }),
+                None => Event::Delete(key),
+            };
+            picture.follow(Update::Batch(crate::store::Batch { revision: Revision(10), events: vec![event] }));
+            picture.is_doubtful()
+        };
+        assert!(change(Some(UNIT)) && change(None));
+        // Mended, as the list finds it then: in place.
+        let mut mended = picture(&["placement/a.service", ENTRY]);
+        let placed = mended.scheduler().unwrap().cluster().placements.values().next().unwrap().value.clone();
+        assert!(matches!(placed, Placement::On { .. }), "{placed:?}");
+        assert_eq!(decisions(&mut mended).len(), 1, "the entry");
     }
 
     #[test]

@@ -80,13 +80,23 @@ struct Piece {
     bytes: usize,
 }
 
-/// Everything that is wrong with `intents`, without doing any.
+/// What would become of `intents` now, or everything that is wrong with them, without doing any.
 ///
 /// # Errors
 /// The store's.
-pub async fn problems<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Vec<Problem>, StoreError> {
+pub async fn foresee<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+) -> Result<Result<Applied, Vec<Problem>>, StoreError> {
     let read = read(reader, intents).await?;
-    Ok((0..intents.len()).filter_map(|index| decide(intents, index, &read, 0).err()).flatten().collect())
+    let (mut units, mut problems) = (Vec::new(), Vec::new());
+    for (index, intent) in intents.iter().enumerate() {
+        match decide(intents, index, &read, 0) {
+            Ok(decision) => units.push(done(intent, &decision)),
+            Err(wrong) => problems.extend(wrong),
+        }
+    }
+    Ok(if problems.is_empty() { Ok(Applied { revision: read.revision, units }) } else { Err(problems) })
 }
 
 /// Do `intents`, which name a unit at most once. All or nothing as long as they fit one commit ([`MAX_OPS`], [`MAX_BYTES`]);

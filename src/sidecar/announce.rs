@@ -16,7 +16,7 @@ use super::{Api, PATIENCE, RETRY, args, brief};
 use crate::api::client::{By, Client, ClientError};
 use crate::api::wire::MachineView;
 use crate::api::wire::services::{Announce, Announced, InstanceRef};
-use crate::model::service::{Instance, InstanceName};
+use crate::model::service::InstanceName;
 use crate::reconcile::Backoff;
 
 /// Every so many renewals the announcement is sent whole: should somebody have deleted it behind the API's back, it is there again.
@@ -117,19 +117,7 @@ fn wanted(options: &args::Announce, here: &MachineView) -> Result<(InstanceRef, 
         lease: None,
     };
     // What the API would refuse for ever is better said at once.
-    let problems = Instance {
-        address: announce.address.clone(),
-        port: announce.port,
-        weight: announce.weight,
-        unit: None,
-        machine: None,
-        hostname: String::new(),
-        metadata: announce.metadata.clone(),
-        owner: String::new(),
-        ttl: announce.ttl,
-        since: 0,
-    }
-    .problems();
+    let problems = announce.clone().instance(None, String::new(), 0).problems();
     if !problems.is_empty() {
         bail!(problems.join("\n"));
     }

@@ -11,12 +11,8 @@ use flotilla::api::server::serve;
 use flotilla::api::state::{Api, Settings};
 use flotilla::clock::Clock;
 use flotilla::metrics::Metrics;
-use flotilla::model::machine::Machine;
-use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
-use flotilla::model::unit::{Entry, Placement, State, Target};
-use flotilla::registry::keys::Key;
-use flotilla::registry::{delete, put};
+use flotilla::model::unit::Target;
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Error, LeaseId, Op, Page, Range, Store, Txn, Watch};
 use http_body_util::{BodyExt as _, Full};
@@ -27,6 +23,8 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+
+use crate::records;
 
 /// Two hosts.
 pub const N1: &str = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a";
@@ -299,54 +297,28 @@ impl Daemon {
     }
 
     pub async fn machine(&self, id: &str, hostname: &str, metadata: &[(&str, &str)]) {
-        let machine = Machine {
-            id: id.parse().unwrap(),
-            ip: format!("10.88.0.{}", hostname.trim_start_matches('n')),
-            hostname: hostname.into(),
-            metadata: metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-            version: "1.2.3".into(),
-            boot_id: "b".into(),
-        };
-        self.write(put(&Key::Machine(machine.id.clone()), &machine, None)).await;
+        let ip = format!("10.88.0.{}", hostname.trim_start_matches('n'));
+        self.write(records::machine(id, hostname, &ip, metadata)).await;
     }
 
     /// Place a unit, as an engine does.
     pub async fn place(&self, unit: &str, host: &str, target: Target) {
-        let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
-        let entry = Entry { hash: UnitHash::new(""), target, global: false, generation: Revision(1), restart: None };
-        self.write(put(&Key::Schedule(host.clone(), name.clone()), &entry, None)).await;
-        self.write(put(&Key::Placement(name), &Placement::On { host, since: 1 }, None)).await;
+        self.write(records::entry(unit, host, target, false, 1)).await;
+        self.write(records::placed(unit, host)).await;
     }
 
     /// Tell a host to have a global unit, as an engine does.
     pub async fn order(&self, unit: &str, host: &str, target: Target, generation: u64) {
-        let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
-        let entry =
-            Entry { hash: UnitHash::new(""), target, global: true, generation: Revision(generation), restart: None };
-        self.write(put(&Key::Schedule(host, name), &entry, None)).await;
+        self.write(records::entry(unit, host, target, true, generation)).await;
     }
 
     /// Take a unit off its host.
     pub async fn unplace(&self, unit: &str, host: &str) {
-        let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
-        let ops = vec![delete(&Key::Schedule(host, name.clone())), delete(&Key::Placement(name))];
-        self.store.inner.commit(Txn { guards: vec![], ops }).await.unwrap();
+        self.store.inner.commit(Txn { guards: vec![], ops: records::unplaced(unit, host) }).await.unwrap();
     }
 
     /// Report a unit's state, as an agent does.
     pub async fn report(&self, unit: &str, host: &str, target: Target, active: &str, generation: u64) {
-        let state = State {
-            generation: Revision(generation),
-            target,
-            hash: UnitHash::new("abc"),
-            load: "loaded".into(),
-            active: active.into(),
-            sub: "running".into(),
-            job: None,
-            result: None,
-            error: None,
-            since: 5,
-        };
-        self.write(put(&Key::State(unit.parse().unwrap(), host.parse().unwrap()), &state, None)).await;
+        self.write(records::state(unit, host, target, active, generation)).await;
     }
 }

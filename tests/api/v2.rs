@@ -340,6 +340,25 @@ async fn damaged_and_foreign_keys_break_nothing() {
 }
 
 #[tokio::test]
+async fn a_check_says_what_would_become_of_a_batch_and_does_nothing() {
+    let daemon = Daemon::start().await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await;
+    let check =
+        async |units: Value| daemon.send("POST", "/fleet/v2/units?check=true", &json!({ "units": units })).await;
+    let commits = daemon.store.commits();
+    let good =
+        check(json!([{ "name": "a.service", "desired": "launched" }, { "name": "b.service", "text": FILE }])).await;
+    assert_eq!((good.status, outcomes(&good.json())), (200, vec!["changed", "created"]));
+    let bad = check(json!([{ "name": "c.service" }, { "name": "b.service", "text": FILE }])).await;
+    assert_eq!((bad.status, bad.error()), (400, "c.service: no such unit, and no file came with it".into()));
+    assert_eq!(daemon.store.commits(), commits);
+    assert_eq!(daemon.get("/fleet/v2/units").await.json()["units"].as_array().unwrap().len(), 1);
+    let unknown = daemon.send("POST", "/fleet/v2/units?check=maybe", &json!({ "units": [] })).await;
+    assert_eq!((unknown.status, unknown.error()), (400, "`check` can only be `true` or `false`".into()));
+    assert_eq!(daemon.send("POST", "/fleet/v2/units?dry=true", &json!({ "units": [] })).await.status, 400);
+}
+
+#[tokio::test]
 async fn lost_answers_and_conflicts_are_sorted_out() {
     let daemon = Daemon::start().await;
     daemon.store.lose_answers(1);

@@ -392,3 +392,62 @@ fn a_damaged_record_is_told_of_and_can_be_mended() {
     fleetd.damage("a.service");
     fleetd.expect("destroy --no-block *", 0, "Destroyed c.service\nDestroyed a.service\n", "");
 }
+
+// ---- more than one request holds
+
+/// Writes so many unit files of 250 KiB, and names them all.
+fn large(dir: &std::path::Path, number: usize) -> String {
+    let text = format!("{OK}# {}\n", "x".repeat(250 * 1024));
+    let names: Vec<String> = (0..number).map(|index| format!("u{index:02}.service")).collect();
+    names.iter().for_each(|name| std::fs::write(dir.join(name), &text).unwrap());
+    names.join(" ")
+}
+
+/// More than a request may have goes in several, and still all of it is looked at before any is done.
+#[test]
+fn a_large_command_is_sent_in_parts_and_is_whole_or_nothing_where_it_is_wrong() {
+    let fleetd = Real::new();
+    fleetd.host(N1);
+    let names = large(fleetd.dir.path(), 18);
+    std::fs::write(fleetd.dir.path().join("t@.service"), OK).unwrap();
+    fleetd.run("submit t@");
+    std::fs::remove_file(fleetd.dir.path().join("t@.service")).unwrap();
+    fleetd.damage("t@1.service");
+    // What is wrong with the last unit only the cluster knows: the first part must not have been done.
+    let wrong = fleetd.run(&format!("start --no-block {names} t@1"));
+    assert_eq!((wrong.code, wrong.out.as_str()), (Some(1), ""), "{wrong:?}");
+    assert!(wrong.err.contains("t@1.service: its record in the store is damaged"), "{}", wrong.err);
+    assert!(wrong.err.ends_with("nothing was changed\n"), "{}", wrong.err);
+    fleetd.expect("list-unit-files --no-legend --fields=unit u*", 1, "", "no unit matches `u*`\n");
+    // An instance goes after the template that comes with it.
+    std::fs::write(fleetd.dir.path().join("t@.service"), NEW).unwrap();
+    let right = fleetd.run(&format!("submit --replace t@2 {names} t@"));
+    assert_eq!((right.code, right.out.lines().count()), (Some(0), 20), "{right:?}");
+    assert!(
+        right.out.starts_with("Unit t@2.service inactive\nUnit u00.service inactive\n"),
+        "as they were named: {right:?}"
+    );
+    fleetd.expect("cat t@2", 0, NEW, "");
+}
+
+#[test]
+fn what_was_done_of_a_large_command_that_failed_in_the_middle_is_said() {
+    let accepted = || (200, json!({ "revision": 7, "units": [] }));
+    let broken = || (503, super::fake::error(503, "fleetd on n1 can't reach its store"));
+    let fake = Fake::new(Script {
+        applied: [accepted(), accepted(), accepted(), broken(), accepted(), broken()].into(),
+        ..Script::default()
+    });
+    let names = large(fake.dir.path(), 18);
+    let err = "fleetd on n1 can't reach its store\n\
+               16 of 18 units were done before that, u00.service to u15.service; the same command again does the rest\n";
+    fake.expect(&format!("start --no-block {names}"), 1, "", err);
+    let parts: Vec<usize> = fake.sent().iter().map(|units| units.as_array().unwrap().len()).collect();
+    assert_eq!(parts, [16, 2, 16, 2]);
+    let asked: Vec<String> = fake.asked().into_iter().filter(|line| line.starts_with("POST")).collect();
+    let (check, apply) = ("POST /fleet/v2/units?check=true", "POST /fleet/v2/units");
+    assert_eq!(asked, [check, check, apply, apply]);
+    // A part that can't be looked at means that none was done.
+    fake.expect(&format!("start --no-block {names}"), 1, "", "fleetd on n1 can't reach its store\n");
+    assert_eq!(fake.sent().len(), 6);
+}

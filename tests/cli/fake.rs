@@ -79,6 +79,8 @@ impl Fake {
                 answer(&mut script.lock().unwrap(), &method, &uri, &body)
             }
         });
+        // fleetctl's requests are as large as the real API takes them.
+        let app = app.layer(axum::extract::DefaultBodyLimit::max(flotilla::api::wire::BODY_LIMIT));
         runtime.spawn(async move { axum::serve(listener, app).await });
         Self { dir, requests, _runtime: runtime }
     }

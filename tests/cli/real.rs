@@ -6,18 +6,13 @@ use flotilla::api::listen::Listener;
 use flotilla::api::server::serve;
 use flotilla::api::state::{Api, Settings};
 use flotilla::clock::Clock;
-use flotilla::model::machine::Machine;
-use flotilla::model::name::{MachineId, UnitHash, UnitName};
-use flotilla::model::revision::Revision;
-use flotilla::model::service::Instance;
-use flotilla::model::unit::{Entry, Placement, State, Target};
-use flotilla::registry::keys::Key;
-use flotilla::registry::{delete, put};
+use flotilla::model::unit::Target;
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Op, Store as _, Txn};
 use tempfile::TempDir;
 
 use super::fake::{Ran, fleetctl, run};
+use super::records::{self, LATEST};
 
 /// A `fleetd` without hands.
 pub(crate) struct Real {
@@ -52,72 +47,33 @@ impl Real {
     }
 
     pub(crate) fn host(&self, id: &str) {
-        let machine = Machine {
-            id: id.parse().unwrap(),
-            ip: "10.88.0.11".into(),
-            hostname: "n1".into(),
-            metadata: [("zone".to_owned(), "a".to_owned())].into(),
-            version: "1".into(),
-            boot_id: String::new(),
-        };
-        self.write(vec![put(&Key::Machine(machine.id.clone()), &machine, None)]);
+        self.write(vec![records::machine(id, "n1", "10.88.0.11", &[("zone", "a")])]);
     }
 
     /// The unit is on `host`, as engine and agent write it.
     pub(crate) fn place(&self, unit: &str, host: &str, active: &str) {
-        let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
-        let (hash, generation) = (UnitHash::new("0"), Revision(u64::MAX >> 1));
-        let entry = Entry { hash: hash.clone(), target: Target::Launched, global: false, generation, restart: None };
-        let state = State {
-            generation,
-            target: Target::Launched,
-            hash,
-            load: "loaded".into(),
-            active: active.into(),
-            sub: "running".into(),
-            job: None,
-            result: None,
-            error: None,
-            since: 1,
-        };
         self.write(vec![
-            put(&Key::Schedule(host.clone(), name.clone()), &entry, None),
-            put(&Key::Placement(name.clone()), &Placement::On { host: host.clone(), since: 1 }, None),
-            put(&Key::State(name, host), &state, None),
+            records::entry(unit, host, Target::Launched, false, LATEST),
+            records::placed(unit, host),
+            records::state(unit, host, Target::Launched, active, LATEST),
         ]);
     }
 
     /// A record that nobody can read.
     pub(crate) fn damage(&self, unit: &str) {
-        let key = Key::Unit(unit.parse().unwrap()).to_string();
-        self.write(vec![Op::Put { key, value: b"{".to_vec(), lease: None }]);
+        self.write(vec![records::damaged(unit)]);
     }
 
     /// An instance is announced, as the API writes it.
     pub(crate) fn announce(&self, service: &str, instance: &str, host: &str, port: u16) {
-        let is = Instance {
-            address: "10.88.0.11".into(),
-            port,
-            weight: 1,
-            unit: "web@1.service".parse().ok(),
-            machine: host.parse().ok(),
-            hostname: "n1".into(),
-            metadata: [("zone".to_owned(), "a".to_owned())].into(),
-            owner: String::new(),
-            ttl: 10,
-            since: 1,
-        };
-        self.write(vec![put(&Key::Service(service.parse().unwrap(), instance.parse().unwrap()), &is, None)]);
+        self.write(vec![records::instance(service, instance, host, port)]);
     }
 
     /// No host has it any more.
     pub(crate) fn take_away(&self, unit: &str, host: &str) {
-        let (name, host): (UnitName, MachineId) = (unit.parse().unwrap(), host.parse().unwrap());
-        self.write(vec![
-            delete(&Key::Schedule(host.clone(), name.clone())),
-            delete(&Key::Placement(name.clone())),
-            delete(&Key::State(name, host)),
-        ]);
+        let mut ops = records::unplaced(unit, host);
+        ops.push(records::unreported(unit, host));
+        self.write(ops);
     }
 
     fn write(&self, ops: Vec<Op>) {

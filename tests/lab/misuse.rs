@@ -153,11 +153,12 @@ fn foreign_and_damaged_keys_harm_nothing() {
     assert_eq!(lab.main_pid(&host, "a.service"), pid, "a.service went on");
     // Nobody has to read a log for it, and what can be done about it is said.
     let listed = lab.fleetctl(&["list-unit-files", "--no-legend", "--fields=unit,state"]);
-    assert_eq!(listed.stdout, "a.service\t\tdamaged\nb.service\t\tlaunched\nbroken.service\tdamaged\n");
+    assert_eq!(listed.stdout, "a.service\tdamaged\nb.service\tlaunched\nbroken.service\tdamaged\n");
     assert!(listed.stderr.contains("record of unit a.service in the store is damaged"), "{listed:?}");
     assert!(lab.fleetctl(&["list-units", "--no-legend", "--fields=unit,sub"]).ok().contains("a.service\trunning"));
     lab.fleetctl(&["start", "a.service"]).ok();
-    assert_eq!(lab.main_pid(&host, "a.service"), pid, "a.service is whole again, and was not touched");
+    assert_eq!(lab.active_on(&host, "a.service").unwrap(), host);
+    assert_eq!(lab.main_pid(&host, "a.service"), pid, "a.service is whole again, where it was, and was not touched");
     put("unit/a.service", "not json");
     lab.fleetctl(&["destroy", "a.service", "broken.service"]).ok();
     assert_eq!(lab.sh(&host, "systemctl is-active a.service").stdout, "inactive\n");

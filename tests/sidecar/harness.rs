@@ -13,12 +13,8 @@ use flotilla::api::server::serve;
 use flotilla::api::state::{Api, Settings};
 use flotilla::api::wire::services::{Announce, InstanceRef};
 use flotilla::clock::Clock;
-use flotilla::model::machine::Machine;
-use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
-use flotilla::model::unit::{Desired, Outcome, Placement, State, Target};
-use flotilla::registry::keys::Key;
-use flotilla::registry::put;
+use flotilla::model::unit::{Desired, Outcome, Target};
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Op, Range, Store as _, Txn};
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,6 +24,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::records;
 
 pub(crate) const HERE: &str = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,15 +43,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let (health, _) = health::channel(Health::Ready);
         let mut host = Self { dir, store: Embedded::in_memory(), health, serving: None };
-        let machine = Machine {
-            id: HERE.parse().unwrap(),
-            ip: "127.0.0.1".into(),
-            hostname: "n1".into(),
-            metadata: [].into(),
-            version: "1".into(),
-            boot_id: String::new(),
-        };
-        host.write(vec![put(&Key::Machine(machine.id.clone()), &machine, None)]).await;
+        host.write(vec![records::machine(HERE, "n1", "127.0.0.1", &[])]).await;
         host.api_up().await;
         host
     }
@@ -88,10 +78,9 @@ impl Host {
 
     /// A unit of the cluster, and what this host says of it.
     pub(crate) async fn unit(&self, name: &str, active: &str) {
-        let (name, host): (UnitName, MachineId) = (name.parse().unwrap(), HERE.parse().unwrap());
         let client = self.client();
         let list = client.units(&[]).await.unwrap();
-        if !list.units.iter().any(|unit| unit.name == name) {
+        if !list.units.iter().any(|unit| unit.name.as_str() == name) {
             let text = Some("[Service]\nExecStart=/bin/true\n".to_owned());
             let unit = flotilla::api::wire::ApplyUnit {
                 name: name.to_string(),
@@ -102,21 +91,9 @@ impl Host {
             let applied = client.apply(&flotilla::api::wire::Apply { units: vec![unit] }).await.unwrap();
             assert_eq!(applied.units[0].outcome, Outcome::Created);
         }
-        let state = State {
-            generation: Revision(u64::MAX >> 1),
-            target: Target::Launched,
-            hash: UnitHash::new("0"),
-            load: "loaded".into(),
-            active: active.into(),
-            sub: "running".into(),
-            job: None,
-            result: None,
-            error: None,
-            since: 1,
-        };
         self.write(vec![
-            put(&Key::Placement(name.clone()), &Placement::On { host: host.clone(), since: 1 }, None),
-            put(&Key::State(name, host), &state, None),
+            records::placed(name, HERE),
+            records::state(name, HERE, Target::Launched, active, records::LATEST),
         ])
         .await;
     }

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 
 use crate::api::error::Failure;
-use crate::api::server::must_be_json;
+use crate::api::server::{must_be_json, query};
 use crate::api::state::Api;
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit};
 use crate::model::file::UnitFile;
@@ -19,7 +19,7 @@ use crate::registry::apply;
 use crate::registry::units::{Action, Differing, Intent, Problem, cannot_activate, check, file_problem};
 use crate::store::Store;
 
-use super::no_parameters;
+use super::unknown;
 
 pub(super) async fn post<S: Store>(
     State(api): State<Api<S>>,
@@ -27,20 +27,20 @@ pub(super) async fn post<S: Store>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Applied>, Failure> {
-    no_parameters(&uri)?;
+    let check = is_check(&uri)?;
     must_be_json(&headers)?;
     let batch: Apply = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
     let (intents, mut problems) = read(&batch);
     if !problems.is_empty() {
         // Whoever mends a batch wants to hear everything at once. A store that doesn't answer has no say in it.
-        problems.extend(apply::problems(&api.reader, &intents).await.unwrap_or_default());
+        problems.extend(apply::foresee(&api.reader, &intents).await.ok().and_then(Result::err).unwrap_or_default());
         // The first of several of one name counts.
         let places: BTreeMap<&str, usize> = batch.units.iter().enumerate().rev().map(|(i, u)| (&*u.name, i)).collect();
         problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
         return Err(Failure::problems(problems));
     }
-    let applied = api.apply(&intents).await?;
+    let applied = if check { api.foresee(&intents).await? } else { api.apply(&intents).await? };
     let unit = |done: apply::Done| AppliedUnit {
         name: done.name,
         outcome: done.outcome,
@@ -48,6 +48,20 @@ pub(super) async fn post<S: Store>(
         warnings: done.warnings,
     };
     Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))
+}
+
+/// Whether the batch is only to be looked at: `?check=true`. Not in the body: whoever doesn't know it must refuse, and not do it.
+fn is_check(uri: &Uri) -> Result<bool, Failure> {
+    let mut check = false;
+    for (key, value) in query(uri)? {
+        check = match (key.as_str(), value.as_str()) {
+            ("check", "true") => true,
+            ("check", "false") => false,
+            ("check", _) => return Err(Failure::bad_request("`check` can only be `true` or `false`")),
+            (other, _) => return Err(unknown(other, "; `check` is known")),
+        };
+    }
+    Ok(check)
 }
 
 /// What is right with a batch, and everything that is wrong.

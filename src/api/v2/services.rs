@@ -11,7 +11,7 @@ use crate::api::server::{must_be_json, query};
 use crate::api::state::Api;
 use crate::api::wire::services::{Announce, Announced, InstanceView, KeepAlive, ServiceList, ServiceView};
 use crate::model::glob::Glob;
-use crate::model::service::{Instance, InstanceName, ServiceName};
+use crate::model::service::{InstanceName, ServiceName};
 use crate::registry::services::{self, By, Instances, Refusal};
 use crate::store::{Error, LeaseId, Store};
 
@@ -73,23 +73,10 @@ pub(super) async fn put<S: Store>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Announced>, Failure> {
-    no_parameters(&uri)?;
-    let (service, instance) = parse(&names)?;
-    let announce: Announce = read(&headers, &body)?;
+    let (service, instance, announce): (_, _, Announce) = renewed(&uri, &names, &headers, &body)?;
     let held = announce.lease.as_deref().map(lease).transpose()?;
     let (machine, hostname) = api.here();
-    let wanted = Instance {
-        address: announce.address,
-        port: announce.port,
-        weight: announce.weight,
-        unit: announce.unit,
-        machine,
-        hostname,
-        metadata: announce.metadata,
-        owner: announce.owner,
-        ttl: announce.ttl,
-        since: api.clock.now_ms(),
-    };
+    let wanted = announce.instance(machine, hostname, api.clock.now_ms());
     let problems = wanted.problems();
     if !problems.is_empty() {
         return Err(Failure::bad_request(problems.join("\n")));
@@ -106,9 +93,8 @@ pub(super) async fn keep_alive<S: Store>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Announced>, Failure> {
-    no_parameters(&uri)?;
-    parse(&names)?;
-    let lease = lease(&read::<KeepAlive>(&headers, &body)?.lease)?;
+    let (_, _, held): (_, _, KeepAlive) = renewed(&uri, &names, &headers, &body)?;
+    let lease = lease(&held.lease)?;
     match services::keep_alive(&api.reader, lease).await {
         Ok(ttl) => Ok(Json(announced(lease, ttl))),
         Err(Error::LeaseLost) => Err(not_announced(&names, "; announce it again")),
@@ -146,9 +132,19 @@ fn parse((service, instance): &(String, String)) -> Result<(ServiceName, Instanc
     }
 }
 
-fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Failure> {
+/// What `put` and `keep_alive` are asked: about which instance, and what.
+fn renewed<T: DeserializeOwned>(
+    uri: &Uri,
+    names: &(String, String),
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(ServiceName, InstanceName, T), Failure> {
+    no_parameters(uri)?;
+    let (service, instance) = parse(names)?;
     must_be_json(headers)?;
-    serde_json::from_slice(body).map_err(|error| Failure::bad_request(format!("can't read the announcement: {error}")))
+    let asked = serde_json::from_slice(body);
+    let asked = asked.map_err(|error| Failure::bad_request(format!("can't read the announcement: {error}")))?;
+    Ok((service, instance, asked))
 }
 
 fn lease(text: &str) -> Result<LeaseId, Failure> {

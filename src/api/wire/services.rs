@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::name::UnitName;
+use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
 use crate::model::service::{Instance, InstanceName, ServiceName};
 
@@ -78,6 +78,15 @@ pub struct Announce {
     /// What an earlier announcement was answered with: this goes on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
+}
+
+impl Announce {
+    /// What is announced: by a host, since then.
+    #[must_use]
+    pub fn instance(self, machine: Option<MachineId>, hostname: String, since: u64) -> Instance {
+        let Self { address, port, weight, unit, metadata, owner, ttl, lease: _ } = self;
+        Instance { address, port, weight, unit, machine, hostname, metadata, owner, ttl, since }
+    }
 }
 
 fn weight() -> u16 {

@@ -1,0 +1,96 @@
+//! Records as engine, agents and API write them, for tests that have a store and an API and nobody else. Owns what stands in the fields
+//! that no test is about; writes nothing itself. For any test: `#[path = "support/records.rs"] mod records;`
+
+use flotilla::model::machine::Machine;
+use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::revision::Revision;
+use flotilla::model::service::Instance;
+use flotilla::model::unit::{Entry, Placement, State, Target};
+use flotilla::registry::keys::Key;
+use flotilla::registry::{delete, put};
+use flotilla::store::Op;
+
+/// A generation above all that a test asks for.
+pub(crate) const LATEST: u64 = u64::MAX >> 1;
+
+fn names(unit: &str, host: &str) -> (UnitName, MachineId) {
+    (unit.parse().unwrap(), host.parse().unwrap())
+}
+
+/// A host.
+pub(crate) fn machine(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &str)]) -> Op {
+    let machine = Machine {
+        id: id.parse().unwrap(),
+        ip: ip.into(),
+        hostname: hostname.into(),
+        metadata: metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        version: "1.2.3".into(),
+        boot_id: "b".into(),
+    };
+    put(&Key::Machine(machine.id.clone()), &machine, None)
+}
+
+/// Where a unit is placed.
+pub(crate) fn placed(unit: &str, host: &str) -> Op {
+    let (name, host) = names(unit, host);
+    put(&Key::Placement(name), &Placement::On { host, since: 1 }, None)
+}
+
+/// What a host is told of a unit.
+pub(crate) fn entry(unit: &str, host: &str, target: Target, global: bool, generation: u64) -> Op {
+    let (name, host) = names(unit, host);
+    let entry = Entry { hash: UnitHash::new(""), target, global, generation: Revision(generation), restart: None };
+    put(&Key::Schedule(host, name), &entry, None)
+}
+
+/// What a host reports of a unit.
+pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, generation: u64) -> Op {
+    let (name, host) = names(unit, host);
+    let state = State {
+        generation: Revision(generation),
+        target,
+        hash: UnitHash::new("abc"),
+        load: "loaded".into(),
+        active: active.into(),
+        sub: "running".into(),
+        job: None,
+        result: None,
+        error: None,
+        since: 5,
+    };
+    put(&Key::State(name, host), &state, None)
+}
+
+/// The unit is placed nowhere any more, and the host is told nothing of it.
+pub(crate) fn unplaced(unit: &str, host: &str) -> Vec<Op> {
+    let (name, host) = names(unit, host);
+    vec![delete(&Key::Schedule(host, name.clone())), delete(&Key::Placement(name))]
+}
+
+/// The host reports nothing of it any more.
+pub(crate) fn unreported(unit: &str, host: &str) -> Op {
+    let (name, host) = names(unit, host);
+    delete(&Key::State(name, host))
+}
+
+/// A unit's record that nobody can read.
+pub(crate) fn damaged(unit: &str) -> Op {
+    Op::Put { key: Key::Unit(unit.parse().unwrap()).to_string(), value: b"{".to_vec(), lease: None }
+}
+
+/// An instance of a service, announced on a host for `web@1.service`.
+pub(crate) fn instance(service: &str, instance: &str, host: &str, port: u16) -> Op {
+    let is = Instance {
+        address: "10.88.0.11".into(),
+        port,
+        weight: 1,
+        unit: "web@1.service".parse().ok(),
+        machine: host.parse().ok(),
+        hostname: "n1".into(),
+        metadata: [("zone".to_owned(), "a".to_owned())].into(),
+        owner: String::new(),
+        ttl: 10,
+        since: 1,
+    };
+    put(&Key::Service(service.parse().unwrap(), instance.parse().unwrap()), &is, None)
+}
