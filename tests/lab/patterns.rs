@@ -234,9 +234,15 @@ const SITE: [&str; 4] = ["site-announce.service", "site.service", "site-network.
 #[test]
 fn a_chain_of_containers_pulls_connects_runs_and_announces() {
     let lab = Lab::cluster(2);
-    lab.lab(&["registry"]).ok();
     lab.units_of("containers");
-    lab.fleetctl(&[&["start"][..], &SITE].concat()).ok();
+    lab.fleetctl(&[&["start", "--no-block"][..], &SITE].concat()).ok();
+    // While there is no registry, the chain waits at its first link.
+    eventually(Duration::from_secs(30), "a pull has failed", || {
+        let said = lab.sh("n1", "fleetctl list-units site-image.service --no-legend --fields=hostname").ok();
+        let log = lab.run(said.trim(), &["journalctl", "-u", "site-image.service", "-o", "cat"]).ok();
+        if log.contains("trying again") { Ok(()) } else { Err(log) }
+    });
+    lab.lab(&["registry"]).ok();
     let host = lab.host_of("site-announce.service");
     lab.in_order(&host, "Started", &["site.service", "site-announce.service"]);
     for first in ["site-image.service", "site-network.service"] {
