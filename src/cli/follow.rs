@@ -34,7 +34,7 @@ const NOTES: usize = 10;
 
 /// Units that failed of which the last lines are shown, and how many of each.
 const QUOTED: usize = 3;
-const LAST_WORDS: usize = 5;
+const LAST_WORDS: usize = 8;
 
 /// How waiting for a unit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

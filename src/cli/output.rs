@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 
 use serde::Serialize;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 
 use super::error::HINT;
 
@@ -76,17 +76,15 @@ impl Output {
             if stdout.is_terminal() {
                 return None;
             }
-            AsyncFd::with_interest(stdout.as_fd().try_clone_to_owned().ok()?, Interest::ERROR).ok()
+            // Only watched, so that it doesn't matter that it blocks, and whether it is a pipe or a socket.
+            pipe::Sender::from_owned_fd_unchecked(stdout.as_fd().try_clone_to_owned().ok()?).ok()
         };
-        let Some(stdout) = watched() else { return std::future::pending().await };
-        while let Ok(mut ready) = stdout.ready(Interest::ERROR).await {
-            if ready.ready().is_error() {
+        match watched() {
+            Some(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {
                 self.state.borrow_mut().broken.get_or_insert(io::ErrorKind::BrokenPipe);
-                return;
             }
-            ready.clear_ready();
+            _ => std::future::pending().await,
         }
-        std::future::pending().await
     }
 
     /// A line of data.

@@ -234,9 +234,15 @@ const SITE: [&str; 4] = ["site-announce.service", "site.service", "site-network.
 #[test]
 fn a_chain_of_containers_pulls_connects_runs_and_announces() {
     let lab = Lab::cluster(2);
-    lab.lab(&["registry"]).ok();
     lab.units_of("containers");
-    lab.fleetctl(&[&["start"][..], &SITE].concat()).ok();
+    lab.fleetctl(&[&["start", "--no-block"][..], &SITE].concat()).ok();
+    // While there is no registry, the chain waits at its first link.
+    eventually(Duration::from_secs(30), "a pull has failed", || {
+        let said = lab.sh("n1", "fleetctl list-units site-image.service --no-legend --fields=hostname").ok();
+        let log = lab.run(said.trim(), &["journalctl", "-u", "site-image.service", "-o", "cat"]).ok();
+        if log.contains("trying again") { Ok(()) } else { Err(log) }
+    });
+    lab.lab(&["registry"]).ok();
     let host = lab.host_of("site-announce.service");
     lab.in_order(&host, "Started", &["site.service", "site-announce.service"]);
     for first in ["site-image.service", "site-network.service"] {
@@ -283,6 +289,38 @@ const LEDGER: [&str; 8] = [
     "ledger-db-announce.service",
     "ledger-db.service",
 ];
+
+#[test]
+fn the_balancer_goes_on_without_its_configuration_and_with_nonsense_announced() {
+    let lab = Lab::cluster(1);
+    lab.units_of("balancer");
+    lab.units_of("sidekick");
+    // Of all that is announced, HAProxy and its template decide what is nonsense.
+    for (name, options) in [
+        ("a", "--meta http=abc"),
+        ("b", "--meta http=80 --meta 'host=x y,b.example' --meta 'check=/x y'"),
+        ("c", "--meta tcp=80"),
+        ("d", "--meta http=81 --address no.such.name.invalid"),
+        ("e", "--meta http=81 --address fd00::1 --weight 256"),
+        ("status", "--meta tcp=9000"),
+    ] {
+        let start = format!("ExecStart=/usr/bin/fleet-sidecar announce {name} --port 8080 {options}");
+        lab.file(&format!("odd-{name}.service"), &format!("[Service]\nType=notify\n{start}\n"));
+        lab.fleetctl(&["start", &format!("odd-{name}")]).ok();
+    }
+    lab.sh("n1", "sed -i 's/--port 8080/& --meta http=80 --meta host=web.example/' /root/web-announce@.service").ok();
+    lab.fleetctl(&["start", "web@1", "web-announce@1", "balancer", "balancer-config"]).ok();
+    eventually(Duration::from_secs(10), "the balancer balances what makes sense", || lab.asks("n1", 80, "web.example"));
+
+    let (balancer, config) = (lab.main_pid("n1", "balancer.service"), lab.main_pid("n1", "balancer-config.service"));
+    lab.run("n1", &["systemctl", "kill", "--signal=KILL", "balancer-config.service"]).ok();
+    eventually(Duration::from_secs(10), "another one writes the configuration", || {
+        let now = lab.main_pid("n1", "balancer-config.service");
+        let state = lab.run("n1", &["systemctl", "is-active", "balancer-config.service"]);
+        if state.code == 0 && now != "0" && now != config { Ok(()) } else { Err(format!("{now} {state:?}")) }
+    });
+    assert_eq!(lab.main_pid("n1", "balancer.service"), balancer, "nobody's connection has ended");
+}
 
 #[test]
 fn three_tiers_and_a_new_version_behind_the_balancer_without_a_failed_request() {

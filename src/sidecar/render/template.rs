@@ -38,8 +38,17 @@ pub(super) fn render(path: &Path, asked: &[ServiceName], instances: &Instances) 
     environment.add_function("instances", move |name: &str| {
         services.get(name).cloned().unwrap_or_else(|| Vec::<Value>::new().into())
     });
+    environment.add_test("port", |value: &Value| {
+        value.to_string().parse::<u16>().is_ok_and(|port| port > 0 && port.to_string() == value.to_string())
+    });
+    environment.add_test("word", |value: &Value| is_word(&value.to_string()));
     let rendered = environment.render_named_str(&super::name(path), &text, context! { services => list });
     rendered.map_err(|error| error.to_string())
+}
+
+/// Whether configuration files can have it between single quotes, and no reader takes it for more than one word.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control() || "'\"\\`".contains(c))
 }
 
 /// An instance, as the API tells it; what it doesn't say is empty, so that a template may ask for it.
@@ -152,12 +161,12 @@ mod tests {
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         for expected in [
             "frontend http-80",
-            "use_backend web if { hdr(host),field(1,:) -m str -i \"shop.example\" }",
-            "use_backend web if { hdr(host),field(1,:) -m str -i \"www.shop.example\" }",
+            "use_backend web if { hdr(host),field(1,:) -m str -i 'shop.example' }",
+            "use_backend web if { hdr(host),field(1,:) -m str -i 'www.shop.example' }",
             "frontend tcp-5432",
             "default_backend db",
             "backend web",
-            "option httpchk GET \"/health\"",
+            "option httpchk GET '/health'",
             "server a 10.88.0.11:1 check weight 1",
             "server b 10.88.0.11:2 check weight 1",
             "backend db",
@@ -167,5 +176,51 @@ mod tests {
         }
         let none = render(template, &[], &Instances::new()).unwrap();
         assert!(none.contains("frontend status") && !none.contains("backend web"), "{none}");
+    }
+
+    /// Whoever announces nonsense is left out; the others are balanced all the same.
+    #[test]
+    fn the_balancers_template_leaves_nonsense_out() {
+        let template = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/units/balancer/haproxy.cfg.j2"));
+        let cases: [(&str, &[(&str, &str)]); 9] = [
+            ("a", &[("http", "80"), ("host", "a.example, b c"), ("check", "/x y")]),
+            ("b", &[("http", "abc\nglobal")]),
+            ("c", &[("http", "99999"), ("tcp", "")]),
+            ("d", &[("tcp", "80")]),
+            ("e", &[("tcp", "9000")]),
+            ("f", &[("tcp", "9000")]),
+            ("g", &[("tcp", "9001"), ("http", "81")]),
+            ("h", &[("http", "80"), ("host", "it's\"\n")]),
+            ("i", &[("http", "080")]),
+        ];
+        let mut all = Instances::new();
+        let one = instances().into_values().next().unwrap();
+        for (service, metadata) in cases {
+            let mut view = InstanceView::clone(&one);
+            view.service = service.parse().unwrap();
+            view.is.metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            all.insert((view.service.clone(), view.instance.clone()), Arc::new(view));
+        }
+        let text = render(template, &[], &all).unwrap();
+        let starts = |word: &str| -> Vec<&str> {
+            let lines = text.lines().map(str::trim).filter_map(|line| line.strip_prefix(word));
+            lines.map(str::trim).collect()
+        };
+        assert_eq!(starts("frontend"), ["status", "http-80", "http-81", "tcp-9000"], "{text}");
+        assert_eq!(starts("backend"), ["a", "e", "g", "h"], "{text}");
+        assert_eq!(starts("use_backend"), ["a if { hdr(host),field(1,:) -m str -i 'a.example' }"], "{text}");
+        assert_eq!(starts("default_backend"), ["g", "e"], "{text}");
+        assert!(!text.contains("httpchk"), "{text}");
+        for comment in [
+            "# b, x: http=\"abc\\nglobal\" is no port, left out",
+            "# c, x: http=\"99999\" is no port, left out",
+            "# c, x: tcp=\"\" is no port, left out",
+            "# d: tcp=80 left out, that port is for HTTP",
+            "# f: tcp=9000 left out, another service has that port",
+            "# g: tcp=9001 left out, it has http= too",
+            "# i, x: http=\"080\" is no port, left out",
+        ] {
+            assert!(text.lines().any(|line| line == comment), "{comment}\n{text}");
+        }
     }
 }
