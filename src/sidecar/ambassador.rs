@@ -3,6 +3,7 @@
 
 pub(super) mod balance;
 mod forward;
+mod heard;
 mod pool;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -57,6 +58,12 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
     };
     let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     tracing::info!("listening on {} for {}, at most {most} connections", shown.join(", "), options.service);
+
+    if let Some(Err(error)) = addresses.first().map(|address| heard::possible(*address)) {
+        tracing::warn!(
+            "this kernel doesn't tell how connections stand: {error}; one to a host that died while data was on its way ends when the kernel gives up (net.ipv4.tcp_retries2)"
+        );
+    }
 
     let accepting = futures_util::future::join_all(listeners.into_iter().map(|listener| hall.accept_all(listener)));
     tokio::select! {

@@ -17,7 +17,8 @@ use super::live::{self, Instances, Live};
 use super::voice::Voice;
 use super::{Api, PATIENCE, args, file, shell};
 
-/// How soon a reload that failed is tried again, at first and at most.
+/// How soon what failed, be it the file or the reload, is tried again, at first and at most. `reconcile::Backoff` is for a store that should be
+/// found again within two seconds; a check may cost much, and what it finds wrong is rarely over so soon.
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
 /// Keep the file up to date until `stop`.
@@ -26,7 +27,7 @@ pub(super) async fn run(api: Api, options: args::Render, stop: CancellationToken
         bail!("--check must name the file that it checks: write {{}} where its path belongs");
     }
     let live = live::follow(&api, &options.service);
-    let mut file = Rendered { options, reload: None };
+    let mut file = Rendered { options, rewrite: None, reload: None };
     if file.options.once {
         return once(&mut file, live).await;
     }
@@ -45,44 +46,56 @@ async fn once(file: &mut Rendered, mut live: watch::Receiver<Live>) -> Result<()
     if let (false, Some(trouble)) = (heard.heard, heard.trouble) {
         bail!("{trouble}; nothing was written");
     }
-    file.update(&heard.instances).await.map_err(|why| anyhow!(why))?;
-    file.reload().await.map_err(|why| anyhow!(why))
+    file.update(&heard.instances).await;
+    if file.rewrite.is_none() {
+        file.tell().await;
+    }
+    match file.trouble() {
+        trouble if trouble.is_empty() => Ok(()),
+        trouble => Err(anyhow!(trouble)),
+    }
 }
 
 async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, voice: &Voice) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut ready = Readiness { said: false, old: file.options.out.exists(), begun: Instant::now() };
     let mut lament = String::new();
+    let mut changed = true;
     loop {
         let now = live.borrow_and_update().clone();
-        let mut trouble = String::new();
         if now.heard {
-            let updated = file.update(&now.instances).await;
+            if changed || due(file.rewrite.as_ref()) {
+                file.update(&now.instances).await;
+            }
             // Before anything is reloaded: what is to be reloaded may be waiting for this.
-            ready.say_if(updated.is_ok() || ready.old, || voice.status(file.standing(&now, "")), voice);
-            trouble = match updated {
-                Ok(()) => file.reload().await.err().unwrap_or_default(),
-                Err(why) => why,
-            };
+            ready.say_if(file.rewrite.is_none() || ready.old, || voice.status(file.standing(&now)), voice);
+            // Also when the next version is no good: the last good one is still to be told about.
+            if due(file.reload.as_ref()) {
+                file.tell().await;
+            }
+            let trouble = file.trouble();
             if trouble != lament && !trouble.is_empty() {
                 tracing::warn!("{trouble}");
             }
-            lament.clone_from(&trouble);
+            lament = trouble;
         } else if ready.old && ready.begun.elapsed() >= PATIENCE {
             // The file of before is better than none for whoever waits for it.
             ready.say_if(true, || {}, voice);
         }
-        voice.status(file.standing(&now, &trouble));
+        voice.status(file.standing(&now));
         let again =
-            file.reload.as_ref().map(|reload| reload.at).or_else(|| (!now.heard).then(|| ready.begun + PATIENCE));
-        let again = again.filter(|at| *at > Instant::now() || now.heard);
+            if now.heard { file.next() } else { Some(ready.begun + PATIENCE).filter(|at| *at > Instant::now()) };
         tokio::select! {
-            changed = live.changed() => {
-                changed.context("the list of services is followed no longer")?;
+            heard = live.changed() => {
+                heard.context("the list of services is followed no longer")?;
+                changed = true;
                 sleep(file.options.debounce).await;
             }
-            _ = hangup.recv() => tracing::info!("told to look again"),
-            () = until(again) => {}
+            _ = hangup.recv() => {
+                changed = true;
+                tracing::info!("told to look again");
+            }
+            () = until(again) => changed = false,
         }
     }
 }
@@ -107,27 +120,59 @@ impl Readiness {
 /// The file, and what is still to be done for it.
 struct Rendered {
     options: args::Render,
+    /// It isn't as it should be.
+    rewrite: Option<Task>,
     /// It has changed, and whoever reads it hasn't been told with success.
-    reload: Option<Reload>,
+    reload: Option<Task>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Reload {
+/// Something to be done until it succeeds.
+#[derive(Debug, Clone)]
+struct Task {
     at: Instant,
     wait: Duration,
+    /// Why it failed the last time; nothing, before the first.
+    why: String,
+}
+
+impl Task {
+    fn new() -> Self {
+        Self { at: Instant::now(), wait: *RETRY.start(), why: String::new() }
+    }
+
+    fn failed(self, why: String) -> Self {
+        Self { at: Instant::now() + self.wait, wait: (self.wait * 2).min(*RETRY.end()), why }
+    }
+}
+
+fn due(task: Option<&Task>) -> bool {
+    task.is_some_and(|task| task.at <= Instant::now())
 }
 
 impl Rendered {
-    /// Bring the file up to date. Without success it stays as it was.
-    async fn update(&mut self, instances: &Instances) -> Result<(), String> {
+    /// Bring the file up to date. Without success it stays as it was, and is to be written later.
+    async fn update(&mut self, instances: &Instances) {
+        let task = self.rewrite.take();
+        match self.write(instances).await {
+            Ok(false) => {}
+            Ok(true) => self.reload = self.options.reload.as_ref().map(|_| Task::new()),
+            Err(why) => {
+                let out = &self.options.out;
+                let why = match out.exists() {
+                    true => format!("the last good {} is kept: {why}", out.display()),
+                    false => format!("{} can't be written: {why}", out.display()),
+                };
+                self.rewrite = Some(task.unwrap_or_else(Task::new).failed(why));
+            }
+        }
+    }
+
+    /// Write the file, if it is to be another one; whether it is.
+    async fn write(&self, instances: &Instances) -> Result<bool, String> {
         let args::Render { out, template, service, check, timeout, mode, .. } = &self.options;
-        let kept = |why: String| match out.exists() {
-            true => format!("the last good {} is kept: {why}", out.display()),
-            false => format!("{} can't be written: {why}", out.display()),
-        };
-        let text = template::render(template, service, instances).map_err(kept)?;
+        let text = template::render(template, service, instances)?;
         if fs::read(out).is_ok_and(|there| there == text.as_bytes()) {
-            return Ok(());
+            return Ok(false);
         }
         let candidate = file::candidate(out);
         let done = async {
@@ -142,35 +187,42 @@ impl Rendered {
         };
         if let Err(why) = done.await {
             let _ = fs::remove_file(&candidate);
-            return Err(kept(why));
+            return Err(why);
         }
         tracing::info!("{} is written", out.display());
-        self.reload = self.options.reload.as_ref().map(|_| Reload { at: Instant::now(), wait: *RETRY.start() });
-        Ok(())
+        Ok(true)
     }
 
-    /// Tell whoever reads the file, if that is due.
-    async fn reload(&mut self) -> Result<(), String> {
-        let (Some(command), Some(due)) = (&self.options.reload, self.reload) else { return Ok(()) };
-        if due.at > Instant::now() {
-            return Err(String::new());
+    /// Tell whoever reads the file, if somebody is to be told.
+    async fn tell(&mut self) {
+        let (Some(command), Some(task)) = (&self.options.reload, self.reload.take()) else { return };
+        if let Err(why) = shell::run(command, self.options.timeout).await {
+            self.reload = Some(task.failed(format!("the reload fails: {why}")));
         }
-        match shell::run(command, self.options.timeout).await {
-            Ok(()) => {
-                self.reload = None;
-                Ok(())
+    }
+
+    /// When there is something to do, if nothing changes before.
+    fn next(&self) -> Option<Instant> {
+        [&self.rewrite, &self.reload].into_iter().flatten().map(|task| task.at).min()
+    }
+
+    /// What is wrong, if anything.
+    fn trouble(&self) -> String {
+        let why = |task: &Option<Task>| task.as_ref().map(|task| task.why.clone()).unwrap_or_default();
+        match (why(&self.rewrite), why(&self.reload)) {
+            (file, reload) if reload.is_empty() => file,
+            (file, reload) if file.is_empty() => {
+                format!("{} is up to date, but {reload}", self.options.out.display())
             }
-            Err(why) => {
-                self.reload = Some(Reload { at: Instant::now() + due.wait, wait: (due.wait * 2).min(*RETRY.end()) });
-                Err(format!("{} is up to date, but the reload fails: {why}", self.options.out.display()))
-            }
+            (file, reload) => format!("{file}; {reload}"),
         }
     }
 
     /// `/etc/haproxy/haproxy.cfg is up to date: 7 instances of 3 services`, or what is wrong.
-    fn standing(&self, live: &Live, trouble: &str) -> String {
+    fn standing(&self, live: &Live) -> String {
+        let trouble = self.trouble();
         let mut line = if !trouble.is_empty() {
-            trouble.to_owned()
+            trouble
         } else if live.heard {
             let mut services: Vec<_> = live.instances.keys().map(|(service, _)| service).collect();
             services.dedup();

@@ -314,6 +314,123 @@ async fn much_is_passed_on_unchanged_and_no_more_than_the_reader_takes() {
     assert!(there == data && back == data[..10_000_000]);
 }
 
+/// Send until nothing more is taken.
+async fn stuff(client: &mut TcpStream) -> u64 {
+    let mut sent = 0;
+    while let Ok(written) = timeout(Duration::from_millis(500), client.write(&[b'x'; 64 * 1024])).await {
+        sent += u64::try_from(written.unwrap()).unwrap();
+    }
+    sent
+}
+
+#[tokio::test]
+async fn a_backend_that_reads_nothing_for_a_while_keeps_its_connections() {
+    let host = Host::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    host.announce("web", "a", listener.local_addr().unwrap().port()).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+    // And one whose instance is withdrawn meanwhile: less patience is due to that.
+    let leaving = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let left_port = leaving.local_addr().unwrap().port();
+    host.announce("web", "a", left_port).await;
+    sidecar.logs(&format!("a is at 127.0.0.1 port {left_port}")).await;
+    let mut caller = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut left, _) = timeout(PATIENCE, leaving.accept()).await.expect("a connection").unwrap();
+    host.withdraw("web", "a").await;
+    sidecar.says("waiting for web to be announced").await;
+
+    let (sent, called) = (stuff(&mut client).await, stuff(&mut caller).await);
+    sleep(Duration::from_secs(14)).await;
+    for (mut client, server, sent) in [(client, &mut server, sent), (caller, &mut left, called)] {
+        let mut read = Vec::new();
+        let both = async { tokio::try_join!(client.shutdown(), server.read_to_end(&mut read)) };
+        timeout(PATIENCE, both).await.expect("it goes on").unwrap();
+        assert_eq!(u64::try_from(read.len()).unwrap(), sent);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_outlives_its_server() {
+    let host = Host::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    host.announce("web", "a", listener.local_addr().unwrap().port()).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+    client.write_all(b"x").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut asked = Vec::new();
+    timeout(PATIENCE, server.read_to_end(&mut asked)).await.expect("a question").unwrap();
+    let sent = stuff(&mut server).await;
+    // Both directions of the server's connection end before the client has read any of it, and somebody looks after it meanwhile.
+    let rest = tokio::spawn(async move { server.shutdown().await });
+    sleep(Duration::from_secs(4)).await;
+    let mut answer = Vec::new();
+    timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("all of it").unwrap();
+    assert_eq!(u64::try_from(answer.len()).unwrap(), sent);
+    rest.await.unwrap().unwrap();
+}
+
+/// A server that answers one line, and from then on (after `pause` seconds) as little as a host without power: its sockets drop whatever comes.
+fn dying(dir: &std::path::Path, port: u16, pause: &str) -> tokio::process::Child {
+    let script = "import ctypes, socket, struct, sys, time\n\
+        listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n\
+        while True:\n    \
+            stream = listener.accept()[0]\n    \
+            if stream.recv(9): break\n\
+        stream.sendall(b'ok')\n\
+        time.sleep(float(sys.argv[2]))\n\
+        drop = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0))\n\
+        stream.setsockopt(socket.SOL_SOCKET, 26, struct.pack('HP', 1, ctypes.addressof(drop)))\n\
+        print('dead', flush=True)\n\
+        time.sleep(600)\n";
+    let path = dir.join(format!("dying.{port}"));
+    std::fs::write(&path, script).unwrap();
+    let mut python = tokio::process::Command::new("python3");
+    let python = python.arg(path).args([&port.to_string(), pause]).stdout(std::process::Stdio::piped());
+    python.kill_on_drop(true).spawn().unwrap()
+}
+
+#[tokio::test]
+async fn a_backend_without_a_sign_of_life_is_given_up() {
+    // Whether its instance stays announced, and whether its window is closed when it dies.
+    for (stays, stuffed, most) in [(true, false, 16), (false, false, 7), (false, true, 20)] {
+        let host = Host::new().await;
+        let dead = free_port().await;
+        let mut python = dying(host.dir.path(), dead, if stuffed { "1.5" } else { "0" });
+        until("it to listen", async || (TcpStream::connect(("127.0.0.1", dead)).await.is_ok(), String::new())).await;
+        host.announce("web", "a", dead).await;
+        let (sidecar, port) = ambassador(&host, &[]).await;
+        sidecar.ready().await;
+        let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        timeout(PATIENCE, client.read_exact(&mut [0; 2])).await.expect("an answer").unwrap();
+        if !stays {
+            host.withdraw("web", "a").await;
+            sidecar.says("waiting for web to be announced").await;
+        }
+        if stuffed {
+            stuff(&mut client).await;
+        }
+        let mut out = tokio::io::BufReader::new(python.stdout.take().unwrap());
+        let mut line = String::new();
+        timeout(PATIENCE, tokio::io::AsyncBufReadExt::read_line(&mut out, &mut line)).await.expect("its end").unwrap();
+        let begun = Instant::now();
+        if !stuffed {
+            client.write_all(b"more").await.unwrap();
+        }
+        let end = timeout(Duration::from_secs(most), client.read(&mut [0; 8])).await;
+        let error = end.unwrap_or_else(|_| panic!("given up within {most} s: {stays} {stuffed}")).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(begun.elapsed() > Duration::from_secs(if stays { 8 } else { 2 }), "{:?}", begun.elapsed());
+        sidecar.says("0 open").await;
+    }
+}
+
 #[tokio::test]
 async fn a_reset_is_passed_on() {
     let host = Host::new().await;

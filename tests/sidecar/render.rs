@@ -48,6 +48,13 @@ impl Desk {
         let names = std::fs::read_dir(self.host.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
         !names.into_iter().any(|name| name.to_string_lossy().ends_with(".new"))
     }
+
+    /// A file that commands write to, and how many lines it has.
+    fn marks(&self, name: &str) -> (String, impl Fn() -> usize + use<>) {
+        let path = self.host.dir.path().join(name);
+        let shown = format!("'{}'", path.display());
+        (shown, move || std::fs::read_to_string(&path).unwrap_or_default().lines().count())
+    }
 }
 
 #[tokio::test]
@@ -181,4 +188,42 @@ async fn once_is_once() {
     let mut odd = desk.render(&["--check", "true"]);
     assert!(!odd.end().await.success());
     odd.logs("--check must name the file that it checks").await;
+}
+
+#[tokio::test]
+async fn a_file_that_fails_while_a_reload_is_due_is_tried_with_pauses_and_the_reload_too() {
+    let desk = Desk::new().await;
+    let (checks, checked) = desk.marks("checks");
+    let (reloads, reloaded) = desk.marks("reloads");
+    let mark = desk.host.dir.path().join("mark");
+    let check = format!("echo >> {checks}; ! grep -q ':666$' {{}}");
+    let reload = format!("echo >> {reloads}; test -e '{}'", mark.display());
+    let sidecar = desk.render(&["--check", &check, "--reload", &reload, "--debounce", "0.05"]);
+    sidecar.ready().await;
+    sidecar.says("the reload fails").await;
+    desk.host.announce("web", "a", 666).await;
+    sidecar.says("web.cfg is kept: its check fails").await;
+    let before = checked();
+    sleep(Duration::from_secs(4)).await;
+    assert!(checked() - before <= 4, "{} checks in four seconds", checked() - before);
+    sidecar.says("its check fails: exit status: 1; the reload fails: exit status: 1").await;
+    // The last good file is to be told about, whatever becomes of the next.
+    let before = reloaded();
+    until("another reload", async || (reloaded() > before, sidecar.log())).await;
+    std::fs::write(&mark, "").unwrap();
+    until("the reload to be done", async || (!sidecar.status().contains("reload"), sidecar.status())).await;
+    sidecar.says("web.cfg is kept: its check fails").await;
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_written_is_tried_again() {
+    let desk = Desk::new().await;
+    let mark = desk.host.dir.path().join("mark");
+    let check = format!("cat {{}} >/dev/null; test -e '{}'", mark.display());
+    let sidecar = desk.render(&["--check", &check]);
+    sidecar.says("web.cfg can't be written: its check fails").await;
+    // Nothing is announced or withdrawn.
+    std::fs::write(&mark, "").unwrap();
+    sidecar.ready().await;
+    assert_eq!(desk.text().as_deref(), Some(""));
 }

@@ -1,5 +1,6 @@
 //! Bytes from one connection to another and back. Owns what a connection costs while it is idle (nothing but the sockets), how ends and
-//! failures are passed on, and how soon a peer that has vanished is noticed.
+//! failures are passed on, and how soon a peer that has vanished is noticed. Never ends a connection whose peer acknowledges anything,
+//! however long it takes nothing in.
 //!
 //! All connections of a process share one buffer: what has been read is written at once, without waiting in between. Only what the
 //! other side doesn't take is kept, at most one buffer for each direction, and nothing more is read until it is gone.
@@ -15,13 +16,16 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
+
+use super::heard;
 
 /// What one read may bring: large enough that bulk is cheap, small enough that ten thousand slow readers can be afforded.
 const BUFFER: usize = 32 * 1024;
 
-/// A peer without a sign of life is given up: after `idle`, and three questions `between` each other; or when what was sent isn't
-/// acknowledged within `unheard`.
+/// A peer without a sign of life is given up: after `idle`, and three questions `between` each other; or when something was sent, and
+/// [`TRIES`] and for `unheard` nothing at all is acknowledged.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     idle: Duration,
@@ -36,6 +40,10 @@ const ANNOUNCED: Patience =
 /// When it isn't announced any more: it may have been stopped, and go on with what it has begun, or its host is dead.
 const GONE: Patience =
     Patience { idle: Duration::from_secs(1), between: Duration::from_secs(1), unheard: Duration::from_secs(3) };
+
+/// How often something must be sent in vain before its peer is given up: one packet may be lost. It counts where the kernel asks a
+/// closed window for room, which it does more and more seldom, up to two minutes apart.
+const TRIES: u8 = 3;
 
 thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
@@ -64,17 +72,43 @@ async fn copy(client: &mut TcpStream, server: &mut TcpStream, gone: &Cancellatio
     let (mut from_server, mut to_server) = server.split();
     let (mut there, mut back) = (Pump::default(), Pump::default());
     let mut gone = pin!(gone.cancelled());
-    let mut hastened = false;
+    let (mut hastened, mut patience) = (false, ANNOUNCED);
+    let mut round = Round { at: pin!(sleep(Duration::ZERO)), is_due: false };
     poll_fn(|cx| {
         if !hastened && gone.as_mut().poll(cx).is_ready() {
-            hastened = true;
-            let _ = be_patient(from_server.as_ref(), GONE);
+            (hastened, patience) = (true, GONE);
+            let _ = be_patient(from_server.as_ref(), patience);
+            round.is_due = false;
         }
-        let there = there.poll(cx, &mut from_client, &mut to_server)?;
-        let back = back.poll(cx, &mut from_server, &mut to_client)?;
-        if there.is_ready() && back.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        let ready =
+            (there.poll(cx, &mut from_client, &mut to_server)?, back.poll(cx, &mut from_server, &mut to_client)?);
+        if ready.0.is_ready() && ready.1.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        while there.sent.is_some() && round.poll(cx, patience.unheard / 4).is_ready() {
+            there.look_after(from_server.as_ref(), patience)?;
+        }
+        Poll::Pending
     })
     .await
+}
+
+/// When to look after what was sent. Costs nothing while nothing is sent, and little more while much is.
+struct Round<'a> {
+    at: Pin<&'a mut Sleep>,
+    is_due: bool,
+}
+
+impl Round<'_> {
+    /// Ready once in each `period`.
+    fn poll(&mut self, cx: &mut Context<'_>, period: Duration) -> Poll<()> {
+        if !std::mem::replace(&mut self.is_due, true) {
+            self.at.as_mut().reset(Instant::now() + period);
+        }
+        ready!(self.at.as_mut().poll(cx));
+        self.is_due = false;
+        Poll::Ready(())
+    }
 }
 
 /// One direction.
@@ -83,6 +117,8 @@ struct Pump {
     /// Read, and not taken by the other side.
     left: Vec<u8>,
     state: State,
+    /// When something was sent that may not be acknowledged yet.
+    sent: Option<Instant>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
@@ -100,6 +136,7 @@ impl Pump {
             while !self.left.is_empty() {
                 let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.left))?;
                 self.left.drain(..written);
+                self.note();
             }
             // Back to nothing: this may stay open for days.
             self.left = Vec::new();
@@ -129,8 +166,32 @@ impl Pump {
                 Poll::Pending => 0,
             };
             self.left = read[written..].to_vec();
+            self.note();
             Poll::Ready(Ok(()))
         })
+    }
+
+    fn note(&mut self) {
+        if self.sent.is_none() {
+            self.sent = Some(Instant::now());
+        }
+    }
+
+    /// Whether whoever this was written to is still there.
+    fn look_after(&mut self, to: &TcpStream, patience: Patience) -> io::Result<()> {
+        let Some(sent) = self.sent else { return Ok(()) };
+        let heard = to.local_addr().and_then(|local| heard::about(local, to.peer_addr()?));
+        match heard {
+            Ok(heard) if !heard.outstanding => self.sent = None,
+            // It may have had nothing to acknowledge for long before.
+            Ok(heard) if heard.silent.min(sent.elapsed()) >= patience.unheard && heard.tries >= TRIES => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing is acknowledged any more"));
+            }
+            Ok(_) => {}
+            // Both sides have ended it in good order, or this kernel doesn't tell: it gives up too, if late.
+            Err(_) => self.sent = None,
+        }
+        Ok(())
     }
 }
 
@@ -138,6 +199,5 @@ fn be_patient(stream: &TcpStream, patience: Patience) -> rustix::io::Result<()> 
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, patience.idle)?;
     sockopt::set_tcp_keepintvl(stream, patience.between)?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
-    sockopt::set_tcp_user_timeout(stream, u32::try_from(patience.unheard.as_millis()).unwrap_or(u32::MAX))
+    sockopt::set_tcp_keepcnt(stream, 3)
 }
