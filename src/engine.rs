@@ -261,8 +261,10 @@ impl<S: Store> Engine<S> {
                 mirror.reset();
                 continue;
             }
-            doubt_ends =
-                picture.scheduler().and_then(|scheduler| doubt.look(scheduler.cluster(), &self.options.machine));
+            let now_ms = self.options.clock.now_ms();
+            doubt_ends = picture
+                .scheduler()
+                .and_then(|scheduler| doubt.look(scheduler.cluster(), &self.options.machine, now_ms));
             if doubt_ends.is_some() || picture.revision() < committed {
                 continue;
             }

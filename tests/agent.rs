@@ -48,6 +48,7 @@ fn machine(hostname: &str) -> Machine {
         metadata: Default::default(),
         version: "test".into(),
         boot_id: "boot".into(),
+        since: 0,
     }
 }
 

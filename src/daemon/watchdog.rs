@@ -76,6 +76,7 @@ mod tests {
             metadata: Default::default(),
             version: "test".into(),
             boot_id: "boot".into(),
+            since: 0,
         }
     }
 

@@ -306,6 +306,7 @@ impl Daemon {
             metadata: metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             version: "1.2.3".into(),
             boot_id: "b".into(),
+            since: 0,
         };
         self.write(put(&Key::Machine(machine.id.clone()), &machine, None)).await;
     }

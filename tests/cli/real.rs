@@ -59,6 +59,7 @@ impl Real {
             metadata: [("zone".to_owned(), "a".to_owned())].into(),
             version: "1".into(),
             boot_id: String::new(),
+            since: 0,
         };
         self.write(vec![put(&Key::Machine(machine.id.clone()), &machine, None)]);
     }

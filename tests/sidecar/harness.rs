@@ -52,6 +52,7 @@ impl Host {
             metadata: [].into(),
             version: "1".into(),
             boot_id: String::new(),
+            since: 0,
         };
         host.write(vec![put(&Key::Machine(machine.id.clone()), &machine, None)]).await;
         host.api_up().await;

@@ -127,6 +127,7 @@ impl World {
             metadata: me.metadata.clone(),
             version: "simulated".into(),
             boot_id: me.boot.to_string(),
+            since: 0,
         };
         let stop = CancellationToken::new();
         let options = agent::Options { machine, ttl: TTL, clock: self.clock };

@@ -28,8 +28,8 @@ impl Bench {
 
     fn host(&mut self, at: u64) -> Vec<String> {
         let metadata = [("zone".to_owned(), if at % 2 == 1 { "a" } else { "b" }.to_owned())].into();
-        let (ip, version, boot_id) = Default::default();
-        let machine = Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id };
+        let (ip, version, boot_id, since) = Default::default();
+        let machine = Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id, since };
         self.then([Change::Machine(id(at), Some(machine))])
     }
 
