@@ -562,6 +562,54 @@ fn a_store_that_lost_its_data_stops_nothing() {
     });
 }
 
+/// What the store has forgotten goes on; what it knows again, or learns anew, is as any other unit: moved away while this host was cut off
+/// it stops here.
+#[test]
+fn after_a_loss_only_what_was_forgotten_then_is_left_alone() {
+    run(async {
+        let mut world = World::new().await;
+        for (generation, name) in [(1, "x.service"), (2, "x.service"), (3, "a.service")] {
+            world.tell(&[(name, PLAIN, Target::Launched, generation)]).await;
+            world.until_active(name).await;
+        }
+        world.kill().await;
+        world.store = Embedded::in_memory();
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1), ("new.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.until_active("new.service").await;
+        let running = |world: &World| world.host.running().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(running(&world), ["a.service", "new.service", "x.service"]);
+        world.untell("new.service").await;
+        world.until("new.service", "forgotten", |state| state.is_none()).await;
+        world.kill().await;
+        world.untell("a.service").await;
+        for _ in 0..2 {
+            world.start("n1");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(running(&world), ["x.service"]);
+            world.kill().await;
+        }
+    });
+}
+
+/// It is none of ours, and so it is no unit that is about to leave.
+#[test]
+fn a_unit_that_needs_one_that_was_here_before_is_started() {
+    run(async {
+        let mut world = World { store: Embedded::in_memory(), host: Fake::default(), daemon: None };
+        world.host.install(vec![(unit("base.service"), PLAIN.into())]).await;
+        world.host.start(vec![unit("base.service")]).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let pid = world.host.main_pid(&unit("base.service"));
+        world.start("n1");
+        world.tell(&[("top.service", TOP, Target::Launched, 5)]).await;
+        world.until_active("top.service").await;
+        assert_eq!(world.host.main_pid(&unit("base.service")), pid);
+    });
+}
+
 /// What is left of the host's presence.
 async fn presence(store: &Embedded) -> Option<LeaseId> {
     let range = Range { prefix: Key::Machine(id()).to_string(), ..Range::default() };

@@ -39,6 +39,12 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         if let Some(foreign) = self.units.take_over() {
             ledger::write_foreign(&self.host, foreign).await;
         }
+        self.units.spare();
+        if self.units.horizon_changed
+            && let Err(error) = self.note().await
+        {
+            tracing::debug!(%error, "what the store has forgotten could not be noted");
+        }
         // One that failed in an earlier pass.
         self.reload().await?;
         self.look().await?;
@@ -73,18 +79,22 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             self.look().await?;
         }
         self.pulse.beat();
-        let mut noted = Ok(());
-        if self.units.records_changed {
-            // Together: whatever was carried out was told by a history that went this far.
-            noted = ledger::write_horizon(&self.host, *self.units.horizon())
-                .await
-                .and(ledger::write(&self.host, &self.units.records()).await);
-            self.units.records_changed = noted.is_err();
-        }
+        let changed = self.units.records_changed || self.units.horizon_changed;
+        let noted = if changed { self.note().await } else { Ok(()) };
         // A host whose disk is full must not fall silent too.
         self.publish(lease).await?;
         noted?;
         Ok(Progress::Done)
+    }
+
+    /// Write down what was carried out, and how far the store's history was seen to go: together, since it was told by a history that went
+    /// that far.
+    async fn note(&mut self) -> Result<(), systemd::Error> {
+        let horizon = ledger::write_horizon(&self.host, self.units.horizon()).await;
+        self.units.horizon_changed = horizon.is_err();
+        let records = ledger::write(&self.host, &self.units.records()).await;
+        self.units.records_changed = horizon.is_err() || records.is_err();
+        horizon.and(records)
     }
 
     /// Ask systemd about the units that something happened to.
