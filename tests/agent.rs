@@ -18,7 +18,7 @@ use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{LeaseId, Range, Store, Txn};
 use flotilla::systemd::Systemd as _;
-use flotilla::systemd::fake::{Fake, What};
+use flotilla::systemd::fake::{self, Fake, What};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -382,6 +382,26 @@ fn restart_of_the_daemon_touches_nothing() {
         }
         assert_eq!((world.host.main_pid(&unit("a.service")), world.host.log().len()), (pid, log));
         assert!(world.state("a.service").await.is_some());
+    });
+}
+
+/// The call and the note are all that may lie between a start and its being known; whatever else a pass does may be broken off.
+#[test]
+fn what_was_started_is_noted_at_once() {
+    let latency = Duration::from_secs(2);
+    run(async {
+        let slow = fake::Options { latency, ..fake::Options::default() };
+        let mut world = World { store: Embedded::in_memory(), host: Fake::new(slow), daemon: None };
+        world.start("n1");
+        world.tell(&[("once.service", "[Service]\nType=oneshot\nExecStart=/bin/once\n", Target::Launched, 1)]).await;
+        while world.order(What::Starting).is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tokio::time::sleep(latency).await;
+        world.kill().await;
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(world.order(What::Starting), ["once.service"]);
     });
 }
 

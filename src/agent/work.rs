@@ -245,6 +245,10 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     }
                 }
             }
+            // Not at the end of the pass, which may take long and be broken off: a oneshot that is over by then would be started again.
+            if let Err(error) = self.note().await {
+                tracing::debug!(%error, "starts could not be noted");
+            }
         }
         unknown
     }
