@@ -15,6 +15,8 @@ mod unit;
 mod units;
 mod work;
 
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::metrics::{LeaseOf, Metrics};
 use crate::model::machine::Machine;
+use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage, Pulse};
 use crate::registry::keys;
@@ -195,12 +198,15 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut events = self.host.events();
         *self.units.horizon() = ledger::read_horizon(&self.host).await;
         loop {
-            let lease = tokio::select! {
+            let (lease, ended) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 // Cancel-safe enough: a lease granted and not noted runs out by itself.
-                lease = self.register() => lease,
+                registered = draining(self.register(), &mut events) => registered,
             };
+            for event in ended.into_values() {
+                self.units.note(&event);
+            }
             self.metrics.lease_held(LeaseOf::Presence, true);
             self.units.begin();
             match self.serve(&lease, &mut events, &stop).await {
@@ -298,7 +304,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             retry_at = match passed {
                 Ok(Progress::Done) => {
                     host_outage.works();
-                    self.units.next_look().map(|wait| Instant::now() + wait)
+                                        self.units.next_look().map(|wait| Instant::now() + wait)
                 }
                 Ok(Progress::Unsure) => Some(Instant::now() + UNSURE),
                 Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return End::Lost,
@@ -324,5 +330,49 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             *status = now;
             changed
         });
+    }
+}
+
+/// Do `work`, which may take days, and meanwhile don't let `events` pile up. What is left of them is how each unit's last job ended: all else
+/// is looked at anyway when a presence begins.
+async fn draining<T>(
+    work: impl Future<Output = T>,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+) -> (T, BTreeMap<UnitName, Event>) {
+    let mut work = std::pin::pin!(work);
+    let mut ended = BTreeMap::new();
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return (done, ended),
+            Some(event) = events.recv() => {
+                if let Event::JobDone { unit, .. } = &event {
+                    ended.insert(unit.clone(), event);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn events_dont_pile_up_while_a_host_registers() {
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let unit: UnitName = "a.service".parse().unwrap();
+        let done = |result: &str| Event::JobDone { unit: unit.clone(), result: result.into() };
+        let registering = async {
+            for _ in 0..1000 {
+                sender.send(Event::Changed(unit.clone())).unwrap();
+                sender.send(done("failed")).unwrap();
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            sender.send(done("done")).unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        };
+        let ((), ended) = draining(registering, &mut events).await;
+        assert_eq!((events.len(), ended), (0, BTreeMap::from([(unit.clone(), done("done"))])));
     }
 }
