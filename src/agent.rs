@@ -229,6 +229,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let id = self.options.machine.id.clone();
         let mut mirror = Mirror::new(self.store.clone(), &keys::slice(&id));
         let mut backoff = Backoff::new(self.options.ttl, id.as_str());
+        // Of passes, each of which shows whether what failed works again; the slice may have no news for days.
+        let mut retries = backoff.clone();
         let mut store_outage = Outage::new("the store", self.options.clock);
         let mut host_outage = Outage::new("systemd", self.options.clock);
         // A new presence begins with a look at everything.
@@ -304,18 +306,19 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             retry_at = match passed {
                 Ok(Progress::Done) => {
                     host_outage.works();
-                                        self.units.next_look().map(|wait| Instant::now() + wait)
+                    retries.reset();
+                    self.units.next_look().map(|wait| Instant::now() + wait)
                 }
                 Ok(Progress::Unsure) => Some(Instant::now() + UNSURE),
                 Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return End::Lost,
                 Err(Trouble::Store(error)) => {
                     store_outage.failed(&error);
                     cut_off.get_or_insert(lease.lives_until());
-                    Some(Instant::now() + backoff.next_wait())
+                    Some(Instant::now() + retries.next_wait())
                 }
                 Err(Trouble::Systemd(error)) => {
                     host_outage.failed(&error);
-                    Some(Instant::now() + backoff.next_wait())
+                    Some(Instant::now() + retries.next_wait())
                 }
             };
             self.tell(&store_outage, &host_outage, retry_at.is_none());

@@ -279,10 +279,9 @@ impl<S: Store> Engine<S> {
             let planned = self.plan(&mut picture, &mut fence, lease, &mut waiting).await;
             self.metrics.reconciled(began.elapsed(), planned.as_ref().err().map(Error::class));
             match planned {
-                Ok(None) => {}
-                Ok(Some(revision)) => {
+                Ok(last) => {
                     backoff.reset();
-                    committed = revision;
+                    committed = last.unwrap_or(committed);
                 }
                 Err(Error::LeaseLost) => return,
                 Err(error) => {
