@@ -253,6 +253,15 @@ fn a_store_that_contradicts_itself_is_repaired() {
 }
 
 #[test]
+fn what_a_unit_waits_for_is_told_in_a_line() {
+    let mut bench = Bench::new(1);
+    let section = (10..500).map(|at| format!("MachineOf=u{at}.service")).collect::<Vec<_>>().join("\n");
+    let waits = "a.service waits: for u10.service and u100.service and u101.service and u102.service and u103.service and 485 more \
+                 to be placed";
+    assert_eq!(bench.submit(&[("a.service", &section)]), [waits]);
+}
+
+#[test]
 fn a_unit_waits_silently_for_its_file_and_files_go_with_their_last_use() {
     let mut bench = Bench::new(1);
     bench.submit(&[("a.service", "")]);
