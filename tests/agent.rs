@@ -510,6 +510,31 @@ fn a_bus_that_goes_away_is_waited_for() {
     });
 }
 
+/// systemd answers, and won't read its files again: only those that need it wait.
+#[test]
+fn a_reload_that_is_refused_holds_up_only_those_that_need_it() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("old.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("old.service").await;
+        world.host.refuse_reloads(true);
+        let enabled = format!("{PLAIN}[Install]\nWantedBy=multi-user.target\n");
+        world
+            .tell(&[("enabled.service", &enabled, Target::Launched, 2), ("old.service", PLAIN, Target::Gone, 2)])
+            .await;
+        world.until("enabled.service", "explained", |s| s.is_some_and(|s| s.error.is_some())).await;
+        world.tell(&[("plain.service", PLAIN, Target::Launched, 3)]).await;
+        world.until_active("plain.service").await;
+        world.until("old.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(!world.host.running().contains(&unit("enabled.service")));
+        assert!(world.host.counters().reload < 10, "{}", world.host.counters().reload);
+        world.host.refuse_reloads(false);
+        let state = world.until_active("enabled.service").await;
+        assert_eq!(state.error, None);
+    });
+}
+
 #[test]
 fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
     run(async {

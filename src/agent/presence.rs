@@ -77,8 +77,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 
     async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
-        // Any unit will do: the root slice is always there.
-        self.host.units("-.slice".parse().into_iter().collect()).await?;
+        self.answers().await?;
         let noted = self.noted_lease().await?;
         // First whether the id is ours: a host that is refused must not keep a lease alive.
         let (guard, since) = self.guard(noted.as_ref().map(|noted| noted.id)).await?;
@@ -86,6 +85,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.options.machine.since = since.unwrap_or_else(|| self.options.clock.now_ms());
         self.write(&lease, guard).await?;
         Ok(lease)
+    }
+
+    /// Whether systemd answers at all. Any unit will do: the root slice is always there.
+    pub(super) async fn answers(&self) -> Result<(), systemd::Error> {
+        self.host.units("-.slice".parse().into_iter().collect()).await.map(drop)
     }
 
     /// What must hold for this host to write its key: that it is free, or its own, by lease or by name and address; and if it is, since

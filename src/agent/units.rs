@@ -47,8 +47,8 @@ pub(super) struct Units {
     pub(super) disk_unread: bool,
     /// Whether the records differ from the note.
     pub(super) records_changed: bool,
-    /// Whether a loaded file has changed, or one was enabled, that systemd hasn't been told of.
-    pub(super) reload_due: bool,
+    /// Units whose loaded file has changed, or that were enabled, and systemd hasn't been told of it.
+    pub(super) reload_due: BTreeSet<UnitName>,
     /// Units that are stopped for a new file and don't have it yet.
     replacing: BTreeSet<UnitName>,
     /// Units whose start waits for others to have stopped.
@@ -70,7 +70,7 @@ impl Units {
             foreign: None,
             disk_unread: true,
             records_changed: false,
-            reload_due: false,
+            reload_due: BTreeSet::new(),
             replacing: BTreeSet::new(),
             late: BTreeSet::new(),
             forgotten: BTreeMap::new(),
@@ -344,6 +344,7 @@ impl Units {
             });
             self.records_changed = true;
         }
+        self.reload_due.remove(name);
         self.unseen.insert(name.clone());
     }
 
@@ -357,6 +358,12 @@ impl Units {
         let held = self.units.values().filter_map(|unit| unit.held);
         let next = held.chain(self.forgotten.values().copied()).min()?;
         Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Those that a reload is due for; not those for which it has failed a moment ago.
+    pub(super) fn due_for_reload(&self) -> Vec<UnitName> {
+        let waits = |name: &&UnitName| self.units.get(*name).is_some_and(|unit| unit.held.is_none());
+        self.reload_due.iter().filter(waits).cloned().collect()
     }
 
     /// Let those go whose time on hold is over.

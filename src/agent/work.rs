@@ -15,7 +15,7 @@ use crate::store::{self, Range, Store};
 use crate::systemd::{self, Systemd};
 
 use super::units::file_key;
-use super::{Agent, Progress, Trouble, ledger};
+use super::{Agent, HOLD, Progress, Trouble, ledger};
 
 /// When to look whether systemd has let go of a removed unit by itself, as it does with what nothing refers to.
 const FORGET_AFTER: Duration = Duration::from_secs(2);
@@ -153,13 +153,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Ok(()) => {
                     tracing::debug!(unit = %name, "installed");
                     self.units.forgotten.remove(&name);
-                    self.units.reload_due |= need_reload.contains(&name);
+                    self.units.reload_due.extend(need_reload.get(&name).cloned());
                     self.units.installed(&name, written.get(&name).map_or("", |text| text));
                 }
                 Err(error @ systemd::Error::Unavailable(_)) => {
                     // Written, linked, or neither: only the disk can say, and only a reload makes sure.
                     self.units.disk_unread = true;
-                    self.units.reload_due |= need_reload.contains(&name);
+                    self.units.reload_due.extend(need_reload.get(&name).cloned());
                     unknown = Err(error);
                 }
                 Err(error) => self.units.hold(&name, &error),
@@ -170,12 +170,22 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(())
     }
 
-    /// Once for all files of a batch, and before any of them is started.
+    /// Once for all files of a batch, and before any of them is started. If systemd answers and yet doesn't reload, those that need it wait,
+    /// and the others go on.
     async fn reload(&mut self) -> Result<(), systemd::Error> {
-        if self.units.reload_due {
-            tracing::debug!("reloading systemd: a loaded file has changed or was enabled");
-            self.host.reload().await?;
-            self.units.reload_due = false;
+        let due = self.units.due_for_reload();
+        if due.is_empty() {
+            return Ok(());
+        }
+        tracing::debug!("reloading systemd: a loaded file has changed or was enabled");
+        match self.pulse.during(self.host.reload()).await {
+            Ok(()) => self.units.reload_due.clear(),
+            Err(error) => {
+                self.answers().await?;
+                for name in &due {
+                    self.units.hold(name, &error);
+                }
+            }
         }
         Ok(())
     }
@@ -289,7 +299,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let held = self.host.in_memory(due.clone()).await?;
         if held.values().any(|unit| unit.load != "not-found") {
             tracing::debug!("reloading systemd: it still holds a unit that was removed");
-            self.host.reload().await?;
+            if let Err(error) = self.pulse.during(self.host.reload()).await {
+                self.answers().await?;
+                tracing::warn!(%error, "systemd can't be made to forget removed units; trying again in {} s", HOLD.as_secs());
+                let later = Instant::now() + HOLD;
+                self.units.forgotten.extend(due.into_iter().map(|name| (name, later)));
+                return Ok(());
+            }
         }
         for name in due {
             self.units.forgotten.remove(&name);
