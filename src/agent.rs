@@ -15,6 +15,8 @@ mod unit;
 mod units;
 mod work;
 
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::metrics::{LeaseOf, Metrics};
 use crate::model::machine::Machine;
+use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage, Pulse};
 use crate::registry::keys;
@@ -195,12 +198,15 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut events = self.host.events();
         *self.units.horizon() = ledger::read_horizon(&self.host).await;
         loop {
-            let lease = tokio::select! {
+            let (lease, ended) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 // Cancel-safe enough: a lease granted and not noted runs out by itself.
-                lease = self.register() => lease,
+                registered = draining(self.register(), &mut events) => registered,
             };
+            for event in ended.into_values() {
+                self.units.note(&event);
+            }
             self.metrics.lease_held(LeaseOf::Presence, true);
             self.units.begin();
             match self.serve(&lease, &mut events, &stop).await {
@@ -223,6 +229,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let id = self.options.machine.id.clone();
         let mut mirror = Mirror::new(self.store.clone(), &keys::slice(&id));
         let mut backoff = Backoff::new(self.options.ttl, id.as_str());
+        // Of passes, each of which shows whether what failed works again; the slice may have no news for days.
+        let mut retries = backoff.clone();
         let mut store_outage = Outage::new("the store", self.options.clock);
         let mut host_outage = Outage::new("systemd", self.options.clock);
         // A new presence begins with a look at everything.
@@ -298,6 +306,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             retry_at = match passed {
                 Ok(Progress::Done) => {
                     host_outage.works();
+                    retries.reset();
                     self.units.next_look().map(|wait| Instant::now() + wait)
                 }
                 Ok(Progress::Unsure) => Some(Instant::now() + UNSURE),
@@ -305,11 +314,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Err(Trouble::Store(error)) => {
                     store_outage.failed(&error);
                     cut_off.get_or_insert(lease.lives_until());
-                    Some(Instant::now() + backoff.next_wait())
+                    Some(Instant::now() + retries.next_wait())
                 }
                 Err(Trouble::Systemd(error)) => {
                     host_outage.failed(&error);
-                    Some(Instant::now() + backoff.next_wait())
+                    Some(Instant::now() + retries.next_wait())
                 }
             };
             self.tell(&store_outage, &host_outage, retry_at.is_none());
@@ -324,5 +333,49 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             *status = now;
             changed
         });
+    }
+}
+
+/// Do `work`, which may take days, and meanwhile don't let `events` pile up. What is left of them is how each unit's last job ended: all else
+/// is looked at anyway when a presence begins.
+async fn draining<T>(
+    work: impl Future<Output = T>,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+) -> (T, BTreeMap<UnitName, Event>) {
+    let mut work = std::pin::pin!(work);
+    let mut ended = BTreeMap::new();
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return (done, ended),
+            Some(event) = events.recv() => {
+                if let Event::JobDone { unit, .. } = &event {
+                    ended.insert(unit.clone(), event);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn events_dont_pile_up_while_a_host_registers() {
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let unit: UnitName = "a.service".parse().unwrap();
+        let done = |result: &str| Event::JobDone { unit: unit.clone(), result: result.into() };
+        let registering = async {
+            for _ in 0..1000 {
+                sender.send(Event::Changed(unit.clone())).unwrap();
+                sender.send(done("failed")).unwrap();
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            sender.send(done("done")).unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        };
+        let ((), ended) = draining(registering, &mut events).await;
+        assert_eq!((events.len(), ended), (0, BTreeMap::from([(unit.clone(), done("done"))])));
     }
 }

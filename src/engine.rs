@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::metrics::{LeaseOf, Metrics};
-use crate::model::name::MachineId;
+use crate::model::machine::Machine;
 use crate::model::revision::Revision;
 use crate::plan::check::always;
 use crate::plan::schedule::{Scheduler, full};
@@ -50,7 +50,7 @@ const SELF_CHECK: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The host it runs on.
-    pub machine: MachineId,
+    pub machine: Machine,
     /// How long the cluster may be without a leader after its host died.
     pub ttl: Duration,
     /// The time.
@@ -106,8 +106,8 @@ impl<S: Store> Engine<S> {
     }
 
     /// Stand for leadership and lead, until `stop`; then give leadership back.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut backoff = Backoff::new(self.options.ttl, self.options.machine.as_str());
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the store (as engine)", self.options.clock);
         loop {
             let (lease, fence) = tokio::select! {
@@ -170,8 +170,9 @@ impl<S: Store> Engine<S> {
                 }
             }
             if let Some(kv) = &holder {
-                // The daemon before this one on the same host: it is gone, and needn't be waited for.
-                let mine = decode::<LeaderRecord>(kv).is_ok_and(|leader| leader.machine == self.options.machine);
+                // The daemon before this one on the same host: it is gone, and needn't be waited for. Another host with the same id is none.
+                let me = self.record(0);
+                let mine = decode::<LeaderRecord>(kv).is_ok_and(|leader| LeaderRecord { since: 0, ..leader } == me);
                 if let (true, Some(lease)) = (mine, kv.lease) {
                     self.store.revoke(lease).await?;
                 }
@@ -187,10 +188,15 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// Who it is.
+    fn record(&self, since: u64) -> LeaderRecord {
+        let Machine { id, hostname, ip, .. } = self.options.machine.clone();
+        LeaderRecord { machine: id, hostname, ip, since }
+    }
+
     /// Write the leader's key.
     async fn claim(&self, guard: Guard, lease: &Lease<S>) -> Result<Fence, Error> {
-        let record = LeaderRecord { machine: self.options.machine.clone(), since: self.options.clock.now_ms() };
-        let op = put(&Key::Leader, &record, Some(lease.id()));
+        let op = put(&Key::Leader, &self.record(self.options.clock.now_ms()), Some(lease.id()));
         self.store.commit(Txn { guards: vec![guard], ops: vec![op] }).await.map(Fence)
     }
 
@@ -206,7 +212,7 @@ impl<S: Store> Engine<S> {
     async fn lead(&self, lease: &Lease<S>, fence: Fence, stop: &CancellationToken) {
         let mut fence = Some(fence);
         let since = self.options.clock.now_ms();
-        let mut backoff = Backoff::new(self.options.ttl, self.options.machine.as_str());
+        let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the store (as leader)", self.options.clock);
         let mut mirror = Mirror::new(self.store.clone(), "");
         let mut picture = Picture::default();
@@ -261,8 +267,10 @@ impl<S: Store> Engine<S> {
                 mirror.reset();
                 continue;
             }
-            doubt_ends =
-                picture.scheduler().and_then(|scheduler| doubt.look(scheduler.cluster(), &self.options.machine));
+            let now_ms = self.options.clock.now_ms();
+            doubt_ends = picture
+                .scheduler()
+                .and_then(|scheduler| doubt.look(scheduler.cluster(), &self.options.machine.id, now_ms));
             if doubt_ends.is_some() || picture.revision() < committed {
                 continue;
             }
@@ -271,10 +279,9 @@ impl<S: Store> Engine<S> {
             let planned = self.plan(&mut picture, &mut fence, lease, &mut waiting).await;
             self.metrics.reconciled(began.elapsed(), planned.as_ref().err().map(Error::class));
             match planned {
-                Ok(None) => {}
-                Ok(Some(revision)) => {
+                Ok(last) => {
                     backoff.reset();
-                    committed = revision;
+                    committed = last.unwrap_or(committed);
                 }
                 Err(Error::LeaseLost) => return,
                 Err(error) => {

@@ -1,6 +1,7 @@
 //! What the two loops share: how long to wait before trying again, and saying once that something is out of reach and once
 //! that it is back; and a sign of life. Owns no task and makes no decision.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -129,6 +130,18 @@ impl Pulse {
     /// When a loop that waits for work must beat: a branch of its `select!`. Cancel-safe.
     pub async fn due(&self) {
         tokio::time::sleep(Self::EVERY).await;
+    }
+
+    /// Beat while `work` goes on: it takes long, and gives up by itself.
+    pub async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = self.due() => self.beat(),
+            }
+        }
     }
 
     /// For how long it has been silent.

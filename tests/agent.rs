@@ -18,7 +18,7 @@ use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{LeaseId, Range, Store, Txn};
 use flotilla::systemd::Systemd as _;
-use flotilla::systemd::fake::{Fake, What};
+use flotilla::systemd::fake::{self, Fake, What};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,7 @@ fn machine(hostname: &str) -> Machine {
         metadata: Default::default(),
         version: "test".into(),
         boot_id: "boot".into(),
+        since: 0,
     }
 }
 
@@ -384,6 +385,26 @@ fn restart_of_the_daemon_touches_nothing() {
     });
 }
 
+/// The call and the note are all that may lie between a start and its being known; whatever else a pass does may be broken off.
+#[test]
+fn what_was_started_is_noted_at_once() {
+    let latency = Duration::from_secs(2);
+    run(async {
+        let slow = fake::Options { latency, ..fake::Options::default() };
+        let mut world = World { store: Embedded::in_memory(), host: Fake::new(slow), daemon: None };
+        world.start("n1");
+        world.tell(&[("once.service", "[Service]\nType=oneshot\nExecStart=/bin/once\n", Target::Launched, 1)]).await;
+        while world.order(What::Starting).is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tokio::time::sleep(latency).await;
+        world.kill().await;
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(world.order(What::Starting), ["once.service"]);
+    });
+}
+
 #[test]
 fn what_left_the_slice_meanwhile_is_stopped() {
     run(async {
@@ -489,6 +510,31 @@ fn a_bus_that_goes_away_is_waited_for() {
     });
 }
 
+/// systemd answers, and won't read its files again: only those that need it wait.
+#[test]
+fn a_reload_that_is_refused_holds_up_only_those_that_need_it() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("old.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("old.service").await;
+        world.host.refuse_reloads(true);
+        let enabled = format!("{PLAIN}[Install]\nWantedBy=multi-user.target\n");
+        world
+            .tell(&[("enabled.service", &enabled, Target::Launched, 2), ("old.service", PLAIN, Target::Gone, 2)])
+            .await;
+        world.until("enabled.service", "explained", |s| s.is_some_and(|s| s.error.is_some())).await;
+        world.tell(&[("plain.service", PLAIN, Target::Launched, 3)]).await;
+        world.until_active("plain.service").await;
+        world.until("old.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(!world.host.running().contains(&unit("enabled.service")));
+        assert!(world.host.counters().reload < 10, "{}", world.host.counters().reload);
+        world.host.refuse_reloads(false);
+        let state = world.until_active("enabled.service").await;
+        assert_eq!(state.error, None);
+    });
+}
+
 #[test]
 fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
     run(async {
@@ -558,6 +604,54 @@ fn a_store_that_lost_its_data_stops_nothing() {
         world.tell(&[("a.service", PLAIN, Target::Gone, 2)]).await;
         world.until("a.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
         assert_eq!(world.host.running().len(), 1, "x.service goes on");
+    });
+}
+
+/// What the store has forgotten goes on; what it knows again, or learns anew, is as any other unit: moved away while this host was cut off
+/// it stops here.
+#[test]
+fn after_a_loss_only_what_was_forgotten_then_is_left_alone() {
+    run(async {
+        let mut world = World::new().await;
+        for (generation, name) in [(1, "x.service"), (2, "x.service"), (3, "a.service")] {
+            world.tell(&[(name, PLAIN, Target::Launched, generation)]).await;
+            world.until_active(name).await;
+        }
+        world.kill().await;
+        world.store = Embedded::in_memory();
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1), ("new.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.until_active("new.service").await;
+        let running = |world: &World| world.host.running().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(running(&world), ["a.service", "new.service", "x.service"]);
+        world.untell("new.service").await;
+        world.until("new.service", "forgotten", |state| state.is_none()).await;
+        world.kill().await;
+        world.untell("a.service").await;
+        for _ in 0..2 {
+            world.start("n1");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(running(&world), ["x.service"]);
+            world.kill().await;
+        }
+    });
+}
+
+/// It is none of ours, and so it is no unit that is about to leave.
+#[test]
+fn a_unit_that_needs_one_that_was_here_before_is_started() {
+    run(async {
+        let mut world = World { store: Embedded::in_memory(), host: Fake::default(), daemon: None };
+        world.host.install(vec![(unit("base.service"), PLAIN.into())]).await;
+        world.host.start(vec![unit("base.service")]).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let pid = world.host.main_pid(&unit("base.service"));
+        world.start("n1");
+        world.tell(&[("top.service", TOP, Target::Launched, 5)]).await;
+        world.until_active("top.service").await;
+        assert_eq!(world.host.main_pid(&unit("base.service")), pid);
     });
 }
 

@@ -193,6 +193,7 @@ impl World {
                     metadata: values[*metadata].iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
                     version: String::new(),
                     boot_id: String::new(),
+                    since: 0,
                 };
                 self.commit([Change::Machine(host(*at), Some(machine))]);
             }

@@ -21,12 +21,16 @@ const HORIZON: &str = "horizon.json";
 const FOREIGN: &str = "foreign.json";
 
 /// How far the store's history was seen to go in this boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Horizon {
-    /// The highest revision.
+    /// The highest revision; of the new history, once the store was found to have gone back.
     pub(super) revision: Revision,
-    /// Whether the store was then found to have gone back.
+    /// Whether it has gone back and the units that it no longer knows aren't noted yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) rewound: bool,
+    /// The units that it no longer knew then, and hasn't known since: they go on.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) spared: BTreeSet<UnitName>,
 }
 
 /// An entry that was carried out, and how it went.
@@ -61,8 +65,8 @@ pub(super) async fn read_horizon<H: Systemd>(host: &H) -> Horizon {
 }
 
 /// Write that down.
-pub(super) async fn write_horizon<H: Systemd>(host: &H, horizon: Horizon) -> Result<(), Error> {
-    host.write_note(HORIZON, &serde_json::to_string(&horizon).unwrap_or_default()).await
+pub(super) async fn write_horizon<H: Systemd>(host: &H, horizon: &Horizon) -> Result<(), Error> {
+    host.write_note(HORIZON, &serde_json::to_string(horizon).unwrap_or_default()).await
 }
 
 /// Read the note. One that can't be understood is of another version: as good as none.

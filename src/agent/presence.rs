@@ -77,34 +77,41 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 
     async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
-        // Any unit will do: the root slice is always there.
-        self.host.units("-.slice".parse().into_iter().collect()).await?;
+        self.answers().await?;
         let noted = self.noted_lease().await?;
         // First whether the id is ours: a host that is refused must not keep a lease alive.
-        let guard = self.guard(noted.as_ref().map(|noted| noted.id)).await?;
+        let (guard, since) = self.guard(noted.as_ref().map(|noted| noted.id)).await?;
         let lease = self.lease(noted).await?;
+        self.options.machine.since = since.unwrap_or_else(|| self.options.clock.now_ms());
         self.write(&lease, guard).await?;
         Ok(lease)
     }
 
-    /// What must hold for this host to write its key: that it is free, or its own, by lease or by name and address.
-    async fn guard(&self, known: Option<LeaseId>) -> Result<Guard, Refusal> {
+    /// Whether systemd answers at all. Any unit will do: the root slice is always there.
+    pub(super) async fn answers(&self) -> Result<(), systemd::Error> {
+        self.host.units("-.slice".parse().into_iter().collect()).await.map(drop)
+    }
+
+    /// What must hold for this host to write its key: that it is free, or its own, by lease or by name and address; and if it is, since
+    /// when.
+    async fn guard(&self, known: Option<LeaseId>) -> Result<(Guard, Option<u64>), Refusal> {
         let machine = &self.options.machine;
         let key = Key::Machine(machine.id.clone());
         let name = key.to_string();
         let range = Range { prefix: name.clone(), limit: 1, ..Range::default() };
         let Some(held) = self.store.range(range).await?.kvs.into_iter().find(|kv| kv.key == name) else {
-            return Ok(unchanged(&key, None));
+            return Ok((unchanged(&key, None), None));
         };
+        let other = decode::<Machine>(&held).ok();
         if (held.lease.is_none() || held.lease != known)
-            && let Ok(other) = decode::<Machine>(&held)
+            && let Some(other) = &other
             && (&other.hostname, &other.ip) != (&machine.hostname, &machine.ip)
         {
             let show = |m: &Machine| format!("{} ({})", m.hostname, m.ip);
-            let (theirs, ours) = (show(&other), show(machine));
+            let (theirs, ours) = (show(other), show(machine));
             return Err(Refusal::Duplicate { id: machine.id.to_string(), theirs, ours });
         }
-        Ok(Guard::Unchanged(name, held.revision))
+        Ok((Guard::Unchanged(name, held.revision), other.map(|other| other.since)))
     }
 
     /// Write the host's key, bound to `lease`. The same host coming back takes it over at once; an old lease then ends without
@@ -122,7 +129,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// outcome isn't known, so that the report can't come late and cover a newer one.
     pub(super) async fn claimed(&mut self, lease: &Lease<S>) -> Result<Revision, Error> {
         if self.claimed.is_none() {
-            let guard = self.guard(Some(lease.id())).await.map_err(|refusal| match refusal {
+            let (guard, _) = self.guard(Some(lease.id())).await.map_err(|refusal| match refusal {
                 Refusal::Store(error) => error,
                 // Registering anew says so until it is over.
                 _ => Error::Conflict,

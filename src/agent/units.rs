@@ -5,6 +5,7 @@ mod foreign;
 mod pulling;
 mod replacing;
 mod reports;
+mod slice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,12 +15,9 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::revision::Revision;
 use crate::model::unit::{Entry, Target};
 use crate::plan::converge::{Seen, Step, Steps, converge, next};
 use crate::registry::keys::Key;
-use crate::registry::mirror::Update;
-use crate::store;
 use crate::systemd::{self, Event};
 
 use super::HOLD;
@@ -41,14 +39,16 @@ pub(super) struct Units {
     followed: bool,
     /// How far the store's history was seen to go.
     horizon: Horizon,
+    /// Whether that differs from the note in more than its revision.
+    pub(super) horizon_changed: bool,
     /// Units whose files were here before us, and that the cluster knows nothing of: left alone. `None` until the note was read.
     pub(super) foreign: Option<BTreeSet<UnitName>>,
     /// Whether the disk and the notes must be read (again).
     pub(super) disk_unread: bool,
     /// Whether the records differ from the note.
     pub(super) records_changed: bool,
-    /// Whether a loaded file has changed, or one was enabled, that systemd hasn't been told of.
-    pub(super) reload_due: bool,
+    /// Units whose loaded file has changed, or that were enabled, and systemd hasn't been told of it.
+    pub(super) reload_due: BTreeSet<UnitName>,
     /// Units that are stopped for a new file and don't have it yet.
     replacing: BTreeSet<UnitName>,
     /// Units whose start waits for others to have stopped.
@@ -66,10 +66,11 @@ impl Units {
             unseen: BTreeSet::new(),
             followed: false,
             horizon: Horizon::default(),
+            horizon_changed: false,
             foreign: None,
             disk_unread: true,
             records_changed: false,
-            reload_due: false,
+            reload_due: BTreeSet::new(),
             replacing: BTreeSet::new(),
             late: BTreeSet::new(),
             forgotten: BTreeMap::new(),
@@ -145,82 +146,6 @@ impl Units {
         if self.units.contains_key(name) {
             self.unseen.insert(name.clone());
             self.dirty.insert(name.clone());
-        }
-    }
-
-    /// The slice has changed.
-    pub(super) fn follow(&mut self, update: Update) {
-        match update {
-            Update::Batch(batch) => {
-                for event in batch.events {
-                    match &event {
-                        store::Event::Put(kv) => self.told(&kv.key, Some(kv)),
-                        store::Event::Delete(key) => self.told(key, None),
-                    }
-                }
-                self.horizon.revision = self.horizon.revision.max(batch.revision);
-            }
-            Update::Reset { revision, kvs } => {
-                self.followed = true;
-                self.see_history(revision);
-                let named: BTreeSet<&str> = kvs.iter().filter_map(|kv| kv.key.rsplit('/').next()).collect();
-                let gone = |name: &UnitName, unit: &Unit| unit.entry.is_some() && !named.contains(name.as_str());
-                let gone: Vec<UnitName> =
-                    self.units.iter().filter(|(name, unit)| gone(name, unit)).map(|(name, _)| name.clone()).collect();
-                for name in gone {
-                    self.touch(&name).entry = None;
-                }
-                for kv in &kvs {
-                    self.told(&kv.key, Some(kv));
-                }
-                // What is on disk and in no entry leaves now.
-                self.dirty.extend(self.units.keys().cloned());
-            }
-        }
-    }
-
-    /// A store whose history ends before what was seen of it has lost data (an etcd made anew, an old backup). An entry that isn't
-    /// there says nothing then: what runs without one goes on, until it has one again.
-    fn see_history(&mut self, revision: Revision) {
-        if revision < self.horizon.revision && !self.horizon.rewound {
-            self.horizon.rewound = true;
-            // To be noted at once: the new history will soon be as long as the old one.
-            self.records_changed = true;
-            tracing::error!(
-                seen = %self.horizon.revision,
-                now = %revision,
-                "the store has lost data: its revision went back; units that it no longer knows go on running here. Restore a backup, \
-                 or submit them again, or stop them with systemctl"
-            );
-        }
-        self.horizon.revision = self.horizon.revision.max(revision);
-    }
-
-    /// What to note of the store's history, and what was noted before this daemon.
-    pub(super) fn horizon(&mut self) -> &mut Horizon {
-        &mut self.horizon
-    }
-
-    fn told(&mut self, key: &str, kv: Option<&store::Kv>) {
-        let name = match Key::parse(key) {
-            Ok(Key::Schedule(_, name)) => name,
-            Ok(_) => return,
-            Err(corrupt) => return tracing::warn!("{corrupt}"),
-        };
-        if !self.units.contains_key(&name) {
-            self.unseen.insert(name.clone());
-        }
-        let unit = self.touch(&name);
-        match kv.map(crate::registry::decode::<Entry>).transpose() {
-            Ok(entry) => {
-                unit.entry = entry;
-                unit.held = None;
-                unit.unreadable = false;
-            }
-            Err(corrupt) => {
-                tracing::warn!("{corrupt}; the unit stays as it is");
-                unit.unreadable = true;
-            }
         }
     }
 
@@ -334,10 +259,7 @@ impl Units {
         self.dirty.extend(std::mem::take(&mut self.late));
         let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
         let free = units
-            .filter(|(_, unit)| {
-                unit.held.is_none() && !unit.unreadable && (unit.entry.is_some() || !self.horizon.rewound)
-            })
-            .filter(|(name, unit)| unit.entry.is_some() || !self.is_foreign(name))
+            .filter(|(name, unit)| unit.held.is_none() && !unit.unreadable && !self.stays(name))
             .map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
         let free: Vec<(&UnitName, Option<&Entry>, Seen)> = free.collect();
         let mut steps = converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)));
@@ -422,6 +344,7 @@ impl Units {
             });
             self.records_changed = true;
         }
+        self.reload_due.remove(name);
         self.unseen.insert(name.clone());
     }
 
@@ -435,6 +358,12 @@ impl Units {
         let held = self.units.values().filter_map(|unit| unit.held);
         let next = held.chain(self.forgotten.values().copied()).min()?;
         Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Those that a reload is due for; not those for which it has failed a moment ago.
+    pub(super) fn due_for_reload(&self) -> Vec<UnitName> {
+        let waits = |name: &&UnitName| self.units.get(*name).is_some_and(|unit| unit.held.is_none());
+        self.reload_due.iter().filter(waits).cloned().collect()
     }
 
     /// Let those go whose time on hold is over.

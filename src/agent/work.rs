@@ -15,7 +15,7 @@ use crate::store::{self, Range, Store};
 use crate::systemd::{self, Systemd};
 
 use super::units::file_key;
-use super::{Agent, Progress, Trouble, ledger};
+use super::{Agent, HOLD, Progress, Trouble, ledger};
 
 /// When to look whether systemd has let go of a removed unit by itself, as it does with what nothing refers to.
 const FORGET_AFTER: Duration = Duration::from_secs(2);
@@ -38,6 +38,12 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         // Before anything is done with a unit that has become ours: a daemon that comes after must know that it is.
         if let Some(foreign) = self.units.take_over() {
             ledger::write_foreign(&self.host, foreign).await;
+        }
+        self.units.spare();
+        if self.units.horizon_changed
+            && let Err(error) = self.note().await
+        {
+            tracing::debug!(%error, "what the store has forgotten could not be noted");
         }
         // One that failed in an earlier pass.
         self.reload().await?;
@@ -73,18 +79,22 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             self.look().await?;
         }
         self.pulse.beat();
-        let mut noted = Ok(());
-        if self.units.records_changed {
-            // Together: whatever was carried out was told by a history that went this far.
-            noted = ledger::write_horizon(&self.host, *self.units.horizon())
-                .await
-                .and(ledger::write(&self.host, &self.units.records()).await);
-            self.units.records_changed = noted.is_err();
-        }
+        let changed = self.units.records_changed || self.units.horizon_changed;
+        let noted = if changed { self.note().await } else { Ok(()) };
         // A host whose disk is full must not fall silent too.
         self.publish(lease).await?;
         noted?;
         Ok(Progress::Done)
+    }
+
+    /// Write down what was carried out, and how far the store's history was seen to go: together, since it was told by a history that went
+    /// that far.
+    async fn note(&mut self) -> Result<(), systemd::Error> {
+        let horizon = ledger::write_horizon(&self.host, self.units.horizon()).await;
+        self.units.horizon_changed = horizon.is_err();
+        let records = ledger::write(&self.host, &self.units.records()).await;
+        self.units.records_changed = horizon.is_err() || records.is_err();
+        horizon.and(records)
     }
 
     /// Ask systemd about the units that something happened to.
@@ -143,13 +153,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Ok(()) => {
                     tracing::debug!(unit = %name, "installed");
                     self.units.forgotten.remove(&name);
-                    self.units.reload_due |= need_reload.contains(&name);
+                    self.units.reload_due.extend(need_reload.get(&name).cloned());
                     self.units.installed(&name, written.get(&name).map_or("", |text| text));
                 }
                 Err(error @ systemd::Error::Unavailable(_)) => {
                     // Written, linked, or neither: only the disk can say, and only a reload makes sure.
                     self.units.disk_unread = true;
-                    self.units.reload_due |= need_reload.contains(&name);
+                    self.units.reload_due.extend(need_reload.get(&name).cloned());
                     unknown = Err(error);
                 }
                 Err(error) => self.units.hold(&name, &error),
@@ -160,12 +170,22 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(())
     }
 
-    /// Once for all files of a batch, and before any of them is started.
+    /// Once for all files of a batch, and before any of them is started. If systemd answers and yet doesn't reload, those that need it wait,
+    /// and the others go on.
     async fn reload(&mut self) -> Result<(), systemd::Error> {
-        if self.units.reload_due {
-            tracing::debug!("reloading systemd: a loaded file has changed or was enabled");
-            self.host.reload().await?;
-            self.units.reload_due = false;
+        let due = self.units.due_for_reload();
+        if due.is_empty() {
+            return Ok(());
+        }
+        tracing::debug!("reloading systemd: a loaded file has changed or was enabled");
+        match self.pulse.during(self.host.reload()).await {
+            Ok(()) => self.units.reload_due.clear(),
+            Err(error) => {
+                self.answers().await?;
+                for name in &due {
+                    self.units.hold(name, &error);
+                }
+            }
         }
         Ok(())
     }
@@ -235,6 +255,10 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     }
                 }
             }
+            // Not at the end of the pass, which may take long and be broken off: a oneshot that is over by then would be started again.
+            if let Err(error) = self.note().await {
+                tracing::debug!(%error, "starts could not be noted");
+            }
         }
         unknown
     }
@@ -275,7 +299,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let held = self.host.in_memory(due.clone()).await?;
         if held.values().any(|unit| unit.load != "not-found") {
             tracing::debug!("reloading systemd: it still holds a unit that was removed");
-            self.host.reload().await?;
+            if let Err(error) = self.pulse.during(self.host.reload()).await {
+                self.answers().await?;
+                tracing::warn!(%error, "systemd can't be made to forget removed units; trying again in {} s", HOLD.as_secs());
+                let later = Instant::now() + HOLD;
+                self.units.forgotten.extend(due.into_iter().map(|name| (name, later)));
+                return Ok(());
+            }
         }
         for name in due {
             self.units.forgotten.remove(&name);

@@ -20,6 +20,7 @@ pub(super) fn machine(settings: &Settings) -> Result<Machine> {
         metadata: settings.metadata.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         boot_id: first_line("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+        since: 0, // said by the agent, once it is registered
     })
 }
 

@@ -104,7 +104,7 @@ impl<S: Store, H: Systemd> Parts<S, H> {
             return;
         }
         let options =
-            engine::Options { machine: self.orders.machine.id.clone(), ttl: self.orders.ttl, clock: self.around.clock };
+            engine::Options { machine: self.orders.machine.clone(), ttl: self.orders.ttl, clock: self.around.clock };
         let (engine, status) = Engine::new(self.store.clone(), options);
         let (stop, to) = (CancellationToken::new(), self.engine_status.clone());
         let engine = engine.measured(self.around.metrics.clone());
@@ -189,26 +189,45 @@ async fn forward<T, U>(mut from: watch::Receiver<T>, to: watch::Sender<U>, into:
     }
 }
 
-/// An engine stands for leadership once its host belongs to the cluster: one that is refused (its machine id is another's, say)
-/// must not decide for the others.
+/// An engine stands for leadership once its host belongs to the cluster, and no longer once it is refused (its machine id is another's): it
+/// must not decide for the others. One whose host merely waits for the store goes on: without the store nobody leads anyway.
 async fn lead<S: Store>(
     engine: Engine<S>,
     mut agent: watch::Receiver<agent::Status>,
     loops: Loops,
     stop: CancellationToken,
 ) {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => return,
-        present = agent.wait_for(|status| matches!(status, agent::Status::Present { .. })) => {
-            // An agent that has ended ends the daemon; there is nothing to lead for.
-            if present.is_err() {
-                return;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            present = agent.wait_for(|status| matches!(status, agent::Status::Present { .. })) => {
+                // An agent that has ended ends the daemon; there is nothing to lead for.
+                if present.is_err() {
+                    return;
+                }
             }
         }
+        loops.watch("engine", engine.pulse());
+        let until = stop.child_token();
+        let refused = async {
+            let refused =
+                |status: &agent::Status| matches!(status, agent::Status::Away { cause: Cause::Duplicate, .. });
+            let _ = agent.wait_for(refused).await;
+            until.cancel();
+        };
+        tokio::join!(engine.run(until.clone()), async {
+            tokio::select! {
+                () = refused => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        if stop.is_cancelled() {
+            return;
+        }
+        loops.forget("engine");
+        tracing::warn!("not standing for leadership: this host isn't registered");
     }
-    loops.watch("engine", engine.pulse());
-    engine.run(stop).await;
 }
 
 /// How an agent stands, for programs.
@@ -226,5 +245,86 @@ pub(super) fn described(status: &agent::Status) -> serde_json::Value {
             })
         }
         agent::Status::Leaving { units } => serde_json::json!({ "registered": true, "leaving": true, "units": units }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::keys::{Key, LeaderRecord};
+    use crate::registry::{decode, delete, put};
+    use crate::store::embedded::Embedded;
+    use crate::store::{Kv, Range, Txn};
+    use crate::systemd::fake::Fake;
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    /// A daemon on a host of that name; all of them have one machine id.
+    fn daemon(store: &Embedded, hostname: &str) -> Parts<Embedded, Fake> {
+        let around = Around { clock: Clock::simulated(0), loops: Loops::default(), metrics: Metrics::default() };
+        let orders = Orders { machine: machine(hostname), ttl: TTL, leads: true };
+        Parts::begin(store.clone(), Fake::default(), around, orders)
+    }
+
+    fn machine(hostname: &str) -> Machine {
+        let (ip, metadata, version, boot_id, since) = Default::default();
+        let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
+        Machine { id, ip, hostname: hostname.into(), metadata, version, boot_id, since }
+    }
+
+    async fn held(store: &Embedded, key: &Key) -> Option<Kv> {
+        let range = Range { prefix: key.to_string(), limit: 1, ..Range::default() };
+        store.range(range).await.unwrap().kvs.pop()
+    }
+
+    async fn leader(store: &Embedded) -> Option<String> {
+        held(store, &Key::Leader).await.map(|kv| decode::<LeaderRecord>(&kv).unwrap().hostname)
+    }
+
+    async fn wait(seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_is_refused_no_longer_leads_until_it_is_registered_again() {
+        let store = Embedded::in_memory();
+        let _daemon = daemon(&store, "n1");
+        wait(2).await;
+        assert_eq!(leader(&store).await.as_deref(), Some("n1"));
+        // Its presence is lost, and another host with its id is faster.
+        let key = Key::Machine(machine("").id);
+        let lease = held(&store, &key).await.unwrap().lease.unwrap();
+        let ops = vec![put(&key, &machine("n2"), None)];
+        store.commit(Txn { guards: vec![], ops }).await.unwrap();
+        store.revoke(lease).await.unwrap();
+        wait(2).await;
+        assert_eq!(leader(&store).await, None);
+        wait(30).await;
+        assert_eq!(leader(&store).await, None);
+        store.commit(Txn { guards: vec![], ops: vec![delete(&key)] }).await.unwrap();
+        wait(5).await;
+        assert_eq!(leader(&store).await.as_deref(), Some("n1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leadership_is_taken_over_at_once_on_the_same_host_and_never_from_another_with_its_id() {
+        let engine = |store: &Embedded, hostname| {
+            let options = engine::Options { machine: machine(hostname), ttl: TTL, clock: Clock::simulated(0) };
+            let (engine, _) = Engine::new(store.clone(), options);
+            tokio::spawn(async move { engine.run(CancellationToken::new()).await })
+        };
+        let store = Embedded::in_memory();
+        let first = engine(&store, "n1");
+        wait(1).await;
+        let led = held(&store, &Key::Leader).await;
+        let double = engine(&store, "n2");
+        wait(60).await;
+        assert_eq!(held(&store, &Key::Leader).await, led);
+        double.abort();
+        first.abort();
+        engine(&store, "n1");
+        wait(1).await;
+        assert_ne!(held(&store, &Key::Leader).await, led);
+        assert_eq!(leader(&store).await.as_deref(), Some("n1"));
     }
 }

@@ -76,6 +76,7 @@ mod tests {
             metadata: Default::default(),
             version: "test".into(),
             boot_id: "boot".into(),
+            since: 0,
         }
     }
 
@@ -83,13 +84,13 @@ mod tests {
     fn daemon(host: Fake) -> Loops {
         let (store, clock, ttl, loops) =
             (Embedded::in_memory(), Clock::simulated(0), Duration::from_secs(10), Loops::default());
-        let options = engine::Options { machine: machine().id, ttl, clock };
+        let options = engine::Options { machine: machine(), ttl, clock };
         let (engine, _) = Engine::new(store.clone(), options);
         let (agent, _) = Agent::new(store, host, agent::Options { machine: machine(), ttl, clock });
         loops.watch("agent", agent.pulse());
         loops.watch("engine", engine.pulse());
         tokio::spawn(agent.run(CancellationToken::new()));
-        tokio::spawn(engine.run(CancellationToken::new()));
+        tokio::spawn(async move { engine.run(CancellationToken::new()).await });
         loops
     }
 

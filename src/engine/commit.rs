@@ -10,7 +10,7 @@ use crate::model::unit::{Entry, Target};
 use crate::plan::schedule::{Decision, Plan, Write};
 use crate::registry::keys::{self, Key};
 use crate::registry::{delete, put, unchanged};
-use crate::store::{Guard, MAX_OPS, Op, Txn};
+use crate::store::{Guard, MAX_BYTES, MAX_OPS, Op, Txn};
 
 /// Who may write, and for how long: the leader's key as this leader wrote it last. Held by its lease, so that nothing is written by one that
 /// has lost it; and written anew after a commit whose outcome isn't known, so that this commit can't be done late, on top of newer ones.
@@ -22,7 +22,12 @@ pub(super) struct Fence(pub(super) Revision);
 struct Writes {
     guards: BTreeSet<Condition>,
     ops: Vec<Op>,
+    /// As the store counts them, but a guard as often as it is asked for.
+    bytes: usize,
 }
+
+/// Left over for the leader's guard.
+const RESERVE: usize = 1024;
 
 /// A guard, in an order that finds the same one twice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,16 +36,19 @@ struct Condition(Key, Option<Revision>);
 impl Writes {
     fn fits(&self, more: &Self) -> bool {
         // One guard of each transaction is the leader's.
-        self.guards.len() + more.guards.len() < MAX_OPS && self.ops.len() + more.ops.len() <= MAX_OPS
+        self.guards.len() + more.guards.len() < MAX_OPS
+            && self.ops.len() + more.ops.len() <= MAX_OPS
+            && self.bytes + more.bytes <= MAX_BYTES - RESERVE
     }
 
     fn extend(&mut self, more: Self) {
+        self.bytes += more.bytes;
         self.guards.extend(more.guards);
         self.ops.extend(more.ops);
     }
 }
 
-/// The transactions of `plan`, in its order: as few as the store's limit allows, so that what belongs together arrives together.
+/// The transactions of `plan`, in its order: as few as the store's limits allow, so that what belongs together arrives together.
 pub(super) fn transactions(plan: &Plan, cluster: &Cluster, fence: Fence) -> Vec<Txn> {
     let mut groups: Vec<Writes> = Vec::new();
     for parts in plan.decisions.iter().map(|decision| writes(decision, cluster)) {
@@ -112,7 +120,9 @@ impl Condition {
 fn writes(decision: &Decision, cluster: &Cluster) -> Vec<Writes> {
     fn write<T: serde::Serialize>(key: Key, write: &Write<T>) -> Writes {
         let op = write.after.as_ref().map_or_else(|| delete(&key), |value| put(&key, value, None));
-        Writes { guards: BTreeSet::from([Condition(key, write.before)]), ops: vec![op] }
+        let name = key.to_string().len();
+        let bytes = name + if let Op::Put { key, value, .. } = &op { key.len() + value.len() } else { name };
+        Writes { guards: BTreeSet::from([Condition(key, write.before)]), ops: vec![op], bytes }
     }
     let placement = decision.placement.iter().map(|change| write(Key::Placement(decision.unit.clone()), change));
     let entry = |(host, change): &(MachineId, Write<_>)| {
@@ -120,7 +130,9 @@ fn writes(decision: &Decision, cluster: &Cluster) -> Vec<Writes> {
         if change.after.is_none() && !cluster.machines.contains_key(host) {
             // Nobody has said that the unit is stopped there: only a host that is still dead may be taken for it. One that
             // has come back in the meantime runs it, or is about to.
-            writes.guards.insert(Condition(Key::Machine(host.clone()), None));
+            let machine = Key::Machine(host.clone());
+            writes.bytes += machine.to_string().len();
+            writes.guards.insert(Condition(machine, None));
         }
         writes
     };
@@ -131,6 +143,7 @@ fn writes(decision: &Decision, cluster: &Cluster) -> Vec<Writes> {
 mod tests {
     use super::*;
     use crate::model::name::{UnitHash, UnitName};
+    use crate::model::unit::Placement;
     use crate::plan::schedule::Reason;
 
     fn decision(name: &str, hosts: usize) -> Decision {
@@ -159,6 +172,18 @@ mod tests {
             assert!(txn.guards.len() <= MAX_OPS && txn.ops.len() <= MAX_OPS);
             assert!(txn.guards.contains(&Guard::Unchanged("leader".into(), Revision(7))));
         }
+    }
+
+    #[test]
+    fn transactions_stay_within_the_limit_of_bytes() {
+        let waits = |at: usize| {
+            let placement = Placement::Waiting { why: "x".repeat(100_000), since: 0 };
+            let placement = Some(Write { before: None, after: Some(placement) });
+            Decision { placement, entries: Vec::new(), ..decision(&format!("{at}.service"), 0) }
+        };
+        let plan = Plan { decisions: (0..30).map(waits).collect(), ..Plan::default() };
+        let txns = transactions(&plan, &Cluster::default(), Fence(Revision(7)));
+        assert_eq!(txns.iter().map(|txn| txn.ops.len()).collect::<Vec<_>>(), [10, 10, 10]);
     }
 
     #[test]

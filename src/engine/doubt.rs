@@ -1,6 +1,6 @@
-//! Whether a leader may believe that hosts are dead. A leader whose own host has lost its presence has learned that the store was out of reach,
-//! not that hosts have died: after an outage all leases have run out together, and whoever registered first would get all units, which
-//! run well where they are. So it waits for the others. Must never wait for long: a host may be alive and yet not register.
+//! Whether a leader may believe that hosts are dead. A leader whose own host has lost its presence, or has only just got one, has learned that
+//! the store was out of reach, not that hosts have died: after an outage all leases have run out together, and whoever registered first would
+//! get all units, which run well where they are. So it waits for the others. Must never wait for long: a host may be alive and yet not register.
 
 use std::time::Duration;
 
@@ -13,31 +13,97 @@ use crate::model::name::MachineId;
 #[derive(Debug)]
 pub(super) struct Doubt {
     ttl: Duration,
-    /// Whether the leader's own host was missing when it looked last.
-    absent: bool,
+    /// Whether the leader's own host was missing when it looked last; `None` before the first look.
+    absent: Option<bool>,
     until: Option<Instant>,
 }
 
 impl Doubt {
     /// None yet.
     pub(super) fn new(ttl: Duration) -> Self {
-        Self { ttl, absent: false, until: None }
+        Self { ttl, absent: None, until: None }
     }
 
     /// Look at who is there; until when nothing may be planned, if so.
-    pub(super) fn look(&mut self, cluster: &Cluster, me: &MachineId) -> Option<Instant> {
+    pub(super) fn look(&mut self, cluster: &Cluster, me: &MachineId, now_ms: u64) -> Option<Instant> {
         let now = Instant::now();
-        let absent = !cluster.machines.contains_key(me);
-        match (self.absent, absent) {
-            (false, true) => self.until = Some(now + self.ttl),
+        let mine = cluster.machines.get(me);
+        match (self.absent, mine) {
+            // Its host may have been away as long as the others, and have come back before it led.
+            (None, Some(mine)) => {
+                let age = Duration::from_millis(now_ms.saturating_sub(mine.since));
+                self.until = self.ttl.checked_sub(age).map(|rest| now + rest);
+            }
+            (None | Some(false), None) => self.until = Some(now + self.ttl),
             // Hosts find the store again within moments of each other: their back-off is shorter than this.
-            (true, false) => self.until = self.until.map(|until| until.min(now + self.ttl / 3)),
+            (Some(true), Some(_)) => self.until = self.until.map(|until| until.min(now + self.ttl / 3)),
             _ => {}
         }
-        self.absent = absent;
+        self.absent = Some(mine.is_none());
         let missing =
             |until: &Instant| *until > now && cluster.schedule.keys().any(|host| !cluster.machines.contains_key(host));
         self.until = self.until.filter(missing);
         self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cluster::{Change, Versioned};
+    use crate::model::machine::Machine;
+    use crate::model::name::UnitHash;
+    use crate::model::revision::Revision;
+    use crate::model::unit::{Entry, Target};
+
+    const TTL: Duration = Duration::from_secs(9);
+
+    fn id(number: u8) -> MachineId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    /// Hosts 1 and 2 have a unit each; those of `present` are registered, since then.
+    fn cluster(present: &[(u8, u64)]) -> Cluster {
+        let mut cluster = Cluster::default();
+        for host in [1, 2] {
+            let (hash, target, generation) = (UnitHash::new("a"), Target::Launched, Revision(1));
+            let value = Entry { hash, target, global: false, generation, restart: None };
+            let entry = Versioned { value, revision: Revision(1) };
+            cluster.apply(Change::Entry(id(host), format!("{host}.service").parse().unwrap(), Some(entry)));
+        }
+        for (host, since) in present {
+            let (ip, hostname, metadata, version, boot_id) = Default::default();
+            let machine = Machine { id: id(*host), ip, hostname, metadata, version, boot_id, since: *since };
+            cluster.apply(Change::Machine(id(*host), Some(machine)));
+        }
+        cluster
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_host_has_only_just_registered_waits_for_the_others() {
+        let mut doubt = Doubt::new(TTL);
+        let now = Instant::now();
+        let until = doubt.look(&cluster(&[(1, 99_000)]), &id(1), 100_000);
+        assert_eq!(until, Some(now + Duration::from_secs(8)), "a TTL after it registered");
+        assert_eq!(doubt.look(&cluster(&[(1, 99_000), (2, 101_000)]), &id(1), 101_000), None, "all are there");
+        assert_eq!(doubt.look(&cluster(&[(1, 99_000)]), &id(1), 102_000), None, "one that dies now is dead");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_was_there_all_the_time_believes_at_once() {
+        for since in [0, 91_000] {
+            assert_eq!(Doubt::new(TTL).look(&cluster(&[(1, since)]), &id(1), 100_000), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_host_is_missing_waits_a_ttl_at_most_and_moments_once_it_is_back() {
+        let mut doubt = Doubt::new(TTL);
+        let begin = Instant::now();
+        assert_eq!(doubt.look(&cluster(&[]), &id(1), 100_000), Some(begin + TTL));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(doubt.look(&cluster(&[(1, 102_000)]), &id(1), 102_000), Some(begin + Duration::from_secs(5)));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(doubt.look(&cluster(&[(1, 102_000)]), &id(1), 105_000), None);
     }
 }

@@ -25,4 +25,7 @@ pub struct Machine {
     pub version: String,
     /// `/proc/sys/kernel/random/boot_id`: tells a reboot from a restart.
     pub boot_id: String,
+    /// Since when it has been registered without a gap, ms since the epoch; 0 from a daemon that didn't say so.
+    #[serde(default)]
+    pub since: u64,
 }

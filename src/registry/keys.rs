@@ -65,8 +65,14 @@ pub struct FileRecord {
 /// Who leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderRecord {
-    /// The host whose engine leads.
+    /// The host whose engine leads,
     pub machine: MachineId,
+    /// its name,
+    #[serde(default)]
+    pub hostname: String,
+    /// and its address: two hosts may have one machine id.
+    #[serde(default)]
+    pub ip: String,
     /// Since when, ms since the epoch.
     pub since: u64,
 }

@@ -1,7 +1,7 @@
 //! The real host: systemd over D-Bus, and files on disk.
 //!
 //! Owns the only use of `zbus`. Two connections: one for calls, built when first needed and again when it has died, and
-//! one for signals (`signals`), since a connection whose signals pile up answers no call. It must never wait for a
+//! one for signals (`signals`), since a connection whose signals pile up answers no call; and one for each reload, whose answer may take long. It must never wait for a
 //! job, nor remember a unit's state: systemd is asked.
 //!
 //! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: systemd's private socket speaks a dialect that zbus refuses.
@@ -241,7 +241,9 @@ impl Systemd for Dbus {
     }
 
     async fn reload(&self) -> Result<(), Error> {
-        self.manager().await?.reload().await.map_err(|error| classify(&error))
+        let connection = proxy::connect_for(&self.shared.options, proxy::RELOAD_TIMEOUT).await?;
+        let reloaded = proxy::manager(&connection).await?.reload().await;
+        reloaded.map_err(|error| proxy::classify_after(proxy::RELOAD_TIMEOUT, &error))
     }
 
     async fn start(&self, units: Vec<UnitName>) -> Outcomes {

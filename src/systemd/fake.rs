@@ -207,6 +207,11 @@ impl Fake {
         self.lock().disk_full = full;
     }
 
+    /// While `true`, systemd refuses to read its files again, as it does with too little room in `/run` or too often.
+    pub fn refuse_reloads(&self, refuse: bool) {
+        self.lock().refuses_reloads = refuse;
+    }
+
     /// The process id of a unit's present activation: another number means that it was restarted.
     #[must_use]
     pub fn main_pid(&self, unit: &UnitName) -> Option<u32> {
@@ -383,14 +388,17 @@ impl Systemd for Fake {
         let time = self
             .call(|host| {
                 host.counters.reload += 1;
+                if host.refuses_reloads {
+                    return Err(Error::Refused("Refusing to reload (in memory)".into()));
+                }
                 host.note(None, What::Reloaded);
                 let time = host.reload_time();
                 host.busy_until = Instant::now() + time;
                 host.read_all_again();
                 host.tell(Event::Resync);
-                time
+                Ok(time)
             })
-            .await?;
+            .await??;
         self.wait(time).await;
         Ok(())
     }

@@ -168,6 +168,7 @@ fn machine(at: usize) -> Machine {
             .into(),
         version: String::new(),
         boot_id: String::new(),
+        since: 0,
     }
 }
 

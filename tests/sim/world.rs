@@ -127,13 +127,16 @@ impl World {
             metadata: me.metadata.clone(),
             version: "simulated".into(),
             boot_id: me.boot.to_string(),
+            since: 0,
         };
         let stop = CancellationToken::new();
-        let options = agent::Options { machine, ttl: TTL, clock: self.clock };
+        let options = agent::Options { machine: machine.clone(), ttl: TTL, clock: self.clock };
         let (agent, agent_status) = Agent::new(me.line.clone(), me.probe.clone(), options);
-        let options = engine::Options { machine: me.id.clone(), ttl: TTL, clock: self.clock };
+        let options = engine::Options { machine, ttl: TTL, clock: self.clock };
         let (engine, _) = Engine::new(me.line.clone(), options);
-        let (agent, engine) = (tokio::spawn(agent.run(stop.clone())), tokio::spawn(engine.run(stop.clone())));
+        let agent = tokio::spawn(agent.run(stop.clone()));
+        let until = stop.clone();
+        let engine = tokio::spawn(async move { engine.run(until).await });
         me.daemon = Some(Daemon { stop, agent, engine, agent_status });
     }
 

@@ -26,6 +26,7 @@ pub(crate) fn machine(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &st
         metadata: metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
         version: "1.2.3".into(),
         boot_id: "b".into(),
+        since: 0,
     };
     put(&Key::Machine(machine.id.clone()), &machine, None)
 }

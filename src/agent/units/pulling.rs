@@ -73,11 +73,12 @@ impl Units {
         let Some(unit) = self.units.get(name).filter(|unit| !unit.unreadable && unit.file.is_some()) else {
             return false;
         };
-        let leaves = match &unit.entry {
-            Some(entry) => entry.target == Target::Gone,
-            None => !self.horizon.rewound,
-        };
         let seen = unit.seen();
+        if self.stays(name) {
+            // None of the cluster's business, but somebody may be stopping it.
+            return seen.job == Some(Job::Stop);
+        }
+        let leaves = unit.entry.as_ref().is_none_or(|entry| entry.target == Target::Gone);
         leaves || seen.job == Some(Job::Stop) || next(unit.entry.as_ref(), &seen) == Some(Step::Stop)
     }
 

@@ -15,6 +15,10 @@ use super::index::Node;
 use super::marks::Scope;
 use super::place::Round;
 
+/// So many units are named in the summary of what another one waits for: it is stored and travels with each change. `plan::explain`
+/// has them all.
+const NAMED: usize = 5;
+
 /// What decides where a unit fits that must follow nobody and is replaced by nobody: units with the same shape fit the same hosts.
 type Shape = (usize, Vec<Id>);
 
@@ -163,9 +167,14 @@ impl Round<'_> {
         let group: Vec<UnitName> = group.iter().filter(|name| self.is_ready(name)).cloned().collect();
         let view = self.scheduler.view();
         let missing = |peer: &UnitName| !group.contains(peer) && !view.is_placed(peer.as_str());
-        let missing: Vec<String> =
+        let mut missing: Vec<String> =
             self.leaders(unit).iter().filter(|peer| missing(peer)).map(ToString::to_string).collect();
         if !missing.is_empty() {
+            let more = missing.len().saturating_sub(NAMED);
+            if more > 0 {
+                missing.truncate(NAMED);
+                missing.push(format!("{more} more"));
+            }
             return format!("for {} to be placed", missing.join(" and "));
         }
         let nodes: Vec<(&UnitName, &Node)> = std::iter::once(unit)

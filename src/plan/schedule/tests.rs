@@ -28,8 +28,8 @@ impl Bench {
 
     fn host(&mut self, at: u64) -> Vec<String> {
         let metadata = [("zone".to_owned(), if at % 2 == 1 { "a" } else { "b" }.to_owned())].into();
-        let (ip, version, boot_id) = Default::default();
-        let machine = Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id };
+        let (ip, version, boot_id, since) = Default::default();
+        let machine = Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id, since };
         self.then([Change::Machine(id(at), Some(machine))])
     }
 
@@ -250,6 +250,15 @@ fn a_store_that_contradicts_itself_is_repaired() {
         ["a.service placed on n1 (00000001): the least loaded host"]
     );
     bench.settled();
+}
+
+#[test]
+fn what_a_unit_waits_for_is_told_in_a_line() {
+    let mut bench = Bench::new(1);
+    let section = (10..500).map(|at| format!("MachineOf=u{at}.service")).collect::<Vec<_>>().join("\n");
+    let waits = "a.service waits: for u10.service and u100.service and u101.service and u102.service and u103.service and 485 more \
+                 to be placed";
+    assert_eq!(bench.submit(&[("a.service", &section)]), [waits]);
 }
 
 #[test]

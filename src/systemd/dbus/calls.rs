@@ -1,6 +1,9 @@
 //! Calls about many units: pipelined, and each unit's failure its own.
 //! Owns the connection for calls. It must never touch a file.
 
+use std::future::Future;
+use std::sync::OnceLock;
+
 use futures_util::stream::{self, StreamExt as _};
 
 use super::Dbus;
@@ -51,26 +54,21 @@ impl Dbus {
     pub(super) async fn each(&self, verb: Verb, units: Vec<UnitName>) -> Outcomes {
         let manager = match self.manager().await {
             Ok(manager) => manager,
-            Err(error) => return units.into_iter().map(|unit| (unit, Err(error.clone()))).collect(),
+            Err(error) => return same(units, &error),
         };
-        let calls = units.into_iter().map(|unit| {
-            let manager = &manager;
-            async move {
-                let outcome = self.one(manager, verb, &unit).await;
-                (unit, outcome)
-            }
-        });
-        stream::iter(calls).buffered(IN_FLIGHT).collect().await
+        let manager = &manager;
+        pipelined(units, |unit| async move { self.one(manager, verb, &unit).await }).await
     }
 
-    /// One call for all units; if that fails, one for each, so that the one at fault harms only itself.
+    /// One call for all units; if that is refused, one for each, so that the one at fault harms only itself. Nobody is at fault when systemd
+    /// doesn't answer, and it won't for each either.
     pub(super) async fn together(&self, verb: Verb, units: Vec<UnitName>) -> Outcomes {
         if units.is_empty() {
             return Vec::new();
         }
         let manager = match self.manager().await {
             Ok(manager) => manager,
-            Err(error) => return units.into_iter().map(|unit| (unit, Err(error.clone()))).collect(),
+            Err(error) => return same(units, &error),
         };
         let files: Vec<_> = units.iter().map(|unit| self.path(unit)).collect();
         let files: Vec<_> = files.iter().map(String::as_str).collect();
@@ -79,12 +77,77 @@ impl Dbus {
             Verb::Link => manager.link_unit_files(&files, true, true).await.map(drop),
             _ => manager.disable_unit_files(&names, true).await.map(drop),
         };
-        match done {
+        match done.map_err(|error| classify(&error)) {
             Ok(()) => units.into_iter().map(|unit| (unit, Ok(()))).collect(),
+            Err(error @ Error::Unavailable(_)) => same(units, &error),
             Err(error) => {
                 tracing::debug!(%error, ?verb, "refused for all units together, asking for each");
                 self.each(verb, units).await
             }
         }
+    }
+}
+
+/// The same failure for all.
+fn same(units: Vec<UnitName>, error: &Error) -> Outcomes {
+    units.into_iter().map(|unit| (unit, Err(error.clone()))).collect()
+}
+
+/// `call` for each unit, several on their way at a time. Once one gets no answer, those that haven't left don't leave: each would be waited
+/// for as long.
+async fn pipelined<F: Future<Output = Result<(), Error>>>(
+    units: Vec<UnitName>,
+    call: impl Fn(UnitName) -> F,
+) -> Outcomes {
+    let silence = OnceLock::new();
+    let calls = units.into_iter().map(|unit| {
+        let (silence, call) = (&silence, &call);
+        async move {
+            if let Some(error) = silence.get() {
+                return (unit, Err(Error::clone(error)));
+            }
+            let outcome = call(unit.clone()).await;
+            if let Err(error @ Error::Unavailable(_)) = &outcome {
+                let _ = silence.set(error.clone());
+            }
+            (unit, outcome)
+        }
+    });
+    stream::iter(calls).buffered(IN_FLIGHT).collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    fn units() -> Vec<UnitName> {
+        (0..1000).map(|number| format!("{number}.service").parse().unwrap()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bus_that_doesnt_answer_is_waited_for_once() {
+        let (begin, silent) = (Instant::now(), Error::Unavailable("no answer".into()));
+        let outcomes = pipelined(units(), |_| async {
+            sleep(Duration::from_secs(25)).await;
+            Err(silent.clone())
+        });
+        assert!(outcomes.await.iter().all(|(_, outcome)| *outcome == Err(silent.clone())));
+        assert_eq!(begin.elapsed().as_secs(), 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_one_units_own() {
+        let refused = |unit: &UnitName| unit.as_str() == "7.service";
+        let outcomes =
+            pipelined(
+                units(),
+                |unit| async move { if refused(&unit) { Err(Error::Refused("no".into())) } else { Ok(()) } },
+            );
+        let failed: Vec<_> = outcomes.await.into_iter().filter(|(_, outcome)| outcome.is_err()).collect();
+        assert_eq!(failed, [("7.service".parse().unwrap(), Err(Error::Refused("no".into())))]);
     }
 }

@@ -20,6 +20,8 @@ pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
 /// How long a call may take: as systemctl waits, D-Bus's customary 25 seconds. zbus by itself would wait for ever.
 const METHOD_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long a reload may take: as systemctl waits. systemd does nothing else meanwhile.
+pub(super) const RELOAD_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that zbus holds for the signals' reader; when it is full, the connection stands still.
@@ -75,12 +77,17 @@ pub(super) trait Manager {
 
 /// A connection to the bus on which systemd is.
 pub(super) async fn connect(options: &Options) -> Result<zbus::Connection, Error> {
+    connect_for(options, METHOD_TIMEOUT).await
+}
+
+/// As [`connect`], for calls that may take as long as `timeout`: a connection has one for all of them.
+pub(super) async fn connect_for(options: &Options, timeout: Duration) -> Result<zbus::Connection, Error> {
     let builder = match (&options.address, options.user) {
         (Some(address), _) => zbus::connection::Builder::address(address.as_str()),
         (None, true) => zbus::connection::Builder::session(),
         (None, false) => zbus::connection::Builder::system(),
     };
-    let builder = builder.method_timeout(METHOD_TIMEOUT).max_queued(QUEUE);
+    let builder = builder.method_timeout(timeout).max_queued(QUEUE);
     match tokio::time::timeout(CONNECT_TIMEOUT, builder.build()).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(no_bus(options, &error.to_string())),
@@ -111,6 +118,11 @@ fn no_bus(options: &Options, why: &str) -> Error {
 
 /// What a failed call means to whoever made it.
 pub(super) fn classify(error: &zbus::Error) -> Error {
+    classify_after(METHOD_TIMEOUT, error)
+}
+
+/// As [`classify`], after a call that may take as long as `timeout`.
+pub(super) fn classify_after(timeout: Duration, error: &zbus::Error) -> Error {
     match error {
         zbus::Error::MethodError(name, text, _) => {
             let sentence = text.clone().unwrap_or_else(|| name.to_string());
@@ -122,7 +134,7 @@ pub(super) fn classify(error: &zbus::Error) -> Error {
             }
         }
         zbus::Error::FDO(error) => match &**error {
-            fdo::Error::ZBus(error) => classify(error),
+            fdo::Error::ZBus(error) => classify_after(timeout, error),
             fdo::Error::NoReply(text) | fdo::Error::Timeout(text) | fdo::Error::TimedOut(text) => {
                 Error::Unavailable(format!("no answer in time: {text}"))
             }
@@ -145,7 +157,7 @@ pub(super) fn classify(error: &zbus::Error) -> Error {
             other => Error::Refused(other.to_string()),
         },
         zbus::Error::InputOutput(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-            Error::Unavailable(format!("no answer within {} seconds", METHOD_TIMEOUT.as_secs()))
+            Error::Unavailable(format!("no answer within {} seconds", timeout.as_secs()))
         }
         other => Error::Unavailable(other.to_string()),
     }
