@@ -67,10 +67,6 @@ impl Output {
     /// Wait until nobody takes what goes to stdout any longer, also while nothing is written: `head` may have had enough of a journal in
     /// which nothing happens. Never comes for a terminal, and for what can't be watched, such as a file.
     pub(super) async fn closed(&self) {
-        #[expect(
-            deprecated,
-            reason = "what it warns of, a descriptor that is closed meanwhile, a duplicate of our own can't be"
-        )]
         let watched = || {
             let stdout = io::stdout();
             if stdout.is_terminal() {
