@@ -195,6 +195,7 @@ pub fn settings(
         listen: values.parsed("listen", vec![listen], value::list),
         remarks: Vec::new(),
     };
+    values.together(&settings);
     let Values { problems, remarks, .. } = values;
     if problems.is_empty() { Ok(Settings { remarks, ..settings }) } else { Err(ConfigError { problems }) }
 }
@@ -323,6 +324,23 @@ impl Values<'_> {
                 self.problem(key, &value, source, &what);
                 None
             }
+        }
+    }
+
+    /// Values that are good each by itself.
+    fn together(&mut self, settings: &Settings) {
+        let StoreSettings::Etcd(etcd) = &settings.store else { return };
+        if etcd.request_timeout < settings.agent_ttl {
+            return;
+        }
+        // The default is shorter than any TTL, so this was said.
+        if let Some((value, source)) = self.values.get("etcd_request_timeout").cloned() {
+            let ttl = settings.agent_ttl.as_secs_f64();
+            let what = format!(
+                "must be shorter than agent_ttl ({ttl} s): a host that waits so long for one member of etcd is dead to the others before it asks \
+                 the next one"
+            );
+            self.problem("etcd_request_timeout", &value, source, &what);
         }
     }
 

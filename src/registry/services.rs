@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::revision::Revision;
-use crate::model::service::{Instance, InstanceName, ServiceName};
+use crate::model::service::{Instance, InstanceName, ServiceName, TTL};
 use crate::store::{Error, Event, Guard, Kv, LeaseId, Range, Store, Txn};
 
 use super::keys::{self, Key};
@@ -108,7 +108,8 @@ async fn settle<S: Store>(
                 }
                 wanted.since = there.since;
                 if ours && there.ttl == wanted.ttl {
-                    kept = renewed(store, kv.lease).await?;
+                    let ttl = Duration::from_secs(there.ttl.into());
+                    kept = renewed(store, kv.lease, ttl).await?;
                     if let (Some(granted), true) = (kept, there == wanted) {
                         return Ok(granted);
                     }
@@ -144,9 +145,9 @@ async fn settle<S: Store>(
     Err(Refusal::Contended)
 }
 
-async fn renewed<S: Store>(store: &S, lease: Option<LeaseId>) -> Result<Option<Granted>, Error> {
+async fn renewed<S: Store>(store: &S, lease: Option<LeaseId>, ttl: Duration) -> Result<Option<Granted>, Error> {
     let Some(lease) = lease else { return Ok(None) };
-    match store.keep_alive(lease).await {
+    match store.keep_alive(lease, ttl / 3).await {
         Ok(ttl) => Ok(Some(Granted { lease, ttl })),
         Err(Error::LeaseLost) => Ok(None),
         Err(error) => Err(error),
@@ -158,7 +159,8 @@ async fn renewed<S: Store>(store: &S, lease: Option<LeaseId>) -> Result<Option<G
 /// # Errors
 /// [`Error::LeaseLost`] when it is gone: announce it again.
 pub async fn keep_alive<S: Store>(reader: &Reader<S>, lease: LeaseId) -> Result<Duration, Error> {
-    reader.store().keep_alive(lease).await
+    let shortest = Duration::from_secs((*TTL.start()).into());
+    reader.store().keep_alive(lease, shortest / 3).await
 }
 
 /// Withdraw an instance at once, if it is that of `by`; whether there was one.

@@ -165,9 +165,9 @@ async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Ins
     }
 }
 
-/// One keep-alive, that gives up in time for the next: an adapter's own deadline may be longer than ours.
+/// One keep-alive, that gives up in time for the next.
 async fn attempt<S: Store>(store: &S, id: LeaseId, ttl: Duration) -> Result<Duration, Error> {
-    timeout(ttl / 3, store.keep_alive(id))
+    timeout(ttl / 3, store.keep_alive(id, ttl / 3))
         .await
         .unwrap_or_else(|_| Err(Error::Unavailable(format!("no answer to a keep-alive within {:?}", ttl / 3))))
 }
@@ -230,14 +230,14 @@ mod tests {
             self.store.grant(ttl).await
         }
 
-        async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+        async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
             let weather = {
                 let mut weather = self.weather.lock().unwrap();
                 weather.1.push(Instant::now());
                 weather.0
             };
             match weather {
-                Weather::Fine => self.store.keep_alive(lease).await,
+                Weather::Fine => self.store.keep_alive(lease, within).await,
                 Weather::Away => Err(Error::Unavailable("away".into())),
                 Weather::Silent => std::future::pending().await,
             }
@@ -271,7 +271,7 @@ mod tests {
             assert!(longest.is_none_or(|longest| longest <= TTL / 2), "{weather:?}: {longest:?} between attempts");
             store.set(Weather::Fine);
             sleep(TTL / 2).await;
-            assert!(!lease.is_lost() && store.store.keep_alive(lease.id()).await.is_ok(), "{weather:?}");
+            assert!(!lease.is_lost() && store.store.keep_alive(lease.id(), TTL).await.is_ok(), "{weather:?}");
         }
     }
 

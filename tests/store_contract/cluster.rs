@@ -218,6 +218,26 @@ async fn a_dead_endpoint_is_passed_over() {
     }
 }
 
+/// A listener that takes connections and never says a word: a member that is frozen, or whose machine is.
+#[tokio::test]
+async fn a_silent_member_costs_no_lease() {
+    const TTL: Duration = Duration::from_secs(3);
+    let single = Single::start().await;
+    let lease = single.store().grant(TTL).await.expect("a lease");
+    commit(&single.store(), [bound("mine", "", lease)]).await;
+
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("its number").to_string();
+    // A request may take longer than a renewal has.
+    let request_timeout = Duration::from_secs(5);
+    let endpoints = vec![address, single.cluster.members[0].address()];
+    let store = Etcd::new(&Options { endpoints, request_timeout, ..Options::default() }).expect("options that work");
+    let adopted = Lease::adopt(&store, lease, TTL).await.expect("the other member is asked in time");
+    sleep(TTL * 2).await;
+    assert!(get(&single.store(), "mine").await.is_some(), "nobody noticed");
+    adopted.revoke().await.expect("revoked");
+}
+
 #[tokio::test]
 async fn keys_of_others_are_not_seen() {
     let single = Single::start().await;
@@ -273,7 +293,7 @@ async fn users_are_let_in_and_kept_out() {
     let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
     let op = Op::Put { key: "a".into(), value: b"1".to_vec(), lease: Some(lease) };
     commit(&store, [op]).await;
-    store.keep_alive(lease).await.expect("alive");
+    store.keep_alive(lease, PATIENCE).await.expect("alive");
     assert_eq!(events(&mut watch, 1).await, ["+a=1"]);
     let mut guest = ask(Some(("guest", "guest"))).await.1.watch("", Revision(0));
     assert!(matches!(next(&mut guest, "a refusal").await, Err(Error::Refused(_))), "watching isn't permitted either");

@@ -29,8 +29,8 @@ pub(crate) async fn expiry_deletes_in_one_revision(backend: &impl Backend) {
     assert_eq!(gone, (0..10).map(|n| format!("-mine/{n}")).collect::<Vec<_>>(), "all of it, and nothing else");
     assert_eq!(batch.revision, last.next(), "in one revision");
     assert_eq!(read(&store, prefix("")).await.kvs.len(), 11);
-    assert_eq!(store.keep_alive(lease).await, Err(Error::LeaseLost));
-    assert!(store.keep_alive(other).await.is_ok());
+    assert_eq!(store.keep_alive(lease, PATIENCE).await, Err(Error::LeaseLost));
+    assert!(store.keep_alive(other, PATIENCE).await.is_ok());
 }
 
 pub(crate) async fn keep_alive_keeps_alive(backend: &impl Backend) {
@@ -39,7 +39,7 @@ pub(crate) async fn keep_alive_keeps_alive(backend: &impl Backend) {
     commit(&store, [bound("mine", "", lease)]).await;
     for _ in 0..5 {
         sleep(TTL / 3).await;
-        let ttl = store.keep_alive(lease).await.expect("it is alive");
+        let ttl = store.keep_alive(lease, PATIENCE).await.expect("it is alive");
         assert!((TTL..TTL * 3).contains(&ttl), "asked for {TTL:?}, got {ttl:?}");
     }
     assert_eq!(get(&store, "mine").await.and_then(|kv| kv.lease), Some(lease));
@@ -48,7 +48,7 @@ pub(crate) async fn keep_alive_keeps_alive(backend: &impl Backend) {
         (kv.is_none(), format!("{kv:?}"))
     })
     .await;
-    assert_eq!(store.keep_alive(lease).await, Err(Error::LeaseLost));
+    assert_eq!(store.keep_alive(lease, PATIENCE).await, Err(Error::LeaseLost));
 }
 
 pub(crate) async fn rebinding(backend: &impl Backend) {
@@ -82,7 +82,7 @@ pub(crate) async fn revoking(backend: &impl Backend) {
     store.revoke(lease).await.expect("revoked twice");
     store.revoke(LeaseId(4711)).await.expect("one that never was");
     assert_eq!(read(&store, prefix("")).await.revision, last.next(), "ending nothing changes nothing");
-    assert_eq!(store.keep_alive(lease).await, Err(Error::LeaseLost));
+    assert_eq!(store.keep_alive(lease, PATIENCE).await, Err(Error::LeaseLost));
 
     let idle = store.grant(TTL * 10).await.expect("a lease");
     store.revoke(idle).await.expect("one without keys");
@@ -95,7 +95,7 @@ pub(crate) async fn a_dead_lease_binds_nothing(backend: &impl Backend) {
     store.revoke(lease).await.expect("revoked");
     for dead in [lease, LeaseId(4711)] {
         assert_eq!(store.commit(ops([bound("a", "", dead)])).await, Err(Error::LeaseLost));
-        assert_eq!(store.keep_alive(dead).await, Err(Error::LeaseLost));
+        assert_eq!(store.keep_alive(dead, PATIENCE).await, Err(Error::LeaseLost));
     }
     assert_eq!(get(&store, "a").await, None);
 }
@@ -116,7 +116,7 @@ pub(crate) async fn a_lease_keeps_itself_alive(backend: &impl Backend) {
         (kv.is_none(), format!("{kv:?}"))
     })
     .await;
-    assert_eq!(store.keep_alive(id).await, Err(Error::LeaseLost));
+    assert_eq!(store.keep_alive(id, PATIENCE).await, Err(Error::LeaseLost));
 }
 
 pub(crate) async fn a_lease_is_adopted(backend: &impl Backend) {
