@@ -390,3 +390,21 @@ async fn a_page_reads_what_it_shows_and_counts_what_is_before_it() {
     assert!(read < 500, "{read} records for a page of 50");
     assert_eq!(pages(&daemon, "units").await.len(), 20);
 }
+
+#[tokio::test]
+async fn a_page_reads_no_files_but_its_own() {
+    let daemon = Daemon::start_with(Settings { page_limit: 50, ..Settings::default() }).await;
+    let units: Vec<Value> = (0..1000)
+        .map(|n| json!({ "name": format!("u{n:04}.service"), "text": format!("{FILE}Environment=N={n}\n") }))
+        .collect();
+    for part in units.chunks(200) {
+        daemon.apply(json!(part)).await;
+    }
+    let before = daemon.store.read();
+    let first = daemon.get("/fleet/v1/units").await.json();
+    let read = daemon.store.read() - before;
+    assert_eq!(first["units"].as_array().unwrap().len(), 50);
+    assert!(first["units"].as_array().unwrap().iter().all(|unit| unit["options"].as_array().unwrap().len() == 3));
+    // Its units and files, the units before the next page, and a look at what stands between the files.
+    assert!(read < 350, "{read} records for a page of 50");
+}
