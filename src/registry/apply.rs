@@ -297,7 +297,7 @@ impl Piece {
 }
 
 /// Bytes of an operation, with some for what wraps it.
-fn size(op: &Op) -> usize {
+pub(crate) fn size(op: &Op) -> usize {
     const WRAPPING: usize = 64;
     match op {
         Op::Put { key, value, .. } => key.len() + value.len() + WRAPPING,

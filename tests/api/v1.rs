@@ -260,7 +260,18 @@ async fn machines_and_their_metadata() {
         assert_eq!((refused.status, refused.error()), (400, message.into()));
     }
     assert_eq!(patch(json!({ "op": "add" })).await.status, 400);
+    // What is too much for one commit isn't done in several.
+    let add = |n: usize| json!({ "op": "add", "path": path(&format!("k{n}")), "value": "x" });
+    let large = json!([{ "op": "add", "path": path("large"), "value": "x".repeat(1024 * 1024) }]);
+    for many in [json!((0..129).map(add).collect::<Vec<_>>()), large] {
+        let refused = patch(many).await;
+        assert_eq!(refused.status, 413);
+        let told = "at most 128 values and 1 MiB can be changed at once, all or none; nothing was changed.";
+        assert!(refused.error().starts_with(told), "{}", refused.text);
+    }
+    assert_eq!(patch(json!([])).await.status, 204);
     assert_eq!(daemon.get("/fleet/v1/machines").await.text, machines);
+    assert_eq!(patch(json!((0..128).map(add).collect::<Vec<_>>())).await.status, 204);
 }
 
 #[tokio::test]
