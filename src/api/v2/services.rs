@@ -107,9 +107,9 @@ pub(super) async fn keep_alive<S: Store>(
     body: Bytes,
 ) -> Result<Json<Announced>, Failure> {
     no_parameters(&uri)?;
-    parse(&names)?;
+    let (service, instance) = parse(&names)?;
     let lease = lease(&read::<KeepAlive>(&headers, &body)?.lease)?;
-    match services::keep_alive(&api.reader, lease).await {
+    match services::keep_alive(&api.reader, &service, &instance, lease).await {
         Ok(ttl) => Ok(Json(announced(lease, ttl))),
         Err(Error::LeaseLost) => Err(not_announced(&names, "; announce it again")),
         Err(error) => Err(api.failed(&error)),
