@@ -208,7 +208,8 @@ impl<S: Reconfigurable> Daemon<S> {
         remark(&read);
         let settings = read.taken_up_by(&self.settings);
         let orders = orders(&settings)?;
-        if settings.store != self.settings.store {
+        // A certificate that was renewed has the name of the one before.
+        if settings.store != self.settings.store || settings.store.has_certificates() {
             self.store.reconfigure(&settings.store).context("the configuration of etcd can't be used")?;
         }
         outside.volume.set(settings.verbosity);
