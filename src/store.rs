@@ -75,8 +75,6 @@ pub enum Guard {
     Absent(String),
     /// The key exists and was last written by this revision.
     Unchanged(String, Revision),
-    /// The key exists and is bound to this lease.
-    Held(String, LeaseId),
 }
 
 /// One change of a commit. A commit names a key at most once.

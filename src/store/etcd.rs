@@ -210,8 +210,6 @@ impl Store for Etcd {
                 // A key that isn't there has revision 0 to etcd, and -1 never.
                 Guard::Unchanged(key, Revision(0)) => Compare::mod_revision(inner.full(key), CompareOp::Equal, -1),
                 Guard::Unchanged(key, at) => Compare::mod_revision(inner.full(key), CompareOp::Equal, signed(*at)),
-                Guard::Held(key, LeaseId(0)) => Compare::lease(inner.full(key), CompareOp::Equal, -1),
-                Guard::Held(key, lease) => Compare::lease(inner.full(key), CompareOp::Equal, lease.0),
             })
             .collect();
         let mut then: Vec<TxnOp> = txn
