@@ -4,6 +4,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+/// `10:04:17 UTC`: when it was on that day, for a sentence; `ms` since the epoch.
+#[must_use]
+pub fn utc(ms: u64) -> String {
+    format!("{}:{:02} UTC", minute(ms), ms / 1000 % 60)
+}
+
+/// `10:04 UTC`
+#[must_use]
+pub fn utc_minute(ms: u64) -> String {
+    format!("{} UTC", minute(ms))
+}
+
+fn minute(ms: u64) -> String {
+    let minute = ms / 60_000;
+    format!("{:02}:{:02}", minute / 60 % 24, minute % 60)
+}
+
 /// Tells the time of day.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {

@@ -116,6 +116,14 @@ pub struct EtcdSettings {
     pub request_timeout: Duration,
 }
 
+impl StoreSettings {
+    /// Whether there are certificates, whose files may have changed while the settings haven't.
+    #[must_use]
+    pub fn has_certificates(&self) -> bool {
+        matches!(self, Self::Etcd(etcd) if etcd.cafile.is_some() || etcd.certfile.is_some())
+    }
+}
+
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
@@ -195,6 +203,7 @@ pub fn settings(
         listen: values.parsed("listen", vec![listen], value::list),
         remarks: Vec::new(),
     };
+    values.together(&settings);
     let Values { problems, remarks, .. } = values;
     if problems.is_empty() { Ok(Settings { remarks, ..settings }) } else { Err(ConfigError { problems }) }
 }
@@ -323,6 +332,23 @@ impl Values<'_> {
                 self.problem(key, &value, source, &what);
                 None
             }
+        }
+    }
+
+    /// Values that are good each by itself.
+    fn together(&mut self, settings: &Settings) {
+        let StoreSettings::Etcd(etcd) = &settings.store else { return };
+        if etcd.request_timeout < settings.agent_ttl {
+            return;
+        }
+        // The default is shorter than any TTL, so this was said.
+        if let Some((value, source)) = self.values.get("etcd_request_timeout").cloned() {
+            let ttl = settings.agent_ttl.as_secs_f64();
+            let what = format!(
+                "must be shorter than agent_ttl ({ttl} s): a host that waits so long for one member of etcd is dead to the others before it asks \
+                 the next one"
+            );
+            self.problem("etcd_request_timeout", &value, source, &what);
         }
     }
 
@@ -462,6 +488,34 @@ mod tests {
             "standalone=perhaps",
         ] {
             assert!(read(bad).unwrap_err().starts_with(&format!("fleet.conf:1: {bad}: ")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_request_must_end_before_the_host_is_dead() {
+        let told = read("agent_ttl=5s\netcd_request_timeout=5").unwrap_err();
+        assert!(
+            told.starts_with("fleet.conf:2: etcd_request_timeout=5: must be shorter than agent_ttl (5 s): "),
+            "{told}"
+        );
+        assert!(read("etcd_request_timeout=10").is_err(), "agent_ttl's default counts too");
+        // Keep-alives ask a second member in time, however long a request may take.
+        for fine in ["agent_ttl=3s", "agent_ttl=3s\netcd_request_timeout=2.9", "etcd_request_timeout=9.9"] {
+            assert!(read(fine).is_ok(), "{fine}");
+        }
+        assert!(read("standalone=true\netcd_request_timeout=60").is_ok());
+    }
+
+    /// They are read again at each reload: their files change in place.
+    #[test]
+    fn certificates_are_known() {
+        for (text, has) in [
+            ("", false),
+            ("standalone=true", false),
+            ("etcd_cafile=/ca", true),
+            ("etcd_certfile=/c\netcd_keyfile=/k", true),
+        ] {
+            assert_eq!(read(text).unwrap().store.has_certificates(), has, "{text}");
         }
     }
 

@@ -48,7 +48,7 @@ pub struct Outside {
     pub load: Box<dyn Fn() -> Result<Settings, ConfigError> + Send>,
     /// How much is logged.
     pub volume: Volume,
-    /// Print a line on stdout.
+    /// Print on stdout, if anybody reads it.
     pub print: fn(&str),
 }
 
@@ -156,7 +156,8 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut outside: 
                 Some(Request::Stop) | None => break None,
                 Some(Request::Reload) => daemon.reload(&mut parts, &outside).await,
                 Some(Request::Dump) => {
-                    (outside.print)(&dump::text(&daemon.settings, &parts, &asked.borrow().clone(), &loops).await);
+                    let text = dump::text(&daemon.settings, &parts, &asked.borrow().clone(), &loops).await;
+                    (outside.print)(&format!("{text}\n"));
                 }
             },
             (name, ended) = parts.ended() => break Some((name, ended)),
@@ -208,7 +209,8 @@ impl<S: Reconfigurable> Daemon<S> {
         remark(&read);
         let settings = read.taken_up_by(&self.settings);
         let orders = orders(&settings)?;
-        if settings.store != self.settings.store {
+        // A certificate that was renewed has the name of the one before.
+        if settings.store != self.settings.store || settings.store.has_certificates() {
             self.store.reconfigure(&settings.store).context("the configuration of etcd can't be used")?;
         }
         outside.volume.set(settings.verbosity);

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::revision::Revision;
-use crate::store::{Guard, Kv, LeaseId, Op};
+use crate::store::{Error, Guard, Kv, LeaseId, Op, Range, Store};
 
 use keys::Key;
 
@@ -39,6 +39,16 @@ pub struct Corrupt {
 /// [`Corrupt`] when the value isn't that record's JSON.
 pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<T, Corrupt> {
     serde_json::from_slice(&kv.value).map_err(|error| Corrupt { key: kv.key.clone(), why: error.to_string() })
+}
+
+/// Read the one key `key` as of the revision `at` (`None` for the newest); with the revision that was read.
+///
+/// # Errors
+/// As [`Store::range`].
+pub async fn point<S: Store>(store: &S, key: &str, at: Option<Revision>) -> Result<(Revision, Option<Kv>), Error> {
+    // The key itself is the first of all that begin with it.
+    let page = store.range(Range { prefix: key.into(), after: None, limit: 1, at }).await?;
+    Ok((page.revision, page.kvs.into_iter().next().filter(|kv| kv.key == key)))
 }
 
 /// Write a record.

@@ -75,8 +75,6 @@ pub enum Guard {
     Absent(String),
     /// The key exists and was last written by this revision.
     Unchanged(String, Revision),
-    /// The key exists and is bound to this lease.
-    Held(String, LeaseId),
 }
 
 /// One change of a commit. A commit names a key at most once.
@@ -210,11 +208,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// `Unavailable`, `Refused`.
     fn grant(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, Error>> + Send;
 
-    /// Give the lease its whole TTL again; the answer is that TTL.
+    /// Give the lease its whole TTL again; the answer is that TTL. `within` is how long the caller can wait: a store that can be asked
+    /// in several places has given up a silent one by then, and has asked another. The next renewal must not meet the silent one again.
     ///
     /// # Errors
     /// `LeaseLost` when it has ended; `Unavailable` says nothing about the lease.
-    fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<Duration, Error>> + Send;
+    fn keep_alive(&self, lease: LeaseId, within: Duration) -> impl Future<Output = Result<Duration, Error>> + Send;
 
     /// End the lease and delete what is bound to it. Ending one that has ended is no error.
     ///

@@ -737,6 +737,6 @@ async fn another_ttl_takes_effect_with_the_next_daemon_and_nothing_blinks() {
     }
     let after = presence(&world.store).await.unwrap();
     assert_ne!(before, after);
-    assert_eq!(world.store.keep_alive(after).await, Ok(TTL * 6));
-    assert!(world.store.keep_alive(before).await.is_err());
+    assert_eq!(world.store.keep_alive(after, TTL).await, Ok(TTL * 6));
+    assert!(world.store.keep_alive(before, TTL).await.is_err());
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 mod host;
 
 use host::Host;
+use rustix::process::{Pid, Signal, kill_process};
 
 const FLEETD: &str = env!("CARGO_BIN_EXE_fleetd");
 const FLEETCTL: &str = env!("CARGO_BIN_EXE_fleetctl");
@@ -33,6 +34,8 @@ fn what_fleetd_is_asked_on_the_command_line() {
     for asked in ["--version", "version"] {
         assert_eq!(fleetd(&[asked]), (Some(0), version.into(), String::new()));
     }
+    let full = Command::new("sh").args(["-c", &format!("{FLEETD} man > /dev/full")]).output().unwrap();
+    assert_eq!((full.status.code(), &*text(&full).1), (Some(1), "fleetd: No space left on device (os error 28)\n"));
     let sentence = "fleetd takes no arguments. Did you mean to invoke fleetctl instead?\n";
     assert_eq!(fleetd(&["list-units"]), (Some(2), String::new(), sentence.into()));
     let (code, _, stderr) = fleetd(&["--config", "/nowhere/fleet.conf"]);
@@ -233,6 +236,8 @@ fn a_users_own_systemd_can_be_the_host() {
         .envs([("XDG_RUNTIME_DIR", runtime.as_os_str()), ("HOME", home.as_os_str())])
         .env("DBUS_SESSION_BUS_ADDRESS", host.bus())
         .stdin(Stdio::null())
+        // What can't be written is no reason to end.
+        .stdout(fs::File::options().write(true).open("/dev/full").unwrap())
         .stderr(log)
         .spawn()
         .unwrap();
@@ -250,6 +255,7 @@ fn a_users_own_systemd_can_be_the_host() {
         assert!(begun.elapsed() < Duration::from_secs(30), "{listed:?}\n{log}\n{}", host.log());
         std::thread::sleep(Duration::from_millis(100));
     }
+    kill_process(Pid::from_child(&daemon.0), Signal::USR1).unwrap();
     let unit = home.join("mine.service");
     fs::write(&unit, "[Service]\nExecStart=/bin/sleep 1000\n").unwrap();
     let unit = unit.to_str().unwrap();

@@ -352,7 +352,7 @@ impl World {
             if !wishes.global && home != Some(host) {
                 continue; // unexplained
             }
-            let question = Question { unit, wishes: &wishes, host, stance: Stance::Stay, with: &[] };
+            let question = Question { unit, wishes: &wishes, host, stance: Stance::Stay };
             assert!(fit(before, &question).is_err() || fit(after, &question).is_err(), "{decision}, yet it fits");
         }
     }

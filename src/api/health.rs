@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, utc};
 
 /// A daemon that starts is registered within a moment, and one that loses its registration has it back as soon: so long a request
 /// waits for that, counted from when the waiting began. Less than `fleetctl` waits for an answer.
@@ -75,10 +75,8 @@ pub(crate) const MAYBE_CHANGED: &str =
 /// `fleetd on n1 can't …: … since 10:04:17 UTC (8 s)`.
 #[must_use]
 pub fn sentence(host: &str, what: &str, since: u64, now: u64) -> String {
-    let second = since / 1000;
-    let (hours, minutes, seconds) = (second / 3600 % 24, second / 60 % 60, second % 60);
     let passed = now.saturating_sub(since) / 1000;
-    format!("fleetd on {host} {what} since {hours:02}:{minutes:02}:{seconds:02} UTC ({passed} s)")
+    format!("fleetd on {host} {what} since {} ({passed} s)", utc(since))
 }
 
 #[cfg(test)]

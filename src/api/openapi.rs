@@ -213,6 +213,7 @@ fn description() -> Value {
                     service(),
                     instance(),
                     query("lease", "Only the announcement that was answered with this lease."),
+                    query("owner", "Only the announcement of this owner."),
                 ],
                 request: None,
                 done: vec![(204, "Withdrawn.", None)],

@@ -45,7 +45,12 @@ async fn machines<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<
 
 /// The units that `?name=GLOB&name=…` asks for; all of them without it.
 fn scope(uri: &Uri) -> Result<Scope, Failure> {
-    Ok(Scope::of(globs(query(uri)?, "; `name` is known")?))
+    Ok(Scope::of(names(uri)?))
+}
+
+/// The patterns of `?name=GLOB&name=…`, which is all that can be asked.
+fn names(uri: &Uri) -> Result<Vec<Glob>, Failure> {
+    globs(query(uri)?, "; `name` is known")
 }
 
 /// The patterns of `parameters`, which are all of them; `hint` says what else would be known.

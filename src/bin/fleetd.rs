@@ -1,5 +1,6 @@
 //! `fleetd`: the daemon, one on every host.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use flotilla::config::arguments::{self, Asked};
@@ -7,13 +8,16 @@ use flotilla::config::{self, Overrides};
 use flotilla::daemon::{self, Outside, signals};
 use flotilla::telemetry;
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "what was asked for, and the last word of a daemon")]
+#[expect(clippy::print_stderr, reason = "the last word of a daemon")]
 fn main() -> ExitCode {
     match arguments::understand(std::env::args_os()) {
-        Asked::Print(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Asked::Print(text) => match say(&text) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                eprintln!("fleetd: {error}");
+                ExitCode::FAILURE
+            }
+            Ok(()) | Err(_) => ExitCode::SUCCESS,
+        },
         Asked::Complain(text) => {
             eprint!("{text}");
             ExitCode::from(2)
@@ -39,7 +43,13 @@ async fn run(overrides: Overrides) -> anyhow::Result<()> {
     daemon::run(settings, Outside { requests, load, volume, print }).await
 }
 
-#[expect(clippy::print_stdout, reason = "SIGUSR1 asks for it")]
-fn print(line: &str) {
-    println!("{line}");
+/// A daemon that can't print goes on all the same.
+fn print(text: &str) {
+    let _ = say(text);
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }

@@ -9,6 +9,10 @@ use crate::model::machine::Metadata;
 /// A lease shorter than this ends whenever a machine is busy for a moment (etcd itself grants no less than 2 s).
 const SHORTEST_TTL: Duration = Duration::from_secs(3);
 
+/// With a longer one a dead host's units would be missed by people first; and what is added to it (to points in time, to other times) must not
+/// overflow.
+const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
+
 /// fleet's lists: commas, or `["a", "b"]`.
 pub(super) fn list(text: &str) -> Result<Vec<String>, String> {
     let strip = |item: &str| item.trim_matches([' ', '[', ']', '"', '\'']).to_owned();
@@ -86,6 +90,9 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
             SHORTEST_TTL.as_secs()
         ));
     }
+    if ttl > LONGEST_TTL {
+        return Err("must be at most 24h: for so long the units of a dead host would run nowhere".into());
+    }
     Ok(ttl)
 }
 
@@ -107,7 +114,7 @@ fn duration(text: &str) -> Option<Duration> {
             "h" => 3600.0,
             _ => return None,
         };
-        total += Duration::try_from_secs_f64(amount * seconds).ok()?;
+        total = total.checked_add(Duration::try_from_secs_f64(amount * seconds).ok()?)?;
         rest = &unit[length..];
     }
     Some(total)
@@ -124,8 +131,19 @@ mod tests {
         for (text, ms) in cases {
             assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
         }
-        for bad in ["s", "ten", "10x", "1..2s", "-1s"] {
+        // The last two are each too long for a `Duration`, or together.
+        let twice = "10000000000000000000s10000000000000000000s";
+        for bad in ["s", "ten", "10x", "1..2s", "-1s", "100000000000000000000s", twice] {
             assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_has_two_ends() {
+        assert_eq!((ttl("3s"), ttl("24h")), (Ok(SHORTEST_TTL), Ok(LONGEST_TTL)));
+        assert!(ttl("2.9s").unwrap_err().contains("at least 3 s"));
+        for long in ["24h1s", "4294967295", "10000000000000000000s"] {
+            assert!(ttl(long).unwrap_err().contains("at most 24h"), "{long}");
         }
     }
 }

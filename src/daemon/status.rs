@@ -1,6 +1,7 @@
 //! The line that `systemctl status fleetd` shows: how agent and engine stand, in one sentence. Pure.
 
 use crate::agent::{Status as Agent, Unreachable};
+use crate::clock::{utc, utc_minute};
 use crate::engine::Status as Engine;
 
 /// `leading since 10:01 UTC; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled`. `store` is what the store is called: `etcd`.
@@ -9,10 +10,10 @@ pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> Strin
         Agent::Away { why, .. } => format!("not registered: {why}"),
         // Then the engine knows nothing either that would still be so.
         Agent::Present { units, unreachable: Some(Unreachable::Store(since)), .. } => {
-            return format!("{store} unreachable since {}; {}", second(*since), run_on(*units));
+            return format!("{store} unreachable since {}; {}", utc(*since), run_on(*units));
         }
         Agent::Present { units, unreachable: Some(Unreachable::Systemd(since)), .. } => {
-            format!("systemd unreachable since {}; {}", second(*since), run_on(*units))
+            format!("systemd unreachable since {}; {}", utc(*since), run_on(*units))
         }
         Agent::Present { units, settled, unreachable: None } => {
             format!("agent: {}, {}", count(*units, "unit"), if *settled { "settled" } else { "at work" })
@@ -24,9 +25,7 @@ pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> Strin
     match engine {
         Some(Engine::Leading { since, hosts, units, waiting }) => {
             let (hosts, units) = (count(*hosts, "host"), count(*units, "unit"));
-            let minute = since / 60_000;
-            let (hour, minute) = (minute / 60 % 24, minute % 60);
-            format!("leading since {hour:02}:{minute:02} UTC; {hosts}, {units}, {waiting} waiting; {agent}")
+            format!("leading since {}; {hosts}, {units}, {waiting} waiting; {agent}", utc_minute(*since))
         }
         Some(Engine::Candidate) | None => agent,
     }
@@ -38,11 +37,6 @@ fn run_on(units: usize) -> String {
 
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-fn second(ms: u64) -> String {
-    let second = ms / 1000;
-    format!("{:02}:{:02}:{:02} UTC", second / 3600 % 24, second / 60 % 60, second % 60)
 }
 
 #[cfg(test)]

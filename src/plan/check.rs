@@ -180,7 +180,7 @@ fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versi
     if entry.value != wanted {
         return Some(Violation::Stale(name.clone(), host.clone()));
     }
-    let question = Question { unit: name, wishes: &wishes, host, stance: Stance::Arrive, with: &[] };
+    let question = Question { unit: name, wishes: &wishes, host, stance: Stance::Arrive };
     // Whatever is there counts, leaving or not: all is settled.
     let misfit = first_misfit(cluster, &question)?;
     Some(Violation::Misplaced(name.clone(), host.clone(), misfit))
@@ -189,7 +189,7 @@ fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versi
 /// Live hosts that fit a unit and don't have it.
 fn missing(cluster: &Cluster, name: &UnitName, wishes: &Wishes) -> Vec<Violation> {
     let free = |host: &&MachineId| {
-        let question = Question { unit: name, wishes, host, stance: Stance::Arrive, with: &[] };
+        let question = Question { unit: name, wishes, host, stance: Stance::Arrive };
         let has_it = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
         !has_it && first_misfit(cluster, &question).is_none()
     };

@@ -41,8 +41,6 @@ pub struct Question<'a> {
     pub host: &'a MachineId,
     /// Newcomer or occupant.
     pub stance: Stance,
-    /// Units that would arrive together with it (a `MachineOf=` chain); may contain the unit itself.
-    pub with: &'a [UnitName],
 }
 
 /// Every rule, every reason against.
@@ -115,11 +113,10 @@ pub(crate) fn metadata_value<'a>(cluster: &'a Cluster, host: &MachineId, key: &s
     }
 }
 
-/// `MachineOf=`: all named units have a live entry there, or arrive together with this one. A named global counts where it is.
+/// `MachineOf=`: all named units have a live entry there. A named global counts where it is.
 fn machine_of<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     let misfit = |peer: &String| {
-        let together = question.with.iter().any(|name| name.as_str() == peer);
-        if together || live_at(view.cluster(), peer, question.host) {
+        if live_at(view.cluster(), peer, question.host) {
             return None;
         }
         Some(Misfit::MachineOf { peer: peer.clone(), placed: view.is_placed(peer) })
@@ -172,19 +169,13 @@ struct Other<'a> {
 
 /// Whoever counts for a unit that arrives or stays, itself excepted.
 fn others<'a, V: View>(view: &'a V, question: &Question<'a>) -> impl Iterator<Item = Other<'a>> {
-    let Question { unit, host, stance, with, .. } = *question;
+    let Question { unit, host, stance, .. } = *question;
     let cluster = view.cluster();
-    let there = cluster.schedule.get(host).into_iter().flatten().filter_map(move |(name, entry)| {
+    cluster.schedule.get(host).into_iter().flatten().filter_map(move |(name, entry)| {
         let leaving = entry.value.target == Target::Gone || !is_wanted(cluster, name);
         let counts = name != unit && (stance == Stance::Arrive || !leaving);
         counts.then(|| Other { name, leaving, rank: rank(cluster, name) })
-    });
-    let together = with.iter().filter(move |name| *name != unit).map(move |name| Other {
-        name,
-        leaving: false,
-        rank: rank(cluster, name),
-    });
-    there.chain(together)
+    })
 }
 
 /// Who came first: an older generation, then the smaller name. Of two that can't share a host, the later one leaves.

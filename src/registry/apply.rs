@@ -24,9 +24,6 @@ const TRIES: u32 = 8;
 /// What others need to finish what was in the way; times the number of the try.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Up to so many units are read one by one, at once; more by the range that holds them all.
-const POINTS: usize = 64;
-
 /// What a batch has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -208,11 +205,8 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
             templates.insert(template);
         }
     }
-    let (revision, kvs) = if (1..=POINTS).contains(&names.len()) {
-        reader.points(&names.iter().map(|name| Key::Unit(name.clone()).to_string()).collect()).await?
-    } else {
-        reader.ranges([keys::UNITS.to_owned()].into()).await?
-    };
+    let (revision, kvs) =
+        reader.points(&names.iter().map(|name| Key::Unit(name.clone()).to_string()).collect()).await?;
     let mut read = Read { revision, ..Read::default() };
     for kv in kvs {
         // Foreign keys are nobody's unit; a damaged record is one that can be replaced.
@@ -256,11 +250,8 @@ async fn leaving<S: Store>(
     if names.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let prefixes = if names.len() <= POINTS {
-        names.iter().flat_map(|name| [Key::Placement((*name).clone()).to_string(), keys::states_of(name)]).collect()
-    } else {
-        [keys::PLACEMENTS.to_owned(), keys::STATES.to_owned()].into()
-    };
+    let of_unit = |name: &&UnitName| [Key::Placement((*name).clone()).to_string(), keys::states_of(name)];
+    let prefixes = names.iter().flat_map(of_unit).collect();
     let has = |kv: &Kv| match Key::parse(&kv.key) {
         Ok(Key::Placement(name)) => {
             decode(kv).is_ok_and(|p: Placement| matches!(p, Placement::On { .. })).then_some(name)
@@ -316,7 +307,7 @@ impl Piece {
 }
 
 /// Bytes of an operation, with some for what wraps it.
-fn size(op: &Op) -> usize {
+pub(crate) fn size(op: &Op) -> usize {
     const WRAPPING: usize = 64;
     match op {
         Op::Put { key, value, .. } => key.len() + value.len() + WRAPPING,

@@ -7,6 +7,7 @@ pub mod near;
 use std::collections::BTreeSet;
 
 use futures_util::FutureExt as _;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::model::cluster::{Change, Cluster};
 use crate::model::name::{MachineId, UnitName};
@@ -31,6 +32,8 @@ pub struct Follower<S> {
     scope: Scope,
     cluster: Cluster,
     watch: Option<Watch>,
+    /// The next picture, while it is read: a task, so that it goes on when whoever waits for it is cancelled.
+    listing: Option<AbortOnDropHandle<Result<Cluster, Error>>>,
     near: Option<Near>,
 }
 
@@ -47,7 +50,7 @@ impl<S: Store> Follower<S> {
     /// Follow the units of `scope`.
     #[must_use]
     pub fn new(reader: Reader<S>, scope: Scope) -> Self {
-        Self { reader, scope, cluster: Cluster::default(), watch: None, near: None }
+        Self { reader, scope, cluster: Cluster::default(), watch: None, listing: None, near: None }
     }
 
     /// Follow the units `names` as `host` has them: its orders and its reports, and no other host's. Of the rest of the cluster nothing is
@@ -78,7 +81,7 @@ impl<S: Store> Follower<S> {
         left.filter(|name| !cluster.units.contains_key(*name))
     }
 
-    /// The next change. The first one is [`Touched::All`], and so is the one after a gap. Cancel-safe but for the first.
+    /// The next change. The first one is [`Touched::All`], and so is the one after a gap. Cancel-safe.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`]: make a new one.
@@ -111,7 +114,15 @@ impl<S: Store> Follower<S> {
     }
 
     async fn list(&mut self) -> Result<Touched, Error> {
-        self.cluster = self.reader.cluster(&FAMILIES, &self.scope).await?;
+        let (reader, scope) = (&self.reader, &self.scope);
+        let listing = self.listing.get_or_insert_with(|| {
+            let (reader, scope) = (reader.clone(), scope.clone());
+            AbortOnDropHandle::new(tokio::spawn(async move { reader.cluster(&FAMILIES, &scope).await }))
+        });
+        let listed = listing.await;
+        self.listing = None;
+        self.cluster =
+            listed.map_err(|error| Error::Unavailable(format!("reading the cluster broke off: {error}")))??;
         self.watch = Some(self.reader.store().watch("", self.cluster.revision.next()));
         Ok(Touched::All)
     }

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use crate::model::revision::Revision;
-use crate::store::{Batch, Error, Kv, Range, Store, Watch};
+use crate::store::{Batch, Error, Kv, Page, Range, Store, Watch};
 
 /// Keys of one page while listing: a compromise between round trips and the 4 MiB that an answer of etcd may have.
 const PAGE: usize = 1000;
@@ -14,11 +14,22 @@ const PAGE: usize = 1000;
 pub struct Mirror<S> {
     store: S,
     prefix: String,
+    /// What is there of a list that isn't complete. Kept here and not on the stack: a list that takes longer than its caller waits must not
+    /// begin anew each time.
+    listing: Option<Listing>,
     /// Everything up to here has been handed out.
     seen: Option<Revision>,
     watch: Option<Watch>,
     /// Whether the watch before broke: the store that comes back may be another one, or an older backup of it.
     broken: bool,
+}
+
+/// A list, as far as it has come.
+#[derive(Debug)]
+struct Listing {
+    /// What is still to be read, at the revision of the first page.
+    rest: Range,
+    kvs: Vec<Kv>,
 }
 
 /// What a mirror hands out.
@@ -39,16 +50,18 @@ impl<S: Store> Mirror<S> {
     /// Follow the keys that begin with `prefix`.
     #[must_use]
     pub fn new(store: S, prefix: &str) -> Self {
-        Self { store, prefix: prefix.into(), seen: None, watch: None, broken: false }
+        Self { store, prefix: prefix.into(), listing: None, seen: None, watch: None, broken: false }
     }
 
     /// List again with the next update: what was handed out can't be trusted any more (a commit's outcome is unknown).
     pub fn reset(&mut self) {
+        self.listing = None;
         self.seen = None;
         self.watch = None;
     }
 
-    /// The next update. Cancel-safe. After an error call it again: it goes on where it was, or lists anew if that is gone.
+    /// The next update. Cancel-safe, also in the middle of a list. After an error call it again: it goes on where it was, or lists anew
+    /// if that is gone.
     ///
     /// # Errors
     /// [`Error::Unavailable`] while the store can't be asked; [`Error::Refused`] if it won't answer.
@@ -82,9 +95,28 @@ impl<S: Store> Mirror<S> {
     }
 
     async fn list(&mut self) -> Result<Update, Error> {
-        let (revision, kvs) = list(&self.store, &self.prefix).await?;
-        self.seen = Some(revision);
-        Ok(Update::Reset { revision, kvs })
+        loop {
+            let listing = self.listing.get_or_insert_with(|| Listing {
+                rest: Range { prefix: self.prefix.clone(), limit: PAGE, ..Range::default() },
+                kvs: Vec::new(),
+            });
+            match self.store.range(listing.rest.clone()).await {
+                Ok(page) => {
+                    let more = turn(&mut listing.rest, &page);
+                    listing.kvs.extend(page.kvs);
+                    if !more && let Some(Listing { kvs, .. }) = self.listing.take() {
+                        self.seen = Some(page.revision);
+                        return Ok(Update::Reset { revision: page.revision, kvs });
+                    }
+                }
+                Err(Error::Compacted) => self.listing = None,
+                Err(error) => {
+                    // The store that comes back may be an older backup of it, which never had this revision.
+                    self.listing = None;
+                    return Err(error);
+                }
+            }
+        }
     }
 }
 
@@ -121,10 +153,112 @@ pub async fn pages<S: Store>(
     range.limit = if range.limit == 0 { PAGE } else { range.limit.min(PAGE) };
     loop {
         let page = store.range(range.clone()).await?;
-        range.at = Some(page.revision);
-        range.after = page.kvs.last().map(|kv| kv.key.clone());
-        if take(page.kvs).is_break() || !page.more {
-            return Ok(page.revision);
+        let (revision, more) = (page.revision, turn(&mut range, &page));
+        if take(page.kvs).is_break() || !more {
+            return Ok(revision);
+        }
+    }
+}
+
+/// Make `range` the one behind `page`, at the same revision; whether there is anything.
+fn turn(range: &mut Range, page: &Page) -> bool {
+    range.at = Some(page.revision);
+    range.after = page.kvs.last().map(|kv| kv.key.clone()).or(range.after.take());
+    page.more
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::store::embedded::Embedded;
+    use crate::store::{LeaseId, Op, Txn};
+
+    /// A store that takes a second for each page.
+    #[derive(Clone)]
+    struct Slow(Embedded);
+
+    impl Store for Slow {
+        async fn range(&self, range: Range) -> Result<Page, Error> {
+            sleep(Duration::from_secs(1)).await;
+            self.0.range(range).await
+        }
+
+        fn commit(&self, txn: Txn) -> impl Future<Output = Result<Revision, Error>> + Send {
+            self.0.commit(txn)
+        }
+
+        fn watch(&self, prefix: &str, from: Revision) -> Watch {
+            self.0.watch(prefix, from)
+        }
+
+        fn grant(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, Error>> + Send {
+            self.0.grant(ttl)
+        }
+
+        fn keep_alive(&self, lease: LeaseId, within: Duration) -> impl Future<Output = Result<Duration, Error>> + Send {
+            self.0.keep_alive(lease, within)
+        }
+
+        fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), Error>> + Send {
+            self.0.revoke(lease)
+        }
+    }
+
+    async fn write(store: &Embedded, keys: impl IntoIterator<Item = usize>) {
+        let keys: Vec<usize> = keys.into_iter().collect();
+        for keys in keys.chunks(100) {
+            let put = |n: &usize| Op::Put { key: format!("k/{n:05}"), value: b"v".to_vec(), lease: None };
+            store.commit(Txn { guards: vec![], ops: keys.iter().map(put).collect() }).await.unwrap();
+        }
+    }
+
+    /// What comes when nobody waits longer than `patience`.
+    async fn impatient(mirror: &mut Mirror<Slow>, patience: Duration) -> Update {
+        for _ in 0..100 {
+            if let Ok(update) = timeout(patience, mirror.next()).await {
+                return update.unwrap();
+            }
+        }
+        panic!("the list never ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_cancelled_again_and_again_ends() {
+        let store = Embedded::in_memory();
+        write(&store, 0..5 * PAGE).await;
+        let mut mirror = Mirror::new(Slow(store.clone()), "k/");
+        // Two pages fit, five don't.
+        let patience = Duration::from_millis(2500);
+        assert!(timeout(patience, mirror.next()).await.is_err());
+        // What happens meanwhile is told afterwards.
+        write(&store, [PAGE * 5]).await;
+        match impatient(&mut mirror, patience).await {
+            Update::Reset { kvs, .. } => assert_eq!(kvs.len(), 5 * PAGE, "all of it, and once"),
+            other => panic!("{other:?}"),
+        }
+        match impatient(&mut mirror, patience).await {
+            Update::Batch(batch) => assert_eq!(batch.events.len(), 1),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_forgets_what_was_listed() {
+        let store = Embedded::in_memory();
+        write(&store, 0..2 * PAGE).await;
+        let mut mirror = Mirror::new(Slow(store.clone()), "k/");
+        assert!(timeout(Duration::from_millis(1500), mirror.next()).await.is_err());
+        write(&store, [0]).await;
+        mirror.reset();
+        let now = store.range(Range::default()).await.unwrap().revision;
+        match mirror.next().await.unwrap() {
+            Update::Reset { revision, kvs } => assert_eq!((revision, kvs.len()), (now, 2 * PAGE)),
+            other => panic!("{other:?}"),
         }
     }
 }

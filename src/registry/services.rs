@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::model::revision::Revision;
 use crate::model::service::{Instance, InstanceName, ServiceName};
-use crate::store::{Error, Event, Guard, Kv, LeaseId, Range, Store, Txn};
+use crate::store::{Error, Event, Guard, Kv, LeaseId, Store, Txn};
 
 use super::keys::{self, Key};
 use super::view::Reader;
-use super::{decode, delete, mirror, put, unchanged};
+use super::{decode, delete, mirror, point, put, unchanged};
 
 /// An announcement is tried again so often when others change the same instance.
 const TRIES: usize = 4;
@@ -92,7 +92,7 @@ async fn settle<S: Store>(
     let key = Key::Service(service.clone(), instance.clone());
     let mut fresh = None;
     for _ in 0..TRIES {
-        let found = read(store, &key).await?;
+        let (_, found) = point(store, &key.to_string(), None).await?;
         let mut wanted = wanted.clone();
         let mut guard = unchanged(&key, None);
         let mut outlived = None;
@@ -108,7 +108,8 @@ async fn settle<S: Store>(
                 }
                 wanted.since = there.since;
                 if ours && there.ttl == wanted.ttl {
-                    kept = renewed(store, kv.lease).await?;
+                    let ttl = Duration::from_secs(there.ttl.into());
+                    kept = renewed(store, kv.lease, ttl).await?;
                     if let (Some(granted), true) = (kept, there == wanted) {
                         return Ok(granted);
                     }
@@ -144,21 +145,31 @@ async fn settle<S: Store>(
     Err(Refusal::Contended)
 }
 
-async fn renewed<S: Store>(store: &S, lease: Option<LeaseId>) -> Result<Option<Granted>, Error> {
+async fn renewed<S: Store>(store: &S, lease: Option<LeaseId>, ttl: Duration) -> Result<Option<Granted>, Error> {
     let Some(lease) = lease else { return Ok(None) };
-    match store.keep_alive(lease).await {
+    match store.keep_alive(lease, ttl / 3).await {
         Ok(ttl) => Ok(Some(Granted { lease, ttl })),
         Err(Error::LeaseLost) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Renew an announcement: one keep-alive, and nothing is read or written.
+/// Renew an announcement, if `lease` is what it is bound to: one read and one keep-alive, and nothing is written.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] when it is gone: announce it again.
-pub async fn keep_alive<S: Store>(reader: &Reader<S>, lease: LeaseId) -> Result<Duration, Error> {
-    reader.store().keep_alive(lease).await
+/// [`Error::LeaseLost`] when it is gone, or bound to another: announce it again.
+pub async fn keep_alive<S: Store>(
+    reader: &Reader<S>,
+    service: &ServiceName,
+    instance: &InstanceName,
+    lease: LeaseId,
+) -> Result<Duration, Error> {
+    let key = Key::Service(service.clone(), instance.clone()).to_string();
+    let (_, found) = point(reader.store(), &key, None).await?;
+    let Some(kv) = found.filter(|kv| kv.lease == Some(lease)) else { return Err(Error::LeaseLost) };
+    // A damaged record is mended when it is announced again.
+    let there: Instance = decode(&kv).map_err(|corrupt| reader.warn(&corrupt)).map_err(|()| Error::LeaseLost)?;
+    reader.store().keep_alive(lease, Duration::from_secs(there.ttl.into()) / 3).await
 }
 
 /// Withdraw an instance at once, if it is that of `by`; whether there was one.
@@ -172,7 +183,8 @@ pub async fn withdraw<S: Store>(
     by: &By,
 ) -> Result<bool, Refusal> {
     let key = Key::Service(service.clone(), instance.clone());
-    let Some(kv) = read(reader.store(), &key).await? else { return Ok(false) };
+    let (_, found) = point(reader.store(), &key.to_string(), None).await?;
+    let Some(kv) = found else { return Ok(false) };
     if let Ok(there) = decode::<Instance>(&kv) {
         let theirs = match by {
             By::Anybody => true,
@@ -235,11 +247,4 @@ pub fn instance<S: Store>(reader: &Reader<S>, kv: &Kv) -> Option<((ServiceName, 
             None
         }
     }
-}
-
-async fn read<S: Store>(store: &S, key: &Key) -> Result<Option<Kv>, Error> {
-    let name = key.to_string();
-    // The key itself is the first of all that begin with it.
-    let page = store.range(Range { prefix: name.clone(), limit: 1, ..Range::default() }).await?;
-    Ok(page.kvs.into_iter().next().filter(|kv| kv.key == name))
 }

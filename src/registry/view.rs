@@ -17,13 +17,16 @@ use crate::store::{Error, Event, Kv, Range, Store};
 
 use super::files::{Brief, Briefs};
 use super::keys::{self, FileRecord, Key};
-use super::{Corrupt, decode, mirror};
+use super::{Corrupt, decode, mirror, point};
 
 /// Reads are begun again so often when the revision they show is compacted under them.
 const TRIES: usize = 3;
 
-/// Up to so many records are read one by one, at once; more by the range that holds them all.
+/// So many records are read one by one at once, and so many ranges.
 const POINTS: usize = 32;
+
+/// Up to so many keys are looked for in one range. It may hold as many others: those are read and thrown away.
+const SPAN: usize = 500;
 
 /// Damaged keys remembered as told.
 const TOLD: usize = 1000;
@@ -157,40 +160,57 @@ impl<S: Store> Reader<S> {
         Ok((cluster, damaged))
     }
 
-    /// Add the records of `wanted`, all of one family, to a cluster that was read, at the revision that it shows.
+    /// Add the records of `wanted` to a cluster that was read, at the revision that it shows.
     ///
     /// # Errors
     /// [`Error::Compacted`] when the store has forgotten that revision: read the cluster anew. [`Error::Unavailable`], [`Error::Refused`].
     pub async fn add(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
         let at = Some(cluster.revision);
-        let kvs = if wanted.len() <= POINTS {
-            let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-            let found = try_join_all(names.iter().map(|key| self.point(key, at))).await?;
-            found.into_iter().filter_map(|(_, kv)| kv).collect()
-        } else {
-            self.span(&wanted.iter().map(ToString::to_string).collect(), at).await?
-        };
+        let kvs = self.some(&wanted.iter().map(ToString::to_string).collect(), at).await?;
         for change in kvs.into_iter().filter_map(|kv| self.change(&Event::Put(kv))) {
             cluster.apply(change);
         }
         Ok(())
     }
 
-    /// Those of `keys`, all of one family, that are there: read from the first to the last of them.
-    async fn span(&self, keys: &BTreeSet<String>, at: Option<Revision>) -> Result<Vec<Kv>, Error> {
-        let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(Vec::new()) };
-        let family = first.split_inclusive('/').next().unwrap_or_default();
-        // A range begins behind a key: one byte less stands before the first, and almost nothing stands in between.
-        let after = first[..first.len() - 1].to_owned();
-        let range = Range { prefix: family.into(), after: Some(after), limit: 2 * keys.len(), at };
+    /// Those of `keys` that are there.
+    async fn some(&self, keys: &BTreeSet<String>, at: Option<Revision>) -> Result<Vec<Kv>, Error> {
         let mut found = Vec::new();
-        mirror::pages(&self.store, range, |page| {
-            let beyond = page.last().is_none_or(|kv| kv.key >= *last);
-            found.extend(page.into_iter().filter(|kv| keys.contains(&kv.key)));
-            if beyond { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .await?;
+        self.each(keys, at, |kv| found.push(kv)).await?;
         Ok(found)
+    }
+
+    /// Hand those of `keys` that are there to `take`. Many keys that stand close together, as those of a page of units do, are read by the
+    /// range that holds them; where the keys of others turn out to stand between them, as the units of a host stand between the entries
+    /// of a global one, they are read one by one. So it costs what is asked for, and never a whole family.
+    async fn each(&self, keys: &BTreeSet<String>, at: Option<Revision>, mut take: impl FnMut(Kv)) -> Result<(), Error> {
+        let sorted: Vec<&String> = keys.iter().collect();
+        let (mut rest, mut close) = (&sorted[..], sorted.len() > POINTS);
+        while let Some(first) = rest.first() {
+            if close {
+                let family = first.split_inclusive('/').next().unwrap_or_default();
+                let run = rest.partition_point(|key| key.starts_with(family));
+                let part = run.min(SPAN);
+                // A range begins behind a key: one character less stands before the first, and almost nothing stands in between.
+                let after = first.char_indices().last().map(|(end, _)| first[..end].to_owned());
+                let range = Range { prefix: family.into(), after, limit: 2 * part, at };
+                let page = self.store.range(range).await?;
+                let known = match page.kvs.last() {
+                    Some(last) if page.more => rest[..run].partition_point(|key| **key <= last.key),
+                    _ => run,
+                };
+                let wanted = |kv: &Kv| kv.key >= **first && keys.contains(&kv.key);
+                page.kvs.into_iter().filter(wanted).for_each(&mut take);
+                close = 2 * known >= part;
+                rest = &rest[known..];
+            } else {
+                let (part, beyond) = rest.split_at(POINTS.min(rest.len()));
+                let found = try_join_all(part.iter().map(|key| point(&self.store, key, at))).await?;
+                found.into_iter().filter_map(|(_, kv)| kv).for_each(&mut take);
+                rest = beyond;
+            }
+        }
+        Ok(())
     }
 
     /// The first records of a family that are sound, up to `number` of them, at one revision: no more of it is read than that takes.
@@ -234,8 +254,11 @@ impl<S: Store> Reader<S> {
         let mut prefixes = prefixes.iter();
         let Some(first) = prefixes.next() else { return Err(Error::Refused("nothing to read".into())) };
         let (revision, mut kvs) = self.range(first, None).await?;
-        for more in try_join_all(prefixes.map(|prefix| self.range(prefix, Some(revision)))).await? {
-            kvs.extend(more.1);
+        let rest: Vec<&String> = prefixes.collect();
+        for part in rest.chunks(POINTS) {
+            for more in try_join_all(part.iter().map(|prefix| self.range(prefix, Some(revision)))).await? {
+                kvs.extend(more.1);
+            }
         }
         Ok((revision, kvs))
     }
@@ -265,17 +288,14 @@ impl<S: Store> Reader<S> {
     }
 
     async fn points_once(&self, keys: &BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
-        let mut keys = keys.iter();
-        let Some(first) = keys.next() else { return Err(Error::Refused("nothing to read".into())) };
-        let (revision, first) = self.point(first, None).await?;
-        let rest = try_join_all(keys.map(|key| self.point(key, Some(revision)))).await?;
-        Ok((revision, first.into_iter().chain(rest.into_iter().filter_map(|(_, kv)| kv)).collect()))
-    }
-
-    async fn point(&self, key: &str, at: Option<Revision>) -> Result<(Revision, Option<Kv>), Error> {
-        // The key itself is the first of all that begin with it.
-        let page = self.store.range(Range { prefix: key.into(), after: None, limit: 1, at }).await?;
-        Ok((page.revision, page.kvs.into_iter().next().filter(|kv| kv.key == key)))
+        let mut rest = keys.clone();
+        let Some(first) = rest.pop_first() else {
+            let nothing = Range { limit: 1, ..Range::default() };
+            return Ok((self.store.range(nothing).await?.revision, Vec::new()));
+        };
+        let (revision, first) = point(&self.store, &first, None).await?;
+        let rest = self.some(&rest, Some(revision)).await?;
+        Ok((revision, first.into_iter().chain(rest).collect()))
     }
 
     /// The files of `hashes`, handed to `take` one by one. Those that aren't there or are damaged are left out, loudly.
@@ -288,22 +308,13 @@ impl<S: Store> Reader<S> {
         hashes: &BTreeSet<UnitHash>,
         mut take: impl FnMut(UnitHash, FileRecord),
     ) -> Result<(), Error> {
-        if hashes.is_empty() {
-            return Ok(());
-        }
-        let kvs = if hashes.len() <= POINTS {
-            self.points(&hashes.iter().map(|hash| Key::File(hash.clone()).to_string()).collect()).await?.1
-        } else {
-            mirror::list(&self.store, keys::FILES).await?.1
-        };
-        for kv in kvs {
-            match (Key::parse(&kv.key), decode(&kv)) {
-                (Ok(Key::File(hash)), Ok(record)) if hashes.contains(&hash) => take(hash, record),
-                (Err(corrupt), _) | (_, Err(corrupt)) => self.warn(&corrupt),
-                _ => {}
-            }
-        }
-        Ok(())
+        let keys = hashes.iter().map(|hash| Key::File(hash.clone()).to_string()).collect();
+        let taken = self.each(&keys, None, |kv| match (Key::parse(&kv.key), decode(&kv)) {
+            (Ok(Key::File(hash)), Ok(record)) => take(hash, record),
+            (Err(corrupt), _) | (_, Err(corrupt)) => self.warn(&corrupt),
+            _ => {}
+        });
+        taken.await
     }
 
     /// The file of `hash`, whole.
@@ -383,9 +394,35 @@ impl<S: Store> Reader<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::embedded::Embedded;
+    use crate::store::{Op, Txn};
 
     fn prefixes(globs: &[&str], family: &str) -> Vec<String> {
         Scope::of(globs.iter().map(|glob| glob.parse().unwrap()).collect()).prefixes(family).into_iter().collect()
+    }
+
+    /// However they lie among others, and whether they are there or not.
+    #[tokio::test(start_paused = true)]
+    async fn many_keys_are_found_wherever_they_lie() {
+        let store = Embedded::in_memory();
+        let key = |family: &str, n: usize| format!("{family}/{n:05}");
+        let there: Vec<String> = (0..3000).map(|n| key("a", n)).chain((0..50).map(|n| key("c", n))).collect();
+        let put = |key: &String| Op::Put { key: key.clone(), value: key.clone().into(), lease: None };
+        for keys in there.chunks(100) {
+            store.commit(Txn { guards: vec![], ops: keys.iter().map(put).collect() }).await.unwrap();
+        }
+        let reader = Reader::new(store);
+        let every = |step: usize| (0..3000).step_by(step).map(|n| key("a", n)).collect::<BTreeSet<_>>();
+        let wide: BTreeSet<String> =
+            ["a", "b", "c", "d"].iter().flat_map(|family| (0..700).map(|n| key(family, n))).collect();
+        let beyond: BTreeSet<String> = (2900..3600).map(|n| key("a", n)).collect();
+        let few: BTreeSet<String> = [key("a", 2999), key("b", 1), key("c", 0)].into();
+        for wanted in [every(1), every(2), every(3), every(40), wide, beyond, few, BTreeSet::new()] {
+            let (_, found) = reader.points(&wanted).await.unwrap();
+            let found: Vec<String> = found.into_iter().map(|kv| kv.key).collect();
+            let expected: Vec<String> = there.iter().filter(|key| wanted.contains(*key)).cloned().collect();
+            assert!(found == expected, "{} of {} found, {} asked for", found.len(), expected.len(), wanted.len());
+        }
     }
 
     #[test]

@@ -225,7 +225,7 @@ impl Store for Embedded {
         }
     }
 
-    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+    async fn keep_alive(&self, lease: LeaseId, _: Duration) -> Result<Duration, Error> {
         tokio::task::consume_budget().await;
         let mut held = self.inner.shared.held();
         let Held { state, deadlines, .. } = &mut *held;

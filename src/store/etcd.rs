@@ -38,7 +38,8 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// PEM files of our own certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// How long one endpoint may take to answer. All attempts of a request together take at most twice as long.
+    /// How long one endpoint may take to answer; less where the answer is needed sooner, as that to a keep-alive. All attempts of a
+    /// request together take at most twice as long.
     pub request_timeout: Duration,
 }
 
@@ -209,8 +210,6 @@ impl Store for Etcd {
                 // A key that isn't there has revision 0 to etcd, and -1 never.
                 Guard::Unchanged(key, Revision(0)) => Compare::mod_revision(inner.full(key), CompareOp::Equal, -1),
                 Guard::Unchanged(key, at) => Compare::mod_revision(inner.full(key), CompareOp::Equal, signed(*at)),
-                Guard::Held(key, LeaseId(0)) => Compare::lease(inner.full(key), CompareOp::Equal, -1),
-                Guard::Held(key, lease) => Compare::lease(inner.full(key), CompareOp::Equal, lease.0),
             })
             .collect();
         let mut then: Vec<TxnOp> = txn
@@ -262,7 +261,7 @@ impl Store for Etcd {
         Ok(id)
     }
 
-    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+    async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
         let known = self.inner.ttls().get(lease);
         // A stream per renewal: it costs a few hundred bytes, and none is left to look after when a member dies.
         let renew = |mut client: Client| async move {
@@ -278,7 +277,7 @@ impl Store for Etcd {
                 _ => Err(etcd_client::Error::LeaseKeepAliveError("lease not found".into())),
             }
         };
-        let renewed = self.inner.way().members.call(Again::Always, renew).await;
+        let renewed = self.inner.way().members.call_within(within, Again::Always, renew).await;
         match &renewed {
             Ok(ttl) => self.inner.ttls().heard(lease, *ttl),
             Err(Error::LeaseLost) => self.inner.ttls().ended(lease),

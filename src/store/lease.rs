@@ -97,12 +97,6 @@ impl<S: Store> Lease<S> {
         }
     }
 
-    /// Whether the store has said that the lease has ended.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.life.borrow().lost
-    }
-
     /// Until when the lease lives whatever happens. Later than that it may have ended without anybody having said so, and what
     /// was bound to it may be somebody else's.
     #[must_use]
@@ -165,9 +159,9 @@ async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Ins
     }
 }
 
-/// One keep-alive, that gives up in time for the next: an adapter's own deadline may be longer than ours.
+/// One keep-alive, that gives up in time for the next.
 async fn attempt<S: Store>(store: &S, id: LeaseId, ttl: Duration) -> Result<Duration, Error> {
-    timeout(ttl / 3, store.keep_alive(id))
+    timeout(ttl / 3, store.keep_alive(id, ttl / 3))
         .await
         .unwrap_or_else(|_| Err(Error::Unavailable(format!("no answer to a keep-alive within {:?}", ttl / 3))))
 }
@@ -175,6 +169,8 @@ async fn attempt<S: Store>(store: &S, id: LeaseId, ttl: Duration) -> Result<Dura
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+
+    use futures_util::FutureExt as _;
 
     use super::*;
     use crate::store::embedded::Embedded;
@@ -230,14 +226,14 @@ mod tests {
             self.store.grant(ttl).await
         }
 
-        async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
+        async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
             let weather = {
                 let mut weather = self.weather.lock().unwrap();
                 weather.1.push(Instant::now());
                 weather.0
             };
             match weather {
-                Weather::Fine => self.store.keep_alive(lease).await,
+                Weather::Fine => self.store.keep_alive(lease, within).await,
                 Weather::Away => Err(Error::Unavailable("away".into())),
                 Weather::Silent => std::future::pending().await,
             }
@@ -248,6 +244,10 @@ mod tests {
         }
     }
 
+    fn is_lost(lease: &Lease<Flaky>) -> bool {
+        lease.lost().now_or_never().is_some()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_is_renewed_at_every_third() {
         let store = Flaky::new();
@@ -256,7 +256,7 @@ mod tests {
         sleep(TTL * 10 + TTL / 6).await;
         let tried: Vec<u64> = store.tried().iter().map(|at| (*at - begun).as_millis() as u64 / 100).collect();
         assert_eq!(tried, (1..=30).map(|n| n * 40).collect::<Vec<_>>(), "in tenths of a second");
-        assert!(!lease.is_lost());
+        assert!(!is_lost(&lease));
     }
 
     #[tokio::test(start_paused = true)]
@@ -271,7 +271,7 @@ mod tests {
             assert!(longest.is_none_or(|longest| longest <= TTL / 2), "{weather:?}: {longest:?} between attempts");
             store.set(Weather::Fine);
             sleep(TTL / 2).await;
-            assert!(!lease.is_lost() && store.store.keep_alive(lease.id()).await.is_ok(), "{weather:?}");
+            assert!(!is_lost(&lease) && store.store.keep_alive(lease.id(), TTL).await.is_ok(), "{weather:?}");
         }
     }
 
@@ -283,7 +283,7 @@ mod tests {
         sleep(TTL * 20).await;
         let tried = store.tried();
         assert!(tried.windows(2).all(|two| two[1] - two[0] <= TTL / 10), "{tried:?}");
-        assert!(!lease.is_lost(), "only the store can say that");
+        assert!(!is_lost(&lease), "only the store can say that");
         store.set(Weather::Fine);
         timeout(TTL / 10, lease.lost()).await.expect("and says so as soon as it is back");
     }

@@ -14,7 +14,7 @@ pub(super) fn check(txn: &Txn) -> Result<(), Error> {
         }
     }
     let guards = txn.guards.iter().map(|guard| match guard {
-        Guard::Absent(key) | Guard::Unchanged(key, _) | Guard::Held(key, _) => key.len(),
+        Guard::Absent(key) | Guard::Unchanged(key, _) => key.len(),
     });
     let ops = txn.ops.iter().map(|op| match op {
         Op::Put { key, value, .. } => key.len() + value.len(),

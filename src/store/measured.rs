@@ -50,8 +50,8 @@ impl<S: Store> Store for Measured<S> {
         self.count("grant", self.store.grant(ttl)).await
     }
 
-    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
-        let answer = self.count("keep_alive", self.store.keep_alive(lease)).await;
+    async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
+        let answer = self.count("keep_alive", self.store.keep_alive(lease, within)).await;
         if answer.is_ok() {
             self.metrics.lease_renewed();
         }
@@ -78,7 +78,7 @@ mod tests {
         let absent = Txn { guards: vec![Guard::Absent("a".into())], ops: vec![put] };
         assert_eq!(store.commit(absent).await, Err(Error::Conflict));
         let lease = store.grant(Duration::from_secs(9)).await.unwrap();
-        store.keep_alive(lease).await.unwrap();
+        store.keep_alive(lease, Duration::from_secs(3)).await.unwrap();
         let text = metrics.text();
         for line in [
             "fleet_registry_operation_count_total{type=\"commit\"} 2",

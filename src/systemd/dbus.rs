@@ -223,13 +223,17 @@ impl Systemd for Dbus {
             }
             Err(error) => (reachable.into_iter().map(|name| (name, error.clone())).collect(), Vec::new()),
         };
-        self.shared.ours.forget(&unlink);
         let work = unlink.clone();
         let unlinked = self.blocking(move |shared| {
             Ok(work.into_iter().map(|name| (shared.units.remove(&name), name)).collect::<Vec<_>>())
         });
         match unlinked.await {
-            Ok(unlinked) => failures.extend(unlinked.into_iter().filter_map(|(done, name)| Some((name, done.err()?)))),
+            Ok(unlinked) => {
+                let (gone, left): (Vec<_>, Vec<_>) = unlinked.into_iter().partition(|(done, _)| done.is_ok());
+                // What couldn't be removed is still ours: what happens to it is wanted.
+                self.shared.ours.forget(&gone.into_iter().map(|(_, name)| name).collect::<Vec<_>>());
+                failures.extend(left.into_iter().filter_map(|(done, name)| Some((name, done.err()?))));
+            }
             Err(error) => failures.extend(unlink.into_iter().map(|name| (name, error.clone()))),
         }
         for (name, outcome) in &mut outcomes {

@@ -163,8 +163,8 @@ impl Store for Faulty {
         self.inner.grant(ttl).await
     }
 
-    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
-        self.inner.keep_alive(lease).await
+    async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
+        self.inner.keep_alive(lease, within).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {

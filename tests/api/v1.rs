@@ -260,7 +260,18 @@ async fn machines_and_their_metadata() {
         assert_eq!((refused.status, refused.error()), (400, message.into()));
     }
     assert_eq!(patch(json!({ "op": "add" })).await.status, 400);
+    // What is too much for one commit isn't done in several.
+    let add = |n: usize| json!({ "op": "add", "path": path(&format!("k{n}")), "value": "x" });
+    let large = json!([{ "op": "add", "path": path("large"), "value": "x".repeat(1024 * 1024) }]);
+    for many in [json!((0..129).map(add).collect::<Vec<_>>()), large] {
+        let refused = patch(many).await;
+        assert_eq!(refused.status, 413);
+        let told = "at most 128 values and 1 MiB can be changed at once, all or none; nothing was changed.";
+        assert!(refused.error().starts_with(told), "{}", refused.text);
+    }
+    assert_eq!(patch(json!([])).await.status, 204);
     assert_eq!(daemon.get("/fleet/v1/machines").await.text, machines);
+    assert_eq!(patch(json!((0..128).map(add).collect::<Vec<_>>())).await.status, 204);
 }
 
 #[tokio::test]
@@ -389,4 +400,22 @@ async fn a_page_reads_what_it_shows_and_counts_what_is_before_it() {
     // Its units, their places and reports, and a little more; of everything there would be 3,000.
     assert!(read < 500, "{read} records for a page of 50");
     assert_eq!(pages(&daemon, "units").await.len(), 20);
+}
+
+#[tokio::test]
+async fn a_page_reads_no_files_but_its_own() {
+    let daemon = Daemon::start_with(Settings { page_limit: 50, ..Settings::default() }).await;
+    let units: Vec<Value> = (0..1000)
+        .map(|n| json!({ "name": format!("u{n:04}.service"), "text": format!("{FILE}Environment=N={n}\n") }))
+        .collect();
+    for part in units.chunks(200) {
+        daemon.apply(json!(part)).await;
+    }
+    let before = daemon.store.read();
+    let first = daemon.get("/fleet/v1/units").await.json();
+    let read = daemon.store.read() - before;
+    assert_eq!(first["units"].as_array().unwrap().len(), 50);
+    assert!(first["units"].as_array().unwrap().iter().all(|unit| unit["options"].as_array().unwrap().len() == 3));
+    // Its units and files, the units before the next page, and a look at what stands between the files.
+    assert!(read < 350, "{read} records for a page of 50");
 }

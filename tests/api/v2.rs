@@ -444,7 +444,7 @@ async fn a_global_says_which_hosts_are_told_to_have_it() {
     let told = json!([order(N1, 1, generation, "launched"), order(N2, 2, 77, "gone")]);
     assert_eq!(hosts("g.service").await, Some(told.clone()));
     assert_eq!(hosts("a.service").await, None);
-    // More hosts than are read one by one.
+    // More hosts than are read at once.
     for n in 10..60 {
         daemon.machine(&format!("{n:032x}"), "n9", &[]).await;
     }
@@ -457,4 +457,42 @@ async fn a_global_says_which_hosts_are_told_to_have_it() {
     assert_eq!(lines.short().await, "synced");
     daemon.order("g.service", N2, Target::Launched, generation).await;
     assert_eq!(lines.next().await.unwrap()["unit"]["hosts"][2], order(N2, 2, generation, "launched"));
+}
+
+#[tokio::test]
+async fn a_global_on_many_hosts_costs_its_own_entries() {
+    let daemon = Daemon::start().await;
+    let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
+    daemon.apply(json!([{ "name": "m.service", "text": global, "desired": "launched" }])).await;
+    let hosts: Vec<String> = (1..=100).map(|n| format!("{n:032x}")).collect();
+    for host in &hosts {
+        daemon.machine(host, "n1", &[]).await;
+        // Units of others stand before and behind the global one's.
+        for n in 0..30 {
+            daemon.order(&format!("{}{n}.service", if n < 15 { "a" } else { "z" }), host, Target::Launched, 1).await;
+        }
+        daemon.order("m.service", host, Target::Launched, 7).await;
+    }
+    let before = daemon.store.read();
+    let list = daemon.get("/fleet/v2/units").await.json();
+    let read = daemon.store.read() - before;
+    assert_eq!(list["units"][0]["hosts"].as_array().unwrap().len(), 100);
+    // Each host, its entry, and a look at what stands between the entries; of everything there would be 3,200.
+    assert!(read < 500, "{read} records");
+}
+
+#[tokio::test]
+async fn a_large_batch_costs_its_own_units() {
+    let daemon = Daemon::start().await;
+    for part in 0..10 {
+        let units: Vec<Value> =
+            (0..200).map(|n| json!({ "name": format!("u{n:03}-{part}.service"), "text": FILE })).collect();
+        daemon.apply(json!(units)).await;
+    }
+    let batch: Vec<Value> =
+        (0..100).map(|n| json!({ "name": format!("u{n:03}-5.service"), "desired": "loaded" })).collect();
+    let before = daemon.store.read();
+    daemon.apply(json!(batch)).await;
+    let read = daemon.store.read() - before;
+    assert!(read < 500, "{read} records for 100 units of 2,000");
 }

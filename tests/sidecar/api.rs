@@ -86,6 +86,20 @@ async fn only_its_owner_goes_on_with_an_announcement() {
 }
 
 #[tokio::test]
+async fn only_what_is_announced_is_renewed() {
+    let host = Host::new().await;
+    let (client, one, two) = (host.client(), named("web", "one"), named("web", "two"));
+    let lease = client.announce(&one, &announce(80, "me")).await.unwrap().lease;
+    assert_eq!(code(&client.keep_alive(&two, &lease).await.unwrap_err()), 404, "never announced");
+    client.announce(&two, &announce(81, "you")).await.unwrap();
+    assert_eq!(code(&client.keep_alive(&two, &lease).await.unwrap_err()), 404, "announced with another lease");
+    // A lease that lives, and binds nothing.
+    let idle = host.store.grant(std::time::Duration::from_secs(60)).await.unwrap();
+    assert_eq!(code(&client.keep_alive(&one, &idle.0.to_string()).await.unwrap_err()), 404);
+    client.keep_alive(&one, &lease).await.unwrap();
+}
+
+#[tokio::test]
 async fn everything_wrong_with_an_announcement_is_said() {
     let host = Host::new().await;
     let client = host.client();

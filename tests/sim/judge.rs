@@ -78,10 +78,7 @@ impl Judge {
         };
         let places = |key: &String| key.starts_with("placement/") || key.starts_with("schedule/");
         let placing = txn.ops.iter().map(key).find(places);
-        let fenced = txn
-            .guards
-            .iter()
-            .any(|guard| matches!(guard, Guard::Held(key, _) | Guard::Unchanged(key, _) if key == "leader"));
+        let fenced = txn.guards.iter().any(|guard| matches!(guard, Guard::Unchanged(key, _) if key == "leader"));
         let before = *self.seen.borrow();
         let revision = store.commit(txn).await?;
         self.wait(revision).await;
@@ -270,7 +267,7 @@ impl Facts {
         }
         let wanted = self.cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
         let Some(wishes) = self.cluster.wishes(name).filter(|_| wanted) else { return };
-        let question = Question { unit: name, wishes: &wishes, host, stance: Stance::Stay, with: &[] };
+        let question = Question { unit: name, wishes: &wishes, host, stance: Stance::Stay };
         let recent = journal.now() < self.input_changed + SLACK || self.machines.told_lately(host, journal.now());
         if first_misfit(&self.cluster, &question).is_none() && !recent {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));

@@ -193,8 +193,8 @@ impl Store for Line {
         self.call(move |line| async move { line.store.grant(ttl).await }).await
     }
 
-    async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, Error> {
-        self.call(move |line| async move { line.store.keep_alive(lease).await }).await
+    async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
+        self.call(move |line| async move { line.store.keep_alive(lease, within).await }).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {

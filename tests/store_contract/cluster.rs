@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::server::{Cluster, Single, Worst};
-use crate::support::{Backend, PATIENCE, bound, commit, events, get, next, prefix, put, read, said, until};
+use crate::support::{Backend, PATIENCE, bound, commit, events, get, is_lost, next, prefix, put, read, said, until};
 
 /// Follows a prefix as a caller does: opens again where the last watch ended. Counts how often.
 fn follow(store: &Etcd, of: &'static str, count: usize) -> (Arc<AtomicUsize>, JoinHandle<Vec<String>>) {
@@ -87,7 +87,7 @@ async fn one_of_three_dies(leads: bool) -> String {
     let seen = timeout(PATIENCE, watching).await.expect("200 events").expect("no panic");
     assert_eq!(seen, (0..200).map(|n| format!("+n/{n:03}=1")).collect::<Vec<_>>(), "the watch missed nothing");
     sleep(Duration::from_secs(2)).await;
-    assert!(!lease.is_lost(), "the lease went on");
+    assert!(!is_lost(&lease), "the lease went on");
     assert!(get(&store, "mine").await.is_some());
 
     // The dead one returns, another dies: the endpoint in use now, so the way leads back.
@@ -164,7 +164,7 @@ async fn a_restarted_server_is_found_again() {
     let seen = timeout(PATIENCE, watching).await.expect("the watch goes on").expect("no panic");
     assert_eq!(seen, ["+n/1=1", "+n/2=1"]);
     assert!(ends.load(Ordering::Relaxed) > 0, "the watch said that it had ended");
-    assert!(!lease.is_lost(), "a server that was away is no lost lease");
+    assert!(!is_lost(&lease), "a server that was away is no lost lease");
     assert_eq!(get(&store, "mine").await.map(|kv| kv.revision), Some(revision));
 }
 
@@ -216,6 +216,26 @@ async fn a_dead_endpoint_is_passed_over() {
     for _ in 0..50 {
         store.range(Range::default()).await.expect("a read");
     }
+}
+
+/// A listener that takes connections and never says a word: a member that is frozen, or whose machine is.
+#[tokio::test]
+async fn a_silent_member_costs_no_lease() {
+    const TTL: Duration = Duration::from_secs(3);
+    let single = Single::start().await;
+    let lease = single.store().grant(TTL).await.expect("a lease");
+    commit(&single.store(), [bound("mine", "", lease)]).await;
+
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("its number").to_string();
+    // A request may take longer than a renewal has.
+    let request_timeout = Duration::from_secs(5);
+    let endpoints = vec![address, single.cluster.members[0].address()];
+    let store = Etcd::new(&Options { endpoints, request_timeout, ..Options::default() }).expect("options that work");
+    let adopted = Lease::adopt(&store, lease, TTL).await.expect("the other member is asked in time");
+    sleep(TTL * 2).await;
+    assert!(get(&single.store(), "mine").await.is_some(), "nobody noticed");
+    adopted.revoke().await.expect("revoked");
 }
 
 #[tokio::test]
@@ -273,7 +293,7 @@ async fn users_are_let_in_and_kept_out() {
     let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
     let op = Op::Put { key: "a".into(), value: b"1".to_vec(), lease: Some(lease) };
     commit(&store, [op]).await;
-    store.keep_alive(lease).await.expect("alive");
+    store.keep_alive(lease, PATIENCE).await.expect("alive");
     assert_eq!(events(&mut watch, 1).await, ["+a=1"]);
     let mut guest = ask(Some(("guest", "guest"))).await.1.watch("", Revision(0));
     assert!(matches!(next(&mut guest, "a refusal").await, Err(Error::Refused(_))), "watching isn't permitted either");

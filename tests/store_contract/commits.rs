@@ -13,7 +13,6 @@ pub(crate) async fn guards_decide(backend: &impl Backend) {
 
     let absent = |key: &str| Guard::Absent(key.into());
     let unchanged = |key: &str, revision| Guard::Unchanged(key.into(), revision);
-    let holds = |key: &str, lease| Guard::Held(key.into(), lease);
     let cases = [
         (absent("nothing"), true),
         (absent("a"), false),
@@ -22,12 +21,8 @@ pub(crate) async fn guards_decide(backend: &impl Backend) {
         (unchanged("a", Revision(0)), false),
         (unchanged("nothing", Revision(0)), false),
         (unchanged("nothing", written), false),
-        (holds("h", lease), true),
-        (holds("h", LeaseId(lease.0 ^ 1)), false),
-        (holds("a", lease), false),
-        (holds("nothing", lease), false),
-        (holds("a", LeaseId(0)), false),
-        (holds("nothing", LeaseId(0)), false),
+        (unchanged("h", held), true),
+        (absent("h"), false),
     ];
     for (guard, expected) in &cases {
         for changes in [vec![], vec![put("x", "1")]] {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use flotilla::store::embedded::{Embedded, History, OpenError};
 use flotilla::store::{Error, Guard, Range, Revision, Store, Txn};
 
-use crate::support::{bound, commit, delete, events, get, next, prefix, put, read, read_all, texts, until};
+use crate::support::{PATIENCE, bound, commit, delete, events, get, next, prefix, put, read, read_all, texts, until};
 
 const CHILD: &str = "FLOTILLA_TEST_STORE_CHILD";
 
@@ -59,7 +59,7 @@ async fn reopening_keeps_everything() {
     // The lease is still there, has its whole TTL again, and still ends.
     assert!(store.grant(Duration::from_secs(3)).await.expect("a lease") > lease, "names are not given twice");
     let granted = Instant::now();
-    store.keep_alive(lease).await.expect("it survived");
+    store.keep_alive(lease, PATIENCE).await.expect("it survived");
     until("the lease to run out after all", async || {
         let kv = get(&store, "mine").await;
         (kv.is_none(), format!("{kv:?}"))
@@ -82,7 +82,7 @@ async fn leases_run_out_after_reopening() {
     drop((watch, store));
     let store = open(&path).await;
     assert_eq!(get(&store, "mine").await, None);
-    assert_eq!(store.keep_alive(lease).await, Err(Error::LeaseLost));
+    assert_eq!(store.keep_alive(lease, PATIENCE).await, Err(Error::LeaseLost));
 }
 
 #[tokio::test]

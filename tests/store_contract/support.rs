@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use flotilla::store::embedded::Embedded;
+use flotilla::store::lease::Lease;
 use flotilla::store::{Batch, Error, Event, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch};
+use futures_util::FutureExt as _;
 
 /// The longest any wait for something that is to happen may last.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -115,6 +117,11 @@ pub(crate) fn said(event: &Event) -> String {
         Event::Put(kv) => format!("+{}={}", kv.key, String::from_utf8_lossy(&kv.value)),
         Event::Delete(key) => format!("-{key}"),
     }
+}
+
+/// Whether the store has said that the lease has ended.
+pub(crate) fn is_lost<S: Store>(lease: &Lease<S>) -> bool {
+    lease.lost().now_or_never().is_some()
 }
 
 /// The next batch, or why there is none.

@@ -41,6 +41,7 @@ macro_rules! contract {
             $(promise(&host, stringify!($promise), body::$promise(host.adapter()), &mut broken).await;)*
             promise(&host, "aliases", aliases(&host), &mut broken).await;
             promise(&host, "links", links(&host), &mut broken).await;
+            promise(&host, "what_is_left_is_heard", what_is_left_is_heard(&host), &mut broken).await;
             promise(&host, "reexecution", reexecution(&host), &mut broken).await;
             promise(&host, "death_of_the_bus", death_of_the_bus(&host), &mut broken).await;
             assert!(broken.is_empty(), "broken: {broken:?}\n{}", host.log());
@@ -119,6 +120,25 @@ async fn links(host: &Host) {
     assert!(!link.is_symlink() && !want.is_symlink(), "{} {}", link.display(), want.display());
     systemd.install(vec![(name("linked.service"), format!("{SLEEP}[Install]\nWantedBy=no/unit\n"))]).await;
     assert!(!link.is_symlink(), "{} is left after a failed install", link.display());
+}
+
+/// A unit whose file can't be removed is still ours: what it does is told.
+async fn what_is_left_is_heard(host: &Host) {
+    let systemd = host.adapter();
+    let mut watch = Watch::begin(&systemd).await;
+    install(&systemd, &[("left.service", SLEEP)]).await;
+    start(&systemd, &["left.service"]).await;
+    watch.jobs(1).await;
+    let file = host.dir.path().join("fleet/units/left.service");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let outcomes = systemd.remove(vec![name("left.service")]).await;
+    assert!(matches!(&outcomes[0].1, Err(flotilla::systemd::Error::Io(_))), "{outcomes:?}");
+    // It dies by itself: no job of ours that could tell.
+    host.systemctl(&["kill", "--signal=KILL", "left.service"]);
+    while watch.next("its death").await != Event::Changed(name("left.service")) {}
+    std::fs::remove_dir(&file).unwrap();
+    body::all_ok("remove", &systemd.remove(vec![name("left.service")]).await);
 }
 
 /// `daemon-reexec`: a new systemd in the old process, which must go on telling us.

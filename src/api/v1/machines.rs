@@ -13,10 +13,11 @@ use crate::api::server::query;
 use crate::api::state::Api;
 use crate::api::wire::v1::{Machine, Machines, MetadataChange, MetadataValue};
 use crate::model::name::MachineId;
+use crate::registry::apply::size;
 use crate::registry::keys::Key;
 use crate::registry::view::Scope;
 use crate::registry::{keys, put};
-use crate::store::{MAX_OPS, Op, Store, Txn};
+use crate::store::{MAX_BYTES, MAX_OPS, Op, Store, Txn};
 
 use super::page::Page;
 
@@ -42,8 +43,13 @@ pub(super) async fn patch<S: Store>(State(api): State<Api<S>>, body: Bytes) -> R
         values.insert(Key::Metadata(id, key), value);
     }
     let ops: Vec<Op> = values.iter().map(|(key, value)| put(key, value, None)).collect();
-    for ops in ops.chunks(MAX_OPS) {
-        let txn = Txn { guards: Vec::new(), ops: ops.to_vec() };
+    if ops.len() > MAX_OPS || ops.iter().map(size).sum::<usize>() > MAX_BYTES {
+        let most = format!("at most {MAX_OPS} values and {} MiB can be changed at once", MAX_BYTES / 1024 / 1024);
+        let message = format!("{most}, all or none; nothing was changed. Send the changes in several requests");
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    if !ops.is_empty() {
+        let txn = Txn { guards: Vec::new(), ops };
         api.reader.store().commit(txn).await.map_err(|error| api.failed_maybe(&error))?;
     }
     Ok(StatusCode::NO_CONTENT)

@@ -15,7 +15,7 @@ use crate::model::service::{InstanceName, ServiceName};
 use crate::registry::services::{self, By, Instances, Refusal};
 use crate::store::{Error, LeaseId, Store};
 
-use super::{no_parameters, unknown};
+use super::{names, no_parameters, unknown};
 
 pub(super) mod watch;
 
@@ -26,11 +26,7 @@ struct Wanted(Vec<Glob>);
 impl Wanted {
     /// What `?name=GLOB&name=…` asks for; all without it.
     fn of(uri: &Uri) -> Result<Self, Failure> {
-        let glob = |(key, value): (String, String)| match key.as_str() {
-            "name" => value.parse::<Glob>().map_err(|error| Failure::bad_request(error.to_string())),
-            other => Err(unknown(other, "; `name` is known")),
-        };
-        Ok(Self(query(uri)?.into_iter().map(glob).collect::<Result<_, _>>()?))
+        names(uri).map(Self)
     }
 
     /// The one service that it is about: nothing else need be read.
@@ -93,9 +89,9 @@ pub(super) async fn keep_alive<S: Store>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Announced>, Failure> {
-    let (_, _, held): (_, _, KeepAlive) = renewed(&uri, &names, &headers, &body)?;
+    let (service, instance, held): (_, _, KeepAlive) = renewed(&uri, &names, &headers, &body)?;
     let lease = lease(&held.lease)?;
-    match services::keep_alive(&api.reader, lease).await {
+    match services::keep_alive(&api.reader, &service, &instance, lease).await {
         Ok(ttl) => Ok(Json(announced(lease, ttl))),
         Err(Error::LeaseLost) => Err(not_announced(&names, "; announce it again")),
         Err(error) => Err(api.failed(&error)),

@@ -130,7 +130,7 @@ impl Round<'_> {
         if conflicts {
             return Some(Rule::Conflicts);
         }
-        let question = || Question { unit, wishes, host, stance: Stance::Arrive, with: &[] };
+        let question = || Question { unit, wishes, host, stance: Stance::Arrive };
         (replaced && !replaces(&self.scheduler.view(), &question()).is_empty()).then_some(Rule::Replaces)
     }
 

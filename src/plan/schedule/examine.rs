@@ -122,7 +122,7 @@ impl Round<'_> {
     }
 
     fn stay_or_leave(&mut self, unit: &UnitName, wishes: &Arc<Wishes>, host: &MachineId) {
-        let question = Question { unit, wishes, host, stance: Stance::Stay, with: &[] };
+        let question = Question { unit, wishes, host, stance: Stance::Stay };
         while let Some(misfit) = self.first_misfit(&question) {
             // Nobody leaves for the sake of one that isn't known to stay. Each turn takes a mark away: this ends.
             let dirty = misfit.other().and_then(|other| self.scheduler.marks.take_unit(other));

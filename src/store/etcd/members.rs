@@ -40,6 +40,15 @@ pub(super) struct Members {
     timeout: Duration,
 }
 
+/// How long a request may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// On one endpoint.
+    each: Duration,
+    /// On all of them together.
+    all: Duration,
+}
+
 #[derive(Debug)]
 struct Member {
     /// For messages: `host:port`.
@@ -90,7 +99,29 @@ impl Members {
         R: Future<Output = Result<T, etcd_client::Error>> + Send,
         T: Send,
     {
-        self.call_or(again, request).await?.ok_or_else(|| Error::Refused("the answer is too large".into()))
+        self.call_or(again, request).await?.ok_or_else(too_large)
+    }
+
+    /// As [`Self::call`], for a caller that waits no longer than `within`.
+    pub(super) async fn call_within<T, F, R>(&self, within: Duration, again: Again, request: F) -> Result<T, Error>
+    where
+        F: Fn(Client) -> R + Send + Sync,
+        R: Future<Output = Result<T, etcd_client::Error>> + Send,
+        T: Send,
+    {
+        let (answer, _) = self.carry_out(self.hurry(within), again, request).await?;
+        answer.ok_or_else(too_large)
+    }
+
+    /// As [`Self::call`], with where it was answered, for [`Self::leave`].
+    pub(super) async fn call_at<T, F, R>(&self, again: Again, request: F) -> Result<(T, usize), Error>
+    where
+        F: Fn(Client) -> R + Send + Sync,
+        R: Future<Output = Result<T, etcd_client::Error>> + Send,
+        T: Send,
+    {
+        let (answer, at) = self.carry_out(self.patience(), again, request).await?;
+        Ok((answer.ok_or_else(too_large)?, at))
     }
 
     /// As [`Self::call`]; `None` when the answer is larger than we take.
@@ -100,15 +131,42 @@ impl Members {
         R: Future<Output = Result<T, etcd_client::Error>> + Send,
         T: Send,
     {
-        let end = Instant::now() + 2 * self.timeout;
+        Ok(self.carry_out(self.patience(), again, request).await?.0)
+    }
+
+    fn patience(&self) -> Patience {
+        Patience { each: self.timeout, all: 2 * self.timeout }
+    }
+
+    /// A caller that gives up drops the request where it stands, and nobody learns that an endpoint is silent: so an attempt ends before,
+    /// and so early that a second endpoint has its turn.
+    fn hurry(&self, within: Duration) -> Patience {
+        let all = (within * 9 / 10).min(self.patience().all);
+        let turns = if self.members.len() > 1 { 2 } else { 1 };
+        Patience { each: self.timeout.min(all / turns), all }
+    }
+
+    /// The answer, `None` when it is larger than we take, and where it was given.
+    async fn carry_out<T, F, R>(
+        &self,
+        patience: Patience,
+        again: Again,
+        request: F,
+    ) -> Result<(Option<T>, usize), Error>
+    where
+        F: Fn(Client) -> R + Send + Sync,
+        R: Future<Output = Result<T, etcd_client::Error>> + Send,
+        T: Send,
+    {
+        let end = Instant::now() + patience.all;
         let mut troubles = Troubles::default();
         let mut passing = false;
         for attempt in 1usize.. {
             let at = self.current.load(Ordering::Relaxed);
             let member = &self.members[at % self.members.len()];
-            let trouble = match self.attempt(member, end, &request).await {
-                Ok(answer) => return Ok(Some(answer)),
-                Err(Failure::TooLarge) => return Ok(None),
+            let trouble = match self.attempt(member, patience.each, end, &request).await {
+                Ok(answer) => return Ok((Some(answer), at)),
+                Err(Failure::TooLarge) => return Ok((None, at)),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Here(trouble)) => trouble,
             };
@@ -142,22 +200,27 @@ impl Members {
         }
     }
 
-    /// Which endpoint is in use, for [`Self::leave`] and for messages.
-    pub(super) fn current(&self) -> (usize, &str) {
-        let at = self.current.load(Ordering::Relaxed);
-        (at, &self.members[at % self.members.len()].address)
+    /// What to call the endpoint at `at`.
+    pub(super) fn address(&self, at: usize) -> &str {
+        &self.members[at % self.members.len()].address
     }
 
-    async fn attempt<T, F, R>(&self, member: &Member, end: Instant, request: &F) -> Result<T, Failure>
+    async fn attempt<T, F, R>(
+        &self,
+        member: &Member,
+        patience: Duration,
+        end: Instant,
+        request: &F,
+    ) -> Result<T, Failure>
     where
         F: Fn(Client) -> R + Send + Sync,
         R: Future<Output = Result<T, etcd_client::Error>> + Send,
         T: Send,
     {
-        let until = end.min(Instant::now() + self.timeout);
+        let until = end.min(Instant::now() + patience);
         let (client, number) = match timeout_at(until, member.client()).await {
             Ok(connected) => connected?,
-            Err(_) => return Err(Failure::Here(Trouble::silent(self.timeout, false))),
+            Err(_) => return Err(Failure::Here(Trouble::silent(patience, false))),
         };
         let failure = match timeout_at(until, request(client)).await {
             Ok(Ok(answer)) => {
@@ -165,7 +228,7 @@ impl Members {
                 return Ok(answer);
             }
             Ok(Err(error)) => member.doubt(classify(&error)),
-            Err(_) => Failure::Here(Trouble::silent(self.timeout, true)),
+            Err(_) => Failure::Here(Trouble::silent(patience, true)),
         };
         if matches!(failure, Failure::Here(_)) {
             member.hang_up(number).await;
@@ -247,6 +310,10 @@ impl Member {
             link.client = None;
         }
     }
+}
+
+fn too_large() -> Error {
+    Error::Refused("the answer is too large".into())
 }
 
 fn tls(options: &Options) -> Result<Option<ClientTlsConfig>, Error> {

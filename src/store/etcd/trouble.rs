@@ -39,7 +39,7 @@ pub(super) struct Trouble {
 impl Trouble {
     /// No answer in time. Not worth waiting for again: time enough was given.
     pub(super) fn silent(waited: Duration, sent: bool) -> Self {
-        let text = format!("does not answer within {} s", waited.as_secs_f64());
+        let text = format!("does not answer within {} s", (waited.as_secs_f64() * 10.0).round() / 10.0);
         Self { text, undone: !sent, passing: false }
     }
 
