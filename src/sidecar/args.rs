@@ -168,7 +168,7 @@ pub(super) struct Render {
     /// A command that says whether the file will do, with {} for its path; one that fails keeps the last good file
     #[arg(long, value_name = "COMMAND")]
     pub(super) check: Option<String>,
-    /// A command to run when the file has changed
+    /// A command to run when the file has changed, and once after every start
     #[arg(long, value_name = "COMMAND")]
     pub(super) reload: Option<String>,
     /// Seconds that check and reload may take

@@ -27,7 +27,7 @@ pub(super) async fn run(api: Api, options: args::Render, stop: CancellationToken
         bail!("--check must name the file that it checks: write {{}} where its path belongs");
     }
     let live = live::follow(&api, &options.service);
-    let mut file = Rendered { options, rewrite: None, reload: None };
+    let mut file = Rendered::new(options);
     if file.options.once {
         return once(&mut file, live).await;
     }
@@ -150,6 +150,12 @@ fn due(task: Option<&Task>) -> bool {
 }
 
 impl Rendered {
+    fn new(options: args::Render) -> Self {
+        // Whoever reads a file of before may never have been told: a reload that was still to be done ended with its process.
+        let reload = (options.reload.is_some() && options.out.exists()).then(Task::new);
+        Self { options, rewrite: None, reload }
+    }
+
     /// Bring the file up to date. Without success it stays as it was, and is to be written later.
     async fn update(&mut self, instances: &Instances) {
         let task = self.rewrite.take();

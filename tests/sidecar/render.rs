@@ -227,3 +227,22 @@ async fn a_file_that_could_not_be_written_is_tried_again() {
     sidecar.ready().await;
     assert_eq!(desk.text().as_deref(), Some(""));
 }
+
+#[tokio::test]
+async fn a_reload_isnt_lost_with_the_process() {
+    let desk = Desk::new().await;
+    let mark = desk.host.dir.path().join("mark");
+    let (reloads, reloaded) = desk.marks("reloads");
+    let reload = format!("test -e '{}' && echo >> {reloads}", mark.display());
+    let mut sidecar = desk.render(&["--reload", &reload]);
+    sidecar.says("is up to date, but the reload fails").await;
+    assert!(sidecar.terminate().await.success());
+    std::fs::write(&mark, "").unwrap();
+    let mut sidecar = desk.render(&["--reload", &reload]);
+    sidecar.says("is up to date: 0 instances").await;
+    until("a reload", async || (reloaded() == 1, sidecar.log())).await;
+    sidecar.terminate().await;
+    let mut once = desk.render(&["--once", "--reload", &reload]);
+    assert!(once.end().await.success(), "{}", once.log());
+    assert_eq!(reloaded(), 2);
+}
