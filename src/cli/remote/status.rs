@@ -11,7 +11,7 @@ use crate::api::wire::{MachineRef, StateView, UnitView};
 use crate::cli::args::Status;
 use crate::cli::error::{Error, Exit};
 use crate::cli::session::Session;
-use crate::cli::{explain, names};
+use crate::cli::{explain, names, select};
 use crate::model::glob::Glob;
 
 /// The command. A unit that can't be shown doesn't keep the others from being shown; the exit code is the first that isn't 0.
@@ -22,7 +22,8 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
     let mut worst = Exit::Ok;
     let mut first = true;
     let mut documents = Vec::new();
-    for unit in &find(session, args).await? {
+    let found = find(session, args).await?;
+    for unit in &found {
         let unit = match unit {
             Ok(unit) if session.is_json() => {
                 documents.extend(unit.states.iter().map(|state| document(unit, state)));
@@ -58,6 +59,9 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
                 }
             }
         }
+    }
+    if found.iter().any(Result::is_err) {
+        session.out.talk_lines(&select::hints(session, &args.units).await);
     }
     if session.is_json() {
         session.out.json(&documents);
