@@ -143,6 +143,10 @@ fn one_unit_is_passed_on_as_journalctl_prints_it() {
     assert_eq!(host.run("journal a").out.lines().count(), 10);
     assert_eq!(host.run("journal a --since=-1h").out.lines().count(), 20);
     assert_eq!(host.run("journal a --until=-1h").out.lines().count(), 20);
+    // Which journalctl would take for the first two, or for none.
+    for time in ["--since=-1h", "--until=-1h"] {
+        host.expect(&format!("journal a {time} -n 2 --output cat"), 0, "a.service 19\na.service 20\n", "");
+    }
     assert_eq!(host.run("journal a --output verbose").out.lines().count(), 10);
     // Its exit status, and what it says.
     host.expect("journal a --priority bogus", 1, "", "Unknown log level bogus\n");

@@ -56,7 +56,7 @@ const OWNERS: [(&str, &[&str]); 17] = [
     ("axum", &["src/api"]),
     ("prometheus_client", &["src/metrics"]),
     ("ini", &["src/config"]),
-    ("strsim", &["src/cli/argv"]),
+    ("strsim", &["src/cli/argv", "src/cli/select"]),
     ("jiff", &["src/cli/journal"]),
     ("clap", &["src/cli", "src/sidecar/args", "src/bin", "src/config/arguments", "src/manual"]),
     ("clap_complete", &["src/manual"]),
@@ -74,7 +74,10 @@ const WORDS: [(&str, &[&str]); 9] = [
     ("std::env::vars", &["src/config"]),
     // clap reads FLEETCTL_*; the terminal says what it can do in TERM; SSH_AUTH_SOCK and SHELL belong to the person.
     // The API's description is a test, which is blessed.
-    ("std::env::var_os", &["src/config", "src/cli/args", "src/cli/output", "src/cli/remote", "src/api/openapi.rs"]),
+    (
+        "std::env::var_os",
+        &["src/config", "src/cli/args", "src/cli/output", "src/cli/remote", "src/api/openapi.rs", "src/telemetry.rs"],
+    ),
     ("process::exit", &["src/bin"]),
     ("println!", &["src/cli/output", "src/bin/fleetd.rs"]),
     ("eprintln!", &["src/cli/output", "src/bin/fleetd.rs", "src/bin/fleet-sidecar.rs"]),

@@ -35,6 +35,8 @@ pub(super) struct Batch {
     pub(super) warnings: Vec<String>,
     /// For stderr; with any, nothing may be sent.
     pub(super) problems: Vec<String>,
+    /// A unit is neither in the cluster nor here.
+    pub(super) has_unknown: bool,
     /// Where the text of a unit was read.
     pub(super) files: BTreeMap<String, String>,
     /// Units whose text was read from a template's file.
@@ -116,6 +118,7 @@ pub(super) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) -> Batch {
             (Some((_, path)), _) if path.exists() => Some((path, true)),
             (_, Some(_)) => None,
             (_, None) => {
+                batch.has_unknown = true;
                 batch.problems.push(format!("unable to find Unit({}) in Registry or on filesystem", unit.name));
                 continue;
             }

@@ -26,6 +26,7 @@ use tokio::io::AsyncReadExt as _;
 use super::args::Journal;
 use super::error::{Error, Exit, HINT};
 use super::remote::Stdin;
+use super::select;
 use super::session::Session;
 use crate::api::wire::{MachineRef, UnitView};
 use choose::Chosen;
@@ -46,11 +47,17 @@ pub(super) async fn journal(session: &Session, args: &Journal) -> Result<Exit, E
     for line in &chosen.missing {
         session.out.talk(line);
     }
+    if !chosen.missing.is_empty() {
+        session.out.talk_lines(&select::hints(session, &args.units).await);
+    }
+    // Of a span of time, journalctl before systemd 254 doesn't find the last lines: they are counted here, where their form allows it.
+    let timed = args.since.is_some() || args.until.is_some();
+    let counted = timed && args.lines().is_some() && !args.output.is_journalctls();
     let placed = |unit: &&UnitView| !places::hosts(unit).is_empty();
     match chosen.units.iter().find(placed) {
         // A unit that isn't there may come; a name that nobody knows is more likely a mistake.
         None if !args.follow || (chosen.one && chosen.units.is_empty()) => Ok(Exit::Failure),
-        Some(unit) if chosen.one && !args.follow => match &unit.machine {
+        Some(unit) if chosen.one && !args.follow && !counted => match &unit.machine {
             Some(machine) => pass_on(session, args, unit, machine).await,
             None => merged(session, args, &chosen).await,
         },

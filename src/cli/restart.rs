@@ -20,6 +20,9 @@ pub(super) async fn run(session: &Session, args: &Change) -> Result<Exit, Error>
     units::some(&args.units)?;
     let selected = select::select(&session.client, &args.units).await?;
     let (chosen, refused) = choose(session, &selected);
+    if !selected.missing.is_empty() {
+        session.out.talk_lines(&select::hints(session, &args.units).await);
+    }
     let (mut applied, mut ended): (Applied, Vec<Ended>) = (Applied::default(), Vec::new());
     let (mut exit, mut failed) = (Exit::Ok, None);
     if args.block.no_block {

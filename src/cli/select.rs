@@ -12,6 +12,9 @@ use crate::api::wire::{DamagedUnit, UnitList, UnitView};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 
+/// Slips of the finger in one name.
+const NEAR: usize = 2;
+
 /// The units that arguments name.
 #[derive(Debug, Default)]
 pub(super) struct Selected {
@@ -139,6 +142,59 @@ pub(super) async fn expand(session: &Session, args: &[String], templates: bool) 
     }
 }
 
+/// For somebody at a terminal who has named units that there are none of: which ones that there are may have been meant.
+pub(super) async fn hints(session: &Session, args: &[String]) -> Vec<String> {
+    let typed: Vec<UnitName> =
+        args.iter().filter(|arg| !names::is_pattern(arg)).filter_map(|arg| names::unit(arg).ok()).collect();
+    if !session.out.is_watched() || typed.is_empty() {
+        return Vec::new();
+    }
+    // Nobody needs a second error.
+    let known = session.client.units(&[]).await.map(|list| list.units).unwrap_or_default();
+    let known: Vec<&UnitName> = known.iter().map(|unit| &unit.name).collect();
+    let near = typed.iter().filter_map(|name| nearest(name, &known));
+    near.map(|near| format!("{HINT}did you mean `{near}`?")).collect()
+}
+
+/// The one of `known` that `typed` is a slip of. Another instance of the same template is no slip.
+fn nearest<'a>(typed: &UnitName, known: &[&'a UnitName]) -> Option<&'a UnitName> {
+    if known.contains(&typed) {
+        return None;
+    }
+    let instance_of = |name: &UnitName| name.instance().map(|_| name.prefix().to_owned());
+    let template = instance_of(typed);
+    let other = known.iter().filter(|name| template.is_none() || instance_of(name) != template);
+    let far = |name: &UnitName| strsim::osa_distance(typed.as_str(), name.as_str());
+    let near = other.map(|name| (far(name), *name)).filter(|(far, name)| *far <= NEAR && *far < name.prefix().len());
+    near.min().map(|(_, name)| name)
+}
+
 fn globs(arg: &str) -> Result<Vec<Glob>, String> {
     names::patterns(arg).iter().map(|pattern| pattern.parse::<Glob>().map_err(|error| error.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_told_from_another_unit() {
+        let names = ["balancer.service", "db.service", "db.socket", "web@1.service", "web@2.service", "x.service"];
+        let known: Vec<UnitName> = names.iter().map(|name| name.parse().unwrap()).collect();
+        let known: Vec<&UnitName> = known.iter().collect();
+        let near = |typed: &str| nearest(&typed.parse().unwrap(), &known).map(UnitName::as_str);
+        for (typed, meant) in [
+            ("balancr.service", Some("balancer.service")),
+            ("blaancer.service", Some("balancer.service")),
+            ("wbe@2.service", Some("web@2.service")),
+            ("web@3.service", None),
+            ("web.service", Some("web@1.service")),
+            ("db.service", None),
+            ("dn.service", Some("db.service")),
+            ("y.service", None),
+            ("cache.service", None),
+        ] {
+            assert_eq!(near(typed), meant, "{typed}");
+        }
+    }
 }

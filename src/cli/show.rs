@@ -20,7 +20,9 @@ pub(super) async fn cat(session: &Session, args: &Cat) -> Result<Exit, Error> {
     let name = names::unit(unit).map_err(|error| Error::failure(format!("{unit}: {error}")))?;
     let detail = match session.client.unit(&name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {
-            return Err(Error::failure(format!("Unit {name} not found")));
+            let mut lines = vec![format!("Unit {name} not found")];
+            lines.extend(select::hints(session, &args.units).await);
+            return Err(Error::failures(lines));
         }
         answer => answer?,
     };

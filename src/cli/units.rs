@@ -74,7 +74,11 @@ async fn send_files(session: &Session, args: &Create, desired: Desired, instance
     let mut batch = files::batch(&wanted, &Known::new(&known.units), Policy { desired, replace: args.replace });
     session.out.talk_lines(&batch.warnings);
     if !batch.problems.is_empty() {
-        return Err(nothing(std::mem::take(&mut batch.problems)));
+        let mut problems = std::mem::take(&mut batch.problems);
+        if batch.has_unknown {
+            problems.extend(select::hints(session, &args.units).await);
+        }
+        return Err(nothing(problems));
     }
     for (name, state) in &batch.untouchable {
         session
@@ -134,6 +138,9 @@ pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result
     }
     chosen.extend(damaged.iter().map(|unit| &unit.name));
     failed |= missing(session, &selected, aim);
+    if !selected.missing.is_empty() {
+        session.out.talk_lines(&select::hints(session, &args.units).await);
+    }
     let ask = |name: &&UnitName| ApplyUnit {
         name: name.to_string(),
         // A host that is still at it keeps its order.

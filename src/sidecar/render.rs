@@ -233,7 +233,9 @@ impl Rendered {
             let mut services: Vec<_> = live.instances.keys().map(|(service, _)| service).collect();
             services.dedup();
             let (instances, services) = (live.instances.len(), services.len());
-            format!("{} is up to date: {instances} instances of {services} services", self.options.out.display())
+            let of = if services == 1 { "service" } else { "services" };
+            let what = if instances == 1 { "instance" } else { "instances" };
+            format!("{} is up to date: {instances} {what} of {services} {of}", self.options.out.display())
         } else {
             "waiting for word of services".into()
         };

@@ -86,7 +86,12 @@ fn dial(ssh: &Ssh, target: &Target) -> Result<TcpStream, Error> {
         ErrorKind::ConnectionRefused => Error::new(format!("can't reach {label}: connection refused"))
             .hint(format!("is sshd running there, on port {}? `--ssh-port` names another", target.port)),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            Error::new(format!("can't reach {label}: {error}"))
+            let why = if error.kind() == ErrorKind::HostUnreachable {
+                "no route to it"
+            } else {
+                "its network is out of reach"
+            };
+            Error::new(format!("can't reach {label}: {why}"))
                 .hint("is it up, and reachable from here? `--tunnel HOST` goes through a host that is")
         }
         _ => Error::new(format!("can't reach {label}: {error}")),

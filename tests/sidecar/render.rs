@@ -153,7 +153,7 @@ async fn without_the_api_the_file_stays() {
     sidecar.ready().await;
     let good = "server a 127.0.0.1:1\n";
     desk.host.api_down().await;
-    sidecar.says("is up to date: 1 instances of 1 services; can't reach fleetd").await;
+    sidecar.says("is up to date: 1 instance of 1 service; can't reach fleetd").await;
     assert_eq!(desk.text().as_deref(), Some(good));
     desk.host.api_up().await;
     desk.host.announce("web", "b", 2).await;

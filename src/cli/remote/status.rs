@@ -11,7 +11,7 @@ use crate::api::wire::{DamagedUnit, MachineRef, StateView, UnitList, UnitView};
 use crate::cli::args::Status;
 use crate::cli::error::{Error, Exit};
 use crate::cli::session::Session;
-use crate::cli::{explain, names};
+use crate::cli::{explain, names, select};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
@@ -52,7 +52,8 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
     let mut worst = Exit::Ok;
     let mut first = true;
     let mut documents = Vec::new();
-    for unit in &find(session, args).await? {
+    let found = find(session, args).await?;
+    for unit in &found {
         if let Ok(Shown { damaged: Some(line), .. }) = unit {
             session.out.talk(line);
             keep(&mut worst, Exit::Failure);
@@ -92,6 +93,9 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
                 }
             }
         }
+    }
+    if found.iter().any(Result::is_err) {
+        session.out.talk_lines(&select::hints(session, &args.units).await);
     }
     if session.is_json() {
         session.out.json(&documents);
