@@ -111,11 +111,13 @@ impl Dbus {
         self.shared.units.file(name.as_str()).to_string_lossy().into_owned()
     }
 
-    /// Put the files of units that couldn't be installed back as they were, with their links.
-    async fn undo(&self, units: Vec<(UnitName, Before)>) {
-        let new = units.iter().filter(|(_, before)| *before == Before::Nothing);
+    /// Put the files of units that couldn't be installed back as they were, with their links, if systemd `answers`: else it would be waited for
+    /// once more for each kind of link, and whoever tries again makes them anew.
+    async fn undo(&self, units: Vec<(UnitName, Before)>, answers: bool) {
+        let new = units.iter().filter(|(_, before)| answers && *before == Before::Nothing);
         self.together(Verb::Disable, new.map(|(name, _)| name.clone()).collect()).await;
-        let enabled = units.iter().filter(|(_, before)| matches!(before, Before::Text(text) if has_install(text)));
+        let is_enabled = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
+        let enabled = units.iter().filter(|(_, before)| answers && is_enabled(before));
         let enabled = enabled.map(|(name, _)| name.clone()).collect();
         let restored = self.blocking(move |shared| {
             for (name, before) in &units {
@@ -184,6 +186,7 @@ impl Systemd for Dbus {
         let enable = units.iter().filter(|(name, text)| enabling(name) && has_install(text));
         let enable = enable.map(|(name, _)| name.clone()).collect();
         failures.extend(failures_of(self.each(Verb::Enable, enable).await));
+        let answers = !failures.values().any(|error| matches!(error, Error::Unavailable(_)));
         let mut outcomes = Vec::with_capacity(units.len());
         let mut undo = Vec::new();
         for ((name, _), written) in units.iter().zip(written) {
@@ -197,7 +200,7 @@ impl Systemd for Dbus {
             };
             outcomes.push((name.clone(), outcome));
         }
-        self.undo(undo).await;
+        self.undo(undo, answers).await;
         outcomes
     }
 
