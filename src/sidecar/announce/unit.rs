@@ -45,28 +45,50 @@ struct Follower {
     known: bool,
 }
 
+/// What one stream has told.
+#[derive(Debug, Default)]
+struct Picture {
+    /// Of the unit.
+    told: bool,
+    /// All that there was.
+    whole: bool,
+}
+
 impl Follower {
     async fn listen(&mut self, mut stream: Watch, backoff: &mut Backoff) -> ClientError {
-        let mut told = false;
+        let mut picture = Picture::default();
         loop {
             match stream.next().await {
                 Ok(WatchLine::Error(why)) => return ClientError::Protocol(why),
-                Ok(WatchLine::Unit(view)) if view.name == self.unit => {
-                    (told, self.known) = (true, true);
-                    self.say(stand(&view, &self.here));
-                }
-                Ok(WatchLine::Removed(name)) if name == self.unit => {
-                    self.say(Stand { up: false, why: format!("{name} has been destroyed") });
-                }
-                Ok(WatchLine::Synced(_)) => {
-                    backoff.reset();
-                    if !std::mem::replace(&mut told, false) {
-                        self.missing();
+                Ok(line) => {
+                    if matches!(line, WatchLine::Synced(_)) {
+                        backoff.reset();
                     }
+                    self.take(line, &mut picture);
                 }
-                Ok(_) => {}
                 Err(error) => return error,
             }
+        }
+    }
+
+    fn take(&mut self, line: WatchLine, picture: &mut Picture) {
+        match line {
+            WatchLine::Unit(view) if view.name == self.unit => {
+                (picture.told, self.known) = (true, true);
+                self.say(stand(&view, &self.here));
+            }
+            WatchLine::Removed(name) if name == self.unit => {
+                self.say(Stand { up: false, why: format!("{name} has been destroyed") });
+            }
+            // Only the first one says that what wasn't told isn't there. When the store has forgotten where the stream was, the same stream
+            // is synced again, without what is as it was; what is gone since is told as removed.
+            WatchLine::Synced(_) => {
+                let first = !std::mem::replace(&mut picture.whole, true);
+                if first && !picture.told {
+                    self.missing();
+                }
+            }
+            _ => {}
         }
     }
 
@@ -104,4 +126,55 @@ fn stand(view: &UnitView, here: &MachineId) -> Stand {
     let up = matches!(state.active.as_str(), "active" | "reloading" | "refreshing");
     let why = if up { String::new() } else { format!("{unit} is {} ({})", state.active, state.sub) };
     Stand { up, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::revision::Revision;
+
+    fn follower() -> (Follower, watch::Receiver<Stand>) {
+        let (tell, stand) = watch::channel(Stand { up: false, why: "waiting".into() });
+        let here = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
+        (Follower { unit: "web.service".parse().unwrap(), here, tell, known: false }, stand)
+    }
+
+    fn active() -> WatchLine {
+        let view = serde_json::json!({
+            "name": "web.service", "hash": "0", "desired": "launched", "generation": 1,
+            "states": [{
+                "machine": { "id": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a" }, "generation": 1, "target": "launched", "hash": "0",
+                "load": "loaded", "active": "active", "sub": "running", "since": 1,
+            }],
+        });
+        WatchLine::Unit(Box::new(serde_json::from_value(view).unwrap()))
+    }
+
+    fn synced() -> WatchLine {
+        WatchLine::Synced(Revision(1))
+    }
+
+    #[test]
+    fn a_stream_that_is_synced_again_destroys_nothing() {
+        let (mut follower, stand) = follower();
+        let mut picture = Picture::default();
+        for line in [active(), synced(), synced()] {
+            follower.take(line, &mut picture);
+            assert!(stand.borrow().up, "{:?}", stand.borrow());
+        }
+        follower.take(WatchLine::Removed("web.service".parse().unwrap()), &mut picture);
+        assert!(!stand.borrow().up);
+        follower.take(synced(), &mut picture);
+        assert!(!stand.borrow().up, "and it stays so");
+    }
+
+    #[test]
+    fn what_a_new_stream_doesnt_tell_is_gone() {
+        let (mut follower, stand) = follower();
+        let mut picture = Picture::default();
+        follower.take(active(), &mut picture);
+        follower.take(synced(), &mut picture);
+        follower.take(synced(), &mut Picture::default());
+        assert_eq!(*stand.borrow(), Stand { up: false, why: "web.service has been destroyed".into() });
+    }
 }
