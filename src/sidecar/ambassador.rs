@@ -180,6 +180,7 @@ impl Hall {
     }
 
     async fn serve(self, mut client: TcpStream, place: OwnedSemaphorePermit) {
+        forward::mind(&client);
         self.figures.send_modify(|figures| figures.open += 1);
         match self.connect(&client).await {
             Some((mut server, backend)) => {

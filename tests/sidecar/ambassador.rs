@@ -432,6 +432,27 @@ async fn a_backend_without_a_sign_of_life_is_given_up() {
 }
 
 #[tokio::test]
+async fn clients_are_asked_whether_they_are_still_there() {
+    let host = Host::new().await;
+    let (sidecar, port) = ambassador(&host, &["--hold", "600"]).await;
+    // As /proc/net/tcp shows it: which timer runs on the ambassador's side of connections. 2 is keep-alive's.
+    let timers = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mine = format!(":{port:04X}");
+        let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mine = fields.filter(|fields| fields[1].ends_with(&mine) && fields[3] == "01");
+        mine.map(|fields| fields[5][..2].to_owned()).collect::<Vec<_>>()
+    };
+    let mut caller = Caller::new(port).await;
+    sidecar.says("1 open, 1 held").await;
+    assert_eq!(timers(), ["02"], "while it is held");
+    let a = Backend::new("a").await;
+    host.announce("web", "a", a.port).await;
+    assert_eq!(caller.ask("x").await.unwrap(), "a x");
+    until("it to be idle", async || (timers() == ["02"], format!("{:?}", timers()))).await;
+}
+
+#[tokio::test]
 async fn a_reset_is_passed_on() {
     let host = Host::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

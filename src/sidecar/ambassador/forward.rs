@@ -41,12 +41,21 @@ const ANNOUNCED: Patience =
 const GONE: Patience =
     Patience { idle: Duration::from_secs(1), between: Duration::from_secs(1), unheard: Duration::from_secs(3) };
 
+/// Towards clients, which may be far away: nobody else takes over what they do, but they hold a place.
+const CLIENT: Patience =
+    Patience { idle: Duration::from_secs(60), between: Duration::from_secs(10), unheard: Duration::from_secs(60) };
+
 /// How often something must be sent in vain before its peer is given up: one packet may be lost. It counts where the kernel asks a
 /// closed window for room, which it does more and more seldom, up to two minutes apart.
 const TRIES: u8 = 3;
 
 thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
+
+/// Ask a client that says nothing, from time to time, whether it is still there: its host may have lost its power.
+pub(super) fn mind(client: &TcpStream) {
+    let _ = be_patient(client, CLIENT);
 }
 
 /// Forward until both sides have ended, or one has failed; `gone` says that the server isn't announced any more.
@@ -85,8 +94,9 @@ async fn copy(client: &mut TcpStream, server: &mut TcpStream, gone: &Cancellatio
         if ready.0.is_ready() && ready.1.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        while there.sent.is_some() && round.poll(cx, patience.unheard / 4).is_ready() {
+        while (there.sent.is_some() || back.sent.is_some()) && round.poll(cx, patience.unheard / 4).is_ready() {
             there.look_after(from_server.as_ref(), patience)?;
+            back.look_after(from_client.as_ref(), CLIENT)?;
         }
         Poll::Pending
     })
