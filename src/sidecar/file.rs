@@ -1,38 +1,151 @@
-//! Files that others read: there whole, or as they were before.
+//! Files that others read: there whole, or as they were before. Owns how a new version comes to be and takes its place; never follows a
+//! link that somebody else has put in its way, and leaves nothing behind.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Where a new version of `path` is made before it takes its place: beside it, and hidden.
-pub(super) fn candidate(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.new"))
+/// What the name of a new version ends with; before it come 16 digits that nobody can guess.
+const SUFFIX: &str = ".new";
+
+/// A new version of a file, beside it and hidden, until it takes its place. Dropped before that, it is gone.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    path: PathBuf,
+    target: PathBuf,
+    placed: bool,
 }
 
-/// Write `text` to a file that nobody reads yet, and make sure that it is on the disk.
-pub(super) fn write(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
-    // The umask has no say in it.
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(text)?;
-    file.sync_all()
+impl Candidate {
+    /// Write `text` to a file that nobody reads yet, and make sure that it is on the disk.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn write(target: &Path, text: &[u8], mode: u32) -> io::Result<Self> {
+        let mut tries = 0;
+        let (mut file, new) = loop {
+            let path = target.with_file_name(format!("{}{:016x}{SUFFIX}", prefix(target), chance()));
+            // Whatever has that name already, a link above all, is somebody else's.
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => break (file, Self { path, target: target.into(), placed: false }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < 10 => tries += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        // The umask has no say in it.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        Ok(new)
+    }
+
+    /// Where it is for now.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Let it take its place.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn place(mut self) -> io::Result<()> {
+        fs::rename(&self.path, &self.target)?;
+        self.placed = true;
+        File::open(folder(&self.target))?.sync_all()
+    }
 }
 
-/// Let `new` take the place of `path`.
-pub(super) fn rename(new: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(new, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        if !self.placed {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Remove new versions of `target` that a process has left which had no time to do so.
+pub(super) fn sweep(target: &Path) {
+    let prefix = prefix(target);
+    let left = |name: &str| {
+        let digits = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
+        digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    for entry in fs::read_dir(folder(target)).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(left) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Put `text` in the place of `path`.
+///
+/// # Errors
+/// The file system's.
 pub(super) fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
-    let new = candidate(path);
-    let done = write(&new, text, mode).and_then(|()| rename(&new, path));
-    if done.is_err() {
-        let _ = fs::remove_file(&new);
+    sweep(path);
+    Candidate::write(path, text, mode)?.place()
+}
+
+fn prefix(target: &Path) -> String {
+    format!(".{}.", target.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn folder(target: &Path) -> &Path {
+    target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A number that the kernel's generator of random numbers has a part in.
+fn chance() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
     }
-    done
+
+    #[test]
+    fn a_link_in_its_way_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, target) = (dir.path().join("victim"), dir.path().join("x.cfg"));
+        fs::write(&victim, "precious").unwrap();
+        // The name that could be guessed, and the file itself.
+        std::os::unix::fs::symlink(&victim, dir.path().join(".x.cfg.new")).unwrap();
+        std::os::unix::fs::symlink(&victim, &target).unwrap();
+        replace(&target, b"new", 0o640).unwrap();
+        assert_eq!(
+            (fs::read_to_string(&victim).unwrap(), fs::read_to_string(&target).unwrap()),
+            ("precious".into(), "new".into())
+        );
+        let about = fs::symlink_metadata(&target).unwrap();
+        assert!(about.is_file() && about.permissions().mode() & 0o777 == 0o640);
+        assert_eq!(names(dir.path()), [".x.cfg.new", "victim", "x.cfg"]);
+    }
+
+    #[test]
+    fn nothing_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x.cfg");
+        let candidate = Candidate::write(&target, b"new", 0o644).unwrap();
+        assert_ne!(candidate.path(), Candidate::write(&target, b"new", 0o644).unwrap().path(), "each has its own name");
+        drop(candidate);
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+        // A folder can't be replaced by a file.
+        fs::create_dir(&target).unwrap();
+        assert!(replace(&target, b"new", 0o644).is_err());
+        assert_eq!(names(dir.path()), ["x.cfg"]);
+        // Of one that was killed.
+        fs::write(dir.path().join(".x.cfg.0123456789abcdef.new"), "half").unwrap();
+        fs::write(dir.path().join(".x.cfg.mine.new"), "another's").unwrap();
+        sweep(&target);
+        assert_eq!(names(dir.path()), [".x.cfg.mine.new", "x.cfg"]);
+    }
 }

@@ -13,9 +13,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::file::{self, Candidate};
 use super::live::{self, Instances, Live};
 use super::voice::Voice;
-use super::{Api, PATIENCE, args, file, shell};
+use super::{Api, PATIENCE, args, shell};
 
 /// How soon what failed, be it the file or the reload, is tried again, at first and at most. `reconcile::Backoff` is for a store that should be
 /// found again within two seconds; a check may cost much, and what it finds wrong is rarely over so soon.
@@ -26,10 +27,14 @@ pub(super) async fn run(api: Api, options: args::Render, stop: CancellationToken
     if options.check.as_ref().is_some_and(|check| !check.contains("{}")) {
         bail!("--check must name the file that it checks: write {{}} where its path belongs");
     }
+    file::sweep(&options.out);
     let live = live::follow(&api, &options.service);
     let mut file = Rendered::new(options);
     if file.options.once {
-        return once(&mut file, live).await;
+        return tokio::select! {
+            done = once(&mut file, live) => done,
+            () = stop.cancelled() => bail!("stopped before it was done"),
+        };
     }
     let voice = Voice::new();
     let keeping = keep(&mut file, live, &voice);
@@ -180,21 +185,13 @@ impl Rendered {
         if fs::read(out).is_ok_and(|there| there == text.as_bytes()) {
             return Ok(false);
         }
-        let candidate = file::candidate(out);
-        let done = async {
-            let name = candidate.display();
-            file::write(&candidate, text.as_bytes(), *mode).map_err(|error| format!("{name}: {error}"))?;
-            if let Some(check) = check {
-                let command = check.replace("{}", &shell::quoted(&candidate.to_string_lossy()));
-                let checked = shell::run(&command, *timeout).await;
-                checked.map_err(|why| format!("its check fails: {why}"))?;
-            }
-            file::rename(&candidate, out).map_err(|error| format!("{}: {error}", out.display()))
-        };
-        if let Err(why) = done.await {
-            let _ = fs::remove_file(&candidate);
-            return Err(why);
+        let candidate =
+            Candidate::write(out, text.as_bytes(), *mode).map_err(|error| format!("a new version of it: {error}"))?;
+        if let Some(check) = check {
+            let command = check.replace("{}", &shell::quoted(&candidate.path().to_string_lossy()));
+            shell::run(&command, *timeout).await.map_err(|why| format!("its check fails: {why}"))?;
         }
+        candidate.place().map_err(|error| format!("{}: {error}", out.display()))?;
         tracing::info!("{} is written", out.display());
         Ok(true)
     }

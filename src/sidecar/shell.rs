@@ -1,4 +1,5 @@
-//! Commands that users give: run by the shell, bounded in time, and what they said kept for whoever asks why they failed.
+//! Commands that users give: run by the shell, bounded in time, and what they said kept for whoever asks why they failed. Owns their
+//! processes: one that is given up, for whatever reason, goes with all that it has started.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use tokio::process::Command;
 /// The most of a command's output that is kept: its end.
 const KEPT: usize = 2048;
 
-/// Run `command` in `/bin/sh`. When it takes longer than `limit` it is killed, with all that it has started in its process group.
+/// Run `command` in `/bin/sh`. When it takes longer than `limit`, or nobody waits for it any more, it is killed, with all that it has started
+/// in its process group.
 ///
 /// # Errors
 /// Why it failed, in a sentence, with the end of what it said.
@@ -26,7 +28,7 @@ pub(super) async fn run(command: &str, limit: Duration) -> Result<(), String> {
         .kill_on_drop(true)
         .spawn();
     let mut child = spawned.map_err(|error| format!("can't run /bin/sh: {error}"))?;
-    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let ended = tokio::time::timeout(limit, async {
         let (_, said_out, said_err) = tokio::join!(std::future::ready(()), tail(out), tail(err));
@@ -34,18 +36,28 @@ pub(super) async fn run(command: &str, limit: Duration) -> Result<(), String> {
     })
     .await;
     let Ok((status, said_err, said_out)) = ended else {
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        drop(group);
         let _ = child.wait().await;
         return Err(format!("it took longer than {} s", limit.as_secs_f64()));
     };
+    group.0 = None;
     let status = status.map_err(|error| format!("can't wait for it: {error}"))?;
     if status.success() {
         return Ok(());
     }
     let said = if said_err.is_empty() { said_out } else { said_err };
     Err(if said.is_empty() { status.to_string() } else { format!("{status}: {said}") })
+}
+
+/// A process group that is killed when this is dropped, unless its leader has ended: the number may be another's by then.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// The end of what a stream says, without blanks at its ends.
@@ -89,6 +101,24 @@ mod tests {
         let begun = tokio::time::Instant::now();
         assert_eq!(run(&command, Duration::from_millis(200)).await, Err("it took longer than 0.2 s".into()));
         tokio::time::sleep_until(begun + Duration::from_secs(3)).await;
+        assert!(!mark.exists());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_killed_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let (begun, mark) = (dir.path().join("begun"), dir.path().join("mark"));
+        let command = format!("(touch {}; sleep 1; touch {}) & wait", begun.display(), mark.display());
+        let all = async {
+            while !begun.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            done = run(&command, LIMIT) => panic!("{done:?}"),
+            () = all => {}
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(!mark.exists());
     }
 

@@ -246,3 +246,22 @@ async fn a_reload_isnt_lost_with_the_process() {
     assert!(once.end().await.success(), "{}", once.log());
     assert_eq!(reloaded(), 2);
 }
+
+#[tokio::test]
+async fn when_stopped_nothing_is_left() {
+    for once in [&["--once"][..], &[]] {
+        let desk = Desk::new().await;
+        let (begun, checks) = desk.marks("begun");
+        let (ended, late) = desk.marks("ended");
+        let check = format!("cat {{}} >/dev/null; (echo >> {begun}; sleep 2; echo >> {ended}) & wait");
+        let mut sidecar = desk.render(&[&["--check", &check], once].concat());
+        until("the check to begin", async || (checks() == 1, sidecar.log())).await;
+        let begun = tokio::time::Instant::now();
+        let status = sidecar.terminate().await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert_eq!(status.code(), Some(if once.is_empty() { 0 } else { 1 }), "{}", sidecar.log());
+        assert!(desk.is_tidy() && desk.text().is_none());
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(late(), 0, "what the check had started goes with it");
+    }
+}
