@@ -25,7 +25,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::client::{Client, ClientError, Endpoint};
+use crate::api::client::{Client, ClientError, Endpoint, Tls, TlsError};
 
 pub use args::Arguments;
 use args::Command;
@@ -41,7 +41,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// # Errors
 /// What can't be used as it was given, and what makes going on senseless. An API that is away is neither.
 pub async fn run(arguments: Arguments, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    let endpoints = Endpoint::list(&arguments.endpoint)?;
+    let api = Api::new(Endpoint::list(&arguments.endpoint)?, &arguments.trust)?;
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
@@ -49,7 +49,6 @@ pub async fn run(arguments: Arguments, shutdown: impl Future<Output = ()> + Send
         voice::stopping();
         told.cancel();
     });
-    let api = Api { endpoints };
     match arguments.command {
         Command::Announce(options) => announce::run(api, options, stop).await,
         Command::Ambassador(options) => ambassador::run(api, options, stop).await,
@@ -63,12 +62,26 @@ pub async fn run(arguments: Arguments, shutdown: impl Future<Output = ()> + Send
 #[derive(Debug, Clone)]
 struct Api {
     endpoints: Vec<Endpoint>,
+    tls: Option<Tls>,
 }
 
 impl Api {
+    fn new(endpoints: Vec<Endpoint>, trust: &args::Trust) -> Result<Self, TlsError> {
+        let args::Trust { ca_file, cert_file, key_file } = trust;
+        // Otherwise nobody asks for certificates, and a system without any is fine.
+        let secure = endpoints.iter().any(|endpoint| matches!(endpoint, Endpoint::Https(_)));
+        let tls =
+            secure.then(|| Tls::load(ca_file.as_deref(), cert_file.as_deref(), key_file.as_deref())).transpose()?;
+        Ok(Self { endpoints, tls })
+    }
+
     /// A client that waits so long for an answer.
     fn client(&self, patience: Duration) -> Client {
-        Client::new(self.endpoints.clone(), patience)
+        let client = Client::new(self.endpoints.clone(), patience);
+        match &self.tls {
+            Some(tls) => client.with_tls(tls.clone()),
+            None => client,
+        }
     }
 }
 

@@ -115,6 +115,21 @@ fn a_server_is_talked_to_if_its_authority_is_trusted() {
     site.refused("--ca-file other.pem", "invalid peer certificate");
 }
 
+#[test]
+fn a_sidecar_checks_as_well_whom_it_talks_to() {
+    let site = Site::new(&["127.0.0.1"], true);
+    site.client("me", &site.authority);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fleet-sidecar"));
+    command.args(["announce", "web", "--port", "1"]).current_dir(site.fake.dir.path());
+    command.env("FLEETCTL_ENDPOINT", format!("https://127.0.0.1:{}", site.port)).env("FLEETCTL_CA_FILE", "ca.pem");
+    command.env("FLEETCTL_CERT_FILE", "me.pem").env("FLEETCTL_KEY_FILE", "me.key");
+    let output = command.output().unwrap();
+    // The fake's answer, which is that of an old fleetd.
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("doesn't say which host it is on") && !output.status.success(), "{said}");
+    assert_eq!(site.fake.asked().len(), 1);
+}
+
 /// fleet didn't look at certificates unless it had one of its own to show.
 #[test]
 fn a_server_that_goes_by_another_name_is_not_talked_to() {

@@ -22,11 +22,27 @@ pub struct Arguments {
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", value_name = "URL")]
     #[arg(default_value = "unix:///run/fleet.sock")]
     pub(super) endpoint: String,
+    #[command(flatten)]
+    pub(super) trust: Trust,
     /// Say more in the log
     #[arg(long, short = 'v', global = true)]
     verbose: bool,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+/// For https:// endpoints.
+#[derive(Debug, Args)]
+pub(super) struct Trust {
+    /// Trust these authorities for https:// endpoints [default: the system's]
+    #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide_env = true, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Show this certificate to https:// endpoints
+    #[arg(long, global = true, env = "FLEETCTL_CERT_FILE", hide_env = true, value_name = "FILE")]
+    pub(super) cert_file: Option<PathBuf>,
+    /// The certificate's private key
+    #[arg(long, global = true, env = "FLEETCTL_KEY_FILE", hide_env = true, value_name = "FILE")]
+    pub(super) key_file: Option<PathBuf>,
 }
 
 impl Arguments {

@@ -247,6 +247,14 @@ async fn nonsense_is_refused_at_once() {
         (&["announce", "web", "--port", "1", "--check", "ping"], "write tcp, http://HOST:PORT/PATH or 'cmd COMMAND'"),
         (&["announce", "web", "--port", "1", "--ttl", "1"], "1 is not in 2..=3600"),
         (&["announce", "web", "--port", "1", "--endpoint", "x:1"], "`x:1` is no endpoint"),
+        (
+            &["announce", "web", "--port", "1", "--endpoint", "https://n1:1", "--ca-file", "/nowhere/ca.pem"],
+            "/nowhere/ca.pem: no certificate can be read from it",
+        ),
+        (
+            &["announce", "web", "--port", "1", "--endpoint", "https://n1:1", "--cert-file", "x"],
+            "a certificate and its key go together",
+        ),
         (&["ambassador", "web"], "nowhere to listen: give --listen PORT"),
         (&["ambassador", "web", "--listen", "n1"], "write a port, 127.0.0.1:PORT or [::1]:PORT"),
     ] {
