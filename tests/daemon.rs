@@ -131,6 +131,15 @@ fn an_installation_elsewhere_and_without_root_fits_together() {
     let unit = fs::read_to_string(root.path().join("usr/lib/systemd/system/fleetd.service")).unwrap();
     assert!(unit.contains("\nExecStart=/opt/flotilla/bin/fleetd\n"), "{unit}");
     let found = tree(root.path());
+    // Also those that are to be copied: theirs are found, and the distribution's are where they were.
+    let units = found.iter().filter(|file| file.contains("share/doc/flotilla/units/"));
+    let units: Vec<_> = units.map(|file| fs::read_to_string(root.path().join(file)).unwrap()).collect();
+    assert!(units.iter().all(|unit| !unit.contains("/usr/bin/fleet")), "{units:#?}");
+    for wanted in
+        ["/opt/flotilla/bin/fleet-sidecar announce", "/opt/flotilla/bin/fleet-sidecar render", "/usr/bin/podman"]
+    {
+        assert!(units.iter().any(|unit| unit.contains(wanted)), "no {wanted} in {units:#?}");
+    }
     for wanted in [
         "etc/polkit-1/rules.d/50-flotilla.rules",
         "etc/systemd/system/fleetd.service.d/unprivileged.conf",
