@@ -58,18 +58,22 @@ pub(super) struct Place {
 pub(super) struct NoEntry(String);
 
 impl Entry {
-    /// The entry of `line`; with the line itself if `raw`. `None` if it is about no unit that `wanted` wants.
+    /// Where the entry of `line` stands, and itself; with the line if `raw`. `None` if it is about no unit that `wanted` wants.
     ///
     /// # Errors
     /// [`NoEntry`], for a line that is none.
-    pub(super) fn parse(line: &[u8], raw: bool, wanted: impl Fn(&str) -> bool) -> Result<Option<Self>, NoEntry> {
+    pub(super) fn parse(
+        line: &[u8],
+        raw: bool,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(Place, Option<Self>), NoEntry> {
         let no = |why: String| NoEntry(format!("{why}: {}", String::from_utf8_lossy(&line[..line.len().min(200)])));
         let fields: Map<String, Value> = serde_json::from_slice(line).map_err(|error| no(error.to_string()))?;
         let place = Place::of(&fields).ok_or_else(|| no("no __CURSOR or __REALTIME_TIMESTAMP".into()))?;
-        let Some(unit) = unit(&fields, wanted) else { return Ok(None) };
+        let Some(unit) = unit(&fields, wanted) else { return Ok((place, None)) };
         let (realtime, field) = (place.realtime, |key: &str| fields.get(key).and_then(text));
-        Ok(Some(Self {
-            place,
+        let entry = Self {
+            place: place.clone(),
             unit,
             said: field("_SOURCE_REALTIME_TIMESTAMP").and_then(|text| text.parse().ok()).unwrap_or(realtime),
             message: match fields.get("MESSAGE") {
@@ -83,7 +87,8 @@ impl Entry {
             hostname: field("_HOSTNAME"),
             down: field("MESSAGE_ID").is_some_and(|id| DOWN.contains(&id.as_str())),
             raw: raw.then(|| String::from_utf8_lossy(line).into_owned()),
-        }))
+        };
+        Ok((place, Some(entry)))
     }
 }
 
@@ -122,9 +127,14 @@ fn cursor_part<'a>(cursor: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// The unit that an entry is about, by the rules of `journalctl --unit=`: systemd says it of others (`UNIT`), so do daemons
-/// (`OBJECT_SYSTEMD_UNIT`) and the one that collects dumps, and of all others journald knows it itself.
+/// (`OBJECT_SYSTEMD_UNIT`) and the one that collects dumps, and of all others journald knows it itself. Anybody may claim the first
+/// three, so they count only of those who may say so.
 fn unit(fields: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Option<String> {
-    ["UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT", "_SYSTEMD_UNIT"].into_iter().find_map(|key| {
+    const SYSTEMD: Option<(&str, &str)> = Some(("_PID", "1"));
+    const ROOT: Option<(&str, &str)> = Some(("_UID", "0"));
+    let by = |(key, value): (&str, &str)| fields.get(key).and_then(text).as_deref() == Some(value);
+    let ways = [("UNIT", SYSTEMD), ("OBJECT_SYSTEMD_UNIT", ROOT), ("COREDUMP_UNIT", ROOT), ("_SYSTEMD_UNIT", None)];
+    ways.into_iter().filter(|(_, who)| who.is_none_or(by)).find_map(|(key, _)| {
         match fields.get(key) {
             // A field may be there several times.
             Some(Value::Array(values)) if !values.iter().all(Value::is_u64) => {
@@ -170,7 +180,7 @@ pub(super) mod tests {
 
     fn parsed(fields: &str) -> Option<Entry> {
         let line = format!(r#"{{"__CURSOR":"s=a;i=1","__REALTIME_TIMESTAMP":"7",{fields}}}"#);
-        Entry::parse(line.as_bytes(), false, |unit| ["a.service", "b.service"].contains(&unit)).unwrap()
+        Entry::parse(line.as_bytes(), false, |unit| ["a.service", "b.service"].contains(&unit)).unwrap().1
     }
 
     #[test]
@@ -178,9 +188,15 @@ pub(super) mod tests {
         let cases = [
             (r#""_SYSTEMD_UNIT":"a.service""#, Some("a.service")),
             (r#""_SYSTEMD_UNIT":"init.scope","UNIT":"a.service","_PID":"1""#, Some("a.service")),
-            (r#""_SYSTEMD_UNIT":"b.service","OBJECT_SYSTEMD_UNIT":"a.service""#, Some("a.service")),
-            (r#""_SYSTEMD_UNIT":"systemd-coredump@0.service","COREDUMP_UNIT":"a.service""#, Some("a.service")),
-            (r#""_SYSTEMD_UNIT":"a.service","UNIT":"c.service""#, Some("a.service")),
+            (r#""_SYSTEMD_UNIT":"b.service","OBJECT_SYSTEMD_UNIT":"a.service","_UID":"0""#, Some("a.service")),
+            (
+                r#""_SYSTEMD_UNIT":"systemd-coredump@0.service","COREDUMP_UNIT":"a.service","_UID":"0""#,
+                Some("a.service"),
+            ),
+            (r#""_SYSTEMD_UNIT":"a.service","UNIT":"c.service","_PID":"1""#, Some("a.service")),
+            // What anybody can write into an entry of his.
+            (r#""_SYSTEMD_UNIT":"b.service","UNIT":"a.service","_PID":"12""#, Some("b.service")),
+            (r#""_SYSTEMD_UNIT":"c.service","OBJECT_SYSTEMD_UNIT":"a.service","_UID":"1000""#, None),
             (r#""_SYSTEMD_UNIT":["c.service","b.service"]"#, Some("b.service")),
             (r#""_SYSTEMD_UNIT":"c.service""#, None),
             (r#""MESSAGE":"of nobody""#, None),
@@ -204,7 +220,7 @@ pub(super) mod tests {
         let entry = parsed(r#""_SYSTEMD_UNIT":"a.service","_PID":"12","PRIORITY":"3","_COMM":"sh""#).unwrap();
         assert_eq!((entry.priority, entry.pid.as_deref(), entry.identifier.as_deref()), (3, Some("12"), Some("sh")));
         assert_eq!((entry.message.as_str(), entry.raw, entry.down), ("", None, false));
-        let stopped = r#""UNIT":"a.service","MESSAGE_ID":"9d1aaa27d60140bd96365438aad20286""#;
+        let stopped = r#""UNIT":"a.service","_PID":"1","MESSAGE_ID":"9d1aaa27d60140bd96365438aad20286""#;
         assert!(parsed(stopped).unwrap().down);
     }
 

@@ -145,7 +145,7 @@ where
         loop {
             attempt += 1;
             let argv = self.query.read(self.start(), self.state.units.keys().map(String::as_str));
-            match self.read(&argv, true).await {
+            match self.read(&argv, true, false).await {
                 Ok(()) => return End::Done,
                 Err(Trouble::Broken(why)) if attempt >= ATTEMPTS => return End::Unreachable(why),
                 Err(Trouble::Broken(_)) => {
@@ -198,7 +198,7 @@ where
         let asked: Vec<String> = self.units(|track| track.span.begin.is_none());
         let argv = self.query.open(self.start(), asked.iter().map(String::as_str));
         self.state.floor = None;
-        self.read(&argv, true).await?;
+        self.read(&argv, true, true).await?;
         self.state.opened = true;
         self.state.last = self.state.floor.clone();
         for name in asked {
@@ -214,7 +214,7 @@ where
         if let Some(begin) = begins.min() {
             let since = Start::Since(self.there(begin.saturating_sub(SLACK_MS)));
             let argv = self.query.read(since, fresh.iter().map(String::as_str));
-            self.read(&argv, false).await?;
+            self.read(&argv, false, true).await?;
         }
         for name in fresh {
             self.track(&name).fresh = false;
@@ -225,11 +225,11 @@ where
     /// Everything up to now, of a host that won't be followed any longer.
     async fn drain(&mut self) -> Result<(), Trouble> {
         let argv = self.query.read(self.start_of_stream(), self.state.units.keys().map(String::as_str));
-        self.read(&argv, false).await
+        self.read(&argv, false, false).await
     }
 
-    /// Hand on all that `argv` writes, to its end.
-    async fn read(&mut self, argv: &[String], opening: bool) -> Result<(), Trouble> {
+    /// Hand on all that `argv` writes, to its end; if the stream comes after it, only what the stream doesn't begin with.
+    async fn read(&mut self, argv: &[String], opening: bool, then_stream: bool) -> Result<(), Trouble> {
         let mut command = self.begin(argv).await?;
         let mut head = opening && self.live.is_some();
         loop {
@@ -239,7 +239,7 @@ where
                     head = false;
                 }
                 Some(line) if head => self.state.floor = Place::parse(&line).or(self.state.floor.take()),
-                Some(line) => self.hand_on(&line).await?,
+                Some(line) => self.hand_on(&line, then_stream).await?,
                 None => break,
             }
         }
@@ -259,7 +259,7 @@ where
 
     /// Hand on all that comes, until the stream breaks, a unit is added (`false`) or all is over (`true`).
     async fn stream(&mut self) -> Result<bool, Trouble> {
-        let argv = self.query.follow(self.start_of_stream(), self.state.units.keys().map(String::as_str));
+        let argv = self.query.follow(self.start_of_stream());
         let mut command = self.begin(&argv).await?;
         let mut came = false;
         loop {
@@ -270,7 +270,7 @@ where
                     Some(line) => {
                         came = true;
                         (self.state.delay, self.state.refused) = (None, 0);
-                        self.hand_on(&line).await?;
+                        self.hand_on(&line, false).await?;
                     }
                     None => break,
                 },
@@ -316,19 +316,22 @@ where
         Ok(Command::new(running))
     }
 
-    async fn hand_on(&mut self, line: &[u8]) -> Result<(), Trouble> {
+    async fn hand_on(&mut self, line: &[u8], then_stream: bool) -> Result<(), Trouble> {
         // journalctl's own remarks: `-- No entries --`.
         if line.is_empty() || line.starts_with(b"-- ") {
             return Ok(());
         }
         let units = &self.state.units;
-        let entry = match Entry::parse(line, self.query.raw, |unit| units.contains_key(unit)) {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Ok(()),
+        let (place, entry) = match Entry::parse(line, self.query.raw, |unit| units.contains_key(unit)) {
+            Ok(parsed) => parsed,
             Err(error) => return self.tell(Told::Said(error.to_string())).await,
         };
-        let place = entry.place.clone();
-        if self.admits(&entry) {
+        // Of what is being written just now journalctl may miss some when it picks units (`Query::follow`). The stream has it all.
+        let from = if self.state.opened { &self.state.last } else { &self.state.floor };
+        if then_stream && from.as_ref().is_none_or(|from| place.order(from).is_gt()) {
+            return Ok(());
+        }
+        if let Some(entry) = entry.filter(|entry| self.admits(entry)) {
             let unit = entry.unit.clone();
             self.tell(Told::Entry(Box::new(entry))).await?;
             self.track(&unit).seen = Some(place.clone());
@@ -344,7 +347,8 @@ where
         let Some(track) = self.state.units.get(&entry.unit) else { return false };
         let after = |place: &Place| !entry.place.order(place).is_lt() && entry.place.cursor != place.cursor;
         let (begin, end) = (track.span.begin, track.span.end);
-        track.seen.as_ref().is_none_or(after)
+        self.query.admits(entry.priority)
+            && track.seen.as_ref().is_none_or(after)
             && (!self.state.opened || track.fresh || self.state.floor.as_ref().is_none_or(after))
             && begin.is_none_or(|begin| entry.place.realtime >= self.there(begin.saturating_sub(SLACK_MS)))
             && end.is_none_or(|end| entry.place.realtime <= self.there(end + SLACK_MS))
@@ -725,7 +729,7 @@ while "--follow" in options:
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert_eq!((host.asked().len(), host.told.try_recv().is_err()), (asked, true), "nobody asks it any more");
             // It comes back, and another one comes, while nothing else is wanted of the host.
-            let again = late + SLACK_MS + 1;
+            let again = late + SLACK_MS + 1_000;
             host.want("a.service", Span { begin: Some(again), end: None });
             host.want("b.service", Span { begin: Some(again), end: None });
             host.append("journal", &[line("a.service", 8, again * 1000, "a.service 8")]);

@@ -227,7 +227,7 @@ mod tests {
             "_SYSTEMD_UNIT": "web@1.service", "MESSAGE": message, "_PID": "12", "SYSLOG_IDENTIFIER": "nginx",
             "_HOSTNAME": "n2", "_SOURCE_REALTIME_TIMESTAMP": (AT - 1_000_000).to_string(),
         });
-        Entry::parse(line.to_string().as_bytes(), true, |_| true).unwrap().unwrap()
+        Entry::parse(line.to_string().as_bytes(), true, |_| true).unwrap().1.unwrap()
     }
 
     fn shown(format: Format, alone: bool, message: &str) -> String {

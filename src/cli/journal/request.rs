@@ -1,5 +1,7 @@
 //! What is asked of journalctl on a host: its command lines. Pure. Owns every option that is passed; runs nothing.
 
+use std::ops::RangeInclusive;
+
 use super::entry::FIELDS;
 use crate::cli::args::{Journal, JournalFormat};
 
@@ -14,6 +16,7 @@ pub(super) struct Query {
     since: Option<String>,
     /// What goes with every request, also after a connection has dropped.
     always: Vec<String>,
+    priority: Option<String>,
     /// Only entries that match a pattern.
     pub(super) grep: bool,
     /// A span of time is asked for.
@@ -39,13 +42,14 @@ impl Query {
     /// What the command line says. Without a number of lines the last 10, or all from a time on.
     pub(super) fn new(args: &Journal) -> Self {
         let mut always = Vec::new();
-        for (option, value) in [("until", &args.until), ("priority", &args.priority), ("grep", &args.grep)] {
+        for (option, value) in [("until", &args.until), ("grep", &args.grep)] {
             always.extend(value.as_ref().map(|value| format!("--{option}={value}")));
         }
         Self {
             lines: args.lines(),
             since: args.since.clone(),
             always,
+            priority: args.priority.clone(),
             grep: args.grep.is_some(),
             timed: args.since.is_some() || args.until.is_some(),
             sudo: args.sudo,
@@ -60,11 +64,21 @@ impl Query {
         argv
     }
 
-    /// Entries of `units` from `start` on, for ever.
-    pub(super) fn follow<'a>(&self, start: Start<'_>, units: impl Iterator<Item = &'a str>) -> Vec<String> {
-        let mut argv = self.read(start, units);
+    /// All entries from `start` on, for ever; which of them are wanted is for whoever reads them to say ([`Query::admits`]).
+    ///
+    /// journalctl can pick units and priorities itself, and then loses entries now and then: it looks through the indexes of what it
+    /// was asked for one after the other, and where an entry is added to one that it has already seen and a later entry to one that
+    /// it hasn't, it goes on behind the later one (`sd-journal`, up to systemd 258 at least). All entries are one index.
+    pub(super) fn follow(&self, start: Start<'_>) -> Vec<String> {
+        let mut argv = self.program();
+        argv.extend(self.position(start));
         argv.extend(["--follow".into(), "--no-tail".into(), "--quiet".into()]);
         argv
+    }
+
+    /// Whether an entry of this priority is wanted.
+    pub(super) fn admits(&self, priority: u8) -> bool {
+        self.priority.as_deref().and_then(levels).is_none_or(|wanted| wanted.contains(&priority))
     }
 
     /// The journal's last entry, whoever's it is; then the host's time; then, if there are `units`, their entries.
@@ -90,6 +104,13 @@ impl Query {
     }
 
     fn options<'a>(&self, start: Start<'_>, units: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let mut options = self.position(start);
+        options.extend(self.priority.as_ref().map(|priority| format!("--priority={priority}")));
+        options.extend(units.map(|unit| format!("--unit={unit}")));
+        options
+    }
+
+    fn position(&self, start: Start<'_>) -> Vec<String> {
         let mut options: Vec<String> = ["--no-pager", "--output=json", "--all"].map(Into::into).into();
         if !self.raw {
             options.push(format!("--output-fields={FIELDS}"));
@@ -108,8 +129,23 @@ impl Query {
             }
         }
         options.extend(self.always.iter().cloned());
-        options.extend(units.map(|unit| format!("--unit={unit}")));
         options
+    }
+}
+
+/// What `--priority` means: a level and all that are worse, or all from one to another. `None` for what journalctl refuses.
+fn levels(text: &str) -> Option<RangeInclusive<u8>> {
+    const NAMES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+    let level = |text: &str| {
+        let number = NAMES.iter().position(|name| *name == text).or_else(|| text.parse().ok())?;
+        u8::try_from(number).ok().filter(|number| usize::from(*number) < NAMES.len())
+    };
+    match text.split_once("..") {
+        None => Some(0..=level(text)?),
+        Some((from, to)) => {
+            let (from, to) = (level(from)?, level(to)?);
+            Some(from.min(to)..=from.max(to))
+        }
     }
 }
 
@@ -143,14 +179,15 @@ mod tests {
     fn what_selects_is_asked_each_time_and_where_to_begin_once() {
         let query = Query::new(&args("--since -1h --until -5m --priority err --grep x --lines 5 a"));
         let units = || ["a.service", "b.service"].into_iter();
-        let always = "--until=-5m --priority=err --grep=x --unit=a.service --unit=b.service";
+        let always = "--until=-5m --grep=x --priority=err --unit=a.service --unit=b.service";
         assert_eq!(
             shown(&query.read(Start::AsAsked, units())),
             format!("journalctl … --since=-1h --lines=all {always}")
         );
         assert_eq!(
-            shown(&query.follow(Start::At("s=1;i=2"), units())),
-            format!("journalctl … --cursor=s=1;i=2 --lines=all {always} --follow --no-tail --quiet")
+            shown(&query.follow(Start::At("s=1;i=2"))),
+            "journalctl … --cursor=s=1;i=2 --lines=all --until=-5m --grep=x --follow --no-tail --quiet",
+            "a journalctl that follows and picks units or priorities loses entries"
         );
         assert_eq!(
             shown(&query.read(Start::Since(1_000_002), units())),
@@ -174,6 +211,17 @@ mod tests {
         );
         assert_eq!(shown(&argv[3..]), "journalctl … --lines=10 --unit=a.service");
         assert!(query.open(Start::AsAsked, [].into_iter())[2].ends_with("; :"));
+    }
+
+    #[test]
+    fn priorities_are_journalctls() {
+        let admitted = |priority: &str| {
+            let query = Query::new(&args(&format!("--priority {priority} a")));
+            (0..8).filter(|level| query.admits(*level)).collect::<Vec<u8>>()
+        };
+        assert_eq!((admitted("err"), admitted("3")), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
+        assert_eq!((admitted("warning..crit"), admitted("1..2")), (vec![2, 3, 4], vec![1, 2]));
+        assert!((0..8).all(|level| Query::new(&args("a")).admits(level)));
     }
 
     #[test]
