@@ -73,3 +73,6 @@ pub fn unchanged(key: &Key, revision: Option<Revision>) -> Guard {
         Some(revision) => Guard::Unchanged(key.to_string(), revision),
     }
 }
+
+#[cfg(test)]
+mod slow;

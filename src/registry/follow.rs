@@ -175,3 +175,26 @@ fn event_key(event: &Event) -> &str {
         Event::Delete(key) => key,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::registry::slow::Slow;
+    use crate::store::embedded::Embedded;
+
+    /// A family takes a second, and so do the others after it.
+    #[tokio::test(start_paused = true)]
+    async fn a_picture_that_is_waited_for_impatiently_is_read_once() {
+        let mut follower = Follower::new(Reader::new(Slow(Embedded::in_memory())), Scope::All);
+        let mut waited = 0;
+        while timeout(Duration::from_millis(700), follower.next()).await.is_err() {
+            waited += 1;
+            assert!(waited < 10, "it begins anew each time");
+        }
+        assert!(waited > 0);
+    }
+}

@@ -169,45 +169,14 @@ fn turn(range: &mut Range, page: &Page) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
     use std::time::Duration;
 
-    use tokio::time::{sleep, timeout};
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::registry::slow::Slow;
     use crate::store::embedded::Embedded;
-    use crate::store::{LeaseId, Op, Txn};
-
-    /// A store that takes a second for each page.
-    #[derive(Clone)]
-    struct Slow(Embedded);
-
-    impl Store for Slow {
-        async fn range(&self, range: Range) -> Result<Page, Error> {
-            sleep(Duration::from_secs(1)).await;
-            self.0.range(range).await
-        }
-
-        fn commit(&self, txn: Txn) -> impl Future<Output = Result<Revision, Error>> + Send {
-            self.0.commit(txn)
-        }
-
-        fn watch(&self, prefix: &str, from: Revision) -> Watch {
-            self.0.watch(prefix, from)
-        }
-
-        fn grant(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, Error>> + Send {
-            self.0.grant(ttl)
-        }
-
-        fn keep_alive(&self, lease: LeaseId, within: Duration) -> impl Future<Output = Result<Duration, Error>> + Send {
-            self.0.keep_alive(lease, within)
-        }
-
-        fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), Error>> + Send {
-            self.0.revoke(lease)
-        }
-    }
+    use crate::store::{Op, Txn};
 
     async fn write(store: &Embedded, keys: impl IntoIterator<Item = usize>) {
         let keys: Vec<usize> = keys.into_iter().collect();
