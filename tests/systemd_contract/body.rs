@@ -76,7 +76,7 @@ impl Watch {
     }
 
     /// What is there now is of the past.
-    async fn forget(&mut self) {
+    pub(crate) async fn forget(&mut self) {
         sleep(Duration::from_millis(50)).await;
         while self.events.try_recv().is_ok() {}
         self.seen.clear();

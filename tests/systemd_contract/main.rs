@@ -134,6 +134,7 @@ async fn what_is_left_is_heard(host: &Host) {
     std::fs::create_dir(&file).unwrap();
     let outcomes = systemd.remove(vec![name("left.service")]).await;
     assert!(matches!(&outcomes[0].1, Err(flotilla::systemd::Error::Io(_))), "{outcomes:?}");
+    watch.forget().await;
     // It dies by itself: no job of ours that could tell.
     host.systemctl(&["kill", "--signal=KILL", "left.service"]);
     while watch.next("its death").await != Event::Changed(name("left.service")) {}
