@@ -156,7 +156,10 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut outside: 
                 Some(Request::Stop) | None => break None,
                 Some(Request::Reload) => daemon.reload(&mut parts, &outside).await,
                 Some(Request::Dump) => {
-                    let text = dump::text(&daemon.settings, &parts, &asked.borrow().clone(), &loops).await;
+                    // Not within the call: what is borrowed is locked, here until the answer, and whoever writes it would wait for ever on
+                    // this one thread.
+                    let health = asked.borrow().clone();
+                    let text = dump::text(&daemon.settings, &parts, &health, &loops).await;
                     (outside.print)(&format!("{text}\n"));
                 }
             },

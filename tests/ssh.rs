@@ -698,6 +698,9 @@ fn status_asks_each_host_and_remembers_the_first_failure() {
     assert_eq!(seen.len(), 3, "{states:#}");
     assert_eq!(seen[2], (&json!("web.service"), &json!("n1"), &json!("active")));
     assert_eq!((ran.code, site.run(&["status"]).code), (Some(0), Some(2)));
+    // What is nowhere is as much of a failure to a program.
+    let ran = site.run(&["status", "--output", "json", "db"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.contains("does not appear to be loaded")), (Some(1), "[]\n", true));
 }
 
 // ---- who needs OpenSSL

@@ -21,8 +21,6 @@ mod render;
 mod request;
 mod show;
 
-use tokio::io::AsyncReadExt as _;
-
 use super::args::Journal;
 use super::error::{Error, Exit, HINT};
 use super::remote::Stdin;
@@ -78,22 +76,7 @@ async fn merged(session: &Session, args: &Journal, chosen: &Chosen) -> Result<Ex
 async fn pass_on(session: &Session, args: &Journal, unit: &UnitView, machine: &MachineRef) -> Result<Exit, Error> {
     let argv = request::alone(args, unit.name.as_str());
     let mut running = session.reach.run(machine, &argv, Stdin::Nothing).await?;
-    let (mut out, mut err) = (vec![0; 64 * 1024], vec![0; 4 * 1024]);
-    let (mut out_open, mut err_open) = (true, true);
-    let mut heard = true;
-    while heard && (out_open || err_open) {
-        tokio::select! {
-            read = running.stdout.read(&mut out), if out_open => match read {
-                Ok(count) if count > 0 => heard = session.out.pass(&out[..count]),
-                _ => out_open = false,
-            },
-            read = running.stderr.read(&mut err), if err_open => match read {
-                Ok(count) if count > 0 => session.out.pass_talk(&err[..count]),
-                _ => err_open = false,
-            },
-        }
-    }
-    if !heard {
+    if !running.pass_on(&session.out).await {
         return Ok(Exit::Ok);
     }
     match running.wait().await {

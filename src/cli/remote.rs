@@ -14,10 +14,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::args;
 use super::error::Error;
+use super::output::Output;
 use crate::api::client::Dial;
 use crate::api::wire::MachineRef;
 use crate::model::name::MachineId;
@@ -216,6 +217,30 @@ fn shell_line(argv: &[String]) -> String {
 }
 
 impl Running {
+    /// Hand on both streams as they come. Whether they came to their ends, and not that of whoever reads our stdout. A stream that fails is at
+    /// its end; why, [`Running::wait`] will tell.
+    pub(super) async fn pass_on(&mut self, to: &Output) -> bool {
+        let (mut out, mut err) = (vec![0; 64 * 1024], vec![0; 4 * 1024]);
+        let (mut out_open, mut err_open) = (true, true);
+        while out_open || err_open {
+            tokio::select! {
+                read = self.stdout.read(&mut out), if out_open => {
+                    let read = read.unwrap_or(0);
+                    out_open = read > 0;
+                    if !to.pass(&out[..read]) {
+                        return false;
+                    }
+                }
+                read = self.stderr.read(&mut err), if err_open => {
+                    let read = read.unwrap_or(0);
+                    err_open = read > 0;
+                    to.pass_talk(&err[..read]);
+                }
+            }
+        }
+        true
+    }
+
     /// Wait until it has ended. Its stdin, if it is still held, is closed first; read its output to the end before, or beside.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ impl Query {
     ///
     /// journalctl can pick units and priorities itself, and then loses entries now and then: it looks through the indexes of what it
     /// was asked for one after the other, and where an entry is added to one that it has already seen and a later entry to one that
-    /// it hasn't, it goes on behind the later one (`sd-journal`, up to systemd 258 at least). All entries are one index.
+    /// it hasn't, it goes on behind the later one (sd-journal of systemd 252, on a loaded host). All entries are one index.
     pub(super) fn follow(&self, start: Start<'_>) -> Vec<String> {
         let mut argv = self.program();
         argv.extend(self.position(start));

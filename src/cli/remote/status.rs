@@ -4,9 +4,8 @@
 use std::io;
 
 use serde_json::{Map, Value, json};
-use tokio::io::AsyncReadExt as _;
 
-use super::{Ended, Running, Stdin};
+use super::{Ended, Stdin};
 use crate::api::wire::{DamagedUnit, MachineRef, StateView, UnitList, UnitView};
 use crate::cli::args::Status;
 use crate::cli::error::{Error, Exit};
@@ -59,10 +58,6 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
             keep(&mut worst, Exit::Failure);
         }
         let unit = match unit {
-            Ok(unit) if session.is_json() => {
-                documents.extend(unit.states.iter().map(|state| document(unit, state)));
-                continue;
-            }
             Ok(unit) => unit,
             Err(missing) => {
                 session.out.talk(missing);
@@ -78,7 +73,14 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
             }
             keep(&mut worst, Exit::Failure);
         }
+        if session.is_json() {
+            documents.extend(unit.states.iter().map(|state| document(unit, state)));
+            continue;
+        }
         for host in &hosts {
+            if session.out.is_closed() {
+                return Ok(worst);
+            }
             if !std::mem::take(&mut first) {
                 session.out.line("");
             }
@@ -153,32 +155,13 @@ async fn ask(session: &Session, unit: &Shown, host: &MachineRef) -> Result<Exit,
     let argv = ["systemctl", "status", "-l", "--no-pager", "--", unit.name.as_str()].map(str::to_owned);
     let mut running = session.reach.run(host, &argv, Stdin::Nothing).await?;
     let lost = |error: io::Error| Error::unreached(format!("the connection to {} broke: {error}", host.hostname));
-    show(session, &mut running).await.map_err(lost)?;
+    if !running.pass_on(&session.out).await {
+        return Ok(Exit::Ok);
+    }
     Ok(match running.wait().await.map_err(lost)? {
         Ended::Status(0) => Exit::Ok,
         ended => Exit::Status(ended.code()),
     })
-}
-
-/// Hand on both streams as they come.
-async fn show(session: &Session, running: &mut Running) -> io::Result<()> {
-    let (mut out, mut err) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
-    let (mut out_open, mut err_open) = (true, true);
-    while out_open || err_open {
-        tokio::select! {
-            read = running.stdout.read(&mut out), if out_open => {
-                let read = read?;
-                out_open = read > 0;
-                session.out.pass(&out[..read]);
-            }
-            read = running.stderr.read(&mut err), if err_open => {
-                let read = read?;
-                err_open = read > 0;
-                session.out.pass_talk(&err[..read]);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A unit on a host, for programs: what the cluster knows, without going there.

@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn the_balancers_template_leaves_nonsense_out() {
         let template = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/units/balancer/haproxy.cfg.j2"));
-        let cases: [(&str, &[(&str, &str)]); 9] = [
+        let cases: [(&str, &[(&str, &str)]); 11] = [
             ("a", &[("http", "80"), ("host", "a.example, b c"), ("check", "/x y")]),
             ("b", &[("http", "abc\nglobal")]),
             ("c", &[("http", "99999"), ("tcp", "")]),
@@ -192,6 +192,8 @@ mod tests {
             ("g", &[("tcp", "9001"), ("http", "81")]),
             ("h", &[("http", "80"), ("host", "it's\"\n")]),
             ("i", &[("http", "080")]),
+            ("j", &[("http", "8404")]),
+            ("k", &[("tcp", "8404")]),
         ];
         let mut all = Instances::new();
         let one = instances().into_values().next().unwrap();
@@ -207,7 +209,7 @@ mod tests {
             lines.map(str::trim).collect()
         };
         assert_eq!(starts("frontend"), ["status", "http-80", "http-81", "tcp-9000"], "{text}");
-        assert_eq!(starts("backend"), ["a", "e", "g", "h"], "{text}");
+        assert_eq!(starts("backend"), ["a", "e", "g", "h", "j"], "{text}");
         assert_eq!(starts("use_backend"), ["a if { hdr(host),field(1,:) -m str -i 'a.example' }"], "{text}");
         assert_eq!(starts("default_backend"), ["g", "e"], "{text}");
         assert!(!text.contains("httpchk"), "{text}");
@@ -216,9 +218,11 @@ mod tests {
             "# c, x: http=\"99999\" is no port, left out",
             "# c, x: tcp=\"\" is no port, left out",
             "# d: tcp=80 left out, that port is for HTTP",
-            "# f: tcp=9000 left out, another service has that port",
+            "# f: tcp=9000 left out, that port is taken",
             "# g: tcp=9001 left out, it has http= too",
             "# i, x: http=\"080\" is no port, left out",
+            "# j, x: http=8404 left out, that port is taken",
+            "# k: tcp=8404 left out, that port is taken",
         ] {
             assert!(text.lines().any(|line| line == comment), "{comment}\n{text}");
         }
