@@ -238,8 +238,13 @@ fn a_chain_of_containers_pulls_connects_runs_and_announces() {
     lab.fleetctl(&[&["start", "--no-block"][..], &SITE].concat()).ok();
     // While there is no registry, the chain waits at its first link.
     eventually(Duration::from_secs(30), "a pull has failed", || {
-        let said = lab.sh("n1", "fleetctl list-units site-image.service --no-legend --fields=hostname").ok();
-        let log = lab.run(said.trim(), &["journalctl", "-u", "site-image.service", "-o", "cat"]).ok();
+        let listed = lab.sh("n1", "fleetctl list-units site-image.service --no-legend --fields=hostname").stdout;
+        let host = listed.trim();
+        // Nobody has waited for it to be placed.
+        if host.is_empty() {
+            return Err("it is on no host yet".into());
+        }
+        let log = lab.run(host, &["journalctl", "-u", "site-image.service", "-o", "cat"]).ok();
         if log.contains("trying again") { Ok(()) } else { Err(log) }
     });
     lab.lab(&["registry"]).ok();

@@ -16,6 +16,28 @@ async fn ambassador(host: &Host, more: &[&str]) -> (Sidecar, u16) {
     (sidecar, port)
 }
 
+/// An ambassador, its one backend, and a connection from the one to the other.
+struct Line {
+    host: Host,
+    sidecar: Sidecar,
+    port: u16,
+    /// It would refuse what comes without it.
+    _listener: TcpListener,
+    client: TcpStream,
+    server: TcpStream,
+}
+
+async fn connected() -> Line {
+    let host = Host::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    host.announce("web", "a", listener.local_addr().unwrap().port()).await;
+    let (sidecar, port) = ambassador(&host, &[]).await;
+    sidecar.ready().await;
+    let client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (server, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+    Line { host, sidecar, port, _listener: listener, client, server }
+}
+
 /// Wait until `expected` and nobody else answers.
 async fn until_answered(port: u16, expected: &str) {
     until(&format!("`{expected}` to answer"), async || {
@@ -276,22 +298,21 @@ async fn when_stopped_open_connections_finish() {
 
 #[tokio::test]
 async fn much_is_passed_on_unchanged_and_no_more_than_the_reader_takes() {
-    let host = Host::new().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    host.announce("web", "a", listener.local_addr().unwrap().port()).await;
-    let (sidecar, port) = ambassador(&host, &[]).await;
-    sidecar.ready().await;
-    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+    let line = connected().await;
+    let (mut client, mut server) = (line.client, line.server);
 
     // The server reads nothing: the client must come to a stop, and the ambassador must not take it all in.
-    let before = sidecar.memory();
+    let before = line.sidecar.memory();
     let data: Vec<u8> = (0..64 * 1024 * 1024u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     let mut sent = 0;
     while let Ok(written) = timeout(Duration::from_millis(500), client.write(&data[sent..])).await {
         sent += written.unwrap();
     }
-    assert!(sent < data.len() && sidecar.memory() < before + 4096, "{sent} bytes, {} KiB", sidecar.memory() - before);
+    assert!(
+        sent < data.len() && line.sidecar.memory() < before + 4096,
+        "{sent} bytes, {} KiB",
+        line.sidecar.memory() - before
+    );
 
     let (mut client_read, mut client_write) = client.split();
     let (mut server_read, mut server_write) = server.split();
@@ -325,22 +346,17 @@ async fn stuff(client: &mut TcpStream) -> u64 {
 
 #[tokio::test]
 async fn a_backend_that_reads_nothing_for_a_while_keeps_its_connections() {
-    let host = Host::new().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    host.announce("web", "a", listener.local_addr().unwrap().port()).await;
-    let (sidecar, port) = ambassador(&host, &[]).await;
-    sidecar.ready().await;
-    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+    let line = connected().await;
+    let (mut client, mut server) = (line.client, line.server);
     // And one whose instance is withdrawn meanwhile: less patience is due to that.
     let leaving = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let left_port = leaving.local_addr().unwrap().port();
-    host.announce("web", "a", left_port).await;
-    sidecar.logs(&format!("a is at 127.0.0.1 port {left_port}")).await;
-    let mut caller = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    line.host.announce("web", "a", left_port).await;
+    line.sidecar.logs(&format!("a is at 127.0.0.1 port {left_port}")).await;
+    let mut caller = TcpStream::connect(("127.0.0.1", line.port)).await.unwrap();
     let (mut left, _) = timeout(PATIENCE, leaving.accept()).await.expect("a connection").unwrap();
-    host.withdraw("web", "a").await;
-    sidecar.says("waiting for web to be announced").await;
+    line.host.withdraw("web", "a").await;
+    line.sidecar.says("waiting for web to be announced").await;
 
     let (sent, called) = (stuff(&mut client).await, stuff(&mut caller).await);
     sleep(Duration::from_secs(14)).await;
@@ -354,13 +370,8 @@ async fn a_backend_that_reads_nothing_for_a_while_keeps_its_connections() {
 
 #[tokio::test]
 async fn an_answer_outlives_its_server() {
-    let host = Host::new().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    host.announce("web", "a", listener.local_addr().unwrap().port()).await;
-    let (sidecar, port) = ambassador(&host, &[]).await;
-    sidecar.ready().await;
-    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+    let line = connected().await;
+    let (mut client, mut server) = (line.client, line.server);
     client.write_all(b"x").await.unwrap();
     client.shutdown().await.unwrap();
     let mut asked = Vec::new();
@@ -454,13 +465,8 @@ async fn clients_are_asked_whether_they_are_still_there() {
 
 #[tokio::test]
 async fn a_reset_is_passed_on() {
-    let host = Host::new().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    host.announce("web", "a", listener.local_addr().unwrap().port()).await;
-    let (sidecar, port) = ambassador(&host, &[]).await;
-    sidecar.ready().await;
-    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+    let line = connected().await;
+    let (mut client, mut server) = (line.client, line.server);
     // A connection that is reset before anything came of it is tried again; this one is in use.
     server.write_all(b"x").await.unwrap();
     assert_eq!(timeout(PATIENCE, client.read(&mut [0; 8])).await.expect("a byte").unwrap(), 1);
