@@ -68,7 +68,8 @@ impl Query {
     ///
     /// journalctl can pick units and priorities itself, and then loses entries now and then: it looks through the indexes of what it
     /// was asked for one after the other, and where an entry is added to one that it has already seen and a later entry to one that
-    /// it hasn't, it goes on behind the later one (sd-journal of systemd 252, on a loaded host). All entries are one index.
+    /// it hasn't, it goes on behind the later one. All entries are one index. (systemd 252, seven units with 100 lines a second each, on a
+    /// machine with more to do than processors: of 28,000 lines one that picked showed 27,866, one that didn't all.)
     pub(super) fn follow(&self, start: Start<'_>) -> Vec<String> {
         let mut argv = self.program();
         argv.extend(self.position(start));
