@@ -29,9 +29,9 @@ use crate::plan::schedule::{Scheduler, full};
 use crate::reconcile::{Backoff, Outage, Pulse};
 use crate::registry::keys::{Key, LeaderRecord};
 use crate::registry::mirror::{Mirror, Update};
-use crate::registry::{decode, put};
+use crate::registry::{decode, point, put};
 use crate::store::lease::Lease;
-use crate::store::{Error, Event, Guard, Kv, Range, Store, Txn};
+use crate::store::{Error, Event, Guard, Kv, Store, Txn};
 
 use commit::Fence;
 use doubt::Doubt;
@@ -203,9 +203,8 @@ impl<S: Store> Engine<S> {
     /// Write the leader's key anew, after which nothing that was sent under the old one can be done any more.
     async fn claim_again(&self, lease: &Lease<S>) -> Result<Fence, Error> {
         let key = Key::Leader.to_string();
-        let page = self.store.range(Range { prefix: key.clone(), limit: 1, ..Range::default() }).await?;
-        let mine = |kv: &Kv| kv.key == key && kv.lease == Some(lease.id());
-        let Some(kv) = page.kvs.into_iter().find(mine) else { return Err(Error::LeaseLost) };
+        let (_, held) = point(&self.store, &key, None).await?;
+        let Some(kv) = held.filter(|kv| kv.lease == Some(lease.id())) else { return Err(Error::LeaseLost) };
         self.claim(Guard::Unchanged(key, kv.revision), lease).await
     }
 

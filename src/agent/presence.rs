@@ -6,9 +6,9 @@ use crate::model::machine::Machine;
 use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::keys::Key;
-use crate::registry::{decode, put, unchanged};
+use crate::registry::{decode, point, put, unchanged};
 use crate::store::lease::Lease;
-use crate::store::{Error, Guard, LeaseId, Range, Store, Txn};
+use crate::store::{Error, Guard, LeaseId, Store, Txn};
 use crate::systemd::{self, Systemd};
 
 use super::{Agent, Cause, Status};
@@ -98,8 +98,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let machine = &self.options.machine;
         let key = Key::Machine(machine.id.clone());
         let name = key.to_string();
-        let range = Range { prefix: name.clone(), limit: 1, ..Range::default() };
-        let Some(held) = self.store.range(range).await?.kvs.into_iter().find(|kv| kv.key == name) else {
+        let (_, Some(held)) = point(&self.store, &name, None).await? else {
             return Ok((unchanged(&key, None), None));
         };
         let other = decode::<Machine>(&held).ok();

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::plan::converge::Steps;
-use crate::registry::decode;
 use crate::registry::keys::FileRecord;
+use crate::registry::{decode, point};
 use crate::store::lease::Lease;
-use crate::store::{self, Range, Store};
+use crate::store::{self, Store};
 use crate::systemd::{self, Systemd};
 
 use super::units::file_key;
@@ -196,11 +196,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let hashes: Vec<UnitHash> = hashes.collect::<BTreeSet<_>>().into_iter().collect();
         let mut texts = BTreeMap::new();
         for part in hashes.chunks(FETCHES) {
-            let fetches = part
-                .iter()
-                .map(|hash| self.store.range(Range { prefix: file_key(hash), limit: 1, ..Range::default() }));
-            for (hash, page) in part.iter().zip(futures_util::future::join_all(fetches).await) {
-                match page?.kvs.first().map(decode::<FileRecord>) {
+            let fetches = part.iter().map(async |hash| point(&self.store, &file_key(hash), None).await);
+            for (hash, found) in part.iter().zip(futures_util::future::join_all(fetches).await) {
+                match found?.1.as_ref().map(decode::<FileRecord>) {
                     Some(Ok(record)) => drop(texts.insert(hash.clone(), record.text)),
                     Some(Err(corrupt)) => tracing::warn!("{corrupt}"),
                     None => {}

@@ -204,7 +204,7 @@ fn reader(stream: Option<impl AsyncRead + Send + 'static>) -> Reader {
 }
 
 /// `argv` as a line for a shell, that makes the same words of it again.
-fn shell_line(argv: &[String]) -> String {
+pub(super) fn shell_line(argv: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c);
     let quote = |word: &String| {
         if !word.is_empty() && word.chars().all(plain) {

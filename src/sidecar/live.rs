@@ -186,7 +186,8 @@ impl Follower {
     }
 }
 
-async fn until(instant: Option<Instant>) {
+/// Wait until then; for ever if there is no then.
+pub(super) async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,

@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::file::{self, Candidate};
-use super::live::{self, Instances, Live};
+use super::live::{self, Instances, Live, until};
 use super::voice::Voice;
 use super::{Api, PATIENCE, args, shell};
 
@@ -240,13 +240,6 @@ impl Rendered {
             line.push_str(&format!("; {trouble}"));
         }
         line
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 

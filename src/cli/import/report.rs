@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Action, Host, Plan, Row};
+use crate::cli::remote::shell_line;
 use crate::cli::table;
 
 /// The table, and every sentence about a unit or a host.
@@ -74,20 +75,12 @@ pub(super) fn handover(plan: &Plan) -> String {
         });
         for (verb, units) in [("start", &step.start), ("load", &step.load)] {
             if !units.is_empty() {
-                lines.push(format!(
-                    "fleetctl {verb} {}",
-                    units.iter().map(|unit| quote(unit)).collect::<Vec<_>>().join(" ")
-                ));
+                lines.push(format!("fleetctl {verb} {}", shell_line(units)));
             }
         }
     }
     lines.push(String::new());
     lines.join("\n")
-}
-
-/// For a shell: an instance may have a backslash (systemd-escape(1)).
-fn quote(unit: &str) -> String {
-    if unit.contains('\\') { format!("'{unit}'") } else { unit.into() }
 }
 
 fn metadata(plan: &Plan, host: &Host) -> Option<String> {

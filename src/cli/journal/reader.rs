@@ -78,6 +78,17 @@ pub(super) enum End {
     Unheard,
 }
 
+/// What a request is for that ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// All there is; nothing comes after it.
+    All,
+    /// Where and when the host is, and what the stream is to begin with.
+    Opening,
+    /// What the stream is already beyond.
+    CatchUp,
+}
+
 /// Why a request came to nothing.
 #[derive(Debug)]
 enum Trouble {
@@ -145,7 +156,7 @@ where
         loop {
             attempt += 1;
             let argv = self.query.read(self.start(), self.state.units.keys().map(String::as_str));
-            match self.read(&argv, true, false).await {
+            match self.read(&argv, Purpose::All).await {
                 Ok(()) => return End::Done,
                 Err(Trouble::Broken(why)) if attempt >= ATTEMPTS => return End::Unreachable(why),
                 Err(Trouble::Broken(_)) => {
@@ -198,7 +209,7 @@ where
         let asked: Vec<String> = self.units(|track| track.span.begin.is_none());
         let argv = self.query.open(self.start(), asked.iter().map(String::as_str));
         self.state.floor = None;
-        self.read(&argv, true, true).await?;
+        self.read(&argv, Purpose::Opening).await?;
         self.state.opened = true;
         self.state.last = self.state.floor.clone();
         for name in asked {
@@ -214,7 +225,7 @@ where
         if let Some(begin) = begins.min() {
             let since = Start::Since(self.there(begin.saturating_sub(SLACK_MS)));
             let argv = self.query.read(since, fresh.iter().map(String::as_str));
-            self.read(&argv, false, true).await?;
+            self.read(&argv, Purpose::CatchUp).await?;
         }
         for name in fresh {
             self.track(&name).fresh = false;
@@ -225,13 +236,13 @@ where
     /// Everything up to now, of a host that won't be followed any longer.
     async fn drain(&mut self) -> Result<(), Trouble> {
         let argv = self.query.read(self.start_of_stream(), self.state.units.keys().map(String::as_str));
-        self.read(&argv, false, false).await
+        self.read(&argv, Purpose::All).await
     }
 
     /// Hand on all that `argv` writes, to its end; if the stream comes after it, only what the stream doesn't begin with.
-    async fn read(&mut self, argv: &[String], opening: bool, then_stream: bool) -> Result<(), Trouble> {
+    async fn read(&mut self, argv: &[String], purpose: Purpose) -> Result<(), Trouble> {
         let mut command = self.begin(argv).await?;
-        let mut head = opening && self.live.is_some();
+        let mut head = purpose == Purpose::Opening;
         loop {
             match command.next().await {
                 Some(line) if head && line.ends_with(NOW.as_bytes()) => {
@@ -239,7 +250,7 @@ where
                     head = false;
                 }
                 Some(line) if head => self.state.floor = Place::parse(&line).or(self.state.floor.take()),
-                Some(line) => self.hand_on(&line, then_stream).await?,
+                Some(line) => self.hand_on(&line, purpose != Purpose::All).await?,
                 None => break,
             }
         }
