@@ -1,10 +1,12 @@
 //! The agent: makes one host be what its slice of the schedule says, and reports what it is.
 //!
-//! Owns the loop, the host's presence and its reports. It must never look at another host's slice, never decide where a unit
-//! goes, and never touch a unit because the store, the leader or the daemon went away: only because its slice says so.
+//! Owns the loop, the host's presence and its reports. It must never look at another host's slice, never decide where a
+//! unit goes, and never touch a unit because the store, the leader or the daemon went away: only because its slice says
+//! so.
 //!
 //! One task. It waits for a change of the slice, a signal of systemd or a timer, looks at what they concern, asks
-//! [`converge`](crate::plan::converge) what is needed, does it, and publishes what has changed. Nothing in it waits for a job.
+//! [`converge`](crate::plan::converge) what is needed, does it, and publishes what has changed. Nothing in it waits for
+//! a job.
 
 mod farewell;
 mod inspect;
@@ -39,9 +41,10 @@ pub use inspect::Inspector;
 use inspect::Question;
 use units::Units;
 
-/// What comes close together is looked at together: a batch arrives in several commits, and its jobs end one after the other. The
-/// more is under way, the longer the next signal is waited for: a millisecond for each unit, between these two. systemd needs more
-/// than that for a unit, so it isn't kept waiting; and what it needs for each pass, however small, is needed less often.
+/// What comes close together is looked at together: a batch arrives in several commits, and its jobs end one after the
+/// other. The more is under way, the longer the next signal is waited for: a millisecond for each unit, between these
+/// two. systemd needs more than that for a unit, so it isn't kept waiting; and what it needs for each pass, however
+/// small, is needed less often.
 const COALESCE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
 /// But nothing waits longer for what may come behind it: a host can be busy for minutes.
@@ -158,7 +161,8 @@ pub struct Agent<S, H> {
     options: Options,
     status: watch::Sender<Status>,
     units: Units,
-    /// The revision of the host's key as this daemon wrote it last; `None` before, and while an earlier request may yet be done.
+    /// The revision of the host's key as this daemon wrote it last; `None` before, and while an earlier request may yet
+    /// be done.
     claimed: Option<Revision>,
     pulse: Pulse,
     questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
@@ -192,8 +196,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Inspector::new(self.questions.0.clone())
     }
 
-    /// Run until `stop`. Units and presence are left as they are: whoever comes back goes on with them. Only when the whole system is
-    /// going down this waits until its units have stopped, and gives the presence back: nobody will come back in time.
+    /// Run until `stop`. Units and presence are left as they are: whoever comes back goes on with them. Only when the
+    /// whole system is going down this waits until its units have stopped, and gives the presence back: nobody will
+    /// come back in time.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut events = self.host.events();
         *self.units.horizon() = ledger::read_horizon(&self.host).await;
@@ -227,7 +232,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         stop: &CancellationToken,
     ) -> End {
         let id = self.options.machine.id.clone();
-        let mut mirror = Mirror::new(self.store.clone(), &keys::slice(&id));
+        let mut mirror = Mirror::new(self.store.clone(), &keys::assignments_of(&id));
         let mut backoff = Backoff::new(self.options.ttl, id.as_str());
         // Of passes, each of which shows whether what failed works again; the slice may have no news for days.
         let mut retries = backoff.clone();
@@ -237,7 +242,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut full_check = Instant::now();
         let mut follow_at = Instant::now();
         let mut retry_at: Option<Instant> = None;
-        // While the store doesn't answer: how long the lease lived then, as far as was known. One that lives longer was renewed.
+        // While the store doesn't answer: how long the lease lived then, as far as was known. One that lives longer was
+        // renewed.
         let mut cut_off: Option<Instant> = None;
         loop {
             self.pulse.beat();
@@ -271,8 +277,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                         follow_at = Instant::now() + backoff.next_wait();
                     }
                 },
-                // `recv` is cancel-safe; a closed channel would be a dead adapter, which the full check bridges. After the mirror:
-                // events are taken below in any case, and a host where something happens all the time must still hear what it is told.
+                // `recv` is cancel-safe; a closed channel would be a dead adapter, which the full check bridges. After
+                // the mirror: events are taken below in any case, and a host where something happens all the time must
+                // still hear what it is told.
                 Some(event) = events.recv() => self.units.note(&event),
                 Some(question) = self.questions.1.recv() => {
                     question.answer(&self.units);
@@ -336,8 +343,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 }
 
-/// Do `work`, which may take days, and meanwhile don't let `events` pile up. What is left of them is how each unit's last job ended: all else
-/// is looked at anyway when a presence begins.
+/// Do `work`, which may take days, and meanwhile don't let `events` pile up. What is left of them is how each unit's
+/// last job ended: all else is looked at anyway when a presence begins.
 async fn draining<T>(
     work: impl Future<Output = T>,
     events: &mut mpsc::UnboundedReceiver<Event>,

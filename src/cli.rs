@@ -9,7 +9,8 @@
 //!                                 └─▶ show                        cat, version, completions, manual
 //! ```
 //!
-//! Sees `api::wire`, `api::client`, `ssh`, `manual` and `model`, nothing else of ours. Only `output` prints, and only the binary exits.
+//! Sees `api::wire`, `api::client`, `ssh`, `manual` and `model`, nothing else of ours. Only `output` prints, and only
+//! the binary exits.
 
 mod args;
 mod argv;
@@ -48,8 +49,8 @@ use remote::Reach;
 use session::Session;
 use wait::Aim;
 
-/// Do what `args` say, the program's name first. The exit code is for the process to end with: 0 done, 1 not done, 2 not
-/// understood, 130 no longer waited for, 255 a host out of reach, and of a command on a host its own.
+/// Do what `args` say, the program's name first. The exit code is for the process to end with: 0 done, 1 not done, 2
+/// not understood, 130 no longer waited for, 255 a host out of reach, and of a command on a host its own.
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let out = Output::new();

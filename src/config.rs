@@ -1,7 +1,8 @@
-//! Configuration: `fleet.conf` and `FLEET_*` variables in, checked settings out. The one place that reads the environment.
+//! Configuration: `fleet.conf` and `FLEET_*` variables in, checked settings out. The one place that reads the
+//! environment.
 //!
-//! Three steps: text (INI by `ini`, and the environment, which wins), values by key, [`Settings`]. Every mistake is reported
-//! with its key and line, all of them at once; nothing is guessed and nothing falls back silently.
+//! Three steps: text (INI by `ini`, and the environment, which wins), values by key, [`Settings`]. Every mistake is
+//! reported with its key and line, all of them at once; nothing is guessed and nothing falls back silently.
 
 pub mod arguments;
 mod changes;
@@ -168,8 +169,8 @@ pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
     settings(&path.display().to_string(), &text, &environment.collect(), overrides.standalone)
 }
 
-/// The settings in `text` (called `file` in messages), overruled by the `FLEET_*` of `environment`. With `systemd_user`, where the
-/// user's files go follows from its `XDG_RUNTIME_DIR`, `XDG_STATE_HOME` and `HOME`.
+/// The settings in `text` (called `file` in messages), overruled by the `FLEET_*` of `environment`. With
+/// `systemd_user`, where the user's files go follows from its `XDG_RUNTIME_DIR`, `XDG_STATE_HOME` and `HOME`.
 ///
 /// # Errors
 /// All mistakes in them.

@@ -1,6 +1,6 @@
-//! The daemon: one agent, one engine, one API, over one store and one systemd. Owns which adapters they get, the order in which they
-//! come and go, and what it does on a signal. Any of them ending by itself ends the daemon: half of one is worse
-//! than a restart, which no unit notices.
+//! The daemon: one agent, one engine, one API, over one store and one systemd. Owns which adapters they get, the order
+//! in which they come and go, and what it does on a signal. Any of them ending by itself ends the daemon: half of one
+//! is worse than a restart, which no unit notices.
 
 mod dump;
 mod host;
@@ -93,7 +93,8 @@ fn options(etcd: &EtcdSettings) -> etcd::Options {
 /// Run until told to stop. Units and presence stay as they are, unless the whole system goes down.
 ///
 /// # Errors
-/// What makes a start impossible (no machine id, a socket that is taken, a store that is locked), and any part that ended by itself.
+/// What makes a start impossible (no machine id, a socket that is taken, a store that is locked), and any part that
+/// ended by itself.
 pub async fn run(settings: Settings, outside: Outside) -> Result<()> {
     remark(&settings);
     match settings.store.clone() {
@@ -156,8 +157,8 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut outside: 
                 Some(Request::Stop) | None => break None,
                 Some(Request::Reload) => daemon.reload(&mut parts, &outside).await,
                 Some(Request::Dump) => {
-                    // Not within the call: what is borrowed is locked, here until the answer, and whoever writes it would wait for ever on
-                    // this one thread.
+                    // Not within the call: what is borrowed is locked, here until the answer, and whoever writes it
+                    // would wait for ever on this one thread.
                     let health = asked.borrow().clone();
                     let text = dump::text(&daemon.settings, &parts, &health, &loops).await;
                     (outside.print)(&format!("{text}\n"));

@@ -1,8 +1,9 @@
 //! The engine: decides, for the whole cluster, where each unit goes. Every daemon has one; one of them leads.
 //!
-//! Owns leadership and the loop around [`plan::schedule`](crate::plan::schedule): mirror, plan, commit. It must never talk to a
-//! host, and never write without the leader's key, as this leader wrote it, among the transaction's guards: one that has lost its
-//! lease without knowing can't do harm, not for a millisecond, and neither can a commit of its own that comes late.
+//! Owns leadership and the loop around [`plan::schedule`](crate::plan::schedule): mirror, plan, commit. It must never
+//! talk to a host, and never write without the leader's key, as this leader wrote it, among the transaction's guards:
+//! one that has lost its lease without knowing can't do harm, not for a millisecond, and neither can a commit of its
+//! own that comes late.
 //!
 //! ```text
 //!  candidate ── leader key absent ──▶ lead: mirror ──▶ apply ──▶ plan ──▶ commit (guard: the leader's key as I wrote it)
@@ -170,7 +171,8 @@ impl<S: Store> Engine<S> {
                 }
             }
             if let Some(kv) = &holder {
-                // The daemon before this one on the same host: it is gone, and needn't be waited for. Another host with the same id is none.
+                // The daemon before this one on the same host: it is gone, and needn't be waited for. Another host with
+                // the same id is none.
                 let me = self.record(0);
                 let mine = decode::<LeaderRecord>(kv).is_ok_and(|leader| LeaderRecord { since: 0, ..leader } == me);
                 if let (true, Some(lease)) = (mine, kv.lease) {

@@ -17,7 +17,8 @@
 //! * values: [`model`], no async, no I/O, no clock, no log, nothing else of ours;
 //! * minds: [`plan`], pure: values in, plan and report out; imports `model` only;
 //! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
-//! * [`metrics`]: what all of them count; [`manual`]: what the programs print of their command lines; know none of them;
+//! * [`metrics`]: what all of them count; [`manual`]: what the programs print of their command lines; know none of
+//!   them;
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, `sidecar`, async and thin.
 
 pub mod agent;

@@ -1,5 +1,5 @@
-//! What a program prints of its own command line: completions for shells, and manual pages. Owns how clap's definitions become those;
-//! must never know a program, print, or decide what one may be asked.
+//! What a program prints of its own command line: completions for shells, and manual pages. Owns how clap's definitions
+//! become those; must never know a program, print, or decide what one may be asked.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,8 @@ pub enum Error {
 }
 
 impl Asked {
-    /// Carry it out for the program that `command` defines. What comes back is to be printed; nothing if it went into files.
+    /// Carry it out for the program that `command` defines. What comes back is to be printed; nothing if it went into
+    /// files.
     ///
     /// # Errors
     /// See [`Error`].
@@ -75,13 +76,15 @@ pub fn completion(mut command: Command, shell: Shell) -> String {
     clap_complete::generate(shell, &mut command, &name, &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     match shell {
-        // clap_complete 4.6 spells a hyphen in the program's name in two ways, and then completes nothing after a command.
+        // clap_complete 4.6 spells a hyphen in the program's name in two ways, and then completes nothing after a
+        // command.
         Shell::Bash => script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__")),
         _ => script,
     }
 }
 
-/// The page of a daemon, for people who run systems, in roff; `sections` say what clap doesn't know, each a title and its paragraphs.
+/// The page of a daemon, for people who run systems, in roff; `sections` say what clap doesn't know, each a title and
+/// its paragraphs.
 #[must_use]
 pub fn daemon(command: Command, sections: &[(&str, &[&str])]) -> String {
     let page = Man::new(command).section("8");

@@ -1,8 +1,8 @@
 //! What a daemon counts and measures, for Prometheus. The only owner of `prometheus_client`.
 //!
-//! Owns the names, labels and meanings of all series; who counts only says what has happened. One value per daemon, handed to its parts
-//! when they are made: several daemons in one process (tests, the simulation) don't mix. It must never be asked for a decision, and
-//! costs nothing while nothing happens: nothing here has a task or a timer.
+//! Owns the names, labels and meanings of all series; who counts only says what has happened. One value per daemon,
+//! handed to its parts when they are made: several daemons in one process (tests, the simulation) don't mix. It must
+//! never be asked for a decision, and costs nothing while nothing happens: nothing here has a task or a timer.
 
 mod series;
 

@@ -6,8 +6,8 @@
 //! * [`explain`]: why a unit isn't where it should be; per request, for the API.
 //! * [`check`]: what must hold of a cluster; for tests, simulations and the engine's periodic audit.
 //!
-//! Nothing here waits, reads a clock, logs, or draws lots: the same values always give the same plan. Trouble is part of a plan's
-//! report, never an error. Imports [`crate::model`] only.
+//! Nothing here waits, reads a clock, logs, or draws lots: the same values always give the same plan. Trouble is part
+//! of a plan's report, never an error. Imports [`crate::model`] only.
 
 pub mod check;
 pub mod converge;

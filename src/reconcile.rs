@@ -1,5 +1,5 @@
-//! What the two loops share: how long to wait before trying again, and saying once that something is out of reach and once
-//! that it is back; and a sign of life. Owns no task and makes no decision.
+//! What the two loops share: how long to wait before trying again, and saying once that something is out of reach and
+//! once that it is back; and a sign of life. Owns no task and makes no decision.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For leases of `ttl`. `salt` differs between hosts, so that they don't all come back at once; no randomness, so that a
-    /// simulation repeats itself.
+    /// For leases of `ttl`. `salt` differs between hosts, so that they don't all come back at once; no randomness, so
+    /// that a simulation repeats itself.
     #[must_use]
     pub fn new(ttl: Duration, salt: &str) -> Self {
         let spread = salt
@@ -102,8 +102,8 @@ impl Outage {
     }
 }
 
-/// A sign of life: its loop gives one at every turn, between the steps of its work, and, while it has nothing to do, every
-/// [`Pulse::EVERY`]. A loop that gives none waits for something that doesn't come. Clones share it.
+/// A sign of life: its loop gives one at every turn, between the steps of its work, and, while it has nothing to do,
+/// every [`Pulse::EVERY`]. A loop that gives none waits for something that doesn't come. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Pulse {
     begun: Instant,

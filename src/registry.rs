@@ -3,8 +3,9 @@
 //! Owns the encoding of every record, the transactions that keep them consistent, and the [`mirror`] that turns
 //! list and watch into values. It must never decide where a unit goes (`plan`) or talk to a host (`agent`).
 //!
-//! One writer per family of keys (see `docs/architecture.md`): the API writes `unit/`, `file/`, `metadata/` and `service/`, the
-//! engine `placement/`, `schedule/` and `leader`, and collects `file/`; each agent its `machine/` and `state/`.
+//! One writer per family of keys (see `docs/architecture.md`): the API writes `unit/`, `file/`, `metadata/` and
+//! `service/`, the engine `placement/`, `schedule/` and `leader`, and collects `file/`; each agent its `machine/` and
+//! `state/`.
 
 pub mod apply;
 pub mod files;

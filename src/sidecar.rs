@@ -1,5 +1,5 @@
-//! `fleet-sidecar`: small helpers that stand beside a unit and tie services together. `announce` says where an instance is,
-//! `ambassador` stands in for a service on this host, `render` keeps a file up to date with what is announced.
+//! `fleet-sidecar`: small helpers that stand beside a unit and tie services together. `announce` says where an instance
+//! is, `ambassador` stands in for a service on this host, `render` keeps a file up to date with what is announced.
 //!
 //! ```text
 //!  args ─┬─▶ announce ── unit, check            ──▶ API: is it up? say so, renew
@@ -7,8 +7,9 @@
 //!        └─▶ render ── commands, files  ◀──┴─ live ◀── API: what is announced, as it changes
 //! ```
 //!
-//! Sees `api::wire`, `api::client`, `manual` and `model`: a sidecar knows the API of its own host and nothing else of a cluster. Whatever it has heard
-//! stays good while that API is away. Its user is systemd: `Type=notify`, a status line, SIGTERM.
+//! Sees `api::wire`, `api::client`, `manual` and `model`: a sidecar knows the API of its own host and nothing else of a
+//! cluster. Whatever it has heard stays good while that API is away. Its user is systemd: `Type=notify`, a status line,
+//! SIGTERM.
 
 mod ambassador;
 mod announce;

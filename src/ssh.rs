@@ -1,15 +1,15 @@
-//! SSH, from the client's side: sessions that log in with an agent or a key file, commands and forwarded connections over them.
-//! Sole owner of `ssh2`. Knows what `~/.ssh/config` and `known_hosts` say; never which host is meant or what runs there, prints
-//! nothing and asks nobody but [`Ask`].
+//! SSH, from the client's side: sessions that log in with an agent or a key file, commands and forwarded connections
+//! over them. Sole owner of `ssh2`. Knows what `~/.ssh/config` and `known_hosts` say; never which host is meant or what
+//! runs there, prints nothing and asks nobody but [`Ask`].
 //!
 //! ```text
 //! Ssh ─ config ─▶ Target ─ connect ─▶ handshake ─ known ─ auth ─▶ Session ─ pump ─▶ Remote, UnixStream
 //!       ~/.ssh                        a thread of its own from here on, one for each session
 //! ```
 //!
-//! A session of libssh2 is one lock and its calls wait, so each session lives on a thread of its own, and everything else sees
-//! sockets: what a command prints and reads goes through socket pairs. That is also how SSH goes through SSH: the inner
-//! session's connection is the end of such a pair.
+//! A session of libssh2 is one lock and its calls wait, so each session lives on a thread of its own, and everything
+//! else sees sockets: what a command prints and reads goes through socket pairs. That is also how SSH goes through SSH:
+//! the inner session's connection is the end of such a pair.
 
 mod auth;
 mod config;
@@ -306,7 +306,8 @@ impl Ssh {
         session::open(self.clone(), target.clone(), over).await
     }
 
-    /// Wait until no other session asks anything. Whoever has waited looks again whether there is still something to ask.
+    /// Wait until no other session asks anything. Whoever has waited looks again whether there is still something to
+    /// ask.
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -208,8 +208,9 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// `Unavailable`, `Refused`.
     fn grant(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, Error>> + Send;
 
-    /// Give the lease its whole TTL again; the answer is that TTL. `within` is how long the caller can wait: a store that can be asked
-    /// in several places has given up a silent one by then, and has asked another. The next renewal must not meet the silent one again.
+    /// Give the lease its whole TTL again; the answer is that TTL. `within` is how long the caller can wait: a store
+    /// that can be asked in several places has given up a silent one by then, and has asked another. The next renewal
+    /// must not meet the silent one again.
     ///
     /// # Errors
     /// `LeaseLost` when it has ended; `Unavailable` says nothing about the lease.

@@ -56,15 +56,16 @@ pub fn init_client() {
     drop(log.try_init());
 }
 
-/// Whether stderr is the stream that systemd has opened to the journal (`systemd.exec(5)`, `$JOURNAL_STREAM`), and not what somebody has put
-/// in its place since.
+/// Whether stderr is the stream that systemd has opened to the journal (`systemd.exec(5)`, `$JOURNAL_STREAM`), and not
+/// what somebody has put in its place since.
 fn is_journal() -> bool {
     let stream = std::env::var_os("JOURNAL_STREAM");
     let stderr = io::stderr().as_fd().try_clone_to_owned().and_then(|fd| File::from(fd).metadata());
     stderr.is_ok_and(|stderr| stream == Some(format!("{}:{}", stderr.dev(), stderr.ino()).into()))
 }
 
-/// Where lines go. The journal is told their level, so that `journalctl --priority warning` finds what somebody has to act on.
+/// Where lines go. The journal is told their level, so that `journalctl --priority warning` finds what somebody has to
+/// act on.
 #[derive(Debug, Clone, Copy)]
 struct Stderr {
     is_journal: bool,

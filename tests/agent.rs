@@ -12,7 +12,7 @@ use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
-use flotilla::model::unit::{Entry, State, Target};
+use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::registry::keys::{FileRecord, Key};
 use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
@@ -80,7 +80,7 @@ impl World {
             let file = Key::File(hash.clone());
             ops.insert(file.to_string(), put(&file, &FileRecord { text: (*text).into() }, None));
             let entry =
-                Entry { hash, target: *target, global: false, generation: Revision(*generation), restart: None };
+                Assignment { hash, target: *target, global: false, generation: Revision(*generation), restart: None };
             let key = Key::Schedule(id(), unit(name));
             ops.insert(key.to_string(), put(&key, &entry, None));
         }
@@ -91,7 +91,7 @@ impl World {
     async fn restart(&self, name: &str, text: &str, generation: u64) {
         let hash = UnitFile::parse(text.as_bytes()).unwrap().hash();
         let generation = Revision(generation);
-        let entry = Entry { hash, target: Target::Launched, global: false, generation, restart: Some(generation) };
+        let entry = Assignment { hash, target: Target::Launched, global: false, generation, restart: Some(generation) };
         let ops = vec![put(&Key::Schedule(id(), unit(name)), &entry, None)];
         self.store.commit(Txn { guards: vec![], ops }).await.unwrap();
     }
@@ -101,14 +101,14 @@ impl World {
         self.store.commit(Txn { guards: vec![], ops }).await.unwrap();
     }
 
-    async fn state(&self, name: &str) -> Option<State> {
+    async fn state(&self, name: &str) -> Option<UnitReport> {
         let prefix = Key::State(unit(name), id()).to_string();
         let page = self.store.range(Range { prefix, ..Range::default() }).await.unwrap();
         page.kvs.first().map(|kv| decode(kv).unwrap())
     }
 
     /// Wait (in paused time) until the report of `name` is as wanted.
-    async fn until(&self, name: &str, what: &str, wanted: impl Fn(Option<&State>) -> bool) -> Option<State> {
+    async fn until(&self, name: &str, what: &str, wanted: impl Fn(Option<&UnitReport>) -> bool) -> Option<UnitReport> {
         for _ in 0..600 {
             let state = self.state(name).await;
             if wanted(state.as_ref()) {
@@ -119,7 +119,7 @@ impl World {
         panic!("waited 60 s for {name} to be {what}; it is {:?}; host: {:?}", self.state(name).await, self.host.log());
     }
 
-    async fn until_active(&self, name: &str) -> State {
+    async fn until_active(&self, name: &str) -> UnitReport {
         self.until(name, "active", |s| s.is_some_and(|s| s.active == "active" && s.job.is_none())).await.unwrap()
     }
 
@@ -136,7 +136,8 @@ fn run(test: impl Future<Output = ()>) {
 const PLAIN: &str = "[Service]\nExecStart=/bin/sleep 1000\n";
 const TOP: &str = "[Unit]\nRequires=base.service\nAfter=base.service\n[Service]\nExecStart=/bin/top\n";
 
-/// CoreOS fleet wrote to the same folder. Where this daemon never was before, files there are fleet's, and so is what runs.
+/// CoreOS fleet wrote to the same folder. Where this daemon never was before, files there are fleet's, and so is what
+/// runs.
 #[test]
 fn units_that_were_here_before_are_left_alone_until_they_are_ours_and_then_taken_over_as_they_run() {
     run(async {
@@ -191,9 +192,9 @@ fn a_chain_starts_in_order_and_stops_in_reverse() {
         world.tell(&[("top.service", TOP, Target::Launched, 1), ("base.service", PLAIN, Target::Launched, 1)]).await;
         world.until_active("top.service").await;
         assert_eq!(world.order(What::Started), ["base.service", "top.service"]);
-        world.tell(&[("top.service", TOP, Target::Gone, 2), ("base.service", PLAIN, Target::Gone, 2)]).await;
+        world.tell(&[("top.service", TOP, Target::Removed, 2), ("base.service", PLAIN, Target::Removed, 2)]).await;
         for name in ["top.service", "base.service"] {
-            world.until(name, "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+            world.until(name, "gone", |s| s.is_some_and(|s| s.target == Target::Removed)).await;
         }
         assert_eq!(world.order(What::Stopped), ["top.service", "base.service"]);
     });
@@ -220,11 +221,11 @@ fn gone_is_said_only_after_the_stop_is_done() {
         let slow = "[Service]\nExecStart=/bin/a\n[X-Fake]\nStopSec=20\n";
         world.tell(&[("a.service", slow, Target::Launched, 1)]).await;
         world.until_active("a.service").await;
-        world.tell(&[("a.service", slow, Target::Gone, 2)]).await;
+        world.tell(&[("a.service", slow, Target::Removed, 2)]).await;
         tokio::time::sleep(Duration::from_secs(15)).await;
         let state = world.state("a.service").await.unwrap();
         assert_eq!((state.active.as_str(), state.target), ("deactivating", Target::Launched));
-        world.until("a.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        world.until("a.service", "gone", |s| s.is_some_and(|s| s.target == Target::Removed)).await;
         world.untell("a.service").await;
         world.until("a.service", "forgotten", |s| s.is_none()).await;
     });
@@ -256,7 +257,7 @@ fn a_restart_stops_and_starts_once_and_brings_dependents_back() {
         world.tell(&[("top.service", TOP, Target::Launched, 1), ("base.service", PLAIN, Target::Launched, 1)]).await;
         world.until_active("top.service").await;
         world.restart("base.service", PLAIN, 5).await;
-        let done = |s: Option<&State>| {
+        let done = |s: Option<&UnitReport>| {
             s.is_some_and(|s| s.generation == Revision(5) && s.result.as_deref() == Some("done") && s.job.is_none())
         };
         let state = world.until("base.service", "restarted", done).await.unwrap();
@@ -287,7 +288,7 @@ fn a_restart_is_neither_lost_nor_repeated_when_the_daemon_dies() {
             world.kill().await;
             tokio::time::sleep(Duration::from_secs(1)).await;
             world.start("n1");
-            let done = |s: Option<&State>| s.is_some_and(|s| s.generation == Revision(5) && s.active == "active");
+            let done = |s: Option<&UnitReport>| s.is_some_and(|s| s.generation == Revision(5) && s.active == "active");
             world.until("a.service", "restarted", done).await;
             tokio::time::sleep(Duration::from_secs(20)).await;
             let counts = (world.order(What::Stopped).len(), world.order(What::Started).len());
@@ -308,7 +309,7 @@ fn a_restart_starts_what_has_failed_or_ended_and_a_reboot_is_one() {
         world.restart("a.service", PLAIN, 5).await;
         world.restart("once.service", once, 6).await;
         world.until_active("a.service").await;
-        let through = |s: Option<&State>| s.is_some_and(|s| s.generation == Revision(6) && s.result.is_some());
+        let through = |s: Option<&UnitReport>| s.is_some_and(|s| s.generation == Revision(6) && s.result.is_some());
         world.until("once.service", "through", through).await;
         assert_eq!(world.order(What::Started).iter().filter(|unit| *unit == "once.service").count(), 2);
         world.kill().await;
@@ -355,8 +356,8 @@ fn a_start_pulls_nothing_back_in_that_is_leaving() {
         let slow = "[Service]\nExecStart=/bin/a\n[X-Fake]\nStopSec=5\n";
         world.tell(&[("base.service", slow, Target::Launched, 1), ("top.service", TOP, Target::Loaded, 1)]).await;
         world.until_active("base.service").await;
-        world.tell(&[("base.service", slow, Target::Gone, 2), ("top.service", TOP, Target::Launched, 3)]).await;
-        world.until("base.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        world.tell(&[("base.service", slow, Target::Removed, 2), ("top.service", TOP, Target::Launched, 3)]).await;
+        world.until("base.service", "gone", |s| s.is_some_and(|s| s.target == Target::Removed)).await;
         let state = world.until("top.service", "refused", |s| s.is_some_and(|s| s.error.is_some())).await.unwrap();
         assert!(state.error.unwrap().contains("base.service"));
         assert_eq!(
@@ -385,7 +386,8 @@ fn restart_of_the_daemon_touches_nothing() {
     });
 }
 
-/// The call and the note are all that may lie between a start and its being known; whatever else a pass does may be broken off.
+/// The call and the note are all that may lie between a start and its being known; whatever else a pass does may be
+/// broken off.
 #[test]
 fn what_was_started_is_noted_at_once() {
     let latency = Duration::from_secs(2);
@@ -490,7 +492,7 @@ fn loaded_is_not_started_and_stop_keeps_the_file() {
         world.tell(&[("a.service", PLAIN, Target::Launched, 2)]).await;
         world.until_active("a.service").await;
         world.tell(&[("a.service", PLAIN, Target::Loaded, 3)]).await;
-        let loaded = |s: Option<&State>| s.is_some_and(|s| s.generation == Revision(3) && s.active == "inactive");
+        let loaded = |s: Option<&UnitReport>| s.is_some_and(|s| s.generation == Revision(3) && s.active == "inactive");
         world.until("a.service", "stopped", loaded).await;
         assert_eq!(world.host.counters().written, 1);
     });
@@ -520,12 +522,12 @@ fn a_reload_that_is_refused_holds_up_only_those_that_need_it() {
         world.host.refuse_reloads(true);
         let enabled = format!("{PLAIN}[Install]\nWantedBy=multi-user.target\n");
         world
-            .tell(&[("enabled.service", &enabled, Target::Launched, 2), ("old.service", PLAIN, Target::Gone, 2)])
+            .tell(&[("enabled.service", &enabled, Target::Launched, 2), ("old.service", PLAIN, Target::Removed, 2)])
             .await;
         world.until("enabled.service", "explained", |s| s.is_some_and(|s| s.error.is_some())).await;
         world.tell(&[("plain.service", PLAIN, Target::Launched, 3)]).await;
         world.until_active("plain.service").await;
-        world.until("old.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        world.until("old.service", "gone", |s| s.is_some_and(|s| s.target == Target::Removed)).await;
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert!(!world.host.running().contains(&unit("enabled.service")));
         assert!(world.host.counters().reload < 10, "{}", world.host.counters().reload);
@@ -540,7 +542,8 @@ fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
     run(async {
         let world = World::new().await;
         let hash = UnitHash::new("0123456789012345678901234567890123456789");
-        let entry = Entry { hash, target: Target::Launched, global: false, generation: Revision(1), restart: None };
+        let entry =
+            Assignment { hash, target: Target::Launched, global: false, generation: Revision(1), restart: None };
         let ops = vec![put(&Key::Schedule(id(), unit("ghost.service")), &entry, None)];
         world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
         world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
@@ -601,14 +604,14 @@ fn a_store_that_lost_its_data_stops_nothing() {
         world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
         world.until_active("a.service").await;
         assert_eq!(pids(&world), before);
-        world.tell(&[("a.service", PLAIN, Target::Gone, 2)]).await;
-        world.until("a.service", "gone", |s| s.is_some_and(|s| s.target == Target::Gone)).await;
+        world.tell(&[("a.service", PLAIN, Target::Removed, 2)]).await;
+        world.until("a.service", "gone", |s| s.is_some_and(|s| s.target == Target::Removed)).await;
         assert_eq!(world.host.running().len(), 1, "x.service goes on");
     });
 }
 
-/// What the store has forgotten goes on; what it knows again, or learns anew, is as any other unit: moved away while this host was cut off
-/// it stops here.
+/// What the store has forgotten goes on; what it knows again, or learns anew, is as any other unit: moved away while
+/// this host was cut off it stops here.
 #[test]
 fn after_a_loss_only_what_was_forgotten_then_is_left_alone() {
     run(async {
@@ -705,7 +708,8 @@ async fn a_host_that_goes_down_leaves_the_cluster_when_its_units_have_stopped() 
     assert!(begun.elapsed() > TTL && begun.elapsed() < Duration::from_secs(42), "{:?}", begun.elapsed());
 }
 
-/// A unit that the shutdown leaves alone may run until the power is off: it must not be started elsewhere before the lease is over.
+/// A unit that the shutdown leaves alone may run until the power is off: it must not be started elsewhere before the
+/// lease is over.
 #[tokio::test(start_paused = true)]
 async fn a_unit_that_does_not_stop_with_the_system_keeps_its_host_registered() {
     let mut world = World::new().await;

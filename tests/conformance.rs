@@ -1,4 +1,5 @@
-//! `docs/conformance.md` and the conformance cases, held to each other: what the page names exists, and what exists is on the page.
+//! `docs/conformance.md` and the conformance cases, held to each other: what the page names exists, and what exists is
+//! on the page.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 

@@ -1,4 +1,5 @@
-//! The real binaries without a lab: what `fleetd` says, what `contrib/install` installs, and a user's own systemd as the host.
+//! The real binaries without a lab: what `fleetd` says, what `contrib/install` installs, and a user's own systemd as
+//! the host.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 

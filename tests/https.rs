@@ -1,4 +1,5 @@
-//! `fleetctl` and https:// endpoints: who is trusted, who has to show a certificate, and that nobody unproven is talked to.
+//! `fleetctl` and https:// endpoints: who is trusted, who has to show a certificate, and that nobody unproven is talked
+//! to.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -1,4 +1,5 @@
-//! `fleetctl import`: the units of a CoreOS fleet, read through its API, into a real API of ours over a store in memory.
+//! `fleetctl import`: the units of a CoreOS fleet, read through its API, into a real API of ours over a store in
+//! memory.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

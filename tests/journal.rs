@@ -1,5 +1,5 @@
-//! `fleetctl journal` against a fake API and a fake journalctl on this host: which units are meant, what is passed on, merged and
-//! said, and how it ends. What several hosts and a real journald do is the lab's to show.
+//! `fleetctl journal` against a fake API and a fake journalctl on this host: which units are meant, what is passed on,
+//! merged and said, and how it ends. What several hosts and a real journald do is the lab's to show.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -13,7 +13,8 @@ use std::process::{Child, Command};
 use fake::{CLOSE, Fake, Ran, Script, finish, run};
 use serde_json::{Value, json};
 
-/// Prints what it was asked for on stderr, and of the file `journal` the entries of the units asked for: as JSON, or their messages.
+/// Prints what it was asked for on stderr, and of the file `journal` the entries of the units asked for: as JSON, or
+/// their messages.
 const JOURNALCTL: &str = r#"#!/usr/bin/python3 -S
 import json, os, sys, time
 path, options, units = os.environ["JOURNAL"], {}, []

@@ -1,5 +1,5 @@
-//! The architecture's rules, held by a test: which module may use which, who owns a foreign crate, who may read the environment,
-//! print, exit or ask the time, how long a file may be. See `docs/architecture.md`.
+//! The architecture's rules, held by a test: which module may use which, who owns a foreign crate, who may read the
+//! environment, print, exit or ask the time, how long a file may be. See `docs/architecture.md`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 

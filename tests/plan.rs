@@ -1,6 +1,8 @@
-//! Properties of the scheduler: over random clusters, random changes, hosts that answer late, and engines that crash between two commits.
+//! Properties of the scheduler: over random clusters, random changes, hosts that answer late, and engines that crash
+//! between two commits.
 //!
-//! `World` is the store, the API, the hosts and the engine in one: it commits decisions one by one, holding each to its guards.
+//! `World` is the store, the API, the hosts and the engine in one: it commits decisions one by one, holding each to its
+//! guards.
 
 #![allow(clippy::unwrap_used, reason = "names and files here are constants")]
 
@@ -11,9 +13,9 @@ use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
-use flotilla::model::placement::Wishes;
+use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
-use flotilla::model::unit::{Desired, Entry, Placement, State, Target, Unit};
+use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use flotilla::plan::check::{always, check};
 use flotilla::plan::fit::{Question, Stance, fit};
 use flotilla::plan::schedule::{Decision, Plan, Scheduler, full};
@@ -77,10 +79,10 @@ fn unit_name(at: usize) -> UnitName {
     UNITS[at].parse().unwrap()
 }
 
-fn file(at: usize) -> (UnitHash, Arc<Wishes>) {
+fn file(at: usize) -> (UnitHash, Arc<Constraints>) {
     let text = format!("[Service]\nExecStart=/bin/true {}\n[X-Fleet]\n{}\n", at % 2, FILES[at]);
     let file = UnitFile::parse(text.as_bytes()).unwrap();
-    (file.hash(), Arc::new(Wishes::parse(&file).unwrap()))
+    (file.hash(), Arc::new(Constraints::parse(&file).unwrap()))
 }
 
 /// What can happen.
@@ -109,7 +111,7 @@ enum Op {
 #[derive(Debug, Clone)]
 enum Edit {
     NoEntry(usize, usize),
-    Entry(usize, usize, usize, Target, bool),
+    Assignment(usize, usize, usize, Target, bool),
     NoPlacement(usize),
     On(usize, usize),
     Waiting(usize),
@@ -135,11 +137,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
-    let target = prop_oneof![Just(Target::Gone), Just(Target::Launched)];
+    let target = prop_oneof![Just(Target::Removed), Just(Target::Launched)];
     prop_oneof![
         (0..HOSTS, 0..UNITS.len()).prop_map(|(h, u)| Edit::NoEntry(h, u)),
         (0..HOSTS, 0..UNITS.len(), 0..FILES.len(), target, any::<bool>())
-            .prop_map(|(h, u, f, t, g)| Edit::Entry(h, u, f, t, g)),
+            .prop_map(|(h, u, f, t, g)| Edit::Assignment(h, u, f, t, g)),
         (0..UNITS.len()).prop_map(Edit::NoPlacement),
         (0..HOSTS, 0..UNITS.len()).prop_map(|(h, u)| Edit::On(h, u)),
         (0..UNITS.len()).prop_map(Edit::Waiting),
@@ -170,10 +172,10 @@ impl World {
         let next = self.store.revision.next();
         match op {
             Op::Unit(unit, at, desired) => {
-                let (hash, wishes) = file(*at);
+                let (hash, constraints) = file(*at);
                 let submitted = self.store.units.get(&unit_name(*unit)).map_or(next.0, |unit| unit.submitted);
                 let unit_ = Unit { desired: *desired, hash: hash.clone(), generation: next, restart: None, submitted };
-                let file = Versioned { value: wishes, revision: next };
+                let file = Versioned { value: constraints, revision: next };
                 self.commit([Change::File(hash, Some(file)), Change::Unit(unit_name(*unit), Some(unit_))]);
             }
             Op::Desire(unit, desired) => {
@@ -202,7 +204,7 @@ impl World {
                 let id = host(*at);
                 let states = self.store.states.iter().filter(|(_, states)| states.contains_key(&id));
                 let mut changes: Vec<Change> =
-                    states.map(|(unit, _)| Change::State(unit.clone(), id.clone(), None)).collect();
+                    states.map(|(unit, _)| Change::Report(unit.clone(), id.clone(), None)).collect();
                 changes.push(Change::Machine(id, None));
                 self.commit(changes);
             }
@@ -225,11 +227,16 @@ impl World {
     fn edit(&mut self, edit: &Edit) {
         let revision = self.store.revision.next();
         let change = match edit {
-            Edit::NoEntry(at, unit) => Change::Entry(host(*at), unit_name(*unit), None),
-            Edit::Entry(at, unit, of, target, global) => {
-                let value =
-                    Entry { hash: file(*of).0, target: *target, global: *global, generation: revision, restart: None };
-                Change::Entry(host(*at), unit_name(*unit), Some(Versioned { value, revision }))
+            Edit::NoEntry(at, unit) => Change::Assignment(host(*at), unit_name(*unit), None),
+            Edit::Assignment(at, unit, of, target, global) => {
+                let value = Assignment {
+                    hash: file(*of).0,
+                    target: *target,
+                    global: *global,
+                    generation: revision,
+                    restart: None,
+                };
+                Change::Assignment(host(*at), unit_name(*unit), Some(Versioned { value, revision }))
             }
             Edit::NoPlacement(unit) => Change::Placement(unit_name(*unit), None),
             Edit::On(at, unit) => {
@@ -252,7 +259,7 @@ impl World {
             let empty = BTreeMap::new();
             let slice = self.store.schedule.get(&id).unwrap_or(&empty);
             for (unit, entry) in slice {
-                let state = State {
+                let state = UnitReport {
                     generation: entry.value.generation,
                     target: entry.value.target,
                     hash: entry.value.hash.clone(),
@@ -264,11 +271,11 @@ impl World {
                     error: None,
                     since: 0,
                 };
-                changes.push(Change::State(unit.clone(), id.clone(), Some(state)));
+                changes.push(Change::Report(unit.clone(), id.clone(), Some(state)));
             }
             for (unit, states) in &self.store.states {
                 if states.contains_key(&id) && !slice.contains_key(unit) {
-                    changes.push(Change::State(unit.clone(), id.clone(), None));
+                    changes.push(Change::Report(unit.clone(), id.clone(), None));
                 }
             }
         }
@@ -311,7 +318,7 @@ impl World {
         for (host, write) in &decision.entries {
             let known = self.store.schedule.get(host).and_then(|slice| slice.get(&decision.unit));
             assert_eq!(write.before, known.map(|known| known.revision), "entry on {host}, {decision}");
-            let gone = |target| target == Target::Gone;
+            let gone = |target| target == Target::Removed;
             if let Some(known) = known.filter(|known| gone(known.value.target) && self.is_alive(host)) {
                 let state = self.store.states.get(&decision.unit).and_then(|states| states.get(host));
                 let acknowledged =
@@ -329,13 +336,14 @@ impl World {
         }
     }
 
-    /// Healthy units stay: nobody leaves a live host without a reason that held before the plan or holds when it is done.
+    /// Healthy units stay: nobody leaves a live host without a reason that held before the plan or holds when it is
+    /// done.
     fn hold_to_reasons(&self, before: &Cluster, decision: &Decision) {
         let unit = &decision.unit;
         for (host, write) in &decision.entries {
             let known = self.store.schedule.get(host).and_then(|slice| slice.get(unit)).map(|known| known.value.target);
-            let leaves = write.after.as_ref().is_some_and(|after| after.target == Target::Gone);
-            if !leaves || known == Some(Target::Gone) || !self.is_alive(host) {
+            let leaves = write.after.as_ref().is_some_and(|after| after.target == Target::Removed);
+            if !leaves || known == Some(Target::Removed) || !self.is_alive(host) {
                 continue;
             }
             let after = self.scheduler.cluster();
@@ -344,15 +352,15 @@ impl World {
                 continue; // its own record changed
             }
             let wanted = after.units.get(unit).is_some_and(|unit| unit.desired != Desired::Inactive);
-            let Some(wishes) = after.wishes(unit).filter(|_| wanted && !unit.is_template()) else { continue };
+            let Some(constraints) = after.constraints(unit).filter(|_| wanted && !unit.is_template()) else { continue };
             let home = match self.store.placements.get(unit).map(|placement| &placement.value) {
                 Some(Placement::On { host, .. }) => Some(host),
                 _ => None,
             };
-            if !wishes.global && home != Some(host) {
+            if !constraints.global && home != Some(host) {
                 continue; // unexplained
             }
-            let question = Question { unit, wishes: &wishes, host, stance: Stance::Stay };
+            let question = Question { unit, constraints: &constraints, host, stance: Stance::Stay };
             assert!(fit(before, &question).is_err() || fit(after, &question).is_err(), "{decision}, yet it fits");
         }
     }
@@ -396,7 +404,8 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    /// Guards, reasons and what must always hold, after every commit; quiescence after every plan; in the end everything.
+    /// Guards, reasons and what must always hold, after every commit; quiescence after every plan; in the end
+    /// everything.
     #[test]
     fn anything_settles_and_nothing_breaks_on_the_way(ops in proptest::collection::vec(op(), 1..60)) {
         let mut world = World::new();
@@ -419,10 +428,10 @@ proptest! {
             world.act(op);
         }
         for edit in &edits {
-            if let Edit::Entry(_, _, of, ..) = edit {
-                let (hash, wishes) = file(*of);
+            if let Edit::Assignment(_, _, of, ..) = edit {
+                let (hash, constraints) = file(*of);
                 let revision = world.store.revision.next();
-                world.commit([Change::File(hash, Some(Versioned { value: wishes, revision }))]);
+                world.commit([Change::File(hash, Some(Versioned { value: constraints, revision }))]);
             }
             world.edit(edit);
         }
@@ -480,7 +489,8 @@ fn what_once_failed() {
     use Desired::Loaded;
     let first = Op::Crash(any::<Index>().new_tree(&mut TestRunner::deterministic()).unwrap().current());
     let cases: [(&[Op], &[Edit]); 4] = [
-        // A destroyed replacer that has yet to leave stood above what it no longer displaced: placing went round in a ring.
+        // A destroyed replacer that has yet to leave stood above what it no longer displaced: placing went round in a
+        // ring.
         (
             &[
                 Op::Machine(0, 0),
@@ -492,10 +502,11 @@ fn what_once_failed() {
             ],
             &[],
         ),
-        // Two hosts had different files of a destroyed unit: the one that answered first took the other's conflicts with it.
+        // Two hosts had different files of a destroyed unit: the one that answered first took the other's conflicts
+        // with it.
         (
             &[Op::Unit(3, 23, Loaded), Op::Machine(4, 0), Op::Machine(1, 0)],
-            &[Edit::Entry(4, 1, 0, Target::Gone, false), Edit::Entry(1, 1, 6, Target::Gone, false)],
+            &[Edit::Assignment(4, 1, 0, Target::Removed, false), Edit::Assignment(1, 1, 6, Target::Removed, false)],
         ),
         // One of a cycle was to look at one host, the other at all: only one was looked at.
         (
@@ -527,10 +538,10 @@ fn what_once_failed() {
         let mut world = World::new();
         ops.iter().for_each(|op| world.act(op));
         for edit in edits {
-            if let Edit::Entry(_, _, of, ..) = edit {
-                let (hash, wishes) = file(*of);
+            if let Edit::Assignment(_, _, of, ..) = edit {
+                let (hash, constraints) = file(*of);
                 let revision = world.store.revision.next();
-                world.commit([Change::File(hash, Some(Versioned { value: wishes, revision }))]);
+                world.commit([Change::File(hash, Some(Versioned { value: constraints, revision }))]);
             }
             world.edit(edit);
         }

@@ -1,5 +1,6 @@
 //! Scenarios: each `tests/scripts/*.txt` is played on the simulated cluster, and what it prints must be its `.out`.
-//! `FLOTILLA_BLESS=1` writes the `.out` files anew; read the difference before you commit it. The language is in `sim/script.rs`.
+//! `FLOTILLA_BLESS=1` writes the `.out` files anew; read the difference before you commit it. The language is in
+//! `sim/script.rs`.
 
 #[allow(dead_code, reason = "shared with the simulation, which uses other parts")]
 #[expect(clippy::unwrap_used, reason = "a test's helpers may")]

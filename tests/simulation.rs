@@ -1,5 +1,5 @@
-//! Seeds: a cluster, accidents and people, all chosen by a number, with invariants after every event and a settled cluster at the end.
-//! What is simulated and what must hold stands in `sim`.
+//! Seeds: a cluster, accidents and people, all chosen by a number, with invariants after every event and a settled
+//! cluster at the end. What is simulated and what must hold stands in `sim`.
 //!
 //! * `FLOTILLA_SEED=123`: play that one and show it;
 //! * `FLOTILLA_SEEDS=20000`, `FLOTILLA_FIRST_SEED=1`: how many, and from where.
@@ -10,8 +10,8 @@ mod sim;
 
 use sim::play::play;
 
-/// Seeds that found something once; they are always played. What a seed does changes when the simulation does, so this list holds only as
-/// long as nobody touches `sim/play.rs`: then play many, and see.
+/// Seeds that found something once; they are always played. What a seed does changes when the simulation does, so this
+/// list holds only as long as nobody touches `sim/play.rs`: then play many, and see.
 const FOUND: [u64; 16] =
     [137, 442, 1074, 1379, 1446, 1451, 1671, 1838, 1960, 1989, 2356, 3307, 4993, 10693, 16165, 16519];
 

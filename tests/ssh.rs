@@ -1,5 +1,5 @@
-//! `fleetctl` over SSH, against a real sshd on loopback and an API that answers as it is told: who is let in, who is trusted,
-//! what goes through a tunnel, and what a command or a shell over there has and leaves behind.
+//! `fleetctl` over SSH, against a real sshd on loopback and an API that answers as it is told: who is let in, who is
+//! trusted, what goes through a tunnel, and what a command or a shell over there has and leaves behind.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -240,7 +240,8 @@ fn a_shell_has_a_terminal_that_changes_its_size_and_ours_comes_back() {
         ["resize", 77, 22],
         ["send", "until stty size | grep 77; do :; done\n"],
         ["expect", "22 77"],
-        // Ctrl-C goes to what runs there, and doesn't end us. It is in the foreground once it says so itself: what is typed is echoed before.
+        // Ctrl-C goes to what runs there, and doesn't end us. It is in the foreground once it says so itself: what is
+        // typed is echoed before.
         ["send", "sh -c 'echo up $((1+1)); exec sleep 100'\n"],
         ["expect", "up 2"],
         ["send", "\u{3}"],

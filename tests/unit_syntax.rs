@@ -18,7 +18,8 @@ fn files_are_read_as_systemd_reads_them() {
     }
 }
 
-/// CoreOS fleet's clients send files as canonical text, option by option: nothing may come to mean something else by that.
+/// CoreOS fleet's clients send files as canonical text, option by option: nothing may come to mean something else by
+/// that.
 #[test]
 fn canonical_text_says_the_same() {
     for (name, text, _) in cases::CASES {

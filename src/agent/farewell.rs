@@ -1,5 +1,6 @@
-//! The end of an agent. A daemon that stops leaves units and presence as they are. When the whole system is going down nobody comes
-//! back in time: then the presence is given back, but not before the last unit has stopped, since from that moment they start elsewhere.
+//! The end of an agent. A daemon that stops leaves units and presence as they are. When the whole system is going down
+//! nobody comes back in time: then the presence is given back, but not before the last unit has stopped, since from
+//! that moment they start elsewhere.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A look inside a running agent, for people who want to know what it thinks: what each unit is told, seen, done and reported.
+//! A look inside a running agent, for people who want to know what it thinks: what each unit is told, seen, done and
+//! reported.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! What a restarted daemon must still know of this boot, kept as notes on the host: which entries were carried out, and how far
-//! the store's history was seen to go.
-//! Without it a oneshot that has finished would be started again. Gone after a reboot, as it must be.
+//! What a restarted daemon must still know of this boot, kept as notes on the host: which entries were carried out, and
+//! how far the store's history was seen to go. Without it a oneshot that has finished would be started again. Gone
+//! after a reboot, as it must be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,8 +83,8 @@ pub(super) async fn write<H: Systemd>(host: &H, records: &BTreeMap<&UnitName, &R
     host.write_note(NOTE, &serde_json::to_string(records).unwrap_or_default()).await
 }
 
-/// Those of `files` that were there before this boot's first daemon: not ours, but CoreOS fleet's, say, which wrote to the same
-/// folder. Decided once, before anything is written there, and noted.
+/// Those of `files` that were there before this boot's first daemon: not ours, but CoreOS fleet's, say, which wrote to
+/// the same folder. Decided once, before anything is written there, and noted.
 pub(super) async fn foreign<H: Systemd>(
     host: &H,
     files: impl Iterator<Item = &UnitName> + Send,

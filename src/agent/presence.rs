@@ -14,7 +14,8 @@ use crate::systemd::{self, Systemd};
 use super::{Agent, Cause, Status};
 
 /// The note with the lease's id: a restarted daemon goes on with the lease of the one before, and its reports stay.
-/// `<lease> <machine id> <TTL in ms>`; without the last, by a daemon that didn't know it yet, the TTL is taken to be the same.
+/// `<lease> <machine id> <TTL in ms>`; without the last, by a daemon that didn't know it yet, the TTL is taken to be
+/// the same.
 const NOTE: &str = "lease";
 
 /// What the note says.
@@ -92,8 +93,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.host.units("-.slice".parse().into_iter().collect()).await.map(drop)
     }
 
-    /// What must hold for this host to write its key: that it is free, or its own, by lease or by name and address; and if it is, since
-    /// when.
+    /// What must hold for this host to write its key: that it is free, or its own, by lease or by name and address; and
+    /// if it is, since when.
     async fn guard(&self, known: Option<LeaseId>) -> Result<(Guard, Option<u64>), Refusal> {
         let machine = &self.options.machine;
         let key = Key::Machine(machine.id.clone());
@@ -113,9 +114,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok((Guard::Unchanged(name, held.revision), other.map(|other| other.since)))
     }
 
-    /// Write the host's key, bound to `lease`. The same host coming back takes it over at once; an old lease then ends without
-    /// effect. Whatever this host, or a daemon of it before this one, has sent on its way to the store under an earlier revision
-    /// of the key can't be done any more.
+    /// Write the host's key, bound to `lease`. The same host coming back takes it over at once; an old lease then ends
+    /// without effect. Whatever this host, or a daemon of it before this one, has sent on its way to the store under an
+    /// earlier revision of the key can't be done any more.
     async fn write(&mut self, lease: &Lease<S>, guard: Guard) -> Result<(), Error> {
         self.claimed = None;
         let machine = &self.options.machine;
@@ -124,8 +125,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(())
     }
 
-    /// The revision of the host's key that this daemon wrote: what its reports are guarded with. Written again after a report whose
-    /// outcome isn't known, so that the report can't come late and cover a newer one.
+    /// The revision of the host's key that this daemon wrote: what its reports are guarded with. Written again after a
+    /// report whose outcome isn't known, so that the report can't come late and cover a newer one.
     pub(super) async fn claimed(&mut self, lease: &Lease<S>) -> Result<Revision, Error> {
         if self.claimed.is_none() {
             let (guard, _) = self.guard(Some(lease.id())).await.map_err(|refusal| match refusal {
@@ -138,8 +139,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.claimed.ok_or(Error::Conflict)
     }
 
-    /// The lease that the daemon before this one noted. One of another identity is ended: that machine is no more, and must
-    /// not be taken for alive.
+    /// The lease that the daemon before this one noted. One of another identity is ended: that machine is no more, and
+    /// must not be taken for alive.
     async fn noted_lease(&self) -> Result<Option<Noted>, Error> {
         let Some(note) = self.host.read_note(NOTE).await.ok().flatten() else { return Ok(None) };
         let mut words = note.split_whitespace();
@@ -152,8 +153,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(None)
     }
 
-    /// The lease of the daemon before this one, if it still lives; else a new one. A store doesn't change a lease's TTL: where another
-    /// one is wanted, the old lease ends by itself, and by then everything is bound to the new one.
+    /// The lease of the daemon before this one, if it still lives; else a new one. A store doesn't change a lease's
+    /// TTL: where another one is wanted, the old lease ends by itself, and by then everything is bound to the new one.
     async fn lease(&self, noted: Option<Noted>) -> Result<Lease<S>, Error> {
         let ttl = self.options.ttl;
         if let Some(noted) = noted.filter(|noted| noted.ttl.is_none_or(|noted| noted == ttl)) {

@@ -1,7 +1,7 @@
 //! Reports: what this host says of each unit, written when it changes, bound to the host's lease.
 
 use crate::model::name::UnitName;
-use crate::model::unit::State;
+use crate::model::unit::UnitReport;
 use crate::registry::keys::Key;
 use crate::registry::{delete, put, unchanged};
 use crate::store::lease::Lease;
@@ -11,9 +11,10 @@ use crate::systemd::Systemd;
 use super::Agent;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Write what has changed since it was last written. Safe to repeat: each report is whole, and none is done after a newer one.
+    /// Write what has changed since it was last written. Safe to repeat: each report is whole, and none is done after a
+    /// newer one.
     pub(super) async fn publish(&mut self, lease: &Lease<S>) -> Result<(), Error> {
-        let changed: Vec<(UnitName, Option<State>)> = self.units.unpublished();
+        let changed: Vec<(UnitName, Option<UnitReport>)> = self.units.unpublished();
         if !changed.is_empty() {
             self.metrics.units_by_state(self.units.active());
         }
@@ -22,7 +23,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             let claimed = self.claimed(lease).await?;
             let host = &self.options.machine.id;
             let guard = unchanged(&Key::Machine(host.clone()), Some(claimed));
-            let op = |(name, state): &(UnitName, Option<State>)| {
+            let op = |(name, state): &(UnitName, Option<UnitReport>)| {
                 let key = Key::State(name.clone(), host.clone());
                 match state {
                     Some(state) => put(&key, state, Some(lease.id())),

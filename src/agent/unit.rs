@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::model::name::UnitHash;
 use crate::model::revision::Revision;
-use crate::model::unit::{Entry, State, Target};
+use crate::model::unit::{Assignment, Target, UnitReport};
 use crate::plan::converge::{Done, Job, Seen, is_to_restart};
 use crate::systemd;
 
@@ -15,7 +15,7 @@ use super::units::Needs;
 #[derive(Debug, Default)]
 pub(super) struct Unit {
     /// What the slice says.
-    pub(super) entry: Option<Entry>,
+    pub(super) entry: Option<Assignment>,
     /// The hash of the file on disk.
     pub(super) file: Option<UnitHash>,
     /// What that file says of other units.
@@ -39,21 +39,21 @@ pub(super) struct Unit {
     /// Whether its entry is there and can't be read: then it stays as it is.
     pub(super) unreadable: bool,
     /// What the store has of it, as far as this daemon knows; `None` when it doesn't.
-    pub(super) reported: Option<Option<State>>,
+    pub(super) reported: Option<Option<UnitReport>>,
 }
 
 impl Unit {
-    /// Whether systemd may be made to read its file for an answer: it runs, so that the file is in memory already, or nothing is
-    /// known of the file yet, and what is known is of the time before there was one.
+    /// Whether systemd may be made to read its file for an answer: it runs, so that the file is in memory already, or
+    /// nothing is known of the file yet, and what is known is of the time before there was one.
     pub(super) fn is_for_reading(&self) -> bool {
-        let launched = |entry: &Entry| entry.target == Target::Launched;
+        let launched = |entry: &Assignment| entry.target == Target::Launched;
         let unknown = matches!(self.systemd.load.as_str(), "" | "not-found");
         self.unread || (self.file.is_some() && (unknown || self.entry.as_ref().is_some_and(launched)))
     }
 
     /// Whether it has a file, and is to have another.
     pub(super) fn is_outdated(&self) -> bool {
-        let wanted = self.entry.as_ref().filter(|entry| entry.target != Target::Gone);
+        let wanted = self.entry.as_ref().filter(|entry| entry.target != Target::Removed);
         self.file.is_some() && wanted.is_some_and(|entry| self.file.as_ref() != Some(&entry.hash))
     }
 

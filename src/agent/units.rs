@@ -1,5 +1,5 @@
-//! What this host knows of the units that are or were its own: told, seen, done, reported. Values only; whoever asks the store
-//! or systemd is `work`.
+//! What this host knows of the units that are or were its own: told, seen, done, reported. Values only; whoever asks
+//! the store or systemd is `work`.
 
 mod foreign;
 mod pulling;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::unit::{Entry, Target};
+use crate::model::unit::{Assignment, Target};
 use crate::plan::converge::{Seen, Step, Steps, converge, next};
 use crate::registry::keys::Key;
 use crate::systemd::{self, Event};
@@ -41,7 +41,8 @@ pub(super) struct Units {
     horizon: Horizon,
     /// Whether that differs from the note in more than its revision.
     pub(super) horizon_changed: bool,
-    /// Units whose files were here before us, and that the cluster knows nothing of: left alone. `None` until the note was read.
+    /// Units whose files were here before us, and that the cluster knows nothing of: left alone. `None` until the note
+    /// was read.
     pub(super) foreign: Option<BTreeSet<UnitName>>,
     /// Whether the disk and the notes must be read (again).
     pub(super) disk_unread: bool,
@@ -113,8 +114,8 @@ impl Units {
         }
     }
 
-    /// A new presence begins. The slice may have changed while there was none, so nothing is done by the old one; and nothing is
-    /// known of what the store has of this host's reports, which vanish with a lease.
+    /// A new presence begins. The slice may have changed while there was none, so nothing is done by the old one; and
+    /// nothing is known of what the store has of this host's reports, which vanish with a lease.
     pub(super) fn begin(&mut self) {
         self.followed = false;
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
@@ -171,26 +172,27 @@ impl Units {
         }
         for unit in self.units.values_mut().filter(|unit| unit.file.is_some()) {
             // A file is there again, and the call that wrote it was never answered: it isn't gone any more.
-            unit.record = unit.record.take().filter(|record| record.target != Target::Gone);
+            unit.record = unit.record.take().filter(|record| record.target != Target::Removed);
         }
         self.disk_unread = false;
     }
 
-    /// Those to ask systemd about, in two parts: those that it has in memory anyway or must read, and those that it may hold or
-    /// not. They count as asked.
+    /// Those to ask systemd about, in two parts: those that it has in memory anyway or must read, and those that it may
+    /// hold or not. They count as asked.
     pub(super) fn take_unseen(&mut self) -> (Vec<UnitName>, Vec<UnitName>) {
         let must = |name: &UnitName| self.units.get(name).is_none_or(Unit::is_for_reading);
         std::mem::take(&mut self.unseen).into_iter().partition(must)
     }
 
-    /// A unit's file is installed. What starts next is looked at when it has: systemd would read it now, and forget it again.
+    /// A unit's file is installed. What starts next is looked at when it has: systemd would read it now, and forget it
+    /// again.
     pub(super) fn installed(&mut self, name: &UnitName, text: &str) {
         let unit = self.touch(name);
         (unit.file, unit.needs) = read(name, text);
         unit.linked = true;
         unit.unread = true;
         // What was carried out was with another file, or none: a note that could not be written may know it no better.
-        unit.record = unit.record.take().filter(|record| record.target != Target::Gone);
+        unit.record = unit.record.take().filter(|record| record.target != Target::Removed);
         if let Some(record) = &mut unit.record {
             record.undone = true;
         }
@@ -261,7 +263,7 @@ impl Units {
         let free = units
             .filter(|(name, unit)| unit.held.is_none() && !unit.unreadable && !self.stays(name))
             .map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
-        let free: Vec<(&UnitName, Option<&Entry>, Seen)> = free.collect();
+        let free: Vec<(&UnitName, Option<&Assignment>, Seen)> = free.collect();
         let mut steps = converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)));
         self.put_off(&mut steps);
         steps
@@ -292,8 +294,9 @@ impl Units {
         unit.held = Some(Instant::now() + HOLD);
         if let Some(entry) = &unit.entry {
             let (generation, target) = (entry.generation, unit.record.as_ref().map_or(Target::Loaded, |r| r.target));
-            // Not carried out, whatever was before. And never `gone` before it is: that word lets the unit start elsewhere.
-            let target = if target == Target::Gone { Target::Loaded } else { target };
+            // Not carried out, whatever was before. And never `gone` before it is: that word lets the unit start
+            // elsewhere.
+            let target = if target == Target::Removed { Target::Loaded } else { target };
             let restart = unit.record.as_ref().and_then(|record| record.restart);
             unit.record = Some(Record {
                 generation,
@@ -316,7 +319,7 @@ impl Units {
         unit.held = None;
         let Some(entry) = &unit.entry else { return };
         let missing = matches!(error, Some(systemd::Error::Missing(_)));
-        let Entry { generation, target, restart, .. } = *entry;
+        let Assignment { generation, target, restart, .. } = *entry;
         let error = error.map(clip);
         unit.record =
             Some(Record { generation, target, restart, result: None, error, missing, returning: false, undone: false });
@@ -330,11 +333,12 @@ impl Units {
         unit.linked = false;
         unit.held = None;
         if unit.entry.is_none() {
-            // Kept until the report is gone from the store too: a daemon that is restarted before must still know of it.
+            // Kept until the report is gone from the store too: a daemon that is restarted before must still know of
+            // it.
             let generation = unit.record.as_ref().map(|record| record.generation).unwrap_or_default();
             unit.record = Some(Record {
                 generation,
-                target: Target::Gone,
+                target: Target::Removed,
                 restart: None,
                 result: None,
                 error: None,
@@ -377,7 +381,8 @@ impl Units {
     }
 }
 
-/// The hash of a file on disk, and what the file says of others; one that can't be read as a unit file is like no other.
+/// The hash of a file on disk, and what the file says of others; one that can't be read as a unit file is like no
+/// other.
 fn read(name: &UnitName, text: &str) -> (Option<UnitHash>, Needs) {
     match UnitFile::parse(text.as_bytes()) {
         Ok(file) => (Some(file.hash()), Needs::of(name, &file)),

@@ -58,8 +58,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 self.units.bring_back(&returning);
             }
             let steps = self.units.steps();
-            // Its slice may be out of date, its units may run elsewhere: what runs goes on, and nothing else is begun. Jobs that are
-            // asked for now are begun a little later, hence the margin.
+            // Its slice may be out of date, its units may run elsewhere: what runs goes on, and nothing else is begun.
+            // Jobs that are asked for now are begun a little later, hence the margin.
             if !steps.is_empty() && lease.lives_until() < Instant::now() + self.options.ttl / 3 {
                 return Ok(Progress::Unsure);
             }
@@ -87,8 +87,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(Progress::Done)
     }
 
-    /// Write down what was carried out, and how far the store's history was seen to go: together, since it was told by a history that went
-    /// that far.
+    /// Write down what was carried out, and how far the store's history was seen to go: together, since it was told by
+    /// a history that went that far.
     async fn note(&mut self) -> Result<(), systemd::Error> {
         let horizon = ledger::write_horizon(&self.host, self.units.horizon()).await;
         self.units.horizon_changed = horizon.is_err();
@@ -170,8 +170,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(())
     }
 
-    /// Once for all files of a batch, and before any of them is started. If systemd answers and yet doesn't reload, those that need it wait,
-    /// and the others go on.
+    /// Once for all files of a batch, and before any of them is started. If systemd answers and yet doesn't reload,
+    /// those that need it wait, and the others go on.
     async fn reload(&mut self) -> Result<(), systemd::Error> {
         let due = self.units.due_for_reload();
         if due.is_empty() {
@@ -217,8 +217,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             for name in &stop {
                 self.units.undo(name);
             }
-            // Before they are asked for: a daemon that is killed now would take a stopped unit for one that was started. If it can't
-            // be written, stopping is what matters.
+            // Before they are asked for: a daemon that is killed now would take a stopped unit for one that was
+            // started. If it can't be written, stopping is what matters.
             if let Err(error) = ledger::write(&self.host, &self.units.records()).await {
                 tracing::debug!(%error, "stops could not be noted");
             }
@@ -253,7 +253,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     }
                 }
             }
-            // Not at the end of the pass, which may take long and be broken off: a oneshot that is over by then would be started again.
+            // Not at the end of the pass, which may take long and be broken off: a oneshot that is over by then would
+            // be started again.
             if let Err(error) = self.note().await {
                 tracing::debug!(%error, "starts could not be noted");
             }
@@ -285,8 +286,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         unknown
     }
 
-    /// One reload if systemd still holds a removed unit in memory (another one refers to it): else starting that other unit
-    /// would start the removed one.
+    /// One reload if systemd still holds a removed unit in memory (another one refers to it): else starting that other
+    /// unit would start the removed one.
     async fn forget(&mut self) -> Result<(), systemd::Error> {
         let now = Instant::now();
         let due: Vec<UnitName> =

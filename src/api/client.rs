@@ -86,8 +86,8 @@ struct Connection {
 }
 
 impl Client {
-    /// A client of the first of `endpoints` that answers. `patience` bounds connecting, waiting for an answer, and each pause
-    /// within one.
+    /// A client of the first of `endpoints` that answers. `patience` bounds connecting, waiting for an answer, and each
+    /// pause within one.
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>, patience: Duration) -> Self {
         Self { endpoints, patience, tls: None, dial: None, idle: Mutex::new(None) }

@@ -1,5 +1,5 @@
-//! Errors as answers: `{"error":{"code":404,"message":"…"}}`, whatever goes wrong. Owns how a failure of the store or of a
-//! batch becomes a status and a sentence.
+//! Errors as answers: `{"error":{"code":404,"message":"…"}}`, whatever goes wrong. Owns how a failure of the store or
+//! of a batch becomes a status and a sentence.
 
 use axum::Json;
 use axum::http::StatusCode;

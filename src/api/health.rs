@@ -1,5 +1,5 @@
-//! Whether this daemon can answer for the cluster, and the sentence for when it can't. Owns those words; who finds out is
-//! the daemon.
+//! Whether this daemon can answer for the cluster, and the sentence for when it can't. Owns those words; who finds out
+//! is the daemon.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, utc};
 
-/// A daemon that starts is registered within a moment, and one that loses its registration has it back as soon: so long a request
-/// waits for that, counted from when the waiting began. Less than `fleetctl` waits for an answer.
+/// A daemon that starts is registered within a moment, and one that loses its registration has it back as soon: so long
+/// a request waits for that, counted from when the waiting began. Less than `fleetctl` waits for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What the daemon says of itself.
@@ -18,7 +18,8 @@ pub enum Health {
     Ready,
     /// Not (yet, or not any more): every request is answered with the reason.
     Waiting {
-        /// What `fleetd on <host>` does or can't do: `can't reach its store: etcd at 10.88.0.1:2379 refuses connections`.
+        /// What `fleetd on <host>` does or can't do: `can't reach its store: etcd at 10.88.0.1:2379 refuses
+        /// connections`.
         what: String,
         /// Since when, ms since the epoch.
         since: u64,

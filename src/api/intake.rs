@@ -1,5 +1,6 @@
-//! Requests as they come in: how long a client may take, how much it may send, and what it is told if it takes or sends more. Owns
-//! that a refused client hears the refusal: what it is still sending is read and thrown away, as far as that is reasonable.
+//! Requests as they come in: how long a client may take, how much it may send, and what it is told if it takes or sends
+//! more. Owns that a refused client hears the refusal: what it is still sending is read and thrown away, as far as that
+//! is reasonable.
 
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ pub(super) async fn whole(settings: &Settings, request: Request) -> Result<Reque
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
-/// Let the client send what it is sending, so that it reads the answer instead of a broken connection; `had` bytes are read or announced.
+/// Let the client send what it is sending, so that it reads the answer instead of a broken connection; `had` bytes are
+/// read or announced.
 async fn refuse_large(settings: &Settings, headers: &HeaderMap, mut body: Body, had: usize) -> Response {
     let failure = Failure::new(
         StatusCode::PAYLOAD_TOO_LARGE,

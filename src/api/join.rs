@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::unit::{Entry, Placement, State, Target, Unit};
+use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
 use crate::registry::files::Brief;
 use crate::registry::keys::{self, Key};
 use crate::registry::view::Damaged;
@@ -28,7 +28,7 @@ pub fn hashes(cluster: &Cluster) -> BTreeSet<UnitHash> {
 #[must_use]
 pub fn unit(cluster: &Cluster, briefs: &Briefs, name: &UnitName, unit: &Unit) -> UnitView {
     let brief = briefs.get(&unit.hash);
-    let global = brief.is_some_and(|brief| brief.wishes.global);
+    let global = brief.is_some_and(|brief| brief.constraints.global);
     let placement = cluster.placements.get(name).map(|placement| &placement.value);
     UnitView {
         name: name.clone(),
@@ -62,7 +62,7 @@ pub fn damaged(cluster: &Cluster, damaged: Damaged) -> Vec<DamagedUnit> {
 
 /// What hosts are told of a global unit.
 fn orders(cluster: &Cluster, name: &UnitName) -> Vec<HostOrder> {
-    let order = |(host, slice): (&MachineId, &BTreeMap<UnitName, Versioned<Entry>>)| {
+    let order = |(host, slice): (&MachineId, &BTreeMap<UnitName, Versioned<Assignment>>)| {
         let entry = &slice.get(name)?.value;
         let machine = machine_ref(cluster, host);
         Some(HostOrder { machine, generation: entry.generation, target: entry.target })
@@ -70,10 +70,11 @@ fn orders(cluster: &Cluster, name: &UnitName) -> Vec<HostOrder> {
     cluster.schedule.iter().filter_map(order).collect()
 }
 
-/// The keys of what hosts are told of the globals among the units, which no family of [`FAMILIES`] holds; none without globals.
+/// The keys of what hosts are told of the globals among the units, which no family of [`FAMILIES`] holds; none without
+/// globals.
 #[must_use]
 pub fn orders_wanted(cluster: &Cluster, briefs: &Briefs) -> BTreeSet<Key> {
-    let global = |unit: &Unit| briefs.get(&unit.hash).is_some_and(|brief| brief.wishes.global);
+    let global = |unit: &Unit| briefs.get(&unit.hash).is_some_and(|brief| brief.constraints.global);
     let globals = cluster.units.iter().filter(|(_, unit)| global(unit));
     globals.flat_map(|(name, _)| cluster.machines.keys().map(|id| Key::Schedule(id.clone(), name.clone()))).collect()
 }
@@ -91,12 +92,12 @@ pub fn placed_on<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a Machin
 #[must_use]
 pub fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
     let state = placed_on(cluster, name).and_then(|host| cluster.states.get(name)?.get(host));
-    state.map_or(Target::Gone, |state| state.target).as_state()
+    state.map_or(Target::Removed, |state| state.target).as_state()
 }
 
 /// What hosts say of a unit; one that has stopped and forgotten it says nothing.
-pub fn states<'a>(cluster: &'a Cluster, name: &UnitName) -> impl Iterator<Item = (&'a MachineId, &'a State)> {
-    cluster.states.get(name).into_iter().flatten().filter(|(_, state)| state.target != Target::Gone)
+pub fn states<'a>(cluster: &'a Cluster, name: &UnitName) -> impl Iterator<Item = (&'a MachineId, &'a UnitReport)> {
+    cluster.states.get(name).into_iter().flatten().filter(|(_, state)| state.target != Target::Removed)
 }
 
 /// A host, as tables name it.
@@ -123,7 +124,7 @@ pub fn machines(cluster: &Cluster) -> Vec<MachineView> {
     cluster.machines.iter().map(view).collect()
 }
 
-fn state_view(cluster: &Cluster, host: &MachineId, state: &State) -> StateView {
+fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateView {
     StateView {
         machine: machine_ref(cluster, host),
         generation: state.generation,

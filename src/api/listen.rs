@@ -1,5 +1,5 @@
-//! Where the API listens: sockets handed over by systemd, a unix socket of our own, TCP on loopback. Owns who may connect;
-//! must never open the API to the network, since it asks nobody who they are.
+//! Where the API listens: sockets handed over by systemd, a unix socket of our own, TCP on loopback. Owns who may
+//! connect; must never open the API to the network, since it asks nobody who they are.
 
 use std::io;
 use std::net::SocketAddr;
@@ -141,8 +141,8 @@ fn inherit(handed: &mut listenfd::ListenFd, index: usize, shown: &str) -> Result
     Ok(Some(Listener::Tcp(TcpListener::from_std(tcp).map_err(io)?)))
 }
 
-/// The id of [`GROUP`], wherever this host keeps its groups: `getent` asks all of `nsswitch.conf(5)`, the network's directory too. A host
-/// without it (musl has one, a minimal image may not) has its groups in the file.
+/// The id of [`GROUP`], wherever this host keeps its groups: `getent` asks all of `nsswitch.conf(5)`, the network's
+/// directory too. A host without it (musl has one, a minimal image may not) has its groups in the file.
 async fn group() -> Option<u32> {
     let asked = Command::new("getent").args(["group", GROUP]).kill_on_drop(true).output();
     // A directory on the network may not answer; the socket is then root's alone until the next start.

@@ -1,5 +1,6 @@
-//! The API's description for machines, `docs/openapi.json`, made from the wire types; held to it by a test. `FLOTILLA_BLESS=1` writes it anew.
-//! Owns the list of operations, and of the statuses that each may answer with; tests/api compares both with what is answered.
+//! The API's description for machines, `docs/openapi.json`, made from the wire types; held to it by a test.
+//! `FLOTILLA_BLESS=1` writes it anew. Owns the list of operations, and of the statuses that each may answer with;
+//! tests/api compares both with what is answered.
 
 mod parts;
 mod printed;

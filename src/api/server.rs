@@ -35,8 +35,8 @@ use super::{intake, v1, v2};
 /// Connections at once; more wait to be accepted. What a daemon can be made to hold must have an end.
 const CONNECTIONS: usize = 1024;
 
-/// A connection that was accepted just before the daemon stops has so long to send its request, which is then answered. What nobody
-/// has accepted yet waits in the socket, for the next daemon if systemd holds it.
+/// A connection that was accepted just before the daemon stops has so long to send its request, which is then answered.
+/// What nobody has accepted yet waits in the socket, for the next daemon if systemd holds it.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// `Server: fleetd/<version>`
@@ -45,7 +45,8 @@ const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("fleetd/", env
 /// What the API says of itself, for machines. A test holds it to the types and to what is answered.
 const OPENAPI: &str = include_str!("../../docs/openapi.json");
 
-/// What is answered whatever state the cluster is in: it doesn't ask it anything, and is wanted most when something is wrong.
+/// What is answered whatever state the cluster is in: it doesn't ask it anything, and is wanted most when something is
+/// wrong.
 const ALWAYS: [&str; 2] = ["/metrics", "/fleet/openapi.json"];
 
 /// All routes.
@@ -135,8 +136,8 @@ async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -
 #[derive(Clone)]
 struct Route(MatchedPath);
 
-/// A web page in somebody's browser can send requests to loopback too, under a name of its own that it lets point there.
-/// Such a request names that host; ours name this one.
+/// A web page in somebody's browser can send requests to loopback too, under a name of its own that it lets point
+/// there. Such a request names that host; ours name this one.
 async fn from_this_host(request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.parse::<Authority>().ok().map(|authority| authority.host().to_owned()).unwrap_or_default();
@@ -274,7 +275,8 @@ impl Connections {
     }
 }
 
-/// A connection that was given up before it was accepted is nothing; without file descriptors, trying on at once would spin.
+/// A connection that was given up before it was accepted is nothing; without file descriptors, trying on at once would
+/// spin.
 async fn pause_after(error: &io::Error) {
     if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
         tracing::warn!(%error, "can't accept connections to the API");

@@ -1,4 +1,5 @@
-//! What all requests share: the store's reader, the clock, the daemon's health. Owns what a failure means to whoever asked.
+//! What all requests share: the store's reader, the clock, the daemon's health. Owns what a failure means to whoever
+//! asked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};

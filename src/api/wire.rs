@@ -1,10 +1,11 @@
-//! The JSON of the HTTP API, v1 and v2: what server and clients agree on. Types only; imports `model` and nothing else of ours.
+//! The JSON of the HTTP API, v1 and v2: what server and clients agree on. Types only; imports `model` and nothing else
+//! of ours.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::file::Option as FileOption;
+use crate::model::file::UnitOption;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
 pub use crate::model::unit::Outcome;
@@ -14,7 +15,7 @@ pub mod services;
 
 /// CoreOS fleet's API, also served under `/v1-alpha`.
 pub mod v1 {
-    use super::{BTreeMap, Deserialize, FileOption, Serialize};
+    use super::{BTreeMap, Deserialize, Serialize, UnitOption};
 
     /// A unit. Keys in alphabetical order, empty ones left out, as fleet's.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ pub mod v1 {
         pub name: String,
         /// Its file.
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        pub options: Vec<FileOption>,
+        pub options: Vec<UnitOption>,
     }
 
     /// A page of units.
@@ -287,8 +288,8 @@ pub struct UnitView {
     /// Where it is placed; globals are on `hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineRef>,
-    /// Globals: the hosts that are told to have it, sorted by machine id. All of it is done when each was told this generation (or a
-    /// higher one) and has reported it.
+    /// Globals: the hosts that are told to have it, sorted by machine id. All of it is done when each was told this
+    /// generation (or a higher one) and has reported it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostOrder>,
     /// Why it is placed nowhere, in short.
@@ -312,8 +313,8 @@ pub struct UnitList {
     pub damaged: Vec<DamagedUnit>,
 }
 
-/// v2: a unit whose record in the store can't be read: what is wanted of it isn't known. It goes on as its hosts were told last, until it is
-/// submitted again with its file, or destroyed.
+/// v2: a unit whose record in the store can't be read: what is wanted of it isn't known. It goes on as its hosts were
+/// told last, until it is submitted again with its file, or destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DamagedUnit {
@@ -359,7 +360,8 @@ pub struct HostReasons {
 /// No request may have more bytes.
 pub const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
-/// v2: `POST /fleet/v2/units`: change many units in one transaction (or, above the store's limit, in several, files first).
+/// v2: `POST /fleet/v2/units`: change many units in one transaction (or, above the store's limit, in several, files
+/// first).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -382,10 +384,12 @@ pub struct ApplyUnit {
     /// What is wanted of it: `inactive` when it is new and nothing is said, unchanged when it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<Desired>,
-    /// Whether a file that differs replaces the one that is there. Without it the file stays, and the outcome is `differs`.
+    /// Whether a file that differs replaces the one that is there. Without it the file stays, and the outcome is
+    /// `differs`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
-    /// Stop it and start it where it is, on every host that has it; start it if it is only loaded. Goes with nothing else.
+    /// Stop it and start it where it is, on every host that has it; start it if it is only loaded. Goes with nothing
+    /// else.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restart: bool,
     /// Destroy it. Goes with nothing else.

@@ -32,7 +32,8 @@ pub(super) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Globals {
-    /// Where fleetd listens: a socket's path, http://host:port or https://host:port; of a comma-separated list, the first that answers
+    /// Where fleetd listens: a socket's path, http://host:port or https://host:port; of a comma-separated list, the
+    /// first that answers
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", hide_env = true, value_name = "URL")]
     #[arg(default_value = ENDPOINT)]
     pub(super) endpoint: String,
@@ -77,7 +78,8 @@ pub(super) enum Command {
     ListUnitFiles(List),
     /// List the hosts of the cluster
     ListMachines(List),
-    /// Take over the units of another cluster, CoreOS fleet's or Flotilla's; without --apply, only say what that would do
+    /// Take over the units of another cluster, CoreOS fleet's or Flotilla's; without --apply, only say what that would
+    /// do
     Import(Import),
     /// Show what units say, wherever they run
     Journal(Journal),
@@ -255,7 +257,8 @@ pub(super) struct Import {
     /// Submit the units, and start nothing
     #[arg(long)]
     pub(super) apply: bool,
-    /// With --apply: want of each unit what the other cluster wants of it. Units start here, also those that still run there
+    /// With --apply: want of each unit what the other cluster wants of it. Units start here, also those that still run
+    /// there
     #[arg(long, requires = "apply")]
     pub(super) start: bool,
     /// With --apply: replace units whose file differs from the other cluster's

@@ -1,11 +1,12 @@
 //! What people and old scripts type → what clap expects. fleet's command line has changed its library twice; users have
-//! `-no-legend`, `--l`, `--replace=true`, `list-m` and options before the command in their scripts, and all of these work.
-//! Owns spelling only: what is unknown goes on unchanged, for clap to complain about.
+//! `-no-legend`, `--l`, `--replace=true`, `list-m` and options before the command in their scripts, and all of these
+//! work. Owns spelling only: what is unknown goes on unchanged, for clap to complain about.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-/// `args` (the program's name first) with the command's full name moved to the front and every known option in clap's spelling.
+/// `args` (the program's name first) with the command's full name moved to the front and every known option in clap's
+/// spelling.
 pub(super) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let options = Options::of(command);
     let mut args = args.into_iter();

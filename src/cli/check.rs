@@ -1,5 +1,5 @@
-//! Reads a unit file and says everything that is wrong or odd about it, before anything is sent. Owns the words; the rules of
-//! syntax and placement are `model`'s. Sends nothing, prints nothing.
+//! Reads a unit file and says everything that is wrong or odd about it, before anything is sent. Owns the words; the
+//! rules of syntax and placement are `model`'s. Sends nothing, prints nothing.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::error::problem_line;
 use crate::model::file::{MAX_LEN, UnitFile};
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::placement::{SECTION, Wishes};
+use crate::model::placement::{Constraints, SECTION};
 
 /// Sections that mean something in every unit file.
 const COMMON: [&str; 3] = ["Unit", "Install", SECTION];
@@ -70,7 +70,7 @@ fn text(label: &str, bytes: &[u8], name: &UnitName) -> Result<Checked, Vec<Strin
             None => vec![format!("{label}: {what}")],
         }
     })?;
-    Wishes::parse(&parsed).map_err(|problems| -> Vec<String> {
+    Constraints::parse(&parsed).map_err(|problems| -> Vec<String> {
         problems.iter().map(|problem| problem_line(label, Some(problem.line), &problem.what)).collect()
     })?;
     let ignored =

@@ -157,7 +157,8 @@ impl From<ClientError> for Error {
 
 fn hint(endpoint: &Endpoint, kind: ErrorKind) -> &'static str {
     match (endpoint, kind) {
-        // What a tunnel says when its host can't connect to the endpoint; sockets have words of their own for all that befalls them.
+        // What a tunnel says when its host can't connect to the endpoint; sockets have words of their own for all that
+        // befalls them.
         (_, ErrorKind::Other) => {
             "is fleetd running on that host, and may the user you log in as use its socket (root and the group `fleet` may)?"
         }

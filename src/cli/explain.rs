@@ -54,7 +54,8 @@ pub(super) fn failed(goal: &Goal, view: Option<&UnitView>, why: &str) -> Vec<Str
     lines
 }
 
-/// The lines for a unit that no host fits: `waiting` is the cluster's summary, `detail` its reasons where they could be had.
+/// The lines for a unit that no host fits: `waiting` is the cluster's summary, `detail` its reasons where they could be
+/// had.
 pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
     let name = &goal.name;
     let then = if goal.aim == Aim::Load { "is loaded" } else { "starts" };

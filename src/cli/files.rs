@@ -1,6 +1,6 @@
-//! The arguments of submit, load and start → one batch. Owns where a unit's text comes from, in fleet's order: the cluster has
-//! the unit; a file here; the cluster has its template; a template file here. All files are checked before any is sent.
-//! Sends nothing itself.
+//! The arguments of submit, load and start → one batch. Owns where a unit's text comes from, in fleet's order: the
+//! cluster has the unit; a file here; the cluster has its template; a template file here. All files are checked before
+//! any is sent. Sends nothing itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

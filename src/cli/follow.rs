@@ -18,8 +18,8 @@ use crate::model::revision::Revision;
 
 /// How long what doesn't look good may take to get better: a conflicting unit may be on its way out.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long to look on at what is done: more hosts may have a global unit, and a service that systemd calls started as soon as
-/// it is forked may fail at once (no such user, no such program).
+/// How long to look on at what is done: more hosts may have a global unit, and a service that systemd calls started as
+/// soon as it is forked may fail at once (no such user, no such program).
 const SETTLE: Duration = Duration::from_millis(250);
 /// Nothing waits in silence for longer.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -304,7 +304,8 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// What the unit said where it failed, indented. Of many, the first ones tell enough: each may take a while to be had.
+    /// What the unit said where it failed, indented. Of many, the first ones tell enough: each may take a while to be
+    /// had.
     async fn last_words(&self, goal: &Goal, view: Option<&UnitView>) -> Vec<String> {
         let quoted = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
         let failed = view.into_iter().flat_map(|view| &view.states).find(|state| state.active != "active");

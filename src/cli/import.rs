@@ -1,6 +1,6 @@
-//! import: the units of another cluster, CoreOS fleet's above all, into this one. Owns the order: read all of it, say what it comes
-//! to, and only then, and only if asked, submit. It never writes to the cluster that it reads, and starts nothing unasked: what
-//! still runs there would run twice.
+//! import: the units of another cluster, CoreOS fleet's above all, into this one. Owns the order: read all of it, say
+//! what it comes to, and only then, and only if asked, submit. It never writes to the cluster that it reads, and starts
+//! nothing unasked: what still runs there would run twice.
 
 mod plan;
 mod reading;

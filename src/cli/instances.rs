@@ -1,5 +1,5 @@
-//! Instances remember their template: when its file is replaced, those that still have its old file are to have the new one too.
-//! Owns which these are, and asking for it; `units` sends them in the same batch.
+//! Instances remember their template: when its file is replaced, those that still have its old file are to have the new
+//! one too. Owns which these are, and asking for it; `units` sends them in the same batch.
 
 use super::error::{Error, HINT};
 use super::files::Batch;
@@ -26,8 +26,8 @@ pub(super) struct Renewed {
     pub(super) text: String,
 }
 
-/// Add the instances of the templates in `batch` to it, if that is wanted: `asked` by an option, or by a person at a terminal.
-/// Those added, and what is wanted of each.
+/// Add the instances of the templates in `batch` to it, if that is wanted: `asked` by an option, or by a person at a
+/// terminal. Those added, and what is wanted of each.
 ///
 /// # Errors
 /// A cluster that can't be asked.

@@ -1,5 +1,5 @@
-//! `journal`: what units say, wherever they are. Decides whether one host's journalctl answers alone, or many are merged; knows
-//! neither connections nor times.
+//! `journal`: what units say, wherever they are. Decides whether one host's journalctl answers alone, or many are
+//! merged; knows neither connections nor times.
 //!
 //! ```text
 //! choose ─▶ one unit on one host ─▶ journalctl's own output, passed on
@@ -48,7 +48,8 @@ pub(super) async fn journal(session: &Session, args: &Journal) -> Result<Exit, E
     if !chosen.missing.is_empty() {
         session.out.talk_lines(&select::hints(session, &args.units).await);
     }
-    // Of a span of time, journalctl before systemd 254 doesn't find the last lines: they are counted here, where their form allows it.
+    // Of a span of time, journalctl before systemd 254 doesn't find the last lines: they are counted here, where their
+    // form allows it.
     let timed = args.since.is_some() || args.until.is_some();
     let counted = timed && args.lines().is_some() && !args.output.is_journalctls();
     let placed = |unit: &&UnitView| !places::hosts(unit).is_empty();

@@ -1,5 +1,5 @@
-//! list-units, list-unit-files, list-machines: the columns and their content. Owns which fields there are and what they are
-//! called; `table` aligns them. Scripts read these.
+//! list-units, list-unit-files, list-machines: the columns and their content. Owns which fields there are and what they
+//! are called; `table` aligns them. Scripts read these.
 
 use std::io::IsTerminal as _;
 

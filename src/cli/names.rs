@@ -1,4 +1,5 @@
-//! What people type for a unit → its name: `web`, `units/web.service`, `'web@*'`. Owns fleet's mangling; reads no files.
+//! What people type for a unit → its name: `web`, `units/web.service`, `'web@*'`. Owns fleet's mangling; reads no
+//! files.
 
 use std::path::Path;
 

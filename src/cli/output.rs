@@ -64,8 +64,9 @@ impl Output {
         self.state.borrow().broken.is_some()
     }
 
-    /// Wait until nobody takes what goes to stdout any longer, also while nothing is written: `head` may have had enough of a journal in
-    /// which nothing happens. Never comes for a terminal, and for what can't be watched, such as a file.
+    /// Wait until nobody takes what goes to stdout any longer, also while nothing is written: `head` may have had
+    /// enough of a journal in which nothing happens. Never comes for a terminal, and for what can't be watched, such as
+    /// a file.
     pub(super) async fn closed(&self) {
         let watched = || {
             let stdout = io::stdout();

@@ -1,6 +1,6 @@
-//! Commands on the hosts of the cluster: "run this on that host". On the host `fleetctl` itself runs on a process of its own,
-//! without SSH; on any other host through SSH. Owns how a host is reached and what a running command looks like from here;
-//! never which host is meant, nor what is to run there.
+//! Commands on the hosts of the cluster: "run this on that host". On the host `fleetctl` itself runs on a process of
+//! its own, without SSH; on any other host through SSH. Owns how a host is reached and what a running command looks
+//! like from here; never which host is meant, nor what is to run there.
 
 mod forward;
 mod local;
@@ -53,8 +53,8 @@ pub(super) struct Reach {
     timeout: std::time::Duration,
 }
 
-/// A command that runs. Dropped, it is ended: a process here is killed; one on another host loses its connection, and with it
-/// its stdin, stdout and stderr.
+/// A command that runs. Dropped, it is ended: a process here is killed; one on another host loses its connection, and
+/// with it its stdin, stdout and stderr.
 pub(super) struct Running {
     /// Its stdin, if it was asked for. Dropped, the command reads its end.
     pub(super) stdin: Option<Writer>,
@@ -133,8 +133,8 @@ impl Reach {
     /// Run `argv` on `machine`, word by word as it stands: no shell changes anything in it.
     ///
     /// # Errors
-    /// When the host can't be reached, or the program can't be started. A program that a *remote* host doesn't have is no error:
-    /// the shell there says so on stderr, and ends with 127.
+    /// When the host can't be reached, or the program can't be started. A program that a *remote* host doesn't have is
+    /// no error: the shell there says so on stderr, and ends with 127.
     pub(super) async fn run(&self, machine: &MachineRef, argv: &[String], stdin: Stdin) -> Result<Running, Error> {
         if self.is_here(machine) {
             return local::run(argv, stdin).map_err(|error| {
@@ -217,8 +217,8 @@ pub(super) fn shell_line(argv: &[String]) -> String {
 }
 
 impl Running {
-    /// Hand on both streams as they come. Whether they came to their ends, and not that of whoever reads our stdout. A stream that fails is at
-    /// its end; why, [`Running::wait`] will tell.
+    /// Hand on both streams as they come. Whether they came to their ends, and not that of whoever reads our stdout. A
+    /// stream that fails is at its end; why, [`Running::wait`] will tell.
     pub(super) async fn pass_on(&mut self, to: &Output) -> bool {
         let (mut out, mut err) = (vec![0; 64 * 1024], vec![0; 4 * 1024]);
         let (mut out_open, mut err_open) = (true, true);
@@ -241,7 +241,8 @@ impl Running {
         true
     }
 
-    /// Wait until it has ended. Its stdin, if it is still held, is closed first; read its output to the end before, or beside.
+    /// Wait until it has ended. Its stdin, if it is still held, is closed first; read its output to the end before, or
+    /// beside.
     ///
     /// # Errors
     /// When nobody can say how it ended: the connection broke.

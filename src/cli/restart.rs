@@ -1,5 +1,5 @@
-//! `restart`: one unit after the other, each on the host where it runs, the next one only when the last is up again. Owns the order,
-//! and that a unit that doesn't come back keeps the others running.
+//! `restart`: one unit after the other, each on the host where it runs, the next one only when the last is up again.
+//! Owns the order, and that a unit that doesn't come back keeps the others running.
 
 use std::collections::BTreeMap;
 

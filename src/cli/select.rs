@@ -1,5 +1,5 @@
-//! What people type for units that the cluster has: names, and quoted patterns of names. Owns what they match, and the words about
-//! those that match nothing. Changes nothing.
+//! What people type for units that the cluster has: names, and quoted patterns of names. Owns what they match, and the
+//! words about those that match nothing. Changes nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -48,7 +48,7 @@ pub(super) fn unmatched(pattern: &str) -> String {
 /// All names and patterns that can't be, or a cluster that can't be asked.
 pub(super) async fn select(client: &Client, args: &[String]) -> Result<Selected, Error> {
     let mut problems = Vec::new();
-    let mut wishes: Vec<(bool, String, Vec<Glob>)> = Vec::new();
+    let mut constraints: Vec<(bool, String, Vec<Glob>)> = Vec::new();
     for arg in args {
         let exact = !names::is_pattern(arg);
         let label = match names::unit(arg) {
@@ -60,7 +60,7 @@ pub(super) async fn select(client: &Client, args: &[String]) -> Result<Selected,
             }
         };
         match globs(arg) {
-            Ok(globs) => wishes.push((exact, label, globs)),
+            Ok(globs) => constraints.push((exact, label, globs)),
             Err(why) => problems.push(why),
         }
     }
@@ -68,11 +68,11 @@ pub(super) async fn select(client: &Client, args: &[String]) -> Result<Selected,
         problems.push("nothing was changed".into());
         return Err(Error::failures(problems));
     }
-    let ask: Vec<String> = wishes.iter().flat_map(|(_, _, globs)| globs.iter().map(ToString::to_string)).collect();
+    let ask: Vec<String> = constraints.iter().flat_map(|(_, _, globs)| globs.iter().map(ToString::to_string)).collect();
     let UnitList { units: known, damaged, .. } = client.units(&ask).await?;
     let mut selected = Selected::default();
     let mut seen: BTreeSet<&UnitName> = BTreeSet::new();
-    for (exact, label, globs) in wishes {
+    for (exact, label, globs) in constraints {
         let mut found = false;
         for unit in known.iter().filter(|unit| globs.iter().any(|glob| glob.matches(unit.name.as_str()))) {
             found = true;
@@ -94,8 +94,9 @@ pub(super) async fn select(client: &Client, args: &[String]) -> Result<Selected,
     Ok(selected)
 }
 
-/// `args` with each pattern replaced by the names of the cluster's units that match, in the folder that the pattern names: for the
-/// commands that take files too. A file whose name looks like a pattern is that file. `templates`: whether a pattern means them.
+/// `args` with each pattern replaced by the names of the cluster's units that match, in the folder that the pattern
+/// names: for the commands that take files too. A file whose name looks like a pattern is that file. `templates`:
+/// whether a pattern means them.
 ///
 /// # Errors
 /// Patterns that can't be, as lines, and a cluster that can't be asked.
@@ -142,7 +143,8 @@ pub(super) async fn expand(session: &Session, args: &[String], templates: bool) 
     }
 }
 
-/// For somebody at a terminal who has named units that there are none of: which ones that there are may have been meant.
+/// For somebody at a terminal who has named units that there are none of: which ones that there are may have been
+/// meant.
 pub(super) async fn hints(session: &Session, args: &[String]) -> Vec<String> {
     let typed: Vec<UnitName> =
         args.iter().filter(|arg| !names::is_pattern(arg)).filter_map(|arg| names::unit(arg).ok()).collect();

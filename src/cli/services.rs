@@ -1,4 +1,5 @@
-//! list-services and service: what is announced in the cluster. Owns which columns there are; `list` picks and prints them.
+//! list-services and service: what is announced in the cluster. Owns which columns there are; `list` picks and prints
+//! them.
 
 use serde_json::json;
 

@@ -9,7 +9,8 @@ use crate::api::client::ClientError;
 use crate::api::wire::UnitDetail;
 use crate::manual;
 
-/// `cat`: the file as it was submitted, comments and all. (CoreOS fleet had forgotten them, and printed its canonical text.)
+/// `cat`: the file as it was submitted, comments and all. (CoreOS fleet had forgotten them, and printed its canonical
+/// text.)
 pub(super) async fn cat(session: &Session, args: &Cat) -> Result<Exit, Error> {
     let [unit] = args.units.as_slice() else {
         return Err(Error::usage("One unit file must be provided", "`fleetctl cat web.service`"));

@@ -1,5 +1,5 @@
-//! Tables as CoreOS fleet printed them: Go's `text/tabwriter` with a tab width of 8, a padding of 1 and tabs as padding.
-//! Owns the alignment and nothing else. Scripts split these lines at tabs, so not a tab more or less.
+//! Tables as CoreOS fleet printed them: Go's `text/tabwriter` with a tab width of 8, a padding of 1 and tabs as
+//! padding. Owns the alignment and nothing else. Scripts split these lines at tabs, so not a tab more or less.
 
 const TAB_WIDTH: usize = 8;
 const PADDING: usize = 1;

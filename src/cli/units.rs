@@ -1,5 +1,5 @@
-//! submit, load, start, stop, unload, destroy: what is asked of the cluster, in one batch each, and what is said about it.
-//! Reads files through `files`, waits through `follow`; knows neither unit files nor time.
+//! submit, load, start, stop, unload, destroy: what is asked of the cluster, in one batch each, and what is said about
+//! it. Reads files through `files`, waits through `follow`; knows neither unit files nor time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -167,8 +167,8 @@ pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result
     Ok(if exit == Exit::Ok { Exit::failed_if(failed) } else { exit })
 }
 
-/// Of the names that no list has, those of units that were destroyed before and still have to be stopped on their hosts: they are waited
-/// for like any other.
+/// Of the names that no list has, those of units that were destroyed before and still have to be stopped on their
+/// hosts: they are waited for like any other.
 async fn still_leaving(session: &Session, selected: &mut Selected) -> Result<Vec<AppliedUnit>, Error> {
     if selected.missing.is_empty() {
         return Ok(Vec::new());

@@ -1,5 +1,5 @@
-//! When is a command done? A pure answer for one unit: what was asked × what the cluster says now → done, failed, or what it
-//! waits for. Owns the rules; knows no time, no connection and no terminal (`follow` does).
+//! When is a command done? A pure answer for one unit: what was asked × what the cluster says now → done, failed, or
+//! what it waits for. Owns the rules; knows no time, no connection and no terminal (`follow` does).
 
 use crate::api::wire::{MachineRef, StateView, UnitView};
 use crate::model::name::UnitName;
@@ -149,7 +149,7 @@ fn on_its_host(goal: &Goal, view: &UnitView) -> Verdict {
 
 /// A global is done when it is done on every host that has it. Hosts that have just been told of it are not known yet.
 fn everywhere(goal: &Goal, view: &UnitView) -> Verdict {
-    let present: Vec<&StateView> = view.states.iter().filter(|state| state.target != Target::Gone).collect();
+    let present: Vec<&StateView> = view.states.iter().filter(|state| state.target != Target::Removed).collect();
     if present.is_empty() {
         return match (&view.waiting, goal.aim) {
             (_, Aim::Stop) => Verdict::Settling,
@@ -158,7 +158,7 @@ fn everywhere(goal: &Goal, view: &UnitView) -> Verdict {
         };
     }
     let mut verdicts: Vec<Verdict> = present.iter().map(|state| on(goal, state)).collect();
-    verdicts.extend(view.hosts.iter().filter(|order| order.target != Target::Gone).filter_map(|order| {
+    verdicts.extend(view.hosts.iter().filter(|order| order.target != Target::Removed).filter_map(|order| {
         let heard = present.iter().any(|state| state.machine.id == order.machine.id);
         (order.generation < goal.generation || !heard)
             .then(|| Verdict::Waiting(format!("waiting for {}", host(&order.machine))))
@@ -280,7 +280,7 @@ mod tests {
         StateView {
             machine: machine(ID),
             generation: Revision(words[0].parse().unwrap()),
-            target: if words.contains(&"gone") { Target::Gone } else { Target::Launched },
+            target: if words.contains(&"gone") { Target::Removed } else { Target::Launched },
             hash: crate::model::name::UnitHash::new("0"),
             load: words[1].into(),
             active: words[2].into(),

@@ -1,5 +1,5 @@
-//! `fleetd`'s command line: clap's definitions, from which its help, its completions and its manual page are made. Owns what can be
-//! typed; does nothing with it.
+//! `fleetd`'s command line: clap's definitions, from which its help, its completions and its manual page are made. Owns
+//! what can be typed; does nothing with it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

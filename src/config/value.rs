@@ -9,8 +9,8 @@ use crate::model::machine::Metadata;
 /// A lease shorter than this ends whenever a machine is busy for a moment (etcd itself grants no less than 2 s).
 const SHORTEST_TTL: Duration = Duration::from_secs(3);
 
-/// With a longer one a dead host's units would be missed by people first; and what is added to it (to points in time, to other times) must not
-/// overflow.
+/// With a longer one a dead host's units would be missed by people first; and what is added to it (to points in time,
+/// to other times) must not overflow.
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// fleet's lists: commas, or `["a", "b"]`.

@@ -1,5 +1,5 @@
-//! The daemon's state as one line of JSON, for people who look for the reason of something (`SIGUSR1`, as CoreOS fleet had it). Owns
-//! its form, which programs must not rely on. Never has a password.
+//! The daemon's state as one line of JSON, for people who look for the reason of something (`SIGUSR1`, as CoreOS fleet
+//! had it). Owns its form, which programs must not rely on. Never has a password.
 
 use serde_json::{Value, json};
 

@@ -35,8 +35,8 @@ fn first_line(path: &str) -> std::io::Result<String> {
     Ok(std::fs::read_to_string(path)?.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// The address of the interface of the default route. Connecting a datagram socket sends nothing; it only asks the kernel
-/// which address it would use. 192.0.2.1 is reserved for documentation (RFC 5737) and so is never a neighbour.
+/// The address of the interface of the default route. Connecting a datagram socket sends nothing; it only asks the
+/// kernel which address it would use. 192.0.2.1 is reserved for documentation (RFC 5737) and so is never a neighbour.
 fn address() -> Option<String> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;

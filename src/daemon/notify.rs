@@ -1,5 +1,5 @@
-//! What others hear of the daemon: systemd (`sd_notify(3)`: ready, reloading, status line, watchdog) and the API (whether it may
-//! answer). The words of the line are `status`'s.
+//! What others hear of the daemon: systemd (`sd_notify(3)`: ready, reloading, status line, watchdog) and the API
+//! (whether it may answer). The words of the line are `status`'s.
 
 use std::future::Future;
 use std::time::Duration;

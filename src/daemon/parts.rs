@@ -1,7 +1,8 @@
-//! Agent and engine of one daemon: begun, watched, and begun anew with other settings while everything else goes on. Owns their
-//! order: an engine stands for leadership only while its host belongs to the cluster.
+//! Agent and engine of one daemon: begun, watched, and begun anew with other settings while everything else goes on.
+//! Owns their order: an engine stands for leadership only while its host belongs to the cluster.
 //!
-//! A new agent takes up lease and units of the one before, as that of a restarted daemon does: no unit and no presence notices.
+//! A new agent takes up lease and units of the one before, as that of a restarted daemon does: no unit and no presence
+//! notices.
 
 use std::time::Duration;
 
@@ -164,7 +165,8 @@ impl<S: Store, H: Systemd> Parts<S, H> {
     }
 }
 
-/// Wait until `task` has ended; break it off when it takes too long, unless it isn't `idle`: then it has something to wait for.
+/// Wait until `task` has ended; break it off when it takes too long, unless it isn't `idle`: then it has something to
+/// wait for.
 async fn end(name: &str, mut task: JoinHandle<()>, idle: impl AsyncFn() -> bool) {
     loop {
         if tokio::time::timeout(FAREWELL, &mut task).await.is_ok() {
@@ -189,8 +191,9 @@ async fn forward<T, U>(mut from: watch::Receiver<T>, to: watch::Sender<U>, into:
     }
 }
 
-/// An engine stands for leadership once its host belongs to the cluster, and no longer once it is refused (its machine id is another's): it
-/// must not decide for the others. One whose host merely waits for the store goes on: without the store nobody leads anyway.
+/// An engine stands for leadership once its host belongs to the cluster, and no longer once it is refused (its machine
+/// id is another's): it must not decide for the others. One whose host merely waits for the store goes on: without the
+/// store nobody leads anyway.
 async fn lead<S: Store>(
     engine: Engine<S>,
     mut agent: watch::Receiver<agent::Status>,

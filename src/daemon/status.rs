@@ -4,7 +4,8 @@ use crate::agent::{Status as Agent, Unreachable};
 use crate::clock::{utc, utc_minute};
 use crate::engine::Status as Engine;
 
-/// `leading since 10:01 UTC; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled`. `store` is what the store is called: `etcd`.
+/// `leading since 10:01 UTC; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled`. `store` is what the store is
+/// called: `etcd`.
 pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> String {
     let agent = match agent {
         Agent::Away { why, .. } => format!("not registered: {why}"),

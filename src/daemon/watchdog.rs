@@ -1,5 +1,5 @@
-//! Whether the daemon's loops are alive. A timer of its own would only show that the process runs; this asks each loop's own sign
-//! of life. Owns who is looked at, and from when on silence is a hang.
+//! Whether the daemon's loops are alive. A timer of its own would only show that the process runs; this asks each
+//! loop's own sign of life. Owns who is looked at, and from when on silence is a hang.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,8 @@ impl Loops {
         self.lock().iter().map(|(who, pulse)| (*who, pulse.silence())).collect()
     }
 
-    /// Whether all have given a sign of life within `limit`. Less than twice [`Pulse::EVERY`] is never taken for a hang.
+    /// Whether all have given a sign of life within `limit`. Less than twice [`Pulse::EVERY`] is never taken for a
+    /// hang.
     pub(super) fn look(&self, limit: Duration) -> Finding {
         let limit = limit.max(Pulse::EVERY * 2);
         let longest = self.silences().into_iter().max_by_key(|(_, silence)| *silence);
@@ -103,7 +104,8 @@ mod tests {
         }
     }
 
-    /// systemd takes a call and never answers: the real loop stands still in the middle of its work, while timers go on.
+    /// systemd takes a call and never answers: the real loop stands still in the middle of its work, while timers go
+    /// on.
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_waits_for_ever_hangs_though_the_process_lives() {
         let loops = daemon(Fake::new(Options { latency: Duration::from_secs(100 * 3600), ..Options::default() }));

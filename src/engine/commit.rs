@@ -6,14 +6,15 @@ use crate::metrics::Task;
 use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
 use crate::model::revision::Revision;
-use crate::model::unit::{Entry, Target};
+use crate::model::unit::{Assignment, Target};
 use crate::plan::schedule::{Decision, Plan, Write};
 use crate::registry::keys::{self, Key};
 use crate::registry::{delete, put, unchanged};
 use crate::store::{Guard, MAX_BYTES, MAX_OPS, Op, Txn};
 
-/// Who may write, and for how long: the leader's key as this leader wrote it last. Held by its lease, so that nothing is written by one that
-/// has lost it; and written anew after a commit whose outcome isn't known, so that this commit can't be done late, on top of newer ones.
+/// Who may write, and for how long: the leader's key as this leader wrote it last. Held by its lease, so that nothing
+/// is written by one that has lost it; and written anew after a commit whose outcome isn't known, so that this commit
+/// can't be done late, on top of newer ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fence(pub(super) Revision);
 
@@ -48,7 +49,8 @@ impl Writes {
     }
 }
 
-/// The transactions of `plan`, in its order: as few as the store's limits allow, so that what belongs together arrives together.
+/// The transactions of `plan`, in its order: as few as the store's limits allow, so that what belongs together arrives
+/// together.
 pub(super) fn transactions(plan: &Plan, cluster: &Cluster, fence: Fence) -> Vec<Txn> {
     let mut groups: Vec<Writes> = Vec::new();
     for parts in plan.decisions.iter().map(|decision| writes(decision, cluster)) {
@@ -56,7 +58,8 @@ pub(super) fn transactions(plan: &Plan, cluster: &Cluster, fence: Fence) -> Vec<
         let mut split = Vec::new();
         for part in parts {
             if !whole.fits(&part) {
-                // Only a global's entries can be more than one transaction takes, and those may be committed one by one.
+                // Only a global's entries can be more than one transaction takes, and those may be committed one by
+                // one.
                 split.push(std::mem::take(&mut whole));
             }
             whole.extend(part);
@@ -90,7 +93,7 @@ pub(super) fn tasks(txn: &Txn) -> Vec<(Task, usize)> {
         Op::Delete(key) if key.starts_with(keys::SCHEDULE) => Some(Task::Clear),
         Op::Put { key, .. } if new.contains(key.as_str()) && key.starts_with(keys::SCHEDULE) => Some(Task::Schedule),
         Op::Put { key, value, .. } if key.starts_with(keys::SCHEDULE) => {
-            let leaves = serde_json::from_slice(value).is_ok_and(|entry: Entry| entry.target == Target::Gone);
+            let leaves = serde_json::from_slice(value).is_ok_and(|entry: Assignment| entry.target == Target::Removed);
             Some(if leaves { Task::Unschedule } else { Task::Update })
         }
         _ => None,
@@ -128,8 +131,8 @@ fn writes(decision: &Decision, cluster: &Cluster) -> Vec<Writes> {
     let entry = |(host, change): &(MachineId, Write<_>)| {
         let mut writes = write(Key::Schedule(host.clone(), decision.unit.clone()), change);
         if change.after.is_none() && !cluster.machines.contains_key(host) {
-            // Nobody has said that the unit is stopped there: only a host that is still dead may be taken for it. One that
-            // has come back in the meantime runs it, or is about to.
+            // Nobody has said that the unit is stopped there: only a host that is still dead may be taken for it. One
+            // that has come back in the meantime runs it, or is about to.
             let machine = Key::Machine(host.clone());
             writes.bytes += machine.to_string().len();
             writes.guards.insert(Condition(machine, None));
@@ -150,7 +153,7 @@ mod tests {
         let unit: UnitName = name.parse().unwrap();
         let entry = |host: usize| {
             let id: MachineId = format!("{:032x}", host + 1).parse().unwrap();
-            let entry = Entry {
+            let entry = Assignment {
                 hash: UnitHash::new("a"),
                 target: Target::Launched,
                 global: true,
@@ -188,11 +191,16 @@ mod tests {
 
     #[test]
     fn tasks_are_what_becomes_of_entries() {
-        let entry =
-            |target| Entry { hash: UnitHash::new("a"), target, global: false, generation: Revision(1), restart: None };
+        let entry = |target| Assignment {
+            hash: UnitHash::new("a"),
+            target,
+            global: false,
+            generation: Revision(1),
+            restart: None,
+        };
         let mut all = decision("a.service", 4);
         let before = Some(Revision(3));
-        all.entries[1].1 = Write { before, after: Some(entry(Target::Gone)) };
+        all.entries[1].1 = Write { before, after: Some(entry(Target::Removed)) };
         all.entries[2].1 = Write { before, after: Some(entry(Target::Loaded)) };
         all.entries[3].1 = Write { before, after: None };
         let plan = Plan { decisions: vec![all], ..Plan::default() };

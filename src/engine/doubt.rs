@@ -1,6 +1,7 @@
-//! Whether a leader may believe that hosts are dead. A leader whose own host has lost its presence, or has only just got one, has learned that
-//! the store was out of reach, not that hosts have died: after an outage all leases have run out together, and whoever registered first would
-//! get all units, which run well where they are. So it waits for the others. Must never wait for long: a host may be alive and yet not register.
+//! Whether a leader may believe that hosts are dead. A leader whose own host has lost its presence, or has only just
+//! got one, has learned that the store was out of reach, not that hosts have died: after an outage all leases have run
+//! out together, and whoever registered first would get all units, which run well where they are. So it waits for the
+//! others. Must never wait for long: a host may be alive and yet not register.
 
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ mod tests {
     use crate::model::machine::Machine;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
-    use crate::model::unit::{Entry, Target};
+    use crate::model::unit::{Assignment, Target};
 
     const TTL: Duration = Duration::from_secs(9);
 
@@ -67,9 +68,9 @@ mod tests {
         let mut cluster = Cluster::default();
         for host in [1, 2] {
             let (hash, target, generation) = (UnitHash::new("a"), Target::Launched, Revision(1));
-            let value = Entry { hash, target, global: false, generation, restart: None };
+            let value = Assignment { hash, target, global: false, generation, restart: None };
             let entry = Versioned { value, revision: Revision(1) };
-            cluster.apply(Change::Entry(id(host), format!("{host}.service").parse().unwrap(), Some(entry)));
+            cluster.apply(Change::Assignment(id(host), format!("{host}.service").parse().unwrap(), Some(entry)));
         }
         for (host, since) in present {
             let (ip, hostname, metadata, version, boot_id) = Default::default();

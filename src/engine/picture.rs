@@ -1,12 +1,12 @@
-//! The leader's picture of the cluster, fed by the mirror. Owns what to do with records that can't be read: skip them loudly, keep
-//! them from harming anybody, and mend those that only the engine writes.
+//! The leader's picture of the cluster, fed by the mirror. Owns what to do with records that can't be read: skip them
+//! loudly, keep them from harming anybody, and mend those that only the engine writes.
 
 use std::collections::BTreeSet;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, Entry, Placement, Target, Unit};
+use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 use crate::plan::schedule::Scheduler;
 use crate::registry::keys::{Key, change};
 use crate::registry::mirror::Update;
@@ -25,7 +25,8 @@ pub(super) struct Picture {
     repairs: Vec<(Guard, Op)>,
     /// Whether a damaged record came up between two lists: only a list shows what can be made of it.
     doubtful: bool,
-    /// Units of which so little can be read that they are left alone. They may well run: when one is submitted again, a list shows where.
+    /// Units of which so little can be read that they are left alone. They may well run: when one is submitted again, a
+    /// list shows where.
     left: BTreeSet<UnitName>,
 }
 
@@ -118,9 +119,10 @@ impl Picture {
                     // Unlike anything the unit asks for, so that it is written anew, in place.
                     Some(unit) => {
                         let (hash, generation) = (unit.hash.clone(), Revision::default());
-                        let value = Entry { hash, target: Target::Launched, global: false, generation, restart: None };
+                        let value =
+                            Assignment { hash, target: Target::Launched, global: false, generation, restart: None };
                         let entry = Some(Versioned { value, revision });
-                        cluster.apply(Change::Entry(host.clone(), name.clone(), entry));
+                        cluster.apply(Change::Assignment(host.clone(), name.clone(), entry));
                     }
                     // Nothing at all is known of the unit: its host leaves it as it is, and so does the engine.
                     None if unreadable.contains(name) => {}
@@ -154,7 +156,8 @@ impl Picture {
     }
 }
 
-/// A change for the cluster, if the event is one. What can't be read is said, and comes back as the key, if that can be read.
+/// A change for the cluster, if the event is one. What can't be read is said, and comes back as the key, if that can be
+/// read.
 fn read(event: &Event) -> Result<Option<Change>, Option<Key>> {
     change(event).map_err(|corrupt| {
         tracing::warn!("{corrupt}");
@@ -170,9 +173,9 @@ fn home(cluster: &Cluster, name: &UnitName) -> Option<MachineId> {
 /// A unit whose record can't be read goes on as it is: what its host was told is taken for what is wanted.
 fn preserve(cluster: &mut Cluster, name: &UnitName) {
     let entry = home(cluster, name).and_then(|host| cluster.schedule.get(&host)?.get(name));
-    if let Some(entry) = entry.map(|entry| entry.value.clone()).filter(|entry| entry.target != Target::Gone) {
+    if let Some(entry) = entry.map(|entry| entry.value.clone()).filter(|entry| entry.target != Target::Removed) {
         let desired = if entry.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
-        let Entry { hash, generation, restart, .. } = entry;
+        let Assignment { hash, generation, restart, .. } = entry;
         let unit = Unit { desired, hash, generation, restart, submitted: 0 };
         cluster.apply(Change::Unit(name.clone(), Some(unit)));
     }

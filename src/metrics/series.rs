@@ -1,5 +1,5 @@
-//! The series themselves: names, labels, help. Each is registered once, with its known labels at nought, so that a rate can be taken
-//! of what hasn't happened yet.
+//! The series themselves: names, labels, help. Each is registered once, with its known labels at nought, so that a rate
+//! can be taken of what hasn't happened yet.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;

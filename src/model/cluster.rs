@@ -1,13 +1,14 @@
-//! The cluster as one value, and the changes that lead from one to the next. What an engine mirrors, what `plan` plans over.
+//! The cluster as one value, and the changes that lead from one to the next. What an engine mirrors, what `plan` plans
+//! over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::machine::{Machine, Metadata};
 use super::name::{MachineId, UnitHash, UnitName};
-use super::placement::Wishes;
+use super::placement::Constraints;
 use super::revision::Revision;
-use super::unit::{Entry, Placement, State, Unit};
+use super::unit::{Assignment, Placement, Unit, UnitReport};
 
 /// A value and the commit that wrote it, for guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Cluster {
     /// What is wanted.
     pub units: BTreeMap<UnitName, Unit>,
     /// What the files say about placement, specifiers unresolved, and the commit that wrote each file.
-    pub files: BTreeMap<UnitHash, Versioned<Arc<Wishes>>>,
+    pub files: BTreeMap<UnitHash, Versioned<Arc<Constraints>>>,
     /// The hosts that are alive.
     pub machines: BTreeMap<MachineId, Machine>,
     /// Metadata set at run time, which outlives a host's absence.
@@ -34,9 +35,9 @@ pub struct Cluster {
     /// Where each non-global unit is.
     pub placements: BTreeMap<UnitName, Versioned<Placement>>,
     /// What each host was told, dead hosts' slices too.
-    pub schedule: BTreeMap<MachineId, BTreeMap<UnitName, Versioned<Entry>>>,
+    pub schedule: BTreeMap<MachineId, BTreeMap<UnitName, Versioned<Assignment>>>,
     /// What each host reports.
-    pub states: BTreeMap<UnitName, BTreeMap<MachineId, State>>,
+    pub states: BTreeMap<UnitName, BTreeMap<MachineId, UnitReport>>,
 }
 
 /// One change of a [`Cluster`]. `None` is a deletion.
@@ -45,7 +46,7 @@ pub enum Change {
     /// A unit was submitted, changed or destroyed.
     Unit(UnitName, Option<Unit>),
     /// A file became known or was collected.
-    File(UnitHash, Option<Versioned<Arc<Wishes>>>),
+    File(UnitHash, Option<Versioned<Arc<Constraints>>>),
     /// A host came, changed or went.
     Machine(MachineId, Option<Machine>),
     /// A host's dynamic metadata changed.
@@ -53,9 +54,9 @@ pub enum Change {
     /// A unit was placed, or its reasons for waiting changed.
     Placement(UnitName, Option<Versioned<Placement>>),
     /// A host was told something.
-    Entry(MachineId, UnitName, Option<Versioned<Entry>>),
+    Assignment(MachineId, UnitName, Option<Versioned<Assignment>>),
     /// A host reported something.
-    State(UnitName, MachineId, Option<State>),
+    Report(UnitName, MachineId, Option<UnitReport>),
 }
 
 impl Cluster {
@@ -63,20 +64,20 @@ impl Cluster {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Unit(name, unit) => set(&mut self.units, name, unit),
-            Change::File(hash, wishes) => set(&mut self.files, hash, wishes),
+            Change::File(hash, constraints) => set(&mut self.files, hash, constraints),
             Change::Machine(id, machine) => set(&mut self.machines, id, machine),
             Change::Metadata(id, key, value) => set_nested(&mut self.metadata, id, key, value),
             Change::Placement(name, placement) => set(&mut self.placements, name, placement),
-            Change::Entry(host, name, entry) => set_nested(&mut self.schedule, host, name, entry),
-            Change::State(name, host, state) => set_nested(&mut self.states, name, host, state),
+            Change::Assignment(host, name, entry) => set_nested(&mut self.schedule, host, name, entry),
+            Change::Report(name, host, state) => set_nested(&mut self.states, name, host, state),
         }
     }
 
     /// What unit `name` asks of its host, specifiers resolved; `None` while its file isn't known.
     #[must_use]
-    pub fn wishes(&self, name: &UnitName) -> Option<Arc<Wishes>> {
+    pub fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>> {
         let file = self.files.get(&self.units.get(name)?.hash)?;
-        Some(Wishes::resolve(&file.value, name))
+        Some(Constraints::resolve(&file.value, name))
     }
 
     /// A host's metadata as units see it: dynamic over static. An empty dynamic value hides a static one.

@@ -15,8 +15,7 @@ pub const MAX_LEN: usize = 256 * 1024;
 /// One `name=value` line, continuations joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "UnitOption"))]
-pub struct Option {
+pub struct UnitOption {
     /// What stands before the first `=`.
     pub name: String,
     /// The section it stands in.
@@ -24,15 +23,16 @@ pub struct Option {
     /// What stands after it, trimmed, continuation lines joined as systemd joins them.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
-    /// The same as CoreOS fleet had it, if that is something else: continuation lines with their backslashes and line ends.
+    /// The same as CoreOS fleet had it, if that is something else: continuation lines with their backslashes and line
+    /// ends.
     #[serde(skip)]
-    pub written: std::option::Option<String>,
+    pub written: Option<String>,
     /// The line it begins on, from 1; 0 when it was made from options, not from text.
     #[serde(skip)]
     pub line: usize,
 }
 
-impl Option {
+impl UnitOption {
     /// The value as CoreOS fleet had it.
     #[must_use]
     pub fn written(&self) -> &str {
@@ -44,7 +44,7 @@ impl Option {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitFile {
     text: String,
-    options: Vec<Option>,
+    options: Vec<UnitOption>,
     warnings: Vec<Warning>,
     /// Made once: decisions ask for it again and again.
     hash: UnitHash,
@@ -107,12 +107,12 @@ impl UnitFile {
     /// A file from a list of options, as v1 API clients send them. Its text is canonical.
     ///
     /// # Errors
-    /// As [`UnitFile::parse`] for the text that results, and [`FileError::Header`] for a section, name or value that would
-    /// not survive being written to a file and read again.
-    pub fn from_options(options: &[Option]) -> Result<Self, FileError> {
+    /// As [`UnitFile::parse`] for the text that results, and [`FileError::Header`] for a section, name or value that
+    /// would not survive being written to a file and read again.
+    pub fn from_options(options: &[UnitOption]) -> Result<Self, FileError> {
         let text = canonical(options);
         let file = Self::parse(text.as_bytes())?;
-        let strip = |o: &Option| (o.section.clone(), o.name.trim().to_owned(), o.value.clone());
+        let strip = |o: &UnitOption| (o.section.clone(), o.name.trim().to_owned(), o.value.clone());
         let mut wanted: Vec<_> = grouped(options)
             .into_iter()
             .flat_map(|(_, o)| o)
@@ -139,14 +139,14 @@ impl UnitFile {
 
     /// All options, in file order.
     #[must_use]
-    pub fn options(&self) -> &[Option] {
+    pub fn options(&self) -> &[UnitOption] {
         &self.options
     }
 
     /// All options as v1 tells them: values as they were written, continuation lines and all.
     #[must_use]
-    pub fn written_options(&self) -> Vec<Option> {
-        let written = |option: &Option| Option { value: option.written().into(), ..option.clone() };
+    pub fn written_options(&self) -> Vec<UnitOption> {
+        let written = |option: &UnitOption| UnitOption { value: option.written().into(), ..option.clone() };
         self.options.iter().map(written).collect()
     }
 
@@ -157,13 +157,13 @@ impl UnitFile {
     }
 
     /// The options of one section, in file order.
-    pub fn section<'a>(&'a self, section: &'a str) -> impl Iterator<Item = &'a Option> {
+    pub fn section<'a>(&'a self, section: &'a str) -> impl Iterator<Item = &'a UnitOption> {
         self.options.iter().filter(move |option| option.section == section)
     }
 
     /// The last value of an option that counts once, like `Description=`.
     #[must_use]
-    pub fn value(&self, section: &str, name: &str) -> std::option::Option<&str> {
+    pub fn value(&self, section: &str, name: &str) -> Option<&str> {
         self.options.iter().rfind(|o| o.section == section && o.name == name).map(|o| o.value.as_str())
     }
 
@@ -186,7 +186,7 @@ impl UnitFile {
     }
 }
 
-fn hash(options: &[Option]) -> UnitHash {
+fn hash(options: &[UnitOption]) -> UnitHash {
     let digest = Sha1::digest(canonical(options).as_bytes());
     UnitHash::new(&digest.iter().fold(String::with_capacity(40), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
@@ -196,8 +196,8 @@ fn hash(options: &[Option]) -> UnitHash {
 
 #[derive(Default)]
 struct Reader {
-    section: std::option::Option<String>,
-    options: Vec<Option>,
+    section: Option<String>,
+    options: Vec<UnitOption>,
     warnings: Vec<Warning>,
 }
 
@@ -219,7 +219,7 @@ impl Reader {
                 let (name, value): (String, String) = (name.trim().into(), value.trim().into());
                 let written = written.split_once('=').map(|(_, written)| as_written(written));
                 let written = written.filter(|written| *written != value);
-                self.options.push(Option { section: section.clone(), name, value, written, line });
+                self.options.push(UnitOption { section: section.clone(), name, value, written, line });
                 return Ok(());
             }
             (Some(_), None) => format!("{:?} stands before any [section]", clip(content)),
@@ -244,7 +244,7 @@ struct Line {
 fn logical_lines(text: &str) -> Vec<Line> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Vec::new();
-    let mut open: std::option::Option<Line> = None;
+    let mut open: Option<Line> = None;
     for (index, raw) in text.split('\n').enumerate() {
         let raw = raw.strip_suffix('\r').unwrap_or(raw);
         // A comment inside a continuation is skipped too, and the continuation goes on.
@@ -270,8 +270,8 @@ fn logical_lines(text: &str) -> Vec<Line> {
     lines
 }
 
-fn grouped(options: &[Option]) -> Vec<(&str, Vec<&Option>)> {
-    let mut sections: Vec<(&str, Vec<&Option>)> = Vec::new();
+fn grouped(options: &[UnitOption]) -> Vec<(&str, Vec<&UnitOption>)> {
+    let mut sections: Vec<(&str, Vec<&UnitOption>)> = Vec::new();
     // A file may be nothing but sections.
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for option in options {
@@ -284,10 +284,10 @@ fn grouped(options: &[Option]) -> Vec<(&str, Vec<&Option>)> {
     sections
 }
 
-/// CoreOS fleet's canonical text: sections in the order first seen, repeated ones merged, `Name=Value`, a blank line between
-/// sections. fleet wrote it to its hosts, and hashed it.
+/// CoreOS fleet's canonical text: sections in the order first seen, repeated ones merged, `Name=Value`, a blank line
+/// between sections. fleet wrote it to its hosts, and hashed it.
 #[must_use]
-pub fn canonical(options: &[Option]) -> String {
+pub fn canonical(options: &[UnitOption]) -> String {
     let mut text = String::new();
     for (section, members) in grouped(options) {
         if !text.is_empty() {
@@ -301,8 +301,8 @@ pub fn canonical(options: &[Option]) -> String {
     text
 }
 
-/// A value with its continuation lines. One that ends in a backslash keeps the line end behind it, as fleet did: without, it would
-/// swallow the line that follows it in canonical text.
+/// A value with its continuation lines. One that ends in a backslash keeps the line end behind it, as fleet did:
+/// without, it would swallow the line that follows it in canonical text.
 fn as_written(value: &str) -> String {
     let mut value = value.trim().to_owned();
     if value.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn options_make_a_file_and_come_back() {
-        let option = |section: &str, name: &str, value: &str| Option {
+        let option = |section: &str, name: &str, value: &str| UnitOption {
             section: section.into(),
             name: name.into(),
             value: value.into(),

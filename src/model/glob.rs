@@ -1,5 +1,6 @@
-//! Patterns of unit names: Go's `path.Match`, which CoreOS fleet's `Conflicts=` used. `*` any run without `/`, `?` one character,
-//! `[a-z]` a class (`[^a-z]` its opposite), `\` takes the next character literally. A pattern must match the whole name.
+//! Patterns of unit names: Go's `path.Match`, which CoreOS fleet's `Conflicts=` used. `*` any run without `/`, `?` one
+//! character, `[a-z]` a class (`[^a-z]` its opposite), `\` takes the next character literally. A pattern must match the
+//! whole name.
 
 use std::fmt;
 use std::str::FromStr;

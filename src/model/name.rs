@@ -1,5 +1,5 @@
-//! Names: of units, of machines, of file contents. A value of these types is valid by construction, and cheap to clone: the
-//! scheduler holds each name in a dozen indexes.
+//! Names: of units, of machines, of file contents. A value of these types is valid by construction, and cheap to clone:
+//! the scheduler holds each name in a dozen indexes.
 
 use std::borrow::Cow;
 use std::fmt;

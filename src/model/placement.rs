@@ -1,5 +1,5 @@
-//! `[X-Fleet]`: what a unit asks of the host it runs on. Owns the options' grammar, their specifiers and which of them go together.
-//! Whether a host fits is `plan::fit`'s.
+//! `[X-Fleet]`: what a unit asks of the host it runs on. Owns the options' grammar, their specifiers and which of them
+//! go together. Whether a host fits is `plan::fit`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,9 +26,9 @@ const OPTIONS: [&str; 11] = [
     "X-Conflicts",
 ];
 
-/// What a unit file says about placement. Strings may hold specifiers until [`Wishes::resolve`].
+/// What a unit file says about placement. Strings may hold specifiers until [`Constraints::resolve`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wishes {
+pub struct Constraints {
     /// `MachineID=`: the host's id, or its first eight digits.
     pub machine_id: Option<String>,
     /// `MachineMetadata=`: for each key, one of the values.
@@ -56,29 +56,29 @@ pub struct Problem {
     pub what: String,
 }
 
-impl Wishes {
+impl Constraints {
     /// Read the `[X-Fleet]` section of `file`.
     ///
     /// # Errors
     /// Every problem in it, not the first: unknown options, malformed values, options that don't go together.
     pub fn parse(file: &UnitFile) -> Result<Self, Vec<Problem>> {
-        let mut wishes = Self::default();
+        let mut constraints = Self::default();
         let mut problems = Vec::new();
         for option in file.section(SECTION) {
-            wishes.specifiers |= option.value.contains('%');
-            if let Err(what) = wishes.take(&option.name, &option.value) {
+            constraints.specifiers |= option.value.contains('%');
+            if let Err(what) = constraints.take(&option.name, &option.value) {
                 problems.push(Problem { line: option.line, what });
             }
         }
-        problems.extend(wishes.contradictions().into_iter().map(|what| Problem { line: 0, what }));
-        if problems.is_empty() { Ok(wishes) } else { Err(problems) }
+        problems.extend(constraints.contradictions().into_iter().map(|what| Problem { line: 0, what }));
+        if problems.is_empty() { Ok(constraints) } else { Err(problems) }
     }
 
-    /// The wishes of unit `name`, whose file says `wishes`: `%n`, `%N`, `%p`, `%i` and `%%` replaced.
+    /// The constraints of unit `name`, whose file says `constraints`: `%n`, `%N`, `%p`, `%i` and `%%` replaced.
     #[must_use]
-    pub fn resolve(wishes: &Arc<Self>, name: &UnitName) -> Arc<Self> {
-        if !wishes.specifiers {
-            return Arc::clone(wishes);
+    pub fn resolve(constraints: &Arc<Self>, name: &UnitName) -> Arc<Self> {
+        if !constraints.specifiers {
+            return Arc::clone(constraints);
         }
         let plain = |text: &String| name.expand(text);
         // An instance may hold a backslash (systemd-escape(1)), which a pattern would take for an escape.
@@ -89,18 +89,18 @@ impl Wishes {
                 .collect()
         };
         Arc::new(Self {
-            machine_id: wishes.machine_id.as_ref().map(plain),
-            metadata: wishes
+            machine_id: constraints.machine_id.as_ref().map(plain),
+            metadata: constraints
                 .metadata
                 .iter()
                 .map(|(k, values)| (plain(k), values.iter().map(plain).collect()))
                 .collect(),
-            machine_of: wishes.machine_of.iter().map(plain).collect(),
-            conflicts: globs(&wishes.conflicts),
-            replaces: globs(&wishes.replaces),
-            global: wishes.global,
+            machine_of: constraints.machine_of.iter().map(plain).collect(),
+            conflicts: globs(&constraints.conflicts),
+            replaces: globs(&constraints.replaces),
+            global: constraints.global,
             specifiers: false,
-            legacy_id: wishes.legacy_id,
+            legacy_id: constraints.legacy_id,
         })
     }
 
@@ -202,7 +202,8 @@ impl Wishes {
     }
 }
 
-/// Words separated by blanks; a pair of double quotes holds blanks together (`"a=b" "c=d"`, `"region=us east"`). `Err` if one has no end.
+/// Words separated by blanks; a pair of double quotes holds blanks together (`"a=b" "c=d"`, `"region=us east"`). `Err`
+/// if one has no end.
 fn words(name: &str, value: &str) -> Result<Vec<String>, String> {
     let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), false, false);
     for c in value.chars() {
@@ -291,8 +292,8 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn parse(section: &str) -> Result<Wishes, Vec<Problem>> {
-        Wishes::parse(
+    fn parse(section: &str) -> Result<Constraints, Vec<Problem>> {
+        Constraints::parse(
             &UnitFile::parse(format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}").as_bytes()).unwrap(),
         )
     }
@@ -303,12 +304,12 @@ mod tests {
 
     #[test]
     fn all_options_are_read() {
-        let wishes = parse("MachineMetadata=a=1 \"b=x y\"\nMachineMetadata=a=2\nMachineOf=db.service\nConflicts=web@* x.service\nX-Conflicts=y*\nGlobal=no").unwrap();
-        let values = |key: &str| wishes.metadata[key].iter().cloned().collect::<Vec<_>>();
+        let constraints = parse("MachineMetadata=a=1 \"b=x y\"\nMachineMetadata=a=2\nMachineOf=db.service\nConflicts=web@* x.service\nX-Conflicts=y*\nGlobal=no").unwrap();
+        let values = |key: &str| constraints.metadata[key].iter().cloned().collect::<Vec<_>>();
         assert_eq!((values("a"), values("b")), (vec!["1".into(), "2".into()], vec!["x y".to_owned()]));
-        assert_eq!(wishes.machine_of.iter().collect::<Vec<_>>(), ["db.service"]);
-        assert_eq!(wishes.conflicts.iter().map(Glob::as_str).collect::<Vec<_>>(), ["web@*", "x.service", "y*"]);
-        assert!(!wishes.global);
+        assert_eq!(constraints.machine_of.iter().collect::<Vec<_>>(), ["db.service"]);
+        assert_eq!(constraints.conflicts.iter().map(Glob::as_str).collect::<Vec<_>>(), ["web@*", "x.service", "y*"]);
+        assert!(!constraints.global);
         assert_eq!(parse("MachineID=3ec325e8\nMachineID=aaaaaaaa").unwrap().machine_id.as_deref(), Some("3ec325e8"));
     }
 
@@ -387,15 +388,16 @@ mod tests {
 
     #[test]
     fn specifiers_resolve_for_each_instance() {
-        let wishes =
+        let constraints =
             Arc::new(parse("MachineOf=%p-data@%i.service\nConflicts=%p@*\nMachineMetadata=disk=%i%%").unwrap());
-        let resolved = Wishes::resolve(&wishes, &"web@7.service".parse().unwrap());
+        let resolved = Constraints::resolve(&constraints, &"web@7.service".parse().unwrap());
         assert_eq!(resolved.machine_of.iter().collect::<Vec<_>>(), ["web-data@7.service"]);
         assert!(resolved.conflicts[0].matches("web@8.service"));
         assert!(resolved.metadata["disk"].contains("7%"));
         let escaped = Arc::new(parse("Conflicts=x@%i.service").unwrap());
         assert!(
-            Wishes::resolve(&escaped, &"web@a\\x2d.service".parse().unwrap()).conflicts[0].matches("x@a\\x2d.service")
+            Constraints::resolve(&escaped, &"web@a\\x2d.service".parse().unwrap()).conflicts[0]
+                .matches("x@a\\x2d.service")
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Services: what can be reached in a cluster, and where. An instance is announced by a sidecar, and lives as long as somebody
-//! renews it.
+//! Services: what can be reached in a cluster, and where. An instance is announced by a sidecar, and lives as long as
+//! somebody renews it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,15 +29,16 @@ pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 /// The highest weight, as HAProxy's.
 pub const MAX_WEIGHT: u16 = 256;
 
-/// How long an announcement may live without being renewed, in seconds, at least and at most. etcd grants nothing shorter.
+/// How long an announcement may live without being renewed, in seconds, at least and at most. etcd grants nothing
+/// shorter.
 pub const TTL: std::ops::RangeInclusive<u32> = 2..=3600;
 
 /// What both kinds of names are, as far as a regular expression should say it.
 #[cfg(test)]
 pub(crate) const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$";
 
-/// A service: `web`. Lower-case letters, digits, `-`, `_` and `.`, with a letter or digit at both ends: what fits into a DNS
-/// name, a variable and a configuration file.
+/// A service: `web`. Lower-case letters, digits, `-`, `_` and `.`, with a letter or digit at both ends: what fits into
+/// a DNS name, a variable and a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("pattern" = NAME_PATTERN, "maxLength" = MAX_SERVICE)))]
 #[serde(try_from = "String", into = "String")]
@@ -141,7 +142,8 @@ impl InstanceName {
     }
 }
 
-/// One instance of a service (`service/<name>/<instance>`; written by the API for its announcer, bound to a lease of its own).
+/// One instance of a service (`service/<name>/<instance>`; written by the API for its announcer, bound to a lease of
+/// its own).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Instance {

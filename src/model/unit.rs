@@ -63,7 +63,8 @@ pub struct Unit {
     pub desired: Desired,
     /// Its file's content (`file/<hash>`).
     pub hash: UnitHash,
-    /// The store's revision at which this was decided; grows with every change of the unit, over destroy and submit too.
+    /// The store's revision at which this was decided; grows with every change of the unit, over destroy and submit
+    /// too.
     pub generation: Revision,
     /// The generation at which somebody last asked for a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,7 +100,8 @@ pub enum Placement {
 #[serde(rename_all = "lowercase")]
 pub enum Target {
     /// Stop it and forget it, then say so. One way: an entry that is `gone` never becomes anything else.
-    Gone,
+    #[serde(rename = "gone")]
+    Removed,
     /// Have its file, don't start it.
     Loaded,
     /// Start it.
@@ -111,7 +113,7 @@ impl Target {
     #[must_use]
     pub fn as_state(self) -> &'static str {
         match self {
-            Self::Gone => "inactive",
+            Self::Removed => "inactive",
             Self::Loaded => "loaded",
             Self::Launched => "launched",
         }
@@ -120,7 +122,7 @@ impl Target {
 
 /// What a host is told about one unit (`schedule/<host>/<unit>`; written by the engine).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct Assignment {
     /// The file to have.
     pub hash: UnitHash,
     /// What to make of it.
@@ -131,17 +133,18 @@ pub struct Entry {
     /// The unit's generation; for `gone`, the engine's revision when it decided so. No two different entries of one
     /// unit on one host have the same.
     pub generation: Revision,
-    /// The generation at which a restart was asked for, if ever: a host that runs the unit since before then stops it and starts it.
+    /// The generation at which a restart was asked for, if ever: a host that runs the unit since before then stops it
+    /// and starts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Revision>,
 }
 
 /// What a host reports of one unit in its slice (`state/<unit>/<host>`; written by the agent, bound to its lease).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct UnitReport {
     /// The generation of the entry this host has carried out (asked systemd for), last.
     pub generation: Revision,
-    /// What that entry wanted; `Gone` is the host's word that the unit is stopped and forgotten.
+    /// What that entry wanted; `Removed` is the host's word that the unit is stopped and forgotten.
     pub target: Target,
     /// The file that is on the host.
     pub hash: UnitHash,

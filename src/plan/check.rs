@@ -1,13 +1,13 @@
-//! What must hold of a cluster. Owns the invariants, said as plainly as possible and without any help from the scheduler, whose work they judge;
-//! they only share the rules of `fit`. Must never repair anything.
+//! What must hold of a cluster. Owns the invariants, said as plainly as possible and without any help from the
+//! scheduler, whose work they judge; they only share the rules of `fit`. Must never repair anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::placement::Wishes;
-use crate::model::unit::{Desired, Entry, Placement, Target};
+use crate::model::placement::Constraints;
+use crate::model::unit::{Assignment, Desired, Placement, Target};
 
 use super::fit::{Misfit, Question, Stance, first_misfit};
 
@@ -92,7 +92,7 @@ pub fn always(cluster: &Cluster) -> Vec<Violation> {
         }
     }
     for (name, entries) in entries(cluster) {
-        let single = |(_, entry): &&(&MachineId, &Versioned<Entry>)| is_live(entry) && !entry.value.global;
+        let single = |(_, entry): &&(&MachineId, &Versioned<Assignment>)| is_live(entry) && !entry.value.global;
         let hosts: Vec<MachineId> = entries.iter().filter(single).map(|(host, _)| (*host).clone()).collect();
         if hosts.len() > 1 {
             found.push(Violation::ManyHosts(name.clone(), hosts));
@@ -103,9 +103,9 @@ pub fn always(cluster: &Cluster) -> Vec<Violation> {
 
 /// Judged by the files that the host was told of, not by newer ones it hasn't heard of.
 fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
-    let wishes = |name: &UnitName, entry: &Versioned<Entry>| {
+    let constraints = |name: &UnitName, entry: &Versioned<Assignment>| {
         let file = cluster.files.get(&entry.value.hash)?;
-        Some(Wishes::resolve(&file.value, name))
+        Some(Constraints::resolve(&file.value, name))
     };
     let live: Vec<_> = cluster
         .schedule
@@ -113,12 +113,12 @@ fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
         .into_iter()
         .flatten()
         .filter(|(_, entry)| is_live(entry))
-        .filter_map(|(name, entry)| Some((name, wishes(name, entry)?)))
+        .filter_map(|(name, entry)| Some((name, constraints(name, entry)?)))
         .collect();
-    let declaring = live.iter().filter(|(_, wishes)| !wishes.conflicts.is_empty());
-    let pairs = declaring.flat_map(|(name, wishes)| {
+    let declaring = live.iter().filter(|(_, constraints)| !constraints.conflicts.is_empty());
+    let pairs = declaring.flat_map(|(name, constraints)| {
         let excluded =
-            |other: &&UnitName| *other != *name && wishes.conflicts.iter().any(|g| g.matches(other.as_str()));
+            |other: &&UnitName| *other != *name && constraints.conflicts.iter().any(|g| g.matches(other.as_str()));
         live.iter().map(|(other, _)| *other).filter(excluded).map(|other| (*name, other)).collect::<Vec<_>>()
     });
     pairs.map(|(name, other)| Violation::Conflict(host.clone(), name.clone(), other.clone())).collect()
@@ -139,22 +139,22 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
     for name in names {
         let wanted =
             cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive) && !name.is_template();
-        let wishes = cluster.wishes(name);
+        let constraints = cluster.constraints(name);
         let placement = cluster.placements.get(name).map(|placement| &placement.value);
-        match (wanted, wishes) {
+        match (wanted, constraints) {
             (true, None) => {}
             (false, _) => found.extend(placement.map(|_| Violation::Placement(name.clone()))),
-            (true, Some(wishes)) => {
+            (true, Some(constraints)) => {
                 let somewhere = scheduled.contains_key(name);
                 let word = matches!(placement, Some(Placement::Waiting { .. }));
-                match (wishes.global, placement) {
+                match (constraints.global, placement) {
                     (true, Some(_)) if somewhere || !word => found.push(Violation::Placement(name.clone())),
                     (true, None) if !somewhere => found.push(Violation::Silent(name.clone())),
                     (false, None) => found.push(Violation::Silent(name.clone())),
                     _ => {}
                 }
-                if wishes.global || !matches!(placement, Some(Placement::On { .. })) {
-                    found.extend(missing(cluster, name, &wishes));
+                if constraints.global || !matches!(placement, Some(Placement::On { .. })) {
+                    found.extend(missing(cluster, name, &constraints));
                 }
             }
         }
@@ -162,7 +162,7 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
     found
 }
 
-fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versioned<Entry>) -> Option<Violation> {
+fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versioned<Assignment>) -> Option<Violation> {
     let at = || (name.clone(), host.clone());
     if !is_live(entry) || !cluster.machines.contains_key(host) {
         return Some(Violation::Leftover(name.clone(), host.clone()));
@@ -174,30 +174,30 @@ fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versi
         Desired::Loaded => Target::Loaded,
         Desired::Launched => Target::Launched,
     };
-    let wishes = cluster.wishes(name)?;
+    let constraints = cluster.constraints(name)?;
     let (hash, generation, restart) = (unit.hash.clone(), unit.generation, unit.restart);
-    let wanted = Entry { hash, target, global: wishes.global, generation, restart };
+    let wanted = Assignment { hash, target, global: constraints.global, generation, restart };
     if entry.value != wanted {
         return Some(Violation::Stale(name.clone(), host.clone()));
     }
-    let question = Question { unit: name, wishes: &wishes, host, stance: Stance::Arrive };
+    let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive };
     // Whatever is there counts, leaving or not: all is settled.
     let misfit = first_misfit(cluster, &question)?;
     Some(Violation::Misplaced(name.clone(), host.clone(), misfit))
 }
 
 /// Live hosts that fit a unit and don't have it.
-fn missing(cluster: &Cluster, name: &UnitName, wishes: &Wishes) -> Vec<Violation> {
+fn missing(cluster: &Cluster, name: &UnitName, constraints: &Constraints) -> Vec<Violation> {
     let free = |host: &&MachineId| {
-        let question = Question { unit: name, wishes, host, stance: Stance::Arrive };
+        let question = Question { unit: name, constraints, host, stance: Stance::Arrive };
         let has_it = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
         !has_it && first_misfit(cluster, &question).is_none()
     };
     cluster.machines.keys().filter(free).map(|host| Violation::Missing(name.clone(), host.clone())).collect()
 }
 
-fn is_live(entry: &Versioned<Entry>) -> bool {
-    entry.value.target != Target::Gone
+fn is_live(entry: &Versioned<Assignment>) -> bool {
+    entry.value.target != Target::Removed
 }
 
 fn home<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
@@ -208,7 +208,7 @@ fn home<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
 }
 
 /// All entries, by unit.
-fn entries(cluster: &Cluster) -> BTreeMap<&UnitName, Vec<(&MachineId, &Versioned<Entry>)>> {
+fn entries(cluster: &Cluster) -> BTreeMap<&UnitName, Vec<(&MachineId, &Versioned<Assignment>)>> {
     let mut entries: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (host, slice) in &cluster.schedule {
         for (name, entry) in slice {

@@ -1,14 +1,14 @@
-//! What a host must do next, so that what is there becomes what it was told. Pure and level-triggered: it looks at what is,
-//! never at how it came about, so that a restart, a missed signal and a second attempt are one and the same path.
+//! What a host must do next, so that what is there becomes what it was told. Pure and level-triggered: it looks at what
+//! is, never at how it came about, so that a restart, a missed signal and a second attempt are one and the same path.
 //!
-//! One unit needs at most one [`Step`] at a time. The agent takes the steps of all units in phases (files, then jobs, then
-//! removals), looks again, and asks again, until nothing is needed or everything waits for systemd.
+//! One unit needs at most one [`Step`] at a time. The agent takes the steps of all units in phases (files, then jobs,
+//! then removals), looks again, and asks again, until nothing is needed or everything waits for systemd.
 
 use std::collections::BTreeMap;
 
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Entry, Target};
+use crate::model::unit::{Assignment, Target};
 
 /// What there is of one unit on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,7 +23,8 @@ pub struct Seen {
     pub job: Option<Job>,
     /// What was carried out last in this boot.
     pub done: Option<Done>,
-    /// Whether it was stopped for the restart that its entry asks for: whoever started it again since has done the rest.
+    /// Whether it was stopped for the restart that its entry asks for: whoever started it again since has done the
+    /// rest.
     pub stopped: bool,
     /// Whether a start that failed for want of another unit's file should be tried again.
     pub retry: bool,
@@ -90,7 +91,7 @@ impl Steps {
 }
 
 /// The steps of `units`: of each its entry, if it has one, and what there is of it.
-pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a Entry>, &'a Seen)>) -> Steps {
+pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a Assignment>, &'a Seen)>) -> Steps {
     let mut sorted: BTreeMap<Step, Vec<UnitName>> = BTreeMap::new();
     for (name, entry, seen) in units {
         if let Some(step) = next(entry, seen) {
@@ -109,8 +110,8 @@ pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a En
 
 /// What one unit needs now; `None` when it is as it should be, or when systemd is still at it.
 #[must_use]
-pub fn next(entry: Option<&Entry>, seen: &Seen) -> Option<Step> {
-    let Some(entry) = entry.filter(|entry| entry.target != Target::Gone) else { return away(entry, seen) };
+pub fn next(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
+    let Some(entry) = entry.filter(|entry| entry.target != Target::Removed) else { return away(entry, seen) };
     if seen.file.as_ref() != Some(&entry.hash) {
         // A changed file never goes under a running unit: its ExecStop= must be the one it was started with.
         return if seen.file.is_some() { stopped(seen, Step::Install) } else { Some(Step::Install) };
@@ -130,16 +131,16 @@ pub fn next(entry: Option<&Entry>, seen: &Seen) -> Option<Step> {
     }
 }
 
-/// Whether a unit that is there must be stopped before it is started. Once for each request: a host that has no note of the unit begins
-/// with it, after a reboot say, and needs no restart.
+/// Whether a unit that is there must be stopped before it is started. Once for each request: a host that has no note of
+/// the unit begins with it, after a reboot say, and needs no restart.
 #[must_use]
-pub fn is_to_restart(entry: &Entry, seen: &Seen) -> bool {
+pub fn is_to_restart(entry: &Assignment, seen: &Seen) -> bool {
     let asked = entry.target == Target::Launched && entry.restart.is_some();
     asked && seen.done.is_some_and(|done| done.restart != entry.restart)
 }
 
 /// A unit that has no place here, or no longer.
-fn away(entry: Option<&Entry>, seen: &Seen) -> Option<Step> {
+fn away(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     if seen.file.is_some() {
         return stopped(seen, Step::Remove);
     }
@@ -162,8 +163,8 @@ fn stopped(seen: &Seen, then: Step) -> Option<Step> {
 mod tests {
     use super::*;
 
-    fn entry(target: Target, generation: u64) -> Entry {
-        Entry { hash: UnitHash::new("a"), target, global: false, generation: Revision(generation), restart: None }
+    fn entry(target: Target, generation: u64) -> Assignment {
+        Assignment { hash: UnitHash::new("a"), target, global: false, generation: Revision(generation), restart: None }
     }
 
     fn done(target: Target, generation: u64) -> Option<Done> {
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_changed_file_waits_for_the_stop() {
-        let entry = Entry { hash: UnitHash::new("b"), ..entry(Target::Launched, 6) };
+        let entry = Assignment { hash: UnitHash::new("b"), ..entry(Target::Launched, 6) };
         let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
         assert_eq!(next(Some(&entry), &running), Some(Step::Stop));
         let stopping = Seen { job: Some(Job::Stop), ..running.clone() };
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_restart_is_a_stop_and_a_start_once() {
-        let asked = |restart| Entry { restart: Some(Revision(restart)), ..entry(Target::Launched, restart) };
+        let asked = |restart| Assignment { restart: Some(Revision(restart)), ..entry(Target::Launched, restart) };
         let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
         assert_eq!(next(Some(&asked(6)), &running), Some(Step::Stop));
         assert_eq!(next(Some(&asked(6)), &Seen { job: Some(Job::Stop), ..running.clone() }), None);
@@ -230,7 +231,7 @@ mod tests {
         assert_eq!(next(Some(&asked(6)), &Seen { done: through(0, 6), ..running.clone() }), Some(Step::Start));
         assert_eq!(next(Some(&asked(7)), &Seen { done: through(6, 6), ..running.clone() }), Some(Step::Stop));
         // Something else about the unit has changed since.
-        let changed = Entry { generation: Revision(9), ..asked(6) };
+        let changed = Assignment { generation: Revision(9), ..asked(6) };
         assert_eq!(next(Some(&changed), &Seen { done: through(6, 6), ..running.clone() }), Some(Step::Start));
         // After a reboot, or where it was moved to, it is only started.
         assert_eq!(next(Some(&asked(6)), &there()), Some(Step::Start));
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_leaves_is_stopped_before_it_is_removed() {
-        for entry in [None, Some(entry(Target::Gone, 9))] {
+        for entry in [None, Some(entry(Target::Removed, 9))] {
             let entry = entry.as_ref();
             let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
             assert_eq!(next(entry, &running), Some(Step::Stop));
@@ -266,9 +267,9 @@ mod tests {
 
     #[test]
     fn gone_is_said_once() {
-        let entry = entry(Target::Gone, 9);
+        let entry = entry(Target::Removed, 9);
         assert_eq!(next(Some(&entry), &Seen::default()), Some(Step::Record));
-        assert_eq!(next(Some(&entry), &Seen { done: done(Target::Gone, 9), ..Seen::default() }), None);
+        assert_eq!(next(Some(&entry), &Seen { done: done(Target::Removed, 9), ..Seen::default() }), None);
         assert_eq!(next(None, &Seen::default()), None);
     }
 

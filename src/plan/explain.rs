@@ -1,5 +1,5 @@
-//! Why a unit isn't where it should be: every host, every failed rule. Pure and unindexed, for one question at a time. Must never say anything that the
-//! scheduler wouldn't do: it asks the same rules.
+//! Why a unit isn't where it should be: every host, every failed rule. Pure and unindexed, for one question at a time.
+//! Must never say anything that the scheduler wouldn't do: it asks the same rules.
 
 use std::fmt;
 
@@ -68,12 +68,12 @@ pub struct Verdict {
 pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
     let standing = standing(cluster, unit);
     let asks = matches!(standing, Standing::Waiting | Standing::Leaving { .. } | Standing::Everywhere { .. });
-    let wishes = cluster.wishes(unit).filter(|_| asks);
+    let constraints = cluster.constraints(unit).filter(|_| asks);
     let verdict = |(id, machine): (&MachineId, &crate::model::machine::Machine)| {
-        let wishes = wishes.as_ref()?;
+        let constraints = constraints.as_ref()?;
         let has_it = super::fit::live_at(cluster, unit.as_str(), id);
         let stance = if has_it { Stance::Stay } else { Stance::Arrive };
-        let question = Question { unit, wishes, host: id, stance };
+        let question = Question { unit, constraints, host: id, stance };
         let misfits = fit(cluster, &question).err().unwrap_or_default();
         (!has_it || !misfits.is_empty()).then(|| Verdict {
             id: id.clone(),
@@ -88,7 +88,7 @@ pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
 fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
     let entries = || cluster.schedule.iter().filter_map(|(host, slice)| Some((host, &slice.get(unit)?.value)));
     let leaving: Vec<MachineId> =
-        entries().filter(|(_, entry)| entry.target == Target::Gone).map(|(host, _)| host.clone()).collect();
+        entries().filter(|(_, entry)| entry.target == Target::Removed).map(|(host, _)| host.clone()).collect();
     let Some(record) = cluster.units.get(unit) else {
         return if leaving.is_empty() { Standing::Unknown } else { Standing::Leaving { hosts: leaving } };
     };
@@ -98,9 +98,10 @@ fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
     if record.desired == Desired::Inactive {
         return if leaving.is_empty() { Standing::Inactive } else { Standing::Leaving { hosts: leaving } };
     }
-    let Some(wishes) = cluster.wishes(unit) else { return Standing::FileUnknown };
-    if wishes.global {
-        let on = entries().filter(|(host, entry)| entry.target != Target::Gone && cluster.machines.contains_key(*host));
+    let Some(constraints) = cluster.constraints(unit) else { return Standing::FileUnknown };
+    if constraints.global {
+        let on =
+            entries().filter(|(host, entry)| entry.target != Target::Removed && cluster.machines.contains_key(*host));
         return Standing::Everywhere { on: on.count(), of: cluster.machines.len() };
     }
     if !leaving.is_empty() {

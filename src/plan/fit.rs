@@ -1,6 +1,6 @@
-//! May this unit run on this host? Owns the rules, in their order, and the reason each gives when it says no.
-//! Must never decide where a unit goes: that is `schedule`'s, which also answers the same questions from its indexes, and is tested
-//! to agree with what stands here.
+//! May this unit run on this host? Owns the rules, in their order, and the reason each gives when it says no. Must
+//! never decide where a unit goes: that is `schedule`'s, which also answers the same questions from its indexes, and is
+//! tested to agree with what stands here.
 
 mod displaces;
 mod misfit;
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
-use crate::model::placement::Wishes;
+use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Target};
 
@@ -35,8 +35,8 @@ pub enum Stance {
 pub struct Question<'a> {
     /// The unit.
     pub unit: &'a UnitName,
-    /// Its wishes, resolved.
-    pub wishes: &'a Wishes,
+    /// Its constraints, resolved.
+    pub constraints: &'a Constraints,
     /// The host.
     pub host: &'a MachineId,
     /// Newcomer or occupant.
@@ -70,8 +70,8 @@ const RULES: [Rule; 6] =
 fn ask<V: View>(rule: Rule, view: &V, question: &Question<'_>) -> Vec<Misfit> {
     match rule {
         Rule::Alive => alive(view.cluster(), question.host),
-        Rule::MachineId => machine_id(question.wishes, question.host),
-        Rule::Metadata => metadata(view.cluster(), question.wishes, question.host),
+        Rule::MachineId => machine_id(question.constraints, question.host),
+        Rule::Metadata => metadata(view.cluster(), question.constraints, question.host),
         Rule::MachineOf => machine_of(view, question),
         Rule::Conflicts => conflicts(view, question),
         Rule::Replaces => replaces(view, question),
@@ -84,8 +84,8 @@ fn alive(cluster: &Cluster, host: &MachineId) -> Vec<Misfit> {
 }
 
 /// `MachineID=`: the id, or its first eight digits.
-pub(crate) fn machine_id(wishes: &Wishes, host: &MachineId) -> Vec<Misfit> {
-    match &wishes.machine_id {
+pub(crate) fn machine_id(constraints: &Constraints, host: &MachineId) -> Vec<Misfit> {
+    match &constraints.machine_id {
         Some(wanted) if wanted != host.as_str() && wanted != host.short() => {
             vec![Misfit::MachineId { wanted: wanted.clone() }]
         }
@@ -94,7 +94,7 @@ pub(crate) fn machine_id(wishes: &Wishes, host: &MachineId) -> Vec<Misfit> {
 }
 
 /// `MachineMetadata=`: every key, one of its values.
-pub(crate) fn metadata(cluster: &Cluster, wishes: &Wishes, host: &MachineId) -> Vec<Misfit> {
+pub(crate) fn metadata(cluster: &Cluster, constraints: &Constraints, host: &MachineId) -> Vec<Misfit> {
     let misfit = |(key, wanted): (&String, &BTreeSet<String>)| {
         let found = metadata_value(cluster, host, key);
         match found {
@@ -102,7 +102,7 @@ pub(crate) fn metadata(cluster: &Cluster, wishes: &Wishes, host: &MachineId) -> 
             _ => Some(Misfit::Metadata { key: key.clone(), found: found.map(Into::into), wanted: wanted.clone() }),
         }
     };
-    wishes.metadata.iter().filter_map(misfit).collect()
+    constraints.metadata.iter().filter_map(misfit).collect()
 }
 
 /// One value of [`Cluster::effective_metadata`], without making all of it.
@@ -121,7 +121,7 @@ fn machine_of<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
         }
         Some(Misfit::MachineOf { peer: peer.clone(), placed: view.is_placed(peer) })
     };
-    question.wishes.machine_of.iter().filter_map(misfit).collect()
+    question.constraints.machine_of.iter().filter_map(misfit).collect()
 }
 
 /// `Conflicts=`, whichever side says so.
@@ -137,7 +137,7 @@ fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
                 declared_there,
                 leaving: other.leaving,
             };
-            let ours = question.wishes.conflicts.iter().find(|glob| glob.matches(other.name.as_str()));
+            let ours = question.constraints.conflicts.iter().find(|glob| glob.matches(other.name.as_str()));
             if let Some(glob) = ours {
                 return Some(misfit(glob, false));
             }
@@ -172,7 +172,7 @@ fn others<'a, V: View>(view: &'a V, question: &Question<'a>) -> impl Iterator<It
     let Question { unit, host, stance, .. } = *question;
     let cluster = view.cluster();
     cluster.schedule.get(host).into_iter().flatten().filter_map(move |(name, entry)| {
-        let leaving = entry.value.target == Target::Gone || !is_wanted(cluster, name);
+        let leaving = entry.value.target == Target::Removed || !is_wanted(cluster, name);
         let counts = name != unit && (stance == Stance::Arrive || !leaving);
         counts.then(|| Other { name, leaving, rank: rank(cluster, name) })
     })
@@ -191,5 +191,5 @@ pub(crate) fn is_wanted(cluster: &Cluster, name: &UnitName) -> bool {
 /// Whether it has an entry there that isn't `gone`.
 pub(crate) fn live_at(cluster: &Cluster, name: &str, host: &MachineId) -> bool {
     let entry = cluster.schedule.get(host).and_then(|slice| slice.get(name));
-    entry.is_some_and(|entry| entry.value.target != Target::Gone)
+    entry.is_some_and(|entry| entry.value.target != Target::Removed)
 }

@@ -1,5 +1,5 @@
-//! Which host gets which unit. Owns the cluster's picture, what in it is dirty, and the order in which a round decides; must never do
-//! anything but decide, and must not look at more than a change could concern.
+//! Which host gets which unit. Owns the cluster's picture, what in it is dirty, and the order in which a round decides;
+//! must never do anything but decide, and must not look at more than a change could concern.
 //!
 //! ```text
 //!  Change ──▶ apply ──▶ cluster + indexes ──▶ dirty ──▶ plan: examine what has entries ─┐
@@ -8,9 +8,10 @@
 //!                            └──────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! `apply` marks the units that a change could concern; a unit that waits is marked together with the hosts where it could have
-//! become welcome, so that looking again costs one question, not one for each host. Writes of a round go through the same marks
-//! until nothing is dirty. Units that may not move for their own sake never do: see `fit::displaces` for why this ends.
+//! `apply` marks the units that a change could concern; a unit that waits is marked together with the hosts where it
+//! could have become welcome, so that looking again costs one question, not one for each host. Writes of a round go
+//! through the same marks until nothing is dirty. Units that may not move for their own sake never do: see
+//! `fit::displaces` for why this ends.
 
 mod choose;
 mod decision;
@@ -73,14 +74,15 @@ impl Scheduler {
         !self.marks.is_empty()
     }
 
-    /// The store is at `revision`, and all changes up to it were applied. New `gone` entries take it as their generation.
+    /// The store is at `revision`, and all changes up to it were applied. New `gone` entries take it as their
+    /// generation.
     pub fn advance(&mut self, revision: Revision) {
         self.cluster.revision = self.cluster.revision.max(revision);
     }
 
     /// Decide everything that is dirty. The picture is then as it will be once all of it is committed, with
-    /// [`Revision::default`] on what the store hasn't confirmed yet; a plan that fails to commit must be answered by applying
-    /// what the store has instead.
+    /// [`Revision::default`] on what the store hasn't confirmed yet; a plan that fails to commit must be answered by
+    /// applying what the store has instead.
     pub fn plan(&mut self, now_ms: u64) -> Plan {
         place::Round::new(self, now_ms).run()
     }
@@ -132,19 +134,19 @@ impl Scheduler {
                 }
                 self.cluster.apply(Change::Placement(name, placement));
             }
-            Change::Entry(host, name, entry) => {
+            Change::Assignment(host, name, entry) => {
                 let known = self.entry(&host, &name).map(|known| &known.value);
                 if known == entry.as_ref().map(|entry| &entry.value) {
-                    self.cluster.apply(Change::Entry(host, name, entry));
+                    self.cluster.apply(Change::Assignment(host, name, entry));
                 } else {
                     self.marks.unit(&name, Scope::Audit);
                     self.set_entry(&host, &name, entry);
                     self.mark_neighbours(&name);
                 }
             }
-            Change::State(name, host, state) => {
-                let acknowledges = state.as_ref().is_some_and(|state| state.target == Target::Gone);
-                self.cluster.apply(Change::State(name.clone(), host.clone(), state));
+            Change::Report(name, host, state) => {
+                let acknowledges = state.as_ref().is_some_and(|state| state.target == Target::Removed);
+                self.cluster.apply(Change::Report(name.clone(), host.clone(), state));
                 if acknowledges && self.is_acknowledged(&host, &name) {
                     self.marks.unit(&name, Scope::Audit);
                 }
@@ -152,7 +154,11 @@ impl Scheduler {
         }
     }
 
-    fn apply_file(&mut self, hash: UnitHash, file: Option<Versioned<std::sync::Arc<crate::model::placement::Wishes>>>) {
+    fn apply_file(
+        &mut self,
+        hash: UnitHash,
+        file: Option<Versioned<std::sync::Arc<crate::model::placement::Constraints>>>,
+    ) {
         let same = self.cluster.files.get(&hash).map(|known| &known.value) == file.as_ref().map(|file| &file.value);
         let users = if same { Vec::new() } else { self.index.users(&hash) };
         for name in &users {
@@ -169,7 +175,7 @@ impl Scheduler {
         }
     }
 
-    fn entry(&self, host: &MachineId, name: &UnitName) -> Option<&Versioned<crate::model::unit::Entry>> {
+    fn entry(&self, host: &MachineId, name: &UnitName) -> Option<&Versioned<crate::model::unit::Assignment>> {
         self.cluster.schedule.get(host)?.get(name)
     }
 
@@ -177,7 +183,7 @@ impl Scheduler {
     fn is_acknowledged(&self, host: &MachineId, name: &UnitName) -> bool {
         let state = self.cluster.states.get(name).and_then(|states| states.get(host));
         self.entry(host, name).zip(state).is_some_and(|(entry, state)| {
-            let gone = entry.value.target == Target::Gone && state.target == Target::Gone;
+            let gone = entry.value.target == Target::Removed && state.target == Target::Removed;
             gone && state.generation == entry.value.generation
         })
     }

@@ -1,5 +1,5 @@
-//! Carries out what people want of units: read, decide, commit guarded by what was read, and again on conflict. Owns the
-//! transactions of the `unit/` and `file/` families; must never write another one.
+//! Carries out what people want of units: read, decide, commit guarded by what was read, and again on conflict. Owns
+//! the transactions of the `unit/` and `file/` families; must never write another one.
 //!
 //! A unit's file is in every transaction that makes a unit refer to it, even when the store has it: the leader collects
 //! files that nothing refers to, guarded by their last revision, and so can't take one away under a unit.
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Outcome, Placement, State, Target, Unit};
+use crate::model::unit::{Outcome, Placement, Target, Unit, UnitReport};
 use crate::store::{Error as StoreError, Kv, MAX_BYTES, MAX_OPS, Op, Store, Txn};
 
 use super::keys::{self, FileRecord, Key};
@@ -96,8 +96,8 @@ pub async fn foresee<S: Store>(
     Ok(if problems.is_empty() { Ok(Applied { revision: read.revision, units }) } else { Err(problems) })
 }
 
-/// Do `intents`, which name a unit at most once. All or nothing as long as they fit one commit ([`MAX_OPS`], [`MAX_BYTES`]);
-/// more are done in several, in order.
+/// Do `intents`, which name a unit at most once. All or nothing as long as they fit one commit ([`MAX_OPS`],
+/// [`MAX_BYTES`]); more are done in several, in order.
 ///
 /// # Errors
 /// See [`Why`].
@@ -238,8 +238,8 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
     Ok(read)
 }
 
-/// The units to destroy that don't exist and that a host still has: placed, or reported. One that was placed, destroyed, and reported by
-/// nobody yet counts as well; a global that no host has begun with doesn't.
+/// The units to destroy that don't exist and that a host still has: placed, or reported. One that was placed,
+/// destroyed, and reported by nobody yet counts as well; a global that no host has begun with doesn't.
 async fn leaving<S: Store>(
     reader: &Reader<S>,
     intents: &[Intent],
@@ -256,7 +256,9 @@ async fn leaving<S: Store>(
         Ok(Key::Placement(name)) => {
             decode(kv).is_ok_and(|p: Placement| matches!(p, Placement::On { .. })).then_some(name)
         }
-        Ok(Key::State(name, _)) => decode(kv).is_ok_and(|state: State| state.target != Target::Gone).then_some(name),
+        Ok(Key::State(name, _)) => {
+            decode(kv).is_ok_and(|state: UnitReport| state.target != Target::Removed).then_some(name)
+        }
         _ => None,
     };
     let (_, kvs) = reader.ranges(prefixes).await?;

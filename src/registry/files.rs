@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::file::UnitFile;
 use crate::model::name::UnitHash;
-use crate::model::placement::Wishes;
+use crate::model::placement::Constraints;
 
 use super::keys::FileRecord;
 
@@ -19,7 +19,7 @@ pub struct Brief {
     /// `Description=`.
     pub description: Box<str>,
     /// `[X-Fleet]`, specifiers unresolved.
-    pub wishes: Arc<Wishes>,
+    pub constraints: Arc<Constraints>,
 }
 
 impl Brief {
@@ -29,9 +29,12 @@ impl Brief {
     /// A sentence, for one that is damaged.
     pub fn of(record: &FileRecord) -> Result<Self, String> {
         let file = UnitFile::parse(record.text.as_bytes()).map_err(|error| error.to_string())?;
-        let wishes = Wishes::parse(&file)
+        let constraints = Constraints::parse(&file)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-        Ok(Self { description: file.value("Unit", "Description").unwrap_or_default().into(), wishes: Arc::new(wishes) })
+        Ok(Self {
+            description: file.value("Unit", "Description").unwrap_or_default().into(),
+            constraints: Arc::new(constraints),
+        })
     }
 }
 
@@ -84,7 +87,7 @@ mod tests {
     fn what_is_asked_for_is_kept_and_the_rest_is_bounded() {
         let record = FileRecord { text: "[Unit]\nDescription=d\n[X-Fleet]\nGlobal=true\n".into() };
         let brief = Arc::new(Brief::of(&record).unwrap());
-        assert!(brief.wishes.global && &*brief.description == "d");
+        assert!(brief.constraints.global && &*brief.description == "d");
         let (briefs, hash) = (Briefs::default(), |n: usize| UnitHash::new(&format!("{n:040x}")));
         for n in 0..4 * KEPT {
             briefs.insert(hash(n), Arc::clone(&brief));

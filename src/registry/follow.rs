@@ -1,6 +1,6 @@
-//! Follows what units are and do: a cluster as it is, then as it changes. Owns one consistent order of all of it, by one
-//! watch over all keys: several watches, one for each family, would tell a unit's end before its beginning. Whoever only asks what
-//! one host has of some units is served by [`near`], at those units' cost.
+//! Follows what units are and do: a cluster as it is, then as it changes. Owns one consistent order of all of it, by
+//! one watch over all keys: several watches, one for each family, would tell a unit's end before its beginning. Whoever
+//! only asks what one host has of some units is served by [`near`], at those units' cost.
 
 pub mod near;
 
@@ -53,8 +53,8 @@ impl<S: Store> Follower<S> {
         Self { reader, scope, cluster: Cluster::default(), watch: None, listing: None, near: None }
     }
 
-    /// Follow the units `names` as `host` has them: its orders and its reports, and no other host's. Of the rest of the cluster nothing is
-    /// heard. They should be [few](near::MOST).
+    /// Follow the units `names` as `host` has them: its orders and its reports, and no other host's. Of the rest of the
+    /// cluster nothing is heard. They should be [few](near::MOST).
     #[must_use]
     pub fn on(reader: Reader<S>, names: BTreeSet<UnitName>, host: MachineId) -> Self {
         Self { near: Some(Near::new(names, host)), ..Self::new(reader, Scope::All) }
@@ -152,8 +152,8 @@ impl<S: Store> Follower<S> {
         match change {
             Change::Unit(name, _)
             | Change::Placement(name, _)
-            | Change::Entry(_, name, _)
-            | Change::State(name, _, _) => drop(touched.insert(name.clone())),
+            | Change::Assignment(_, name, _)
+            | Change::Report(name, _, _) => drop(touched.insert(name.clone())),
             // A host's name and address stand beside each of its units; its birth and its death are rare.
             Change::Machine(id, _) => {
                 let placed = self.cluster.placements.iter().filter_map(|(name, placement)| match &placement.value {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::cluster::{Change, Versioned};
 use crate::model::file::UnitFile;
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::placement::Wishes;
+use crate::model::placement::Constraints;
 use crate::model::service::{InstanceName, ServiceName};
 use crate::store::{Event, Kv};
 
@@ -45,9 +45,9 @@ pub enum Key {
     Metadata(MachineId, String),
     /// `placement/<unit>`: [`crate::model::unit::Placement`].
     Placement(UnitName),
-    /// `schedule/<host>/<unit>`: [`crate::model::unit::Entry`].
+    /// `schedule/<host>/<unit>`: [`crate::model::unit::Assignment`].
     Schedule(MachineId, UnitName),
-    /// `state/<unit>/<host>`: [`crate::model::unit::State`].
+    /// `state/<unit>/<host>`: [`crate::model::unit::UnitReport`].
     State(UnitName, MachineId),
     /// `service/<name>/<instance>`: [`crate::model::service::Instance`].
     Service(ServiceName, InstanceName),
@@ -79,7 +79,7 @@ pub struct LeaderRecord {
 
 /// The prefix of one host's slice.
 #[must_use]
-pub fn slice(host: &MachineId) -> String {
+pub fn assignments_of(host: &MachineId) -> String {
     format!("{SCHEDULE}{host}/")
 }
 
@@ -158,8 +158,8 @@ pub fn change(event: &Event) -> Result<Option<Change>, Corrupt> {
             Key::Machine(id) => Some(Change::Machine(id, None)),
             Key::Metadata(id, key) => Some(Change::Metadata(id, key, None)),
             Key::Placement(name) => Some(Change::Placement(name, None)),
-            Key::Schedule(host, name) => Some(Change::Entry(host, name, None)),
-            Key::State(name, host) => Some(Change::State(name, host, None)),
+            Key::Schedule(host, name) => Some(Change::Assignment(host, name, None)),
+            Key::State(name, host) => Some(Change::Report(name, host, None)),
             // Services are no part of a cluster's plan.
             Key::Service(..) | Key::Leader => None,
         }),
@@ -171,23 +171,25 @@ fn changed(kv: &Kv) -> Result<Option<Change>, Corrupt> {
     Ok(match Key::parse(&kv.key)? {
         Key::Unit(name) => Some(Change::Unit(name, Some(decode(kv)?))),
         Key::File(hash) => {
-            let value = Arc::new(wishes(&decode::<FileRecord>(kv)?, &kv.key)?);
+            let value = Arc::new(constraints(&decode::<FileRecord>(kv)?, &kv.key)?);
             Some(Change::File(hash, Some(Versioned { value, revision })))
         }
         Key::Machine(id) => Some(Change::Machine(id, Some(decode(kv)?))),
         Key::Metadata(id, key) => Some(Change::Metadata(id, key, Some(decode(kv)?))),
         Key::Placement(name) => Some(Change::Placement(name, Some(Versioned { value: decode(kv)?, revision }))),
-        Key::Schedule(host, name) => Some(Change::Entry(host, name, Some(Versioned { value: decode(kv)?, revision }))),
-        Key::State(name, host) => Some(Change::State(name, host, Some(decode(kv)?))),
+        Key::Schedule(host, name) => {
+            Some(Change::Assignment(host, name, Some(Versioned { value: decode(kv)?, revision })))
+        }
+        Key::State(name, host) => Some(Change::Report(name, host, Some(decode(kv)?))),
         Key::Service(..) | Key::Leader => None,
     })
 }
 
-/// A file of which only the wishes are kept. It was checked when it was submitted, so a problem means damage.
-fn wishes(record: &FileRecord, key: &str) -> Result<Wishes, Corrupt> {
+/// A file of which only the constraints are kept. It was checked when it was submitted, so a problem means damage.
+fn constraints(record: &FileRecord, key: &str) -> Result<Constraints, Corrupt> {
     let corrupt = |why: String| Corrupt { key: key.into(), why };
     let file = UnitFile::parse(record.text.as_bytes()).map_err(|error| corrupt(error.to_string()))?;
-    Wishes::parse(&file)
+    Constraints::parse(&file)
         .map_err(|problems| corrupt(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 

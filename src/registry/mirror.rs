@@ -14,8 +14,8 @@ const PAGE: usize = 1000;
 pub struct Mirror<S> {
     store: S,
     prefix: String,
-    /// What is there of a list that isn't complete. Kept here and not on the stack: a list that takes longer than its caller waits must not
-    /// begin anew each time.
+    /// What is there of a list that isn't complete. Kept here and not on the stack: a list that takes longer than its
+    /// caller waits must not begin anew each time.
     listing: Option<Listing>,
     /// Everything up to here has been handed out.
     seen: Option<Revision>,
@@ -60,8 +60,8 @@ impl<S: Store> Mirror<S> {
         self.watch = None;
     }
 
-    /// The next update. Cancel-safe, also in the middle of a list. After an error call it again: it goes on where it was, or lists anew
-    /// if that is gone.
+    /// The next update. Cancel-safe, also in the middle of a list. After an error call it again: it goes on where it
+    /// was, or lists anew if that is gone.
     ///
     /// # Errors
     /// [`Error::Unavailable`] while the store can't be asked; [`Error::Refused`] if it won't answer.
@@ -140,8 +140,8 @@ pub async fn list<S: Store>(store: &S, prefix: &str) -> Result<(Revision, Vec<Kv
     }
 }
 
-/// Hand the keys of `range` to `take`, page by page (of so many as its limit says, if it has one), all at one revision; the answer is
-/// that revision.
+/// Hand the keys of `range` to `take`, page by page (of so many as its limit says, if it has one), all at one revision;
+/// the answer is that revision.
 ///
 /// # Errors
 /// As [`Store::range`].

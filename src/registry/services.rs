@@ -1,5 +1,5 @@
-//! Announcements: instances of services, each bound to a lease of its own. Owns who may announce, renew and withdraw an instance;
-//! must never announce anything by itself.
+//! Announcements: instances of services, each bound to a lease of its own. Owns who may announce, renew and withdraw an
+//! instance; must never announce anything by itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -57,8 +57,8 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Announce `wanted`, or go on with an announcement: by `held`, the lease it was answered with before, or as its owner. Announcing
-/// what is announced already only renews its lease.
+/// Announce `wanted`, or go on with an announcement: by `held`, the lease it was answered with before, or as its owner.
+/// Announcing what is announced already only renews its lease.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -71,7 +71,8 @@ pub async fn announce<S: Store>(
 ) -> Result<Granted, Refusal> {
     let mut spare = None;
     let done = settle(reader, service, instance, wanted, held, &mut spare).await;
-    // Nobody keeps a lease alive that nothing is bound to; it would end by itself, but a busy store needn't hold so many.
+    // Nobody keeps a lease alive that nothing is bound to; it would end by itself, but a busy store needn't hold so
+    // many.
     if let (Some(spare), Ok(_) | Err(Refusal::Taken(_) | Refusal::Contended)) = (spare, &done)
         && done.as_ref().map(|granted| granted.lease) != Ok(spare)
     {

@@ -1,4 +1,5 @@
-//! A store that is slow, for tests of what must go on when its callers are impatient. Owns nothing; must never be in a daemon.
+//! A store that is slow, for tests of what must go on when its callers are impatient. Owns nothing; must never be in a
+//! daemon.
 
 use std::future::Future;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::file::{FileError, UnitFile};
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::placement::{SECTION, Wishes};
+use crate::model::placement::{Constraints, SECTION};
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Unit};
 
@@ -113,11 +113,11 @@ pub struct Write {
 pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
     let problem =
         |line: usize, what: String| Problem { unit: name.to_string(), line: (line > 0).then_some(line), what };
-    let wishes = match Wishes::parse(file) {
-        Ok(wishes) => Wishes::resolve(&Arc::new(wishes), name),
+    let constraints = match Constraints::parse(file) {
+        Ok(constraints) => Constraints::resolve(&Arc::new(constraints), name),
         Err(problems) => return problems.into_iter().map(|p| problem(p.line, p.what)).collect(),
     };
-    if !wishes.machine_of.contains(name.as_str()) {
+    if !constraints.machine_of.contains(name.as_str()) {
         return Vec::new();
     }
     let line = file.section(SECTION).find(|option| option.name.ends_with("MachineOf")).map_or(0, |option| option.line);

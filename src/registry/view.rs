@@ -39,8 +39,8 @@ pub type Damaged = BTreeMap<UnitName, String>;
 pub enum Scope {
     /// All.
     All,
-    /// Those named, and those that match a pattern. Names apart, because a command may well name a thousand units, and then each
-    /// change in the cluster would be compared with each of them.
+    /// Those named, and those that match a pattern. Names apart, because a command may well name a thousand units, and
+    /// then each change in the cluster would be compared with each of them.
     Some {
         /// Names.
         names: BTreeSet<Box<str>>,
@@ -80,8 +80,8 @@ impl Scope {
         match change {
             Change::Unit(name, _)
             | Change::Placement(name, _)
-            | Change::Entry(_, name, _)
-            | Change::State(name, _, _) => self.has(name),
+            | Change::Assignment(_, name, _)
+            | Change::Report(name, _, _) => self.has(name),
             Change::File(..) | Change::Machine(..) | Change::Metadata(..) => true,
         }
     }
@@ -134,7 +134,8 @@ impl<S: Store> Reader<S> {
         self.all(families, scope).await.map(|(cluster, _)| cluster)
     }
 
-    /// The same, and the units of `scope` that are left out because their records are damaged: for people, who alone can mend them.
+    /// The same, and the units of `scope` that are left out because their records are damaged: for people, who alone
+    /// can mend them.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -163,7 +164,8 @@ impl<S: Store> Reader<S> {
     /// Add the records of `wanted` to a cluster that was read, at the revision that it shows.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when the store has forgotten that revision: read the cluster anew. [`Error::Unavailable`], [`Error::Refused`].
+    /// [`Error::Compacted`] when the store has forgotten that revision: read the cluster anew. [`Error::Unavailable`],
+    /// [`Error::Refused`].
     pub async fn add(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
         let at = Some(cluster.revision);
         let kvs = self.some(&wanted.iter().map(ToString::to_string).collect(), at).await?;
@@ -180,9 +182,10 @@ impl<S: Store> Reader<S> {
         Ok(found)
     }
 
-    /// Hand those of `keys` that are there to `take`. Many keys that stand close together, as those of a page of units do, are read by the
-    /// range that holds them; where the keys of others turn out to stand between them, as the units of a host stand between the entries
-    /// of a global one, they are read one by one. So it costs what is asked for, and never a whole family.
+    /// Hand those of `keys` that are there to `take`. Many keys that stand close together, as those of a page of units
+    /// do, are read by the range that holds them; where the keys of others turn out to stand between them, as the units
+    /// of a host stand between the entries of a global one, they are read one by one. So it costs what is asked for,
+    /// and never a whole family.
     async fn each(&self, keys: &BTreeSet<String>, at: Option<Revision>, mut take: impl FnMut(Kv)) -> Result<(), Error> {
         let sorted: Vec<&String> = keys.iter().collect();
         let (mut rest, mut close) = (&sorted[..], sorted.len() > POINTS);
@@ -191,7 +194,8 @@ impl<S: Store> Reader<S> {
                 let family = first.split_inclusive('/').next().unwrap_or_default();
                 let run = rest.partition_point(|key| key.starts_with(family));
                 let part = run.min(SPAN);
-                // A range begins behind a key: one character less stands before the first, and almost nothing stands in between.
+                // A range begins behind a key: one character less stands before the first, and almost nothing stands in
+                // between.
                 let after = first.char_indices().last().map(|(end, _)| first[..end].to_owned());
                 let range = Range { prefix: family.into(), after, limit: 2 * part, at };
                 let page = self.store.range(range).await?;
@@ -213,7 +217,8 @@ impl<S: Store> Reader<S> {
         Ok(())
     }
 
-    /// The first records of a family that are sound, up to `number` of them, at one revision: no more of it is read than that takes.
+    /// The first records of a family that are sound, up to `number` of them, at one revision: no more of it is read
+    /// than that takes.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -333,7 +338,8 @@ impl<S: Store> Reader<S> {
         UnitFile::parse(record.text.as_bytes()).map_err(|why| self.warn_file(hash, &why)).ok()
     }
 
-    /// What the files of `hashes` say, read from the store where it isn't remembered. Files that can't be read are left out.
+    /// What the files of `hashes` say, read from the store where it isn't remembered. Files that can't be read are left
+    /// out.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].

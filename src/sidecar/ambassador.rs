@@ -1,5 +1,6 @@
-//! `ambassador`: listens on this host and forwards to wherever the instances of a service are. Owns how connections are accepted, held while
-//! no instance is up, and limited in number; who gets them is `pool`'s, and their bytes are `forward`'s.
+//! `ambassador`: listens on this host and forwards to wherever the instances of a service are. Owns how connections are
+//! accepted, held while no instance is up, and limited in number; who gets them is `pool`'s, and their bytes are
+//! `forward`'s.
 
 pub(super) mod balance;
 mod forward;
@@ -196,7 +197,8 @@ impl Hall {
         drop(place);
     }
 
-    /// A connection to a backend, whoever can be reached first; nothing, when none can for too long, or `client` waits no longer.
+    /// A connection to a backend, whoever can be reached first; nothing, when none can for too long, or `client` waits
+    /// no longer.
     async fn connect(&self, client: &TcpStream) -> Option<(TcpStream, Counted)> {
         let mut counts = self.pool.counts();
         let mut seat = None;
@@ -221,8 +223,9 @@ impl Hall {
     }
 }
 
-/// Wait until a client has gone: it has reset the connection, or ended it without a word. One that has said something and then its
-/// last word may still wait for the answer, so that it has gone can't be known. Takes nothing that it has said.
+/// Wait until a client has gone: it has reset the connection, or ended it without a word. One that has said something
+/// and then its last word may still wait for the answer, so that it has gone can't be known. Takes nothing that it has
+/// said.
 async fn hung_up(client: &TcpStream) {
     if let Ok(1..) = client.peek(&mut [0]).await {
         let _ = client.ready(Interest::ERROR).await;

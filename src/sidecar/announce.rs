@@ -1,5 +1,6 @@
-//! `announce`: an instance is in the cluster's list while its unit is active and its check passes, and as long as this process lives. Owns
-//! when it is announced, renewed and withdrawn; whether it should be is what `unit` and `check` say.
+//! `announce`: an instance is in the cluster's list while its unit is active and its check passes, and as long as this
+//! process lives. Owns when it is announced, renewed and withdrawn; whether it should be is what `unit` and `check`
+//! say.
 
 pub(super) mod check;
 mod unit;
@@ -19,7 +20,8 @@ use crate::api::wire::services::{Announce, Announced, InstanceRef};
 use crate::model::service::InstanceName;
 use crate::reconcile::Backoff;
 
-/// Every so many renewals the announcement is sent whole: should somebody have deleted it behind the API's back, it is there again.
+/// Every so many renewals the announcement is sent whole: should somebody have deleted it behind the API's back, it is
+/// there again.
 const WHOLE: u32 = 10;
 
 /// When stopped, so long at most for telling the API.

@@ -13,8 +13,8 @@ use crate::model::service::{InstanceName, MAX_WEIGHT, ServiceName};
 
 use super::announce::check::Check;
 
-/// Helpers that stand beside a unit and tie the services of a cluster together; each is made to be the ExecStart= of a unit with
-/// Type=notify
+/// Helpers that stand beside a unit and tie the services of a cluster together; each is made to be the ExecStart= of a
+/// unit with Type=notify
 #[derive(Debug, Parser)]
 #[command(name = "fleet-sidecar", version, max_term_width = 100)]
 pub struct Arguments {
@@ -106,8 +106,8 @@ pub(super) struct Announce {
     #[arg(long, value_name = "SECONDS", default_value_t = TTL)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=3600))]
     pub(super) ttl: u32,
-    /// Announce it only while this passes: `tcp`, `http://[HOST[:PORT]]/PATH` (an answer below 400; without a host, the address announced)
-    /// or `cmd COMMAND` (exit status 0)
+    /// Announce it only while this passes: `tcp`, `http://[HOST[:PORT]]/PATH` (an answer below 400; without a host, the
+    /// address announced) or `cmd COMMAND` (exit status 0)
     #[arg(long, value_name = "CHECK")]
     pub(super) check: Option<Check>,
     /// Seconds between two checks
@@ -122,8 +122,8 @@ pub(super) struct Announce {
     /// Checks in a row that must fail before it is withdrawn
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) fall: u32,
-    /// When stopped, stay so many seconds after it was withdrawn: consumers hear of it, and end what they have begun, before the
-    /// unit is stopped
+    /// When stopped, stay so many seconds after it was withdrawn: consumers hear of it, and end what they have begun,
+    /// before the unit is stopped
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds_or_none)]
     pub(super) drain: Duration,
 }
@@ -134,7 +134,8 @@ pub(super) struct Ambassador {
     /// The service
     #[arg(value_name = "NAME")]
     pub(super) service: ServiceName,
-    /// Where to listen: a port of 127.0.0.1, or ADDRESS:PORT; may be given several times. Without it, on the sockets that systemd hands over
+    /// Where to listen: a port of 127.0.0.1, or ADDRESS:PORT; may be given several times. Without it, on the sockets
+    /// that systemd hands over
     #[arg(long, value_name = "ADDRESS", value_parser = listen)]
     pub(super) listen: Vec<SocketAddr>,
     /// Which instance gets a new connection

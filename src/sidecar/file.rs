@@ -1,5 +1,5 @@
-//! Files that others read: there whole, or as they were before. Owns how a new version comes to be and takes its place; never follows a
-//! link that somebody else has put in its way, and leaves nothing behind.
+//! Files that others read: there whole, or as they were before. Owns how a new version comes to be and takes its place;
+//! never follows a link that somebody else has put in its way, and leaves nothing behind.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};

@@ -1,6 +1,6 @@
-//! What is announced, as it changes. Owns the connection to the API and what is believed while it is away: everything that was heard
-//! last. An instance that is missing when the API is back is kept for a while longer: its announcement may have ended only because
-//! nobody could renew it, and its announcer, if it lives, comes back within its TTL.
+//! What is announced, as it changes. Owns the connection to the API and what is believed while it is away: everything
+//! that was heard last. An instance that is missing when the API is back is kept for a while longer: its announcement
+//! may have ended only because nobody could renew it, and its announcer, if it lives, comes back within its TTL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

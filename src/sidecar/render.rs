@@ -1,5 +1,5 @@
-//! `render`: a file that always says what is announced. Owns when it is written: after every change, once things are quiet for a moment, and never in
-//! the place of a good one unless it is good itself.
+//! `render`: a file that always says what is announced. Owns when it is written: after every change, once things are
+//! quiet for a moment, and never in the place of a good one unless it is good itself.
 
 mod template;
 
@@ -18,8 +18,9 @@ use super::live::{self, Instances, Live, until};
 use super::voice::Voice;
 use super::{Api, PATIENCE, args, shell};
 
-/// How soon what failed, be it the file or the reload, is tried again, at first and at most. `reconcile::Backoff` is for a store that should be
-/// found again within two seconds; a check may cost much, and what it finds wrong is rarely over so soon.
+/// How soon what failed, be it the file or the reload, is tried again, at first and at most. `reconcile::Backoff` is
+/// for a store that should be found again within two seconds; a check may cost much, and what it finds wrong is rarely
+/// over so soon.
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
 /// Keep the file up to date until `stop`.
@@ -156,7 +157,8 @@ fn due(task: Option<&Task>) -> bool {
 
 impl Rendered {
     fn new(options: args::Render) -> Self {
-        // Whoever reads a file of before may never have been told: a reload that was still to be done ended with its process.
+        // Whoever reads a file of before may never have been told: a reload that was still to be done ended with its
+        // process.
         let reload = (options.reload.is_some() && options.out.exists()).then(Task::new);
         Self { options, rewrite: None, reload }
     }

@@ -1,5 +1,5 @@
-//! Commands that users give: run by the shell, bounded in time, and what they said kept for whoever asks why they failed. Owns their
-//! processes: one that is given up, for whatever reason, goes with all that it has started.
+//! Commands that users give: run by the shell, bounded in time, and what they said kept for whoever asks why they
+//! failed. Owns their processes: one that is given up, for whatever reason, goes with all that it has started.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use tokio::process::Command;
 /// The most of a command's output that is kept: its end.
 const KEPT: usize = 2048;
 
-/// Run `command` in `/bin/sh`. When it takes longer than `limit`, or nobody waits for it any more, it is killed, with all that it has started
-/// in its process group.
+/// Run `command` in `/bin/sh`. When it takes longer than `limit`, or nobody waits for it any more, it is killed, with
+/// all that it has started in its process group.
 ///
 /// # Errors
 /// Why it failed, in a sentence, with the end of what it said.
@@ -49,7 +49,8 @@ pub(super) async fn run(command: &str, limit: Duration) -> Result<(), String> {
     Err(if said.is_empty() { status.to_string() } else { format!("{status}: {said}") })
 }
 
-/// A process group that is killed when this is dropped, unless its leader has ended: the number may be another's by then.
+/// A process group that is killed when this is dropped, unless its leader has ended: the number may be another's by
+/// then.
 struct Group(Option<Pid>);
 
 impl Drop for Group {

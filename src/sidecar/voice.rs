@@ -1,4 +1,5 @@
-//! What systemd hears of a sidecar (`sd_notify(3)`): ready, a status line, the end. Owns the pace of the status line; never its words.
+//! What systemd hears of a sidecar (`sd_notify(3)`): ready, a status line, the end. Owns the pace of the status line;
+//! never its words.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! Logging in: which keys are tried, in which order, and what is said when none of them will do. Keys named on the command line
-//! or in the configuration first, then the agent's, then the usual files. Blocks; runs on a session's thread.
+//! Logging in: which keys are tried, in which order, and what is said when none of them will do. Keys named on the
+//! command line or in the configuration first, then the agent's, then the usual files. Blocks; runs on a session's
+//! thread.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -85,7 +86,8 @@ impl Attempt<'_> {
     fn run(&mut self) -> Result<bool, Error> {
         let only = self.target.identities_only;
         let named = !self.target.identities.is_empty();
-        // `IdentitiesOnly` without `IdentityFile` means the usual files (`ssh_config(5)`), and of the agent their keys only.
+        // `IdentitiesOnly` without `IdentityFile` means the usual files (`ssh_config(5)`), and of the agent their keys
+        // only.
         let files: Vec<PathBuf> =
             if only && !named { usual(&self.ssh.settings.home).collect() } else { self.target.identities.clone() };
         for file in &files {
@@ -248,8 +250,8 @@ fn outcome(result: Result<(), ssh2::Error>) -> Result<Tried, String> {
     }
 }
 
-/// The public half of a key file, as it goes over the wire, if it lies beside it, or is all there is: then the private half is an
-/// agent's.
+/// The public half of a key file, as it goes over the wire, if it lies beside it, or is all there is: then the private
+/// half is an agent's.
 fn public_half(file: &Path) -> Option<Vec<u8>> {
     let beside = PathBuf::from(format!("{}.pub", file.display()));
     [beside.as_path(), file].into_iter().find_map(|file| public_key(&fs::read_to_string(file).ok()?))

@@ -1,5 +1,5 @@
-//! `~/.ssh/config`: what it says of one host. Owns that part of `ssh_config(5)` which concerns where to go, as whom, with which
-//! key and whom to trust. What it can't do and would change that is an error, never passed over.
+//! `~/.ssh/config`: what it says of one host. Owns that part of `ssh_config(5)` which concerns where to go, as whom,
+//! with which key and whom to trust. What it can't do and would change that is an error, never passed over.
 
 use std::fs;
 use std::io;
@@ -34,8 +34,8 @@ struct Reading<'a> {
     notes: Vec<String>,
 }
 
-/// What the configuration under `home` says of `name`, and what a person should know of it. For a host `behind` a tunnel it
-/// isn't asked about other ways.
+/// What the configuration under `home` says of `name`, and what a person should know of it. For a host `behind` a
+/// tunnel it isn't asked about other ways.
 pub(super) fn lookup(home: &Path, name: &str, behind: bool) -> Result<(Host, Vec<String>), Error> {
     let mut reading = Reading { home, name, host: Host::default(), notes: Vec::new() };
     reading.file(&home.join(".ssh/config"), true, 0)?;
@@ -180,8 +180,8 @@ impl Reading<'_> {
     }
 }
 
-/// The files that `path` means, sorted, as glob(3) has them: `*` and `?` in each of its parts, and no hidden file unless it is asked for.
-/// An editor's swap file beside the configuration is none of it.
+/// The files that `path` means, sorted, as glob(3) has them: `*` and `?` in each of its parts, and no hidden file
+/// unless it is asked for. An editor's swap file beside the configuration is none of it.
 fn files(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     for part in path.components() {

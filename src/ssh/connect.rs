@@ -1,4 +1,5 @@
-//! From an address to a host that has proved who it is: TCP, SSH's handshake, the host's key. Blocks; runs on a session's thread.
+//! From an address to a host that has proved who it is: TCP, SSH's handshake, the host's key. Blocks; runs on a
+//! session's thread.
 
 use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -112,7 +113,8 @@ fn prefer_known(session: &ssh2::Session, known: &Known, target: &Target) {
     }
 }
 
-/// Under which name and port a host is known. An alias stands for itself, whatever the port: `HostKeyAlias` in `ssh_config(5)`.
+/// Under which name and port a host is known. An alias stands for itself, whatever the port: `HostKeyAlias` in
+/// `ssh_config(5)`.
 fn known_as(target: &Target) -> (&str, u16) {
     match &target.alias {
         Some(alias) => (alias, PORT),

@@ -1,5 +1,6 @@
-//! Known hosts, in the file format of `sshd(8)`: names, patterns, hashed names, ports, `@revoked`. Owns reading, judging and
-//! adding to it; never asks anybody. libssh2's own reader knows neither markers nor patterns, nor on which line it found what.
+//! Known hosts, in the file format of `sshd(8)`: names, patterns, hashed names, ports, `@revoked`. Owns reading,
+//! judging and adding to it; never asks anybody. libssh2's own reader knows neither markers nor patterns, nor on which
+//! line it found what.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -78,7 +79,8 @@ impl Known {
         self.entries.extend(text.lines().enumerate().filter_map(entry));
     }
 
-    /// The kinds of key that are known of a host: those are to be asked for, or a host with several would seem to have changed.
+    /// The kinds of key that are known of a host: those are to be asked for, or a host with several would seem to have
+    /// changed.
     pub(super) fn kinds(&self, host: &str, port: u16) -> Vec<&str> {
         let names = names(host, port);
         let of = |entry: &&Entry| !entry.revoked && names.iter().any(|name| entry.hosts.are(name));
@@ -92,8 +94,8 @@ impl Known {
         if let Some(revoked) = self.entries.iter().filter(of).find(|entry| entry.revoked && entry.key == key) {
             return Verdict::Revoked(revoked.at.clone());
         }
-        // What is known of the very port decides. A name without it vouches for a key where nothing else is known, but says nothing
-        // about other keys on other ports: those may be other hosts.
+        // What is known of the very port decides. A name without it vouches for a key where nothing else is known, but
+        // says nothing about other keys on other ports: those may be other hosts.
         let named = |name: &str| -> Vec<&Entry> {
             self.entries.iter().filter(|entry| !entry.revoked && entry.hosts.are(name)).collect()
         };
@@ -134,7 +136,8 @@ fn parse(line: &str, at: &At) -> Option<Entry> {
     }
     let mut words = line.split_ascii_whitespace().peekable();
     let marker = words.next_if(|word| word.starts_with('@'));
-    // A certificate authority vouches for certificates; libssh2 asks for keys only. Markers to come are nothing to guess about.
+    // A certificate authority vouches for certificates; libssh2 asks for keys only. Markers to come are nothing to
+    // guess about.
     if marker.is_some_and(|marker| marker != "@revoked") {
         return None;
     }

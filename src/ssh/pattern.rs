@@ -1,4 +1,5 @@
-//! Patterns of host names, as `ssh_config(5)` and `sshd(8)` have them: `*`, `?`, lists with `!`. Nothing else is special.
+//! Patterns of host names, as `ssh_config(5)` and `sshd(8)` have them: `*`, `?`, lists with `!`. Nothing else is
+//! special.
 
 /// Whether `text` is what `pattern` means. ASCII case doesn't count, as in host names.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {

@@ -1,6 +1,6 @@
-//! What goes to and fro: between the channels of one session and the sockets that stand for them, on the session's own thread.
-//! The session doesn't block here; the thread waits in one `poll` for its connection, its sockets and its bell. Only opening a
-//! channel waits, as long as the session's timeout at most.
+//! What goes to and fro: between the channels of one session and the sockets that stand for them, on the session's own
+//! thread. The session doesn't block here; the thread waits in one `poll` for its connection, its sockets and its bell.
+//! Only opening a channel waits, as long as the session's timeout at most.
 
 mod lane;
 

@@ -1,5 +1,5 @@
-//! A session that is logged in, as the rest of the program sees it: commands and connections over it, each with sockets of its
-//! own. The thread behind it ends with the last of these.
+//! A session that is logged in, as the rest of the program sees it: commands and connections over it, each with sockets
+//! of its own. The thread behind it ends with the last of these.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
@@ -51,8 +51,8 @@ pub enum Ended {
     Signal(String),
 }
 
-/// A command on the other side. Dropped, its channel is closed, and with it the command's stdin, stdout and stderr, and its
-/// terminal if it has one.
+/// A command on the other side. Dropped, its channel is closed, and with it the command's stdin, stdout and stderr, and
+/// its terminal if it has one.
 #[derive(Debug)]
 pub struct Remote {
     /// Its stdin; dropped, the command reads its end.
@@ -96,7 +96,8 @@ pub(super) async fn open(ssh: Ssh, target: Target, over: Option<StdStream>) -> R
 }
 
 impl Session {
-    /// Run a line in the user's shell over there, or with nothing its login shell; in a terminal, or with separate streams.
+    /// Run a line in the user's shell over there, or with nothing its login shell; in a terminal, or with separate
+    /// streams.
     ///
     /// # Errors
     /// The host won't, or the connection broke.

@@ -38,8 +38,8 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// PEM files of our own certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// How long one endpoint may take to answer; less where the answer is needed sooner, as that to a keep-alive. All attempts of a
-    /// request together take at most twice as long.
+    /// How long one endpoint may take to answer; less where the answer is needed sooner, as that to a keep-alive. All
+    /// attempts of a request together take at most twice as long.
     pub request_timeout: Duration,
 }
 
@@ -109,8 +109,8 @@ impl Etcd {
         Ok(Self { inner: Arc::new(Inner { way, prefix, ttls: Mutex::default() }) })
     }
 
-    /// Reach the same cluster by `options` from now on: other members, another user, other certificates. The prefix stays: other keys
-    /// are another cluster. Watches go on over their connections while those last.
+    /// Reach the same cluster by `options` from now on: other members, another user, other certificates. The prefix
+    /// stays: other keys are another cluster. Watches go on over their connections while those last.
     ///
     /// # Errors
     /// As [`Etcd::new`]; then everything is as it was.

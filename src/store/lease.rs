@@ -74,7 +74,8 @@ impl<S: Store> Lease<S> {
         self.until_life(|life| life.lost)
     }
 
-    /// Resolves while renewals fail: the store can't be asked. Cancel-safe, and the first to know in a loop that asks for nothing.
+    /// Resolves while renewals fail: the store can't be asked. Cancel-safe, and the first to know in a loop that asks
+    /// for nothing.
     pub fn failing(&self) -> impl Future<Output = ()> + Send + use<S> {
         self.until_life(|life| life.failing)
     }
@@ -97,8 +98,8 @@ impl<S: Store> Lease<S> {
         }
     }
 
-    /// Until when the lease lives whatever happens. Later than that it may have ended without anybody having said so, and what
-    /// was bound to it may be somebody else's.
+    /// Until when the lease lives whatever happens. Later than that it may have ended without anybody having said so,
+    /// and what was bound to it may be somebody else's.
     #[must_use]
     pub fn lives_until(&self) -> Instant {
         self.life.borrow().until

@@ -1,4 +1,5 @@
-//! A store whose requests are counted: how many, how long, and what became of them. Owns nothing else: what it is asked it passes on.
+//! A store whose requests are counted: how many, how long, and what became of them. Owns nothing else: what it is asked
+//! it passes on.
 
 use std::future::Future;
 use std::time::Duration;

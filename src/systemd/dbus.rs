@@ -1,10 +1,11 @@
 //! The real host: systemd over D-Bus, and files on disk.
 //!
 //! Owns the only use of `zbus`. Two connections: one for calls, built when first needed and again when it has died, and
-//! one for signals (`signals`), since a connection whose signals pile up answers no call; and one for each reload, whose answer may take long. It must never wait for a
-//! job, nor remember a unit's state: systemd is asked.
+//! one for signals (`signals`), since a connection whose signals pile up answers no call; and one for each reload,
+//! whose answer may take long. It must never wait for a job, nor remember a unit's state: systemd is asked.
 //!
-//! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: systemd's private socket speaks a dialect that zbus refuses.
+//! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: systemd's private socket speaks a dialect that
+//! zbus refuses.
 
 mod calls;
 mod proxy;
@@ -111,8 +112,8 @@ impl Dbus {
         self.shared.units.file(name.as_str()).to_string_lossy().into_owned()
     }
 
-    /// Put the files of units that couldn't be installed back as they were, with their links, if systemd `answers`: else it would be waited for
-    /// once more for each kind of link, and whoever tries again makes them anew.
+    /// Put the files of units that couldn't be installed back as they were, with their links, if systemd `answers`:
+    /// else it would be waited for once more for each kind of link, and whoever tries again makes them anew.
     async fn undo(&self, units: Vec<(UnitName, Before)>, answers: bool) {
         let new = units.iter().filter(|(_, before)| answers && *before == Before::Nothing);
         self.together(Verb::Disable, new.map(|(name, _)| name.clone()).collect()).await;
@@ -309,8 +310,8 @@ impl Systemd for Dbus {
         // A pattern is compared with the primary name only.
         let aliases: Vec<_> = units.iter().filter(|unit| self.shared.aliases().contains(*unit)).cloned().collect();
         let mut answer = if aliases.is_empty() { BTreeMap::new() } else { self.units(aliases).await? };
-        // A name has no character that is special in a pattern of systemd's (which doesn't take `\` for an escape). systemd compares
-        // each unit with each pattern: beyond some, all units are the smaller question.
+        // A name has no character that is special in a pattern of systemd's (which doesn't take `\` for an escape).
+        // systemd compares each unit with each pattern: beyond some, all units are the smaller question.
         let patterns: Vec<_> =
             if units.len() > PATTERNS { Vec::new() } else { units.iter().map(UnitName::as_str).collect() };
         let rows =

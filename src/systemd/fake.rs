@@ -5,8 +5,8 @@
 //! It must never use the wall clock, threads or chance: with tokio's paused clock the same calls give the same history,
 //! and whatever varies comes from the [`Options::policy`] that the caller gives (and seeds).
 //!
-//! A unit file can direct the play: `[X-Fake]` with `StartSec=`, `StopSec=`, `Outcome=succeed|fail|hang|die` and `LiveSec=`
-//! goes before the policy; systemd skips such a section, so the same text runs on both adapters.
+//! A unit file can direct the play: `[X-Fake]` with `StartSec=`, `StopSec=`, `Outcome=succeed|fail|hang|die` and
+//! `LiveSec=` goes before the policy; systemd skips such a section, so the same text runs on both adapters.
 
 mod definition;
 mod host;
@@ -63,7 +63,8 @@ pub type Policy = Arc<dyn Fn(&UnitName, u32) -> Behaviour + Send + Sync>;
 pub struct Options {
     /// How each activation goes.
     pub policy: Policy,
-    /// How long a call takes, half of it before it has any effect. A caller that is killed meanwhile leaves half-done work.
+    /// How long a call takes, half of it before it has any effect. A caller that is killed meanwhile leaves half-done
+    /// work.
     pub latency: Duration,
     /// How long `reload` takes for each loaded unit; no call is answered meanwhile.
     pub reload_time: Duration,
@@ -230,7 +231,8 @@ impl Fake {
         self.lock().units.iter().filter(|(_, u)| u.main_pid != 0).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The text that a unit was loaded from, which may differ from the file's: then a reload is due (`NeedDaemonReload`).
+    /// The text that a unit was loaded from, which may differ from the file's: then a reload is due
+    /// (`NeedDaemonReload`).
     #[must_use]
     pub fn loaded_text(&self, unit: &UnitName) -> Option<String> {
         let host = self.lock();

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::model::name::UnitName;
 use crate::systemd::Error;
 
-/// Numbers the temporary files of this process: two writers never share one, and those of an earlier process are used up first.
+/// Numbers the temporary files of this process: two writers never share one, and those of an earlier process are used
+/// up first.
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a file's bytes must be on disk before it gets its name.

@@ -1,4 +1,5 @@
-//! A host whose calls are counted: how many, how long, and what became of them. Owns nothing else: what it is asked it passes on.
+//! A host whose calls are counted: how many, how long, and what became of them. Owns nothing else: what it is asked it
+//! passes on.
 
 use std::collections::BTreeMap;
 use std::future::Future;

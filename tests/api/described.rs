@@ -1,5 +1,5 @@
-//! The API and its description, `docs/openapi.json`: each says what the other does. That each answer of these tests is one that is described,
-//! the harness sees to.
+//! The API and its description, `docs/openapi.json`: each says what the other does. That each answer of these tests is
+//! one that is described, the harness sees to.
 
 use std::collections::BTreeSet;
 

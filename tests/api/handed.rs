@@ -40,7 +40,8 @@ impl Drop for Fleetd {
     }
 }
 
-/// A `fleetd` that was handed these sockets. It finds no systemd, so it never registers, and touches nothing of this machine.
+/// A `fleetd` that was handed these sockets. It finds no systemd, so it never registers, and touches nothing of this
+/// machine.
 fn fleetd(dir: &Path, addresses: &[&str]) -> Fleetd {
     let config = dir.join("fleet.conf");
     let shown = dir.display();

@@ -169,8 +169,8 @@ async fn where_a_unit_is_and_what_hosts_say() {
     assert_eq!(states("?unitName=b.service&machineID=3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a").await.len(), 0);
     assert_eq!(states("?unitName=no+name").await.len(), 0);
     // A host that has stopped and forgotten it says nothing.
-    daemon.report("a.service", N1, Target::Gone, "inactive", 2).await;
-    daemon.report("a.service", N2, Target::Gone, "inactive", 2).await;
+    daemon.report("a.service", N1, Target::Removed, "inactive", 2).await;
+    daemon.report("a.service", N2, Target::Removed, "inactive", 2).await;
     assert_eq!(states("").await, ["b.service 84 inactive"]);
     assert_eq!(current().await.0, "inactive");
     for path in ["a.service", "unknown.service", "no%20name"] {

@@ -227,7 +227,7 @@ async fn a_list_shows_where_units_are() {
     daemon.place("a.service", N1, Target::Launched).await;
     daemon.report("a.service", N1, Target::Launched, "active", 9).await;
     daemon.place("w.service", N2, Target::Loaded).await;
-    daemon.report("w.service", N2, Target::Gone, "inactive", 9).await;
+    daemon.report("w.service", N2, Target::Removed, "inactive", 9).await;
     let list = daemon.get("/fleet/v2/units").await.json();
     let unit = |index: usize| &list["units"][index];
     let n1 = json!({ "id": N1, "ip": "10.88.0.1", "hostname": "n1" });
@@ -410,7 +410,7 @@ async fn destroying_what_is_leaving_already_is_no_mistake() {
     assert_eq!(outcomes(&daemon.apply(batch.clone()).await), ["leaving", "absent", "leaving", "absent"]);
     // v1 knows no units that are leaving.
     assert_eq!(daemon.delete("/fleet/v1/units/a.service").await.status, 404);
-    daemon.report("g.service", N1, Target::Gone, "inactive", 2).await;
+    daemon.report("g.service", N1, Target::Removed, "inactive", 2).await;
     daemon.unplace("a.service", N1).await;
     assert_eq!(outcomes(&daemon.apply(batch).await), ["absent"; 4]);
     assert_eq!(daemon.store.commits(), commits);
@@ -438,7 +438,7 @@ async fn a_global_says_which_hosts_are_told_to_have_it() {
     };
     assert_eq!(hosts("g.service").await, None);
     daemon.order("g.service", N1, Target::Launched, generation).await;
-    daemon.order("g.service", N2, Target::Gone, 77).await;
+    daemon.order("g.service", N2, Target::Removed, 77).await;
     daemon.place("a.service", N1, Target::Launched).await;
     let order = |id: &str, n: u8, generation: u64, target: &str| json!({ "machine": { "id": id, "ip": format!("10.88.0.{n}"), "hostname": format!("n{n}") }, "generation": generation, "target": target });
     let told = json!([order(N1, 1, generation, "launched"), order(N2, 2, 77, "gone")]);

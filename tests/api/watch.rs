@@ -107,7 +107,7 @@ async fn a_unit_is_gone_when_no_host_has_it() {
     // Who comes later learns that too.
     let mut late = Lines::open(&daemon, "?name=a.service").await;
     assert_eq!((late.short().await, late.short().await), ("leaving a.service".into(), "synced".into()));
-    daemon.report("a.service", N1, Target::Gone, "inactive", 9).await;
+    daemon.report("a.service", N1, Target::Removed, "inactive", 9).await;
     daemon.unplace("a.service", N1).await;
     assert_eq!((lines.short().await, late.short().await), ("removed a.service".into(), "removed a.service".into()));
     daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await;
@@ -167,7 +167,8 @@ async fn a_store_that_is_gone_ends_the_stream_with_a_reason() {
     daemon.health.send_replace(Health::Ready);
 }
 
-/// A history that is forgotten is made good by a new list: what is there, what has changed, what is gone, and `synced` again.
+/// A history that is forgotten is made good by a new list: what is there, what has changed, what is gone, and `synced`
+/// again.
 #[tokio::test]
 async fn a_gap_in_the_history_is_told_over() {
     let daemon = Daemon::start().await;

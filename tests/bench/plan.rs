@@ -1,6 +1,6 @@
-//! What planning costs at 5,000 hosts and 150,000 units, on one core: all at once, then one change at a time. Every figure is printed as
-//! a ratio to a reference measured in the same run, so that runs on different machines can be compared: one insertion of a unit's name into
-//! a plain `BTreeMap` of as many.
+//! What planning costs at 5,000 hosts and 150,000 units, on one core: all at once, then one change at a time. Every
+//! figure is printed as a ratio to a reference measured in the same run, so that runs on different machines can be
+//! compared: one insertion of a unit's name into a plain `BTreeMap` of as many.
 //!
 //! Long steps are given in time on the processor, so that a busy machine doesn't count.
 //!
@@ -16,7 +16,7 @@ use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
-use flotilla::model::placement::Wishes;
+use flotilla::model::placement::Constraints;
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Desired, Placement, Unit};
 use flotilla::plan::check::always;
@@ -182,11 +182,11 @@ fn name(service: usize, instance: usize) -> UnitName {
     format!("s{service}@{instance}.service").parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn file(section: &str) -> (UnitHash, Arc<Wishes>) {
+fn file(section: &str) -> (UnitHash, Arc<Constraints>) {
     let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
     let file = UnitFile::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
-    let wishes = Wishes::parse(&file).unwrap_or_else(|problems| panic!("{problems:?}"));
-    (file.hash(), Arc::new(wishes))
+    let constraints = Constraints::parse(&file).unwrap_or_else(|problems| panic!("{problems:?}"));
+    (file.hash(), Arc::new(constraints))
 }
 
 fn reference(units: usize) -> Duration {

@@ -1,8 +1,10 @@
-//! What `tests/bench/sidecar` loads proxies with, and what stands behind them. Owns the load and its own measure of time; which process is
-//! loaded, and what that costs it, is the bench's. No crate but the standard library, so that one `rustc -O` builds it. Blocking calls and
-//! threads: they cost the generator more than an event loop would, and the same for everything that is measured.
+//! What `tests/bench/sidecar` loads proxies with, and what stands behind them. Owns the load and its own measure of
+//! time; which process is loaded, and what that costs it, is the bench's. No crate but the standard library, so that
+//! one `rustc -O` builds it. Blocking calls and threads: they cost the generator more than an event loop would, and the
+//! same for everything that is measured.
 //!
-//! A connection begins with its kind: `e`, and each block of 64 bytes is sent back; `b` and a length (8 bytes), and so many bytes are sent.
+//! A connection begins with its kind: `e`, and each block of 64 bytes is sent back; `b` and a length (8 bytes), and so
+//! many bytes are sent.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -135,7 +137,8 @@ fn short(port: u16, count: u64, threads: u64) {
     println!("{{\"seconds\": {}, \"failed\": {failed}}}", begun.elapsed().as_secs_f64());
 }
 
-/// So many requests a second for so many seconds, each timed from when it was due: one that waits for another isn't let off.
+/// So many requests a second for so many seconds, each timed from when it was due: one that waits for another isn't let
+/// off.
 fn paced(port: u16, rate: u64, seconds: u64, kept: bool) {
     const WORKERS: u64 = 8;
     let times = Arc::new(Mutex::new(Vec::new()));

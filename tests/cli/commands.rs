@@ -1,5 +1,5 @@
-//! What can be typed besides the commands that fleet's users know by heart: restart, patterns, instances and their templates, old
-//! options, help.
+//! What can be typed besides the commands that fleet's users know by heart: restart, patterns, instances and their
+//! templates, old options, help.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! A `fleetd` that answers as it is told: the v2 API on a socket in a temporary directory, and the real `fleetctl` run against it.
+//! A `fleetd` that answers as it is told: the v2 API on a socket in a temporary directory, and the real `fleetctl` run
+//! against it.
 
 #[path = "../support/description.rs"]
 mod description;

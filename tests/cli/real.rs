@@ -1,5 +1,5 @@
-//! The real API over a store in memory, so that the scripted one can't drift from it. No engine and no agent: the test writes
-//! what they would.
+//! The real API over a store in memory, so that the scripted one can't drift from it. No engine and no agent: the test
+//! writes what they would.
 
 use flotilla::api::health::{self, Health};
 use flotilla::api::listen::Listener;

@@ -1,4 +1,5 @@
-//! The API of CoreOS fleet 1.0 as far as moving in needs it: what it answered, byte for byte, its oddities included. A fixture.
+//! The API of CoreOS fleet 1.0 as far as moving in needs it: what it answered, byte for byte, its oddities included. A
+//! fixture.
 
 use std::sync::{Arc, Mutex};
 

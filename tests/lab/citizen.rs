@@ -176,7 +176,8 @@ fn presence(lab: &Lab, host: &str) -> (i64, i64) {
         .unwrap();
     let got: Value = serde_json::from_slice(&got.stdout).unwrap();
     let id = lab.run(host, &["cat", "/etc/machine-id"]).ok();
-    // Keys are base64; so is the end of ours, but where it begins depends on the prefix's length: decoded by the system.
+    // Keys are base64; so is the end of ours, but where it begins depends on the prefix's length: decoded by the
+    // system.
     for kv in got["kvs"].as_array().unwrap() {
         let key = kv["key"].as_str().unwrap();
         let plain = lab.sh(host, &format!("echo {key} | base64 -d")).ok();
@@ -336,7 +337,8 @@ fn a_clean_shutdown_hands_units_over_as_soon_as_they_have_stopped() {
         for (unit, stopped) in stops {
             let at = started.iter().filter(|(name, _)| *name == unit).map(|(_, at)| *at).max().unwrap();
             let at = Duration::from_micros(at);
-            // /proc/uptime counts hundredths, and a sandbox's clock may stand apart from it; the order of seconds is what matters.
+            // /proc/uptime counts hundredths, and a sandbox's clock may stand apart from it; the order of seconds is
+            // what matters.
             assert!(
                 at + Duration::from_millis(10) > stopped,
                 "{unit} ran twice: stopped at {stopped:?}, started at {at:?}"
@@ -351,7 +353,8 @@ fn a_clean_shutdown_hands_units_over_as_soon_as_they_have_stopped() {
     }
 }
 
-/// A stop that takes longer than the lease and longer than the daemon's own time to stop: the host stays a host until it is over.
+/// A stop that takes longer than the lease and longer than the daemon's own time to stop: the host stays a host until
+/// it is over.
 #[test]
 fn a_shutdown_waits_for_a_slow_stop_before_the_unit_runs_elsewhere() {
     let lab = Lab::cluster(2);

@@ -1,6 +1,6 @@
-//! What users and scripts of CoreOS fleet rely on, case by case, on real hosts: `docs/conformance.md` maps each thing that fleet did to
-//! the case that shows it here. The cases of a group share a cluster of three hosts: each starts with an empty one, what it leaves is
-//! destroyed after it, and a case that fails doesn't stop the others.
+//! What users and scripts of CoreOS fleet rely on, case by case, on real hosts: `docs/conformance.md` maps each thing
+//! that fleet did to the case that shows it here. The cases of a group share a cluster of three hosts: each starts with
+//! an empty one, what it leaves is destroyed after it, and a case that fails doesn't stop the others.
 
 mod api;
 mod cli;
@@ -32,7 +32,8 @@ macro_rules! cases {
 }
 use cases;
 
-/// Run all of `cases`, or those whose name contains `FLOTILLA_CASE`, on one cluster; panics at the end if one has failed.
+/// Run all of `cases`, or those whose name contains `FLOTILLA_CASE`, on one cluster; panics at the end if one has
+/// failed.
 fn play(cases: &[&[Case]]) {
     let only = std::env::var("FLOTILLA_CASE").unwrap_or_default();
     let cases: Vec<&Case> = cases.iter().copied().flatten().filter(|case| case.name.contains(&only)).collect();

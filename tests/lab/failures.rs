@@ -1,4 +1,5 @@
-//! Failures: hosts, daemons, stores and networks that go away. What must not be noticed isn't; what must move moves in time.
+//! Failures: hosts, daemons, stores and networks that go away. What must not be noticed isn't; what must move moves in
+//! time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

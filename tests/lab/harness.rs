@@ -1,5 +1,5 @@
-//! Drives `contrib/lab` for the tests: boots real hosts, runs commands in them, reads what systemd says. Ends its lab with the test,
-//! also when the test fails or is killed (`--owner`).
+//! Drives `contrib/lab` for the tests: boots real hosts, runs commands in them, reads what systemd says. Ends its lab
+//! with the test, also when the test fails or is killed (`--owner`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,5 +1,5 @@
-//! `fleetctl journal` over real journals of three hosts, through real sshd: what is shown, and that nothing is lost or told twice
-//! when units move, hosts go away and sessions are cut.
+//! `fleetctl journal` over real journals of three hosts, through real sshd: what is shown, and that nothing is lost or
+//! told twice when units move, hosts go away and sessions are cut.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -294,7 +294,8 @@ fn units_are_followed_when_they_move_and_hosts_when_they_return() {
 
 const UNITS: u32 = 20;
 
-/// 20 units on three hosts, `rate` lines a second each, `count` lines each; what goes wrong meanwhile; then everything must be there.
+/// 20 units on three hosts, `rate` lines a second each, `count` lines each; what goes wrong meanwhile; then everything
+/// must be there.
 fn under_load(rate: u32, count: u32, trouble: impl Fn(&Lab)) {
     let lab = cluster();
     load(&lab, "load@.service", rate, count, "");

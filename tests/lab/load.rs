@@ -1,5 +1,5 @@
-//! Clients that ask steadily: so many requests a second, each on a connection of its own, whatever becomes of the others. Knows no
-//! lab and judges nothing.
+//! Clients that ask steadily: so many requests a second, each on a connection of its own, whatever becomes of the
+//! others. Knows no lab and judges nothing.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;

@@ -1,4 +1,5 @@
-//! Bad input: unit files, configuration, hosts, foreign hands in the store. Each gets a clear sentence and harms nothing.
+//! Bad input: unit files, configuration, hosts, foreign hands in the store. Each gets a clear sentence and harms
+//! nothing.
 
 use std::time::Duration;
 

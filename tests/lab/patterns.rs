@@ -1,5 +1,5 @@
-//! The patterns of `docs/patterns.md`, with the unit files of `units/` as they are: they start in order, stop in reverse, and go on
-//! answering while hosts die, units move and versions change.
+//! The patterns of `docs/patterns.md`, with the unit files of `units/` as they are: they start in order, stop in
+//! reverse, and go on answering while hosts die, units move and versions change.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -62,8 +62,8 @@ const BACKEND: [&str; 2] = ["web-announce@1.service", "web@1.service"];
 /// Not where the shop is.
 const AWAY: &str = "MachineMetadata=host=n2 host=n3";
 
-/// The shop with its ambassador on n1, web@1 with its sidekick where `option` of its `[X-Fleet]` section allows. All of it in the wrong
-/// order.
+/// The shop with its ambassador on n1, web@1 with its sidekick where `option` of its `[X-Fleet]` section allows. All of
+/// it in the wrong order.
 fn shop(lab: &Lab, option: &str) -> (String, String) {
     lab.units_of("sidekick");
     lab.units_of("ambassador");

@@ -1,4 +1,5 @@
-//! What the scheduler decides, as systemd on real hosts tells it: every type of unit, moves, metadata of hosts that come and go, restarts.
+//! What the scheduler decides, as systemd on real hosts tells it: every type of unit, moves, metadata of hosts that
+//! come and go, restarts.
 
 use std::time::Duration;
 
@@ -49,7 +50,8 @@ fn until_on(lab: &Lab, unit: &str, hosts: &[&str]) {
 fn every_type_that_systemd_loads_from_a_file_is_placed_started_and_reported() {
     let lab = Lab::cluster(1);
     let service = "[Service]\nExecStart=/bin/sleep 1000";
-    // Name, text, and what it is once started; a host in a container has no swap, no device and perhaps no autofs to start.
+    // Name, text, and what it is once started; a host in a container has no swap, no device and perhaps no autofs to
+    // start.
     let units = [
         ("t-plain.service", service, Some("active/running")),
         ("t-sock.socket", "[Socket]\nListenStream=/run/t-sock\nService=t-plain.service", Some("active/running")),
@@ -173,7 +175,8 @@ fn a_restart_happens_where_the_unit_runs_and_brings_its_dependents_back() {
     let second = renewed(&before);
     restart(&["base.service", "top.service"]);
     renewed(&second);
-    // Whatever more the requests might have set off is done when the host has reported them carried out and has no job left.
+    // Whatever more the requests might have set off is done when the host has reported them carried out and has no job
+    // left.
     eventually(SOON, "both requests carried out, and nothing going on", || {
         let units = lab.units()?;
         let done = units.iter().all(|unit| unit.states.iter().any(|state| state.generation >= unit.generation));

@@ -243,7 +243,8 @@ async fn without_the_api_everything_goes_on() {
     assert_eq!(open.ask("3").await.unwrap(), "a 3");
 }
 
-/// The store loses all leases while nobody can renew them: consumers go on with what they had until announcers are back.
+/// The store loses all leases while nobody can renew them: consumers go on with what they had until announcers are
+/// back.
 #[tokio::test]
 async fn announcements_that_ended_in_an_outage_are_believed_for_a_while() {
     let mut host = Host::new().await;
@@ -377,7 +378,8 @@ async fn an_answer_outlives_its_server() {
     let mut asked = Vec::new();
     timeout(PATIENCE, server.read_to_end(&mut asked)).await.expect("a question").unwrap();
     let sent = stuff(&mut server).await;
-    // Both directions of the server's connection end before the client has read any of it, and somebody looks after it meanwhile.
+    // Both directions of the server's connection end before the client has read any of it, and somebody looks after it
+    // meanwhile.
     let rest = tokio::spawn(async move { server.shutdown().await });
     sleep(Duration::from_secs(4)).await;
     let mut answer = Vec::new();
@@ -386,7 +388,8 @@ async fn an_answer_outlives_its_server() {
     rest.await.unwrap().unwrap();
 }
 
-/// A server that answers one line, and from then on (after `pause` seconds) as little as a host without power: its sockets drop whatever comes.
+/// A server that answers one line, and from then on (after `pause` seconds) as little as a host without power: its
+/// sockets drop whatever comes.
 fn dying(dir: &std::path::Path, port: u16, pause: &str) -> tokio::process::Child {
     let script = "import ctypes, socket, struct, sys, time\n\
         listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n\

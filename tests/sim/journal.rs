@@ -1,5 +1,5 @@
-//! What happened in a simulation, with virtual times, and what must not have. Owns the record that a failing seed prints, and
-//! that two runs of one seed must share line by line.
+//! What happened in a simulation, with virtual times, and what must not have. Owns the record that a failing seed
+//! prints, and that two runs of one seed must share line by line.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,8 @@
-//! Watches a simulation and says what must not be. Owns the cluster as the store has it, revision by revision, and the invariants over
-//! it; what goes on on the hosts is judged in `machines`. It must never change anything.
+//! Watches a simulation and says what must not be. Owns the cluster as the store has it, revision by revision, and the
+//! invariants over it; what goes on on the hosts is judged in `machines`. It must never change anything.
 //!
-//! Every commit goes through [`Judge::commit`], which lets nobody commit before the revision has been looked at: so each
-//! revision is seen alone. Only leases that run out by themselves may share a look with the commit that follows.
+//! Every commit goes through [`Judge::commit`], which lets nobody commit before the revision has been looked at: so
+//! each revision is seen alone. Only leases that run out by themselves may share a look with the commit that follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use flotilla::model::cluster::{Change, Cluster};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::revision::Revision;
-use flotilla::model::unit::{Desired, Placement, State, Target};
+use flotilla::model::unit::{Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
 use flotilla::plan::fit::{Question, Stance, first_misfit};
 use flotilla::registry::decode;
@@ -220,14 +220,14 @@ impl Facts {
                 self.input_changed = now;
                 self.machines.presence(id, machine.as_ref(), now);
             }
-            Change::State(name, host, state) => {
+            Change::Report(name, host, state) => {
                 plans = false;
                 if let Some(state) = state {
                     self.reported(name, host, state, journal);
                 }
             }
-            Change::Entry(host, name, entry) => {
-                let live = entry.as_ref().is_some_and(|entry| entry.value.target != Target::Gone);
+            Change::Assignment(host, name, entry) => {
+                let live = entry.as_ref().is_some_and(|entry| entry.value.target != Target::Removed);
                 if !live {
                     self.leaves(host, name, journal);
                 }
@@ -240,7 +240,7 @@ impl Facts {
     }
 
     /// A host's word that a unit is gone must be true, and so must be its word that a unit was restarted.
-    fn reported(&self, name: &UnitName, host: &MachineId, state: &State, journal: &Journal) {
+    fn reported(&self, name: &UnitName, host: &MachineId, state: &UnitReport, journal: &Journal) {
         let (launched, forgot) = (state.target == Target::Launched, self.machines.may_have_forgotten(host));
         if let Some((_, asked)) = self.restarts.get(name).filter(|(restart, _)| state.generation >= *restart)
             && let Some((machine, since)) = self.machines.runs_since(host, name)
@@ -251,7 +251,7 @@ impl Facts {
         {
             journal.violate(format!("{machine} says that {name} was restarted, and it runs since before"));
         }
-        if state.target != Target::Gone {
+        if state.target != Target::Removed {
             return;
         }
         if let Some((machine, what)) = self.machines.has(host, name) {
@@ -262,12 +262,13 @@ impl Facts {
     /// A unit that fits where it is must not be sent away.
     fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
         let entry = self.cluster.schedule.get(host).and_then(|slice| slice.get(name));
-        if entry.is_none_or(|entry| entry.value.target == Target::Gone) || !self.cluster.machines.contains_key(host) {
+        if entry.is_none_or(|entry| entry.value.target == Target::Removed) || !self.cluster.machines.contains_key(host)
+        {
             return;
         }
         let wanted = self.cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
-        let Some(wishes) = self.cluster.wishes(name).filter(|_| wanted) else { return };
-        let question = Question { unit: name, wishes: &wishes, host, stance: Stance::Stay };
+        let Some(constraints) = self.cluster.constraints(name).filter(|_| wanted) else { return };
+        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Stay };
         let recent = journal.now() < self.input_changed + SLACK || self.machines.told_lately(host, journal.now());
         if first_misfit(&self.cluster, &question).is_none() && !recent {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
@@ -303,14 +304,14 @@ impl Facts {
                 });
                 format!("placement {name} {placement}")
             }
-            Change::Entry(host, name, entry) => {
+            Change::Assignment(host, name, entry) => {
                 let entry = or_gone(entry.as_ref(), |entry| {
                     let entry = &entry.value;
                     format!("{:?} {}@{}", entry.target, entry.hash.short(), entry.generation)
                 });
                 format!("schedule {} {name} {entry}", self.name(Some(host)))
             }
-            Change::State(name, host, state) => {
+            Change::Report(name, host, state) => {
                 let state = or_gone(state.as_ref(), |s| {
                     let rest = [s.job.as_deref(), s.result.as_deref(), s.error.as_deref()];
                     let rest = rest.into_iter().flatten().fold(String::new(), |rest, word| rest + " " + word);

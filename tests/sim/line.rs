@@ -1,5 +1,5 @@
-//! One daemon's way to the store, and everything that can happen on it: delays, lost requests, lost answers, answers that
-//! come too late, cuts, watches that stall or end. Owns these faults; what the store does is the store's.
+//! One daemon's way to the store, and everything that can happen on it: delays, lost requests, lost answers, answers
+//! that come too late, cuts, watches that stall or end. Owns these faults; what the store does is the store's.
 //!
 //! A request that has left is carried out whether its sender lives or not, as on a real network.
 

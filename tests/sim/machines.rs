@@ -1,5 +1,5 @@
-//! What goes on on the hosts, judged: who runs what, since when, and whether anybody asked for it. Owns the invariants about
-//! processes; it sees each host's own log, with its times, and the changes of the hosts' slices.
+//! What goes on on the hosts, judged: who runs what, since when, and whether anybody asked for it. Owns the invariants
+//! about processes; it sees each host's own log, with its times, and the changes of the hosts' slices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -235,14 +235,15 @@ impl Machines {
         for other in self.all.iter().enumerate().filter(|(other, _)| *other != host && !global).map(|(_, m)| m) {
             let Some(since) = other.running.get(unit) else { continue };
             let lost = !other.present || other.lost.is_some_and(|lost| lost >= *since);
-            // A job that waited in systemd's queue while its host was taken for dead: nobody can call it back from there.
+            // A job that waited in systemd's queue while its host was taken for dead: nobody can call it back from
+            // there.
             let asked = askers(unit, &texts).iter().filter_map(|name| me.asked.get(name)).max().copied();
             let queued = !me.present && asked <= me.lost;
-            // It has no place there any more, and another unit that is launched there pulls it in before it has left: the price of
-            // a `Requires=` without a `MachineOf=`.
+            // It has no place there any more, and another unit that is launched there pulls it in before it has left:
+            // the price of a `Requires=` without a `MachineOf=`.
             let slice = cluster.schedule.get(&me.id);
             let live = |name: &UnitName| {
-                slice.and_then(|slice| slice.get(name)).is_some_and(|entry| entry.value.target != Target::Gone)
+                slice.and_then(|slice| slice.get(name)).is_some_and(|entry| entry.value.target != Target::Removed)
             };
             let pulled = !live(unit) && askers(unit, &texts).iter().any(|name| name != unit && live(name));
             if !lost && !queued && !pulled {
@@ -316,7 +317,7 @@ impl Machines {
             })
         };
         let leaving = |name: &UnitName| {
-            slice.and_then(|slice| slice.get(name)).is_none_or(|entry| entry.value.target == Target::Gone)
+            slice.and_then(|slice| slice.get(name)).is_none_or(|entry| entry.value.target == Target::Removed)
         };
         if causes.iter().any(|name| texts.contains_key(name) && (stale(name) || leaving(name))) {
             return;

@@ -1,5 +1,6 @@
-//! A simulated cluster, for `tests/simulation.rs` (seeds) and `tests/scripts.rs` (scenarios): the real engine and agent, the embedded
-//! store in memory, hosts in memory, and tokio's paused clock. One thread, no chance but the seed's.
+//! A simulated cluster, for `tests/simulation.rs` (seeds) and `tests/scripts.rs` (scenarios): the real engine and
+//! agent, the embedded store in memory, hosts in memory, and tokio's paused clock. One thread, no chance but the
+//! seed's.
 //!
 //! * [`world`]: everything that lives, and what can be done to it;
 //! * [`line`], [`probe`]: the ways from a daemon to the store and to its systemd, and what goes wrong there;

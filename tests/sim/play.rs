@@ -1,5 +1,5 @@
-//! One seed, played: which accidents there are, what people do, and the end, when everything heals. Owns the choice of what happens;
-//! each seed leaves some kinds of accident out, so that the others get room.
+//! One seed, played: which accidents there are, what people do, and the end, when everything heals. Owns the choice of
+//! what happens; each seed leaves some kinds of accident out, so that the others get room.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use super::random::Random;
 use super::settled::{Health, compare, idle};
 use super::world::{World, destroy, have, restart};
 
-/// How soon after the last fault all must be settled, the quiet that proves it included: a TTL, the longest hold of a unit, the
-/// longest stop, and some of each one after the other.
+/// How soon after the last fault all must be settled, the quiet that proves it included: a TTL, the longest hold of a
+/// unit, the longest stop, and some of each one after the other.
 const SETTLE: Duration = Duration::from_secs(240);
 
 /// How long nothing may happen until all counts as settled: longer than any daemon puts anything off.
@@ -337,8 +337,8 @@ impl Game {
             self.settle(if desired == Desired::Launched { Health::Whole } else { Health::Scarred }).await;
         }
         if !self.world.journal.is_violated() {
-            // Settling was a long quiet already. Now and then long enough for two full checks of every agent and of the leader, and
-            // sometimes an hour.
+            // Settling was a long quiet already. Now and then long enough for two full checks of every agent and of the
+            // leader, and sometimes an hour.
             let time = match self.seed {
                 seed if seed.is_multiple_of(64) => 3600,
                 seed if seed.is_multiple_of(8) => 700,

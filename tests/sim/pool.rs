@@ -1,4 +1,5 @@
-//! The units that a seed plays with: a few of each kind of wish, so that they get in each other's way often. Owns their texts.
+//! The units that a seed plays with: a few of each kind of wish, so that they get in each other's way often. Owns their
+//! texts.
 
 use flotilla::model::name::UnitName;
 

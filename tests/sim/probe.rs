@@ -1,5 +1,6 @@
-//! One host's systemd as its agent sees it: the host in memory, with calls whose answers get lost, and with an eye on what the agent
-//! asks for. Owns the faults of the bus, and the one rule that only the moment of asking can show: nothing is removed that runs.
+//! One host's systemd as its agent sees it: the host in memory, with calls whose answers get lost, and with an eye on
+//! what the agent asks for. Owns the faults of the bus, and the one rule that only the moment of asking can show:
+//! nothing is removed that runs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

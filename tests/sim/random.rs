@@ -1,5 +1,5 @@
-//! All chance of a simulation: a small generator (splitmix64) that a seed decides. Owns no state but its own; whoever must not
-//! be disturbed by what others draw forks one of their own.
+//! All chance of a simulation: a small generator (splitmix64) that a seed decides. Owns no state but its own; whoever
+//! must not be disturbed by what others draw forks one of their own.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

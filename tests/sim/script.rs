@@ -1,4 +1,5 @@
-//! The scenarios' language: a line is a command, and what it prints is its transcript. Owns the words; what they do is the world's.
+//! The scenarios' language: a line is a command, and what it prints is its transcript. Owns the words; what they do is
+//! the world's.
 //!
 //! ```text
 //! machine add n1 zone=a          a host with metadata; its daemon starts

@@ -1,5 +1,5 @@
-//! What must hold when faults have ended and nothing happens any more: the store, every host and what is wanted agree, and nobody
-//! does anything. Owns these comparisons.
+//! What must hold when faults have ended and nothing happens any more: the store, every host and what is wanted agree,
+//! and nobody does anything. Owns these comparisons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla::model::cluster::Cluster;
 use flotilla::model::file::UnitFile;
 use flotilla::model::name::UnitName;
-use flotilla::model::unit::{Entry, State, Target};
+use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::plan::check::check;
 use flotilla::registry::keys::FILES;
 use flotilla::registry::mirror;
@@ -46,7 +46,7 @@ pub(crate) async fn compare(world: &World, health: Health) {
     for host in world.hosts.iter().filter(|host| host.on) {
         let empty = BTreeMap::new();
         let slice = cluster.schedule.get(&host.id).unwrap_or(&empty);
-        let slice: BTreeMap<&UnitName, &Entry> = slice.iter().map(|(name, entry)| (name, &entry.value)).collect();
+        let slice: BTreeMap<&UnitName, &Assignment> = slice.iter().map(|(name, entry)| (name, &entry.value)).collect();
         for what in differences(&cluster, host, &slice, health) {
             wrong(format!("on {} {what}", host.name));
         }
@@ -62,7 +62,12 @@ pub(crate) async fn compare(world: &World, health: Health) {
 }
 
 /// What differs between a slice and its host.
-fn differences(cluster: &Cluster, host: &Host, slice: &BTreeMap<&UnitName, &Entry>, health: Health) -> Vec<String> {
+fn differences(
+    cluster: &Cluster,
+    host: &Host,
+    slice: &BTreeMap<&UnitName, &Assignment>,
+    health: Health,
+) -> Vec<String> {
     let mut found = Vec::new();
     let disk = host.fake.on_disk();
     let running = host.fake.running();
@@ -107,7 +112,7 @@ fn differences(cluster: &Cluster, host: &Host, slice: &BTreeMap<&UnitName, &Entr
 }
 
 /// A report must be what systemd says, and what was asked.
-fn report(host: &Host, name: &UnitName, entry: &Entry, state: &State) -> Option<String> {
+fn report(host: &Host, name: &UnitName, entry: &Assignment, state: &UnitReport) -> Option<String> {
     let truth = host.fake.unit(name);
     let told = (&state.load, &state.active, &state.sub, &state.job);
     if told != (&truth.load, &truth.active, &truth.sub, &truth.job) {
@@ -122,7 +127,7 @@ fn report(host: &Host, name: &UnitName, entry: &Entry, state: &State) -> Option<
 fn unhealthy(
     host: &Host,
     name: &UnitName,
-    state: &State,
+    state: &UnitReport,
     graph: &BTreeMap<UnitName, BTreeSet<UnitName>>,
 ) -> Option<String> {
     let oneshot = host.fake.on_disk().get(name).is_some_and(|text| text.contains("Type=oneshot"));

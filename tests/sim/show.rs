@@ -1,4 +1,5 @@
-//! What a scenario prints. Owns tables; everything in them is read from the store's cluster as it is, not from any daemon.
+//! What a scenario prints. Owns tables; everything in them is read from the store's cluster as it is, not from any
+//! daemon.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use flotilla::model::cluster::Cluster;
 use flotilla::model::name::{MachineId, UnitName};
-use flotilla::model::unit::{Placement, State};
+use flotilla::model::unit::{Placement, UnitReport};
 use flotilla::plan;
 
 use super::world::World;
@@ -41,7 +42,7 @@ pub(crate) fn units(world: &World) -> String {
 }
 
 fn state(cluster: &Cluster, name: &UnitName, host: &MachineId) -> String {
-    let line = |state: &State| {
+    let line = |state: &UnitReport| {
         let mut line = format!("{}/{}", state.active, state.sub);
         if let Some(error) = &state.error {
             write!(line, " ({error})").unwrap();

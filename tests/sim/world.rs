@@ -1,5 +1,5 @@
-//! A cluster in one thread: a store, hosts that outlive their daemons, and what people and accidents do to them. Owns everything
-//! that lives; what happens when is decided by whoever plays (a seed or a script).
+//! A cluster in one thread: a store, hosts that outlive their daemons, and what people and accidents do to them. Owns
+//! everything that lives; what happens when is decided by whoever plays (a seed or a script).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A real sshd on loopback, with keys and a configuration of its own in a temporary directory, for as long as a test needs it.
+//! A real sshd on loopback, with keys and a configuration of its own in a temporary directory, for as long as a test
+//! needs it.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};

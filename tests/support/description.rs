@@ -1,6 +1,8 @@
-//! `docs/openapi.json` as a check of what is really answered and printed. For any test: `#[path = "support/description.rs"] mod description;`
+//! `docs/openapi.json` as a check of what is really answered and printed. For any test: `#[path =
+//! "support/description.rs"] mod description;`
 //!
-//! * [`check`]: a value is what a schema of the description says, by the schema's name (`UnitList`, `MachineList`, `UnitDetail`, …);
+//! * [`check`]: a value is what a schema of the description says, by the schema's name (`UnitList`, `MachineList`,
+//!   `UnitDetail`, …);
 //! * [`check_answer`]: an answer is one that the description allows for its request.
 
 #![allow(dead_code, reason = "each test uses its part of it")]

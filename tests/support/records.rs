@@ -1,11 +1,12 @@
-//! Records as engine, agents and API write them, for tests that have a store and an API and nobody else. Owns what stands in the fields
-//! that no test is about; writes nothing itself. For any test: `#[path = "support/records.rs"] mod records;`
+//! Records as engine, agents and API write them, for tests that have a store and an API and nobody else. Owns what
+//! stands in the fields that no test is about; writes nothing itself. For any test: `#[path = "support/records.rs"] mod
+//! records;`
 
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::service::Instance;
-use flotilla::model::unit::{Entry, Placement, State, Target};
+use flotilla::model::unit::{Assignment, Placement, Target, UnitReport};
 use flotilla::registry::keys::Key;
 use flotilla::registry::{delete, put};
 use flotilla::store::Op;
@@ -40,14 +41,14 @@ pub(crate) fn placed(unit: &str, host: &str) -> Op {
 /// What a host is told of a unit.
 pub(crate) fn entry(unit: &str, host: &str, target: Target, global: bool, generation: u64) -> Op {
     let (name, host) = names(unit, host);
-    let entry = Entry { hash: UnitHash::new(""), target, global, generation: Revision(generation), restart: None };
+    let entry = Assignment { hash: UnitHash::new(""), target, global, generation: Revision(generation), restart: None };
     put(&Key::Schedule(host, name), &entry, None)
 }
 
 /// What a host reports of a unit.
 pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, generation: u64) -> Op {
     let (name, host) = names(unit, host);
-    let state = State {
+    let state = UnitReport {
         generation: Revision(generation),
         target,
         hash: UnitHash::new("abc"),

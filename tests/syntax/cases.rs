@@ -1,8 +1,8 @@
 //! Unit files whose reading by systemd isn't obvious. `tests/unit_syntax.rs` holds the parser to what is written here;
 //! `tests/lab/syntax.rs` asks a real systemd about every one of them.
 
-/// A case: its name, its text, and what `Description=` comes to. `None` for a file that systemd refuses to load, an empty
-/// string for one that says nothing.
+/// A case: its name, its text, and what `Description=` comes to. `None` for a file that systemd refuses to load, an
+/// empty string for one that says nothing.
 pub(crate) type Case = (&'static str, &'static str, Option<&'static str>);
 
 pub(crate) const CASES: [Case; 24] = [

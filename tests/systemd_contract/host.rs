@@ -1,7 +1,7 @@
 //! A real systemd to test against, without being a host's first process.
 //!
-//! Owns one `systemd --user` with its own D-Bus daemon, in its own cgroup, mount and process namespaces, and its end: it
-//! dies with this process, whatever becomes of it. It must never be skipped silently: what is missing is said.
+//! Owns one `systemd --user` with its own D-Bus daemon, in its own cgroup, mount and process namespaces, and its end:
+//! it dies with this process, whatever becomes of it. It must never be skipped silently: what is missing is said.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,8 @@ impl Host {
         format!("unix:path={}", self.dir.path().join("run/bus").display())
     }
 
-    /// Ask it something past the adapter: over the bus, for its private socket knows nobody from outside its namespaces.
+    /// Ask it something past the adapter: over the bus, for its private socket knows nobody from outside its
+    /// namespaces.
     pub(crate) fn systemctl(&self, args: &[&str]) -> String {
         let mut systemctl = Command::new("systemctl");
         systemctl.arg("--user").args(args).env_remove("XDG_RUNTIME_DIR").env("DBUS_SESSION_BUS_ADDRESS", self.bus());
@@ -98,7 +99,8 @@ impl Drop for Host {
     }
 }
 
-/// A cgroup's directory is empty for `rmdir` when it has no child and no process; the last processes may still be going.
+/// A cgroup's directory is empty for `rmdir` when it has no child and no process; the last processes may still be
+/// going.
 fn remove_groups(group: &Path) {
     for child in fs::read_dir(group).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
         remove_groups(&child.path());

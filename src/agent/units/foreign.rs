@@ -1,5 +1,6 @@
-//! Units whose files were on this host before the first daemon of this boot: CoreOS fleet's, say, which writes to the same folder. Owns
-//! which they still are; one stops being foreign when the cluster puts a unit of its name here, and never becomes so again.
+//! Units whose files were on this host before the first daemon of this boot: CoreOS fleet's, say, which writes to the
+//! same folder. Owns which they still are; one stops being foreign when the cluster puts a unit of its name here, and
+//! never becomes so again.
 
 use std::collections::BTreeSet;
 

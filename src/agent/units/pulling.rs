@@ -1,5 +1,5 @@
-//! Who waits for whom before it is started: a start pulls in all that the unit needs, also what is just being stopped, and systemd would
-//! give up that stop for it. Owns what a unit's file says of that; must never start or stop anything.
+//! Who waits for whom before it is started: a start pulls in all that the unit needs, also what is just being stopped,
+//! and systemd would give up that stop for it. Owns what a unit's file says of that; must never start or stop anything.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,8 @@ impl Needs {
 }
 
 impl Units {
-    /// Take those out of `steps` whose start would bring back what is on its way out; they are looked at again at every pass.
+    /// Take those out of `steps` whose start would bring back what is on its way out; they are looked at again at every
+    /// pass.
     pub(super) fn put_off(&mut self, steps: &mut Steps) {
         let waits = |name: &UnitName| self.pulls_in(name, |other| self.is_going(other));
         let (late, now): (Vec<_>, Vec<_>) = std::mem::take(&mut steps.start).into_iter().partition(waits);
@@ -78,7 +79,7 @@ impl Units {
             // None of the cluster's business, but somebody may be stopping it.
             return seen.job == Some(Job::Stop);
         }
-        let leaves = unit.entry.as_ref().is_none_or(|entry| entry.target == Target::Gone);
+        let leaves = unit.entry.as_ref().is_none_or(|entry| entry.target == Target::Removed);
         leaves || seen.job == Some(Job::Stop) || next(unit.entry.as_ref(), &seen) == Some(Step::Stop)
     }
 

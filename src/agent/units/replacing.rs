@@ -1,5 +1,5 @@
-//! Who comes back after a replacement or a restart: systemd stops the units that need one that is stopped, and starts none of them
-//! again. Owns who ran before; must never start what didn't.
+//! Who comes back after a replacement or a restart: systemd stops the units that need one that is stopped, and starts
+//! none of them again. Owns who ran before; must never start what didn't.
 
 use std::collections::BTreeSet;
 
@@ -26,13 +26,15 @@ impl Units {
         self.replacing.extend(returning);
     }
 
-    /// These have a stop job. Those that are stopped for a restart aren't stopped for it again, whoever starts them now.
+    /// These have a stop job. Those that are stopped for a restart aren't stopped for it again, whoever starts them
+    /// now.
     pub(in crate::agent) fn stopped(&mut self, name: &UnitName) {
         let unit = self.touch(name);
         unit.stopped_for = unit.entry.as_ref().and_then(|entry| entry.restart).filter(|_| unit.is_restarting());
     }
 
-    /// These are about to be started, some after they were stopped for it: that half of a restart is over. Whether any is.
+    /// These are about to be started, some after they were stopped for it: that half of a restart is over. Whether any
+    /// is.
     pub(in crate::agent) fn restarting(&mut self, names: &[UnitName]) -> bool {
         let mut any = false;
         for name in names {
@@ -45,8 +47,8 @@ impl Units {
         any
     }
 
-    /// A unit has a stop job. If nobody here has asked for that while others are replaced, it is stopped with them, whatever its file says.
-    /// A job that has ended tells nothing: it may have been a start.
+    /// A unit has a stop job. If nobody here has asked for that while others are replaced, it is stopped with them,
+    /// whatever its file says. A job that has ended tells nothing: it may have been a start.
     pub(in crate::agent) fn is_stopped_too(&mut self, name: &UnitName) {
         if !self.replacing.is_empty() {
             self.goes_too(name);
@@ -95,7 +97,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
-    use crate::model::unit::Entry;
+    use crate::model::unit::Assignment;
     use crate::systemd::{self, Event};
 
     #[test]
@@ -105,7 +107,7 @@ mod tests {
         units.followed = true;
         units.replacing.insert("other.service".parse().unwrap());
         let (hash, target, generation) = (UnitHash::new("a"), Target::Launched, Revision(1));
-        units.touch(&name).entry = Some(Entry { hash, target, global: false, generation, restart: None });
+        units.touch(&name).entry = Some(Assignment { hash, target, global: false, generation, restart: None });
         units.record(&name, None);
         let over = systemd::Unit { load: "loaded".into(), active: "inactive".into(), sub: "dead".into(), job: None };
         units.saw([(name.clone(), over)].into());

@@ -2,14 +2,14 @@
 //! how many units are how. Writing them is `publish`'s.
 
 use crate::model::name::UnitName;
-use crate::model::unit::{State, Target};
+use crate::model::unit::{Target, UnitReport};
 use crate::plan::converge::{Step, next};
 
 use super::{Unit, Units};
 
 impl Units {
     /// The reports that differ from what the store has.
-    pub(in crate::agent) fn unpublished(&mut self) -> Vec<(UnitName, Option<State>)> {
+    pub(in crate::agent) fn unpublished(&mut self) -> Vec<(UnitName, Option<UnitReport>)> {
         if !self.followed {
             return Vec::new();
         }
@@ -31,7 +31,7 @@ impl Units {
     }
 
     /// A report is in the store.
-    pub(in crate::agent) fn published(&mut self, name: &UnitName, state: Option<State>) {
+    pub(in crate::agent) fn published(&mut self, name: &UnitName, state: Option<UnitReport>) {
         if let Some(unit) = self.units.get_mut(name) {
             unit.reported = Some(state);
         }
@@ -73,13 +73,13 @@ impl Units {
 }
 
 impl Unit {
-    fn report(&self) -> Option<State> {
+    fn report(&self) -> Option<UnitReport> {
         let record = self.record.as_ref()?;
-        if self.entry.is_none() && record.target == Target::Gone {
+        if self.entry.is_none() && record.target == Target::Removed {
             return None;
         }
         let hash = self.file.clone().or_else(|| self.entry.as_ref().map(|entry| entry.hash.clone()))?;
-        Some(State {
+        Some(UnitReport {
             generation: record.generation,
             target: record.target,
             hash,

@@ -1,11 +1,12 @@
-//! What the slice says: entries that come, change and vanish, and when one that isn't there means that its unit has to leave. Owns how far the
-//! store's history is believed; must never take a store that has forgotten for one that has decided.
+//! What the slice says: entries that come, change and vanish, and when one that isn't there means that its unit has to
+//! leave. Owns how far the store's history is believed; must never take a store that has forgotten for one that has
+//! decided.
 
 use std::collections::BTreeSet;
 
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
-use crate::model::unit::Entry;
+use crate::model::unit::Assignment;
 use crate::registry::keys::Key;
 use crate::registry::mirror::Update;
 use crate::store;
@@ -47,9 +48,9 @@ impl Units {
         }
     }
 
-    /// A store whose history ends before what was seen of it has lost data (an etcd made anew, an old backup). An entry that isn't
-    /// there says nothing then: what has none goes on, until it has one again. From then on it is as any other, and so is what comes
-    /// later: the new history is as good as the old one was.
+    /// A store whose history ends before what was seen of it has lost data (an etcd made anew, an old backup). An entry
+    /// that isn't there says nothing then: what has none goes on, until it has one again. From then on it is as any
+    /// other, and so is what comes later: the new history is as good as the old one was.
     fn see_history(&mut self, revision: Revision) {
         if revision < self.horizon.revision {
             tracing::error!(
@@ -100,7 +101,7 @@ impl Units {
             self.horizon_changed = true;
         }
         let unit = self.touch(&name);
-        match kv.map(crate::registry::decode::<Entry>).transpose() {
+        match kv.map(crate::registry::decode::<Assignment>).transpose() {
             Ok(entry) => {
                 unit.entry = entry;
                 unit.held = None;

@@ -1,5 +1,6 @@
-//! Changes of units, as many as there are: in one request as long as the API takes it, else in several. Owns what is promised then: all of
-//! it is looked at before any is done, and what was done when a later part fails is told. Never tries again by itself.
+//! Changes of units, as many as there are: in one request as long as the API takes it, else in several. Owns what is
+//! promised then: all of it is looked at before any is done, and what was done when a later part fails is told. Never
+//! tries again by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -46,8 +47,8 @@ struct Request<'a> {
 }
 
 impl Client {
-    /// Change units: all or none, in one request. A batch that is too large for one goes in several, each of them all or none, after all of
-    /// them were looked at: what is wrong with any unit still means that nothing is done.
+    /// Change units: all or none, in one request. A batch that is too large for one goes in several, each of them all
+    /// or none, after all of them were looked at: what is wrong with any unit still means that nothing is done.
     ///
     /// # Errors
     /// See [`ClientError`]. After [`ClientError::Unreachable`] it may have been done all the same.
@@ -113,8 +114,9 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, ClientError> {
     serde_json::to_vec(value).map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
-/// The fewest requests of at most `limit` bytes that keep the order, but for instances that take their file from a template among `units`:
-/// those go after all others. A unit that is larger by itself goes alone, for the server to refuse.
+/// The fewest requests of at most `limit` bytes that keep the order, but for instances that take their file from a
+/// template among `units`: those go after all others. A unit that is larger by itself goes alone, for the server to
+/// refuse.
 fn split(units: &[ApplyUnit], limit: usize) -> Result<Vec<Request<'_>>, ClientError> {
     let whole = Request { units: units.iter().collect() };
     if encode(&whole)?.len() <= limit {

@@ -1,5 +1,6 @@
-//! From an endpoint to a stream that HTTP can be spoken over: sockets of this host, another way if there is one, TLS where the
-//! endpoint asks for it. Owns certificates and who is trusted; a server that can't prove who it is isn't talked to, ever.
+//! From an endpoint to a stream that HTTP can be spoken over: sockets of this host, another way if there is one, TLS
+//! where the endpoint asks for it. Owns certificates and who is trusted; a server that can't prove who it is isn't
+//! talked to, ever.
 
 use std::fmt;
 use std::future::Future;
@@ -68,7 +69,8 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Trust the authorities in `ca`, or without it those of the system; show `cert` to servers that ask for one. All PEM files.
+    /// Trust the authorities in `ca`, or without it those of the system; show `cert` to servers that ask for one. All
+    /// PEM files.
     ///
     /// # Errors
     /// See [`TlsError`].

@@ -1,4 +1,5 @@
-//! v1 as CoreOS fleet's daemons speak it, for moving in: everything they tell, page by page. Owns the paging; judges nothing.
+//! v1 as CoreOS fleet's daemons speak it, for moving in: everything they tell, page by page. Owns the paging; judges
+//! nothing.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +18,8 @@ pub struct Fleet {
 }
 
 impl Client {
-    /// A client of another cluster, as patient as this one and reached by the same way; `None` if one of `endpoints` is this
-    /// cluster's.
+    /// A client of another cluster, as patient as this one and reached by the same way; `None` if one of `endpoints` is
+    /// this cluster's.
     #[must_use]
     pub fn elsewhere(&self, endpoints: Vec<Endpoint>) -> Option<Self> {
         let shared = endpoints.iter().any(|endpoint| self.endpoints.contains(endpoint));

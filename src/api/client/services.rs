@@ -46,8 +46,8 @@ impl Client {
     /// Announce an instance, or go on with its announcement.
     ///
     /// # Errors
-    /// See [`ClientError`]; [`ClientError::Api`] with code 409 when somebody else announces it. After [`ClientError::Unreachable`] it may
-    /// have been done all the same.
+    /// See [`ClientError`]; [`ClientError::Api`] with code 409 when somebody else announces it. After
+    /// [`ClientError::Unreachable`] it may have been done all the same.
     pub async fn announce(&self, instance: &InstanceRef, announce: &Announce) -> Result<Announced, ClientError> {
         self.send_to(&Method::PUT, &path(instance), announce).await
     }
@@ -64,7 +64,8 @@ impl Client {
     /// Withdraw an announcement that `by` has made.
     ///
     /// # Errors
-    /// See [`ClientError`]; [`ClientError::Api`] with code 404 when it has ended already, 409 when somebody else has it now.
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 when it has ended already, 409 when somebody else has it
+    /// now.
     pub async fn withdraw(&self, instance: &InstanceRef, by: By<'_>) -> Result<(), ClientError> {
         let (key, value) = match by {
             By::Lease(lease) => ("lease", lease),

@@ -1,4 +1,5 @@
-//! `GET /fleet/v2/watch`, and its like, as a stream of lines. Owns the framing; never reconnects, which is the caller's to time.
+//! `GET /fleet/v2/watch`, and its like, as a stream of lines. Owns the framing; never reconnects, which is the caller's
+//! to time.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{ClientError, Endpoint, Unreachable};
 use crate::api::wire::WatchLine;
 
-/// fleetd sends an empty line every 10 s. Without three of them the connection is dead, whatever the kernel still believes.
+/// fleetd sends an empty line every 10 s. Without three of them the connection is dead, whatever the kernel still
+/// believes.
 const SILENCE: Duration = Duration::from_secs(35);
 
 /// An open watch, of units unless it says otherwise.

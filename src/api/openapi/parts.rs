@@ -1,4 +1,5 @@
-//! What the description is put together from: the types' schemas, operations, parameters. Owns how they look in OpenAPI 3.1.
+//! What the description is put together from: the types' schemas, operations, parameters. Owns how they look in OpenAPI
+//! 3.1.
 
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};

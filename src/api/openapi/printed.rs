@@ -1,5 +1,5 @@
-//! What `fleetctl --output json` prints, beside what the API answers. Owns these schemas; the tests of the command line hold every document
-//! that is printed to them.
+//! What `fleetctl --output json` prints, beside what the API answers. Owns these schemas; the tests of the command line
+//! hold every document that is printed to them.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! v1 described as Google's API discovery service describes APIs: what generators of clients read. A test holds it to the other description.
+//! v1 described as Google's API discovery service describes APIs: what generators of clients read. A test holds it to
+//! the other description.
 
 use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;

@@ -1,4 +1,5 @@
-//! v1's pages: a token is the page's size and number, base64url of four bytes, little-endian. Nothing is kept between pages.
+//! v1's pages: a token is the page's size and number, base64url of four bytes, little-endian. Nothing is kept between
+//! pages.
 
 use crate::api::error::Failure;
 

@@ -26,7 +26,8 @@ use super::page::Page;
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<Units>, Failure> {
     let page = Page::of(&query(&uri)?, api.page_limit())?;
     loop {
-        // A page needs the units before it, to be counted, and of its own units where they are and what is said there. Never the rest.
+        // A page needs the units before it, to be counted, and of its own units where they are and what is said there.
+        // Never the rest.
         let mut cluster = api.reader.first(keys::UNITS, page.reach()).await.map_err(|error| api.failed(&error))?;
         let (records, next_page_token) = page.cut(std::mem::take(&mut cluster.units).into_iter());
         match place(&api, &mut cluster, &records).await {

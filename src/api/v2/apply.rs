@@ -50,7 +50,8 @@ pub(super) async fn post<S: Store>(
     Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))
 }
 
-/// Whether the batch is only to be looked at: `?check=true`. Not in the body: whoever doesn't know it must refuse, and not do it.
+/// Whether the batch is only to be looked at: `?check=true`. Not in the body: whoever doesn't know it must refuse, and
+/// not do it.
 fn is_check(uri: &Uri) -> Result<bool, Failure> {
     let mut check = false;
     for (key, value) in query(uri)? {

@@ -1,5 +1,5 @@
-//! A stream of JSON objects, one a line (NDJSON), that goes on until the client, the daemon or the store ends it. Owns its framing,
-//! and what becomes of a client that reads slowly or not at all; never what is told.
+//! A stream of JSON objects, one a line (NDJSON), that goes on until the client, the daemon or the store ends it. Owns
+//! its framing, and what becomes of a client that reads slowly or not at all; never what is told.
 
 use std::future::Future;
 use std::io;
@@ -16,8 +16,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::api::state::Api;
 use crate::store::Store;
 
-/// Chunks on their way to a client that reads slowly; the store's watch holds the rest, and changes of one thing that it
-/// didn't come to see become one.
+/// Chunks on their way to a client that reads slowly; the store's watch holds the rest, and changes of one thing that
+/// it didn't come to see become one.
 const CHUNKS: usize = 4;
 
 /// Lines are sent together up to about this size.

@@ -78,8 +78,8 @@ async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
     let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
     let revision = cluster.revision;
     let briefs = api.reader.briefs(&join::hashes(&cluster)).await?;
-    let wishes = |brief: &crate::registry::files::Brief| Versioned { value: brief.wishes.clone(), revision };
-    cluster.files = briefs.into_iter().map(|(hash, brief)| (hash, wishes(&brief))).collect();
+    let constraints = |brief: &crate::registry::files::Brief| Versioned { value: brief.constraints.clone(), revision };
+    cluster.files = briefs.into_iter().map(|(hash, brief)| (hash, constraints(&brief))).collect();
     Ok(cluster)
 }
 

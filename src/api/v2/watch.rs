@@ -1,5 +1,5 @@
-//! v2: units as they change, one JSON object a line. Owns what is told when: every unit, `synced`, then only what differs
-//! from what was told; a unit's end only when no host has it any more.
+//! v2: units as they change, one JSON object a line. Owns what is told when: every unit, `synced`, then only what
+//! differs from what was told; a unit's end only when no host has it any more.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -31,7 +31,8 @@ pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result
     Ok(lines::answer(&api, last, |lines| telling.tell_all(first, lines)))
 }
 
-/// `?name=UNIT&host=ID` is about what one host has of some units, and costs no more than that. Anything else is about the cluster.
+/// `?name=UNIT&host=ID` is about what one host has of some units, and costs no more than that. Anything else is about
+/// the cluster.
 fn follower<S: Store>(api: &Api<S>, uri: &Uri) -> Result<Follower<S>, Failure> {
     let (hosts, others): (Vec<_>, Vec<_>) = query(uri)?.into_iter().partition(|(key, _)| key == "host");
     let globs = globs(others, "; `name` and `host` are known")?;

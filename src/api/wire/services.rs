@@ -67,8 +67,8 @@ pub struct Announce {
     /// Whatever else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Who announces: an announcer that comes back under the same one, after a crash say, takes its announcement over. Any other is refused
-    /// while the instance is announced.
+    /// Who announces: an announcer that comes back under the same one, after a crash say, takes its announcement over.
+    /// Any other is refused while the instance is announced.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub owner: String,
     /// Seconds without renewal after which it vanishes.
@@ -126,8 +126,8 @@ pub struct InstanceRef {
     pub instance: InstanceName,
 }
 
-/// One line of `GET /fleet/v2/watch/services[?name=GLOB…]` (NDJSON): first every instance as it is, then `synced`, then what
-/// changes. Empty lines say that the stream lives.
+/// One line of `GET /fleet/v2/watch/services[?name=GLOB…]` (NDJSON): first every instance as it is, then `synced`, then
+/// what changes. Empty lines say that the stream lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]

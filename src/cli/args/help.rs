@@ -1,5 +1,5 @@
-//! `fleetctl --help`: the commands in groups, an example, the environment, where to read on. Made of clap's definitions, so that
-//! it can't be out of date; owns the order and the words around them.
+//! `fleetctl --help`: the commands in groups, an example, the environment, where to read on. Made of clap's
+//! definitions, so that it can't be out of date; owns the order and the words around them.
 
 use std::fmt::Write as _;
 

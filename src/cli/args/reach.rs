@@ -36,7 +36,8 @@ pub(in crate::cli) struct Reach {
     /// The keys of known hosts [default: that of ~/.ssh/config, or ~/.fleetctl/known_hosts]
     #[arg(long, global = true, env = "FLEETCTL_KNOWN_HOSTS_FILE", hide_env = true, value_name = "FILE")]
     pub(in crate::cli) known_hosts_file: Option<PathBuf>,
-    /// Whether to talk to known hosts only; with `false` new ones are taken for genuine, and of changed ones you are warned
+    /// Whether to talk to known hosts only; with `false` new ones are taken for genuine, and of changed ones you are
+    /// warned
     #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide_env = true, value_name = "true|false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(in crate::cli) strict_host_key_checking: Option<bool>,

@@ -1,5 +1,5 @@
-//! What taking a cluster over would do, unit by unit and host by host. Pure: what both clusters say in, the plan out. Asks
-//! nobody and prints nothing; the words of a plan as text are `report`'s.
+//! What taking a cluster over would do, unit by unit and host by host. Pure: what both clusters say in, the plan out.
+//! Asks nobody and prints nothing; the words of a plan as text are `report`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::api::wire::{ApplyUnit, MachineView, UnitView};
 use crate::model::file::{UnitFile, canonical};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
-use crate::model::placement::Wishes;
+use crate::model::placement::Constraints;
 use crate::model::unit::Desired;
 
 /// What becomes of a unit.
@@ -176,7 +176,7 @@ fn row(unit: &Unit, states: &[State], here: Option<&UnitView>, replace: bool) ->
     row.hash = file.hash().to_string();
     row.text = text;
     row.problems = problems(&unit.name, &file);
-    row.global = Wishes::parse(&file).is_ok_and(|wishes| wishes.global);
+    row.global = Constraints::parse(&file).is_ok_and(|constraints| constraints.global);
     row.notes = reading::differences(&file);
     row.notes.extend(file.warnings().iter().map(|warning| format!("{}, ignored by systemd", warning.what)));
     row.notes.extend(hash_note(unit, &file, states));
@@ -201,10 +201,10 @@ fn problems(name: &str, file: &UnitFile) -> Vec<String> {
         Ok(name) => name,
         Err(error) => return vec![error.to_string()],
     };
-    match Wishes::parse(file) {
+    match Constraints::parse(file) {
         Err(problems) => problems.into_iter().map(|problem| problem.what).collect(),
-        Ok(wishes) => {
-            let resolved = Wishes::resolve(&std::sync::Arc::new(wishes), &name);
+        Ok(constraints) => {
+            let resolved = Constraints::resolve(&std::sync::Arc::new(constraints), &name);
             let itself = resolved.machine_of.contains(name.as_str());
             itself.then(|| format!("`MachineOf` names {name} itself: it must name other units")).into_iter().collect()
         }
@@ -258,8 +258,9 @@ fn hosts(fleet: &Fleet, here: &[MachineView]) -> Vec<Host> {
     hosts
 }
 
-/// Units go to the least loaded host: one that has just joined, and is to get no more units than any host before it has. Hence
-/// hosts in the order of how many units they have, each with its own; then what may be anywhere, or is everywhere.
+/// Units go to the least loaded host: one that has just joined, and is to get no more units than any host before it
+/// has. Hence hosts in the order of how many units they have, each with its own; then what may be anywhere, or is
+/// everywhere.
 fn steps(rows: &[Row]) -> Vec<Step> {
     let mut by_host: BTreeMap<&str, Step> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.action != Action::Refused) {

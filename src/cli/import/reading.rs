@@ -1,32 +1,33 @@
-//! Where CoreOS fleet read `[X-Fleet]` otherwise than it is read here. Pure: options in, sentences out. What is an error here isn't
-//! its affair.
+//! Where CoreOS fleet read `[X-Fleet]` otherwise than it is read here. Pure: options in, sentences out. What is an
+//! error here isn't its affair.
 
 use std::collections::BTreeSet;
 
-use crate::model::file::{Option as FileOption, UnitFile};
-use crate::model::placement::{SECTION, Wishes};
+use crate::model::file::{UnitFile, UnitOption};
+use crate::model::placement::{Constraints, SECTION};
 
 /// A sentence for each line that fleet took otherwise.
 pub(super) fn differences(file: &UnitFile) -> Vec<String> {
     file.section(SECTION).filter_map(difference).collect()
 }
 
-fn difference(option: &FileOption) -> Option<String> {
-    let FileOption { name, value, .. } = option;
+fn difference(option: &UnitOption) -> Option<String> {
+    let UnitOption { name, value, .. } = option;
     // Alone, so that what is wrong with another line doesn't matter.
     let alone = UnitFile::from_options(std::slice::from_ref(option)).ok()?;
-    let wishes = Wishes::parse(&alone).ok()?;
+    let constraints = Constraints::parse(&alone).ok()?;
     let (fleets, ours, asked) = match name.trim_start_matches("X-Condition") {
         "MachineMetadata" => {
-            let ours = wishes.metadata.iter().flat_map(|(k, values)| values.iter().map(move |v| format!("{k}={v}")));
+            let ours =
+                constraints.metadata.iter().flat_map(|(k, values)| values.iter().map(move |v| format!("{k}={v}")));
             (values(value).into_iter().filter(|pair| is_pair(pair)).collect(), ours.collect(), "asked for")
         }
-        "MachineOf" => (values(value).into_iter().collect(), wishes.machine_of.clone(), "asked for a unit named"),
+        "MachineOf" => (values(value).into_iter().collect(), constraints.machine_of.clone(), "asked for a unit named"),
         "Replaces" => {
-            let ours = wishes.replaces.iter().map(|glob| glob.as_str().to_owned()).collect();
+            let ours = constraints.replaces.iter().map(|glob| glob.as_str().to_owned()).collect();
             (values(value).into_iter().collect::<BTreeSet<_>>(), ours, "replaced units that match")
         }
-        "Global" if wishes.global != is_true(value) => {
+        "Global" if constraints.global != is_true(value) => {
             return Some(format!("`Global={value}`: fleet took this for false; here it is true"));
         }
         _ => return None,

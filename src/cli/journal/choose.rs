@@ -37,15 +37,16 @@ struct Wish {
 /// # Errors
 /// When an argument is no name and no pattern, or the cluster can't be asked.
 pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, Error> {
-    let wishes = args.iter().map(|arg| wish(arg)).collect::<Result<Vec<_>, _>>()?;
-    let mut patterns: Vec<String> = wishes.iter().flat_map(|wish| &wish.patterns).map(ToString::to_string).collect();
+    let constraints = args.iter().map(|arg| wish(arg)).collect::<Result<Vec<_>, _>>()?;
+    let mut patterns: Vec<String> =
+        constraints.iter().flat_map(|wish| &wish.patterns).map(ToString::to_string).collect();
     patterns.sort();
     patterns.dedup();
     let UnitList { mut units, damaged, .. } = client.units(&patterns).await?;
-    units.retain(|unit| !unit.name.is_template() && wishes.iter().any(|wish| wish.matches(unit)));
+    units.retain(|unit| !unit.name.is_template() && constraints.iter().any(|wish| wish.matches(unit)));
     units.sort_by(|a, b| a.name.cmp(&b.name));
     let mut missing = Vec::new();
-    for wish in &wishes {
+    for wish in &constraints {
         let mut found = units.iter().filter(|unit| wish.matches(unit)).peekable();
         let mut damaged = damaged.iter().filter(|unit| wish.names(&unit.name)).map(explain::damaged).peekable();
         if found.peek().is_none() {
@@ -56,7 +57,7 @@ pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, E
         missing.extend(damaged);
     }
     missing.dedup();
-    let one = wishes.len() == 1 && wishes[0].exact && units.iter().all(|unit| !unit.global);
+    let one = constraints.len() == 1 && constraints[0].exact && units.iter().all(|unit| !unit.global);
     Ok(Chosen { patterns, units, one, missing })
 }
 

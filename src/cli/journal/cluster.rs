@@ -1,5 +1,5 @@
-//! What the cluster says of units, for ever: a watch that is opened again whenever it ends. Owns its connections; understands nothing
-//! of what is said.
+//! What the cluster says of units, for ever: a watch that is opened again whenever it ends. Owns its connections;
+//! understands nothing of what is said.
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! One entry of a host's journal, as `journalctl --output=json` writes it: a JSON object a line (`systemd.journal-fields(7)`,
-//! "Journal JSON Format"). Pure: owns what of an entry counts here, and where in its journal it stands.
+//! One entry of a host's journal, as `journalctl --output=json` writes it: a JSON object a line
+//! (`systemd.journal-fields(7)`, "Journal JSON Format"). Pure: owns what of an entry counts here, and where in its
+//! journal it stands.
 
 use std::cmp::Ordering;
 
@@ -58,7 +59,8 @@ pub(super) struct Place {
 pub(super) struct NoEntry(String);
 
 impl Entry {
-    /// Where the entry of `line` stands, and itself; with the line if `raw`. `None` if it is about no unit that `wanted` wants.
+    /// Where the entry of `line` stands, and itself; with the line if `raw`. `None` if it is about no unit that
+    /// `wanted` wants.
     ///
     /// # Errors
     /// [`NoEntry`], for a line that is none.
@@ -107,8 +109,9 @@ impl Place {
         })
     }
 
-    /// Whether this stands before `other` in the same host's journal, after it, or is it. journald numbers what it writes (`i`)
-    /// under one name (`s`); a journal that was begun anew has another name, and then boots and clocks decide.
+    /// Whether this stands before `other` in the same host's journal, after it, or is it. journald numbers what it
+    /// writes (`i`) under one name (`s`); a journal that was begun anew has another name, and then boots and clocks
+    /// decide.
     pub(super) fn order(&self, other: &Self) -> Ordering {
         let part = |of: &Self, key| cursor_part(&of.cursor, key).map(str::to_owned);
         let same = |key| part(self, key).is_some() && part(self, key) == part(other, key);
@@ -126,9 +129,9 @@ fn cursor_part<'a>(cursor: &'a str, key: &str) -> Option<&'a str> {
     cursor.split(';').find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// The unit that an entry is about, by the rules of `journalctl --unit=`: systemd says it of others (`UNIT`), so do daemons
-/// (`OBJECT_SYSTEMD_UNIT`) and the one that collects dumps, and of all others journald knows it itself. Anybody may claim the first
-/// three, so they count only of those who may say so.
+/// The unit that an entry is about, by the rules of `journalctl --unit=`: systemd says it of others (`UNIT`), so do
+/// daemons (`OBJECT_SYSTEMD_UNIT`) and the one that collects dumps, and of all others journald knows it itself. Anybody
+/// may claim the first three, so they count only of those who may say so.
 fn unit(fields: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Option<String> {
     const SYSTEMD: Option<(&str, &str)> = Some(("_PID", "1"));
     const ROOT: Option<(&str, &str)> = Some(("_UID", "0"));
@@ -146,8 +149,8 @@ fn unit(fields: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Option<St
     })
 }
 
-/// A field as text: a string; bytes, where it isn't UTF-8 or has control characters; the first of several values. `None` where
-/// journalctl left it out because of its size.
+/// A field as text: a string; bytes, where it isn't UTF-8 or has control characters; the first of several values.
+/// `None` where journalctl left it out because of its size.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

@@ -1,6 +1,6 @@
-//! A unit that moves: its new host is read once its old one has said that the unit is down there, so that the last words of the
-//! old place come before the first of the new one however slow the way from there is. Pure: it is told what time it is. Waiting
-//! loses nothing: the new host is read from the moment of the move on.
+//! A unit that moves: its new host is read once its old one has said that the unit is down there, so that the last
+//! words of the old place come before the first of the new one however slow the way from there is. Pure: it is told
+//! what time it is. Waiting loses nothing: the new host is read from the moment of the move on.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The hosts that are read: a reader for each, and what it is told. Owns which readers there are; reads and prints nothing.
+//! The hosts that are read: a reader for each, and what it is told. Owns which readers there are; reads and prints
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -59,7 +60,8 @@ impl<'a> Hosts<'a> {
         hosts
     }
 
-    /// `unit` is to be read on `machine` from `begin` on (ms since the epoch, or as asked). The number of the host, if it isn't read yet.
+    /// `unit` is to be read on `machine` from `begin` on (ms since the epoch, or as asked). The number of the host, if
+    /// it isn't read yet.
     pub(super) fn want(&mut self, unit: &UnitName, machine: &MachineRef, begin: Option<u64>) -> Option<usize> {
         let number = match self.all.iter().position(|host| host.id == machine.id) {
             Some(number) => number,
@@ -94,8 +96,8 @@ impl<'a> Hosts<'a> {
         }
     }
 
-    /// Read all hosts to the end of what there is, or with `live` for ever: what there is to begin with comes through the channels
-    /// that are returned, one for each host.
+    /// Read all hosts to the end of what there is, or with `live` for ever: what there is to begin with comes through
+    /// the channels that are returned, one for each host.
     pub(super) fn begin(
         &mut self,
         live: Option<&mpsc::Sender<(usize, Told)>>,

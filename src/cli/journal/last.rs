@@ -1,5 +1,5 @@
-//! The last words of a unit, for commands that have to say that it failed. Best effort: what can't be had at once, and without
-//! asking anybody for a passphrase, isn't had.
+//! The last words of a unit, for commands that have to say that it failed. Best effort: what can't be had at once, and
+//! without asking anybody for a passphrase, isn't had.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What a unit said longer before it came to this state has little to do with it, ms.
 const BEFORE_MS: u64 = 60_000;
 
-/// The last `count` lines that `unit` said, or systemd of it, before it came to `state` on the host of that state; in journalctl's
-/// own form. Nothing if they can't be had within two seconds.
+/// The last `count` lines that `unit` said, or systemd of it, before it came to `state` on the host of that state; in
+/// journalctl's own form. Nothing if they can't be had within two seconds.
 pub(in crate::cli) async fn last_lines(session: &Session, unit: &str, state: &StateView, count: usize) -> Vec<String> {
     let mut argv: Vec<String> =
         ["journalctl", "--quiet", "--no-pager", "--output=short"].map(ToString::to_string).into();

@@ -1,5 +1,6 @@
-//! Entries of many hosts → one sequence by time. Pure but for the channels it reads: it is told what time it is. Owns the order:
-//! what one host says, and what is said of one unit, never changes places, whatever the clocks of the hosts say.
+//! Entries of many hosts → one sequence by time. Pure but for the channels it reads: it is told what time it is. Owns
+//! the order: what one host says, and what is said of one unit, never changes places, whatever the clocks of the hosts
+//! say.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -33,8 +34,8 @@ impl<T> Complete<T> {
         Self { sources: receivers.into_iter().map(source).collect() }
     }
 
-    /// The next, once every host has said what its next one is; `None` when all have ended. Cancel-safe: what has been received is
-    /// kept.
+    /// The next, once every host has said what its next one is; `None` when all have ended. Cancel-safe: what has been
+    /// received is kept.
     pub(super) async fn next(&mut self) -> Option<T> {
         for source in &mut self.sources {
             if source.head.is_none() && !source.ended {
@@ -251,8 +252,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the clocks say and whenever things arrive: everything once, in order for each host and each unit, and by time
-        /// where the clocks agree and nothing is late.
+        /// Whatever the clocks say and whenever things arrive: everything once, in order for each host and each unit,
+        /// and by time where the clocks agree and nothing is late.
         #[test]
         fn everything_once_and_in_order(
             steps in prop::collection::vec((0..3_usize, 0..4_usize, 0..2000_u64, 0..40_u64), 1..200),

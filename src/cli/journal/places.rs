@@ -1,5 +1,5 @@
-//! Where units are, from what the cluster says of them, one view after the other → whose journal is to be read, from when until
-//! when, and what is to be said about it. Pure: it is told what time it is.
+//! Where units are, from what the cluster says of them, one view after the other → whose journal is to be read, from
+//! when until when, and what is to be said about it. Pure: it is told what time it is.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,8 @@ struct Unit {
     told: bool,
 }
 
-/// The hosts that have something to say about `unit`: the one it is placed on, those that it runs on, and those that it is leaving.
+/// The hosts that have something to say about `unit`: the one it is placed on, those that it runs on, and those that it
+/// is leaving.
 pub(super) fn hosts(unit: &UnitView) -> BTreeMap<MachineId, MachineRef> {
     let states = unit.states.iter().map(|state| &state.machine);
     states.chain(&unit.machine).map(|machine| (machine.id.clone(), machine.clone())).collect()
@@ -105,7 +106,8 @@ impl Places {
         changes
     }
 
-    /// The cluster doesn't have it any more, or only to forget it: what its host says until then is of interest, and no longer.
+    /// The cluster doesn't have it any more, or only to forget it: what its host says until then is of interest, and no
+    /// longer.
     pub(super) fn gone(&mut self, name: &UnitName) -> Vec<Change> {
         let Some(mut unit) = self.units.remove(name) else { return Vec::new() };
         let mut changes = unit.go(name, BTreeMap::new(), None);

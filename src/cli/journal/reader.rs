@@ -1,9 +1,10 @@
-//! One host: its journal read and followed by a journalctl there, over connections that come and go. Owns the promise that each
-//! entry is handed on once and in the journal's order, and knows of no other host.
+//! One host: its journal read and followed by a journalctl there, over connections that come and go. Owns the promise
+//! that each entry is handed on once and in the journal's order, and knows of no other host.
 //!
-//! A host is opened once: where its journal ends now, then what was asked to begin with. From there on it is followed. A stream
-//! that ends, for whatever reason, is begun anew at the last entry seen, and what was handed on before is recognised by its
-//! place. A unit that is added later is read up to now by itself first; then the stream is begun anew with all of them.
+//! A host is opened once: where its journal ends now, then what was asked to begin with. From there on it is followed.
+//! A stream that ends, for whatever reason, is begun anew at the last entry seen, and what was handed on before is
+//! recognised by its place. A unit that is added later is read up to now by itself first; then the stream is begun anew
+//! with all of them.
 
 mod command;
 
@@ -30,8 +31,8 @@ const SILENCE_MS: u64 = 1_000;
 const PATIENCE_MS: u64 = 3_000;
 /// How often a host that isn't followed is asked again.
 const ATTEMPTS: u32 = 5;
-/// What is said within this of a unit's coming and going still counts, ms: fleetctl hears of both a little late, and journald
-/// writes things down a little late.
+/// What is said within this of a unit's coming and going still counts, ms: fleetctl hears of both a little late, and
+/// journald writes things down a little late.
 const SLACK_MS: u64 = 2_000;
 
 /// What is wanted of one host.
@@ -168,8 +169,8 @@ where
         }
     }
 
-    /// Read what there is, then all that comes. While nothing is wanted of the host it isn't connected to, and what has been
-    /// handed on isn't forgotten: a unit may come back.
+    /// Read what there is, then all that comes. While nothing is wanted of the host it isn't connected to, and what has
+    /// been handed on isn't forgotten: a unit may come back.
     pub(super) async fn follow(mut self) -> End {
         loop {
             self.take_up();
@@ -239,7 +240,8 @@ where
         self.read(&argv, Purpose::All).await
     }
 
-    /// Hand on all that `argv` writes, to its end; if the stream comes after it, only what the stream doesn't begin with.
+    /// Hand on all that `argv` writes, to its end; if the stream comes after it, only what the stream doesn't begin
+    /// with.
     async fn read(&mut self, argv: &[String], purpose: Purpose) -> Result<(), Trouble> {
         let mut command = self.begin(argv).await?;
         let mut head = purpose == Purpose::Opening;
@@ -337,7 +339,8 @@ where
             Ok(parsed) => parsed,
             Err(error) => return self.tell(Told::Said(error.to_string())).await,
         };
-        // Of what is being written just now journalctl may miss some when it picks units (`Query::follow`). The stream has it all.
+        // Of what is being written just now journalctl may miss some when it picks units (`Query::follow`). The stream
+        // has it all.
         let from = if self.state.opened { &self.state.last } else { &self.state.floor };
         if then_stream && from.as_ref().is_none_or(|from| place.order(from).is_gt()) {
             return Ok(());
@@ -482,8 +485,9 @@ mod tests {
     /// Longer than anything here takes.
     const HANG: Duration = Duration::from_secs(30);
 
-    /// Stands for journalctl on a host whose journal is the file `$JOURNAL`. Each run takes the first line of `$JOURNAL.faults`, if
-    /// there is one: a number of entries after which it dies in the middle of a line, `refuse`, or `none` matches.
+    /// Stands for journalctl on a host whose journal is the file `$JOURNAL`. Each run takes the first line of
+    /// `$JOURNAL.faults`, if there is one: a number of entries after which it dies in the middle of a line, `refuse`,
+    /// or `none` matches.
     const JOURNALCTL: &str = r#"#!/usr/bin/python3 -S
 import fcntl, json, os, signal, sys, time
 path, options, units = os.environ["JOURNAL"], {}, []
@@ -648,7 +652,8 @@ while "--follow" in options:
             let mut host = Fake::new("--lines all a", &["a.service"]);
             host.say("a.service", 1..40);
             host.say("other.service", 40..45);
-            // The opening dies after its first entry (the anchor's run, then the listing's), the stream again and again.
+            // The opening dies after its first entry (the anchor's run, then the listing's), the stream again and
+            // again.
             host.append("journal.faults", &["", "3", "", "7", "0", "1", "2", "5", "1", "0", "9"].map(String::from));
             host.start(None);
             host.expect("a.service", 1..40).await;

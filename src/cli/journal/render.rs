@@ -1,5 +1,5 @@
-//! An entry → the text that is printed. Pure: owns how entries look, as lines of several hosts or as journalctl's own; prints
-//! nothing.
+//! An entry → the text that is printed. Pure: owns how entries look, as lines of several hosts or as journalctl's own;
+//! prints nothing.
 
 use std::fmt::Write as _;
 
@@ -146,7 +146,8 @@ fn zoned(at: u64, zone: &TimeZone) -> jiff::Zoned {
     at.to_zoned(zone.clone())
 }
 
-/// The lines of a message as journalctl shows them: without colours of its own, and without anything that a terminal obeys.
+/// The lines of a message as journalctl shows them: without colours of its own, and without anything that a terminal
+/// obeys.
 fn lines(message: &str) -> impl Iterator<Item = String> {
     let plain = without_escapes(message).replace('\t', "        ");
     let plain = if plain.chars().any(|c| c.is_control() && c != '\n') {

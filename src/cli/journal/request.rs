@@ -31,8 +31,8 @@ pub(super) struct Query {
 pub(super) enum Start<'a> {
     /// Where the user said.
     AsAsked,
-    /// At the entry with this cursor. Not after it: journalctl then skips an entry, and if the one meant is gone, or another
-    /// unit's, that is one too many.
+    /// At the entry with this cursor. Not after it: journalctl then skips an entry, and if the one meant is gone, or
+    /// another unit's, that is one too many.
     At(&'a str),
     /// At this time, µs since the epoch by the host's clock.
     Since(u64),
@@ -64,12 +64,14 @@ impl Query {
         argv
     }
 
-    /// All entries from `start` on, for ever; which of them are wanted is for whoever reads them to say ([`Query::admits`]).
+    /// All entries from `start` on, for ever; which of them are wanted is for whoever reads them to say
+    /// ([`Query::admits`]).
     ///
-    /// journalctl can pick units and priorities itself, and then loses entries now and then: it looks through the indexes of what it
-    /// was asked for one after the other, and where an entry is added to one that it has already seen and a later entry to one that
-    /// it hasn't, it goes on behind the later one. All entries are one index. (systemd 252, seven units with 100 lines a second each, on a
-    /// machine with more to do than processors: of 28,000 lines one that picked showed 27,866, one that didn't all.)
+    /// journalctl can pick units and priorities itself, and then loses entries now and then: it looks through the
+    /// indexes of what it was asked for one after the other, and where an entry is added to one that it has already
+    /// seen and a later entry to one that it hasn't, it goes on behind the later one. All entries are one index.
+    /// (systemd 252, seven units with 100 lines a second each, on a machine with more to do than processors: of 28,000
+    /// lines one that picked showed 27,866, one that didn't all.)
     pub(super) fn follow(&self, start: Start<'_>) -> Vec<String> {
         let mut argv = self.program();
         argv.extend(self.position(start));
@@ -119,8 +121,9 @@ impl Query {
         match start {
             Start::AsAsked => {
                 options.extend(self.since.as_ref().map(|since| format!("--since={since}")));
-                // With a pattern, journalctl takes the last lines before it looks for the pattern, or turns them round. With a
-                // time, before systemd 254, it takes the first lines after --since, or looks for the last ones after --until.
+                // With a pattern, journalctl takes the last lines before it looks for the pattern, or turns them round.
+                // With a time, before systemd 254, it takes the first lines after --since, or looks for the last ones
+                // after --until.
                 let lines = self.lines.filter(|_| !self.grep && !self.timed);
                 options.push(lines.map_or("--lines=all".into(), |lines| format!("--lines={lines}")));
             }
@@ -134,7 +137,8 @@ impl Query {
     }
 }
 
-/// What `--priority` means: a level and all that are worse, or all from one to another. `None` for what journalctl refuses.
+/// What `--priority` means: a level and all that are worse, or all from one to another. `None` for what journalctl
+/// refuses.
 fn levels(text: &str) -> Option<RangeInclusive<u8>> {
     const NAMES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
     let level = |text: &str| {

@@ -1,5 +1,5 @@
-//! Many journals as one: listed to their end, or followed for ever. Owns what is printed when, and what is said about hosts and
-//! units on the way; how entries look is `render`'s, their order `merge`'s.
+//! Many journals as one: listed to their end, or followed for ever. Owns what is printed when, and what is said about
+//! hosts and units on the way; how entries look is `render`'s, their order `merge`'s.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -166,7 +166,8 @@ impl<'a> Show<'a> {
         while !session.out.is_closed() {
             let hold = if self.hosts.all.len() > 1 { HOLD } else { Duration::ZERO };
             let due = self.merge.due(hold).into_iter().chain(self.handover.due()).min();
-            // Cancel-safe: channels and `Hosts::ended` keep what they have, `watching` and `closed` go on where they were.
+            // Cancel-safe: channels and `Hosts::ended` keep what they have, `watching` and `closed` go on where they
+            // were.
             tokio::select! {
                 one = told.recv() => {
                     let mut next = one;

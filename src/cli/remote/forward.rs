@@ -1,5 +1,5 @@
-//! `fleetctl fd-forward SOCKET`: stdin and stdout ↔ a unix socket, on a host whose sshd doesn't forward sockets itself; and the
-//! near end of it, a stream that says why when that command fails.
+//! `fleetctl fd-forward SOCKET`: stdin and stdout ↔ a unix socket, on a host whose sshd doesn't forward sockets itself;
+//! and the near end of it, a stream that says why when that command fails.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
-//! The way to a host: straight, or through the tunnel's host, SSH within SSH; and the way to the API through that host. Owns the
-//! tunnel. A session of its own to the tunnel's host for each host behind it: what one of them does holds nobody else up.
+//! The way to a host: straight, or through the tunnel's host, SSH within SSH; and the way to the API through that host.
+//! Owns the tunnel. A session of its own to the tunnel's host for each host behind it: what one of them does holds
+//! nobody else up.
 
 use std::io;
 use std::path::Path;

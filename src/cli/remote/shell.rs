@@ -1,4 +1,5 @@
-//! `fleetctl ssh`: which host is meant, and a shell or a command there, with this process's terminal, streams and exit code.
+//! `fleetctl ssh`: which host is meant, and a shell or a command there, with this process's terminal, streams and exit
+//! code.
 
 use std::io;
 use std::process::Stdio;
@@ -204,7 +205,8 @@ async fn child(mut command: Command, name: &str) -> Result<Exit, Error> {
     }
 }
 
-/// libssh2 can ask for the agent to be forwarded, but not take the connections that come back for it. OpenSSH's program can.
+/// libssh2 can ask for the agent to be forwarded, but not take the connections that come back for it. OpenSSH's program
+/// can.
 async fn with_agent(session: &Session, machine: &MachineRef, line: Option<&str>) -> Result<Exit, Error> {
     if std::env::var_os("SSH_AUTH_SOCK").is_none_or(|path| path.is_empty()) {
         return Err(Error::unreached(

@@ -1,5 +1,5 @@
-//! `fleetctl status`: what systemd says of units, asked on the hosts they are on. Owns what is shown of several units on several
-//! hosts, and the exit code of it all.
+//! `fleetctl status`: what systemd says of units, asked on the hosts they are on. Owns what is shown of several units
+//! on several hosts, and the exit code of it all.
 
 use std::io;
 
@@ -43,7 +43,8 @@ impl From<DamagedUnit> for Shown {
     }
 }
 
-/// The command. A unit that can't be shown doesn't keep the others from being shown; the exit code is the first that isn't 0.
+/// The command. A unit that can't be shown doesn't keep the others from being shown; the exit code is the first that
+/// isn't 0.
 pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<Exit, Error> {
     if args.units.is_empty() {
         return Err(Error::usage("No units given", "`fleetctl status web.service`"));

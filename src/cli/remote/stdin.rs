@@ -1,5 +1,5 @@
-//! This process's stdin, to be read beside other things. A thread reads it and is left behind: reading can't be called off, and
-//! tokio's own stdin would keep the program from ending until somebody types one more line.
+//! This process's stdin, to be read beside other things. A thread reads it and is left behind: reading can't be called
+//! off, and tokio's own stdin would keep the program from ending until somebody types one more line.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdStream;

@@ -1,5 +1,5 @@
-//! The terminal before which somebody sits: raw for a shell on another host, silent for a secret, and in the end always as it
-//! was. Owns `/dev/tty`, the questions asked there, and the terminal's size.
+//! The terminal before which somebody sits: raw for a shell on another host, silent for a secret, and in the end always
+//! as it was. Owns `/dev/tty`, the questions asked there, and the terminal's size.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};

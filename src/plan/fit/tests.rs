@@ -5,7 +5,7 @@ use crate::model::cluster::Versioned;
 use crate::model::file::UnitFile;
 use crate::model::machine::Machine;
 use crate::model::name::UnitHash;
-use crate::model::unit::{Entry, Unit};
+use crate::model::unit::{Assignment, Unit};
 
 const N1: &str = "3ec325e8000000000000000000000001";
 const N2: &str = "844a981f000000000000000000000002";
@@ -34,8 +34,8 @@ impl Table {
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         let generation = Revision(self.0.units.len() as u64);
         let unit = Unit { desired: Desired::Launched, hash: file.hash(), generation, restart: None, submitted: 0 };
-        let wishes = Versioned { value: Wishes::parse(&file).unwrap().into(), revision: Revision(1) };
-        self.0.files.insert(file.hash(), wishes);
+        let constraints = Versioned { value: Constraints::parse(&file).unwrap().into(), revision: Revision(1) };
+        self.0.files.insert(file.hash(), constraints);
         let name: UnitName = name.parse().unwrap();
         self.0.units.insert(name.clone(), unit);
         name
@@ -44,15 +44,15 @@ impl Table {
     fn put(&mut self, name: &str, host: &str, target: Target) {
         let name: UnitName = name.parse().unwrap();
         let hash = self.0.units.get(&name).map_or_else(|| UnitHash::new("0"), |unit| unit.hash.clone());
-        let value = Entry { hash, target, global: false, generation: Revision(1), restart: None };
+        let value = Assignment { hash, target, global: false, generation: Revision(1), restart: None };
         let entry = Versioned { value, revision: Revision(1) };
         self.0.schedule.entry(host.parse().unwrap()).or_default().insert(name, entry);
     }
 
     fn ask(&self, name: &UnitName, host: &str, stance: Stance) -> String {
-        let wishes = self.0.wishes(name).unwrap();
+        let constraints = self.0.constraints(name).unwrap();
         let host = host.parse().unwrap();
-        let question = Question { unit: name, wishes: &wishes, host: &host, stance };
+        let question = Question { unit: name, constraints: &constraints, host: &host, stance };
         let misfits = fit(&self.0, &question).err().unwrap_or_default();
         assert_eq!(first_misfit(&self.0, &question).as_ref(), misfits.first());
         misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -99,7 +99,7 @@ fn every_rule_says_no_in_its_words() {
 #[test]
 fn what_is_leaving_hinders_newcomers_only() {
     let mut table = Table::new();
-    table.put("gone.service", N1, Target::Gone);
+    table.put("gone.service", N1, Target::Removed);
     let unit = table.unit("a.service", "Conflicts=gone.service");
     assert_eq!(
         table.ask(&unit, N1, Stance::Arrive),

@@ -1,4 +1,5 @@
-//! What the rules need to know of a cluster. Owns the plain answers, found by looking; the scheduler has the same from its indexes.
+//! What the rules need to know of a cluster. Owns the plain answers, found by looking; the scheduler has the same from
+//! its indexes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,16 +7,17 @@ use std::sync::Arc;
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
-use crate::model::placement::Wishes;
+use crate::model::placement::Constraints;
 
 /// A cluster, and what follows from it.
 pub trait View {
     /// The cluster itself.
     fn cluster(&self) -> &Cluster;
-    /// A unit's wishes, resolved; `None` while its file isn't known.
-    fn wishes(&self, name: &UnitName) -> Option<Arc<Wishes>>;
-    /// What a unit asks of others where it has entries: its wishes; once it is destroyed, those of the file that its first host has.
-    fn asks(&self, name: &UnitName) -> Option<Arc<Wishes>>;
+    /// A unit's constraints, resolved; `None` while its file isn't known.
+    fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>>;
+    /// What a unit asks of others where it has entries: its constraints; once it is destroyed, those of the file that
+    /// its first host has.
+    fn asks(&self, name: &UnitName) -> Option<Arc<Constraints>>;
     /// The units whose `MachineOf=` names this one, in order.
     fn followers(&self, name: &UnitName) -> Vec<UnitName>;
     /// The units, known or still on a host, that one of these patterns matches, in order, `except` left out.
@@ -30,21 +32,21 @@ impl View for Cluster {
         self
     }
 
-    fn wishes(&self, name: &UnitName) -> Option<Arc<Wishes>> {
-        Cluster::wishes(self, name)
+    fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>> {
+        Cluster::constraints(self, name)
     }
 
-    fn asks(&self, name: &UnitName) -> Option<Arc<Wishes>> {
+    fn asks(&self, name: &UnitName) -> Option<Arc<Constraints>> {
         if self.units.contains_key(name) {
-            return Cluster::wishes(self, name);
+            return Cluster::constraints(self, name);
         }
         let entry = self.schedule.values().find_map(|slice| slice.get(name))?;
-        Some(Wishes::resolve(&self.files.get(&entry.value.hash)?.value, name))
+        Some(Constraints::resolve(&self.files.get(&entry.value.hash)?.value, name))
     }
 
     fn followers(&self, name: &UnitName) -> Vec<UnitName> {
         let follows = |other: &&UnitName| {
-            Cluster::wishes(self, other).is_some_and(|wishes| wishes.machine_of.contains(name.as_str()))
+            Cluster::constraints(self, other).is_some_and(|constraints| constraints.machine_of.contains(name.as_str()))
         };
         self.units.keys().filter(follows).cloned().collect()
     }

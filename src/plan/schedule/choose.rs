@@ -1,5 +1,5 @@
-//! Which host: candidates from the narrowest index, least loaded first, each asked the rules of `fit` by look-up. Owns that speed; must never
-//! answer otherwise than `fit` would.
+//! Which host: candidates from the narrowest index, least loaded first, each asked the rules of `fit` by look-up. Owns
+//! that speed; must never answer otherwise than `fit` would.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -15,11 +15,12 @@ use super::index::Node;
 use super::marks::Scope;
 use super::place::Round;
 
-/// So many units are named in the summary of what another one waits for: it is stored and travels with each change. `plan::explain`
-/// has them all.
+/// So many units are named in the summary of what another one waits for: it is stored and travels with each change.
+/// `plan::explain` has them all.
 const NAMED: usize = 5;
 
-/// What decides where a unit fits that must follow nobody and is replaced by nobody: units with the same shape fit the same hosts.
+/// What decides where a unit fits that must follow nobody and is replaced by nobody: units with the same shape fit the
+/// same hosts.
 type Shape = (usize, Vec<Id>);
 
 /// What is known to fit nowhere, and why. Holds while nothing leaves a host: newcomers only make it truer.
@@ -35,10 +36,10 @@ impl Hopeless {
     }
 
     fn shape(node: &Node) -> Option<Shape> {
-        let wishes = node.wishes.as_ref()?;
-        let plain = wishes.machine_of.is_empty() && node.replaces.matches.is_empty();
-        // The index keeps the wishes, and so the address, of every unit that this is asked about.
-        plain.then(|| (Arc::as_ptr(wishes).addr(), node.conflicts.matches.clone()))
+        let constraints = node.constraints.as_ref()?;
+        let plain = constraints.machine_of.is_empty() && node.replaces.matches.is_empty();
+        // The index keeps the constraints, and so the address, of every unit that this is asked about.
+        plain.then(|| (Arc::as_ptr(constraints).addr(), node.conflicts.matches.clone()))
     }
 }
 
@@ -75,15 +76,15 @@ impl Round<'_> {
         let index = &self.scheduler.index;
         let mut best: Box<dyn Iterator<Item = &MachineId>> = Box::new(index.hosts.all());
         let mut fewest = index.hosts.len();
-        for wishes in nodes.iter().filter_map(|(_, node)| node.wishes.as_ref()) {
-            if let Some(wanted) = &wishes.machine_id {
+        for constraints in nodes.iter().filter_map(|(_, node)| node.constraints.as_ref()) {
+            if let Some(wanted) = &constraints.machine_id {
                 // The least id that begins so; there is none in "00000000…", where all ids begin.
                 let least = format!("{wanted:0<32}").parse::<MachineId>().map_or(Bound::Unbounded, Bound::Included);
                 let machines = self.scheduler.cluster.machines.range((least, Bound::Unbounded)).map(|(id, _)| id);
                 return self.by_load(machines.take_while(|id| id.as_str().starts_with(wanted.as_str())));
             }
             let outside = |peer: &&String| !group.iter().any(|name| name.as_str() == **peer);
-            for peer in wishes.machine_of.iter().filter(outside) {
+            for peer in constraints.machine_of.iter().filter(outside) {
                 let hosts = index.nodes.get(peer.as_str()).map(|node| &node.hosts);
                 let count = hosts.map_or(0, std::collections::BTreeSet::len);
                 if count <= fewest {
@@ -91,7 +92,7 @@ impl Round<'_> {
                     best = self.by_load(hosts.into_iter().flatten());
                 }
             }
-            if let Some((count, hosts)) = index.hosts.with_metadata(wishes).filter(|(count, _)| *count < fewest) {
+            if let Some((count, hosts)) = index.hosts.with_metadata(constraints).filter(|(count, _)| *count < fewest) {
                 fewest = count;
                 best = Box::new(hosts);
             }
@@ -108,29 +109,29 @@ impl Round<'_> {
         Box::new(hosts.into_iter().map(|(_, host)| host))
     }
 
-    /// The first rule against a newcomer, `None` if it fits; what it comes with counts as there, but isn't asked whether
-    /// it can share a host: see [`Self::exclude_each_other`].
+    /// The first rule against a newcomer, `None` if it fits; what it comes with counts as there, but isn't asked
+    /// whether it can share a host: see [`Self::exclude_each_other`].
     pub(super) fn obstacle(&self, unit: &UnitName, node: &Node, host: &MachineId, with: &[UnitName]) -> Option<Rule> {
         let cluster = &self.scheduler.cluster;
-        let Some(wishes) = &node.wishes else { return Some(Rule::MachineOf) };
+        let Some(constraints) = &node.constraints else { return Some(Rule::MachineOf) };
         let together = |peer: &String| with.iter().any(|name| name.as_str() == peer);
         if !cluster.machines.contains_key(host) {
             return Some(Rule::Alive);
         }
-        if !machine_id(wishes, host).is_empty() {
+        if !machine_id(constraints, host).is_empty() {
             return Some(Rule::MachineId);
         }
-        if !metadata(cluster, wishes, host).is_empty() {
+        if !metadata(cluster, constraints, host).is_empty() {
             return Some(Rule::Metadata);
         }
-        if !wishes.machine_of.iter().all(|peer| together(peer) || live_at(cluster, peer, host)) {
+        if !constraints.machine_of.iter().all(|peer| together(peer) || live_at(cluster, peer, host)) {
             return Some(Rule::MachineOf);
         }
         let (conflicts, replaced) = self.scheduler.index.crowded(node, host);
         if conflicts {
             return Some(Rule::Conflicts);
         }
-        let question = || Question { unit, wishes, host, stance: Stance::Arrive };
+        let question = || Question { unit, constraints, host, stance: Stance::Arrive };
         (replaced && !replaces(&self.scheduler.view(), &question()).is_empty()).then_some(Rule::Replaces)
     }
 
@@ -139,12 +140,12 @@ impl Round<'_> {
         let view = self.scheduler.view();
         group.len() > 1
             && group.iter().any(|unit| {
-                let Some(wishes) = view.wishes(unit) else { return false };
-                let plain = wishes.conflicts.is_empty() && wishes.replaces.is_empty();
+                let Some(constraints) = view.constraints(unit) else { return false };
+                let plain = constraints.conflicts.is_empty() && constraints.replaces.is_empty();
                 !plain
                     && group.iter().filter(|other| *other != unit).any(|other| {
-                        wishes.conflicts.iter().any(|glob| glob.matches(other.as_str()))
-                            || (wishes.replaces.iter().any(|glob| glob.matches(other.as_str()))
+                        constraints.conflicts.iter().any(|glob| glob.matches(other.as_str()))
+                            || (constraints.replaces.iter().any(|glob| glob.matches(other.as_str()))
                                 && counts(&view, unit, other))
                     })
             })

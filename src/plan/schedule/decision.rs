@@ -1,11 +1,12 @@
-//! What a planning round hands over: which keys to write, under which guards, and why. Plain values; must never decide anything.
+//! What a planning round hands over: which keys to write, under which guards, and why. Plain values; must never decide
+//! anything.
 
 use std::fmt;
 
 use crate::model::cluster::{Change, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Entry, Placement};
+use crate::model::unit::{Assignment, Placement};
 
 use super::super::fit::Misfit;
 
@@ -13,8 +14,9 @@ use super::super::fit::Misfit;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use = "a plan that isn't committed leaves the scheduler ahead of the store"]
 pub struct Plan {
-    /// In the order to commit them: those that only leave first, so that no file reaches a host before what it conflicts with was
-    /// told to go; then chains of `MachineOf=` together, leader first. A commit that stops anywhere between leaves a sound cluster.
+    /// In the order to commit them: those that only leave first, so that no file reaches a host before what it
+    /// conflicts with was told to go; then chains of `MachineOf=` together, leader first. A commit that stops anywhere
+    /// between leaves a sound cluster.
     pub decisions: Vec<Decision>,
     /// Files that no unit and no entry refers to any more: to delete if unchanged since.
     pub files: Vec<(UnitHash, Revision)>,
@@ -39,7 +41,7 @@ pub struct Decision {
     /// Its placement, if that changes.
     pub placement: Option<Write<Placement>>,
     /// Its entries that change. Many hosts for a global: each of these may be committed alone.
-    pub entries: Vec<(MachineId, Write<Entry>)>,
+    pub entries: Vec<(MachineId, Write<Assignment>)>,
     /// Why.
     pub why: Reason,
 }
@@ -47,8 +49,8 @@ pub struct Decision {
 /// One key to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write<T> {
-    /// The guard: absent, or unchanged since this revision. [`Revision::default`] is that of a value that was planned earlier and
-    /// isn't yet seen in the store.
+    /// The guard: absent, or unchanged since this revision. [`Revision::default`] is that of a value that was planned
+    /// earlier and isn't yet seen in the store.
     pub before: Option<Revision>,
     /// The new value; `None` deletes.
     pub after: Option<T>,
@@ -68,8 +70,8 @@ impl Decision {
         fn seen<T: Clone>(write: &Write<T>, revision: Revision) -> Option<Versioned<T>> {
             write.after.clone().map(|value| Versioned { value, revision })
         }
-        let entry = move |(host, write): &(MachineId, Write<Entry>)| {
-            Change::Entry(host.clone(), self.unit.clone(), seen(write, revision))
+        let entry = move |(host, write): &(MachineId, Write<Assignment>)| {
+            Change::Assignment(host.clone(), self.unit.clone(), seen(write, revision))
         };
         let placement =
             self.placement.iter().map(move |write| Change::Placement(self.unit.clone(), seen(write, revision)));

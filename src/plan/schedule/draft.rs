@@ -1,11 +1,11 @@
-//! The writes of a round as they pile up: one draft for each unit, whatever is written to it how often, guarded by what the store has.
-//! Owns their order. Must never decide what to write.
+//! The writes of a round as they pile up: one draft for each unit, whatever is written to it how often, guarded by what
+//! the store has. Owns their order. Must never decide what to write.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitName};
-use crate::model::unit::{Entry, Placement, Target};
+use crate::model::unit::{Assignment, Placement, Target};
 
 use super::decision::{Decision, Reason, Write};
 use super::index::Index;
@@ -23,7 +23,7 @@ pub(super) struct Drafts {
 #[derive(Debug, Default)]
 struct Draft {
     placement: Option<Before<Placement>>,
-    entries: BTreeMap<MachineId, (Before<Entry>, Option<Reason>)>,
+    entries: BTreeMap<MachineId, (Before<Assignment>, Option<Reason>)>,
     why: Option<Reason>,
     taken_back: u32,
 }
@@ -42,7 +42,7 @@ impl Drafts {
     }
 
     /// An entry is about to change. Whether it exists in this round only, not in the store.
-    pub(super) fn entry(&mut self, name: &UnitName, host: &MachineId, before: Before<Entry>) {
+    pub(super) fn entry(&mut self, name: &UnitName, host: &MachineId, before: Before<Assignment>) {
         self.draft(name).entries.entry(host.clone()).or_insert((before, None));
     }
 
@@ -52,8 +52,8 @@ impl Drafts {
         before.is_some_and(|(before, _)| before.is_none())
     }
 
-    /// Whether an entry made in this round may be taken back: a round ends even if the proof in `fit::displaces` were wrong, and the
-    /// engine's audit would tell.
+    /// Whether an entry made in this round may be taken back: a round ends even if the proof in `fit::displaces` were
+    /// wrong, and the engine's audit would tell.
     pub(super) fn may_take_back(&mut self, name: &UnitName) -> bool {
         const OFTEN: u32 = 16;
         let draft = self.draft(name);
@@ -91,8 +91,9 @@ impl Drafts {
     }
 }
 
-/// What a decision means for the hosts it writes to. Committed in this order, no host is ever told of two files that exclude each
-/// other: whoever leaves has been told so before another's file changes, and files have changed before newcomers arrive.
+/// What a decision means for the hosts it writes to. Committed in this order, no host is ever told of two files that
+/// exclude each other: whoever leaves has been told so before another's file changes, and files have changed before
+/// newcomers arrive.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Leave,
@@ -101,8 +102,8 @@ enum Step {
 }
 
 impl Step {
-    fn of(before: Option<&Versioned<Entry>>, after: Option<&Entry>) -> Self {
-        let live = |target: Target| target != Target::Gone;
+    fn of(before: Option<&Versioned<Assignment>>, after: Option<&Assignment>) -> Self {
+        let live = |target: Target| target != Target::Removed;
         match (before.is_some_and(|before| live(before.value.target)), after.is_some_and(|after| live(after.target))) {
             (_, false) => Self::Leave,
             (true, true) => Self::Stay,
@@ -112,8 +113,8 @@ impl Step {
 }
 
 impl Draft {
-    /// One decision for all that must be one transaction. What needs no company gets a decision, and a reason, of its own: each host of a
-    /// global (there may be thousands), and every `gone`, which takes nothing away yet.
+    /// One decision for all that must be one transaction. What needs no company gets a decision, and a reason, of its
+    /// own: each host of a global (there may be thousands), and every `gone`, which takes nothing away yet.
     fn decide(self, unit: &UnitName, cluster: &mut Cluster) -> Vec<(Step, Decision)> {
         let mut decisions = Vec::new();
         let mut entries = Vec::new();
@@ -125,7 +126,7 @@ impl Draft {
             let step = Step::of(before.as_ref(), now.as_ref().map(|now| &now.value));
             let Some(write) = write(before, now) else { continue };
             let alone = match &write.after {
-                Some(entry) => entry.target == Target::Gone || (global && entry.global),
+                Some(entry) => entry.target == Target::Removed || (global && entry.global),
                 None => global,
             };
             if alone && let Some(why) = reason {
@@ -166,8 +167,8 @@ fn chains(decisions: Vec<Decision>, index: &Index) -> impl Iterator<Item = Decis
         index
             .nodes
             .get(name)
-            .and_then(|node| node.wishes.as_ref())
-            .map(|wishes| &wishes.machine_of)
+            .and_then(|node| node.constraints.as_ref())
+            .map(|constraints| &constraints.machine_of)
             .filter(|them| !them.is_empty())
     };
     let mut slots: Vec<Option<Decision>> = Vec::new();

@@ -1,13 +1,13 @@
-//! What becomes of the entries a unit has: acknowledged and dead ones are deleted, those out of place are told to go, the rest brought up to
-//! date. Owns the state machine of an entry. Must never choose a host.
+//! What becomes of the entries a unit has: acknowledged and dead ones are deleted, those out of place are told to go,
+//! the rest brought up to date. Owns the state machine of an entry. Must never choose a host.
 
 use std::sync::Arc;
 
 use crate::model::cluster::Versioned;
 use crate::model::name::{MachineId, UnitName};
-use crate::model::placement::Wishes;
+use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, Entry, Placement, Target, Unit};
+use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 
 use super::super::fit::{Misfit, Question, Stance, first_misfit, first_own_misfit, is_wanted};
 use super::decision::{Departure, Reason};
@@ -19,11 +19,11 @@ impl Round<'_> {
     pub(super) fn examine(&mut self, unit: &UnitName, scope: Scope) {
         self.report.examined += 1;
         let wanted = is_wanted(&self.scheduler.cluster, unit);
-        let wishes = self.wishes(unit);
-        match wishes {
+        let constraints = self.constraints(unit);
+        match constraints {
             None if wanted => {} // its file will come, and bring it here again
-            Some(wishes) if wanted && wishes.global => self.examine_global(unit, &wishes, scope),
-            Some(wishes) if wanted => self.examine_single(unit, &wishes, scope),
+            Some(constraints) if wanted && constraints.global => self.examine_global(unit, &constraints, scope),
+            Some(constraints) if wanted => self.examine_single(unit, &constraints, scope),
             _ => self.examine_unwanted(unit),
         }
     }
@@ -39,7 +39,7 @@ impl Round<'_> {
         }
     }
 
-    fn examine_single(&mut self, unit: &UnitName, wishes: &Arc<Wishes>, scope: Scope) {
+    fn examine_single(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, scope: Scope) {
         let left = self.clear(unit, None);
         let placement = self.scheduler.cluster.placements.get(unit).map(|placement| placement.value.clone());
         let home = match &placement {
@@ -50,7 +50,7 @@ impl Round<'_> {
         for host in self.live_hosts(unit) {
             if Some(&host) == home {
                 stays = true;
-                self.stay_or_leave(unit, wishes, &host);
+                self.stay_or_leave(unit, constraints, &host);
             } else {
                 self.leave(unit, &host, Departure::Unexplained);
             }
@@ -68,7 +68,7 @@ impl Round<'_> {
         }
     }
 
-    fn examine_global(&mut self, unit: &UnitName, wishes: &Arc<Wishes>, scope: Scope) {
+    fn examine_global(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, scope: Scope) {
         let hosts = match scope {
             Scope::Hosts(hosts) => hosts.into_iter().collect(),
             Scope::Audit | Scope::Own => {
@@ -83,8 +83,8 @@ impl Round<'_> {
             self.clear(unit, Some(&host));
             match self.scheduler.entry(&host, unit).map(|entry| entry.value.target) {
                 None => self.queue_spread(unit, &host),
-                Some(Target::Gone) => {}
-                Some(_) => self.stay_or_leave(unit, wishes, &host),
+                Some(Target::Removed) => {}
+                Some(_) => self.stay_or_leave(unit, constraints, &host),
             }
         }
         self.queue_settle(unit);
@@ -117,12 +117,13 @@ impl Round<'_> {
 
     fn live_hosts(&self, unit: &UnitName) -> Vec<MachineId> {
         let mut hosts = self.scheduler.index.hosts(unit.as_str());
-        hosts.retain(|host| self.scheduler.entry(host, unit).is_some_and(|entry| entry.value.target != Target::Gone));
+        hosts
+            .retain(|host| self.scheduler.entry(host, unit).is_some_and(|entry| entry.value.target != Target::Removed));
         hosts
     }
 
-    fn stay_or_leave(&mut self, unit: &UnitName, wishes: &Arc<Wishes>, host: &MachineId) {
-        let question = Question { unit, wishes, host, stance: Stance::Stay };
+    fn stay_or_leave(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, host: &MachineId) {
+        let question = Question { unit, constraints, host, stance: Stance::Stay };
         while let Some(misfit) = self.first_misfit(&question) {
             // Nobody leaves for the sake of one that isn't known to stay. Each turn takes a mark away: this ends.
             let dirty = misfit.other().and_then(|other| self.scheduler.marks.take_unit(other));
@@ -131,7 +132,7 @@ impl Round<'_> {
             };
             self.examine(&other, scope);
         }
-        let Some(entry) = self.wanted_entry(unit, wishes) else { return };
+        let Some(entry) = self.wanted_entry(unit, constraints) else { return };
         if self.scheduler.entry(host, unit).map(|known| &known.value) != Some(&entry) {
             self.set_entry(unit, host, Some(entry));
             self.drafts.why_at(unit, host, Reason::Updated { host: self.host(host) });
@@ -147,11 +148,11 @@ impl Round<'_> {
     }
 
     /// What a host is to be told of a unit that runs there.
-    pub(super) fn wanted_entry(&self, unit: &UnitName, wishes: &Wishes) -> Option<Entry> {
+    pub(super) fn wanted_entry(&self, unit: &UnitName, constraints: &Constraints) -> Option<Assignment> {
         let record = self.scheduler.cluster.units.get(unit)?;
         let target = if record.desired == Desired::Launched { Target::Launched } else { Target::Loaded };
         let Unit { hash, generation, restart, .. } = record.clone();
-        Some(Entry { hash, target, global: wishes.global, generation, restart })
+        Some(Assignment { hash, target, global: constraints.global, generation, restart })
     }
 
     /// Tell a host to stop and forget a unit. An entry that was made in this very round is taken back instead.
@@ -167,12 +168,12 @@ impl Round<'_> {
         let Some(entry) = self.scheduler.entry(host, unit) else { return };
         // Greater than what the entry had, also if the store's revision isn't known here.
         let generation = self.scheduler.cluster.revision.max(entry.value.generation.next());
-        let gone = Entry { target: Target::Gone, generation, ..entry.value.clone() };
+        let gone = Assignment { target: Target::Removed, generation, ..entry.value.clone() };
         self.set_entry(unit, host, Some(gone));
         self.drafts.why_at(unit, host, Reason::Leaves { host: self.host(host), because });
     }
 
-    pub(super) fn set_entry(&mut self, unit: &UnitName, host: &MachineId, entry: Option<Entry>) {
+    pub(super) fn set_entry(&mut self, unit: &UnitName, host: &MachineId, entry: Option<Assignment>) {
         let before = self.scheduler.entry(host, unit).cloned();
         self.drafts.entry(unit, host, before);
         if entry.is_none() {

@@ -1,8 +1,10 @@
-//! Who names whom in `Conflicts=` or `Replaces=`, and on which hosts both sides are. Owns one such table; knows nothing of units but their
-//! names. Must never scan units: whoever adds the first or takes away the last use of a pattern is told, and does.
+//! Who names whom in `Conflicts=` or `Replaces=`, and on which hosts both sides are. Owns one such table; knows nothing
+//! of units but their names. Must never scan units: whoever adds the first or takes away the last use of a pattern is
+//! told, and does.
 //!
-//! Every distinct pattern is a slot. A slot counts, for each host, the entries whose names it matches and those whose units declare it; whether
-//! a unit is hindered on a host is then a look-up for each pattern it declares or is matched by, however many units those stand for.
+//! Every distinct pattern is a slot. A slot counts, for each host, the entries whose names it matches and those whose
+//! units declare it; whether a unit is hindered on a host is then a look-up for each pattern it declares or is matched
+//! by, however many units those stand for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,7 +92,8 @@ impl Globs {
         (id, true)
     }
 
-    /// `name` declares it no longer. Whether nobody does now: names that it matches are to be told, then [`Self::drop`] it.
+    /// `name` declares it no longer. Whether nobody does now: names that it matches are to be told, then [`Self::drop`]
+    /// it.
     pub(super) fn withdraw(&mut self, id: Id, name: &UnitName) -> bool {
         let declarers = &mut self.slots[id as usize].declarers;
         declarers.remove(name);
@@ -133,7 +136,8 @@ impl Globs {
         step(&mut self.slots[id as usize].declared, host, there);
     }
 
-    /// Whether another unit on `host` is matched by what this one declares. `there`: this one has an entry on it and is counted.
+    /// Whether another unit on `host` is matched by what this one declares. `there`: this one has an entry on it and is
+    /// counted.
     pub(super) fn reaches(&self, ids: &Ids, host: &MachineId, there: bool) -> bool {
         ids.declares.iter().any(|id| {
             let own = u32::from(there && ids.matches.contains(id));

@@ -1,11 +1,11 @@
-//! Live hosts by load, all of them and those with a metadata value that some unit asks for. Owns the order in which hosts are tried; must
-//! never say whether one fits.
+//! Live hosts by load, all of them and those with a metadata value that some unit asks for. Owns the order in which
+//! hosts are tried; must never say whether one fits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
-use crate::model::placement::Wishes;
+use crate::model::placement::Constraints;
 
 use super::super::fit::metadata_value;
 
@@ -36,9 +36,9 @@ pub(super) fn load(cluster: &Cluster, host: &MachineId) -> usize {
 }
 
 impl Hosts {
-    /// A unit with these wishes came, or went.
-    pub(super) fn ask(&mut self, cluster: &Cluster, wishes: &Wishes, comes: bool) {
-        for key in wishes.metadata.keys() {
+    /// A unit with these constraints came, or went.
+    pub(super) fn ask(&mut self, cluster: &Cluster, constraints: &Constraints, comes: bool) {
+        for key in constraints.metadata.keys() {
             let count = self.asked.entry(key.clone()).or_default();
             if comes {
                 *count += 1;
@@ -121,15 +121,16 @@ impl Hosts {
         self.all.len()
     }
 
-    /// Those that have what `wishes` ask for one of its metadata keys, whichever has the fewest, and how many these are.
-    pub(super) fn with_metadata<'a>(&'a self, wishes: &'a Wishes) -> Option<(usize, Merge<'a>)> {
+    /// Those that have what `constraints` ask for one of its metadata keys, whichever has the fewest, and how many
+    /// these are.
+    pub(super) fn with_metadata<'a>(&'a self, constraints: &'a Constraints) -> Option<(usize, Merge<'a>)> {
         let rankings = |(key, wanted): (&'a String, &'a BTreeSet<String>)| {
             let values = self.by_value.get(key);
             let found = wanted.iter().filter_map(move |value| values?.get(value));
             let found: Vec<&Ranking> = found.collect();
             (found.iter().map(|ranking| ranking.len()).sum::<usize>(), found)
         };
-        let (count, found) = wishes.metadata.iter().map(rankings).min_by_key(|(count, _)| *count)?;
+        let (count, found) = constraints.metadata.iter().map(rankings).min_by_key(|(count, _)| *count)?;
         Some((count, Merge(found.into_iter().map(|ranking| ranking.iter().peekable()).collect())))
     }
 }

@@ -1,5 +1,5 @@
-//! What follows from a cluster, kept at hand. Owns every index; must never decide anything, and never hold what can't be
-//! rebuilt from the cluster.
+//! What follows from a cluster, kept at hand. Owns every index; must never decide anything, and never hold what can't
+//! be rebuilt from the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::placement::Wishes;
+use crate::model::placement::Constraints;
 use crate::model::unit::Placement;
 
 use super::super::fit::{View, live_at};
@@ -32,17 +32,17 @@ pub(super) struct Index {
     pub(super) globals: BTreeSet<UnitName>,
     by_hash: BTreeMap<UnitHash, BTreeSet<UnitName>>,
     entries_by_hash: BTreeMap<UnitHash, usize>,
-    /// Resolved wishes that instances of a template share: most specifiers come out alike for all.
-    resolved: BTreeMap<UnitHash, BTreeMap<Box<str>, Arc<Wishes>>>,
+    /// Resolved constraints that instances of a template share: most specifiers come out alike for all.
+    resolved: BTreeMap<UnitHash, BTreeMap<Box<str>, Arc<Constraints>>>,
 }
 
 /// What is known of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Node {
-    /// Its wishes, resolved.
-    pub(super) wishes: Option<Arc<Wishes>>,
-    /// What it asks of others where it has entries: its wishes; once it is destroyed, those of the file it had.
-    pub(super) asks: Option<Arc<Wishes>>,
+    /// Its constraints, resolved.
+    pub(super) constraints: Option<Arc<Constraints>>,
+    /// What it asks of others where it has entries: its constraints; once it is destroyed, those of the file it had.
+    pub(super) asks: Option<Arc<Constraints>>,
     /// Hosts that have an entry of it.
     pub(super) hosts: BTreeSet<MachineId>,
     /// Units whose `MachineOf=` names it.
@@ -88,7 +88,7 @@ impl Index {
         if let Some(hash) = hash {
             self.by_hash.entry(hash.clone()).or_default().insert(name.clone());
         }
-        let wishes = self.resolve(cluster, name);
+        let constraints = self.resolve(cluster, name);
         if let Some(before) = before.filter(|before| Some(*before) != hash)
             && let Some(names) = self.by_hash.get_mut(before)
         {
@@ -98,42 +98,46 @@ impl Index {
                 self.resolved.remove(before);
             }
         }
-        let old = std::mem::replace(&mut self.node(name).wishes, wishes.clone());
-        if old != wishes {
-            let peers = |wishes: Option<&Arc<Wishes>>| -> Vec<UnitName> {
-                wishes.into_iter().flat_map(|wishes| &wishes.machine_of).filter_map(|peer| peer.parse().ok()).collect()
+        let old = std::mem::replace(&mut self.node(name).constraints, constraints.clone());
+        if old != constraints {
+            let peers = |constraints: Option<&Arc<Constraints>>| -> Vec<UnitName> {
+                constraints
+                    .into_iter()
+                    .flat_map(|constraints| &constraints.machine_of)
+                    .filter_map(|peer| peer.parse().ok())
+                    .collect()
             };
             for peer in peers(old.as_ref()) {
                 self.node(&peer).followers.remove(name);
                 self.prune(&peer);
             }
-            for peer in peers(wishes.as_ref()) {
+            for peer in peers(constraints.as_ref()) {
                 self.node(&peer).followers.insert(name.clone());
             }
-            if let Some(wishes) = &wishes {
-                self.hosts.ask(cluster, wishes, true);
+            if let Some(constraints) = &constraints {
+                self.hosts.ask(cluster, constraints, true);
             }
             if let Some(old) = &old {
                 self.hosts.ask(cluster, old, false);
             }
-            put(&mut self.globals, name, wishes.is_some_and(|wishes| wishes.global));
+            put(&mut self.globals, name, constraints.is_some_and(|constraints| constraints.global));
         }
         self.set_asks(cluster, name);
         self.prune(name);
     }
 
-    /// As [`Cluster::wishes`], one value for all instances for which it is the same.
-    fn resolve(&mut self, cluster: &Cluster, name: &UnitName) -> Option<Arc<Wishes>> {
+    /// As [`Cluster::constraints`], one value for all instances for which it is the same.
+    fn resolve(&mut self, cluster: &Cluster, name: &UnitName) -> Option<Arc<Constraints>> {
         let hash = &cluster.units.get(name)?.hash;
         let file = &cluster.files.get(hash)?.value;
-        let wishes = Wishes::resolve(file, name);
-        if Arc::ptr_eq(&wishes, file) {
-            return Some(wishes);
+        let constraints = Constraints::resolve(file, name);
+        if Arc::ptr_eq(&constraints, file) {
+            return Some(constraints);
         }
         let shared = self.resolved.entry(hash.clone()).or_default().entry(name.prefix().into());
-        let shared = shared.or_insert_with(|| Arc::clone(&wishes));
-        if **shared != *wishes {
-            return Some(wishes);
+        let shared = shared.or_insert_with(|| Arc::clone(&constraints));
+        if **shared != *constraints {
+            return Some(constraints);
         }
         Some(Arc::clone(shared))
     }
@@ -185,10 +189,10 @@ impl Index {
     fn set_asks(&mut self, cluster: &Cluster, name: &UnitName) -> bool {
         let Some(node) = self.nodes.get_mut(name) else { return false };
         let asks = match cluster.units.get(name) {
-            Some(_) => node.wishes.clone(),
+            Some(_) => node.constraints.clone(),
             None => asks_of_occupant(cluster, name, node.hosts.first()),
         };
-        let same = |one: &Arc<Wishes>, two: &Arc<Wishes>| {
+        let same = |one: &Arc<Constraints>, two: &Arc<Constraints>| {
             Arc::ptr_eq(one, two) || (one.conflicts == two.conflicts && one.replaces == two.replaces)
         };
         let before = std::mem::replace(&mut node.asks, asks.clone());
@@ -224,8 +228,8 @@ impl Index {
         self.nodes.get(name).is_some_and(|node| !node.hosts.is_empty())
     }
 
-    /// Whether, on `host`, another unit conflicts with this one, or names it in its `Replaces=`: for a newcomer, the first decides;
-    /// otherwise `fit` has to look closer.
+    /// Whether, on `host`, another unit conflicts with this one, or names it in its `Replaces=`: for a newcomer, the
+    /// first decides; otherwise `fit` has to look closer.
     pub(super) fn crowded(&self, node: &Node, host: &MachineId) -> (bool, bool) {
         let there = node.hosts.contains(host);
         let conflicts = self.conflicts.reaches(&node.conflicts, host, there)
@@ -241,7 +245,7 @@ impl Index {
 
     fn prune(&mut self, name: &UnitName) {
         let empty = |node: &Node| {
-            node.wishes.is_none() && node.asks.is_none() && node.hosts.is_empty() && node.followers.is_empty()
+            node.constraints.is_none() && node.asks.is_none() && node.hosts.is_empty() && node.followers.is_empty()
         };
         if self.nodes.get(name).is_some_and(empty) {
             self.nodes.remove(name);
@@ -287,10 +291,14 @@ fn declare(
 }
 
 /// What a destroyed unit still asks of others: what the file says that its (first) host has.
-pub(crate) fn asks_of_occupant(cluster: &Cluster, name: &UnitName, host: Option<&MachineId>) -> Option<Arc<Wishes>> {
+pub(crate) fn asks_of_occupant(
+    cluster: &Cluster,
+    name: &UnitName,
+    host: Option<&MachineId>,
+) -> Option<Arc<Constraints>> {
     let entry = cluster.schedule.get(host?)?.get(name)?;
     let file = cluster.files.get(&entry.value.hash)?;
-    Some(Wishes::resolve(&file.value, name))
+    Some(Constraints::resolve(&file.value, name))
 }
 
 fn put(set: &mut BTreeSet<UnitName>, name: &UnitName, member: bool) {
@@ -313,11 +321,11 @@ impl View for Indexed<'_> {
         self.cluster
     }
 
-    fn wishes(&self, name: &UnitName) -> Option<Arc<Wishes>> {
-        self.index.nodes.get(name)?.wishes.clone()
+    fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>> {
+        self.index.nodes.get(name)?.constraints.clone()
     }
 
-    fn asks(&self, name: &UnitName) -> Option<Arc<Wishes>> {
+    fn asks(&self, name: &UnitName) -> Option<Arc<Constraints>> {
         self.index.nodes.get(name)?.asks.clone()
     }
 

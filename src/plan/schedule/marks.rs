@@ -1,13 +1,13 @@
-//! What is dirty, and whom a change makes so. Owns the answer to "who could be concerned"; too many is slow, too few is a bug that the
-//! engine's audit finds.
+//! What is dirty, and whom a change makes so. Owns the answer to "who could be concerned"; too many is slow, too few is
+//! a bug that the engine's audit finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::cluster::Versioned;
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::placement::Wishes;
-use crate::model::unit::{Entry, Target};
+use crate::model::placement::Constraints;
+use crate::model::unit::{Assignment, Target};
 
 use super::super::fit::{View, displaced, machine_id, metadata};
 use super::Scheduler;
@@ -81,8 +81,9 @@ impl Marks {
 
 impl Scheduler {
     /// Replace an entry, with everything that follows from it: indexes, and marks on whom it helps or hinders.
-    pub(super) fn set_entry(&mut self, host: &MachineId, name: &UnitName, entry: Option<Versioned<Entry>>) {
-        let live = |entry: Option<&Versioned<Entry>>| entry.is_some_and(|entry| entry.value.target != Target::Gone);
+    pub(super) fn set_entry(&mut self, host: &MachineId, name: &UnitName, entry: Option<Versioned<Assignment>>) {
+        let live =
+            |entry: Option<&Versioned<Assignment>>| entry.is_some_and(|entry| entry.value.target != Target::Removed);
         let before = self.entry(host, name);
         let (was_there, was_live, hash) =
             (before.is_some(), live(before), before.map(|entry| entry.value.hash.clone()));
@@ -180,9 +181,9 @@ impl Scheduler {
     /// Whether two units conflict, or the first replaces the second.
     fn concerns(&self, name: &UnitName, other: &UnitName) -> bool {
         let (ours, theirs) = (self.view().asks(name), self.view().asks(other));
-        ours.is_some_and(|wishes| {
-            wishes.conflicts.iter().chain(&wishes.replaces).any(|glob| glob.matches(other.as_str()))
-        }) || theirs.is_some_and(|wishes| wishes.conflicts.iter().any(|glob| glob.matches(name.as_str())))
+        ours.is_some_and(|constraints| {
+            constraints.conflicts.iter().chain(&constraints.replaces).any(|glob| glob.matches(other.as_str()))
+        }) || theirs.is_some_and(|constraints| constraints.conflicts.iter().any(|glob| glob.matches(name.as_str())))
     }
 
     /// A host came, went, or changed its metadata.
@@ -192,18 +193,20 @@ impl Scheduler {
             self.marks.at(name, host);
         }
         if self.cluster.machines.contains_key(host) {
-            let fits = |wishes: &Wishes| {
-                machine_id(wishes, host).is_empty() && metadata(&self.cluster, wishes, host).is_empty()
+            let fits = |constraints: &Constraints| {
+                machine_id(constraints, host).is_empty() && metadata(&self.cluster, constraints, host).is_empty()
             };
-            // The wishes of most units that wait are those of the one before: instances of one template.
-            let mut last: Option<(&Arc<Wishes>, bool)> = None;
+            // The constraints of most units that wait are those of the one before: instances of one template.
+            let mut last: Option<(&Arc<Constraints>, bool)> = None;
             for name in self.index.waiting.iter().chain(&self.index.globals) {
-                let Some(wishes) = self.index.nodes.get(name).and_then(|node| node.wishes.as_ref()) else { continue };
-                let fits = match last {
-                    Some((known, fits)) if Arc::ptr_eq(known, wishes) => fits,
-                    _ => fits(wishes),
+                let Some(constraints) = self.index.nodes.get(name).and_then(|node| node.constraints.as_ref()) else {
+                    continue;
                 };
-                last = Some((wishes, fits));
+                let fits = match last {
+                    Some((known, fits)) if Arc::ptr_eq(known, constraints) => fits,
+                    _ => fits(constraints),
+                };
+                last = Some((constraints, fits));
                 if fits {
                     self.marks.at(name, host);
                 }

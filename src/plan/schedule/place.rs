@@ -1,11 +1,11 @@
-//! One planning round. Owns the order of deciding (entries, then units without a host, then globals) and the choice of hosts. Must never
-//! move a unit that has one: `examine` says who leaves.
+//! One planning round. Owns the order of deciding (entries, then units without a host, then globals) and the choice of
+//! hosts. Must never move a unit that has one: `examine` says who leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::name::{MachineId, UnitName};
-use crate::model::placement::Wishes;
+use crate::model::placement::Constraints;
 use crate::model::unit::Placement;
 
 use super::super::fit::{View, counts, is_wanted};
@@ -44,8 +44,8 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Until nothing is dirty. Whoever leaves does so before anybody is placed; globals take what others left, as CoreOS fleet's
-    /// did, but no more than a newcomer do they drive anybody away.
+    /// Until nothing is dirty. Whoever leaves does so before anybody is placed; globals take what others left, as
+    /// CoreOS fleet's did, but no more than a newcomer do they drive anybody away.
     pub(super) fn run(mut self) -> Plan {
         loop {
             if let Some((unit, scope)) = self.scheduler.marks.next_unit() {
@@ -66,8 +66,8 @@ impl<'a> Round<'a> {
         Plan { decisions, files, report: self.report }
     }
 
-    pub(super) fn wishes(&self, unit: &UnitName) -> Option<Arc<Wishes>> {
-        self.scheduler.view().wishes(unit)
+    pub(super) fn constraints(&self, unit: &UnitName) -> Option<Arc<Constraints>> {
+        self.scheduler.view().constraints(unit)
     }
 
     pub(super) fn host(&self, id: &MachineId) -> Host {
@@ -123,9 +123,9 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// What to decide on first: a cycle (mostly one unit) and the followers to take along. A follower that something else
-    /// without a host may drive away comes along only once that has its place; otherwise it might arrive in vain, and whom it
-    /// replaces leave in vain.
+    /// What to decide on first: a cycle (mostly one unit) and the followers to take along. A follower that something
+    /// else without a host may drive away comes along only once that has its place; otherwise it might arrive in vain,
+    /// and whom it replaces leave in vain.
     fn next_group(&self, unit: &UnitName) -> (Vec<UnitName>, Vec<UnitName>) {
         let mut core = self.root(unit);
         let mut group = self.with_followers(&core);
@@ -143,15 +143,16 @@ impl<'a> Round<'a> {
         (core, group)
     }
 
-    /// The unit to decide on first: nothing without a host stands above it, neither one that it must follow nor one whose
-    /// arrival could drive away what it follows, or itself. With it the cycle it stands in (mostly itself alone).
+    /// The unit to decide on first: nothing without a host stands above it, neither one that it must follow nor one
+    /// whose arrival could drive away what it follows, or itself. With it the cycle it stands in (mostly itself alone).
     fn root(&self, unit: &UnitName) -> Vec<UnitName> {
         let mut root = unit.clone();
         let mut seen = BTreeSet::new();
         loop {
             let core = self.cycle(&root);
             match self.unplaced_above(&core) {
-                // Upwards between cycles, never round one (`fit::displaces`); were that wrong, better a poor order than none.
+                // Upwards between cycles, never round one (`fit::displaces`); were that wrong, better a poor order than
+                // none.
                 Some(above) if seen.insert(root.clone()) => root = above,
                 Some(above) => return self.cycle(&above),
                 None => return core,
@@ -184,8 +185,12 @@ impl<'a> Round<'a> {
     }
 
     pub(super) fn leaders(&self, unit: &UnitName) -> Vec<UnitName> {
-        let wishes = self.wishes(unit);
-        wishes.iter().flat_map(|wishes| &wishes.machine_of).filter_map(|peer| peer.parse().ok()).collect()
+        let constraints = self.constraints(unit);
+        constraints
+            .iter()
+            .flat_map(|constraints| &constraints.machine_of)
+            .filter_map(|peer| peer.parse().ok())
+            .collect()
     }
 
     /// The units that must follow each other all round, in order; the unit alone if it is in no cycle.
@@ -252,13 +257,14 @@ impl<'a> Round<'a> {
     pub(super) fn is_ready(&self, unit: &UnitName) -> bool {
         let node = self.scheduler.index.nodes.get(unit);
         is_wanted(&self.scheduler.cluster, unit)
-            && node
-                .is_some_and(|node| node.hosts.is_empty() && node.wishes.as_ref().is_some_and(|wishes| !wishes.global))
+            && node.is_some_and(|node| {
+                node.hosts.is_empty() && node.constraints.as_ref().is_some_and(|constraints| !constraints.global)
+            })
     }
 
     fn put(&mut self, unit: &UnitName, host: &MachineId, passed: usize) {
-        let Some(wishes) = self.wishes(unit) else { return };
-        let Some(entry) = self.wanted_entry(unit, &wishes) else { return };
+        let Some(constraints) = self.constraints(unit) else { return };
+        let Some(entry) = self.wanted_entry(unit, &constraints) else { return };
         let left = self.unplaced.remove(unit).and_then(|(_, left)| left).map(|(host, why)| (self.host(&host), why));
         self.set_entry(unit, host, Some(entry));
         self.set_placement(unit, Some(Placement::On { host: host.clone(), since: self.now }));
@@ -267,7 +273,9 @@ impl<'a> Round<'a> {
 
     /// No host: say why, if that isn't said already.
     fn wait(&mut self, unit: &UnitName, group: &[UnitName], tried: &Scope) {
-        if !is_wanted(&self.scheduler.cluster, unit) || self.wishes(unit).is_none_or(|wishes| wishes.global) {
+        if !is_wanted(&self.scheduler.cluster, unit)
+            || self.constraints(unit).is_none_or(|constraints| constraints.global)
+        {
             return; // only named by a cycle
         }
         // One of a cycle is tried as long as any of it is.
@@ -297,12 +305,12 @@ impl<'a> Round<'a> {
 
     /// Give a global to a host, if it fits there.
     fn spread(&mut self, unit: &UnitName, host: &MachineId) {
-        let Some(wishes) = self.wishes(unit).filter(|wishes| wishes.global) else { return };
+        let Some(constraints) = self.constraints(unit).filter(|constraints| constraints.global) else { return };
         let Some(node) = self.scheduler.index.nodes.get(unit) else { return };
         let free = self.scheduler.entry(host, unit).is_none();
         if free
             && self.obstacle(unit, node, host, &[]).is_none()
-            && let Some(entry) = self.wanted_entry(unit, &wishes)
+            && let Some(entry) = self.wanted_entry(unit, &constraints)
         {
             self.set_entry(unit, host, Some(entry));
             self.drafts.why_at(unit, host, Reason::Placed { host: self.host(host), passed: 0, left: None });

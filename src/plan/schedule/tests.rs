@@ -1,10 +1,11 @@
-//! Each kind of decision, as the operator reads it, and how a chain, a cycle, a global and a hand in the store are dealt with.
+//! Each kind of decision, as the operator reads it, and how a chain, a cycle, a global and a hand in the store are
+//! dealt with.
 
 use super::*;
 use crate::model::file::UnitFile;
 use crate::model::machine::Machine;
-use crate::model::placement::Wishes;
-use crate::model::unit::{Desired, State, Unit};
+use crate::model::placement::Constraints;
+use crate::model::unit::{Desired, Unit, UnitReport};
 use crate::plan::check::check;
 use crate::plan::explain::explain;
 
@@ -37,7 +38,7 @@ impl Bench {
         let changes = units.iter().flat_map(|(name, section)| {
             let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
             let file = UnitFile::parse(text.as_bytes()).unwrap();
-            let wishes = Versioned { value: Wishes::parse(&file).unwrap().into(), revision: self.revision };
+            let constraints = Versioned { value: Constraints::parse(&file).unwrap().into(), revision: self.revision };
             let unit = Unit {
                 desired: Desired::Launched,
                 hash: file.hash(),
@@ -45,7 +46,7 @@ impl Bench {
                 restart: None,
                 submitted: 0,
             };
-            [Change::File(file.hash(), Some(wishes)), Change::Unit(name.parse().unwrap(), Some(unit))]
+            [Change::File(file.hash(), Some(constraints)), Change::Unit(name.parse().unwrap(), Some(unit))]
         });
         let changes: Vec<Change> = changes.collect();
         self.then(changes)
@@ -73,7 +74,7 @@ impl Bench {
 
     /// All hosts answer.
     fn answer(&mut self) -> Vec<String> {
-        let state = |entry: &crate::model::unit::Entry| State {
+        let state = |entry: &crate::model::unit::Assignment| UnitReport {
             generation: entry.generation,
             target: entry.target,
             hash: entry.hash.clone(),
@@ -87,7 +88,7 @@ impl Bench {
         };
         let schedule = self.scheduler.cluster().schedule.clone();
         let states = schedule.iter().flat_map(|(host, slice)| {
-            slice.iter().map(|(name, entry)| Change::State(name.clone(), host.clone(), Some(state(&entry.value))))
+            slice.iter().map(|(name, entry)| Change::Report(name.clone(), host.clone(), Some(state(&entry.value))))
         });
         self.then(states.collect::<Vec<_>>())
     }
@@ -236,7 +237,7 @@ fn a_store_that_contradicts_itself_is_repaired() {
     let entry = bench.scheduler.cluster().schedule[&id(1)].values().next().cloned();
     let name: UnitName = "a.service".parse().unwrap();
     assert_eq!(
-        bench.then([Change::Entry(id(2), name.clone(), entry)]),
+        bench.then([Change::Assignment(id(2), name.clone(), entry)]),
         ["a.service leaves n2 (00000002): its placement says otherwise"]
     );
     bench.answer();
@@ -246,7 +247,7 @@ fn a_store_that_contradicts_itself_is_repaired() {
     );
     bench.answer();
     assert_eq!(
-        bench.then([Change::Entry(id(1), name, None)]),
+        bench.then([Change::Assignment(id(1), name, None)]),
         ["a.service placed on n1 (00000001): the least loaded host"]
     );
     bench.settled();

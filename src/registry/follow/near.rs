@@ -1,8 +1,8 @@
-//! Follows a few units as one host has them. Owns that this costs what happens to them there, and nothing for the rest of the cluster: a
-//! watch on each key of theirs, and none on a family.
+//! Follows a few units as one host has them. Owns that this costs what happens to them there, and nothing for the rest
+//! of the cluster: a watch on each key of theirs, and none on a family.
 //!
-//! Several watches have no order among themselves, so what they bring is only taken as a bell: the keys are read anew, all at one
-//! revision. What is told are the differences between consistent pictures, as in the wide way.
+//! Several watches have no order among themselves, so what they bring is only taken as a bell: the keys are read anew,
+//! all at one revision. What is told are the differences between consistent pictures, as in the wide way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,8 @@ pub(super) struct Near {
     stale: Stale,
 }
 
-/// Whether the picture is what the store has. Kept here and not on the stack: a listener that is cancelled must not lose a bell.
+/// Whether the picture is what the store has. Kept here and not on the stack: a listener that is cancelled must not
+/// lose a bell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stale {
     No,
@@ -72,7 +73,8 @@ impl Near {
         let waits = self.bells.iter_mut().map(|(key, watch)| Box::pin(async move { (key, watch.next().await) }));
         let ((key, answer), ..) = select_all(waits).await;
         match answer {
-            // A bell that was hung before the picture was read may ring for what is in it; a watch is for all keys that begin like this one.
+            // A bell that was hung before the picture was read may ring for what is in it; a watch is for all keys that
+            // begin like this one.
             Ok(batch)
                 if batch.revision > cluster.revision && batch.events.iter().any(|event| event_key(event) == key) =>
             {
@@ -130,7 +132,8 @@ impl Near {
         placed.filter(|host| **host != self.host).map(|host| Key::Machine(host.clone())).collect()
     }
 
-    /// Have a watch for each key of the picture. Those that hang already go on: what they missed nothing of needs no new one.
+    /// Have a watch for each key of the picture. Those that hang already go on: what they missed nothing of needs no
+    /// new one.
     fn hang<S: Store>(&mut self, store: &S, cluster: &Cluster) {
         let keys = self.keys().into_iter().chain(self.elsewhere(cluster)).map(|key| key.to_string());
         let mut old = std::mem::take(&mut self.bells);

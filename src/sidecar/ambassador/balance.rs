@@ -15,8 +15,9 @@ pub(super) struct Candidate {
     pub(super) credit: i64,
 }
 
-/// Choose one of `candidates` and settle their credits. Round robin is the smooth kind: each earns its weight, the richest is chosen and pays what
-/// all have earned, so that weights 2 and 1 give a, b, a and not a, a, b. Least connections asks that only among equals.
+/// Choose one of `candidates` and settle their credits. Round robin is the smooth kind: each earns its weight, the
+/// richest is chosen and pays what all have earned, so that weights 2 and 1 give a, b, a and not a, a, b. Least
+/// connections asks that only among equals.
 pub(super) fn choose(how: Balance, candidates: &mut [Candidate]) -> Option<usize> {
     let by_load = |candidate: &Candidate| match how {
         Balance::RoundRobin => 0,

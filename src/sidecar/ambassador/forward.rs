@@ -1,9 +1,10 @@
-//! Bytes from one connection to another and back. Owns what a connection costs while it is idle (nothing but the sockets), how ends and
-//! failures are passed on, and how soon a peer that has vanished is noticed. Never ends a connection whose peer acknowledges anything,
-//! however long it takes nothing in.
+//! Bytes from one connection to another and back. Owns what a connection costs while it is idle (nothing but the
+//! sockets), how ends and failures are passed on, and how soon a peer that has vanished is noticed. Never ends a
+//! connection whose peer acknowledges anything, however long it takes nothing in.
 //!
-//! All connections of a process share one buffer: what has been read is written at once, without waiting in between. Only what the
-//! other side doesn't take is kept, at most one buffer for each direction, and nothing more is read until it is gone.
+//! All connections of a process share one buffer: what has been read is written at once, without waiting in between.
+//! Only what the other side doesn't take is kept, at most one buffer for each direction, and nothing more is read until
+//! it is gone.
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
@@ -21,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::heard;
 
-/// What one read may bring: large enough that bulk is cheap, small enough that ten thousand slow readers can be afforded.
+/// What one read may bring: large enough that bulk is cheap, small enough that ten thousand slow readers can be
+/// afforded.
 const BUFFER: usize = 32 * 1024;
 
-/// A peer without a sign of life is given up: after `idle`, and three questions `between` each other; or when something was sent, and
-/// [`TRIES`] and for `unheard` nothing at all is acknowledged.
+/// A peer without a sign of life is given up: after `idle`, and three questions `between` each other; or when something
+/// was sent, and [`TRIES`] and for `unheard` nothing at all is acknowledged.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     idle: Duration,
@@ -45,8 +47,8 @@ const GONE: Patience =
 const CLIENT: Patience =
     Patience { idle: Duration::from_secs(60), between: Duration::from_secs(10), unheard: Duration::from_secs(60) };
 
-/// How often something must be sent in vain before its peer is given up: one packet may be lost. It counts where the kernel asks a
-/// closed window for room, which it does more and more seldom, up to two minutes apart.
+/// How often something must be sent in vain before its peer is given up: one packet may be lost. It counts where the
+/// kernel asks a closed window for room, which it does more and more seldom, up to two minutes apart.
 const TRIES: u8 = 3;
 
 thread_local! {

@@ -1,8 +1,9 @@
-//! Whether a peer still acknowledges anything, as the kernel knows it (`sock_diag(7)`, what `ss -ti` shows). Owns that question and its
-//! bytes; never decides what silence means.
+//! Whether a peer still acknowledges anything, as the kernel knows it (`sock_diag(7)`, what `ss -ti` shows). Owns that
+//! question and its bytes; never decides what silence means.
 //!
-//! `TCP_USER_TIMEOUT` would be less to write, but ends connections that work: it also runs while a peer answers each question with
-//! a closed window, because it has more than it can take in. `TCP_INFO` can't be asked for without `unsafe`.
+//! `TCP_USER_TIMEOUT` would be less to write, but ends connections that work: it also runs while a peer answers each
+//! question with a closed window, because it has more than it can take in. `TCP_INFO` can't be asked for without
+//! `unsafe`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +22,8 @@ pub(super) struct Heard {
     pub(super) tries: u8,
 }
 
-/// Ask the kernel about the TCP socket between these addresses, in this network namespace. Takes some microseconds, and never waits.
+/// Ask the kernel about the TCP socket between these addresses, in this network namespace. Takes some microseconds, and
+/// never waits.
 ///
 /// # Errors
 /// There is none (any more), or this kernel doesn't tell.

@@ -1,5 +1,6 @@
-//! The backends of an ambassador: which there are, which can be reached, and who gets the next connection. Owns what a failed attempt
-//! means: the backend gets no more until it can be reached again, which is found out beside, at no client's cost.
+//! The backends of an ambassador: which there are, which can be reached, and who gets the next connection. Owns what a
+//! failed attempt means: the backend gets no more until it can be reached again, which is found out beside, at no
+//! client's cost.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -120,7 +121,8 @@ impl Pool {
         self.count.subscribe()
     }
 
-    /// What is announced now. A backend whose address has changed is another one; connections to the old one stay as they are.
+    /// What is announced now. A backend whose address has changed is another one; connections to the old one stay as
+    /// they are.
     pub(super) fn update(&self, instances: &Instances) {
         let mut members = self.members();
         let mut old: BTreeMap<(InstanceName, String, u16), Member> = members

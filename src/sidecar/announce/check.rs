@@ -1,4 +1,5 @@
-//! Health checks: a connection, a request, or a command. Owns when they are made and what they make of a row of answers.
+//! Health checks: a connection, a request, or a command. Owns when they are made and what they make of a row of
+//! answers.
 
 use std::convert::Infallible;
 use std::fmt;

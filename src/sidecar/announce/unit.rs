@@ -1,6 +1,6 @@
-//! Whether a unit is active on this host, as the cluster's API tells it. That it is started after its unit and stopped before it is
-//! systemd's business (`BindsTo=` and `After=`); this is for what systemd doesn't tell a sidecar: that the unit is still starting, has failed
-//! and is about to be restarted, or isn't bound to it at all.
+//! Whether a unit is active on this host, as the cluster's API tells it. That it is started after its unit and stopped
+//! before it is systemd's business (`BindsTo=` and `After=`); this is for what systemd doesn't tell a sidecar: that the
+//! unit is still starting, has failed and is about to be restarted, or isn't bound to it at all.
 
 use tokio::sync::watch;
 
@@ -80,8 +80,8 @@ impl Follower {
             WatchLine::Removed(name) if name == self.unit => {
                 self.say(Stand { up: false, why: format!("{name} has been destroyed") });
             }
-            // Only the first one says that what wasn't told isn't there. When the store has forgotten where the stream was, the same stream
-            // is synced again, without what is as it was; what is gone since is told as removed.
+            // Only the first one says that what wasn't told isn't there. When the store has forgotten where the stream
+            // was, the same stream is synced again, without what is as it was; what is gone since is told as removed.
             WatchLine::Synced(_) => {
                 let first = !std::mem::replace(&mut picture.whole, true);
                 if first && !picture.told {

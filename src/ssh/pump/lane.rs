@@ -1,5 +1,6 @@
-//! One channel and the sockets that stand for it. Owns what is on its way in either direction, and the channel's end: what a
-//! command printed is handed over before its exit status is told, and the channel is closed before it is forgotten.
+//! One channel and the sockets that stand for it. Owns what is on its way in either direction, and the channel's end:
+//! what a command printed is handed over before its exit status is told, and the channel is closed before it is
+//! forgotten.
 
 use std::io::{Read, Write as _};
 use std::net::Shutdown;

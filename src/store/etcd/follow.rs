@@ -54,7 +54,8 @@ async fn run(
         let (key, range_end) = (key.clone(), range_end.clone());
         async move { open(client, way.authenticated, key, range_end, from).await }
     };
-    // Where it was opened, and not which endpoint is in use now: another request may have gone on to the next meanwhile.
+    // Where it was opened, and not which endpoint is in use now: another request may have gone on to the next
+    // meanwhile.
     let (mut stream, at) = way.members.call_at(Again::Always, open).await?;
     let address = way.members.address(at);
     loop {

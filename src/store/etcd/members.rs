@@ -138,8 +138,8 @@ impl Members {
         Patience { each: self.timeout, all: 2 * self.timeout }
     }
 
-    /// A caller that gives up drops the request where it stands, and nobody learns that an endpoint is silent: so an attempt ends before,
-    /// and so early that a second endpoint has its turn.
+    /// A caller that gives up drops the request where it stands, and nobody learns that an endpoint is silent: so an
+    /// attempt ends before, and so early that a second endpoint has its turn.
     fn hurry(&self, within: Duration) -> Patience {
         let all = (within * 9 / 10).min(self.patience().all);
         let turns = if self.members.len() > 1 { 2 } else { 1 };

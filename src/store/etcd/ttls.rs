@@ -1,5 +1,5 @@
-//! What etcd made of the TTLs that were asked for. Owns how long that is remembered: a lease that nobody renews runs out without a word, and
-//! what is forgotten too early only costs its next keep-alive one more message.
+//! What etcd made of the TTLs that were asked for. Owns how long that is remembered: a lease that nobody renews runs
+//! out without a word, and what is forgotten too early only costs its next keep-alive one more message.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -11,7 +11,8 @@ use super::proxy::{self, ManagerProxy, classify};
 use crate::model::name::UnitName;
 use crate::systemd::{Error, Outcomes};
 
-/// Calls on their way at the same time: enough that nobody waits for a round trip, and below every bus's limit of open replies.
+/// Calls on their way at the same time: enough that nobody waits for a round trip, and below every bus's limit of open
+/// replies.
 const IN_FLIGHT: usize = 128;
 
 /// One call about one unit.
@@ -50,7 +51,8 @@ impl Dbus {
         done.map_err(|error| classify(&error))
     }
 
-    /// The same call for each unit, sent one after the other without waiting for answers, which come back in the same order.
+    /// The same call for each unit, sent one after the other without waiting for answers, which come back in the same
+    /// order.
     pub(super) async fn each(&self, verb: Verb, units: Vec<UnitName>) -> Outcomes {
         let manager = match self.manager().await {
             Ok(manager) => manager,
@@ -60,8 +62,8 @@ impl Dbus {
         pipelined(units, |unit| async move { self.one(manager, verb, &unit).await }).await
     }
 
-    /// One call for all units; if that is refused, one for each, so that the one at fault harms only itself. Nobody is at fault when systemd
-    /// doesn't answer, and it won't for each either.
+    /// One call for all units; if that is refused, one for each, so that the one at fault harms only itself. Nobody is
+    /// at fault when systemd doesn't answer, and it won't for each either.
     pub(super) async fn together(&self, verb: Verb, units: Vec<UnitName>) -> Outcomes {
         if units.is_empty() {
             return Vec::new();
@@ -93,8 +95,8 @@ fn same(units: Vec<UnitName>, error: &Error) -> Outcomes {
     units.into_iter().map(|unit| (unit, Err(error.clone()))).collect()
 }
 
-/// `call` for each unit, several on their way at a time. Once one gets no answer, those that haven't left don't leave: each would be waited
-/// for as long.
+/// `call` for each unit, several on their way at a time. Once one gets no answer, those that haven't left don't leave:
+/// each would be waited for as long.
 async fn pipelined<F: Future<Output = Result<(), Error>>>(
     units: Vec<UnitName>,
     call: impl Fn(UnitName) -> F,

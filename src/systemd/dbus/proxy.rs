@@ -163,7 +163,8 @@ pub(super) fn classify_after(timeout: Duration, error: &zbus::Error) -> Error {
     }
 }
 
-/// The object path of a unit (`sd_bus_path_encode`): every byte but letters and digits (no digit first) as `_` and two digits.
+/// The object path of a unit (`sd_bus_path_encode`): every byte but letters and digits (no digit first) as `_` and two
+/// digits.
 pub(super) fn unit_path(name: &str) -> String {
     use std::fmt::Write as _;
     let mut path = format!("{PATH}/unit/");

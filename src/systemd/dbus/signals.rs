@@ -1,8 +1,8 @@
 //! What systemd tells by itself, over a connection of its own, as [`Event`]s.
 //!
 //! Owns one task for each subscription: it drains the connection whatever happens (zbus stops a connection whose
-//! messages nobody takes), drops what isn't ours by the object path alone, before any body is read, and joins what comes
-//! in bursts. It must never ask systemd about a unit: events carry no state.
+//! messages nobody takes), drops what isn't ours by the object path alone, before any body is read, and joins what
+//! comes in bursts. It must never ask systemd about a unit: events carry no state.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,8 @@ use super::proxy::{self, MANAGER, PATH, SERVICE, classify};
 use crate::model::name::UnitName;
 use crate::systemd::{Error, Event};
 
-/// Changes of one unit within so long are one event: systemd tells of each step (`activating`, `active`, the job's end) by itself.
+/// Changes of one unit within so long are one event: systemd tells of each step (`activating`, `active`, the job's end)
+/// by itself.
 const JOIN: Duration = Duration::from_millis(10);
 /// Longest wait between two attempts to reach the bus.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -58,7 +59,8 @@ impl Ours {
     }
 }
 
-/// Follow systemd until the receiver is dropped: through the bus's death and return, each return told as a [`Event::Resync`].
+/// Follow systemd until the receiver is dropped: through the bus's death and return, each return told as a
+/// [`Event::Resync`].
 pub(super) async fn follow(options: Arc<Options>, ours: Ours, events: mpsc::UnboundedSender<Event>) {
     let mut wait = Duration::ZERO;
     loop {
@@ -136,7 +138,8 @@ async fn attempt(
     }
 }
 
-/// Subscribe, dropping what comes meanwhile: the answer comes behind it on the same connection, and a [`Event::Resync`] follows.
+/// Subscribe, dropping what comes meanwhile: the answer comes behind it on the same connection, and a [`Event::Resync`]
+/// follows.
 async fn subscribe(manager: &proxy::ManagerProxy<'static>, messages: &mut MessageStream) -> Result<(), Error> {
     let subscribed = manager.subscribe();
     tokio::pin!(subscribed);

@@ -251,7 +251,8 @@ impl Host {
     }
 
     pub(super) fn set_state(&mut self, name: &UnitName, active: &'static str, sub: &'static str) {
-        // Unlike any epoch before, also of a unit of this name that was forgotten since: what is on the agenda for that one is void.
+        // Unlike any epoch before, also of a unit of this name that was forgotten since: what is on the agenda for that
+        // one is void.
         self.sequence += 1;
         if let Some(unit) = self.units.get_mut(name) {
             (unit.active, unit.sub) = (active, sub);

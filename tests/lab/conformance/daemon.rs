@@ -1,4 +1,5 @@
-//! `fleetd` as its host's administrators and monitoring know it: signals, restarts, leadership, what is asked of etcd and systemd.
+//! `fleetd` as its host's administrators and monitoring know it: signals, restarts, leadership, what is asked of etcd
+//! and systemd.
 
 use std::time::{Duration, Instant};
 

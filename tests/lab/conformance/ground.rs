@@ -1,5 +1,6 @@
-//! The cluster that the cases of a group share, and what they are written with: sessions compared with transcripts, requests to the API,
-//! hosts by the rank of their machine id (which decides where units go). Owns the clearing between cases.
+//! The cluster that the cases of a group share, and what they are written with: sessions compared with transcripts,
+//! requests to the API, hosts by the rank of their machine id (which decides where units go). Owns the clearing between
+//! cases.
 
 use std::cell::{Cell, OnceCell};
 use std::path::Path;
@@ -51,8 +52,8 @@ impl Answer {
 }
 
 impl Ground {
-    /// Three hosts. Those that are placed on are told by rank: the least machine id has rank 1, the address 10.0.0.1 and metadata
-    /// `rank=1`; ranks 1 and 2 are in `zone=a`, 3 in `zone=b`.
+    /// Three hosts. Those that are placed on are told by rank: the least machine id has rank 1, the address 10.0.0.1
+    /// and metadata `rank=1`; ranks 1 and 2 are in `zone=a`, 3 in `zone=b`.
     pub(crate) fn new() -> Self {
         let lab = Lab::boot(3, &[]);
         let listed = lab.lab(&["hosts"]).ok();
@@ -107,8 +108,8 @@ impl Ground {
         metrics.lines().find(|line| line.starts_with(&counter)).unwrap().rsplit(' ').next().unwrap().to_owned()
     }
 
-    /// From now on n1 can log in on every host, as `core`, by the address that the cluster shows: its key and what it knows of the
-    /// hosts are where fleetctl looks when nothing is said.
+    /// From now on n1 can log in on every host, as `core`, by the address that the cluster shows: its key and what it
+    /// knows of the hosts are where fleetctl looks when nothing is said.
     pub(crate) fn ssh(&self) -> &Self {
         self.let_in.get_or_init(|| {
             let folder = self.lab.lab(&["ssh"]).ok();
@@ -211,8 +212,8 @@ impl Ground {
         listed.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Run the commands, one a line, and compare all they print with the transcript of this case: `$` a command, `2>` a line on stderr,
-    /// `[N]` an exit code that isn't 0. Machine ids are ranks in it: the least is 1111….
+    /// Run the commands, one a line, and compare all they print with the transcript of this case: `$` a command, `2>` a
+    /// line on stderr, `[N]` an exit code that isn't 0. Machine ids are ranks in it: the least is 1111….
     #[track_caller]
     pub(crate) fn session(&self, commands: &str) {
         let mut transcript = String::new();

@@ -1,4 +1,5 @@
-//! Moving in where CoreOS fleet is: what its daemon leaves on a host is taken over as it runs, by the steps of `docs/from-fleet.md`.
+//! Moving in where CoreOS fleet is: what its daemon leaves on a host is taken over as it runs, by the steps of
+//! `docs/from-fleet.md`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +20,8 @@ fn as_fleet_left_it(lab: &Lab, host: &str, unit: &str, text: &str) {
     lab.sh(host, &line).ok();
 }
 
-/// A daemon that behaves as fleet's when it is told to end: it stops all its units; and systemd restarts it when it dies.
+/// A daemon that behaves as fleet's when it is told to end: it stops all its units; and systemd restarts it when it
+/// dies.
 fn old_daemon(lab: &Lab, host: &str) {
     let unit = "[Service]\nExecStart=/bin/sh -c \"trap 'systemctl stop $(ls /run/fleet/units | tr \\\\\\\\n \\\\ )' TERM; while :; do sleep 0.2; done\"\nRestart=always\nRestartSec=1";
     lab.sh(host, &format!("cat > /etc/systemd/system/fleet.service <<'END'\n{unit}\nEND\nsystemctl daemon-reload; systemctl start fleet.service")).ok();

@@ -1,4 +1,5 @@
-//! What fleetctl does on hosts: status, journal, ssh, the tunnel. n1 plays the laptop too: it reaches the others by SSH.
+//! What fleetctl does on hosts: status, journal, ssh, the tunnel. n1 plays the laptop too: it reaches the others by
+//! SSH.
 
 use super::ground::{Ground, RUNS};
 

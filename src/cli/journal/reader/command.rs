@@ -31,8 +31,8 @@ impl Command {
         Self { running, out, err, said: Vec::new() }
     }
 
-    /// The next line of stdout, without its end; `None` when both streams have ended. What comes after the last newline is no line:
-    /// it was cut off. Cancel-safe.
+    /// The next line of stdout, without its end; `None` when both streams have ended. What comes after the last newline
+    /// is no line: it was cut off. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
         while self.out.stream.is_some() || self.err.stream.is_some() {
             tokio::select! {
