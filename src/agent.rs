@@ -1,21 +1,20 @@
-//! The agent: makes one host be what its slice of the schedule says, and reports what it is.
+//! The agent: reconciles one host with its assignments and reports the state of its units.
 //!
-//! Owns the loop, the host's presence and its reports. It must never look at another host's slice, never decide where a
-//! unit goes, and never touch a unit because the store, the leader or the daemon went away: only because its slice says
-//! so.
+//! Owns the loop, the host's presence and its reports. It must never look at another host's assignments, never decide
+//! where a unit goes, and never touch a unit because the store, the leader or the daemon went away: only because an
+//! assignment says so.
 //!
-//! One task. It waits for a change of the slice, a signal of systemd or a timer, looks at what they concern, asks
-//! [`converge`](crate::plan::converge) what is needed, does it, and publishes what has changed. Nothing in it waits for
-//! a job.
+//! One task. It waits for a change of the assignments, a signal of systemd or a timer, observes the units concerned, asks
+//! [`converge`](crate::plan::converge) what is needed, does it, and publishes what has changed. It never waits for a job.
 
-mod farewell;
+mod boot_state;
 mod inspect;
-mod ledger;
+mod pass;
 mod presence;
 mod publish;
+mod shutdown;
 mod unit;
 mod units;
-mod work;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -56,7 +55,7 @@ const FULL_CHECK: Duration = Duration::from_secs(300);
 /// How long a unit whose file could not be written or removed is left alone.
 const HOLD: Duration = Duration::from_secs(30);
 
-/// What an agent is told once.
+/// What an agent is given once.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The host, as it presents itself to the cluster.
@@ -79,7 +78,7 @@ pub enum Status {
     },
     /// The host is registered.
     Present {
-        /// Units in its slice.
+        /// Units that are assigned to it.
         units: usize,
         /// Whether nothing is under way.
         settled: bool,
@@ -201,7 +200,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// come back in time.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut events = self.host.events();
-        *self.units.horizon() = ledger::read_horizon(&self.host).await;
+        *self.units.history() = boot_state::read_history(&self.host).await;
         loop {
             let (lease, ended) = tokio::select! {
                 biased;
@@ -210,12 +209,12 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 registered = draining(self.register(), &mut events) => registered,
             };
             for event in ended.into_values() {
-                self.units.note(&event);
+                self.units.on_event(&event);
             }
             self.metrics.lease_held(LeaseOf::Presence, true);
             self.units.begin();
             match self.serve(&lease, &mut events, &stop).await {
-                End::Stopped => return self.leave(lease, &mut events).await,
+                End::Stopped => return self.drain_for_shutdown(lease, &mut events).await,
                 End::Lost => {
                     self.metrics.lease_lost(LeaseOf::Presence);
                     tracing::warn!("the cluster took this host for dead; registering again");
@@ -234,7 +233,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let id = self.options.machine.id.clone();
         let mut mirror = Mirror::new(self.store.clone(), &keys::assignments_of(&id));
         let mut backoff = Backoff::new(self.options.ttl, id.as_str());
-        // Of passes, each of which shows whether what failed works again; the slice may have no news for days.
+        // Between passes, each of which shows whether what failed works again; assignments may not change for days.
         let mut retries = backoff.clone();
         let mut store_outage = Outage::new("the store", self.options.clock);
         let mut host_outage = Outage::new("systemd", self.options.clock);
@@ -280,7 +279,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 // `recv` is cancel-safe; a closed channel would be a dead adapter, which the full check bridges. After
                 // the mirror: events are taken below in any case, and a host where something happens all the time must
                 // still hear what it is told.
-                Some(event) = events.recv() => self.units.note(&event),
+                Some(event) = events.recv() => self.units.on_event(&event),
                 Some(question) = self.questions.1.recv() => {
                     question.answer(&self.units);
                     continue;
@@ -301,7 +300,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 tokio::select! {
                     biased;
                     () = tokio::time::sleep_until(quiet) => break,
-                    Some(event) = events.recv() => self.units.note(&event),
+                    Some(event) = events.recv() => self.units.on_event(&event),
                     // A failure here is met again by whoever follows next, who counts it.
                     Ok(update) = mirror.next(), if follow_at <= Instant::now() => self.units.follow(update),
                 }

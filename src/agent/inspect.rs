@@ -1,5 +1,5 @@
-//! A look inside a running agent, for people who want to know what it thinks: what each unit is told, seen, done and
-//! reported.
+//! A dump of a running agent's state, for people: of each unit its assignment, what systemd says, what was carried out
+//! and what was reported.
 
 use std::time::Duration;
 

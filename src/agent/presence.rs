@@ -16,7 +16,7 @@ use super::{Agent, Cause, Status};
 /// The note with the lease's id: a restarted daemon goes on with the lease of the one before, and its reports stay.
 /// `<lease> <machine id> <TTL in ms>`; without the last, by a daemon that didn't know it yet, the TTL is taken to be
 /// the same.
-const NOTE: &str = "lease";
+const LEASE_FILE: &str = "lease";
 
 /// What the note says.
 struct Noted {
@@ -126,7 +126,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 
     /// The revision of the host's key that this daemon wrote: what its reports are guarded with. Written again after a
-    /// report whose outcome isn't known, so that the report can't come late and cover a newer one.
+    /// report whose outcome isn't known, so that the report can't come deferred and cover a newer one.
     pub(super) async fn claimed(&mut self, lease: &Lease<S>) -> Result<Revision, Error> {
         if self.claimed.is_none() {
             let (guard, _) = self.guard(Some(lease.id())).await.map_err(|refusal| match refusal {
@@ -142,7 +142,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// The lease that the daemon before this one noted. One of another identity is ended: that machine is no more, and
     /// must not be taken for alive.
     async fn noted_lease(&self) -> Result<Option<Noted>, Error> {
-        let Some(note) = self.host.read_note(NOTE).await.ok().flatten() else { return Ok(None) };
+        let Some(note) = self.host.read_note(LEASE_FILE).await.ok().flatten() else { return Ok(None) };
         let mut words = note.split_whitespace();
         let (Some(id), Some(machine)) = (words.next(), words.next()) else { return Ok(None) };
         let Some(id) = id.parse().ok().map(LeaseId) else { return Ok(None) };
@@ -165,7 +165,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
         let lease = Lease::grant(&self.store, ttl).await?;
         let note = format!("{} {} {}", lease.id().0, self.options.machine.id, ttl.as_millis());
-        if let Err(error) = self.host.write_note(NOTE, &note).await {
+        if let Err(error) = self.host.write_note(LEASE_FILE, &note).await {
             // Not worth being absent for: a restarted daemon then takes its key over by its name and address.
             tracing::warn!(%error, "the lease could not be noted; a restart of fleetd will begin a new one");
         }

@@ -1,4 +1,4 @@
-//! One unit as its host knows it: told, seen, done, reported; and what follows from that. Values only.
+//! One unit as its host knows it: assigned, observed, carried out, reported; and what follows from that. Values only.
 
 use tokio::time::Instant;
 
@@ -8,13 +8,13 @@ use crate::model::unit::{Assignment, Target, UnitReport};
 use crate::plan::converge::{Done, Job, Seen, is_to_restart};
 use crate::systemd;
 
-use super::ledger::Record;
+use super::boot_state::Executed;
 use super::units::Needs;
 
 /// One unit.
 #[derive(Debug, Default)]
 pub(super) struct Unit {
-    /// What the slice says.
+    /// Its assignment.
     pub(super) entry: Option<Assignment>,
     /// The hash of the file on disk.
     pub(super) file: Option<UnitHash>,
@@ -29,7 +29,7 @@ pub(super) struct Unit {
     /// Whether this daemon has linked its file, whatever systemd says yet.
     pub(super) linked: bool,
     /// What was carried out in this boot.
-    pub(super) record: Option<Record>,
+    pub(super) record: Option<Executed>,
     /// Whether to try a start again that failed for want of a file.
     pub(super) retry: bool,
     /// The restart it was stopped for last, by this daemon.

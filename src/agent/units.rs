@@ -1,11 +1,11 @@
-//! What this host knows of the units that are or were its own: told, seen, done, reported. Values only; whoever asks
-//! the store or systemd is `work`.
+//! What this host knows of the units that are or were assigned to it: assigned, observed, carried out, reported. Values
+//! only; `pass` asks the store and systemd.
 
+mod assignments;
 mod foreign;
-mod pulling;
-mod replacing;
+mod ordering;
 mod reports;
-mod slice;
+mod restart;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::registry::keys::Key;
 use crate::systemd::{self, Event};
 
 use super::HOLD;
-use super::ledger::{Horizon, Record};
+use super::boot_state::{Executed, StoreHistory};
 use super::unit::Unit;
 
-pub(super) use pulling::Needs;
+pub(super) use ordering::Needs;
 
 /// All of them.
 #[derive(Debug)]
@@ -35,12 +35,12 @@ pub(super) struct Units {
     dirty: BTreeSet<UnitName>,
     /// Those that systemd must be asked about.
     unseen: BTreeSet<UnitName>,
-    /// Whether the slice is known: until then nothing may be concluded from an entry that isn't there.
+    /// Whether the assignments are known: until then nothing may be concluded from one that isn't there.
     followed: bool,
     /// How far the store's history was seen to go.
-    horizon: Horizon,
+    history: StoreHistory,
     /// Whether that differs from the note in more than its revision.
-    pub(super) horizon_changed: bool,
+    pub(super) history_changed: bool,
     /// Units whose files were here before us, and that the cluster knows nothing of: left alone. `None` until the note
     /// was read.
     pub(super) foreign: Option<BTreeSet<UnitName>>,
@@ -53,7 +53,7 @@ pub(super) struct Units {
     /// Units that are stopped for a new file and don't have it yet.
     replacing: BTreeSet<UnitName>,
     /// Units whose start waits for others to have stopped.
-    late: BTreeSet<UnitName>,
+    deferred: BTreeSet<UnitName>,
     /// Removed units that systemd may still hold in memory, to be looked at once more.
     pub(super) forgotten: BTreeMap<UnitName, Instant>,
 }
@@ -66,14 +66,14 @@ impl Units {
             dirty: BTreeSet::new(),
             unseen: BTreeSet::new(),
             followed: false,
-            horizon: Horizon::default(),
-            horizon_changed: false,
+            history: StoreHistory::default(),
+            history_changed: false,
             foreign: None,
             disk_unread: true,
             records_changed: false,
             reload_due: BTreeSet::new(),
             replacing: BTreeSet::new(),
-            late: BTreeSet::new(),
+            deferred: BTreeSet::new(),
             forgotten: BTreeMap::new(),
         }
     }
@@ -95,7 +95,7 @@ impl Units {
     }
 
     /// A unit to change; it will be looked at again.
-    pub(super) fn touch(&mut self, name: &UnitName) -> &mut Unit {
+    pub(super) fn mark_dirty(&mut self, name: &UnitName) -> &mut Unit {
         self.dirty.insert(name.clone());
         self.units.entry(name.clone()).or_default()
     }
@@ -110,22 +110,22 @@ impl Units {
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         self.unseen.extend(names.iter().cloned());
         for name in names {
-            self.touch(&name).unread = true;
+            self.mark_dirty(&name).unread = true;
         }
     }
 
-    /// A new presence begins. The slice may have changed while there was none, so nothing is done by the old one; and
+    /// A new presence begins. The assignments may have changed meanwhile, so nothing is done by the old ones; and
     /// nothing is known of what the store has of this host's reports, which vanish with a lease.
     pub(super) fn begin(&mut self) {
         self.followed = false;
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in names {
-            self.touch(&name).reported = None;
+            self.mark_dirty(&name).reported = None;
         }
     }
 
     /// Something happened on the host.
-    pub(super) fn note(&mut self, event: &Event) {
+    pub(super) fn on_event(&mut self, event: &Event) {
         match event {
             Event::Resync => self.resync(),
             Event::Changed(name) => self.look_at(name),
@@ -151,7 +151,7 @@ impl Units {
     }
 
     /// What is on disk, and what the note says of this boot.
-    pub(super) fn read_from_disk(&mut self, files: &BTreeMap<UnitName, String>, records: BTreeMap<UnitName, Record>) {
+    pub(super) fn read_from_disk(&mut self, files: &BTreeMap<UnitName, String>, records: BTreeMap<UnitName, Executed>) {
         let known: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in known.iter().chain(files.keys()).chain(records.keys()) {
             if !self.units.contains_key(name) {
@@ -161,14 +161,14 @@ impl Units {
                 Some(text) => read(name, text),
                 None => (None, Needs::default()),
             };
-            if self.touch(name).file != file {
+            if self.mark_dirty(name).file != file {
                 self.unseen.insert(name.clone());
             }
-            let unit = self.touch(name);
+            let unit = self.mark_dirty(name);
             (unit.file, unit.needs, unit.unread) = (file, needs, true);
         }
         for (name, record) in records {
-            self.touch(&name).record.get_or_insert(record);
+            self.mark_dirty(&name).record.get_or_insert(record);
         }
         for unit in self.units.values_mut().filter(|unit| unit.file.is_some()) {
             // A file is there again, and the call that wrote it was never answered: it isn't gone any more.
@@ -187,7 +187,7 @@ impl Units {
     /// A unit's file is installed. What starts next is looked at when it has: systemd would read it now, and forget it
     /// again.
     pub(super) fn installed(&mut self, name: &UnitName, text: &str) {
-        let unit = self.touch(name);
+        let unit = self.mark_dirty(name);
         (unit.file, unit.needs) = read(name, text);
         unit.linked = true;
         unit.unread = true;
@@ -207,23 +207,23 @@ impl Units {
     }
 
     /// systemd could not be asked after all.
-    pub(super) fn put_back(&mut self, names: Vec<UnitName>) {
+    pub(super) fn requeue(&mut self, names: Vec<UnitName>) {
         self.unseen.extend(names);
     }
 
     /// systemd has none of these in memory: they are down, and it would read their files again.
-    pub(super) fn saw_not(&mut self, names: impl IntoIterator<Item = UnitName>) {
+    pub(super) fn observe_unloaded(&mut self, names: impl IntoIterator<Item = UnitName>) {
         let down = |name: UnitName| {
             let unit = self.units.get(&name)?;
             let load = if unit.file.is_some() { unit.systemd.load.clone() } else { "not-found".into() };
             Some((name, systemd::Unit { load, active: "inactive".into(), sub: "dead".into(), job: None }))
         };
         let down = names.into_iter().filter_map(down).collect();
-        self.saw(down);
+        self.observe(down);
     }
 
     /// What systemd says now.
-    pub(super) fn saw(&mut self, seen: BTreeMap<UnitName, systemd::Unit>) {
+    pub(super) fn observe(&mut self, seen: BTreeMap<UnitName, systemd::Unit>) {
         let now = self.clock.now_ms();
         let mut stopped = Vec::new();
         for (name, now_seen) in seen {
@@ -253,19 +253,19 @@ impl Units {
         }
     }
 
-    /// What to do next; nothing before the slice is known.
+    /// What to do next; nothing before the assignments are known.
     pub(super) fn steps(&mut self) -> Steps {
         if !self.followed {
             return Steps::default();
         }
-        self.dirty.extend(std::mem::take(&mut self.late));
+        self.dirty.extend(std::mem::take(&mut self.deferred));
         let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
         let free = units
-            .filter(|(name, unit)| unit.held.is_none() && !unit.unreadable && !self.stays(name))
+            .filter(|(name, unit)| unit.held.is_none() && !unit.unreadable && !self.is_protected(name))
             .map(|(name, unit)| (name, unit.entry.as_ref(), unit.seen()));
         let free: Vec<(&UnitName, Option<&Assignment>, Seen)> = free.collect();
         let mut steps = converge(free.iter().map(|(name, entry, seen)| (*name, *entry, seen)));
-        self.put_off(&mut steps);
+        self.defer_starts(&mut steps);
         steps
     }
 
@@ -275,22 +275,22 @@ impl Units {
         let names: Vec<UnitName> =
             self.units.iter().filter(|(_, unit)| missing(unit)).map(|(n, _)| n.clone()).collect();
         for name in names {
-            self.touch(&name).retry = true;
+            self.mark_dirty(&name).retry = true;
         }
     }
 
     /// A unit is being stopped: what was carried out isn't any more.
     pub(super) fn undo(&mut self, name: &UnitName) {
-        if let Some(record) = &mut self.touch(name).record {
+        if let Some(record) = &mut self.mark_dirty(name).record {
             record.undone = true;
             self.records_changed = true;
         }
     }
 
     /// A unit's file could not be handled: leave it alone for a while, and say so.
-    pub(super) fn hold(&mut self, name: &UnitName, error: &systemd::Error) {
+    pub(super) fn back_off(&mut self, name: &UnitName, error: &systemd::Error) {
         tracing::warn!(unit = %name, %error, "could not be carried out; trying again in {} s", HOLD.as_secs());
-        let unit = self.touch(name);
+        let unit = self.mark_dirty(name);
         unit.held = Some(Instant::now() + HOLD);
         if let Some(entry) = &unit.entry {
             let (generation, target) = (entry.generation, unit.record.as_ref().map_or(Target::Loaded, |r| r.target));
@@ -298,7 +298,7 @@ impl Units {
             // elsewhere.
             let target = if target == Target::Removed { Target::Loaded } else { target };
             let restart = unit.record.as_ref().and_then(|record| record.restart);
-            unit.record = Some(Record {
+            unit.record = Some(Executed {
                 generation,
                 target,
                 restart,
@@ -314,21 +314,29 @@ impl Units {
 
     /// Note that a unit's entry is carried out (or that systemd won't).
     pub(super) fn record(&mut self, name: &UnitName, error: Option<&systemd::Error>) {
-        let unit = self.touch(name);
+        let unit = self.mark_dirty(name);
         unit.retry = false;
         unit.held = None;
         let Some(entry) = &unit.entry else { return };
         let missing = matches!(error, Some(systemd::Error::Missing(_)));
         let Assignment { generation, target, restart, .. } = *entry;
         let error = error.map(clip);
-        unit.record =
-            Some(Record { generation, target, restart, result: None, error, missing, returning: false, undone: false });
+        unit.record = Some(Executed {
+            generation,
+            target,
+            restart,
+            result: None,
+            error,
+            missing,
+            returning: false,
+            undone: false,
+        });
         self.records_changed = true;
     }
 
     /// A unit's file is gone from the disk.
     pub(super) fn removed(&mut self, name: &UnitName) {
-        let unit = self.touch(name);
+        let unit = self.mark_dirty(name);
         (unit.file, unit.needs) = (None, Needs::default());
         unit.linked = false;
         unit.held = None;
@@ -336,7 +344,7 @@ impl Units {
             // Kept until the report is gone from the store too: a daemon that is restarted before must still know of
             // it.
             let generation = unit.record.as_ref().map(|record| record.generation).unwrap_or_default();
-            unit.record = Some(Record {
+            unit.record = Some(Executed {
                 generation,
                 target: Target::Removed,
                 restart: None,
@@ -353,7 +361,7 @@ impl Units {
     }
 
     /// All records, for the note.
-    pub(super) fn records(&self) -> BTreeMap<&UnitName, &Record> {
+    pub(super) fn records(&self) -> BTreeMap<&UnitName, &Executed> {
         self.units.iter().filter_map(|(name, unit)| Some((name, unit.record.as_ref()?))).collect()
     }
 
@@ -371,12 +379,12 @@ impl Units {
     }
 
     /// Let those go whose time on hold is over.
-    pub(super) fn release(&mut self) {
+    pub(super) fn end_back_off(&mut self) {
         let now = Instant::now();
         let over = |unit: &Unit| unit.held.is_some_and(|until| until <= now);
         let names: Vec<UnitName> = self.units.iter().filter(|(_, unit)| over(unit)).map(|(n, _)| n.clone()).collect();
         for name in names {
-            self.touch(&name).held = None;
+            self.mark_dirty(&name).held = None;
         }
     }
 }

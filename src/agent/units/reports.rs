@@ -41,7 +41,7 @@ impl Units {
     /// Nobody knows whether the reports of these are in the store.
     pub(in crate::agent) fn unpublish<'a>(&mut self, names: impl Iterator<Item = &'a UnitName>) {
         for name in names {
-            self.touch(name).reported = None;
+            self.mark_dirty(name).reported = None;
         }
     }
 

@@ -15,7 +15,7 @@ use crate::store::{self, Store};
 use crate::systemd::{self, Systemd};
 
 use super::units::file_key;
-use super::{Agent, HOLD, Progress, Trouble, ledger};
+use super::{Agent, HOLD, Progress, Trouble, boot_state};
 
 /// When to look whether systemd has let go of a removed unit by itself, as it does with what nothing refers to.
 const FORGET_AFTER: Duration = Duration::from_secs(2);
@@ -26,21 +26,21 @@ const FETCHES: usize = 32;
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Look, do, write down, report. What can't be finished now is kept for the next pass.
     pub(super) async fn pass(&mut self, lease: &Lease<S>) -> Result<Progress, Trouble> {
-        self.units.release();
+        self.units.end_back_off();
         if self.units.disk_unread {
             let files = self.host.files().await?;
             if self.units.foreign.is_none() {
-                self.units.respect(ledger::foreign(&self.host, files.keys()).await?);
+                self.units.respect(boot_state::foreign(&self.host, files.keys()).await?);
             }
-            let records = ledger::read(&self.host).await?;
+            let records = boot_state::read(&self.host).await?;
             self.units.read_from_disk(&files, records);
         }
         // Before anything is done with a unit that has become ours: a daemon that comes after must know that it is.
         if let Some(foreign) = self.units.take_over() {
-            ledger::write_foreign(&self.host, foreign).await;
+            boot_state::write_foreign(&self.host, foreign).await;
         }
-        self.units.spare();
-        if self.units.horizon_changed
+        self.units.protect_orphans();
+        if self.units.history_changed
             && let Err(error) = self.note().await
         {
             tracing::debug!(%error, "what the store has forgotten could not be noted");
@@ -53,12 +53,12 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             self.pulse.beat();
             let returning = self.units.replaced();
             if !returning.is_empty() {
-                self.units.put_back(returning.clone());
+                self.units.requeue(returning.clone());
                 self.look().await?;
-                self.units.bring_back(&returning);
+                self.units.restart_dependents(&returning);
             }
             let steps = self.units.steps();
-            // Its slice may be out of date, its units may run elsewhere: what runs goes on, and nothing else is begun.
+            // Its assignments may be out of date and its units may run elsewhere: nothing is begun, nothing is stopped.
             // Jobs that are asked for now are begun a little later, hence the margin.
             if !steps.is_empty() && lease.lives_until() < Instant::now() + self.options.ttl / 3 {
                 return Ok(Progress::Unsure);
@@ -79,7 +79,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             self.look().await?;
         }
         self.pulse.beat();
-        let changed = self.units.records_changed || self.units.horizon_changed;
+        let changed = self.units.records_changed || self.units.history_changed;
         let noted = if changed { self.note().await } else { Ok(()) };
         // A host whose disk is full must not fall silent too.
         self.publish(lease).await?;
@@ -90,11 +90,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// Write down what was carried out, and how far the store's history was seen to go: together, since it was told by
     /// a history that went that far.
     async fn note(&mut self) -> Result<(), systemd::Error> {
-        let horizon = ledger::write_horizon(&self.host, self.units.horizon()).await;
-        self.units.horizon_changed = horizon.is_err();
-        let records = ledger::write(&self.host, &self.units.records()).await;
-        self.units.records_changed = horizon.is_err() || records.is_err();
-        horizon.and(records)
+        let history = boot_state::write_history(&self.host, self.units.history()).await;
+        self.units.history_changed = history.is_err();
+        let records = boot_state::write(&self.host, &self.units.records()).await;
+        self.units.records_changed = history.is_err() || records.is_err();
+        history.and(records)
     }
 
     /// Ask systemd about the units that something happened to.
@@ -103,9 +103,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut failed = None;
         if !read.is_empty() {
             match self.host.units(read.clone()).await {
-                Ok(seen) => self.units.saw(seen),
+                Ok(seen) => self.units.observe(seen),
                 Err(error) => {
-                    self.units.put_back(read);
+                    self.units.requeue(read);
                     failed = Some(error);
                 }
             }
@@ -113,11 +113,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         if !recall.is_empty() {
             match self.host.in_memory(recall.clone()).await {
                 Ok(seen) => {
-                    self.units.saw_not(recall.into_iter().filter(|name| !seen.contains_key(name)));
-                    self.units.saw(seen);
+                    self.units.observe_unloaded(recall.into_iter().filter(|name| !seen.contains_key(name)));
+                    self.units.observe(seen);
                 }
                 Err(error) => {
-                    self.units.put_back(recall);
+                    self.units.requeue(recall);
                     failed = Some(error);
                 }
             }
@@ -133,7 +133,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             let Some(unit) = self.units.get(&name) else { continue };
             let Some(text) = unit.entry.as_ref().and_then(|entry| texts.get(&entry.hash)) else {
                 let error = systemd::Error::Io("its file is not in the store, or is damaged there".into());
-                self.units.hold(&name, &error);
+                self.units.back_off(&name, &error);
                 continue;
             };
             // What systemd has in memory it reads again only when told to; links into targets likewise. A file it has
@@ -146,7 +146,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             files.push((name, text.clone()));
         }
         let written: BTreeMap<UnitName, String> = files.iter().cloned().collect();
-        self.units.put_back(written.keys().cloned().collect());
+        self.units.requeue(written.keys().cloned().collect());
         let mut unknown = Ok(());
         for (name, outcome) in self.host.install(files).await {
             match outcome {
@@ -162,7 +162,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     self.units.reload_due.extend(need_reload.get(&name).cloned());
                     unknown = Err(error);
                 }
-                Err(error) => self.units.hold(&name, &error),
+                Err(error) => self.units.back_off(&name, &error),
             }
         }
         unknown?;
@@ -183,7 +183,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             Err(error) => {
                 self.answers().await?;
                 for name in &due {
-                    self.units.hold(name, &error);
+                    self.units.back_off(name, &error);
                 }
             }
         }
@@ -210,7 +210,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     /// All stop jobs, then all start jobs, none awaited: systemd orders what it has in its queue.
     async fn run_jobs(&mut self, Steps { stop, start, .. }: Steps) -> Result<(), Trouble> {
-        self.units.put_back(stop.iter().chain(&start).cloned().collect());
+        self.units.requeue(stop.iter().chain(&start).cloned().collect());
         let mut unknown = Ok(());
         if !stop.is_empty() {
             self.units.stopping(&stop);
@@ -219,7 +219,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             }
             // Before they are asked for: a daemon that is killed now would take a stopped unit for one that was
             // started. If it can't be written, stopping is what matters.
-            if let Err(error) = ledger::write(&self.host, &self.units.records()).await {
+            if let Err(error) = boot_state::write(&self.host, &self.units.records()).await {
                 tracing::debug!(%error, "stops could not be noted");
             }
             for (name, outcome) in self.host.stop(stop).await {
@@ -229,14 +229,14 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                         self.units.stopped(&name);
                     }
                     Err(error @ systemd::Error::Unavailable(_)) => unknown = Err(error.into()),
-                    Err(error) => self.units.hold(&name, &error),
+                    Err(error) => self.units.back_off(&name, &error),
                 }
             }
         }
         if !start.is_empty() {
             // Likewise: a unit that was started must not be stopped once more for the same restart.
             if self.units.restarting(&start)
-                && let Err(error) = ledger::write(&self.host, &self.units.records()).await
+                && let Err(error) = boot_state::write(&self.host, &self.units.records()).await
             {
                 tracing::debug!(%error, "restarts could not be noted");
             }
@@ -264,7 +264,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     async fn remove(&mut self, names: Vec<UnitName>) -> Result<(), Trouble> {
         // A unit that was started just now may have pulled one of them in again.
-        self.units.put_back(names.clone());
+        self.units.requeue(names.clone());
         self.look().await?;
         let still = self.units.steps().remove;
         let names: Vec<UnitName> = names.into_iter().filter(|name| still.contains(name)).collect();
@@ -280,7 +280,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     self.units.disk_unread = true;
                     unknown = Err(error.into());
                 }
-                Err(error) => self.units.hold(&name, &error),
+                Err(error) => self.units.back_off(&name, &error),
             }
         }
         unknown

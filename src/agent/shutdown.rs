@@ -1,6 +1,6 @@
-//! The end of an agent. A daemon that stops leaves units and presence as they are. When the whole system is going down
-//! nobody comes back in time: then the presence is given back, but not before the last unit has stopped, since from
-//! that moment they start elsewhere.
+//! The end of an agent. A daemon that stops leaves units and presence as they are. When the whole system is shutting
+//! down, no daemon returns in time: then the presence is given up, but not before the last unit has stopped, because
+//! from that moment its units start elsewhere.
 
 use std::time::Duration;
 
@@ -13,24 +13,25 @@ use crate::systemd::{Event, Systemd};
 
 use super::{Agent, Status};
 
-/// How long a shutdown's question to systemd may take: an operator who stops a daemon waits for it.
+/// How long systemd may take to say whether the system is shutting down: an operator who stops a daemon waits for it.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Signals tell of each stop; this is for those that get lost with the bus.
+/// Signals report each stop; this is for those that are lost with the bus.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// So many looks without an answer, and it is given up: a shutdown must not hang on a bus that is gone.
-const BLIND: usize = 10;
+/// After this many attempts in a row without an answer it gives up: a shutdown must not hang on a bus that is gone.
+const MAX_UNANSWERED: usize = 10;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Leave things as they are, or, with the whole system, wait for the units to stop and give the lease back.
-    pub(super) async fn leave(&self, lease: Lease<S>, events: &mut mpsc::UnboundedReceiver<Event>) {
+    /// Leave units and presence as they are; or, if the system is shutting down, wait for the units to stop and revoke
+    /// the lease.
+    pub(super) async fn drain_for_shutdown(&self, lease: Lease<S>, events: &mut mpsc::UnboundedReceiver<Event>) {
         if !matches!(tokio::time::timeout(ANSWER, self.host.going_down()).await, Ok(Ok(true))) {
             return;
         }
-        let mut blind = 0;
+        let mut unanswered = 0;
         loop {
-            // Drained before the look: what comes later is news.
+            // Drained before systemd is asked: whatever arrives later is news.
             while events.try_recv().is_ok() {}
             match self.still_up().await {
                 Some(up) if up.is_empty() => break,
@@ -44,11 +45,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     return;
                 }
                 Some(up) => {
-                    blind = 0;
+                    unanswered = 0;
                     self.say_left(up.len());
                 }
-                None if blind == BLIND => return,
-                None => blind += 1,
+                None if unanswered == MAX_UNANSWERED => return,
+                None => unanswered += 1,
             }
             tokio::select! {
                 () = lease.lost() => return,
@@ -69,7 +70,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
     }
 
-    /// Units of the slice that aren't down, and whether each is on its way; `None` while systemd doesn't say.
+    /// Units that aren't down, and whether each is stopping; `None` while systemd doesn't answer.
     async fn still_up(&self) -> Option<Vec<(UnitName, bool)>> {
         let seen = self.host.in_memory(self.units.names()).await.ok()?;
         let up = seen.into_iter().filter(|(_, unit)| !matches!(unit.active.as_str(), "inactive" | "failed"));

@@ -1,6 +1,5 @@
-//! What the slice says: entries that come, change and vanish, and when one that isn't there means that its unit has to
-//! leave. Owns how far the store's history is believed; must never take a store that has forgotten for one that has
-//! decided.
+//! Assignments that come, change and vanish, and when a missing one means that its unit has to leave. Owns what is
+//! concluded from a store that was rolled back: it must never take lost data for a decision.
 
 use std::collections::BTreeSet;
 
@@ -12,20 +11,20 @@ use crate::registry::mirror::Update;
 use crate::store;
 
 use super::{Unit, Units};
-use crate::agent::ledger::Horizon;
+use crate::agent::boot_state::StoreHistory;
 
 impl Units {
-    /// The slice has changed.
+    /// The assignments have changed.
     pub(in crate::agent) fn follow(&mut self, update: Update) {
         match update {
             Update::Batch(batch) => {
                 for event in batch.events {
                     match &event {
-                        store::Event::Put(kv) => self.told(&kv.key, Some(kv)),
-                        store::Event::Delete(key) => self.told(key, None),
+                        store::Event::Put(kv) => self.apply_assignment(&kv.key, Some(kv)),
+                        store::Event::Delete(key) => self.apply_assignment(key, None),
                     }
                 }
-                self.horizon.revision = self.horizon.revision.max(batch.revision);
+                self.history.revision = self.history.revision.max(batch.revision);
             }
             Update::Reset { revision, kvs } => {
                 self.followed = true;
@@ -36,11 +35,11 @@ impl Units {
                 let gone: Vec<UnitName> =
                     self.units.iter().filter(|(name, unit)| gone(name, unit)).map(|(name, _)| name.clone()).collect();
                 for name in gone {
-                    let unit = self.touch(&name);
+                    let unit = self.mark_dirty(&name);
                     (unit.entry, unit.unreadable) = (None, false);
                 }
                 for kv in &kvs {
-                    self.told(&kv.key, Some(kv));
+                    self.apply_assignment(&kv.key, Some(kv));
                 }
                 // What is on disk and in no entry leaves now.
                 self.dirty.extend(self.units.keys().cloned());
@@ -52,43 +51,43 @@ impl Units {
     /// that isn't there says nothing then: what has none goes on, until it has one again. From then on it is as any
     /// other, and so is what comes later: the new history is as good as the old one was.
     fn see_history(&mut self, revision: Revision) {
-        if revision < self.horizon.revision {
+        if revision < self.history.revision {
             tracing::error!(
-                seen = %self.horizon.revision,
+                seen = %self.history.revision,
                 now = %revision,
                 "the store has lost data: its revision went back; units that it no longer knows go on running here. Restore a backup, \
                  or submit them again, or stop them with systemctl"
             );
-            (self.horizon.rewound, self.horizon.revision) = (true, revision);
+            (self.history.store_rolled_back, self.history.revision) = (true, revision);
         }
-        self.horizon.revision = self.horizon.revision.max(revision);
+        self.history.revision = self.history.revision.max(revision);
     }
 
-    /// After a loss, once the slice and the disk are known: those that have no entry stay as they are.
-    pub(in crate::agent) fn spare(&mut self) {
-        if !self.horizon.rewound || !self.followed || self.disk_unread {
+    /// After a rollback of the store, once assignments and disk are known: units without an assignment keep running.
+    pub(in crate::agent) fn protect_orphans(&mut self) {
+        if !self.history.store_rolled_back || !self.followed || self.disk_unread {
             return;
         }
         let forgotten = |unit: &Unit| unit.entry.is_none() && !unit.unreadable && unit.file.is_some();
         let forgotten = self.units.iter().filter(|(name, unit)| forgotten(unit) && !self.is_foreign(name));
         let names: Vec<UnitName> = forgotten.map(|(name, _)| name.clone()).collect();
-        self.horizon.spared.extend(names);
+        self.history.orphans.extend(names);
         // Noted at once: the new history will soon be as long as the old one.
-        (self.horizon.rewound, self.horizon_changed) = (false, true);
+        (self.history.store_rolled_back, self.history_changed) = (false, true);
     }
 
     /// Whether it has no entry and goes on nevertheless: it was never ours, or the store has forgotten it.
-    pub(super) fn stays(&self, name: &UnitName) -> bool {
+    pub(super) fn is_protected(&self, name: &UnitName) -> bool {
         let told = self.units.get(name).is_some_and(|unit| unit.entry.is_some());
-        !told && (self.horizon.rewound || self.horizon.spared.contains(name) || self.is_foreign(name))
+        !told && (self.history.store_rolled_back || self.history.orphans.contains(name) || self.is_foreign(name))
     }
 
     /// What to note of the store's history, and what was noted before this daemon.
-    pub(in crate::agent) fn horizon(&mut self) -> &mut Horizon {
-        &mut self.horizon
+    pub(in crate::agent) fn history(&mut self) -> &mut StoreHistory {
+        &mut self.history
     }
 
-    fn told(&mut self, key: &str, kv: Option<&store::Kv>) {
+    fn apply_assignment(&mut self, key: &str, kv: Option<&store::Kv>) {
         let name = match Key::parse(key) {
             Ok(Key::Schedule(_, name)) => name,
             Ok(_) => return,
@@ -97,10 +96,10 @@ impl Units {
         if !self.units.contains_key(&name) {
             self.unseen.insert(name.clone());
         }
-        if kv.is_some() && self.horizon.spared.remove(&name) {
-            self.horizon_changed = true;
+        if kv.is_some() && self.history.orphans.remove(&name) {
+            self.history_changed = true;
         }
-        let unit = self.touch(&name);
+        let unit = self.mark_dirty(&name);
         match kv.map(crate::registry::decode::<Assignment>).transpose() {
             Ok(entry) => {
                 unit.entry = entry;
@@ -126,7 +125,7 @@ mod tests {
     fn a_unit_whose_unreadable_entry_is_gone_from_the_list_leaves() {
         let name: UnitName = "a.service".parse().unwrap();
         let mut units = Units::new(Clock::simulated(0));
-        units.touch(&name).file = Some(UnitHash::new("a"));
+        units.mark_dirty(&name).file = Some(UnitHash::new("a"));
         let key = format!("schedule/{:032x}/a.service", 1);
         let kv = Kv { key, value: b"{".to_vec(), revision: Revision(1), lease: None };
         units.follow(Update::Reset { revision: Revision(1), kvs: vec![kv] });

@@ -43,11 +43,11 @@ impl Needs {
 impl Units {
     /// Take those out of `steps` whose start would bring back what is on its way out; they are looked at again at every
     /// pass.
-    pub(super) fn put_off(&mut self, steps: &mut Steps) {
+    pub(super) fn defer_starts(&mut self, steps: &mut Steps) {
         let waits = |name: &UnitName| self.pulls_in(name, |other| self.is_going(other));
-        let (late, now): (Vec<_>, Vec<_>) = std::mem::take(&mut steps.start).into_iter().partition(waits);
+        let (deferred, now): (Vec<_>, Vec<_>) = std::mem::take(&mut steps.start).into_iter().partition(waits);
         steps.start = now;
-        self.late.extend(late);
+        self.deferred.extend(deferred);
     }
 
     /// Whether `name` pulls in, directly or not, a unit that is `so`.
@@ -75,7 +75,7 @@ impl Units {
             return false;
         };
         let seen = unit.seen();
-        if self.stays(name) {
+        if self.is_protected(name) {
             // None of the cluster's business, but somebody may be stopping it.
             return seen.job == Some(Job::Stop);
         }

@@ -8,7 +8,7 @@ use crate::model::unit::Target;
 use crate::plan::converge::Job;
 
 use super::Units;
-use crate::agent::ledger::Record;
+use crate::agent::boot_state::Executed;
 use crate::agent::unit::Unit;
 
 impl Units {
@@ -21,7 +21,7 @@ impl Units {
         }
         // Noted before it happens: the daemon may not be there to see it.
         for name in self.bound_to(&returning).iter().filter(|name| !names.contains(name)) {
-            self.goes_too(name);
+            self.mark_returning(name);
         }
         self.replacing.extend(returning);
     }
@@ -29,7 +29,7 @@ impl Units {
     /// These have a stop job. Those that are stopped for a restart aren't stopped for it again, whoever starts them
     /// now.
     pub(in crate::agent) fn stopped(&mut self, name: &UnitName) {
-        let unit = self.touch(name);
+        let unit = self.mark_dirty(name);
         unit.stopped_for = unit.entry.as_ref().and_then(|entry| entry.restart).filter(|_| unit.is_restarting());
     }
 
@@ -51,14 +51,14 @@ impl Units {
     /// whatever its file says. A job that has ended tells nothing: it may have been a start.
     pub(in crate::agent) fn is_stopped_too(&mut self, name: &UnitName) {
         if !self.replacing.is_empty() {
-            self.goes_too(name);
+            self.mark_returning(name);
         }
     }
 
-    fn goes_too(&mut self, name: &UnitName) {
+    fn mark_returning(&mut self, name: &UnitName) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let launched = unit.entry.as_ref().is_some_and(|entry| entry.target == Target::Launched);
-        let stays = |record: &&mut Record| launched && record.target == Target::Launched && !record.undone;
+        let stays = |record: &&mut Executed| launched && record.target == Target::Launched && !record.undone;
         if let Some(record) = unit.record.as_mut().filter(stays) {
             record.returning = true;
             self.records_changed = true;
@@ -77,11 +77,11 @@ impl Units {
     }
 
     /// Start those of `names` again that don't run any more.
-    pub(in crate::agent) fn bring_back(&mut self, names: &[UnitName]) {
+    pub(in crate::agent) fn restart_dependents(&mut self, names: &[UnitName]) {
         for name in names {
             let down = |unit: &Unit| !unit.seen().running || unit.seen().job == Some(Job::Stop);
             let down = self.units.get(name).is_some_and(down);
-            let unit = self.touch(name);
+            let unit = self.mark_dirty(name);
             unit.retry |= down;
             if let Some(record) = &mut unit.record {
                 record.returning = false;
@@ -107,16 +107,16 @@ mod tests {
         units.followed = true;
         units.replacing.insert("other.service".parse().unwrap());
         let (hash, target, generation) = (UnitHash::new("a"), Target::Launched, Revision(1));
-        units.touch(&name).entry = Some(Assignment { hash, target, global: false, generation, restart: None });
+        units.mark_dirty(&name).entry = Some(Assignment { hash, target, global: false, generation, restart: None });
         units.record(&name, None);
         let over = systemd::Unit { load: "loaded".into(), active: "inactive".into(), sub: "dead".into(), job: None };
-        units.saw([(name.clone(), over)].into());
-        units.note(&Event::JobDone { unit: name.clone(), result: "done".into() });
+        units.observe([(name.clone(), over)].into());
+        units.on_event(&Event::JobDone { unit: name.clone(), result: "done".into() });
         let returning = |units: &Units| units.get(&name).unwrap().record.as_ref().unwrap().returning;
         assert!(!returning(&units));
         let stopping =
             systemd::Unit { load: "loaded".into(), active: "active".into(), sub: "".into(), job: Some("stop".into()) };
-        units.saw([(name.clone(), stopping)].into());
+        units.observe([(name.clone(), stopping)].into());
         assert!(returning(&units));
     }
 }
