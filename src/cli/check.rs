@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::error::problem_line;
-use crate::model::file::{MAX_LEN, UnitFile};
+use crate::model::file::{MAX_LEN, UnitFile, WHITESPACE};
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::{Constraints, SECTION};
 
@@ -129,7 +129,7 @@ fn own_section(kind: &str) -> Option<&'static str> {
 
 fn line_of(text: &str, section: &str) -> usize {
     let header = format!("[{section}]");
-    text.lines().position(|line| line.trim() == header).map_or(1, |index| index + 1)
+    text.lines().position(|line| line.trim_matches(WHITESPACE) == header).map_or(1, |index| index + 1)
 }
 
 #[cfg(test)]

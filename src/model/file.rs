@@ -12,6 +12,10 @@ use super::name::UnitHash;
 /// The longest unit file, in bytes: what fits a store's commit several times over.
 pub const MAX_LEN: usize = 256 * 1024;
 
+/// All that systemd takes for white space. Unicode has more, and to systemd those are text: a name or value that begins
+/// with one is another name or value.
+pub const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// One `name=value` line, continuations joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -112,16 +116,16 @@ impl UnitFile {
     pub fn from_options(options: &[UnitOption]) -> Result<Self, FileError> {
         let text = canonical(options);
         let file = Self::parse(text.as_bytes())?;
-        let strip = |o: &UnitOption| (o.section.clone(), o.name.trim().to_owned(), o.value.clone());
+        let stripped = |o: &UnitOption| (o.section.clone(), strip(&o.name), o.value.clone());
         let mut wanted: Vec<_> = grouped(options)
             .into_iter()
             .flat_map(|(_, o)| o)
             .map(|o| {
-                let (section, name, value) = strip(o);
+                let (section, name, value) = stripped(o);
                 (section, name, fold(&value))
             })
             .collect();
-        let mut found: Vec<_> = file.options.iter().map(strip).collect();
+        let mut found: Vec<_> = file.options.iter().map(stripped).collect();
         wanted.sort();
         found.sort();
         if wanted == found {
@@ -204,7 +208,7 @@ struct Reader {
 impl Reader {
     fn take(&mut self, line: &Line) -> Result<(), FileError> {
         let Line { first: line, joined, written } = line;
-        let (line, content) = (*line, joined.trim_matches([' ', '\t']));
+        let (line, content) = (*line, joined.trim_matches(WHITESPACE));
         if content.is_empty() {
             return Ok(());
         }
@@ -214,9 +218,9 @@ impl Reader {
             return Ok(());
         }
         let problem = match (content.split_once('='), &self.section) {
-            (Some((name, _)), _) if name.trim().is_empty() => "no name before `=`".into(),
+            (Some((name, _)), _) if name.trim_matches(WHITESPACE).is_empty() => "no name before `=`".into(),
             (Some((name, value)), Some(section)) => {
-                let (name, value): (String, String) = (name.trim().into(), value.trim().into());
+                let (name, value) = (strip(name), strip(value));
                 let written = written.split_once('=').map(|(_, written)| as_written(written));
                 let written = written.filter(|written| *written != value);
                 self.options.push(UnitOption { section: section.clone(), name, value, written, line });
@@ -245,10 +249,9 @@ fn logical_lines(text: &str) -> Vec<Line> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Vec::new();
     let mut open: Option<Line> = None;
-    for (index, raw) in text.split('\n').enumerate() {
-        let raw = raw.strip_suffix('\r').unwrap_or(raw);
+    for (index, raw) in physical_lines(text).enumerate() {
         // A comment inside a continuation is skipped too, and the continuation goes on.
-        if raw.trim_start_matches([' ', '\t']).starts_with(['#', ';']) {
+        if raw.trim_start_matches(WHITESPACE).starts_with(['#', ';']) {
             continue;
         }
         let mut line = match open.take() {
@@ -268,6 +271,23 @@ fn logical_lines(text: &str) -> Vec<Line> {
     }
     lines.extend(open);
     lines
+}
+
+/// Lines as systemd ends them: at a newline, at a carriage return, or at one of each in either order.
+fn physical_lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(at) = text.find(['\n', '\r']) else { return rest.take() };
+        let (line, end) = text.split_at(at);
+        let length = if end.starts_with("\r\n") || end.starts_with("\n\r") { 2 } else { 1 };
+        rest = Some(&end[length..]);
+        Some(line)
+    })
+}
+
+fn strip(text: &str) -> String {
+    text.trim_matches(WHITESPACE).to_owned()
 }
 
 fn grouped(options: &[UnitOption]) -> Vec<(&str, Vec<&UnitOption>)> {
@@ -304,7 +324,7 @@ pub fn canonical(options: &[UnitOption]) -> String {
 /// A value with its continuation lines. One that ends in a backslash keeps the line end behind it, as fleet did:
 /// without, it would swallow the line that follows it in canonical text.
 fn as_written(value: &str) -> String {
-    let mut value = value.trim().to_owned();
+    let mut value = strip(value);
     if value.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
         value.push('\n');
     }
@@ -317,7 +337,7 @@ fn fold(value: &str) -> String {
     logical_lines(&line)
         .first()
         .and_then(|line| line.joined.split_once('='))
-        .map_or(String::new(), |(_, v)| v.trim().into())
+        .map_or(String::new(), |(_, value)| strip(value))
 }
 
 fn clip(text: &str) -> String {

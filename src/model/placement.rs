@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::file::UnitFile;
+use super::file::{UnitFile, WHITESPACE};
 use super::glob::Glob;
 use super::name::UnitName;
 
@@ -212,7 +212,7 @@ fn words(name: &str, value: &str) -> Result<Vec<String>, String> {
                 quoted = !quoted;
                 open = true;
             }
-            c if c.is_whitespace() && !quoted => {
+            c if WHITESPACE.contains(&c) && !quoted => {
                 if std::mem::take(&mut open) {
                     words.push(std::mem::take(&mut word));
                 }
@@ -330,6 +330,8 @@ mod tests {
         assert!(problem("Conflicts=[a").contains("no valid pattern"));
         assert!(problem("MachineOf=%H.service").contains("only the specifiers"));
         assert!(problem("MachineOf=db").contains("has no type"));
+        // Not two names: only systemd's own blanks separate words.
+        assert!(problem("MachineOf=a.service\u{2003}b.service").contains("invalid character"));
         assert_eq!(problem("Global=true\nMachineOf=a.service"), "0: Global cannot be used with Peers");
         assert_eq!(
             problem("MachineOf=a.service\nConflicts=a*"),

@@ -5,7 +5,7 @@
 /// empty string for one that says nothing.
 pub(crate) type Case = (&'static str, &'static str, Option<&'static str>);
 
-pub(crate) const CASES: [Case; 24] = [
+pub(crate) const CASES: [Case; 31] = [
     ("plain", "[Unit]\nDescription=one\n", Some("one")),
     ("continued", "[Unit]\nDescription=one \\\n  two\nthree\n", Some("one    two")),
     ("comment-within", "[Unit]\nDescription=one \\\n# not this\n; nor this\n two\n", Some("one   two")),
@@ -34,4 +34,13 @@ pub(crate) const CASES: [Case; 24] = [
     ("escapes", "[Unit]\nDescription=a\\x20b\\tc\n", Some("a\\x20b\\tc")),
     ("ours", "[X-Fleet]\nMachineOf=a.service\n[Unit]\nDescription=one\n", Some("one")),
     ("emptied", "[Unit]\nDescription=one\nDescription=\n", Some("")),
+    // Only space, tab, carriage return and newline are blanks to systemd: Unicode's are text.
+    ("wide-blanks-around", "[Unit]\nDescription=\u{a0}one\u{2028}\n", Some("\u{a0}one\u{2028}")),
+    ("next-line-before-a-name", "[Unit]\n\u{85}Description=one\nDocumentation=man:a\n", Some("")),
+    ("wide-blank-after-header", "[Unit]\u{2003}\nDescription=one\n", None),
+    ("wide-blank-before-comment", "[Unit]\nDescription=one \\\n\u{2003}# two\n", Some("one  \u{2003}# two")),
+    // A carriage return ends a line too; one of each, in either order, is a single end.
+    ("return-within", "[Unit]\nDescription=one\rDescription=two\n", Some("two")),
+    ("newline-and-return", "[Unit]\nDescription=one \\\n\r two\n", Some("one   two")),
+    ("two-returns", "[Unit]\nDescription=one \\\r\r two\n", Some("one")),
 ];

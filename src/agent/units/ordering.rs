@@ -31,7 +31,7 @@ impl Needs {
     pub(in crate::agent) fn of(name: &UnitName, file: &UnitFile) -> Self {
         let named = |options: &[&str]| -> Box<[UnitName]> {
             let values = file.section("Unit").filter(|option| options.contains(&&*option.name));
-            let words = values.flat_map(|option| option.value.split_whitespace());
+            let words = values.flat_map(|option| option.value.split_ascii_whitespace());
             // A name that isn't one concerns no unit of ours.
             let names: BTreeSet<UnitName> = words.filter_map(|word| name.expand(word).parse().ok()).collect();
             names.into_iter().collect()

@@ -58,7 +58,7 @@ impl Definition {
         let names = |option: &str| -> BTreeSet<UnitName> {
             let values = file.section("Unit").filter(|o| o.name == option);
             values
-                .flat_map(|o| o.value.split_whitespace())
+                .flat_map(|o| o.value.split_ascii_whitespace())
                 .filter_map(|value| specifiers(name, value).parse().ok())
                 .collect()
         };
@@ -131,7 +131,7 @@ pub(super) fn install_targets(name: &UnitName, text: &str) -> Result<Vec<(UnitNa
             "RequiredBy" => true,
             _ => continue,
         };
-        for value in option.value.split_whitespace() {
+        for value in option.value.split_ascii_whitespace() {
             let target = specifiers(name, value);
             let target = target.parse().map_err(|_| format!("\"{target}\" is not a valid unit name."))?;
             targets.push((target, requires));
