@@ -6,10 +6,12 @@
 
 pub mod arguments;
 mod changes;
+mod exposure;
 mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -166,7 +168,12 @@ pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
     // What isn't UTF-8 is nobody's configuration, and no reason to end.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    settings(&path.display().to_string(), &text, &environment.collect(), overrides.standalone)
+    let file = path.display().to_string();
+    let mut settings = settings(&file, &text, &environment.collect(), overrides.standalone)?;
+    let mode = std::fs::metadata(path).map_or(0, |about| about.permissions().mode());
+    settings.remarks.extend(exposure::of_file(&file, &text, mode));
+    settings.remarks.extend(exposure::of_store(&settings.store));
+    Ok(settings)
 }
 
 /// The settings in `text` (called `file` in messages), overruled by the `FLEET_*` of `environment`. With

@@ -6,6 +6,7 @@ pub mod glob;
 pub mod machine;
 pub mod name;
 pub mod placement;
+pub mod reserved;
 pub mod revision;
 pub mod service;
 pub mod unit;

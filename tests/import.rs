@@ -165,6 +165,7 @@ fn what_is_refused_or_read_otherwise_says_why_and_the_rest_is_taken() {
         vec![
             with(unit("bogus.service", "launched", A, "/bin/x"), "Bogus", "1"),
             with(unit("glob.service", "inactive", "", "/bin/x"), "Conflicts", "[a"),
+            unit("dbus.service", "launched", A, "/bin/x"),
             unit("it.scope", "inactive", "", "/bin/x"),
             with(unit("meta.service", "inactive", "", "/bin/x"), "MachineMetadata", "a=b c=d"),
             with(unit("self.service", "inactive", "", "/bin/x"), "MachineOf", "%n"),
@@ -181,6 +182,7 @@ fn what_is_refused_or_read_otherwise_says_why_and_the_rest_is_taken() {
     for line in [
         "bogus.service: refused: unknown option `Bogus` in [X-Fleet]",
         "glob.service: refused: `Conflicts=[a`: ",
+        "dbus.service: refused: the name belongs to one of systemd's own units",
         "it.scope: refused: invalid unit type `scope`",
         "self.service: refused: `MachineOf` names self.service itself",
         "meta.service: `MachineMetadata=a=b c=d`: fleet ignored it; here it means `a=b` and `c=d`",
@@ -189,7 +191,7 @@ fn what_is_refused_or_read_otherwise_says_why_and_the_rest_is_taken() {
     ] {
         assert!(ran.out.contains(line), "{line}: {}", ran.out);
     }
-    assert!(ran.err.contains("2 of 6 units were taken over\n4 can't be taken over as they are"), "{}", ran.err);
+    assert!(ran.err.contains("2 of 7 units were taken over\n5 can't be taken over as they are"), "{}", ran.err);
     let names: Vec<String> = listed(&here).lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect();
     assert_eq!(names, ["meta.service", "over.service"]);
     assert!(!ran.out.contains("fleetctl start bogus"), "what is refused isn't handed over: {}", ran.out);

@@ -8,6 +8,7 @@ use super::error::problem_line;
 use crate::model::file::{MAX_LEN, UnitFile, WHITESPACE};
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::{Constraints, SECTION};
+use crate::model::reserved;
 
 /// Sections that mean something in every unit file.
 const COMMON: [&str; 3] = ["Unit", "Install", SECTION];
@@ -62,6 +63,9 @@ fn in_words(error: &std::io::Error) -> String {
 }
 
 fn text(label: &str, bytes: &[u8], name: &UnitName) -> Result<Checked, Vec<String>> {
+    if let Some(why) = reserved::why(name) {
+        return Err(vec![format!("{label}: {why}")]);
+    }
     let parsed = UnitFile::parse(bytes).map_err(|error| {
         let what = error.to_string();
         // The parser's `line 3: …` becomes `db.service:3: …`, as editors and compilers have it.
@@ -138,6 +142,13 @@ mod tests {
 
     fn check(name: &str, content: &str) -> Result<Vec<String>, Vec<String>> {
         text(name, content.as_bytes(), &name.parse().unwrap()).map(|checked| checked.warnings)
+    }
+
+    #[test]
+    fn a_reserved_name_is_refused_before_its_file_is_read() {
+        let refused = check("dbus.service", "no unit file").unwrap_err();
+        assert!(refused[0].starts_with("dbus.service: the name belongs to one of systemd's own units"), "{refused:?}");
+        assert!(check(".x.service", "[Service]\nExecStart=/bin/true\n").unwrap_err()[0].contains("begin with a dot"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::model::file::{FileError, UnitFile};
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::{Constraints, SECTION};
+use crate::model::reserved;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Unit};
 
@@ -108,11 +109,14 @@ pub struct Write {
     pub file: Option<Arc<UnitFile>>,
 }
 
-/// Everything wrong with `file` as the file of unit `name`.
+/// Everything wrong with `file` as the file of unit `name`, and with giving a file to a unit of that name.
 #[must_use]
 pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
     let problem =
         |line: usize, what: String| Problem { unit: name.to_string(), line: (line > 0).then_some(line), what };
+    if let Some(why) = reserved::why(name) {
+        return vec![problem(0, why.into())];
+    }
     let constraints = match Constraints::parse(file) {
         Ok(constraints) => Constraints::resolve(&Arc::new(constraints), name),
         Err(problems) => return problems.into_iter().map(|p| problem(p.line, p.what)).collect(),

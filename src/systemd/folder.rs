@@ -61,9 +61,11 @@ impl Folder {
         for entry in entries {
             let entry = entry.map_err(|error| failed("read the folder", &self.path, &error))?;
             let file = entry.file_name();
-            let Some(file) = file.to_str().filter(|file| !file.starts_with('.')) else { continue };
+            let Some(file) = file.to_str() else { continue };
             let name = match file.parse::<UnitName>() {
                 Ok(name) => name,
+                // Such as a temporary file. A hidden file with a unit's name is a unit's all the same.
+                Err(_) if file.starts_with('.') => continue,
                 Err(error) => {
                     tracing::warn!(path = %entry.path().display(), %error, "not a unit file, skipped");
                     continue;
@@ -219,11 +221,24 @@ mod tests {
         fs::create_dir(root.path().join("bad.service")).unwrap();
         fs::write(root.path().join("README"), "no unit").unwrap();
         fs::write(root.path().join("binary.service"), b"\xff\xfe").unwrap();
+        fs::write(root.path().join(".7.new"), "left over").unwrap();
         let units = [(name("bad.service"), "x".to_owned()), (name("good.service"), "y".to_owned())];
         let written = folder.write_units(&units);
         assert!(matches!(&written[0], Err(Error::Io(text)) if text.contains("bad.service")), "{written:?}");
         assert_eq!(written[1], Ok(Before::Nothing));
         assert_eq!(folder.read_units().unwrap().into_keys().collect::<Vec<_>>(), [name("good.service")]);
+    }
+
+    /// No new unit may have such a name, but one from before has to be seen to be removed.
+    #[test]
+    fn a_unit_whose_name_begins_with_a_dot_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().into());
+        let hidden = name(".hidden.service");
+        assert_eq!(folder.write_units(&[(hidden.clone(), "x".to_owned())]), [Ok(Before::Nothing)]);
+        assert!(folder.read_units().unwrap().contains_key(&hidden));
+        folder.remove(&hidden).unwrap();
+        assert_eq!(folder.read_units(), Ok(BTreeMap::new()));
     }
 
     #[test]

@@ -92,6 +92,8 @@ async fn what_is_wrong_with_a_put_is_said_in_fleets_words() {
     ] {
         assert_eq!(put("a.service", json!({ "options": options })).await, says(400, message));
     }
+    let own = "the name belongs to one of systemd's own units (see systemd.special(7)): choose another";
+    assert_eq!(put("multi-user.target", json!({ "options": options("/a") })).await, says(400, own));
     let smuggled = json!({ "options": [{ "section": "Service", "name": "A", "value": "b\nExecStart=/evil" }] });
     assert_eq!(put("a.service", smuggled).await.0, 400);
 

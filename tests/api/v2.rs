@@ -92,6 +92,9 @@ async fn everything_wrong_is_said_at_once_and_nothing_is_written() {
             { "name": "own.service", "text": format!("{FILE}[X-Fleet]\nMachineOf=%n\n") },
             { "name": "d.service", "destroy": true, "replace": true },
             { "name": "empty.service", "text": "" },
+            { "name": ".hidden.service", "text": FILE },
+            { "name": "multi-user.target", "text": FILE },
+            { "name": "fleetd.service", "text": FILE },
         ]))
         .await;
     assert_eq!(
@@ -110,11 +113,33 @@ async fn everything_wrong_is_said_at_once_and_nothing_is_written() {
             "own.service:6: `MachineOf` names own.service itself: it must name other units",
             "d.service: `destroy` goes with nothing else",
             "empty.service: no options in it: not a unit file",
+            ".hidden.service: a unit's name cannot begin with a dot: tools that list a host's files skip it, systemd's \
+             among them",
+            "multi-user.target: the name belongs to one of systemd's own units (see systemd.special(7)): choose another",
+            "fleetd.service: the name belongs to the cluster's own daemon on every host: choose another",
         ]
     );
     assert_eq!((daemon.store.commits(), keys(&daemon, "").await), (0, vec![]));
     let too_long = "#".repeat(300 * 1024);
     assert!(daemon.refuse(json!([{ "name": "a.service", "text": too_long }])).await[0].contains("at most 262144"));
+}
+
+/// One that an earlier version took.
+#[tokio::test]
+async fn a_stored_unit_of_a_reserved_name_is_still_shown_and_destroyed() {
+    let daemon = Daemon::start().await;
+    let stored = daemon.apply(json!([{ "name": "x.service", "text": FILE }])).await;
+    let record = json!({
+        "desired": "launched", "hash": daemon.get("/fleet/v2/units/x.service").await.json()["hash"],
+        "generation": stored["units"][0]["generation"], "submitted": 1,
+    });
+    for name in [".hidden.service", "dbus.service"] {
+        daemon.write_raw(&format!("unit/{name}"), record.to_string().as_bytes()).await;
+        let shown = daemon.get(&format!("/fleet/v2/units/{name}")).await;
+        assert_eq!((shown.status, &shown.json()["desired"]), (200, &json!("launched")), "{name}");
+        assert_eq!(outcomes(&daemon.apply(json!([{ "name": name, "desired": "inactive" }])).await), ["changed"]);
+        assert_eq!(outcomes(&daemon.apply(json!([{ "name": name, "destroy": true }])).await), ["destroyed"]);
+    }
 }
 
 #[tokio::test]

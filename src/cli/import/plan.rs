@@ -13,6 +13,7 @@ use crate::model::file::{UnitFile, canonical};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use crate::model::placement::Constraints;
+use crate::model::reserved;
 use crate::model::unit::Desired;
 
 /// What becomes of a unit.
@@ -201,6 +202,9 @@ fn problems(name: &str, file: &UnitFile) -> Vec<String> {
         Ok(name) => name,
         Err(error) => return vec![error.to_string()],
     };
+    if let Some(why) = reserved::why(&name) {
+        return vec![why.into()];
+    }
     match Constraints::parse(file) {
         Err(problems) => problems.into_iter().map(|problem| problem.what).collect(),
         Ok(constraints) => {

@@ -1,0 +1,90 @@
+//! What a configuration leaves open to others: a password that every user of this host can read, an etcd that takes
+//! writes from anybody. Owns the warnings; nothing in it is refused.
+
+use std::net::IpAddr;
+
+use super::{EtcdSettings, StoreSettings};
+
+/// Permission to read a file, for users who are neither its owner nor in its group.
+const READABLE_BY_ALL: u32 = 0o004;
+
+/// About the file itself, which has these permissions and says `text`.
+pub(super) fn of_file(file: &str, text: &str, mode: u32) -> Option<String> {
+    let is_password = |line: &str| {
+        let value = line.trim_start().strip_prefix("etcd_password").map(str::trim_start);
+        value.and_then(|value| value.strip_prefix(['=', ':'])).is_some_and(|value| !value.trim().is_empty())
+    };
+    let exposed = mode & READABLE_BY_ALL != 0 && text.lines().any(is_password);
+    exposed.then(|| {
+        format!(
+            "{file} holds etcd_password and every user of this host can read it; `chown root:fleet {file}; chmod 640 \
+             {file}` ends that"
+        )
+    })
+}
+
+/// About an etcd on other hosts that is reached without TLS and without a user.
+pub(super) fn of_store(store: &StoreSettings) -> Option<String> {
+    let StoreSettings::Etcd(EtcdSettings { endpoints, user: None, .. }) = store else { return None };
+    let open = endpoints.iter().find(|endpoint| endpoint.strip_prefix("http://").is_some_and(|rest| !is_here(rest)))?;
+    Some(format!(
+        "{open} is etcd without TLS and without a user: whoever can reach it can run anything as root on every host of \
+         the cluster"
+    ))
+}
+
+/// Whether what stands after `http://` is this very host.
+fn is_here(rest: &str) -> bool {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn store(text: &str) -> StoreSettings {
+        super::super::settings("f", text, &BTreeMap::new(), false).unwrap().store
+    }
+
+    #[test]
+    fn a_password_that_everybody_can_read_is_named() {
+        let cases = [
+            ("etcd_password=hunter2", 0o100_644, true),
+            ("etcd_username=u\n  etcd_password : hunter2\n", 0o100_604, true),
+            ("etcd_password=hunter2", 0o100_640, false),
+            ("etcd_password=\n#etcd_password=hunter2\netcd_password_file=x", 0o100_644, false),
+            ("verbosity=1", 0o100_644, false),
+        ];
+        for (text, mode, exposed) in cases {
+            let said = of_file("/etc/fleet/fleet.conf", text, mode);
+            assert_eq!(said.is_some(), exposed, "{text} {mode:o}");
+            assert!(!said.unwrap_or_default().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn an_etcd_that_takes_writes_from_anybody_is_named() {
+        let cases = [
+            ("", false),
+            ("standalone=true", false),
+            ("etcd_servers=http://localhost:2379,http://127.0.0.2:2379,http://[::1]:2379", false),
+            ("etcd_servers=https://10.0.0.1:2379", false),
+            ("etcd_servers=http://10.0.0.1:2379\netcd_username=u\netcd_password=p", false),
+            ("etcd_servers=http://127.0.0.1:2379,http://10.0.0.1:2379", true),
+            ("etcd_servers=http://[fd00::1]:2379", true),
+            ("etcd_servers=http://etcd.example.com:2379", true),
+        ];
+        for (text, open) in cases {
+            assert_eq!(of_store(&store(text)).is_some(), open, "{text}");
+        }
+        let said = of_store(&store("etcd_servers=http://127.0.0.1:2379,http://10.0.0.1:2379"));
+        assert!(said.unwrap().starts_with("http://10.0.0.1:2379 is etcd without TLS"));
+    }
+}
