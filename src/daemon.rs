@@ -17,10 +17,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::health::{self, Health, Remedy};
-use crate::api::listen::Listener;
 use crate::api::server;
-use crate::api::state::{self, Api};
+use crate::api::server::health::{self, Health, Remedy};
+use crate::api::server::listen::Listener;
+use crate::api::server::state::{self, Api};
 use crate::clock::Clock;
 use crate::config::{Changes, ConfigError, EtcdSettings, Settings, StoreSettings};
 use crate::metrics::Metrics;

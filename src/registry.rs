@@ -9,12 +9,13 @@
 
 pub mod apply;
 pub mod files;
-pub mod follow;
 pub mod keys;
 pub mod mirror;
+pub mod reader;
+pub mod scope;
 pub mod services;
 pub mod units;
-pub mod view;
+pub mod watch;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

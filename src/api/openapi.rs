@@ -326,7 +326,7 @@ fn the_description_is_of_the_wire_types() {
 /// What `/discovery` says is what the other description says.
 #[test]
 fn the_discovery_document_is_true() {
-    let discovery: Value = serde_json::from_str(include_str!("v1/discovery.json")).unwrap();
+    let discovery: Value = serde_json::from_str(include_str!("server/v1/discovery.json")).unwrap();
     let (ours, schemas) = (description(), &discovery["schemas"]);
     let mut described = std::collections::BTreeSet::new();
     for method in

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::health::Health;
+use crate::api::server::health::Health;
 use crate::config::{Settings, StoreSettings};
 use crate::engine;
 use crate::store::Store;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Cause, Status as Agent};
-use crate::api::health::{Health, Remedy};
+use crate::api::server::health::{Health, Remedy};
 use crate::clock::Clock;
 use crate::engine::Status as Engine;
 

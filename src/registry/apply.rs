@@ -14,8 +14,8 @@ use crate::model::unit::{Outcome, Placement, Target, Unit, UnitReport};
 use crate::store::{Error as StoreError, Kv, MAX_BYTES, MAX_OPS, Op, Store, Txn};
 
 use super::keys::{self, FileRecord, Key};
+use super::reader::Reader;
 use super::units::{Action, Decision, Found, Intent, Problem, Read, decide};
-use super::view::Reader;
 use super::{decode, delete, put, unchanged};
 
 /// Conflicts and lost answers are met by reading again, so often.

@@ -9,7 +9,7 @@ use crate::model::service::{Instance, InstanceName, ServiceName};
 use crate::store::{Error, Event, Guard, Kv, LeaseId, Store, Txn};
 
 use super::keys::{self, Key};
-use super::view::Reader;
+use super::reader::Reader;
 use super::{decode, delete, mirror, point, put, unchanged};
 
 /// An announcement is tried again so often when others change the same instance.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use flotilla::api::health::{Health, Remedy};
+use flotilla::api::server::health::{Health, Remedy};
 use flotilla::model::unit::Target;
 use serde_json::json;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use flotilla::api::health::{self, Health};
-use flotilla::api::listen::Listener;
+use flotilla::api::server::health::{self, Health};
+use flotilla::api::server::listen::Listener;
 use flotilla::api::server::serve;
-use flotilla::api::state::{Api, Settings};
+use flotilla::api::server::state::{Api, Settings};
 use flotilla::clock::Clock;
 use flotilla::metrics::Metrics;
 use flotilla::model::revision::Revision;

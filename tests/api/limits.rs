@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla::api::state::Settings;
+use flotilla::api::server::state::Settings;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;

@@ -3,10 +3,10 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use flotilla::api::health::{self, Health, Remedy};
-use flotilla::api::listen::{ListenError, Listener};
+use flotilla::api::server::health::{self, Health, Remedy};
+use flotilla::api::server::listen::{ListenError, Listener};
 use flotilla::api::server::serve;
-use flotilla::api::state::{Api, Settings};
+use flotilla::api::server::state::{Api, Settings};
 use flotilla::clock::Clock;
 use flotilla::store::embedded::Embedded;
 use serde_json::json;

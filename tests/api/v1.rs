@@ -1,6 +1,6 @@
 //! CoreOS fleet's API: codes, messages and bodies.
 
-use flotilla::api::state::Settings;
+use flotilla::api::server::state::Settings;
 use flotilla::model::unit::Target;
 use serde_json::{Value, json};
 

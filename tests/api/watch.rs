@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use flotilla::api::health::Health;
-use flotilla::api::state::Settings;
+use flotilla::api::server::health::Health;
+use flotilla::api::server::state::Settings;
 use flotilla::model::unit::Target;
 use flotilla::store::{Op, Store as _, Txn};
 use http_body_util::BodyExt as _;

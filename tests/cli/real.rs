@@ -1,10 +1,10 @@
 //! The real API over a store in memory, so that the scripted one can't drift from it. No engine and no agent: the test
 //! writes what they would.
 
-use flotilla::api::health::{self, Health};
-use flotilla::api::listen::Listener;
+use flotilla::api::server::health::{self, Health};
+use flotilla::api::server::listen::Listener;
 use flotilla::api::server::serve;
-use flotilla::api::state::{Api, Settings};
+use flotilla::api::server::state::{Api, Settings};
 use flotilla::clock::Clock;
 use flotilla::model::unit::Target;
 use flotilla::store::embedded::Embedded;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla::api::health::{Health, Remedy};
+use flotilla::api::server::health::{Health, Remedy};
 use flotilla::registry::delete;
 use flotilla::registry::keys::Key;
 use flotilla::store::{Event, Revision, Store as _};

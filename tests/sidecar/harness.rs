@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla::api::client::{Client, Endpoint};
-use flotilla::api::health::{self, Health};
-use flotilla::api::listen::Listener;
+use flotilla::api::server::health::{self, Health};
+use flotilla::api::server::listen::Listener;
 use flotilla::api::server::serve;
-use flotilla::api::state::{Api, Settings};
+use flotilla::api::server::state::{Api, Settings};
 use flotilla::api::wire::services::{Announce, InstanceRef};
 use flotilla::clock::Clock;
 use flotilla::model::revision::Revision;

@@ -8,15 +8,16 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 
-use crate::api::error::Failure;
-use crate::api::join;
-use crate::api::server::query;
-use crate::api::state::Api;
+use crate::api::server::error::Failure;
+use crate::api::server::extract::query;
+use crate::api::server::state::Api;
+use crate::api::server::views;
 use crate::api::wire::WatchLine;
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
-use crate::registry::follow::{Follower, Touched, near};
-use crate::registry::view::Scope;
+use crate::registry::scope::Scope;
+use crate::registry::watch::cluster::{Follower, Touched};
+use crate::registry::watch::few;
 use crate::store::{Error, Store};
 
 use super::globs;
@@ -41,8 +42,8 @@ fn follower<S: Store>(api: &Api<S>, uri: &Uri) -> Result<Follower<S>, Failure> {
         [(_, id)] => id.parse::<MachineId>().map_err(|error| Failure::bad_request(error.to_string()))?,
         _ => return Err(Failure::bad_request("`host` can be given once")),
     };
-    if globs.is_empty() || globs.len() > near::MOST || !globs.iter().all(Glob::is_literal) {
-        let most = near::MOST;
+    if globs.is_empty() || globs.len() > few::MAX_UNITS || !globs.iter().all(Glob::is_literal) {
+        let most = few::MAX_UNITS;
         return Err(Failure::bad_request(format!(
             "`host` wants 1 to {most} `name`s beside it, none of them a pattern"
         )));
@@ -102,7 +103,7 @@ impl<S: Store> Telling<S> {
         lines.flush().await.map(Ok)
     }
 
-    fn tell_one(&mut self, briefs: &join::Briefs, name: UnitName, lines: &mut Lines) {
+    fn tell_one(&mut self, briefs: &views::Briefs, name: UnitName, lines: &mut Lines) {
         let cluster = self.follower.cluster();
         let Some(unit) = cluster.units.get(&name) else {
             if !self.follower.is_gone(&name) {
@@ -114,7 +115,7 @@ impl<S: Store> Telling<S> {
             }
             return;
         };
-        let text = line(&WatchLine::Unit(Box::new(join::unit(cluster, briefs, &name, unit))));
+        let text = line(&WatchLine::Unit(Box::new(views::unit(cluster, briefs, &name, unit))));
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         let hash = Some(hasher.finish());

@@ -11,35 +11,35 @@ use axum::{Json, Router, extract::State, http::Uri};
 
 use crate::model::glob::Glob;
 use crate::registry::keys;
-use crate::registry::view::Scope;
+use crate::registry::scope::Scope;
 use crate::store::Store;
 
 use super::error::Failure;
-use super::join;
-use super::server::{only, query};
+use super::extract::{allow_methods, query};
 use super::state::Api;
-use super::wire::MachineList;
+use super::views;
+use crate::api::wire::MachineList;
 
 pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     Router::new()
-        .route("/units", only(get(units::list::<S>).post(apply::post::<S>), "GET and POST"))
-        .route("/units/{name}", only(get(units::get::<S>), "GET"))
-        .route("/machines", only(get(machines::<S>), "GET"))
-        .route("/watch", only(get(watch::get::<S>), "GET"))
-        .route("/services", only(get(services::list::<S>), "GET"))
-        .route("/services/{name}", only(get(services::get::<S>), "GET"))
+        .route("/units", allow_methods(get(units::list::<S>).post(apply::post::<S>), "GET and POST"))
+        .route("/units/{name}", allow_methods(get(units::get::<S>), "GET"))
+        .route("/machines", allow_methods(get(machines::<S>), "GET"))
+        .route("/watch", allow_methods(get(watch::get::<S>), "GET"))
+        .route("/services", allow_methods(get(services::list::<S>), "GET"))
+        .route("/services/{name}", allow_methods(get(services::get::<S>), "GET"))
         .route(
             "/services/{name}/{instance}",
-            only(put(services::put::<S>).delete(services::delete::<S>), "PUT and DELETE"),
+            allow_methods(put(services::put::<S>).delete(services::delete::<S>), "PUT and DELETE"),
         )
-        .route("/services/{name}/{instance}/keep-alive", only(post(services::keep_alive::<S>), "POST"))
-        .route("/watch/services", only(get(services::watch::get::<S>), "GET"))
+        .route("/services/{name}/{instance}/keep-alive", allow_methods(post(services::keep_alive::<S>), "POST"))
+        .route("/watch/services", allow_methods(get(services::watch::get::<S>), "GET"))
 }
 
 async fn machines<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MachineList>, Failure> {
     no_parameters(&uri)?;
     let cluster = api.reader.cluster(&[keys::MACHINES, keys::METADATA], &Scope::All).await;
-    let machines = join::machines(&cluster.map_err(|error| api.failed(&error))?);
+    let machines = views::machines(&cluster.map_err(|error| api.failed(&error))?);
     Ok(Json(MachineList { here: api.here().0, machines }))
 }
 

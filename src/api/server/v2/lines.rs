@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::api::state::Api;
+use crate::api::server::state::Api;
 use crate::store::Store;
 
 /// Chunks on their way to a client that reads slowly; the store's watch holds the rest, and changes of one thing that

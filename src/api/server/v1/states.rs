@@ -4,15 +4,15 @@ use axum::Json;
 use axum::extract::{Path, State as Shared};
 use axum::http::Uri;
 
-use crate::api::error::Failure;
-use crate::api::join;
-use crate::api::server::query;
-use crate::api::state::Api;
+use crate::api::server::error::Failure;
+use crate::api::server::extract::query;
+use crate::api::server::state::Api;
+use crate::api::server::views;
 use crate::api::wire::v1::{State, States};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::registry::keys;
-use crate::registry::view::Scope;
+use crate::registry::scope::Scope;
 use crate::store::Store;
 
 use super::page::Page;
@@ -45,7 +45,7 @@ pub(super) async fn get<S: Store>(
 
 /// By name, then by machine.
 fn states(cluster: &Cluster) -> impl Iterator<Item = State> {
-    cluster.states.keys().flat_map(|name| join::states(cluster, name).map(move |state| (name, state))).map(
+    cluster.states.keys().flat_map(|name| views::states(cluster, name).map(move |state| (name, state))).map(
         |(name, (host, state))| State {
             hash: state.hash.to_string(),
             machine_id: host.to_string(),

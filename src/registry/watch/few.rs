@@ -12,21 +12,22 @@ use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Placement;
 use crate::registry::keys::Key;
-use crate::registry::view::Reader;
+use crate::registry::reader::Reader;
 use crate::store::{Error, Event, Store, Watch};
 
-use super::{Touched, event_key};
+use super::cluster::Touched;
+use super::event_key;
 
 /// The most units that are followed so: each costs the store four watches.
-pub const MOST: usize = 8;
+pub const MAX_UNITS: usize = 8;
 
 /// Some units on a host, followed.
 #[derive(Debug)]
-pub(super) struct Near {
+pub(super) struct Few {
     names: BTreeSet<UnitName>,
     host: MachineId,
     /// By the key that each is for.
-    bells: BTreeMap<String, Watch>,
+    wakeups: BTreeMap<String, Watch>,
     stale: Stale,
 }
 
@@ -41,9 +42,9 @@ enum Stale {
     All,
 }
 
-impl Near {
+impl Few {
     pub(super) fn new(names: BTreeSet<UnitName>, host: MachineId) -> Self {
-        Self { names, host, bells: BTreeMap::new(), stale: Stale::All }
+        Self { names, host, wakeups: BTreeMap::new(), stale: Stale::All }
     }
 
     /// Bring `cluster` up to date with the next change. Cancel-safe.
@@ -70,7 +71,7 @@ impl Near {
 
     /// Wait for one event of any watch.
     async fn listen(&mut self, cluster: &Cluster) -> Result<(), Error> {
-        let waits = self.bells.iter_mut().map(|(key, watch)| Box::pin(async move { (key, watch.next().await) }));
+        let waits = self.wakeups.iter_mut().map(|(key, watch)| Box::pin(async move { (key, watch.next().await) }));
         let ((key, answer), ..) = select_all(waits).await;
         match answer {
             // A bell that was hung before the picture was read may ring for what is in it; a watch is for all keys that
@@ -82,7 +83,7 @@ impl Near {
             }
             Ok(_) => {}
             Err(Error::Compacted) => {
-                self.bells.clear();
+                self.wakeups.clear();
                 self.stale = Stale::All;
             }
             Err(error) => return Err(error),
@@ -136,10 +137,10 @@ impl Near {
     /// new one.
     fn hang<S: Store>(&mut self, store: &S, cluster: &Cluster) {
         let keys = self.keys().into_iter().chain(self.elsewhere(cluster)).map(|key| key.to_string());
-        let mut old = std::mem::take(&mut self.bells);
+        let mut old = std::mem::take(&mut self.wakeups);
         for key in keys {
             let watch = old.remove(&key).unwrap_or_else(|| store.watch(&key, cluster.revision.next()));
-            self.bells.insert(key, watch);
+            self.wakeups.insert(key, watch);
         }
     }
 }

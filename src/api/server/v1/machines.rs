@@ -7,15 +7,15 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 
-use crate::api::error::Failure;
-use crate::api::join;
-use crate::api::server::query;
-use crate::api::state::Api;
+use crate::api::server::error::Failure;
+use crate::api::server::extract::query;
+use crate::api::server::state::Api;
+use crate::api::server::views;
 use crate::api::wire::v1::{Machine, Machines, MetadataChange, MetadataValue};
 use crate::model::name::MachineId;
 use crate::registry::apply::size;
 use crate::registry::keys::Key;
-use crate::registry::view::Scope;
+use crate::registry::scope::Scope;
 use crate::registry::{keys, put};
 use crate::store::{MAX_BYTES, MAX_OPS, Op, Store, Txn};
 
@@ -24,7 +24,7 @@ use super::page::Page;
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<Machines>, Failure> {
     let page = Page::of(&query(&uri)?, api.page_limit())?;
     let cluster = api.reader.cluster(&[keys::MACHINES, keys::METADATA], &Scope::All).await;
-    let all = join::machines(&cluster.map_err(|error| api.failed(&error))?);
+    let all = views::machines(&cluster.map_err(|error| api.failed(&error))?);
     let (machines, next_page_token) = page.cut(all.into_iter().map(|machine| Machine {
         id: machine.id.to_string(),
         metadata: machine.metadata,

@@ -1,7 +1,7 @@
 //! v1's pages: a token is the page's size and number, base64url of four bytes, little-endian. Nothing is kept between
 //! pages.
 
-use crate::api::error::Failure;
+use crate::api::server::error::Failure;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 

@@ -6,9 +6,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 
-use crate::api::error::Failure;
-use crate::api::server::{must_be_json, query};
-use crate::api::state::Api;
+use crate::api::server::error::Failure;
+use crate::api::server::extract::{must_be_json, query};
+use crate::api::server::state::Api;
 use crate::api::wire::services::{Announce, Announced, InstanceView, KeepAlive, ServiceList, ServiceView};
 use crate::model::glob::Glob;
 use crate::model::service::{InstanceName, ServiceName};

@@ -14,15 +14,15 @@ use crate::store::Store;
 
 pub(super) use discovery::discovery;
 
-use super::server::only;
+use super::extract::allow_methods;
 use super::state::Api;
 
 pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     let one = get(units::get::<S>).put(units::put::<S>).delete(units::delete::<S>);
     Router::new()
-        .route("/units", only(get(units::list::<S>), "GET"))
-        .route("/units/{name}", only(one, "GET, PUT and DELETE"))
-        .route("/state", only(get(states::list::<S>), "GET"))
-        .route("/state/{name}", only(get(states::get::<S>), "GET"))
-        .route("/machines", only(get(machines::list::<S>).patch(machines::patch::<S>), "GET and PATCH"))
+        .route("/units", allow_methods(get(units::list::<S>), "GET"))
+        .route("/units/{name}", allow_methods(one, "GET, PUT and DELETE"))
+        .route("/state", allow_methods(get(states::list::<S>), "GET"))
+        .route("/state/{name}", allow_methods(get(states::get::<S>), "GET"))
+        .route("/machines", allow_methods(get(machines::list::<S>).patch(machines::patch::<S>), "GET and PATCH"))
 }

@@ -8,9 +8,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 
-use crate::api::error::Failure;
-use crate::api::server::{must_be_json, query};
-use crate::api::state::Api;
+use crate::api::server::error::Failure;
+use crate::api::server::extract::{must_be_json, query};
+use crate::api::server::state::Api;
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit};
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;

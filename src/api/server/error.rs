@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use crate::model::name::UnitName;
 use crate::registry::units;
 
-use super::wire::{ErrorBody, ErrorDetail, Problem};
+use crate::api::wire::{ErrorBody, ErrorDetail, Problem};
 
 /// A request that isn't done.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 
 use super::error::Failure;
 use super::state::Settings;
-use super::wire::{ErrorBody, ErrorDetail};
+use crate::api::wire::{ErrorBody, ErrorDetail};
 
 /// So many times the limit is read of a body that is too large, before its sender is hung up on.
 const OVERRUN: usize = 16;

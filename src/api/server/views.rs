@@ -8,25 +8,23 @@ use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
 use crate::registry::files::Brief;
 use crate::registry::keys::{self, Key};
-use crate::registry::view::Damaged;
+use crate::registry::reader::Damaged;
 
-use super::wire::{DamagedUnit, HostOrder, MachineRef, MachineView, StateView, UnitView};
+use crate::api::wire::{DamagedUnit, HostOrder, MachineRef, MachineView, StateView, UnitView};
 
 /// The families of keys that a [`UnitView`] is made of.
-pub const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::MACHINES];
+pub(super) const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::MACHINES];
 
 /// What files say, by hash.
-pub type Briefs = BTreeMap<UnitHash, Arc<Brief>>;
+pub(super) type Briefs = BTreeMap<UnitHash, Arc<Brief>>;
 
 /// The files of all units of `cluster`.
-#[must_use]
-pub fn hashes(cluster: &Cluster) -> BTreeSet<UnitHash> {
+pub(super) fn hashes(cluster: &Cluster) -> BTreeSet<UnitHash> {
     cluster.units.values().map(|unit| unit.hash.clone()).collect()
 }
 
 /// A unit, everywhere.
-#[must_use]
-pub fn unit(cluster: &Cluster, briefs: &Briefs, name: &UnitName, unit: &Unit) -> UnitView {
+pub(super) fn unit(cluster: &Cluster, briefs: &Briefs, name: &UnitName, unit: &Unit) -> UnitView {
     let brief = briefs.get(&unit.hash);
     let global = brief.is_some_and(|brief| brief.constraints.global);
     let placement = cluster.placements.get(name).map(|placement| &placement.value);
@@ -49,8 +47,7 @@ pub fn unit(cluster: &Cluster, briefs: &Briefs, name: &UnitName, unit: &Unit) ->
 }
 
 /// Units whose records can't be read: what is known of them from elsewhere.
-#[must_use]
-pub fn damaged(cluster: &Cluster, damaged: Damaged) -> Vec<DamagedUnit> {
+pub(super) fn damaged(cluster: &Cluster, damaged: Damaged) -> Vec<DamagedUnit> {
     let view = |(name, why): (UnitName, String)| DamagedUnit {
         machine: placed_on(cluster, &name).map(|host| machine_ref(cluster, host)),
         states: states(cluster, &name).map(|(host, state)| state_view(cluster, host, state)).collect(),
@@ -72,16 +69,14 @@ fn orders(cluster: &Cluster, name: &UnitName) -> Vec<HostOrder> {
 
 /// The keys of what hosts are told of the globals among the units, which no family of [`FAMILIES`] holds; none without
 /// globals.
-#[must_use]
-pub fn orders_wanted(cluster: &Cluster, briefs: &Briefs) -> BTreeSet<Key> {
+pub(super) fn orders_wanted(cluster: &Cluster, briefs: &Briefs) -> BTreeSet<Key> {
     let global = |unit: &Unit| briefs.get(&unit.hash).is_some_and(|brief| brief.constraints.global);
     let globals = cluster.units.iter().filter(|(_, unit)| global(unit));
     globals.flat_map(|(name, _)| cluster.machines.keys().map(|id| Key::Schedule(id.clone(), name.clone()))).collect()
 }
 
 /// Where a unit is placed.
-#[must_use]
-pub fn placed_on<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
+pub(super) fn placed_on<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
     match &cluster.placements.get(name)?.value {
         Placement::On { host, .. } => Some(host),
         Placement::Waiting { .. } => None,
@@ -89,20 +84,21 @@ pub fn placed_on<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a Machin
 }
 
 /// What the cluster has made of a unit that isn't global: what its host says it has, `inactive` while it says nothing.
-#[must_use]
-pub fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
+pub(super) fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
     let state = placed_on(cluster, name).and_then(|host| cluster.states.get(name)?.get(host));
     state.map_or(Target::Removed, |state| state.target).as_state()
 }
 
 /// What hosts say of a unit; one that has stopped and forgotten it says nothing.
-pub fn states<'a>(cluster: &'a Cluster, name: &UnitName) -> impl Iterator<Item = (&'a MachineId, &'a UnitReport)> {
+pub(super) fn states<'a>(
+    cluster: &'a Cluster,
+    name: &UnitName,
+) -> impl Iterator<Item = (&'a MachineId, &'a UnitReport)> {
     cluster.states.get(name).into_iter().flatten().filter(|(_, state)| state.target != Target::Removed)
 }
 
 /// A host, as tables name it.
-#[must_use]
-pub fn machine_ref(cluster: &Cluster, id: &MachineId) -> MachineRef {
+pub(super) fn machine_ref(cluster: &Cluster, id: &MachineId) -> MachineRef {
     let machine = cluster.machines.get(id);
     MachineRef {
         id: id.clone(),
@@ -112,8 +108,7 @@ pub fn machine_ref(cluster: &Cluster, id: &MachineId) -> MachineRef {
 }
 
 /// All hosts, by id.
-#[must_use]
-pub fn machines(cluster: &Cluster) -> Vec<MachineView> {
+pub(super) fn machines(cluster: &Cluster) -> Vec<MachineView> {
     let view = |(id, machine): (&MachineId, &crate::model::machine::Machine)| MachineView {
         id: id.clone(),
         ip: machine.ip.clone(),

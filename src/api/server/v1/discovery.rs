@@ -5,12 +5,12 @@ use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
-use crate::api::error::Failure;
+use crate::api::server::error::Failure;
 
 const DOCUMENT: &str = include_str!("discovery.json");
 
 /// Other methods are 400 and not 405, as CoreOS fleet's.
-pub(in crate::api) async fn discovery(method: Method) -> Result<impl IntoResponse, Failure> {
+pub(in crate::api::server) async fn discovery(method: Method) -> Result<impl IntoResponse, Failure> {
     if !matches!(method, Method::GET | Method::HEAD) {
         return Err(Failure::bad_request("only HTTP GET supported against this resource"));
     }

@@ -10,13 +10,13 @@ use futures_util::future::try_join_all;
 
 use crate::model::cluster::{Change, Cluster};
 use crate::model::file::UnitFile;
-use crate::model::glob::Glob;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::store::{Error, Event, Kv, Range, Store};
 
 use super::files::{Brief, Briefs};
 use super::keys::{self, FileRecord, Key};
+use super::scope::Scope;
 use super::{Corrupt, decode, mirror, point};
 
 /// Reads are begun again so often when the revision they show is compacted under them.
@@ -33,77 +33,6 @@ const TOLD: usize = 1000;
 
 /// Units whose records can't be read, and what is wrong with those.
 pub type Damaged = BTreeMap<UnitName, String>;
-
-/// Which units a question is about. Hosts and their metadata always belong to it.
-#[derive(Debug, Clone)]
-pub enum Scope {
-    /// All.
-    All,
-    /// Those named, and those that match a pattern. Names apart, because a command may well name a thousand units, and
-    /// then each change in the cluster would be compared with each of them.
-    Some {
-        /// Names.
-        names: BTreeSet<Box<str>>,
-        /// Patterns.
-        globs: Vec<Glob>,
-    },
-    /// This one.
-    One(UnitName),
-}
-
-impl Scope {
-    /// Units that match one of `globs`; all units when there are none.
-    #[must_use]
-    pub fn of(globs: Vec<Glob>) -> Self {
-        if globs.is_empty() {
-            return Self::All;
-        }
-        let (names, globs): (Vec<Glob>, Vec<Glob>) = globs.into_iter().partition(Glob::is_literal);
-        Self::Some { names: names.iter().map(|name| name.literal_prefix().into()).collect(), globs }
-    }
-
-    /// Whether it is about `name`.
-    #[must_use]
-    pub fn has(&self, name: &UnitName) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some { names, globs } => {
-                names.contains(name.as_str()) || globs.iter().any(|glob| glob.matches(name.as_str()))
-            }
-            Self::One(one) => one == name,
-        }
-    }
-
-    /// Whether `change` belongs to it.
-    #[must_use]
-    pub fn takes(&self, change: &Change) -> bool {
-        match change {
-            Change::Unit(name, _)
-            | Change::Placement(name, _)
-            | Change::Assignment(_, name, _)
-            | Change::Report(name, _, _) => self.has(name),
-            Change::File(..) | Change::Machine(..) | Change::Metadata(..) => true,
-        }
-    }
-
-    /// The ranges of a family that hold what the scope takes (and maybe more, to be filtered).
-    fn prefixes(&self, family: &str) -> BTreeSet<String> {
-        let by_unit = matches!(family, keys::UNITS | keys::PLACEMENTS | keys::STATES);
-        match self {
-            Self::Some { names, globs } if by_unit && names.len() + globs.len() <= POINTS => {
-                let names = names.iter().map(|name| &**name);
-                let mut prefixes: Vec<&str> = globs.iter().map(Glob::literal_prefix).chain(names).collect();
-                prefixes.sort_unstable();
-                // `web@` covers `web@1`: sorted, the shorter one stands before all that it covers.
-                prefixes.dedup_by(|later, earlier| later.starts_with(&**earlier));
-                prefixes.into_iter().map(|prefix| format!("{family}{prefix}")).collect()
-            }
-            Self::One(name) if family == keys::STATES => [keys::states_of(name)].into(),
-            Self::One(name) if by_unit => [format!("{family}{name}")].into(),
-            _ => [family.to_owned()].into(),
-        }
-    }
-}
 
 /// Reads a cluster's records from a store. Cheap to clone; clones share what they remember.
 #[derive(Debug, Clone)]
@@ -403,10 +332,6 @@ mod tests {
     use crate::store::embedded::Embedded;
     use crate::store::{Op, Txn};
 
-    fn prefixes(globs: &[&str], family: &str) -> Vec<String> {
-        Scope::of(globs.iter().map(|glob| glob.parse().unwrap()).collect()).prefixes(family).into_iter().collect()
-    }
-
     /// However they lie among others, and whether they are there or not.
     #[tokio::test(start_paused = true)]
     async fn many_keys_are_found_wherever_they_lie() {
@@ -429,16 +354,5 @@ mod tests {
             let expected: Vec<String> = there.iter().filter(|key| wanted.contains(*key)).cloned().collect();
             assert!(found == expected, "{} of {} found, {} asked for", found.len(), expected.len(), wanted.len());
         }
-    }
-
-    #[test]
-    fn only_what_can_match_is_read() {
-        assert_eq!(prefixes(&[], keys::UNITS), ["unit/"]);
-        assert_eq!(prefixes(&["web@*", "web@1.service", "db.service"], keys::UNITS), ["unit/db.service", "unit/web@"]);
-        assert_eq!(prefixes(&["web*"], keys::MACHINES), ["machine/"]);
-        assert_eq!(prefixes(&["*"], keys::STATES), ["state/"]);
-        let one = Scope::One("a.service".parse().unwrap());
-        assert_eq!(one.prefixes(keys::STATES), ["state/a.service/".to_owned()].into());
-        assert_eq!(one.prefixes(keys::PLACEMENTS), ["placement/a.service".to_owned()].into());
     }
 }

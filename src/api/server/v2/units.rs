@@ -4,16 +4,17 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 
-use crate::api::error::Failure;
-use crate::api::join::{self, Briefs, FAMILIES};
-use crate::api::state::Api;
+use crate::api::server::error::Failure;
+use crate::api::server::state::Api;
+use crate::api::server::views::{self, Briefs, FAMILIES};
 use crate::api::wire::{HostReasons, UnitDetail, UnitList, UnitView};
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::UnitName;
 use crate::model::unit::{Desired, Target};
 use crate::plan::explain::{Explanation, Standing, explain};
 use crate::registry::keys;
-use crate::registry::view::{Damaged, Scope};
+use crate::registry::reader::Damaged;
+use crate::registry::scope::Scope;
 use crate::store::{Error, Store};
 
 use super::{no_parameters, scope};
@@ -21,8 +22,8 @@ use super::{no_parameters, scope};
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<UnitList>, Failure> {
     let read = async {
         let (cluster, briefs, damaged) = joined(&api, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
-        let units = cluster.units.iter().map(|(name, unit)| join::unit(&cluster, &briefs, name, unit)).collect();
-        Ok(Json(UnitList { revision: cluster.revision, units, damaged: join::damaged(&cluster, damaged) }))
+        let units = cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &briefs, name, unit)).collect();
+        Ok(Json(UnitList { revision: cluster.revision, units, damaged: views::damaged(&cluster, damaged) }))
     };
     read.await
 }
@@ -44,7 +45,7 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
         return Ok(Err(Failure::damaged(name, why)));
     }
     let Some(record) = cluster.units.get(name) else { return Ok(Err(Failure::no_such_unit())) };
-    let unit = join::unit(&cluster, &briefs, name, record);
+    let unit = views::unit(&cluster, &briefs, name, record);
     let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
     if is_settled(&unit) {
         let why = trouble(&unit);
@@ -61,8 +62,8 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
 async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, Briefs, Damaged), Error> {
     loop {
         let (mut cluster, damaged) = api.reader.all(&FAMILIES, scope).await?;
-        let briefs = api.reader.briefs(&join::hashes(&cluster)).await?;
-        let orders = join::orders_wanted(&cluster, &briefs);
+        let briefs = api.reader.briefs(&views::hashes(&cluster)).await?;
+        let orders = views::orders_wanted(&cluster, &briefs);
         match api.reader.add(&mut cluster, &orders).await {
             // What was read first is forgotten already: begin again, with what is now.
             Err(Error::Compacted) => {}
@@ -77,7 +78,7 @@ async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
     const EVERYTHING: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::SCHEDULE, keys::MACHINES, keys::METADATA];
     let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
     let revision = cluster.revision;
-    let briefs = api.reader.briefs(&join::hashes(&cluster)).await?;
+    let briefs = api.reader.briefs(&views::hashes(&cluster)).await?;
     let constraints = |brief: &crate::registry::files::Brief| Versioned { value: brief.constraints.clone(), revision };
     cluster.files = briefs.into_iter().map(|(hash, brief)| (hash, constraints(&brief))).collect();
     Ok(cluster)
@@ -131,7 +132,7 @@ fn why(explanation: &Explanation) -> Option<String> {
 
 fn reasons(cluster: &Cluster, explanation: &Explanation) -> Vec<HostReasons> {
     let reasons = |verdict: &crate::plan::explain::Verdict| HostReasons {
-        machine: join::machine_ref(cluster, &verdict.id),
+        machine: views::machine_ref(cluster, &verdict.id),
         misfits: verdict.misfits.iter().map(ToString::to_string).collect(),
     };
     explanation.hosts.iter().map(reasons).collect()

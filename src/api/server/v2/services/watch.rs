@@ -7,9 +7,9 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 
-use crate::api::error::Failure;
-use crate::api::state::Api;
-use crate::api::v2::lines::{self, Gone, Lines, line};
+use crate::api::server::error::Failure;
+use crate::api::server::state::Api;
+use crate::api::server::v2::lines::{self, Gone, Lines, line};
 use crate::api::wire::services::{InstanceRef, InstanceView, ServiceLine};
 use crate::model::revision::Revision;
 use crate::model::service::{Instance, InstanceName, ServiceName};
@@ -19,7 +19,10 @@ use crate::store::{Error, Store};
 
 use super::Wanted;
 
-pub(in crate::api::v2) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Response, Failure> {
+pub(in crate::api::server::v2) async fn get<S: Store>(
+    State(api): State<Api<S>>,
+    uri: Uri,
+) -> Result<Response, Failure> {
     let wanted = Wanted::of(&uri)?;
     let prefix = services::prefix(wanted.one().as_ref());
     let mirror = Mirror::new(api.reader.store().clone(), &prefix);

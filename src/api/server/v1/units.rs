@@ -7,18 +7,18 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 
-use crate::api::error::Failure;
-use crate::api::join::{self, FAMILIES};
-use crate::api::server::{must_be_json, query};
-use crate::api::state::Api;
+use crate::api::server::error::Failure;
+use crate::api::server::extract::{must_be_json, query};
+use crate::api::server::state::Api;
+use crate::api::server::views::{self, FAMILIES};
 use crate::api::wire::v1::{Unit, Units};
 use crate::model::cluster::Cluster;
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::unit::{Desired, Outcome, Unit as Record};
 use crate::registry::keys::{self, Key};
+use crate::registry::scope::Scope;
 use crate::registry::units::{Action, Differing, Intent, check, file_problem};
-use crate::registry::view::Scope;
 use crate::store::{Error as StoreError, Store};
 
 use super::page::Page;
@@ -46,7 +46,7 @@ async fn place<S: Store>(api: &Api<S>, cluster: &mut Cluster, units: &[(UnitName
     let placements = units.iter().map(|(name, _)| Key::Placement(name.clone())).collect();
     api.reader.add(cluster, &placements).await?;
     let state =
-        |(name, _): &(UnitName, Record)| Some(Key::State(name.clone(), join::placed_on(cluster, name)?.clone()));
+        |(name, _): &(UnitName, Record)| Some(Key::State(name.clone(), views::placed_on(cluster, name)?.clone()));
     let states = units.iter().filter_map(state).collect();
     api.reader.add(cluster, &states).await
 }
@@ -71,9 +71,9 @@ async fn views<S: Store>(
     });
     read.await.map_err(|error| api.failed(&error))?;
     let view = |(name, record): (&UnitName, &Record)| Unit {
-        current_state: join::current(cluster, name).into(),
+        current_state: views::current(cluster, name).into(),
         desired_state: record.desired.to_string(),
-        machine_id: join::placed_on(cluster, name).map(ToString::to_string).unwrap_or_default(),
+        machine_id: views::placed_on(cluster, name).map(ToString::to_string).unwrap_or_default(),
         name: name.to_string(),
         options: files.get(&record.hash).map(|file| file.written_options()).unwrap_or_default(),
     };

@@ -1,8 +1,6 @@
 //! Follows what units are and do: a cluster as it is, then as it changes. Owns one consistent order of all of it, by
 //! one watch over all keys: several watches, one for each family, would tell a unit's end before its beginning. Whoever
-//! only asks what one host has of some units is served by [`near`], at those units' cost.
-
-pub mod near;
+//! only asks what one host has of some units is served by [`few`](super::few), at those units' cost.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +12,12 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Placement;
 use crate::store::{Batch, Error, Event, Store, Watch};
 
-use super::decode;
-use super::keys::{self, FileRecord, Key};
-use super::view::{Reader, Scope};
-use near::Near;
+use super::event_key;
+use super::few::Few;
+use crate::registry::decode;
+use crate::registry::keys::{self, FileRecord, Key};
+use crate::registry::reader::Reader;
+use crate::registry::scope::Scope;
 
 /// What is followed. Slices belong to it because a unit is only gone when no host has it any more.
 const FAMILIES: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::SCHEDULE, keys::MACHINES];
@@ -34,7 +34,7 @@ pub struct Follower<S> {
     watch: Option<Watch>,
     /// The next picture, while it is read: a task, so that it goes on when whoever waits for it is cancelled.
     listing: Option<AbortOnDropHandle<Result<Cluster, Error>>>,
-    near: Option<Near>,
+    few: Option<Few>,
 }
 
 /// Which units to look at again.
@@ -50,14 +50,14 @@ impl<S: Store> Follower<S> {
     /// Follow the units of `scope`.
     #[must_use]
     pub fn new(reader: Reader<S>, scope: Scope) -> Self {
-        Self { reader, scope, cluster: Cluster::default(), watch: None, listing: None, near: None }
+        Self { reader, scope, cluster: Cluster::default(), watch: None, listing: None, few: None }
     }
 
     /// Follow the units `names` as `host` has them: its orders and its reports, and no other host's. Of the rest of the
-    /// cluster nothing is heard. They should be [few](near::MOST).
+    /// cluster nothing is heard. They should be [few](super::few::MAX_UNITS).
     #[must_use]
     pub fn on(reader: Reader<S>, names: BTreeSet<UnitName>, host: MachineId) -> Self {
-        Self { near: Some(Near::new(names, host)), ..Self::new(reader, Scope::All) }
+        Self { few: Some(Few::new(names, host)), ..Self::new(reader, Scope::All) }
     }
 
     /// The cluster as of the last [`Follower::next`].
@@ -86,8 +86,8 @@ impl<S: Store> Follower<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`]: make a new one.
     pub async fn next(&mut self) -> Result<Touched, Error> {
-        if let Some(near) = &mut self.near {
-            return near.next(&self.reader, &mut self.cluster).await;
+        if let Some(few) = &mut self.few {
+            return few.next(&self.reader, &mut self.cluster).await;
         }
         loop {
             let Some(watch) = &mut self.watch else { return self.list().await };
@@ -166,13 +166,6 @@ impl<S: Store> Follower<S> {
             }
             Change::File(..) | Change::Metadata(..) => {}
         }
-    }
-}
-
-fn event_key(event: &Event) -> &str {
-    match event {
-        Event::Put(kv) => &kv.key,
-        Event::Delete(key) => key,
     }
 }
 

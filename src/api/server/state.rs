@@ -13,13 +13,13 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::name::MachineId;
 use crate::registry::apply::{self, Applied, Why};
+use crate::registry::reader::Reader;
 use crate::registry::units::Intent;
-use crate::registry::view::Reader;
 use crate::store::{Error as StoreError, Store};
 
 use super::error::Failure;
 use super::health::{self, Health, Remedy};
-use super::wire::BODY_LIMIT;
+use crate::api::wire::BODY_LIMIT;
 
 /// What an operator or a test may want different.
 #[derive(Debug, Clone, Copy)]

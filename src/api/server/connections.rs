@@ -1,0 +1,145 @@
+//! Connections: accepts them, bounds how many there are and how long a client may take to send a request's head, and lets
+//! requests that are under way finish when the daemon stops. Must never know a route.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::store::Store;
+
+use super::limits;
+use super::listen::Listener;
+use super::router::{from_this_host, measure, router};
+use super::state::Api;
+
+/// Most connections at once; more wait to be accepted. This bounds what clients can make a daemon hold.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How long a connection that was accepted just before the daemon stops may take to send its request, which is then
+/// answered. Connections that nobody has accepted yet wait in the socket, for the next daemon if systemd holds it.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Answer requests on `listeners` until `shutdown`; then give the requests under way [`Settings::grace`] to finish.
+///
+/// [`Settings::grace`]: super::state::Settings::grace
+pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: impl Future<Output = ()> + Send) {
+    let (stop, tracker, places) = (api.stop.clone(), TaskTracker::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+    let (metrics, head_timeout, grace) = (api.metrics.clone(), api.settings.head_timeout, api.settings.grace);
+    let router = router(api);
+    for listener in listeners {
+        let router = match listener {
+            Listener::Unix(..) => router.clone(),
+            Listener::Tcp(_) => router.clone().layer(middleware::from_fn(from_this_host)),
+        };
+        let router = router.layer(middleware::from_fn_with_state(metrics.clone(), measure));
+        let (stop, tracker, places) = (stop.clone(), tracker.clone(), Arc::clone(&places));
+        let connections = Connections { router, stop, tracker: tracker.clone(), places, head_timeout };
+        tracker.spawn(connections.accept_all(listener));
+    }
+    shutdown.await;
+    stop.cancel();
+    tracker.close();
+    if tokio::time::timeout(grace, tracker.wait()).await.is_err() {
+        tracing::debug!(connections = tracker.len(), "connections were cut off while a request was under way");
+    }
+}
+
+/// What is needed to serve a connection.
+#[derive(Debug, Clone)]
+struct Connections {
+    router: Router,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    places: Arc<Semaphore>,
+    head_timeout: Duration,
+}
+
+impl Connections {
+    async fn accept_all(self, listener: Listener) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.accept_loop(&listener) => {}
+        }
+        if let Listener::Unix(_, Some(path)) = listener {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    async fn accept_loop(self, listener: &Listener) {
+        loop {
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            let accepted = match listener {
+                Listener::Unix(unix, _) => unix.accept().await.map(|(stream, _)| {
+                    self.tracker.spawn(self.clone().serve(stream, place));
+                }),
+                Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
+                    let _ = stream.set_nodelay(true);
+                    self.tracker.spawn(self.clone().serve(stream, place));
+                }),
+            };
+            if let Err(error) = accepted {
+                pause_after(&error).await;
+            }
+        }
+    }
+
+    async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: I, place: OwnedSemaphorePermit) {
+        let (asked, mut first) = watch::channel(false);
+        let routes = TowerToHyperService::new(self.router);
+        let service = service_fn(move |request| {
+            asked.send_replace(true);
+            routes.call(request)
+        });
+        let mut connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        // Errors of a connection are its client's: it went away, or doesn't speak HTTP.
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = self.stop.cancelled() => {
+                // A graceful shutdown closes a connection without a request at once, although one may be on its way.
+                let first = async { drop(tokio::time::timeout(FIRST_REQUEST_TIMEOUT, first.wait_for(|asked| *asked)).await) };
+                tokio::select! {
+                    ended = &mut connection => ended,
+                    () = first => {
+                        Pin::new(&mut connection).graceful_shutdown();
+                        (&mut connection).await
+                    }
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection to the API ended early");
+            let rest = connection.into_parts();
+            // Idle connections are closed silently; a client that has begun a request is told why.
+            if error.is_timeout() && !rest.read_buf.is_empty() {
+                let answer = limits::late_head(self.head_timeout);
+                let _ =
+                    tokio::time::timeout(self.head_timeout, rest.io.into_inner().write_all(answer.as_bytes())).await;
+            }
+        }
+        drop(place);
+    }
+}
+
+/// Pause after an error that would come again at once, such as the lack of file descriptors. A connection that was
+/// aborted before it was accepted is no such error.
+async fn pause_after(error: &io::Error) {
+    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        tracing::warn!(%error, "can't accept connections to the API");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

@@ -1,0 +1,126 @@
+//! The routes, and what holds for every request, whichever version of the API it is for: errors are JSON, every request
+//! has a deadline, and nothing that needs the cluster is answered before the daemon is registered.
+
+use std::net::IpAddr;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::{ALLOW, CONTENT_TYPE, HOST, SERVER};
+use axum::http::uri::Authority;
+use axum::http::{Extensions, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use tokio::time::Instant;
+
+use crate::metrics::{self, Metrics};
+use crate::store::{Error as StoreError, Store};
+
+use super::error::Failure;
+use super::extract::allow_methods;
+use super::state::Api;
+use super::{limits, v1, v2};
+
+/// `Server: fleetd/<version>`
+const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("fleetd/", env!("CARGO_PKG_VERSION")));
+
+/// The API's description for programs. A test compares it with the types and with what is answered.
+const OPENAPI: &str = include_str!("../../../docs/openapi.json");
+
+/// Paths that are answered whatever the state of the cluster: they ask nothing of it, and are needed most when something
+/// is wrong.
+const ALWAYS: [&str; 2] = ["/metrics", "/fleet/openapi.json"];
+
+/// All routes.
+pub(super) fn router<S: Store>(api: Api<S>) -> Router {
+    // These paths exist, but no method is allowed on them.
+    let none = || any(|| async { ([(ALLOW, "")], Failure::new(StatusCode::METHOD_NOT_ALLOWED, "")) });
+    let json = [(CONTENT_TYPE, "application/json")];
+    Router::new()
+        .route("/", none())
+        .route("/metrics", allow_methods(get(metrics::<S>), "GET"))
+        .route("/fleet/openapi.json", allow_methods(get(move || async move { (json, OPENAPI) }), "GET"))
+        .route("/discovery", any(v1::discovery))
+        .route("/fleet/v1", none())
+        .nest("/fleet/v1", v1::routes())
+        .route("/v1-alpha", none())
+        .nest("/v1-alpha", v1::routes())
+        .route("/fleet/v2", none())
+        .nest("/fleet/v2", v2::routes())
+        .fallback(|uri: Uri| async move {
+            Failure::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+        })
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(api.clone(), every_request::<S>))
+        .with_state(api)
+}
+
+async fn metrics<S: Store>(State(api): State<Api<S>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], api.metrics.text())
+}
+
+async fn every_request<S: Store>(State(api): State<Api<S>>, request: Request, next: Next) -> Response {
+    let mut route = Extensions::new();
+    if let Some(path) = request.extensions().get::<MatchedPath>() {
+        route.insert(Route(path.clone()));
+    }
+    let answer = async {
+        if !ALWAYS.contains(&request.uri().path()) {
+            api.settled().await;
+            if let Some(why) = api.waiting() {
+                return Err(why.into_response());
+            }
+        }
+        let request = limits::whole(&api.settings, request).await?;
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+        tokio::time::timeout(api.settings.request_timeout, next.run(request)).await.map_err(|_| {
+            let why = StoreError::Unavailable(format!("no answer within {:?}", api.settings.request_timeout));
+            (if changes { api.failed_maybe(&why) } else { api.failed(&why) }).into_response()
+        })
+    };
+    let mut response = answer.await.map_or_else(|refusal| refusal, as_json);
+    response.headers_mut().insert(SERVER, SERVER_NAME);
+    response.extensions_mut().extend(route);
+    response
+}
+
+/// Count each answer by the pattern of its route: by its path there would be a series for each unit.
+pub(super) async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let asked = Instant::now();
+    let method = request.method().clone();
+    // A client could create any number of series by inventing methods.
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(&method);
+    let response = next.run(request).await;
+    let route = response.extensions().get::<Route>().map_or("other", |route| route.0.as_str());
+    let method = if known { method.as_str() } else { "other" };
+    metrics.answered(route, method, response.status().as_u16(), asked.elapsed());
+    response
+}
+
+/// The pattern that matched the path of a request.
+#[derive(Clone)]
+struct Route(MatchedPath);
+
+/// Refuse a request over TCP whose `Host` isn't loopback. A web page can make a browser send requests to loopback under
+/// a name that its owner's DNS points there (DNS rebinding); such a request carries that name.
+pub(super) async fn from_this_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.parse::<Authority>().ok().map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    if name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback()) {
+        return next.run(request).await;
+    }
+    let message =
+        format!("`Host: {host}` isn't this host: over TCP the API answers to localhost, 127.0.0.1 and [::1] only");
+    Failure::new(StatusCode::FORBIDDEN, message).into_response()
+}
+
+/// Errors of the framework itself (for a path that is no UTF-8, for example) are plain text: turn them into JSON.
+fn as_json(response: Response) -> Response {
+    let json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    let status = response.status();
+    if json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    Failure::new(status, status.canonical_reason().unwrap_or_default().to_lowercase()).into_response()
+}
