@@ -82,7 +82,7 @@ pub enum Status {
         units: usize,
         /// Whether nothing is under way.
         settled: bool,
-        /// Who can't be asked at present. Units run on.
+        /// What doesn't work at present. Units keep running.
         unreachable: Option<Unreachable>,
     },
     /// The whole system goes down, and this many units are still up.
@@ -92,13 +92,15 @@ pub enum Status {
     },
 }
 
-/// Who can't be reached, and since when: ms since the epoch.
+/// What doesn't work, and since when: ms since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
     /// The store.
     Store(u64),
     /// This host's systemd.
     Systemd(u64),
+    /// The daemon's own files, under `/run/fleet`.
+    Files(u64),
 }
 
 /// Why a host isn't registered.
@@ -131,7 +133,19 @@ enum Trouble {
     #[error("{0}")]
     Store(#[from] store::Error),
     #[error("{0}")]
-    Systemd(#[from] systemd::Error),
+    Systemd(systemd::Error),
+    /// The daemon's own files can't be read or written; systemd has no part in it.
+    #[error("{0}")]
+    Files(systemd::Error),
+}
+
+impl From<systemd::Error> for Trouble {
+    fn from(error: systemd::Error) -> Self {
+        match error {
+            systemd::Error::Io(_) => Self::Files(error),
+            _ => Self::Systemd(error),
+        }
+    }
 }
 
 impl Trouble {
@@ -140,6 +154,7 @@ impl Trouble {
         match self {
             Self::Store(_) => "store",
             Self::Systemd(_) => "systemd",
+            Self::Files(_) => "files",
         }
     }
 }
@@ -237,6 +252,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut retries = backoff.clone();
         let mut store_outage = Outage::new("the store", self.options.clock);
         let mut host_outage = Outage::new("systemd", self.options.clock);
+        let mut files_outage = Outage::of_files("/run/fleet", self.options.clock);
         // A new presence begins with a look at everything.
         let mut full_check = Instant::now();
         let mut follow_at = Instant::now();
@@ -253,13 +269,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 () = lease.failing(), if cut_off.is_none() => {
                     store_outage.failed(&"it doesn't answer to keep-alives");
                     cut_off = Some(lease.lives_until());
-                    self.tell(&store_outage, &host_outage, retry_at.is_none());
+                    self.tell([&store_outage, &host_outage, &files_outage], retry_at.is_none());
                     continue;
                 }
                 () = async { lease.renewed_beyond(cut_off.unwrap_or_else(Instant::now)).await }, if cut_off.is_some() => {
                     store_outage.works();
                     cut_off = None;
-                    self.tell(&store_outage, &host_outage, retry_at.is_none());
+                    self.tell([&store_outage, &host_outage, &files_outage], retry_at.is_none());
                     continue;
                 }
                 // Both halves are cancel-safe: the wait is to a point in time, and a mirror goes on where it was.
@@ -312,6 +328,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             retry_at = match passed {
                 Ok(Progress::Done) => {
                     host_outage.works();
+                    files_outage.works();
                     retries.reset();
                     self.units.next_look().map(|wait| Instant::now() + wait)
                 }
@@ -326,13 +343,21 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     host_outage.failed(&error);
                     Some(Instant::now() + retries.next_wait())
                 }
+                // A pass reads them before it asks systemd anything, and writes them at its end: of systemd this says
+                // nothing.
+                Err(Trouble::Files(error)) => {
+                    files_outage.failed(&error);
+                    Some(Instant::now() + retries.next_wait())
+                }
             };
-            self.tell(&store_outage, &host_outage, retry_at.is_none());
+            self.tell([&store_outage, &host_outage, &files_outage], retry_at.is_none());
         }
     }
 
-    fn tell(&self, store: &Outage, host: &Outage, done: bool) {
-        let unreachable = store.since().map(Unreachable::Store).or(host.since().map(Unreachable::Systemd));
+    fn tell(&self, [store, host, files]: [&Outage; 3], done: bool) {
+        let unreachable = store.since().map(Unreachable::Store);
+        let unreachable = unreachable.or(host.since().map(Unreachable::Systemd));
+        let unreachable = unreachable.or(files.since().map(Unreachable::Files));
         let now = Status::Present { units: self.units.len(), settled: done && self.units.is_settled(), unreachable };
         self.status.send_if_modified(|status| {
             let changed = *status != now;

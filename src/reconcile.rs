@@ -56,10 +56,12 @@ impl Backoff {
     }
 }
 
-/// Says once that something is out of reach, and once that it is back.
+/// Logs once that something doesn't work, and once that it works again.
 #[derive(Debug)]
 pub struct Outage {
     what: &'static str,
+    /// How a failure and its end are worded.
+    words: (&'static str, &'static str),
     clock: Clock,
     since: Option<(u64, String)>,
 }
@@ -68,7 +70,13 @@ impl Outage {
     /// `what` is out of reach or not: `the store`, `systemd`.
     #[must_use]
     pub fn new(what: &'static str, clock: Clock) -> Self {
-        Self { what, clock, since: None }
+        Self { what, words: ("out of reach", "back"), clock, since: None }
+    }
+
+    /// The files under `what` can be read and written or not.
+    #[must_use]
+    pub fn of_files(what: &'static str, clock: Clock) -> Self {
+        Self { what, words: ("unusable", "usable again"), clock, since: None }
     }
 
     /// It failed. The first failure, and each with another reason, is a warning.
@@ -77,17 +85,17 @@ impl Outage {
         match &mut self.since {
             Some((_, last)) if *last == error => {}
             Some((_, last)) => {
-                tracing::warn!(error, "{} is still out of reach", self.what);
+                tracing::warn!(error, "{} is still {}", self.what, self.words.0);
                 *last = error;
             }
             None => {
-                tracing::warn!(error, "{} is out of reach; units go on running", self.what);
+                tracing::warn!(error, "{} is {}; units go on running", self.what, self.words.0);
                 self.since = Some((self.clock.now_ms(), error));
             }
         }
     }
 
-    /// Since when it is out of reach, ms since the epoch.
+    /// Since when it doesn't work, ms since the epoch.
     #[must_use]
     pub fn since(&self) -> Option<u64> {
         self.since.as_ref().map(|(since, _)| *since)
@@ -97,7 +105,7 @@ impl Outage {
     pub fn works(&mut self) {
         if let Some((since, _)) = self.since.take() {
             let seconds = self.clock.now_ms().saturating_sub(since) / 1000;
-            tracing::info!(seconds, "{} is back", self.what);
+            tracing::info!(seconds, "{} is {}", self.what, self.words.1);
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use flotilla::agent::{Agent, Options, Status};
+use flotilla::agent::{Agent, Options, Status, Unreachable};
 use flotilla::clock::Clock;
 use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
@@ -550,6 +550,63 @@ fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
         world.until_active("a.service").await;
         let state = world.until("ghost.service", "explained", |s| s.is_some_and(|s| s.error.is_some())).await.unwrap();
         assert!(state.error.unwrap().contains("not in the store"));
+    });
+}
+
+/// A record that doesn't hold the file of its key, as a hand in the store leaves it: the unit is held and says so, the
+/// pass ends, and nothing else on the host waits for it.
+#[test]
+fn a_file_of_another_hash_in_the_store_is_never_installed_and_holds_up_nothing() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("old.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("old.service").await;
+        let new = "[Service]\nExecStart=/bin/new\n";
+        let hash = UnitFile::parse(new.as_bytes()).unwrap().hash();
+        let key = Key::File(hash.clone());
+        let spoil = put(&key, &FileRecord { text: "[Service]\nExecStart=/bin/other\n".into() }, None);
+        let entry = |name: &str, generation| {
+            let (hash, generation) = (hash.clone(), Revision(generation));
+            let entry = Assignment { hash, target: Target::Launched, global: false, generation, restart: None };
+            put(&Key::Schedule(id(), unit(name)), &entry, None)
+        };
+        let ops = vec![spoil, entry("new.service", 2), entry("old.service", 2)];
+        world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
+        for name in ["new.service", "old.service"] {
+            let explained = |s: Option<&UnitReport>| s.is_some_and(|s| s.error.is_some());
+            let error = world.until(name, "explained", explained).await.unwrap().error.unwrap();
+            assert!(error.contains(&key.to_string()), "{error}");
+        }
+        world.tell(&[("a.service", PLAIN, Target::Launched, 3)]).await;
+        world.until_active("a.service").await;
+        let counters = world.host.counters();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(world.host.counters(), counters, "nothing is tried again and again");
+        assert!(!world.host.on_disk().contains_key(&unit("new.service")));
+        world.tell(&[("new.service", new, Target::Launched, 4)]).await;
+        assert_eq!(world.until_active("new.service").await.error, None);
+    });
+}
+
+/// The daemon can't write its own files: that is what it says, not that systemd is out of reach.
+#[test]
+fn a_full_run_directory_is_called_by_its_name() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.host.fill_disk(true);
+        assert!(world.host.crash(&unit("a.service")));
+        world.until("a.service", "failed", |s| s.is_some_and(|s| s.active == "failed")).await;
+        world.restart("a.service", PLAIN, 5).await;
+        world.until_active("a.service").await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let status = world.daemon.as_ref().unwrap().1.borrow().clone();
+        let Status::Present { unreachable: Some(Unreachable::Files(_)), .. } = status else { panic!("{status:?}") };
+        world.host.fill_disk(false);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let status = world.daemon.as_ref().unwrap().1.borrow().clone();
+        assert!(matches!(status, Status::Present { unreachable: None, settled: true, .. }), "{status:?}");
     });
 }
 

@@ -8,13 +8,12 @@ use tokio::time::Instant;
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::plan::converge::Steps;
-use crate::registry::keys::FileRecord;
+use crate::registry::keys::{FileRecord, Key};
 use crate::registry::{decode, point};
 use crate::store::lease::Lease;
-use crate::store::{self, Store};
+use crate::store::{self, Kv, Store};
 use crate::systemd::{self, Systemd};
 
-use super::units::file_key;
 use super::{Agent, HOLD, Progress, Trouble, boot_state};
 
 /// When to look whether systemd has let go of a removed unit by itself, as it does with what nothing refers to.
@@ -22,6 +21,25 @@ const FORGET_AFTER: Duration = Duration::from_secs(2);
 
 /// Files fetched at once.
 const FETCHES: usize = 32;
+
+/// Files of the store by hash: the text, or why it can't be used.
+type Texts = BTreeMap<UnitHash, Result<String, String>>;
+
+/// The text of the file `hash`, if its record holds that file. One with any other text would be written, found to be
+/// another file than the one wanted, and written again.
+fn usable(hash: &UnitHash, record: Option<&Kv>) -> Result<String, String> {
+    let key = Key::File(hash.clone());
+    let Some(record) = record else { return Err(format!("its file is not in the store: there is no key `{key}`")) };
+    let text = decode::<FileRecord>(record).map_err(|corrupt| format!("its file is unusable: {corrupt}"))?.text;
+    match UnitFile::parse(text.as_bytes()) {
+        Ok(file) if file.hash() == *hash => Ok(text),
+        Ok(file) => Err(format!(
+            "its file is damaged in the store: the text under the key `{key}` has the hash {}",
+            file.hash().short()
+        )),
+        Err(error) => Err(format!("its file is damaged in the store, under the key `{key}`: {error}")),
+    }
+}
 
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Look, do, write down, report. What can't be finished now is kept for the next pass.
@@ -81,7 +99,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.pulse.beat();
         let changed = self.units.records_changed || self.units.history_changed;
         let noted = if changed { self.note().await } else { Ok(()) };
-        // A host whose disk is full must not fall silent too.
+        // A host that can't write its own files must not fall silent too.
         self.publish(lease).await?;
         noted?;
         Ok(Progress::Done)
@@ -131,10 +149,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut need_reload = BTreeSet::new();
         for name in names {
             let Some(unit) = self.units.get(&name) else { continue };
-            let Some(text) = unit.entry.as_ref().and_then(|entry| texts.get(&entry.hash)) else {
-                let error = systemd::Error::Io("its file is not in the store, or is damaged there".into());
-                self.units.back_off(&name, &error);
-                continue;
+            let Some(text) = unit.entry.as_ref().and_then(|entry| texts.get(&entry.hash)) else { continue };
+            let text = match text {
+                Ok(text) => text,
+                Err(why) => {
+                    self.units.back_off(&name, &systemd::Error::Io(why.clone()));
+                    continue;
+                }
             };
             // What systemd has in memory it reads again only when told to; links into targets likewise. A file it has
             // never seen needs no reload, and a reload with a thousand units stops PID 1 for a second.
@@ -190,19 +211,16 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(())
     }
 
-    /// The texts of the files that `names` should have, by hash. One that isn't there or is damaged is left out.
-    async fn fetch(&self, names: &[UnitName]) -> Result<BTreeMap<UnitHash, String>, store::Error> {
+    /// The texts of the files that `names` should have, by hash; or why one can't be used, naming its key.
+    async fn fetch(&self, names: &[UnitName]) -> Result<Texts, store::Error> {
         let hashes = names.iter().filter_map(|name| Some(self.units.get(name)?.entry.as_ref()?.hash.clone()));
         let hashes: Vec<UnitHash> = hashes.collect::<BTreeSet<_>>().into_iter().collect();
         let mut texts = BTreeMap::new();
         for part in hashes.chunks(FETCHES) {
-            let fetches = part.iter().map(async |hash| point(&self.store, &file_key(hash), None).await);
+            let fetches =
+                part.iter().map(async |hash| point(&self.store, &Key::File((*hash).clone()).to_string(), None).await);
             for (hash, found) in part.iter().zip(futures_util::future::join_all(fetches).await) {
-                match found?.1.as_ref().map(decode::<FileRecord>) {
-                    Some(Ok(record)) => drop(texts.insert(hash.clone(), record.text)),
-                    Some(Err(corrupt)) => tracing::warn!("{corrupt}"),
-                    None => {}
-                }
+                texts.insert(hash.clone(), usable(hash, found?.1.as_ref()));
             }
         }
         Ok(texts)

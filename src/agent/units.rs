@@ -17,7 +17,6 @@ use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::unit::{Assignment, Target};
 use crate::plan::converge::{Seen, Step, Steps, converge, next};
-use crate::registry::keys::Key;
 use crate::systemd::{self, Event};
 
 use super::HOLD;
@@ -289,8 +288,12 @@ impl Units {
 
     /// A unit's file could not be handled: leave it alone for a while, and say so.
     pub(super) fn back_off(&mut self, name: &UnitName, error: &systemd::Error) {
-        tracing::warn!(unit = %name, %error, "could not be carried out; trying again in {} s", HOLD.as_secs());
         let unit = self.mark_dirty(name);
+        let text = clip(error);
+        // Said once, not at every attempt: it may stay so for days.
+        if unit.record.as_ref().and_then(|record| record.error.as_ref()) != Some(&text) {
+            tracing::warn!(unit = %name, %error, "could not be carried out; trying again every {} s", HOLD.as_secs());
+        }
         unit.held = Some(Instant::now() + HOLD);
         if let Some(entry) = &unit.entry {
             let (generation, target) = (entry.generation, unit.record.as_ref().map_or(Target::Loaded, |r| r.target));
@@ -303,7 +306,7 @@ impl Units {
                 target,
                 restart,
                 result: None,
-                error: Some(clip(error)),
+                error: Some(text),
                 missing: false,
                 returning: false,
                 undone: true,
@@ -402,9 +405,4 @@ fn read(name: &UnitName, text: &str) -> (Option<UnitHash>, Needs) {
 fn clip(error: &systemd::Error) -> String {
     const LONGEST: usize = 500;
     error.to_string().chars().take(LONGEST).collect()
-}
-
-/// The prefix of a file's key, for whoever fetches it.
-pub(super) fn file_key(hash: &UnitHash) -> String {
-    Key::File(hash.clone()).to_string()
 }

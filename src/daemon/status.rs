@@ -16,6 +16,9 @@ pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> Strin
         Agent::Present { units, unreachable: Some(Unreachable::Systemd(since)), .. } => {
             format!("systemd unreachable since {}; {}", utc(*since), run_on(*units))
         }
+        Agent::Present { units, unreachable: Some(Unreachable::Files(since)), .. } => {
+            format!("/run/fleet unusable since {}; {}", utc(*since), run_on(*units))
+        }
         Agent::Present { units, settled, unreachable: None } => {
             format!("agent: {}, {}", count(*units, "unit"), if *settled { "settled" } else { "at work" })
         }
@@ -70,6 +73,7 @@ mod tests {
             ),
             (agent(1, Some(Unreachable::Store(at))), None, "etcd unreachable since 10:04:17 UTC; 1 unit runs on"),
             (agent(2, Some(Unreachable::Systemd(at))), None, "systemd unreachable since 10:04:17 UTC; 2 units run on"),
+            (agent(2, Some(Unreachable::Files(at))), None, "/run/fleet unusable since 10:04:17 UTC; 2 units run on"),
             (Agent::Away { why: "why".into(), cause: Cause::Store }, None, "not registered: why"),
             (Agent::Leaving { units: 1 }, None, "the system goes down; waiting for 1 unit to stop"),
         ];

@@ -179,7 +179,7 @@ impl Series {
         for class in ["conflict", "unavailable"] {
             drop(self.reconcile_failures.get_or_create(&[("type", class)]));
         }
-        for class in ["store", "systemd"] {
+        for class in ["store", "systemd", "files"] {
             drop(self.pass_failures.get_or_create(&[("type", class)]));
         }
         for kind in OPERATIONS {
