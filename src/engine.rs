@@ -12,8 +12,8 @@
 //! ```
 
 mod commit;
-mod doubt;
-mod picture;
+mod grace;
+mod state;
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ use crate::store::lease::Lease;
 use crate::store::{Error, Event, Guard, Kv, Store, Txn};
 
 use commit::Fence;
-use doubt::Doubt;
-use picture::Picture;
+use grace::PresenceGrace;
+use state::LeaderState;
 
 /// Changes that come this close together are planned together: long enough for a batch, too short to be felt.
 const COALESCE: Duration = Duration::from_millis(2);
@@ -216,14 +216,14 @@ impl<S: Store> Engine<S> {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the store (as leader)", self.options.clock);
         let mut mirror = Mirror::new(self.store.clone(), "");
-        let mut picture = Picture::default();
+        let mut state = LeaderState::default();
         let mut follow_at = Instant::now();
         let mut self_check = Instant::now() + SELF_CHECK;
         // Nothing is planned before the mirror has seen what was committed last.
         let mut committed = Revision::default();
         let mut waiting = 0;
-        let mut doubt = Doubt::new(self.options.ttl);
-        let mut doubt_ends: Option<Instant> = None;
+        let mut grace = PresenceGrace::new(self.options.ttl);
+        let mut grace_ends: Option<Instant> = None;
         loop {
             self.pulse.beat();
             tokio::select! {
@@ -234,7 +234,7 @@ impl<S: Store> Engine<S> {
                 update = async { tokio::time::sleep_until(follow_at).await; mirror.next().await } => match update {
                     Ok(update) => {
                         outage.works();
-                        picture.follow(update);
+                        state.follow(update);
                     }
                     Err(error) => {
                         outage.failed(&error);
@@ -243,10 +243,10 @@ impl<S: Store> Engine<S> {
                     }
                 },
                 () = self.pulse.due() => continue,
-                () = tokio::time::sleep_until(doubt_ends.unwrap_or(self_check)) => {
+                () = tokio::time::sleep_until(grace_ends.unwrap_or(self_check)) => {
                     if self_check <= Instant::now() {
                         self_check = Instant::now() + SELF_CHECK;
-                        if let Some(scheduler) = picture.scheduler() {
+                        if let Some(scheduler) = state.scheduler() {
                             check_self(scheduler, self.options.clock.now_ms());
                         }
                     }
@@ -257,27 +257,27 @@ impl<S: Store> Engine<S> {
             while let quiet = patience.min(Instant::now() + COALESCE)
                 && let Ok(Ok(update)) = tokio::time::timeout_at(quiet, mirror.next()).await
             {
-                picture.follow(update);
+                state.follow(update);
                 changes += 1;
             }
-            if picture.leader() != Some(lease.id()) {
+            if state.leader() != Some(lease.id()) {
                 // Taken over or deleted: every guard would fail.
                 return;
             }
-            if picture.is_doubtful() {
+            if state.needs_list() {
                 mirror.reset();
                 continue;
             }
             let now_ms = self.options.clock.now_ms();
-            doubt_ends = picture
+            grace_ends = state
                 .scheduler()
-                .and_then(|scheduler| doubt.look(scheduler.cluster(), &self.options.machine.id, now_ms));
-            if doubt_ends.is_some() || picture.revision() < committed {
+                .and_then(|scheduler| grace.evaluate(scheduler.cluster(), &self.options.machine.id, now_ms));
+            if grace_ends.is_some() || state.revision() < committed {
                 continue;
             }
             self.metrics.coalesced(changes);
             let began = Instant::now();
-            let planned = self.plan(&mut picture, &mut fence, lease, &mut waiting).await;
+            let planned = self.plan(&mut state, &mut fence, lease, &mut waiting).await;
             self.metrics.reconciled(began.elapsed(), planned.as_ref().err().map(Error::class));
             match planned {
                 Ok(last) => {
@@ -296,7 +296,7 @@ impl<S: Store> Engine<S> {
                     continue;
                 }
             }
-            if let Some(scheduler) = picture.scheduler() {
+            if let Some(scheduler) = state.scheduler() {
                 let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
                 self.metrics.pictures(hosts, units, waiting);
                 self.status.send_if_modified(|status| {
@@ -312,7 +312,7 @@ impl<S: Store> Engine<S> {
     /// Plan what is dirty and commit it; the revision of the last commit, if there was anything to do.
     async fn plan(
         &self,
-        picture: &mut Picture,
+        state: &mut LeaderState,
         fence: &mut Option<Fence>,
         lease: &Lease<S>,
         waiting: &mut usize,
@@ -322,11 +322,11 @@ impl<S: Store> Engine<S> {
             None => *fence.insert(self.claim_again(lease).await?),
         };
         let mut last = None;
-        for txn in picture.repairs(fence) {
+        for txn in state.repairs(fence) {
             last = Some(self.store.commit(txn).await?);
         }
         let now = self.options.clock.now_ms();
-        let Some(scheduler) = picture.scheduler().filter(|scheduler| scheduler.is_dirty()) else { return Ok(last) };
+        let Some(scheduler) = state.scheduler().filter(|scheduler| scheduler.is_dirty()) else { return Ok(last) };
         let plan = scheduler.plan(now);
         *waiting = plan.report.waiting;
         for decision in &plan.decisions {

@@ -110,7 +110,7 @@ enum Op {
 /// What hands may do to a store.
 #[derive(Debug, Clone)]
 enum Edit {
-    NoEntry(usize, usize),
+    NoAssignment(usize, usize),
     Assignment(usize, usize, usize, Target, bool),
     NoPlacement(usize),
     On(usize, usize),
@@ -139,7 +139,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn edit() -> impl Strategy<Value = Edit> {
     let target = prop_oneof![Just(Target::Removed), Just(Target::Launched)];
     prop_oneof![
-        (0..HOSTS, 0..UNITS.len()).prop_map(|(h, u)| Edit::NoEntry(h, u)),
+        (0..HOSTS, 0..UNITS.len()).prop_map(|(h, u)| Edit::NoAssignment(h, u)),
         (0..HOSTS, 0..UNITS.len(), 0..FILES.len(), target, any::<bool>())
             .prop_map(|(h, u, f, t, g)| Edit::Assignment(h, u, f, t, g)),
         (0..UNITS.len()).prop_map(Edit::NoPlacement),
@@ -227,7 +227,7 @@ impl World {
     fn edit(&mut self, edit: &Edit) {
         let revision = self.store.revision.next();
         let change = match edit {
-            Edit::NoEntry(at, unit) => Change::Assignment(host(*at), unit_name(*unit), None),
+            Edit::NoAssignment(at, unit) => Change::Assignment(host(*at), unit_name(*unit), None),
             Edit::Assignment(at, unit, of, target, global) => {
                 let value = Assignment {
                     hash: file(*of).0,
@@ -257,12 +257,12 @@ impl World {
         for at in (0..HOSTS).filter(|at| chosen(*at) && self.store.machines.contains_key(&host(*at))) {
             let id = host(at);
             let empty = BTreeMap::new();
-            let slice = self.store.schedule.get(&id).unwrap_or(&empty);
-            for (unit, entry) in slice {
+            let assignments = self.store.schedule.get(&id).unwrap_or(&empty);
+            for (unit, assignment) in assignments {
                 let state = UnitReport {
-                    generation: entry.value.generation,
-                    target: entry.value.target,
-                    hash: entry.value.hash.clone(),
+                    generation: assignment.value.generation,
+                    target: assignment.value.target,
+                    hash: assignment.value.hash.clone(),
                     load: String::new(),
                     active: String::new(),
                     sub: String::new(),
@@ -274,7 +274,7 @@ impl World {
                 changes.push(Change::Report(unit.clone(), id.clone(), Some(state)));
             }
             for (unit, states) in &self.store.states {
-                if states.contains_key(&id) && !slice.contains_key(unit) {
+                if states.contains_key(&id) && !assignments.contains_key(unit) {
                     changes.push(Change::Report(unit.clone(), id.clone(), None));
                 }
             }
@@ -315,9 +315,9 @@ impl World {
             let known = self.store.placements.get(&decision.unit).map(|known| known.revision);
             assert_eq!(write.before, known, "placement, {decision}");
         }
-        for (host, write) in &decision.entries {
-            let known = self.store.schedule.get(host).and_then(|slice| slice.get(&decision.unit));
-            assert_eq!(write.before, known.map(|known| known.revision), "entry on {host}, {decision}");
+        for (host, write) in &decision.assignments {
+            let known = self.store.schedule.get(host).and_then(|assignments| assignments.get(&decision.unit));
+            assert_eq!(write.before, known.map(|known| known.revision), "assignment on {host}, {decision}");
             let gone = |target| target == Target::Removed;
             if let Some(known) = known.filter(|known| gone(known.value.target) && self.is_alive(host)) {
                 let state = self.store.states.get(&decision.unit).and_then(|states| states.get(host));
@@ -340,14 +340,20 @@ impl World {
     /// done.
     fn hold_to_reasons(&self, before: &Cluster, decision: &Decision) {
         let unit = &decision.unit;
-        for (host, write) in &decision.entries {
-            let known = self.store.schedule.get(host).and_then(|slice| slice.get(unit)).map(|known| known.value.target);
+        for (host, write) in &decision.assignments {
+            let known = self
+                .store
+                .schedule
+                .get(host)
+                .and_then(|assignments| assignments.get(unit))
+                .map(|known| known.value.target);
             let leaves = write.after.as_ref().is_some_and(|after| after.target == Target::Removed);
             if !leaves || known == Some(Target::Removed) || !self.is_alive(host) {
                 continue;
             }
             let after = self.scheduler.cluster();
-            let told = self.store.schedule.get(host).and_then(|slice| slice.get(unit)).map(|e| e.value.generation);
+            let told =
+                self.store.schedule.get(host).and_then(|assignments| assignments.get(unit)).map(|e| e.value.generation);
             if after.units.get(unit).map(|unit| unit.generation) != told {
                 continue; // its own record changed
             }
@@ -423,7 +429,7 @@ proptest! {
         audit in any::<bool>(),
     ) {
         let mut world = World::new();
-        // All files stay, so that an entry by hand has one.
+        // All files stay, so that an assignment by hand has one.
         for op in &ops {
             world.act(op);
         }
@@ -568,9 +574,9 @@ impl World {
     }
 
     fn hold_to_guards_of_revision(&self, decision: &Decision) {
-        for (host, write) in &decision.entries {
-            let known = self.store.schedule.get(host).and_then(|slice| slice.get(&decision.unit));
-            assert_eq!(write.before, known.map(|known| known.revision), "entry on {host}, {decision}");
+        for (host, write) in &decision.assignments {
+            let known = self.store.schedule.get(host).and_then(|assignments| assignments.get(&decision.unit));
+            assert_eq!(write.before, known.map(|known| known.revision), "assignment on {host}, {decision}");
         }
         assert_ne!(self.store.revision, Revision::default());
     }

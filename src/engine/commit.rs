@@ -58,7 +58,7 @@ pub(super) fn transactions(plan: &Plan, cluster: &Cluster, fence: Fence) -> Vec<
         let mut split = Vec::new();
         for part in parts {
             if !whole.fits(&part) {
-                // Only a global's entries can be more than one transaction takes, and those may be committed one by
+                // Only a global's assignments can be more than one transaction takes, and those may be committed one by
                 // one.
                 split.push(std::mem::take(&mut whole));
             }
@@ -82,7 +82,7 @@ pub(super) fn collections(plan: &Plan, fence: Fence) -> Vec<Txn> {
     plan.files.iter().map(collect).collect()
 }
 
-/// What `txn` does to hosts' slices, counted.
+/// What `txn` does to hosts' assignments, counted.
 pub(super) fn tasks(txn: &Txn) -> Vec<(Task, usize)> {
     let new: BTreeSet<&str> = txn
         .guards
@@ -93,7 +93,8 @@ pub(super) fn tasks(txn: &Txn) -> Vec<(Task, usize)> {
         Op::Delete(key) if key.starts_with(keys::SCHEDULE) => Some(Task::Clear),
         Op::Put { key, .. } if new.contains(key.as_str()) && key.starts_with(keys::SCHEDULE) => Some(Task::Schedule),
         Op::Put { key, value, .. } if key.starts_with(keys::SCHEDULE) => {
-            let leaves = serde_json::from_slice(value).is_ok_and(|entry: Assignment| entry.target == Target::Removed);
+            let leaves =
+                serde_json::from_slice(value).is_ok_and(|assignment: Assignment| assignment.target == Target::Removed);
             Some(if leaves { Task::Unschedule } else { Task::Update })
         }
         _ => None,
@@ -128,7 +129,7 @@ fn writes(decision: &Decision, cluster: &Cluster) -> Vec<Writes> {
         Writes { guards: BTreeSet::from([Condition(key, write.before)]), ops: vec![op], bytes }
     }
     let placement = decision.placement.iter().map(|change| write(Key::Placement(decision.unit.clone()), change));
-    let entry = |(host, change): &(MachineId, Write<_>)| {
+    let assignment = |(host, change): &(MachineId, Write<_>)| {
         let mut writes = write(Key::Schedule(host.clone(), decision.unit.clone()), change);
         if change.after.is_none() && !cluster.machines.contains_key(host) {
             // Nobody has said that the unit is stopped there: only a host that is still dead may be taken for it. One
@@ -139,7 +140,7 @@ fn writes(decision: &Decision, cluster: &Cluster) -> Vec<Writes> {
         }
         writes
     };
-    placement.chain(decision.entries.iter().map(entry)).collect()
+    placement.chain(decision.assignments.iter().map(assignment)).collect()
 }
 
 #[cfg(test)]
@@ -151,18 +152,18 @@ mod tests {
 
     fn decision(name: &str, hosts: usize) -> Decision {
         let unit: UnitName = name.parse().unwrap();
-        let entry = |host: usize| {
+        let assignment = |host: usize| {
             let id: MachineId = format!("{:032x}", host + 1).parse().unwrap();
-            let entry = Assignment {
+            let assignment = Assignment {
                 hash: UnitHash::new("a"),
                 target: Target::Launched,
                 global: true,
                 generation: Revision(1),
                 restart: None,
             };
-            (id, Write { before: None, after: Some(entry) })
+            (id, Write { before: None, after: Some(assignment) })
         };
-        Decision { unit, placement: None, entries: (0..hosts).map(entry).collect(), why: Reason::Forgotten }
+        Decision { unit, placement: None, assignments: (0..hosts).map(assignment).collect(), why: Reason::Forgotten }
     }
 
     #[test]
@@ -182,7 +183,7 @@ mod tests {
         let waits = |at: usize| {
             let placement = Placement::Waiting { why: "x".repeat(100_000), since: 0 };
             let placement = Some(Write { before: None, after: Some(placement) });
-            Decision { placement, entries: Vec::new(), ..decision(&format!("{at}.service"), 0) }
+            Decision { placement, assignments: Vec::new(), ..decision(&format!("{at}.service"), 0) }
         };
         let plan = Plan { decisions: (0..30).map(waits).collect(), ..Plan::default() };
         let txns = transactions(&plan, &Cluster::default(), Fence(Revision(7)));
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn tasks_are_what_becomes_of_entries() {
-        let entry = |target| Assignment {
+        let assignment = |target| Assignment {
             hash: UnitHash::new("a"),
             target,
             global: false,
@@ -200,9 +201,9 @@ mod tests {
         };
         let mut all = decision("a.service", 4);
         let before = Some(Revision(3));
-        all.entries[1].1 = Write { before, after: Some(entry(Target::Removed)) };
-        all.entries[2].1 = Write { before, after: Some(entry(Target::Loaded)) };
-        all.entries[3].1 = Write { before, after: None };
+        all.assignments[1].1 = Write { before, after: Some(assignment(Target::Removed)) };
+        all.assignments[2].1 = Write { before, after: Some(assignment(Target::Loaded)) };
+        all.assignments[3].1 = Write { before, after: None };
         let plan = Plan { decisions: vec![all], ..Plan::default() };
         let txns = transactions(&plan, &Cluster::default(), Fence(Revision(7)));
         let all = [Task::Schedule, Task::Unschedule, Task::Update, Task::Clear];
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn a_unit_leaves_without_a_word_only_a_host_that_is_still_dead() {
         let mut left = decision("a.service", 1);
-        left.entries[0].1 = Write { before: Some(Revision(3)), after: None };
+        left.assignments[0].1 = Write { before: Some(Revision(3)), after: None };
         let plan = Plan { decisions: vec![left], ..Plan::default() };
         let txns = transactions(&plan, &Cluster::default(), Fence(Revision(7)));
         let dead = Guard::Absent(format!("machine/{:032x}", 1));

@@ -23,19 +23,19 @@ pub enum When {
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// A unit that isn't global has live entries on several hosts.
+    /// A unit that isn't global has live assignments on several hosts.
     ManyHosts(UnitName, Vec<MachineId>),
-    /// A placement says a host that has no entry.
-    NoEntry(UnitName, MachineId),
-    /// A live entry that no placement explains.
+    /// A placement says a host that has no assignment.
+    NoAssignment(UnitName, MachineId),
+    /// A live assignment that no placement explains.
     NoPlacement(UnitName, MachineId),
-    /// Two live entries whose files exclude each other.
+    /// Two live assignments whose files exclude each other.
     Conflict(MachineId, UnitName, UnitName),
-    /// An entry whose file isn't there.
+    /// An assignment whose file isn't there.
     NoFile(MachineId, UnitName, UnitHash),
-    /// A live entry of a unit that nobody wants on a host.
+    /// A live assignment of a unit that nobody wants on a host.
     Unwanted(UnitName, MachineId),
-    /// An entry that isn't what its unit asks for.
+    /// An assignment that isn't what its unit asks for.
     Stale(UnitName, MachineId),
     /// A unit that is still to be stopped, or whose host is dead.
     Leftover(UnitName, MachineId),
@@ -54,9 +54,11 @@ impl Violation {
     #[must_use]
     pub fn when(&self) -> When {
         match self {
-            Self::ManyHosts(..) | Self::NoEntry(..) | Self::NoPlacement(..) | Self::Conflict(..) | Self::NoFile(..) => {
-                When::Always
-            }
+            Self::ManyHosts(..)
+            | Self::NoAssignment(..)
+            | Self::NoPlacement(..)
+            | Self::Conflict(..)
+            | Self::NoFile(..) => When::Always,
             _ => When::Settled,
         }
     }
@@ -74,12 +76,12 @@ pub fn check(cluster: &Cluster) -> Vec<Violation> {
 #[must_use]
 pub fn always(cluster: &Cluster) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (host, slice) in &cluster.schedule {
-        for (name, entry) in slice {
-            if !cluster.files.contains_key(&entry.value.hash) {
-                found.push(Violation::NoFile(host.clone(), name.clone(), entry.value.hash.clone()));
+    for (host, assignments) in &cluster.schedule {
+        for (name, assignment) in assignments {
+            if !cluster.files.contains_key(&assignment.value.hash) {
+                found.push(Violation::NoFile(host.clone(), name.clone(), assignment.value.hash.clone()));
             }
-            if is_live(entry) && !entry.value.global && home(cluster, name) != Some(host) {
+            if is_live(assignment) && !assignment.value.global && home(cluster, name) != Some(host) {
                 found.push(Violation::NoPlacement(name.clone(), host.clone()));
             }
         }
@@ -87,13 +89,14 @@ pub fn always(cluster: &Cluster) -> Vec<Violation> {
     }
     for (name, placement) in &cluster.placements {
         let Placement::On { host, .. } = &placement.value else { continue };
-        if !cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name)) {
-            found.push(Violation::NoEntry(name.clone(), host.clone()));
+        if !cluster.schedule.get(host).is_some_and(|assignments| assignments.contains_key(name)) {
+            found.push(Violation::NoAssignment(name.clone(), host.clone()));
         }
     }
-    for (name, entries) in entries(cluster) {
-        let single = |(_, entry): &&(&MachineId, &Versioned<Assignment>)| is_live(entry) && !entry.value.global;
-        let hosts: Vec<MachineId> = entries.iter().filter(single).map(|(host, _)| (*host).clone()).collect();
+    for (name, assignments) in by_unit(cluster) {
+        let single =
+            |(_, assignment): &&(&MachineId, &Versioned<Assignment>)| is_live(assignment) && !assignment.value.global;
+        let hosts: Vec<MachineId> = assignments.iter().filter(single).map(|(host, _)| (*host).clone()).collect();
         if hosts.len() > 1 {
             found.push(Violation::ManyHosts(name.clone(), hosts));
         }
@@ -103,8 +106,8 @@ pub fn always(cluster: &Cluster) -> Vec<Violation> {
 
 /// Judged by the files that the host was told of, not by newer ones it hasn't heard of.
 fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
-    let constraints = |name: &UnitName, entry: &Versioned<Assignment>| {
-        let file = cluster.files.get(&entry.value.hash)?;
+    let constraints = |name: &UnitName, assignment: &Versioned<Assignment>| {
+        let file = cluster.files.get(&assignment.value.hash)?;
         Some(Constraints::resolve(&file.value, name))
     };
     let live: Vec<_> = cluster
@@ -112,8 +115,8 @@ fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
         .get(host)
         .into_iter()
         .flatten()
-        .filter(|(_, entry)| is_live(entry))
-        .filter_map(|(name, entry)| Some((name, constraints(name, entry)?)))
+        .filter(|(_, assignment)| is_live(assignment))
+        .filter_map(|(name, assignment)| Some((name, constraints(name, assignment)?)))
         .collect();
     let declaring = live.iter().filter(|(_, constraints)| !constraints.conflicts.is_empty());
     let pairs = declaring.flat_map(|(name, constraints)| {
@@ -128,12 +131,12 @@ fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
 #[must_use]
 pub fn settled(cluster: &Cluster) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (host, slice) in &cluster.schedule {
-        for (name, entry) in slice {
-            found.extend(misplaced(cluster, host, name, entry));
+    for (host, assignments) in &cluster.schedule {
+        for (name, assignment) in assignments {
+            found.extend(misplaced(cluster, host, name, assignment));
         }
     }
-    let scheduled = entries(cluster);
+    let scheduled = by_unit(cluster);
     let names: BTreeSet<&UnitName> =
         cluster.units.keys().chain(cluster.placements.keys()).chain(scheduled.keys().copied()).collect();
     for name in names {
@@ -162,9 +165,14 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
     found
 }
 
-fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versioned<Assignment>) -> Option<Violation> {
+fn misplaced(
+    cluster: &Cluster,
+    host: &MachineId,
+    name: &UnitName,
+    assignment: &Versioned<Assignment>,
+) -> Option<Violation> {
     let at = || (name.clone(), host.clone());
-    if !is_live(entry) || !cluster.machines.contains_key(host) {
+    if !is_live(assignment) || !cluster.machines.contains_key(host) {
         return Some(Violation::Leftover(name.clone(), host.clone()));
     }
     let unwanted = |(name, host)| Some(Violation::Unwanted(name, host));
@@ -177,7 +185,7 @@ fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versi
     let constraints = cluster.constraints(name)?;
     let (hash, generation, restart) = (unit.hash.clone(), unit.generation, unit.restart);
     let wanted = Assignment { hash, target, global: constraints.global, generation, restart };
-    if entry.value != wanted {
+    if assignment.value != wanted {
         return Some(Violation::Stale(name.clone(), host.clone()));
     }
     let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive };
@@ -190,14 +198,14 @@ fn misplaced(cluster: &Cluster, host: &MachineId, name: &UnitName, entry: &Versi
 fn missing(cluster: &Cluster, name: &UnitName, constraints: &Constraints) -> Vec<Violation> {
     let free = |host: &&MachineId| {
         let question = Question { unit: name, constraints, host, stance: Stance::Arrive };
-        let has_it = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
+        let has_it = cluster.schedule.get(host).is_some_and(|assignments| assignments.contains_key(name));
         !has_it && first_misfit(cluster, &question).is_none()
     };
     cluster.machines.keys().filter(free).map(|host| Violation::Missing(name.clone(), host.clone())).collect()
 }
 
-fn is_live(entry: &Versioned<Assignment>) -> bool {
-    entry.value.target != Target::Removed
+fn is_live(assignment: &Versioned<Assignment>) -> bool {
+    assignment.value.target != Target::Removed
 }
 
 fn home<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
@@ -207,23 +215,25 @@ fn home<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
     }
 }
 
-/// All entries, by unit.
-fn entries(cluster: &Cluster) -> BTreeMap<&UnitName, Vec<(&MachineId, &Versioned<Assignment>)>> {
-    let mut entries: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (host, slice) in &cluster.schedule {
-        for (name, entry) in slice {
-            entries.entry(name).or_default().push((host, entry));
+/// All assignments, by unit.
+fn by_unit(cluster: &Cluster) -> BTreeMap<&UnitName, Vec<(&MachineId, &Versioned<Assignment>)>> {
+    let mut units: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (host, assignments) in &cluster.schedule {
+        for (name, assignment) in assignments {
+            units.entry(name).or_default().push((host, assignment));
         }
     }
-    entries
+    units
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ManyHosts(unit, hosts) => write!(f, "{unit} is on {} hosts", hosts.len()),
-            Self::NoEntry(unit, host) => write!(f, "{unit} is placed on {} and has no entry there", host.short()),
-            Self::NoPlacement(unit, host) => write!(f, "{unit} has an entry on {} and no placement", host.short()),
+            Self::NoAssignment(unit, host) => {
+                write!(f, "{unit} is placed on {} and has no assignment there", host.short())
+            }
+            Self::NoPlacement(unit, host) => write!(f, "{unit} has an assignment on {} and no placement", host.short()),
             Self::Conflict(host, unit, with) => write!(f, "{unit} conflicts with {with} on {}", host.short()),
             Self::NoFile(host, unit, hash) => write!(f, "{unit} on {} has no file {}", host.short(), hash.short()),
             Self::Unwanted(unit, host) => write!(f, "{unit} is on {} and nobody wants it", host.short()),

@@ -67,8 +67,8 @@ pub struct Verdict {
 #[must_use]
 pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
     let standing = standing(cluster, unit);
-    let asks = matches!(standing, Standing::Waiting | Standing::Leaving { .. } | Standing::Everywhere { .. });
-    let constraints = cluster.constraints(unit).filter(|_| asks);
+    let needs_reasons = matches!(standing, Standing::Waiting | Standing::Leaving { .. } | Standing::Everywhere { .. });
+    let constraints = cluster.constraints(unit).filter(|_| needs_reasons);
     let verdict = |(id, machine): (&MachineId, &crate::model::machine::Machine)| {
         let constraints = constraints.as_ref()?;
         let has_it = super::fit::live_at(cluster, unit.as_str(), id);
@@ -86,9 +86,12 @@ pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
 }
 
 fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
-    let entries = || cluster.schedule.iter().filter_map(|(host, slice)| Some((host, &slice.get(unit)?.value)));
-    let leaving: Vec<MachineId> =
-        entries().filter(|(_, entry)| entry.target == Target::Removed).map(|(host, _)| host.clone()).collect();
+    let assignments =
+        || cluster.schedule.iter().filter_map(|(host, assignments)| Some((host, &assignments.get(unit)?.value)));
+    let leaving: Vec<MachineId> = assignments()
+        .filter(|(_, assignment)| assignment.target == Target::Removed)
+        .map(|(host, _)| host.clone())
+        .collect();
     let Some(record) = cluster.units.get(unit) else {
         return if leaving.is_empty() { Standing::Unknown } else { Standing::Leaving { hosts: leaving } };
     };
@@ -100,8 +103,8 @@ fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {
     }
     let Some(constraints) = cluster.constraints(unit) else { return Standing::FileUnknown };
     if constraints.global {
-        let on =
-            entries().filter(|(host, entry)| entry.target != Target::Removed && cluster.machines.contains_key(*host));
+        let on = assignments()
+            .filter(|(host, assignment)| assignment.target != Target::Removed && cluster.machines.contains_key(*host));
         return Standing::Everywhere { on: on.count(), of: cluster.machines.len() };
     }
     if !leaving.is_empty() {

@@ -2,7 +2,7 @@
 //! never decide where a unit goes: that is `schedule`'s, which also answers the same questions from its indexes, and is
 //! tested to agree with what stands here.
 
-mod displaces;
+mod displacement;
 mod misfit;
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Target};
 
-pub(crate) use displaces::{counts, displaced};
+pub(crate) use displacement::{displaced, is_effective};
 pub use misfit::{Misfit, Rule};
 pub use view::View;
 
@@ -113,7 +113,7 @@ pub(crate) fn metadata_value<'a>(cluster: &'a Cluster, host: &MachineId, key: &s
     }
 }
 
-/// `MachineOf=`: all named units have a live entry there. A named global counts where it is.
+/// `MachineOf=`: all named units have a live assignment there. A named global counts where it is.
 fn machine_of<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     let misfit = |peer: &String| {
         if live_at(view.cluster(), peer, question.host) {
@@ -128,7 +128,7 @@ fn machine_of<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
 fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     others(view, question)
         .filter_map(|other| {
-            if question.stance == Stance::Stay && other.rank > rank(view.cluster(), question.unit) {
+            if question.stance == Stance::Stay && other.precedence > precedence(view.cluster(), question.unit) {
                 return None;
             }
             let misfit = |glob: &Glob, declared_there| Misfit::Conflict {
@@ -141,7 +141,7 @@ fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
             if let Some(glob) = ours {
                 return Some(misfit(glob, false));
             }
-            let theirs = view.asks(other.name)?;
+            let theirs = view.constraints_in_force(other.name)?;
             let glob = theirs.conflicts.iter().find(|glob| glob.matches(question.unit.as_str()))?;
             Some(misfit(glob, true))
         })
@@ -152,9 +152,9 @@ fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
 pub(crate) fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     others(view, question)
         .filter_map(|other| {
-            let theirs = view.asks(other.name)?;
+            let theirs = view.constraints_in_force(other.name)?;
             let glob = theirs.replaces.iter().find(|glob| glob.matches(question.unit.as_str()))?;
-            counts(view, other.name, question.unit)
+            is_effective(view, other.name, question.unit)
                 .then(|| Misfit::Replaced { by: other.name.clone(), glob: glob.clone() })
         })
         .collect()
@@ -164,22 +164,22 @@ pub(crate) fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit
 struct Other<'a> {
     name: &'a UnitName,
     leaving: bool,
-    rank: (Revision, &'a UnitName),
+    precedence: (Revision, &'a UnitName),
 }
 
 /// Whoever counts for a unit that arrives or stays, itself excepted.
 fn others<'a, V: View>(view: &'a V, question: &Question<'a>) -> impl Iterator<Item = Other<'a>> {
     let Question { unit, host, stance, .. } = *question;
     let cluster = view.cluster();
-    cluster.schedule.get(host).into_iter().flatten().filter_map(move |(name, entry)| {
-        let leaving = entry.value.target == Target::Removed || !is_wanted(cluster, name);
+    cluster.schedule.get(host).into_iter().flatten().filter_map(move |(name, assignment)| {
+        let leaving = assignment.value.target == Target::Removed || !is_wanted(cluster, name);
         let counts = name != unit && (stance == Stance::Arrive || !leaving);
-        counts.then(|| Other { name, leaving, rank: rank(cluster, name) })
+        counts.then(|| Other { name, leaving, precedence: precedence(cluster, name) })
     })
 }
 
 /// Who came first: an older generation, then the smaller name. Of two that can't share a host, the later one leaves.
-pub(crate) fn rank<'a>(cluster: &Cluster, name: &'a UnitName) -> (Revision, &'a UnitName) {
+pub(crate) fn precedence<'a>(cluster: &Cluster, name: &'a UnitName) -> (Revision, &'a UnitName) {
     (cluster.units.get(name).map_or(Revision::default(), |unit| unit.generation), name)
 }
 
@@ -188,8 +188,8 @@ pub(crate) fn is_wanted(cluster: &Cluster, name: &UnitName) -> bool {
     !name.is_template() && cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive)
 }
 
-/// Whether it has an entry there that isn't `gone`.
+/// Whether it has an assignment there that isn't `gone`.
 pub(crate) fn live_at(cluster: &Cluster, name: &str, host: &MachineId) -> bool {
-    let entry = cluster.schedule.get(host).and_then(|slice| slice.get(name));
-    entry.is_some_and(|entry| entry.value.target != Target::Removed)
+    let assignment = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
+    assignment.is_some_and(|assignment| assignment.value.target != Target::Removed)
 }

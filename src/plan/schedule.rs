@@ -1,27 +1,25 @@
-//! Which host gets which unit. Owns the cluster's picture, what in it is dirty, and the order in which a round decides;
+//! Which host gets which unit. Owns the cluster's state, what in it is dirty, and the order in which a round decides;
 //! must never do anything but decide, and must not look at more than a change could concern.
 //!
 //! ```text
-//!  Change ──▶ apply ──▶ cluster + indexes ──▶ dirty ──▶ plan: examine what has entries ─┐
+//!  Change ──▶ apply ──▶ cluster + indexes ──▶ dirty ──▶ plan: reconcile assignments        ─┐
 //!                            ▲                  ▲         then place what has none      ├──▶ decisions
 //!                            │                  └──────── then spread globals ──────────┤
 //!                            └──────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! `apply` marks the units that a change could concern; a unit that waits is marked together with the hosts where it
+//! `apply` dirty the units that a change could concern; a unit that waits is marked together with the hosts where it
 //! could have become welcome, so that looking again costs one question, not one for each host. Writes of a round go
-//! through the same marks until nothing is dirty. Units that may not move for their own sake never do: see
+//! through the same dirty until nothing is dirty. Units that may not move for their own sake never do: see
 //! `fit::displaces` for why this ends.
 
 mod choose;
 mod decision;
-mod draft;
-mod examine;
-mod globs;
-mod hosts;
+mod dirty;
 mod index;
-mod marks;
+mod pending;
 mod place;
+mod reconcile_unit;
 #[cfg(test)]
 mod tests;
 
@@ -31,15 +29,15 @@ use crate::model::revision::Revision;
 use crate::model::unit::Target;
 
 pub use decision::{Decision, Departure, Host, Plan, Reason, Report, Write};
+use dirty::{DirtySet, Rescan};
 use index::{Index, Indexed};
-use marks::{Marks, Scope};
 
 /// A cluster that is planned as it changes.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
     cluster: Cluster,
     index: Index,
-    marks: Marks,
+    dirty: DirtySet,
 }
 
 /// Plan over all of a cluster, at once.
@@ -52,14 +50,14 @@ impl Scheduler {
     #[must_use]
     pub fn new(cluster: Cluster) -> Self {
         let index = Index::of(&cluster);
-        let mut marks = Marks::default();
+        let mut dirty = DirtySet::default();
         for name in cluster.units.keys().chain(cluster.placements.keys()).chain(index.nodes.keys()) {
-            marks.unit(name, Scope::Audit);
+            dirty.unit(name, Rescan::Keep);
         }
         for hash in cluster.files.keys() {
-            marks.file(hash);
+            dirty.file(hash);
         }
-        Self { cluster, index, marks }
+        Self { cluster, index, dirty }
     }
 
     /// The cluster as it will be when everything planned is committed.
@@ -71,16 +69,16 @@ impl Scheduler {
     /// Whether [`Self::plan`] has anything to look at.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.marks.is_empty()
+        !self.dirty.is_empty()
     }
 
-    /// The store is at `revision`, and all changes up to it were applied. New `gone` entries take it as their
+    /// The store is at `revision`, and all changes up to it were applied. New `gone` assignments take it as their
     /// generation.
     pub fn advance(&mut self, revision: Revision) {
         self.cluster.revision = self.cluster.revision.max(revision);
     }
 
-    /// Decide everything that is dirty. The picture is then as it will be once all of it is committed, with
+    /// Decide everything that is dirty. The cluster is then as it will be once all of it is committed, with
     /// [`Revision::default`] on what the store hasn't confirmed yet; a plan that fails to commit must be answered by
     /// applying what the store has instead.
     pub fn plan(&mut self, now_ms: u64) -> Plan {
@@ -99,9 +97,9 @@ impl Scheduler {
                 let hash = before.map(|unit| unit.hash);
                 self.cluster.apply(Change::Unit(name.clone(), unit));
                 self.index.unit_changed(&self.cluster, &name, hash.as_ref());
-                self.marks.files(hash.iter());
+                self.dirty.files(hash.iter());
                 self.mark_neighbours(&name);
-                self.marks.unit(&name, Scope::Own);
+                self.dirty.unit(&name, Rescan::Explain);
             }
             Change::File(hash, file) => self.apply_file(hash, file),
             Change::Machine(id, machine) => {
@@ -130,17 +128,17 @@ impl Scheduler {
                 let known = self.cluster.placements.get(&name).map(|known| &known.value);
                 if known != placement.as_ref().map(|placement| &placement.value) {
                     self.index.placement_changed(&name, placement.as_ref().map(|placement| &placement.value));
-                    self.marks.unit(&name, Scope::Audit);
+                    self.dirty.unit(&name, Rescan::Keep);
                 }
                 self.cluster.apply(Change::Placement(name, placement));
             }
-            Change::Assignment(host, name, entry) => {
-                let known = self.entry(&host, &name).map(|known| &known.value);
-                if known == entry.as_ref().map(|entry| &entry.value) {
-                    self.cluster.apply(Change::Assignment(host, name, entry));
+            Change::Assignment(host, name, assignment) => {
+                let known = self.assignment(&host, &name).map(|known| &known.value);
+                if known == assignment.as_ref().map(|assignment| &assignment.value) {
+                    self.cluster.apply(Change::Assignment(host, name, assignment));
                 } else {
-                    self.marks.unit(&name, Scope::Audit);
-                    self.set_entry(&host, &name, entry);
+                    self.dirty.unit(&name, Rescan::Keep);
+                    self.set_assignment(&host, &name, assignment);
                     self.mark_neighbours(&name);
                 }
             }
@@ -148,7 +146,7 @@ impl Scheduler {
                 let acknowledges = state.as_ref().is_some_and(|state| state.target == Target::Removed);
                 self.cluster.apply(Change::Report(name.clone(), host.clone(), state));
                 if acknowledges && self.is_acknowledged(&host, &name) {
-                    self.marks.unit(&name, Scope::Audit);
+                    self.dirty.unit(&name, Rescan::Keep);
                 }
             }
         }
@@ -168,23 +166,23 @@ impl Scheduler {
         for name in &users {
             self.index.unit_changed(&self.cluster, name, Some(&hash));
             self.mark_neighbours(name);
-            self.marks.unit(name, Scope::Own);
+            self.dirty.unit(name, Rescan::Explain);
         }
         if self.cluster.files.contains_key(&hash) && !self.index.is_referred_to(&hash) {
-            self.marks.file(&hash);
+            self.dirty.file(&hash);
         }
     }
 
-    fn entry(&self, host: &MachineId, name: &UnitName) -> Option<&Versioned<crate::model::unit::Assignment>> {
+    fn assignment(&self, host: &MachineId, name: &UnitName) -> Option<&Versioned<crate::model::unit::Assignment>> {
         self.cluster.schedule.get(host)?.get(name)
     }
 
-    /// Whether the host has said that it carried out the `gone` entry it has.
+    /// Whether the host has said that it carried out the `gone` assignment it has.
     fn is_acknowledged(&self, host: &MachineId, name: &UnitName) -> bool {
         let state = self.cluster.states.get(name).and_then(|states| states.get(host));
-        self.entry(host, name).zip(state).is_some_and(|(entry, state)| {
-            let gone = entry.value.target == Target::Removed && state.target == Target::Removed;
-            gone && state.generation == entry.value.generation
+        self.assignment(host, name).zip(state).is_some_and(|(assignment, state)| {
+            let gone = assignment.value.target == Target::Removed && state.target == Target::Removed;
+            gone && state.generation == assignment.value.generation
         })
     }
 

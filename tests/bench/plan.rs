@@ -52,7 +52,7 @@ fn scenario(title: &str, reference: Duration, hosts: usize, units: usize, sectio
     let mut scheduler = Scheduler::new(cluster);
     report("index it", units, start.took());
     let (plan, took) = plan(&mut scheduler);
-    let placed = plan.decisions.iter().filter(|decision| !decision.entries.is_empty()).count();
+    let placed = plan.decisions.iter().filter(|decision| !decision.assignments.is_empty()).count();
     report(&format!("place {placed} of {units}, {} wait", plan.report.waiting), placed, took);
     echo(&mut scheduler, &plan);
     assert_eq!(always(scheduler.cluster()), []);
@@ -77,9 +77,9 @@ fn scenario(title: &str, reference: Duration, hosts: usize, units: usize, sectio
     };
     changes.push(("one unit submitted".into(), submit(0)));
     changes.push(("100 units submitted".into(), (1..101).flat_map(submit).collect()));
-    let dead = scheduler.cluster().schedule.iter().max_by_key(|(_, slice)| slice.len());
-    if let Some((host, slice)) = dead {
-        let title = format!("a host dies with its {} units", slice.len());
+    let dead = scheduler.cluster().schedule.iter().max_by_key(|(_, assignments)| assignments.len());
+    if let Some((host, assignments)) = dead {
+        let title = format!("a host dies with its {} units", assignments.len());
         changes.push((title, vec![Change::Machine(host.clone(), None)]));
     }
     changes.push(("a host joins".into(), vec![Change::Machine(id(hosts), Some(machine(hosts)))]));

@@ -45,8 +45,8 @@ impl Table {
         let name: UnitName = name.parse().unwrap();
         let hash = self.0.units.get(&name).map_or_else(|| UnitHash::new("0"), |unit| unit.hash.clone());
         let value = Assignment { hash, target, global: false, generation: Revision(1), restart: None };
-        let entry = Versioned { value, revision: Revision(1) };
-        self.0.schedule.entry(host.parse().unwrap()).or_default().insert(name, entry);
+        let assignment = Versioned { value, revision: Revision(1) };
+        self.0.schedule.entry(host.parse().unwrap()).or_default().insert(name, assignment);
     }
 
     fn ask(&self, name: &UnitName, host: &str, stance: Stance) -> String {
@@ -123,17 +123,17 @@ fn replacing_each_other_ends_with_the_first() {
     let mut table = Table::new();
     let a = table.unit("a.service", "Replaces=b.service");
     let b = table.unit("b.service", "Replaces=a.service");
-    assert!(counts(&table.0, &a, &b) && !counts(&table.0, &b, &a));
+    assert!(is_effective(&table.0, &a, &b) && !is_effective(&table.0, &b, &a));
     // Round a ring of three, those that point from older to newer count: they end.
     let x = table.unit("x.service", "Replaces=y.service");
     let y = table.unit("y.service", "Replaces=z.service");
     let z = table.unit("z.service", "Replaces=x.service");
-    assert!(counts(&table.0, &x, &y) && counts(&table.0, &y, &z) && !counts(&table.0, &z, &x));
+    assert!(is_effective(&table.0, &x, &y) && is_effective(&table.0, &y, &z) && !is_effective(&table.0, &z, &x));
     // A ring that a follower closes can't be opened by age.
     let led = table.unit("led.service", "MachineOf=p.service\nReplaces=q.service");
     let q = table.unit("q.service", "");
     table.unit("p.service", "MachineOf=q.service");
-    assert!(!counts(&table.0, &led, &q));
+    assert!(!is_effective(&table.0, &led, &q));
 }
 
 #[test]

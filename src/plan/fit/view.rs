@@ -15,14 +15,14 @@ pub trait View {
     fn cluster(&self) -> &Cluster;
     /// A unit's constraints, resolved; `None` while its file isn't known.
     fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>>;
-    /// What a unit asks of others where it has entries: its constraints; once it is destroyed, those of the file that
+    /// What a unit asks of others where it has assignments: its constraints; once it is destroyed, those of the file that
     /// its first host has.
-    fn asks(&self, name: &UnitName) -> Option<Arc<Constraints>>;
+    fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>>;
     /// The units whose `MachineOf=` names this one, in order.
-    fn followers(&self, name: &UnitName) -> Vec<UnitName>;
+    fn dependents(&self, name: &UnitName) -> Vec<UnitName>;
     /// The units, known or still on a host, that one of these patterns matches, in order, `except` left out.
     fn matching(&self, globs: &[Glob], except: &UnitName) -> Vec<UnitName>;
-    /// Whether a unit has a live entry anywhere.
+    /// Whether a unit has a live assignment anywhere.
     fn is_placed(&self, name: &str) -> bool;
 }
 
@@ -36,15 +36,15 @@ impl View for Cluster {
         Cluster::constraints(self, name)
     }
 
-    fn asks(&self, name: &UnitName) -> Option<Arc<Constraints>> {
+    fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>> {
         if self.units.contains_key(name) {
             return Cluster::constraints(self, name);
         }
-        let entry = self.schedule.values().find_map(|slice| slice.get(name))?;
-        Some(Constraints::resolve(&self.files.get(&entry.value.hash)?.value, name))
+        let assignment = self.schedule.values().find_map(|assignments| assignments.get(name))?;
+        Some(Constraints::resolve(&self.files.get(&assignment.value.hash)?.value, name))
     }
 
-    fn followers(&self, name: &UnitName) -> Vec<UnitName> {
+    fn dependents(&self, name: &UnitName) -> Vec<UnitName> {
         let follows = |other: &&UnitName| {
             Cluster::constraints(self, other).is_some_and(|constraints| constraints.machine_of.contains(name.as_str()))
         };

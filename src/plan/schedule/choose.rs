@@ -8,34 +8,34 @@ use std::sync::Arc;
 use crate::model::name::{MachineId, UnitName};
 
 use super::super::fit::{Question, Stance};
-use super::super::fit::{Rule, View, counts, live_at, machine_id, metadata, replaces};
-use super::globs::Id;
-use super::hosts::load;
+use super::super::fit::{Rule, View, is_effective, live_at, machine_id, metadata, replaces};
+use super::dirty::Rescan;
 use super::index::Node;
-use super::marks::Scope;
+use super::index::hosts::load;
+use super::index::patterns::PatternId;
 use super::place::Round;
 
 /// So many units are named in the summary of what another one waits for: it is stored and travels with each change.
 /// `plan::explain` has them all.
 const NAMED: usize = 5;
 
-/// What decides where a unit fits that must follow nobody and is replaced by nobody: units with the same shape fit the
+/// What decides where a unit fits that must follow nobody and is replaced by nobody: units with the same key fit the
 /// same hosts.
-type Shape = (usize, Vec<Id>);
+type ConstraintKey = (usize, Vec<PatternId>);
 
 /// What is known to fit nowhere, and why. Holds while nothing leaves a host: newcomers only make it truer.
 #[derive(Debug, Default)]
-pub(super) struct Hopeless {
-    shapes: BTreeMap<Shape, String>,
+pub(super) struct InfeasibleCache {
+    keys: BTreeMap<ConstraintKey, String>,
 }
 
-impl Hopeless {
+impl InfeasibleCache {
     /// A unit has left a host.
-    pub(super) fn reconsider(&mut self) {
-        self.shapes.clear();
+    pub(super) fn clear(&mut self) {
+        self.keys.clear();
     }
 
-    fn shape(node: &Node) -> Option<Shape> {
+    fn key(node: &Node) -> Option<ConstraintKey> {
         let constraints = node.constraints.as_ref()?;
         let plain = constraints.machine_of.is_empty() && node.replaces.matches.is_empty();
         // The index keeps the constraints, and so the address, of every unit that this is asked about.
@@ -45,19 +45,20 @@ impl Hopeless {
 
 impl Round<'_> {
     /// The least loaded host where all of `group` fit, and how many candidates were passed over.
-    pub(super) fn choose(&self, group: &[UnitName], scope: &Scope) -> Option<(MachineId, usize)> {
+    pub(super) fn choose(&self, group: &[UnitName], rescan: &Rescan) -> Option<(MachineId, usize)> {
         let nodes: Vec<(&UnitName, &Node)> =
             group.iter().filter_map(|unit| Some((unit, self.scheduler.index.nodes.get(unit)?))).collect();
-        let fits =
-            |host: &&MachineId| nodes.iter().all(|(unit, node)| self.obstacle(unit, node, host, group).is_none());
-        if let Scope::Hosts(hosts) = scope {
+        let fits = |host: &&MachineId| {
+            nodes.iter().all(|(unit, node)| self.first_violation(unit, node, host, group).is_none())
+        };
+        if let Rescan::Hosts(hosts) = rescan {
             let mut hosts: Vec<_> = hosts.iter().map(|host| (load(&self.scheduler.cluster, host), host)).collect();
             hosts.sort();
             let at = hosts.iter().position(|(_, host)| fits(host))?;
             return Some((hosts[at].1.clone(), at)).filter(|_| !self.exclude_each_other(group));
         }
-        let known = |node| Hopeless::shape(node).is_some_and(|shape| self.hopeless.shapes.contains_key(&shape));
-        if !self.hopeless.shapes.is_empty() && nodes.iter().any(|(_, node)| known(node)) {
+        let known = |node| InfeasibleCache::key(node).is_some_and(|key| self.infeasible.keys.contains_key(&key));
+        if !self.infeasible.keys.is_empty() && nodes.iter().any(|(_, node)| known(node)) {
             return None;
         }
         if self.exclude_each_other(group) {
@@ -111,7 +112,13 @@ impl Round<'_> {
 
     /// The first rule against a newcomer, `None` if it fits; what it comes with counts as there, but isn't asked
     /// whether it can share a host: see [`Self::exclude_each_other`].
-    pub(super) fn obstacle(&self, unit: &UnitName, node: &Node, host: &MachineId, with: &[UnitName]) -> Option<Rule> {
+    pub(super) fn first_violation(
+        &self,
+        unit: &UnitName,
+        node: &Node,
+        host: &MachineId,
+        with: &[UnitName],
+    ) -> Option<Rule> {
         let cluster = &self.scheduler.cluster;
         let Some(constraints) = &node.constraints else { return Some(Rule::MachineOf) };
         let together = |peer: &String| with.iter().any(|name| name.as_str() == peer);
@@ -146,20 +153,20 @@ impl Round<'_> {
                     && group.iter().filter(|other| *other != unit).any(|other| {
                         constraints.conflicts.iter().any(|glob| glob.matches(other.as_str()))
                             || (constraints.replaces.iter().any(|glob| glob.matches(other.as_str()))
-                                && counts(&view, unit, other))
+                                && is_effective(&view, unit, other))
                     })
             })
     }
 
     /// `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`: most frequent first.
     pub(super) fn summary(&mut self, unit: &UnitName, group: &[UnitName]) -> String {
-        let shape = self.scheduler.index.nodes.get(unit).filter(|_| group.len() < 2).and_then(Hopeless::shape);
-        if let Some(known) = shape.as_ref().and_then(|shape| self.hopeless.shapes.get(shape)) {
+        let key = self.scheduler.index.nodes.get(unit).filter(|_| group.len() < 2).and_then(InfeasibleCache::key);
+        if let Some(known) = key.as_ref().and_then(|key| self.infeasible.keys.get(key)) {
             return known.clone();
         }
         let summary = self.summarise(unit, group);
-        if let Some(shape) = shape {
-            self.hopeless.shapes.insert(shape, summary.clone());
+        if let Some(key) = key {
+            self.infeasible.keys.insert(key, summary.clone());
         }
         summary
     }
@@ -169,7 +176,7 @@ impl Round<'_> {
         let view = self.scheduler.view();
         let missing = |peer: &UnitName| !group.contains(peer) && !view.is_placed(peer.as_str());
         let mut missing: Vec<String> =
-            self.leaders(unit).iter().filter(|peer| missing(peer)).map(ToString::to_string).collect();
+            self.colocation_targets(unit).iter().filter(|peer| missing(peer)).map(ToString::to_string).collect();
         if !missing.is_empty() {
             let more = missing.len().saturating_sub(NAMED);
             if more > 0 {
@@ -185,7 +192,7 @@ impl Round<'_> {
         let exclude = self.exclude_each_other(&group);
         let mut found: BTreeMap<Rule, usize> = BTreeMap::new();
         for host in self.scheduler.index.hosts.all() {
-            let rule = nodes.iter().find_map(|(name, node)| self.obstacle(name, node, host, &group));
+            let rule = nodes.iter().find_map(|(name, node)| self.first_violation(name, node, host, &group));
             let rule = rule.or(exclude.then_some(Rule::Conflicts)).unwrap_or(Rule::Alive);
             *found.entry(rule).or_default() += 1;
         }

@@ -14,11 +14,11 @@ use super::super::fit::Misfit;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use = "a plan that isn't committed leaves the scheduler ahead of the store"]
 pub struct Plan {
-    /// In the order to commit them: those that only leave first, so that no file reaches a host before what it
+    /// In the order to commit them: those that only leave first, so that no file matches_on a host before what it
     /// conflicts with was told to go; then chains of `MachineOf=` together, leader first. A commit that stops anywhere
     /// between leaves a sound cluster.
     pub decisions: Vec<Decision>,
-    /// Files that no unit and no entry refers to any more: to delete if unchanged since.
+    /// Files that no unit and no assignment refers to any more: to delete if unchanged since.
     pub files: Vec<(UnitHash, Revision)>,
     /// What it took.
     pub report: Report,
@@ -40,8 +40,8 @@ pub struct Decision {
     pub unit: UnitName,
     /// Its placement, if that changes.
     pub placement: Option<Write<Placement>>,
-    /// Its entries that change. Many hosts for a global: each of these may be committed alone.
-    pub entries: Vec<(MachineId, Write<Assignment>)>,
+    /// Its assignments that change. Many hosts for a global: each of these may be committed alone.
+    pub assignments: Vec<(MachineId, Write<Assignment>)>,
     /// Why.
     pub why: Reason,
 }
@@ -70,12 +70,12 @@ impl Decision {
         fn seen<T: Clone>(write: &Write<T>, revision: Revision) -> Option<Versioned<T>> {
             write.after.clone().map(|value| Versioned { value, revision })
         }
-        let entry = move |(host, write): &(MachineId, Write<Assignment>)| {
+        let assignment = move |(host, write): &(MachineId, Write<Assignment>)| {
             Change::Assignment(host.clone(), self.unit.clone(), seen(write, revision))
         };
         let placement =
             self.placement.iter().map(move |write| Change::Placement(self.unit.clone(), seen(write, revision)));
-        self.entries.iter().map(entry).chain(placement)
+        self.assignments.iter().map(assignment).chain(placement)
     }
 }
 

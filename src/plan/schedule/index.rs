@@ -1,6 +1,9 @@
 //! What follows from a cluster, kept at hand. Owns every index; must never decide anything, and never hold what can't
 //! be rebuilt from the cluster.
 
+pub(super) mod hosts;
+pub(super) mod patterns;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -12,26 +15,26 @@ use crate::model::placement::Constraints;
 use crate::model::unit::Placement;
 
 use super::super::fit::{View, live_at};
-use super::globs::{Globs, Ids};
-use super::hosts::{Hosts, load};
+use hosts::{Hosts, load};
+use patterns::{PatternIds, PatternIndex};
 
 /// All indexes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    /// By unit, also those that are only named or only have entries.
+    /// By unit, also those that are only named or only have assignments.
     pub(super) nodes: BTreeMap<UnitName, Node>,
     /// Live hosts.
     pub(super) hosts: Hosts,
     /// `Conflicts=`.
-    pub(super) conflicts: Globs,
+    pub(super) conflicts: PatternIndex,
     /// `Replaces=`.
-    pub(super) replaces: Globs,
+    pub(super) replaces: PatternIndex,
     /// Units that wait for a host.
     pub(super) waiting: BTreeSet<UnitName>,
     /// Units that want to be everywhere.
     pub(super) globals: BTreeSet<UnitName>,
     by_hash: BTreeMap<UnitHash, BTreeSet<UnitName>>,
-    entries_by_hash: BTreeMap<UnitHash, usize>,
+    assignments_by_hash: BTreeMap<UnitHash, usize>,
     /// Resolved constraints that instances of a template share: most specifiers come out alike for all.
     resolved: BTreeMap<UnitHash, BTreeMap<Box<str>, Arc<Constraints>>>,
 }
@@ -41,16 +44,17 @@ pub(super) struct Index {
 pub(super) struct Node {
     /// Its constraints, resolved.
     pub(super) constraints: Option<Arc<Constraints>>,
-    /// What it asks of others where it has entries: its constraints; once it is destroyed, those of the file it had.
-    pub(super) asks: Option<Arc<Constraints>>,
-    /// Hosts that have an entry of it.
+    /// The constraints that apply where it has assignments: its own; once it is destroyed, those of the file
+    /// that its first host still has.
+    pub(super) in_force: Option<Arc<Constraints>>,
+    /// Hosts that have an assignment of it.
     pub(super) hosts: BTreeSet<MachineId>,
     /// Units whose `MachineOf=` names it.
-    pub(super) followers: BTreeSet<UnitName>,
+    pub(super) dependents: BTreeSet<UnitName>,
     /// The patterns of `Conflicts=` that concern it.
-    pub(super) conflicts: Ids,
+    pub(super) conflicts: PatternIds,
     /// The patterns of `Replaces=` that concern it.
-    pub(super) replaces: Ids,
+    pub(super) replaces: PatternIds,
 }
 
 impl Index {
@@ -62,9 +66,9 @@ impl Index {
         for name in cluster.units.keys() {
             index.unit_changed(cluster, name, None);
         }
-        for (host, slice) in &cluster.schedule {
-            for name in slice.keys() {
-                index.entry_changed(cluster, host, name, None);
+        for (host, assignments) in &cluster.schedule {
+            for name in assignments.keys() {
+                index.assignment_changed(cluster, host, name, None);
             }
             index.hosts.loaded(host, load(cluster, host));
         }
@@ -77,7 +81,10 @@ impl Index {
     fn node(&mut self, name: &UnitName) -> &mut Node {
         let Self { nodes, conflicts, replaces, .. } = self;
         nodes.entry(name.clone()).or_insert_with(|| {
-            let ids = |globs: &Globs| Ids { declares: Vec::new(), matches: globs.matching(name.as_str()) };
+            let ids = |patterns: &PatternIndex| PatternIds {
+                declares: Vec::new(),
+                matches: patterns.matching(name.as_str()),
+            };
             Node { conflicts: ids(conflicts), replaces: ids(replaces), ..Node::default() }
         })
     }
@@ -108,11 +115,11 @@ impl Index {
                     .collect()
             };
             for peer in peers(old.as_ref()) {
-                self.node(&peer).followers.remove(name);
+                self.node(&peer).dependents.remove(name);
                 self.prune(&peer);
             }
             for peer in peers(constraints.as_ref()) {
-                self.node(&peer).followers.insert(name.clone());
+                self.node(&peer).dependents.insert(name.clone());
             }
             if let Some(constraints) = &constraints {
                 self.hosts.ask(cluster, constraints, true);
@@ -122,7 +129,7 @@ impl Index {
             }
             put(&mut self.globals, name, constraints.is_some_and(|constraints| constraints.global));
         }
-        self.set_asks(cluster, name);
+        self.update_in_force(cluster, name);
         self.prune(name);
     }
 
@@ -142,27 +149,32 @@ impl Index {
         Some(Arc::clone(shared))
     }
 
-    /// An entry came, changed or went; `before` is the hash it had. Whether what the unit asks of others changed by it.
-    pub(super) fn entry_changed(
+    /// An assignment came, changed or went; `before` is the hash it had. Returns whether the unit's
+    /// constraints in force changed.
+    pub(super) fn assignment_changed(
         &mut self,
         cluster: &Cluster,
         host: &MachineId,
         name: &UnitName,
         before: Option<&UnitHash>,
     ) -> bool {
-        let after = cluster.schedule.get(host).and_then(|slice| slice.get(name)).map(|entry| &entry.value.hash);
+        let after = cluster
+            .schedule
+            .get(host)
+            .and_then(|assignments| assignments.get(name))
+            .map(|assignment| &assignment.value.hash);
         if after == before {
             return false;
         }
         if let Some(hash) = after {
-            *self.entries_by_hash.entry(hash.clone()).or_default() += 1;
+            *self.assignments_by_hash.entry(hash.clone()).or_default() += 1;
         }
         if let Some(hash) = before
-            && let Some(count) = self.entries_by_hash.get_mut(hash)
+            && let Some(count) = self.assignments_by_hash.get_mut(hash)
         {
             *count -= 1;
             if *count == 0 {
-                self.entries_by_hash.remove(hash);
+                self.assignments_by_hash.remove(hash);
             }
         }
         if before.is_some() != after.is_some() {
@@ -180,28 +192,31 @@ impl Index {
                 }
             }
         }
-        let asks_changed = !cluster.units.contains_key(name) && self.set_asks(cluster, name);
+        let in_force_changed = !cluster.units.contains_key(name) && self.update_in_force(cluster, name);
         self.prune(name);
-        asks_changed
+        in_force_changed
     }
 
-    /// Bring what a unit asks of others up to date, and all that is counted by it. Whether that changed.
-    fn set_asks(&mut self, cluster: &Cluster, name: &UnitName) -> bool {
+    /// Bring what a unit in_force of others up to date, and all that is counted by it. Whether that changed.
+    fn update_in_force(&mut self, cluster: &Cluster, name: &UnitName) -> bool {
         let Some(node) = self.nodes.get_mut(name) else { return false };
-        let asks = match cluster.units.get(name) {
+        let in_force = match cluster.units.get(name) {
             Some(_) => node.constraints.clone(),
-            None => asks_of_occupant(cluster, name, node.hosts.first()),
+            None => constraints_of_occupant(cluster, name, node.hosts.first()),
         };
         let same = |one: &Arc<Constraints>, two: &Arc<Constraints>| {
             Arc::ptr_eq(one, two) || (one.conflicts == two.conflicts && one.replaces == two.replaces)
         };
-        let before = std::mem::replace(&mut node.asks, asks.clone());
-        if before.is_none() && asks.is_none() || before.as_ref().zip(asks.as_ref()).is_some_and(|(a, b)| same(a, b)) {
+        let before = std::mem::replace(&mut node.in_force, in_force.clone());
+        if before.is_none() && in_force.is_none()
+            || before.as_ref().zip(in_force.as_ref()).is_some_and(|(a, b)| same(a, b))
+        {
             return false;
         }
         let none: &[Glob] = &[];
-        let (conflicts, replaces) =
-            asks.as_ref().map_or((none, none), |asks| (asks.conflicts.as_slice(), asks.replaces.as_slice()));
+        let (conflicts, replaces) = in_force
+            .as_ref()
+            .map_or((none, none), |in_force| (in_force.conflicts.as_slice(), in_force.replaces.as_slice()));
         declare(&mut self.conflicts, &mut self.nodes, |node| &mut node.conflicts, name, conflicts);
         declare(&mut self.replaces, &mut self.nodes, |node| &mut node.replaces, name, replaces);
         true
@@ -217,7 +232,7 @@ impl Index {
     }
 
     pub(super) fn is_referred_to(&self, hash: &UnitHash) -> bool {
-        self.by_hash.contains_key(hash) || self.entries_by_hash.contains_key(hash)
+        self.by_hash.contains_key(hash) || self.assignments_by_hash.contains_key(hash)
     }
 
     pub(super) fn hosts(&self, name: &str) -> Vec<MachineId> {
@@ -232,9 +247,9 @@ impl Index {
     /// first decides; otherwise `fit` has to look closer.
     pub(super) fn crowded(&self, node: &Node, host: &MachineId) -> (bool, bool) {
         let there = node.hosts.contains(host);
-        let conflicts = self.conflicts.reaches(&node.conflicts, host, there)
-            || self.conflicts.is_reached(&node.conflicts, host, there);
-        (conflicts, self.replaces.is_reached(&node.replaces, host, there))
+        let conflicts = self.conflicts.matches_on(&node.conflicts, host, there)
+            || self.conflicts.is_matched_on(&node.conflicts, host, there);
+        (conflicts, self.replaces.is_matched_on(&node.replaces, host, there))
     }
 
     /// Units that name this one in their `Replaces=`.
@@ -245,7 +260,7 @@ impl Index {
 
     fn prune(&mut self, name: &UnitName) {
         let empty = |node: &Node| {
-            node.constraints.is_none() && node.asks.is_none() && node.hosts.is_empty() && node.followers.is_empty()
+            node.constraints.is_none() && node.in_force.is_none() && node.hosts.is_empty() && node.dependents.is_empty()
         };
         if self.nodes.get(name).is_some_and(empty) {
             self.nodes.remove(name);
@@ -255,19 +270,19 @@ impl Index {
 
 /// `name` declares `wanted` from now on, and nothing else.
 fn declare(
-    globs: &mut Globs,
+    patterns: &mut PatternIndex,
     nodes: &mut BTreeMap<UnitName, Node>,
-    ids: impl Fn(&mut Node) -> &mut Ids,
+    ids: impl Fn(&mut Node) -> &mut PatternIds,
     name: &UnitName,
     wanted: &[Glob],
 ) {
     let mut declares = Vec::with_capacity(wanted.len());
     for glob in wanted {
-        let (id, new) = globs.declare(glob, name);
+        let (id, new) = patterns.declare(glob, name);
         if new {
             for (_, node) in range_mut(nodes, glob) {
                 ids(node).matches.push(id);
-                node.hosts.iter().for_each(|host| globs.count_matched(id, host, true));
+                node.hosts.iter().for_each(|host| patterns.count_matched(id, host, true));
             }
         }
         if !declares.contains(&id) {
@@ -278,26 +293,26 @@ fn declare(
     let hosts = node.hosts.clone();
     let before = std::mem::replace(&mut ids(node).declares, declares.clone());
     for host in &hosts {
-        before.iter().for_each(|id| globs.count_declared(*id, host, false));
-        declares.iter().for_each(|id| globs.count_declared(*id, host, true));
+        before.iter().for_each(|id| patterns.count_declared(*id, host, false));
+        declares.iter().for_each(|id| patterns.count_declared(*id, host, true));
     }
     for id in before.into_iter().filter(|id| !declares.contains(id)) {
-        if globs.withdraw(id, name) {
-            let glob = globs.glob(id).clone();
+        if patterns.withdraw(id, name) {
+            let glob = patterns.glob(id).clone();
             range_mut(nodes, &glob).for_each(|(_, node)| ids(node).matches.retain(|other| *other != id));
-            globs.drop(id);
+            patterns.drop(id);
         }
     }
 }
 
-/// What a destroyed unit still asks of others: what the file says that its (first) host has.
-pub(crate) fn asks_of_occupant(
+/// What a destroyed unit still in_force of others: what the file says that its (first) host has.
+pub(crate) fn constraints_of_occupant(
     cluster: &Cluster,
     name: &UnitName,
     host: Option<&MachineId>,
 ) -> Option<Arc<Constraints>> {
-    let entry = cluster.schedule.get(host?)?.get(name)?;
-    let file = cluster.files.get(&entry.value.hash)?;
+    let assignment = cluster.schedule.get(host?)?.get(name)?;
+    let file = cluster.files.get(&assignment.value.hash)?;
     Some(Constraints::resolve(&file.value, name))
 }
 
@@ -325,19 +340,19 @@ impl View for Indexed<'_> {
         self.index.nodes.get(name)?.constraints.clone()
     }
 
-    fn asks(&self, name: &UnitName) -> Option<Arc<Constraints>> {
-        self.index.nodes.get(name)?.asks.clone()
+    fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>> {
+        self.index.nodes.get(name)?.in_force.clone()
     }
 
-    fn followers(&self, name: &UnitName) -> Vec<UnitName> {
-        self.index.nodes.get(name).into_iter().flat_map(|node| &node.followers).cloned().collect()
+    fn dependents(&self, name: &UnitName) -> Vec<UnitName> {
+        self.index.nodes.get(name).into_iter().flat_map(|node| &node.dependents).cloned().collect()
     }
 
-    fn matching(&self, globs: &[Glob], except: &UnitName) -> Vec<UnitName> {
+    fn matching(&self, patterns: &[Glob], except: &UnitName) -> Vec<UnitName> {
         let exists = |name: &UnitName, node: &Node| !node.hosts.is_empty() || self.cluster.units.contains_key(name);
         let names =
             |glob| range(&self.index.nodes, glob).filter(|(name, node)| exists(name, node)).map(|(name, _)| name);
-        let all: BTreeSet<&UnitName> = globs.iter().flat_map(names).collect();
+        let all: BTreeSet<&UnitName> = patterns.iter().flat_map(names).collect();
         all.into_iter().filter(|name| *name != except).cloned().collect()
     }
 

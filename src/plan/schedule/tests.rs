@@ -74,10 +74,10 @@ impl Bench {
 
     /// All hosts answer.
     fn answer(&mut self) -> Vec<String> {
-        let state = |entry: &crate::model::unit::Assignment| UnitReport {
-            generation: entry.generation,
-            target: entry.target,
-            hash: entry.hash.clone(),
+        let state = |assignment: &crate::model::unit::Assignment| UnitReport {
+            generation: assignment.generation,
+            target: assignment.target,
+            hash: assignment.hash.clone(),
             load: String::new(),
             active: String::new(),
             sub: String::new(),
@@ -87,8 +87,10 @@ impl Bench {
             since: 0,
         };
         let schedule = self.scheduler.cluster().schedule.clone();
-        let states = schedule.iter().flat_map(|(host, slice)| {
-            slice.iter().map(|(name, entry)| Change::Report(name.clone(), host.clone(), Some(state(&entry.value))))
+        let states = schedule.iter().flat_map(|(host, assignments)| {
+            assignments
+                .iter()
+                .map(|(name, assignment)| Change::Report(name.clone(), host.clone(), Some(state(&assignment.value))))
         });
         self.then(states.collect::<Vec<_>>())
     }
@@ -234,10 +236,10 @@ fn globals_are_everywhere_they_fit_after_the_others() {
 fn a_store_that_contradicts_itself_is_repaired() {
     let mut bench = Bench::new(2);
     bench.submit(&[("a.service", "")]);
-    let entry = bench.scheduler.cluster().schedule[&id(1)].values().next().cloned();
+    let assignment = bench.scheduler.cluster().schedule[&id(1)].values().next().cloned();
     let name: UnitName = "a.service".parse().unwrap();
     assert_eq!(
-        bench.then([Change::Assignment(id(2), name.clone(), entry)]),
+        bench.then([Change::Assignment(id(2), name.clone(), assignment)]),
         ["a.service leaves n2 (00000002): its placement says otherwise"]
     );
     bench.answer();

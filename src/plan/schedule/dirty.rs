@@ -15,20 +15,20 @@ use super::index::{Index, members};
 
 /// How much of a unit is to be looked at again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum Rescan {
     /// If it has no host, only these could have become fit for it. A global: look at these hosts only.
     Hosts(BTreeSet<MachineId>),
     /// All hosts; what its placement says of why it waits may stay.
-    Audit,
+    Keep,
     /// All hosts, and say anew why it waits.
-    Own,
+    Explain,
 }
 
-impl Scope {
+impl Rescan {
     pub(super) fn widen(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::Hosts(hosts), Self::Hosts(more)) => hosts.extend(more),
-            (Self::Own, _) | (Self::Audit, Self::Audit | Self::Hosts(_)) => {}
+            (Self::Explain, _) | (Self::Keep, Self::Keep | Self::Hosts(_)) => {}
             (_, wider) => *self = wider,
         }
     }
@@ -36,25 +36,25 @@ impl Scope {
 
 /// Everything dirty.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Marks {
-    units: BTreeMap<UnitName, Scope>,
+pub(super) struct DirtySet {
+    units: BTreeMap<UnitName, Rescan>,
     files: BTreeSet<UnitHash>,
 }
 
-impl Marks {
+impl DirtySet {
     pub(super) fn is_empty(&self) -> bool {
         self.units.is_empty() && self.files.is_empty()
     }
 
-    pub(super) fn unit(&mut self, name: &UnitName, scope: Scope) {
+    pub(super) fn unit(&mut self, name: &UnitName, rescan: Rescan) {
         match self.units.get_mut(name) {
-            Some(known) => known.widen(scope),
-            None => drop(self.units.insert(name.clone(), scope)),
+            Some(known) => known.widen(rescan),
+            None => drop(self.units.insert(name.clone(), rescan)),
         }
     }
 
     pub(super) fn at(&mut self, name: &UnitName, host: &MachineId) {
-        self.unit(name, Scope::Hosts(BTreeSet::from([host.clone()])));
+        self.unit(name, Rescan::Hosts(BTreeSet::from([host.clone()])));
     }
 
     pub(super) fn file(&mut self, hash: &UnitHash) {
@@ -65,12 +65,12 @@ impl Marks {
         self.files.extend(hashes.cloned());
     }
 
-    pub(super) fn next_unit(&mut self) -> Option<(UnitName, Scope)> {
+    pub(super) fn next_unit(&mut self) -> Option<(UnitName, Rescan)> {
         self.units.pop_first()
     }
 
     /// Look at this one out of turn, if it is dirty.
-    pub(super) fn take_unit(&mut self, name: &str) -> Option<(UnitName, Scope)> {
+    pub(super) fn take_unit(&mut self, name: &str) -> Option<(UnitName, Rescan)> {
         self.units.remove_entry(name)
     }
 
@@ -80,39 +80,47 @@ impl Marks {
 }
 
 impl Scheduler {
-    /// Replace an entry, with everything that follows from it: indexes, and marks on whom it helps or hinders.
-    pub(super) fn set_entry(&mut self, host: &MachineId, name: &UnitName, entry: Option<Versioned<Assignment>>) {
-        let live =
-            |entry: Option<&Versioned<Assignment>>| entry.is_some_and(|entry| entry.value.target != Target::Removed);
-        let before = self.entry(host, name);
+    /// Replace an assignment, with everything that follows from it: indexes, and dirty on whom it helps or hinders.
+    pub(super) fn set_assignment(
+        &mut self,
+        host: &MachineId,
+        name: &UnitName,
+        assignment: Option<Versioned<Assignment>>,
+    ) {
+        let live = |assignment: Option<&Versioned<Assignment>>| {
+            assignment.is_some_and(|assignment| assignment.value.target != Target::Removed)
+        };
+        let before = self.assignment(host, name);
         let (was_there, was_live, hash) =
-            (before.is_some(), live(before), before.map(|entry| entry.value.hash.clone()));
-        let (is_there, is_live) = (entry.is_some(), live(entry.as_ref()));
+            (before.is_some(), live(before), before.map(|assignment| assignment.value.hash.clone()));
+        let (is_there, is_live) = (assignment.is_some(), live(assignment.as_ref()));
         if was_there && !is_there {
             self.mark_helped(host, name);
         }
-        match entry {
-            Some(entry) => drop(self.cluster.schedule.entry(host.clone()).or_default().insert(name.clone(), entry)),
+        match assignment {
+            Some(assignment) => {
+                drop(self.cluster.schedule.entry(host.clone()).or_default().insert(name.clone(), assignment))
+            }
             None => {
-                if let Some(slice) = self.cluster.schedule.get_mut(host) {
-                    slice.remove(name);
-                    if slice.is_empty() {
+                if let Some(assignments) = self.cluster.schedule.get_mut(host) {
+                    assignments.remove(name);
+                    if assignments.is_empty() {
                         self.cluster.schedule.remove(host);
                     }
                 }
             }
         }
-        if self.index.entry_changed(&self.cluster, host, name, hash.as_ref()) {
+        if self.index.assignment_changed(&self.cluster, host, name, hash.as_ref()) {
             // A destroyed unit, of which hosts still have different files: rare enough to ask everybody.
             for host in self.index.hosts(name.as_str()) {
                 let everybody = self.index.waiting.iter().chain(&self.index.globals);
-                everybody.for_each(|other| self.marks.at(other, &host));
+                everybody.for_each(|other| self.dirty.at(other, &host));
             }
         }
-        self.marks.files(hash.iter().filter(|hash| !self.index.is_referred_to(hash)));
+        self.dirty.files(hash.iter().filter(|hash| !self.index.is_referred_to(hash)));
         if was_live != is_live {
-            for follower in self.view().followers(name) {
-                self.marks.at(&follower, host);
+            for dependent in self.view().dependents(name) {
+                self.dirty.at(&dependent, host);
             }
         }
         if is_live && !was_live {
@@ -138,49 +146,49 @@ impl Scheduler {
             helped.extend(members(waiting, glob).chain(members(globals, glob)).cloned());
         }
         for other in helped.iter().filter(|other| *other != name) {
-            self.marks.at(other, host);
+            self.dirty.at(other, host);
         }
     }
 
     /// Whoever has to leave `host` because `name` replaces it.
     fn mark_replaced(&mut self, host: &MachineId, name: &UnitName) {
         let Some(node) = self.index.nodes.get(name) else { return };
-        if !self.index.replaces.reaches(&node.replaces, host, true) {
+        if !self.index.replaces.matches_on(&node.replaces, host, true) {
             return;
         }
         let globs: Vec<_> = node.replaces.declares.iter().map(|id| self.index.replaces.glob(*id)).collect();
-        let there = self.cluster.schedule.get(host).into_iter().flat_map(|slice| slice.keys());
+        let there = self.cluster.schedule.get(host).into_iter().flat_map(|assignments| assignments.keys());
         for other in there.filter(|other| *other != name && globs.iter().any(|glob| glob.matches(other.as_str()))) {
-            self.marks.at(other, host);
+            self.dirty.at(other, host);
         }
     }
 
-    /// Everyone whose standing depends on what `name` asks for and since when. Called before and after that changes.
+    /// Everyone whose standing depends on what `name` in_force for and since when. Called before and after that changes.
     pub(super) fn mark_neighbours(&mut self, name: &UnitName) {
         for host in self.index.hosts(name.as_str()) {
             let crowded = self.index.nodes.get(name).is_some_and(|node| {
                 let (conflicts, _) = self.index.crowded(node, &host);
-                conflicts || self.index.replaces.reaches(&node.replaces, &host, true)
+                conflicts || self.index.replaces.matches_on(&node.replaces, &host, true)
             });
             if crowded {
-                let there = self.cluster.schedule.get(&host).into_iter().flat_map(|slice| slice.keys());
+                let there = self.cluster.schedule.get(&host).into_iter().flat_map(|assignments| assignments.keys());
                 let concerned = there.filter(|other| *other != name && self.concerns(name, other));
                 for other in concerned.cloned().collect::<Vec<_>>() {
-                    self.marks.at(&other, &host);
+                    self.dirty.at(&other, &host);
                 }
             }
             self.mark_helped(&host, name);
         }
         if !self.index.replaces.is_empty() {
             for other in displaced(&self.view(), name) {
-                self.marks.unit(&other, Scope::Audit);
+                self.dirty.unit(&other, Rescan::Keep);
             }
         }
     }
 
     /// Whether two units conflict, or the first replaces the second.
     fn concerns(&self, name: &UnitName, other: &UnitName) -> bool {
-        let (ours, theirs) = (self.view().asks(name), self.view().asks(other));
+        let (ours, theirs) = (self.view().constraints_in_force(name), self.view().constraints_in_force(other));
         ours.is_some_and(|constraints| {
             constraints.conflicts.iter().chain(&constraints.replaces).any(|glob| glob.matches(other.as_str()))
         }) || theirs.is_some_and(|constraints| constraints.conflicts.iter().any(|glob| glob.matches(name.as_str())))
@@ -188,9 +196,9 @@ impl Scheduler {
 
     /// A host came, went, or changed its metadata.
     pub(super) fn mark_host(&mut self, host: &MachineId) {
-        let there = self.cluster.schedule.get(host).into_iter().flat_map(|slice| slice.keys());
+        let there = self.cluster.schedule.get(host).into_iter().flat_map(|assignments| assignments.keys());
         for name in there {
-            self.marks.at(name, host);
+            self.dirty.at(name, host);
         }
         if self.cluster.machines.contains_key(host) {
             let fits = |constraints: &Constraints| {
@@ -208,7 +216,7 @@ impl Scheduler {
                 };
                 last = Some((constraints, fits));
                 if fits {
-                    self.marks.at(name, host);
+                    self.dirty.at(name, host);
                 }
             }
         }

@@ -1,7 +1,7 @@
-//! Whether a leader may believe that hosts are dead. A leader whose own host has lost its presence, or has only just
-//! got one, has learned that the store was out of reach, not that hosts have died: after an outage all leases have run
-//! out together, and whoever registered first would get all units, which run well where they are. So it waits for the
-//! others. Must never wait for long: a host may be alive and yet not register.
+//! Whether a leader may take absent hosts for dead. After a store outage all leases have expired together, and the host
+//! that re-registers first would get all units, although they still run where they are. A leader whose own host has
+//! lost its presence, or has only just registered, therefore waits up to one TTL for the others. Must never wait longer:
+//! a host may be alive and yet not register.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use tokio::time::Instant;
 use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
 
-/// The doubt of one leader.
+/// How long one leader still waits for absent hosts.
 #[derive(Debug)]
-pub(super) struct Doubt {
+pub(super) struct PresenceGrace {
     ttl: Duration,
     /// Whether the leader's own host was missing when it looked last; `None` before the first look.
     absent: Option<bool>,
     until: Option<Instant>,
 }
 
-impl Doubt {
-    /// None yet.
+impl PresenceGrace {
+    /// Nothing to wait for yet.
     pub(super) fn new(ttl: Duration) -> Self {
         Self { ttl, absent: None, until: None }
     }
 
-    /// Look at who is there; until when nothing may be planned, if so.
-    pub(super) fn look(&mut self, cluster: &Cluster, me: &MachineId, now_ms: u64) -> Option<Instant> {
+    /// Looks at which hosts are present and returns until when nothing may be planned, if anything is to be waited for.
+    pub(super) fn evaluate(&mut self, cluster: &Cluster, me: &MachineId, now_ms: u64) -> Option<Instant> {
         let now = Instant::now();
         let mine = cluster.machines.get(me);
         match (self.absent, mine) {
@@ -82,29 +82,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_whose_host_has_only_just_registered_waits_for_the_others() {
-        let mut doubt = Doubt::new(TTL);
+        let mut grace = PresenceGrace::new(TTL);
         let now = Instant::now();
-        let until = doubt.look(&cluster(&[(1, 99_000)]), &id(1), 100_000);
+        let until = grace.evaluate(&cluster(&[(1, 99_000)]), &id(1), 100_000);
         assert_eq!(until, Some(now + Duration::from_secs(8)), "a TTL after it registered");
-        assert_eq!(doubt.look(&cluster(&[(1, 99_000), (2, 101_000)]), &id(1), 101_000), None, "all are there");
-        assert_eq!(doubt.look(&cluster(&[(1, 99_000)]), &id(1), 102_000), None, "one that dies now is dead");
+        assert_eq!(grace.evaluate(&cluster(&[(1, 99_000), (2, 101_000)]), &id(1), 101_000), None, "all are there");
+        assert_eq!(grace.evaluate(&cluster(&[(1, 99_000)]), &id(1), 102_000), None, "one that dies now is dead");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_was_there_all_the_time_believes_at_once() {
         for since in [0, 91_000] {
-            assert_eq!(Doubt::new(TTL).look(&cluster(&[(1, since)]), &id(1), 100_000), None);
+            assert_eq!(PresenceGrace::new(TTL).evaluate(&cluster(&[(1, since)]), &id(1), 100_000), None);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_whose_host_is_missing_waits_a_ttl_at_most_and_moments_once_it_is_back() {
-        let mut doubt = Doubt::new(TTL);
+        let mut grace = PresenceGrace::new(TTL);
         let begin = Instant::now();
-        assert_eq!(doubt.look(&cluster(&[]), &id(1), 100_000), Some(begin + TTL));
+        assert_eq!(grace.evaluate(&cluster(&[]), &id(1), 100_000), Some(begin + TTL));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(doubt.look(&cluster(&[(1, 102_000)]), &id(1), 102_000), Some(begin + Duration::from_secs(5)));
+        assert_eq!(grace.evaluate(&cluster(&[(1, 102_000)]), &id(1), 102_000), Some(begin + Duration::from_secs(5)));
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(doubt.look(&cluster(&[(1, 102_000)]), &id(1), 105_000), None);
+        assert_eq!(grace.evaluate(&cluster(&[(1, 102_000)]), &id(1), 105_000), None);
     }
 }

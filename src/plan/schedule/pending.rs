@@ -14,26 +14,26 @@ type Before<T> = Option<Versioned<T>>;
 
 /// What a round has changed, and what stood there before.
 #[derive(Debug, Default)]
-pub(super) struct Drafts {
-    drafts: BTreeMap<UnitName, Draft>,
+pub(super) struct PendingWrites {
+    pending: BTreeMap<UnitName, UnitWrites>,
     /// In the order first touched.
     order: Vec<UnitName>,
 }
 
 #[derive(Debug, Default)]
-struct Draft {
+struct UnitWrites {
     placement: Option<Before<Placement>>,
-    entries: BTreeMap<MachineId, (Before<Assignment>, Option<Reason>)>,
+    assignments: BTreeMap<MachineId, (Before<Assignment>, Option<Reason>)>,
     why: Option<Reason>,
     taken_back: u32,
 }
 
-impl Drafts {
-    fn draft(&mut self, name: &UnitName) -> &mut Draft {
-        if !self.drafts.contains_key(name) {
+impl PendingWrites {
+    fn draft(&mut self, name: &UnitName) -> &mut UnitWrites {
+        if !self.pending.contains_key(name) {
             self.order.push(name.clone());
         }
-        self.drafts.entry(name.clone()).or_default()
+        self.pending.entry(name.clone()).or_default()
     }
 
     /// `name`'s placement is about to change; `before` is what it is now.
@@ -41,18 +41,18 @@ impl Drafts {
         self.draft(name).placement.get_or_insert(before);
     }
 
-    /// An entry is about to change. Whether it exists in this round only, not in the store.
-    pub(super) fn entry(&mut self, name: &UnitName, host: &MachineId, before: Before<Assignment>) {
-        self.draft(name).entries.entry(host.clone()).or_insert((before, None));
+    /// An assignment is about to change. Whether it exists in this round only, not in the store.
+    pub(super) fn assignment(&mut self, name: &UnitName, host: &MachineId, before: Before<Assignment>) {
+        self.draft(name).assignments.entry(host.clone()).or_insert((before, None));
     }
 
-    /// Whether the entry was made in this round: no host has ever heard of it.
+    /// Whether the assignment was made in this round: no host has ever heard of it.
     pub(super) fn is_new(&self, name: &UnitName, host: &MachineId) -> bool {
-        let before = self.drafts.get(name).and_then(|draft| draft.entries.get(host));
+        let before = self.pending.get(name).and_then(|draft| draft.assignments.get(host));
         before.is_some_and(|(before, _)| before.is_none())
     }
 
-    /// Whether an entry made in this round may be taken back: a round ends even if the proof in `fit::displaces` were
+    /// Whether an assignment made in this round may be taken back: a round ends even if the proof in `fit::displaces` were
     /// wrong, and the engine's audit would tell.
     pub(super) fn may_take_back(&mut self, name: &UnitName) -> bool {
         const OFTEN: u32 = 16;
@@ -68,17 +68,17 @@ impl Drafts {
 
     /// Why, for what becomes of it on one host.
     pub(super) fn why_at(&mut self, name: &UnitName, host: &MachineId, why: Reason) {
-        if let Some((_, reason)) = self.draft(name).entries.get_mut(host) {
+        if let Some((_, reason)) = self.draft(name).assignments.get_mut(host) {
             *reason = Some(why);
         }
     }
 
     /// Decisions in the order to commit them. What turned out as it was before is put back, revision and all.
     pub(super) fn finish(self, cluster: &mut Cluster, index: &Index) -> Vec<Decision> {
-        let Self { mut drafts, order } = self;
+        let Self { mut pending, order } = self;
         let [mut leaving, mut staying, mut arriving] = [const { Vec::new() }; 3];
         for unit in order {
-            let Some(draft) = drafts.remove(&unit) else { continue };
+            let Some(draft) = pending.remove(&unit) else { continue };
             for (step, decision) in draft.decide(&unit, cluster) {
                 match step {
                     Step::Leave => leaving.push(decision),
@@ -112,36 +112,36 @@ impl Step {
     }
 }
 
-impl Draft {
+impl UnitWrites {
     /// One decision for all that must be one transaction. What needs no company gets a decision, and a reason, of its
     /// own: each host of a global (there may be thousands), and every `gone`, which takes nothing away yet.
     fn decide(self, unit: &UnitName, cluster: &mut Cluster) -> Vec<(Step, Decision)> {
         let mut decisions = Vec::new();
-        let mut entries = Vec::new();
+        let mut assignments = Vec::new();
         let mut why = self.why;
         let mut last = None;
-        for (host, (before, reason)) in self.entries {
+        for (host, (before, reason)) in self.assignments {
             let global = before.as_ref().is_none_or(|before| before.value.global);
-            let now = cluster.schedule.get_mut(&host).and_then(|slice| slice.get_mut(unit));
+            let now = cluster.schedule.get_mut(&host).and_then(|assignments| assignments.get_mut(unit));
             let step = Step::of(before.as_ref(), now.as_ref().map(|now| &now.value));
             let Some(write) = write(before, now) else { continue };
             let alone = match &write.after {
-                Some(entry) => entry.target == Target::Removed || (global && entry.global),
+                Some(assignment) => assignment.target == Target::Removed || (global && assignment.global),
                 None => global,
             };
             if alone && let Some(why) = reason {
-                let entries = vec![(host, write)];
-                decisions.push((step, Decision { unit: unit.clone(), placement: None, entries, why }));
+                let assignments = vec![(host, write)];
+                decisions.push((step, Decision { unit: unit.clone(), placement: None, assignments, why }));
             } else {
                 why = why.or(reason);
                 last = last.max(Some(step));
-                entries.push((host, write));
+                assignments.push((host, write));
             }
         }
         let placement = self.placement.and_then(|before| write(before, cluster.placements.get_mut(unit)));
-        if placement.is_some() || !entries.is_empty() {
+        if placement.is_some() || !assignments.is_empty() {
             let why = why.unwrap_or(Reason::Forgotten);
-            decisions.push((last.unwrap_or(Step::Stay), Decision { unit: unit.clone(), placement, entries, why }));
+            decisions.push((last.unwrap_or(Step::Stay), Decision { unit: unit.clone(), placement, assignments, why }));
         }
         decisions
     }
@@ -162,7 +162,7 @@ fn write<T: Clone + PartialEq>(before: Before<T>, now: Option<&mut Versioned<T>>
 
 /// Followers right behind their leader, otherwise as they come.
 fn chains(decisions: Vec<Decision>, index: &Index) -> impl Iterator<Item = Decision> {
-    let leads = |name: &UnitName| index.nodes.get(name).map(|node| &node.followers).filter(|them| !them.is_empty());
+    let leads = |name: &UnitName| index.nodes.get(name).map(|node| &node.dependents).filter(|them| !them.is_empty());
     let follows = |name: &UnitName| {
         index
             .nodes
@@ -196,8 +196,8 @@ fn chains(decisions: Vec<Decision>, index: &Index) -> impl Iterator<Item = Decis
                 if at.contains_key(unit) {
                     done.insert(slot);
                 }
-                let followers = leads(unit).into_iter().flatten().rev().filter_map(|name| at.get(name).copied());
-                open.extend(followers.filter(|slot| !done.contains(slot)));
+                let dependents = leads(unit).into_iter().flatten().rev().filter_map(|name| at.get(name).copied());
+                open.extend(dependents.filter(|slot| !done.contains(slot)));
                 order.push(slots[slot].take());
             }
         }

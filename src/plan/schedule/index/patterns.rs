@@ -2,7 +2,7 @@
 //! of units but their names. Must never scan units: whoever adds the first or takes away the last use of a pattern is
 //! told, and does.
 //!
-//! Every distinct pattern is a slot. A slot counts, for each host, the entries whose names it matches and those whose
+//! Every distinct pattern is a slot. A slot counts, for each host, the assignments whose names it matches and those whose
 //! units declare it; whether a unit is hindered on a host is then a look-up for each pattern it declares or is matched
 //! by, however many units those stand for.
 
@@ -12,26 +12,26 @@ use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 
 /// A slot.
-pub(super) type Id = u32;
+pub(in super::super) type PatternId = u32;
 
 /// The patterns that concern one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Ids {
+pub(in super::super) struct PatternIds {
     /// Those it declares, in order.
-    pub(super) declares: Vec<Id>,
+    pub(in super::super) declares: Vec<PatternId>,
     /// Those that match its name, whoever declares them.
-    pub(super) matches: Vec<Id>,
+    pub(in super::super) matches: Vec<PatternId>,
 }
 
 /// All patterns of one kind.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Globs {
-    ids: BTreeMap<Glob, Id>,
-    by_prefix: BTreeMap<Box<str>, Vec<Id>>,
+pub(in super::super) struct PatternIndex {
+    ids: BTreeMap<Glob, PatternId>,
+    by_prefix: BTreeMap<Box<str>, Vec<PatternId>>,
     /// The lengths of all prefixes, with the number of prefixes of each: a name is looked up once for each length.
     lengths: BTreeMap<usize, usize>,
     slots: Vec<Slot>,
-    free: Vec<Id>,
+    free: Vec<PatternId>,
 }
 
 #[derive(Debug, Clone)]
@@ -42,27 +42,27 @@ struct Slot {
     declared: BTreeMap<MachineId, u32>,
 }
 
-impl Globs {
-    pub(super) fn is_empty(&self) -> bool {
+impl PatternIndex {
+    pub(in super::super) fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    pub(super) fn glob(&self, id: Id) -> &Glob {
+    pub(in super::super) fn glob(&self, id: PatternId) -> &Glob {
         &self.slots[id as usize].glob
     }
 
-    pub(super) fn declarers(&self, id: Id) -> &BTreeSet<UnitName> {
+    pub(in super::super) fn declarers(&self, id: PatternId) -> &BTreeSet<UnitName> {
         &self.slots[id as usize].declarers
     }
 
     /// The patterns that match a name.
-    pub(super) fn matching(&self, name: &str) -> Vec<Id> {
+    pub(in super::super) fn matching(&self, name: &str) -> Vec<PatternId> {
         let prefixes = self.lengths.keys().filter_map(|length| self.by_prefix.get(name.get(..*length)?));
         prefixes.flatten().copied().filter(|id| self.glob(*id).matches(name)).collect()
     }
 
     /// `name` declares `glob`. The second is whether nobody did before: names that it matches are to be told.
-    pub(super) fn declare(&mut self, glob: &Glob, name: &UnitName) -> (Id, bool) {
+    pub(in super::super) fn declare(&mut self, glob: &Glob, name: &UnitName) -> (PatternId, bool) {
         if let Some(id) = self.ids.get(glob) {
             self.slots[*id as usize].declarers.insert(name.clone());
             return (*id, false);
@@ -80,7 +80,7 @@ impl Globs {
             }
             None => {
                 self.slots.push(slot);
-                Id::try_from(self.slots.len() - 1).unwrap_or(Id::MAX)
+                PatternId::try_from(self.slots.len() - 1).unwrap_or(PatternId::MAX)
             }
         };
         self.ids.insert(glob.clone(), id);
@@ -94,13 +94,13 @@ impl Globs {
 
     /// `name` declares it no longer. Whether nobody does now: names that it matches are to be told, then [`Self::drop`]
     /// it.
-    pub(super) fn withdraw(&mut self, id: Id, name: &UnitName) -> bool {
+    pub(in super::super) fn withdraw(&mut self, id: PatternId, name: &UnitName) -> bool {
         let declarers = &mut self.slots[id as usize].declarers;
         declarers.remove(name);
         declarers.is_empty()
     }
 
-    pub(super) fn drop(&mut self, id: Id) {
+    pub(in super::super) fn drop(&mut self, id: PatternId) {
         let glob = self.glob(id).clone();
         let prefix = glob.literal_prefix();
         self.ids.remove(&glob);
@@ -122,23 +122,23 @@ impl Globs {
         self.free.push(id);
     }
 
-    /// A unit got an entry on a host, or lost it.
-    pub(super) fn count(&mut self, ids: &Ids, host: &MachineId, there: bool) {
+    /// A unit got an assignment on a host, or lost it.
+    pub(in super::super) fn count(&mut self, ids: &PatternIds, host: &MachineId, there: bool) {
         ids.matches.iter().for_each(|id| self.count_matched(*id, host, there));
         ids.declares.iter().for_each(|id| self.count_declared(*id, host, there));
     }
 
-    pub(super) fn count_matched(&mut self, id: Id, host: &MachineId, there: bool) {
+    pub(in super::super) fn count_matched(&mut self, id: PatternId, host: &MachineId, there: bool) {
         step(&mut self.slots[id as usize].matched, host, there);
     }
 
-    pub(super) fn count_declared(&mut self, id: Id, host: &MachineId, there: bool) {
+    pub(in super::super) fn count_declared(&mut self, id: PatternId, host: &MachineId, there: bool) {
         step(&mut self.slots[id as usize].declared, host, there);
     }
 
-    /// Whether another unit on `host` is matched by what this one declares. `there`: this one has an entry on it and is
+    /// Whether another unit on `host` is matched by what this one declares. `there`: this one has an assignment on it and is
     /// counted.
-    pub(super) fn reaches(&self, ids: &Ids, host: &MachineId, there: bool) -> bool {
+    pub(in super::super) fn matches_on(&self, ids: &PatternIds, host: &MachineId, there: bool) -> bool {
         ids.declares.iter().any(|id| {
             let own = u32::from(there && ids.matches.contains(id));
             self.slots[*id as usize].matched.get(host).is_some_and(|count| *count > own)
@@ -146,7 +146,7 @@ impl Globs {
     }
 
     /// Whether another unit on `host` declares what matches this one.
-    pub(super) fn is_reached(&self, ids: &Ids, host: &MachineId, there: bool) -> bool {
+    pub(in super::super) fn is_matched_on(&self, ids: &PatternIds, host: &MachineId, there: bool) -> bool {
         ids.matches.iter().any(|id| {
             let own = u32::from(there && ids.declares.contains(id));
             self.slots[*id as usize].declared.get(host).is_some_and(|count| *count > own)
@@ -170,17 +170,17 @@ mod tests {
 
     #[test]
     fn counts_see_the_others_only() {
-        let mut globs = Globs::default();
+        let mut globs = PatternIndex::default();
         let host: MachineId = "00000000000000000000000000000001".parse().unwrap();
         let name: UnitName = "web@1.service".parse().unwrap();
         let (id, new) = globs.declare(&"web@*".parse().unwrap(), &name);
         assert!(new && globs.matching("web@2.service") == [id] && globs.matching("db.service").is_empty());
-        let both = Ids { declares: vec![id], matches: vec![id] };
+        let both = PatternIds { declares: vec![id], matches: vec![id] };
         globs.count(&both, &host, true);
-        assert!(!globs.reaches(&both, &host, true) && !globs.is_reached(&both, &host, true));
-        assert!(globs.reaches(&both, &host, false) && globs.is_reached(&both, &host, false));
+        assert!(!globs.matches_on(&both, &host, true) && !globs.is_matched_on(&both, &host, true));
+        assert!(globs.matches_on(&both, &host, false) && globs.is_matched_on(&both, &host, false));
         globs.count(&both, &host, false);
-        assert!(!globs.reaches(&both, &host, false));
+        assert!(!globs.matches_on(&both, &host, false));
         assert!(globs.withdraw(id, &name));
         globs.drop(id);
         assert!(globs.is_empty() && globs.matching("web@2.service").is_empty());

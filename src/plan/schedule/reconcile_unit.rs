@@ -1,5 +1,5 @@
-//! What becomes of the entries a unit has: acknowledged and dead ones are deleted, those out of place are told to go,
-//! the rest brought up to date. Owns the state machine of an entry. Must never choose a host.
+//! What becomes of the assignments a unit has: acknowledged and dead ones are deleted, those out of place are told to go,
+//! the rest brought up to date. Owns the state machine of an assignment. Must never choose a host.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 
 use super::super::fit::{Misfit, Question, Stance, first_misfit, first_own_misfit, is_wanted};
 use super::decision::{Departure, Reason};
-use super::marks::Scope;
+use super::dirty::Rescan;
 use super::place::Round;
 
 impl Round<'_> {
-    /// Look at one unit's entries and placement, and queue it if it needs a host.
-    pub(super) fn examine(&mut self, unit: &UnitName, scope: Scope) {
+    /// Look at one unit's assignments and placement, and queue it if it needs a host.
+    pub(super) fn reconcile_unit(&mut self, unit: &UnitName, rescan: Rescan) {
         self.report.examined += 1;
         let wanted = is_wanted(&self.scheduler.cluster, unit);
         let constraints = self.constraints(unit);
         match constraints {
             None if wanted => {} // its file will come, and bring it here again
-            Some(constraints) if wanted && constraints.global => self.examine_global(unit, &constraints, scope),
-            Some(constraints) if wanted => self.examine_single(unit, &constraints, scope),
-            _ => self.examine_unwanted(unit),
+            Some(constraints) if wanted && constraints.global => self.reconcile_global(unit, &constraints, rescan),
+            Some(constraints) if wanted => self.reconcile_single(unit, &constraints, rescan),
+            _ => self.reconcile_unwanted(unit),
         }
     }
 
-    fn examine_unwanted(&mut self, unit: &UnitName) {
+    fn reconcile_unwanted(&mut self, unit: &UnitName) {
         let known = self.scheduler.cluster.units.contains_key(unit);
         self.clear(unit, None);
         for host in self.live_hosts(unit) {
@@ -39,7 +39,7 @@ impl Round<'_> {
         }
     }
 
-    fn examine_single(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, scope: Scope) {
+    fn reconcile_single(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, rescan: Rescan) {
         let left = self.clear(unit, None);
         let placement = self.scheduler.cluster.placements.get(unit).map(|placement| placement.value.clone());
         let home = match &placement {
@@ -58,20 +58,20 @@ impl Round<'_> {
         if stays && self.scheduler.index.is_anywhere(unit.as_str()) {
             return;
         }
-        // What still has an entry somewhere waits for that host's word.
+        // What still has an assignment somewhere waits for that host's word.
         if !self.scheduler.index.is_anywhere(unit.as_str()) {
-            let scope = match placement {
-                Some(Placement::Waiting { .. }) if left.is_none() => scope,
-                _ => Scope::Own,
+            let rescan = match placement {
+                Some(Placement::Waiting { .. }) if left.is_none() => rescan,
+                _ => Rescan::Explain,
             };
-            self.queue_place(unit, scope, left);
+            self.queue_place(unit, rescan, left);
         }
     }
 
-    fn examine_global(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, scope: Scope) {
-        let hosts = match scope {
-            Scope::Hosts(hosts) => hosts.into_iter().collect(),
-            Scope::Audit | Scope::Own => {
+    fn reconcile_global(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, rescan: Rescan) {
+        let hosts = match rescan {
+            Rescan::Hosts(hosts) => hosts.into_iter().collect(),
+            Rescan::Keep | Rescan::Explain => {
                 let mut all: Vec<MachineId> = self.scheduler.cluster.machines.keys().cloned().collect();
                 all.extend(self.scheduler.index.hosts(unit.as_str()));
                 all.sort();
@@ -81,7 +81,7 @@ impl Round<'_> {
         };
         for host in hosts {
             self.clear(unit, Some(&host));
-            match self.scheduler.entry(&host, unit).map(|entry| entry.value.target) {
+            match self.scheduler.assignment(&host, unit).map(|assignment| assignment.value.target) {
                 None => self.queue_spread(unit, &host),
                 Some(Target::Removed) => {}
                 Some(_) => self.stay_or_leave(unit, constraints, &host),
@@ -90,7 +90,7 @@ impl Round<'_> {
         self.queue_settle(unit);
     }
 
-    /// Delete entries that are gone for good: the host is dead, or has said so. The last host that was left.
+    /// Delete assignments that are gone for good: the host is dead, or has said so. The last host that was left.
     fn clear(&mut self, unit: &UnitName, only: Option<&MachineId>) -> Option<(MachineId, Departure)> {
         let mut left = None;
         let hosts = match only {
@@ -98,7 +98,7 @@ impl Round<'_> {
             None => self.scheduler.index.hosts(unit.as_str()),
         };
         for host in hosts {
-            let because = if self.scheduler.entry(&host, unit).is_none() {
+            let because = if self.scheduler.assignment(&host, unit).is_none() {
                 continue;
             } else if !self.scheduler.cluster.machines.contains_key(&host) {
                 Departure::HostGone
@@ -107,9 +107,9 @@ impl Round<'_> {
             } else {
                 continue;
             };
-            self.set_entry(unit, &host, None);
+            self.set_assignment(unit, &host, None);
             let name = self.host(&host);
-            self.drafts.why_at(unit, &host, Reason::Left { host: name, because: because.clone() });
+            self.pending.why_at(unit, &host, Reason::Left { host: name, because: because.clone() });
             left = Some((host, because));
         }
         left
@@ -117,8 +117,9 @@ impl Round<'_> {
 
     fn live_hosts(&self, unit: &UnitName) -> Vec<MachineId> {
         let mut hosts = self.scheduler.index.hosts(unit.as_str());
-        hosts
-            .retain(|host| self.scheduler.entry(host, unit).is_some_and(|entry| entry.value.target != Target::Removed));
+        hosts.retain(|host| {
+            self.scheduler.assignment(host, unit).is_some_and(|assignment| assignment.value.target != Target::Removed)
+        });
         hosts
     }
 
@@ -126,16 +127,16 @@ impl Round<'_> {
         let question = Question { unit, constraints, host, stance: Stance::Stay };
         while let Some(misfit) = self.first_misfit(&question) {
             // Nobody leaves for the sake of one that isn't known to stay. Each turn takes a mark away: this ends.
-            let dirty = misfit.other().and_then(|other| self.scheduler.marks.take_unit(other));
-            let Some((other, scope)) = dirty else {
+            let dirty = misfit.other().and_then(|other| self.scheduler.dirty.take_unit(other));
+            let Some((other, rescan)) = dirty else {
                 return self.leave(unit, host, Departure::Misfit(misfit));
             };
-            self.examine(&other, scope);
+            self.reconcile_unit(&other, rescan);
         }
-        let Some(entry) = self.wanted_entry(unit, constraints) else { return };
-        if self.scheduler.entry(host, unit).map(|known| &known.value) != Some(&entry) {
-            self.set_entry(unit, host, Some(entry));
-            self.drafts.why_at(unit, host, Reason::Updated { host: self.host(host) });
+        let Some(assignment) = self.wanted_assignment(unit, constraints) else { return };
+        if self.scheduler.assignment(host, unit).map(|known| &known.value) != Some(&assignment) {
+            self.set_assignment(unit, host, Some(assignment));
+            self.pending.why_at(unit, host, Reason::Updated { host: self.host(host) });
         }
     }
 
@@ -148,39 +149,39 @@ impl Round<'_> {
     }
 
     /// What a host is to be told of a unit that runs there.
-    pub(super) fn wanted_entry(&self, unit: &UnitName, constraints: &Constraints) -> Option<Assignment> {
+    pub(super) fn wanted_assignment(&self, unit: &UnitName, constraints: &Constraints) -> Option<Assignment> {
         let record = self.scheduler.cluster.units.get(unit)?;
         let target = if record.desired == Desired::Launched { Target::Launched } else { Target::Loaded };
         let Unit { hash, generation, restart, .. } = record.clone();
         Some(Assignment { hash, target, global: constraints.global, generation, restart })
     }
 
-    /// Tell a host to stop and forget a unit. An entry that was made in this very round is taken back instead.
+    /// Tell a host to stop and forget a unit. An assignment that was made in this very round is taken back instead.
     fn leave(&mut self, unit: &UnitName, host: &MachineId, because: Departure) {
-        if self.drafts.is_new(unit, host) {
-            if !self.drafts.may_take_back(unit) {
+        if self.pending.is_new(unit, host) {
+            if !self.pending.may_take_back(unit) {
                 return;
             }
-            self.set_entry(unit, host, None);
-            self.scheduler.marks.unit(unit, Scope::Own);
+            self.set_assignment(unit, host, None);
+            self.scheduler.dirty.unit(unit, Rescan::Explain);
             return;
         }
-        let Some(entry) = self.scheduler.entry(host, unit) else { return };
-        // Greater than what the entry had, also if the store's revision isn't known here.
-        let generation = self.scheduler.cluster.revision.max(entry.value.generation.next());
-        let gone = Assignment { target: Target::Removed, generation, ..entry.value.clone() };
-        self.set_entry(unit, host, Some(gone));
-        self.drafts.why_at(unit, host, Reason::Leaves { host: self.host(host), because });
+        let Some(assignment) = self.scheduler.assignment(host, unit) else { return };
+        // Greater than what the assignment had, also if the store's revision isn't known here.
+        let generation = self.scheduler.cluster.revision.max(assignment.value.generation.next());
+        let gone = Assignment { target: Target::Removed, generation, ..assignment.value.clone() };
+        self.set_assignment(unit, host, Some(gone));
+        self.pending.why_at(unit, host, Reason::Leaves { host: self.host(host), because });
     }
 
-    pub(super) fn set_entry(&mut self, unit: &UnitName, host: &MachineId, entry: Option<Assignment>) {
-        let before = self.scheduler.entry(host, unit).cloned();
-        self.drafts.entry(unit, host, before);
-        if entry.is_none() {
-            self.hopeless.reconsider();
+    pub(super) fn set_assignment(&mut self, unit: &UnitName, host: &MachineId, assignment: Option<Assignment>) {
+        let before = self.scheduler.assignment(host, unit).cloned();
+        self.pending.assignment(unit, host, before);
+        if assignment.is_none() {
+            self.infeasible.clear();
         }
-        let entry = entry.map(|value| Versioned { value, revision: Revision::default() });
-        self.scheduler.set_entry(host, unit, entry);
+        let assignment = assignment.map(|value| Versioned { value, revision: Revision::default() });
+        self.scheduler.set_assignment(host, unit, assignment);
     }
 
     pub(super) fn set_placement(&mut self, unit: &UnitName, placement: Option<Placement>) {
@@ -188,7 +189,7 @@ impl Round<'_> {
         if known.map(|known| &known.value) == placement.as_ref() {
             return;
         }
-        self.drafts.placement(unit, known.cloned());
+        self.pending.placement(unit, known.cloned());
         self.scheduler.index.placement_changed(unit, placement.as_ref());
         let placements = &mut self.scheduler.cluster.placements;
         match placement {

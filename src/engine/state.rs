@@ -1,5 +1,5 @@
-//! The leader's picture of the cluster, fed by the mirror. Owns what to do with records that can't be read: skip them
-//! loudly, keep them from harming anybody, and mend those that only the engine writes.
+//! What the leader knows of the cluster, fed by the mirror. Owns what happens to records that can't be read: they are
+//! skipped with a warning, no unit is stopped or moved because of them, and those that only the engine writes are repaired.
 
 use std::collections::BTreeSet;
 
@@ -17,26 +17,26 @@ use super::commit::{Fence, fenced};
 
 /// What the leader knows.
 #[derive(Debug, Default)]
-pub(super) struct Picture {
+pub(super) struct LeaderState {
     scheduler: Option<Scheduler>,
     revision: Revision,
     leader: Option<LeaseId>,
     /// What mends damaged records of the engine's own families.
     repairs: Vec<(Guard, Op)>,
     /// Whether a damaged record came up between two lists: only a list shows what can be made of it.
-    doubtful: bool,
+    needs_list: bool,
     /// Units of which so little can be read that they are left alone. They may well run: when one is submitted again, a
     /// list shows where.
-    left: BTreeSet<UnitName>,
+    left_alone: BTreeSet<UnitName>,
 }
 
-impl Picture {
+impl LeaderState {
     /// The planner, once the first list is in.
     pub(super) fn scheduler(&mut self) -> Option<&mut Scheduler> {
         self.scheduler.as_mut()
     }
 
-    /// Up to where the store's history is in the picture.
+    /// Up to where the store's history is in the state.
     pub(super) fn revision(&self) -> Revision {
         self.revision
     }
@@ -47,8 +47,8 @@ impl Picture {
     }
 
     /// Whether everything should be listed again.
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.doubtful
+    pub(super) fn needs_list(&self) -> bool {
+        self.needs_list
     }
 
     /// Take in what the mirror hands out.
@@ -61,13 +61,13 @@ impl Picture {
                     match read(&event) {
                         Ok(change) => {
                             if let Some(Change::Unit(name, _)) = &change {
-                                self.doubtful |= self.left.contains(name);
+                                self.needs_list |= self.left_alone.contains(name);
                             }
                             if let Some((scheduler, change)) = self.scheduler.as_mut().zip(change) {
                                 scheduler.apply(change);
                             }
                         }
-                        Err(Some(Key::Placement(_) | Key::Schedule(..))) => self.doubtful = true,
+                        Err(Some(Key::Placement(_) | Key::Schedule(..))) => self.needs_list = true,
                         // What was read of it before goes on to count.
                         Err(_) => {}
                     }
@@ -88,7 +88,7 @@ impl Picture {
 
     fn reset(&mut self, revision: Revision, kvs: Vec<Kv>) {
         self.leader = None;
-        self.doubtful = false;
+        self.needs_list = false;
         self.repairs.clear();
         let mut cluster = Cluster { revision, ..Cluster::default() };
         let mut damaged = Vec::new();
@@ -108,7 +108,7 @@ impl Picture {
 
     /// No unit is stopped or moved because a record about it can't be read: what the other records say of it counts.
     fn mend(&mut self, cluster: &mut Cluster, mut damaged: Vec<(Key, Revision)>) {
-        // Entries first: units and placements are guessed from them.
+        // Assignments first: units and placements are guessed from them.
         damaged.sort_by_key(|(key, _)| !matches!(key, Key::Schedule(..)));
         let unit = |(key, _): &(Key, Revision)| if let Key::Unit(name) = key { Some(name.clone()) } else { None };
         let unreadable: BTreeSet<UnitName> = damaged.iter().filter_map(unit).collect();
@@ -121,8 +121,8 @@ impl Picture {
                         let (hash, generation) = (unit.hash.clone(), Revision::default());
                         let value =
                             Assignment { hash, target: Target::Launched, global: false, generation, restart: None };
-                        let entry = Some(Versioned { value, revision });
-                        cluster.apply(Change::Assignment(host.clone(), name.clone(), entry));
+                        let assignment = Some(Versioned { value, revision });
+                        cluster.apply(Change::Assignment(host.clone(), name.clone(), assignment));
                     }
                     // Nothing at all is known of the unit: its host leaves it as it is, and so does the engine.
                     None if unreadable.contains(name) => {}
@@ -142,8 +142,8 @@ impl Picture {
             }
         }
         // A placement without anything that is placed would only be forgotten.
-        self.left = unreadable.into_iter().filter(|name| !cluster.units.contains_key(name)).collect();
-        self.left.iter().for_each(|name| cluster.apply(Change::Placement(name.clone(), None)));
+        self.left_alone = unreadable.into_iter().filter(|name| !cluster.units.contains_key(name)).collect();
+        self.left_alone.iter().for_each(|name| cluster.apply(Change::Placement(name.clone(), None)));
     }
 
     fn see_leader(&mut self, event: &Event) {
@@ -167,15 +167,17 @@ fn read(event: &Event) -> Result<Option<Change>, Option<Key>> {
 
 /// The first host that was told of a unit.
 fn home(cluster: &Cluster, name: &UnitName) -> Option<MachineId> {
-    cluster.schedule.iter().find(|(_, slice)| slice.contains_key(name)).map(|(host, _)| host.clone())
+    cluster.schedule.iter().find(|(_, assignments)| assignments.contains_key(name)).map(|(host, _)| host.clone())
 }
 
 /// A unit whose record can't be read goes on as it is: what its host was told is taken for what is wanted.
 fn preserve(cluster: &mut Cluster, name: &UnitName) {
-    let entry = home(cluster, name).and_then(|host| cluster.schedule.get(&host)?.get(name));
-    if let Some(entry) = entry.map(|entry| entry.value.clone()).filter(|entry| entry.target != Target::Removed) {
-        let desired = if entry.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
-        let Assignment { hash, generation, restart, .. } = entry;
+    let assignment = home(cluster, name).and_then(|host| cluster.schedule.get(&host)?.get(name));
+    if let Some(assignment) =
+        assignment.map(|assignment| assignment.value.clone()).filter(|assignment| assignment.target != Target::Removed)
+    {
+        let desired = if assignment.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
+        let Assignment { hash, generation, restart, .. } = assignment;
         let unit = Unit { desired, hash, generation, restart, submitted: 0 };
         cluster.apply(Change::Unit(name.clone(), Some(unit)));
     }
@@ -195,7 +197,7 @@ mod tests {
     const HASH: &str = "0123456789012345678901234567890123456789";
 
     /// One host that runs a.service, with some records replaced.
-    fn picture(damage: &[&str]) -> Picture {
+    fn state(damage: &[&str]) -> LeaderState {
         let machine = r#"{"id":"00000000000000000000000000000001","ip":"","hostname":"n1","version":"","boot_id":""}"#;
         let file = r#"{"text":"[Service]\nExecStart=/bin/a\n"}"#;
         let file_key = format!("file/{HASH}");
@@ -217,37 +219,37 @@ mod tests {
             lease: None,
         };
         let kvs = records.into_iter().enumerate().map(kv).collect();
-        let mut picture = Picture::default();
-        picture.follow(Update::Reset { revision: Revision(9), kvs });
-        picture
+        let mut state = LeaderState::default();
+        state.follow(Update::Reset { revision: Revision(9), kvs });
+        state
     }
 
-    fn decisions(picture: &mut Picture) -> Vec<Decision> {
-        picture.scheduler().unwrap().plan(0).decisions
+    fn decisions(state: &mut LeaderState) -> Vec<Decision> {
+        state.scheduler().unwrap().plan(0).decisions
     }
 
     #[test]
     fn sound_records_need_nothing() {
-        let mut sound = picture(&[]);
+        let mut sound = state(&[]);
         assert_eq!((decisions(&mut sound), sound.repairs(Fence(Revision(1)))), (vec![], vec![]));
     }
 
     #[test]
     fn a_damaged_entry_is_written_anew_in_place() {
-        let mut damaged = picture(&[ENTRY]);
+        let mut damaged = state(&[ENTRY]);
         let decisions = decisions(&mut damaged);
         let [decision] = &decisions[..] else { panic!("{decisions:?}") };
-        let entry = decision.entries[0].1.after.as_ref().unwrap();
+        let assignment = decision.assignments[0].1.after.as_ref().unwrap();
         assert_eq!(
-            (entry.target, entry.generation, &entry.hash),
+            (assignment.target, assignment.generation, &assignment.hash),
             (Target::Launched, Revision(3), &UnitHash::new(HASH))
         );
-        assert_eq!((decision.entries[0].1.before, &decision.placement), (Some(Revision(4)), &None));
+        assert_eq!((decision.assignments[0].1.before, &decision.placement), (Some(Revision(4)), &None));
     }
 
     #[test]
     fn a_damaged_unit_or_placement_moves_nothing() {
-        let mut damaged = picture(&["unit/a.service", "placement/a.service"]);
+        let mut damaged = state(&["unit/a.service", "placement/a.service"]);
         assert_eq!(decisions(&mut damaged), vec![]);
         let repairs = damaged.repairs(Fence(Revision(1)));
         assert!(matches!(&repairs[0].ops[0], Op::Put { key, .. } if key == "placement/a.service"), "{repairs:?}");
@@ -256,7 +258,7 @@ mod tests {
     #[test]
     fn when_all_is_damaged_all_is_left_alone() {
         for records in [&["unit/a.service", "placement/a.service", ENTRY][..], &["unit/a.service", ENTRY]] {
-            let mut damaged = picture(records);
+            let mut damaged = state(records);
             let left = (decisions(&mut damaged), damaged.repairs(Fence(Revision(1))));
             assert_eq!(left, (vec![], vec![]), "{records:?}");
         }
@@ -266,29 +268,29 @@ mod tests {
     #[test]
     fn what_was_left_alone_is_listed_again_when_its_record_changes() {
         let change = |value: Option<&str>| {
-            let mut picture = picture(&["unit/a.service", "placement/a.service", ENTRY]);
+            let mut state = state(&["unit/a.service", "placement/a.service", ENTRY]);
             let key = "unit/a.service".to_owned();
             let event = match value {
                 Some(value) => Event::Put(Kv { key, value: value.into(), revision: Revision(10), lease: None }),
                 None => Event::Delete(key),
             };
-            picture.follow(Update::Batch(crate::store::Batch { revision: Revision(10), events: vec![event] }));
-            picture.is_doubtful()
+            state.follow(Update::Batch(crate::store::Batch { revision: Revision(10), events: vec![event] }));
+            state.needs_list()
         };
         assert!(change(Some(UNIT)) && change(None));
         // Mended, as the list finds it then: in place.
-        let mut mended = picture(&["placement/a.service", ENTRY]);
+        let mut mended = state(&["placement/a.service", ENTRY]);
         let placed = mended.scheduler().unwrap().cluster().placements.values().next().unwrap().value.clone();
         assert!(matches!(placed, Placement::On { .. }), "{placed:?}");
-        assert_eq!(decisions(&mut mended).len(), 1, "the entry");
+        assert_eq!(decisions(&mut mended).len(), 1, "the assignment");
     }
 
     #[test]
     fn damage_between_lists_asks_for_a_list() {
-        let mut picture = picture(&[]);
+        let mut state = state(&[]);
         let kv = Kv { key: ENTRY.into(), value: b"{".to_vec(), revision: Revision(10), lease: None };
         let batch = crate::store::Batch { revision: Revision(10), events: vec![Event::Put(kv)] };
-        picture.follow(Update::Batch(batch));
-        assert!(picture.is_doubtful());
+        state.follow(Update::Batch(batch));
+        assert!(state.needs_list());
     }
 }

@@ -10,11 +10,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{View, rank};
+use super::{View, precedence};
 use crate::model::name::UnitName;
 
 /// Whether the `Replaces=` by which `replacer` matches `replaced` counts.
-pub(crate) fn counts<V: View>(view: &V, replacer: &UnitName, replaced: &UnitName) -> bool {
+pub(crate) fn is_effective<V: View>(view: &V, replacer: &UnitName, replaced: &UnitName) -> bool {
     let cluster = view.cluster();
     let leads_to_replacer = |only_older: bool| {
         let mut seen = BTreeSet::from([replaced.clone()]);
@@ -23,16 +23,19 @@ pub(crate) fn counts<V: View>(view: &V, replacer: &UnitName, replaced: &UnitName
             if name == *replacer {
                 return true;
             }
-            let mut next = view.followers(&name);
-            if let Some(asks) = view.asks(&name).filter(|asks| !asks.replaces.is_empty()) {
-                let matching = view.matching(&asks.replaces, &name).into_iter();
-                next.extend(matching.filter(|other| !only_older || rank(cluster, &name) < rank(cluster, other)));
+            let mut next = view.dependents(&name);
+            if let Some(in_force) = view.constraints_in_force(&name).filter(|in_force| !in_force.replaces.is_empty()) {
+                let matching = view.matching(&in_force.replaces, &name).into_iter();
+                next.extend(
+                    matching.filter(|other| !only_older || precedence(cluster, &name) < precedence(cluster, other)),
+                );
             }
             open.extend(next.into_iter().filter(|name| seen.insert(name.clone())));
         }
         false
     };
-    !leads_to_replacer(false) || (rank(cluster, replacer) < rank(cluster, replaced) && !leads_to_replacer(true))
+    !leads_to_replacer(false)
+        || (precedence(cluster, replacer) < precedence(cluster, replaced) && !leads_to_replacer(true))
 }
 
 /// Every unit that `name` could displace, by one step or many: whose standing a change of `name` can alter.
@@ -40,9 +43,9 @@ pub(crate) fn displaced<V: View>(view: &V, name: &UnitName) -> BTreeSet<UnitName
     let mut seen = BTreeSet::new();
     let mut open = vec![name.clone()];
     while let Some(name) = open.pop() {
-        let mut next = view.followers(&name);
-        if let Some(asks) = view.asks(&name).filter(|asks| !asks.replaces.is_empty()) {
-            next.extend(view.matching(&asks.replaces, &name));
+        let mut next = view.dependents(&name);
+        if let Some(in_force) = view.constraints_in_force(&name).filter(|in_force| !in_force.replaces.is_empty()) {
+            next.extend(view.matching(&in_force.replaces, &name));
         }
         open.extend(next.into_iter().filter(|name| seen.insert(name.clone())));
     }

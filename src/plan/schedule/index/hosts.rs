@@ -1,4 +1,4 @@
-//! Live hosts by load, all of them and those with a metadata value that some unit asks for. Owns the order in which
+//! Live hosts by load, all of them and those with a metadata value that some unit in_force for. Owns the order in which
 //! hosts are tried; must never say whether one fits.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,14 +7,14 @@ use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
 use crate::model::placement::Constraints;
 
-use super::super::fit::metadata_value;
+use super::super::super::fit::metadata_value;
 
 /// Least loaded first, then by id.
 type Ranking = BTreeSet<(usize, MachineId)>;
 
 /// Live hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Hosts {
+pub(in super::super) struct Hosts {
     all: Ranking,
     /// By metadata key and value; only keys that units ask for.
     by_value: BTreeMap<String, BTreeMap<String, Ranking>>,
@@ -30,14 +30,14 @@ struct Known {
     values: Vec<(String, String)>,
 }
 
-/// The number of entries on a host.
-pub(super) fn load(cluster: &Cluster, host: &MachineId) -> usize {
+/// The number of assignments on a host.
+pub(in super::super) fn load(cluster: &Cluster, host: &MachineId) -> usize {
     cluster.schedule.get(host).map_or(0, BTreeMap::len)
 }
 
 impl Hosts {
     /// A unit with these constraints came, or went.
-    pub(super) fn ask(&mut self, cluster: &Cluster, constraints: &Constraints, comes: bool) {
+    pub(in super::super) fn ask(&mut self, cluster: &Cluster, constraints: &Constraints, comes: bool) {
         for key in constraints.metadata.keys() {
             let count = self.asked.entry(key.clone()).or_default();
             if comes {
@@ -72,7 +72,7 @@ impl Hosts {
     }
 
     /// A host came, went, or changed its metadata.
-    pub(super) fn changed(&mut self, cluster: &Cluster, host: &MachineId) {
+    pub(in super::super) fn changed(&mut self, cluster: &Cluster, host: &MachineId) {
         if let Some(known) = self.known.remove(host) {
             let place = (known.load, host.clone());
             self.all.remove(&place);
@@ -95,8 +95,8 @@ impl Hosts {
         }
     }
 
-    /// A host got an entry, or lost one.
-    pub(super) fn loaded(&mut self, host: &MachineId, load: usize) {
+    /// A host got an assignment, or lost one.
+    pub(in super::super) fn loaded(&mut self, host: &MachineId, load: usize) {
         let Some(known) = self.known.get_mut(host) else { return };
         let place = (std::mem::replace(&mut known.load, load), host.clone());
         let shift = |ranking: &mut Ranking| {
@@ -112,18 +112,18 @@ impl Hosts {
     }
 
     /// All hosts.
-    pub(super) fn all(&self) -> impl Iterator<Item = &MachineId> {
+    pub(in super::super) fn all(&self) -> impl Iterator<Item = &MachineId> {
         self.all.iter().map(|(_, host)| host)
     }
 
     /// How many hosts there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in super::super) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// Those that have what `constraints` ask for one of its metadata keys, whichever has the fewest, and how many
     /// these are.
-    pub(super) fn with_metadata<'a>(&'a self, constraints: &'a Constraints) -> Option<(usize, Merge<'a>)> {
+    pub(in super::super) fn with_metadata<'a>(&'a self, constraints: &'a Constraints) -> Option<(usize, Merge<'a>)> {
         let rankings = |(key, wanted): (&'a String, &'a BTreeSet<String>)| {
             let values = self.by_value.get(key);
             let found = wanted.iter().filter_map(move |value| values?.get(value));
@@ -136,7 +136,9 @@ impl Hosts {
 }
 
 /// Several rankings as one.
-pub(super) struct Merge<'a>(Vec<std::iter::Peekable<std::collections::btree_set::Iter<'a, (usize, MachineId)>>>);
+pub(in super::super) struct Merge<'a>(
+    Vec<std::iter::Peekable<std::collections::btree_set::Iter<'a, (usize, MachineId)>>>,
+);
 
 impl<'a> Iterator for Merge<'a> {
     type Item = &'a MachineId;
