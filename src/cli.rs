@@ -5,27 +5,26 @@
 //!      spelling   clap    client, │     └───── follow ── wait     whether it is done
 //!                         output  ├─▶ list, services ── table
 //!                                 ├─▶ import                      another cluster's units
-//!                         reach   ├─▶ remote ── ssh               status, shells and commands on hosts
+//!                         hosts   ├─▶ commands ── journal, remote status, journals, shells and commands on hosts
 //!                                 └─▶ show                        cat, version, completions, manual
 //! ```
 //!
-//! Sees `api::wire`, `api::client`, `ssh`, `manual` and `model`, nothing else of ours. Only `output` prints, and only
-//! the binary exits.
+//! Sees `api::wire`, `api::client`, `journal`, `remote`, `ssh`, `manual` and `model`, nothing else of ours. Only
+//! `output` prints, and only the binary exits.
 
 mod args;
 mod argv;
 mod check;
+mod commands;
 mod error;
 mod explain;
 mod files;
 mod follow;
 mod import;
 mod instances;
-mod journal;
 mod list;
 mod names;
 mod output;
-mod remote;
 mod restart;
 mod select;
 mod services;
@@ -42,10 +41,11 @@ use clap::FromArgMatches as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::api::client::{Client, Endpoint, Tls};
+use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Format, Globals, Submit};
+use commands::{fd_forward, journal, ssh, status};
 use error::{Error, Exit};
 use output::Output;
-use remote::Reach;
 use session::Session;
 use wait::Aim;
 
@@ -62,14 +62,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let exit = result.unwrap_or_else(|error| {
-        out.talk_lines(&error.lines);
+        out.messages(&error.lines);
         error.exit
     });
     remote::restore();
     match out.finish() {
         Ok(()) => exit.into(),
         Err(why) => {
-            out.talk(&why);
+            out.message(&why);
             Exit::Failure.into()
         }
     }
@@ -88,12 +88,12 @@ fn complain(out: &Output, error: &clap::Error) -> Exit {
     if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(typed))) =
         (error.kind(), error.get(ContextKind::InvalidSubcommand))
     {
-        out.talk_lines(&argv::unknown(&args::command(), typed));
+        out.messages(&argv::unknown(&args::command(), typed));
         return Exit::Usage;
     }
     let text = error.render().to_string();
     if error.use_stderr() {
-        out.talk(&text);
+        out.message(&text);
         Exit::Usage
     } else {
         out.data(&text);
@@ -107,47 +107,47 @@ fn dispatch(out: Output, cli: Cli) -> (Output, Result<Exit, Error>) {
         _ if globals.version => Command::Version(args::Version { output: args::Output { format: Format::Text } }),
         Some(command) => command,
         None => {
-            out.talk(&args::command().render_help().to_string());
+            out.message(&args::command().render_help().to_string());
             return (out, Ok(Exit::Usage));
         }
     };
     let result = match command {
         Command::Version(args) => Ok(show::version(&out, args.output.format)),
         Command::Verify { .. } => {
-            out.talk(args::SIGNED);
+            out.message(args::SIGNED);
             Ok(Exit::Usage)
         }
         Command::Manual(asked) => show::manual(&out, &asked),
         Command::FdForward { sockets } => {
-            runtime().and_then(|runtime| runtime.block_on(remote::fd_forward(&out, &sockets)))
+            runtime().and_then(|runtime| runtime.block_on(fd_forward::run(&out, &sockets)))
         }
-        command => return remote(out, &globals, &command),
+        command => return ask_cluster(out, &globals, &command),
     };
     (out, result)
 }
 
 /// The commands that ask the cluster.
-fn remote(out: Output, globals: &Globals, command: &Command) -> (Output, Result<Exit, Error>) {
+fn ask_cluster(out: Output, globals: &Globals, command: &Command) -> (Output, Result<Exit, Error>) {
     if globals.debug {
         output::log_to_stderr();
     }
     match globals.legacy.warnings() {
-        Ok(lines) => out.talk_lines(&lines),
+        Ok(lines) => out.messages(&lines),
         Err(line) => {
             let hint = "drop `--driver` (FLEETCTL_DRIVER), and name a fleetd with `--endpoint` or `--tunnel`";
             return (out, Err(Error::usage(line, hint)));
         }
     }
     let connected = runtime().and_then(|runtime| {
-        let reach = Reach::new(&globals.reach)?;
-        let client = runtime.block_on(client(globals, &reach))?;
-        Ok((runtime, reach, client))
+        let hosts = globals.reach.hosts()?;
+        let client = runtime.block_on(client(globals, &hosts))?;
+        Ok((runtime, hosts, client))
     });
-    let (runtime, reach, client) = match connected {
+    let (runtime, hosts, client) = match connected {
         Ok(connected) => connected,
         Err(error) => return (out, Err(error)),
     };
-    let session = Session { client, reach, out, format: format(command) };
+    let session = Session { client, hosts, out, format: format(command) };
     let result = runtime.block_on(carry_out(&session, command));
     (session.out, result)
 }
@@ -158,17 +158,17 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     built.map_err(|error| Error::failure(format!("can't start: {error}")))
 }
 
-async fn client(globals: &Globals, reach: &Reach) -> Result<Client, Error> {
+async fn client(globals: &Globals, hosts: &Hosts) -> Result<Client, Error> {
     let endpoints = Endpoint::list(&globals.endpoint)
         .map_err(|error| Error::usage(error.to_string(), "see `--endpoint` and FLEETCTL_ENDPOINT"))?;
     let secure = endpoints.iter().any(|endpoint| matches!(endpoint, Endpoint::Https(_)));
     let mut client = Client::new(endpoints, globals.request_timeout);
     if secure {
-        let args::Reach { ca_file, cert_file, key_file, .. } = &globals.reach;
+        let args::Connection { ca_file, cert_file, key_file, .. } = &globals.reach;
         let tls = Tls::load(ca_file.as_deref(), cert_file.as_deref(), key_file.as_deref());
         client = client.with_tls(tls.map_err(|error| Error::usage(error.to_string(), "all three are PEM files"))?);
     }
-    if let Some(tunnel) = reach.tunnel().await? {
+    if let Some(tunnel) = hosts.tunnel().await? {
         client = client.through(tunnel);
     }
     Ok(client)
@@ -188,9 +188,9 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
         Command::ListMachines(args) => list::machines(session, args).await,
         Command::Import(args) => import::run(session, args).await,
-        Command::Journal(args) => journal::journal(session, args).await,
-        Command::Status(args) => remote::status(session, args).await,
-        Command::Ssh(args) => remote::ssh(session, args).await,
+        Command::Journal(args) => journal::run(session, args).await,
+        Command::Status(args) => status::run(session, args).await,
+        Command::Ssh(args) => ssh::run(session, args).await,
         Command::ListServices(args) => services::list(session, args).await,
         Command::Service(args) => services::show(session, args).await,
         Command::Version(_) | Command::Verify { .. } | Command::Manual(_) | Command::FdForward { .. } => Ok(Exit::Ok),

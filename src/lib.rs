@@ -19,7 +19,7 @@
 //! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
 //! * [`metrics`]: what all of them count; [`manual`]: what the programs print of their command lines; know none of
 //!   them;
-//! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `cli`, `sidecar`, async and thin.
+//! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `journal`, `remote`, `cli`, `sidecar`, async and thin.
 
 pub mod agent;
 pub mod api;
@@ -28,12 +28,14 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod journal;
 pub mod manual;
 pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
 pub mod registry;
+pub mod remote;
 pub mod sidecar;
 pub mod ssh;
 pub mod store;

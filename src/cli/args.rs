@@ -1,15 +1,17 @@
 //! What can be typed: commands, options and their help, from which completions and manual pages are made too.
 //! Owns clap's definitions; does nothing with what was typed.
 
+mod connection;
 mod help;
+mod journal;
 mod legacy;
-mod reach;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+pub(super) use connection::Connection;
+pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
-pub(super) use reach::Reach;
 
 /// Where `fleetd` listens unless told otherwise.
 const ENDPOINT: &str = "unix:///run/fleet.sock";
@@ -48,7 +50,7 @@ pub(super) struct Globals {
     #[arg(long, short = 'v', global = true)]
     pub(super) version: bool,
     #[command(flatten)]
-    pub(super) reach: Reach,
+    pub(super) reach: Connection,
     #[command(flatten)]
     pub(super) legacy: Legacy,
 }
@@ -268,127 +270,6 @@ pub(super) struct Import {
     pub(super) output: Output,
 }
 
-/// `journal`.
-#[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Of one unit on one host this is journalctl's own output. Otherwise the entries of all hosts come in the \
-order of their times, each line with its host and unit, and --output=json adds `host` and `unit` to each entry."
-)]
-pub(super) struct Journal {
-    /// Names of units, templates (web@.service is all its instances), or quoted patterns of names: 'web@*'
-    #[arg(value_name = "UNIT")]
-    pub(super) units: Vec<String>,
-    /// Go on with what is said from now on, wherever the units move, until Ctrl-C
-    #[arg(long, short = 'f')]
-    pub(super) follow: bool,
-    /// The last N entries, of all units together; `all` for all of them. 10, or all with --since or --until
-    #[arg(long, short = 'n', value_name = "N", value_parser = lines)]
-    pub(super) lines: Option<Lines>,
-    /// Only entries from this time on, as journalctl understands it: -1h, today, '2026-11-21 10:00'
-    #[arg(long, short = 'S', value_name = "TIME", allow_hyphen_values = true)]
-    pub(super) since: Option<String>,
-    /// Only entries up to this time
-    #[arg(long, short = 'U', value_name = "TIME", allow_hyphen_values = true)]
-    pub(super) until: Option<String>,
-    /// Only entries of this priority or worse, or of this range: warning, err..alert
-    #[arg(long, short = 'p', value_name = "PRIORITY")]
-    pub(super) priority: Option<String>,
-    /// Only entries whose message matches this regular expression
-    #[arg(long, short = 'g', value_name = "PATTERN", allow_hyphen_values = true)]
-    pub(super) grep: Option<String>,
-    /// How to print entries
-    #[arg(long, short = 'o', value_name = "FORMAT", value_enum, default_value_t = JournalFormat::Short)]
-    pub(super) output: JournalFormat,
-    /// Run journalctl with sudo on the hosts
-    #[arg(long)]
-    pub(super) sudo: bool,
-}
-
-/// journalctl's formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum JournalFormat {
-    /// Lines for people
-    Short,
-    /// With microseconds
-    ShortPrecise,
-    /// With ISO 8601 times
-    ShortIso,
-    /// With ISO 8601 times and microseconds
-    ShortIsoPrecise,
-    /// With weekday, year and time zone
-    ShortFull,
-    /// With the seconds since each host's boot
-    ShortMonotonic,
-    /// With the seconds since 1970
-    ShortUnix,
-    /// Messages only
-    Cat,
-    /// A JSON object for each entry, one a line
-    Json,
-    /// All fields; of one unit, without --follow, as all that follow
-    Verbose,
-    /// For systemd-journal-remote
-    Export,
-    /// JSON on several lines
-    JsonPretty,
-    /// JSON as server-sent events
-    JsonSse,
-    /// JSON as a text sequence (RFC 7464)
-    JsonSeq,
-    /// With the unit's name
-    WithUnit,
-}
-
-impl JournalFormat {
-    /// As journalctl spells it.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Short => "short",
-            Self::ShortPrecise => "short-precise",
-            Self::ShortIso => "short-iso",
-            Self::ShortIsoPrecise => "short-iso-precise",
-            Self::ShortFull => "short-full",
-            Self::ShortMonotonic => "short-monotonic",
-            Self::ShortUnix => "short-unix",
-            Self::Cat => "cat",
-            Self::Json => "json",
-            Self::Verbose => "verbose",
-            Self::Export => "export",
-            Self::JsonPretty => "json-pretty",
-            Self::JsonSse => "json-sse",
-            Self::JsonSeq => "json-seq",
-            Self::WithUnit => "with-unit",
-        }
-    }
-
-    /// Whether only journalctl itself can print it.
-    pub(super) fn is_journalctls(self) -> bool {
-        matches!(self, Self::Verbose | Self::Export | Self::JsonPretty | Self::JsonSse | Self::JsonSeq | Self::WithUnit)
-    }
-}
-
-/// How many entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lines(Option<usize>);
-
-fn lines(text: &str) -> Result<Lines, String> {
-    match text {
-        "all" => Ok(Lines(None)),
-        text => text.parse().map(|lines| Lines(Some(lines))).map_err(|_| "it must be a number, or `all`".into()),
-    }
-}
-
-impl Journal {
-    /// The number of entries to begin with; `None` for all.
-    pub(super) fn lines(&self) -> Option<usize> {
-        match self.lines {
-            Some(Lines(lines)) => lines,
-            None if self.since.is_some() || self.until.is_some() => None,
-            None => Some(10),
-        }
-    }
-}
-
 /// For people or for programs.
 #[derive(Debug, Args)]
 pub(super) struct Output {
@@ -423,22 +304,6 @@ fn seconds(text: &str) -> Result<std::time::Duration, String> {
     } else {
         Err("it must be more than 0 and at most a day".into())
     }
-}
-
-#[cfg(test)]
-/// What `options` say, typed after `journal`.
-pub(super) fn journal(options: &str) -> Journal {
-    let words = ["fleetctl", "journal"].into_iter().chain(options.split_whitespace());
-    match Cli::parse_from(words).command {
-        Some(Command::Journal(journal)) => journal,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[cfg(test)]
-/// What is said about reaching hosts by one who says nothing.
-pub(super) fn reach() -> Reach {
-    Cli::parse_from(["fleetctl"]).globals.reach
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use crate::api::client::{ClientError, Endpoint};
-use crate::ssh;
+use crate::{journal, remote};
 
 /// What a line of advice begins with. Logs have no use for advice: without a terminal such lines aren't printed.
 pub(super) const HINT: &str = "hint: ";
@@ -127,10 +127,30 @@ pub(super) fn problem_line(file: &str, line: Option<usize>, what: &str) -> Strin
     }
 }
 
-impl From<ssh::Error> for Error {
-    fn from(error: ssh::Error) -> Self {
-        let hint = error.hint.map(|hint| format!("{HINT}{hint}"));
-        Self { exit: Exit::Unreached, lines: error.lines.into_iter().chain(hint).collect() }
+impl From<remote::Error> for Error {
+    fn from(error: remote::Error) -> Self {
+        match error {
+            remote::Error::NotStarted(line) => Self::failure(line),
+            remote::Error::Unreachable { lines, hint } => {
+                let hint = hint.map(|hint| format!("{HINT}{hint}"));
+                Self { exit: Exit::Unreached, lines: lines.into_iter().chain(hint).collect() }
+            }
+        }
+    }
+}
+
+impl From<journal::Error> for Error {
+    fn from(error: journal::Error) -> Self {
+        match error {
+            journal::Error::Api(error) => error.into(),
+            journal::Error::Remote(error) => error.into(),
+            journal::Error::Lost { host, why } => {
+                Self::unreached(format!("lost the connection to {host} before the end: {why}"))
+                    .because(format!("{HINT}ask again, perhaps for less: `--since`, `--lines`"))
+            }
+            journal::Error::Refused { status, line } => Self { exit: Exit::of_status(status), lines: vec![line] },
+            journal::Error::Signal(why) => Self::failure(why.to_string()),
+        }
     }
 }
 

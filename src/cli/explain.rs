@@ -1,14 +1,8 @@
 //! The sentences of a command's end: done, failed, nowhere to run. Pure: values in, lines out; prints nothing.
 
 use super::error::HINT;
-use super::wait::{Aim, Goal, host};
-use crate::api::wire::{DamagedUnit, MachineRef, UnitDetail, UnitView};
-
-/// `3ec325e8.../10.88.0.13`, as CoreOS fleet shows a host.
-pub(super) fn legend(machine: &MachineRef, full: bool) -> String {
-    let id = if full { machine.id.to_string() } else { format!("{}...", machine.id.short()) };
-    if machine.ip.is_empty() { id } else { format!("{id}/{}", machine.ip) }
-}
+use super::wait::{Aim, Goal};
+use crate::api::wire::{DamagedUnit, UnitDetail, UnitView};
 
 /// What is said of a unit whose record can't be read.
 pub(super) fn damaged(unit: &DamagedUnit) -> String {
@@ -26,7 +20,7 @@ pub(super) fn done(goal: &Goal, view: Option<&UnitView>) -> String {
         (aim, Some(view)) if view.global => format!("Triggered global unit {name} {}", aim.verb()),
         (Aim::Unload, _) | (_, None) => format!("Unit {name} inactive"),
         (aim, Some(view)) => match &view.machine {
-            Some(machine) => format!("Unit {name} {} on {}", aim.state(), legend(machine, false)),
+            Some(machine) => format!("Unit {name} {} on {}", aim.state(), machine.legend(false)),
             None => format!("Unit {name} inactive"),
         },
     }
@@ -70,7 +64,7 @@ pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) 
 pub(super) fn reasons(waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
     let mut lines = Vec::new();
     let reasons = detail.map_or(&[][..], |detail| &detail.reasons);
-    let hosts: Vec<String> = reasons.iter().map(|reason| host(&reason.machine)).collect();
+    let hosts: Vec<String> = reasons.iter().map(|reason| reason.machine.name()).collect();
     let width = hosts.iter().map(|host| host.chars().count()).max().unwrap_or(0);
     for (host, reason) in hosts.iter().zip(reasons) {
         if reason.misfits.is_empty() {
@@ -90,7 +84,7 @@ pub(super) fn reasons(waiting: &str, detail: Option<&UnitDetail>) -> Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::HostReasons;
+    use crate::api::wire::{HostReasons, MachineRef};
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
     use crate::model::unit::Desired;
@@ -138,7 +132,7 @@ mod tests {
             assert_eq!(done(&goal(aim), view.as_ref()), line);
         }
         assert_eq!(triggered(&goal(Aim::Stop), false), "Triggered unit a.service stop");
-        assert_eq!(legend(&MachineRef { ip: String::new(), ..machine('b', "") }, false), "bbbbbbbb...");
+        assert_eq!(MachineRef { ip: String::new(), ..machine('b', "") }.legend(false), "bbbbbbbb...");
     }
 
     #[test]

@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Aim;
 use super::session::Session;
 use super::wait::{Goal, Sight, Verdict, judge};
-use super::{explain, journal, names};
+use super::{explain, names};
 use crate::api::client::{ClientError, Watch};
 use crate::api::wire::{UnitView, WatchLine};
+use crate::journal::journal_tail;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 
@@ -193,7 +194,7 @@ impl<'a> Follower<'a> {
         // A restart of fleetd takes less than this; no need to talk about it.
         if !self.complained && now >= since + SILENCE {
             self.complained = true;
-            self.session.out.talk(&format!("{why}; trying again"));
+            self.session.out.message(&format!("{why}; trying again"));
         }
         sleep(self.delay).await;
         self.delay = (2 * self.delay).min(RETRY.1);
@@ -243,7 +244,7 @@ impl<'a> Follower<'a> {
                 (self.synced, self.delay) = (true, RETRY.0);
                 self.lost = None;
                 if std::mem::take(&mut self.complained) {
-                    self.session.out.talk("fleetd is back");
+                    self.session.out.message("fleetd is back");
                 }
                 for one in &mut self.tracked {
                     if !one.told {
@@ -298,7 +299,7 @@ impl<'a> Follower<'a> {
                 }
             };
             if let End::Failed(lines) = &end {
-                self.session.out.talk_lines(lines);
+                self.session.out.messages(lines);
             }
             self.tracked[index].end = Some(end);
         }
@@ -313,7 +314,7 @@ impl<'a> Follower<'a> {
         else {
             return Vec::new();
         };
-        let lines = journal::last_lines(self.session, goal.name.as_str(), state, LAST_WORDS).await;
+        let lines = journal_tail(&self.session.hosts, goal.name.as_str(), state, LAST_WORDS).await;
         lines.into_iter().map(|line| format!("  {line}")).collect()
     }
 
@@ -346,10 +347,10 @@ impl<'a> Follower<'a> {
             let open: Vec<&Tracked> =
                 self.open_goals().filter(|one| matches!(one.verdict, Verdict::Waiting(_))).collect();
             for one in open.iter().take(NOTES) {
-                self.session.out.talk(&format!("{}: {}", one.goal.name, one.doing()));
+                self.session.out.message(&format!("{}: {}", one.goal.name, one.doing()));
             }
             if open.len() > NOTES {
-                self.session.out.talk(&format!("and {} more to wait for", open.len() - NOTES));
+                self.session.out.message(&format!("and {} more to wait for", open.len() - NOTES));
             }
         }
     }
@@ -361,7 +362,7 @@ impl<'a> Follower<'a> {
                 for goal in open {
                     let (name, state) = (&goal.name, goal.aim.state());
                     let line = format!("timed out waiting for unit {name} to report state {state}");
-                    self.session.out.talk(&format!("Error waiting for units: {line}"));
+                    self.session.out.message(&format!("Error waiting for units: {line}"));
                 }
             }
             End::Interrupted => {
@@ -369,7 +370,7 @@ impl<'a> Follower<'a> {
                 let what = open.first().map_or("", |goal| goal.aim.verb());
                 self.session
                     .out
-                    .talk(&format!("not waiting any longer; the cluster goes on to {what} {}", names.join(" ")));
+                    .message(&format!("not waiting any longer; the cluster goes on to {what} {}", names.join(" ")));
             }
             End::Done | End::Failed(_) => {}
         }

@@ -46,7 +46,7 @@ pub(super) async fn run(session: &Session, args: &Import) -> Result<Exit, Error>
     if !session.is_json() {
         session.out.data(&report::lines(&plan));
         if plan.machines.iter().any(|host| !host.missing.is_empty()) {
-            session.out.talk(
+            session.out.message(
                 "metadata that was set through the other cluster's API can't be told from that of its fleet.conf: check which is which",
             );
         }
@@ -81,19 +81,21 @@ fn say(session: &Session, args: &Import, plan: &Plan, applied: &[AppliedUnit]) {
     if args.apply {
         let changed = |unit: &&AppliedUnit| !matches!(unit.outcome, Outcome::Unchanged | Outcome::Differs);
         let changed = applied.iter().filter(changed).count();
-        session.out.talk(&format!("{changed} of {} units were taken over", plan.units.len()));
+        session.out.message(&format!("{changed} of {} units were taken over", plan.units.len()));
     } else {
         let new = count(Action::Submit);
-        session.out.talk(&format!("nothing was submitted; with --apply, {new} of {} units would be", plan.units.len()));
+        session
+            .out
+            .message(&format!("nothing was submitted; with --apply, {new} of {} units would be", plan.units.len()));
     }
     let (differs, refused) = (count(Action::Differs), count(Action::Refused));
     if differs > 0 {
-        session
-            .out
-            .talk(&format!("{differs} are here with another file, which stays; --replace takes the other cluster's"));
+        session.out.message(&format!(
+            "{differs} are here with another file, which stays; --replace takes the other cluster's"
+        ));
     }
     if refused > 0 {
-        session.out.talk(&format!(
+        session.out.message(&format!(
             "{refused} can't be taken over as they are: mend their files (`fleetctl --endpoint {} cat NAME`) and submit them",
             args.from
         ));

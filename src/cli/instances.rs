@@ -50,7 +50,7 @@ pub(super) async fn add(session: &Session, batch: &mut Batch, asked: bool) -> Re
             } else {
                 "have files of their own, and are left as they are"
             };
-            session.out.talk(&format!("{} {rest}", names(&own)));
+            session.out.message(&format!("{} {rest}", names(&own)));
         }
         if following.is_empty() || !wanted(session, &renewed.name, &following, asked) {
             continue;
@@ -87,10 +87,10 @@ fn wanted(session: &Session, template: &UnitName, following: &[&UnitView], asked
         return yes;
     }
     let (keep, get) = if following.len() == 1 { ("keeps", "it gets") } else { ("keep", "they get") };
-    session.out.talk(&format!(
+    session.out.message(&format!(
         "{names} {keep} the old file of {template}; with --instances {get} the new one together with it"
     ));
-    session.out.talk_lines(&[format!(
+    session.out.messages(&[format!(
         "{HINT}from now on, `fleetctl start --replace '{}@*'` gives it to them",
         template.prefix()
     )]);

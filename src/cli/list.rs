@@ -32,11 +32,7 @@ const MACHINES: &str = "machine,ip,metadata";
 fn unit_fields() -> Vec<Field<UnitState>> {
     vec![
         Field { name: "unit", text: |row, _| row.0.to_string(), value: |row| json!(row.0) },
-        Field {
-            name: "machine",
-            text: |row, full| explain::legend(&row.1.machine, full),
-            value: |row| json!(row.1.machine.id),
-        },
+        Field { name: "machine", text: |row, full| row.1.machine.legend(full), value: |row| json!(row.1.machine.id) },
         Field { name: "active", text: |row, _| or_dash(&row.1.active), value: |row| json!(row.1.active) },
         Field { name: "sub", text: |row, _| or_dash(&row.1.sub), value: |row| json!(row.1.sub) },
         Field { name: "load", text: |row, _| or_dash(&row.1.load), value: |row| json!(row.1.load) },
@@ -66,7 +62,7 @@ const DAMAGED: &str = "damaged";
 fn unit_file_fields() -> Vec<Field<UnitFile>> {
     let target = |row: &UnitFile, full: bool| match (machine(row), row.as_ref().is_ok_and(|unit| unit.global)) {
         (_, true) => "global".into(),
-        (Some(machine), _) => explain::legend(machine, full),
+        (Some(machine), _) => machine.legend(full),
         (None, _) => "-".into(),
     };
     let target_value = |row: &UnitFile| match (machine(row), row.as_ref().is_ok_and(|unit| unit.global)) {
@@ -177,7 +173,7 @@ pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error>
         })
         .collect();
     print(session, &args.columns, &fields, &rows);
-    session.out.talk_lines(&damaged);
+    session.out.messages(&damaged);
     Ok(say(session, &unmatched))
 }
 
@@ -185,7 +181,7 @@ pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error>
 pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(unit_file_fields(), session, &args.columns, UNIT_FILES)?;
     if fields.iter().any(|field| field.name == "tmachine") && args.columns.fields.is_some() {
-        session.out.talk("WARNING: The field \"tmachine\" is deprecated, use \"target\" instead");
+        session.out.message("WARNING: The field \"tmachine\" is deprecated, use \"target\" instead");
     }
     let (units, unmatched) = fetch(session, args).await?;
     print(session, &args.columns, &fields, &units);
@@ -194,17 +190,17 @@ pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, E
         for (index, (unit, why)) in waiting.enumerate() {
             // The reasons of each host cost a question; of many waiting units the first few tell enough.
             if index < EXPLAINED {
-                session.out.talk(&format!("{} waits for a host that fits:", unit.name));
+                session.out.message(&format!("{} waits for a host that fits:", unit.name));
                 let detail = session.client.unit(&unit.name).await.ok();
                 for line in explain::reasons(why, detail.as_ref()) {
-                    session.out.talk(&line);
+                    session.out.message(&line);
                 }
             } else {
-                session.out.talk(&format!("{} waits for a host that fits: {why}", unit.name));
+                session.out.message(&format!("{} waits for a host that fits: {why}", unit.name));
             }
         }
     }
-    session.out.talk_lines(&damaged(&units));
+    session.out.messages(&damaged(&units));
     Ok(say(session, &unmatched))
 }
 
@@ -226,7 +222,7 @@ pub(super) async fn machines(session: &Session, args: &List) -> Result<Exit, Err
 
 /// Say what there is nothing of, after the table of what there is.
 fn say(session: &Session, unmatched: &[String]) -> Exit {
-    session.out.talk_lines(unmatched);
+    session.out.messages(unmatched);
     Exit::failed_if(!unmatched.is_empty())
 }
 

@@ -1,5 +1,5 @@
-//! The only place that prints. stdout is data, stderr is talk; progress appears on a terminal only.
-//! Owns what a terminal is, and what becomes of a pipe that closes. Never words a message.
+//! The only place that prints. stdout is for data, stderr for messages; progress appears on a terminal only.
+//! Owns what a terminal is, and what happens when a pipe closes. Never words a message.
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -10,6 +10,8 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe;
 
 use super::error::HINT;
+use crate::journal;
+use crate::remote::Streams;
 
 /// Without a terminal that says otherwise.
 const SIZE: (usize, usize) = (80, 24);
@@ -53,35 +55,9 @@ impl Output {
         self.terminal
     }
 
-    /// Whether what goes to stdout may be coloured: somebody sees it, and hasn't said no (`NO_COLOR`).
-    pub(super) fn has_colours(&self) -> bool {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        wanted && !self.dumb && io::stdout().is_terminal()
-    }
-
-    /// Whether nobody takes what goes to stdout any longer.
+    /// Whether nobody reads stdout any longer.
     pub(super) fn is_closed(&self) -> bool {
         self.state.borrow().broken.is_some()
-    }
-
-    /// Wait until nobody takes what goes to stdout any longer, also while nothing is written: `head` may have had
-    /// enough of a journal in which nothing happens. Never comes for a terminal, and for what can't be watched, such as
-    /// a file.
-    pub(super) async fn closed(&self) {
-        let watched = || {
-            let stdout = io::stdout();
-            if stdout.is_terminal() {
-                return None;
-            }
-            // Only watched, so that it doesn't matter that it blocks, and whether it is a pipe or a socket.
-            pipe::Sender::from_owned_fd_unchecked(stdout.as_fd().try_clone_to_owned().ok()?).ok()
-        };
-        match watched() {
-            Some(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {
-                self.state.borrow_mut().broken.get_or_insert(io::ErrorKind::BrokenPipe);
-            }
-            _ => std::future::pending().await,
-        }
     }
 
     /// A line of data.
@@ -91,28 +67,7 @@ impl Output {
 
     /// Data, byte by byte. Once stdout is closed, by `head` say, the rest goes nowhere: whoever read it has had enough.
     pub(super) fn data(&self, text: &str) {
-        self.pass(text.as_bytes());
-    }
-
-    /// What a command on a host printed, as it is. Whether anybody still reads it.
-    pub(super) fn pass(&self, bytes: &[u8]) -> bool {
-        let mut state = self.state.borrow_mut();
-        state.erase();
-        if state.broken.is_none() {
-            let mut stdout = io::stdout().lock();
-            if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-                state.broken = Some(error.kind());
-                state.message = error.to_string();
-            }
-        }
-        state.broken.is_none()
-    }
-
-    /// What a command on a host complained about, as it is.
-    pub(super) fn pass_talk(&self, bytes: &[u8]) {
-        self.state.borrow_mut().erase();
-        let mut stderr = io::stderr().lock();
-        drop(stderr.write_all(bytes).and_then(|()| stderr.flush()));
+        self.stdout(text.as_bytes());
     }
 
     /// A document of data.
@@ -122,8 +77,8 @@ impl Output {
         }
     }
 
-    /// A line of talk, or several.
-    pub(super) fn talk(&self, text: &str) {
+    /// A message of one line or several.
+    pub(super) fn message(&self, text: &str) {
         self.state.borrow_mut().erase();
         say(&format!("{}\n", clean(text.trim_end())));
     }
@@ -140,10 +95,10 @@ impl Output {
         Some(read && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
-    /// Lines of talk; hints for whoever watches only.
-    pub(super) fn talk_lines(&self, lines: &[String]) {
+    /// Messages; hints only where a person watches.
+    pub(super) fn messages(&self, lines: &[String]) {
         for line in lines.iter().filter(|line| self.watched || !line.starts_with(HINT)) {
-            self.talk(line);
+            self.message(line);
         }
     }
 
@@ -180,6 +135,64 @@ impl Output {
     }
 }
 
+impl Streams for Output {
+    /// What a command on a host printed, as it is. Whether anybody still reads it.
+    fn stdout(&self, bytes: &[u8]) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.erase();
+        if state.broken.is_none() {
+            let mut stdout = io::stdout().lock();
+            if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+                state.broken = Some(error.kind());
+                state.message = error.to_string();
+            }
+        }
+        state.broken.is_none()
+    }
+
+    /// What a command on a host complained about, as it is.
+    fn stderr(&self, bytes: &[u8]) {
+        self.state.borrow_mut().erase();
+        let mut stderr = io::stderr().lock();
+        drop(stderr.write_all(bytes).and_then(|()| stderr.flush()));
+    }
+}
+
+impl journal::Output for Output {
+    fn message(&self, line: &str) {
+        Self::message(self, line);
+    }
+
+    /// Somebody sees it, and hasn't said no (`NO_COLOR`).
+    fn has_colours(&self) -> bool {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        wanted && !self.dumb && io::stdout().is_terminal()
+    }
+
+    fn is_closed(&self) -> bool {
+        Self::is_closed(self)
+    }
+
+    /// Also while nothing is written: `head` may have had enough of a journal in which nothing happens. Never comes for
+    /// a terminal, and for what can't be watched, such as a file.
+    async fn closed(&self) {
+        let watched = || {
+            let stdout = io::stdout();
+            if stdout.is_terminal() {
+                return None;
+            }
+            // Only watched, so that it doesn't matter that it blocks, and whether it is a pipe or a socket.
+            pipe::Sender::from_owned_fd_unchecked(stdout.as_fd().try_clone_to_owned().ok()?).ok()
+        };
+        match watched() {
+            Some(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {
+                self.state.borrow_mut().broken.get_or_insert(io::ErrorKind::BrokenPipe);
+            }
+            _ => std::future::pending().await,
+        }
+    }
+}
+
 impl State {
     fn take_up(&mut self) -> String {
         match std::mem::take(&mut self.drawn) {
@@ -201,7 +214,7 @@ pub(super) fn log_to_stderr() {
     crate::telemetry::init_client();
 }
 
-/// Lines of talk from a thread that has no [`Output`]: SSH's warnings. Nothing else is on the screen while it logs in.
+/// Messages from a thread that has no [`Output`]: SSH's warnings. Nothing else is on the screen while it logs in.
 pub(super) fn warn(lines: &[String]) {
     say(&format!("{}\n", clean(&lines.join("\n"))));
 }

@@ -21,7 +21,7 @@ pub(super) async fn run(session: &Session, args: &Change) -> Result<Exit, Error>
     let selected = select::select(&session.client, &args.units).await?;
     let (chosen, refused) = choose(session, &selected);
     if !selected.missing.is_empty() {
-        session.out.talk_lines(&select::hints(session, &args.units).await);
+        session.out.messages(&select::hints(session, &args.units).await);
     }
     let (mut applied, mut ended): (Applied, Vec<Ended>) = (Applied::default(), Vec::new());
     let (mut exit, mut failed) = (Exit::Ok, None);
@@ -77,7 +77,7 @@ pub(super) async fn run(session: &Session, args: &Change) -> Result<Exit, Error>
 fn leave(session: &Session, left: &[&UnitView]) {
     let names: Vec<&str> = left.iter().map(|unit| unit.name.as_str()).collect();
     if !names.is_empty() {
-        session.out.talk(&format!("not restarted, as they were to come after it: {}", names.join(" ")));
+        session.out.message(&format!("not restarted, as they were to come after it: {}", names.join(" ")));
     }
 }
 
@@ -90,12 +90,12 @@ fn choose<'a>(session: &Session, selected: &'a Selected) -> (Vec<&'a UnitView>, 
             chosen.push(unit);
         } else if *named {
             // Of a pattern, those are meant that can be.
-            session.out.talk(&format!("Unable to restart unit {} in state inactive", unit.name));
+            session.out.message(&format!("Unable to restart unit {} in state inactive", unit.name));
             refused = true;
         }
     }
     for line in selected.nothing() {
-        session.out.talk(&line);
+        session.out.message(&line);
         refused = true;
     }
     (chosen, refused)

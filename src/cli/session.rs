@@ -2,8 +2,8 @@
 
 use super::args::Format;
 use super::output::Output;
-use super::remote::Reach;
 use crate::api::client::Client;
+use crate::remote::Hosts;
 
 /// One run of one command.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(super) struct Session {
     /// The cluster.
     pub(super) client: Client,
     /// Its hosts.
-    pub(super) reach: Reach,
+    pub(super) hosts: Hosts,
     /// The person, or the script.
     pub(super) out: Output,
     /// What stdout is for.

@@ -55,7 +55,7 @@ async fn cat_all(session: &Session, pattern: &str) -> Result<Exit, Error> {
     if session.is_json() {
         session.out.json(&documents);
     }
-    session.out.talk_lines(&selected.nothing());
+    session.out.messages(&selected.nothing());
     Ok(Exit::failed_if(selected.units.is_empty()))
 }
 

@@ -62,7 +62,7 @@ impl Sent {
 async fn send_files(session: &Session, args: &Create, desired: Desired, instances: bool) -> Result<Sent, Error> {
     some(&args.units)?;
     if args.sign {
-        session.out.talk(SIGNED);
+        session.out.message(SIGNED);
     }
     let nothing = |mut lines: Vec<String>| {
         lines.push("nothing was submitted".into());
@@ -72,7 +72,7 @@ async fn send_files(session: &Session, args: &Create, desired: Desired, instance
     let wanted = files::wanted(&names).map_err(nothing)?;
     let known = session.client.units(&files::patterns(&wanted)).await?;
     let mut batch = files::batch(&wanted, &Known::new(&known.units), Policy { desired, replace: args.replace });
-    session.out.talk_lines(&batch.warnings);
+    session.out.messages(&batch.warnings);
     if !batch.problems.is_empty() {
         let mut problems = std::mem::take(&mut batch.problems);
         if batch.has_unknown {
@@ -83,7 +83,7 @@ async fn send_files(session: &Session, args: &Create, desired: Desired, instance
     for (name, state) in &batch.untouchable {
         session
             .out
-            .talk(&format!("Warning: can not replace Unit({name}) in state '{state}', use the appropriate command"));
+            .message(&format!("Warning: can not replace Unit({name}) in state '{state}', use the appropriate command"));
     }
     let instances = instances::add(session, &mut batch, instances).await?;
     let apply = Apply { units: std::mem::take(&mut batch.units) };
@@ -92,10 +92,10 @@ async fn send_files(session: &Session, args: &Create, desired: Desired, instance
     for unit in &applied.units {
         // Files from here have been looked at already.
         if !batch.files.contains_key(unit.name.as_str()) {
-            unit.warnings.iter().for_each(|warning| session.out.talk(&format!("{}: {warning}", unit.name)));
+            unit.warnings.iter().for_each(|warning| session.out.message(&format!("{}: {warning}", unit.name)));
         }
         match unit.outcome {
-            Outcome::Differs => session.out.talk(&differs(&batch, unit)),
+            Outcome::Differs => session.out.message(&differs(&batch, unit)),
             Outcome::Unchanged | Outcome::Changed if sent.contains(unit.name.as_str()) => {
                 session.line(&format!("Found same Unit({}) in Registry, nothing to do", unit.name));
             }
@@ -129,7 +129,7 @@ pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result
         if aim == Aim::Stop && inactive {
             // A pattern means those of its units that can be stopped.
             if *typed {
-                session.out.talk(&format!("Unable to stop unit {} in state inactive", unit.name));
+                session.out.message(&format!("Unable to stop unit {} in state inactive", unit.name));
                 failed = true;
             }
             continue;
@@ -139,7 +139,7 @@ pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result
     chosen.extend(damaged.iter().map(|unit| &unit.name));
     failed |= missing(session, &selected, aim);
     if !selected.missing.is_empty() {
-        session.out.talk_lines(&select::hints(session, &args.units).await);
+        session.out.messages(&select::hints(session, &args.units).await);
     }
     let ask = |name: &&UnitName| ApplyUnit {
         name: name.to_string(),
@@ -161,7 +161,7 @@ pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result
             applied.units.iter().filter(|u| u.outcome != Outcome::Unchanged).map(|u| u.name.as_str()).collect();
         let participle = if aim == Aim::Stop { "stopped" } else { "unloaded" };
         if !(failed && done.is_empty()) {
-            session.out.talk(&format!("Successfully {participle} units [{}].", done.join(" ")));
+            session.out.message(&format!("Successfully {participle} units [{}].", done.join(" ")));
         }
     }
     Ok(if exit == Exit::Ok { Exit::failed_if(failed) } else { exit })
@@ -187,9 +187,9 @@ fn missing(session: &Session, selected: &Selected, aim: Aim) -> bool {
     // Gone is what they were to be.
     if aim == Aim::Destroy && !selected.missing.is_empty() {
         lines.drain(..selected.missing.len());
-        session.out.talk(&format!("Units not found in registry: {}", selected.missing.join(" ")));
+        session.out.message(&format!("Units not found in registry: {}", selected.missing.join(" ")));
     }
-    session.out.talk_lines(&lines);
+    session.out.messages(&lines);
     !lines.is_empty()
 }
 

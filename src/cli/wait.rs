@@ -1,7 +1,7 @@
 //! When is a command done? A pure answer for one unit: what was asked × what the cluster says now → done, failed, or
 //! what it waits for. Owns the rules; knows no time, no connection and no terminal (`follow` does).
 
-use crate::api::wire::{MachineRef, StateView, UnitView};
+use crate::api::wire::{StateView, UnitView};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Target};
@@ -130,7 +130,7 @@ pub(super) fn judge(goal: &Goal, sight: Sight<'_>) -> Verdict {
 
 fn leaving(view: &UnitView) -> String {
     let hosts: Vec<String> =
-        view.states.iter().map(|state| format!("{}{}", host(&state.machine), what_of(state))).collect();
+        view.states.iter().map(|state| format!("{}{}", state.machine.name(), what_of(state))).collect();
     if hosts.is_empty() { "leaving its host".into() } else { format!("leaving {}", hosts.join(", ")) }
 }
 
@@ -142,7 +142,7 @@ fn on_its_host(goal: &Goal, view: &UnitView) -> Verdict {
         (Some(machine), _) => match view.states.iter().find(|state| state.machine.id == machine.id) {
             Some(state) => on(goal, state),
             None if goal.aim == Aim::Stop && !goal.changed => Verdict::Done,
-            None => Verdict::Waiting(format!("waiting for {}", host(machine))),
+            None => Verdict::Waiting(format!("waiting for {}", machine.name())),
         },
     }
 }
@@ -161,7 +161,7 @@ fn everywhere(goal: &Goal, view: &UnitView) -> Verdict {
     verdicts.extend(view.hosts.iter().filter(|order| order.target != Target::Removed).filter_map(|order| {
         let heard = present.iter().any(|state| state.machine.id == order.machine.id);
         (order.generation < goal.generation || !heard)
-            .then(|| Verdict::Waiting(format!("waiting for {}", host(&order.machine))))
+            .then(|| Verdict::Waiting(format!("waiting for {}", order.machine.name())))
     }));
     let all = |kind: fn(&Verdict) -> Option<&String>| -> Option<String> {
         let texts: Vec<&str> = verdicts.iter().filter_map(kind).map(String::as_str).collect();
@@ -187,7 +187,7 @@ fn everywhere(goal: &Goal, view: &UnitView) -> Verdict {
 
 /// One host's part.
 fn on(goal: &Goal, state: &StateView) -> Verdict {
-    let host = host(&state.machine);
+    let host = state.machine.name();
     if state.generation < goal.generation {
         let trouble = state.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
         return Verdict::Waiting(format!("waiting for {host} to {} it{trouble}", goal.aim.verb()));
@@ -258,18 +258,11 @@ fn what_of(state: &StateView) -> String {
     if active.is_empty() { trouble } else { format!(" ({active}, {sub}){trouble}") }
 }
 
-/// What people call a host.
-pub(super) fn host(machine: &MachineRef) -> String {
-    [&machine.hostname, &machine.ip]
-        .into_iter()
-        .find(|name| !name.is_empty())
-        .map_or(machine.id.short().into(), Clone::clone)
-}
-
 #[cfg(test)]
 mod tests {
     use super::Sight::There;
     use super::*;
+    use crate::api::wire::MachineRef;
 
     const ID: &str = "aaaaaaaabbbbccccddddeeeeffff0000";
 

@@ -20,6 +20,25 @@ pub struct MachineRef {
     pub hostname: String,
 }
 
+impl MachineRef {
+    /// What people call the host: its name, or else its address, or the beginning of its id.
+    #[must_use]
+    pub fn name(&self) -> String {
+        [&self.hostname, &self.ip]
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .map_or_else(|| self.id.short().to_owned(), Clone::clone)
+    }
+
+    /// `3ec325e8.../10.88.0.13`, as CoreOS fleet shows a host; `full` shows the whole id. Without an address only the
+    /// id.
+    #[must_use]
+    pub fn legend(&self, full: bool) -> String {
+        let id = if full { self.id.to_string() } else { format!("{}...", self.id.short()) };
+        if self.ip.is_empty() { id } else { format!("{id}/{}", self.ip) }
+    }
+}
+
 /// v2: a host. `GET /fleet/v2/machines` answers `{"machines":[…]}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Action, Host, Plan, Row};
-use crate::cli::remote::shell_line;
 use crate::cli::table;
+use crate::remote::shell_line;
 
 /// The table, and every sentence about a unit or a host.
 pub(super) fn lines(plan: &Plan) -> String {

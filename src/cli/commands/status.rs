@@ -5,7 +5,6 @@ use std::io;
 
 use serde_json::{Map, Value, json};
 
-use super::{Ended, Stdin};
 use crate::api::wire::{DamagedUnit, MachineRef, StateView, UnitList, UnitView};
 use crate::cli::args::Status;
 use crate::cli::error::{Error, Exit};
@@ -14,6 +13,7 @@ use crate::cli::{explain, names, select};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
+use crate::remote::{Ended, Stdin};
 
 /// A unit to be shown.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl From<DamagedUnit> for Shown {
 
 /// The command. A unit that can't be shown doesn't keep the others from being shown; the exit code is the first that
 /// isn't 0.
-pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<Exit, Error> {
+pub(in crate::cli) async fn run(session: &Session, args: &Status) -> Result<Exit, Error> {
     if args.units.is_empty() {
         return Err(Error::usage("No units given", "`fleetctl status web.service`"));
     }
@@ -55,22 +55,22 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
     let found = find(session, args).await?;
     for unit in &found {
         if let Ok(Shown { damaged: Some(line), .. }) = unit {
-            session.out.talk(line);
+            session.out.message(line);
             keep(&mut worst, Exit::Failure);
         }
         let unit = match unit {
             Ok(unit) => unit,
             Err(missing) => {
-                session.out.talk(missing);
+                session.out.message(missing);
                 keep(&mut worst, Exit::Failure);
                 continue;
             }
         };
         let hosts = hosts(unit);
         if hosts.is_empty() && unit.damaged.is_none() {
-            session.out.talk(&format!("Unit {} does not appear to be loaded.", unit.name));
+            session.out.message(&format!("Unit {} does not appear to be loaded.", unit.name));
             if let Some(why) = &unit.waiting {
-                session.out.talk(&format!("it waits for a host that fits: {why}"));
+                session.out.message(&format!("it waits for a host that fits: {why}"));
             }
             keep(&mut worst, Exit::Failure);
         }
@@ -86,19 +86,19 @@ pub(in crate::cli) async fn status(session: &Session, args: &Status) -> Result<E
                 session.out.line("");
             }
             if hosts.len() > 1 {
-                session.out.line(&format!("-- {} on {} {}", unit.name, host.hostname, explain::legend(host, false)));
+                session.out.line(&format!("-- {} on {} {}", unit.name, host.hostname, host.legend(false)));
             }
             match ask(session, unit, host).await {
                 Ok(exit) => keep(&mut worst, exit),
                 Err(error) => {
-                    session.out.talk_lines(&error.lines);
+                    session.out.messages(&error.lines);
                     keep(&mut worst, error.exit);
                 }
             }
         }
     }
     if found.iter().any(Result::is_err) {
-        session.out.talk_lines(&select::hints(session, &args.units).await);
+        session.out.messages(&select::hints(session, &args.units).await);
     }
     if session.is_json() {
         session.out.json(&documents);
@@ -154,7 +154,7 @@ fn hosts(unit: &Shown) -> Vec<MachineRef> {
 
 async fn ask(session: &Session, unit: &Shown, host: &MachineRef) -> Result<Exit, Error> {
     let argv = ["systemctl", "status", "-l", "--no-pager", "--", unit.name.as_str()].map(str::to_owned);
-    let mut running = session.reach.run(host, &argv, Stdin::Nothing).await?;
+    let mut running = session.hosts.run(host, &argv, Stdin::Nothing).await?;
     let lost = |error: io::Error| Error::unreached(format!("the connection to {} broke: {error}", host.hostname));
     if !running.pass_on(&session.out).await {
         return Ok(Exit::Ok);

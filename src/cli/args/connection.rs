@@ -6,10 +6,15 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use crate::cli::error::Error;
+use crate::cli::output;
+use crate::remote::{Hosts, JumpHost};
+use crate::ssh::Settings;
+
 /// How to get to the API and to the hosts.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Reaching the cluster")]
-pub(in crate::cli) struct Reach {
+pub(in crate::cli) struct Connection {
     /// Go through this host, over SSH: to the endpoint, and on to the other hosts
     #[arg(long, global = true, env = "FLEETCTL_TUNNEL", hide_env = true, value_name = "[USER@]HOST[:PORT]")]
     pub(in crate::cli) tunnel: Option<String>,
@@ -50,4 +55,29 @@ pub(in crate::cli) struct Reach {
     /// The certificate's private key
     #[arg(long, global = true, env = "FLEETCTL_KEY_FILE", hide_env = true, value_name = "FILE")]
     pub(in crate::cli) key_file: Option<PathBuf>,
+}
+
+impl Connection {
+    /// The cluster's hosts, reached as these options say.
+    ///
+    /// # Errors
+    /// A tunnel through what is no host.
+    pub(in crate::cli) fn hosts(&self) -> Result<Hosts, Error> {
+        let jump: Option<JumpHost> = match self.tunnel.as_deref().map(str::parse) {
+            Some(Ok(jump)) => Some(jump),
+            Some(Err(why)) => return Err(Error::usage(why, "`--tunnel core@n1:22`, or FLEETCTL_TUNNEL")),
+            None => None,
+        };
+        let settings = Settings {
+            user: self.ssh_username.clone(),
+            port: self.ssh_port,
+            identities: self.ssh_identity.clone(),
+            timeout: self.ssh_timeout,
+            known_hosts: self.known_hosts_file.clone(),
+            strict: self.strict_host_key_checking,
+            agent: std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(Into::into),
+            home: std::env::home_dir().unwrap_or_else(|| "/".into()),
+        };
+        Ok(Hosts::new(settings, jump, output::warn))
+    }
 }

@@ -1,12 +1,13 @@
-//! Commands on the hosts of the cluster: "run this on that host". On the host `fleetctl` itself runs on a process of
-//! its own, without SSH; on any other host through SSH. Owns how a host is reached and what a running command looks
-//! like from here; never which host is meant, nor what is to run there.
+//! Commands on the hosts of the cluster: "run this on that host". On the host this process runs on, a process of its
+//! own without SSH; on any other host through SSH. Owns how a host is reached and what a running command looks like from
+//! here. Never decides which host is meant or what is to run there, never knows the command line or the words of an
+//! answer: it prints only through the [`Streams`] it is given.
 
+mod error;
 mod forward;
 mod local;
 mod route;
 mod shell;
-mod status;
 mod stdin;
 mod terminal;
 
@@ -16,52 +17,59 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
-use super::args;
-use super::error::Error;
-use super::output::Output;
 use crate::api::client::Dial;
 use crate::api::wire::MachineRef;
 use crate::model::name::MachineId;
 use crate::ssh::{self, Remote, Settings, Ssh};
-pub(super) use forward::run as fd_forward;
-use route::{Gate, Route, Tunnel};
-pub(super) use shell::ssh;
-pub(super) use status::status;
-pub(super) use terminal::restore;
+pub use error::Error;
+pub use forward::forward;
+pub use route::JumpHost;
+use route::{Route, Tunnel};
+pub use terminal::restore;
 
 /// Where output comes from.
-pub(super) type Reader = Pin<Box<dyn AsyncRead + Send>>;
+pub type Reader = Pin<Box<dyn AsyncRead + Send>>;
 
 /// Where input goes.
-pub(super) type Writer = Pin<Box<dyn AsyncWrite + Send>>;
+pub type Writer = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// What a command reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stdin {
+pub enum Stdin {
     /// Nothing: its end, at once.
     Nothing,
     /// What is written to [`Running::stdin`].
     Piped,
 }
 
-/// How the hosts are reached.
+/// Where the output of commands goes.
+pub trait Streams {
+    /// What a command printed. Returns whether anybody still reads it.
+    fn stdout(&self, bytes: &[u8]) -> bool;
+
+    /// What a command complained about.
+    fn stderr(&self, bytes: &[u8]);
+}
+
+/// The hosts of the cluster, and how they are reached.
 #[derive(Debug)]
-pub(super) struct Reach {
+pub struct Hosts {
     /// The host this process runs on, if it has a machine id.
     here: Option<MachineId>,
     route: Route,
+    /// For connecting to a host.
     timeout: std::time::Duration,
 }
 
 /// A command that runs. Dropped, it is ended: a process here is killed; one on another host loses its connection, and
 /// with it its stdin, stdout and stderr.
-pub(super) struct Running {
+pub struct Running {
     /// Its stdin, if it was asked for. Dropped, the command reads its end.
-    pub(super) stdin: Option<Writer>,
+    pub stdin: Option<Writer>,
     /// Its stdout.
-    pub(super) stdout: Reader,
+    pub stdout: Reader,
     /// Its stderr.
-    pub(super) stderr: Reader,
+    pub stderr: Reader,
     process: Process,
 }
 
@@ -72,7 +80,7 @@ enum Process {
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
+pub enum Ended {
     /// By itself, with this exit status.
     Status(u8),
     /// By a signal: its number here, 0 if it has none, and its name without `SIG`.
@@ -80,8 +88,9 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// As shells number it: the status, or 128 and the signal's number.
-    pub(super) fn code(&self) -> u8 {
+    /// As shells number it: the status, or 128 plus the signal's number.
+    #[must_use]
+    pub fn code(&self) -> u8 {
         match self {
             Self::Status(status) => *status,
             Self::Signal(number, _) => number.saturating_add(128),
@@ -89,44 +98,30 @@ impl Ended {
     }
 }
 
-impl Reach {
-    /// From this host, as `args` say.
-    ///
-    /// # Errors
-    /// A tunnel through what is no host.
-    pub(super) fn new(args: &args::Reach) -> Result<Self, Error> {
-        let gate: Option<Gate> = match args.tunnel.as_deref().map(str::parse) {
-            Some(Ok(gate)) => Some(gate),
-            Some(Err(why)) => return Err(Error::usage(why, "`--tunnel core@n1:22`, or FLEETCTL_TUNNEL")),
-            None => None,
-        };
-        let settings = Settings {
-            user: args.ssh_username.clone(),
-            port: args.ssh_port,
-            identities: args.ssh_identity.clone(),
-            timeout: args.ssh_timeout,
-            known_hosts: args.known_hosts_file.clone(),
-            strict: args.strict_host_key_checking,
-            agent: std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(Into::into),
-            home: std::env::home_dir().unwrap_or_else(|| "/".into()),
-        };
-        let ssh = Ssh::new(settings, Arc::new(terminal::Person));
-        Ok(Self { here: local::machine_id(), route: Route { ssh, gate }, timeout: args.ssh_timeout })
+impl Hosts {
+    /// Hosts that are reached through SSH as `settings` say, through `jump` if there is one. `warn` shows lines to the
+    /// person at the terminal; a thread of its own calls it.
+    #[must_use]
+    pub fn new(settings: Settings, jump: Option<JumpHost>, warn: fn(&[String])) -> Self {
+        let timeout = settings.timeout;
+        let ssh = Ssh::new(settings, Arc::new(terminal::Person { warn }));
+        Self { here: local::machine_id(), route: Route { ssh, jump }, timeout }
     }
 
-    /// The way to the API through the host of `--tunnel`, if there is one. Logs in there.
+    /// The way to the API through the jump host, if there is one. Logs in there.
     ///
     /// # Errors
-    /// That host can't be reached, or doesn't let us in.
-    pub(super) async fn tunnel(&self) -> Result<Option<Arc<dyn Dial>>, Error> {
-        match self.route.gate() {
+    /// That host can't be reached, or refuses the login.
+    pub async fn tunnel(&self) -> Result<Option<Arc<dyn Dial>>, Error> {
+        match self.route.jump_target() {
             Some(target) => Ok(Some(Arc::new(Tunnel::open(self.route.ssh.clone(), target?).await?))),
             None => Ok(None),
         }
     }
 
-    /// Whether `machine` is the host this process runs on: then nothing of SSH is used.
-    pub(super) fn is_here(&self, machine: &MachineRef) -> bool {
+    /// Whether `machine` is the host this process runs on. SSH isn't used then.
+    #[must_use]
+    pub fn is_here(&self, machine: &MachineRef) -> bool {
         self.here.as_ref() == Some(&machine.id)
     }
 
@@ -135,27 +130,27 @@ impl Reach {
     /// # Errors
     /// When the host can't be reached, or the program can't be started. A program that a *remote* host doesn't have is
     /// no error: the shell there says so on stderr, and ends with 127.
-    pub(super) async fn run(&self, machine: &MachineRef, argv: &[String], stdin: Stdin) -> Result<Running, Error> {
+    pub async fn run(&self, machine: &MachineRef, argv: &[String], stdin: Stdin) -> Result<Running, Error> {
         if self.is_here(machine) {
             return local::run(argv, stdin).map_err(|error| {
-                Error::failure(format!("can't run {}: {error}", argv.first().map_or("", String::as_str)))
+                Error::NotStarted(format!("can't run {}: {error}", argv.first().map_or("", String::as_str)))
             });
         }
         Self::run_there(&self.route, machine, argv, stdin).await
     }
 
-    /// The same, but nobody is asked or told anything: where that isn't enough, the host can't be reached.
+    /// As [`Hosts::run`], but without questions or warnings: a host that needs one answered counts as unreachable.
     ///
     /// # Errors
-    /// As [`Reach::run`].
-    pub(super) async fn run_quietly(&self, machine: &MachineRef, argv: &[String]) -> Result<Running, Error> {
+    /// As [`Hosts::run`].
+    pub async fn run_quietly(&self, machine: &MachineRef, argv: &[String]) -> Result<Running, Error> {
         if self.is_here(machine) {
             return self.run(machine, argv, Stdin::Nothing).await;
         }
         if !self.route.ssh.has_keys() {
-            return Err(Error::unreached(format!("no key to log in on {} with", machine.ip)));
+            return Err(Error::unreachable(format!("no key to log in on {} with", machine.ip)));
         }
-        let route = Route { ssh: self.route.ssh.quietly(), gate: self.route.gate.clone() };
+        let route = Route { ssh: self.route.ssh.quietly(), jump: self.route.jump.clone() };
         Self::run_there(&route, machine, argv, Stdin::Nothing).await
     }
 
@@ -187,10 +182,14 @@ async fn log_in(route: &Route, machine: &MachineRef) -> Result<ssh::Session, Err
 /// That `machine` has an address.
 fn addressed(machine: &MachineRef) -> Result<(), Error> {
     if machine.ip.is_empty() {
-        return Err(Error::unreached("Could not determine address of machine.").because(format!(
-            "{} has told the cluster no address; `public_ip` in its fleet.conf names one",
-            super::explain::legend(machine, false)
-        )));
+        let host = machine.legend(false);
+        return Err(Error::Unreachable {
+            lines: vec![
+                "Could not determine address of machine.".into(),
+                format!("{host} has told the cluster no address; `public_ip` in its fleet.conf names one"),
+            ],
+            hint: None,
+        });
     }
     Ok(())
 }
@@ -203,8 +202,9 @@ fn reader(stream: Option<impl AsyncRead + Send + 'static>) -> Reader {
     }
 }
 
-/// `argv` as a line for a shell, that makes the same words of it again.
-pub(super) fn shell_line(argv: &[String]) -> String {
+/// `argv` as a line that a shell splits into the same words again.
+#[must_use]
+pub fn shell_line(argv: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c);
     let quote = |word: &String| {
         if !word.is_empty() && word.chars().all(plain) {
@@ -217,9 +217,9 @@ pub(super) fn shell_line(argv: &[String]) -> String {
 }
 
 impl Running {
-    /// Hand on both streams as they come. Whether they came to their ends, and not that of whoever reads our stdout. A
-    /// stream that fails is at its end; why, [`Running::wait`] will tell.
-    pub(super) async fn pass_on(&mut self, to: &Output) -> bool {
+    /// Pass both streams on as they come, until both have ended (`true`) or nobody reads our stdout any longer
+    /// (`false`). A stream that fails counts as ended; [`Running::wait`] tells why.
+    pub async fn pass_on(&mut self, to: &impl Streams) -> bool {
         let (mut out, mut err) = (vec![0; 64 * 1024], vec![0; 4 * 1024]);
         let (mut out_open, mut err_open) = (true, true);
         while out_open || err_open {
@@ -227,14 +227,14 @@ impl Running {
                 read = self.stdout.read(&mut out), if out_open => {
                     let read = read.unwrap_or(0);
                     out_open = read > 0;
-                    if !to.pass(&out[..read]) {
+                    if !to.stdout(&out[..read]) {
                         return false;
                     }
                 }
                 read = self.stderr.read(&mut err), if err_open => {
                     let read = read.unwrap_or(0);
                     err_open = read > 0;
-                    to.pass_talk(&err[..read]);
+                    to.stderr(&err[..read]);
                 }
             }
         }
@@ -246,7 +246,7 @@ impl Running {
     ///
     /// # Errors
     /// When nobody can say how it ended: the connection broke.
-    pub(super) async fn wait(&mut self) -> io::Result<Ended> {
+    pub async fn wait(&mut self) -> io::Result<Ended> {
         self.stdin = None;
         match &mut self.process {
             Process::Local(process) => process.wait().await,

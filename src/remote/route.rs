@@ -14,15 +14,15 @@ use crate::api::client::{Dial, Dialing, Endpoint, Stream};
 use crate::api::wire::MachineRef;
 use crate::ssh::{Error, Session, Ssh, Target, Way};
 
-/// The host of `--tunnel`.
+/// The host that all others are reached through, as `ssh -J` has it: `[USER@]HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Gate {
+pub struct JumpHost {
     pub(super) host: String,
     pub(super) user: Option<String>,
     pub(super) port: Option<u16>,
 }
 
-impl FromStr for Gate {
+impl FromStr for JumpHost {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -56,31 +56,31 @@ impl FromStr for Gate {
 #[derive(Debug, Clone)]
 pub(super) struct Route {
     pub(super) ssh: Ssh,
-    pub(super) gate: Option<Gate>,
+    pub(super) jump: Option<JumpHost>,
 }
 
 impl Route {
     /// The target behind the tunnel, or the one to go to.
     pub(super) fn target(&self, machine: &MachineRef) -> Result<Target, Error> {
-        let way = if self.gate.is_some() { Way::Behind } else { Way::Direct };
+        let way = if self.jump.is_some() { Way::Behind } else { Way::Direct };
         let shown = if machine.hostname.is_empty() { None } else { Some(machine.hostname.as_str()) };
         self.ssh.target(&machine.ip, shown, way)
     }
 
     /// The tunnel's host.
-    pub(super) fn gate(&self) -> Option<Result<Target, Error>> {
-        let gate = self.gate.as_ref()?;
-        Some(self.ssh.target(&gate.host, None, Way::Gate { user: gate.user.as_deref(), port: gate.port }))
+    pub(super) fn jump_target(&self) -> Option<Result<Target, Error>> {
+        let jump = self.jump.as_ref()?;
+        Some(self.ssh.target(&jump.host, None, Way::Gate { user: jump.user.as_deref(), port: jump.port }))
     }
 
     /// Log in on a host.
     pub(super) async fn open(&self, machine: &MachineRef) -> Result<Session, Error> {
         let target = self.target(machine)?;
-        let Some(gate) = self.gate() else { return self.ssh.connect(&target, None).await };
-        let gate = gate?;
+        let Some(jump) = self.jump_target() else { return self.ssh.connect(&target, None).await };
+        let jump = jump?;
         let over =
-            self.ssh.connect(&gate, None).await?.tcp(&target.address, target.port).await.map_err(|error| Error {
-                lines: vec![format!("can't reach {} through {}: {error}", target.label(), gate.label())],
+            self.ssh.connect(&jump, None).await?.tcp(&target.address, target.port).await.map_err(|error| Error {
+                lines: vec![format!("can't reach {} through {}: {error}", target.label(), jump.label())],
                 hint: Some("is it up, and does its sshd listen on that port? `--ssh-port` names another".into()),
                 ..error
             })?;
@@ -165,22 +165,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gates_are_read() {
-        let gate =
-            |host: &str, user: Option<&str>, port| Ok(Gate { host: host.into(), user: user.map(Into::into), port });
+    fn jump_hosts_are_read() {
+        let jump =
+            |host: &str, user: Option<&str>, port| Ok(JumpHost { host: host.into(), user: user.map(Into::into), port });
         let cases = [
-            ("n1", gate("n1", None, None)),
-            ("core@n1:2222", gate("n1", Some("core"), Some(2222))),
-            ("10.88.0.11:22", gate("10.88.0.11", None, Some(22))),
-            ("[::1]:22", gate("::1", None, Some(22))),
-            ("[::1]", gate("::1", None, None)),
-            ("fe80::1", gate("fe80::1", None, None)),
+            ("n1", jump("n1", None, None)),
+            ("core@n1:2222", jump("n1", Some("core"), Some(2222))),
+            ("10.88.0.11:22", jump("10.88.0.11", None, Some(22))),
+            ("[::1]:22", jump("::1", None, Some(22))),
+            ("[::1]", jump("::1", None, None)),
+            ("fe80::1", jump("fe80::1", None, None)),
         ];
         for (text, expected) in cases {
-            assert_eq!(text.parse::<Gate>(), expected, "{text}");
+            assert_eq!(text.parse::<JumpHost>(), expected, "{text}");
         }
         for bad in ["", "@n1", "n1:", "n1:ssh", "n1:0", ":22", "[::1", "[::1]x", "a b"] {
-            assert!(bad.parse::<Gate>().is_err(), "{bad}");
+            assert!(bad.parse::<JumpHost>().is_err(), "{bad}");
         }
     }
 }

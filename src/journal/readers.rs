@@ -9,14 +9,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 
+use super::query::Query;
 use super::reader::{End, Listing, Reader, Span, State, Told, Wanted};
-use super::request::Query;
 use crate::api::wire::{MachineRef, UnitView};
-use crate::cli::remote::Stdin;
-use crate::cli::session::Session;
-use crate::cli::wait;
 use crate::clock::Clock;
 use crate::model::name::{MachineId, UnitName};
+use crate::remote::{self, Stdin};
 
 /// Entries of one host that wait to be merged. A host whose entries aren't wanted yet stops reading.
 const WAITING: usize = 256;
@@ -38,8 +36,8 @@ pub(super) struct Host {
 }
 
 /// All of them.
-pub(super) struct Hosts<'a> {
-    session: &'a Session,
+pub(super) struct Readers<'a> {
+    hosts: &'a remote::Hosts,
     query: &'a Query,
     clock: Clock,
     /// By number; numbers are never used again.
@@ -47,17 +45,17 @@ pub(super) struct Hosts<'a> {
     readings: FuturesUnordered<Reading<'a>>,
 }
 
-impl<'a> Hosts<'a> {
+impl<'a> Readers<'a> {
     /// Those that `units` are on, with `begin` as asked. Nothing is read yet.
-    pub(super) fn new(session: &'a Session, query: &'a Query, units: &[UnitView]) -> Self {
-        let mut hosts =
-            Self { session, query, clock: Clock::system(), all: Vec::new(), readings: FuturesUnordered::new() };
+    pub(super) fn new(hosts: &'a remote::Hosts, query: &'a Query, units: &[UnitView]) -> Self {
+        let mut readers =
+            Self { hosts, query, clock: Clock::system(), all: Vec::new(), readings: FuturesUnordered::new() };
         for unit in units {
             for machine in super::places::hosts(unit).into_values() {
-                hosts.want(&unit.name, &machine, None);
+                readers.want(&unit.name, &machine, None);
             }
         }
-        hosts
+        readers
     }
 
     /// `unit` is to be read on `machine` from `begin` on (ms since the epoch, or as asked). The number of the host, if
@@ -67,7 +65,7 @@ impl<'a> Hosts<'a> {
             Some(number) => number,
             None => {
                 let (wanted, _) = watch::channel(Wanted { machine: machine.clone(), units: BTreeMap::new() });
-                let (name, id) = (wait::host(machine), machine.id.clone());
+                let (name, id) = (machine.name(), machine.id.clone());
                 self.all.push(Host { name, id, reached: true, wanted, read: false });
                 self.all.len() - 1
             }
@@ -114,8 +112,8 @@ impl<'a> Hosts<'a> {
     /// Read a host that came later.
     pub(super) fn read(&mut self, number: usize, listing: Option<Listing>, live: Option<&mpsc::Sender<(usize, Told)>>) {
         self.all[number].read = true;
-        let reach = &self.session.reach;
-        let run = async move |machine: &MachineRef, argv: &[String]| reach.run(machine, argv, Stdin::Nothing).await;
+        let hosts = self.hosts;
+        let run = async move |machine: &MachineRef, argv: &[String]| hosts.run(machine, argv, Stdin::Nothing).await;
         let follows = live.is_some();
         let reader = Reader {
             run,

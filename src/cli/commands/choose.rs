@@ -1,22 +1,18 @@
 //! What people type after `journal` → the units they mean. Owns the words about those that there are none of.
 
-use super::places;
 use crate::api::client::Client;
 use crate::api::wire::{UnitList, UnitView};
 use crate::cli::error::Error;
 use crate::cli::{explain, names};
+use crate::journal::{self, Units};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 
 /// What the arguments come to.
 #[derive(Debug)]
 pub(super) struct Chosen {
-    /// Patterns for all of them, also for those that come later.
-    pub(super) patterns: Vec<String>,
-    /// Those that there are, sorted by name. No templates: they never run.
-    pub(super) units: Vec<UnitView>,
-    /// Whether one unit was named, and no more than one can ever be meant.
-    pub(super) one: bool,
+    /// The units.
+    pub(super) units: Units,
     /// Lines about what can't be shown.
     pub(super) missing: Vec<String>,
 }
@@ -51,14 +47,14 @@ pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, E
         let mut damaged = damaged.iter().filter(|unit| wish.names(&unit.name)).map(explain::damaged).peekable();
         if found.peek().is_none() {
             missing.extend(damaged.peek().is_none().then(|| wish.missing.clone()));
-        } else if found.all(|unit| places::hosts(unit).is_empty()) {
+        } else if found.all(|unit| journal::hosts(unit).is_empty()) {
             missing.push(wish.nowhere.clone());
         }
         missing.extend(damaged);
     }
     missing.dedup();
     let one = constraints.len() == 1 && constraints[0].exact && units.iter().all(|unit| !unit.global);
-    Ok(Chosen { patterns, units, one, missing })
+    Ok(Chosen { units: Units { patterns, units, one }, missing })
 }
 
 fn wish(arg: &str) -> Result<Wish, Error> {

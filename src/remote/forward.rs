@@ -2,7 +2,7 @@
 //! and the near end of it, a stream that says why when that command fails.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,35 +10,32 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::stdin;
-use crate::cli::error::{Error, Exit};
-use crate::cli::output::Output;
+use super::{Streams, stdin};
 use crate::ssh::{Ended, Remote};
 
-/// The command.
-pub(in crate::cli) async fn run(out: &Output, sockets: &[PathBuf]) -> Result<Exit, Error> {
-    let [socket] = sockets else {
-        return Err(Error::usage("Provide a single argument", "`fleetctl fd-forward /run/fleet.sock`"));
-    };
-    let failed = |error: io::Error| Error::failure(format!("can't forward to {}: {error}", socket.display()));
-    let (mut from, mut to) = UnixStream::connect(socket).await.map_err(failed)?.into_split();
-    let mut stdin = stdin::open().map_err(failed)?;
+/// Connect this process's stdin and `to` with the unix socket `socket`, until either end closes.
+///
+/// # Errors
+/// The socket can't be opened or read.
+pub async fn forward(socket: &Path, to: &impl Streams) -> io::Result<()> {
+    let (mut from, mut into) = UnixStream::connect(socket).await?.into_split();
+    let mut stdin = stdin::open()?;
     let inwards = tokio::spawn(async move {
-        let copied = tokio::io::copy(&mut stdin, &mut to).await;
-        drop(to.shutdown().await);
+        let copied = tokio::io::copy(&mut stdin, &mut into).await;
+        drop(into.shutdown().await);
         copied
     });
     let mut bytes = vec![0; 32 * 1024];
     loop {
-        match from.read(&mut bytes).await.map_err(failed)? {
+        match from.read(&mut bytes).await? {
             0 => break,
-            read if out.pass(&bytes[..read]) => {}
+            read if to.stdout(&bytes[..read]) => {}
             _ => break,
         }
     }
-    // What the socket's other end doesn't read any more, nobody has to send.
+    // The socket is closed: nothing can be sent to it any more.
     inwards.abort();
-    Ok(Exit::Ok)
+    Ok(())
 }
 
 /// What `fleetctl fd-forward` on a host has to say, and to be told.

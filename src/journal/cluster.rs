@@ -7,9 +7,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::api::client::{ClientError, Watch};
+use crate::api::client::{Client, ClientError, Watch};
 use crate::api::wire::{ErrorDetail, WatchLine};
-use crate::cli::session::Session;
 
 /// Between attempts: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -29,7 +28,7 @@ pub(super) enum Seen {
 
 /// The watch.
 pub(super) struct Cluster<'a> {
-    session: &'a Session,
+    client: &'a Client,
     patterns: &'a [String],
     seen: mpsc::Sender<Seen>,
     lost: Option<(Instant, bool)>,
@@ -38,8 +37,8 @@ pub(super) struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     /// Of the units that match one of `patterns`.
-    pub(super) fn new(session: &'a Session, patterns: &'a [String], seen: mpsc::Sender<Seen>) -> Self {
-        Self { session, patterns, seen, lost: None, delay: RETRY.0 }
+    pub(super) fn new(client: &'a Client, patterns: &'a [String], seen: mpsc::Sender<Seen>) -> Self {
+        Self { client, patterns, seen, lost: None, delay: RETRY.0 }
     }
 
     /// Watch until there is no point in it: an answer that can't be understood, or one that won't change.
@@ -56,7 +55,7 @@ impl<'a> Cluster<'a> {
     }
 
     async fn watch(&mut self) -> Result<Infallible, ClientError> {
-        let mut watch: Watch = self.session.client.watch(self.patterns).await?;
+        let mut watch: Watch = self.client.watch(self.patterns).await?;
         self.say(Seen::Begun).await;
         loop {
             match watch.next().await? {

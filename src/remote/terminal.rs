@@ -12,9 +12,12 @@ use crate::ssh::{Answer, Ask, Pty};
 /// Without a terminal that says otherwise.
 const SIZE: (u16, u16) = (80, 24);
 
-/// Whoever sits there, for the questions of SSH.
+/// The person at the terminal, for the questions of SSH.
 #[derive(Debug)]
-pub(super) struct Person;
+pub(super) struct Person {
+    /// Shows lines to that person.
+    pub(super) warn: fn(&[String]),
+}
 
 /// The terminal at stdin, raw until this is dropped.
 pub(super) struct Raw(Termios);
@@ -77,7 +80,7 @@ fn before_now() -> MutexGuard<'static, Option<Termios>> {
 }
 
 /// The program ends: a terminal that is still silent is made as it was.
-pub(in crate::cli) fn restore() {
+pub fn restore() {
     if let Some(before) = before_now().take()
         && let Some(terminal) = Person::terminal()
     {
@@ -125,7 +128,7 @@ impl Ask for Person {
     }
 
     fn warn(&self, lines: &[String]) {
-        crate::cli::output::warn(lines);
+        (self.warn)(lines);
     }
 }
 

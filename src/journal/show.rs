@@ -9,20 +9,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::choose::Chosen;
 use super::cluster::{Cluster, Seen};
 use super::entry::Entry;
 use super::handover::{Begin, Handover};
-use super::hosts::Hosts;
 use super::merge::{Complete, HOLD, Live, Tail};
 use super::places::{Change, Places};
+use super::query::Query;
 use super::reader::{End, Told};
+use super::readers::Readers;
 use super::render::{self, Style, Widths, label};
-use super::request::Query;
+use super::{Error, Output, Source, Units};
 use crate::api::wire::WatchLine;
-use crate::cli::args::Journal;
-use crate::cli::error::{Error, Exit};
-use crate::cli::session::Session;
 use crate::clock::Clock;
 use crate::model::name::MachineId;
 
@@ -30,45 +27,49 @@ use crate::model::name::MachineId;
 const WAITING: usize = 1024;
 /// Text that is printed in one go, in bytes.
 const CHUNK: usize = 32 * 1024;
+/// Exit statuses of deaths by SIGINT and SIGTERM, as shells number them.
+const INTERRUPTED: u8 = 130;
+const TERMINATED: u8 = 143;
+/// Exit status for a host that can't be reached, as `ssh` has it.
+const UNREACHABLE: u8 = 255;
 
-/// All entries there are.
-pub(super) async fn list(session: &Session, args: &Journal, chosen: &Chosen) -> Result<Exit, Error> {
-    let query = Query::new(args);
-    let mut show = Show::new(session, args, chosen, &query);
-    let receivers = show.hosts.begin(None);
+/// All entries there are. Returns the exit status: 0, 1 when a pattern matched nothing, or the first failing host's.
+pub(super) async fn list<O: Output>(source: &Source<'_>, query: &Query, units: &Units, out: &O) -> Result<u8, Error> {
+    let mut show = Show::new(source, query, units, out);
+    let receivers = show.readers.begin(None);
     show.listing(receivers, None).await?;
-    show.out(true);
+    show.flush(true);
     // As journalctl does, and grep(1).
-    let nothing = query.grep && !show.shown;
-    Ok(if show.exit == Exit::Ok { Exit::failed_if(nothing) } else { show.exit })
+    let nothing = query.grep.is_some() && !show.shown;
+    Ok(if show.status == 0 { u8::from(nothing) } else { show.status })
 }
 
-/// The last entries, and all that come.
-pub(super) async fn follow(session: &Session, args: &Journal, chosen: &Chosen) -> Result<Exit, Error> {
-    let query = Query::new(args);
-    let mut show = Show::new(session, args, chosen, &query);
+/// The last entries, and all that follow. Returns the exit status, also of the signal that ended it.
+pub(super) async fn follow<O: Output>(source: &Source<'_>, query: &Query, units: &Units, out: &O) -> Result<u8, Error> {
+    let mut show = Show::new(source, query, units, out);
     let (live, told) = mpsc::channel(WAITING);
-    let receivers = show.hosts.begin(Some(&live));
-    let handler = |kind| signal(kind).map_err(|error| Error::failure(error.to_string()));
-    let (mut interrupts, mut terminations) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+    let receivers = show.readers.begin(Some(&live));
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
+    let mut terminations = signal(SignalKind::terminate()).map_err(Error::Signal)?;
     tokio::select! {
         done = async {
             show.listing(receivers, Some(&live)).await?;
-            show.out(true);
-            show.follow(&chosen.patterns, &live, told).await
+            show.flush(true);
+            show.follow(&units.patterns, &live, told).await
         } => done?,
-        _ = interrupts.recv() => show.exit = Exit::Interrupted,
-        _ = terminations.recv() => show.exit = Exit::Status(143),
+        _ = interrupts.recv() => show.status = INTERRUPTED,
+        _ = terminations.recv() => show.status = TERMINATED,
     }
     // What is still held has been read.
     show.tell_ready(Duration::ZERO);
-    show.out(true);
-    Ok(show.exit)
+    show.flush(true);
+    Ok(show.status)
 }
 
-struct Show<'a> {
-    session: &'a Session,
-    hosts: Hosts<'a>,
+struct Show<'a, O> {
+    source: &'a Source<'a>,
+    out: &'a O,
+    readers: Readers<'a>,
     places: Places,
     handover: Handover,
     style: Style,
@@ -79,27 +80,29 @@ struct Show<'a> {
     text: String,
     /// There was an entry.
     shown: bool,
-    exit: Exit,
+    /// The first exit status that isn't 0.
+    status: u8,
 }
 
-impl<'a> Show<'a> {
-    fn new(session: &'a Session, args: &Journal, chosen: &Chosen, query: &'a Query) -> Self {
+impl<'a, O: Output> Show<'a, O> {
+    fn new(source: &'a Source<'a>, query: &'a Query, units: &Units, out: &'a O) -> Self {
         let clock = Clock::system();
         let zone = TimeZone::system();
         let mut places = Places::default();
-        chosen.units.iter().for_each(|unit| places.start(unit));
+        units.units.iter().for_each(|unit| places.start(unit));
         let today = render::day(clock.now_ms() * 1000, &zone);
         let style = Style {
-            format: args.output,
-            alone: chosen.one,
-            colours: session.out.has_colours(),
+            format: query.format,
+            alone: units.one,
+            colours: out.has_colours(),
             zone,
             today,
             widths: Widths::default(),
         };
         let mut show = Self {
-            session,
-            hosts: Hosts::new(session, query, &chosen.units),
+            source,
+            out,
+            readers: Readers::new(source.hosts, query, &units.units),
             places,
             handover: Handover::default(),
             style,
@@ -108,9 +111,9 @@ impl<'a> Show<'a> {
             merge: Live::new(),
             text: String::new(),
             shown: false,
-            exit: Exit::Ok,
+            status: 0,
         };
-        chosen.units.iter().for_each(|unit| show.widen(unit.name.as_str()));
+        units.units.iter().for_each(|unit| show.widen(unit.name.as_str()));
         show
     }
 
@@ -131,12 +134,12 @@ impl<'a> Show<'a> {
                     (Some((host, Told::Entry(entry))), Some(tail)) => tail.push((host, entry)),
                     (Some((host, told)), _) => self.tell(host, told),
                 },
-                ended = self.hosts.ended(), if reading => match ended {
+                ended = self.readers.ended(), if reading => match ended {
                     Some((host, end)) => self.ended(host, end, live.is_some())?,
                     None => reading = false,
                 },
             }
-            if self.session.out.is_closed() {
+            if self.out.is_closed() {
                 return Ok(());
             }
         }
@@ -145,7 +148,7 @@ impl<'a> Show<'a> {
         }
         // What the readers still have to say about their ends.
         while live.is_none()
-            && let Some((host, end)) = self.hosts.ended().await
+            && let Some((host, end)) = self.readers.ended().await
         {
             self.ended(host, end, false)?;
         }
@@ -160,13 +163,13 @@ impl<'a> Show<'a> {
         mut told: mpsc::Receiver<(usize, Told)>,
     ) -> Result<(), Error> {
         let (sender, mut cluster) = mpsc::channel(WAITING);
-        let mut watching = pin!(Cluster::new(self.session, patterns, sender).run());
-        let session = self.session;
-        let mut closed = pin!(session.out.closed());
-        while !session.out.is_closed() {
-            let hold = if self.hosts.all.len() > 1 { HOLD } else { Duration::ZERO };
+        let mut watching = pin!(Cluster::new(self.source.client, patterns, sender).run());
+        let out = self.out;
+        let mut closed = pin!(out.closed());
+        while !out.is_closed() {
+            let hold = if self.readers.all.len() > 1 { HOLD } else { Duration::ZERO };
             let due = self.merge.due(hold).into_iter().chain(self.handover.due()).min();
-            // Cancel-safe: channels and `Hosts::ended` keep what they have, `watching` and `closed` go on where they
+            // Cancel-safe: channels and `Readers::ended` keep what they have, `watching` and `closed` go on where they
             // were.
             tokio::select! {
                 one = told.recv() => {
@@ -184,9 +187,9 @@ impl<'a> Show<'a> {
                         next = told.try_recv().ok();
                     }
                 }
-                error = &mut watching => return Err(error.into()),
+                error = &mut watching => return Err(Error::Api(error)),
                 Some(seen) = cluster.recv() => self.see(seen, live).await,
-                Some((host, end)) = self.hosts.ended() => self.ended(host, end, true)?,
+                Some((host, end)) = self.readers.ended() => self.ended(host, end, true)?,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 () = &mut closed => break,
             }
@@ -194,7 +197,7 @@ impl<'a> Show<'a> {
                 self.begin(&begin, live);
             }
             self.tell_ready(hold);
-            self.out(true);
+            self.flush(true);
         }
         Ok(())
     }
@@ -206,7 +209,7 @@ impl<'a> Show<'a> {
     }
 
     fn tell(&mut self, host: usize, told: Told) {
-        let name = &self.hosts.all[host].name;
+        let name = &self.readers.all[host].name;
         match told {
             Told::Entry(entry) => {
                 if entry.place.realtime >= self.style.today + 86_400_000_000 {
@@ -214,42 +217,42 @@ impl<'a> Show<'a> {
                 }
                 self.shown = true;
                 self.style.render(name, &entry, &mut self.text);
-                self.out(false);
+                self.flush(false);
             }
             Told::Lost(since, why) => {
                 let since = render::clock(since, &self.style.zone);
                 let line = format!("{name} is out of reach since {since} ({why})");
-                self.hosts.all[host].reached = false;
-                let (within, all) = self.places.count(|id| self.hosts.reaches(id));
+                self.readers.all[host].reached = false;
+                let (within, all) = self.places.count(|id| self.readers.reaches(id));
                 self.note(&format!("{line}; still following {within} of {all} units"));
             }
             Told::Back => {
                 let line = format!("{name} is back");
-                self.hosts.all[host].reached = true;
+                self.readers.all[host].reached = true;
                 self.note(&line);
             }
             Told::Said(what) => {
                 let line = format!("{name}: {what}");
-                self.out(true);
-                self.session.out.talk(&line);
+                self.flush(true);
+                self.out.message(&line);
             }
         }
     }
 
     fn ended(&mut self, host: usize, end: End, follows: bool) -> Result<(), Error> {
-        let name = self.hosts.all[host].name.clone();
-        let (code, line) = match end {
+        let name = self.readers.all[host].name.clone();
+        let (status, line) = match end {
             End::Done | End::Unheard => return Ok(()),
-            End::Refused(code, why) => (code, format!("{name}: {why}")),
-            End::Unreachable(why) => (255, format!("{name} can't be reached: {why}")),
+            End::Refused(status, why) => (status, format!("{name}: {why}")),
+            End::Unreachable(why) => (UNREACHABLE, format!("{name} can't be reached: {why}")),
         };
-        if self.exit == Exit::Ok {
-            self.exit = Exit::of_status(code);
+        if self.status == 0 {
+            self.status = status;
         }
         if follows {
             // What journalctl doesn't understand on one host it won't on another.
-            self.out(true);
-            return Err(Error { exit: self.exit, lines: vec![line] });
+            self.flush(true);
+            return Err(Error::Refused { status: self.status, line });
         }
         self.note(&line);
         Ok(())
@@ -277,7 +280,7 @@ impl<'a> Show<'a> {
                 Change::Begin(unit, machine, from) => {
                     let begin = Begin { unit, machine, since: now };
                     match from {
-                        Some(from) if self.hosts.reaches(&from) => self.handover.wait(Instant::now(), begin),
+                        Some(from) if self.readers.reaches(&from) => self.handover.wait(Instant::now(), begin),
                         _ => self.begin(&begin, live),
                     }
                 }
@@ -286,7 +289,7 @@ impl<'a> Show<'a> {
                     if let Some(begin) = self.handover.take(&unit, &id) {
                         self.begin(&begin, live);
                     }
-                    self.hosts.leave(&unit, &id, now);
+                    self.readers.leave(&unit, &id, now);
                 }
                 Change::End(..) => {}
             }
@@ -294,32 +297,32 @@ impl<'a> Show<'a> {
     }
 
     fn begin(&mut self, Begin { unit, machine, since }: &Begin, live: &mpsc::Sender<(usize, Told)>) {
-        if let Some(number) = self.hosts.want(unit, machine, Some(*since)) {
-            self.hosts.read(number, None, Some(live));
+        if let Some(number) = self.readers.want(unit, machine, Some(*since)) {
+            self.readers.read(number, None, Some(live));
         }
         self.widen(unit.as_str());
     }
 
     async fn present(&self) -> Vec<MachineId> {
-        let machines = self.session.client.machines().await;
+        let machines = self.source.client.machines().await;
         machines.map(|list| list.machines.into_iter().map(|machine| machine.id).collect()).unwrap_or_default()
     }
 
     fn widen(&mut self, unit: &str) {
         let widths = &mut self.style.widths;
         widths.unit = widths.unit.max(label(unit).chars().count());
-        let hosts = self.hosts.all.iter().map(|host| host.name.chars().count());
+        let hosts = self.readers.all.iter().map(|host| host.name.chars().count());
         widths.host = widths.host.max(hosts.max().unwrap_or(0));
     }
 
     fn note(&mut self, line: &str) {
-        self.out(true);
-        self.session.out.talk(&format!("-- {line}"));
+        self.flush(true);
+        self.out.message(&format!("-- {line}"));
     }
 
-    fn out(&mut self, now: bool) {
+    fn flush(&mut self, now: bool) {
         if !self.text.is_empty() && (now || self.text.len() >= CHUNK) {
-            self.session.out.data(&self.text);
+            self.out.stdout(self.text.as_bytes());
             self.text.clear();
         }
     }

@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 use serde_json::{Map, Value};
 
 /// The fields that are asked for where nothing but these is shown. The cursor and the times always come.
-pub(super) const FIELDS: &str = "_SOURCE_REALTIME_TIMESTAMP,MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,SYSLOG_PID,_COMM,_PID,_UID,_HOSTNAME,_SYSTEMD_UNIT,\
-MESSAGE_ID,UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT";
+pub(super) const FIELDS: &str = "_SOURCE_REALTIME_TIMESTAMP,MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,SYSLOG_PID,_COMM,_PID,_UID,\
+_HOSTNAME,_SYSTEMD_UNIT,MESSAGE_ID,UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT";
 
 /// What a message that journald thought too long, or that is no text, is replaced with.
 const NO_TEXT: &str = "[blob data]";
@@ -172,7 +172,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An entry as journalctl writes it.
-    pub(in crate::cli::journal) fn line(unit: &str, number: u64, realtime: u64, message: &str) -> String {
+    pub(in crate::journal) fn line(unit: &str, number: u64, realtime: u64, message: &str) -> String {
         serde_json::json!({
             "__CURSOR": format!("s=a;i={number:x};b=b;m={number:x};t={realtime:x};x=0"),
             "__REALTIME_TIMESTAMP": realtime.to_string(), "__MONOTONIC_TIMESTAMP": number.to_string(),

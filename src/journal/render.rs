@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::entry::Entry;
-use crate::cli::args::JournalFormat as Format;
+use super::query::Format;
 
 /// Colours that can be read on dark and on light ground, and aren't those of a priority.
 const COLOURS: [u8; 10] = [32, 34, 35, 36, 92, 94, 95, 96, 90, 33];

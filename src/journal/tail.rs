@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use crate::api::wire::{MachineRef, StateView};
-use crate::cli::session::Session;
+use crate::remote::Hosts;
 
 /// How long somebody who waits for an error message waits for more of it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -16,14 +16,14 @@ const BEFORE_MS: u64 = 60_000;
 
 /// The last `count` lines that `unit` said, or systemd of it, before it came to `state` on the host of that state; in
 /// journalctl's own form. Nothing if they can't be had within two seconds.
-pub(in crate::cli) async fn last_lines(session: &Session, unit: &str, state: &StateView, count: usize) -> Vec<String> {
+pub async fn journal_tail(hosts: &Hosts, unit: &str, state: &StateView, count: usize) -> Vec<String> {
     let mut argv: Vec<String> =
         ["journalctl", "--quiet", "--no-pager", "--output=short"].map(ToString::to_string).into();
     argv.extend([format!("--unit={unit}"), format!("--lines={count}")]);
     argv.push(format!("--since=@{}", state.since.saturating_sub(BEFORE_MS) / 1000));
     // With --since alone, journalctl before systemd 254 takes --lines for the first so many.
     argv.push("--reverse".into());
-    let text = timeout(PATIENCE, read(session, &state.machine, &argv)).await.ok().flatten();
+    let text = timeout(PATIENCE, read(hosts, &state.machine, &argv)).await.ok().flatten();
     text.map(|text| oldest_first(&text)).unwrap_or_default()
 }
 
@@ -39,8 +39,8 @@ fn oldest_first(text: &str) -> Vec<String> {
     entries.into_iter().rev().flatten().collect()
 }
 
-async fn read(session: &Session, machine: &MachineRef, argv: &[String]) -> Option<String> {
-    let mut running = session.reach.run_quietly(machine, argv).await.ok()?;
+async fn read(hosts: &Hosts, machine: &MachineRef, argv: &[String]) -> Option<String> {
+    let mut running = hosts.run_quietly(machine, argv).await.ok()?;
     let mut text = Vec::new();
     running.stdout.read_to_end(&mut text).await.ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())

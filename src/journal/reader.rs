@@ -16,11 +16,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::entry::{Entry, Place};
-use super::request::{NOW, Query, Start};
+use super::query::{NOW, Query, Start};
 use crate::api::wire::MachineRef;
-use crate::cli::error::Error;
-use crate::cli::remote::Running;
 use crate::clock::Clock;
+use crate::remote::{Error, Running};
 use command::Command;
 
 /// Between attempts to reach a host: at first, and at most.
@@ -322,7 +321,7 @@ where
                 }
             }
         };
-        let running = ran.map_err(|error| Trouble::Broken(error.lines.join("; ")))?;
+        let running = ran.map_err(|error| Trouble::Broken(error.summary()))?;
         if let Some((_, true)) = self.state.lost.take() {
             self.tell(Told::Back).await?;
         }
@@ -335,7 +334,7 @@ where
             return Ok(());
         }
         let units = &self.state.units;
-        let (place, entry) = match Entry::parse(line, self.query.raw, |unit| units.contains_key(unit)) {
+        let (place, entry) = match Entry::parse(line, self.query.is_raw(), |unit| units.contains_key(unit)) {
             Ok(parsed) => parsed,
             Err(error) => return self.tell(Told::Said(error.to_string())).await,
         };
@@ -478,9 +477,9 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::cli::args::{journal, reach};
-    use crate::cli::journal::entry::tests::line;
-    use crate::cli::remote::{Reach, Stdin};
+    use crate::journal::entry::tests::line;
+    use crate::remote::{Hosts, Stdin};
+    use crate::ssh::Settings;
 
     /// Longer than anything here takes.
     const HANG: Duration = Duration::from_secs(30);
@@ -555,7 +554,7 @@ while "--follow" in options:
     }
 
     impl Fake {
-        fn new(options: &str, units: &[&str]) -> Self {
+        fn new(query: Query, units: &[&str]) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let program = dir.path().join("journalctl");
             std::fs::write(&program, JOURNALCTL).unwrap();
@@ -567,7 +566,7 @@ while "--follow" in options:
             let units = units.iter().map(|unit| ((*unit).to_owned(), span)).collect();
             let (wanted, _) = watch::channel(Wanted { machine, units });
             let (live, told) = mpsc::channel(4);
-            let query = Box::leak(Box::new(Query::new(&journal(options))));
+            let query = Box::leak(Box::new(query));
             Self { dir, query, wanted, told, live, reading: None }
         }
 
@@ -628,16 +627,35 @@ while "--follow" in options:
         }
     }
 
+    fn ten() -> Query {
+        Query { lines: Some(10), ..Query::default() }
+    }
+
+    /// Hosts of which only this one can be reached.
+    fn here() -> Hosts {
+        let settings = Settings {
+            user: None,
+            port: None,
+            identities: Vec::new(),
+            timeout: HANG,
+            known_hosts: None,
+            strict: None,
+            agent: None,
+            home: "/".into(),
+        };
+        Hosts::new(settings, None, |_| ())
+    }
+
     fn run_in(dir: PathBuf) -> impl AsyncFn(&MachineRef, &[String]) -> Result<Running, Error> {
-        let reach = Reach::new(&reach()).unwrap();
+        let hosts = here();
         async move |machine: &MachineRef, argv: &[String]| {
             if dir.join("away").exists() {
-                return Err(Error::failure("no route to host"));
+                return Err(Error::unreachable("no route to host"));
             }
             let path = format!("PATH={}:/usr/bin:/bin", dir.display());
             let journal = format!("JOURNAL={}", dir.join("journal").display());
             let argv: Vec<String> = ["env".into(), path, journal].into_iter().chain(argv.iter().cloned()).collect();
-            reach.run(machine, &argv, Stdin::Nothing).await
+            hosts.run(machine, &argv, Stdin::Nothing).await
         }
     }
 
@@ -649,7 +667,7 @@ while "--follow" in options:
     #[test]
     fn whatever_breaks_each_entry_comes_once() {
         local(async {
-            let mut host = Fake::new("--lines all a", &["a.service"]);
+            let mut host = Fake::new(Query::default(), &["a.service"]);
             host.say("a.service", 1..40);
             host.say("other.service", 40..45);
             // The opening dies after its first entry (the anchor's run, then the listing's), the stream again and
@@ -668,7 +686,7 @@ while "--follow" in options:
     #[test]
     fn a_host_that_has_said_nothing_yet_loses_nothing_either() {
         local(async {
-            let mut host = Fake::new("--lines 0 a", &["a.service"]);
+            let mut host = Fake::new(Query { lines: Some(0), ..Query::default() }, &["a.service"]);
             host.say("a.service", 1..20);
             // The stream dies before its first entry, more than once.
             host.append("journal.faults", &["", "", "0", "0", "1"].map(String::from));
@@ -684,7 +702,7 @@ while "--follow" in options:
     #[test]
     fn a_rebooted_host_with_a_new_journal_goes_on() {
         local(async {
-            let mut host = Fake::new("a", &["a.service"]);
+            let mut host = Fake::new(ten(), &["a.service"]);
             host.say("a.service", 1..4);
             host.start(None);
             host.expect("a.service", 1..4).await;
@@ -708,7 +726,7 @@ while "--follow" in options:
     #[test]
     fn a_unit_that_comes_later_has_all_since_it_came_and_the_others_lose_nothing() {
         local(async {
-            let mut host = Fake::new("a", &["a.service"]);
+            let mut host = Fake::new(ten(), &["a.service"]);
             host.start(None);
             let began = Clock::system().now_ms();
             // Of its last time here, long ago.
@@ -729,7 +747,7 @@ while "--follow" in options:
     #[test]
     fn a_unit_that_has_left_is_read_to_its_end() {
         local(async {
-            let mut host = Fake::new("a", &["a.service"]);
+            let mut host = Fake::new(ten(), &["a.service"]);
             host.say("a.service", 1..3);
             host.start(None);
             host.expect("a.service", 1..3).await;
@@ -758,7 +776,7 @@ while "--follow" in options:
     #[test]
     fn a_pattern_that_nothing_matches_yet_is_waited_for() {
         local(async {
-            let mut host = Fake::new("--grep x a", &["a.service"]);
+            let mut host = Fake::new(Query { grep: Some("x".into()), ..ten() }, &["a.service"]);
             // journalctl's answer to it, of what there is to begin with and of a unit that comes.
             host.append("journal.faults", &["", "none", "", "none"].map(String::from));
             host.start(None);
@@ -776,7 +794,7 @@ while "--follow" in options:
     #[test]
     fn what_journalctl_refuses_is_not_tried_again() {
         local(async {
-            let mut host = Fake::new("a", &["a.service"]);
+            let mut host = Fake::new(ten(), &["a.service"]);
             host.append("journal.faults", &["".into(), "refuse".into()]);
             host.start(None);
             let end = host.reading.take().unwrap().await.unwrap();
@@ -787,7 +805,7 @@ while "--follow" in options:
     #[test]
     fn a_place_that_is_refused_is_found_by_its_time() {
         local(async {
-            let mut host = Fake::new("a", &["a.service"]);
+            let mut host = Fake::new(ten(), &["a.service"]);
             host.say("a.service", 1..3);
             host.append("journal.faults", &["", "", "refuse", "refuse"].map(String::from));
             host.start(None);
@@ -803,7 +821,7 @@ while "--follow" in options:
     #[test]
     fn one_that_cannot_be_reached_holds_nobody_up() {
         local(async {
-            let mut host = Fake::new("a", &["a.service"]);
+            let mut host = Fake::new(ten(), &["a.service"]);
             std::fs::write(host.path("away"), "").unwrap();
             let (listing, mut listed) = mpsc::channel(4);
             host.start(Some(listing));
@@ -818,7 +836,7 @@ while "--follow" in options:
 
     #[test]
     fn the_clock_of_a_host_is_taken_into_account() {
-        let query = Query::new(&journal("a"));
+        let query = ten();
         let (wanted, receiver) = watch::channel(Wanted {
             machine: MachineRef { id: "a".repeat(32).parse().unwrap(), ip: String::new(), hostname: String::new() },
             units: BTreeMap::new(),

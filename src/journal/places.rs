@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use super::render::label;
 use crate::api::wire::{MachineRef, UnitView};
-use crate::cli::wait::host;
 use crate::model::name::{MachineId, UnitName};
 
 /// What has changed.
@@ -35,9 +34,10 @@ struct Unit {
     told: bool,
 }
 
-/// The hosts that have something to say about `unit`: the one it is placed on, those that it runs on, and those that it
+/// The hosts whose journals have something of `unit`: the one it is placed on, those that it runs on, and those that it
 /// is leaving.
-pub(super) fn hosts(unit: &UnitView) -> BTreeMap<MachineId, MachineRef> {
+#[must_use]
+pub fn hosts(unit: &UnitView) -> BTreeMap<MachineId, MachineRef> {
     let states = unit.states.iter().map(|state| &state.machine);
     states.chain(&unit.machine).map(|machine| (machine.id.clone(), machine.clone())).collect()
 }
@@ -84,17 +84,17 @@ impl Places {
         let mut changes = Vec::new();
         let note = match (&unit.home, &view.machine) {
             (Some((old, _)), Some(new)) if old.id != new.id => {
-                Some(format!("{name} moved from {} to {}", host(old), host(new)))
+                Some(format!("{name} moved from {} to {}", old.name(), new.name()))
             }
             (Some((_, true)), Some(_)) => None,
-            (_, Some(new)) => Some(format!("{name} is on {} now", host(new))),
-            (Some((old, true)), None) => Some(format!("{name} is no longer placed on {}", host(old))),
+            (_, Some(new)) => Some(format!("{name} is on {} now", new.name())),
+            (Some((old, true)), None) => Some(format!("{name} is no longer placed on {}", old.name())),
             (_, None) => None,
         };
         changes.extend(note.map(Change::Note));
         if view.global && known {
             let new = now.values().filter(|machine| !unit.on.contains_key(&machine.id));
-            changes.extend(new.map(|machine| Change::Note(format!("{name} is on {} too", host(machine)))));
+            changes.extend(new.map(|machine| Change::Note(format!("{name} is on {} too", machine.name()))));
         }
         let before = unit.home.take();
         changes.extend(unit.go(&view.name, now, before.as_ref().map(|(machine, _)| &machine.id)));

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::cli::remote::{Reader, Running};
+use crate::remote::{Reader, Running};
 
 /// Lines of stderr that are kept for the end.
 const KEPT: usize = 5;

@@ -3,27 +3,114 @@
 use std::ops::RangeInclusive;
 
 use super::entry::FIELDS;
-use crate::cli::args::{Journal, JournalFormat};
 
 /// Ends the line that tells the host's time, before its entries.
 pub(super) const NOW: &str = "ns now";
 
-/// Which entries, of which units soever.
-#[derive(Debug, Clone)]
-pub(super) struct Query {
-    /// The last so many; `None` for all.
-    pub(super) lines: Option<usize>,
-    since: Option<String>,
-    /// What goes with every request, also after a connection has dropped.
-    always: Vec<String>,
-    priority: Option<String>,
-    /// Only entries that match a pattern.
-    pub(super) grep: bool,
-    /// A span of time is asked for.
-    timed: bool,
-    sudo: bool,
-    /// The lines of the entries are printed.
-    pub(super) raw: bool,
+/// Which entries to show, and how. Says nothing about units.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// Go on with what is logged from now on.
+    pub follow: bool,
+    /// The last so many, of all units together; `None` for all.
+    pub lines: Option<usize>,
+    /// Only entries from this time on, as journalctl understands it.
+    pub since: Option<String>,
+    /// Only entries up to this time.
+    pub until: Option<String>,
+    /// A level and all that are worse, or a range: `warning`, `err..alert`.
+    pub priority: Option<String>,
+    /// Only entries whose message matches this regular expression.
+    pub grep: Option<String>,
+    /// How entries are printed.
+    pub format: Format,
+    /// Run journalctl with sudo.
+    pub sudo: bool,
+}
+
+/// journalctl's output formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Lines for people.
+    #[default]
+    Short,
+    /// With microseconds.
+    ShortPrecise,
+    /// With ISO 8601 times.
+    ShortIso,
+    /// With ISO 8601 times and microseconds.
+    ShortIsoPrecise,
+    /// With weekday, year and time zone.
+    ShortFull,
+    /// With the seconds since each host's boot.
+    ShortMonotonic,
+    /// With the seconds since 1970.
+    ShortUnix,
+    /// Messages only.
+    Cat,
+    /// A JSON object for each entry, one a line.
+    Json,
+    /// All fields.
+    Verbose,
+    /// For systemd-journal-remote.
+    Export,
+    /// JSON on several lines.
+    JsonPretty,
+    /// JSON as server-sent events.
+    JsonSse,
+    /// JSON as a text sequence (RFC 7464).
+    JsonSeq,
+    /// With the unit's name.
+    WithUnit,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Short,
+        Self::ShortPrecise,
+        Self::ShortIso,
+        Self::ShortIsoPrecise,
+        Self::ShortFull,
+        Self::ShortMonotonic,
+        Self::ShortUnix,
+        Self::Cat,
+        Self::Json,
+        Self::Verbose,
+        Self::Export,
+        Self::JsonPretty,
+        Self::JsonSse,
+        Self::JsonSeq,
+        Self::WithUnit,
+    ];
+
+    /// journalctl's name for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::ShortPrecise => "short-precise",
+            Self::ShortIso => "short-iso",
+            Self::ShortIsoPrecise => "short-iso-precise",
+            Self::ShortFull => "short-full",
+            Self::ShortMonotonic => "short-monotonic",
+            Self::ShortUnix => "short-unix",
+            Self::Cat => "cat",
+            Self::Json => "json",
+            Self::Verbose => "verbose",
+            Self::Export => "export",
+            Self::JsonPretty => "json-pretty",
+            Self::JsonSse => "json-sse",
+            Self::JsonSeq => "json-seq",
+            Self::WithUnit => "with-unit",
+        }
+    }
+
+    /// Whether only journalctl itself can print it.
+    #[must_use]
+    pub fn is_journalctls(self) -> bool {
+        matches!(self, Self::Verbose | Self::Export | Self::JsonPretty | Self::JsonSse | Self::JsonSeq | Self::WithUnit)
+    }
 }
 
 /// Where in a host's journal to begin.
@@ -39,22 +126,14 @@ pub(super) enum Start<'a> {
 }
 
 impl Query {
-    /// What the command line says. Without a number of lines the last 10, or all from a time on.
-    pub(super) fn new(args: &Journal) -> Self {
-        let mut always = Vec::new();
-        for (option, value) in [("until", &args.until), ("grep", &args.grep)] {
-            always.extend(value.as_ref().map(|value| format!("--{option}={value}")));
-        }
-        Self {
-            lines: args.lines(),
-            since: args.since.clone(),
-            always,
-            priority: args.priority.clone(),
-            grep: args.grep.is_some(),
-            timed: args.since.is_some() || args.until.is_some(),
-            sudo: args.sudo,
-            raw: args.output == JournalFormat::Json,
-        }
+    /// Whether a span of time is asked for.
+    pub(super) fn is_timed(&self) -> bool {
+        self.since.is_some() || self.until.is_some()
+    }
+
+    /// Whether the lines of the entries themselves are printed.
+    pub(super) fn is_raw(&self) -> bool {
+        self.format == Format::Json
     }
 
     /// Entries of `units` up to now.
@@ -64,8 +143,7 @@ impl Query {
         argv
     }
 
-    /// All entries from `start` on, for ever; which of them are wanted is for whoever reads them to say
-    /// ([`Query::admits`]).
+    /// All entries from `start` on, without end. The reader picks those that are wanted ([`Query::admits`]).
     ///
     /// journalctl can pick units and priorities itself, and then loses entries now and then: it looks through the
     /// indexes of what it was asked for one after the other, and where an entry is added to one that it has already
@@ -84,7 +162,7 @@ impl Query {
         self.priority.as_deref().and_then(levels).is_none_or(|wanted| wanted.contains(&priority))
     }
 
-    /// The journal's last entry, whoever's it is; then the host's time; then, if there are `units`, their entries.
+    /// The journal's last entry, of any unit; then the host's time; then, if there are `units`, their entries.
     pub(super) fn open<'a>(&self, start: Start<'_>, units: impl Iterator<Item = &'a str>) -> Vec<String> {
         let journalctl = self.program().join(" ");
         let mut units = units.peekable();
@@ -98,7 +176,21 @@ impl Query {
 
     /// Whether `code` is how journalctl says that nothing matches the pattern: silently, as grep(1) does.
     pub(super) fn is_no_match(&self, code: u8, silent: bool) -> bool {
-        self.grep && code == 1 && silent
+        self.grep.is_some() && code == 1 && silent
+    }
+
+    /// What journalctl itself is to print of one unit. Its output is passed on as it is.
+    pub(super) fn alone(&self, unit: &str) -> Vec<String> {
+        let mut argv = self.program();
+        argv.extend(["--no-pager".into(), format!("--unit={unit}")]);
+        argv.push(self.lines.map_or("--lines=all".into(), |lines| format!("--lines={lines}")));
+        argv.push(format!("--output={}", self.format.as_str()));
+        for (option, value) in
+            [("since", &self.since), ("until", &self.until), ("priority", &self.priority), ("grep", &self.grep)]
+        {
+            argv.extend(value.as_ref().map(|value| format!("--{option}={value}")));
+        }
+        argv
     }
 
     fn program(&self) -> Vec<String> {
@@ -115,7 +207,7 @@ impl Query {
 
     fn position(&self, start: Start<'_>) -> Vec<String> {
         let mut options: Vec<String> = ["--no-pager", "--output=json", "--all"].map(Into::into).into();
-        if !self.raw {
+        if !self.is_raw() {
             options.push(format!("--output-fields={FIELDS}"));
         }
         match start {
@@ -124,7 +216,7 @@ impl Query {
                 // With a pattern, journalctl takes the last lines before it looks for the pattern, or turns them round.
                 // With a time, before systemd 254, it takes the first lines after --since, or looks for the last ones
                 // after --until.
-                let lines = self.lines.filter(|_| !self.grep && !self.timed);
+                let lines = self.lines.filter(|_| self.grep.is_none() && !self.is_timed());
                 options.push(lines.map_or("--lines=all".into(), |lines| format!("--lines={lines}")));
             }
             Start::At(cursor) => options.extend([format!("--cursor={cursor}"), "--lines=all".into()]),
@@ -132,7 +224,10 @@ impl Query {
                 options.extend([format!("--since=@{}.{:06}", at / 1_000_000, at % 1_000_000), "--lines=all".into()]);
             }
         }
-        options.extend(self.always.iter().cloned());
+        // Also after a connection has dropped.
+        for (option, value) in [("until", &self.until), ("grep", &self.grep)] {
+            options.extend(value.as_ref().map(|value| format!("--{option}={value}")));
+        }
         options
     }
 }
@@ -154,26 +249,12 @@ fn levels(text: &str) -> Option<RangeInclusive<u8>> {
     }
 }
 
-/// What journalctl itself is to print, of one unit: `fleetctl` only passes it on.
-pub(super) fn alone(args: &Journal, unit: &str) -> Vec<String> {
-    let mut argv: Vec<String> = if args.sudo { vec!["sudo".into()] } else { vec![] };
-    argv.extend(["journalctl".into(), "--no-pager".into(), format!("--unit={unit}")]);
-    argv.push(args.lines().map_or("--lines=all".into(), |lines| format!("--lines={lines}")));
-    argv.push(format!("--output={}", args.output.as_str()));
-    for (option, value) in
-        [("since", &args.since), ("until", &args.until), ("priority", &args.priority), ("grep", &args.grep)]
-    {
-        argv.extend(value.as_ref().map(|value| format!("--{option}={value}")));
-    }
-    argv
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn args(options: &str) -> Journal {
-        crate::cli::args::journal(options)
+    fn text(text: &str) -> Option<String> {
+        Some(text.into())
     }
 
     fn shown(argv: &[String]) -> String {
@@ -182,7 +263,14 @@ mod tests {
 
     #[test]
     fn what_selects_is_asked_each_time_and_where_to_begin_once() {
-        let query = Query::new(&args("--since -1h --until -5m --priority err --grep x --lines 5 a"));
+        let query = Query {
+            since: text("-1h"),
+            until: text("-5m"),
+            priority: text("err"),
+            grep: text("x"),
+            lines: Some(5),
+            ..Query::default()
+        };
         let units = || ["a.service", "b.service"].into_iter();
         let always = "--until=-5m --grep=x --priority=err --unit=a.service --unit=b.service";
         assert_eq!(
@@ -198,16 +286,16 @@ mod tests {
             shown(&query.read(Start::Since(1_000_002), units())),
             format!("journalctl … --since=@1.000002 --lines=all {always}")
         );
-        assert_eq!(query.lines, Some(5));
-        for timed in ["--since -1h -n 5 a", "--until -5m -n 5 a"] {
-            let argv = shown(&Query::new(&args(timed)).read(Start::AsAsked, units()));
+        for (since, until) in [(text("-1h"), None), (None, text("-5m"))] {
+            let timed = Query { since, until, lines: Some(5), ..Query::default() };
+            let argv = shown(&timed.read(Start::AsAsked, units()));
             assert!(argv.contains("--lines=all"), "the last 5 are counted here, of all hosts: {argv}");
         }
     }
 
     #[test]
     fn the_first_request_asks_where_and_when_it_is() {
-        let query = Query::new(&args("--sudo a"));
+        let query = Query { sudo: true, lines: Some(10), ..Query::default() };
         let argv = query.open(Start::AsAsked, ["a.service"].into_iter());
         assert_eq!(argv[..2], ["sh", "-c"]);
         assert!(
@@ -221,28 +309,19 @@ mod tests {
     #[test]
     fn priorities_are_journalctls() {
         let admitted = |priority: &str| {
-            let query = Query::new(&args(&format!("--priority {priority} a")));
+            let query = Query { priority: text(priority), ..Query::default() };
             (0..8).filter(|level| query.admits(*level)).collect::<Vec<u8>>()
         };
         assert_eq!((admitted("err"), admitted("3")), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
         assert_eq!((admitted("warning..crit"), admitted("1..2")), (vec![2, 3, 4], vec![1, 2]));
-        assert!((0..8).all(|level| Query::new(&args("a")).admits(level)));
-    }
-
-    #[test]
-    fn ten_lines_or_all_of_a_time() {
-        let lines = |options: &str| Query::new(&args(options)).lines;
-        assert_eq!((lines("a"), lines("--lines 3 a"), lines("--lines all a")), (Some(10), Some(3), None));
-        assert_eq!(
-            (lines("--since -1h a"), lines("--since -1h --lines 2 a"), lines("--until -1h a")),
-            (None, Some(2), None)
-        );
+        assert!((0..8).all(|level| Query::default().admits(level)));
     }
 
     #[test]
     fn one_unit_is_journalctls_affair() {
+        let query = Query { format: Format::Verbose, grep: text("x"), lines: Some(3), sudo: true, ..Query::default() };
         assert_eq!(
-            alone(&args("--output verbose --grep x -n 3 --sudo a"), "a.service").join(" "),
+            query.alone("a.service").join(" "),
             "sudo journalctl --no-pager --unit=a.service --lines=3 --output=verbose --grep=x"
         );
     }

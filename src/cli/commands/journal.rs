@@ -1,0 +1,32 @@
+//! `fleetctl journal`: which units are meant, and what is said about those that don't exist or don't run. What their
+//! journals say is `journal`'s.
+
+use super::choose;
+use crate::cli::args::Journal;
+use crate::cli::error::{Error, Exit};
+use crate::cli::select;
+use crate::cli::session::Session;
+use crate::journal::Source;
+
+/// Run the command.
+pub(in crate::cli) async fn run(session: &Session, args: &Journal) -> Result<Exit, Error> {
+    if args.units.is_empty() {
+        return Err(Error::usage("No units given", "name at least one unit, such as web.service or 'web@*'"));
+    }
+    let chosen = choose::choose(&session.client, &args.units).await?;
+    let query = args.query();
+    if query.format.is_journalctls() && (query.follow || !chosen.units.one) {
+        let what = if query.follow { "followed" } else { "merged" };
+        let line = format!("entries can't be {what} as `{}`", query.format.as_str());
+        return Err(Error::usage(line, "`--output` can be cat, json, or one of those that begin with short"));
+    }
+    for line in &chosen.missing {
+        session.out.message(line);
+    }
+    if !chosen.missing.is_empty() {
+        session.out.messages(&select::hints(session, &args.units).await);
+    }
+    let source = Source { client: &session.client, hosts: &session.hosts };
+    let exit = Exit::of_status(source.show(&query, &chosen.units, &session.out).await?);
+    Ok(if exit == Exit::Ok { Exit::failed_if(!chosen.missing.is_empty()) } else { exit })
+}
