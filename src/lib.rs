@@ -12,7 +12,7 @@
 //!                                             └──────────── signals, observe ◀───────┘
 //! ```
 //!
-//! Every arrow of the source points inwards to values; `tests/layers.rs` holds it so:
+//! Every arrow of the source points inwards to values; `tests/layers` holds it so:
 //!
 //! * values: [`model`], no async, no I/O, no clock, no log, nothing else of ours;
 //! * minds: [`plan`], pure: values in, plan and report out; imports `model` only;

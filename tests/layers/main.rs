@@ -1,0 +1,237 @@
+//! The architecture's rules, held by a test: which room may use which, who owns a foreign crate, who may read the
+//! environment, print, exit or ask the time, what the pure core may name, that no files import each other, how long a
+//! file, a function and a line may be. See `docs/architecture.md`.
+//!
+//! `scan` reads all production code as a parser sees it, `rules` judges it by the tables here, and `planted` shows that
+//! each rule can fail.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod names;
+mod planted;
+mod rules;
+mod scan;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rules::{Exception, Owned, Purity, Room};
+use scan::Tree;
+
+/// Production lines of one file.
+const FILE: usize = 500;
+/// A binary parses, runs and turns the result into an exit code.
+const BINARY: usize = 55;
+/// Lines of one function, from its signature to its closing brace.
+const FUNCTION: usize = 60;
+
+/// Each room, and what of ours it may use besides itself.
+const ROOMS: &[Room] = &[
+    Room { name: "model", modules: &["model"], may_use: &[] },
+    Room { name: "metrics", modules: &["metrics"], may_use: &[] },
+    Room { name: "manual", modules: &["manual"], may_use: &[] },
+    Room { name: "plan", modules: &["plan"], may_use: &["model"] },
+    Room { name: "store", modules: &["store"], may_use: &["model", "metrics"] },
+    Room { name: "systemd", modules: &["systemd"], may_use: &["model", "metrics"] },
+    Room { name: "clock", modules: &["clock"], may_use: &[] },
+    Room { name: "reconcile", modules: &["reconcile"], may_use: &["clock"] },
+    Room { name: "registry", modules: &["registry"], may_use: &["model", "store", "clock"] },
+    Room {
+        name: "engine",
+        modules: &["engine"],
+        may_use: &["model", "metrics", "plan", "store", "registry", "clock", "reconcile"],
+    },
+    Room {
+        name: "agent",
+        modules: &["agent"],
+        may_use: &["model", "metrics", "plan", "store", "systemd", "registry", "clock", "reconcile"],
+    },
+    Room { name: "api/wire", modules: &["api::wire"], may_use: &["model"] },
+    Room { name: "api/client", modules: &["api::client"], may_use: &["api/wire", "model"] },
+    Room {
+        name: "api/server",
+        modules: &["api::server"],
+        may_use: &["api/wire", "model", "metrics", "plan", "store", "registry", "clock"],
+    },
+    // Declares the three; nothing stands in it.
+    Room { name: "api", modules: &["api"], may_use: &[] },
+    Room { name: "config", modules: &["config"], may_use: &["model", "manual"] },
+    Room { name: "telemetry", modules: &["telemetry"], may_use: &[] },
+    Room {
+        name: "daemon",
+        modules: &["daemon"],
+        may_use: &[
+            "model",
+            "metrics",
+            "store",
+            "systemd",
+            "engine",
+            "agent",
+            "api/server",
+            "clock",
+            "config",
+            "reconcile",
+            "telemetry",
+        ],
+    },
+    Room { name: "ssh", modules: &["ssh"], may_use: &[] },
+    Room { name: "remote", modules: &["remote"], may_use: &["model", "api/wire", "api/client", "ssh"] },
+    Room { name: "journal", modules: &["journal"], may_use: &["model", "api/wire", "api/client", "clock", "remote"] },
+    Room {
+        name: "cli",
+        modules: &["cli"],
+        may_use: &["model", "manual", "api/wire", "api/client", "clock", "ssh", "remote", "journal", "telemetry"],
+    },
+    Room {
+        name: "sidecar",
+        modules: &["sidecar"],
+        may_use: &["model", "manual", "api/wire", "api/client", "reconcile"],
+    },
+];
+
+/// Foreign crates with one owner.
+const OWNERS: &[Owned] = &[
+    ("etcd_client", &["src/store/etcd"]),
+    ("tonic", &["src/store/etcd"]),
+    ("redb", &["src/store/embedded"]),
+    ("zbus", &["src/systemd/dbus"]),
+    ("axum", &["src/api"]),
+    ("prometheus_client", &["src/metrics"]),
+    ("ini", &["src/config"]),
+    ("strsim", &["src/cli/argv", "src/cli/select"]),
+    ("jiff", &["src/journal"]),
+    ("clap", &["src/cli", "src/sidecar/args", "src/bin", "src/config/arguments", "src/manual"]),
+    ("clap_complete", &["src/manual", "src/config/arguments"]),
+    ("clap_mangen", &["src/manual"]),
+    ("minijinja", &["src/sidecar/render"]),
+    ("tracing_subscriber", &["src/telemetry"]),
+    ("ssh2", &["src/ssh"]),
+    ("tokio_rustls", &["src/api/client/connect"]),
+    ("rustls_native_certs", &["src/api/client/connect"]),
+    ("sd_notify", &["src/daemon", "src/api", "src/sidecar"]),
+];
+
+/// Words that only one place may say.
+const WORDS: &[Owned] = &[
+    ("std::env::var", &["src/config"]),
+    ("std::env::vars", &["src/config"]),
+    ("std::env::vars_os", &["src/config"]),
+    // clap reads FLEETCTL_*; the terminal says what it can do in TERM; SSH_AUTH_SOCK and SHELL belong to the person.
+    ("std::env::var_os", &["src/config", "src/cli/args", "src/cli/output", "src/remote", "src/telemetry"]),
+    ("std::process::exit", &["src/bin"]),
+    ("std::process::abort", &[]),
+    ("println!", &["src/cli/output", "src/bin/fleetd"]),
+    ("print!", &["src/cli/output"]),
+    ("eprintln!", &["src/cli/output", "src/bin/fleetd", "src/bin/fleet-sidecar"]),
+    ("eprint!", &["src/cli/output", "src/bin/fleetd"]),
+    ("dbg!", &[]),
+    ("std::time::SystemTime::now", &["src/clock"]),
+    ("std::time::Instant", &["src/clock"]),
+    // The name of a temporary file.
+    ("std::hash::RandomState", &["src/sidecar/file"]),
+];
+
+const CORE: Purity = Purity {
+    rooms: &["model", "plan"],
+    crates: &["std", "serde", "serde_json", "sha1", "thiserror"],
+    never: &[
+        "std::env",
+        "std::fs",
+        "std::io",
+        "std::net::TcpStream",
+        "std::net::UdpSocket",
+        "std::os",
+        "std::process",
+        "std::sync::Mutex",
+        "std::sync::RwLock",
+        "std::sync::atomic",
+        "std::sync::mpsc",
+        "std::thread",
+        "std::time::Instant",
+        "std::time::SystemTime",
+    ],
+};
+
+/// Rooms whose decisions must not depend on the order of a hash map.
+const DECIDING: &[&str] = &["model", "plan", "engine", "agent"];
+
+/// Functions that are longer, and why.
+const LONG_FUNCTIONS: &[Exception] = &[
+    ("src/agent.rs Agent::serve", "the loop of the agent: one arm for each event"),
+    ("src/agent/pass.rs Agent::pass", "one pass in its fixed order"),
+    ("src/engine.rs Engine::lead", "the loop of the leader: one arm for each event"),
+    ("src/metrics/series.rs Series::new", "a list of series, each with its help text"),
+    ("src/plan/schedule.rs Scheduler::apply", "one arm for each kind of change"),
+    ("src/registry/services.rs settle", "one transaction, decided in one place"),
+    ("src/store/embedded/disk.rs Disk::load", "one record after another, in the order of the file"),
+];
+
+/// Modules that use each other, `room: a b`, and why.
+const CIRCLES: &[Exception] = &[
+    ("crate::agent: unit units", "`Needs`, what a file says of other units, stands in a child of `units`"),
+    ("crate::cli: files instances", "`Batch` and `Renewed` stand in the files that use each other's"),
+    ("crate::plan::schedule: choose place", "`Round` is split by `impl` blocks over files"),
+    ("crate::registry::watch: cluster few", "what a change touches stands beside one of the two ways to follow"),
+    ("crate::sidecar: announce args", "`Check` is clap's type and the prober's"),
+    ("crate::ssh: pump session", "what is asked of a channel stands in two files"),
+];
+
+/// The tree that is judged: this one, or the checkout that `FLOTILLA_TREE` names, to compare its numbers.
+fn root() -> PathBuf {
+    std::env::var_os("FLOTILLA_TREE").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
+/// Files under `folder` whose names end in `.extension`, by their path from the root.
+fn files(folder: &str, extension: &str) -> BTreeMap<String, String> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let root = root();
+    let mut paths = Vec::new();
+    walk(&root.join(folder), &mut paths);
+    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
+    let name = |path: &PathBuf| path.strip_prefix(&root).unwrap().display().to_string();
+    paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The names of all dependencies, as code spells them.
+fn dependencies() -> Vec<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let section = manifest.split("\n[dependencies]\n").nth(1).and_then(|rest| rest.split("\n[").next());
+    let names = section.unwrap().lines().filter_map(|line| line.split_once(" = "));
+    names.map(|(name, _)| name.replace('-', "_")).collect()
+}
+
+fn tree() -> Tree {
+    Tree::new(&files("src", "rs"), &dependencies())
+}
+
+/// All rules in one test: parsing the tree takes a second.
+#[test]
+fn the_code_keeps_the_architecture() {
+    let tree = tree();
+    let circles = rules::circles(&tree);
+    let is_new = |circle: &&rules::Circle| !CIRCLES.iter().any(|(name, _)| *name == circle.name);
+    let names: Vec<String> = circles.iter().map(|circle| circle.name.clone()).collect();
+    let evidence = circles.iter().filter(is_new).flat_map(|circle| circle.evidence.clone());
+    let rules = [
+        ("arrows point inwards", rules::arrows(&tree, ROOMS)),
+        ("foreign crates have one owner", rules::owned(&tree, OWNERS)),
+        ("some words are said in one place only", rules::owned(&tree, WORDS)),
+        ("the core is pure", rules::purity(&tree, ROOMS, &CORE)),
+        ("decisions are ordered", rules::determinism(&tree, ROOMS, DECIDING)),
+        ("files are small and say what they own", rules::files(&tree, FILE, BINARY)),
+        ("functions are short", rules::excepted(&rules::long_functions(&tree, FUNCTION), LONG_FUNCTIONS)),
+        ("no modules use each other", rules::excepted(&names, CIRCLES).into_iter().chain(evidence).collect()),
+    ];
+    let broken: Vec<String> = rules
+        .into_iter()
+        .filter(|(_, broken)| !broken.is_empty())
+        .map(|(rule, broken)| format!("{rule}:\n  {}", broken.join("\n  ")))
+        .collect();
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
