@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod files;
 pub mod keys;
+pub mod metadata;
 pub mod mirror;
 pub mod reader;
 pub mod scope;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::wire::{self, services, v1};
 
-use parts::{Operation, Types, body, globs, instance, json_of, lines, name, query, service, token};
+use parts::{Operation, Types, body, globs, instance, json_of, lines, machine, name, query, service, token};
 
 const DESCRIPTION: &str = "What every fleetd serves for its whole cluster. v1 is CoreOS fleet's API, also served under `/v1-alpha`; v2 is for \
     what v1 can't say. `HEAD` works wherever `GET` does. docs/api.md says the same in prose.";
@@ -155,6 +155,18 @@ fn description() -> Value {
             "/fleet/v2/machines",
             "get",
             list("machines", "Hosts that are alive.", vec![], types.answer::<wire::MachineList>()),
+        ),
+        (
+            "/fleet/v2/machines/{id}/metadata",
+            "delete",
+            Operation {
+                id: "forgetMetadata",
+                summary: "Delete all dynamic metadata of a host, registered or not: its configuration counts again.",
+                parameters: vec![machine()],
+                request: None,
+                done: vec![(204, "Deleted.", None)],
+                refused: &[400, 404, 500, 503],
+            },
         ),
         (
             "/fleet/v2/watch",

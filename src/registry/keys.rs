@@ -95,6 +95,12 @@ pub fn states_of(unit: &UnitName) -> String {
     format!("{STATES}{unit}/")
 }
 
+/// The prefix of all dynamic metadata of one host.
+#[must_use]
+pub fn metadata_of(host: &MachineId) -> String {
+    format!("{METADATA}{host}/")
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

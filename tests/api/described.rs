@@ -12,7 +12,7 @@ use crate::harness::{Daemon, FILE, N1};
 
 /// A path of a pattern.
 fn path(pattern: &str) -> String {
-    pattern.replace("{name}", "a.service").replace("{instance}", "a-1")
+    pattern.replace("{name}", "a.service").replace("{instance}", "a-1").replace("{id}", N1)
 }
 
 #[tokio::test]

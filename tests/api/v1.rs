@@ -332,6 +332,42 @@ async fn metadata_of_a_host_that_is_away_waits_for_it_and_survives_it() {
     }
 }
 
+/// Nothing else limits how much is written about hosts that never existed.
+#[tokio::test]
+async fn metadata_are_bounded_by_host_and_by_hosts_that_are_away_and_can_be_deleted() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[("zone", "a")]).await;
+    let add = |id: &str, key: &str, value: String| json!([{ "op": "add", "path": format!("/{id}/metadata/{key}"), "value": value }]);
+    let patch = async |body: Value| daemon.send("PATCH", "/fleet/v1/machines", &body).await;
+    let forget = async |id: &str| daemon.delete(&format!("/fleet/v2/machines/{id}/metadata")).await.status;
+
+    // One host: 64 KiB. What is there can be replaced by less.
+    assert_eq!(patch(add(N1, "note", "x".repeat(60_000))).await.status, 204);
+    let refused = patch(add(N1, "more", "x".repeat(6_000))).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.error().ends_with("bytes long, at most 65536 are possible"), "{}", refused.text);
+    assert_eq!(patch(add(N1, "note", "y".repeat(50_000))).await.status, 204);
+    assert_eq!(patch(add(N1, "zone", "b".into())).await.status, 204);
+
+    // Hosts that aren't registered: 256, and those that have metadata can have others.
+    let host = |n: usize| format!("{n:032x}");
+    for n in 1..=256 {
+        assert_eq!(patch(add(&host(n), "a", "b".into())).await.status, 204, "{n}");
+    }
+    let refused = patch(add(&host(257), "a", "b".into())).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.error().starts_with("257 hosts that aren't registered would have metadata"), "{}", refused.text);
+    assert_eq!(patch(add(&host(256), "a", "c".into())).await.status, 204);
+    assert_eq!(patch(add(N1, "a", "b".into())).await.status, 204);
+
+    assert_eq!((forget(&host(7)).await, forget(&host(7)).await, forget("n7").await), (204, 404, 404));
+    assert_eq!(patch(add(&host(257), "a", "b".into())).await.status, 204);
+    // The host's own counts again.
+    assert_eq!(forget(N1).await, 204);
+    let machines = daemon.get("/fleet/v1/machines").await.json();
+    assert_eq!(machines["machines"], json!([{ "id": N1, "metadata": { "zone": "a" }, "primaryIP": "10.88.0.1" }]));
+}
+
 /// Every page of a list, by its tokens.
 async fn pages(daemon: &Daemon, list: &str) -> Vec<Vec<Value>> {
     let (mut pages, mut query) = (Vec::new(), String::new());

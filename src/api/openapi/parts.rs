@@ -123,6 +123,11 @@ pub(super) fn name() -> Value {
     json!({ "name": "name", "in": "path", "required": true, "schema": schema, "description": "The unit's name.", "example": "web@1.service" })
 }
 
+pub(super) fn machine() -> Value {
+    let schema = json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" });
+    json!({ "name": "id", "in": "path", "required": true, "schema": schema, "description": "The host's machine id.", "example": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a" })
+}
+
 pub(super) fn query(name: &str, description: &str) -> Value {
     json!({ "name": name, "in": "query", "schema": { "type": "string" }, "description": description })
 }

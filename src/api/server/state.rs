@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::name::MachineId;
 use crate::registry::apply::{self, Applied, Why};
+use crate::registry::metadata::Refusal;
 use crate::registry::reader::Reader;
 use crate::registry::units::Intent;
 use crate::store::{Error as StoreError, Store};
@@ -124,6 +125,16 @@ impl<S: Store> Api<S> {
     /// A failure of the store after which a change may have been made.
     pub(super) fn failed_maybe(&self, error: &StoreError) -> Failure {
         self.store_failure(error, health::MAYBE_CHANGED)
+    }
+
+    /// Why metadata aren't changed.
+    pub(super) fn metadata_refused(&self, refusal: Refusal) -> Failure {
+        match refusal {
+            Refusal::TooLarge(message) => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message),
+            Refusal::TooMuch(message) => Failure::bad_request(message),
+            Refusal::Store(error) => self.failed(&error),
+            Refusal::Unknown(error) => self.failed_maybe(&error),
+        }
     }
 
     fn store_failure(&self, error: &StoreError, then: &str) -> Failure {

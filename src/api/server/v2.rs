@@ -6,12 +6,15 @@ mod services;
 mod units;
 mod watch;
 
-use axum::routing::{get, post, put};
-use axum::{Json, Router, extract::State, http::Uri};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::routing::{delete, get, post, put};
+use axum::{Json, Router};
 
 use crate::model::glob::Glob;
-use crate::registry::keys;
+use crate::model::name::MachineId;
 use crate::registry::scope::Scope;
+use crate::registry::{keys, metadata};
 use crate::store::Store;
 
 use super::error::Failure;
@@ -25,6 +28,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/units", allow_methods(get(units::list::<S>).post(apply::post::<S>), "GET and POST"))
         .route("/units/{name}", allow_methods(get(units::get::<S>), "GET"))
         .route("/machines", allow_methods(get(machines::<S>), "GET"))
+        .route("/machines/{id}/metadata", allow_methods(delete(forget_metadata::<S>), "DELETE"))
         .route("/watch", allow_methods(get(watch::get::<S>), "GET"))
         .route("/services", allow_methods(get(services::list::<S>), "GET"))
         .route("/services/{name}", allow_methods(get(services::get::<S>), "GET"))
@@ -41,6 +45,19 @@ async fn machines<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<
     let cluster = api.reader.cluster(&[keys::MACHINES, keys::METADATA], &Scope::All).await;
     let machines = views::machines(&cluster.map_err(|error| api.failed(&error))?);
     Ok(Json(MachineList { here: api.here().0, machines }))
+}
+
+/// What the API has set for a host, registered or not: its configuration counts again.
+async fn forget_metadata<S: Store>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<StatusCode, Failure> {
+    no_parameters(&uri)?;
+    let none = || Failure::new(StatusCode::NOT_FOUND, "no dynamic metadata of such a host");
+    let id: MachineId = id.parse().map_err(|_| none())?;
+    let found = metadata::forget(&api.reader, &id).await.map_err(|refusal| api.metadata_refused(refusal))?;
+    if found { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
 }
 
 /// The units that `?name=GLOB&name=…` asks for; all of them without it.

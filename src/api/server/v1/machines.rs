@@ -1,7 +1,5 @@
 //! v1: hosts, and their dynamic metadata.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -13,11 +11,9 @@ use crate::api::server::state::Api;
 use crate::api::server::views;
 use crate::api::wire::v1::{Machine, Machines, MetadataChange, MetadataValue};
 use crate::model::name::MachineId;
-use crate::registry::apply::size;
-use crate::registry::keys::Key;
 use crate::registry::scope::Scope;
-use crate::registry::{keys, put};
-use crate::store::{MAX_BYTES, MAX_OPS, Op, Store, Txn};
+use crate::registry::{keys, metadata};
+use crate::store::Store;
 
 use super::page::Page;
 
@@ -37,21 +33,12 @@ pub(super) async fn patch<S: Store>(State(api): State<Api<S>>, body: Bytes) -> R
     let changes: Vec<MetadataChange> = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("unable to decode body: {error}")))?;
     // The last change of a key is the one that counts; a commit names a key at most once.
-    let mut values = BTreeMap::new();
+    let mut values = metadata::Values::new();
     for change in changes {
         let (id, key, value) = read(change)?;
-        values.insert(Key::Metadata(id, key), value);
+        values.insert((id, key), value);
     }
-    let ops: Vec<Op> = values.iter().map(|(key, value)| put(key, value, None)).collect();
-    if ops.len() > MAX_OPS || ops.iter().map(size).sum::<usize>() > MAX_BYTES {
-        let most = format!("at most {MAX_OPS} values and {} MiB can be changed at once", MAX_BYTES / 1024 / 1024);
-        let message = format!("{most}, all or none; nothing was changed. Send the changes in several requests");
-        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-    }
-    if !ops.is_empty() {
-        let txn = Txn { guards: Vec::new(), ops };
-        api.reader.store().commit(txn).await.map_err(|error| api.failed_maybe(&error))?;
-    }
+    metadata::set(&api.reader, &values).await.map_err(|refusal| api.metadata_refused(refusal))?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,0 +1,128 @@
+//! Dynamic metadata of hosts, set through the API: the `metadata/` family. Owns its transactions and its bounds; must
+//! never decide what metadata mean.
+//!
+//! As in CoreOS fleet, a host needs not be registered to be given metadata: one that is about to join can have them
+//! before, and one that is away keeps them. Nothing else limits how many hosts that never existed are written about, so
+//! the bounds are here. They are checked before the commit and not guarded by it: of several requests at the same
+//! moment each may still find room.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::name::MachineId;
+use crate::store::{Error, Kv, MAX_BYTES, MAX_OPS, Op, Store, Txn};
+
+use super::apply::size;
+use super::keys::{self, Key};
+use super::put;
+use super::reader::Reader;
+
+/// Keys and values of one host, in bytes, together.
+const MAX_HOST_BYTES: usize = 64 * 1024;
+
+/// Hosts that have metadata and aren't registered.
+const MAX_ABSENT_HOSTS: usize = 256;
+
+/// Values by host and key. An empty value hides what the host's configuration says.
+pub type Values = BTreeMap<(MachineId, String), String>;
+
+/// Why metadata aren't changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// More than one commit takes.
+    TooLarge(String),
+    /// More than hosts may have.
+    TooMuch(String),
+    /// The store failed before the commit.
+    Store(Error),
+    /// The store failed during the commit, which may have been done.
+    Unknown(Error),
+}
+
+/// Set all of `values`, or none.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn set<S: Store>(reader: &Reader<S>, values: &Values) -> Result<(), Refusal> {
+    let write =
+        |((id, key), value): (&(MachineId, String), &String)| put(&Key::Metadata(id.clone(), key.clone()), value, None);
+    let ops: Vec<Op> = values.iter().map(write).collect();
+    if ops.len() > MAX_OPS || ops.iter().map(size).sum::<usize>() > MAX_BYTES {
+        let most = format!("at most {MAX_OPS} values and {} MiB can be changed at once", MAX_BYTES / 1024 / 1024);
+        let message = format!("{most}, all or none; nothing was changed. Send the changes in several requests");
+        return Err(Refusal::TooLarge(message));
+    }
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let hosts: BTreeSet<&MachineId> = values.keys().map(|(id, _)| id).collect();
+    let of_host = |id: &&MachineId| [Key::Machine((*id).clone()).to_string(), keys::metadata_of(id)];
+    let found = reader.ranges(hosts.iter().flat_map(of_host).collect()).await.map_err(Refusal::Store)?.1;
+    for id in &hosts {
+        check_size(id, &ops, &found)?;
+    }
+    let known = hosts_in(&found);
+    if !hosts.iter().all(|id| known.contains(*id)) {
+        let everywhere = BTreeSet::from([keys::MACHINES.to_owned(), keys::METADATA.to_owned()]);
+        check_absent(&hosts, &reader.ranges(everywhere).await.map_err(Refusal::Store)?.1)?;
+    }
+    let txn = Txn { guards: Vec::new(), ops };
+    reader.store().commit(txn).await.map(drop).map_err(Refusal::Unknown)
+}
+
+/// Delete all dynamic metadata of `host`, so that what its configuration says counts again. `false` if there is none.
+///
+/// # Errors
+/// See [`Refusal`]; after [`Refusal::Unknown`] a part may be deleted.
+pub async fn forget<S: Store>(reader: &Reader<S>, host: &MachineId) -> Result<bool, Refusal> {
+    let (_, found) = reader.ranges(BTreeSet::from([keys::metadata_of(host)])).await.map_err(Refusal::Store)?;
+    for piece in found.chunks(MAX_OPS) {
+        let ops = piece.iter().map(|kv| Op::Delete(kv.key.clone())).collect();
+        reader.store().commit(Txn { guards: Vec::new(), ops }).await.map_err(Refusal::Unknown)?;
+    }
+    Ok(!found.is_empty())
+}
+
+/// A host whose metadata don't grow may have as much as it has.
+fn check_size(id: &MachineId, ops: &[Op], found: &[Kv]) -> Result<(), Refusal> {
+    let prefix = keys::metadata_of(id);
+    let there = found.iter().filter(|kv| kv.key.starts_with(&prefix));
+    let mut sizes: BTreeMap<&str, usize> = there.map(|kv| (&*kv.key, kv.key.len() + kv.value.len())).collect();
+    let before: usize = sizes.values().sum();
+    for op in ops {
+        if let Op::Put { key, value, .. } = op
+            && key.starts_with(&prefix)
+        {
+            sizes.insert(key, key.len() + value.len());
+        }
+    }
+    let after: usize = sizes.values().sum();
+    if after <= MAX_HOST_BYTES || after <= before {
+        return Ok(());
+    }
+    let message = format!("metadata of {id} would be {after} bytes long, at most {MAX_HOST_BYTES} are possible");
+    Err(Refusal::TooMuch(message))
+}
+
+/// `all` are all hosts and all metadata there are.
+fn check_absent(hosts: &BTreeSet<&MachineId>, all: &[Kv]) -> Result<(), Refusal> {
+    let registered: BTreeSet<&str> = all.iter().filter_map(|kv| kv.key.strip_prefix(keys::MACHINES)).collect();
+    let mut known = hosts_in(all);
+    known.extend(hosts.iter().map(|id| (*id).clone()));
+    let count = known.iter().filter(|id| !registered.contains(id.as_str())).count();
+    if count <= MAX_ABSENT_HOSTS {
+        return Ok(());
+    }
+    Err(Refusal::TooMuch(format!(
+        "{count} hosts that aren't registered would have metadata, at most {MAX_ABSENT_HOSTS} can; delete that \
+         of hosts that don't come back: DELETE /fleet/v2/machines/ID/metadata"
+    )))
+}
+
+/// The hosts that these keys are about.
+fn hosts_in(found: &[Kv]) -> BTreeSet<MachineId> {
+    let host = |kv: &Kv| match Key::parse(&kv.key) {
+        Ok(Key::Machine(id) | Key::Metadata(id, _)) => Some(id),
+        _ => None,
+    };
+    found.iter().filter_map(host).collect()
+}
