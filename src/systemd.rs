@@ -9,7 +9,9 @@
 //!   order given, and the end of each comes as [`Event::JobDone`];
 //! * each unit's failure is its own: a call about many units answers for each, and goes on after a failure;
 //! * an event is never lost without a [`Event::Resync`] in its place; events carry no state: ask [`Systemd::units`];
-//! * files are written whole or not at all, and are on disk when `install` returns.
+//! * files are written whole or not at all, and are on disk when `install` returns;
+//! * a unit that the host has from elsewhere is never touched: `install` refuses it by its file's path, and from then on
+//!   it is treated as if systemd didn't know it. A link to our folder is ours, whichever daemon made it.
 
 pub mod dbus;
 pub mod fake;
@@ -18,6 +20,7 @@ pub mod measured;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 
 use tokio::sync::mpsc;
 
@@ -62,7 +65,7 @@ pub enum Error {
     /// A unit that this one needs is not there (yet): `NoSuchUnit`. Try again when a file arrives.
     #[error("{0}")]
     Missing(String),
-    /// systemd understood and refuses, for this unit. Report it.
+    /// systemd or the host refuses, for this unit. Report it.
     #[error("{0}")]
     Refused(String),
     /// A file could not be written, read or removed. Report it, try again later.
@@ -81,6 +84,11 @@ impl Error {
             Self::Io(_) => "io",
         }
     }
+}
+
+/// What is said of a unit that the host has from elsewhere, and so isn't installed: its file, or its template's.
+fn host_has(name: &UnitName, path: &Path) -> Error {
+    Error::Refused(format!("the host has a {name} of its own: {}", path.display()))
 }
 
 /// What a call about many units answers: each unit's own outcome, in the order asked.

@@ -136,6 +136,41 @@ fn run(test: impl Future<Output = ()>) {
 const PLAIN: &str = "[Service]\nExecStart=/bin/sleep 1000\n";
 const TOP: &str = "[Unit]\nRequires=base.service\nAfter=base.service\n[Service]\nExecStart=/bin/top\n";
 
+/// A package's, say: nothing of it changes, whatever the cluster wants of a unit of that name.
+#[test]
+fn a_unit_of_the_hosts_own_is_neither_shadowed_nor_started_nor_stopped() {
+    run(async {
+        let mut world = World::new().await;
+        world
+            .tell(&[
+                ("basic.target", "[Unit]\nDescription=ours\n", Target::Launched, 5),
+                ("a.service", PLAIN, Target::Launched, 5),
+            ])
+            .await;
+        let said = world.until("basic.target", "refused", |s| s.is_some_and(|s| s.error.is_some())).await.unwrap();
+        assert_eq!(
+            (said.error.as_deref(), &*said.load, &*said.active),
+            (
+                Some("the host has a basic.target of its own: /usr/lib/systemd/system/basic.target"),
+                "not-found",
+                "inactive"
+            )
+        );
+        world.until_active("a.service").await;
+        assert!(!world.host.on_disk().contains_key(&unit("basic.target")));
+        world.kill().await;
+        world.start("n1");
+        world.tell(&[("basic.target", "[Unit]\nDescription=ours\n", Target::Removed, 6)]).await;
+        world
+            .until("basic.target", "gone", |s| {
+                s.is_some_and(|s| s.target == Target::Removed && s.generation == Revision(6))
+            })
+            .await;
+        let touched = world.host.log().into_iter().filter(|entry| entry.unit == Some(unit("basic.target"))).count();
+        assert_eq!((touched, world.order(What::Starting)), (0, vec!["a.service".to_owned()]));
+    });
+}
+
 /// CoreOS fleet wrote to the same folder. Where this daemon never was before, files there are fleet's, and so is what
 /// runs.
 #[test]

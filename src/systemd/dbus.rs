@@ -8,6 +8,7 @@
 //! zbus refuses.
 
 mod calls;
+mod host_units;
 mod proxy;
 mod signals;
 
@@ -63,6 +64,8 @@ struct Shared {
     ours: Ours,
     /// Units of ours that systemd knows under another primary name.
     aliases: Mutex<BTreeSet<UnitName>>,
+    /// Units that were asked for and that the host has from elsewhere, with their files.
+    host_units: Mutex<BTreeMap<UnitName, PathBuf>>,
     manager: tokio::sync::Mutex<Option<ManagerProxy<'static>>>,
     follower: Mutex<Option<Follower>>,
 }
@@ -80,6 +83,16 @@ impl Shared {
 
     fn aliases(&self) -> MutexGuard<'_, BTreeSet<UnitName>> {
         self.aliases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn host_units(&self) -> MutexGuard<'_, BTreeMap<UnitName, PathBuf>> {
+        self.host_units.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of `units` that are the host's, and the others.
+    fn split(&self, units: Vec<UnitName>) -> (Vec<UnitName>, Vec<UnitName>) {
+        let host_units = self.host_units();
+        units.into_iter().partition(|name| host_units.contains_key(name))
     }
 }
 
@@ -102,6 +115,7 @@ impl Dbus {
             options: Arc::new(options),
             ours: Ours::default(),
             aliases: Mutex::default(),
+            host_units: Mutex::default(),
             manager: tokio::sync::Mutex::new(None),
             follower: Mutex::new(None),
         };
@@ -110,6 +124,48 @@ impl Dbus {
 
     fn path(&self, name: &UnitName) -> String {
         self.shared.units.file(name.as_str()).to_string_lossy().into_owned()
+    }
+
+    /// Write, link and enable units that are ours to install.
+    async fn put(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        if units.is_empty() {
+            return Vec::new();
+        }
+        self.shared.ours.add(units.iter().map(|(name, _)| name));
+        let units = Arc::new(units);
+        let work = Arc::clone(&units);
+        let written = self.blocking(move |shared| Ok(shared.units.write_units(&work))).await;
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => units.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let linkable = units.iter().zip(&written).filter(|(_, written)| written.is_ok());
+        let linkable: BTreeSet<_> = linkable.map(|((name, _), _)| name.clone()).collect();
+        // Links of an [Install] section that isn't there any more would stay for ever.
+        let stale = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
+        let stale = units.iter().zip(&written).filter(|(_, written)| written.as_ref().is_ok_and(stale));
+        self.together(Verb::Disable, stale.map(|((name, _), _)| name.clone()).collect()).await;
+        let mut failures = failures_of(self.together(Verb::Link, linkable.iter().cloned().collect()).await);
+        let enabling = |name: &UnitName| linkable.contains(name) && !failures.contains_key(name);
+        let enable = units.iter().filter(|(name, text)| enabling(name) && has_install(text));
+        let enable = enable.map(|(name, _)| name.clone()).collect();
+        failures.extend(failures_of(self.each(Verb::Enable, enable).await));
+        let answers = !failures.values().any(|error| matches!(error, Error::Unavailable(_)));
+        let mut outcomes = Vec::with_capacity(units.len());
+        let mut undo = Vec::new();
+        for ((name, _), written) in units.iter().zip(written) {
+            let outcome = match (written, failures.remove(name)) {
+                (Err(error), _) => Err(error),
+                (Ok(_), None) => Ok(()),
+                (Ok(before), Some(error)) => {
+                    undo.push((name.clone(), before));
+                    Err(error)
+                }
+            };
+            outcomes.push((name.clone(), outcome));
+        }
+        self.undo(undo, answers).await;
+        outcomes
     }
 
     /// Put the files of units that couldn't be installed back as they were, with their links, if systemd `answers`:
@@ -165,48 +221,25 @@ impl Systemd for Dbus {
     }
 
     async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
-        if units.is_empty() {
-            return Vec::new();
-        }
-        self.shared.ours.add(units.iter().map(|(name, _)| name));
-        let units = Arc::new(units);
-        let work = Arc::clone(&units);
-        let written = self.blocking(move |shared| Ok(shared.units.write_units(&work))).await;
-        let written = match written {
-            Ok(written) => written,
-            Err(error) => units.iter().map(|_| Err(error.clone())).collect(),
+        let names: Vec<UnitName> = units.iter().map(|(name, _)| name.clone()).collect();
+        let mut refused = match self.refuse_host_units(names.clone()).await {
+            Ok(refused) => refused,
+            Err(error) => return names.into_iter().map(|name| (name, Err(error.clone()))).collect(),
         };
-        let linkable = units.iter().zip(&written).filter(|(_, written)| written.is_ok());
-        let linkable: BTreeSet<_> = linkable.map(|((name, _), _)| name.clone()).collect();
-        // Links of an [Install] section that isn't there any more would stay for ever.
-        let stale = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
-        let stale = units.iter().zip(&written).filter(|(_, written)| written.as_ref().is_ok_and(stale));
-        self.together(Verb::Disable, stale.map(|((name, _), _)| name.clone()).collect()).await;
-        let mut failures = failures_of(self.together(Verb::Link, linkable.iter().cloned().collect()).await);
-        let enabling = |name: &UnitName| linkable.contains(name) && !failures.contains_key(name);
-        let enable = units.iter().filter(|(name, text)| enabling(name) && has_install(text));
-        let enable = enable.map(|(name, _)| name.clone()).collect();
-        failures.extend(failures_of(self.each(Verb::Enable, enable).await));
-        let answers = !failures.values().any(|error| matches!(error, Error::Unavailable(_)));
-        let mut outcomes = Vec::with_capacity(units.len());
-        let mut undo = Vec::new();
-        for ((name, _), written) in units.iter().zip(written) {
-            let outcome = match (written, failures.remove(name)) {
-                (Err(error), _) => Err(error),
-                (Ok(_), None) => Ok(()),
-                (Ok(before), Some(error)) => {
-                    undo.push((name.clone(), before));
-                    Err(error)
-                }
-            };
-            outcomes.push((name.clone(), outcome));
-        }
-        self.undo(undo, answers).await;
-        outcomes
+        let accepted = units.into_iter().filter(|(name, _)| !refused.contains_key(name)).collect();
+        let mut installed: BTreeMap<_, _> = self.put(accepted).await.into_iter().collect();
+        let outcome = |name: UnitName| {
+            let outcome = refused.remove(&name).map(Err).or_else(|| installed.remove(&name))?;
+            Some((name, outcome))
+        };
+        names.into_iter().filter_map(outcome).collect()
     }
 
     async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
+        // A file of ours may be left of one, from before a reboot say; its links are none of ours.
+        let (host_units, units) = self.shared.split(units);
         let mut outcomes = self.together(Verb::Disable, units).await;
+        outcomes.extend(host_units.into_iter().map(|name| (name, Ok(()))));
         for (_, outcome) in &mut outcomes {
             // No link, nothing to disable: it was never installed, or a removal was broken off.
             if matches!(outcome, Err(Error::Missing(_))) {
@@ -255,11 +288,17 @@ impl Systemd for Dbus {
     }
 
     async fn start(&self, units: Vec<UnitName>) -> Outcomes {
-        self.each(Verb::Start, units).await
+        let (host_units, units) = self.shared.split(units);
+        let mut outcomes = self.each(Verb::Start, units).await;
+        let refused = |name: UnitName| Some((name.clone(), Err(self.refusal(&name)?)));
+        outcomes.extend(host_units.into_iter().filter_map(refused));
+        outcomes
     }
 
     async fn stop(&self, units: Vec<UnitName>) -> Outcomes {
+        let (host_units, units) = self.shared.split(units);
         let mut outcomes = self.each(Verb::Stop, units).await;
+        outcomes.extend(host_units.into_iter().map(|name| (name.clone(), Err(Error::Missing(name.to_string())))));
         for (name, outcome) in &mut outcomes {
             if matches!(outcome, Err(Error::Missing(_))) {
                 *outcome = Ok(());
@@ -273,10 +312,12 @@ impl Systemd for Dbus {
     }
 
     async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+        let (host_units, units) = self.shared.split(units);
         // systemd refuses the whole call for one template, which can't be loaded anyway.
         let (templates, units): (Vec<_>, Vec<_>) = units.into_iter().partition(UnitName::is_template);
         let unknown = || Unit { load: "not-found".into(), active: "inactive".into(), sub: "dead".into(), job: None };
-        let mut answer: BTreeMap<_, _> = templates.into_iter().map(|name| (name, unknown())).collect();
+        let mut answer: BTreeMap<_, _> =
+            templates.into_iter().chain(host_units).map(|name| (name, unknown())).collect();
         if units.is_empty() {
             return Ok(answer);
         }
@@ -304,6 +345,7 @@ impl Systemd for Dbus {
     }
 
     async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+        let (_, units) = self.shared.split(units);
         if units.is_empty() {
             return Ok(BTreeMap::new());
         }

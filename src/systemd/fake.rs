@@ -302,6 +302,11 @@ impl Fake {
 
     /// Write one file; what was there before comes back, to be put back if the rest fails.
     fn write(host: &mut Host, name: &UnitName, text: String) -> Result<Option<String>, Error> {
+        if let Some(refusal) = host.refusal(name) {
+            host.refused.insert(name.clone());
+            return Err(refusal);
+        }
+        host.refused.remove(name);
         if host.disk_full {
             return Err(Error::Io(format!("cannot write {name}: No space left on device (os error 28)")));
         }
@@ -375,7 +380,8 @@ impl Systemd for Fake {
             for name in &units {
                 host.disk.enabled.remove(name);
                 host.disk.links.remove(name);
-                if host.units.get(name).is_some_and(|unit| unit.active == "failed") {
+                let failed = host.units.get(name).is_some_and(|unit| unit.active == "failed");
+                if failed && !host.refused.contains(name) {
                     host.set_state(name, "inactive", "dead");
                 }
                 host.disk.files.remove(name);
@@ -408,7 +414,11 @@ impl Systemd for Fake {
     async fn start(&self, units: Vec<UnitName>) -> Outcomes {
         let queue = |host: &mut Host| {
             host.counters.start += 1;
-            units.iter().map(|name| (name.clone(), host.queue_start(name))).collect::<Outcomes>()
+            let start = |name: &UnitName| {
+                let refusal = host.refused.contains(name).then(|| host.refusal(name)).flatten();
+                (name.clone(), refusal.map_or_else(|| host.queue_start(name), Err))
+            };
+            units.iter().map(start).collect::<Outcomes>()
         };
         let queued = self.call(queue).await;
         queued.unwrap_or_else(|error| units.into_iter().map(|name| (name, Err(error.clone()))).collect())
@@ -418,7 +428,7 @@ impl Systemd for Fake {
         let queue = |host: &mut Host| {
             host.counters.stop += 1;
             for name in &units {
-                if !host.queue_stop(name) {
+                if host.refused.contains(name) || !host.queue_stop(name) {
                     host.tell(Event::JobDone { unit: name.clone(), result: "done".into() });
                 }
             }
@@ -442,7 +452,7 @@ impl Systemd for Fake {
         self.call(|host| {
             host.counters.units += 1;
             host.collect();
-            let there = units.iter().filter(|name| host.units.contains_key(*name));
+            let there = units.iter().filter(|name| host.units.contains_key(*name) && !host.refused.contains(*name));
             there.map(|name| (name.clone(), host.describe(name))).collect()
         })
         .await

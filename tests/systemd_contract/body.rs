@@ -454,6 +454,33 @@ pub(crate) async fn unknown_units_are_not_found_and_their_stop_is_done(systemd: 
     clean(&systemd, &mut watch).await;
 }
 
+/// Both hosts have a `basic.target` of their own.
+pub(crate) async fn a_unit_of_the_hosts_own_is_refused_and_not_touched(systemd: impl Systemd) {
+    let mut watch = Watch::begin(&systemd).await;
+    let target = "[Unit]\nDescription=ours\n";
+    let refused = |outcomes: &Outcomes| match &outcomes[..] {
+        [(unit, Err(Error::Refused(why)))] if *unit == name("basic.target") => {
+            assert!(why.starts_with("the host has a basic.target of its own: /"), "{why}");
+            assert!(why.ends_with("/basic.target"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    };
+    let units = [("own.service", SLEEP), ("basic.target", target)].map(|(unit, text)| (name(unit), text.to_owned()));
+    let outcomes = systemd.install(units.to_vec()).await;
+    assert_eq!(outcomes[0], (name("own.service"), Ok(())), "the other one is installed, in the order asked");
+    refused(&outcomes[1..].to_vec());
+    assert_eq!(systemd.files().await.unwrap().into_keys().collect::<Vec<_>>(), [name("own.service")]);
+    // As if it weren't there.
+    assert_eq!(unit(&systemd, "basic.target").await.load, "not-found");
+    assert_eq!(systemd.in_memory(names(&["basic.target"])).await, Ok(BTreeMap::new()));
+    refused(&systemd.start(names(&["basic.target"])).await);
+    watch.forget().await;
+    stop(&systemd, &["basic.target"]).await;
+    assert_eq!(watch.jobs(1).await, done(&["basic.target"]));
+    all_ok("remove", &systemd.remove(names(&["basic.target"])).await);
+    clean(&systemd, &mut watch).await;
+}
+
 pub(crate) async fn a_slow_stop_shows(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("slow.service", SLOW_STOP)]).await;

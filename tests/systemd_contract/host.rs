@@ -68,12 +68,13 @@ impl Host {
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     }
 
-    /// A unit that the host has of its own, with a second name.
-    pub(crate) fn own_unit(&self, name: &str, text: &str, alias: &str) {
+    /// A unit that the host has of its own, with a second name; its file.
+    pub(crate) fn own_unit(&self, name: &str, text: &str, alias: &str) -> PathBuf {
         let folder = self.dir.path().join(".config/systemd/user");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(name), text).unwrap();
         std::os::unix::fs::symlink(name, folder.join(alias)).unwrap();
+        folder.join(name)
     }
 
     /// A link that systemd made or should have made.

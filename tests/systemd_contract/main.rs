@@ -41,6 +41,7 @@ macro_rules! contract {
             $(promise(&host, stringify!($promise), body::$promise(host.adapter()), &mut broken).await;)*
             promise(&host, "aliases", aliases(&host), &mut broken).await;
             promise(&host, "links", links(&host), &mut broken).await;
+            promise(&host, "what_the_host_has", what_the_host_has(&host), &mut broken).await;
             promise(&host, "what_is_left_is_heard", what_is_left_is_heard(&host), &mut broken).await;
             promise(&host, "reexecution", reexecution(&host), &mut broken).await;
             promise(&host, "death_of_the_bus", death_of_the_bus(&host), &mut broken).await;
@@ -64,6 +65,7 @@ contract! {
     install_sections_count_after_a_reload_and_go_with_the_file
     no_event_is_lost_in_a_flood
     unknown_units_are_not_found_and_their_stop_is_done
+    a_unit_of_the_hosts_own_is_refused_and_not_touched
     a_slow_stop_shows
     a_later_subscription_replaces_the_earlier
     notes_are_kept
@@ -120,6 +122,39 @@ async fn links(host: &Host) {
     assert!(!link.is_symlink() && !want.is_symlink(), "{} {}", link.display(), want.display());
     systemd.install(vec![(name("linked.service"), format!("{SLEEP}[Install]\nWantedBy=no/unit\n"))]).await;
     assert!(!link.is_symlink(), "{} is left after a failed install", link.display());
+}
+
+/// Whatever it is that a host has under a name, it goes on as it is, and ours isn't linked over it.
+async fn what_the_host_has(host: &Host) {
+    let systemd = host.adapter();
+    host.own_unit("packaged@.service", SLEEP, "packaged-alias@.service");
+    let masked = host.own_unit("masked.service", SLEEP, "masked-alias.service");
+    std::fs::remove_file(&masked).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &masked).unwrap();
+    systemd.reload().await.unwrap();
+    host.systemctl(&["start", "packaged@1.service"]);
+    let shown = |unit: &str| host.systemctl(&["show", "--property=ActiveState,MainPID,FragmentPath", unit]);
+    let units = ["packaged@.service", "packaged@1.service", "packaged-alias@.service", "basic.target"];
+    let before = units.map(shown);
+    assert!(before[1].contains("ActiveState=active") && before[3].contains("ActiveState=active"), "{before:?}");
+    for unit in units {
+        let outcomes = systemd.install(vec![(name(unit), SLEEP.to_owned())]).await;
+        let Err(flotilla::systemd::Error::Refused(why)) = &outcomes[0].1 else { panic!("{unit}: {outcomes:?}") };
+        assert!(why.starts_with(&format!("the host has a {unit} of its own: /")), "{why}");
+        systemd.stop(vec![name(unit)]).await;
+        systemd.remove(vec![name(unit)]).await;
+        assert!(!host.link(unit).is_symlink(), "{unit}");
+    }
+    assert_eq!(units.map(shown), before);
+    // A masked unit can be installed, and systemd says what is the matter with it.
+    install(&systemd, &[("masked.service", SLEEP)]).await;
+    let started = systemd.start(vec![name("masked.service")]).await;
+    assert!(
+        matches!(&started[0].1, Err(flotilla::systemd::Error::Refused(why)) if why.contains("masked")),
+        "{started:?}"
+    );
+    body::all_ok("remove", &systemd.remove(vec![name("masked.service")]).await);
+    host.systemctl(&["stop", "packaged@1.service"]);
 }
 
 /// A unit whose file can't be removed is still ours: what it does is told.

@@ -72,6 +72,8 @@ pub(super) trait Manager {
     fn enable_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<(bool, Changes)>;
     fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Changes>;
     #[zbus(property)]
+    fn unit_path(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property)]
     fn system_state(&self) -> zbus::Result<String>;
 }
 
@@ -95,7 +97,7 @@ pub(super) async fn connect_for(options: &Options, timeout: Duration) -> Result<
     }
 }
 
-/// The manager, over a connection. Its one property is read once in a life, so none is cached.
+/// The manager, over a connection. Its properties are read seldom, so none is cached.
 pub(super) async fn manager(connection: &zbus::Connection) -> Result<ManagerProxy<'static>, Error> {
     let built = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await;
     built.map_err(|error| classify(&error))

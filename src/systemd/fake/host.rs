@@ -2,6 +2,7 @@
 //! Owns loading, forgetting and telling. It must never queue or end a job: that is `jobs`'.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::definition::{Definition, Load};
 use super::{Counters, Entry, Options, What};
 use crate::model::name::UnitName;
-use crate::systemd::{Event, Unit};
+use crate::systemd::{Error, Event, Unit, host_has};
 
 /// What is in the folders. All of it is gone after a reboot: `/run` is memory.
 #[derive(Debug, Default)]
@@ -111,6 +112,8 @@ pub(super) struct Host {
     pub(super) refuses_reloads: bool,
     pub(super) busy_until: Instant,
     ours: BTreeSet<UnitName>,
+    /// Units that were asked for and that the host has of its own.
+    pub(super) refused: BTreeSet<UnitName>,
     events: Option<mpsc::UnboundedSender<Event>>,
     pub(super) log: Vec<Entry>,
     pub(super) counters: Counters,
@@ -136,6 +139,7 @@ impl Host {
             refuses_reloads: false,
             busy_until: now,
             ours: BTreeSet::new(),
+            refused: BTreeSet::new(),
             events: None,
             log: Vec::new(),
             counters: Counters::default(),
@@ -163,6 +167,13 @@ impl Host {
         linked(name)
             .or_else(|| self.options.system.get(name))
             .or_else(|| name.template().and_then(|template| linked(&template)))
+    }
+
+    /// Why a unit isn't ours to install: the host has it, or its template, from elsewhere.
+    pub(super) fn refusal(&self, name: &UnitName) -> Option<Error> {
+        let has = |name: &UnitName| self.options.system.contains_key(name) && !self.disk.links.contains(name);
+        let found = [Some(name.clone()), name.template()].into_iter().flatten().find(has)?;
+        Some(host_has(name, &Path::new("/usr/lib/systemd/system").join(found.as_str())))
     }
 
     /// Bring a unit, and all that it names, into memory. One that has been there and was found is not read again.
@@ -202,6 +213,11 @@ impl Host {
         }
     }
 
+    /// What comes of reading a unit, as far as it is ours.
+    fn read_ours(&self, name: &UnitName) -> Load {
+        if self.refused.contains(name) { Load::NotFound } else { self.read(name).0 }
+    }
+
     /// `daemon-reload`: read every file again; states and processes stay.
     pub(super) fn read_all_again(&mut self) {
         let names: Vec<_> = self.units.keys().cloned().collect();
@@ -234,7 +250,7 @@ impl Host {
 
     /// What systemd answers when asked about a unit that may not be in memory.
     pub(super) fn describe(&self, name: &UnitName) -> Unit {
-        match self.units.get(name) {
+        match self.units.get(name).filter(|_| !self.refused.contains(name)) {
             Some(unit) => Unit {
                 load: unit.load.as_str().into(),
                 active: unit.active.into(),
@@ -242,7 +258,7 @@ impl Host {
                 job: unit.job.map(|job| job.kind.as_str().into()),
             },
             None => Unit {
-                load: self.read(name).0.as_str().into(),
+                load: self.read_ours(name).as_str().into(),
                 active: "inactive".into(),
                 sub: "dead".into(),
                 job: None,
@@ -316,6 +332,7 @@ impl Host {
         self.agenda.clear();
         self.ready.clear();
         self.ours.clear();
+        self.refused.clear();
         self.events = None;
         self.bus_up = true;
         self.going_down = false;
