@@ -29,7 +29,7 @@ use crate::metrics::{LeaseOf, Metrics};
 use crate::model::machine::Machine;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
-use crate::reconcile::{Backoff, Outage, Pulse};
+use crate::reconcile::{Backoff, Heartbeat, Outage};
 use crate::registry::keys;
 use crate::registry::mirror::Mirror;
 use crate::store::lease::Lease;
@@ -178,7 +178,7 @@ pub struct Agent<S, H> {
     /// The revision of the host's key as this daemon wrote it last; `None` before, and while an earlier request may yet
     /// be done.
     claimed: Option<Revision>,
-    pulse: Pulse,
+    pulse: Heartbeat,
     questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
     metrics: Metrics,
 }
@@ -188,7 +188,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     pub fn new(store: S, host: H, options: Options) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::Away { why: "starting".into(), cause: Cause::Starting });
         let units = Units::new(options.clock);
-        let (pulse, questions, metrics) = (Pulse::default(), mpsc::channel(1), Metrics::default());
+        let (pulse, questions, metrics) = (Heartbeat::default(), mpsc::channel(1), Metrics::default());
         (Self { store, host, options, status, units, claimed: None, pulse, questions, metrics }, receiver)
     }
 
@@ -200,7 +200,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     /// Its sign of life.
     #[must_use]
-    pub fn pulse(&self) -> Pulse {
+    pub fn heartbeat(&self) -> Heartbeat {
         self.pulse.clone()
     }
 

@@ -1,37 +1,23 @@
-//! The command line `fleetctl`: understood here, done by the modules below.
+//! The command line `fleetctl`: understood here, carried out by the modules below.
 //!
 //! ```text
-//! argv ─ argv ─▶ args ─▶ session ─┬─▶ units ── files ── check     what to send
-//!      spelling   clap    client, │     └───── follow ── wait     whether it is done
-//!                         output  ├─▶ list, services ── table
-//!                                 ├─▶ import                      another cluster's units
-//!                         hosts   ├─▶ commands ── journal, remote status, journals, shells and commands on hosts
-//!                                 └─▶ show                        cat, version, completions, manual
+//! argv ─ input::argv ─▶ args ─▶ session ─▶ commands ─┬─ input: names, files, checks     what is meant
+//!        spelling       clap    client,              ├─ follow, wait                    whether it is done
+//!                               hosts,               ├─ journal, remote                 what units and hosts say
+//!                               output               └─ output: printer, tables         what is printed
 //! ```
 //!
-//! Sees `api::wire`, `api::client`, `journal`, `remote`, `ssh`, `manual` and `model`, nothing else of ours. Only
+//! Sees `api::wire`, `api::client`, `journal`, `remote`, `cli_docs` and `model`, nothing else of ours. Only
 //! `output` prints, and only the binary exits.
 
 mod args;
-mod argv;
-mod check;
 mod commands;
 mod error;
 mod explain;
-mod files;
 mod follow;
-mod import;
-mod instances;
-mod list;
-mod names;
+mod input;
 mod output;
-mod restart;
-mod select;
-mod services;
 mod session;
-mod show;
-mod table;
-mod units;
 mod wait;
 
 use std::ffi::OsString;
@@ -43,9 +29,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::api::client::{Client, Endpoint, Tls};
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Format, Globals, Submit};
-use commands::{fd_forward, journal, ssh, status};
+use commands::{fd_forward, import, journal, list, restart, services, show, ssh, status, units};
 use error::{Error, Exit};
-use output::Output;
+use input::argv;
+use output::Printer;
 use session::Session;
 use wait::Aim;
 
@@ -53,7 +40,7 @@ use wait::Aim;
 /// not understood, 130 no longer waited for, 255 a host out of reach, and of a command on a host its own.
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let out = Output::new();
+    let out = Printer::new();
     let (out, result) = match understand(args) {
         Ok(cli) => dispatch(out, cli),
         Err(error) => {
@@ -84,7 +71,7 @@ fn understand(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
 }
 
 /// What clap has to say: help, asked for, is data.
-fn complain(out: &Output, error: &clap::Error) -> Exit {
+fn complain(out: &Printer, error: &clap::Error) -> Exit {
     if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(typed))) =
         (error.kind(), error.get(ContextKind::InvalidSubcommand))
     {
@@ -101,10 +88,10 @@ fn complain(out: &Output, error: &clap::Error) -> Exit {
     }
 }
 
-fn dispatch(out: Output, cli: Cli) -> (Output, Result<Exit, Error>) {
+fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
     let Cli { globals, command } = cli;
     let command = match command {
-        _ if globals.version => Command::Version(args::Version { output: args::Output { format: Format::Text } }),
+        _ if globals.version => Command::Version(args::Version { output: args::OutputFormat { format: Format::Text } }),
         Some(command) => command,
         None => {
             out.message(&args::command().render_help().to_string());
@@ -127,7 +114,7 @@ fn dispatch(out: Output, cli: Cli) -> (Output, Result<Exit, Error>) {
 }
 
 /// The commands that ask the cluster.
-fn ask_cluster(out: Output, globals: &Globals, command: &Command) -> (Output, Result<Exit, Error>) {
+fn ask_cluster(out: Printer, globals: &Globals, command: &Command) -> (Printer, Result<Exit, Error>) {
     if globals.debug {
         output::log_to_stderr();
     }

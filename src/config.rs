@@ -85,7 +85,7 @@ pub struct Settings {
     /// Where the API listens when systemd hands no socket over.
     pub listen: Vec<String>,
     /// Things worth a word that are no mistakes.
-    pub remarks: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// Where the cluster's state is.
@@ -171,8 +171,8 @@ pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
     let file = path.display().to_string();
     let mut settings = settings(&file, &text, &environment.collect(), overrides.standalone)?;
     let mode = std::fs::metadata(path).map_or(0, |about| about.permissions().mode());
-    settings.remarks.extend(exposure::of_file(&file, &text, mode));
-    settings.remarks.extend(exposure::of_store(&settings.store));
+    settings.warnings.extend(exposure::of_file(&file, &text, mode));
+    settings.warnings.extend(exposure::of_store(&settings.store));
     Ok(settings)
 }
 
@@ -187,7 +187,7 @@ pub fn settings(
     environment: &BTreeMap<String, String>,
     standalone: bool,
 ) -> Result<Settings, ConfigError> {
-    let mut values = Values { file, text, values: BTreeMap::new(), problems: Vec::new(), remarks: Vec::new() };
+    let mut values = Values { file, text, values: BTreeMap::new(), problems: Vec::new(), warnings: Vec::new() };
     values.read_file();
     values.read_environment(environment);
     if standalone {
@@ -209,11 +209,11 @@ pub fn settings(
         disable_engine: values.parsed("disable_engine", false, value::boolean),
         token_limit: values.parsed("token_limit", 100, value::page),
         listen: values.parsed("listen", vec![listen], value::list),
-        remarks: Vec::new(),
+        warnings: Vec::new(),
     };
     values.together(&settings);
-    let Values { problems, remarks, .. } = values;
-    if problems.is_empty() { Ok(Settings { remarks, ..settings }) } else { Err(ConfigError { problems }) }
+    let Values { problems, warnings, .. } = values;
+    if problems.is_empty() { Ok(Settings { warnings, ..settings }) } else { Err(ConfigError { problems }) }
 }
 
 /// Where things are unless they are configured.
@@ -255,7 +255,7 @@ struct Values<'a> {
     text: &'a str,
     values: BTreeMap<String, (String, Source)>,
     problems: Vec<String>,
-    remarks: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Values<'_> {
@@ -287,11 +287,11 @@ impl Values<'_> {
         for (name, value) in environment {
             let Some(key) = name.strip_prefix("FLEET_").map(str::to_ascii_lowercase) else { continue };
             if let Some((_, why)) = RETIRED.iter().find(|(retired, _)| *retired == key) {
-                self.remarks.push(format!("{name} in the environment has no effect: {why}"));
+                self.warnings.push(format!("{name} in the environment has no effect: {why}"));
             } else if KEYS.contains(&key.as_str()) {
                 self.values.insert(key, (value.clone(), Source::Environment));
             } else {
-                self.remarks.push(format!("{name} in the environment is no key of fleet.conf and has no effect"));
+                self.warnings.push(format!("{name} in the environment is no key of fleet.conf and has no effect"));
             }
         }
     }
@@ -299,7 +299,7 @@ impl Values<'_> {
     fn take(&mut self, key: &str, value: &str) {
         let line = self.line_of(key);
         if let Some((_, why)) = RETIRED.iter().find(|(retired, _)| *retired == key) {
-            self.remarks.push(format!("{}{line}: `{key}` has no effect: {why}", self.file));
+            self.warnings.push(format!("{}{line}: `{key}` has no effect: {why}", self.file));
         } else if KEYS.contains(&key) {
             self.values.insert(key.into(), (value.trim().into(), Source::File));
         } else {
@@ -425,7 +425,7 @@ mod tests {
         assert_eq!(etcd(&settings).endpoints, ["http://a:2379", "http://b:2379"]);
         assert_eq!(settings.metadata["disk"], "ssd=fast");
         assert_eq!(settings.agent_ttl, Duration::from_secs(30));
-        assert!(settings.remarks[0].starts_with("fleet.conf:5: `engine_reconcile_interval` has no effect"));
+        assert!(settings.warnings[0].starts_with("fleet.conf:5: `engine_reconcile_interval` has no effect"));
     }
 
     fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -439,17 +439,17 @@ mod tests {
                     engine_reconcile_interval=2.0\npublic_ip=10.0.0.1\nmetadata=a=b\nagent_ttl=30s\n\
                     units_directory=/run/fleet/units/\nsystemd_user=false\ntoken_limit=100\nenable_grpc=false\n\
                     disable_engine=false\ndisable_watches=false\nverify_units=false\nauthorized_keys_file=/x\n";
-        let remarks = read(text).unwrap().remarks;
-        assert_eq!(remarks.len(), 5, "{remarks:?}");
-        assert!(remarks.iter().all(|remark| remark.contains(" has no effect: ")), "{remarks:?}");
+        let warnings = read(text).unwrap().warnings;
+        assert_eq!(warnings.len(), 5, "{warnings:?}");
+        assert!(warnings.iter().all(|warning| warning.contains(" has no effect: ")), "{warnings:?}");
         assert!(
-            remarks[0].starts_with("fleet.conf:10: `engine_reconcile_interval`") && remarks[0].contains("agent_ttl")
+            warnings[0].starts_with("fleet.conf:10: `engine_reconcile_interval`") && warnings[0].contains("agent_ttl")
         );
         let environment =
             environment(&[("FLEET_VERIFY_UNITS", "1"), ("FLEET_METADTA", "a=b"), ("FLEETCTL_DEBUG", "1")]);
-        let remarks = settings("f", "", &environment, false).unwrap().remarks;
-        assert_eq!(remarks[0], "FLEET_METADTA in the environment is no key of fleet.conf and has no effect");
-        assert!(remarks[1].starts_with("FLEET_VERIFY_UNITS in the environment has no effect: "), "{remarks:?}");
+        let warnings = settings("f", "", &environment, false).unwrap().warnings;
+        assert_eq!(warnings[0], "FLEET_METADTA in the environment is no key of fleet.conf and has no effect");
+        assert!(warnings[1].starts_with("FLEET_VERIFY_UNITS in the environment has no effect: "), "{warnings:?}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The daemon: one agent, one engine, one API, over one store and one systemd. Owns which adapters they get, the order
-//! in which they come and go, and what it does on a signal. Any of them ending by itself ends the daemon: half of one
+//! in which they start and stop, and what it does on a signal. Any of them ending by itself ends the daemon: half of one
 //! is worse than a restart, which no unit notices.
 
 mod dump;
 mod host;
 mod notify;
-mod parts;
+mod roles;
 pub mod signals;
 mod status;
 mod watchdog;
@@ -30,24 +30,24 @@ use crate::store::etcd::{self, Etcd};
 use crate::store::measured::Measured;
 use crate::systemd;
 use crate::systemd::dbus::{self, Dbus};
-use crate::telemetry::Volume;
+use crate::telemetry::LogLevel;
 
 use notify::Followed;
-use parts::{Around, Orders, Parts};
+use roles::{RoleConfig, Roles, Shared};
 use signals::Request;
-use watchdog::Loops;
+use watchdog::Watched;
 
 /// How long requests under way have to end.
-const FAREWELL: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a daemon has of the process it is in.
-pub struct Outside {
-    /// What an operator asks for. The end of it is the daemon's end.
+/// What the daemon uses of its process.
+pub struct ProcessHandles {
+    /// What an operator asks for. The daemon ends when this is closed.
     pub requests: mpsc::UnboundedReceiver<Request>,
     /// Read the configuration again.
     pub load: Box<dyn Fn() -> Result<Settings, ConfigError> + Send>,
-    /// How much is logged.
-    pub volume: Volume,
+    /// The level of what is logged.
+    pub log_level: LogLevel,
     /// Print on stdout, if anybody reads it.
     pub print: fn(&str),
 }
@@ -93,15 +93,15 @@ fn options(etcd: &EtcdSettings) -> etcd::Options {
 /// Run until told to stop. Units and presence stay as they are, unless the whole system goes down.
 ///
 /// # Errors
-/// What makes a start impossible (no machine id, a socket that is taken, a store that is locked), and any part that
+/// What makes a start impossible (no machine id, a socket that is taken, a store that is locked), and any role that
 /// ended by itself.
-pub async fn run(settings: Settings, outside: Outside) -> Result<()> {
-    remark(&settings);
+pub async fn run(settings: Settings, process: ProcessHandles) -> Result<()> {
+    log_warnings(&settings);
     match settings.store.clone() {
         StoreSettings::Etcd(etcd) => {
             tracing::info!(endpoints = etcd.endpoints.join(","), prefix = etcd.prefix, "the store is etcd");
             let store = Etcd::new(&options(&etcd)).context("the configuration of etcd can't be used")?;
-            assemble(settings, store, outside).await
+            assemble(settings, store, process).await
         }
         StoreSettings::Standalone { directory } => {
             std::fs::create_dir_all(&directory)
@@ -110,23 +110,23 @@ pub async fn run(settings: Settings, outside: Outside) -> Result<()> {
             tracing::info!(file = %file.display(), "standalone: this host is the whole cluster");
             // After a power loss the file may have to be repaired first.
             let store = notify::extending(Embedded::open(&file)).await.map_err(|error| anyhow!("{error}"))?;
-            assemble(settings, store, outside).await
+            assemble(settings, store, process).await
         }
     }
 }
 
-fn remark(settings: &Settings) {
-    for remark in &settings.remarks {
-        tracing::warn!("{remark}");
+fn log_warnings(settings: &Settings) {
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
     }
 }
 
-async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut outside: Outside) -> Result<()> {
+async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: ProcessHandles) -> Result<()> {
     let (clock, metrics) = (Clock::system(), Metrics::default());
     metrics.version(env!("CARGO_PKG_VERSION"));
     // What is counted is asked through this; what is configured anew, directly.
     let counted = Measured::new(store.clone(), metrics.clone());
-    let orders = orders(&settings)?;
+    let config = role_config(&settings)?;
     // First the socket: a second fleetd on this host must fail before it can take anything over.
     let listeners = listeners(&settings).await?;
     let systemd = Dbus::new(dbus::Options {
@@ -140,39 +140,39 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut outside: 
     let waiting = Health::Waiting { what: "is starting".into(), since: clock.now_ms(), remedy: Remedy::Time };
     let (health, asked) = health::channel(waiting);
     let api_settings = state::Settings { page_limit: settings.token_limit, ..state::Settings::default() };
-    let api = Api::new(counted.clone(), clock, &orders.machine.hostname, asked.clone(), api_settings);
-    let api = api.on(orders.machine.id.clone()).measured(metrics.clone());
-    let (stop, loops) = (CancellationToken::new(), Loops::default());
-    let mut parts = Parts::begin(counted, systemd, Around { clock, loops: loops.clone(), metrics }, orders);
+    let api = Api::new(counted.clone(), clock, &config.machine.hostname, asked.clone(), api_settings);
+    let api = api.on(config.machine.id.clone()).measured(metrics.clone());
+    let (stop, watched) = (CancellationToken::new(), Watched::default());
+    let mut roles = Roles::begin(counted, systemd, Shared { clock, watched: watched.clone(), metrics }, config);
     let mut served = tokio::spawn(server::serve(listeners, api.clone(), stop.clone().cancelled_owned()));
-    let (agent, engine) = (parts.agent_status(), parts.engine_status());
-    let followed = Followed { store: S::NAME, agent, engine, health, loops: loops.clone(), clock };
+    let (agent, engine) = (roles.agent_status(), roles.engine_status());
+    let followed = Followed { store: S::NAME, agent, engine, health, watched: watched.clone(), clock };
     let told = tokio::spawn(notify::follow(followed, stop.clone()));
     notify::ready();
 
     let mut daemon = Daemon { settings, store, api };
     let ended = loop {
         tokio::select! {
-            request = outside.requests.recv() => match request {
+            request = process.requests.recv() => match request {
                 Some(Request::Stop) | None => break None,
-                Some(Request::Reload) => daemon.reload(&mut parts, &outside).await,
+                Some(Request::Reload) => daemon.reload(&mut roles, &process).await,
                 Some(Request::Dump) => {
                     // Not within the call: what is borrowed is locked, here until the answer, and whoever writes it
                     // would wait for ever on this one thread.
                     let health = asked.borrow().clone();
-                    let text = dump::text(&daemon.settings, &parts, &health, &loops).await;
-                    (outside.print)(&format!("{text}\n"));
+                    let text = dump::text(&daemon.settings, &roles, &health, &watched).await;
+                    (process.print)(&format!("{text}\n"));
                 }
             },
-            (name, ended) = parts.ended() => break Some((name, ended)),
+            (name, ended) = roles.ended() => break Some((name, ended)),
             ended = &mut served => break Some(("API", ended)),
         }
     };
     notify::stopping();
     stop.cancel();
-    parts.end().await;
-    if ended.is_none() && tokio::time::timeout(FAREWELL, served).await.is_err() {
-        tracing::warn!("requests under way didn't end in {} s; leaving them behind", FAREWELL.as_secs());
+    roles.end().await;
+    if ended.is_none() && tokio::time::timeout(DRAIN_TIMEOUT, served).await.is_err() {
+        tracing::warn!("requests under way didn't end in {} s; leaving them behind", DRAIN_TIMEOUT.as_secs());
     }
     told.abort();
     match ended {
@@ -182,8 +182,8 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut outside: 
     }
 }
 
-fn orders(settings: &Settings) -> Result<Orders> {
-    Ok(Orders { machine: host::machine(settings)?, ttl: settings.agent_ttl, leads: !settings.disable_engine })
+fn role_config(settings: &Settings) -> Result<RoleConfig> {
+    Ok(RoleConfig { machine: host::machine(settings)?, ttl: settings.agent_ttl, leads: !settings.disable_engine })
 }
 
 /// What a reload works on.
@@ -197,9 +197,9 @@ type Host = systemd::measured::Measured<Dbus>;
 
 impl<S: Reconfigurable> Daemon<S> {
     /// Read the configuration again and take up what has changed; with a mistake in it, nothing.
-    async fn reload(&mut self, parts: &mut Parts<Measured<S>, Host>, outside: &Outside) {
+    async fn reload(&mut self, roles: &mut Roles<Measured<S>, Host>, process: &ProcessHandles) {
         notify::reloading();
-        if let Err(error) = self.take_up(parts, outside).await {
+        if let Err(error) = self.take_up(roles, process).await {
             for line in format!("{error:#}").lines() {
                 tracing::error!("not reloaded, the old configuration stays: {line}");
             }
@@ -207,20 +207,20 @@ impl<S: Reconfigurable> Daemon<S> {
         notify::ready();
     }
 
-    async fn take_up(&mut self, parts: &mut Parts<Measured<S>, Host>, outside: &Outside) -> Result<()> {
-        let read = (outside.load)()?;
+    async fn take_up(&mut self, roles: &mut Roles<Measured<S>, Host>, process: &ProcessHandles) -> Result<()> {
+        let read = (process.load)()?;
         let changes = Changes::between(&self.settings, &read);
-        remark(&read);
+        log_warnings(&read);
         let settings = read.taken_up_by(&self.settings);
-        let orders = orders(&settings)?;
+        let config = role_config(&settings)?;
         // A certificate that was renewed has the name of the one before.
         if settings.store != self.settings.store || settings.store.has_certificates() {
             self.store.reconfigure(&settings.store).context("the configuration of etcd can't be used")?;
         }
-        outside.volume.set(settings.verbosity);
+        process.log_level.set(settings.verbosity);
         self.api.set_page_limit(settings.token_limit);
         // Also when the file says the same: the host's own address may have changed.
-        parts.obey(orders).await;
+        roles.reconfigure(config).await;
         self.settings = settings;
         match changes.live.join(", ") {
             changed if changed.is_empty() => tracing::info!("configuration reloaded"),

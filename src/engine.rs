@@ -27,7 +27,7 @@ use crate::model::machine::Machine;
 use crate::model::revision::Revision;
 use crate::plan::check::always;
 use crate::plan::schedule::{Scheduler, full};
-use crate::reconcile::{Backoff, Outage, Pulse};
+use crate::reconcile::{Backoff, Heartbeat, Outage};
 use crate::registry::keys::{Key, LeaderRecord};
 use crate::registry::mirror::{Mirror, Update};
 use crate::registry::{decode, point, put};
@@ -82,7 +82,7 @@ pub struct Engine<S> {
     store: S,
     options: Options,
     status: watch::Sender<Status>,
-    pulse: Pulse,
+    pulse: Heartbeat,
     metrics: Metrics,
 }
 
@@ -90,13 +90,13 @@ impl<S: Store> Engine<S> {
     /// An engine, and how it stands from now on.
     pub fn new(store: S, options: Options) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::Candidate);
-        let (pulse, metrics) = (Pulse::default(), Metrics::default());
+        let (pulse, metrics) = (Heartbeat::default(), Metrics::default());
         (Self { store, options, status, pulse, metrics }, receiver)
     }
 
     /// Its sign of life.
     #[must_use]
-    pub fn pulse(&self) -> Pulse {
+    pub fn heartbeat(&self) -> Heartbeat {
         self.pulse.clone()
     }
 

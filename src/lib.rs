@@ -17,19 +17,19 @@
 //! * values: [`model`], no async, no I/O, no clock, no log, nothing else of ours;
 //! * minds: [`plan`], pure: values in, plan and report out; imports `model` only;
 //! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
-//! * [`metrics`]: what all of them count; [`manual`]: what the programs print of their command lines; know none of
+//! * [`metrics`]: what all of them count; [`cli_docs`]: what the programs print of their command lines; know none of
 //!   them;
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `journal`, `remote`, `cli`, `sidecar`, async and thin.
 
 pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod cli_docs;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod journal;
-pub mod manual;
 pub mod metrics;
 pub mod model;
 pub mod plan;

@@ -111,21 +111,21 @@ impl Outage {
 }
 
 /// A sign of life: its loop gives one at every turn, between the steps of its work, and, while it has nothing to do,
-/// every [`Pulse::EVERY`]. A loop that gives none waits for something that doesn't come. Clones share it.
+/// every [`Heartbeat::EVERY`]. A loop that gives none waits for something that doesn't come. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Pulse {
+pub struct Heartbeat {
     begun: Instant,
     /// ms after `begun`.
     last: Arc<AtomicU64>,
 }
 
-impl Default for Pulse {
+impl Default for Heartbeat {
     fn default() -> Self {
         Self { begun: Instant::now(), last: Arc::default() }
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     /// How often a loop without work beats.
     pub const EVERY: Duration = Duration::from_secs(10);
 

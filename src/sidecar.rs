@@ -7,18 +7,19 @@
 //!        └─▶ render ── commands, files  ◀──┴─ live ◀── API: what is announced, as it changes
 //! ```
 //!
-//! Sees `api::wire`, `api::client`, `manual` and `model`: a sidecar knows the API of its own host and nothing else of a
+//! Sees `api::wire`, `api::client`, `cli_docs` and `model`: a sidecar knows the API of its own host and nothing else of a
 //! cluster. Whatever it has heard stays good while that API is away. Its user is systemd: `Type=notify`, a status line,
 //! SIGTERM.
 
 mod ambassador;
 mod announce;
 mod args;
+mod check;
 mod file;
-mod live;
+mod notify;
 mod render;
+mod service_watch;
 mod shell;
-mod voice;
 
 use std::future::Future;
 use std::time::Duration;
@@ -31,11 +32,11 @@ use crate::api::client::{Client, ClientError, Endpoint, Tls, TlsError};
 pub use args::Arguments;
 use args::Command;
 
-/// How long fleetd may stay silent. It gives up on its store after 5 seconds, and says so.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// How long fleetd may take to answer. It gives up on its store after 5 seconds, and says so.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// No wait before another attempt to reach the API is longer than about a fifth of this (`reconcile::Backoff`).
-const RETRY: Duration = Duration::from_secs(10);
+/// Before another attempt to reach the API a sidecar waits at most about a fifth of this (`reconcile::Backoff`).
+const RECONNECT_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Do what `arguments` say until it is done, or until `shutdown`.
 ///
@@ -47,7 +48,7 @@ pub async fn run(arguments: Arguments, shutdown: impl Future<Output = ()> + Send
     let told = stop.clone();
     tokio::spawn(async move {
         shutdown.await;
-        voice::stopping();
+        notify::stopping();
         told.cancel();
     });
     match arguments.command {

@@ -3,7 +3,7 @@
 //! runs there, prints nothing and asks nobody but [`Ask`].
 //!
 //! ```text
-//! Ssh ─ config ─▶ Target ─ connect ─▶ handshake ─ known ─ auth ─▶ Session ─ pump ─▶ Remote, UnixStream
+//! Ssh ─ config ─▶ Target ─ connect ─▶ handshake ─ known_hosts ─ auth ─▶ Session ─ multiplexer ─▶ Remote, UnixStream
 //!       ~/.ssh                        a thread of its own from here on, one for each session
 //! ```
 //!
@@ -12,11 +12,14 @@
 //! the inner session's connection is the end of such a pair.
 
 mod auth;
+mod channel;
+mod codes;
 mod config;
 mod connect;
-mod known;
+mod known_hosts;
+mod multiplexer;
 mod pattern;
-mod pump;
+mod request;
 mod session;
 
 use std::collections::BTreeMap;
@@ -24,7 +27,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use session::{Ended, Pty, Remote, Session};
+pub use request::{Ended, Pty};
+pub use session::{Remote, Session};
 
 /// The user of CoreOS, whom fleet's users and scripts take for granted.
 const USER: &str = "core";

@@ -1,4 +1,4 @@
-//! The daemon's voice: log lines on stderr, where the journal picks them up. Owns format and level, never what is said.
+//! Log lines on stderr, where the journal picks them up. Owns format and level, never the words.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
@@ -13,14 +13,14 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, reload};
 
-/// How much a running daemon says.
+/// The level at which a running daemon logs.
 #[derive(Debug, Clone)]
-pub struct Volume {
+pub struct LogLevel {
     filter: reload::Handle<Targets, Registry>,
 }
 
-impl Volume {
-    /// Say more or less from now on.
+impl LogLevel {
+    /// Change the level: 0 logs changes, more logs reasons too.
     pub fn set(&self, verbosity: u8) {
         // It can only fail when nobody logs any more.
         let _ = self.filter.reload(targets(verbosity));
@@ -32,8 +32,8 @@ fn targets(verbosity: u8) -> Targets {
     Targets::new().with_target("flotilla", ours).with_default(LevelFilter::WARN)
 }
 
-/// Begin to log: changes, or with `verbosity` above 0 reasons too. Libraries are heard only when they warn.
-pub fn init(verbosity: u8) -> Volume {
+/// Begin to log: changes, or with `verbosity` above 0 reasons too. Of libraries only warnings are logged.
+pub fn init(verbosity: u8) -> LogLevel {
     let (filter, handle) = reload::Layer::new(targets(verbosity));
     let terminal = std::io::stderr().is_terminal();
     let stderr = Stderr { is_journal: is_journal() };
@@ -44,7 +44,7 @@ pub fn init(verbosity: u8) -> Volume {
     } else {
         tracing_subscriber::registry().with(format.without_time().with_filter(filter)).init();
     }
-    Volume { filter: handle }
+    LogLevel { filter: handle }
 }
 
 /// Let a client say on stderr what it does, step by step (`--debug`).

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use flotilla::manual;
+use flotilla::cli_docs;
 use flotilla::sidecar::{self, Arguments};
 use flotilla::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,12 +26,12 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "somebody asked, and there is no answer")]
-fn print(printed: Result<String, manual::Error>) -> ExitCode {
+fn print(printed: Result<String, cli_docs::Error>) -> ExitCode {
     let text = match printed {
         Ok(text) => text,
         Err(error) => {
             eprintln!("fleet-sidecar: {error}");
-            return if matches!(error, manual::Error::NoCommand(_)) { ExitCode::from(2) } else { ExitCode::FAILURE };
+            return if matches!(error, cli_docs::Error::NoCommand(_)) { ExitCode::from(2) } else { ExitCode::FAILURE };
         }
     };
     match io::stdout().write_all(text.as_bytes()) {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use flotilla::config::arguments::{self, Asked};
 use flotilla::config::{self, Overrides};
-use flotilla::daemon::{self, Outside, signals};
+use flotilla::daemon::{self, ProcessHandles, signals};
 use flotilla::telemetry;
 
 #[expect(clippy::print_stderr, reason = "the last word of a daemon")]
@@ -36,11 +36,11 @@ fn main() -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn run(overrides: Overrides) -> anyhow::Result<()> {
     let settings = config::load(&overrides)?;
-    let volume = telemetry::init(settings.verbosity);
+    let log_level = telemetry::init(settings.verbosity);
     // First of all: a signal that comes while the daemon starts must not end it.
     let requests = signals::follow()?;
     let load = Box::new(move || config::load(&overrides));
-    daemon::run(settings, Outside { requests, load, volume, print }).await
+    daemon::run(settings, ProcessHandles { requests, load, log_level, print }).await
 }
 
 /// A daemon that can't print goes on all the same.

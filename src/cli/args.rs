@@ -1,17 +1,27 @@
 //! What can be typed: commands, options and their help, from which completions and manual pages are made too.
 //! Owns clap's definitions; does nothing with what was typed.
 
+mod change;
 mod connection;
 mod help;
+mod hosts;
+mod import;
 mod journal;
 mod legacy;
+mod list;
+mod output;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub(super) use change::{Block, Change, Create, Submit};
 pub(super) use connection::Connection;
+pub(super) use hosts::{Ssh, Status};
+pub(super) use import::Import;
 pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
+pub(super) use list::{Cat, Columns, List, Service, Version};
+pub(super) use output::{Format, OutputFormat};
 
 /// Where `fleetd` listens unless told otherwise.
 const ENDPOINT: &str = "unix:///run/fleet.sock";
@@ -110,181 +120,7 @@ pub(super) enum Command {
     /// Print the version
     Version(Version),
     #[command(flatten)]
-    Manual(crate::manual::Asked),
-}
-
-/// `submit`.
-#[derive(Debug, Args)]
-pub(super) struct Submit {
-    #[command(flatten)]
-    pub(super) create: Create,
-    /// With --replace of a template: replace the file of its instances too, where they run
-    #[arg(long, requires = "replace")]
-    pub(super) instances: bool,
-}
-
-/// `load` and `start`.
-#[derive(Debug, Args)]
-pub(super) struct Create {
-    /// Unit files, names of units, instances whose template the cluster has, or quoted patterns of names: 'web@*'
-    #[arg(value_name = "UNIT")]
-    pub(super) units: Vec<String>,
-    /// Replace units whose file differs from the one here
-    #[arg(long)]
-    pub(super) replace: bool,
-    /// Nothing any more: there are no signed units
-    #[arg(long, hide = true)]
-    pub(super) sign: bool,
-    #[command(flatten)]
-    pub(super) block: Block,
-    #[command(flatten)]
-    pub(super) output: Output,
-}
-
-/// `restart`, `stop`, `unload` and `destroy`.
-#[derive(Debug, Args)]
-pub(super) struct Change {
-    /// Names of units, or quoted patterns of names: 'web@*'
-    #[arg(value_name = "UNIT")]
-    pub(super) units: Vec<String>,
-    #[command(flatten)]
-    pub(super) block: Block,
-    #[command(flatten)]
-    pub(super) output: Output,
-}
-
-/// How long to wait until it is done.
-#[derive(Debug, Args)]
-pub(super) struct Block {
-    /// Don't wait until it is done
-    #[arg(long)]
-    pub(super) no_block: bool,
-    /// Wait at most N times 2 seconds; 0 is for ever
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) block_attempts: u32,
-}
-
-/// `cat`.
-#[derive(Debug, Args)]
-pub(super) struct Cat {
-    /// The unit, or a quoted pattern of names
-    #[arg(value_name = "UNIT")]
-    pub(super) units: Vec<String>,
-    #[command(flatten)]
-    pub(super) output: Output,
-}
-
-/// `version`.
-#[derive(Debug, Args)]
-pub(super) struct Version {
-    #[command(flatten)]
-    pub(super) output: Output,
-}
-
-/// `status`.
-#[derive(Debug, Args)]
-pub(super) struct Status {
-    /// Names of units, or quoted patterns of names: 'web@*'
-    #[arg(value_name = "UNIT")]
-    pub(super) units: Vec<String>,
-    #[command(flatten)]
-    pub(super) output: Output,
-}
-
-/// `ssh`.
-#[derive(Debug, Args)]
-pub(super) struct Ssh {
-    /// The host: its id or the beginning of it, its name, its address; or a unit, for the host it is on
-    #[arg(value_name = "MACHINE|UNIT")]
-    #[arg(help_heading = None)]
-    pub(super) words: Vec<String>,
-    /// This host
-    #[arg(long, value_name = "MACHINE")]
-    pub(super) machine: Option<String>,
-    /// The host of this unit
-    #[arg(long, value_name = "UNIT")]
-    pub(super) unit: Option<String>,
-    /// Let the host use your agent while you are there (by the `ssh` program)
-    #[arg(long, short = 'A')]
-    pub(super) forward_agent: bool,
-}
-
-/// `list-units`, `list-unit-files`, `list-machines` and `list-services`.
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// Names, or quoted patterns of names, to list only these
-    #[arg(value_name = "PATTERN")]
-    pub(super) patterns: Vec<String>,
-    #[command(flatten)]
-    pub(super) columns: Columns,
-    #[command(flatten)]
-    pub(super) output: Output,
-}
-
-/// `service`.
-#[derive(Debug, Args)]
-pub(super) struct Service {
-    /// The service
-    #[arg(value_name = "NAME")]
-    pub(super) name: String,
-    #[command(flatten)]
-    pub(super) columns: Columns,
-    #[command(flatten)]
-    pub(super) output: Output,
-}
-
-/// What a table looks like.
-#[derive(Debug, Args)]
-pub(super) struct Columns {
-    /// Don't shorten machine ids and hashes
-    #[arg(long, short = 'l')]
-    pub(super) full: bool,
-    /// Don't print the line of column names
-    #[arg(long)]
-    pub(super) no_legend: bool,
-    /// The columns to print, separated by commas
-    #[arg(long, value_name = "FIELDS")]
-    pub(super) fields: Option<String>,
-}
-
-/// `import`.
-#[derive(Debug, Args)]
-pub(super) struct Import {
-    /// Names, or quoted patterns of names, to take over only these
-    #[arg(value_name = "PATTERN")]
-    pub(super) patterns: Vec<String>,
-    /// Where the other cluster's API listens: a socket's path or http://host:port
-    #[arg(long, value_name = "URL")]
-    pub(super) from: String,
-    /// Submit the units, and start nothing
-    #[arg(long)]
-    pub(super) apply: bool,
-    /// With --apply: want of each unit what the other cluster wants of it. Units start here, also those that still run
-    /// there
-    #[arg(long, requires = "apply")]
-    pub(super) start: bool,
-    /// With --apply: replace units whose file differs from the other cluster's
-    #[arg(long, requires = "apply")]
-    pub(super) replace: bool,
-    #[command(flatten)]
-    pub(super) output: Output,
-}
-
-/// For people or for programs.
-#[derive(Debug, Args)]
-pub(super) struct Output {
-    /// How to print what goes to stdout
-    #[arg(long = "output", value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    pub(super) format: Format,
-}
-
-/// How to print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// Lines and tables
-    Text,
-    /// One JSON document
-    Json,
+    Manual(crate::cli_docs::Asked),
 }
 
 /// The definitions as clap has them. A variable of the environment that is empty counts as unset.

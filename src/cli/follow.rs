@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Aim;
-use super::session::Session;
-use super::wait::{Goal, Sight, Verdict, judge};
-use super::{explain, names};
 use crate::api::client::{ClientError, Watch};
 use crate::api::wire::{UnitView, WatchLine};
+use crate::cli::explain;
+use crate::cli::input::names;
+use crate::cli::session::Session;
+use crate::cli::wait::Aim;
+use crate::cli::wait::{Goal, Sight, Verdict, judge};
 use crate::journal::journal_tail;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;

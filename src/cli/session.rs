@@ -1,8 +1,8 @@
 //! What every command works with, once the command line is understood. Decides nothing.
 
-use super::args::Format;
-use super::output::Output;
 use crate::api::client::Client;
+use crate::cli::args::Format;
+use crate::cli::output::Printer;
 use crate::remote::Hosts;
 
 /// One run of one command.
@@ -13,7 +13,7 @@ pub(super) struct Session {
     /// Its hosts.
     pub(super) hosts: Hosts,
     /// The person, or the script.
-    pub(super) out: Output,
+    pub(super) out: Printer,
     /// What stdout is for.
     pub(super) format: Format,
 }

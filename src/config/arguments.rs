@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 
 use super::Overrides;
-use crate::manual::{self, Shell};
+use crate::cli_docs::{self, Shell};
 
 /// What a manual page has besides what clap knows.
 const SECTIONS: [(&str, &[&str]); 4] = [
@@ -73,9 +73,9 @@ pub fn understand(args: impl IntoIterator<Item = OsString>) -> Asked {
     match words[..] {
         [] => Asked::Run(Overrides { file: config, standalone }),
         ["version"] => version(),
-        ["man"] => Asked::Print(manual::daemon(Arguments::command(), &SECTIONS)),
+        ["man"] => Asked::Print(cli_docs::daemon(Arguments::command(), &SECTIONS)),
         ["completion", shell] if let Ok(shell) = shell.parse::<Shell>() => {
-            Asked::Print(manual::completion(Arguments::command(), shell))
+            Asked::Print(cli_docs::completion(Arguments::command(), shell))
         }
         _ => Asked::Complain("fleetd takes no arguments. Did you mean to invoke fleetctl instead?\n".into()),
     }

@@ -9,34 +9,34 @@ use crate::engine;
 use crate::store::Store;
 use crate::systemd::Systemd;
 
-use super::parts::{Parts, described};
-use super::watchdog::Loops;
+use super::roles::{Roles, described};
+use super::watchdog::Watched;
 
 /// All of it, as text without a line break.
 pub(super) async fn text<S: Store, H: Systemd>(
     settings: &Settings,
-    parts: &Parts<S, H>,
+    roles: &Roles<S, H>,
     health: &Health,
-    loops: &Loops,
+    watched: &Watched,
 ) -> String {
     let health = match health {
         Health::Ready => json!({ "ready": true }),
         Health::Waiting { what, since, .. } => json!({ "ready": false, "why": what, "since": since }),
     };
-    let engine = match &*parts.engine_status().borrow() {
+    let engine = match &*roles.engine_status().borrow() {
         None => json!("disabled"),
         Some(engine::Status::Candidate) => json!("candidate"),
         Some(engine::Status::Leading { since, hosts, units, waiting }) => {
             json!({ "leadingSince": since, "hosts": hosts, "units": units, "waiting": waiting })
         }
     };
-    let inside = match parts.inspector() {
+    let inside = match roles.inspector() {
         Some(inspector) => inspector.look().await,
         None => Value::Null,
     };
     let silences: serde_json::Map<_, _> =
-        loops.silences().into_iter().map(|(who, silence)| (who.to_owned(), json!(silence.as_secs_f64()))).collect();
-    let status = described(&parts.agent_status().borrow());
+        watched.silences().into_iter().map(|(who, silence)| (who.to_owned(), json!(silence.as_secs_f64()))).collect();
+    let status = described(&roles.agent_status().borrow());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "api": health,

@@ -1,4 +1,4 @@
-//! What others hear of the daemon: systemd (`sd_notify(3)`: ready, reloading, status line, watchdog) and the API
+//! What the daemon reports: to systemd (`sd_notify(3)`: ready, reloading, status line, watchdog) and to the API
 //! (whether it may answer). The words of the line are `status`'s.
 
 use std::future::Future;
@@ -15,13 +15,14 @@ use crate::clock::Clock;
 use crate::engine::Status as Engine;
 
 use super::status::line;
-use super::watchdog::{Finding, Loops};
+use super::watchdog::{Finding, Watched};
 
 /// How often the status line may change: it is for people.
 const PACE: Duration = Duration::from_secs(1);
 
-/// What takes long says so this often, and has as long again and some for the next word.
-const PATIENCE: (Duration, u32) = (Duration::from_secs(2), 15_000_000);
+/// Work that takes long extends systemd's timeout this often, by this many µs.
+const EXTEND_EVERY: Duration = Duration::from_secs(2);
+const EXTEND_BY_US: u32 = 15_000_000;
 
 /// Tell systemd that the daemon has started, or has reloaded. It answers from now on, if only to say what it waits for.
 pub(super) fn ready() {
@@ -42,13 +43,13 @@ pub(super) fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// Wait for what may take longer than systemd would wait, and keep it waiting.
+/// Wait for work that may take longer than systemd's timeout, and extend that meanwhile.
 pub(super) async fn extending<T>(work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
-        match tokio::time::timeout(PATIENCE.0, work.as_mut()).await {
+        match tokio::time::timeout(EXTEND_EVERY, work.as_mut()).await {
             Ok(done) => return done,
-            Err(_) => send(&[NotifyState::ExtendTimeoutUsec(PATIENCE.1)]),
+            Err(_) => send(&[NotifyState::ExtendTimeoutUsec(EXTEND_BY_US)]),
         }
     }
 }
@@ -61,13 +62,13 @@ pub(super) struct Followed {
     /// `None` while this host never leads.
     pub(super) engine: watch::Receiver<Option<Engine>>,
     pub(super) health: watch::Sender<Health>,
-    pub(super) loops: Loops,
+    pub(super) watched: Watched,
     pub(super) clock: Clock,
 }
 
 /// Follow how agent and engine stand and pass it on, until `stop`.
 pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
-    let Followed { store, mut agent, mut engine, health, loops, clock } = followed;
+    let Followed { store, mut agent, mut engine, health, watched, clock } = followed;
     let limit = sd_notify::watchdog_enabled();
     let (mut shown, mut quiet_until, mut look_at) = (String::new(), Instant::now(), Instant::now());
     loop {
@@ -81,7 +82,7 @@ pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
             quiet_until = now + PACE;
         }
         if let Some(limit) = limit.filter(|_| look_at <= now) {
-            feed(&loops, limit);
+            feed(&watched, limit);
             look_at = now + limit / 4;
         }
         let line_at = Some(quiet_until).filter(|_| line != shown);
@@ -103,8 +104,8 @@ pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
     }
 }
 
-fn feed(loops: &Loops, limit: Duration) {
-    match loops.look(limit) {
+fn feed(watched: &Watched, limit: Duration) {
+    match watched.look(limit) {
         Finding::Alive => send(&[NotifyState::Watchdog]),
         // Not fed, systemd would find out too, after as long again.
         Finding::Hangs { who, silence } => {

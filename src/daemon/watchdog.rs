@@ -1,19 +1,19 @@
-//! Whether the daemon's loops are alive. A timer of its own would only show that the process runs; this asks each
-//! loop's own sign of life. Owns who is looked at, and from when on silence is a hang.
+//! Whether the daemon's watched are alive. A timer of its own would only show that the process runs; this asks each
+//! loop's own heartbeat. Owns which loops are watched, and how long a silence counts as a hang.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::reconcile::Pulse;
+use crate::reconcile::Heartbeat;
 
-/// The loops that must be alive. Clones share it.
+/// The loops that must be alive. Clones share the list.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Loops {
-    pulses: Arc<Mutex<BTreeMap<&'static str, Pulse>>>,
+pub(super) struct Watched {
+    heartbeats: Arc<Mutex<BTreeMap<&'static str, Heartbeat>>>,
 }
 
-/// What a look shows.
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// All give signs of life.
@@ -22,11 +22,11 @@ pub(super) enum Finding {
     Hangs { who: &'static str, silence: Duration },
 }
 
-impl Loops {
-    /// Watch `pulse` from now on, in the place of an earlier one of that name.
-    pub(super) fn watch(&self, who: &'static str, pulse: Pulse) {
-        pulse.beat();
-        self.lock().insert(who, pulse);
+impl Watched {
+    /// Watch `heartbeat` from now on, in the place of an earlier one of that name.
+    pub(super) fn watch(&self, who: &'static str, heartbeat: Heartbeat) {
+        heartbeat.beat();
+        self.lock().insert(who, heartbeat);
     }
 
     /// A loop that ends on purpose isn't watched any more.
@@ -36,13 +36,13 @@ impl Loops {
 
     /// For how long each has been silent.
     pub(super) fn silences(&self) -> BTreeMap<&'static str, Duration> {
-        self.lock().iter().map(|(who, pulse)| (*who, pulse.silence())).collect()
+        self.lock().iter().map(|(who, heartbeat)| (*who, heartbeat.silence())).collect()
     }
 
-    /// Whether all have given a sign of life within `limit`. Less than twice [`Pulse::EVERY`] is never taken for a
+    /// Whether all have given a sign of life within `limit`. Less than twice [`Heartbeat::EVERY`] is never taken for a
     /// hang.
     pub(super) fn look(&self, limit: Duration) -> Finding {
-        let limit = limit.max(Pulse::EVERY * 2);
+        let limit = limit.max(Heartbeat::EVERY * 2);
         let longest = self.silences().into_iter().max_by_key(|(_, silence)| *silence);
         match longest {
             Some((who, silence)) if silence >= limit => Finding::Hangs { who, silence },
@@ -50,8 +50,8 @@ impl Loops {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Pulse>> {
-        self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Heartbeat>> {
+        self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,25 +82,25 @@ mod tests {
     }
 
     /// Agent and engine over `host`, watched.
-    fn daemon(host: Fake) -> Loops {
-        let (store, clock, ttl, loops) =
-            (Embedded::in_memory(), Clock::simulated(0), Duration::from_secs(10), Loops::default());
+    fn daemon(host: Fake) -> Watched {
+        let (store, clock, ttl, watched) =
+            (Embedded::in_memory(), Clock::simulated(0), Duration::from_secs(10), Watched::default());
         let options = engine::Options { machine: machine(), ttl, clock };
         let (engine, _) = Engine::new(store.clone(), options);
         let (agent, _) = Agent::new(store, host, agent::Options { machine: machine(), ttl, clock });
-        loops.watch("agent", agent.pulse());
-        loops.watch("engine", engine.pulse());
+        watched.watch("agent", agent.heartbeat());
+        watched.watch("engine", engine.heartbeat());
         tokio::spawn(agent.run(CancellationToken::new()));
         tokio::spawn(async move { engine.run(CancellationToken::new()).await });
-        loops
+        watched
     }
 
     #[tokio::test(start_paused = true)]
     async fn loops_with_nothing_to_do_are_alive() {
-        let loops = daemon(Fake::default());
+        let watched = daemon(Fake::default());
         for _ in 0..60 {
             tokio::time::sleep(LIMIT).await;
-            assert_eq!(loops.look(LIMIT), Finding::Alive, "{:?}", loops.silences());
+            assert_eq!(watched.look(LIMIT), Finding::Alive, "{:?}", watched.silences());
         }
     }
 
@@ -108,12 +108,12 @@ mod tests {
     /// on.
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_waits_for_ever_hangs_though_the_process_lives() {
-        let loops = daemon(Fake::new(Options { latency: Duration::from_secs(100 * 3600), ..Options::default() }));
+        let watched = daemon(Fake::new(Options { latency: Duration::from_secs(100 * 3600), ..Options::default() }));
         tokio::time::sleep(LIMIT / 2).await;
-        assert_eq!(loops.look(LIMIT), Finding::Alive);
+        assert_eq!(watched.look(LIMIT), Finding::Alive);
         tokio::time::sleep(LIMIT).await;
-        assert!(matches!(loops.look(LIMIT), Finding::Hangs { who: "agent", .. }), "{:?}", loops.silences());
-        loops.forget("agent");
-        assert_eq!(loops.look(LIMIT), Finding::Alive, "the engine stands idle, and alive");
+        assert!(matches!(watched.look(LIMIT), Finding::Hangs { who: "agent", .. }), "{:?}", watched.silences());
+        watched.forget("agent");
+        assert_eq!(watched.look(LIMIT), Finding::Alive, "the engine stands idle, and alive");
     }
 }

@@ -12,7 +12,7 @@ use crate::api::wire::MachineRef;
 use crate::model::name::{MachineId, UnitName};
 
 /// The old host may be dead, or what it says be filtered out (`--grep`): nobody waits for it for longer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// A host that is to be read for a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +68,8 @@ impl Handover {
 
     /// What is said last may come in pieces (systemd adds what the unit consumed): a moment for the rest of it.
     fn end(&self, (since, begin): &(Instant, Begin)) -> Instant {
-        let patience = *since + PATIENCE;
-        self.down.get(begin.unit.as_str()).map_or(patience, |down| patience.min(*down + HOLD))
+        let latest = *since + MAX_WAIT;
+        self.down.get(begin.unit.as_str()).map_or(latest, |down| latest.min(*down + HOLD))
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         handover.wait(start, begin("a.service"));
         handover.hear(start + 300 * MS, "a.service", false);
         handover.hear(start + 300 * MS, "b.service", true);
-        assert_eq!((handover.ready(start + 300 * MS), handover.due()), (vec![], Some(start + PATIENCE)));
+        assert_eq!((handover.ready(start + 300 * MS), handover.due()), (vec![], Some(start + MAX_WAIT)));
         handover.hear(start + 900 * MS, "a.service", true);
         assert_eq!(handover.due(), Some(start + 900 * MS + HOLD));
         assert_eq!(handover.ready(start + 900 * MS), []);
@@ -115,8 +115,8 @@ mod tests {
     fn a_host_that_says_nothing_is_not_waited_for_for_ever() {
         let (mut handover, start) = (Handover::default(), Instant::now());
         handover.wait(start, begin("a.service"));
-        assert_eq!(handover.ready(start + PATIENCE - MS), []);
-        assert_eq!(handover.ready(start + PATIENCE), [begin("a.service")]);
+        assert_eq!(handover.ready(start + MAX_WAIT - MS), []);
+        assert_eq!(handover.ready(start + MAX_WAIT), [begin("a.service")]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::api::wire::{MachineRef, StateView};
 use crate::remote::Hosts;
 
 /// How long somebody who waits for an error message waits for more of it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TAIL_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a unit said longer before it came to this state has little to do with it, ms.
 const BEFORE_MS: u64 = 60_000;
 
@@ -23,7 +23,7 @@ pub async fn journal_tail(hosts: &Hosts, unit: &str, state: &StateView, count: u
     argv.push(format!("--since=@{}", state.since.saturating_sub(BEFORE_MS) / 1000));
     // With --since alone, journalctl before systemd 254 takes --lines for the first so many.
     argv.push("--reverse".into());
-    let text = timeout(PATIENCE, read(hosts, &state.machine, &argv)).await.ok().flatten();
+    let text = timeout(TAIL_TIMEOUT, read(hosts, &state.machine, &argv)).await.ok().flatten();
     text.map(|text| oldest_first(&text)).unwrap_or_default()
 }
 

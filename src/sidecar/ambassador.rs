@@ -4,8 +4,8 @@
 
 pub(super) mod balance;
 mod forward;
-mod heard;
 mod pool;
+mod tcp_ack;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -21,8 +21,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::voice::Voice;
-use super::{Api, args, file, live};
+use super::notify::Notifier;
+use super::{Api, args, file, service_watch};
 use crate::model::service::ServiceName;
 use pool::{Counted, Pool};
 
@@ -39,8 +39,8 @@ const PACE: Duration = Duration::from_secs(1);
 pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationToken) -> Result<()> {
     let listeners = listeners(&options.listen)?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
-    let voice = Voice::new();
-    let live = live::follow(&api, std::slice::from_ref(&options.service));
+    let notifier = Notifier::new();
+    let live = service_watch::follow(&api, std::slice::from_ref(&options.service));
     let pool = Pool::new(options.balance, options.connect_timeout);
     if let (Some(path), Some(first)) = (&options.env, addresses.first()) {
         write_env(path, &options.service, *first)?;
@@ -60,7 +60,7 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
     let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     tracing::info!("listening on {} for {}, at most {most} connections", shown.join(", "), options.service);
 
-    if let Some(Err(error)) = addresses.first().map(|address| heard::possible(*address)) {
+    if let Some(Err(error)) = addresses.first().map(|address| tcp_ack::possible(*address)) {
         tracing::warn!(
             "this kernel doesn't tell how connections stand: {error}; one to a host that died while data was on its way ends when the kernel gives up (net.ipv4.tcp_retries2)"
         );
@@ -70,13 +70,13 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
     tokio::select! {
         _ = accepting => {}
         () = follow(live.clone(), &pool) => bail!("the list of services is followed no longer"),
-        () = report(live, &hall, &voice) => {}
+        () = report(live, &hall, &notifier) => {}
         () = stop.cancelled() => {}
     }
     // The listeners are closed by now.
     hall.tracker.close();
     hall.closing.cancel();
-    voice.status(format!("stopping; {} connections are open", hall.tracker.len()));
+    notifier.status(format!("stopping; {} connections are open", hall.tracker.len()));
     if timeout(options.drain, hall.tracker.wait()).await.is_err() {
         tracing::info!("{} connections were cut off", hall.tracker.len());
     }
@@ -84,7 +84,7 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
 }
 
 /// Keep the pool as what is announced.
-async fn follow(mut live: watch::Receiver<live::Live>, pool: &Pool) {
+async fn follow(mut live: watch::Receiver<service_watch::Live>, pool: &Pool) {
     loop {
         let instances = Arc::clone(&live.borrow_and_update().instances);
         pool.update(&instances);
@@ -95,7 +95,7 @@ async fn follow(mut live: watch::Receiver<live::Live>, pool: &Pool) {
 }
 
 /// Tell systemd how it stands: ready with the first backend, and a line whenever something in it has changed.
-async fn report(mut live: watch::Receiver<live::Live>, hall: &Hall, voice: &Voice) {
+async fn report(mut live: watch::Receiver<service_watch::Live>, hall: &Hall, notifier: &Notifier) {
     let (mut counts, mut figures) = (hall.pool.counts(), hall.figures.subscribe());
     let mut ready = false;
     loop {
@@ -104,9 +104,9 @@ async fn report(mut live: watch::Receiver<live::Live>, hall: &Hall, voice: &Voic
             let live = live.borrow_and_update();
             (live.heard, live.trouble.clone())
         };
-        voice.status(line(&hall.service, count, figures_now, heard, trouble.as_deref()));
+        notifier.status(line(&hall.service, count, figures_now, heard, trouble.as_deref()));
         if count.up > 0 && !std::mem::replace(&mut ready, true) {
-            voice.ready();
+            notifier.ready();
         }
         let changed = async {
             tokio::select! {

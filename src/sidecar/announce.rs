@@ -1,8 +1,8 @@
 //! `announce`: an instance is in the cluster's list while its unit is active and its check passes, and as long as this
-//! process lives. Owns when it is announced, renewed and withdrawn; whether it should be is what `unit` and `check`
+//! process lives. Owns when it is announced, renewed and withdrawn; whether it should be is what `unit` and `probe`
 //! say.
 
-pub(super) mod check;
+mod probe;
 mod unit;
 
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::voice::Voice;
-use super::{Api, PATIENCE, RETRY, args, brief};
+use super::notify::Notifier;
+use super::{Api, RECONNECT_BACKOFF, REQUEST_TIMEOUT, args, brief};
 use crate::api::client::{By, Client, ClientError};
 use crate::api::wire::MachineView;
 use crate::api::wire::services::{Announce, Announced, InstanceRef};
@@ -24,8 +24,8 @@ use crate::reconcile::Backoff;
 /// there again.
 const WHOLE: u32 = 10;
 
-/// When stopped, so long at most for telling the API.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// How long a sidecar that is stopped tries to withdraw its announcement.
+const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A unit and its check have so long to come up before the log says what keeps them. Nearly all need a moment.
 const GRACE: Duration = Duration::from_secs(2);
@@ -40,10 +40,10 @@ struct Stand {
 
 /// Announce until `stop`.
 pub(super) async fn run(api: Api, options: args::Announce, stop: CancellationToken) -> Result<()> {
-    let voice = Voice::new();
-    let client = api.client(PATIENCE.min(Duration::from_secs(options.ttl.into()) / 3));
+    let notifier = Notifier::new();
+    let client = api.client(REQUEST_TIMEOUT.min(Duration::from_secs(options.ttl.into()) / 3));
     let here = tokio::select! {
-        here = here(&client, &voice) => here?,
+        here = here(&client, &notifier) => here?,
         () = stop.cancelled() => return Ok(()),
     };
     let (instance, announce) = wanted(&options, &here)?;
@@ -53,13 +53,13 @@ pub(super) async fn run(api: Api, options: args::Announce, stop: CancellationTok
     }
     if let Some(check) = &options.check {
         let target = (announce.address.clone(), announce.port);
-        parts.push(check::follow(check.clone(), target, &options));
+        parts.push(probe::follow(check.clone(), target, &options));
     }
     let keeper = Keeper {
         client,
         instance,
         announce,
-        voice,
+        notifier,
         lease: None,
         doubtful: false,
         ready: false,
@@ -70,8 +70,8 @@ pub(super) async fn run(api: Api, options: args::Announce, stop: CancellationTok
 }
 
 /// The host that this is, however long it takes to hear of it.
-async fn here(client: &Client, voice: &Voice) -> Result<MachineView> {
-    let mut backoff = Backoff::new(RETRY, &std::process::id().to_string());
+async fn here(client: &Client, notifier: &Notifier) -> Result<MachineView> {
+    let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
     let mut told = String::new();
     loop {
         let why = match client.machines().await {
@@ -88,7 +88,7 @@ async fn here(client: &Client, voice: &Voice) -> Result<MachineView> {
         };
         if why != told {
             tracing::warn!("{why}; trying on");
-            voice.status(format!("waiting for fleetd: {why}"));
+            notifier.status(format!("waiting for fleetd: {why}"));
             told = why;
         }
         backoff.wait().await;
@@ -131,7 +131,7 @@ struct Keeper {
     client: Client,
     instance: InstanceRef,
     announce: Announce,
-    voice: Voice,
+    notifier: Notifier,
     lease: Option<Lease>,
     /// An announcement was sent and not answered: it may be there.
     doubtful: bool,
@@ -159,7 +159,7 @@ impl Keeper {
         drain: Duration,
         stop: CancellationToken,
     ) -> Result<()> {
-        let mut backoff = Backoff::new(RETRY, &std::process::id().to_string());
+        let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
         let mut lament = String::new();
         while !stop.is_cancelled() {
             let against = parts.iter_mut().map(|part| part.borrow_and_update().clone()).find(|stand| !stand.up);
@@ -174,7 +174,7 @@ impl Keeper {
                         tracing::warn!("{why}");
                         lament.clone_from(&why);
                     }
-                    self.voice.status(self.standing(&why));
+                    self.notifier.status(self.standing(&why));
                     Some(Instant::now() + backoff.next_wait())
                 }
             };
@@ -198,7 +198,7 @@ impl Keeper {
     async fn step(&mut self, against: Option<Stand>) -> Result<Option<Instant>, String> {
         if let Some(Stand { why, .. }) = against {
             let withdrawn = self.withdraw().await?;
-            self.voice.status(format!("not announced: {why}"));
+            self.notifier.status(format!("not announced: {why}"));
             if withdrawn {
                 tracing::info!("withdrawn: {why}");
             } else if !self.ready && self.told != why {
@@ -251,9 +251,9 @@ impl Keeper {
                 }
                 self.lease = Some(answer.at(asked, renewals));
                 self.doubtful = false;
-                self.voice.status(self.standing(""));
+                self.notifier.status(self.standing(""));
                 if !std::mem::replace(&mut self.ready, true) {
-                    self.voice.ready();
+                    self.notifier.ready();
                 }
                 Ok(())
             }
@@ -288,11 +288,11 @@ impl Keeper {
 
     async fn farewell(&mut self, drain: Duration) {
         let begun = Instant::now();
-        let mut backoff = Backoff::new(RETRY, "");
+        let mut backoff = Backoff::new(RECONNECT_BACKOFF, "");
         let withdrawn = loop {
-            match tokio::time::timeout_at(begun + FAREWELL, self.withdraw()).await {
+            match tokio::time::timeout_at(begun + WITHDRAW_TIMEOUT, self.withdraw()).await {
                 Ok(Ok(withdrawn)) => break withdrawn,
-                Ok(Err(_)) if begun.elapsed() < FAREWELL => backoff.wait().await,
+                Ok(Err(_)) if begun.elapsed() < WITHDRAW_TIMEOUT => backoff.wait().await,
                 _ => {
                     let ttl = self.announce.ttl;
                     tracing::warn!(
@@ -303,7 +303,7 @@ impl Keeper {
             }
         };
         if withdrawn && !drain.is_zero() {
-            self.voice.status("withdrawn; waiting for consumers to end what they have begun");
+            self.notifier.status("withdrawn; waiting for consumers to end what they have begun");
             sleep(drain).await;
         }
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::api::wire::services::{TTL, WEIGHT};
-use crate::manual;
+use crate::cli_docs;
 use crate::model::name::UnitName;
 use crate::model::service::{InstanceName, MAX_WEIGHT, ServiceName};
 
-use super::announce::check::Check;
+use super::check::Check;
 
 /// Helpers that stand beside a unit and tie the services of a cluster together; each is made to be the ExecStart= of a
 /// unit with Type=notify
@@ -57,7 +57,7 @@ impl Arguments {
     /// # Errors
     /// See [`manual::Error`].
     #[must_use]
-    pub fn printed(&self) -> Option<Result<String, manual::Error>> {
+    pub fn printed(&self) -> Option<Result<String, cli_docs::Error>> {
         match &self.command {
             Command::Manual(asked) => Some(asked.answer(Self::command())),
             _ => None,
@@ -75,7 +75,7 @@ pub(super) enum Command {
     /// Write a file from a template and the services that are announced, and again whenever they change
     Render(Render),
     #[command(flatten)]
-    Manual(manual::Asked),
+    Manual(cli_docs::Asked),
 }
 
 /// `announce`.

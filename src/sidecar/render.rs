@@ -14,14 +14,17 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::file::{self, Candidate};
-use super::live::{self, Instances, Live, until};
-use super::voice::Voice;
-use super::{Api, PATIENCE, args, shell};
+use super::notify::Notifier;
+use super::service_watch::{self, Instances, Live, until};
+use super::{Api, args, shell};
+
+/// How long to wait for the first list of services, before `--once` gives up or an old file counts as good enough.
+const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How soon what failed, be it the file or the reload, is tried again, at first and at most. `reconcile::Backoff` is
 /// for a store that should be found again within two seconds; a check may cost much, and what it finds wrong is rarely
 /// over so soon.
-const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+const RETRY_DELAY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
 /// Keep the file up to date until `stop`.
 pub(super) async fn run(api: Api, options: args::Render, stop: CancellationToken) -> Result<()> {
@@ -29,7 +32,7 @@ pub(super) async fn run(api: Api, options: args::Render, stop: CancellationToken
         bail!("--check must name the file that it checks: write {{}} where its path belongs");
     }
     file::sweep(&options.out);
-    let live = live::follow(&api, &options.service);
+    let live = service_watch::follow(&api, &options.service);
     let mut file = Rendered::new(options);
     if file.options.once {
         return tokio::select! {
@@ -37,8 +40,8 @@ pub(super) async fn run(api: Api, options: args::Render, stop: CancellationToken
             () = stop.cancelled() => bail!("stopped before it was done"),
         };
     }
-    let voice = Voice::new();
-    let keeping = keep(&mut file, live, &voice);
+    let notifier = Notifier::new();
+    let keeping = keep(&mut file, live, &notifier);
     tokio::select! {
         kept = keeping => kept,
         () = stop.cancelled() => Ok(()),
@@ -47,7 +50,7 @@ pub(super) async fn run(api: Api, options: args::Render, stop: CancellationToken
 
 async fn once(file: &mut Rendered, mut live: watch::Receiver<Live>) -> Result<()> {
     // The first failure is one too many: whoever says `once` wants to know.
-    let heard = timeout(PATIENCE, live.wait_for(|live| live.heard || live.trouble.is_some())).await;
+    let heard = timeout(FIRST_ANSWER_TIMEOUT, live.wait_for(|live| live.heard || live.trouble.is_some())).await;
     let heard = heard.context("fleetd doesn't answer")??.clone();
     if let (false, Some(trouble)) = (heard.heard, heard.trouble) {
         bail!("{trouble}; nothing was written");
@@ -62,7 +65,7 @@ async fn once(file: &mut Rendered, mut live: watch::Receiver<Live>) -> Result<()
     }
 }
 
-async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, voice: &Voice) -> Result<()> {
+async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, notifier: &Notifier) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut ready = Readiness { said: false, old: file.options.out.exists(), begun: Instant::now() };
     let mut lament = String::new();
@@ -74,7 +77,7 @@ async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, voice: &Voic
                 file.update(&now.instances).await;
             }
             // Before anything is reloaded: what is to be reloaded may be waiting for this.
-            ready.say_if(file.rewrite.is_none() || ready.old, || voice.status(file.standing(&now)), voice);
+            ready.say_if(file.rewrite.is_none() || ready.old, || notifier.status(file.standing(&now)), notifier);
             // Also when the next version is no good: the last good one is still to be told about.
             if due(file.reload.as_ref()) {
                 file.tell().await;
@@ -84,13 +87,16 @@ async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, voice: &Voic
                 tracing::warn!("{trouble}");
             }
             lament = trouble;
-        } else if ready.old && ready.begun.elapsed() >= PATIENCE {
+        } else if ready.old && ready.begun.elapsed() >= FIRST_ANSWER_TIMEOUT {
             // The file of before is better than none for whoever waits for it.
-            ready.say_if(true, || {}, voice);
+            ready.say_if(true, || {}, notifier);
         }
-        voice.status(file.standing(&now));
-        let again =
-            if now.heard { file.next() } else { Some(ready.begun + PATIENCE).filter(|at| *at > Instant::now()) };
+        notifier.status(file.standing(&now));
+        let again = if now.heard {
+            file.next()
+        } else {
+            Some(ready.begun + FIRST_ANSWER_TIMEOUT).filter(|at| *at > Instant::now())
+        };
         tokio::select! {
             heard = live.changed() => {
                 heard.context("the list of services is followed no longer")?;
@@ -115,10 +121,10 @@ struct Readiness {
 }
 
 impl Readiness {
-    fn say_if(&mut self, good: bool, status: impl FnOnce(), voice: &Voice) {
+    fn say_if(&mut self, good: bool, status: impl FnOnce(), notifier: &Notifier) {
         if good && !std::mem::replace(&mut self.said, true) {
             status();
-            voice.ready();
+            notifier.ready();
         }
     }
 }
@@ -143,11 +149,11 @@ struct Task {
 
 impl Task {
     fn new() -> Self {
-        Self { at: Instant::now(), wait: *RETRY.start(), why: String::new() }
+        Self { at: Instant::now(), wait: *RETRY_DELAY.start(), why: String::new() }
     }
 
     fn failed(self, why: String) -> Self {
-        Self { at: Instant::now() + self.wait, wait: (self.wait * 2).min(*RETRY.end()), why }
+        Self { at: Instant::now() + self.wait, wait: (self.wait * 2).min(*RETRY_DELAY.end()), why }
     }
 }
 

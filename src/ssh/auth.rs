@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::connect::TIMEOUT;
-use super::{Answer, Error, Ssh, Target, known};
+use super::codes::TIMEOUT;
+use super::{Answer, Error, Ssh, Target, known_hosts};
 
 /// OpenSSH's own names, and its order.
 const USUAL: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
@@ -262,7 +262,7 @@ fn public_key(text: &str) -> Option<Vec<u8>> {
     let mut words = text.split_ascii_whitespace();
     let kind = words.next()?;
     let key = STANDARD.decode(words.next()?).ok()?;
-    (known::kind(&key) == kind).then_some(key)
+    (known_hosts::kind(&key) == kind).then_some(key)
 }
 
 /// Whether a private key needs a passphrase.

@@ -11,11 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ssh2::{HashType, MethodType};
 
-use super::known::{self, At, Known, Verdict};
+use super::codes::TIMEOUT;
+use super::known_hosts::{self, At, Known, Verdict};
 use super::{Error, PORT, Ssh, Strict, Target};
-
-/// libssh2's number for "it took too long".
-pub(super) const TIMEOUT: ssh2::ErrorCode = ssh2::ErrorCode::Session(-9);
 
 /// A session whose host is the one it should be, not yet logged in; and its connection, to wait on.
 pub(super) fn establish(
@@ -124,7 +122,7 @@ fn known_as(target: &Target) -> (&str, u16) {
 
 /// `ED25519 SHA256:…`, as OpenSSH shows keys.
 fn fingerprint(key: &[u8], sha256: &[u8]) -> String {
-    let kind = known::kind(key);
+    let kind = known_hosts::kind(key);
     let kind = kind.strip_prefix("ssh-").or_else(|| kind.strip_prefix("ecdsa-sha2-")).unwrap_or(kind);
     format!("{} SHA256:{}", kind.to_uppercase(), STANDARD_NO_PAD.encode(sha256))
 }
@@ -141,7 +139,7 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
     let file_shown = file.display();
     let (host, port) = known_as(target);
     let remember = || {
-        known::record(file, host, port, key)
+        known_hosts::record(file, host, port, key)
             .map_err(|error| Error::new(format!("can't write {file_shown}: {error}; {label} was not connected to")))
     };
     let mut verdict = known.check(host, port, key);
@@ -158,7 +156,7 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
             format!("{} line {line} says never to trust it; nothing was sent there", file.display()),
         ])),
         Verdict::Changed(at, known_kind) => {
-            let lines = changed(target, &at, known::kind(&known_kind), &shown);
+            let lines = changed(target, &at, known_hosts::kind(&known_kind), &shown);
             if target.strict == Strict::No {
                 ssh.ask.warn(&lines);
                 return Ok(());
@@ -212,7 +210,7 @@ fn changed(target: &Target, at: &At, known_kind: &str, shown: &str) -> Vec<Strin
         format!("  shown:  {shown}"),
         format!(
             "if you know why it changed, remove the old one: ssh-keygen -f '{file}' -R '{}'",
-            known::name(host, port)
+            known_hosts::name(host, port)
         ),
     ]
 }

@@ -3,7 +3,8 @@
 use crate::api::client::Client;
 use crate::api::wire::{UnitList, UnitView};
 use crate::cli::error::Error;
-use crate::cli::{explain, names};
+use crate::cli::explain;
+use crate::cli::input::names;
 use crate::journal::{self, Units};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 
 use crate::cli::error::{Error, Exit};
-use crate::cli::output::Output;
+use crate::cli::output::Printer;
 use crate::remote;
 
 /// Run the command.
-pub(in crate::cli) async fn run(out: &Output, sockets: &[PathBuf]) -> Result<Exit, Error> {
+pub(in crate::cli) async fn run(out: &Printer, sockets: &[PathBuf]) -> Result<Exit, Error> {
     let [socket] = sockets else {
         return Err(Error::usage("Provide a single argument", "`fleetctl fd-forward /run/fleet.sock`"));
     };

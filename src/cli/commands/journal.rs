@@ -4,7 +4,7 @@
 use super::choose;
 use crate::cli::args::Journal;
 use crate::cli::error::{Error, Exit};
-use crate::cli::select;
+use crate::cli::input::select;
 use crate::cli::session::Session;
 use crate::journal::Source;
 

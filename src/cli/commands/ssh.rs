@@ -4,7 +4,7 @@ use crate::api::client::ClientError;
 use crate::api::wire::{MachineRef, MachineView};
 use crate::cli::args::Ssh;
 use crate::cli::error::{Error, Exit, HINT};
-use crate::cli::names;
+use crate::cli::input::names;
 use crate::cli::session::Session;
 
 /// Run the command.

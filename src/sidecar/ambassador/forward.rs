@@ -20,14 +20,14 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::heard;
+use super::tcp_ack;
 
 /// What one read may bring: large enough that bulk is cheap, small enough that ten thousand slow readers can be
 /// afforded.
 const BUFFER: usize = 32 * 1024;
 
 /// A peer without a sign of life is given up: after `idle`, and three questions `between` each other; or when something
-/// was sent, and [`TRIES`] and for `unheard` nothing at all is acknowledged.
+/// was sent, and [`MAX_UNANSWERED`] and for `unheard` nothing at all is acknowledged.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     idle: Duration,
@@ -49,7 +49,7 @@ const CLIENT: Patience =
 
 /// How often something must be sent in vain before its peer is given up: one packet may be lost. It counts where the
 /// kernel asks a closed window for room, which it does more and more seldom, up to two minutes apart.
-const TRIES: u8 = 3;
+const MAX_UNANSWERED: u8 = 3;
 
 thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
@@ -192,11 +192,11 @@ impl Pump {
     /// Whether whoever this was written to is still there.
     fn look_after(&mut self, to: &TcpStream, patience: Patience) -> io::Result<()> {
         let Some(sent) = self.sent else { return Ok(()) };
-        let heard = to.local_addr().and_then(|local| heard::about(local, to.peer_addr()?));
+        let heard = to.local_addr().and_then(|local| tcp_ack::about(local, to.peer_addr()?));
         match heard {
             Ok(heard) if !heard.outstanding => self.sent = None,
             // It may have had nothing to acknowledge for long before.
-            Ok(heard) if heard.silent.min(sent.elapsed()) >= patience.unheard && heard.tries >= TRIES => {
+            Ok(heard) if heard.silent.min(sent.elapsed()) >= patience.unheard && heard.tries >= MAX_UNANSWERED => {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing is acknowledged any more"));
             }
             Ok(_) => {}

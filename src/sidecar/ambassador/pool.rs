@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::balance::{Candidate, choose};
 use crate::model::service::{InstanceName, ServiceName};
 use crate::sidecar::args::Balance;
-use crate::sidecar::live::Instances;
+use crate::sidecar::service_watch::Instances;
 
 /// How soon a backend that couldn't be reached is tried again, at first and at most.
-const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
+const PROBE_DELAY: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 
 /// Somewhere that connections can go.
 #[derive(Debug)]
@@ -194,7 +194,7 @@ impl Pool {
 
     /// Try to reach it until it can be reached, or is gone, or has been announced anew.
     async fn revive(self, backend: Arc<Backend>) {
-        let mut wait = *RETRY.start();
+        let mut wait = *PROBE_DELAY.start();
         loop {
             tokio::select! {
                 () = backend.gone.cancelled() => return,
@@ -212,7 +212,7 @@ impl Pool {
                 }
                 return;
             }
-            wait = (wait * 2).min(*RETRY.end());
+            wait = (wait * 2).min(*PROBE_DELAY.end());
         }
     }
 

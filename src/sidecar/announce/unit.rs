@@ -4,21 +4,21 @@
 
 use tokio::sync::watch;
 
-use super::{RETRY, Stand};
+use super::{RECONNECT_BACKOFF, Stand};
 use crate::api::client::{ClientError, Watch};
 use crate::api::wire::{UnitView, WatchLine};
 use crate::model::name::{MachineId, UnitName};
 use crate::reconcile::Backoff;
-use crate::sidecar::{Api, PATIENCE, brief};
+use crate::sidecar::{Api, REQUEST_TIMEOUT, brief};
 
 /// Follow `unit` on the host `here`. While the API is away, what was heard last holds.
 pub(super) fn follow(api: &Api, unit: UnitName, here: MachineId) -> watch::Receiver<Stand> {
     let first = Stand { up: false, why: format!("waiting for word of {unit}") };
     let (tell, stand) = watch::channel(first);
-    let client = api.client(PATIENCE);
+    let client = api.client(REQUEST_TIMEOUT);
     tokio::spawn(async move {
         let mut follower = Follower { unit, here, tell, known: false };
-        let mut backoff = Backoff::new(RETRY, &std::process::id().to_string());
+        let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
         let gone = follower.tell.clone();
         tokio::select! {
             () = gone.closed() => {}

@@ -10,7 +10,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 use crate::api::wire::services::InstanceView;
 use crate::model::service::ServiceName;
-use crate::sidecar::live::Instances;
+use crate::sidecar::service_watch::Instances;
 
 /// Render the template in `path` for `instances`. The `asked` services are there even when nobody announces them.
 ///

@@ -1,8 +1,8 @@
-//! Agent and engine of one daemon: begun, watched, and begun anew with other settings while everything else goes on.
-//! Owns their order: an engine stands for leadership only while its host belongs to the cluster.
+//! The two roles of one daemon, agent and engine: started, watched, and restarted with another configuration while
+//! everything else goes on. Owns their order: an engine stands for leadership only while its host is registered.
 //!
-//! A new agent takes up lease and units of the one before, as that of a restarted daemon does: no unit and no presence
-//! notices.
+//! A new agent takes over lease and units of the one before, as the agent of a restarted daemon does: neither units nor
+//! presence are interrupted.
 
 use std::time::Duration;
 
@@ -19,57 +19,57 @@ use crate::store::Store;
 use crate::systemd::Systemd;
 
 use super::notify::extending;
-use super::watchdog::Loops;
+use super::watchdog::Watched;
 
-/// How long a part may take to end once it is told to, unless it has units to wait for.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a role may take to stop, unless it has units to wait for.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What agent and engine are told.
+/// The configuration of agent and engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Orders {
+pub(super) struct RoleConfig {
     pub(super) machine: Machine,
     pub(super) ttl: Duration,
     /// Whether this host may lead.
     pub(super) leads: bool,
 }
 
-/// What agent and engine have around them, whatever their orders.
+/// What agent and engine share with the rest of the daemon, whatever their configuration.
 #[derive(Debug, Clone)]
-pub(super) struct Around {
+pub(super) struct Shared {
     pub(super) clock: Clock,
-    pub(super) loops: Loops,
+    pub(super) watched: Watched,
     pub(super) metrics: Metrics,
 }
 
-/// A running part.
-struct Part {
+/// A role that runs.
+struct Role {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 /// Agent and engine.
-pub(super) struct Parts<S, H> {
+pub(super) struct Roles<S, H> {
     store: S,
     host: H,
-    around: Around,
-    orders: Orders,
-    agent: Option<Part>,
-    engine: Option<Part>,
+    shared: Shared,
+    config: RoleConfig,
+    agent: Option<Role>,
+    engine: Option<Role>,
     inspector: Option<Inspector>,
     agent_status: watch::Sender<agent::Status>,
     engine_status: watch::Sender<Option<engine::Status>>,
 }
 
-impl<S: Store, H: Systemd> Parts<S, H> {
+impl<S: Store, H: Systemd> Roles<S, H> {
     /// Begin both.
-    pub(super) fn begin(store: S, host: H, around: Around, orders: Orders) -> Self {
+    pub(super) fn begin(store: S, host: H, shared: Shared, config: RoleConfig) -> Self {
         let (agent_status, _) = watch::channel(agent::Status::Away { why: "starting".into(), cause: Cause::Starting });
         let (engine_status, _) = watch::channel(None);
         let (agent, engine, inspector) = (None, None, None);
-        let mut parts = Self { store, host, around, orders, agent, engine, inspector, agent_status, engine_status };
-        parts.begin_agent();
-        parts.begin_engine();
-        parts
+        let mut roles = Self { store, host, shared, config, agent, engine, inspector, agent_status, engine_status };
+        roles.begin_agent();
+        roles.begin_engine();
+        roles
     }
 
     pub(super) fn agent_status(&self) -> watch::Receiver<agent::Status> {
@@ -80,60 +80,60 @@ impl<S: Store, H: Systemd> Parts<S, H> {
         self.engine_status.subscribe()
     }
 
-    /// To look inside the agent of now.
+    /// For questions to the current agent.
     pub(super) fn inspector(&self) -> Option<Inspector> {
         self.inspector.clone()
     }
 
     fn begin_agent(&mut self) {
-        let Orders { machine, ttl, .. } = self.orders.clone();
-        let options = agent::Options { machine, ttl, clock: self.around.clock };
+        let RoleConfig { machine, ttl, .. } = self.config.clone();
+        let options = agent::Options { machine, ttl, clock: self.shared.clock };
         let (agent, status) = Agent::new(self.store.clone(), self.host.clone(), options);
-        self.around.loops.watch("agent", agent.pulse());
+        self.shared.watched.watch("agent", agent.heartbeat());
         self.inspector = Some(agent.inspector());
         let (stop, to) = (CancellationToken::new(), self.agent_status.clone());
-        let run = agent.measured(self.around.metrics.clone()).run(stop.clone());
+        let run = agent.measured(self.shared.metrics.clone()).run(stop.clone());
         let task = tokio::spawn(async move {
             let ((), ()) = tokio::join!(run, forward(status, to, Clone::clone));
         });
-        self.agent = Some(Part { stop, task });
+        self.agent = Some(Role { stop, task });
     }
 
     fn begin_engine(&mut self) {
-        if !self.orders.leads {
+        if !self.config.leads {
             self.engine_status.send_replace(None);
             return;
         }
         let options =
-            engine::Options { machine: self.orders.machine.clone(), ttl: self.orders.ttl, clock: self.around.clock };
+            engine::Options { machine: self.config.machine.clone(), ttl: self.config.ttl, clock: self.shared.clock };
         let (engine, status) = Engine::new(self.store.clone(), options);
         let (stop, to) = (CancellationToken::new(), self.engine_status.clone());
-        let engine = engine.measured(self.around.metrics.clone());
-        let run = lead(engine, self.agent_status(), self.around.loops.clone(), stop.clone());
+        let engine = engine.measured(self.shared.metrics.clone());
+        let run = lead(engine, self.agent_status(), self.shared.watched.clone(), stop.clone());
         let task = tokio::spawn(async move {
             let ((), ()) = tokio::join!(run, forward(status, to, |status| Some(status.clone())));
         });
-        self.engine = Some(Part { stop, task });
+        self.engine = Some(Role { stop, task });
     }
 
-    /// Take up other orders: begin anew whom they concern, and only them.
-    pub(super) async fn obey(&mut self, orders: Orders) {
-        let before = std::mem::replace(&mut self.orders, orders);
-        let ttl = before.ttl != self.orders.ttl;
-        if ttl || before.leads != self.orders.leads {
+    /// Take over another configuration. Restarts only the roles that it concerns.
+    pub(super) async fn reconfigure(&mut self, config: RoleConfig) {
+        let before = std::mem::replace(&mut self.config, config);
+        let ttl = before.ttl != self.config.ttl;
+        if ttl || before.leads != self.config.leads {
             self.end_engine().await;
             self.begin_engine();
         }
-        if ttl || before.machine != self.orders.machine {
+        if ttl || before.machine != self.config.machine {
             self.end_agent().await;
             self.begin_agent();
         }
     }
 
-    /// Resolves, with its name, when one has ended that wasn't told to.
+    /// Resolves when a role has ended by itself, with its name.
     pub(super) async fn ended(&mut self) -> (&'static str, Result<(), tokio::task::JoinError>) {
-        let wait = async |part: &mut Option<Part>| match part {
-            Some(part) => (&mut part.task).await,
+        let wait = async |role: &mut Option<Role>| match role {
+            Some(role) => (&mut role.task).await,
             None => std::future::pending().await,
         };
         tokio::select! {
@@ -149,38 +149,37 @@ impl<S: Store, H: Systemd> Parts<S, H> {
     }
 
     async fn end_engine(&mut self) {
-        self.around.loops.forget("engine");
-        let Some(part) = self.engine.take() else { return };
-        part.stop.cancel();
-        end("engine", part.task, async || true).await;
+        self.shared.watched.forget("engine");
+        let Some(role) = self.engine.take() else { return };
+        role.stop.cancel();
+        end("engine", role.task, async || true).await;
     }
 
     async fn end_agent(&mut self) {
-        self.around.loops.forget("agent");
-        let Some(part) = self.agent.take() else { return };
-        part.stop.cancel();
+        self.shared.watched.forget("agent");
+        let Some(role) = self.agent.take() else { return };
+        role.stop.cancel();
         let status = self.agent_status();
         let idle = async || !matches!(*status.borrow(), agent::Status::Leaving { .. });
-        extending(end("agent", part.task, idle)).await;
+        extending(end("agent", role.task, idle)).await;
     }
 }
 
-/// Wait until `task` has ended; break it off when it takes too long, unless it isn't `idle`: then it has something to
-/// wait for.
+/// Wait until `task` has ended. One that takes too long is aborted, unless it isn't `idle`: it has units to wait for.
 async fn end(name: &str, mut task: JoinHandle<()>, idle: impl AsyncFn() -> bool) {
     loop {
-        if tokio::time::timeout(FAREWELL, &mut task).await.is_ok() {
+        if tokio::time::timeout(STOP_TIMEOUT, &mut task).await.is_ok() {
             return;
         }
         if idle().await {
-            tracing::warn!("the {name} didn't end in {} s; breaking it off", FAREWELL.as_secs());
+            tracing::warn!("the {name} didn't end in {} s; breaking it off", STOP_TIMEOUT.as_secs());
             task.abort();
             return;
         }
     }
 }
 
-/// Pass on what `from` tells for as long as it does.
+/// Forward each value of `from`, until it is closed.
 async fn forward<T, U>(mut from: watch::Receiver<T>, to: watch::Sender<U>, into: impl Fn(&T) -> U) {
     loop {
         let now = into(&from.borrow_and_update());
@@ -197,7 +196,7 @@ async fn forward<T, U>(mut from: watch::Receiver<T>, to: watch::Sender<U>, into:
 async fn lead<S: Store>(
     engine: Engine<S>,
     mut agent: watch::Receiver<agent::Status>,
-    loops: Loops,
+    watched: Watched,
     stop: CancellationToken,
 ) {
     loop {
@@ -211,7 +210,7 @@ async fn lead<S: Store>(
                 }
             }
         }
-        loops.watch("engine", engine.pulse());
+        watched.watch("engine", engine.heartbeat());
         let until = stop.child_token();
         let refused = async {
             let refused =
@@ -228,7 +227,7 @@ async fn lead<S: Store>(
         if stop.is_cancelled() {
             return;
         }
-        loops.forget("engine");
+        watched.forget("engine");
         tracing::warn!("not standing for leadership: this host isn't registered");
     }
 }
@@ -264,10 +263,10 @@ mod tests {
     const TTL: Duration = Duration::from_secs(10);
 
     /// A daemon on a host of that name; all of them have one machine id.
-    fn daemon(store: &Embedded, hostname: &str) -> Parts<Embedded, Fake> {
-        let around = Around { clock: Clock::simulated(0), loops: Loops::default(), metrics: Metrics::default() };
-        let orders = Orders { machine: machine(hostname), ttl: TTL, leads: true };
-        Parts::begin(store.clone(), Fake::default(), around, orders)
+    fn daemon(store: &Embedded, hostname: &str) -> Roles<Embedded, Fake> {
+        let shared = Shared { clock: Clock::simulated(0), watched: Watched::default(), metrics: Metrics::default() };
+        let config = RoleConfig { machine: machine(hostname), ttl: TTL, leads: true };
+        Roles::begin(store.clone(), Fake::default(), shared, config)
     }
 
     fn machine(hostname: &str) -> Machine {

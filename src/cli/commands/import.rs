@@ -9,12 +9,12 @@ mod report;
 use serde::Serialize;
 
 use self::plan::{Action, Here, Plan};
-use super::args::Import;
-use super::error::{Error, Exit};
-use super::names;
-use super::session::Session;
 use crate::api::client::Endpoint;
 use crate::api::wire::{AppliedUnit, Apply, Outcome};
+use crate::cli::args::Import;
+use crate::cli::error::{Error, Exit};
+use crate::cli::input::names;
+use crate::cli::session::Session;
 use crate::model::glob::Glob;
 use crate::model::unit::Desired;
 
@@ -29,7 +29,7 @@ struct Report<'a> {
 }
 
 /// `import`.
-pub(super) async fn run(session: &Session, args: &Import) -> Result<Exit, Error> {
+pub(in crate::cli) async fn run(session: &Session, args: &Import) -> Result<Exit, Error> {
     let endpoints = Endpoint::list(&args.from).map_err(|error| {
         Error::usage(error.to_string(), "`--from unix:///run/fleet.sock`, `--from http://host:port`")
     })?;

@@ -10,7 +10,7 @@ use crate::model::name::{NameError, UnitName};
 const FOREIGN_TYPES: [&str; 2] = ["scope", "device"];
 
 /// `arg` with `.service` appended unless it has a unit's type. What comes out is still a path.
-pub(super) fn with_type(arg: &str) -> String {
+pub(in crate::cli) fn with_type(arg: &str) -> String {
     let arg = arg.trim_end_matches('/');
     let base = base(arg);
     if base.is_empty() {
@@ -24,17 +24,17 @@ pub(super) fn with_type(arg: &str) -> String {
 }
 
 /// The name of the unit that `arg` means.
-pub(super) fn unit(arg: &str) -> Result<UnitName, NameError> {
+pub(in crate::cli) fn unit(arg: &str) -> Result<UnitName, NameError> {
     base(&with_type(arg)).parse()
 }
 
 /// Whether `arg` is a pattern, which no unit's name can be.
-pub(super) fn is_pattern(arg: &str) -> bool {
+pub(in crate::cli) fn is_pattern(arg: &str) -> bool {
     base(arg).contains(['*', '?', '['])
 }
 
 /// The patterns that `arg` stands for: its own, and for `'web@?'` also `web@?.service`.
-pub(super) fn patterns(arg: &str) -> Vec<String> {
+pub(in crate::cli) fn patterns(arg: &str) -> Vec<String> {
     let with_type = with_type(arg);
     if is_pattern(arg) {
         let mut patterns = vec![base(arg).to_owned()];
@@ -48,7 +48,7 @@ pub(super) fn patterns(arg: &str) -> Vec<String> {
 }
 
 /// The pattern for exactly `name`.
-pub(super) fn exactly(name: &UnitName) -> String {
+pub(in crate::cli) fn exactly(name: &UnitName) -> String {
     Glob::escape(name.as_str())
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Api, PATIENCE, RETRY, brief};
+use super::{Api, RECONNECT_BACKOFF, REQUEST_TIMEOUT, brief};
 use crate::api::client::{ClientError, Watch};
 use crate::api::wire::services::{InstanceView, ServiceLine};
 use crate::model::service::{InstanceName, ServiceName};
@@ -109,8 +109,8 @@ impl Known {
 
 impl Follower {
     async fn run(&mut self) {
-        let client = self.api.client(PATIENCE);
-        let mut backoff = Backoff::new(RETRY, &std::process::id().to_string());
+        let client = self.api.client(REQUEST_TIMEOUT);
+        let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
         let gone = self.tell.clone();
         tokio::select! {
             () = gone.closed() => {}

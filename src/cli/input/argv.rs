@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 /// `args` (the program's name first) with the command's full name moved to the front and every known option in clap's
 /// spelling.
-pub(super) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub(in crate::cli) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let options = Options::of(command);
     let mut args = args.into_iter();
     let mut front: Vec<OsString> = args.next().into_iter().collect();
@@ -98,7 +98,7 @@ fn full_name(command: &clap::Command, typed: &str) -> String {
 }
 
 /// What to say of a command that there isn't, in the words and the form that CoreOS fleet had from its library.
-pub(super) fn unknown(command: &clap::Command, typed: &str) -> Vec<String> {
+pub(in crate::cli) fn unknown(command: &clap::Command, typed: &str) -> Vec<String> {
     let names = || command.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).chain(["help"]);
     let begins: Vec<&str> = names().filter(|name| !typed.is_empty() && name.starts_with(typed)).collect();
     let kind = if begins.len() > 1 { "ambiguous" } else { "unknown" };

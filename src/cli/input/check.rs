@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use super::error::problem_line;
+use crate::cli::error::problem_line;
 use crate::model::file::{MAX_LEN, UnitFile, WHITESPACE};
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::{Constraints, SECTION};
@@ -15,20 +15,20 @@ const COMMON: [&str; 3] = ["Unit", "Install", SECTION];
 
 /// A unit file that was read.
 #[derive(Debug, Clone)]
-pub(super) struct Checked {
+pub(in crate::cli) struct Checked {
     /// Its text.
-    pub(super) text: String,
+    pub(in crate::cli) text: String,
     /// What the cluster will know it by.
-    pub(super) hash: UnitHash,
+    pub(in crate::cli) hash: UnitHash,
     /// Lines about what systemd will ignore.
-    pub(super) warnings: Vec<String>,
+    pub(in crate::cli) warnings: Vec<String>,
 }
 
 /// Read and check the file at `path`, which is to become `name`.
 ///
 /// # Errors
 /// All problems, as lines.
-pub(super) fn file(path: &Path, name: &UnitName) -> Result<Checked, Vec<String>> {
+pub(in crate::cli) fn file(path: &Path, name: &UnitName) -> Result<Checked, Vec<String>> {
     let label = path.display().to_string();
     let bytes = read(path).map_err(|what| vec![format!("{label}: {what}")])?;
     text(&label, &bytes, name)

@@ -1,74 +1,23 @@
-//! Health checks: a connection, a request, or a command. Owns when they are made and what they make of a row of
-//! answers.
+//! Makes health checks: a connection, a request, or a command. Owns when they are made, and how many answers in a row
+//! change the verdict.
 
 use std::convert::Infallible;
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper::{Request, Uri, header};
+use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Stand;
+use crate::sidecar::check::Check;
 use crate::sidecar::{args, shell};
 
 /// Until it is up for the first time it is looked at more often: others wait for it.
 const EAGER: Duration = Duration::from_millis(250);
-
-/// How to find out whether an instance is up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Check {
-    /// It takes connections.
-    Tcp,
-    /// It answers a request with a status below 400.
-    Http {
-        /// Whom to ask, as `host:port`; `None` for the address announced.
-        authority: Option<String>,
-        /// What to ask for.
-        path: String,
-    },
-    /// A command ends with exit status 0.
-    Command(String),
-}
-
-impl FromStr for Check {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "tcp" {
-            return Ok(Self::Tcp);
-        }
-        if let Some(rest) = text.strip_prefix("http://") {
-            let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-            let known = if authority.is_empty() { "localhost" } else { authority };
-            let uri: Uri = format!("http://{known}{path}").parse().map_err(|error| format!("`{text}`: {error}"))?;
-            let authority = (!authority.is_empty()).then(|| {
-                let host = uri.host().unwrap_or_default();
-                format!("{host}:{}", uri.port_u16().unwrap_or(80))
-            });
-            return Ok(Self::Http { authority, path: path.into() });
-        }
-        match text.strip_prefix("cmd ").map(str::trim) {
-            Some(command) if !command.is_empty() => Ok(Self::Command(command.into())),
-            _ => Err("write tcp, http://HOST:PORT/PATH or 'cmd COMMAND'".into()),
-        }
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp => f.write_str("tcp"),
-            Self::Http { authority, path } => write!(f, "http://{}{path}", authority.as_deref().unwrap_or_default()),
-            Self::Command(command) => write!(f, "cmd {command}"),
-        }
-    }
-}
 
 /// A row of answers, and what is made of it.
 #[derive(Debug)]
@@ -107,7 +56,7 @@ pub(super) fn follow(check: Check, target: (String, u16), options: &args::Announ
         let mut began = false;
         while !tell.is_closed() {
             let next = Instant::now() + if began { interval } else { interval.min(EAGER) };
-            let answer = timeout(limit, check.once(&target, limit)).await;
+            let answer = timeout(limit, probe(&check, &target, limit)).await;
             let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs_f64())));
             if health.take(answer.is_ok()) {
                 began = true;
@@ -127,15 +76,13 @@ pub(super) fn follow(check: Check, target: (String, u16), options: &args::Announ
     stand
 }
 
-impl Check {
-    async fn once(&self, (address, port): &(String, u16), limit: Duration) -> Result<(), String> {
-        match self {
-            Self::Tcp => connect(&authority(address, *port)).await.map(drop),
-            Self::Http { authority: None, path } => get(&authority(address, *port), path).await,
-            Self::Http { authority: Some(authority), path } => get(authority, path).await,
-            // It counts the time by itself, and cleans up behind it.
-            Self::Command(command) => shell::run(command, limit.mul_f32(0.95)).await,
-        }
+async fn probe(check: &Check, (address, port): &(String, u16), limit: Duration) -> Result<(), String> {
+    match check {
+        Check::Tcp => connect(&authority(address, *port)).await.map(drop),
+        Check::Http { authority: None, path } => get(&authority(address, *port), path).await,
+        Check::Http { authority: Some(authority), path } => get(authority, path).await,
+        // It keeps to the time by itself, and cleans up.
+        Check::Command(command) => shell::run(command, limit.mul_f32(0.95)).await,
     }
 }
 
@@ -177,22 +124,6 @@ async fn get(authority: &str, path: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn checks_are_read() {
-        let http = |authority: Option<&str>, path: &str| {
-            Ok(Check::Http { authority: authority.map(Into::into), path: path.into() })
-        };
-        assert_eq!("tcp".parse(), Ok(Check::Tcp));
-        assert_eq!("http://n1:80/a?b=c".parse(), http(Some("n1:80"), "/a?b=c"));
-        assert_eq!("http://n1".parse(), http(Some("n1:80"), "/"));
-        assert_eq!("http://[::1]:81/x".parse(), http(Some("[::1]:81"), "/x"));
-        assert_eq!("http:///health".parse(), http(None, "/health"));
-        assert_eq!("cmd pg_isready -q".parse(), Ok(Check::Command("pg_isready -q".into())));
-        for bad in ["", "cmd ", "cmd", "https://x/", "tcp:1", "http://a b/", "true"] {
-            assert!(bad.parse::<Check>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn rise_and_fall_count_in_a_row() {

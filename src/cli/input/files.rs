@@ -5,64 +5,41 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::check::{self, Checked};
-use super::error::HINT;
-use super::instances::Renewed;
-use super::names;
 use crate::api::wire::{ApplyUnit, UnitView};
+use crate::cli::error::HINT;
+use crate::cli::input::batch::{Batch, Renewed};
+use crate::cli::input::check::{self, Checked};
+use crate::cli::input::names;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::unit::Desired;
 
 /// An argument that names a unit: what it is called, and where its file would be.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(in crate::cli) struct Wanted {
     /// The unit.
-    pub(super) name: UnitName,
+    pub(in crate::cli) name: UnitName,
     path: PathBuf,
     template: Option<(UnitName, PathBuf)>,
 }
 
 /// What the cluster knows of the units wanted and their templates.
 #[derive(Debug, Default)]
-pub(super) struct Known(BTreeMap<UnitName, (UnitHash, Desired)>);
-
-/// What to send, and what to say about it.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    /// To send.
-    pub(super) units: Vec<ApplyUnit>,
-    /// For stderr.
-    pub(super) warnings: Vec<String>,
-    /// For stderr; with any, nothing may be sent.
-    pub(super) problems: Vec<String>,
-    /// A unit is neither in the cluster nor here.
-    pub(super) has_unknown: bool,
-    /// Where the text of a unit was read.
-    pub(super) files: BTreeMap<String, String>,
-    /// Units whose text was read from a template's file.
-    pub(super) from_template: BTreeSet<UnitName>,
-    /// Units that are already in the cluster.
-    pub(super) known: BTreeSet<UnitName>,
-    /// Units that are too far on for this command to replace them, and how far.
-    pub(super) untouchable: Vec<(UnitName, Desired)>,
-    /// Templates that get another file.
-    pub(super) renewed: Vec<Renewed>,
-}
+pub(in crate::cli) struct Known(BTreeMap<UnitName, (UnitHash, Desired)>);
 
 /// How a command treats what is there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Policy {
+pub(in crate::cli) struct Policy {
     /// What the command makes of units.
-    pub(super) desired: Desired,
+    pub(in crate::cli) desired: Desired,
     /// Whether it replaces files that differ.
-    pub(super) replace: bool,
+    pub(in crate::cli) replace: bool,
 }
 
 /// The units that `args` name, each once.
 ///
 /// # Errors
 /// All names that can't be, as lines.
-pub(super) fn wanted(args: &[String]) -> Result<Vec<Wanted>, Vec<String>> {
+pub(in crate::cli) fn wanted(args: &[String]) -> Result<Vec<Wanted>, Vec<String>> {
     let (mut wanted, mut problems): (Vec<Wanted>, Vec<String>) = (Vec::new(), Vec::new());
     for arg in args {
         let path = PathBuf::from(names::with_type(arg));
@@ -92,7 +69,7 @@ fn beside(path: &Path, template: &UnitName) -> PathBuf {
 }
 
 /// What to ask the cluster for, to know what it has of `wanted`.
-pub(super) fn patterns(wanted: &[Wanted]) -> Vec<String> {
+pub(in crate::cli) fn patterns(wanted: &[Wanted]) -> Vec<String> {
     let names: BTreeSet<&UnitName> =
         wanted.iter().flat_map(|w| std::iter::once(&w.name).chain(w.template.iter().map(|(name, _)| name))).collect();
     names.into_iter().map(names::exactly).collect()
@@ -100,13 +77,13 @@ pub(super) fn patterns(wanted: &[Wanted]) -> Vec<String> {
 
 impl Known {
     /// From the cluster's answer to [`patterns`].
-    pub(super) fn new(units: &[UnitView]) -> Self {
+    pub(in crate::cli) fn new(units: &[UnitView]) -> Self {
         Self(units.iter().map(|unit| (unit.name.clone(), (unit.hash.clone(), unit.desired))).collect())
     }
 }
 
 /// The batch for `wanted`.
-pub(super) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) -> Batch {
+pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) -> Batch {
     let mut batch = Batch::default();
     let mut read: BTreeMap<PathBuf, Option<Checked>> = BTreeMap::new();
     for unit in wanted {

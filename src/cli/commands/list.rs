@@ -5,19 +5,21 @@ use std::io::IsTerminal as _;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{Columns, List};
-use super::error::{Error, Exit};
-use super::session::Session;
-use super::{explain, select, table};
 use crate::api::wire::{DamagedUnit, MachineRef, MachineView, StateView, UnitList, UnitView};
+use crate::cli::args::{Columns, List};
+use crate::cli::error::{Error, Exit};
+use crate::cli::explain;
+use crate::cli::input::select;
+use crate::cli::output::table;
+use crate::cli::session::Session;
 use crate::model::glob::Glob;
 use crate::model::name::{UnitHash, UnitName};
 
 /// A column: its name, the text of a cell, and its value for programs.
-pub(super) struct Field<T> {
-    pub(super) name: &'static str,
-    pub(super) text: fn(&T, bool) -> String,
-    pub(super) value: fn(&T) -> Value,
+pub(in crate::cli) struct Field<T> {
+    pub(in crate::cli) name: &'static str,
+    pub(in crate::cli) text: fn(&T, bool) -> String,
+    pub(in crate::cli) value: fn(&T) -> Value,
 }
 
 type UnitState = (UnitName, StateView);
@@ -160,7 +162,7 @@ fn machine_fields() -> Vec<Field<MachineView>> {
 const EXPLAINED: usize = 5;
 
 /// `list-units`: a row for each unit on each host.
-pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error> {
+pub(in crate::cli) async fn units(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(unit_fields(), session, &args.columns, UNITS)?;
     let (units, unmatched) = fetch(session, args).await?;
     let damaged = damaged(&units);
@@ -178,7 +180,7 @@ pub(super) async fn units(session: &Session, args: &List) -> Result<Exit, Error>
 }
 
 /// `list-unit-files`: a row for each unit the cluster knows.
-pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, Error> {
+pub(in crate::cli) async fn unit_files(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(unit_file_fields(), session, &args.columns, UNIT_FILES)?;
     if fields.iter().any(|field| field.name == "tmachine") && args.columns.fields.is_some() {
         session.out.message("WARNING: The field \"tmachine\" is deprecated, use \"target\" instead");
@@ -205,7 +207,7 @@ pub(super) async fn unit_files(session: &Session, args: &List) -> Result<Exit, E
 }
 
 /// `list-machines`.
-pub(super) async fn machines(session: &Session, args: &List) -> Result<Exit, Error> {
+pub(in crate::cli) async fn machines(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(machine_fields(), session, &args.columns, MACHINES)?;
     let globs = globs(&args.patterns)?;
     let mut machines = session.client.machines().await?.machines;
@@ -247,7 +249,7 @@ fn damaged(rows: &[UnitFile]) -> Vec<String> {
     rows.iter().filter_map(|row| row.as_ref().err()).map(explain::damaged).collect()
 }
 
-pub(super) fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
+pub(in crate::cli) fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
     patterns
         .iter()
         .map(|pattern| {
@@ -257,7 +259,7 @@ pub(super) fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
 }
 
 /// The fields asked for, in that order; all of them for programs that don't say.
-pub(super) fn pick<T>(
+pub(in crate::cli) fn pick<T>(
     fields: Vec<Field<T>>,
     session: &Session,
     columns: &Columns,
@@ -273,14 +275,14 @@ pub(super) fn pick<T>(
         Some(Field { name, text, value }) => Ok(Field { name, text: *text, value: *value }),
         None => {
             let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
-            let hint = format!("{}there are {}", super::error::HINT, known.join(", "));
+            let hint = format!("{}there are {}", crate::cli::error::HINT, known.join(", "));
             Err(Error::failures(vec![format!("Invalid key in output format: \"{key}\""), hint]))
         }
     };
     asked.split(',').map(|key| find(key.trim())).collect()
 }
 
-pub(super) fn print<T>(session: &Session, columns: &Columns, fields: &[Field<T>], rows: &[T]) {
+pub(in crate::cli) fn print<T>(session: &Session, columns: &Columns, fields: &[Field<T>], rows: &[T]) {
     if session.is_json() {
         let object =
             |row| fields.iter().map(|field| (field.name.to_owned(), (field.value)(row))).collect::<Map<_, _>>();
@@ -296,6 +298,6 @@ fn hash(hash: &UnitHash, full: bool) -> String {
     if full { hash.to_string() } else { hash.short().into() }
 }
 
-pub(super) fn or_dash(text: &str) -> String {
+pub(in crate::cli) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
 }

@@ -3,12 +3,12 @@
 
 use serde_json::json;
 
-use super::args::{List, Service};
-use super::error::{Error, Exit};
-use super::list::{Field, globs, or_dash, pick, print};
-use super::session::Session;
 use crate::api::client::ClientError;
 use crate::api::wire::services::{InstanceView, ServiceView};
+use crate::cli::args::{List, Service};
+use crate::cli::commands::list::{Field, globs, or_dash, pick, print};
+use crate::cli::error::{Error, Exit};
+use crate::cli::session::Session;
 use crate::model::service::ServiceName;
 
 const SERVICES: &str = "service,instances,addresses";
@@ -60,7 +60,7 @@ fn instance_fields() -> Vec<Field<InstanceView>> {
 }
 
 /// `list-services`: a row for each service.
-pub(super) async fn list(session: &Session, args: &List) -> Result<Exit, Error> {
+pub(in crate::cli) async fn list(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(service_fields(), session, &args.columns, SERVICES)?;
     let globs = globs(&args.patterns)?;
     let mut services = session.client.services(&args.patterns).await?.services;
@@ -70,7 +70,7 @@ pub(super) async fn list(session: &Session, args: &List) -> Result<Exit, Error> 
 }
 
 /// `service NAME`: a row for each of its instances.
-pub(super) async fn show(session: &Session, args: &Service) -> Result<Exit, Error> {
+pub(in crate::cli) async fn show(session: &Session, args: &Service) -> Result<Exit, Error> {
     let fields = pick(instance_fields(), session, &args.columns, INSTANCES)?;
     let name: ServiceName = args.name.parse().map_err(|error: crate::model::service::NameError| {
         Error::usage(error.to_string(), "`fleetctl list-services` says which there are")
@@ -82,7 +82,7 @@ pub(super) async fn show(session: &Session, args: &Service) -> Result<Exit, Erro
         }
         Err(ClientError::Api(detail)) if detail.code == 404 => Err(Error::failures(vec![
             detail.message,
-            format!("{}`fleetctl list-services` says which services there are", super::error::HINT),
+            format!("{}`fleetctl list-services` says which services there are", crate::cli::error::HINT),
         ])),
         Err(error) => Err(error.into()),
     }

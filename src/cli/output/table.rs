@@ -5,7 +5,7 @@ const TAB_WIDTH: usize = 8;
 const PADDING: usize = 1;
 
 /// The rows, each ending in a newline. All rows have the same number of cells; the last cell of a row isn't padded.
-pub(super) fn render(rows: &[Vec<String>]) -> String {
+pub(in crate::cli) fn render(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)

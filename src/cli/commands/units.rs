@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::args::{Block, Change, Create, SIGNED, Submit};
-use super::error::{Error, Exit, HINT};
-use super::files::{self, Batch, Known, Policy};
-use super::follow::{self, End, Ended};
-use super::select::{self, Selected};
-use super::session::Session;
-use super::wait::{Aim, Goal};
-use super::{explain, instances, names};
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit, Outcome, UnitView};
+use crate::cli::args::{Block, Change, Create, SIGNED, Submit};
+use crate::cli::commands::instances;
+use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::explain;
+use crate::cli::follow::{self, End, Ended};
+use crate::cli::input::batch::Batch;
+use crate::cli::input::files::{self, Known, Policy};
+use crate::cli::input::names;
+use crate::cli::input::select::{self, Selected};
+use crate::cli::session::Session;
+use crate::cli::wait::{Aim, Goal};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::Desired;
@@ -23,7 +26,7 @@ use crate::model::unit::Desired;
 const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// `submit`.
-pub(super) async fn submit(session: &Session, args: &Submit) -> Result<Exit, Error> {
+pub(in crate::cli) async fn submit(session: &Session, args: &Submit) -> Result<Exit, Error> {
     let Submit { create, instances } = args;
     let sent = send_files(session, create, Desired::Inactive, *instances).await?;
     let aim = |name: &UnitName| {
@@ -38,7 +41,7 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Result<Exit, Err
 }
 
 /// `load` and `start`.
-pub(super) async fn create(session: &Session, args: &Create, aim: Aim) -> Result<Exit, Error> {
+pub(in crate::cli) async fn create(session: &Session, args: &Create, aim: Aim) -> Result<Exit, Error> {
     let desired = aim.desired().unwrap_or(Desired::Inactive);
     let sent = send_files(session, args, desired, false).await?;
     let exit = finish(session, &sent.applied, |_| Some(aim), &args.block).await?;
@@ -60,7 +63,7 @@ impl Sent {
 }
 
 async fn send_files(session: &Session, args: &Create, desired: Desired, instances: bool) -> Result<Sent, Error> {
-    some(&args.units)?;
+    require_units(&args.units)?;
     if args.sign {
         session.out.message(SIGNED);
     }
@@ -113,8 +116,8 @@ fn differs(batch: &Batch, unit: &AppliedUnit) -> String {
 }
 
 /// `stop`, `unload` and `destroy`.
-pub(super) async fn change(session: &Session, args: &Change, aim: Aim) -> Result<Exit, Error> {
-    some(&args.units)?;
+pub(in crate::cli) async fn change(session: &Session, args: &Change, aim: Aim) -> Result<Exit, Error> {
+    require_units(&args.units)?;
     let mut selected = select::select(&session.client, &args.units).await?;
     let (mut leaving, mut damaged) = (Vec::new(), Vec::new());
     if aim == Aim::Destroy {
@@ -194,7 +197,7 @@ fn missing(session: &Session, selected: &Selected, aim: Aim) -> bool {
 }
 
 /// What was asked of each unit of `applied`: `aim`, if anything is to be waited for.
-pub(super) fn goals(applied: &Applied, aim: impl Fn(&UnitName) -> Option<Aim>) -> Vec<Goal> {
+pub(in crate::cli) fn goals(applied: &Applied, aim: impl Fn(&UnitName) -> Option<Aim>) -> Vec<Goal> {
     let goal = |unit: &AppliedUnit| {
         aim(&unit.name).map(|aim| Goal {
             name: unit.name.clone(),
@@ -207,7 +210,7 @@ pub(super) fn goals(applied: &Applied, aim: impl Fn(&UnitName) -> Option<Aim>) -
 }
 
 /// Wait as told.
-pub(super) async fn wait(
+pub(in crate::cli) async fn wait(
     session: &Session,
     applied: &Applied,
     goals: Vec<Goal>,
@@ -221,7 +224,7 @@ pub(super) async fn wait(
 }
 
 /// What it all comes to.
-pub(super) fn exit_of(ended: &[Ended]) -> Exit {
+pub(in crate::cli) fn exit_of(ended: &[Ended]) -> Exit {
     ended.iter().map(|one| &one.end).fold(Exit::Ok, |exit, end| match (end, exit) {
         (End::Interrupted, _) | (_, Exit::Interrupted) => Exit::Interrupted,
         (End::Done, exit) => exit,
@@ -248,7 +251,7 @@ async fn finish(
 }
 
 /// Say what was asked for and isn't waited for.
-pub(super) async fn trigger(session: &Session, goals: &[Goal]) -> Result<(), Error> {
+pub(in crate::cli) async fn trigger(session: &Session, goals: &[Goal]) -> Result<(), Error> {
     let changed: Vec<&Goal> = goals.iter().filter(|goal| goal.changed).collect();
     if changed.is_empty() || session.is_json() {
         return Ok(());
@@ -287,7 +290,7 @@ struct ReportUnit<'a> {
 }
 
 /// Print what became of it, for programs.
-pub(super) fn report<'a>(session: &Session, applied: &'a Applied, ended: &'a [Ended]) {
+pub(in crate::cli) fn report<'a>(session: &Session, applied: &'a Applied, ended: &'a [Ended]) {
     if !session.is_json() {
         return;
     }
@@ -311,7 +314,7 @@ fn report_unit<'a>(applied: &'a AppliedUnit, ended: Option<&'a Ended>) -> Report
 }
 
 /// Whether any units were given.
-pub(super) fn some(units: &[String]) -> Result<(), Error> {
+pub(in crate::cli) fn require_units(units: &[String]) -> Result<(), Error> {
     if units.is_empty() {
         Err(Error::usage("No units given", "name at least one unit, such as web.service"))
     } else {

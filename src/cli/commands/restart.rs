@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::Change;
-use super::error::{Error, Exit};
-use super::follow::Ended;
-use super::select::{self, Selected};
-use super::session::Session;
-use super::units::{self, goals};
-use super::wait::Aim;
 use crate::api::wire::{Applied, Apply, ApplyUnit, UnitView};
+use crate::cli::args::Change;
+use crate::cli::commands::units::{self, goals};
+use crate::cli::error::{Error, Exit};
+use crate::cli::follow::Ended;
+use crate::cli::input::select::{self, Selected};
+use crate::cli::session::Session;
+use crate::cli::wait::Aim;
 use crate::model::unit::Desired;
 
 /// `restart`.
-pub(super) async fn run(session: &Session, args: &Change) -> Result<Exit, Error> {
-    units::some(&args.units)?;
+pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit, Error> {
+    units::require_units(&args.units)?;
     let selected = select::select(&session.client, &args.units).await?;
     let (chosen, refused) = choose(session, &selected);
     if !selected.missing.is_empty() {

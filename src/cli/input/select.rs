@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::error::{Error, HINT};
-use super::session::Session;
-use super::{explain, names};
 use crate::api::client::Client;
 use crate::api::wire::{DamagedUnit, UnitList, UnitView};
+use crate::cli::error::{Error, HINT};
+use crate::cli::explain;
+use crate::cli::input::names;
+use crate::cli::session::Session;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 
@@ -17,20 +18,20 @@ const NEAR: usize = 2;
 
 /// The units that arguments name.
 #[derive(Debug, Default)]
-pub(super) struct Selected {
+pub(in crate::cli) struct Selected {
     /// Each once, in the order of the arguments, and whether it was named, not matched by a pattern.
-    pub(super) units: Vec<(UnitView, bool)>,
+    pub(in crate::cli) units: Vec<(UnitView, bool)>,
     /// Those whose records can't be read, each once.
-    pub(super) damaged: Vec<DamagedUnit>,
+    pub(in crate::cli) damaged: Vec<DamagedUnit>,
     /// Names of units that there are none of.
-    pub(super) missing: Vec<String>,
+    pub(in crate::cli) missing: Vec<String>,
     /// Patterns that match nothing.
-    pub(super) unmatched: Vec<String>,
+    pub(in crate::cli) unmatched: Vec<String>,
 }
 
 impl Selected {
     /// A line for each argument that there is nothing of, and for each unit that nothing can be done with.
-    pub(super) fn nothing(&self) -> Vec<String> {
+    pub(in crate::cli) fn nothing(&self) -> Vec<String> {
         let missing = self.missing.iter().map(|name| format!("Unit {name} not found"));
         let unmatched = self.unmatched.iter().map(|pattern| unmatched(pattern));
         missing.chain(unmatched).chain(self.damaged.iter().map(explain::damaged)).collect()
@@ -38,7 +39,7 @@ impl Selected {
 }
 
 /// What is said of a pattern that matches nothing.
-pub(super) fn unmatched(pattern: &str) -> String {
+pub(in crate::cli) fn unmatched(pattern: &str) -> String {
     format!("no unit matches `{pattern}`")
 }
 
@@ -46,7 +47,7 @@ pub(super) fn unmatched(pattern: &str) -> String {
 ///
 /// # Errors
 /// All names and patterns that can't be, or a cluster that can't be asked.
-pub(super) async fn select(client: &Client, args: &[String]) -> Result<Selected, Error> {
+pub(in crate::cli) async fn select(client: &Client, args: &[String]) -> Result<Selected, Error> {
     let mut problems = Vec::new();
     let mut constraints: Vec<(bool, String, Vec<Glob>)> = Vec::new();
     for arg in args {
@@ -100,7 +101,7 @@ pub(super) async fn select(client: &Client, args: &[String]) -> Result<Selected,
 ///
 /// # Errors
 /// Patterns that can't be, as lines, and a cluster that can't be asked.
-pub(super) async fn expand(session: &Session, args: &[String], templates: bool) -> Result<Vec<String>, Error> {
+pub(in crate::cli) async fn expand(session: &Session, args: &[String], templates: bool) -> Result<Vec<String>, Error> {
     let is_pattern = |arg: &str| names::is_pattern(arg) && !Path::new(&names::with_type(arg)).exists();
     if !args.iter().any(|arg| is_pattern(arg)) {
         return Ok(args.to_vec());
@@ -145,7 +146,7 @@ pub(super) async fn expand(session: &Session, args: &[String], templates: bool) 
 
 /// For somebody at a terminal who has named units that there are none of: which ones that there are may have been
 /// meant.
-pub(super) async fn hints(session: &Session, args: &[String]) -> Vec<String> {
+pub(in crate::cli) async fn hints(session: &Session, args: &[String]) -> Vec<String> {
     let typed: Vec<UnitName> =
         args.iter().filter(|arg| !names::is_pattern(arg)).filter_map(|arg| names::unit(arg).ok()).collect();
     if !session.out.is_watched() || typed.is_empty() {

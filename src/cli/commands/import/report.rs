@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Action, Host, Plan, Row};
-use crate::cli::table;
+use crate::cli::output::table;
 use crate::remote::shell_line;
 
 /// The table, and every sentence about a unit or a host.

@@ -11,11 +11,11 @@ const PACE: Duration = Duration::from_secs(1);
 
 /// Says things to systemd. Without a service manager there is nobody to tell, and that is fine.
 #[derive(Debug, Clone)]
-pub(super) struct Voice {
+pub(super) struct Notifier {
     status: watch::Sender<String>,
 }
 
-impl Voice {
+impl Notifier {
     /// Must be called within a runtime.
     pub(super) fn new() -> Self {
         let (status, mut said) = watch::channel(String::new());

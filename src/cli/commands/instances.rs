@@ -1,37 +1,28 @@
 //! Instances remember their template: when its file is replaced, those that still have its old file are to have the new
 //! one too. Owns which these are, and asking for it; `units` sends them in the same batch.
 
-use super::error::{Error, HINT};
-use super::files::Batch;
-use super::session::Session;
-use super::wait::Aim;
 use crate::api::wire::{ApplyUnit, UnitView};
+use crate::cli::error::{Error, HINT};
+use crate::cli::input::batch::Batch;
+use crate::cli::session::Session;
+use crate::cli::wait::Aim;
 use crate::model::glob::Glob;
-use crate::model::name::{UnitHash, UnitName};
+use crate::model::name::UnitName;
 use crate::model::unit::Desired;
 
 /// More names in one line would be noise.
 const NAMES: usize = 10;
-
-/// A template whose file is about to be replaced.
-#[derive(Debug, Clone)]
-pub(super) struct Renewed {
-    /// The template.
-    pub(super) name: UnitName,
-    /// The file it had: an instance that has it follows its template. One with any other was changed by hand.
-    pub(super) old: UnitHash,
-    /// The file it gets: an instance that has this one already is done.
-    pub(super) new: UnitHash,
-    /// The same, as text.
-    pub(super) text: String,
-}
 
 /// Add the instances of the templates in `batch` to it, if that is wanted: `asked` by an option, or by a person at a
 /// terminal. Those added, and what is wanted of each.
 ///
 /// # Errors
 /// A cluster that can't be asked.
-pub(super) async fn add(session: &Session, batch: &mut Batch, asked: bool) -> Result<Vec<(UnitName, Desired)>, Error> {
+pub(in crate::cli) async fn add(
+    session: &Session,
+    batch: &mut Batch,
+    asked: bool,
+) -> Result<Vec<(UnitName, Desired)>, Error> {
     let mut added = Vec::new();
     for renewed in std::mem::take(&mut batch.renewed) {
         let pattern = format!("{}@*.{}", Glob::escape(renewed.name.prefix()), renewed.name.kind());
@@ -70,7 +61,7 @@ pub(super) async fn add(session: &Session, batch: &mut Batch, asked: bool) -> Re
 }
 
 /// What to wait for with an instance that is wanted so.
-pub(super) fn aim(desired: Desired) -> Option<Aim> {
+pub(in crate::cli) fn aim(desired: Desired) -> Option<Aim> {
     match desired {
         Desired::Inactive => None,
         Desired::Loaded => Some(Aim::Load),

@@ -1,24 +1,23 @@
 //! One channel and the sockets that stand for it. Owns what is on its way in either direction, and the channel's end:
-//! what a command printed is handed over before its exit status is told, and the channel is closed before it is
-//! forgotten.
+//! a command's output is delivered before its exit status, and the channel is closed before it is dropped.
 
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags};
-use ssh2::{BlockDirections, Channel, Session};
+use ssh2::{BlockDirections, Session};
 use tokio::sync::oneshot;
 
-use super::{LATER, Opened, What, later};
-use crate::ssh::session::Ended;
+use super::codes::WOULD_BLOCK;
+use super::request::{ChannelKind, Ended, Opened};
 
-/// What goes in one gulp.
-const GULP: usize = 32 * 1024;
+/// What is read at once, in bytes.
+const CHUNK: usize = 32 * 1024;
 
-pub(super) struct Lane {
+pub(super) struct Channel {
     pub(super) id: u64,
-    channel: Channel,
+    channel: ssh2::Channel,
     near: UnixStream,
     output: Output,
     errors: Option<(UnixStream, Output)>,
@@ -51,9 +50,9 @@ struct Output {
     unwanted: bool,
 }
 
-impl Lane {
+impl Channel {
     /// Open a channel. The session blocks while it does.
-    pub(super) fn open(session: &Session, id: u64, what: What) -> Result<(Self, Opened), ssh2::Error> {
+    pub(super) fn open(session: &Session, id: u64, what: ChannelKind) -> Result<(Self, Opened), ssh2::Error> {
         let pair = || {
             let (near, far) = UnixStream::pair()?;
             near.set_nonblocking(true)?;
@@ -63,16 +62,16 @@ impl Lane {
         let local = |_| ssh2::Error::new(ssh2::ErrorCode::Session(-1), "no more sockets");
         let (near, stream) = pair().map_err(local)?;
         let (errors, stderr) = match what {
-            What::Run { .. } => {
+            ChannelKind::Run { .. } => {
                 pair().map(|(near, far)| (Some((near, Output::default())), Some(far))).map_err(local)?
             }
-            What::Unix(_) | What::Tcp(..) => (None, None),
+            ChannelKind::Unix(_) | ChannelKind::Tcp(..) => (None, None),
         };
         let connection = errors.is_none();
         let (channel, ended) = match what {
-            What::Unix(path) => (session.channel_direct_streamlocal(&path, None)?, None),
-            What::Tcp(host, port) => (session.channel_direct_tcpip(&host, port, None)?, None),
-            What::Run { line, pty, ended } => {
+            ChannelKind::Unix(path) => (session.channel_direct_streamlocal(&path, None)?, None),
+            ChannelKind::Tcp(host, port) => (session.channel_direct_tcpip(&host, port, None)?, None),
+            ChannelKind::Run { line, pty, ended } => {
                 let mut channel = session.channel_session()?;
                 if let Some(pty) = pty {
                     let (columns, rows) = (pty.size.0.into(), pty.size.1.into());
@@ -85,7 +84,7 @@ impl Lane {
                 (channel, Some(ended))
             }
         };
-        let lane = Self {
+        let this = Self {
             id,
             channel,
             near,
@@ -101,7 +100,7 @@ impl Lane {
             state: State::Open,
             stuck: false,
         };
-        Ok((lane, Opened { stream, stderr, id }))
+        Ok((this, Opened { stream, stderr, id }))
     }
 
     /// Move what can be moved. Whether anything could.
@@ -136,14 +135,14 @@ impl Lane {
     fn send(&mut self) -> bool {
         let mut moved = false;
         if self.input.is_empty() && !self.input_over {
-            let mut gulp = vec![0; GULP];
-            match self.near.read(&mut gulp) {
+            let mut chunk = vec![0; CHUNK];
+            match self.near.read(&mut chunk) {
                 Ok(0) => self.input_over = true,
                 Ok(read) => {
-                    gulp.truncate(read);
-                    self.input = gulp;
+                    chunk.truncate(read);
+                    self.input = chunk;
                 }
-                Err(error) if later(&error) => {}
+                Err(error) if would_block(&error) => {}
                 Err(_) => self.input_over = true,
             }
         }
@@ -153,7 +152,7 @@ impl Lane {
                     self.input.drain(..written);
                     moved = written > 0;
                 }
-                Err(error) if later(&error) => self.stuck = true,
+                Err(error) if would_block(&error) => self.stuck = true,
                 // It doesn't read any more.
                 Err(_) => {
                     self.input.clear();
@@ -205,7 +204,7 @@ impl Lane {
     }
 
     fn waits(&mut self, result: &Result<(), ssh2::Error>) -> bool {
-        let waits = matches!(result, Err(error) if error.code() == LATER);
+        let waits = matches!(result, Err(error) if error.code() == WOULD_BLOCK);
         self.stuck |= waits;
         waits
     }
@@ -277,14 +276,14 @@ impl Output {
 fn receive(from: &mut impl Read, to: &mut UnixStream, output: &mut Output) -> Result<bool, String> {
     let mut moved = false;
     if output.bytes.is_empty() {
-        let mut gulp = vec![0; GULP];
-        match from.read(&mut gulp) {
+        let mut chunk = vec![0; CHUNK];
+        match from.read(&mut chunk) {
             Ok(read) => {
                 moved = read > 0;
-                gulp.truncate(read);
-                output.bytes = gulp;
+                chunk.truncate(read);
+                output.bytes = chunk;
             }
-            Err(error) if later(&error) => {}
+            Err(error) if would_block(&error) => {}
             Err(error) => return Err(error.to_string()),
         }
     }
@@ -299,9 +298,14 @@ fn receive(from: &mut impl Read, to: &mut UnixStream, output: &mut Output) -> Re
                 output.bytes.drain(..written);
                 moved |= written > 0;
             }
-            Err(error) if later(&error) => break,
+            Err(error) if would_block(&error) => break,
             Err(_) => output.unwanted = true,
         }
     }
     Ok(moved)
+}
+
+/// Whether it only isn't possible now.
+fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

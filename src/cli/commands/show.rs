@@ -1,17 +1,18 @@
 //! cat, version, and what is made of the command line's own definitions: completions and manual pages.
 
-use super::args::{self, Cat, Format};
-use super::error::{Error, Exit};
-use super::output::Output;
-use super::session::Session;
-use super::{names, select};
 use crate::api::client::ClientError;
 use crate::api::wire::UnitDetail;
-use crate::manual;
+use crate::cli::args::{self, Cat, Format};
+use crate::cli::error::{Error, Exit};
+use crate::cli::input::names;
+use crate::cli::input::select;
+use crate::cli::output::Printer;
+use crate::cli::session::Session;
+use crate::cli_docs;
 
 /// `cat`: the file as it was submitted, comments and all. (CoreOS fleet had forgotten them, and printed its canonical
 /// text.)
-pub(super) async fn cat(session: &Session, args: &Cat) -> Result<Exit, Error> {
+pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, Error> {
     let [unit] = args.units.as_slice() else {
         return Err(Error::usage("One unit file must be provided", "`fleetctl cat web.service`"));
     };
@@ -64,7 +65,7 @@ fn document(detail: &UnitDetail) -> serde_json::Value {
 }
 
 /// `version`.
-pub(super) fn version(out: &Output, format: Format) -> Exit {
+pub(in crate::cli) fn version(out: &Printer, format: Format) -> Exit {
     let version = env!("CARGO_PKG_VERSION");
     match format {
         Format::Text => out.line(&format!("fleetctl version {version}")),
@@ -74,10 +75,10 @@ pub(super) fn version(out: &Output, format: Format) -> Exit {
 }
 
 /// `completion` and `man`.
-pub(super) fn manual(out: &Output, asked: &manual::Asked) -> Result<Exit, Error> {
+pub(in crate::cli) fn manual(out: &Printer, asked: &cli_docs::Asked) -> Result<Exit, Error> {
     match asked.answer(args::command()) {
         Ok(text) => out.data(&text),
-        Err(error @ manual::Error::NoCommand(_)) => {
+        Err(error @ cli_docs::Error::NoCommand(_)) => {
             return Err(Error::usage(error.to_string(), "`fleetctl help` lists them"));
         }
         Err(error) => return Err(Error::failure(error.to_string())),

@@ -1,0 +1,56 @@
+//! The options of the commands that change units: `submit`, `load`, `start`, `restart`, `stop`, `unload` and `destroy`.
+
+use clap::Args;
+
+use super::OutputFormat;
+
+/// `submit`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Submit {
+    #[command(flatten)]
+    pub(in crate::cli) create: Create,
+    /// With --replace of a template: replace the file of its instances too, where they run
+    #[arg(long, requires = "replace")]
+    pub(in crate::cli) instances: bool,
+}
+
+/// `load` and `start`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Create {
+    /// Unit files, names of units, instances whose template the cluster has, or quoted patterns of names: 'web@*'
+    #[arg(value_name = "UNIT")]
+    pub(in crate::cli) units: Vec<String>,
+    /// Replace units whose file differs from the one here
+    #[arg(long)]
+    pub(in crate::cli) replace: bool,
+    /// Nothing any more: there are no signed units
+    #[arg(long, hide = true)]
+    pub(in crate::cli) sign: bool,
+    #[command(flatten)]
+    pub(in crate::cli) block: Block,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `restart`, `stop`, `unload` and `destroy`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Change {
+    /// Names of units, or quoted patterns of names: 'web@*'
+    #[arg(value_name = "UNIT")]
+    pub(in crate::cli) units: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) block: Block,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// How long to wait until it is done.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Block {
+    /// Don't wait until it is done
+    #[arg(long)]
+    pub(in crate::cli) no_block: bool,
+    /// Wait at most N times 2 seconds; 0 is for ever
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(in crate::cli) block_attempts: u32,
+}

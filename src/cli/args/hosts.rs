@@ -1,0 +1,33 @@
+//! The options of the commands that go to hosts: `status` and `ssh`.
+
+use clap::Args;
+
+use super::OutputFormat;
+
+/// `status`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Status {
+    /// Names of units, or quoted patterns of names: 'web@*'
+    #[arg(value_name = "UNIT")]
+    pub(in crate::cli) units: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `ssh`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Ssh {
+    /// The host: its id or the beginning of it, its name, its address; or a unit, for the host it is on
+    #[arg(value_name = "MACHINE|UNIT")]
+    #[arg(help_heading = None)]
+    pub(in crate::cli) words: Vec<String>,
+    /// This host
+    #[arg(long, value_name = "MACHINE")]
+    pub(in crate::cli) machine: Option<String>,
+    /// The host of this unit
+    #[arg(long, value_name = "UNIT")]
+    pub(in crate::cli) unit: Option<String>,
+    /// Let the host use your agent while you are there (by the `ssh` program)
+    #[arg(long, short = 'A')]
+    pub(in crate::cli) forward_agent: bool,
+}

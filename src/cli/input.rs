@@ -1,0 +1,9 @@
+//! What was typed: the command line's spelling, names and patterns of units, unit files. Finds out what is meant and
+//! checks it; changes nothing in the cluster and prints nothing.
+
+pub(super) mod argv;
+pub(super) mod batch;
+pub(super) mod check;
+pub(super) mod files;
+pub(super) mod names;
+pub(super) mod select;

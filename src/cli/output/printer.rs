@@ -1,0 +1,258 @@
+//! The only place that prints. stdout is for data, stderr for messages; progress appears on a terminal only.
+//! Owns what a terminal is, and what happens when a pipe closes. Never words a message.
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+
+use serde::Serialize;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
+
+use crate::cli::error::HINT;
+use crate::journal;
+use crate::remote::Streams;
+
+/// Without a terminal that says otherwise.
+const SIZE: (usize, usize) = (80, 24);
+
+/// Both streams of the process.
+#[derive(Debug)]
+pub(in crate::cli) struct Printer {
+    /// stderr is a terminal.
+    watched: bool,
+    /// One whose lines can be rewritten.
+    terminal: bool,
+    /// Terminals here can't do anything but print.
+    dumb: bool,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Lines of progress on the screen now.
+    drawn: usize,
+    /// Why stdout takes no more.
+    broken: Option<io::ErrorKind>,
+    message: String,
+}
+
+impl Printer {
+    /// The process's own streams.
+    pub(in crate::cli) fn new() -> Self {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let watched = io::stderr().is_terminal();
+        Self { watched, terminal: watched && !dumb, dumb, state: RefCell::default() }
+    }
+
+    /// Whether somebody watches stderr.
+    pub(in crate::cli) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
+    /// Whether [`Printer::progress`] shows anything.
+    pub(in crate::cli) fn shows_progress(&self) -> bool {
+        self.terminal
+    }
+
+    /// Whether nobody reads stdout any longer.
+    pub(in crate::cli) fn is_closed(&self) -> bool {
+        self.state.borrow().broken.is_some()
+    }
+
+    /// A line of data.
+    pub(in crate::cli) fn line(&self, line: &str) {
+        self.data(&format!("{}\n", clean(line)));
+    }
+
+    /// Data, byte by byte. Once stdout is closed, by `head` say, the rest goes nowhere: whoever read it has had enough.
+    pub(in crate::cli) fn data(&self, text: &str) {
+        self.stdout(text.as_bytes());
+    }
+
+    /// A document of data.
+    pub(in crate::cli) fn json(&self, value: &impl Serialize) {
+        if let Ok(text) = serde_json::to_string_pretty(value) {
+            self.data(&format!("{text}\n"));
+        }
+    }
+
+    /// A message of one line or several.
+    pub(in crate::cli) fn message(&self, text: &str) {
+        self.state.borrow_mut().erase();
+        say(&format!("{}\n", clean(text.trim_end())));
+    }
+
+    /// What somebody at a terminal answers to a question, no being the default; `None` when nobody is there to ask.
+    pub(in crate::cli) fn confirm(&self, question: &str) -> Option<bool> {
+        if !self.watched || !io::stdin().is_terminal() {
+            return None;
+        }
+        self.state.borrow_mut().erase();
+        say(&format!("{} [y/N] ", clean(question)));
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer).is_ok();
+        Some(read && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Messages; hints only where a person watches.
+    pub(in crate::cli) fn messages(&self, lines: &[String]) {
+        for line in lines.iter().filter(|line| self.watched || !line.starts_with(HINT)) {
+            self.message(line);
+        }
+    }
+
+    /// Show `lines` in the place of the last ones, on a terminal. As many as fit.
+    pub(in crate::cli) fn progress(&self, lines: &[String]) {
+        if !self.terminal {
+            return;
+        }
+        let (columns, rows) = size();
+        let mut state = self.state.borrow_mut();
+        let room = rows.saturating_sub(2).max(1);
+        let mut shown: Vec<String> = lines.iter().take(room).map(|line| fit(&clean(line), columns)).collect();
+        if lines.len() > room {
+            shown.truncate(room - 1);
+            shown.push(fit(&format!("and {} more", lines.len() - shown.len()), columns));
+        }
+        let mut text = state.take_up();
+        state.drawn = shown.len();
+        for line in shown {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        say(&text);
+    }
+
+    /// What went wrong with stdout, if it matters. A closed pipe doesn't.
+    pub(in crate::cli) fn finish(&self) -> Result<(), String> {
+        let mut state = self.state.borrow_mut();
+        state.erase();
+        match state.broken {
+            None | Some(io::ErrorKind::BrokenPipe) => Ok(()),
+            Some(_) => Err(format!("can't write to stdout: {}", state.message)),
+        }
+    }
+}
+
+impl Streams for Printer {
+    /// What a command on a host printed, as it is. Whether anybody still reads it.
+    fn stdout(&self, bytes: &[u8]) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.erase();
+        if state.broken.is_none() {
+            let mut stdout = io::stdout().lock();
+            if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+                state.broken = Some(error.kind());
+                state.message = error.to_string();
+            }
+        }
+        state.broken.is_none()
+    }
+
+    /// What a command on a host complained about, as it is.
+    fn stderr(&self, bytes: &[u8]) {
+        self.state.borrow_mut().erase();
+        let mut stderr = io::stderr().lock();
+        drop(stderr.write_all(bytes).and_then(|()| stderr.flush()));
+    }
+}
+
+impl journal::Output for Printer {
+    fn message(&self, line: &str) {
+        Self::message(self, line);
+    }
+
+    /// Somebody sees it, and hasn't said no (`NO_COLOR`).
+    fn has_colours(&self) -> bool {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        wanted && !self.dumb && io::stdout().is_terminal()
+    }
+
+    fn is_closed(&self) -> bool {
+        Self::is_closed(self)
+    }
+
+    /// Also while nothing is written: `head` may have had enough of a journal in which nothing happens. Never comes for
+    /// a terminal, and for what can't be watched, such as a file.
+    async fn closed(&self) {
+        let watched = || {
+            let stdout = io::stdout();
+            if stdout.is_terminal() {
+                return None;
+            }
+            // Only watched, so that it doesn't matter that it blocks, and whether it is a pipe or a socket.
+            pipe::Sender::from_owned_fd_unchecked(stdout.as_fd().try_clone_to_owned().ok()?).ok()
+        };
+        match watched() {
+            Some(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {
+                self.state.borrow_mut().broken.get_or_insert(io::ErrorKind::BrokenPipe);
+            }
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+impl State {
+    fn take_up(&mut self) -> String {
+        match std::mem::take(&mut self.drawn) {
+            0 => String::new(),
+            lines => format!("\u{1b}[{lines}A\u{1b}[J"),
+        }
+    }
+
+    fn erase(&mut self) {
+        let up = self.take_up();
+        if !up.is_empty() {
+            say(&up);
+        }
+    }
+}
+
+/// Send what the client logs to stderr too.
+pub(in crate::cli) fn log_to_stderr() {
+    crate::telemetry::init_client();
+}
+
+/// Messages from a thread that has no [`Printer`]: SSH's warnings. Nothing else is on the screen while it logs in.
+pub(in crate::cli) fn warn(lines: &[String]) {
+    say(&format!("{}\n", clean(&lines.join("\n"))));
+}
+
+/// stderr has no one to report a failure to.
+fn say(text: &str) {
+    let mut stderr = io::stderr().lock();
+    drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
+}
+
+/// What others wrote must not talk to the terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '?' } else { c }).collect()
+}
+
+fn fit(line: &str, columns: usize) -> String {
+    let line = line.replace(['\n', '\t'], " ");
+    if line.chars().count() < columns {
+        line
+    } else {
+        line.chars().take(columns.saturating_sub(2)).chain(['…']).collect()
+    }
+}
+
+fn size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => SIZE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_fit_and_are_harmless() {
+        assert_eq!((fit("abc", 4), fit("abcd", 4)), ("abc".into(), "ab…".into()));
+        assert_eq!(clean("a\u{1b}[2J\tb\r\n"), "a?[2J\tb?\n");
+    }
+}
