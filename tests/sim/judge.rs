@@ -4,7 +4,7 @@
 //! Every commit goes through [`Judge::commit`], which lets nobody commit before the revision has been looked at: so
 //! each revision is seen alone. Only leases that run out by themselves may share a look with the commit that follows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use flotilla::model::unit::{Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
 use flotilla::plan::fit::{Question, Stance, first_misfit};
 use flotilla::registry::decode;
-use flotilla::registry::keys::{Key, LeaderRecord, change};
+use flotilla::registry::keys::{Key, LeaderRecord, SCHEDULE, change};
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Batch, Error, Event, Guard, LeaseId, Op, Store, Txn};
 use flotilla::systemd::fake::Fake;
@@ -23,9 +23,10 @@ use tokio::sync::watch;
 
 use super::journal::Journal;
 use super::machines::Machines;
+use super::told::Reader;
 
-/// How long a change of the cluster may go on having effects: longer than any delay of a message that isn't cut off.
-pub(crate) const SLACK: Duration = Duration::from_secs(20);
+/// How long the cluster of the past is remembered, for those who act on it.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// The judge. Clones share it.
 #[derive(Clone)]
@@ -46,8 +47,11 @@ struct Facts {
     standing: BTreeSet<String>,
     /// Which restart was asked for last, and when.
     restarts: BTreeMap<UnitName, (Revision, Duration)>,
-    /// When a unit, a file, a host or its metadata changed last.
-    input_changed: Duration,
+    /// The cluster at each revision that may matter for a plan, of late: a leader may have planned from any that has
+    /// reached it.
+    past: VecDeque<(Duration, Cluster)>,
+    /// Whose commit is looked at.
+    writer: Option<usize>,
 }
 
 impl Judge {
@@ -80,6 +84,7 @@ impl Judge {
         let placing = txn.ops.iter().map(key).find(places);
         let fenced = txn.guards.iter().any(|guard| matches!(guard, Guard::Unchanged(key, _) if key == "leader"));
         let before = *self.seen.borrow();
+        self.facts().writer = host;
         let revision = store.commit(txn).await?;
         self.wait(revision).await;
         if let Some(key) = placing.filter(|_| revision > before) {
@@ -131,44 +136,88 @@ impl Judge {
         facts.machines.look(&self.journal, &facts.cluster);
     }
 
-    /// The disk of `host` is full from now on, or isn't any more.
-    pub(crate) fn disk(&self, host: usize, full: bool) {
+    /// Allow readers this long between hearing of a change and acting on it.
+    pub(crate) fn allow(&self, reader: Reader, lag: Duration) {
+        self.facts().machines.told.allow(reader, lag);
+    }
+
+    /// A daemon of `host` starts, which knows nothing yet.
+    pub(crate) fn daemon_starts(&self, host: usize) {
+        self.facts().machines.daemon_starts(host);
+    }
+
+    /// It ends, however it does.
+    pub(crate) fn daemon_ends(&self, host: usize) {
+        self.facts().machines.daemon_ends(host);
+    }
+
+    /// The store's keys that begin with `prefix` have reached the daemon of `host`, as of `revision`.
+    pub(crate) fn heard(&self, host: usize, prefix: &str, revision: Revision) {
+        let reader = match prefix {
+            "" => Reader::Engine,
+            _ if prefix.starts_with(SCHEDULE) => Reader::Agent,
+            _ => return,
+        };
         let now = self.journal.now();
-        self.facts().machines.disk(host, full, now);
+        self.facts().machines.told.heard(host, reader, revision, now);
     }
 
-    /// Whether the daemon of a host may have forgotten something for want of room to write it down.
-    pub(crate) fn may_have_forgotten(&self, host: &MachineId) -> bool {
-        self.facts().machines.may_have_forgotten(host)
+    /// Whether the daemon of a host may have forgotten what it did with a unit, for want of a chance to write it down.
+    pub(crate) fn may_have_forgotten(&self, host: &MachineId, unit: &UnitName) -> bool {
+        self.facts().machines.may_have_forgotten(host, unit)
     }
 
-    /// The agent of `host` asks for a start of `unit`.
-    pub(crate) fn starts(&self, host: usize, unit: &UnitName) {
-        let now = self.journal.now();
-        self.facts().machines.starts(host, unit, now);
+    /// The agent of `host` has written down what it has carried out.
+    pub(crate) fn noted(&self, host: usize) {
+        self.facts().machines.noted(host);
     }
 
-    /// The agent of `host` is about to remove `unit`.
-    pub(crate) fn removes(&self, host: usize, unit: &UnitName) {
+    /// The agent of `host` is about to write the files of `units`.
+    pub(crate) fn installs(&self, host: usize, units: &[UnitName]) {
+        self.facts().machines.files(host, units);
+    }
+
+    /// The agent of `host` asks for the starts of `units`.
+    pub(crate) fn starts(&self, host: usize, units: &[UnitName]) {
         self.look();
-        self.facts().machines.removes(&self.journal, host, unit);
+        let now = self.journal.now();
+        self.facts().machines.starts(&self.journal, host, units, now);
     }
 
-    /// Something has kept (or may have kept) the agent of `host` from writing down what it did.
-    pub(crate) fn host_trouble(&self, host: usize) {
+    /// It has been answered that the start of `unit` is under way.
+    pub(crate) fn start_answered(&self, host: usize, unit: &UnitName) {
+        self.facts().machines.start_answered(host, unit);
+    }
+
+    /// The agent of `host` asks for the stops of `units`.
+    pub(crate) fn stops(&self, host: usize, units: &[UnitName]) {
+        self.look();
         let now = self.journal.now();
-        self.facts().machines.trouble(host, now);
+        self.facts().machines.stops(&self.journal, host, units, now);
+    }
+
+    /// The agent of `host` is about to remove `units`.
+    pub(crate) fn removes(&self, host: usize, units: &[UnitName]) {
+        self.look();
+        let machines = &mut self.facts().machines;
+        units.iter().for_each(|unit| machines.removes(&self.journal, host, unit));
+        machines.files(host, units);
     }
 
     fn take(&self, batch: &Batch) {
         self.look();
         let facts = &mut *self.facts();
         let mut plans = false;
+        let mut leave = Vec::new();
         for event in &batch.events {
-            plans |= facts.event(event, batch.revision, &self.journal);
+            plans |= facts.event(event, batch.revision, &self.journal, &mut leave);
         }
         facts.cluster.revision = batch.revision;
         if plans {
+            facts.remember(self.journal.now());
+            for (host, name) in leave {
+                facts.leaves(&host, &name, &self.journal);
+            }
             let found: BTreeSet<String> = always(&facts.cluster).iter().map(ToString::to_string).collect();
             for violation in found.difference(&facts.standing) {
                 self.journal.violate(format!("at revision {}: {violation}", batch.revision));
@@ -179,8 +228,15 @@ impl Judge {
 }
 
 impl Facts {
-    /// Take one event in; whether it is of those that plans are made of.
-    fn event(&mut self, event: &Event, revision: Revision, journal: &Journal) -> bool {
+    /// Take one event in; whether it is of those that plans are made of. Units that are sent away from a live host are
+    /// added to `leave`.
+    fn event(
+        &mut self,
+        event: &Event,
+        revision: Revision,
+        journal: &Journal,
+        leave: &mut Vec<(MachineId, UnitName)>,
+    ) -> bool {
         let leader = Key::Leader.to_string();
         match event {
             Event::Put(kv) if kv.key == leader => {
@@ -205,21 +261,15 @@ impl Facts {
         let now = journal.now();
         let mut plans = true;
         match &change {
-            Change::Unit(name, unit) => {
-                self.input_changed = now;
-                match unit.as_ref().and_then(|unit| unit.restart) {
-                    Some(restart) if self.restarts.get(name).is_none_or(|(known, _)| *known != restart) => {
-                        self.restarts.insert(name.clone(), (restart, now));
-                    }
-                    Some(_) => {}
-                    None => drop(self.restarts.remove(name)),
+            Change::Unit(name, unit) => match unit.as_ref().and_then(|unit| unit.restart) {
+                Some(restart) if self.restarts.get(name).is_none_or(|(known, _)| *known != restart) => {
+                    self.restarts.insert(name.clone(), (restart, now));
                 }
-            }
-            Change::File(..) | Change::Metadata(..) => self.input_changed = now,
-            Change::Machine(id, machine) => {
-                self.input_changed = now;
-                self.machines.presence(id, machine.as_ref(), now);
-            }
+                Some(_) => {}
+                None => drop(self.restarts.remove(name)),
+            },
+            Change::File(..) | Change::Metadata(..) | Change::Placement(..) => {}
+            Change::Machine(id, machine) => self.machines.presence(id, machine.as_ref(), now),
             Change::Report(name, host, state) => {
                 plans = false;
                 if let Some(state) = state {
@@ -228,12 +278,13 @@ impl Facts {
             }
             Change::Assignment(host, name, entry) => {
                 let live = entry.as_ref().is_some_and(|entry| entry.value.target != Target::Removed);
-                if !live {
-                    self.leaves(host, name, journal);
+                let before = self.cluster.schedule.get(host).and_then(|slice| slice.get(name));
+                let lived = before.is_some_and(|entry| entry.value.target != Target::Removed);
+                if lived && !live && self.cluster.machines.contains_key(host) {
+                    leave.push((host.clone(), name.clone()));
                 }
-                self.machines.told(host, name, now);
+                self.machines.told.written(host, name, revision, entry.as_ref().map(|entry| entry.value.clone()));
             }
-            Change::Placement(..) => {}
         }
         self.cluster.apply(change);
         plans
@@ -241,7 +292,7 @@ impl Facts {
 
     /// A host's word that a unit is gone must be true, and so must be its word that a unit was restarted.
     fn reported(&self, name: &UnitName, host: &MachineId, state: &UnitReport, journal: &Journal) {
-        let (launched, forgot) = (state.target == Target::Launched, self.machines.may_have_forgotten(host));
+        let (launched, forgot) = (state.target == Target::Launched, self.machines.may_have_forgotten(host, name));
         if let Some((_, asked)) = self.restarts.get(name).filter(|(restart, _)| state.generation >= *restart)
             && let Some((machine, since)) = self.machines.runs_since(host, name)
             && since < *asked
@@ -259,18 +310,21 @@ impl Facts {
         }
     }
 
-    /// A unit that fits where it is must not be sent away.
-    fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
-        let entry = self.cluster.schedule.get(host).and_then(|slice| slice.get(name));
-        if entry.is_none_or(|entry| entry.value.target == Target::Removed) || !self.cluster.machines.contains_key(host)
-        {
-            return;
+    /// Keep the cluster as it is for a while.
+    fn remember(&mut self, now: Duration) {
+        self.past.push_back((now, self.cluster.clone()));
+        while self.past.front().is_some_and(|(at, _)| *at + REMEMBERED < now) {
+            self.past.pop_front();
         }
-        let wanted = self.cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
-        let Some(constraints) = self.cluster.constraints(name).filter(|_| wanted) else { return };
-        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Stay };
-        let recent = journal.now() < self.input_changed + SLACK || self.machines.told_lately(host, journal.now());
-        if first_misfit(&self.cluster, &question).is_none() && !recent {
+    }
+
+    /// A unit has been sent away from a live host: it must not have fitted there in some cluster that the leader may have
+    /// planned from, or must not fit now that all of the plan's commit is there.
+    fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
+        let oldest = self.writer.and_then(|writer| self.machines.told.known(writer, Reader::Engine, journal.now()));
+        let oldest = oldest.map_or(self.cluster.revision, |(oldest, _)| oldest);
+        let before = self.past.iter().rposition(|(_, cluster)| cluster.revision <= oldest).unwrap_or_default();
+        if self.past.range(before..).all(|(_, cluster)| fits(cluster, host, name)) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
         }
     }
@@ -321,6 +375,15 @@ impl Facts {
             }
         }
     }
+}
+
+/// Whether a unit is wanted somewhere and may be on `host`, where it is.
+fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
+    let wanted = cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
+    cluster.constraints(name).filter(|_| wanted).is_some_and(|constraints| {
+        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Stay };
+        first_misfit(cluster, &question).is_none()
+    })
 }
 
 /// The units that `text` needs to run (`Requires=`, `BindsTo=`), instance names filled in.

@@ -15,9 +15,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::judge::Judge;
 use super::random::Random;
+use super::told::Reader;
 
 /// How long a caller waits for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How much later than that a late request may arrive.
+const LATE: Duration = Duration::from_secs(10);
 
 /// How often whoever is cut off looks whether it still is.
 const LOOK: Duration = Duration::from_millis(100);
@@ -37,6 +41,16 @@ pub(crate) struct Weather {
     pub(crate) watch_ends: u64,
     /// The longest delay of a batch, in ms.
     pub(crate) slow_watch: u64,
+}
+
+impl Weather {
+    /// How long a daemon may act on what it knew when it began: it asks for a few things one after the other in between,
+    /// of which each takes a way there and back. What an engine asks for may be carried out when it has long given up.
+    fn lag(self, reader: Reader) -> Duration {
+        let round_trip = Duration::from_millis(2 * (1 + self.delay));
+        let late = if self.late > 0 && reader == Reader::Engine { DEADLINE + LATE } else { Duration::ZERO };
+        Duration::from_millis(500) + 4 * round_trip + late
+    }
 }
 
 /// The way of one daemon, or of a user. Clones share it.
@@ -69,10 +83,15 @@ struct Fate {
 impl Line {
     pub(crate) fn new(host: Option<usize>, store: Embedded, judge: Judge, random: Random) -> Self {
         let state = State { random, weather: Weather::default(), cut: false, watches_end: true };
-        Self { host, store, judge, state: Arc::new(Mutex::new(state)) }
+        let line = Self { host, store, judge, state: Arc::new(Mutex::new(state)) };
+        line.set_weather(Weather::default());
+        line
     }
 
     pub(crate) fn set_weather(&self, weather: Weather) {
+        for reader in [Reader::Agent, Reader::Engine] {
+            self.judge.allow(reader, weather.lag(reader));
+        }
         self.lock().weather = weather;
     }
 
@@ -98,7 +117,7 @@ impl Line {
         let back = random.millis(0..=delay);
         let (lost, unanswered, quick) = (random.chance(lost), random.chance(unanswered), random.chance(500));
         if random.chance(late) {
-            there = DEADLINE + random.millis(0..=10_000);
+            there = DEADLINE + random.millis(0..=u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX));
         }
         Fate { there, back, lost, unanswered, quick }
     }
@@ -154,7 +173,14 @@ impl Line {
         Ok(())
     }
 
-    async fn pump(self, mut inner: Watch, batches: mpsc::Sender<Result<Batch, Error>>) {
+    /// Something of the store has reached the daemon.
+    fn heard(&self, prefix: &str, revision: Revision) {
+        if let Some(host) = self.host {
+            self.judge.heard(host, prefix, revision);
+        }
+    }
+
+    async fn pump(self, prefix: String, mut inner: Watch, batches: mpsc::Sender<Result<Batch, Error>>) {
         loop {
             let next = tokio::select! {
                 biased;
@@ -166,6 +192,9 @@ impl Line {
                 Err(error) => Err(error),
             };
             let over = next.is_err();
+            if let Ok(batch) = &next {
+                self.heard(&prefix, batch.revision);
+            }
             if batches.send(next).await.is_err() || over {
                 return;
             }
@@ -175,7 +204,10 @@ impl Line {
 
 impl Store for Line {
     async fn range(&self, range: Range) -> Result<Page, Error> {
-        self.call(|line| async move { line.store.range(range).await }).await
+        let prefix = range.prefix.clone();
+        let page = self.call(|line| async move { line.store.range(range).await }).await?;
+        self.heard(&prefix, page.revision);
+        Ok(page)
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
@@ -185,7 +217,7 @@ impl Store for Line {
     fn watch(&self, prefix: &str, from: Revision) -> Watch {
         let (batches, watch) = mpsc::channel(4);
         let inner = self.store.watch(prefix, from);
-        tokio::spawn(self.clone().pump(inner, batches));
+        tokio::spawn(self.clone().pump(prefix.into(), inner, batches));
         Watch::new(watch)
     }
 

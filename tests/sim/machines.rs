@@ -8,21 +8,24 @@ use flotilla::model::cluster::Cluster;
 use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitName};
-use flotilla::model::unit::Target;
+use flotilla::model::unit::{Assignment, Target};
 use flotilla::systemd::fake::{Entry, Fake, What};
 
 use super::journal::Journal;
-use super::judge::{SLACK, closure, needs, options};
+use super::judge::{closure, needs, options};
+use super::requests::Requests;
+use super::told::Told;
+use super::world::TTL;
 
-/// How long after a start its record may still be unwritten.
-const UNWRITTEN: Duration = Duration::from_secs(2);
+/// A job that was asked for at least this long before its host was taken for dead, and hasn't begun by then, waits in
+/// systemd's queue, where nobody can call it back. Agents ask for nothing when less than a third of the TTL is left.
+const QUEUED: Duration = TTL.checked_div(4).unwrap();
 
 /// All hosts, by number.
 #[derive(Default)]
 pub(crate) struct Machines {
     all: Vec<Watched>,
-    /// When a slice's entry changed last.
-    told: BTreeMap<(MachineId, UnitName), Duration>,
+    pub(crate) told: Told,
 }
 
 /// One host.
@@ -37,13 +40,7 @@ struct Watched {
     present: bool,
     /// When it was last taken for dead.
     lost: Option<Duration>,
-    /// When its daemon may last have failed to write down what it had done.
-    trouble: Option<Duration>,
-    /// Whether it can write nothing down now, and whether it ever couldn't.
-    full: bool,
-    was_full: bool,
-    /// When its agent asked for a start last.
-    asked: BTreeMap<UnitName, Duration>,
+    requests: Requests,
     running: BTreeMap<UnitName, Duration>,
     stopping: BTreeSet<UnitName>,
     up: BTreeSet<UnitName>,
@@ -64,10 +61,7 @@ impl Machines {
             seen: 0,
             present: false,
             lost: None,
-            trouble: None,
-            full: false,
-            was_full: false,
-            asked: BTreeMap::new(),
+            requests: Requests::default(),
             running: BTreeMap::new(),
             stopping: BTreeSet::new(),
             up: BTreeSet::new(),
@@ -88,24 +82,70 @@ impl Machines {
         present.or(self.all.iter().find(mine)).map_or_else(|| id.short().into(), |machine| machine.name.clone())
     }
 
-    pub(crate) fn disk(&mut self, host: usize, full: bool, now: Duration) {
+    pub(crate) fn daemon_starts(&mut self, host: usize) {
+        self.told.daemon_starts(host);
+        self.all[host].requests.daemon_starts();
+    }
+
+    pub(crate) fn daemon_ends(&mut self, host: usize) {
+        self.all[host].requests.daemon_ends();
+    }
+
+    pub(crate) fn noted(&mut self, host: usize) {
+        self.all[host].requests.noted();
+    }
+
+    /// Whether the host's daemon may not know what one before it did with a unit: it died before it could write it down.
+    pub(crate) fn may_have_forgotten(&self, id: &MachineId, unit: &UnitName) -> bool {
+        self.all.iter().any(|machine| machine.id == *id && machine.requests.may_have_forgotten(unit))
+    }
+
+    /// The agent is about to write or to remove the files of `units`.
+    pub(crate) fn files(&mut self, host: usize, units: &[UnitName]) {
+        units.iter().for_each(|unit| self.all[host].requests.file(unit));
+    }
+
+    /// The agent asks for the starts of `units`.
+    pub(crate) fn starts(&mut self, journal: &Journal, host: usize, units: &[UnitName], now: Duration) {
         let machine = &mut self.all[host];
-        machine.full = full;
-        machine.was_full |= full;
-        machine.trouble = Some(now);
+        let texts = machine.fake.on_disk();
+        let graph = graph(&texts);
+        for unit in units {
+            let told = self.told.assignments(host, &machine.id, unit, now);
+            let mut needed = closure(BTreeSet::from([unit.clone()]), &graph);
+            needed.remove(unit);
+            if let Err(what) = machine.requests.start(unit, &told, &needed, now) {
+                journal.violate(format!("{} asks for a start of {unit}, {what}", machine.name));
+            }
+        }
+        if !machine.present {
+            journal.violate(format!("{} asks for starts while it isn't registered", machine.name));
+        }
     }
 
-    /// Whether the host could ever not write down what it knew.
-    pub(crate) fn may_have_forgotten(&self, id: &MachineId) -> bool {
-        self.all.iter().any(|machine| machine.id == *id && machine.was_full)
+    pub(crate) fn start_answered(&mut self, host: usize, unit: &UnitName) {
+        self.all[host].requests.start_answered(unit);
     }
 
-    pub(crate) fn trouble(&mut self, host: usize, now: Duration) {
-        self.all[host].trouble = Some(now);
-    }
-
-    pub(crate) fn starts(&mut self, host: usize, unit: &UnitName, now: Duration) {
-        self.all[host].asked.insert(unit.clone(), now);
+    /// The agent asks for the stops of `units`.
+    pub(crate) fn stops(&mut self, journal: &Journal, host: usize, units: &[UnitName], now: Duration) {
+        let machine = &mut self.all[host];
+        let texts = machine.fake.on_disk();
+        for unit in units {
+            let told = self.told.assignments(host, &machine.id, unit, now);
+            let hash = |text: Option<&String>| Some(UnitFile::parse(text?.as_bytes()).ok()?.hash());
+            let (on_disk, with) = (hash(texts.get(unit)), hash(machine.with.get(unit)));
+            let differs = |told: &Assignment| {
+                on_disk.as_ref() != Some(&told.hash)
+                    || (machine.running.contains_key(unit) && with.as_ref() != Some(&told.hash))
+            };
+            if let Err(what) = machine.requests.stop(unit, &told, differs, now) {
+                journal.violate(format!("{} asks for a stop of {unit} {what}", machine.name));
+            }
+        }
+        if !machine.present {
+            journal.violate(format!("{} asks for stops while it isn't registered", machine.name));
+        }
     }
 
     /// The host's key in the store has changed.
@@ -117,15 +157,6 @@ impl Machines {
             }
             machine.present = present;
         }
-    }
-
-    pub(crate) fn told(&mut self, host: &MachineId, unit: &UnitName, now: Duration) {
-        self.told.insert((host.clone(), unit.clone()), now);
-    }
-
-    /// Whether a slice has changed of late.
-    pub(crate) fn told_lately(&self, host: &MachineId, now: Duration) -> bool {
-        self.told.iter().any(|((id, _), at)| id == host && now < *at + SLACK)
     }
 
     /// What the host has of a unit that it says is gone.
@@ -182,6 +213,7 @@ impl Machines {
                 machine.stopping.clear();
                 machine.started.clear();
                 machine.failed.clear();
+                machine.requests.reboot();
             }
             return;
         };
@@ -198,7 +230,7 @@ impl Machines {
                 }
             }
             What::Stopping => {
-                self.stopping(journal, cluster, at, host, unit);
+                self.stopping(journal, at, host, unit);
                 self.all[host].up.remove(unit);
                 self.all[host].stopping.insert(unit.clone());
             }
@@ -221,7 +253,7 @@ impl Machines {
             journal.violate(format!("{} starts {unit} before its stop is over", me.name));
         }
         let texts = me.fake.on_disk();
-        self.start_is_asked_for(journal, cluster, at, host, unit, &texts);
+        self.start_is_asked_for(journal, host, unit, &texts);
         if let Some(text) = texts.get(unit) {
             let after = options(unit, text, &["After"]);
             for need in needs(unit, text).intersection(&after).filter(|need| texts.contains_key(*need)) {
@@ -237,8 +269,8 @@ impl Machines {
             let lost = !other.present || other.lost.is_some_and(|lost| lost >= *since);
             // A job that waited in systemd's queue while its host was taken for dead: nobody can call it back from
             // there.
-            let asked = askers(unit, &texts).iter().filter_map(|name| me.asked.get(name)).max().copied();
-            let queued = !me.present && asked <= me.lost;
+            let asked = me.requests.last_start(&askers(unit, &texts));
+            let queued = !me.present && asked.map(|asked| asked + QUEUED) <= me.lost;
             // It has no place there any more, and another unit that is launched there pulls it in before it has left:
             // the price of a `Requires=` without a `MachineOf=`.
             let slice = cluster.schedule.get(&me.id);
@@ -257,84 +289,51 @@ impl Machines {
         me.running.insert(unit.clone(), at);
         me.started.insert(unit.clone(), at);
         me.with.extend(texts.get(unit).map(|text| (unit.clone(), text.clone())));
+        me.requests.begins(unit);
     }
 
-    /// A unit is started because its entry says so, or because one that needs it is: once for each time that was said.
-    fn start_is_asked_for(
-        &self,
-        journal: &Journal,
-        cluster: &Cluster,
-        at: Duration,
-        host: usize,
-        unit: &UnitName,
-        texts: &BTreeMap<UnitName, String>,
-    ) {
+    /// systemd starts a unit once for each time that the agent asks for it, or for one that needs it.
+    fn start_is_asked_for(&self, journal: &Journal, host: usize, unit: &UnitName, texts: &BTreeMap<UnitName, String>) {
         let me = &self.all[host];
-        let askers = askers(unit, texts);
-        let told = |name: &UnitName| self.told.get(&(me.id.clone(), name.clone())).copied();
-        let slice = cluster.schedule.get(&me.id);
-        let launched = |name: &UnitName| {
-            let entry = slice.and_then(|slice| slice.get(name));
-            entry.is_some_and(|entry| entry.value.target == Target::Launched)
-        };
-        let lately = askers.iter().any(|name| told(name).is_some_and(|told| told + SLACK >= at));
-        if me.present && !lately && !askers.iter().any(launched) {
+        let asked = me.requests.last_start(&askers(unit, texts));
+        if asked.is_none() || asked < me.started.get(unit).copied() {
             journal.violate(format!("{} starts {unit}, which nobody asked for", me.name));
         }
-        let Some(before) = me.started.get(unit).copied() else { return };
-        let unwritten = me.full || me.trouble.is_some_and(|trouble| trouble >= before.saturating_sub(UNWRITTEN));
-        let again = askers.iter().any(|name| {
-            let first = name != unit && me.started.get(name).is_none_or(|started| *started < before);
-            told(name).is_some_and(|told| told + SLACK >= before) || (first && launched(name))
-        });
-        // It, or what it needs, was replaced or began again since, and it was stopped with that.
-        let graph = texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
-        let needs = closure(BTreeSet::from([unit.clone()]), &graph);
-        let renewed = texts.get(unit) != me.with.get(unit);
-        let back = renewed || needs.iter().any(|name| me.started.get(name).is_some_and(|started| *started > before));
-        if !again && !back && !unwritten {
-            journal.violate(format!("{} starts {unit} once more, which nobody asked for", me.name));
-        }
     }
 
-    /// A unit is stopped because its entry has changed, or that of one that it needs, or because such a one died.
-    fn stopping(&self, journal: &Journal, cluster: &Cluster, at: Duration, host: usize, unit: &UnitName) {
+    /// systemd stops a unit because the agent asks for that, or for the stop of one that it needs, or because such a one
+    /// died; and only when those that need it and follow it are down.
+    fn stopping(&self, journal: &Journal, at: Duration, host: usize, unit: &UnitName) {
         let me = &self.all[host];
         let Some(since) = me.running.get(unit).copied() else { return };
-        let texts = me.fake.on_disk();
-        let mut graph: BTreeMap<UnitName, BTreeSet<UnitName>> =
-            texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
-        if let Some(text) = me.fake.loaded_text(unit) {
-            graph.entry(unit.clone()).or_default().extend(needs(unit, &text));
-        }
+        let loaded = |name: &UnitName| me.fake.loaded_text(name);
+        let mut graph = graph(&me.fake.on_disk());
+        graph.entry(unit.clone()).or_default().extend(loaded(unit).iter().flat_map(|text| needs(unit, text)));
         let causes = closure(BTreeSet::from([unit.clone()]), &graph);
-        // Told long ago and not done yet: the disk was full, say, and another unit has pulled it in with its old file.
-        let slice = cluster.schedule.get(&me.id);
-        let stale = |name: &UnitName| {
-            let entry = slice.and_then(|slice| slice.get(name));
-            entry.zip(texts.get(name)).is_some_and(|(entry, text)| {
-                UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.hash() != entry.value.hash)
-            })
-        };
-        let leaving = |name: &UnitName| {
-            slice.and_then(|slice| slice.get(name)).is_none_or(|entry| entry.value.target == Target::Removed)
-        };
-        if causes.iter().any(|name| texts.contains_key(name) && (stale(name) || leaving(name))) {
-            return;
-        }
-        let told = causes.iter().filter_map(|name| self.told.get(&(me.id.clone(), name.clone()))).max();
-        let failed = causes.iter().filter_map(|name| me.failed.get(name)).max();
-        if told.is_none_or(|told| *told + SLACK < since) && failed.is_none_or(|failed| *failed < since) {
+        let failed = causes.iter().filter_map(|name| me.failed.get(name)).max().copied();
+        if me.requests.last_stop(&causes).max(failed) < Some(since) {
             let ran = (at - since).as_secs();
             journal.violate(format!("{} stops {unit} after {ran} s, which nobody asked for", me.name));
+        }
+        for other in me.up.iter().filter(|other| *other != unit && me.running.contains_key(*other)) {
+            let binds =
+                |text: &String| needs(other, text).contains(unit) && options(other, text, &["After"]).contains(unit);
+            if loaded(other).as_ref().is_some_and(binds) {
+                journal
+                    .violate(format!("{} stops {unit} while {other}, which needs it and follows it, is up", me.name));
+            }
         }
     }
 }
 
+/// Who needs whom, by the files on disk.
+fn graph(texts: &BTreeMap<UnitName, String>) -> BTreeMap<UnitName, BTreeSet<UnitName>> {
+    texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect()
+}
+
 /// A unit, and those whose start starts it too.
 fn askers(unit: &UnitName, texts: &BTreeMap<UnitName, String>) -> BTreeSet<UnitName> {
-    let needs: BTreeMap<UnitName, BTreeSet<UnitName>> =
-        texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
+    let needs = graph(texts);
     let pulls = |name: &&UnitName| closure(BTreeSet::from([(*name).clone()]), &needs).contains(unit);
     needs.keys().filter(pulls).chain([unit]).cloned().collect()
 }

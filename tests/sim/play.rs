@@ -248,12 +248,10 @@ impl Game {
             }
             Accident::Bus => {
                 world.journal.note(format!("* the bus of {} is away for a while", world.hosts[host].name));
-                world.judge.host_trouble(host);
                 let fake = world.hosts[host].fake.clone();
                 fake.go_down();
                 sleep(self.random.millis(0..=8_000)).await;
                 fake.come_up();
-                self.world.judge.host_trouble(host);
             }
             Accident::Flaky => {
                 let per_mille = *self.random.pick(&[0, 50, 200]);
@@ -265,7 +263,6 @@ impl Game {
             Accident::Disk => {
                 let full = self.random.chance(600);
                 world.journal.note(format!("* the disk of {} is full: {full}", world.hosts[host].name));
-                world.judge.disk(host, full);
                 world.hosts[host].fake.fill_disk(full);
             }
             Accident::Crash => {
@@ -309,7 +306,6 @@ impl Game {
             me.line.cut(false, true);
             me.probe.set_flaky(0);
             me.fake.fill_disk(false);
-            self.world.judge.disk(host, false);
             if self.twin == Some(host) {
                 self.world.power_off(host).await;
             } else {

@@ -13,6 +13,9 @@ use tokio::sync::mpsc;
 use super::judge::Judge;
 use super::random::Random;
 
+/// The note of what was carried out.
+const UNITS: &str = "units.json";
+
 /// A host's systemd. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Probe {
@@ -36,7 +39,6 @@ impl Probe {
         let mut flaky = self.flaky.lock().unwrap_or_else(PoisonError::into_inner);
         let per_mille = flaky.1;
         if per_mille > 0 && flaky.0.chance(per_mille) {
-            self.judge.host_trouble(self.host);
             return Err(Error::Unavailable("no answer from the bus (simulated)".into()));
         }
         Ok(())
@@ -57,14 +59,14 @@ impl Systemd for Probe {
     }
 
     async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
+        let names: Vec<UnitName> = units.iter().map(|(name, _)| name.clone()).collect();
+        self.judge.installs(self.host, &names);
         let outcomes = self.fake.install(units).await;
         self.outcomes(outcomes)
     }
 
     async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
-        for unit in &units {
-            self.judge.removes(self.host, unit);
-        }
+        self.judge.removes(self.host, &units);
         let outcomes = self.fake.remove(units).await;
         self.outcomes(outcomes)
     }
@@ -75,14 +77,17 @@ impl Systemd for Probe {
     }
 
     async fn start(&self, units: Vec<UnitName>) -> Outcomes {
-        for unit in &units {
-            self.judge.starts(self.host, unit);
-        }
+        self.judge.starts(self.host, &units);
         let outcomes = self.fake.start(units).await;
-        self.outcomes(outcomes)
+        let outcomes = self.outcomes(outcomes);
+        for (unit, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
+            self.judge.start_answered(self.host, unit);
+        }
+        outcomes
     }
 
     async fn stop(&self, units: Vec<UnitName>) -> Outcomes {
+        self.judge.stops(self.host, &units);
         let outcomes = self.fake.stop(units).await;
         self.outcomes(outcomes)
     }
@@ -110,6 +115,10 @@ impl Systemd for Probe {
     }
 
     async fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
-        self.fake.write_note(key, text).await
+        self.fake.write_note(key, text).await?;
+        if key == UNITS {
+            self.judge.noted(self.host);
+        }
+        Ok(())
     }
 }

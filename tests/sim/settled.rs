@@ -154,7 +154,7 @@ fn leftovers(world: &World, cluster: &Cluster) -> Vec<String> {
         for host in states.keys() {
             let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
             // A report whose unit a restarted daemon has no note of stays until its lease ends.
-            if !told && !world.judge.may_have_forgotten(host) {
+            if !told && !world.judge.may_have_forgotten(host, name) {
                 found.push(format!("state/{name}/{host} is left over"));
             }
         }

@@ -129,6 +129,7 @@ impl World {
             boot_id: me.boot.to_string(),
             since: 0,
         };
+        self.judge.daemon_starts(host);
         let stop = CancellationToken::new();
         let options = agent::Options { machine: machine.clone(), ttl: TTL, clock: self.clock };
         let (agent, agent_status) = Agent::new(me.line.clone(), me.probe.clone(), options);
@@ -144,18 +145,17 @@ impl World {
     pub(crate) async fn kill_daemon(&mut self, host: usize) {
         let Some(daemon) = self.hosts[host].daemon.take() else { return };
         self.journal.note(format!("* daemon of {} is killed", self.hosts[host].name));
-        self.judge.host_trouble(host);
         for task in [daemon.agent, daemon.engine] {
             task.abort();
             self.ended(host, task.await);
         }
+        self.judge.daemon_ends(host);
     }
 
     /// As `systemctl stop fleetd`.
     pub(crate) async fn stop_daemon(&mut self, host: usize) {
         let Some(daemon) = self.hosts[host].daemon.take() else { return };
         self.journal.note(format!("* daemon of {} is stopped", self.hosts[host].name));
-        self.judge.host_trouble(host);
         daemon.stop.cancel();
         for mut task in [daemon.agent, daemon.engine] {
             match tokio::time::timeout(TTL, &mut task).await {
@@ -166,6 +166,7 @@ impl World {
                 }
             }
         }
+        self.judge.daemon_ends(host);
     }
 
     fn ended(&self, host: usize, ended: Result<(), tokio::task::JoinError>) {
