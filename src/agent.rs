@@ -4,8 +4,9 @@
 //! where a unit goes, and never touch a unit because the store, the leader or the daemon went away: only because an
 //! assignment says so.
 //!
-//! One task. It waits for a change of the assignments, a signal of systemd or a timer, observes the units concerned, asks
-//! [`converge`](crate::plan::converge) what is needed, does it, and publishes what has changed. It never waits for a job.
+//! One task. It waits for a change of the assignments, a signal of systemd or a timer, observes the units concerned,
+//! asks [`converge`](crate::plan::converge) what is needed, does it, and publishes what has changed. It never waits for
+//! a job.
 
 mod boot_state;
 mod inspect;
@@ -272,7 +273,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     self.tell([&store_outage, &host_outage, &files_outage], retry_at.is_none());
                     continue;
                 }
-                () = async { lease.renewed_beyond(cut_off.unwrap_or_else(Instant::now)).await }, if cut_off.is_some() => {
+                () = async { lease.renewed_beyond(cut_off.unwrap_or_else(Instant::now)).await },
+                    if cut_off.is_some() =>
+                {
                     store_outage.works();
                     cut_off = None;
                     self.tell([&store_outage, &host_outage, &files_outage], retry_at.is_none());

@@ -353,8 +353,8 @@ impl Values<'_> {
         if let Some((value, source)) = self.values.get("etcd_request_timeout").cloned() {
             let ttl = settings.agent_ttl.as_secs_f64();
             let what = format!(
-                "must be shorter than agent_ttl ({ttl} s): a host that waits so long for one member of etcd is dead to the others before it asks \
-                 the next one"
+                "must be shorter than agent_ttl ({ttl} s): a host that waits so long for one member of etcd is dead \
+                 to the others before it asks the next one"
             );
             self.problem("etcd_request_timeout", &value, source, &what);
         }
@@ -419,8 +419,9 @@ mod tests {
 
     #[test]
     fn a_fleet_conf_is_understood() {
-        let text = "# fleet\netcd_servers=[\"http://a:2379\", \"http://b:2379\"]\nmetadata=\"region=eu, disk=ssd=fast\"\n\
-                    agent_ttl=30s\nengine_reconcile_interval=2.0\npublic_ip=10.0.0.1\nverbosity=1\n";
+        let text = "# fleet\netcd_servers=[\"http://a:2379\", \"http://b:2379\"]\n\
+            metadata=\"region=eu, disk=ssd=fast\"\n\
+            agent_ttl=30s\nengine_reconcile_interval=2.0\npublic_ip=10.0.0.1\nverbosity=1\n";
         let settings = read(text).unwrap();
         assert_eq!(etcd(&settings).endpoints, ["http://a:2379", "http://b:2379"]);
         assert_eq!(settings.metadata["disk"], "ssd=fast");

@@ -1,6 +1,6 @@
 //! The daemon: one agent, one engine, one API, over one store and one systemd. Owns which adapters they get, the order
-//! in which they start and stop, and what it does on a signal. Any of them ending by itself ends the daemon: half of one
-//! is worse than a restart, which no unit notices.
+//! in which they start and stop, and what it does on a signal. Any of them ending by itself ends the daemon: half of
+//! one is worse than a restart, which no unit notices.
 
 mod dump;
 mod host;

@@ -6,7 +6,7 @@
 //! own that comes late.
 //!
 //! ```text
-//!  candidate ── leader key absent ──▶ lead: mirror ──▶ apply ──▶ plan ──▶ commit (guard: the leader's key as I wrote it)
+//!  candidate ── leader key absent ──▶ lead: mirror ──▶ apply ──▶ plan ──▶ commit (guarded by the leader's key)
 //!      ▲                                      ▲                              │ conflict, unknown outcome: list again
 //!      └──────────── lease lost ──────────────┴──────────────────────────────┘ done: wait until the mirror has seen it
 //! ```

@@ -1,7 +1,7 @@
 //! Commands on the hosts of the cluster: "run this on that host". On the host this process runs on, a process of its
-//! own without SSH; on any other host through SSH. Owns how a host is reached and what a running command looks like from
-//! here. Never decides which host is meant or what is to run there, never knows the command line or the words of an
-//! answer: it prints only through the [`Streams`] it is given.
+//! own without SSH; on any other host through SSH. Owns how a host is reached and what a running command looks like
+//! from here. Never decides which host is meant or what is to run there, never knows the command line or the words of
+//! an answer: it prints only through the [`Streams`] it is given.
 
 mod error;
 mod forward;

@@ -7,9 +7,9 @@
 //!        └─▶ render ── commands, files  ◀──┴─ live ◀── API: what is announced, as it changes
 //! ```
 //!
-//! Sees `api::wire`, `api::client`, `cli_docs` and `model`: a sidecar knows the API of its own host and nothing else of a
-//! cluster. Whatever it has heard stays good while that API is away. Its user is systemd: `Type=notify`, a status line,
-//! SIGTERM.
+//! Sees `api::wire`, `api::client`, `cli_docs` and `model`: a sidecar knows the API of its own host and nothing else of
+//! a cluster. Whatever it has heard stays good while that API is away. Its user is systemd: `Type=notify`, a status
+//! line, SIGTERM.
 
 mod ambassador;
 mod announce;

@@ -10,8 +10,8 @@
 //! * each unit's failure is its own: a call about many units answers for each, and goes on after a failure;
 //! * an event is never lost without a [`Event::Resync`] in its place; events carry no state: ask [`Systemd::units`];
 //! * files are written whole or not at all, and are on disk when `install` returns;
-//! * a unit that the host has from elsewhere is never touched: `install` refuses it by its file's path, and from then on
-//!   it is treated as if systemd didn't know it. A link to our folder is ours, whichever daemon made it.
+//! * a unit that the host has from elsewhere is never touched: `install` refuses it by its file's path, and from then
+//!   on it is treated as if systemd didn't know it. A link to our folder is ours, whichever daemon made it.
 
 pub mod dbus;
 pub mod fake;

@@ -1,5 +1,5 @@
-//! The agent of one host against the embedded store and a host in memory: what it does with its assignments, in which order,
-//! and what it leaves alone. The engine's part is played by the test, key by key.
+//! The agent of one host against the embedded store and a host in memory: what it does with its assignments, in which
+//! order, and what it leaves alone. The engine's part is played by the test, key by key.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 

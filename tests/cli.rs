@@ -180,7 +180,10 @@ fn listing() -> Fake {
     let mut b = running("b.service", N2);
     b["states"].as_array_mut().unwrap().insert(0, state(N1, "6 inactive dead"));
     let machines = vec![
-        json!({ "id": N2, "ip": "10.88.0.12", "hostname": "n2", "metadata": {"zone": "a", "host": "n2"}, "version": "0.1.0" }),
+        json!({
+            "id": N2, "ip": "10.88.0.12", "hostname": "n2",
+            "metadata": {"zone": "a", "host": "n2"}, "version": "0.1.0",
+        }),
         json!({ "id": N1, "ip": "", "hostname": "n1", "metadata": {}, "version": "0.1.0" }),
     ];
     let units = [
@@ -400,7 +403,8 @@ fn a_template_that_differs_is_named_as_such() {
         ..script(&[unit("t@1.service", "inactive", None, &[])], vec![])
     });
     fake.file("t@.service", OK);
-    let warning = "WARNING: Unit t@1.service in registry differs from local template unit file t@.service. Add --replace to override.\n";
+    let warning = "WARNING: Unit t@1.service in registry differs from local template unit file t@.service. Add \
+        --replace to override.\n";
     fake.expect("submit t@1", 0, "", warning);
 }
 
@@ -476,7 +480,9 @@ fn a_unit_without_a_host_says_why_host_by_host() {
     detail["text"] = OK.into();
     detail["reasons"] = json!([
         { "machine": machine(N1), "misfits": ["conflicts with web@1.service, which runs there"] },
-        { "machine": machine(N2), "misfits": ["conflicts with web@2.service, which runs there", "disk=ssd is wanted, hdd is there"] },
+        { "machine": machine(N2), "misfits": [
+            "conflicts with web@2.service, which runs there", "disk=ssd is wanted, hdd is there",
+        ] },
     ]);
     let fake = Fake::new(Script {
         details: [("web@3.service".into(), detail)].into(),
@@ -788,7 +794,8 @@ fn services_are_listed_and_shown() {
     let one = "INSTANCE\tADDRESS\t\tWEIGHT\tUNIT\t\tMACHINE\t\tHOSTNAME\n\
                db.n1\t\t10.88.0.11:5432\t1\tweb@1.service\ta2d7e4a6...\tn1\n";
     fleetd.expect("service db", 0, one, "");
-    let json = "[\n  {\n    \"instance\": \"db.n1\",\n    \"address\": \"10.88.0.11\",\n    \"port\": 5432,\n    \"metadata\": {\n      \"zone\": \"a\"\n    }\n  }\n]\n";
+    let json = "[\n  {\n    \"instance\": \"db.n1\",\n    \"address\": \"10.88.0.11\",\n    \"port\": 5432,\n    \
+        \"metadata\": {\n      \"zone\": \"a\"\n    }\n  }\n]\n";
     let same = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     let ran = fleetd.run("service db --output json --fields instance,address,port,metadata");
     assert_eq!((ran.code, same(&ran.out)), (Some(0), same(json)));

@@ -35,9 +35,10 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 impl Site {
     /// A server that goes by `names`, and may want to know who comes.
     fn new(names: &[&str], wants_certificate: bool) -> Self {
-        let machines = vec![
-            json!({ "id": "a2d7e4a6000000000000000000000001", "ip": "10.88.0.11", "hostname": "n1", "metadata": {}, "version": "1" }),
-        ];
+        let machines = vec![json!({
+            "id": "a2d7e4a6000000000000000000000001", "ip": "10.88.0.11", "hostname": "n1",
+            "metadata": {}, "version": "1",
+        })];
         let fake = Fake::new(Script { machines, ..Script::default() });
         let authority = authority();
         let key = KeyPair::generate().unwrap();

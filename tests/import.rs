@@ -76,8 +76,8 @@ fn without_apply_it_says_what_it_would_do_and_does_nothing() {
          hello.service\tlaunched\t844a981f.../10.0.0.2\tsubmit\n\
          idle@.service\tinactive\t-\t\t\tsubmit\n\
          web@1.service\tlaunched\ta2d7e4a6.../10.88.0.11\tsubmit\n\
-         web@1.service: the file on a2d7e4a6000000000000000000000001 has another hash (9efcbbb): it will be replaced, and the unit \
-         restarted\n\
+         web@1.service: the file on a2d7e4a6000000000000000000000001 has another hash (9efcbbb): it will be replaced, \
+         and the unit restarted\n\
          844a981f.../10.0.0.2: isn't a host here yet; its metadata there: disk=ssd,zone=a\n\
          # To hand over what runs, without restarting it (docs/from-fleet.md has each step):\n\
          # stop the old daemons on all hosts at once, so that they stop no unit; then start fleetd on one host after\n\
@@ -89,7 +89,8 @@ fn without_apply_it_says_what_it_would_do_and_does_nothing() {
     );
     assert_eq!(
         ran.err,
-        "metadata that was set through the other cluster's API can't be told from that of its fleet.conf: check which is which\n\
+        "metadata that was set through the other cluster's API can't be told from that of its fleet.conf: check which \
+         is which\n\
          nothing was submitted; with --apply, 3 of 3 units would be\n"
     );
     assert_eq!(ran.code, Some(0));
@@ -233,7 +234,8 @@ fn start_wants_what_the_other_cluster_wants() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
         ran.out.ends_with(
-            "Triggered global unit everywhere.service start\nTriggered unit loaded.service load\nTriggered unit started.service start\n"
+            "Triggered global unit everywhere.service start\nTriggered unit loaded.service load\n\
+             Triggered unit started.service start\n"
         ),
         "{ran:?}"
     );

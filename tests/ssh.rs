@@ -107,7 +107,8 @@ fn machines() -> Vec<Value> {
 fn state(host: &str, hostname: &str) -> Value {
     json!({
         "machine": { "id": host, "ip": "127.0.0.1", "hostname": hostname }, "generation": 7, "target": "launched",
-        "hash": "3750b3e9f3962a56c7582929426e9abb012754cf", "load": "loaded", "active": "active", "sub": "running", "since": 0,
+        "hash": "3750b3e9f3962a56c7582929426e9abb012754cf",
+        "load": "loaded", "active": "active", "sub": "running", "since": 0,
     })
 }
 
@@ -669,7 +670,8 @@ fn status_asks_each_host_and_remembers_the_first_failure() {
     );
     site.sshd.program(
         "systemctl",
-        "for unit; do :; done; echo \"status of $unit\"; echo talk >&2; case $unit in web*) exit 3;; agent*) exit 4;; esac",
+        "for unit; do :; done; echo \"status of $unit\"; echo talk >&2; case $unit in web*) exit 3;; agent*) exit 4;; \
+         esac",
     );
     assert_eq!(
         site.run(&["status", "web", "agent"]),

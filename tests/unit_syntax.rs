@@ -83,7 +83,10 @@ proptest! {
 
     /// Two files with one hash are one file to systemd: the same values in the same sections.
     #[test]
-    fn one_hash_is_one_meaning(text in pieces(), wide in proptest::sample::select(vec!['\u{85}', '\u{2028}', '\u{a0}'])) {
+    fn one_hash_is_one_meaning(
+        text in pieces(),
+        wide in proptest::sample::select(vec!['\u{85}', '\u{2028}', '\u{a0}']),
+    ) {
         let Ok(file) = UnitFile::parse(text.as_bytes()) else { return Ok(()) };
         for at in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
             let mut other = text.clone();

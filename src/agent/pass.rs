@@ -318,7 +318,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             tracing::debug!("reloading systemd: it still holds a unit that was removed");
             if let Err(error) = self.pulse.during(self.host.reload()).await {
                 self.answers().await?;
-                tracing::warn!(%error, "systemd can't be made to forget removed units; trying again in {} s", HOLD.as_secs());
+                let hold = HOLD.as_secs();
+                tracing::warn!(%error, "systemd can't be made to forget removed units; trying again in {hold} s");
                 let later = Instant::now() + HOLD;
                 self.units.forgotten.extend(due.into_iter().map(|name| (name, later)));
                 return Ok(());

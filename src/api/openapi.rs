@@ -12,8 +12,9 @@ use super::wire::{self, services, v1};
 
 use parts::{Operation, Types, body, globs, instance, json_of, lines, machine, name, query, service, token};
 
-const DESCRIPTION: &str = "What every fleetd serves for its whole cluster. v1 is CoreOS fleet's API, also served under `/v1-alpha`; v2 is for \
-    what v1 can't say. `HEAD` works wherever `GET` does. docs/api.md says the same in prose.";
+const DESCRIPTION: &str = "What every fleetd serves for its whole cluster. v1 is CoreOS fleet's API, also served \
+    under `/v1-alpha`; v2 is for what v1 can't say. `HEAD` works wherever `GET` does. docs/api.md says the same in \
+    prose.";
 
 /// What reading may be refused with.
 const READ: &[u16] = &[400, 500, 503];
@@ -42,7 +43,10 @@ fn description() -> Value {
     let of_page = |more: &[(&str, &str)]| -> Vec<Value> {
         [token()].into_iter().chain(more.iter().map(|(name, text)| query(name, text))).collect()
     };
-    let unit = json!({ "desiredState": "loaded", "options": [{ "section": "Service", "name": "ExecStart", "value": "/bin/sleep 1000" }] });
+    let unit = json!({
+        "desiredState": "loaded",
+        "options": [{ "section": "Service", "name": "ExecStart", "value": "/bin/sleep 1000" }],
+    });
     let metadata = json!([{ "op": "add", "path": "/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/metadata/disk", "value": "ssd" }]);
     let batch = json!({ "units": [
         { "name": "web@.service", "text": "[Service]\nExecStart=/bin/sleep 1000\n" },
@@ -178,7 +182,8 @@ fn description() -> Value {
                     globs(),
                     query(
                         "host",
-                        "Only what the host with this id has of the units, of which 1 to 8 must be named, without patterns. Costs the cluster nothing but that.",
+                        "Only what the host with this id has of the units, of which 1 to 8 must be named, without \
+                         patterns. Costs the cluster nothing but that.",
                     ),
                 ],
                 request: None,
@@ -310,7 +315,12 @@ fn description() -> Value {
     }
     json!({
         "openapi": "3.1.0",
-        "info": { "title": "Flotilla", "description": DESCRIPTION, "version": env!("CARGO_PKG_VERSION"), "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" } },
+        "info": {
+            "title": "Flotilla",
+            "description": DESCRIPTION,
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
         "servers": [{ "url": "/" }],
         "paths": paths,
         "components": { "schemas": schemas },
@@ -331,7 +341,8 @@ fn the_description_is_of_the_wire_types() {
     }
     assert!(
         now == described(),
-        "docs/openapi.json is not what the wire types are; read what `FLOTILLA_BLESS=1 cargo test --lib openapi` makes of it"
+        "docs/openapi.json is not what the wire types are; read what `FLOTILLA_BLESS=1 cargo test --lib openapi` \
+         makes of it"
     );
 }
 

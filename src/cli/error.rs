@@ -180,7 +180,8 @@ fn hint(endpoint: &Endpoint, kind: ErrorKind) -> &'static str {
         // What a tunnel says when its host can't connect to the endpoint; sockets have words of their own for all that
         // befalls them.
         (_, ErrorKind::Other) => {
-            "is fleetd running on that host, and may the user you log in as use its socket (root and the group `fleet` may)?"
+            "is fleetd running on that host, and may the user you log in as use its socket (root and the group \
+             `fleet` may)?"
         }
         (Endpoint::Unix(_), ErrorKind::PermissionDenied) => {
             "the socket is for root and the group `fleet`: use sudo, or have yourself added to that group"
@@ -189,10 +190,12 @@ fn hint(endpoint: &Endpoint, kind: ErrorKind) -> &'static str {
             "is fleetd busy, or stuck (`systemctl status fleetd`)? `--request-timeout SECONDS` gives it longer"
         }
         (_, ErrorKind::ConnectionAborted) => {
-            "did fleetd stop meanwhile (`systemctl status fleetd`)? what was asked may have been done; asking again does no harm"
+            "did fleetd stop meanwhile (`systemctl status fleetd`)? what was asked may have been done; asking again \
+             does no harm"
         }
         (Endpoint::Unix(_), _) => {
-            "is fleetd running here (`systemctl status fleetd`)? from another machine, use `--tunnel HOST` or FLEETCTL_TUNNEL"
+            "is fleetd running here (`systemctl status fleetd`)? from another machine, use `--tunnel HOST` or \
+             FLEETCTL_TUNNEL"
         }
         (Endpoint::Https(_), ErrorKind::InvalidData) => {
             "`--ca-file` names whom to trust; `--cert-file` and `--key-file` who you are"

@@ -16,17 +16,15 @@ const SECTIONS: [(&str, &[&str]); 4] = [
         "SIGNALS",
         &[
             "SIGHUP: read the configuration again. A file with mistakes is refused, and the old configuration stays.",
-            "SIGTERM, SIGINT: end. Units run on, and the host stays registered until its lease runs out; when the whole system is \
-             going down, the host leaves the cluster as soon as its units have stopped.",
+            "SIGTERM, SIGINT: end. Units run on, and the host stays registered until its lease runs out; when the \
+             whole system is going down, the host leaves the cluster as soon as its units have stopped.",
             "SIGUSR1: print what the daemon knows of itself and of its units as one line of JSON on stdout.",
         ],
     ),
     (
         "FILES",
-        &[
-            "/etc/fleet/fleet.conf: the configuration; /run/fleet.sock: the API; /run/fleet: unit files and notes, until the next boot; \
-             /var/lib/fleet: the state of a standalone host.",
-        ],
+        &["/etc/fleet/fleet.conf: the configuration; /run/fleet.sock: the API; /run/fleet: unit files and notes, \
+            until the next boot; /var/lib/fleet: the state of a standalone host."],
     ),
     ("ENVIRONMENT", &["FLEET_<KEY>, for every key of fleet.conf: wins over the file, even when it is empty."]),
     ("SEE ALSO", &["fleetctl(1), systemd(1), sd_notify(3), systemd.socket(5)"]),
@@ -97,15 +95,13 @@ mod tests {
     fn words_are_understood_or_named() {
         assert!(matches!(typed("--standalone"), Asked::Run(Overrides { file: None, standalone: true })));
         assert!(matches!(typed("--config /x"), Asked::Run(Overrides { file: Some(_), standalone: false })));
-        for version in ["version", "--version", "-V"] {
-            assert!(
-                matches!(typed(version), Asked::Print(text) if text == concat!("fleetd version ", env!("CARGO_PKG_VERSION"), "\n"))
-            );
+        let version = concat!("fleetd version ", env!("CARGO_PKG_VERSION"), "\n");
+        for spelling in ["version", "--version", "-V"] {
+            assert!(matches!(typed(spelling), Asked::Print(text) if text == version));
         }
+        let advice = "Did you mean to invoke fleetctl instead?";
         for wrong in ["list-units", "start a.service", "completion tcsh", "version now"] {
-            assert!(
-                matches!(typed(wrong), Asked::Complain(text) if text.contains("Did you mean to invoke fleetctl instead?"))
-            );
+            assert!(matches!(typed(wrong), Asked::Complain(text) if text.contains(advice)));
         }
         assert!(matches!(typed("--foo"), Asked::Complain(text) if text.contains("--foo")));
     }

@@ -1,7 +1,7 @@
 //! Whether a leader may take absent hosts for dead. After a store outage all leases have expired together, and the host
 //! that re-registers first would get all units, although they still run where they are. A leader whose own host has
-//! lost its presence, or has only just registered, therefore waits up to one TTL for the others. Must never wait longer:
-//! a host may be alive and yet not register.
+//! lost its presence, or has only just registered, therefore waits up to one TTL for the others. Must never wait
+//! longer: a host may be alive and yet not register.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! What the leader knows of the cluster, fed by the mirror. Owns what happens to records that can't be read: they are
-//! skipped with a warning, no unit is stopped or moved because of them, and those that only the engine writes are repaired.
+//! skipped with a warning, no unit is stopped or moved because of them, and those that only the engine writes are
+//! repaired.
 
 use std::collections::BTreeSet;
 

@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 use serde_json::{Map, Value};
 
 /// The fields that are asked for where nothing but these is shown. The cursor and the times always come.
-pub(super) const FIELDS: &str = "_SOURCE_REALTIME_TIMESTAMP,MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,SYSLOG_PID,_COMM,_PID,_UID,\
-_HOSTNAME,_SYSTEMD_UNIT,MESSAGE_ID,UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT";
+pub(super) const FIELDS: &str = "_SOURCE_REALTIME_TIMESTAMP,MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,SYSLOG_PID,_COMM,_PID,\
+    _UID,_HOSTNAME,_SYSTEMD_UNIT,MESSAGE_ID,UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT";
 
 /// What a message that journald thought too long, or that is no text, is replaced with.
 const NO_TEXT: &str = "[blob data]";

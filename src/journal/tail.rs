@@ -52,8 +52,9 @@ mod tests {
 
     #[test]
     fn entries_are_turned_round_and_their_lines_are_not() {
-        let newest_first = "Nov 21 14:28:02 n1 sh[9]: third\nNov 21 14:28:01 n1 sh[9]: second\n                          and more\n\
-                            Nov 21 14:28:00 n1 sh[9]: first\n";
+        let newest_first = "Nov 21 14:28:02 n1 sh[9]: third\n\
+            Nov 21 14:28:01 n1 sh[9]: second\n                          and more\n\
+            Nov 21 14:28:00 n1 sh[9]: first\n";
         let lines = oldest_first(newest_first);
         let ends: Vec<&str> = lines.iter().filter_map(|line| line.split_whitespace().last()).collect();
         assert_eq!(ends, ["first", "second", "more", "third"]);

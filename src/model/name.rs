@@ -43,8 +43,8 @@ pub enum NameError {
     NoType(String),
     /// A type that systemd doesn't load from a file.
     #[error(
-        "invalid unit type `{1}` in unit name `{0}`: it must be one of service, socket, device, target, mount, automount, swap, timer, \
-         path, slice{hint}", hint = hint(.1)
+        "invalid unit type `{1}` in unit name `{0}`: it must be one of service, socket, device, target, mount, \
+         automount, swap, timer, path, slice{hint}", hint = hint(.1)
     )]
     Type(String, String),
     /// A type that can't be a template.

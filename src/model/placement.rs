@@ -304,7 +304,11 @@ mod tests {
 
     #[test]
     fn all_options_are_read() {
-        let constraints = parse("MachineMetadata=a=1 \"b=x y\"\nMachineMetadata=a=2\nMachineOf=db.service\nConflicts=web@* x.service\nX-Conflicts=y*\nGlobal=no").unwrap();
+        let constraints = parse(
+            "MachineMetadata=a=1 \"b=x y\"\nMachineMetadata=a=2\nMachineOf=db.service\n\
+             Conflicts=web@* x.service\nX-Conflicts=y*\nGlobal=no",
+        )
+        .unwrap();
         let values = |key: &str| constraints.metadata[key].iter().cloned().collect::<Vec<_>>();
         assert_eq!((values("a"), values("b")), (vec!["1".into(), "2".into()], vec!["x y".to_owned()]));
         assert_eq!(constraints.machine_of.iter().collect::<Vec<_>>(), ["db.service"]);

@@ -202,7 +202,8 @@ impl Instance {
         if self.metadata.len() > MAX_METADATA || bytes > MAX_METADATA_BYTES {
             let count = self.metadata.len();
             problems.push(format!(
-                "`metadata` has {count} pairs and {bytes} bytes; at most {MAX_METADATA} pairs and {MAX_METADATA_BYTES} bytes are allowed"
+                "`metadata` has {count} pairs and {bytes} bytes; at most {MAX_METADATA} pairs and \
+                 {MAX_METADATA_BYTES} bytes are allowed"
             ));
         }
         for key in self.metadata.keys().filter(|key| key.is_empty() || key.chars().any(|c| !dns(c))) {

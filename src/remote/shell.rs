@@ -53,7 +53,8 @@ impl Hosts {
     async fn shell_with_agent(&self, machine: &MachineRef, line: Option<&str>) -> Result<u8, Error> {
         if std::env::var_os("SSH_AUTH_SOCK").is_none_or(|path| path.is_empty()) {
             return Err(Error::unreachable(
-                "there is no agent to forward: SSH_AUTH_SOCK environment variable is not set. Verify ssh-agent is running.",
+                "there is no agent to forward: SSH_AUTH_SOCK environment variable is not set. Verify ssh-agent is \
+                 running.",
             ));
         }
         super::addressed(machine)?;

@@ -62,7 +62,8 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
 
     if let Some(Err(error)) = addresses.first().map(|address| tcp_ack::possible(*address)) {
         tracing::warn!(
-            "this kernel doesn't tell how connections stand: {error}; one to a host that died while data was on its way ends when the kernel gives up (net.ipv4.tcp_retries2)"
+            "this kernel doesn't tell how connections stand: {error}; one to a host that died while data was on its \
+             way ends when the kernel gives up (net.ipv4.tcp_retries2)"
         );
     }
 
@@ -112,7 +113,11 @@ async fn report(mut live: watch::Receiver<service_watch::Live>, hall: &Hall, not
             tokio::select! {
                 changed = counts.changed() => changed.is_ok(),
                 // Many a second, perhaps: the line is for people.
-                changed = async { let changed = figures.changed().await; sleep(PACE).await; changed } => changed.is_ok(),
+                changed = async {
+                    let changed = figures.changed().await;
+                    sleep(PACE).await;
+                    changed
+                } => changed.is_ok(),
                 changed = live.changed() => changed.is_ok(),
             }
         };

@@ -97,7 +97,8 @@ pub(super) struct Announce {
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<InstanceName>,
     /// Its share of new connections against the others'; 0 for none
-    #[arg(long, value_name = "N", default_value_t = WEIGHT, value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_WEIGHT)))]
+    #[arg(long, value_name = "N", default_value_t = WEIGHT)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_WEIGHT)))]
     pub(super) weight: u16,
     /// Something else that consumers want to know, as in host=shop.example; may be given several times
     #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = pair)]

@@ -151,10 +151,7 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
     }
     let verified = match verdict {
         Verdict::Known => Ok(()),
-        Verdict::Revoked(At { file, line }) => Err(Error::all(vec![
-            format!("the host key of {label} is revoked: {shown}"),
-            format!("{} line {line} says never to trust it; nothing was sent there", file.display()),
-        ])),
+        Verdict::Revoked(at) => Err(revoked(&label, &shown, &at)),
         Verdict::Changed(at, known_kind) => {
             let lines = changed(target, &at, known_hosts::kind(&known_kind), &shown);
             if target.strict == Strict::No {
@@ -173,7 +170,8 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
             Strict::Yes => Err(unknown(&label, &shown, file)),
             Strict::Ask => {
                 let question = format!(
-                    "The authenticity of host '{label}' can't be established.\n{shown}\nIs that its key, and do you want to go on (yes/no)? "
+                    "The authenticity of host '{label}' can't be established.\n{shown}\nIs that its key, and do you \
+                     want to go on (yes/no)? "
                 );
                 match ssh.ask.confirm(&question) {
                     Some(true) => remember(),
@@ -188,12 +186,20 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
     verified
 }
 
+fn revoked(label: &str, shown: &str, At { file, line }: &At) -> Error {
+    Error::all(vec![
+        format!("the host key of {label} is revoked: {shown}"),
+        format!("{} line {line} says never to trust it; nothing was sent there", file.display()),
+    ])
+}
+
 fn unknown(label: &str, shown: &str, file: &std::path::Path) -> Error {
     Error::all(vec![
         format!("the host key of {label} isn't known: {shown}"),
         format!(
-            "compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on that host, and say yes to it once on a \
-                 terminal; or add the host to {} (`ssh-keyscan`); or take new hosts for genuine with --strict-host-key-checking=false",
+            "compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on that host, and say yes to it once \
+             on a terminal; or add the host to {} (`ssh-keyscan`); or take new hosts for genuine with \
+             --strict-host-key-checking=false",
             file.display()
         ),
     ])

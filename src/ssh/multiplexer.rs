@@ -1,6 +1,6 @@
-//! Moves bytes between the channels of one session and the sockets that stand for them, on the session's own thread. The
-//! session doesn't block here: the thread waits in one `poll` for its connection, its sockets and its waker. Only opening
-//! a channel blocks, for at most the session's timeout.
+//! Moves bytes between the channels of one session and the sockets that stand for them, on the session's own thread.
+//! The session doesn't block here: the thread waits in one `poll` for its connection, its sockets and its waker. Only
+//! opening a channel blocks, for at most the session's timeout.
 
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};

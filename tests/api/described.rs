@@ -28,9 +28,11 @@ async fn every_operation_answers_as_described_and_no_other_does() {
     patterns.dedup();
     for pattern in patterns {
         // Another operation may have destroyed it.
-        daemon
-            .apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }, { "name": "g.service", "text": global }]))
-            .await;
+        let units = json!([
+            { "name": "a.service", "text": FILE, "desired": "launched" },
+            { "name": "g.service", "text": global },
+        ]);
+        daemon.apply(units).await;
         let instance = "/fleet/v2/services/a.service/a-1";
         daemon.delete(instance).await;
         let mut lease = json!(null);
@@ -44,9 +46,8 @@ async fn every_operation_answers_as_described_and_no_other_does() {
                 continue;
             }
             // The example of each body is one that does something.
-            let example = &DOCUMENT["paths"][pattern][method.to_lowercase()]["requestBody"]["content"]["application/json"]
-                ["example"];
-            let mut example = example.clone();
+            let body = &DOCUMENT["paths"][pattern][method.to_lowercase()]["requestBody"];
+            let mut example = body["content"]["application/json"]["example"].clone();
             if pattern.ends_with("/keep-alive") && method == "POST" {
                 example["lease"] = lease["lease"].clone();
             }

@@ -45,7 +45,14 @@ impl Drop for Fleetd {
 fn fleetd(dir: &Path, addresses: &[&str]) -> Fleetd {
     let config = dir.join("fleet.conf");
     let shown = dir.display();
-    std::fs::write(&config, format!("state_directory={shown}/state\nunits_directory={shown}/units\nsystemd_user=true\nlisten=unix://{shown}/own.sock\n")).unwrap();
+    std::fs::write(
+        &config,
+        format!(
+            "state_directory={shown}/state\nunits_directory={shown}/units\nsystemd_user=true\n\
+             listen=unix://{shown}/own.sock\n"
+        ),
+    )
+    .unwrap();
     let mut command = Command::new("python3");
     command.args(["-c", HAND_OVER, env!("CARGO_BIN_EXE_fleetd"), config.to_str().unwrap()]).args(addresses);
     command

@@ -98,7 +98,8 @@ async fn a_batch_that_is_too_large_hears_the_limit_and_the_connection_goes_on() 
     let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
     let head = |length: usize| {
         format!(
-            "POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            "POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n"
         )
     };
     for _ in 0..2 {
@@ -143,7 +144,11 @@ async fn what_is_no_http_is_answered_and_hung_up_on() {
         (b"GET /fleet/v1/units HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (b"POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n", 400),
         (b"POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),
-        (b"POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\nzz\r\n", 400),
+        (
+            b"POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\
+              Content-Type: application/json\r\n\r\nzz\r\n",
+            400,
+        ),
         (long.as_bytes(), 414),
         (heavy.as_bytes(), 431),
         (many.as_bytes(), 431),
@@ -174,7 +179,8 @@ async fn a_client_that_reads_nothing_of_its_watch_is_hung_up_on() {
     let fill = async {
         let mut round = 0;
         while daemon.metrics.text().contains("fleet_api_watches 1\n") {
-            let unit = |n: usize| json!({ "name": format!("u{n}.service"), "text": format!("{FILE}Environment=R={round}\n"), "replace": true });
+            let text = format!("{FILE}Environment=R={round}\n");
+            let unit = |n: usize| json!({ "name": format!("u{n}.service"), "text": text, "replace": true });
             daemon.apply(json!((0..200).map(unit).collect::<Vec<_>>())).await;
             round += 1;
         }

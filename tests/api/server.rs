@@ -91,7 +91,8 @@ async fn a_store_that_fails_is_said_at_once_for_every_request() {
         assert_eq!(answer.status, 503, "{}", answer.text);
         assert_eq!(
             answer.error(),
-            "fleetd on n1 can't reach its store: etcd at 10.88.0.1:2379 refuses connections\nunits that run go on running; nothing was changed. Try again when the store is back"
+            "fleetd on n1 can't reach its store: etcd at 10.88.0.1:2379 refuses connections\nunits that run go on \
+             running; nothing was changed. Try again when the store is back"
         );
     }
     daemon.store.set_down(false);
@@ -126,7 +127,8 @@ async fn large_requests_are_refused() {
     }
     // Chunked, so that nothing announces its length.
     let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
-    let head = "POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let head = "POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
     let chunk = format!("7d0\r\n{}\r\n0\r\n\r\n", "a".repeat(2000));
     stream.write_all(format!("{head}{chunk}").as_bytes()).await.unwrap();
     let mut answer = String::new();

@@ -29,7 +29,10 @@ async fn a_unit_is_created_shown_changed_and_deleted() {
     let unit = json!({ "name": "a.service", "desiredState": "launched", "options": options("/bin/a") });
     let created = daemon.send("PUT", "/fleet/v1/units/a.service", &unit).await;
     assert_eq!((created.status, &*created.text), (201, ""));
-    let shown = r#"{"currentState":"inactive","desiredState":"launched","name":"a.service","options":[{"name":"ExecStart","section":"Service","value":"/bin/a"}]}"#;
+    let shown = concat!(
+        r#"{"currentState":"inactive","desiredState":"launched","name":"a.service","#,
+        r#""options":[{"name":"ExecStart","section":"Service","value":"/bin/a"}]}"#
+    );
     assert_eq!(daemon.get("/fleet/v1/units/a.service").await.text, shown);
     assert_eq!(daemon.get("/fleet/v1/units").await.text, format!("{{\"units\":[{shown}]}}"));
 
@@ -139,7 +142,11 @@ async fn a_put_must_be_json() {
 async fn where_a_unit_is_and_what_hosts_say() {
     let daemon = Daemon::start().await;
     daemon.machine(N1, "n1", &[]).await;
-    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }, { "name": "b.service", "text": FILE }])).await;
+    let units = json!([
+        { "name": "a.service", "text": FILE, "desired": "launched" },
+        { "name": "b.service", "text": FILE },
+    ]);
+    daemon.apply(units).await;
     let current = || async {
         let unit = daemon.get("/fleet/v1/units/a.service").await.json();
         (unit["currentState"].as_str().unwrap().to_owned(), unit["machineID"].as_str().unwrap_or_default().to_owned())
@@ -152,7 +159,10 @@ async fn where_a_unit_is_and_what_hosts_say() {
     daemon.report("a.service", N2, Target::Launched, "failed", 1).await;
     daemon.report("b.service", N2, Target::Loaded, "inactive", 1).await;
 
-    let first = r#"{"hash":"abc","machineID":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","name":"a.service","systemdActiveState":"active","systemdLoadState":"loaded","systemdSubState":"running"}"#;
+    let first = concat!(
+        r#"{"hash":"abc","machineID":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","name":"a.service","#,
+        r#""systemdActiveState":"active","systemdLoadState":"loaded","systemdSubState":"running"}"#
+    );
     assert_eq!(daemon.get("/fleet/v1/state/a.service").await.text, first);
     let states = |query: &'static str| {
         let daemon = &daemon;
@@ -204,7 +214,12 @@ async fn pages_go_on_where_they_were_and_none_is_empty() {
         (vec!["u2.service".into(), "u3.service".into()], &json!("AgADAA=="))
     );
     // Units that went leave a page empty at worst.
-    daemon.apply(json!([{ "name": "u0.service", "destroy": true }, { "name": "u1.service", "destroy": true }, { "name": "u2.service", "destroy": true }])).await;
+    let units = json!([
+        { "name": "u0.service", "destroy": true },
+        { "name": "u1.service", "destroy": true },
+        { "name": "u2.service", "destroy": true },
+    ]);
+    daemon.apply(units).await;
     assert_eq!(daemon.get("/fleet/v1/units?nextPageToken=AgADAA==").await.text, "{}");
     for (query, message) in [
         ("nextPageToken=AwACAA==", "token limit must be 2"),
@@ -237,12 +252,10 @@ async fn machines_and_their_metadata() {
     .await;
     assert_eq!((done.status, &*done.text), (204, ""));
     let machines = daemon.get("/fleet/v1/machines").await.text;
-    assert_eq!(
-        machines,
-        format!(
-            r#"{{"machines":[{{"id":"{N1}","primaryIP":"10.88.0.1"}},{{"id":"{N2}","metadata":{{"rack":"r1","zone":"b"}},"primaryIP":"10.88.0.2"}}]}}"#
-        )
-    );
+    let first = format!(r#"{{"id":"{N1}","primaryIP":"10.88.0.1"}}"#);
+    let metadata = r#"{"rack":"r1","zone":"b"}"#;
+    let second = format!(r#"{{"id":"{N2}","metadata":{metadata},"primaryIP":"10.88.0.2"}}"#);
+    assert_eq!(machines, format!(r#"{{"machines":[{first},{second}]}}"#));
     let (op, metadata, value) = (
         "invalid op: expect add, remove, or replace",
         "machine metadata path invalid",
@@ -337,7 +350,10 @@ async fn metadata_of_a_host_that_is_away_waits_for_it_and_survives_it() {
 async fn metadata_are_bounded_by_host_and_by_hosts_that_are_away_and_can_be_deleted() {
     let daemon = Daemon::start().await;
     daemon.machine(N1, "n1", &[("zone", "a")]).await;
-    let add = |id: &str, key: &str, value: String| json!([{ "op": "add", "path": format!("/{id}/metadata/{key}"), "value": value }]);
+    let add = |id: &str, key: &str, value: String| {
+        let path = format!("/{id}/metadata/{key}");
+        json!([{ "op": "add", "path": path, "value": value }])
+    };
     let patch = async |body: Value| daemon.send("PATCH", "/fleet/v1/machines", &body).await;
     let forget = async |id: &str| daemon.delete(&format!("/fleet/v2/machines/{id}/metadata")).await.status;
 

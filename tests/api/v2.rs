@@ -61,7 +61,9 @@ async fn a_batch_tells_what_became_of_each_unit() {
 #[tokio::test]
 async fn the_same_batch_again_writes_nothing() {
     let daemon = Daemon::start().await;
-    let units: Vec<Value> = (0..300).map(|n| json!({ "name": format!("u{n}.service"), "text": format!("{FILE}# {n}\nEnvironment=N={n}\n"), "desired": "loaded" })).collect();
+    let text = |n: usize| format!("{FILE}# {n}\nEnvironment=N={n}\n");
+    let unit = |n| json!({ "name": format!("u{n}.service"), "text": text(n), "desired": "loaded" });
+    let units: Vec<Value> = (0..300).map(unit).collect();
     let first = daemon.apply(json!(units)).await;
     assert_eq!(outcomes(&first), ["created"; 300]);
     // 300 units and as many files: no commit holds more than 128.
@@ -115,7 +117,8 @@ async fn everything_wrong_is_said_at_once_and_nothing_is_written() {
             "empty.service: no options in it: not a unit file",
             ".hidden.service: a unit's name cannot begin with a dot: tools that list a host's files skip it, systemd's \
              among them",
-            "multi-user.target: the name belongs to one of systemd's own units (see systemd.special(7)): choose another",
+            "multi-user.target: the name belongs to one of systemd's own units (see systemd.special(7)): choose \
+             another",
             "fleetd.service: the name belongs to the cluster's own daemon on every host: choose another",
         ]
     );
@@ -248,7 +251,12 @@ async fn a_list_shows_where_units_are() {
     let daemon = Daemon::start().await;
     daemon.machine(N1, "n1", &[("zone", "a")]).await;
     let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
-    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }, { "name": "g.service", "text": global }, { "name": "w.service", "text": FILE }])).await;
+    let units = json!([
+        { "name": "a.service", "text": FILE, "desired": "launched" },
+        { "name": "g.service", "text": global },
+        { "name": "w.service", "text": FILE },
+    ]);
+    daemon.apply(units).await;
     daemon.place("a.service", N1, Target::Launched).await;
     daemon.report("a.service", N1, Target::Launched, "active", 9).await;
     daemon.place("w.service", N2, Target::Loaded).await;
@@ -262,7 +270,10 @@ async fn a_list_shows_where_units_are() {
     );
     assert_eq!(
         unit(0)["states"],
-        json!([{ "machine": n1, "generation": 9, "target": "launched", "hash": "abc", "load": "loaded", "active": "active", "sub": "running", "since": 5 }])
+        json!([{
+            "machine": n1, "generation": 9, "target": "launched", "hash": "abc",
+            "load": "loaded", "active": "active", "sub": "running", "since": 5,
+        }])
     );
     assert_eq!((&unit(1)["global"], &unit(1)["current"], unit(1).get("machine")), (&json!(true), &json!(""), None));
     // Its host is gone, and what it said last is hidden.
@@ -271,10 +282,9 @@ async fn a_list_shows_where_units_are() {
         (&json!(N2), &json!(""), &json!("inactive"), &json!([]))
     );
     let machines = daemon.get("/fleet/v2/machines").await.json();
-    assert_eq!(
-        machines,
-        json!({ "machines": [{ "id": N1, "ip": "10.88.0.1", "hostname": "n1", "metadata": { "zone": "a" }, "version": "1.2.3" }] })
-    );
+    let metadata = json!({ "zone": "a" });
+    let n1 = json!({ "id": N1, "ip": "10.88.0.1", "hostname": "n1", "metadata": metadata, "version": "1.2.3" });
+    assert_eq!(machines, json!({ "machines": [n1] }));
 }
 
 #[tokio::test]
@@ -407,7 +417,10 @@ async fn lost_answers_and_conflicts_are_sorted_out() {
 async fn of_two_conflicting_puts_both_are_done_one_after_the_other() {
     let daemon = Daemon::start().await;
     for round in 0..20 {
-        let put = |start: &str| json!({ "desiredState": "launched", "options": [{ "section": "Service", "name": "ExecStart", "value": format!("{start}{round}") }] });
+        let put = |start: &str| {
+            let option = json!({ "section": "Service", "name": "ExecStart", "value": format!("{start}{round}") });
+            json!({ "desiredState": "launched", "options": [option] })
+        };
         let (a, b) = (put("/a"), put("/b"));
         let (first, second) = tokio::join!(
             daemon.send("PUT", "/fleet/v1/units/a.service", &a),
@@ -425,7 +438,12 @@ async fn destroying_what_is_leaving_already_is_no_mistake() {
     let daemon = Daemon::start().await;
     daemon.machine(N1, "n1", &[]).await;
     let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
-    daemon.apply(json!([{ "name": "a.service", "text": FILE }, { "name": "a.service.service", "text": FILE }, { "name": "g.service", "text": global }])).await;
+    let units = json!([
+        { "name": "a.service", "text": FILE },
+        { "name": "a.service.service", "text": FILE },
+        { "name": "g.service", "text": global },
+    ]);
+    daemon.apply(units).await;
     daemon.place("a.service", N1, Target::Launched).await;
     daemon.report("g.service", N1, Target::Launched, "active", 1).await;
     let names = ["a.service", "a.service.service", "g.service", "never.service"];
@@ -452,7 +470,11 @@ async fn a_global_says_which_hosts_are_told_to_have_it() {
     daemon.machine(N1, "n1", &[]).await;
     daemon.machine(N2, "n2", &[]).await;
     let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
-    let applied = daemon.apply(json!([{ "name": "g.service", "text": global, "desired": "launched" }, { "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    let units = json!([
+        { "name": "g.service", "text": global, "desired": "launched" },
+        { "name": "a.service", "text": FILE, "desired": "launched" },
+    ]);
+    let applied = daemon.apply(units).await;
     let generation = applied["units"][0]["generation"].as_u64().unwrap();
     let hosts = async |name: &str| {
         let list = daemon.get("/fleet/v2/units").await.json();
@@ -465,7 +487,10 @@ async fn a_global_says_which_hosts_are_told_to_have_it() {
     daemon.order("g.service", N1, Target::Launched, generation).await;
     daemon.order("g.service", N2, Target::Removed, 77).await;
     daemon.place("a.service", N1, Target::Launched).await;
-    let order = |id: &str, n: u8, generation: u64, target: &str| json!({ "machine": { "id": id, "ip": format!("10.88.0.{n}"), "hostname": format!("n{n}") }, "generation": generation, "target": target });
+    let order = |id: &str, n: u8, generation: u64, target: &str| {
+        let machine = json!({ "id": id, "ip": format!("10.88.0.{n}"), "hostname": format!("n{n}") });
+        json!({ "machine": machine, "generation": generation, "target": target })
+    };
     let told = json!([order(N1, 1, generation, "launched"), order(N2, 2, 77, "gone")]);
     assert_eq!(hosts("g.service").await, Some(told.clone()));
     assert_eq!(hosts("a.service").await, None);

@@ -69,7 +69,11 @@ impl Lines {
 async fn every_unit_then_what_changes() {
     let daemon = Daemon::start().await;
     daemon.machine(N1, "n1", &[]).await;
-    daemon.apply(json!([{ "name": "a.service", "text": FILE }, { "name": "b.service", "text": FILE, "desired": "launched" }])).await;
+    let units = json!([
+        { "name": "a.service", "text": FILE },
+        { "name": "b.service", "text": FILE, "desired": "launched" },
+    ]);
+    daemon.apply(units).await;
     let mut lines = Lines::open(&daemon, "").await;
     assert_eq!(lines.short().await, "a.service inactive inactive");
     assert_eq!(lines.short().await, "b.service launched inactive");
@@ -151,7 +155,8 @@ async fn a_store_that_is_gone_ends_the_stream_with_a_reason() {
     assert_eq!(lines.short().await, "synced");
     // A unit whose file must be fetched meets the store's failure.
     daemon.store.set_down(true);
-    let unit = json!({ "desired": "loaded", "hash": "3750b3e9f3962a56c7582929426e9abb012754cf", "generation": 1, "submitted": 1 });
+    let hash = "3750b3e9f3962a56c7582929426e9abb012754cf";
+    let unit = json!({ "desired": "loaded", "hash": hash, "generation": 1, "submitted": 1 });
     daemon.write_raw("unit/a.service", unit.to_string().as_bytes()).await;
     let error = lines.next().await.unwrap();
     assert!(
@@ -172,7 +177,12 @@ async fn a_store_that_is_gone_ends_the_stream_with_a_reason() {
 #[tokio::test]
 async fn a_gap_in_the_history_is_told_over() {
     let daemon = Daemon::start().await;
-    daemon.apply(json!([{ "name": "a.service", "text": FILE }, { "name": "b.service", "text": FILE }, { "name": "c.service", "text": FILE }])).await;
+    let units = json!([
+        { "name": "a.service", "text": FILE },
+        { "name": "b.service", "text": FILE },
+        { "name": "c.service", "text": FILE },
+    ]);
+    daemon.apply(units).await;
     daemon.place("c.service", N1, Target::Launched).await;
     let mut lines = Lines::open(&daemon, "").await;
     for expected in

@@ -29,7 +29,8 @@ fn unknown_commands_are_named_with_those_that_may_be_meant() {
         ("strat a", "Error: unknown command \"strat\" for \"fleetctl\"\n\nDid you mean this?\n\tstart\n\n".into()),
         (
             "list-u",
-            "Error: ambiguous command \"list-u\" for \"fleetctl\"\n\nDid you mean this?\n\tlist-unit-files\n\tlist-units\n\n"
+            "Error: ambiguous command \"list-u\" for \"fleetctl\"\n\nDid you mean this?\n\tlist-unit-files\n\
+             \tlist-units\n\n"
                 .into(),
         ),
     ];
@@ -56,7 +57,8 @@ fn ways_around_fleetd_do_nothing_and_say_so() {
         0,
         "",
         "--etcd-key-prefix does nothing any more: only fleetd talks to etcd\n\
-         --etcd-cafile does nothing any more: only fleetd talks to etcd; for a fleetd behind https, there is `--ca-file`\n\
+         --etcd-cafile does nothing any more: only fleetd talks to etcd; for a fleetd behind https, there is \
+         `--ca-file`\n\
          --experimental-api does nothing any more: only fleetd talks to etcd\n",
     );
     let err = "there is no driver `etcd`: fleetctl always asks fleetd, and never its store\n";
@@ -188,7 +190,10 @@ fn restart_can_be_asked_for_only() {
 fn a_global_is_done_when_every_host_that_was_told_has_reported() {
     let told_of = |generations: [u64; 2], states: &[Value]| {
         let mut unit = global("g.service", "launched", states);
-        let order = |id: &str, generation| json!({ "machine": super::machine(id), "generation": generation, "target": "launched" });
+        let order = |id: &str, generation| {
+            let machine = super::machine(id);
+            json!({ "machine": machine, "generation": generation, "target": "launched" })
+        };
         unit["hosts"] = json!([order(N2, generations[0]), order(N1, generations[1])]);
         told(&unit)
     };
@@ -215,7 +220,8 @@ fn start_takes_patterns_of_what_the_cluster_has() {
     ];
     let up = || snapshot(&[running("web@1.service", N1), running("web@2.service", N2)]);
     let fake = Fake::new(script(&known, vec![up(), up()]));
-    let out = "Unit web@1.service launched on a2d7e4a6.../10.88.0.11\nUnit web@2.service launched on 844a981f.../10.88.0.12\n";
+    let out = "Unit web@1.service launched on a2d7e4a6.../10.88.0.11\n\
+        Unit web@2.service launched on 844a981f.../10.88.0.12\n";
     fake.expect("start web@*", 0, out, "");
     let sent =
         json!([{ "name": "web@1.service", "desired": "launched" }, { "name": "web@2.service", "desired": "launched" }]);
@@ -268,7 +274,8 @@ fn instances_keep_the_old_file_unless_asked() {
     let fake =
         Fake::new(Script { applied: [applied(&[("t@.service", "replaced")])].into(), ..script(&family(), vec![]) });
     let err = "t@own.service has a file of its own, and is left as it is\n\
-               t@1.service t@2.service keep the old file of t@.service; with --instances they get the new one together with it\n";
+        t@1.service t@2.service keep the old file of t@.service; with --instances they get the new one together with \
+        it\n";
     fake.file("t@.service", NEW).expect("submit --replace t@", 0, "Unit t@.service inactive\n", err);
     assert_eq!(fake.sent(), [json!([{ "name": "t@.service", "text": NEW, "replace": true }])]);
     assert_eq!(fake.run("submit t@ --instances").code, Some(2), "it goes with --replace only");
@@ -440,7 +447,7 @@ fn what_was_done_of_a_large_command_that_failed_in_the_middle_is_said() {
     });
     let names = large(fake.dir.path(), 18);
     let err = "fleetd on n1 can't reach its store\n\
-               16 of 18 units were done before that, u00.service to u15.service; the same command again does the rest\n";
+        16 of 18 units were done before that, u00.service to u15.service; the same command again does the rest\n";
     fake.expect(&format!("start --no-block {names}"), 1, "", err);
     let parts: Vec<usize> = fake.sent().iter().map(|units| units.as_array().unwrap().len()).collect();
     assert_eq!(parts, [16, 2, 16, 2]);

@@ -145,7 +145,8 @@ fn as_unit(unit: &Unit) -> Value {
 fn as_states(unit: &Unit) -> Vec<Value> {
     let one = |(machine, hash, active, sub): &(&str, &str, &str, &str)| {
         json!({
-            "hash": hash, "machineID": machine, "name": unit.name, "systemdActiveState": active, "systemdLoadState": "loaded",
+            "hash": hash, "machineID": machine, "name": unit.name,
+            "systemdActiveState": active, "systemdLoadState": "loaded",
             "systemdSubState": sub,
         })
     };

@@ -294,7 +294,8 @@ fn a_clean_shutdown_hands_units_over_as_soon_as_they_have_stopped() {
     let lab = Lab::cluster(3);
     lab.file(
         "slow@.service",
-        "[Service]\nExecStart=/bin/sleep 10000\nExecStop=/bin/sleep 1\nExecStopPost=/bin/sh -c 'cat /proc/uptime > /root/stopped-%i; sync'",
+        "[Service]\nExecStart=/bin/sleep 10000\nExecStop=/bin/sleep 1\n\
+         ExecStopPost=/bin/sh -c 'cat /proc/uptime > /root/stopped-%i; sync'",
     );
     // Each host is shut down in its turn: one of them leads.
     let names: Vec<String> = (1..=9).map(|i| format!("slow@{i}.service")).collect();
@@ -459,7 +460,12 @@ fn fleetd_works_without_root() {
         "/etc/systemd/system/fleetd.service.d/unprivileged.conf",
     );
     put_ours(&lab, "n1", "contrib/polkit/50-flotilla.rules", "/etc/polkit-1/rules.d/50-flotilla.rules");
-    lab.sh("n1", "systemctl stop fleetd && systemctl daemon-reload && systemctl enable --now fleetd.socket && systemctl start fleetd").ok();
+    lab.sh(
+        "n1",
+        "systemctl stop fleetd && systemctl daemon-reload && systemctl enable --now fleetd.socket && systemctl start \
+         fleetd",
+    )
+    .ok();
     eventually(Duration::from_secs(15), "fleetd answering as `fleet`", || {
         let ran = lab.fleetctl(&["list-machines", "--no-legend"]);
         if ran.code == 0 { Ok(()) } else { Err(format!("{ran:?}\n{}", log(&lab, "n1"))) }

@@ -201,7 +201,11 @@ fn what_units_said_is_shown_wherever_they_are() {
     let entry: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(HOSTS.contains(&entry["host"].as_str().unwrap()) && entry["__CURSOR"].is_string(), "{json}");
     // A start that fails shows why, from whichever host.
-    lab.file("bad.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'seq 9; echo no luck today; exit 3'\n[X-Fleet]\nMachineMetadata=host=n3");
+    lab.file(
+        "bad.service",
+        "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'seq 9; echo no luck today; exit 3'\n\
+         [X-Fleet]\nMachineMetadata=host=n3",
+    );
     let words = ["env", "-C", "/root", SSH[0], SSH[1], "fleetctl", "start", "bad"];
     let failed = lab.run("n1", &words);
     assert_eq!(failed.code, 1, "{failed:?}");
@@ -343,7 +347,8 @@ fn under_load(rate: u32, count: u32, trouble: impl Fn(&Lab)) {
             let missing: Vec<&String> = expected.iter().filter(|line| !seen.contains(&line.as_str())).collect();
             let not_there: Vec<&String> = expected.iter().filter(|line| !there.contains(line)).collect();
             panic!(
-                "{name} on {host}: {} lines of {count}; never seen {missing:?}, of which the host's own journal hasn't {not_there:?}; said {}",
+                "{name} on {host}: {} lines of {count}; never seen {missing:?}, of which the host's own journal \
+                 hasn't {not_there:?}; said {}",
                 seen.len(),
                 said(&lab)
             );

@@ -154,7 +154,8 @@ fn a_restart_happens_where_the_unit_runs_and_brings_its_dependents_back() {
     lab.file("base.service", "[Service]\nExecStart=/bin/sleep 1000");
     lab.file(
         "top.service",
-        "[Unit]\nRequires=base.service\nAfter=base.service\n[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nMachineOf=base.service",
+        "[Unit]\nRequires=base.service\nAfter=base.service\n[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\n\
+         MachineOf=base.service",
     );
     lab.fleetctl(&["start", "base.service", "top.service"]).ok();
     let host = lab.until_active("top.service", SOON);

@@ -26,6 +26,9 @@ const BINARY: usize = 55;
 /// Lines of one function, from its signature to its closing brace.
 const FUNCTION: usize = 60;
 
+/// Characters in one line.
+const COLUMNS: usize = 120;
+
 /// Each room, and what of ours it may use besides itself.
 const ROOMS: &[Room] = &[
     Room { name: "model", modules: &["model"], may_use: &[] },
@@ -230,5 +233,14 @@ fn the_code_keeps_the_architecture() {
         .filter(|(_, broken)| !broken.is_empty())
         .map(|(rule, broken)| format!("{rule}:\n  {}", broken.join("\n  ")))
         .collect();
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn lines_are_narrow() {
+    let mut texts = files("src", "rs");
+    texts.extend(files("tests", "rs"));
+    texts.insert("Cargo.toml".into(), fs::read_to_string(root().join("Cargo.toml")).unwrap());
+    let broken = rules::columns(texts.iter().map(|(path, text)| (path.as_str(), text.as_str())), COLUMNS);
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }

@@ -55,8 +55,8 @@ impl Units {
             tracing::error!(
                 seen = %self.history.revision,
                 now = %revision,
-                "the store has lost data: its revision went back; units that it no longer knows go on running here. Restore a backup, \
-                 or submit them again, or stop them with systemctl"
+                "the store has lost data: its revision went back; units that it no longer knows go on running here. \
+                 Restore a backup, or submit them again, or stop them with systemctl"
             );
             (self.history.store_rolled_back, self.history.revision) = (true, revision);
         }

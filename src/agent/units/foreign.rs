@@ -20,8 +20,8 @@ impl Units {
             let names = foreign.iter().map(UnitName::as_str).collect::<Vec<_>>().join(" ");
             tracing::warn!(
                 units = names,
-                "there are unit files that this cluster didn't write (CoreOS fleet's?): they are left alone, and what runs is taken \
-                 over as it runs once the cluster puts a unit of that name here"
+                "there are unit files that this cluster didn't write (CoreOS fleet's?): they are left alone, and what \
+                 runs is taken over as it runs once the cluster puts a unit of that name here"
             );
         }
         self.foreign = Some(foreign);

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_file_names_those_it_needs() {
-        let text = b"[Unit]\nRequires=db@%i.service net.target\nWants=log.service\nRequisite=disk.mount\nAfter=x.service\n[Service]\nExecStart=/a\n";
+        let text = b"[Unit]\nRequires=db@%i.service net.target\nWants=log.service\nRequisite=disk.mount\n\
+            After=x.service\n[Service]\nExecStart=/a\n";
         let name: UnitName = "app@1.service".parse().unwrap();
         let needs = Needs::of(&name, &UnitFile::parse(text).unwrap());
         let names = |names: &[UnitName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -45,7 +45,8 @@ impl Types {
         let whole = self.requests.root_schema_for::<T>();
         let mut schema = json!({ "type": "object", "description": "As it is answered; `null` is as good as nothing." });
         for (key, property) in whole.as_value()["properties"].as_object().into_iter().flatten() {
-            let ignored = json!({ "type": "string", "description": "Ignored: fleet's clients send back what they were answered." });
+            let ignored = json!({ "type": "string", "description": "Ignored: fleet's clients send back what they were \
+                answered." });
             let property = if matches!(&**key, "currentState" | "machineID") { &ignored } else { property };
             schema["properties"][key] = json!({ "anyOf": [property, { "type": "null" }] });
         }
@@ -120,12 +121,20 @@ impl Operation {
 
 pub(super) fn name() -> Value {
     let schema = json!({ "type": "string", "pattern": NAME_PATTERN, "maxLength": MAX_LEN });
-    json!({ "name": "name", "in": "path", "required": true, "schema": schema, "description": "The unit's name.", "example": "web@1.service" })
+    let description = "The unit's name.";
+    json!({
+        "name": "name", "in": "path", "required": true, "schema": schema, "description": description,
+        "example": "web@1.service",
+    })
 }
 
 pub(super) fn machine() -> Value {
     let schema = json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" });
-    json!({ "name": "id", "in": "path", "required": true, "schema": schema, "description": "The host's machine id.", "example": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a" })
+    let description = "The host's machine id.";
+    json!({
+        "name": "id", "in": "path", "required": true, "schema": schema, "description": description,
+        "example": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
+    })
 }
 
 pub(super) fn query(name: &str, description: &str) -> Value {
@@ -140,12 +149,20 @@ pub(super) fn globs() -> Value {
 
 pub(super) fn service() -> Value {
     let schema = json!({ "type": "string", "pattern": service::NAME_PATTERN, "maxLength": MAX_SERVICE });
-    json!({ "name": "name", "in": "path", "required": true, "schema": schema, "description": "The service's name.", "example": "web" })
+    let description = "The service's name.";
+    json!({
+        "name": "name", "in": "path", "required": true, "schema": schema, "description": description,
+        "example": "web",
+    })
 }
 
 pub(super) fn instance() -> Value {
     let schema = json!({ "type": "string", "pattern": service::NAME_PATTERN, "maxLength": MAX_INSTANCE });
-    json!({ "name": "instance", "in": "path", "required": true, "schema": schema, "description": "The instance's name.", "example": "web-1" })
+    let description = "The instance's name.";
+    json!({
+        "name": "instance", "in": "path", "required": true, "schema": schema, "description": description,
+        "example": "web-1",
+    })
 }
 
 /// NDJSON of a schema's values.

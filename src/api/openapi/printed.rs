@@ -107,7 +107,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         (
             "PrintedDone",
             json!({
-                "description": "What `fleetctl submit`, `load`, `start`, `restart`, `stop`, `unload` and `destroy` print with `--output json`.",
+                "description": "What `fleetctl submit`, `load`, `start`, `restart`, `stop`, `unload` and `destroy` \
+                    print with `--output json`.",
                 "type": "object",
                 "properties": { "revision": of("Revision"), "units": all_of(done) },
                 "required": ["revision", "units"],

@@ -1,5 +1,5 @@
-//! Connections: accepts them, bounds how many there are and how long a client may take to send a request's head, and lets
-//! requests that are under way finish when the daemon stops. Must never know a route.
+//! Connections: accepts them, bounds how many there are and how long a client may take to send a request's head, and
+//! lets requests that are under way finish when the daemon stops. Must never know a route.
 
 use std::future::Future;
 use std::io;
@@ -111,7 +111,9 @@ impl Connections {
             ended = &mut connection => ended,
             () = self.stop.cancelled() => {
                 // A graceful shutdown closes a connection without a request at once, although one may be on its way.
-                let first = async { drop(tokio::time::timeout(FIRST_REQUEST_TIMEOUT, first.wait_for(|asked| *asked)).await) };
+                let first = async {
+                    drop(tokio::time::timeout(FIRST_REQUEST_TIMEOUT, first.wait_for(|asked| *asked)).await);
+                };
                 tokio::select! {
                     ended = &mut connection => ended,
                     () = first => {

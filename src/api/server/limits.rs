@@ -95,7 +95,8 @@ pub(super) fn late_head(limit: Duration) -> String {
     let body = serde_json::to_string(&ErrorBody { error }).unwrap_or_default();
     let length = body.len();
     format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n\
+         {body}"
     )
 }
 

@@ -42,12 +42,14 @@ pub enum ListenError {
     NoSocket(String),
     /// What was handed over isn't what the API can be served on.
     #[error(
-        "can't serve the API on {0}: {1}; fleetd.socket needs `ListenStream=` with a path, or with 127.0.0.1:PORT or [::1]:PORT, and `Accept=no`"
+        "can't serve the API on {0}: {1}; fleetd.socket needs `ListenStream=` with a path, or with 127.0.0.1:PORT or \
+         [::1]:PORT, and `Accept=no`"
     )]
     Unfit(String, String),
     /// TCP elsewhere than on loopback.
     #[error(
-        "won't listen on {0}: plain TCP is for loopback addresses only, since whoever reaches the API rules the cluster; use the unix socket"
+        "won't listen on {0}: plain TCP is for loopback addresses only, since whoever reaches the API rules the \
+         cluster; use the unix socket"
     )]
     Open(SocketAddr),
 }

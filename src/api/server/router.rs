@@ -27,8 +27,8 @@ const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("fleetd/", env
 /// The API's description for programs. A test compares it with the types and with what is answered.
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
-/// Paths that are answered whatever the state of the cluster: they ask nothing of it, and are needed most when something
-/// is wrong.
+/// Paths that are answered whatever the state of the cluster: they ask nothing of it, and are needed most when
+/// something is wrong.
 const ALWAYS: [&str; 2] = ["/metrics", "/fleet/openapi.json"];
 
 /// All routes.

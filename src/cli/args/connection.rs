@@ -44,7 +44,8 @@ pub(in crate::cli) struct Connection {
     /// Whether to talk to known hosts only; with `false` new ones are taken for genuine, and of changed ones you are
     /// warned
     #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide_env = true, value_name = "true|false")]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new())]
     pub(in crate::cli) strict_host_key_checking: Option<bool>,
     /// Trust these authorities for https:// endpoints [default: the system's]
     #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide_env = true, value_name = "FILE")]

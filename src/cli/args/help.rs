@@ -45,16 +45,16 @@ Example:
   fleetctl journal -f hello          what it says
   fleetctl destroy hello             stop it, and forget it
 
-UNIT is a file (`units/hello.service`) or a unit's name; `.service` can be left out. Most commands take quoted patterns of
-names too: 'web@*'. Commands can be shortened as long as they stay unique, and options can stand anywhere.
+UNIT is a file (`units/hello.service`) or a unit's name; `.service` can be left out. Most commands take quoted patterns
+of names too: 'web@*'. Commands can be shortened as long as they stay unique, and options can stand anywhere.
 
 Environment:
-  Each global option can be set in a variable: FLEETCTL_ENDPOINT for --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on.
-  An empty one counts as unset, and the command line counts more.
+  Each global option can be set in a variable: FLEETCTL_ENDPOINT for --endpoint, FLEETCTL_TUNNEL for --tunnel, and so
+  on. An empty one counts as unset, and the command line counts more.
 
 Exit status:
-  0 done, 1 not done or not all of it, 2 not understood, 130 Ctrl-C ended the waiting; of `status`, `journal` and `ssh` also
-  that of the command on the host, and 255 when the host can't be reached.
+  0 done, 1 not done or not all of it, 2 not understood, 130 Ctrl-C ended the waiting; of `status`, `journal` and `ssh`
+  also that of the command on the host, and 255 when the host can't be reached.
 
 Read on:
   fleetctl help COMMAND, man fleetctl, systemd.unit(5) for unit files";

@@ -8,8 +8,9 @@ use crate::journal::{Format, Query};
 /// `journal`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Of one unit on one host this is journalctl's own output. Otherwise the entries of all hosts come in the \
-order of their times, each line with its host and unit, and --output=json adds `host` and `unit` to each entry."
+    after_help = "Of one unit on one host this is journalctl's own output. Otherwise the entries of all hosts come in \
+        the order of their times, each line with its host and unit, and --output=json adds `host` and `unit` to each \
+        entry."
 )]
 pub(in crate::cli) struct Journal {
     /// Names of units, templates (web@.service is all its instances), or quoted patterns of names: 'web@*'

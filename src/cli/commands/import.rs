@@ -47,7 +47,8 @@ pub(in crate::cli) async fn run(session: &Session, args: &Import) -> Result<Exit
         session.out.data(&report::lines(&plan));
         if plan.machines.iter().any(|host| !host.missing.is_empty()) {
             session.out.message(
-                "metadata that was set through the other cluster's API can't be told from that of its fleet.conf: check which is which",
+                "metadata that was set through the other cluster's API can't be told from that of its fleet.conf: \
+                 check which is which",
             );
         }
     }
@@ -96,7 +97,8 @@ fn say(session: &Session, args: &Import, plan: &Plan, applied: &[AppliedUnit]) {
     }
     if refused > 0 {
         session.out.message(&format!(
-            "{refused} can't be taken over as they are: mend their files (`fleetctl --endpoint {} cat NAME`) and submit them",
+            "{refused} can't be taken over as they are: mend their files (`fleetctl --endpoint {} cat NAME`) and \
+             submit them",
             args.from
         ));
     }

@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn what_systemd_ignores_is_said_once() {
-        let odd = "early=1\n[Unit]\nAfter=a\n[X-Own]\na=b\n[X-fleet]\nGlobal=true\n[Timer]\nOnCalendar=daily\nPersistent=yes\n";
+        let odd = "early=1\n[Unit]\nAfter=a\n[X-Own]\na=b\n[X-fleet]\nGlobal=true\n[Timer]\nOnCalendar=daily\n\
+            Persistent=yes\n";
         assert_eq!(
             check("db.service", odd).unwrap(),
             [

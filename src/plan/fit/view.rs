@@ -15,8 +15,8 @@ pub trait View {
     fn cluster(&self) -> &Cluster;
     /// A unit's constraints, resolved; `None` while its file isn't known.
     fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>>;
-    /// What a unit asks of others where it has assignments: its constraints; once it is destroyed, those of the file that
-    /// its first host has.
+    /// What a unit asks of others where it has assignments: its constraints; once it is destroyed, those of the file
+    /// that its first host has.
     fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>>;
     /// The units whose `MachineOf=` names this one, in order.
     fn dependents(&self, name: &UnitName) -> Vec<UnitName>;

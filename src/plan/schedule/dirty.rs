@@ -163,7 +163,8 @@ impl Scheduler {
         }
     }
 
-    /// Everyone whose standing depends on what `name` in_force for and since when. Called before and after that changes.
+    /// Everyone whose standing depends on what `name` in_force for and since when. Called before and after that
+    /// changes.
     pub(super) fn mark_neighbours(&mut self, name: &UnitName) {
         for host in self.index.hosts(name.as_str()) {
             let crowded = self.index.nodes.get(name).is_some_and(|node| {

@@ -52,8 +52,8 @@ impl PendingWrites {
         before.is_some_and(|(before, _)| before.is_none())
     }
 
-    /// Whether an assignment made in this round may be taken back: a round ends even if the proof in `fit::displaces` were
-    /// wrong, and the engine's audit would tell.
+    /// Whether an assignment made in this round may be taken back: a round ends even if the proof in `fit::displaces`
+    /// were wrong, and the engine's audit would tell.
     pub(super) fn may_take_back(&mut self, name: &UnitName) -> bool {
         const OFTEN: u32 = 16;
         let draft = self.draft(name);

@@ -1,5 +1,5 @@
-//! One planning round. Owns the order of deciding (assignments, then units without a host, then globals) and the choice of
-//! hosts. Must never move a unit that has one: `reconcile_unit` says who leaves.
+//! One planning round. Owns the order of deciding (assignments, then units without a host, then globals) and the choice
+//! of hosts. Must never move a unit that has one: `reconcile_unit` says who leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

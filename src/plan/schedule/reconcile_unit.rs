@@ -1,5 +1,5 @@
-//! What becomes of the assignments a unit has: acknowledged and dead ones are deleted, those out of place are told to go,
-//! the rest brought up to date. Owns the state machine of an assignment. Must never choose a host.
+//! What becomes of the assignments a unit has: acknowledged and dead ones are deleted, those out of place are told to
+//! go, the rest brought up to date. Owns the state machine of an assignment. Must never choose a host.
 
 use std::sync::Arc;
 

@@ -259,8 +259,8 @@ fn a_store_that_contradicts_itself_is_repaired() {
 fn what_a_unit_waits_for_is_told_in_a_line() {
     let mut bench = Bench::new(1);
     let section = (10..500).map(|at| format!("MachineOf=u{at}.service")).collect::<Vec<_>>().join("\n");
-    let waits = "a.service waits: for u10.service and u100.service and u101.service and u102.service and u103.service and 485 more \
-                 to be placed";
+    let waits = "a.service waits: for u10.service and u100.service and u101.service and u102.service and u103.service \
+        and 485 more to be placed";
     assert_eq!(bench.submit(&[("a.service", &section)]), [waits]);
 }
 

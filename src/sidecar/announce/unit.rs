@@ -101,7 +101,8 @@ impl Follower {
         // A unit of this host only, which systemd has started for all we know: it started us.
         if !self.tell.borrow().up {
             tracing::warn!(
-                "{unit} is no unit of the cluster: announcing it until this sidecar is stopped (say BindsTo={unit} and After={unit} in its unit)"
+                "{unit} is no unit of the cluster: announcing it until this sidecar is stopped (say BindsTo={unit} \
+                 and After={unit} in its unit)"
             );
         }
         self.say(Stand { up: true, why: String::new() });
@@ -143,7 +144,8 @@ mod tests {
         let view = serde_json::json!({
             "name": "web.service", "hash": "0", "desired": "launched", "generation": 1,
             "states": [{
-                "machine": { "id": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a" }, "generation": 1, "target": "launched", "hash": "0",
+                "machine": { "id": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a" },
+                "generation": 1, "target": "launched", "hash": "0",
                 "load": "loaded", "active": "active", "sub": "running", "since": 1,
             }],
         });

@@ -95,8 +95,9 @@ mod tests {
 
     #[test]
     fn services_are_told_in_order() {
-        let template = "{% for service in services -%}\n{{ service.name }}:\n{% for i in service.instances -%}\n  {{ i.instance }} \
-            {{ i.address }}:{{ i.port }} {{ i.metadata.host }} {{ i.unit }}\n{% endfor %}{% endfor %}end\n";
+        let template = "{% for service in services -%}\n{{ service.name }}:\n\
+            {% for i in service.instances -%}\n  {{ i.instance }} {{ i.address }}:{{ i.port }} {{ i.metadata.host }} \
+            {{ i.unit }}\n{% endfor %}{% endfor %}end\n";
         let line = |name: &str, port: u16| format!("{name} 10.88.0.11:{port} a<b>.example web@1.service\n");
         let expected = format!("asked:\ndb:\n{}web:\n{}{}end\n", line("x", 3), line("a", 1), line("b", 2));
         assert_eq!(said(template), Ok(expected));
@@ -136,8 +137,12 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        fs::write(&path, "{% for i in instances('db') %}[{{ i.unit }}{{ i.machine }}{{ i.hostname }}{{ i.metadata.http is defined }}]{% endfor %}")
-            .unwrap();
+        fs::write(
+            &path,
+            "{% for i in instances('db') %}[{{ i.unit }}{{ i.machine }}{{ i.hostname }}{{ i.metadata.http is defined \
+             }}]{% endfor %}",
+        )
+        .unwrap();
         assert_eq!(render(&path, &[], &all).unwrap(), "[False]");
         let template = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/units/balancer/haproxy.cfg.j2"));
         assert!(!render(template, &[], &all).unwrap().contains("backend"), "nobody asked for any");

@@ -45,8 +45,8 @@ fn find(folders: &[PathBuf], ours: &Path, name: &UnitName) -> Option<PathBuf> {
     file_of(folders, ours, name).or_else(|| name.template().and_then(|template| file_of(folders, ours, &template)))
 }
 
-/// A file of the host's that has this name. Where one of the folders has our link, the unit is ours, whatever the others
-/// have: a daemon before us put it there.
+/// A file of the host's that has this name. Where one of the folders has our link, the unit is ours, whatever the
+/// others have: a daemon before us put it there.
 fn file_of(folders: &[PathBuf], ours: &Path, name: &UnitName) -> Option<PathBuf> {
     let mut found = None;
     for path in folders.iter().filter(|folder| folder.as_path() != ours).map(|folder| folder.join(name.as_str())) {

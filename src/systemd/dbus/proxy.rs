@@ -112,7 +112,8 @@ fn no_bus(options: &Options, why: &str) -> Error {
         ),
         (None, false) => (
             "/run/dbus/system_bus_socket",
-            "install and start `dbus` (or dbus-broker): `systemctl start dbus.socket`; systemd's private socket can't be used",
+            "install and start `dbus` (or dbus-broker): `systemctl start dbus.socket`; systemd's private socket can't \
+             be used",
         ),
     };
     Error::Unavailable(format!("no D-Bus daemon at {socket} ({why}); {cure}"))

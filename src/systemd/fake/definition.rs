@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn dependencies_and_specifiers_are_read() {
-        let text = "[Unit]\nRequires=db@%i.service net.target\nAfter=%p-pull.service\n[Service]\nExecStart=/bin/x\n[X-Fake]\nStopSec=250ms\nOutcome=fail\n";
+        let text = "[Unit]\nRequires=db@%i.service net.target\nAfter=%p-pull.service\n[Service]\nExecStart=/bin/x\n\
+            [X-Fake]\nStopSec=250ms\nOutcome=fail\n";
         let found = Definition::parse(&name("web@7.service"), text).unwrap();
         assert_eq!(found.requires, [name("db@7.service"), name("net.target")].into());
         assert_eq!(found.after, [name("web-pull.service")].into());

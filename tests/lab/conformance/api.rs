@@ -52,10 +52,11 @@ fn empty_lists_are_empty_objects(g: &Ground) {
 
 fn keys_are_sorted_and_empty_ones_left_out(g: &Ground) {
     g.have("a.service", "inactive");
-    assert_eq!(
-        g.get("/units").body.trim(),
-        r#"{"units":[{"currentState":"inactive","desiredState":"inactive","name":"a.service","options":[{"name":"ExecStart","section":"Service","value":"/bin/sleep 10000"}]}]}"#
+    let wanted = concat!(
+        r#"{"units":[{"currentState":"inactive","desiredState":"inactive","name":"a.service","#,
+        r#""options":[{"name":"ExecStart","section":"Service","value":"/bin/sleep 10000"}]}]}"#
     );
+    assert_eq!(g.get("/units").body.trim(), wanted);
 }
 
 fn paths_that_arent_there_are_404_and_roots_405(g: &Ground) {
@@ -77,7 +78,10 @@ fn other_methods_are_405_and_say_which_are_there(g: &Ground) {
 
 fn machines_have_id_address_and_metadata(g: &Ground) {
     let answer = g.get("/machines");
-    let machine = |rank: usize, zone: &str| json!({ "id": g.id(rank), "metadata": { "rank": rank.to_string(), "zone": zone }, "primaryIP": format!("10.0.0.{rank}") });
+    let machine = |rank: usize, zone: &str| {
+        let metadata = json!({ "rank": rank.to_string(), "zone": zone });
+        json!({ "id": g.id(rank), "metadata": metadata, "primaryIP": format!("10.0.0.{rank}") })
+    };
     assert_eq!(answer.json(), json!({ "machines": [machine(1, "a"), machine(2, "a"), machine(3, "b")] }));
     assert!(answer.body.starts_with(&format!(r#"{{"machines":[{{"id":"{}","metadata":{{"#, g.id(1))), "{answer:?}");
 }
@@ -268,7 +272,8 @@ fn states_can_be_filtered_by_unit_and_machine(g: &Ground) {
     });
     let state = g.get("/state/a.service").json();
     let expected = json!({
-        "hash": state["hash"], "machineID": id, "name": "a.service", "systemdActiveState": "active", "systemdLoadState": "loaded",
+        "hash": state["hash"], "machineID": id, "name": "a.service",
+        "systemdActiveState": "active", "systemdLoadState": "loaded",
         "systemdSubState": "running",
     });
     assert_eq!((&state, state["hash"].as_str().unwrap().len()), (&expected, 40));

@@ -56,7 +56,8 @@ fn environment_sets_global_options_and_the_command_line_wins(g: &Ground) {
 }
 
 fn an_empty_variable_counts_as_unset(g: &Ground) {
-    g.sh("FLEETCTL_ENDPOINT= FLEETCTL_REQUEST_TIMEOUT= FLEETCTL_DEBUG= FLEETCTL_TUNNEL= FLEETCTL_DRIVER= fleetctl list-machines")
+    g.sh("FLEETCTL_ENDPOINT= FLEETCTL_REQUEST_TIMEOUT= FLEETCTL_DEBUG= FLEETCTL_TUNNEL= FLEETCTL_DRIVER= fleetctl \
+        list-machines")
         .ok();
 }
 

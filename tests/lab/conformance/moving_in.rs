@@ -14,8 +14,8 @@ const SOON: Duration = Duration::from_secs(15);
 /// What fleet's agent does with a unit: its canonical text in the folder, a link, a start job.
 fn as_fleet_left_it(lab: &Lab, host: &str, unit: &str, text: &str) {
     let line = format!(
-        "mkdir -p /run/fleet/units && printf '%s' '{text}' > /run/fleet/units/{unit} && systemctl link --runtime /run/fleet/units/{unit} && \
-         systemctl start {unit}"
+        "mkdir -p /run/fleet/units && printf '%s' '{text}' > /run/fleet/units/{unit} && systemctl link --runtime \
+         /run/fleet/units/{unit} && systemctl start {unit}"
     );
     lab.sh(host, &line).ok();
 }
@@ -23,8 +23,16 @@ fn as_fleet_left_it(lab: &Lab, host: &str, unit: &str, text: &str) {
 /// A daemon that behaves as fleet's when it is told to end: it stops all its units; and systemd restarts it when it
 /// dies.
 fn old_daemon(lab: &Lab, host: &str) {
-    let unit = "[Service]\nExecStart=/bin/sh -c \"trap 'systemctl stop $(ls /run/fleet/units | tr \\\\\\\\n \\\\ )' TERM; while :; do sleep 0.2; done\"\nRestart=always\nRestartSec=1";
-    lab.sh(host, &format!("cat > /etc/systemd/system/fleet.service <<'END'\n{unit}\nEND\nsystemctl daemon-reload; systemctl start fleet.service")).ok();
+    let unit = "[Service]\nExecStart=/bin/sh -c \"trap 'systemctl stop $(ls /run/fleet/units | tr \\\\\\\\n \\\\ )' \
+        TERM; while :; do sleep 0.2; done\"\nRestart=always\nRestartSec=1";
+    lab.sh(
+        host,
+        &format!(
+            "cat > /etc/systemd/system/fleet.service <<'END'\n{unit}\nEND\n\
+             systemctl daemon-reload; systemctl start fleet.service"
+        ),
+    )
+    .ok();
 }
 
 fn start_fleetd(lab: &Lab, host: &str) {
@@ -142,10 +150,9 @@ fn a_fleet_is_taken_over_host_by_host_without_a_restart() {
 
     // 2. fleet ends everywhere without a chance to stop its units.
     for host in hosts {
-        let stop = "mkdir -p /run/systemd/system/fleet.service.d; \
-                    printf '[Service]\\nKillSignal=SIGKILL\\n' > /run/systemd/system/fleet.service.d/kill.conf; \
-                    systemctl daemon-reload; systemctl stop fleet.service; systemctl disable fleet.service 2>/dev/null; \
-                    ! systemctl -q is-active fleet.service";
+        let stop = "mkdir -p /run/systemd/system/fleet.service.d; printf '[Service]\\nKillSignal=SIGKILL\\n' > \
+            /run/systemd/system/fleet.service.d/kill.conf; systemctl daemon-reload; systemctl stop fleet.service; \
+            systemctl disable fleet.service 2>/dev/null; ! systemctl -q is-active fleet.service";
         lab.sh(host, stop).ok();
     }
     assert_eq!(pids(&lab), before, "units outlive the daemon");

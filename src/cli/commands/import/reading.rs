@@ -95,8 +95,8 @@ mod tests {
             ("MachineMetadata=a=b=c", "`MachineMetadata=a=b=c`: fleet ignored it; here it means `a=b=c`"),
             (
                 "MachineOf=a.service b.service",
-                "`MachineOf=a.service b.service`: fleet asked for a unit named `a.service b.service`; here it means `a.service` \
-                 and `b.service`",
+                "`MachineOf=a.service b.service`: fleet asked for a unit named `a.service b.service`; here it means \
+                 `a.service` and `b.service`",
             ),
             (
                 "Replaces=a* b*",

@@ -24,8 +24,8 @@ pub(super) fn lines(plan: &Plan) -> String {
     for (unit, hosts) in &plan.unlisted {
         let hosts: Vec<String> = hosts.iter().map(|host| legend(plan, host)).collect();
         say(format!(
-            "{unit}: runs on {}, and the cluster there doesn't list it: its record is damaged. Take its file from /run/fleet/units on \
-             that host",
+            "{unit}: runs on {}, and the cluster there doesn't list it: its record is damaged. Take its file from \
+             /run/fleet/units on that host",
             hosts.join(" and ")
         ));
     }

@@ -2,9 +2,9 @@
 //! of units but their names. Must never scan units: whoever adds the first or takes away the last use of a pattern is
 //! told, and does.
 //!
-//! Every distinct pattern is a slot. A slot counts, for each host, the assignments whose names it matches and those whose
-//! units declare it; whether a unit is hindered on a host is then a look-up for each pattern it declares or is matched
-//! by, however many units those stand for.
+//! Every distinct pattern is a slot. A slot counts, for each host, the assignments whose names it matches and those
+//! whose units declare it; whether a unit is hindered on a host is then a look-up for each pattern it declares or is
+//! matched by, however many units those stand for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -136,8 +136,8 @@ impl PatternIndex {
         step(&mut self.slots[id as usize].declared, host, there);
     }
 
-    /// Whether another unit on `host` is matched by what this one declares. `there`: this one has an assignment on it and is
-    /// counted.
+    /// Whether another unit on `host` is matched by what this one declares. `there`: this one has an assignment on it
+    /// and is counted.
     pub(in super::super) fn matches_on(&self, ids: &PatternIds, host: &MachineId, there: bool) -> bool {
         ids.declares.iter().any(|id| {
             let own = u32::from(there && ids.matches.contains(id));
