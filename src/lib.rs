@@ -5,9 +5,9 @@
 //!  fleetctl ─────────────▶ api ────────────────▶  STORE ──watch──▶ engine ── plan::schedule ──┐
 //!     ▲                     ▲                     │   ▲                                       │
 //!     │                     └──── range reads ────┘   └─────────────── schedule/<host>/… ◀────┘
-//!     │                                           │ watch of this host's slice only
+//!     │                                           │ watch of this host's assignments only
 //!     │                                           ▼
-//!     └── list, status, wait ◀── state/… ◀── agent ── plan::converge ──▶ steps ──▶ SYSTEMD ──D-Bus──▶ PID 1
+//!     └── list, status, wait ◀── state/… ◀── agent ─── plan::host ───▶ action ──▶ SYSTEMD ──D-Bus──▶ PID 1
 //!                                             ▲                                      │
 //!                                             └──────────── signals, observe ◀───────┘
 //! ```

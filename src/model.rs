@@ -1,6 +1,7 @@
 //! Values: what a cluster is made of. No async, no I/O, no clock, no log, and nothing of ours from outside.
 
 pub mod cluster;
+pub mod dependency;
 pub mod file;
 pub mod glob;
 pub mod machine;
@@ -9,4 +10,5 @@ pub mod placement;
 pub mod reserved;
 pub mod revision;
 pub mod service;
+pub mod systemd;
 pub mod unit;

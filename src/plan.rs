@@ -2,7 +2,8 @@
 //!
 //! * [`fit`]: may this unit run on this host; if not, every reason why.
 //! * [`schedule`]: which host gets which unit; incremental, for the engine.
-//! * [`converge`]: what a host must do next; for the agent.
+//! * [`host`]: all decisions of one host, one action at a time; for the agent.
+//! * [`converge`]: what one unit on a host needs next; for `host`.
 //! * [`explain`]: why a unit isn't where it should be; per request, for the API.
 //! * [`check`]: what must hold of a cluster; for tests, simulations and the engine's periodic audit.
 //!
@@ -13,4 +14,5 @@ pub mod check;
 pub mod converge;
 pub mod explain;
 pub mod fit;
+pub mod host;
 pub mod schedule;

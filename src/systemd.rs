@@ -2,7 +2,7 @@
 //!
 //! Owns the contract between the agent and a host. Two adapters stand beneath it: [`dbus`] (the real one, over
 //! D-Bus) and [`fake`] (a host in memory, for the simulation and for tests); one contract test holds for both.
-//! It must never decide anything: which unit, when, and in what order is `plan::converge`'s.
+//! It must never decide anything: which unit, when, and in what order is `plan::host`'s.
 //!
 //! What every adapter promises:
 //! * no call waits for a job: [`Systemd::start`] and [`Systemd::stop`] return when the jobs are queued, in the
@@ -26,73 +26,12 @@ use tokio::sync::mpsc;
 
 use crate::model::name::UnitName;
 
-/// What systemd says of one unit. Names and values are systemd's (`systemctl show`).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Unit {
-    /// `LoadState`: `loaded`, `not-found`, `bad-setting`, `error`, `masked`, …
-    pub load: String,
-    /// `ActiveState`: `active`, `reloading`, `inactive`, `failed`, `activating`, `deactivating`, `maintenance`.
-    pub active: String,
-    /// `SubState`: depends on the unit's type.
-    pub sub: String,
-    /// The kind of the job queued or running for it: `start`, `stop`, `restart`, …
-    pub job: Option<String>,
-}
-
-/// Something happened; look again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The state of a unit of ours has (perhaps) changed.
-    Changed(UnitName),
-    /// A job of a unit of ours has ended. `result` is systemd's: `done`, `canceled`, `timeout`, `failed`,
-    /// `dependency`, `skipped`, …
-    JobDone {
-        /// Whose job.
-        unit: UnitName,
-        /// How it ended.
-        result: String,
-    },
-    /// Events may have been lost (the bus went away and came back, systemd re-executed): ask about everything.
-    Resync,
-}
-
-/// What went wrong, classed by what the caller does next.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The manager can't be asked now (no bus, no answer in time). Try again.
-    #[error("systemd can't be reached: {0}")]
-    Unavailable(String),
-    /// A unit that this one needs is not there (yet): `NoSuchUnit`. Try again when a file arrives.
-    #[error("{0}")]
-    Missing(String),
-    /// systemd or the host refuses, for this unit. Report it.
-    #[error("{0}")]
-    Refused(String),
-    /// A file could not be written, read or removed. Report it, try again later.
-    #[error("{0}")]
-    Io(String),
-}
-
-impl Error {
-    /// Its class, for metrics.
-    #[must_use]
-    pub fn class(&self) -> &'static str {
-        match self {
-            Self::Unavailable(_) => "unavailable",
-            Self::Missing(_) => "missing",
-            Self::Refused(_) => "refused",
-            Self::Io(_) => "io",
-        }
-    }
-}
+pub use crate::model::systemd::{Error, Event, Outcomes, UnitState};
 
 /// What is said of a unit that the host has from elsewhere, and so isn't installed: its file, or its template's.
 fn host_has(name: &UnitName, path: &Path) -> Error {
     Error::Refused(format!("the host has a {name} of its own: {}", path.display()))
 }
-
-/// What a call about many units answers: each unit's own outcome, in the order asked.
-pub type Outcomes = Vec<(UnitName, Result<(), Error>)>;
 
 /// One host's manager and its folder of units. Cheap to clone; clones share everything.
 pub trait Systemd: Clone + Send + Sync + 'static {
@@ -134,7 +73,7 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable`.
-    fn units(&self, units: Vec<UnitName>) -> impl Future<Output = Result<BTreeMap<UnitName, Unit>, Error>> + Send;
+    fn units(&self, units: Vec<UnitName>) -> impl Future<Output = Result<BTreeMap<UnitName, UnitState>, Error>> + Send;
 
     /// Those of these units that systemd has in memory, and what it says of them; it reads no file for the answer.
     /// [`Systemd::units`] makes systemd read a unit that isn't in memory, tell every listener of a new unit, and forget
@@ -142,7 +81,10 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable`.
-    fn in_memory(&self, units: Vec<UnitName>) -> impl Future<Output = Result<BTreeMap<UnitName, Unit>, Error>> + Send;
+    fn in_memory(
+        &self,
+        units: Vec<UnitName>,
+    ) -> impl Future<Output = Result<BTreeMap<UnitName, UnitState>, Error>> + Send;
 
     /// Follow what happens to units for whose names `install` was called or whose files are in the folder. Begins with
     /// a [`Event::Resync`], as soon as systemd is listened to: from then on nothing is missed. A later call replaces an

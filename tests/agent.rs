@@ -12,7 +12,8 @@ use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
-use flotilla::model::unit::{Assignment, Target, UnitReport};
+use flotilla::model::systemd::ActiveState;
+use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
 use flotilla::registry::keys::{FileRecord, Key};
 use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
@@ -30,6 +31,7 @@ struct World {
     store: Embedded,
     host: Fake,
     daemon: Option<(JoinHandle<()>, watch::Receiver<Status>)>,
+    clock: Clock,
 }
 
 fn id() -> MachineId {
@@ -53,14 +55,19 @@ fn machine(hostname: &str) -> Machine {
 }
 
 impl World {
+    /// A host without a daemon.
+    fn stopped() -> Self {
+        Self { store: Embedded::in_memory(), host: Fake::default(), daemon: None, clock: Clock::simulated(0) }
+    }
+
     async fn new() -> Self {
-        let mut world = Self { store: Embedded::in_memory(), host: Fake::default(), daemon: None };
+        let mut world = Self::stopped();
         world.start("n1");
         world
     }
 
     fn start(&mut self, hostname: &str) {
-        let options = Options { machine: machine(hostname), ttl: TTL, clock: Clock::simulated(0) };
+        let options = Options { machine: machine(hostname), ttl: TTL, clock: self.clock };
         let (agent, status) = Agent::new(self.store.clone(), self.host.clone(), options);
         self.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
     }
@@ -99,6 +106,13 @@ impl World {
     async fn untell(&self, name: &str) {
         let ops = vec![delete(&Key::Schedule(id(), unit(name)))];
         self.store.commit(Txn { guards: vec![], ops }).await.unwrap();
+    }
+
+    /// The host as it is registered.
+    async fn machine(&self) -> Machine {
+        let prefix = Key::Machine(id()).to_string();
+        let page = self.store.range(Range { prefix, ..Range::default() }).await.unwrap();
+        decode(page.kvs.first().unwrap()).unwrap()
     }
 
     async fn state(&self, name: &str) -> Option<UnitReport> {
@@ -176,7 +190,7 @@ fn a_unit_of_the_hosts_own_is_neither_shadowed_nor_started_nor_stopped() {
 #[test]
 fn units_that_were_here_before_are_left_alone_until_they_are_ours_and_then_taken_over_as_they_run() {
     run(async {
-        let mut world = World { store: Embedded::in_memory(), host: Fake::default(), daemon: None };
+        let mut world = World::stopped();
         for name in ["kept.service", "taken.service", "other.service"] {
             world.host.install(vec![(unit(name), PLAIN.into())]).await;
             world.host.start(vec![unit(name)]).await;
@@ -428,7 +442,7 @@ fn what_was_started_is_noted_at_once() {
     let latency = Duration::from_secs(2);
     run(async {
         let slow = fake::Options { latency, ..fake::Options::default() };
-        let mut world = World { store: Embedded::in_memory(), host: Fake::new(slow), daemon: None };
+        let mut world = World { host: Fake::new(slow), ..World::stopped() };
         world.start("n1");
         world.tell(&[("once.service", "[Service]\nType=oneshot\nExecStart=/bin/once\n", Target::Launched, 1)]).await;
         while world.order(What::Starting).is_empty() {
@@ -645,6 +659,113 @@ fn a_full_run_directory_is_called_by_its_name() {
     });
 }
 
+/// Since when a unit is as it is, and since when its host is registered, doesn't begin anew with each daemon.
+#[test]
+fn since_outlives_the_daemon() {
+    run(async {
+        let mut world = World::new().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        let began = world.until_active("a.service").await.since;
+        assert!((3000..4000).contains(&began), "{began}");
+        let registered = world.machine().await.since;
+        assert!(registered < 1000, "{registered}");
+        for _ in 0..2 {
+            world.kill().await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            world.start("n1");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(world.until_active("a.service").await.since, began);
+            assert_eq!(world.machine().await.since, registered);
+        }
+        let before = world.clock.now_ms();
+        assert!(world.host.crash(&unit("a.service")));
+        let failed = |s: Option<&UnitReport>| s.is_some_and(|s| s.active == "failed");
+        let since = world.until("a.service", "failed", failed).await.unwrap().since;
+        assert!((before..before + 1000).contains(&since), "{since}, and it crashed at {before}");
+        // Taken for dead it registers anew, and that is when its presence begins.
+        let lease = presence(&world.store).await.unwrap();
+        world.store.revoke(lease).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(world.machine().await.since > registered);
+    });
+}
+
+/// The daemon can't write down that it has restarted a unit; its report in the store says so.
+#[test]
+fn a_restart_that_could_not_be_saved_is_not_done_again() {
+    run(async {
+        let mut world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.host.fill_disk(true);
+        world.restart("a.service", PLAIN, 5).await;
+        let done = |s: Option<&UnitReport>| s.is_some_and(|s| s.generation == Revision(5) && s.active == "active");
+        world.until("a.service", "restarted", done).await;
+        let pid = world.host.main_pid(&unit("a.service"));
+        for full in [true, false, false] {
+            world.kill().await;
+            world.host.fill_disk(full);
+            world.start("n1");
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            world.until("a.service", "restarted", done).await;
+            assert_eq!(world.host.main_pid(&unit("a.service")), pid, "full: {full}; {:?}", world.host.log());
+        }
+        // After a reboot the report of the boot before says nothing.
+        world.kill().await;
+        world.host.reboot();
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(world.host.running().contains(&unit("a.service")));
+    });
+}
+
+/// The leader deletes the assignments of a host that it takes for dead, and writes them again when the host is back.
+/// What could run nowhere else in between isn't touched.
+#[test]
+fn a_host_that_returns_restarts_nothing_that_ran_nowhere_else() {
+    for leader_takes in [0, 20, 5000] {
+        run(async {
+            let mut world = World::new().await;
+            let global = "[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n";
+            let pinned = format!("[Service]\nExecStart=/bin/p\n[X-Fleet]\nMachineID={ID}\n");
+            let units = [("g.service", global), ("moved.service", PLAIN), ("p.service", pinned.as_str())];
+            for (name, text) in units {
+                world.tell(&[(name, text, Target::Launched, 1)]).await;
+                let wanted = Unit {
+                    desired: Desired::Launched,
+                    hash: UnitFile::parse(text.as_bytes()).unwrap().hash(),
+                    generation: Revision(1),
+                    restart: None,
+                    submitted: 0,
+                };
+                let ops = vec![put(&Key::Unit(unit(name)), &wanted, None)];
+                world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
+                world.until_active(name).await;
+            }
+            let pid = |world: &World, name: &str| world.host.main_pid(&unit(name));
+            let before = [pid(&world, "g.service"), pid(&world, "p.service")];
+            world.kill().await;
+            tokio::time::sleep(TTL * 2).await;
+            assert_eq!(presence(&world.store).await, None, "it was taken for dead");
+            let ops = units.map(|(name, _)| delete(&Key::Schedule(id(), unit(name)))).to_vec();
+            world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
+            world.start("n1");
+            tokio::time::sleep(Duration::from_millis(leader_takes)).await;
+            world
+                .tell(&[("g.service", global, Target::Launched, 1), ("p.service", &pinned, Target::Launched, 1)])
+                .await;
+            world.until("moved.service", "gone", |state| state.is_none()).await;
+            for name in ["g.service", "p.service"] {
+                world.until_active(name).await;
+            }
+            tokio::time::sleep(TTL * 5).await;
+            assert_eq!([pid(&world, "g.service"), pid(&world, "p.service")], before, "{:?}", world.host.log());
+            assert_eq!(pid(&world, "moved.service"), None);
+        });
+    }
+}
+
 #[test]
 fn a_changed_machine_id_ends_the_old_identity_and_a_refused_host_keeps_nothing_alive() {
     run(async {
@@ -738,7 +859,7 @@ fn after_a_loss_only_what_was_forgotten_then_is_left_alone() {
 #[test]
 fn a_unit_that_needs_one_that_was_here_before_is_started() {
     run(async {
-        let mut world = World { store: Embedded::in_memory(), host: Fake::default(), daemon: None };
+        let mut world = World::stopped();
         world.host.install(vec![(unit("base.service"), PLAIN.into())]).await;
         world.host.start(vec![unit("base.service")]).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -776,7 +897,7 @@ async fn a_stopped_daemon_leaves_units_and_presence() {
     stop.cancel();
     task.await.unwrap();
     assert!(presence(&world.store).await.is_some());
-    assert_eq!(world.host.unit(&unit("a.service")).active, "active");
+    assert_eq!(world.host.unit(&unit("a.service")).active, ActiveState::Active);
 }
 
 /// The presence outlives the last unit, however long that takes to stop, and not by much.
@@ -791,7 +912,7 @@ async fn a_host_that_goes_down_leaves_the_cluster_when_its_units_have_stopped() 
     stop.cancel();
     let begun = tokio::time::Instant::now();
     while !task.is_finished() {
-        let up = world.host.unit(&unit("a.service")).active != "inactive";
+        let up = world.host.unit(&unit("a.service")).active.is_up();
         assert!(!up || presence(&world.store).await.is_some(), "gone after {:?}, while a unit runs", begun.elapsed());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::units::Units;
+use crate::model::name::UnitName;
+use crate::plan::host::{HostState, Unit};
 
 /// How long the loop may take to answer; one that takes longer is busy, or hangs, and that is worth knowing too.
-const PATIENCE: Duration = Duration::from_secs(2);
+const INSPECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks an agent.
 #[derive(Debug, Clone)]
@@ -24,9 +25,9 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn answer(self, units: &Units) {
-        // Whoever asked may have lost patience.
-        let _ = self.answer.send(units.inspect());
+    pub(super) fn answer(self, state: &HostState) {
+        // The asker may have stopped waiting.
+        let _ = self.answer.send(describe(state));
     }
 }
 
@@ -42,29 +43,28 @@ impl Inspector {
             self.questions.send(Question { answer }).await.ok()?;
             answered.await.ok()
         };
-        let answer = tokio::time::timeout(PATIENCE, ask).await.ok().flatten();
+        let answer = tokio::time::timeout(INSPECT_TIMEOUT, ask).await.ok().flatten();
         answer.unwrap_or_else(|| {
-            json!(format!("no answer within {} s: not registered, busy, or hung", PATIENCE.as_secs()))
+            json!(format!("no answer within {} s: not registered, busy, or hung", INSPECT_TIMEOUT.as_secs()))
         })
     }
 }
 
-impl Units {
-    fn inspect(&self) -> Value {
-        let unit = |name| {
-            let unit = self.get(name)?;
-            let systemd = &unit.systemd;
-            Some(json!({
-                "unit": name,
-                "told": unit.entry,
-                "file": unit.file,
-                "systemd": { "load": systemd.load, "active": systemd.active, "sub": systemd.sub, "job": systemd.job },
-                "done": unit.record,
-                "held": unit.held.is_some(),
-                "reported": unit.reported.as_ref().map(Option::is_some),
-            }))
-        };
-        let units: Vec<Value> = self.names().iter().filter_map(unit).collect();
-        json!({ "settled": self.is_settled(), "units": units })
-    }
+/// All that is known of each unit.
+fn describe(state: &HostState) -> Value {
+    let unit = |(name, unit): (&UnitName, &Unit)| {
+        let systemd = &unit.state;
+        json!({
+            "unit": name,
+            "told": unit.assignment,
+            "file": unit.hash(),
+            "systemd": {
+                "load": systemd.load, "active": systemd.active, "sub": systemd.sub, "job": systemd.job,
+            },
+            "done": unit.executed,
+            "held": unit.held_until.is_some(),
+            "reported": unit.reported.as_ref().map(Option::is_some),
+        })
+    };
+    json!({ "settled": state.is_settled(), "units": state.units().map(unit).collect::<Vec<Value>>() })
 }

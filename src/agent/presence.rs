@@ -50,23 +50,24 @@ impl Refusal {
 }
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Register, however long it takes.
-    pub(super) async fn register(&mut self) -> Lease<S> {
+    /// Register, however long it takes. The answer is the lease, and whether the cluster knew no such host just before:
+    /// it was taken for dead, or is new.
+    pub(super) async fn register(&mut self) -> (Lease<S>, bool) {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the cluster", self.options.clock);
         loop {
-            self.pulse.beat();
+            self.heartbeat.beat();
             match self.claim().await {
-                Ok(lease) => {
+                Ok(registered) => {
                     outage.works();
                     let machine = &self.options.machine;
                     tracing::info!(machine = %machine.id, ip = machine.ip, "registered");
                     self.status.send_replace(Status::Present {
-                        units: self.units.len(),
+                        units: self.state.count(),
                         settled: false,
                         unreachable: None,
                     });
-                    return lease;
+                    return registered;
                 }
                 Err(refusal) => {
                     outage.failed(&refusal);
@@ -77,15 +78,16 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
     }
 
-    async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
+    async fn claim(&mut self) -> Result<(Lease<S>, bool), Refusal> {
         self.answers().await?;
         let noted = self.noted_lease().await?;
         // First whether the id is ours: a host that is refused must not keep a lease alive.
         let (guard, since) = self.guard(noted.as_ref().map(|noted| noted.id)).await?;
         let lease = self.lease(noted).await?;
         self.options.machine.since = since.unwrap_or_else(|| self.options.clock.now_ms());
+        let returned = matches!(guard, Guard::Absent(_));
         self.write(&lease, guard).await?;
-        Ok(lease)
+        Ok((lease, returned))
     }
 
     /// Whether systemd answers at all. Any unit will do: the root slice is always there.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::model::name::UnitName;
+use crate::model::systemd::ActiveState;
 use crate::store::Store;
 use crate::store::lease::Lease;
 use crate::systemd::{Event, Systemd};
@@ -46,7 +47,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 }
                 Some(up) => {
                     unanswered = 0;
-                    self.say_left(up.len());
+                    self.show_left(up.len());
                 }
                 None if unanswered == MAX_UNANSWERED => return,
                 None => unanswered += 1,
@@ -72,12 +73,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     /// Units that aren't down, and whether each is stopping; `None` while systemd doesn't answer.
     async fn still_up(&self) -> Option<Vec<(UnitName, bool)>> {
-        let seen = self.host.in_memory(self.units.names()).await.ok()?;
-        let up = seen.into_iter().filter(|(_, unit)| !matches!(unit.active.as_str(), "inactive" | "failed"));
-        Some(up.map(|(name, unit)| (name, unit.job.is_some() || unit.active == "deactivating")).collect())
+        let names = self.state.units().map(|(name, _)| name.clone()).collect();
+        let seen = self.host.in_memory(names).await.ok()?;
+        let up = seen.into_iter().filter(|(_, unit)| unit.active.is_up());
+        Some(up.map(|(name, unit)| (name, unit.job.is_some() || unit.active == ActiveState::Deactivating)).collect())
     }
 
-    fn say_left(&self, units: usize) {
+    fn show_left(&self, units: usize) {
         let now = Status::Leaving { units };
         if *self.status.borrow() != now {
             tracing::info!(units, "the system is going down; waiting for units to stop");

@@ -78,7 +78,7 @@ pub struct Unit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
-    /// It has its entry in this host's slice.
+    /// It is assigned to this host.
     On {
         /// The host.
         host: MachineId,
@@ -94,7 +94,7 @@ pub enum Placement {
     },
 }
 
-/// What a host is to make of a unit in its slice.
+/// What a host is to make of a unit that is assigned to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -120,7 +120,7 @@ impl Target {
     }
 }
 
-/// What a host is told about one unit (`schedule/<host>/<unit>`; written by the engine).
+/// What a host is to do with one unit (`schedule/<host>/<unit>`; written by the engine).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The file to have.
@@ -139,7 +139,8 @@ pub struct Assignment {
     pub restart: Option<Revision>,
 }
 
-/// What a host reports of one unit in its slice (`state/<unit>/<host>`; written by the agent, bound to its lease).
+/// What a host reports of one unit that is or was assigned to it (`state/<unit>/<host>`; written by the agent, bound to
+/// its lease).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitReport {
     /// The generation of the entry this host has carried out (asked systemd for), last.

@@ -1,13 +1,14 @@
-//! What a host must do next, so that what is there becomes what it was told. Pure and level-triggered: it looks at what
-//! is, never at how it came about, so that a restart, a missed signal and a second attempt are one and the same path.
+//! What one unit on a host needs next, so that it becomes what is assigned. Pure and level-triggered: it looks at what
+//! is there, never at how it came about, so that a restart, a missed signal and a second attempt are the same path.
 //!
-//! One unit needs at most one [`Step`] at a time. The agent takes the steps of all units in phases (files, then jobs,
-//! then removals), looks again, and asks again, until nothing is needed or everything waits for systemd.
+//! One unit needs at most one [`Step`] at a time. [`host`](super::host) takes the steps of all units in phases (files,
+//! then jobs, then removals), observes, and asks again, until nothing is needed or everything waits for systemd.
 
 use std::collections::BTreeMap;
 
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
+use crate::model::systemd::JobKind;
 use crate::model::unit::{Assignment, Target};
 
 /// What there is of one unit on this host.
@@ -20,26 +21,17 @@ pub struct Seen {
     /// Whether it is anything but inactive or failed.
     pub running: bool,
     /// The kind of the job queued or running for it.
-    pub job: Option<Job>,
+    pub job: Option<JobKind>,
     /// What was carried out last in this boot.
     pub done: Option<Done>,
-    /// Whether it was stopped for the restart that its entry asks for: whoever started it again since has done the
-    /// rest.
+    /// Whether it was stopped for the restart that its assignment asks for: if anything started it again since, the
+    /// restart is done.
     pub stopped: bool,
     /// Whether a start that failed for want of another unit's file should be tried again.
     pub retry: bool,
 }
 
-/// A job of systemd's, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Job {
-    /// It ends with the unit stopped.
-    Stop,
-    /// Anything else.
-    Other,
-}
-
-/// An entry carried out.
+/// An assignment that was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
     /// Its generation.
@@ -59,19 +51,19 @@ pub enum Step {
     Stop,
     /// Ask for a start job.
     Start,
-    /// Forget it: its file, its links, its failed state. It is stopped.
+    /// Remove its file, its links and its failed state. It is stopped.
     Remove,
-    /// Note that its entry is carried out as things stand.
+    /// Record that its assignment is carried out as things stand.
     Record,
 }
 
-/// The steps of many units, by phase. The agent takes the first phase that isn't empty, looks, and asks again.
+/// The steps of many units, by phase. The first phase that isn't empty is taken, then the units are observed again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Steps {
     /// Phase 1: all files of a batch, before any job.
     pub install: Vec<UnitName>,
-    /// Phase 2: stop jobs, all asked for before the first is awaited,
+    /// Phase 2: stop jobs, all queued before the first one ends,
     pub stop: Vec<UnitName>,
     /// and start jobs likewise.
     pub start: Vec<UnitName>,
@@ -90,7 +82,7 @@ impl Steps {
     }
 }
 
-/// The steps of `units`: of each its entry, if it has one, and what there is of it.
+/// The steps of `units`: of each its assignment, if it has one, and what there is of it.
 pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a Assignment>, &'a Seen)>) -> Steps {
     let mut sorted: BTreeMap<Step, Vec<UnitName>> = BTreeMap::new();
     for (name, entry, seen) in units {
@@ -108,7 +100,7 @@ pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a As
     }
 }
 
-/// What one unit needs now; `None` when it is as it should be, or when systemd is still at it.
+/// What one unit needs now; `None` when it is as it should be, or while systemd is at work on it.
 #[must_use]
 pub fn next(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     let Some(entry) = entry.filter(|entry| entry.target != Target::Removed) else { return away(entry, seen) };
@@ -131,15 +123,15 @@ pub fn next(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     }
 }
 
-/// Whether a unit that is there must be stopped before it is started. Once for each request: a host that has no note of
-/// the unit begins with it, after a reboot say, and needs no restart.
+/// Whether a unit that is there must be stopped before it is started. Once for each request: a host that has no record
+/// of the unit starts it for the first time, after a reboot say, and needs no restart.
 #[must_use]
 pub fn is_to_restart(entry: &Assignment, seen: &Seen) -> bool {
     let asked = entry.target == Target::Launched && entry.restart.is_some();
     asked && seen.done.is_some_and(|done| done.restart != entry.restart)
 }
 
-/// A unit that has no place here, or no longer.
+/// A unit that isn't assigned to this host, or no longer.
 fn away(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     if seen.file.is_some() {
         return stopped(seen, Step::Remove);
@@ -151,10 +143,10 @@ fn away(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
 
 /// `then`, once the unit has stopped.
 fn stopped(seen: &Seen, then: Step) -> Option<Step> {
-    match (seen.job, seen.running) {
-        (Some(Job::Stop), _) => None,
+    match (&seen.job, seen.running) {
+        (Some(JobKind::Stop), _) => None,
         _ if then == Step::Start && seen.stopped => Some(then),
-        (Some(Job::Other), _) | (None, true) => Some(Step::Stop),
+        (Some(_), _) | (None, true) => Some(Step::Stop),
         (None, false) => Some(then),
     }
 }
@@ -180,7 +172,7 @@ mod tests {
         let entry = entry(Target::Launched, 5);
         assert_eq!(next(Some(&entry), &Seen::default()), Some(Step::Install));
         assert_eq!(next(Some(&entry), &there()), Some(Step::Start));
-        let started = Seen { done: done(Target::Launched, 5), job: Some(Job::Other), ..there() };
+        let started = Seen { done: done(Target::Launched, 5), job: Some(JobKind::Start), ..there() };
         assert_eq!(next(Some(&entry), &started), None);
         // A oneshot that has finished, or a service that has failed, isn't started again.
         assert_eq!(next(Some(&entry), &Seen { job: None, ..started }), None);
@@ -205,7 +197,7 @@ mod tests {
         let entry = Assignment { hash: UnitHash::new("b"), ..entry(Target::Launched, 6) };
         let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
         assert_eq!(next(Some(&entry), &running), Some(Step::Stop));
-        let stopping = Seen { job: Some(Job::Stop), ..running.clone() };
+        let stopping = Seen { job: Some(JobKind::Stop), ..running.clone() };
         assert_eq!(next(Some(&entry), &stopping), None);
         assert_eq!(next(Some(&entry), &Seen { running: false, ..running.clone() }), Some(Step::Install));
         let replaced = Seen { file: Some(UnitHash::new("b")), running: false, ..running };
@@ -217,10 +209,10 @@ mod tests {
         let asked = |restart| Assignment { restart: Some(Revision(restart)), ..entry(Target::Launched, restart) };
         let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
         assert_eq!(next(Some(&asked(6)), &running), Some(Step::Stop));
-        assert_eq!(next(Some(&asked(6)), &Seen { job: Some(Job::Stop), ..running.clone() }), None);
+        assert_eq!(next(Some(&asked(6)), &Seen { job: Some(JobKind::Stop), ..running.clone() }), None);
         assert_eq!(next(Some(&asked(6)), &Seen { running: false, ..running.clone() }), Some(Step::Start));
         // Its start hangs, or it waits to be started again by itself.
-        assert_eq!(next(Some(&asked(6)), &Seen { job: Some(Job::Other), ..running.clone() }), Some(Step::Stop));
+        assert_eq!(next(Some(&asked(6)), &Seen { job: Some(JobKind::Start), ..running.clone() }), Some(Step::Stop));
         // Its socket has started it again before anybody looked.
         assert_eq!(next(Some(&asked(6)), &Seen { stopped: true, ..running.clone() }), Some(Step::Start));
         let through = |generation, restart| {
@@ -255,10 +247,10 @@ mod tests {
             let entry = entry.as_ref();
             let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
             assert_eq!(next(entry, &running), Some(Step::Stop));
-            assert_eq!(next(entry, &Seen { job: Some(Job::Stop), ..running.clone() }), None);
+            assert_eq!(next(entry, &Seen { job: Some(JobKind::Stop), ..running.clone() }), None);
             // A start job that hangs is replaced.
             assert_eq!(
-                next(entry, &Seen { job: Some(Job::Other), running: false, ..running.clone() }),
+                next(entry, &Seen { job: Some(JobKind::Start), running: false, ..running.clone() }),
                 Some(Step::Stop)
             );
             assert_eq!(next(entry, &Seen { running: false, ..running }), Some(Step::Remove));

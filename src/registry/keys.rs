@@ -77,7 +77,7 @@ pub struct LeaderRecord {
     pub since: u64,
 }
 
-/// The prefix of one host's slice.
+/// The prefix of one host's assignments.
 #[must_use]
 pub fn assignments_of(host: &MachineId) -> String {
     format!("{SCHEDULE}{host}/")

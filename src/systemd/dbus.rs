@@ -20,9 +20,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::folder::{Before, Folder};
-use super::{Error, Event, Outcomes, Systemd, Unit};
+use super::{Error, Event, Outcomes, Systemd, UnitState};
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
+use crate::model::systemd::{ActiveState, JobResult, LoadState};
 use calls::Verb;
 use proxy::{ManagerProxy, classify};
 use signals::Ours;
@@ -251,7 +252,8 @@ impl Systemd for Dbus {
         // One question for all is cheaper than a reset for each: few have failed.
         let (mut failures, unlink) = match self.in_memory(reachable.clone()).await {
             Ok(states) => {
-                let failed = states.into_iter().filter(|(_, unit)| unit.active == "failed").map(|(name, _)| name);
+                let failed =
+                    states.into_iter().filter(|(_, unit)| unit.active == ActiveState::Failed).map(|(name, _)| name);
                 let mut failures = failures_of(self.each(Verb::ResetFailed, failed.collect()).await);
                 // Any other failure says that it is in memory no more: just what was wanted.
                 failures.retain(|_, error| matches!(error, Error::Unavailable(_)));
@@ -304,18 +306,18 @@ impl Systemd for Dbus {
                 *outcome = Ok(());
                 // No job, so no signal; whoever waits for a job's end need not know that.
                 if let Some(follower) = &*self.shared.follower() {
-                    let _ = follower.events.send(Event::JobDone { unit: name.clone(), result: "done".into() });
+                    let _ = follower.events.send(Event::JobDone { unit: name.clone(), result: JobResult::Done });
                 }
             }
         }
         outcomes
     }
 
-    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         let (host_units, units) = self.shared.split(units);
         // systemd refuses the whole call for one template, which can't be loaded anyway.
         let (templates, units): (Vec<_>, Vec<_>) = units.into_iter().partition(UnitName::is_template);
-        let unknown = || Unit { load: "not-found".into(), active: "inactive".into(), sub: "dead".into(), job: None };
+        let unknown = || UnitState::stopped(LoadState::NotFound);
         let mut answer: BTreeMap<_, _> =
             templates.into_iter().chain(host_units).map(|name| (name, unknown())).collect();
         if units.is_empty() {
@@ -325,7 +327,7 @@ impl Systemd for Dbus {
         let rows = self.manager().await?.list_units_by_names(&names).await.map_err(|error| classify(&error))?;
         // A row for each name, in the order asked, but under the primary name: an alias is told by its place.
         let in_order = rows.len() == units.len();
-        let mut by_id: BTreeMap<String, Unit> = BTreeMap::new();
+        let mut by_id: BTreeMap<String, UnitState> = BTreeMap::new();
         for (index, row) in rows.into_iter().enumerate() {
             let (id, unit) = row.into_unit();
             if !in_order {
@@ -344,7 +346,7 @@ impl Systemd for Dbus {
         Ok(answer)
     }
 
-    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         let (_, units) = self.shared.split(units);
         if units.is_empty() {
             return Ok(BTreeMap::new());
@@ -358,7 +360,7 @@ impl Systemd for Dbus {
             if units.len() > PATTERNS { Vec::new() } else { units.iter().map(UnitName::as_str).collect() };
         let rows =
             self.manager().await?.list_units_by_patterns(&[], &patterns).await.map_err(|error| classify(&error))?;
-        let mut by_id: BTreeMap<String, Unit> = rows.into_iter().map(proxy::Row::into_unit).collect();
+        let mut by_id: BTreeMap<String, UnitState> = rows.into_iter().map(proxy::Row::into_unit).collect();
         answer.extend(units.into_iter().filter_map(|name| by_id.remove(name.as_str()).map(|unit| (name, unit))));
         Ok(answer)
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Error, Event, Outcomes, Systemd, Unit};
+use super::{Error, Event, Outcomes, Systemd, UnitState};
 use crate::model::name::UnitName;
 use host::Host;
 
@@ -221,7 +221,7 @@ impl Fake {
 
     /// The truth about one unit, bus or no bus, without counting as a call.
     #[must_use]
-    pub fn unit(&self, unit: &UnitName) -> Unit {
+    pub fn unit(&self, unit: &UnitName) -> UnitState {
         self.lock().describe(unit)
     }
 
@@ -437,7 +437,7 @@ impl Systemd for Fake {
         units.into_iter().map(|name| (name, queued.clone())).collect()
     }
 
-    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         self.call(|host| {
             host.counters.units += 1;
             for name in &units {
@@ -448,7 +448,7 @@ impl Systemd for Fake {
         .await
     }
 
-    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         self.call(|host| {
             host.counters.units += 1;
             host.collect();
@@ -484,6 +484,7 @@ impl Systemd for Fake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::systemd::JobKind;
 
     const WEB: &str = "[Unit]\nRequires=db.service\nAfter=db.service\n[Service]\nExecStart=/bin/web\n";
     const DB: &str = "[Service]\nExecStart=/bin/db\n[X-Fake]\nStartSec=2\n";
@@ -522,15 +523,15 @@ mod tests {
             }
         }
         sleep(Duration::from_secs(18)).await;
-        assert_eq!(fake.unit(&name("a.service")).active, "deactivating", "{:?}", fake.log());
+        assert_eq!(fake.unit(&name("a.service")).active.as_str(), "deactivating", "{:?}", fake.log());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_chain_starts_in_order_and_time_is_virtual() {
         let fake = host_with_chain().await;
         sleep(Duration::from_millis(1900)).await;
-        assert_eq!(fake.unit(&name("db.service")).active, "activating");
-        assert_eq!(fake.unit(&name("web.service")).job.as_deref(), Some("start"));
+        assert_eq!(fake.unit(&name("db.service")).active.as_str(), "activating");
+        assert_eq!(fake.unit(&name("web.service")).job, Some(JobKind::Start));
         sleep(Duration::from_secs(1)).await;
         let whats: Vec<_> = fake.log().into_iter().map(|e| (e.unit.unwrap(), e.what)).collect();
         let (web, db) = (name("web.service"), name("db.service"));
@@ -549,8 +550,8 @@ mod tests {
         let before = fake.main_pid(&name("web.service")).unwrap();
         assert!(fake.crash(&name("web.service")) && !fake.crash(&name("web.service")));
         assert_eq!(drain(&mut events).await, [Event::Changed(name("web.service"))]);
-        assert_eq!(fake.unit(&name("web.service")).active, "failed");
-        assert_eq!(fake.unit(&name("db.service")).active, "active");
+        assert_eq!(fake.unit(&name("web.service")).active.as_str(), "failed");
+        assert_eq!(fake.unit(&name("db.service")).active.as_str(), "active");
         fake.start(vec![name("web.service")]).await;
         sleep(Duration::from_secs(1)).await;
         assert!(fake.main_pid(&name("web.service")).unwrap() > before);
@@ -573,7 +574,7 @@ mod tests {
         fake.reboot();
         assert!(fake.running().is_empty() && fake.files().await.unwrap().is_empty());
         assert_eq!(fake.read_note("lease").await, Ok(None));
-        assert_eq!(fake.unit(&name("web.service")).load, "not-found");
+        assert_eq!(fake.unit(&name("web.service")).load.as_str(), "not-found");
     }
 
     #[tokio::test(start_paused = true)]
@@ -590,7 +591,7 @@ mod tests {
         sleep(Duration::from_secs(6)).await;
         assert_eq!(fake.unit(&unit).sub, "auto-restart");
         sleep(Duration::from_secs(2)).await;
-        assert_eq!(fake.unit(&unit).active, "active");
+        assert_eq!(fake.unit(&unit).active.as_str(), "active");
         assert_eq!(fake.log().iter().filter(|e| e.what == What::Starting).count(), 2);
     }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::metrics::Metrics;
 use crate::model::name::UnitName;
 
-use super::{Error, Event, Outcomes, Systemd, Unit};
+use super::{Error, Event, Outcomes, Systemd, UnitState};
 
 /// Another host, counted. Clones count together. Files and notes on disk are none of systemd's, and aren't.
 #[derive(Debug, Clone)]
@@ -67,11 +67,11 @@ impl<H: Systemd> Systemd for Measured<H> {
         self.count_each("stop", self.host.stop(units)).await
     }
 
-    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         self.count("units", self.host.units(units)).await
     }
 
-    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         self.count("in_memory", self.host.in_memory(units)).await
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla::model::name::UnitName;
 use flotilla::systemd::fake::Fake;
-use flotilla::systemd::{Error, Event, Outcomes, Systemd, Unit};
+use flotilla::systemd::{Error, Event, Outcomes, Systemd, UnitState};
 use tokio::sync::mpsc;
 
 use super::judge::Judge;
@@ -92,12 +92,12 @@ impl Systemd for Probe {
         self.outcomes(outcomes)
     }
 
-    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+    async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         let units = self.fake.units(units).await?;
         self.fails().map(|()| units)
     }
 
-    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Unit>, Error> {
+    async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         let units = self.fake.in_memory(units).await?;
         self.fails().map(|()| units)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use flotilla::model::cluster::Cluster;
 use flotilla::model::file::UnitFile;
 use flotilla::model::name::UnitName;
+use flotilla::model::systemd::{ActiveState, JobKind};
 use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::plan::check::check;
 use flotilla::registry::keys::FILES;
@@ -114,8 +115,9 @@ fn differences(
 /// A report must be what systemd says, and what was asked.
 fn report(host: &Host, name: &UnitName, entry: &Assignment, state: &UnitReport) -> Option<String> {
     let truth = host.fake.unit(name);
-    let told = (&state.load, &state.active, &state.sub, &state.job);
-    if told != (&truth.load, &truth.active, &truth.sub, &truth.job) {
+    let told = (state.load.as_str(), state.active.as_str(), &state.sub, state.job.as_deref());
+    let job = truth.job.as_ref().map(JobKind::as_str);
+    if told != (truth.load.as_str(), truth.active.as_str(), &truth.sub, job) {
         return Some(format!("{name} is reported as {told:?} and is {truth:?}"));
     }
     let (said, asked) = ((state.generation, state.target), (entry.generation, entry.target));
@@ -138,7 +140,7 @@ fn unhealthy(
         (_, "activating", _) => true,
         // What it needs has left, or isn't up itself.
         _ => {
-            let lacks = |need: &UnitName| host.fake.unit(need).active != "active";
+            let lacks = |need: &UnitName| host.fake.unit(need).active != ActiveState::Active;
             name.as_str() == "broken.service" || graph.get(name).into_iter().flatten().any(lacks)
         }
     };

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flotilla::model::name::UnitName;
-use flotilla::systemd::{Error, Event, Outcomes, Systemd, Unit};
+use flotilla::model::systemd::{ActiveState, JobKind, LoadState};
+use flotilla::systemd::{Error, Event, Outcomes, Systemd, UnitState};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -65,7 +66,7 @@ impl Watch {
         while jobs.len() < count {
             let event = self.next_by(&format!("{count} job ends, of which came {jobs:?}"), deadline).await;
             if let Event::JobDone { unit, result } = event {
-                jobs.push((unit.to_string(), result));
+                jobs.push((unit.to_string(), result.to_string()));
             }
         }
         jobs
@@ -111,7 +112,7 @@ async fn start_one(systemd: &impl Systemd, unit: &str) -> Result<(), Error> {
     outcomes.remove(0).1
 }
 
-pub(crate) async fn unit(systemd: &impl Systemd, unit: &str) -> Unit {
+pub(crate) async fn unit(systemd: &impl Systemd, unit: &str) -> UnitState {
     systemd.units(vec![name(unit)]).await.unwrap().remove(&name(unit)).unwrap()
 }
 
@@ -119,7 +120,7 @@ pub(crate) async fn unit(systemd: &impl Systemd, unit: &str) -> Unit {
 pub(crate) async fn state(systemd: &impl Systemd, of: &str, wanted: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let Unit { active, sub, .. } = unit(systemd, of).await;
+        let UnitState { active, sub, .. } = unit(systemd, of).await;
         let found = format!("{active}/{sub}");
         if found == wanted {
             return;
@@ -144,7 +145,7 @@ pub(crate) async fn a_new_unit_starts_without_reload(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("new.service", SLEEP)]).await;
     assert_eq!(systemd.files().await.unwrap(), [(name("new.service"), SLEEP.to_owned())].into());
-    let before = Unit { load: "loaded".into(), active: "inactive".into(), sub: "dead".into(), job: None };
+    let before = UnitState::stopped(LoadState::Loaded);
     assert_eq!(unit(&systemd, "new.service").await, before);
     start(&systemd, &["new.service"]).await;
     assert_eq!(watch.jobs(1).await, done(&["new.service"]));
@@ -275,9 +276,9 @@ pub(crate) async fn one_bad_unit_harms_only_itself(systemd: impl Systemd) {
         "{installed:?}"
     );
     assert!(!systemd.files().await.unwrap().contains_key("bad-install.service"));
-    assert_eq!(unit(&systemd, "bad-install.service").await.load, "not-found");
-    assert_eq!(unit(&systemd, "bad-setting.service").await.load, "bad-setting");
-    assert_eq!(unit(&systemd, "bad-syntax.service").await.load, "error");
+    assert_eq!(unit(&systemd, "bad-install.service").await.load.as_str(), "not-found");
+    assert_eq!(unit(&systemd, "bad-setting.service").await.load.as_str(), "bad-setting");
+    assert_eq!(unit(&systemd, "bad-syntax.service").await.load.as_str(), "error");
     let started = systemd.start(order.clone()).await;
     assert_eq!(started.iter().map(|(unit, _)| unit.clone()).collect::<Vec<_>>(), order);
     assert_eq!((&started[0].1, &started[4].1), (&Ok(()), &Ok(())));
@@ -316,10 +317,10 @@ pub(crate) async fn a_jobs_end_says_how(systemd: impl Systemd) {
     state(&systemd, "needing.service", "inactive/dead").await;
     watch.forget().await;
     start(&systemd, &["hangs.service"]).await;
-    while unit(&systemd, "hangs.service").await.active != "activating" {
+    while unit(&systemd, "hangs.service").await.active != ActiveState::Activating {
         sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(unit(&systemd, "hangs.service").await.job.as_deref(), Some("start"));
+    assert_eq!(unit(&systemd, "hangs.service").await.job, Some(JobKind::Start));
     stop(&systemd, &["hangs.service"]).await;
     let expected = [("hangs.service", "canceled"), ("hangs.service", "done")];
     assert_eq!(watch.jobs(2).await, expected.map(|(unit, result)| (unit.to_owned(), result.to_owned())));
@@ -336,7 +337,7 @@ pub(crate) async fn what_is_removed_is_forgotten(systemd: impl Systemd) {
     let units = names(&["runs.service", "fails.service", "never-was.service"]);
     all_ok("remove", &systemd.remove(units.clone()).await);
     assert_eq!(systemd.files().await, Ok(BTreeMap::new()));
-    let gone = Unit { load: "not-found".into(), active: "inactive".into(), sub: "dead".into(), job: None };
+    let gone = UnitState::stopped(LoadState::NotFound);
     for (unit, found) in systemd.units(units.clone()).await.unwrap() {
         assert_eq!(found, gone, "{unit}");
     }
@@ -406,7 +407,7 @@ pub(crate) async fn install_sections_count_after_a_reload_and_go_with_the_file(s
     watch.forget().await;
     start(&systemd, &["group.target"]).await;
     assert_eq!(watch.jobs(1).await, done(&["group.target"]));
-    assert_eq!(unit(&systemd, "wanted.service").await.active, "inactive");
+    assert_eq!(unit(&systemd, "wanted.service").await.active.as_str(), "inactive");
     clean(&systemd, &mut watch).await;
 }
 
@@ -422,7 +423,7 @@ pub(crate) async fn no_event_is_lost_in_a_flood(systemd: impl Systemd) {
     assert_eq!(jobs, units.iter().map(|unit| (unit.to_string(), "done".into())).collect::<Vec<_>>());
     let found = systemd.units(units.clone()).await.unwrap();
     assert_eq!(found.len(), COUNT);
-    assert!(found.values().all(|unit| unit.active == "active"), "{found:?}");
+    assert!(found.values().all(|unit| unit.active == ActiveState::Active), "{found:?}");
     all_ok("stop", &systemd.stop(units.clone()).await);
     watch.jobs(COUNT).await;
     for unit in &units {
@@ -487,7 +488,7 @@ pub(crate) async fn a_slow_stop_shows(systemd: impl Systemd) {
     stop(&systemd, &["slow.service"]).await;
     sleep(Duration::from_millis(100)).await;
     let stopping = unit(&systemd, "slow.service").await;
-    assert_eq!((stopping.active.as_str(), stopping.job.as_deref()), ("deactivating", Some("stop")));
+    assert_eq!((stopping.active.as_str(), stopping.job), ("deactivating", Some(JobKind::Stop)));
     assert_eq!(watch.jobs(1).await, done(&["slow.service"]));
     let stopped = unit(&systemd, "slow.service").await;
     assert_eq!((stopped.active.as_str(), stopped.job), ("inactive", None));

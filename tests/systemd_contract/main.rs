@@ -104,7 +104,7 @@ async fn aliases(host: &Host) {
     state(&systemd, "primary.service", "active/running").await;
     let units = [name("unknown.service"), name("alias.service"), name("primary.service")];
     let found = systemd.units(units.to_vec()).await.unwrap();
-    let actives = units.map(|unit| found[&unit].active.clone());
+    let actives = units.each_ref().map(|unit| found[unit].active.as_str());
     assert_eq!(actives, ["inactive", "active", "active"]);
     body::stop(&systemd, &["alias.service"]).await;
     state(&systemd, "primary.service", "inactive/dead").await;

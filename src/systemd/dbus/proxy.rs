@@ -9,7 +9,7 @@ use zbus::proxy::CacheProperties;
 use zbus::{ObjectPath, OwnedObjectPath};
 
 use super::Options;
-use crate::systemd::{Error, Unit};
+use crate::systemd::{Error, UnitState};
 
 /// Who answers for systemd on the bus.
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1";
@@ -46,9 +46,9 @@ pub(super) struct Row {
 
 impl Row {
     /// The primary name, and what systemd says of that unit.
-    pub(super) fn into_unit(self) -> (String, Unit) {
-        let job = (self.job != 0).then_some(self.job_type);
-        (self.id, Unit { load: self.load, active: self.active, sub: self.sub, job })
+    pub(super) fn into_unit(self) -> (String, UnitState) {
+        let job = (self.job != 0).then(|| self.job_type.into());
+        (self.id, UnitState { load: self.load.into(), active: self.active.into(), sub: self.sub, job })
     }
 }
 

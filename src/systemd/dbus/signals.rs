@@ -17,6 +17,7 @@ use zbus::{Message, MessageStream};
 use super::Options;
 use super::proxy::{self, MANAGER, PATH, SERVICE, classify};
 use crate::model::name::UnitName;
+use crate::model::systemd::JobResult;
 use crate::systemd::{Error, Event};
 
 /// Changes of one unit within so long are one event: systemd tells of each step (`activating`, `active`, the job's end)
@@ -236,7 +237,7 @@ impl Joined {
     }
 
     /// Goes out at once, after the change of its unit that came before it.
-    fn job_done(&mut self, unit: UnitName, result: String) {
+    fn job_done(&mut self, unit: UnitName, result: JobResult) {
         if let Some(unit) = self.changed.take(&unit) {
             self.send(Event::Changed(unit));
         }

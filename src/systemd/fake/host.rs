@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::definition::{Definition, Load};
 use super::{Counters, Entry, Options, What};
 use crate::model::name::UnitName;
-use crate::systemd::{Error, Event, Unit, host_has};
+use crate::systemd::{Error, Event, UnitState, host_has};
 
 /// What is in the folders. All of it is gone after a reboot: `/run` is memory.
 #[derive(Debug, Default)]
@@ -249,20 +249,15 @@ impl Host {
     }
 
     /// What systemd answers when asked about a unit that may not be in memory.
-    pub(super) fn describe(&self, name: &UnitName) -> Unit {
+    pub(super) fn describe(&self, name: &UnitName) -> UnitState {
         match self.units.get(name).filter(|_| !self.refused.contains(name)) {
-            Some(unit) => Unit {
+            Some(unit) => UnitState {
                 load: unit.load.as_str().into(),
                 active: unit.active.into(),
                 sub: unit.sub.into(),
                 job: unit.job.map(|job| job.kind.as_str().into()),
             },
-            None => Unit {
-                load: self.read_ours(name).as_str().into(),
-                active: "inactive".into(),
-                sub: "dead".into(),
-                job: None,
-            },
+            None => UnitState::stopped(self.read_ours(name).as_str().into()),
         }
     }
 

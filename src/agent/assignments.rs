@@ -1,0 +1,46 @@
+//! The host's assignments as the store has them, read into values. A record that can't be read is said once, here, and
+//! passed on as such.
+
+use std::collections::BTreeMap;
+
+use crate::model::name::UnitName;
+use crate::plan::host::{Assigned, Assignments, Input, Unreadable};
+use crate::registry::decode;
+use crate::registry::keys::Key;
+use crate::registry::mirror::Update;
+use crate::store::{Event, Kv};
+
+/// Read an update of the mirror of this host's assignments.
+pub(super) fn read(update: Update) -> Input {
+    Input::Assignments(match update {
+        Update::Reset { revision, kvs } => {
+            let assigned = |kv: &Kv| Some((name(&kv.key)?, assigned(kv)));
+            Assignments::All(revision, kvs.iter().filter_map(assigned).collect::<BTreeMap<_, _>>())
+        }
+        Update::Batch(batch) => {
+            let change = |event: &Event| match event {
+                Event::Put(kv) => Some((name(&kv.key)?, Some(assigned(kv)))),
+                Event::Delete(key) => Some((name(key)?, None)),
+            };
+            Assignments::Changed(batch.revision, batch.events.iter().filter_map(change).collect())
+        }
+    })
+}
+
+fn name(key: &str) -> Option<UnitName> {
+    match Key::parse(key) {
+        Ok(Key::Schedule(_, name)) => Some(name),
+        Ok(_) => None,
+        Err(corrupt) => {
+            tracing::warn!("{corrupt}");
+            None
+        }
+    }
+}
+
+fn assigned(kv: &Kv) -> Assigned {
+    decode(kv).map_err(|corrupt| {
+        tracing::warn!("{corrupt}; the unit stays as it is");
+        Unreadable
+    })
+}

@@ -1,0 +1,83 @@
+//! What the agent reads from the store besides its assignments: unit files, its own reports, and what is wanted of a
+//! unit. Owns which record is believed; each read is of single keys, several at a time.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::try_join_all;
+
+use crate::model::file::UnitFile;
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::unit::{Desired, Unit, UnitReport};
+use crate::plan::host::Input;
+use crate::registry::keys::{FileRecord, Key};
+use crate::registry::{decode, point};
+use crate::store::{Error, Kv, LeaseId, Store};
+use crate::systemd::Systemd;
+
+use super::Agent;
+
+/// Keys read at once.
+const AT_ONCE: usize = 32;
+
+impl<S: Store, H: Systemd> Agent<S, H> {
+    /// The texts of files; of each that can't be used, why, naming its key.
+    pub(super) async fn fetch(&self, hashes: BTreeSet<UnitHash>) -> Result<Input, Error> {
+        let found = self.read(hashes, Key::File).await?;
+        Ok(Input::Fetched(
+            found.into_iter().map(|(hash, record)| (hash.clone(), usable(&hash, record.as_ref()))).collect(),
+        ))
+    }
+
+    /// This host's own reports that are bound to `lease`, so of this boot. Any other is of an earlier one.
+    pub(super) async fn own_reports(&self, names: Vec<UnitName>, lease: LeaseId) -> Result<Input, Error> {
+        let key = |name| Key::State(name, self.options.machine.id.clone());
+        let found = self.read(names.clone(), key).await?;
+        let ours = |(name, record): (UnitName, Option<Kv>)| {
+            let record = record.filter(|record| record.lease == Some(lease))?;
+            Some((name, decode::<UnitReport>(&record).ok()?))
+        };
+        Ok(Input::Reports(names, found.into_iter().filter_map(ours).collect()))
+    }
+
+    /// Who leads, and which of these units are wanted on some host.
+    pub(super) async fn decisions(&self, names: Vec<UnitName>) -> Result<Input, Error> {
+        let found = self.read(names, Key::Unit).await?;
+        let wanted = |(name, record): (UnitName, Option<Kv>)| {
+            let unit = decode::<Unit>(&record?).ok()?;
+            (unit.desired != Desired::Inactive).then_some((name, unit.hash))
+        };
+        let leader = point(&self.store, &Key::Leader.to_string(), None).await?.1.map(|record| record.revision);
+        Ok(Input::Decisions { leader, wanted: found.into_iter().filter_map(wanted).collect() })
+    }
+
+    async fn read<T: Clone>(
+        &self,
+        of: impl IntoIterator<Item = T>,
+        key: impl Fn(T) -> Key,
+    ) -> Result<Vec<(T, Option<Kv>)>, Error> {
+        let (of, key): (Vec<T>, _) = (of.into_iter().collect(), &key);
+        let mut found = Vec::with_capacity(of.len());
+        for part in of.chunks(AT_ONCE) {
+            let reads = part.iter().map(async |one| point(&self.store, &key(one.clone()).to_string(), None).await);
+            let records = try_join_all(reads).await?;
+            found.extend(part.iter().cloned().zip(records.into_iter().map(|(_, record)| record)));
+        }
+        Ok(found)
+    }
+}
+
+/// The text of the file `hash`, if its record holds that file. One with any other text would be written, found to be
+/// another file than the one wanted, and written again.
+fn usable(hash: &UnitHash, record: Option<&Kv>) -> Result<String, String> {
+    let key = Key::File(hash.clone());
+    let Some(record) = record else { return Err(format!("its file is not in the store: there is no key `{key}`")) };
+    let text = decode::<FileRecord>(record).map_err(|corrupt| format!("its file is unusable: {corrupt}"))?.text;
+    match UnitFile::parse(text.as_bytes()) {
+        Ok(file) if file.hash() == *hash => Ok(text),
+        Ok(file) => Err(format!(
+            "its file is damaged in the store: the text under the key `{key}` has the hash {}",
+            file.hash().short()
+        )),
+        Err(error) => Err(format!("its file is damaged in the store, under the key `{key}`: {error}")),
+    }
+}

@@ -1,0 +1,39 @@
+//! The agent's log lines about units: how what `plan::host` has to say is worded.
+
+use crate::plan::host::{BACK_OFF, Log};
+
+/// Write one line.
+pub(super) fn write(log: Log) {
+    match log {
+        Log::Installed(unit) => tracing::debug!(%unit, "installed"),
+        Log::Stopping(unit) => tracing::info!(%unit, "stopping"),
+        Log::Starting(unit) => tracing::info!(%unit, "starting"),
+        Log::CantStart(unit, error) => tracing::warn!(%unit, %error, "can't be started"),
+        Log::Removed(unit) => tracing::info!(%unit, "removed"),
+        Log::BacksOff(unit, error) => {
+            tracing::warn!(%unit, %error, "could not be carried out; trying again every {} s", BACK_OFF.as_secs());
+        }
+        Log::CantUnload(error) => {
+            let seconds = BACK_OFF.as_secs();
+            tracing::warn!(%error, "systemd can't be made to forget removed units; trying again in {seconds} s");
+        }
+        Log::Foreign(units) => {
+            let units = units.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            tracing::warn!(
+                units,
+                "there are unit files that this cluster didn't write (CoreOS fleet's?): they are left alone, and what \
+                 runs is taken over as it runs once the cluster puts a unit of that name here"
+            );
+        }
+        Log::StoreRolledBack { seen, now } => tracing::error!(
+            %seen,
+            %now,
+            "the store has lost data: its revision went back; units that it no longer knows go on running here. \
+             Restore a backup, or submit them again, or stop them with systemctl"
+        ),
+        Log::AwaitsLeader(units) => {
+            let units = units.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            tracing::info!(units, "keep running until the leader has decided about this host again");
+        }
+    }
+}

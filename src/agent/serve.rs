@@ -1,0 +1,269 @@
+//! One presence of a host: from its registration until the daemon stops or the cluster takes the host for dead. Owns
+//! what is waited for, and how long; what is done is `pass`.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::systemd::Event;
+use crate::plan::host::Input;
+use crate::reconcile::{Backoff, Heartbeat, Outage};
+use crate::registry::keys;
+use crate::registry::mirror::{Mirror, Update};
+use crate::store::lease::Lease;
+use crate::store::{self, Store};
+use crate::systemd::Systemd;
+
+use super::inspect::Question;
+use super::{Agent, End, Status, Trouble, Unreachable, assignments};
+
+/// Events that come close together are handled together: a batch arrives in several commits, and its jobs end one after
+/// the other. The more is under way, the longer the next event is waited for: a millisecond for each unit, between
+/// these two. systemd needs more than that for a unit, so it isn't kept waiting; and what it needs for each pass,
+/// however small, is needed less often.
+const COALESCE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+
+/// But nothing waits longer for what may follow it: a host can be busy for minutes.
+const MAX_COALESCE: Duration = Duration::from_millis(100);
+
+/// How often everything is compared with the disk and with systemd, in case a signal was lost after all.
+const FULL_CHECK: Duration = Duration::from_secs(300);
+
+/// What ended a wait.
+enum Wake {
+    /// The daemon stops, or the lease is lost.
+    End(End),
+    /// The store doesn't answer to the renewals of the lease.
+    LeaseFails,
+    /// It does again.
+    LeaseRenewed,
+    /// The assignments have changed, or the store can't be followed.
+    Assignments(Result<Update, store::Error>),
+    /// systemd signalled something.
+    Event(Event),
+    /// Somebody wants to look inside.
+    Question(Question),
+    /// The heartbeat is due.
+    Beat,
+    /// A pass, or the full check, is due.
+    Timer,
+}
+
+/// The state of one presence.
+pub(super) struct Presence<'a, S: Store> {
+    lease: &'a Lease<S>,
+    events: &'a mut mpsc::UnboundedReceiver<Event>,
+    stop: &'a CancellationToken,
+    mirror: Mirror<S>,
+    /// Between attempts to follow the assignments, and from when on the next one is made.
+    follow_backoff: Backoff,
+    follow_at: Instant,
+    /// Between passes, each of which shows whether what failed works again; assignments may not change for days.
+    pass_backoff: Backoff,
+    pass_at: Option<Instant>,
+    full_check_at: Instant,
+    /// While the store doesn't answer: until when the lease lived then, as far as was known. A lease that lives longer
+    /// was renewed.
+    cut_off: Option<Instant>,
+    store_outage: Outage,
+    systemd_outage: Outage,
+    files_outage: Outage,
+}
+
+impl<S: Store> Presence<'_, S> {
+    /// Wait for the next thing to do.
+    async fn wait(&mut self, agent: &mut AgentEnds<'_>) -> Wake {
+        let timer = self.pass_at.unwrap_or(self.full_check_at);
+        let (follow_at, cut_off) = (self.follow_at, self.cut_off);
+        tokio::select! {
+            biased;
+            // A token, the lease's life and instants are only looked at: dropping such a wait loses nothing.
+            () = self.stop.cancelled() => Wake::End(End::Stopped),
+            () = self.lease.lost() => Wake::End(End::Lost),
+            () = self.lease.failing(), if cut_off.is_none() => Wake::LeaseFails,
+            () = async { self.lease.renewed_beyond(cut_off.unwrap_or_else(Instant::now)).await },
+                if cut_off.is_some() =>
+            {
+                Wake::LeaseRenewed
+            }
+            // A mirror keeps its place, also in the middle of a list.
+            update = async { tokio::time::sleep_until(follow_at).await; self.mirror.next().await } => {
+                Wake::Assignments(update)
+            }
+            // `recv` takes nothing before it returns it. A closed channel would be a dead adapter, which the full check
+            // bridges. After the mirror: events are taken while coalescing in any case, and a host where something
+            // happens all the time must still learn its assignments.
+            Some(event) = self.events.recv() => Wake::Event(event),
+            Some(question) = agent.questions.recv() => Wake::Question(question),
+            () = agent.heartbeat.due() => Wake::Beat,
+            () = tokio::time::sleep_until(timer) => Wake::Timer,
+        }
+    }
+
+    /// The store doesn't answer.
+    fn store_fails(&mut self, error: &dyn std::fmt::Display) {
+        self.store_outage.failed(error);
+        self.cut_off.get_or_insert(self.lease.lives_until());
+    }
+
+    /// The store answers.
+    fn store_works(&mut self) {
+        self.store_outage.works();
+        self.cut_off = None;
+    }
+}
+
+/// The parts of an agent that are waited for.
+struct AgentEnds<'a> {
+    questions: &'a mut mpsc::Receiver<Question>,
+    heartbeat: &'a Heartbeat,
+}
+
+impl<S: Store, H: Systemd> Agent<S, H> {
+    /// Reconcile until the presence ends.
+    pub(super) async fn serve(
+        &mut self,
+        lease: &Lease<S>,
+        events: &mut mpsc::UnboundedReceiver<Event>,
+        stop: &CancellationToken,
+    ) -> End {
+        let mut presence = self.begin(lease, events, stop);
+        loop {
+            self.heartbeat.beat();
+            let wake =
+                presence.wait(&mut AgentEnds { questions: &mut self.questions.1, heartbeat: &self.heartbeat }).await;
+            let pass = match wake {
+                Wake::End(end) => return end,
+                other => self.take(&mut presence, other),
+            };
+            if pass {
+                self.coalesce(&mut presence).await;
+                if let Some(end) = self.timed_pass(&mut presence).await {
+                    return end;
+                }
+            }
+            self.show(&presence);
+        }
+    }
+
+    fn begin<'a>(
+        &self,
+        lease: &'a Lease<S>,
+        events: &'a mut mpsc::UnboundedReceiver<Event>,
+        stop: &'a CancellationToken,
+    ) -> Presence<'a, S> {
+        let (id, clock) = (&self.options.machine.id, self.options.clock);
+        let backoff = Backoff::new(self.options.ttl, id.as_str());
+        Presence {
+            lease,
+            events,
+            stop,
+            mirror: Mirror::new(self.store.clone(), &keys::assignments_of(id)),
+            follow_backoff: backoff.clone(),
+            follow_at: Instant::now(),
+            pass_backoff: backoff,
+            pass_at: None,
+            // A new presence begins with a look at everything.
+            full_check_at: Instant::now(),
+            cut_off: None,
+            store_outage: Outage::new("the store", clock),
+            systemd_outage: Outage::new("systemd", clock),
+            files_outage: Outage::of_files("/run/fleet", clock),
+        }
+    }
+
+    /// Take in what ended a wait; whether a pass is due.
+    fn take(&mut self, presence: &mut Presence<'_, S>, wake: Wake) -> bool {
+        match wake {
+            Wake::End(_) | Wake::Beat => return false,
+            Wake::Question(question) => {
+                question.answer(&self.state);
+                return false;
+            }
+            Wake::LeaseFails => {
+                presence.store_fails(&"it doesn't answer to keep-alives");
+                return false;
+            }
+            Wake::LeaseRenewed => {
+                presence.store_works();
+                return false;
+            }
+            Wake::Assignments(Ok(update)) => {
+                presence.store_works();
+                presence.follow_backoff.reset();
+                self.apply(assignments::read(update));
+            }
+            Wake::Assignments(Err(error)) => {
+                presence.store_fails(&error);
+                presence.follow_at = Instant::now() + presence.follow_backoff.next_wait();
+            }
+            Wake::Event(event) => self.apply(Input::Event(event)),
+            Wake::Timer => {
+                if presence.full_check_at <= Instant::now() {
+                    presence.full_check_at = Instant::now() + FULL_CHECK;
+                    self.apply(Input::CheckAll);
+                }
+            }
+        }
+        true
+    }
+
+    /// Take in what follows closely.
+    async fn coalesce(&mut self, presence: &mut Presence<'_, S>) {
+        let latest = Instant::now() + MAX_COALESCE;
+        loop {
+            let busy = u32::try_from(self.state.dirty() + self.state.jobs()).unwrap_or(u32::MAX);
+            let quiet = Duration::from_millis(1).saturating_mul(busy).clamp(COALESCE.0, COALESCE.1);
+            let quiet = latest.min(Instant::now() + quiet);
+            let follows = presence.follow_at <= Instant::now();
+            // Cancel-safe for the same reasons as in `Presence::wait`.
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(quiet) => break,
+                Some(event) = presence.events.recv() => self.apply(Input::Event(event)),
+                // A failure here is met again by the next wait, which counts it.
+                Ok(update) = presence.mirror.next(), if follows => self.apply(assignments::read(update)),
+            }
+        }
+    }
+
+    /// One pass, and when the next one is due; why the presence ends, if it does.
+    async fn timed_pass(&mut self, presence: &mut Presence<'_, S>) -> Option<End> {
+        let began = Instant::now();
+        let passed = self.pass(presence.lease).await;
+        self.metrics.passed(began.elapsed(), passed.as_ref().err().map(Trouble::class));
+        self.metrics.queues(self.state.dirty(), self.state.jobs(), presence.events.len());
+        match &passed {
+            Ok(until) => {
+                presence.systemd_outage.works();
+                presence.files_outage.works();
+                presence.pass_backoff.reset();
+                presence.pass_at = until.map(|until| self.begun + until);
+                return None;
+            }
+            Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return Some(End::Lost),
+            Err(Trouble::Store(error)) => presence.store_fails(error),
+            Err(Trouble::Systemd(error)) => presence.systemd_outage.failed(error),
+            // Of systemd this says nothing: a pass reads these files before it asks systemd, and writes them at its
+            // end.
+            Err(Trouble::Files(error)) => presence.files_outage.failed(error),
+        }
+        presence.pass_at = Some(Instant::now() + presence.pass_backoff.next_wait());
+        None
+    }
+
+    fn show(&self, presence: &Presence<'_, S>) {
+        let broken = presence.store_outage.since().map(Unreachable::Store);
+        let broken = broken.or(presence.systemd_outage.since().map(Unreachable::Systemd));
+        let broken = broken.or(presence.files_outage.since().map(Unreachable::Files));
+        let settled = presence.pass_at.is_none() && self.state.is_settled();
+        let now = Status::Present { units: self.state.count(), settled, unreachable: broken };
+        self.status.send_if_modified(|status| {
+            let changed = *status != now;
+            *status = now;
+            changed
+        });
+    }
+}

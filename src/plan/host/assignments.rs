@@ -1,0 +1,99 @@
+//! Assignments that come, change and vanish, and when a missing one means that its unit has to leave. Owns what is
+//! concluded from a store that was rolled back: it must never take lost data for a decision.
+
+use crate::model::name::UnitName;
+use crate::model::revision::Revision;
+
+use super::{Assigned, Assignments, HostState, Log, Unit, Unreadable};
+
+impl HostState {
+    /// A new presence begins. The assignments may have changed meanwhile, so nothing is done by the old ones; and
+    /// nothing is known of what the store has of this host's reports, which vanish with a lease.
+    pub(super) fn registered(&mut self, returned: bool) {
+        self.assignments_known = false;
+        let names: Vec<UnitName> = self.units.keys().cloned().collect();
+        for name in names {
+            self.mark_dirty(&name).reported = None;
+        }
+        self.begin_return(returned);
+    }
+
+    /// The assignments have changed.
+    pub(super) fn follow(&mut self, assignments: Assignments) {
+        match assignments {
+            Assignments::Changed(revision, changes) => {
+                for (name, assigned) in changes {
+                    self.apply_assignment(&name, assigned);
+                }
+                self.history.revision = self.history.revision.max(revision);
+            }
+            Assignments::All(revision, all) => {
+                self.assignments_known = true;
+                self.see_history(revision);
+                let was_assigned = |unit: &Unit| unit.assignment.is_some() || unit.unreadable;
+                let gone = self.units.iter().filter(|(name, unit)| was_assigned(unit) && !all.contains_key(*name));
+                let gone: Vec<UnitName> = gone.map(|(name, _)| name.clone()).collect();
+                for name in gone {
+                    let unit = self.mark_dirty(&name);
+                    (unit.assignment, unit.unreadable) = (None, false);
+                }
+                for (name, assigned) in all {
+                    self.apply_assignment(&name, Some(assigned));
+                }
+                // Units on disk without an assignment leave now.
+                self.dirty.extend(self.units.keys().cloned());
+            }
+        }
+    }
+
+    fn apply_assignment(&mut self, name: &UnitName, assigned: Option<Assigned>) {
+        if !self.units.contains_key(name) {
+            self.unseen.insert(name.clone());
+        }
+        if assigned.is_some() {
+            if self.history.orphans.remove(name) {
+                self.unsaved.history = true;
+            }
+            self.leader_has_assigned(name);
+        }
+        let unit = self.mark_dirty(name);
+        match assigned.transpose() {
+            Ok(assignment) => {
+                unit.assignment = assignment;
+                unit.held_until = None;
+                unit.unreadable = false;
+            }
+            Err(Unreadable) => unit.unreadable = true,
+        }
+    }
+
+    /// A store whose history ends before what was seen of it has lost data (an etcd made anew, an old backup). An
+    /// assignment that isn't there says nothing then: units without one keep running until they have one again. From
+    /// then on each is as any other, and so is whatever comes later: the new history is as good as the old one was.
+    fn see_history(&mut self, revision: Revision) {
+        if revision < self.history.revision {
+            self.log.push(Log::StoreRolledBack { seen: self.history.revision, now: revision });
+            (self.history.rolled_back, self.history.revision) = (true, revision);
+        }
+        self.history.revision = self.history.revision.max(revision);
+    }
+
+    /// After a rollback of the store, once assignments and disk are known: units without an assignment keep running.
+    pub(super) fn protect_orphans(&mut self) {
+        if !self.history.rolled_back || !self.assignments_known {
+            return;
+        }
+        let orphan = |unit: &Unit| unit.assignment.is_none() && !unit.unreadable && unit.file.is_some();
+        let orphans = self.units.iter().filter(|(name, unit)| orphan(unit) && !self.is_foreign(name));
+        let orphans: Vec<UnitName> = orphans.map(|(name, _)| name.clone()).collect();
+        self.history.orphans.extend(orphans);
+        self.history.rolled_back = false;
+        // Saved at once: the new history will soon be as long as the old one.
+        (self.unsaved.history, self.unsaved.first) = (true, true);
+    }
+
+    /// Whether the store has lost the unit's record.
+    pub(super) fn is_orphan(&self, name: &UnitName) -> bool {
+        self.history.rolled_back || self.history.orphans.contains(name)
+    }
+}

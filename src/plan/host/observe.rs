@@ -1,0 +1,179 @@
+//! What is observed: the disk, systemd's answers and its signals. Owns which units must be asked about and since when a
+//! state lasts; must never conclude more from a signal than that it is time to ask.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::name::UnitName;
+use crate::model::systemd::{ActiveState, Event, JobKind, JobResult, LoadState, UnitState};
+use crate::model::unit::Target;
+
+use super::unit::Known;
+use super::{Action, Disk, HostState, Now, Question, Unit};
+
+impl HostState {
+    /// Everything is to be compared with the disk and with systemd.
+    pub(super) fn check_all(&mut self) {
+        self.disk_unread = true;
+        self.resync();
+    }
+
+    fn resync(&mut self) {
+        let names: Vec<UnitName> = self.units.keys().cloned().collect();
+        self.unseen.extend(names.iter().cloned());
+        for name in names {
+            self.mark_dirty(&name).unread = true;
+        }
+    }
+
+    /// systemd signalled something.
+    pub(super) fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Resync => self.resync(),
+            Event::Changed(name) => self.look_at(&name),
+            Event::JobDone { unit: name, result } => {
+                self.look_at(&name);
+                let Some(unit) = self.units.get_mut(&name) else { return };
+                if result == JobResult::Canceled {
+                    unit.stopped_for = None; // somebody's start came before the stop
+                }
+                if let Some(executed) = &mut unit.executed {
+                    executed.result = Some(result);
+                    self.unsaved.executed = true;
+                }
+            }
+        }
+    }
+
+    fn look_at(&mut self, name: &UnitName) {
+        if self.units.contains_key(name) {
+            self.unseen.insert(name.clone());
+            self.dirty.insert(name.clone());
+        }
+        self.fresh.remove(name);
+    }
+
+    /// What is on disk, and what an earlier daemon of this boot saved.
+    pub(super) fn read_from_disk(&mut self, disk: Disk) {
+        self.learn_foreign(&disk);
+        let Disk { files, executed, .. } = disk;
+        let executed = executed.unwrap_or_default();
+        let known: Vec<UnitName> = self.units.keys().cloned().collect();
+        for name in known.iter().chain(files.keys()).chain(executed.keys()) {
+            let new = !self.units.contains_key(name);
+            let file = files.get(name).map(|text| Known::of(name, text, &self.id));
+            let changed = self.units.get(name).is_none_or(|unit| unit.file != file);
+            if new || changed {
+                self.unseen.insert(name.clone());
+            }
+            let unit = self.mark_dirty(name);
+            (unit.file, unit.unread) = (file, true);
+        }
+        for (name, mut executed) in executed {
+            let unit = self.mark_dirty(&name);
+            if unit.executed.is_none() {
+                unit.saved_state = executed.state.take().filter(|_| unit.state.active == ActiveState::Unknown);
+                unit.executed = Some(executed);
+            }
+        }
+        for unit in self.units.values_mut().filter(|unit| unit.file.is_some()) {
+            // Its file is there again, and the call that wrote it was never answered: it isn't removed any more.
+            unit.executed = unit.executed.take().filter(|executed| executed.target != Target::Removed);
+            // Nothing was observed by this daemon yet: it has only just begun.
+            unit.unconfirmed |= unit.state.active == ActiveState::Unknown && !unit.linked;
+        }
+        self.disk_unread = false;
+    }
+
+    /// The question about units that something happened to.
+    pub(super) fn observe(&self) -> Option<Action> {
+        if self.unseen.is_empty() {
+            return None;
+        }
+        let must_read = |name: &UnitName| self.units.get(name).is_none_or(Unit::is_for_reading);
+        let (read, recall) = self.unseen.iter().cloned().partition(must_read);
+        Some(Action::Observe(Question { read, recall }))
+    }
+
+    /// The question about `names` if something may have happened to them since they were last asked about.
+    pub(super) fn observe_unless_fresh(&mut self, names: &[UnitName]) -> Option<Action> {
+        let stale: BTreeSet<UnitName> = names.iter().filter(|name| !self.fresh.contains(*name)).cloned().collect();
+        self.unseen.extend(stale);
+        self.observe()
+    }
+
+    /// systemd's answer.
+    pub(super) fn answered(&mut self, question: &Question, mut seen: BTreeMap<UnitName, UnitState>, now: Now) {
+        for name in question.read.iter().chain(&question.recall) {
+            self.unseen.remove(name);
+            self.fresh.insert(name.clone());
+        }
+        for name in question.recall.iter().filter(|name| !seen.contains_key(*name)).cloned().collect::<Vec<_>>() {
+            let Some(unit) = self.units.get(&name) else { continue };
+            seen.insert(name, unloaded(unit));
+        }
+        let mut stopping = Vec::new();
+        for (name, state) in seen {
+            if state.job == Some(JobKind::Stop) {
+                stopping.push(name.clone());
+            }
+            self.unsaved.executed |= self.units.get_mut(&name).is_some_and(|unit| unit.observe(state, now));
+        }
+        for name in stopping {
+            self.is_stopped_too(&name);
+        }
+    }
+
+    /// Those removed units that it is time to look at.
+    pub(super) fn check_unloaded(&self, now: Now) -> Option<Action> {
+        let due = self.unloading.iter().filter(|(name, at)| **at <= now.monotonic && !self.lingering.contains(*name));
+        let due: Vec<UnitName> = due.map(|(name, _)| name.clone()).collect();
+        (!due.is_empty()).then_some(Action::CheckUnloaded(due))
+    }
+
+    /// If systemd still has a removed unit in memory (another one refers to it) it is made to read its files again:
+    /// else starting that other unit would start the removed one.
+    pub(super) fn unloaded(&mut self, asked: Vec<UnitName>, held: &BTreeMap<UnitName, UnitState>) {
+        if held.values().any(|unit| unit.load != LoadState::NotFound) {
+            self.lingering.extend(asked);
+        } else {
+            self.unloading.retain(|name, _| !asked.contains(name));
+        }
+    }
+
+    /// Look at removed units once more after `wait`.
+    pub(super) fn unload_later(&mut self, names: impl IntoIterator<Item = UnitName>, now: Now, wait: Duration) {
+        self.unloading.extend(names.into_iter().map(|name| (name, now.monotonic + wait)));
+    }
+}
+
+/// A unit that systemd doesn't have in memory: it is down, and systemd would read its file again.
+fn unloaded(unit: &Unit) -> UnitState {
+    UnitState::stopped(if unit.file.is_some() { unit.state.load.clone() } else { LoadState::NotFound })
+}
+
+impl Unit {
+    /// Take in what systemd says; whether there is something new to save.
+    fn observe(&mut self, state: UnitState, now: Now) -> bool {
+        let mut news = false;
+        if (&self.state.active, &self.state.sub) != (&state.active, &state.sub) {
+            let saved =
+                self.saved_state.take().filter(|saved| (&saved.active, &saved.sub) == (&state.active, &state.sub));
+            news = saved.is_none() && self.executed.is_some();
+            self.since = saved.map_or(now.wall_ms, |saved| saved.since);
+        }
+        self.state = state;
+        self.unread = false;
+        // A job whose end nobody saw (the daemon was away) has ended all the same.
+        let Some(executed) = &mut self.executed else { return news };
+        if self.state.job.is_none() && executed.result.is_none() && executed.error.is_none() {
+            executed.result = match self.state.active {
+                ActiveState::Failed => Some(JobResult::Failed),
+                ActiveState::Active | ActiveState::Inactive => Some(JobResult::Done),
+                _ => return news,
+            };
+            news = true;
+        }
+        news
+    }
+}

@@ -1,0 +1,73 @@
+//! Which units wait for which before they are started: a start pulls in all that the unit needs, also what is just
+//! being stopped, and systemd would give up that stop for it. Must never start or stop anything.
+
+use std::collections::BTreeSet;
+
+use crate::model::name::UnitName;
+use crate::model::systemd::JobKind;
+use crate::model::unit::Target;
+use crate::plan::converge::{Step, Steps, next};
+
+use super::{HostState, Unit};
+
+impl HostState {
+    /// Take those starts out of `steps` that would bring back a unit on its way out; they are decided on again at every
+    /// pass.
+    pub(super) fn defer_starts(&mut self, steps: &mut Steps) {
+        let waits = |name: &UnitName| self.pulls_in(name, |other| self.is_leaving(other));
+        let (deferred, now): (Vec<_>, Vec<_>) = std::mem::take(&mut steps.start).into_iter().partition(waits);
+        steps.start = now;
+        self.deferred.extend(deferred);
+    }
+
+    /// Whether `name` pulls in, directly or not, a unit for which `condition` holds.
+    fn pulls_in(&self, name: &UnitName, condition: impl Fn(&UnitName) -> bool) -> bool {
+        let pulls = |name: &UnitName| self.units.get(name).map_or(&[][..], Unit::pulls);
+        let mut open: Vec<&UnitName> = pulls(name).iter().collect();
+        let mut seen: BTreeSet<&UnitName> = BTreeSet::from([name]);
+        while let Some(other) = open.pop() {
+            if seen.insert(other) {
+                if condition(other) {
+                    return true;
+                }
+                open.extend(pulls(other));
+            }
+        }
+        false
+    }
+
+    /// Whether a unit is being stopped, or is to be stopped or removed; or was, and systemd may not have noticed.
+    fn is_leaving(&self, name: &UnitName) -> bool {
+        if self.unloading.contains_key(name) {
+            return true;
+        }
+        let Some(unit) = self.units.get(name).filter(|unit| !unit.unreadable && unit.file.is_some()) else {
+            return false;
+        };
+        let seen = unit.seen();
+        let stopping = seen.job == Some(JobKind::Stop);
+        if self.is_protected(name) {
+            // Not the cluster's decision, but somebody may be stopping it.
+            return stopping;
+        }
+        let leaves = unit.assignment.as_ref().is_none_or(|assignment| assignment.target == Target::Removed);
+        leaves || stopping || next(unit.assignment.as_ref(), &seen) == Some(Step::Stop)
+    }
+
+    /// Units that run and that systemd will stop together with `names`.
+    pub(super) fn bound_to(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+        let mut going = names.clone();
+        loop {
+            let bound = |unit: &Unit| unit.binds().iter().any(|other| going.contains(other));
+            let more = self
+                .units
+                .iter()
+                .filter(|(name, unit)| !going.contains(*name) && unit.state.active.is_up() && bound(unit));
+            let more: Vec<UnitName> = more.map(|(name, _)| name.clone()).collect();
+            if more.is_empty() {
+                return going.difference(names).cloned().collect();
+            }
+            going.extend(more);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What becomes of actions: what was carried out, what failed and is left alone for a while, what nobody knows. An
+//! outcome that isn't known (systemd didn't answer) changes nothing: it is observed.
+
+use std::time::Duration;
+
+use crate::model::name::UnitName;
+use crate::model::systemd::{Error, Outcomes};
+use crate::model::unit::Target;
+use crate::plan::converge::{Step, next};
+
+use super::boot::Executed;
+use super::unit::Known;
+use super::{BACK_OFF, HostState, Log, Now, Unit};
+
+/// When to look whether systemd has unloaded a removed unit by itself, as it does with what nothing refers to.
+const UNLOAD_AFTER: Duration = Duration::from_secs(2);
+
+impl HostState {
+    /// Files were written, or not.
+    pub(super) fn installed(&mut self, outcomes: Vec<(UnitName, String, Result<(), Error>)>, now: Now) {
+        self.fresh.clear();
+        let mut any = false;
+        for (name, text, outcome) in outcomes {
+            self.unseen.insert(name.clone());
+            let loaded = self.units.get(&name).is_some_and(|unit| unit.state.load.is_found());
+            let file = Known::of(&name, &text, &self.id);
+            // What systemd has in memory it reads again only when told to; links into targets likewise. A file that it
+            // has never seen needs no reload, and a reload with a thousand units stops PID 1 for a second.
+            let needs_reload = loaded || file.has_install;
+            match outcome {
+                Ok(()) => {
+                    any = true;
+                    self.unloading.remove(&name);
+                    self.lingering.remove(&name);
+                    if needs_reload {
+                        self.reload_due.insert(name.clone());
+                    }
+                    self.has_file(&name, file);
+                    self.log.push(Log::Installed(name));
+                }
+                Err(Error::Unavailable(_)) => {
+                    // Written, linked, or neither: only the disk can say, and only a reload makes sure.
+                    self.disk_unread = true;
+                    if needs_reload {
+                        self.reload_due.insert(name);
+                    }
+                }
+                Err(error) => self.back_off(&name, &error, now),
+            }
+        }
+        self.texts.clear();
+        if any {
+            self.retry_missing();
+        }
+    }
+
+    /// A unit's file is installed.
+    fn has_file(&mut self, name: &UnitName, file: Known) {
+        let unit = self.mark_dirty(name);
+        unit.file = Some(file);
+        unit.linked = true;
+        unit.unread = true;
+        unit.unconfirmed = false;
+        // What was carried out was with another file, or none: a state that could not be saved may know it no better.
+        unit.executed = unit.executed.take().filter(|executed| executed.target != Target::Removed);
+        if let Some(executed) = &mut unit.executed {
+            executed.undone = true;
+        }
+        // What starts next is looked at when it has: systemd would read its file now, and forget it again.
+        if next(unit.assignment.as_ref(), &unit.seen()) == Some(Step::Start) {
+            self.unseen.remove(name);
+        }
+    }
+
+    /// Every start that waits for another unit's file may be tried again.
+    fn retry_missing(&mut self) {
+        let missing = |unit: &Unit| unit.executed.as_ref().is_some_and(|executed| executed.missing);
+        let names: Vec<UnitName> =
+            self.units.iter().filter(|(_, unit)| missing(unit)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.mark_dirty(&name).retry = true;
+        }
+    }
+
+    /// systemd has read its files again, or refuses to: then units that need it wait, and the others go on.
+    pub(super) fn reloaded(&mut self, outcome: Result<(), Error>, now: Now) {
+        self.fresh.clear();
+        let lingering = std::mem::take(&mut self.lingering);
+        match outcome {
+            Ok(()) => {
+                self.reload_due.clear();
+                self.unloading.retain(|name, _| !lingering.contains(name));
+            }
+            Err(error) => {
+                for name in self.due_for_reload() {
+                    self.back_off(&name, &error, now);
+                }
+                if !lingering.is_empty() {
+                    self.unload_later(lingering, now, BACK_OFF);
+                    self.log.push(Log::CantUnload(error));
+                }
+            }
+        }
+    }
+
+    /// Stop jobs are queued, or not.
+    pub(super) fn stopped(&mut self, outcomes: Outcomes, now: Now) {
+        self.fresh.clear();
+        for (name, outcome) in outcomes {
+            self.jobs.stop.retain(|other| *other != name);
+            match outcome {
+                Ok(()) => {
+                    self.stop_queued(&name);
+                    self.log.push(Log::Stopping(name));
+                }
+                Err(Error::Unavailable(_)) => {}
+                Err(error) => self.back_off(&name, &error, now),
+            }
+        }
+    }
+
+    /// Start jobs are queued, or not.
+    pub(super) fn started(&mut self, outcomes: Outcomes) {
+        self.fresh.clear();
+        for (name, outcome) in outcomes {
+            self.jobs.start.retain(|other| *other != name);
+            match outcome {
+                Ok(()) => {
+                    self.carried_out(&name, None);
+                    self.log.push(Log::Starting(name));
+                }
+                Err(Error::Unavailable(_)) => {}
+                Err(error) => {
+                    self.carried_out(&name, Some(&error));
+                    self.log.push(Log::CantStart(name, error));
+                }
+            }
+        }
+        // Not at the end of the pass, which may take long and be broken off: a oneshot that is over by then would be
+        // started again.
+        self.unsaved.first |= self.unsaved.executed;
+    }
+
+    /// Units were removed, or not.
+    pub(super) fn removed(&mut self, outcomes: Outcomes, now: Now) {
+        self.fresh.clear();
+        for (name, outcome) in outcomes {
+            match outcome {
+                Ok(()) => {
+                    self.has_no_file(&name);
+                    self.unload_later([name.clone()], now, UNLOAD_AFTER);
+                    self.log.push(Log::Removed(name));
+                }
+                Err(Error::Unavailable(_)) => self.disk_unread = true,
+                Err(error) => self.back_off(&name, &error, now),
+            }
+        }
+    }
+
+    /// A unit's file is gone from the disk.
+    fn has_no_file(&mut self, name: &UnitName) {
+        let unit = self.mark_dirty(name);
+        (unit.file, unit.linked, unit.held_until) = (None, false, None);
+        if unit.assignment.is_none() {
+            // Kept until the report is gone from the store too: a daemon that is restarted before must still know of
+            // the unit.
+            let generation = unit.executed.as_ref().map(|executed| executed.generation).unwrap_or_default();
+            unit.executed = Some(Executed::new(generation, Target::Removed));
+            self.unsaved.executed = true;
+        }
+        self.reload_due.remove(name);
+        self.unseen.insert(name.clone());
+    }
+
+    /// A unit's assignment is carried out (or systemd refuses it).
+    pub(super) fn carried_out(&mut self, name: &UnitName, error: Option<&Error>) {
+        let unit = self.mark_dirty(name);
+        (unit.retry, unit.held_until) = (false, None);
+        let Some(assignment) = &unit.assignment else { return };
+        let missing = matches!(error, Some(Error::Missing(_)));
+        unit.executed = Some(Executed { error: error.map(line), missing, ..Executed::of(assignment) });
+        self.unsaved.executed = true;
+    }
+
+    /// Something about a unit failed: leave it alone for a while, and report it.
+    pub(super) fn back_off(&mut self, name: &UnitName, error: &Error, now: Now) {
+        let unit = self.mark_dirty(name);
+        unit.held_until = Some(now.monotonic + BACK_OFF);
+        let text = line(error);
+        let before = unit.executed.take();
+        if before.as_ref().and_then(|executed| executed.error.as_ref()) != Some(&text) {
+            self.log.push(Log::BacksOff(name.clone(), error.clone()));
+        }
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let Some(assignment) = &unit.assignment else {
+            unit.executed = before;
+            return;
+        };
+        // Not carried out, whatever was before. And never `gone` before it is: that word lets the unit start elsewhere.
+        let target = match before.as_ref().map(|executed| executed.target) {
+            Some(Target::Launched) => Target::Launched,
+            _ => Target::Loaded,
+        };
+        let restart = before.and_then(|executed| executed.restart);
+        let executed = Executed::new(assignment.generation, target);
+        unit.executed = Some(Executed { restart, error: Some(text), undone: true, ..executed });
+        self.unsaved.executed = true;
+    }
+
+    /// Let those go that were left alone long enough.
+    pub(super) fn end_back_off(&mut self, now: Now) {
+        let over = |unit: &Unit| unit.held_until.is_some_and(|until| until <= now.monotonic);
+        let names: Vec<UnitName> =
+            self.units.iter().filter(|(_, unit)| over(unit)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.mark_dirty(&name).held_until = None;
+        }
+    }
+}
+
+/// An error for a report: a line, not a book.
+fn line(error: &Error) -> String {
+    const LONGEST: usize = 500;
+    error.to_string().chars().take(LONGEST).collect()
+}

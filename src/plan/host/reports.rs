@@ -1,0 +1,125 @@
+//! What this host reports of its units: which reports differ from those in the store, when nothing is left to report,
+//! and how many units are in which state.
+
+use crate::model::name::UnitName;
+use crate::model::unit::{Target, UnitReport};
+use crate::plan::converge::{Step, next};
+
+use super::{HostState, Unit};
+
+impl HostState {
+    /// The reports that differ from what the store has.
+    pub(super) fn unpublished(&mut self) -> Vec<(UnitName, Option<UnitReport>)> {
+        if !self.assignments_known {
+            return Vec::new();
+        }
+        let mut changed = Vec::new();
+        let mut settled = Vec::new();
+        for name in &self.dirty {
+            let Some(unit) = self.units.get(name) else { continue };
+            let report = unit.report();
+            if unit.reported.as_ref() == Some(&report) {
+                settled.push(name.clone());
+            } else {
+                changed.push((name.clone(), report));
+            }
+        }
+        for name in settled {
+            self.settle(&name);
+        }
+        changed
+    }
+
+    /// These reports are in the store.
+    pub(super) fn published(&mut self, reports: Vec<(UnitName, Option<UnitReport>)>) {
+        for (name, report) in reports {
+            if let Some(unit) = self.units.get_mut(&name) {
+                unit.reported = Some(report);
+            }
+        }
+    }
+
+    /// It isn't known whether the reports of these are in the store.
+    pub(super) fn publish_failed(&mut self, names: &[UnitName]) {
+        for name in names {
+            self.mark_dirty(name).reported = None;
+        }
+    }
+
+    /// Nothing happened to the unit that isn't reported.
+    fn settle(&mut self, name: &UnitName) {
+        if self.unseen.contains(name) {
+            return;
+        }
+        self.dirty.remove(name);
+        if self.units.get(name).is_some_and(Unit::is_over) {
+            self.units.remove(name);
+            self.unsaved.executed = true;
+        }
+    }
+
+    /// Units that are or were assigned to this host, foreign ones left out.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.units.keys().filter(|name| !self.is_foreign(name)).count()
+    }
+
+    /// All units that are known.
+    pub fn units(&self) -> impl Iterator<Item = (&UnitName, &Unit)> {
+        self.units.iter()
+    }
+
+    /// Whether nothing has happened to any unit that isn't done and reported.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.dirty.is_empty() && self.unseen.is_empty()
+    }
+
+    /// Units that something happened to.
+    #[must_use]
+    pub fn dirty(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Units with a job of systemd's.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        self.units.values().filter(|unit| unit.state.job.is_some()).count()
+    }
+
+    /// `ActiveState` of each unit that has a file here.
+    pub fn active(&self) -> impl Iterator<Item = &str> {
+        self.units.values().filter(|unit| unit.file.is_some()).map(|unit| unit.state.active.as_str())
+    }
+}
+
+impl Unit {
+    fn report(&self) -> Option<UnitReport> {
+        let executed = self.executed.as_ref()?;
+        if self.assignment.is_none() && executed.target == Target::Removed {
+            return None;
+        }
+        let hash = self.hash().or(self.assignment.as_ref().map(|assignment| &assignment.hash))?;
+        Some(UnitReport {
+            generation: executed.generation,
+            target: executed.target,
+            hash: hash.clone(),
+            load: self.state.load.to_string(),
+            active: self.state.active.to_string(),
+            sub: self.state.sub.clone(),
+            job: self.state.job.as_ref().map(ToString::to_string),
+            result: executed.result.as_ref().map(ToString::to_string),
+            error: executed.error.clone(),
+            since: self.since,
+        })
+    }
+
+    /// Nothing is assigned, nothing is there, and nothing is left of it in the store.
+    fn is_over(&self) -> bool {
+        self.assignment.is_none()
+            && !self.unreadable
+            && self.file.is_none()
+            && self.reported == Some(None)
+            && next(None, &self.seen()).is_none_or(|step| step == Step::Record)
+    }
+}

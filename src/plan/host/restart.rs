@@ -1,0 +1,96 @@
+//! Units that come back after a replacement or a restart: systemd stops the units that need one that is stopped, and
+//! starts none of them again. Owns which ran before; must never start a unit that didn't.
+
+use std::collections::BTreeSet;
+
+use crate::model::name::UnitName;
+use crate::model::systemd::JobKind;
+use crate::model::unit::Target;
+
+use super::{HostState, Unit};
+
+impl HostState {
+    /// These are about to be stopped, some only for a new file or to be started again.
+    pub(super) fn about_to_stop(&mut self, names: &[UnitName]) {
+        let replaced = names.iter().filter(|name| self.units.get(*name).is_some_and(Unit::is_replaced));
+        let replaced: BTreeSet<UnitName> = replaced.cloned().collect();
+        if !replaced.is_empty() {
+            // Saved before it happens: the daemon may not be there to see it.
+            for name in self.bound_to(&replaced).iter().filter(|name| !names.contains(name)) {
+                self.mark_returning(name);
+            }
+            self.replacing.extend(replaced);
+        }
+        for name in names {
+            self.undo(name);
+        }
+    }
+
+    /// A unit is being stopped: what was carried out isn't any more.
+    fn undo(&mut self, name: &UnitName) {
+        if let Some(executed) = &mut self.mark_dirty(name).executed {
+            executed.undone = true;
+            self.unsaved.executed = true;
+        }
+    }
+
+    /// These are about to be started, some after they were stopped for it: that half of their restart is over.
+    pub(super) fn about_to_start(&mut self, names: &[UnitName]) {
+        for name in names {
+            let Some(unit) = self.units.get_mut(name).filter(|unit| unit.is_restarting()) else { continue };
+            let asked = unit.assignment.as_ref().and_then(|assignment| assignment.restart);
+            if let Some(executed) = &mut unit.executed {
+                (executed.restart, executed.undone) = (asked, true);
+                self.unsaved.executed = true;
+            }
+        }
+    }
+
+    /// A stop job is queued. A unit that is stopped for a restart isn't stopped for it again, no matter what starts it
+    /// in the meantime.
+    pub(super) fn stop_queued(&mut self, name: &UnitName) {
+        let unit = self.mark_dirty(name);
+        let asked = unit.assignment.as_ref().and_then(|assignment| assignment.restart);
+        unit.stopped_for = asked.filter(|_| unit.is_restarting());
+    }
+
+    /// A unit has a stop job. If nobody here has asked for that while others are replaced, it is stopped with them,
+    /// whatever its file says. A job that has ended says nothing: it may have been a start.
+    pub(super) fn is_stopped_too(&mut self, name: &UnitName) {
+        if !self.replacing.is_empty() {
+            self.mark_returning(name);
+        }
+    }
+
+    fn mark_returning(&mut self, name: &UnitName) {
+        let Some(unit) = self.units.get_mut(name).filter(|unit| unit.is_launched()) else { return };
+        let ran = unit.executed.as_mut().filter(|executed| executed.target == Target::Launched && !executed.undone);
+        if let Some(executed) = ran {
+            executed.returning = true;
+            self.unsaved.executed = true;
+        }
+    }
+
+    /// The units that were stopped too, once all new files are there and all that are restarted have stopped.
+    pub(super) fn returning(&mut self) -> Vec<UnitName> {
+        let units = &self.units;
+        self.replacing.retain(|name| units.get(name).is_some_and(Unit::is_replaced));
+        if !self.replacing.is_empty() {
+            return Vec::new();
+        }
+        let returns = |unit: &Unit| unit.executed.as_ref().is_some_and(|executed| executed.returning);
+        self.units.iter().filter(|(_, unit)| returns(unit)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Start those of `names` again that don't run any more.
+    pub(super) fn restart_dependents(&mut self, names: &[UnitName]) {
+        for name in names {
+            let unit = self.mark_dirty(name);
+            unit.retry |= unit.state.active.is_down() || unit.state.job == Some(JobKind::Stop);
+            if let Some(executed) = &mut unit.executed {
+                executed.returning = false;
+            }
+            self.unsaved.executed = true;
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! When the state of this boot must be saved, and which is believed: what an earlier daemon saved, or what it reported.
+
+use std::collections::BTreeMap;
+
+use crate::model::name::UnitName;
+use crate::model::systemd::JobResult;
+use crate::model::unit::UnitReport;
+
+use super::{Action, BootState, Executed, HostState, StoreHistory, Unit};
+
+/// What differs from what was saved.
+#[derive(Debug, Default)]
+pub(super) struct Unsaved {
+    pub(super) executed: bool,
+    /// More than the revision.
+    pub(super) history: bool,
+    pub(super) foreign: bool,
+    /// Whether to save before anything else is done.
+    pub(super) first: bool,
+    /// Whether it was tried in this pass in vain. The work goes on without; the next pass tries again.
+    pub(super) failed: bool,
+    /// The history as it was saved last.
+    saved_history: StoreHistory,
+}
+
+impl HostState {
+    /// What an earlier daemon saved.
+    pub(super) fn history_was(&mut self, history: StoreHistory) {
+        self.unsaved.saved_history = history.clone();
+        self.history = history;
+    }
+
+    /// Save, if that must come before anything else.
+    pub(super) fn save_first(&mut self) -> Option<Action> {
+        let first = std::mem::take(&mut self.unsaved.first);
+        if first { self.save() } else { None }
+    }
+
+    /// Save what has changed.
+    pub(super) fn save(&mut self) -> Option<Action> {
+        let Unsaved { executed, history, foreign, failed, .. } = self.unsaved;
+        if failed || !(executed || history || foreign) {
+            return None;
+        }
+        let history = (executed || history) && self.history != self.unsaved.saved_history;
+        Some(Action::Save(BootState {
+            executed: executed.then(|| self.executed()),
+            history: history.then(|| self.history.clone()),
+            foreign: self.foreign.clone().filter(|_| foreign),
+        }))
+    }
+
+    /// The outcome of saving.
+    pub(super) fn saved(&mut self, all: bool) {
+        if !all {
+            self.unsaved.failed = true;
+            return;
+        }
+        let saved_history = self.history.clone();
+        self.unsaved = Unsaved { saved_history, ..Unsaved::default() };
+    }
+
+    fn executed(&self) -> BTreeMap<UnitName, Executed> {
+        let saved = |(name, unit): (&UnitName, &Unit)| {
+            let executed = unit.executed.clone()?;
+            Some((name.clone(), Executed { state: unit.state_since(), ..executed }))
+        };
+        self.units.iter().filter_map(saved).collect()
+    }
+
+    /// Before a unit is started or restarted because of what an earlier daemon saved: whether its report says that this
+    /// was done. A daemon that could not save what it did has reported it all the same.
+    pub(super) fn read_reports(&self, names: &[UnitName]) -> Option<Action> {
+        let unsure =
+            |name: &&UnitName| self.units.get(*name).is_some_and(|unit| unit.unconfirmed && unit.is_launched());
+        let names: Vec<UnitName> = names.iter().filter(unsure).cloned().collect();
+        (!names.is_empty()).then_some(Action::ReadReports(names))
+    }
+
+    /// What the store has of this host's own reports. The newer of report and saved state counts.
+    pub(super) fn confirm(&mut self, asked: &[UnitName], reports: &BTreeMap<UnitName, UnitReport>) {
+        for name in asked {
+            let unit = self.mark_dirty(name);
+            unit.unconfirmed = false;
+            let Some((assignment, report)) = unit.assignment.as_ref().zip(reports.get(name)) else { continue };
+            let newer = unit.executed.as_ref().is_none_or(|executed| executed.generation < report.generation);
+            let same = (report.generation, report.target) == (assignment.generation, assignment.target);
+            if newer && same && report.error.is_none() && unit.hash() == Some(&report.hash) {
+                let result = report.result.as_deref().map(JobResult::from);
+                unit.executed = Some(Executed { result, ..Executed::of(assignment) });
+                self.unsaved.executed = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What is done next, phase by phase: files, then jobs, then removals. Owns that a pass ends: a step that doesn't
+//! achieve anything is taken a few times, and then its unit is left alone for a while.
+
+use std::collections::BTreeSet;
+
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::systemd::Error;
+use crate::model::unit::Assignment;
+use crate::plan::converge::{Seen, Step, Steps, converge};
+
+use super::{Action, HostState, LEASE_RETRY, Now};
+
+/// How often one step of one unit is taken in one pass. Each is followed by an observation, so the second already is
+/// unusual: something else works against us.
+const MAX_TAKEN: usize = 8;
+
+/// Jobs that were decided on together: all are queued before the first one ends, so that systemd orders them.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    pub(super) stop: Vec<UnitName>,
+    pub(super) start: Vec<UnitName>,
+}
+
+impl HostState {
+    /// The next action that the assignments ask for.
+    pub(super) fn carry_out(&mut self, now: Now, lease_holds: bool) -> Option<Action> {
+        if !self.assignments_known {
+            return None;
+        }
+        let returning = self.returning();
+        if !returning.is_empty() {
+            if let Some(question) = self.observe_unless_fresh(&returning) {
+                return Some(question);
+            }
+            self.restart_dependents(&returning);
+        }
+        // Each round either acts or leaves a unit alone, so there is an end.
+        loop {
+            let steps = self.steps();
+            if !lease_holds && !steps.is_empty() {
+                return Some(Action::Wait(Some(now.monotonic + LEASE_RETRY)));
+            }
+            for name in &steps.record {
+                self.carried_out(name, None);
+            }
+            if !steps.install.is_empty() {
+                if let Some(action) = self.install(steps.install, now) {
+                    return Some(action);
+                }
+            } else if !steps.stop.is_empty() || !steps.start.is_empty() {
+                if let Some(action) = self.run_jobs(steps, now) {
+                    return Some(action);
+                }
+            } else if !steps.remove.is_empty() {
+                // A unit that was started just now may have pulled one of them in again.
+                if let Some(question) = self.observe_unless_fresh(&steps.remove) {
+                    return Some(question);
+                }
+                let remove = self.take(Step::Remove, steps.remove, now);
+                if !remove.is_empty() {
+                    return Some(Action::Remove(remove));
+                }
+            } else {
+                return None;
+            }
+        }
+    }
+
+    /// What the units that something happened to need now.
+    fn steps(&mut self) -> Steps {
+        self.dirty.extend(std::mem::take(&mut self.deferred));
+        let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
+        let free = units
+            .filter(|(name, unit)| unit.held_until.is_none() && !unit.unreadable && !self.is_protected(name))
+            .map(|(name, unit)| (name, unit.assignment.as_ref(), unit.seen()));
+        let free: Vec<(&UnitName, Option<&Assignment>, Seen)> = free.collect();
+        let mut steps = converge(free.iter().map(|(name, assignment, seen)| (*name, *assignment, seen)));
+        self.defer_starts(&mut steps);
+        steps
+    }
+
+    /// Count a step of each unit; those that have taken it too often are left alone and out.
+    fn take(&mut self, step: Step, names: Vec<UnitName>, now: Now) -> Vec<UnitName> {
+        let mut taken = Vec::with_capacity(names.len());
+        for name in names {
+            let times = self.taken.entry((name.clone(), step)).or_default();
+            *times += 1;
+            if *times <= MAX_TAKEN {
+                taken.push(name);
+                continue;
+            }
+            let what = match step {
+                Step::Install => "its file was installed",
+                Step::Stop => "it was stopped",
+                Step::Start => "it was started",
+                Step::Remove | Step::Record => "it was removed",
+            };
+            let error = Error::Refused(format!("{what} {MAX_TAKEN} times in a row, and is found as it was before"));
+            self.back_off(&name, &error, now);
+        }
+        taken
+    }
+
+    fn install(&mut self, names: Vec<UnitName>, now: Now) -> Option<Action> {
+        let hash = |name: &UnitName| Some(self.units.get(name)?.assignment.as_ref()?.hash.clone());
+        let wanted: BTreeSet<UnitHash> = names.iter().filter_map(hash).collect();
+        let missing: BTreeSet<UnitHash> = wanted.into_iter().filter(|hash| !self.texts.contains_key(hash)).collect();
+        if !missing.is_empty() {
+            return Some(Action::Fetch(missing));
+        }
+        let mut files = Vec::with_capacity(names.len());
+        for name in self.take(Step::Install, names, now) {
+            let assignment = self.units.get(&name).and_then(|unit| unit.assignment.as_ref());
+            match assignment.and_then(|assignment| self.texts.get(&assignment.hash)).cloned() {
+                Some(Ok(text)) => files.push((name, text)),
+                Some(Err(why)) => self.back_off(&name, &Error::Io(why), now),
+                None => {}
+            }
+        }
+        (!files.is_empty()).then_some(Action::Install(files))
+    }
+
+    fn run_jobs(&mut self, steps: Steps, now: Now) -> Option<Action> {
+        let Steps { stop, start, .. } = steps;
+        let names: Vec<UnitName> = stop.iter().chain(&start).cloned().collect();
+        if let Some(question) = self.read_reports(&names) {
+            return Some(question);
+        }
+        let jobs = Jobs { stop: self.take(Step::Stop, stop, now), start: self.take(Step::Start, start, now) };
+        // Before they are queued: a daemon that is killed now would take a stopped unit for one that runs, and would
+        // stop a unit that was started for a restart once more. If it can't be saved, the jobs matter more.
+        self.about_to_stop(&jobs.stop);
+        self.about_to_start(&jobs.start);
+        self.unsaved.first |= self.unsaved.executed;
+        self.unseen.extend(jobs.stop.iter().chain(&jobs.start).cloned());
+        self.jobs = jobs;
+        self.save_first().or_else(|| self.queue_jobs())
+    }
+
+    /// The jobs that were decided on and aren't queued yet: all stops, then all starts.
+    pub(super) fn queue_jobs(&self) -> Option<Action> {
+        if !self.jobs.stop.is_empty() {
+            return Some(Action::Stop(self.jobs.stop.clone()));
+        }
+        (!self.jobs.start.is_empty()).then(|| Action::Start(self.jobs.start.clone()))
+    }
+
+    /// A reload, if one is due: once for all files of a batch, and before any of their units is started. Not for units
+    /// for which it has failed a moment ago.
+    pub(super) fn reload(&self) -> Option<Action> {
+        let due = !self.lingering.is_empty() || !self.due_for_reload().is_empty();
+        due.then_some(Action::Reload)
+    }
+
+    pub(super) fn due_for_reload(&self) -> Vec<UnitName> {
+        let free = |name: &&UnitName| self.units.get(*name).is_some_and(|unit| unit.held_until.is_none());
+        self.reload_due.iter().filter(free).cloned().collect()
+    }
+}

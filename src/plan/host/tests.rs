@@ -1,0 +1,250 @@
+//! What a host does, action by action; and that any order of inputs ends well.
+
+mod order;
+mod world;
+
+use super::*;
+use crate::model::unit::Target;
+use world::{GLOBAL, ID, NEEDY, OTHER, PLAIN, World, assignment, hash, unit};
+
+#[test]
+fn files_come_first_then_jobs_and_what_leaves_is_stopped_before_it_is_removed() {
+    let mut world = World::new();
+    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+    world.assign("b.service", assignment(PLAIN, Target::Loaded, 2));
+    assert_eq!(world.settle(), ["install a.service b.service", "start a.service"]);
+    assert_eq!(world.reports[&unit("b.service")].target, Target::Loaded);
+    world.assign("a.service", assignment(PLAIN, Target::Removed, 3));
+    world.unassign("b.service");
+    // b waits for the next pass's removals, with a.
+    assert_eq!(world.settle(), ["stop a.service", "remove b.service", "remove a.service"]);
+    assert_eq!(world.reports[&unit("a.service")].target, Target::Removed);
+    assert!(!world.reports.contains_key(&unit("b.service")));
+}
+
+#[test]
+fn nothing_is_begun_before_the_assignments_are_known_or_while_the_lease_may_be_over() {
+    let mut world = World::new();
+    world.input(Input::Registered { returned: false });
+    world.assigned.insert(unit("a.service"), assignment(PLAIN, Target::Launched, 1));
+    assert_eq!(world.pass(), None);
+    assert!(world.done.is_empty() && world.reports.is_empty());
+    world.list();
+    assert_eq!(world.pass_while(false), Some(LEASE_RETRY));
+    assert!(world.done.is_empty() && world.reports.is_empty());
+    assert_eq!(world.settle(), ["install a.service", "start a.service"]);
+}
+
+#[test]
+fn a_start_waits_for_a_unit_that_it_would_pull_back_in() {
+    let mut world = World::new();
+    world.assign("base.service", assignment(PLAIN, Target::Launched, 1));
+    world.settle();
+    world.assign("base.service", assignment(PLAIN, Target::Removed, 2));
+    world.assign("top.service", assignment(NEEDY, Target::Launched, 2));
+    world.pass();
+    assert_eq!(world.done, ["install top.service", "stop base.service"]);
+    world.pass();
+    assert!(world.done.is_empty(), "{:?}", world.done);
+    world.jobs_end();
+    let wakes = world.pass();
+    assert_eq!(world.done, ["remove base.service"], "systemd may still have it in memory");
+    world.now = wakes.unwrap();
+    world.pass();
+    assert_eq!(world.done, ["start top.service"]);
+}
+
+#[test]
+fn units_stopped_with_a_replaced_one_come_back_and_units_that_were_down_do_not() {
+    for kill in [false, true] {
+        let mut world = World::new();
+        for (name, text) in [("base.service", PLAIN), ("down.service", NEEDY), ("top.service", NEEDY)] {
+            world.assign(name, assignment(text, Target::Launched, 1));
+        }
+        world.settle();
+        world.running.remove(&unit("down.service"));
+        world.input(Input::Event(Event::Changed(unit("down.service"))));
+        world.settle();
+        world.assign("base.service", assignment(OTHER, Target::Launched, 2));
+        world.pass();
+        assert_eq!(world.done, ["stop base.service"]);
+        world.jobs_end();
+        if kill {
+            world.begin(false);
+        }
+        assert_eq!(world.settle(), ["install base.service", "start base.service top.service"], "killed: {kill}");
+    }
+}
+
+#[test]
+fn a_restart_is_done_once_however_often_the_daemon_begins() {
+    let mut world = World::new();
+    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+    world.settle();
+    let restart = Assignment { restart: Some(Revision(5)), ..assignment(PLAIN, Target::Launched, 5) };
+    world.assign("a.service", restart);
+    assert_eq!(world.settle(), ["stop a.service", "start a.service"]);
+    for _ in 0..3 {
+        world.begin(false);
+        assert!(world.settle().is_empty());
+    }
+}
+
+/// The boot state can't be written; the report in the store says what was done.
+#[test]
+fn what_was_reported_and_not_saved_is_not_done_again() {
+    let mut world = World::new();
+    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+    world.settle();
+    world.writable = false;
+    let restart = Assignment { restart: Some(Revision(5)), ..assignment(PLAIN, Target::Launched, 5) };
+    world.assign("a.service", restart);
+    assert_eq!(world.settle(), ["stop a.service", "start a.service"]);
+    for _ in 0..3 {
+        world.begin(false);
+        assert!(world.settle().is_empty());
+    }
+}
+
+#[test]
+fn files_that_were_here_before_are_left_alone_until_they_are_assigned() {
+    let mut world = World::new();
+    for name in ["kept.service", "taken.service"] {
+        world.disk.insert(unit(name), PLAIN.into());
+        world.running.insert(unit(name), (hash(PLAIN), None));
+    }
+    world.begin(false);
+    assert!(world.settle().is_empty());
+    assert_eq!(world.saved.2, Some([unit("kept.service"), unit("taken.service")].into()));
+    world.assign("taken.service", assignment(PLAIN, Target::Launched, 1));
+    assert_eq!(world.settle(), ["start taken.service"], "adopted as it runs");
+    world.unassign("taken.service");
+    world.begin(false);
+    world.settle();
+    assert_eq!(world.runs(), ["kept.service"]);
+    assert_eq!(world.saved.2, Some([unit("kept.service")].into()));
+}
+
+#[test]
+fn a_store_that_was_rolled_back_stops_nothing_and_decides_about_whatever_comes_later() {
+    let mut world = World::new();
+    for name in ["a.service", "x.service"] {
+        world.assign(name, assignment(PLAIN, Target::Launched, 1));
+    }
+    world.settle();
+    world.assigned.clear();
+    world.revision = 2;
+    world.list();
+    assert!(world.settle().is_empty());
+    assert_eq!(world.saved.1.orphans, [unit("a.service"), unit("x.service")].into());
+    assert!(world.state.take_log().contains(&Log::StoreRolledBack { seen: Revision(102), now: Revision(2) }));
+    world.begin(false);
+    assert!(world.settle().is_empty());
+    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+    assert!(world.settle().is_empty(), "adopted");
+    world.unassign("a.service");
+    world.settle();
+    assert_eq!(world.runs(), ["x.service"]);
+}
+
+/// A host that was taken for dead has lost its assignments until the leader writes them again.
+#[test]
+fn a_returned_host_stops_what_can_run_nowhere_else_only_when_the_leader_has_decided() {
+    let pinned = format!("{PLAIN}[X-Fleet]\nMachineID={ID}\n");
+    let begin = || {
+        let mut world = World::new();
+        world.texts.insert(hash(&pinned), pinned.clone());
+        world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+        world.assign("g.service", assignment(GLOBAL, Target::Launched, 1));
+        world.assign("p.service", assignment(&pinned, Target::Launched, 1));
+        world.settle();
+        world.wanted =
+            world.assigned.iter().map(|(name, assignment)| (name.clone(), assignment.hash.clone())).collect();
+        let before = std::mem::take(&mut world.assigned);
+        world.input(Input::Registered { returned: true });
+        world.list();
+        (world, before)
+    };
+    // A unit that may run elsewhere is stopped at once; the leader assigns the others as they were.
+    let (mut world, before) = begin();
+    let looks_again = world.pass().unwrap();
+    assert_eq!(world.done, ["stop a.service"]);
+    world.jobs_end();
+    for name in ["g.service", "p.service"] {
+        world.assign(name, before[&unit(name)].clone());
+    }
+    assert_eq!(world.settle(), ["remove a.service"]);
+    assert!(looks_again <= world.now + Duration::from_secs(1));
+    // One of them was destroyed, the other one replaced meanwhile.
+    let (mut world, _) = begin();
+    world.wanted.remove(&unit("g.service"));
+    world.wanted.insert(unit("p.service"), hash(PLAIN));
+    world.pass();
+    assert_eq!(world.done, ["stop a.service g.service p.service"]);
+    // Nobody leads, for as long as you like; then a leader takes its time, and decides that the host doesn't fit.
+    let (mut world, _) = begin();
+    world.leader = None;
+    for leader in [None, Some(Revision(7))] {
+        world.leader = leader;
+        for _ in 0..60 {
+            world.jobs_end();
+            world.pass();
+            world.now += Duration::from_secs(1);
+            assert!(world.running.contains_key(&unit("g.service")), "{:?} after {:?}", world.done, world.now);
+        }
+    }
+    world.now += Duration::from_secs(1);
+    world.settle();
+    assert!(world.running.is_empty());
+}
+
+#[test]
+fn a_step_that_achieves_nothing_is_not_taken_for_ever() {
+    let mut world = World::new();
+    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+    world.assign("b.service", assignment(PLAIN, Target::Launched, 1));
+    world.settle();
+    world.unassign("a.service");
+    world.input(Input::PassBegins);
+    let mut stops = 0;
+    let until = loop {
+        match world.state.next(world.at(), true) {
+            Action::Wait(until) => break until.unwrap(),
+            // systemd takes each stop, and the unit goes on.
+            Action::Stop(names) => {
+                stops += 1;
+                world.input(Input::Stopped(names.into_iter().map(|name| (name, Ok(()))).collect()));
+            }
+            action => {
+                let outcome = world.carry_out(action);
+                world.input(outcome);
+            }
+        }
+    };
+    assert_eq!((stops, until), (8, world.now + BACK_OFF));
+    assert!(
+        world.state.take_log().iter().any(|log| matches!(log, Log::BacksOff(name, _) if *name == unit("a.service")))
+    );
+    world.now = until;
+    assert_eq!(world.settle(), ["stop a.service", "remove a.service"]);
+    assert_eq!(world.runs(), ["b.service"]);
+}
+
+#[test]
+fn since_is_when_the_state_began_whichever_daemon_saw_it() {
+    let mut world = World::new();
+    world.now = Duration::from_secs(5);
+    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+    world.settle();
+    let since = |world: &World| world.reports[&unit("a.service")].since;
+    assert_eq!(since(&world), 5000);
+    world.now = Duration::from_secs(9);
+    world.begin(false);
+    world.settle();
+    assert_eq!(since(&world), 5000, "the daemon was restarted, the unit wasn't");
+    world.running.remove(&unit("a.service"));
+    world.now = Duration::from_secs(12);
+    world.begin(false);
+    world.settle();
+    assert_eq!(since(&world), 12_000, "it ended meanwhile, and this is when that was seen");
+}

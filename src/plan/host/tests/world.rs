@@ -1,0 +1,267 @@
+//! A host of values: files, processes and jobs in maps, driven by [`HostState`] alone, and a store as far as the host
+//! sees it. Owns one invariant: a unit that runs as it is assigned is never stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::*;
+use crate::model::file::UnitFile;
+use crate::model::systemd::{ActiveState, JobKind, JobResult, LoadState};
+use crate::model::unit::Target;
+
+pub(super) const ID: &str = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a";
+pub(super) const TTL: Duration = Duration::from_secs(30);
+pub(super) const PLAIN: &str = "[Service]\nExecStart=/bin/a\n";
+pub(super) const OTHER: &str = "[Service]\nExecStart=/bin/b\n";
+pub(super) const NEEDY: &str = "[Unit]\nRequires=base.service\n[Service]\nExecStart=/bin/needy\n";
+pub(super) const GLOBAL: &str = "[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n";
+
+pub(super) fn unit(name: &str) -> UnitName {
+    name.parse().unwrap()
+}
+
+pub(super) fn hash(text: &str) -> UnitHash {
+    UnitFile::parse(text.as_bytes()).unwrap().hash()
+}
+
+pub(super) fn assignment(text: &str, target: Target, generation: u64) -> Assignment {
+    Assignment { hash: hash(text), target, global: false, generation: Revision(generation), restart: None }
+}
+
+/// What a process was started for: its file, and the restart that was asked for then.
+pub(super) type Reason = (UnitHash, Option<Revision>);
+
+/// A host, its daemon's state machine, and the store as far as the host sees it.
+pub(super) struct World {
+    pub(super) state: HostState,
+    pub(super) now: Duration,
+    pub(super) disk: BTreeMap<UnitName, String>,
+    pub(super) running: BTreeMap<UnitName, Reason>,
+    /// Units whose stop job is queued.
+    pub(super) stopping: BTreeSet<UnitName>,
+    pub(super) saved: (Option<BTreeMap<UnitName, Executed>>, StoreHistory, Option<BTreeSet<UnitName>>),
+    /// Whether the boot state can be written.
+    pub(super) writable: bool,
+    pub(super) assigned: BTreeMap<UnitName, Assignment>,
+    pub(super) texts: BTreeMap<UnitHash, String>,
+    pub(super) reports: BTreeMap<UnitName, UnitReport>,
+    pub(super) leader: Option<Revision>,
+    pub(super) wanted: BTreeMap<UnitName, UnitHash>,
+    /// The actions of the last pass, without questions.
+    pub(super) done: Vec<String>,
+    pub(super) revision: u64,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let texts = [PLAIN, OTHER, NEEDY, GLOBAL].map(|text| (hash(text), text.to_owned()));
+        let mut world = Self {
+            state: HostState::new(ID.parse().unwrap(), TTL),
+            now: Duration::ZERO,
+            disk: BTreeMap::new(),
+            running: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            saved: Default::default(),
+            writable: true,
+            assigned: BTreeMap::new(),
+            texts: texts.into(),
+            reports: BTreeMap::new(),
+            leader: Some(Revision(3)),
+            wanted: BTreeMap::new(),
+            done: Vec::new(),
+            revision: 100,
+        };
+        world.begin(false);
+        world
+    }
+
+    /// A daemon of this boot begins; `returned` when the cluster had taken the host for dead.
+    pub(super) fn begin(&mut self, returned: bool) {
+        self.state = HostState::new(ID.parse().unwrap(), TTL);
+        self.input(Input::History(self.saved.1.clone()));
+        self.input(Input::Registered { returned });
+        self.list();
+    }
+
+    pub(super) fn at(&self) -> Now {
+        Now { monotonic: self.now, wall_ms: u64::try_from(self.now.as_millis()).unwrap() }
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        let at = self.at();
+        self.state.apply(input, at);
+    }
+
+    pub(super) fn list(&mut self) {
+        let all = self.assigned.iter().map(|(name, assignment)| (name.clone(), Ok(assignment.clone()))).collect();
+        self.input(Input::Assignments(Assignments::All(Revision(self.revision), all)));
+    }
+
+    pub(super) fn assign(&mut self, name: &str, assignment: Assignment) {
+        self.revision += 1;
+        self.assigned.insert(unit(name), assignment.clone());
+        let changes = vec![(unit(name), Some(Ok(assignment)))];
+        self.input(Input::Assignments(Assignments::Changed(Revision(self.revision), changes)));
+    }
+
+    pub(super) fn unassign(&mut self, name: &str) {
+        self.revision += 1;
+        self.assigned.remove(&unit(name));
+        self.input(Input::Assignments(Assignments::Changed(Revision(self.revision), vec![(unit(name), None)])));
+    }
+
+    pub(super) fn describe(&self, name: &UnitName) -> UnitState {
+        let load = if self.disk.contains_key(name) { LoadState::Loaded } else { LoadState::NotFound };
+        let mut state = UnitState::stopped(load);
+        if self.running.contains_key(name) {
+            (state.active, state.sub) = (ActiveState::Active, "running".into());
+        }
+        state.job = self.stopping.contains(name).then_some(JobKind::Stop);
+        state
+    }
+
+    /// All stop jobs end, with the units that need those.
+    pub(super) fn jobs_end(&mut self) {
+        for name in std::mem::take(&mut self.stopping) {
+            self.running.remove(&name);
+            self.input(Input::Event(Event::JobDone { unit: name, result: JobResult::Done }));
+        }
+    }
+
+    /// Carry out one action; the outcome.
+    pub(super) fn carry_out(&mut self, action: Action) -> Input {
+        let ok = |names: &[UnitName]| names.iter().map(|name| (name.clone(), Ok(()))).collect::<Outcomes>();
+        let list = |names: &[UnitName]| names.iter().map(UnitName::as_str).collect::<Vec<_>>().join(" ");
+        match action {
+            Action::ReadDisk => {
+                let (executed, _, foreign) = self.saved.clone();
+                Input::Disk(Disk { files: self.disk.clone(), executed, foreign })
+            }
+            Action::Observe(question) => {
+                let seen = question.read.iter().map(|name| (name.clone(), self.describe(name)));
+                let up = |name: &&UnitName| self.running.contains_key(*name);
+                let held = question.recall.iter().filter(up).map(|name| (name.clone(), self.describe(name)));
+                let seen = seen.chain(held).collect();
+                Input::Observed(question, seen)
+            }
+            Action::CheckUnloaded(names) => Input::Unloaded(names, BTreeMap::new()),
+            Action::ReadReports(names) => {
+                let found = names.iter().filter_map(|name| Some((name.clone(), self.reports.get(name)?.clone())));
+                let found = found.collect();
+                Input::Reports(names, found)
+            }
+            Action::ReadDecisions(_) => Input::Decisions { leader: self.leader, wanted: self.wanted.clone() },
+            Action::Fetch(hashes) => {
+                let text = |hash: &UnitHash| self.texts.get(hash).cloned().ok_or_else(|| format!("no {hash}"));
+                Input::Fetched(hashes.into_iter().map(|hash| (hash.clone(), text(&hash))).collect())
+            }
+            Action::Install(files) => {
+                let names: Vec<UnitName> = files.iter().map(|(name, _)| name.clone()).collect();
+                self.done.push(format!("install {}", list(&names)));
+                self.disk.extend(files.iter().cloned());
+                Input::Installed(files.into_iter().map(|(name, text)| (name, text, Ok(()))).collect())
+            }
+            Action::Reload => Input::Reloaded(Ok(())),
+            Action::Stop(names) => {
+                self.done.push(format!("stop {}", list(&names)));
+                for name in &names {
+                    self.check_stop(name);
+                    // systemd takes the units along that need this one.
+                    let text = |name: &UnitName| self.disk.get(name).map_or("", String::as_str);
+                    let needs = |other: &UnitName| text(other).contains(&format!("Requires={name}"));
+                    let too: Vec<UnitName> = self.running.keys().filter(|other| needs(other)).cloned().collect();
+                    self.stopping.extend(too);
+                    if self.running.contains_key(name) {
+                        self.stopping.insert(name.clone());
+                    }
+                }
+                Input::Stopped(ok(&names))
+            }
+            Action::Start(names) => {
+                self.done.push(format!("start {}", list(&names)));
+                for name in &names {
+                    self.stopping.remove(name);
+                    let restart = self.assigned.get(name).and_then(|assignment| assignment.restart);
+                    let file = hash(&self.disk[name]);
+                    let started = self.running.entry(name.clone()).or_insert((file, restart));
+                    started.1 = started.1.max(restart);
+                }
+                Input::Started(ok(&names))
+            }
+            Action::Remove(names) => {
+                self.done.push(format!("remove {}", list(&names)));
+                for name in &names {
+                    assert!(!self.running.contains_key(name), "{name} is removed while it runs");
+                    self.disk.remove(name);
+                }
+                Input::Removed(ok(&names))
+            }
+            Action::Save(BootState { executed, history, foreign }) => {
+                if self.writable {
+                    self.saved.0 = executed.or(self.saved.0.take());
+                    self.saved.1 = history.unwrap_or(self.saved.1.clone());
+                    self.saved.2 = foreign.or(self.saved.2.take());
+                }
+                Input::Saved(self.writable)
+            }
+            Action::Publish(reports) => {
+                for (name, report) in &reports {
+                    match report {
+                        Some(report) => drop(self.reports.insert(name.clone(), report.clone())),
+                        None => drop(self.reports.remove(name)),
+                    }
+                }
+                Input::Published(reports)
+            }
+            Action::Wait(_) => unreachable!("a wait is the end of a pass"),
+        }
+    }
+
+    /// A unit that runs as it is assigned must not be stopped.
+    pub(super) fn check_stop(&self, name: &UnitName) {
+        let Some((assignment, (file, restart))) = self.assigned.get(name).zip(self.running.get(name)) else { return };
+        let unchanged =
+            assignment.target == Target::Launched && assignment.hash == *file && assignment.restart <= *restart;
+        assert!(!unchanged, "{name} is stopped, and nobody asked for that");
+    }
+
+    /// One pass to its end; when to look again.
+    pub(super) fn pass(&mut self) -> Option<Duration> {
+        self.pass_while(true)
+    }
+
+    pub(super) fn pass_while(&mut self, lease_holds: bool) -> Option<Duration> {
+        self.done.clear();
+        self.input(Input::PassBegins);
+        for _ in 0..1000 {
+            match self.state.next(self.at(), lease_holds) {
+                Action::Wait(until) => return until,
+                action => {
+                    let outcome = self.carry_out(action);
+                    self.input(outcome);
+                }
+            }
+        }
+        panic!("the pass doesn't end: {:?}", self.done);
+    }
+
+    /// Pass after pass, with the jobs' ends, until nothing is left to do.
+    pub(super) fn settle(&mut self) -> Vec<String> {
+        let mut done = Vec::new();
+        for _ in 0..100 {
+            let until = self.pass();
+            done.append(&mut self.done);
+            if !self.stopping.is_empty() {
+                self.jobs_end();
+            } else if let Some(until) = until {
+                self.now = self.now.max(until);
+            } else {
+                return done;
+            }
+        }
+        panic!("it doesn't settle: {done:?}");
+    }
+
+    pub(super) fn runs(&self) -> Vec<&str> {
+        self.running.keys().map(UnitName::as_str).collect()
+    }
+}

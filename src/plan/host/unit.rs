@@ -1,0 +1,149 @@
+//! One unit as its host knows it: assigned, observed, carried out, reported; and what follows from that. Values only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::dependency::Dependencies;
+use crate::model::file::UnitFile;
+use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::placement::Constraints;
+use crate::model::revision::Revision;
+use crate::model::systemd::{ActiveState, UnitState};
+use crate::model::unit::{Assignment, Target, UnitReport};
+use crate::plan::converge::{Done, Seen, is_to_restart};
+use crate::plan::fit;
+
+use super::boot::{Executed, StateSince};
+
+/// One unit. Read by anybody, changed by [`HostState`](super::HostState) only.
+#[derive(Debug, Default)]
+pub struct Unit {
+    /// What the cluster wants of it here.
+    pub assignment: Option<Assignment>,
+    /// Whether its assignment is there and can't be read: then the unit stays as it is.
+    pub(super) unreadable: bool,
+    /// The file on disk, if there is one.
+    pub file: Option<Known>,
+    /// What systemd said last.
+    pub state: UnitState,
+    /// Since when its `active` and `sub` are so, ms since the epoch.
+    pub(super) since: u64,
+    /// Its state as an earlier daemon saved it, until systemd has been asked.
+    pub(super) saved_state: Option<StateSince>,
+    /// Whether systemd is to read its file when it is asked about it next: nothing is known of what it makes of it.
+    pub(super) unread: bool,
+    /// Whether this daemon has linked its file, whatever systemd says yet.
+    pub(super) linked: bool,
+    /// What was carried out in this boot.
+    pub executed: Option<Executed>,
+    /// Whether that is only what an earlier daemon saved: its report in the store may know more.
+    pub(super) unconfirmed: bool,
+    /// Whether to try a start again that failed for want of a file.
+    pub(super) retry: bool,
+    /// The restart it was stopped for last, by this daemon.
+    pub(super) stopped_for: Option<Revision>,
+    /// Until when it is left alone after a failure.
+    pub held_until: Option<Duration>,
+    /// What the store has of it, as far as this daemon knows; `None` when it doesn't.
+    pub reported: Option<Option<UnitReport>>,
+}
+
+/// What is known of a file on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its hash. A file that can't be read as a unit file has a hash that no other has.
+    pub hash: UnitHash,
+    pub(super) dependencies: Dependencies,
+    /// Whether it may run on this host and nowhere else instead: it is global, or names this host's id.
+    pub(super) tied: bool,
+    /// Whether it is to be enabled.
+    pub(super) has_install: bool,
+}
+
+impl Known {
+    /// The file of `name` on `host`.
+    pub(super) fn of(name: &UnitName, text: &str, host: &MachineId) -> Self {
+        let Ok(file) = UnitFile::parse(text.as_bytes()) else {
+            let hash = UnitHash::new("damaged");
+            return Self { hash, dependencies: Dependencies::default(), tied: false, has_install: false };
+        };
+        let tied = Constraints::parse(&file).is_ok_and(|constraints| {
+            let constraints = Constraints::resolve(&Arc::new(constraints), name);
+            constraints.global || (constraints.machine_id.is_some() && fit::machine_id(&constraints, host).is_empty())
+        });
+        let dependencies = Dependencies::of(name, &file);
+        Self { hash: file.hash(), dependencies, tied, has_install: file.has_install() }
+    }
+}
+
+impl Unit {
+    /// The hash of its file on disk.
+    #[must_use]
+    pub fn hash(&self) -> Option<&UnitHash> {
+        self.file.as_ref().map(|file| &file.hash)
+    }
+
+    /// Units that are started with it.
+    pub(super) fn pulls(&self) -> &[UnitName] {
+        self.file.as_ref().map_or(&[], |file| &file.dependencies.pulls)
+    }
+
+    /// Units that take it with them when they are stopped.
+    pub(super) fn binds(&self) -> &[UnitName] {
+        self.file.as_ref().map_or(&[], |file| &file.dependencies.binds)
+    }
+
+    /// Whether it is assigned to be started.
+    pub(super) fn is_launched(&self) -> bool {
+        self.assignment.as_ref().is_some_and(|assignment| assignment.target == Target::Launched)
+    }
+
+    /// Whether systemd may be made to read its file for an answer: it runs, so that the file is in memory already, or
+    /// nothing is known of the file yet, and what is known is of the time before there was one.
+    pub(super) fn is_for_reading(&self) -> bool {
+        self.unread || (self.file.is_some() && (!self.state.load.is_found() || self.is_launched()))
+    }
+
+    /// Whether it has a file, and is to have another.
+    pub(super) fn is_outdated(&self) -> bool {
+        let wanted = self.assignment.as_ref().filter(|assignment| assignment.target != Target::Removed);
+        self.file.is_some() && wanted.is_some_and(|assignment| self.hash() != Some(&assignment.hash))
+    }
+
+    /// Whether it is to be stopped and to come back, with another file or as it is.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.is_outdated() || self.is_restarting()
+    }
+
+    /// Whether it is to be stopped and started again, and hasn't been stopped yet.
+    pub(super) fn is_restarting(&self) -> bool {
+        self.assignment.as_ref().is_some_and(|assignment| is_to_restart(assignment, &self.seen()))
+    }
+
+    /// What `converge` decides from.
+    pub(super) fn seen(&self) -> Seen {
+        let done = self.executed.as_ref().map(|executed| {
+            let generation = if executed.undone { Revision::default() } else { executed.generation };
+            Done { generation, target: executed.target, restart: executed.restart }
+        });
+        let asked = self.assignment.as_ref().and_then(|assignment| assignment.restart);
+        Seen {
+            file: self.hash().cloned(),
+            known: self.linked || self.state.load.is_found(),
+            running: self.state.active.is_up(),
+            job: self.state.job.clone(),
+            done,
+            stopped: asked.is_some() && self.stopped_for == asked,
+            retry: self.retry,
+        }
+    }
+
+    /// Its state and since when, to be saved.
+    pub(super) fn state_since(&self) -> Option<StateSince> {
+        if self.saved_state.is_some() {
+            return self.saved_state.clone();
+        }
+        let (active, sub) = (self.state.active.clone(), self.state.sub.clone());
+        (active != ActiveState::Unknown).then_some(StateSince { active, sub, since: self.since })
+    }
+}
