@@ -318,8 +318,8 @@ impl Facts {
         }
     }
 
-    /// A unit has been sent away from a live host: it must not have fitted there in some cluster that the leader may have
-    /// planned from, or must not fit now that all of the plan's commit is there.
+    /// A unit has been sent away from a live host: it must not have fitted there in some cluster that the leader may
+    /// have planned from, or must not fit now that all of the plan's commit is there.
     fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
         let oldest = self.writer.and_then(|writer| self.machines.told.known(writer, Reader::Engine, journal.now()));
         let oldest = oldest.map_or(self.cluster.revision, |(oldest, _)| oldest);

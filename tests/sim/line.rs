@@ -44,8 +44,9 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
-    /// How long a daemon may act on what it knew when it began: it asks for a few things one after the other in between,
-    /// of which each takes a way there and back. What an engine asks for may be carried out when it has long given up.
+    /// How long a daemon may act on what it knew when it began: it asks for a few things one after the other in
+    /// between, of which each takes a way there and back. What an engine asks for may be carried out when it has long
+    /// given up.
     fn lag(self, reader: Reader) -> Duration {
         let round_trip = Duration::from_millis(2 * (1 + self.delay));
         let late = if self.late > 0 && reader == Reader::Engine { DEADLINE + LATE } else { Duration::ZERO };

@@ -95,7 +95,8 @@ impl Machines {
         self.all[host].requests.noted();
     }
 
-    /// Whether the host's daemon may not know what one before it did with a unit: it died before it could write it down.
+    /// Whether the host's daemon may not know what one before it did with a unit: it died before it could write it
+    /// down.
     pub(crate) fn may_have_forgotten(&self, id: &MachineId, unit: &UnitName) -> bool {
         self.all.iter().any(|machine| machine.id == *id && machine.requests.may_have_forgotten(unit))
     }
@@ -301,8 +302,8 @@ impl Machines {
         }
     }
 
-    /// systemd stops a unit because the agent asks for that, or for the stop of one that it needs, or because such a one
-    /// died; and only when those that need it and follow it are down.
+    /// systemd stops a unit because the agent asks for that, or for the stop of one that it needs, or because such a
+    /// one died; and only when those that need it and follow it are down.
     fn stopping(&self, journal: &Journal, at: Duration, host: usize, unit: &UnitName) {
         let me = &self.all[host];
         let Some(since) = me.running.get(unit).copied() else { return };

@@ -1,6 +1,6 @@
 //! What an agent asks its systemd for, judged at the moment of asking and unit by unit: the promise that nothing but an
-//! assignment starts or stops a unit. Owns what each agent has carried out and can know of it; what systemd makes of the
-//! requests is judged in `machines`.
+//! assignment starts or stops a unit. Owns what each agent has carried out and can know of it; what systemd makes of
+//! the requests is judged in `machines`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
