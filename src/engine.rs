@@ -28,11 +28,13 @@ use crate::model::revision::Revision;
 use crate::plan::check::always;
 use crate::plan::schedule::{Scheduler, full};
 use crate::reconcile::{Backoff, Heartbeat, Outage};
+use crate::registry::commit::batch::Packed;
+use crate::registry::commit::leader;
 use crate::registry::keys::{Key, LeaderRecord};
 use crate::registry::mirror::{Mirror, Update};
-use crate::registry::{decode, point, put};
+use crate::registry::{decode, point};
 use crate::store::lease::Lease;
-use crate::store::{Error, Event, Guard, Kv, Store, Txn};
+use crate::store::{Error, Event, Guard, Kv, Store};
 
 use commit::Fence;
 use grace::PresenceGrace;
@@ -198,8 +200,8 @@ impl<S: Store> Engine<S> {
 
     /// Write the leader's key.
     async fn claim(&self, guard: Guard, lease: &Lease<S>) -> Result<Fence, Error> {
-        let op = put(&Key::Leader, &self.record(self.options.clock.now_ms()), Some(lease.id()));
-        self.store.commit(Txn { guards: vec![guard], ops: vec![op] }).await.map(Fence)
+        let leader = self.record(self.options.clock.now_ms());
+        leader::claim(&self.store, &leader, lease.id(), guard).await.map(Fence)
     }
 
     /// Write the leader's key anew, after which nothing that was sent under the old one can be done any more.
@@ -322,29 +324,28 @@ impl<S: Store> Engine<S> {
             None => *fence.insert(self.claim_again(lease).await?),
         };
         let mut last = None;
-        for txn in state.repairs(fence) {
-            last = Some(self.store.commit(txn).await?);
+        for repair in state.repairs(fence) {
+            last = Some(self.store.commit(repair.txn).await?);
         }
         let now = self.options.clock.now_ms();
         let Some(scheduler) = state.scheduler().filter(|scheduler| scheduler.is_dirty()) else { return Ok(last) };
         let plan = scheduler.plan(now);
         *waiting = plan.report.waiting;
-        for decision in &plan.decisions {
-            tracing::info!(unit = %decision.unit, "{}", decision.why);
-        }
-        for txn in commit::transactions(&plan, scheduler.cluster(), fence) {
+        for Packed { txn, tags } in commit::transactions(&plan, scheduler.cluster(), fence) {
             self.pulse.beat();
-            let tasks = commit::tasks(&txn);
             let done = self.store.commit(txn).await;
-            for (task, number) in tasks {
-                self.metrics.tasks(task, number, done.is_ok());
+            for task in tags.iter().filter_map(|step| step.task) {
+                self.metrics.tasks(task, 1, done.is_ok());
             }
             last = Some(done?);
+            for decision in tags.iter().filter_map(|step| step.completes) {
+                tracing::info!(unit = %decision.unit, "{}", decision.why);
+            }
         }
-        for txn in commit::collections(&plan, fence) {
-            match self.store.commit(txn).await {
+        for collection in commit::collections(&plan, fence) {
+            match self.store.commit(collection.txn).await {
                 Ok(revision) => last = Some(revision),
-                // Somebody has submitted the same file again meanwhile: then it stays.
+                // The same file was submitted again meanwhile, so it stays.
                 Err(Error::Conflict) => {}
                 Err(error) => return Err(error),
             }

@@ -1,6 +1,6 @@
-//! The registry: what the store's keys are and what they mean. The one place that spells a key.
+//! The registry: what the store's keys are and what they mean. The only module that spells a key.
 //!
-//! Owns the encoding of every record, the transactions that keep them consistent, and the [`mirror`] that turns
+//! Owns the encoding of every record, the transactions that change them ([`commit`]), and the [`mirror`] that turns
 //! list and watch into values. It must never decide where a unit goes (`plan`) or talk to a host (`agent`).
 //!
 //! One writer per family of keys (see `docs/architecture.md`): the API writes `unit/`, `file/`, `metadata/` and
@@ -8,13 +8,14 @@
 //! `state/`.
 
 pub mod apply;
-pub mod files;
+pub mod commit;
 pub mod keys;
 pub mod metadata;
 pub mod mirror;
 pub mod reader;
 pub mod scope;
 pub mod services;
+pub mod summaries;
 pub mod units;
 pub mod watch;
 
@@ -26,7 +27,7 @@ use crate::store::{Error, Guard, Kv, LeaseId, Op, Range, Store};
 
 use keys::Key;
 
-/// A record that can't be read. Whoever meets one skips it loudly: it must not stop the others.
+/// A record that can't be read. Readers skip it with a warning: it must not stop the others.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("key `{key}` in the store is not ours or is damaged, skipped: {why}")]
 pub struct Corrupt {

@@ -102,6 +102,16 @@ pub struct Txn {
     pub ops: Vec<Op>,
 }
 
+impl Txn {
+    /// Whether it is within the limits of every store ([`MAX_OPS`], [`MAX_BYTES`]) and names each key it changes once.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], as a store would answer.
+    pub fn check(&self) -> Result<(), Error> {
+        limits::check(self)
+    }
+}
+
 /// What happened to one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

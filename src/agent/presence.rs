@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::model::machine::Machine;
 use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage};
+use crate::registry::commit::hosts;
 use crate::registry::keys::Key;
-use crate::registry::{decode, point, put, unchanged};
+use crate::registry::{decode, point, unchanged};
 use crate::store::lease::Lease;
-use crate::store::{Error, Guard, LeaseId, Store, Txn};
+use crate::store::{Error, Guard, LeaseId, Store};
 use crate::systemd::{self, Systemd};
 
 use super::{Agent, Cause, Status};
@@ -122,8 +123,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     async fn write(&mut self, lease: &Lease<S>, guard: Guard) -> Result<(), Error> {
         self.claimed = None;
         let machine = &self.options.machine;
-        let op = put(&Key::Machine(machine.id.clone()), machine, Some(lease.id()));
-        self.claimed = Some(self.store.commit(Txn { guards: vec![guard], ops: vec![op] }).await?);
+        self.claimed = Some(hosts::register(&self.store, machine, lease.id(), guard).await?);
         Ok(())
     }
 

@@ -3,10 +3,9 @@
 use crate::model::name::UnitName;
 use crate::model::unit::UnitReport;
 use crate::plan::host::Input;
-use crate::registry::keys::Key;
-use crate::registry::{delete, put, unchanged};
+use crate::registry::commit::reports;
 use crate::store::lease::Lease;
-use crate::store::{Error, MAX_OPS, Store, Txn};
+use crate::store::{Error, Store};
 use crate::systemd::Systemd;
 
 use super::Agent;
@@ -20,20 +19,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         reports: Vec<(UnitName, Option<UnitReport>)>,
     ) -> Result<(), Error> {
         self.metrics.units_by_state(self.state.active());
-        for part in reports.chunks(MAX_OPS) {
+        for part in reports.chunks(reports::MOST) {
             // Only the holder of the host's presence may report for it, and only since it last made sure of that.
             let claimed = self.claimed(lease).await?;
             let host = &self.options.machine.id;
-            let guard = unchanged(&Key::Machine(host.clone()), Some(claimed));
-            let op = |(name, report): &(UnitName, Option<UnitReport>)| {
-                let key = Key::State(name.clone(), host.clone());
-                match report {
-                    Some(report) => put(&key, report, Some(lease.id())),
-                    None => delete(&key),
-                }
-            };
-            let txn = Txn { guards: vec![guard], ops: part.iter().map(op).collect() };
-            if let Err(error) = self.store.commit(txn).await {
+            if let Err(error) = reports::write(&self.store, host, part, lease.id(), claimed).await {
                 // It may have been committed, or may yet be.
                 self.claimed = None;
                 self.apply(Input::PublishFailed(part.iter().map(|(name, _)| name.clone()).collect()));

@@ -9,12 +9,12 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 use crate::plan::schedule::Scheduler;
+use crate::registry::commit::batch::{Group, Packed, Step, pack};
 use crate::registry::keys::{Key, change};
 use crate::registry::mirror::Update;
-use crate::registry::{delete, put};
-use crate::store::{Event, Guard, Kv, LeaseId, Op, Txn};
+use crate::store::{Event, Kv, LeaseId};
 
-use super::commit::{Fence, fenced};
+use super::commit::Fence;
 
 /// What the leader knows.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct LeaderState {
     revision: Revision,
     leader: Option<LeaseId>,
     /// What mends damaged records of the engine's own families.
-    repairs: Vec<(Guard, Op)>,
+    repairs: Vec<Step<()>>,
     /// Whether a damaged record came up between two lists: only a list shows what can be made of it.
     needs_list: bool,
     /// Units of which so little can be read that they are left alone. They may well run: when one is submitted again, a
@@ -82,9 +82,8 @@ impl LeaderState {
     }
 
     /// What mends damaged records, if the leader still leads.
-    pub(super) fn repairs(&mut self, fence: Fence) -> Vec<Txn> {
-        let repairs = std::mem::take(&mut self.repairs);
-        repairs.into_iter().map(|(guard, op)| fenced([guard], vec![op], fence)).collect()
+    pub(super) fn repairs(&mut self, fence: Fence) -> Vec<Packed<()>> {
+        pack(std::mem::take(&mut self.repairs).into_iter().map(Group::from), Some(fence.guard()))
     }
 
     fn reset(&mut self, revision: Revision, kvs: Vec<Kv>) {
@@ -114,7 +113,7 @@ impl LeaderState {
         let unit = |(key, _): &(Key, Revision)| if let Key::Unit(name) = key { Some(name.clone()) } else { None };
         let unreadable: BTreeSet<UnitName> = damaged.iter().filter_map(unit).collect();
         for (key, revision) in damaged {
-            let guard = Guard::Unchanged(key.to_string(), revision);
+            let repair = || Step::new(()).guard(key.clone(), Some(revision));
             match &key {
                 Key::Schedule(host, name) => match cluster.units.get(name) {
                     // Unlike anything the unit asks for, so that it is written anew, in place.
@@ -127,17 +126,17 @@ impl LeaderState {
                     }
                     // Nothing at all is known of the unit: its host leaves it as it is, and so does the engine.
                     None if unreadable.contains(name) => {}
-                    None => self.repairs.push((guard, delete(&key))),
+                    None => self.repairs.push(repair().delete(key.clone())),
                 },
                 Key::Unit(name) => preserve(cluster, name),
                 Key::Placement(name) => match home(cluster, name) {
                     Some(host) => {
                         let value = Placement::On { host, since: 0 };
-                        self.repairs.push((guard, put(&key, &value, None)));
+                        self.repairs.push(repair().put(key.clone(), &value));
                         cluster.apply(Change::Placement(name.clone(), Some(Versioned { value, revision })));
                     }
                     None if unreadable.contains(name) => {}
-                    None => self.repairs.push((guard, delete(&key))),
+                    None => self.repairs.push(repair().delete(key.clone())),
                 },
                 _ => {}
             }
@@ -189,6 +188,7 @@ mod tests {
     use super::*;
     use crate::model::name::UnitHash;
     use crate::plan::schedule::Decision;
+    use crate::store::Op;
 
     const HOST: &str = "machine/00000000000000000000000000000001";
     const ENTRY: &str = "schedule/00000000000000000000000000000001/a.service";
@@ -253,7 +253,7 @@ mod tests {
         let mut damaged = state(&["unit/a.service", "placement/a.service"]);
         assert_eq!(decisions(&mut damaged), vec![]);
         let repairs = damaged.repairs(Fence(Revision(1)));
-        assert!(matches!(&repairs[0].ops[0], Op::Put { key, .. } if key == "placement/a.service"), "{repairs:?}");
+        assert!(matches!(&repairs[0].txn.ops[0], Op::Put { key, .. } if key == "placement/a.service"), "{repairs:?}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Carries out what people want of units: read, decide, commit guarded by what was read, and again on conflict. Owns
-//! the transactions of the `unit/` and `file/` families; must never write another one.
+//! Applies changes of units: reads, decides, commits under guards of what was read, and retries on conflict. Owns the
+//! changes of the `unit/` and `file/` families; must never write another one.
 //!
-//! A unit's file is in every transaction that makes a unit refer to it, even when the store has it: the leader collects
-//! files that nothing refers to, guarded by their last revision, and so can't take one away under a unit.
+//! A unit's file is in every transaction that makes a unit refer to it, even if the store has the file: the leader
+//! deletes files that nothing refers to, guarded by their last revision, and so can't delete one that is being used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,17 +11,18 @@ use std::time::Duration;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Outcome, Placement, Target, Unit, UnitReport};
-use crate::store::{Error as StoreError, Kv, MAX_BYTES, MAX_OPS, Op, Store, Txn};
+use crate::store::{Error as StoreError, Kv, Store};
 
+use super::commit::batch::{Group, Packed, Step, pack};
+use super::decode;
 use super::keys::{self, FileRecord, Key};
 use super::reader::Reader;
-use super::units::{Action, Decision, Found, Intent, Problem, Read, decide};
-use super::{decode, delete, put, unchanged};
+use super::units::{Decision, Found, Intent, Problem, Read, UnitChange, decide};
 
-/// Conflicts and lost answers are met by reading again, so often.
-const TRIES: u32 = 8;
+/// Attempts at a batch that meets conflicts or lost answers.
+const MAX_ATTEMPTS: u32 = 8;
 
-/// What others need to finish what was in the way; times the number of the try.
+/// The pause after an attempt, times its number: others finish what was in the way.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// What a batch has done.
@@ -68,20 +69,11 @@ pub enum Why {
     Contended,
 }
 
-/// One commit, and the intents it does.
-#[derive(Debug, Default)]
-struct Piece {
-    txn: Txn,
-    files: BTreeSet<UnitHash>,
-    members: Vec<usize>,
-    bytes: usize,
-}
-
 /// What would become of `intents` now, or everything that is wrong with them, without doing any.
 ///
 /// # Errors
 /// The store's.
-pub async fn foresee<S: Store>(
+pub async fn dry_run<S: Store>(
     reader: &Reader<S>,
     intents: &[Intent],
 ) -> Result<Result<Applied, Vec<Problem>>, StoreError> {
@@ -96,26 +88,26 @@ pub async fn foresee<S: Store>(
     Ok(if problems.is_empty() { Ok(Applied { revision: read.revision, units }) } else { Err(problems) })
 }
 
-/// Do `intents`, which name a unit at most once. All or nothing as long as they fit one commit ([`MAX_OPS`],
-/// [`MAX_BYTES`]); more are done in several, in order.
+/// Do `intents`, which name a unit at most once. All or nothing as long as they fit one transaction; more are done in
+/// several, in order.
 ///
 /// # Errors
 /// See [`Why`].
 pub async fn apply<S: Store>(reader: &Reader<S>, intents: &[Intent], now: u64) -> Result<Applied, Error> {
-    let mut tries = Tries::default();
-    for attempt in 1..=TRIES {
-        match tries.once(reader, intents, now).await {
+    let mut attempts = Attempts::default();
+    for attempt in 1..=MAX_ATTEMPTS {
+        match attempts.once(reader, intents, now).await {
             Ok(Some(applied)) => return Ok(applied),
             Ok(None) => tokio::time::sleep(PAUSE * attempt).await,
-            Err(why) => return Err(Error { why, done: tries.done.len() }),
+            Err(why) => return Err(Error { why, done: attempts.done.len() }),
         }
     }
-    Err(Error { why: tries.lost.map_or(Why::Contended, Why::Unknown), done: tries.done.len() })
+    Err(Error { why: attempts.lost.map_or(Why::Contended, Why::Unknown), done: attempts.done.len() })
 }
 
-/// What several tries at one batch have to remember of each other.
+/// What several attempts at one batch have to remember of each other.
 #[derive(Debug, Default)]
-struct Tries {
+struct Attempts {
     /// What is done for certain, by commits of ours.
     done: BTreeMap<usize, Done>,
     /// What was tried and may have been done, although we were told nothing or a conflict.
@@ -126,7 +118,7 @@ struct Tries {
     revision: Option<Revision>,
 }
 
-impl Tries {
+impl Attempts {
     /// Try; `None` to try again.
     async fn once<S: Store>(
         &mut self,
@@ -138,7 +130,7 @@ impl Tries {
             Ok(read) => read,
             Err(error) => return Err(self.lost.take().map_or(Why::Store(error), Why::Unknown)),
         };
-        self.recognize(intents, &read);
+        self.detect_earlier_commit(intents, &read);
         self.lost = None;
         let mut decisions = BTreeMap::new();
         let mut problems = Vec::new();
@@ -151,17 +143,17 @@ impl Tries {
         if !problems.is_empty() {
             return Err(Why::Problems(problems));
         }
-        for piece in pack(intents, &decisions) {
-            match reader.store().commit(piece.txn).await {
+        for Packed { txn, tags } in transactions(intents, &decisions) {
+            match reader.store().commit(txn).await {
                 Ok(revision) => self.revision = Some(revision),
                 Err(error @ (StoreError::Conflict | StoreError::Unavailable(_))) => {
-                    self.attempted.extend(piece.members.iter().map(|index| (*index, decisions[index].clone())));
+                    self.attempted.extend(tags.iter().map(|index| (*index, decisions[index].clone())));
                     self.lost = (error != StoreError::Conflict).then_some(error);
                     return Ok(None);
                 }
                 Err(error) => return Err(Why::Store(error)),
             }
-            self.done.extend(piece.members.into_iter().map(|index| (index, done(&intents[index], &decisions[&index]))));
+            self.done.extend(tags.into_iter().map(|index| (index, done(&intents[index], &decisions[&index]))));
         }
         let units = (0..intents.len())
             .filter_map(|index| {
@@ -173,7 +165,7 @@ impl Tries {
     }
 
     /// What an earlier try did after all: the record is there, generation and all, as that try wanted it.
-    fn recognize(&mut self, intents: &[Intent], read: &Read) {
+    fn detect_earlier_commit(&mut self, intents: &[Intent], read: &Read) {
         for (index, decision) in std::mem::take(&mut self.attempted) {
             let name = &intents[index].name;
             let Some(write) = &decision.write else { continue };
@@ -200,7 +192,7 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
     let mut names: BTreeSet<UnitName> = intents.iter().map(|intent| intent.name.clone()).collect();
     let mut templates = BTreeSet::new();
     for intent in intents {
-        if let (Action::Have { file: None, .. }, Some(template)) = (&intent.action, intent.name.template()) {
+        if let (UnitChange::Ensure { file: None, .. }, Some(template)) = (&intent.change, intent.name.template()) {
             names.insert(template.clone());
             templates.insert(template);
         }
@@ -245,7 +237,8 @@ async fn leaving<S: Store>(
     intents: &[Intent],
     read: &Read,
 ) -> Result<BTreeSet<UnitName>, StoreError> {
-    let absent = |intent: &&Intent| matches!(intent.action, Action::Destroy) && !read.units.contains_key(&intent.name);
+    let absent =
+        |intent: &&Intent| matches!(intent.change, UnitChange::Destroy) && !read.units.contains_key(&intent.name);
     let names: BTreeSet<&UnitName> = intents.iter().filter(absent).map(|intent| &intent.name).collect();
     if names.is_empty() {
         return Ok(BTreeSet::new());
@@ -265,54 +258,16 @@ async fn leaving<S: Store>(
     Ok(kvs.iter().filter_map(has).filter(|name| names.contains(name)).collect())
 }
 
-/// The fewest commits that keep the order and the store's limits.
-fn pack(intents: &[Intent], decisions: &BTreeMap<usize, Decision>) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
-    for (index, decision) in decisions {
-        let Some(write) = &decision.write else { continue };
-        let key = Key::Unit(intents[*index].name.clone());
-        let file = write.file.as_ref().map(|file| {
-            let hash = file.hash();
-            let record = FileRecord { text: file.text().into() };
-            (hash.clone(), put(&Key::File(hash), &record, None))
-        });
-        let guard = unchanged(&key, write.guard);
-        let unit = match &write.record {
-            Some(record) => put(&key, record, None),
-            None => delete(&key),
-        };
-        let fits = pieces.last().is_some_and(|piece| piece.takes(&unit, file.as_ref()));
-        if !fits {
-            pieces.push(Piece::default());
+/// The transactions that do `decisions`, in order; each is tagged with the intents it does.
+fn transactions(intents: &[Intent], decisions: &BTreeMap<usize, Decision>) -> Vec<Packed<usize>> {
+    let group = |(index, decision): (&usize, &Decision)| {
+        let write = decision.write.as_ref()?;
+        let mut step = Step::new(*index);
+        if let Some(file) = &write.file {
+            step = step.put(Key::File(file.hash()), &FileRecord { text: file.text().into() });
         }
-        let Some(piece) = pieces.last_mut() else { continue };
-        if let Some((hash, op)) = file
-            && piece.files.insert(hash)
-        {
-            piece.bytes += size(&op);
-            piece.txn.ops.push(op);
-        }
-        piece.bytes += 2 * size(&unit);
-        piece.txn.guards.push(guard);
-        piece.txn.ops.push(unit);
-        piece.members.push(*index);
-    }
-    pieces
-}
-
-impl Piece {
-    fn takes(&self, unit: &Op, file: Option<&(UnitHash, Op)>) -> bool {
-        let file = file.filter(|(hash, _)| !self.files.contains(hash)).map(|(_, op)| op);
-        self.txn.ops.len() + 1 + usize::from(file.is_some()) <= MAX_OPS
-            && self.bytes + 2 * size(unit) + file.map_or(0, size) <= MAX_BYTES
-    }
-}
-
-/// Bytes of an operation, with some for what wraps it.
-pub(crate) fn size(op: &Op) -> usize {
-    const WRAPPING: usize = 64;
-    match op {
-        Op::Put { key, value, .. } => key.len() + value.len() + WRAPPING,
-        Op::Delete(key) => key.len() + WRAPPING,
-    }
+        let unit = Key::Unit(intents[*index].name.clone());
+        Some(Group::from(step.replace(unit, write.guard, write.record.as_ref())))
+    };
+    pack(decisions.iter().filter_map(group), None)
 }

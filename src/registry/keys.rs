@@ -118,6 +118,13 @@ impl fmt::Display for Key {
 }
 
 impl Key {
+    /// Its length in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no key is empty")]
+    pub fn len(&self) -> usize {
+        self.to_string().len()
+    }
+
     /// Read a key.
     ///
     /// # Errors

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::name::MachineId;
 use crate::store::{Error, Kv, MAX_BYTES, MAX_OPS, Op, Store, Txn};
 
-use super::apply::size;
 use super::keys::{self, Key};
 use super::put;
 use super::reader::Reader;
@@ -46,26 +45,26 @@ pub async fn set<S: Store>(reader: &Reader<S>, values: &Values) -> Result<(), Re
     let write =
         |((id, key), value): (&(MachineId, String), &String)| put(&Key::Metadata(id.clone(), key.clone()), value, None);
     let ops: Vec<Op> = values.iter().map(write).collect();
-    if ops.len() > MAX_OPS || ops.iter().map(size).sum::<usize>() > MAX_BYTES {
+    let txn = Txn { guards: Vec::new(), ops };
+    if txn.check().is_err() {
         let most = format!("at most {MAX_OPS} values and {} MiB can be changed at once", MAX_BYTES / 1024 / 1024);
         let message = format!("{most}, all or none; nothing was changed. Send the changes in several requests");
         return Err(Refusal::TooLarge(message));
     }
-    if ops.is_empty() {
+    if txn.ops.is_empty() {
         return Ok(());
     }
     let hosts: BTreeSet<&MachineId> = values.keys().map(|(id, _)| id).collect();
     let of_host = |id: &&MachineId| [Key::Machine((*id).clone()).to_string(), keys::metadata_of(id)];
     let found = reader.ranges(hosts.iter().flat_map(of_host).collect()).await.map_err(Refusal::Store)?.1;
     for id in &hosts {
-        check_size(id, &ops, &found)?;
+        check_size(id, &txn.ops, &found)?;
     }
     let known = hosts_in(&found);
     if !hosts.iter().all(|id| known.contains(*id)) {
         let everywhere = BTreeSet::from([keys::MACHINES.to_owned(), keys::METADATA.to_owned()]);
         check_absent(&hosts, &reader.ranges(everywhere).await.map_err(Refusal::Store)?.1)?;
     }
-    let txn = Txn { guards: Vec::new(), ops };
     reader.store().commit(txn).await.map(drop).map_err(Refusal::Unknown)
 }
 

@@ -14,9 +14,9 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::store::{Error, Event, Kv, Range, Store};
 
-use super::files::{Brief, Briefs};
 use super::keys::{self, FileRecord, Key};
 use super::scope::Scope;
+use super::summaries::{FileSummary, FileSummaryCache};
 use super::{Corrupt, decode, mirror, point};
 
 /// Reads are begun again so often when the revision they show is compacted under them.
@@ -38,7 +38,7 @@ pub type Damaged = BTreeMap<UnitName, String>;
 #[derive(Debug, Clone)]
 pub struct Reader<S> {
     store: S,
-    briefs: Arc<Briefs>,
+    summaries: Arc<FileSummaryCache>,
     told: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -46,7 +46,7 @@ impl<S: Store> Reader<S> {
     /// A reader of `store`.
     #[must_use]
     pub fn new(store: S) -> Self {
-        Self { store, briefs: Arc::default(), told: Arc::default() }
+        Self { store, summaries: Arc::default(), told: Arc::default() }
     }
 
     /// The store it reads.
@@ -272,18 +272,18 @@ impl<S: Store> Reader<S> {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
-    pub async fn briefs(&self, hashes: &BTreeSet<UnitHash>) -> Result<BTreeMap<UnitHash, Arc<Brief>>, Error> {
+    pub async fn summaries(&self, hashes: &BTreeSet<UnitHash>) -> Result<BTreeMap<UnitHash, Arc<FileSummary>>, Error> {
         let mut found = BTreeMap::new();
         let mut missing = BTreeSet::new();
         for hash in hashes {
-            match self.briefs.get(hash) {
-                Some(brief) => drop(found.insert(hash.clone(), brief)),
+            match self.summaries.get(hash) {
+                Some(summary) => drop(found.insert(hash.clone(), summary)),
                 None => drop(missing.insert(hash.clone())),
             }
         }
         self.files(&missing, |hash, record| {
-            if let Some(brief) = self.learn(&hash, &record) {
-                found.insert(hash, brief);
+            if let Some(summary) = self.learn(&hash, &record) {
+                found.insert(hash, summary);
             }
         })
         .await?;
@@ -291,13 +291,13 @@ impl<S: Store> Reader<S> {
     }
 
     /// Remember what `record` says, unless it is damaged.
-    pub fn learn(&self, hash: &UnitHash, record: &FileRecord) -> Option<Arc<Brief>> {
-        if let Some(brief) = self.briefs.get(hash) {
-            return Some(brief);
+    pub fn learn(&self, hash: &UnitHash, record: &FileRecord) -> Option<Arc<FileSummary>> {
+        if let Some(summary) = self.summaries.get(hash) {
+            return Some(summary);
         }
-        let brief = Arc::new(Brief::of(record).map_err(|why| self.warn_file(hash, &why)).ok()?);
-        self.briefs.insert(hash.clone(), Arc::clone(&brief));
-        Some(brief)
+        let summary = Arc::new(FileSummary::of(record).map_err(|why| self.warn_file(hash, &why)).ok()?);
+        self.summaries.insert(hash.clone(), Arc::clone(&summary));
+        Some(summary)
     }
 
     /// What an event means for a cluster; nothing when it is damaged, which is said once.

@@ -1,19 +1,20 @@
 //! Announcements: instances of services, each bound to a lease of its own. Owns who may announce, renew and withdraw an
-//! instance; must never announce anything by itself.
+//! instance; must never announce anything on its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::revision::Revision;
 use crate::model::service::{Instance, InstanceName, ServiceName};
-use crate::store::{Error, Event, Guard, Kv, LeaseId, Store, Txn};
+use crate::store::{Error, Event, Kv, LeaseId, Store};
 
+use super::commit::services;
 use super::keys::{self, Key};
 use super::reader::Reader;
-use super::{decode, delete, mirror, point, put, unchanged};
+use super::{decode, mirror, point, unchanged};
 
-/// An announcement is tried again so often when others change the same instance.
-const TRIES: usize = 4;
+/// Attempts at an announcement while others change the same instance.
+const MAX_ATTEMPTS: usize = 4;
 
 /// Instances, as they are now.
 pub type Instances = BTreeMap<(ServiceName, InstanceName), Instance>;
@@ -57,8 +58,8 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Announce `wanted`, or go on with an announcement: by `held`, the lease it was answered with before, or as its owner.
-/// Announcing what is announced already only renews its lease.
+/// Announce `wanted`, or go on with an announcement: by `held`, the lease of an earlier answer, or as its owner.
+/// Announcing what is already announced only renews its lease.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -69,81 +70,123 @@ pub async fn announce<S: Store>(
     wanted: &Instance,
     held: Option<LeaseId>,
 ) -> Result<Granted, Refusal> {
-    let mut spare = None;
-    let done = settle(reader, service, instance, wanted, held, &mut spare).await;
-    // Nobody keeps a lease alive that nothing is bound to; it would end by itself, but a busy store needn't hold so
-    // many.
-    if let (Some(spare), Ok(_) | Err(Refusal::Taken(_) | Refusal::Contended)) = (spare, &done)
-        && done.as_ref().map(|granted| granted.lease) != Ok(spare)
+    let mut announcement =
+        Announcement { reader, key: Key::Service(service.clone(), instance.clone()), wanted, held, granted: None };
+    let done = announcement.attempts().await;
+    // A lease that nothing is bound to ends by itself, but a busy store shouldn't hold many of them.
+    if let (Some(unused), Ok(_) | Err(Refusal::Taken(_) | Refusal::Contended)) = (announcement.granted, &done)
+        && done.as_ref() != Ok(&unused)
     {
-        let _ = reader.store().revoke(spare).await;
+        let _ = reader.store().revoke(unused.lease).await;
     }
     done
 }
 
-async fn settle<S: Store>(
-    reader: &Reader<S>,
-    service: &ServiceName,
-    instance: &InstanceName,
-    wanted: &Instance,
+/// One announcement, over several attempts.
+struct Announcement<'a, S> {
+    reader: &'a Reader<S>,
+    key: Key,
+    wanted: &'a Instance,
     held: Option<LeaseId>,
-    spare: &mut Option<LeaseId>,
-) -> Result<Granted, Refusal> {
-    let store = reader.store();
-    let key = Key::Service(service.clone(), instance.clone());
-    let mut fresh = None;
-    for _ in 0..TRIES {
-        let (_, found) = point(store, &key.to_string(), None).await?;
-        let mut wanted = wanted.clone();
-        let mut guard = unchanged(&key, None);
-        let mut outlived = None;
-        let mut kept = None;
-        if let Some(kv) = &found {
-            guard = Guard::Unchanged(kv.key.clone(), kv.revision);
-            let there = decode::<Instance>(kv).map_err(|corrupt| reader.warn(&corrupt)).ok();
-            let ours = kv.lease.is_some() && kv.lease == held;
-            if let Some(there) = there {
-                let returns = !there.owner.is_empty() && there.owner == wanted.owner;
-                if !ours && !returns {
-                    return Err(Refusal::Taken(Box::new(there)));
-                }
-                wanted.since = there.since;
-                if ours && there.ttl == wanted.ttl {
-                    let ttl = Duration::from_secs(there.ttl.into());
-                    kept = renewed(store, kv.lease, ttl).await?;
-                    if let (Some(granted), true) = (kept, there == wanted) {
-                        return Ok(granted);
-                    }
-                }
-            }
-            // Whoever holds the old lease learns from its end that another one has taken over.
-            outlived = kv.lease.filter(|lease| kept.is_none_or(|kept| kept.lease != *lease));
-        }
-        let granted = match (kept, fresh) {
-            (Some(granted), _) | (None, Some(granted)) => granted,
-            (None, None) => {
-                let asked = Duration::from_secs(wanted.ttl.into());
-                let granted = Granted { lease: store.grant(asked).await?, ttl: asked };
-                *spare = Some(granted.lease);
-                *fresh.insert(granted)
-            }
-        };
-        let op = put(&key, &wanted, Some(granted.lease));
-        match store.commit(Txn { guards: vec![guard], ops: vec![op] }).await {
-            Ok(_) => {
-                if let Some(old) = outlived {
-                    let _ = store.revoke(old).await;
-                }
+    /// The lease that was granted for it, if one was.
+    granted: Option<Granted>,
+}
+
+/// What an announcement finds in the store.
+struct Found {
+    /// The record, bound to the lease of whoever announced it.
+    kv: Kv,
+    /// `None` if it is damaged; then anybody may replace it.
+    instance: Option<Instance>,
+}
+
+impl<S: Store> Announcement<'_, S> {
+    async fn attempts(&mut self) -> Result<Granted, Refusal> {
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(granted) = self.attempt().await? {
                 return Ok(granted);
             }
-            // Changed meanwhile, or it has just ended: look again.
-            Err(Error::Conflict) => {}
-            Err(Error::LeaseLost) => fresh = None,
-            Err(error @ Error::Unavailable(_)) => return Err(Refusal::Unknown(error)),
-            Err(error) => return Err(Refusal::Store(error)),
+        }
+        Err(Refusal::Contended)
+    }
+
+    /// `None` if the record was changed meanwhile.
+    async fn attempt(&mut self) -> Result<Option<Granted>, Refusal> {
+        let found = self.read().await?;
+        let wanted = self.permitted(found.as_ref())?;
+        let renewed = self.renew(found.as_ref()).await?;
+        if let (Some(granted), Some(Found { instance: Some(instance), .. })) = (renewed, &found)
+            && *instance == wanted
+        {
+            return Ok(Some(granted));
+        }
+        let granted = match renewed {
+            Some(granted) => granted,
+            None => self.grant().await?,
+        };
+        let guard = unchanged(&self.key, found.as_ref().map(|found| found.kv.revision));
+        match services::announce(self.reader.store(), &self.key, &wanted, granted.lease, guard).await {
+            Ok(_) => {
+                // The holder of the old lease learns from its end that another one has taken over.
+                if let Some(old) = found.and_then(|found| found.kv.lease).filter(|old| *old != granted.lease) {
+                    let _ = self.reader.store().revoke(old).await;
+                }
+                Ok(Some(granted))
+            }
+            Err(Error::Conflict) => Ok(None),
+            Err(Error::LeaseLost) => {
+                self.granted = None;
+                Ok(None)
+            }
+            Err(error @ Error::Unavailable(_)) => Err(Refusal::Unknown(error)),
+            Err(error) => Err(Refusal::Store(error)),
         }
     }
-    Err(Refusal::Contended)
+
+    async fn read(&self) -> Result<Option<Found>, Error> {
+        let (_, found) = point(self.reader.store(), &self.key.to_string(), None).await?;
+        Ok(found.map(|kv| {
+            let instance = decode::<Instance>(&kv).map_err(|corrupt| self.reader.warn(&corrupt)).ok();
+            Found { kv, instance }
+        }))
+    }
+
+    /// What may be written in place of `found`; refused if somebody else announces that.
+    fn permitted(&self, found: Option<&Found>) -> Result<Instance, Refusal> {
+        let mut wanted = self.wanted.clone();
+        if let Some(Found { kv, instance: Some(instance) }) = found {
+            let returns = !instance.owner.is_empty() && instance.owner == wanted.owner;
+            if !self.is_ours(kv) && !returns {
+                return Err(Refusal::Taken(Box::new(instance.clone())));
+            }
+            wanted.since = instance.since;
+        }
+        Ok(wanted)
+    }
+
+    fn is_ours(&self, kv: &Kv) -> bool {
+        kv.lease.is_some() && kv.lease == self.held
+    }
+
+    /// Renew the lease that `found` is bound to, if it is ours and its TTL is still the one wanted.
+    async fn renew(&self, found: Option<&Found>) -> Result<Option<Granted>, Error> {
+        match found {
+            Some(Found { kv, instance: Some(instance) }) if self.is_ours(kv) && instance.ttl == self.wanted.ttl => {
+                renewed(self.reader.store(), kv.lease, Duration::from_secs(instance.ttl.into())).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The lease granted for this announcement, now or by an earlier attempt.
+    async fn grant(&mut self) -> Result<Granted, Error> {
+        if let Some(granted) = self.granted {
+            return Ok(granted);
+        }
+        let ttl = Duration::from_secs(self.wanted.ttl.into());
+        let lease = self.reader.store().grant(ttl).await?;
+        Ok(*self.granted.insert(Granted { lease, ttl }))
+    }
 }
 
 async fn renewed<S: Store>(store: &S, lease: Option<LeaseId>, ttl: Duration) -> Result<Option<Granted>, Error> {
@@ -199,14 +242,11 @@ pub async fn withdraw<S: Store>(
     match kv.lease {
         // What is bound to it goes with it, and that is this instance alone.
         Some(lease) => reader.store().revoke(lease).await.map_err(Refusal::Unknown)?,
-        None => {
-            let guards = vec![Guard::Unchanged(kv.key, kv.revision)];
-            match reader.store().commit(Txn { guards, ops: vec![delete(&key)] }).await {
-                Ok(_) => {}
-                Err(Error::Conflict) => return Err(Refusal::Contended),
-                Err(error) => return Err(Refusal::Unknown(error)),
-            }
-        }
+        None => match services::remove(reader.store(), &key, kv.revision).await {
+            Ok(_) => {}
+            Err(Error::Conflict) => return Err(Refusal::Contended),
+            Err(error) => return Err(Refusal::Unknown(error)),
+        },
     }
     Ok(true)
 }

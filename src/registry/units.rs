@@ -1,5 +1,5 @@
-//! What becomes of units that are submitted, changed or destroyed: pure decisions over what was read. Owns the rules of
-//! `unit/` records (when they change, what their generation is); reading and committing are `apply`'s.
+//! Decides what becomes of units that are submitted, changed or destroyed: pure functions of what was read. Owns the
+//! rules of `unit/` records (when they change, what their generation is); `apply` reads and commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,44 +11,44 @@ use crate::model::reserved;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Unit};
 
-/// What is said of a unit whose record can't be read.
+/// The message for a unit whose record can't be read.
 pub const DAMAGED: &str = "its record in the store is damaged; submit it again with its file, or destroy it";
 
-/// What to do with one unit.
+/// One requested change.
 #[derive(Debug, Clone)]
 pub struct Intent {
-    /// Its name.
+    /// The unit.
     pub name: UnitName,
-    /// What to do.
-    pub action: Action,
+    /// What to do with it.
+    pub change: UnitChange,
 }
 
-/// What to do with a unit.
+/// A change of a unit.
 #[derive(Debug, Clone)]
-pub enum Action {
+pub enum UnitChange {
     /// Destroy it.
     Destroy,
-    /// Stop it and start it where it is; start it if it is only loaded.
+    /// Stop it and start it on its host; start it if it is only loaded.
     Restart,
-    /// Have it, and so.
-    Have {
-        /// Its file, checked by [`check`]; `None` keeps the one that is there, or takes its template's.
+    /// Ensure the unit exists with this file and desired state.
+    Ensure {
+        /// Its file, checked by [`check`]; `None` keeps the stored one, or takes its template's.
         file: Option<Arc<UnitFile>>,
-        /// What is wanted; `None` for no change, and `inactive` for a new unit.
+        /// Its desired state; `None` for no change, and `inactive` for a new unit.
         desired: Option<Desired>,
-        /// What to do about a file that differs from the one that is there.
-        differing: Differing,
+        /// What to do if the stored file differs from this one.
+        on_different_file: OnDifferentFile,
     },
 }
 
-/// What to do about a file that differs from the one that is there.
+/// What to do if the stored file differs from the submitted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Differing {
-    /// Leave the one that is there.
+pub enum OnDifferentFile {
+    /// Keep the stored one.
     Keep,
-    /// Replace it; what is wanted stays as it is, unless something else is said.
+    /// Replace it; the desired state stays as it is unless another one is given.
     Replace,
-    /// Replace it, and want `inactive` unless something else is said: CoreOS fleet's way.
+    /// Replace it; the desired state becomes `inactive` unless another one is given, as in CoreOS fleet.
     Reset,
 }
 
@@ -72,36 +72,36 @@ pub struct Found {
     pub unit: Option<Unit>,
 }
 
-/// What decisions are made on.
+/// What decisions are based on, at one revision.
 #[derive(Debug, Clone, Default)]
 pub struct Read {
-    /// All of it at this revision.
+    /// That revision.
     pub revision: Revision,
     /// The units of the batch that exist, and the templates they may need.
     pub units: BTreeMap<UnitName, Found>,
     /// The files of those templates.
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
-    /// Those of the units to destroy that don't exist, and that some host still has.
+    /// Units to destroy that have no record and are still on a host.
     pub leaving: BTreeSet<UnitName>,
 }
 
-/// What is to be done with one unit.
+/// What to do with one unit.
 #[derive(Debug, Clone)]
 pub struct Decision {
-    /// What to call it.
+    /// What it is reported as.
     pub outcome: Outcome,
     /// The unit's generation afterwards.
     pub generation: Revision,
     /// Lines of its file that systemd ignores.
     pub warnings: Vec<String>,
-    /// What to write, if anything.
+    /// The write, if there is anything to write.
     pub write: Option<Write>,
 }
 
 /// A change of one unit's record.
 #[derive(Debug, Clone)]
 pub struct Write {
-    /// The commit that must have written the record last; `None`: there must be none.
+    /// The commit that must have written the record last; `None` if there must be no record.
     pub guard: Option<Revision>,
     /// The new record; `None` to delete it.
     pub record: Option<Unit>,
@@ -152,12 +152,12 @@ pub fn cannot_activate(name: &UnitName) -> String {
 /// # Errors
 /// What is wrong with it, given what was read.
 pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result<Decision, Vec<Problem>> {
-    let Intent { name, action } = &intents[index];
+    let Intent { name, change } = &intents[index];
     let found = read.units.get(name);
-    let (file, desired, differing) = match action {
-        Action::Destroy => return Ok(destroy(name, found, read)),
-        Action::Restart => return restart(name, found, read),
-        Action::Have { file, desired, differing } => (file.clone(), *desired, *differing),
+    let (file, desired, on_different_file) = match change {
+        UnitChange::Destroy => return Ok(destroy(name, found, read)),
+        UnitChange::Restart => return restart(name, found, read),
+        UnitChange::Ensure { file, desired, on_different_file } => (file.clone(), *desired, *on_different_file),
     };
     if name.is_template() && desired.is_some_and(|desired| desired > Desired::Inactive) {
         return Err(problem(name, cannot_activate(name)));
@@ -189,8 +189,9 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
     };
     let new_file = file.filter(|file| file.hash() != old.hash);
     let differs = new_file.is_some();
-    let new_file = new_file.filter(|_| differing != Differing::Keep);
-    let kept = if new_file.is_some() && differing == Differing::Reset { Desired::Inactive } else { old.desired };
+    let new_file = new_file.filter(|_| on_different_file != OnDifferentFile::Keep);
+    let kept =
+        if new_file.is_some() && on_different_file == OnDifferentFile::Reset { Desired::Inactive } else { old.desired };
     let desired = desired.unwrap_or(kept);
     let outcome = match (&new_file, differs, desired != old.desired) {
         (Some(_), ..) => Outcome::Replaced,
@@ -240,11 +241,13 @@ fn instantiate(intents: &[Intent], name: &UnitName, read: &Read) -> Result<Arc<U
     };
     let stored = read.units.get(&template).and_then(|found| found.unit.as_ref());
     let stored = stored.and_then(|unit| read.files.get(&unit.hash)).map(Arc::clone);
-    let sent = intents.iter().find(|intent| intent.name == template).map(|intent| &intent.action);
+    let sent = intents.iter().find(|intent| intent.name == template).map(|intent| &intent.change);
     let file = match sent {
-        Some(Action::Destroy) => None,
-        Some(Action::Restart) => stored,
-        Some(Action::Have { file: Some(file), differing, .. }) if *differing != Differing::Keep || stored.is_none() => {
+        Some(UnitChange::Destroy) => None,
+        Some(UnitChange::Restart) => stored,
+        Some(UnitChange::Ensure { file: Some(file), on_different_file, .. })
+            if *on_different_file != OnDifferentFile::Keep || stored.is_none() =>
+        {
             Some(Arc::clone(file))
         }
         _ => stored,
@@ -274,8 +277,13 @@ mod tests {
         Arc::new(UnitFile::parse(format!("[Service]\nExecStart={start}\n").as_bytes()).unwrap())
     }
 
-    fn have(unit: &str, file: Option<Arc<UnitFile>>, desired: Option<Desired>, differing: Differing) -> Intent {
-        Intent { name: name(unit), action: Action::Have { file, desired, differing } }
+    fn have(
+        unit: &str,
+        file: Option<Arc<UnitFile>>,
+        desired: Option<Desired>,
+        on_different_file: OnDifferentFile,
+    ) -> Intent {
+        Intent { name: name(unit), change: UnitChange::Ensure { file, desired, on_different_file } }
     }
 
     fn read(units: &[(&str, &Arc<UnitFile>, Desired)]) -> Read {
@@ -298,17 +306,23 @@ mod tests {
         let (a, b) = (file("/a"), file("/b"));
         let there = read(&[("a.service", &a, Desired::Loaded)]);
         let cases = [
-            (Some(&a), None, Differing::Keep, Outcome::Unchanged, None),
-            (Some(&a), Some(Desired::Loaded), Differing::Reset, Outcome::Unchanged, None),
-            (None, Some(Desired::Launched), Differing::Keep, Outcome::Changed, Some((&a, Desired::Launched))),
-            (Some(&b), None, Differing::Keep, Outcome::Differs, None),
-            (Some(&b), Some(Desired::Inactive), Differing::Keep, Outcome::Differs, Some((&a, Desired::Inactive))),
-            (Some(&b), None, Differing::Replace, Outcome::Replaced, Some((&b, Desired::Loaded))),
-            (Some(&b), None, Differing::Reset, Outcome::Replaced, Some((&b, Desired::Inactive))),
-            (Some(&b), Some(Desired::Launched), Differing::Reset, Outcome::Replaced, Some((&b, Desired::Launched))),
+            (Some(&a), None, OnDifferentFile::Keep, Outcome::Unchanged, None),
+            (Some(&a), Some(Desired::Loaded), OnDifferentFile::Reset, Outcome::Unchanged, None),
+            (None, Some(Desired::Launched), OnDifferentFile::Keep, Outcome::Changed, Some((&a, Desired::Launched))),
+            (Some(&b), None, OnDifferentFile::Keep, Outcome::Differs, None),
+            (Some(&b), Some(Desired::Inactive), OnDifferentFile::Keep, Outcome::Differs, Some((&a, Desired::Inactive))),
+            (Some(&b), None, OnDifferentFile::Replace, Outcome::Replaced, Some((&b, Desired::Loaded))),
+            (Some(&b), None, OnDifferentFile::Reset, Outcome::Replaced, Some((&b, Desired::Inactive))),
+            (
+                Some(&b),
+                Some(Desired::Launched),
+                OnDifferentFile::Reset,
+                Outcome::Replaced,
+                Some((&b, Desired::Launched)),
+            ),
         ];
-        for (file, desired, differing, outcome, written) in cases {
-            let decision = one(have("a.service", file.cloned(), desired, differing), &there);
+        for (file, desired, on_different_file, outcome, written) in cases {
+            let decision = one(have("a.service", file.cloned(), desired, on_different_file), &there);
             assert_eq!(decision.outcome, outcome);
             let record = decision.write.map(|write| (write.guard, write.record.unwrap()));
             let wanted = written.map(|(file, desired)| {
@@ -323,29 +337,29 @@ mod tests {
     #[test]
     fn new_units_need_a_file_or_a_template() {
         let (a, b) = (file("/a"), file("/b"));
-        let created = one(have("a.service", Some(a.clone()), None, Differing::Keep), &read(&[]));
+        let created = one(have("a.service", Some(a.clone()), None, OnDifferentFile::Keep), &read(&[]));
         let record = created.write.unwrap().record.unwrap();
         assert_eq!((created.outcome, record.desired, record.submitted), (Outcome::Created, Desired::Inactive, NOW));
-        let missing = |unit| decide(&[have(unit, None, None, Differing::Keep)], 0, &read(&[]), NOW).unwrap_err();
+        let missing = |unit| decide(&[have(unit, None, None, OnDifferentFile::Keep)], 0, &read(&[]), NOW).unwrap_err();
         assert!(missing("a.service")[0].what.contains("no file came with it"));
         assert!(missing("a@1.service")[0].what.contains("no template a@.service"));
         let there = read(&[("a@.service", &a, Desired::Inactive)]);
         let hash = |intents: &[Intent]| {
             decide(intents, 0, &there, NOW).map(|decision| decision.write.unwrap().record.unwrap().hash)
         };
-        let instance = have("a@1.service", None, Some(Desired::Launched), Differing::Keep);
+        let instance = have("a@1.service", None, Some(Desired::Launched), OnDifferentFile::Keep);
         assert_eq!(hash(std::slice::from_ref(&instance)), Ok(a.hash()));
-        let template = |differing| have("a@.service", Some(b.clone()), None, differing);
-        assert_eq!(hash(&[instance.clone(), template(Differing::Keep)]), Ok(a.hash()));
-        assert_eq!(hash(&[instance.clone(), template(Differing::Replace)]), Ok(b.hash()));
-        let destroyed = Intent { name: name("a@.service"), action: Action::Destroy };
+        let template = |on_different_file| have("a@.service", Some(b.clone()), None, on_different_file);
+        assert_eq!(hash(&[instance.clone(), template(OnDifferentFile::Keep)]), Ok(a.hash()));
+        assert_eq!(hash(&[instance.clone(), template(OnDifferentFile::Replace)]), Ok(b.hash()));
+        let destroyed = Intent { name: name("a@.service"), change: UnitChange::Destroy };
         assert!(hash(&[instance, destroyed]).is_err());
     }
 
     #[test]
     fn a_restart_is_a_new_generation_of_what_is_there() {
         let a = file("/a");
-        let again = Intent { name: name("a.service"), action: Action::Restart };
+        let again = Intent { name: name("a.service"), change: UnitChange::Restart };
         for desired in [Desired::Loaded, Desired::Launched] {
             let decision = one(again.clone(), &read(&[("a.service", &a, desired)]));
             let generation = Revision(9);
@@ -357,7 +371,7 @@ mod tests {
             // A later change keeps it: a host that hasn't done it yet still has to.
             let found = Found { revision: Revision(10), unit: Some(record) };
             let later = Read { revision: Revision(12), units: [(name("a.service"), found)].into(), ..Read::default() };
-            let loaded = one(have("a.service", None, Some(Desired::Loaded), Differing::Keep), &later);
+            let loaded = one(have("a.service", None, Some(Desired::Loaded), OnDifferentFile::Keep), &later);
             assert_eq!(loaded.write.unwrap().record.unwrap().restart, restart);
         }
         let refused = |read: &Read| decide(std::slice::from_ref(&again), 0, read, NOW).unwrap_err().remove(0).what;
@@ -368,7 +382,7 @@ mod tests {
 
     #[test]
     fn templates_are_never_activated_and_nothing_follows_itself() {
-        let template = have("a@.service", Some(file("/a")), Some(Desired::Loaded), Differing::Keep);
+        let template = have("a@.service", Some(file("/a")), Some(Desired::Loaded), OnDifferentFile::Keep);
         let problems = decide(&[template], 0, &read(&[]), NOW).unwrap_err();
         assert_eq!(problems[0].what, "cannot activate template \"a@.service\"");
         let own = UnitFile::parse(b"[Service]\nExecStart=/a\n[X-Fleet]\nMachineOf=%p@%i.service\n").unwrap();
@@ -380,10 +394,10 @@ mod tests {
     fn damaged_records_can_be_replaced_and_destroyed() {
         let damaged = Found { revision: Revision(5), unit: None };
         let there = Read { revision: Revision(9), units: [(name("a.service"), damaged)].into(), ..Read::default() };
-        assert!(decide(&[have("a.service", None, None, Differing::Keep)], 0, &there, NOW).is_err());
-        let replaced = one(have("a.service", Some(file("/a")), None, Differing::Keep), &there);
+        assert!(decide(&[have("a.service", None, None, OnDifferentFile::Keep)], 0, &there, NOW).is_err());
+        let replaced = one(have("a.service", Some(file("/a")), None, OnDifferentFile::Keep), &there);
         assert_eq!((replaced.outcome, replaced.write.unwrap().guard), (Outcome::Replaced, Some(Revision(5))));
-        let destroyed = one(Intent { name: name("a.service"), action: Action::Destroy }, &there);
+        let destroyed = one(Intent { name: name("a.service"), change: UnitChange::Destroy }, &there);
         assert_eq!(destroyed.outcome, Outcome::Destroyed);
         assert!(destroyed.write.unwrap().record.is_none());
     }

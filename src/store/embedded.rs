@@ -27,7 +27,7 @@ use self::follow::Sleepers;
 pub use self::state::History;
 use self::state::{Change, LeaseChange, Request, State};
 use self::writer::Writer;
-use super::{Error, LeaseId, Page, Range, Revision, Store, Txn, Watch, limits};
+use super::{Error, LeaseId, Page, Range, Revision, Store, Txn, Watch};
 
 /// A store in this process. Cheap to clone; the last clone dropped closes it and ends its watches.
 #[derive(Debug, Clone)]
@@ -202,7 +202,7 @@ impl Store for Embedded {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
-        limits::check(&txn)?;
+        txn.check()?;
         self.inner.submit(Request::Commit(txn)).await.map(|done| done.revision)
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use self::members::{Again, Members};
 use self::ttls::Ttls;
-use super::{Error, Guard, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch, limits};
+use super::{Error, Guard, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch};
 
 /// How many keys are asked for when the caller leaves it to the store.
 const PAGE_KEYS: usize = 500;
@@ -200,7 +200,7 @@ impl Store for Etcd {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
-        limits::check(&txn)?;
+        txn.check()?;
         let inner = &*self.inner;
         let when: Vec<Compare> = txn
             .guards

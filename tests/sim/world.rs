@@ -14,7 +14,7 @@ use flotilla::model::unit::Desired;
 use flotilla::registry::apply::{Applied, Why, apply};
 use flotilla::registry::keys::Key;
 use flotilla::registry::reader::Reader;
-use flotilla::registry::units::{Action, Differing, Intent, check};
+use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
 use flotilla::registry::{delete, put};
 use flotilla::store::embedded::{Embedded, History};
 use flotilla::store::{Error, Store, Txn};
@@ -224,11 +224,11 @@ impl World {
 
     /// What a user asks for, as one batch.
     pub(crate) async fn ask(&self, intents: &[Intent]) -> Result<Applied, String> {
-        for Intent { name, action } in intents {
-            let what = match action {
-                Action::Restart => "restart".into(),
-                Action::Destroy => "destroy".into(),
-                Action::Have { file, desired, .. } => {
+        for Intent { name, change } in intents {
+            let what = match change {
+                UnitChange::Restart => "restart".into(),
+                UnitChange::Destroy => "destroy".into(),
+                UnitChange::Ensure { file, desired, .. } => {
                     let desired = desired.map_or("as it is", Desired::as_str);
                     format!("{desired}{}", if file.is_some() { ", with its file" } else { "" })
                 }
@@ -236,8 +236,8 @@ impl World {
             self.journal.note(format!("* user: {name} {what}"));
         }
         // The API looks at files before anything else.
-        let wrong = intents.iter().filter_map(|intent| match &intent.action {
-            Action::Have { file: Some(file), .. } => Some(check(&intent.name, file)),
+        let wrong = intents.iter().filter_map(|intent| match &intent.change {
+            UnitChange::Ensure { file: Some(file), .. } => Some(check(&intent.name, file)),
             _ => None,
         });
         if let Some(problem) = wrong.flatten().next() {
@@ -302,13 +302,16 @@ impl World {
 /// An intent to have a unit, with its file or as it is.
 pub(crate) fn have(name: &UnitName, text: Option<&str>, desired: Option<Desired>) -> Intent {
     let file = text.map(|text| Arc::new(UnitFile::parse(text.as_bytes()).unwrap()));
-    Intent { name: name.clone(), action: Action::Have { file, desired, differing: Differing::Replace } }
+    Intent {
+        name: name.clone(),
+        change: UnitChange::Ensure { file, desired, on_different_file: OnDifferentFile::Replace },
+    }
 }
 
 pub(crate) fn restart(name: &UnitName) -> Intent {
-    Intent { name: name.clone(), action: Action::Restart }
+    Intent { name: name.clone(), change: UnitChange::Restart }
 }
 
 pub(crate) fn destroy(name: &UnitName) -> Intent {
-    Intent { name: name.clone(), action: Action::Destroy }
+    Intent { name: name.clone(), change: UnitChange::Destroy }
 }

@@ -170,9 +170,9 @@ impl<S: Store> Api<S> {
     }
 
     /// What would become of `intents`.
-    pub(super) async fn foresee(&self, intents: &[Intent]) -> Result<Applied, Failure> {
-        let foreseen = apply::foresee(&self.reader, intents).await.map_err(|error| self.failed(&error))?;
-        foreseen.map_err(Failure::problems)
+    pub(super) async fn dry_run(&self, intents: &[Intent]) -> Result<Applied, Failure> {
+        let outcome = apply::dry_run(&self.reader, intents).await.map_err(|error| self.failed(&error))?;
+        outcome.map_err(Failure::problems)
     }
 
     /// Do what `intents` say.

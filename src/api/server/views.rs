@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
-use crate::registry::files::Brief;
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Damaged;
+use crate::registry::summaries::FileSummary;
 
 use crate::api::wire::{DamagedUnit, HostOrder, MachineRef, MachineView, StateView, UnitView};
 
@@ -16,7 +16,7 @@ use crate::api::wire::{DamagedUnit, HostOrder, MachineRef, MachineView, StateVie
 pub(super) const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::MACHINES];
 
 /// What files say, by hash.
-pub(super) type Briefs = BTreeMap<UnitHash, Arc<Brief>>;
+pub(super) type FileSummaries = BTreeMap<UnitHash, Arc<FileSummary>>;
 
 /// The files of all units of `cluster`.
 pub(super) fn hashes(cluster: &Cluster) -> BTreeSet<UnitHash> {
@@ -24,14 +24,14 @@ pub(super) fn hashes(cluster: &Cluster) -> BTreeSet<UnitHash> {
 }
 
 /// A unit, everywhere.
-pub(super) fn unit(cluster: &Cluster, briefs: &Briefs, name: &UnitName, unit: &Unit) -> UnitView {
-    let brief = briefs.get(&unit.hash);
-    let global = brief.is_some_and(|brief| brief.constraints.global);
+pub(super) fn unit(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, unit: &Unit) -> UnitView {
+    let summary = summaries.get(&unit.hash);
+    let global = summary.is_some_and(|summary| summary.constraints.global);
     let placement = cluster.placements.get(name).map(|placement| &placement.value);
     UnitView {
         name: name.clone(),
         hash: unit.hash.clone(),
-        description: brief.map(|brief| brief.description.to_string()).unwrap_or_default(),
+        description: summary.map(|summary| summary.description.to_string()).unwrap_or_default(),
         global,
         desired: unit.desired,
         current: if global { String::new() } else { current(cluster, name).into() },
@@ -69,8 +69,8 @@ fn orders(cluster: &Cluster, name: &UnitName) -> Vec<HostOrder> {
 
 /// The keys of what hosts are told of the globals among the units, which no family of [`FAMILIES`] holds; none without
 /// globals.
-pub(super) fn orders_wanted(cluster: &Cluster, briefs: &Briefs) -> BTreeSet<Key> {
-    let global = |unit: &Unit| briefs.get(&unit.hash).is_some_and(|brief| brief.constraints.global);
+pub(super) fn orders_wanted(cluster: &Cluster, summaries: &FileSummaries) -> BTreeSet<Key> {
+    let global = |unit: &Unit| summaries.get(&unit.hash).is_some_and(|summary| summary.constraints.global);
     let globals = cluster.units.iter().filter(|(_, unit)| global(unit));
     globals.flat_map(|(name, _)| cluster.machines.keys().map(|id| Key::Schedule(id.clone(), name.clone()))).collect()
 }

@@ -18,7 +18,7 @@ use crate::model::name::UnitName;
 use crate::model::unit::{Desired, Outcome, Unit as Record};
 use crate::registry::keys::{self, Key};
 use crate::registry::scope::Scope;
-use crate::registry::units::{Action, Differing, Intent, check, file_problem};
+use crate::registry::units::{Intent, OnDifferentFile, UnitChange, check, file_problem};
 use crate::store::{Error as StoreError, Store};
 
 use super::page::Page;
@@ -85,7 +85,7 @@ pub(super) async fn delete<S: Store>(
     Path(name): Path<String>,
 ) -> Result<StatusCode, Failure> {
     let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
-    match apply(&api, Intent { name, action: Action::Destroy }).await? {
+    match apply(&api, Intent { name, change: UnitChange::Destroy }).await? {
         // One that is on its way out is no unit any more, to CoreOS fleet's clients.
         Outcome::Absent | Outcome::Leaving => Err(Failure::no_such_unit()),
         _ => Ok(StatusCode::NO_CONTENT),
@@ -118,8 +118,8 @@ pub(super) async fn put<S: Store>(
     if !problems.is_empty() {
         return Err(Failure::problems(problems).of_one_unit());
     }
-    let action = Action::Have { file: Some(Arc::new(file)), desired, differing: Differing::Reset };
-    match apply(&api, Intent { name, action }).await? {
+    let change = UnitChange::Ensure { file: Some(Arc::new(file)), desired, on_different_file: OnDifferentFile::Reset };
+    match apply(&api, Intent { name, change }).await? {
         Outcome::Created | Outcome::Replaced => Ok(StatusCode::CREATED),
         Outcome::Unchanged if desired.is_none() => Err(needs_desired()),
         _ => Ok(StatusCode::NO_CONTENT),
@@ -135,7 +135,11 @@ async fn set_desired<S: Store>(api: &Api<S>, name: UnitName, desired: Option<Des
     if desired.is_none() {
         return Err(needs_desired());
     }
-    apply(api, Intent { name, action: Action::Have { file: None, desired, differing: Differing::Keep } }).await?;
+    apply(
+        api,
+        Intent { name, change: UnitChange::Ensure { file: None, desired, on_different_file: OnDifferentFile::Keep } },
+    )
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

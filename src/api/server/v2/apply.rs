@@ -16,7 +16,7 @@ use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
 use crate::registry::apply;
-use crate::registry::units::{Action, Differing, Intent, Problem, cannot_activate, check, file_problem};
+use crate::registry::units::{Intent, OnDifferentFile, Problem, UnitChange, cannot_activate, check, file_problem};
 use crate::store::Store;
 
 use super::unknown;
@@ -34,13 +34,13 @@ pub(super) async fn post<S: Store>(
     let (intents, mut problems) = read(&batch);
     if !problems.is_empty() {
         // Whoever mends a batch wants to hear everything at once. A store that doesn't answer has no say in it.
-        problems.extend(apply::foresee(&api.reader, &intents).await.ok().and_then(Result::err).unwrap_or_default());
+        problems.extend(apply::dry_run(&api.reader, &intents).await.ok().and_then(Result::err).unwrap_or_default());
         // The first of several of one name counts.
         let places: BTreeMap<&str, usize> = batch.units.iter().enumerate().rev().map(|(i, u)| (&*u.name, i)).collect();
         problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
         return Err(Failure::problems(problems));
     }
-    let applied = if check { api.foresee(&intents).await? } else { api.apply(&intents).await? };
+    let applied = if check { api.dry_run(&intents).await? } else { api.apply(&intents).await? };
     let unit = |done: apply::Done| AppliedUnit {
         name: done.name,
         outcome: done.outcome,
@@ -87,13 +87,13 @@ fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
         if unit.text.is_some() || unit.desired.is_some() || unit.replace || unit.restart {
             return Err(vec![problem(unit, "`destroy` goes with nothing else")]);
         }
-        return Ok(Intent { name, action: Action::Destroy });
+        return Ok(Intent { name, change: UnitChange::Destroy });
     }
     if unit.restart {
         if unit.text.is_some() || unit.desired.is_some() || unit.replace {
             return Err(vec![problem(unit, "`restart` goes with nothing else")]);
         }
-        return Ok(Intent { name, action: Action::Restart });
+        return Ok(Intent { name, change: UnitChange::Restart });
     }
     let mut problems = Vec::new();
     if name.is_template() && unit.desired.is_some_and(|desired| desired > Desired::Inactive) {
@@ -107,8 +107,11 @@ fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let differing = if unit.replace { Differing::Replace } else { Differing::Keep };
-    Ok(Intent { name, action: Action::Have { file: file.map(Arc::new), desired: unit.desired, differing } })
+    let on_different_file = if unit.replace { OnDifferentFile::Replace } else { OnDifferentFile::Keep };
+    Ok(Intent {
+        name,
+        change: UnitChange::Ensure { file: file.map(Arc::new), desired: unit.desired, on_different_file },
+    })
 }
 
 fn problem(unit: &ApplyUnit, what: &(impl std::fmt::Display + ?Sized)) -> Problem {

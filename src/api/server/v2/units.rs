@@ -6,7 +6,7 @@ use axum::http::Uri;
 
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
-use crate::api::server::views::{self, Briefs, FAMILIES};
+use crate::api::server::views::{self, FAMILIES, FileSummaries};
 use crate::api::wire::{HostReasons, UnitDetail, UnitList, UnitView};
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::UnitName;
@@ -21,8 +21,8 @@ use super::{no_parameters, scope};
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<UnitList>, Failure> {
     let read = async {
-        let (cluster, briefs, damaged) = joined(&api, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
-        let units = cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &briefs, name, unit)).collect();
+        let (cluster, summaries, damaged) = joined(&api, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
+        let units = cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit)).collect();
         Ok(Json(UnitList { revision: cluster.revision, units, damaged: views::damaged(&cluster, damaged) }))
     };
     read.await
@@ -40,12 +40,12 @@ pub(super) async fn get<S: Store>(
 
 /// The inner failure is the unit's, the outer one the store's.
 async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDetail, Failure>, Error> {
-    let (cluster, briefs, damaged) = joined(api, &Scope::One(name.clone())).await?;
+    let (cluster, summaries, damaged) = joined(api, &Scope::One(name.clone())).await?;
     if let Some(why) = damaged.get(name) {
         return Ok(Err(Failure::damaged(name, why)));
     }
     let Some(record) = cluster.units.get(name) else { return Ok(Err(Failure::no_such_unit())) };
-    let unit = views::unit(&cluster, &briefs, name, record);
+    let unit = views::unit(&cluster, &summaries, name, record);
     let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
     if is_settled(&unit) {
         let why = trouble(&unit);
@@ -59,16 +59,16 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
 }
 
 /// What views of the units in `scope` are made of.
-async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, Briefs, Damaged), Error> {
+async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, FileSummaries, Damaged), Error> {
     loop {
         let (mut cluster, damaged) = api.reader.all(&FAMILIES, scope).await?;
-        let briefs = api.reader.briefs(&views::hashes(&cluster)).await?;
-        let orders = views::orders_wanted(&cluster, &briefs);
+        let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
+        let orders = views::orders_wanted(&cluster, &summaries);
         match api.reader.add(&mut cluster, &orders).await {
             // What was read first is forgotten already: begin again, with what is now.
             Err(Error::Compacted) => {}
             Err(error) => return Err(error),
-            Ok(()) => return Ok((cluster, briefs, damaged)),
+            Ok(()) => return Ok((cluster, summaries, damaged)),
         }
     }
 }
@@ -78,9 +78,10 @@ async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
     const EVERYTHING: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::SCHEDULE, keys::MACHINES, keys::METADATA];
     let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
     let revision = cluster.revision;
-    let briefs = api.reader.briefs(&views::hashes(&cluster)).await?;
-    let constraints = |brief: &crate::registry::files::Brief| Versioned { value: brief.constraints.clone(), revision };
-    cluster.files = briefs.into_iter().map(|(hash, brief)| (hash, constraints(&brief))).collect();
+    let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
+    let constraints =
+        |summary: &crate::registry::summaries::FileSummary| Versioned { value: summary.constraints.clone(), revision };
+    cluster.files = summaries.into_iter().map(|(hash, summary)| (hash, constraints(&summary))).collect();
     Ok(cluster)
 }
 

@@ -89,12 +89,12 @@ impl<S: Store> Telling<S> {
         };
         let cluster = self.follower.cluster();
         let hashes = names.iter().filter_map(|name| Some(cluster.units.get(name)?.hash.clone())).collect();
-        let briefs = match self.api.reader.briefs(&hashes).await {
-            Ok(briefs) => briefs,
+        let summaries = match self.api.reader.summaries(&hashes).await {
+            Ok(summaries) => summaries,
             Err(error) => return Ok(Err(error)),
         };
         for name in names {
-            self.tell_one(&briefs, name, lines);
+            self.tell_one(&summaries, name, lines);
             lines.flush_if_full().await?;
         }
         if all {
@@ -103,7 +103,7 @@ impl<S: Store> Telling<S> {
         lines.flush().await.map(Ok)
     }
 
-    fn tell_one(&mut self, briefs: &views::Briefs, name: UnitName, lines: &mut Lines) {
+    fn tell_one(&mut self, summaries: &views::FileSummaries, name: UnitName, lines: &mut Lines) {
         let cluster = self.follower.cluster();
         let Some(unit) = cluster.units.get(&name) else {
             if !self.follower.is_gone(&name) {
@@ -115,7 +115,7 @@ impl<S: Store> Telling<S> {
             }
             return;
         };
-        let text = line(&WatchLine::Unit(Box::new(views::unit(cluster, briefs, &name, unit))));
+        let text = line(&WatchLine::Unit(Box::new(views::unit(cluster, summaries, &name, unit))));
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         let hash = Some(hasher.finish());

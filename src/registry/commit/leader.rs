@@ -1,0 +1,21 @@
+//! Writes the leader's key. Who may lead, and when, is the engine's to decide.
+
+use crate::model::revision::Revision;
+use crate::registry::keys::{Key, LeaderRecord};
+use crate::registry::put;
+use crate::store::{Error, Guard, LeaseId, Store, Txn};
+
+/// Write the leader's key, bound to `lease`, if `guard` holds. The answer is the revision that fences the leader's other
+/// transactions.
+///
+/// # Errors
+/// As [`Store::commit`].
+pub async fn claim<S: Store>(
+    store: &S,
+    leader: &LeaderRecord,
+    lease: LeaseId,
+    guard: Guard,
+) -> Result<Revision, Error> {
+    let op = put(&Key::Leader, leader, Some(lease));
+    store.commit(Txn { guards: vec![guard], ops: vec![op] }).await
+}

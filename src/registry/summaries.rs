@@ -1,0 +1,106 @@
+//! Caches what unit files say, by hash. The file of a hash never changes, so an entry is never out of date.
+//! Owns the bound of the cache; must never keep texts, which would make a daemon as large as its cluster.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::model::file::UnitFile;
+use crate::model::name::UnitHash;
+use crate::model::placement::Constraints;
+
+use super::keys::FileRecord;
+
+/// Files remembered for certain; up to twice as many are. Some 200 bytes each.
+const KEPT: usize = 8192;
+
+/// What tables and plans need of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSummary {
+    /// `Description=`.
+    pub description: Box<str>,
+    /// `[X-Fleet]`, specifiers unresolved.
+    pub constraints: Arc<Constraints>,
+}
+
+impl FileSummary {
+    /// The summary of a stored file.
+    ///
+    /// # Errors
+    /// A sentence, for one that is damaged.
+    pub fn of(record: &FileRecord) -> Result<Self, String> {
+        let file = UnitFile::parse(record.text.as_bytes()).map_err(|error| error.to_string())?;
+        let constraints = Constraints::parse(&file)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        Ok(Self {
+            description: file.value("Unit", "Description").unwrap_or_default().into(),
+            constraints: Arc::new(constraints),
+        })
+    }
+}
+
+/// Summaries by hash. Two generations instead of a list by use: when the young one is full it becomes the old one, and
+/// an entry that is used again moves back. That forgets unused entries at the cost of a hash map.
+#[derive(Debug, Default)]
+pub struct FileSummaryCache {
+    generations: Mutex<Generations>,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<UnitHash, Arc<FileSummary>>,
+    old: HashMap<UnitHash, Arc<FileSummary>>,
+}
+
+impl FileSummaryCache {
+    /// What is remembered of `hash`.
+    #[must_use]
+    pub fn get(&self, hash: &UnitHash) -> Option<Arc<FileSummary>> {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(summary) = generations.young.get(hash) {
+            return Some(Arc::clone(summary));
+        }
+        let summary = generations.old.remove(hash)?;
+        generations.insert(hash.clone(), Arc::clone(&summary));
+        Some(summary)
+    }
+
+    /// Remember.
+    pub fn insert(&self, hash: UnitHash, summary: Arc<FileSummary>) {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, summary);
+    }
+}
+
+impl Generations {
+    fn insert(&mut self, hash: UnitHash, summary: Arc<FileSummary>) {
+        if self.young.len() >= KEPT {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(hash, summary);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_kept_and_the_rest_is_bounded() {
+        let record = FileRecord { text: "[Unit]\nDescription=d\n[X-Fleet]\nGlobal=true\n".into() };
+        let summary = Arc::new(FileSummary::of(&record).unwrap());
+        assert!(summary.constraints.global && &*summary.description == "d");
+        let (summaries, hash) = (FileSummaryCache::default(), |n: usize| UnitHash::new(&format!("{n:040x}")));
+        for n in 0..4 * KEPT {
+            summaries.insert(hash(n), Arc::clone(&summary));
+            assert!(summaries.get(&hash(0)).is_some());
+        }
+        assert!(summaries.get(&hash(1)).is_none());
+        let generations = summaries.generations.lock().unwrap();
+        assert!(generations.young.len() + generations.old.len() <= 2 * KEPT);
+    }
+
+    #[test]
+    fn a_damaged_file_says_so() {
+        assert!(FileSummary::of(&FileRecord { text: "[Unit".into() }).unwrap_err().contains("bad section header"));
+        assert!(FileSummary::of(&FileRecord { text: "[X-Fleet]\nBogus=1".into() }).unwrap_err().contains("Bogus"));
+    }
+}
