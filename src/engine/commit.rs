@@ -30,8 +30,8 @@ pub(super) struct Done<'a> {
 }
 
 /// The transactions of `plan`, in its order: as few as the store's limits allow, so that what belongs together arrives
-/// together. Only the assignments of a global unit can be more than one transaction takes; each of them may be committed
-/// alone.
+/// together. Only the assignments of a global unit can be more than one transaction takes; each of them may be
+/// committed alone.
 pub(super) fn transactions<'a>(plan: &'a Plan, cluster: &Cluster, fence: Fence) -> Vec<Packed<Done<'a>>> {
     pack(plan.decisions.iter().map(|decision| group(decision, cluster)), Some(fence.guard()))
 }
@@ -61,8 +61,8 @@ fn group<'a>(decision: &'a Decision, cluster: &Cluster) -> Group<Done<'a>> {
         let assignment = Key::Schedule(host.clone(), decision.unit.clone());
         let mut step = step(Some(task(write))).replace(assignment, write.before, write.after.as_ref());
         if write.after.is_none() && !cluster.machines.contains_key(host) {
-            // The host is dead and hasn't reported that the unit is stopped. The assignment may only be deleted while it is
-            // still dead: a host that has come back runs the unit, or is about to.
+            // The host is dead and hasn't reported that the unit is stopped. The assignment may only be deleted while
+            // the host is still dead: one that has come back runs the unit, or is about to.
             step = step.guard(Key::Machine(host.clone()), None);
         }
         steps.push(step);

@@ -164,7 +164,6 @@ const LONG_FUNCTIONS: &[Exception] = &[
     ("src/engine.rs Engine::lead", "the loop of the leader: one arm for each event"),
     ("src/metrics/series.rs Series::new", "a list of series, each with its help text"),
     ("src/plan/schedule.rs Scheduler::apply", "one arm for each kind of change"),
-    ("src/registry/services.rs settle", "one transaction, decided in one place"),
     ("src/store/embedded/disk.rs Disk::load", "one record after another, in the order of the file"),
 ];
 

@@ -5,8 +5,8 @@ use crate::registry::keys::{Key, LeaderRecord};
 use crate::registry::put;
 use crate::store::{Error, Guard, LeaseId, Store, Txn};
 
-/// Write the leader's key, bound to `lease`, if `guard` holds. The answer is the revision that fences the leader's other
-/// transactions.
+/// Write the leader's key, bound to `lease`, if `guard` holds. The answer is the revision that fences the leader's
+/// other transactions.
 ///
 /// # Errors
 /// As [`Store::commit`].
