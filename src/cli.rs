@@ -27,6 +27,7 @@ use clap::FromArgMatches as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::api::client::{Client, Endpoint, Tls};
+use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Format, Globals, Submit};
 use commands::{fd_forward, import, journal, list, restart, services, show, ssh, status, units};
@@ -34,7 +35,6 @@ use error::{Error, Exit};
 use input::argv;
 use output::Printer;
 use session::Session;
-use wait::Aim;
 
 /// Do what `args` say, the program's name first. The exit code is for the process to end with: 0 done, 1 not done, 2
 /// not understood, 130 no longer waited for, 255 a host out of reach, and of a command on a host its own.
@@ -164,12 +164,12 @@ async fn client(globals: &Globals, hosts: &Hosts) -> Result<Client, Error> {
 async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> {
     match command {
         Command::Submit(args) => units::submit(session, args).await,
-        Command::Load(args) => units::create(session, args, Aim::Load).await,
-        Command::Start(args) => units::create(session, args, Aim::Start).await,
+        Command::Load(args) => units::create(session, args, Operation::Load).await,
+        Command::Start(args) => units::create(session, args, Operation::Start).await,
         Command::Restart(args) => restart::run(session, args).await,
-        Command::Stop(args) => units::change(session, args, Aim::Stop).await,
-        Command::Unload(args) => units::change(session, args, Aim::Unload).await,
-        Command::Destroy(args) => units::change(session, args, Aim::Destroy).await,
+        Command::Stop(args) => units::change(session, args, Operation::Stop).await,
+        Command::Unload(args) => units::change(session, args, Operation::Unload).await,
+        Command::Destroy(args) => units::change(session, args, Operation::Destroy).await,
         Command::Cat(args) => show::cat(session, args).await,
         Command::ListUnits(args) => list::units(session, args).await,
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,

@@ -7,6 +7,7 @@ pub mod glob;
 pub mod machine;
 pub mod name;
 pub mod placement;
+pub mod progress;
 pub mod reserved;
 pub mod revision;
 pub mod service;

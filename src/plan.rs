@@ -5,6 +5,7 @@
 //! * [`host`]: all decisions of one host, one action at a time; for the agent.
 //! * [`converge`]: what one unit on a host needs next; for `host`.
 //! * [`explain`]: why a unit isn't where it should be; per request, for the API.
+//! * [`progress`]: whether what was asked of a unit is done, and what it waits for; for the API.
 //! * [`check`]: what must hold of a cluster; for tests, simulations and the engine's periodic audit.
 //!
 //! Nothing here waits, reads a clock, logs, or draws lots: the same values always give the same plan. Trouble is part
@@ -15,4 +16,5 @@ pub mod converge;
 pub mod explain;
 pub mod fit;
 pub mod host;
+pub mod progress;
 pub mod schedule;

@@ -432,7 +432,7 @@ fn instances_of_the_clusters_template_need_no_file() {
     let sent =
         json!([{ "name": "t@1.service", "desired": "launched" }, { "name": "t@2.service", "desired": "launched" }]);
     assert_eq!(fake.sent(), [sent]);
-    let watch = "GET /fleet/v2/watch?name=t%401.service&name=t%402.service";
+    let watch = "GET /fleet/v2/watch?name=t%401.service&name=t%402.service&operation=start";
     assert_eq!(fake.asked().last().map(String::as_str), Some(watch));
 }
 
@@ -549,6 +549,17 @@ fn a_watch_that_breaks_is_opened_again() {
     let watches = vec![broken, ended, behind, snapshot(&[running("a.service", N1)])];
     let fake = Fake::new(script(&[], watches));
     fake.file("a.service", OK).expect("start a", 0, "Unit a.service launched on a2d7e4a6.../10.88.0.11\n", "");
+}
+
+/// A fleetd that doesn't tell progress has made the change all the same, and fleetctl says both.
+#[test]
+fn a_fleetd_that_tells_no_progress_is_called_old() {
+    let fake = Fake::new(Script { old: true, ..script(&[], vec![snapshot(&[running("a.service", N1)])]) });
+    let ran = fake.file("a.service", OK).run("start a");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(ran.err.contains("fleetd is older than this fleetctl"), "{}", ran.err);
+    assert!(ran.err.contains("the change was made all the same"), "{}", ran.err);
+    assert_eq!(fake.run("start --no-block a").code, Some(0));
 }
 
 #[test]

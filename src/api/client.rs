@@ -5,6 +5,7 @@ mod batch;
 mod connect;
 mod endpoint;
 mod fleet;
+mod follow;
 mod services;
 mod stream;
 
@@ -20,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::api::wire::{ErrorBody, ErrorDetail, MachineList, UnitDetail, UnitList};
+use crate::api::wire::{ErrorBody, ErrorDetail, MachineList, Operation, UnitDetail, UnitList, WatchLine};
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 
@@ -28,8 +29,9 @@ pub use batch::Part;
 pub use connect::{Dial, Dialing, Duplex, Stream, Tls, TlsError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use fleet::Fleet;
+pub use follow::{Follow, For, Line, News};
 pub use services::By;
-pub use stream::Watch;
+use stream::Watch;
 
 /// Longer queries go unfiltered: `http::Uri` ends at 64 KiB, and a list of everything is the smaller evil.
 const MAX_QUERY: usize = 48 * 1024;
@@ -129,24 +131,25 @@ impl Client {
         self.get("/fleet/v2/machines").await
     }
 
-    /// Follow the units that match one of `patterns`, or all.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn watch(&self, patterns: &[String]) -> Result<Watch, ClientError> {
-        self.follow(&with_names("/fleet/v2/watch", patterns)).await
+    /// Follow the units that match one of `patterns`, or all, and the progress of `operation` if there is one.
+    #[must_use]
+    pub fn follow(&self, patterns: &[String], operation: Option<Operation>, whom: For) -> Follow<'_, WatchLine> {
+        let mut path = with_names("/fleet/v2/watch", patterns);
+        if let Some(operation) = operation {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            path += &format!("{separator}operation={}", operation.verb());
+        }
+        Follow::new(self, path, whom)
     }
 
     /// Follow what `host` has of `unit`, and nothing else.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn watch_on(&self, host: &MachineId, unit: &UnitName) -> Result<Watch, ClientError> {
+    #[must_use]
+    pub fn follow_on(&self, host: &MachineId, unit: &UnitName, whom: For) -> Follow<'_, WatchLine> {
         let path = with_names("/fleet/v2/watch", &[Glob::escape(unit.as_str())]);
-        self.follow(&format!("{path}&host={host}")).await
+        Follow::new(self, format!("{path}&host={host}"), whom)
     }
 
-    async fn follow<L: DeserializeOwned>(&self, path: &str) -> Result<Watch<L>, ClientError> {
+    async fn open<L: DeserializeOwned>(&self, path: &str) -> Result<Watch<L>, ClientError> {
         let mut connection = self.connect().await?;
         let request = connection.request(&Method::GET, path, Bytes::new())?;
         let answer = timeout(self.patience, connection.sender.send_request(request)).await;

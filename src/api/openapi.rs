@@ -185,6 +185,11 @@ fn description() -> Value {
                         "Only what the host with this id has of the units, of which 1 to 8 must be named, without \
                          patterns. Costs the cluster nothing but that.",
                     ),
+                    query(
+                        "operation",
+                        "The operation whose progress is told: load, start, restart, stop, unload or destroy. \
+                         Without it, the one that leads to what is wanted.",
+                    ),
                 ],
                 request: None,
                 done: vec![(200, "Lines of JSON; an empty one says that the stream lives.", lines(line))],

@@ -6,6 +6,7 @@ pub mod services;
 mod units;
 pub mod v1;
 
+pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
 pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{MachineList, MachineRef, MachineView};

@@ -1,8 +1,8 @@
 //! The sentences of a command's end: done, failed, nowhere to run. Pure: values in, lines out; prints nothing.
 
 use super::error::HINT;
-use super::wait::{Aim, Goal};
-use crate::api::wire::{DamagedUnit, UnitDetail, UnitView};
+use super::wait::Goal;
+use crate::api::wire::{DamagedUnit, Operation, UnitDetail, UnitView};
 
 /// What is said of a unit whose record can't be read.
 pub(super) fn damaged(unit: &DamagedUnit) -> String {
@@ -16,12 +16,12 @@ pub(super) fn damaged(unit: &DamagedUnit) -> String {
 /// The line for a goal that is reached. Scripts read these.
 pub(super) fn done(goal: &Goal, view: Option<&UnitView>) -> String {
     let name = &goal.name;
-    match (goal.aim, view) {
-        (Aim::Destroy, _) => format!("Destroyed {name}"),
-        (aim, Some(view)) if view.global => format!("Triggered global unit {name} {}", aim.verb()),
-        (Aim::Unload, _) | (_, None) => format!("Unit {name} inactive"),
-        (aim, Some(view)) => match &view.machine {
-            Some(machine) => format!("Unit {name} {} on {}", aim.state(), machine.legend(false)),
+    match (goal.operation, view) {
+        (Operation::Destroy, _) => format!("Destroyed {name}"),
+        (operation, Some(view)) if view.global => format!("Triggered global unit {name} {}", operation.verb()),
+        (Operation::Unload, _) | (_, None) => format!("Unit {name} inactive"),
+        (operation, Some(view)) => match &view.machine {
+            Some(machine) => format!("Unit {name} {} on {}", operation.state(), machine.legend(false)),
             None => format!("Unit {name} inactive"),
         },
     }
@@ -30,9 +30,9 @@ pub(super) fn done(goal: &Goal, view: Option<&UnitView>) -> String {
 /// The line for a goal that is asked for and not waited for.
 pub(super) fn triggered(goal: &Goal, global: bool) -> String {
     let kind = if global { "global unit" } else { "unit" };
-    match goal.aim {
-        Aim::Destroy => format!("Destroyed {}", goal.name),
-        aim => format!("Triggered {kind} {} {}", goal.name, aim.verb()),
+    match goal.operation {
+        Operation::Destroy => format!("Destroyed {}", goal.name),
+        operation => format!("Triggered {kind} {} {}", goal.name, operation.verb()),
     }
 }
 
@@ -53,11 +53,11 @@ pub(super) fn failed(goal: &Goal, view: Option<&UnitView>, why: &str) -> Vec<Str
 /// had.
 pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
     let name = &goal.name;
-    let then = if goal.aim == Aim::Load { "is loaded" } else { "starts" };
+    let then = if goal.operation == Operation::Load { "is loaded" } else { "starts" };
     let head = format!("{name} can't run anywhere yet; it stays submitted and {then} as soon as a host fits:");
     let mut lines = vec![head];
     lines.extend(reasons(waiting, detail));
-    lines.push(format!("{HINT}`fleetctl {} --no-block` doesn't wait", goal.aim.verb()));
+    lines.push(format!("{HINT}`fleetctl {} --no-block` doesn't wait", goal.operation.verb()));
     lines
 }
 
@@ -110,29 +110,30 @@ mod tests {
             machine: placed.then(|| machine('a', "n1")),
             hosts: Vec::new(),
             waiting: None,
+            progress: None,
             states: vec![],
         }
     }
 
-    fn goal(aim: Aim) -> Goal {
-        Goal { name: "a.service".parse().unwrap(), aim, generation: Revision(1), changed: true }
+    fn goal(operation: Operation) -> Goal {
+        Goal { name: "a.service".parse().unwrap(), operation, generation: Revision(1), changed: true }
     }
 
     #[test]
     fn lines_are_fleets() {
         let cases = [
-            (Aim::Start, Some(view(false, true)), "Unit a.service launched on aaaaaaaa.../10.0.0.1"),
-            (Aim::Load, Some(view(false, true)), "Unit a.service loaded on aaaaaaaa.../10.0.0.1"),
-            (Aim::Stop, Some(view(false, true)), "Unit a.service loaded on aaaaaaaa.../10.0.0.1"),
-            (Aim::Stop, Some(view(false, false)), "Unit a.service inactive"),
-            (Aim::Unload, Some(view(false, false)), "Unit a.service inactive"),
-            (Aim::Start, Some(view(true, false)), "Triggered global unit a.service start"),
-            (Aim::Destroy, None, "Destroyed a.service"),
+            (Operation::Start, Some(view(false, true)), "Unit a.service launched on aaaaaaaa.../10.0.0.1"),
+            (Operation::Load, Some(view(false, true)), "Unit a.service loaded on aaaaaaaa.../10.0.0.1"),
+            (Operation::Stop, Some(view(false, true)), "Unit a.service loaded on aaaaaaaa.../10.0.0.1"),
+            (Operation::Stop, Some(view(false, false)), "Unit a.service inactive"),
+            (Operation::Unload, Some(view(false, false)), "Unit a.service inactive"),
+            (Operation::Start, Some(view(true, false)), "Triggered global unit a.service start"),
+            (Operation::Destroy, None, "Destroyed a.service"),
         ];
-        for (aim, view, line) in cases {
-            assert_eq!(done(&goal(aim), view.as_ref()), line);
+        for (operation, view, line) in cases {
+            assert_eq!(done(&goal(operation), view.as_ref()), line);
         }
-        assert_eq!(triggered(&goal(Aim::Stop), false), "Triggered unit a.service stop");
+        assert_eq!(triggered(&goal(Operation::Stop), false), "Triggered unit a.service stop");
         assert_eq!(MachineRef { ip: String::new(), ..machine('b', "") }.legend(false), "bbbbbbbb...");
     }
 
@@ -152,7 +153,7 @@ mod tests {
             ],
         };
         assert_eq!(
-            unplaced(&goal(Aim::Start), "no host", Some(&detail)),
+            unplaced(&goal(Operation::Start), "no host", Some(&detail)),
             [
                 "a.service can't run anywhere yet; it stays submitted and starts as soon as a host fits:",
                 "  n1      no disk=ssd",
@@ -161,6 +162,6 @@ mod tests {
                 "hint: `fleetctl start --no-block` doesn't wait"
             ]
         );
-        assert_eq!(unplaced(&goal(Aim::Load), "no host is alive", None)[1], "  no host is alive");
+        assert_eq!(unplaced(&goal(Operation::Load), "no host is alive", None)[1], "  no host is alive");
     }
 }

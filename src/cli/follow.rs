@@ -1,19 +1,18 @@
-//! Waits for what was asked: one watch for all units, reopened when it breaks, until each goal has its end.
-//! Owns the clock of waiting, its progress and Ctrl-C; what counts as done is `wait`'s, the words are `explain`'s.
+//! Waits for what was asked: follows all units by one watch until each goal has its end. Owns the clock of waiting,
+//! what is shown meanwhile, and Ctrl-C; how far a unit is, the API says (`wait`), and the words are `explain`'s.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use crate::api::client::{ClientError, Watch};
-use crate::api::wire::{UnitView, WatchLine};
+use crate::api::client::{ClientError, For, News};
+use crate::api::wire::{ErrorDetail, Operation, Progress, UnitView, WatchLine};
 use crate::cli::explain;
 use crate::cli::input::names;
 use crate::cli::session::Session;
-use crate::cli::wait::Aim;
-use crate::cli::wait::{Goal, Sight, Verdict, judge};
+use crate::cli::wait::{Goal, Observed, progress};
 use crate::journal::journal_tail;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
@@ -29,8 +28,9 @@ const SILENCE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(500);
 /// How often the screen may change.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Between attempts to reach fleetd again: at first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// What is said when fleetd doesn't tell progress.
+const TOO_OLD: &str = "fleetd is older than this fleetctl and can't tell how far that is; the change was made all the \
+     same. Upgrade fleetd, or add --no-block";
 /// More lines without a terminal would be noise.
 const NOTES: usize = 10;
 
@@ -72,27 +72,16 @@ pub(super) async fn wait(
     revision: Revision,
     limit: Option<Duration>,
 ) -> Result<Vec<Ended>, ClientError> {
-    let mut follower = Follower::new(session, goals, revision);
-    let deadline = limit.map(|limit| follower.began + limit);
+    let mut waiting = Waiting::new(session, goals, revision);
+    let deadline = limit.map(|limit| waiting.began + limit);
     let mut interrupts = signal(SignalKind::interrupt()).ok();
-    let end = loop {
-        // Opening anew, as all arms, may be dropped half way: the next round begins it again.
-        let watch = tokio::select! {
-            watch = follower.open() => watch?,
-            () = until(deadline) => break End::TimedOut,
-            () = interrupted(interrupts.as_mut()) => break End::Interrupted,
-        };
-        let over = tokio::select! {
-            over = follower.follow(watch) => over?,
-            () = until(deadline) => break End::TimedOut,
-            () = interrupted(interrupts.as_mut()) => break End::Interrupted,
-        };
-        if over {
-            break End::Done;
-        }
+    let end = tokio::select! {
+        over = waiting.follow() => over.map(|()| End::Done)?,
+        () = until(deadline) => End::TimedOut,
+        () = interrupted(interrupts.as_mut()) => End::Interrupted,
     };
-    follower.close(&end);
-    Ok(follower.tracked.into_iter().map(|one| one.ended(&end)).collect())
+    waiting.close(&end);
+    Ok(waiting.tracked.into_iter().map(|one| one.ended(&end)).collect())
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -117,15 +106,15 @@ struct Tracked {
     leaving: bool,
     /// The watch that is open has told of it.
     told: bool,
-    /// The verdict has been other than done.
+    /// The progress has been other than done.
     waited: bool,
-    /// The verdict of now, and since when it is of this kind.
-    verdict: Verdict,
+    /// The progress now, and since when it is of this kind.
+    progress: Progress,
     since: Instant,
     end: Option<End>,
 }
 
-struct Follower<'a> {
+struct Waiting<'a> {
     session: &'a Session,
     tracked: Vec<Tracked>,
     index: BTreeMap<UnitName, usize>,
@@ -134,119 +123,70 @@ struct Follower<'a> {
     began: Instant,
     noted: bool,
     drawn: Option<Instant>,
-    /// Since when there is no watch, and whether that has been said.
-    lost: Option<Instant>,
-    complained: bool,
-    delay: Duration,
 }
 
-impl<'a> Follower<'a> {
+impl<'a> Waiting<'a> {
     fn new(session: &'a Session, goals: Vec<Goal>, revision: Revision) -> Self {
         let began = Instant::now();
         let index = goals.iter().enumerate().map(|(index, goal)| (goal.name.clone(), index)).collect();
-        let verdict = Verdict::Waiting("asking".into());
+        let progress = Progress::Waiting("asking".into());
         let track = |goal| Tracked {
             goal,
             view: None,
             leaving: false,
             told: false,
             waited: false,
-            verdict: verdict.clone(),
+            progress: progress.clone(),
             since: began,
             end: None,
         };
         let tracked = goals.into_iter().map(track).collect();
-        Self {
-            session,
-            tracked,
-            index,
-            revision,
-            synced: false,
-            began,
-            noted: false,
-            drawn: None,
-            lost: None,
-            complained: false,
-            delay: RETRY.0,
-        }
+        Self { session, tracked, index, revision, synced: false, began, noted: false, drawn: None }
     }
 
-    /// A watch of all that isn't done, however long it takes to get one.
-    async fn open(&mut self) -> Result<Watch, ClientError> {
-        loop {
-            let patterns: Vec<String> = self.open_goals().map(|one| names::exactly(&one.goal.name)).collect();
-            match self.session.client.watch(&patterns).await {
-                Ok(watch) => {
-                    self.synced = false;
-                    self.tracked.iter_mut().for_each(|one| one.told = false);
-                    return Ok(watch);
-                }
-                // 5xx: fleetd is there, its store isn't; that passes too.
-                Err(ClientError::Api(detail)) if detail.code < 500 => return Err(ClientError::Api(detail)),
-                Err(error @ ClientError::Protocol(_)) => return Err(error),
-                Err(error) => self.lose(&error.to_string()).await,
-            }
-        }
-    }
-
-    async fn lose(&mut self, why: &str) {
-        let now = Instant::now();
-        let since = *self.lost.get_or_insert(now);
-        // A restart of fleetd takes less than this; no need to talk about it.
-        if !self.complained && now >= since + SILENCE {
-            self.complained = true;
-            self.session.out.message(&format!("{why}; trying again"));
-        }
-        sleep(self.delay).await;
-        self.delay = (2 * self.delay).min(RETRY.1);
-    }
-
-    /// Follow `watch` to its end (`false`) or that of all goals (`true`).
-    async fn follow(&mut self, mut watch: Watch) -> Result<bool, ClientError> {
-        loop {
+    /// Follow the units until each goal has its end.
+    async fn follow(&mut self) -> Result<(), ClientError> {
+        let session = self.session;
+        let names: Vec<String> = self.tracked.iter().map(|one| names::exactly(&one.goal.name)).collect();
+        let operation = one_of(self.tracked.iter().map(|one| one.goal.operation));
+        let mut watch = session.client.follow(&names, operation, For::APerson);
+        while self.open_goals().next().is_some() {
+            self.show();
             let timer = self.next_timer();
-            // Cancel-safe: `Watch::next` keeps what it has read, and a timer that is dropped is set again.
+            // Cancel-safe: what `Follow::next` has begun is kept in it, and a timer that is dropped is set again.
             tokio::select! {
-                line = watch.next() => match line {
-                    Ok(line) => if let Some(why) = self.take(line) {
-                        self.lose(&why).await;
-                        return Ok(false);
+                news = watch.next() => match news.map_err(too_old)? {
+                    News::Begun => self.tracked.iter_mut().for_each(|one| one.told = false),
+                    News::Line(line) => if let Some(why) = self.take(line)? {
+                        watch.reopen(unavailable(why))?;
                     },
-                    Err(ClientError::Unreachable(_)) => {
-                        self.lose("lost the connection to fleetd").await;
-                        return Ok(false);
-                    }
-                    Err(error) => return Err(error),
+                    News::Broken => self.synced = false,
+                    News::Lost(error) => session.out.message(&format!("{error}; trying again")),
+                    News::Back => session.out.message("fleetd is back"),
                 },
                 () = until(timer) => {}
             }
             self.settle().await;
-            if self.open_goals().next().is_none() {
-                return Ok(true);
-            }
-            self.show();
         }
+        Ok(())
     }
 
-    /// Take in one line; `Some` is why the watch ends.
-    fn take(&mut self, line: WatchLine) -> Option<String> {
+    /// Take in one line; `Some` is why another stream is needed.
+    fn take(&mut self, line: WatchLine) -> Result<Option<String>, ClientError> {
         match line {
+            WatchLine::Unit(unit) if unit.progress.is_none() => return Err(ClientError::Protocol(TOO_OLD.into())),
             WatchLine::Unit(unit) => {
                 let name = unit.name.clone();
                 self.see(&name, Some(*unit), false);
             }
             WatchLine::Leaving(name) => self.see(&name, None, true),
             WatchLine::Removed(name) => self.see(&name, None, false),
-            // A member of the store that lags behind may not have seen yet what was asked.
+            // A fleetd, or a member of the store, that lags behind may not have seen yet what was asked.
             WatchLine::Synced(revision) if revision < self.revision => {
-                return Some("fleetd has yet to see what was asked of it".into());
+                return Ok(Some("fleetd has yet to see what was asked of it".into()));
             }
             WatchLine::Synced(_) => {
-                (self.synced, self.delay) = (true, RETRY.0);
-                self.lost = None;
-                if std::mem::take(&mut self.complained) {
-                    self.session.out.message("fleetd is back");
-                }
+                self.synced = true;
                 for one in &mut self.tracked {
                     if !one.told {
                         (one.view, one.leaving) = (None, false);
@@ -254,9 +194,9 @@ impl<'a> Follower<'a> {
                     one.judge();
                 }
             }
-            WatchLine::Error(why) => return Some(why),
+            WatchLine::Error(why) => return Ok(Some(why)),
         }
-        None
+        Ok(None)
     }
 
     fn see(&mut self, name: &UnitName, view: Option<UnitView>, leaving: bool) {
@@ -280,21 +220,21 @@ impl<'a> Follower<'a> {
             if one.end.is_some() || one.due().is_some_and(|due| now < due) {
                 continue;
             }
-            let end = match &one.verdict {
-                Verdict::Waiting(_) => continue,
-                Verdict::Done | Verdict::Settling => {
+            let end = match &one.progress {
+                Progress::Waiting(_) | Progress::Idle(_) => continue,
+                Progress::Done | Progress::Settling => {
                     if one.waited || one.goal.changed {
                         self.session.line(&explain::done(&one.goal, one.view.as_ref()));
                     }
                     End::Done
                 }
-                Verdict::Failed(why) | Verdict::Failing(why) => {
+                Progress::Failed(why) | Progress::Failing(why) => {
                     let mut lines = explain::failed(&one.goal, one.view.as_ref(), why);
                     let said = self.last_words(&one.goal, one.view.as_ref()).await;
                     lines.splice(1..1, said);
                     End::Failed(lines)
                 }
-                Verdict::Unplaced(why) => {
+                Progress::Unplaced(why) => {
                     let detail = self.session.client.unit(&one.goal.name).await.ok();
                     End::Failed(explain::unplaced(&one.goal, why, detail.as_ref()))
                 }
@@ -311,7 +251,8 @@ impl<'a> Follower<'a> {
     async fn last_words(&self, goal: &Goal, view: Option<&UnitView>) -> Vec<String> {
         let quoted = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
         let failed = view.into_iter().flat_map(|view| &view.states).find(|state| state.active != "active");
-        let Some(state) = failed.filter(|_| goal.aim == Aim::Start && quoted < QUOTED && !self.session.is_json())
+        let Some(state) =
+            failed.filter(|_| goal.operation == Operation::Start && quoted < QUOTED && !self.session.is_json())
         else {
             return Vec::new();
         };
@@ -346,7 +287,7 @@ impl<'a> Follower<'a> {
         } else if !self.noted && now >= self.began + SILENCE {
             self.noted = true;
             let open: Vec<&Tracked> =
-                self.open_goals().filter(|one| matches!(one.verdict, Verdict::Waiting(_))).collect();
+                self.open_goals().filter(|one| matches!(one.progress, Progress::Waiting(_))).collect();
             for one in open.iter().take(NOTES) {
                 self.session.out.message(&format!("{}: {}", one.goal.name, one.doing()));
             }
@@ -361,14 +302,14 @@ impl<'a> Follower<'a> {
         match end {
             End::TimedOut => {
                 for goal in open {
-                    let (name, state) = (&goal.name, goal.aim.state());
+                    let (name, state) = (&goal.name, goal.operation.state());
                     let line = format!("timed out waiting for unit {name} to report state {state}");
                     self.session.out.message(&format!("Error waiting for units: {line}"));
                 }
             }
             End::Interrupted => {
                 let names: Vec<&str> = open.iter().map(|goal| goal.name.as_str()).collect();
-                let what = open.first().map_or("", |goal| goal.aim.verb());
+                let what = open.first().map_or("", |goal| goal.operation.verb());
                 self.session
                     .out
                     .message(&format!("not waiting any longer; the cluster goes on to {what} {}", names.join(" ")));
@@ -380,41 +321,66 @@ impl<'a> Follower<'a> {
 
 impl Tracked {
     fn judge(&mut self) {
-        let sight = match &self.view {
-            Some(view) => Sight::There(view),
-            None if self.leaving => Sight::Leaving,
-            None => Sight::Gone,
+        let observed = match &self.view {
+            Some(view) => Observed::There(view),
+            None if self.leaving => Observed::Leaving,
+            None => Observed::Gone,
         };
-        let mut verdict = judge(&self.goal, sight);
-        if verdict == Verdict::Done && self.waited && matches!(self.goal.aim, Aim::Start | Aim::Restart) {
-            verdict = Verdict::Settling;
+        let mut progress = progress(&self.goal, observed);
+        if progress == Progress::Done
+            && self.waited
+            && matches!(self.goal.operation, Operation::Start | Operation::Restart)
+        {
+            progress = Progress::Settling;
         }
-        if std::mem::discriminant(&verdict) != std::mem::discriminant(&self.verdict) {
+        if std::mem::discriminant(&progress) != std::mem::discriminant(&self.progress) {
             self.since = Instant::now();
         }
-        self.waited |= !matches!(verdict, Verdict::Done | Verdict::Settling);
-        self.verdict = verdict;
+        self.waited |= !matches!(progress, Progress::Done | Progress::Settling);
+        self.progress = progress;
     }
 
-    /// When the verdict counts; `None`: as soon as it is there.
+    /// When the progress counts; `None`: as soon as it is there.
     fn due(&self) -> Option<Instant> {
-        match self.verdict {
-            Verdict::Settling => Some(self.since + SETTLE),
-            Verdict::Failing(_) | Verdict::Unplaced(_) => Some(self.since + GRACE),
-            Verdict::Done | Verdict::Failed(_) | Verdict::Waiting(_) => None,
+        match self.progress {
+            Progress::Settling => Some(self.since + SETTLE),
+            Progress::Failing(_) | Progress::Unplaced(_) => Some(self.since + GRACE),
+            Progress::Done | Progress::Failed(_) | Progress::Waiting(_) | Progress::Idle(_) => None,
         }
     }
 
     fn doing(&self) -> &str {
-        match &self.verdict {
-            Verdict::Waiting(what) => what,
-            Verdict::Failing(why) | Verdict::Failed(why) => why,
-            Verdict::Unplaced(_) => "waiting for a host that fits",
-            Verdict::Done | Verdict::Settling => "done, looking on for a moment",
+        match &self.progress {
+            Progress::Waiting(what) | Progress::Idle(what) => what,
+            Progress::Failing(why) | Progress::Failed(why) => why,
+            Progress::Unplaced(_) => "waiting for a host that fits",
+            Progress::Done | Progress::Settling => "done, looking on for a moment",
         }
     }
 
-    fn ended(self, otherwise: &End) -> Ended {
+    fn ended(mut self, otherwise: &End) -> Ended {
+        // What is printed of the unit is what the cluster has of it.
+        if let Some(view) = &mut self.view {
+            view.progress = None;
+        }
         Ended { goal: self.goal, view: self.view, end: self.end.unwrap_or_else(|| otherwise.clone()) }
+    }
+}
+
+/// The one value that all of `values` are.
+fn one_of<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
+    let first = values.next()?;
+    values.all(|value| value == first).then_some(first)
+}
+
+fn unavailable(message: String) -> ClientError {
+    ClientError::Api(ErrorDetail { code: 503, message, problems: Vec::new() })
+}
+
+/// A `fleetd` that doesn't know `operation` refuses the watch.
+fn too_old(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Api(detail) if detail.code == 400 => ClientError::Protocol(TOO_OLD.into()),
+        error => error,
     }
 }

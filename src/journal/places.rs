@@ -173,6 +173,7 @@ mod tests {
             machine: home.map(machine),
             hosts: Vec::new(),
             waiting: None,
+            progress: None,
             states: states.iter().map(state).collect(),
         }
     }

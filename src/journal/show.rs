@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::cluster::{Cluster, Seen};
+use super::cluster::{self, Seen};
 use super::entry::Entry;
 use super::handover::{Begin, Handover};
 use super::merge::{Complete, HOLD, Live, Tail};
@@ -163,7 +163,7 @@ impl<'a, O: Output> Show<'a, O> {
         mut told: mpsc::Receiver<(usize, Told)>,
     ) -> Result<(), Error> {
         let (sender, mut cluster) = mpsc::channel(WAITING);
-        let mut watching = pin!(Cluster::new(self.source.client, patterns, sender).run());
+        let mut watching = pin!(cluster::follow(self.source.client, patterns, sender));
         let out = self.out;
         let mut closed = pin!(out.closed());
         while !out.is_closed() {

@@ -9,11 +9,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Api, RECONNECT_BACKOFF, REQUEST_TIMEOUT, brief};
-use crate::api::client::{ClientError, Watch};
+use super::{Api, REQUEST_TIMEOUT, brief};
+use crate::api::client::{Client, ClientError, For, News};
 use crate::api::wire::services::{InstanceView, ServiceLine};
 use crate::model::service::{InstanceName, ServiceName};
-use crate::reconcile::Backoff;
 
 /// Instances by service and name.
 pub(super) type Instances = BTreeMap<(ServiceName, InstanceName), Arc<InstanceView>>;
@@ -51,14 +50,27 @@ struct Known {
     instances: Instances,
     /// Not told any more after a break, and believed until then.
     doubtful: BTreeMap<(ServiceName, InstanceName), Instant>,
+    /// Since when there is no connection, after one.
+    broken: Option<Instant>,
     /// Told since the connection was made; `None` once it has all been told.
     told: Option<BTreeSet<(ServiceName, InstanceName)>>,
 }
 
 impl Known {
-    /// A new connection: everything is told anew.
-    fn begin(&mut self) {
+    /// A new connection: everything is told again. Instances whose announcement is in doubt got no chance to be
+    /// renewed while there was none, so that time doesn't count.
+    fn begin(&mut self, now: Instant) {
         self.told = Some(BTreeSet::new());
+        if let Some(since) = self.broken.take() {
+            for until in self.doubtful.values_mut() {
+                *until += now - since;
+            }
+        }
+    }
+
+    /// The connection has ended.
+    fn end(&mut self, now: Instant) {
+        self.broken.get_or_insert(now);
     }
 
     /// Take a line in; whether the picture is whole and may have changed.
@@ -103,36 +115,25 @@ impl Known {
     }
 
     fn next_expiry(&self) -> Option<Instant> {
-        self.doubtful.values().min().copied()
+        if self.broken.is_some() { None } else { self.doubtful.values().min().copied() }
     }
 }
 
 impl Follower {
     async fn run(&mut self) {
         let client = self.api.client(REQUEST_TIMEOUT);
-        let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
         let gone = self.tell.clone();
         tokio::select! {
             () = gone.closed() => {}
-            () = async {
-                loop {
-                    let error = match client.watch_services(&self.patterns).await {
-                        Ok(stream) => self.listen(stream, &mut backoff).await,
-                        Err(error) => error,
-                    };
-                    self.lament(&error);
-                    self.pause(backoff.next_wait()).await;
-                }
-            } => {}
+            () = self.follow(&client) => {}
         }
     }
 
-    /// Listen until the stream ends; why it did.
-    async fn listen(&mut self, mut stream: Watch<ServiceLine>, backoff: &mut Backoff) -> ClientError {
-        self.known.begin();
+    async fn follow(&mut self, client: &Client) {
+        let mut watch = client.follow_services(&self.patterns, For::ADaemon);
         loop {
-            let line = tokio::select! {
-                line = stream.next() => line,
+            let news = tokio::select! {
+                news = watch.next() => news,
                 () = until(self.known.next_expiry()) => {
                     if self.known.expire(Instant::now()) {
                         self.publish();
@@ -140,24 +141,20 @@ impl Follower {
                     continue;
                 }
             };
-            match line {
-                Ok(ServiceLine::Error(why)) => return ClientError::Protocol(why),
-                Ok(line) => {
+            match news {
+                Ok(News::Begun) => self.known.begin(Instant::now()),
+                Ok(News::Line(line)) => {
                     if self.known.take(line, Instant::now()) {
-                        backoff.reset();
                         self.publish();
                     }
                 }
-                Err(error) => return error,
+                Ok(News::Broken) => self.known.end(Instant::now()),
+                Ok(News::Lost(error)) => self.lament(&error),
+                // `publish` has said so.
+                Ok(News::Back) => {}
+                // Never on behalf of a daemon.
+                Err(error) => return self.lament(&error),
             }
-        }
-    }
-
-    /// Wait; what is doubtful doesn't become less so meanwhile, nor more.
-    async fn pause(&mut self, wait: Duration) {
-        tokio::time::sleep(wait).await;
-        for until in self.known.doubtful.values_mut() {
-            *until += wait;
         }
     }
 
@@ -230,7 +227,7 @@ mod tests {
     fn what_vanished_in_an_outage_is_believed_for_its_ttl() {
         let (now, synced) = (Instant::now(), || ServiceLine::Synced(Revision(1)));
         let mut known = Known::default();
-        known.begin();
+        known.begin(now);
         assert!(!known.take(up("a"), now), "half a picture is none");
         known.take(up("b"), now);
         known.take(up("c"), now);
@@ -238,7 +235,7 @@ mod tests {
         assert!(known.take(gone("c"), now), "what is withdrawn is gone at once");
         assert_eq!(names(&known), "a b");
 
-        known.begin();
+        known.begin(now);
         known.take(up("b"), now);
         assert!(known.take(synced(), now));
         assert_eq!((names(&known).as_str(), known.next_expiry()), ("a b", Some(now + Duration::from_secs(10))));
@@ -246,7 +243,7 @@ mod tests {
         known.take(up("a"), now);
         assert!(!known.expire(now + Duration::from_secs(10)), "it came back");
 
-        known.begin();
+        known.begin(now);
         known.take(synced(), now);
         known.take(gone("b"), now);
         assert!(known.expire(now + Duration::from_secs(10)));
@@ -257,13 +254,17 @@ mod tests {
     fn a_second_break_doesnt_prolong_a_doubt() {
         let now = Instant::now();
         let mut known = Known::default();
-        known.begin();
+        known.begin(now);
         known.take(up("a"), now);
         known.take(ServiceLine::Synced(Revision(1)), now);
         for seconds in [0, 5] {
-            known.begin();
+            known.begin(now);
             known.take(ServiceLine::Synced(Revision(1)), now + Duration::from_secs(seconds));
         }
         assert_eq!(known.next_expiry(), Some(now + Duration::from_secs(10)));
+        known.end(now + Duration::from_secs(6));
+        assert_eq!(known.next_expiry(), None, "nobody could renew anything meanwhile");
+        known.begin(now + Duration::from_secs(9));
+        assert_eq!(known.next_expiry(), Some(now + Duration::from_secs(13)));
     }
 }

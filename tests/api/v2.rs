@@ -222,7 +222,7 @@ async fn lists_can_be_narrowed() {
     for (path, message) in [
         ("units?nmae=a", "unknown query parameter `nmae`; `name` is known"),
         ("units?name=[", "`[` is no valid pattern: unclosed or empty [class], or a final backslash"),
-        ("watch?all=1", "unknown query parameter `all`; `name` and `host` are known"),
+        ("watch?all=1", "unknown query parameter `all`; `name`, `host` and `operation` are known"),
         ("machines?name=a", "unknown query parameter `name`"),
         ("units/a.service?x", "unknown query parameter `x`"),
     ] {

@@ -287,10 +287,33 @@ async fn one_host_is_asked_about_by_names() {
         (format!("host={N1}&name=a*"), "`host` wants 1 to 8 `name`s beside it, none of them a pattern"),
         (format!("host={N1}{many}"), "`host` wants 1 to 8 `name`s beside it, none of them a pattern"),
         (format!("host={N1}&host={N2}&name=a.service"), "`host` can be given once"),
-        ("colour=red".into(), "unknown query parameter `colour`; `name` and `host` are known"),
+        ("colour=red".into(), "unknown query parameter `colour`; `name`, `host` and `operation` are known"),
     ] {
         let answer = daemon.get(&format!("/fleet/v2/watch?{query}")).await;
         assert_eq!((answer.status, answer.error()), (400, error.into()), "{query}");
     }
     assert_eq!(daemon.get("/fleet/v2/watch?host=n1&name=a.service").await.status, 400);
+}
+
+/// What a watch asks about, `progress` is about; without it, about what leads to what is wanted.
+#[tokio::test]
+async fn progress_is_that_of_the_operation_asked_for() {
+    let daemon = Daemon::start().await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "loaded" }])).await;
+    for (query, state) in [
+        ("", "waiting"),
+        ("?operation=load", "waiting"),
+        ("?operation=stop", "done"),
+        ("?name=a.service&operation=destroy", "waiting"),
+    ] {
+        let mut lines = Lines::open(&daemon, query).await;
+        let line = lines.next().await.unwrap();
+        assert_eq!(line["unit"]["progress"]["state"], state, "{query}: {line}");
+    }
+    let listed = daemon.get("/fleet/v2/units").await;
+    let progress = &listed.json()["units"][0]["progress"];
+    assert_eq!(*progress, json!({ "state": "waiting", "why": "waiting for a host" }));
+    for query in ["?operation=reload", "?operation=stop&operation=stop"] {
+        assert_eq!(daemon.get(&format!("/fleet/v2/watch{query}")).await.status, 400, "{query}");
+    }
 }

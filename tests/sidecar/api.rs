@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla::api::client::{By, ClientError};
+use flotilla::api::client::{By, ClientError, For, News};
 use flotilla::api::wire::services::{Announce, InstanceRef, ServiceLine};
 use flotilla::store::{Range, Store as _};
 
@@ -137,12 +137,14 @@ async fn changes_are_a_stream() {
     let host = Host::new().await;
     host.announce("web", "a", 1).await;
     host.announce("db", "a", 1).await;
-    let mut stream = host.client().watch_services(&["web".into()]).await.unwrap();
+    let client = host.client();
+    let mut stream = client.follow_services(&["web".into()], For::ADaemon);
+    assert!(matches!(stream.next().await, Ok(News::Begun)));
     let mut next = async || match tokio::time::timeout(Duration::from_secs(20), stream.next()).await.unwrap().unwrap() {
-        ServiceLine::Instance(view) => format!("+{}/{} {}", view.service, view.instance, view.is.port),
-        ServiceLine::Gone(InstanceRef { service, instance }) => format!("-{service}/{instance}"),
-        ServiceLine::Synced(_) => "synced".into(),
-        ServiceLine::Error(why) => why,
+        News::Line(ServiceLine::Instance(view)) => format!("+{}/{} {}", view.service, view.instance, view.is.port),
+        News::Line(ServiceLine::Gone(InstanceRef { service, instance })) => format!("-{service}/{instance}"),
+        News::Line(ServiceLine::Synced(_)) => "synced".into(),
+        other => format!("{other:?}"),
     };
     assert_eq!((next().await, next().await), ("+web/a 1".into(), "synced".into()));
     host.announce("db", "b", 1).await;

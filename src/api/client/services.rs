@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Client, ClientError, Watch, encode, with_names};
+use super::{Client, ClientError, Follow, For, encode, with_names};
 use crate::api::wire::services::{Announce, Announced, InstanceRef, KeepAlive, ServiceLine, ServiceList, ServiceView};
 use crate::model::service::ServiceName;
 
@@ -36,11 +36,9 @@ impl Client {
     }
 
     /// Follow the services that match one of `patterns`, or all.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn watch_services(&self, patterns: &[String]) -> Result<Watch<ServiceLine>, ClientError> {
-        self.follow(&with_names("/fleet/v2/watch/services", patterns)).await
+    #[must_use]
+    pub fn follow_services(&self, patterns: &[String], whom: For) -> Follow<'_, ServiceLine> {
+        Follow::new(self, with_names("/fleet/v2/watch/services", patterns), whom)
     }
 
     /// Announce an instance, or go on with its announcement.

@@ -1,5 +1,5 @@
-//! `GET /fleet/v2/watch`, and its like, as a stream of lines. Owns the framing; never reconnects, which is the caller's
-//! to time.
+//! One answer to `GET /fleet/v2/watch`, or to its like, as a stream of lines. Owns the framing and the deadline for
+//! signs of life; never reconnects, which is `follow`'s.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -11,15 +11,14 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ClientError, Endpoint, Unreachable};
-use crate::api::wire::WatchLine;
 
 /// fleetd sends an empty line every 10 s. Without three of them the connection is dead, whatever the kernel still
 /// believes.
 const SILENCE: Duration = Duration::from_secs(35);
 
-/// An open watch, of units unless it says otherwise.
+/// An open watch.
 #[derive(Debug)]
-pub struct Watch<L = WatchLine> {
+pub(super) struct Watch<L> {
     endpoint: Endpoint,
     /// Keeps the connection open.
     _sender: SendRequest<Full<Bytes>>,
@@ -40,7 +39,7 @@ impl<L: DeserializeOwned> Watch<L> {
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] when the stream is over, [`ClientError::Protocol`] for a line that makes no sense.
-    pub async fn next(&mut self) -> Result<L, ClientError> {
+    pub(super) async fn next(&mut self) -> Result<L, ClientError> {
         loop {
             if let Some(line) = self.line() {
                 if line.is_empty() {

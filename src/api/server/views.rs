@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::progress::Operation;
 use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
+use crate::plan::progress::{Expectation, progress};
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Damaged;
 use crate::registry::summaries::FileSummary;
@@ -23,11 +25,18 @@ pub(super) fn hashes(cluster: &Cluster) -> BTreeSet<UnitHash> {
     cluster.units.values().map(|unit| unit.hash.clone()).collect()
 }
 
-/// A unit, everywhere.
-pub(super) fn unit(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, unit: &Unit) -> UnitView {
+/// A unit, everywhere; its progress is that of `operation`, or of the one that leads to what is wanted.
+pub(super) fn unit(
+    cluster: &Cluster,
+    summaries: &FileSummaries,
+    name: &UnitName,
+    unit: &Unit,
+    operation: Option<Operation>,
+) -> UnitView {
     let summary = summaries.get(&unit.hash);
     let global = summary.is_some_and(|summary| summary.constraints.global);
     let placement = cluster.placements.get(name).map(|placement| &placement.value);
+    let operation = operation.unwrap_or_else(|| Operation::towards(unit.desired));
     UnitView {
         name: name.clone(),
         hash: unit.hash.clone(),
@@ -43,6 +52,7 @@ pub(super) fn unit(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName
             Placement::On { .. } => None,
         }),
         states: states(cluster, name).map(|(host, state)| state_view(cluster, host, state)).collect(),
+        progress: Some(progress(cluster, &Expectation { unit: name, operation, global })),
     }
 }
 

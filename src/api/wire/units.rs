@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::progress::Progress;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Target};
 
@@ -86,6 +87,10 @@ pub struct UnitView {
     /// What the hosts say, sorted by machine id. A host that has stopped and forgotten it says nothing.
     #[serde(default)]
     pub states: Vec<StateView>,
+    /// How far the operation that a watch asks about is, or else the one that leads to what is wanted: `start` for a
+    /// unit that is to be launched. Answers of a `fleetd` before this one have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 /// v2: `GET /fleet/v2/units[?name=GLOB…]`.

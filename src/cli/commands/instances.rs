@@ -1,11 +1,10 @@
 //! Instances remember their template: when its file is replaced, those that still have its old file are to have the new
 //! one too. Owns which these are, and asking for it; `units` sends them in the same batch.
 
-use crate::api::wire::{ApplyUnit, UnitView};
+use crate::api::wire::{ApplyUnit, Operation, UnitView};
 use crate::cli::error::{Error, HINT};
 use crate::cli::input::batch::Batch;
 use crate::cli::session::Session;
-use crate::cli::wait::Aim;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
@@ -61,11 +60,11 @@ pub(in crate::cli) async fn add(
 }
 
 /// What to wait for with an instance that is wanted so.
-pub(in crate::cli) fn aim(desired: Desired) -> Option<Aim> {
+pub(in crate::cli) fn operation(desired: Desired) -> Option<Operation> {
     match desired {
         Desired::Inactive => None,
-        Desired::Loaded => Some(Aim::Load),
-        Desired::Launched => Some(Aim::Start),
+        Desired::Loaded => Some(Operation::Load),
+        Desired::Launched => Some(Operation::Start),
     }
 }
 

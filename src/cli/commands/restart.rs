@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::wire::{Applied, Apply, ApplyUnit, UnitView};
+use crate::api::wire::{Applied, Apply, ApplyUnit, Operation, UnitView};
 use crate::cli::args::Change;
 use crate::cli::commands::units::{self, goals};
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::Ended;
 use crate::cli::input::select::{self, Selected};
 use crate::cli::session::Session;
-use crate::cli::wait::Aim;
 use crate::model::unit::Desired;
 
 /// `restart`.
@@ -28,7 +27,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit
     if args.block.no_block {
         if !chosen.is_empty() {
             applied = ask(session, &chosen).await?;
-            units::trigger(session, &goals(&applied, |_| Some(Aim::Restart))).await?;
+            units::trigger(session, &goals(&applied, |_| Some(Operation::Restart))).await?;
         }
     } else {
         // Waiting takes Ctrl-C away from the system for good: what comes between two waits must be heard as well.
@@ -44,7 +43,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit
             };
             let waited = match one {
                 Ok(one) => {
-                    let goals = goals(&one, |_| Some(Aim::Restart));
+                    let goals = goals(&one, |_| Some(Operation::Restart));
                     applied.revision = one.revision;
                     applied.units.extend(one.units.iter().cloned());
                     units::wait(session, &one, goals, &args.block).await

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit, Outcome, UnitView};
+use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit, Operation, Outcome, UnitView};
 use crate::cli::args::{Block, Change, Create, SIGNED, Submit};
 use crate::cli::commands::instances;
 use crate::cli::error::{Error, Exit, HINT};
@@ -17,7 +17,7 @@ use crate::cli::input::files::{self, Known, Policy};
 use crate::cli::input::names;
 use crate::cli::input::select::{self, Selected};
 use crate::cli::session::Session;
-use crate::cli::wait::{Aim, Goal};
+use crate::cli::wait::Goal;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::Desired;
@@ -29,22 +29,25 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 pub(in crate::cli) async fn submit(session: &Session, args: &Submit) -> Result<Exit, Error> {
     let Submit { create, instances } = args;
     let sent = send_files(session, create, Desired::Inactive, *instances).await?;
-    let aim = |name: &UnitName| {
-        sent.instances.iter().find(|(instance, _)| instance == name).and_then(|(_, desired)| instances::aim(*desired))
+    let operation = |name: &UnitName| {
+        sent.instances
+            .iter()
+            .find(|(instance, _)| instance == name)
+            .and_then(|(_, desired)| instances::operation(*desired))
     };
     let new = |unit: &&AppliedUnit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced);
-    for unit in sent.applied.units.iter().filter(new).filter(|unit| aim(&unit.name).is_none()) {
+    for unit in sent.applied.units.iter().filter(new).filter(|unit| operation(&unit.name).is_none()) {
         session.line(&format!("Unit {} inactive", unit.name));
     }
-    let exit = finish(session, &sent.applied, aim, &create.block).await?;
+    let exit = finish(session, &sent.applied, operation, &create.block).await?;
     Ok(sent.or_refused(exit))
 }
 
 /// `load` and `start`.
-pub(in crate::cli) async fn create(session: &Session, args: &Create, aim: Aim) -> Result<Exit, Error> {
-    let desired = aim.desired().unwrap_or(Desired::Inactive);
+pub(in crate::cli) async fn create(session: &Session, args: &Create, operation: Operation) -> Result<Exit, Error> {
+    let desired = operation.desired().unwrap_or(Desired::Inactive);
     let sent = send_files(session, args, desired, false).await?;
-    let exit = finish(session, &sent.applied, |_| Some(aim), &args.block).await?;
+    let exit = finish(session, &sent.applied, |_| Some(operation), &args.block).await?;
     Ok(sent.or_refused(exit))
 }
 
@@ -116,11 +119,11 @@ fn differs(batch: &Batch, unit: &AppliedUnit) -> String {
 }
 
 /// `stop`, `unload` and `destroy`.
-pub(in crate::cli) async fn change(session: &Session, args: &Change, aim: Aim) -> Result<Exit, Error> {
+pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: Operation) -> Result<Exit, Error> {
     require_units(&args.units)?;
     let mut selected = select::select(&session.client, &args.units).await?;
     let (mut leaving, mut damaged) = (Vec::new(), Vec::new());
-    if aim == Aim::Destroy {
+    if operation == Operation::Destroy {
         leaving = still_leaving(session, &mut selected).await?;
         // What is wanted of them isn't known; that they are to go needs no more than their names.
         damaged = std::mem::take(&mut selected.damaged);
@@ -129,7 +132,7 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, aim: Aim) -
     let mut chosen = Vec::new();
     for (unit, typed) in &selected.units {
         let inactive = unit.desired == Desired::Inactive && unit.machine.is_none() && unit.states.is_empty();
-        if aim == Aim::Stop && inactive {
+        if operation == Operation::Stop && inactive {
             // A pattern means those of its units that can be stopped.
             if *typed {
                 session.out.message(&format!("Unable to stop unit {} in state inactive", unit.name));
@@ -140,15 +143,15 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, aim: Aim) -
         chosen.push(&unit.name);
     }
     chosen.extend(damaged.iter().map(|unit| &unit.name));
-    failed |= missing(session, &selected, aim);
+    failed |= missing(session, &selected, operation);
     if !selected.missing.is_empty() {
         session.out.messages(&select::hints(session, &args.units).await);
     }
     let ask = |name: &&UnitName| ApplyUnit {
         name: name.to_string(),
         // A host that is still at it keeps its order.
-        desired: aim.desired(),
-        destroy: aim == Aim::Destroy,
+        desired: operation.desired(),
+        destroy: operation == Operation::Destroy,
         ..ApplyUnit::default()
     };
     let apply = Apply { units: chosen.iter().map(ask).collect() };
@@ -158,11 +161,11 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, aim: Aim) -
         session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &BTreeMap::new()))?
     };
     applied.units.extend(leaving);
-    let exit = finish(session, &applied, |_| Some(aim), &args.block).await?;
-    if exit == Exit::Ok && !args.block.no_block && matches!(aim, Aim::Stop | Aim::Unload) {
+    let exit = finish(session, &applied, |_| Some(operation), &args.block).await?;
+    if exit == Exit::Ok && !args.block.no_block && matches!(operation, Operation::Stop | Operation::Unload) {
         let done: Vec<&str> =
             applied.units.iter().filter(|u| u.outcome != Outcome::Unchanged).map(|u| u.name.as_str()).collect();
-        let participle = if aim == Aim::Stop { "stopped" } else { "unloaded" };
+        let participle = if operation == Operation::Stop { "stopped" } else { "unloaded" };
         if !(failed && done.is_empty()) {
             session.out.message(&format!("Successfully {participle} units [{}].", done.join(" ")));
         }
@@ -185,10 +188,10 @@ async fn still_leaving(session: &Session, selected: &mut Selected) -> Result<Vec
 }
 
 /// Say which units there are none of; whether that is a failure.
-fn missing(session: &Session, selected: &Selected, aim: Aim) -> bool {
+fn missing(session: &Session, selected: &Selected, operation: Operation) -> bool {
     let mut lines = selected.nothing();
     // Gone is what they were to be.
-    if aim == Aim::Destroy && !selected.missing.is_empty() {
+    if operation == Operation::Destroy && !selected.missing.is_empty() {
         lines.drain(..selected.missing.len());
         session.out.message(&format!("Units not found in registry: {}", selected.missing.join(" ")));
     }
@@ -196,12 +199,12 @@ fn missing(session: &Session, selected: &Selected, aim: Aim) -> bool {
     !lines.is_empty()
 }
 
-/// What was asked of each unit of `applied`: `aim`, if anything is to be waited for.
-pub(in crate::cli) fn goals(applied: &Applied, aim: impl Fn(&UnitName) -> Option<Aim>) -> Vec<Goal> {
+/// What was asked of each unit of `applied`: `operation`, if anything is to be waited for.
+pub(in crate::cli) fn goals(applied: &Applied, operation: impl Fn(&UnitName) -> Option<Operation>) -> Vec<Goal> {
     let goal = |unit: &AppliedUnit| {
-        aim(&unit.name).map(|aim| Goal {
+        operation(&unit.name).map(|operation| Goal {
             name: unit.name.clone(),
-            aim,
+            operation,
             generation: unit.generation,
             changed: !matches!(unit.outcome, Outcome::Unchanged | Outcome::Differs),
         })
@@ -236,10 +239,10 @@ pub(in crate::cli) fn exit_of(ended: &[Ended]) -> Exit {
 async fn finish(
     session: &Session,
     applied: &Applied,
-    aim: impl Fn(&UnitName) -> Option<Aim>,
+    operation: impl Fn(&UnitName) -> Option<Operation>,
     block: &Block,
 ) -> Result<Exit, Error> {
-    let goals = goals(applied, aim);
+    let goals = goals(applied, operation);
     let ended = if block.no_block {
         trigger(session, &goals).await?;
         Vec::new()
@@ -257,7 +260,7 @@ pub(in crate::cli) async fn trigger(session: &Session, goals: &[Goal]) -> Result
         return Ok(());
     }
     let mut globals = BTreeSet::new();
-    if changed.iter().any(|goal| goal.aim != Aim::Destroy) {
+    if changed.iter().any(|goal| goal.operation != Operation::Destroy) {
         let patterns: Vec<String> = changed.iter().map(|goal| names::exactly(&goal.name)).collect();
         let known = session.client.units(&patterns).await?.units;
         globals.extend(known.into_iter().filter(|unit| unit.global).map(|unit| unit.name));

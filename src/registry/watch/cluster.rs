@@ -66,21 +66,6 @@ impl<S: Store> Follower<S> {
         &self.cluster
     }
 
-    /// Whether nothing is left of a unit: not wanted, not placed, in no host's slice.
-    #[must_use]
-    pub fn is_gone(&self, name: &UnitName) -> bool {
-        !self.cluster.units.contains_key(name)
-            && !self.cluster.placements.contains_key(name)
-            && !self.cluster.schedule.values().any(|slice| slice.contains_key(name))
-    }
-
-    /// Units that nobody wants any more and that some host still has.
-    pub fn leaving(&self) -> impl Iterator<Item = &UnitName> {
-        let cluster = &self.cluster;
-        let left = cluster.placements.keys().chain(cluster.schedule.values().flat_map(|slice| slice.keys()));
-        left.filter(|name| !cluster.units.contains_key(*name))
-    }
-
     /// The next change. The first one is [`Touched::All`], and so is the one after a gap. Cancel-safe.
     ///
     /// # Errors

@@ -4,11 +4,10 @@
 
 use tokio::sync::watch;
 
-use super::{RECONNECT_BACKOFF, Stand};
-use crate::api::client::{ClientError, Watch};
+use super::Stand;
+use crate::api::client::{Client, For, News};
 use crate::api::wire::{UnitView, WatchLine};
 use crate::model::name::{MachineId, UnitName};
-use crate::reconcile::Backoff;
 use crate::sidecar::{Api, REQUEST_TIMEOUT, brief};
 
 /// Follow `unit` on the host `here`. While the API is away, what was heard last holds.
@@ -18,20 +17,10 @@ pub(super) fn follow(api: &Api, unit: UnitName, here: MachineId) -> watch::Recei
     let client = api.client(REQUEST_TIMEOUT);
     tokio::spawn(async move {
         let mut follower = Follower { unit, here, tell, known: false };
-        let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
         let gone = follower.tell.clone();
         tokio::select! {
             () = gone.closed() => {}
-            () = async {
-                loop {
-                    let error = match client.watch_on(&follower.here, &follower.unit).await {
-                        Ok(stream) => follower.listen(stream, &mut backoff).await,
-                        Err(error) => error,
-                    };
-                    tracing::debug!("{}: {}", follower.unit, brief(&error));
-                    backoff.wait().await;
-                }
-            } => {}
+            () = follower.run(&client) => {}
         }
     });
     stand
@@ -55,18 +44,17 @@ struct Picture {
 }
 
 impl Follower {
-    async fn listen(&mut self, mut stream: Watch, backoff: &mut Backoff) -> ClientError {
+    async fn run(&mut self, client: &Client) {
+        let mut watch = client.follow_on(&self.here, &self.unit, For::ADaemon);
         let mut picture = Picture::default();
         loop {
-            match stream.next().await {
-                Ok(WatchLine::Error(why)) => return ClientError::Protocol(why),
-                Ok(line) => {
-                    if matches!(line, WatchLine::Synced(_)) {
-                        backoff.reset();
-                    }
-                    self.take(line, &mut picture);
-                }
-                Err(error) => return error,
+            match watch.next().await {
+                Ok(News::Begun) => picture = Picture::default(),
+                Ok(News::Line(line)) => self.take(line, &mut picture),
+                Ok(News::Lost(error)) => tracing::debug!("{}: {}", self.unit, brief(&error)),
+                Ok(News::Broken | News::Back) => {}
+                // Never on behalf of a daemon.
+                Err(error) => return tracing::warn!("{}: {}", self.unit, brief(&error)),
             }
         }
     }

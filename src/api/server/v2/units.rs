@@ -10,8 +10,8 @@ use crate::api::server::views::{self, FAMILIES, FileSummaries};
 use crate::api::wire::{HostReasons, UnitDetail, UnitList, UnitView};
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::UnitName;
-use crate::model::unit::{Desired, Target};
 use crate::plan::explain::{Explanation, Standing, explain};
+use crate::plan::progress::is_carried_out;
 use crate::registry::keys;
 use crate::registry::reader::Damaged;
 use crate::registry::scope::Scope;
@@ -22,7 +22,8 @@ use super::{no_parameters, scope};
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<UnitList>, Failure> {
     let read = async {
         let (cluster, summaries, damaged) = joined(&api, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
-        let units = cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit)).collect();
+        let units =
+            cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
         Ok(Json(UnitList { revision: cluster.revision, units, damaged: views::damaged(&cluster, damaged) }))
     };
     read.await
@@ -45,13 +46,13 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
         return Ok(Err(Failure::damaged(name, why)));
     }
     let Some(record) = cluster.units.get(name) else { return Ok(Err(Failure::no_such_unit())) };
-    let unit = views::unit(&cluster, &summaries, name, record);
+    let unit = views::unit(&cluster, &summaries, name, record, None);
     let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
-    if is_settled(&unit) {
+    if !unit.global && is_carried_out(&cluster, name) {
         let why = trouble(&unit);
         return Ok(Ok(UnitDetail { unit, text, why, reasons: Vec::new() }));
     }
-    // Only a unit that isn't settled is worth reading the whole cluster for.
+    // The whole cluster is read only for a unit that isn't where it should be.
     let cluster = whole(api).await?;
     let explanation = explain(&cluster, name);
     let why = trouble(&unit).or_else(|| why(&explanation));
@@ -83,18 +84,6 @@ async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
         |summary: &crate::registry::summaries::FileSummary| Versioned { value: summary.constraints.clone(), revision };
     cluster.files = summaries.into_iter().map(|(hash, summary)| (hash, constraints(&summary))).collect();
     Ok(cluster)
-}
-
-/// Whether its one host has carried out what is wanted now.
-fn is_settled(unit: &UnitView) -> bool {
-    let target = match unit.desired {
-        Desired::Inactive => return unit.machine.is_none() && unit.states.is_empty(),
-        Desired::Loaded => Target::Loaded,
-        Desired::Launched => Target::Launched,
-    };
-    let here = |state: &&crate::api::wire::StateView| Some(&state.machine.id) == unit.machine.as_ref().map(|m| &m.id);
-    let state = unit.states.iter().find(here);
-    !unit.global && state.is_some_and(|state| state.target == target && state.generation >= unit.generation)
 }
 
 /// What hosts complain of, host by host.

@@ -2,7 +2,9 @@
 //! differs from what was told; a unit's end only when no host has it any more.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::str::FromStr;
 
 use axum::extract::State;
 use axum::http::Uri;
@@ -15,6 +17,8 @@ use crate::api::server::views;
 use crate::api::wire::WatchLine;
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
+use crate::model::progress::Operation;
+use crate::plan::progress::{Presence, leaving, presence};
 use crate::registry::scope::Scope;
 use crate::registry::watch::cluster::{Follower, Touched};
 use crate::registry::watch::few;
@@ -24,24 +28,34 @@ use super::globs;
 use super::lines::{self, Gone, Lines, line};
 
 pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Response, Failure> {
-    let follower = follower(&api, &uri)?;
-    let mut telling = Telling { follower, api, told: BTreeMap::new() };
+    let (follower, operation) = asked(&api, &uri)?;
+    let mut telling = Telling { follower, api, operation, told: BTreeMap::new() };
     // The first picture is read before the answer begins: what goes wrong until then still has a status.
     let first = telling.follower.next().await.map_err(|error| telling.api.failed(&error))?;
     let (api, last) = (telling.api.clone(), line(&WatchLine::Error("this fleetd is stopping".into())));
     Ok(lines::answer(&api, last, |lines| telling.tell_all(first, lines)))
 }
 
-/// `?name=UNIT&host=ID` is about what one host has of some units, and costs no more than that. Anything else is about
-/// the cluster.
-fn follower<S: Store>(api: &Api<S>, uri: &Uri) -> Result<Follower<S>, Failure> {
-    let (hosts, others): (Vec<_>, Vec<_>) = query(uri)?.into_iter().partition(|(key, _)| key == "host");
-    let globs = globs(others, "; `name` and `host` are known")?;
-    let host = match &*hosts {
-        [] => return Ok(Follower::new(api.reader.clone(), Scope::of(globs))),
-        [(_, id)] => id.parse::<MachineId>().map_err(|error| Failure::bad_request(error.to_string()))?,
-        _ => return Err(Failure::bad_request("`host` can be given once")),
-    };
+/// What is followed, and the operation whose progress is asked for. `?name=UNIT&host=ID` is about what one host has of
+/// some units, and costs no more than that. Anything else is about the cluster.
+fn asked<S: Store>(api: &Api<S>, uri: &Uri) -> Result<(Follower<S>, Option<Operation>), Failure> {
+    let (operations, others): (Vec<_>, Vec<_>) = query(uri)?.into_iter().partition(|(key, _)| key == "operation");
+    let (hosts, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|(key, _)| key == "host");
+    let globs = globs(others, "; `name`, `host` and `operation` are known")?;
+    let host = at_most_once::<MachineId>("host", &hosts)?;
+    Ok((follower(api, globs, host)?, at_most_once("operation", &operations)?))
+}
+
+fn at_most_once<T: FromStr<Err: Display>>(key: &str, given: &[(String, String)]) -> Result<Option<T>, Failure> {
+    match given {
+        [] => Ok(None),
+        [(_, value)] => value.parse().map(Some).map_err(|error: T::Err| Failure::bad_request(error.to_string())),
+        _ => Err(Failure::bad_request(format!("`{key}` can be given once"))),
+    }
+}
+
+fn follower<S: Store>(api: &Api<S>, globs: Vec<Glob>, host: Option<MachineId>) -> Result<Follower<S>, Failure> {
+    let Some(host) = host else { return Ok(Follower::new(api.reader.clone(), Scope::of(globs))) };
     if globs.is_empty() || globs.len() > few::MAX_UNITS || !globs.iter().all(Glob::is_literal) {
         let most = few::MAX_UNITS;
         return Err(Failure::bad_request(format!(
@@ -57,6 +71,7 @@ fn follower<S: Store>(api: &Api<S>, uri: &Uri) -> Result<Follower<S>, Failure> {
 struct Telling<S> {
     api: Api<S>,
     follower: Follower<S>,
+    operation: Option<Operation>,
     /// What was told of each unit last, as a hash of its line; `None`: that it is leaving.
     told: BTreeMap<UnitName, Option<u64>>,
 }
@@ -84,7 +99,7 @@ impl<S: Store> Telling<S> {
             Touched::Units(names) => (names, false),
             Touched::All => {
                 let units = self.follower.cluster().units.keys();
-                (units.chain(self.told.keys()).chain(self.follower.leaving()).cloned().collect(), true)
+                (units.chain(self.told.keys()).chain(leaving(self.follower.cluster())).cloned().collect(), true)
             }
         };
         let cluster = self.follower.cluster();
@@ -106,7 +121,7 @@ impl<S: Store> Telling<S> {
     fn tell_one(&mut self, summaries: &views::FileSummaries, name: UnitName, lines: &mut Lines) {
         let cluster = self.follower.cluster();
         let Some(unit) = cluster.units.get(&name) else {
-            if !self.follower.is_gone(&name) {
+            if presence(cluster, &name) == Presence::Leaving {
                 if self.told.insert(name.clone(), None) != Some(None) {
                     lines.push(&line(&WatchLine::Leaving(name)));
                 }
@@ -115,7 +130,7 @@ impl<S: Store> Telling<S> {
             }
             return;
         };
-        let text = line(&WatchLine::Unit(Box::new(views::unit(cluster, summaries, &name, unit))));
+        let text = line(&WatchLine::Unit(Box::new(views::unit(cluster, summaries, &name, unit, self.operation))));
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         let hash = Some(hasher.finish());

@@ -1,0 +1,524 @@
+//! Is what was asked of a unit done, and if not, what does it wait for? The one answer to that: the API sends it, and
+//! `fleetctl` reads it. Pure; knows no time, so a state that counts only if it lasts is left to whoever watches.
+
+use std::collections::BTreeMap;
+
+use crate::model::cluster::Cluster;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::progress::{Operation, Progress};
+use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport};
+
+/// What is expected of a unit: that its record as it is now is carried out, for the sake of `operation`.
+#[derive(Debug, Clone, Copy)]
+pub struct Expectation<'a> {
+    /// The unit.
+    pub unit: &'a UnitName,
+    /// What was asked.
+    pub operation: Operation,
+    /// Whether its file says `Global=true`.
+    pub global: bool,
+}
+
+/// What the cluster has of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// There is such a unit.
+    There,
+    /// It was destroyed, and some host has yet to stop and remove it.
+    Leaving,
+    /// Nothing.
+    Gone,
+}
+
+/// What `cluster` has of `unit`.
+#[must_use]
+pub fn presence(cluster: &Cluster, unit: &UnitName) -> Presence {
+    if cluster.units.contains_key(unit) {
+        Presence::There
+    } else if cluster.placements.contains_key(unit) || cluster.schedule.values().any(|host| host.contains_key(unit)) {
+        Presence::Leaving
+    } else {
+        Presence::Gone
+    }
+}
+
+/// Units that were destroyed and that some host has yet to stop and remove. A unit may come more than once.
+pub fn leaving(cluster: &Cluster) -> impl Iterator<Item = &UnitName> {
+    let left = cluster.placements.keys().chain(cluster.schedule.values().flat_map(|host| host.keys()));
+    left.filter(|name| !cluster.units.contains_key(*name))
+}
+
+/// Whether the one host of a unit has reported that it carried out the unit's record as it is now.
+#[must_use]
+pub fn is_carried_out(cluster: &Cluster, name: &UnitName) -> bool {
+    let Some(unit) = cluster.units.get(name) else { return false };
+    let target = match unit.desired {
+        Desired::Inactive => return placed_on(cluster, name).is_none() && reports(cluster, name).is_empty(),
+        Desired::Loaded => Target::Loaded,
+        Desired::Launched => Target::Launched,
+    };
+    let report = placed_on(cluster, name).and_then(|host| cluster.states.get(name)?.get(host));
+    report.is_some_and(|report| report.target == target && report.generation >= unit.generation)
+}
+
+/// How far `expectation` is. Everything that a view of the unit is made of must be in `cluster`: for a global unit its
+/// assignments too.
+#[must_use]
+pub fn progress(cluster: &Cluster, expectation: &Expectation<'_>) -> Progress {
+    let Expectation { unit: name, operation, global } = *expectation;
+    let Some(unit) = cluster.units.get(name) else {
+        return Progress::of_absent(operation, presence(cluster, name) == Presence::Leaving);
+    };
+    let question = Question { cluster, name, unit, operation, reports: reports(cluster, name) };
+    match operation {
+        Operation::Destroy => Progress::Waiting(question.leaving()),
+        Operation::Unload if placed_on(cluster, name).is_none() && question.reports.is_empty() => Progress::Done,
+        Operation::Unload => Progress::Waiting(question.leaving()),
+        _ if global => question.everywhere(),
+        _ => question.on_its_host(),
+    }
+}
+
+/// What hosts report of a unit. A host that has removed it has nothing to report.
+fn reports<'a>(cluster: &'a Cluster, name: &UnitName) -> BTreeMap<&'a MachineId, &'a UnitReport> {
+    let all = cluster.states.get(name).into_iter().flatten();
+    all.filter(|(_, report)| report.target != Target::Removed).collect()
+}
+
+fn placed_on<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
+    match &cluster.placements.get(name)?.value {
+        Placement::On { host, .. } => Some(host),
+        Placement::Waiting { .. } => None,
+    }
+}
+
+struct Question<'a> {
+    cluster: &'a Cluster,
+    name: &'a UnitName,
+    unit: &'a Unit,
+    operation: Operation,
+    reports: BTreeMap<&'a MachineId, &'a UnitReport>,
+}
+
+impl Question<'_> {
+    /// What people call a host.
+    fn host(&self, id: &MachineId) -> String {
+        let machine = self.cluster.machines.get(id);
+        let names = machine.map(|machine| [&machine.hostname, &machine.ip]);
+        let name = names.into_iter().flatten().find(|name| !name.is_empty());
+        name.map_or_else(|| id.short().into(), Clone::clone)
+    }
+
+    fn leaving(&self) -> String {
+        let host = |(id, report): (&&MachineId, &&UnitReport)| format!("{}{}", self.host(id), state_of(report));
+        let hosts: Vec<String> = self.reports.iter().map(host).collect();
+        if hosts.is_empty() { "leaving its host".into() } else { format!("leaving {}", hosts.join(", ")) }
+    }
+
+    fn on_its_host(&self) -> Progress {
+        let stops = self.operation == Operation::Stop;
+        match self.cluster.placements.get(self.name).map(|placement| &placement.value) {
+            None | Some(Placement::Waiting { .. }) if stops => Progress::Done,
+            None => Progress::Waiting("waiting for a host".into()),
+            Some(Placement::Waiting { why, .. }) => Progress::Unplaced(why.clone()),
+            Some(Placement::On { host, .. }) => match self.reports.get(host) {
+                Some(report) => self.on(host, report),
+                None if stops => Progress::Idle(format!("waiting for {}", self.host(host))),
+                None => Progress::Waiting(format!("waiting for {}", self.host(host))),
+            },
+        }
+    }
+
+    /// A global unit is done when it is done on every host that has it. Hosts that the scheduler hasn't come to yet
+    /// aren't known.
+    fn everywhere(&self) -> Progress {
+        if self.reports.is_empty() {
+            return match (self.cluster.placements.get(self.name).map(|placement| &placement.value), self.operation) {
+                (_, Operation::Stop) => Progress::Settling,
+                (Some(Placement::Waiting { why, .. }), _) => Progress::Unplaced(why.clone()),
+                _ => Progress::Waiting("waiting for hosts".into()),
+            };
+        }
+        let mut parts: Vec<Progress> = self.reports.iter().map(|(host, report)| self.on(host, report)).collect();
+        parts.extend(self.cluster.schedule.iter().filter_map(|(host, assignments)| {
+            let assignment = &assignments.get(self.name)?.value;
+            let current = assignment.generation >= self.unit.generation && self.reports.contains_key(host);
+            (assignment.target != Target::Removed && !current)
+                .then(|| Progress::Waiting(format!("waiting for {}", self.host(host))))
+        }));
+        all_of(&parts)
+    }
+
+    /// One host's part.
+    fn on(&self, id: &MachineId, report: &UnitReport) -> Progress {
+        let host = self.host(id);
+        if report.generation < self.unit.generation {
+            let verb = self.operation.verb();
+            return Progress::Waiting(format!("waiting for {host} to {verb} it{}", trouble_of(report)));
+        }
+        if let Some(job) = &report.job {
+            return Progress::Waiting(format!("{job} job on {host}{}", state_of(report)));
+        }
+        if let Some(error) = &report.error
+            && report.active != "active"
+        {
+            let text = format!("failed on {host}: {error}");
+            return match (self.operation, report.active.as_str()) {
+                (Operation::Stop, "failed") => Progress::Done,
+                (Operation::Stop, _) => Progress::Waiting(text),
+                // systemd will not try again by itself.
+                (Operation::Start | Operation::Restart, "failed") => Progress::Failed(text),
+                _ => Progress::Failing(text),
+            };
+        }
+        match self.operation {
+            Operation::Start | Operation::Restart => started(report, &host),
+            Operation::Load if report.load == "loaded" => Progress::Done,
+            Operation::Load => Progress::Failing(format!("failed on {host}: systemd can't load it ({})", report.load)),
+            _ if matches!(report.active.as_str(), "inactive" | "failed") => Progress::Done,
+            _ => Progress::Waiting(format!("on {host}{}", state_of(report))),
+        }
+    }
+}
+
+/// The progress of a global unit from that of its hosts: the worst of them, with everything that is known of that kind.
+fn all_of(parts: &[Progress]) -> Progress {
+    let texts = |kind: fn(&Progress) -> Option<&str>| -> Option<String> {
+        let texts: Vec<&str> = parts.iter().filter_map(kind).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    };
+    if parts.iter().any(|part| matches!(part, Progress::Failed(_))) {
+        // All that fails is said together; hosts that are still under way go on.
+        let text = texts(|part| match part {
+            Progress::Failed(why) | Progress::Failing(why) => Some(why),
+            _ => None,
+        });
+        return Progress::Failed(text.unwrap_or_default());
+    }
+    if let Some(text) = texts(|part| if let Progress::Failing(why) = part { Some(why) } else { None }) {
+        return Progress::Failing(text);
+    }
+    if let Some(text) = texts(|part| if let Progress::Waiting(what) = part { Some(what) } else { None }) {
+        return Progress::Waiting(text);
+    }
+    match texts(|part| if let Progress::Idle(what) = part { Some(what) } else { None }) {
+        Some(text) => Progress::Idle(text),
+        None => Progress::Settling,
+    }
+}
+
+fn started(report: &UnitReport, host: &str) -> Progress {
+    let result = report.result.as_deref();
+    let went_wrong = || {
+        let detail = match result {
+            Some("dependency") => "a unit it needs failed".into(),
+            Some("timeout") => "systemd's start job timed out".into(),
+            Some("canceled") => "its start was cancelled by another job".into(),
+            Some(result @ ("failed" | "invalid" | "assert" | "unsupported")) => {
+                format!("systemd's start job ended as `{result}`")
+            }
+            _ => "it failed after it was started".into(),
+        };
+        let load = match report.load.as_str() {
+            "loaded" | "" => String::new(),
+            load => format!(", load state {load}"),
+        };
+        format!("failed on {host}: {detail}, now {} ({}){load}", report.active, report.sub)
+    };
+    match (report.active.as_str(), result) {
+        ("active" | "reloading", _) => Progress::Done,
+        ("failed", _) => Progress::Failed(went_wrong()),
+        // A unit that it needs may be on its way in the same batch.
+        (_, Some("dependency")) => Progress::Failing(went_wrong()),
+        (_, Some("failed" | "timeout" | "canceled" | "invalid" | "assert" | "unsupported")) => {
+            Progress::Failed(went_wrong())
+        }
+        // A oneshot unit that has finished, or a unit whose conditions didn't hold: systemd calls both done.
+        ("inactive", Some("done" | "skipped")) => Progress::Done,
+        _ if !matches!(report.load.as_str(), "loaded" | "") => Progress::Failing(went_wrong()),
+        // A host whose fleetd was restarted no longer knows how a job ended.
+        ("inactive", None) => Progress::Idle(format!("starting on {host}{}", state_of(report))),
+        _ => Progress::Waiting(format!("starting on {host}{}", state_of(report))),
+    }
+}
+
+fn state_of(report: &UnitReport) -> String {
+    let UnitReport { active, sub, .. } = report;
+    let trouble = trouble_of(report);
+    if active.is_empty() { trouble } else { format!(" ({active}, {sub}){trouble}") }
+}
+
+fn trouble_of(report: &UnitReport) -> String {
+    report.error.as_ref().map_or(String::new(), |error| format!(": {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cluster::Versioned;
+    use crate::model::machine::Machine;
+    use crate::model::name::UnitHash;
+    use crate::model::revision::Revision;
+    use crate::model::unit::Assignment;
+
+    fn id(number: usize) -> MachineId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    /// `generation load active sub [job=…] [result=…] [error=…] [gone]`
+    fn report(text: &str) -> UnitReport {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
+        UnitReport {
+            generation: Revision(words[0].parse().unwrap()),
+            target: if words.contains(&"gone") { Target::Removed } else { Target::Launched },
+            hash: UnitHash::new("0"),
+            load: words[1].into(),
+            active: words[2].into(),
+            sub: words[3].into(),
+            job: after("job="),
+            result: after("result="),
+            error: after("error="),
+            since: 0,
+        }
+    }
+
+    fn name() -> UnitName {
+        "a.service".parse().unwrap()
+    }
+
+    /// A unit of generation 7 that is placed on n1, or not, and what n1, n2, … report of it.
+    fn cluster(desired: Desired, placed: bool, reports: &[&str]) -> Cluster {
+        let mut cluster = Cluster::default();
+        let unit = Unit { desired, hash: UnitHash::new("0"), generation: Revision(7), restart: None, submitted: 0 };
+        cluster.units.insert(name(), unit);
+        for number in 1..4 {
+            let (ip, hostname) = (format!("10.0.0.{number}"), format!("n{number}"));
+            let machine = Machine {
+                id: id(number),
+                ip,
+                hostname,
+                metadata: BTreeMap::new(),
+                version: String::new(),
+                boot_id: String::new(),
+                since: 0,
+            };
+            cluster.machines.insert(id(number), machine);
+        }
+        if placed {
+            place(&mut cluster, Placement::On { host: id(1), since: 0 });
+        }
+        let reports = reports.iter().enumerate().map(|(index, text)| (id(index + 1), report(text)));
+        cluster.states.insert(name(), reports.collect());
+        cluster
+    }
+
+    fn place(cluster: &mut Cluster, value: Placement) {
+        cluster.placements.insert(name(), Versioned { value, revision: Revision(8) });
+    }
+
+    fn assign(cluster: &mut Cluster, host: usize, generation: u64, target: Target) {
+        let (hash, generation) = (UnitHash::new("0"), Revision(generation));
+        let value = Assignment { hash, target, global: true, generation, restart: None };
+        let assignment = Versioned { value, revision: Revision(8) };
+        cluster.schedule.entry(id(host)).or_default().insert(name(), assignment);
+    }
+
+    fn shown(cluster: &Cluster, operation: Operation, global: bool) -> String {
+        match progress(cluster, &Expectation { unit: &name(), operation, global }) {
+            Progress::Done => "done".into(),
+            Progress::Settling => "settling".into(),
+            Progress::Idle(what) => format!("idle {what}"),
+            Progress::Failed(why) => format!("FAILED {why}"),
+            Progress::Failing(why) => format!("failing {why}"),
+            Progress::Unplaced(why) => format!("unplaced {why}"),
+            Progress::Waiting(what) => format!("waiting {what}"),
+        }
+    }
+
+    #[test]
+    fn a_start_is_done_when_systemd_says_so() {
+        let cases = [
+            ("7 loaded active running", "done"),
+            ("8 loaded active running", "done"),
+            ("7 loaded active exited result=done", "done"),
+            ("7 loaded inactive dead result=done", "done"),
+            ("7 loaded reloading reload", "done"),
+            ("6 loaded active running", "waiting waiting for n1 to start it"),
+            ("6 loaded failed failed result=failed", "waiting waiting for n1 to start it"),
+            ("6 loaded inactive dead error=full", "waiting waiting for n1 to start it: full"),
+            ("7 loaded activating start-pre job=start", "waiting start job on n1 (activating, start-pre)"),
+            ("7 loaded inactive dead job=start result=failed", "waiting start job on n1 (inactive, dead)"),
+            ("7 loaded activating auto-restart result=done", "waiting starting on n1 (activating, auto-restart)"),
+            (
+                "7 loaded activating auto-restart result=failed",
+                "FAILED failed on n1: systemd's start job ended as `failed`, now activating (auto-restart)",
+            ),
+            ("7 loaded inactive dead", "idle starting on n1 (inactive, dead)"),
+            (
+                "7 loaded failed failed result=failed",
+                "FAILED failed on n1: systemd's start job ended as `failed`, now failed (failed)",
+            ),
+            (
+                "7 loaded failed failed result=done",
+                "FAILED failed on n1: it failed after it was started, now failed (failed)",
+            ),
+            (
+                "7 loaded inactive dead result=timeout",
+                "FAILED failed on n1: systemd's start job timed out, now inactive (dead)",
+            ),
+            (
+                "7 loaded inactive dead result=dependency",
+                "failing failed on n1: a unit it needs failed, now inactive (dead)",
+            ),
+            (
+                "7 not-found inactive dead",
+                "failing failed on n1: it failed after it was started, now inactive (dead), load state not-found",
+            ),
+            ("7 bad-setting inactive dead error=no-ExecStart", "failing failed on n1: no-ExecStart"),
+            ("7 loaded failed failed error=203/EXEC", "FAILED failed on n1: 203/EXEC"),
+            ("7 loaded active running error=stale", "done"),
+        ];
+        for (state, expected) in cases {
+            assert_eq!(
+                shown(&cluster(Desired::Launched, true, &[state]), Operation::Start, false),
+                expected,
+                "{state}"
+            );
+        }
+        let restarted = cluster(Desired::Launched, true, &["6 loaded active running"]);
+        assert_eq!(shown(&restarted, Operation::Restart, false), "waiting waiting for n1 to restart it");
+    }
+
+    #[test]
+    fn other_operations_have_their_own_end() {
+        use Desired::{Inactive, Loaded};
+        use Operation::{Destroy, Load, Stop, Unload};
+        let cases: &[(Operation, Desired, bool, &[&str], &str)] = &[
+            (Load, Loaded, true, &["7 loaded inactive dead"], "done"),
+            (
+                Load,
+                Loaded,
+                true,
+                &["7 loaded deactivating stop job=stop"],
+                "waiting stop job on n1 (deactivating, stop)",
+            ),
+            (
+                Load,
+                Loaded,
+                true,
+                &["7 bad-setting inactive dead"],
+                "failing failed on n1: systemd can't load it (bad-setting)",
+            ),
+            (Load, Loaded, true, &[], "waiting waiting for n1"),
+            (Load, Loaded, false, &[], "waiting waiting for a host"),
+            (Stop, Loaded, true, &["7 loaded inactive dead"], "done"),
+            (Stop, Loaded, true, &["7 loaded failed failed result=done"], "done"),
+            (Stop, Loaded, true, &["6 loaded active running"], "waiting waiting for n1 to stop it"),
+            (
+                Stop,
+                Loaded,
+                true,
+                &["7 loaded deactivating stop-sigterm job=stop"],
+                "waiting stop job on n1 (deactivating, stop-sigterm)",
+            ),
+            (
+                Stop,
+                Loaded,
+                true,
+                &["7 loaded active running error=refused"],
+                "waiting on n1 (active, running): refused",
+            ),
+            (Stop, Loaded, true, &[], "idle waiting for n1"),
+            (Stop, Loaded, false, &[], "done"),
+            (Unload, Inactive, false, &[], "done"),
+            (Unload, Inactive, true, &["6 loaded active running"], "waiting leaving n1 (active, running)"),
+            (Unload, Inactive, false, &["9 loaded deactivating stop job=stop gone"], "done"),
+            (Destroy, Loaded, false, &[], "waiting leaving its host"),
+            (Destroy, Loaded, true, &["6 loaded active running"], "waiting leaving n1 (active, running)"),
+        ];
+        for (operation, desired, placed, reports, expected) in cases {
+            let said = shown(&cluster(*desired, *placed, reports), *operation, false);
+            assert_eq!(said, *expected, "{operation:?} {reports:?}");
+        }
+    }
+
+    #[test]
+    fn a_unit_that_no_host_fits_says_so_unless_it_is_to_stop() {
+        for (desired, operation, expected) in [
+            (Desired::Launched, Operation::Start, "unplaced 1 of 1 hosts: conflict"),
+            (Desired::Loaded, Operation::Load, "unplaced 1 of 1 hosts: conflict"),
+            (Desired::Loaded, Operation::Stop, "done"),
+        ] {
+            let mut cluster = cluster(desired, false, &[]);
+            place(&mut cluster, Placement::Waiting { why: "1 of 1 hosts: conflict".into(), since: 0 });
+            assert_eq!(shown(&cluster, operation, false), expected, "{operation:?}");
+        }
+    }
+
+    #[test]
+    fn a_unit_is_gone_when_no_host_has_it() {
+        let mut cluster = cluster(Desired::Launched, true, &["7 loaded active running"]);
+        assert_eq!(presence(&cluster, &name()), Presence::There);
+        cluster.units.clear();
+        assign(&mut cluster, 1, 9, Target::Removed);
+        for _ in 0..2 {
+            assert_eq!(presence(&cluster, &name()), Presence::Leaving);
+            let waiting = "waiting waiting for its host to stop and forget it";
+            assert_eq!(shown(&cluster, Operation::Destroy, false), waiting);
+            cluster.placements.clear();
+        }
+        cluster.schedule.clear();
+        assert_eq!(presence(&cluster, &name()), Presence::Gone);
+        assert_eq!(shown(&cluster, Operation::Destroy, false), "done");
+        assert_eq!(shown(&cluster, Operation::Start, false), "FAILED was destroyed meanwhile");
+    }
+
+    #[test]
+    fn only_the_host_it_is_placed_on_counts() {
+        let mut cluster = cluster(Desired::Launched, true, &["7 loaded active running"]);
+        place(&mut cluster, Placement::On { host: id(2), since: 0 });
+        assert_eq!(shown(&cluster, Operation::Start, false), "waiting waiting for n2");
+        assert!(!is_carried_out(&cluster, &name()));
+        place(&mut cluster, Placement::On { host: id(1), since: 0 });
+        assert!(is_carried_out(&cluster, &name()));
+        cluster.units.values_mut().for_each(|unit| unit.generation = Revision(8));
+        assert!(!is_carried_out(&cluster, &name()), "that was the generation before");
+    }
+
+    #[test]
+    fn a_global_unit_is_done_when_all_its_hosts_are() {
+        let cases: &[(&[&str], &str)] = &[
+            (&[], "waiting waiting for hosts"),
+            (&["7 loaded active running", "8 loaded active running"], "settling"),
+            (&["7 loaded active running", "6 loaded inactive dead gone"], "settling"),
+            (&["7 loaded active running", "6 loaded inactive dead"], "waiting waiting for n2 to start it"),
+            (&["7 loaded active running", "7 loaded inactive dead"], "idle starting on n2 (inactive, dead)"),
+            (
+                &["7 loaded failed failed", "7 loaded activating start job=start", "7 loaded inactive dead error=x"],
+                "FAILED failed on n1: it failed after it was started, now failed (failed); failed on n3: x",
+            ),
+        ];
+        for (reports, expected) in cases {
+            let cluster = cluster(Desired::Launched, false, reports);
+            assert_eq!(shown(&cluster, Operation::Start, true), *expected, "{reports:?}");
+        }
+        let stopped = cluster(Desired::Loaded, false, &[]);
+        assert_eq!(shown(&stopped, Operation::Stop, true), "settling");
+    }
+
+    /// A host that was assigned a global unit and hasn't reported, and one whose assignment is of the generation
+    /// before, are waited for; one that is to remove it isn't.
+    #[test]
+    fn a_global_unit_waits_for_all_hosts_that_were_assigned_it() {
+        let mut cluster = cluster(Desired::Launched, false, &["7 loaded active running"]);
+        assign(&mut cluster, 1, 7, Target::Launched);
+        assert_eq!(shown(&cluster, Operation::Start, true), "settling");
+        assign(&mut cluster, 2, 7, Target::Launched);
+        assert_eq!(shown(&cluster, Operation::Start, true), "waiting waiting for n2");
+        assign(&mut cluster, 2, 9, Target::Removed);
+        assert_eq!(shown(&cluster, Operation::Start, true), "settling");
+        assign(&mut cluster, 1, 6, Target::Launched);
+        assert_eq!(shown(&cluster, Operation::Start, true), "waiting waiting for n1");
+    }
+}
