@@ -8,5 +8,6 @@ pub mod name;
 pub mod placement;
 pub mod reserved;
 pub mod revision;
+pub mod rule;
 pub mod service;
 pub mod unit;

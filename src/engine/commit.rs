@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn transactions_stay_within_the_limit_of_bytes() {
         let waits = |at: usize| {
-            let placement = Placement::Waiting { why: "x".repeat(100_000), since: 0 };
+            let placement = Placement::Waiting { why: "x".repeat(100_000), reasons: None, since: 0 };
             let placement = Some(Write { before: None, after: Some(placement) });
             Decision { placement, assignments: Vec::new(), ..decision(&format!("{at}.service"), 0) }
         };

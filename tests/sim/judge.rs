@@ -268,7 +268,7 @@ impl Facts {
         }
         let wanted = self.cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
         let Some(constraints) = self.cluster.constraints(name).filter(|_| wanted) else { return };
-        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Stay };
+        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Stay, with: &[] };
         let recent = journal.now() < self.input_changed + SLACK || self.machines.told_lately(host, journal.now());
         if first_misfit(&self.cluster, &question).is_none() && !recent {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
