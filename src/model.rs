@@ -10,6 +10,7 @@ pub mod placement;
 pub mod progress;
 pub mod reserved;
 pub mod revision;
+pub mod rule;
 pub mod service;
 pub mod systemd;
 pub mod unit;

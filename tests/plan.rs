@@ -36,7 +36,7 @@ const UNITS: [&str; 9] = [
     "w@3.service",
     "w@4.service",
 ];
-const FILES: [&str; 30] = [
+const FILES: [&str; 31] = [
     "",
     "",
     "Conflicts=w@*",
@@ -67,6 +67,7 @@ const FILES: [&str; 30] = [
     "MachineID=00000000000000000000000000000001",
     "MachineID=00000000",
     "MachineOf=a.service b.service",
+    "MachineMetadata=zone=a zone=b",
 ];
 
 fn host(at: usize) -> MachineId {
@@ -92,6 +93,8 @@ enum Op {
     Unit(usize, usize, Desired),
     /// Change the desired state alone.
     Desire(usize, Desired),
+    /// Ask for a restart.
+    Restart(usize),
     Destroy(usize),
     /// A host comes, or changes its metadata.
     Machine(usize, usize),
@@ -125,6 +128,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (0..UNITS.len(), 0..FILES.len(), desired()).prop_map(|(u, f, d)| Op::Unit(u, f, d)),
         2 => (0..UNITS.len(), desired()).prop_map(|(u, d)| Op::Desire(u, d)),
+        1 => (0..UNITS.len()).prop_map(Op::Restart),
         2 => (0..UNITS.len()).prop_map(Op::Destroy),
         4 => (0..HOSTS, 0..4_usize).prop_map(|(h, m)| Op::Machine(h, m)),
         2 => (0..HOSTS).prop_map(Op::Dies),
@@ -151,20 +155,24 @@ fn edit() -> impl Strategy<Value = Edit> {
 struct World {
     store: Cluster,
     scheduler: Scheduler,
+    /// Whether the scheduler hears the changes of each commit from the last to the first.
+    backwards: bool,
 }
 
 impl World {
     fn new() -> Self {
-        Self { store: Cluster::default(), scheduler: Scheduler::new(Cluster::default()) }
+        Self { store: Cluster::default(), scheduler: Scheduler::new(Cluster::default()), backwards: false }
     }
 
-    /// One commit of somebody else.
+    /// One commit of the API, a host or the engine.
     fn commit(&mut self, changes: impl IntoIterator<Item = Change>) {
         self.store.revision = self.store.revision.next();
-        for change in changes {
-            self.store.apply(change.clone());
-            self.scheduler.apply(change);
+        let mut changes: Vec<Change> = changes.into_iter().collect();
+        changes.iter().for_each(|change| self.store.apply(change.clone()));
+        if self.backwards {
+            changes.reverse();
         }
+        changes.into_iter().for_each(|change| self.scheduler.apply(change));
         self.scheduler.advance(self.store.revision);
     }
 
@@ -182,6 +190,14 @@ impl World {
                 let name = unit_name(*unit);
                 if let Some(unit) = self.store.units.get(&name) {
                     let unit = Unit { desired: *desired, generation: next, ..unit.clone() };
+                    self.commit([Change::Unit(name, Some(unit))]);
+                }
+            }
+            Op::Restart(unit) => {
+                let name = unit_name(*unit);
+                if let Some(unit) = self.store.units.get(&name) {
+                    let (desired, restart) = (Desired::Launched, Some(next));
+                    let unit = Unit { desired, generation: next, restart, ..unit.clone() };
                     self.commit([Change::Unit(name, Some(unit))]);
                 }
             }
@@ -244,7 +260,7 @@ impl World {
                 Change::Placement(unit_name(*unit), Some(Versioned { value, revision }))
             }
             Edit::Waiting(unit) => {
-                let value = Placement::Waiting { why: "a hand".into(), since: 0 };
+                let value = Placement::Waiting { why: "a hand".into(), reasons: None, since: 0 };
                 Change::Placement(unit_name(*unit), Some(Versioned { value, revision }))
             }
         };
@@ -366,7 +382,7 @@ impl World {
             if !constraints.global && home != Some(host) {
                 continue; // unexplained
             }
-            let question = Question { unit, constraints: &constraints, host, stance: Stance::Stay };
+            let question = Question { unit, constraints: &constraints, host, stance: Stance::Stay, with: &[] };
             assert!(fit(before, &question).is_err() || fit(after, &question).is_err(), "{decision}, yet it fits");
         }
     }
@@ -397,6 +413,18 @@ impl World {
         let audit = full(self.store.clone(), 0);
         assert!(audit.is_empty(), "an audit finds something to do: {:#?}", audit.decisions);
     }
+}
+
+/// The host that a new unit should go to, found without any index: of those that fit, the one with the fewest
+/// assignments, then the one with the smallest id.
+fn best_host(cluster: &Cluster, unit: &UnitName) -> Option<MachineId> {
+    let constraints = cluster.constraints(unit)?;
+    let fits = |host: &&MachineId| {
+        let question = Question { unit, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
+        fit(cluster, &question).is_ok()
+    };
+    let load = |host: &MachineId| cluster.schedule.get(host).map_or(0, BTreeMap::len);
+    cluster.machines.keys().filter(fits).min_by_key(|host| (load(host), (*host).clone())).cloned()
 }
 
 /// `PROPTEST_CASES` asks for more.
@@ -448,16 +476,45 @@ proptest! {
         world.hold_to_everything();
     }
 
-    /// The same changes, the same plans.
+    /// The same changes, the same plans, in whatever order the changes of one revision are heard.
     #[test]
-    fn plans_are_determined(ops in proptest::collection::vec(op(), 1..40)) {
-        let (mut one, mut two) = (World::new(), World::new());
+    fn plans_are_determined(ops in proptest::collection::vec(op(), 1..40), backwards in any::<bool>()) {
+        let (mut one, mut two) = (World::new(), World { backwards, ..World::new() });
         for op in &ops {
             one.act(op);
             two.act(op);
             prop_assert_eq!(&one.store, &two.store);
         }
         prop_assert_eq!(full(one.store.clone(), 1), full(two.store, 1));
+    }
+
+    /// Whatever has happened before, a new unit goes to the best of the hosts that fit it.
+    #[test]
+    fn a_new_unit_goes_to_the_best_host(
+        ops in proptest::collection::vec(op(), 1..40),
+        of in 0..FILES.len(),
+    ) {
+        const NEW: usize = 3;
+        let mut world = World::new();
+        ops.iter().for_each(|op| world.act(op));
+        world.act(&Op::Destroy(NEW));
+        world.settle();
+        world.act(&Op::Unit(NEW, of, Desired::Launched));
+        let name = unit_name(NEW);
+        let names_it = |unit: &UnitName| {
+            world.store.constraints(unit).is_some_and(|constraints| constraints.machine_of.contains(name.as_str()))
+        };
+        // Units that name it arrive with it, on a host that fits all of them.
+        if FILES[of].contains("Global") || world.store.units.keys().any(names_it) {
+            return Ok(());
+        }
+        let best = best_host(&world.store, &name);
+        world.plan_and_commit(usize::MAX);
+        let chosen = match world.store.placements.get(&name).map(|placement| &placement.value) {
+            Some(Placement::On { host, .. }) => Some(host),
+            _ => None,
+        };
+        prop_assert_eq!(chosen, best.as_ref());
     }
 
     /// A host that joins, or a unit that comes, moves nobody where nothing replaces anything.
@@ -559,8 +616,10 @@ fn what_once_failed() {
 impl World {
     /// Plan and commit, guards held, whatever else a hand has broken.
     fn repair(&mut self) {
-        for _ in 0..60 {
+        const ROUNDS: usize = 60;
+        for _ in 0..ROUNDS {
             let plan = self.scheduler.plan(0);
+            let done = plan.is_empty();
             for decision in &plan.decisions {
                 self.hold_to_guards_of_revision(decision);
                 let changes: Vec<Change> = decision.changes(self.store.revision.next()).collect();
@@ -570,7 +629,11 @@ impl World {
                 self.commit([Change::File(hash, None)]);
             }
             self.hosts(|_| true);
+            if done && !self.scheduler.is_dirty() {
+                return;
+            }
         }
+        panic!("isn't repaired in {ROUNDS} rounds");
     }
 
     fn hold_to_guards_of_revision(&self, decision: &Decision) {

@@ -1,4 +1,4 @@
-//! The cluster as one value, and the changes that lead from one to the next. What an engine mirrors, what `plan` plans
+//! The cluster as one value, and the changes that lead from one to the next. What an engine mirrors, and what `plan` plans
 //! over.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub struct Versioned<T> {
 /// Everything that decides where units run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cluster {
-    /// The store's revision this is a picture of.
+    /// The revision of the store that this is the state at.
     pub revision: Revision,
     /// What is wanted.
     pub units: BTreeMap<UnitName, Unit>,
@@ -34,7 +34,7 @@ pub struct Cluster {
     pub metadata: BTreeMap<MachineId, Metadata>,
     /// Where each non-global unit is.
     pub placements: BTreeMap<UnitName, Versioned<Placement>>,
-    /// What each host was told, dead hosts' slices too.
+    /// What is assigned to each host, dead hosts included.
     pub schedule: BTreeMap<MachineId, BTreeMap<UnitName, Versioned<Assignment>>>,
     /// What each host reports.
     pub states: BTreeMap<UnitName, BTreeMap<MachineId, UnitReport>>,
@@ -53,7 +53,7 @@ pub enum Change {
     Metadata(MachineId, String, Option<String>),
     /// A unit was placed, or its reasons for waiting changed.
     Placement(UnitName, Option<Versioned<Placement>>),
-    /// A host was told something.
+    /// A host's assignment changed.
     Assignment(MachineId, UnitName, Option<Versioned<Assignment>>),
     /// A host reported something.
     Report(UnitName, MachineId, Option<UnitReport>),
@@ -78,6 +78,14 @@ impl Cluster {
     pub fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>> {
         let file = self.files.get(&self.units.get(name)?.hash)?;
         Some(Constraints::resolve(&file.value, name))
+    }
+
+    /// The file that a unit has, or is to have, on a host: that of its record; once it is destroyed, the one that the
+    /// host still has. All hosts of a unit that exists have the same; where they are to differ, this is the place.
+    #[must_use]
+    pub fn file_on(&self, name: &UnitName, host: &MachineId) -> Option<&UnitHash> {
+        let assigned = || Some(&self.schedule.get(host)?.get(name)?.value.hash);
+        self.units.get(name).map(|unit| &unit.hash).or_else(assigned)
     }
 
     /// A host's metadata as units see it: dynamic over static. An empty dynamic value hides a static one.

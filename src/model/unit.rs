@@ -1,12 +1,14 @@
-//! Units as the cluster knows them: what is wanted of each, what each host was told, what each host reports.
+//! Units as the cluster knows them: the desired state of each, what is assigned to each host, what each host reports.
 
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::name::{MachineId, UnitHash};
 use super::revision::Revision;
+use super::rule::Reasons;
 
 /// What the user wants of a unit. Each includes the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,11 +89,29 @@ pub enum Placement {
     },
     /// No host fits.
     Waiting {
-        /// The reasons, counted: `2 of 3 hosts: conflict; 1 of 3: metadata`.
+        /// The reasons as a sentence: `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`.
         why: String,
+        /// The reasons for programs. `None` in records of versions that had only the sentence, and where a newer
+        /// version counts a rule that this one doesn't know.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_reasons")]
+        reasons: Option<Reasons>,
         /// Since when, ms since the epoch.
         since: u64,
     },
+}
+
+/// Reasons that this version knows; anything else is as good as none, and no damage.
+fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reasons>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lenient {
+        Known(Reasons),
+        Unknown(IgnoredAny),
+    }
+    Ok(match Lenient::deserialize(deserializer)? {
+        Lenient::Known(reasons) => Some(reasons),
+        Lenient::Unknown(_) => None,
+    })
 }
 
 /// What a host is to make of a unit that is assigned to it.
@@ -99,7 +119,7 @@ pub enum Placement {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// Stop it and forget it, then say so. One way: an entry that is `gone` never becomes anything else.
+    /// Stop it and forget it, then say so. One way: an assignment that is `gone` never becomes anything else.
     #[serde(rename = "gone")]
     Removed,
     /// Have its file, don't start it.
@@ -130,8 +150,8 @@ pub struct Assignment {
     /// Whether it is one of many (`Global=`), for tables.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub global: bool,
-    /// The unit's generation; for `gone`, the engine's revision when it decided so. No two different entries of one
-    /// unit on one host have the same.
+    /// The unit's generation; for `gone`, the engine's revision when it decided so. No two different
+    /// assignments of one unit to one host have the same.
     pub generation: Revision,
     /// The generation at which a restart was asked for, if ever: a host that runs the unit since before then stops it
     /// and starts it.
@@ -139,13 +159,12 @@ pub struct Assignment {
     pub restart: Option<Revision>,
 }
 
-/// What a host reports of one unit that is or was assigned to it (`state/<unit>/<host>`; written by the agent, bound to
-/// its lease).
+/// What a host reports of one of its units (`state/<unit>/<host>`; written by the agent, bound to its lease).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitReport {
-    /// The generation of the entry this host has carried out (asked systemd for), last.
+    /// The generation of the assignment that this host has carried out (asked systemd for), last.
     pub generation: Revision,
-    /// What that entry wanted; `Removed` is the host's word that the unit is stopped and forgotten.
+    /// What that assignment wanted; `Removed` is the host's word that the unit is stopped and forgotten.
     pub target: Target,
     /// The file that is on the host.
     pub hash: UnitHash,
@@ -191,4 +210,38 @@ pub enum Outcome {
     Leaving,
     /// It was to be destroyed and wasn't there.
     Absent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rule::Rule;
+    use super::*;
+
+    #[test]
+    fn placements_of_older_and_newer_versions_are_read() {
+        let read =
+            |reasons: &str| match serde_json::from_str(&format!(r#"{{"waiting":{{"why":"w",{reasons}"since":1}}}}"#)) {
+                Ok(Placement::Waiting { reasons, .. }) => reasons,
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(read(""), None);
+        assert_eq!(read(r#""reasons":{"conflicts":2},"#), Some([(Rule::Conflicts, 2)].into()));
+        assert_eq!(read(r#""reasons":{"resources":2,"conflicts":1},"#), None);
+        assert_eq!(read(r#""reasons":["anything"],"#), None);
+    }
+
+    /// A version without the reasons skips what it doesn't know, and finds the sentence where it was.
+    #[test]
+    fn older_versions_read_what_is_written() {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Old {
+            Waiting { why: String, since: u64 },
+        }
+        let placement = Placement::Waiting { why: "w".into(), reasons: Some([(Rule::MachineId, 1)].into()), since: 1 };
+        let text = serde_json::to_string(&placement).unwrap();
+        assert_eq!(text, r#"{"waiting":{"why":"w","reasons":{"machine-id":1},"since":1}}"#);
+        let Old::Waiting { why, since } = serde_json::from_str(&text).unwrap();
+        assert_eq!((why.as_str(), since), ("w", 1));
+    }
 }

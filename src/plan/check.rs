@@ -7,9 +7,10 @@ use std::fmt;
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
+use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Desired, Placement, Target};
 
-use super::fit::{Misfit, Question, Stance, first_misfit};
+use super::fit::{Misfit, Question, Stance, first_misfit, fit};
 
 /// When an invariant must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +46,8 @@ pub enum Violation {
     Missing(UnitName, MachineId),
     /// A unit with neither a host nor a word why.
     Silent(UnitName),
+    /// A waiting unit whose stored reasons no longer exclude every host.
+    StaleReasons(UnitName),
     /// A placement of a unit that wants none.
     Placement(UnitName),
 }
@@ -159,6 +162,11 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
                 if constraints.global || !matches!(placement, Some(Placement::On { .. })) {
                     found.extend(missing(cluster, name, &constraints));
                 }
+                if let Some(Placement::Waiting { reasons, .. }) = placement
+                    && !hold(cluster, name, &constraints, reasons.as_ref())
+                {
+                    found.push(Violation::StaleReasons(name.clone()));
+                }
             }
         }
     }
@@ -188,16 +196,29 @@ fn misplaced(
     if assignment.value != wanted {
         return Some(Violation::Stale(name.clone(), host.clone()));
     }
-    let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive };
+    let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
     // Whatever is there counts, leaving or not: all is settled.
     let misfit = first_misfit(cluster, &question)?;
     Some(Violation::Misplaced(name.clone(), host.clone(), misfit))
 }
 
+/// Whether stored reasons count every live host, and each of these breaks one of the rules that they count. What waits
+/// for a unit that it names has no hosts to count, and what is placed as a group breaks rules as one: neither is judged.
+fn hold(cluster: &Cluster, name: &UnitName, constraints: &Constraints, reasons: Option<&Reasons>) -> bool {
+    let Some(reasons) = reasons else { return false };
+    let excluded = |host: &MachineId| {
+        let question = Question { unit: name, constraints, host, stance: Stance::Arrive, with: &[] };
+        let misfits = fit(cluster, &question).err().unwrap_or_default();
+        misfits.iter().any(|misfit| reasons.contains_key(&misfit.rule()))
+    };
+    !constraints.machine_of.is_empty()
+        || (reasons.values().sum::<usize>() == cluster.machines.len() && cluster.machines.keys().all(excluded))
+}
+
 /// Live hosts that fit a unit and don't have it.
 fn missing(cluster: &Cluster, name: &UnitName, constraints: &Constraints) -> Vec<Violation> {
     let free = |host: &&MachineId| {
-        let question = Question { unit: name, constraints, host, stance: Stance::Arrive };
+        let question = Question { unit: name, constraints, host, stance: Stance::Arrive, with: &[] };
         let has_it = cluster.schedule.get(host).is_some_and(|assignments| assignments.contains_key(name));
         !has_it && first_misfit(cluster, &question).is_none()
     };
@@ -242,6 +263,7 @@ impl fmt::Display for Violation {
             Self::Misplaced(unit, host, misfit) => write!(f, "{unit} doesn't fit {}: {misfit}", host.short()),
             Self::Missing(unit, host) => write!(f, "{unit} fits {} and isn't there", host.short()),
             Self::Silent(unit) => write!(f, "{unit} has neither a host nor a word why"),
+            Self::StaleReasons(unit) => write!(f, "{unit} waits, and its reasons don't exclude every host"),
             Self::Placement(unit) => write!(f, "{unit} has a placement and wants none"),
         }
     }

@@ -73,7 +73,7 @@ pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
         let constraints = constraints.as_ref()?;
         let has_it = super::fit::live_at(cluster, unit.as_str(), id);
         let stance = if has_it { Stance::Stay } else { Stance::Arrive };
-        let question = Question { unit, constraints, host: id, stance };
+        let question = Question { unit, constraints, host: id, stance, with: &[] };
         let misfits = fit(cluster, &question).err().unwrap_or_default();
         (!has_it || !misfits.is_empty()).then(|| Verdict {
             id: id.clone(),

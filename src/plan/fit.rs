@@ -1,6 +1,6 @@
 //! May this unit run on this host? Owns the rules, in their order, and the reason each gives when it says no. Must
-//! never decide where a unit goes: that is `schedule`'s, which also answers the same questions from its indexes, and is
-//! tested to agree with what stands here.
+//! never decide where a unit goes: that is `schedule`'s, which asks the same rules and only lets an index answer first
+//! where it can ([`Occupancy`]).
 
 mod displacement;
 mod misfit;
@@ -15,18 +15,19 @@ use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
+use crate::model::rule::{Reasons, Rule};
 use crate::model::unit::{Desired, Target};
 
 pub(crate) use displacement::{displaced, is_effective};
-pub use misfit::{Misfit, Rule};
+pub use misfit::Misfit;
 pub use view::View;
 
 /// Whether the unit is there already. An occupant needs less than a newcomer: healthy units stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stance {
-    /// It would be new there: whatever occupies the host counts, even what is about to leave.
+    /// It would be new there: every unit on the host counts, even one that is about to leave.
     Arrive,
-    /// It is there: only what stays there and came first can drive it away.
+    /// It is there: only a unit that stays there and came first can drive it away.
     Stay,
 }
 
@@ -41,6 +42,64 @@ pub struct Question<'a> {
     pub host: &'a MachineId,
     /// Newcomer or occupant.
     pub stance: Stance,
+    /// Units that would arrive together with it: for its `MachineOf=` they count as there.
+    pub with: &'a [UnitName],
+}
+
+/// What an index knows of the other units on a host, found without looking at each of them.
+pub(crate) trait Occupancy {
+    /// Whether any other unit with an assignment on `host` conflicts with this one, whichever side declares it.
+    fn has_conflict(&self, host: &MachineId) -> bool;
+    /// Whether any other unit with an assignment on `host` names this one in its `Replaces=`.
+    fn is_named_by_replacer(&self, host: &MachineId) -> bool;
+}
+
+/// One rule, written once: its name, every reason it has against a host, and what an index can answer in its place.
+struct RuleCheck<V> {
+    rule: Rule,
+    misfits: fn(&V, &Question<'_>) -> Vec<Misfit>,
+    indexed: Option<Indexed>,
+}
+
+/// Whether a rule is broken; `None` where the index can't tell and the misfits must be looked for.
+type Indexed = fn(&dyn Occupancy, &Question<'_>) -> Option<bool>;
+
+impl<V: View> RuleCheck<V> {
+    /// All rules, in their order.
+    const ALL: [Self; 6] = [
+        Self { rule: Rule::Alive, misfits: |view, asked| alive(view.cluster(), asked.host), indexed: None },
+        Self { rule: Rule::MachineId, misfits: |_, asked| machine_id(asked.constraints, asked.host), indexed: None },
+        Self {
+            rule: Rule::Metadata,
+            misfits: |view, asked| metadata(view.cluster(), asked.constraints, asked.host),
+            indexed: None,
+        },
+        Self { rule: Rule::MachineOf, misfits: machine_of, indexed: None },
+        Self {
+            rule: Rule::Conflicts,
+            misfits: conflicts,
+            indexed: Some(|occupancy, asked| match (occupancy.has_conflict(asked.host), asked.stance) {
+                (false, _) => Some(false),
+                (true, Stance::Arrive) => Some(true),
+                // Of two that conflict only the later one leaves.
+                (true, Stance::Stay) => None,
+            }),
+        },
+        Self {
+            rule: Rule::Replaces,
+            misfits: replaces,
+            // A `Replaces=` that closes a cycle isn't effective: only the rule knows.
+            indexed: Some(|occupancy, asked| (!occupancy.is_named_by_replacer(asked.host)).then_some(false)),
+        },
+    ];
+
+    fn answer(&self, question: &Question<'_>, occupancy: &dyn Occupancy) -> Option<bool> {
+        self.indexed.and_then(|indexed| indexed(occupancy, question))
+    }
+
+    fn is_broken(&self, view: &V, question: &Question<'_>, occupancy: &dyn Occupancy) -> bool {
+        self.answer(question, occupancy).unwrap_or_else(|| !(self.misfits)(view, question).is_empty())
+    }
 }
 
 /// Every rule, every reason against.
@@ -48,34 +107,40 @@ pub struct Question<'a> {
 /// # Errors
 /// All misfits, in the rules' order.
 pub fn fit<V: View>(view: &V, question: &Question<'_>) -> Result<(), Vec<Misfit>> {
-    let misfits: Vec<Misfit> = RULES.iter().flat_map(|rule| ask(*rule, view, question)).collect();
+    let misfits: Vec<Misfit> = RuleCheck::ALL.iter().flat_map(|check| (check.misfits)(view, question)).collect();
     if misfits.is_empty() { Ok(()) } else { Err(misfits) }
 }
 
 /// The first reason against, in the rules' order; `None` if the unit fits.
 pub fn first_misfit<V: View>(view: &V, question: &Question<'_>) -> Option<Misfit> {
-    RULES.iter().find_map(|rule| ask(*rule, view, question).into_iter().next())
+    RuleCheck::ALL.iter().find_map(|check| (check.misfits)(view, question).into_iter().next())
 }
 
-/// As [`first_misfit`], by the rules that don't ask who else is there and in the way.
-pub(crate) fn first_own_misfit<V: View>(view: &V, question: &Question<'_>) -> Option<Misfit> {
-    let own = RULES.iter().filter(|rule| !matches!(rule, Rule::Conflicts | Rule::Replaces));
-    own.map(|rule| ask(*rule, view, question)).find_map(|misfits| misfits.into_iter().next())
+/// As [`first_misfit`]; rules that the index knows to hold aren't asked.
+pub(crate) fn first_misfit_indexed<V: View>(
+    view: &V,
+    question: &Question<'_>,
+    occupancy: &dyn Occupancy,
+) -> Option<Misfit> {
+    RuleCheck::ALL
+        .iter()
+        .filter(|check| check.answer(question, occupancy) != Some(false))
+        .find_map(|check| (check.misfits)(view, question).into_iter().next())
 }
 
-/// The rules in their order.
-const RULES: [Rule; 6] =
-    [Rule::Alive, Rule::MachineId, Rule::Metadata, Rule::MachineOf, Rule::Conflicts, Rule::Replaces];
+/// The first rule that the host breaks, `None` if the unit fits.
+pub(crate) fn first_violation<V: View>(view: &V, question: &Question<'_>, occupancy: &dyn Occupancy) -> Option<Rule> {
+    RuleCheck::ALL.iter().find(|check| check.is_broken(view, question, occupancy)).map(|check| check.rule)
+}
 
-fn ask<V: View>(rule: Rule, view: &V, question: &Question<'_>) -> Vec<Misfit> {
-    match rule {
-        Rule::Alive => alive(view.cluster(), question.host),
-        Rule::MachineId => machine_id(question.constraints, question.host),
-        Rule::Metadata => metadata(view.cluster(), question.constraints, question.host),
-        Rule::MachineOf => machine_of(view, question),
-        Rule::Conflicts => conflicts(view, question),
-        Rule::Replaces => replaces(view, question),
-    }
+/// Whether the host breaks any rule that `reasons` count.
+pub(crate) fn breaks_one_of<V: View>(
+    reasons: &Reasons,
+    view: &V,
+    question: &Question<'_>,
+    occupancy: &dyn Occupancy,
+) -> bool {
+    RuleCheck::ALL.iter().any(|check| reasons.contains_key(&check.rule) && check.is_broken(view, question, occupancy))
 }
 
 /// Alive and eligible: the host's key is there.
@@ -113,10 +178,11 @@ pub(crate) fn metadata_value<'a>(cluster: &'a Cluster, host: &MachineId, key: &s
     }
 }
 
-/// `MachineOf=`: all named units have a live assignment there. A named global counts where it is.
+/// `MachineOf=`: all named units have a live assignment there, or arrive as well. A named global counts where it is.
 fn machine_of<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     let misfit = |peer: &String| {
-        if live_at(view.cluster(), peer, question.host) {
+        let arrives = question.with.iter().any(|name| name.as_str() == peer);
+        if arrives || live_at(view.cluster(), peer, question.host) {
             return None;
         }
         Some(Misfit::MachineOf { peer: peer.clone(), placed: view.is_placed(peer) })
@@ -124,7 +190,7 @@ fn machine_of<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     question.constraints.machine_of.iter().filter_map(misfit).collect()
 }
 
-/// `Conflicts=`, whichever side says so.
+/// `Conflicts=`, whichever side declares it.
 fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     others(view, question)
         .filter_map(|other| {
@@ -141,7 +207,7 @@ fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
             if let Some(glob) = ours {
                 return Some(misfit(glob, false));
             }
-            let theirs = view.constraints_in_force(other.name)?;
+            let theirs = view.constraints_at(other.name, question.host)?;
             let glob = theirs.conflicts.iter().find(|glob| glob.matches(question.unit.as_str()))?;
             Some(misfit(glob, true))
         })
@@ -149,10 +215,10 @@ fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
 }
 
 /// `Replaces=` of a unit that is there and names this one. The replacer itself is never hindered.
-pub(crate) fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
+fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     others(view, question)
         .filter_map(|other| {
-            let theirs = view.constraints_in_force(other.name)?;
+            let theirs = view.constraints_at(other.name, question.host)?;
             let glob = theirs.replaces.iter().find(|glob| glob.matches(question.unit.as_str()))?;
             is_effective(view, other.name, question.unit)
                 .then(|| Misfit::Replaced { by: other.name.clone(), glob: glob.clone() })
@@ -167,7 +233,7 @@ struct Other<'a> {
     precedence: (Revision, &'a UnitName),
 }
 
-/// Whoever counts for a unit that arrives or stays, itself excepted.
+/// The other units on the host that count for one that arrives or stays.
 fn others<'a, V: View>(view: &'a V, question: &Question<'a>) -> impl Iterator<Item = Other<'a>> {
     let Question { unit, host, stance, .. } = *question;
     let cluster = view.cluster();
@@ -178,12 +244,13 @@ fn others<'a, V: View>(view: &'a V, question: &Question<'a>) -> impl Iterator<It
     })
 }
 
-/// Who came first: an older generation, then the smaller name. Of two that can't share a host, the later one leaves.
+/// Which unit came first: an older generation, then the smaller name. Of two that can't share a host, the later one
+/// leaves.
 pub(crate) fn precedence<'a>(cluster: &Cluster, name: &'a UnitName) -> (Revision, &'a UnitName) {
     (cluster.units.get(name).map_or(Revision::default(), |unit| unit.generation), name)
 }
 
-/// Whether somebody wants it on a host.
+/// Whether its desired state puts it on a host.
 pub(crate) fn is_wanted(cluster: &Cluster, name: &UnitName) -> bool {
     !name.is_template() && cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive)
 }

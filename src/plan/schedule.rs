@@ -16,10 +16,14 @@
 mod choose;
 mod decision;
 mod dirty;
+mod group;
 mod index;
 mod pending;
 mod place;
+mod reasons;
 mod reconcile_unit;
+mod round;
+mod score;
 #[cfg(test)]
 mod tests;
 
@@ -82,7 +86,7 @@ impl Scheduler {
     /// [`Revision::default`] on what the store hasn't confirmed yet; a plan that fails to commit must be answered by
     /// applying what the store has instead.
     pub fn plan(&mut self, now_ms: u64) -> Plan {
-        place::Round::new(self, now_ms).run()
+        round::Round::new(self, now_ms).run()
     }
 
     /// Take in a change that the store reported.
@@ -163,6 +167,9 @@ impl Scheduler {
             self.mark_neighbours(name);
         }
         self.cluster.apply(Change::File(hash.clone(), file));
+        if !same {
+            self.index.file_changed(&hash);
+        }
         for name in &users {
             self.index.unit_changed(&self.cluster, name, Some(&hash));
             self.mark_neighbours(name);

@@ -5,44 +5,7 @@ use std::fmt;
 
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
-
-/// A rule of the scheduler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rule {
-    /// The host is alive.
-    Alive,
-    /// `MachineID=`.
-    MachineId,
-    /// `MachineMetadata=`.
-    Metadata,
-    /// `MachineOf=`.
-    MachineOf,
-    /// `Conflicts=`.
-    Conflicts,
-    /// `Replaces=`.
-    Replaces,
-}
-
-impl Rule {
-    /// In a summary: `2 of 3 hosts: conflict`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Alive => "gone",
-            Self::MachineId => "another machine id",
-            Self::Metadata => "metadata",
-            Self::MachineOf => "without its MachineOf units",
-            Self::Conflicts => "conflict",
-            Self::Replaces => "replaced there",
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+use crate::model::rule::Rule;
 
 /// Why a unit can't be on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -52,7 +52,7 @@ impl Table {
     fn ask(&self, name: &UnitName, host: &str, stance: Stance) -> String {
         let constraints = self.0.constraints(name).unwrap();
         let host = host.parse().unwrap();
-        let question = Question { unit: name, constraints: &constraints, host: &host, stance };
+        let question = Question { unit: name, constraints: &constraints, host: &host, stance, with: &[] };
         let misfits = fit(&self.0, &question).err().unwrap_or_default();
         assert_eq!(first_misfit(&self.0, &question).as_ref(), misfits.first());
         misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")

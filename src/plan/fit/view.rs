@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
-use crate::model::name::UnitName;
+use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 
 /// A cluster, and what follows from it.
@@ -15,8 +15,11 @@ pub trait View {
     fn cluster(&self) -> &Cluster;
     /// A unit's constraints, resolved; `None` while its file isn't known.
     fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>>;
-    /// What a unit asks of others where it has assignments: its constraints; once it is destroyed, those of the file
-    /// that its first host has.
+    /// A unit's constraints where it is placed, resolved: those of the file that it has, or is to have, on `host`
+    /// ([`Cluster::file_on`]).
+    fn constraints_at(&self, name: &UnitName, host: &MachineId) -> Option<Arc<Constraints>>;
+    /// The constraints by which a unit can drive others away, wherever it is: its own; once it is destroyed, those of
+    /// the file that its first host still has.
     fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>>;
     /// The units whose `MachineOf=` names this one, in order.
     fn dependents(&self, name: &UnitName) -> Vec<UnitName>;
@@ -36,12 +39,17 @@ impl View for Cluster {
         Cluster::constraints(self, name)
     }
 
+    fn constraints_at(&self, name: &UnitName, host: &MachineId) -> Option<Arc<Constraints>> {
+        let hash = self.file_on(name, host)?;
+        Some(Constraints::resolve(&self.files.get(hash)?.value, name))
+    }
+
     fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>> {
         if self.units.contains_key(name) {
             return Cluster::constraints(self, name);
         }
-        let assignment = self.schedule.values().find_map(|assignments| assignments.get(name))?;
-        Some(Constraints::resolve(&self.files.get(&assignment.value.hash)?.value, name))
+        let (host, _) = self.schedule.iter().find(|(_, assignments)| assignments.contains_key(name))?;
+        self.constraints_at(name, host)
     }
 
     fn dependents(&self, name: &UnitName) -> Vec<UnitName> {

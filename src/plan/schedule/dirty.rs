@@ -167,11 +167,10 @@ impl Scheduler {
     /// changes.
     pub(super) fn mark_neighbours(&mut self, name: &UnitName) {
         for host in self.index.hosts(name.as_str()) {
-            let crowded = self.index.nodes.get(name).is_some_and(|node| {
-                let (conflicts, _) = self.index.crowded(node, &host);
-                conflicts || self.index.replaces.matches_on(&node.replaces, &host, true)
+            let contended = self.index.nodes.get(name).is_some_and(|node| {
+                self.index.has_conflict(node, &host) || self.index.replaces.matches_on(&node.replaces, &host, true)
             });
-            if crowded {
+            if contended {
                 let there = self.cluster.schedule.get(&host).into_iter().flat_map(|assignments| assignments.keys());
                 let concerned = there.filter(|other| *other != name && self.concerns(name, other));
                 for other in concerned.cloned().collect::<Vec<_>>() {
@@ -195,28 +194,23 @@ impl Scheduler {
         }) || theirs.is_some_and(|constraints| constraints.conflicts.iter().any(|glob| glob.matches(name.as_str())))
     }
 
-    /// A host came, went, or changed its metadata.
+    /// A host came, went, or changed its metadata. Every waiting unit counts the hosts in its reasons and is looked at
+    /// again; a global that has hosts only where it could go to.
     pub(super) fn mark_host(&mut self, host: &MachineId) {
         let there = self.cluster.schedule.get(host).into_iter().flat_map(|assignments| assignments.keys());
         for name in there {
             self.dirty.at(name, host);
         }
+        for name in &self.index.waiting {
+            self.dirty.unit(name, Rescan::Explain);
+        }
         if self.cluster.machines.contains_key(host) {
-            let fits = |constraints: &Constraints| {
-                machine_id(constraints, host).is_empty() && metadata(&self.cluster, constraints, host).is_empty()
-            };
-            // The constraints of most units that wait are those of the one before: instances of one template.
-            let mut last: Option<(&Arc<Constraints>, bool)> = None;
-            for name in self.index.waiting.iter().chain(&self.index.globals) {
-                let Some(constraints) = self.index.nodes.get(name).and_then(|node| node.constraints.as_ref()) else {
-                    continue;
+            for name in &self.index.globals {
+                let constraints = self.index.nodes.get(name).and_then(|node| node.constraints.as_ref());
+                let fits = |constraints: &Arc<Constraints>| {
+                    machine_id(constraints, host).is_empty() && metadata(&self.cluster, constraints, host).is_empty()
                 };
-                let fits = match last {
-                    Some((known, fits)) if Arc::ptr_eq(known, constraints) => fits,
-                    _ => fits(constraints),
-                };
-                last = Some((constraints, fits));
-                if fits {
+                if constraints.is_some_and(fits) {
                     self.dirty.at(name, host);
                 }
             }

@@ -14,8 +14,9 @@ use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::unit::Placement;
 
-use super::super::fit::{View, live_at};
-use hosts::{Hosts, load};
+use super::super::fit::{Occupancy, View, is_wanted, live_at};
+use super::score::load;
+use hosts::Hosts;
 use patterns::{PatternIds, PatternIndex};
 
 /// All indexes.
@@ -33,10 +34,24 @@ pub(super) struct Index {
     pub(super) waiting: BTreeSet<UnitName>,
     /// Units that want to be everywhere.
     pub(super) globals: BTreeSet<UnitName>,
-    by_hash: BTreeMap<UnitHash, BTreeSet<UnitName>>,
+    by_hash: BTreeMap<UnitHash, FileUsers>,
     assignments_by_hash: BTreeMap<UnitHash, usize>,
-    /// Resolved constraints that instances of a template share: most specifiers come out alike for all.
-    resolved: BTreeMap<UnitHash, BTreeMap<Box<str>, Arc<Constraints>>>,
+    /// The id that constraints get next.
+    next_id: ConstraintId,
+}
+
+/// Names resolved constraints: units with the same id have equal ones. The opposite doesn't hold, since two files may
+/// say the same.
+pub(super) type ConstraintId = u64;
+
+/// The units with one file.
+#[derive(Debug, Clone, Default)]
+struct FileUsers {
+    names: BTreeSet<UnitName>,
+    /// The file's constraints, if they hold no specifiers.
+    plain: Option<ConstraintId>,
+    /// Resolved constraints by the units' prefix: most specifiers come out alike for all instances of a template.
+    resolved: BTreeMap<Box<str>, (ConstraintId, Arc<Constraints>)>,
 }
 
 /// What is known of one unit.
@@ -44,6 +59,8 @@ pub(super) struct Index {
 pub(super) struct Node {
     /// Its constraints, resolved.
     pub(super) constraints: Option<Arc<Constraints>>,
+    /// What these are called, for looking them up.
+    pub(super) constraint_id: ConstraintId,
     /// The constraints that apply where it has assignments: its own; once it is destroyed, those of the file
     /// that its first host still has.
     pub(super) in_force: Option<Arc<Constraints>>,
@@ -93,19 +110,20 @@ impl Index {
     pub(super) fn unit_changed(&mut self, cluster: &Cluster, name: &UnitName, before: Option<&UnitHash>) {
         let hash = cluster.units.get(name).map(|unit| &unit.hash);
         if let Some(hash) = hash {
-            self.by_hash.entry(hash.clone()).or_default().insert(name.clone());
+            self.by_hash.entry(hash.clone()).or_default().names.insert(name.clone());
         }
-        let constraints = self.resolve(cluster, name);
+        let (constraints, constraint_id) = self.resolve(cluster, name).unzip();
         if let Some(before) = before.filter(|before| Some(*before) != hash)
-            && let Some(names) = self.by_hash.get_mut(before)
+            && let Some(users) = self.by_hash.get_mut(before)
         {
-            names.remove(name);
-            if names.is_empty() {
+            users.names.remove(name);
+            if users.names.is_empty() {
                 self.by_hash.remove(before);
-                self.resolved.remove(before);
             }
         }
-        let old = std::mem::replace(&mut self.node(name).constraints, constraints.clone());
+        let node = self.node(name);
+        node.constraint_id = constraint_id.unwrap_or_default();
+        let old = std::mem::replace(&mut node.constraints, constraints.clone());
         if old != constraints {
             let peers = |constraints: Option<&Arc<Constraints>>| -> Vec<UnitName> {
                 constraints
@@ -133,20 +151,35 @@ impl Index {
         self.prune(name);
     }
 
-    /// As [`Cluster::constraints`], one value for all instances for which it is the same.
-    fn resolve(&mut self, cluster: &Cluster, name: &UnitName) -> Option<Arc<Constraints>> {
+    /// As [`Cluster::constraints`], one value for all instances for which it is the same, and what it is called.
+    fn resolve(&mut self, cluster: &Cluster, name: &UnitName) -> Option<(Arc<Constraints>, ConstraintId)> {
         let hash = &cluster.units.get(name)?.hash;
         let file = &cluster.files.get(hash)?.value;
         let constraints = Constraints::resolve(file, name);
+        let Self { by_hash, next_id, .. } = self;
+        let mut fresh = || {
+            *next_id += 1;
+            *next_id
+        };
+        let users = by_hash.entry(hash.clone()).or_default();
         if Arc::ptr_eq(&constraints, file) {
-            return Some(constraints);
+            let id = *users.plain.get_or_insert_with(&mut fresh);
+            return Some((constraints, id));
         }
-        let shared = self.resolved.entry(hash.clone()).or_default().entry(name.prefix().into());
-        let shared = shared.or_insert_with(|| Arc::clone(&constraints));
-        if **shared != *constraints {
-            return Some(constraints);
+        let shared = users.resolved.entry(name.prefix().into());
+        let (id, shared) = shared.or_insert_with(|| (fresh(), Arc::clone(&constraints)));
+        if **shared == *constraints {
+            return Some((Arc::clone(shared), *id));
         }
-        Some(Arc::clone(shared))
+        Some((constraints, fresh()))
+    }
+
+    /// A file became known, changed or went: what was resolved from it no longer counts.
+    pub(super) fn file_changed(&mut self, hash: &UnitHash) {
+        if let Some(users) = self.by_hash.get_mut(hash) {
+            users.plain = None;
+            users.resolved.clear();
+        }
     }
 
     /// An assignment came, changed or went; `before` is the hash it had. Returns whether the unit's
@@ -202,7 +235,10 @@ impl Index {
         let Some(node) = self.nodes.get_mut(name) else { return false };
         let in_force = match cluster.units.get(name) {
             Some(_) => node.constraints.clone(),
-            None => constraints_of_occupant(cluster, name, node.hosts.first()),
+            None => node.hosts.first().and_then(|host| {
+                let file = cluster.files.get(cluster.file_on(name, host)?)?;
+                Some(Constraints::resolve(&file.value, name))
+            }),
         };
         let same = |one: &Arc<Constraints>, two: &Arc<Constraints>| {
             Arc::ptr_eq(one, two) || (one.conflicts == two.conflicts && one.replaces == two.replaces)
@@ -228,7 +264,7 @@ impl Index {
 
     /// Units with this file.
     pub(super) fn users(&self, hash: &UnitHash) -> Vec<UnitName> {
-        self.by_hash.get(hash).into_iter().flatten().cloned().collect()
+        self.by_hash.get(hash).into_iter().flat_map(|users| &users.names).cloned().collect()
     }
 
     pub(super) fn is_referred_to(&self, hash: &UnitHash) -> bool {
@@ -243,13 +279,15 @@ impl Index {
         self.nodes.get(name).is_some_and(|node| !node.hosts.is_empty())
     }
 
-    /// Whether, on `host`, another unit conflicts with this one, or names it in its `Replaces=`: for a newcomer, the
-    /// first decides; otherwise `fit` has to look closer.
-    pub(super) fn crowded(&self, node: &Node, host: &MachineId) -> (bool, bool) {
+    /// Whether, on `host`, another unit conflicts with this one, whichever side declares it.
+    pub(super) fn has_conflict(&self, node: &Node, host: &MachineId) -> bool {
         let there = node.hosts.contains(host);
-        let conflicts = self.conflicts.matches_on(&node.conflicts, host, there)
-            || self.conflicts.is_matched_on(&node.conflicts, host, there);
-        (conflicts, self.replaces.is_matched_on(&node.replaces, host, there))
+        self.conflicts.matches_on(&node.conflicts, host, there)
+            || self.conflicts.is_matched_on(&node.conflicts, host, there)
+    }
+
+    fn is_named_by_replacer(&self, node: &Node, host: &MachineId) -> bool {
+        self.replaces.is_matched_on(&node.replaces, host, node.hosts.contains(host))
     }
 
     /// Units that name this one in their `Replaces=`.
@@ -305,17 +343,6 @@ fn declare(
     }
 }
 
-/// What a destroyed unit still in_force of others: what the file says that its (first) host has.
-pub(crate) fn constraints_of_occupant(
-    cluster: &Cluster,
-    name: &UnitName,
-    host: Option<&MachineId>,
-) -> Option<Arc<Constraints>> {
-    let assignment = cluster.schedule.get(host?)?.get(name)?;
-    let file = cluster.files.get(&assignment.value.hash)?;
-    Some(Constraints::resolve(&file.value, name))
-}
-
 fn put(set: &mut BTreeSet<UnitName>, name: &UnitName, member: bool) {
     if !member {
         set.remove(name);
@@ -331,6 +358,47 @@ pub(super) struct Indexed<'a> {
     pub(super) index: &'a Index,
 }
 
+/// Who else is on the hosts, as far as it concerns one unit.
+pub(super) struct Others<'a> {
+    index: &'a Index,
+    node: &'a Node,
+}
+
+impl Occupancy for Others<'_> {
+    fn has_conflict(&self, host: &MachineId) -> bool {
+        self.index.has_conflict(self.node, host)
+    }
+
+    fn is_named_by_replacer(&self, host: &MachineId) -> bool {
+        self.index.is_named_by_replacer(self.node, host)
+    }
+}
+
+impl<'a> Indexed<'a> {
+    pub(super) fn others(&self, node: &'a Node) -> Others<'a> {
+        Others { index: self.index, node }
+    }
+
+    /// The units that the unit's `MachineOf=` names.
+    pub(super) fn colocation_targets(&self, unit: &UnitName) -> Vec<UnitName> {
+        let constraints = self.index.nodes.get(unit).and_then(|node| node.constraints.as_ref());
+        constraints
+            .into_iter()
+            .flat_map(|constraints| &constraints.machine_of)
+            .filter_map(|peer| peer.parse().ok())
+            .collect()
+    }
+
+    /// Whether it could be placed now: wanted, its file known, not global, and without an assignment.
+    pub(super) fn is_ready(&self, unit: &UnitName) -> bool {
+        let node = self.index.nodes.get(unit);
+        is_wanted(self.cluster, unit)
+            && node.is_some_and(|node| {
+                node.hosts.is_empty() && node.constraints.as_ref().is_some_and(|constraints| !constraints.global)
+            })
+    }
+}
+
 impl View for Indexed<'_> {
     fn cluster(&self) -> &Cluster {
         self.cluster
@@ -338,6 +406,14 @@ impl View for Indexed<'_> {
 
     fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>> {
         self.index.nodes.get(name)?.constraints.clone()
+    }
+
+    fn constraints_at(&self, name: &UnitName, host: &MachineId) -> Option<Arc<Constraints>> {
+        if self.cluster.units.contains_key(name) {
+            return self.constraints(name);
+        }
+        let file = self.cluster.files.get(self.cluster.file_on(name, host)?)?;
+        Some(Constraints::resolve(&file.value, name))
     }
 
     fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>> {

@@ -3,16 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::model::cluster::Versioned;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
-use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 
-use super::super::fit::{Misfit, Question, Stance, first_misfit, first_own_misfit, is_wanted};
+use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed, is_wanted};
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
-use super::place::Round;
+use super::round::Round;
 
 impl Round<'_> {
     /// Look at one unit's assignments and placement, and queue it if it needs a host.
@@ -69,6 +67,7 @@ impl Round<'_> {
     }
 
     fn reconcile_global(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, rescan: Rescan) {
+        let settle = rescan.clone();
         let hosts = match rescan {
             Rescan::Hosts(hosts) => hosts.into_iter().collect(),
             Rescan::Keep | Rescan::Explain => {
@@ -87,7 +86,7 @@ impl Round<'_> {
                 Some(_) => self.stay_or_leave(unit, constraints, &host),
             }
         }
-        self.queue_settle(unit);
+        self.queue_settle(unit, settle);
     }
 
     /// Delete assignments that are gone for good: the host is dead, or has said so. The last host that was left.
@@ -124,7 +123,7 @@ impl Round<'_> {
     }
 
     fn stay_or_leave(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, host: &MachineId) {
-        let question = Question { unit, constraints, host, stance: Stance::Stay };
+        let question = Question { unit, constraints, host, stance: Stance::Stay, with: &[] };
         while let Some(misfit) = self.first_misfit(&question) {
             // Nobody leaves for the sake of one that isn't known to stay. Each turn takes a mark away: this ends.
             let dirty = misfit.other().and_then(|other| self.scheduler.dirty.take_unit(other));
@@ -133,26 +132,28 @@ impl Round<'_> {
             };
             self.reconcile_unit(&other, rescan);
         }
-        let Some(assignment) = self.wanted_assignment(unit, constraints) else { return };
+        let Some(assignment) = self.wanted_assignment(unit, host, constraints) else { return };
         if self.scheduler.assignment(host, unit).map(|known| &known.value) != Some(&assignment) {
             self.set_assignment(unit, host, Some(assignment));
             self.pending.why_at(unit, host, Reason::Updated { host: self.host(host) });
         }
     }
 
-    /// As [`first_misfit`]; a host where nobody could be in its way isn't searched for who is.
     fn first_misfit(&self, question: &Question<'_>) -> Option<Misfit> {
-        let node = self.scheduler.index.nodes.get(question.unit)?;
-        let (conflicts, replaced) = self.scheduler.index.crowded(node, question.host);
         let view = self.scheduler.view();
-        if conflicts || replaced { first_misfit(&view, question) } else { first_own_misfit(&view, question) }
+        first_misfit_indexed(&view, question, &view.others(view.index.nodes.get(question.unit)?))
     }
 
-    /// What a host is to be told of a unit that runs there.
-    pub(super) fn wanted_assignment(&self, unit: &UnitName, constraints: &Constraints) -> Option<Assignment> {
-        let record = self.scheduler.cluster.units.get(unit)?;
-        let target = if record.desired == Desired::Launched { Target::Launched } else { Target::Loaded };
-        let Unit { hash, generation, restart, .. } = record.clone();
+    /// The assignment that a host must have of a unit that belongs there.
+    pub(super) fn wanted_assignment(
+        &self,
+        unit: &UnitName,
+        host: &MachineId,
+        constraints: &Constraints,
+    ) -> Option<Assignment> {
+        let hash = self.scheduler.cluster.file_on(unit, host)?.clone();
+        let Unit { desired, generation, restart, .. } = *self.scheduler.cluster.units.get(unit)?;
+        let target = if desired == Desired::Launched { Target::Launched } else { Target::Loaded };
         Some(Assignment { hash, target, global: constraints.global, generation, restart })
     }
 
@@ -172,29 +173,5 @@ impl Round<'_> {
         let gone = Assignment { target: Target::Removed, generation, ..assignment.value.clone() };
         self.set_assignment(unit, host, Some(gone));
         self.pending.why_at(unit, host, Reason::Leaves { host: self.host(host), because });
-    }
-
-    pub(super) fn set_assignment(&mut self, unit: &UnitName, host: &MachineId, assignment: Option<Assignment>) {
-        let before = self.scheduler.assignment(host, unit).cloned();
-        self.pending.assignment(unit, host, before);
-        if assignment.is_none() {
-            self.infeasible.clear();
-        }
-        let assignment = assignment.map(|value| Versioned { value, revision: Revision::default() });
-        self.scheduler.set_assignment(host, unit, assignment);
-    }
-
-    pub(super) fn set_placement(&mut self, unit: &UnitName, placement: Option<Placement>) {
-        let known = self.scheduler.cluster.placements.get(unit);
-        if known.map(|known| &known.value) == placement.as_ref() {
-            return;
-        }
-        self.pending.placement(unit, known.cloned());
-        self.scheduler.index.placement_changed(unit, placement.as_ref());
-        let placements = &mut self.scheduler.cluster.placements;
-        match placement {
-            Some(value) => drop(placements.insert(unit.clone(), Versioned { value, revision: Revision::default() })),
-            None => drop(placements.remove(unit)),
-        }
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::model::file::UnitFile;
 use crate::model::machine::Machine;
 use crate::model::placement::Constraints;
-use crate::model::unit::{Desired, Unit, UnitReport};
+use crate::model::unit::{Desired, Placement, Unit, UnitReport};
 use crate::plan::check::check;
 use crate::plan::explain::explain;
 
@@ -190,6 +190,44 @@ fn who_waits_is_told_why_and_gets_the_first_host_that_fits() {
          n2  conflicts with web@2.service, which runs there (Conflicts=web@*)"
     );
     assert_eq!(bench.host(3), ["web@3.service placed on n3 (00000003): the least loaded host"]);
+    bench.settled();
+}
+
+#[test]
+fn reasons_are_renewed_when_hosts_join_leave_and_change() {
+    let mut bench = Bench::new(1);
+    let unit = [("a.service", "Conflicts=b.service\nMachineMetadata=zone=a"), ("b.service", "")];
+    bench.submit(&[unit[1]]);
+    assert_eq!(bench.submit(&[unit[0]]), ["a.service waits: 1 of 1 host: conflict"]);
+    assert_eq!(bench.host(2), ["a.service waits: 1 of 2 hosts: metadata; 1 of 2 hosts: conflict"]);
+    assert_eq!(bench.host(4), ["a.service waits: 2 of 3 hosts: metadata; 1 of 3 hosts: conflict"]);
+    let zone = |at: u64, zone: &str| Change::Metadata(id(at), "zone".into(), Some(zone.into()));
+    assert_eq!(bench.then([zone(1, "b")]), ["a.service waits: 3 of 3 hosts: metadata"]);
+    assert_eq!(bench.then([Change::Machine(id(4), None)]), ["a.service waits: 2 of 2 hosts: metadata"]);
+    bench.settled();
+}
+
+#[test]
+fn a_global_that_fits_no_host_counts_the_hosts_that_join() {
+    let mut bench = Bench::new(2);
+    let global = [("g.service", "Global=true\nMachineMetadata=zone=c")];
+    assert_eq!(bench.submit(&global), ["g.service waits: 2 of 2 hosts: metadata"]);
+    assert_eq!(bench.host(3), ["g.service waits: 3 of 3 hosts: metadata"]);
+    bench.settled();
+}
+
+/// As versions wrote it that had only the sentence.
+#[test]
+fn a_placement_without_typed_reasons_gets_them() {
+    let mut bench = Bench::new(1);
+    bench.submit(&[("b.service", ""), ("a.service", "Conflicts=b.service")]);
+    let name: UnitName = "b.service".parse().unwrap();
+    let old: Placement = serde_json::from_str(r#"{"waiting":{"why":"1 of 1 host: conflict","since":3}}"#).unwrap();
+    let old = Versioned { value: old, revision: Revision(1) };
+    assert_eq!(bench.then([Change::Placement(name.clone(), Some(old))]), ["b.service waits: 1 of 1 host: conflict"]);
+    let renewed = serde_json::to_string(&bench.scheduler.cluster().placements[&name].value).unwrap();
+    let expected = r#"{"waiting":{"why":"1 of 1 host: conflict","reasons":{"conflicts":1},"since":3}}"#;
+    assert_eq!(renewed, expected);
     bench.settled();
 }
 

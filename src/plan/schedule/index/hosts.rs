@@ -8,9 +8,7 @@ use crate::model::name::MachineId;
 use crate::model::placement::Constraints;
 
 use super::super::super::fit::metadata_value;
-
-/// Least loaded first, then by id.
-type Ranking = BTreeSet<(usize, MachineId)>;
+use super::super::score::{Ranking, Score, load};
 
 /// Live hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,11 +26,6 @@ pub(in super::super) struct Hosts {
 struct Known {
     load: usize,
     values: Vec<(String, String)>,
-}
-
-/// The number of assignments on a host.
-pub(in super::super) fn load(cluster: &Cluster, host: &MachineId) -> usize {
-    cluster.schedule.get(host).map_or(0, BTreeMap::len)
 }
 
 impl Hosts {
@@ -68,13 +61,13 @@ impl Hosts {
         let Some(known) = self.known.get_mut(host) else { return };
         known.values.push((key.into(), value.into()));
         let ranking = self.by_value.entry(key.into()).or_default().entry(value.into()).or_default();
-        ranking.insert((known.load, host.clone()));
+        ranking.insert(Score { load: known.load, host: host.clone() });
     }
 
     /// A host came, went, or changed its metadata.
     pub(in super::super) fn changed(&mut self, cluster: &Cluster, host: &MachineId) {
         if let Some(known) = self.known.remove(host) {
-            let place = (known.load, host.clone());
+            let place = Score { load: known.load, host: host.clone() };
             self.all.remove(&place);
             for (key, value) in &known.values {
                 let Some(values) = self.by_value.get_mut(key) else { continue };
@@ -87,7 +80,7 @@ impl Hosts {
         }
         if cluster.machines.contains_key(host) {
             let load = load(cluster, host);
-            self.all.insert((load, host.clone()));
+            self.all.insert(Score { load, host: host.clone() });
             self.known.insert(host.clone(), Known { load, values: Vec::new() });
             for key in self.asked.keys().cloned().collect::<Vec<_>>() {
                 self.enter_value(cluster, host, &key);
@@ -95,13 +88,13 @@ impl Hosts {
         }
     }
 
-    /// A host got an assignment, or lost one.
+    /// A host's number of assignments changed.
     pub(in super::super) fn loaded(&mut self, host: &MachineId, load: usize) {
         let Some(known) = self.known.get_mut(host) else { return };
-        let place = (std::mem::replace(&mut known.load, load), host.clone());
+        let place = Score { load: std::mem::replace(&mut known.load, load), host: host.clone() };
         let shift = |ranking: &mut Ranking| {
             ranking.remove(&place);
-            ranking.insert((load, host.clone()));
+            ranking.insert(Score { load, host: host.clone() });
         };
         shift(&mut self.all);
         for (key, value) in &known.values {
@@ -113,7 +106,7 @@ impl Hosts {
 
     /// All hosts.
     pub(in super::super) fn all(&self) -> impl Iterator<Item = &MachineId> {
-        self.all.iter().map(|(_, host)| host)
+        self.all.iter().map(|score| &score.host)
     }
 
     /// How many hosts there are.
@@ -121,8 +114,8 @@ impl Hosts {
         self.all.len()
     }
 
-    /// Those that have what `constraints` ask for one of its metadata keys, whichever has the fewest, and how many
-    /// these are.
+    /// The hosts that have one of the values that `constraints` ask for one metadata key, and their number; of several
+    /// keys the one with the fewest hosts.
     pub(in super::super) fn with_metadata<'a>(&'a self, constraints: &'a Constraints) -> Option<(usize, Merge<'a>)> {
         let rankings = |(key, wanted): (&'a String, &'a BTreeSet<String>)| {
             let values = self.by_value.get(key);
@@ -135,17 +128,16 @@ impl Hosts {
     }
 }
 
-/// Several rankings as one.
-pub(in super::super) struct Merge<'a>(
-    Vec<std::iter::Peekable<std::collections::btree_set::Iter<'a, (usize, MachineId)>>>,
-);
+/// Several rankings as one, best first.
+pub(in super::super) struct Merge<'a>(Vec<std::iter::Peekable<std::collections::btree_set::Iter<'a, Score>>>);
 
 impl<'a> Iterator for Merge<'a> {
     type Item = &'a MachineId;
 
     fn next(&mut self) -> Option<&'a MachineId> {
-        let next = |(at, ranking): (usize, &mut std::iter::Peekable<_>)| ranking.peek().map(|place: &&_| (*place, at));
-        let (_, at) = self.0.iter_mut().enumerate().filter_map(next).min()?;
-        self.0.get_mut(at)?.next().map(|(_, host): &'a (usize, MachineId)| host)
+        let first =
+            |(at, ranking): (usize, &mut std::iter::Peekable<_>)| ranking.peek().map(|score: &&'a Score| (*score, at));
+        let (_, at) = self.0.iter_mut().enumerate().filter_map(first).min()?;
+        self.0.get_mut(at)?.next().map(|score| &score.host)
     }
 }

@@ -1,0 +1,174 @@
+//! Why a unit waits: the reasons that its placement stores, when they must be renewed, and what is known in a round of
+//! constraints that fit nowhere. Must never choose a host.
+
+use std::collections::BTreeMap;
+
+use crate::model::name::{MachineId, UnitName};
+use crate::model::rule::{Reasons, Rule};
+
+use super::super::fit::{Question, Stance, View, breaks_one_of};
+use super::choose::Member;
+use super::dirty::Rescan;
+use super::index::patterns::PatternId;
+use super::index::{ConstraintId, Indexed, Node};
+
+/// How many units the sentence names, of those that another one waits for: it is stored, and travels with each change.
+/// `plan::explain` has them all.
+const NAMED: usize = 5;
+
+/// Why a unit waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Why {
+    pub(super) sentence: String,
+    pub(super) reasons: Reasons,
+}
+
+/// What decides where a unit fits that names no colocation targets and that no unit replaces: units with the same key
+/// fit the same hosts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct ConstraintKey {
+    constraints: ConstraintId,
+    /// The patterns of other units' `Conflicts=` that match the name.
+    matched_by: Vec<PatternId>,
+}
+
+impl ConstraintKey {
+    fn of(node: &Node) -> Option<Self> {
+        let constraints = node.constraints.as_ref()?;
+        let plain = constraints.machine_of.is_empty() && node.replaces.matches.is_empty();
+        plain.then(|| Self { constraints: node.constraint_id, matched_by: node.conflicts.matches.clone() })
+    }
+}
+
+/// Constraints that are known to fit nowhere, and why. Holds while nothing leaves a host: newcomers only make it truer.
+#[derive(Debug, Default)]
+pub(super) struct InfeasibleCache {
+    keys: BTreeMap<ConstraintKey, Why>,
+    /// Whether stored reasons that differ from [`Self::keys`]' still exclude every host.
+    verdicts: BTreeMap<(ConstraintKey, Vec<Rule>), bool>,
+}
+
+impl InfeasibleCache {
+    /// A unit has left a host.
+    pub(super) fn clear(&mut self) {
+        self.keys.clear();
+        self.verdicts.clear();
+    }
+
+    pub(super) fn contains(&self, node: &Node) -> bool {
+        !self.keys.is_empty() && ConstraintKey::of(node).is_some_and(|key| self.keys.contains_key(&key))
+    }
+
+    /// Why `unit`, with `group`, fits no host.
+    pub(super) fn explain(&mut self, view: Indexed<'_>, unit: &UnitName, group: &[UnitName]) -> Why {
+        let key = view.index.nodes.get(unit).filter(|_| group.len() < 2).and_then(ConstraintKey::of);
+        if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)) {
+            return known.clone();
+        }
+        let why = view.explain_waiting(unit, group);
+        if let Some(key) = key {
+            self.keys.insert(key, why.clone());
+        }
+        why
+    }
+
+    /// Whether stored reasons may stay: they count every live host, and each of these still breaks one of the rules
+    /// that they count.
+    pub(super) fn still_hold(
+        &mut self,
+        view: Indexed<'_>,
+        stored: &Reasons,
+        (unit, group): (&UnitName, &[UnitName]),
+        rescan: &Rescan,
+    ) -> bool {
+        let counted: usize = stored.values().sum();
+        if counted == 0 || counted != view.index.hosts.len() {
+            return false;
+        }
+        match rescan {
+            Rescan::Explain => false,
+            Rescan::Hosts(hosts) => view.each_breaks(stored, hosts.iter(), (unit, group)),
+            Rescan::Keep => {
+                let now = self.explain(view, unit, group);
+                if now.reasons.keys().all(|rule| stored.contains_key(rule)) {
+                    return true;
+                }
+                let check = || view.each_breaks(stored, view.index.hosts.all(), (unit, group));
+                match view.index.nodes.get(unit).filter(|_| group.len() < 2).and_then(ConstraintKey::of) {
+                    Some(key) => {
+                        let question = (key, stored.keys().copied().collect());
+                        *self.verdicts.entry(question).or_insert_with(check)
+                    }
+                    None => check(),
+                }
+            }
+        }
+    }
+}
+
+impl Indexed<'_> {
+    /// Whether each live one of `hosts` breaks one of the rules that `reasons` count.
+    fn each_breaks<'h>(
+        &self,
+        reasons: &Reasons,
+        hosts: impl Iterator<Item = &'h MachineId>,
+        (unit, group): (&UnitName, &[UnitName]),
+    ) -> bool {
+        let group = self.ready_group(unit, group);
+        let members = self.members(&group);
+        let excluded = reasons.contains_key(&Rule::Conflicts) && self.exclude_each_other(&group);
+        let breaks = |host: &MachineId, (unit, node): &Member<'_>| {
+            let Some(constraints) = &node.constraints else { return reasons.contains_key(&Rule::MachineOf) };
+            let question = Question { unit, constraints, host, stance: Stance::Arrive, with: &group };
+            breaks_one_of(reasons, self, &question, &self.others(node))
+        };
+        let mut alive = hosts.filter(|host| self.cluster.machines.contains_key(*host));
+        excluded || alive.all(|host| members.iter().any(|member| breaks(host, member)))
+    }
+
+    /// `unit`, and those of `group` that could be placed with it.
+    fn ready_group(&self, unit: &UnitName, group: &[UnitName]) -> Vec<UnitName> {
+        let others = group.iter().filter(|name| *name != unit && self.is_ready(name));
+        std::iter::once(unit).chain(others).cloned().collect()
+    }
+
+    fn explain_waiting(&self, unit: &UnitName, group: &[UnitName]) -> Why {
+        let group = self.ready_group(unit, group);
+        let unplaced = |peer: &UnitName| !group.contains(peer) && !self.is_placed(peer.as_str());
+        let targets: Vec<UnitName> = self.colocation_targets(unit).into_iter().filter(unplaced).collect();
+        if !targets.is_empty() {
+            return Why { sentence: format!("for {} to be placed", named(&targets)), reasons: Reasons::new() };
+        }
+        let members = self.members(&group);
+        let excluded = self.exclude_each_other(&group);
+        let mut reasons = Reasons::new();
+        for host in self.index.hosts.all() {
+            let rule = self.group_violation(&members, host, &group);
+            let rule = rule.or(excluded.then_some(Rule::Conflicts)).unwrap_or(Rule::Alive);
+            *reasons.entry(rule).or_default() += 1;
+        }
+        Why { sentence: counted(&reasons), reasons }
+    }
+}
+
+/// `a.service and b.service and 3 more`.
+fn named(units: &[UnitName]) -> String {
+    let mut names: Vec<String> = units.iter().take(NAMED).map(ToString::to_string).collect();
+    if units.len() > NAMED {
+        names.push(format!("{} more", units.len() - NAMED));
+    }
+    names.join(" and ")
+}
+
+/// `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`: most frequent first.
+fn counted(reasons: &Reasons) -> String {
+    let hosts = match reasons.values().sum() {
+        0 => return "no hosts".into(),
+        1 => "1 host".into(),
+        all => format!("{all} hosts"),
+    };
+    let mut found: Vec<(Rule, usize)> = reasons.iter().map(|(rule, count)| (*rule, *count)).collect();
+    found.sort_by_key(|(rule, count)| (std::cmp::Reverse(*count), *rule));
+    let parts: Vec<String> = found.iter().map(|(rule, count)| format!("{count} of {hosts}: {rule}")).collect();
+    parts.join("; ")
+}

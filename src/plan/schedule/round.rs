@@ -1,0 +1,139 @@
+//! One planning round: what is still to decide, in which order, and the writes so far. Owns the order (assignments, then
+//! units without a host, then globals). Must never decide anything itself: `reconcile_unit` and `place` do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::cluster::Versioned;
+use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::placement::Constraints;
+use crate::model::revision::Revision;
+use crate::model::unit::{Assignment, Placement};
+
+use super::super::fit::View;
+use super::Scheduler;
+use super::decision::{Departure, Host, Plan, Report};
+use super::dirty::Rescan;
+use super::pending::PendingWrites;
+use super::reasons::InfeasibleCache;
+
+/// A round under way.
+pub(super) struct Round<'a> {
+    pub(super) scheduler: &'a mut Scheduler,
+    pub(super) pending: PendingWrites,
+    pub(super) infeasible: InfeasibleCache,
+    pub(super) now: u64,
+    pub(super) report: Report,
+    pub(super) unplaced: BTreeMap<UnitName, Unplaced>,
+    /// Globals and hosts that may want them.
+    unspread: BTreeSet<(UnitName, MachineId)>,
+    /// Globals whose placement may be out of date.
+    unsettled: BTreeMap<UnitName, Rescan>,
+}
+
+/// A unit without a host.
+#[derive(Debug, Clone)]
+pub(super) struct Unplaced {
+    /// Where to look.
+    pub(super) rescan: Rescan,
+    /// The host that it just left, and why.
+    pub(super) left: Option<(MachineId, Departure)>,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(scheduler: &'a mut Scheduler, now: u64) -> Self {
+        Self {
+            scheduler,
+            pending: PendingWrites::default(),
+            infeasible: InfeasibleCache::default(),
+            now,
+            report: Report::default(),
+            unplaced: BTreeMap::new(),
+            unspread: BTreeSet::new(),
+            unsettled: BTreeMap::new(),
+        }
+    }
+
+    /// Until nothing is dirty. Units leave before others are placed; globals take what others left, as CoreOS fleet's
+    /// did, but drive nothing away, no more than any newcomer does.
+    pub(super) fn run(mut self) -> Plan {
+        loop {
+            if let Some((unit, rescan)) = self.scheduler.dirty.next_unit() {
+                self.reconcile_unit(&unit, rescan);
+            } else if let Some(unit) = self.unplaced.keys().next().cloned() {
+                self.place(&unit);
+            } else if let Some((unit, host)) = self.unspread.pop_first() {
+                self.spread(&unit, &host);
+            } else if let Some((unit, rescan)) = self.unsettled.pop_first() {
+                self.settle(&unit, &rescan);
+            } else {
+                break;
+            }
+        }
+        let files = self.collect_files();
+        let decisions = self.pending.finish(&mut self.scheduler.cluster, &self.scheduler.index);
+        self.report.waiting = self.scheduler.index.waiting.len();
+        Plan { decisions, files, report: self.report }
+    }
+
+    pub(super) fn constraints(&self, unit: &UnitName) -> Option<Arc<Constraints>> {
+        self.scheduler.view().constraints(unit)
+    }
+
+    pub(super) fn host(&self, id: &MachineId) -> Host {
+        Host { id: id.clone(), name: self.scheduler.cluster.machines.get(id).map(|machine| machine.hostname.clone()) }
+    }
+
+    pub(super) fn queue_place(&mut self, unit: &UnitName, rescan: Rescan, left: Option<(MachineId, Departure)>) {
+        match self.unplaced.get_mut(unit) {
+            Some(known) => {
+                known.rescan.widen(rescan);
+                known.left = known.left.take().or(left);
+            }
+            None => drop(self.unplaced.insert(unit.clone(), Unplaced { rescan, left })),
+        }
+    }
+
+    pub(super) fn queue_spread(&mut self, unit: &UnitName, host: &MachineId) {
+        self.unspread.insert((unit.clone(), host.clone()));
+    }
+
+    pub(super) fn queue_settle(&mut self, unit: &UnitName, rescan: Rescan) {
+        match self.unsettled.get_mut(unit) {
+            Some(known) => known.widen(rescan),
+            None => drop(self.unsettled.insert(unit.clone(), rescan)),
+        }
+    }
+
+    pub(super) fn set_assignment(&mut self, unit: &UnitName, host: &MachineId, assignment: Option<Assignment>) {
+        let before = self.scheduler.assignment(host, unit).cloned();
+        self.pending.assignment(unit, host, before);
+        if assignment.is_none() {
+            self.infeasible.clear();
+        }
+        let assignment = assignment.map(|value| Versioned { value, revision: Revision::default() });
+        self.scheduler.set_assignment(host, unit, assignment);
+    }
+
+    pub(super) fn set_placement(&mut self, unit: &UnitName, placement: Option<Placement>) {
+        let known = self.scheduler.cluster.placements.get(unit);
+        if known.map(|known| &known.value) == placement.as_ref() {
+            return;
+        }
+        self.pending.placement(unit, known.cloned());
+        self.scheduler.index.placement_changed(unit, placement.as_ref());
+        let placements = &mut self.scheduler.cluster.placements;
+        match placement {
+            Some(value) => drop(placements.insert(unit.clone(), Versioned { value, revision: Revision::default() })),
+            None => drop(placements.remove(unit)),
+        }
+    }
+
+    /// Files that nothing refers to any more.
+    fn collect_files(&mut self) -> Vec<(UnitHash, Revision)> {
+        let hashes = self.scheduler.dirty.take_files();
+        let unused = hashes.into_iter().filter(|hash| !self.scheduler.index.is_referred_to(hash)).collect::<Vec<_>>();
+        let cluster = &mut self.scheduler.cluster;
+        unused.into_iter().filter_map(|hash| cluster.files.remove(&hash).map(|file| (hash, file.revision))).collect()
+    }
+}
