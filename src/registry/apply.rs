@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Outcome, Placement, Target, Unit, UnitReport};
+use crate::model::unit::{Desired, Outcome, Placement, Target, Unit, UnitReport};
 use crate::store::{Error as StoreError, Kv, MAX_BYTES, MAX_OPS, Op, Store, Txn};
 
 use super::keys::{self, FileRecord, Key};
 use super::reader::Reader;
-use super::units::{Action, Decision, Found, Intent, Problem, Read, decide};
+use super::units::{Action, Decision, Found, Intent, Problem, Read, decide, is_done, is_down};
 use super::{decode, delete, put, unchanged};
 
 /// Conflicts and lost answers are met by reading again, so often.
@@ -235,7 +235,41 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
         .await?;
     read.files = files;
     read.leaving = leaving(reader, intents, &read).await?;
+    read.at_rest = at_rest(reader, intents, &read).await?;
     Ok(read)
+}
+
+/// The units to start that should run already, and of which a host reports that they don't.
+async fn at_rest<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    read: &Read,
+) -> Result<BTreeSet<UnitName>, StoreError> {
+    let launched = |intent: &Intent| {
+        let unit = read.units.get(&intent.name)?.unit.as_ref()?;
+        let starts = matches!(&intent.action, Action::Have { desired: Some(Desired::Launched), .. });
+        (starts && unit.desired == Desired::Launched).then_some((intent.name.clone(), unit))
+    };
+    let units: BTreeMap<UnitName, &Unit> = intents.iter().filter_map(launched).collect();
+    if units.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let (_, kvs) = reader.ranges(units.keys().map(keys::states_of).collect()).await?;
+    let down = |kv: &Kv| {
+        let Ok(Key::State(name, _)) = Key::parse(&kv.key) else { return None };
+        let report: UnitReport = decode(kv).ok()?;
+        units.get(&name).is_some_and(|unit| is_down(unit, &report)).then_some((name, report))
+    };
+    let down: Vec<(UnitName, UnitReport)> = kvs.iter().filter_map(down).collect();
+    let hash = |name: &UnitName| units.get(name).map(|unit| &unit.hash);
+    let mut files = BTreeMap::new();
+    let hashes = down.iter().filter_map(|(name, _)| hash(name).cloned()).collect();
+    reader.files(&hashes, |hash, record| files.extend(reader.parse(&hash, &record).map(|file| (hash, file)))).await?;
+    // Of one whose file can't be read nobody knows whether it is done: it stays as it is.
+    let is_at_rest = |(name, report): &(UnitName, UnitReport)| {
+        hash(name).and_then(|hash| files.get(hash)).is_some_and(|file| !is_done(file, report))
+    };
+    Ok(down.into_iter().filter(is_at_rest).map(|(name, _)| name).collect())
 }
 
 /// The units to destroy that don't exist and that a host still has: placed, or reported. One that was placed,
