@@ -2,12 +2,14 @@
 //! It reads and writes through `registry` and asks `plan` for reasons and progress; it must never know the engine, the
 //! agent or systemd.
 //!
-//! `connections` accepts, `router` answers, `limits` bounds what a client may send, `extract` is what handlers share,
-//! `views` joins records into what clients read, `error` and `health` say why a request isn't done.
+//! `connections` accepts, `places` bounds how much goes on at once, `router` answers, `limits` bounds what a client may
+//! send, `extract` is what handlers share, `views` joins records into what clients read, `error` and `health` say why a
+//! request isn't done.
 
 pub mod error;
 pub mod health;
 pub mod listen;
+pub mod places;
 pub mod state;
 
 mod connections;

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Outcome, Placement, Target, Unit, UnitReport};
+use crate::model::unit::{Desired, Outcome, Placement, Target, Unit, UnitReport};
 use crate::store::{Error as StoreError, Kv, Store};
 
 use super::commit::batch::{Group, Packed, Step, pack};
 use super::decode;
 use super::keys::{self, FileRecord, Key};
 use super::reader::Reader;
-use super::units::{Decision, Found, Intent, Problem, Read, UnitChange, decide};
+use super::units::{Decision, Found, Intent, Problem, Read, UnitChange, decide, is_done, is_down};
 
 /// Attempts at a batch that meets conflicts or lost answers.
 const MAX_ATTEMPTS: u32 = 8;
@@ -227,7 +227,41 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
         .await?;
     read.files = files;
     read.leaving = leaving(reader, intents, &read).await?;
+    read.at_rest = at_rest(reader, intents, &read).await?;
     Ok(read)
+}
+
+/// The units to start that should run already, and of which a host reports that they don't.
+async fn at_rest<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    read: &Read,
+) -> Result<BTreeSet<UnitName>, StoreError> {
+    let launched = |intent: &Intent| {
+        let unit = read.units.get(&intent.name)?.unit.as_ref()?;
+        let starts = matches!(&intent.change, UnitChange::Ensure { desired: Some(Desired::Launched), .. });
+        (starts && unit.desired == Desired::Launched).then_some((intent.name.clone(), unit))
+    };
+    let units: BTreeMap<UnitName, &Unit> = intents.iter().filter_map(launched).collect();
+    if units.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let (_, kvs) = reader.ranges(units.keys().map(keys::states_of).collect()).await?;
+    let down = |kv: &Kv| {
+        let Ok(Key::State(name, _)) = Key::parse(&kv.key) else { return None };
+        let report: UnitReport = decode(kv).ok()?;
+        units.get(&name).is_some_and(|unit| is_down(unit, &report)).then_some((name, report))
+    };
+    let down: Vec<(UnitName, UnitReport)> = kvs.iter().filter_map(down).collect();
+    let hash = |name: &UnitName| units.get(name).map(|unit| &unit.hash);
+    let mut files = BTreeMap::new();
+    let hashes = down.iter().filter_map(|(name, _)| hash(name).cloned()).collect();
+    reader.files(&hashes, |hash, record| files.extend(reader.parse(&hash, &record).map(|file| (hash, file)))).await?;
+    // Of one whose file can't be read nobody knows whether it is done: it stays as it is.
+    let is_at_rest = |(name, report): &(UnitName, UnitReport)| {
+        hash(name).and_then(|hash| files.get(hash)).is_some_and(|file| !is_done(file, report))
+    };
+    Ok(down.into_iter().filter(is_at_rest).map(|(name, _)| name).collect())
 }
 
 /// The units to destroy that don't exist and that a host still has: placed, or reported. One that was placed,

@@ -9,7 +9,7 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::{Constraints, SECTION};
 use crate::model::reserved;
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, Outcome, Unit};
+use crate::model::unit::{Desired, Outcome, Target, Unit, UnitReport};
 
 /// The message for a unit whose record can't be read.
 pub const DAMAGED: &str = "its record in the store is damaged; submit it again with its file, or destroy it";
@@ -83,6 +83,8 @@ pub struct Read {
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
     /// Units to destroy that have no record and are still on a host.
     pub leaving: BTreeSet<UnitName>,
+    /// Those of the units to start that should run already and don't: down, and not because they are done.
+    pub at_rest: BTreeSet<UnitName>,
 }
 
 /// What to do with one unit.
@@ -192,20 +194,41 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
     let new_file = new_file.filter(|_| on_different_file != OnDifferentFile::Keep);
     let kept =
         if new_file.is_some() && on_different_file == OnDifferentFile::Reset { Desired::Inactive } else { old.desired };
+    // The same wish once more is a new request if the unit doesn't run: its host starts it for a new generation.
+    let starts_again = desired == Some(Desired::Launched) && read.at_rest.contains(name);
     let desired = desired.unwrap_or(kept);
-    let outcome = match (&new_file, differs, desired != old.desired) {
+    let changes = desired != old.desired || starts_again;
+    let outcome = match (&new_file, differs, changes) {
         (Some(_), ..) => Outcome::Replaced,
         (None, true, _) => Outcome::Differs,
         (None, false, true) => Outcome::Changed,
         (None, false, false) => Outcome::Unchanged,
     };
-    if new_file.is_none() && desired == old.desired {
+    if new_file.is_none() && !changes {
         return Ok(Decision { outcome, generation: old.generation, warnings, write: None });
     }
     let hash = new_file.as_ref().map_or_else(|| old.hash.clone(), |file| file.hash());
     let record = Unit { desired, hash, generation: read.revision, ..old.clone() };
     let write = Write { guard: old_revision, record: Some(record), file: new_file };
     Ok(Decision { outcome, generation: read.revision, warnings, write: Some(write) })
+}
+
+/// Whether a unit that was started on a host doesn't run there: it has ended, failed, was stopped by other means, or
+/// never came up, as one that is masked.
+#[must_use]
+pub fn is_down(unit: &Unit, report: &UnitReport) -> bool {
+    let carried_out = report.target == Target::Launched && report.generation >= unit.generation;
+    carried_out && report.job.is_none() && matches!(report.active.as_str(), "inactive" | "failed")
+}
+
+/// Whether a unit that is down is so because it is done: it is meant to end by itself (`Type=oneshot` without
+/// `RemainAfterExit=`), and has.
+#[must_use]
+pub fn is_done(file: &UnitFile, report: &UnitReport) -> bool {
+    let remains = file.value("Service", "RemainAfterExit").unwrap_or_default().to_ascii_lowercase();
+    let remains = matches!(&*remains, "1" | "yes" | "y" | "true" | "t" | "on");
+    let ends = file.value("Service", "Type") == Some("oneshot") && !remains;
+    ends && report.active == "inactive" && report.error.is_none()
 }
 
 fn destroy(name: &UnitName, found: Option<&Found>, read: &Read) -> Decision {
@@ -331,6 +354,62 @@ mod tests {
             });
             assert_eq!(decision.generation, Revision(if wanted.is_some() { 9 } else { 3 }));
             assert_eq!(record, wanted);
+        }
+    }
+
+    #[test]
+    fn a_start_of_a_unit_that_should_run_and_does_not_is_a_new_request() {
+        let a = file("/a");
+        let mut there = read(&[("a.service", &a, Desired::Launched)]);
+        let ask = |desired, read: &Read| one(have("a.service", None, desired, OnDifferentFile::Keep), read);
+        assert_eq!(ask(Some(Desired::Launched), &there).outcome, Outcome::Unchanged);
+        there.at_rest.insert(name("a.service"));
+        let again = ask(Some(Desired::Launched), &there);
+        assert_eq!((again.outcome, again.generation), (Outcome::Changed, Revision(9)));
+        let record = again.write.unwrap().record.unwrap();
+        assert_eq!((record.generation, record.desired, record.restart), (Revision(9), Desired::Launched, None));
+        // Only a start is one.
+        assert_eq!(ask(None, &there).outcome, Outcome::Unchanged);
+    }
+
+    #[test]
+    fn what_is_done_is_no_rest_to_be_woken_from() {
+        let text = |options: &str| UnitFile::parse(format!("[Service]\nExecStart=/a\n{options}").as_bytes()).unwrap();
+        let (daemon, once) = (text(""), text("Type=oneshot\n"));
+        let remains = text("Type=oneshot\nRemainAfterExit=yes\n");
+        let (a, b) = (Revision(3), Revision(4));
+        let cases = [
+            (&daemon, a, "inactive", None, None, true),
+            (&daemon, a, "failed", None, None, true),
+            (&daemon, a, "active", None, None, false),
+            (&daemon, a, "activating", None, None, false),
+            (&daemon, a, "inactive", Some("start"), None, false),
+            (&daemon, a, "inactive", None, Some("Unit a.service is masked."), true),
+            (&once, a, "inactive", None, None, false),
+            (&once, a, "failed", None, None, true),
+            (&once, a, "inactive", None, Some("Unit a.service is masked."), true),
+            (&remains, a, "inactive", None, None, true),
+            // What was asked for last isn't carried out yet.
+            (&daemon, Revision(2), "inactive", None, None, false),
+            (&daemon, b, "inactive", None, None, true),
+        ];
+        let read = read(&[("a.service", &Arc::new(daemon.clone()), Desired::Launched)]);
+        let unit = read.units[&name("a.service")].unit.as_ref().unwrap();
+        for (file, generation, active, job, error, expected) in cases {
+            let report = UnitReport {
+                generation,
+                target: Target::Launched,
+                hash: file.hash(),
+                load: "loaded".into(),
+                active: active.into(),
+                sub: String::new(),
+                job: job.map(Into::into),
+                result: None,
+                error: error.map(Into::into),
+                since: 0,
+            };
+            assert_eq!(is_down(unit, &report) && !is_done(file, &report), expected, "{} {report:?}", file.text());
+            assert!(!is_down(unit, &UnitReport { target: Target::Loaded, ..report }));
         }
     }
 

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use flotilla::api::server::state::Settings;
+use flotilla::api::server::health::{self, Health};
+use flotilla::api::server::listen::Listener;
+use flotilla::api::server::places::Limits;
+use flotilla::api::server::serve;
+use flotilla::api::server::state::{Api, Settings};
+use flotilla::clock::Clock;
+use flotilla::store::embedded::Embedded;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::description;
 use crate::harness::{Daemon, FILE};
@@ -186,6 +192,136 @@ async fn a_client_that_reads_nothing_of_its_watch_is_hung_up_on() {
         }
     };
     tokio::time::timeout(HANG, fill).await.expect("the watch ends");
+}
+
+fn bounded(limits: Limits) -> Settings {
+    Settings { limits, ..Settings::default() }
+}
+
+async fn send(daemon: &Daemon, text: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Slow heads, slow bodies and idle connections, three times as many as there may be.
+#[tokio::test]
+async fn connections_without_a_request_give_way_to_new_ones() {
+    let limits = Limits { connections: 10, requests: 2, watches: 2, sidecar_watches: 2, ..Limits::default() };
+    let daemon = Daemon::start_with(bounded(limits)).await;
+    let mut watch = send(&daemon, "GET /fleet/v2/watch HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut first = [0; 12];
+    watch.read_exact(&mut first).await.unwrap();
+    let mut slow = Vec::new();
+    for head in ["", "GET /fle", "POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"] {
+        for _ in 0..10 {
+            slow.push(send(&daemon, head).await);
+        }
+        assert_eq!(daemon.get("/fleet/v1/units").await.status, 200, "{head:?}");
+        assert_eq!(daemon.get("/metrics").await.status, 200, "{head:?}");
+    }
+    assert_eq!(all(&mut slow[0]).await, "", "the oldest is closed");
+    // The watch went on.
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await;
+    let mut seen = String::new();
+    let told = async {
+        while !seen.contains("a.service") {
+            let mut chunk = [0; 4096];
+            let count = watch.read(&mut chunk).await.unwrap();
+            assert!(count > 0, "the watch ended after {seen:?}");
+            seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    };
+    tokio::time::timeout(HANG, told).await.expect("the watch tells of the unit");
+}
+
+#[tokio::test]
+async fn watches_and_sidecars_and_requests_have_places_of_their_own() {
+    let limits = Limits { watches: 1, sidecar_watches: 1, requests: 1, ..Limits::default() };
+    let daemon = Daemon::start_with(bounded(limits)).await;
+    let held = |path: &'static str| daemon.open("GET", path, &[], b"");
+    let (watch, sidecar) = (held("/fleet/v2/watch").await, held("/fleet/v2/watch/services").await);
+    assert_eq!((watch.status().as_u16(), sidecar.status().as_u16()), (200, 200));
+    let refused = daemon.get("/fleet/v2/watch").await;
+    let why = "1 watches of units are open on this socket, and more are not possible; try again later";
+    assert_eq!((refused.status, refused.error()), (503, why.into()));
+    for path in ["/fleet/v2/watch/services", "/fleet/v2/watch?name=a.service&host=3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"] {
+        let refused = daemon.get(path).await;
+        assert_eq!((refused.status, refused.error().contains("watches of sidecars are open")), (503, true), "{path}");
+    }
+    // One that hangs takes the only place of a request.
+    daemon.store.set_hangs(true);
+    let hangs = send(&daemon, "GET /fleet/v1/units HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let full = async { while !daemon.get("/fleet/v1/machines").await.error().contains("requests are under way") {} };
+    tokio::time::timeout(HANG, full).await.expect("a request is refused");
+    assert_eq!(daemon.get("/metrics").await.status, 200);
+    daemon.store.set_hangs(false);
+    drop((watch, sidecar, hangs));
+    let free = async {
+        while daemon.open("GET", "/fleet/v2/watch", &[], b"").await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(HANG, free).await.expect("a place is free again");
+}
+
+#[tokio::test]
+async fn bodies_take_so_many_bytes_together() {
+    let daemon = Daemon::start_with(bounded(Limits { body_bytes: 1000, ..Limits::default() })).await;
+    let head = |length: usize| {
+        format!(
+            "POST /fleet/v2/units HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n"
+        )
+    };
+    let large = send(&daemon, &format!("{}{}", head(901), "x".repeat(900))).await;
+    let told = "the bodies of requests under way take all of the 1000 bytes there are for them; try again later";
+    let body = json!({ "units": [{ "name": "a.service", "text": format!("{FILE}#{}", "x".repeat(200)) }] }).to_string();
+    let full = async {
+        loop {
+            let mut answer = send(&daemon, &format!("{}{body}", head(body.len()))).await;
+            let (status, text) = one(&mut answer).await;
+            if status == 503 {
+                return text;
+            }
+        }
+    };
+    assert!(tokio::time::timeout(HANG, full).await.expect("a body is refused").contains(told));
+    // What has no body, or a small one, has room.
+    assert_eq!(daemon.get("/fleet/v1/units").await.status, 200);
+    assert_eq!(daemon.apply(json!([])).await["units"], json!([]));
+    drop(large);
+    let free = async { while one(&mut send(&daemon, &format!("{}{body}", head(body.len()))).await).await.0 != 200 {} };
+    tokio::time::timeout(HANG, free).await.expect("there is room again");
+}
+
+/// Who fills one socket leaves the others alone.
+#[tokio::test]
+async fn each_listener_has_places_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fleet.sock");
+    let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let Listener::Tcp(bound) = &tcp else { panic!("{tcp:?}") };
+    let address = bound.local_addr().unwrap();
+    let (_health, asked) = health::channel(Health::Ready);
+    let settings = bounded(Limits { watches: 1, ..Limits::default() });
+    let api = Api::new(Embedded::in_memory(), Clock::system(), "n1", asked, settings);
+    let serving = tokio::spawn(serve(vec![tcp, Listener::unix(&path).await.unwrap()], api, std::future::pending()));
+    let request = b"GET /fleet/v2/watch HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut status = [0; 12];
+    let mut held = Vec::new();
+    for expected in [b"HTTP/1.1 200", b"HTTP/1.1 503"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, expected);
+        held.push(stream);
+    }
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    serving.abort();
 }
 
 #[tokio::test]

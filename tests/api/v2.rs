@@ -433,6 +433,41 @@ async fn of_two_conflicting_puts_both_are_done_one_after_the_other() {
     }
 }
 
+/// Masked and unmasked, stopped by hand, failed: whoever asks for a start wants it to run.
+#[tokio::test]
+async fn a_start_of_a_unit_that_does_not_run_is_a_new_request() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    let once = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
+    let start = json!([
+        { "name": "a.service", "text": FILE, "desired": "launched" },
+        { "name": "once.service", "text": once, "desired": "launched" },
+    ]);
+    let first = daemon.apply(start.clone()).await["units"][1]["generation"].as_u64().unwrap();
+    let again =
+        json!([{ "name": "a.service", "desired": "launched" }, { "name": "once.service", "desired": "launched" }]);
+    let cases = [
+        ("active", ["unchanged", "unchanged"]),
+        // A oneshot that is over is done.
+        ("inactive", ["changed", "unchanged"]),
+        ("failed", ["changed", "changed"]),
+    ];
+    let mut generation = first;
+    for (active, expected) in cases {
+        for unit in ["a.service", "once.service"] {
+            daemon.report(unit, N1, Target::Launched, active, generation).await;
+        }
+        let applied = daemon.apply(again.clone()).await;
+        assert_eq!(outcomes(&applied), expected, "{active}");
+        // Until the host has carried it out, it is the same request.
+        assert_eq!(outcomes(&daemon.apply(again.clone()).await)[0], "unchanged", "{active}");
+        generation = applied["revision"].as_u64().unwrap();
+    }
+    // Who only submits a file asks for no start.
+    daemon.report("a.service", N1, Target::Launched, "failed", u64::MAX >> 1).await;
+    assert_eq!(outcomes(&daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await), ["unchanged"]);
+}
+
 #[tokio::test]
 async fn destroying_what_is_leaving_already_is_no_mistake() {
     let daemon = Daemon::start().await;

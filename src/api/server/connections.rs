@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware;
+use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,11 +21,9 @@ use crate::store::Store;
 
 use super::limits;
 use super::listen::Listener;
+use super::places::{Places, Seat};
 use super::router::{from_this_host, measure, router};
 use super::state::Api;
-
-/// Most connections at once; more wait to be accepted. This bounds what clients can make a daemon hold.
-const MAX_CONNECTIONS: usize = 1024;
 
 /// How long a connection that was accepted just before the daemon stops may take to send its request, which is then
 /// answered. Connections that nobody has accepted yet wait in the socket, for the next daemon if systemd holds it.
@@ -34,8 +33,8 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 ///
 /// [`Settings::grace`]: super::state::Settings::grace
 pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: impl Future<Output = ()> + Send) {
-    let (stop, tracker, places) = (api.stop.clone(), TaskTracker::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-    let (metrics, head_timeout, grace) = (api.metrics.clone(), api.settings.head_timeout, api.settings.grace);
+    let (stop, tracker, settings) = (api.stop.clone(), TaskTracker::new(), api.settings);
+    let (metrics, head_timeout, grace) = (api.metrics.clone(), settings.head_timeout, settings.grace);
     let router = router(api);
     for listener in listeners {
         let router = match listener {
@@ -43,7 +42,7 @@ pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: im
             Listener::Tcp(_) => router.clone().layer(middleware::from_fn(from_this_host)),
         };
         let router = router.layer(middleware::from_fn_with_state(metrics.clone(), measure));
-        let (stop, tracker, places) = (stop.clone(), tracker.clone(), Arc::clone(&places));
+        let (stop, tracker, places) = (stop.clone(), tracker.clone(), Places::new(settings.limits));
         let connections = Connections { router, stop, tracker: tracker.clone(), places, head_timeout };
         tracker.spawn(connections.accept_all(listener));
     }
@@ -61,7 +60,7 @@ struct Connections {
     router: Router,
     stop: CancellationToken,
     tracker: TaskTracker,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     head_timeout: Duration,
 }
 
@@ -79,14 +78,13 @@ impl Connections {
 
     async fn accept_loop(self, listener: &Listener) {
         loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             let accepted = match listener {
                 Listener::Unix(unix, _) => unix.accept().await.map(|(stream, _)| {
-                    self.tracker.spawn(self.clone().serve(stream, place));
+                    self.tracker.spawn(self.clone().serve(stream, self.places.enter()));
                 }),
                 Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
                     let _ = stream.set_nodelay(true);
-                    self.tracker.spawn(self.clone().serve(stream, place));
+                    self.tracker.spawn(self.clone().serve(stream, self.places.enter()));
                 }),
             };
             if let Err(error) = accepted {
@@ -95,11 +93,13 @@ impl Connections {
         }
     }
 
-    async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: I, place: OwnedSemaphorePermit) {
+    async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: I, seat: Seat) {
         let (asked, mut first) = watch::channel(false);
         let routes = TowerToHyperService::new(self.router);
-        let service = service_fn(move |request| {
+        let service_seat = seat.clone();
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             asked.send_replace(true);
+            request.extensions_mut().insert(service_seat.clone());
             routes.call(request)
         });
         let mut connection = hyper::server::conn::http1::Builder::new()
@@ -109,6 +109,10 @@ impl Connections {
         // Errors of a connection are its client's: it went away, or doesn't speak HTTP.
         let ended = tokio::select! {
             ended = &mut connection => ended,
+            () = seat.closed() => {
+                tracing::debug!("a connection to the API was closed for a newer one");
+                return;
+            }
             () = self.stop.cancelled() => {
                 // A graceful shutdown closes a connection without a request at once, although one may be on its way.
                 let first = async {
@@ -133,7 +137,6 @@ impl Connections {
                     tokio::time::timeout(self.head_timeout, rest.io.into_inner().write_all(answer.as_bytes())).await;
             }
         }
-        drop(place);
     }
 }
 

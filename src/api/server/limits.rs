@@ -10,23 +10,33 @@ use axum::http::header::{CONNECTION, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::Failure;
+use super::places::Seat;
 use super::state::Settings;
 use crate::api::wire::{ErrorBody, ErrorDetail};
 
 /// So many times the limit is read of a body that is too large, before its sender is hung up on.
 const OVERRUN: usize = 16;
 
-/// The request with all of its body, within the limits: a slow client must not use up the time that its answer has.
-pub(super) async fn whole(settings: &Settings, request: Request) -> Result<Request, Response> {
+/// What is read at once of a body whose length is only announced.
+const FIRST_BYTES: usize = 64 * 1024;
+
+/// The request with all of its body, within the limits, and what holds the room that the body takes: a slow client must
+/// not use up the time that its answer has.
+pub(super) async fn whole(
+    settings: &Settings,
+    seat: &Seat,
+    request: Request,
+) -> Result<(Request, Option<OwnedSemaphorePermit>), Response> {
     let (parts, mut body) = request.into_parts();
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let reading = async {
         if announced > settings.body_limit {
             return Err(refuse_large(settings, &parts.headers, body, announced).await);
         }
-        let mut bytes = Vec::with_capacity(announced);
+        let (mut bytes, mut held) = (Vec::with_capacity(announced.min(FIRST_BYTES)), None);
         while let Some(frame) = body.frame().await {
             let frame = frame
                 .map_err(|error| hang_up(Failure::bad_request(format!("can't read the request's body: {error}"))))?;
@@ -36,16 +46,19 @@ pub(super) async fn whole(settings: &Settings, request: Request) -> Result<Reque
                 drop(bytes);
                 return Err(refuse_large(settings, &HeaderMap::new(), body, read).await);
             }
+            if !seat.hold(&mut held, data.len()) {
+                return Err(hang_up(Failure::unavailable(seat.no_room())));
+            }
             bytes.extend_from_slice(&data);
         }
-        Ok(bytes)
+        Ok((bytes, held))
     };
     let late = |_| {
         let message = format!("the request's body hasn't come within {:?}", settings.body_timeout);
         hang_up(Failure::new(StatusCode::REQUEST_TIMEOUT, message))
     };
-    let bytes = tokio::time::timeout(settings.body_timeout, reading).await.map_err(late)??;
-    Ok(Request::from_parts(parts, Body::from(bytes)))
+    let (bytes, held) = tokio::time::timeout(settings.body_timeout, reading).await.map_err(late)??;
+    Ok((Request::from_parts(parts, Body::from(bytes)), held))
 }
 
 /// Let the client send what it is sending, so that it reads the answer instead of a broken connection; `had` bytes are

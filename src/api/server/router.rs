@@ -4,13 +4,15 @@
 use std::net::IpAddr;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Extension, MatchedPath, Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, HOST, SERVER};
 use axum::http::uri::Authority;
 use axum::http::{Extensions, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use crate::metrics::{self, Metrics};
@@ -18,6 +20,7 @@ use crate::store::{Error as StoreError, Store};
 
 use super::error::Failure;
 use super::extract::allow_methods;
+use super::places::{Kind, Place, Seat};
 use super::state::Api;
 use super::{limits, v1, v2};
 
@@ -59,7 +62,12 @@ async fn metrics<S: Store>(State(api): State<Api<S>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], api.metrics.text())
 }
 
-async fn every_request<S: Store>(State(api): State<Api<S>>, request: Request, next: Next) -> Response {
+async fn every_request<S: Store>(
+    State(api): State<Api<S>>,
+    Extension(seat): Extension<Seat>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut route = Extensions::new();
     if let Some(path) = request.extensions().get::<MatchedPath>() {
         route.insert(Route(path.clone()));
@@ -71,9 +79,14 @@ async fn every_request<S: Store>(State(api): State<Api<S>>, request: Request, ne
                 return Err(why.into_response());
             }
         }
-        let request = limits::whole(&api.settings, request).await?;
+        let kind = kind(request.uri());
+        let (request, _held) = limits::whole(&api.settings, &seat, request).await?;
+        let place = seat.take(kind).map_err(|why| Failure::unavailable(why).into_response())?;
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-        tokio::time::timeout(api.settings.request_timeout, next.run(request)).await.map_err(|_| {
+        let answered = tokio::time::timeout(api.settings.request_timeout, next.run(request)).await;
+        let lasts = |answer: &Response| kind.is_stream() && answer.status().is_success();
+        let answered = answered.map(|answer| if lasts(&answer) { lasting(answer, place) } else { answer });
+        answered.map_err(|_| {
             let why = StoreError::Unavailable(format!("no answer within {:?}", api.settings.request_timeout));
             (if changes { api.failed_maybe(&why) } else { api.failed(&why) }).into_response()
         })
@@ -82,6 +95,28 @@ async fn every_request<S: Store>(State(api): State<Api<S>>, request: Request, ne
     response.headers_mut().insert(SERVER, SERVER_NAME);
     response.extensions_mut().extend(route);
     response
+}
+
+/// What a request is counted as.
+fn kind(uri: &Uri) -> Kind {
+    let names_host = || uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("host=")));
+    match uri.path() {
+        "/metrics" => Kind::Metrics,
+        "/fleet/v2/watch/services" => Kind::SidecarWatch,
+        "/fleet/v2/watch" if names_host() => Kind::SidecarWatch,
+        "/fleet/v2/watch" => Kind::Watch,
+        _ => Kind::Request,
+    }
+}
+
+/// The answer, which keeps the place of its request as long as it lasts.
+fn lasting(answer: Response, place: Place) -> Response {
+    answer.map(|body| {
+        Body::from_stream(body.into_data_stream().map(move |chunk| {
+            let _kept = &place;
+            chunk
+        }))
+    })
 }
 
 /// Count each answer by the pattern of its route: by its path there would be a series for each unit.

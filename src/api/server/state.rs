@@ -20,6 +20,7 @@ use crate::store::{Error as StoreError, Store};
 
 use super::error::Failure;
 use super::health::{self, Health, Remedy};
+use super::places::Limits;
 use crate::api::wire::BODY_LIMIT;
 
 /// What an operator or a test may want different.
@@ -41,6 +42,8 @@ pub struct Settings {
     pub patience: Duration,
     /// Requests under way have so long to end when the daemon stops.
     pub grace: Duration,
+    /// How much may go on at once on each listener.
+    pub limits: Limits,
 }
 
 impl Default for Settings {
@@ -54,6 +57,7 @@ impl Default for Settings {
             head_timeout: Duration::from_secs(30),
             patience: Duration::from_secs(60),
             grace: Duration::from_secs(3),
+            limits: Limits::default(),
         }
     }
 }
