@@ -269,7 +269,7 @@ fn records(view: &UnitView) -> Cluster {
         cluster.apply(Change::Machine(id, Some(serde_json::from_value(machine).unwrap())));
     }
     let on = |host: &MachineRef| Placement::On { host: host.id.clone(), since: 0 };
-    let waiting = |why: &String| Placement::Waiting { why: why.clone(), since: 0 };
+    let waiting = |why: &String| Placement::Waiting { why: why.clone(), reasons: None, since: 0 };
     let placement = view.machine.as_ref().map(on).or(view.waiting.as_ref().map(waiting));
     let placement = placement.map(|value| Versioned { value, revision: Revision(7) });
     cluster.apply(Change::Placement(name.clone(), placement));

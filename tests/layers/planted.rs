@@ -199,6 +199,7 @@ fn a_file_that_is_too_long_or_out_of_place() {
 
 #[test]
 fn a_line_that_is_too_wide() {
-    let broken = rules::columns([("a.md", "| 1234 |\n| é123 |\n| 12345 |")], 8);
+    let texts = BTreeMap::from([("a.md".to_owned(), "| 1234 |\n| é123 |\n| 12345 |".to_owned())]);
+    let broken = rules::columns(&texts, 8);
     assert_eq!(broken, ["a.md:3: 9 columns, at most 8"]);
 }

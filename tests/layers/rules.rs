@@ -245,7 +245,7 @@ pub(crate) fn files(tree: &Tree, ceiling: usize, ceiling_of_binaries: usize) -> 
 }
 
 /// Lines wider than `ceiling` characters.
-pub(crate) fn columns<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, ceiling: usize) -> Vec<String> {
+pub(crate) fn columns(texts: &BTreeMap<String, String>, ceiling: usize) -> Vec<String> {
     let mut broken = Vec::new();
     for (path, text) in texts {
         for (number, line) in text.lines().enumerate() {

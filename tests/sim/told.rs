@@ -17,11 +17,14 @@ pub(crate) enum Reader {
     Engine,
 }
 
+/// What was written for one unit of one host, oldest first; `None` where its assignment was deleted.
+type Writes = Vec<(Revision, Option<Assignment>)>;
+
 /// All assignments and all that was heard of them.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     /// What was written for each host's unit, oldest first.
-    history: BTreeMap<(MachineId, UnitName), Vec<(Revision, Option<Assignment>)>>,
+    history: BTreeMap<(MachineId, UnitName), Writes>,
     /// The revisions that reached each host's daemon, oldest first.
     heard: BTreeMap<(usize, Reader), Vec<(Duration, Revision)>>,
     /// How long a reader may still act on what it knew before the newest that has reached it.

@@ -470,7 +470,7 @@ pub(crate) async fn a_unit_of_the_hosts_own_is_refused_and_not_touched(systemd: 
     refused(&outcomes[1..].to_vec());
     assert_eq!(systemd.files().await.unwrap().into_keys().collect::<Vec<_>>(), [name("own.service")]);
     // As if it weren't there.
-    assert_eq!(unit(&systemd, "basic.target").await.load, "not-found");
+    assert_eq!(unit(&systemd, "basic.target").await.load.as_str(), "not-found");
     assert_eq!(systemd.in_memory(names(&["basic.target"])).await, Ok(BTreeMap::new()));
     refused(&systemd.start(names(&["basic.target"])).await);
     watch.forget().await;
