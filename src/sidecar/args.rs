@@ -55,7 +55,7 @@ impl Arguments {
     /// What is to be printed instead of doing anything: completions, or manual pages.
     ///
     /// # Errors
-    /// See [`manual::Error`].
+    /// See [`cli_docs::Error`].
     #[must_use]
     pub fn printed(&self) -> Option<Result<String, cli_docs::Error>> {
         match &self.command {

@@ -9,9 +9,6 @@ use flotilla::model::name::UnitName;
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Assignment, Target};
 
-/// How long the stop of a unit that is replaced may take.
-const MEANWHILE: Duration = Duration::from_secs(30);
-
 /// Why a unit may be stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
@@ -161,7 +158,7 @@ impl Requests {
             told.iter().flatten().copied().filter(|told| told.target == Target::Launched).collect();
         let verdict = match (launched.iter().map(|told| told.generation).max(), self.started.get(unit)) {
             (None, _) => Err("which isn't to run there".into()),
-            (Some(newest), Some(before)) if !self.may_start_again(before, newest, needs, now) => {
+            (Some(newest), Some(before)) if !self.may_start_again(before, newest, needs) => {
                 Err(format!("once more, after {} s", (now - before.at).as_secs()))
             }
             _ => Ok(()),
@@ -179,18 +176,12 @@ impl Requests {
         verdict
     }
 
-    fn may_start_again(&self, before: &Started, newest: Revision, needs: &BTreeSet<UnitName>, now: Duration) -> bool {
+    fn may_start_again(&self, before: &Started, newest: Revision, needs: &BTreeSet<UnitName>) -> bool {
         let replaced = |need: &UnitName| {
             let stop = self.stops.get(need);
             stop.is_some_and(|(at, why)| *at >= before.at && matches!(why, Why::Replaced | Why::Restarted))
         };
-        // An agent that replaces one unit also brings back what goes down for the sake of another one meanwhile.
-        let meanwhile = |(at, why): &(Duration, Why)| *at + MEANWHILE >= now && *why >= Why::Replaced;
-        newest > before.generation
-            || before.undone
-            || self.is_unknown(before)
-            || needs.iter().any(replaced)
-            || (needs.iter().any(|need| self.stops.contains_key(need)) && self.stops.values().any(meanwhile))
+        newest > before.generation || before.undone || self.is_unknown(before) || needs.iter().any(replaced)
     }
 
     /// The agent has got its answer to its last request for a start of `unit`.

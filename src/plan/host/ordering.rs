@@ -22,15 +22,25 @@ impl HostState {
 
     /// Whether `name` pulls in, directly or not, a unit for which `condition` holds.
     fn pulls_in(&self, name: &UnitName, condition: impl Fn(&UnitName) -> bool) -> bool {
-        let pulls = |name: &UnitName| self.units.get(name).map_or(&[][..], Unit::pulls);
-        let mut open: Vec<&UnitName> = pulls(name).iter().collect();
+        self.reaches(name, Unit::pulls, condition)
+    }
+
+    /// Whether a unit for which `condition` holds is among those that `name` names, that these name, and so on.
+    fn reaches(
+        &self,
+        name: &UnitName,
+        names: impl Fn(&Unit) -> &[UnitName],
+        condition: impl Fn(&UnitName) -> bool,
+    ) -> bool {
+        let named = |name: &UnitName| self.units.get(name).map_or(&[][..], &names);
+        let mut open: Vec<&UnitName> = named(name).iter().collect();
         let mut seen: BTreeSet<&UnitName> = BTreeSet::from([name]);
         while let Some(other) = open.pop() {
             if seen.insert(other) {
                 if condition(other) {
                     return true;
                 }
-                open.extend(pulls(other));
+                open.extend(named(other));
             }
         }
         false
@@ -52,6 +62,21 @@ impl HostState {
         }
         let leaves = unit.assignment.as_ref().is_none_or(|assignment| assignment.target == Target::Removed);
         leaves || stopping || next(unit.assignment.as_ref(), &seen) == Some(Step::Stop)
+    }
+
+    /// Whether a unit is being stopped, or is to be stopped, and isn't to be started again.
+    pub(super) fn stays_down(&self, name: &UnitName) -> bool {
+        let Some(unit) = self.units.get(name).filter(|unit| !unit.is_launched() && !unit.unreadable) else {
+            return false;
+        };
+        let seen = unit.seen();
+        !self.is_protected(name)
+            && (seen.job == Some(JobKind::Stop) || next(unit.assignment.as_ref(), &seen) == Some(Step::Stop))
+    }
+
+    /// Whether `name` is stopped, directly or not, with a unit for which `condition` holds.
+    pub(super) fn is_bound_to(&self, name: &UnitName, condition: impl Fn(&UnitName) -> bool) -> bool {
+        self.reaches(name, Unit::binds, condition)
     }
 
     /// Units that run and that systemd will stop together with `names`.

@@ -62,7 +62,12 @@ impl HostState {
         }
     }
 
+    /// The unit ran, and is stopped with one that is replaced or restarted. Not if it is bound to one that stays down
+    /// as well: it goes with that one, and its start would pull that one in again.
     fn mark_returning(&mut self, name: &UnitName) {
+        if self.is_bound_to(name, |other| self.stays_down(other)) {
+            return;
+        }
         let Some(unit) = self.units.get_mut(name).filter(|unit| unit.is_launched()) else { return };
         let ran = unit.executed.as_mut().filter(|executed| executed.target == Target::Launched && !executed.undone);
         if let Some(executed) = ran {

@@ -77,6 +77,25 @@ fn units_stopped_with_a_replaced_one_come_back_and_units_that_were_down_do_not()
 }
 
 #[test]
+fn a_unit_that_goes_with_one_that_stays_down_does_not_come_back_because_another_is_replaced_meanwhile() {
+    let mut world = World::new();
+    for (name, text) in [("base.service", PLAIN), ("other.service", PLAIN), ("top.service", NEEDY)] {
+        world.assign(name, assignment(text, Target::Launched, 1));
+    }
+    world.settle();
+    world.assign("other.service", assignment(OTHER, Target::Launched, 2));
+    world.assign("base.service", assignment(PLAIN, Target::Loaded, 2));
+    world.pass();
+    assert_eq!(world.done, ["stop base.service other.service"]);
+    world.input(Input::Event(Event::Changed(unit("top.service"))));
+    world.pass();
+    assert!(world.done.is_empty(), "{:?}", world.done);
+    world.jobs_end();
+    assert_eq!(world.settle(), ["install other.service", "start other.service"]);
+    assert_eq!(world.runs(), ["other.service"]);
+}
+
+#[test]
 fn a_restart_is_done_once_however_often_the_daemon_begins() {
     let mut world = World::new();
     world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
