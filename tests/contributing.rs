@@ -13,7 +13,8 @@ mod a_rule {
     use flotilla::model::machine::Machine;
     use flotilla::model::name::{MachineId, UnitName};
     use flotilla::model::placement::Constraints;
-    use flotilla::plan::fit::{Misfit, Question, Rule, Stance, fit};
+    use flotilla::model::rule::Rule;
+    use flotilla::plan::fit::{Misfit, Question, Stance, fit};
 
     fn host(id: &str, zone: &str) -> Machine {
         Machine {
@@ -36,7 +37,8 @@ mod a_rule {
         let file = UnitFile::parse(b"[Service]\nExecStart=/a\n[X-Fleet]\nMachineMetadata=zone=a\n").unwrap();
         let constraints = Constraints::parse(&file).unwrap();
         let unit: UnitName = "web.service".parse().unwrap();
-        let question = Question { unit: &unit, constraints: &constraints, host: &n1, stance: Stance::Arrive };
+        let question =
+            Question { unit: &unit, constraints: &constraints, host: &n1, stance: Stance::Arrive, with: &[] };
 
         let misfits = fit(&cluster, &question).unwrap_err();
         assert!(matches!(&misfits[..], [Misfit::Metadata { key, .. }] if key == "zone"));
@@ -132,7 +134,8 @@ fn the_pages_name_files_that_exist() {
         for path in text.split('`').skip(1).step_by(2) {
             let is_path = ["src/", "tests/", "docs/", "contrib/", "units/"].iter().any(|top| path.starts_with(top));
             let path = path.split([' ', ':', '#']).next().unwrap_or_default();
-            if is_path && !path.contains(['*', '<', '…', '{']) && !root.join(path).exists() {
+            let exists = root.join(path).exists() || root.join(format!("{path}.rs")).exists();
+            if is_path && !path.contains(['*', '<', '…', '{']) && !exists {
                 missing.push(format!("docs/{page}: {path}"));
             }
         }

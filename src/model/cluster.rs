@@ -1,5 +1,5 @@
-//! The cluster as one value, and the changes that lead from one to the next. What an engine mirrors, and what `plan` plans
-//! over.
+//! The cluster as one value, and the changes that lead from one to the next. What an engine mirrors, and what `plan`
+//! plans over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -203,7 +203,8 @@ fn misplaced(
 }
 
 /// Whether stored reasons count every live host, and each of these breaks one of the rules that they count. What waits
-/// for a unit that it names has no hosts to count, and what is placed as a group breaks rules as one: neither is judged.
+/// for a unit that it names has no hosts to count, and what is placed as a group breaks rules as one: neither is
+/// judged.
 fn hold(cluster: &Cluster, name: &UnitName, constraints: &Constraints, reasons: Option<&Reasons>) -> bool {
     let Some(reasons) = reasons else { return false };
     let excluded = |host: &MachineId| {

@@ -27,7 +27,7 @@ const BINARY: usize = 55;
 /// Lines of one function, from its signature to its closing brace.
 const FUNCTION: usize = 60;
 
-/// Characters in one line.
+/// Characters in one line, of code and of pages.
 const COLUMNS: usize = 120;
 
 /// Each room, and what of ours it may use besides itself.
@@ -169,10 +169,7 @@ const LONG_FUNCTIONS: &[Exception] = &[
 ];
 
 /// Modules that use each other, `room: a b`, and why.
-const CIRCLES: &[Exception] = &[
-    ("crate::plan::schedule: choose place", "`Round` is split by `impl` blocks over files"),
-    ("crate::registry::watch: cluster few", "what a change touches stands beside one of the two ways to follow"),
-];
+const CIRCLES: &[Exception] = &[];
 
 /// The tree that is judged: this one, or the checkout that `FLOTILLA_TREE` names, to compare its numbers.
 fn root() -> PathBuf {
@@ -250,6 +247,7 @@ fn pages() -> BTreeMap<String, String> {
 #[test]
 fn lines_are_narrow() {
     let mut texts = code();
+    texts.extend(pages());
     texts.insert("Cargo.toml".into(), fs::read_to_string(root().join("Cargo.toml")).unwrap());
     texts.extend(pages());
     let broken = rules::columns(&texts, COLUMNS);

@@ -8,12 +8,9 @@ use crate::model::rule::Rule;
 
 use super::super::fit::{Question, Stance, View, first_violation, is_effective};
 use super::dirty::Rescan;
-use super::index::{Indexed, Node};
+use super::index::{Indexed, Member, Node};
 use super::reasons::InfeasibleCache;
 use super::score::{Ranking, Score};
-
-/// A unit and what the index knows of it.
-pub(super) type Member<'a> = (&'a UnitName, &'a Node);
 
 impl<'a> Indexed<'a> {
     /// The best host where all of `group` fit, and how many better ones were passed over because they don't.

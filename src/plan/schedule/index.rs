@@ -54,6 +54,9 @@ struct FileUsers {
     resolved: BTreeMap<Box<str>, (ConstraintId, Arc<Constraints>)>,
 }
 
+/// A unit and what the index knows of it.
+pub(super) type Member<'a> = (&'a UnitName, &'a Node);
+
 /// What is known of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Node {

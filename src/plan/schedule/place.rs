@@ -1,5 +1,5 @@
-//! Gives units a host, or a reason why they wait. Owns what is written for each; must never move a unit that has a host:
-//! `reconcile_unit` says which ones leave.
+//! Gives units a host, or a reason why they wait. Owns what is written for each; must never move a unit that has a
+//! host: `reconcile_unit` says which ones leave.
 
 use std::collections::BTreeSet;
 

@@ -7,10 +7,9 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::rule::{Reasons, Rule};
 
 use super::super::fit::{Question, Stance, View, breaks_one_of};
-use super::choose::Member;
 use super::dirty::Rescan;
 use super::index::patterns::PatternId;
-use super::index::{ConstraintId, Indexed, Node};
+use super::index::{ConstraintId, Indexed, Member, Node};
 
 /// How many units the sentence names, of those that another one waits for: it is stored, and travels with each change.
 /// `plan::explain` has them all.

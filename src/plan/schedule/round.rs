@@ -1,5 +1,5 @@
-//! One planning round: what is still to decide, in which order, and the writes so far. Owns the order (assignments, then
-//! units without a host, then globals). Must never decide anything itself: `reconcile_unit` and `place` do.
+//! One planning round: what is still to decide, in which order, and the writes so far. Owns the order (assignments,
+//! then units without a host, then globals). Must never decide anything itself: `reconcile_unit` and `place` do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -12,8 +12,8 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Placement;
 use crate::store::{Batch, Error, Event, Store, Watch};
 
-use super::event_key;
 use super::few::Few;
+use super::{Touched, event_key};
 use crate::registry::decode;
 use crate::registry::keys::{self, FileRecord, Key};
 use crate::registry::reader::Reader;
@@ -35,15 +35,6 @@ pub struct Follower<S> {
     /// The next picture, while it is read: a task, so that it goes on when whoever waits for it is cancelled.
     listing: Option<AbortOnDropHandle<Result<Cluster, Error>>>,
     few: Option<Few>,
-}
-
-/// Which units to look at again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touched {
-    /// All: this is a new picture, and what isn't in it is gone.
-    All,
-    /// These.
-    Units(BTreeSet<UnitName>),
 }
 
 impl<S: Store> Follower<S> {

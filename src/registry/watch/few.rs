@@ -1,8 +1,8 @@
 //! Follows a few units as one host has them. Owns that this costs what happens to them there, and nothing for the rest
-//! of the cluster: a watch on each key of theirs, and none on a family.
+//! of the cluster: a watch on each of their keys, and none on a family.
 //!
-//! Several watches have no order among themselves, so what they bring is only taken as a bell: the keys are read anew,
-//! all at one revision. What is told are the differences between consistent pictures, as in the wide way.
+//! Several watches have no common order. An event is therefore only a wakeup: all keys are read again at one revision,
+//! and what is reported is the difference between two consistent pictures, as when the whole cluster is followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +15,7 @@ use crate::registry::keys::Key;
 use crate::registry::reader::Reader;
 use crate::store::{Error, Event, Store, Watch};
 
-use super::cluster::Touched;
-use super::event_key;
+use super::{Touched, event_key};
 
 /// The most units that are followed so: each costs the store four watches.
 pub const MAX_UNITS: usize = 8;

@@ -20,7 +20,8 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::progress::Operation;
 use crate::plan::progress::{Presence, leaving, presence};
 use crate::registry::scope::Scope;
-use crate::registry::watch::cluster::{Follower, Touched};
+use crate::registry::watch::Touched;
+use crate::registry::watch::cluster::Follower;
 use crate::registry::watch::few;
 use crate::store::{Error, Store};
 
