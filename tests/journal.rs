@@ -13,39 +13,8 @@ use std::process::{Child, Command};
 use fake::{CLOSE, Fake, Ran, Script, finish, run};
 use serde_json::{Value, json};
 
-/// Prints what it was asked for on stderr, and of the file `journal` the entries of the units asked for: as JSON, or
-/// their messages.
-const JOURNALCTL: &str = r#"#!/usr/bin/python3 -S
-import json, os, sys, time
-path, options, units = os.environ["JOURNAL"], {}, []
-for word in sys.argv[1:]:
-    key, _, value = word.partition("=")
-    units.append(value) if key == "--unit" else options.__setitem__(key, value)
-if options.get("--priority") == "bogus":
-    sys.exit("Unknown log level bogus")
-def number(cursor):
-    return int(dict(part.split("=") for part in cursor.split(";"))["i"], 16)
-def entries(file):
-    for line in file:
-        entry = json.loads(line)
-        wanted = not units or entry["_SYSTEMD_UNIT"] in units
-        wanted = wanted and options.get("--grep", "") in entry["MESSAGE"]
-        if wanted and number(entry["__CURSOR"]) >= number(options.get("--cursor", "i=0")):
-            yield line if options["--output"] == "json" else entry["MESSAGE"] + "\n"
-file = open(path)
-found, lines = list(entries(file)), options["--lines"]
-if lines != "all" and ("--since" in options or "--until" in options):
-    # As systemd 252 has it: the first ones after --since, and nothing that is before --until.
-    found = found[:int(lines)] if "--since" in options else []
-sys.stdout.write("".join(found if lines == "all" else found[-int(lines):] if int(lines) else []))
-sys.stdout.flush()
-while "--follow" in options:
-    sys.stdout.write("".join(entries(file)))
-    sys.stdout.flush()
-    time.sleep(0.005)
-if "--grep" in options and not found:
-    sys.exit(1)
-"#;
+/// Stands for journalctl on a host.
+const JOURNALCTL: &str = include_str!("support/journalctl");
 
 struct Host {
     fake: Fake,

@@ -7,6 +7,7 @@
 //! with all of them.
 
 mod command;
+mod state;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -21,17 +22,17 @@ use crate::api::wire::MachineRef;
 use crate::clock::Clock;
 use crate::remote::{Error, Running};
 use command::Command;
+use state::Phase;
+pub(super) use state::State;
 
-/// Between attempts to reach a host: at first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// A host away for less isn't worth a word.
-const SILENCE_MS: u64 = 1_000;
-/// Nobody waits for longer for what a host said before, while following.
-const PATIENCE_MS: u64 = 3_000;
-/// How often a host that isn't followed is asked again.
-const ATTEMPTS: u32 = 5;
-/// What is said within this of a unit's coming and going still counts, ms: fleetctl hears of both a little late, and
-/// journald writes things down a little late.
+/// An outage shorter than this isn't reported.
+const REPORT_OUTAGE_AFTER: Duration = Duration::from_secs(1);
+/// How long the listing waits for a host that can't be reached, ms, before it goes on without it.
+const MAX_LISTING_WAIT_MS: u64 = 3_000;
+/// How often a host that isn't followed is tried.
+const MAX_LIST_ATTEMPTS: u32 = 5;
+/// Entries within this of a unit's coming and going still count, ms: fleetctl learns of both a little late, and
+/// journald writes entries a little late.
 const SLACK_MS: u64 = 2_000;
 
 /// What is wanted of one host.
@@ -54,7 +55,7 @@ pub(super) struct Span {
 
 /// What comes of a host.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum ReaderEvent {
     /// An entry.
     Entry(Box<Entry>),
     /// It can't be reached, since when (ms since the epoch), and why.
@@ -62,7 +63,7 @@ pub(super) enum Told {
     /// It can be reached again.
     Back,
     /// What journalctl says on stderr.
-    Said(String),
+    Message(String),
 }
 
 /// How reading a host ended.
@@ -75,7 +76,7 @@ pub(super) enum End {
     /// The host can't be reached; why.
     Unreachable(String),
     /// Nobody listens any longer.
-    Unheard,
+    ReceiverGone,
 }
 
 /// What a request is for that ends by itself.
@@ -96,11 +97,11 @@ enum Trouble {
     Broken(String),
     /// Not worth one.
     Refused(u8, String),
-    Unheard,
+    ReceiverGone,
 }
 
 /// Where entries go: their time, and themselves.
-pub(super) type Listing = mpsc::Sender<(u64, (usize, Told))>;
+pub(super) type Listing = mpsc::Sender<(u64, (usize, ReaderEvent))>;
 
 /// The reader of one host.
 pub(super) struct Reader<'a, R> {
@@ -113,36 +114,8 @@ pub(super) struct Reader<'a, R> {
     /// For what there is to begin with.
     pub(super) listing: Option<Listing>,
     /// For what comes then.
-    pub(super) live: Option<mpsc::Sender<(usize, Told)>>,
+    pub(super) live: Option<mpsc::Sender<(usize, ReaderEvent)>>,
     pub(super) state: State,
-}
-
-/// What the reader remembers.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    machine: Option<MachineRef>,
-    units: BTreeMap<String, Track>,
-    opened: bool,
-    /// Where the journal ended when it was opened. What was wanted of before that has been read.
-    floor: Option<Place>,
-    /// How far it has been read.
-    last: Option<Place>,
-    /// By how many ms that host's clock is ahead of ours.
-    ahead: i64,
-    /// Since when it can't be reached, and whether that has been said.
-    lost: Option<(u64, bool)>,
-    delay: Option<Duration>,
-    /// How often in a row journalctl has refused to begin where it should.
-    refused: u32,
-}
-
-#[derive(Debug)]
-struct Track {
-    span: Span,
-    /// The last entry that was handed on.
-    seen: Option<Place>,
-    /// It has been read up to where the stream begins.
-    fresh: bool,
 }
 
 impl<R> Reader<'_, R>
@@ -151,19 +124,19 @@ where
 {
     /// Read what there is, to its end.
     pub(super) async fn list(mut self) -> End {
-        self.take_up();
+        self.state.update(self.wanted.borrow_and_update().clone());
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let argv = self.query.read(self.start(), self.state.units.keys().map(String::as_str));
+            let argv = self.query.read(self.state.start(), self.state.units.keys().map(String::as_str));
             match self.read(&argv, Purpose::All).await {
                 Ok(()) => return End::Done,
-                Err(Trouble::Broken(why)) if attempt >= ATTEMPTS => return End::Unreachable(why),
+                Err(Trouble::Broken(why)) if attempt >= MAX_LIST_ATTEMPTS => return End::Unreachable(why),
                 Err(Trouble::Broken(_)) => {
-                    sleep(self.next_delay()).await;
+                    sleep(self.state.next_delay()).await;
                 }
                 Err(Trouble::Refused(code, why)) => return End::Refused(code, why),
-                Err(Trouble::Unheard) => return End::Unheard,
+                Err(Trouble::ReceiverGone) => return End::ReceiverGone,
             }
         }
     }
@@ -172,28 +145,28 @@ where
     /// been handed on isn't forgotten: a unit may come back.
     pub(super) async fn follow(mut self) -> End {
         loop {
-            self.take_up();
+            self.state.update(self.wanted.borrow_and_update().clone());
             match self.session().await {
                 Ok(true) => {
                     if self.wanted.changed().await.is_err() {
-                        return End::Unheard;
+                        return End::ReceiverGone;
                     }
                 }
                 Ok(false) => {}
                 Err(Trouble::Broken(why)) => {
                     if self.lose(&why).await.is_err() {
-                        return End::Unheard;
+                        return End::ReceiverGone;
                     }
                 }
                 Err(Trouble::Refused(code, why)) => return End::Refused(code, why),
-                Err(Trouble::Unheard) => return End::Unheard,
+                Err(Trouble::ReceiverGone) => return End::ReceiverGone,
             }
         }
     }
 
     /// One connection's worth; whether all is over.
     async fn session(&mut self) -> Result<bool, Trouble> {
-        if !self.state.opened {
+        if self.state.phase.is_opening() {
             self.open().await?;
         }
         self.listing = None;
@@ -206,36 +179,36 @@ where
 
     /// Where the journal ends, what time it is there, and what the user wants to begin with.
     async fn open(&mut self) -> Result<(), Trouble> {
-        let asked: Vec<String> = self.units(|track| track.span.begin.is_none());
-        let argv = self.query.open(self.start(), asked.iter().map(String::as_str));
-        self.state.floor = None;
+        let asked: Vec<String> = self.state.names_of(|track| track.span.begin.is_none());
+        let argv = self.query.open(self.state.start(), asked.iter().map(String::as_str));
+        self.state.phase = Phase::default();
         self.read(&argv, Purpose::Opening).await?;
-        self.state.opened = true;
-        self.state.last = self.state.floor.clone();
+        let end_at_open = self.state.phase.stream_begins().cloned();
+        self.state.phase = Phase::Following { last: end_at_open.clone(), end_at_open };
         for name in asked {
-            self.track(&name).fresh = false;
+            self.state.track(&name).fresh = false;
         }
         Ok(())
     }
 
     /// Units that came later have entries that the stream is already beyond.
     async fn catch_up(&mut self) -> Result<(), Trouble> {
-        let fresh = self.units(|track| track.fresh);
+        let fresh = self.state.names_of(|track| track.fresh);
         let begins = self.state.units.values().filter(|track| track.fresh).filter_map(|track| track.span.begin);
         if let Some(begin) = begins.min() {
-            let since = Start::Since(self.there(begin.saturating_sub(SLACK_MS)));
+            let since = Start::Since(self.state.to_host_clock(begin.saturating_sub(SLACK_MS)));
             let argv = self.query.read(since, fresh.iter().map(String::as_str));
             self.read(&argv, Purpose::CatchUp).await?;
         }
         for name in fresh {
-            self.track(&name).fresh = false;
+            self.state.track(&name).fresh = false;
         }
         Ok(())
     }
 
     /// Everything up to now, of a host that won't be followed any longer.
     async fn drain(&mut self) -> Result<(), Trouble> {
-        let argv = self.query.read(self.start_of_stream(), self.state.units.keys().map(String::as_str));
+        let argv = self.query.read(self.state.start_of_stream(), self.state.units.keys().map(String::as_str));
         self.read(&argv, Purpose::All).await
     }
 
@@ -250,15 +223,19 @@ where
                     self.state.ahead = self.ahead_of_us(&line);
                     head = false;
                 }
-                Some(line) if head => self.state.floor = Place::parse(&line).or(self.state.floor.take()),
-                Some(line) => self.hand_on(&line, purpose != Purpose::All).await?,
+                Some(line) if head => {
+                    if let Some(end) = Place::parse(&line) {
+                        self.state.phase = Phase::Opening { end: Some(end) };
+                    }
+                }
+                Some(line) => self.deliver(&line, purpose != Purpose::All).await?,
                 None => break,
             }
         }
         match command.end().await {
             Ok(code) if code == 0 || self.query.is_no_match(code, command.said().is_empty()) => {
                 for line in command.take_said() {
-                    self.tell(Told::Said(line)).await?;
+                    self.tell(ReaderEvent::Message(line)).await?;
                 }
                 Ok(())
             }
@@ -271,7 +248,7 @@ where
 
     /// Hand on all that comes, until the stream breaks, a unit is added (`false`) or all is over (`true`).
     async fn stream(&mut self) -> Result<bool, Trouble> {
-        let argv = self.query.follow(self.start_of_stream());
+        let argv = self.query.follow(self.state.start_of_stream());
         let mut command = self.begin(&argv).await?;
         let mut came = false;
         loop {
@@ -282,13 +259,13 @@ where
                     Some(line) => {
                         came = true;
                         (self.state.delay, self.state.refused) = (None, 0);
-                        self.hand_on(&line, false).await?;
+                        self.deliver(&line, false).await?;
                     }
                     None => break,
                 },
                 changed = self.wanted.changed() => {
-                    changed.map_err(|_| Trouble::Unheard)?;
-                    self.take_up();
+                    changed.map_err(|_| Trouble::ReceiverGone)?;
+                    self.state.update(self.wanted.borrow_and_update().clone());
                     if self.state.units.values().any(|track| track.fresh) {
                         return Ok(false);
                     }
@@ -308,13 +285,13 @@ where
     }
 
     async fn begin(&mut self, argv: &[String]) -> Result<Command, Trouble> {
-        let machine = self.state.machine.clone().ok_or(Trouble::Unheard)?;
+        let machine = self.state.machine.clone().ok_or(Trouble::ReceiverGone)?;
         let waited_for = self.listing.is_some() && self.live.is_some();
         let ran = {
             let mut run = pin!((self.run)(&machine, argv));
             tokio::select! {
                 ran = &mut run => ran,
-                () = sleep(Duration::from_millis(PATIENCE_MS)), if waited_for => {
+                () = sleep(Duration::from_millis(MAX_LISTING_WAIT_MS)), if waited_for => {
                     // The others go on without it. It isn't given up: somebody may be typing a passphrase.
                     self.listing = None;
                     run.await
@@ -323,12 +300,12 @@ where
         };
         let running = ran.map_err(|error| Trouble::Broken(error.summary()))?;
         if let Some((_, true)) = self.state.lost.take() {
-            self.tell(Told::Back).await?;
+            self.tell(ReaderEvent::Back).await?;
         }
         Ok(Command::new(running))
     }
 
-    async fn hand_on(&mut self, line: &[u8], then_stream: bool) -> Result<(), Trouble> {
+    async fn deliver(&mut self, line: &[u8], then_stream: bool) -> Result<(), Trouble> {
         // journalctl's own remarks: `-- No entries --`.
         if line.is_empty() || line.starts_with(b"-- ") {
             return Ok(());
@@ -336,21 +313,23 @@ where
         let units = &self.state.units;
         let (place, entry) = match Entry::parse(line, self.query.is_raw(), |unit| units.contains_key(unit)) {
             Ok(parsed) => parsed,
-            Err(error) => return self.tell(Told::Said(error.to_string())).await,
+            Err(error) => return self.tell(ReaderEvent::Message(error.to_string())).await,
         };
         // Of what is being written just now journalctl may miss some when it picks units (`Query::follow`). The stream
         // has it all.
-        let from = if self.state.opened { &self.state.last } else { &self.state.floor };
-        if then_stream && from.as_ref().is_none_or(|from| place.order(from).is_gt()) {
+        if then_stream && self.state.phase.stream_begins().is_none_or(|from| place.order(from).is_gt()) {
             return Ok(());
         }
         if let Some(entry) = entry.filter(|entry| self.admits(entry)) {
             let unit = entry.unit.clone();
-            self.tell(Told::Entry(Box::new(entry))).await?;
-            self.track(&unit).seen = Some(place.clone());
+            self.tell(ReaderEvent::Entry(Box::new(entry))).await?;
+            self.state.track(&unit).seen = Some(place.clone());
         }
-        if self.state.opened && self.state.units.values().all(|track| !track.fresh) {
-            self.state.last = Some(place);
+        let all_caught_up = self.state.units.values().all(|track| !track.fresh);
+        if let Phase::Following { last, .. } = &mut self.state.phase
+            && all_caught_up
+        {
+            *last = Some(place);
         }
         Ok(())
     }
@@ -359,22 +338,27 @@ where
     fn admits(&self, entry: &Entry) -> bool {
         let Some(track) = self.state.units.get(&entry.unit) else { return false };
         let after = |place: &Place| !entry.place.order(place).is_lt() && entry.place.cursor != place.cursor;
+        let not_read_at_open = match &self.state.phase {
+            Phase::Opening { .. } => true,
+            Phase::Following { end_at_open, .. } => end_at_open.as_ref().is_none_or(after),
+        };
         let (begin, end) = (track.span.begin, track.span.end);
         self.query.admits(entry.priority)
             && track.seen.as_ref().is_none_or(after)
-            && (!self.state.opened || track.fresh || self.state.floor.as_ref().is_none_or(after))
-            && begin.is_none_or(|begin| entry.place.realtime >= self.there(begin.saturating_sub(SLACK_MS)))
-            && end.is_none_or(|end| entry.place.realtime <= self.there(end + SLACK_MS))
+            && (track.fresh || not_read_at_open)
+            && begin
+                .is_none_or(|begin| entry.place.realtime >= self.state.to_host_clock(begin.saturating_sub(SLACK_MS)))
+            && end.is_none_or(|end| entry.place.realtime <= self.state.to_host_clock(end + SLACK_MS))
     }
 
-    async fn tell(&mut self, told: Told) -> Result<(), Trouble> {
-        let at = if let Told::Entry(entry) = &told { entry.place.realtime } else { 0 };
+    async fn tell(&mut self, told: ReaderEvent) -> Result<(), Trouble> {
+        let at = if let ReaderEvent::Entry(entry) = &told { entry.place.realtime } else { 0 };
         if let Some(listing) = &self.listing {
-            return listing.send((at, (self.host, told))).await.map_err(|_| Trouble::Unheard);
+            return listing.send((at, (self.host, told))).await.map_err(|_| Trouble::ReceiverGone);
         }
         match &self.live {
-            Some(live) => live.send((self.host, told)).await.map_err(|_| Trouble::Unheard),
-            None => Err(Trouble::Unheard),
+            Some(live) => live.send((self.host, told)).await.map_err(|_| Trouble::ReceiverGone),
+            None => Err(Trouble::ReceiverGone),
         }
     }
 
@@ -382,55 +366,19 @@ where
     async fn lose(&mut self, why: &str) -> Result<(), Trouble> {
         let now = self.clock.now_ms();
         let (since, told) = *self.state.lost.get_or_insert((now, false));
-        if now >= since + PATIENCE_MS {
+        let report_after = u64::try_from(REPORT_OUTAGE_AFTER.as_millis()).unwrap_or(u64::MAX);
+        if now >= since + MAX_LISTING_WAIT_MS {
             // The others go on without it.
             self.listing = None;
         }
-        if !told && now >= since + SILENCE_MS && self.listing.is_none() {
+        if !told && now >= since + report_after && self.listing.is_none() {
             self.state.lost = Some((since, true));
-            self.tell(Told::Lost(since, why.to_owned())).await?;
+            self.tell(ReaderEvent::Lost(since, why.to_owned())).await?;
         }
-        let delay = self.next_delay();
+        let delay = self.state.next_delay();
         tokio::select! {
             () = sleep(delay) => Ok(()),
-            changed = self.wanted.changed() => changed.map_err(|_| Trouble::Unheard),
-        }
-    }
-
-    fn next_delay(&mut self) -> Duration {
-        let delay = self.state.delay.unwrap_or(RETRY.0);
-        self.state.delay = Some((2 * delay).min(RETRY.1));
-        delay
-    }
-
-    /// Take in what is wanted now.
-    fn take_up(&mut self) {
-        let wanted = self.wanted.borrow_and_update().clone();
-        for (name, span) in wanted.units {
-            let again = |track: &Track| track.span.begin != span.begin && track.span.end.is_some();
-            match self.state.units.get_mut(&name) {
-                Some(track) if !again(track) => track.span.end = span.end,
-                Some(track) => (track.span, track.fresh) = (span, true),
-                None => {
-                    self.state.units.insert(name, Track { span, seen: None, fresh: true });
-                }
-            }
-        }
-        self.state.machine = Some(wanted.machine);
-    }
-
-    /// Where to begin with what the user asked for: there, or where the last attempt came to.
-    fn start(&self) -> Start<'_> {
-        let seen = self.state.units.values().filter_map(|track| track.seen.as_ref());
-        seen.max_by(|a, b| a.order(b)).map_or(Start::AsAsked, |place| Start::At(&place.cursor))
-    }
-
-    fn start_of_stream(&self) -> Start<'_> {
-        match &self.state.last {
-            Some(place) if self.state.refused > 1 => Start::Since(place.realtime),
-            Some(place) => Start::At(&place.cursor),
-            // The journal was empty: all there is has come since.
-            None => Start::Since(0),
+            changed = self.wanted.changed() => changed.map_err(|_| Trouble::ReceiverGone),
         }
     }
 
@@ -446,26 +394,12 @@ where
         Some(Duration::from_millis(end.saturating_sub(self.clock.now_ms())))
     }
 
-    /// A time of ours (ms) by that host's clock (µs).
-    fn there(&self, ms: u64) -> u64 {
-        ms.saturating_add_signed(self.state.ahead).saturating_mul(1000)
-    }
-
     fn ahead_of_us(&self, line: &[u8]) -> i64 {
         let digits: String = String::from_utf8_lossy(line).chars().take_while(char::is_ascii_digit).collect();
         let there = digits.parse::<u64>().ok().map(|ns| ns / 1_000_000);
         // Without GNU's `%N` there are no digits that fit; then the clocks are taken to agree.
         let plausible = there.filter(|ms| *ms > 1_000_000_000_000);
         plausible.map_or(0, |there| there.cast_signed() - self.clock.now_ms().cast_signed())
-    }
-
-    fn units(&self, which: impl Fn(&Track) -> bool) -> Vec<String> {
-        self.state.units.iter().filter(|(_, track)| which(track)).map(|(name, _)| name.clone()).collect()
-    }
-
-    fn track(&mut self, name: &str) -> &mut Track {
-        let new = || Track { span: Span { begin: None, end: None }, seen: None, fresh: false };
-        self.state.units.entry(name.to_owned()).or_insert_with(new)
     }
 }
 
@@ -484,72 +418,16 @@ mod tests {
     /// Longer than anything here takes.
     const HANG: Duration = Duration::from_secs(30);
 
-    /// Stands for journalctl on a host whose journal is the file `$JOURNAL`. Each run takes the first line of
-    /// `$JOURNAL.faults`, if there is one: a number of entries after which it dies in the middle of a line, `refuse`,
-    /// or `none` matches.
-    const JOURNALCTL: &str = r#"#!/usr/bin/python3 -S
-import fcntl, json, os, signal, sys, time
-path, options, units = os.environ["JOURNAL"], {}, []
-with open(path + ".asked", "a") as asked:
-    asked.write(" ".join(sys.argv[1:]) + "\n")
-for word in sys.argv[1:]:
-    key, _, value = word.partition("=")
-    units.append(value) if key == "--unit" else options.__setitem__(key, value)
-with open(path + ".pid", "w") as pid:
-    pid.write(str(os.getpid()))
-fault = ""
-with open(path + ".faults", "a+") as faults:
-    fcntl.flock(faults, fcntl.LOCK_EX)
-    faults.seek(0)
-    fault, _, rest = faults.read().partition("\n")
-    faults.truncate(0)
-    faults.write(rest)
-if fault == "refuse":
-    sys.exit("cannot do that")
-if fault == "none":
-    sys.exit(1)
-left = int(fault or -1)
-def part(cursor, key):
-    return dict(p.split("=", 1) for p in cursor.split(";"))[key]
-def before(entry):
-    cursor, mine = options.get("--cursor"), entry["__CURSOR"]
-    if cursor and part(cursor, "s") == part(mine, "s"):
-        return int(part(mine, "i"), 16) < int(part(cursor, "i"), 16)
-    if cursor:
-        return int(entry["__REALTIME_TIMESTAMP"]) < int(part(cursor, "t"), 16)
-    since = float(options.get("--since", "@0")[1:]) * 1e6
-    return int(entry["__REALTIME_TIMESTAMP"]) < since
-def entries(file):
-    for line in file:
-        entry = json.loads(line)
-        if (not units or entry["_SYSTEMD_UNIT"] in units) and not before(entry):
-            yield line
-def tell(line):
-    global left
-    if left == 0:
-        sys.stdout.write(line[:20])
-        sys.stdout.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    sys.stdout.write(line)
-    sys.stdout.flush()
-file = open(path)
-found, lines = list(entries(file)), options["--lines"]
-for line in found if lines == "all" else found[-int(lines):] if int(lines) else []:
-    tell(line)
-while "--follow" in options:
-    for line in entries(file):
-        tell(line)
-    time.sleep(0.002)
-"#;
+    /// Stands for journalctl on a host.
+    const JOURNALCTL: &str = include_str!("../../tests/support/journalctl");
 
     /// A host with a journal, whose readers come and go.
     struct Fake {
         dir: tempfile::TempDir,
         query: &'static Query,
         wanted: watch::Sender<Wanted>,
-        told: mpsc::Receiver<(usize, Told)>,
-        live: mpsc::Sender<(usize, Told)>,
+        told: mpsc::Receiver<(usize, ReaderEvent)>,
+        live: mpsc::Sender<(usize, ReaderEvent)>,
         reading: Option<JoinHandle<End>>,
     }
 
@@ -606,7 +484,7 @@ while "--follow" in options:
             self.reading = Some(tokio::task::spawn_local(reader.follow()));
         }
 
-        async fn next(&mut self) -> Told {
+        async fn next(&mut self) -> ReaderEvent {
             tokio::time::timeout(HANG, self.told.recv()).await.expect("something comes").unwrap().1
         }
 
@@ -614,7 +492,7 @@ while "--follow" in options:
         async fn expect(&mut self, unit: &str, numbers: std::ops::Range<u64>) {
             for number in numbers {
                 match self.next().await {
-                    Told::Entry(entry) => assert_eq!(entry.message, format!("{unit} {number}")),
+                    ReaderEvent::Entry(entry) => assert_eq!(entry.message, format!("{unit} {number}")),
                     other => panic!("{other:?} instead of {unit} {number}"),
                 }
             }
@@ -710,7 +588,7 @@ while "--follow" in options:
             let away = std::fs::read_to_string(host.path("journal")).unwrap();
             let pid = std::fs::read_to_string(host.path("journal.pid")).unwrap();
             std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
-            let Told::Lost(_, why) = host.next().await else { panic!("it is lost") };
+            let ReaderEvent::Lost(_, why) = host.next().await else { panic!("it is lost") };
             assert_eq!(why, "no route to host");
             // Numbers begin anew, under another name, in another boot.
             host.say("a.service", 1..3);
@@ -718,7 +596,7 @@ while "--follow" in options:
             let fresh = now.strip_prefix(&away).unwrap().replace("s=a;", "s=new;").replace(";b=b;", ";b=new;");
             std::fs::write(host.path("journal"), fresh).unwrap();
             std::fs::remove_file(host.path("away")).unwrap();
-            assert!(matches!(host.next().await, Told::Back));
+            assert!(matches!(host.next().await, ReaderEvent::Back));
             host.expect("a.service", 1..3).await;
         });
     }
@@ -776,7 +654,7 @@ while "--follow" in options:
     #[test]
     fn a_pattern_that_nothing_matches_yet_is_waited_for() {
         local(async {
-            let mut host = Fake::new(Query { grep: Some("x".into()), ..ten() }, &["a.service"]);
+            let mut host = Fake::new(Query { grep: Some("service".into()), ..ten() }, &["a.service"]);
             // journalctl's answer to it, of what there is to begin with and of a unit that comes.
             host.append("journal.faults", &["", "none", "", "none"].map(String::from));
             host.start(None);
@@ -826,10 +704,10 @@ while "--follow" in options:
             let (listing, mut listed) = mpsc::channel(4);
             host.start(Some(listing));
             assert!(tokio::time::timeout(HANG, listed.recv()).await.expect("it gives up").is_none());
-            let Told::Lost(..) = host.next().await else { panic!("it is lost") };
+            let ReaderEvent::Lost(..) = host.next().await else { panic!("it is lost") };
             host.say("a.service", 1..3);
             std::fs::remove_file(host.path("away")).unwrap();
-            assert!(matches!(host.next().await, Told::Back));
+            assert!(matches!(host.next().await, ReaderEvent::Back));
             host.expect("a.service", 1..3).await;
         });
     }

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 
 use super::query::Query;
-use super::reader::{End, Listing, Reader, Span, State, Told, Wanted};
+use super::reader::{End, Listing, Reader, ReaderEvent, Span, State, Wanted};
 use crate::api::wire::{MachineRef, UnitView};
 use crate::clock::Clock;
 use crate::model::name::{MachineId, UnitName};
@@ -98,8 +98,8 @@ impl<'a> Readers<'a> {
     /// the channels that are returned, one for each host.
     pub(super) fn begin(
         &mut self,
-        live: Option<&mpsc::Sender<(usize, Told)>>,
-    ) -> Vec<mpsc::Receiver<(u64, (usize, Told))>> {
+        live: Option<&mpsc::Sender<(usize, ReaderEvent)>>,
+    ) -> Vec<mpsc::Receiver<(u64, (usize, ReaderEvent))>> {
         let mut receivers = Vec::new();
         for number in 0..self.all.len() {
             let (listing, receiver) = mpsc::channel(WAITING);
@@ -110,7 +110,12 @@ impl<'a> Readers<'a> {
     }
 
     /// Read a host that came later.
-    pub(super) fn read(&mut self, number: usize, listing: Option<Listing>, live: Option<&mpsc::Sender<(usize, Told)>>) {
+    pub(super) fn read(
+        &mut self,
+        number: usize,
+        listing: Option<Listing>,
+        live: Option<&mpsc::Sender<(usize, ReaderEvent)>>,
+    ) {
         self.all[number].read = true;
         let hosts = self.hosts;
         let run = async move |machine: &MachineRef, argv: &[String]| hosts.run(machine, argv, Stdin::Nothing).await;

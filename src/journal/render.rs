@@ -19,9 +19,9 @@ pub(super) struct Style {
     pub(super) format: Format,
     /// As journalctl would on the one host there is; otherwise each line has its host and its unit.
     pub(super) alone: bool,
-    /// Somebody looks.
+    /// A person reads it, so colours help.
     pub(super) colours: bool,
-    /// Where that somebody lives.
+    /// The time zone of that person.
     pub(super) zone: TimeZone,
     /// µs since the epoch when today began there: other days are named.
     pub(super) today: u64,
@@ -84,7 +84,7 @@ impl Style {
 
     /// `n2 web@1  10:05:01.201  GET / 200 3 ms`. Each line of a message has all of it, for `grep`.
     fn with_host(&self, host: &str, entry: &Entry, text: &mut String) {
-        let unit = label(&entry.unit);
+        let (host, unit) = (harmless(host), label(&entry.unit));
         let Widths { host: host_width, unit: unit_width } = self.widths;
         let time = self.time(entry, entry.place.realtime);
         for line in lines(&entry.message) {
@@ -101,15 +101,16 @@ impl Style {
         }
     }
 
-    /// `Nov 21 10:05:01 n2 nginx[12]: GET / 200 3 ms`, as `output_short` of systemd 252.
+    /// `Nov 21 10:05:01 n2 nginx[12]: GET / 200 3 ms`, as `output_short` of systemd 252: without fields that can't be
+    /// printed. Any service can write the identifier and the process id of its entries.
     fn as_journalctl(&self, entry: &Entry, text: &mut String) {
         let start = text.len();
         text.push_str(&self.time(entry, entry.said));
-        if let Some(hostname) = &entry.hostname {
+        if let Some(hostname) = printable(entry.hostname.as_deref()) {
             _ = write!(text, " {hostname}");
         }
-        _ = write!(text, " {}", entry.identifier.as_deref().unwrap_or("unknown"));
-        if let Some(pid) = &entry.pid {
+        _ = write!(text, " {}", printable(entry.identifier.as_deref()).unwrap_or("unknown"));
+        if let Some(pid) = printable(entry.pid.as_deref()) {
             _ = write!(text, "[{pid}]");
         }
         text.push_str(": ");
@@ -144,6 +145,16 @@ impl Style {
 fn zoned(at: u64, zone: &TimeZone) -> jiff::Zoned {
     let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_microsecond(at).ok()).unwrap_or_default();
     at.to_zoned(zone.clone())
+}
+
+/// A field, unless a terminal would obey it.
+fn printable(field: Option<&str>) -> Option<&str> {
+    field.filter(|text| !text.chars().any(char::is_control))
+}
+
+/// A name with `?` for whatever a terminal would obey. As wide as before.
+fn harmless(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// The lines of a message as journalctl shows them: without colours of its own, and without anything that a terminal
@@ -311,6 +322,27 @@ mod tests {
             assert_eq!(line(message), shown, "{message:?}");
         }
         assert_eq!(line(&"\u{1}".repeat(1600)), "[1.5K blob data]");
+    }
+
+    #[test]
+    fn no_field_can_talk_to_the_terminal() {
+        let evil = "\u{1b}]0;owned\u{7}\u{9b}2J";
+        let shown = |format, alone, host| {
+            let entry = Entry {
+                identifier: Some(evil.into()),
+                pid: Some(evil.into()),
+                hostname: Some(evil.into()),
+                ..entry("GET /")
+            };
+            let today = day(AT, &TimeZone::UTC);
+            let style = Style { format, alone, colours: false, zone: TimeZone::UTC, today, widths: Widths::default() };
+            let mut text = String::new();
+            style.render(host, &entry, &mut text);
+            text
+        };
+        assert_eq!(shown(Format::Short, true, "n2"), "Nov 21 10:05:00 unknown: GET /\n");
+        assert_eq!(shown(Format::Short, false, evil), "?]0;owned??2J web@1  10:05:01.201  GET /\n");
+        assert_eq!(shown(Format::Cat, true, evil), "GET /\n");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::handover::{Begin, Handover};
 use super::merge::{Complete, HOLD, Live, Tail};
 use super::places::{Change, Places};
 use super::query::Query;
-use super::reader::{End, Told};
+use super::reader::{End, ReaderEvent};
 use super::readers::Readers;
 use super::render::{self, Style, Widths, label};
 use super::{Error, Output, Source, Units};
@@ -47,7 +47,7 @@ pub(super) async fn list<O: Output>(source: &Source<'_>, query: &Query, units: &
 /// The last entries, and all that follow. Returns the exit status, also of the signal that ended it.
 pub(super) async fn follow<O: Output>(source: &Source<'_>, query: &Query, units: &Units, out: &O) -> Result<u8, Error> {
     let mut show = Show::new(source, query, units, out);
-    let (live, told) = mpsc::channel(WAITING);
+    let (live, events) = mpsc::channel(WAITING);
     let receivers = show.readers.begin(Some(&live));
     let mut interrupts = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
     let mut terminations = signal(SignalKind::terminate()).map_err(Error::Signal)?;
@@ -55,13 +55,13 @@ pub(super) async fn follow<O: Output>(source: &Source<'_>, query: &Query, units:
         done = async {
             show.listing(receivers, Some(&live)).await?;
             show.flush(true);
-            show.follow(&units.patterns, &live, told).await
+            show.follow(&units.patterns, &live, events).await
         } => done?,
         _ = interrupts.recv() => show.status = INTERRUPTED,
         _ = terminations.recv() => show.status = TERMINATED,
     }
     // What is still held has been read.
-    show.tell_ready(Duration::ZERO);
+    show.print_ready(Duration::ZERO);
     show.flush(true);
     Ok(show.status)
 }
@@ -120,8 +120,8 @@ impl<'a, O: Output> Show<'a, O> {
     /// What there is to begin with: all hosts by time, the last so many of it.
     async fn listing(
         &mut self,
-        receivers: Vec<mpsc::Receiver<(u64, (usize, Told))>>,
-        live: Option<&mpsc::Sender<(usize, Told)>>,
+        receivers: Vec<mpsc::Receiver<(u64, (usize, ReaderEvent))>>,
+        live: Option<&mpsc::Sender<(usize, ReaderEvent)>>,
     ) -> Result<(), Error> {
         let mut merge = Complete::new(receivers);
         let mut tail = self.lines.map(Tail::new);
@@ -131,8 +131,8 @@ impl<'a, O: Output> Show<'a, O> {
             tokio::select! {
                 item = merge.next() => match (item, &mut tail) {
                     (None, _) => break,
-                    (Some((host, Told::Entry(entry))), Some(tail)) => tail.push((host, entry)),
-                    (Some((host, told)), _) => self.tell(host, told),
+                    (Some((host, ReaderEvent::Entry(entry))), Some(tail)) => tail.push((host, entry)),
+                    (Some((host, event)), _) => self.print(host, event),
                 },
                 ended = self.readers.ended(), if reading => match ended {
                     Some((host, end)) => self.ended(host, end, live.is_some())?,
@@ -144,7 +144,7 @@ impl<'a, O: Output> Show<'a, O> {
             }
         }
         for (host, entry) in tail.into_iter().flat_map(Tail::into_iter) {
-            self.tell(host, Told::Entry(entry));
+            self.print(host, ReaderEvent::Entry(entry));
         }
         // What the readers still have to say about their ends.
         while live.is_none()
@@ -159,8 +159,8 @@ impl<'a, O: Output> Show<'a, O> {
     async fn follow(
         &mut self,
         patterns: &[String],
-        live: &mpsc::Sender<(usize, Told)>,
-        mut told: mpsc::Receiver<(usize, Told)>,
+        live: &mpsc::Sender<(usize, ReaderEvent)>,
+        mut events: mpsc::Receiver<(usize, ReaderEvent)>,
     ) -> Result<(), Error> {
         let (sender, mut cluster) = mpsc::channel(WAITING);
         let mut watching = pin!(cluster::follow(self.source.client, patterns, sender));
@@ -172,19 +172,19 @@ impl<'a, O: Output> Show<'a, O> {
             // Cancel-safe: channels and `Readers::ended` keep what they have, `watching` and `closed` go on where they
             // were.
             tokio::select! {
-                one = told.recv() => {
+                one = events.recv() => {
                     let mut next = one;
                     let now = Instant::now();
                     while let Some((host, what)) = next {
                         match what {
-                            Told::Entry(entry) => {
+                            ReaderEvent::Entry(entry) => {
                                 let (unit, at) = (entry.unit.clone(), entry.place.realtime);
                                 self.handover.hear(now, &unit, entry.down);
                                 self.merge.push(now, host, &unit, at, (host, entry));
                             }
-                            what => self.tell(host, what),
+                            what => self.print(host, what),
                         }
-                        next = told.try_recv().ok();
+                        next = events.try_recv().ok();
                     }
                 }
                 error = &mut watching => return Err(Error::Api(error)),
@@ -196,22 +196,22 @@ impl<'a, O: Output> Show<'a, O> {
             for begin in self.handover.ready(Instant::now()) {
                 self.begin(&begin, live);
             }
-            self.tell_ready(hold);
+            self.print_ready(hold);
             self.flush(true);
         }
         Ok(())
     }
 
-    fn tell_ready(&mut self, hold: Duration) {
+    fn print_ready(&mut self, hold: Duration) {
         for (host, entry) in self.merge.ready(Instant::now(), hold) {
-            self.tell(host, Told::Entry(entry));
+            self.print(host, ReaderEvent::Entry(entry));
         }
     }
 
-    fn tell(&mut self, host: usize, told: Told) {
+    fn print(&mut self, host: usize, event: ReaderEvent) {
         let name = &self.readers.all[host].name;
-        match told {
-            Told::Entry(entry) => {
+        match event {
+            ReaderEvent::Entry(entry) => {
                 if entry.place.realtime >= self.style.today + 86_400_000_000 {
                     self.style.today = render::day(self.clock.now_ms() * 1000, &self.style.zone);
                 }
@@ -219,19 +219,19 @@ impl<'a, O: Output> Show<'a, O> {
                 self.style.render(name, &entry, &mut self.text);
                 self.flush(false);
             }
-            Told::Lost(since, why) => {
+            ReaderEvent::Lost(since, why) => {
                 let since = render::clock(since, &self.style.zone);
                 let line = format!("{name} is out of reach since {since} ({why})");
                 self.readers.all[host].reached = false;
                 let (within, all) = self.places.count(|id| self.readers.reaches(id));
                 self.note(&format!("{line}; still following {within} of {all} units"));
             }
-            Told::Back => {
+            ReaderEvent::Back => {
                 let line = format!("{name} is back");
                 self.readers.all[host].reached = true;
                 self.note(&line);
             }
-            Told::Said(what) => {
+            ReaderEvent::Message(what) => {
                 let line = format!("{name}: {what}");
                 self.flush(true);
                 self.out.message(&line);
@@ -242,7 +242,7 @@ impl<'a, O: Output> Show<'a, O> {
     fn ended(&mut self, host: usize, end: End, follows: bool) -> Result<(), Error> {
         let name = self.readers.all[host].name.clone();
         let (status, line) = match end {
-            End::Done | End::Unheard => return Ok(()),
+            End::Done | End::ReceiverGone => return Ok(()),
             End::Refused(status, why) => (status, format!("{name}: {why}")),
             End::Unreachable(why) => (UNREACHABLE, format!("{name} can't be reached: {why}")),
         };
@@ -259,7 +259,7 @@ impl<'a, O: Output> Show<'a, O> {
     }
 
     /// What the cluster says.
-    async fn see(&mut self, line: Seen, live: &mpsc::Sender<(usize, Told)>) {
+    async fn see(&mut self, line: Seen, live: &mpsc::Sender<(usize, ReaderEvent)>) {
         let changes = match line {
             Seen::Line(WatchLine::Unit(unit)) => self.places.see(&unit),
             Seen::Line(WatchLine::Removed(name)) => self.places.gone(&name),
@@ -296,7 +296,7 @@ impl<'a, O: Output> Show<'a, O> {
         }
     }
 
-    fn begin(&mut self, Begin { unit, machine, since }: &Begin, live: &mpsc::Sender<(usize, Told)>) {
+    fn begin(&mut self, Begin { unit, machine, since }: &Begin, live: &mpsc::Sender<(usize, ReaderEvent)>) {
         if let Some(number) = self.readers.want(unit, machine, Some(*since)) {
             self.readers.read(number, None, Some(live));
         }

@@ -381,7 +381,7 @@ impl Facts {
 fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
     let wanted = cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
     cluster.constraints(name).filter(|_| wanted).is_some_and(|constraints| {
-        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Stay };
+        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Stay, with: &[] };
         first_misfit(cluster, &question).is_none()
     })
 }

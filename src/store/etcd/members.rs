@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::Options;
-use super::trouble::{BROKEN, Failure, Trouble, Troubles, classify};
+use super::trouble::{Failure, Trouble, Troubles, classify};
 use crate::store::Error;
 
 /// HTTP/2 pings, and how long an answer may take. Below 5 s the server takes them for an attack.
@@ -276,8 +276,8 @@ impl Member {
 
     fn doubt(&self, failure: Failure) -> Failure {
         match failure {
-            Failure::Here(trouble) if trouble.text == BROKEN && !self.answered.load(Ordering::Relaxed) => {
-                Failure::Here(Trouble { text: format!("{BROKEN} ({})", self.doubt), ..trouble })
+            Failure::Here(trouble) if trouble.hung_up && !self.answered.load(Ordering::Relaxed) => {
+                Failure::Here(Trouble { text: format!("{} ({})", trouble.text, self.doubt), ..trouble })
             }
             other => other,
         }

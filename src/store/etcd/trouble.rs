@@ -11,9 +11,6 @@ use tonic::Code;
 
 use crate::store::Error;
 
-/// A connection that was there, or seemed to be.
-pub(super) const BROKEN: &str = "broke off the connection";
-
 /// How a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -34,18 +31,20 @@ pub(super) struct Trouble {
     pub(super) undone: bool,
     /// It may be over in a moment, as an election is.
     pub(super) passing: bool,
+    /// It broke off a connection that was there, or seemed to be.
+    pub(super) hung_up: bool,
 }
 
 impl Trouble {
     /// No answer in time. Not worth waiting for again: time enough was given.
     pub(super) fn silent(waited: Duration, sent: bool) -> Self {
         let text = format!("does not answer within {} s", (waited.as_secs_f64() * 10.0).round() / 10.0);
-        Self { text, undone: !sent, passing: false }
+        Self { text, undone: !sent, passing: false, hung_up: false }
     }
 
     /// The connection can't be made.
     pub(super) fn unreachable(error: &tonic::transport::Error) -> Self {
-        Self { text: unreachable(error), undone: true, passing: false }
+        Self { text: unreachable(error), undone: true, passing: false, hung_up: false }
     }
 }
 
@@ -93,14 +92,18 @@ pub(super) fn classify(error: &etcd_client::Error) -> Failure {
             here("does not get its members to agree in time (no quorum?)".into(), false, true)
         }
         Code::Unauthenticated => here("does not accept our session any more".into(), true, true),
-        Code::Cancelled => here(BROKEN.into(), false, true),
-        _ if status_source(status).is_some() => here(BROKEN.into(), false, true),
+        Code::Cancelled => hung_up(),
+        _ if status_source(status).is_some() => hung_up(),
         _ => here(format!("fails: {text}"), false, true),
     }
 }
 
 fn here(text: String, undone: bool, passing: bool) -> Failure {
-    Failure::Here(Trouble { text, undone, passing })
+    Failure::Here(Trouble { text, undone, passing, hung_up: false })
+}
+
+fn hung_up() -> Failure {
+    Failure::Here(Trouble { text: "broke off the connection".into(), undone: false, passing: true, hung_up: true })
 }
 
 fn status_source(status: &tonic::Status) -> Option<&(dyn std::error::Error + 'static)> {
