@@ -193,13 +193,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut events = self.host.events();
         self.apply(Input::History(boot_state::history(&self.host).await));
         loop {
-            let ((lease, returned), ended) = tokio::select! {
+            let (lease, ended) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 // Dropped in the middle it loses nothing: a lease that was granted and not saved runs out by itself.
                 registered = draining(self.register(), &mut events) => registered,
             };
-            self.apply(Input::Registered { returned });
+            self.apply(Input::Registered);
             for event in ended.into_values() {
                 self.apply(Input::Event(event));
             }

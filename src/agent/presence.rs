@@ -51,15 +51,14 @@ impl Refusal {
 }
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Register, however long it takes. The answer is the lease, and whether the cluster knew no such host just before:
-    /// it was taken for dead, or is new.
-    pub(super) async fn register(&mut self) -> (Lease<S>, bool) {
+    /// Register the host, however long it takes, and return the lease that its key is bound to.
+    pub(super) async fn register(&mut self) -> Lease<S> {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the cluster", self.options.clock);
         loop {
             self.heartbeat.beat();
             match self.claim().await {
-                Ok(registered) => {
+                Ok(lease) => {
                     outage.works();
                     let machine = &self.options.machine;
                     tracing::info!(machine = %machine.id, ip = machine.ip, "registered");
@@ -68,7 +67,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                         settled: false,
                         unreachable: None,
                     });
-                    return registered;
+                    return lease;
                 }
                 Err(refusal) => {
                     outage.failed(&refusal);
@@ -79,16 +78,15 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
     }
 
-    async fn claim(&mut self) -> Result<(Lease<S>, bool), Refusal> {
+    async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
         self.answers().await?;
         let noted = self.noted_lease().await?;
         // First whether the id is ours: a host that is refused must not keep a lease alive.
         let (guard, since) = self.guard(noted.as_ref().map(|noted| noted.id)).await?;
         let lease = self.lease(noted).await?;
         self.options.machine.since = since.unwrap_or_else(|| self.options.clock.now_ms());
-        let returned = matches!(guard, Guard::Absent(_));
         self.write(&lease, guard).await?;
-        Ok((lease, returned))
+        Ok(lease)
     }
 
     /// Whether systemd answers at all. Any unit will do: the root slice is always there.

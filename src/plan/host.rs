@@ -56,12 +56,8 @@ pub struct Now {
 pub enum Input {
     /// A pass begins. Outcomes of actions before it that weren't applied are lost.
     PassBegins,
-    /// The host is registered; `returned` if the cluster had taken it for dead until then, so that its assignments may
-    /// have been deleted.
-    Registered {
-        /// Whether the host's key had vanished.
-        returned: bool,
-    },
+    /// The host is registered. The cluster may have taken it for dead before, and deleted its assignments.
+    Registered,
     /// How far the store's history went, as an earlier daemon of this boot saved it. Once, at the beginning.
     History(StoreHistory),
     /// The assignments have changed.
@@ -282,7 +278,7 @@ impl HostState {
     pub fn apply(&mut self, input: Input, now: Now) {
         match input {
             Input::PassBegins => self.begin_pass(now),
-            Input::Registered { returned } => self.registered(returned),
+            Input::Registered => self.registered(),
             Input::History(history) => self.history_was(history),
             Input::Assignments(assignments) => self.follow(assignments),
             Input::Event(event) => self.on_event(event),

@@ -187,6 +187,11 @@ impl Fake {
         host.tell(Event::Resync);
     }
 
+    /// While `lost`, no signal arrives though calls are answered, as when a queue between the two overflows.
+    pub fn lose_signals(&self, lost: bool) {
+        self.lock().signals_lost = lost;
+    }
+
     /// Let the system go down: all units get a stop job, as `systemctl poweroff` has it.
     pub fn shut_down(&self) {
         self.shut_down_but(&[]);

@@ -151,6 +151,16 @@ impl Judge {
         self.facts().machines.daemon_ends(host);
     }
 
+    /// The system of `host` shuts down: systemd stops all units, which no agent asked for.
+    pub(crate) fn shuts_down(&self, host: usize) {
+        self.facts().machines.shuts_down(host);
+    }
+
+    /// Since when a unit has a process on a registered host.
+    pub(crate) fn runs_since(&self, host: &MachineId, unit: &UnitName) -> Option<Duration> {
+        self.facts().machines.runs_since(host, unit).map(|(_, since)| since)
+    }
+
     /// The store's keys that begin with `prefix` have reached the daemon of `host`, as of `revision`.
     pub(crate) fn heard(&self, host: usize, prefix: &str, revision: Revision) {
         let reader = match prefix {
@@ -193,7 +203,13 @@ impl Judge {
     pub(crate) fn stops(&self, host: usize, units: &[UnitName]) {
         self.look();
         let now = self.journal.now();
-        self.facts().machines.stops(&self.journal, host, units, now);
+        let facts = &mut *self.facts();
+        // An agent that waits for the leader's decision reads every second what is wanted.
+        let lag = facts.machines.told.lag(Reader::Agent) + Duration::from_secs(2);
+        let before = facts.past.iter().rposition(|(at, _)| *at + lag < now).unwrap_or_default();
+        let past = facts.past.range(before..);
+        let belongs = |host: &MachineId, unit: &UnitName| past.clone().all(|(_, cluster)| is_tied(cluster, host, unit));
+        facts.machines.stops(&self.journal, host, units, now, belongs);
     }
 
     /// The agent of `host` is about to remove `units`.
@@ -269,7 +285,16 @@ impl Facts {
                 None => drop(self.restarts.remove(name)),
             },
             Change::File(..) | Change::Metadata(..) | Change::Placement(..) => {}
-            Change::Machine(id, machine) => self.machines.presence(id, machine.as_ref(), now),
+            Change::Machine(id, machine) => {
+                if let (Some(before), Some(machine)) = (self.cluster.machines.get(id), machine)
+                    && before.hostname == machine.hostname
+                    && before.since != machine.since
+                {
+                    let name = self.name(Some(id));
+                    journal.violate(format!("{name} was registered all the time and says that it is new"));
+                }
+                self.machines.presence(id, machine.as_ref(), now);
+            }
             Change::Report(name, host, state) => {
                 plans = false;
                 if let Some(state) = state {
@@ -283,7 +308,9 @@ impl Facts {
                 if lived && !live && self.cluster.machines.contains_key(host) {
                     leave.push((host.clone(), name.clone()));
                 }
-                self.machines.told.written(host, name, revision, entry.as_ref().map(|entry| entry.value.clone()));
+                let registered = self.cluster.machines.contains_key(host);
+                let now = entry.as_ref().map(|entry| entry.value.clone());
+                self.machines.told.written(host, name, revision, now, registered);
             }
         }
         self.cluster.apply(change);
@@ -324,7 +351,7 @@ impl Facts {
         let oldest = self.writer.and_then(|writer| self.machines.told.known(writer, Reader::Engine, journal.now()));
         let oldest = oldest.map_or(self.cluster.revision, |(oldest, _)| oldest);
         let before = self.past.iter().rposition(|(_, cluster)| cluster.revision <= oldest).unwrap_or_default();
-        if self.past.range(before..).all(|(_, cluster)| fits(cluster, host, name)) {
+        if self.past.range(before..).all(|(_, cluster)| fits(cluster, host, name, Stance::Stay)) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
         }
     }
@@ -377,11 +404,18 @@ impl Facts {
     }
 }
 
-/// Whether a unit is wanted somewhere and may be on `host`, where it is.
-fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
+/// Whether a unit should run on `host` and can run nowhere else instead.
+fn is_tied(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
+    let launched = cluster.units.get(name).is_some_and(|unit| unit.desired == Desired::Launched);
+    let tied = cluster.constraints(name).is_some_and(|asked| asked.global || asked.machine_id.is_some());
+    launched && tied && cluster.machines.contains_key(host) && fits(cluster, host, name, Stance::Arrive)
+}
+
+/// Whether a unit is wanted at all and may stay on `host`, or arrive there.
+fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName, stance: Stance) -> bool {
     let wanted = cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
     cluster.constraints(name).filter(|_| wanted).is_some_and(|constraints| {
-        let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Stay, with: &[] };
+        let question = Question { unit: name, constraints: &constraints, host, stance, with: &[] };
         first_misfit(cluster, &question).is_none()
     })
 }

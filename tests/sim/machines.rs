@@ -36,8 +36,9 @@ struct Watched {
     born: Duration,
     /// Entries of its log that were looked at.
     seen: usize,
-    /// Since when it is registered.
+    /// Whether it is registered, and whether its system is shutting down.
     present: bool,
+    going_down: bool,
     /// When it was last taken for dead.
     lost: Option<Duration>,
     requests: Requests,
@@ -60,6 +61,7 @@ impl Machines {
             born: now,
             seen: 0,
             present: false,
+            going_down: false,
             lost: None,
             requests: Requests::default(),
             running: BTreeMap::new(),
@@ -85,6 +87,10 @@ impl Machines {
     pub(crate) fn daemon_starts(&mut self, host: usize) {
         self.told.daemon_starts(host);
         self.all[host].requests.daemon_starts();
+    }
+
+    pub(crate) fn shuts_down(&mut self, host: usize) {
+        self.all[host].going_down = true;
     }
 
     pub(crate) fn daemon_ends(&mut self, host: usize) {
@@ -128,8 +134,16 @@ impl Machines {
         self.all[host].requests.start_answered(unit);
     }
 
-    /// The agent asks for the stops of `units`.
-    pub(crate) fn stops(&mut self, journal: &Journal, host: usize, units: &[UnitName], now: Duration) {
+    /// The agent asks for the stops of `units`. A unit whose assignment was deleted only because its host was taken for
+    /// dead keeps running where it `belongs`.
+    pub(crate) fn stops(
+        &mut self,
+        journal: &Journal,
+        host: usize,
+        units: &[UnitName],
+        now: Duration,
+        belongs: impl Fn(&MachineId, &UnitName) -> bool,
+    ) {
         let machine = &mut self.all[host];
         let texts = machine.fake.on_disk();
         for unit in units {
@@ -140,6 +154,15 @@ impl Machines {
                 on_disk.as_ref() != Some(&told.hash)
                     || (machine.running.contains_key(unit) && with.as_ref() != Some(&told.hash))
             };
+            let absent = !told.is_empty() && told.iter().all(Option::is_none);
+            if absent
+                && self.told.was_cleared(&machine.id, unit)
+                && machine.running.contains_key(unit)
+                && !machine.requests.may_have_forgotten(unit)
+                && belongs(&machine.id, unit)
+            {
+                journal.violate(format!("{} has come back and stops {unit}, which can run nowhere else", machine.name));
+            }
             if let Err(what) = machine.requests.stop(unit, &told, differs, now) {
                 journal.violate(format!("{} asks for a stop of {unit} {what}", machine.name));
             }
@@ -215,6 +238,7 @@ impl Machines {
                 machine.started.clear();
                 machine.failed.clear();
                 machine.requests.reboot();
+                machine.going_down = false;
             }
             return;
         };
@@ -312,7 +336,7 @@ impl Machines {
         graph.entry(unit.clone()).or_default().extend(loaded(unit).iter().flat_map(|text| needs(unit, text)));
         let causes = closure(BTreeSet::from([unit.clone()]), &graph);
         let failed = causes.iter().filter_map(|name| me.failed.get(name)).max().copied();
-        if me.requests.last_stop(&causes).max(failed) < Some(since) {
+        if !me.going_down && me.requests.last_stop(&causes).max(failed) < Some(since) {
             let ran = (at - since).as_secs();
             journal.violate(format!("{} stops {unit} after {ran} s, which nobody asked for", me.name));
         }

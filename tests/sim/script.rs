@@ -13,6 +13,9 @@
 //! cut|join n1                    the network goes, and comes
 //! kill-daemon|stop-daemon|start-daemon n1
 //! fail n1 web.service            its process dies
+//! signals n1 lost|heard          systemd's signals don't reach the daemon; they reach it again
+//! bus n1 down|up                 systemd doesn't answer; it answers again
+//! shut-down n1 [bus-lost]        the system shuts down; its bus is gone a second later
 //! store down|up, compact
 //! metadata n1 zone=b|zone=       set dynamic metadata; remove it
 //! wait 10s, settle               let time pass; until nothing has happened for a while
@@ -118,6 +121,12 @@ impl Player {
                     return Err("it doesn't run there".into());
                 }
             }
+            ["signals", name, "lost"] => self.world.hosts[self.host(name)?].fake.lose_signals(true),
+            ["signals", name, "heard"] => self.world.hosts[self.host(name)?].fake.lose_signals(false),
+            ["bus", name, "down"] => self.world.hosts[self.host(name)?].fake.go_down(),
+            ["bus", name, "up"] => self.world.hosts[self.host(name)?].fake.come_up(),
+            ["shut-down", name] => self.world.shut_down(self.host(name)?, false).await,
+            ["shut-down", name, "bus-lost"] => self.world.shut_down(self.host(name)?, true).await,
             ["store", "down"] => self.world.store(true),
             ["store", "up"] => self.world.store(false),
             ["compact"] => self.world.compact().await,

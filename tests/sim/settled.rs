@@ -20,6 +20,12 @@ use super::world::{Host, World};
 /// How often an agent compares everything with its host, and so reads without being asked.
 const FULL_CHECK: Duration = Duration::from_secs(300);
 
+/// Units that were started this long before the end of a game, or later, were started when all faults had ended.
+const CALM: Duration = Duration::from_secs(60);
+
+/// How soon after its start a unit is up and its agent knows, while there are no faults.
+const OBSERVED: Duration = Duration::from_secs(1);
+
 /// Whether units may still bear the marks of what happened to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Health {
@@ -50,6 +56,12 @@ pub(crate) async fn compare(world: &World, health: Health) {
         let slice: BTreeMap<&UnitName, &Assignment> = slice.iter().map(|(name, entry)| (name, &entry.value)).collect();
         for what in differences(&cluster, host, &slice, health) {
             wrong(format!("on {} {what}", host.name));
+        }
+        if health == Health::Whole {
+            let launched = slice.iter().filter(|(_, entry)| entry.target == Target::Launched);
+            for what in launched.filter_map(|(name, _)| untrue_since(world, &cluster, host, name)) {
+                wrong(format!("on {} {what}", host.name));
+            }
         }
     }
     for what in leftovers(world, &cluster) {
@@ -123,6 +135,17 @@ fn report(host: &Host, name: &UnitName, entry: &Assignment, state: &UnitReport) 
     let (said, asked) = ((state.generation, state.target), (entry.generation, entry.target));
     let hash = state.hash == entry.hash;
     (said != asked || !hash).then(|| format!("{name} was asked for {asked:?} and says {said:?} (same file: {hash})"))
+}
+
+/// A report says since when a unit runs: since it was up.
+fn untrue_since(world: &World, cluster: &Cluster, host: &Host, name: &UnitName) -> Option<String> {
+    let state = cluster.states.get(name)?.get(&host.id).filter(|state| state.sub == "running")?;
+    // What was started during faults may have been seen late.
+    let begun = world.judge.runs_since(&host.id, name).filter(|begun| *begun + CALM > world.journal.now())?;
+    let (said, soon) = (Duration::from_millis(state.since), begun + OBSERVED);
+    // The store has whole milliseconds.
+    let true_enough = said + Duration::from_millis(1) >= begun && said <= soon;
+    (!true_enough).then(|| format!("{name} says that it runs since {said:?}, and it was started at {begun:?}"))
 }
 
 /// A launched unit must run, or have run, or say that it can't.

@@ -1,7 +1,7 @@
 //! What every host was told, and how much of it each daemon can know. Owns the history of all assignments, by revision,
 //! and the revisions that have reached each daemon: so a request is judged by what its sender knew, not by the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flotilla::model::name::{MachineId, UnitName};
@@ -25,6 +25,8 @@ type Writes = Vec<(Revision, Option<Assignment>)>;
 pub(crate) struct Told {
     /// What was written for each host's unit, oldest first.
     history: BTreeMap<(MachineId, UnitName), Writes>,
+    /// Units whose last assignment was deleted while their host wasn't registered.
+    cleared: BTreeSet<(MachineId, UnitName)>,
     /// The revisions that reached each host's daemon, oldest first.
     heard: BTreeMap<(usize, Reader), Vec<(Duration, Revision)>>,
     /// How long a reader may still act on what it knew before the newest that has reached it.
@@ -38,8 +40,26 @@ impl Told {
         *allowed = lag.max(*allowed);
     }
 
-    pub(crate) fn written(&mut self, host: &MachineId, unit: &UnitName, revision: Revision, now: Option<Assignment>) {
-        self.history.entry((host.clone(), unit.clone())).or_default().push((revision, now));
+    pub(crate) fn written(
+        &mut self,
+        host: &MachineId,
+        unit: &UnitName,
+        revision: Revision,
+        now: Option<Assignment>,
+        registered: bool,
+    ) {
+        let key = (host.clone(), unit.clone());
+        if now.is_none() && !registered {
+            self.cleared.insert(key.clone());
+        } else {
+            self.cleared.remove(&key);
+        }
+        self.history.entry(key).or_default().push((revision, now));
+    }
+
+    /// Whether the unit has no assignment because its host was taken for dead, not because it should leave.
+    pub(crate) fn was_cleared(&self, host: &MachineId, unit: &UnitName) -> bool {
+        self.cleared.contains(&(host.clone(), unit.clone()))
     }
 
     /// The store's answer has reached a daemon, or a watched change has.
@@ -52,11 +72,16 @@ impl Told {
         self.heard.retain(|(of, _), _| *of != host);
     }
 
+    /// How long a reader may act on what it knew before.
+    pub(crate) fn lag(&self, reader: Reader) -> Duration {
+        self.lag.get(&reader).copied().unwrap_or_default()
+    }
+
     /// The oldest and the newest revision that a daemon may act on now; `None` when it has read nothing yet.
     pub(crate) fn known(&self, host: usize, reader: Reader, now: Duration) -> Option<(Revision, Revision)> {
         let heard = self.heard.get(&(host, reader))?;
         let newest = heard.last()?.1;
-        let lag = self.lag.get(&reader).copied().unwrap_or_default();
+        let lag = self.lag(reader);
         let before = heard.iter().rev().find(|(at, _)| *at + lag < now).or(heard.first());
         before.map(|(_, oldest)| ((*oldest).min(newest), newest))
     }

@@ -186,6 +186,23 @@ impl World {
         }
     }
 
+    /// As `systemctl poweroff`: systemd stops all units, fleetd among them. With `bus_lost`, the bus is gone a second
+    /// later.
+    pub(crate) async fn shut_down(&mut self, host: usize, bus_lost: bool) {
+        self.journal.note(format!("* {} shuts down", self.hosts[host].name));
+        self.judge.shuts_down(host);
+        let fake = self.hosts[host].fake.clone();
+        fake.shut_down();
+        if bus_lost {
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(1)).await;
+                fake.go_down();
+            });
+        }
+        self.stop_daemon(host).await;
+        self.power_off(host).await;
+    }
+
     /// The power goes.
     pub(crate) async fn power_off(&mut self, host: usize) {
         self.kill_daemon(host).await;

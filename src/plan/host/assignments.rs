@@ -9,13 +9,13 @@ use super::{Assigned, Assignments, HostState, Log, Unit, Unreadable};
 impl HostState {
     /// A new presence begins. The assignments may have changed meanwhile, so nothing is done by the old ones; and
     /// nothing is known of what the store has of this host's reports, which vanish with a lease.
-    pub(super) fn registered(&mut self, returned: bool) {
+    pub(super) fn registered(&mut self) {
         self.assignments_known = false;
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         for name in names {
             self.mark_dirty(&name).reported = None;
         }
-        self.begin_return(returned);
+        self.begin_return();
     }
 
     /// The assignments have changed.

@@ -31,9 +31,10 @@ impl Returned {
 }
 
 impl HostState {
-    /// The host is registered, after it was taken for dead or not.
-    pub(super) fn begin_return(&mut self, returned: bool) {
-        self.returned = returned.then(Returned::default);
+    /// The host is registered, after it was taken for dead or not: a daemon that adopts the lease of the one before it
+    /// can't know whether that one had just come back and was waiting for the leader.
+    pub(super) fn begin_return(&mut self) {
+        self.returned = Some(Returned::default());
     }
 
     /// Once disk and assignments are known: which units keep running.

@@ -25,7 +25,7 @@ fn files_come_first_then_jobs_and_what_leaves_is_stopped_before_it_is_removed() 
 #[test]
 fn nothing_is_begun_before_the_assignments_are_known_or_while_the_lease_may_be_over() {
     let mut world = World::new();
-    world.input(Input::Registered { returned: false });
+    world.input(Input::Registered);
     world.assigned.insert(unit("a.service"), assignment(PLAIN, Target::Launched, 1));
     assert_eq!(world.pass(), None);
     assert!(world.done.is_empty() && world.reports.is_empty());
@@ -70,7 +70,7 @@ fn units_stopped_with_a_replaced_one_come_back_and_units_that_were_down_do_not()
         assert_eq!(world.done, ["stop base.service"]);
         world.jobs_end();
         if kill {
-            world.begin(false);
+            world.begin();
         }
         assert_eq!(world.settle(), ["install base.service", "start base.service top.service"], "killed: {kill}");
     }
@@ -104,7 +104,7 @@ fn a_restart_is_done_once_however_often_the_daemon_begins() {
     world.assign("a.service", restart);
     assert_eq!(world.settle(), ["stop a.service", "start a.service"]);
     for _ in 0..3 {
-        world.begin(false);
+        world.begin();
         assert!(world.settle().is_empty());
     }
 }
@@ -120,7 +120,7 @@ fn what_was_reported_and_not_saved_is_not_done_again() {
     world.assign("a.service", restart);
     assert_eq!(world.settle(), ["stop a.service", "start a.service"]);
     for _ in 0..3 {
-        world.begin(false);
+        world.begin();
         assert!(world.settle().is_empty());
     }
 }
@@ -132,13 +132,13 @@ fn files_that_were_here_before_are_left_alone_until_they_are_assigned() {
         world.disk.insert(unit(name), PLAIN.into());
         world.running.insert(unit(name), (hash(PLAIN), None));
     }
-    world.begin(false);
+    world.begin();
     assert!(world.settle().is_empty());
     assert_eq!(world.saved.2, Some([unit("kept.service"), unit("taken.service")].into()));
     world.assign("taken.service", assignment(PLAIN, Target::Launched, 1));
     assert_eq!(world.settle(), ["start taken.service"], "adopted as it runs");
     world.unassign("taken.service");
-    world.begin(false);
+    world.begin();
     world.settle();
     assert_eq!(world.runs(), ["kept.service"]);
     assert_eq!(world.saved.2, Some([unit("kept.service")].into()));
@@ -157,7 +157,7 @@ fn a_store_that_was_rolled_back_stops_nothing_and_decides_about_whatever_comes_l
     assert!(world.settle().is_empty());
     assert_eq!(world.saved.1.orphans, [unit("a.service"), unit("x.service")].into());
     assert!(world.state.take_log().contains(&Log::StoreRolledBack { seen: Revision(102), now: Revision(2) }));
-    world.begin(false);
+    world.begin();
     assert!(world.settle().is_empty());
     world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
     assert!(world.settle().is_empty(), "adopted");
@@ -180,7 +180,7 @@ fn a_returned_host_stops_what_can_run_nowhere_else_only_when_the_leader_has_deci
         world.wanted =
             world.assigned.iter().map(|(name, assignment)| (name.clone(), assignment.hash.clone())).collect();
         let before = std::mem::take(&mut world.assigned);
-        world.input(Input::Registered { returned: true });
+        world.input(Input::Registered);
         world.list();
         (world, before)
     };
@@ -204,6 +204,8 @@ fn a_returned_host_stops_what_can_run_nowhere_else_only_when_the_leader_has_deci
     let (mut world, _) = begin();
     world.leader = None;
     for leader in [None, Some(Revision(7))] {
+        // A daemon that adopts the lease of the one before it waits as that one did.
+        world.begin();
         world.leader = leader;
         for _ in 0..60 {
             world.jobs_end();
@@ -258,12 +260,12 @@ fn since_is_when_the_state_began_whichever_daemon_saw_it() {
     let since = |world: &World| world.reports[&unit("a.service")].since;
     assert_eq!(since(&world), 5000);
     world.now = Duration::from_secs(9);
-    world.begin(false);
+    world.begin();
     world.settle();
     assert_eq!(since(&world), 5000, "the daemon was restarted, the unit wasn't");
     world.running.remove(&unit("a.service"));
     world.now = Duration::from_secs(12);
-    world.begin(false);
+    world.begin();
     world.settle();
     assert_eq!(since(&world), 12_000, "it ended meanwhile, and this is when that was seen");
 }

@@ -109,6 +109,7 @@ pub(super) struct Host {
     pub(super) next_pid: u32,
     pub(super) bus_up: bool,
     pub(super) going_down: bool,
+    pub(super) signals_lost: bool,
     pub(super) refuses_reloads: bool,
     pub(super) busy_until: Instant,
     ours: BTreeSet<UnitName>,
@@ -136,6 +137,7 @@ impl Host {
             next_pid: 100,
             bus_up: true,
             going_down: false,
+            signals_lost: false,
             refuses_reloads: false,
             busy_until: now,
             ours: BTreeSet::new(),
@@ -296,9 +298,10 @@ impl Host {
         self.ours.contains(name) || self.disk.files.contains_key(name)
     }
 
-    /// Send an event, whosever it is. While the bus is down it is lost, as on a real host.
+    /// Send an event of any unit. While the bus is down it is lost, as on a real host.
     pub(super) fn tell(&mut self, event: Event) {
-        if self.bus_up && self.events.as_ref().is_some_and(|events| events.send(event).is_err()) {
+        let heard = self.bus_up && !self.signals_lost;
+        if heard && self.events.as_ref().is_some_and(|events| events.send(event).is_err()) {
             self.events = None;
         }
     }
@@ -331,6 +334,7 @@ impl Host {
         self.events = None;
         self.bus_up = true;
         self.going_down = false;
+        self.signals_lost = false;
         self.busy_until = Instant::now();
     }
 }

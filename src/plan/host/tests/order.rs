@@ -79,7 +79,7 @@ impl World {
             Op::Resync => self.input(Input::Event(Event::Resync)),
             Op::CheckAll => self.input(Input::CheckAll),
             Op::List => self.list(),
-            Op::Restart => self.begin(false),
+            Op::Restart => self.begin(),
             Op::TimePasses => self.now += Duration::from_secs(10),
         }
     }

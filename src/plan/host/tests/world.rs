@@ -70,15 +70,15 @@ impl World {
             done: Vec::new(),
             revision: 100,
         };
-        world.begin(false);
+        world.begin();
         world
     }
 
-    /// A daemon of this boot begins; `returned` when the cluster had taken the host for dead.
-    pub(super) fn begin(&mut self, returned: bool) {
+    /// A daemon of this boot starts.
+    pub(super) fn begin(&mut self) {
         self.state = HostState::new(ID.parse().unwrap(), TTL);
         self.input(Input::History(self.saved.1.clone()));
-        self.input(Input::Registered { returned });
+        self.input(Input::Registered);
         self.list();
     }
 
