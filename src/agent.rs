@@ -1,12 +1,12 @@
 //! The agent: reconciles one host with its assignments and reports the state of its units.
 //!
-//! Owns the loop, the host's presence and its reports. It must never look at another host's assignments, never decide
-//! where a unit goes, and never touch a unit because the store, the leader or the daemon went away: only because an
-//! assignment says so.
+//! Owns the loop, the host's presence and its reports. It must never read another host's assignments, decide where a
+//! unit goes, or touch a unit because the store, the leader or the daemon went away: a unit changes only when its
+//! assignment changes.
 //!
-//! One task. It waits for a change of the assignments, a signal of systemd or a timer (`serve`), and then does, one
-//! after the other, what [`plan::host`](crate::plan::host) says (`pass`). It decides nothing itself and never waits for
-//! a job.
+//! It is one task. `serve` waits for a change of the assignments, a systemd signal or a timer; `pass` then carries out
+//! the actions that [`plan::host`](crate::plan::host) decides on, one after the other. It decides nothing itself and
+//! never waits for a job.
 
 mod assignments;
 mod boot_state;
@@ -40,25 +40,25 @@ use crate::systemd::{self, Event, Systemd};
 pub use inspect::Inspector;
 use inspect::Question;
 
-/// What an agent is given once.
+/// What an agent is created with.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The host, as it presents itself to the cluster.
     pub machine: Machine,
-    /// How long the host may be silent before the cluster takes it for dead.
+    /// The TTL of the host's lease: without a renewal for this long, the cluster treats the host as dead.
     pub ttl: Duration,
-    /// The time.
+    /// The wall clock.
     pub clock: Clock,
 }
 
-/// How the agent stands, for the API's readiness and the status line.
+/// The agent's status, for the API's readiness check and systemd's status line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
     /// The host isn't registered.
     Away {
-        /// Why, in a sentence.
+        /// Why, as a sentence.
         why: String,
-        /// What it takes.
+        /// The kind of obstacle.
         cause: Cause,
     },
     /// The host is registered.
@@ -67,17 +67,17 @@ pub enum Status {
         units: usize,
         /// Whether nothing is under way.
         settled: bool,
-        /// What doesn't work at present. Units keep running.
+        /// What is unreachable at present. Units keep running.
         unreachable: Option<Unreachable>,
     },
-    /// The whole system goes down, and this many units are still up.
+    /// The whole system is shutting down, and units are still running.
     Leaving {
         /// Units that haven't stopped yet.
         units: usize,
     },
 }
 
-/// What doesn't work, and since when: ms since the epoch.
+/// What is unreachable, and since when, in ms since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
     /// The store.
@@ -91,24 +91,24 @@ pub enum Unreachable {
 /// Why a host isn't registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// It is about to be.
+    /// The daemon has just started.
     Starting,
-    /// The store can't be asked, or refuses.
+    /// The store is unreachable or refuses the request.
     Store,
     /// This host's systemd doesn't answer.
     Systemd,
-    /// Another live host has its machine id.
+    /// Another live host has the same machine id.
     Duplicate,
 }
 
-/// Why a pass could not be finished.
+/// Why a pass could not be completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Trouble {
     #[error("{0}")]
     Store(#[from] store::Error),
     #[error("{0}")]
     Systemd(systemd::Error),
-    /// The daemon's own files can't be read or written; systemd has no part in it.
+    /// The daemon's own files can't be read or written. systemd is not involved.
     #[error("{0}")]
     Files(systemd::Error),
 }
@@ -133,11 +133,11 @@ impl Trouble {
     }
 }
 
-/// Why serving ended.
+/// Why a presence ended.
 enum End {
     /// The daemon stops.
     Stopped,
-    /// The host's presence is gone: register again.
+    /// The host's lease has expired, so the host must register again.
     Lost,
 }
 
@@ -149,10 +149,10 @@ pub struct Agent<S, H> {
     options: Options,
     status: watch::Sender<Status>,
     state: HostState,
-    /// What the state machine's time is counted from.
+    /// The instant from which the state machine counts its time.
     begun: Instant,
-    /// The revision of the host's key as this daemon wrote it last; `None` before, and while an earlier request may yet
-    /// be done.
+    /// The revision of the host's key as this daemon last wrote it; `None` before the first write, and while an earlier
+    /// request may still be carried out.
     claimed: Option<Revision>,
     heartbeat: Heartbeat,
     questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
@@ -160,7 +160,7 @@ pub struct Agent<S, H> {
 }
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// An agent, and its status from now on.
+    /// An agent, and a receiver of its status.
     pub fn new(store: S, host: H, options: Options) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::Away { why: "starting".into(), cause: Cause::Starting });
         let (state, begun) = (HostState::new(options.machine.id.clone(), options.ttl), Instant::now());
@@ -168,27 +168,27 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         (Self { store, host, options, status, state, begun, claimed: None, heartbeat, questions, metrics }, receiver)
     }
 
-    /// Count what it does in `metrics`.
+    /// Report to `metrics`.
     #[must_use]
     pub fn measured(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
     }
 
-    /// Its heartbeat.
+    /// The heartbeat that the watchdog checks.
     #[must_use]
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
     }
 
-    /// To look inside while it runs.
+    /// A handle to inspect the agent while it runs.
     #[must_use]
     pub fn inspector(&self) -> Inspector {
         Inspector::new(self.questions.0.clone())
     }
 
-    /// Run until `stop`. Units and presence are left as they are: the next daemon goes on with them. Only when the
-    /// whole system is shutting down this waits until the units have stopped, and gives the presence up: no daemon
-    /// comes back in time.
+    /// Run until `stop`. Units and presence are left as they are, for the next daemon to continue with. Only when the
+    /// whole system is shutting down does this wait until the units have stopped and then revoke the lease, since no
+    /// daemon comes back in time.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut events = self.host.events();
         self.apply(Input::History(boot_state::history(&self.host).await));
@@ -196,7 +196,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             let (lease, ended) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                // Dropped in the middle it loses nothing: a lease that was granted and not saved runs out by itself.
+                // Cancel-safe: a lease that was granted and not saved expires by itself.
                 registered = draining(self.register(), &mut events) => registered,
             };
             self.apply(Input::Registered);
@@ -216,8 +216,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 }
 
-/// Do `work`, which may take days, and meanwhile don't let `events` pile up. Kept of them is how each unit's last job
-/// ended: everything else is observed anyway when a presence begins.
+/// Do `work`, which may take days, and drain `events` meanwhile. Only the end of each unit's last job is kept:
+/// everything else is observed when a presence begins.
 async fn draining<T>(
     work: impl Future<Output = T>,
     events: &mut mpsc::UnboundedReceiver<Event>,

@@ -1,5 +1,5 @@
-//! The host's assignments as the store has them, read into values. A record that can't be read is said once, here, and
-//! passed on as such.
+//! Decodes the host's assignments. A record that can't be decoded is logged once, here, and passed on as
+//! [`Unreadable`].
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::registry::keys::Key;
 use crate::registry::mirror::Update;
 use crate::store::{Event, Kv};
 
-/// Read an update of the mirror of this host's assignments.
+/// Decode an update from the mirror of this host's assignments.
 pub(super) fn read(update: Update) -> Input {
     Input::Assignments(match update {
         Update::Reset { revision, kvs } => {

@@ -1,5 +1,5 @@
-//! The state of this boot, as small JSON files under `/run/fleet`: gone after a reboot, as it must be. Owns the names
-//! of these files and how they are read; what they mean is `plan::host`'s.
+//! The boot state: small JSON files under `/run/fleet`, which a reboot deletes, as it must. Owns the names of these
+//! files and how they are read and written; `plan::host` owns what they mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,38 +10,38 @@ use crate::model::name::UnitName;
 use crate::plan::host::{BootState, Executed, StoreHistory};
 use crate::systemd::{Error, Systemd};
 
-/// What was carried out.
+/// The assignments that were carried out.
 const EXECUTED: &str = "units.json";
 
-/// How far the store's history went.
+/// The highest revision of the store that was observed.
 const HISTORY: &str = "horizon.json";
 
-/// The unit files that were here before the first daemon of this boot.
+/// The unit files that existed before the first daemon of this boot.
 const FOREIGN: &str = "foreign.json";
 
-/// How far the store's history went. If that wasn't saved or can't be read it counts as unseen.
+/// The saved history of the store; empty if it wasn't saved or can't be read.
 pub(super) async fn history<H: Systemd>(host: &H) -> StoreHistory {
     read(host, HISTORY).await.ok().flatten().unwrap_or_default()
 }
 
-/// What was carried out; `None` if nothing was saved in this boot.
+/// The assignments that were carried out; `None` if nothing was saved in this boot.
 pub(super) async fn executed<H: Systemd>(host: &H) -> Result<Option<BTreeMap<UnitName, Executed>>, Error> {
     read(host, EXECUTED).await
 }
 
-/// The unit files that aren't ours; `None` if that wasn't decided yet.
+/// The foreign unit files; `None` if they haven't been determined in this boot.
 pub(super) async fn foreign<H: Systemd>(host: &H) -> Result<Option<BTreeSet<UnitName>>, Error> {
     read(host, FOREIGN).await
 }
 
-/// Write what is given.
+/// Write those parts of `state` that are set.
 pub(super) async fn save<H: Systemd>(host: &H, state: &BootState) -> Result<(), Error> {
     write(host, FOREIGN, state.foreign.as_ref()).await?;
     write(host, HISTORY, state.history.as_ref()).await?;
     write(host, EXECUTED, state.executed.as_ref()).await
 }
 
-/// A file of another version, or a damaged one, is as good as an empty one.
+/// A damaged file, or one of another version, counts as empty.
 async fn read<H: Systemd, T: DeserializeOwned + Default>(host: &H, name: &str) -> Result<Option<T>, Error> {
     let Some(text) = host.read_note(name).await? else { return Ok(None) };
     Ok(Some(serde_json::from_str(&text).unwrap_or_else(|error| {

@@ -1,5 +1,5 @@
-//! What the agent reads from the store besides its assignments: unit files, its own reports, and what is wanted of a
-//! unit. Owns which record is believed; each read is of single keys, several at a time.
+//! What the agent reads from the store besides its assignments: unit files, its own reports, and desired states. Owns
+//! which records are valid. It reads single keys, several at a time.
 
 use std::collections::BTreeSet;
 
@@ -16,11 +16,11 @@ use crate::systemd::Systemd;
 
 use super::Agent;
 
-/// Keys read at once.
+/// Keys read concurrently.
 const AT_ONCE: usize = 32;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// The texts of files; of each that can't be used, why, naming its key.
+    /// Read the texts of files; for a file that can't be used, the reason, which names its key.
     pub(super) async fn fetch(&self, hashes: BTreeSet<UnitHash>) -> Result<Input, Error> {
         let found = self.read(hashes, Key::File).await?;
         Ok(Input::Fetched(
@@ -28,7 +28,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         ))
     }
 
-    /// This host's own reports that are bound to `lease`, so of this boot. Any other is of an earlier one.
+    /// Read this host's own reports that are bound to `lease`. Reports bound to another lease are from an earlier boot.
     pub(super) async fn own_reports(&self, names: Vec<UnitName>, lease: LeaseId) -> Result<Input, Error> {
         let key = |name| Key::State(name, self.options.machine.id.clone());
         let found = self.read(names.clone(), key).await?;
@@ -39,7 +39,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(Input::Reports(names, found.into_iter().filter_map(ours).collect()))
     }
 
-    /// Who leads, and which of these units are wanted on some host.
+    /// Read the leader's key, and which of these units have a desired state other than `inactive`.
     pub(super) async fn decisions(&self, names: Vec<UnitName>) -> Result<Input, Error> {
         let found = self.read(names, Key::Unit).await?;
         let wanted = |(name, record): (UnitName, Option<Kv>)| {
@@ -66,8 +66,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 }
 
-/// The text of the file `hash`, if its record holds that file. One with any other text would be written, found to be
-/// another file than the one wanted, and written again.
+/// The text of the file `hash`, if that is the hash of the recorded text. A different text would be installed, found to
+/// differ from the assignment, and installed again, without end.
 fn usable(hash: &UnitHash, record: Option<&Kv>) -> Result<String, String> {
     let key = Key::File(hash.clone());
     let Some(record) = record else { return Err(format!("its file is not in the store: there is no key `{key}`")) };

@@ -1,5 +1,5 @@
-//! A dump of a running agent's state, for people: of each unit its assignment, what systemd says, what was carried out
-//! and what was reported.
+//! Dumps a running agent's state for people: for each unit its assignment, systemd's state, what was carried out and
+//! what was reported.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tokio::sync::{mpsc, oneshot};
 use crate::model::name::UnitName;
 use crate::plan::host::{HostState, Unit};
 
-/// How long the loop may take to answer; one that takes longer is busy, or hangs, and that is worth knowing too.
+/// How long the loop may take to answer. If it takes longer it is busy or hangs, which is worth reporting too.
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks an agent.
+/// A handle to a running agent.
 #[derive(Debug, Clone)]
 pub struct Inspector {
     questions: mpsc::Sender<Question>,
 }
 
-/// A question on its way.
+/// A pending request for a dump.
 #[derive(Debug)]
 pub(super) struct Question {
     answer: oneshot::Sender<Value>,
@@ -26,7 +26,7 @@ pub(super) struct Question {
 
 impl Question {
     pub(super) fn answer(self, state: &HostState) {
-        // The asker may have stopped waiting.
+        // The requester may have stopped waiting.
         let _ = self.answer.send(describe(state));
     }
 }
@@ -36,7 +36,7 @@ impl Inspector {
         Self { questions }
     }
 
-    /// What the agent knows of its units, as JSON for people; a sentence when it doesn't answer.
+    /// What the agent knows of its units, as JSON for people; a sentence if it doesn't answer.
     pub async fn look(&self) -> Value {
         let (answer, answered) = oneshot::channel();
         let ask = async {

@@ -1,4 +1,4 @@
-//! The agent's log lines about units: how what `plan::host` has to say is worded.
+//! The wording of the agent's log lines about units.
 
 use crate::plan::host::{BACK_OFF, Log};
 

@@ -1,5 +1,5 @@
-//! One pass: asks `plan::host` what to do, does it, hands the outcome back, until there is nothing left to do. Decides
-//! nothing: an action whose outcome isn't known ends the pass, and the next one observes what has become of it.
+//! One pass: asks `plan::host` for the next action, carries it out and applies the outcome, until nothing is left to
+//! do. Decides nothing: an action without a known outcome ends the pass, and the next pass observes its effect.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::systemd::{self, Outcomes, Systemd};
 use super::{Agent, Trouble, boot_state, log};
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Do all there is to do now. The answer is when to look again, if nothing happens before.
+    /// Carry out everything that is due. Returns when to run again if nothing happens before.
     pub(super) async fn pass(&mut self, lease: &Lease<S>) -> Result<Option<Duration>, Trouble> {
         self.apply(Input::PassBegins);
         let mut unsaved = Ok(());
         loop {
-            // Jobs that are asked for now are begun a little later, hence the margin.
+            // systemd starts a job some time after it was queued, hence the margin.
             let lease_holds = lease.lives_until() >= Instant::now() + self.options.ttl / 3;
-            // A step takes a bounded time, and there is a bounded number of them.
+            // The heartbeat is honest: each action takes a bounded time, and a pass has a bounded number of them.
             self.heartbeat.beat();
             let outcome = match self.state.next(self.now(), lease_holds) {
                 Action::ReadDisk => self.read_disk().await?,
@@ -48,7 +48,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     self.publish(lease, reports).await?;
                     continue;
                 }
-                // A host that can't write its own files must not fall silent too, so this comes last.
+                // Last, so that a host that can't write its own files still publishes its reports.
                 Action::Wait(until) => return unsaved.map(|()| until).map_err(Trouble::from),
             };
             let unanswered = unanswered(&outcome);
@@ -57,13 +57,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
     }
 
-    /// Hand an input to the state machine, and log what it has to say.
+    /// Apply an input to the state machine, and write its log.
     pub(super) fn apply(&mut self, input: Input) {
         self.state.apply(input, self.now());
         self.state.take_log().into_iter().for_each(log::write);
     }
 
-    /// The time, as the state machine takes it.
+    /// The time as the state machine expects it.
     pub(super) fn now(&self) -> Now {
         Now { monotonic: self.begun.elapsed(), wall_ms: self.options.clock.now_ms() }
     }
@@ -85,7 +85,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(Input::Observed(question, seen))
     }
 
-    /// If systemd answers and yet doesn't reload, that is an outcome; if it doesn't answer, nothing is known.
+    /// If systemd answers and the reload fails, that is an outcome. If it doesn't answer, the outcome is unknown.
     async fn reload(&self) -> Result<Input, systemd::Error> {
         tracing::debug!("reloading systemd: a loaded file has changed, was enabled or was removed");
         let outcome = self.heartbeat.during(self.host.reload()).await;
@@ -96,7 +96,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 }
 
-/// Whether systemd didn't answer for some unit.
+/// Fails if systemd didn't answer for some unit.
 fn unanswered(outcome: &Input) -> Result<(), systemd::Error> {
     let of = |outcomes: &Outcomes| outcomes.iter().find_map(|(_, outcome)| unavailable(outcome));
     let found = match outcome {

@@ -1,4 +1,4 @@
-//! The host's presence: a lease, and the machine key bound to it. Owns who may claim a machine id.
+//! The host's presence: a lease, and the machine key bound to it. Owns which host may claim a machine id.
 
 use std::time::Duration;
 
@@ -14,12 +14,11 @@ use crate::systemd::{self, Systemd};
 
 use super::{Agent, Cause, Status};
 
-/// The note with the lease's id: a restarted daemon goes on with the lease of the one before, and its reports stay.
-/// `<lease> <machine id> <TTL in ms>`; without the last, by a daemon that didn't know it yet, the TTL is taken to be
-/// the same.
+/// The file that records the lease, so that a restarted daemon adopts it and its reports stay. The format is `<lease>
+/// <machine id> <TTL in ms>`. Older daemons didn't write the TTL; the current one is assumed then.
 const LEASE_FILE: &str = "lease";
 
-/// What the note says.
+/// The content of that file.
 struct Noted {
     id: LeaseId,
     ttl: Option<Duration>,
@@ -30,7 +29,7 @@ struct Noted {
 enum Refusal {
     #[error("{0}")]
     Store(#[from] Error),
-    /// A host that can't run units must not be given any.
+    /// A host that can't run units must not be assigned any.
     #[error("{0}")]
     Systemd(#[from] systemd::Error),
     #[error(
@@ -51,7 +50,7 @@ impl Refusal {
 }
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Register the host, however long it takes, and return the lease that its key is bound to.
+    /// Register the host, retrying without limit, and return the lease to which its key is bound.
     pub(super) async fn register(&mut self) -> Lease<S> {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the cluster", self.options.clock);
@@ -81,7 +80,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
         self.answers().await?;
         let noted = self.noted_lease().await?;
-        // First whether the id is ours: a host that is refused must not keep a lease alive.
+        // The claim to the id is checked first: a refused host must not keep a lease alive.
         let (guard, since) = self.guard(noted.as_ref().map(|noted| noted.id)).await?;
         let lease = self.lease(noted).await?;
         self.options.machine.since = since.unwrap_or_else(|| self.options.clock.now_ms());
@@ -89,13 +88,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(lease)
     }
 
-    /// Whether systemd answers at all. Any unit will do: the root slice is always there.
+    /// Check that systemd answers. Any unit will do; the root slice always exists.
     pub(super) async fn answers(&self) -> Result<(), systemd::Error> {
         self.host.units("-.slice".parse().into_iter().collect()).await.map(drop)
     }
 
-    /// What must hold for this host to write its key: that it is free, or its own, by lease or by name and address; and
-    /// if it is, since when.
+    /// The condition on which this host may write its key: the key doesn't exist, or belongs to this host according to
+    /// its lease or its hostname and address. In the latter case also the time since when the host has been registered.
     async fn guard(&self, known: Option<LeaseId>) -> Result<(Guard, Option<u64>), Refusal> {
         let machine = &self.options.machine;
         let key = Key::Machine(machine.id.clone());
@@ -115,9 +114,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok((Guard::Unchanged(name, held.revision), other.map(|other| other.since)))
     }
 
-    /// Write the host's key, bound to `lease`. The same host coming back takes it over at once; an old lease then ends
-    /// without effect. Whatever this host, or a daemon of it before this one, has sent on its way to the store under an
-    /// earlier revision of the key can't be done any more.
+    /// Write the host's key, bound to `lease`. A host that comes back takes its key over at once; the old lease then
+    /// expires without effect. The new revision of the key invalidates every request that this daemon or an earlier one
+    /// sent under an older revision.
     async fn write(&mut self, lease: &Lease<S>, guard: Guard) -> Result<(), Error> {
         self.claimed = None;
         let machine = &self.options.machine;
@@ -125,13 +124,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(())
     }
 
-    /// The revision of the host's key that this daemon wrote: what its reports are guarded with. Written again after a
-    /// report whose outcome isn't known, so that the report can't come deferred and cover a newer one.
+    /// The revision of the host's key as this daemon wrote it, which guards its reports. After a report with an unknown
+    /// outcome the key is written again, so that the report can't be committed late and overwrite a newer one.
     pub(super) async fn claimed(&mut self, lease: &Lease<S>) -> Result<Revision, Error> {
         if self.claimed.is_none() {
             let (guard, _) = self.guard(Some(lease.id())).await.map_err(|refusal| match refusal {
                 Refusal::Store(error) => error,
-                // Registering anew says so until it is over.
+                // Registering again reports this error until it is resolved.
                 _ => Error::Conflict,
             })?;
             self.write(lease, guard).await?;
@@ -139,8 +138,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.claimed.ok_or(Error::Conflict)
     }
 
-    /// The lease that the daemon before this one noted. One of another identity is ended: that machine is no more, and
-    /// must not be taken for alive.
+    /// The lease that the previous daemon recorded. If it was for another machine id it is revoked: that machine no
+    /// longer exists and must not appear alive.
     async fn noted_lease(&self) -> Result<Option<Noted>, Error> {
         let Some(note) = self.host.read_note(LEASE_FILE).await.ok().flatten() else { return Ok(None) };
         let mut words = note.split_whitespace();
@@ -153,8 +152,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(None)
     }
 
-    /// The lease of the daemon before this one, if it still lives; else a new one. A store doesn't change a lease's
-    /// TTL: where another one is wanted, the old lease ends by itself, and by then everything is bound to the new one.
+    /// The recorded lease if it is still alive, else a new one. A store can't change a lease's TTL: if the TTL was
+    /// reconfigured, the old lease expires by itself after everything was bound to the new one.
     async fn lease(&self, noted: Option<Noted>) -> Result<Lease<S>, Error> {
         let ttl = self.options.ttl;
         if let Some(noted) = noted.filter(|noted| noted.ttl.is_none_or(|noted| noted == ttl)) {
@@ -166,7 +165,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let lease = Lease::grant(&self.store, ttl).await?;
         let note = format!("{} {} {}", lease.id().0, self.options.machine.id, ttl.as_millis());
         if let Err(error) = self.host.write_note(LEASE_FILE, &note).await {
-            // Not worth being absent for: a restarted daemon then takes its key over by its name and address.
+            // Not worth refusing to register: a restarted daemon recognizes its key by hostname and address.
             tracing::warn!(%error, "the lease could not be noted; a restart of fleetd will begin a new one");
         }
         Ok(lease)

@@ -1,4 +1,4 @@
-//! Publishes reports: what this host says of each unit, written when it changes, bound to the host's lease.
+//! Publishes reports: what this host reports of each unit, written when it changes and bound to the host's lease.
 
 use crate::model::name::UnitName;
 use crate::model::unit::UnitReport;
@@ -11,8 +11,7 @@ use crate::systemd::Systemd;
 use super::Agent;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Write `reports`; `None` deletes one. Safe to repeat: each report is whole, and none is written after a newer
-    /// one.
+    /// Write `reports`; `None` deletes one. Safe to retry: each report is complete, and none can overwrite a newer one.
     pub(super) async fn publish(
         &mut self,
         lease: &Lease<S>,
@@ -20,11 +19,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     ) -> Result<(), Error> {
         self.metrics.units_by_state(self.state.active());
         for part in reports.chunks(reports::MOST) {
-            // Only the holder of the host's presence may report for it, and only since it last made sure of that.
+            // The guard ensures that only the holder of the host's presence reports for it.
             let claimed = self.claimed(lease).await?;
             let host = &self.options.machine.id;
             if let Err(error) = reports::write(&self.store, host, part, lease.id(), claimed).await {
-                // It may have been committed, or may yet be.
+                // Its outcome is unknown: it may be committed now or later.
                 self.claimed = None;
                 self.apply(Input::PublishFailed(part.iter().map(|(name, _)| name.clone()).collect()));
                 return Err(error);

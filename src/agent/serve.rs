@@ -1,5 +1,5 @@
-//! One presence of a host: from its registration until the daemon stops or the cluster takes the host for dead. Owns
-//! what is waited for, and how long; what is done is `pass`.
+//! One presence of a host: from its registration until the daemon stops or the lease is lost. Owns what is waited for,
+//! and for how long; `pass` does the work.
 
 use std::time::Duration;
 
@@ -19,31 +19,30 @@ use crate::systemd::Systemd;
 use super::inspect::Question;
 use super::{Agent, End, Status, Trouble, Unreachable, assignments};
 
-/// Events that come close together are handled together: a batch arrives in several commits, and its jobs end one after
-/// the other. The more is under way, the longer the next event is waited for: a millisecond for each unit, between
-/// these two. systemd needs more than that for a unit, so it isn't kept waiting; and what it needs for each pass,
-/// however small, is needed less often.
+/// Events that arrive close together are coalesced: a batch arrives in several commits, and its jobs end one after the
+/// other. The wait for the next event is 1 ms for each busy unit, within these bounds. systemd needs longer than that
+/// for a unit, so it isn't delayed, and the fixed cost of a pass is paid less often.
 const COALESCE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
-/// But nothing waits longer for what may follow it: a host can be busy for minutes.
+/// An upper bound on coalescing, since a host can be busy for minutes.
 const MAX_COALESCE: Duration = Duration::from_millis(100);
 
-/// How often everything is compared with the disk and with systemd, in case a signal was lost after all.
+/// How often everything is compared with the disk and with systemd, in case a signal was lost.
 const FULL_CHECK: Duration = Duration::from_secs(300);
 
 /// What ended a wait.
 enum Wake {
     /// The daemon stops, or the lease is lost.
     End(End),
-    /// The store doesn't answer to the renewals of the lease.
+    /// The lease can't be renewed because the store doesn't answer.
     LeaseFails,
-    /// It does again.
+    /// The lease was renewed after a failure.
     LeaseRenewed,
-    /// The assignments have changed, or the store can't be followed.
+    /// The assignments have changed, or the watch has failed.
     Assignments(Result<Update, store::Error>),
     /// systemd signalled something.
     Event(Event),
-    /// Somebody wants to look inside.
+    /// A request for a dump.
     Question(Question),
     /// The heartbeat is due.
     Beat,
@@ -57,15 +56,16 @@ pub(super) struct Presence<'a, S: Store> {
     events: &'a mut mpsc::UnboundedReceiver<Event>,
     stop: &'a CancellationToken,
     mirror: Mirror<S>,
-    /// Between attempts to follow the assignments, and from when on the next one is made.
+    /// Backoff between attempts to watch the assignments, and the time of the next attempt.
     follow_backoff: Backoff,
     follow_at: Instant,
-    /// Between passes, each of which shows whether what failed works again; assignments may not change for days.
+    /// Backoff between failed passes. A pass is the only way to detect a recovery, since assignments may not change for
+    /// days.
     pass_backoff: Backoff,
     pass_at: Option<Instant>,
     full_check_at: Instant,
-    /// While the store doesn't answer: until when the lease lived then, as far as was known. A lease that lives longer
-    /// was renewed.
+    /// During an outage of the store: when the lease would expire as known at its start. A later expiry means that the
+    /// lease was renewed.
     cut_off: Option<Instant>,
     store_outage: Outage,
     systemd_outage: Outage,
@@ -79,7 +79,7 @@ impl<S: Store> Presence<'_, S> {
         let (follow_at, cut_off) = (self.follow_at, self.cut_off);
         tokio::select! {
             biased;
-            // A token, the lease's life and instants are only looked at: dropping such a wait loses nothing.
+            // Cancel-safe: these waits only read a token, the lease's expiry and the clock.
             () = self.stop.cancelled() => Wake::End(End::Stopped),
             () = self.lease.lost() => Wake::End(End::Lost),
             () = self.lease.failing(), if cut_off.is_none() => Wake::LeaseFails,
@@ -88,13 +88,13 @@ impl<S: Store> Presence<'_, S> {
             {
                 Wake::LeaseRenewed
             }
-            // A mirror keeps its place, also in the middle of a list.
+            // Cancel-safe: a mirror keeps its position, even in the middle of a list.
             update = async { tokio::time::sleep_until(follow_at).await; self.mirror.next().await } => {
                 Wake::Assignments(update)
             }
-            // `recv` takes nothing before it returns it. A closed channel would be a dead adapter, which the full check
-            // bridges. After the mirror: events are taken while coalescing in any case, and a host where something
-            // happens all the time must still learn its assignments.
+            // Cancel-safe: `recv` takes an event only when it returns it. A closed channel means that the adapter has
+            // ended; the full check makes up for its events. The mirror comes first: coalescing takes the events
+            // anyway, and a busy host must still receive its assignments.
             Some(event) = self.events.recv() => Wake::Event(event),
             Some(question) = agent.questions.recv() => Wake::Question(question),
             () = agent.heartbeat.due() => Wake::Beat,
@@ -115,7 +115,7 @@ impl<S: Store> Presence<'_, S> {
     }
 }
 
-/// The parts of an agent that are waited for.
+/// The parts of an agent that `Presence::wait` needs.
 struct AgentEnds<'a> {
     questions: &'a mut mpsc::Receiver<Question>,
     heartbeat: &'a Heartbeat,
@@ -165,7 +165,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             follow_at: Instant::now(),
             pass_backoff: backoff,
             pass_at: None,
-            // A new presence begins with a look at everything.
+            // A new presence begins with a full check.
             full_check_at: Instant::now(),
             cut_off: None,
             store_outage: Outage::new("the store", clock),
@@ -174,7 +174,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
     }
 
-    /// Take in what ended a wait; whether a pass is due.
+    /// Apply what ended a wait; returns whether a pass is due.
     fn take(&mut self, presence: &mut Presence<'_, S>, wake: Wake) -> bool {
         match wake {
             Wake::End(_) | Wake::Beat => return false,
@@ -210,7 +210,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         true
     }
 
-    /// Take in what follows closely.
+    /// Apply further events and assignments that follow closely.
     async fn coalesce(&mut self, presence: &mut Presence<'_, S>) {
         let latest = Instant::now() + MAX_COALESCE;
         loop {
@@ -223,13 +223,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 biased;
                 () = tokio::time::sleep_until(quiet) => break,
                 Some(event) = presence.events.recv() => self.apply(Input::Event(event)),
-                // A failure here is met again by the next wait, which counts it.
+                // A failure ends up at the next `Presence::wait`, which handles it.
                 Ok(update) = presence.mirror.next(), if follows => self.apply(assignments::read(update)),
             }
         }
     }
 
-    /// One pass, and when the next one is due; why the presence ends, if it does.
+    /// Run one pass and schedule the next one; returns why the presence ends, if it does.
     async fn timed_pass(&mut self, presence: &mut Presence<'_, S>) -> Option<End> {
         let began = Instant::now();
         let passed = self.pass(presence.lease).await;
@@ -246,8 +246,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return Some(End::Lost),
             Err(Trouble::Store(error)) => presence.store_fails(error),
             Err(Trouble::Systemd(error)) => presence.systemd_outage.failed(error),
-            // Of systemd this says nothing: a pass reads these files before it asks systemd, and writes them at its
-            // end.
+            // Says nothing about systemd: a pass reads these files before it asks systemd, and writes them at its end.
             Err(Trouble::Files(error)) => presence.files_outage.failed(error),
         }
         presence.pass_at = Some(Instant::now() + presence.pass_backoff.next_wait());

@@ -1,6 +1,6 @@
 //! The end of an agent. A daemon that stops leaves units and presence as they are. When the whole system is shutting
-//! down, no daemon returns in time: then the presence is given up, but not before the last unit has stopped, because
-//! from that moment its units start elsewhere.
+//! down no daemon comes back in time, so the lease is revoked, but never before the last unit has stopped: the units
+//! start on other hosts as soon as the lease is gone.
 
 use std::time::Duration;
 
@@ -14,17 +14,18 @@ use crate::systemd::{Event, Systemd};
 
 use super::{Agent, Status};
 
-/// How long systemd may take to say whether the system is shutting down: an operator who stops a daemon waits for it.
+/// How long systemd may take to say whether the system is shutting down. An operator who stops the daemon waits for
+/// this.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Signals report each stop; this is for those that are lost with the bus.
+/// How often to check whether units have stopped, in case signals are lost with the bus.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// After this many attempts in a row without an answer it gives up: a shutdown must not hang on a bus that is gone.
+/// Give up after this many checks in a row without an answer: a shutdown must not hang because the bus is gone.
 const MAX_UNANSWERED: usize = 10;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Leave units and presence as they are; or, if the system is shutting down, wait for the units to stop and revoke
+    /// Leave units and presence as they are; but if the system is shutting down, wait for the units to stop and revoke
     /// the lease.
     pub(super) async fn drain_for_shutdown(&self, lease: Lease<S>, events: &mut mpsc::UnboundedReceiver<Event>) {
         if !matches!(tokio::time::timeout(ANSWER, self.host.going_down()).await, Ok(Ok(true))) {
@@ -32,7 +33,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
         let mut unanswered = 0;
         loop {
-            // Drained before systemd is asked: whatever arrives later is news.
+            // Drained before systemd is asked, so that events that arrive later cause another check.
             while events.try_recv().is_ok() {}
             match self.still_up().await {
                 Some(up) if up.is_empty() => break,
@@ -71,7 +72,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
     }
 
-    /// Units that aren't down, and whether each is stopping; `None` while systemd doesn't answer.
+    /// Units that are still up, and whether each is stopping; `None` if systemd doesn't answer.
     async fn still_up(&self) -> Option<Vec<(UnitName, bool)>> {
         let names = self.state.units().map(|(name, _)| name.clone()).collect();
         let seen = self.host.in_memory(names).await.ok()?;

@@ -1,5 +1,5 @@
-//! What one unit on a host needs next, so that it becomes what is assigned. Pure and level-triggered: it looks at what
-//! is there, never at how it came about, so that a restart, a missed signal and a second attempt are the same path.
+//! The next step of one unit on a host towards its assignment. Pure and level-triggered: it looks at what is there,
+//! never at how that came about, so that a restart, a missed signal and a retry take the same path.
 //!
 //! One unit needs at most one [`Step`] at a time. [`host`](super::host) takes the steps of all units in phases (files,
 //! then jobs, then removals), observes, and asks again, until nothing is needed or everything waits for systemd.
@@ -11,23 +11,23 @@ use crate::model::revision::Revision;
 use crate::model::systemd::JobKind;
 use crate::model::unit::{Assignment, Target};
 
-/// What there is of one unit on this host.
+/// What is observed of one unit on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Seen {
     /// The hash of its file on disk.
     pub file: Option<UnitHash>,
-    /// Whether systemd finds it (its `LoadState` isn't `not-found`), or was told to in this boot.
+    /// Whether systemd finds it (its `LoadState` isn't `not-found`), or it was linked by this daemon.
     pub known: bool,
     /// Whether it is anything but inactive or failed.
     pub running: bool,
     /// The kind of the job queued or running for it.
     pub job: Option<JobKind>,
-    /// What was carried out last in this boot.
+    /// What was last carried out in this boot.
     pub done: Option<Done>,
-    /// Whether it was stopped for the restart that its assignment asks for: if anything started it again since, the
+    /// Whether it was stopped for the restart that its assignment requests. If anything has started it since, the
     /// restart is done.
     pub stopped: bool,
-    /// Whether a start that failed for want of another unit's file should be tried again.
+    /// Whether to retry a start that failed because another unit's file was missing.
     pub retry: bool,
 }
 
@@ -36,40 +36,41 @@ pub struct Seen {
 pub struct Done {
     /// Its generation.
     pub generation: Revision,
-    /// What it wanted.
+    /// Its target.
     pub target: Target,
-    /// The last restart it asked for.
+    /// The last restart that it requested.
     pub restart: Option<Revision>,
 }
 
-/// What to do with one unit now.
+/// What to do next with one unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// Write its file and tell systemd.
+    /// Write its file and link it.
     Install,
-    /// Ask for a stop job.
+    /// Queue a stop job.
     Stop,
-    /// Ask for a start job.
+    /// Queue a start job.
     Start,
-    /// Remove its file, its links and its failed state. It is stopped.
+    /// Remove its file, its links and its failed state; only once it has stopped.
     Remove,
-    /// Record that its assignment is carried out as things stand.
+    /// Record the assignment as carried out; there is nothing to do.
     Record,
 }
 
-/// The steps of many units, by phase. The first phase that isn't empty is taken, then the units are observed again.
+/// The steps of many units, by phase. The first phase that isn't empty is carried out, then the units are observed
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Steps {
     /// Phase 1: all files of a batch, before any job.
     pub install: Vec<UnitName>,
-    /// Phase 2: stop jobs, all queued before the first one ends,
+    /// Phase 2: stop jobs, and start jobs; all of them are queued before the first one ends.
     pub stop: Vec<UnitName>,
-    /// and start jobs likewise.
+    /// See `stop`.
     pub start: Vec<UnitName>,
-    /// Phase 3: only what has stopped.
+    /// Phase 3: units that have stopped.
     pub remove: Vec<UnitName>,
-    /// Costs nothing: any time.
+    /// At any time, since there is nothing to do.
     pub record: Vec<UnitName>,
 }
 
@@ -82,7 +83,7 @@ impl Steps {
     }
 }
 
-/// The steps of `units`: of each its assignment, if it has one, and what there is of it.
+/// The steps of `units`, given the assignment of each, if it has one, and what was observed.
 pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a Assignment>, &'a Seen)>) -> Steps {
     let mut sorted: BTreeMap<Step, Vec<UnitName>> = BTreeMap::new();
     for (name, entry, seen) in units {
@@ -100,12 +101,12 @@ pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a As
     }
 }
 
-/// What one unit needs now; `None` when it is as it should be, or while systemd is at work on it.
+/// The next step of one unit; `None` if there is nothing to do, or systemd is already working on it.
 #[must_use]
 pub fn next(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     let Some(entry) = entry.filter(|entry| entry.target != Target::Removed) else { return away(entry, seen) };
     if seen.file.as_ref() != Some(&entry.hash) {
-        // A changed file never goes under a running unit: its ExecStop= must be the one it was started with.
+        // A file is never replaced under a running unit: its ExecStop= must be the one it was started with.
         return if seen.file.is_some() { stopped(seen, Step::Install) } else { Some(Step::Install) };
     }
     if !seen.known {
@@ -117,21 +118,21 @@ pub fn next(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     match entry.target {
         Target::Launched if is_to_restart(entry, seen) => stopped(seen, Step::Start),
         Target::Launched => Some(Step::Start),
-        // Only what was started by us is stopped by us: a unit that another one pulled in goes on.
+        // Only units that were launched by an assignment are stopped: one that another unit pulled in keeps running.
         _ if seen.done.is_some_and(|done| done.target == Target::Launched) => stopped(seen, Step::Record),
         _ => Some(Step::Record),
     }
 }
 
-/// Whether a unit that is there must be stopped before it is started. Once for each request: a host that has no record
-/// of the unit starts it for the first time, after a reboot say, and needs no restart.
+/// Whether a unit must be stopped before it is started. This happens once for each request: a host without a record of
+/// the unit, such as after a reboot, starts it for the first time and needs no restart.
 #[must_use]
 pub fn is_to_restart(entry: &Assignment, seen: &Seen) -> bool {
     let asked = entry.target == Target::Launched && entry.restart.is_some();
     asked && seen.done.is_some_and(|done| done.restart != entry.restart)
 }
 
-/// A unit that isn't assigned to this host, or no longer.
+/// The next step of a unit that isn't assigned to this host, or not any more.
 fn away(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     if seen.file.is_some() {
         return stopped(seen, Step::Remove);

@@ -1,13 +1,13 @@
-//! All decisions of one host: what is assigned to it, what systemd says, what was carried out in this boot, and the one
-//! thing to do next.
+//! All decisions of one host: its assignments, the observed state of systemd and what was carried out in this boot
+//! determine the next action.
 //!
-//! [`HostState`] is a state machine. [`HostState::apply`] takes what has happened, [`HostState::next`] says what to do;
-//! time comes with both, as a value. The shell carries out the [`Action`] and applies its outcome; if the outcome is
-//! lost it applies nothing, begins a new pass, and is told what to do about what is then observed. It must never wait,
-//! read a clock, log or ask anybody: what is worth a line in the log is handed out by [`HostState::take_log`].
+//! [`HostState`] is a state machine. [`HostState::apply`] takes what has happened and [`HostState::next`] returns what
+//! to do; both receive the time as a value. The shell carries out the [`Action`] and applies its outcome. If the
+//! outcome is unknown the shell applies nothing and begins a new pass, which decides from what it observes. This module
+//! must never wait, read a clock, log or do I/O; [`HostState::take_log`] returns what is to be logged.
 //!
-//! One pass is: read the disk if it must be read; ask systemd about the units that something happened to; all files of
-//! a batch; all its jobs, none awaited; removals; save what was carried out; publish the reports; wait.
+//! One pass: read the disk if necessary; ask systemd about the units that changed; install all files of a batch; queue
+//! all its jobs without waiting for them; remove units; save what was carried out; publish the reports; wait.
 
 mod assignments;
 mod boot;
@@ -36,16 +36,16 @@ use returned::Returned;
 pub use boot::{BootState, Executed, StateSince, StoreHistory};
 pub use unit::Unit;
 
-/// How long a unit whose file could not be written or removed is left alone.
+/// How long a unit is left alone after a step failed for it.
 pub const BACK_OFF: Duration = Duration::from_secs(30);
 
-/// How soon to look again whether the host still holds its lease.
+/// How soon to check again whether the host still holds its lease.
 const LEASE_RETRY: Duration = Duration::from_millis(500);
 
-/// The instant of an input or a question.
+/// The time of an input or of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Since some fixed instant of this process; never goes back.
+    /// Time since some fixed instant of this process; never goes back.
     pub monotonic: Duration,
     /// ms since the epoch, for reports.
     pub wall_ms: u64,
@@ -54,15 +54,15 @@ pub struct Now {
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// A pass begins. Outcomes of actions before it that weren't applied are lost.
+    /// A pass begins. The outcomes of earlier actions that weren't applied are unknown.
     PassBegins,
-    /// The host is registered. The cluster may have taken it for dead before, and deleted its assignments.
+    /// The host is registered. The cluster may have treated it as dead before and deleted its assignments.
     Registered,
-    /// How far the store's history went, as an earlier daemon of this boot saved it. Once, at the beginning.
+    /// The store's history as an earlier daemon of this boot saved it. Applied once, at the beginning.
     History(StoreHistory),
     /// The assignments have changed.
     Assignments(Assignments),
-    /// systemd signalled something.
+    /// A signal from systemd.
     Event(Event),
     /// Everything must be compared with the disk and with systemd.
     CheckAll,
@@ -70,22 +70,23 @@ pub enum Input {
     Disk(Disk),
     /// The answer to [`Action::Observe`].
     Observed(Question, BTreeMap<UnitName, UnitState>),
-    /// The answer to [`Action::CheckUnloaded`]: of the units asked about, those that systemd has in memory.
+    /// The answer to [`Action::CheckUnloaded`]: the units asked about, and the state of those that are in memory.
     Unloaded(Vec<UnitName>, BTreeMap<UnitName, UnitState>),
-    /// The answer to [`Action::ReadReports`]: of the units asked about, the reports bound to this host's lease.
+    /// The answer to [`Action::ReadReports`]: the units asked about, and their reports that are bound to this host's
+    /// lease.
     Reports(Vec<UnitName>, BTreeMap<UnitName, UnitReport>),
     /// The answer to [`Action::ReadDecisions`].
     Decisions {
-        /// The revision of the leader's key; `None` while nobody leads.
+        /// The revision of the leader's key; `None` while there is no leader.
         leader: Option<Revision>,
-        /// The units that are wanted on some host, of those asked about, and the file each is to have.
+        /// Of the units asked about, those whose desired state isn't `inactive`, and the hash of their file.
         wanted: BTreeMap<UnitName, UnitHash>,
     },
-    /// The answer to [`Action::Fetch`]: of each file its text, or why it can't be used.
+    /// The answer to [`Action::Fetch`]: for each file its text, or why it can't be used.
     Fetched(BTreeMap<UnitHash, Result<String, String>>),
-    /// The outcome of [`Action::Install`], of each unit with the text that was to be written.
+    /// The outcome of [`Action::Install`]: for each unit also the text that was to be written.
     Installed(Vec<(UnitName, String, Result<(), Error>)>),
-    /// The outcome of [`Action::Reload`]; systemd answers.
+    /// The outcome of [`Action::Reload`]; an error means that systemd answered and the reload failed.
     Reloaded(Result<(), Error>),
     /// The outcome of [`Action::Stop`].
     Stopped(Outcomes),
@@ -93,70 +94,70 @@ pub enum Input {
     Started(Outcomes),
     /// The outcome of [`Action::Remove`].
     Removed(Outcomes),
-    /// The outcome of [`Action::Save`]: whether all of it was written.
+    /// The outcome of [`Action::Save`]: whether everything was written.
     Saved(bool),
-    /// These reports are in the store.
+    /// These reports were committed to the store.
     Published(Vec<(UnitName, Option<UnitReport>)>),
-    /// It isn't known whether the reports of these units are in the store.
+    /// It is unknown whether the reports of these units were committed.
     PublishFailed(Vec<UnitName>),
 }
 
-/// What to do now.
+/// What the shell is to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
-    /// Read the unit files and the saved state of this boot.
+    /// Read the unit files and the boot state.
     ReadDisk,
-    /// Ask systemd about units.
+    /// Ask systemd for the state of units.
     Observe(Question),
     /// Ask which of these removed units systemd still has in memory.
     CheckUnloaded(Vec<UnitName>),
     /// Read this host's own reports of these units from the store.
     ReadReports(Vec<UnitName>),
-    /// Read from the store who leads, and what is wanted of these units.
+    /// Read the leader's key and the desired states of these units from the store.
     ReadDecisions(Vec<UnitName>),
-    /// Read these files from the store.
+    /// Read the texts of these files from the store.
     Fetch(BTreeSet<UnitHash>),
     /// Write and link these files.
     Install(Vec<(UnitName, String)>),
-    /// Make systemd read its files again.
+    /// Make systemd reload its unit files.
     Reload,
-    /// Queue a stop job for each.
+    /// Queue a stop job for each unit.
     Stop(Vec<UnitName>),
-    /// Queue a start job for each.
+    /// Queue a start job for each unit.
     Start(Vec<UnitName>),
     /// Disable, reset and unlink these stopped units.
     Remove(Vec<UnitName>),
-    /// Write the state of this boot.
+    /// Write the boot state.
     Save(BootState),
     /// Write these reports to the store; `None` deletes one.
     Publish(Vec<(UnitName, Option<UnitReport>)>),
-    /// Nothing, until something happens or until then ([`Now::monotonic`]).
+    /// Wait for an input, at most until this time ([`Now::monotonic`]).
     Wait(Option<Duration>),
 }
 
 /// Units to ask systemd about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Question {
-    /// systemd has these in memory anyway, or must read their files.
+    /// Units that systemd has in memory, or whose files it must read.
     pub read: Vec<UnitName>,
-    /// systemd may have these in memory or not, and shouldn't read a file for the answer.
+    /// Units that systemd may have in memory, and whose files it must not read just to answer.
     pub recall: Vec<UnitName>,
 }
 
 /// A change of this host's assignments.
 #[derive(Debug, Clone)]
 pub enum Assignments {
-    /// These are all, as of a revision of the store.
+    /// The complete assignments at a revision of the store.
     All(Revision, BTreeMap<UnitName, Assigned>),
-    /// These have changed, up to a revision of the store.
+    /// Changes up to a revision of the store; `None` for a deleted assignment.
     Changed(Revision, Vec<(UnitName, Option<Assigned>)>),
 }
 
-/// An assignment as the store has it; `Err` if its record can't be read.
+/// An assignment as the store has it; `Err` if its record can't be decoded.
 pub type Assigned = Result<Assignment, Unreadable>;
 
-/// A record that is there and can't be read.
+/// A record that exists and can't be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable;
 
@@ -167,7 +168,7 @@ pub struct Disk {
     pub files: BTreeMap<UnitName, String>,
     /// What was carried out in this boot; `None` if nothing was saved.
     pub executed: Option<BTreeMap<UnitName, Executed>>,
-    /// The unit files that aren't ours; `None` if that wasn't saved.
+    /// The foreign unit files; `None` if they weren't saved.
     pub foreign: Option<BTreeSet<UnitName>>,
 }
 
@@ -180,15 +181,15 @@ pub enum Log {
     Stopping(UnitName),
     /// A start job is queued.
     Starting(UnitName),
-    /// systemd refuses a start.
+    /// systemd refused a start.
     CantStart(UnitName, Error),
     /// A unit was removed.
     Removed(UnitName),
-    /// A unit is left alone for [`BACK_OFF`]; not repeated while the error stays the same.
+    /// A unit is left alone for [`BACK_OFF`]; logged once while the error stays the same.
     BacksOff(UnitName, Error),
-    /// systemd can't be made to unload removed units.
+    /// systemd failed to unload removed units.
     CantUnload(Error),
-    /// There are unit files that this cluster didn't write.
+    /// There are foreign unit files.
     Foreign(BTreeSet<UnitName>),
     /// The store's revision went back.
     StoreRolledBack {
@@ -197,56 +198,56 @@ pub enum Log {
         /// The revision now.
         now: Revision,
     },
-    /// The host was taken for dead, and these units keep running until the leader has decided again.
+    /// These units have no assignment since the host came back, and keep running until the leader has decided.
     AwaitsLeader(Vec<UnitName>),
 }
 
-/// One host: its units and all that is known of them.
+/// One host: its units and everything known about them.
 #[derive(Debug)]
 pub struct HostState {
     id: MachineId,
-    /// How long the host may be silent before the cluster takes it for dead.
+    /// The TTL of the host's lease.
     ttl: Duration,
     units: BTreeMap<UnitName, Unit>,
-    /// Units that something happened to since they were last settled.
+    /// Units to be reconciled because something happened to them.
     dirty: BTreeSet<UnitName>,
     /// Units that systemd must be asked about.
     unseen: BTreeSet<UnitName>,
-    /// Units that systemd was asked about since anything was last done or signalled.
+    /// Units whose observed state is current: no action or signal since.
     fresh: BTreeSet<UnitName>,
-    /// Whether the assignments are known: until then nothing may be concluded from one that isn't there.
+    /// Whether the assignments have been listed: until then a missing assignment means nothing.
     assignments_known: bool,
-    /// How far the store's history went.
+    /// The store's history as observed.
     history: StoreHistory,
-    /// Units whose files were here before us, and that the cluster knows nothing of. `None` until the disk was read.
+    /// Foreign units. `None` until the disk was read.
     foreign: Option<BTreeSet<UnitName>>,
     /// Whether the disk must be read (again).
     disk_unread: bool,
-    /// What of the boot state differs from what was saved.
+    /// Which parts of the boot state must be saved.
     unsaved: save::Unsaved,
-    /// Units whose loaded file has changed, or that were enabled, since systemd last read its files.
+    /// Units that systemd must reload: their file changed while loaded, or they were enabled.
     reload_due: BTreeSet<UnitName>,
-    /// Units that are stopped for a new file or a restart, and haven't got that far.
+    /// Units that are stopped for a new file or a restart, and aren't back yet.
     replacing: BTreeSet<UnitName>,
-    /// Units whose start waits for others to have stopped.
+    /// Units whose start waits until others have stopped.
     deferred: BTreeSet<UnitName>,
-    /// Removed units that systemd may still have in memory, and when to look.
+    /// Removed units that systemd may still have in memory, and when to check.
     unloading: BTreeMap<UnitName, Duration>,
-    /// Those of them that only a reload makes systemd forget.
+    /// Those of them that systemd unloads only on a reload.
     lingering: BTreeSet<UnitName>,
-    /// Files that were fetched for the units to be installed.
+    /// File texts fetched during this pass.
     texts: BTreeMap<UnitHash, Result<String, String>>,
-    /// Jobs that were decided on together and are still to be queued.
+    /// Jobs that were decided on together and must still be queued.
     jobs: steps::Jobs,
     /// How often each step was taken in this pass.
     taken: BTreeMap<(UnitName, Step), usize>,
-    /// Since the cluster took this host for dead, until the leader has decided again.
+    /// Set from the registration until the leader has decided about the units without an assignment.
     returned: Option<Returned>,
     log: Vec<Log>,
 }
 
 impl HostState {
-    /// The host `id`, of which nothing is known yet; the cluster takes it for dead after `ttl`.
+    /// The host `id`, before anything is known about it; its lease has the TTL `ttl`.
     #[must_use]
     pub fn new(id: MachineId, ttl: Duration) -> Self {
         Self {
@@ -274,7 +275,7 @@ impl HostState {
         }
     }
 
-    /// Take in what has happened.
+    /// Apply what has happened.
     pub fn apply(&mut self, input: Input, now: Now) {
         match input {
             Input::PassBegins => self.begin_pass(now),
@@ -300,8 +301,8 @@ impl HostState {
         }
     }
 
-    /// What to do now. `lease_holds` is whether the host is still known to be part of the cluster: without that its
-    /// assignments may be out of date and its units may run elsewhere, so nothing is begun and nothing is stopped.
+    /// The next action. `lease_holds` is whether the host is still known to be part of the cluster. If it isn't, its
+    /// assignments may be out of date and its units may run elsewhere, so nothing is started and nothing is stopped.
     pub fn next(&mut self, now: Now, lease_holds: bool) -> Action {
         if self.disk_unread {
             return Action::ReadDisk;
@@ -321,16 +322,16 @@ impl HostState {
         if !changed.is_empty() {
             return Action::Publish(changed);
         }
-        // Units that are over are forgotten once their reports are gone.
+        // Saves that units were forgotten because their reports were deleted.
         self.save().unwrap_or_else(|| Action::Wait(self.wakes_at()))
     }
 
-    /// What is to be logged since it was last asked.
+    /// Take what is to be logged since the last call.
     pub fn take_log(&mut self) -> Vec<Log> {
         std::mem::take(&mut self.log)
     }
 
-    /// A new pass. What was decided on in the one before and not done is decided again, from what is observed then.
+    /// Begin a pass. What the previous pass decided on and didn't do is decided again from what is observed now.
     fn begin_pass(&mut self, now: Now) {
         self.end_back_off(now);
         self.jobs = steps::Jobs::default();
@@ -340,21 +341,21 @@ impl HostState {
         self.unsaved.failed = false;
     }
 
-    /// When something must be done that no signal will announce.
+    /// When something is due that no signal will announce.
     fn wakes_at(&self) -> Option<Duration> {
         let held = self.units.values().filter_map(|unit| unit.held_until);
         let unloading = self.unloading.values().copied();
         held.chain(unloading).chain(self.returned.as_ref().and_then(Returned::next_look)).min()
     }
 
-    /// A unit to change; it will be looked at again.
+    /// The unit, to be changed; it will be reconciled again.
     fn mark_dirty(&mut self, name: &UnitName) -> &mut Unit {
         self.dirty.insert(name.clone());
         self.units.entry(name.clone()).or_default()
     }
 
-    /// Whether a unit has no assignment and keeps running nevertheless: it was never ours, the store has lost its
-    /// record, or the leader hasn't decided about it yet.
+    /// Whether a unit keeps running without an assignment: it is foreign, the store has lost its record, or the leader
+    /// hasn't decided about it yet.
     fn is_protected(&self, name: &UnitName) -> bool {
         let assigned = self.units.get(name).is_some_and(|unit| unit.assignment.is_some());
         !assigned && (self.is_orphan(name) || self.is_foreign(name) || self.awaits_leader(name))

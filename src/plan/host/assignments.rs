@@ -1,5 +1,5 @@
-//! Assignments that come, change and vanish, and when a missing one means that its unit has to leave. Owns what is
-//! concluded from a store that was rolled back: it must never take lost data for a decision.
+//! Applies assignments, and decides when a missing assignment means that the unit must be removed. Owns the reaction to
+//! a store that was rolled back: lost data must never be taken for a decision.
 
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
@@ -7,8 +7,8 @@ use crate::model::revision::Revision;
 use super::{Assigned, Assignments, HostState, Log, Unit, Unreadable};
 
 impl HostState {
-    /// A new presence begins. The assignments may have changed meanwhile, so nothing is done by the old ones; and
-    /// nothing is known of what the store has of this host's reports, which vanish with a lease.
+    /// A new presence begins. The assignments may have changed meanwhile, so nothing is done until they are listed
+    /// again. The reports in the store are unknown, since they are deleted with a lease.
     pub(super) fn registered(&mut self) {
         self.assignments_known = false;
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
@@ -40,7 +40,7 @@ impl HostState {
                 for (name, assigned) in all {
                     self.apply_assignment(&name, Some(assigned));
                 }
-                // Units on disk without an assignment leave now.
+                // Units on disk that have no assignment are removed now.
                 self.dirty.extend(self.units.keys().cloned());
             }
         }
@@ -67,9 +67,9 @@ impl HostState {
         }
     }
 
-    /// A store whose history ends before what was seen of it has lost data (an etcd made anew, an old backup). An
-    /// assignment that isn't there says nothing then: units without one keep running until they have one again. From
-    /// then on each is as any other, and so is whatever comes later: the new history is as good as the old one was.
+    /// A store whose revision is lower than one observed earlier has lost data (etcd was set up from scratch, or from
+    /// an old backup). A missing assignment then isn't a decision: such units keep running until they are assigned
+    /// again. After that they are treated like any other unit, and the new history is trusted as the old one was.
     fn see_history(&mut self, revision: Revision) {
         if revision < self.history.revision {
             self.log.push(Log::StoreRolledBack { seen: self.history.revision, now: revision });
@@ -78,7 +78,7 @@ impl HostState {
         self.history.revision = self.history.revision.max(revision);
     }
 
-    /// After a rollback of the store, once assignments and disk are known: units without an assignment keep running.
+    /// After a rollback of the store, once assignments and disk are known: record the units that keep running.
     pub(super) fn protect_orphans(&mut self) {
         if !self.history.rolled_back || !self.assignments_known {
             return;
@@ -88,7 +88,7 @@ impl HostState {
         let orphans: Vec<UnitName> = orphans.map(|(name, _)| name.clone()).collect();
         self.history.orphans.extend(orphans);
         self.history.rolled_back = false;
-        // Saved at once: the new history will soon be as long as the old one.
+        // Saved at once: the new history will soon have reached the old revision.
         (self.unsaved.history, self.unsaved.first) = (true, true);
     }
 

@@ -1,5 +1,5 @@
-//! What is observed: the disk, systemd's answers and its signals. Owns which units must be asked about and since when a
-//! state lasts; must never conclude more from a signal than that it is time to ask.
+//! Applies what is observed: the disk, systemd's answers and its signals. Owns which units must be asked about and
+//! since when a state lasts. A signal only means that it is time to ask; nothing else may be concluded from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::unit::Known;
 use super::{Action, Disk, HostState, Now, Question, Unit};
 
 impl HostState {
-    /// Everything is to be compared with the disk and with systemd.
+    /// Everything must be compared with the disk and with systemd.
     pub(super) fn check_all(&mut self) {
         self.disk_unread = true;
         self.resync();
@@ -26,7 +26,7 @@ impl HostState {
         }
     }
 
-    /// systemd signalled something.
+    /// Apply a signal from systemd.
     pub(super) fn on_event(&mut self, event: Event) {
         match event {
             Event::Resync => self.resync(),
@@ -35,7 +35,7 @@ impl HostState {
                 self.look_at(&name);
                 let Some(unit) = self.units.get_mut(&name) else { return };
                 if result == JobResult::Canceled {
-                    unit.stopped_for = None; // somebody's start came before the stop
+                    unit.stopped_for = None; // another start replaced the stop job
                 }
                 if let Some(executed) = &mut unit.executed {
                     executed.result = Some(result);
@@ -53,7 +53,7 @@ impl HostState {
         self.fresh.remove(name);
     }
 
-    /// What is on disk, and what an earlier daemon of this boot saved.
+    /// Apply what is on disk and what an earlier daemon of this boot saved.
     pub(super) fn read_from_disk(&mut self, disk: Disk) {
         self.learn_foreign(&disk);
         let Disk { files, executed, .. } = disk;
@@ -77,15 +77,16 @@ impl HostState {
             }
         }
         for unit in self.units.values_mut().filter(|unit| unit.file.is_some()) {
-            // Its file is there again, and the call that wrote it was never answered: it isn't removed any more.
+            // The file exists and the call that wrote it was never answered: the unit doesn't count as removed any
+            // more.
             unit.executed = unit.executed.take().filter(|executed| executed.target != Target::Removed);
-            // Nothing was observed by this daemon yet: it has only just begun.
+            // This daemon hasn't observed anything yet, so only the saved state is known.
             unit.unconfirmed |= unit.state.active == ActiveState::Unknown && !unit.linked;
         }
         self.disk_unread = false;
     }
 
-    /// The question about units that something happened to.
+    /// Ask about the units that something happened to.
     pub(super) fn observe(&self) -> Option<Action> {
         if self.unseen.is_empty() {
             return None;
@@ -95,14 +96,14 @@ impl HostState {
         Some(Action::Observe(Question { read, recall }))
     }
 
-    /// The question about `names` if something may have happened to them since they were last asked about.
+    /// Ask about those of `names` to which something may have happened since they were last asked about.
     pub(super) fn observe_unless_fresh(&mut self, names: &[UnitName]) -> Option<Action> {
         let stale: BTreeSet<UnitName> = names.iter().filter(|name| !self.fresh.contains(*name)).cloned().collect();
         self.unseen.extend(stale);
         self.observe()
     }
 
-    /// systemd's answer.
+    /// Apply systemd's answer.
     pub(super) fn answered(&mut self, question: &Question, mut seen: BTreeMap<UnitName, UnitState>, now: Now) {
         for name in question.read.iter().chain(&question.recall) {
             self.unseen.remove(name);
@@ -124,15 +125,15 @@ impl HostState {
         }
     }
 
-    /// Those removed units that it is time to look at.
+    /// Check the removed units that are due.
     pub(super) fn check_unloaded(&self, now: Now) -> Option<Action> {
         let due = self.unloading.iter().filter(|(name, at)| **at <= now.monotonic && !self.lingering.contains(*name));
         let due: Vec<UnitName> = due.map(|(name, _)| name.clone()).collect();
         (!due.is_empty()).then_some(Action::CheckUnloaded(due))
     }
 
-    /// If systemd still has a removed unit in memory (another one refers to it) it is made to read its files again:
-    /// else starting that other unit would start the removed one.
+    /// If systemd still has a removed unit in memory because another one refers to it, it is made to reload: otherwise
+    /// a start of the other unit would also start the removed one.
     pub(super) fn unloaded(&mut self, asked: Vec<UnitName>, held: &BTreeMap<UnitName, UnitState>) {
         if held.values().any(|unit| unit.load != LoadState::NotFound) {
             self.lingering.extend(asked);
@@ -141,19 +142,19 @@ impl HostState {
         }
     }
 
-    /// Look at removed units once more after `wait`.
+    /// Check again after `wait` whether these removed units are unloaded.
     pub(super) fn unload_later(&mut self, names: impl IntoIterator<Item = UnitName>, now: Now, wait: Duration) {
         self.unloading.extend(names.into_iter().map(|name| (name, now.monotonic + wait)));
     }
 }
 
-/// A unit that systemd doesn't have in memory: it is down, and systemd would read its file again.
+/// The state of a unit that systemd doesn't have in memory: it is down, and systemd would read its file again.
 fn unloaded(unit: &Unit) -> UnitState {
     UnitState::stopped(if unit.file.is_some() { unit.state.load.clone() } else { LoadState::NotFound })
 }
 
 impl Unit {
-    /// Take in what systemd says; whether there is something new to save.
+    /// Apply the observed state; returns whether there is something new to save.
     fn observe(&mut self, state: UnitState, now: Now) -> bool {
         let mut news = false;
         if (&self.state.active, &self.state.sub) != (&state.active, &state.sub) {
@@ -164,7 +165,7 @@ impl Unit {
         }
         self.state = state;
         self.unread = false;
-        // A job whose end nobody saw (the daemon was away) has ended all the same.
+        // The job may have ended unobserved, while no daemon was running.
         let Some(executed) = &mut self.executed else { return news };
         if self.state.job.is_none() && executed.result.is_none() && executed.error.is_none() {
             executed.result = match self.state.active {

@@ -1,5 +1,5 @@
-//! Which units wait for which before they are started: a start pulls in all that the unit needs, also what is just
-//! being stopped, and systemd would give up that stop for it. Must never start or stop anything.
+//! Decides which starts are deferred. A start job pulls in all units that are required, including those that are being
+//! stopped, and systemd would cancel their stop jobs for it. Must never start or stop anything.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::plan::converge::{Step, Steps, next};
 use super::{HostState, Unit};
 
 impl HostState {
-    /// Take those starts out of `steps` that would bring back a unit on its way out; they are decided on again at every
+    /// Defer those starts in `steps` that would bring back a unit that is leaving. They are decided on again in every
     /// pass.
     pub(super) fn defer_starts(&mut self, steps: &mut Steps) {
         let waits = |name: &UnitName| self.pulls_in(name, |other| self.is_leaving(other));
@@ -25,7 +25,7 @@ impl HostState {
         self.reaches(name, Unit::pulls, condition)
     }
 
-    /// Whether a unit for which `condition` holds is among those that `name` names, that these name, and so on.
+    /// Whether a unit that satisfies `condition` is reachable from `name` through `names`.
     fn reaches(
         &self,
         name: &UnitName,
@@ -46,7 +46,7 @@ impl HostState {
         false
     }
 
-    /// Whether a unit is being stopped, or is to be stopped or removed; or was, and systemd may not have noticed.
+    /// Whether a unit is being stopped, or will be stopped or removed; or was removed and may still be in memory.
     fn is_leaving(&self, name: &UnitName) -> bool {
         if self.unloading.contains_key(name) {
             return true;
@@ -57,14 +57,14 @@ impl HostState {
         let seen = unit.seen();
         let stopping = seen.job == Some(JobKind::Stop);
         if self.is_protected(name) {
-            // Not the cluster's decision, but somebody may be stopping it.
+            // The cluster didn't decide this, but an operator may be stopping it.
             return stopping;
         }
         let leaves = unit.assignment.as_ref().is_none_or(|assignment| assignment.target == Target::Removed);
         leaves || stopping || next(unit.assignment.as_ref(), &seen) == Some(Step::Stop)
     }
 
-    /// Whether a unit is being stopped, or is to be stopped, and isn't to be started again.
+    /// Whether a unit is being stopped or will be stopped, and won't be started again.
     pub(super) fn stays_down(&self, name: &UnitName) -> bool {
         let Some(unit) = self.units.get(name).filter(|unit| !unit.is_launched() && !unit.unreadable) else {
             return false;
@@ -74,12 +74,12 @@ impl HostState {
             && (seen.job == Some(JobKind::Stop) || next(unit.assignment.as_ref(), &seen) == Some(Step::Stop))
     }
 
-    /// Whether `name` is stopped, directly or not, with a unit for which `condition` holds.
+    /// Whether a unit that satisfies `condition` takes `name` down with it, directly or not.
     pub(super) fn is_bound_to(&self, name: &UnitName, condition: impl Fn(&UnitName) -> bool) -> bool {
         self.reaches(name, Unit::binds, condition)
     }
 
-    /// Units that run and that systemd will stop together with `names`.
+    /// Running units that systemd will stop together with `names`.
     pub(super) fn bound_to(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
         let mut going = names.clone();
         loop {

@@ -1,5 +1,5 @@
-//! What becomes of actions: what was carried out, what failed and is left alone for a while, what nobody knows. An
-//! outcome that isn't known (systemd didn't answer) changes nothing: it is observed.
+//! Applies the outcomes of actions: what was carried out, and what failed and is left alone for a while. An unknown
+//! outcome (systemd didn't answer) changes nothing and is observed instead.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::boot::Executed;
 use super::unit::Known;
 use super::{BACK_OFF, HostState, Log, Now, Unit};
 
-/// When to look whether systemd has unloaded a removed unit by itself, as it does with what nothing refers to.
+/// When to check whether systemd has unloaded a removed unit by itself, as it does if nothing refers to the unit.
 const UNLOAD_AFTER: Duration = Duration::from_secs(2);
 
 impl HostState {
-    /// Files were written, or not.
+    /// Files were written, or this failed.
     pub(super) fn installed(&mut self, outcomes: Vec<(UnitName, String, Result<(), Error>)>, now: Now) {
         self.fresh.clear();
         let mut any = false;
@@ -24,8 +24,8 @@ impl HostState {
             self.unseen.insert(name.clone());
             let loaded = self.units.get(&name).is_some_and(|unit| unit.state.load.is_found());
             let file = Known::of(&name, &text, &self.id);
-            // What systemd has in memory it reads again only when told to; links into targets likewise. A file that it
-            // has never seen needs no reload, and a reload with a thousand units stops PID 1 for a second.
+            // systemd re-reads a loaded file, and links in `.wants` directories, only on a reload. A file that it has
+            // never read needs no reload, and with a thousand units a reload blocks PID 1 for a second.
             let needs_reload = loaded || file.has_install;
             match outcome {
                 Ok(()) => {
@@ -39,7 +39,8 @@ impl HostState {
                     self.log.push(Log::Installed(name));
                 }
                 Err(Error::Unavailable(_)) => {
-                    // Written, linked, or neither: only the disk can say, and only a reload makes sure.
+                    // It may be written, linked, or neither: only the disk shows it, and only a reload makes it take
+                    // effect.
                     self.disk_unread = true;
                     if needs_reload {
                         self.reload_due.insert(name);
@@ -61,18 +62,18 @@ impl HostState {
         unit.linked = true;
         unit.unread = true;
         unit.unconfirmed = false;
-        // What was carried out was with another file, or none: a state that could not be saved may know it no better.
+        // What was carried out was done with another file, or with none. The saved boot state may not know that either.
         unit.executed = unit.executed.take().filter(|executed| executed.target != Target::Removed);
         if let Some(executed) = &mut unit.executed {
             executed.undone = true;
         }
-        // What starts next is looked at when it has: systemd would read its file now, and forget it again.
+        // A unit that is about to start is observed afterwards: now, systemd would read its file and unload it again.
         if next(unit.assignment.as_ref(), &unit.seen()) == Some(Step::Start) {
             self.unseen.remove(name);
         }
     }
 
-    /// Every start that waits for another unit's file may be tried again.
+    /// Starts that failed because another unit's file was missing may be retried.
     fn retry_missing(&mut self) {
         let missing = |unit: &Unit| unit.executed.as_ref().is_some_and(|executed| executed.missing);
         let names: Vec<UnitName> =
@@ -82,7 +83,7 @@ impl HostState {
         }
     }
 
-    /// systemd has read its files again, or refuses to: then units that need it wait, and the others go on.
+    /// systemd has reloaded, or failed to: units that need the reload back off, and the others go on.
     pub(super) fn reloaded(&mut self, outcome: Result<(), Error>, now: Now) {
         self.fresh.clear();
         let lingering = std::mem::take(&mut self.lingering);
@@ -103,7 +104,7 @@ impl HostState {
         }
     }
 
-    /// Stop jobs are queued, or not.
+    /// Stop jobs were queued, or this failed.
     pub(super) fn stopped(&mut self, outcomes: Outcomes, now: Now) {
         self.fresh.clear();
         for (name, outcome) in outcomes {
@@ -119,7 +120,7 @@ impl HostState {
         }
     }
 
-    /// Start jobs are queued, or not.
+    /// Start jobs were queued, or this failed.
     pub(super) fn started(&mut self, outcomes: Outcomes) {
         self.fresh.clear();
         for (name, outcome) in outcomes {
@@ -136,12 +137,12 @@ impl HostState {
                 }
             }
         }
-        // Not at the end of the pass, which may take long and be broken off: a oneshot that is over by then would be
-        // started again.
+        // Saved now and not at the end of the pass, which may take long and be interrupted: a oneshot that has finished
+        // by then would be started again.
         self.unsaved.first |= self.unsaved.executed;
     }
 
-    /// Units were removed, or not.
+    /// Units were removed, or this failed.
     pub(super) fn removed(&mut self, outcomes: Outcomes, now: Now) {
         self.fresh.clear();
         for (name, outcome) in outcomes {
@@ -157,13 +158,13 @@ impl HostState {
         }
     }
 
-    /// A unit's file is gone from the disk.
+    /// A unit's file was removed from the disk.
     fn has_no_file(&mut self, name: &UnitName) {
         let unit = self.mark_dirty(name);
         (unit.file, unit.linked, unit.held_until) = (None, false, None);
         if unit.assignment.is_none() {
-            // Kept until the report is gone from the store too: a daemon that is restarted before must still know of
-            // the unit.
+            // Kept until the report is deleted from the store: a daemon that is restarted before must still know of the
+            // unit.
             let generation = unit.executed.as_ref().map(|executed| executed.generation).unwrap_or_default();
             unit.executed = Some(Executed::new(generation, Target::Removed));
             self.unsaved.executed = true;
@@ -172,7 +173,7 @@ impl HostState {
         self.unseen.insert(name.clone());
     }
 
-    /// A unit's assignment is carried out (or systemd refuses it).
+    /// A unit's assignment was carried out, or systemd refused it.
     pub(super) fn carried_out(&mut self, name: &UnitName, error: Option<&Error>) {
         let unit = self.mark_dirty(name);
         (unit.retry, unit.held_until) = (false, None);
@@ -182,7 +183,7 @@ impl HostState {
         self.unsaved.executed = true;
     }
 
-    /// Something about a unit failed: leave it alone for a while, and report it.
+    /// A step failed: leave the unit alone for a while, and report the error.
     pub(super) fn back_off(&mut self, name: &UnitName, error: &Error, now: Now) {
         let unit = self.mark_dirty(name);
         unit.held_until = Some(now.monotonic + BACK_OFF);
@@ -196,7 +197,8 @@ impl HostState {
             unit.executed = before;
             return;
         };
-        // Not carried out, whatever was before. And never `gone` before it is: that word lets the unit start elsewhere.
+        // Not carried out, whatever was before. Never reported as `gone` before it is: that would let it start
+        // elsewhere.
         let target = match before.as_ref().map(|executed| executed.target) {
             Some(Target::Launched) => Target::Launched,
             _ => Target::Loaded,
@@ -207,7 +209,7 @@ impl HostState {
         self.unsaved.executed = true;
     }
 
-    /// Let those go that were left alone long enough.
+    /// End the back-off of units whose time is over.
     pub(super) fn end_back_off(&mut self, now: Now) {
         let over = |unit: &Unit| unit.held_until.is_some_and(|until| until <= now.monotonic);
         let names: Vec<UnitName> =
@@ -218,7 +220,7 @@ impl HostState {
     }
 }
 
-/// An error for a report: a line, not a book.
+/// An error for a report, shortened.
 fn line(error: &Error) -> String {
     const LONGEST: usize = 500;
     error.to_string().chars().take(LONGEST).collect()

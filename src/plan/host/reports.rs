@@ -1,5 +1,5 @@
-//! What this host reports of its units: which reports differ from those in the store, when nothing is left to report,
-//! and how many units are in which state.
+//! What this host reports of its units: which reports differ from those in the store, which are obsolete, and how many
+//! units are in which state.
 
 use crate::model::name::UnitName;
 use crate::model::unit::{Target, UnitReport};
@@ -8,7 +8,7 @@ use crate::plan::converge::{Step, next};
 use super::{HostState, Unit};
 
 impl HostState {
-    /// The reports that differ from what the store has.
+    /// The reports that differ from those in the store.
     pub(super) fn unpublished(&mut self) -> Vec<(UnitName, Option<UnitReport>)> {
         if !self.assignments_known {
             return Vec::new();
@@ -30,7 +30,7 @@ impl HostState {
         changed
     }
 
-    /// These reports are in the store.
+    /// These reports were committed.
     pub(super) fn published(&mut self, reports: Vec<(UnitName, Option<UnitReport>)>) {
         for (name, report) in reports {
             if let Some(unit) = self.units.get_mut(&name) {
@@ -39,14 +39,14 @@ impl HostState {
         }
     }
 
-    /// It isn't known whether the reports of these are in the store.
+    /// It is unknown whether the reports of these units were committed.
     pub(super) fn publish_failed(&mut self, names: &[UnitName]) {
         for name in names {
             self.mark_dirty(name).reported = None;
         }
     }
 
-    /// Nothing happened to the unit that isn't reported.
+    /// Everything that happened to the unit is reported.
     fn settle(&mut self, name: &UnitName) {
         if self.unseen.contains(name) {
             return;
@@ -58,7 +58,7 @@ impl HostState {
         }
     }
 
-    /// Units that are or were assigned to this host, foreign ones left out.
+    /// The number of units that are or were assigned to this host, without foreign ones.
     #[must_use]
     pub fn count(&self) -> usize {
         self.units.keys().filter(|name| !self.is_foreign(name)).count()
@@ -69,25 +69,25 @@ impl HostState {
         self.units.iter()
     }
 
-    /// Whether nothing has happened to any unit that isn't done and reported.
+    /// Whether every unit is reconciled and reported.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.dirty.is_empty() && self.unseen.is_empty()
     }
 
-    /// Units that something happened to.
+    /// The number of units to be reconciled.
     #[must_use]
     pub fn dirty(&self) -> usize {
         self.dirty.len()
     }
 
-    /// Units with a job of systemd's.
+    /// The number of units that have a systemd job.
     #[must_use]
     pub fn jobs(&self) -> usize {
         self.units.values().filter(|unit| unit.state.job.is_some()).count()
     }
 
-    /// `ActiveState` of each unit that has a file here.
+    /// The `ActiveState` of each unit that has a file here.
     pub fn active(&self) -> impl Iterator<Item = &str> {
         self.units.values().filter(|unit| unit.file.is_some()).map(|unit| unit.state.active.as_str())
     }
@@ -114,7 +114,7 @@ impl Unit {
         })
     }
 
-    /// Nothing is assigned, nothing is there, and nothing is left of it in the store.
+    /// Whether the unit has no assignment, no file and no report any more.
     fn is_over(&self) -> bool {
         self.assignment.is_none()
             && !self.unreadable

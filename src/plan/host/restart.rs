@@ -1,5 +1,5 @@
-//! Units that come back after a replacement or a restart: systemd stops the units that need one that is stopped, and
-//! starts none of them again. Owns which ran before; must never start a unit that didn't.
+//! Restarts dependents after a replacement or a restart: systemd stops the units that require a stopped unit, and
+//! doesn't start them again. Owns which units ran before; must never start a unit that didn't.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use crate::model::unit::Target;
 use super::{HostState, Unit};
 
 impl HostState {
-    /// These are about to be stopped, some only for a new file or to be started again.
+    /// These units are about to be stopped, some of them only to be replaced or restarted.
     pub(super) fn about_to_stop(&mut self, names: &[UnitName]) {
         let replaced = names.iter().filter(|name| self.units.get(*name).is_some_and(Unit::is_replaced));
         let replaced: BTreeSet<UnitName> = replaced.cloned().collect();
         if !replaced.is_empty() {
-            // Saved before it happens: the daemon may not be there to see it.
+            // Recorded and saved before the stop: the daemon may not be running when it happens.
             for name in self.bound_to(&replaced).iter().filter(|name| !names.contains(name)) {
                 self.mark_returning(name);
             }
@@ -26,7 +26,7 @@ impl HostState {
         }
     }
 
-    /// A unit is being stopped: what was carried out isn't any more.
+    /// A unit is being stopped, so its assignment isn't carried out any more.
     fn undo(&mut self, name: &UnitName) {
         if let Some(executed) = &mut self.mark_dirty(name).executed {
             executed.undone = true;
@@ -34,7 +34,7 @@ impl HostState {
         }
     }
 
-    /// These are about to be started, some after they were stopped for it: that half of their restart is over.
+    /// These units are about to be started. For those that are being restarted, the stop is done.
     pub(super) fn about_to_start(&mut self, names: &[UnitName]) {
         for name in names {
             let Some(unit) = self.units.get_mut(name).filter(|unit| unit.is_restarting()) else { continue };
@@ -46,24 +46,24 @@ impl HostState {
         }
     }
 
-    /// A stop job is queued. A unit that is stopped for a restart isn't stopped for it again, no matter what starts it
-    /// in the meantime.
+    /// A stop job is queued. If it is for a restart, the unit isn't stopped for the same restart again, no matter what
+    /// starts it meanwhile.
     pub(super) fn stop_queued(&mut self, name: &UnitName) {
         let unit = self.mark_dirty(name);
         let asked = unit.assignment.as_ref().and_then(|assignment| assignment.restart);
         unit.stopped_for = asked.filter(|_| unit.is_restarting());
     }
 
-    /// A unit has a stop job. If nobody here has asked for that while others are replaced, it is stopped with them,
-    /// whatever its file says. A job that has ended says nothing: it may have been a start.
+    /// A unit has a stop job. If other units are being replaced, it is assumed to be stopped with them, whatever its
+    /// file says. The end of a job means nothing here: it may have been a start.
     pub(super) fn is_stopped_too(&mut self, name: &UnitName) {
         if !self.replacing.is_empty() {
             self.mark_returning(name);
         }
     }
 
-    /// The unit ran, and is stopped with one that is replaced or restarted. Not if it is bound to one that stays down
-    /// as well: it goes with that one, and its start would pull that one in again.
+    /// Mark a running unit that is stopped together with one that is replaced or restarted. A unit that is also bound
+    /// to one that stays down isn't marked: its start would pull that one in again.
     fn mark_returning(&mut self, name: &UnitName) {
         if self.is_bound_to(name, |other| self.stays_down(other)) {
             return;
@@ -76,7 +76,8 @@ impl HostState {
         }
     }
 
-    /// The units that were stopped too, once all new files are there and all that are restarted have stopped.
+    /// The units that were stopped too, once all replaced units have their new files and all restarted ones have
+    /// stopped.
     pub(super) fn returning(&mut self) -> Vec<UnitName> {
         let units = &self.units;
         self.replacing.retain(|name| units.get(name).is_some_and(Unit::is_replaced));
@@ -87,7 +88,7 @@ impl HostState {
         self.units.iter().filter(|(_, unit)| returns(unit)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Start those of `names` again that don't run any more.
+    /// Start those of `names` again that no longer run.
     pub(super) fn restart_dependents(&mut self, names: &[UnitName]) {
         for name in names {
             let unit = self.mark_dirty(name);

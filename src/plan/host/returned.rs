@@ -1,7 +1,7 @@
-//! A host that the cluster took for dead and that is back. The leader deletes the assignments of a dead host; those of
-//! units that can run nowhere else instead (global units, units that name this host) it writes again as soon as it sees
-//! the host. Until then a missing assignment is no decision. Owns how long such units keep running; must never keep one
-//! that the leader could have placed elsewhere.
+//! A host that comes back after the cluster treated it as dead. The leader deletes the assignments of a dead host. For
+//! units that can't run anywhere else (global units, and units that name this host), it writes them again when it sees
+//! the host. Until then a missing assignment isn't a decision. Owns how long such units keep running; must never keep a
+//! unit that the leader could have placed elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::model::revision::Revision;
 
 use super::{Action, HostState, Log, Now, Unit};
 
-/// How often to look what is wanted of the units in question.
+/// How often to read the desired states of these units.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The time since the host has come back.
+/// What is pending since the host came back.
 #[derive(Debug, Default)]
 pub(super) struct Returned {
-    /// Units whose assignments are missing and that keep running; `None` before disk and assignments are known.
+    /// Units that keep running without an assignment; `None` before disk and assignments are known.
     awaiting: Option<BTreeSet<UnitName>>,
-    /// The leader that is to decide, and when it has had enough time.
+    /// The leader that is to decide, and the time by which it must have done so.
     leader: Option<(Revision, Duration)>,
     next_look: Duration,
 }
@@ -31,13 +31,13 @@ impl Returned {
 }
 
 impl HostState {
-    /// The host is registered, after it was taken for dead or not: a daemon that adopts the lease of the one before it
-    /// can't know whether that one had just come back and was waiting for the leader.
+    /// The host is registered, whether or not it was treated as dead before: a daemon that adopts the lease of the
+    /// previous one can't know whether that one was still waiting for the leader.
     pub(super) fn begin_return(&mut self) {
         self.returned = Some(Returned::default());
     }
 
-    /// Once disk and assignments are known: which units keep running.
+    /// Once disk and assignments are known: determine which units keep running.
     pub(super) fn await_leader(&mut self) {
         let undecided = self.returned.as_ref().is_some_and(|returned| returned.awaiting.is_none());
         if !undecided || !self.assignments_known {
@@ -61,17 +61,17 @@ impl HostState {
         awaiting.is_some_and(|awaiting| awaiting.contains(name))
     }
 
-    /// Look what is wanted of them, if it is time.
+    /// Read the desired states, if that is due.
     pub(super) fn read_decisions(&self, now: Now) -> Option<Action> {
         let returned = self.returned.as_ref().filter(|returned| returned.next_look <= now.monotonic)?;
         Some(Action::ReadDecisions(returned.awaiting.as_ref()?.iter().cloned().collect()))
     }
 
-    /// What is wanted of them. A unit that is destroyed, inactive or has another file has no reason to keep running. A
-    /// leader that has been in office for two TTLs since the host came back (one to believe that hosts are dead, one to
-    /// plan) and has assigned nothing has decided that the host doesn't fit.
+    /// Apply the desired states. A unit that was destroyed, is inactive or has another file no longer keeps running. A
+    /// leader that has been in office for two TTLs since the host came back (one for its presence grace, one to plan)
+    /// without assigning the unit has decided that it doesn't fit.
     pub(super) fn decided(&mut self, leader: Option<Revision>, wanted: &BTreeMap<UnitName, UnitHash>, now: Now) {
-        // The store was asked, which may have taken long.
+        // Reading from the store may have taken long.
         self.fresh.clear();
         let Some(Returned { awaiting: Some(awaiting), leader: known, next_look }) = &mut self.returned else { return };
         *next_look = now.monotonic + LOOK_EVERY;
@@ -96,7 +96,7 @@ impl HostState {
         }
     }
 
-    /// The leader has assigned the unit (again).
+    /// The leader has assigned the unit again.
     pub(super) fn leader_has_assigned(&mut self, name: &UnitName) {
         let Some(Returned { awaiting: Some(awaiting), .. }) = &mut self.returned else { return };
         awaiting.remove(name);

@@ -1,4 +1,4 @@
-//! When the state of this boot must be saved, and which is believed: what an earlier daemon saved, or what it reported.
+//! When the boot state must be saved, and whether the saved state or the published report is more recent.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,29 @@ use crate::model::unit::UnitReport;
 
 use super::{Action, BootState, Executed, HostState, StoreHistory, Unit};
 
-/// What differs from what was saved.
+/// What differs from the saved boot state.
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
     pub(super) executed: bool,
-    /// More than the revision.
+    /// More than its revision has changed.
     pub(super) history: bool,
     pub(super) foreign: bool,
-    /// Whether to save before anything else is done.
+    /// Whether to save before any other action.
     pub(super) first: bool,
-    /// Whether it was tried in this pass in vain. The work goes on without; the next pass tries again.
+    /// Whether saving failed in this pass. Work continues without it, and the next pass tries again.
     pub(super) failed: bool,
-    /// The history as it was saved last.
+    /// The history as last saved.
     saved_history: StoreHistory,
 }
 
 impl HostState {
-    /// What an earlier daemon saved.
+    /// Apply the history that an earlier daemon saved.
     pub(super) fn history_was(&mut self, history: StoreHistory) {
         self.unsaved.saved_history = history.clone();
         self.history = history;
     }
 
-    /// Save, if that must come before anything else.
+    /// Save, if that must come before any other action.
     pub(super) fn save_first(&mut self) -> Option<Action> {
         let first = std::mem::take(&mut self.unsaved.first);
         if first { self.save() } else { None }
@@ -50,7 +50,7 @@ impl HostState {
         }))
     }
 
-    /// The outcome of saving.
+    /// Apply the outcome of saving.
     pub(super) fn saved(&mut self, all: bool) {
         if !all {
             self.unsaved.failed = true;
@@ -68,8 +68,8 @@ impl HostState {
         self.units.iter().filter_map(saved).collect()
     }
 
-    /// Before a unit is started or restarted because of what an earlier daemon saved: whether its report says that this
-    /// was done. A daemon that could not save what it did has reported it all the same.
+    /// Before a unit is started or restarted on the basis of a saved state, check whether its report says that this was
+    /// done already: a daemon that failed to save may still have reported it.
     pub(super) fn read_reports(&self, names: &[UnitName]) -> Option<Action> {
         let unsure =
             |name: &&UnitName| self.units.get(*name).is_some_and(|unit| unit.unconfirmed && unit.is_launched());
@@ -77,7 +77,7 @@ impl HostState {
         (!names.is_empty()).then_some(Action::ReadReports(names))
     }
 
-    /// What the store has of this host's own reports. The newer of report and saved state counts.
+    /// Apply this host's own reports from the store. The newer of report and saved state is used.
     pub(super) fn confirm(&mut self, asked: &[UnitName], reports: &BTreeMap<UnitName, UnitReport>) {
         for name in asked {
             let unit = self.mark_dirty(name);

@@ -1,5 +1,5 @@
-//! What is done next, phase by phase: files, then jobs, then removals. Owns that a pass ends: a step that doesn't
-//! achieve anything is taken a few times, and then its unit is left alone for a while.
+//! Decides what is done next, phase by phase: files, then jobs, then removals. Ensures that a pass ends: a step without
+//! effect is taken a few times, and then its unit is left alone for a while.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use crate::plan::converge::{Seen, Step, Steps, converge};
 
 use super::{Action, HostState, LEASE_RETRY, Now};
 
-/// How often one step of one unit is taken in one pass. Each is followed by an observation, so the second already is
-/// unusual: something else works against us.
+/// How often one step of one unit is taken in one pass. Each is followed by an observation, so even a second time is
+/// unusual: something else is undoing it.
 const MAX_TAKEN: usize = 8;
 
-/// Jobs that were decided on together: all are queued before the first one ends, so that systemd orders them.
+/// Jobs that were decided on together. All are queued before the first one ends, so that systemd orders them.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     pub(super) stop: Vec<UnitName>,
@@ -22,7 +22,7 @@ pub(super) struct Jobs {
 }
 
 impl HostState {
-    /// The next action that the assignments ask for.
+    /// The next action that the assignments require.
     pub(super) fn carry_out(&mut self, now: Now, lease_holds: bool) -> Option<Action> {
         if !self.assignments_known {
             return None;
@@ -34,7 +34,7 @@ impl HostState {
             }
             self.restart_dependents(&returning);
         }
-        // Each round either acts or leaves a unit alone, so there is an end.
+        // This ends: each iteration either returns an action or makes a unit back off.
         loop {
             let steps = self.steps();
             if !lease_holds && !steps.is_empty() {
@@ -52,7 +52,7 @@ impl HostState {
                     return Some(action);
                 }
             } else if !steps.remove.is_empty() {
-                // A unit that was started just now may have pulled one of them in again.
+                // A unit that was just started may have pulled one of them in again.
                 if let Some(question) = self.observe_unless_fresh(&steps.remove) {
                     return Some(question);
                 }
@@ -66,7 +66,7 @@ impl HostState {
         }
     }
 
-    /// What the units that something happened to need now.
+    /// The steps that the dirty units need now.
     fn steps(&mut self) -> Steps {
         self.dirty.extend(std::mem::take(&mut self.deferred));
         let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
@@ -79,7 +79,7 @@ impl HostState {
         steps
     }
 
-    /// Count a step of each unit; those that have taken it too often are left alone and out.
+    /// Count a step of each unit. Units that have taken it too often back off and are left out.
     fn take(&mut self, step: Step, names: Vec<UnitName>, now: Now) -> Vec<UnitName> {
         let mut taken = Vec::with_capacity(names.len());
         for name in names {
@@ -127,8 +127,8 @@ impl HostState {
             return Some(question);
         }
         let jobs = Jobs { stop: self.take(Step::Stop, stop, now), start: self.take(Step::Start, start, now) };
-        // Before they are queued: a daemon that is killed now would take a stopped unit for one that runs, and would
-        // stop a unit that was started for a restart once more. If it can't be saved, the jobs matter more.
+        // Saved before the jobs are queued: a daemon that is restarted now would believe that a stopped unit runs, or
+        // stop a unit again that was already started for its restart. If saving fails, the jobs take precedence.
         self.about_to_stop(&jobs.stop);
         self.about_to_start(&jobs.start);
         self.unsaved.first |= self.unsaved.executed;
@@ -137,7 +137,7 @@ impl HostState {
         self.save_first().or_else(|| self.queue_jobs())
     }
 
-    /// The jobs that were decided on and aren't queued yet: all stops, then all starts.
+    /// The jobs that aren't queued yet: all stops, then all starts.
     pub(super) fn queue_jobs(&self) -> Option<Action> {
         if !self.jobs.stop.is_empty() {
             return Some(Action::Stop(self.jobs.stop.clone()));
@@ -145,8 +145,8 @@ impl HostState {
         (!self.jobs.start.is_empty()).then(|| Action::Start(self.jobs.start.clone()))
     }
 
-    /// A reload, if one is due: once for all files of a batch, and before any of their units is started. Not for units
-    /// for which it has failed a moment ago.
+    /// A reload, if one is due: once for all files of a batch, before any of their units is started. Units for which a
+    /// reload has just failed don't cause another one.
     pub(super) fn reload(&self) -> Option<Action> {
         let due = !self.lingering.is_empty() || !self.due_for_reload().is_empty();
         due.then_some(Action::Reload)

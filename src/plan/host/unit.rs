@@ -1,4 +1,5 @@
-//! One unit as its host knows it: assigned, observed, carried out, reported; and what follows from that. Values only.
+//! One unit as its host knows it: its assignment, observed state, what was carried out, and what was reported. Values
+//! only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,48 +16,48 @@ use crate::plan::fit;
 
 use super::boot::{Executed, StateSince};
 
-/// One unit. Read by anybody, changed by [`HostState`](super::HostState) only.
+/// One unit. Only [`HostState`](super::HostState) changes it.
 #[derive(Debug, Default)]
 pub struct Unit {
-    /// What the cluster wants of it here.
+    /// Its assignment to this host.
     pub assignment: Option<Assignment>,
-    /// Whether its assignment is there and can't be read: then the unit stays as it is.
+    /// Whether its assignment exists and can't be decoded: the unit then stays as it is.
     pub(super) unreadable: bool,
     /// The file on disk, if there is one.
     pub file: Option<Known>,
-    /// What systemd said last.
+    /// Its last observed state in systemd.
     pub state: UnitState,
-    /// Since when its `active` and `sub` are so, ms since the epoch.
+    /// Since when `active` and `sub` have these values, in ms since the epoch.
     pub(super) since: u64,
-    /// Its state as an earlier daemon saved it, until systemd has been asked.
+    /// Its state as an earlier daemon saved it, until systemd was asked.
     pub(super) saved_state: Option<StateSince>,
-    /// Whether systemd is to read its file when it is asked about it next: nothing is known of what it makes of it.
+    /// Whether systemd must read its file the next time it is asked, because it is unknown how it was loaded.
     pub(super) unread: bool,
-    /// Whether this daemon has linked its file, whatever systemd says yet.
+    /// Whether this daemon has linked its file, even if systemd hasn't loaded it yet.
     pub(super) linked: bool,
     /// What was carried out in this boot.
     pub executed: Option<Executed>,
-    /// Whether that is only what an earlier daemon saved: its report in the store may know more.
+    /// Whether that is only the saved state of an earlier daemon: the report in the store may be newer.
     pub(super) unconfirmed: bool,
-    /// Whether to try a start again that failed for want of a file.
+    /// Whether to retry a start that failed because a file was missing.
     pub(super) retry: bool,
-    /// The restart it was stopped for last, by this daemon.
+    /// The restart for which this daemon last stopped it.
     pub(super) stopped_for: Option<Revision>,
-    /// Until when it is left alone after a failure.
+    /// Until when it is left alone after a failure, as [`Now::monotonic`](super::Now::monotonic).
     pub held_until: Option<Duration>,
-    /// What the store has of it, as far as this daemon knows; `None` when it doesn't.
+    /// Its report in the store, as far as this daemon knows; `None` if unknown.
     pub reported: Option<Option<UnitReport>>,
 }
 
 /// What is known of a file on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// Its hash. A file that can't be read as a unit file has a hash that no other has.
+    /// Its hash. A file that isn't a valid unit file has a hash that no other file has.
     pub hash: UnitHash,
     pub(super) dependencies: Dependencies,
-    /// Whether it may run on this host and nowhere else instead: it is global, or names this host's id.
+    /// Whether it can run on this host only: it is global, or names this host's id.
     pub(super) tied: bool,
-    /// Whether it is to be enabled.
+    /// Whether it has an `[Install]` section and must be enabled.
     pub(super) has_install: bool,
 }
 
@@ -83,44 +84,44 @@ impl Unit {
         self.file.as_ref().map(|file| &file.hash)
     }
 
-    /// Units that are started with it.
+    /// Units that are started together with it.
     pub(super) fn pulls(&self) -> &[UnitName] {
         self.file.as_ref().map_or(&[], |file| &file.dependencies.pulls)
     }
 
-    /// Units that take it with them when they are stopped.
+    /// Units that stop it when they are stopped.
     pub(super) fn binds(&self) -> &[UnitName] {
         self.file.as_ref().map_or(&[], |file| &file.dependencies.binds)
     }
 
-    /// Whether it is assigned to be started.
+    /// Whether its target is `launched`.
     pub(super) fn is_launched(&self) -> bool {
         self.assignment.as_ref().is_some_and(|assignment| assignment.target == Target::Launched)
     }
 
-    /// Whether systemd may be made to read its file for an answer: it runs, so that the file is in memory already, or
-    /// nothing is known of the file yet, and what is known is of the time before there was one.
+    /// Whether systemd may read its file to answer: the unit is meant to run, so the file is in memory already; or
+    /// nothing is known of the file yet, or only what was observed before it existed.
     pub(super) fn is_for_reading(&self) -> bool {
         self.unread || (self.file.is_some() && (!self.state.load.is_found() || self.is_launched()))
     }
 
-    /// Whether it has a file, and is to have another.
+    /// Whether it has a file and must get another one.
     pub(super) fn is_outdated(&self) -> bool {
         let wanted = self.assignment.as_ref().filter(|assignment| assignment.target != Target::Removed);
         self.file.is_some() && wanted.is_some_and(|assignment| self.hash() != Some(&assignment.hash))
     }
 
-    /// Whether it is to be stopped and to come back, with another file or as it is.
+    /// Whether it must be stopped and come back, with another file or as it is.
     pub(super) fn is_replaced(&self) -> bool {
         self.is_outdated() || self.is_restarting()
     }
 
-    /// Whether it is to be stopped and started again, and hasn't been stopped yet.
+    /// Whether it must be restarted and hasn't been stopped yet.
     pub(super) fn is_restarting(&self) -> bool {
         self.assignment.as_ref().is_some_and(|assignment| is_to_restart(assignment, &self.seen()))
     }
 
-    /// What `converge` decides from.
+    /// The input of `converge`.
     pub(super) fn seen(&self) -> Seen {
         let done = self.executed.as_ref().map(|executed| {
             let generation = if executed.undone { Revision::default() } else { executed.generation };
