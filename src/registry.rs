@@ -1,11 +1,9 @@
 //! The registry: what the store's keys are and what they mean. The only module that spells a key.
 //!
-//! Owns the encoding of every record, the transactions that change them ([`commit`]), and the [`mirror`] that turns
-//! list and watch into values. It must never decide where a unit goes (`plan`) or talk to a host (`agent`).
+//! Owns the encoding of every record ([`records`]), the transactions that change them ([`commit`]), and the [`mirror`]
+//! that turns list and watch into values. It must never decide where a unit goes (`plan`) or talk to a host (`agent`).
 //!
-//! One writer per family of keys (see `docs/architecture.md`): the API writes `unit/`, `file/`, `metadata/` and
-//! `service/`, the engine `placement/`, `schedule/` and `leader`, and collects `file/`; each agent its `machine/` and
-//! `state/`.
+//! Each family of keys has one writer, which its file in [`records`] names.
 
 pub mod apply;
 pub mod commit;
@@ -13,6 +11,7 @@ pub mod keys;
 pub mod metadata;
 pub mod mirror;
 pub mod reader;
+pub mod records;
 pub mod scope;
 pub mod services;
 pub mod summaries;

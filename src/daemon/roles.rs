@@ -254,7 +254,8 @@ pub(super) fn described(status: &agent::Status) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::keys::{Key, LeaderRecord};
+    use crate::registry::keys::Key;
+    use crate::registry::records::leader::LeaderRecord;
     use crate::registry::{decode, delete, put};
     use crate::store::embedded::Embedded;
     use crate::store::{Kv, Range, Txn};

@@ -208,6 +208,10 @@ mod tests {
             ("placement/a.service", PLACED),
             (ENTRY, TOLD),
             ("unit/a.service", UNIT),
+            // Of a later version, or of nobody: left alone, and nothing follows from them.
+            ("schedule/00000000000000000000000000000001/a.service/x", "?"),
+            ("unit/a.service/x", "?"),
+            ("zone/1", "?"),
         ];
         let kv = |(at, (key, value)): (usize, (&str, &str))| Kv {
             key: key.into(),

@@ -262,6 +262,18 @@ impl From<String> for UnitHash {
     }
 }
 
+/// A string that is no digest of a unit file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a unit file's hash must be a SHA-1: 40 hexadecimal digits")]
+pub struct HashError;
+
+impl FromStr for UnitHash {
+    type Err = HashError;
+    fn from_str(hex: &str) -> Result<Self, HashError> {
+        if hex.len() == 40 && hex.bytes().all(|b| b.is_ascii_hexdigit()) { Ok(Self::new(hex)) } else { Err(HashError) }
+    }
+}
+
 impl From<UnitHash> for String {
     fn from(hash: UnitHash) -> Self {
         (*hash.0).into()

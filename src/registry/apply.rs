@@ -15,8 +15,9 @@ use crate::store::{Error as StoreError, Kv, Store};
 
 use super::commit::batch::{Group, Packed, Step, pack};
 use super::decode;
-use super::keys::{self, FileRecord, Key};
+use super::keys::{self, Key};
 use super::reader::Reader;
+use super::records::file::FileRecord;
 use super::units::{Decision, Found, Intent, Problem, Read, UnitChange, decide, is_done, is_down};
 
 /// Attempts at a batch that meets conflicts or lost answers.

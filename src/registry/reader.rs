@@ -14,7 +14,8 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::store::{Error, Event, Kv, Range, Store};
 
-use super::keys::{self, FileRecord, Key};
+use super::keys::{self, Key};
+use super::records::file::FileRecord;
 use super::scope::Scope;
 use super::summaries::{FileSummary, FileSummaryCache};
 use super::{Corrupt, decode, mirror, point};
@@ -264,7 +265,7 @@ impl<S: Store> Reader<S> {
     /// The file in `record`, unless it is damaged.
     #[must_use]
     pub fn parse(&self, hash: &UnitHash, record: &FileRecord) -> Option<UnitFile> {
-        UnitFile::parse(record.text.as_bytes()).map_err(|why| self.warn_file(hash, &why)).ok()
+        record.parse().map_err(|why| self.warn_file(hash, &why)).ok()
     }
 
     /// What the files of `hashes` say, read from the store where it isn't remembered. Files that can't be read are left

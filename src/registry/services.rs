@@ -11,6 +11,8 @@ use crate::store::{Error, Event, Kv, LeaseId, Store};
 use super::commit::services;
 use super::keys::{self, Key};
 use super::reader::Reader;
+use super::records::Family as _;
+use super::records::service::Records;
 use super::{decode, mirror, point, unchanged};
 
 /// Attempts at an announcement while others change the same instance.
@@ -212,7 +214,7 @@ pub async fn keep_alive<S: Store>(
     let (_, found) = point(reader.store(), &key, None).await?;
     let Some(kv) = found.filter(|kv| kv.lease == Some(lease)) else { return Err(Error::LeaseLost) };
     // A damaged record is mended when it is announced again.
-    let there: Instance = decode(&kv).map_err(|corrupt| reader.warn(&corrupt)).map_err(|()| Error::LeaseLost)?;
+    let there = Records::read(&kv).map_err(|corrupt| reader.warn(&corrupt)).map_err(|()| Error::LeaseLost)?;
     reader.store().keep_alive(lease, Duration::from_secs(there.ttl.into()) / 3).await
 }
 
@@ -279,10 +281,12 @@ pub fn change<S: Store>(reader: &Reader<S>, event: &Event) -> Option<((ServiceNa
 
 /// The instance in a record, unless it is damaged.
 pub fn instance<S: Store>(reader: &Reader<S>, kv: &Kv) -> Option<((ServiceName, InstanceName), Instance)> {
-    let read = Key::parse(&kv.key).and_then(|key| Ok((key, decode(kv)?)));
+    let read = Key::parse(&kv.key).and_then(|key| match key {
+        Key::Service(service, name) => Ok(Some(((service, name), Records::read(kv)?))),
+        _ => Ok(None),
+    });
     match read {
-        Ok((Key::Service(service, name), instance)) => Some(((service, name), instance)),
-        Ok(_) => None,
+        Ok(instance) => instance,
         Err(corrupt) => {
             reader.warn(&corrupt);
             None

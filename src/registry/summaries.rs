@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::model::file::UnitFile;
 use crate::model::name::UnitHash;
 use crate::model::placement::Constraints;
 
-use super::keys::FileRecord;
+use super::records::file::FileRecord;
 
 /// Files remembered for certain; up to twice as many are. Some 200 bytes each.
 const KEPT: usize = 8192;
@@ -28,12 +27,10 @@ impl FileSummary {
     /// # Errors
     /// A sentence, for one that is damaged.
     pub fn of(record: &FileRecord) -> Result<Self, String> {
-        let file = UnitFile::parse(record.text.as_bytes()).map_err(|error| error.to_string())?;
-        let constraints = Constraints::parse(&file)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let file = record.parse()?;
         Ok(Self {
             description: file.value("Unit", "Description").unwrap_or_default().into(),
-            constraints: Arc::new(constraints),
+            constraints: Arc::new(FileRecord::constraints_of(&file)?),
         })
     }
 }

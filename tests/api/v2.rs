@@ -19,6 +19,24 @@ async fn keys(daemon: &Daemon, prefix: &str) -> Vec<String> {
     page.kvs.into_iter().map(|kv| kv.key).collect()
 }
 
+/// A name or an address that was written past the API must not get into the terminals and the files of others.
+#[tokio::test]
+async fn records_are_checked_when_they_are_read() {
+    let daemon = Daemon::start().await;
+    let machine = json!({ "id": N1, "ip": "10.88.0.11", "hostname": "n1\nroot", "version": "1", "boot_id": "b" });
+    daemon.write_raw(&format!("machine/{N1}"), machine.to_string().as_bytes()).await;
+    let machines = daemon.get("/fleet/v2/machines").await.json();
+    assert_eq!(machines["machines"][0]["hostname"], "n1\u{fffd}root", "{machines}");
+
+    let instance = |address: &str| {
+        json!({ "address": address, "port": 80, "weight": 1, "ttl": 10, "since": 1 }).to_string().into_bytes()
+    };
+    daemon.write_raw("service/web/good", &instance("10.88.0.11")).await;
+    daemon.write_raw("service/web/bad", &instance("10.88.0.11\nserver evil")).await;
+    let services = daemon.get("/fleet/v2/services/web").await.json().to_string();
+    assert!(services.contains("good") && !services.contains("bad"), "{services}");
+}
+
 #[tokio::test]
 async fn a_batch_tells_what_became_of_each_unit() {
     let daemon = Daemon::start().await;

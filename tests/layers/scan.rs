@@ -442,6 +442,19 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         visit::visit_impl_item_fn(self, item);
     }
 
+    fn visit_trait_item(&mut self, item: &'ast syn::TraitItem) {
+        let attributes: &[syn::Attribute] = match item {
+            syn::TraitItem::Const(item) => &item.attrs,
+            syn::TraitItem::Fn(item) => &item.attrs,
+            syn::TraitItem::Type(item) => &item.attrs,
+            syn::TraitItem::Macro(item) => &item.attrs,
+            _ => &[],
+        };
+        if !self.passes_over(attributes, item) {
+            visit::visit_trait_item(self, item);
+        }
+    }
+
     fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
         if let Some(block) = &item.default {
             self.function(&item.sig, block);

@@ -175,7 +175,7 @@ fn size(op: &Op) -> usize {
 mod tests {
     use super::*;
     use crate::model::name::UnitHash;
-    use crate::registry::keys::FileRecord;
+    use crate::registry::records::file::FileRecord;
     use crate::store::Guard;
 
     fn unit(n: usize) -> Key {

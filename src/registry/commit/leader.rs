@@ -1,8 +1,9 @@
 //! Writes the leader's key. Who may lead, and when, is the engine's to decide.
 
 use crate::model::revision::Revision;
-use crate::registry::keys::{Key, LeaderRecord};
+use crate::registry::keys::Key;
 use crate::registry::put;
+use crate::registry::records::leader::LeaderRecord;
 use crate::store::{Error, Guard, LeaseId, Store, Txn};
 
 /// Write the leader's key, bound to `lease`, if `guard` holds. The answer is the revision that fences the leader's

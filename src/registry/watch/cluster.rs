@@ -15,8 +15,9 @@ use crate::store::{Batch, Error, Event, Store, Watch};
 use super::few::Few;
 use super::{Touched, event_key};
 use crate::registry::decode;
-use crate::registry::keys::{self, FileRecord, Key};
+use crate::registry::keys::{self, Key};
 use crate::registry::reader::Reader;
+use crate::registry::records::file::FileRecord;
 use crate::registry::scope::Scope;
 
 /// What is followed. Slices belong to it because a unit is only gone when no host has it any more.

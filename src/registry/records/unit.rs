@@ -1,0 +1,35 @@
+//! `unit/<name>`: what users ask for. Lives until the unit is destroyed.
+
+use crate::model::cluster::{Change, Versioned};
+use crate::model::name::UnitName;
+use crate::model::unit::Unit;
+
+#[cfg(test)]
+use super::tests::Form;
+use super::{Family, Writer};
+
+/// The family.
+pub enum Records {}
+
+impl Family for Records {
+    const PATTERN: &'static str = "unit/<name>";
+    const WRITER: Writer = Writer::Api;
+    type Names = (UnitName,);
+    type Record = Unit;
+
+    #[cfg(test)]
+    const FORMS: &'static [Form] = &[
+        Form::today(
+            "unit/web@1.service",
+            concat!(
+                r#"{"desired":"launched","hash":"3750b3e9f3962a56c7582929426e9abb012754cf","#,
+                r#""generation":7,"restart":6,"submitted":5}"#,
+            ),
+        ),
+        Form::today("unit/web@.service", r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5}"#),
+    ];
+
+    fn change((name,): (UnitName,), record: Option<Versioned<Unit>>) -> Result<Option<Change>, String> {
+        Ok(Some(Change::Unit(name, record.map(|record| record.value))))
+    }
+}
