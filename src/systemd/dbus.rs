@@ -1,11 +1,12 @@
 //! The real host: systemd over D-Bus, and files on disk.
 //!
-//! Owns the only use of `zbus`. Two connections: one for calls, built when first needed and again when it has died, and
-//! one for signals (`signals`), since a connection whose signals pile up answers no call; and one for each reload,
-//! whose answer may take long. It must never wait for a job, nor remember a unit's state: systemd is asked.
+//! Owns the only use of `zbus`. There are two connections: one for calls, built on first use and again after it has
+//! died, and one for signals (`signals`), since a connection whose signals pile up can't answer calls. Each reload gets
+//! a connection of its own, because its answer may take long. It must never wait for a job or cache a unit's state:
+//! systemd is asked.
 //!
-//! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: systemd's private socket speaks a dialect that
-//! zbus refuses.
+//! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: zbus can't speak the dialect of systemd's
+//! private socket.
 
 mod calls;
 mod host_units;
@@ -28,16 +29,16 @@ use calls::Verb;
 use proxy::{ManagerProxy, classify};
 use signals::Ours;
 
-/// Where the host's parts are.
+/// Locations on the host.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The folder of unit files that is ours.
+    /// Our folder of unit files.
     pub units_directory: PathBuf,
-    /// The folder of notes: in memory, gone with the boot.
+    /// The folder of the boot state; must be a tmpfs.
     pub notes_directory: PathBuf,
-    /// Drive the user's own systemd over the session bus.
+    /// Use the user's own systemd over the session bus.
     pub user: bool,
-    /// The bus's address, for a bus elsewhere than where it is expected (`unix:path=…`).
+    /// The bus's address if it isn't the default one (`unix:path=…`).
     pub address: Option<String>,
 }
 
@@ -52,7 +53,7 @@ impl Default for Options {
     }
 }
 
-/// systemd of this host. Clones share the connection.
+/// This host's systemd. Clones share the connection.
 #[derive(Clone)]
 pub struct Dbus {
     shared: Arc<Shared>,
@@ -63,15 +64,15 @@ struct Shared {
     units: Folder,
     notes: Folder,
     ours: Ours,
-    /// Units of ours that systemd knows under another primary name.
+    /// Our units that systemd knows under another primary name.
     aliases: Mutex<BTreeSet<UnitName>>,
-    /// Units that were asked for and that the host has from elsewhere, with their files.
+    /// Requested units that the host has from elsewhere, with their files.
     host_units: Mutex<BTreeMap<UnitName, PathBuf>>,
     manager: tokio::sync::Mutex<Option<ManagerProxy<'static>>>,
     follower: Mutex<Option<Follower>>,
 }
 
-/// The present subscription.
+/// The current subscription.
 struct Follower {
     task: JoinHandle<()>,
     events: mpsc::UnboundedSender<Event>,
@@ -90,14 +91,14 @@ impl Shared {
         self.host_units.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of `units` that are the host's, and the others.
+    /// Split `units` into those that the host has from elsewhere, and the others.
     fn split(&self, units: Vec<UnitName>) -> (Vec<UnitName>, Vec<UnitName>) {
         let host_units = self.host_units();
         units.into_iter().partition(|name| host_units.contains_key(name))
     }
 }
 
-/// Names asked about as patterns in one call.
+/// The most names that are queried as patterns in one call.
 const PATTERNS: usize = 128;
 
 impl Drop for Follower {
@@ -107,7 +108,7 @@ impl Drop for Follower {
 }
 
 impl Dbus {
-    /// Nothing is connected yet: the first call does that.
+    /// Connects on the first call.
     #[must_use]
     pub fn new(options: Options) -> Self {
         let shared = Shared {
@@ -127,7 +128,7 @@ impl Dbus {
         self.shared.units.file(name.as_str()).to_string_lossy().into_owned()
     }
 
-    /// Write, link and enable units that are ours to install.
+    /// Write, link and enable units, none of which the host has from elsewhere.
     async fn put(&self, units: Vec<(UnitName, String)>) -> Outcomes {
         if units.is_empty() {
             return Vec::new();
@@ -142,7 +143,7 @@ impl Dbus {
         };
         let linkable = units.iter().zip(&written).filter(|(_, written)| written.is_ok());
         let linkable: BTreeSet<_> = linkable.map(|((name, _), _)| name.clone()).collect();
-        // Links of an [Install] section that isn't there any more would stay for ever.
+        // Links of an `[Install]` section that was removed would stay for ever.
         let stale = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
         let stale = units.iter().zip(&written).filter(|(_, written)| written.as_ref().is_ok_and(stale));
         self.together(Verb::Disable, stale.map(|((name, _), _)| name.clone()).collect()).await;
@@ -169,8 +170,8 @@ impl Dbus {
         outcomes
     }
 
-    /// Put the files of units that couldn't be installed back as they were, with their links, if systemd `answers`:
-    /// else it would be waited for once more for each kind of link, and whoever tries again makes them anew.
+    /// Restore the files, and their links, of units that couldn't be installed. Links only if systemd `answers`:
+    /// otherwise each kind of link would wait for another timeout, and the retry makes the links anyway.
     async fn undo(&self, units: Vec<(UnitName, Before)>, answers: bool) {
         let new = units.iter().filter(|(_, before)| answers && *before == Before::Nothing);
         self.together(Verb::Disable, new.map(|(name, _)| name.clone()).collect()).await;
@@ -189,7 +190,7 @@ impl Dbus {
         }
     }
 
-    /// File work, away from the async threads.
+    /// Run file operations outside the async threads.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
@@ -204,7 +205,8 @@ fn has_install(text: &str) -> bool {
     UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.has_install())
 }
 
-/// Who failed in a call about files, and why. That systemd doesn't know such a unit is nothing to wait for here.
+/// The units that failed in a call about files. `Missing` is mapped to `Refused`, since here there is no file to wait
+/// for.
 fn failures_of(outcomes: Outcomes) -> BTreeMap<UnitName, Error> {
     let failed = outcomes.into_iter().filter_map(|(name, outcome)| match outcome {
         Ok(()) => None,
@@ -237,25 +239,25 @@ impl Systemd for Dbus {
     }
 
     async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
-        // A file of ours may be left of one, from before a reboot say; its links are none of ours.
+        // One of our files may be left from before, such as before a reboot; the links aren't ours.
         let (host_units, units) = self.shared.split(units);
         let mut outcomes = self.together(Verb::Disable, units).await;
         outcomes.extend(host_units.into_iter().map(|name| (name, Ok(()))));
         for (_, outcome) in &mut outcomes {
-            // No link, nothing to disable: it was never installed, or a removal was broken off.
+            // There is no link to remove: it was never installed, or a removal was interrupted.
             if matches!(outcome, Err(Error::Missing(_))) {
                 *outcome = Ok(());
             }
         }
         let reachable = outcomes.iter().filter(|(_, outcome)| !matches!(outcome, Err(Error::Unavailable(_))));
         let reachable: Vec<_> = reachable.map(|(name, _)| name.clone()).collect();
-        // One question for all is cheaper than a reset for each: few have failed.
+        // One query for all units is cheaper than a reset for each: few have failed.
         let (mut failures, unlink) = match self.in_memory(reachable.clone()).await {
             Ok(states) => {
                 let failed =
                     states.into_iter().filter(|(_, unit)| unit.active == ActiveState::Failed).map(|(name, _)| name);
                 let mut failures = failures_of(self.each(Verb::ResetFailed, failed.collect()).await);
-                // Any other failure says that it is in memory no more: just what was wanted.
+                // Any other error means that the unit is no longer in memory, which is what is wanted.
                 failures.retain(|_, error| matches!(error, Error::Unavailable(_)));
                 let unlink: Vec<_> = reachable.into_iter().filter(|name| !failures.contains_key(name)).collect();
                 (failures, unlink)
@@ -269,7 +271,7 @@ impl Systemd for Dbus {
         match unlinked.await {
             Ok(unlinked) => {
                 let (gone, left): (Vec<_>, Vec<_>) = unlinked.into_iter().partition(|(done, _)| done.is_ok());
-                // What couldn't be removed is still ours: what happens to it is wanted.
+                // A unit that couldn't be removed is still ours, so its events are still wanted.
                 self.shared.ours.forget(&gone.into_iter().map(|(_, name)| name).collect::<Vec<_>>());
                 failures.extend(left.into_iter().filter_map(|(done, name)| Some((name, done.err()?))));
             }
@@ -304,7 +306,7 @@ impl Systemd for Dbus {
         for (name, outcome) in &mut outcomes {
             if matches!(outcome, Err(Error::Missing(_))) {
                 *outcome = Ok(());
-                // No job, so no signal; whoever waits for a job's end need not know that.
+                // There is no job and hence no signal; the event is sent here so that callers need no special case.
                 if let Some(follower) = &*self.shared.follower() {
                     let _ = follower.events.send(Event::JobDone { unit: name.clone(), result: JobResult::Done });
                 }
@@ -325,7 +327,8 @@ impl Systemd for Dbus {
         }
         let names: Vec<_> = units.iter().map(UnitName::as_str).collect();
         let rows = self.manager().await?.list_units_by_names(&names).await.map_err(|error| classify(&error))?;
-        // A row for each name, in the order asked, but under the primary name: an alias is told by its place.
+        // systemd returns one row for each name, in order, but with the primary name: an alias is recognized by its
+        // position.
         let in_order = rows.len() == units.len();
         let mut by_id: BTreeMap<String, UnitState> = BTreeMap::new();
         for (index, row) in rows.into_iter().enumerate() {
@@ -351,11 +354,11 @@ impl Systemd for Dbus {
         if units.is_empty() {
             return Ok(BTreeMap::new());
         }
-        // A pattern is compared with the primary name only.
+        // A pattern is matched against the primary name only.
         let aliases: Vec<_> = units.iter().filter(|unit| self.shared.aliases().contains(*unit)).cloned().collect();
         let mut answer = if aliases.is_empty() { BTreeMap::new() } else { self.units(aliases).await? };
-        // A name has no character that is special in a pattern of systemd's (which doesn't take `\` for an escape).
-        // systemd compares each unit with each pattern: beyond some, all units are the smaller question.
+        // Unit names contain no character that is special in systemd's patterns (where `\` isn't an escape). systemd
+        // matches each unit against each pattern, so for many names it is cheaper to list all units.
         let patterns: Vec<_> =
             if units.len() > PATTERNS { Vec::new() } else { units.iter().map(UnitName::as_str).collect() };
         let rows =
@@ -371,7 +374,7 @@ impl Systemd for Dbus {
         let (options, ours, units) = (Arc::clone(&shared.options), shared.ours.clone(), shared.units.clone());
         let events = sender.clone();
         let task = tokio::spawn(async move {
-            // Those of an earlier daemon. Should the folder not be readable, `files` says so to whoever asks.
+            // The files of an earlier daemon. If the folder can't be read, `files` reports it.
             if let Ok(Ok(files)) = tokio::task::spawn_blocking(move || units.read_units()).await {
                 ours.add(files.keys());
             }

@@ -1,12 +1,13 @@
-//! A host in memory: the seam's second adapter, for the simulation and for tests.
+//! A host in memory: the second adapter of the seam, for the simulation and for tests.
 //!
-//! Owns the likeness to a real host, as far as an agent can see it: files under `/run`, what systemd has read of them
-//! and when it reads them again, jobs with systemd's order and failures, processes with ids, a bus that can fail.
-//! It must never use the wall clock, threads or chance: with tokio's paused clock the same calls give the same history,
-//! and whatever varies comes from the [`Options::policy`] that the caller gives (and seeds).
+//! Models a real host as far as an agent can see it: files under `/run`, which of them systemd has loaded and when it
+//! loads them again, jobs with systemd's ordering and failures, processes with ids, and a bus that can fail. It must
+//! never use the wall clock, threads or randomness: with tokio's paused clock the same calls give the same history, and
+//! all variation comes from the [`Options::policy`] that the caller provides (and seeds).
 //!
-//! A unit file can direct the play: `[X-Fake]` with `StartSec=`, `StopSec=`, `Outcome=succeed|fail|hang|die` and
-//! `LiveSec=` goes before the policy; systemd skips such a section, so the same text runs on both adapters.
+//! A unit file can control its own behaviour: `[X-Fake]` with `StartSec=`, `StopSec=`, `Outcome=succeed|fail|hang|die`
+//! and `LiveSec=` takes precedence over the policy. systemd ignores such a section, so the same text works with both
+//! adapters.
 
 mod definition;
 mod host;
@@ -23,14 +24,14 @@ use super::{Error, Event, Outcomes, Systemd, UnitState};
 use crate::model::name::UnitName;
 use host::Host;
 
-/// How one activation of a service goes.
+/// The behaviour of one activation of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Behaviour {
-    /// From the start job's run to its end.
+    /// Time from when the start job runs until it ends.
     pub start: Duration,
-    /// From the stop job's run to its end.
+    /// Time from when the stop job runs until it ends.
     pub stop: Duration,
-    /// What comes of the start.
+    /// The result of the start.
     pub outcome: Outcome,
 }
 
@@ -41,7 +42,7 @@ impl Default for Behaviour {
     }
 }
 
-/// What comes of a start.
+/// The result of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The job ends with `done`, and the service runs until it is stopped.
@@ -50,25 +51,25 @@ pub enum Outcome {
     Fail,
     /// The job doesn't end until the unit is stopped.
     Hang,
-    /// The job ends with `done`, and the service fails by itself after so long.
+    /// The job ends with `done`, and the service fails by itself after this time.
     Die(Duration),
 }
 
-/// How an activation of a service goes: asked with its name and the count of its activations on this host, from 1.
-/// It is asked in the midst of things and must not call the host itself.
+/// The behaviour of an activation of a service, given its name and the number of its activations on this host, from 1.
+/// It is called while the host is locked and must not call the host itself.
 pub type Policy = Arc<dyn Fn(&UnitName, u32) -> Behaviour + Send + Sync>;
 
-/// What kind of host it is.
+/// The properties of the host.
 #[derive(Clone)]
 pub struct Options {
-    /// How each activation goes.
+    /// The behaviour of each activation.
     pub policy: Policy,
-    /// How long a call takes, half of it before it has any effect. A caller that is killed meanwhile leaves half-done
-    /// work.
+    /// How long a call takes; it takes effect after half of that. A caller that is killed meanwhile leaves half-done
+    /// work behind.
     pub latency: Duration,
     /// How long `reload` takes for each loaded unit; no call is answered meanwhile.
     pub reload_time: Duration,
-    /// Units that the host has of its own, by name, with their texts.
+    /// The host's own units, by name, with their texts.
     pub system: BTreeMap<UnitName, String>,
 }
 
@@ -86,39 +87,39 @@ impl Default for Options {
     }
 }
 
-/// One thing that happened on the host.
+/// Something that happened on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// When, since the host was made.
+    /// When, since the host was created.
     pub at: Duration,
-    /// Whose; `None` for what concerns all.
+    /// The unit; `None` if it concerns the whole host.
     pub unit: Option<UnitName>,
-    /// What.
+    /// What happened.
     pub what: What,
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
-    /// A process was begun.
+    /// A process was started.
     Starting,
-    /// It is up (a oneshot: it is through).
+    /// The service is up; a oneshot has finished.
     Started,
-    /// It was asked to end.
+    /// The process was asked to terminate.
     Stopping,
-    /// It has ended.
+    /// The process has terminated.
     Stopped,
-    /// It ended badly, while starting or by itself.
+    /// The process failed, while starting or later by itself.
     Failed,
-    /// The power went away under it.
+    /// The process ended with the power of the host.
     Killed,
-    /// All files were read again.
+    /// systemd reloaded all unit files.
     Reloaded,
-    /// The host went down and came up.
+    /// The host was rebooted.
     Rebooted,
 }
 
-/// How often each thing was asked of the host.
+/// The number of calls, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Calls of `files`.
@@ -139,8 +140,8 @@ pub struct Counters {
     pub written: u64,
 }
 
-/// One host in memory. Clones share it; it outlives the daemon that drives it. Its time is tokio's: everything but
-/// [`Fake::new`] and looking is done inside a runtime.
+/// One host in memory. Clones share it; it outlives the daemon that uses it. It uses tokio's clock: everything except
+/// [`Fake::new`] and the inspection methods must be called inside a runtime.
 #[derive(Clone)]
 pub struct Fake {
     host: Arc<Mutex<Host>>,
@@ -159,7 +160,7 @@ impl Fake {
         Self { host: Arc::new_cyclic(|me| Mutex::new(Host::new(options, me.clone()))) }
     }
 
-    /// Let a running service fail by itself. `false` when it has no process.
+    /// Let a running service fail by itself. `false` if it has no process.
     pub fn crash(&self, unit: &UnitName) -> bool {
         let mut host = self.lock();
         let runs = host.units.get(unit).is_some_and(|unit| unit.main_pid != 0);
@@ -170,34 +171,35 @@ impl Fake {
         runs
     }
 
-    /// Power off and on again: processes, systemd's memory, unit files and notes are gone, and so is any subscription.
+    /// Turn the power off and on again: processes, systemd's memory, unit files and boot state are lost, and so is any
+    /// subscription.
     pub fn reboot(&self) {
         self.lock().reboot();
     }
 
-    /// Take the bus away: calls fail with `Unavailable`, events are lost, units go on.
+    /// Take the bus down: calls fail with `Unavailable`, events are lost, units keep running.
     pub fn go_down(&self) {
         self.lock().bus_up = false;
     }
 
-    /// Give the bus back; a subscriber is told to ask about everything.
+    /// Bring the bus back; a subscriber gets an [`Event::Resync`].
     pub fn come_up(&self) {
         let mut host = self.lock();
         host.bus_up = true;
         host.tell(Event::Resync);
     }
 
-    /// While `lost`, no signal arrives though calls are answered, as when a queue between the two overflows.
+    /// While `lost`, no signal is delivered although calls are answered, as when a queue overflows.
     pub fn lose_signals(&self, lost: bool) {
         self.lock().signals_lost = lost;
     }
 
-    /// Let the system go down: all units get a stop job, as `systemctl poweroff` has it.
+    /// Shut the system down: all units get a stop job, as with `systemctl poweroff`.
     pub fn shut_down(&self) {
         self.shut_down_but(&[]);
     }
 
-    /// As [`Fake::shut_down`], but some stay until the power is off (`DefaultDependencies=no`).
+    /// As [`Fake::shut_down`], except that some units stay up until the power is off (`DefaultDependencies=no`).
     pub fn shut_down_but(&self, stay: &[UnitName]) {
         let mut host = self.lock();
         host.going_down = true;
@@ -208,36 +210,35 @@ impl Fake {
         host.settle();
     }
 
-    /// While `true`, no file and no note can be written.
+    /// While `true`, no file can be written.
     pub fn fill_disk(&self, full: bool) {
         self.lock().disk_full = full;
     }
 
-    /// While `true`, systemd refuses to read its files again, as it does with too little room in `/run` or too often.
+    /// While `true`, systemd refuses to reload, as it does if `/run` is too full or reloads are too frequent.
     pub fn refuse_reloads(&self, refuse: bool) {
         self.lock().refuses_reloads = refuse;
     }
 
-    /// The process id of a unit's present activation: another number means that it was restarted.
+    /// The process id of a unit's current activation: a different one means that the unit was restarted.
     #[must_use]
     pub fn main_pid(&self, unit: &UnitName) -> Option<u32> {
         self.lock().units.get(unit).map(|unit| unit.main_pid).filter(|pid| *pid != 0)
     }
 
-    /// The truth about one unit, bus or no bus, without counting as a call.
+    /// The actual state of a unit, whether or not the bus is up; doesn't count as a call.
     #[must_use]
     pub fn unit(&self, unit: &UnitName) -> UnitState {
         self.lock().describe(unit)
     }
 
-    /// The services that have a process now: what must be in one place only.
+    /// The services that have a process now; a service may have one on a single host only.
     #[must_use]
     pub fn running(&self) -> BTreeSet<UnitName> {
         self.lock().units.iter().filter(|(_, u)| u.main_pid != 0).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The text that a unit was loaded from, which may differ from the file's: then a reload is due
-    /// (`NeedDaemonReload`).
+    /// The text from which a unit was loaded. If it differs from the file's, a reload is due (`NeedDaemonReload`).
     #[must_use]
     pub fn loaded_text(&self, unit: &UnitName) -> Option<String> {
         let host = self.lock();
@@ -251,19 +252,19 @@ impl Fake {
         self.lock().log.clone()
     }
 
-    /// What has happened after the first `seen` entries of the log: for whoever follows it closely.
+    /// What has happened after the first `seen` entries of the log.
     #[must_use]
     pub fn log_after(&self, seen: usize) -> Vec<Entry> {
         self.lock().log.get(seen..).unwrap_or_default().to_vec()
     }
 
-    /// The files in our folder and their texts, without counting as a call.
+    /// The files in our folder and their texts; doesn't count as a call.
     #[must_use]
     pub fn on_disk(&self) -> BTreeMap<UnitName, String> {
         self.lock().disk.files.clone()
     }
 
-    /// How often each thing was asked so far.
+    /// The number of calls so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.lock().counters
@@ -273,7 +274,7 @@ impl Fake {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One D-Bus call: takes its time, and fails when there is no bus.
+    /// One D-Bus call: takes time, and fails if the bus is down.
     async fn call<T>(&self, effect: impl FnOnce(&mut Host) -> T + Send) -> Result<T, Error> {
         let latency = self.lock().options.latency / 2;
         self.wait(latency).await;
@@ -298,14 +299,14 @@ impl Fake {
         Ok(answer)
     }
 
-    /// Zero is no sleep at all: a paused clock would move by tokio's millisecond.
+    /// Sleeps only if `time` isn't zero: a paused clock would advance by tokio's granularity of 1 ms.
     async fn wait(&self, time: Duration) {
         if !time.is_zero() {
             sleep(time).await;
         }
     }
 
-    /// Write one file; what was there before comes back, to be put back if the rest fails.
+    /// Write one file; returns the previous text, to be restored if a later step fails.
     fn write(host: &mut Host, name: &UnitName, text: String) -> Result<Option<String>, Error> {
         if let Some(refusal) = host.refusal(name) {
             host.refused.insert(name.clone());
@@ -365,7 +366,7 @@ impl Systemd for Fake {
                         continue;
                     }
                     Ok(targets) => self.call(|host| host.disk.enabled.insert(name.clone(), targets)).await.map(|_| ()),
-                    // A file that can't be parsed has nothing to enable; its start will say what is wrong.
+                    // A file that can't be parsed has nothing to enable; its start will report the error.
                     Err(_) if crate::model::file::UnitFile::parse(text.as_bytes()).is_err() => continue,
                     Err(sentence) => Err(Error::Refused(sentence)),
                 },

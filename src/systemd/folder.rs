@@ -1,7 +1,7 @@
-//! Files on a real host: the folder of unit files that is ours, and the notes.
+//! Files on a real host: our folder of unit files, and the boot state.
 //!
-//! Owns every read and write there. Everything blocks: callers run it away from the async threads. It must never
-//! ask systemd anything, nor touch a folder that isn't ours (the links are systemd's to make).
+//! Owns every read and write there. All of it blocks: callers run it outside the async threads. It must never ask
+//! systemd anything or touch another folder (systemd makes the links).
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -13,31 +13,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::model::name::UnitName;
 use crate::systemd::Error;
 
-/// Numbers the temporary files of this process: two writers never share one, and those of an earlier process are used
-/// up first.
+/// Numbers the temporary files of this process, so that two writers never share one. Leftovers of an earlier process
+/// are overwritten.
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
-/// Whether a file's bytes must be on disk before it gets its name.
+/// Whether a file must be synced to disk before it is renamed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Durable {
     Yes,
     No,
 }
 
-/// One directory and what we keep in it.
+/// One directory.
 #[derive(Debug, Clone)]
 pub(super) struct Folder {
     path: PathBuf,
 }
 
-/// What a write found: to tell a change from a repetition, and to be put back.
+/// What was there before a write, to detect changes and to restore it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Before {
     /// There was no file.
     Nothing,
-    /// There was this text.
+    /// There was a file with this text.
     Text(String),
-    /// There was this very text already; nothing was written.
+    /// There was a file with the same text; nothing was written.
     Same,
 }
 
@@ -50,7 +50,7 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Every unit file and its text. What can't be read, or is no unit file, is skipped: it harms only itself.
+    /// Every unit file and its text. A file that can't be read, or isn't a unit file, is skipped.
     pub(super) fn read_units(&self) -> Result<BTreeMap<UnitName, String>, Error> {
         let mut units = BTreeMap::new();
         let entries = match fs::read_dir(&self.path) {
@@ -64,7 +64,7 @@ impl Folder {
             let Some(file) = file.to_str() else { continue };
             let name = match file.parse::<UnitName>() {
                 Ok(name) => name,
-                // Such as a temporary file. A hidden file with a unit's name is a unit's all the same.
+                // For instance a temporary file. A hidden file whose name is a valid unit name is a unit file.
                 Err(_) if file.starts_with('.') => continue,
                 Err(error) => {
                     tracing::warn!(path = %entry.path().display(), %error, "not a unit file, skipped");
@@ -81,7 +81,7 @@ impl Folder {
         Ok(units)
     }
 
-    /// Write each file whole or not at all; all are on disk when this returns.
+    /// Write each file completely or not at all; all are on disk when this returns.
     pub(super) fn write_units(&self, units: &[(UnitName, String)]) -> Vec<Result<Before, Error>> {
         if let Err(error) = self.create() {
             return units.iter().map(|_| Err(error.clone())).collect();
@@ -92,7 +92,7 @@ impl Folder {
         }
         match File::open(&self.path).and_then(|folder| folder.sync_all()) {
             Ok(()) => written,
-            // Nobody knows now which of the new names are on disk.
+            // It is unknown which of the new names are on disk.
             Err(error) => {
                 let error = failed("sync the folder", &self.path, &error);
                 written.into_iter().map(|result| result.and(Err(error.clone()))).collect()
@@ -106,7 +106,7 @@ impl Folder {
             Ok(before) if before == text => return Ok(Before::Same),
             Ok(before) => Before::Text(before),
             Err(error) if error.kind() == ErrorKind::NotFound => Before::Nothing,
-            // Not text: whatever it was, it is to be replaced, and it is not worth keeping.
+            // It isn't text, so it isn't worth restoring.
             Err(error) if error.kind() == ErrorKind::InvalidData => Before::Nothing,
             Err(error) => return Err(failed("read", &path, &error)),
         };
@@ -126,7 +126,7 @@ impl Folder {
         }
     }
 
-    /// Remove a unit file; none is fine.
+    /// Remove a unit file, if it exists.
     pub(super) fn remove(&self, name: &UnitName) -> Result<(), Error> {
         let path = self.file(name.as_str());
         match fs::remove_file(&path) {
@@ -144,7 +144,7 @@ impl Folder {
         }
     }
 
-    /// Whole or not at all, but not forced to disk: the folder is memory, and a note ends with the boot.
+    /// Completely or not at all, but not synced: the folder is a tmpfs.
     pub(super) fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
         let path = self.note(key)?;
         self.create()?;
@@ -168,7 +168,7 @@ impl Folder {
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
             file.write_all(text.as_bytes())?;
-            // Whatever the umask: systemd warns of a unit file that others can't read.
+            // Independently of the umask: systemd warns about unit files that aren't world-readable.
             file.set_permissions(Permissions::from_mode(0o644))?;
             if durable == Durable::Yes {
                 file.sync_all()?;
@@ -176,7 +176,7 @@ impl Folder {
             fs::rename(&temporary, path)
         };
         write().map_err(|error| {
-            // The write's own failure is what matters; a leftover is overwritten next time.
+            // The error of the write is what matters; a leftover is overwritten next time.
             let _ = fs::remove_file(&temporary);
             failed("write", path, &error)
         })
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(folder.read_units().unwrap().into_keys().collect::<Vec<_>>(), [name("good.service")]);
     }
 
-    /// No new unit may have such a name, but one from before has to be seen to be removed.
+    /// New units can't have such a name, but old ones must be seen to be removed.
     #[test]
     fn a_unit_whose_name_begins_with_a_dot_is_seen() {
         let root = tempfile::tempdir().unwrap();

@@ -1,5 +1,4 @@
-//! A host whose calls are counted: how many, how long, and what became of them. Owns nothing else: what it is asked it
-//! passes on.
+//! A host whose calls are counted and timed, by their result. Owns nothing else: every call is passed on.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,7 +11,8 @@ use crate::model::name::UnitName;
 
 use super::{Error, Event, Outcomes, Systemd, UnitState};
 
-/// Another host, counted. Clones count together. Files and notes on disk are none of systemd's, and aren't.
+/// Counts the calls of another host. Clones count together. Files and the boot state don't involve systemd and aren't
+/// counted.
 #[derive(Debug, Clone)]
 pub struct Measured<H> {
     host: H,

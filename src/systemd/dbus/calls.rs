@@ -1,5 +1,5 @@
-//! Calls about many units: pipelined, and each unit's failure its own.
-//! Owns the connection for calls. It must never touch a file.
+//! Calls about many units: pipelined, and each with its own outcome. Owns the connection for calls. It must never touch
+//! a file.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -11,11 +11,10 @@ use super::proxy::{self, ManagerProxy, classify};
 use crate::model::name::UnitName;
 use crate::systemd::{Error, Outcomes};
 
-/// Calls on their way at the same time: enough that nobody waits for a round trip, and below every bus's limit of open
-/// replies.
+/// The most calls in flight: enough to hide the round trips, and below every bus's limit of pending replies.
 const IN_FLIGHT: usize = 128;
 
-/// One call about one unit.
+/// A call about one unit.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Verb {
     Start,
@@ -27,7 +26,7 @@ pub(super) enum Verb {
 }
 
 impl Dbus {
-    /// The manager over a living connection.
+    /// The manager, over a live connection.
     pub(super) async fn manager(&self) -> Result<ManagerProxy<'static>, Error> {
         let mut manager = self.shared.manager.lock().await;
         if let Some(manager) = manager.as_ref().filter(|manager| !manager.inner().connection().is_closed()) {
@@ -51,8 +50,7 @@ impl Dbus {
         done.map_err(|error| classify(&error))
     }
 
-    /// The same call for each unit, sent one after the other without waiting for answers, which come back in the same
-    /// order.
+    /// The same call for each unit, pipelined. Outcomes are in the order of `units`.
     pub(super) async fn each(&self, verb: Verb, units: Vec<UnitName>) -> Outcomes {
         let manager = match self.manager().await {
             Ok(manager) => manager,
@@ -62,8 +60,8 @@ impl Dbus {
         pipelined(units, |unit| async move { self.one(manager, verb, &unit).await }).await
     }
 
-    /// One call for all units; if that is refused, one for each, so that the one at fault harms only itself. Nobody is
-    /// at fault when systemd doesn't answer, and it won't for each either.
+    /// One call for all units. If it is refused, one call for each unit, so that only the faulty ones fail. If systemd
+    /// doesn't answer, retrying each unit is useless.
     pub(super) async fn together(&self, verb: Verb, units: Vec<UnitName>) -> Outcomes {
         if units.is_empty() {
             return Vec::new();
@@ -90,13 +88,13 @@ impl Dbus {
     }
 }
 
-/// The same failure for all.
+/// The same failure for all units.
 fn same(units: Vec<UnitName>, error: &Error) -> Outcomes {
     units.into_iter().map(|unit| (unit, Err(error.clone()))).collect()
 }
 
-/// `call` for each unit, several on their way at a time. Once one gets no answer, those that haven't left don't leave:
-/// each would be waited for as long.
+/// `call` for each unit, up to [`IN_FLIGHT`] at a time. Once a call gets no answer, the remaining ones aren't sent:
+/// each would wait for the same timeout.
 async fn pipelined<F: Future<Output = Result<(), Error>>>(
     units: Vec<UnitName>,
     call: impl Fn(UnitName) -> F,

@@ -1,5 +1,5 @@
 //! Units that the host has from elsewhere: from a package, an administrator, a generator, or another program. Owns how
-//! they are told from ours, and which of them were asked for. It must never change one.
+//! they are distinguished from ours, and which of them were requested. It must never change one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use crate::model::name::UnitName;
 use crate::systemd::{Error, host_has};
 
 impl Dbus {
-    /// Those of `names` that the host has from elsewhere, with why they are refused. Until the next question about one
-    /// of them it is treated as if it weren't there.
+    /// Those of `names` that the host has from elsewhere, and why they are refused. Until the next call about one of
+    /// them, it is treated as if it didn't exist.
     pub(super) async fn refuse_host_units(&self, names: Vec<UnitName>) -> Result<BTreeMap<UnitName, Error>, Error> {
         let folders = self.manager().await?.unit_path().await.map_err(|error| classify(&error))?;
         self.blocking(move |shared| {
@@ -33,20 +33,20 @@ impl Dbus {
         .await
     }
 
-    /// Why a unit that was refused can't be started.
+    /// Why a refused unit can't be started.
     pub(super) fn refusal(&self, name: &UnitName) -> Option<Error> {
         self.shared.host_units().get(name).map(|path| host_has(name, path))
     }
 }
 
-/// The file that makes `name` a unit of the host's own: its file, or that of its template. systemd looks for a unit in
-/// `folders`; `ours` is the folder that we link from.
+/// The file that makes `name` a unit of the host's own: its file, or that of its template. systemd searches `folders`;
+/// `ours` is the folder that we link from.
 fn find(folders: &[PathBuf], ours: &Path, name: &UnitName) -> Option<PathBuf> {
     file_of(folders, ours, name).or_else(|| name.template().and_then(|template| file_of(folders, ours, &template)))
 }
 
-/// A file of the host's that has this name. Where one of the folders has our link, the unit is ours, whatever the
-/// others have: a daemon before us put it there.
+/// The host's file of this name. If one of the folders contains our link, the unit is ours, whatever the others
+/// contain: an earlier daemon linked it.
 fn file_of(folders: &[PathBuf], ours: &Path, name: &UnitName) -> Option<PathBuf> {
     let mut found = None;
     for path in folders.iter().filter(|folder| folder.as_path() != ours).map(|folder| folder.join(name.as_str())) {
@@ -54,7 +54,7 @@ fn file_of(folders: &[PathBuf], ours: &Path, name: &UnitName) -> Option<PathBuf>
         let target = if about.is_symlink() { std::fs::read_link(&path).ok() } else { None };
         match target {
             Some(target) if target == ours.join(name.as_str()) => return None,
-            // Masked: no unit, but a word against one, which systemd will say when the unit is started.
+            // A masked unit isn't a unit; systemd reports the mask when the unit is started.
             Some(target) if target == Path::new("/dev/null") => {}
             _ => found = found.or(Some(path)),
         }

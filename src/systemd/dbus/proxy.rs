@@ -1,5 +1,5 @@
-//! systemd's `Manager` over D-Bus: the methods used, the way to a connection, and what its errors mean to us.
-//! Owns every call's form. It must never try again or choose: that is the caller's.
+//! systemd's `Manager` over D-Bus: the methods used, how to connect, and the classification of errors. Owns the
+//! signature of every call. It must never retry or choose: that is the caller's decision.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use zbus::{ObjectPath, OwnedObjectPath};
 use super::Options;
 use crate::systemd::{Error, UnitState};
 
-/// Who answers for systemd on the bus.
+/// systemd's name on the bus.
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1";
 /// The manager's object.
 pub(super) const PATH: &str = "/org/freedesktop/systemd1";
 /// The manager's interface.
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
-/// How long a call may take: as systemctl waits, D-Bus's customary 25 seconds. zbus by itself would wait for ever.
+/// How long a call may take: 25 s, the default of D-Bus and systemctl. zbus has no timeout by default.
 const METHOD_TIMEOUT: Duration = Duration::from_secs(25);
-/// How long a reload may take: as systemctl waits. systemd does nothing else meanwhile.
+/// How long a reload may take, as in systemctl. systemd does nothing else meanwhile.
 pub(super) const RELOAD_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages that zbus holds for the signals' reader; when it is full, the connection stands still.
+/// Messages that zbus buffers for the reader of signals. When the buffer is full, the connection stalls.
 const QUEUE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
 /// A row of `ListUnitsByNames` and `ListUnitsByPatterns`.
 #[derive(Debug, serde::Deserialize, zbus::zvariant::Type)]
 pub(super) struct Row {
-    /// The primary name, which may not be the one asked for.
+    /// The primary name, which may differ from the requested one.
     pub(super) id: String,
     _description: String,
     pub(super) load: String,
@@ -45,14 +45,14 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// The primary name, and what systemd says of that unit.
+    /// The primary name and the state of the unit.
     pub(super) fn into_unit(self) -> (String, UnitState) {
         let job = (self.job != 0).then(|| self.job_type.into());
         (self.id, UnitState { load: self.load.into(), active: self.active.into(), sub: self.sub, job })
     }
 }
 
-/// What changed in a folder of units: kind, link, target. Read only because D-Bus says so.
+/// Changes of unit files: kind, link, target. Part of the signature, not used.
 type Changes = Vec<(String, String, String)>;
 
 #[zbus::proxy(
@@ -77,12 +77,12 @@ pub(super) trait Manager {
     fn system_state(&self) -> zbus::Result<String>;
 }
 
-/// A connection to the bus on which systemd is.
+/// A connection to systemd's bus.
 pub(super) async fn connect(options: &Options) -> Result<zbus::Connection, Error> {
     connect_for(options, METHOD_TIMEOUT).await
 }
 
-/// As [`connect`], for calls that may take as long as `timeout`: a connection has one for all of them.
+/// As [`connect`], with another timeout for its calls: a timeout applies to a whole connection.
 pub(super) async fn connect_for(options: &Options, timeout: Duration) -> Result<zbus::Connection, Error> {
     let builder = match (&options.address, options.user) {
         (Some(address), _) => zbus::connection::Builder::address(address.as_str()),
@@ -97,7 +97,7 @@ pub(super) async fn connect_for(options: &Options, timeout: Duration) -> Result<
     }
 }
 
-/// The manager, over a connection. Its properties are read seldom, so none is cached.
+/// The manager, over a connection. Its properties are read rarely, so none is cached.
 pub(super) async fn manager(connection: &zbus::Connection) -> Result<ManagerProxy<'static>, Error> {
     let built = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await;
     built.map_err(|error| classify(&error))
@@ -119,7 +119,7 @@ fn no_bus(options: &Options, why: &str) -> Error {
     Error::Unavailable(format!("no D-Bus daemon at {socket} ({why}); {cure}"))
 }
 
-/// What a failed call means to whoever made it.
+/// Classify a failed call.
 pub(super) fn classify(error: &zbus::Error) -> Error {
     classify_after(METHOD_TIMEOUT, error)
 }
@@ -131,7 +131,7 @@ pub(super) fn classify_after(timeout: Duration, error: &zbus::Error) -> Error {
             let sentence = text.clone().unwrap_or_else(|| name.to_string());
             match name.as_str() {
                 "org.freedesktop.systemd1.NoSuchUnit" => Error::Missing(sentence),
-                // systemd answers so while it goes down or executes itself anew.
+                // systemd's answer while it shuts down or re-executes itself.
                 "org.freedesktop.systemd1.ShuttingDown" => Error::Unavailable(sentence),
                 _ => Error::Refused(sentence),
             }
@@ -166,8 +166,8 @@ pub(super) fn classify_after(timeout: Duration, error: &zbus::Error) -> Error {
     }
 }
 
-/// The object path of a unit (`sd_bus_path_encode`): every byte but letters and digits (no digit first) as `_` and two
-/// digits.
+/// The object path of a unit (`sd_bus_path_encode`): every byte except letters and digits (and a leading digit) becomes
+/// `_` and two hexadecimal digits.
 pub(super) fn unit_path(name: &str) -> String {
     use std::fmt::Write as _;
     let mut path = format!("{PATH}/unit/");

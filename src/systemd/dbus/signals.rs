@@ -1,8 +1,8 @@
-//! What systemd tells by itself, over a connection of its own, as [`Event`]s.
+//! systemd's signals, received over a separate connection, as [`Event`]s.
 //!
-//! Owns one task for each subscription: it drains the connection whatever happens (zbus stops a connection whose
-//! messages nobody takes), drops what isn't ours by the object path alone, before any body is read, and joins what
-//! comes in bursts. It must never ask systemd about a unit: events carry no state.
+//! Owns one task for each subscription. It always drains the connection (zbus stalls a connection whose messages aren't
+//! taken), drops signals of units that aren't ours by their object path, before any body is decoded, and coalesces
+//! bursts. It must never ask systemd about a unit: events carry no state.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,15 +20,16 @@ use crate::model::name::UnitName;
 use crate::model::systemd::JobResult;
 use crate::systemd::{Error, Event};
 
-/// Changes of one unit within so long are one event: systemd tells of each step (`activating`, `active`, the job's end)
-/// by itself.
+/// Changes of one unit within this time become one event: systemd signals each step (`activating`, `active`, the end of
+/// the job) separately.
 const JOIN: Duration = Duration::from_millis(10);
-/// Longest wait between two attempts to reach the bus.
+/// The longest wait between two attempts to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// What the bus sends us; it filters better than we could. Paths by namespace and not by unit: the bus tries every rule
-/// on every message, and a thousand rules would cost it more than the other units' signals cost us. A unit's state
-/// stands in its `Unit` interface; its type's own interface (`Service`, …) is as chatty and is left away.
+/// The match rules for the bus, which filters more cheaply than we could. They match units by path namespace and not
+/// one by one: the bus tries every rule on every message, and a thousand rules would cost it more than the other units'
+/// signals cost us. A unit's state is in its `Unit` interface; the interface of its type (`Service`, …) sends many more
+/// signals and isn't matched.
 const RULES: [&str; 4] = [
     "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',\
      interface='org.freedesktop.systemd1.Manager',member='JobRemoved'",
@@ -64,8 +65,8 @@ impl Ours {
     }
 }
 
-/// Follow systemd until the receiver is dropped: through the bus's death and return, each return told as a
-/// [`Event::Resync`].
+/// Receive signals until the receiver is dropped, reconnecting when the bus goes away. Each new connection begins with
+/// an [`Event::Resync`].
 pub(super) async fn follow(options: Arc<Options>, ours: Ours, events: mpsc::UnboundedSender<Event>) {
     let mut wait = Duration::ZERO;
     loop {
@@ -88,7 +89,7 @@ pub(super) async fn follow(options: Arc<Options>, ours: Ours, events: mpsc::Unbo
     }
 }
 
-/// One connection's life. `wait` goes back to nothing once systemd is followed.
+/// One connection, from connecting until it fails. Resets `wait` once the subscription is active.
 async fn attempt(
     options: &Options,
     ours: &Ours,
@@ -96,9 +97,9 @@ async fn attempt(
     wait: &mut Duration,
 ) -> Result<(), Error> {
     let connection = proxy::connect(options).await?;
-    // Before the first rule, so that not even the first signal is missed.
+    // Created before the first match rule, so that no signal is missed.
     let mut messages = MessageStream::from(&connection);
-    // The calls below are answered while their answers also wait in `messages`, which has room for many more.
+    // The replies of the calls below are also queued in `messages`, which has room for many more.
     let bus = zbus::fdo::DBusProxy::new(&connection).await.map_err(|error| classify(&error))?;
     for rule in RULES {
         let rule = zbus::MatchRule::try_from(rule).map_err(|error| classify(&error))?;
@@ -132,7 +133,7 @@ async fn attempt(
             Signal::Event(Event::Changed(unit)) => joined.changed(unit),
             Signal::Event(Event::JobDone { unit, result }) => joined.job_done(unit, result),
             Signal::Event(Event::Resync) => joined.resync(),
-            // Away: wait for its return. Come back, perhaps as another process: it knows no subscribers.
+            // An empty name: wait until systemd returns. A new name: it may be a new process, which has no subscribers.
             Signal::Owner(new) if new.is_empty() => owner = new,
             Signal::Owner(new) => {
                 owner = new;
@@ -143,15 +144,14 @@ async fn attempt(
     }
 }
 
-/// Subscribe, dropping what comes meanwhile: the answer comes behind it on the same connection, and a [`Event::Resync`]
-/// follows.
+/// Subscribe, dropping the messages that arrive before the reply: an [`Event::Resync`] follows.
 async fn subscribe(manager: &proxy::ManagerProxy<'static>, messages: &mut MessageStream) -> Result<(), Error> {
     let subscribed = manager.subscribe();
     tokio::pin!(subscribed);
     loop {
         let message = tokio::select! {
             result = &mut subscribed => return match result {
-                // It remembers us from before it executed itself anew.
+                // systemd still has the subscription from before it re-executed itself.
                 Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with(".AlreadySubscribed") => Ok(()),
                 result => result.map_err(|error| classify(&error)),
             },
@@ -167,15 +167,15 @@ async fn subscribe(manager: &proxy::ManagerProxy<'static>, messages: &mut Messag
     }
 }
 
-/// What one message means.
+/// The meaning of a message.
 enum Signal {
     Event(Event),
-    /// systemd's name on the bus has another owner: empty for none.
+    /// systemd's name on the bus has a new owner; empty if it has none.
     Owner(String),
     Other,
 }
 
-/// The new owner of systemd's name, if that is what the message tells.
+/// The new owner of systemd's name, if the message announces one.
 fn owner_changed(message: &Message) -> Option<String> {
     let header = message.header();
     let by_bus = header.sender().is_some_and(|sender| sender.as_str() == "org.freedesktop.DBus");
@@ -198,7 +198,7 @@ fn read(message: &Message, owner: &str, ours: &Ours) -> Signal {
     let (Some(path), Some(member), Some(sender)) = (header.path(), header.member(), header.sender()) else {
         return Signal::Other;
     };
-    // Anybody on the bus may send us a signal in systemd's name.
+    // Any client of the bus may send signals that look like systemd's.
     if sender.as_str() != owner {
         return Signal::Other;
     }
@@ -209,7 +209,7 @@ fn read(message: &Message, owner: &str, ours: &Ours) -> Signal {
             let Ok((_, _, unit, result)) = body.deserialize::<proxy::JobRemoved<'_>>() else { return Signal::Other };
             ours.at(&proxy::unit_path(unit)).map(|unit| Event::JobDone { unit, result: result.into() })
         }
-        // `true` when it begins, `false` when it has ended.
+        // `true` at the beginning of a reload, `false` at its end.
         ("Reloading", Some(MANAGER)) => match message.body().deserialize::<bool>() {
             Ok(false) => Some(Event::Resync),
             _ => None,
@@ -219,7 +219,7 @@ fn read(message: &Message, owner: &str, ours: &Ours) -> Signal {
     event.map_or(Signal::Other, Signal::Event)
 }
 
-/// Events on their way to the subscriber, changes joined.
+/// Events to be sent to the subscriber; changes are coalesced.
 struct Joined {
     events: mpsc::UnboundedSender<Event>,
     changed: BTreeSet<UnitName>,
@@ -236,7 +236,7 @@ impl Joined {
         self.due.get_or_insert_with(|| Instant::now() + JOIN);
     }
 
-    /// Goes out at once, after the change of its unit that came before it.
+    /// Sent at once, after a pending change of the same unit.
     fn job_done(&mut self, unit: UnitName, result: JobResult) {
         if let Some(unit) = self.changed.take(&unit) {
             self.send(Event::Changed(unit));
@@ -244,7 +244,7 @@ impl Joined {
         self.send(Event::JobDone { unit, result });
     }
 
-    /// Says more than all changes that are waiting.
+    /// Replaces all pending changes.
     fn resync(&mut self) {
         self.changed.clear();
         self.send(Event::Resync);
@@ -264,7 +264,7 @@ impl Joined {
         }
     }
 
-    /// A subscriber that is gone ends the task by itself: see [`follow`].
+    /// If the subscriber has gone away, [`follow`] ends the task.
     fn send(&self, event: Event) {
         let _ = self.events.send(event);
     }

@@ -1,5 +1,5 @@
-//! What a unit file means to the host in memory: its dependencies, its order, and how its process behaves.
-//! Owns text → [`Definition`]. It must never know a unit's state.
+//! The meaning of a unit file for the host in memory: its dependencies, its ordering, and how its process behaves. Owns
+//! text → [`Definition`]. It must never know a unit's state.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::{Behaviour, Outcome};
 use crate::model::file::{FileError, UnitFile};
 use crate::model::name::UnitName;
 
-/// `LoadState`, as far as a file can cause it.
+/// The values of `LoadState` that a file can cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Load {
     Loaded,
@@ -28,7 +28,7 @@ impl Load {
     }
 }
 
-/// One unit file, understood.
+/// A parsed unit file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Definition {
     pub(super) text: String,
@@ -41,7 +41,7 @@ pub(super) struct Definition {
     pub(super) before: BTreeSet<UnitName>,
     pub(super) oneshot: bool,
     pub(super) remain: bool,
-    /// `Restart=` after a death: how long until the next start.
+    /// The delay before the next start if `Restart=` is set.
     pub(super) restart: Option<Duration>,
     pub(super) start: Option<Duration>,
     pub(super) stop: Option<Duration>,
@@ -49,7 +49,7 @@ pub(super) struct Definition {
 }
 
 impl Definition {
-    /// Read a file as systemd would, or say how its loading fails.
+    /// Parse a file as systemd would, or return how loading it fails.
     pub(super) fn parse(name: &UnitName, text: &str) -> Result<Self, Load> {
         let file = UnitFile::parse(text.as_bytes()).map_err(|error| match error {
             FileError::Header(..) | FileError::Binary(..) | FileError::TooLong(_) => Load::Error,
@@ -97,7 +97,7 @@ impl Definition {
         })
     }
 
-    /// Every unit that this one names: what systemd keeps loaded as long as this one is.
+    /// Every unit that this one refers to; systemd keeps them loaded as long as this one.
     pub(super) fn references(&self) -> impl Iterator<Item = &UnitName> {
         let sets =
             [&self.requires, &self.binds_to, &self.wants, &self.part_of, &self.conflicts, &self.after, &self.before];
@@ -109,7 +109,7 @@ impl Definition {
         self.requires.contains(other) || self.binds_to.contains(other)
     }
 
-    /// What the file says of its behaviour goes before what the policy says.
+    /// The behaviour: settings of the file take precedence over the policy.
     pub(super) fn behaviour(&self, policy: Behaviour) -> Behaviour {
         Behaviour {
             start: self.start.unwrap_or(policy.start),
@@ -119,7 +119,7 @@ impl Definition {
     }
 }
 
-/// The units that an `[Install]` section links this one to, and whether they require it; `Err` with systemd's sentence.
+/// The units to which an `[Install]` section links this one, and whether they require it; `Err` with systemd's message.
 pub(super) fn install_targets(name: &UnitName, text: &str) -> Result<Vec<(UnitName, bool)>, String> {
     let Ok(file) = UnitFile::parse(text.as_bytes()) else {
         return Err(format!("Failed to enable unit: \"{name}\" can't be parsed"));
@@ -160,7 +160,7 @@ fn specifiers(name: &UnitName, value: &str) -> String {
     out
 }
 
-/// Seconds as a number, or systemd's short forms `ms`, `s`, `min`.
+/// A number of seconds, or a time with one of systemd's suffixes `ms`, `s`, `min`.
 fn seconds(value: &str) -> Option<Duration> {
     let (number, unit) = match () {
         () if value.ends_with("ms") => (value.trim_end_matches("ms"), 0.001),

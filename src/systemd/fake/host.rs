@@ -1,5 +1,5 @@
-//! What the host in memory remembers: files, links, loaded units, and what has happened.
-//! Owns loading, forgetting and telling. It must never queue or end a job: that is `jobs`'.
+//! The state of the host in memory: files, links, loaded units, and the log of what has happened. Owns loading,
+//! unloading and events. It must never queue or end a job: that belongs to `jobs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,13 +14,14 @@ use super::{Counters, Entry, Options, What};
 use crate::model::name::UnitName;
 use crate::systemd::{Error, Event, UnitState, host_has};
 
-/// What is in the folders. All of it is gone after a reboot: `/run` is memory.
+/// The content of the folders. A reboot deletes all of it: `/run` is a tmpfs.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     pub(super) files: BTreeMap<UnitName, String>,
     /// Files that systemd finds (`/run/systemd/system/<name>`).
     pub(super) links: BTreeSet<UnitName>,
-    /// Links of `[Install]` sections: who → (which unit has it in its `.wants` or `.requires`).
+    /// Links of `[Install]` sections: unit → (the unit whose `.wants` or `.requires` it is in, whether it is
+    /// `.requires`).
     pub(super) enabled: BTreeMap<UnitName, Vec<(UnitName, bool)>>,
     pub(super) notes: BTreeMap<String, String>,
 }
@@ -56,11 +57,11 @@ pub(super) struct Loaded {
     pub(super) sub: &'static str,
     pub(super) job: Option<Job>,
     pub(super) main_pid: u32,
-    /// How long its running stop takes: as asked of the policy when it was started.
+    /// How long its running stop takes, from the policy at its start.
     pub(super) stop_time: Duration,
-    /// How long it lives once it is up, when it is to fail by itself.
+    /// How long it runs before it fails by itself.
     pub(super) life: Option<Duration>,
-    /// Grows with every change of state, so that what was planned for an earlier state is void.
+    /// Changes with every change of state, so that what was scheduled for an earlier state becomes void.
     pub(super) epoch: u64,
 }
 
@@ -84,7 +85,7 @@ impl Loaded {
     }
 }
 
-/// What a unit does by itself, later.
+/// What a unit does by itself later.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Next {
     Started,
@@ -100,10 +101,10 @@ pub(super) struct Host {
     pub(super) disk: Disk,
     pub(super) disk_full: bool,
     pub(super) units: BTreeMap<UnitName, Loaded>,
-    /// What happens by itself, in order of time and then of planning.
+    /// What is scheduled to happen, in order of time and then of scheduling.
     pub(super) agenda: BTreeMap<(Instant, u64), (UnitName, u64, Next)>,
     sequence: u64,
-    /// Units whose waiting job may now be able to run.
+    /// Units whose waiting job may be able to run now.
     pub(super) ready: BTreeSet<UnitName>,
     pub(super) activations: BTreeMap<UnitName, u32>,
     pub(super) next_pid: u32,
@@ -113,7 +114,7 @@ pub(super) struct Host {
     pub(super) refuses_reloads: bool,
     pub(super) busy_until: Instant,
     ours: BTreeSet<UnitName>,
-    /// Units that were asked for and that the host has of its own.
+    /// Requested units that the host has of its own.
     pub(super) refused: BTreeSet<UnitName>,
     events: Option<mpsc::UnboundedSender<Event>>,
     pub(super) log: Vec<Entry>,
@@ -148,7 +149,7 @@ impl Host {
         }
     }
 
-    /// Let `unit` do `next` after a while, unless its state changes before.
+    /// Schedule `next` for `unit` after a delay, unless its state changes before.
     pub(super) fn plan(&mut self, unit: &UnitName, after: Duration, next: Next) {
         let at = Instant::now() + after;
         self.sequence += 1;
@@ -163,7 +164,7 @@ impl Host {
         });
     }
 
-    /// The file that systemd finds for a unit now: its own, its template's, or the host's own unit.
+    /// The file in which systemd finds a unit now: its own, the host's own unit, or its template's.
     pub(super) fn find(&self, name: &UnitName) -> Option<&String> {
         let linked = |name: &UnitName| self.disk.links.get(name).and_then(|name| self.disk.files.get(name));
         linked(name)
@@ -171,14 +172,14 @@ impl Host {
             .or_else(|| name.template().and_then(|template| linked(&template)))
     }
 
-    /// Why a unit isn't ours to install: the host has it, or its template, from elsewhere.
+    /// Why a unit can't be installed: the host has it, or its template, from elsewhere.
     pub(super) fn refusal(&self, name: &UnitName) -> Option<Error> {
         let has = |name: &UnitName| self.options.system.contains_key(name) && !self.disk.links.contains(name);
         let found = [Some(name.clone()), name.template()].into_iter().flatten().find(has)?;
         Some(host_has(name, &Path::new("/usr/lib/systemd/system").join(found.as_str())))
     }
 
-    /// Bring a unit, and all that it names, into memory. One that has been there and was found is not read again.
+    /// Load a unit and all that it refers to. A unit that is already loaded and was found isn't read again.
     pub(super) fn load(&mut self, name: &UnitName) {
         let mut wanted = vec![name.clone()];
         while let Some(name) = wanted.pop() {
@@ -215,7 +216,7 @@ impl Host {
         }
     }
 
-    /// What comes of reading a unit, as far as it is ours.
+    /// The load state of a unit, if it is ours.
     fn read_ours(&self, name: &UnitName) -> Load {
         if self.refused.contains(name) { Load::NotFound } else { self.read(name).0 }
     }
@@ -235,7 +236,8 @@ impl Host {
         }
     }
 
-    /// Forget what is down, has no job, and is named by nothing that stays: systemd's garbage collection.
+    /// systemd's garbage collection: unload every unit that is down, has no job, and isn't referred to by one that
+    /// stays.
     pub(super) fn collect(&mut self) {
         let stays = |unit: &Loaded| unit.active != "inactive" || unit.job.is_some();
         let mut kept: BTreeSet<UnitName> = BTreeSet::new();
@@ -250,7 +252,7 @@ impl Host {
         self.units.retain(|name, _| kept.contains(name));
     }
 
-    /// What systemd answers when asked about a unit that may not be in memory.
+    /// systemd's answer about a unit that may not be in memory.
     pub(super) fn describe(&self, name: &UnitName) -> UnitState {
         match self.units.get(name).filter(|_| !self.refused.contains(name)) {
             Some(unit) => UnitState {
@@ -264,8 +266,8 @@ impl Host {
     }
 
     pub(super) fn set_state(&mut self, name: &UnitName, active: &'static str, sub: &'static str) {
-        // Unlike any epoch before, also of a unit of this name that was forgotten since: what is on the agenda for that
-        // one is void.
+        // A number that no epoch had before, including those of an unloaded unit of this name: what was scheduled for
+        // that one is void.
         self.sequence += 1;
         if let Some(unit) = self.units.get_mut(name) {
             (unit.active, unit.sub) = (active, sub);
@@ -298,7 +300,7 @@ impl Host {
         self.ours.contains(name) || self.disk.files.contains_key(name)
     }
 
-    /// Send an event of any unit. While the bus is down it is lost, as on a real host.
+    /// Send an event of any unit. It is lost while the bus is down, as on a real host.
     pub(super) fn tell(&mut self, event: Event) {
         let heard = self.bus_up && !self.signals_lost;
         if heard && self.events.as_ref().is_some_and(|events| events.send(event).is_err()) {
@@ -317,7 +319,7 @@ impl Host {
         self.log.push(Entry { at: self.born.elapsed(), unit: unit.cloned(), what });
     }
 
-    /// Power off and on: processes, memory and `/run` are gone.
+    /// Turn the power off and on: processes, memory and `/run` are lost.
     pub(super) fn reboot(&mut self) {
         let running: Vec<_> =
             self.units.iter().filter(|(_, u)| u.main_pid != 0).map(|(name, _)| name.clone()).collect();

@@ -1,5 +1,5 @@
-//! How units go up and down on the host in memory, by systemd's rules for transactions, order and failure.
-//! Owns jobs and the passing of time. It must never read or write a file.
+//! How units start and stop on the host in memory, by systemd's rules for transactions, ordering and failure. Owns jobs
+//! and the passing of time. It must never read or write a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::model::name::UnitName;
 use crate::systemd::Error;
 
 impl Host {
-    /// Queue a start job and those it needs (mode `replace`). Nothing runs before [`Host::settle`].
+    /// Queue a start job and those it requires (mode `replace`). Nothing runs before [`Host::settle`].
     pub(super) fn queue_start(&mut self, name: &UnitName) -> Result<(), Error> {
         let mut jobs = BTreeMap::new();
         self.pull_start(name, &mut jobs)?;
@@ -21,7 +21,7 @@ impl Host {
         Ok(())
     }
 
-    /// Queue a stop job and those of all units that need this one. `false` when systemd doesn't know the unit.
+    /// Queue a stop job and those of all units that require this one. `false` if systemd doesn't know the unit.
     pub(super) fn queue_stop(&mut self, name: &UnitName) -> bool {
         self.load(name);
         if self.units.get(name).is_none_or(|unit| unit.load != Load::Loaded && unit.is_down()) {
@@ -111,7 +111,7 @@ impl Host {
         self.collect();
     }
 
-    /// systemd's `job_compare`: a stop goes first; otherwise what comes before goes first.
+    /// systemd's `job_compare`: stop jobs run first; otherwise `Before=` and `After=` decide.
     fn waits(&self, name: &UnitName, kind: Kind) -> bool {
         let Some(mine) = self.units.get(name) else { return false };
         self.units.iter().any(|(other, theirs)| {
@@ -127,7 +127,7 @@ impl Host {
         match (kind, unit.active, unit.sub) {
             (Kind::Start, "active", _) => self.finish(name, "done"),
             (Kind::Start, "inactive" | "failed", _) | (Kind::Start, _, "auto-restart") => self.begin_start(name),
-            // Waits for the stop that is under way; its end makes the job ready again.
+            // Waits for the running stop, whose end makes this job ready again.
             (Kind::Start, "deactivating", _) => {}
             (Kind::Stop, "inactive" | "failed", _) => self.finish(name, "done"),
             (Kind::Stop, _, "auto-restart") => {
@@ -225,7 +225,7 @@ impl Host {
         self.finish(name, "done");
     }
 
-    /// A process ended badly: while starting (its job fails), or later (nobody asked for it).
+    /// A process failed: while starting (its job fails), or later by itself.
     pub(super) fn died(&mut self, name: &UnitName) {
         let Some(unit) = self.units.get_mut(name).filter(|unit| !unit.is_down()) else { return };
         let (was, restart) = (unit.active, unit.definition.restart);
@@ -276,7 +276,7 @@ impl Host {
         self.ready.extend(ready);
     }
 
-    /// Do what is due by now.
+    /// Do what is due now.
     pub(super) fn pass_time(&mut self) {
         let now = Instant::now();
         while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= now) {
@@ -298,7 +298,7 @@ impl Host {
         }
     }
 
-    /// How long PID 1 is deaf while it reads all files again.
+    /// How long PID 1 doesn't answer while it reloads.
     pub(super) fn reload_time(&self) -> Duration {
         self.options.reload_time * u32::try_from(self.units.len()).unwrap_or(u32::MAX)
     }
