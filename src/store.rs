@@ -1,17 +1,17 @@
-//! The store seam: what a cluster needs of etcd v3, cut down to what is used.
+//! The store seam: the subset of etcd v3 that a cluster uses.
 //!
-//! Owns the contract between Flotilla and whatever keeps its keys. Two adapters stand beneath it and pass
-//! one contract test (`tests/store_contract.rs`): [`embedded`] (one host, no server) and [`etcd`] (clusters).
-//! It must never know what a key means: that is `registry`'s.
+//! Owns the contract between Flotilla and the database that keeps its keys. There are two adapters, which pass one
+//! contract test (`tests/store_contract.rs`): [`embedded`] (one host, no server) and [`etcd`] (clusters). A store must
+//! never know what a key means: that belongs to `registry`.
 //!
-//! What every adapter promises:
-//! * a commit is all or nothing, and durable once it has answered;
-//! * revisions only grow, by one for each commit that changes something, and every key remembers the
-//!   revision that wrote it last;
-//! * a range is one consistent revision, whatever happens meanwhile;
-//! * a watch delivers every change after its first revision, in order, without gaps, and a revision is
-//!   never split over two batches; what it can't deliver ends it with an error, never with silence;
-//! * what is bound to a lease vanishes with it, in one revision, when it is revoked or was not kept alive for its TTL.
+//! What every adapter guarantees:
+//! * a commit is atomic, and durable once it was answered;
+//! * revisions only grow, by one for each commit that changes something, and every key has the revision that last wrote
+//!   it;
+//! * a range shows a single consistent revision;
+//! * a watch delivers every change from its first revision on, in order and without gaps, and never splits a revision
+//!   over two batches; if it can't, it ends with an error and never silently;
+//! * keys bound to a lease are deleted with it, in one revision, when it is revoked or wasn't renewed within its TTL.
 
 pub mod embedded;
 pub mod etcd;
@@ -27,18 +27,18 @@ use tokio::sync::mpsc;
 
 pub use crate::model::revision::Revision;
 
-/// Names a lease for as long as it lives.
+/// The id of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub i64);
 
-/// One key as it stands in the store.
+/// A key and its value in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kv {
     /// The key, without the cluster's prefix.
     pub key: String,
-    /// What was put, byte for byte.
+    /// The value, byte for byte.
     pub value: Vec<u8>,
-    /// The commit that wrote it last.
+    /// The commit that last wrote it.
     pub revision: Revision,
     /// The lease it is bound to.
     pub lease: Option<LeaseId>,
@@ -47,86 +47,86 @@ pub struct Kv {
 /// What to read: the keys that begin with `prefix`, in byte order.
 #[derive(Debug, Clone, Default)]
 pub struct Range {
-    /// The beginning of every key wanted; empty for all keys.
+    /// The prefix of the keys; empty for all keys.
     pub prefix: String,
-    /// Only keys strictly greater than this one: the last key of the page before.
+    /// Only keys strictly greater than this one: the last key of the previous page.
     pub after: Option<String>,
-    /// At most so many keys; 0 leaves it to the store. It may give fewer than there are: see [`Page::more`].
+    /// The most keys to return; 0 leaves it to the store. The store may return fewer: see [`Page::more`].
     pub limit: usize,
-    /// Read as of this revision; `None` for the newest.
+    /// Read at this revision; `None` for the newest.
     pub at: Option<Revision>,
 }
 
-/// One answer to a [`Range`].
+/// The answer to a [`Range`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The keys, in byte order.
     pub kvs: Vec<Kv>,
-    /// The revision the page shows; hand it back as `at` for the pages that follow.
+    /// The revision that the page shows, to be passed as `at` for the following pages.
     pub revision: Revision,
-    /// Whether keys of the range are left beyond this page.
+    /// Whether the range has keys beyond this page.
     pub more: bool,
 }
 
-/// What must hold for a commit to happen.
+/// A condition of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Guard {
     /// The key doesn't exist.
     Absent(String),
-    /// The key exists and was last written by this revision.
+    /// The key exists, and this revision last wrote it.
     Unchanged(String, Revision),
 }
 
-/// One change of a commit. A commit names a key at most once.
+/// One change of a commit. A commit may change a key only once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Write the key; a `lease` binds it, `None` unbinds it.
+    /// Write the key. A `lease` binds it, `None` unbinds it.
     Put {
         /// The key, without the cluster's prefix.
         key: String,
-        /// What to write.
+        /// The value.
         value: Vec<u8>,
         /// The lease to bind it to.
         lease: Option<LeaseId>,
     },
-    /// Delete the key; one that doesn't exist is no error.
+    /// Delete the key. If it doesn't exist, this is not an error.
     Delete(String),
 }
 
-/// Guards and the changes they allow.
+/// Guards, and the changes to make if they hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Txn {
     /// All must hold.
     pub guards: Vec<Guard>,
-    /// All are done, or none.
+    /// All are done, or none is.
     pub ops: Vec<Op>,
 }
 
 impl Txn {
-    /// Whether it is within the limits of every store ([`MAX_OPS`], [`MAX_BYTES`]) and names each key it changes once.
+    /// Whether it is within the limits of every store ([`MAX_OPS`], [`MAX_BYTES`]) and changes each key only once.
     ///
     /// # Errors
-    /// [`Error::Refused`], as a store would answer.
+    /// [`Error::Refused`], as a store would return.
     pub fn check(&self) -> Result<(), Error> {
         limits::check(self)
     }
 }
 
-/// What happened to one key.
+/// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// It was written.
+    /// The key was written.
     Put(Kv),
-    /// It was deleted, or its lease ended.
+    /// The key was deleted, or its lease ended.
     Delete(String),
 }
 
 /// All events of one or more whole revisions, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The last revision in it; a watch goes on at its [`Revision::next`].
+    /// The last revision in the batch; a watch continues at its [`Revision::next`].
     pub revision: Revision,
-    /// What happened.
+    /// The changes.
     pub events: Vec<Event>,
 }
 
@@ -137,18 +137,18 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch fed from `batches`. For adapters.
+    /// A watch that receives from `batches`. For adapters.
     #[must_use]
     pub fn new(batches: mpsc::Receiver<Result<Batch, Error>>) -> Self {
         Self { batches }
     }
 
-    /// The next batch. Cancel-safe. After an error the watch is over: open another, at the revision after
-    /// the last batch seen, or list again after [`Error::Compacted`].
+    /// The next batch. Cancel-safe. After an error the watch has ended: open another one at the revision after the last
+    /// batch, or list again after [`Error::Compacted`].
     ///
     /// # Errors
-    /// [`Error::Compacted`] when the revisions wanted are gone; [`Error::Refused`] when it isn't permitted;
-    /// [`Error::Unavailable`] for every other end.
+    /// [`Error::Compacted`] if the revisions were compacted; [`Error::Refused`] if it isn't permitted;
+    /// [`Error::Unavailable`] in every other case.
     pub async fn next(&mut self) -> Result<Batch, Error> {
         match self.batches.recv().await {
             Some(batch) => batch,
@@ -157,22 +157,22 @@ impl Watch {
     }
 }
 
-/// What went wrong, classed by what the caller does next.
+/// An error, classified by what the caller does next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The store can't be asked now. Try again; a commit may nevertheless have been done.
+    /// The store is unreachable. Retry; a commit may have been carried out nevertheless.
     #[error("{0}")]
     Unavailable(String),
     /// A guard didn't hold and nothing was done. Read again.
     #[error("the store has changed meanwhile")]
     Conflict,
-    /// The revision asked for is no longer kept. List again.
+    /// The requested revision was compacted. List again.
     #[error("the revision asked for has been compacted")]
     Compacted,
-    /// The lease has ended (ran out or was revoked). Whoever held it starts over.
+    /// The lease has ended (expired or revoked). Its holder must start over.
     #[error("the lease has ended")]
     LeaseLost,
-    /// The store understood and refuses: too large, not permitted, malformed. Report it.
+    /// The store understood the request and refuses it: too large, not permitted, malformed. Report it.
     #[error("the store refuses: {0}")]
     Refused(String),
 }
@@ -196,45 +196,46 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Read a range at one consistent revision.
     ///
     /// # Errors
-    /// `Unavailable`, `Compacted` (when `at` is no longer kept), `Refused` (when `at` hasn't happened yet).
+    /// `Unavailable`, `Compacted` (if `at` was compacted), `Refused` (if `at` is in the future).
     fn range(&self, range: Range) -> impl Future<Output = Result<Page, Error>> + Send;
 
-    /// Do all of `txn` or nothing; the answer is the store's revision then. A commit that changes nothing (it has
-    /// no ops, or deletes what isn't there) makes no new revision. At most [`MAX_OPS`] guards and as many ops.
+    /// Carry out all of `txn` or nothing; returns the store's revision afterwards. A commit that changes nothing (no
+    /// ops, or only deletions of keys that don't exist) creates no revision. At most [`MAX_OPS`] guards and as many
+    /// ops.
     ///
     /// # Errors
-    /// `Conflict` when a guard doesn't hold, before anything else; `LeaseLost` when a lease named is gone;
-    /// `Refused` for what can never be done. After `Unavailable` the outcome is **unknown**: it may have been
-    /// done, or be done yet.
+    /// `Conflict` if a guard doesn't hold, which is checked first; `LeaseLost` if a lease has ended; `Refused` if it
+    /// can never succeed. After `Unavailable` the outcome is **unknown**: it may have been carried out, or may be
+    /// later.
     fn commit(&self, txn: Txn) -> impl Future<Output = Result<Revision, Error>> + Send;
 
-    /// Follow the keys that begin with `prefix`, from revision `from` on (inclusive); from 0 for all that ever
-    /// happened. Never waits: what goes wrong comes out of the watch. Call it within a runtime.
+    /// Watch the keys that begin with `prefix`, from revision `from` on (inclusive); 0 for the whole history. Never
+    /// waits: the watch reports errors. Must be called within a runtime.
     fn watch(&self, prefix: &str, from: Revision) -> Watch;
 
-    /// Grant a lease of at least `ttl` (whole seconds, rounded up by etcd).
+    /// Grant a lease of at least `ttl` (etcd rounds up to whole seconds).
     ///
     /// # Errors
     /// `Unavailable`, `Refused`.
     fn grant(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, Error>> + Send;
 
-    /// Give the lease its whole TTL again; the answer is that TTL. `within` is how long the caller can wait: a store
-    /// that can be asked in several places has given up a silent one by then, and has asked another. The next renewal
-    /// must not meet the silent one again.
+    /// Renew the lease for its whole TTL; returns the TTL. `within` is how long the caller can wait: a store with
+    /// several endpoints must by then have tried another one if the first is silent, and must not use the silent one
+    /// for the next renewal.
     ///
     /// # Errors
-    /// `LeaseLost` when it has ended; `Unavailable` says nothing about the lease.
+    /// `LeaseLost` if it has ended; `Unavailable` says nothing about the lease.
     fn keep_alive(&self, lease: LeaseId, within: Duration) -> impl Future<Output = Result<Duration, Error>> + Send;
 
-    /// End the lease and delete what is bound to it. Ending one that has ended is no error.
+    /// End the lease and delete the keys bound to it. If it has ended already, this is not an error.
     ///
     /// # Errors
     /// `Unavailable`.
     fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// The most guards, and the most ops, of one commit: etcd's default `--max-txn-ops`.
+/// The most guards, and the most ops, of one commit: etcd's default for `--max-txn-ops`.
 pub const MAX_OPS: usize = 128;
 
-/// The most bytes of keys and values in one commit: safely under etcd's default `--max-request-bytes` (1.5 MiB).
+/// The most bytes of keys and values in one commit: well below etcd's default for `--max-request-bytes` (1.5 MiB).
 pub const MAX_BYTES: usize = 1024 * 1024;

@@ -1,11 +1,11 @@
-//! The embedded store: one host's keys without a server, and what tests and the simulation run on.
+//! The embedded store: one host's keys without a server, also used by tests and the simulation.
 //!
-//! Owns what happens between a request and its answer. The rules are in `state`, which is the same in memory
-//! and on disk: what a simulation proves of one holds for the other. It must never spread over hosts, and in
-//! memory it must do nothing a paused runtime doesn't repeat: no threads, no wall clock, no chance.
+//! Owns how a request is carried out. The rules are in `state`, which is the same in memory and on disk, so that a
+//! simulation of the former tests the latter. It must never span hosts, and in memory it must behave the same each time
+//! under a paused runtime: no threads, no wall clock, no randomness.
 //!
-//! In memory a plain ordered map was taken over `redb`'s memory backend: same answers, no pages to
-//! encode, and a disk isn't simulated by a B-tree of pages in memory anyway.
+//! In memory it is a plain ordered map instead of `redb`'s memory backend, which would encode pages without simulating
+//! a disk any better.
 
 mod disk;
 mod expiry;
@@ -29,7 +29,7 @@ use self::state::{Change, LeaseChange, Request, State};
 use self::writer::Writer;
 use super::{Error, LeaseId, Page, Range, Revision, Store, Txn, Watch};
 
-/// A store in this process. Cheap to clone; the last clone dropped closes it and ends its watches.
+/// A store in this process. Cheap to clone; dropping the last clone closes it and ends its watches.
 #[derive(Debug, Clone)]
 pub struct Embedded {
     inner: Arc<Inner>,
@@ -39,11 +39,11 @@ pub struct Embedded {
 struct Inner {
     shared: Arc<Shared>,
     timer: OnceLock<AbortHandle>,
-    /// `None` in memory, where what is decided is done.
+    /// `None` in memory, where a change takes effect as soon as it is decided.
     writer: Option<Writer>,
 }
 
-/// What a request has done.
+/// The result of a request.
 #[derive(Debug, Clone, Copy)]
 struct Done {
     revision: Revision,
@@ -56,11 +56,11 @@ impl From<&Change> for Done {
     }
 }
 
-/// What readers, watches and the writer share.
+/// The state that readers, watches and the writer share.
 #[derive(Debug)]
 struct Shared {
     held: Mutex<Held>,
-    /// Says that there is a new lease.
+    /// Notified when a lease was granted.
     poke: Arc<Notify>,
 }
 
@@ -81,7 +81,7 @@ impl Shared {
         Self { held: Mutex::new(held), poke: Arc::default() }
     }
 
-    /// Make a change that is decided (and, if there is a disk, written) the truth for everybody.
+    /// Make a change visible, once it is decided and, if there is a disk, written.
     fn publish(&self, held: &mut Held, change: &Change) {
         held.state.apply(change);
         match change.lease {
@@ -95,7 +95,7 @@ impl Shared {
         held.sleepers.wake(change);
     }
 
-    /// Never held over an await, nor over a write to disk.
+    /// Must not be held over an await or a write to disk.
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,12 +106,12 @@ impl Inner {
         if let Some(writer) = &self.writer {
             return writer.submit(request).await;
         }
-        // A caller that never waits for anything else must not starve the rest of a one-thread runtime.
+        // A caller that only uses the store must not starve the other tasks of a single-threaded runtime.
         tokio::task::consume_budget().await;
         self.at_once(request)
     }
 
-    /// As [`Self::submit`], but whoever waits for the answer doesn't hold the store meanwhile.
+    /// As [`Self::submit`], but the returned future doesn't keep the store open.
     fn hand_in(&self, request: Request) -> oneshot::Receiver<Result<Done, Error>> {
         match &self.writer {
             Some(writer) => writer.hand_in(request),
@@ -140,29 +140,29 @@ impl Drop for Inner {
 }
 
 impl Embedded {
-    /// An empty store in memory, with the usual history.
+    /// An empty store in memory, with the default history.
     #[must_use]
     pub fn in_memory() -> Self {
         Self::in_memory_with(History::default())
     }
 
-    /// An empty store in memory that remembers so much.
+    /// An empty store in memory with this history.
     #[must_use]
     pub fn in_memory_with(history: History) -> Self {
         let shared = Arc::new(Shared::new(State::new(history)));
         Self { inner: Arc::new(Inner { shared, timer: OnceLock::new(), writer: None }) }
     }
 
-    /// The store in the file `path`, made if it isn't there. Every commit is on disk when it is answered, and
-    /// every lease begins its TTL anew. The last clone dropped waits for the writes under way and closes the file.
+    /// The store in the file `path`, created if it doesn't exist. Every commit is on disk when it is answered. Every
+    /// lease gets its full TTL again. Dropping the last clone waits for pending writes and closes the file.
     ///
     /// # Errors
-    /// See [`OpenError`]: each says which file and what is wrong.
+    /// See [`OpenError`]; each names the file and the reason.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         Self::open_with(path, History::default()).await
     }
 
-    /// As [`Self::open`], remembering so much.
+    /// As [`Self::open`], with this history.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -179,15 +179,15 @@ impl Embedded {
         Ok(store)
     }
 
-    /// Forget what was before `revision`, as an etcd does whose operator (or whose timer) compacts it.
+    /// Compact the history before `revision`, as etcd does on request or periodically.
     ///
     /// # Errors
-    /// `Refused` for a revision that hasn't happened; `Unavailable` when the disk doesn't take it.
+    /// `Refused` for a revision in the future; `Unavailable` if it can't be written to disk.
     pub async fn compact(&self, revision: Revision) -> Result<(), Error> {
         self.inner.submit(Request::Compact(revision)).await.map(drop)
     }
 
-    /// The task that ends leases starts with the first one: only then a runtime is sure to be there.
+    /// Starts the task that ends leases, together with the first lease: before, there may be no runtime.
     fn start_timer(&self) {
         self.inner.timer.get_or_init(|| {
             tokio::spawn(expiry::run(Arc::downgrade(&self.inner), Arc::clone(&self.inner.shared.poke))).abort_handle()

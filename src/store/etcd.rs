@@ -1,7 +1,7 @@
-//! The etcd store: a cluster's keys, in etcd v3.
+//! The etcd store: a cluster's keys in etcd v3.
 //!
-//! Owns how the seam's requests become etcd's, and alone (with its submodules) names `etcd-client`. It must never
-//! know what a key means, nor repeat a change that may have been done.
+//! Owns the mapping of the seam's requests to etcd's, and is (with its submodules) the only user of `etcd-client`. It
+//! must never know what a key means, nor repeat a change that may have been carried out.
 
 mod follow;
 mod members;
@@ -19,26 +19,27 @@ use self::members::{Again, Members};
 use self::ttls::Ttls;
 use super::{Error, Guard, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch};
 
-/// How many keys are asked for when the caller leaves it to the store.
+/// How many keys a page has if the caller leaves it to the store.
 const PAGE_KEYS: usize = 500;
 
-/// The largest answer taken; a page that is larger is asked for again in halves.
+/// The largest accepted answer in bytes; a larger page is requested again in halves.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Where the cluster is, and who we are to it.
+/// How to reach the cluster, and the credentials.
 #[derive(Clone)]
 pub struct Options {
-    /// `http://host:port`, `https://host:port` or `host:port`; one at a time is used, the first to begin with.
+    /// `http://host:port`, `https://host:port` or `host:port`. One endpoint is used at a time, beginning with the
+    /// first.
     pub endpoints: Vec<String>,
-    /// What every key of ours begins with, `/flotilla/` usually.
+    /// The prefix of all our keys, usually `/flotilla/`.
     pub prefix: String,
     /// User name and password.
     pub user: Option<(String, String)>,
-    /// PEM file of the CA that signed the servers' certificates; needed for, and only for, `https`.
+    /// PEM file of the CA that signed the servers' certificates; required for `https`, and only for it.
     pub ca: Option<PathBuf>,
-    /// PEM files of our own certificate and its key.
+    /// PEM files of the client certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// How long one endpoint may take to answer; less where the answer is needed sooner, as that to a keep-alive. All
+    /// How long one endpoint may take to answer; less if the caller can't wait as long, as for a keep-alive. All
     /// attempts of a request together take at most twice as long.
     pub request_timeout: Duration,
 }
@@ -79,14 +80,14 @@ pub struct Etcd {
 
 #[derive(Debug)]
 struct Inner {
-    /// Exchanged as a whole when the configuration changes; what is under way goes on with the old ones.
+    /// Replaced as a whole when the configuration changes; requests in flight finish with the old one.
     way: Mutex<Arc<Way>>,
     prefix: String,
-    /// What etcd made of the TTLs asked for: a keep-alive's first answer doesn't say.
+    /// The TTLs that etcd granted: the first answer to a keep-alive doesn't contain the TTL.
     ttls: Mutex<Ttls>,
 }
 
-/// The members, and whether they want to know who asks.
+/// The members, and whether they require authentication.
 #[derive(Debug)]
 struct Way {
     members: Members,
@@ -100,20 +101,20 @@ impl Way {
 }
 
 impl Etcd {
-    /// A store that connects when it is first asked: whether etcd is there shows in the answers.
+    /// A store that connects on the first request, which reports whether etcd is reachable.
     ///
     /// # Errors
-    /// `Refused` for options that can't work: an endpoint that is no URL, a certificate that can't be read.
+    /// `Refused` for invalid options: an endpoint that isn't a URL, a certificate that can't be read.
     pub fn new(options: &Options) -> Result<Self, Error> {
         let (way, prefix) = (Mutex::new(Way::new(options)?), options.prefix.clone());
         Ok(Self { inner: Arc::new(Inner { way, prefix, ttls: Mutex::default() }) })
     }
 
-    /// Reach the same cluster by `options` from now on: other members, another user, other certificates. The prefix
-    /// stays: other keys are another cluster. Watches go on over their connections while those last.
+    /// Reach the same cluster with `options` from now on: other members, another user, other certificates. The prefix
+    /// stays the same: another prefix would be another cluster. Watches keep their connections as long as those last.
     ///
     /// # Errors
-    /// As [`Etcd::new`]; then everything is as it was.
+    /// As [`Etcd::new`]; nothing is changed then.
     pub fn reconfigure(&self, options: &Options) -> Result<(), Error> {
         let way = Way::new(options)?;
         *self.inner.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
@@ -130,7 +131,7 @@ impl Inner {
         [self.prefix.as_bytes(), key.as_bytes()].concat()
     }
 
-    /// The key without the cluster's prefix; `None` for what can't be one of ours.
+    /// The key without the cluster's prefix; `None` if it can't be one of ours.
     fn plain(&self, key: &[u8]) -> Option<String> {
         let plain = key.strip_prefix(self.prefix.as_bytes()).and_then(|key| std::str::from_utf8(key).ok());
         if plain.is_none() {
@@ -139,11 +140,11 @@ impl Inner {
         plain.map(ToOwned::to_owned)
     }
 
-    /// First key and end (exclusive) of all that begin with `prefix`, as etcd wants them.
+    /// The first key and the end (exclusive) of all keys that begin with `prefix`, as etcd expects them.
     fn bounds(&self, prefix: &str) -> (Vec<u8>, Vec<u8>) {
         let begin = self.full(prefix);
         let mut end = begin.clone();
-        // UTF-8 has no byte 0xff, so the last one can always be raised.
+        // UTF-8 never contains the byte 0xff, so the last byte can always be incremented.
         match end.last_mut() {
             Some(last) => *last += 1,
             None => return (vec![0], vec![0]),
@@ -192,7 +193,7 @@ impl Store for Etcd {
             let kvs: Vec<Kv> =
                 answer.kvs().iter().filter_map(|kv| Some(self::kv(inner.plain(kv.key())?, kv))).collect();
             match answer.kvs().last() {
-                // All of the page was skipped, so the caller has no key to go on from.
+                // All keys of the page were skipped, so the caller would have no key to continue from.
                 Some(last) if kvs.is_empty() && answer.more() => (from, at) = (successor(last.key()), Some(revision)),
                 _ => return Ok(Page { kvs, revision, more: answer.more() }),
             }
@@ -207,7 +208,7 @@ impl Store for Etcd {
             .iter()
             .map(|guard| match guard {
                 Guard::Absent(key) => Compare::create_revision(inner.full(key), CompareOp::Equal, 0),
-                // A key that isn't there has revision 0 to etcd, and -1 never.
+                // In etcd a key that doesn't exist has revision 0, and no key has -1.
                 Guard::Unchanged(key, Revision(0)) => Compare::mod_revision(inner.full(key), CompareOp::Equal, -1),
                 Guard::Unchanged(key, at) => Compare::mod_revision(inner.full(key), CompareOp::Equal, signed(*at)),
             })
@@ -225,7 +226,7 @@ impl Store for Etcd {
             .collect();
         let changes = !then.is_empty();
         if !changes {
-            // Without an operation that asks for the newest state, etcd may judge guards on an old one.
+            // etcd may evaluate a read-only transaction on an old state unless it contains a linearizable operation.
             then.push(TxnOp::get(inner.full("."), Some(GetOptions::new().with_count_only())));
         }
         let txn = etcd_client::Txn::new().when(when).and_then(then);
@@ -254,7 +255,7 @@ impl Store for Etcd {
         }
         let seconds = i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
         let grant = |mut client: Client| async move { client.lease_grant(seconds, None).await };
-        // Granting twice would leave a lease behind that nobody keeps alive: it vanishes by itself.
+        // Granting twice would leave a lease that is never renewed and expires by itself.
         let answer = self.inner.way().members.call(Again::Always, grant).await?;
         let id = LeaseId(answer.id());
         self.inner.ttls().heard(id, whole(answer.ttl()));
@@ -263,13 +264,13 @@ impl Store for Etcd {
 
     async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
         let known = self.inner.ttls().get(lease);
-        // A stream per renewal: it costs a few hundred bytes, and none is left to look after when a member dies.
+        // One stream for each renewal: it costs a few hundred bytes, and leaves no stream to manage when a member dies.
         let renew = |mut client: Client| async move {
             let (mut keeper, mut answers) = client.lease_keep_alive(lease.0).await?;
             if let Some(known) = known {
                 return Ok(known);
             }
-            // The first answer is the client's; the second is for us, and says how long the TTL is.
+            // The client consumes the first answer; the second one tells the TTL.
             keeper.keep_alive().await?;
             let answer = answers.message().await?;
             match answer.map(|answer| answer.ttl()) {

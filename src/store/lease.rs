@@ -1,8 +1,8 @@
-//! A lease that keeps itself alive, over any store.
+//! A lease that renews itself, on any store.
 //!
-//! Owns when a lease is renewed and when it is held to be lost: only when the store says so. It must never
-//! conclude that from silence: a store that is away comes back, and its leases with it. Whoever must not
-//! outlive the store's view of them watches the time themselves.
+//! Owns when a lease is renewed and when it counts as lost: only when the store says so. Silence must never be taken
+//! for a loss: an unreachable store comes back, and its leases with it. A user that must stop before its lease can have
+//! expired has to compare the time itself.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Error, LeaseId, Store};
 
-/// A lease that is kept alive until it is dropped, revoked, or lost. Dropping it doesn't end it: what is bound
-/// to it stays for its TTL, and [`Lease::adopt`] can go on with it.
+/// A lease that is renewed until it is dropped, revoked or lost. Dropping it doesn't end it: its keys stay for its TTL,
+/// and [`Lease::adopt`] can continue it.
 #[derive(Debug)]
 pub struct Lease<S: Store> {
     store: S,
@@ -23,19 +23,19 @@ pub struct Lease<S: Store> {
     keeper: AbortHandle,
 }
 
-/// What is known of a lease.
+/// The state of a lease, as far as it is known.
 #[derive(Debug, Clone, Copy)]
 struct Life {
-    /// The store has said that it has ended.
+    /// The store has reported that it has ended.
     lost: bool,
-    /// The last attempt to renew it failed.
+    /// The last renewal failed.
     failing: bool,
-    /// It lives at least until then: a TTL after the last renewal that was answered had been asked for.
+    /// When it can expire at the earliest: one TTL after the last successful renewal was sent.
     until: Instant,
 }
 
 impl<S: Store> Lease<S> {
-    /// A new lease of at least `ttl`. Must be called within a runtime: the keeper is a task.
+    /// A new lease of at least `ttl`. Must be called within a runtime: it is renewed by a task.
     ///
     /// # Errors
     /// As [`Store::grant`].
@@ -45,12 +45,11 @@ impl<S: Store> Lease<S> {
         Ok(Self::keep(store, id, ttl, asked))
     }
 
-    /// Go on with a lease that was granted earlier, by another process perhaps. The store decides whether it
-    /// still lives, and how long its TTL is; `ttl` says how long it was thought to be: the store has a third of
-    /// that to answer.
+    /// Continue a lease that was granted earlier, perhaps by another process. The store determines whether it is still
+    /// alive and its TTL. `ttl` is the presumed TTL: the store has a third of it to answer.
     ///
     /// # Errors
-    /// `LeaseLost` when it has ended; `Unavailable` when the store can't say: ask again.
+    /// `LeaseLost` if it has ended; `Unavailable` if the store can't tell: retry.
     pub async fn adopt(store: &S, id: LeaseId, ttl: Duration) -> Result<Self, Error> {
         let asked = Instant::now();
         let ttl = attempt(store, id, ttl).await?;
@@ -63,7 +62,7 @@ impl<S: Store> Lease<S> {
         Self { store: store.clone(), id, life, keeper }
     }
 
-    /// What to bind keys to.
+    /// The id, for binding keys.
     #[must_use]
     pub fn id(&self) -> LeaseId {
         self.id
@@ -74,13 +73,13 @@ impl<S: Store> Lease<S> {
         self.until_life(|life| life.lost)
     }
 
-    /// Resolves while renewals fail: the store can't be asked. Cancel-safe, and the first to know in a loop that asks
-    /// for nothing.
+    /// Resolves while renewals fail because the store is unreachable. Cancel-safe. For a loop that makes no requests of
+    /// its own, this is the first sign of an outage.
     pub fn failing(&self) -> impl Future<Output = ()> + Send + use<S> {
         self.until_life(|life| life.failing)
     }
 
-    /// Resolves when the lease was renewed so that it lives longer than `until`: the store answers again. Cancel-safe.
+    /// Resolves when the lease was renewed to live longer than `until`, so the store answers again. Cancel-safe.
     pub fn renewed_beyond(&self, until: Instant) -> impl Future<Output = ()> + Send + use<S> {
         self.until_life(move |life| !life.failing && life.until > until)
     }
@@ -92,25 +91,25 @@ impl<S: Store> Lease<S> {
         let mut life = self.life.clone();
         async move {
             if life.wait_for(|life| is(life)).await.is_err() {
-                // Nobody looks after it any more, so nobody will ever know.
+                // It isn't renewed any more, so the condition can never be met.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Until when the lease lives whatever happens. Later than that it may have ended without anybody having said so,
-    /// and what was bound to it may be somebody else's.
+    /// Until when the lease certainly lives. Later it may have expired unnoticed, and its keys may belong to another
+    /// owner.
     #[must_use]
     pub fn lives_until(&self) -> Instant {
         self.life.borrow().until
     }
 
-    /// End the lease, and what is bound to it.
+    /// End the lease, and delete its keys.
     ///
     /// # Errors
-    /// `Unavailable`: then it ends by itself, after its TTL.
+    /// `Unavailable`: it then expires by itself, after its TTL.
     pub async fn revoke(self) -> Result<(), Error> {
-        // First, or the keeper could find it ended and call that a loss.
+        // Before the revocation: otherwise the task could find the lease ended and report it as lost.
         self.keeper.abort();
         self.store.revoke(self.id).await
     }
@@ -122,12 +121,12 @@ impl<S: Store> Drop for Lease<S> {
     }
 }
 
-/// Renew at every third of the TTL, counted from when the last renewal was *asked* for: the store may have
-/// renewed then, however late its answer came.
+/// Renew after every third of the TTL, counted from when the last renewal was *sent*: the store may have renewed the
+/// lease then, however late its answer came.
 async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Instant, life: watch::Sender<Life>) {
     loop {
         sleep_until(asked + ttl / 3).await;
-        // At most a tenth of the TTL between attempts: a store that returns finds us well before a third is over.
+        // At most a tenth of the TTL between attempts, so that the lease is renewed soon after the store comes back.
         let (mut pause, longest) = (ttl / 80, ttl / 10);
         let mut failing = false;
         loop {
@@ -160,7 +159,7 @@ async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Ins
     }
 }
 
-/// One keep-alive, that gives up in time for the next.
+/// One keep-alive, which times out early enough for the next one.
 async fn attempt<S: Store>(store: &S, id: LeaseId, ttl: Duration) -> Result<Duration, Error> {
     timeout(ttl / 3, store.keep_alive(id, ttl / 3))
         .await
@@ -179,17 +178,17 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(12);
 
-    /// What a keep-alive meets.
+    /// The outcome of a keep-alive.
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Weather {
         Fine,
         /// It fails at once.
         Away,
-        /// It never answers.
+        /// It is never answered.
         Silent,
     }
 
-    /// A store whose keep-alives can be made to fail, and when they were tried.
+    /// A store whose keep-alives can be made to fail, and which records when they were sent.
     #[derive(Clone)]
     struct Flaky {
         store: Embedded,

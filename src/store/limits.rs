@@ -1,12 +1,13 @@
-//! What no store takes: checked before a commit leaves, so that every adapter refuses the same, in the same words.
+//! The limits of every store: checked before a commit is sent, so that every adapter refuses the same with the same
+//! message.
 //!
-//! Owns the sizes of a commit. It must never look at what is stored: guards are the store's to judge.
+//! Owns the sizes of a commit. It must never read stored data: the store evaluates guards.
 
 use std::collections::BTreeSet;
 
 use super::{Error, Guard, MAX_BYTES, MAX_OPS, Op, Txn};
 
-/// Whether `txn` is within [`MAX_OPS`] and [`MAX_BYTES`], and names each key it changes once.
+/// Whether `txn` is within [`MAX_OPS`] and [`MAX_BYTES`], and changes each key only once.
 pub(super) fn check(txn: &Txn) -> Result<(), Error> {
     for (count, what) in [(txn.guards.len(), "guards"), (txn.ops.len(), "operations")] {
         if count > MAX_OPS {

@@ -1,5 +1,4 @@
-//! A store whose requests are counted: how many, how long, and what became of them. Owns nothing else: what it is asked
-//! it passes on.
+//! A store whose requests are counted and timed, by their result. Owns nothing else: every request is passed on.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use crate::metrics::Metrics;
 
 use super::{Error, LeaseId, Page, Range, Revision, Store, Txn, Watch};
 
-/// Another store, counted. Clones count together.
+/// Counts the requests to another store. Clones count together.
 #[derive(Debug, Clone)]
 pub struct Measured<S> {
     store: S,
@@ -24,7 +23,7 @@ impl<S: Store> Measured<S> {
         Self { store, metrics }
     }
 
-    /// A request that is given up (its caller was cancelled) has no answer, and isn't counted.
+    /// A request whose caller was cancelled has no result, and isn't counted.
     async fn count<T>(&self, kind: &'static str, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let asked = Instant::now();
         let answer = request.await;

@@ -1,10 +1,10 @@
 //! The embedded store's file.
 //!
-//! Owns the layout of the `redb` database, and alone names that crate. A write is one transaction, on disk when
-//! it returns. It must never decide anything, and nothing is read from it but at the start: `state` is in memory.
+//! Owns the layout of the `redb` database, and is the only user of that crate. A write is one transaction, on disk when
+//! it returns. It must never decide anything. The file is read only when it is opened: `state` is in memory.
 //!
-//! The history keeps only what each edit replaced. What it put is what the next edit of the key replaced, or
-//! what the key is now: so a value is written once as itself and once as the past, not three times.
+//! The history stores only the value that each edit replaced. The value that an edit wrote is the one that the next
+//! edit of the key replaced, or the current one, so each value is written twice instead of three times.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -22,22 +22,22 @@ use crate::store::{LeaseId, Revision};
 type Stored<'a> = (u64, i64, &'a [u8]);
 
 const KVS: TableDefinition<&str, Stored<'_>> = TableDefinition::new("kv");
-/// By revision and place within it: the key, and what it was before.
+/// By revision and index within it: the key, and its entry before.
 const PAST: TableDefinition<(u64, u32), (&str, Option<Stored<'_>>)> = TableDefinition::new("past");
 /// TTL in milliseconds.
 const LEASES: TableDefinition<i64, u64> = TableDefinition::new("lease");
 const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("number");
 
-/// The layout above. Another number is another layout.
+/// The version of this layout.
 const FORMAT: u64 = 1;
 
-/// Everything is in memory already: `redb` needs no cache to speak of.
+/// All data is in memory, so `redb` needs only a minimal cache.
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Why a store can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process (or another store in this one) has it open.
+    /// Another process (or another store in this process) has it open.
     #[error("the store `{0}` is in use by another process")]
     Locked(PathBuf),
     /// The file isn't a store, or is damaged.
@@ -45,15 +45,15 @@ pub enum OpenError {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// It can't be read or written.
+    /// The file can't be read or written.
     #[error("the store `{path}` can't be opened: {reason}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: String,
     },
 }
@@ -62,15 +62,15 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(super) struct Disk {
     path: PathBuf,
-    /// `None` only while it is opened anew.
+    /// `None` only while it is being reopened.
     db: Option<Database>,
-    /// Writes so far: tells, after a failed one, whether it happened nevertheless.
+    /// The number of writes so far; shows after a failed write whether it took effect nevertheless.
     writes: u64,
     forgotten: Revision,
 }
 
 impl Disk {
-    /// Open `path`, or make it, and read all of it.
+    /// Open `path`, creating it if necessary, and read all of it.
     pub(super) fn open(path: &Path, history: History) -> Result<(Self, State), OpenError> {
         let mut disk = Self { path: path.to_owned(), db: None, writes: 0, forgotten: Revision(0) };
         disk.db = Some(disk.database()?);
@@ -93,7 +93,7 @@ impl Disk {
             DatabaseError::Storage(error) => self.classify(error.into()),
             other => self.classify(other.into()),
         })?;
-        // The file's name must survive a power cut as its content does.
+        // The file's name must survive a power failure, as its content does.
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all()).map_err(io)?;
         Ok(db)
@@ -113,7 +113,7 @@ impl Disk {
     }
 
     fn load(&mut self, history: History) -> Result<State, redb::Error> {
-        // A new file gets its tables here, so that what follows finds them.
+        // Creates the tables of a new file, so that the code below finds them.
         let tx = self.db()?.begin_write()?;
         {
             let mut numbers = tx.open_table(NUMBERS)?;
@@ -152,7 +152,7 @@ impl Disk {
             state.kvs.insert(key, entry);
         }
 
-        // Backwards: each edit put what the one after it replaced.
+        // Backwards: each edit wrote the value that the next one replaced.
         let mut now: BTreeMap<Arc<str>, Option<Entry>> = BTreeMap::new();
         let mut pasts: Vec<Past> = Vec::new();
         for row in tx.open_table(PAST)?.range((state.compacted.0 + 1, 0)..)?.rev() {
@@ -177,8 +177,8 @@ impl Disk {
         Ok(state)
     }
 
-    /// Write `changes`, in this order, and forget the history up to `compacted`. All of it is on disk
-    /// afterwards, or, after an error, perhaps: [`Self::recover`] tells.
+    /// Write `changes`, in this order, and delete the history up to `compacted`. All of it is on disk afterwards. After
+    /// an error it may or may not be: [`Self::recover`] finds out.
     pub(super) fn write(&mut self, changes: &[Change], compacted: Revision) -> Result<(), redb::Error> {
         let tx = self.db()?.begin_write()?;
         {
@@ -218,7 +218,7 @@ impl Disk {
         Ok(())
     }
 
-    /// After a failed write: open the file anew, and tell whether that write is in it.
+    /// After a failed write: reopen the file, and return whether that write took effect.
     pub(super) fn recover(&mut self) -> Result<bool, OpenError> {
         self.db = None;
         self.db = Some(self.database()?);
@@ -235,7 +235,7 @@ impl Disk {
         Ok(writes > before)
     }
 
-    /// The file.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,7 +1,7 @@
-//! The time of leases: when each one ends, and the task that ends it.
+//! The expiry of leases: their deadlines, and the task that ends them.
 //!
-//! Owns deadlines, which live in memory only: a store that is opened again gives every lease its whole TTL, as
-//! etcd does. It must never delete anything itself: ending a lease is a request like any other.
+//! Owns the deadlines, which are in memory only: reopening a store gives every lease its full TTL again, as in etcd. It
+//! must never delete anything itself: ending a lease is a request like any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -14,20 +14,20 @@ use super::Inner;
 use super::state::{Request, State};
 use crate::store::LeaseId;
 
-/// How soon ending a lease is tried again when the disk didn't take it.
+/// How soon to retry ending a lease if it couldn't be written to disk.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// When each lease ends.
+/// The deadline of each lease.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     of: BTreeMap<LeaseId, Instant>,
     queue: BTreeSet<(Instant, LeaseId)>,
-    /// Past their deadline, and about to be ended: no keep-alive brings them back.
+    /// Leases past their deadline that are about to be ended; a keep-alive doesn't renew them.
     ending: BTreeSet<LeaseId>,
 }
 
 impl Deadlines {
-    /// The lease lives for `ttl` from now.
+    /// The lease expires after `ttl` from now.
     pub(super) fn begin(&mut self, id: LeaseId, ttl: Duration) {
         self.end(id);
         let deadline = Instant::now() + ttl;
@@ -35,7 +35,7 @@ impl Deadlines {
         self.queue.insert((deadline, id));
     }
 
-    /// The lease is gone.
+    /// The lease has ended.
     pub(super) fn end(&mut self, id: LeaseId) {
         if let Some(deadline) = self.of.remove(&id) {
             self.queue.remove(&(deadline, id));
@@ -43,14 +43,14 @@ impl Deadlines {
         self.ending.remove(&id);
     }
 
-    /// Give the lease its whole TTL again; `None` if it has ended.
+    /// Renew the lease for its whole TTL; `None` if it has ended.
     pub(super) fn renew(&mut self, state: &State, id: LeaseId) -> Option<Duration> {
         let ttl = state.leases.get(&id).filter(|_| !self.ending.contains(&id))?.ttl;
         self.begin(id, ttl);
         Some(ttl)
     }
 
-    /// Which leases are due, and when the next will be.
+    /// The expired leases, and when the next one expires.
     fn due(&mut self, now: Instant) -> (Vec<LeaseId>, Option<Instant>) {
         while let Some((_, id)) = self.queue.first().copied().filter(|(deadline, _)| *deadline <= now) {
             self.end(id);
@@ -60,10 +60,10 @@ impl Deadlines {
     }
 }
 
-/// End leases as they run out, until the store is dropped. `poke` says that there are new ones.
+/// End leases as they expire, until the store is dropped. `poke` is notified when a lease was granted.
 pub(super) async fn run(store: Weak<Inner>, poke: Arc<Notify>) {
     loop {
-        // The store is let go before anything is waited for: who drops it finds it closed.
+        // The store isn't kept open while waiting, so that dropping its last clone closes it.
         let (ending, mut next): (Vec<_>, _) = {
             let Some(inner) = store.upgrade() else { return };
             let (due, next) = inner.shared.held().deadlines.due(Instant::now());

@@ -1,7 +1,7 @@
-//! Watches: each is a task that reads the history, and sleeps when it has seen all of it.
+//! Watches: each is a task that reads the history, and sleeps when it is up to date.
 //!
-//! Owns who is woken by a change. It must never make a commit wait, nor keep events for anyone: a watch that
-//! is slow reads later, from the history, and is told `Compacted` if that has moved past it.
+//! Owns which watches a change wakes. It must never delay a commit or buffer events: a slow watch reads the history
+//! later, and ends with `Compacted` if its position was compacted.
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
@@ -12,10 +12,10 @@ use super::Shared;
 use super::state::Change;
 use crate::store::{Batch, Error, Revision};
 
-/// Batches that wait for a slow reader before its watch stops reading the history.
+/// Batches buffered for a slow reader before its watch stops reading the history.
 pub(super) const CHANNEL: usize = 4;
 
-/// The watches that have seen everything, in the order they are woken.
+/// The watches that are up to date, in the order in which they are woken.
 #[derive(Debug, Default)]
 pub(super) struct Sleepers {
     next: u64,
@@ -29,14 +29,14 @@ struct Sleeper {
 }
 
 impl Sleepers {
-    /// Wake whoever `change` concerns.
+    /// Wake the watches that `change` concerns.
     pub(super) fn wake(&mut self, change: &Change) {
         if change.edits.is_empty() {
             return;
         }
         let concerns = |prefix: &str| change.edits.iter().any(|edit| edit.key.starts_with(prefix));
         for (_, sleeper) in self.of.extract_if(.., |_, sleeper| concerns(&sleeper.prefix)) {
-            // One that is gone meanwhile is not missed.
+            // The watch may have been dropped meanwhile.
             let _ = sleeper.wake.send(change.revision);
         }
     }
@@ -55,7 +55,7 @@ enum Step {
     Sleep(u64, oneshot::Receiver<Revision>),
 }
 
-/// Follow `prefix` from `next` on until the watch is dropped, the store is gone, or the history is.
+/// Watch `prefix` from `next` on until the watch is dropped, the store is closed, or the position was compacted.
 pub(super) async fn follow(
     shared: Weak<Shared>,
     prefix: String,
@@ -63,7 +63,7 @@ pub(super) async fn follow(
     batches: mpsc::Sender<Result<Batch, Error>>,
 ) {
     loop {
-        // Looking and falling asleep happen under one lock, so no change slips in between.
+        // Reading and going to sleep happen under one lock, so that no change is missed between them.
         let step = {
             let Some(shared) = shared.upgrade() else { return };
             let mut held = shared.held();
@@ -84,7 +84,7 @@ pub(super) async fn follow(
                 }
             }
             Step::Send(Err(error)) => {
-                // Nobody listening is as good as told.
+                // The receiver may be gone.
                 let _ = batches.send(Err(error)).await;
                 return;
             }
@@ -96,7 +96,7 @@ pub(super) async fn follow(
                     }
                     return;
                 }
-                // All revisions before the one that woke us had nothing for us: they may be compacted now.
+                // No revision before the one that woke us concerned this prefix, so those may be compacted now.
                 woken = woken => match woken {
                     Ok(revision) => next = next.max(revision),
                     Err(_) => return,

@@ -1,7 +1,7 @@
-//! What the embedded store holds: the keys, their history, and what is bound to which lease.
+//! The data of the embedded store: the keys, their history, and the leases with the keys bound to them.
 //!
-//! Owns every decision: whether a request may happen ([`State::decide`]) and what it then changes. It must
-//! never wait, ask the time, or touch a disk: the same request on the same state is the same change, always.
+//! Owns every decision: whether a request is possible ([`State::decide`]) and what it changes. It must never wait, read
+//! a clock or access a disk: the same request on the same state always gives the same change.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -10,33 +10,33 @@ use std::time::Duration;
 
 use crate::store::{Batch, Error, Event, Guard, Kv, LeaseId, Op, Page, Range, Revision, Txn};
 
-/// How many keys an answer holds when the caller leaves it to the store. Low enough that callers page in
-/// tests and simulations too, and not only against a large etcd.
+/// How many keys a page has if the caller leaves it to the store. Low enough that tests and simulations have several
+/// pages too.
 const PAGE_KEYS: usize = 500;
 
-/// How many events are put into one batch before the next is begun; a revision is never split.
+/// A batch is closed once it has this many events; a revision is never split.
 const BATCH_EVENTS: usize = 256;
 
-/// What an edit takes in memory beyond its key and value, roughly.
+/// The approximate size of an edit in memory, in bytes, without its key and value.
 const EDIT_OVERHEAD: usize = 96;
 
-/// How much of the past stays readable: what is over either figure is compacted, oldest first.
+/// How much history is kept: beyond either limit, the oldest revisions are compacted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct History {
-    /// The most revisions kept.
+    /// The most revisions.
     pub revisions: usize,
-    /// The most bytes they may take in memory, roughly.
+    /// The most bytes that they may take in memory, approximately.
     pub bytes: usize,
 }
 
 impl Default for History {
-    /// 10,000 revisions, 8 MiB: minutes of a busy cluster, and no burden for a small host.
+    /// 10,000 revisions and 8 MiB: minutes of a busy cluster, at little cost for a small host.
     fn default() -> Self {
         Self { revisions: 10_000, bytes: 8 * 1024 * 1024 }
     }
 }
 
-/// One key's state. Values are shared between keys, history and readers.
+/// The state of a key. Values are shared between keys, history and readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) value: Arc<[u8]>,
@@ -44,7 +44,7 @@ pub(super) struct Entry {
     pub(super) lease: Option<LeaseId>,
 }
 
-/// What a change does to one key, and what undoes it.
+/// The change of one key, and what it replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Edit {
     pub(super) key: Arc<str>,
@@ -58,21 +58,21 @@ impl Edit {
     }
 }
 
-/// What happens to a lease.
+/// The change of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LeaseChange {
     Granted(LeaseId, Duration),
     Ended(LeaseId),
 }
 
-/// What a request does. Made by [`State::decide`], done by [`State::apply`], written by `disk`.
+/// The effect of a request. Created by [`State::decide`], carried out by [`State::apply`], written by `disk`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
-    /// The store's revision afterwards: a new one if there are edits.
+    /// The store's revision afterwards; a new one if there are edits.
     pub(super) revision: Revision,
     pub(super) edits: Vec<Edit>,
     pub(super) lease: Option<LeaseChange>,
-    /// Forget what was before this revision.
+    /// Compact the history before this revision.
     pub(super) compact: Option<Revision>,
 }
 
@@ -83,7 +83,7 @@ impl Change {
     }
 }
 
-/// What can be asked of the state.
+/// A request that changes the state.
 #[derive(Debug)]
 pub(super) enum Request {
     Commit(Txn),
@@ -92,27 +92,27 @@ pub(super) enum Request {
     Compact(Revision),
 }
 
-/// A lease and what is bound to it.
+/// A lease and the keys bound to it.
 #[derive(Debug, Clone)]
 pub(super) struct Lease {
     pub(super) ttl: Duration,
     pub(super) keys: BTreeSet<Arc<str>>,
 }
 
-/// One revision of the past.
+/// One revision of the history.
 #[derive(Debug, Clone)]
 pub(super) struct Past {
     pub(super) revision: Revision,
     pub(super) edits: Vec<Edit>,
 }
 
-/// Everything an embedded store holds.
+/// All data of an embedded store.
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) kvs: BTreeMap<Arc<str>, Entry>,
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) revision: Revision,
-    /// The oldest revision that can be read; what was before it is forgotten.
+    /// The oldest revision that can be read.
     pub(super) compacted: Revision,
     pub(super) last_lease: i64,
     /// The revisions after `compacted`, without gaps.
@@ -122,7 +122,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// An empty store. It begins at revision 1, as etcd does, so that 0 is never an answer.
+    /// An empty store. Its first revision is 1, as in etcd, so that 0 is never returned.
     pub(super) fn new(history: History) -> Self {
         Self {
             kvs: BTreeMap::new(),
@@ -136,14 +136,14 @@ impl State {
         }
     }
 
-    /// The same keys and leases without history, and keeping none: enough to decide on.
+    /// The same keys and leases without any history: enough to decide requests.
     pub(super) fn without_past(&self) -> Self {
         let history = History { revisions: 0, bytes: 0 };
         let (kvs, leases) = (self.kvs.clone(), self.leases.clone());
         Self { kvs, leases, past: VecDeque::new(), past_bytes: 0, history, ..*self }
     }
 
-    /// What `request` would do now.
+    /// Decide on `request` without carrying it out.
     pub(super) fn decide(&self, request: Request) -> Result<Change, Error> {
         let nothing = Change { revision: self.revision, edits: Vec::new(), lease: None, compact: None };
         match request {
@@ -181,7 +181,7 @@ impl State {
         Ok(self.change(wanted))
     }
 
-    /// The change that makes each key what is wanted: a value and its lease, or nothing.
+    /// The change that gives each key the wanted value and lease, or deletes it.
     #[expect(clippy::type_complexity, reason = "a name for it would be used here alone")]
     fn change(&self, wanted: Vec<(Arc<str>, Option<(Arc<[u8]>, Option<LeaseId>)>)>) -> Change {
         let revision = self.revision.next();
@@ -197,14 +197,14 @@ impl State {
         Change { revision, edits, lease: None, compact: None }
     }
 
-    /// Do it. `change` must be what [`Self::decide`] made of this very state.
+    /// Carry out `change`, which must come from [`Self::decide`] on this state.
     pub(super) fn apply(&mut self, change: &Change) {
         match change.lease {
             Some(LeaseChange::Granted(id, ttl)) => {
                 self.last_lease = id.0;
                 self.leases.insert(id, Lease { ttl, keys: BTreeSet::new() });
             }
-            // Before the edits: they need not unbind its keys one by one.
+            // Before the edits, which then needn't unbind its keys one by one.
             Some(LeaseChange::Ended(id)) => drop(self.leases.remove(&id)),
             None => {}
         }
@@ -233,7 +233,7 @@ impl State {
         }
     }
 
-    /// Append to the history, and forget what is too much.
+    /// Append to the history, and compact what exceeds its limits.
     pub(super) fn remember(&mut self, past: Past) {
         self.past_bytes += past.edits.iter().map(Edit::bytes).sum::<usize>();
         self.past.push_back(past);
@@ -267,7 +267,7 @@ impl State {
         let after = range.after.as_deref().filter(|after| *after >= range.prefix.as_str());
         let wanted = |key: &str| key.starts_with(&range.prefix) && after.is_none_or(|after| key > after);
 
-        // What has changed since, as it was: undone from the newest edit to the oldest.
+        // The entries that have changed since `at`, as they were: edits are undone from the newest to the oldest.
         let mut undone: BTreeMap<&str, Option<&Entry>> = BTreeMap::new();
         for past in self.past_after(at).rev() {
             for edit in past.edits.iter().filter(|edit| wanted(&edit.key)) {
@@ -291,9 +291,9 @@ impl State {
         Ok(Page { kvs, revision: at, more })
     }
 
-    /// The first events from revision `from` on of keys that begin with `prefix`; `None` if there are none yet.
+    /// The first events, from revision `from` on, of keys that begin with `prefix`; `None` if there are none yet.
     pub(super) fn events(&self, prefix: &str, from: Revision) -> Result<Option<Batch>, Error> {
-        // Revision 0 and 1 are before the first commit: nothing can be missing there.
+        // Revisions 0 and 1 precede the first commit, so nothing can be missing there.
         if from.max(Revision(1)) <= self.compacted {
             return Err(Error::Compacted);
         }

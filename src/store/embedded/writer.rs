@@ -1,8 +1,8 @@
-//! The durable store's one writer: a thread, because a disk makes its caller wait.
+//! The single writer of the durable store: a thread, because writing to disk blocks.
 //!
-//! Owns the order of all changes on disk. Requests that have queued up meanwhile are written together, so the
-//! cost of making them safe is shared. It must never show or acknowledge what is not on disk: readers see a
-//! change only when it is written, and so does who asked for it.
+//! Owns the order of all changes on disk. Requests that queue up meanwhile are written together, to share the cost of a
+//! sync. It must never show or acknowledge a change that isn't on disk: readers and the requester see a change only
+//! after it was written.
 
 use std::io;
 use std::path::Path;
@@ -17,12 +17,12 @@ use super::state::{Change, Request, State};
 use super::{Done, Shared};
 use crate::store::Error;
 
-/// Requests written together at most, and waiting at most.
+/// The most requests that are written together, and that may be queued.
 const GROUP: usize = 256;
 
 type Answer = oneshot::Sender<Result<Done, Error>>;
 
-/// The way to the thread. Dropping it waits until all that was asked is on disk and the file is closed.
+/// The handle of the thread. Dropping it waits until all requests are on disk and the file is closed.
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: Option<mpsc::Sender<(Request, Answer)>>,
@@ -39,7 +39,7 @@ impl Writer {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Once sent, a request is carried out, whether its caller waits for the answer or not.
+    /// A request that was sent is carried out, whether or not its caller waits for the answer.
     pub(super) async fn submit(&self, request: Request) -> Result<Done, Error> {
         let ended = || Error::Unavailable("the store is closed".into());
         let (answer, answered) = oneshot::channel();
@@ -48,13 +48,13 @@ impl Writer {
         answered.await.map_err(|_| ended())?
     }
 
-    /// As [`Self::submit`], without waiting for a place in the queue.
+    /// As [`Self::submit`], without waiting for room in the queue.
     pub(super) fn hand_in(&self, request: Request) -> oneshot::Receiver<Result<Done, Error>> {
         let (answer, answered) = oneshot::channel();
         if let Some(jobs) = &self.jobs
             && let Err(TrySendError::Full((_, answer))) = jobs.try_send((request, answer))
         {
-            // Nobody waiting is fine.
+            // The receiver may be gone.
             let _ = answer.send(Err(Error::Unavailable("the store is busy".into())));
         }
         answered
@@ -70,12 +70,12 @@ impl Drop for Writer {
     }
 }
 
-/// The thread's own view: the shared state, and ahead of it what is being written just now.
+/// The thread's own state: the shared state plus the changes that are being written.
 struct Head {
     disk: Disk,
     shared: Arc<Shared>,
     state: State,
-    /// What a failed write would have done: on disk perhaps.
+    /// The changes of a failed write, which may be on disk.
     doubt: Option<Vec<Change>>,
 }
 
@@ -106,7 +106,8 @@ impl Head {
             }
             let written = self.write(changes);
             for (answer, decided) in answers {
-                // Even a refusal may rest on what was not written: then it is none. Nobody waiting is fine.
+                // Even a refusal may depend on a change that wasn't written, so a failed write applies to it too. The
+                // receiver may be gone.
                 let _ = answer.send(written.clone().and(decided));
             }
         }
@@ -132,7 +133,7 @@ impl Head {
         changes.iter().for_each(|change| self.shared.publish(&mut held, change));
     }
 
-    /// After a failed write, find out what it did before anything else is done.
+    /// After a failed write, find out whether it took effect before doing anything else.
     fn settle(&mut self) -> Result<(), Error> {
         let Some(changes) = self.doubt.take() else { return Ok(()) };
         match self.disk.recover() {

@@ -1,7 +1,7 @@
-//! Watches: a task and a stream each.
+//! Watches: one task and one stream each.
 //!
-//! Owns how etcd's watch responses become batches, and what ends a watch. It must never resume one by itself,
-//! nor swallow an end: whoever watches knows which revision it has seen, and whether to list again.
+//! Owns how etcd's watch responses become batches, and what ends a watch. It must never resume a watch or hide its end:
+//! the caller knows which revision it has seen, and whether to list again.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use super::members::Again;
 use super::trouble::{Failure, Troubles, classify};
 use crate::store::{Batch, Error, Event, Revision};
 
-/// Batches that wait for a slow reader before its stream is left unread, and etcd keeps them.
+/// Batches buffered for a slow reader before the stream isn't read any more, so that etcd buffers them.
 pub(super) const CHANNEL: usize = 4;
 
-/// The largest response taken: etcd puts up to 1,000 revisions into one when a watch catches up. What is
-/// larger is answered as `Compacted`: listing again is cheaper, and ends a loop that would never end.
+/// The largest accepted response in bytes: etcd puts up to 1,000 revisions into one when a watch catches up. A larger
+/// one is reported as `Compacted`: listing again is cheaper, and retrying would never succeed.
 const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Follow `prefix` from `from` on until the watch is dropped or something ends it.
+/// Watch `prefix` from `from` on until the watch is dropped or ends.
 pub(super) async fn follow(
     inner: Arc<Inner>,
     prefix: String,
@@ -33,19 +33,19 @@ pub(super) async fn follow(
         end = run(&inner, &prefix, from, &batches) => end,
     };
     if let Err(error) = end {
-        // Nobody listening is as good as told.
+        // The receiver may be gone.
         let _ = batches.send(Err(error)).await;
     }
 }
 
-/// Ends with `Ok` only when nobody listens.
+/// Returns `Ok` only if the receiver is gone.
 async fn run(
     inner: &Inner,
     prefix: &str,
     from: Revision,
     batches: &mpsc::Sender<Result<Batch, Error>>,
 ) -> Result<(), Error> {
-    // Revision 0 would mean "from now on" to etcd.
+    // To etcd, revision 0 means "from now on".
     let from = super::signed(from.max(Revision(1)));
     let (key, range_end) = inner.bounds(prefix);
     let way = inner.way();
@@ -54,15 +54,14 @@ async fn run(
         let (key, range_end) = (key.clone(), range_end.clone());
         async move { open(client, way.authenticated, key, range_end, from).await }
     };
-    // Where it was opened, and not which endpoint is in use now: another request may have gone on to the next
-    // meanwhile.
+    // The endpoint on which it was opened: the current one may have changed meanwhile because of another request.
     let (mut stream, at) = way.members.call_at(Again::Always, open).await?;
     let address = way.members.address(at);
     loop {
         let response = match stream.message().await {
             Ok(Some(response)) => response,
             Ok(None) => return Err(ended(address, "ended the watch".into())),
-            // The stream would repeat the error for ever: leave.
+            // The stream would repeat the error for ever, so it is closed.
             Err(error) => match classify(&error) {
                 Failure::Final(error) => return Err(error),
                 Failure::TooLarge => return Err(Error::Compacted),
@@ -92,7 +91,7 @@ async fn run(
     }
 }
 
-/// Open the stream and wait until etcd has said that it watches.
+/// Open the stream and wait until etcd has confirmed the watch.
 async fn open(
     mut client: Client,
     authenticated: bool,
@@ -101,7 +100,7 @@ async fn open(
     from: i64,
 ) -> Result<WatchStream, etcd_client::Error> {
     if authenticated {
-        // A watch with an expired token is "not permitted", for ever; any plain request renews the token.
+        // etcd rejects a watch with an expired token as "not permitted", always; any other request renews the token.
         let options = etcd_client::GetOptions::new().with_keys_only().with_limit(1);
         client.get(key.clone(), Some(options)).await?;
     }
@@ -109,7 +108,7 @@ async fn open(
     let mut watches = client.watch_client().max_decoding_message_size(RESPONSE_BYTES);
     let mut stream = watches.watch(key, Some(options)).await?;
     match stream.message().await? {
-        // A refusal comes as a second message, or as the only one: both are for the loop to see.
+        // A refusal arrives as a second message, or as the only one; the loop handles both.
         Some(created) if created.created() && !created.canceled() => Ok(stream),
         Some(refused) if refused.cancel_reason().contains("permission denied") => {
             Err(etcd_client::Error::GRpcStatus(tonic::Status::permission_denied(refused.cancel_reason())))
@@ -119,7 +118,7 @@ async fn open(
     }
 }
 
-/// etcd never splits a revision over responses unless asked to, which we don't.
+/// etcd never splits a revision over responses unless asked to.
 fn batch(inner: &Inner, response: &WatchResponse) -> Option<Batch> {
     let mut batch = Batch { revision: Revision(0), events: Vec::new() };
     for event in response.events() {

@@ -1,8 +1,8 @@
-//! The way to an etcd cluster: one endpoint at a time, kept until it fails, then the next.
+//! The connection to an etcd cluster: one endpoint at a time, used until it fails, then the next.
 //!
-//! Owns connections, deadlines and what may be tried again. `etcd-client`'s own balancer isn't used: it spreads
-//! requests over all endpoints and goes on asking the dead ones. It must never send a change twice: what may
-//! have been done is answered `Unavailable`.
+//! Owns connections, deadlines and what may be retried. `etcd-client`'s own balancer isn't used, since it spreads
+//! requests over all endpoints, including dead ones. It must never send a change twice: a change that may have been
+//! carried out is reported as `Unavailable`.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,18 +17,18 @@ use super::Options;
 use super::trouble::{Failure, Trouble, Troubles, classify};
 use crate::store::Error;
 
-/// HTTP/2 pings, and how long an answer may take. Below 5 s the server takes them for an attack.
+/// The interval of HTTP/2 pings, and how long an answer may take. The server treats intervals below 5 s as an attack.
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
-/// Between two rounds over all endpoints, while an election may be under way.
+/// The pause between two rounds over all endpoints, while an election may be under way.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What may be tried again on the next endpoint.
+/// What may be retried on the next endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
-    /// Everything: doing it twice is the same as once.
+    /// Every request: it is idempotent.
     Always,
-    /// Only what was certainly not done.
+    /// Only requests that were certainly not carried out.
     Undone,
 }
 
@@ -40,12 +40,12 @@ pub(super) struct Members {
     timeout: Duration,
 }
 
-/// How long a request may take.
+/// The timeouts of a request.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
-    /// On one endpoint.
+    /// For each endpoint.
     each: Duration,
-    /// On all of them together.
+    /// For all of them together.
     all: Duration,
 }
 
@@ -56,14 +56,14 @@ struct Member {
     endpoint: Endpoint,
     options: ConnectOptions,
     link: Mutex<Link>,
-    /// Whether it has ever answered us.
+    /// Whether it has ever answered.
     answered: AtomicBool,
-    /// What to look at when it breaks off without ever having answered: TLS 1.3 lets a server refuse us after the
-    /// handshake and without a word, and one that expects TLS hangs up on plain text.
+    /// A hint for the case that it closes the connection without ever having answered: with TLS 1.3 a server can reject
+    /// a client silently after the handshake, and a TLS server closes a plain-text connection.
     doubt: &'static str,
 }
 
-/// A connection, and how many there were before it.
+/// A connection, and the number of connections so far.
 #[derive(Default)]
 struct Link {
     client: Option<Client>,
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Link {
 }
 
 impl Members {
-    /// Nothing is connected yet.
+    /// Connects on the first request.
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let tls = tls(options)?;
         let members = options
@@ -91,8 +91,8 @@ impl Members {
         Ok(Self { members, current: AtomicUsize::new(0), timeout: options.request_timeout })
     }
 
-    /// Carry out `request` on the current endpoint; where it fails, and `again` allows, on the others. An attempt
-    /// has the request timeout, all of them together twice that.
+    /// Send `request` to the current endpoint; if it fails and `again` allows it, to the others. An attempt has the
+    /// request timeout, all of them together twice that.
     pub(super) async fn call<T, F, R>(&self, again: Again, request: F) -> Result<T, Error>
     where
         F: Fn(Client) -> R + Send + Sync,
@@ -113,7 +113,7 @@ impl Members {
         answer.ok_or_else(too_large)
     }
 
-    /// As [`Self::call`], with where it was answered, for [`Self::leave`].
+    /// As [`Self::call`]; also returns which endpoint answered, for [`Self::leave`].
     pub(super) async fn call_at<T, F, R>(&self, again: Again, request: F) -> Result<(T, usize), Error>
     where
         F: Fn(Client) -> R + Send + Sync,
@@ -124,7 +124,7 @@ impl Members {
         Ok((answer.ok_or_else(too_large)?, at))
     }
 
-    /// As [`Self::call`]; `None` when the answer is larger than we take.
+    /// As [`Self::call`]; `None` if the answer is too large.
     pub(super) async fn call_or<T, F, R>(&self, again: Again, request: F) -> Result<Option<T>, Error>
     where
         F: Fn(Client) -> R + Send + Sync,
@@ -138,15 +138,15 @@ impl Members {
         Patience { each: self.timeout, all: 2 * self.timeout }
     }
 
-    /// A caller that gives up drops the request where it stands, and nobody learns that an endpoint is silent: so an
-    /// attempt ends before, and so early that a second endpoint has its turn.
+    /// A caller that times out drops the request, and the silent endpoint would stay in use. So the attempts end before
+    /// that, early enough for a second endpoint.
     fn hurry(&self, within: Duration) -> Patience {
         let all = (within * 9 / 10).min(self.patience().all);
         let turns = if self.members.len() > 1 { 2 } else { 1 };
         Patience { each: self.timeout.min(all / turns), all }
     }
 
-    /// The answer, `None` when it is larger than we take, and where it was given.
+    /// The answer, `None` if it is too large, and which endpoint answered.
     async fn carry_out<T, F, R>(
         &self,
         patience: Patience,
@@ -177,7 +177,7 @@ impl Members {
                 break;
             }
             if attempt.is_multiple_of(self.members.len()) {
-                // All refuse outright: waiting is for our caller, who can do something else meanwhile.
+                // All refuse outright: waiting is left to the caller, which may have other work.
                 if !std::mem::take(&mut passing) || Instant::now() + PAUSE >= end {
                     break;
                 }
@@ -190,7 +190,7 @@ impl Members {
         Err(troubles.into_error())
     }
 
-    /// Use the next endpoint from now on, if the one at `at` is still in use.
+    /// Switch to the next endpoint, if the one at `at` is still in use.
     pub(super) fn leave(&self, at: usize, reason: &str) {
         if self.current.compare_exchange(at, at + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             && self.members.len() > 1
@@ -200,7 +200,7 @@ impl Members {
         }
     }
 
-    /// What to call the endpoint at `at`.
+    /// The name of the endpoint at `at`.
     pub(super) fn address(&self, at: usize) -> &str {
         &self.members[at % self.members.len()].address
     }
@@ -283,8 +283,8 @@ impl Member {
         }
     }
 
-    /// A client on an open connection. Making it is a step of its own, so that what fails here is known not to
-    /// have been sent; so is logging in.
+    /// A client on an open connection. Connecting and logging in are separate steps, so that after a failure the
+    /// request is known not to have been sent.
     async fn client(&self) -> Result<(Client, u64), Failure> {
         let mut link = self.link.lock().await;
         if let Some(client) = &link.client {
@@ -303,7 +303,7 @@ impl Member {
         Ok((client, link.number))
     }
 
-    /// Don't use this connection again; watches on it end by themselves.
+    /// Don't use this connection for new requests; its watches end by themselves.
     async fn hang_up(&self, number: u64) {
         let mut link = self.link.lock().await;
         if link.number == number {

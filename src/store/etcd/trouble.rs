@@ -1,7 +1,7 @@
-//! What `etcd-client` and the network say, classed by what is to be done next.
+//! Errors of `etcd-client` and the network, classified by what is to be done next.
 //!
-//! Owns every comparison with etcd's codes and texts, and the sentences that name an endpoint and what is
-//! wrong with it. It must never retry: that is `members`'.
+//! Owns every comparison with etcd's codes and texts, and the messages that name an endpoint and its fault. It must
+//! never retry: that belongs to `members`.
 
 use std::fmt::Write as _;
 use std::io;
@@ -14,46 +14,46 @@ use crate::store::Error;
 /// How a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Every endpoint would say the same.
+    /// Every endpoint would return this.
     Final(Error),
-    /// The answer is larger than we take.
+    /// The answer is too large.
     TooLarge,
-    /// This endpoint can't; another may.
+    /// This endpoint failed; another one may succeed.
     Here(Trouble),
 }
 
-/// What is wrong with one endpoint.
+/// The fault of one endpoint.
 #[derive(Debug)]
 pub(super) struct Trouble {
     /// Completes the sentence `etcd at ENDPOINT …`.
     pub(super) text: String,
-    /// The request can't have been done: it never left, or was turned away at the door.
+    /// The request was certainly not carried out: it wasn't sent, or was rejected at once.
     pub(super) undone: bool,
-    /// It may be over in a moment, as an election is.
+    /// It may be over soon, such as an election.
     pub(super) passing: bool,
-    /// It broke off a connection that was there, or seemed to be.
+    /// It closed a connection that was established, or seemed to be.
     pub(super) hung_up: bool,
 }
 
 impl Trouble {
-    /// No answer in time. Not worth waiting for again: time enough was given.
+    /// No answer in time. Not passing: the timeout was long enough.
     pub(super) fn silent(waited: Duration, sent: bool) -> Self {
         let text = format!("does not answer within {} s", (waited.as_secs_f64() * 10.0).round() / 10.0);
         Self { text, undone: !sent, passing: false, hung_up: false }
     }
 
-    /// The connection can't be made.
+    /// The connection can't be established.
     pub(super) fn unreachable(error: &tonic::transport::Error) -> Self {
         Self { text: unreachable(error), undone: true, passing: false, hung_up: false }
     }
 }
 
-/// What to make of an error that `etcd-client` hands on.
+/// Classify an error of `etcd-client`.
 pub(super) fn classify(error: &etcd_client::Error) -> Failure {
     use etcd_client::Error as E;
     let status = match error {
         E::GRpcStatus(status) => status,
-        // A keep-alive that is answered with TTL 0 becomes this text.
+        // `etcd-client` turns a keep-alive answer with TTL 0 into this text.
         E::LeaseKeepAliveError(text) if text.contains("lease not found") => return Failure::Final(Error::LeaseLost),
         E::InvalidArgs(text) => return Failure::Final(Error::Refused(text.clone())),
         E::InvalidUri(error) => return Failure::Final(Error::Refused(error.to_string())),
@@ -84,7 +84,8 @@ pub(super) fn classify(error: &etcd_client::Error) -> Failure {
         Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted | Code::FailedPrecondition => {
             refused(text.to_owned())
         }
-        // Ours come before the server has looked at the request; so does its "no leader".
+        // Connection errors occur before the server has seen the request; it also says "no leader" before it handles
+        // one.
         Code::Unavailable if is_connecting(status) => here(unreachable(status), true, false),
         Code::Unavailable if text == "no leader" => here("has no leader (no quorum)".into(), true, true),
         Code::Unavailable if text.contains("leader") => here("has lost its leader".into(), false, true),
@@ -116,8 +117,8 @@ fn chain<'a>(
     std::iter::successors(Some(error), |error| error.source())
 }
 
-/// Whether making the connection failed, so that nothing was sent. `tonic` doesn't export the error that says
-/// so; but what a server sends has no source, and what breaks an open connection passes through `hyper`.
+/// Whether connecting failed, so that nothing was sent. `tonic` doesn't export that error, but an error sent by the
+/// server has no source, and one of an open connection passes through `hyper`.
 fn is_connecting(status: &tonic::Status) -> bool {
     status_source(status).is_some_and(|source| chain(source).all(|error| !error.is::<hyper::Error>()))
 }
@@ -136,7 +137,7 @@ fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-/// What went wrong where, the newest trouble of each endpoint: one sentence.
+/// The latest fault of each endpoint, for one message.
 #[derive(Debug, Default)]
 pub(super) struct Troubles(Vec<(String, String)>);
 
@@ -146,7 +147,7 @@ impl Troubles {
         self.0.push((endpoint.to_owned(), text));
     }
 
-    /// Those that suffer the same are named together.
+    /// Endpoints with the same fault are listed together.
     pub(super) fn into_error(mut self) -> Error {
         let mut sentence = "etcd".to_owned();
         while let Some((endpoint, text)) = self.0.first().cloned() {

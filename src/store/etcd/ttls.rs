@@ -1,5 +1,5 @@
-//! What etcd made of the TTLs that were asked for. Owns how long that is remembered: a lease that nobody renews runs
-//! out without a word, and what is forgotten too early only costs its next keep-alive one more message.
+//! The TTLs that etcd granted. Owns how long they are kept: a lease that isn't renewed expires silently, and forgetting
+//! a TTL too early only costs one more message with the next keep-alive.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use tokio::time::Instant;
 
 use crate::store::LeaseId;
 
-/// Fewer aren't looked through.
+/// Below this number, no cleanup is made.
 const FEW: usize = 64;
 
-/// TTLs of leases that live, and of some that have ended.
+/// TTLs of live leases, and of some that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Ttls {
-    /// With when it was heard last that the lease lives.
+    /// With the time at which the lease was last known to be alive.
     leases: BTreeMap<LeaseId, (Duration, Instant)>,
-    /// So many are left from the last time they were looked through.
+    /// How many were left after the last cleanup.
     left: usize,
 }
 
@@ -26,13 +26,13 @@ impl Ttls {
         self.leases.get(&lease).map(|(ttl, _)| *ttl)
     }
 
-    /// A lease lives for so long from now.
+    /// A lease was alive at this time, with this TTL.
     pub(super) fn heard(&mut self, lease: LeaseId, ttl: Duration) {
         let now = Instant::now();
         self.leases.insert(lease, (ttl, now));
-        // When they have doubled: each is looked at twice, on average, however many there are.
+        // Whenever their number has doubled, so that the amortized cost is constant.
         if self.leases.len() > FEW.max(2 * self.left) {
-            // etcd lets one live longer after an election.
+            // etcd extends leases after an election.
             self.leases.retain(|_, (ttl, heard)| now.duration_since(*heard) < *ttl * 4);
             self.left = self.leases.len();
         }
