@@ -91,17 +91,30 @@ impl<S: Store> Reader<S> {
         Ok((cluster, damaged))
     }
 
-    /// Add the records of `wanted` to a cluster that was read, at the revision that it shows.
+    /// Bring the records of `wanted` in a cluster that was read to the revision that it shows. One that is damaged
+    /// stays as it is.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when the store has forgotten that revision: read the cluster anew. [`Error::Unavailable`],
-    /// [`Error::Refused`].
+    /// [`Error::Compacted`] when the store has forgotten that revision: read the cluster again.
+    /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn add(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
-        let at = Some(cluster.revision);
-        let kvs = self.some(&wanted.iter().map(ToString::to_string).collect(), at).await?;
-        for change in kvs.into_iter().filter_map(|kv| self.change(&Event::Put(kv))) {
-            cluster.apply(change);
+        let mut missing: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
+        let kvs = self.some(&missing, Some(cluster.revision)).await?;
+        for kv in &kvs {
+            missing.remove(&kv.key);
         }
+        let events = kvs.into_iter().map(Event::Put).chain(missing.into_iter().map(Event::Delete));
+        events.filter_map(|event| self.change(&event)).for_each(|change| cluster.apply(change));
+        Ok(())
+    }
+
+    /// Add a whole family to a cluster that was read, at the revision that it shows.
+    ///
+    /// # Errors
+    /// As [`Reader::add`].
+    pub async fn add_family(&self, cluster: &mut Cluster, family: &str) -> Result<(), Error> {
+        let (_, kvs) = self.range(family, Some(cluster.revision)).await?;
+        kvs.into_iter().filter_map(|kv| self.change(&Event::Put(kv))).for_each(|change| cluster.apply(change));
         Ok(())
     }
 

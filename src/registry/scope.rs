@@ -39,6 +39,18 @@ impl Scope {
         Self::Some { names: names.iter().map(|name| name.literal_prefix().into()).collect(), globs }
     }
 
+    /// The units that it names, if there are no others and at most `most`.
+    pub(super) fn names(&self, most: usize) -> Option<BTreeSet<UnitName>> {
+        let names: BTreeSet<UnitName> = match self {
+            Self::One(name) => [name.clone()].into(),
+            Self::Some { names, globs } if globs.is_empty() && names.len() <= most => {
+                names.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?
+            }
+            Self::All | Self::Some { .. } => return None,
+        };
+        (!names.is_empty()).then_some(names)
+    }
+
     /// Whether it is about `name`.
     #[must_use]
     pub fn has(&self, name: &UnitName) -> bool {

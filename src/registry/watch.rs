@@ -1,8 +1,12 @@
-//! Following the store: what changed, one consistent picture after the other. [`cluster`] follows everything that units
-//! are and do; [`few`] follows some units on one host, at those units' cost.
+//! Following the store: what changed, one consistent picture after the other. [`units`] is what watchers use. It
+//! follows a few units at these units' cost (`few`), and everything else by following all that units are and do
+//! (`cluster`).
 
-pub mod cluster;
-pub mod few;
+mod cluster;
+mod few;
+pub mod units;
+
+pub use few::MAX_UNITS;
 
 use std::collections::BTreeSet;
 

@@ -251,6 +251,88 @@ async fn a_watch_of_one_host_hears_nothing_of_the_rest() {
     assert!(daemon.store.heard() <= 7 && all < 40, "{} events, {all} keys read", daemon.store.heard());
 }
 
+/// What `fleetctl start` asks: it must cost what happens to its units, whatever else the cluster does.
+#[tokio::test]
+async fn a_watch_of_a_few_units_hears_nothing_of_the_rest() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.machine(N2, "n2", &[]).await;
+    let run = async |number: usize| {
+        let unit = format!("u{number}.service");
+        daemon.apply(json!([{ "name": unit, "text": FILE, "desired": "launched" }])).await;
+        daemon.place(&unit, N1, Target::Launched).await;
+        daemon.report(&unit, N1, Target::Launched, "active", 9).await;
+    };
+    for number in 0..50 {
+        run(number).await;
+    }
+    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    let read = daemon.store.read();
+    let mut lines = Lines::open(&daemon, "?name=a.service").await;
+    assert_eq!((lines.short().await, lines.short().await), ("a.service launched inactive".into(), "synced".into()));
+    for number in 50..70 {
+        run(number).await;
+    }
+    daemon.place("a.service", N1, Target::Launched).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["machine"]["hostname"], "n1");
+    daemon.report("a.service", N1, Target::Launched, "active", 9).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["states"][0]["active"], "active");
+    // A host's word counts wherever the unit is placed, and a host has its new name.
+    daemon.report("a.service", N2, Target::Launched, "failed", 9).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["states"][1]["machine"]["hostname"], "n2");
+    daemon.machine(N2, "n7", &[]).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["states"][1]["machine"]["hostname"], "n7");
+    let (read, heard) = (daemon.store.read() - read, daemon.store.heard());
+    assert!(heard <= 4 && read < 80, "{heard} events, {read} keys read: the rest are 150 units' keys");
+}
+
+#[tokio::test]
+async fn a_watch_of_a_few_units_tells_ends_and_gaps_and_keeps_what_it_cannot_read() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    daemon.place("a.service", N1, Target::Launched).await;
+    daemon.report("a.service", N1, Target::Launched, "active", 9).await;
+    let mut lines = Lines::open(&daemon, "?name=a.service").await;
+    assert_eq!((lines.short().await, lines.short().await), ("a.service launched launched".into(), "synced".into()));
+    daemon.write_raw(&format!("state/a.service/{N1}"), b"{").await;
+    daemon.write_raw("unit/a.service", b"{").await;
+    daemon.store.compact();
+    assert_eq!(lines.short().await, "synced", "nothing has changed that can be read");
+    daemon.apply(json!([{ "name": "a.service", "destroy": true }])).await;
+    assert_eq!(lines.short().await, "leaving a.service");
+    daemon.unplace("a.service", N1).await;
+    daemon.write(Op::Delete(format!("state/a.service/{N1}"))).await;
+    assert_eq!(lines.short().await, "removed a.service");
+    let read = daemon.store.read();
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await;
+    assert_eq!(lines.short().await, "a.service inactive inactive");
+    assert!(daemon.store.read() - read < 10, "it is still followed by its own keys");
+}
+
+/// Which hosts are to have a global unit stands in no key of the unit itself.
+#[tokio::test]
+async fn a_unit_that_turns_out_to_be_global_is_followed_everywhere() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.apply(json!([{ "name": "g.service", "text": FILE, "desired": "launched" }])).await;
+    let mut lines = Lines::open(&daemon, "?name=g.service&operation=destroy").await;
+    assert_eq!((lines.short().await, lines.short().await), ("g.service launched inactive".into(), "synced".into()));
+    let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
+    daemon.apply(json!([{ "name": "g.service", "text": global, "replace": true }])).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["global"], true);
+    assert_eq!(lines.short().await, "synced");
+    daemon.order("g.service", N1, Target::Launched, 9).await;
+    assert_eq!(lines.next().await.unwrap()["unit"]["hosts"][0]["target"], "launched");
+    daemon.apply(json!([{ "name": "g.service", "destroy": true }])).await;
+    assert_eq!(lines.short().await, "leaving g.service");
+    // Nobody has seen this one alive: what is left of it is what a host was told.
+    let mut late = Lines::open(&daemon, "?name=g.service&operation=destroy").await;
+    assert_eq!((late.short().await, late.short().await), ("leaving g.service".into(), "synced".into()));
+    daemon.write(Op::Delete(format!("schedule/{N1}/g.service"))).await;
+    assert_eq!((lines.short().await, late.short().await), ("removed g.service".into(), "removed g.service".into()));
+}
+
 #[tokio::test]
 async fn a_watch_of_one_host_tells_ends_and_gaps_and_keeps_what_it_cannot_read() {
     let daemon = Daemon::start().await;

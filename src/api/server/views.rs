@@ -14,8 +14,8 @@ use crate::registry::summaries::FileSummary;
 
 use crate::api::wire::{DamagedUnit, HostOrder, MachineRef, MachineView, StateView, UnitView};
 
-/// The families of keys that a [`UnitView`] is made of.
-pub(super) const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::MACHINES];
+/// The families of keys that say what units are and do. A [`UnitView`] names hosts as well.
+pub(super) const FAMILIES: [&str; 3] = [keys::UNITS, keys::PLACEMENTS, keys::STATES];
 
 /// What files say, by hash.
 pub(super) type FileSummaries = BTreeMap<UnitHash, Arc<FileSummary>>;
@@ -77,12 +77,16 @@ fn orders(cluster: &Cluster, name: &UnitName) -> Vec<HostOrder> {
     cluster.schedule.iter().filter_map(order).collect()
 }
 
-/// The keys of what hosts are told of the globals among the units, which no family of [`FAMILIES`] holds; none without
-/// globals.
-pub(super) fn orders_wanted(cluster: &Cluster, summaries: &FileSummaries) -> BTreeSet<Key> {
+/// The global ones among the units.
+pub(super) fn globals(cluster: &Cluster, summaries: &FileSummaries) -> BTreeSet<UnitName> {
     let global = |unit: &Unit| summaries.get(&unit.hash).is_some_and(|summary| summary.constraints.global);
-    let globals = cluster.units.iter().filter(|(_, unit)| global(unit));
-    globals.flat_map(|(name, _)| cluster.machines.keys().map(|id| Key::Schedule(id.clone(), name.clone()))).collect()
+    cluster.units.iter().filter(|(_, unit)| global(unit)).map(|(name, _)| name.clone()).collect()
+}
+
+/// The keys of the hosts that the units are placed on and reported by.
+pub(super) fn hosts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
+    let placed = cluster.placements.keys().filter_map(|name| placed_on(cluster, name));
+    placed.chain(cluster.states.values().flat_map(|reports| reports.keys())).cloned().map(Key::Machine).collect()
 }
 
 /// Where a unit is placed.

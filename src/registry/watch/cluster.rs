@@ -1,6 +1,5 @@
 //! Follows what units are and do: a cluster as it is, then as it changes. Owns one consistent order of all of it, by
-//! one watch over all keys: several watches, one for each family, would tell a unit's end before its beginning. Whoever
-//! only asks what one host has of some units is served by [`few`](super::few), at those units' cost.
+//! one watch over all keys: several watches, one for each family, would tell a unit's end before its beginning.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +7,10 @@ use futures_util::FutureExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::model::cluster::{Change, Cluster};
-use crate::model::name::{MachineId, UnitName};
+use crate::model::name::UnitName;
 use crate::model::unit::Placement;
 use crate::store::{Batch, Error, Event, Store, Watch};
 
-use super::few::Few;
 use super::{Touched, event_key};
 use crate::registry::decode;
 use crate::registry::keys::{self, Key};
@@ -20,7 +18,7 @@ use crate::registry::reader::Reader;
 use crate::registry::records::file::FileRecord;
 use crate::registry::scope::Scope;
 
-/// What is followed. Slices belong to it because a unit is only gone when no host has it any more.
+/// What is followed. Assignments belong to it because a unit is only gone when no host has it any more.
 const FAMILIES: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::SCHEDULE, keys::MACHINES];
 
 /// So many batches that are ready are taken in at once, so that a storm of changes is told in few steps.
@@ -28,33 +26,25 @@ const COALESCED: usize = 64;
 
 /// A cluster, followed. It holds no files.
 #[derive(Debug)]
-pub struct Follower<S> {
+pub(super) struct Follower<S> {
     reader: Reader<S>,
     scope: Scope,
     cluster: Cluster,
     watch: Option<Watch>,
     /// The next picture, while it is read: a task, so that it goes on when whoever waits for it is cancelled.
     listing: Option<AbortOnDropHandle<Result<Cluster, Error>>>,
-    few: Option<Few>,
 }
 
 impl<S: Store> Follower<S> {
     /// Follow the units of `scope`.
     #[must_use]
-    pub fn new(reader: Reader<S>, scope: Scope) -> Self {
-        Self { reader, scope, cluster: Cluster::default(), watch: None, listing: None, few: None }
-    }
-
-    /// Follow the units `names` as `host` has them: its orders and its reports, and no other host's. Of the rest of the
-    /// cluster nothing is heard. They should be [few](super::few::MAX_UNITS).
-    #[must_use]
-    pub fn on(reader: Reader<S>, names: BTreeSet<UnitName>, host: MachineId) -> Self {
-        Self { few: Some(Few::new(names, host)), ..Self::new(reader, Scope::All) }
+    pub(super) fn new(reader: Reader<S>, scope: Scope) -> Self {
+        Self { reader, scope, cluster: Cluster::default(), watch: None, listing: None }
     }
 
     /// The cluster as of the last [`Follower::next`].
     #[must_use]
-    pub fn cluster(&self) -> &Cluster {
+    pub(super) fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
@@ -62,10 +52,7 @@ impl<S: Store> Follower<S> {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`]: make a new one.
-    pub async fn next(&mut self) -> Result<Touched, Error> {
-        if let Some(few) = &mut self.few {
-            return few.next(&self.reader, &mut self.cluster).await;
-        }
+    pub(super) async fn next(&mut self) -> Result<Touched, Error> {
         loop {
             let Some(watch) = &mut self.watch else { return self.list().await };
             match watch.next().await {

@@ -1,5 +1,5 @@
-//! Follows a few units as one host has them. Owns that this costs what happens to them there, and nothing for the rest
-//! of the cluster: a watch on each of their keys, and none on a family.
+//! Follows a few units by their names. Owns that this costs what happens to these units, and nothing for the rest of
+//! the cluster: a watch on each of their keys, and none on a family.
 //!
 //! Several watches have no common order. An event is therefore only a wakeup: all keys are read again at one revision,
 //! and what is reported is the difference between two consistent pictures, as when the whole cluster is followed.
@@ -10,77 +10,92 @@ use futures_util::future::select_all;
 
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
-use crate::model::unit::Placement;
-use crate::registry::keys::Key;
+use crate::model::unit::{Placement, Target};
+use crate::registry::keys::{self, Key};
 use crate::registry::reader::Reader;
 use crate::store::{Error, Event, Store, Watch};
 
 use super::{Touched, event_key};
 
-/// The most units that are followed so: each costs the store four watches.
+/// The most units that are followed so: each costs the store up to four watches.
 pub const MAX_UNITS: usize = 8;
 
-/// Some units on a host, followed.
+/// Some units, followed.
 #[derive(Debug)]
 pub(super) struct Few {
     names: BTreeSet<UnitName>,
-    host: MachineId,
-    /// By the key that each is for.
+    /// The only host whose assignments and reports count; `None` for all hosts.
+    host: Option<MachineId>,
+    /// By the place that each is for.
     wakeups: BTreeMap<String, Watch>,
     stale: Stale,
+    cluster: Cluster,
+    /// Units that were seen to run on one host at a time: once they are destroyed, it can't be seen any more.
+    single: BTreeSet<UnitName>,
 }
 
-/// Whether the picture is what the store has. Kept here and not on the stack: a listener that is cancelled must not
-/// lose a bell.
+/// Whether the picture is what the store has. Kept here and not on the stack: a caller that stops waiting must not lose
+/// a wakeup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stale {
     No,
-    /// A bell has rung.
-    Rung,
+    /// Something has changed.
+    Changed,
     /// There is no picture yet, or there was a gap.
     All,
 }
 
 impl Few {
-    pub(super) fn new(names: BTreeSet<UnitName>, host: MachineId) -> Self {
-        Self { names, host, wakeups: BTreeMap::new(), stale: Stale::All }
+    /// Follow `names`: as `host` has them, or as the cluster has them, unless they turn out to need more than that.
+    pub(super) fn new(names: BTreeSet<UnitName>, host: Option<MachineId>) -> Self {
+        let (wakeups, cluster, single) = (BTreeMap::new(), Cluster::default(), BTreeSet::new());
+        Self { names, host, wakeups, stale: Stale::All, cluster, single }
     }
 
-    /// Bring `cluster` up to date with the next change. Cancel-safe.
-    pub(super) async fn next<S: Store>(&mut self, reader: &Reader<S>, cluster: &mut Cluster) -> Result<Touched, Error> {
+    /// The units as of the last [`Few::next`], and the hosts that have them.
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The next change; `None` when the keys of these units can't tell what becomes of them: the whole cluster must be
+    /// followed instead. Cancel-safe.
+    pub(super) async fn next<S: Store>(&mut self, reader: &Reader<S>) -> Result<Option<Touched>, Error> {
         loop {
             if self.stale == Stale::No {
-                self.listen(cluster).await?;
+                self.listen().await?;
                 continue;
             }
-            let read = match self.read(reader, cluster).await {
+            let read = match self.read(reader).await {
                 Ok(read) => read,
                 // Forgotten between its two halves.
                 Err(Error::Compacted) => continue,
                 Err(error) => return Err(error),
             };
-            *cluster = read;
-            self.hang(reader.store(), cluster);
-            return Ok(match std::mem::replace(&mut self.stale, Stale::No) {
+            if self.host.is_none() && !self.is_enough(reader, &read).await? {
+                return Ok(None);
+            }
+            self.cluster = read;
+            self.hang(reader.store());
+            return Ok(Some(match std::mem::replace(&mut self.stale, Stale::No) {
                 Stale::All => Touched::All,
-                Stale::No | Stale::Rung => Touched::Units(self.names.clone()),
-            });
+                Stale::No | Stale::Changed => Touched::Units(self.names.clone()),
+            }));
         }
     }
 
     /// Wait for one event of any watch.
-    async fn listen(&mut self, cluster: &Cluster) -> Result<(), Error> {
-        let waits = self.wakeups.iter_mut().map(|(key, watch)| Box::pin(async move { (key, watch.next().await) }));
-        let ((key, answer), ..) = select_all(waits).await;
+    async fn listen(&mut self) -> Result<(), Error> {
+        let waits = self.wakeups.iter_mut().map(|(place, watch)| Box::pin(async move { (place, watch.next().await) }));
+        let ((place, answer), ..) = select_all(waits).await;
         match answer {
-            // A bell that was hung before the picture was read may ring for what is in it; a watch is for all keys that
-            // begin like this one.
-            Ok(batch)
-                if batch.revision > cluster.revision && batch.events.iter().any(|event| event_key(event) == key) =>
-            {
-                self.stale = Stale::Rung;
+            // A watch that was there before the picture was read may tell what is in it, and a watch is for all keys
+            // that begin like its own.
+            Ok(batch) => {
+                let ours = batch.events.iter().any(|event| is_in(event_key(event), place));
+                if ours && batch.revision > self.cluster.revision {
+                    self.stale = Stale::Changed;
+                }
             }
-            Ok(_) => {}
             Err(Error::Compacted) => {
                 self.wakeups.clear();
                 self.stale = Stale::All;
@@ -90,56 +105,102 @@ impl Few {
         Ok(())
     }
 
-    /// The picture that follows `old`. A record that can't be read stays as it was.
-    async fn read<S: Store>(&self, reader: &Reader<S>, old: &Cluster) -> Result<Cluster, Error> {
-        let mut missing: BTreeSet<String> = self.keys().iter().map(ToString::to_string).collect();
-        let (revision, kvs) = reader.points(&missing).await?;
-        let mut cluster = Cluster { revision, ..old.clone() };
-        for kv in kvs {
-            missing.remove(&kv.key);
+    /// The picture that follows. A record that can't be read stays as it was.
+    async fn read<S: Store>(&self, reader: &Reader<S>) -> Result<Cluster, Error> {
+        let places = self.places();
+        let (revision, kvs) = reader.ranges(places.clone()).await?;
+        let mut cluster = Cluster { revision, ..self.cluster.clone() };
+        let mut gone = keys_of(&cluster);
+        for kv in kvs.into_iter().filter(|kv| places.iter().any(|place| is_in(&kv.key, place))) {
+            gone.remove(&kv.key);
             if let Some(change) = reader.change(&Event::Put(kv)) {
                 cluster.apply(change);
             }
         }
-        for key in missing {
-            if let Some(change) = reader.change(&Event::Delete(key)) {
-                cluster.apply(change);
-            }
+        for change in gone.into_iter().filter_map(|key| reader.change(&Event::Delete(key))) {
+            cluster.apply(change);
         }
-        // Where a unit is placed is told with that host's name.
-        cluster.machines.retain(|id, _| *id == self.host);
-        let elsewhere = self.elsewhere(&cluster);
-        if !elsewhere.is_empty() {
-            reader.add(&mut cluster, &elsewhere).await?;
-        }
+        let hosts = self.hosts(&cluster);
+        cluster.machines.retain(|id, _| hosts.contains(id));
+        reader.add(&mut cluster, &hosts.into_iter().map(Key::Machine).collect()).await?;
         Ok(cluster)
     }
 
-    fn keys(&self) -> BTreeSet<Key> {
+    /// Where the records of the units are: keys, and prefixes that end with a slash. Assignments aren't among them
+    /// unless it is about one host: a unit that runs on one host at a time has a placement as long as it has any.
+    fn places(&self) -> BTreeSet<String> {
         let of_unit = |name: &UnitName| {
-            let (unit, host) = (|| name.clone(), || self.host.clone());
-            [Key::Unit(unit()), Key::Placement(unit()), Key::Schedule(host(), unit()), Key::State(unit(), host())]
+            let unit = || name.clone();
+            let mut places = vec![Key::Unit(unit()).to_string(), Key::Placement(unit()).to_string()];
+            match &self.host {
+                None => places.push(keys::states_of(name)),
+                Some(host) => {
+                    let of_host = [Key::Schedule(host.clone(), unit()), Key::State(unit(), host.clone())];
+                    places.extend(of_host.iter().map(ToString::to_string));
+                }
+            }
+            places
         };
-        self.names.iter().flat_map(of_unit).chain([Key::Machine(self.host.clone())]).collect()
+        self.names.iter().flat_map(of_unit).collect()
     }
 
-    /// Other hosts that the units are placed on.
-    fn elsewhere(&self, cluster: &Cluster) -> BTreeSet<Key> {
+    /// The hosts that `cluster` names: each is told with its name and address.
+    fn hosts(&self, cluster: &Cluster) -> BTreeSet<MachineId> {
         let placed = cluster.placements.values().filter_map(|placement| match &placement.value {
             Placement::On { host, .. } => Some(host),
             Placement::Waiting { .. } => None,
         });
-        placed.filter(|host| **host != self.host).map(|host| Key::Machine(host.clone())).collect()
+        placed.chain(cluster.states.values().flat_map(|reports| reports.keys())).chain(&self.host).cloned().collect()
     }
 
-    /// Have a watch for each key of the picture. Those that hang already go on: what they missed nothing of needs no
-    /// new one.
-    fn hang<S: Store>(&mut self, store: &S, cluster: &Cluster) {
-        let keys = self.keys().into_iter().chain(self.elsewhere(cluster)).map(|key| key.to_string());
+    /// Whether `cluster` tells what becomes of the units. It doesn't tell which hosts are to have a global one, nor
+    /// whether one that was destroyed before it was seen here was global.
+    async fn is_enough<S: Store>(&mut self, reader: &Reader<S>, cluster: &Cluster) -> Result<bool, Error> {
+        let files = reader.summaries(&cluster.units.values().map(|unit| unit.hash.clone()).collect()).await?;
+        for name in &self.names {
+            let placement = cluster.placements.get(name).map(|placement| &placement.value);
+            let reported = || {
+                let mut reports = cluster.states.get(name).into_iter().flat_map(|reports| reports.values());
+                reports.any(|report| report.target != Target::Removed)
+            };
+            let single = match (cluster.units.get(name), placement) {
+                (Some(unit), _) => !files.get(&unit.hash).is_some_and(|file| file.constraints.global),
+                (None, Some(Placement::On { .. })) => true,
+                (None, _) => self.single.contains(name) && !reported(),
+            };
+            if !single {
+                return Ok(false);
+            }
+            self.single.insert(name.clone());
+        }
+        Ok(true)
+    }
+
+    /// Have a watch for each place of the picture. Those that are open go on: they have missed nothing.
+    fn hang<S: Store>(&mut self, store: &S) {
+        let machines = self.hosts(&self.cluster).into_iter().map(|host| Key::Machine(host).to_string());
         let mut old = std::mem::take(&mut self.wakeups);
-        for key in keys {
-            let watch = old.remove(&key).unwrap_or_else(|| store.watch(&key, cluster.revision.next()));
-            self.wakeups.insert(key, watch);
+        for place in self.places().into_iter().chain(machines) {
+            let watch = old.remove(&place).unwrap_or_else(|| store.watch(&place, self.cluster.revision.next()));
+            self.wakeups.insert(place, watch);
         }
     }
+}
+
+/// Whether `key` is the place, or stands in it.
+fn is_in(key: &str, place: &str) -> bool {
+    key.strip_prefix(place).is_some_and(|rest| rest.is_empty() || place.ends_with('/'))
+}
+
+/// The keys of what a cluster has of its units.
+fn keys_of(cluster: &Cluster) -> BTreeSet<String> {
+    let units = cluster.units.keys().cloned().map(Key::Unit);
+    let placements = cluster.placements.keys().cloned().map(Key::Placement);
+    let assignments = cluster
+        .schedule
+        .iter()
+        .flat_map(|(host, units)| units.keys().map(|name| Key::Schedule(host.clone(), name.clone())));
+    let reports =
+        cluster.states.iter().flat_map(|(name, hosts)| hosts.keys().map(|host| Key::State(name.clone(), host.clone())));
+    units.chain(placements).chain(assignments).chain(reports).map(|key| key.to_string()).collect()
 }

@@ -1,5 +1,7 @@
 //! v2: units as they are, and why they aren't where they should be.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
@@ -12,7 +14,7 @@ use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::UnitName;
 use crate::plan::explain::{Explanation, Standing, explain};
 use crate::plan::progress::is_carried_out;
-use crate::registry::keys;
+use crate::registry::keys::{self, Key};
 use crate::registry::reader::Damaged;
 use crate::registry::scope::Scope;
 use crate::store::{Error, Store};
@@ -64,14 +66,31 @@ async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, FileS
     loop {
         let (mut cluster, damaged) = api.reader.all(&FAMILIES, scope).await?;
         let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
-        let orders = views::orders_wanted(&cluster, &summaries);
-        match api.reader.add(&mut cluster, &orders).await {
+        match join_hosts(api, &mut cluster, &summaries, scope).await {
             // What was read first is forgotten already: begin again, with what is now.
             Err(Error::Compacted) => {}
             Err(error) => return Err(error),
             Ok(()) => return Ok((cluster, summaries, damaged)),
         }
     }
+}
+
+/// Add the hosts that views of the units name: all of them where there are globals, with what they are told of these.
+async fn join_hosts<S: Store>(
+    api: &Api<S>,
+    cluster: &mut Cluster,
+    summaries: &FileSummaries,
+    scope: &Scope,
+) -> Result<(), Error> {
+    let globals = views::globals(cluster, summaries);
+    if globals.is_empty() && !matches!(scope, Scope::All) {
+        let hosts = views::hosts_wanted(cluster);
+        return api.reader.add(cluster, &hosts).await;
+    }
+    api.reader.add_family(cluster, keys::MACHINES).await?;
+    let orders = |name: &UnitName| cluster.machines.keys().map(|id| Key::Schedule(id.clone(), name.clone())).collect();
+    let orders: Vec<BTreeSet<Key>> = globals.iter().map(orders).collect();
+    api.reader.add(cluster, &orders.into_iter().flatten().collect()).await
 }
 
 /// Everything that the rules of placement look at.

@@ -20,9 +20,8 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::progress::Operation;
 use crate::plan::progress::{Presence, leaving, presence};
 use crate::registry::scope::Scope;
-use crate::registry::watch::Touched;
-use crate::registry::watch::cluster::Follower;
-use crate::registry::watch::few;
+use crate::registry::watch::units::UnitWatch;
+use crate::registry::watch::{MAX_UNITS, Touched};
 use crate::store::{Error, Store};
 
 use super::globs;
@@ -39,7 +38,7 @@ pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result
 
 /// What is followed, and the operation whose progress is asked for. `?name=UNIT&host=ID` is about what one host has of
 /// some units, and costs no more than that. Anything else is about the cluster.
-fn asked<S: Store>(api: &Api<S>, uri: &Uri) -> Result<(Follower<S>, Option<Operation>), Failure> {
+fn asked<S: Store>(api: &Api<S>, uri: &Uri) -> Result<(UnitWatch<S>, Option<Operation>), Failure> {
     let (operations, others): (Vec<_>, Vec<_>) = query(uri)?.into_iter().partition(|(key, _)| key == "operation");
     let (hosts, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|(key, _)| key == "host");
     let globs = globs(others, "; `name`, `host` and `operation` are known")?;
@@ -55,23 +54,22 @@ fn at_most_once<T: FromStr<Err: Display>>(key: &str, given: &[(String, String)])
     }
 }
 
-fn follower<S: Store>(api: &Api<S>, globs: Vec<Glob>, host: Option<MachineId>) -> Result<Follower<S>, Failure> {
-    let Some(host) = host else { return Ok(Follower::new(api.reader.clone(), Scope::of(globs))) };
-    if globs.is_empty() || globs.len() > few::MAX_UNITS || !globs.iter().all(Glob::is_literal) {
-        let most = few::MAX_UNITS;
+fn follower<S: Store>(api: &Api<S>, globs: Vec<Glob>, host: Option<MachineId>) -> Result<UnitWatch<S>, Failure> {
+    let Some(host) = host else { return Ok(UnitWatch::new(api.reader.clone(), Scope::of(globs))) };
+    if globs.is_empty() || globs.len() > MAX_UNITS || !globs.iter().all(Glob::is_literal) {
         return Err(Failure::bad_request(format!(
-            "`host` wants 1 to {most} `name`s beside it, none of them a pattern"
+            "`host` wants 1 to {MAX_UNITS} `name`s beside it, none of them a pattern"
         )));
     }
     let name = |glob: &Glob| {
         glob.literal_prefix().parse::<UnitName>().map_err(|error| Failure::bad_request(error.to_string()))
     };
-    Ok(Follower::on(api.reader.clone(), globs.iter().map(name).collect::<Result<_, _>>()?, host))
+    Ok(UnitWatch::on(api.reader.clone(), globs.iter().map(name).collect::<Result<_, _>>()?, host))
 }
 
 struct Telling<S> {
     api: Api<S>,
-    follower: Follower<S>,
+    follower: UnitWatch<S>,
     operation: Option<Operation>,
     /// What was told of each unit last, as a hash of its line; `None`: that it is leaving.
     told: BTreeMap<UnitName, Option<u64>>,
