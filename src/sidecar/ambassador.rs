@@ -1,6 +1,6 @@
-//! `ambassador`: listens on this host and forwards to wherever the instances of a service are. Owns how connections are
-//! accepted, held while no instance is up, and limited in number; who gets them is `pool`'s, and their bytes are
-//! `forward`'s.
+//! `ambassador`: listens on this host and forwards connections to the instances of a service. Owns how connections are
+//! accepted, held while no instance is up, and limited in number; `pool` chooses the backend, and `forward` copies the
+//! bytes.
 
 pub(super) mod balance;
 mod forward;
@@ -26,16 +26,16 @@ use super::{Api, args, file, service_watch};
 use crate::model::service::ServiceName;
 use pool::{Counted, Pool};
 
-/// Connections that the kernel may keep for us to accept.
+/// The length of the listen backlog.
 const BACKLOG: u32 = 4096;
 
-/// Open files for all but connections: listeners, the API, the log.
+/// Open files reserved for everything except connections: listeners, the API, the log.
 const SPARE_FILES: u64 = 64;
 
-/// How often the numbers of connections are told.
+/// How often the number of connections is reported.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Forward until `stop`, and then for as long as open connections may take to finish.
+/// Forward until `stop`, and then until open connections have ended or the drain timeout is over.
 pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationToken) -> Result<()> {
     let listeners = listeners(&options.listen)?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
@@ -74,7 +74,7 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
         () = report(live, &hall, &notifier) => {}
         () = stop.cancelled() => {}
     }
-    // The listeners are closed by now.
+    // The listeners are closed now.
     hall.tracker.close();
     hall.closing.cancel();
     notifier.status(format!("stopping; {} connections are open", hall.tracker.len()));
@@ -84,7 +84,7 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
     Ok(())
 }
 
-/// Keep the pool as what is announced.
+/// Keep the pool up to date with what is announced.
 async fn follow(mut live: watch::Receiver<service_watch::Live>, pool: &Pool) {
     loop {
         let instances = Arc::clone(&live.borrow_and_update().instances);
@@ -95,7 +95,7 @@ async fn follow(mut live: watch::Receiver<service_watch::Live>, pool: &Pool) {
     }
 }
 
-/// Tell systemd how it stands: ready with the first backend, and a line whenever something in it has changed.
+/// Report the status to systemd: ready with the first backend, and a status line whenever something in it changes.
 async fn report(mut live: watch::Receiver<service_watch::Live>, hall: &Hall, notifier: &Notifier) {
     let (mut counts, mut figures) = (hall.pool.counts(), hall.figures.subscribe());
     let mut ready = false;
@@ -112,7 +112,7 @@ async fn report(mut live: watch::Receiver<service_watch::Live>, hall: &Hall, not
         let changed = async {
             tokio::select! {
                 changed = counts.changed() => changed.is_ok(),
-                // Many a second, perhaps: the line is for people.
+                // These may change many times a second, and the line is for people.
                 changed = async {
                     let changed = figures.changed().await;
                     sleep(PACE).await;
@@ -146,23 +146,23 @@ fn line(service: &ServiceName, count: pool::Count, figures: Figures, heard: bool
     line
 }
 
-/// How many connections there are.
+/// The number of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Figures {
     open: usize,
     held: usize,
 }
 
-/// Where connections come in.
+/// Accepts connections.
 #[derive(Debug, Clone)]
 struct Hall {
     pool: Pool,
     service: ServiceName,
     hold: Duration,
     limit: Duration,
-    /// For all connections.
+    /// Limits all connections.
     places: Arc<Semaphore>,
-    /// For those that wait for a backend.
+    /// Limits those that wait for a backend.
     seats: Arc<Semaphore>,
     figures: watch::Sender<Figures>,
     tracker: TaskTracker,
@@ -175,7 +175,7 @@ impl Hall {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((client, _)) => drop(self.tracker.spawn(self.clone().serve(client, place))),
-                // Given up before it was accepted: that is its client's affair.
+                // The client gave up before the connection was accepted.
                 Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
                     tracing::warn!("can't accept connections: {error}");
@@ -194,7 +194,7 @@ impl Hall {
                     tracing::debug!("a connection to {} ended early: {error}", backend.name());
                 }
             }
-            // Neither answered nor closed in good order: the client shall not take it for an empty answer.
+            // Reset the connection: a regular end would look like an empty answer to the client.
             None => drop(client.set_zero_linger()),
         }
         drop(client);
@@ -202,8 +202,7 @@ impl Hall {
         drop(place);
     }
 
-    /// A connection to a backend, whoever can be reached first; nothing, when none can for too long, or `client` waits
-    /// no longer.
+    /// Connect to the first backend that is reachable; `None` if none is for too long, or `client` has disconnected.
     async fn connect(&self, client: &TcpStream) -> Option<(TcpStream, Counted)> {
         let mut counts = self.pool.counts();
         let mut seat = None;
@@ -228,16 +227,16 @@ impl Hall {
     }
 }
 
-/// Wait until a client has gone: it has reset the connection, or ended it without a word. One that has said something
-/// and then its last word may still wait for the answer, so that it has gone can't be known. Takes nothing that it has
-/// said.
+/// Wait until a client has disconnected: it reset the connection, or ended it before sending anything. A client that
+/// sent data and closed its side may still wait for the answer, which can't be distinguished from a disconnect.
+/// Consumes none of its data.
 async fn hung_up(client: &TcpStream) {
     if let Ok(1..) = client.peek(&mut [0]).await {
         let _ = client.ready(Interest::ERROR).await;
     }
 }
 
-/// A place among the connections that wait for a backend.
+/// A permit to wait for a backend.
 struct Seat {
     figures: watch::Sender<Figures>,
     _permit: OwnedSemaphorePermit,
@@ -260,7 +259,7 @@ impl Drop for Seat {
     }
 }
 
-/// The sockets to listen on: those asked for, or else those that systemd hands over.
+/// The sockets to listen on: the configured ones, or else those that systemd passes.
 fn listeners(asked: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     if !asked.is_empty() {
         let listen = |address: &SocketAddr| listen(*address).with_context(|| format!("can't listen on {address}"));
@@ -290,7 +289,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Connections that the limit of open files allows, two files each, after it was raised as far as it may be.
+/// The number of connections, of two files each, that the limit of open files allows after raising it to its maximum.
 fn affordable() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -299,7 +298,7 @@ fn affordable() -> usize {
     usize::try_from(files.saturating_sub(SPARE_FILES) / 2).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
 }
 
-/// `WEB_HOST=127.0.0.1` and `WEB_PORT=8080`: where a client on this host finds the service.
+/// `WEB_HOST=127.0.0.1` and `WEB_PORT=8080`: the address of the service for clients on this host.
 fn write_env(path: &Path, service: &ServiceName, address: SocketAddr) -> Result<()> {
     let name: String = service
         .as_str()

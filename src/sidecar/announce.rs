@@ -1,6 +1,5 @@
-//! `announce`: an instance is in the cluster's list while its unit is active and its check passes, and as long as this
-//! process lives. Owns when it is announced, renewed and withdrawn; whether it should be is what `unit` and `probe`
-//! say.
+//! `announce`: announces an instance while its unit is active, its check passes, and this process lives. Owns when it
+//! is announced, renewed and withdrawn; `unit` and `probe` decide whether it should be.
 
 mod probe;
 mod unit;
@@ -20,21 +19,20 @@ use crate::api::wire::services::{Announce, Announced, InstanceRef};
 use crate::model::service::InstanceName;
 use crate::reconcile::Backoff;
 
-/// Every so many renewals the announcement is sent whole: should somebody have deleted it behind the API's back, it is
-/// there again.
+/// Every tenth renewal sends the complete announcement, which restores it if it was deleted without using the API.
 const WHOLE: u32 = 10;
 
-/// How long a sidecar that is stopped tries to withdraw its announcement.
+/// How long a stopping sidecar tries to withdraw its announcement.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A unit and its check have so long to come up before the log says what keeps them. Nearly all need a moment.
+/// How long a unit and its check may take to come up before the obstacle is logged. Nearly all need a moment.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Whether something speaks for announcing.
+/// The verdict of a unit or a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stand {
     up: bool,
-    /// What it waits for, or what is wrong.
+    /// What it is waiting for, or why it isn't up.
     why: String,
 }
 
@@ -69,7 +67,7 @@ pub(super) async fn run(api: Api, options: args::Announce, stop: CancellationTok
     keeper.run(parts, options.drain, stop).await
 }
 
-/// The host that this is, however long it takes to hear of it.
+/// This host, retrying until fleetd knows it.
 async fn here(client: &Client, notifier: &Notifier) -> Result<MachineView> {
     let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
     let mut told = String::new();
@@ -95,7 +93,7 @@ async fn here(client: &Client, notifier: &Notifier) -> Result<MachineView> {
     }
 }
 
-/// What to announce.
+/// The announcement to make.
 fn wanted(options: &args::Announce, here: &MachineView) -> Result<(InstanceRef, Announce)> {
     let address = options.address.clone().unwrap_or_else(|| here.ip.clone());
     if address.is_empty() {
@@ -113,12 +111,12 @@ fn wanted(options: &args::Announce, here: &MachineView) -> Result<(InstanceRef, 
         weight: options.weight,
         unit: options.unit.clone(),
         metadata: options.metadata.iter().cloned().collect(),
-        // The same unit on the same host is the same announcer, also after a crash.
+        // The same unit on the same host is the same owner, also after a crash.
         owner: format!("{}/{whose}", here.id),
         ttl: options.ttl,
         lease: None,
     };
-    // What the API would refuse for ever is better said at once.
+    // Announcements that the API would always refuse are reported at once.
     let problems = announce.clone().instance(None, String::new(), 0).problems();
     if !problems.is_empty() {
         bail!(problems.join("\n"));
@@ -126,28 +124,28 @@ fn wanted(options: &args::Announce, here: &MachineView) -> Result<(InstanceRef, 
     Ok((InstanceRef { service: options.service.clone(), instance: name }, announce))
 }
 
-/// Keeps one announcement.
+/// Keeps one announcement alive.
 struct Keeper {
     client: Client,
     instance: InstanceRef,
     announce: Announce,
     notifier: Notifier,
     lease: Option<Lease>,
-    /// An announcement was sent and not answered: it may be there.
+    /// An announcement was sent and not answered, so it may exist.
     doubtful: bool,
     ready: bool,
-    /// Until then the log isn't told what keeps it from being announced.
+    /// The log doesn't mention before this time why it isn't announced.
     mute: Instant,
-    /// What the log was told of that: should systemd end it for not getting ready, the reason is there.
+    /// The reason that was logged last. If systemd ends the sidecar because it doesn't get ready, the log contains it.
     told: String,
 }
 
-/// What keeps it alive.
+/// The lease of the announcement.
 #[derive(Debug)]
 struct Lease {
     id: String,
     ttl: Duration,
-    /// When the last renewal that was answered had been asked for.
+    /// When the last successful renewal was sent.
     asked: Instant,
     renewals: u32,
 }
@@ -194,7 +192,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// What is to be done now; and when to look again, if nothing changes before.
+    /// Do what is due; returns when to look again if nothing changes before.
     async fn step(&mut self, against: Option<Stand>) -> Result<Option<Instant>, String> {
         if let Some(Stand { why, .. }) = against {
             let withdrawn = self.withdraw().await?;
@@ -259,7 +257,7 @@ impl Keeper {
             }
             Err(error) => {
                 match &error {
-                    // Somebody else has it, so it is ours no longer.
+                    // It belongs to another owner now.
                     ClientError::Api(detail) if detail.code == 409 => self.lease = None,
                     ClientError::Api(detail) if detail.code < 500 => {}
                     _ => self.doubtful = true,
@@ -269,7 +267,7 @@ impl Keeper {
         }
     }
 
-    /// Withdraw what is or may be announced; whether there was anything.
+    /// Withdraw the announcement if it exists or may exist; returns whether it did.
     async fn withdraw(&mut self) -> Result<bool, String> {
         let by = match &self.lease {
             Some(lease) => By::Lease(&lease.id),
@@ -278,7 +276,7 @@ impl Keeper {
         };
         match self.client.withdraw(&self.instance, by).await {
             Ok(()) => {}
-            // It has ended already, or is somebody else's.
+            // It has ended already, or belongs to another owner.
             Err(ClientError::Api(error)) if matches!(error.code, 404 | 409) => {}
             Err(error) => return Err(brief(&error)),
         }
@@ -308,7 +306,7 @@ impl Keeper {
         }
     }
 
-    /// `announced at 10.88.0.11 port 8080`, and what is wrong, if anything.
+    /// `announced at 10.88.0.11 port 8080`, and the problem, if there is one.
     fn standing(&self, trouble: &str) -> String {
         let Announce { address, port, .. } = &self.announce;
         match &self.lease {
@@ -328,7 +326,7 @@ impl Announced {
     }
 }
 
-/// Wait until one of `parts` has changed. One that has ended stays as it was.
+/// Wait until one of `parts` has changed. One whose sender is gone keeps its value.
 async fn any_changed(parts: &mut [watch::Receiver<Stand>]) {
     let changes = parts.iter_mut().map(|part| {
         Box::pin(async move {

@@ -1,24 +1,23 @@
-//! How an instance is checked, as it is written: `tcp`, `http://…`, `cmd …`. A value only; `announce::probe` makes the
-//! checks.
+//! The notation of health checks: `tcp`, `http://…`, `cmd …`. Values only; `announce::probe` performs the checks.
 
 use std::fmt;
 use std::str::FromStr;
 
 use hyper::Uri;
 
-/// How to find out whether an instance is up.
+/// How to check whether an instance is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// It takes connections.
+    /// It accepts connections.
     Tcp,
     /// It answers a request with a status below 400.
     Http {
-        /// Whom to ask, as `host:port`; `None` for the address announced.
+        /// The server, as `host:port`; `None` for the announced address.
         authority: Option<String>,
-        /// What to ask for.
+        /// The path to request.
         path: String,
     },
-    /// A command ends with exit status 0.
+    /// A command exits with status 0.
     Command(String),
 }
 

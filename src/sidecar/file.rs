@@ -1,5 +1,5 @@
-//! Files that others read: there whole, or as they were before. Owns how a new version comes to be and takes its place;
-//! never follows a link that somebody else has put in its way, and leaves nothing behind.
+//! Files that are replaced atomically. Owns how a new version is written and put in place; never follows a link that
+//! was planted in its way, and leaves no temporary file behind.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
@@ -7,10 +7,10 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// What the name of a new version ends with; before it come 16 digits that nobody can guess.
+/// The suffix of a new version's name, after 16 random hexadecimal digits.
 const SUFFIX: &str = ".new";
 
-/// A new version of a file, beside it and hidden, until it takes its place. Dropped before that, it is gone.
+/// A new version of a file, hidden in the same folder until it is put in place. Dropping it before deletes it.
 #[derive(Debug)]
 pub(super) struct Candidate {
     path: PathBuf,
@@ -19,37 +19,37 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Write `text` to a file that nobody reads yet, and make sure that it is on the disk.
+    /// Write `text` to a new file and sync it to disk.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's error.
     pub(super) fn write(target: &Path, text: &[u8], mode: u32) -> io::Result<Self> {
         let mut tries = 0;
         let (mut file, new) = loop {
             let path = target.with_file_name(format!("{}{:016x}{SUFFIX}", prefix(target), chance()));
-            // Whatever has that name already, a link above all, is somebody else's.
+            // An existing file of this name, and above all a link, belongs to another program.
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => break (file, Self { path, target: target.into(), placed: false }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < 10 => tries += 1,
                 Err(error) => return Err(error),
             }
         };
-        // The umask has no say in it.
+        // Independently of the umask.
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(text)?;
         file.sync_all()?;
         Ok(new)
     }
 
-    /// Where it is for now.
+    /// Its temporary path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Let it take its place.
+    /// Put it in the target's place.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's error.
     pub(super) fn place(mut self) -> io::Result<()> {
         fs::rename(&self.path, &self.target)?;
         self.placed = true;
@@ -65,7 +65,7 @@ impl Drop for Candidate {
     }
 }
 
-/// Remove new versions of `target` that a process has left which had no time to do so.
+/// Remove new versions of `target` that a killed process left behind.
 pub(super) fn sweep(target: &Path) {
     let prefix = prefix(target);
     let left = |name: &str| {
@@ -79,10 +79,10 @@ pub(super) fn sweep(target: &Path) {
     }
 }
 
-/// Put `text` in the place of `path`.
+/// Replace the content of `path` with `text`.
 ///
 /// # Errors
-/// The file system's.
+/// The file system's error.
 pub(super) fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     sweep(path);
     Candidate::write(path, text, mode)?.place()
@@ -96,7 +96,7 @@ fn folder(target: &Path) -> &Path {
     target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A number that the kernel's generator of random numbers has a part in.
+/// A number that can't be guessed: its hasher is seeded by the kernel's random generator.
 fn chance() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
@@ -117,7 +117,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (victim, target) = (dir.path().join("victim"), dir.path().join("x.cfg"));
         fs::write(&victim, "precious").unwrap();
-        // The name that could be guessed, and the file itself.
+        // The predictable name, and the file itself.
         std::os::unix::fs::symlink(&victim, dir.path().join(".x.cfg.new")).unwrap();
         std::os::unix::fs::symlink(&victim, &target).unwrap();
         replace(&target, b"new", 0o640).unwrap();
@@ -138,11 +138,11 @@ mod tests {
         assert_ne!(candidate.path(), Candidate::write(&target, b"new", 0o644).unwrap().path(), "each has its own name");
         drop(candidate);
         assert_eq!(names(dir.path()), Vec::<String>::new());
-        // A folder can't be replaced by a file.
+        // A file can't replace a folder.
         fs::create_dir(&target).unwrap();
         assert!(replace(&target, b"new", 0o644).is_err());
         assert_eq!(names(dir.path()), ["x.cfg"]);
-        // Of one that was killed.
+        // Left by a killed process.
         fs::write(dir.path().join(".x.cfg.0123456789abcdef.new"), "half").unwrap();
         fs::write(dir.path().join(".x.cfg.mine.new"), "another's").unwrap();
         sweep(&target);

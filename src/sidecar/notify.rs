@@ -1,5 +1,5 @@
-//! What systemd hears of a sidecar (`sd_notify(3)`): ready, a status line, the end. Owns the pace of the status line;
-//! never its words.
+//! Notifies systemd (`sd_notify(3)`): ready, the status line, stopping. Owns how often the status line changes; never
+//! its words.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 /// How often the status line may change: it is for people.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Says things to systemd. Without a service manager there is nobody to tell, and that is fine.
+/// Sends notifications to systemd; does nothing without a service manager.
 #[derive(Debug, Clone)]
 pub(super) struct Notifier {
     status: watch::Sender<String>,
@@ -29,7 +29,7 @@ impl Notifier {
         Self { status }
     }
 
-    /// What it does now, in a line. Saying the same again costs nothing.
+    /// Set the status line. Setting the same line again costs nothing.
     pub(super) fn status(&self, line: impl Into<String>) {
         let line = line.into().replace('\n', "; ");
         self.status.send_if_modified(|said| {
@@ -39,14 +39,14 @@ impl Notifier {
         });
     }
 
-    /// It has started: what waits for it may go on. With the status line as it is now.
+    /// Startup is complete. Sent with the current status line.
     pub(super) fn ready(&self) {
         let line = self.status.borrow().clone();
         send(&[NotifyState::Ready, NotifyState::Status(&line)]);
     }
 }
 
-/// It ends.
+/// The sidecar is stopping.
 pub(super) fn stopping() {
     send(&[NotifyState::Stopping]);
 }

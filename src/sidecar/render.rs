@@ -1,5 +1,5 @@
-//! `render`: a file that always says what is announced. Owns when it is written: after every change, once things are
-//! quiet for a moment, and never in the place of a good one unless it is good itself.
+//! `render`: keeps a file up to date with what is announced. Owns when it is written: after changes, coalesced, and
+//! only if the new version passes its check.
 
 mod template;
 
@@ -18,12 +18,12 @@ use super::notify::Notifier;
 use super::service_watch::{self, Instances, Live, until};
 use super::{Api, args, shell};
 
-/// How long to wait for the first list of services, before `--once` gives up or an old file counts as good enough.
+/// How long to wait for the first list of services before `--once` fails, or before an existing file is considered
+/// sufficient.
 const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How soon what failed, be it the file or the reload, is tried again, at first and at most. `reconcile::Backoff` is
-/// for a store that should be found again within two seconds; a check may cost much, and what it finds wrong is rarely
-/// over so soon.
+/// How soon a failed write or reload is retried, at first and at most. `reconcile::Backoff` is made for a store that
+/// must be found again within two seconds; a check may be expensive, and its failures rarely end that soon.
 const RETRY_DELAY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
 /// Keep the file up to date until `stop`.
@@ -49,7 +49,7 @@ pub(super) async fn run(api: Api, options: args::Render, stop: CancellationToken
 }
 
 async fn once(file: &mut Rendered, mut live: watch::Receiver<Live>) -> Result<()> {
-    // The first failure is one too many: whoever says `once` wants to know.
+    // The first failure is final: with `--once` the caller wants to know it.
     let heard = timeout(FIRST_ANSWER_TIMEOUT, live.wait_for(|live| live.heard || live.trouble.is_some())).await;
     let heard = heard.context("fleetd doesn't answer")??.clone();
     if let (false, Some(trouble)) = (heard.heard, heard.trouble) {
@@ -76,9 +76,9 @@ async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, notifier: &N
             if changed || due(file.rewrite.as_ref()) {
                 file.update(&now.instances).await;
             }
-            // Before anything is reloaded: what is to be reloaded may be waiting for this.
+            // Before a reload: the program to reload may be waiting for this sidecar.
             ready.say_if(file.rewrite.is_none() || ready.old, || notifier.status(file.standing(&now)), notifier);
-            // Also when the next version is no good: the last good one is still to be told about.
+            // Even if the next version is invalid: the last valid one may not have been announced to its readers.
             if due(file.reload.as_ref()) {
                 file.tell().await;
             }
@@ -88,7 +88,7 @@ async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, notifier: &N
             }
             lament = trouble;
         } else if ready.old && ready.begun.elapsed() >= FIRST_ANSWER_TIMEOUT {
-            // The file of before is better than none for whoever waits for it.
+            // An existing file is better than none for units that wait for this sidecar.
             ready.say_if(true, || {}, notifier);
         }
         notifier.status(file.standing(&now));
@@ -112,10 +112,10 @@ async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, notifier: &N
     }
 }
 
-/// Whether systemd has been told, and may be told without a file of ours.
+/// Whether systemd was notified, and may be notified before the file is written.
 struct Readiness {
     said: bool,
-    /// There was a file before.
+    /// The file existed before.
     old: bool,
     begun: Instant,
 }
@@ -129,12 +129,12 @@ impl Readiness {
     }
 }
 
-/// The file, and what is still to be done for it.
+/// The file, and what remains to be done for it.
 struct Rendered {
     options: args::Render,
-    /// It isn't as it should be.
+    /// Pending if the file isn't up to date.
     rewrite: Option<Task>,
-    /// It has changed, and whoever reads it hasn't been told with success.
+    /// Pending if the file has changed and the reload command hasn't succeeded since.
     reload: Option<Task>,
 }
 
@@ -143,7 +143,7 @@ struct Rendered {
 struct Task {
     at: Instant,
     wait: Duration,
-    /// Why it failed the last time; nothing, before the first.
+    /// The last failure; empty before the first attempt.
     why: String,
 }
 
@@ -163,13 +163,12 @@ fn due(task: Option<&Task>) -> bool {
 
 impl Rendered {
     fn new(options: args::Render) -> Self {
-        // Whoever reads a file of before may never have been told: a reload that was still to be done ended with its
-        // process.
+        // An earlier process may have ended before the reload for its file.
         let reload = (options.reload.is_some() && options.out.exists()).then(Task::new);
         Self { options, rewrite: None, reload }
     }
 
-    /// Bring the file up to date. Without success it stays as it was, and is to be written later.
+    /// Bring the file up to date. If this fails the file stays as it was, and is written later.
     async fn update(&mut self, instances: &Instances) {
         let task = self.rewrite.take();
         match self.write(instances).await {
@@ -186,7 +185,7 @@ impl Rendered {
         }
     }
 
-    /// Write the file, if it is to be another one; whether it is.
+    /// Write the file if its content changes; returns whether it does.
     async fn write(&self, instances: &Instances) -> Result<bool, String> {
         let args::Render { out, template, service, check, timeout, mode, .. } = &self.options;
         let text = template::render(template, service, instances)?;
@@ -204,7 +203,7 @@ impl Rendered {
         Ok(true)
     }
 
-    /// Tell whoever reads the file, if somebody is to be told.
+    /// Run the reload command, if it is due.
     async fn tell(&mut self) {
         let (Some(command), Some(task)) = (&self.options.reload, self.reload.take()) else { return };
         if let Err(why) = shell::run(command, self.options.timeout).await {
@@ -212,12 +211,12 @@ impl Rendered {
         }
     }
 
-    /// When there is something to do, if nothing changes before.
+    /// When the next retry is due.
     fn next(&self) -> Option<Instant> {
         [&self.rewrite, &self.reload].into_iter().flatten().map(|task| task.at).min()
     }
 
-    /// What is wrong, if anything.
+    /// The failures, if there are any.
     fn trouble(&self) -> String {
         let why = |task: &Option<Task>| task.as_ref().map(|task| task.why.clone()).unwrap_or_default();
         match (why(&self.rewrite), why(&self.reload)) {
@@ -229,7 +228,7 @@ impl Rendered {
         }
     }
 
-    /// `/etc/haproxy/haproxy.cfg is up to date: 7 instances of 3 services`, or what is wrong.
+    /// `/etc/haproxy/haproxy.cfg is up to date: 7 instances of 3 services`, or the failures.
     fn standing(&self, live: &Live) -> String {
         let trouble = self.trouble();
         let mut line = if !trouble.is_empty() {
@@ -251,7 +250,7 @@ impl Rendered {
     }
 }
 
-/// For the messages of templates: the file's own name.
+/// The file's name, for messages of templates.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -1,6 +1,6 @@
-//! What is announced, as it changes. Owns the connection to the API and what is believed while it is away: everything
-//! that was heard last. An instance that is missing when the API is back is kept for a while longer: its announcement
-//! may have ended only because nobody could renew it, and its announcer, if it lives, comes back within its TTL.
+//! Watches what is announced. Owns the connection to the API and what is assumed while it is unreachable: the last
+//! known state. An instance that is missing after a reconnect is kept for its TTL: its announcement may have expired
+//! only because it couldn't be renewed, and its announcer, if it is alive, announces it again by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::model::service::{InstanceName, ServiceName};
 /// Instances by service and name.
 pub(super) type Instances = BTreeMap<(ServiceName, InstanceName), Arc<InstanceView>>;
 
-/// What is known.
+/// The known state.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Live {
     /// All instances.
     pub(super) instances: Arc<Instances>,
-    /// Whether they were ever heard of: before that, nothing says nothing.
+    /// Whether they have ever been received; until then, an empty list means nothing.
     pub(super) heard: bool,
-    /// Why nothing new can be heard at present.
+    /// Why nothing can be received at present.
     pub(super) trouble: Option<String>,
 }
 
-/// Follow the services named, or all. Ends when nobody listens any more.
+/// Watch these services, or all if the list is empty. Ends when the receiver is dropped.
 pub(super) fn follow(api: &Api, services: &[ServiceName]) -> watch::Receiver<Live> {
     let (tell, live) = watch::channel(Live::default());
     let patterns = services.iter().map(ToString::to_string).collect();
@@ -44,21 +44,21 @@ struct Follower {
     known: Known,
 }
 
-/// What was heard, and what is doubtful.
+/// What was received, and what may be outdated.
 #[derive(Debug, Default)]
 struct Known {
     instances: Instances,
-    /// Not told any more after a break, and believed until then.
+    /// Missing after a reconnect, and kept until this time.
     doubtful: BTreeMap<(ServiceName, InstanceName), Instant>,
-    /// Since when there is no connection, after one.
+    /// Since when the connection is broken.
     broken: Option<Instant>,
-    /// Told since the connection was made; `None` once it has all been told.
+    /// The instances reported on this connection; `None` once the initial list is complete.
     told: Option<BTreeSet<(ServiceName, InstanceName)>>,
 }
 
 impl Known {
-    /// A new connection: everything is told again. Instances whose announcement is in doubt got no chance to be
-    /// renewed while there was none, so that time doesn't count.
+    /// A new connection: everything is reported again. Missing instances couldn't be announced again while it was
+    /// broken, so that time doesn't count.
     fn begin(&mut self, now: Instant) {
         self.told = Some(BTreeSet::new());
         if let Some(since) = self.broken.take() {
@@ -73,7 +73,7 @@ impl Known {
         self.broken.get_or_insert(now);
     }
 
-    /// Take a line in; whether the picture is whole and may have changed.
+    /// Apply a line; returns whether the list is complete and may have changed.
     fn take(&mut self, line: ServiceLine, now: Instant) -> bool {
         match line {
             ServiceLine::Instance(view) => {
@@ -102,7 +102,7 @@ impl Known {
         self.told.is_none()
     }
 
-    /// Forget what has been doubtful for too long; whether there was any.
+    /// Remove instances that have been missing for too long; returns whether there were any.
     fn expire(&mut self, now: Instant) -> bool {
         let over: Vec<_> =
             self.doubtful.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
@@ -150,9 +150,9 @@ impl Follower {
                 }
                 Ok(News::Broken) => self.known.end(Instant::now()),
                 Ok(News::Lost(error)) => self.lament(&error),
-                // `publish` has said so.
+                // Logged by `publish`.
                 Ok(News::Back) => {}
-                // Never on behalf of a daemon.
+                // Never returned to a daemon.
                 Err(error) => return self.lament(&error),
             }
         }
@@ -183,7 +183,7 @@ impl Follower {
     }
 }
 
-/// Wait until then; for ever if there is no then.
+/// Wait until this time; for ever if there is none.
 pub(super) async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,

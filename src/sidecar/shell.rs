@@ -1,5 +1,5 @@
-//! Commands that users give: run by the shell, bounded in time, and what they said kept for whoever asks why they
-//! failed. Owns their processes: one that is given up, for whatever reason, goes with all that it has started.
+//! Runs the user's commands in the shell, with a timeout, and keeps the end of their output for error messages. Owns
+//! their processes: a command that is aborted is killed with all processes that it has started.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
-/// The most of a command's output that is kept: its end.
+/// How much of the end of a command's output is kept, in bytes.
 const KEPT: usize = 2048;
 
-/// Run `command` in `/bin/sh`. When it takes longer than `limit`, or nobody waits for it any more, it is killed, with
-/// all that it has started in its process group.
+/// Run `command` in `/bin/sh`. If it takes longer than `limit`, or the future is dropped, its whole process group is
+/// killed.
 ///
 /// # Errors
-/// Why it failed, in a sentence, with the end of what it said.
+/// Why it failed, as a sentence, with the end of its output.
 pub(super) async fn run(command: &str, limit: Duration) -> Result<(), String> {
     let spawned = Command::new("/bin/sh")
         .args(["-c", command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Its messages to systemd would be taken for ours.
+        // Its notifications would be taken for this sidecar's.
         .env_remove("NOTIFY_SOCKET")
         .process_group(0)
         .kill_on_drop(true)
@@ -49,8 +49,7 @@ pub(super) async fn run(command: &str, limit: Duration) -> Result<(), String> {
     Err(if said.is_empty() { status.to_string() } else { format!("{status}: {said}") })
 }
 
-/// A process group that is killed when this is dropped, unless its leader has ended: the number may be another's by
-/// then.
+/// A process group that is killed on drop, unless its leader has ended: its id may have been reused.
 struct Group(Option<Pid>);
 
 impl Drop for Group {
@@ -61,7 +60,7 @@ impl Drop for Group {
     }
 }
 
-/// The end of what a stream says, without blanks at its ends.
+/// The end of a stream, trimmed.
 async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
     let Some(mut stream) = stream else { return String::new() };
     let (mut kept, mut buffer) = (Vec::new(), [0; 1024]);
@@ -73,7 +72,7 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
-/// `text` as one word of the shell's.
+/// `text` quoted as one word for the shell.
 pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

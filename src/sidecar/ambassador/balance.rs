@@ -1,27 +1,27 @@
-//! Which backend gets the next connection. Pure; the same history always gives the same choice.
+//! Chooses the backend of the next connection. Pure: the same history always gives the same choice.
 
 use crate::sidecar::args::Balance;
 
-/// What speaks for a backend, and what is remembered between two choices.
+/// A backend's load, and what is remembered between two choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
-    /// Where it is in the caller's list.
+    /// Its index in the caller's list.
     pub(super) index: usize,
-    /// Its share; more than 0.
+    /// Its weight; more than 0.
     pub(super) weight: u16,
     /// Its open connections.
     pub(super) active: u32,
-    /// How far it is ahead of its turn: for [`choose`] to remember.
+    /// Its balance in the smooth round robin, which [`choose`] updates.
     pub(super) credit: i64,
 }
 
-/// Choose one of `candidates` and settle their credits. Round robin is the smooth kind: each earns its weight, the
-/// richest is chosen and pays what all have earned, so that weights 2 and 1 give a, b, a and not a, a, b. Least
-/// connections asks that only among equals.
+/// Choose one of `candidates` and update their credits. Round robin is smooth, as in nginx: each candidate earns its
+/// weight, the one with the highest credit is chosen and pays what all have earned, so that weights 2 and 1 give a, b,
+/// a and not a, a, b. Least connections applies this only among equally loaded ones.
 pub(super) fn choose(how: Balance, candidates: &mut [Candidate]) -> Option<usize> {
     let by_load = |candidate: &Candidate| match how {
         Balance::RoundRobin => 0,
-        // Connections for a weight, compared without fractions: weights are at most 256.
+        // Connections per weight, compared without fractions: weights are at most 256.
         Balance::LeastConnections => (u64::from(candidate.active) << 16) / u64::from(candidate.weight.max(1)),
     };
     let least = candidates.iter().map(by_load).min()?;

@@ -1,10 +1,10 @@
-//! Bytes from one connection to another and back. Owns what a connection costs while it is idle (nothing but the
-//! sockets), how ends and failures are passed on, and how soon a peer that has vanished is noticed. Never ends a
-//! connection whose peer acknowledges anything, however long it takes nothing in.
+//! Copies bytes between two connections. Owns what an idle connection costs (only the sockets), how ends and failures
+//! are passed on, and how soon a vanished peer is detected. Never ends a connection whose peer acknowledges anything,
+//! however long the peer accepts no data.
 //!
-//! All connections of a process share one buffer: what has been read is written at once, without waiting in between.
-//! Only what the other side doesn't take is kept, at most one buffer for each direction, and nothing more is read until
-//! it is gone.
+//! All connections of a process share one buffer: what was read is written at once, without waiting in between. Only
+//! what the other side doesn't accept is kept, at most one buffer for each direction, and nothing more is read until it
+//! was written.
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::tcp_ack;
 
-/// What one read may bring: large enough that bulk is cheap, small enough that ten thousand slow readers can be
-/// afforded.
+/// The size of one read in bytes: large enough for efficient bulk transfers, small enough for ten thousand slow
+/// readers.
 const BUFFER: usize = 32 * 1024;
 
-/// A peer without a sign of life is given up: after `idle`, and three questions `between` each other; or when something
-/// was sent, and [`MAX_UNANSWERED`] and for `unheard` nothing at all is acknowledged.
+/// A silent peer is given up after `idle` and three probes `between` each other; or, after data was sent, when
+/// [`MAX_UNANSWERED`] attempts were made and nothing was acknowledged for `unheard`.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     idle: Duration,
@@ -35,35 +35,36 @@ struct Patience {
     unheard: Duration,
 }
 
-/// As long as it is announced.
+/// While it is announced.
 const ANNOUNCED: Patience =
     Patience { idle: Duration::from_secs(10), between: Duration::from_secs(3), unheard: Duration::from_secs(10) };
 
-/// When it isn't announced any more: it may have been stopped, and go on with what it has begun, or its host is dead.
+/// When it isn't announced any more: it may be finishing its work after a stop, or its host may be dead.
 const GONE: Patience =
     Patience { idle: Duration::from_secs(1), between: Duration::from_secs(1), unheard: Duration::from_secs(3) };
 
-/// Towards clients, which may be far away: nobody else takes over what they do, but they hold a place.
+/// For clients, which may be far away: their work can't be taken over by another backend, but they occupy a connection.
 const CLIENT: Patience =
     Patience { idle: Duration::from_secs(60), between: Duration::from_secs(10), unheard: Duration::from_secs(60) };
 
-/// How often something must be sent in vain before its peer is given up: one packet may be lost. It counts where the
-/// kernel asks a closed window for room, which it does more and more seldom, up to two minutes apart.
+/// How many attempts must fail before a peer is given up: one packet may be lost. This matters for the kernel's probes
+/// of a closed window, which become less frequent, up to two minutes apart.
 const MAX_UNANSWERED: u8 = 3;
 
 thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
 }
 
-/// Ask a client that says nothing, from time to time, whether it is still there: its host may have lost its power.
+/// Enable keep-alive probes for an idle client: its host may have lost power.
 pub(super) fn mind(client: &TcpStream) {
     let _ = be_patient(client, CLIENT);
 }
 
-/// Forward until both sides have ended, or one has failed; `gone` says that the server isn't announced any more.
+/// Forward until both sides have ended, or one has failed. `gone` is cancelled when the server isn't announced any
+/// more.
 ///
 /// # Errors
-/// What went wrong with either side; both are reset then, so that neither takes it for a regular end.
+/// The failure of either side. Both are reset then, so that neither sees a regular end.
 pub(super) async fn forward(
     client: &mut TcpStream,
     server: &mut TcpStream,
@@ -105,14 +106,14 @@ async fn copy(client: &mut TcpStream, server: &mut TcpStream, gone: &Cancellatio
     .await
 }
 
-/// When to look after what was sent. Costs nothing while nothing is sent, and little more while much is.
+/// Schedules the checks of what was sent. Costs nothing while nothing is sent, and little while much is.
 struct Round<'a> {
     at: Pin<&'a mut Sleep>,
     is_due: bool,
 }
 
 impl Round<'_> {
-    /// Ready once in each `period`.
+    /// Ready once in every `period`.
     fn poll(&mut self, cx: &mut Context<'_>, period: Duration) -> Poll<()> {
         if !std::mem::replace(&mut self.is_due, true) {
             self.at.as_mut().reset(Instant::now() + period);
@@ -123,13 +124,13 @@ impl Round<'_> {
     }
 }
 
-/// One direction.
+/// One direction of a connection.
 #[derive(Debug, Default)]
 struct Pump {
-    /// Read, and not taken by the other side.
+    /// Data that was read and not yet accepted by the other side.
     left: Vec<u8>,
     state: State,
-    /// When something was sent that may not be acknowledged yet.
+    /// When data was sent that may not be acknowledged yet.
     sent: Option<Instant>,
 }
 
@@ -137,7 +138,7 @@ struct Pump {
 enum State {
     #[default]
     Open,
-    /// The reader has said its last word; what is left of it is to be passed on, and then the end.
+    /// The reader has reached the end; the rest of the data is to be passed on, and then the end.
     Ending,
     Done,
 }
@@ -150,7 +151,7 @@ impl Pump {
                 self.left.drain(..written);
                 self.note();
             }
-            // Back to nothing: this may stay open for days.
+            // Frees the memory: the connection may stay open for days.
             self.left = Vec::new();
             match self.state {
                 State::Done => return Poll::Ready(Ok(())),
@@ -163,7 +164,7 @@ impl Pump {
         }
     }
 
-    /// Read once, and write what came.
+    /// Read once, and write what was read.
     fn pass(&mut self, cx: &mut Context<'_>, from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Poll<io::Result<()>> {
         SHARED.with_borrow_mut(|shared| {
             let mut read = ReadBuf::new(shared);
@@ -189,18 +190,19 @@ impl Pump {
         }
     }
 
-    /// Whether whoever this was written to is still there.
+    /// Fails if the peer is considered dead.
     fn look_after(&mut self, to: &TcpStream, patience: Patience) -> io::Result<()> {
         let Some(sent) = self.sent else { return Ok(()) };
         let heard = to.local_addr().and_then(|local| tcp_ack::about(local, to.peer_addr()?));
         match heard {
             Ok(heard) if !heard.outstanding => self.sent = None,
-            // It may have had nothing to acknowledge for long before.
+            // It may have been silent long before, with nothing to acknowledge.
             Ok(heard) if heard.silent.min(sent.elapsed()) >= patience.unheard && heard.tries >= MAX_UNANSWERED => {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing is acknowledged any more"));
             }
             Ok(_) => {}
-            // Both sides have ended it in good order, or this kernel doesn't tell: it gives up too, if late.
+            // Both sides have closed it, or this kernel doesn't support the query; the kernel will give up by itself,
+            // later.
             Err(_) => self.sent = None,
         }
         Ok(())

@@ -1,6 +1,5 @@
-//! The backends of an ambassador: which there are, which can be reached, and who gets the next connection. Owns what a
-//! failed attempt means: the backend gets no more until it can be reached again, which is found out beside, at no
-//! client's cost.
+//! The backends of an ambassador: which ones exist, which are reachable, and which gets the next connection. Owns the
+//! effect of a failed attempt: the backend gets no connection until a probe in the background has reached it again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,10 +16,10 @@ use crate::model::service::{InstanceName, ServiceName};
 use crate::sidecar::args::Balance;
 use crate::sidecar::service_watch::Instances;
 
-/// How soon a backend that couldn't be reached is tried again, at first and at most.
+/// How soon an unreachable backend is probed again, at first and at most.
 const PROBE_DELAY: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 
-/// Somewhere that connections can go.
+/// A backend.
 #[derive(Debug)]
 pub(super) struct Backend {
     name: InstanceName,
@@ -31,7 +30,7 @@ pub(super) struct Backend {
     gone: CancellationToken,
 }
 
-/// A connection that counts for a backend while it lives.
+/// A connection that counts towards a backend's load until it is dropped.
 #[derive(Debug)]
 pub(super) struct Counted(Arc<Backend>);
 
@@ -39,7 +38,7 @@ impl Backend {
     /// Connect to it.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it failed, as a sentence.
     pub(super) async fn connect(&self, limit: Duration) -> Result<TcpStream, String> {
         match timeout(limit, TcpStream::connect((self.address.as_str(), self.port))).await {
             Ok(Ok(stream)) => Ok(stream),
@@ -52,7 +51,7 @@ impl Backend {
         format!("{} ({} port {})", self.name, self.address, self.port)
     }
 
-    /// Count a connection for as long as the answer lives.
+    /// Count a connection until the returned value is dropped.
     pub(super) fn count(self: &Arc<Self>) -> Counted {
         self.active.fetch_add(1, Ordering::Relaxed);
         Counted(Arc::clone(self))
@@ -77,7 +76,7 @@ impl Drop for Counted {
     }
 }
 
-/// A backend, and how it stands.
+/// A backend and its state.
 #[derive(Debug)]
 struct Member {
     backend: Arc<Backend>,
@@ -94,7 +93,7 @@ impl Member {
     }
 }
 
-/// How many backends there are, and how many of them take connections.
+/// The number of backends, and how many of them take connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Count {
     pub(super) all: usize,
@@ -111,18 +110,18 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// An empty pool; connecting may take up to `limit`.
+    /// An empty pool. Connecting may take up to `limit`.
     pub(super) fn new(how: Balance, limit: Duration) -> Self {
         Self { members: Arc::default(), how, limit, count: watch::Sender::new(Count::default()) }
     }
 
-    /// Tells when backends come and go.
+    /// Notifies when backends come and go.
     pub(super) fn counts(&self) -> watch::Receiver<Count> {
         self.count.subscribe()
     }
 
-    /// What is announced now. A backend whose address has changed is another one; connections to the old one stay as
-    /// they are.
+    /// Apply what is announced now. A backend with another address is a different one; connections to the old one are
+    /// kept.
     pub(super) fn update(&self, instances: &Instances) {
         let mut members = self.members();
         let mut old: BTreeMap<(InstanceName, String, u16), Member> = members
@@ -145,7 +144,7 @@ impl Pool {
                 };
                 Member { backend: Arc::new(backend), weight: 0, credit: 0, since: is.since, out: false }
             });
-            // Announced anew: whatever was wrong with it is over.
+            // It was announced again, so an earlier failure doesn't count.
             if member.since != is.since {
                 (member.since, member.out) = (is.since, false);
             }
@@ -160,7 +159,7 @@ impl Pool {
         self.recount(&members);
     }
 
-    /// Who gets the next connection; nobody, if none can be reached.
+    /// The backend for the next connection; `None` if none is reachable.
     pub(super) fn pick(&self) -> Option<Arc<Backend>> {
         let mut members = self.members();
         let mut candidates: Vec<Candidate> = members
@@ -181,7 +180,7 @@ impl Pool {
         Some(Arc::clone(&members[chosen].backend))
     }
 
-    /// An attempt to reach it has failed: it gets no more until one succeeds.
+    /// A connection attempt failed: the backend gets no more until a probe succeeds.
     pub(super) fn failed(&self, backend: &Arc<Backend>, why: &str) {
         let mut members = self.members();
         let Some(member) = find(&mut members, backend).filter(|member| !member.out) else { return };
@@ -192,7 +191,7 @@ impl Pool {
         tokio::spawn(self.clone().revive(Arc::clone(backend)));
     }
 
-    /// Try to reach it until it can be reached, or is gone, or has been announced anew.
+    /// Probe the backend until it is reachable, removed, or announced again.
     async fn revive(self, backend: Arc<Backend>) {
         let mut wait = *PROBE_DELAY.start();
         loop {

@@ -1,9 +1,8 @@
-//! Whether a peer still acknowledges anything, as the kernel knows it (`sock_diag(7)`, what `ss -ti` shows). Owns that
-//! question and its bytes; never decides what silence means.
+//! Whether a peer still acknowledges data, according to the kernel (`sock_diag(7)`, which `ss -ti` uses). Owns that
+//! query and its encoding; never decides what silence means.
 //!
-//! `TCP_USER_TIMEOUT` would be less to write, but ends connections that work: it also runs while a peer answers each
-//! question with a closed window, because it has more than it can take in. `TCP_INFO` can't be asked for without
-//! `unsafe`.
+//! `TCP_USER_TIMEOUT` would be simpler, but ends connections that work: it also applies while a slow peer answers every
+//! probe with a closed window. `TCP_INFO` can't be read without `unsafe`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,24 +10,24 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
-/// How a connection stands, as to what was sent on it.
+/// The state of a connection regarding sent data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// Something isn't acknowledged.
+    /// Whether some of it isn't acknowledged.
     pub(super) outstanding: bool,
-    /// How long ago the peer acknowledged anything, be it a question for room.
+    /// Time since the peer's last acknowledgement, including those of probes.
     pub(super) silent: Duration,
-    /// How often it was asked since without an answer.
+    /// Attempts since then without an answer.
     pub(super) tries: u8,
 }
 
-/// Ask the kernel about the TCP socket between these addresses, in this network namespace. Takes some microseconds, and
+/// Query the kernel about the TCP socket between these addresses, in this network namespace. Takes microseconds, and
 /// never waits.
 ///
 /// # Errors
-/// There is none (any more), or this kernel doesn't tell.
+/// The socket doesn't exist (any more), or this kernel doesn't support the query.
 pub(super) fn about(local: SocketAddr, peer: SocketAddr) -> io::Result<Heard> {
-    // A new socket each time: an answer can't be another question's.
+    // A new socket each time, so that an answer can't belong to another query.
     let kind = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let kernel = socket_with(AddressFamily::NETLINK, SocketType::RAW, kind, Some(netlink::SOCK_DIAG))?;
     send(&kernel, &request(local, peer), SendFlags::empty())?;
@@ -46,12 +45,12 @@ fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     bytes.extend(LENGTH.to_ne_bytes());
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes.extend(NLM_F_REQUEST.to_ne_bytes());
-    // Number and sender: nobody asks for them.
+    // The sequence number and the sender, which aren't needed.
     bytes.extend([0; 8]);
     let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let tcp = 6;
     bytes.extend([family.as_raw().to_ne_bytes()[0], tcp, 1 << (INET_DIAG_INFO - 1), 0]);
-    // Whatever state it is in.
+    // In any state.
     bytes.extend(u32::MAX.to_ne_bytes());
     bytes.extend(local.port().to_be_bytes());
     bytes.extend(peer.port().to_be_bytes());
@@ -66,14 +65,14 @@ fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     }
     let interface = if let SocketAddr::V6(local) = local { local.scope_id() } else { 0 };
     bytes.extend(interface.to_ne_bytes());
-    // No cookie: the addresses say which.
+    // No cookie: the addresses identify the socket.
     bytes.extend([0xff; 8]);
     bytes
 }
 
 const INET_DIAG_INFO: u16 = 2;
 
-/// `struct inet_diag_msg`, and `struct tcp_info` (linux/tcp.h) behind it; or `struct nlmsgerr`.
+/// `struct inet_diag_msg`, followed by `struct tcp_info` (linux/tcp.h); or `struct nlmsgerr`.
 fn understood(answer: &[u8]) -> io::Result<Heard> {
     const NLMSG_ERROR: u16 = 2;
     let odd = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer isn't understood");
@@ -83,7 +82,7 @@ fn understood(answer: &[u8]) -> io::Result<Heard> {
     }
     let waiting = u32_at(answer, 16 + 60).ok_or_else(odd)?;
     let mut at = 16 + 72;
-    // Attributes: length, type, what it is, and bytes up to a multiple of four.
+    // Attributes: length, type, value, and padding to a multiple of four bytes.
     while let (Some(length @ 4..), Some(kind)) = (u16_at(answer, at), u16_at(answer, at + 2)) {
         let info = answer.get(at + 4..at + usize::from(length)).ok_or_else(odd)?;
         if kind == INET_DIAG_INFO {
@@ -109,14 +108,14 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// Whether this kernel tells anything, asked about a socket that listens on `local`.
+/// Whether this kernel supports the query, tested with a socket that listens on `local`.
 ///
 /// # Errors
 /// Why it doesn't.
 pub(super) fn possible(local: SocketAddr) -> io::Result<()> {
     let nobody = if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
     match about(local, SocketAddr::new(nobody, 0)) {
-        // Of a socket that only listens there is less to tell.
+        // The answer is shorter for a listening socket.
         Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(error),
         _ => Ok(()),
     }

@@ -1,5 +1,5 @@
-//! Makes health checks: a connection, a request, or a command. Owns when they are made, and how many answers in a row
-//! change the verdict.
+//! Performs health checks: a connection, a request, or a command. Owns when they are made, and how many results in a
+//! row change the verdict.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use super::Stand;
 use crate::sidecar::check::Check;
 use crate::sidecar::{args, shell};
 
-/// Until it is up for the first time it is looked at more often: others wait for it.
+/// The interval until it is up for the first time, since others wait for it.
 const EAGER: Duration = Duration::from_millis(250);
 
-/// A row of answers, and what is made of it.
+/// The verdict and the results that count towards changing it.
 #[derive(Debug)]
 struct Health {
     rise: u32,
     fall: u32,
     up: bool,
-    /// Answers in a row that speak against `up`.
+    /// The number of consecutive results that contradict `up`.
     against: u32,
 }
 
@@ -34,7 +34,7 @@ impl Health {
         Self { rise, fall, up: false, against: 0 }
     }
 
-    /// Take an answer in; whether it turns the tide.
+    /// Apply a result; returns whether the verdict changes.
     fn take(&mut self, good: bool) -> bool {
         self.against = if good == self.up { 0 } else { self.against + 1 };
         let enough = if self.up { self.fall } else { self.rise };
@@ -46,7 +46,7 @@ impl Health {
     }
 }
 
-/// Check what is at `target`, for as long as somebody listens.
+/// Check `target` until the receiver is dropped.
 pub(super) fn follow(check: Check, target: (String, u16), options: &args::Announce) -> watch::Receiver<Stand> {
     let first = Stand { up: false, why: format!("waiting for its check ({check})") };
     let (tell, stand) = watch::channel(first);
@@ -81,12 +81,12 @@ async fn probe(check: &Check, (address, port): &(String, u16), limit: Duration) 
         Check::Tcp => connect(&authority(address, *port)).await.map(drop),
         Check::Http { authority: None, path } => get(&authority(address, *port), path).await,
         Check::Http { authority: Some(authority), path } => get(authority, path).await,
-        // It keeps to the time by itself, and cleans up.
+        // It enforces the timeout itself, and cleans up.
         Check::Command(command) => shell::run(command, limit.mul_f32(0.95)).await,
     }
 }
 
-/// `host:port`, with brackets where they belong.
+/// `host:port`, with brackets around an IPv6 address.
 fn authority(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
@@ -105,7 +105,7 @@ async fn get(authority: &str, path: &str) -> Result<(), String> {
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
-    // The connection is driven only until the answer's head is there: nobody reads its body.
+    // The connection is driven only until the response's head has arrived: the body isn't read.
     let connection = async {
         drop(connection.await);
         std::future::pending::<Infallible>().await

@@ -1,6 +1,6 @@
-//! Whether a unit is active on this host, as the cluster's API tells it. That it is started after its unit and stopped
-//! before it is systemd's business (`BindsTo=` and `After=`); this is for what systemd doesn't tell a sidecar: that the
-//! unit is still starting, has failed and is about to be restarted, or isn't bound to it at all.
+//! Whether a unit is active on this host, according to the cluster's API. systemd starts a sidecar after its unit and
+//! stops it before (`BindsTo=` and `After=`); this covers what systemd doesn't tell a sidecar: that the unit is still
+//! starting, has failed and is about to be restarted, or isn't bound to it at all.
 
 use tokio::sync::watch;
 
@@ -10,7 +10,7 @@ use crate::api::wire::{UnitView, WatchLine};
 use crate::model::name::{MachineId, UnitName};
 use crate::sidecar::{Api, REQUEST_TIMEOUT, brief};
 
-/// Follow `unit` on the host `here`. While the API is away, what was heard last holds.
+/// Watch `unit` on the host `here`. While the API is unreachable, the last known state stays valid.
 pub(super) fn follow(api: &Api, unit: UnitName, here: MachineId) -> watch::Receiver<Stand> {
     let first = Stand { up: false, why: format!("waiting for word of {unit}") };
     let (tell, stand) = watch::channel(first);
@@ -30,16 +30,16 @@ struct Follower {
     unit: UnitName,
     here: MachineId,
     tell: watch::Sender<Stand>,
-    /// The cluster has, or had, such a unit.
+    /// The cluster has, or had, this unit.
     known: bool,
 }
 
-/// What one stream has told.
+/// What one stream has reported.
 #[derive(Debug, Default)]
 struct Picture {
-    /// Of the unit.
+    /// Whether it reported the unit.
     told: bool,
-    /// All that there was.
+    /// Whether its initial list is complete.
     whole: bool,
 }
 
@@ -53,7 +53,7 @@ impl Follower {
                 Ok(News::Line(line)) => self.take(line, &mut picture),
                 Ok(News::Lost(error)) => tracing::debug!("{}: {}", self.unit, brief(&error)),
                 Ok(News::Broken | News::Back) => {}
-                // Never on behalf of a daemon.
+                // Never returned to a daemon.
                 Err(error) => return tracing::warn!("{}: {}", self.unit, brief(&error)),
             }
         }
@@ -68,8 +68,9 @@ impl Follower {
             WatchLine::Removed(name) if name == self.unit => {
                 self.say(Stand { up: false, why: format!("{name} has been destroyed") });
             }
-            // Only the first one says that what wasn't told isn't there. When the store has forgotten where the stream
-            // was, the same stream is synced again, without what is as it was; what is gone since is told as removed.
+            // Only the first one means that a unit that wasn't reported doesn't exist. If the stream's position was
+            // compacted, the same stream is synced again without reporting unchanged units; a unit that was deleted
+            // meanwhile is reported as removed.
             WatchLine::Synced(_) => {
                 let first = !std::mem::replace(&mut picture.whole, true);
                 if first && !picture.told {
@@ -86,7 +87,7 @@ impl Follower {
             self.say(Stand { up: false, why: format!("{unit} has been destroyed") });
             return;
         }
-        // A unit of this host only, which systemd has started for all we know: it started us.
+        // It is a unit of this host only. Presumably systemd has started it, since it started this sidecar.
         if !self.tell.borrow().up {
             tracing::warn!(
                 "{unit} is no unit of the cluster: announcing it until this sidecar is stopped (say BindsTo={unit} \
@@ -105,13 +106,13 @@ impl Follower {
     }
 }
 
-/// What the host says of the unit.
+/// The verdict according to the host's report.
 fn stand(view: &UnitView, here: &MachineId) -> Stand {
     let unit = &view.name;
     let Some(state) = view.states.iter().find(|state| state.machine.id == *here) else {
         return Stand { up: false, why: format!("{unit} isn't on this host") };
     };
-    // One that reloads its configuration goes on serving.
+    // A unit that reloads its configuration still serves.
     let up = matches!(state.active.as_str(), "active" | "reloading" | "refreshing");
     let why = if up { String::new() } else { format!("{unit} is {} ({})", state.active, state.sub) };
     Stand { up, why }

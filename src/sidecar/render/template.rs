@@ -1,4 +1,4 @@
-//! Templates: what they are told, and how strict they are. The language is Jinja's, as minijinja has it.
+//! Templates: their variables, and how strictly they are evaluated. The language is Jinja, as implemented by minijinja.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +12,10 @@ use crate::api::wire::services::InstanceView;
 use crate::model::service::ServiceName;
 use crate::sidecar::service_watch::Instances;
 
-/// Render the template in `path` for `instances`. The `asked` services are there even when nobody announces them.
+/// Render the template in `path` for `instances`. The `asked` services exist even if they have no instances.
 ///
 /// # Errors
-/// What is wrong with the template, and on which line.
+/// The error in the template, with its line.
 pub(super) fn render(path: &Path, asked: &[ServiceName], instances: &Instances) -> Result<String, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
     let mut services: BTreeMap<String, Vec<Value>> = asked.iter().map(|name| (name.to_string(), Vec::new())).collect();
@@ -23,14 +23,14 @@ pub(super) fn render(path: &Path, asked: &[ServiceName], instances: &Instances) 
         services.entry(service.to_string()).or_default().push(told(view));
     }
     let services: BTreeMap<String, Value> = services.into_iter().map(|(name, all)| (name, all.into())).collect();
-    // As the API lists them.
+    // In the API's order.
     let list: Vec<Value> = services
         .iter()
         .map(|(name, all)| Value::from_pairs([("name", Value::from(name)), ("instances", all.clone())]))
         .collect();
 
     let mut environment = Environment::new();
-    // A name that is misspelt must not become an empty word in a configuration file.
+    // A misspelt name must not become an empty word in a configuration file.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
@@ -46,12 +46,12 @@ pub(super) fn render(path: &Path, asked: &[ServiceName], instances: &Instances) 
     rendered.map_err(|error| error.to_string())
 }
 
-/// Whether configuration files can have it between single quotes, and no reader takes it for more than one word.
+/// Whether the text can be put between single quotes in a configuration file and is always read as one word.
 fn is_word(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control() || "'\"\\`".contains(c))
 }
 
-/// An instance, as the API tells it; what it doesn't say is empty, so that a template may ask for it.
+/// An instance as in the API's responses. Missing fields are empty, so that templates can use them.
 fn told(view: &InstanceView) -> Value {
     let nothing = [("unit", Value::from("")), ("machine", "".into()), ("hostname", "".into())];
     let nothing =
@@ -148,7 +148,7 @@ mod tests {
         assert!(!render(template, &[], &all).unwrap().contains("backend"), "nobody asked for any");
     }
 
-    /// The template that is shipped, for what it says of itself.
+    /// The template as it is shipped.
     #[test]
     fn the_balancers_template_renders() {
         let template = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/units/balancer/haproxy.cfg.j2"));
@@ -183,7 +183,7 @@ mod tests {
         assert!(none.contains("frontend status") && !none.contains("backend web"), "{none}");
     }
 
-    /// Whoever announces nonsense is left out; the others are balanced all the same.
+    /// Instances with invalid values are left out; the others are balanced nevertheless.
     #[test]
     fn the_balancers_template_leaves_nonsense_out() {
         let template = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/units/balancer/haproxy.cfg.j2"));
