@@ -1,5 +1,5 @@
-//! What a program prints of its own command line: completions for shells, and manual pages. Owns how clap's definitions
-//! become those; must never know a program, print, or decide what one may be asked.
+//! Documentation of a program's command line: shell completions and manual pages. Owns how they are generated from
+//! clap's definitions; must never depend on a program, print, or decide which commands exist.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,25 +30,25 @@ pub enum Asked {
     },
 }
 
-/// Why there is nothing to print.
+/// Why nothing can be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A mistake of whoever asked.
+    /// The requested command doesn't exist.
     #[error("there is no command `{0}`")]
     NoCommand(String),
-    /// The folder.
+    /// A page can't be written.
     #[error("can't write {}: {why}", .path.display())]
     Write {
-        /// What couldn't be written.
+        /// The file or folder.
         path: PathBuf,
-        /// In the system's words.
+        /// The system's error.
         why: io::Error,
     },
 }
 
 impl Asked {
-    /// Carry it out for the program that `command` defines. What comes back is to be printed; nothing if it went into
-    /// files.
+    /// Carry the command out for the program that `command` defines. Returns the text to print, which is empty if it
+    /// was written to files.
     ///
     /// # Errors
     /// See [`Error`].
@@ -69,7 +69,7 @@ impl Asked {
     }
 }
 
-/// A script that makes `shell` complete what `command` takes.
+/// A completion script for `command` in `shell`.
 #[must_use]
 pub fn completion(mut command: Command, shell: Shell) -> String {
     let (mut script, name) = (Vec::new(), command.get_name().to_owned());
@@ -83,8 +83,8 @@ pub fn completion(mut command: Command, shell: Shell) -> String {
     }
 }
 
-/// The page of a daemon, for people who run systems, in roff; `sections` say what clap doesn't know, each a title and
-/// its paragraphs.
+/// The manual page of a daemon (section 8) in roff. `sections` are those that clap can't generate, each with a title
+/// and its paragraphs.
 #[must_use]
 pub fn daemon(command: Command, sections: &[(&str, &[&str])]) -> String {
     let page = Man::new(command).section("8");

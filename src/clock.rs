@@ -1,16 +1,16 @@
-//! The clock seam: the one place that asks what time it is. Waiting is tokio's; telling is here.
+//! The clock seam: the only place that reads the time. Waiting uses tokio directly.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// `10:04:17 UTC`: when it was on that day, for a sentence; `ms` since the epoch.
+/// The time of day, such as `10:04:17 UTC`; `ms` since the epoch.
 #[must_use]
 pub fn utc(ms: u64) -> String {
     format!("{}:{:02} UTC", minute(ms), ms / 1000 % 60)
 }
 
-/// `10:04 UTC`
+/// The time of day, such as `10:04 UTC`; `ms` since the epoch.
 #[must_use]
 pub fn utc_minute(ms: u64) -> String {
     format!("{} UTC", minute(ms))
@@ -21,10 +21,10 @@ fn minute(ms: u64) -> String {
     format!("{:02}:{:02}", minute / 60 % 24, minute % 60)
 }
 
-/// Tells the time of day.
+/// Tells the wall-clock time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// With a start, time is counted from it by tokio, so that a simulation that pauses tokio's time has one clock.
+    /// If set, time is counted from this start by tokio's clock, so that a simulation with paused time has one clock.
     virtual_start: Option<(Instant, u64)>,
 }
 
@@ -35,13 +35,13 @@ impl Clock {
         Self { virtual_start: None }
     }
 
-    /// A clock that shows `epoch_ms` now and goes as tokio's time does.
+    /// A clock that shows `epoch_ms` now and follows tokio's time.
     #[must_use]
     pub fn simulated(epoch_ms: u64) -> Self {
         Self { virtual_start: Some((Instant::now(), epoch_ms)) }
     }
 
-    /// Now, ms since the epoch.
+    /// The time in ms since the epoch.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         let since = match self.virtual_start {

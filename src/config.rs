@@ -1,8 +1,8 @@
-//! Configuration: `fleet.conf` and `FLEET_*` variables in, checked settings out. The one place that reads the
+//! Configuration: `fleet.conf` and `FLEET_*` variables in, checked settings out. The only place that reads the
 //! environment.
 //!
-//! Three steps: text (INI by `ini`, and the environment, which wins), values by key, [`Settings`]. Every mistake is
-//! reported with its key and line, all of them at once; nothing is guessed and nothing falls back silently.
+//! Three steps: text (INI by `ini`, and the environment, which takes precedence), values by key, [`Settings`]. All
+//! errors are reported together, each with its key and line; nothing is guessed, and nothing falls back silently.
 
 pub mod arguments;
 mod changes;
@@ -21,10 +21,10 @@ use crate::model::machine::Metadata;
 
 pub use changes::Changes;
 
-/// Where the file is, if it isn't named on the command line. It may be absent.
+/// The file that is read unless the command line names one. It may be missing.
 pub const DEFAULT_FILE: &str = "/etc/fleet/fleet.conf";
 
-/// Keys of CoreOS fleet's that have no meaning here any more: why, and what to use.
+/// Keys of CoreOS fleet that have no effect any more: why, and what to use instead.
 const RETIRED: [(&str, &str); 5] = [
     (
         "engine_reconcile_interval",
@@ -36,7 +36,7 @@ const RETIRED: [(&str, &str); 5] = [
     ("authorized_keys_file", "units aren't signed; whoever may use the socket (group `fleet`) may submit them"),
 ];
 
-/// Keys that are understood.
+/// The known keys.
 const KEYS: [&str; 19] = [
     "verbosity",
     "etcd_servers",
@@ -59,36 +59,36 @@ const KEYS: [&str; 19] = [
     "listen",
 ];
 
-/// What a daemon is configured to do.
+/// The configuration of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// 0: changes; more: why not, too.
+    /// 0 logs changes; more also logs reasons.
     pub verbosity: u8,
-    /// Where the cluster's state is.
+    /// The store.
     pub store: StoreSettings,
-    /// The address that other hosts reach this one at; found by itself if not given.
+    /// The address under which other hosts reach this one; detected if not given.
     pub public_ip: Option<String>,
-    /// What `MachineMetadata=` is compared with.
+    /// The static metadata of the host.
     pub metadata: Metadata,
-    /// How long the host may be silent before the cluster takes it for dead.
+    /// The TTL of the host's lease.
     pub agent_ttl: Duration,
-    /// Where unit files go.
+    /// The folder of unit files.
     pub units_directory: PathBuf,
-    /// What a restarted daemon must still know, until the next boot. Follows from `systemd_user`.
+    /// The folder of the boot state. Derived from `systemd_user`.
     pub runtime_directory: PathBuf,
-    /// Drive the user's own systemd.
+    /// Use the user's own systemd.
     pub systemd_user: bool,
-    /// Never lead.
+    /// Never become leader.
     pub disable_engine: bool,
-    /// Entries of a page of v1.
+    /// Items per page of the v1 API.
     pub token_limit: u16,
-    /// Where the API listens when systemd hands no socket over.
+    /// The addresses on which the API listens if systemd passes no socket.
     pub listen: Vec<String>,
-    /// Things worth a word that are no mistakes.
+    /// Warnings that aren't errors.
     pub warnings: Vec<String>,
 }
 
-/// Where the cluster's state is.
+/// The location of the cluster's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreSettings {
     /// In an etcd cluster.
@@ -105,32 +105,32 @@ pub enum StoreSettings {
 pub struct EtcdSettings {
     /// All members, as URLs.
     pub endpoints: Vec<String>,
-    /// User and password.
+    /// User name and password.
     pub user: Option<(String, String)>,
     /// The client's key file.
     pub keyfile: Option<PathBuf>,
     /// The client's certificate file.
     pub certfile: Option<PathBuf>,
-    /// Who signs etcd's certificates.
+    /// The CA that signed etcd's certificates.
     pub cafile: Option<PathBuf>,
-    /// The beginning of every key; ends in a slash.
+    /// The prefix of all keys; ends with a slash.
     pub prefix: String,
-    /// The deadline of one request.
+    /// The timeout of one request.
     pub request_timeout: Duration,
 }
 
 impl StoreSettings {
-    /// Whether there are certificates, whose files may have changed while the settings haven't.
+    /// Whether there are certificates, whose files may change while the settings stay the same.
     #[must_use]
     pub fn has_certificates(&self) -> bool {
         matches!(self, Self::Etcd(etcd) if etcd.cafile.is_some() || etcd.certfile.is_some())
     }
 }
 
-/// Everything that is wrong with a configuration.
+/// All errors of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// One sentence each.
+    /// One sentence for each error.
     pub problems: Vec<String>,
 }
 
@@ -142,10 +142,10 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What the command line says about configuration.
+/// Configuration given on the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--config FILE`: must be there.
+    /// `--config FILE`: must exist.
     pub file: Option<PathBuf>,
     /// `--standalone`.
     pub standalone: bool,
@@ -154,7 +154,7 @@ pub struct Overrides {
 /// Read the file and the environment.
 ///
 /// # Errors
-/// All mistakes in them.
+/// All errors in them.
 pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
     let (path, required) = match &overrides.file {
         Some(path) => (path.as_path(), true),
@@ -165,7 +165,7 @@ pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => String::new(),
         Err(error) => return Err(single(format!("{}: can't be read: {error}", path.display()))),
     };
-    // What isn't UTF-8 is nobody's configuration, and no reason to end.
+    // Variables that aren't UTF-8 can't belong to this configuration.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let file = path.display().to_string();
@@ -176,11 +176,11 @@ pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
     Ok(settings)
 }
 
-/// The settings in `text` (called `file` in messages), overruled by the `FLEET_*` of `environment`. With
-/// `systemd_user`, where the user's files go follows from its `XDG_RUNTIME_DIR`, `XDG_STATE_HOME` and `HOME`.
+/// The settings in `text` (named `file` in messages), overridden by the `FLEET_*` variables of `environment`. With
+/// `systemd_user`, the locations of files are derived from `XDG_RUNTIME_DIR`, `XDG_STATE_HOME` and `HOME`.
 ///
 /// # Errors
-/// All mistakes in them.
+/// All errors in them.
 pub fn settings(
     file: &str,
     text: &str,
@@ -216,7 +216,7 @@ pub fn settings(
     if problems.is_empty() { Ok(Settings { warnings, ..settings }) } else { Err(ConfigError { problems }) }
 }
 
-/// Where things are unless they are configured.
+/// The default locations.
 struct Places {
     runtime: PathBuf,
     state: PathBuf,
@@ -261,7 +261,8 @@ struct Values<'a> {
 impl Values<'_> {
     fn read_file(&mut self) {
         let text = self.text.strip_prefix('\u{feff}').unwrap_or(self.text);
-        // What is no key=value would be joined to the next line by the library, or lost; the rest is read all the same.
+        // The library would join a line that isn't `key=value` to the next one, or drop it. The other lines are still
+        // read.
         let mut kept = String::new();
         for (index, line) in text.lines().enumerate() {
             let (place, trimmed) = (format!("{}:{}", self.file, index + 1), line.trim());
@@ -317,7 +318,7 @@ impl Values<'_> {
         line.map_or(String::new(), |(index, _)| format!(":{}", index + 1))
     }
 
-    /// A value that is wrong, said with where it stands.
+    /// Report an invalid value and where it comes from.
     fn problem(&mut self, key: &str, value: &str, source: Source, what: &str) {
         let place = match source {
             Source::File => format!("{}{}: {key}={value}", self.file, self.line_of(key)),
@@ -331,7 +332,7 @@ impl Values<'_> {
         self.optional(key, parse).unwrap_or(default)
     }
 
-    /// An empty value is as good as none, as in fleet.
+    /// An empty value counts as missing, as in fleet.
     fn optional<T>(&mut self, key: &str, parse: fn(&str) -> Result<T, String>) -> Option<T> {
         let (value, source) = self.values.get(key).cloned().filter(|(value, _)| !value.is_empty())?;
         match parse(&value) {
@@ -343,13 +344,13 @@ impl Values<'_> {
         }
     }
 
-    /// Values that are good each by itself.
+    /// Check combinations of values that are valid separately.
     fn together(&mut self, settings: &Settings) {
         let StoreSettings::Etcd(etcd) = &settings.store else { return };
         if etcd.request_timeout < settings.agent_ttl {
             return;
         }
-        // The default is shorter than any TTL, so this was said.
+        // The default is shorter than any TTL, so the key was set.
         if let Some((value, source)) = self.values.get("etcd_request_timeout").cloned() {
             let ttl = settings.agent_ttl.as_secs_f64();
             let what = format!(
@@ -508,14 +509,14 @@ mod tests {
             "{told}"
         );
         assert!(read("etcd_request_timeout=10").is_err(), "agent_ttl's default counts too");
-        // Keep-alives ask a second member in time, however long a request may take.
+        // Keep-alives try a second member in time, however long a request may take.
         for fine in ["agent_ttl=3s", "agent_ttl=3s\netcd_request_timeout=2.9", "etcd_request_timeout=9.9"] {
             assert!(read(fine).is_ok(), "{fine}");
         }
         assert!(read("standalone=true\netcd_request_timeout=60").is_ok());
     }
 
-    /// They are read again at each reload: their files change in place.
+    /// They are read again on each reload: their files change in place.
     #[test]
     fn certificates_are_known() {
         for (text, has) in [

@@ -1,6 +1,6 @@
-//! The daemon: one agent, one engine, one API, over one store and one systemd. Owns which adapters they get, the order
-//! in which they start and stop, and what it does on a signal. Any of them ending by itself ends the daemon: half of
-//! one is worse than a restart, which no unit notices.
+//! The daemon: one agent, one engine and one API on one store and one systemd. Owns which adapters they use, the order
+//! in which they start and stop, and the reaction to signals. If one of them ends by itself the daemon ends: a restart,
+//! which affects no unit, is better than half a daemon.
 
 mod dump;
 mod host;
@@ -37,24 +37,24 @@ use roles::{RoleConfig, Roles, Shared};
 use signals::Request;
 use watchdog::Watched;
 
-/// How long requests under way have to end.
+/// How long requests in progress may take to finish on shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the daemon uses of its process.
+/// What the daemon needs of its process.
 pub struct ProcessHandles {
-    /// What an operator asks for. The daemon ends when this is closed.
+    /// Requests of the operator. The daemon ends when this is closed.
     pub requests: mpsc::UnboundedReceiver<Request>,
-    /// Read the configuration again.
+    /// Reads the configuration again.
     pub load: Box<dyn Fn() -> Result<Settings, ConfigError> + Send>,
-    /// The level of what is logged.
+    /// The log level.
     pub log_level: LogLevel,
-    /// Print on stdout, if anybody reads it.
+    /// Prints on stdout.
     pub print: fn(&str),
 }
 
-/// A store as it was configured, and how it takes up another configuration.
+/// A configured store, which may be able to apply another configuration.
 trait Reconfigurable: Store {
-    /// What the status line calls it.
+    /// Its name in the status line.
     const NAME: &'static str;
 
     fn reconfigure(&self, settings: &StoreSettings) -> Result<()>;
@@ -90,10 +90,10 @@ fn options(etcd: &EtcdSettings) -> etcd::Options {
     }
 }
 
-/// Run until told to stop. Units and presence stay as they are, unless the whole system goes down.
+/// Run until stopped. Units and presence stay as they are, unless the whole system is shutting down.
 ///
 /// # Errors
-/// What makes a start impossible (no machine id, a socket that is taken, a store that is locked), and any role that
+/// Whatever prevents the start (no machine id, a socket that is in use, a store that is locked), and any role that
 /// ended by itself.
 pub async fn run(settings: Settings, process: ProcessHandles) -> Result<()> {
     log_warnings(&settings);
@@ -108,7 +108,7 @@ pub async fn run(settings: Settings, process: ProcessHandles) -> Result<()> {
                 .with_context(|| format!("can't make the state directory {}", directory.display()))?;
             let file = directory.join("store.redb");
             tracing::info!(file = %file.display(), "standalone: this host is the whole cluster");
-            // After a power loss the file may have to be repaired first.
+            // After a power failure the file may have to be repaired first.
             let store = notify::extending(Embedded::open(&file)).await.map_err(|error| anyhow!("{error}"))?;
             assemble(settings, store, process).await
         }
@@ -124,10 +124,10 @@ fn log_warnings(settings: &Settings) {
 async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: ProcessHandles) -> Result<()> {
     let (clock, metrics) = (Clock::system(), Metrics::default());
     metrics.version(env!("CARGO_PKG_VERSION"));
-    // What is counted is asked through this; what is configured anew, directly.
+    // Requests go through this, so that they are counted; reconfiguration uses the store directly.
     let counted = Measured::new(store.clone(), metrics.clone());
     let config = role_config(&settings)?;
-    // First the socket: a second fleetd on this host must fail before it can take anything over.
+    // The socket comes first: a second fleetd on this host must fail before it takes anything over.
     let listeners = listeners(&settings).await?;
     let systemd = Dbus::new(dbus::Options {
         units_directory: settings.units_directory.clone(),
@@ -157,8 +157,8 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
                 Some(Request::Stop) | None => break None,
                 Some(Request::Reload) => daemon.reload(&mut roles, &process).await,
                 Some(Request::Dump) => {
-                    // Not within the call: what is borrowed is locked, here until the answer, and whoever writes it
-                    // would wait for ever on this one thread.
+                    // Cloned before the call: a borrow would hold the lock until the answer, and the writer would then
+                    // deadlock on this single thread.
                     let health = asked.borrow().clone();
                     let text = dump::text(&daemon.settings, &roles, &health, &watched).await;
                     (process.print)(&format!("{text}\n"));
@@ -186,7 +186,7 @@ fn role_config(settings: &Settings) -> Result<RoleConfig> {
     Ok(RoleConfig { machine: host::machine(settings)?, ttl: settings.agent_ttl, leads: !settings.disable_engine })
 }
 
-/// What a reload works on.
+/// The state that a reload changes.
 struct Daemon<S> {
     settings: Settings,
     store: S,
@@ -196,7 +196,7 @@ struct Daemon<S> {
 type Host = systemd::measured::Measured<Dbus>;
 
 impl<S: Reconfigurable> Daemon<S> {
-    /// Read the configuration again and take up what has changed; with a mistake in it, nothing.
+    /// Reload the configuration and apply what has changed; if it has an error, apply nothing.
     async fn reload(&mut self, roles: &mut Roles<Measured<S>, Host>, process: &ProcessHandles) {
         notify::reloading();
         if let Err(error) = self.take_up(roles, process).await {
@@ -213,13 +213,13 @@ impl<S: Reconfigurable> Daemon<S> {
         log_warnings(&read);
         let settings = read.taken_up_by(&self.settings);
         let config = role_config(&settings)?;
-        // A certificate that was renewed has the name of the one before.
+        // A renewed certificate has the same file name.
         if settings.store != self.settings.store || settings.store.has_certificates() {
             self.store.reconfigure(&settings.store).context("the configuration of etcd can't be used")?;
         }
         process.log_level.set(settings.verbosity);
         self.api.set_page_limit(settings.token_limit);
-        // Also when the file says the same: the host's own address may have changed.
+        // Even if the file is unchanged: the host's own address may have changed.
         roles.reconfigure(config).await;
         self.settings = settings;
         match changes.live.join(", ") {
@@ -234,7 +234,7 @@ impl<S: Reconfigurable> Daemon<S> {
     }
 }
 
-/// The sockets that systemd handed over, or those configured.
+/// The sockets that systemd passes, or the configured ones.
 async fn listeners(settings: &Settings) -> Result<Vec<Listener>> {
     let inherited = Listener::inherited()?;
     if !inherited.is_empty() {

@@ -12,14 +12,14 @@
 //!                                             └──────────── signals, observe ◀───────┘
 //! ```
 //!
-//! Every arrow of the source points inwards to values; `tests/layers` holds it so:
+//! Modules depend only on modules further in; `tests/layers` enforces this:
 //!
-//! * values: [`model`], no async, no I/O, no clock, no log, nothing else of ours;
-//! * minds: [`plan`], pure: values in, plan and report out; imports `model` only;
-//! * seams: [`store`], [`systemd`], [`clock`], a small contract each, adapters beneath;
-//! * [`metrics`]: what all of them count; [`cli_docs`]: what the programs print of their command lines; know none of
-//!   them;
-//! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `journal`, `remote`, `cli`, `sidecar`, async and thin.
+//! * values: [`model`]: no async, I/O, clock or log, and no dependency on other modules;
+//! * pure core: [`plan`]: values in, plans and reasons out; depends on `model` only;
+//! * seams: [`store`], [`systemd`], [`clock`]: a small contract each, with adapters beneath;
+//! * [`metrics`]: what all others count; [`cli_docs`]: completions and manual pages of the programs; both depend on
+//!   none of them;
+//! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `journal`, `remote`, `cli`, `sidecar`: async and thin.
 
 pub mod agent;
 pub mod api;

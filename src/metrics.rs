@@ -1,8 +1,8 @@
-//! What a daemon counts and measures, for Prometheus. The only owner of `prometheus_client`.
+//! The daemon's metrics, for Prometheus. The only user of `prometheus_client`.
 //!
-//! Owns the names, labels and meanings of all series; who counts only says what has happened. One value per daemon,
-//! handed to its parts when they are made: several daemons in one process (tests, the simulation) don't mix. It must
-//! never be asked for a decision, and costs nothing while nothing happens: nothing here has a task or a timer.
+//! Owns the names, labels and meanings of all series; callers only report what has happened. There is one value for
+//! each daemon, passed to its parts when they are created, so that several daemons in one process (tests, the
+//! simulation) don't mix. It must never influence a decision, and has no task or timer.
 
 mod series;
 
@@ -15,12 +15,12 @@ use series::{Millis, Series};
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The counts of one daemon. Cheap to clone; clones count together.
+/// The metrics of one daemon. Cheap to clone; clones count together.
 #[derive(Clone)]
 pub struct Metrics(Arc<Series>);
 
 impl Default for Metrics {
-    /// All at nought.
+    /// All series at zero.
     fn default() -> Self {
         Self(Arc::new(Series::new()))
     }
@@ -32,16 +32,16 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// What an engine did to one entry of a host's slice.
+/// A change that an engine made to an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// A host was given a unit.
+    /// A host was assigned a unit.
     Schedule,
-    /// A host was told to stop a unit and forget it.
+    /// A host was assigned to remove a unit.
     Unschedule,
-    /// A host was told something new of a unit it has.
+    /// The assignment of a unit to its host was changed.
     Update,
-    /// The entry of a unit that has left its host, or of a dead host's, was deleted.
+    /// The assignment of a removed unit, or of a dead host, was deleted.
     Clear,
 }
 
@@ -76,7 +76,7 @@ impl LeaseOf {
     }
 }
 
-/// A thing that is open, for as long as this lives.
+/// An open stream, counted until it is dropped.
 #[derive(Debug)]
 pub struct Open(Metrics);
 
@@ -87,7 +87,7 @@ impl Drop for Open {
 }
 
 impl Metrics {
-    /// All of it, as [`CONTENT_TYPE`] says.
+    /// All series in the format of [`CONTENT_TYPE`].
     #[must_use]
     pub fn text(&self) -> String {
         self.0.text()
@@ -110,19 +110,19 @@ impl Metrics {
         }
     }
 
-    /// What the leader has in its picture.
+    /// The number of hosts and units in the leader's state.
     pub fn pictures(&self, hosts: usize, units: usize, waiting: usize) {
         self.0.hosts.set(signed(hosts));
         self.0.units.set(signed(units));
         self.0.waiting.set(signed(waiting));
     }
 
-    /// Changes of the store that an engine took in before it planned.
+    /// Batches of changes that an engine coalesced before it planned.
     pub fn coalesced(&self, changes: usize) {
         self.0.engine_changes.observe(real(changes));
     }
 
-    /// A round of the engine: planned, and committed what came of it. `failure`: why it has to be done again.
+    /// The engine has planned and committed a round. `failure` is why it must be repeated.
     pub fn reconciled(&self, took: Duration, failure: Option<&'static str>) {
         self.0.reconciles.inc();
         self.0.reconcile_seconds.observe(took.as_secs_f64());
@@ -131,7 +131,7 @@ impl Metrics {
         }
     }
 
-    /// So many tasks of a kind were committed, or couldn't be.
+    /// `number` tasks of a kind were committed, or failed to be.
     pub fn tasks(&self, task: Task, number: usize, done: bool) {
         let family = if done { &self.0.tasks } else { &self.0.task_failures };
         family.get_or_create(&[("type", task.name())]).inc_by(number as u64);
@@ -139,7 +139,7 @@ impl Metrics {
 
     // --- agent
 
-    /// A pass of the agent. `failure`: why it has to be done again.
+    /// The agent has finished a pass. `failure` is why it must be repeated.
     pub fn passed(&self, took: Duration, failure: Option<&'static str>) {
         self.0.passes.inc();
         self.0.pass_seconds.observe(took.as_secs_f64());
@@ -148,26 +148,26 @@ impl Metrics {
         }
     }
 
-    /// What the agent has before it: units to look at, jobs of systemd's that run, events that it hasn't read.
+    /// The agent's queues: dirty units, running systemd jobs, unread events.
     pub fn queues(&self, dirty: usize, jobs: usize, events: usize) {
         for (queue, depth) in [("units", dirty), ("jobs", jobs), ("events", events)] {
             self.0.queues.get_or_create(&[("queue", queue)]).set(signed(depth));
         }
     }
 
-    /// The units of this host by systemd's `ActiveState`; states not named have none.
+    /// The units of this host by `ActiveState`; states that don't occur have none.
     pub fn units_by_state<'a>(&self, active: impl Iterator<Item = &'a str>) {
         self.0.count_states(active);
     }
 
     // --- store
 
-    /// A watch of the store was opened. What goes wrong with it shows with the request that follows.
+    /// A watch of the store was opened. Its failures show in the following request.
     pub fn store_watched(&self) {
         self.0.operations.get_or_create(&[("type", "watch")]).inc();
     }
 
-    /// A request to the store has been answered; `failure` is the class of its error.
+    /// A request to the store was answered; `failure` is the class of its error.
     pub fn stored(&self, kind: &'static str, took: Duration, failure: Option<&'static str>) {
         self.0.operations.get_or_create(&[("type", kind)]).inc();
         self.0.operation_seconds.get_or_create(&[("type", kind)]).observe(took.as_secs_f64());
@@ -181,20 +181,20 @@ impl Metrics {
         self.0.leases.get_or_create(&[("lease", lease.name())]).set(i64::from(held));
     }
 
-    /// A lease has ended against the will of its holder.
+    /// A lease was lost.
     pub fn lease_lost(&self, lease: LeaseOf) {
         self.lease_held(lease, false);
         self.0.lease_losses.get_or_create(&[("lease", lease.name())]).inc();
     }
 
-    /// The store has given a lease its whole TTL again.
+    /// A lease was renewed.
     pub fn lease_renewed(&self) {
         self.0.renewals.inc();
     }
 
     // --- systemd
 
-    /// A call of systemd's has been answered; of the units it was about, so many failed, each with its class.
+    /// A call to systemd was answered; `failures` has the class of each unit's error.
     pub fn called(&self, call: &'static str, took: Duration, failures: impl IntoIterator<Item = &'static str>) {
         self.0.calls.get_or_create(&[("call", call)]).inc();
         self.0.call_seconds.get_or_create(&[("call", call)]).observe(took.as_secs_f64());
@@ -205,14 +205,14 @@ impl Metrics {
 
     // --- API
 
-    /// A request has its answer (of a stream: its beginning).
+    /// A request was answered; for a stream, its response has begun.
     pub fn answered(&self, route: &str, method: &str, status: u16, took: Duration) {
         let labels = [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
         self.0.requests.get_or_create(&labels).inc();
         self.0.request_seconds.get_or_create(&[("route", route.to_owned())]).observe(took.as_secs_f64());
     }
 
-    /// A stream of changes is open for as long as the answer lives.
+    /// A stream of changes is open until the returned value is dropped.
     #[must_use]
     pub fn watching(&self) -> Open {
         self.0.watches.inc();

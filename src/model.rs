@@ -1,4 +1,4 @@
-//! Values: what a cluster is made of. No async, no I/O, no clock, no log, and nothing of ours from outside.
+//! Values: the data model of a cluster. No async, I/O, clock or log, and no dependency on other modules.
 
 pub mod cluster;
 pub mod dependency;

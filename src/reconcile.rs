@@ -1,5 +1,5 @@
-//! What the two loops share: how long to wait before trying again, and saying once that something is out of reach and
-//! once that it is back; and a sign of life. Owns no task and makes no decision.
+//! What both loops share: backoff between attempts, logging of an outage once at its start and once at its end, and a
+//! heartbeat. Owns no task and makes no decision.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::clock::Clock;
 /// The first wait after a failure.
 const FIRST: Duration = Duration::from_millis(50);
 
-/// No wait is longer, however long the TTL: a store that returns should be noticed before a person wonders.
+/// The longest wait, however long the TTL: a store that comes back should be used again before an operator notices.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Growing waits between attempts: doubled each time, spread by up to a quarter, bounded well below a third of the
-/// presence TTL, so that a store that returns finds all hosts before any lease ends.
+/// Exponential backoff: doubled each time, with a jitter of up to a quarter, and bounded well below a third of the
+/// presence TTL, so that a store that comes back is used by all hosts before any lease expires.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     limit: Duration,
@@ -26,8 +26,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For leases of `ttl`. `salt` differs between hosts, so that they don't all come back at once; no randomness, so
-    /// that a simulation repeats itself.
+    /// For leases of `ttl`. `salt` differs between hosts, so that they don't all retry at once. The jitter isn't
+    /// random, so that a simulation is reproducible.
     #[must_use]
     pub fn new(ttl: Duration, salt: &str) -> Self {
         let spread = salt
@@ -36,12 +36,12 @@ impl Backoff {
         Self { limit: (ttl / 5).min(LONGEST), next: FIRST, spread }
     }
 
-    /// It worked: begin with short waits again.
+    /// An attempt succeeded: begin with short waits again.
     pub fn reset(&mut self) {
         self.next = FIRST;
     }
 
-    /// How long to wait now.
+    /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
         let wait = self.next.min(self.limit);
         self.next = (self.next * 2).min(self.limit);
@@ -50,36 +50,36 @@ impl Backoff {
         wait - wait * quarter / 4096
     }
 
-    /// Wait.
+    /// Wait for [`Self::next_wait`].
     pub async fn wait(&mut self) {
         tokio::time::sleep(self.next_wait()).await;
     }
 }
 
-/// Logs once that something doesn't work, and once that it works again.
+/// Logs an outage once at its start and once at its end.
 #[derive(Debug)]
 pub struct Outage {
     what: &'static str,
-    /// How a failure and its end are worded.
+    /// The wording of an outage and of its end.
     words: (&'static str, &'static str),
     clock: Clock,
     since: Option<(u64, String)>,
 }
 
 impl Outage {
-    /// `what` is out of reach or not: `the store`, `systemd`.
+    /// An outage of `what`: `the store`, `systemd`.
     #[must_use]
     pub fn new(what: &'static str, clock: Clock) -> Self {
         Self { what, words: ("out of reach", "back"), clock, since: None }
     }
 
-    /// The files under `what` can be read and written or not.
+    /// An outage of the files under `what`.
     #[must_use]
     pub fn of_files(what: &'static str, clock: Clock) -> Self {
         Self { what, words: ("unusable", "usable again"), clock, since: None }
     }
 
-    /// It failed. The first failure, and each with another reason, is a warning.
+    /// A failure. The first one, and each one with another reason, is logged as a warning.
     pub fn failed(&mut self, error: &dyn std::fmt::Display) {
         let error = error.to_string();
         match &mut self.since {
@@ -95,13 +95,13 @@ impl Outage {
         }
     }
 
-    /// Since when it doesn't work, ms since the epoch.
+    /// Since when the outage lasts, in ms since the epoch.
     #[must_use]
     pub fn since(&self) -> Option<u64> {
         self.since.as_ref().map(|(since, _)| *since)
     }
 
-    /// It worked.
+    /// A success.
     pub fn works(&mut self) {
         if let Some((since, _)) = self.since.take() {
             let seconds = self.clock.now_ms().saturating_sub(since) / 1000;
@@ -110,12 +110,12 @@ impl Outage {
     }
 }
 
-/// A sign of life: its loop gives one at every turn, between the steps of its work, and, while it has nothing to do,
-/// every [`Heartbeat::EVERY`]. A loop that gives none waits for something that doesn't come. Clones share it.
+/// The heartbeat of a loop: given in every iteration, between the steps of its work, and every [`Heartbeat::EVERY`]
+/// while it is idle. A loop without a heartbeat hangs. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Heartbeat {
     begun: Instant,
-    /// ms after `begun`.
+    /// The last beat, in ms after `begun`.
     last: Arc<AtomicU64>,
 }
 
@@ -126,7 +126,7 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// How often a loop without work beats.
+    /// How often an idle loop beats.
     pub const EVERY: Duration = Duration::from_secs(10);
 
     /// The loop is alive.
@@ -135,12 +135,12 @@ impl Heartbeat {
         self.last.store(passed, Ordering::Relaxed);
     }
 
-    /// When a loop that waits for work must beat: a branch of its `select!`. Cancel-safe.
+    /// Resolves when an idle loop must beat: a branch of its `select!`. Cancel-safe.
     pub async fn due(&self) {
         tokio::time::sleep(Self::EVERY).await;
     }
 
-    /// Beat while `work` goes on: it takes long, and gives up by itself.
+    /// Beat during `work`, which takes long and has a timeout of its own.
     pub async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -152,7 +152,7 @@ impl Heartbeat {
         }
     }
 
-    /// For how long it has been silent.
+    /// How long ago the last beat was.
     #[must_use]
     pub fn silence(&self) -> Duration {
         self.begun.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))

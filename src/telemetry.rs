@@ -1,4 +1,4 @@
-//! Log lines on stderr, where the journal picks them up. Owns format and level, never the words.
+//! Log lines on stderr, where the journal collects them. Owns format and level, never the words.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
@@ -13,16 +13,16 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, reload};
 
-/// The level at which a running daemon logs.
+/// The log level of a running daemon.
 #[derive(Debug, Clone)]
 pub struct LogLevel {
     filter: reload::Handle<Targets, Registry>,
 }
 
 impl LogLevel {
-    /// Change the level: 0 logs changes, more logs reasons too.
+    /// Set the level: 0 logs changes, more also logs reasons.
     pub fn set(&self, verbosity: u8) {
-        // It can only fail when nobody logs any more.
+        // Fails only if there is no subscriber any more.
         let _ = self.filter.reload(targets(verbosity));
     }
 }
@@ -32,13 +32,13 @@ fn targets(verbosity: u8) -> Targets {
     Targets::new().with_target("flotilla", ours).with_default(LevelFilter::WARN)
 }
 
-/// Begin to log: changes, or with `verbosity` above 0 reasons too. Of libraries only warnings are logged.
+/// Start logging: changes, and with `verbosity` above 0 also reasons. Libraries log warnings only.
 pub fn init(verbosity: u8) -> LogLevel {
     let (filter, handle) = reload::Layer::new(targets(verbosity));
     let terminal = std::io::stderr().is_terminal();
     let stderr = Stderr { is_journal: is_journal() };
     let format = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(terminal).with_target(false);
-    // The journal has its own clock; a second one in the line would only make it longer.
+    // The journal has its own timestamps.
     if terminal {
         tracing_subscriber::registry().with(format.with_filter(filter)).init();
     } else {
@@ -47,25 +47,23 @@ pub fn init(verbosity: u8) -> LogLevel {
     LogLevel { filter: handle }
 }
 
-/// Let a client say on stderr what it does, step by step (`--debug`).
+/// Log a client's steps on stderr (`--debug`).
 pub fn init_client() {
     let filter = Targets::new().with_target("flotilla", Level::DEBUG);
     let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
     let log = tracing_subscriber::registry().with(format.without_time().with_filter(filter));
-    // A second subscriber is the only failure, and then the first one logs.
+    // It fails only if there is a subscriber already, which then logs.
     drop(log.try_init());
 }
 
-/// Whether stderr is the stream that systemd has opened to the journal (`systemd.exec(5)`, `$JOURNAL_STREAM`), and not
-/// what somebody has put in its place since.
+/// Whether stderr is still the stream that systemd connected to the journal (`$JOURNAL_STREAM` in `systemd.exec(5)`).
 fn is_journal() -> bool {
     let stream = std::env::var_os("JOURNAL_STREAM");
     let stderr = io::stderr().as_fd().try_clone_to_owned().and_then(|fd| File::from(fd).metadata());
     stderr.is_ok_and(|stderr| stream == Some(format!("{}:{}", stderr.dev(), stderr.ino()).into()))
 }
 
-/// Where lines go. The journal is told their level, so that `journalctl --priority warning` finds what somebody has to
-/// act on.
+/// The destination of log lines. The journal gets their level, for `journalctl --priority warning`.
 #[derive(Debug, Clone, Copy)]
 struct Stderr {
     is_journal: bool,
@@ -83,7 +81,7 @@ impl MakeWriter<'_> for Stderr {
     }
 }
 
-/// As `sd-daemon(3)` has them.
+/// The prefixes of `sd-daemon(3)`.
 fn prefix(level: Level) -> &'static str {
     match level {
         Level::ERROR => "<3>",
@@ -93,13 +91,13 @@ fn prefix(level: Level) -> &'static str {
     }
 }
 
-/// Writes a line.
+/// Writes one line.
 struct Line {
     prefix: &'static str,
 }
 
 impl Write for Line {
-    /// All of it at once: lines of other threads mustn't come between.
+    /// In a single write, so that lines of other threads don't interleave.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         io::stderr().write_all(&[self.prefix.as_bytes(), line].concat())?;
         Ok(line.len())

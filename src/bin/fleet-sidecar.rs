@@ -35,7 +35,7 @@ fn print(printed: Result<String, cli_docs::Error>) -> ExitCode {
         }
     };
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has had enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             eprintln!("fleet-sidecar: {error}");
             ExitCode::FAILURE
@@ -44,7 +44,7 @@ fn print(printed: Result<String, cli_docs::Error>) -> ExitCode {
     }
 }
 
-/// One thread: it waits nearly always, and there may be many on a host.
+/// One thread: a sidecar mostly waits, and a host may run many.
 #[tokio::main(flavor = "current_thread")]
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

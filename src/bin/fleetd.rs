@@ -1,4 +1,4 @@
-//! `fleetd`: the daemon, one on every host.
+//! `fleetd`: the daemon that runs on every host.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -32,18 +32,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread: nothing here computes for long, and a daemon on every host should be small.
+/// One thread: nothing here computes for long, and the daemon should be small.
 #[tokio::main(flavor = "current_thread")]
 async fn run(overrides: Overrides) -> anyhow::Result<()> {
     let settings = config::load(&overrides)?;
     let log_level = telemetry::init(settings.verbosity);
-    // First of all: a signal that comes while the daemon starts must not end it.
+    // Before anything else: a signal during startup must not kill the daemon.
     let requests = signals::follow()?;
     let load = Box::new(move || config::load(&overrides));
     daemon::run(settings, ProcessHandles { requests, load, log_level, print }).await
 }
 
-/// A daemon that can't print goes on all the same.
+/// If printing fails the daemon continues.
 fn print(text: &str) {
     let _ = say(text);
 }

@@ -1,5 +1,5 @@
-//! `fleetd`'s command line: clap's definitions, from which its help, its completions and its manual page are made. Owns
-//! what can be typed; does nothing with it.
+//! `fleetd`'s command line: clap's definitions, from which its help, its completions and its manual page are generated.
+//! Owns the syntax; carries nothing out.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use clap::{CommandFactory as _, Parser};
 use super::Overrides;
 use crate::cli_docs::{self, Shell};
 
-/// What a manual page has besides what clap knows.
+/// The sections of the manual page that clap doesn't generate.
 const SECTIONS: [(&str, &[&str]); 4] = [
     (
         "SIGNALS",
@@ -47,22 +47,22 @@ struct Arguments {
     words: Vec<String>,
 }
 
-/// What was typed.
+/// The meaning of a command line.
 #[derive(Debug)]
 pub enum Asked {
-    /// Be the daemon.
+    /// Run the daemon.
     Run(Overrides),
-    /// Say this on stdout: it was asked for.
+    /// Print this on stdout and exit.
     Print(String),
-    /// Say this on stderr: it can't be understood.
+    /// Print this on stderr: the command line is invalid.
     Complain(String),
 }
 
-/// Understand `args`, the program's name first.
+/// Parse `args`, which begin with the program's name.
 pub fn understand(args: impl IntoIterator<Item = OsString>) -> Asked {
     let Arguments { config, standalone, words } = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
-        // As fleet's, and as fleetctl's.
+        // The same output as CoreOS fleet's and fleetctl's.
         Err(error) if error.kind() == ErrorKind::DisplayVersion => return version(),
         Err(error) if error.use_stderr() => return Asked::Complain(error.render().to_string()),
         Err(help) => return Asked::Print(help.render().to_string()),

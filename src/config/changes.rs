@@ -1,4 +1,4 @@
-//! What a reload changes: the keys whose value differs, and whether a running daemon can take them up. Pure.
+//! The effect of a reload: the keys whose value differs, and whether a running daemon can apply them. Pure.
 
 use super::{EtcdSettings, Settings, StoreSettings};
 
@@ -7,7 +7,7 @@ use super::{EtcdSettings, Settings, StoreSettings};
 pub struct Changes {
     /// Keys that take effect at once.
     pub live: Vec<&'static str>,
-    /// Keys that need a restart, which no unit notices either.
+    /// Keys that require a restart.
     pub restart: Vec<&'static str>,
 }
 
@@ -49,7 +49,7 @@ impl Changes {
 }
 
 impl Settings {
-    /// These settings as a daemon with `running` ones can take them up: what needs a restart stays as it is.
+    /// These settings as a daemon that runs with `running` can apply them: those that require a restart stay the same.
     #[must_use]
     pub fn taken_up_by(mut self, running: &Self) -> Self {
         self.store = match (self.store, &running.store) {
@@ -79,7 +79,7 @@ mod tests {
         settings("f", text, &BTreeMap::new(), false).unwrap()
     }
 
-    /// A key that is added later and forgotten here would be reloaded in silence, without effect.
+    /// A new key that is missing here would be reloaded without a message and without effect.
     #[test]
     fn every_key_is_known_to_a_reload() {
         let values = [

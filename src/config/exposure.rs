@@ -1,14 +1,14 @@
-//! What a configuration leaves open to others: a password that every user of this host can read, an etcd that takes
-//! writes from anybody. Owns the warnings; nothing in it is refused.
+//! Warns about insecure configurations: a password that every user of this host can read, or an etcd that accepts
+//! writes from anyone. Owns the warnings; refuses nothing.
 
 use std::net::IpAddr;
 
 use super::{EtcdSettings, StoreSettings};
 
-/// Permission to read a file, for users who are neither its owner nor in its group.
+/// The permission to read a file for users who are neither its owner nor in its group.
 const READABLE_BY_ALL: u32 = 0o004;
 
-/// About the file itself, which has these permissions and says `text`.
+/// The warning about the file itself, given its content and permissions.
 pub(super) fn of_file(file: &str, text: &str, mode: u32) -> Option<String> {
     let is_password = |line: &str| {
         let value = line.trim_start().strip_prefix("etcd_password").map(str::trim_start);
@@ -23,7 +23,7 @@ pub(super) fn of_file(file: &str, text: &str, mode: u32) -> Option<String> {
     })
 }
 
-/// About an etcd on other hosts that is reached without TLS and without a user.
+/// The warning about an etcd on other hosts that is used without TLS and without a user.
 pub(super) fn of_store(store: &StoreSettings) -> Option<String> {
     let StoreSettings::Etcd(EtcdSettings { endpoints, user: None, .. }) = store else { return None };
     let open = endpoints.iter().find(|endpoint| endpoint.strip_prefix("http://").is_some_and(|rest| !is_here(rest)))?;
@@ -33,7 +33,7 @@ pub(super) fn of_store(store: &StoreSettings) -> Option<String> {
     ))
 }
 
-/// Whether what stands after `http://` is this very host.
+/// Whether the text after `http://` refers to this host.
 fn is_here(rest: &str) -> bool {
     let authority = rest.split('/').next().unwrap_or_default();
     let host = match authority.strip_prefix('[') {

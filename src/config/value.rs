@@ -1,4 +1,4 @@
-//! Values of `fleet.conf`, key by key: text in, typed value or what it must be instead. Pure.
+//! Values of `fleet.conf`: parses the text of each key, or explains what it must be. Pure.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::model::machine::Metadata;
 
-/// A lease shorter than this ends whenever a machine is busy for a moment (etcd itself grants no less than 2 s).
+/// Shorter leases would expire whenever a machine is busy for a moment (etcd itself grants at least 2 s).
 const SHORTEST_TTL: Duration = Duration::from_secs(3);
 
-/// With a longer one a dead host's units would be missed by people first; and what is added to it (to points in time,
-/// to other times) must not overflow.
+/// With a longer TTL, operators would notice a dead host before the cluster does. It also keeps sums of times from
+/// overflowing.
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// fleet's lists: commas, or `["a", "b"]`.
+/// fleet's lists: separated by commas, or `["a", "b"]`.
 pub(super) fn list(text: &str) -> Result<Vec<String>, String> {
     let strip = |item: &str| item.trim_matches([' ', '[', ']', '"', '\'']).to_owned();
     Ok(text.split(',').map(strip).filter(|item| !item.is_empty()).collect())
@@ -76,7 +76,7 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
     Ok(format!("{}/", text.trim_end_matches('/')))
 }
 
-/// Seconds, perhaps with a fraction, as fleet's `etcd_request_timeout=1.0`.
+/// Seconds with an optional fraction, such as fleet's `etcd_request_timeout=1.0`.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: Option<f64> = text.parse().ok().filter(|seconds| (0.1..=60.0).contains(seconds));
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "must be seconds, from 0.1 to 60".into())
@@ -96,7 +96,7 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     Ok(ttl)
 }
 
-/// Go's durations, as far as they make sense here: `10s`, `1m30s`, `500ms`, `2h`; a bare number is seconds.
+/// Go's durations, as far as they are useful here: `10s`, `1m30s`, `500ms`, `2h`; a bare number is in seconds.
 fn duration(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Some(Duration::from_secs(seconds.into()));
@@ -131,7 +131,7 @@ mod tests {
         for (text, ms) in cases {
             assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
         }
-        // The last two are each too long for a `Duration`, or together.
+        // The last two exceed a `Duration`, each by itself or together.
         let twice = "10000000000000000000s10000000000000000000s";
         for bad in ["s", "ten", "10x", "1..2s", "-1s", "100000000000000000000s", twice] {
             assert_eq!(duration(bad), None, "{bad}");

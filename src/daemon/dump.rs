@@ -1,5 +1,5 @@
-//! The daemon's state as one line of JSON, for people who look for the reason of something (`SIGUSR1`, as CoreOS fleet
-//! had it). Owns its form, which programs must not rely on. Never has a password.
+//! The daemon's state as one line of JSON, for troubleshooting (`SIGUSR1`, as in CoreOS fleet). Owns its format, on
+//! which programs must not rely. Never contains a password.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::systemd::Systemd;
 use super::roles::{Roles, described};
 use super::watchdog::Watched;
 
-/// All of it, as text without a line break.
+/// The whole state, as text without a line break.
 pub(super) async fn text<S: Store, H: Systemd>(
     settings: &Settings,
     roles: &Roles<S, H>,

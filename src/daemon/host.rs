@@ -1,4 +1,4 @@
-//! Who this host is: read once, when the daemon starts. Owns where each fact comes from.
+//! The identity of this host, read once when the daemon starts. Owns the source of each fact.
 
 use std::net::UdpSocket;
 
@@ -10,8 +10,7 @@ use crate::model::name::MachineId;
 
 /// The host as it presents itself to the cluster.
 ///
-/// # Errors
-/// No machine id: without one a host can't be told from another.
+/// There is no machine id: without one, hosts can't be distinguished.
 pub(super) fn machine(settings: &Settings) -> Result<Machine> {
     Ok(Machine {
         id: id()?,
@@ -20,7 +19,7 @@ pub(super) fn machine(settings: &Settings) -> Result<Machine> {
         metadata: settings.metadata.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         boot_id: first_line("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
-        since: 0, // said by the agent, once it is registered
+        since: 0, // set by the agent when it registers
     })
 }
 
@@ -36,7 +35,7 @@ fn first_line(path: &str) -> std::io::Result<String> {
 }
 
 /// The address of the interface of the default route. Connecting a datagram socket sends nothing; it only asks the
-/// kernel which address it would use. 192.0.2.1 is reserved for documentation (RFC 5737) and so is never a neighbour.
+/// kernel which address it would use. 192.0.2.1 is reserved for documentation (RFC 5737) and is thus never a neighbour.
 fn address() -> Option<String> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;

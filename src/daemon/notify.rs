@@ -1,5 +1,5 @@
-//! What the daemon reports: to systemd (`sd_notify(3)`: ready, reloading, status line, watchdog) and to the API
-//! (whether it may answer). The words of the line are `status`'s.
+//! Reports the daemon's status to systemd (`sd_notify(3)`: ready, reloading, status line, watchdog) and to the API
+//! (whether it may answer). `status` owns the wording of the line.
 
 use std::future::Future;
 use std::time::Duration;
@@ -20,30 +20,31 @@ use super::watchdog::{Finding, Watched};
 /// How often the status line may change: it is for people.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Work that takes long extends systemd's timeout this often, by this many µs.
+/// How often long work extends systemd's timeout, and by how many µs.
 const EXTEND_EVERY: Duration = Duration::from_secs(2);
 const EXTEND_BY_US: u32 = 15_000_000;
 
-/// Tell systemd that the daemon has started, or has reloaded. It answers from now on, if only to say what it waits for.
+/// Tell systemd that startup or a reload is complete. Requests are answered from now on, if only with what the daemon
+/// waits for.
 pub(super) fn ready() {
     send(&[NotifyState::Ready]);
 }
 
-/// Tell systemd that the configuration is being read again; [`ready`] ends it.
+/// Tell systemd that the configuration is being reloaded, until [`ready`].
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        // The time is for `Type=notify-reload`, of systemd 253 and later: which reload this is.
+        // `Type=notify-reload` of systemd 253 and later needs the time, to identify the reload.
         Ok(now) => send(&[NotifyState::Reloading, now]),
         Err(_) => send(&[NotifyState::Reloading]),
     }
 }
 
-/// Tell systemd that the daemon ends.
+/// Tell systemd that the daemon is stopping.
 pub(super) fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// Wait for work that may take longer than systemd's timeout, and extend that meanwhile.
+/// Wait for work that may exceed systemd's timeout, and extend the timeout meanwhile.
 pub(super) async fn extending<T>(work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
@@ -54,19 +55,19 @@ pub(super) async fn extending<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
-/// What is followed.
+/// What is reported.
 pub(super) struct Followed {
-    /// What the store is called.
+    /// The store's name.
     pub(super) store: &'static str,
     pub(super) agent: watch::Receiver<Agent>,
-    /// `None` while this host never leads.
+    /// `None` if this host never leads.
     pub(super) engine: watch::Receiver<Option<Engine>>,
     pub(super) health: watch::Sender<Health>,
     pub(super) watched: Watched,
     pub(super) clock: Clock,
 }
 
-/// Follow how agent and engine stand and pass it on, until `stop`.
+/// Report the status of agent and engine whenever it changes, until `stop`.
 pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
     let Followed { store, mut agent, mut engine, health, watched, clock } = followed;
     let limit = sd_notify::watchdog_enabled();
@@ -95,7 +96,7 @@ pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
             () = async { sleep_until(wake.unwrap_or_else(Instant::now)).await }, if wake.is_some() => {}
         }
     }
-    // The agent may have something to wait for yet.
+    // The agent may still be waiting for units to stop.
     while agent.changed().await.is_ok() {
         let status = agent.borrow_and_update().clone();
         if matches!(status, Agent::Leaving { .. }) {
@@ -107,7 +108,7 @@ pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
 fn feed(watched: &Watched, limit: Duration) {
     match watched.look(limit) {
         Finding::Alive => send(&[NotifyState::Watchdog]),
-        // Not fed, systemd would find out too, after as long again.
+        // Without this, systemd would also detect the hang, but only after the same time again.
         Finding::Hangs { who, silence } => {
             tracing::error!(
                 "the {who} has hung for {} s; ending, so that systemd starts fleetd anew",
@@ -149,6 +150,6 @@ fn away(why: &str) -> String {
 }
 
 fn send(states: &[NotifyState<'_>]) {
-    // Without a service manager there is nobody to tell, and that is fine.
+    // There may be no service manager.
     let _ = sd_notify::notify(states);
 }

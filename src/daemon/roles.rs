@@ -1,8 +1,9 @@
-//! The two roles of one daemon, agent and engine: started, watched, and restarted with another configuration while
-//! everything else goes on. Owns their order: an engine stands for leadership only while its host is registered.
+//! The two roles of a daemon, agent and engine: started, watched, and restarted with another configuration while
+//! everything else continues. Owns their order: an engine is a candidate for leadership only while its host is
+//! registered.
 //!
-//! A new agent takes over lease and units of the one before, as the agent of a restarted daemon does: neither units nor
-//! presence are interrupted.
+//! A new agent takes over the lease and the units of the previous one, like the agent of a restarted daemon: neither
+//! units nor presence are interrupted.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::systemd::Systemd;
 use super::notify::extending;
 use super::watchdog::Watched;
 
-/// How long a role may take to stop, unless it has units to wait for.
+/// How long a role may take to stop, unless it waits for units.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The configuration of agent and engine.
@@ -33,7 +34,7 @@ pub(super) struct RoleConfig {
     pub(super) leads: bool,
 }
 
-/// What agent and engine share with the rest of the daemon, whatever their configuration.
+/// What agent and engine share with the rest of the daemon, independently of their configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) clock: Clock,
@@ -41,13 +42,13 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
 }
 
-/// A role that runs.
+/// A running role.
 struct Role {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-/// Agent and engine.
+/// The agent and the engine.
 pub(super) struct Roles<S, H> {
     store: S,
     host: H,
@@ -61,7 +62,7 @@ pub(super) struct Roles<S, H> {
 }
 
 impl<S: Store, H: Systemd> Roles<S, H> {
-    /// Begin both.
+    /// Start both.
     pub(super) fn begin(store: S, host: H, shared: Shared, config: RoleConfig) -> Self {
         let (agent_status, _) = watch::channel(agent::Status::Away { why: "starting".into(), cause: Cause::Starting });
         let (engine_status, _) = watch::channel(None);
@@ -80,7 +81,7 @@ impl<S: Store, H: Systemd> Roles<S, H> {
         self.engine_status.subscribe()
     }
 
-    /// For questions to the current agent.
+    /// The handle for inspecting the current agent.
     pub(super) fn inspector(&self) -> Option<Inspector> {
         self.inspector.clone()
     }
@@ -116,7 +117,7 @@ impl<S: Store, H: Systemd> Roles<S, H> {
         self.engine = Some(Role { stop, task });
     }
 
-    /// Take over another configuration. Restarts only the roles that it concerns.
+    /// Apply another configuration. Restarts only the roles that it affects.
     pub(super) async fn reconfigure(&mut self, config: RoleConfig) {
         let before = std::mem::replace(&mut self.config, config);
         let ttl = before.ttl != self.config.ttl;
@@ -142,7 +143,7 @@ impl<S: Store, H: Systemd> Roles<S, H> {
         }
     }
 
-    /// End both: the engine first, so that another one leads when this host's units are to be placed.
+    /// Stop both, the engine first, so that another host leads when this host's units must be placed.
     pub(super) async fn end(&mut self) {
         self.end_engine().await;
         self.end_agent().await;
@@ -165,7 +166,7 @@ impl<S: Store, H: Systemd> Roles<S, H> {
     }
 }
 
-/// Wait until `task` has ended. One that takes too long is aborted, unless it isn't `idle`: it has units to wait for.
+/// Wait until `task` has ended. If it takes too long it is aborted, unless it isn't `idle` because it waits for units.
 async fn end(name: &str, mut task: JoinHandle<()>, idle: impl AsyncFn() -> bool) {
     loop {
         if tokio::time::timeout(STOP_TIMEOUT, &mut task).await.is_ok() {
@@ -179,7 +180,7 @@ async fn end(name: &str, mut task: JoinHandle<()>, idle: impl AsyncFn() -> bool)
     }
 }
 
-/// Forward each value of `from`, until it is closed.
+/// Forward each value of `from` until it is closed.
 async fn forward<T, U>(mut from: watch::Receiver<T>, to: watch::Sender<U>, into: impl Fn(&T) -> U) {
     loop {
         let now = into(&from.borrow_and_update());
@@ -190,9 +191,9 @@ async fn forward<T, U>(mut from: watch::Receiver<T>, to: watch::Sender<U>, into:
     }
 }
 
-/// An engine stands for leadership once its host belongs to the cluster, and no longer once it is refused (its machine
-/// id is another's): it must not decide for the others. One whose host merely waits for the store goes on: without the
-/// store nobody leads anyway.
+/// The engine becomes a candidate once its host is registered, and stops when the host is refused (its machine id
+/// belongs to another host), since it must not decide for the cluster then. If the host only waits for the store it
+/// stays a candidate: without the store there is no leader anyway.
 async fn lead<S: Store>(
     engine: Engine<S>,
     mut agent: watch::Receiver<agent::Status>,
@@ -204,7 +205,7 @@ async fn lead<S: Store>(
             biased;
             () = stop.cancelled() => return,
             present = agent.wait_for(|status| matches!(status, agent::Status::Present { .. })) => {
-                // An agent that has ended ends the daemon; there is nothing to lead for.
+                // If the agent has ended, the daemon ends too.
                 if present.is_err() {
                     return;
                 }
@@ -232,7 +233,7 @@ async fn lead<S: Store>(
     }
 }
 
-/// How an agent stands, for programs.
+/// The agent's status as JSON.
 pub(super) fn described(status: &agent::Status) -> serde_json::Value {
     match status {
         agent::Status::Away { why, .. } => serde_json::json!({ "registered": false, "why": why }),
@@ -263,7 +264,7 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(10);
 
-    /// A daemon on a host of that name; all of them have one machine id.
+    /// A daemon on a host of this name; all of them have the same machine id.
     fn daemon(store: &Embedded, hostname: &str) -> Roles<Embedded, Fake> {
         let shared = Shared { clock: Clock::simulated(0), watched: Watched::default(), metrics: Metrics::default() };
         let config = RoleConfig { machine: machine(hostname), ttl: TTL, leads: true };
@@ -295,7 +296,7 @@ mod tests {
         let _daemon = daemon(&store, "n1");
         wait(2).await;
         assert_eq!(leader(&store).await.as_deref(), Some("n1"));
-        // Its presence is lost, and another host with its id is faster.
+        // Its presence is lost, and another host with the same id registers first.
         let key = Key::Machine(machine("").id);
         let lease = held(&store, &key).await.unwrap().lease.unwrap();
         let ops = vec![put(&key, &machine("n2"), None)];

@@ -1,23 +1,23 @@
-//! What an operator asks of a running daemon, by signal.
+//! The signals by which an operator controls a running daemon.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// A wish.
+/// A request of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// End (`SIGTERM`, `SIGINT`).
+    /// Stop (`SIGTERM`, `SIGINT`).
     Stop,
-    /// Read the configuration again (`SIGHUP`).
+    /// Reload the configuration (`SIGHUP`).
     Reload,
-    /// Say what you know (`SIGUSR1`).
+    /// Dump the state (`SIGUSR1`).
     Dump,
 }
 
-/// Take signals from now on.
+/// Handle signals from now on.
 ///
 /// # Errors
-/// The system's, when it can't.
+/// The system's error.
 pub fn follow() -> std::io::Result<mpsc::UnboundedReceiver<Request>> {
     use Request::{Dump, Reload, Stop};
     let (requests, receiver) = mpsc::unbounded_channel();

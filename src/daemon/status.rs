@@ -1,15 +1,15 @@
-//! The line that `systemctl status fleetd` shows: how agent and engine stand, in one sentence. Pure.
+//! The status line of `systemctl status fleetd`: the state of agent and engine in one sentence. Pure.
 
 use crate::agent::{Status as Agent, Unreachable};
 use crate::clock::{utc, utc_minute};
 use crate::engine::Status as Engine;
 
-/// `leading since 10:01 UTC; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled`. `store` is what the store is
-/// called: `etcd`.
+/// `leading since 10:01 UTC; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled`. `store` is the store's name:
+/// `etcd`.
 pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> String {
     let agent = match agent {
         Agent::Away { why, .. } => format!("not registered: {why}"),
-        // Then the engine knows nothing either that would still be so.
+        // What the engine knows may be outdated then, so it isn't shown.
         Agent::Present { units, unreachable: Some(Unreachable::Store(since)), .. } => {
             return format!("{store} unreachable since {}; {}", utc(*since), run_on(*units));
         }

@@ -1,5 +1,5 @@
-//! Whether the daemon's watched are alive. A timer of its own would only show that the process runs; this asks each
-//! loop's own heartbeat. Owns which loops are watched, and how long a silence counts as a hang.
+//! Whether the daemon's loops are alive. A timer of its own would only show that the process runs; this checks the
+//! heartbeat of each loop. Owns which loops are watched, and how long a silence counts as a hang.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::reconcile::Heartbeat;
 
-/// The loops that must be alive. Clones share the list.
+/// The loops that are watched. Clones share the list.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watched {
     heartbeats: Arc<Mutex<BTreeMap<&'static str, Heartbeat>>>,
@@ -16,30 +16,30 @@ pub(super) struct Watched {
 /// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// All give signs of life.
+    /// All loops are alive.
     Alive,
-    /// This one has given none for too long.
+    /// This loop has been silent for too long.
     Hangs { who: &'static str, silence: Duration },
 }
 
 impl Watched {
-    /// Watch `heartbeat` from now on, in the place of an earlier one of that name.
+    /// Watch `heartbeat` from now on, replacing an earlier one of the same name.
     pub(super) fn watch(&self, who: &'static str, heartbeat: Heartbeat) {
         heartbeat.beat();
         self.lock().insert(who, heartbeat);
     }
 
-    /// A loop that ends on purpose isn't watched any more.
+    /// Stop watching a loop that ends on purpose.
     pub(super) fn forget(&self, who: &'static str) {
         self.lock().remove(who);
     }
 
-    /// For how long each has been silent.
+    /// How long each loop has been silent.
     pub(super) fn silences(&self) -> BTreeMap<&'static str, Duration> {
         self.lock().iter().map(|(who, heartbeat)| (*who, heartbeat.silence())).collect()
     }
 
-    /// Whether all have given a sign of life within `limit`. Less than twice [`Heartbeat::EVERY`] is never taken for a
+    /// Whether each loop has given a heartbeat within `limit`. Less than twice [`Heartbeat::EVERY`] never counts as a
     /// hang.
     pub(super) fn look(&self, limit: Duration) -> Finding {
         let limit = limit.max(Heartbeat::EVERY * 2);
@@ -104,8 +104,7 @@ mod tests {
         }
     }
 
-    /// systemd takes a call and never answers: the real loop stands still in the middle of its work, while timers go
-    /// on.
+    /// systemd accepts a call and never answers: the loop hangs in the middle of its work, while timers continue.
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_waits_for_ever_hangs_though_the_process_lives() {
         let watched = daemon(Fake::new(Options { latency: Duration::from_secs(100 * 3600), ..Options::default() }));

@@ -1,5 +1,5 @@
-//! The series themselves: names, labels, help. Each is registered once, with its known labels at nought, so that a rate
-//! can be taken of what hasn't happened yet.
+//! The series: names, labels, help texts. Each is registered once, with its known labels at zero, so that a rate can be
+//! computed before the first event.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -18,13 +18,13 @@ type Two = [(&'static str, &'static str); 2];
 type Counters<L> = Family<L, Counter>;
 type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// What a request to the store can be, and fail as; a watch only begins.
+/// The kinds of requests to the store, without watches.
 const OPERATIONS: [&str; 5] = ["range", "commit", "grant", "keep_alive", "revoke"];
 
-/// What systemd says of a unit's `ActiveState`, usually.
+/// The usual values of `ActiveState`.
 const STATES: [&str; 5] = ["active", "activating", "deactivating", "inactive", "failed"];
 
-/// Milliseconds since the epoch, as Prometheus wants times.
+/// Converts milliseconds since the epoch to Prometheus's seconds.
 pub(super) struct Millis;
 
 impl Millis {
@@ -170,7 +170,7 @@ impl Series {
         series
     }
 
-    /// What can be named before it happens.
+    /// Create the series whose labels are known in advance.
     fn begin(&self) {
         for task in Task::ALL {
             drop(self.tasks.get_or_create(&[("type", task.name())]));
@@ -199,7 +199,7 @@ impl Series {
         for state in active {
             *counts.entry(state).or_default() += 1;
         }
-        // States seen once and by no unit any more.
+        // Removes states that no unit has any more.
         self.unit_states.clear();
         for (state, count) in counts {
             self.unit_states.get_or_create(&[("active", state.to_owned())]).set(count);
@@ -208,7 +208,7 @@ impl Series {
 
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        // Writing to a string doesn't fail.
+        // Writing to a string can't fail.
         let _ = encode(&mut text, &self.registry);
         text
     }
@@ -219,7 +219,7 @@ fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metri
     metric
 }
 
-/// From a millisecond to 10 s: what is sooner is well, and what is later is given up.
+/// Buckets from 1 ms to 10 s: shorter times are good, and longer ones time out.
 fn seconds() -> Histogram {
     Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
