@@ -1,5 +1,5 @@
-//! The journals of units, wherever they run. Decides whether one host's journalctl answers alone or many are merged.
-//! Never knows the command line or the terminal: it prints through the [`Output`] it is given.
+//! The journals of units, on whichever hosts they run. Decides whether one host's journalctl answers alone or many
+//! journals are merged. Never knows the command line or the terminal: it prints through an [`Output`].
 //!
 //! ```text
 //! one unit on one host ─▶ journalctl's own output, passed on
@@ -29,79 +29,80 @@ pub use places::hosts;
 pub use query::{Format, Query};
 pub use tail::journal_tail;
 
-/// Where entries and messages about hosts go.
+/// The destination of entries and of messages about hosts.
 pub trait Output: Streams {
-    /// A line about hosts and units.
+    /// Print a message about hosts and units.
     fn message(&self, line: &str);
 
     /// Whether entries may be coloured.
     fn has_colours(&self) -> bool;
 
-    /// Whether nobody reads the entries any longer.
+    /// Whether the reader of the entries is gone.
     fn is_closed(&self) -> bool;
 
-    /// Wait until nobody reads the entries any longer.
+    /// Wait until the reader of the entries is gone.
     fn closed(&self) -> impl Future<Output = ()>;
 }
 
-/// Where journals come from.
+/// The source of journals.
 #[derive(Debug)]
 pub struct Source<'a> {
-    /// Says which unit is where.
+    /// For the hosts of units.
     pub client: &'a Client,
-    /// The hosts that have the journals.
+    /// Runs journalctl on the hosts.
     pub hosts: &'a Hosts,
 }
 
-/// The units whose journals are meant.
+/// The units whose journals are shown.
 #[derive(Debug)]
 pub struct Units {
-    /// Patterns for all of them, also for those that come later.
+    /// Patterns that match all of them, including units that are submitted later.
     pub patterns: Vec<String>,
-    /// Those that exist, sorted by name. No templates: they never run.
+    /// Those that exist, sorted by name. No templates, since they never run.
     pub units: Vec<UnitView>,
-    /// Whether one unit was named, and no more than one can ever be meant.
+    /// Whether one unit was named, so that the patterns can't match another one.
     pub one: bool,
 }
 
-/// Why journals can't be shown to their end.
+/// Why journals can't be shown completely.
 #[derive(Debug)]
 pub enum Error {
-    /// fleetd can't be asked.
+    /// fleetd can't be reached, or refuses.
     Api(ClientError),
-    /// The one host that was asked can't be reached.
+    /// The only host in question can't be reached.
     Remote(remote::Error),
     /// The connection to a host broke before the end.
     Lost {
         /// The host's name.
         host: String,
-        /// How it broke.
+        /// The error.
         why: io::Error,
     },
-    /// A host's journalctl refuses to follow.
+    /// A host's journalctl fails when asked to follow.
     Refused {
         /// Its exit status.
         status: u8,
-        /// Which host, and what journalctl says.
+        /// The host, and journalctl's message.
         line: String,
     },
-    /// Signals can't be waited for.
+    /// Signal handlers can't be installed.
     Signal(io::Error),
 }
 
 impl Source<'_> {
-    /// Show what `query` asks of the journals of `units`. Returns the exit status, as shells number it: 0; 1 when
-    /// nothing is there to show; that of the first journalctl that failed; 255 when a host can't be reached.
+    /// Show the journals of `units` according to `query`. Returns the exit status, as in shells: 0; 1 if there is
+    /// nothing to show; that of the first journalctl that failed; 255 if a host can't be reached.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn show<O: Output>(&self, query: &Query, units: &Units, out: &O) -> Result<u8, Error> {
-        // Of a span of time, journalctl before systemd 254 doesn't find the last lines: they are counted here, where
-        // their form allows it.
+        // For a time span, journalctl before systemd 254 doesn't find the last lines. They are counted here if the
+        // format allows it.
         let counted = query.is_timed() && query.lines.is_some() && !query.format.is_journalctls();
         let placed = |unit: &&UnitView| !hosts(unit).is_empty();
         match units.units.iter().find(placed) {
-            // A unit that isn't there may come; a name that doesn't exist is more likely a mistake.
+            // An existing unit that isn't placed may be placed later; a name that doesn't exist is more likely a
+            // mistake.
             None if !query.follow || (units.one && units.units.is_empty()) => Ok(1),
             Some(UnitView { name, machine: Some(machine), .. }) if units.one && !query.follow && !counted => {
                 self.pass_on(query, name.as_str(), machine, out).await
@@ -111,7 +112,7 @@ impl Source<'_> {
         }
     }
 
-    /// journalctl's own output, byte by byte.
+    /// Pass journalctl's own output on, byte for byte.
     async fn pass_on(&self, query: &Query, unit: &str, machine: &MachineRef, out: &impl Output) -> Result<u8, Error> {
         let argv = query.alone(unit);
         let mut running = self.hosts.run(machine, &argv, Stdin::Nothing).await.map_err(Error::Remote)?;

@@ -1,7 +1,6 @@
-//! Commands on the hosts of the cluster: "run this on that host". On the host this process runs on, a process of its
-//! own without SSH; on any other host through SSH. Owns how a host is reached and what a running command looks like
-//! from here. Never decides which host is meant or what is to run there, never knows the command line or the words of
-//! an answer: it prints only through the [`Streams`] it is given.
+//! Runs commands on the hosts of the cluster: on this host as a child process without SSH, on any other host through
+//! SSH. Owns how a host is reached and how a running command is represented. Never decides which host is meant or what
+//! runs there, and never knows the command line or the wording of results: it prints only through [`Streams`].
 
 mod error;
 mod forward;
@@ -27,27 +26,27 @@ pub use route::JumpHost;
 use route::{Route, Tunnel};
 pub use terminal::restore;
 
-/// Where output comes from.
+/// The type of output streams.
 pub type Reader = Pin<Box<dyn AsyncRead + Send>>;
 
-/// Where input goes.
+/// The type of input streams.
 pub type Writer = Pin<Box<dyn AsyncWrite + Send>>;
 
-/// What a command reads.
+/// The stdin of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stdin {
-    /// Nothing: its end, at once.
+    /// Empty.
     Nothing,
     /// What is written to [`Running::stdin`].
     Piped,
 }
 
-/// Where the output of commands goes.
+/// The destination of a command's output.
 pub trait Streams {
-    /// What a command printed. Returns whether anybody still reads it.
+    /// Write output of a command. Returns whether the reader is still there.
     fn stdout(&self, bytes: &[u8]) -> bool;
 
-    /// What a command complained about.
+    /// Write error output of a command.
     fn stderr(&self, bytes: &[u8]);
 }
 
@@ -57,14 +56,14 @@ pub struct Hosts {
     /// The host this process runs on, if it has a machine id.
     here: Option<MachineId>,
     route: Route,
-    /// For connecting to a host.
+    /// The timeout for connecting to a host.
     timeout: std::time::Duration,
 }
 
-/// A command that runs. Dropped, it is ended: a process here is killed; one on another host loses its connection, and
+/// A running command. Dropping it ends the command: a local process is killed; a remote one loses its connection, and
 /// with it its stdin, stdout and stderr.
 pub struct Running {
-    /// Its stdin, if it was asked for. Dropped, the command reads its end.
+    /// Its stdin, if requested. Dropping it closes the stdin.
     pub stdin: Option<Writer>,
     /// Its stdout.
     pub stdout: Reader,
@@ -81,14 +80,14 @@ enum Process {
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this exit status.
+    /// It exited with this status.
     Status(u8),
-    /// By a signal: its number here, 0 if it has none, and its name without `SIG`.
+    /// It was killed by a signal: the number on this host, 0 if there is none, and the name without `SIG`.
     Signal(u8, String),
 }
 
 impl Ended {
-    /// As shells number it: the status, or 128 plus the signal's number.
+    /// The exit status as in shells: the status, or 128 plus the signal's number.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
@@ -99,8 +98,8 @@ impl Ended {
 }
 
 impl Hosts {
-    /// Hosts that are reached through SSH as `settings` say, through `jump` if there is one. `warn` shows lines to the
-    /// person at the terminal; a thread of its own calls it.
+    /// Hosts that are reached through SSH according to `settings`, through `jump` if there is one. `warn` shows lines
+    /// to the user; it is called on other threads.
     #[must_use]
     pub fn new(settings: Settings, jump: Option<JumpHost>, warn: fn(&[String])) -> Self {
         let timeout = settings.timeout;
@@ -108,10 +107,10 @@ impl Hosts {
         Self { here: local::machine_id(), route: Route { ssh, jump }, timeout }
     }
 
-    /// The way to the API through the jump host, if there is one. Logs in there.
+    /// The tunnel to the API through the jump host, if there is one. Logs in there.
     ///
     /// # Errors
-    /// That host can't be reached, or refuses the login.
+    /// The host can't be reached, or refuses the login.
     pub async fn tunnel(&self) -> Result<Option<Arc<dyn Dial>>, Error> {
         match self.route.jump_target() {
             Some(target) => Ok(Some(Arc::new(Tunnel::open(self.route.ssh.clone(), target?).await?))),
@@ -119,17 +118,17 @@ impl Hosts {
         }
     }
 
-    /// Whether `machine` is the host this process runs on. SSH isn't used then.
+    /// Whether `machine` is this host. SSH isn't used then.
     #[must_use]
     pub fn is_here(&self, machine: &MachineRef) -> bool {
         self.here.as_ref() == Some(&machine.id)
     }
 
-    /// Run `argv` on `machine`, word by word as it stands: no shell changes anything in it.
+    /// Run `argv` on `machine`, word for word: no shell interprets it.
     ///
     /// # Errors
-    /// When the host can't be reached, or the program can't be started. A program that a *remote* host doesn't have is
-    /// no error: the shell there says so on stderr, and ends with 127.
+    /// The host can't be reached, or the program can't be started. A program that doesn't exist on a *remote* host is
+    /// not an error: the shell there reports it on stderr and exits with 127.
     pub async fn run(&self, machine: &MachineRef, argv: &[String], stdin: Stdin) -> Result<Running, Error> {
         if self.is_here(machine) {
             return local::run(argv, stdin).map_err(|error| {
@@ -139,7 +138,7 @@ impl Hosts {
         Self::run_there(&self.route, machine, argv, stdin).await
     }
 
-    /// As [`Hosts::run`], but without questions or warnings: a host that needs one answered counts as unreachable.
+    /// As [`Hosts::run`], but without questions or warnings: a host that needs an answer counts as unreachable.
     ///
     /// # Errors
     /// As [`Hosts::run`].
@@ -154,7 +153,7 @@ impl Hosts {
         Self::run_there(&route, machine, argv, Stdin::Nothing).await
     }
 
-    /// A session on `machine`.
+    /// Log in on `machine`.
     async fn log_in(&self, machine: &MachineRef) -> Result<ssh::Session, Error> {
         log_in(&self.route, machine).await
     }
@@ -179,7 +178,7 @@ async fn log_in(route: &Route, machine: &MachineRef) -> Result<ssh::Session, Err
     Ok(route.open(machine).await?)
 }
 
-/// That `machine` has an address.
+/// Fails if `machine` has no address.
 fn addressed(machine: &MachineRef) -> Result<(), Error> {
     if machine.ip.is_empty() {
         let host = machine.legend(false);
@@ -194,7 +193,7 @@ fn addressed(machine: &MachineRef) -> Result<(), Error> {
     Ok(())
 }
 
-/// A stream that may be missing, as one that is at its end.
+/// An optional stream; if it is missing, it is empty.
 fn reader(stream: Option<impl AsyncRead + Send + 'static>) -> Reader {
     match stream {
         Some(stream) => Box::pin(stream),
@@ -202,7 +201,7 @@ fn reader(stream: Option<impl AsyncRead + Send + 'static>) -> Reader {
     }
 }
 
-/// `argv` as a line that a shell splits into the same words again.
+/// `argv` as a line that a shell splits into the same words.
 #[must_use]
 pub fn shell_line(argv: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c);
@@ -217,8 +216,8 @@ pub fn shell_line(argv: &[String]) -> String {
 }
 
 impl Running {
-    /// Pass both streams on as they come, until both have ended (`true`) or nobody reads our stdout any longer
-    /// (`false`). A stream that fails counts as ended; [`Running::wait`] tells why.
+    /// Pass both streams on until both have ended (`true`) or the reader of our stdout is gone (`false`). A stream that
+    /// fails counts as ended; [`Running::wait`] returns the error.
     pub async fn pass_on(&mut self, to: &impl Streams) -> bool {
         let (mut out, mut err) = (vec![0; 64 * 1024], vec![0; 4 * 1024]);
         let (mut out_open, mut err_open) = (true, true);
@@ -241,11 +240,11 @@ impl Running {
         true
     }
 
-    /// Wait until it has ended. Its stdin, if it is still held, is closed first; read its output to the end before, or
-    /// beside.
+    /// Wait until it has ended. This first closes its stdin, if it is still held. Its output must be read before or
+    /// concurrently.
     ///
     /// # Errors
-    /// When nobody can say how it ended: the connection broke.
+    /// The connection broke, so the exit status is unknown.
     pub async fn wait(&mut self) -> io::Result<Ended> {
         self.stdin = None;
         match &mut self.process {
@@ -255,7 +254,7 @@ impl Running {
     }
 }
 
-/// The signals that a protocol or a shell may name; their numbers are Linux's on all machines we run on.
+/// The signals that a protocol or a shell may name; the numbers are Linux's.
 const SIGNALS: [(u8, &str); 13] = [
     (1, "HUP"),
     (2, "INT"),
@@ -275,7 +274,7 @@ const SIGNALS: [(u8, &str); 13] = [
 impl From<ssh::Ended> for Ended {
     fn from(ended: ssh::Ended) -> Self {
         match ended {
-            // RFC 4254 has 32 bits for it; what systems have is one byte.
+            // RFC 4254 has 32 bits for it; systems use one byte.
             ssh::Ended::Status(status) => Self::Status(u8::try_from(status).unwrap_or(255)),
             ssh::Ended::Signal(name) => {
                 let number = SIGNALS.iter().find(|(_, known)| *known == name).map_or(0, |(number, _)| *number);

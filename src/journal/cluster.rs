@@ -1,24 +1,24 @@
-//! What the cluster says of units, for as long as somebody wants it, handed to a channel. Understands nothing of what
-//! is said; reconnecting is `api::client`'s.
+//! Watches units for as long as needed and sends what it receives to a channel. Doesn't interpret it; `api::client`
+//! reconnects.
 
 use tokio::sync::mpsc;
 
 use crate::api::client::{Client, ClientError, For, News};
 use crate::api::wire::WatchLine;
 
-/// What comes of the cluster.
+/// What was received.
 #[derive(Debug)]
 pub(super) enum Seen {
     /// A line of a watch.
     Line(WatchLine),
-    /// A new watch: all units are told again.
+    /// A new watch has begun: all units are reported again.
     Begun,
-    /// For the person who looks on.
+    /// A message for the user.
     Note(String),
 }
 
-/// Follow the units that match one of `patterns` until there is no point in it: an answer that can't be understood, or
-/// one that won't change.
+/// Watch the units that match one of `patterns`. Returns on an error that a retry can't resolve: a response that can't
+/// be decoded, or a refusal.
 pub(super) async fn follow(client: &Client, patterns: &[String], seen: mpsc::Sender<Seen>) -> ClientError {
     let mut watch = client.follow(patterns, None, For::APerson);
     loop {
@@ -32,7 +32,7 @@ pub(super) async fn follow(client: &Client, patterns: &[String], seen: mpsc::Sen
             Ok(News::Broken) => continue,
             Err(error) => return error,
         };
-        // Ends when the receiver is dropped, with the future that this is.
+        // Fails if the receiver was dropped; this future is dropped with it.
         drop(seen.send(news).await);
     }
 }

@@ -1,51 +1,51 @@
-//! One entry of a host's journal, as `journalctl --output=json` writes it: a JSON object a line
-//! (`systemd.journal-fields(7)`, "Journal JSON Format"). Pure: owns what of an entry counts here, and where in its
-//! journal it stands.
+//! An entry of a host's journal in the format of `journalctl --output=json`: one JSON object on each line
+//! (`systemd.journal-fields(7)`, "Journal JSON Format"). Pure. Owns which fields are used, and the order of entries
+//! within one journal.
 
 use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
-/// The fields that are asked for where nothing but these is shown. The cursor and the times always come.
+/// The requested fields if no others are shown. The cursor and the times are always included.
 pub(super) const FIELDS: &str = "_SOURCE_REALTIME_TIMESTAMP,MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,SYSLOG_PID,_COMM,_PID,\
     _UID,_HOSTNAME,_SYSTEMD_UNIT,MESSAGE_ID,UNIT,OBJECT_SYSTEMD_UNIT,COREDUMP_UNIT";
 
-/// What a message that journald thought too long, or that is no text, is replaced with.
+/// Replaces a message that is too long for journald, or isn't text.
 const NO_TEXT: &str = "[blob data]";
 
-/// What systemd says of a unit that is down: stopped, ended well, failed (`sd-messages.h`).
+/// The ids of systemd's messages about a unit that is down: stopped, exited successfully, failed (`sd-messages.h`).
 const DOWN: [&str; 3] =
     ["9d1aaa27d60140bd96365438aad20286", "7ad2d189f7e94e70a38c781354912448", "d9b373ed55a64feb8242e02dbe79a49c"];
 
-/// An entry.
+/// A journal entry.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
-    /// Where it stands.
+    /// Its position.
     pub(super) place: Place,
-    /// The unit, of those asked for, that it is about.
+    /// The requested unit that it is about.
     pub(super) unit: String,
-    /// When it was said, µs since the epoch: by the one who said it, or else when journald took it down.
+    /// When it was logged, in µs since the epoch: by its sender, or else when journald received it.
     pub(super) said: u64,
-    /// Its text; lines that aren't UTF-8 with replacement characters.
+    /// The message. Invalid UTF-8 is replaced.
     pub(super) message: String,
-    /// syslog's number: 0 the worst, 7 for debugging. 6 where it doesn't say.
+    /// syslog's priority: 0 is the most severe, 7 is debugging. 6 if missing.
     pub(super) priority: u8,
-    /// Who says it: `systemd`, `nginx`.
+    /// The sender's identifier: `systemd`, `nginx`.
     pub(super) identifier: Option<String>,
-    /// That process's number.
+    /// The sender's process id.
     pub(super) pid: Option<String>,
-    /// The host's own name for itself.
+    /// The host's own name.
     pub(super) hostname: Option<String>,
-    /// systemd says that the unit is down now.
+    /// systemd reports that the unit is down now.
     pub(super) down: bool,
-    /// The line itself, where it is to be printed.
+    /// The line itself, if it must be printed.
     pub(super) raw: Option<String>,
 }
 
-/// Where an entry stands in its host's journal.
+/// The position of an entry in its host's journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    /// What `--after-cursor=` takes.
+    /// The argument for `--after-cursor=`.
     pub(super) cursor: String,
     /// µs since the epoch, by that host's clock.
     pub(super) realtime: u64,
@@ -53,17 +53,17 @@ pub(super) struct Place {
     pub(super) monotonic: u64,
 }
 
-/// A line that is no entry.
+/// A line that isn't an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("can't understand what journalctl wrote: {0}")]
 pub(super) struct NoEntry(String);
 
 impl Entry {
-    /// Where the entry of `line` stands, and itself; with the line if `raw`. `None` if it is about no unit that
-    /// `wanted` wants.
+    /// Parse `line` into its position and its entry, which includes the line if `raw`. The entry is `None` if `wanted`
+    /// is false for its unit.
     ///
     /// # Errors
-    /// [`NoEntry`], for a line that is none.
+    /// [`NoEntry`] if the line isn't an entry.
     pub(super) fn parse(
         line: &[u8],
         raw: bool,
@@ -84,7 +84,7 @@ impl Entry {
             },
             priority: field("PRIORITY").and_then(|text| text.parse().ok()).unwrap_or(6),
             identifier: field("SYSLOG_IDENTIFIER").or_else(|| field("_COMM")),
-            // As journalctl: what journald saw itself, then what was claimed.
+            // As in journalctl: the value that journald verified, then the one that the sender claimed.
             pid: field("_PID").or_else(|| field("SYSLOG_PID")),
             hostname: field("_HOSTNAME"),
             down: field("MESSAGE_ID").is_some_and(|id| DOWN.contains(&id.as_str())),
@@ -95,7 +95,7 @@ impl Entry {
 }
 
 impl Place {
-    /// The place of the entry in `line`, whatever it is about.
+    /// The position of the entry in `line`, whatever unit it is about.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         Self::of(&serde_json::from_slice(line).ok()?)
     }
@@ -109,9 +109,8 @@ impl Place {
         })
     }
 
-    /// Whether this stands before `other` in the same host's journal, after it, or is it. journald numbers what it
-    /// writes (`i`) under one name (`s`); a journal that was begun anew has another name, and then boots and clocks
-    /// decide.
+    /// Whether this is before or after `other` in the same host's journal. journald numbers its entries (`i`) within a
+    /// sequence (`s`); a new journal has another sequence, and is compared by boot and clock.
     pub(super) fn order(&self, other: &Self) -> Ordering {
         let part = |of: &Self, key| cursor_part(&of.cursor, key).map(str::to_owned);
         let same = |key| part(self, key).is_some() && part(self, key) == part(other, key);
@@ -124,14 +123,14 @@ impl Place {
     }
 }
 
-/// `s=…;i=…;b=…;m=…;t=…;x=…`, all but `s`, `b` and `x` hexadecimal numbers.
+/// `s=…;i=…;b=…;m=…;t=…;x=…`; all but `s`, `b` and `x` are hexadecimal numbers.
 fn cursor_part<'a>(cursor: &'a str, key: &str) -> Option<&'a str> {
     cursor.split(';').find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// The unit that an entry is about, by the rules of `journalctl --unit=`: systemd says it of others (`UNIT`), so do
-/// daemons (`OBJECT_SYSTEMD_UNIT`) and the one that collects dumps, and of all others journald knows it itself. Anybody
-/// may claim the first three, so they count only of those who may say so.
+/// The unit that an entry is about, by the rules of `journalctl --unit=`: systemd (`UNIT`), daemons
+/// (`OBJECT_SYSTEMD_UNIT`) and systemd-coredump name another unit; otherwise journald knows the unit itself. Any sender
+/// can set the first three fields, so they count only from trusted senders.
 fn unit(fields: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Option<String> {
     const SYSTEMD: Option<(&str, &str)> = Some(("_PID", "1"));
     const ROOT: Option<(&str, &str)> = Some(("_UID", "0"));
@@ -139,7 +138,7 @@ fn unit(fields: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Option<St
     let ways = [("UNIT", SYSTEMD), ("OBJECT_SYSTEMD_UNIT", ROOT), ("COREDUMP_UNIT", ROOT), ("_SYSTEMD_UNIT", None)];
     ways.into_iter().filter(|(_, who)| who.is_none_or(by)).find_map(|(key, _)| {
         match fields.get(key) {
-            // A field may be there several times.
+            // A field may occur several times.
             Some(Value::Array(values)) if !values.iter().all(Value::is_u64) => {
                 values.iter().filter_map(text).find(|name| wanted(name))
             }
@@ -149,8 +148,8 @@ fn unit(fields: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Option<St
     })
 }
 
-/// A field as text: a string; bytes, where it isn't UTF-8 or has control characters; the first of several values.
-/// `None` where journalctl left it out because of its size.
+/// A field as text: a string; bytes, if it isn't UTF-8 or contains control characters; the first of several values.
+/// `None` if journalctl omitted it because of its size.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -171,7 +170,7 @@ fn text(value: &Value) -> Option<String> {
 pub(super) mod tests {
     use super::*;
 
-    /// An entry as journalctl writes it.
+    /// An entry in journalctl's format.
     pub(in crate::journal) fn line(unit: &str, number: u64, realtime: u64, message: &str) -> String {
         serde_json::json!({
             "__CURSOR": format!("s=a;i={number:x};b=b;m={number:x};t={realtime:x};x=0"),
@@ -197,7 +196,7 @@ pub(super) mod tests {
                 Some("a.service"),
             ),
             (r#""_SYSTEMD_UNIT":"a.service","UNIT":"c.service","_PID":"1""#, Some("a.service")),
-            // What anybody can write into an entry of his.
+            // Any sender can write this into an entry.
             (r#""_SYSTEMD_UNIT":"b.service","UNIT":"a.service","_PID":"12""#, Some("b.service")),
             (r#""_SYSTEMD_UNIT":"c.service","OBJECT_SYSTEMD_UNIT":"a.service","_UID":"1000""#, None),
             (r#""_SYSTEMD_UNIT":["c.service","b.service"]"#, Some("b.service")),
@@ -246,13 +245,13 @@ pub(super) mod tests {
         let place = |cursor: &str, realtime, monotonic| Place { cursor: cursor.into(), realtime, monotonic };
         use Ordering::{Equal, Greater, Less};
         let cases = [
-            // Numbers decide, also where a clock was set back.
+            // Numbers decide, even if a clock was set back.
             (place("s=a;i=9;b=1", 5, 5), place("s=a;i=a;b=1", 4, 4), Less),
             (place("s=a;i=10;b=1", 5, 5), place("s=a;i=f;b=2", 5, 5), Greater),
             (place("s=a;i=1;b=1", 5, 5), place("s=a;i=1;b=1", 5, 5), Equal),
-            // Another journal of the same boot: the boot's clock.
+            // Another journal of the same boot is compared by the boot's clock.
             (place("s=a;i=9;b=1", 5, 7), place("s=b;i=1;b=1", 4, 8), Less),
-            // Another boot: the time of day.
+            // Another boot is compared by the wall clock.
             (place("s=a;i=9;b=1", 5, 900), place("s=b;i=1;b=2", 6, 1), Less),
             (place("odd", 5, 9), place("s=b;i=1;b=2", 5, 1), Equal),
         ];

@@ -1,6 +1,6 @@
-//! A unit that moves: its new host is read once its old one has said that the unit is down there, so that the last
-//! words of the old place come before the first of the new one however slow the way from there is. Pure: it is told
-//! what time it is. Waiting loses nothing: the new host is read from the moment of the move on.
+//! A unit that moves: its new host is read once its old host has reported that the unit is down there, so that the last
+//! entries of the old host precede the first ones of the new host, however slow the connection to the old one is. Pure:
+//! it gets the time as an argument. No entry is lost by waiting: the new host is read from the time of the move on.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,29 +11,30 @@ use super::merge::HOLD;
 use crate::api::wire::MachineRef;
 use crate::model::name::{MachineId, UnitName};
 
-/// The old host may be dead, or what it says be filtered out (`--grep`): nobody waits for it for longer.
+/// The longest wait for the old host: it may be dead, or its report may be filtered out (`--grep`).
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// A host that is to be read for a unit.
+/// A host that must be read for a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Begin {
     pub(super) unit: UnitName,
     pub(super) machine: MachineRef,
-    /// From when on, ms since the epoch.
+    /// The time from which it is read, in ms since the epoch.
     pub(super) since: u64,
 }
 
-/// All units that are on their way.
+/// All units that are moving.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
-    /// What has gone down, and when that was heard.
+    /// Units that went down, and when this was received.
     down: HashMap<String, Instant>,
-    /// Who waits, and since when.
+    /// New hosts that are waiting, and since when.
     waiting: Vec<(Instant, Begin)>,
 }
 
 impl Handover {
-    /// A host says something of `unit`: that it is down, or anything else, after which it is not.
+    /// An entry of `unit` was received. `down` is whether it reports that the unit is down; any other entry means that
+    /// it isn't.
     pub(super) fn hear(&mut self, now: Instant, unit: &str, down: bool) {
         if down {
             self.down.entry(unit.to_owned()).or_insert(now);
@@ -42,12 +43,12 @@ impl Handover {
         }
     }
 
-    /// A unit begins elsewhere.
+    /// A unit has moved to a new host.
     pub(super) fn wait(&mut self, now: Instant, begin: Begin) {
         self.waiting.push((now, begin));
     }
 
-    /// Those that need not wait any longer.
+    /// The new hosts that needn't wait any longer.
     pub(super) fn ready(&mut self, now: Instant) -> Vec<Begin> {
         let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|one| self.end(one) <= now);
         self.waiting = waiting;
@@ -55,18 +56,18 @@ impl Handover {
         ready.into_iter().map(|(_, begin)| begin).collect()
     }
 
-    /// The one that waits for `unit` to begin on `id`, which has left it again.
+    /// Remove the waiting new host `id` of `unit`, because the unit has left it again.
     pub(super) fn take(&mut self, unit: &UnitName, id: &MachineId) -> Option<Begin> {
         let number = self.waiting.iter().position(|(_, begin)| begin.unit == *unit && begin.machine.id == *id)?;
         Some(self.waiting.remove(number).1)
     }
 
-    /// When [`Handover::ready`] has something next, unless something is heard before.
+    /// When [`Handover::ready`] returns something next, unless an entry is received before.
     pub(super) fn due(&self) -> Option<Instant> {
         self.waiting.iter().map(|one| self.end(one)).min()
     }
 
-    /// What is said last may come in pieces (systemd adds what the unit consumed): a moment for the rest of it.
+    /// systemd may add another message (the consumed resources), so wait a moment for it.
     fn end(&self, (since, begin): &(Instant, Begin)) -> Instant {
         let latest = *since + MAX_WAIT;
         self.down.get(begin.unit.as_str()).map_or(latest, |down| latest.min(*down + HOLD))
@@ -105,7 +106,7 @@ mod tests {
         handover.hear(start, "a.service", true);
         handover.wait(start + HOLD, begin("a.service"));
         assert_eq!(handover.ready(start + HOLD), [begin("a.service")]);
-        // It came up again meanwhile.
+        // It was started again meanwhile.
         handover.hear(start + HOLD, "a.service", false);
         handover.wait(start + HOLD, begin("a.service"));
         assert_eq!(handover.ready(start + HOLD), []);

@@ -1,6 +1,5 @@
-//! Entries of many hosts → one sequence by time. Pure but for the channels it reads: it is told what time it is. Owns
-//! the order: what one host says, and what is said of one unit, never changes places, whatever the clocks of the hosts
-//! say.
+//! Merges the entries of many hosts by time. Pure except for the channels it reads: it gets the time as an argument.
+//! Owns the order: the entries of one host, and those of one unit, are never reordered, whatever the hosts' clocks say.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -11,10 +10,10 @@ use tokio::time::Instant;
 /// How long an entry waits for older ones of other hosts, while following.
 pub(super) const HOLD: Duration = Duration::from_millis(200);
 
-/// Entries that may wait. More, and order between hosts is given up before memory is.
+/// The most entries that wait. Beyond that, order between hosts is given up to limit memory.
 const HELD: usize = 8192;
 
-/// All hosts to their end: complete order, one entry of each host in memory.
+/// Merges all hosts to their end: in complete order, with one entry of each host in memory.
 pub(super) struct Complete<T> {
     sources: Vec<Source<T>>,
 }
@@ -22,20 +21,20 @@ pub(super) struct Complete<T> {
 struct Source<T> {
     receiver: Receiver<(u64, T)>,
     head: Option<(u64, T)>,
-    /// Of the last head. A clock that was set back doesn't change the order of its host's entries.
+    /// The key of the last head. A clock that was set back doesn't change the order of a host's entries.
     key: u64,
     ended: bool,
 }
 
 impl<T> Complete<T> {
-    /// Of what comes through `receivers`: times, in µs, and what happened.
+    /// Merge what `receivers` yield: the time in µs, and the item.
     pub(super) fn new(receivers: Vec<Receiver<(u64, T)>>) -> Self {
         let source = |receiver| Source { receiver, head: None, key: 0, ended: false };
         Self { sources: receivers.into_iter().map(source).collect() }
     }
 
-    /// The next, once every host has said what its next one is; `None` when all have ended. Cancel-safe: what has been
-    /// received is kept.
+    /// The next item, once every host has provided its next one; `None` when all have ended. Cancel-safe: received
+    /// items are kept.
     pub(super) async fn next(&mut self) -> Option<T> {
         for source in &mut self.sources {
             if source.head.is_none() && !source.ended {
@@ -54,19 +53,19 @@ impl<T> Complete<T> {
     }
 }
 
-/// The last ones of a sequence.
+/// The last items of a sequence.
 pub(super) struct Tail<T> {
     limit: usize,
     kept: VecDeque<T>,
 }
 
 impl<T> Tail<T> {
-    /// The last `limit`.
+    /// Keep the last `limit` items.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, kept: VecDeque::new() }
     }
 
-    /// One more.
+    /// Add an item.
     pub(super) fn push(&mut self, item: T) {
         if self.limit == 0 {
             return;
@@ -77,25 +76,25 @@ impl<T> Tail<T> {
         self.kept.push_back(item);
     }
 
-    /// What is left of it.
+    /// The items that were kept.
     pub(super) fn into_iter(self) -> impl Iterator<Item = T> {
         self.kept.into_iter()
     }
 }
 
-/// Entries as they happen: each is held for a moment, so that older ones of slower hosts come before it.
+/// Merges entries as they arrive: each waits a moment, so that older ones of slower hosts precede it.
 pub(super) struct Live<T> {
     held: BTreeMap<(u64, u64), T>,
-    /// When what is held came, and its key, in the order in which it came.
+    /// The arrival time and the key of each waiting item, in order of arrival.
     arrivals: VecDeque<(Instant, u64)>,
-    /// The highest key given to each host and each unit.
+    /// The highest key of each host and each unit.
     hosts: HashMap<usize, u64>,
     units: HashMap<String, u64>,
     count: u64,
 }
 
 impl<T> Live<T> {
-    /// Nothing yet.
+    /// An empty merge.
     pub(super) fn new() -> Self {
         Self {
             held: BTreeMap::new(),
@@ -106,9 +105,9 @@ impl<T> Live<T> {
         }
     }
 
-    /// `item` came `now`: `host` says that it happened to `unit` at `at` (µs).
+    /// Add `item`, which arrived `now` and has the time `at` (µs) on `host`'s clock.
     pub(super) fn push(&mut self, now: Instant, host: usize, unit: &str, at: u64, item: T) {
-        // A unit that has moved goes on after what its old host said of it, also where that host's clock is ahead.
+        // The entries of a unit that has moved follow those from its old host, even if the old host's clock is ahead.
         let of_host = self.hosts.entry(host).or_default();
         let key = at.max(*of_host);
         let key = match self.units.get_mut(unit) {
@@ -127,7 +126,7 @@ impl<T> Live<T> {
         self.arrivals.push_back((now, key));
     }
 
-    /// What need not be held any longer, in order.
+    /// The items that needn't wait any longer, in order.
     pub(super) fn ready(&mut self, now: Instant, hold: Duration) -> Vec<T> {
         let mut until = None;
         while let Some((_, key)) = self.arrivals.front().filter(|(came, _)| *came + hold <= now) {
@@ -151,7 +150,7 @@ impl<T> Live<T> {
         ready
     }
 
-    /// When [`Live::ready`] has something next.
+    /// When [`Live::ready`] returns something next.
     pub(super) fn due(&self, hold: Duration) -> Option<Instant> {
         self.arrivals.front().map(|(came, _)| *came + hold)
     }
@@ -193,7 +192,7 @@ mod tests {
         let ((quick, one), (slow, two)) = (mpsc::channel(4), mpsc::channel(4));
         let mut merge = Complete::new(vec![one, two]);
         quick.send((2, "quick")).await.unwrap();
-        // Cancelled, it keeps what it has.
+        // Cancelling keeps what was received.
         let early = tokio::time::timeout(Duration::from_millis(1), merge.next()).await;
         assert!(early.is_err(), "{early:?}");
         slow.send((1, "slow")).await.unwrap();
@@ -222,7 +221,7 @@ mod tests {
         live.push(start + 100 * MS, 1, "b", 10, "first");
         live.push(start + 100 * MS, 1, "b", 30, "third");
         assert_eq!(live.due(HOLD), Some(start + HOLD));
-        // The older one goes with it, though it came later; the newer one waits.
+        // The older one is released with it, though it arrived later; the newer one waits.
         assert_eq!(live.ready(start + HOLD, HOLD), ["first", "second"]);
         assert_eq!(live.due(HOLD), Some(start + HOLD + 100 * MS));
         assert_eq!(live.ready(start + HOLD + 100 * MS, HOLD), ["third"]);
@@ -252,8 +251,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the clocks say and whenever things arrive: everything once, in order for each host and each unit,
-        /// and by time where the clocks agree and nothing is late.
+        /// Whatever the clocks and the times of arrival: everything is returned once, in order for each host and each
+        /// unit, and by time if the clocks agree and nothing is late.
         #[test]
         fn everything_once_and_in_order(
             steps in prop::collection::vec((0..3_usize, 0..4_usize, 0..2000_u64, 0..40_u64), 1..200),
@@ -278,13 +277,13 @@ mod tests {
             }
         }
 
-        /// Hosts whose clocks agree and whose entries arrive in time are told in the order in which things happened.
+        /// If clocks agree and entries arrive in time, they are returned in the order in which they happened.
         #[test]
         fn by_time_where_nothing_is_late(
             steps in prop::collection::vec((0..3_usize, 0..50_u64, 0..190_u64), 1..100),
         ) {
             let start = Instant::now();
-            // (arrives, happened, host): a host's own entries arrive in its order.
+            // (arrival, time, host): a host's own entries arrive in order.
             let (mut at, mut latest) = (0, [0; 3]);
             let mut events = Vec::new();
             for (host, pause, delay) in steps {

@@ -1,5 +1,5 @@
-//! Where units are, from what the cluster says of them, one view after the other → whose journal is to be read, from
-//! when until when, and what is to be said about it. Pure: it is told what time it is.
+//! From the views of units that the cluster reports → whose journals must be read, from when until when, and the
+//! messages about it. Pure: it gets the time as an argument.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use super::render::label;
 use crate::api::wire::{MachineRef, UnitView};
 use crate::model::name::{MachineId, UnitName};
 
-/// What has changed.
+/// A change of where units are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The unit is on this host now, and was on another one before.
+    /// The unit is on this host now, and was on the other one before.
     Begin(UnitName, MachineRef, Option<MachineId>),
-    /// It no longer is.
+    /// The unit isn't on this host any more.
     End(UnitName, MachineId),
-    /// For whoever looks on.
+    /// A message for the user.
     Note(String),
 }
 
@@ -26,16 +26,16 @@ pub(super) struct Places {
 
 #[derive(Debug, Default)]
 struct Unit {
-    /// Where it is, and where it still says something.
+    /// The hosts that have, or may still write, entries of the unit.
     on: BTreeMap<MachineId, MachineRef>,
-    /// Where it was last placed, and whether it still is.
+    /// The host on which it was last placed, and whether it still is.
     home: Option<(MachineRef, bool)>,
-    /// The watch that is open has told of it.
+    /// Whether the current watch has reported it.
     told: bool,
 }
 
-/// The hosts whose journals have something of `unit`: the one it is placed on, those that it runs on, and those that it
-/// is leaving.
+/// The hosts whose journals have entries of `unit`: the one on which it is placed, those on which it runs, and those
+/// that it is leaving.
 #[must_use]
 pub fn hosts(unit: &UnitView) -> BTreeMap<MachineId, MachineRef> {
     let states = unit.states.iter().map(|state| &state.machine);
@@ -43,13 +43,13 @@ pub fn hosts(unit: &UnitView) -> BTreeMap<MachineId, MachineRef> {
 }
 
 impl Places {
-    /// Take `unit` as it is, without a word.
+    /// Record `unit` without a message.
     pub(super) fn start(&mut self, unit: &UnitView) {
         let home = unit.machine.clone().map(|machine| (machine, true));
         self.units.insert(unit.name.clone(), Unit { on: hosts(unit), home, told: true });
     }
 
-    /// How many units are on a host that `reached` says yes to, and how many are on any.
+    /// The number of units on a host for which `reached` is true, and the number on any host.
     pub(super) fn count(&self, reached: impl Fn(&MachineId) -> bool) -> (usize, usize) {
         let placed = self.units.values().filter(|unit| !unit.on.is_empty());
         let (mut within, mut all) = (0, 0);
@@ -65,14 +65,14 @@ impl Places {
         self.units.values_mut().for_each(|unit| unit.told = false);
     }
 
-    /// That watch has told of all units there are.
+    /// The watch has reported all existing units.
     pub(super) fn synced(&mut self) -> Vec<Change> {
         let gone: Vec<UnitName> =
             self.units.iter().filter(|(_, unit)| !unit.told).map(|(name, _)| name.clone()).collect();
         gone.iter().flat_map(|name| self.gone(name)).collect()
     }
 
-    /// What the cluster says of a unit now.
+    /// The cluster has reported a unit.
     pub(super) fn see(&mut self, view: &UnitView) -> Vec<Change> {
         if view.name.is_template() {
             return Vec::new();
@@ -106,8 +106,7 @@ impl Places {
         changes
     }
 
-    /// The cluster doesn't have it any more, or only to forget it: what its host says until then is of interest, and no
-    /// longer.
+    /// The unit was destroyed, or will be as soon as it has stopped: entries of its host are shown until then.
     pub(super) fn gone(&mut self, name: &UnitName) -> Vec<Change> {
         let Some(mut unit) = self.units.remove(name) else { return Vec::new() };
         let mut changes = unit.go(name, BTreeMap::new(), None);
@@ -130,7 +129,7 @@ impl Unit {
     }
 }
 
-/// Whether the host has another address now. A host that is gone has none, and keeps the one it had.
+/// Whether the host has another address. A host that left the cluster has none, and keeps its last one.
 fn moved(old: &MachineRef, new: &MachineRef) -> bool {
     !new.ip.is_empty() && old.ip != new.ip
 }
@@ -147,7 +146,7 @@ mod tests {
         MachineRef { id, ip: format!("10.0.0.{number}"), hostname: format!("n{number}") }
     }
 
-    /// A unit placed on a host, with a state on others.
+    /// A unit placed on a host, with reports of others.
     fn view(name: &str, home: Option<u8>, states: &[u8]) -> UnitView {
         let state = |number: &u8| crate::api::wire::StateView {
             machine: machine(*number),
@@ -195,7 +194,7 @@ mod tests {
         let mut places = Places::default();
         places.start(&view("web@2.service", Some(3), &[3]));
         assert_eq!(shown(places.see(&view("web@2.service", Some(3), &[3]))), Vec::<String>::new());
-        // Its old host is still stopping it when it has no place, or a new one already.
+        // Its old host is still stopping it when it has no host, or a new one already.
         assert_eq!(shown(places.see(&view("web@2.service", None, &[3]))), ["web@2 is no longer placed on n3"]);
         assert_eq!(
             shown(places.see(&view("web@2.service", Some(1), &[3]))),

@@ -1,28 +1,28 @@
-//! What is asked of journalctl on a host: its command lines. Pure. Owns every option that is passed; runs nothing.
+//! The command lines of journalctl on a host. Pure. Owns every option that is passed; runs nothing.
 
 use std::ops::RangeInclusive;
 
 use super::entry::FIELDS;
 
-/// Ends the line that tells the host's time, before its entries.
+/// Marks the line with the host's time, which precedes its entries.
 pub(super) const NOW: &str = "ns now";
 
-/// Which entries to show, and how. Says nothing about units.
+/// Which entries to show, and how. Independent of units.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
-    /// Go on with what is logged from now on.
+    /// Continue with new entries as they are logged.
     pub follow: bool,
-    /// The last so many, of all units together; `None` for all.
+    /// The number of last entries, of all units together; `None` for all.
     pub lines: Option<usize>,
-    /// Only entries from this time on, as journalctl understands it.
+    /// Only entries from this time on, in journalctl's format.
     pub since: Option<String>,
     /// Only entries up to this time.
     pub until: Option<String>,
-    /// A level and all that are worse, or a range: `warning`, `err..alert`.
+    /// A level and all that are more severe, or a range: `warning`, `err..alert`.
     pub priority: Option<String>,
     /// Only entries whose message matches this regular expression.
     pub grep: Option<String>,
-    /// How entries are printed.
+    /// The output format.
     pub format: Format,
     /// Run journalctl with sudo.
     pub sudo: bool,
@@ -42,13 +42,13 @@ pub enum Format {
     ShortIsoPrecise,
     /// With weekday, year and time zone.
     ShortFull,
-    /// With the seconds since each host's boot.
+    /// With the seconds since the host's boot.
     ShortMonotonic,
-    /// With the seconds since 1970.
+    /// With the seconds since the epoch.
     ShortUnix,
     /// Messages only.
     Cat,
-    /// A JSON object for each entry, one a line.
+    /// A JSON object on one line for each entry.
     Json,
     /// All fields.
     Verbose,
@@ -106,32 +106,32 @@ impl Format {
         }
     }
 
-    /// Whether only journalctl itself can print it.
+    /// Whether only journalctl itself can produce it.
     #[must_use]
     pub fn is_journalctls(self) -> bool {
         matches!(self, Self::Verbose | Self::Export | Self::JsonPretty | Self::JsonSse | Self::JsonSeq | Self::WithUnit)
     }
 }
 
-/// Where in a host's journal to begin.
+/// Where to begin in a host's journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start<'a> {
-    /// Where the user said.
+    /// As the user requested.
     AsAsked,
-    /// At the entry with this cursor. Not after it: journalctl then skips an entry, and if the one meant is gone, or
-    /// another unit's, that is one too many.
+    /// At the entry with this cursor. Not after it: with `--after-cursor=` journalctl skips one entry, which may be the
+    /// wrong one if the entry was deleted or belongs to another unit.
     At(&'a str),
-    /// At this time, µs since the epoch by the host's clock.
+    /// At this time, in µs since the epoch by the host's clock.
     Since(u64),
 }
 
 impl Query {
-    /// Whether a span of time is asked for.
+    /// Whether a time span is requested.
     pub(super) fn is_timed(&self) -> bool {
         self.since.is_some() || self.until.is_some()
     }
 
-    /// Whether the lines of the entries themselves are printed.
+    /// Whether the lines of entries are printed themselves.
     pub(super) fn is_raw(&self) -> bool {
         self.format == Format::Json
     }
@@ -143,13 +143,13 @@ impl Query {
         argv
     }
 
-    /// All entries from `start` on, without end. The reader picks those that are wanted ([`Query::admits`]).
+    /// All entries from `start` on, without end. The reader filters them ([`Query::admits`]).
     ///
-    /// journalctl can pick units and priorities itself, and then loses entries now and then: it looks through the
-    /// indexes of what it was asked for one after the other, and where an entry is added to one that it has already
-    /// seen and a later entry to one that it hasn't, it goes on behind the later one. All entries are one index.
-    /// (systemd 252, seven units with 100 lines a second each, on a machine with more to do than processors: of 28,000
-    /// lines one that picked showed 27,866, one that didn't all.)
+    /// journalctl could filter by unit and priority, but then loses entries occasionally: it searches the index of each
+    /// filter in turn, and if an entry is added to an index it has searched already, and a later one to an index it
+    /// hasn't, it continues after the later one. Without a filter there is only one index. (With systemd 252, seven
+    /// units with 100 lines/s each on an overloaded machine, journalctl with filters showed 27,866 of 28,000 lines, and
+    /// without filters all.)
     pub(super) fn follow(&self, start: Start<'_>) -> Vec<String> {
         let mut argv = self.program();
         argv.extend(self.position(start));
@@ -162,7 +162,7 @@ impl Query {
         self.priority.as_deref().and_then(levels).is_none_or(|wanted| wanted.contains(&priority))
     }
 
-    /// The journal's last entry, of any unit; then the host's time; then, if there are `units`, their entries.
+    /// The journal's last entry, of any unit; then the host's time; then the entries of `units`, if there are any.
     pub(super) fn open<'a>(&self, start: Start<'_>, units: impl Iterator<Item = &'a str>) -> Vec<String> {
         let journalctl = self.program().join(" ");
         let mut units = units.peekable();
@@ -174,12 +174,12 @@ impl Query {
         argv
     }
 
-    /// Whether `code` is how journalctl says that nothing matches the pattern: silently, as grep(1) does.
+    /// Whether `code` means that nothing matched the pattern: journalctl then prints nothing, as grep(1).
     pub(super) fn is_no_match(&self, code: u8, silent: bool) -> bool {
         self.grep.is_some() && code == 1 && silent
     }
 
-    /// What journalctl itself is to print of one unit. Its output is passed on as it is.
+    /// The command line for journalctl to show one unit by itself. Its output is passed on unchanged.
     pub(super) fn alone(&self, unit: &str) -> Vec<String> {
         let mut argv = self.program();
         argv.extend(["--no-pager".into(), format!("--unit={unit}")]);
@@ -213,9 +213,9 @@ impl Query {
         match start {
             Start::AsAsked => {
                 options.extend(self.since.as_ref().map(|since| format!("--since={since}")));
-                // With a pattern, journalctl takes the last lines before it looks for the pattern, or turns them round.
-                // With a time, before systemd 254, it takes the first lines after --since, or looks for the last ones
-                // after --until.
+                // With a pattern, journalctl selects the last lines before it applies the pattern, or reverses them.
+                // With a time, before systemd 254, it selects the first lines after --since, or searches for the last
+                // ones after --until.
                 let lines = self.lines.filter(|_| self.grep.is_none() && !self.is_timed());
                 options.push(lines.map_or("--lines=all".into(), |lines| format!("--lines={lines}")));
             }
@@ -224,7 +224,7 @@ impl Query {
                 options.extend([format!("--since=@{}.{:06}", at / 1_000_000, at % 1_000_000), "--lines=all".into()]);
             }
         }
-        // Also after a connection has dropped.
+        // Also after a reconnect.
         for (option, value) in [("until", &self.until), ("grep", &self.grep)] {
             options.extend(value.as_ref().map(|value| format!("--{option}={value}")));
         }
@@ -232,8 +232,8 @@ impl Query {
     }
 }
 
-/// What `--priority` means: a level and all that are worse, or all from one to another. `None` for what journalctl
-/// refuses.
+/// The priorities that `--priority` selects: a level and all that are more severe, or a range. `None` if journalctl
+/// refuses it.
 fn levels(text: &str) -> Option<RangeInclusive<u8>> {
     const NAMES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
     let level = |text: &str| {

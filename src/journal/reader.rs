@@ -1,10 +1,10 @@
-//! One host: its journal read and followed by a journalctl there, over connections that come and go. Owns the promise
-//! that each entry is handed on once and in the journal's order, and knows of no other host.
+//! Reads and follows the journal of one host with journalctl over connections that may break. Guarantees that each
+//! entry is delivered once and in the journal's order; knows nothing about other hosts.
 //!
-//! A host is opened once: where its journal ends now, then what was asked to begin with. From there on it is followed.
-//! A stream that ends, for whatever reason, is begun anew at the last entry seen, and what was handed on before is
-//! recognised by its place. A unit that is added later is read up to now by itself first; then the stream is begun anew
-//! with all of them.
+//! A host is opened once: this finds the end of its journal and reads what the user requested to begin with. From there
+//! on the journal is followed. When a stream ends, for whatever reason, another one begins at the last entry, and
+//! entries that were delivered before are recognized by their position. A unit that is added later is first read up to
+//! now by itself; then the stream begins again with all units.
 
 mod command;
 mod state;
@@ -25,82 +25,82 @@ use command::Command;
 use state::Phase;
 pub(super) use state::State;
 
-/// An outage shorter than this isn't reported.
+/// A shorter outage isn't reported.
 const REPORT_OUTAGE_AFTER: Duration = Duration::from_secs(1);
-/// How long the listing waits for a host that can't be reached, ms, before it goes on without it.
+/// How long the initial listing waits for an unreachable host, in ms, before it continues without it.
 const MAX_LISTING_WAIT_MS: u64 = 3_000;
-/// How often a host that isn't followed is tried.
+/// How often a host is tried that isn't followed.
 const MAX_LIST_ATTEMPTS: u32 = 5;
-/// Entries within this of a unit's coming and going still count, ms: fleetctl learns of both a little late, and
-/// journald writes entries a little late.
+/// Entries within this time before a unit's arrival and after its departure still count, in ms: fleetctl learns of both
+/// with a delay, and journald writes entries with a delay.
 const SLACK_MS: u64 = 2_000;
 
-/// What is wanted of one host.
+/// What must be read from one host.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
-    /// The host, where it was last known to be.
+    /// The host with its last known address.
     pub(super) machine: MachineRef,
-    /// Its units.
+    /// The units.
     pub(super) units: BTreeMap<String, Span>,
 }
 
-/// Which time of a unit's on a host.
+/// The time during which a unit is on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
-    /// From when, ms since the epoch by this machine's clock; `None` as the user asked.
+    /// The begin, in ms since the epoch by this machine's clock; `None` for what the user requested.
     pub(super) begin: Option<u64>,
-    /// Until when.
+    /// The end.
     pub(super) end: Option<u64>,
 }
 
-/// What comes of a host.
+/// What a reader delivers.
 #[derive(Debug)]
 pub(super) enum ReaderEvent {
     /// An entry.
     Entry(Box<Entry>),
-    /// It can't be reached, since when (ms since the epoch), and why.
+    /// The host can't be reached: since when (ms since the epoch), and why.
     Lost(u64, String),
-    /// It can be reached again.
+    /// The host can be reached again.
     Back,
-    /// What journalctl says on stderr.
+    /// A line of journalctl's stderr.
     Message(String),
 }
 
-/// How reading a host ended.
+/// Why reading a host ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    /// There is no more. Not while following: more may come.
+    /// The end was reached. Never while following, since more may come.
     Done,
-    /// journalctl doesn't do it: its exit status, and why.
+    /// journalctl failed: its exit status, and why.
     Refused(u8, String),
-    /// The host can't be reached; why.
+    /// The host can't be reached, and why.
     Unreachable(String),
-    /// Nobody listens any longer.
+    /// The receiver is gone.
     ReceiverGone,
 }
 
-/// What a request is for that ends by itself.
+/// The purpose of a request that ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// All there is; nothing comes after it.
+    /// Everything; nothing follows.
     All,
-    /// Where and when the host is, and what the stream is to begin with.
+    /// The end of the journal, the host's time, and the entries before the stream.
     Opening,
-    /// What the stream is already beyond.
+    /// Entries before the position of the stream.
     CatchUp,
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug)]
 enum Trouble {
     /// Worth another attempt.
     Broken(String),
-    /// Not worth one.
+    /// Not worth another attempt.
     Refused(u8, String),
     ReceiverGone,
 }
 
-/// Where entries go: their time, and themselves.
+/// The channel for entries, with their time.
 pub(super) type Listing = mpsc::Sender<(u64, (usize, ReaderEvent))>;
 
 /// The reader of one host.
@@ -111,9 +111,9 @@ pub(super) struct Reader<'a, R> {
     pub(super) clock: Clock,
     pub(super) host: usize,
     pub(super) wanted: watch::Receiver<Wanted>,
-    /// For what there is to begin with.
+    /// For the initial listing.
     pub(super) listing: Option<Listing>,
-    /// For what comes then.
+    /// For what follows.
     pub(super) live: Option<mpsc::Sender<(usize, ReaderEvent)>>,
     pub(super) state: State,
 }
@@ -122,7 +122,7 @@ impl<R> Reader<'_, R>
 where
     R: AsyncFn(&MachineRef, &[String]) -> Result<Running, Error>,
 {
-    /// Read what there is, to its end.
+    /// Read everything to its end.
     pub(super) async fn list(mut self) -> End {
         self.state.update(self.wanted.borrow_and_update().clone());
         let mut attempt = 0;
@@ -141,8 +141,8 @@ where
         }
     }
 
-    /// Read what there is, then all that comes. While nothing is wanted of the host it isn't connected to, and what has
-    /// been handed on isn't forgotten: a unit may come back.
+    /// Read everything, then follow. While no unit is on the host there is no connection, but what was delivered is
+    /// remembered: a unit may come back.
     pub(super) async fn follow(mut self) -> End {
         loop {
             self.state.update(self.wanted.borrow_and_update().clone());
@@ -164,7 +164,7 @@ where
         }
     }
 
-    /// One connection's worth; whether all is over.
+    /// Use one connection; returns whether everything was read.
     async fn session(&mut self) -> Result<bool, Trouble> {
         if self.state.phase.is_opening() {
             self.open().await?;
@@ -177,7 +177,7 @@ where
         self.stream().await
     }
 
-    /// Where the journal ends, what time it is there, and what the user wants to begin with.
+    /// Find the end of the journal and the host's time, and read what the user requested to begin with.
     async fn open(&mut self) -> Result<(), Trouble> {
         let asked: Vec<String> = self.state.names_of(|track| track.span.begin.is_none());
         let argv = self.query.open(self.state.start(), asked.iter().map(String::as_str));
@@ -191,7 +191,7 @@ where
         Ok(())
     }
 
-    /// Units that came later have entries that the stream is already beyond.
+    /// Read the entries of units that were added later, up to the position of the stream.
     async fn catch_up(&mut self) -> Result<(), Trouble> {
         let fresh = self.state.names_of(|track| track.fresh);
         let begins = self.state.units.values().filter(|track| track.fresh).filter_map(|track| track.span.begin);
@@ -206,14 +206,13 @@ where
         Ok(())
     }
 
-    /// Everything up to now, of a host that won't be followed any longer.
+    /// Read everything up to now, from a host that isn't followed any longer.
     async fn drain(&mut self) -> Result<(), Trouble> {
         let argv = self.query.read(self.state.start_of_stream(), self.state.units.keys().map(String::as_str));
         self.read(&argv, Purpose::All).await
     }
 
-    /// Hand on all that `argv` writes, to its end; if the stream comes after it, only what the stream doesn't begin
-    /// with.
+    /// Deliver all that `argv` writes, to its end; if a stream follows, only what precedes it.
     async fn read(&mut self, argv: &[String], purpose: Purpose) -> Result<(), Trouble> {
         let mut command = self.begin(argv).await?;
         let mut head = purpose == Purpose::Opening;
@@ -239,21 +238,21 @@ where
                 }
                 Ok(())
             }
-            // As shells and ssh number a connection that broke, and deaths by signal.
+            // Statuses of broken connections and of signals, as in shells and ssh.
             Ok(code) if code >= 128 => Err(Trouble::Broken(command.why(code))),
             Ok(code) => Err(Trouble::Refused(code, command.why(code))),
             Err(why) => Err(Trouble::Broken(why)),
         }
     }
 
-    /// Hand on all that comes, until the stream breaks, a unit is added (`false`) or all is over (`true`).
+    /// Deliver all that arrives, until the stream breaks, a unit is added (`false`) or everything was read (`true`).
     async fn stream(&mut self) -> Result<bool, Trouble> {
         let argv = self.query.follow(self.state.start_of_stream());
         let mut command = self.begin(&argv).await?;
         let mut came = false;
         loop {
             let over = self.time_left();
-            // Cancel-safe: a command keeps the line it has read a part of.
+            // Cancel-safe: a command keeps a partially read line.
             tokio::select! {
                 line = command.next() => match line {
                     Some(line) => {
@@ -275,7 +274,7 @@ where
         }
         let why = match command.end().await {
             Ok(code) => {
-                // It may have lost the place where it was to begin.
+                // Its start position may not exist any more.
                 self.state.refused += u32::from(!came && code != 0 && code < 128);
                 command.why(code)
             }
@@ -292,7 +291,7 @@ where
             tokio::select! {
                 ran = &mut run => ran,
                 () = sleep(Duration::from_millis(MAX_LISTING_WAIT_MS)), if waited_for => {
-                    // The others go on without it. It isn't given up: somebody may be typing a passphrase.
+                    // The other hosts continue without it. It isn't aborted: the user may be typing a passphrase.
                     self.listing = None;
                     run.await
                 }
@@ -306,7 +305,7 @@ where
     }
 
     async fn deliver(&mut self, line: &[u8], then_stream: bool) -> Result<(), Trouble> {
-        // journalctl's own remarks: `-- No entries --`.
+        // journalctl's own remarks, such as `-- No entries --`.
         if line.is_empty() || line.starts_with(b"-- ") {
             return Ok(());
         }
@@ -315,8 +314,8 @@ where
             Ok(parsed) => parsed,
             Err(error) => return self.tell(ReaderEvent::Message(error.to_string())).await,
         };
-        // Of what is being written just now journalctl may miss some when it picks units (`Query::follow`). The stream
-        // has it all.
+        // journalctl may miss entries that are being written while it filters by unit (see `Query::follow`). The stream
+        // delivers them.
         if then_stream && self.state.phase.stream_begins().is_none_or(|from| place.order(from).is_gt()) {
             return Ok(());
         }
@@ -334,7 +333,7 @@ where
         Ok(())
     }
 
-    /// Whether `entry` is wanted, and hasn't been handed on before.
+    /// Whether `entry` is wanted and hasn't been delivered before.
     fn admits(&self, entry: &Entry) -> bool {
         let Some(track) = self.state.units.get(&entry.unit) else { return false };
         let after = |place: &Place| !entry.place.order(place).is_lt() && entry.place.cursor != place.cursor;
@@ -362,13 +361,13 @@ where
         }
     }
 
-    /// Say that the host is lost, if it is for long, and wait a little.
+    /// Report the host as lost, if the outage lasts, and wait before the next attempt.
     async fn lose(&mut self, why: &str) -> Result<(), Trouble> {
         let now = self.clock.now_ms();
         let (since, told) = *self.state.lost.get_or_insert((now, false));
         let report_after = u64::try_from(REPORT_OUTAGE_AFTER.as_millis()).unwrap_or(u64::MAX);
         if now >= since + MAX_LISTING_WAIT_MS {
-            // The others go on without it.
+            // The other hosts continue without it.
             self.listing = None;
         }
         if !told && now >= since + report_after && self.listing.is_none() {
@@ -382,12 +381,12 @@ where
         }
     }
 
-    /// Whether nothing more is wanted of the host.
+    /// Whether nothing more must be read from the host.
     fn over(&self) -> bool {
         self.time_left() == Some(Duration::ZERO)
     }
 
-    /// Until nothing more is wanted of the host.
+    /// How long the host must still be read; `None` for ever.
     fn time_left(&self) -> Option<Duration> {
         let ends = self.state.units.values().map(|track| track.span.end).collect::<Option<Vec<u64>>>()?;
         let end = ends.into_iter().max().unwrap_or(0) + SLACK_MS;
@@ -397,7 +396,7 @@ where
     fn ahead_of_us(&self, line: &[u8]) -> i64 {
         let digits: String = String::from_utf8_lossy(line).chars().take_while(char::is_ascii_digit).collect();
         let there = digits.parse::<u64>().ok().map(|ns| ns / 1_000_000);
-        // Without GNU's `%N` there are no digits that fit; then the clocks are taken to agree.
+        // Without GNU date's `%N` the number is implausible; the clocks are then assumed to agree.
         let plausible = there.filter(|ms| *ms > 1_000_000_000_000);
         plausible.map_or(0, |there| there.cast_signed() - self.clock.now_ms().cast_signed())
     }
@@ -415,10 +414,10 @@ mod tests {
     use crate::remote::{Hosts, Stdin};
     use crate::ssh::Settings;
 
-    /// Longer than anything here takes.
+    /// Longer than anything in these tests takes.
     const HANG: Duration = Duration::from_secs(30);
 
-    /// Stands for journalctl on a host.
+    /// Replaces journalctl on a host.
     const JOURNALCTL: &str = include_str!("../../tests/support/journalctl");
 
     /// A host with a journal, whose readers come and go.
@@ -457,7 +456,7 @@ mod tests {
             file.write_all(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes()).unwrap();
         }
 
-        /// Entries `numbers` of `unit`, said now.
+        /// Entries `numbers` of `unit`, logged now.
         fn say(&self, unit: &str, numbers: std::ops::Range<u64>) {
             let now = Clock::system().now_ms() * 1000;
             let entry = |number| line(unit, number, now + number, &format!("{unit} {number}"));
@@ -548,8 +547,8 @@ mod tests {
             let mut host = Fake::new(Query::default(), &["a.service"]);
             host.say("a.service", 1..40);
             host.say("other.service", 40..45);
-            // The opening dies after its first entry (the anchor's run, then the listing's), the stream again and
-            // again.
+            // The opening dies after its first entry (in the anchor's run, then in the listing), and the stream
+            // repeatedly.
             host.append("journal.faults", &["", "3", "", "7", "0", "1", "2", "5", "1", "0", "9"].map(String::from));
             host.start(None);
             host.expect("a.service", 1..40).await;
@@ -590,7 +589,7 @@ mod tests {
             std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
             let ReaderEvent::Lost(_, why) = host.next().await else { panic!("it is lost") };
             assert_eq!(why, "no route to host");
-            // Numbers begin anew, under another name, in another boot.
+            // Numbers begin again, in another sequence and boot.
             host.say("a.service", 1..3);
             let now = std::fs::read_to_string(host.path("journal")).unwrap();
             let fresh = now.strip_prefix(&away).unwrap().replace("s=a;", "s=new;").replace(";b=b;", ";b=new;");
@@ -607,7 +606,7 @@ mod tests {
             let mut host = Fake::new(ten(), &["a.service"]);
             host.start(None);
             let began = Clock::system().now_ms();
-            // Of its last time here, long ago.
+            // From its last time here, long ago.
             let old = line("b.service", 1, (began - 60_000) * 1000, "long ago");
             host.append("journal", &[old]);
             host.say("b.service", 2..5);
@@ -640,7 +639,7 @@ mod tests {
             let asked = host.asked().len();
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert_eq!((host.asked().len(), host.told.try_recv().is_err()), (asked, true), "nobody asks it any more");
-            // It comes back, and another one comes, while nothing else is wanted of the host.
+            // It comes back, and another one arrives, while nothing else is read from the host.
             let again = late + SLACK_MS + 1_000;
             host.want("a.service", Span { begin: Some(again), end: None });
             host.want("b.service", Span { begin: Some(again), end: None });
@@ -655,7 +654,7 @@ mod tests {
     fn a_pattern_that_nothing_matches_yet_is_waited_for() {
         local(async {
             let mut host = Fake::new(Query { grep: Some("service".into()), ..ten() }, &["a.service"]);
-            // journalctl's answer to it, of what there is to begin with and of a unit that comes.
+            // journalctl's response to it, for the initial listing and for a unit that arrives.
             host.append("journal.faults", &["", "none", "", "none"].map(String::from));
             host.start(None);
             while host.asked().last().is_none_or(|asked| !asked.contains("--follow")) {

@@ -1,5 +1,5 @@
-//! The hosts that are read: a reader for each, and what it is told. Owns which readers there are; reads and prints
-//! nothing.
+//! The hosts that are read: a reader for each, and what it must read. Owns which readers exist; reads and prints
+//! nothing itself.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::model::name::{MachineId, UnitName};
 use crate::remote::{self, Stdin};
 
-/// Entries of one host that wait to be merged. A host whose entries aren't wanted yet stops reading.
+/// Entries of one host that wait to be merged. When this many wait, the host isn't read any further.
 const WAITING: usize = 256;
 
 type Reading<'a> = Pin<Box<dyn Future<Output = (usize, End)> + 'a>>;
@@ -28,25 +28,25 @@ pub(super) struct Host {
     pub(super) name: String,
     /// Its identity.
     pub(super) id: MachineId,
-    /// Whether it can be reached, as far as anybody knows.
+    /// Whether it can be reached, as far as known.
     pub(super) reached: bool,
     wanted: watch::Sender<Wanted>,
-    /// Its reader runs.
+    /// Whether its reader runs.
     read: bool,
 }
 
-/// All of them.
+/// All hosts.
 pub(super) struct Readers<'a> {
     hosts: &'a remote::Hosts,
     query: &'a Query,
     clock: Clock,
-    /// By number; numbers are never used again.
+    /// By number; numbers are never reused.
     pub(super) all: Vec<Host>,
     readings: FuturesUnordered<Reading<'a>>,
 }
 
 impl<'a> Readers<'a> {
-    /// Those that `units` are on, with `begin` as asked. Nothing is read yet.
+    /// The hosts of `units`, to be read as the user requested. Nothing is read yet.
     pub(super) fn new(hosts: &'a remote::Hosts, query: &'a Query, units: &[UnitView]) -> Self {
         let mut readers =
             Self { hosts, query, clock: Clock::system(), all: Vec::new(), readings: FuturesUnordered::new() };
@@ -58,8 +58,8 @@ impl<'a> Readers<'a> {
         readers
     }
 
-    /// `unit` is to be read on `machine` from `begin` on (ms since the epoch, or as asked). The number of the host, if
-    /// it isn't read yet.
+    /// Read `unit` on `machine` from `begin` on (ms since the epoch; `None` as the user requested). Returns the number
+    /// of the host if it has no reader yet.
     pub(super) fn want(&mut self, unit: &UnitName, machine: &MachineRef, begin: Option<u64>) -> Option<usize> {
         let number = match self.all.iter().position(|host| host.id == machine.id) {
             Some(number) => number,
@@ -83,7 +83,7 @@ impl<'a> Readers<'a> {
         (!host.read).then_some(number)
     }
 
-    /// `unit` has left the host, at `end` (ms since the epoch).
+    /// `unit` has left the host at `end` (ms since the epoch).
     pub(super) fn leave(&mut self, unit: &UnitName, id: &MachineId, end: u64) {
         if let Some(host) = self.all.iter().find(|host| host.id == *id) {
             host.wanted.send_modify(|wanted| {
@@ -94,8 +94,8 @@ impl<'a> Readers<'a> {
         }
     }
 
-    /// Read all hosts to the end of what there is, or with `live` for ever: what there is to begin with comes through
-    /// the channels that are returned, one for each host.
+    /// Read all hosts to their end, or with `live` for ever. Initial entries arrive through the returned channels, one
+    /// for each host.
     pub(super) fn begin(
         &mut self,
         live: Option<&mpsc::Sender<(usize, ReaderEvent)>>,
@@ -109,7 +109,7 @@ impl<'a> Readers<'a> {
         receivers
     }
 
-    /// Read a host that came later.
+    /// Read a host that was added later.
     pub(super) fn read(
         &mut self,
         number: usize,
@@ -136,7 +136,7 @@ impl<'a> Readers<'a> {
         }));
     }
 
-    /// The next host whose reading ends; `None` when all have. Cancel-safe.
+    /// The next host whose reader ends; `None` when all have. Cancel-safe.
     pub(super) async fn ended(&mut self) -> Option<(usize, End)> {
         let (number, end) = self.readings.next().await?;
         self.all[number].read = false;

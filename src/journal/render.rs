@@ -1,5 +1,5 @@
-//! An entry → the text that is printed. Pure: owns how entries look, as lines of several hosts or as journalctl's own;
-//! prints nothing.
+//! An entry → the text that is printed. Pure. Owns the format of entries, as lines of several hosts or as journalctl's
+//! own; prints nothing.
 
 use std::fmt::Write as _;
 
@@ -9,47 +9,47 @@ use jiff::tz::TimeZone;
 use super::entry::Entry;
 use super::query::Format;
 
-/// Colours that can be read on dark and on light ground, and aren't those of a priority.
+/// Colours that are readable on dark and on light backgrounds, and aren't used for a priority.
 const COLOURS: [u8; 10] = [32, 34, 35, 36, 92, 94, 95, 96, 90, 33];
 
-/// How entries are printed.
+/// How entries are formatted.
 #[derive(Debug)]
 pub(super) struct Style {
     /// journalctl's name for it.
     pub(super) format: Format,
-    /// As journalctl would on the one host there is; otherwise each line has its host and its unit.
+    /// As journalctl would on a single host; otherwise each line has its host and unit.
     pub(super) alone: bool,
-    /// A person reads it, so colours help.
+    /// Whether to use colours.
     pub(super) colours: bool,
-    /// The time zone of that person.
+    /// The user's time zone.
     pub(super) zone: TimeZone,
-    /// µs since the epoch when today began there: other days are named.
+    /// When today began there, in µs since the epoch; other days are named.
     pub(super) today: u64,
-    /// How wide the columns are.
+    /// The widths of the columns.
     pub(super) widths: Widths,
 }
 
 /// The widths of the columns, in characters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Widths {
-    /// Of hosts' names.
+    /// The width of hosts' names.
     pub(super) host: usize,
-    /// Of units' labels.
+    /// The width of units' labels.
     pub(super) unit: usize,
 }
 
-/// µs since the epoch when the day of `now` began in `zone`.
+/// When the day of `now` began in `zone`, in µs since the epoch.
 pub(super) fn day(now: u64, zone: &TimeZone) -> u64 {
     let start = zoned(now, zone).start_of_day().map(|day| day.timestamp().as_microsecond());
     start.ok().and_then(|start| u64::try_from(start).ok()).unwrap_or(0)
 }
 
-/// `10:05:07`, of ms since the epoch.
+/// `10:05:07`, from ms since the epoch.
 pub(super) fn clock(now_ms: u64, zone: &TimeZone) -> String {
     zoned(now_ms * 1000, zone).strftime("%H:%M:%S").to_string()
 }
 
-/// What lines call a unit: services without their type.
+/// A unit's name in lines: services without their type.
 pub(super) fn label(unit: &str) -> &str {
     unit.strip_suffix(".service").unwrap_or(unit)
 }
@@ -73,7 +73,7 @@ impl Style {
         if self.alone {
             text.push_str(raw);
         } else {
-            // journald's fields are in capitals: these two are nobody's.
+            // journald's field names are in capitals, so these two can't collide.
             let (host, unit) = (serde_json::json!(host), serde_json::json!(entry.unit));
             let rest = raw.trim_start().strip_prefix('{').unwrap_or("}");
             let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
@@ -82,7 +82,7 @@ impl Style {
         text.push('\n');
     }
 
-    /// `n2 web@1  10:05:01.201  GET / 200 3 ms`. Each line of a message has all of it, for `grep`.
+    /// `n2 web@1  10:05:01.201  GET / 200 3 ms`. Each line of a message is complete, for `grep`.
     fn with_host(&self, host: &str, entry: &Entry, text: &mut String) {
         let (host, unit) = (harmless(host), label(&entry.unit));
         let Widths { host: host_width, unit: unit_width } = self.widths;
@@ -101,8 +101,8 @@ impl Style {
         }
     }
 
-    /// `Nov 21 10:05:01 n2 nginx[12]: GET / 200 3 ms`, as `output_short` of systemd 252: without fields that can't be
-    /// printed. Any service can write the identifier and the process id of its entries.
+    /// `Nov 21 10:05:01 n2 nginx[12]: GET / 200 3 ms`, as `output_short` of systemd 252: without fields that aren't
+    /// printable, since any service can set the identifier and the process id of its entries.
     fn as_journalctl(&self, entry: &Entry, text: &mut String) {
         let start = text.len();
         text.push_str(&self.time(entry, entry.said));
@@ -147,18 +147,17 @@ fn zoned(at: u64, zone: &TimeZone) -> jiff::Zoned {
     at.to_zoned(zone.clone())
 }
 
-/// A field, unless a terminal would obey it.
+/// A field, unless it contains control characters.
 fn printable(field: Option<&str>) -> Option<&str> {
     field.filter(|text| !text.chars().any(char::is_control))
 }
 
-/// A name with `?` for whatever a terminal would obey. As wide as before.
+/// A name with `?` for control characters, of the same width.
 fn harmless(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// The lines of a message as journalctl shows them: without colours of its own, and without anything that a terminal
-/// obeys.
+/// The lines of a message as journalctl shows them: without escape sequences and control characters.
 fn lines(message: &str) -> impl Iterator<Item = String> {
     let plain = without_escapes(message).replace('\t', "        ");
     let plain = if plain.chars().any(|c| c.is_control() && c != '\n') {
@@ -170,7 +169,7 @@ fn lines(message: &str) -> impl Iterator<Item = String> {
     lines.into_iter()
 }
 
-/// `message` without sequences of a terminal's: colours (`ESC [ … letter`) and links (`ESC ] … BEL`).
+/// `message` without escape sequences of terminals: colours (`ESC [ … letter`) and links (`ESC ] … BEL`).
 fn without_escapes(message: &str) -> String {
     if !message.contains('\u{1b}') {
         return message.into();
@@ -207,7 +206,7 @@ fn bytes(count: usize) -> String {
     }
 }
 
-/// The same for the same unit, in every run (FNV-1a).
+/// The colour of a unit, the same in every run (FNV-1a).
 fn colour(unit: &str) -> u8 {
     let hash = unit.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     COLOURS[hash as usize % COLOURS.len()]

@@ -1,5 +1,5 @@
-//! Many journals as one: listed to their end, or followed for ever. Owns what is printed when, and what is said about
-//! hosts and units on the way; how entries look is `render`'s, their order `merge`'s.
+//! Shows many journals as one, to their end or followed for ever. Owns what is printed when, and the messages about
+//! hosts and units; `render` formats entries and `merge` orders them.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -23,28 +23,28 @@ use crate::api::wire::WatchLine;
 use crate::clock::Clock;
 use crate::model::name::MachineId;
 
-/// What has come of the hosts and isn't merged yet. When it is full, they wait.
+/// Items of hosts that wait to be merged. When this many wait, the hosts wait too.
 const WAITING: usize = 1024;
-/// Text that is printed in one go, in bytes.
+/// How much text is printed at once, in bytes.
 const CHUNK: usize = 32 * 1024;
-/// Exit statuses of deaths by SIGINT and SIGTERM, as shells number them.
+/// Exit statuses for SIGINT and SIGTERM, as in shells.
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
-/// Exit status for a host that can't be reached, as `ssh` has it.
+/// Exit status if a host can't be reached, as in `ssh`.
 const UNREACHABLE: u8 = 255;
 
-/// All entries there are. Returns the exit status: 0, 1 when a pattern matched nothing, or the first failing host's.
+/// Show all entries. Returns the exit status: 0, 1 if a pattern matched nothing, or that of the first host that failed.
 pub(super) async fn list<O: Output>(source: &Source<'_>, query: &Query, units: &Units, out: &O) -> Result<u8, Error> {
     let mut show = Show::new(source, query, units, out);
     let receivers = show.readers.begin(None);
     show.listing(receivers, None).await?;
     show.flush(true);
-    // As journalctl does, and grep(1).
+    // As journalctl and grep(1).
     let nothing = query.grep.is_some() && !show.shown;
     Ok(if show.status == 0 { u8::from(nothing) } else { show.status })
 }
 
-/// The last entries, and all that follow. Returns the exit status, also of the signal that ended it.
+/// Show the last entries and follow. Returns the exit status, including that for a signal.
 pub(super) async fn follow<O: Output>(source: &Source<'_>, query: &Query, units: &Units, out: &O) -> Result<u8, Error> {
     let mut show = Show::new(source, query, units, out);
     let (live, events) = mpsc::channel(WAITING);
@@ -60,7 +60,7 @@ pub(super) async fn follow<O: Output>(source: &Source<'_>, query: &Query, units:
         _ = interrupts.recv() => show.status = INTERRUPTED,
         _ = terminations.recv() => show.status = TERMINATED,
     }
-    // What is still held has been read.
+    // Entries that are still held were read already.
     show.print_ready(Duration::ZERO);
     show.flush(true);
     Ok(show.status)
@@ -76,11 +76,11 @@ struct Show<'a, O> {
     lines: Option<usize>,
     clock: Clock,
     merge: Live<(usize, Box<Entry>)>,
-    /// What isn't printed yet.
+    /// Text that isn't printed yet.
     text: String,
-    /// There was an entry.
+    /// Whether there was an entry.
     shown: bool,
-    /// The first exit status that isn't 0.
+    /// The first exit status other than 0.
     status: u8,
 }
 
@@ -117,7 +117,7 @@ impl<'a, O: Output> Show<'a, O> {
         show
     }
 
-    /// What there is to begin with: all hosts by time, the last so many of it.
+    /// Show what there is to begin with: all hosts by time, limited to the last lines.
     async fn listing(
         &mut self,
         receivers: Vec<mpsc::Receiver<(u64, (usize, ReaderEvent))>>,
@@ -127,7 +127,7 @@ impl<'a, O: Output> Show<'a, O> {
         let mut tail = self.lines.map(Tail::new);
         let mut reading = true;
         loop {
-            // Cancel-safe both.
+            // Both branches are cancel-safe.
             tokio::select! {
                 item = merge.next() => match (item, &mut tail) {
                     (None, _) => break,
@@ -146,7 +146,7 @@ impl<'a, O: Output> Show<'a, O> {
         for (host, entry) in tail.into_iter().flat_map(Tail::into_iter) {
             self.print(host, ReaderEvent::Entry(entry));
         }
-        // What the readers still have to say about their ends.
+        // Wait for the results of the readers.
         while live.is_none()
             && let Some((host, end)) = self.readers.ended().await
         {
@@ -155,7 +155,7 @@ impl<'a, O: Output> Show<'a, O> {
         Ok(())
     }
 
-    /// All that comes, until nobody reads it.
+    /// Follow until the reader of the output is gone.
     async fn follow(
         &mut self,
         patterns: &[String],
@@ -169,8 +169,7 @@ impl<'a, O: Output> Show<'a, O> {
         while !out.is_closed() {
             let hold = if self.readers.all.len() > 1 { HOLD } else { Duration::ZERO };
             let due = self.merge.due(hold).into_iter().chain(self.handover.due()).min();
-            // Cancel-safe: channels and `Readers::ended` keep what they have, `watching` and `closed` go on where they
-            // were.
+            // Cancel-safe: channels and `Readers::ended` keep their items; `watching` and `closed` are polled again.
             tokio::select! {
                 one = events.recv() => {
                     let mut next = one;
@@ -250,7 +249,7 @@ impl<'a, O: Output> Show<'a, O> {
             self.status = status;
         }
         if follows {
-            // What journalctl doesn't understand on one host it won't on another.
+            // If journalctl refuses an option on one host it will on the others.
             self.flush(true);
             return Err(Error::Refused { status: self.status, line });
         }
@@ -258,7 +257,7 @@ impl<'a, O: Output> Show<'a, O> {
         Ok(())
     }
 
-    /// What the cluster says.
+    /// Handle what the cluster reports.
     async fn see(&mut self, line: Seen, live: &mpsc::Sender<(usize, ReaderEvent)>) {
         let changes = match line {
             Seen::Line(WatchLine::Unit(unit)) => self.places.see(&unit),
@@ -284,7 +283,7 @@ impl<'a, O: Output> Show<'a, O> {
                         _ => self.begin(&begin, live),
                     }
                 }
-                // A host that the cluster takes for dead may run it still, and has more to say when it is back.
+                // A host that is dead to the cluster may still run the unit, and has more entries when it comes back.
                 Change::End(unit, id) if present.contains(&id) => {
                     if let Some(begin) = self.handover.take(&unit, &id) {
                         self.begin(&begin, live);

@@ -1,5 +1,5 @@
-//! The last words of a unit, for commands that have to say that it failed. Best effort: what can't be had at once, and
-//! without asking anybody for a passphrase, isn't had.
+//! The last journal lines of a unit, for commands that report its failure. Best effort: lines that can't be read at
+//! once, or only with a passphrase, are left out.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use tokio::time::timeout;
 use crate::api::wire::{MachineRef, StateView};
 use crate::remote::Hosts;
 
-/// How long somebody who waits for an error message waits for more of it.
+/// How long an error message waits for these lines.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(2);
-/// What a unit said longer before it came to this state has little to do with it, ms.
+/// Lines that are older than its state by more than this are unrelated, in ms.
 const BEFORE_MS: u64 = 60_000;
 
-/// The last `count` lines that `unit` said, or systemd of it, before it came to `state` on the host of that state; in
-/// journalctl's own form. Nothing if they can't be had within two seconds.
+/// The last `count` lines of `unit`, or of systemd about it, before it came to `state` on that state's host, in
+/// journalctl's format. Empty if they can't be read within two seconds.
 pub async fn journal_tail(hosts: &Hosts, unit: &str, state: &StateView, count: usize) -> Vec<String> {
     let mut argv: Vec<String> =
         ["journalctl", "--quiet", "--no-pager", "--output=short"].map(ToString::to_string).into();
     argv.extend([format!("--unit={unit}"), format!("--lines={count}")]);
     argv.push(format!("--since=@{}", state.since.saturating_sub(BEFORE_MS) / 1000));
-    // With --since alone, journalctl before systemd 254 takes --lines for the first so many.
+    // With --since alone, journalctl before systemd 254 selects the first lines with --lines.
     argv.push("--reverse".into());
     let text = timeout(TAIL_TIMEOUT, read(hosts, &state.machine, &argv)).await.ok().flatten();
     text.map(|text| oldest_first(&text)).unwrap_or_default()
 }
 
-/// The lines of entries that came newest first. The further lines of an entry are indented, and stay with it.
+/// Reverse entries that are sorted newest first. Continuation lines are indented and stay with their entry.
 fn oldest_first(text: &str) -> Vec<String> {
     let mut entries: Vec<Vec<String>> = Vec::new();
     for line in text.lines() {

@@ -1,29 +1,29 @@
-//! Why a command didn't run on a host. Owns the two kinds that callers treat differently; knows no exit codes and
-//! prints nothing.
+//! Why a command didn't run on a host. Owns the two kinds that callers distinguish; knows no exit codes and prints
+//! nothing.
 
 use crate::ssh;
 
-/// A command didn't run.
+/// The error of a command that didn't run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The program can't be started on this host; why.
+    /// The program can't be started on this host, and why.
     NotStarted(String),
     /// The host can't be reached.
     Unreachable {
-        /// What happened, one sentence a line.
+        /// The error, one sentence on each line.
         lines: Vec<String>,
-        /// What may help.
+        /// Advice for the user.
         hint: Option<String>,
     },
 }
 
 impl Error {
-    /// A host that can't be reached.
+    /// An unreachable host.
     pub(crate) fn unreachable(line: impl Into<String>) -> Self {
         Self::Unreachable { lines: vec![line.into()], hint: None }
     }
 
-    /// What happened, on one line.
+    /// The error on one line.
     #[must_use]
     pub fn summary(&self) -> String {
         match self {

@@ -1,5 +1,5 @@
-//! `fleetctl fd-forward SOCKET`: stdin and stdout ↔ a unix socket, on a host whose sshd doesn't forward sockets itself;
-//! and the near end of it, a stream that says why when that command fails.
+//! `fleetctl fd-forward SOCKET`: connects stdin and stdout with a Unix socket, on a host whose sshd doesn't forward
+//! sockets itself; and its other end, a stream that reports why that command failed.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use super::{Streams, stdin};
 use crate::ssh::{Ended, Remote};
 
-/// Connect this process's stdin and `to` with the unix socket `socket`, until either end closes.
+/// Connect this process's stdin and `to` with the Unix socket `socket`, until either end closes.
 ///
 /// # Errors
 /// The socket can't be opened or read.
@@ -33,22 +33,22 @@ pub async fn forward(socket: &Path, to: &impl Streams) -> io::Result<()> {
             _ => break,
         }
     }
-    // The socket is closed: nothing can be sent to it any more.
+    // The socket is closed, so nothing can be sent any more.
     inwards.abort();
     Ok(())
 }
 
-/// What `fleetctl fd-forward` on a host has to say, and to be told.
+/// The stream of a `fleetctl fd-forward` on a host.
 pub(super) struct Forwarded {
     from: Option<OwnedReadHalf>,
     to: Option<OwnedWriteHalf>,
     heard: bool,
-    /// Why the command failed, once nothing came.
+    /// Resolves to the reason of the failure if nothing was received.
     why: Pin<Box<dyn Future<Output = io::Error> + Send>>,
 }
 
 impl Forwarded {
-    /// Over `remote`, a command that was run because sshd had `refused`.
+    /// Use `remote`, a command that was run because sshd `refused` to forward.
     pub(super) fn new(mut remote: Remote, refused: String) -> Self {
         let (from, to, stderr) = (remote.stdout.take(), remote.stdin.take(), remote.stderr.take());
         let why = async move {
@@ -89,7 +89,7 @@ impl AsyncWrite for Forwarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Some(to) = &mut self.to else { return Poll::Ready(Ok(bytes.len())) };
         match ready!(Pin::new(to).poll_write(cx, bytes)) {
-            // Reading tells why.
+            // Reading reports why.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Poll::Ready(Ok(bytes.len())),
             written => Poll::Ready(written),
         }

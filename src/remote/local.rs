@@ -1,4 +1,4 @@
-//! Commands on this host: processes of our own. Knows nothing of SSH.
+//! Commands on this host: child processes. Knows nothing about SSH.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,7 +12,7 @@ use crate::model::name::MachineId;
 /// A child process, killed when it is dropped.
 pub(super) struct Process(Child);
 
-/// This host's identity, as `machine-id(5)` has it.
+/// This host's id according to `machine-id(5)`.
 pub(super) fn machine_id() -> Option<MachineId> {
     std::fs::read_to_string("/etc/machine-id").ok()?.trim().parse().ok()
 }

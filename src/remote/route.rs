@@ -1,6 +1,6 @@
-//! The way to a host: straight, or through the tunnel's host, SSH within SSH; and the way to the API through that host.
-//! Owns the tunnel. A session of its own to the tunnel's host for each host behind it: what one of them does holds
-//! nobody else up.
+//! The route to a host: direct, or through the jump host with SSH within SSH; and the route to the API through that
+//! host. Owns the tunnel. Each host behind the jump host has its own session to it, so that hosts don't block each
+//! other.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::api::client::{Dial, Dialing, Endpoint, Stream};
 use crate::api::wire::MachineRef;
 use crate::ssh::{Error, Session, Ssh, Target, Way};
 
-/// The host that all others are reached through, as `ssh -J` has it: `[USER@]HOST[:PORT]`.
+/// The host through which all others are reached, as in `ssh -J`: `[USER@]HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JumpHost {
     pub(super) host: String,
@@ -31,7 +31,7 @@ impl FromStr for JumpHost {
             Some((user, host)) => (Some(user.to_owned()), host),
             None => (None, text),
         };
-        // An address of IPv6 is full of colons: with a port it stands in brackets.
+        // An IPv6 address contains colons, so it is in brackets if there is a port.
         let (host, port) = match host.strip_prefix('[').map(|host| host.split_once(']')) {
             Some(Some((host, rest))) => (host, rest.strip_prefix(':').or((!rest.is_empty()).then_some(rest))),
             Some(None) => return bad("its bracket isn't closed"),
@@ -52,7 +52,7 @@ impl FromStr for JumpHost {
     }
 }
 
-/// How to get to hosts.
+/// How to reach hosts.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
     pub(super) ssh: Ssh,
@@ -60,14 +60,14 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// The target behind the tunnel, or the one to go to.
+    /// The target for `machine`, direct or behind the jump host.
     pub(super) fn target(&self, machine: &MachineRef) -> Result<Target, Error> {
         let way = if self.jump.is_some() { Way::Behind } else { Way::Direct };
         let shown = if machine.hostname.is_empty() { None } else { Some(machine.hostname.as_str()) };
         self.ssh.target(&machine.ip, shown, way)
     }
 
-    /// The tunnel's host.
+    /// The target for the jump host.
     pub(super) fn jump_target(&self) -> Option<Result<Target, Error>> {
         let jump = self.jump.as_ref()?;
         Some(self.ssh.target(&jump.host, None, Way::Gate { user: jump.user.as_deref(), port: jump.port }))
@@ -88,7 +88,7 @@ impl Route {
     }
 }
 
-/// The way to the API through the tunnel's host: one session for all its connections.
+/// The tunnel to the API through the jump host: one session for all its connections.
 #[derive(Debug)]
 pub(super) struct Tunnel {
     ssh: Ssh,
@@ -97,13 +97,13 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Log in on the tunnel's host.
+    /// Log in on the jump host.
     pub(super) async fn open(ssh: Ssh, target: Target) -> Result<Self, Error> {
         let session = ssh.connect(&target, None).await?;
         Ok(Self { ssh, target, session: Mutex::new(Some(Arc::new(session))) })
     }
 
-    /// The session, opened anew if it broke.
+    /// The session, reconnected if it broke.
     async fn session(&self) -> Result<Arc<Session>, Error> {
         let mut held = self.session.lock().await;
         match held.as_ref() {
@@ -128,7 +128,7 @@ impl Tunnel {
         }
     }
 
-    /// A socket over there, by sshd itself; one that is told not to do that runs `fleetctl fd-forward`.
+    /// A connection to a socket on that host: forwarded by sshd, or by `fleetctl fd-forward` if sshd refuses.
     async fn socket(&self, session: &Session, path: &Path) -> Result<Stream, Error> {
         let refused = match session.unix(&path.display().to_string()).await {
             Ok(stream) => return Ok(Box::new(stream)),
@@ -146,7 +146,7 @@ impl Dial for Tunnel {
     fn dial<'a>(&'a self, endpoint: &'a Endpoint) -> Dialing<'a> {
         Box::pin(async move {
             let mut answer = self.once(&*self.session().await.map_err(unreachable)?, endpoint).await;
-            // The session may have broken since it was last used.
+            // The session may have broken since its last use.
             if answer.as_ref().is_err_and(|error| error.broken) {
                 *self.session.lock().await = None;
                 answer = self.once(&*self.session().await.map_err(unreachable)?, endpoint).await;

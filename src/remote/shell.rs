@@ -1,5 +1,5 @@
-//! A shell or a command on a host, with this process's terminal and streams. Owns the terminal while it runs, the
-//! signals that would end this process, and the exit status that it ends with; never decides which host is meant.
+//! A shell or a command on a host, connected to this process's terminal and streams. Owns the terminal while it runs,
+//! the handling of signals that would end this process, and the exit status; never decides which host is meant.
 
 use std::io;
 use std::process::Stdio;
@@ -16,12 +16,12 @@ use crate::ssh::{Remote, Target};
 const DEADLY: [(SignalKind, u8); 4] =
     [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::quit(), 3), (SignalKind::terminate(), 15)];
 
-/// As shells number a death by SIGPIPE.
+/// The exit status of a death by SIGPIPE, as in shells.
 const BROKEN_PIPE: u8 = 141;
 
 impl Hosts {
-    /// A shell on `machine`, or `line` run by one, until it has ended. Returns its exit status, as shells number it.
-    /// `forward_agent` lets the host use the SSH agent of this one, through OpenSSH's `ssh`.
+    /// Run a shell on `machine`, or `line` in a shell, until it has ended. Returns its exit status, as in shells.
+    /// `forward_agent` lets the host use this host's SSH agent, through OpenSSH's `ssh`.
     ///
     /// # Errors
     /// The host can't be reached, the shell can't be started, or the connection broke.
@@ -48,8 +48,7 @@ impl Hosts {
             .map_err(|error| Error::unreachable(format!("the connection to {} broke: {error}", machine.legend(false))))
     }
 
-    /// libssh2 can ask for the agent to be forwarded, but can't accept the connections that come back for it. OpenSSH's
-    /// program can.
+    /// libssh2 can request agent forwarding, but can't accept the resulting connections, so OpenSSH's client is used.
     async fn shell_with_agent(&self, machine: &MachineRef, line: Option<&str>) -> Result<u8, Error> {
         if std::env::var_os("SSH_AUTH_SOCK").is_none_or(|path| path.is_empty()) {
             return Err(Error::unreachable(
@@ -73,14 +72,15 @@ impl Hosts {
     }
 }
 
-/// Stdin to the command, what it prints to here, until it has ended.
+/// Connect stdin and the command's output until it has ended.
 async fn attend(mut remote: Remote, interactive: bool, to: &impl Streams) -> io::Result<u8> {
     let (Some(mut stdout), Some(mut stderr)) = (remote.stdout.take(), remote.stderr.take()) else {
         return Err(io::ErrorKind::NotConnected.into());
     };
     let mut resized = signal(SignalKind::window_change())?;
     let mut deadly = Vec::new();
-    // Raw until the end of this function, however it ends. A signal would end the program without it.
+    // Raw until the end of this function, however it ends. An unhandled signal would end the program without restoring
+    // it.
     let raw = if interactive {
         for (kind, number) in DEADLY {
             deadly.push((signal(kind)?, number));
@@ -91,7 +91,7 @@ async fn attend(mut remote: Remote, interactive: bool, to: &impl Streams) -> io:
     };
     let typed = remote.stdin.take().zip(stdin::open().ok()).map(|(mut to, mut from)| {
         tokio::spawn(async move {
-            // Its end is the end of `to`, and the command's stdin is at its end as well.
+            // When our stdin ends, `to` is dropped, which closes the command's stdin.
             drop(tokio::io::copy(&mut from, &mut to).await);
         })
     });
@@ -104,7 +104,7 @@ async fn attend(mut remote: Remote, interactive: bool, to: &impl Streams) -> io:
         tokio::select! {
             read = read(&mut stdout, &mut out), if out_open => {
                 out_open = read > 0;
-                // Nobody reads it any more. A local command would end by SIGPIPE.
+                // The reader is gone. A local command would end by SIGPIPE.
                 if !to.stdout(&out[..read]) {
                     break BROKEN_PIPE;
                 }
@@ -124,7 +124,7 @@ async fn attend(mut remote: Remote, interactive: bool, to: &impl Streams) -> io:
     Ok(exit)
 }
 
-/// A stream that fails is at its end; why, the command's end will tell.
+/// A stream that fails counts as ended; the end of the command reports why.
 async fn read(from: &mut (impl AsyncRead + Unpin), bytes: &mut [u8]) -> usize {
     from.read(bytes).await.unwrap_or(0)
 }
@@ -137,7 +137,7 @@ async fn any(signals: &mut [(Signal, u8)]) -> u8 {
     .await
 }
 
-/// On this host: a shell, or a line for one.
+/// Run a shell, or a line in a shell, on this host.
 async fn here(line: Option<&str>) -> Result<u8, Error> {
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
     let mut command = Command::new(&shell);
@@ -147,7 +147,7 @@ async fn here(line: Option<&str>) -> Result<u8, Error> {
     child(command, &shell.display().to_string()).await
 }
 
-/// With our terminal and our streams. What is typed to end it goes to it, not to us.
+/// Run a child with our terminal and streams. Keys that interrupt it must not end this process.
 async fn child(mut command: Command, name: &str) -> Result<u8, Error> {
     let failed = |error: io::Error| Error::unreachable(format!("can't run {name}: {error}"));
     let mut deadly = Vec::new();
@@ -164,7 +164,7 @@ async fn child(mut command: Command, name: &str) -> Result<u8, Error> {
     }
 }
 
-/// A target, in the words of `ssh(1)`.
+/// The options of `ssh(1)` for a target.
 fn options(target: &Target, timeout: u64) -> Vec<String> {
     let files = |files: &[std::path::PathBuf]| {
         files.iter().map(|file| format!("\"{}\"", file.display())).collect::<Vec<_>>().join(" ")

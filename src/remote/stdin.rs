@@ -1,5 +1,5 @@
-//! This process's stdin, to be read beside other things. A thread reads it and is left behind: reading can't be called
-//! off, and tokio's own stdin would keep the program from ending until somebody types one more line.
+//! This process's stdin as an asynchronous stream. A thread reads it and is left behind on exit: a blocking read can't
+//! be cancelled, and tokio's own stdin would keep the program from ending until another line is typed.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
@@ -7,7 +7,7 @@ use std::thread;
 
 use tokio::net::UnixStream;
 
-/// Begin to read.
+/// Start reading.
 pub(super) fn open() -> io::Result<UnixStream> {
     let (near, mut far) = StdStream::pair()?;
     near.set_nonblocking(true)?;

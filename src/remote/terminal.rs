@@ -1,5 +1,5 @@
-//! The terminal before which somebody sits: raw for a shell on another host, silent for a secret, and in the end always
-//! as it was. Owns `/dev/tty`, the questions asked there, and the terminal's size.
+//! The user's terminal: raw for a shell on another host, without echo for a secret, and always restored. Owns
+//! `/dev/tty`, the questions asked there, and the terminal's size.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -9,27 +9,27 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 
 use crate::ssh::{Answer, Ask, Pty};
 
-/// Without a terminal that says otherwise.
+/// The default size: columns and rows.
 const SIZE: (u16, u16) = (80, 24);
 
-/// The person at the terminal, for the questions of SSH.
+/// The user at the terminal, for SSH's questions.
 #[derive(Debug)]
 pub(super) struct Person {
-    /// Shows lines to that person.
+    /// Shows lines to the user.
     pub(super) warn: fn(&[String]),
 }
 
-/// The terminal at stdin, raw until this is dropped.
+/// Sets the terminal at stdin to raw mode until it is dropped.
 pub(super) struct Raw(Termios);
 
-/// A terminal that doesn't show what is typed, until this is dropped.
+/// A terminal without echo until this is dropped.
 struct Silent(File);
 
-/// How the terminal was, while it is silent: the program may end while another thread still asks.
+/// The original state of a terminal without echo: the program may end while another thread is still asking.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 impl Raw {
-    /// Make it so.
+    /// Set raw mode.
     pub(super) fn new() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut raw = before.clone();
@@ -49,13 +49,13 @@ impl Silent {
     fn new(terminal: File) -> io::Result<Self> {
         let before = tcgetattr(&terminal)?;
         let mut silent = before.clone();
-        // Letter by letter, Ctrl-C included: it must not end the program while the terminal is like this.
+        // Characters are read one by one, including Ctrl-C: it must not end the program while the echo is off.
         silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
         silent.special_codes[SpecialCodeIndex::VMIN] = 1;
         silent.special_codes[SpecialCodeIndex::VTIME] = 0;
         before_now().get_or_insert(before);
         let this = Self(terminal);
-        // Silent before it asks: whoever answers quickly isn't to be shown either.
+        // The echo is off before the prompt, so that an early answer isn't shown either.
         tcsetattr(&this.0, OptionalActions::Flush, &silent)?;
         Ok(this)
     }
@@ -79,7 +79,7 @@ fn before_now() -> MutexGuard<'static, Option<Termios>> {
     BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The program ends: a terminal that is still silent is made as it was.
+/// Restore a terminal without echo before the program ends.
 pub fn restore() {
     if let Some(before) = before_now().take()
         && let Some(terminal) = Person::terminal()
@@ -88,13 +88,13 @@ pub fn restore() {
     }
 }
 
-/// The terminal at stdin, as another host is to see it; nothing if it is none.
+/// The terminal at stdin, to be requested on another host; `None` if stdin isn't a terminal.
 pub(super) fn pty() -> Option<Pty> {
     let term = std::env::var_os("TERM").and_then(|term| term.into_string().ok()).filter(|term| !term.is_empty());
     io::stdin().is_terminal().then(|| Pty { term: term.unwrap_or_else(|| "dumb".into()), size: size() })
 }
 
-/// Columns and rows.
+/// The terminal's columns and rows.
 pub(super) fn size() -> (u16, u16) {
     match tcgetwinsize(io::stdin()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col, size.ws_row),
@@ -143,7 +143,7 @@ fn line(mut from: &File) -> Option<String> {
     }
 }
 
-/// A secret, letter by letter; nothing after Ctrl-C or Ctrl-D.
+/// Read a secret, character by character; `None` after Ctrl-C or Ctrl-D.
 fn typed(mut from: &File) -> Option<String> {
     let (mut secret, mut byte) = (Vec::new(), [0]);
     loop {

@@ -1,13 +1,13 @@
-//! A running journalctl as lines. Owns the splitting; understands none of them.
+//! The lines of a running journalctl. Owns the splitting; interprets none of them.
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::remote::{Reader, Running};
 
-/// Lines of stderr that are kept for the end.
+/// The number of stderr lines that are kept.
 const KEPT: usize = 5;
 
-/// A command and what of its lines has come so far.
+/// A command and its partially read lines.
 pub(super) struct Command {
     running: Running,
     out: Half,
@@ -21,7 +21,7 @@ struct Half {
 }
 
 impl Command {
-    /// Of `running`, whose stdout and stderr are read here.
+    /// Read the stdout and stderr of `running`.
     pub(super) fn new(mut running: Running) -> Self {
         let half = |stream: &mut Reader| {
             let stream = std::mem::replace(stream, Box::pin(tokio::io::empty()));
@@ -31,8 +31,8 @@ impl Command {
         Self { running, out, err, said: Vec::new() }
     }
 
-    /// The next line of stdout, without its end; `None` when both streams have ended. What comes after the last newline
-    /// is no line: it was cut off. Cancel-safe.
+    /// The next line of stdout, without its newline; `None` when both streams have ended. Text after the last newline
+    /// isn't a line, since it was cut off. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
         while self.out.stream.is_some() || self.err.stream.is_some() {
             tokio::select! {
@@ -49,12 +49,12 @@ impl Command {
         None
     }
 
-    /// The first lines of its stderr.
+    /// The first lines of stderr.
     pub(super) fn said(&self) -> &[String] {
         &self.said
     }
 
-    /// Those, to be handed on.
+    /// The first lines of stderr, to be delivered.
     pub(super) fn take_said(self) -> Vec<String> {
         self.said
     }
@@ -62,7 +62,7 @@ impl Command {
     /// Its exit status.
     ///
     /// # Errors
-    /// In words, when the connection broke.
+    /// The error of a broken connection.
     pub(super) async fn end(&mut self) -> Result<u8, String> {
         match self.running.wait().await {
             Ok(ended) => Ok(ended.code()),
@@ -70,7 +70,7 @@ impl Command {
         }
     }
 
-    /// What it said, or else that it ended with `code`.
+    /// Its error message, or else its exit status `code`.
     pub(super) fn why(&self, code: u8) -> String {
         if self.said.is_empty() { format!("journalctl ended with status {code}") } else { self.said.join("; ") }
     }
@@ -79,13 +79,13 @@ impl Command {
 impl Half {
     async fn next(&mut self) -> Option<Vec<u8>> {
         let stream = self.stream.as_mut()?;
-        // Dropped half way, what has been read stays in `partial`, and the next call goes on from there.
+        // Cancel-safe: what was read stays in `partial`, and the next call continues from there.
         match stream.read_until(b'\n', &mut self.partial).await {
             Ok(_) if self.partial.last() == Some(&b'\n') => {
                 self.partial.pop();
                 Some(std::mem::take(&mut self.partial))
             }
-            // A connection that breaks is reported by its end.
+            // `end` reports a broken connection.
             Ok(_) | Err(_) => {
                 self.stream = None;
                 None

@@ -1,4 +1,4 @@
-//! What the reader of a host remembers from one connection to the next. Owns where a stream goes on; opens none.
+//! What the reader of a host remembers across connections. Owns where a stream continues; opens none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use super::super::query::Start;
 use super::{Span, Wanted};
 use crate::api::wire::MachineRef;
 
-/// Before another attempt to reach a host: at first, and at most.
+/// The delay before another attempt to reach a host: at first, and at most.
 const RECONNECT_DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// What the reader remembers.
+/// The state of a reader.
 #[derive(Debug, Default)]
 pub(in crate::journal) struct State {
     pub(super) machine: Option<MachineRef>,
     pub(super) units: BTreeMap<String, Track>,
     pub(super) phase: Phase,
-    /// By how many ms that host's clock is ahead of ours.
+    /// How far the host's clock is ahead of ours, in ms.
     pub(super) ahead: i64,
-    /// Since when it can't be reached, and whether that has been said.
+    /// Since when the host can't be reached, and whether that was reported.
     pub(super) lost: Option<(u64, bool)>,
     pub(super) delay: Option<Duration>,
-    /// How often in a row journalctl has refused to begin where it should.
+    /// How often in a row journalctl has failed to begin at the position.
     pub(super) refused: u32,
 }
 
@@ -33,7 +33,7 @@ impl State {
         delay
     }
 
-    /// Takes in what is wanted now.
+    /// Apply what must be read now.
     pub(super) fn update(&mut self, wanted: Wanted) {
         for (name, span) in wanted.units {
             let again = |track: &Track| track.span.begin != span.begin && track.span.end.is_some();
@@ -48,7 +48,7 @@ impl State {
         self.machine = Some(wanted.machine);
     }
 
-    /// Where to begin with what the user asked for: there, or where the last attempt came to.
+    /// Where to begin reading what the user requested: at its beginning, or where the last attempt ended.
     pub(super) fn start(&self) -> Start<'_> {
         let seen = self.units.values().filter_map(|track| track.seen.as_ref());
         seen.max_by(|a, b| a.order(b)).map_or(Start::AsAsked, |place| Start::At(&place.cursor))
@@ -58,12 +58,12 @@ impl State {
         match self.phase.stream_begins() {
             Some(place) if self.refused > 1 => Start::Since(place.realtime),
             Some(place) => Start::At(&place.cursor),
-            // The journal was empty: all there is has come since.
+            // The journal was empty: all its entries are new.
             None => Start::Since(0),
         }
     }
 
-    /// A time of ours (ms) by that host's clock (µs).
+    /// Convert our time (ms) to that host's clock (µs).
     pub(super) fn to_host_clock(&self, ms: u64) -> u64 {
         ms.saturating_add_signed(self.ahead).saturating_mul(1000)
     }
@@ -78,17 +78,17 @@ impl State {
     }
 }
 
-/// How far a host has been read. A place is `None` while the journal has no entry.
+/// How far a host was read. A position is `None` if the journal had no entry.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// What the user asked to begin with isn't read to its end yet.
+    /// What the user requested to begin with isn't completely read yet.
     Opening {
-        /// Where the journal ended when that began.
+        /// The end of the journal when this began.
         end: Option<Place>,
     },
-    /// What comes then is followed.
+    /// New entries are followed.
     Following {
-        /// Where the journal ended when it was opened. What is wanted of before that has been read.
+        /// The end of the journal when it was opened. Everything wanted before it was read.
         end_at_open: Option<Place>,
         /// The last entry read.
         last: Option<Place>,
@@ -106,7 +106,7 @@ impl Phase {
         matches!(self, Self::Opening { .. })
     }
 
-    /// The place that the stream begins at: it has what comes after.
+    /// The position at which the stream begins; it delivers what follows.
     pub(super) fn stream_begins(&self) -> Option<&Place> {
         match self {
             Self::Opening { end } => end.as_ref(),
@@ -118,8 +118,8 @@ impl Phase {
 #[derive(Debug)]
 pub(super) struct Track {
     pub(super) span: Span,
-    /// The last entry that was handed on.
+    /// The last entry that was delivered.
     pub(super) seen: Option<Place>,
-    /// It has been read up to where the stream begins.
+    /// Added, and not yet read up to the position of the stream.
     pub(super) fresh: bool,
 }
