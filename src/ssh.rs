@@ -1,15 +1,15 @@
-//! SSH, from the client's side: sessions that log in with an agent or a key file, commands and forwarded connections
-//! over them. Sole owner of `ssh2`. Knows what `~/.ssh/config` and `known_hosts` say; never which host is meant or what
-//! runs there, prints nothing and asks nobody but [`Ask`].
+//! An SSH client: sessions that log in with an agent or a key file, with commands and forwarded connections over them.
+//! The only user of `ssh2`. Knows `~/.ssh/config` and `known_hosts`; never knows which host is meant or what runs
+//! there, prints nothing, and asks the user only through [`Ask`].
 //!
 //! ```text
 //! Ssh ─ config ─▶ Target ─ connect ─▶ handshake ─ known_hosts ─ auth ─▶ Session ─ multiplexer ─▶ Remote, UnixStream
 //!       ~/.ssh                        a thread of its own from here on, one for each session
 //! ```
 //!
-//! A session of libssh2 is one lock and its calls wait, so each session lives on a thread of its own, and everything
-//! else sees sockets: what a command prints and reads goes through socket pairs. That is also how SSH goes through SSH:
-//! the inner session's connection is the end of such a pair.
+//! A session of libssh2 has a single lock and its calls block, so each session has its own thread and the rest of the
+//! program sees only sockets: all data goes through socket pairs. This also allows SSH within SSH: the inner session's
+//! connection is one end of such a pair.
 
 mod auth;
 mod channel;
@@ -30,51 +30,51 @@ use std::time::Duration;
 pub use request::{Ended, Pty};
 pub use session::{Remote, Session};
 
-/// The user of CoreOS, whom fleet's users and scripts take for granted.
+/// CoreOS's user, the default of CoreOS fleet.
 const USER: &str = "core";
 
 /// SSH's port.
 const PORT: u16 = 22;
 
-/// What was typed. It wins over `~/.ssh/config`.
+/// The settings from the command line, which take precedence over `~/.ssh/config`.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The login name. Without one: that of `~/.ssh/config`, or `core`.
+    /// The login name. Default: that of `~/.ssh/config`, or `core`.
     pub user: Option<String>,
-    /// The port of the hosts of the cluster. Without one: that of `~/.ssh/config`, or 22.
+    /// The port of the cluster's hosts. Default: that of `~/.ssh/config`, or 22.
     pub port: Option<u16>,
-    /// Private keys to try before all others.
+    /// Private keys that are tried before all others.
     pub identities: Vec<PathBuf>,
-    /// Bounds connecting, and each answer during the login. Never the time that a person takes.
+    /// The timeout for connecting, and for each answer during the login. Doesn't limit the user.
     pub timeout: Duration,
-    /// The file of known hosts. Without one: that of `~/.ssh/config`, or `~/.fleetctl/known_hosts`.
+    /// The known_hosts file. Default: that of `~/.ssh/config`, or `~/.fleetctl/known_hosts`.
     pub known_hosts: Option<PathBuf>,
-    /// Whether only known hosts are talked to.
+    /// Whether to connect to known hosts only.
     pub strict: Option<bool>,
     /// The agent's socket.
     pub agent: Option<PathBuf>,
-    /// The user's home: where `.ssh` is.
+    /// The user's home directory, which contains `.ssh`.
     pub home: PathBuf,
 }
 
-/// The person before the terminal, if there is one. Called from threads that wait.
+/// The user at the terminal, if there is one. Called from threads that may block.
 pub trait Ask: Send + Sync {
-    /// A secret.
+    /// Ask for a secret.
     fn secret(&self, prompt: &str) -> Answer;
-    /// Yes or no; nothing without a terminal.
+    /// Ask a yes-or-no question; `None` without a terminal.
     fn confirm(&self, question: &str) -> Option<bool>;
-    /// Something to know, in lines.
+    /// Show lines.
     fn warn(&self, lines: &[String]);
 }
 
-/// What comes of asking for a secret.
+/// The answer to a question for a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// This.
+    /// The secret.
     Said(String),
-    /// The person doesn't want to.
+    /// The user declined.
     GivenUp,
-    /// There is no terminal to ask.
+    /// There is no terminal.
     Nobody,
 }
 
@@ -82,16 +82,16 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines.join("\n"))]
 pub struct Error {
-    /// What is wrong, and where it matters what to do.
+    /// The error and, where it matters, what to do.
     pub lines: Vec<String>,
-    /// Advice for a person.
+    /// Advice for the user.
     pub hint: Option<String>,
-    /// The connection is gone; a new one may do.
+    /// The connection is broken; a new one may work.
     pub broken: bool,
 }
 
 impl Error {
-    /// In the words of `error`.
+    /// An error with the message of `error`.
     #[must_use]
     pub fn of(error: &impl ToString) -> Self {
         Self::new(error.to_string())
@@ -110,14 +110,14 @@ impl Error {
     }
 }
 
-/// On which way a host is reached.
+/// How a host is reached.
 #[derive(Debug, Clone, Copy)]
 pub enum Way<'a> {
-    /// Straight.
+    /// Directly.
     Direct,
-    /// Through another one: what `~/.ssh/config` says of ways doesn't count.
+    /// Through the jump host: proxy settings in `~/.ssh/config` are ignored.
     Behind,
-    /// It is the one to go through. What was written with it wins over everything.
+    /// It is the jump host. A user and port given with it take precedence over everything.
     Gate {
         /// The login name.
         user: Option<&'a str>,
@@ -131,38 +131,38 @@ pub enum Way<'a> {
 enum Strict {
     /// Refuse.
     Yes,
-    /// Ask whoever sits there.
+    /// Ask the user.
     Ask,
-    /// Take it for genuine, and remember it.
+    /// Trust it, and record it.
     AcceptNew,
-    /// The same, and only warn of one that changed.
+    /// The same, and only warn about a changed key.
     No,
 }
 
-/// A host to log in on, with all that is to be known of it.
+/// A host to log in on, with all its settings.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where to connect to.
+    /// The host name or address to connect to.
     pub address: String,
-    /// And its port.
+    /// Its port.
     pub port: u16,
-    /// As whom.
+    /// The login name.
     pub user: String,
-    /// As a person knows it.
+    /// Its name for the user.
     name: String,
-    /// What it is called in the file of known hosts.
+    /// Its name in the known_hosts file.
     alias: Option<String>,
     /// Keys to try first.
     pub identities: Vec<PathBuf>,
     identities_only: bool,
     agent: Option<PathBuf>,
-    /// The files of known hosts; new ones go into the first.
+    /// The known_hosts files; new hosts are added to the first.
     pub known_hosts: Vec<PathBuf>,
     strict: Strict,
 }
 
 impl Target {
-    /// As `StrictHostKeyChecking` of `ssh_config(5)` has it.
+    /// The value of `StrictHostKeyChecking` in `ssh_config(5)`.
     #[must_use]
     pub fn strictness(&self) -> &'static str {
         match self.strict {
@@ -173,7 +173,7 @@ impl Target {
         }
     }
 
-    /// For messages: the name, and the address where that tells more.
+    /// Its name for messages, with the address if that differs.
     #[must_use]
     pub fn label(&self) -> String {
         let port = if self.port == PORT { String::new() } else { format!(" port {}", self.port) };
@@ -185,7 +185,7 @@ impl Target {
     }
 }
 
-/// Nobody sits there.
+/// There is no user.
 struct Nobody;
 
 impl Ask for Nobody {
@@ -200,16 +200,16 @@ impl Ask for Nobody {
     fn warn(&self, _: &[String]) {}
 }
 
-/// How to log in, wherever.
+/// Connects to hosts.
 #[derive(Clone)]
 pub struct Ssh {
     settings: Arc<Settings>,
     ask: Arc<dyn Ask>,
-    /// Asked for once each.
+    /// The answers, so that each passphrase is asked for only once.
     passphrases: Arc<Mutex<BTreeMap<PathBuf, Answer>>>,
-    /// What was said already.
+    /// Warnings that were shown already.
     warned: Arc<Mutex<Vec<String>>>,
-    /// Whoever holds it may ask: sessions begin at once, and there is one person before one terminal.
+    /// Held while asking: sessions connect concurrently, but there is only one terminal.
     turn: Arc<Mutex<()>>,
 }
 
@@ -220,7 +220,7 @@ impl std::fmt::Debug for Ssh {
 }
 
 impl Ssh {
-    /// With `settings`; what they leave open, `ask` may be asked.
+    /// Use `settings`, and `ask` for what they leave open.
     #[must_use]
     pub fn new(settings: Settings, ask: Arc<dyn Ask>) -> Self {
         Self {
@@ -232,24 +232,24 @@ impl Ssh {
         }
     }
 
-    /// The same, but whoever sits there isn't asked anything, nor told.
+    /// The same, without asking or warning the user.
     #[must_use]
     pub fn quietly(&self) -> Self {
-        // Nobody is asked at once: no turn to wait for.
+        // No questions are asked, so there is no need to wait for other sessions.
         Self { ask: Arc::new(Nobody), turn: Arc::default(), ..self.clone() }
     }
 
-    /// Whether there is anything to log in with: an agent, or a key.
+    /// Whether there is an agent or a key to log in with.
     #[must_use]
     pub fn has_keys(&self) -> bool {
         let Settings { agent, identities, home, .. } = &*self.settings;
         agent.is_some() || !identities.is_empty() || auth::usual(home).any(|file| file.exists())
     }
 
-    /// `host` as `~/.ssh/config` has it; `shown` is what it is called in messages.
+    /// The settings of `host` according to `~/.ssh/config`; `shown` is its name in messages.
     ///
     /// # Errors
-    /// A configuration that can't be read, or that wants for this host what isn't there, as `ProxyJump`.
+    /// The configuration can't be read, or requires something unsupported for this host, such as `ProxyJump`.
     pub fn target(&self, host: &str, shown: Option<&str>, way: Way<'_>) -> Result<Target, Error> {
         let settings = &self.settings;
         let (found, notes) = config::lookup(&settings.home, host, matches!(way, Way::Behind))?;
@@ -298,10 +298,10 @@ impl Ssh {
         })
     }
 
-    /// Log in, over TCP, or over a connection to the host's sshd that there is already.
+    /// Log in over TCP, or over an existing connection to the host's sshd.
     ///
     /// # Errors
-    /// No way to the host, a host that isn't who it was, or none of the keys is accepted.
+    /// The host can't be reached, its key has changed, or it accepts none of the keys.
     pub async fn connect(
         &self,
         target: &Target,
@@ -310,8 +310,7 @@ impl Ssh {
         session::open(self.clone(), target.clone(), over).await
     }
 
-    /// Wait until no other session asks anything. Whoever has waited looks again whether there is still something to
-    /// ask.
+    /// Wait until no other session asks a question. The caller must then check whether its own question is still open.
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,5 @@
-//! Logging in: which keys are tried, in which order, and what is said when none of them will do. Keys named on the
-//! command line or in the configuration first, then the agent's, then the usual files. Blocks; runs on a session's
+//! Logging in: which keys are tried, in which order, and the error if none is accepted. First the keys given on the
+//! command line or in the configuration, then the agent's, then the default files. Blocks; runs on the session's
 //! thread.
 
 use std::fs;
@@ -12,24 +12,24 @@ use base64::engine::general_purpose::STANDARD;
 use super::codes::TIMEOUT;
 use super::{Answer, Error, Ssh, Target, known_hosts};
 
-/// OpenSSH's own names, and its order.
+/// OpenSSH's default names, in its order.
 const USUAL: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
 
-/// How often a passphrase may be mistyped.
+/// How often the user may try a passphrase.
 const ATTEMPTS: usize = 3;
 
-/// What libssh2 says when a key couldn't even be used: its file is no key, or the passphrase is wrong.
+/// libssh2's errors for a key that can't be used: the file isn't a key, or the passphrase is wrong.
 const UNUSABLE: [ssh2::ErrorCode; 3] =
     [ssh2::ErrorCode::Session(-16), ssh2::ErrorCode::Session(-12), ssh2::ErrorCode::Session(-5)];
 
-/// What came of one key.
+/// The result of trying a key.
 enum Tried {
     In,
-    /// With the reason.
+    /// Not accepted, with the reason.
     Not(String),
 }
 
-/// Where keys usually are.
+/// The default key files.
 pub(super) fn usual(home: &Path) -> impl Iterator<Item = PathBuf> + '_ {
     USUAL.into_iter().map(|name| home.join(".ssh").join(name))
 }
@@ -38,7 +38,7 @@ pub(super) fn usual(home: &Path) -> impl Iterator<Item = PathBuf> + '_ {
 pub(super) fn log_in(ssh: &Ssh, session: &ssh2::Session, target: &Target) -> Result<(), Error> {
     let refused = |why: &str| Error::new(format!("can't log in on {} as {}: {why}", target.label(), target.user));
     let methods = match session.auth_methods(&target.user) {
-        // It asks for nothing.
+        // The host requires no authentication.
         _ if session.authenticated() => return Ok(()),
         Ok(methods) => methods.to_owned(),
         Err(error) => return Err(refused(error.message())),
@@ -59,7 +59,7 @@ struct Attempt<'a> {
     session: &'a ssh2::Session,
     target: &'a Target,
     agent: Option<(ssh2::Agent, Vec<ssh2::PublicKey>)>,
-    /// Each key, and what came of it.
+    /// The keys that were tried, with the result.
     tried: Vec<String>,
 }
 
@@ -86,12 +86,12 @@ impl Attempt<'_> {
     fn run(&mut self) -> Result<bool, Error> {
         let only = self.target.identities_only;
         let named = !self.target.identities.is_empty();
-        // `IdentitiesOnly` without `IdentityFile` means the usual files (`ssh_config(5)`), and of the agent their keys
-        // only.
+        // `IdentitiesOnly` without `IdentityFile` means the default files (`ssh_config(5)`), and the agent's copies of
+        // them.
         let files: Vec<PathBuf> =
             if only && !named { usual(&self.ssh.settings.home).collect() } else { self.target.identities.clone() };
         for file in &files {
-            // The agent may have that very key, and then nobody needs its passphrase.
+            // If the agent has this key, its passphrase isn't needed.
             if let Some(public) = public_half(file)
                 && self.agent_key(|key| key.blob() == public)?
             {
@@ -119,7 +119,7 @@ impl Attempt<'_> {
         Ok(false)
     }
 
-    /// Try the keys of the agent that `wanted` says.
+    /// Try the agent's keys for which `wanted` is true.
     fn agent_key(&mut self, wanted: impl Fn(&ssh2::PublicKey) -> bool) -> Result<bool, Error> {
         let Some((agent, keys)) = &self.agent else { return Ok(false) };
         let mut refused = Vec::new();
@@ -161,7 +161,7 @@ impl Attempt<'_> {
             return self.with_answer(file, answer);
         }
         let turn = self.ssh.turn();
-        // The one who had the turn before may have asked for the same.
+        // Another session may have asked for the same passphrase meanwhile.
         if let Some(answer) = answered() {
             drop(turn);
             return self.with_answer(file, answer);
@@ -182,7 +182,7 @@ impl Attempt<'_> {
     fn with_answer(&self, file: &Path, answer: Answer) -> Result<Tried, Error> {
         match answer {
             Answer::Said(passphrase) => self.try_file(file, Some(&passphrase)),
-            // Whoever has had enough of questions isn't asked for the next key's.
+            // A user who declines isn't asked for the next passphrase.
             Answer::GivenUp => Err(self.broken(&format!("no passphrase was given for {}", file.display()))),
             Answer::Nobody => Ok(Tried::Not(
                 "it is encrypted, and there is no terminal to ask for its passphrase; put it into an agent (`ssh-add`)"
@@ -238,7 +238,7 @@ fn outcome(result: Result<(), ssh2::Error>) -> Result<Tried, String> {
         Ok(()) => Ok(Tried::In),
         Err(error) if error.code() == TIMEOUT => Err("it doesn't answer any more".into()),
         Err(error) if UNUSABLE.contains(&error.code()) => Ok(Tried::Not(WRONG.into())),
-        // Refused, or the agent wouldn't sign.
+        // Refused, or the agent didn't sign.
         Err(error) => match error.code() {
             ssh2::ErrorCode::Session(-18 | -19) => Ok(Tried::Not("not accepted".into())),
             ssh2::ErrorCode::Session(-7 | -13 | -43) => Err(
@@ -250,14 +250,14 @@ fn outcome(result: Result<(), ssh2::Error>) -> Result<Tried, String> {
     }
 }
 
-/// The public half of a key file, as it goes over the wire, if it lies beside it, or is all there is: then the private
-/// half is an agent's.
+/// The public half of a key file, in wire format, from the file beside it, or from the file itself if the agent has the
+/// private half.
 fn public_half(file: &Path) -> Option<Vec<u8>> {
     let beside = PathBuf::from(format!("{}.pub", file.display()));
     [beside.as_path(), file].into_iter().find_map(|file| public_key(&fs::read_to_string(file).ok()?))
 }
 
-/// A public key as `ssh-keygen` writes it: its kind, itself, a comment.
+/// A public key in the format of `ssh-keygen`: type, key, comment.
 fn public_key(text: &str) -> Option<Vec<u8>> {
     let mut words = text.split_ascii_whitespace();
     let kind = words.next()?;

@@ -1,5 +1,5 @@
-//! One channel and the sockets that stand for it. Owns what is on its way in either direction, and the channel's end:
-//! a command's output is delivered before its exit status, and the channel is closed before it is dropped.
+//! A channel and its sockets. Owns the data in transit in both directions, and the channel's end: output is delivered
+//! before the exit status, and the channel is closed before it is dropped.
 
 use std::io::{self, Read, Write as _};
 use std::net::Shutdown;
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::codes::WOULD_BLOCK;
 use super::request::{ChannelKind, Ended, Opened};
 
-/// What is read at once, in bytes.
+/// The size of one read, in bytes.
 const CHUNK: usize = 32 * 1024;
 
 pub(super) struct Channel {
@@ -26,12 +26,12 @@ pub(super) struct Channel {
     eof_sent: bool,
     eof_seen: bool,
     size: Option<(u16, u16)>,
-    /// Of a command, until it is told.
+    /// Receives the exit status of a command.
     ended: Option<oneshot::Sender<Result<Ended, String>>>,
-    /// A connection: closed when either side has nothing more to say.
+    /// A forwarded connection, which is closed when either side has ended.
     connection: bool,
     state: State,
-    /// The last attempt wasn't possible yet.
+    /// The last operation would have blocked.
     stuck: bool,
 }
 
@@ -42,16 +42,16 @@ enum State {
     Over,
 }
 
-/// What came and isn't handed over yet.
+/// Data that was received and isn't delivered yet.
 #[derive(Default)]
 struct Output {
     bytes: Vec<u8>,
-    /// Nobody wants it.
+    /// The receiver is gone.
     unwanted: bool,
 }
 
 impl Channel {
-    /// Open a channel. The session blocks while it does.
+    /// Open a channel. The session is in blocking mode meanwhile.
     pub(super) fn open(session: &Session, id: u64, what: ChannelKind) -> Result<(Self, Opened), ssh2::Error> {
         let pair = || {
             let (near, far) = UnixStream::pair()?;
@@ -103,7 +103,7 @@ impl Channel {
         Ok((this, Opened { stream, stderr, id }))
     }
 
-    /// Move what can be moved. Whether anything could.
+    /// Transfer as much as possible; returns whether there was anything.
     pub(super) fn pass(&mut self) -> Result<bool, String> {
         self.stuck = false;
         match self.state {
@@ -153,7 +153,7 @@ impl Channel {
                     moved = written > 0;
                 }
                 Err(error) if would_block(&error) => self.stuck = true,
-                // It doesn't read any more.
+                // The other side doesn't read any more.
                 Err(_) => {
                     self.input.clear();
                     self.input_over = true;
@@ -186,7 +186,7 @@ impl Channel {
             self.state = State::Closing;
             return Ok(());
         }
-        // The status comes after the end of the output, and before the channel's.
+        // The status follows the end of the output, and precedes the close of the channel.
         let closed = self.channel.wait_close();
         if self.waits(&closed) {
             return Ok(());
@@ -209,7 +209,7 @@ impl Channel {
         waits
     }
 
-    /// What is to be waited for on this side.
+    /// The sockets to poll.
     pub(super) fn waits_for(&self) -> impl Iterator<Item = PollFd<'_>> {
         let open = self.state == State::Open;
         let reads = self.input.is_empty() && !self.input_over;
@@ -221,21 +221,21 @@ impl Channel {
         near.into_iter().chain(errors.map(|(stream, _)| PollFd::new(stream, PollFlags::OUT)))
     }
 
-    /// Whether anything that comes over the connection is taken in for this channel now.
+    /// Whether the channel can accept data from the connection now.
     pub(super) fn listens(&self) -> bool {
         self.state == State::Closing
             || self.output.bytes.is_empty()
             || self.errors.as_ref().is_some_and(|(_, output)| output.bytes.is_empty())
     }
 
-    /// Whether something has come for it that it hasn't looked at, though it could.
+    /// Whether the channel has data that libssh2 received and that it could deliver.
     pub(super) fn has_news(&self) -> bool {
         let free = !self.output.is_waiting() && !self.errors.as_ref().is_some_and(|(_, output)| output.is_waiting());
         let unseen = || self.channel.read_window().available > 0 || (self.channel.eof() && !self.eof_seen);
         self.state == State::Open && free && unseen()
     }
 
-    /// Whether something is half sent, so that nothing else can be.
+    /// Whether a message is half sent, so that no other can be sent.
     pub(super) fn is_stuck(&self, session: &Session) -> bool {
         self.stuck && matches!(session.block_directions(), BlockDirections::Outbound | BlockDirections::Both)
     }
@@ -244,7 +244,7 @@ impl Channel {
         self.size = Some(size);
     }
 
-    /// Nobody wants it any more.
+    /// Close the channel, since its user is gone.
     pub(super) fn close(&mut self) {
         if self.state == State::Open {
             self.state = State::Closing;
@@ -272,7 +272,7 @@ impl Output {
     }
 }
 
-/// From the channel to the socket.
+/// Transfer from the channel to the socket.
 fn receive(from: &mut impl Read, to: &mut UnixStream, output: &mut Output) -> Result<bool, String> {
     let mut moved = false;
     if output.bytes.is_empty() {
@@ -293,7 +293,8 @@ fn receive(from: &mut impl Read, to: &mut UnixStream, output: &mut Output) -> Re
             break;
         }
         match to.write(&output.bytes) {
-            // Room again: what libssh2 has already taken from the connection wakes nobody, so it has to be asked for.
+            // Counts as progress: data that libssh2 has already received doesn't wake `poll`, so the caller must read
+            // again.
             Ok(written) => {
                 output.bytes.drain(..written);
                 moved |= written > 0;
@@ -305,7 +306,7 @@ fn receive(from: &mut impl Read, to: &mut UnixStream, output: &mut Output) -> Re
     Ok(moved)
 }
 
-/// Whether it only isn't possible now.
+/// Whether the operation would only have blocked.
 fn would_block(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

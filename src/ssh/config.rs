@@ -1,5 +1,5 @@
-//! `~/.ssh/config`: what it says of one host. Owns that part of `ssh_config(5)` which concerns where to go, as whom,
-//! with which key and whom to trust. What it can't do and would change that is an error, never passed over.
+//! The settings of a host in `~/.ssh/config`. Owns those options of `ssh_config(5)` that determine the address, the
+//! user, the key and the trust in a host. An unsupported option that would change these is an error and never ignored.
 
 use std::fs;
 use std::io;
@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Strict, pattern};
 
-/// Files that include each other end somewhere, as OpenSSH's do.
+/// The nesting limit of included files, as in OpenSSH.
 const DEPTH: usize = 16;
 
-/// What is said of a host. The first word on each matter counts.
+/// The settings of a host. The first value of an option takes effect.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Host {
     pub(super) host_name: Option<String>,
     pub(super) user: Option<String>,
     pub(super) port: Option<u16>,
-    /// All of them count.
+    /// All values are used.
     pub(super) identities: Vec<String>,
     pub(super) identities_only: Option<bool>,
     pub(super) known_hosts: Option<Vec<String>>,
     pub(super) strict: Option<Strict>,
     pub(super) alias: Option<String>,
     pub(super) agent: Option<String>,
-    /// Ways round about, `none` among them.
+    /// The proxy option, and whether it is `none`.
     proxy: Option<(String, bool)>,
 }
 
@@ -34,8 +34,8 @@ struct Reading<'a> {
     notes: Vec<String>,
 }
 
-/// What the configuration under `home` says of `name`, and what a person should know of it. For a host `behind` a
-/// tunnel it isn't asked about other ways.
+/// The settings of `name` in the configuration under `home`, and warnings for the user. For a host `behind` a jump
+/// host, proxy options are ignored.
 pub(super) fn lookup(home: &Path, name: &str, behind: bool) -> Result<(Host, Vec<String>), Error> {
     let mut reading = Reading { home, name, host: Host::default(), notes: Vec::new() };
     reading.file(&home.join(".ssh/config"), true, 0)?;
@@ -49,7 +49,7 @@ pub(super) fn lookup(home: &Path, name: &str, behind: bool) -> Result<(Host, Vec
     Ok((reading.host, reading.notes))
 }
 
-/// A file's path as it is written → as it is.
+/// Expand the tokens in a path.
 pub(super) fn expand(path: &str, home: &Path, address: &str, user: &str) -> PathBuf {
     let path = match path.strip_prefix("~/") {
         Some(rest) => home.join(rest).display().to_string(),
@@ -72,7 +72,7 @@ pub(super) fn expand(path: &str, home: &Path, address: &str, user: &str) -> Path
         }
     }
     let expanded = PathBuf::from(expanded);
-    // As OpenSSH: what is relative is so to where the user stands.
+    // As in OpenSSH: a relative path is relative to the working directory.
     if expanded.starts_with("~") { home.join(expanded.strip_prefix("~").unwrap_or(&expanded)) } else { expanded }
 }
 
@@ -83,7 +83,7 @@ impl Reading<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::new(format!("can't read {}: {error}", file.display()))),
         };
-        // Below a block that isn't this host's nothing of an included file counts.
+        // In the block of another host, an included file is ignored entirely.
         let wanted = active;
         for (index, line) in String::from_utf8_lossy(&text).lines().enumerate() {
             let at = || format!("{}:{}", file.display(), index + 1);
@@ -118,7 +118,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// `Match all`, and by host. What else there is depends on things that only OpenSSH knows.
+    /// `Match all`, and matches by host. Other criteria can only be evaluated by OpenSSH.
     fn matched(&mut self, args: &[String], at: &str) -> bool {
         let words: Vec<&str> = args.iter().map(String::as_str).collect();
         match words.as_slice() {
@@ -180,8 +180,8 @@ impl Reading<'_> {
     }
 }
 
-/// The files that `path` means, sorted, as glob(3) has them: `*` and `?` in each of its parts, and no hidden file
-/// unless it is asked for. An editor's swap file beside the configuration is none of it.
+/// The files that match `path`, sorted, as in glob(3): `*` and `?` in each component, without hidden files unless the
+/// pattern begins with a dot, so that an editor's swap file isn't included.
 fn files(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     for part in path.components() {
@@ -207,7 +207,7 @@ fn keep<T>(slot: &mut Option<T>, value: T) {
     slot.get_or_insert(value);
 }
 
-/// A line's keyword, in lower case, and its values. Nothing for comments, empty lines and what isn't one.
+/// A line's keyword in lower case, and its values. `None` for comments, empty lines and invalid lines.
 fn split(line: &str) -> Option<(String, Vec<String>)> {
     let line = line.trim();
     if line.starts_with('#') {
@@ -285,7 +285,7 @@ mod tests {
         let (n1, _) = lookup(home.path(), "n1", false).unwrap();
         assert_eq!((n1.user.as_deref(), n1.port), (Some("included"), None));
         assert_eq!(lookup(home.path(), "n2", false).unwrap().0.user.as_deref(), Some("last"));
-        // Hidden files and folders are none, and a folder's name may be a pattern too.
+        // Hidden files and folders don't match, and a folder's name may be a pattern too.
         fs::write(home.path().join(".ssh/config.d/.a.conf.swp"), "b0VIM garbage").unwrap();
         fs::create_dir(home.path().join(".ssh/config.d/folder")).unwrap();
         fs::write(home.path().join(".ssh/config"), "Include config.d/* c*.d/b.t?t\n").unwrap();
@@ -305,7 +305,7 @@ mod tests {
         assert!(refused("Port many\n").contains("config:1: a port is wanted, not `many`"));
         assert!(refused("IdentitiesOnly maybe\n").contains("yes or no is wanted"));
         assert!(refused("User\n").contains("config:1: can't be understood: User"));
-        // Of another host it is no matter, and one that is switched off isn't either.
+        // It doesn't matter for other hosts, nor if it is `none`.
         let home = home("Host n1\n ProxyJump none\nHost *\n ProxyJump gate\nMatch exec true\n User x\n");
         let (host, notes) = lookup(home.path(), "n1", false).unwrap();
         assert_eq!((host.user, notes.len()), (None, 1));

@@ -1,4 +1,4 @@
-//! From an address to a host that has proved who it is: TCP, SSH's handshake, the host's key. Blocks; runs on a
+//! From an address to a session with a verified host: TCP, the SSH handshake, the host key. Blocks; runs on the
 //! session's thread.
 
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ use super::codes::TIMEOUT;
 use super::known_hosts::{self, At, Known, Verdict};
 use super::{Error, PORT, Ssh, Strict, Target};
 
-/// A session whose host is the one it should be, not yet logged in; and its connection, to wait on.
+/// A session with a verified host, not yet logged in; and its connection, for polling.
 pub(super) fn establish(
     ssh: &Ssh,
     target: &Target,
@@ -69,7 +69,7 @@ fn dial(ssh: &Ssh, target: &Target) -> Result<TcpStream, Error> {
     for address in addresses {
         match TcpStream::connect_timeout(&address, ssh.settings.timeout) {
             Ok(stream) => {
-                // A shell is typed letter by letter.
+                // An interactive shell sends single characters.
                 drop(stream.set_nodelay(true));
                 return Ok(stream);
             }
@@ -97,7 +97,7 @@ fn dial(ssh: &Ssh, target: &Target) -> Result<TcpStream, Error> {
     })
 }
 
-/// Ask for the kinds of host key that are known first: of a host with several, any other would look like a change.
+/// Prefer the types of host key that are known: if a host has several keys, another one would look like a change.
 fn prefer_known(session: &ssh2::Session, known: &Known, target: &Target) {
     let (host, port) = known_as(target);
     let kinds = known.kinds(host, port);
@@ -111,8 +111,7 @@ fn prefer_known(session: &ssh2::Session, known: &Known, target: &Target) {
     }
 }
 
-/// Under which name and port a host is known. An alias stands for itself, whatever the port: `HostKeyAlias` in
-/// `ssh_config(5)`.
+/// The name and port under which a host is known. An alias is used without the port: `HostKeyAlias` in `ssh_config(5)`.
 fn known_as(target: &Target) -> (&str, u16) {
     match &target.alias {
         Some(alias) => (alias, PORT),
@@ -146,7 +145,7 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
     let mut turn = None;
     if verdict == Verdict::Unknown && target.strict == Strict::Ask {
         turn = Some(ssh.turn());
-        // The one who had the turn before may have asked about the same host.
+        // Another session may have asked about the same host meanwhile.
         verdict = read_known(target)?.check(host, port, key);
     }
     let verified = match verdict {
@@ -181,7 +180,7 @@ fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) ->
             }
         },
     };
-    // Not before the answer is in the file.
+    // Only after the answer was recorded.
     drop(turn);
     verified
 }

@@ -1,6 +1,6 @@
 //! Known hosts, in the file format of `sshd(8)`: names, patterns, hashed names, ports, `@revoked`. Owns reading,
-//! judging and adding to it; never asks anybody. libssh2's own reader knows neither markers nor patterns, nor on which
-//! line it found what.
+//! checking and recording; never asks the user. libssh2's own parser supports neither markers nor patterns, and doesn't
+//! report line numbers.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -14,7 +14,7 @@ use sha1::Sha1;
 
 use super::{PORT, pattern};
 
-/// All that is known of all hosts.
+/// All known hosts.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     entries: Vec<Entry>,
@@ -35,30 +35,30 @@ enum Hosts {
     Patterns(Vec<String>),
 }
 
-/// Where an entry stands.
+/// The position of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct At {
     /// The file.
     pub(super) file: PathBuf,
-    /// The line, from 1.
+    /// The line, counted from 1.
     pub(super) line: usize,
 }
 
-/// What is known of a host's key.
+/// The result of checking a host's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is the one.
+    /// The key is known.
     Known,
-    /// Nothing is known of the host.
+    /// The host isn't known.
     Unknown,
-    /// The host had this one.
+    /// The host had this other key.
     Changed(At, Vec<u8>),
-    /// Somebody has said never to trust this key.
+    /// The key is marked as revoked.
     Revoked(At),
 }
 
 impl Known {
-    /// What `files` say. One that isn't there says nothing.
+    /// Read `files`. A missing file is empty.
     ///
     /// # Errors
     /// A file that can't be read.
@@ -79,23 +79,23 @@ impl Known {
         self.entries.extend(text.lines().enumerate().filter_map(entry));
     }
 
-    /// The kinds of key that are known of a host: those are to be asked for, or a host with several would seem to have
-    /// changed.
+    /// The types of the keys that are known for a host. They must be requested, since another key of the same host
+    /// would look like a change.
     pub(super) fn kinds(&self, host: &str, port: u16) -> Vec<&str> {
         let names = names(host, port);
         let of = |entry: &&Entry| !entry.revoked && names.iter().any(|name| entry.hosts.are(name));
         self.entries.iter().filter(of).map(|entry| entry.kind.as_str()).collect()
     }
 
-    /// Judge `key`, as it goes over the wire, of a host.
+    /// Check a host's `key`, which is in wire format.
     pub(super) fn check(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
         let names = names(host, port);
         let of = |entry: &&Entry| names.iter().any(|name| entry.hosts.are(name));
         if let Some(revoked) = self.entries.iter().filter(of).find(|entry| entry.revoked && entry.key == key) {
             return Verdict::Revoked(revoked.at.clone());
         }
-        // What is known of the very port decides. A name without it vouches for a key where nothing else is known, but
-        // says nothing about other keys on other ports: those may be other hosts.
+        // Entries with this port decide. An entry without a port confirms a key if there are no others, but doesn't
+        // make other keys on other ports a change: those may be other hosts.
         let named = |name: &str| -> Vec<&Entry> {
             self.entries.iter().filter(|entry| !entry.revoked && entry.hosts.are(name)).collect()
         };
@@ -119,12 +119,12 @@ impl Hosts {
     }
 }
 
-/// What a host may be called: with its port, and, for any port, without.
+/// The names under which a host may be known: with its port, and without a port.
 fn names(host: &str, port: u16) -> Vec<String> {
     if port == PORT { vec![host.into()] } else { vec![name(host, port), host.into()] }
 }
 
-/// What a host is called.
+/// The name under which a host is recorded.
 pub(super) fn name(host: &str, port: u16) -> String {
     if port == PORT { host.into() } else { format!("[{host}]:{port}") }
 }
@@ -136,8 +136,7 @@ fn parse(line: &str, at: &At) -> Option<Entry> {
     }
     let mut words = line.split_ascii_whitespace().peekable();
     let marker = words.next_if(|word| word.starts_with('@'));
-    // A certificate authority vouches for certificates; libssh2 asks for keys only. Markers to come are nothing to
-    // guess about.
+    // Certificate authorities aren't supported, since libssh2 uses plain keys only. Unknown markers are skipped.
     if marker.is_some_and(|marker| marker != "@revoked") {
         return None;
     }
@@ -153,14 +152,14 @@ fn parse(line: &str, at: &At) -> Option<Entry> {
     Some(Entry { at: at.clone(), revoked: marker.is_some(), hosts, kind: kind.into(), key })
 }
 
-/// The kind of a key, which is the first string in it.
+/// The type of a key, which is the first string in it.
 pub(super) fn kind(key: &[u8]) -> &str {
     let (length, rest) = key.split_at_checked(4).unwrap_or_default();
     let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
     rest.get(..length).and_then(|kind| str::from_utf8(kind).ok()).unwrap_or("unknown")
 }
 
-/// Add a host to the end of `file`, which is made if it isn't there, for its owner only.
+/// Append a host to `file`, which is created for its owner only if it doesn't exist.
 pub(super) fn record(file: &Path, host: &str, port: u16, key: &[u8]) -> io::Result<()> {
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -208,7 +207,7 @@ mod tests {
         assert_eq!(known.check("n2", 22, &b), Verdict::Unknown);
         assert_eq!(known.check("n2", 2222, &a), Verdict::Changed(at(4), b.clone()));
         assert_eq!((known.check("y.lab", 22, &a), known.check("x.lab", 22, &a)), (Verdict::Known, Verdict::Unknown));
-        // As OpenSSH: a name without a port is good for every port, but only to vouch.
+        // As in OpenSSH: a name without a port applies to every port, but only to confirm a key.
         assert_eq!((known.check("n1", 2222, &a), known.check("n1", 2222, &b)), (Verdict::Known, Verdict::Unknown));
         let known = self::known(&format!("{}{}", line("n3", &a), line("[n3]:2222", &b)));
         assert_eq!(known.check("n3", 2222, &a), Verdict::Changed(at(2), b.clone()));

@@ -1,6 +1,6 @@
-//! Moves bytes between the channels of one session and the sockets that stand for them, on the session's own thread.
-//! The session doesn't block here: the thread waits in one `poll` for its connection, its sockets and its waker. Only
-//! opening a channel blocks, for at most the session's timeout.
+//! Moves data between the channels of a session and their sockets, on the session's thread. The session is in
+//! non-blocking mode: the thread waits in a single `poll` for its connection, its sockets and its waker. Only opening a
+//! channel blocks, for at most the session's timeout.
 
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -16,10 +16,10 @@ use super::channel::Channel;
 use super::codes::{REFUSED, TIMEOUT, WOULD_BLOCK};
 use super::request::{ChannelKind, Opened, Request};
 
-/// How often the other side is requests for a sign of life while it sends nothing, in seconds.
+/// The interval of keep-alive requests while the other side sends nothing, in seconds.
 const KEEPALIVE_INTERVAL: u32 = 10;
 
-/// How long the other side may be silent before it counts as dead.
+/// How long the other side may be silent before it is considered dead.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// Serve until all channels are closed and the session is dropped, or the connection breaks.
@@ -45,7 +45,7 @@ pub(super) fn run(session: &ssh2::Session, fd: &OwnedFd, requests: &Receiver<Req
 struct Multiplexer<'a> {
     session: &'a ssh2::Session,
     channels: Vec<Channel>,
-    /// To be opened once no message is half sent: libssh2 would wait for that without end.
+    /// Channels to open once no message is half sent: libssh2 would wait for that for ever.
     waiting: Vec<(ChannelKind, oneshot::Sender<Result<Opened, String>>)>,
     leave: bool,
     next: u64,
@@ -55,7 +55,7 @@ struct Multiplexer<'a> {
 impl Multiplexer<'_> {
     fn serve(&mut self, fd: &OwnedFd, requests: &Receiver<Request>, waker: &UnixStream) -> Result<(), String> {
         loop {
-            // Each channel once, then the requests again: output without end mustn't keep anybody from closing it.
+            // Serve each channel once, then the requests: endless output must not prevent a close.
             self.take(requests);
             let (mut moved, mut full) = (false, false);
             for channel in &mut self.channels {
@@ -72,7 +72,7 @@ impl Multiplexer<'_> {
                 drop(self.session.disconnect(None, "bye", None));
                 return Ok(());
             }
-            // Reading one channel also takes in what came for the others; no `poll` would report that any more.
+            // Reading one channel also receives the data of others, which `poll` doesn't report then.
             if moved || self.channels.iter().any(Channel::has_news) {
                 self.heard = Instant::now();
                 continue;
@@ -102,7 +102,7 @@ impl Multiplexer<'_> {
         }
     }
 
-    /// An error ends the session: after a channel that took too long libssh2 would take the next one for that one.
+    /// An error ends the session: after a timeout libssh2 would confuse the next channel with this one.
     fn open(&mut self, what: ChannelKind, reply: oneshot::Sender<Result<Opened, String>>) -> Result<(), String> {
         self.session.set_blocking(true);
         let id = self.next;
@@ -120,14 +120,15 @@ impl Multiplexer<'_> {
                 let timeout = error.code() == TIMEOUT;
                 let why = if timeout { "it doesn't answer any more".to_owned() } else { error.message().to_owned() };
                 drop(reply.send(Err(why.clone())));
-                // A host that refuses one kind of channel may open another one.
+                // A host that refuses one kind of channel may open another.
                 if REFUSED.contains(&error.code()) { Ok(()) } else { Err(why) }
             }
         }
     }
 
     fn wait(&mut self, fd: &OwnedFd, waker: &UnixStream, full: bool) -> Result<(), String> {
-        // What no channel takes in mustn't wake us: output that piles up, or answers while no channel is open.
+        // Data that no channel accepts must not wake this thread: output that piles up, or answers while no channel is
+        // open.
         let listens = self.channels.iter().any(Channel::listens);
         let mut limit = Duration::from_secs(u64::from(KEEPALIVE_INTERVAL));
         if listens {

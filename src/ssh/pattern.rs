@@ -1,11 +1,11 @@
-//! Patterns of host names, as `ssh_config(5)` and `sshd(8)` have them: `*`, `?`, lists with `!`. Nothing else is
+//! Patterns of host names in `ssh_config(5)` and `sshd(8)`: `*`, `?`, and lists with `!`. No other character is
 //! special.
 
-/// Whether `text` is what `pattern` means. ASCII case doesn't count, as in host names.
+/// Whether `text` matches `pattern`. Case-insensitive for ASCII, as host names are.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // Where to go on when the last star has to take one byte more.
+    // Where to continue if the last `*` must match one more byte.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -30,7 +30,7 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
-/// Whether one of `patterns` means `text`, and none that begins with `!` does.
+/// Whether `text` matches one of `patterns` and none that begins with `!`.
 pub(super) fn any<'a>(patterns: impl IntoIterator<Item = &'a str>, text: &str) -> bool {
     let mut found = false;
     for pattern in patterns {

@@ -1,4 +1,4 @@
-//! What a session is asked for, and what comes of it. Values only.
+//! Requests to a session and their results. Values only.
 
 use std::os::unix::net::UnixStream;
 
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 /// A terminal for a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pty {
-    /// What kind, as in `TERM`.
+    /// The terminal type, as in `TERM`.
     pub term: String,
     /// Columns and rows.
     pub size: (u16, u16),
@@ -16,9 +16,9 @@ pub struct Pty {
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// With this status.
+    /// It exited with this status.
     Status(i32),
-    /// By this signal, `TERM` say.
+    /// It was killed by this signal, such as `TERM`.
     Signal(String),
 }
 
@@ -26,7 +26,7 @@ pub enum Ended {
 pub(super) enum Request {
     /// Open a channel.
     Open(ChannelKind, oneshot::Sender<Result<Opened, String>>),
-    /// The terminal of a channel has another size now: columns and rows.
+    /// The size of a channel's terminal has changed: columns and rows.
     Resize(u64, (u16, u16)),
     /// Close a channel.
     Close(u64),
@@ -34,17 +34,17 @@ pub(super) enum Request {
     Leave,
 }
 
-/// A channel to open.
+/// The kind of channel to open.
 pub(super) enum ChannelKind {
-    /// A command, or without a line a login shell.
+    /// A command, or a login shell without a line.
     Run { line: Option<String>, pty: Option<Pty>, ended: oneshot::Sender<Result<Ended, String>> },
     /// A connection to a socket on the host.
     Unix(String),
-    /// A connection to a host and port, as the host reaches them.
+    /// A connection to a host and port, from the host's point of view.
     Tcp(String, u16),
 }
 
-/// The near ends of an open channel. They don't block.
+/// The local ends of an open channel, in non-blocking mode.
 pub(super) struct Opened {
     pub(super) stream: UnixStream,
     pub(super) stderr: Option<UnixStream>,

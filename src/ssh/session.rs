@@ -1,5 +1,5 @@
-//! A session that is logged in, as the rest of the program sees it: commands and connections over it, each with sockets
-//! of its own. The thread behind it ends with the last of these.
+//! A session as the rest of the program sees it: commands and connections, each with its own sockets. The thread behind
+//! it ends with the last of these.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
@@ -14,18 +14,18 @@ use tokio::sync::oneshot;
 use super::request::{ChannelKind, Ended, Opened, Pty, Request};
 use super::{Error, Ssh, Target, auth, connect, multiplexer};
 
-/// Wakes the thread, whatever it waits for: a byte in a socket.
+/// Wakes the thread from its `poll` with a byte in a socket.
 #[derive(Debug, Clone)]
 pub(super) struct Waker(Arc<StdStream>);
 
 impl Waker {
     pub(super) fn wake(&self) {
-        // A full socket wakes it as well.
+        // If the socket is full, the thread wakes as well.
         drop(io::Write::write(&mut &*self.0, &[0]));
     }
 }
 
-/// A session. Dropped, it ends once nothing goes over it any more.
+/// A session. After it is dropped, it ends with its last command or connection.
 #[derive(Debug)]
 pub struct Session {
     requests: mpsc::Sender<Request>,
@@ -33,13 +33,12 @@ pub struct Session {
     label: String,
 }
 
-/// A command on the other side. Dropped, its channel is closed, and with it the command's stdin, stdout and stderr, and
-/// its terminal if it has one.
+/// A remote command. Dropping it closes its channel, and with it the command's stdin, stdout, stderr and terminal.
 #[derive(Debug)]
 pub struct Remote {
-    /// Its stdin; dropped, the command reads its end.
+    /// Its stdin; dropping it closes the stdin.
     pub stdin: Option<OwnedWriteHalf>,
-    /// Its stdout, and with a terminal everything.
+    /// Its stdout; with a terminal also its stderr.
     pub stdout: Option<OwnedReadHalf>,
     /// Its stderr.
     pub stderr: Option<UnixStream>,
@@ -78,8 +77,7 @@ pub(super) async fn open(ssh: Ssh, target: Target, over: Option<StdStream>) -> R
 }
 
 impl Session {
-    /// Run a line in the user's shell there, or with nothing its login shell; in a terminal, or with separate
-    /// streams.
+    /// Run a line in the user's shell, or without a line the login shell; in a terminal, or with separate streams.
     ///
     /// # Errors
     /// The host refuses, or the connection broke.
@@ -100,19 +98,19 @@ impl Session {
         })
     }
 
-    /// A connection to a socket there.
+    /// Connect to a socket on the host.
     ///
     /// # Errors
-    /// The host refuses, or nobody listens there.
+    /// The host refuses, or nothing listens there.
     pub async fn unix(&self, path: &str) -> Result<UnixStream, Error> {
         let opened = self.request(ChannelKind::Unix(path.into())).await?;
         self.local(opened.stream)
     }
 
-    /// A connection to `host` and `port` as that host reaches them; to go on with, SSH over it say.
+    /// Connect to `host` and `port` from the host's point of view, for instance for SSH within SSH.
     ///
     /// # Errors
-    /// The host refuses, or nobody listens there.
+    /// The host refuses, or nothing listens there.
     pub async fn tcp(&self, host: &str, port: u16) -> Result<StdStream, Error> {
         Ok(self.request(ChannelKind::Tcp(host.into(), port)).await?.stream)
     }
@@ -138,7 +136,7 @@ impl Drop for Session {
 }
 
 impl Remote {
-    /// Wait until it has ended. Read its output to the end before, or beside.
+    /// Wait until it has ended. Its output must be read before or concurrently.
     ///
     /// # Errors
     /// The connection broke.
@@ -150,7 +148,7 @@ impl Remote {
         }
     }
 
-    /// Tell its terminal how large it is now: columns and rows.
+    /// Set the size of its terminal: columns and rows.
     pub fn resize(&self, size: (u16, u16)) {
         drop(self.requests.send(Request::Resize(self.id, size)));
         self.waker.wake();
