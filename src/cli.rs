@@ -1,4 +1,4 @@
-//! The command line `fleetctl`: understood here, carried out by the modules below.
+//! The command line `fleetctl`: parsed here, carried out by the modules below.
 //!
 //! ```text
 //! argv ─ input::argv ─▶ args ─▶ session ─▶ commands ─┬─ input: names, files, checks     what is meant
@@ -7,8 +7,8 @@
 //!                               output               └─ output: printer, tables         what is printed
 //! ```
 //!
-//! Sees `api::wire`, `api::client`, `journal`, `remote`, `cli_docs` and `model`, nothing else of ours. Only
-//! `output` prints, and only the binary exits.
+//! Uses `api::wire`, `api::client`, `journal`, `remote`, `cli_docs` and `model`, and no other module. Only `output`
+//! prints, and only the binary exits.
 
 mod args;
 mod commands;
@@ -36,8 +36,8 @@ use input::argv;
 use output::Printer;
 use session::Session;
 
-/// Do what `args` say, the program's name first. The exit code is for the process to end with: 0 done, 1 not done, 2
-/// not understood, 130 no longer waited for, 255 a host out of reach, and of a command on a host its own.
+/// Carry out `args`, which begin with the program's name. Returns the exit code of the process: 0 done, 1 not done, 2
+/// invalid command line, 130 interrupted while waiting, 255 a host is unreachable; for a command on a host, its own.
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let out = Printer::new();
@@ -70,7 +70,7 @@ fn understand(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
     Cli::from_arg_matches(&matches)
 }
 
-/// What clap has to say: help, asked for, is data.
+/// Print clap's message: requested help goes to stdout.
 fn complain(out: &Printer, error: &clap::Error) -> Exit {
     if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(typed))) =
         (error.kind(), error.get(ContextKind::InvalidSubcommand))
@@ -113,7 +113,7 @@ fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
     (out, result)
 }
 
-/// The commands that ask the cluster.
+/// The commands that need the cluster.
 fn ask_cluster(out: Printer, globals: &Globals, command: &Command) -> (Printer, Result<Exit, Error>) {
     if globals.debug {
         output::log_to_stderr();
@@ -139,7 +139,7 @@ fn ask_cluster(out: Printer, globals: &Globals, command: &Command) -> (Printer, 
     (session.out, result)
 }
 
-/// One thread: what takes long here is waiting.
+/// One thread, since commands mostly wait.
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     built.map_err(|error| Error::failure(format!("can't start: {error}")))
@@ -201,7 +201,7 @@ fn format(command: &Command) -> Format {
         | Command::ListServices(args) => args.output.format,
         Command::Service(args) => args.output.format,
         Command::Status(args) => args.output.format,
-        // A journal's formats are journalctl's.
+        // The formats of a journal are journalctl's.
         Command::Journal(_)
         | Command::Version(_)
         | Command::Verify { .. }

@@ -1,5 +1,5 @@
-//! The commands of `fleetctl`, one a file. Each says what is asked of the cluster or of a host, and what is printed of
-//! the answer.
+//! The commands of `fleetctl`, one in each file: what each requests from the cluster or from a host, and how the result
+//! is printed.
 
 mod choose;
 pub(super) mod fd_forward;

@@ -1,4 +1,4 @@
-//! How commands end: exit codes, and errors as the lines a person reads. Owns the hints; prints nothing.
+//! Exit codes and errors of commands, as the lines that are printed. Owns the hints; prints nothing.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -7,23 +7,23 @@ use std::process::ExitCode;
 use crate::api::client::{ClientError, Endpoint};
 use crate::{journal, remote};
 
-/// What a line of advice begins with. Logs have no use for advice: without a terminal such lines aren't printed.
+/// The prefix of hints. They are for people, so they are printed on a terminal only.
 pub(super) const HINT: &str = "hint: ";
 
-/// What scripts see.
+/// The result of a command, for its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exit {
     /// Done.
     Ok,
     /// Not done, or not all of it.
     Failure,
-    /// Not understood; nothing was done.
+    /// The command line is invalid; nothing was done.
     Usage,
-    /// Ctrl-C ended the waiting.
+    /// Ctrl-C while waiting.
     Interrupted,
-    /// As a command on a host ended; 128 and the signal's number if a signal ended it.
+    /// The exit status of a command on a host; 128 plus the signal's number if a signal ended it.
     Status(u8),
-    /// A host couldn't be reached, as `ssh` has it.
+    /// A host is unreachable, as in `ssh`.
     Unreached,
 }
 
@@ -33,7 +33,7 @@ impl Exit {
         if failed { Self::Failure } else { Self::Ok }
     }
 
-    /// That of a program that ended with `status`.
+    /// The result of a program that exited with `status`.
     pub(super) fn of_status(status: u8) -> Self {
         if status == 0 { Self::Ok } else { Self::Status(status) }
     }
@@ -45,7 +45,7 @@ impl From<Exit> for ExitCode {
             Exit::Ok => Self::SUCCESS,
             Exit::Failure => Self::FAILURE,
             Exit::Usage => Self::from(2),
-            // As shells number a death by SIGINT.
+            // The number for a death by SIGINT, as in shells.
             Exit::Interrupted => Self::from(130),
             Exit::Status(status) => Self::from(status),
             Exit::Unreached => Self::from(255),
@@ -53,46 +53,46 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command ended before its end.
+/// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Error {
     /// The exit code.
     pub(super) exit: Exit,
-    /// For stderr. Those that begin with [`HINT`] are for people only.
+    /// For stderr. Lines that begin with [`HINT`] are printed on a terminal only.
     pub(super) lines: Vec<String>,
 }
 
-/// Said of a batch that has mistakes.
+/// Printed for a batch that was refused.
 const NOTHING: &str = "nothing was changed";
 
 impl Error {
-    /// A command that makes no sense.
+    /// An invalid command line.
     pub(super) fn usage(line: impl Into<String>, hint: &str) -> Self {
         Self { exit: Exit::Usage, lines: vec![line.into(), format!("{HINT}{hint}")] }
     }
 
-    /// Something that didn't work.
+    /// A failure.
     pub(super) fn failure(line: impl Into<String>) -> Self {
         Self { exit: Exit::Failure, lines: vec![line.into()] }
     }
 
-    /// A host that couldn't be reached.
+    /// An unreachable host.
     pub(super) fn unreached(line: impl Into<String>) -> Self {
         Self { exit: Exit::Unreached, lines: vec![line.into()] }
     }
 
-    /// The same, and why.
+    /// The same error with another line.
     pub(super) fn because(mut self, line: impl Into<String>) -> Self {
         self.lines.push(line.into());
         self
     }
 
-    /// Several things that didn't work.
+    /// A failure with several lines.
     pub(super) fn failures(lines: Vec<String>) -> Self {
         Self { exit: Exit::Failure, lines }
     }
 
-    /// What became of an apply; `files` says where the text of a unit came from.
+    /// The error of an apply; `files` is where each unit's text came from.
     pub(super) fn of_apply(error: ClientError, files: &BTreeMap<String, String>) -> Self {
         let detail = match error {
             ClientError::Api(detail) => detail,
@@ -108,7 +108,7 @@ impl Error {
             let file = files.get(&problem.unit).unwrap_or(&problem.unit);
             lines.push(problem_line(file, problem.line, &problem.what));
         }
-        // With problems the message only sums them up.
+        // If there are problems, the message only summarizes them.
         if lines.is_empty() || !detail.problems.iter().any(|problem| detail.message.contains(&problem.what)) {
             lines.insert(0, detail.message);
         }
@@ -177,8 +177,7 @@ impl From<ClientError> for Error {
 
 fn hint(endpoint: &Endpoint, kind: ErrorKind) -> &'static str {
     match (endpoint, kind) {
-        // What a tunnel says when its host can't connect to the endpoint; sockets have words of their own for all that
-        // befalls them.
+        // A tunnel returns this if its host can't connect to the endpoint; sockets have specific kinds of errors.
         (_, ErrorKind::Other) => {
             "is fleetd running on that host, and may the user you log in as use its socket (root and the group \
              `fleet` may)?"

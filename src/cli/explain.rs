@@ -1,10 +1,10 @@
-//! The sentences of a command's end: done, failed, nowhere to run. Pure: values in, lines out; prints nothing.
+//! The messages at the end of a command: done, failed, unplaced. Pure: values in, lines out; prints nothing.
 
 use super::error::HINT;
 use super::wait::Goal;
 use crate::api::wire::{DamagedUnit, Operation, UnitDetail, UnitView};
 
-/// What is said of a unit whose record can't be read.
+/// The message about a unit with a damaged record.
 pub(super) fn damaged(unit: &DamagedUnit) -> String {
     let DamagedUnit { name, why, .. } = unit;
     format!(
@@ -13,7 +13,7 @@ pub(super) fn damaged(unit: &DamagedUnit) -> String {
     )
 }
 
-/// The line for a goal that is reached. Scripts read these.
+/// The line for a goal that was reached. Scripts parse these.
 pub(super) fn done(goal: &Goal, view: Option<&UnitView>) -> String {
     let name = &goal.name;
     match (goal.operation, view) {
@@ -27,7 +27,7 @@ pub(super) fn done(goal: &Goal, view: Option<&UnitView>) -> String {
     }
 }
 
-/// The line for a goal that is asked for and not waited for.
+/// The line for a goal that isn't waited for.
 pub(super) fn triggered(goal: &Goal, global: bool) -> String {
     let kind = if global { "global unit" } else { "unit" };
     match goal.operation {
@@ -49,8 +49,8 @@ pub(super) fn failed(goal: &Goal, view: Option<&UnitView>, why: &str) -> Vec<Str
     lines
 }
 
-/// The lines for a unit that no host fits: `waiting` is the cluster's summary, `detail` its reasons where they could be
-/// had.
+/// The lines for a unit that fits no host: `waiting` is the cluster's summary, `detail` has its reasons if they are
+/// available.
 pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
     let name = &goal.name;
     let then = if goal.operation == Operation::Load { "is loaded" } else { "starts" };
@@ -61,7 +61,7 @@ pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) 
     lines
 }
 
-/// Why a unit waits, host by host, indented; the summary where there is no more to be had.
+/// Why a unit waits, for each host, indented; the summary if there are no details.
 pub(super) fn reasons(waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
     let mut lines = Vec::new();
     let reasons = detail.map_or(&[][..], |detail| &detail.reasons);

@@ -1,5 +1,5 @@
-//! Waits for what was asked: follows all units by one watch until each goal has its end. Owns the clock of waiting,
-//! what is shown meanwhile, and Ctrl-C; how far a unit is, the API says (`wait`), and the words are `explain`'s.
+//! Waits for the requested operations: watches all units until each goal has ended. Owns the time limits of waiting,
+//! the display meanwhile, and Ctrl-C; the API reports the progress (`wait`), and `explain` owns the messages.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,55 +17,55 @@ use crate::journal::journal_tail;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 
-/// How long what doesn't look good may take to get better: a conflicting unit may be on its way out.
+/// How long a failing state may take to improve: a conflicting unit may be leaving.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long to look on at what is done: more hosts may have a global unit, and a service that systemd calls started as
-/// soon as it is forked may fail at once (no such user, no such program).
+/// How long a done state must last: a global unit may be assigned to more hosts, and a service that systemd considers
+/// started as soon as it was forked may fail at once (no such user, no such program).
 const SETTLE: Duration = Duration::from_millis(250);
-/// Nothing waits in silence for longer.
+/// The longest wait without a message.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How often the seconds on the screen move on.
+/// How often the seconds on the terminal are updated.
 const TICK: Duration = Duration::from_millis(500);
-/// How often the screen may change.
+/// The shortest time between two updates of the terminal.
 const REDRAW: Duration = Duration::from_millis(100);
-/// What is said when fleetd doesn't tell progress.
+/// The message if fleetd doesn't report progress.
 const TOO_OLD: &str = "fleetd is older than this fleetctl and can't tell how far that is; the change was made all the \
      same. Upgrade fleetd, or add --no-block";
-/// More lines without a terminal would be noise.
+/// The most messages without a terminal.
 const NOTES: usize = 10;
 
-/// Units that failed of which the last lines are shown, and how many of each.
+/// How many failed units are shown with their last journal lines, and how many lines.
 const QUOTED: usize = 3;
 const LAST_WORDS: usize = 8;
 
 /// How waiting for a unit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    /// As asked.
+    /// The operation succeeded.
     Done,
-    /// It won't be; the lines that say why have been printed.
+    /// The operation failed; these lines were printed.
     Failed(Vec<String>),
-    /// It took longer than allowed.
+    /// The time limit was exceeded.
     TimedOut,
-    /// Ctrl-C.
+    /// Ctrl-C was pressed.
     Interrupted,
 }
 
-/// A goal and what became of it.
+/// A goal and its end.
 #[derive(Debug)]
 pub(super) struct Ended {
     /// The goal.
     pub(super) goal: Goal,
-    /// The unit, as last seen.
+    /// The unit as last observed.
     pub(super) view: Option<UnitView>,
     /// The end.
     pub(super) end: End,
 }
 
-/// Wait until each of `goals` has its end, at most `limit`. `revision` is what asking them led to.
+/// Wait until each of `goals` has ended, at most `limit`. `revision` is that of the request's commit.
 ///
 /// # Errors
-/// A fleetd that can't be understood. One that can't be reached is waited for.
+/// fleetd's answers can't be decoded. An unreachable fleetd is waited for.
 pub(super) async fn wait(
     session: &Session,
     goals: Vec<Goal>,
@@ -91,7 +91,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Without a handler Ctrl-C ends the process, which ends the waiting too.
+/// Without a handler, Ctrl-C ends the process and thus the wait.
 async fn interrupted(interrupts: Option<&mut Signal>) {
     match interrupts {
         Some(interrupts) => drop(interrupts.recv().await),
@@ -102,13 +102,13 @@ async fn interrupted(interrupts: Option<&mut Signal>) {
 struct Tracked {
     goal: Goal,
     view: Option<UnitView>,
-    /// It was destroyed, and isn't gone yet.
+    /// It was destroyed and still has to be removed from its host.
     leaving: bool,
-    /// The watch that is open has told of it.
+    /// Whether the current watch has reported it.
     told: bool,
-    /// The progress has been other than done.
+    /// Whether the progress has been anything but done.
     waited: bool,
-    /// The progress now, and since when it is of this kind.
+    /// The current progress, and since when it is of this kind.
     progress: Progress,
     since: Instant,
     end: Option<End>,
@@ -144,7 +144,7 @@ impl<'a> Waiting<'a> {
         Self { session, tracked, index, revision, synced: false, began, noted: false, drawn: None }
     }
 
-    /// Follow the units until each goal has its end.
+    /// Watch the units until each goal has ended.
     async fn follow(&mut self) -> Result<(), ClientError> {
         let session = self.session;
         let names: Vec<String> = self.tracked.iter().map(|one| names::exactly(&one.goal.name)).collect();
@@ -153,7 +153,7 @@ impl<'a> Waiting<'a> {
         while self.open_goals().next().is_some() {
             self.show();
             let timer = self.next_timer();
-            // Cancel-safe: what `Follow::next` has begun is kept in it, and a timer that is dropped is set again.
+            // Cancel-safe: `Follow::next` keeps its state, and the timer is computed again.
             tokio::select! {
                 news = watch.next() => match news.map_err(too_old)? {
                     News::Begun => self.tracked.iter_mut().for_each(|one| one.told = false),
@@ -171,7 +171,7 @@ impl<'a> Waiting<'a> {
         Ok(())
     }
 
-    /// Take in one line; `Some` is why another stream is needed.
+    /// Apply one line; `Some` is why another stream is needed.
     fn take(&mut self, line: WatchLine) -> Result<Option<String>, ClientError> {
         match line {
             WatchLine::Unit(unit) if unit.progress.is_none() => return Err(ClientError::Protocol(TOO_OLD.into())),
@@ -181,7 +181,7 @@ impl<'a> Waiting<'a> {
             }
             WatchLine::Leaving(name) => self.see(&name, None, true),
             WatchLine::Removed(name) => self.see(&name, None, false),
-            // A fleetd, or a member of the store, that lags behind may not have seen yet what was asked.
+            // A fleetd or an etcd member that lags behind may not have seen the request's commit yet.
             WatchLine::Synced(revision) if revision < self.revision => {
                 return Ok(Some("fleetd has yet to see what was asked of it".into()));
             }
@@ -209,7 +209,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// End what has its end, and say so, in the order the units were given.
+    /// End the goals that are due, and print it, in the order in which the units were given.
     async fn settle(&mut self) {
         if !self.synced {
             return;
@@ -246,8 +246,8 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// What the unit said where it failed, indented. Of many, the first ones tell enough: each may take a while to be
-    /// had.
+    /// The unit's last journal lines on the host where it failed, indented. Only for the first few units, since each
+    /// may take a while.
     async fn last_words(&self, goal: &Goal, view: Option<&UnitView>) -> Vec<String> {
         let quoted = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
         let failed = view.into_iter().flat_map(|view| &view.states).find(|state| state.active != "active");
@@ -271,12 +271,12 @@ impl<'a> Waiting<'a> {
         [due, note, tick].into_iter().flatten().min()
     }
 
-    /// What is being waited for: all the time on a terminal, once in a log.
+    /// Show what is being waited for: continuously on a terminal, once in a log.
     fn show(&mut self) {
         let now = Instant::now();
         let seconds = now.duration_since(self.began).as_secs();
         if self.session.out.shows_progress() {
-            // Thousands of lines may come at once; eyes don't need more than this.
+            // Thousands of lines may arrive at once.
             if self.drawn.is_some_and(|drawn| now < drawn + REDRAW) {
                 return;
             }
@@ -340,7 +340,7 @@ impl Tracked {
         self.progress = progress;
     }
 
-    /// When the progress counts; `None`: as soon as it is there.
+    /// When the progress takes effect; `None`: at once.
     fn due(&self) -> Option<Instant> {
         match self.progress {
             Progress::Settling => Some(self.since + SETTLE),
@@ -359,7 +359,7 @@ impl Tracked {
     }
 
     fn ended(mut self, otherwise: &End) -> Ended {
-        // What is printed of the unit is what the cluster has of it.
+        // The unit is printed as the cluster has it.
         if let Some(view) = &mut self.view {
             view.progress = None;
         }
@@ -367,7 +367,7 @@ impl Tracked {
     }
 }
 
-/// The one value that all of `values` are.
+/// The common value of `values`, if all are equal.
 fn one_of<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
     let first = values.next()?;
     values.all(|value| value == first).then_some(first)

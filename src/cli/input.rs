@@ -1,5 +1,5 @@
-//! What was typed: the command line's spelling, names and patterns of units, unit files. Finds out what is meant and
-//! checks it; changes nothing in the cluster and prints nothing.
+//! The interpretation of arguments: the command line's spelling, names and patterns of units, unit files. Resolves and
+//! checks them; changes nothing in the cluster and prints nothing.
 
 pub(super) mod argv;
 pub(super) mod batch;

@@ -1,4 +1,4 @@
-//! What is printed. Owns the streams of the process and the layout of tables; never words a message.
+//! Printing. Owns the streams of the process and the layout of tables; never words a message.
 
 mod printer;
 pub(super) mod table;

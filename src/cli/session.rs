@@ -1,30 +1,30 @@
-//! What every command works with, once the command line is understood. Decides nothing.
+//! What all commands share after the command line was parsed. Decides nothing.
 
 use crate::api::client::Client;
 use crate::cli::args::Format;
 use crate::cli::output::Printer;
 use crate::remote::Hosts;
 
-/// One run of one command.
+/// One run of a command.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// The cluster.
+    /// The client of the cluster.
     pub(super) client: Client,
-    /// Its hosts.
+    /// The hosts of the cluster.
     pub(super) hosts: Hosts,
-    /// The person, or the script.
+    /// The output.
     pub(super) out: Printer,
-    /// What stdout is for.
+    /// The format of stdout.
     pub(super) format: Format,
 }
 
 impl Session {
-    /// Whether stdout gets one JSON document and nothing else.
+    /// Whether stdout gets a single JSON document.
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
-    /// A line of data, if stdout is for lines.
+    /// Print a line of data, unless the output is JSON.
     pub(super) fn line(&self, line: &str) {
         if !self.is_json() {
             self.out.line(line);

@@ -1,35 +1,35 @@
-//! How far what a command asked of a unit is: the cluster's answer about the unit, as far as it is about this request.
-//! Pure. Owns which generation counts; whether that is done is the API's answer (`progress`), and time is `follow`'s.
+//! The progress of a command on a unit: the cluster's progress of the unit, as far as it concerns this request. Pure.
+//! Owns which generation counts; the API decides whether it is done (`progress`), and `follow` owns time.
 
 use crate::api::wire::{Operation, Progress, UnitView};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 
-/// What was asked of one unit.
+/// What was requested for one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Goal {
     /// The unit.
     pub(super) name: UnitName,
-    /// What for.
+    /// The requested operation.
     pub(super) operation: Operation,
-    /// A host that has carried out this generation has carried out what was asked.
+    /// A host that has carried out this generation has carried out the request.
     pub(super) generation: Revision,
-    /// Whether asking changed anything; if not, what happened before counts.
+    /// Whether the request changed anything; if not, earlier results count.
     pub(super) changed: bool,
 }
 
-/// What the cluster says of a unit.
+/// What the cluster reports about a unit.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Observed<'a> {
-    /// Nothing: there is no such unit.
+    /// The unit doesn't exist.
     Gone,
-    /// It was destroyed, and a host has yet to stop and forget it.
+    /// It was destroyed and must still be stopped and removed on a host.
     Leaving,
-    /// This.
+    /// The unit exists.
     There(&'a UnitView),
 }
 
-/// How far `goal` is.
+/// The progress of `goal`.
 pub(super) fn progress(goal: &Goal, observed: Observed<'_>) -> Progress {
     let view = match observed {
         Observed::There(view) => view,
@@ -40,7 +40,7 @@ pub(super) fn progress(goal: &Goal, observed: Observed<'_>) -> Progress {
         return Progress::Waiting("the cluster has yet to take notice".into());
     }
     if view.generation > goal.generation && goal.operation.desired() != Some(view.desired) {
-        // A unit that was destroyed has been submitted again; one that wasn't is wanted otherwise.
+        // A destroyed unit was submitted again; for other operations, the desired state was changed by another request.
         return match goal.operation {
             Operation::Destroy => Progress::Done,
             _ => Progress::Failed(format!("is to be {} meanwhile, as somebody else asked", view.desired)),

@@ -1,4 +1,4 @@
-//! What people type after `journal` → the units they mean. Owns the words about those that there are none of.
+//! The arguments of `journal` → units. Owns the messages about units that don't exist.
 
 use crate::api::client::Client;
 use crate::api::wire::{UnitList, UnitView};
@@ -9,30 +9,30 @@ use crate::journal::{self, Units};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 
-/// What the arguments come to.
+/// The units that the arguments name.
 #[derive(Debug)]
 pub(super) struct Chosen {
     /// The units.
     pub(super) units: Units,
-    /// Lines about what can't be shown.
+    /// Messages about what can't be shown.
     pub(super) missing: Vec<String>,
 }
 
 /// One argument.
 struct Wish {
     patterns: Vec<Glob>,
-    /// What is said if there is none.
+    /// The message if no unit matches.
     missing: String,
-    /// What is said if there are, and none is on a host.
+    /// The message if units match and none is on a host.
     nowhere: String,
-    /// The one unit it names.
+    /// Whether it names a single unit.
     exact: bool,
 }
 
-/// Ask for the units that `args` mean.
+/// Request the units that `args` name.
 ///
 /// # Errors
-/// When an argument is no name and no pattern, or the cluster can't be asked.
+/// An argument is neither a name nor a pattern, or the request fails.
 pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, Error> {
     let constraints = args.iter().map(|arg| wish(arg)).collect::<Result<Vec<_>, _>>()?;
     let mut patterns: Vec<String> =

@@ -1,4 +1,4 @@
-//! `fleetctl fd-forward SOCKET`: stdin and stdout connected with a unix socket. The client runs it on a host whose sshd
+//! `fleetctl fd-forward SOCKET`: connects stdin and stdout with a Unix socket. The client runs it on a host whose sshd
 //! doesn't forward sockets itself.
 
 use std::path::PathBuf;

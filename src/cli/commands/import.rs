@@ -1,6 +1,6 @@
-//! import: the units of another cluster, CoreOS fleet's above all, into this one. Owns the order: read all of it, say
-//! what it comes to, and only then, and only if asked, submit. It never writes to the cluster that it reads, and starts
-//! nothing unasked: what still runs there would run twice.
+//! import: takes over the units of another cluster, above all one of CoreOS fleet. Owns the order: read everything,
+//! show the plan, and submit only if requested. It never writes to the cluster that it reads, and starts nothing unless
+//! requested: units that still run there would run twice.
 
 mod plan;
 mod reading;
@@ -18,13 +18,13 @@ use crate::cli::session::Session;
 use crate::model::glob::Glob;
 use crate::model::unit::Desired;
 
-/// What was found and done, as `--output json` prints it.
+/// What was found and done, for `--output json`.
 #[derive(Serialize)]
 struct Report<'a> {
     from: &'a str,
     #[serde(flatten)]
     plan: &'a Plan,
-    /// What became of each unit that was sent. Empty without `--apply`.
+    /// The outcome of each unit that was sent. Empty without `--apply`.
     applied: Vec<AppliedUnit>,
 }
 
@@ -66,7 +66,7 @@ fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
     patterns.map(|pattern| pattern.parse::<Glob>().map_err(|error| Error::failure(error.to_string()))).collect()
 }
 
-/// Send what is to be sent.
+/// Send what the plan submits.
 async fn apply(session: &Session, plan: &Plan, start: bool) -> Result<Vec<AppliedUnit>, Error> {
     let units = plan.batch(start);
     if units.is_empty() {
@@ -76,7 +76,7 @@ async fn apply(session: &Session, plan: &Plan, start: bool) -> Result<Vec<Applie
     Ok(sent.map_err(|error| Error::of_apply(error, &std::collections::BTreeMap::new()))?.units)
 }
 
-/// What was done, or could be.
+/// Print what was done, or what `--apply` would do.
 fn say(session: &Session, args: &Import, plan: &Plan, applied: &[AppliedUnit]) {
     let count = |action| plan.units.iter().filter(|row| row.action == action).count();
     if args.apply {

@@ -1,5 +1,5 @@
-//! Instances remember their template: when its file is replaced, those that still have its old file are to have the new
-//! one too. Owns which these are, and asking for it; `units` sends them in the same batch.
+//! When a template's file is replaced, the instances that still have its old file should get the new one too. Owns
+//! which instances these are, and the question to the user; `units` sends them in the same batch.
 
 use crate::api::wire::{ApplyUnit, Operation, UnitView};
 use crate::cli::error::{Error, HINT};
@@ -9,14 +9,14 @@ use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
 
-/// More names in one line would be noise.
+/// The most names in one line.
 const NAMES: usize = 10;
 
-/// Add the instances of the templates in `batch` to it, if that is wanted: `asked` by an option, or by a person at a
-/// terminal. Those added, and what is wanted of each.
+/// Add the instances of the templates in `batch` to it, if `asked` by an option or confirmed at a terminal. Returns
+/// those added, with their desired states.
 ///
 /// # Errors
-/// A cluster that can't be asked.
+/// The request to the cluster failed.
 pub(in crate::cli) async fn add(
     session: &Session,
     batch: &mut Batch,
@@ -27,7 +27,7 @@ pub(in crate::cli) async fn add(
         let pattern = format!("{}@*.{}", Glob::escape(renewed.name.prefix()), renewed.name.kind());
         let units = session.client.units(std::slice::from_ref(&pattern)).await?.units;
         let of = |unit: &&UnitView| {
-            // Those that were named too are in the batch already.
+            // Instances that were named are already in the batch.
             unit.name.template().as_ref() == Some(&renewed.name)
                 && unit.hash != renewed.new
                 && !batch.units.iter().any(|sent| sent.name == unit.name.as_str())
@@ -59,7 +59,7 @@ pub(in crate::cli) async fn add(
     Ok(added)
 }
 
-/// What to wait for with an instance that is wanted so.
+/// The operation to wait for, for an instance with this desired state.
 pub(in crate::cli) fn operation(desired: Desired) -> Option<Operation> {
     match desired {
         Desired::Inactive => None,

@@ -1,5 +1,4 @@
-//! `fleetctl journal`: which units are meant, and what is said about those that don't exist or don't run. What their
-//! journals say is `journal`'s.
+//! `fleetctl journal`: selects the units and reports those that don't exist or don't run. `journal` shows the entries.
 
 use super::choose;
 use crate::cli::args::Journal;

@@ -1,5 +1,5 @@
-//! list-units, list-unit-files, list-machines: the columns and their content. Owns which fields there are and what they
-//! are called; `table` aligns them. Scripts read these.
+//! list-units, list-unit-files, list-machines: the columns and their content. Owns the fields and their names; `table`
+//! aligns them. Scripts parse this output.
 
 use std::io::IsTerminal as _;
 
@@ -15,7 +15,7 @@ use crate::cli::session::Session;
 use crate::model::glob::Glob;
 use crate::model::name::{UnitHash, UnitName};
 
-/// A column: its name, the text of a cell, and its value for programs.
+/// A column: its name, the text of a cell, and its value in JSON.
 pub(in crate::cli) struct Field<T> {
     pub(in crate::cli) name: &'static str,
     pub(in crate::cli) text: fn(&T, bool) -> String,
@@ -24,7 +24,7 @@ pub(in crate::cli) struct Field<T> {
 
 type UnitState = (UnitName, StateView);
 
-/// Of one whose record is damaged there is little to tell.
+/// A unit, or one whose record is damaged.
 type UnitFile = Result<UnitView, DamagedUnit>;
 
 const UNITS: &str = "unit,machine,active,sub";
@@ -58,7 +58,7 @@ fn unit_fields() -> Vec<Field<UnitState>> {
     ]
 }
 
-/// What `list-unit-files` shows for the state of a unit whose record can't be read.
+/// What `list-unit-files` shows as the state of a unit with a damaged record.
 const DAMAGED: &str = "damaged";
 
 fn unit_file_fields() -> Vec<Field<UnitFile>> {
@@ -158,7 +158,7 @@ fn machine_fields() -> Vec<Field<MachineView>> {
     ]
 }
 
-/// Waiting units of which each host's reasons are shown.
+/// For how many waiting units the reasons of each host are shown.
 const EXPLAINED: usize = 5;
 
 /// `list-units`: a row for each unit on each host.
@@ -179,7 +179,7 @@ pub(in crate::cli) async fn units(session: &Session, args: &List) -> Result<Exit
     Ok(say(session, &unmatched))
 }
 
-/// `list-unit-files`: a row for each unit the cluster knows.
+/// `list-unit-files`: a row for each unit of the cluster.
 pub(in crate::cli) async fn unit_files(session: &Session, args: &List) -> Result<Exit, Error> {
     let fields = pick(unit_file_fields(), session, &args.columns, UNIT_FILES)?;
     if fields.iter().any(|field| field.name == "tmachine") && args.columns.fields.is_some() {
@@ -190,7 +190,7 @@ pub(in crate::cli) async fn unit_files(session: &Session, args: &List) -> Result
     if session.out.is_watched() && std::io::stdout().is_terminal() && !session.is_json() {
         let waiting = units.iter().flatten().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why)));
         for (index, (unit, why)) in waiting.enumerate() {
-            // The reasons of each host cost a question; of many waiting units the first few tell enough.
+            // The reasons of each host cost a request, so only the first few units are explained.
             if index < EXPLAINED {
                 session.out.message(&format!("{} waits for a host that fits:", unit.name));
                 let detail = session.client.unit(&unit.name).await.ok();
@@ -211,7 +211,7 @@ pub(in crate::cli) async fn machines(session: &Session, args: &List) -> Result<E
     let fields = pick(machine_fields(), session, &args.columns, MACHINES)?;
     let globs = globs(&args.patterns)?;
     let mut machines = session.client.machines().await?.machines;
-    // A host goes by its id, the beginning of it, its name or its address.
+    // A host can be named by its id, the short form of it, its hostname or its address.
     let named = |machine: &MachineView, glob: &Glob| {
         [machine.id.as_str(), machine.id.short(), &machine.hostname, &machine.ip].iter().any(|name| glob.matches(name))
     };
@@ -222,13 +222,13 @@ pub(in crate::cli) async fn machines(session: &Session, args: &List) -> Result<E
     Ok(say(session, &unmatched))
 }
 
-/// Say what there is nothing of, after the table of what there is.
+/// Print what matched nothing, after the table.
 fn say(session: &Session, unmatched: &[String]) -> Exit {
     session.out.messages(unmatched);
     Exit::failed_if(!unmatched.is_empty())
 }
 
-/// The units asked for, by name, and a line for each argument that there is nothing of.
+/// The requested units, by name, and a message for each argument that matches nothing.
 async fn fetch(session: &Session, args: &List) -> Result<(Vec<UnitFile>, Vec<String>), Error> {
     let (units, damaged, unmatched) = if args.patterns.is_empty() {
         let UnitList { units, damaged, .. } = session.client.units(&[]).await?;
@@ -244,7 +244,7 @@ async fn fetch(session: &Session, args: &List) -> Result<(Vec<UnitFile>, Vec<Str
     Ok((rows, unmatched))
 }
 
-/// What to say of those that are damaged. Also to programs' users: stdout has the rows.
+/// Messages about damaged units. Printed with JSON output too, since they go to stderr.
 fn damaged(rows: &[UnitFile]) -> Vec<String> {
     rows.iter().filter_map(|row| row.as_ref().err()).map(explain::damaged).collect()
 }
@@ -258,7 +258,7 @@ pub(in crate::cli) fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
         .collect()
 }
 
-/// The fields asked for, in that order; all of them for programs that don't say.
+/// The requested fields, in that order; with JSON all of them by default.
 pub(in crate::cli) fn pick<T>(
     fields: Vec<Field<T>>,
     session: &Session,

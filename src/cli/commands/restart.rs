@@ -1,5 +1,5 @@
-//! `restart`: one unit after the other, each on the host where it runs, the next one only when the last is up again.
-//! Owns the order, and that a unit that doesn't come back keeps the others running.
+//! `restart`: restarts units one after the other, each on the host where it runs, and continues only when the last one
+//! is up again. Owns the order, and stops when a unit doesn't come back, so that the others keep running.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit
             units::trigger(session, &goals(&applied, |_| Some(Operation::Restart))).await?;
         }
     } else {
-        // Waiting takes Ctrl-C away from the system for good: what comes between two waits must be heard as well.
+        // The handler stays installed for the rest of the process, so a Ctrl-C between two waits must be handled too.
         let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| Error::failure(error.to_string()))?;
         for (index, unit) in chosen.iter().enumerate() {
             let one = tokio::select! {
@@ -55,7 +55,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit
                     exit = units::exit_of(&end);
                     ended.extend(end);
                 }
-                // What was done until then is reported all the same.
+                // What was done before is reported nevertheless.
                 Err(error) => failed = Some(error),
             }
             if exit != Exit::Ok || failed.is_some() {
@@ -72,7 +72,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit
     }
 }
 
-/// Say which ones the end came before.
+/// Report the units that were not restarted.
 fn leave(session: &Session, left: &[&UnitView]) {
     let names: Vec<&str> = left.iter().map(|unit| unit.name.as_str()).collect();
     if !names.is_empty() {
@@ -80,7 +80,7 @@ fn leave(session: &Session, left: &[&UnitView]) {
     }
 }
 
-/// Those that can be restarted, and whether any that was named can't.
+/// The units that can be restarted, and whether a named unit can't.
 fn choose<'a>(session: &Session, selected: &'a Selected) -> (Vec<&'a UnitView>, bool) {
     let mut refused = false;
     let mut chosen = Vec::new();
@@ -88,7 +88,7 @@ fn choose<'a>(session: &Session, selected: &'a Selected) -> (Vec<&'a UnitView>, 
         if unit.desired != Desired::Inactive {
             chosen.push(unit);
         } else if *named {
-            // Of a pattern, those are meant that can be.
+            // With a pattern, units that can't be restarted are skipped.
             session.out.message(&format!("Unable to restart unit {} in state inactive", unit.name));
             refused = true;
         }

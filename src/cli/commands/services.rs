@@ -1,5 +1,4 @@
-//! list-services and service: what is announced in the cluster. Owns which columns there are; `list` picks and prints
-//! them.
+//! list-services and service: what is announced in the cluster. Owns the fields; `list` selects and prints them.
 
 use serde_json::json;
 
@@ -69,7 +68,7 @@ pub(in crate::cli) async fn list(session: &Session, args: &List) -> Result<Exit,
     Ok(Exit::Ok)
 }
 
-/// `service NAME`: a row for each of its instances.
+/// `service NAME`: a row for each instance.
 pub(in crate::cli) async fn show(session: &Session, args: &Service) -> Result<Exit, Error> {
     let fields = pick(instance_fields(), session, &args.columns, INSTANCES)?;
     let name: ServiceName = args.name.parse().map_err(|error: crate::model::service::NameError| {
@@ -94,7 +93,7 @@ fn address(view: &InstanceView) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
-/// Addresses of which a line may well be full.
+/// The most addresses in one line.
 const SHOWN: usize = 3;
 
 fn shortened(instances: &[InstanceView], full: bool) -> String {

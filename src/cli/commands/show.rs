@@ -1,4 +1,4 @@
-//! cat, version, and what is made of the command line's own definitions: completions and manual pages.
+//! cat, version, and the documentation of the command line: completions and manual pages.
 
 use crate::api::client::ClientError;
 use crate::api::wire::UnitDetail;
@@ -10,8 +10,7 @@ use crate::cli::output::Printer;
 use crate::cli::session::Session;
 use crate::cli_docs;
 
-/// `cat`: the file as it was submitted, comments and all. (CoreOS fleet had forgotten them, and printed its canonical
-/// text.)
+/// `cat`: the file as it was submitted, including comments. (CoreOS fleet printed its canonical text, without them.)
 pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, Error> {
     let [unit] = args.units.as_slice() else {
         return Err(Error::usage("One unit file must be provided", "`fleetctl cat web.service`"));
@@ -36,7 +35,8 @@ pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, E
     Ok(Exit::Ok)
 }
 
-/// `cat` of a pattern: all files, each after a comment with its name if there are several; for programs always a list.
+/// `cat` with a pattern: all files, each preceded by a comment with its name if there are several; in JSON always a
+/// list.
 async fn cat_all(session: &Session, pattern: &str) -> Result<Exit, Error> {
     let selected = select::select(&session.client, &[pattern.to_owned()]).await?;
     let mut documents = Vec::new();

@@ -1,4 +1,4 @@
-//! `fleetctl ssh`: which host is meant. The shell or the command there is `remote`'s.
+//! `fleetctl ssh`: selects the host. `remote` runs the shell or the command there.
 
 use crate::api::client::ClientError;
 use crate::api::wire::{MachineRef, MachineView};
@@ -36,13 +36,13 @@ pub(in crate::cli) async fn run(session: &Session, args: &Ssh) -> Result<Exit, E
         return Err(Error::unreached("Unable to proceed: could not find matching unit or machine")
             .because(format!("{HINT}`fleetctl list-machines` and `fleetctl list-units` list them")));
     };
-    // As ssh and fleet do: the words are a line for the shell there.
+    // As in ssh and fleet: the words form a line for the shell.
     let line = (!words.is_empty()).then(|| words.join(" "));
     let status = session.hosts.shell(&machine, line.as_deref(), args.forward_agent, &session.out).await?;
     Ok(Exit::Status(status))
 }
 
-/// The one host that goes by `name`: its name, its address, its id or the beginning of that.
+/// The only host with this hostname, address, id or prefix of an id.
 async fn by_machine(session: &Session, name: &str) -> Result<Option<MachineRef>, Error> {
     let machines = session.client.machines().await?.machines;
     let exact = |machine: &&MachineView| [machine.id.as_str(), &machine.hostname, &machine.ip].contains(&name);
@@ -64,7 +64,7 @@ async fn by_machine(session: &Session, name: &str) -> Result<Option<MachineRef>,
     }))
 }
 
-/// The host of a unit. A global one has many, and none is better than another.
+/// The host of a unit. A global unit has several, so one must be named.
 async fn by_unit(session: &Session, arg: &str) -> Result<Option<MachineRef>, Error> {
     let Ok(name) = names::unit(arg) else { return Ok(None) };
     let unit = match session.client.unit(&name).await {

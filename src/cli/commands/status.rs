@@ -1,5 +1,5 @@
-//! `fleetctl status`: what systemd says of units, asked on the hosts they are on. Owns what is shown of several units
-//! on several hosts, and the exit code of it all.
+//! `fleetctl status`: systemd's status of units, requested on their hosts. Owns how several units on several hosts are
+//! shown, and the combined exit code.
 
 use std::io;
 
@@ -17,16 +17,16 @@ use crate::model::name::UnitName;
 use crate::model::unit::Desired;
 use crate::remote::{Ended, Stdin};
 
-/// A unit to be shown.
+/// A unit to show.
 #[derive(Clone)]
 struct Shown {
     name: UnitName,
-    /// `None` when its record can't be read.
+    /// `None` if its record is damaged.
     desired: Option<Desired>,
     machine: Option<MachineRef>,
     waiting: Option<String>,
     states: Vec<StateView>,
-    /// What its record's damage is, in words.
+    /// The message about its damaged record.
     damaged: Option<String>,
 }
 
@@ -45,8 +45,7 @@ impl From<DamagedUnit> for Shown {
     }
 }
 
-/// The command. A unit that can't be shown doesn't keep the others from being shown; the exit code is the first that
-/// isn't 0.
+/// Run the command. A unit that can't be shown doesn't prevent the others; the exit code is the first that isn't 0.
 pub(in crate::cli) async fn run(session: &Session, args: &Status) -> Result<Exit, Error> {
     if args.units.is_empty() {
         return Err(Error::usage("No units given", "`fleetctl status web.service`"));
@@ -114,7 +113,7 @@ fn keep(worst: &mut Exit, exit: Exit) {
     }
 }
 
-/// The units meant, each once, in the order they were named; and what to say of a name that none has.
+/// The units that are named, each once and in order; or a message for a name without a unit.
 async fn find(session: &Session, args: &Status) -> Result<Vec<Result<Shown, String>>, Error> {
     let patterns: Vec<String> = args.units.iter().flat_map(|arg| names::patterns(arg)).collect();
     let UnitList { units, damaged, .. } = session.client.units(&patterns).await?;
@@ -144,7 +143,7 @@ async fn find(session: &Session, args: &Status) -> Result<Vec<Result<Shown, Stri
     Ok(found)
 }
 
-/// Where a unit is: what the hosts say, or where it was put if its host has said nothing yet.
+/// The hosts of a unit: those that report it, or the one on which it is placed if there is no report yet.
 fn hosts(unit: &Shown) -> Vec<MachineRef> {
     let mut hosts: Vec<MachineRef> = unit.states.iter().map(|state| state.machine.clone()).collect();
     if hosts.is_empty() {
@@ -167,7 +166,7 @@ async fn ask(session: &Session, unit: &Shown, host: &MachineRef) -> Result<Exit,
     })
 }
 
-/// A unit on a host, for programs: what the cluster knows, without going there.
+/// A unit on a host as JSON: what the cluster knows, without connecting to the host.
 fn document(unit: &Shown, state: &StateView) -> Value {
     let mut fields =
         Map::from_iter([("unit".to_owned(), json!(unit.name)), ("desired".to_owned(), json!(unit.desired))]);

@@ -1,5 +1,5 @@
-//! submit, load, start, stop, unload, destroy: what is asked of the cluster, in one batch each, and what is said about
-//! it. Reads files through `files`, waits through `follow`; knows neither unit files nor time.
+//! submit, load, start, stop, unload, destroy: sends one batch each to the cluster and prints the result. Reads files
+//! through `files` and waits through `follow`; knows neither unit files nor time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::Desired;
 
-/// One of fleet's attempts to see a state.
+/// The duration of one of fleet's attempts (`--block-attempts`).
 const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// `submit`.
@@ -51,11 +51,11 @@ pub(in crate::cli) async fn create(session: &Session, args: &Create, operation: 
     Ok(sent.or_refused(exit))
 }
 
-/// A batch of files, and what became of it.
+/// A batch of files, and its result.
 struct Sent {
     batch: Batch,
     applied: Applied,
-    /// Those that are in it because their template is, and what is wanted of them.
+    /// Instances that were added because of their template, with their desired states.
     instances: Vec<(UnitName, Desired)>,
 }
 
@@ -96,7 +96,7 @@ async fn send_files(session: &Session, args: &Create, desired: Desired, instance
     let applied = session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &batch.files))?;
     let sent: BTreeSet<&str> = apply.units.iter().filter(|u| u.replace).map(|u| u.name.as_str()).collect();
     for unit in &applied.units {
-        // Files from here have been looked at already.
+        // Local files were checked already.
         if !batch.files.contains_key(unit.name.as_str()) {
             unit.warnings.iter().for_each(|warning| session.out.message(&format!("{}: {warning}", unit.name)));
         }
@@ -125,7 +125,7 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: 
     let (mut leaving, mut damaged) = (Vec::new(), Vec::new());
     if operation == Operation::Destroy {
         leaving = still_leaving(session, &mut selected).await?;
-        // What is wanted of them isn't known; that they are to go needs no more than their names.
+        // Their desired states are unknown, but a destroy needs only their names.
         damaged = std::mem::take(&mut selected.damaged);
     }
     let mut failed = false;
@@ -133,7 +133,7 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: 
     for (unit, typed) in &selected.units {
         let inactive = unit.desired == Desired::Inactive && unit.machine.is_none() && unit.states.is_empty();
         if operation == Operation::Stop && inactive {
-            // A pattern means those of its units that can be stopped.
+            // With a pattern, units that can't be stopped are skipped.
             if *typed {
                 session.out.message(&format!("Unable to stop unit {} in state inactive", unit.name));
                 failed = true;
@@ -149,7 +149,7 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: 
     }
     let ask = |name: &&UnitName| ApplyUnit {
         name: name.to_string(),
-        // A host that is still at it keeps its order.
+        // A host that is still carrying out an earlier change keeps its assignment.
         desired: operation.desired(),
         destroy: operation == Operation::Destroy,
         ..ApplyUnit::default()
@@ -173,7 +173,7 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: 
     Ok(if exit == Exit::Ok { Exit::failed_if(failed) } else { exit })
 }
 
-/// Of the names that no list has, those of units that were destroyed before and still have to be stopped on their
+/// Among the names that weren't found, the units that were destroyed before and still have to be stopped on their
 /// hosts: they are waited for like any other.
 async fn still_leaving(session: &Session, selected: &mut Selected) -> Result<Vec<AppliedUnit>, Error> {
     if selected.missing.is_empty() {
@@ -187,10 +187,10 @@ async fn still_leaving(session: &Session, selected: &mut Selected) -> Result<Vec
     Ok(leaving)
 }
 
-/// Say which units there are none of; whether that is a failure.
+/// Print which units don't exist; returns whether this is a failure.
 fn missing(session: &Session, selected: &Selected, operation: Operation) -> bool {
     let mut lines = selected.nothing();
-    // Gone is what they were to be.
+    // With `destroy`, a unit that doesn't exist is a success.
     if operation == Operation::Destroy && !selected.missing.is_empty() {
         lines.drain(..selected.missing.len());
         session.out.message(&format!("Units not found in registry: {}", selected.missing.join(" ")));
@@ -199,7 +199,7 @@ fn missing(session: &Session, selected: &Selected, operation: Operation) -> bool
     !lines.is_empty()
 }
 
-/// What was asked of each unit of `applied`: `operation`, if anything is to be waited for.
+/// What was requested for each unit of `applied`: `operation`, if there is something to wait for.
 pub(in crate::cli) fn goals(applied: &Applied, operation: impl Fn(&UnitName) -> Option<Operation>) -> Vec<Goal> {
     let goal = |unit: &AppliedUnit| {
         operation(&unit.name).map(|operation| Goal {
@@ -212,7 +212,7 @@ pub(in crate::cli) fn goals(applied: &Applied, operation: impl Fn(&UnitName) -> 
     applied.units.iter().filter(|unit| unit.outcome != Outcome::Absent).filter_map(goal).collect()
 }
 
-/// Wait as told.
+/// Wait according to the options.
 pub(in crate::cli) async fn wait(
     session: &Session,
     applied: &Applied,
@@ -226,7 +226,7 @@ pub(in crate::cli) async fn wait(
     Ok(follow::wait(session, goals, applied.revision, limit).await?)
 }
 
-/// What it all comes to.
+/// The combined exit code.
 pub(in crate::cli) fn exit_of(ended: &[Ended]) -> Exit {
     ended.iter().map(|one| &one.end).fold(Exit::Ok, |exit, end| match (end, exit) {
         (End::Interrupted, _) | (_, Exit::Interrupted) => Exit::Interrupted,
@@ -235,7 +235,7 @@ pub(in crate::cli) fn exit_of(ended: &[Ended]) -> Exit {
     })
 }
 
-/// Wait as told, and report.
+/// Wait according to the options, and report.
 async fn finish(
     session: &Session,
     applied: &Applied,
@@ -253,7 +253,7 @@ async fn finish(
     Ok(exit_of(&ended))
 }
 
-/// Say what was asked for and isn't waited for.
+/// Print what was requested without waiting for it.
 pub(in crate::cli) async fn trigger(session: &Session, goals: &[Goal]) -> Result<(), Error> {
     let changed: Vec<&Goal> = goals.iter().filter(|goal| goal.changed).collect();
     if changed.is_empty() || session.is_json() {
@@ -271,7 +271,7 @@ pub(in crate::cli) async fn trigger(session: &Session, goals: &[Goal]) -> Result
     Ok(())
 }
 
-/// What became of a batch, as `--output json` prints it.
+/// The result of a batch, for `--output json`.
 #[derive(Serialize)]
 struct Report<'a> {
     revision: Revision,
@@ -282,17 +282,17 @@ struct Report<'a> {
 struct ReportUnit<'a> {
     #[serde(flatten)]
     applied: &'a AppliedUnit,
-    /// What came of waiting: `done`, `failed`, `timeout`, `interrupted`. Absent when it wasn't waited for.
+    /// The result of waiting: `done`, `failed`, `timeout`, `interrupted`. Missing if it wasn't waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// The unit as last seen. Absent when it wasn't waited for, or is gone.
+    /// The unit as last observed. Missing if it wasn't waited for, or was destroyed.
     #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<&'a UnitView>,
 }
 
-/// Print what became of it, for programs.
+/// Print the result as JSON, if requested.
 pub(in crate::cli) fn report<'a>(session: &Session, applied: &'a Applied, ended: &'a [Ended]) {
     if !session.is_json() {
         return;
@@ -316,7 +316,7 @@ fn report_unit<'a>(applied: &'a AppliedUnit, ended: Option<&'a Ended>) -> Report
     ReportUnit { applied, end, error, unit: ended.and_then(|one| one.view.as_ref()) }
 }
 
-/// Whether any units were given.
+/// Fails if no unit was given.
 pub(in crate::cli) fn require_units(units: &[String]) -> Result<(), Error> {
     if units.is_empty() {
         Err(Error::usage("No units given", "name at least one unit, such as web.service"))

@@ -1,11 +1,11 @@
-//! What people and old scripts type → what clap expects. fleet's command line has changed its library twice; users have
-//! `-no-legend`, `--l`, `--replace=true`, `list-m` and options before the command in their scripts, and all of these
-//! work. Owns spelling only: what is unknown goes on unchanged, for clap to complain about.
+//! The command line as typed by people and old scripts → what clap expects. fleet changed its command line library
+//! twice; scripts use `-no-legend`, `--l`, `--replace=true`, `list-m` and options before the command, and all of these
+//! work. Owns spelling only: unknown arguments are passed on unchanged, for clap to report.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-/// `args` (the program's name first) with the command's full name moved to the front and every known option in clap's
+/// `args` (the program's name first), with the command's full name moved to the front and every known option in clap's
 /// spelling.
 pub(in crate::cli) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let options = Options::of(command);
@@ -13,7 +13,7 @@ pub(in crate::cli) fn normalise(command: &clap::Command, args: impl IntoIterator
     let mut front: Vec<OsString> = args.next().into_iter().collect();
     let mut rest = Vec::new();
     let mut verb: Option<String> = None;
-    // `ssh`: how many words come before the command, which has options of its own.
+    // For `ssh`: the number of words before the remote command, which has options of its own.
     let mut before = 1;
     while let Some(arg) = args.next() {
         let Some(text) = arg.to_str() else {
@@ -33,7 +33,7 @@ pub(in crate::cli) fn normalise(command: &clap::Command, args: impl IntoIterator
                 rest.push(flag.into());
             }
             Some(Spelling::Off) => {}
-            // What follows is its value, whatever it looks like.
+            // The next argument is its value, whatever it looks like.
             Some(Spelling::Takes(option)) => {
                 if names_host(&option) {
                     before = 0;
@@ -66,7 +66,7 @@ pub(in crate::cli) fn normalise(command: &clap::Command, args: impl IntoIterator
     front
 }
 
-/// What `help` is asked about: clap takes every word after it for a command's name, and options mean nothing to it.
+/// The arguments of `help`: clap takes every word after it as a command's name, so options are removed.
 fn without_options(options: &Options, args: Vec<OsString>) -> Vec<OsString> {
     let mut args = args.into_iter();
     let mut rest = Vec::new();
@@ -84,7 +84,7 @@ fn names_host(option: &str) -> bool {
     matches!(option.split('=').next(), Some("--machine" | "--unit"))
 }
 
-/// The one command that begins with `typed`, or `typed`. Hidden commands must be typed out.
+/// The only command that begins with `typed`, or else `typed`. Hidden commands can't be abbreviated.
 fn full_name(command: &clap::Command, typed: &str) -> String {
     let names = || command.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).chain(["help"]);
     if names().any(|name| name == typed) {
@@ -97,7 +97,7 @@ fn full_name(command: &clap::Command, typed: &str) -> String {
     }
 }
 
-/// What to say of a command that there isn't, in the words and the form that CoreOS fleet had from its library.
+/// The message about an unknown command, in the format of CoreOS fleet's library.
 pub(in crate::cli) fn unknown(command: &clap::Command, typed: &str) -> Vec<String> {
     let names = || command.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).chain(["help"]);
     let begins: Vec<&str> = names().filter(|name| !typed.is_empty() && name.starts_with(typed)).collect();
@@ -115,15 +115,15 @@ pub(in crate::cli) fn unknown(command: &clap::Command, typed: &str) -> Vec<Strin
     lines
 }
 
-/// Letters to change, at most, for a name to be what was meant.
+/// The largest edit distance of a suggestion.
 const NEAR: usize = 2;
 
 enum Spelling {
-    /// Complete as it is.
+    /// A complete argument.
     Flag(String),
-    /// A flag that was switched off, as it is anyway.
+    /// A flag that was switched off, which is the default.
     Off,
-    /// Its value follows.
+    /// An option whose value is the next argument.
     Takes(String),
 }
 
@@ -132,11 +132,11 @@ enum Spelling {
 enum Takes {
     Nothing,
     Value,
-    /// A value after `=`, or none.
+    /// An optional value after `=`.
     Attached,
 }
 
-/// All options of all commands, and what they take. None means different things to different commands.
+/// The options of all commands, and what they take. No option differs between commands.
 struct Options {
     long: BTreeMap<String, Takes>,
     short: BTreeMap<char, Takes>,
@@ -173,7 +173,7 @@ impl Options {
             (Takes::Value, None) => Spelling::Takes(spelling),
             (Takes::Value | Takes::Attached, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),
             (Takes::Nothing | Takes::Attached, None) => Spelling::Flag(spelling),
-            // Go's flags have values.
+            // Go's flags can have values.
             (Takes::Nothing, Some("1" | "t" | "T" | "true" | "TRUE" | "True")) => Spelling::Flag(spelling),
             (Takes::Nothing, Some("0" | "f" | "F" | "false" | "FALSE" | "False")) => Spelling::Off,
             (Takes::Nothing, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),

@@ -1,4 +1,4 @@
-//! What is to be sent to the cluster in one request, and what is said about it. Values only.
+//! A batch for the cluster and the messages about it. Values only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,26 +6,26 @@ use crate::api::wire::ApplyUnit;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::unit::Desired;
 
-/// What to send, and what to say about it.
+/// What to send, and what to print about it.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Batch {
-    /// To send.
+    /// The units to send.
     pub(in crate::cli) units: Vec<ApplyUnit>,
-    /// For stderr.
+    /// Warnings for stderr.
     pub(in crate::cli) warnings: Vec<String>,
-    /// For stderr; with any, nothing may be sent.
+    /// Errors for stderr; if there are any, nothing may be sent.
     pub(in crate::cli) problems: Vec<String>,
-    /// A unit is neither in the cluster nor here.
+    /// Whether a unit exists neither in the cluster nor as a local file.
     pub(in crate::cli) has_unknown: bool,
-    /// Where the text of a unit was read.
+    /// The file from which a unit's text was read.
     pub(in crate::cli) files: BTreeMap<String, String>,
-    /// Units whose text was read from a template's file.
+    /// Units whose text was read from their template's file.
     pub(in crate::cli) from_template: BTreeSet<UnitName>,
-    /// Units that are already in the cluster.
+    /// Units that exist in the cluster.
     pub(in crate::cli) known: BTreeSet<UnitName>,
-    /// Units that are too far on for this command to replace them, and how far.
+    /// Units that this command must not replace in their current state, with that state.
     pub(in crate::cli) untouchable: Vec<(UnitName, Desired)>,
-    /// Templates that get another file.
+    /// Templates whose file is replaced.
     pub(in crate::cli) renewed: Vec<Renewed>,
 }
 
@@ -34,10 +34,10 @@ pub(in crate::cli) struct Batch {
 pub(in crate::cli) struct Renewed {
     /// The template.
     pub(in crate::cli) name: UnitName,
-    /// The file it had: an instance that has it follows its template. One with any other was changed by hand.
+    /// Its old file: instances that have it follow their template; others have a file of their own.
     pub(in crate::cli) old: UnitHash,
-    /// The file it gets: an instance that has this one already is done.
+    /// Its new file: instances that have it are up to date.
     pub(in crate::cli) new: UnitHash,
-    /// The same, as text.
+    /// The text of the new file.
     pub(in crate::cli) text: String,
 }

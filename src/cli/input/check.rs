@@ -1,5 +1,5 @@
-//! Reads a unit file and says everything that is wrong or odd about it, before anything is sent. Owns the words; the
-//! rules of syntax and placement are `model`'s. Sends nothing, prints nothing.
+//! Reads a unit file and reports all its errors and warnings before anything is sent. Owns the wording; `model` owns
+//! the rules of syntax and placement. Sends nothing and prints nothing.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -10,38 +10,38 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::{Constraints, SECTION};
 use crate::model::reserved;
 
-/// Sections that mean something in every unit file.
+/// Sections that are valid in every unit file.
 const COMMON: [&str; 3] = ["Unit", "Install", SECTION];
 
-/// A unit file that was read.
+/// A unit file that was checked.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct Checked {
     /// Its text.
     pub(in crate::cli) text: String,
-    /// What the cluster will know it by.
+    /// Its hash in the cluster.
     pub(in crate::cli) hash: UnitHash,
-    /// Lines about what systemd will ignore.
+    /// Warnings about lines that systemd will ignore.
     pub(in crate::cli) warnings: Vec<String>,
 }
 
-/// Read and check the file at `path`, which is to become `name`.
+/// Read and check the file at `path` for the unit `name`.
 ///
 /// # Errors
-/// All problems, as lines.
+/// All errors, one on each line.
 pub(in crate::cli) fn file(path: &Path, name: &UnitName) -> Result<Checked, Vec<String>> {
     let label = path.display().to_string();
     let bytes = read(path).map_err(|what| vec![format!("{label}: {what}")])?;
     text(&label, &bytes, name)
 }
 
-/// At most what the parser needs to see that it is too much, so that `fleetctl start disk.img` says so at once.
+/// Read at most one byte more than allowed, so that `fleetctl start disk.img` fails at once.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    // Looked at before it is opened: opening a FIFO would wait for its other end.
+    // Checked before opening: opening a FIFO would wait for its other end.
     let about = std::fs::metadata(path).map_err(|error| in_words(&error))?;
     if about.is_dir() {
         return Err("a directory, not a unit file".into());
     }
-    // A shell's `<(…)` is a pipe under /dev/fd, already open at its other end.
+    // The shell's `<(…)` is a pipe under /dev/fd whose other end is open.
     if !about.is_file() && !path.starts_with("/dev/fd") {
         return Err("not a regular file".into());
     }
@@ -68,7 +68,7 @@ fn text(label: &str, bytes: &[u8], name: &UnitName) -> Result<Checked, Vec<Strin
     }
     let parsed = UnitFile::parse(bytes).map_err(|error| {
         let what = error.to_string();
-        // The parser's `line 3: …` becomes `db.service:3: …`, as editors and compilers have it.
+        // The parser's `line 3: …` becomes `db.service:3: …`, the format of compilers.
         match what.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
             Some((line, what)) => vec![format!("{label}:{line}: {what}")],
             None => vec![format!("{label}: {what}")],
@@ -83,7 +83,7 @@ fn text(label: &str, bytes: &[u8], name: &UnitName) -> Result<Checked, Vec<Strin
     Ok(Checked { text: parsed.text().into(), hash: parsed.hash(), warnings })
 }
 
-/// What systemd will say of sections that mean nothing to it, and of those that nearly mean something to the cluster.
+/// Warnings about sections that systemd will ignore, and about misspelt ones of the cluster.
 fn sections(label: &str, file: &UnitFile, name: &UnitName) -> Vec<String> {
     let own = own_section(name.kind());
     let mut seen: Vec<&str> = Vec::new();

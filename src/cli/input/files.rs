@@ -1,6 +1,6 @@
-//! The arguments of submit, load and start → one batch. Owns where a unit's text comes from, in fleet's order: the
-//! cluster has the unit; a file here; the cluster has its template; a template file here. All files are checked before
-//! any is sent. Sends nothing itself.
+//! The arguments of submit, load and start → a batch. Owns where a unit's text comes from, in fleet's order: the unit
+//! in the cluster; a local file; its template in the cluster; a local template file. All files are checked before any
+//! is sent. Sends nothing itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::cli::input::names;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::unit::Desired;
 
-/// An argument that names a unit: what it is called, and where its file would be.
+/// A unit that an argument names, and the path of its file.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct Wanted {
     /// The unit.
@@ -22,23 +22,23 @@ pub(in crate::cli) struct Wanted {
     template: Option<(UnitName, PathBuf)>,
 }
 
-/// What the cluster knows of the units wanted and their templates.
+/// What the cluster has of the requested units and their templates.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Known(BTreeMap<UnitName, (UnitHash, Desired)>);
 
-/// How a command treats what is there.
+/// How a command treats existing units.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cli) struct Policy {
-    /// What the command makes of units.
+    /// The desired state that the command sets.
     pub(in crate::cli) desired: Desired,
-    /// Whether it replaces files that differ.
+    /// Whether it replaces different files.
     pub(in crate::cli) replace: bool,
 }
 
 /// The units that `args` name, each once.
 ///
 /// # Errors
-/// All names that can't be, as lines.
+/// All invalid names, one on each line.
 pub(in crate::cli) fn wanted(args: &[String]) -> Result<Vec<Wanted>, Vec<String>> {
     let (mut wanted, mut problems): (Vec<Wanted>, Vec<String>) = (Vec::new(), Vec::new());
     for arg in args {
@@ -68,7 +68,7 @@ fn beside(path: &Path, template: &UnitName) -> PathBuf {
     path.with_file_name(template.as_str())
 }
 
-/// What to ask the cluster for, to know what it has of `wanted`.
+/// The patterns to request what the cluster has of `wanted`.
 pub(in crate::cli) fn patterns(wanted: &[Wanted]) -> Vec<String> {
     let names: BTreeSet<&UnitName> =
         wanted.iter().flat_map(|w| std::iter::once(&w.name).chain(w.template.iter().map(|(name, _)| name))).collect();
@@ -90,7 +90,7 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
         let here = known.0.get(&unit.name);
         let source = match (&unit.template, here) {
             _ if unit.path.exists() => Some((&unit.path, false)),
-            // The cluster's template goes before one that lies here, as far as the unit itself is new.
+            // For a new unit, the cluster's template takes precedence over a local one.
             (Some((template, _)), None) if known.0.contains_key(template) => None,
             (Some((_, path)), _) if path.exists() => Some((path, true)),
             (_, Some(_)) => None,
@@ -137,7 +137,7 @@ impl Batch {
     fn add(&mut self, name: &UnitName, checked: Option<&Checked>, here: Option<&(UnitHash, Desired)>, policy: Policy) {
         let desired = (policy.desired != Desired::Inactive).then_some(policy.desired);
         let replace = policy.replace && checked.is_some();
-        // A new file restarts a unit that runs. `submit` and `load` promise not to, as in fleet.
+        // A new file restarts a running unit. `submit` and `load` must not do that, as in fleet.
         if let (true, Some(checked), Some((hash, now))) = (replace, checked, here)
             && checked.hash != *hash
             && *now > policy.desired
@@ -195,10 +195,10 @@ mod tests {
         let launch = |args: &[&str], known: &[(&str, &str, Desired)]| dir.batch(args, known, Desired::Launched, false);
         assert_eq!(texts(&launch(&["web"], &[])), [("web.service", Some(A))]);
         assert_eq!(texts(&launch(&["db@1", "db@2"], &[])), [("db@1.service", Some(A)), ("db@2.service", Some(B))]);
-        // The cluster's template goes before the file of the template, not before the instance's own file.
+        // The cluster's template takes precedence over the template's file, not over the instance's own file.
         let template = [("db@.service", B, Desired::Inactive)];
         assert_eq!(texts(&launch(&["db@1", "db@2"], &template)), [("db@1.service", None), ("db@2.service", Some(B))]);
-        // A unit that is there needs no file; one that lies here goes along to be compared.
+        // An existing unit needs no file; a local one is sent along to be compared.
         let there = [("x.service", A, Desired::Inactive), ("db@1.service", A, Desired::Loaded)];
         let batch = launch(&["x", "db@1"], &there);
         assert_eq!(texts(&batch), [("x.service", None), ("db@1.service", Some(A))]);

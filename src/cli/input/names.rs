@@ -1,4 +1,4 @@
-//! What people type for a unit → its name: `web`, `units/web.service`, `'web@*'`. Owns fleet's mangling; reads no
+//! A unit argument → its name: `web`, `units/web.service`, `'web@*'`. Owns fleet's rules for completing names; reads no
 //! files.
 
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::model::glob::Glob;
 use crate::model::name::{NameError, UnitName};
 
-/// Types of systemd's that no file can define. Names with them stay as they are, for the error to be about the type.
+/// systemd's unit types that have no files. Names with them are kept, so that the error mentions the type.
 const FOREIGN_TYPES: [&str; 2] = ["scope", "device"];
 
-/// `arg` with `.service` appended unless it has a unit's type. What comes out is still a path.
+/// `arg` with `.service` appended unless it has a unit type. The result may still be a path.
 pub(in crate::cli) fn with_type(arg: &str) -> String {
     let arg = arg.trim_end_matches('/');
     let base = base(arg);
@@ -23,17 +23,17 @@ pub(in crate::cli) fn with_type(arg: &str) -> String {
     }
 }
 
-/// The name of the unit that `arg` means.
+/// The name of the unit that `arg` names.
 pub(in crate::cli) fn unit(arg: &str) -> Result<UnitName, NameError> {
     base(&with_type(arg)).parse()
 }
 
-/// Whether `arg` is a pattern, which no unit's name can be.
+/// Whether `arg` is a pattern; no unit name looks like one.
 pub(in crate::cli) fn is_pattern(arg: &str) -> bool {
     base(arg).contains(['*', '?', '['])
 }
 
-/// The patterns that `arg` stands for: its own, and for `'web@?'` also `web@?.service`.
+/// The patterns for `arg`: itself, and for `'web@?'` also `web@?.service`.
 pub(in crate::cli) fn patterns(arg: &str) -> Vec<String> {
     let with_type = with_type(arg);
     if is_pattern(arg) {
@@ -47,7 +47,7 @@ pub(in crate::cli) fn patterns(arg: &str) -> Vec<String> {
     }
 }
 
-/// The pattern for exactly `name`.
+/// The pattern that matches only `name`.
 pub(in crate::cli) fn exactly(name: &UnitName) -> String {
     Glob::escape(name.as_str())
 }

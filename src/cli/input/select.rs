@@ -1,5 +1,5 @@
-//! What people type for units that the cluster has: names, and quoted patterns of names. Owns what they match, and the
-//! words about those that match nothing. Changes nothing.
+//! Arguments for existing units: names, and quoted patterns. Owns what they match, and the messages about those that
+//! match nothing. Changes nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,24 +13,24 @@ use crate::cli::session::Session;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 
-/// Slips of the finger in one name.
+/// The largest edit distance of a suggestion.
 const NEAR: usize = 2;
 
-/// The units that arguments name.
+/// The units that arguments select.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Selected {
-    /// Each once, in the order of the arguments, and whether it was named, not matched by a pattern.
+    /// Each once, in the order of the arguments, and whether it was named rather than matched by a pattern.
     pub(in crate::cli) units: Vec<(UnitView, bool)>,
-    /// Those whose records can't be read, each once.
+    /// Units with damaged records, each once.
     pub(in crate::cli) damaged: Vec<DamagedUnit>,
-    /// Names of units that there are none of.
+    /// Names of units that don't exist.
     pub(in crate::cli) missing: Vec<String>,
     /// Patterns that match nothing.
     pub(in crate::cli) unmatched: Vec<String>,
 }
 
 impl Selected {
-    /// A line for each argument that there is nothing of, and for each unit that nothing can be done with.
+    /// A message for each argument that matches nothing, and for each damaged unit.
     pub(in crate::cli) fn nothing(&self) -> Vec<String> {
         let missing = self.missing.iter().map(|name| format!("Unit {name} not found"));
         let unmatched = self.unmatched.iter().map(|pattern| unmatched(pattern));
@@ -38,15 +38,15 @@ impl Selected {
     }
 }
 
-/// What is said of a pattern that matches nothing.
+/// The message about a pattern that matches nothing.
 pub(in crate::cli) fn unmatched(pattern: &str) -> String {
     format!("no unit matches `{pattern}`")
 }
 
-/// The units that `args` name.
+/// Select the units that `args` name.
 ///
 /// # Errors
-/// All names and patterns that can't be, or a cluster that can't be asked.
+/// All invalid names and patterns, or the error of the request.
 pub(in crate::cli) async fn select(client: &Client, args: &[String]) -> Result<Selected, Error> {
     let mut problems = Vec::new();
     let mut constraints: Vec<(bool, String, Vec<Glob>)> = Vec::new();
@@ -95,12 +95,12 @@ pub(in crate::cli) async fn select(client: &Client, args: &[String]) -> Result<S
     Ok(selected)
 }
 
-/// `args` with each pattern replaced by the names of the cluster's units that match, in the folder that the pattern
-/// names: for the commands that take files too. A file whose name looks like a pattern is that file. `templates`:
-/// whether a pattern means them.
+/// `args` with each pattern replaced by the names of matching units in the cluster, in the folder of the pattern: for
+/// commands that also take files. A file whose name looks like a pattern is that file. `templates` is whether patterns
+/// match templates.
 ///
 /// # Errors
-/// Patterns that can't be, as lines, and a cluster that can't be asked.
+/// Invalid patterns, one on each line, or the error of the request.
 pub(in crate::cli) async fn expand(session: &Session, args: &[String], templates: bool) -> Result<Vec<String>, Error> {
     let is_pattern = |arg: &str| names::is_pattern(arg) && !Path::new(&names::with_type(arg)).exists();
     if !args.iter().any(|arg| is_pattern(arg)) {
@@ -144,22 +144,21 @@ pub(in crate::cli) async fn expand(session: &Session, args: &[String], templates
     }
 }
 
-/// For somebody at a terminal who has named units that there are none of: which ones that there are may have been
-/// meant.
+/// At a terminal, suggestions for names of units that don't exist.
 pub(in crate::cli) async fn hints(session: &Session, args: &[String]) -> Vec<String> {
     let typed: Vec<UnitName> =
         args.iter().filter(|arg| !names::is_pattern(arg)).filter_map(|arg| names::unit(arg).ok()).collect();
     if !session.out.is_watched() || typed.is_empty() {
         return Vec::new();
     }
-    // Nobody needs a second error.
+    // An error here would only distract from the first one.
     let known = session.client.units(&[]).await.map(|list| list.units).unwrap_or_default();
     let known: Vec<&UnitName> = known.iter().map(|unit| &unit.name).collect();
     let near = typed.iter().filter_map(|name| nearest(name, &known));
     near.map(|near| format!("{HINT}did you mean `{near}`?")).collect()
 }
 
-/// The one of `known` that `typed` is a slip of. Another instance of the same template is no slip.
+/// The one of `known` that `typed` is a misspelling of. Another instance of the same template isn't.
 fn nearest<'a>(typed: &UnitName, known: &[&'a UnitName]) -> Option<&'a UnitName> {
     if known.contains(&typed) {
         return None;

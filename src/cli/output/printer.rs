@@ -1,5 +1,5 @@
-//! The only place that prints. stdout is for data, stderr for messages; progress appears on a terminal only.
-//! Owns what a terminal is, and what happens when a pipe closes. Never words a message.
+//! The only place that prints. stdout is for data, stderr for messages; progress is shown on a terminal only. Owns
+//! terminal detection, and what happens when a pipe closes. Never words a message.
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -13,39 +13,39 @@ use crate::cli::error::HINT;
 use crate::journal;
 use crate::remote::Streams;
 
-/// Without a terminal that says otherwise.
+/// The default size: columns and rows.
 const SIZE: (usize, usize) = (80, 24);
 
-/// Both streams of the process.
+/// The output streams of the process.
 #[derive(Debug)]
 pub(in crate::cli) struct Printer {
-    /// stderr is a terminal.
+    /// Whether stderr is a terminal.
     watched: bool,
-    /// One whose lines can be rewritten.
+    /// Whether its lines can be rewritten.
     terminal: bool,
-    /// Terminals here can't do anything but print.
+    /// Whether terminals support no control sequences.
     dumb: bool,
     state: RefCell<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Lines of progress on the screen now.
+    /// The number of progress lines on the screen.
     drawn: usize,
-    /// Why stdout takes no more.
+    /// Why writing to stdout failed.
     broken: Option<io::ErrorKind>,
     message: String,
 }
 
 impl Printer {
-    /// The process's own streams.
+    /// A printer for the process's streams.
     pub(in crate::cli) fn new() -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let watched = io::stderr().is_terminal();
         Self { watched, terminal: watched && !dumb, dumb, state: RefCell::default() }
     }
 
-    /// Whether somebody watches stderr.
+    /// Whether stderr is a terminal.
     pub(in crate::cli) fn is_watched(&self) -> bool {
         self.watched
     }
@@ -55,35 +55,35 @@ impl Printer {
         self.terminal
     }
 
-    /// Whether nobody reads stdout any longer.
+    /// Whether the reader of stdout is gone.
     pub(in crate::cli) fn is_closed(&self) -> bool {
         self.state.borrow().broken.is_some()
     }
 
-    /// A line of data.
+    /// Print a line of data.
     pub(in crate::cli) fn line(&self, line: &str) {
         self.data(&format!("{}\n", clean(line)));
     }
 
-    /// Data, byte by byte. Once stdout is closed, by `head` say, the rest goes nowhere: whoever read it has had enough.
+    /// Print data, byte for byte. Once stdout is closed, for example by `head`, the rest is dropped.
     pub(in crate::cli) fn data(&self, text: &str) {
         self.stdout(text.as_bytes());
     }
 
-    /// A document of data.
+    /// Print a JSON document.
     pub(in crate::cli) fn json(&self, value: &impl Serialize) {
         if let Ok(text) = serde_json::to_string_pretty(value) {
             self.data(&format!("{text}\n"));
         }
     }
 
-    /// A message of one line or several.
+    /// Print a message of one or more lines.
     pub(in crate::cli) fn message(&self, text: &str) {
         self.state.borrow_mut().erase();
         say(&format!("{}\n", clean(text.trim_end())));
     }
 
-    /// What somebody at a terminal answers to a question, no being the default; `None` when nobody is there to ask.
+    /// Ask a question at the terminal; the default is no. `None` without a terminal.
     pub(in crate::cli) fn confirm(&self, question: &str) -> Option<bool> {
         if !self.watched || !io::stdin().is_terminal() {
             return None;
@@ -95,14 +95,14 @@ impl Printer {
         Some(read && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
-    /// Messages; hints only where a person watches.
+    /// Print messages; hints on a terminal only.
     pub(in crate::cli) fn messages(&self, lines: &[String]) {
         for line in lines.iter().filter(|line| self.watched || !line.starts_with(HINT)) {
             self.message(line);
         }
     }
 
-    /// Show `lines` in the place of the last ones, on a terminal. As many as fit.
+    /// Replace the progress lines on a terminal by `lines`, as many as fit.
     pub(in crate::cli) fn progress(&self, lines: &[String]) {
         if !self.terminal {
             return;
@@ -124,7 +124,7 @@ impl Printer {
         say(&text);
     }
 
-    /// What went wrong with stdout, if it matters. A closed pipe doesn't.
+    /// Report an error of stdout, except a closed pipe.
     pub(in crate::cli) fn finish(&self) -> Result<(), String> {
         let mut state = self.state.borrow_mut();
         state.erase();
@@ -136,7 +136,7 @@ impl Printer {
 }
 
 impl Streams for Printer {
-    /// What a command on a host printed, as it is. Whether anybody still reads it.
+    /// Print output of a command on a host unchanged. Returns whether the reader is still there.
     fn stdout(&self, bytes: &[u8]) -> bool {
         let mut state = self.state.borrow_mut();
         state.erase();
@@ -150,7 +150,7 @@ impl Streams for Printer {
         state.broken.is_none()
     }
 
-    /// What a command on a host complained about, as it is.
+    /// Print error output of a command on a host unchanged.
     fn stderr(&self, bytes: &[u8]) {
         self.state.borrow_mut().erase();
         let mut stderr = io::stderr().lock();
@@ -163,7 +163,7 @@ impl journal::Output for Printer {
         Self::message(self, line);
     }
 
-    /// Somebody sees it, and hasn't said no (`NO_COLOR`).
+    /// On a terminal, unless `NO_COLOR` is set.
     fn has_colours(&self) -> bool {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         wanted && !self.dumb && io::stdout().is_terminal()
@@ -173,15 +173,15 @@ impl journal::Output for Printer {
         Self::is_closed(self)
     }
 
-    /// Also while nothing is written: `head` may have had enough of a journal in which nothing happens. Never comes for
-    /// a terminal, and for what can't be watched, such as a file.
+    /// Resolves even if nothing is written: `head` may have exited during a quiet journal. Never resolves for a
+    /// terminal, or for files and others that can't be watched.
     async fn closed(&self) {
         let watched = || {
             let stdout = io::stdout();
             if stdout.is_terminal() {
                 return None;
             }
-            // Only watched, so that it doesn't matter that it blocks, and whether it is a pipe or a socket.
+            // Only polled, so it may be in blocking mode, and may be a pipe or a socket.
             pipe::Sender::from_owned_fd_unchecked(stdout.as_fd().try_clone_to_owned().ok()?).ok()
         };
         match watched() {
@@ -209,23 +209,23 @@ impl State {
     }
 }
 
-/// Send what the client logs to stderr too.
+/// Send the client's log to stderr too.
 pub(in crate::cli) fn log_to_stderr() {
     crate::telemetry::init_client();
 }
 
-/// Messages from a thread that has no [`Printer`]: SSH's warnings. Nothing else is on the screen while it logs in.
+/// Print messages from a thread without a [`Printer`]: SSH's warnings. No progress is shown during the login.
 pub(in crate::cli) fn warn(lines: &[String]) {
     say(&format!("{}\n", clean(&lines.join("\n"))));
 }
 
-/// stderr has no one to report a failure to.
+/// A failure to write to stderr can't be reported.
 fn say(text: &str) {
     let mut stderr = io::stderr().lock();
     drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
 }
 
-/// What others wrote must not talk to the terminal.
+/// Replaces control characters in text from others.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '?' } else { c }).collect()
 }

@@ -1,10 +1,11 @@
-//! Tables as CoreOS fleet printed them: Go's `text/tabwriter` with a tab width of 8, a padding of 1 and tabs as
-//! padding. Owns the alignment and nothing else. Scripts split these lines at tabs, so not a tab more or less.
+//! Tables in the format of CoreOS fleet: Go's `text/tabwriter` with a tab width of 8, a padding of 1 and tabs as
+//! padding. Owns the alignment and nothing else. Scripts split these lines at tabs, so the number of tabs must match
+//! exactly.
 
 const TAB_WIDTH: usize = 8;
 const PADDING: usize = 1;
 
-/// The rows, each ending in a newline. All rows have the same number of cells; the last cell of a row isn't padded.
+/// Render the rows, each ending in a newline. All rows have the same number of cells; the last cell isn't padded.
 pub(in crate::cli) fn render(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
@@ -28,12 +29,12 @@ pub(in crate::cli) fn render(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Go counts characters, not what a terminal makes of them.
+/// Go counts characters, not columns of the terminal.
 fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 
-/// A cell must not end its row or column, nor talk to the terminal.
+/// Replaces control characters, which could end the row or column.
 fn clean(cell: &str) -> String {
     cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -57,10 +58,10 @@ mod tests {
             table(machines),
             "MACHINE\t\tIP\t\tMETADATA\n3ec325e8...\t10.88.0.13\thost=n3,zone=b\n844a981f...\t-\t\t-\n"
         );
-        // 7 characters and the padding fill a tab stop, 8 need two.
+        // 7 characters and the padding fill a tab stop; 8 need two.
         assert_eq!(table(&[&["1234567", "x"]]), "1234567\tx\n");
         assert_eq!(table(&[&["12345678", "x"], &["1", "y"]]), "12345678\tx\n1\t\ty\n");
-        // An empty column takes a tab stop, an empty last cell nothing.
+        // An empty column takes one tab stop, an empty last cell nothing.
         assert_eq!(table(&[&["", "x", ""]]), "\tx\t\n");
         assert_eq!(table(&[&["one"]]), "one\n");
         assert_eq!(table(&[&["äöüäöüäöü", "x"], &["a", "y"]]), "äöüäöüäöü\tx\na\t\ty\n");

@@ -1,5 +1,5 @@
-//! What taking a cluster over would do, unit by unit and host by host. Pure: what both clusters say in, the plan out.
-//! Asks nobody and prints nothing; the words of a plan as text are `report`'s.
+//! What an import would do, for each unit and each host. Pure: the state of both clusters in, the plan out. Makes no
+//! requests and prints nothing; `report` owns the wording.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,42 +16,42 @@ use crate::model::placement::Constraints;
 use crate::model::reserved;
 use crate::model::unit::Desired;
 
-/// What becomes of a unit.
+/// What is done with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Action {
-    /// It is new here.
+    /// It is new here and is submitted.
     Submit,
-    /// It is here, with the same file.
+    /// It exists here with the same file.
     Same,
-    /// It is here with another file, which stays.
+    /// It exists here with another file, which is kept.
     Differs,
-    /// It is here with another file, which goes.
+    /// It exists here with another file, which is replaced.
     Replace,
-    /// It can't be here.
+    /// It can't be submitted here.
     Refused,
 }
 
 /// One unit of the other cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Row {
-    /// Its name, as it is there.
+    /// Its name there.
     pub(super) unit: String,
-    /// What becomes of it.
+    /// What is done with it.
     pub(super) action: Action,
-    /// What is wanted of it there.
+    /// Its desired state there.
     pub(super) desired: String,
-    /// Where it is placed there; empty for one that is nowhere, or everywhere.
+    /// Its host there; empty if it has none, or is global.
     pub(super) machine: String,
     /// Whether it is global.
     pub(super) global: bool,
-    /// Its hash here: fleet's too, unless a note says otherwise.
+    /// Its hash here; also fleet's, unless a note says otherwise.
     pub(super) hash: String,
     /// Its file.
     pub(super) text: String,
     /// Why it is refused.
     pub(super) problems: Vec<String>,
-    /// What is worth knowing.
+    /// Notes for the user.
     pub(super) notes: Vec<String>,
 }
 
@@ -62,46 +62,46 @@ pub(super) struct Host {
     pub(super) machine: String,
     /// Its address.
     pub(super) ip: String,
-    /// Its metadata there, whichever way it got it.
+    /// Its metadata there, static and dynamic.
     pub(super) metadata: BTreeMap<String, String>,
-    /// Whether it is a host here too.
+    /// Whether it is also a host of this cluster.
     pub(super) here: bool,
-    /// What its metadata here lacks, or has otherwise. All of it while it isn't here.
+    /// Metadata that is missing or different here; all of it if it isn't a host here.
     pub(super) missing: BTreeMap<String, String>,
 }
 
-/// Units to be asked for together, at one point of the hand-over.
+/// Units that are started or loaded together, in one step of the handover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Step {
-    /// The host that has to join before; empty for what comes when all have joined.
+    /// The host that must join before; empty for the step after all have joined.
     pub(super) machine: String,
-    /// To start.
+    /// Units to start.
     pub(super) start: Vec<String>,
-    /// To load.
+    /// Units to load.
     pub(super) load: Vec<String>,
 }
 
-/// All of it.
+/// The whole plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Plan {
-    /// By name.
+    /// The units, by name.
     pub(super) units: Vec<Row>,
-    /// Units that hosts there report, and the cluster there doesn't list: by name, with the hosts.
+    /// Units that hosts report and that the cluster there doesn't list: by name, with the hosts.
     pub(super) unlisted: BTreeMap<String, BTreeSet<String>>,
-    /// By machine id.
+    /// The hosts, by machine id.
     pub(super) machines: Vec<Host>,
-    /// In this order.
+    /// The steps of the handover, in order.
     pub(super) handover: Vec<Step>,
 }
 
-/// What this cluster has.
+/// The state of this cluster.
 pub(super) struct Here<'a> {
     pub(super) units: &'a [UnitView],
     pub(super) machines: &'a [MachineView],
 }
 
 impl Plan {
-    /// The plan for those units of `fleet` that match one of `globs`, or all.
+    /// The plan for the units of `fleet` that match one of `globs`, or for all if there are none.
     pub(super) fn new(fleet: &Fleet, here: &Here, globs: &[Glob], replace: bool) -> Self {
         let wanted = |name: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(name));
         let known: BTreeMap<&str, &UnitView> = here.units.iter().map(|unit| (unit.name.as_str(), unit)).collect();
@@ -122,12 +122,12 @@ impl Plan {
         Self { units, unlisted, machines, handover }
     }
 
-    /// Whether something can't be taken over as it is.
+    /// Whether something can't be imported unchanged.
     pub(super) fn is_incomplete(&self) -> bool {
         !self.unlisted.is_empty() || self.units.iter().any(|row| row.action == Action::Refused)
     }
 
-    /// What to ask of this cluster; with `start`, the wanted states too.
+    /// The batch to send; with `start` it includes the desired states.
     pub(super) fn batch(&self, start: bool) -> Vec<ApplyUnit> {
         let ask = |row: &Row| {
             let desired = start.then(|| row.wanted()).filter(|wanted| *wanted != Desired::Inactive);
@@ -146,7 +146,7 @@ impl Plan {
 }
 
 impl Row {
-    /// What is wanted of it there, if that can be wanted here: fleet let people start templates, to no effect.
+    /// Its desired state there, if it is possible here: fleet accepted the start of a template, without effect.
     pub(super) fn wanted(&self) -> Desired {
         let template = self.unit.parse::<UnitName>().is_ok_and(|name| name.is_template());
         if template { Desired::Inactive } else { self.desired.parse().unwrap_or(Desired::Inactive) }
@@ -196,7 +196,7 @@ fn row(unit: &Unit, states: &[State], here: Option<&UnitView>, replace: bool) ->
     row
 }
 
-/// What would be said of it if it were submitted.
+/// The problems that would be reported if it were submitted.
 fn problems(name: &str, file: &UnitFile) -> Vec<String> {
     let name = match name.parse::<UnitName>() {
         Ok(name) => name,
@@ -215,7 +215,7 @@ fn problems(name: &str, file: &UnitFile) -> Vec<String> {
     }
 }
 
-/// fleet's hash, where a host reports it, is that of the file that is there.
+/// The hash that a host reports is that of the file on the host.
 fn hash_note(unit: &Unit, file: &UnitFile, states: &[State]) -> Option<String> {
     let theirs = states.iter().find(|state| state.name == unit.name && !state.hash.is_empty())?;
     if theirs.hash == file.hash().as_str() {
@@ -228,7 +228,7 @@ fn hash_note(unit: &Unit, file: &UnitFile, states: &[State]) -> Option<String> {
     ))
 }
 
-/// A unit that is to run and doesn't: taking it over would run it.
+/// A unit that is launched but not running: starting it here would run it.
 fn rest(unit: &Unit, states: &[State]) -> Option<String> {
     let resting = |state: &&State| {
         let stopped = matches!(state.systemd_active_state.as_str(), "inactive" | "failed");
@@ -262,9 +262,9 @@ fn hosts(fleet: &Fleet, here: &[MachineView]) -> Vec<Host> {
     hosts
 }
 
-/// Units go to the least loaded host: one that has just joined, and is to get no more units than any host before it
-/// has. Hence hosts in the order of how many units they have, each with its own; then what may be anywhere, or is
-/// everywhere.
+/// The scheduler places a unit on the least loaded host: this must be the host that has just joined, so it must get no
+/// more units than any host before it has. Hence the hosts are sorted by descending number of units, each with its own
+/// units; units without a host and global units come last.
 fn steps(rows: &[Row]) -> Vec<Step> {
     let mut by_host: BTreeMap<&str, Step> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.action != Action::Refused) {
@@ -283,7 +283,7 @@ fn steps(rows: &[Row]) -> Vec<Step> {
 }
 
 impl Step {
-    /// How many units.
+    /// The number of units.
     pub(super) fn size(&self) -> usize {
         self.start.len() + self.load.len()
     }

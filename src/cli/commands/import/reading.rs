@@ -1,19 +1,19 @@
-//! Where CoreOS fleet read `[X-Fleet]` otherwise than it is read here. Pure: options in, sentences out. What is an
-//! error here isn't its affair.
+//! Lines of `[X-Fleet]` that CoreOS fleet interpreted differently. Pure: options in, sentences out. Errors are reported
+//! elsewhere.
 
 use std::collections::BTreeSet;
 
 use crate::model::file::{UnitFile, UnitOption};
 use crate::model::placement::{Constraints, SECTION};
 
-/// A sentence for each line that fleet took otherwise.
+/// A sentence for each line that fleet interpreted differently.
 pub(super) fn differences(file: &UnitFile) -> Vec<String> {
     file.section(SECTION).filter_map(difference).collect()
 }
 
 fn difference(option: &UnitOption) -> Option<String> {
     let UnitOption { name, value, .. } = option;
-    // Alone, so that what is wrong with another line doesn't matter.
+    // By itself, so that errors in other lines don't matter.
     let alone = UnitFile::from_options(std::slice::from_ref(option)).ok()?;
     let constraints = Constraints::parse(&alone).ok()?;
     let (fleets, ours, asked) = match name.trim_start_matches("X-Condition") {
@@ -40,7 +40,7 @@ fn difference(option: &UnitOption) -> Option<String> {
     Some(format!("`{name}={value}`: fleet {before}; here it means {}", list(&ours)))
 }
 
-/// fleet's values of a line: quotes count only if they enclose all of it, and then single blanks between them separate.
+/// fleet's values of a line: quotes count only if they enclose the whole value; single spaces between them separate.
 fn values(value: &str) -> Vec<String> {
     if value.len() < 2 || !value.starts_with('"') || !value.ends_with('"') {
         return vec![value.into()];
@@ -58,7 +58,7 @@ fn values(value: &str) -> Vec<String> {
     values
 }
 
-/// fleet dropped whatever isn't two words around one `=`.
+/// fleet ignored values that aren't two words around one `=`.
 fn is_pair(text: &str) -> bool {
     let parts: Vec<&str> = text.split('=').collect();
     matches!(parts[..], [key, value] if !key.is_empty() && !value.is_empty())

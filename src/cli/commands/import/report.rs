@@ -1,4 +1,4 @@
-//! A plan as people read it. Pure: the plan in, lines out.
+//! A plan as text. Pure: the plan in, lines out.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::plan::{Action, Host, Plan, Row};
 use crate::cli::output::table;
 use crate::remote::shell_line;
 
-/// The table, and every sentence about a unit or a host.
+/// The table, and all sentences about units and hosts.
 pub(super) fn lines(plan: &Plan) -> String {
     let mut text = table::render(&rows(plan));
     let mut say = |line: String| {
@@ -57,7 +57,7 @@ fn rows(plan: &Plan) -> Vec<Vec<String>> {
     std::iter::once(legend_row).chain(plan.units.iter().map(row)).collect()
 }
 
-/// What to do so that the units go on where they run.
+/// The steps that hand the units over without restarting them.
 pub(super) fn handover(plan: &Plan) -> String {
     if plan.handover.is_empty() {
         return String::new();
