@@ -1,5 +1,5 @@
-//! The cluster as one value, and the changes that lead from one to the next. What an engine mirrors, and what `plan`
-//! plans over.
+//! The cluster as one value, and the changes that lead from one state to the next. The engine keeps a copy of it, and
+//! `plan` computes on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,28 +15,28 @@ use super::unit::{Assignment, Placement, Unit, UnitReport};
 pub struct Versioned<T> {
     /// The value.
     pub value: T,
-    /// The commit that wrote it; [`Revision::default`] for one that is planned and not yet seen in the store.
+    /// The commit that wrote it; [`Revision::default`] if it is planned and not yet observed in the store.
     pub revision: Revision,
 }
 
-/// Everything that decides where units run.
+/// Everything that determines where units run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cluster {
-    /// The revision of the store that this is the state at.
+    /// The revision of this state in the store.
     pub revision: Revision,
-    /// What is wanted.
+    /// The submitted units.
     pub units: BTreeMap<UnitName, Unit>,
-    /// What the files say about placement, specifiers unresolved, and the commit that wrote each file.
+    /// The constraints of each file, with unresolved specifiers, and the commit that wrote the file.
     pub files: BTreeMap<UnitHash, Versioned<Arc<Constraints>>>,
-    /// The hosts that are alive.
+    /// The hosts that are registered.
     pub machines: BTreeMap<MachineId, Machine>,
-    /// Metadata set at run time, which outlives a host's absence.
+    /// Dynamic metadata, which is kept while a host is absent.
     pub metadata: BTreeMap<MachineId, Metadata>,
-    /// Where each non-global unit is.
+    /// The placement of each non-global unit.
     pub placements: BTreeMap<UnitName, Versioned<Placement>>,
-    /// What is assigned to each host, dead hosts included.
+    /// The assignments of each host, including dead hosts.
     pub schedule: BTreeMap<MachineId, BTreeMap<UnitName, Versioned<Assignment>>>,
-    /// What each host reports.
+    /// The reports of each host.
     pub states: BTreeMap<UnitName, BTreeMap<MachineId, UnitReport>>,
 }
 
@@ -45,22 +45,22 @@ pub struct Cluster {
 pub enum Change {
     /// A unit was submitted, changed or destroyed.
     Unit(UnitName, Option<Unit>),
-    /// A file became known or was collected.
+    /// A file was added or deleted.
     File(UnitHash, Option<Versioned<Arc<Constraints>>>),
-    /// A host came, changed or went.
+    /// A host was registered, changed or removed.
     Machine(MachineId, Option<Machine>),
     /// A host's dynamic metadata changed.
     Metadata(MachineId, String, Option<String>),
     /// A unit was placed, or its reasons for waiting changed.
     Placement(UnitName, Option<Versioned<Placement>>),
-    /// A host's assignment changed.
+    /// An assignment changed.
     Assignment(MachineId, UnitName, Option<Versioned<Assignment>>),
-    /// A host reported something.
+    /// A report changed.
     Report(UnitName, MachineId, Option<UnitReport>),
 }
 
 impl Cluster {
-    /// Take one change in.
+    /// Apply one change.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Unit(name, unit) => set(&mut self.units, name, unit),
@@ -73,22 +73,22 @@ impl Cluster {
         }
     }
 
-    /// What unit `name` asks of its host, specifiers resolved; `None` while its file isn't known.
+    /// The constraints of unit `name`, with resolved specifiers; `None` if its file isn't known.
     #[must_use]
     pub fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>> {
         let file = self.files.get(&self.units.get(name)?.hash)?;
         Some(Constraints::resolve(&file.value, name))
     }
 
-    /// The file that a unit has, or is to have, on a host: that of its record; once it is destroyed, the one that the
-    /// host still has. All hosts of a unit that exists have the same; where they are to differ, this is the place.
+    /// The file that a unit has, or must have, on a host: that of its record; after the unit was destroyed, the one in
+    /// the host's assignment. All hosts of an existing unit have the same file.
     #[must_use]
     pub fn file_on(&self, name: &UnitName, host: &MachineId) -> Option<&UnitHash> {
         let assigned = || Some(&self.schedule.get(host)?.get(name)?.value.hash);
         self.units.get(name).map(|unit| &unit.hash).or_else(assigned)
     }
 
-    /// A host's metadata as units see it: dynamic over static. An empty dynamic value hides a static one.
+    /// A host's metadata: dynamic metadata takes precedence over static. An empty dynamic value hides the static one.
     #[must_use]
     pub fn effective_metadata(&self, id: &MachineId) -> Metadata {
         let mut metadata = self.machines.get(id).map(|machine| machine.metadata.clone()).unwrap_or_default();

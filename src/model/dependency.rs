@@ -1,5 +1,5 @@
-//! What a unit file says of other units, as far as a host must know it before it starts or stops something. Owns which
-//! options pull other units in and which bind a unit to others; must never decide what follows from that.
+//! The dependencies in a unit file that a host must know before it starts or stops units. Owns which options pull in
+//! other units and which bind a unit to others; must never decide what follows from that.
 
 use std::collections::BTreeSet;
 
@@ -9,26 +9,26 @@ use super::name::UnitName;
 /// Options that make systemd start other units with this one.
 const PULLS: [&str; 4] = ["Requires", "BindsTo", "Wants", "Upholds"];
 
-/// Options that make systemd stop this unit with the units they name.
+/// Options that make systemd stop this unit together with the units they name.
 const BINDS: [&str; 4] = ["Requires", "BindsTo", "Requisite", "PartOf"];
 
-/// The units that one unit's file names. Most files name few or none.
+/// The dependencies of one unit. Most units have few or none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dependencies {
     /// Units that are started with this one.
     pub pulls: Box<[UnitName]>,
-    /// Units that take this one with them when they are stopped.
+    /// Units that stop this one when they are stopped.
     pub binds: Box<[UnitName]>,
 }
 
 impl Dependencies {
-    /// Of `name`, whose file is `file`; specifiers are expanded.
+    /// The dependencies of `name` in `file`; specifiers are expanded.
     #[must_use]
     pub fn of(name: &UnitName, file: &UnitFile) -> Self {
         let named = |options: &[&str]| -> Box<[UnitName]> {
             let values = file.section("Unit").filter(|option| options.contains(&&*option.name));
             let words = values.flat_map(|option| option.value.split_whitespace());
-            // A word that is no unit's name concerns no unit of ours.
+            // A word that isn't a unit name can't name one of our units.
             let names: BTreeSet<UnitName> = words.filter_map(|word| name.expand(word).parse().ok()).collect();
             names.into_iter().collect()
         };

@@ -1,5 +1,5 @@
-//! Unit-file syntax, as systemd reads it (`systemd.syntax(7)`, checked against systemd 252 in `tests/unit_syntax.rs`).
-//! Owns text → options and back, the canonical text and its hash. Knows nothing of what an option means.
+//! Unit file syntax, as in systemd (`systemd.syntax(7)`, compared with systemd 252 in `tests/unit_syntax.rs`). Owns the
+//! conversion of text to options and back, the canonical text and its hash. Knows nothing about the meaning of options.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,11 +9,10 @@ use sha1::{Digest, Sha1};
 
 use super::name::UnitHash;
 
-/// The longest unit file, in bytes: what fits a store's commit several times over.
+/// The largest unit file in bytes: several fit into one commit of the store.
 pub const MAX_LEN: usize = 256 * 1024;
 
-/// All that systemd takes for white space. Unicode has more, and to systemd those are text: a name or value that begins
-/// with one is another name or value.
+/// systemd's white space. Other white space of Unicode is text to systemd, and thus part of a name or value.
 pub const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// One `name=value` line, continuations joined.
@@ -37,55 +36,55 @@ pub struct UnitOption {
 }
 
 impl UnitOption {
-    /// The value as CoreOS fleet had it.
+    /// The value in CoreOS fleet's form.
     #[must_use]
     pub fn written(&self) -> &str {
         self.written.as_deref().unwrap_or(&self.value)
     }
 }
 
-/// A unit file: its text as it was written, and the options in it.
+/// A unit file: its original text, and its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitFile {
     text: String,
     options: Vec<UnitOption>,
     warnings: Vec<Warning>,
-    /// Made once: decisions ask for it again and again.
+    /// Computed once, since it is used often.
     hash: UnitHash,
 }
 
-/// A line that systemd ignores, and so do we; worth a word to whoever wrote it.
+/// A line that systemd ignores; reported to the user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}, ignored")]
 pub struct Warning {
     /// The line, from 1.
     pub line: usize,
-    /// What is the matter with it.
+    /// Why it is ignored.
     pub what: String,
 }
 
-/// Why a text is no unit file.
+/// Why a text isn't a unit file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
     /// Longer than [`MAX_LEN`].
     #[error("unit file is {0} bytes long; at most {MAX_LEN} are possible")]
     TooLong(usize),
-    /// Not text.
+    /// Not a text file.
     #[error("line {0}: not a text file (byte {1:#04x})")]
     Binary(usize, u8),
-    /// A section header that isn't closed, or goes on after its `]`.
+    /// A section header that isn't closed, or continues after its `]`.
     #[error("line {0}: bad section header {1:?}: it must be [Name], alone on its line")]
     Header(usize, String),
-    /// No option at all.
+    /// There is no option.
     #[error("no options in it: not a unit file")]
     Empty,
 }
 
 impl UnitFile {
-    /// Read `bytes` as systemd would.
+    /// Parse `bytes` as systemd would.
     ///
     /// # Errors
-    /// What systemd refuses to load, and what can't be a unit file: see [`FileError`].
+    /// A file that systemd refuses to load, or that can't be a unit file: see [`FileError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, FileError> {
         if bytes.len() > MAX_LEN {
             return Err(FileError::TooLong(bytes.len()));
@@ -108,11 +107,11 @@ impl UnitFile {
         Ok(Self { text: text.into(), options: reader.options, warnings: reader.warnings, hash })
     }
 
-    /// A file from a list of options, as v1 API clients send them. Its text is canonical.
+    /// A file from a list of options, as sent by clients of the v1 API. Its text is canonical.
     ///
     /// # Errors
-    /// As [`UnitFile::parse`] for the text that results, and [`FileError::Header`] for a section, name or value that
-    /// would not survive being written to a file and read again.
+    /// As [`UnitFile::parse`] for the resulting text, and [`FileError::Header`] for a section, name or value that would
+    /// change when it is written to a file and parsed again.
     pub fn from_options(options: &[UnitOption]) -> Result<Self, FileError> {
         let text = canonical(options);
         let file = Self::parse(text.as_bytes())?;
@@ -135,7 +134,7 @@ impl UnitFile {
         Err(FileError::Header(0, format!("[{}] {}={}", odd.0, odd.1, odd.2)))
     }
 
-    /// The text as it was written.
+    /// The original text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -147,7 +146,7 @@ impl UnitFile {
         &self.options
     }
 
-    /// All options as v1 tells them: values as they were written, continuation lines and all.
+    /// All options in the form of the v1 API: original values, including continuation lines.
     #[must_use]
     pub fn written_options(&self) -> Vec<UnitOption> {
         let written = |option: &UnitOption| UnitOption { value: option.written().into(), ..option.clone() };
@@ -165,13 +164,13 @@ impl UnitFile {
         self.options.iter().filter(move |option| option.section == section)
     }
 
-    /// The last value of an option that counts once, like `Description=`.
+    /// The last value of a single-valued option such as `Description=`.
     #[must_use]
     pub fn value(&self, section: &str, name: &str) -> Option<&str> {
         self.options.iter().rfind(|o| o.section == section && o.name == name).map(|o| o.value.as_str())
     }
 
-    /// Whether systemd has something to enable: an `[Install]` section.
+    /// Whether systemd can enable it: it has an `[Install]` section.
     #[must_use]
     pub fn has_install(&self) -> bool {
         self.section("Install").next().is_some()
@@ -183,7 +182,7 @@ impl UnitFile {
         canonical(&self.options)
     }
 
-    /// SHA-1 of the canonical text. Equal hash, equal unit file (CoreOS fleet's rule).
+    /// The SHA-1 of the canonical text. Files with the same hash are equal, as in CoreOS fleet.
     #[must_use]
     pub fn hash(&self) -> UnitHash {
         self.hash.clone()
@@ -244,13 +243,13 @@ struct Line {
     written: String,
 }
 
-/// Lines with continuations joined and comments gone.
+/// Lines with continuations joined and without comments.
 fn logical_lines(text: &str) -> Vec<Line> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Vec::new();
     let mut open: Option<Line> = None;
     for (index, raw) in physical_lines(text).enumerate() {
-        // A comment inside a continuation is skipped too, and the continuation goes on.
+        // A comment inside a continuation is skipped, and the continuation continues.
         if raw.trim_start_matches(WHITESPACE).starts_with(['#', ';']) {
             continue;
         }
@@ -260,7 +259,7 @@ fn logical_lines(text: &str) -> Vec<Line> {
             }
             None => Line { first: index + 1, joined: raw.to_owned(), written: raw.to_owned() },
         };
-        // An even number of backslashes at the end is as many escaped backslashes.
+        // Only an odd number of backslashes at the end continues the line.
         if line.joined.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
             line.joined.pop();
             line.joined.push(' ');
@@ -273,7 +272,7 @@ fn logical_lines(text: &str) -> Vec<Line> {
     lines
 }
 
-/// Lines as systemd ends them: at a newline, at a carriage return, or at one of each in either order.
+/// Lines as in systemd: they end at a newline, at a carriage return, or at one of each in either order.
 fn physical_lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -292,7 +291,7 @@ fn strip(text: &str) -> String {
 
 fn grouped(options: &[UnitOption]) -> Vec<(&str, Vec<&UnitOption>)> {
     let mut sections: Vec<(&str, Vec<&UnitOption>)> = Vec::new();
-    // A file may be nothing but sections.
+    // Keeps this linear for files with many sections.
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for option in options {
         let place = *places.entry(&option.section).or_insert_with(|| {
@@ -304,8 +303,8 @@ fn grouped(options: &[UnitOption]) -> Vec<(&str, Vec<&UnitOption>)> {
     sections
 }
 
-/// CoreOS fleet's canonical text: sections in the order first seen, repeated ones merged, `Name=Value`, a blank line
-/// between sections. fleet wrote it to its hosts, and hashed it.
+/// CoreOS fleet's canonical text: sections in order of first occurrence, repeated ones merged, `Name=Value`, a blank
+/// line between sections. fleet wrote this text to its hosts, and hashed it.
 #[must_use]
 pub fn canonical(options: &[UnitOption]) -> String {
     let mut text = String::new();
@@ -321,8 +320,8 @@ pub fn canonical(options: &[UnitOption]) -> String {
     text
 }
 
-/// A value with its continuation lines. One that ends in a backslash keeps the line end behind it, as fleet did:
-/// without, it would swallow the line that follows it in canonical text.
+/// A value with its continuation lines. If it ends with a backslash it keeps the following line end, as in fleet:
+/// otherwise it would be joined with the next line of the canonical text.
 fn as_written(value: &str) -> String {
     let mut value = strip(value);
     if value.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
@@ -331,7 +330,7 @@ fn as_written(value: &str) -> String {
     value
 }
 
-/// What becomes of a value with continuation lines in it (fleet's clients keep them) when it is written and read again.
+/// The result of writing and parsing a value that contains continuation lines (fleet's clients keep them).
 fn fold(value: &str) -> String {
     let line = format!("x={value}");
     logical_lines(&line)
@@ -360,18 +359,18 @@ mod tests {
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         assert_eq!(file.canonical(), text);
         assert_eq!(file.hash().as_str(), "3750b3e9f3962a56c7582929426e9abb012754cf");
-        // Comments, spacing and repeated sections don't change the meaning.
+        // Comments, spacing and repeated sections don't change the hash.
         let other = text.replace("ExecStart=", "# comment\n  ExecStart = ");
         assert_eq!(UnitFile::parse(other.as_bytes()).unwrap().hash(), file.hash());
     }
 
-    /// fleet kept backslashes and line ends in values, hashed them, and told its clients so.
+    /// fleet kept backslashes and line ends in values, hashed them, and returned them to its clients.
     #[test]
     fn continued_lines_keep_fleets_hash() {
         let text = "[Service]\nExecStart=/usr/bin/docker run \\\n  --name web \\\n  nginx\nRestart=always\n";
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         assert_eq!(file.canonical(), text);
-        // sha1sum of the text.
+        // Computed with sha1sum.
         assert_eq!(file.hash().as_str(), "24ce13a7dc02323f908adcfc005e772f86bf89c9");
         assert_eq!(file.value("Service", "ExecStart"), Some("/usr/bin/docker run    --name web    nginx"));
         let wire = file.written_options();
@@ -385,7 +384,7 @@ mod tests {
         assert_eq!(file.canonical(), "[A]\nx=1\nz=3\n\n[B]\ny=2\n");
     }
 
-    /// One that is nothing but sections, as large as a file may be, is no more work than another.
+    /// A file of the largest size with sections only must not take longer to parse than others.
     #[test]
     fn many_sections_are_no_trouble() {
         let text: String = (0..25_000).map(|n| format!("[{n:x}]\na=\n")).collect();
@@ -394,7 +393,7 @@ mod tests {
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         let hashes: Vec<_> = (0..100).map(|_| file.hash()).collect();
         assert!(hashes.iter().all(|hash| *hash == hashes[0]) && file.options().len() == 25_000);
-        // Each section compared with all before it, each time, took a hundred times as long.
+        // Comparing each section with all previous ones took a hundred times as long.
         assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     }
 

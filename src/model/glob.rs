@@ -1,6 +1,6 @@
-//! Patterns of unit names: Go's `path.Match`, which CoreOS fleet's `Conflicts=` used. `*` any run without `/`, `?` one
-//! character, `[a-z]` a class (`[^a-z]` its opposite), `\` takes the next character literally. A pattern must match the
-//! whole name.
+//! Patterns of unit names, as in Go's `path.Match`, which CoreOS fleet used for `Conflicts=`. `*` matches any sequence
+//! without `/`, `?` one character, `[a-z]` a class (`[^a-z]` its complement), `\` escapes the next character. A pattern
+//! must match the whole name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,31 +28,31 @@ enum Part {
 pub struct GlobError(String);
 
 impl Glob {
-    /// The pattern as written.
+    /// The original pattern.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What every match begins with.
+    /// The literal prefix of every match.
     #[must_use]
     pub fn literal_prefix(&self) -> &str {
         &self.literal
     }
 
-    /// Whether the pattern has no special character and so matches one name only, its [`Glob::literal_prefix`].
+    /// Whether the pattern has no special character, so that it matches only one name, its [`Glob::literal_prefix`].
     #[must_use]
     pub fn is_literal(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
     }
 
-    /// Whether `name` matches, as a whole.
+    /// Whether the whole of `name` matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         name.starts_with(&*self.literal) && matches(&self.parts, name)
     }
 
-    /// `text` with every special character escaped: a pattern for exactly `text`.
+    /// `text` with all special characters escaped: a pattern that matches only `text`.
     #[must_use]
     pub fn escape(text: &str) -> String {
         text.chars().fold(String::new(), |mut escaped, c| {
@@ -65,7 +65,7 @@ impl Glob {
     }
 }
 
-/// Greedy with one point to come back to: linear for patterns with few stars, never exponential.
+/// Greedy with a single point of backtracking: never exponential, and linear for patterns with few stars.
 fn matches(parts: &[Part], name: &str) -> bool {
     let (mut part, mut rest) = (0, name);
     let mut retry: Option<(usize, &str)> = None;
@@ -91,7 +91,7 @@ fn matches(parts: &[Part], name: &str) -> bool {
             rest = chars.as_str();
             continue;
         }
-        // Let the last run swallow one character more.
+        // Let the last `*` match one more character.
         let Some((run, from)) = retry else { return false };
         let mut chars = from.chars();
         match chars.next() {

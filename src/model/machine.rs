@@ -1,4 +1,4 @@
-//! Machines: the hosts of a cluster, as they present themselves.
+//! Machines: the hosts of a cluster, as they register.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,24 @@ use super::name::MachineId;
 /// `key=value` pairs that describe a host.
 pub type Metadata = BTreeMap<String, String>;
 
-/// A host that is alive (`machine/<id>`; written by its agent, bound to its lease).
+/// A registered host (`machine/<id>`; written by its agent, bound to its lease).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// Its identity.
+    /// Its machine id.
     pub id: MachineId,
-    /// Its address, as other hosts reach it; empty when it found none.
+    /// Its address for other hosts; empty if none was found.
     pub ip: String,
     /// Its host name.
     pub hostname: String,
-    /// What its configuration says of it. Dynamic metadata wins over these.
+    /// Its static metadata. Dynamic metadata takes precedence.
     #[serde(default)]
     pub metadata: Metadata,
     /// The version of its `fleetd`.
     pub version: String,
-    /// `/proc/sys/kernel/random/boot_id`: tells a reboot from a restart.
+    /// `/proc/sys/kernel/random/boot_id`, which distinguishes a reboot from a restart.
     pub boot_id: String,
-    /// Since when it has been registered without a gap, ms since the epoch; 0 from a daemon that didn't say so.
+    /// Since when it has been registered without interruption, in ms since the epoch; 0 from daemons that didn't record
+    /// it.
     #[serde(default)]
     pub since: u64,
 }

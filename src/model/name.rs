@@ -1,5 +1,5 @@
-//! Names: of units, of machines, of file contents. A value of these types is valid by construction, and cheap to clone:
-//! the scheduler holds each name in a dozen indexes.
+//! Names of units, machines and unit files. A value of these types is valid by construction and cheap to clone: the
+//! scheduler has each name in a dozen indexes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 const TYPES: [&str; 10] =
     ["service", "socket", "device", "target", "mount", "automount", "swap", "timer", "path", "slice"];
 
-/// Types that may be templates or instances (CoreOS fleet's list).
+/// Types that may be templates or instances, from CoreOS fleet's list.
 const TEMPLATE_TYPES: [&str; 5] = ["path", "service", "socket", "target", "timer"];
 
-/// The longest name, in bytes (systemd's `UNIT_NAME_MAX` without the final NUL).
+/// The longest name in bytes: systemd's `UNIT_NAME_MAX` without the final NUL.
 pub const MAX_LEN: usize = 255;
 
-/// All valid names, and none without a known type: what [`UnitName`] is, as far as a regular expression should say it.
+/// A regular expression that matches all valid names, and no name without a known type.
 #[cfg(test)]
 pub(crate) const NAME_PATTERN: &str =
     r"^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]*\.(service|socket|device|target|mount|automount|swap|timer|path|slice)$";
@@ -29,16 +29,16 @@ pub(crate) const NAME_PATTERN: &str =
 #[serde(try_from = "String", into = "String")]
 pub struct UnitName(Arc<str>);
 
-/// Why a string is no unit name.
+/// Why a string isn't a unit name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing there.
+    /// The string is empty.
     #[error("unit name cannot be empty")]
     Empty,
     /// Longer than [`MAX_LEN`].
     #[error("unit name is longer than {MAX_LEN} bytes")]
     TooLong,
-    /// No `.type` at the end.
+    /// There is no `.type` at the end.
     #[error("unit name `{0}` has no type: it must end in .service, .socket, .timer or another of systemd's unit types")]
     NoType(String),
     /// A type that systemd doesn't load from a file.
@@ -53,12 +53,12 @@ pub enum NameError {
     /// A character that systemd doesn't allow.
     #[error("invalid character {0:?} in unit name")]
     Character(char),
-    /// Nothing before the `@`.
+    /// There is nothing before the `@`.
     #[error("unit name cannot start in \"@\"")]
     NoPrefix,
 }
 
-/// Why a type of fleet's list is none that a file can have.
+/// Why a type that fleet accepted can't have a file.
 fn hint(kind: &str) -> &'static str {
     match kind {
         "scope" => "; scopes are made by programs while they run, never from a file",
@@ -68,43 +68,43 @@ fn hint(kind: &str) -> &'static str {
 }
 
 impl UnitName {
-    /// The whole name: what `%n` stands for.
+    /// The whole name: the value of `%n`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The type: `service`.
+    /// The type, such as `service`.
     #[must_use]
     pub fn kind(&self) -> &str {
         self.0.rsplit_once('.').map_or("", |(_, kind)| kind)
     }
 
-    /// The name without its type: what `%N` stands for.
+    /// The name without its type: the value of `%N`.
     #[must_use]
     pub fn stem(&self) -> &str {
         self.0.rsplit_once('.').map_or(&self.0, |(stem, _)| stem)
     }
 
-    /// What stands before the first `@`, or the stem: what `%p` stands for.
+    /// The part before the first `@`, or else the stem: the value of `%p`.
     #[must_use]
     pub fn prefix(&self) -> &str {
         self.stem().split_once('@').map_or(self.stem(), |(prefix, _)| prefix)
     }
 
-    /// What stands after the first `@`: what `%i` stands for. Empty for a template, `None` without an `@`.
+    /// The part after the first `@`: the value of `%i`. Empty for a template, `None` without an `@`.
     #[must_use]
     pub fn instance(&self) -> Option<&str> {
         self.stem().split_once('@').map(|(_, instance)| instance)
     }
 
-    /// Whether this is `foo@.service`, which can be instantiated but not run.
+    /// Whether this is a template such as `foo@.service`, which can be instantiated but not run.
     #[must_use]
     pub fn is_template(&self) -> bool {
         self.instance() == Some("")
     }
 
-    /// `foo@.service` for `foo@1.service`; `None` for what is no instance.
+    /// `foo@.service` for `foo@1.service`; `None` if this isn't an instance.
     #[must_use]
     pub fn template(&self) -> Option<Self> {
         match self.instance() {
@@ -115,13 +115,13 @@ impl UnitName {
 }
 
 impl UnitName {
-    /// `text` with the specifiers `%n`, `%N`, `%p`, `%i` replaced by what they stand for in this unit's file.
+    /// `text` with the specifiers `%n`, `%N`, `%p`, `%i` replaced by their values for this unit.
     #[must_use]
     pub fn expand(&self, text: &str) -> String {
         self.expand_with(text, Cow::Borrowed)
     }
 
-    /// The same, with each replacement put through `quote`.
+    /// The same, with `quote` applied to each value.
     #[must_use]
     pub fn expand_with<'a>(&'a self, text: &str, quote: impl Fn(&'a str) -> Cow<'a, str>) -> String {
         let mut out = String::with_capacity(text.len());
@@ -208,14 +208,14 @@ impl MachineId {
         &self.0
     }
 
-    /// The first eight digits: what people type and tables show.
+    /// The first eight digits, which people type and tables show.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..8]
     }
 }
 
-/// A string that is no machine id.
+/// The error for a string that isn't a machine id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no machine id: it must be 32 lower-case hexadecimal digits (see machine-id(5))")]
 pub struct MachineIdError(String);
@@ -262,7 +262,7 @@ impl From<String> for UnitHash {
     }
 }
 
-/// A string that is no digest of a unit file.
+/// The error for a string that isn't the hash of a unit file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a unit file's hash must be a SHA-1: 40 hexadecimal digits")]
 pub struct HashError;
@@ -281,7 +281,7 @@ impl From<UnitHash> for String {
 }
 
 impl UnitHash {
-    /// Wrap a digest already in hexadecimal.
+    /// Wrap a hash in hexadecimal.
     #[must_use]
     pub fn new(hex: &str) -> Self {
         Self(hex.into())
@@ -293,7 +293,7 @@ impl UnitHash {
         &self.0
     }
 
-    /// The first seven digits: what tables show.
+    /// The first seven digits, which tables show.
     #[must_use]
     pub fn short(&self) -> &str {
         self.0.get(..7).unwrap_or(&self.0)

@@ -1,5 +1,5 @@
-//! `[X-Fleet]`: what a unit asks of the host it runs on. Owns the options' grammar, their specifiers and which of them
-//! go together. Whether a host fits is `plan::fit`'s.
+//! `[X-Fleet]`: a unit's constraints on its host. Owns the options' syntax, their specifiers, and which of them can be
+//! combined. `plan::fit` decides whether a host fits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::name::UnitName;
 /// The section's name.
 pub const SECTION: &str = "X-Fleet";
 
-/// All options, legacy spellings last.
+/// All options; legacy spellings last.
 const OPTIONS: [&str; 11] = [
     "MachineID",
     "MachineMetadata",
@@ -26,41 +26,41 @@ const OPTIONS: [&str; 11] = [
     "X-Conflicts",
 ];
 
-/// What a unit file says about placement. Strings may hold specifiers until [`Constraints::resolve`].
+/// The constraints in a unit file. Strings may contain specifiers until [`Constraints::resolve`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Constraints {
     /// `MachineID=`: the host's id, or its first eight digits.
     pub machine_id: Option<String>,
-    /// `MachineMetadata=`: for each key, one of the values.
+    /// `MachineMetadata=`: for each key, the accepted values.
     pub metadata: BTreeMap<String, BTreeSet<String>>,
     /// `MachineOf=`: units that must be placed on the same host.
     pub machine_of: BTreeSet<String>,
-    /// `Conflicts=`: units that must not be on the same host, whichever side says so.
+    /// `Conflicts=`: units that must not be on the same host, whichever of them has the option.
     pub conflicts: Vec<Glob>,
-    /// `Replaces=`: units that leave the host where this one is placed.
+    /// `Replaces=`: units that are evicted from the host where this one is placed.
     pub replaces: Vec<Glob>,
-    /// `Global=`: on every host that fits.
+    /// `Global=`: the unit runs on every host that fits.
     pub global: bool,
     specifiers: bool,
-    /// Whether the id came in its legacy spelling.
+    /// Whether the id was set by the legacy option.
     legacy_id: bool,
 }
 
-/// What is wrong with one line of `[X-Fleet]`.
+/// An error in one line of `[X-Fleet]`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct Problem {
-    /// The line, from 1; 0 for what concerns the section as a whole or options that came without lines.
+    /// The line, from 1; 0 if it concerns the whole section, or options without line numbers.
     pub line: usize,
-    /// What is wrong, and what to write instead.
+    /// The error, and what to write instead.
     pub what: String,
 }
 
 impl Constraints {
-    /// Read the `[X-Fleet]` section of `file`.
+    /// Parse the `[X-Fleet]` section of `file`.
     ///
     /// # Errors
-    /// Every problem in it, not the first: unknown options, malformed values, options that don't go together.
+    /// All its errors: unknown options, malformed values, options that can't be combined.
     pub fn parse(file: &UnitFile) -> Result<Self, Vec<Problem>> {
         let mut constraints = Self::default();
         let mut problems = Vec::new();
@@ -74,14 +74,14 @@ impl Constraints {
         if problems.is_empty() { Ok(constraints) } else { Err(problems) }
     }
 
-    /// The constraints of unit `name`, whose file says `constraints`: `%n`, `%N`, `%p`, `%i` and `%%` replaced.
+    /// The constraints of unit `name`, given those of its file: `%n`, `%N`, `%p`, `%i` and `%%` are replaced.
     #[must_use]
     pub fn resolve(constraints: &Arc<Self>, name: &UnitName) -> Arc<Self> {
         if !constraints.specifiers {
             return Arc::clone(constraints);
         }
         let plain = |text: &String| name.expand(text);
-        // An instance may hold a backslash (systemd-escape(1)), which a pattern would take for an escape.
+        // An instance may contain a backslash (systemd-escape(1)), which is an escape in a pattern.
         let globs = |globs: &[Glob]| -> Vec<Glob> {
             globs
                 .iter()
@@ -123,7 +123,7 @@ impl Constraints {
         }
     }
 
-    /// The first value counts, and `MachineID=` counts before its legacy spelling (CoreOS fleet's rule).
+    /// The first value takes effect, and `MachineID=` takes precedence over its legacy spelling, as in CoreOS fleet.
     fn take_machine_id(&mut self, name: &str, value: &str) -> Result<(), String> {
         if name == "X-ConditionMachineBootID" {
             return Err("`X-ConditionMachineBootID` never matched a host in fleet either; use `MachineID`".into());
@@ -172,7 +172,7 @@ impl Constraints {
         Ok(())
     }
 
-    /// Sentences of CoreOS fleet's, where it had one.
+    /// CoreOS fleet's messages, where it had one.
     fn contradictions(&self) -> Vec<String> {
         let pinned = self.machine_id.is_some();
         let (peers, conflicts, replaces) =
@@ -202,8 +202,8 @@ impl Constraints {
     }
 }
 
-/// Words separated by blanks; a pair of double quotes holds blanks together (`"a=b" "c=d"`, `"region=us east"`). `Err`
-/// if one has no end.
+/// Words separated by white space; double quotes group words (`"a=b" "c=d"`, `"region=us east"`). `Err` if a quote
+/// isn't closed.
 fn words(name: &str, value: &str) -> Result<Vec<String>, String> {
     let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), false, false);
     for c in value.chars() {
@@ -241,7 +241,7 @@ fn globs(name: &str, value: &str) -> Result<Vec<Glob>, String> {
     words.iter().map(|word| word.parse().map_err(|error| format!("`{name}={value}`: {error}"))).collect()
 }
 
-/// `systemd.syntax(7)`'s booleans, and fleet's.
+/// The booleans of `systemd.syntax(7)`, and fleet's.
 fn boolean(value: &str) -> Option<bool> {
     match value.to_ascii_lowercase().as_str() {
         "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
@@ -262,7 +262,7 @@ fn check_specifiers(name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The known option that is nearest to a misspelt one, if one is near.
+/// The known option most similar to a misspelt one, if it is similar enough.
 fn nearest(name: &str) -> Option<&'static str> {
     const NEAR: usize = 3;
     OPTIONS[..6]
@@ -273,7 +273,7 @@ fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
-/// Levenshtein's distance, case ignored.
+/// The Levenshtein distance, ignoring case.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.to_ascii_lowercase().into_bytes(), b.to_ascii_lowercase().into_bytes());
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -334,7 +334,7 @@ mod tests {
         assert!(problem("Conflicts=[a").contains("no valid pattern"));
         assert!(problem("MachineOf=%H.service").contains("only the specifiers"));
         assert!(problem("MachineOf=db").contains("has no type"));
-        // Not two names: only systemd's own blanks separate words.
+        // One name, since only systemd's white space separates words.
         assert!(problem("MachineOf=a.service\u{2003}b.service").contains("invalid character"));
         assert_eq!(problem("Global=true\nMachineOf=a.service"), "0: Global cannot be used with Peers");
         assert_eq!(

@@ -1,5 +1,5 @@
-//! What somebody asked of a unit, and how far it has come: what API and command line tell each other about it. Values;
-//! the rules are `plan::progress`'s.
+//! Operations on units and their progress, as exchanged by the API and the command line. Values; `plan::progress` has
+//! the rules.
 
 use std::str::FromStr;
 
@@ -29,7 +29,7 @@ pub enum Operation {
 impl Operation {
     const ALL: [Self; 6] = [Self::Load, Self::Start, Self::Restart, Self::Stop, Self::Unload, Self::Destroy];
 
-    /// The operation that makes a unit what is wanted of it.
+    /// The operation that leads to the desired state.
     #[must_use]
     pub fn towards(desired: Desired) -> Self {
         match desired {
@@ -52,7 +52,7 @@ impl Operation {
         }
     }
 
-    /// The state of a unit for which it is done.
+    /// The state of a unit after the operation.
     #[must_use]
     pub fn state(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl Operation {
         }
     }
 
-    /// The desired state that it asks for; `None` for a unit that is to be destroyed.
+    /// The desired state that it sets; `None` for a destroy.
     #[must_use]
     pub fn desired(self) -> Option<Desired> {
         match self {
@@ -75,7 +75,7 @@ impl Operation {
     }
 }
 
-/// A string that names no operation.
+/// The error for a string that isn't an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no operation: it must be load, start, restart, stop, unload or destroy")]
 pub struct OperationError(String);
@@ -111,7 +111,7 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// Progress on a unit that isn't in the cluster any more; `leaving`: some host has yet to stop and remove it.
+    /// The progress on a unit that isn't in the cluster any more; `leaving` is whether a host must still remove it.
     #[must_use]
     pub fn of_absent(operation: Operation, leaving: bool) -> Self {
         match operation {

@@ -1,5 +1,5 @@
-//! Names that no new unit of the cluster may have: they are valid, and a host would come to harm. Owns the list and the
-//! reasons. What one particular host has under a name is that host's to know, not the model's.
+//! Names that no new unit may have: they are valid, but would harm a host. Owns the list and the reasons. Names that
+//! exist on a particular host are known only to that host.
 
 use super::name::UnitName;
 
@@ -98,10 +98,10 @@ const SPECIAL: [&str; 91] = [
     "veritysetup.target",
 ];
 
-/// The cluster's own daemon, which a unit of this name would replace, and destroying that unit would stop.
+/// The cluster's own daemon: a unit of this name would replace it, and destroying the unit would stop it.
 const OWN: [&str; 2] = ["fleetd.service", "fleetd.socket"];
 
-/// Why no new unit may be called `name`; `None` if one may.
+/// Why no new unit may be named `name`; `None` if one may.
 #[must_use]
 pub fn why(name: &UnitName) -> Option<&'static str> {
     let is_among = |list: &[&str]| {

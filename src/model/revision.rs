@@ -1,4 +1,4 @@
-//! The store's logical time. Nothing here knows a store.
+//! The store's logical time. Independent of any store.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Revision(pub u64);
 
 impl Revision {
-    /// The revision after this one: where a watch goes on that has seen everything up to `self`.
+    /// The next revision, at which a watch continues that has delivered everything up to `self`.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)

@@ -1,16 +1,15 @@
-//! The scheduler's rules by name. Owns how they are called in records and in summaries; what they check is
-//! `plan::fit`'s.
+//! The scheduler's rules. Owns their names in records and in summaries; `plan::fit` checks them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A rule of the scheduler, in the order in which the rules are checked.
+/// A rule of the scheduler, in the order in which rules are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// The host is alive.
+    /// The host is registered.
     Alive,
     /// `MachineID=`.
     MachineId,
@@ -24,12 +23,12 @@ pub enum Rule {
     Replaces,
 }
 
-/// How many live hosts each rule excludes, each host counted once, under the first rule that it breaks. Empty when no
-/// host was checked: there is none, or the unit first waits for a unit that its `MachineOf=` names.
+/// How many registered hosts each rule excludes; each host counts once, under the first rule that it breaks. Empty if
+/// no host was checked: there is none, or the unit must wait for a unit that its `MachineOf=` names.
 pub type Reasons = BTreeMap<Rule, usize>;
 
 impl Rule {
-    /// In a summary: `2 of 3 hosts: conflict`.
+    /// Its name in a summary: `2 of 3 hosts: conflict`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

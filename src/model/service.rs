@@ -1,5 +1,4 @@
-//! Services: what can be reached in a cluster, and where. An instance is announced by a sidecar, and lives as long as
-//! somebody renews it.
+//! Services: the endpoints in a cluster. A sidecar announces an instance, which lives as long as its lease is renewed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,29 +10,28 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{MachineId, UnitName};
 
-/// The longest service name: that of a DNS label (RFC 1035).
+/// The longest service name in bytes: that of a DNS label (RFC 1035).
 pub const MAX_SERVICE: usize = 63;
 
-/// The longest name of an instance. It may be made of a unit's and a host's.
+/// The longest instance name in bytes. It may consist of a unit's and a host's name.
 pub const MAX_INSTANCE: usize = 200;
 
-/// The longest address: that of a DNS name.
+/// The longest address in bytes: that of a DNS name.
 pub const MAX_ADDRESS: usize = 253;
 
-/// The most pairs of metadata of an instance.
+/// The most metadata pairs of an instance.
 pub const MAX_METADATA: usize = 64;
 
-/// The most bytes of an instance's metadata, keys and values together.
+/// The most bytes of an instance's metadata, including keys.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
-/// The highest weight, as HAProxy's.
+/// The highest weight, as in HAProxy.
 pub const MAX_WEIGHT: u16 = 256;
 
-/// How long an announcement may live without being renewed, in seconds, at least and at most. etcd grants nothing
-/// shorter.
+/// The allowed TTLs of an announcement in seconds. etcd grants no shorter leases.
 pub const TTL: std::ops::RangeInclusive<u32> = 2..=3600;
 
-/// What both kinds of names are, as far as a regular expression should say it.
+/// A regular expression for both kinds of names.
 #[cfg(test)]
 pub(crate) const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$";
 
@@ -50,19 +48,19 @@ pub struct ServiceName(Arc<str>);
 #[serde(try_from = "String", into = "String")]
 pub struct InstanceName(Arc<str>);
 
-/// Why a string names no service or instance.
+/// Why a string isn't the name of a service or an instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing there.
+    /// The string is empty.
     #[error("the name of {0} cannot be empty")]
     Empty(&'static str),
-    /// Too long.
+    /// The string is too long.
     #[error("the name of {0} is longer than {1} bytes")]
     TooLong(&'static str, usize),
     /// A character that isn't allowed.
     #[error("invalid character {1:?} in the name of {0}: lower-case letters, digits, `-`, `_` and `.` are allowed")]
     Character(&'static str, char),
-    /// Not a letter or digit at both ends.
+    /// It doesn't begin and end with a letter or digit.
     #[error("the name of {0} must begin and end with a letter or a digit")]
     Ends(&'static str),
 }
@@ -127,10 +125,11 @@ name!(ServiceName, "a service", MAX_SERVICE);
 name!(InstanceName, "an instance", MAX_INSTANCE);
 
 impl InstanceName {
-    /// The name of what `unit` offers on `host`: `web-1.n1` for `web@1.service`. What names can't hold becomes `-`.
+    /// The name of the instance for `unit` on `host`, such as `web-1.n1` for `web@1.service`. Characters that aren't
+    /// allowed become `-`.
     ///
     /// # Errors
-    /// Together they are too long, or hold no letter at all.
+    /// The result is too long, or contains no letter or digit.
     pub fn of(unit: Option<&UnitName>, host: &str, port: u16) -> Result<Self, NameError> {
         let what = unit.map_or_else(|| format!("port-{port}"), |unit| unit.stem().to_owned());
         let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c.to_ascii_lowercase() } else { '-' };
@@ -175,7 +174,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Everything that is wrong with what was announced, one sentence each.
+    /// All errors in an announcement, one sentence each.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

@@ -1,5 +1,5 @@
-//! systemd's view of a unit, as types. Owns the spelling of systemd's states; what to do about one is decided in
-//! `plan`. Every type keeps a word it doesn't know (`Other`): systemd adds states, and reports pass them on.
+//! systemd's states of a unit as types. Owns the spelling of systemd's words; `plan` decides what to do about a state.
+//! Every type preserves unknown words (`Other`): systemd adds states, and reports pass them on.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::UnitName;
 
-/// An enum of systemd's words, each with its spelling, and `Other` for the rest.
+/// An enum of systemd's words with their spelling, and `Other` for the rest.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
@@ -20,7 +20,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// As systemd spells it.
+            /// systemd's spelling.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 match self {
@@ -66,19 +66,19 @@ macro_rules! words {
 }
 
 words! {
-    /// `LoadState`: what systemd made of the unit's file.
+    /// `LoadState`: the result of loading the unit's file.
     #[derive(Default)]
     LoadState {
-        /// systemd wasn't asked yet.
+        /// systemd hasn't been asked.
         #[default]
         Unknown = "",
-        /// The file was read.
+        /// The file was loaded.
         Loaded = "loaded",
         /// There is no file.
         NotFound = "not-found",
-        /// An option has a value that systemd refuses.
+        /// An option has an invalid value.
         BadSetting = "bad-setting",
-        /// The file can't be read as a unit file.
+        /// The file isn't a valid unit file.
         Error = "error",
         /// The unit is masked.
         Masked = "masked",
@@ -89,16 +89,16 @@ words! {
     /// `ActiveState`.
     #[derive(Default)]
     ActiveState {
-        /// systemd wasn't asked yet.
+        /// systemd hasn't been asked.
         #[default]
         Unknown = "",
-        /// It runs, or a oneshot with `RemainAfterExit=` is through.
+        /// It runs, or is a oneshot with `RemainAfterExit=` that has finished.
         Active = "active",
-        /// It runs and reads its configuration again.
+        /// It runs and is reloading its configuration.
         Reloading = "reloading",
         /// It is stopped.
         Inactive = "inactive",
-        /// It ended badly.
+        /// It failed.
         Failed = "failed",
         /// It is being started, or waits for its automatic restart.
         Activating = "activating",
@@ -110,9 +110,9 @@ words! {
 words! {
     /// How a job ended.
     JobResult {
-        /// As asked.
+        /// It succeeded.
         Done = "done",
-        /// Another job took its place.
+        /// Another job replaced it.
         Canceled = "canceled",
         /// The unit failed.
         Failed = "failed",
@@ -122,17 +122,17 @@ words! {
 }
 
 words! {
-    /// What a job is to achieve.
+    /// The type of a job.
     JobKind {
-        /// The unit is started.
+        /// It starts the unit.
         Start = "start",
-        /// The unit is stopped.
+        /// It stops the unit.
         Stop = "stop",
     }
 }
 
 impl LoadState {
-    /// Whether systemd knows a file of the unit, good or bad.
+    /// Whether systemd has found a file of the unit, valid or not.
     #[must_use]
     pub fn is_found(&self) -> bool {
         !matches!(self, Self::Unknown | Self::NotFound)
@@ -140,29 +140,29 @@ impl LoadState {
 }
 
 impl ActiveState {
-    /// Whether nothing of the unit runs, as far as is known.
+    /// Whether the unit isn't running, as far as known.
     #[must_use]
     pub fn is_down(&self) -> bool {
         matches!(self, Self::Unknown | Self::Inactive | Self::Failed)
     }
 
-    /// Whether something of the unit runs, or is about to.
+    /// Whether the unit runs, or is about to.
     #[must_use]
     pub fn is_up(&self) -> bool {
         !self.is_down()
     }
 }
 
-/// What systemd says of one unit (`systemctl show`). The default is a unit that systemd wasn't asked about.
+/// systemd's state of one unit (`systemctl show`). The default is that of a unit about which systemd hasn't been asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnitState {
     /// `LoadState`.
     pub load: LoadState,
     /// `ActiveState`.
     pub active: ActiveState,
-    /// `SubState`: depends on the unit's type.
+    /// `SubState`, which depends on the unit's type.
     pub sub: String,
-    /// The kind of the job queued or running for it.
+    /// The type of the job queued or running for it.
     pub job: Option<JobKind>,
 }
 
@@ -174,35 +174,35 @@ impl UnitState {
     }
 }
 
-/// Something happened on a host; ask again.
+/// An event on a host, after which systemd must be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The state of a unit of ours has (perhaps) changed.
+    /// The state of one of our units may have changed.
     Changed(UnitName),
-    /// A job of a unit of ours has ended.
+    /// A job of one of our units has ended.
     JobDone {
-        /// Whose job.
+        /// The unit.
         unit: UnitName,
-        /// How it ended.
+        /// The result of the job.
         result: JobResult,
     },
-    /// Events may have been lost (the bus went away and came back, systemd re-executed): ask about everything.
+    /// Events may have been lost (the bus was restarted, systemd re-executed): ask about all units.
     Resync,
 }
 
-/// What went wrong with a call, classed by what the caller does next.
+/// The error of a call, classified by what the caller does next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The manager can't be asked now (no bus, no answer in time). Try again.
+    /// systemd is unreachable (no bus, no answer in time). Retry.
     #[error("systemd can't be reached: {0}")]
     Unavailable(String),
-    /// A unit that this one needs is not there (yet): `NoSuchUnit`. Try again when a file arrives.
+    /// A unit that this one requires doesn't exist (yet): `NoSuchUnit`. Retry when a file is installed.
     #[error("{0}")]
     Missing(String),
-    /// systemd or the host refuses, for this unit. Report it.
+    /// systemd or the host refuses this unit. Report it.
     #[error("{0}")]
     Refused(String),
-    /// A file could not be written, read or removed. Report it, try again later.
+    /// A file couldn't be written, read or removed. Report it, and retry later.
     #[error("{0}")]
     Io(String),
 }
@@ -220,7 +220,7 @@ impl Error {
     }
 }
 
-/// What a call about many units answers: each unit's own outcome, in the order asked.
+/// The outcomes of a call about many units, in the order of the request.
 pub type Outcomes = Vec<(UnitName, Result<(), Error>)>;
 
 #[cfg(test)]

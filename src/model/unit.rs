@@ -1,4 +1,4 @@
-//! Units as the cluster knows them: the desired state of each, what is assigned to each host, what each host reports.
+//! Units in the cluster: the desired state of each, the assignments of each host, and its reports.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +24,7 @@ pub enum Desired {
 }
 
 impl Desired {
-    /// As the API and the command line spell it.
+    /// The spelling in the API and the command line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl fmt::Display for Desired {
     }
 }
 
-/// A string that is no desired state.
+/// The error for a string that isn't a desired state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no desired state: it must be inactive, loaded or launched")]
 pub struct DesiredError(String);
@@ -61,26 +61,26 @@ impl FromStr for Desired {
 /// A unit as submitted (`unit/<name>`; written by the API).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
-    /// What is wanted of it.
+    /// Its desired state.
     pub desired: Desired,
-    /// Its file's content (`file/<hash>`).
+    /// The hash of its file (`file/<hash>`).
     pub hash: UnitHash,
-    /// The store's revision at which this was decided; grows with every change of the unit, over destroy and submit
-    /// too.
+    /// The store's revision at which this was decided. It grows with every change of the unit, even if the unit is
+    /// destroyed and submitted again.
     pub generation: Revision,
-    /// The generation at which somebody last asked for a restart.
+    /// The generation at which a restart was last requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Revision>,
     /// When it was first submitted, ms since the epoch.
     pub submitted: u64,
 }
 
-/// Where a non-global unit is, or why it is nowhere (`placement/<unit>`; written by the engine).
-/// Globals have one only while they fit no host.
+/// The host of a non-global unit, or why it has none (`placement/<unit>`; written by the engine). A global unit has a
+/// placement only while it fits no host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
-    /// It is assigned to this host.
+    /// It is assigned to a host.
     On {
         /// The host.
         host: MachineId,
@@ -91,8 +91,8 @@ pub enum Placement {
     Waiting {
         /// The reasons as a sentence: `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`.
         why: String,
-        /// The reasons for programs. `None` in records of versions that had only the sentence, and where a newer
-        /// version counts a rule that this one doesn't know.
+        /// The reasons for programs. `None` in records of versions that wrote only the sentence, and if a newer version
+        /// counts an unknown rule.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_reasons")]
         reasons: Option<Reasons>,
         /// Since when, ms since the epoch.
@@ -100,7 +100,7 @@ pub enum Placement {
     },
 }
 
-/// Reasons that this version knows; anything else is as good as none, and no damage.
+/// Decodes the reasons if this version knows all of them; otherwise there are none, which isn't an error.
 fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reasons>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -129,7 +129,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// As the API spells a unit's current state: `gone` is `inactive`.
+    /// The spelling of a unit's current state in the API: `gone` is `inactive`.
     #[must_use]
     pub fn as_state(self) -> &'static str {
         match self {
@@ -140,33 +140,33 @@ impl Target {
     }
 }
 
-/// What a host is to do with one unit (`schedule/<host>/<unit>`; written by the engine).
+/// What a host must do with one unit (`schedule/<host>/<unit>`; written by the engine).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// The file to have.
+    /// The hash of the file to install.
     pub hash: UnitHash,
-    /// What to make of it.
+    /// The target state on the host.
     pub target: Target,
-    /// Whether it is one of many (`Global=`), for tables.
+    /// Whether the unit is global, for tables.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub global: bool,
-    /// The unit's generation; for `gone`, the engine's revision when it decided so. No two different
-    /// assignments of one unit to one host have the same.
+    /// The unit's generation; for `gone`, the engine's revision at which this was decided. Different assignments of a
+    /// unit to a host have different generations.
     pub generation: Revision,
-    /// The generation at which a restart was asked for, if ever: a host that runs the unit since before then stops it
-    /// and starts it.
+    /// The generation at which a restart was last requested: a host on which the unit has been running since before
+    /// then stops it and starts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Revision>,
 }
 
-/// What a host reports of one of its units (`state/<unit>/<host>`; written by the agent, bound to its lease).
+/// What a host reports about one of its units (`state/<unit>/<host>`; written by the agent, bound to its lease).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitReport {
-    /// The generation of the assignment that this host has carried out (asked systemd for), last.
+    /// The generation of the last assignment that this host has carried out (its jobs were queued).
     pub generation: Revision,
-    /// What that assignment wanted; `Removed` is the host's word that the unit is stopped and forgotten.
+    /// The target of that assignment; `Removed` acknowledges that the unit was stopped and removed.
     pub target: Target,
-    /// The file that is on the host.
+    /// The hash of the file on the host.
     pub hash: UnitHash,
     /// systemd's `LoadState`.
     pub load: String,
@@ -174,16 +174,16 @@ pub struct UnitReport {
     pub active: String,
     /// systemd's `SubState`.
     pub sub: String,
-    /// The kind of the job that systemd has queued or running for it.
+    /// The type of the job that systemd has queued or is running for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// How the last job ended: systemd's word, `done`, `failed`, `dependency`, …
+    /// The result of the last job, as systemd spells it: `done`, `failed`, `dependency`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// What stands in the way, if something does: the host's own sentence.
+    /// Why the assignment can't be carried out, if so, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Since when `active` and `sub` are so, ms since the epoch.
+    /// Since when `active` and `sub` have these values, in ms since the epoch.
     pub since: u64,
 }
 
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(read(r#""reasons":["anything"],"#), None);
     }
 
-    /// A version without the reasons skips what it doesn't know, and finds the sentence where it was.
+    /// A version without the reasons ignores the field and finds the sentence in its place.
     #[test]
     fn older_versions_read_what_is_written() {
         #[derive(Deserialize)]

@@ -1,5 +1,6 @@
-//! Is what was asked of a unit done, and if not, what does it wait for? The one answer to that: the API sends it, and
-//! `fleetctl` reads it. Pure; knows no time, so a state that counts only if it lasts is left to whoever watches.
+//! Whether a requested operation on a unit is done, and if not, what it waits for. This is decided only here: the API
+//! sends the result, and `fleetctl` reads it. Pure, and without time: if a state counts only after it has lasted, the
+//! caller waits.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +9,29 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::progress::{Operation, Progress};
 use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport};
 
-/// What is expected of a unit: that its record as it is now is carried out, for the sake of `operation`.
+/// What is expected of a unit: that its current record is carried out, because of `operation`.
 #[derive(Debug, Clone, Copy)]
 pub struct Expectation<'a> {
     /// The unit.
     pub unit: &'a UnitName,
-    /// What was asked.
+    /// The requested operation.
     pub operation: Operation,
     /// Whether its file says `Global=true`.
     pub global: bool,
 }
 
-/// What the cluster has of a unit.
+/// Whether a unit exists in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// There is such a unit.
+    /// The unit exists.
     There,
-    /// It was destroyed, and some host has yet to stop and remove it.
+    /// It was destroyed, and a host must still stop and remove it.
     Leaving,
-    /// Nothing.
+    /// It doesn't exist.
     Gone,
 }
 
-/// What `cluster` has of `unit`.
+/// Whether `unit` exists in `cluster`.
 #[must_use]
 pub fn presence(cluster: &Cluster, unit: &UnitName) -> Presence {
     if cluster.units.contains_key(unit) {
@@ -42,13 +43,13 @@ pub fn presence(cluster: &Cluster, unit: &UnitName) -> Presence {
     }
 }
 
-/// Units that were destroyed and that some host has yet to stop and remove. A unit may come more than once.
+/// Units that were destroyed and that a host must still stop and remove. A unit may occur more than once.
 pub fn leaving(cluster: &Cluster) -> impl Iterator<Item = &UnitName> {
     let left = cluster.placements.keys().chain(cluster.schedule.values().flat_map(|host| host.keys()));
     left.filter(|name| !cluster.units.contains_key(*name))
 }
 
-/// Whether the one host of a unit has reported that it carried out the unit's record as it is now.
+/// Whether the host of a non-global unit has reported that it carried out the unit's current record.
 #[must_use]
 pub fn is_carried_out(cluster: &Cluster, name: &UnitName) -> bool {
     let Some(unit) = cluster.units.get(name) else { return false };
@@ -61,8 +62,8 @@ pub fn is_carried_out(cluster: &Cluster, name: &UnitName) -> bool {
     report.is_some_and(|report| report.target == target && report.generation >= unit.generation)
 }
 
-/// How far `expectation` is. Everything that a view of the unit is made of must be in `cluster`: for a global unit its
-/// assignments too.
+/// The progress of `expectation`. `cluster` must contain everything that concerns the unit, including the assignments
+/// of a global unit.
 #[must_use]
 pub fn progress(cluster: &Cluster, expectation: &Expectation<'_>) -> Progress {
     let Expectation { unit: name, operation, global } = *expectation;
@@ -79,7 +80,7 @@ pub fn progress(cluster: &Cluster, expectation: &Expectation<'_>) -> Progress {
     }
 }
 
-/// What hosts report of a unit. A host that has removed it has nothing to report.
+/// The reports of a unit, without those of hosts that have removed it.
 fn reports<'a>(cluster: &'a Cluster, name: &UnitName) -> BTreeMap<&'a MachineId, &'a UnitReport> {
     let all = cluster.states.get(name).into_iter().flatten();
     all.filter(|(_, report)| report.target != Target::Removed).collect()
@@ -101,7 +102,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// What people call a host.
+    /// The name of a host for people.
     fn host(&self, id: &MachineId) -> String {
         let machine = self.cluster.machines.get(id);
         let names = machine.map(|machine| [&machine.hostname, &machine.ip]);
@@ -129,8 +130,8 @@ impl Question<'_> {
         }
     }
 
-    /// A global unit is done when it is done on every host that has it. Hosts that the scheduler hasn't come to yet
-    /// aren't known.
+    /// A global unit is done when it is done on every host that has it. Hosts to which the scheduler hasn't assigned it
+    /// yet are unknown.
     fn everywhere(&self) -> Progress {
         if self.reports.is_empty() {
             return match (self.cluster.placements.get(self.name).map(|placement| &placement.value), self.operation) {
@@ -149,7 +150,7 @@ impl Question<'_> {
         all_of(&parts)
     }
 
-    /// One host's part.
+    /// The progress on one host.
     fn on(&self, id: &MachineId, report: &UnitReport) -> Progress {
         let host = self.host(id);
         if report.generation < self.unit.generation {
@@ -166,7 +167,7 @@ impl Question<'_> {
             return match (self.operation, report.active.as_str()) {
                 (Operation::Stop, "failed") => Progress::Done,
                 (Operation::Stop, _) => Progress::Waiting(text),
-                // systemd will not try again by itself.
+                // systemd won't retry by itself.
                 (Operation::Start | Operation::Restart, "failed") => Progress::Failed(text),
                 _ => Progress::Failing(text),
             };
@@ -181,14 +182,14 @@ impl Question<'_> {
     }
 }
 
-/// The progress of a global unit from that of its hosts: the worst of them, with everything that is known of that kind.
+/// The progress of a global unit from that of its hosts: the worst kind, with all texts of that kind.
 fn all_of(parts: &[Progress]) -> Progress {
     let texts = |kind: fn(&Progress) -> Option<&str>| -> Option<String> {
         let texts: Vec<&str> = parts.iter().filter_map(kind).collect();
         (!texts.is_empty()).then(|| texts.join("; "))
     };
     if parts.iter().any(|part| matches!(part, Progress::Failed(_))) {
-        // All that fails is said together; hosts that are still under way go on.
+        // All failures are reported together; hosts that are still working continue.
         let text = texts(|part| match part {
             Progress::Failed(why) | Progress::Failing(why) => Some(why),
             _ => None,
@@ -228,15 +229,15 @@ fn started(report: &UnitReport, host: &str) -> Progress {
     match (report.active.as_str(), result) {
         ("active" | "reloading", _) => Progress::Done,
         ("failed", _) => Progress::Failed(went_wrong()),
-        // A unit that it needs may be on its way in the same batch.
+        // A unit that it requires may be started in the same batch.
         (_, Some("dependency")) => Progress::Failing(went_wrong()),
         (_, Some("failed" | "timeout" | "canceled" | "invalid" | "assert" | "unsupported")) => {
             Progress::Failed(went_wrong())
         }
-        // A oneshot unit that has finished, or a unit whose conditions didn't hold: systemd calls both done.
+        // A finished oneshot, or a unit whose conditions weren't met: for systemd both are done.
         ("inactive", Some("done" | "skipped")) => Progress::Done,
         _ if !matches!(report.load.as_str(), "loaded" | "") => Progress::Failing(went_wrong()),
-        // A host whose fleetd was restarted no longer knows how a job ended.
+        // After a restart of its fleetd, a host may not know how a job ended.
         ("inactive", None) => Progress::Idle(format!("starting on {host}{}", state_of(report))),
         _ => Progress::Waiting(format!("starting on {host}{}", state_of(report))),
     }
@@ -287,7 +288,7 @@ mod tests {
         "a.service".parse().unwrap()
     }
 
-    /// A unit of generation 7 that is placed on n1, or not, and what n1, n2, … report of it.
+    /// A unit of generation 7 that is placed on n1, or not, and the reports of n1, n2, …
     fn cluster(desired: Desired, placed: bool, reports: &[&str]) -> Cluster {
         let mut cluster = Cluster::default();
         let unit = Unit { desired, hash: UnitHash::new("0"), generation: Revision(7), restart: None, submitted: 0 };
@@ -507,8 +508,8 @@ mod tests {
         assert_eq!(shown(&stopped, Operation::Stop, true), "settling");
     }
 
-    /// A host that was assigned a global unit and hasn't reported, and one whose assignment is of the generation
-    /// before, are waited for; one that is to remove it isn't.
+    /// A host that was assigned a global unit and hasn't reported, and one whose assignment is of an older generation,
+    /// are waited for; one that must remove it isn't.
     #[test]
     fn a_global_unit_waits_for_all_hosts_that_were_assigned_it() {
         let mut cluster = cluster(Desired::Launched, false, &["7 loaded active running"]);
