@@ -21,4 +21,5 @@ mod remote;
 mod scheduling;
 mod standalone;
 mod syntax;
+mod upgrade;
 mod workflow;
