@@ -551,15 +551,19 @@ fn a_watch_that_breaks_is_opened_again() {
     fake.file("a.service", OK).expect("start a", 0, "Unit a.service launched on a2d7e4a6.../10.88.0.11\n", "");
 }
 
-/// A fleetd that doesn't tell progress has made the change all the same, and fleetctl says both.
+/// A fleetd of an older version refuses to be asked for progress and sends none; fleetctl computes it.
 #[test]
-fn a_fleetd_that_tells_no_progress_is_called_old() {
-    let fake = Fake::new(Script { old: true, ..script(&[], vec![snapshot(&[running("a.service", N1)])]) });
+fn a_fleetd_that_sends_no_progress_is_waited_for_all_the_same() {
+    let starting = unit("a.service", "launched", Some(N1), &[state(N1, "7 activating start job=start")]);
+    let mut watch = snapshot(&[starting]);
+    watch.push(told(&running("a.service", N1)));
+    let fake = Fake::new(Script { old: true, ..script(&[], vec![watch]) });
+    fake.file("a.service", OK).expect("start a", 0, "Unit a.service launched on a2d7e4a6.../10.88.0.11\n", "");
+
+    let failed = unit("a.service", "launched", Some(N1), &[state(N1, "7 failed failed result=failed")]);
+    let fake = Fake::new(Script { old: true, ..script(&[], vec![snapshot(&[failed])]) });
     let ran = fake.file("a.service", OK).run("start a");
-    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
-    assert!(ran.err.contains("fleetd is older than this fleetctl"), "{}", ran.err);
-    assert!(ran.err.contains("the change was made all the same"), "{}", ran.err);
-    assert_eq!(fake.run("start --no-block a").code, Some(0));
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{}", ran.err);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod connect;
 mod endpoint;
 mod fleet;
 mod follow;
+mod older;
 mod services;
 mod stream;
 
@@ -30,6 +31,7 @@ pub use connect::{Dial, Dialing, Duplex, Stream, Tls, TlsError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use fleet::Fleet;
 pub use follow::{Follow, For, Line, News};
+pub use older::progress_of;
 pub use services::By;
 use stream::Watch;
 

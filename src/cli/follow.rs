@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use crate::api::client::{ClientError, For, News};
+use crate::api::client::{ClientError, For, News, progress_of};
 use crate::api::wire::{ErrorDetail, Operation, Progress, UnitView, WatchLine};
 use crate::cli::explain;
 use crate::cli::input::names;
@@ -28,9 +28,6 @@ const SILENCE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(500);
 /// The shortest time between two updates of the terminal.
 const REDRAW: Duration = Duration::from_millis(100);
-/// The message if fleetd doesn't report progress.
-const TOO_OLD: &str = "fleetd is older than this fleetctl and can't tell how far that is; the change was made all the \
-     same. Upgrade fleetd, or add --no-block";
 /// The most messages without a terminal.
 const NOTES: usize = 10;
 
@@ -150,19 +147,26 @@ impl<'a> Waiting<'a> {
         let names: Vec<String> = self.tracked.iter().map(|one| names::exactly(&one.goal.name)).collect();
         let operation = one_of(self.tracked.iter().map(|one| one.goal.operation));
         let mut watch = session.client.follow(&names, operation, For::APerson);
+        let mut older = false;
         while self.open_goals().next().is_some() {
             self.show();
             let timer = self.next_timer();
             // Cancel-safe: `Follow::next` keeps its state, and the timer is computed again.
             tokio::select! {
-                news = watch.next() => match news.map_err(too_old)? {
-                    News::Begun => self.tracked.iter_mut().for_each(|one| one.told = false),
-                    News::Line(line) => if let Some(why) = self.take(line)? {
+                news = watch.next() => match news {
+                    Ok(News::Begun) => self.tracked.iter_mut().for_each(|one| one.told = false),
+                    Ok(News::Line(line)) => if let Some(why) = self.take(line, operation) {
                         watch.reopen(unavailable(why))?;
                     },
-                    News::Broken => self.synced = false,
-                    News::Lost(error) => session.out.message(&format!("{error}; trying again")),
-                    News::Back => session.out.message("fleetd is back"),
+                    Ok(News::Broken) => self.synced = false,
+                    Ok(News::Lost(error)) => session.out.message(&format!("{error}; trying again")),
+                    Ok(News::Back) => session.out.message("fleetd is back"),
+                    // A fleetd of an older version refuses `operation=`.
+                    Err(ClientError::Api(detail)) if detail.code == 400 && operation.is_some() && !older => {
+                        older = true;
+                        watch = session.client.follow(&names, None, For::APerson);
+                    }
+                    Err(error) => return Err(error),
                 },
                 () = until(timer) => {}
             }
@@ -172,10 +176,12 @@ impl<'a> Waiting<'a> {
     }
 
     /// Apply one line; `Some` is why another stream is needed.
-    fn take(&mut self, line: WatchLine) -> Result<Option<String>, ClientError> {
+    fn take(&mut self, line: WatchLine, operation: Option<Operation>) -> Option<String> {
         match line {
-            WatchLine::Unit(unit) if unit.progress.is_none() => return Err(ClientError::Protocol(TOO_OLD.into())),
-            WatchLine::Unit(unit) => {
+            WatchLine::Unit(mut unit) => {
+                if unit.progress.is_none() {
+                    unit.progress = Some(progress_of(&unit, operation));
+                }
                 let name = unit.name.clone();
                 self.see(&name, Some(*unit), false);
             }
@@ -183,7 +189,7 @@ impl<'a> Waiting<'a> {
             WatchLine::Removed(name) => self.see(&name, None, false),
             // A fleetd or an etcd member that lags behind may not have seen the request's commit yet.
             WatchLine::Synced(revision) if revision < self.revision => {
-                return Ok(Some("fleetd has yet to see what was asked of it".into()));
+                return Some("fleetd has yet to see what was asked of it".into());
             }
             WatchLine::Synced(_) => {
                 self.synced = true;
@@ -194,9 +200,9 @@ impl<'a> Waiting<'a> {
                     one.judge();
                 }
             }
-            WatchLine::Error(why) => return Ok(Some(why)),
+            WatchLine::Error(why) => return Some(why),
         }
-        Ok(None)
+        None
     }
 
     fn see(&mut self, name: &UnitName, view: Option<UnitView>, leaving: bool) {
@@ -375,12 +381,4 @@ fn one_of<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
 
 fn unavailable(message: String) -> ClientError {
     ClientError::Api(ErrorDetail { code: 503, message, problems: Vec::new() })
-}
-
-/// A `fleetd` that doesn't know `operation` refuses the watch.
-fn too_old(error: ClientError) -> ClientError {
-    match error {
-        ClientError::Api(detail) if detail.code == 400 => ClientError::Protocol(TOO_OLD.into()),
-        error => error,
-    }
 }

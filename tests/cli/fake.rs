@@ -17,12 +17,9 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use flotilla::api::wire::{MachineRef, Operation, UnitView, WatchLine};
-use flotilla::model::cluster::{Change, Cluster, Versioned};
+use flotilla::api::client::progress_of;
+use flotilla::api::wire::{Operation, WatchLine};
 use flotilla::model::glob::Glob;
-use flotilla::model::revision::Revision;
-use flotilla::model::unit::{Assignment, Placement, Unit};
-use flotilla::plan::progress::{Expectation, progress};
 
 /// Longer than anything here takes: a test that gets there hangs.
 const HANG: Duration = Duration::from_secs(30);
@@ -222,11 +219,11 @@ fn answer(script: &mut Script, method: &Method, uri: &Uri, body: &Value) -> Resp
             }
         },
         ("GET", "/fleet/v2/watch", _) => {
-            let lines = script.watches.pop_front().unwrap_or_default();
-            let open = lines.last().is_none_or(|line| line != CLOSE);
             if script.old && uri.query().is_some_and(|query| query.contains("operation=")) {
                 return reply(400, &error(400, "unknown query parameter `operation`; `name` and `host` are known"));
             }
+            let lines = script.watches.pop_front().unwrap_or_default();
+            let open = lines.last().is_none_or(|line| line != CLOSE);
             let operation =
                 uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("operation=")));
             let operation: Option<Operation> = operation.map(|operation| operation.parse().unwrap());
@@ -250,43 +247,11 @@ fn answer(script: &mut Script, method: &Method, uri: &Uri, body: &Value) -> Resp
     }
 }
 
-/// A line of a watch as `fleetd` would send it: with how far the unit is, judged by the records that it shows.
+/// A line of a watch as `fleetd` would send it: with how far the unit is.
 fn with_progress(line: &str, operation: Option<Operation>) -> String {
     let Ok(WatchLine::Unit(mut view)) = serde_json::from_str(line) else { return line.into() };
-    let operation = operation.unwrap_or_else(|| Operation::towards(view.desired));
-    let expectation = Expectation { unit: &view.name, operation, global: view.global };
-    view.progress = Some(progress(&records(&view), &expectation));
+    view.progress = Some(progress_of(&view, operation));
     serde_json::to_string(&WatchLine::Unit(view)).unwrap()
-}
-
-/// The records that a view was made of.
-fn records(view: &UnitView) -> Cluster {
-    let mut cluster = Cluster::default();
-    let UnitView { name, hash, desired, generation, .. } = view.clone();
-    let machines = view.machine.iter().chain(view.states.iter().map(|state| &state.machine));
-    for MachineRef { id, ip, hostname } in machines.chain(view.hosts.iter().map(|order| &order.machine)).cloned() {
-        let machine = json!({ "id": id, "ip": ip, "hostname": hostname, "version": "", "boot_id": "" });
-        cluster.apply(Change::Machine(id, Some(serde_json::from_value(machine).unwrap())));
-    }
-    let on = |host: &MachineRef| Placement::On { host: host.id.clone(), since: 0 };
-    let waiting = |why: &String| Placement::Waiting { why: why.clone(), reasons: None, since: 0 };
-    let placement = view.machine.as_ref().map(on).or(view.waiting.as_ref().map(waiting));
-    let placement = placement.map(|value| Versioned { value, revision: Revision(7) });
-    cluster.apply(Change::Placement(name.clone(), placement));
-    for order in &view.hosts {
-        let (hash, target, generation) = (hash.clone(), order.target, order.generation);
-        let value = Assignment { hash, target, global: true, generation, restart: None };
-        let assignment = Some(Versioned { value, revision: Revision(7) });
-        cluster.apply(Change::Assignment(order.machine.id.clone(), name.clone(), assignment));
-    }
-    for state in &view.states {
-        let mut report = serde_json::to_value(state).unwrap();
-        report.as_object_mut().unwrap().remove("machine");
-        let report = serde_json::from_value(report).unwrap();
-        cluster.apply(Change::Report(name.clone(), state.machine.id.clone(), Some(report)));
-    }
-    cluster.apply(Change::Unit(name, Some(Unit { desired, hash, generation, restart: None, submitted: 0 })));
-    cluster
 }
 
 pub(crate) fn error(code: u16, message: &str) -> Value {

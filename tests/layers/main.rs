@@ -52,7 +52,7 @@ const ROOMS: &[Room] = &[
         may_use: &["model", "metrics", "plan", "store", "systemd", "registry", "clock", "reconcile"],
     },
     Room { name: "api/wire", modules: &["api::wire"], may_use: &["model"] },
-    Room { name: "api/client", modules: &["api::client"], may_use: &["api/wire", "model"] },
+    Room { name: "api/client", modules: &["api::client"], may_use: &["api/wire", "model", "plan"] },
     Room {
         name: "api/server",
         modules: &["api::server"],

@@ -1,0 +1,57 @@
+//! Answers of a `fleetd` that is older than this client: what they lack is computed here, by the function with which a
+//! newer `fleetd` does it. Owns the way back from a view to the records that it was made of.
+
+use std::collections::BTreeMap;
+
+use crate::api::wire::{MachineRef, Operation, Progress, StateView, UnitView};
+use crate::model::cluster::{Cluster, Versioned};
+use crate::model::machine::{Machine, Metadata};
+use crate::model::revision::Revision;
+use crate::model::unit::{Assignment, Placement, Unit, UnitReport};
+use crate::plan::progress::{Expectation, progress};
+
+/// How far `operation` is for the unit of `view`, or else the operation that leads to what is wanted of it.
+#[must_use]
+pub fn progress_of(view: &UnitView, operation: Option<Operation>) -> Progress {
+    let operation = operation.unwrap_or_else(|| Operation::towards(view.desired));
+    progress(&records(view), &Expectation { unit: &view.name, operation, global: view.global })
+}
+
+/// The records that `view` was made of, as far as progress depends on them.
+fn records(view: &UnitView) -> Cluster {
+    let UnitView { name, desired, generation, hash, .. } = view;
+    let mut cluster = Cluster::default();
+    let unit = Unit { desired: *desired, hash: hash.clone(), generation: *generation, restart: None, submitted: 0 };
+    cluster.units.insert(name.clone(), unit);
+    let hosts = view.hosts.iter().map(|order| &order.machine);
+    let reporting = view.states.iter().map(|state| &state.machine);
+    cluster.machines =
+        view.machine.iter().chain(hosts).chain(reporting).map(|host| (host.id.clone(), machine(host))).collect();
+    let on = view.machine.as_ref().map(|host| Placement::On { host: host.id.clone(), since: 0 });
+    let waiting = view.waiting.as_ref().map(|why| Placement::Waiting { why: why.clone(), reasons: None, since: 0 });
+    if let Some(placement) = on.or(waiting) {
+        cluster.placements.insert(name.clone(), read(placement));
+    }
+    for order in &view.hosts {
+        let (hash, target, generation) = (hash.clone(), order.target, order.generation);
+        let assignment = Assignment { hash, target, global: true, generation, restart: None };
+        cluster.schedule.insert(order.machine.id.clone(), BTreeMap::from([(name.clone(), read(assignment))]));
+    }
+    let reports = view.states.iter().map(|state| (state.machine.id.clone(), report(state.clone())));
+    cluster.states.insert(name.clone(), reports.collect());
+    cluster
+}
+
+fn read<T>(value: T) -> Versioned<T> {
+    Versioned { value, revision: Revision::default() }
+}
+
+fn machine(host: &MachineRef) -> Machine {
+    let MachineRef { id, ip, hostname } = host.clone();
+    Machine { id, ip, hostname, metadata: Metadata::new(), version: String::new(), boot_id: String::new(), since: 0 }
+}
+
+fn report(state: StateView) -> UnitReport {
+    let StateView { generation, target, hash, load, active, sub, job, result, error, since, .. } = state;
+    UnitReport { generation, target, hash, load, active, sub, job, result, error, since }
+}
