@@ -41,6 +41,12 @@ impl Clock {
         Self { virtual_start: Some((Instant::now(), epoch_ms)) }
     }
 
+    /// Whether it is a simulation's.
+    #[must_use]
+    pub fn is_simulated(&self) -> bool {
+        self.virtual_start.is_some()
+    }
+
     /// The time in ms since the epoch.
     #[must_use]
     pub fn now_ms(&self) -> u64 {

@@ -2,9 +2,10 @@
 
 use crate::metrics::Task;
 use crate::model::cluster::Cluster;
+use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target};
-use crate::plan::schedule::{Decision, Plan, Write};
+use crate::plan::schedule::{Decision, Plan, Reason, Write};
 use crate::registry::commit::batch::{Expected, Group, Packed, Step, pack};
 use crate::registry::keys::Key;
 
@@ -21,18 +22,18 @@ impl Fence {
 }
 
 /// What a step of a plan does once it is committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Done<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Done {
     /// What it is counted as; a placement isn't counted.
     pub(super) task: Option<Task>,
-    /// The decision, if this is its last step.
-    pub(super) completes: Option<&'a Decision>,
+    /// If this is the last step of a decision: which unit it was about, and why it was taken.
+    pub(super) completes: Option<(UnitName, Reason)>,
 }
 
 /// The transactions of `plan`, in its order: as few as the store's limits allow, so that what belongs together arrives
 /// together. Only the assignments of a global unit can be more than one transaction takes; each of them may be
 /// committed alone.
-pub(super) fn transactions<'a>(plan: &'a Plan, cluster: &Cluster, fence: Fence) -> Vec<Packed<Done<'a>>> {
+pub(super) fn transactions(plan: &Plan, cluster: &Cluster, fence: Fence) -> Vec<Packed<Done>> {
     pack(plan.decisions.iter().map(|decision| group(decision, cluster)), Some(fence.guard()))
 }
 
@@ -46,11 +47,11 @@ pub(super) fn collections(plan: &Plan, fence: Fence) -> Vec<Packed<()>> {
 }
 
 /// The steps of one decision.
-fn group<'a>(decision: &'a Decision, cluster: &Cluster) -> Group<Done<'a>> {
+fn group(decision: &Decision, cluster: &Cluster) -> Group<Done> {
     let mut left = usize::from(decision.placement.is_some()) + decision.assignments.len();
     let mut step = move |task| {
         left -= 1;
-        Step::new(Done { task, completes: (left == 0).then_some(decision) })
+        Step::new(Done { task, completes: (left == 0).then(|| (decision.unit.clone(), decision.why.clone())) })
     };
     let mut steps = Vec::new();
     if let Some(write) = &decision.placement {
@@ -83,8 +84,7 @@ fn task(write: &Write<Assignment>) -> Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::name::{MachineId, UnitHash, UnitName};
-    use crate::plan::schedule::Reason;
+    use crate::model::name::{MachineId, UnitHash};
     use crate::store::Guard;
 
     fn decision(name: &str, hosts: usize) -> Decision {

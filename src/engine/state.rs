@@ -2,10 +2,10 @@
 //! skipped with a warning, no unit is stopped or moved because of them, and those that only the engine writes are
 //! repaired.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::{Change, Cluster, Versioned};
-use crate::model::name::{MachineId, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 use crate::plan::schedule::Scheduler;
@@ -15,6 +15,7 @@ use crate::registry::mirror::Update;
 use crate::store::{Event, Kv, LeaseId};
 
 use super::commit::Fence;
+use super::cost::{Cost, Suspect};
 
 /// What the leader knows.
 #[derive(Debug, Default)]
@@ -29,9 +30,18 @@ pub(super) struct LeaderState {
     /// Units of which so little can be read that they are left alone. They may well run: when one is submitted again, a
     /// list shows where.
     left_alone: BTreeSet<UnitName>,
+    /// Units that aren't planned as long as they have these files.
+    left_out: BTreeMap<UnitName, UnitHash>,
+    /// The unit whose patterns cost most.
+    suspect: Suspect,
 }
 
 impl LeaderState {
+    /// Nothing yet. What is about to be indexed is shown to `suspect` first.
+    pub(super) fn new(left_out: BTreeMap<UnitName, UnitHash>, suspect: Suspect) -> Self {
+        Self { left_out, suspect, ..Self::default() }
+    }
+
     /// The planner, once the first list is in.
     pub(super) fn scheduler(&mut self) -> Option<&mut Scheduler> {
         self.scheduler.as_mut()
@@ -65,6 +75,9 @@ impl LeaderState {
                                 self.needs_list |= self.left_alone.contains(name);
                             }
                             if let Some((scheduler, change)) = self.scheduler.as_mut().zip(change) {
+                                if let Change::Unit(name, Some(unit)) = &change {
+                                    self.suspect.consider(Cost::of(scheduler.cluster(), name, &unit.hash));
+                                }
                                 scheduler.apply(change);
                             }
                         }
@@ -103,7 +116,8 @@ impl LeaderState {
         }
         self.mend(&mut cluster, damaged);
         self.revision = revision;
-        self.scheduler = Some(Scheduler::new(cluster));
+        self.suspect.consider_all(&cluster);
+        self.scheduler = Some(Scheduler::leaving_out(cluster, self.left_out.clone()));
     }
 
     /// No unit is stopped or moved because a record about it can't be read: what the other records say of it counts.
@@ -116,7 +130,7 @@ impl LeaderState {
             let repair = || Step::new(()).guard(key.clone(), Some(revision));
             match &key {
                 Key::Schedule(host, name) => match cluster.units.get(name) {
-                    // Unlike anything the unit asks for, so that it is written anew, in place.
+                    // Unlike anything the unit asks for, so that it is written again, in place.
                     Some(unit) => {
                         let (hash, generation) = (unit.hash.clone(), Revision::default());
                         let value =
@@ -186,7 +200,6 @@ fn preserve(cluster: &mut Cluster, name: &UnitName) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::name::UnitHash;
     use crate::plan::schedule::Decision;
     use crate::store::Op;
 
@@ -240,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_entry_is_written_anew_in_place() {
+    fn a_damaged_assignment_is_written_again_in_place() {
         let mut damaged = state(&[ENTRY]);
         let decisions = decisions(&mut damaged);
         let [decision] = &decisions[..] else { panic!("{decisions:?}") };

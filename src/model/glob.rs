@@ -11,6 +11,8 @@ pub struct Glob {
     text: Box<str>,
     /// Everything before the first special character.
     literal: Box<str>,
+    /// Everything after the last special character; empty if there is none.
+    tail: Box<str>,
     parts: Box<[Part]>,
 }
 
@@ -49,7 +51,11 @@ impl Glob {
     /// Whether the whole of `name` matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        name.starts_with(&*self.literal) && matches(&self.parts, name)
+        // The ends are compared first: they exclude nearly every name at once.
+        name.len() >= self.literal.len() + self.tail.len()
+            && name.starts_with(&*self.literal)
+            && name.ends_with(&*self.tail)
+            && matches(&self.parts, name)
     }
 
     /// `text` with all special characters escaped: a pattern that matches only `text`.
@@ -121,11 +127,11 @@ impl FromStr for Glob {
                 c => Part::Literal(c),
             });
         }
-        let literal = parts.iter().map_while(|part| match part {
-            Part::Literal(c) => Some(*c),
-            _ => None,
-        });
-        Ok(Self { text: text.into(), literal: literal.collect::<String>().into(), parts: parts.into() })
+        let char = |part: &Part| if let Part::Literal(c) = part { Some(*c) } else { None };
+        let literal: String = parts.iter().map_while(char).collect();
+        let special = parts.iter().rposition(|part| char(part).is_none());
+        let tail = special.map_or(String::new(), |at| parts[at..].iter().filter_map(char).collect());
+        Ok(Self { text: text.into(), literal: literal.into(), tail: tail.into(), parts: parts.into() })
     }
 }
 
@@ -189,6 +195,13 @@ mod tests {
             ("web@*", "web@1.service", true),
             ("web@?.service", "web@10.service", false),
             ("{a,b}", "a", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("*-db.service", "x-db.service", true),
+            ("*-db.service", "x-web.service", false),
+            ("[ab]c", "bc", true),
+            ("[ab]c", "c", false),
+            ("\\*b", "*b", true),
         ];
         for (pattern, name, expected) in cases {
             assert_eq!(pattern.parse::<Glob>().unwrap().matches(name), expected, "{pattern} {name}");

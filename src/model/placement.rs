@@ -1,6 +1,8 @@
 //! `[X-Fleet]`: a unit's constraints on its host. Owns the options' syntax, their specifiers, and which of them can be
 //! combined. `plan::fit` decides whether a host fits.
 
+pub mod limits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -102,6 +104,12 @@ impl Constraints {
             specifiers: false,
             legacy_id: constraints.legacy_id,
         })
+    }
+
+    /// How many patterns it has.
+    #[must_use]
+    pub fn patterns(&self) -> usize {
+        self.conflicts.len() + self.replaces.len()
     }
 
     fn take(&mut self, name: &str, value: &str) -> Result<(), String> {

@@ -1,12 +1,14 @@
-//! What must hold of a cluster. Owns the invariants, said as plainly as possible and without any help from the
-//! scheduler, whose work they judge; they only share the rules of `fit`. Must never repair anything.
+//! What must hold of a cluster. Owns the invariants, written as plainly as possible and without help from the
+//! scheduler, whose work they judge: only the rules of `fit` are shared. Must never repair anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
+use crate::model::placement::limits::MAX_PLANNED_PATTERNS;
 use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Desired, Placement, Target};
 
@@ -34,7 +36,7 @@ pub enum Violation {
     Conflict(MachineId, UnitName, UnitName),
     /// An assignment whose file isn't there.
     NoFile(MachineId, UnitName, UnitHash),
-    /// A live assignment of a unit that nobody wants on a host.
+    /// A live assignment of a unit whose desired state puts it on no host.
     Unwanted(UnitName, MachineId),
     /// An assignment that isn't what its unit asks for.
     Stale(UnitName, MachineId),
@@ -44,11 +46,11 @@ pub enum Violation {
     Misplaced(UnitName, MachineId, Misfit),
     /// A unit that isn't on a host that it fits.
     Missing(UnitName, MachineId),
-    /// A unit with neither a host nor a word why.
+    /// A unit with neither a host nor a reason.
     Silent(UnitName),
     /// A waiting unit whose stored reasons no longer exclude every host.
     StaleReasons(UnitName),
-    /// A placement of a unit that wants none.
+    /// A placement of a unit that needs none.
     Placement(UnitName),
 }
 
@@ -107,7 +109,7 @@ pub fn always(cluster: &Cluster) -> Vec<Violation> {
     found
 }
 
-/// Judged by the files that the host was told of, not by newer ones it hasn't heard of.
+/// Judged by the files of the assignments, not by newer ones that the host doesn't have yet.
 fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
     let constraints = |name: &UnitName, assignment: &Versioned<Assignment>| {
         let file = cluster.files.get(&assignment.value.hash)?;
@@ -145,7 +147,9 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
     for name in names {
         let wanted =
             cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive) && !name.is_template();
-        let constraints = cluster.constraints(name);
+        // The scheduler leaves a unit with too many patterns where it is.
+        let planned = |constraints: &Arc<Constraints>| constraints.patterns() <= MAX_PLANNED_PATTERNS;
+        let constraints = cluster.constraints(name).filter(planned);
         let placement = cluster.placements.get(name).map(|placement| &placement.value);
         match (wanted, constraints) {
             (true, None) => {}
@@ -258,14 +262,14 @@ impl fmt::Display for Violation {
             Self::NoPlacement(unit, host) => write!(f, "{unit} has an assignment on {} and no placement", host.short()),
             Self::Conflict(host, unit, with) => write!(f, "{unit} conflicts with {with} on {}", host.short()),
             Self::NoFile(host, unit, hash) => write!(f, "{unit} on {} has no file {}", host.short(), hash.short()),
-            Self::Unwanted(unit, host) => write!(f, "{unit} is on {} and nobody wants it", host.short()),
+            Self::Unwanted(unit, host) => write!(f, "{unit} is on {} and shouldn't be on any host", host.short()),
             Self::Stale(unit, host) => write!(f, "{unit} on {} isn't up to date", host.short()),
             Self::Leftover(unit, host) => write!(f, "{unit} has yet to leave {}", host.short()),
             Self::Misplaced(unit, host, misfit) => write!(f, "{unit} doesn't fit {}: {misfit}", host.short()),
             Self::Missing(unit, host) => write!(f, "{unit} fits {} and isn't there", host.short()),
-            Self::Silent(unit) => write!(f, "{unit} has neither a host nor a word why"),
+            Self::Silent(unit) => write!(f, "{unit} has neither a host nor a reason"),
             Self::StaleReasons(unit) => write!(f, "{unit} waits, and its reasons don't exclude every host"),
-            Self::Placement(unit) => write!(f, "{unit} has a placement and wants none"),
+            Self::Placement(unit) => write!(f, "{unit} has a placement and needs none"),
         }
     }
 }

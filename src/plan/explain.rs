@@ -123,7 +123,7 @@ impl fmt::Display for Standing {
         match self {
             Self::Unknown => write!(f, "no such unit"),
             Self::Template => write!(f, "a template: only its instances run"),
-            Self::Inactive => write!(f, "it shall be inactive"),
+            Self::Inactive => write!(f, "its desired state is inactive"),
             Self::FileUnknown => write!(f, "its file isn't known yet"),
             Self::Placed { host } => write!(f, "placed on {}", host.short()),
             Self::Everywhere { on, of } => write!(f, "global, on {on} of {of} hosts"),

@@ -27,6 +27,8 @@ mod score;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
@@ -53,7 +55,14 @@ impl Scheduler {
     /// Over a cluster as a store has it; everything in it is dirty.
     #[must_use]
     pub fn new(cluster: Cluster) -> Self {
-        let index = Index::of(&cluster);
+        Self::leaving_out(cluster, BTreeMap::new())
+    }
+
+    /// As [`Self::new`], without planning these units as long as they have these files: they stay where they are, and
+    /// nothing heeds what they ask of others.
+    #[must_use]
+    pub fn leaving_out(cluster: Cluster, units: BTreeMap<UnitName, UnitHash>) -> Self {
+        let index = Index::of(&cluster, units);
         let mut dirty = DirtySet::default();
         for name in cluster.units.keys().chain(cluster.placements.keys()).chain(index.nodes.keys()) {
             dirty.unit(name, Rescan::Keep);
@@ -87,6 +96,11 @@ impl Scheduler {
     /// applying what the store has instead.
     pub fn plan(&mut self, now_ms: u64) -> Plan {
         round::Round::new(self, now_ms).run()
+    }
+
+    /// Plan from scratch over the cluster as it is known: what an audit would still decide.
+    pub fn audit(&self, now_ms: u64) -> Plan {
+        Self::leaving_out(self.cluster.clone(), self.index.left_out.clone()).plan(now_ms)
     }
 
     /// Take in a change that the store reported.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::model::file::{FileError, UnitFile};
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::placement::limits::excesses;
 use crate::model::placement::{Constraints, SECTION};
 use crate::model::reserved;
 use crate::model::revision::Revision;
@@ -120,7 +121,13 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
         return vec![problem(0, why.into())];
     }
     let constraints = match Constraints::parse(file) {
-        Ok(constraints) => Constraints::resolve(&Arc::new(constraints), name),
+        Ok(constraints) => {
+            let excesses = excesses(file);
+            if !excesses.is_empty() {
+                return excesses.into_iter().map(|p| problem(p.line, p.what)).collect();
+            }
+            Constraints::resolve(&Arc::new(constraints), name)
+        }
         Err(problems) => return problems.into_iter().map(|p| problem(p.line, p.what)).collect(),
     };
     if !constraints.machine_of.contains(name.as_str()) {

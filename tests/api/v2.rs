@@ -94,6 +94,18 @@ async fn the_same_batch_again_writes_nothing() {
     assert_eq!(generations(&again), generations(&first));
 }
 
+/// A file within the limit of bytes whose patterns would keep every leader busy.
+#[tokio::test]
+async fn a_file_with_thousands_of_patterns_is_refused() {
+    let daemon = Daemon::start().await;
+    let patterns: String = (0..9_000).map(|at| format!("Conflicts=*a*a*a*a*a*b{at}x\n")).collect();
+    let text = format!("{FILE}[X-Fleet]\n{patterns}");
+    let problems = daemon.refuse(json!([{ "name": "poison.service", "text": text, "desired": "launched" }])).await;
+    let line = FILE.lines().count() + 1 + 257;
+    assert_eq!(problems, [format!("poison.service:{line}: more than 256 patterns in `Conflicts=` and `Replaces=`")]);
+    assert_eq!(daemon.get("/fleet/v2/units/poison.service").await.status, 404);
+}
+
 #[tokio::test]
 async fn everything_wrong_is_said_at_once_and_nothing_is_written() {
     let daemon = Daemon::start().await;

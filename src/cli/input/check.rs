@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::cli::error::problem_line;
 use crate::model::file::{MAX_LEN, UnitFile, WHITESPACE};
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::placement::limits::excesses;
 use crate::model::placement::{Constraints, SECTION};
 use crate::model::reserved;
 
@@ -74,9 +75,10 @@ fn text(label: &str, bytes: &[u8], name: &UnitName) -> Result<Checked, Vec<Strin
             None => vec![format!("{label}: {what}")],
         }
     })?;
-    Constraints::parse(&parsed).map_err(|problems| -> Vec<String> {
-        problems.iter().map(|problem| problem_line(label, Some(problem.line), &problem.what)).collect()
-    })?;
+    let problems = Constraints::parse(&parsed).map_or_else(|problems| problems, |_| excesses(&parsed));
+    if !problems.is_empty() {
+        return Err(problems.iter().map(|problem| problem_line(label, Some(problem.line), &problem.what)).collect());
+    }
     let ignored =
         parsed.warnings().iter().map(|warning| format!("{label}:{}: {}, ignored", warning.line, warning.what));
     let warnings = ignored.chain(sections(label, &parsed, name)).collect();

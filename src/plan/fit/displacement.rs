@@ -1,12 +1,13 @@
-//! Which `Replaces=` count. Owns the proof that replacing comes to an end.
+//! Which `Replaces=` are effective. Owns the proof that replacing comes to an end.
 //!
-//! Let a unit *displace* another when its arrival (`Replaces=`) or its leaving (`MachineOf=`) drives the other from its
-//! host. Were there a cycle with a `Replaces=` in it (`a` replaces `b`, `b` replaces `c`, `c` replaces `a`; or `r`
-//! replaces `a` and must follow a unit that follows `a`), units could chase each other for ever. So a `Replaces=`
-//! counts only as far as it closes no cycle: of those that do, the ones that point from an older unit to a newer one
-//! count, as long as these alone close none. What counts is then free of cycles, but for those of `MachineOf=` alone,
-//! whose units move as one. A unit at the top of such an order leaves a host only for reasons that don't come from
-//! planning; each below leaves at most once for each move of those above: all moves end.
+//! Let a unit *displace* another when its arrival (`Replaces=`) or its departure (`MachineOf=`) drives the other from
+//! its host. If there were a cycle with a `Replaces=` in it (`a` replaces `b`, `b` replaces `c`, `c` replaces `a`; or
+//! `r` replaces `a` and depends by `MachineOf=` on a dependent of `a`), units could chase each other for ever. So a
+//! `Replaces=` is effective only if it closes no cycle: of those that do, the ones that point from an older unit to a
+//! newer one are effective, as long as these alone close none. The effective ones are then free of cycles, except for
+//! those of `MachineOf=` alone, whose units move as one. A unit at the top of such an order leaves a host only for
+//! reasons that don't come from planning; each unit below leaves at most once for each move of those above: all moves
+//! end.
 
 use std::collections::BTreeSet;
 

@@ -128,7 +128,7 @@ pub enum Reason {
         /// Why.
         because: Departure,
     },
-    /// A host has stopped it, or is gone; it isn't placed anew in the same decision.
+    /// A host has stopped it, or is gone; it isn't placed again in the same decision.
     Left {
         /// The host.
         host: Host,
@@ -142,7 +142,7 @@ pub enum Reason {
         /// The host it was driven from, if it just was.
         left: Option<(Host, Departure)>,
     },
-    /// It needs no placement any more: nobody wants it, or it is global and has found hosts.
+    /// It no longer needs a placement: its desired state is inactive, or it is global and has hosts.
     Forgotten,
 }
 
@@ -151,9 +151,9 @@ pub enum Reason {
 pub enum Departure {
     /// The host died.
     HostGone,
-    /// The host did as it was told.
+    /// The host has stopped it.
     Stopped,
-    /// Nobody wants it on a host any more: inactive, or a template.
+    /// Its desired state no longer puts it on a host: inactive, or a template.
     Unwanted,
     /// It was destroyed.
     Destroyed,
@@ -168,7 +168,7 @@ impl fmt::Display for Departure {
         match self {
             Self::HostGone => write!(f, "the host is gone"),
             Self::Stopped => write!(f, "stopped there"),
-            Self::Unwanted => write!(f, "it shall be inactive"),
+            Self::Unwanted => write!(f, "its desired state is inactive"),
             Self::Destroyed => write!(f, "it was destroyed"),
             Self::Unexplained => write!(f, "its placement says otherwise"),
             Self::Misfit(misfit) => misfit.fmt(f),

@@ -1,5 +1,5 @@
-//! What is dirty, and whom a change makes so. Owns the answer to "who could be concerned"; too many is slow, too few is
-//! a bug that the engine's audit finds.
+//! Which units must be looked at again, and which of them a change concerns. Owns the answer to "which units could be
+//! concerned": one too many is slow, one too few is a bug that the engine's audit finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use super::index::{Index, members};
 pub(super) enum Rescan {
     /// If it has no host, only these could have become fit for it. A global: look at these hosts only.
     Hosts(BTreeSet<MachineId>),
-    /// All hosts; what its placement says of why it waits may stay.
+    /// All hosts; the stored reasons why it waits are kept while they hold.
     Keep,
-    /// All hosts, and say anew why it waits.
+    /// All hosts, and explain again why it waits.
     Explain,
 }
 
@@ -80,7 +80,7 @@ impl DirtySet {
 }
 
 impl Scheduler {
-    /// Replace an assignment, with everything that follows from it: indexes, and dirty on whom it helps or hinders.
+    /// Replace an assignment, with everything that follows from it: the indexes, and which units it helps or hinders.
     pub(super) fn set_assignment(
         &mut self,
         host: &MachineId,
@@ -111,10 +111,11 @@ impl Scheduler {
             }
         }
         if self.index.assignment_changed(&self.cluster, host, name, hash.as_ref()) {
-            // A destroyed unit, of which hosts still have different files: rare enough to ask everybody.
+            // A destroyed unit, of which hosts still have different files: rare enough to look at every unit that
+            // waits.
             for host in self.index.hosts(name.as_str()) {
-                let everybody = self.index.waiting.iter().chain(&self.index.globals);
-                everybody.for_each(|other| self.dirty.at(other, &host));
+                let all = self.index.waiting.iter().chain(&self.index.globals);
+                all.for_each(|other| self.dirty.at(other, &host));
             }
         }
         self.dirty.files(hash.iter().filter(|hash| !self.index.is_referred_to(hash)));
@@ -128,7 +129,7 @@ impl Scheduler {
         }
     }
 
-    /// Whoever waits, or misses this host, because `name` is there.
+    /// The units that wait, or miss this host, because `name` is there.
     fn mark_helped(&mut self, host: &MachineId, name: &UnitName) {
         let Index { nodes, conflicts, replaces, waiting, globals, .. } = &self.index;
         let Some(node) = nodes.get(name) else { return };
@@ -150,7 +151,7 @@ impl Scheduler {
         }
     }
 
-    /// Whoever has to leave `host` because `name` replaces it.
+    /// The units that have to leave `host` because `name` replaces them.
     fn mark_replaced(&mut self, host: &MachineId, name: &UnitName) {
         let Some(node) = self.index.nodes.get(name) else { return };
         if !self.index.replaces.matches_on(&node.replaces, host, true) {

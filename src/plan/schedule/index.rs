@@ -1,5 +1,5 @@
-//! What follows from a cluster, kept at hand. Owns every index; must never decide anything, and never hold what can't
-//! be rebuilt from the cluster.
+//! Indexes over a cluster: by unit, by host, by file and by pattern. Owns that they agree with the cluster; must never
+//! decide anything, and never hold what can't be rebuilt from the cluster.
 
 pub(super) mod hosts;
 pub(super) mod patterns;
@@ -12,6 +12,7 @@ use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
+use crate::model::placement::limits::MAX_PLANNED_PATTERNS;
 use crate::model::unit::Placement;
 
 use super::super::fit::{Occupancy, View, is_wanted, live_at};
@@ -36,6 +37,8 @@ pub(super) struct Index {
     pub(super) globals: BTreeSet<UnitName>,
     by_hash: BTreeMap<UnitHash, FileUsers>,
     assignments_by_hash: BTreeMap<UnitHash, usize>,
+    /// Units that aren't planned as long as they have this file.
+    pub(super) left_out: BTreeMap<UnitName, UnitHash>,
     /// The id that constraints get next.
     next_id: ConstraintId,
 }
@@ -78,8 +81,8 @@ pub(super) struct Node {
 }
 
 impl Index {
-    pub(super) fn of(cluster: &Cluster) -> Self {
-        let mut index = Self::default();
+    pub(super) fn of(cluster: &Cluster, left_out: BTreeMap<UnitName, UnitHash>) -> Self {
+        let mut index = Self { left_out, ..Self::default() };
         for host in cluster.machines.keys() {
             index.hosts.changed(cluster, host);
         }
@@ -156,6 +159,9 @@ impl Index {
 
     /// As [`Cluster::constraints`], one value for all instances for which it is the same, and what it is called.
     fn resolve(&mut self, cluster: &Cluster, name: &UnitName) -> Option<(Arc<Constraints>, ConstraintId)> {
+        if self.is_left_out(cluster, name) {
+            return None;
+        }
         let hash = &cluster.units.get(name)?.hash;
         let file = &cluster.files.get(hash)?.value;
         let constraints = Constraints::resolve(file, name);
@@ -175,6 +181,14 @@ impl Index {
             return Some((Arc::clone(shared), *id));
         }
         Some((constraints, fresh()))
+    }
+
+    /// Whether a unit isn't planned: its file has too many patterns to compare with every name, or was found to cost
+    /// too much. To the index it is like one whose file isn't known.
+    pub(super) fn is_left_out(&self, cluster: &Cluster, name: &UnitName) -> bool {
+        let Some(hash) = cluster.units.get(name).map(|unit| &unit.hash) else { return false };
+        self.left_out.get(name) == Some(hash)
+            || cluster.files.get(hash).is_some_and(|file| file.value.patterns() > MAX_PLANNED_PATTERNS)
     }
 
     /// A file became known, changed or went: what was resolved from it no longer counts.
@@ -240,7 +254,8 @@ impl Index {
             Some(_) => node.constraints.clone(),
             None => node.hosts.first().and_then(|host| {
                 let file = cluster.files.get(cluster.file_on(name, host)?)?;
-                Some(Constraints::resolve(&file.value, name))
+                let planned = file.value.patterns() <= MAX_PLANNED_PATTERNS;
+                planned.then(|| Constraints::resolve(&file.value, name))
             }),
         };
         let same = |one: &Arc<Constraints>, two: &Arc<Constraints>| {

@@ -1,5 +1,5 @@
-//! The writes of a round as they pile up: one draft for each unit, whatever is written to it how often, guarded by what
-//! the store has. Owns their order. Must never decide what to write.
+//! The writes of a round, collected by unit: however often a record changes in a round, it is written once, guarded by
+//! what the store has. Owns the order of the writes. Must never decide what to write.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,19 +41,19 @@ impl PendingWrites {
         self.draft(name).placement.get_or_insert(before);
     }
 
-    /// An assignment is about to change. Whether it exists in this round only, not in the store.
+    /// An assignment is about to change; `before` is what it is now.
     pub(super) fn assignment(&mut self, name: &UnitName, host: &MachineId, before: Before<Assignment>) {
         self.draft(name).assignments.entry(host.clone()).or_insert((before, None));
     }
 
-    /// Whether the assignment was made in this round: no host has ever heard of it.
+    /// Whether the assignment was made in this round: no host has it yet.
     pub(super) fn is_new(&self, name: &UnitName, host: &MachineId) -> bool {
         let before = self.pending.get(name).and_then(|draft| draft.assignments.get(host));
         before.is_some_and(|(before, _)| before.is_none())
     }
 
-    /// Whether an assignment made in this round may be taken back: a round ends even if the proof in `fit::displaces`
-    /// were wrong, and the engine's audit would tell.
+    /// Whether an assignment made in this round may be taken back: a round ends even if the proof in
+    /// `fit::displacement` were wrong, and the engine's audit would tell.
     pub(super) fn may_take_back(&mut self, name: &UnitName) -> bool {
         const OFTEN: u32 = 16;
         let draft = self.draft(name);
@@ -91,8 +91,8 @@ impl PendingWrites {
     }
 }
 
-/// What a decision means for the hosts it writes to. Committed in this order, no host is ever told of two files that
-/// exclude each other: whoever leaves has been told so before another's file changes, and files have changed before
+/// What a decision means for the hosts it writes to. Committed in this order, no host ever has two live assignments
+/// whose files exclude each other: units are told to leave before another's file changes, and files have changed before
 /// newcomers arrive.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
+use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 
 use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed, is_wanted};
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
 use super::round::Round;
+
+/// What a unit waits for that isn't planned.
+const LEFT_OUT: &str = "for a file with fewer patterns: its Conflicts= and Replaces= cost too much to plan";
 
 impl Round<'_> {
     /// Look at one unit's assignments and placement, and queue it if it needs a host.
@@ -19,6 +23,9 @@ impl Round<'_> {
         let wanted = is_wanted(&self.scheduler.cluster, unit);
         let constraints = self.constraints(unit);
         match constraints {
+            None if wanted && self.scheduler.index.is_left_out(&self.scheduler.cluster, unit) => {
+                self.reconcile_left_out(unit);
+            }
             None if wanted => {} // its file will come, and bring it here again
             Some(constraints) if wanted && constraints.global => self.reconcile_global(unit, &constraints, rescan),
             Some(constraints) if wanted => self.reconcile_single(unit, &constraints, rescan),
@@ -34,6 +41,23 @@ impl Round<'_> {
         }
         if !self.scheduler.index.is_anywhere(unit.as_str()) {
             self.set_placement(unit, None);
+        }
+    }
+
+    /// A unit that isn't planned stays where it is; one that is nowhere says why.
+    fn reconcile_left_out(&mut self, unit: &UnitName) {
+        self.clear(unit, None);
+        if !self.scheduler.index.is_anywhere(unit.as_str()) {
+            let placements = &self.scheduler.cluster.placements;
+            let since = match placements.get(unit).map(|placement| &placement.value) {
+                Some(Placement::Waiting { since, .. }) => *since,
+                _ => self.now,
+            };
+            self.set_placement(
+                unit,
+                Some(Placement::Waiting { why: LEFT_OUT.into(), reasons: Some(Reasons::new()), since }),
+            );
+            self.pending.why(unit, Reason::Waits { why: LEFT_OUT.into(), left: None });
         }
     }
 

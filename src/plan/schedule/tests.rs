@@ -109,7 +109,10 @@ fn a_unit_comes_changes_and_goes() {
     assert_eq!(bench.submit(&[("a.service", "")]), ["a.service placed on n1 (00000001): the least loaded host"]);
     assert_eq!(bench.submit(&[("b.service", "")]), ["b.service placed on n2 (00000002): the least loaded host"]);
     assert_eq!(bench.desire("a.service", Desired::Loaded), ["a.service updated on n1 (00000001)"]);
-    assert_eq!(bench.desire("a.service", Desired::Inactive), ["a.service leaves n1 (00000001): it shall be inactive"]);
+    assert_eq!(
+        bench.desire("a.service", Desired::Inactive),
+        ["a.service leaves n1 (00000001): its desired state is inactive"]
+    );
     // Wanted again before the host has answered: it waits for the answer.
     assert_eq!(bench.desire("a.service", Desired::Launched), [""; 0]);
     let name = "a.service".parse().unwrap();
@@ -148,7 +151,7 @@ fn a_dead_hosts_units_move_at_once_and_a_chain_stays_together() {
     assert_eq!(
         bench.desire("m.service", Desired::Inactive),
         [
-            "m.service leaves n3 (00000003): it shall be inactive",
+            "m.service leaves n3 (00000003): its desired state is inactive",
             "a.service leaves n3 (00000003): m.service isn't placed anywhere",
             "z.service leaves n3 (00000003): a.service isn't placed anywhere",
         ]
@@ -228,6 +231,42 @@ fn a_placement_without_typed_reasons_gets_them() {
     let renewed = serde_json::to_string(&bench.scheduler.cluster().placements[&name].value).unwrap();
     let expected = r#"{"waiting":{"why":"1 of 1 host: conflict","reasons":{"conflicts":1},"since":3}}"#;
     assert_eq!(renewed, expected);
+    bench.settled();
+}
+
+/// As a store may hold it from before there was a limit: 250 units with names of 200 characters, and one unit whose
+/// thousands of patterns have to be compared with each of them.
+#[test]
+fn a_unit_with_too_many_patterns_harms_only_itself() {
+    let mut bench = Bench::new(3);
+    let names: Vec<String> = (0..250).map(|at| format!("{}{at:03}.service", "a".repeat(189))).collect();
+    bench.submit(&names.iter().map(|name| (name.as_str(), "")).collect::<Vec<_>>());
+    let patterns: String = (0..9_000).map(|at| format!("Conflicts=*a*a*a*a*a*b{at}x\n")).collect();
+    let waits =
+        "poison.service waits: for a file with fewer patterns: its Conflicts= and Replaces= cost too much to plan";
+    assert_eq!(bench.submit(&[("poison.service", &patterns)]), [waits]);
+    assert!(bench.scheduler.index.conflicts.is_empty());
+    assert_eq!(bench.submit(&[("b.service", "")]), ["b.service placed on n2 (00000002): the least loaded host"]);
+    let fixed = ["poison.service placed on n3 (00000003): the least loaded host"];
+    assert_eq!(bench.submit(&[("poison.service", "Conflicts=*b0x")]), fixed);
+    // It stays where it is when it gets too many again, and goes when it is destroyed.
+    assert_eq!(bench.submit(&[("poison.service", &patterns)]), [""; 0]);
+    let name: UnitName = "poison.service".parse().unwrap();
+    assert_eq!(bench.then([Change::Unit(name, None)]), ["poison.service leaves n3 (00000003): it was destroyed"]);
+    bench.settled();
+}
+
+#[test]
+fn a_unit_that_is_left_out_is_planned_again_with_another_file() {
+    let mut bench = Bench::new(1);
+    bench.submit(&[("a.service", "Conflicts=x*")]);
+    let cluster = bench.scheduler.cluster().clone();
+    let name: UnitName = "a.service".parse().unwrap();
+    let hash = cluster.units[&name].hash.clone();
+    bench.scheduler = Scheduler::leaving_out(cluster, [(name, hash)].into());
+    assert_eq!(bench.submit(&[("x.service", "")]), ["x.service placed on n1 (00000001): the least loaded host"]);
+    assert!(bench.scheduler.audit(0).is_empty());
+    assert_eq!(bench.submit(&[("a.service", "Conflicts=y*")]), ["a.service updated on n1 (00000001)"]);
     bench.settled();
 }
 

@@ -1,17 +1,17 @@
-//! Who names whom in `Conflicts=` or `Replaces=`, and on which hosts both sides are. Owns one such table; knows nothing
-//! of units but their names. Must never scan units: whoever adds the first or takes away the last use of a pattern is
-//! told, and does.
+//! The patterns of `Conflicts=` or of `Replaces=`: which units declare them, which names they match, and on which hosts
+//! both are. Owns one such table. Must never look for units itself: the caller applies the first use of a pattern, and
+//! the end of the last, to the names that it matches.
 //!
-//! Every distinct pattern is a slot. A slot counts, for each host, the assignments whose names it matches and those
-//! whose units declare it; whether a unit is hindered on a host is then a look-up for each pattern it declares or is
-//! matched by, however many units those stand for.
+//! Every distinct pattern has a slot. A slot counts, for each host, the assignments whose names it matches and those
+//! whose units declare it. Whether a unit is hindered on a host is then one look-up for each pattern that it declares
+//! or that matches it, however many units these stand for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 
-/// A slot.
+/// Names a slot.
 pub(in super::super) type PatternId = u32;
 
 /// The patterns that concern one unit.
@@ -19,7 +19,7 @@ pub(in super::super) type PatternId = u32;
 pub(in super::super) struct PatternIds {
     /// Those it declares, in order.
     pub(in super::super) declares: Vec<PatternId>,
-    /// Those that match its name, whoever declares them.
+    /// Those that match its name, whichever unit declares them.
     pub(in super::super) matches: Vec<PatternId>,
 }
 
@@ -61,7 +61,8 @@ impl PatternIndex {
         prefixes.flatten().copied().filter(|id| self.glob(*id).matches(name)).collect()
     }
 
-    /// `name` declares `glob`. The second is whether nobody did before: names that it matches are to be told.
+    /// `name` declares `glob`. The second value is whether no unit did before: then the caller adds the pattern to the
+    /// names that it matches.
     pub(in super::super) fn declare(&mut self, glob: &Glob, name: &UnitName) -> (PatternId, bool) {
         if let Some(id) = self.ids.get(glob) {
             self.slots[*id as usize].declarers.insert(name.clone());
@@ -92,8 +93,8 @@ impl PatternIndex {
         (id, true)
     }
 
-    /// `name` declares it no longer. Whether nobody does now: names that it matches are to be told, then [`Self::drop`]
-    /// it.
+    /// `name` no longer declares it. Returns whether no unit does now: then the caller takes the pattern from the names
+    /// that it matches, and calls [`Self::drop`].
     pub(in super::super) fn withdraw(&mut self, id: PatternId, name: &UnitName) -> bool {
         let declarers = &mut self.slots[id as usize].declarers;
         declarers.remove(name);

@@ -1,0 +1,365 @@
+//! One term of leadership: follow the store, plan what changed, commit. Owns the order of these steps and what follows
+//! from each outcome. Must never plan before it has seen its last commit, and never write without the fence.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::revision::Revision;
+use crate::plan::check::always;
+use crate::plan::schedule::Scheduler;
+use crate::reconcile::{Backoff, Outage};
+use crate::registry::commit::batch::Packed;
+use crate::registry::mirror::{Mirror, Update};
+use crate::store::lease::Lease;
+use crate::store::{Error, Store};
+
+use super::commit::{self, Done, Fence};
+use super::cost::Suspect;
+use super::grace::PresenceGrace;
+use super::planner::Planner;
+use super::state::LeaderState;
+use super::{Engine, Status};
+
+/// Changes that come this close together are planned together: long enough for a batch, too short to be felt.
+const COALESCE: Duration = Duration::from_millis(2);
+
+/// No change waits longer for others: in a large cluster there is always one more.
+const MAX_COALESCE: Duration = Duration::from_millis(50);
+
+/// How often everything is planned from scratch, which must find nothing to do: a difference is a bug.
+const SELF_CHECK: Duration = Duration::from_secs(300);
+
+/// A leader whose plan takes longer gives leadership back, and leaves the most expensive unit out when it leads again.
+/// Half of what the watchdog allows.
+const MAX_PLANNING: Duration = Duration::from_secs(60);
+
+/// One term of leadership.
+pub(super) struct Term<'a, S: Store> {
+    engine: &'a Engine<S>,
+    lease: &'a Lease<S>,
+    stop: &'a CancellationToken,
+    /// `None` after a commit whose outcome isn't known: the leader's key must be written again first.
+    fence: Option<Fence>,
+    /// When it began, ms since the epoch.
+    since: u64,
+    planner: Planner,
+    /// What to blame for a plan that takes too long.
+    suspect: Suspect,
+    mirror: Mirror<S>,
+    state: LeaderState,
+    grace: PresenceGrace,
+    grace_ends: Option<Instant>,
+    backoff: Backoff,
+    outage: Outage,
+    follow_at: Instant,
+    self_check: Instant,
+    /// The last commit: nothing is planned before the mirror has seen it.
+    committed: Revision,
+    /// Units that no host fits.
+    waiting: usize,
+}
+
+/// What a leader waits for.
+enum Wake {
+    /// The term is over.
+    Over,
+    /// Nothing to do yet.
+    Idle,
+    /// It is time for something, or changes came.
+    Due(Vec<Update>),
+}
+
+/// What to commit for a plan.
+struct Planned {
+    /// Units that no host fits.
+    waiting: usize,
+    transactions: Vec<Packed<Done>>,
+    collections: Vec<Packed<()>>,
+}
+
+impl<'a, S: Store> Term<'a, S> {
+    pub(super) fn new(engine: &'a Engine<S>, lease: &'a Lease<S>, fence: Fence, stop: &'a CancellationToken) -> Self {
+        let options = &engine.options;
+        let suspect = Suspect::default();
+        Self {
+            engine,
+            lease,
+            stop,
+            fence: Some(fence),
+            since: options.clock.now_ms(),
+            planner: Planner::start(options.clock),
+            state: LeaderState::new(engine.left_out(), suspect.clone()),
+            suspect,
+            mirror: Mirror::new(engine.store.clone(), ""),
+            grace: PresenceGrace::new(options.ttl),
+            grace_ends: None,
+            backoff: Backoff::new(options.ttl, options.machine.id.as_str()),
+            outage: Outage::new("the store (as leader)", options.clock),
+            follow_at: Instant::now(),
+            self_check: Instant::now() + SELF_CHECK,
+            committed: Revision::default(),
+            waiting: 0,
+        }
+    }
+
+    /// Lead until the lease has ended, another leader has taken over, or the engine is stopped. Returns the planner,
+    /// which may still be computing.
+    ///
+    /// # Panics
+    /// If the planner does: a leader that can't plan must not stay one.
+    pub(super) async fn run(mut self) -> Planner {
+        while self.turn().await.is_continue() {}
+        self.planner
+    }
+
+    async fn turn(&mut self) -> ControlFlow<()> {
+        self.engine.pulse.beat();
+        let updates = match self.wait().await {
+            Wake::Over => return ControlFlow::Break(()),
+            Wake::Idle => return ControlFlow::Continue(()),
+            Wake::Due(updates) => updates,
+        };
+        let changes = updates.len().max(1);
+        self.compute(|state| updates.into_iter().for_each(|update| state.follow(update))).await?;
+        if self.state.leader() != Some(self.lease.id()) {
+            // Taken over or deleted: every guard would fail.
+            return ControlFlow::Break(());
+        }
+        if self.state.needs_list() {
+            self.mirror.reset();
+            return ControlFlow::Continue(());
+        }
+        if self.is_held_back() {
+            return ControlFlow::Continue(());
+        }
+        self.engine.metrics.coalesced(changes);
+        let began = Instant::now();
+        let done = self.plan_and_commit().await?;
+        self.engine.metrics.reconciled(began.elapsed(), done.as_ref().err().map(Error::class));
+        match done {
+            Ok(last) => {
+                self.backoff.reset();
+                self.committed = last.unwrap_or(self.committed);
+                self.publish_status();
+                ControlFlow::Continue(())
+            }
+            Err(Error::LeaseLost) => ControlFlow::Break(()),
+            Err(error) => {
+                self.list_again(&error);
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    /// Wait until something is due, and for the changes that come right behind the first.
+    async fn wait(&mut self) -> Wake {
+        let (mirror, follow_at) = (&mut self.mirror, self.follow_at);
+        let first = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Wake::Over,
+            () = self.lease.lost() => return Wake::Over,
+            // Cancel-safe: the wait is to a point in time, and a mirror goes on where it was.
+            update = async { tokio::time::sleep_until(follow_at).await; mirror.next().await } => match update {
+                Ok(update) => {
+                    self.outage.works();
+                    Some(update)
+                }
+                Err(error) => {
+                    self.outage.failed(&error);
+                    self.follow_at = Instant::now() + self.backoff.next_wait();
+                    return Wake::Idle;
+                }
+            },
+            () = self.engine.pulse.due() => return Wake::Idle,
+            () = tokio::time::sleep_until(self.grace_ends.unwrap_or(self.self_check)) => None,
+        };
+        if first.is_none() && self.check_itself().await.is_break() {
+            return Wake::Over;
+        }
+        let mut updates: Vec<Update> = first.into_iter().collect();
+        let latest = Instant::now() + MAX_COALESCE;
+        while let quiet = latest.min(Instant::now() + COALESCE)
+            && let Ok(Ok(update)) = tokio::time::timeout_at(quiet, self.mirror.next()).await
+        {
+            updates.push(update);
+        }
+        Wake::Due(updates)
+    }
+
+    /// Compute with what the leader knows, on the planner's thread. `Break` when the term ended meanwhile. No sign of
+    /// life is given until it is done: a planner that never ends is a hang, and the watchdog's to end.
+    async fn compute<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut LeaderState) -> T + Send + 'static,
+    ) -> ControlFlow<(), T> {
+        let began = Instant::now();
+        let mut state = std::mem::take(&mut self.state);
+        let job = self.planner.run(move || {
+            let result = work(&mut state);
+            (state, result)
+        });
+        tokio::select! {
+            biased;
+            (state, result) = job => {
+                self.state = state;
+                return ControlFlow::Continue(result);
+            }
+            () = self.stop.cancelled() => return ControlFlow::Break(()),
+            () = self.lease.lost() => {}
+            () = tokio::time::sleep(MAX_PLANNING) => {}
+        }
+        if let Some(cost) = self.suspect.blamed(began.elapsed(), self.engine.options.ttl) {
+            self.engine.leave_out(cost);
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Whether nothing may be planned yet: other hosts may still register, or the last commit hasn't been seen.
+    fn is_held_back(&mut self) -> bool {
+        let options = &self.engine.options;
+        let now_ms = options.clock.now_ms();
+        let cluster = self.state.scheduler().map(|scheduler| scheduler.cluster());
+        self.grace_ends = cluster.and_then(|cluster| self.grace.evaluate(cluster, &options.machine.id, now_ms));
+        self.grace_ends.is_some() || self.state.revision() < self.committed
+    }
+
+    /// Plan what is dirty and commit it; the revision of the last commit, if there was anything to do.
+    async fn plan_and_commit(&mut self) -> ControlFlow<(), Result<Option<Revision>, Error>> {
+        let fence = match self.fence {
+            Some(fence) => fence,
+            None => match self.engine.claim_again(self.lease).await {
+                Ok(fence) => *self.fence.insert(fence),
+                Err(error) => return ControlFlow::Continue(Err(error)),
+            },
+        };
+        let mut last = None;
+        for repair in self.state.repairs(fence) {
+            match self.engine.store.commit(repair.txn).await {
+                Ok(revision) => last = Some(revision),
+                Err(error) => return ControlFlow::Continue(Err(error)),
+            }
+        }
+        if !self.state.scheduler().is_some_and(|scheduler| scheduler.is_dirty()) {
+            return ControlFlow::Continue(Ok(last));
+        }
+        let now_ms = self.engine.options.clock.now_ms();
+        let planned =
+            self.compute(move |state| state.scheduler().map(|scheduler| plan(scheduler, fence, now_ms))).await?;
+        let Some(planned) = planned else { return ControlFlow::Continue(Ok(last)) };
+        self.waiting = planned.waiting;
+        ControlFlow::Continue(self.commit(planned).await.map(|revision| revision.or(last)))
+    }
+
+    /// Commit a plan. Its decisions are logged once they are in the store: before that they may never happen.
+    async fn commit(&self, planned: Planned) -> Result<Option<Revision>, Error> {
+        let mut last = None;
+        for Packed { txn, tags } in planned.transactions {
+            self.engine.pulse.beat();
+            let done = self.engine.store.commit(txn).await;
+            for task in tags.iter().filter_map(|step| step.task) {
+                self.engine.metrics.tasks(task, 1, done.is_ok());
+            }
+            last = Some(done?);
+            for (unit, why) in tags.into_iter().filter_map(|step| step.completes) {
+                tracing::info!(%unit, "{why}");
+            }
+        }
+        for collection in planned.collections {
+            match self.engine.store.commit(collection.txn).await {
+                Ok(revision) => last = Some(revision),
+                // The same file was submitted again meanwhile, so it stays.
+                Err(Error::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(last)
+    }
+
+    /// A commit was refused, or its outcome isn't known: look at what the store has, and let the commit not be done
+    /// later.
+    fn list_again(&mut self, error: &Error) {
+        self.fence = None;
+        if *error != Error::Conflict {
+            self.outage.failed(error);
+        }
+        self.mirror.reset();
+        self.follow_at = Instant::now() + self.backoff.next_wait();
+    }
+
+    fn publish_status(&mut self) {
+        let Some(scheduler) = self.state.scheduler() else { return };
+        let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
+        self.engine.metrics.pictures(hosts, units, self.waiting);
+        let now = Status::Leading { since: self.since, hosts, units, waiting: self.waiting };
+        self.engine.status.send_if_modified(|status| {
+            let changed = *status != now;
+            *status = now;
+            changed
+        });
+    }
+
+    /// If it is time, and nothing is dirty: plan from scratch and check the invariants. Both must find nothing.
+    async fn check_itself(&mut self) -> ControlFlow<()> {
+        if Instant::now() < self.self_check {
+            return ControlFlow::Continue(());
+        }
+        self.self_check = Instant::now() + SELF_CHECK;
+        let now_ms = self.engine.options.clock.now_ms();
+        let found =
+            self.compute(move |state| state.scheduler().map_or(Vec::new(), |scheduler| faults(scheduler, now_ms)));
+        for fault in found.await? {
+            tracing::error!("{fault}; please report this");
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn plan(scheduler: &mut Scheduler, fence: Fence, now_ms: u64) -> Planned {
+    let plan = scheduler.plan(now_ms);
+    let transactions = commit::transactions(&plan, scheduler.cluster(), fence);
+    let collections = commit::collections(&plan, fence);
+    Planned { waiting: plan.report.waiting, transactions, collections }
+}
+
+fn faults(scheduler: &Scheduler, now_ms: u64) -> Vec<String> {
+    if scheduler.is_dirty() {
+        return Vec::new();
+    }
+    let broken =
+        always(scheduler.cluster()).into_iter().map(|violation| format!("the schedule breaks a rule: {violation}"));
+    let decisions = scheduler.audit(now_ms).decisions;
+    let other = decisions.iter().map(|decision| format!("planning from scratch would decide otherwise: {decision}"));
+    broken.chain(other).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Options;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::model::machine::Machine;
+    use crate::store::embedded::Embedded;
+
+    /// What takes down the leader's term takes down the daemon, which systemd starts again.
+    #[tokio::test]
+    async fn a_planner_that_panics_ends_the_term_with_its_panic() {
+        for clock in [Clock::system(), Clock::simulated(0)] {
+            let task = tokio::spawn(async move {
+                let (hostname, ip, metadata, version, boot_id, since) = Default::default();
+                let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
+                let machine = Machine { id, ip, hostname, metadata, version, boot_id, since };
+                let options = Options { machine, ttl: Duration::from_secs(10), clock };
+                let (engine, _) = Engine::new(Embedded::in_memory(), options);
+                let (lease, fence) = engine.campaign().await.unwrap();
+                let stop = CancellationToken::new();
+                let mut term = Term::new(&engine, &lease, fence, &stop);
+                term.compute(|_| panic!("no host is like that")).await
+            });
+            let panic = task.await.unwrap_err().into_panic();
+            assert_eq!(panic.downcast_ref::<&str>(), Some(&"no host is like that"), "{clock:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! How many patterns a unit may bring, and how complicated. Every pattern is compared with the name of every unit, by
+//! each leader: without a limit one file could keep the scheduler of a whole cluster busy. Owns what is refused when a
+//! unit is submitted; files that are stored already are read whatever they hold.
+
+use super::{Problem, SECTION, words};
+use crate::model::file::UnitFile;
+
+/// Patterns of `Conflicts=` and `Replaces=` together, in one file.
+pub const MAX_PATTERNS: usize = 256;
+
+/// Bytes of one pattern; no name that it could match is longer.
+pub const MAX_PATTERN_LEN: usize = 255;
+
+/// Stars in one pattern.
+pub const MAX_STARS: usize = 8;
+
+/// The patterns with which a stored file is still planned. The scheduler leaves units with more out, so that a record
+/// that no limit was applied to harms its own unit only.
+pub const MAX_PLANNED_PATTERNS: usize = 4 * MAX_PATTERNS;
+
+/// Everything in `file` that exceeds a limit.
+#[must_use]
+pub fn excesses(file: &UnitFile) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut patterns = 0;
+    for option in file.section(SECTION).filter(|option| is_patterns(&option.name)) {
+        // A value that can't be split is a problem of its own, found by `Constraints::parse`.
+        for pattern in words(&option.name, &option.value).unwrap_or_default() {
+            patterns += 1;
+            if patterns == MAX_PATTERNS + 1 {
+                let what = format!("more than {MAX_PATTERNS} patterns in `Conflicts=` and `Replaces=`");
+                problems.push(Problem { line: option.line, what });
+            }
+            if let Some(what) = excess(&pattern) {
+                problems.push(Problem { line: option.line, what: format!("`{}=`: {what}", option.name) });
+            }
+        }
+    }
+    problems
+}
+
+fn is_patterns(option: &str) -> bool {
+    matches!(option, "Conflicts" | "X-Conflicts" | "Replaces")
+}
+
+fn excess(pattern: &str) -> Option<String> {
+    if pattern.len() > MAX_PATTERN_LEN {
+        return Some(format!("a pattern of {} bytes; at most {MAX_PATTERN_LEN} are possible", pattern.len()));
+    }
+    let stars = pattern.matches('*').count();
+    (stars > MAX_STARS).then(|| format!("`{pattern}` has {stars} stars; at most {MAX_STARS} are possible"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::placement::Constraints;
+
+    fn problems(section: &str) -> Vec<String> {
+        let file = UnitFile::parse(format!("[X-Fleet]\n{section}").as_bytes()).unwrap();
+        assert!(Constraints::parse(&file).is_ok(), "stored files are read whatever they hold");
+        excesses(&file).iter().map(|problem| format!("{}: {problem}", problem.line)).collect()
+    }
+
+    #[test]
+    fn what_a_file_may_hold() {
+        let lines =
+            |option: &str, count: usize| (0..count).map(|at| format!("{option}=u{at}-*.service\n")).collect::<String>();
+        let too_many = |line| format!("{line}: more than 256 patterns in `Conflicts=` and `Replaces=`");
+        let cases: [(String, Vec<String>); 7] = [
+            (lines("Conflicts", MAX_PATTERNS), vec![]),
+            (lines("X-Conflicts", MAX_PATTERNS + 5), vec![too_many(258)]),
+            (format!("Replaces={}", "a ".repeat(MAX_PATTERNS + 1)), vec![too_many(2)]),
+            (format!("Conflicts={}*", "a".repeat(254)), vec![]),
+            (
+                format!("Conflicts={}*", "a".repeat(255)),
+                vec!["2: `Conflicts=`: a pattern of 256 bytes; at most 255 are possible".into()],
+            ),
+            (format!("Replaces={}b", "*a".repeat(8)), vec![]),
+            (
+                format!("Global=true\nConflicts={}b", "*a".repeat(9)),
+                vec!["3: `Conflicts=`: `*a*a*a*a*a*a*a*a*ab` has 9 stars; at most 8 are possible".into()],
+            ),
+        ];
+        for (section, expected) in cases {
+            assert_eq!(problems(&section), expected);
+        }
+    }
+}

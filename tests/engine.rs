@@ -1,0 +1,458 @@
+//! The engine over the embedded store: what it writes, what it says, and what it does when a commit is refused, gets
+//! lost or comes late. The hosts and the API are played by the test, key by key; time is paused where nothing says
+//! otherwise.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::collections::VecDeque;
+use std::fmt::{Debug, Write as _};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flotilla::clock::Clock;
+use flotilla::engine::{Engine, Options, Status};
+use flotilla::model::file::UnitFile;
+use flotilla::model::machine::Machine;
+use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::revision::Revision;
+use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit};
+use flotilla::registry::keys::Key;
+use flotilla::registry::records::file::FileRecord;
+use flotilla::registry::{decode, delete, put};
+use flotilla::store::embedded::Embedded;
+use flotilla::store::{Error, Kv, LeaseId, Page, Range, Store, Txn, Watch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Metadata, Subscriber};
+
+const TTL: Duration = Duration::from_secs(10);
+
+/// The time at which every test begins, ms since the epoch.
+const BEGIN: u64 = 1_000_000;
+
+/// What becomes of a commit that places something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Refused, as if the record had changed meanwhile.
+    Conflict,
+    /// Done, and the answer is lost.
+    Lost,
+    /// Not done, and not answered either: it may still be done later.
+    Late,
+}
+
+/// The store as the engine sees it.
+#[derive(Clone)]
+struct Line {
+    store: Embedded,
+    fates: Arc<Mutex<VecDeque<Fate>>>,
+    late: Arc<Mutex<Vec<Txn>>>,
+    /// From when on no lease is renewed any more: the store says that they have ended.
+    leases_end: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Store for Line {
+    async fn range(&self, range: Range) -> Result<Page, Error> {
+        self.store.range(range).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+        let places = format!("{:?}", txn.ops).contains("placement/");
+        let fate = if places { self.fates.lock().unwrap().pop_front() } else { None };
+        let silent = || Error::Unavailable("no answer".into());
+        match fate {
+            None => self.store.commit(txn).await,
+            Some(Fate::Conflict) => Err(Error::Conflict),
+            Some(Fate::Lost) => self.store.commit(txn).await.and(Err(silent())),
+            Some(Fate::Late) => {
+                self.late.lock().unwrap().push(txn);
+                Err(silent())
+            }
+        }
+    }
+
+    fn watch(&self, prefix: &str, from: Revision) -> Watch {
+        self.store.watch(prefix, from)
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+        self.store.grant(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
+        let ends = *self.leases_end.lock().unwrap();
+        if ends.is_some_and(|ends| ends <= Instant::now()) {
+            return Err(Error::LeaseLost);
+        }
+        self.store.keep_alive(lease, within).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+        self.store.revoke(lease).await
+    }
+}
+
+/// The log of this thread, a line an event.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.0.insert_str(0, &format!("{value:?} "));
+        } else {
+            write!(self.0, "{}={value:?} ", field.name()).unwrap();
+        }
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO && metadata.target().starts_with("flotilla")
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(format!("{} {}", event.metadata().level(), text.0.trim_end()));
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+impl Log {
+    fn with(&self, part: &str) -> Vec<String> {
+        self.0.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
+    }
+}
+
+struct World {
+    line: Line,
+    clock: Clock,
+    log: Log,
+    _logging: DefaultGuard,
+    engines: Vec<Daemon>,
+}
+
+struct Daemon {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    status: watch::Receiver<Status>,
+}
+
+fn id(at: u32) -> MachineId {
+    format!("{at:032x}").parse().unwrap()
+}
+
+fn unit(name: &str) -> UnitName {
+    name.parse().unwrap()
+}
+
+fn machine(at: u32, since: u64) -> Machine {
+    let (ip, metadata, version, boot_id) = Default::default();
+    Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id, since }
+}
+
+impl World {
+    fn new(clock: Clock) -> Self {
+        let log = Log::default();
+        let logging = tracing::subscriber::set_default(log.clone());
+        let (fates, late, leases_end) = Default::default();
+        let line = Line { store: Embedded::in_memory(), fates, late, leases_end };
+        Self { line, clock, log, _logging: logging, engines: Vec::new() }
+    }
+
+    /// With hosts that have been there for a long time, and an engine on the first of them.
+    async fn leading(hosts: u32) -> Self {
+        let mut world = Self::new(Clock::simulated(BEGIN));
+        for at in 1..=hosts {
+            world.host(at, 0).await;
+        }
+        world.start(1);
+        wait(1).await;
+        world
+    }
+
+    fn start(&mut self, at: u32) {
+        self.start_with(at, TTL);
+    }
+
+    fn start_with(&mut self, at: u32, ttl: Duration) {
+        let (stop, machine) = (CancellationToken::new(), machine(at, 0));
+        let (engine, status) = Engine::new(self.line.clone(), Options { machine, ttl, clock: self.clock });
+        let until = stop.clone();
+        let task = tokio::spawn(async move { engine.run(until).await });
+        self.engines.push(Daemon { stop, task, status });
+    }
+
+    async fn host(&self, at: u32, since: u64) {
+        self.commit(vec![put(&Key::Machine(id(at)), &machine(at, since), None)]).await;
+    }
+
+    async fn commit(&self, ops: Vec<flotilla::store::Op>) -> Revision {
+        self.line.store.commit(Txn { guards: vec![], ops }).await.unwrap()
+    }
+
+    /// As the API writes a unit, but without looking at it.
+    async fn submit(&self, name: &str, section: &str) {
+        let file = UnitFile::parse(format!("[Service]\nExecStart=/bin/a\n[X-Fleet]\n{section}").as_bytes()).unwrap();
+        let (hash, generation) = (file.hash(), Revision(self.revision().await + 1));
+        let record = Unit { desired: Desired::Launched, hash, generation, restart: None, submitted: 0 };
+        let text = FileRecord { text: file.text().into() };
+        let ops = vec![put(&Key::File(file.hash()), &text, None), put(&Key::Unit(unit(name)), &record, None)];
+        self.commit(ops).await;
+    }
+
+    async fn revision(&self) -> u64 {
+        self.line.store.range(Range { limit: 1, ..Range::default() }).await.unwrap().revision.0
+    }
+
+    async fn held(&self, key: &Key) -> Option<Kv> {
+        let prefix = key.to_string();
+        let page = self.line.store.range(Range { prefix: prefix.clone(), ..Range::default() }).await.unwrap();
+        page.kvs.into_iter().find(|kv| kv.key == prefix)
+    }
+
+    /// Where a unit is placed.
+    async fn place(&self, name: &str) -> Option<MachineId> {
+        match decode(&self.held(&Key::Placement(unit(name))).await?).unwrap() {
+            Placement::On { host, .. } => Some(host),
+            Placement::Waiting { .. } => None,
+        }
+    }
+
+    async fn leader(&self) -> Option<Kv> {
+        self.held(&Key::Leader).await
+    }
+}
+
+async fn wait(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_is_placed_and_the_decision_logged() {
+    let world = World::leading(2).await;
+    world.submit("a.service", "").await;
+    wait(1).await;
+    assert_eq!(world.place("a.service").await, Some(id(1)));
+    let key = Key::Schedule(id(1), unit("a.service"));
+    let assignment: Assignment = decode(&world.held(&key).await.unwrap()).unwrap();
+    assert_eq!(assignment.target, Target::Launched);
+    assert_eq!(world.log.with("placed on"), ["INFO placed on n1 (00000000): the least loaded host unit=a.service"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_refused_commit_would_have_done_is_logged_when_it_is_done() {
+    let world = World::leading(1).await;
+    world.line.fates.lock().unwrap().extend([Fate::Conflict; 3]);
+    world.submit("a.service", "").await;
+    wait(5).await;
+    assert!(world.line.fates.lock().unwrap().is_empty(), "it was refused three times");
+    assert_eq!(world.place("a.service").await, Some(id(1)));
+    assert_eq!(world.log.with("placed on").len(), 1, "{:?}", world.log.0);
+    assert_eq!(world.log.with("WARN"), [""; 0], "a conflict is no outage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_with_an_unknown_outcome_is_looked_at_and_not_done_twice() {
+    let world = World::leading(1).await;
+    let claimed = world.leader().await.unwrap();
+    world.line.fates.lock().unwrap().push_back(Fate::Lost);
+    world.submit("a.service", "").await;
+    wait(5).await;
+    let placement = world.held(&Key::Placement(unit("a.service"))).await.unwrap();
+    let assignment = world.held(&Key::Schedule(id(1), unit("a.service"))).await.unwrap();
+    assert_eq!(placement.revision, assignment.revision, "one commit wrote both");
+    // What is planned next is fenced by a leader's key that was written after it.
+    world.submit("b.service", "").await;
+    wait(5).await;
+    assert_eq!(world.place("b.service").await, Some(id(1)));
+    let again = world.leader().await.unwrap();
+    assert!(again.revision > placement.revision && again.lease == claimed.lease, "claimed again under the same lease");
+    assert_eq!(world.held(&Key::Placement(unit("a.service"))).await.unwrap().revision, placement.revision);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_comes_late_is_refused() {
+    let world = World::leading(2).await;
+    world.line.fates.lock().unwrap().push_back(Fate::Late);
+    world.submit("a.service", "").await;
+    wait(5).await;
+    assert_eq!(world.place("a.service").await, Some(id(1)), "it was committed again");
+    let late = world.line.late.lock().unwrap().pop().unwrap();
+    // Also where nothing but the leader's key stands in its way: the leader is gone, its lease still lives.
+    for engine in &world.engines {
+        engine.task.abort();
+    }
+    let keys = [Key::Placement(unit("a.service")), Key::Schedule(id(1), unit("a.service"))];
+    world.commit(keys.iter().map(delete).collect()).await;
+    assert!(world.leader().await.is_some());
+    assert_eq!(world.line.store.commit(late).await, Err(Error::Conflict));
+}
+
+/// The file of a unit that runs is deleted by hand: no change will ever mend that.
+#[tokio::test(start_paused = true)]
+async fn the_self_check_speaks() {
+    let world = World::leading(1).await;
+    world.submit("a.service", "").await;
+    wait(1).await;
+    let record: Unit = decode(&world.held(&Key::Unit(unit("a.service"))).await.unwrap()).unwrap();
+    world.commit(vec![delete(&Key::File(record.hash))]).await;
+    wait(200).await;
+    assert_eq!(world.log.with("please report"), [""; 0], "it isn't time yet");
+    wait(400).await;
+    let said = world.log.with("the schedule breaks a rule: a.service on 00000000 has no file");
+    assert!(!said.is_empty(), "{:?}", world.log.0.lock().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_self_check_of_a_sound_cluster_says_nothing() {
+    let world = World::leading(2).await;
+    world.submit("a.service", "").await;
+    world.submit("b.service", "Conflicts=*").await;
+    world.submit("c.service", "MachineMetadata=zone=a").await;
+    wait(700).await;
+    assert_eq!(world.log.with("please report"), [""; 0]);
+}
+
+/// Its host has been there all the time, so that a host that is missing has died: waiting for it would be in vain.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_was_just_restarted_moves_the_units_of_a_dead_host_at_once() {
+    let mut world = World::leading(2).await;
+    world.submit("a.service", "").await;
+    world.submit("b.service", "").await;
+    wait(1).await;
+    assert_eq!(world.place("b.service").await, Some(id(2)));
+    let old = world.engines.pop().unwrap();
+    old.task.abort();
+    let _ = old.task.await;
+    world.commit(vec![delete(&Key::Machine(id(2)))]).await;
+    world.start(1);
+    wait(1).await;
+    assert_eq!(world.place("b.service").await, Some(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_host_has_just_registered_waits_for_the_others_first() {
+    let mut world = World::leading(2).await;
+    world.submit("a.service", "").await;
+    world.submit("b.service", "").await;
+    wait(1).await;
+    let old = world.engines.pop().unwrap();
+    old.stop.cancel();
+    old.task.await.unwrap();
+    // After an outage of the store: all leases have ended, and the leader's host is the first to come back.
+    world.commit(vec![delete(&Key::Machine(id(2)))]).await;
+    world.host(1, world.clock.now_ms()).await;
+    world.start(1);
+    wait(TTL.as_secs() - 2).await;
+    assert_eq!(world.place("b.service").await, Some(id(2)), "n2 may still come back");
+    wait(4).await;
+    assert_eq!(world.place("b.service").await, Some(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn leadership_is_given_back_when_the_engine_is_stopped_and_taken_by_the_next() {
+    let mut world = World::leading(2).await;
+    world.start(2);
+    wait(1).await;
+    let candidate = world.engines[1].status.clone();
+    assert_eq!(*candidate.borrow(), Status::Candidate);
+    world.engines[0].stop.cancel();
+    wait(1).await;
+    assert!(matches!(*candidate.borrow(), Status::Leading { hosts: 2, .. }), "{:?}", candidate.borrow());
+    world.submit("a.service", "").await;
+    wait(1).await;
+    assert!(world.place("a.service").await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_key_is_deleted_leads_no_more_and_stands_again() {
+    let world = World::leading(1).await;
+    let first = world.leader().await.unwrap();
+    world.commit(vec![delete(&Key::Leader)]).await;
+    wait(1).await;
+    let second = world.leader().await.unwrap();
+    assert!(second.lease != first.lease && second.revision > first.revision);
+    world.submit("a.service", "").await;
+    wait(1).await;
+    assert_eq!(world.place("a.service").await, Some(id(1)));
+}
+
+/// Real time passes until `done`, at most a minute.
+async fn until(what: &str, log: &Log, done: impl AsyncFn() -> bool) {
+    let begin = Instant::now();
+    while !done().await {
+        assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}: {:?}", log.0.lock().unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// In real time, with a planner of its own: 250 units with names of 200 characters, and one whose 9,000 patterns come
+/// close to each of them. No limit was applied to it: it is in the store already.
+#[tokio::test]
+async fn a_stored_unit_with_thousands_of_patterns_harms_only_itself() {
+    let mut world = World::new(Clock::system());
+    for at in 1..=3 {
+        world.host(at, 0).await;
+    }
+    for at in 0..250 {
+        world.submit(&format!("{}{at:03}.service", "a".repeat(189)), "").await;
+    }
+    let patterns: String = (0..9_000).map(|at| format!("Conflicts=*a*a*a*a*a*b{at}x\n")).collect();
+    world.submit("poison.service", &patterns).await;
+    world.start(1);
+    let poison = Key::Placement(unit("poison.service"));
+    until("a reason why it waits", &world.log, async || world.held(&poison).await.is_some()).await;
+    assert_eq!(world.place("poison.service").await, None);
+    let leader = world.leader().await.unwrap();
+    world.submit("b.service", "").await;
+    until("b.service is placed", &world.log, async || world.place("b.service").await.is_some()).await;
+    assert_eq!(world.leader().await.unwrap().revision, leader.revision, "the same term of leadership");
+    world.commit(vec![delete(&Key::Unit(unit("poison.service")))]).await;
+    until("it can be destroyed", &world.log, async || world.held(&poison).await.is_none()).await;
+}
+
+/// In real time: as many patterns as are planned, of the slowest kind, and a store that ends the leader's lease while
+/// they are compared with a thousand names.
+#[tokio::test]
+async fn a_leader_whose_lease_ends_while_it_plans_leaves_the_most_expensive_unit_out_next_time() {
+    let ttl = Duration::from_secs(1);
+    let mut world = World::new(Clock::system());
+    world.host(1, 0).await;
+    for at in 0..1_000 {
+        world.submit(&format!("{}{at:04}.service", "a".repeat(80)), "").await;
+    }
+    let patterns: String = (0..1_000).map(|at| format!("Conflicts=*a*a*a*a*a*b{at}*\n")).collect();
+    world.submit("slow.service", &patterns).await;
+    *world.line.leases_end.lock().unwrap() = Some(Instant::now() + ttl + ttl / 10);
+    world.start_with(1, ttl);
+    let blamed = "planning took too long: 1000 patterns of Conflicts= and Replaces= are compared with 1001 names; \
+                  this unit is left out until its file changes unit=slow.service";
+    until("the unit is blamed", &world.log, async || !world.log.with(blamed).is_empty()).await;
+    assert_eq!(world.log.with("placed on"), [""; 0], "nothing comes of a plan whose lease has ended");
+    *world.line.leases_end.lock().unwrap() = None;
+    let slow = Key::Placement(unit("slow.service"));
+    until("the next term says that the unit waits", &world.log, async || world.held(&slow).await.is_some()).await;
+    assert_eq!(world.place("slow.service").await, None);
+    world.submit("b.service", "").await;
+    until("b.service is placed", &world.log, async || world.place("b.service").await.is_some()).await;
+    // With another file it is planned as any other.
+    world.submit("slow.service", "Conflicts=x*").await;
+    until("slow.service is placed", &world.log, async || world.place("slow.service").await.is_some()).await;
+}
