@@ -187,9 +187,9 @@ mod tests {
 
     #[test]
     fn a_reboot_starts_again() {
-        // Neither file nor memory is left of the last boot.
+        // Neither the file nor the boot state is left from the last boot.
         assert_eq!(next(Some(&entry(Target::Launched, 5)), &Seen::default()), Some(Step::Install));
-        // With a units directory that outlives a boot: the links are gone.
+        // With a units directory that outlives the boot, only the links are missing.
         assert_eq!(next(Some(&entry(Target::Launched, 5)), &Seen { known: false, ..there() }), Some(Step::Install));
     }
 
@@ -212,9 +212,9 @@ mod tests {
         assert_eq!(next(Some(&asked(6)), &running), Some(Step::Stop));
         assert_eq!(next(Some(&asked(6)), &Seen { job: Some(JobKind::Stop), ..running.clone() }), None);
         assert_eq!(next(Some(&asked(6)), &Seen { running: false, ..running.clone() }), Some(Step::Start));
-        // Its start hangs, or it waits to be started again by itself.
+        // Its start hangs, or it waits for its automatic restart.
         assert_eq!(next(Some(&asked(6)), &Seen { job: Some(JobKind::Start), ..running.clone() }), Some(Step::Stop));
-        // Its socket has started it again before anybody looked.
+        // Its socket started it again before it was observed.
         assert_eq!(next(Some(&asked(6)), &Seen { stopped: true, ..running.clone() }), Some(Step::Start));
         let through = |generation, restart| {
             Some(Done { generation: Revision(generation), target: Target::Launched, restart: Some(Revision(restart)) })
@@ -223,10 +223,10 @@ mod tests {
         // The daemon was killed after the stop.
         assert_eq!(next(Some(&asked(6)), &Seen { done: through(0, 6), ..running.clone() }), Some(Step::Start));
         assert_eq!(next(Some(&asked(7)), &Seen { done: through(6, 6), ..running.clone() }), Some(Step::Stop));
-        // Something else about the unit has changed since.
+        // Another property of the unit has changed since.
         let changed = Assignment { generation: Revision(9), ..asked(6) };
         assert_eq!(next(Some(&changed), &Seen { done: through(6, 6), ..running.clone() }), Some(Step::Start));
-        // After a reboot, or where it was moved to, it is only started.
+        // After a reboot or a move it is only started.
         assert_eq!(next(Some(&asked(6)), &there()), Some(Step::Start));
         assert_eq!(next(Some(&asked(6)), &Seen { done: None, ..running }), Some(Step::Start));
     }
@@ -249,7 +249,7 @@ mod tests {
             let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
             assert_eq!(next(entry, &running), Some(Step::Stop));
             assert_eq!(next(entry, &Seen { job: Some(JobKind::Stop), ..running.clone() }), None);
-            // A start job that hangs is replaced.
+            // A hanging start job is replaced.
             assert_eq!(
                 next(entry, &Seen { job: Some(JobKind::Start), running: false, ..running.clone() }),
                 Some(Step::Stop)

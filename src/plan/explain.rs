@@ -1,5 +1,5 @@
-//! Why a unit isn't where it should be: every host, every failed rule. Pure and unindexed, for one question at a time.
-//! Must never say anything that the scheduler wouldn't do: it asks the same rules.
+//! Explains why a unit isn't where it should be: every host, every broken rule. Pure and unindexed, for single
+//! questions. Must never contradict the scheduler, whose rules it uses.
 
 use std::fmt;
 
@@ -9,57 +9,57 @@ use crate::model::unit::{Desired, Placement, Target};
 
 use super::fit::{Misfit, Question, Stance, fit};
 
-/// Where a unit stands.
+/// The standing of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     /// The unit.
     pub unit: UnitName,
-    /// In a word.
+    /// The standing.
     pub standing: Standing,
-    /// Every live host, in the order of ids, when it wants one or all of them and doesn't have it.
+    /// Every registered host, ordered by id, if the unit needs a host (or all of them) and doesn't have it.
     pub hosts: Vec<Verdict>,
 }
 
-/// What keeps a unit, or doesn't.
+/// The standing of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// No unit of that name.
+    /// There is no unit of that name.
     Unknown,
-    /// A template runs only as its instances.
+    /// It is a template, of which only instances run.
     Template,
-    /// Nobody wants it on a host.
+    /// Its desired state is `inactive`.
     Inactive,
     /// Its file isn't known (yet).
     FileUnknown,
-    /// It has its host.
+    /// It is on its host.
     Placed {
         /// The host.
         host: MachineId,
     },
     /// It is global.
     Everywhere {
-        /// Hosts that have it.
+        /// The number of hosts that have it.
         on: usize,
-        /// Live hosts.
+        /// The number of registered hosts.
         of: usize,
     },
-    /// Hosts have yet to stop it; then it goes on.
+    /// Hosts must still stop it; then it is placed again.
     Leaving {
         /// The hosts.
         hosts: Vec<MachineId>,
     },
-    /// No host fits, or the scheduler hasn't come to it yet.
+    /// No host fits, or the scheduler hasn't placed it yet.
     Waiting,
 }
 
-/// What the rules say of one host.
+/// The result of the rules for one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// The host.
     pub id: MachineId,
-    /// Its name.
+    /// Its hostname.
     pub hostname: String,
-    /// Every reason against it; none: it fits.
+    /// Every reason against it; empty if the unit fits.
     pub misfits: Vec<Misfit>,
 }
 
@@ -136,7 +136,7 @@ impl fmt::Display for Standing {
     }
 }
 
-/// As people read it: the standing, then a line for each host that says no.
+/// For people: the standing, then a line for each host that doesn't fit.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.unit, self.standing)?;

@@ -1,6 +1,6 @@
-//! May this unit run on this host? Owns the rules, in their order, and the reason each gives when it says no. Must
-//! never decide where a unit goes: that is `schedule`'s, which asks the same rules and only lets an index answer first
-//! where it can ([`Occupancy`]).
+//! Whether a unit may run on a host. Owns the rules, their order, and the reason that each gives when it is broken.
+//! Must never decide where a unit goes: `schedule` does that with the same rules, and consults an index first where it
+//! can ([`Occupancy`]).
 
 mod displacement;
 mod misfit;
@@ -22,16 +22,16 @@ pub(crate) use displacement::{displaced, is_effective};
 pub use misfit::Misfit;
 pub use view::View;
 
-/// Whether the unit is there already. An occupant needs less than a newcomer: healthy units stay.
+/// Whether the unit is on the host already. Fewer rules apply then, so that healthy units stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stance {
-    /// It would be new there: every unit on the host counts, even one that is about to leave.
+    /// It would be new there: every unit on the host counts, even one that is leaving.
     Arrive,
-    /// It is there: only a unit that stays there and came first can drive it away.
+    /// It is there: only a unit that stays there and has precedence can evict it.
     Stay,
 }
 
-/// What [`fit`] is asked.
+/// The question that [`fit`] answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// The unit.
@@ -40,28 +40,28 @@ pub struct Question<'a> {
     pub constraints: &'a Constraints,
     /// The host.
     pub host: &'a MachineId,
-    /// Newcomer or occupant.
+    /// Whether the unit arrives or stays.
     pub stance: Stance,
-    /// Units that would arrive together with it: for its `MachineOf=` they count as there.
+    /// Units that would arrive together with it: for its `MachineOf=` they count as being there.
     pub with: &'a [UnitName],
 }
 
-/// What an index knows of the other units on a host, found without looking at each of them.
+/// What an index knows about the other units on a host, without looking at each of them.
 pub(crate) trait Occupancy {
-    /// Whether any other unit with an assignment on `host` conflicts with this one, whichever side declares it.
+    /// Whether another unit with an assignment on `host` conflicts with this one, whichever of them declares it.
     fn has_conflict(&self, host: &MachineId) -> bool;
     /// Whether any other unit with an assignment on `host` names this one in its `Replaces=`.
     fn is_named_by_replacer(&self, host: &MachineId) -> bool;
 }
 
-/// One rule, written once: its name, every reason it has against a host, and what an index can answer in its place.
+/// A rule: its name, its reasons against a host, and what an index can answer instead.
 struct RuleCheck<V> {
     rule: Rule,
     misfits: fn(&V, &Question<'_>) -> Vec<Misfit>,
     indexed: Option<Indexed>,
 }
 
-/// Whether a rule is broken; `None` where the index can't tell and the misfits must be looked for.
+/// Whether a rule is broken; `None` if the index can't tell, so that the misfits must be computed.
 type Indexed = fn(&dyn Occupancy, &Question<'_>) -> Option<bool>;
 
 impl<V: View> RuleCheck<V> {
@@ -81,14 +81,14 @@ impl<V: View> RuleCheck<V> {
             indexed: Some(|occupancy, asked| match (occupancy.has_conflict(asked.host), asked.stance) {
                 (false, _) => Some(false),
                 (true, Stance::Arrive) => Some(true),
-                // Of two that conflict only the later one leaves.
+                // Of two units that conflict, only the one without precedence leaves.
                 (true, Stance::Stay) => None,
             }),
         },
         Self {
             rule: Rule::Replaces,
             misfits: replaces,
-            // A `Replaces=` that closes a cycle isn't effective: only the rule knows.
+            // A `Replaces=` that closes a cycle isn't effective, which only the rule can decide.
             indexed: Some(|occupancy, asked| (!occupancy.is_named_by_replacer(asked.host)).then_some(false)),
         },
     ];
@@ -102,7 +102,7 @@ impl<V: View> RuleCheck<V> {
     }
 }
 
-/// Every rule, every reason against.
+/// Check every rule.
 ///
 /// # Errors
 /// All misfits, in the rules' order.
@@ -111,12 +111,12 @@ pub fn fit<V: View>(view: &V, question: &Question<'_>) -> Result<(), Vec<Misfit>
     if misfits.is_empty() { Ok(()) } else { Err(misfits) }
 }
 
-/// The first reason against, in the rules' order; `None` if the unit fits.
+/// The first misfit, in the rules' order; `None` if the unit fits.
 pub fn first_misfit<V: View>(view: &V, question: &Question<'_>) -> Option<Misfit> {
     RuleCheck::ALL.iter().find_map(|check| (check.misfits)(view, question).into_iter().next())
 }
 
-/// As [`first_misfit`]; rules that the index knows to hold aren't asked.
+/// As [`first_misfit`], skipping rules that hold according to the index.
 pub(crate) fn first_misfit_indexed<V: View>(
     view: &V,
     question: &Question<'_>,
@@ -143,7 +143,7 @@ pub(crate) fn breaks_one_of<V: View>(
     RuleCheck::ALL.iter().any(|check| reasons.contains_key(&check.rule) && check.is_broken(view, question, occupancy))
 }
 
-/// Alive and eligible: the host's key is there.
+/// The host is registered.
 fn alive(cluster: &Cluster, host: &MachineId) -> Vec<Misfit> {
     if cluster.machines.contains_key(host) { Vec::new() } else { vec![Misfit::Dead] }
 }
@@ -158,7 +158,7 @@ pub(crate) fn machine_id(constraints: &Constraints, host: &MachineId) -> Vec<Mis
     }
 }
 
-/// `MachineMetadata=`: every key, one of its values.
+/// `MachineMetadata=`: each key has one of its values.
 pub(crate) fn metadata(cluster: &Cluster, constraints: &Constraints, host: &MachineId) -> Vec<Misfit> {
     let misfit = |(key, wanted): (&String, &BTreeSet<String>)| {
         let found = metadata_value(cluster, host, key);
@@ -170,7 +170,7 @@ pub(crate) fn metadata(cluster: &Cluster, constraints: &Constraints, host: &Mach
     constraints.metadata.iter().filter_map(misfit).collect()
 }
 
-/// One value of [`Cluster::effective_metadata`], without making all of it.
+/// One value of [`Cluster::effective_metadata`], without computing all of it.
 pub(crate) fn metadata_value<'a>(cluster: &'a Cluster, host: &MachineId, key: &str) -> Option<&'a str> {
     match cluster.metadata.get(host).and_then(|metadata| metadata.get(key)) {
         Some(dynamic) => Some(dynamic.as_str()).filter(|value| !value.is_empty()),
@@ -178,7 +178,8 @@ pub(crate) fn metadata_value<'a>(cluster: &'a Cluster, host: &MachineId, key: &s
     }
 }
 
-/// `MachineOf=`: all named units have a live assignment there, or arrive as well. A named global counts where it is.
+/// `MachineOf=`: all named units have a live assignment there or arrive as well. A named global unit counts on every
+/// host that has it.
 fn machine_of<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     let misfit = |peer: &String| {
         let arrives = question.with.iter().any(|name| name.as_str() == peer);
@@ -190,7 +191,7 @@ fn machine_of<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     question.constraints.machine_of.iter().filter_map(misfit).collect()
 }
 
-/// `Conflicts=`, whichever side declares it.
+/// `Conflicts=`, whichever unit declares it.
 fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     others(view, question)
         .filter_map(|other| {
@@ -214,7 +215,7 @@ fn conflicts<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
         .collect()
 }
 
-/// `Replaces=` of a unit that is there and names this one. The replacer itself is never hindered.
+/// `Replaces=` of a unit on the host that names this one. It doesn't restrict the replacer itself.
 fn replaces<V: View>(view: &V, question: &Question<'_>) -> Vec<Misfit> {
     others(view, question)
         .filter_map(|other| {
@@ -233,7 +234,7 @@ struct Other<'a> {
     precedence: (Revision, &'a UnitName),
 }
 
-/// The other units on the host that count for one that arrives or stays.
+/// The other units on the host that count for a unit that arrives or stays.
 fn others<'a, V: View>(view: &'a V, question: &Question<'a>) -> impl Iterator<Item = Other<'a>> {
     let Question { unit, host, stance, .. } = *question;
     let cluster = view.cluster();
@@ -244,8 +245,8 @@ fn others<'a, V: View>(view: &'a V, question: &Question<'a>) -> impl Iterator<It
     })
 }
 
-/// Which unit came first: an older generation, then the smaller name. Of two that can't share a host, the later one
-/// leaves.
+/// The precedence of a unit: the older generation first, then the smaller name. Of two units that can't share a host,
+/// the one without precedence leaves.
 pub(crate) fn precedence<'a>(cluster: &Cluster, name: &'a UnitName) -> (Revision, &'a UnitName) {
     (cluster.units.get(name).map_or(Revision::default(), |unit| unit.generation), name)
 }

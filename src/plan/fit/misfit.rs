@@ -1,4 +1,4 @@
-//! Reasons against a host. Owns their wording; must never look at a cluster.
+//! The reasons against a host. Owns their wording; must never look at a cluster.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,51 +10,51 @@ use crate::model::rule::Rule;
 /// Why a unit can't be on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Misfit {
-    /// The host isn't alive.
+    /// The host isn't registered.
     Dead,
-    /// `MachineID=` names another.
+    /// `MachineID=` names another host.
     MachineId {
-        /// What it names.
+        /// The id that it names.
         wanted: String,
     },
-    /// `MachineMetadata=` asks for something else.
+    /// The host's metadata doesn't have a value that `MachineMetadata=` requires.
     Metadata {
         /// The key.
         key: String,
         /// The host's value.
         found: Option<String>,
-        /// The values that would do.
+        /// The accepted values.
         wanted: BTreeSet<String>,
     },
-    /// `MachineOf=` names a unit that isn't there.
+    /// `MachineOf=` names a unit that isn't on the host.
     MachineOf {
         /// That unit.
         peer: String,
-        /// Whether it is anywhere.
+        /// Whether that unit is on another host.
         placed: bool,
     },
-    /// `Conflicts=` of either.
+    /// The `Conflicts=` of one of two units matches the other.
     Conflict {
         /// The other unit.
         with: UnitName,
-        /// The pattern that says so.
+        /// The pattern that matches.
         glob: Glob,
-        /// Whether the pattern stands in the other unit's file.
+        /// Whether the pattern is in the other unit's file.
         declared_there: bool,
-        /// Whether the other unit is about to leave.
+        /// Whether the other unit is leaving.
         leaving: bool,
     },
-    /// A unit that replaces this one is there.
+    /// A unit on the host replaces this one.
     Replaced {
         /// That unit.
         by: UnitName,
-        /// The pattern that says so.
+        /// The pattern that matches.
         glob: Glob,
     },
 }
 
 impl Misfit {
-    /// The other unit that it is about, if it is about one.
+    /// The other unit that the misfit is about, if there is one.
     #[must_use]
     pub fn other(&self) -> Option<&str> {
         match self {
@@ -64,7 +64,7 @@ impl Misfit {
         }
     }
 
-    /// The rule that says no.
+    /// The rule that is broken.
     #[must_use]
     pub fn rule(&self) -> Rule {
         match self {

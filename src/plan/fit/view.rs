@@ -1,5 +1,5 @@
-//! What the rules need to know of a cluster. Owns the plain answers, found by looking; the scheduler has the same from
-//! its indexes.
+//! What the rules need to know about a cluster. Owns the direct answers, found by searching; the scheduler answers the
+//! same from its indexes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 
-/// A cluster, and what follows from it.
+/// A cluster, and what is derived from it.
 pub trait View {
     /// The cluster itself.
     fn cluster(&self) -> &Cluster;
     /// A unit's constraints, resolved; `None` while its file isn't known.
     fn constraints(&self, name: &UnitName) -> Option<Arc<Constraints>>;
-    /// A unit's constraints where it is placed, resolved: those of the file that it has, or is to have, on `host`
+    /// A unit's constraints on a host, resolved: those of the file that it has, or must have, there
     /// ([`Cluster::file_on`]).
     fn constraints_at(&self, name: &UnitName, host: &MachineId) -> Option<Arc<Constraints>>;
-    /// The constraints by which a unit can drive others away, wherever it is: its own; once it is destroyed, those of
-    /// the file that its first host still has.
+    /// The constraints by which a unit can evict others, on any host: its own; after it was destroyed, those of the
+    /// file on its first host.
     fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>>;
     /// The units whose `MachineOf=` names this one, in order.
     fn dependents(&self, name: &UnitName) -> Vec<UnitName>;
-    /// The units, known or still on a host, that one of these patterns matches, in order, `except` left out.
+    /// The units, submitted or still on a host, that one of these patterns matches, in order and without `except`.
     fn matching(&self, globs: &[Glob], except: &UnitName) -> Vec<UnitName>;
     /// Whether a unit has a live assignment anywhere.
     fn is_placed(&self, name: &str) -> bool;
 }
 
-/// By looking through all of it: for one question, not for a planning round.
+/// Searches the whole cluster: for single questions, not for planning rounds.
 impl View for Cluster {
     fn cluster(&self) -> &Cluster {
         self

@@ -1,4 +1,4 @@
-//! What a host does, action by action; and that any order of inputs ends well.
+//! The actions of a host one by one; and that any order of inputs converges.
 
 mod order;
 mod world;
@@ -16,7 +16,7 @@ fn files_come_first_then_jobs_and_what_leaves_is_stopped_before_it_is_removed() 
     assert_eq!(world.reports[&unit("b.service")].target, Target::Loaded);
     world.assign("a.service", assignment(PLAIN, Target::Removed, 3));
     world.unassign("b.service");
-    // b waits for the next pass's removals, with a.
+    // b waits for the removals of the next pass, together with a.
     assert_eq!(world.settle(), ["stop a.service", "remove b.service", "remove a.service"]);
     assert_eq!(world.reports[&unit("a.service")].target, Target::Removed);
     assert!(!world.reports.contains_key(&unit("b.service")));
@@ -109,7 +109,7 @@ fn a_restart_is_done_once_however_often_the_daemon_begins() {
     }
 }
 
-/// The boot state can't be written; the report in the store says what was done.
+/// The boot state can't be written; the report in the store shows what was done.
 #[test]
 fn what_was_reported_and_not_saved_is_not_done_again() {
     let mut world = World::new();
@@ -166,7 +166,7 @@ fn a_store_that_was_rolled_back_stops_nothing_and_decides_about_whatever_comes_l
     assert_eq!(world.runs(), ["x.service"]);
 }
 
-/// A host that was taken for dead has lost its assignments until the leader writes them again.
+/// A host that was dead to the cluster has no assignments until the leader writes them again.
 #[test]
 fn a_returned_host_stops_what_can_run_nowhere_else_only_when_the_leader_has_decided() {
     let pinned = format!("{PLAIN}[X-Fleet]\nMachineID={ID}\n");
@@ -184,7 +184,7 @@ fn a_returned_host_stops_what_can_run_nowhere_else_only_when_the_leader_has_deci
         world.list();
         (world, before)
     };
-    // A unit that may run elsewhere is stopped at once; the leader assigns the others as they were.
+    // A unit that can run elsewhere is stopped at once; the leader assigns the others as before.
     let (mut world, before) = begin();
     let looks_again = world.pass().unwrap();
     assert_eq!(world.done, ["stop a.service"]);
@@ -194,17 +194,17 @@ fn a_returned_host_stops_what_can_run_nowhere_else_only_when_the_leader_has_deci
     }
     assert_eq!(world.settle(), ["remove a.service"]);
     assert!(looks_again <= world.now + Duration::from_secs(1));
-    // One of them was destroyed, the other one replaced meanwhile.
+    // One of them was destroyed meanwhile, the other one got another file.
     let (mut world, _) = begin();
     world.wanted.remove(&unit("g.service"));
     world.wanted.insert(unit("p.service"), hash(PLAIN));
     world.pass();
     assert_eq!(world.done, ["stop a.service g.service p.service"]);
-    // Nobody leads, for as long as you like; then a leader takes its time, and decides that the host doesn't fit.
+    // There is no leader for a long time; then a leader decides, after some time, that the host doesn't fit.
     let (mut world, _) = begin();
     world.leader = None;
     for leader in [None, Some(Revision(7))] {
-        // A daemon that adopts the lease of the one before it waits as that one did.
+        // A daemon that adopts the lease of the previous one waits as that one did.
         world.begin();
         world.leader = leader;
         for _ in 0..60 {
@@ -231,7 +231,7 @@ fn a_step_that_achieves_nothing_is_not_taken_for_ever() {
     let until = loop {
         match world.state.next(world.at(), true) {
             Action::Wait(until) => break until.unwrap(),
-            // systemd takes each stop, and the unit goes on.
+            // systemd accepts each stop, and the unit keeps running.
             Action::Stop(names) => {
                 stops += 1;
                 world.input(Input::Stopped(names.into_iter().map(|name| (name, Ok(()))).collect()));

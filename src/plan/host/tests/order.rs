@@ -13,7 +13,7 @@ use crate::model::unit::Target;
 enum Op {
     Assign(usize, usize, Target, bool),
     Unassign(usize),
-    /// A few actions of a pass, the last of them carried out or not; in both cases its outcome is lost.
+    /// Some actions of a pass. The last one is carried out or not, and its outcome is lost.
     LosesOutcome(u8, bool),
     Pass,
     JobsEnd,
@@ -21,7 +21,7 @@ enum Op {
     Resync,
     CheckAll,
     List,
-    /// The daemon is killed, and begins again.
+    /// The daemon is killed and restarted.
     Restart,
     TimePasses,
 }
@@ -88,15 +88,16 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever happens in whatever order, and whichever outcomes are lost: a unit that runs as it is assigned is never
-    /// stopped ([`World::check_stop`]), nothing is removed while it runs, and in the end the host is as assigned.
+    /// Whatever happens in whatever order, and whichever outcomes are lost: a unit that runs as assigned is never
+    /// stopped ([`World::check_stop`]), nothing is removed while it runs, and in the end the host matches its
+    /// assignments.
     #[test]
     fn any_order_of_inputs_and_any_lost_outcome_converges(ops in ops()) {
         let mut world = World::new();
         for op in &ops {
             world.happens(op);
         }
-        // Lost outcomes may have been of writes: the daemon can only know by looking.
+        // Lost outcomes may have been writes, which only a full check detects.
         world.input(Input::CheckAll);
         world.settle();
         for name in NAMES.map(unit) {

@@ -1,5 +1,5 @@
-//! A host of values: files, processes and jobs in maps, driven by [`HostState`] alone, and a store as far as the host
-//! sees it. Owns one invariant: a unit that runs as it is assigned is never stopped.
+//! A host made of values: files, processes and jobs in maps, driven only by [`HostState`], and the part of the store
+//! that the host sees. Owns one invariant: a unit that runs as assigned is never stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,10 +27,10 @@ pub(super) fn assignment(text: &str, target: Target, generation: u64) -> Assignm
     Assignment { hash: hash(text), target, global: false, generation: Revision(generation), restart: None }
 }
 
-/// What a process was started for: its file, and the restart that was asked for then.
+/// What a process was started for: its file, and the restart requested at that time.
 pub(super) type Reason = (UnitHash, Option<Revision>);
 
-/// A host, its daemon's state machine, and the store as far as the host sees it.
+/// A host, its daemon's state machine, and the part of the store that the host sees.
 pub(super) struct World {
     pub(super) state: HostState,
     pub(super) now: Duration,
@@ -74,7 +74,7 @@ impl World {
         world
     }
 
-    /// A daemon of this boot starts.
+    /// A daemon starts in this boot.
     pub(super) fn begin(&mut self) {
         self.state = HostState::new(ID.parse().unwrap(), TTL);
         self.input(Input::History(self.saved.1.clone()));
@@ -119,7 +119,7 @@ impl World {
         state
     }
 
-    /// All stop jobs end, with the units that need those.
+    /// All stop jobs end, together with the units that require those.
     pub(super) fn jobs_end(&mut self) {
         for name in std::mem::take(&mut self.stopping) {
             self.running.remove(&name);
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// Carry out one action; the outcome.
+    /// Carry out one action and return its outcome.
     pub(super) fn carry_out(&mut self, action: Action) -> Input {
         let ok = |names: &[UnitName]| names.iter().map(|name| (name.clone(), Ok(()))).collect::<Outcomes>();
         let list = |names: &[UnitName]| names.iter().map(UnitName::as_str).collect::<Vec<_>>().join(" ");
@@ -165,7 +165,7 @@ impl World {
                 self.done.push(format!("stop {}", list(&names)));
                 for name in &names {
                     self.check_stop(name);
-                    // systemd takes the units along that need this one.
+                    // systemd also stops the units that require this one.
                     let text = |name: &UnitName| self.disk.get(name).map_or("", String::as_str);
                     let needs = |other: &UnitName| text(other).contains(&format!("Requires={name}"));
                     let too: Vec<UnitName> = self.running.keys().filter(|other| needs(other)).cloned().collect();
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// A unit that runs as it is assigned must not be stopped.
+    /// A unit that runs as assigned must not be stopped.
     pub(super) fn check_stop(&self, name: &UnitName) {
         let Some((assignment, (file, restart))) = self.assigned.get(name).zip(self.running.get(name)) else { return };
         let unchanged =
@@ -224,7 +224,7 @@ impl World {
         assert!(!unchanged, "{name} is stopped, and nobody asked for that");
     }
 
-    /// One pass to its end; when to look again.
+    /// Run one pass to its end; returns when to run again.
     pub(super) fn pass(&mut self) -> Option<Duration> {
         self.pass_while(true)
     }
@@ -244,7 +244,7 @@ impl World {
         panic!("the pass doesn't end: {:?}", self.done);
     }
 
-    /// Pass after pass, with the jobs' ends, until nothing is left to do.
+    /// Run passes and end jobs until nothing is left to do.
     pub(super) fn settle(&mut self) -> Vec<String> {
         let mut done = Vec::new();
         for _ in 0..100 {
