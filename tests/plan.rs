@@ -18,7 +18,7 @@ use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use flotilla::plan::check::{always, check};
 use flotilla::plan::fit::{Question, Stance, fit};
-use flotilla::plan::schedule::{Decision, Plan, Scheduler, full};
+use flotilla::plan::schedule::{Decision, Plan, Scheduler};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -410,7 +410,7 @@ impl World {
         self.settle();
         assert_eq!(check(&self.store), [], "when settled");
         assert_eq!(*self.scheduler.cluster(), self.store, "the scheduler's picture is the store's content");
-        let audit = full(self.store.clone(), 0);
+        let audit = Scheduler::new(self.store.clone()).plan(0);
         assert!(audit.is_empty(), "an audit finds something to do: {:#?}", audit.decisions);
     }
 }
@@ -485,7 +485,8 @@ proptest! {
             two.act(op);
             prop_assert_eq!(&one.store, &two.store);
         }
-        prop_assert_eq!(full(one.store.clone(), 1), full(two.store, 1));
+        let from_scratch = |store: Cluster| Scheduler::new(store).plan(1);
+        prop_assert_eq!(from_scratch(one.store), from_scratch(two.store));
     }
 
     /// Whatever has happened before, a new unit goes to the best of the hosts that fit it.

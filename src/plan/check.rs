@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
@@ -12,7 +11,7 @@ use crate::model::placement::limits::MAX_PLANNED_PATTERNS;
 use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Desired, Placement, Target};
 
-use super::fit::{Misfit, Question, Stance, first_misfit, fit};
+use super::fit::{Misfit, Question, Stance, View as _, first_misfit, fit};
 
 /// When an invariant must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,7 +122,7 @@ fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
         .filter(|(_, assignment)| is_live(assignment))
         .filter_map(|(name, assignment)| Some((name, constraints(name, assignment)?)))
         .collect();
-    let declaring = live.iter().filter(|(_, constraints)| !constraints.conflicts.is_empty());
+    let declaring = live.iter().filter(|(_, constraints)| !constraints.conflicts.is_empty() && is_planned(constraints));
     let pairs = declaring.flat_map(|(name, constraints)| {
         let excluded =
             |other: &&UnitName| *other != *name && constraints.conflicts.iter().any(|g| g.matches(other.as_str()));
@@ -147,9 +146,7 @@ pub fn settled(cluster: &Cluster) -> Vec<Violation> {
     for name in names {
         let wanted =
             cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive) && !name.is_template();
-        // The scheduler leaves a unit with too many patterns where it is.
-        let planned = |constraints: &Arc<Constraints>| constraints.patterns() <= MAX_PLANNED_PATTERNS;
-        let constraints = cluster.constraints(name).filter(planned);
+        let constraints = cluster.constraints(name).filter(|constraints| is_planned(constraints));
         let placement = cluster.placements.get(name).map(|placement| &placement.value);
         match (wanted, constraints) {
             (true, None) => {}
@@ -194,8 +191,9 @@ fn misplaced(
         Desired::Loaded => Target::Loaded,
         Desired::Launched => Target::Launched,
     };
-    let constraints = cluster.constraints(name)?;
-    let (hash, generation, restart) = (unit.hash.clone(), unit.generation, unit.restart);
+    let constraints = cluster.constraints_at(name, host)?;
+    let (generation, restart) = (unit.generation, unit.restart);
+    let hash = cluster.file_on(name, host)?.clone();
     let wanted = Assignment { hash, target, global: constraints.global, generation, restart };
     if assignment.value != wanted {
         return Some(Violation::Stale(name.clone(), host.clone()));
@@ -228,6 +226,11 @@ fn missing(cluster: &Cluster, name: &UnitName, constraints: &Constraints) -> Vec
         !has_it && first_misfit(cluster, &question).is_none()
     };
     cluster.machines.keys().filter(free).map(|host| Violation::Missing(name.clone(), host.clone())).collect()
+}
+
+/// The scheduler leaves a unit with too many patterns where it is, and heeds none of them.
+fn is_planned(constraints: &Constraints) -> bool {
+    constraints.patterns() <= MAX_PLANNED_PATTERNS
 }
 
 fn is_live(assignment: &Versioned<Assignment>) -> bool {

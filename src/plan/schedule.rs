@@ -28,15 +28,19 @@ mod score;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
-use crate::model::unit::Target;
+use crate::model::unit::{Assignment, Target, Unit};
 
 pub use decision::{Decision, Departure, Host, Plan, Reason, Report, Write};
 use dirty::{DirtySet, Rescan};
 use index::{Index, Indexed};
+
+use super::check::{Violation, always};
 
 /// A cluster that is planned as it changes.
 #[derive(Debug, Clone)]
@@ -44,11 +48,6 @@ pub struct Scheduler {
     cluster: Cluster,
     index: Index,
     dirty: DirtySet,
-}
-
-/// Plan over all of a cluster, at once.
-pub fn full(cluster: Cluster, now_ms: u64) -> Plan {
-    Scheduler::new(cluster).plan(now_ms)
 }
 
 impl Scheduler {
@@ -98,48 +97,43 @@ impl Scheduler {
         round::Round::new(self, now_ms).run()
     }
 
-    /// Plan from scratch over the cluster as it is known: what an audit would still decide.
-    pub fn audit(&self, now_ms: u64) -> Plan {
-        Self::leaving_out(self.cluster.clone(), self.index.left_out.clone()).plan(now_ms)
+    /// The invariants that don't hold, and what a plan from scratch would decide otherwise, each as a sentence. Empty
+    /// while anything is dirty, and always unless there is a bug.
+    #[must_use]
+    pub fn check_itself(&self, now_ms: u64) -> Vec<String> {
+        if self.is_dirty() {
+            return Vec::new();
+        }
+        // What a unit that isn't planned asks of others is heeded by nothing.
+        let is_left_out = |unit: &UnitName| self.index.is_left_out(&self.cluster, unit);
+        let excused = |violation: &Violation| matches!(violation, Violation::Conflict(_, unit, _) if is_left_out(unit));
+        let broken = always(&self.cluster).into_iter().filter(|violation| !excused(violation));
+        let from_scratch = Self::leaving_out(self.cluster.clone(), self.index.left_out.clone()).plan(now_ms);
+        let others = from_scratch.decisions.into_iter();
+        broken
+            .map(|violation| format!("the schedule breaks a rule: {violation}"))
+            .chain(others.map(|decision| format!("planning from scratch would decide otherwise: {decision}")))
+            .collect()
     }
 
     /// Take in a change that the store reported.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::Unit(name, unit) => {
-                let before = self.cluster.units.get(&name).cloned();
-                if before == unit {
-                    return;
-                }
-                self.mark_neighbours(&name);
-                let hash = before.map(|unit| unit.hash);
-                self.cluster.apply(Change::Unit(name.clone(), unit));
-                self.index.unit_changed(&self.cluster, &name, hash.as_ref());
-                self.dirty.files(hash.iter());
-                self.mark_neighbours(&name);
-                self.dirty.unit(&name, Rescan::Explain);
-            }
+            Change::Unit(name, unit) => self.apply_unit(name, unit),
             Change::File(hash, file) => self.apply_file(hash, file),
             Change::Machine(id, machine) => {
-                let known = self.cluster.machines.get(&id);
-                if known == machine.as_ref() {
-                    return;
-                }
-                let same = known.map(|known| &known.metadata) == machine.as_ref().map(|machine| &machine.metadata);
+                let known = self.cluster.machines.get(&id).map(|known| &known.metadata);
+                let same = known == machine.as_ref().map(|machine| &machine.metadata);
                 self.cluster.apply(Change::Machine(id.clone(), machine));
                 if !same {
-                    self.index.hosts.changed(&self.cluster, &id);
-                    self.mark_host(&id);
+                    self.host_changed(&id);
                 }
             }
             Change::Metadata(id, key, value) => {
-                if self.cluster.metadata.get(&id).and_then(|metadata| metadata.get(&key)) == value.as_ref() {
-                    return;
-                }
+                let same = self.cluster.metadata.get(&id).and_then(|metadata| metadata.get(&key)) == value.as_ref();
                 self.cluster.apply(Change::Metadata(id.clone(), key, value));
-                if self.cluster.machines.contains_key(&id) {
-                    self.index.hosts.changed(&self.cluster, &id);
-                    self.mark_host(&id);
+                if !same && self.cluster.machines.contains_key(&id) {
+                    self.host_changed(&id);
                 }
             }
             Change::Placement(name, placement) => {
@@ -150,19 +144,10 @@ impl Scheduler {
                 }
                 self.cluster.apply(Change::Placement(name, placement));
             }
-            Change::Assignment(host, name, assignment) => {
-                let known = self.assignment(&host, &name).map(|known| &known.value);
-                if known == assignment.as_ref().map(|assignment| &assignment.value) {
-                    self.cluster.apply(Change::Assignment(host, name, assignment));
-                } else {
-                    self.dirty.unit(&name, Rescan::Keep);
-                    self.set_assignment(&host, &name, assignment);
-                    self.mark_neighbours(&name);
-                }
-            }
-            Change::Report(name, host, state) => {
-                let acknowledges = state.as_ref().is_some_and(|state| state.target == Target::Removed);
-                self.cluster.apply(Change::Report(name.clone(), host.clone(), state));
+            Change::Assignment(host, name, assignment) => self.apply_assignment(host, name, assignment),
+            Change::Report(name, host, report) => {
+                let acknowledges = report.as_ref().is_some_and(|report| report.target == Target::Removed);
+                self.cluster.apply(Change::Report(name.clone(), host.clone(), report));
                 if acknowledges && self.is_acknowledged(&host, &name) {
                     self.dirty.unit(&name, Rescan::Keep);
                 }
@@ -170,11 +155,37 @@ impl Scheduler {
         }
     }
 
-    fn apply_file(
-        &mut self,
-        hash: UnitHash,
-        file: Option<Versioned<std::sync::Arc<crate::model::placement::Constraints>>>,
-    ) {
+    fn apply_unit(&mut self, name: UnitName, unit: Option<Unit>) {
+        let before = self.cluster.units.get(&name).cloned();
+        if before == unit {
+            return;
+        }
+        self.mark_neighbours(&name);
+        let hash = before.map(|unit| unit.hash);
+        self.cluster.apply(Change::Unit(name.clone(), unit));
+        self.index.unit_changed(&self.cluster, &name, hash.as_ref());
+        self.dirty.files(hash.iter());
+        self.mark_neighbours(&name);
+        self.dirty.unit(&name, Rescan::Explain);
+    }
+
+    fn apply_assignment(&mut self, host: MachineId, name: UnitName, assignment: Option<Versioned<Assignment>>) {
+        let known = self.assignment(&host, &name).map(|known| &known.value);
+        if known == assignment.as_ref().map(|assignment| &assignment.value) {
+            self.cluster.apply(Change::Assignment(host, name, assignment));
+        } else {
+            self.dirty.unit(&name, Rescan::Keep);
+            self.set_assignment(&host, &name, assignment);
+            self.mark_neighbours(&name);
+        }
+    }
+
+    fn host_changed(&mut self, id: &MachineId) {
+        self.index.hosts.changed(&self.cluster, id);
+        self.mark_host(id);
+    }
+
+    fn apply_file(&mut self, hash: UnitHash, file: Option<Versioned<Arc<Constraints>>>) {
         let same = self.cluster.files.get(&hash).map(|known| &known.value) == file.as_ref().map(|file| &file.value);
         let users = if same { Vec::new() } else { self.index.users(&hash) };
         for name in &users {
@@ -194,7 +205,7 @@ impl Scheduler {
         }
     }
 
-    fn assignment(&self, host: &MachineId, name: &UnitName) -> Option<&Versioned<crate::model::unit::Assignment>> {
+    fn assignment(&self, host: &MachineId, name: &UnitName) -> Option<&Versioned<Assignment>> {
         self.cluster.schedule.get(host)?.get(name)
     }
 

@@ -163,7 +163,6 @@ const DECIDING: &[&str] = &["model", "plan", "engine", "agent"];
 /// Functions that are longer, and why.
 const LONG_FUNCTIONS: &[Exception] = &[
     ("src/metrics/series.rs Series::new", "a list of series, each with its help text"),
-    ("src/plan/schedule.rs Scheduler::apply", "one arm for each kind of change"),
     ("src/store/embedded/disk.rs Disk::load", "one record after another, in the order of the file"),
 ];
 

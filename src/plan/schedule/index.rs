@@ -247,7 +247,8 @@ impl Index {
         in_force_changed
     }
 
-    /// Bring what a unit in_force of others up to date, and all that is counted by it. Whether that changed.
+    /// Update the constraints by which a unit can drive others away, and what is counted by them. Returns whether they
+    /// changed.
     fn update_in_force(&mut self, cluster: &Cluster, name: &UnitName) -> bool {
         let Some(node) = self.nodes.get_mut(name) else { return false };
         let in_force = match cluster.units.get(name) {
@@ -427,11 +428,11 @@ impl View for Indexed<'_> {
     }
 
     fn constraints_at(&self, name: &UnitName, host: &MachineId) -> Option<Arc<Constraints>> {
-        if self.cluster.units.contains_key(name) {
-            return self.constraints(name);
+        let hash = self.cluster.file_on(name, host)?;
+        if self.cluster.units.get(name).is_some_and(|unit| unit.hash == *hash) {
+            return self.constraints(name); // already resolved
         }
-        let file = self.cluster.files.get(self.cluster.file_on(name, host)?)?;
-        Some(Constraints::resolve(&file.value, name))
+        Some(Constraints::resolve(&self.cluster.files.get(hash)?.value, name))
     }
 
     fn constraints_in_force(&self, name: &UnitName) -> Option<Arc<Constraints>> {

@@ -6,7 +6,7 @@ use crate::model::file::UnitFile;
 use crate::model::machine::Machine;
 use crate::model::placement::Constraints;
 use crate::model::unit::{Desired, Placement, Unit, UnitReport};
-use crate::plan::check::check;
+use crate::plan::check::{always, check};
 use crate::plan::explain::explain;
 
 /// A store, its hosts and an engine; every change is planned and committed.
@@ -99,7 +99,7 @@ impl Bench {
         self.answer();
         self.answer();
         assert_eq!(check(self.scheduler.cluster()), []);
-        assert!(full(self.scheduler.cluster().clone(), 0).is_empty());
+        assert_eq!(self.scheduler.check_itself(0), [""; 0]);
     }
 }
 
@@ -265,7 +265,9 @@ fn a_unit_that_is_left_out_is_planned_again_with_another_file() {
     let hash = cluster.units[&name].hash.clone();
     bench.scheduler = Scheduler::leaving_out(cluster, [(name, hash)].into());
     assert_eq!(bench.submit(&[("x.service", "")]), ["x.service placed on n1 (00000001): the least loaded host"]);
-    assert!(bench.scheduler.audit(0).is_empty());
+    // What it asks of x.service isn't heeded, and that is no bug.
+    assert_eq!(always(bench.scheduler.cluster()).len(), 1);
+    assert_eq!(bench.scheduler.check_itself(0), [""; 0]);
     assert_eq!(bench.submit(&[("a.service", "Conflicts=y*")]), ["a.service updated on n1 (00000001)"]);
     bench.settled();
 }
