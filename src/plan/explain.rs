@@ -16,7 +16,8 @@ pub struct Explanation {
     pub unit: UnitName,
     /// The standing.
     pub standing: Standing,
-    /// Every registered host, ordered by id, if the unit needs a host (or all of them) and doesn't have it.
+    /// For a unit that waits, leaves or is global: the registered hosts, by id, that don't have it or that it doesn't
+    /// fit.
     pub hosts: Vec<Verdict>,
 }
 
@@ -43,7 +44,7 @@ pub enum Standing {
         /// The number of registered hosts.
         of: usize,
     },
-    /// Hosts must still stop it; then it is placed again.
+    /// Hosts must still stop it.
     Leaving {
         /// The hosts.
         hosts: Vec<MachineId>,

@@ -1,6 +1,6 @@
 //! Whether a unit may run on a host. Owns the rules, their order, and the reason that each gives when it is broken.
 //! Must never decide where a unit goes: `schedule` does that with the same rules, and consults an index first where it
-//! can ([`Occupancy`]).
+//! can (`Occupancy`).
 
 mod displacement;
 mod misfit;

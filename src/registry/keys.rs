@@ -1,5 +1,5 @@
 //! Spells and reads keys. Nothing else in the source knows how a key looks; what stands under it is for its family in
-//! [`records`](super::records) to say.
+//! [`records`] to say.
 
 use std::fmt;
 

@@ -270,7 +270,7 @@ impl Store for Etcd {
             if let Some(known) = known {
                 return Ok(known);
             }
-            // The client consumes the first answer; the second one tells the TTL.
+            // The client consumes the first answer; the second one contains the TTL.
             keeper.keep_alive().await?;
             let answer = answers.message().await?;
             match answer.map(|answer| answer.ttl()) {

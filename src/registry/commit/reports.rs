@@ -7,7 +7,7 @@ use crate::registry::keys::Key;
 use crate::registry::{delete, put, unchanged};
 use crate::store::{Error, LeaseId, MAX_OPS, Op, Store, Txn};
 
-/// The most reports that [`write`] takes at once.
+/// The most reports that [`write()`] takes at once.
 pub const MOST: usize = MAX_OPS;
 
 /// Write the reports of `host` (`None` deletes one), bound to `lease`, if the host's key was last written by the
