@@ -91,7 +91,7 @@ pub enum Unreachable {
 /// Why a host isn't registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// The daemon has just started.
+    /// It is about to register.
     Starting,
     /// The store is unreachable or refuses the request.
     Store,

@@ -14,8 +14,8 @@ use crate::systemd::{self, Systemd};
 
 use super::{Agent, Cause, Status};
 
-/// The file that records the lease, so that a restarted daemon adopts it and its reports stay. The format is `<lease>
-/// <machine id> <TTL in ms>`. Older daemons didn't write the TTL; the current one is assumed then.
+/// The file that records the lease, so that a restarted daemon adopts it and its reports stay. The format is
+/// `<lease> <machine id> <TTL in ms>`. Older daemons didn't write the TTL; the current one is assumed then.
 const LEASE_FILE: &str = "lease";
 
 /// The content of that file.

@@ -19,7 +19,8 @@ use crate::api::wire::services::{Announce, Announced, InstanceRef};
 use crate::model::service::InstanceName;
 use crate::reconcile::Backoff;
 
-/// Every tenth renewal sends the complete announcement, which restores it if it was deleted without using the API.
+/// Every this many renewals the complete announcement is sent, which restores it if it was deleted without using the
+/// API.
 const WHOLE: u32 = 10;
 
 /// How long a stopping sidecar tries to withdraw its announcement.

@@ -149,7 +149,6 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: 
     }
     let ask = |name: &&UnitName| ApplyUnit {
         name: name.to_string(),
-        // A host that is still carrying out an earlier change keeps its assignment.
         desired: operation.desired(),
         destroy: operation == Operation::Destroy,
         ..ApplyUnit::default()

@@ -1,7 +1,7 @@
 //! systemd's signals, received over a separate connection, as [`Event`]s.
 //!
 //! Owns one task for each subscription. It always drains the connection (zbus stalls a connection whose messages aren't
-//! taken), drops signals of units that aren't ours by their object path, before any body is decoded, and coalesces
+//! taken), drops changes of units that aren't ours by their object path, without decoding the message, and coalesces
 //! bursts. It must never ask systemd about a unit: events carry no state.
 
 use std::collections::{BTreeSet, HashMap};
