@@ -1,5 +1,5 @@
-//! What must hold of a cluster. Owns the invariants, written as plainly as possible and without help from the
-//! scheduler, whose work they judge: only the rules of `fit` are shared. Must never repair anything.
+//! The invariants of a cluster. They are written as plainly as possible and independently of the scheduler, whose
+//! results they check: only the rules of `fit` are shared. Must never repair anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,34 +18,34 @@ use super::fit::{Misfit, Question, Stance, View as _, first_misfit, fit};
 pub enum When {
     /// At every revision of a store that only this program writes to.
     Always,
-    /// Once everything is planned and every host has answered.
+    /// Once everything is planned and every host has reported.
     Settled,
 }
 
-/// Something that must not be.
+/// A violated invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
     /// A unit that isn't global has live assignments on several hosts.
     ManyHosts(UnitName, Vec<MachineId>),
-    /// A placement says a host that has no assignment.
+    /// A placement names a host that has no assignment of the unit.
     NoAssignment(UnitName, MachineId),
     /// A live assignment that no placement explains.
     NoPlacement(UnitName, MachineId),
-    /// Two live assignments whose files exclude each other.
+    /// Two live assignments whose files conflict.
     Conflict(MachineId, UnitName, UnitName),
-    /// An assignment whose file isn't there.
+    /// An assignment whose file isn't in the store.
     NoFile(MachineId, UnitName, UnitHash),
     /// A live assignment of a unit whose desired state puts it on no host.
     Unwanted(UnitName, MachineId),
-    /// An assignment that isn't what its unit asks for.
+    /// An assignment that differs from what its unit's record requires.
     Stale(UnitName, MachineId),
-    /// A unit that is still to be stopped, or whose host is dead.
+    /// An assignment of a unit that must still be stopped, or on a dead host.
     Leftover(UnitName, MachineId),
     /// A unit on a host that it doesn't fit.
     Misplaced(UnitName, MachineId, Misfit),
-    /// A unit that isn't on a host that it fits.
+    /// A unit isn't on a host that it fits, and should be.
     Missing(UnitName, MachineId),
-    /// A unit with neither a host nor a reason.
+    /// A unit that has neither a host nor a reason for waiting.
     Silent(UnitName),
     /// A waiting unit whose stored reasons no longer exclude every host.
     StaleReasons(UnitName),
@@ -54,7 +54,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// When it counts.
+    /// When the invariant must hold.
     #[must_use]
     pub fn when(&self) -> When {
         match self {
@@ -68,7 +68,7 @@ impl Violation {
     }
 }
 
-/// Everything that is wrong: what must never be first, then what must not stay.
+/// All violations, first those of invariants that must always hold.
 #[must_use]
 pub fn check(cluster: &Cluster) -> Vec<Violation> {
     let mut found = always(cluster);
@@ -76,7 +76,7 @@ pub fn check(cluster: &Cluster) -> Vec<Violation> {
     found
 }
 
-/// What must hold at every revision.
+/// The violations of invariants that must hold at every revision.
 #[must_use]
 pub fn always(cluster: &Cluster) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -108,7 +108,7 @@ pub fn always(cluster: &Cluster) -> Vec<Violation> {
     found
 }
 
-/// Judged by the files of the assignments, not by newer ones that the host doesn't have yet.
+/// Checks the files of the assignments, not newer ones that the host doesn't have yet.
 fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
     let constraints = |name: &UnitName, assignment: &Versioned<Assignment>| {
         let file = cluster.files.get(&assignment.value.hash)?;
@@ -131,7 +131,7 @@ fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
     pairs.map(|(name, other)| Violation::Conflict(host.clone(), name.clone(), other.clone())).collect()
 }
 
-/// What must hold once all is planned and acknowledged.
+/// The violations of invariants that must hold once everything is planned and acknowledged.
 #[must_use]
 pub fn settled(cluster: &Cluster) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -199,14 +199,13 @@ fn misplaced(
         return Some(Violation::Stale(name.clone(), host.clone()));
     }
     let question = Question { unit: name, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
-    // Whatever is there counts, leaving or not: all is settled.
+    // Every unit on the host counts, leaving or not: everything has settled.
     let misfit = first_misfit(cluster, &question)?;
     Some(Violation::Misplaced(name.clone(), host.clone(), misfit))
 }
 
-/// Whether stored reasons count every live host, and each of these breaks one of the rules that they count. What waits
-/// for a unit that it names has no hosts to count, and what is placed as a group breaks rules as one: neither is
-/// judged.
+/// Whether the stored reasons count every registered host, and each of these breaks one of the counted rules. A unit
+/// that waits for a unit that it names has no hosts to count, and a group breaks rules as a whole: neither is checked.
 fn hold(cluster: &Cluster, name: &UnitName, constraints: &Constraints, reasons: Option<&Reasons>) -> bool {
     let Some(reasons) = reasons else { return false };
     let excluded = |host: &MachineId| {
@@ -218,7 +217,7 @@ fn hold(cluster: &Cluster, name: &UnitName, constraints: &Constraints, reasons: 
         || (reasons.values().sum::<usize>() == cluster.machines.len() && cluster.machines.keys().all(excluded))
 }
 
-/// Live hosts that fit a unit and don't have it.
+/// Registered hosts that fit a unit and don't have it.
 fn missing(cluster: &Cluster, name: &UnitName, constraints: &Constraints) -> Vec<Violation> {
     let free = |host: &&MachineId| {
         let question = Question { unit: name, constraints, host, stance: Stance::Arrive, with: &[] };
@@ -228,7 +227,7 @@ fn missing(cluster: &Cluster, name: &UnitName, constraints: &Constraints) -> Vec
     cluster.machines.keys().filter(free).map(|host| Violation::Missing(name.clone(), host.clone())).collect()
 }
 
-/// The scheduler leaves a unit with too many patterns where it is, and heeds none of them.
+/// The scheduler leaves a unit with too many patterns where it is, and ignores its patterns.
 fn is_planned(constraints: &Constraints) -> bool {
     constraints.patterns() <= MAX_PLANNED_PATTERNS
 }
@@ -244,7 +243,7 @@ fn home<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
     }
 }
 
-/// All assignments, by unit.
+/// All assignments, grouped by unit.
 fn by_unit(cluster: &Cluster) -> BTreeMap<&UnitName, Vec<(&MachineId, &Versioned<Assignment>)>> {
     let mut units: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (host, assignments) in &cluster.schedule {
