@@ -1,6 +1,6 @@
 //! The API's server: `fleetd` answers `/fleet/v1` (CoreOS fleet's API) and `/fleet/v2` (what v1 can't express).
 //! It reads and writes through `registry` and asks `plan` for reasons and progress; it must never know the engine, the
-//! agent or systemd.
+//! agent or systemd, and it keeps nothing of the cluster but the picture that those who watch share.
 //!
 //! `connections` accepts, `places` bounds how much goes on at once, `router` answers, `limits` bounds what a client may
 //! send, `extract` is what handlers share, `views` joins records into what clients read, `error` and `health` say why a

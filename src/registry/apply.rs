@@ -162,7 +162,9 @@ impl Attempts {
                 self.done.get(&index).cloned().or_else(decided)
             })
             .collect();
-        Ok(Some(Applied { revision: self.revision.unwrap_or(read.revision), units }))
+        // Not the revision of the store: a watch of our keys may never come to it, if others write to that store.
+        let last = || read.units.values().map(|found| found.revision).max().unwrap_or_default();
+        Ok(Some(Applied { revision: self.revision.unwrap_or_else(last), units }))
     }
 
     /// What an earlier try did after all: the record is there, generation and all, as that try wanted it.

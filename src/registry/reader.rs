@@ -71,24 +71,24 @@ impl<S: Store> Reader<S> {
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn all(&self, families: &[&str], scope: &Scope) -> Result<(Cluster, Damaged), Error> {
         let prefixes: BTreeSet<String> = families.iter().flat_map(|family| scope.prefixes(family)).collect();
-        let (revision, kvs) = self.ranges(prefixes).await?;
-        let (mut cluster, mut damaged) = (Cluster { revision, ..Cluster::default() }, Damaged::new());
-        for kv in kvs {
-            match keys::change(&Event::Put(kv)) {
-                Ok(Some(change)) if scope.takes(&change) => cluster.apply(change),
-                Ok(_) => {}
-                Err(corrupt) => {
-                    self.warn(&corrupt);
-                    // A key that names no unit is nobody's.
-                    if let Ok(Key::Unit(name)) = Key::parse(&corrupt.key)
-                        && scope.has(&name)
-                    {
-                        damaged.insert(name, corrupt.why);
+        let (revision, (cluster, damaged)) = self
+            .ranges_into(&prefixes, |(cluster, damaged): &mut (Cluster, Damaged), kv| {
+                match keys::change(&Event::Put(kv)) {
+                    Ok(Some(change)) if scope.takes(&change) => cluster.apply(change),
+                    Ok(_) => {}
+                    Err(corrupt) => {
+                        self.warn(&corrupt);
+                        // A key that names no unit is nobody's.
+                        if let Ok(Key::Unit(name)) = Key::parse(&corrupt.key)
+                            && scope.has(&name)
+                        {
+                            damaged.insert(name, corrupt.why);
+                        }
                     }
                 }
-            }
-        }
-        Ok((cluster, damaged))
+            })
+            .await?;
+        Ok((Cluster { revision, ..cluster }, damaged))
     }
 
     /// Bring the records of `wanted` in a cluster that was read to the revision that it shows. One that is damaged
@@ -113,9 +113,12 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// As [`Reader::add`].
     pub async fn add_family(&self, cluster: &mut Cluster, family: &str) -> Result<(), Error> {
-        let (_, kvs) = self.range(family, Some(cluster.revision)).await?;
-        kvs.into_iter().filter_map(|kv| self.change(&Event::Put(kv))).for_each(|change| cluster.apply(change));
-        Ok(())
+        let range = Range { prefix: family.into(), at: Some(cluster.revision), ..Range::default() };
+        let read = mirror::pages(&self.store, range, |page| {
+            page.into_iter().filter_map(|kv| self.change(&Event::Put(kv))).for_each(|change| cluster.apply(change));
+            ControlFlow::Continue(())
+        });
+        read.await.map(drop)
     }
 
     /// Those of `keys` that are there.
@@ -181,7 +184,7 @@ impl<S: Store> Reader<S> {
                 Ok(revision) => return Ok(Cluster { revision, ..cluster }),
             }
         }
-        Err(Error::Unavailable("the store forgets its revisions faster than they can be read".into()))
+        Err(forgetful())
     }
 
     /// All keys under all `prefixes` at one revision: the first range names it, the others follow at once.
@@ -189,36 +192,49 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn ranges(&self, prefixes: BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
-        for _ in 0..TRIES {
-            match self.ranges_once(&prefixes).await {
-                Err(Error::Compacted) => {}
-                answer => return answer,
-            }
-        }
-        Err(Error::Unavailable("the store forgets its revisions faster than they can be read".into()))
+        self.ranges_into(&prefixes, Vec::push).await
     }
 
-    async fn ranges_once(&self, prefixes: &BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
+    /// The same, each key handed to `take` as soon as it is there: a family may be large, and what is made of it small.
+    async fn ranges_into<T: Default>(
+        &self,
+        prefixes: &BTreeSet<String>,
+        take: impl Fn(&mut T, Kv),
+    ) -> Result<(Revision, T), Error> {
+        for _ in 0..TRIES {
+            let taken = Mutex::new(T::default());
+            match self
+                .ranges_once(prefixes, |page| {
+                    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+                    page.into_iter().for_each(|kv| take(&mut taken, kv));
+                })
+                .await
+            {
+                Err(Error::Compacted) => {}
+                Err(error) => return Err(error),
+                Ok(revision) => return Ok((revision, taken.into_inner().unwrap_or_else(PoisonError::into_inner))),
+            }
+        }
+        Err(forgetful())
+    }
+
+    async fn ranges_once(&self, prefixes: &BTreeSet<String>, take: impl Fn(Vec<Kv>)) -> Result<Revision, Error> {
         let mut prefixes = prefixes.iter();
         let Some(first) = prefixes.next() else { return Err(Error::Refused("nothing to read".into())) };
-        let (revision, mut kvs) = self.range(first, None).await?;
+        let revision = self.range(first, None, &take).await?;
         let rest: Vec<&String> = prefixes.collect();
         for part in rest.chunks(POINTS) {
-            for more in try_join_all(part.iter().map(|prefix| self.range(prefix, Some(revision)))).await? {
-                kvs.extend(more.1);
-            }
+            try_join_all(part.iter().map(|prefix| self.range(prefix, Some(revision), &take))).await?;
         }
-        Ok((revision, kvs))
+        Ok(revision)
     }
 
-    async fn range(&self, prefix: &str, at: Option<Revision>) -> Result<(Revision, Vec<Kv>), Error> {
-        let mut kvs = Vec::new();
-        let revision = mirror::pages(&self.store, Range { prefix: prefix.into(), at, ..Range::default() }, |page| {
-            kvs.extend(page);
+    async fn range(&self, prefix: &str, at: Option<Revision>, take: impl Fn(Vec<Kv>)) -> Result<Revision, Error> {
+        mirror::pages(&self.store, Range { prefix: prefix.into(), at, ..Range::default() }, |page| {
+            take(page);
             ControlFlow::Continue(())
         })
-        .await?;
-        Ok((revision, kvs))
+        .await
     }
 
     /// The records under `keys`, at one revision. Missing ones are left out.
@@ -232,7 +248,7 @@ impl<S: Store> Reader<S> {
                 answer => return answer,
             }
         }
-        Err(Error::Unavailable("the store forgets its revisions faster than they can be read".into()))
+        Err(forgetful())
     }
 
     async fn points_once(&self, keys: &BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
@@ -338,6 +354,10 @@ impl<S: Store> Reader<S> {
             told.insert(line);
         }
     }
+}
+
+fn forgetful() -> Error {
+    Error::Unavailable("the store forgets its revisions faster than they can be read".into())
 }
 
 #[cfg(test)]

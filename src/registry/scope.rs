@@ -39,8 +39,15 @@ impl Scope {
         Self::Some { names: names.iter().map(|name| name.literal_prefix().into()).collect(), globs }
     }
 
+    /// The units `names`.
+    #[must_use]
+    pub fn named(names: &BTreeSet<UnitName>) -> Self {
+        Self::Some { names: names.iter().map(|name| name.as_str().into()).collect(), globs: Vec::new() }
+    }
+
     /// The units that it names, if there are no others and at most `most`.
-    pub(super) fn names(&self, most: usize) -> Option<BTreeSet<UnitName>> {
+    #[must_use]
+    pub fn names(&self, most: usize) -> Option<BTreeSet<UnitName>> {
         let names: BTreeSet<UnitName> = match self {
             Self::One(name) => [name.clone()].into(),
             Self::Some { names, globs } if globs.is_empty() && names.len() <= most => {

@@ -1,9 +1,10 @@
 //! Following the store: what changed, one consistent picture after the other. [`units`] is what watchers use. It
-//! follows a few units at these units' cost (`few`), and everything else by following all that units are and do
-//! (`cluster`).
+//! follows a few units at these units' cost (`few`), and sees everything else in one picture that all watchers
+//! share (`shared`), which follows all that units are and do (`cluster`).
 
 mod cluster;
 mod few;
+pub mod shared;
 pub mod units;
 
 pub use few::MAX_UNITS;

@@ -56,6 +56,8 @@ struct Faults {
     heard: AtomicUsize,
     /// Ends every watch that is open, as a compaction does.
     compact: Notify,
+    /// Ends every watch that is open, as a connection that breaks does.
+    cut: Notify,
 }
 
 impl Faulty {
@@ -98,6 +100,11 @@ impl Faulty {
     /// End the watches that are open: what they wanted is compacted.
     pub fn compact(&self) {
         self.faults.compact.notify_waiters();
+    }
+
+    /// End the watches that are open: the connection breaks.
+    pub fn cut(&self) {
+        self.faults.cut.notify_waiters();
     }
 
     async fn pass(&self) -> Result<(), Error> {
@@ -145,6 +152,7 @@ impl Store for Faulty {
                 let batch = tokio::select! {
                     biased;
                     () = faults.compact.notified() => Err(Error::Compacted),
+                    () = faults.cut.notified() => Err(Error::Unavailable("the connection broke".into())),
                     batch = watch.next() => batch,
                 };
                 if let Ok(batch) = &batch {

@@ -251,6 +251,69 @@ async fn a_watch_of_one_host_hears_nothing_of_the_rest() {
     assert!(daemon.store.heard() <= 7 && all < 40, "{} events, {all} keys read", daemon.store.heard());
 }
 
+/// However many watch, the store is asked and heard once.
+#[tokio::test]
+async fn many_watchers_share_one_picture() {
+    let settings = Settings { linger: Duration::from_millis(100), ..Settings::default() };
+    let daemon = Daemon::start_with(settings).await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await;
+    let mut first = Lines::open(&daemon, "").await;
+    assert_eq!((first.short().await, first.short().await), ("a.service inactive inactive".into(), "synced".into()));
+    let read = daemon.store.read();
+    let mut watchers = vec![first];
+    for query in ["", "?name=*", "?name=a*", "?name=a*&name=b*"] {
+        let mut lines = Lines::open(&daemon, query).await;
+        assert_eq!((lines.short().await, lines.short().await), ("a.service inactive inactive".into(), "synced".into()));
+        watchers.push(lines);
+    }
+    assert!(daemon.store.read() - read <= watchers.len(), "no more than whether the store is there");
+    let heard = daemon.store.heard();
+    daemon.place("a.service", N1, Target::Launched).await;
+    daemon.report("a.service", N1, Target::Launched, "active", 9).await;
+    for lines in &mut watchers {
+        while lines.next().await.unwrap()["unit"]["states"] == json!([]) {}
+    }
+    assert_eq!(daemon.store.heard() - heard, 3, "an assignment, a placement, a report");
+
+    // When the last one has gone, nothing is heard any more.
+    drop(watchers);
+    for number in 1.. {
+        assert!(number < 100, "the store is heard for ever");
+        let heard = daemon.store.heard();
+        daemon.report("a.service", N1, Target::Launched, "active", 9 + number).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if daemon.store.heard() == heard {
+            break;
+        }
+    }
+}
+
+/// A connection to the store that breaks ends all streams, with the reason; whoever opens another is told everything.
+#[tokio::test]
+async fn a_watch_of_the_store_that_breaks_ends_all_streams_and_the_next_begin_anew() {
+    let daemon = Daemon::start().await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }, { "name": "b.service", "text": FILE }])).await;
+    let begin = async |query: &str| {
+        let mut lines = Lines::open(&daemon, query).await;
+        while lines.short().await != "synced" {}
+        lines
+    };
+    let mut watchers = vec![begin("").await, begin("?name=a*").await, begin("?name=a.service").await];
+    // On a single thread nobody reads between these.
+    daemon.store.cut();
+    let change = Op::Delete("unit/a.service".into());
+    daemon.store.inner.commit(Txn { guards: vec![], ops: vec![change] }).await.unwrap();
+    for lines in &mut watchers {
+        assert!(lines.short().await.starts_with("error fleetd on n1 can't reach its store: the connection broke"));
+        assert_eq!(lines.next().await, None);
+    }
+    let mut lines = Lines::open(&daemon, "").await;
+    assert_eq!((lines.short().await, lines.short().await), ("b.service inactive inactive".into(), "synced".into()));
+    daemon.apply(json!([{ "name": "c.service", "text": FILE }])).await;
+    assert_eq!(lines.short().await, "c.service inactive inactive");
+}
+
 /// What `fleetctl start` asks: it must cost what happens to its units, whatever else the cluster does.
 #[tokio::test]
 async fn a_watch_of_a_few_units_hears_nothing_of_the_rest() {

@@ -16,6 +16,7 @@ use crate::registry::apply::{self, Applied, Why};
 use crate::registry::metadata::Refusal;
 use crate::registry::reader::Reader;
 use crate::registry::units::Intent;
+use crate::registry::watch::shared::Shared;
 use crate::store::{Error as StoreError, Store};
 
 use super::error::Failure;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// A client has so long to send a request's head (408 once it has begun); an idle connection lives as long.
     pub head_timeout: Duration,
+    /// v2: a picture of the cluster that watchers share is kept for so long after the last of them.
+    pub linger: Duration,
     /// v2: a client that reads nothing of its watch for so long has lost interest.
     pub patience: Duration,
     /// Requests under way have so long to end when the daemon stops.
@@ -52,6 +55,7 @@ impl Default for Settings {
             page_limit: 100,
             request_timeout: Duration::from_secs(5),
             heartbeat: Duration::from_secs(10),
+            linger: Duration::from_secs(60),
             body_limit: BODY_LIMIT,
             body_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(30),
@@ -66,6 +70,7 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 pub struct Api<S> {
     pub(super) reader: Reader<S>,
+    pub(super) shared: Shared<S>,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
@@ -85,8 +90,9 @@ impl<S: Store> Api<S> {
         // Pages of nothing would have no end.
         let page_limit = Arc::new(AtomicU16::new(settings.page_limit.max(1)));
         let (reader, stop) = (Reader::new(store), CancellationToken::new());
+        let shared = Shared::new(reader.clone(), settings.linger);
         let (host, metrics, machine) = (host.into(), Metrics::default(), None);
-        Self { reader, clock, settings, metrics, host, machine, health, page_limit, stop }
+        Self { reader, shared, clock, settings, metrics, host, machine, health, page_limit, stop }
     }
 
     /// Count what it answers in `metrics`, and show all that is counted there.
@@ -182,7 +188,10 @@ impl<S: Store> Api<S> {
     /// Do what `intents` say.
     pub(super) async fn apply(&self, intents: &[Intent]) -> Result<Applied, Failure> {
         let error = match apply::apply(&self.reader, intents, self.clock.now_ms()).await {
-            Ok(applied) => return Ok(applied),
+            Ok(applied) => {
+                self.shared.committed(applied.revision);
+                return Ok(applied);
+            }
             Err(error) => error,
         };
         let mut failure = match error.why {

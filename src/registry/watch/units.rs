@@ -1,57 +1,66 @@
-//! Follows units for whoever watches them. Owns the choice of how: a few units by their own keys, anything else by
-//! following the cluster. Which it is can't be told from what comes of it, but by its cost.
+//! Follows units for whoever watches them. Owns the choice of how: a few units by their own keys, anything else by the
+//! picture of the cluster that all watchers share. The choice shows in what it costs, not in what is told.
 
 use std::collections::BTreeSet;
 
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
-use crate::registry::reader::Reader;
 use crate::registry::scope::Scope;
 use crate::store::{Error, Store};
 
 use super::Touched;
-use super::cluster::Follower;
 use super::few::{Few, MAX_UNITS};
+use super::shared::{Shared, Watcher};
 
 /// Some units, followed.
 #[derive(Debug)]
 pub struct UnitWatch<S> {
-    reader: Reader<S>,
+    shared: Shared<S>,
     scope: Scope,
-    source: Source<S>,
+    source: Source,
 }
 
 #[derive(Debug)]
-enum Source<S> {
-    Few(Few),
-    Cluster(Follower<S>),
+enum Source {
+    Few(Box<Few>),
+    /// The picture is to be shared from the next change on.
+    Joining,
+    Shared(Watcher),
 }
 
 impl<S: Store> UnitWatch<S> {
     /// Follow the units of `scope`. Up to [`MAX_UNITS`] that are named, and run on one host at a time, cost no more
-    /// than what happens to them.
+    /// than what happens to them; anything else is seen in the picture that is `shared`.
     #[must_use]
-    pub fn new(reader: Reader<S>, scope: Scope) -> Self {
+    pub fn new(shared: &Shared<S>, scope: Scope) -> Self {
         let source = match scope.names(MAX_UNITS) {
-            Some(names) => Source::Few(Few::new(names, None)),
-            None => Source::Cluster(Follower::new(reader.clone(), scope.clone())),
+            Some(names) => Source::Few(Box::new(Few::new(names, None))),
+            None => Source::Joining,
         };
-        Self { reader, scope, source }
+        Self { shared: shared.clone(), scope, source }
     }
 
     /// Follow the units `names` as `host` has them: its assignments and its reports, and no other host's. Of the rest
     /// of the cluster nothing is heard. They are at least one, and should be at most [`MAX_UNITS`].
     #[must_use]
-    pub fn on(reader: Reader<S>, names: BTreeSet<UnitName>, host: MachineId) -> Self {
-        Self { reader, scope: Scope::All, source: Source::Few(Few::new(names, Some(host))) }
+    pub fn on(shared: &Shared<S>, names: BTreeSet<UnitName>, host: MachineId) -> Self {
+        let scope = Scope::named(&names);
+        Self { shared: shared.clone(), scope, source: Source::Few(Box::new(Few::new(names, Some(host)))) }
     }
 
-    /// The cluster as of the last [`UnitWatch::next`], as far as these units go. It holds no files.
+    /// What it is about.
     #[must_use]
-    pub fn cluster(&self) -> &Cluster {
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Look at the cluster, as far as these units go: it is at least as new as the last [`UnitWatch::next`], and it
+    /// holds no files. Others may wait meanwhile.
+    pub fn read<T>(&self, look: impl FnOnce(&Cluster) -> T) -> T {
         match &self.source {
-            Source::Few(few) => few.cluster(),
-            Source::Cluster(follower) => follower.cluster(),
+            Source::Few(few) => look(few.cluster()),
+            Source::Shared(watcher) => watcher.read(look),
+            Source::Joining => look(&Cluster::default()),
         }
     }
 
@@ -62,11 +71,12 @@ impl<S: Store> UnitWatch<S> {
     pub async fn next(&mut self) -> Result<Touched, Error> {
         loop {
             match &mut self.source {
-                Source::Cluster(follower) => return follower.next().await,
-                Source::Few(few) => match few.next(&self.reader).await? {
+                Source::Shared(watcher) => return watcher.next().await,
+                Source::Few(few) => match few.next(self.shared.reader()).await? {
                     Some(touched) => return Ok(touched),
-                    None => self.source = Source::Cluster(Follower::new(self.reader.clone(), self.scope.clone())),
+                    None => self.source = Source::Joining,
                 },
+                Source::Joining => self.source = Source::Shared(self.shared.watch(self.scope.clone()).await?),
             }
         }
     }

@@ -1,5 +1,5 @@
 //! A stream of JSON objects, one a line (NDJSON), that goes on until the client, the daemon or the store ends it. Owns
-//! its framing, and what becomes of a client that reads slowly or not at all; never what is told.
+//! its framing, its heartbeat, and what becomes of a client that reads slowly or not at all; never what is told.
 
 use std::future::Future;
 use std::io;
@@ -11,20 +11,43 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
-use crate::store::Store;
+use crate::store::{Error, Store};
 
-/// Chunks on their way to a client that reads slowly; the store's watch holds the rest, and changes of one thing that
-/// it didn't come to see become one.
+/// Chunks on their way to a client that reads slowly. Changes of one thing that it didn't come to see become one.
 const CHUNKS: usize = 4;
 
 /// Lines are sent together up to about this size.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The client is gone.
-pub(super) struct Gone;
+/// What a stream tells.
+pub(super) trait Story: Send + 'static {
+    /// What has happened.
+    type Update: Send;
+    /// Its lines.
+    type Line: Serialize;
+
+    /// Wait for what happens next; the first update is all there is. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = Result<Self::Update, Error>> + Send;
+
+    /// Tell of `update` in `lines`, which are sent afterwards.
+    fn tell(&mut self, update: Self::Update, lines: &mut Lines) -> impl Future<Output = Result<(), End>> + Send;
+
+    /// The last line, which says why there are no more.
+    fn error(message: String) -> Self::Line;
+}
+
+/// Why a stream ends.
+pub(super) enum End {
+    /// The client is gone.
+    Gone,
+    /// The store can't be asked.
+    Store(Error),
+}
 
 /// Lines on their way.
 pub(super) struct Lines {
@@ -40,45 +63,73 @@ impl Lines {
         self.chunk.extend_from_slice(line);
     }
 
-    /// An empty line: a client that is gone is noticed, and one that is there knows that we are.
-    pub(super) async fn beat(&mut self) -> Result<(), Gone> {
-        self.push(b"\n");
-        self.flush().await
+    /// Whether so much was added that it should be sent.
+    pub(super) fn is_full(&self) -> bool {
+        self.chunk.len() >= CHUNK_BYTES
     }
 
     /// Send what was added if it is much.
-    pub(super) async fn flush_if_full(&mut self) -> Result<(), Gone> {
-        if self.chunk.len() < CHUNK_BYTES { Ok(()) } else { self.flush().await }
+    pub(super) async fn flush_if_full(&mut self) -> Result<(), End> {
+        if self.is_full() { self.flush().await } else { Ok(()) }
     }
 
-    /// Send what was added.
-    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+    async fn flush(&mut self) -> Result<(), End> {
         if self.chunk.is_empty() {
             return Ok(());
         }
         let chunk = Bytes::from(std::mem::take(&mut self.chunk));
-        self.chunks.send_timeout(Ok(chunk), self.patience).await.map_err(|_| Gone)
+        self.chunks.send_timeout(Ok(chunk), self.patience).await.map_err(|_| End::Gone)
     }
 }
 
-/// The answer whose lines `tell` says; `last` is the line that says why, when the daemon stops before that ends.
-pub(super) fn answer<S: Store, F>(api: &Api<S>, last: Vec<u8>, tell: impl FnOnce(Lines) -> F) -> Response
-where
-    F: Future<Output = Result<(), Gone>> + Send + 'static,
-{
-    let (stop, open, patience) = (api.stop.clone(), api.metrics.watching(), api.settings.patience);
+/// The answer that tells `story`. The first update is read before it begins: what goes wrong until then still has a
+/// status.
+pub(super) async fn answer<S: Store, T: Story>(api: &Api<S>, mut story: T) -> Result<Response, Failure> {
+    let first = story.next().await.map_err(|error| api.failed(&error))?;
+    let (api, open) = (api.clone(), api.metrics.watching());
     let (chunks, body) = mpsc::channel(CHUNKS);
-    let telling = tell(Lines { chunk: Vec::new(), patience, chunks: chunks.clone() });
+    let lines = Lines { chunk: Vec::new(), patience: api.settings.patience, chunks: chunks.clone() };
     tokio::spawn(async move {
         tokio::select! {
-            _ = telling => {}
+            () = tell(&api, story, first, lines) => {}
             () = chunks.closed() => {}
-            () = stop.cancelled() => drop(chunks.try_send(Ok(last.into()))),
+            () = api.stop.cancelled() => {
+                let last = line(&T::error("this fleetd is stopping".into()));
+                drop(chunks.try_send(Ok(last.into())));
+            }
         }
         drop(open);
     });
     let body = Body::from_stream(ReceiverStream::new(body));
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))], body).into_response()
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))], body).into_response())
+}
+
+async fn tell<S: Store, T: Story>(api: &Api<S>, mut story: T, first: T::Update, mut lines: Lines) {
+    if let Err(End::Store(error)) = tell_all(&mut story, first, &mut lines, api.settings.heartbeat).await {
+        lines.push(&line(&T::error(api.failed(&error).message)));
+        drop(lines.flush().await);
+    }
+}
+
+async fn tell_all<T: Story>(
+    story: &mut T,
+    first: T::Update,
+    lines: &mut Lines,
+    heartbeat: Duration,
+) -> Result<(), End> {
+    let mut update = first;
+    loop {
+        story.tell(update, lines).await?;
+        lines.flush().await?;
+        update = loop {
+            match timeout(heartbeat, story.next()).await {
+                Ok(next) => break next.map_err(End::Store)?,
+                // An empty line: a client that is gone is noticed, and one that is there knows that we are.
+                Err(_) => lines.push(b"\n"),
+            }
+            lines.flush().await?;
+        };
+    }
 }
 
 /// A line.

@@ -1,7 +1,7 @@
 //! v2: units as they change, one JSON object a line. Owns what is told when: every unit, `synced`, then only what
 //! differs from what was told; a unit's end only when no host has it any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::str::FromStr;
@@ -15,25 +15,27 @@ use crate::api::server::extract::query;
 use crate::api::server::state::Api;
 use crate::api::server::views;
 use crate::api::wire::WatchLine;
+use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
-use crate::model::name::{MachineId, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::progress::Operation;
 use crate::plan::progress::{Presence, leaving, presence};
+use crate::registry::reader::Reader;
 use crate::registry::scope::Scope;
 use crate::registry::watch::units::UnitWatch;
 use crate::registry::watch::{MAX_UNITS, Touched};
 use crate::store::{Error, Store};
 
 use super::globs;
-use super::lines::{self, Gone, Lines, line};
+use super::lines::{self, End, Lines, Story, line};
+
+/// The files of so many units are looked up together.
+const FILES: usize = 1000;
 
 pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Response, Failure> {
-    let (follower, operation) = asked(&api, &uri)?;
-    let mut telling = Telling { follower, api, operation, told: BTreeMap::new() };
-    // The first picture is read before the answer begins: what goes wrong until then still has a status.
-    let first = telling.follower.next().await.map_err(|error| telling.api.failed(&error))?;
-    let (api, last) = (telling.api.clone(), line(&WatchLine::Error("this fleetd is stopping".into())));
-    Ok(lines::answer(&api, last, |lines| telling.tell_all(first, lines)))
+    let (watch, operation) = asked(&api, &uri)?;
+    let told = Told { operation, lines: BTreeMap::new() };
+    lines::answer(&api, Units { watch, reader: api.reader.clone(), told }).await
 }
 
 /// What is followed, and the operation whose progress is asked for. `?name=UNIT&host=ID` is about what one host has of
@@ -43,7 +45,7 @@ fn asked<S: Store>(api: &Api<S>, uri: &Uri) -> Result<(UnitWatch<S>, Option<Oper
     let (hosts, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|(key, _)| key == "host");
     let globs = globs(others, "; `name`, `host` and `operation` are known")?;
     let host = at_most_once::<MachineId>("host", &hosts)?;
-    Ok((follower(api, globs, host)?, at_most_once("operation", &operations)?))
+    Ok((unit_watch(api, globs, host)?, at_most_once("operation", &operations)?))
 }
 
 fn at_most_once<T: FromStr<Err: Display>>(key: &str, given: &[(String, String)]) -> Result<Option<T>, Failure> {
@@ -54,8 +56,8 @@ fn at_most_once<T: FromStr<Err: Display>>(key: &str, given: &[(String, String)])
     }
 }
 
-fn follower<S: Store>(api: &Api<S>, globs: Vec<Glob>, host: Option<MachineId>) -> Result<UnitWatch<S>, Failure> {
-    let Some(host) = host else { return Ok(UnitWatch::new(api.reader.clone(), Scope::of(globs))) };
+fn unit_watch<S: Store>(api: &Api<S>, globs: Vec<Glob>, host: Option<MachineId>) -> Result<UnitWatch<S>, Failure> {
+    let Some(host) = host else { return Ok(UnitWatch::new(&api.shared, Scope::of(globs))) };
     if globs.is_empty() || globs.len() > MAX_UNITS || !globs.iter().all(Glob::is_literal) {
         return Err(Failure::bad_request(format!(
             "`host` wants 1 to {MAX_UNITS} `name`s beside it, none of them a pattern"
@@ -64,82 +66,106 @@ fn follower<S: Store>(api: &Api<S>, globs: Vec<Glob>, host: Option<MachineId>) -
     let name = |glob: &Glob| {
         glob.literal_prefix().parse::<UnitName>().map_err(|error| Failure::bad_request(error.to_string()))
     };
-    Ok(UnitWatch::on(api.reader.clone(), globs.iter().map(name).collect::<Result<_, _>>()?, host))
+    let names = globs.iter().map(name).collect::<Result<_, _>>()?;
+    Ok(UnitWatch::on(&api.shared, names, host))
 }
 
-struct Telling<S> {
-    api: Api<S>,
-    follower: UnitWatch<S>,
+struct Units<S> {
+    watch: UnitWatch<S>,
+    reader: Reader<S>,
+    told: Told,
+}
+
+impl<S: Store> Story for Units<S> {
+    type Update = Touched;
+    type Line = WatchLine;
+
+    async fn next(&mut self) -> Result<Touched, Error> {
+        self.watch.next().await
+    }
+
+    /// Tell what has become of the units touched.
+    async fn tell(&mut self, touched: Touched, lines: &mut Lines) -> Result<(), End> {
+        let (names, synced) = match touched {
+            Touched::Units(names) => (names, None),
+            Touched::All => self.watch.read(|cluster| {
+                let there = cluster.units.keys().chain(leaving(cluster)).filter(|name| self.watch.scope().has(name));
+                let names = self.watch.scope().names(usize::MAX).unwrap_or_else(|| there.cloned().collect());
+                (names.into_iter().chain(self.told.lines.keys().cloned()).collect(), Some(cluster.revision))
+            }),
+        };
+        let names: Vec<UnitName> = names.into_iter().collect();
+        for names in names.chunks(FILES) {
+            self.tell_some(names.iter().collect(), lines).await?;
+        }
+        if let Some(revision) = synced {
+            lines.push(&line(&WatchLine::Synced(revision)));
+        }
+        Ok(())
+    }
+
+    fn error(message: String) -> WatchLine {
+        WatchLine::Error(message)
+    }
+}
+
+impl<S: Store> Units<S> {
+    /// Tell what has become of `names`. The cluster changes between two looks at it; what it has become is told.
+    async fn tell_some(&mut self, mut names: Vec<&UnitName>, lines: &mut Lines) -> Result<(), End> {
+        while !names.is_empty() {
+            let hash = |cluster: &Cluster, name: &UnitName| cluster.units.get(name).map(|unit| unit.hash.clone());
+            let hashes: BTreeSet<UnitHash> =
+                self.watch.read(|cluster| names.iter().filter_map(|name| hash(cluster, name)).collect());
+            let summaries = self.reader.summaries(&hashes).await.map_err(End::Store)?;
+            let mut again = Vec::new();
+            let mut rest = names.into_iter();
+            while rest.len() > 0 {
+                self.watch.read(|cluster| {
+                    for name in rest.by_ref() {
+                        if hash(cluster, name).is_some_and(|hash| !hashes.contains(&hash)) {
+                            // It has got another file meanwhile.
+                            again.push(name);
+                        } else {
+                            self.told.tell(cluster, &summaries, name, lines);
+                        }
+                        if lines.is_full() {
+                            break;
+                        }
+                    }
+                });
+                lines.flush_if_full().await?;
+            }
+            names = again;
+        }
+        Ok(())
+    }
+}
+
+/// What was told.
+struct Told {
     operation: Option<Operation>,
-    /// What was told of each unit last, as a hash of its line; `None`: that it is leaving.
-    told: BTreeMap<UnitName, Option<u64>>,
+    /// The last line of each unit, as a hash; `None`: that it is leaving.
+    lines: BTreeMap<UnitName, Option<u64>>,
 }
 
-impl<S: Store> Telling<S> {
-    async fn tell_all(mut self, first: Touched, mut lines: Lines) -> Result<(), Gone> {
-        let mut touched = first;
-        loop {
-            if let Err(error) = self.tell(touched, &mut lines).await? {
-                return self.end(&error, &mut lines).await;
-            }
-            touched = loop {
-                match tokio::time::timeout(self.api.settings.heartbeat, self.follower.next()).await {
-                    Ok(Ok(touched)) => break touched,
-                    Ok(Err(error)) => return self.end(&error, &mut lines).await,
-                    Err(_) => lines.beat().await?,
+impl Told {
+    fn tell(&mut self, cluster: &Cluster, summaries: &views::FileSummaries, name: &UnitName, lines: &mut Lines) {
+        let Some(unit) = cluster.units.get(name) else {
+            if presence(cluster, name) == Presence::Leaving {
+                if self.lines.insert(name.clone(), None) != Some(None) {
+                    lines.push(&line(&WatchLine::Leaving(name.clone())));
                 }
-            };
-        }
-    }
-
-    /// Tell what has become of the units touched; the inner error is the store's.
-    async fn tell(&mut self, touched: Touched, lines: &mut Lines) -> Result<Result<(), Error>, Gone> {
-        let (names, all) = match touched {
-            Touched::Units(names) => (names, false),
-            Touched::All => {
-                let units = self.follower.cluster().units.keys();
-                (units.chain(self.told.keys()).chain(leaving(self.follower.cluster())).cloned().collect(), true)
-            }
-        };
-        let cluster = self.follower.cluster();
-        let hashes = names.iter().filter_map(|name| Some(cluster.units.get(name)?.hash.clone())).collect();
-        let summaries = match self.api.reader.summaries(&hashes).await {
-            Ok(summaries) => summaries,
-            Err(error) => return Ok(Err(error)),
-        };
-        for name in names {
-            self.tell_one(&summaries, name, lines);
-            lines.flush_if_full().await?;
-        }
-        if all {
-            lines.push(&line(&WatchLine::Synced(self.follower.cluster().revision)));
-        }
-        lines.flush().await.map(Ok)
-    }
-
-    fn tell_one(&mut self, summaries: &views::FileSummaries, name: UnitName, lines: &mut Lines) {
-        let cluster = self.follower.cluster();
-        let Some(unit) = cluster.units.get(&name) else {
-            if presence(cluster, &name) == Presence::Leaving {
-                if self.told.insert(name.clone(), None) != Some(None) {
-                    lines.push(&line(&WatchLine::Leaving(name)));
-                }
-            } else if self.told.remove(&name).is_some() {
-                lines.push(&line(&WatchLine::Removed(name)));
+            } else if self.lines.remove(name).is_some() {
+                lines.push(&line(&WatchLine::Removed(name.clone())));
             }
             return;
         };
-        let text = line(&WatchLine::Unit(Box::new(views::unit(cluster, summaries, &name, unit, self.operation))));
+        let text = line(&WatchLine::Unit(Box::new(views::unit(cluster, summaries, name, unit, self.operation))));
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         let hash = Some(hasher.finish());
-        if self.told.insert(name, hash) != Some(hash) {
+        if self.lines.insert(name.clone(), hash) != Some(hash) {
             lines.push(&text);
         }
-    }
-
-    async fn end(&self, error: &Error, lines: &mut Lines) -> Result<(), Gone> {
-        lines.push(&line(&WatchLine::Error(self.api.failed(error).message)));
-        lines.flush().await
     }
 }

@@ -9,11 +9,12 @@ use axum::response::Response;
 
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
-use crate::api::server::v2::lines::{self, Gone, Lines, line};
+use crate::api::server::v2::lines::{self, End, Lines, Story, line};
 use crate::api::wire::services::{InstanceRef, InstanceView, ServiceLine};
 use crate::model::revision::Revision;
 use crate::model::service::{Instance, InstanceName, ServiceName};
 use crate::registry::mirror::{Mirror, Update};
+use crate::registry::reader::Reader;
 use crate::registry::services::{self, Instances};
 use crate::store::{Error, Store};
 
@@ -26,54 +27,49 @@ pub(in crate::api::server::v2) async fn get<S: Store>(
     let wanted = Wanted::of(&uri)?;
     let prefix = services::prefix(wanted.one().as_ref());
     let mirror = Mirror::new(api.reader.store().clone(), &prefix);
-    let mut telling = Telling { api, wanted, mirror, told: BTreeMap::new() };
-    // The first picture is read before the answer begins: what goes wrong until then still has a status.
-    let first = telling.mirror.next().await.map_err(|error| telling.api.failed(&error))?;
-    let (api, last) = (telling.api.clone(), line(&ServiceLine::Error("this fleetd is stopping".into())));
-    Ok(lines::answer(&api, last, |lines| telling.tell_all(first, lines)))
+    lines::answer(&api, Services { reader: api.reader.clone(), wanted, mirror, told: BTreeMap::new() }).await
 }
 
-struct Telling<S: Store> {
-    api: Api<S>,
+struct Services<S: Store> {
+    reader: Reader<S>,
     wanted: Wanted,
     mirror: Mirror<S>,
     told: Instances,
 }
 
-impl<S: Store> Telling<S> {
-    async fn tell_all(mut self, first: Update, mut lines: Lines) -> Result<(), Gone> {
-        let mut update = first;
-        loop {
-            self.tell(update, &mut lines).await?;
-            update = loop {
-                match tokio::time::timeout(self.api.settings.heartbeat, self.mirror.next()).await {
-                    Ok(Ok(update)) => break update,
-                    Ok(Err(error)) => return self.end(&error, &mut lines).await,
-                    Err(_) => lines.beat().await?,
-                }
-            };
-        }
+impl<S: Store> Story for Services<S> {
+    type Update = Update;
+    type Line = ServiceLine;
+
+    async fn next(&mut self) -> Result<Update, Error> {
+        self.mirror.next().await
     }
 
-    async fn tell(&mut self, update: Update, lines: &mut Lines) -> Result<(), Gone> {
+    async fn tell(&mut self, update: Update, lines: &mut Lines) -> Result<(), End> {
         match update {
             Update::Reset { revision, kvs } => {
-                let there: Instances = kvs.iter().filter_map(|kv| services::instance(&self.api.reader, kv)).collect();
+                let there: Instances = kvs.iter().filter_map(|kv| services::instance(&self.reader, kv)).collect();
                 self.replace(there, revision, lines).await?;
             }
             Update::Batch(batch) => {
                 for event in &batch.events {
-                    if let Some((name, instance)) = services::change(&self.api.reader, event) {
+                    if let Some((name, instance)) = services::change(&self.reader, event) {
                         self.tell_one(name, instance, lines);
                         lines.flush_if_full().await?;
                     }
                 }
             }
         }
-        lines.flush().await
+        Ok(())
     }
 
-    async fn replace(&mut self, there: Instances, revision: Revision, lines: &mut Lines) -> Result<(), Gone> {
+    fn error(message: String) -> ServiceLine {
+        ServiceLine::Error(message)
+    }
+}
+
+impl<S: Store> Services<S> {
+    async fn replace(&mut self, there: Instances, revision: Revision, lines: &mut Lines) -> Result<(), End> {
         let gone: Vec<_> = self.told.keys().filter(|name| !there.contains_key(name)).cloned().collect();
         for name in gone {
             self.tell_one(name, None, lines);
@@ -102,10 +98,5 @@ impl<S: Store> Telling<S> {
             }
         };
         lines.push(&line(&said));
-    }
-
-    async fn end(&self, error: &Error, lines: &mut Lines) -> Result<(), Gone> {
-        lines.push(&line(&ServiceLine::Error(self.api.failed(error).message)));
-        lines.flush().await
     }
 }

@@ -1,0 +1,380 @@
+//! One picture of the cluster for all of a daemon's watchers, so that each change is read and decoded once, however
+//! many they are. Owns when there is a picture (from the first watcher on, until a while after the last), and which
+//! units each watcher has yet to look at. It must never cost anything while nobody watches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use crate::model::cluster::{Change, Cluster};
+use crate::model::name::UnitName;
+use crate::model::revision::Revision;
+use crate::model::unit::Placement;
+use crate::registry::reader::Reader;
+use crate::registry::scope::Scope;
+use crate::store::{Error, Store};
+
+use super::Touched;
+use super::cluster::{Changes, Update};
+
+/// The picture that watchers share. Cheap to clone; clones share it.
+#[derive(Debug, Clone)]
+pub struct Shared<S> {
+    reader: Reader<S>,
+    linger: Duration,
+    picture: Arc<Mutex<Option<Arc<Picture>>>>,
+}
+
+impl<S: Store> Shared<S> {
+    /// A picture of what `reader` reads, kept for `linger` after its last watcher: the next one may come soon.
+    #[must_use]
+    pub fn new(reader: Reader<S>, linger: Duration) -> Self {
+        Self { reader, linger, picture: Arc::default() }
+    }
+
+    pub(super) fn reader(&self) -> &Reader<S> {
+        &self.reader
+    }
+
+    /// A commit was made, and it is the store's revision `revision`: whoever watches from now on is told of it at once.
+    pub fn committed(&self, revision: Revision) {
+        if let Some(picture) = &*lock(&self.picture) {
+            let mut state = lock(&picture.state);
+            state.committed = state.committed.max(revision);
+        }
+    }
+
+    /// Watch the units of `scope`. That there is a picture doesn't prove that the store can be asked, nor that it is
+    /// the same one still: a backup that was restored never had what the picture shows.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub(super) async fn watch(&self, scope: Scope) -> Result<Watcher, Error> {
+        let current = lock(&self.picture).clone();
+        if let Some(picture) = current.filter(|picture| lock(&picture.state).end.is_none()) {
+            let seen = lock(&picture.state).cluster.revision;
+            let (now, _) = self.reader.points(&BTreeSet::new()).await?;
+            if now < seen {
+                lock(&picture.state).end(Error::Unavailable("the store is older than it was".into()));
+            }
+        }
+        Ok(self.join(scope))
+    }
+
+    fn join(&self, scope: Scope) -> Watcher {
+        let mut current = lock(&self.picture);
+        if let Some(picture) = &*current
+            && lock(&picture.state).end.is_none()
+        {
+            return Watcher::of(picture, scope);
+        }
+        let picture = Arc::new(Picture::default());
+        let watcher = Watcher::of(&picture, scope);
+        tokio::spawn(keep(Arc::clone(&picture), Changes::new(self.reader.clone()), self.linger));
+        *current = Some(picture);
+        watcher
+    }
+}
+
+/// Keep `picture` up to date until it can't be any more, or nobody has watched it for `linger`.
+async fn keep<S: Store>(picture: Arc<Picture>, mut changes: Changes<S>, linger: Duration) {
+    let mut abandoned = pin!(abandoned(picture.watchers.subscribe(), linger));
+    loop {
+        // Cancel-safe as far as it matters: only the end of the picture gives a list up.
+        tokio::select! {
+            update = changes.next() => match update {
+                Ok(update) => lock(&picture.state).take(update),
+                Err(error) => return lock(&picture.state).end(error),
+            },
+            () = &mut abandoned => return lock(&picture.state).end(Error::Unavailable("nobody watched".into())),
+        }
+    }
+}
+
+async fn abandoned(mut watchers: watch::Receiver<usize>, linger: Duration) {
+    while watchers.wait_for(|number| *number == 0).await.is_ok() {
+        if timeout(linger, watchers.wait_for(|number| *number > 0)).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Picture {
+    state: Mutex<State>,
+    /// How many watch it.
+    watchers: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    cluster: Cluster,
+    /// Whether the cluster has been read.
+    known: bool,
+    /// Why it isn't kept up to date any more.
+    end: Option<Error>,
+    /// The last commit that this daemon made since the picture was begun.
+    committed: Revision,
+    watchers: BTreeMap<u64, Watching>,
+    /// The watcher that came last.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Watching {
+    scope: Scope,
+    /// The first picture that it is told of is at least this new.
+    from: Revision,
+    /// What it has yet to look at.
+    pending: Option<Touched>,
+    wakeup: Arc<Notify>,
+}
+
+impl State {
+    fn take(&mut self, update: Update) {
+        if self.end.is_some() {
+            return;
+        }
+        match update {
+            Update::Picture(cluster) => {
+                (self.cluster, self.known) = (cluster, true);
+                self.watchers.values_mut().for_each(|watching| watching.pending = Some(Touched::All));
+            }
+            Update::Changes(revision, changes) => {
+                self.cluster.revision = revision;
+                for change in changes {
+                    self.touch(&change);
+                    self.cluster.apply(change);
+                }
+            }
+        }
+        self.watchers.values().filter(|watching| watching.pending.is_some()).for_each(|one| one.wakeup.notify_one());
+    }
+
+    fn touch(&mut self, change: &Change) {
+        match change {
+            Change::Unit(name, _)
+            | Change::Placement(name, _)
+            | Change::Assignment(_, name, _)
+            | Change::Report(name, _, _) => self.watchers.values_mut().for_each(|watching| watching.touch(name)),
+            // A host's name and address stand beside each of its units; its birth and its death are rare.
+            Change::Machine(id, _) => {
+                let placed = self.cluster.placements.iter().filter_map(|(name, placement)| match &placement.value {
+                    Placement::On { host, .. } => (host == id).then_some(name),
+                    Placement::Waiting { .. } => None,
+                });
+                let reported =
+                    self.cluster.states.iter().filter_map(|(name, states)| states.contains_key(id).then_some(name));
+                for name in placed.chain(reported) {
+                    self.watchers.values_mut().for_each(|watching| watching.touch(name));
+                }
+            }
+            Change::File(..) | Change::Metadata(..) => {}
+        }
+    }
+
+    /// What watcher `id` has yet to look at, if it can be looked at by now. What came before the end is told first.
+    fn pending(&mut self, id: u64) -> Result<Option<Touched>, Error> {
+        let new_enough = |watching: &&mut Watching| self.known && self.cluster.revision >= watching.from;
+        let pending = self.watchers.get_mut(&id).filter(new_enough).and_then(|watching| watching.pending.take());
+        match (&self.end, pending) {
+            (Some(error), None) => Err(error.clone()),
+            (_, pending) => Ok(pending),
+        }
+    }
+
+    fn end(&mut self, error: Error) {
+        self.end = Some(error);
+        self.watchers.values().for_each(|watching| watching.wakeup.notify_one());
+        self.forget();
+    }
+
+    /// Let go of a picture that nobody can look at any more.
+    fn forget(&mut self) {
+        if self.end.is_some() && self.watchers.is_empty() {
+            self.cluster = Cluster::default();
+        }
+    }
+}
+
+impl Watching {
+    fn touch(&mut self, name: &UnitName) {
+        match &mut self.pending {
+            Some(Touched::All) => {}
+            _ if !self.scope.has(name) => {}
+            Some(Touched::Units(names)) => drop(names.insert(name.clone())),
+            None => self.pending = Some(Touched::Units(BTreeSet::from([name.clone()]))),
+        }
+    }
+}
+
+/// Somebody who watches some units of a picture that is shared.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    picture: Arc<Picture>,
+    id: u64,
+    wakeup: Arc<Notify>,
+}
+
+impl Watcher {
+    fn of(picture: &Arc<Picture>, scope: Scope) -> Self {
+        let (picture, wakeup) = (Arc::clone(picture), Arc::new(Notify::new()));
+        let mut state = lock(&picture.state);
+        state.last += 1;
+        let (id, from) = (state.last, state.committed);
+        let watching = Watching { scope, from, pending: Some(Touched::All), wakeup: Arc::clone(&wakeup) };
+        state.watchers.insert(id, watching);
+        drop(state);
+        picture.watchers.send_modify(|number| *number += 1);
+        Self { picture, id, wakeup }
+    }
+
+    /// Look at the cluster as it is now: at least as new as the last [`Watcher::next`].
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Cluster) -> T) -> T {
+        look(&lock(&self.picture.state).cluster)
+    }
+
+    /// Which units of the scope to look at again. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Touched, Error> {
+        loop {
+            if let Some(touched) = lock(&self.picture.state).pending(self.id)? {
+                return Ok(touched);
+            }
+            self.wakeup.notified().await;
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let mut state = lock(&self.picture.state);
+        state.watchers.remove(&self.id);
+        state.forget();
+        drop(state);
+        self.picture.watchers.send_modify(|number| *number -= 1);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::slow::Slow;
+    use crate::store::embedded::Embedded;
+    use crate::store::{Op, Txn};
+
+    const LINGER: Duration = Duration::from_secs(60);
+
+    async fn put(store: &Embedded, name: &str) -> Revision {
+        let value = br#"{"desired":"loaded","hash":"0","generation":1,"submitted":1}"#.to_vec();
+        let op = Op::Put { key: format!("unit/{name}"), value, lease: None };
+        store.commit(Txn { guards: vec![], ops: vec![op] }).await.unwrap()
+    }
+
+    fn scope(glob: &str) -> Scope {
+        Scope::of(vec![glob.parse().unwrap()])
+    }
+
+    fn units(names: &[&str]) -> Touched {
+        Touched::Units(names.iter().map(|name| name.parse().unwrap()).collect())
+    }
+
+    /// Each page takes a second.
+    #[tokio::test(start_paused = true)]
+    async fn a_picture_that_is_waited_for_impatiently_is_read_once() {
+        let shared = Shared::new(Reader::new(Slow(Embedded::in_memory())), LINGER);
+        let mut watcher = shared.watch(Scope::All).await.unwrap();
+        let mut waited = 0;
+        while timeout(Duration::from_millis(700), watcher.next()).await.is_err() {
+            waited += 1;
+            assert!(waited < 10, "it begins again each time");
+        }
+        assert!(waited > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_kept_for_a_while_after_the_last_watcher_and_no_longer() {
+        let store = Embedded::in_memory();
+        put(&store, "a.service").await;
+        let shared = Shared::new(Reader::new(store.clone()), LINGER);
+        assert!(shared.picture.lock().unwrap().is_none(), "nobody has watched yet");
+        let picture = || Arc::clone(shared.picture.lock().unwrap().as_ref().unwrap());
+        let kept = |picture: &Picture| !picture.state.lock().unwrap().cluster.units.is_empty();
+        let [mut one, mut two] = [shared.watch(Scope::All).await.unwrap(), shared.watch(Scope::All).await.unwrap()];
+        assert_eq!((one.next().await, two.next().await), (Ok(Touched::All), Ok(Touched::All)));
+        let first = picture();
+        drop(one);
+        tokio::time::sleep(2 * LINGER).await;
+        drop(two);
+        tokio::time::sleep(LINGER - Duration::from_secs(1)).await;
+        // One who comes in time finds it, and makes it live on.
+        let late = shared.watch(Scope::All).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &picture()));
+        tokio::time::sleep(2 * LINGER).await;
+        assert!(kept(&first));
+        drop(late);
+        // What happens meanwhile doesn't count.
+        tokio::time::sleep(LINGER / 2).await;
+        put(&store, "b.service").await;
+        tokio::time::sleep(LINGER / 2 + Duration::from_secs(1)).await;
+        assert!(!kept(&first));
+        let mut next = shared.watch(Scope::All).await.unwrap();
+        assert_eq!(next.next().await, Ok(Touched::All));
+        assert!(!Arc::ptr_eq(&first, &picture()));
+        assert_eq!(next.read(|cluster| cluster.units.len()), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watcher_is_woken_for_its_units_only_and_hears_of_each_once() {
+        let store = Embedded::in_memory();
+        let shared = Shared::new(Reader::new(store.clone()), LINGER);
+        let [mut a, mut b] = [shared.watch(scope("a*")).await.unwrap(), shared.watch(scope("b*")).await.unwrap()];
+        assert_eq!((a.next().await, b.next().await), (Ok(Touched::All), Ok(Touched::All)));
+        for name in ["a1.service", "a2.service", "a1.service", "b.service"] {
+            put(&store, name).await;
+        }
+        assert_eq!(b.next().await, Ok(units(&["b.service"])), "all before it has been taken in as well");
+        assert_eq!(a.next().await, Ok(units(&["a1.service", "a2.service"])));
+        let quiet = Duration::from_secs(1);
+        put(&store, "b.service").await;
+        assert!(timeout(quiet, a.next()).await.is_err());
+        assert_eq!(b.next().await, Ok(units(&["b.service"])));
+    }
+
+    /// A watch may be behind what this daemon has committed and answered.
+    #[tokio::test(start_paused = true)]
+    async fn the_first_look_is_at_what_was_committed_before() {
+        let store = Embedded::in_memory();
+        let shared = Shared::new(Reader::new(store.clone()), LINGER);
+        let mut first = shared.watch(Scope::All).await.unwrap();
+        assert_eq!(first.next().await, Ok(Touched::All));
+        let revision = put(&store, "a.service").await;
+        shared.committed(revision);
+        let mut late = shared.join(Scope::All);
+        // On one thread nothing of the watch has been read yet.
+        assert_eq!(late.read(|cluster| cluster.units.len()), 0);
+        assert_eq!(late.next().await, Ok(Touched::All));
+        assert_eq!(late.read(|cluster| cluster.units.len()), 1);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_older_than_the_picture_makes_another() {
+        let [before, backup] = [Embedded::in_memory(), Embedded::in_memory()];
+        put(&before, "a.service").await;
+        let shared = Shared::new(Reader::new(before), LINGER);
+        let mut first = shared.watch(Scope::All).await.unwrap();
+        assert_eq!(first.next().await, Ok(Touched::All));
+        // The same daemon, after the store's data were replaced.
+        let restored = Shared { reader: Reader::new(backup), ..shared.clone() };
+        let mut late = restored.watch(Scope::All).await.unwrap();
+        assert!(matches!(first.next().await, Err(Error::Unavailable(_))));
+        assert_eq!(late.next().await, Ok(Touched::All));
+        assert!(late.read(|cluster| cluster.units.is_empty()));
+    }
+}
