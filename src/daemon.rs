@@ -131,7 +131,7 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     let listeners = listeners(&settings).await?;
     let systemd = Dbus::new(dbus::Options {
         units_directory: settings.units_directory.clone(),
-        notes_directory: settings.runtime_directory.clone(),
+        boot_directory: settings.runtime_directory.clone(),
         user: settings.systemd_user,
         ..dbus::Options::default()
     });

@@ -111,7 +111,7 @@ impl Metrics {
     }
 
     /// The number of hosts and units in the leader's state.
-    pub fn pictures(&self, hosts: usize, units: usize, waiting: usize) {
+    pub fn cluster_size(&self, hosts: usize, units: usize, waiting: usize) {
         self.0.hosts.set(signed(hosts));
         self.0.units.set(signed(units));
         self.0.waiting.set(signed(waiting));
@@ -270,7 +270,7 @@ mod tests {
     fn leadership_that_ends_leaves_nothing_behind() {
         let metrics = Metrics::default();
         metrics.leads(Some(1_500));
-        metrics.pictures(3, 212, 1);
+        metrics.cluster_size(3, 212, 1);
         assert_eq!(value(&metrics, "fleet_engine_leader_start_time"), Some(1.5));
         metrics.leads(None);
         for series in ["fleet_engine_leader_start_time", "fleet_engine_hosts", "fleet_engine_units"] {

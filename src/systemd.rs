@@ -105,11 +105,11 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Io`.
-    fn read_note(&self, key: &str) -> impl Future<Output = Result<Option<String>, Error>> + Send;
+    fn read_boot_file(&self, key: &str) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 
     /// Write such a file, completely or not at all (rename without fsync: the folder is a tmpfs).
     ///
     /// # Errors
     /// `Io`.
-    fn write_note(&self, key: &str, text: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    fn write_boot_file(&self, key: &str, text: &str) -> impl Future<Output = Result<(), Error>> + Send;
 }

@@ -43,7 +43,7 @@ pub(super) async fn save<H: Systemd>(host: &H, state: &BootState) -> Result<(), 
 
 /// A damaged file, or one of another version, counts as empty.
 async fn read<H: Systemd, T: DeserializeOwned + Default>(host: &H, name: &str) -> Result<Option<T>, Error> {
-    let Some(text) = host.read_note(name).await? else { return Ok(None) };
+    let Some(text) = host.read_boot_file(name).await? else { return Ok(None) };
     Ok(Some(serde_json::from_str(&text).unwrap_or_else(|error| {
         tracing::warn!(%error, "the file {name} of this boot's state is damaged; what it said is not known any more");
         T::default()
@@ -52,7 +52,7 @@ async fn read<H: Systemd, T: DeserializeOwned + Default>(host: &H, name: &str) -
 
 async fn write<H: Systemd, T: Serialize + Sync>(host: &H, name: &str, value: Option<&T>) -> Result<(), Error> {
     match value {
-        Some(value) => host.write_note(name, &serde_json::to_string(value).unwrap_or_default()).await,
+        Some(value) => host.write_boot_file(name, &serde_json::to_string(value).unwrap_or_default()).await,
         None => Ok(()),
     }
 }

@@ -141,7 +141,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// The lease that the previous daemon recorded. If it was for another machine id it is revoked: that machine no
     /// longer exists and must not appear alive.
     async fn noted_lease(&self) -> Result<Option<Noted>, Error> {
-        let Some(note) = self.host.read_note(LEASE_FILE).await.ok().flatten() else { return Ok(None) };
+        let Some(note) = self.host.read_boot_file(LEASE_FILE).await.ok().flatten() else { return Ok(None) };
         let mut words = note.split_whitespace();
         let (Some(id), Some(machine)) = (words.next(), words.next()) else { return Ok(None) };
         let Some(id) = id.parse().ok().map(LeaseId) else { return Ok(None) };
@@ -164,7 +164,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
         let lease = Lease::grant(&self.store, ttl).await?;
         let note = format!("{} {} {}", lease.id().0, self.options.machine.id, ttl.as_millis());
-        if let Err(error) = self.host.write_note(LEASE_FILE, &note).await {
+        if let Err(error) = self.host.write_boot_file(LEASE_FILE, &note).await {
             // Not worth refusing to register: a restarted daemon recognizes its key by hostname and address.
             tracing::warn!(%error, "the lease could not be noted; a restart of fleetd will begin a new one");
         }

@@ -33,7 +33,7 @@ const NOTES: usize = 10;
 
 /// How many failed units are shown with their last journal lines, and how many lines.
 const QUOTED: usize = 3;
-const LAST_WORDS: usize = 8;
+const LAST_LINES: usize = 8;
 
 /// How waiting for a unit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,7 +236,7 @@ impl<'a> Waiting<'a> {
                 }
                 Progress::Failed(why) | Progress::Failing(why) => {
                     let mut lines = explain::failed(&one.goal, one.view.as_ref(), why);
-                    let said = self.last_words(&one.goal, one.view.as_ref()).await;
+                    let said = self.last_lines(&one.goal, one.view.as_ref()).await;
                     lines.splice(1..1, said);
                     End::Failed(lines)
                 }
@@ -254,7 +254,7 @@ impl<'a> Waiting<'a> {
 
     /// The unit's last journal lines on the host where it failed, indented. Only for the first few units, since each
     /// may take a while.
-    async fn last_words(&self, goal: &Goal, view: Option<&UnitView>) -> Vec<String> {
+    async fn last_lines(&self, goal: &Goal, view: Option<&UnitView>) -> Vec<String> {
         let quoted = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
         let failed = view.into_iter().flat_map(|view| &view.states).find(|state| state.active != "active");
         let Some(state) =
@@ -262,7 +262,7 @@ impl<'a> Waiting<'a> {
         else {
             return Vec::new();
         };
-        let lines = journal_tail(&self.session.hosts, goal.name.as_str(), state, LAST_WORDS).await;
+        let lines = journal_tail(&self.session.hosts, goal.name.as_str(), state, LAST_LINES).await;
         lines.into_iter().map(|line| format!("  {line}")).collect()
     }
 

@@ -291,7 +291,7 @@ impl<'a, S: Store> Term<'a, S> {
     fn publish_status(&mut self) {
         let Some(scheduler) = self.state.scheduler() else { return };
         let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
-        self.engine.metrics.pictures(hosts, units, self.waiting);
+        self.engine.metrics.cluster_size(hosts, units, self.waiting);
         let now = Status::Leading { since: self.since, hosts, units, waiting: self.waiting };
         self.engine.status.send_if_modified(|status| {
             let changed = *status != now;

@@ -86,8 +86,8 @@ impl Steps {
 /// The steps of `units`, given the assignment of each, if it has one, and what was observed.
 pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a Assignment>, &'a Seen)>) -> Steps {
     let mut sorted: BTreeMap<Step, Vec<UnitName>> = BTreeMap::new();
-    for (name, entry, seen) in units {
-        if let Some(step) = next(entry, seen) {
+    for (name, assignment, seen) in units {
+        if let Some(step) = next(assignment, seen) {
             sorted.entry(step).or_default().push(name.clone());
         }
     }
@@ -103,20 +103,22 @@ pub fn converge<'a>(units: impl IntoIterator<Item = (&'a UnitName, Option<&'a As
 
 /// The next step of one unit; `None` if there is nothing to do, or systemd is already working on it.
 #[must_use]
-pub fn next(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
-    let Some(entry) = entry.filter(|entry| entry.target != Target::Removed) else { return away(entry, seen) };
-    if seen.file.as_ref() != Some(&entry.hash) {
+pub fn next(assignment: Option<&Assignment>, seen: &Seen) -> Option<Step> {
+    let Some(assignment) = assignment.filter(|assignment| assignment.target != Target::Removed) else {
+        return away(assignment, seen);
+    };
+    if seen.file.as_ref() != Some(&assignment.hash) {
         // A file is never replaced under a running unit: its ExecStop= must be the one it was started with.
         return if seen.file.is_some() { stopped(seen, Step::Install) } else { Some(Step::Install) };
     }
     if !seen.known {
         return Some(Step::Install);
     }
-    if seen.done.is_some_and(|done| done.generation == entry.generation && done.target == entry.target) {
-        return (seen.retry && entry.target == Target::Launched).then_some(Step::Start);
+    if seen.done.is_some_and(|done| done.generation == assignment.generation && done.target == assignment.target) {
+        return (seen.retry && assignment.target == Target::Launched).then_some(Step::Start);
     }
-    match entry.target {
-        Target::Launched if is_to_restart(entry, seen) => stopped(seen, Step::Start),
+    match assignment.target {
+        Target::Launched if is_to_restart(assignment, seen) => stopped(seen, Step::Start),
         Target::Launched => Some(Step::Start),
         // Only units that were launched by an assignment are stopped: one that another unit pulled in keeps running.
         _ if seen.done.is_some_and(|done| done.target == Target::Launched) => stopped(seen, Step::Record),
@@ -127,17 +129,17 @@ pub fn next(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
 /// Whether a unit must be stopped before it is started. This happens once for each request: a host without a record of
 /// the unit, such as after a reboot, starts it for the first time and needs no restart.
 #[must_use]
-pub fn is_to_restart(entry: &Assignment, seen: &Seen) -> bool {
-    let asked = entry.target == Target::Launched && entry.restart.is_some();
-    asked && seen.done.is_some_and(|done| done.restart != entry.restart)
+pub fn is_to_restart(assignment: &Assignment, seen: &Seen) -> bool {
+    let asked = assignment.target == Target::Launched && assignment.restart.is_some();
+    asked && seen.done.is_some_and(|done| done.restart != assignment.restart)
 }
 
 /// The next step of a unit that isn't assigned to this host, or not any more.
-fn away(entry: Option<&Assignment>, seen: &Seen) -> Option<Step> {
+fn away(assignment: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     if seen.file.is_some() {
         return stopped(seen, Step::Remove);
     }
-    let told = entry.map(|entry| (entry.generation, entry.target));
+    let told = assignment.map(|assignment| (assignment.generation, assignment.target));
     let done = seen.done.map(|done| (done.generation, done.target));
     (told.is_some() && done != told).then_some(Step::Record)
 }
@@ -156,7 +158,7 @@ fn stopped(seen: &Seen, then: Step) -> Option<Step> {
 mod tests {
     use super::*;
 
-    fn entry(target: Target, generation: u64) -> Assignment {
+    fn assignment(target: Target, generation: u64) -> Assignment {
         Assignment { hash: UnitHash::new("a"), target, global: false, generation: Revision(generation), restart: None }
     }
 
@@ -170,44 +172,47 @@ mod tests {
 
     #[test]
     fn a_unit_comes_up_in_order() {
-        let entry = entry(Target::Launched, 5);
-        assert_eq!(next(Some(&entry), &Seen::default()), Some(Step::Install));
-        assert_eq!(next(Some(&entry), &there()), Some(Step::Start));
+        let assignment = assignment(Target::Launched, 5);
+        assert_eq!(next(Some(&assignment), &Seen::default()), Some(Step::Install));
+        assert_eq!(next(Some(&assignment), &there()), Some(Step::Start));
         let started = Seen { done: done(Target::Launched, 5), job: Some(JobKind::Start), ..there() };
-        assert_eq!(next(Some(&entry), &started), None);
+        assert_eq!(next(Some(&assignment), &started), None);
         // A oneshot that has finished, or a service that has failed, isn't started again.
-        assert_eq!(next(Some(&entry), &Seen { job: None, ..started }), None);
+        assert_eq!(next(Some(&assignment), &Seen { job: None, ..started }), None);
     }
 
     #[test]
     fn a_restarted_daemon_adopts_what_runs() {
         let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
-        assert_eq!(next(Some(&entry(Target::Launched, 5)), &running), None);
+        assert_eq!(next(Some(&assignment(Target::Launched, 5)), &running), None);
     }
 
     #[test]
     fn a_reboot_starts_again() {
         // Neither the file nor the boot state is left from the last boot.
-        assert_eq!(next(Some(&entry(Target::Launched, 5)), &Seen::default()), Some(Step::Install));
+        assert_eq!(next(Some(&assignment(Target::Launched, 5)), &Seen::default()), Some(Step::Install));
         // With a units directory that outlives the boot, only the links are missing.
-        assert_eq!(next(Some(&entry(Target::Launched, 5)), &Seen { known: false, ..there() }), Some(Step::Install));
+        assert_eq!(
+            next(Some(&assignment(Target::Launched, 5)), &Seen { known: false, ..there() }),
+            Some(Step::Install)
+        );
     }
 
     #[test]
     fn a_changed_file_waits_for_the_stop() {
-        let entry = Assignment { hash: UnitHash::new("b"), ..entry(Target::Launched, 6) };
+        let assignment = Assignment { hash: UnitHash::new("b"), ..assignment(Target::Launched, 6) };
         let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
-        assert_eq!(next(Some(&entry), &running), Some(Step::Stop));
+        assert_eq!(next(Some(&assignment), &running), Some(Step::Stop));
         let stopping = Seen { job: Some(JobKind::Stop), ..running.clone() };
-        assert_eq!(next(Some(&entry), &stopping), None);
-        assert_eq!(next(Some(&entry), &Seen { running: false, ..running.clone() }), Some(Step::Install));
+        assert_eq!(next(Some(&assignment), &stopping), None);
+        assert_eq!(next(Some(&assignment), &Seen { running: false, ..running.clone() }), Some(Step::Install));
         let replaced = Seen { file: Some(UnitHash::new("b")), running: false, ..running };
-        assert_eq!(next(Some(&entry), &replaced), Some(Step::Start));
+        assert_eq!(next(Some(&assignment), &replaced), Some(Step::Start));
     }
 
     #[test]
     fn a_restart_is_a_stop_and_a_start_once() {
-        let asked = |restart| Assignment { restart: Some(Revision(restart)), ..entry(Target::Launched, restart) };
+        let asked = |restart| Assignment { restart: Some(Revision(restart)), ..assignment(Target::Launched, restart) };
         let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
         assert_eq!(next(Some(&asked(6)), &running), Some(Step::Stop));
         assert_eq!(next(Some(&asked(6)), &Seen { job: Some(JobKind::Stop), ..running.clone() }), None);
@@ -233,44 +238,44 @@ mod tests {
 
     #[test]
     fn loaded_stops_only_what_was_launched() {
-        let entry = entry(Target::Loaded, 6);
+        let assignment = assignment(Target::Loaded, 6);
         let launched = Seen { running: true, done: done(Target::Launched, 5), ..there() };
-        assert_eq!(next(Some(&entry), &launched), Some(Step::Stop));
-        assert_eq!(next(Some(&entry), &Seen { running: false, ..launched }), Some(Step::Record));
+        assert_eq!(next(Some(&assignment), &launched), Some(Step::Stop));
+        assert_eq!(next(Some(&assignment), &Seen { running: false, ..launched }), Some(Step::Record));
         // Started by another unit's Requires=.
         let pulled = Seen { running: true, done: done(Target::Loaded, 5), ..there() };
-        assert_eq!(next(Some(&entry), &pulled), Some(Step::Record));
+        assert_eq!(next(Some(&assignment), &pulled), Some(Step::Record));
     }
 
     #[test]
     fn what_leaves_is_stopped_before_it_is_removed() {
-        for entry in [None, Some(entry(Target::Removed, 9))] {
-            let entry = entry.as_ref();
+        for assignment in [None, Some(assignment(Target::Removed, 9))] {
+            let assignment = assignment.as_ref();
             let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
-            assert_eq!(next(entry, &running), Some(Step::Stop));
-            assert_eq!(next(entry, &Seen { job: Some(JobKind::Stop), ..running.clone() }), None);
+            assert_eq!(next(assignment, &running), Some(Step::Stop));
+            assert_eq!(next(assignment, &Seen { job: Some(JobKind::Stop), ..running.clone() }), None);
             // A hanging start job is replaced.
             assert_eq!(
-                next(entry, &Seen { job: Some(JobKind::Start), running: false, ..running.clone() }),
+                next(assignment, &Seen { job: Some(JobKind::Start), running: false, ..running.clone() }),
                 Some(Step::Stop)
             );
-            assert_eq!(next(entry, &Seen { running: false, ..running }), Some(Step::Remove));
+            assert_eq!(next(assignment, &Seen { running: false, ..running }), Some(Step::Remove));
         }
     }
 
     #[test]
     fn gone_is_said_once() {
-        let entry = entry(Target::Removed, 9);
-        assert_eq!(next(Some(&entry), &Seen::default()), Some(Step::Record));
-        assert_eq!(next(Some(&entry), &Seen { done: done(Target::Removed, 9), ..Seen::default() }), None);
+        let assignment = assignment(Target::Removed, 9);
+        assert_eq!(next(Some(&assignment), &Seen::default()), Some(Step::Record));
+        assert_eq!(next(Some(&assignment), &Seen { done: done(Target::Removed, 9), ..Seen::default() }), None);
         assert_eq!(next(None, &Seen::default()), None);
     }
 
     #[test]
     fn a_missing_dependency_is_tried_again_when_told() {
-        let entry = entry(Target::Launched, 5);
+        let assignment = assignment(Target::Launched, 5);
         let blocked = Seen { done: done(Target::Launched, 5), ..there() };
-        assert_eq!(next(Some(&entry), &blocked), None);
-        assert_eq!(next(Some(&entry), &Seen { retry: true, ..blocked }), Some(Step::Start));
+        assert_eq!(next(Some(&assignment), &blocked), None);
+        assert_eq!(next(Some(&assignment), &Seen { retry: true, ..blocked }), Some(Step::Start));
     }
 }

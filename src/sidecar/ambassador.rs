@@ -46,7 +46,7 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
         write_env(path, &options.service, *first)?;
     }
     let most = options.max_connections.map_or_else(affordable, |most| most as usize);
-    let hall = Hall {
+    let frontend = Frontend {
         pool: pool.clone(),
         service: options.service.clone(),
         hold: options.hold,
@@ -67,19 +67,19 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
         );
     }
 
-    let accepting = futures_util::future::join_all(listeners.into_iter().map(|listener| hall.accept_all(listener)));
+    let accepting = futures_util::future::join_all(listeners.into_iter().map(|listener| frontend.accept_all(listener)));
     tokio::select! {
         _ = accepting => {}
         () = follow(live.clone(), &pool) => bail!("the list of services is followed no longer"),
-        () = report(live, &hall, &notifier) => {}
+        () = report(live, &frontend, &notifier) => {}
         () = stop.cancelled() => {}
     }
     // The listeners are closed now.
-    hall.tracker.close();
-    hall.closing.cancel();
-    notifier.status(format!("stopping; {} connections are open", hall.tracker.len()));
-    if timeout(options.drain, hall.tracker.wait()).await.is_err() {
-        tracing::info!("{} connections were cut off", hall.tracker.len());
+    frontend.tracker.close();
+    frontend.closing.cancel();
+    notifier.status(format!("stopping; {} connections are open", frontend.tracker.len()));
+    if timeout(options.drain, frontend.tracker.wait()).await.is_err() {
+        tracing::info!("{} connections were cut off", frontend.tracker.len());
     }
     Ok(())
 }
@@ -96,8 +96,8 @@ async fn follow(mut live: watch::Receiver<service_watch::Live>, pool: &Pool) {
 }
 
 /// Report the status to systemd: ready with the first backend, and a status line whenever something in it changes.
-async fn report(mut live: watch::Receiver<service_watch::Live>, hall: &Hall, notifier: &Notifier) {
-    let (mut counts, mut figures) = (hall.pool.counts(), hall.figures.subscribe());
+async fn report(mut live: watch::Receiver<service_watch::Live>, frontend: &Frontend, notifier: &Notifier) {
+    let (mut counts, mut figures) = (frontend.pool.counts(), frontend.figures.subscribe());
     let mut ready = false;
     loop {
         let (count, figures_now) = (*counts.borrow_and_update(), *figures.borrow_and_update());
@@ -105,7 +105,7 @@ async fn report(mut live: watch::Receiver<service_watch::Live>, hall: &Hall, not
             let live = live.borrow_and_update();
             (live.heard, live.trouble.clone())
         };
-        notifier.status(line(&hall.service, count, figures_now, heard, trouble.as_deref()));
+        notifier.status(line(&frontend.service, count, figures_now, heard, trouble.as_deref()));
         if count.up > 0 && !std::mem::replace(&mut ready, true) {
             notifier.ready();
         }
@@ -155,7 +155,7 @@ struct Figures {
 
 /// Accepts connections.
 #[derive(Debug, Clone)]
-struct Hall {
+struct Frontend {
     pool: Pool,
     service: ServiceName,
     hold: Duration,
@@ -169,7 +169,7 @@ struct Hall {
     closing: CancellationToken,
 }
 
-impl Hall {
+impl Frontend {
     async fn accept_all(&self, listener: TcpListener) {
         loop {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
@@ -186,7 +186,7 @@ impl Hall {
     }
 
     async fn serve(self, mut client: TcpStream, place: OwnedSemaphorePermit) {
-        forward::mind(&client);
+        forward::keep_alive(&client);
         self.figures.send_modify(|figures| figures.open += 1);
         match self.connect(&client).await {
             Some((mut server, backend)) => {
@@ -243,13 +243,13 @@ struct Seat {
 }
 
 impl Seat {
-    fn take(hall: &Hall) -> Option<Self> {
-        let Ok(permit) = Arc::clone(&hall.seats).try_acquire_owned() else {
+    fn take(frontend: &Frontend) -> Option<Self> {
+        let Ok(permit) = Arc::clone(&frontend.seats).try_acquire_owned() else {
             tracing::debug!("too many connections are held already");
             return None;
         };
-        hall.figures.send_modify(|figures| figures.held += 1);
-        Some(Self { figures: hall.figures.clone(), _permit: permit })
+        frontend.figures.send_modify(|figures| figures.held += 1);
+        Some(Self { figures: frontend.figures.clone(), _permit: permit })
     }
 }
 

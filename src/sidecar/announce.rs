@@ -159,19 +159,19 @@ impl Keeper {
         stop: CancellationToken,
     ) -> Result<()> {
         let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
-        let mut lament = String::new();
+        let mut warned = String::new();
         while !stop.is_cancelled() {
             let against = parts.iter_mut().map(|part| part.borrow_and_update().clone()).find(|stand| !stand.up);
             let next = match self.step(against).await {
                 Ok(next) => {
                     backoff.reset();
-                    lament.clear();
+                    warned.clear();
                     next
                 }
                 Err(why) => {
-                    if why != lament {
+                    if why != warned {
                         tracing::warn!("{why}");
-                        lament.clone_from(&why);
+                        warned.clone_from(&why);
                     }
                     self.notifier.status(self.standing(&why));
                     Some(Instant::now() + backoff.next_wait())
@@ -189,7 +189,7 @@ impl Keeper {
                 () = any_changed(&mut parts) => {}
             }
         }
-        self.farewell(drain).await;
+        self.withdraw_and_drain(drain).await;
         Ok(())
     }
 
@@ -285,7 +285,7 @@ impl Keeper {
         Ok(true)
     }
 
-    async fn farewell(&mut self, drain: Duration) {
+    async fn withdraw_and_drain(&mut self, drain: Duration) {
         let begun = Instant::now();
         let mut backoff = Backoff::new(RECONNECT_BACKOFF, "");
         let withdrawn = loop {

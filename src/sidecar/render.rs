@@ -68,7 +68,7 @@ async fn once(file: &mut Rendered, mut live: watch::Receiver<Live>) -> Result<()
 async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, notifier: &Notifier) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut ready = Readiness { said: false, old: file.options.out.exists(), begun: Instant::now() };
-    let mut lament = String::new();
+    let mut warned = String::new();
     let mut changed = true;
     loop {
         let now = live.borrow_and_update().clone();
@@ -83,10 +83,10 @@ async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, notifier: &N
                 file.tell().await;
             }
             let trouble = file.trouble();
-            if trouble != lament && !trouble.is_empty() {
+            if trouble != warned && !trouble.is_empty() {
                 tracing::warn!("{trouble}");
             }
-            lament = trouble;
+            warned = trouble;
         } else if ready.old && ready.begun.elapsed() >= FIRST_ANSWER_TIMEOUT {
             // An existing file is better than none for units that wait for this sidecar.
             ready.say_if(true, || {}, notifier);

@@ -149,11 +149,11 @@ impl Follower {
                     }
                 }
                 Ok(News::Broken) => self.known.end(Instant::now()),
-                Ok(News::Lost(error)) => self.lament(&error),
+                Ok(News::Lost(error)) => self.report(&error),
                 // Logged by `publish`.
                 Ok(News::Back) => {}
                 // Never returned to a daemon.
-                Err(error) => return self.lament(&error),
+                Err(error) => return self.report(&error),
             }
         }
     }
@@ -169,7 +169,7 @@ impl Follower {
         });
     }
 
-    fn lament(&self, error: &ClientError) {
+    fn report(&self, error: &ClientError) {
         let why = brief(error);
         self.tell.send_if_modified(|live| {
             if live.trouble.as_ref() == Some(&why) {

@@ -35,7 +35,7 @@ pub struct Options {
     /// Our folder of unit files.
     pub units_directory: PathBuf,
     /// The folder of the boot state; must be a tmpfs.
-    pub notes_directory: PathBuf,
+    pub boot_directory: PathBuf,
     /// Use the user's own systemd over the session bus.
     pub user: bool,
     /// The bus's address if it isn't the default one (`unix:path=…`).
@@ -46,7 +46,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             units_directory: "/run/fleet/units".into(),
-            notes_directory: "/run/fleet".into(),
+            boot_directory: "/run/fleet".into(),
             user: false,
             address: None,
         }
@@ -62,7 +62,7 @@ pub struct Dbus {
 struct Shared {
     options: Arc<Options>,
     units: Folder,
-    notes: Folder,
+    boot: Folder,
     ours: Ours,
     /// Our units that systemd knows under another primary name.
     aliases: Mutex<BTreeSet<UnitName>>,
@@ -113,7 +113,7 @@ impl Dbus {
     pub fn new(options: Options) -> Self {
         let shared = Shared {
             units: Folder::new(options.units_directory.clone()),
-            notes: Folder::new(options.notes_directory.clone()),
+            boot: Folder::new(options.boot_directory.clone()),
             options: Arc::new(options),
             ours: Ours::default(),
             aliases: Mutex::default(),
@@ -389,13 +389,13 @@ impl Systemd for Dbus {
         Ok(state == "stopping")
     }
 
-    async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
+    async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
         let key = key.to_owned();
-        self.blocking(move |shared| shared.notes.read_note(&key)).await
+        self.blocking(move |shared| shared.boot.read_boot_file(&key)).await
     }
 
-    async fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
+    async fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
         let (key, text) = (key.to_owned(), text.to_owned());
-        self.blocking(move |shared| shared.notes.write_note(&key, &text)).await
+        self.blocking(move |shared| shared.boot.write_boot_file(&key, &text)).await
     }
 }

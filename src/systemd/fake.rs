@@ -473,16 +473,16 @@ impl Systemd for Fake {
         if host.bus_up { Ok(host.going_down) } else { Err(Error::Unavailable("the bus is away".into())) }
     }
 
-    async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
-        Ok(self.lock().disk.notes.get(key).cloned())
+    async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
+        Ok(self.lock().disk.boot_files.get(key).cloned())
     }
 
-    async fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
+    async fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
         let mut host = self.lock();
         if host.disk_full {
             return Err(Error::Io(format!("cannot write note {key}: No space left on device (os error 28)")));
         }
-        host.disk.notes.insert(key.into(), text.into());
+        host.disk.boot_files.insert(key.into(), text.into());
         Ok(())
     }
 }
@@ -576,10 +576,10 @@ mod tests {
         assert_eq!(fake.running().len(), 2);
         fake.come_up();
         assert_eq!(drain(&mut events).await, [Event::Resync]);
-        fake.write_note("lease", "1").await.unwrap();
+        fake.write_boot_file("lease", "1").await.unwrap();
         fake.reboot();
         assert!(fake.running().is_empty() && fake.files().await.unwrap().is_empty());
-        assert_eq!(fake.read_note("lease").await, Ok(None));
+        assert_eq!(fake.read_boot_file("lease").await, Ok(None));
         assert_eq!(fake.unit(&name("web.service")).load.as_str(), "not-found");
     }
 

@@ -135,7 +135,7 @@ impl Folder {
         }
     }
 
-    pub(super) fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
+    pub(super) fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
         let path = self.note(key)?;
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
@@ -145,7 +145,7 @@ impl Folder {
     }
 
     /// Completely or not at all, but not synced: the folder is a tmpfs.
-    pub(super) fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
+    pub(super) fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
         let path = self.note(key)?;
         self.create()?;
         self.replace(&path, text, Durable::No)
@@ -242,12 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn notes_are_kept_under_plain_names() {
+    fn boot_files_have_plain_names() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::new(root.path().join("fleet"));
-        assert_eq!(folder.read_note("lease"), Ok(None));
-        folder.write_note("lease", "7").unwrap();
-        assert_eq!(folder.read_note("lease"), Ok(Some("7".into())));
-        assert!(folder.write_note("../lease", "7").is_err());
+        assert_eq!(folder.read_boot_file("lease"), Ok(None));
+        folder.write_boot_file("lease", "7").unwrap();
+        assert_eq!(folder.read_boot_file("lease"), Ok(Some("7".into())));
+        assert!(folder.write_boot_file("../lease", "7").is_err());
     }
 }

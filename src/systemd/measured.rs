@@ -83,12 +83,12 @@ impl<H: Systemd> Systemd for Measured<H> {
         self.host.going_down().await
     }
 
-    async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
-        self.host.read_note(key).await
+    async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
+        self.host.read_boot_file(key).await
     }
 
-    async fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
-        self.host.write_note(key, text).await
+    async fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
+        self.host.write_boot_file(key, text).await
     }
 }
 

@@ -110,12 +110,12 @@ impl Systemd for Probe {
         self.fake.going_down().await
     }
 
-    async fn read_note(&self, key: &str) -> Result<Option<String>, Error> {
-        self.fake.read_note(key).await
+    async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
+        self.fake.read_boot_file(key).await
     }
 
-    async fn write_note(&self, key: &str, text: &str) -> Result<(), Error> {
-        self.fake.write_note(key, text).await?;
+    async fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
+        self.fake.write_boot_file(key, text).await?;
         if key == UNITS {
             self.judge.noted(self.host);
         }

@@ -507,9 +507,9 @@ pub(crate) async fn a_later_subscription_replaces_the_earlier(systemd: impl Syst
 }
 
 pub(crate) async fn notes_are_kept(systemd: impl Systemd) {
-    assert_eq!(systemd.read_note("lease").await, Ok(None));
-    systemd.write_note("lease", "1").await.unwrap();
-    systemd.write_note("lease", "2").await.unwrap();
-    assert_eq!(systemd.clone().read_note("lease").await, Ok(Some("2".into())));
-    assert_eq!(systemd.read_note("other").await, Ok(None));
+    assert_eq!(systemd.read_boot_file("lease").await, Ok(None));
+    systemd.write_boot_file("lease", "1").await.unwrap();
+    systemd.write_boot_file("lease", "2").await.unwrap();
+    assert_eq!(systemd.clone().read_boot_file("lease").await, Ok(Some("2".into())));
+    assert_eq!(systemd.read_boot_file("other").await, Ok(None));
 }

@@ -49,7 +49,7 @@ impl Host {
     pub(crate) fn adapter(&self) -> Dbus {
         Dbus::new(Options {
             units_directory: self.dir.path().join("fleet/units"),
-            notes_directory: self.dir.path().join("fleet"),
+            boot_directory: self.dir.path().join("fleet"),
             user: true,
             address: Some(self.bus()),
         })

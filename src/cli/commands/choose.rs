@@ -19,7 +19,7 @@ pub(super) struct Chosen {
 }
 
 /// One argument.
-struct Wish {
+struct Selector {
     patterns: Vec<Glob>,
     /// The message if no unit matches.
     missing: String,
@@ -34,37 +34,37 @@ struct Wish {
 /// # Errors
 /// An argument is neither a name nor a pattern, or the request fails.
 pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, Error> {
-    let constraints = args.iter().map(|arg| wish(arg)).collect::<Result<Vec<_>, _>>()?;
+    let selectors = args.iter().map(|arg| selector(arg)).collect::<Result<Vec<_>, _>>()?;
     let mut patterns: Vec<String> =
-        constraints.iter().flat_map(|wish| &wish.patterns).map(ToString::to_string).collect();
+        selectors.iter().flat_map(|selector| &selector.patterns).map(ToString::to_string).collect();
     patterns.sort();
     patterns.dedup();
     let UnitList { mut units, damaged, .. } = client.units(&patterns).await?;
-    units.retain(|unit| !unit.name.is_template() && constraints.iter().any(|wish| wish.matches(unit)));
+    units.retain(|unit| !unit.name.is_template() && selectors.iter().any(|selector| selector.matches(unit)));
     units.sort_by(|a, b| a.name.cmp(&b.name));
     let mut missing = Vec::new();
-    for wish in &constraints {
-        let mut found = units.iter().filter(|unit| wish.matches(unit)).peekable();
-        let mut damaged = damaged.iter().filter(|unit| wish.names(&unit.name)).map(explain::damaged).peekable();
+    for selector in &selectors {
+        let mut found = units.iter().filter(|unit| selector.matches(unit)).peekable();
+        let mut damaged = damaged.iter().filter(|unit| selector.names(&unit.name)).map(explain::damaged).peekable();
         if found.peek().is_none() {
-            missing.extend(damaged.peek().is_none().then(|| wish.missing.clone()));
+            missing.extend(damaged.peek().is_none().then(|| selector.missing.clone()));
         } else if found.all(|unit| journal::hosts(unit).is_empty()) {
-            missing.push(wish.nowhere.clone());
+            missing.push(selector.nowhere.clone());
         }
         missing.extend(damaged);
     }
     missing.dedup();
-    let one = constraints.len() == 1 && constraints[0].exact && units.iter().all(|unit| !unit.global);
+    let one = selectors.len() == 1 && selectors[0].exact && units.iter().all(|unit| !unit.global);
     Ok(Chosen { units: Units { patterns, units, one }, missing })
 }
 
-fn wish(arg: &str) -> Result<Wish, Error> {
+fn selector(arg: &str) -> Result<Selector, Error> {
     let parse = |patterns: Vec<String>| {
         let globs: Result<Vec<Glob>, _> = patterns.iter().map(|pattern| pattern.parse()).collect();
         globs.map_err(|error| Error::failure(error.to_string()))
     };
     if names::is_pattern(arg) {
-        return Ok(Wish {
+        return Ok(Selector {
             patterns: parse(names::patterns(arg))?,
             missing: format!("no unit matches `{arg}`"),
             nowhere: format!("no unit that matches `{arg}` appears to be running"),
@@ -74,14 +74,14 @@ fn wish(arg: &str) -> Result<Wish, Error> {
     let name = names::unit(arg).map_err(|error| Error::failure(format!("{arg}: {error}")))?;
     if name.is_template() {
         let instances = format!("{}@*.{}", Glob::escape(name.prefix()), name.kind());
-        return Ok(Wish {
+        return Ok(Selector {
             patterns: parse(vec![instances])?,
             missing: format!("Template {name} has no instances."),
             nowhere: format!("No instance of template {name} appears to be running."),
             exact: false,
         });
     }
-    Ok(Wish {
+    Ok(Selector {
         patterns: parse(vec![names::exactly(&name)])?,
         missing: format!("Unit {name} does not exist."),
         nowhere: format!("Unit {name} does not appear to be running."),
@@ -89,7 +89,7 @@ fn wish(arg: &str) -> Result<Wish, Error> {
     })
 }
 
-impl Wish {
+impl Selector {
     fn matches(&self, unit: &UnitView) -> bool {
         self.names(&unit.name)
     }

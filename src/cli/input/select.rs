@@ -49,7 +49,7 @@ pub(in crate::cli) fn unmatched(pattern: &str) -> String {
 /// All invalid names and patterns, or the error of the request.
 pub(in crate::cli) async fn select(client: &Client, args: &[String]) -> Result<Selected, Error> {
     let mut problems = Vec::new();
-    let mut constraints: Vec<(bool, String, Vec<Glob>)> = Vec::new();
+    let mut selectors: Vec<(bool, String, Vec<Glob>)> = Vec::new();
     for arg in args {
         let exact = !names::is_pattern(arg);
         let label = match names::unit(arg) {
@@ -61,7 +61,7 @@ pub(in crate::cli) async fn select(client: &Client, args: &[String]) -> Result<S
             }
         };
         match globs(arg) {
-            Ok(globs) => constraints.push((exact, label, globs)),
+            Ok(globs) => selectors.push((exact, label, globs)),
             Err(why) => problems.push(why),
         }
     }
@@ -69,11 +69,11 @@ pub(in crate::cli) async fn select(client: &Client, args: &[String]) -> Result<S
         problems.push("nothing was changed".into());
         return Err(Error::failures(problems));
     }
-    let ask: Vec<String> = constraints.iter().flat_map(|(_, _, globs)| globs.iter().map(ToString::to_string)).collect();
+    let ask: Vec<String> = selectors.iter().flat_map(|(_, _, globs)| globs.iter().map(ToString::to_string)).collect();
     let UnitList { units: known, damaged, .. } = client.units(&ask).await?;
     let mut selected = Selected::default();
     let mut seen: BTreeSet<&UnitName> = BTreeSet::new();
-    for (exact, label, globs) in constraints {
+    for (exact, label, globs) in selectors {
         let mut found = false;
         for unit in known.iter().filter(|unit| globs.iter().any(|glob| glob.matches(unit.name.as_str()))) {
             found = true;

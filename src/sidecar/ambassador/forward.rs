@@ -56,7 +56,7 @@ thread_local! {
 }
 
 /// Enable keep-alive probes for an idle client: its host may have lost power.
-pub(super) fn mind(client: &TcpStream) {
+pub(super) fn keep_alive(client: &TcpStream) {
     let _ = be_patient(client, CLIENT);
 }
 

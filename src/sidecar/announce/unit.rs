@@ -36,7 +36,7 @@ struct Follower {
 
 /// What one stream has reported.
 #[derive(Debug, Default)]
-struct Picture {
+struct Reported {
     /// Whether it reported the unit.
     told: bool,
     /// Whether its initial list is complete.
@@ -46,11 +46,11 @@ struct Picture {
 impl Follower {
     async fn run(&mut self, client: &Client) {
         let mut watch = client.follow_on(&self.here, &self.unit, For::ADaemon);
-        let mut picture = Picture::default();
+        let mut reported = Reported::default();
         loop {
             match watch.next().await {
-                Ok(News::Begun) => picture = Picture::default(),
-                Ok(News::Line(line)) => self.take(line, &mut picture),
+                Ok(News::Begun) => reported = Reported::default(),
+                Ok(News::Line(line)) => self.take(line, &mut reported),
                 Ok(News::Lost(error)) => tracing::debug!("{}: {}", self.unit, brief(&error)),
                 Ok(News::Broken | News::Back) => {}
                 // Never returned to a daemon.
@@ -59,10 +59,10 @@ impl Follower {
         }
     }
 
-    fn take(&mut self, line: WatchLine, picture: &mut Picture) {
+    fn take(&mut self, line: WatchLine, reported: &mut Reported) {
         match line {
             WatchLine::Unit(view) if view.name == self.unit => {
-                (picture.told, self.known) = (true, true);
+                (reported.told, self.known) = (true, true);
                 self.say(stand(&view, &self.here));
             }
             WatchLine::Removed(name) if name == self.unit => {
@@ -72,8 +72,8 @@ impl Follower {
             // compacted, the same stream is synced again without reporting unchanged units; a unit that was deleted
             // meanwhile is reported as removed.
             WatchLine::Synced(_) => {
-                let first = !std::mem::replace(&mut picture.whole, true);
-                if first && !picture.told {
+                let first = !std::mem::replace(&mut reported.whole, true);
+                if first && !reported.told {
                     self.missing();
                 }
             }
@@ -148,24 +148,24 @@ mod tests {
     #[test]
     fn a_stream_that_is_synced_again_destroys_nothing() {
         let (mut follower, stand) = follower();
-        let mut picture = Picture::default();
+        let mut reported = Reported::default();
         for line in [active(), synced(), synced()] {
-            follower.take(line, &mut picture);
+            follower.take(line, &mut reported);
             assert!(stand.borrow().up, "{:?}", stand.borrow());
         }
-        follower.take(WatchLine::Removed("web.service".parse().unwrap()), &mut picture);
+        follower.take(WatchLine::Removed("web.service".parse().unwrap()), &mut reported);
         assert!(!stand.borrow().up);
-        follower.take(synced(), &mut picture);
+        follower.take(synced(), &mut reported);
         assert!(!stand.borrow().up, "and it stays so");
     }
 
     #[test]
     fn what_a_new_stream_doesnt_tell_is_gone() {
         let (mut follower, stand) = follower();
-        let mut picture = Picture::default();
-        follower.take(active(), &mut picture);
-        follower.take(synced(), &mut picture);
-        follower.take(synced(), &mut Picture::default());
+        let mut reported = Reported::default();
+        follower.take(active(), &mut reported);
+        follower.take(synced(), &mut reported);
+        follower.take(synced(), &mut Reported::default());
         assert_eq!(*stand.borrow(), Stand { up: false, why: "web.service has been destroyed".into() });
     }
 }

@@ -35,7 +35,7 @@ impl Writer {
         let head = shared.held().state.without_past();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || Head { disk, shared, state: head, doubt: None }.run(queue))?;
+            .spawn(move || Head { disk, shared, state: head, unconfirmed: None }.run(queue))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
@@ -76,7 +76,7 @@ struct Head {
     shared: Arc<Shared>,
     state: State,
     /// The changes of a failed write, which may be on disk.
-    doubt: Option<Vec<Change>>,
+    unconfirmed: Option<Vec<Change>>,
 }
 
 impl Head {
@@ -121,7 +121,7 @@ impl Head {
         if let Err(error) = self.disk.write(&changes, compacted) {
             tracing::error!(path = %self.disk.path().display(), %error, "store can't be written");
             self.state = self.shared.held().state.without_past();
-            self.doubt = Some(changes);
+            self.unconfirmed = Some(changes);
             return Err(unwritten(self.disk.path(), &error.to_string()));
         }
         self.publish(&changes);
@@ -135,7 +135,7 @@ impl Head {
 
     /// After a failed write, find out whether it took effect before doing anything else.
     fn settle(&mut self) -> Result<(), Error> {
-        let Some(changes) = self.doubt.take() else { return Ok(()) };
+        let Some(changes) = self.unconfirmed.take() else { return Ok(()) };
         match self.disk.recover() {
             Ok(written) => {
                 if written {
@@ -146,7 +146,7 @@ impl Head {
                 Ok(())
             }
             Err(error) => {
-                self.doubt = Some(changes);
+                self.unconfirmed = Some(changes);
                 Err(unwritten(self.disk.path(), &error.to_string()))
             }
         }

@@ -60,7 +60,7 @@ struct Member {
     answered: AtomicBool,
     /// A hint for the case that it closes the connection without ever having answered: with TLS 1.3 a server can reject
     /// a client silently after the handshake, and a TLS server closes a plain-text connection.
-    doubt: &'static str,
+    hint: &'static str,
 }
 
 /// A connection, and the number of connections so far.
@@ -227,7 +227,7 @@ impl Members {
                 member.answered.store(true, Ordering::Relaxed);
                 return Ok(answer);
             }
-            Ok(Err(error)) => member.doubt(classify(&error)),
+            Ok(Err(error)) => member.with_hint(classify(&error)),
             Err(_) => Failure::Here(Trouble::silent(patience, true)),
         };
         if matches!(failure, Failure::Here(_)) {
@@ -265,19 +265,19 @@ impl Member {
         if let Some((user, password)) = &options.user {
             connect = connect.with_user(user, password).with_auto_token_refresh(true);
         }
-        let doubt = match (tls, &options.identity) {
+        let hint = match (tls, &options.identity) {
             (None, _) => "does it want https?",
             (Some(_), None) => "does it want a client certificate?",
             (Some(_), Some(_)) => "does it accept our certificate?",
         };
         let answered = AtomicBool::new(false);
-        Ok(Self { address, endpoint, options: connect, link: Mutex::default(), answered, doubt })
+        Ok(Self { address, endpoint, options: connect, link: Mutex::default(), answered, hint })
     }
 
-    fn doubt(&self, failure: Failure) -> Failure {
+    fn with_hint(&self, failure: Failure) -> Failure {
         match failure {
             Failure::Here(trouble) if trouble.hung_up && !self.answered.load(Ordering::Relaxed) => {
-                Failure::Here(Trouble { text: format!("{} ({})", trouble.text, self.doubt), ..trouble })
+                Failure::Here(Trouble { text: format!("{} ({})", trouble.text, self.hint), ..trouble })
             }
             other => other,
         }

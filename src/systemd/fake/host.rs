@@ -23,7 +23,7 @@ pub(super) struct Disk {
     /// Links of `[Install]` sections: unit → (the unit whose `.wants` or `.requires` it is in, whether it is
     /// `.requires`).
     pub(super) enabled: BTreeMap<UnitName, Vec<(UnitName, bool)>>,
-    pub(super) notes: BTreeMap<String, String>,
+    pub(super) boot_files: BTreeMap<String, String>,
 }
 
 /// A job of a unit.
