@@ -152,14 +152,7 @@ impl Client {
     }
 
     async fn open<L: DeserializeOwned>(&self, path: &str) -> Result<Watch<L>, ClientError> {
-        let mut connection = self.connect().await?;
-        let request = connection.request(&Method::GET, path, Bytes::new())?;
-        let answer = timeout(self.patience, connection.sender.send_request(request)).await;
-        let response = match answer {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(connection.broken(&error)),
-            Err(_) => return Err(connection.silent(self.patience)),
-        };
+        let (connection, response) = self.send(None, &Method::GET, path, Bytes::new(), self.patience).await?;
         tracing::debug!(path, status = response.status().as_u16(), "watch");
         if !response.status().is_success() {
             let (status, body) = (response.status(), self.body(&connection, response).await?);

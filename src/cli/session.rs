@@ -1,7 +1,11 @@
 //! What all commands share after the command line was parsed. Decides nothing.
 
+use std::collections::BTreeMap;
+
 use crate::api::client::Client;
+use crate::api::wire::{Applied, Apply, ApplyUnit};
 use crate::cli::args::Format;
+use crate::cli::error::Error;
 use crate::cli::output::Printer;
 use crate::remote::Hosts;
 
@@ -19,6 +23,18 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Send a batch of units; nothing is sent if there are none.
+    ///
+    /// # Errors
+    /// The request failed, or the cluster refused it.
+    pub(super) async fn apply(&self, units: Vec<ApplyUnit>) -> Result<Applied, Error> {
+        if units.is_empty() {
+            return Ok(Applied::default());
+        }
+        let applied = self.client.apply(&Apply { units }).await;
+        applied.map_err(|error| Error::of_apply(error, &BTreeMap::new()))
+    }
+
     /// Whether stdout gets a single JSON document.
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json

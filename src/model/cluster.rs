@@ -8,7 +8,7 @@ use super::machine::{Machine, Metadata};
 use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
-use super::unit::{Assignment, Placement, Unit, UnitReport};
+use super::unit::{Assignment, Placement, Target, Unit, UnitReport};
 
 /// A value and the commit that wrote it, for guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,24 @@ impl Cluster {
             Change::Assignment(host, name, entry) => set_nested(&mut self.schedule, host, name, entry),
             Change::Report(name, host, state) => set_nested(&mut self.states, name, host, state),
         }
+    }
+
+    /// The host that a unit is placed on. A global unit is placed nowhere.
+    #[must_use]
+    pub fn placed_on(&self, name: &UnitName) -> Option<&MachineId> {
+        self.placements.get(name)?.value.host()
+    }
+
+    /// The reports of a unit, without those of hosts that have removed it.
+    pub fn reports(&self, name: &UnitName) -> impl Iterator<Item = (&MachineId, &UnitReport)> + use<'_> {
+        let all = self.states.get(name).into_iter().flatten();
+        all.filter(|(_, report)| report.target != Target::Removed)
+    }
+
+    /// The hosts that units are placed on and that report units. A host may come more than once.
+    pub fn named_hosts(&self) -> impl Iterator<Item = &MachineId> {
+        let placed = self.placements.values().filter_map(|placement| placement.value.host());
+        placed.chain(self.states.values().flat_map(|reports| reports.keys()))
     }
 
     /// The constraints of unit `name`, with resolved specifiers; `None` if its file isn't known.

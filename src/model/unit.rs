@@ -100,6 +100,17 @@ pub enum Placement {
     },
 }
 
+impl Placement {
+    /// The host, if the unit is assigned to one.
+    #[must_use]
+    pub fn host(&self) -> Option<&MachineId> {
+        match self {
+            Self::On { host, .. } => Some(host),
+            Self::Waiting { .. } => None,
+        }
+    }
+}
+
 /// Decodes the reasons if this version knows all of them; otherwise there are none, which isn't an error.
 fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reasons>, D::Error> {
     #[derive(Deserialize)]

@@ -85,7 +85,7 @@ pub fn always(cluster: &Cluster) -> Vec<Violation> {
             if !cluster.files.contains_key(&assignment.value.hash) {
                 found.push(Violation::NoFile(host.clone(), name.clone(), assignment.value.hash.clone()));
             }
-            if is_live(assignment) && !assignment.value.global && home(cluster, name) != Some(host) {
+            if is_live(assignment) && !assignment.value.global && cluster.placed_on(name) != Some(host) {
                 found.push(Violation::NoPlacement(name.clone(), host.clone()));
             }
         }
@@ -234,13 +234,6 @@ fn is_planned(constraints: &Constraints) -> bool {
 
 fn is_live(assignment: &Versioned<Assignment>) -> bool {
     assignment.value.target != Target::Removed
-}
-
-fn home<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
-    match &cluster.placements.get(name)?.value {
-        Placement::On { host, .. } => Some(host),
-        Placement::Waiting { .. } => None,
-    }
 }
 
 /// All assignments, grouped by unit.

@@ -54,11 +54,11 @@ pub fn leaving(cluster: &Cluster) -> impl Iterator<Item = &UnitName> {
 pub fn is_carried_out(cluster: &Cluster, name: &UnitName) -> bool {
     let Some(unit) = cluster.units.get(name) else { return false };
     let target = match unit.desired {
-        Desired::Inactive => return placed_on(cluster, name).is_none() && reports(cluster, name).is_empty(),
+        Desired::Inactive => return cluster.placed_on(name).is_none() && cluster.reports(name).next().is_none(),
         Desired::Loaded => Target::Loaded,
         Desired::Launched => Target::Launched,
     };
-    let report = placed_on(cluster, name).and_then(|host| cluster.states.get(name)?.get(host));
+    let report = cluster.placed_on(name).and_then(|host| cluster.states.get(name)?.get(host));
     report.is_some_and(|report| report.target == target && report.generation >= unit.generation)
 }
 
@@ -70,26 +70,13 @@ pub fn progress(cluster: &Cluster, expectation: &Expectation<'_>) -> Progress {
     let Some(unit) = cluster.units.get(name) else {
         return Progress::of_absent(operation, presence(cluster, name) == Presence::Leaving);
     };
-    let question = Question { cluster, name, unit, operation, reports: reports(cluster, name) };
+    let question = Question { cluster, name, unit, operation, reports: cluster.reports(name).collect() };
     match operation {
         Operation::Destroy => Progress::Waiting(question.leaving()),
-        Operation::Unload if placed_on(cluster, name).is_none() && question.reports.is_empty() => Progress::Done,
+        Operation::Unload if cluster.placed_on(name).is_none() && question.reports.is_empty() => Progress::Done,
         Operation::Unload => Progress::Waiting(question.leaving()),
         _ if global => question.everywhere(),
         _ => question.on_its_host(),
-    }
-}
-
-/// The reports of a unit, without those of hosts that have removed it.
-fn reports<'a>(cluster: &'a Cluster, name: &UnitName) -> BTreeMap<&'a MachineId, &'a UnitReport> {
-    let all = cluster.states.get(name).into_iter().flatten();
-    all.filter(|(_, report)| report.target != Target::Removed).collect()
-}
-
-fn placed_on<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
-    match &cluster.placements.get(name)?.value {
-        Placement::On { host, .. } => Some(host),
-        Placement::Waiting { .. } => None,
     }
 }
 

@@ -106,11 +106,11 @@ impl Client {
         let path = if check { "/fleet/v2/units?check=true" } else { "/fleet/v2/units" };
         let units = u32::try_from(request.units.len()).unwrap_or(u32::MAX);
         let patience = self.patience + PATIENCE_PER_UNIT * units;
-        self.call(&Method::POST, path, encode(request)?.into(), patience).await
+        self.call(&Method::POST, path, json(request)?.into(), patience).await
     }
 }
 
-fn encode(value: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, ClientError> {
     serde_json::to_vec(value).map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
@@ -119,14 +119,14 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, ClientError> {
 /// refuse.
 fn split(units: &[ApplyUnit], limit: usize) -> Result<Vec<Request<'_>>, ClientError> {
     let whole = Request { units: units.iter().collect() };
-    if encode(&whole)?.len() <= limit {
+    if json(&whole)?.len() <= limit {
         return Ok(vec![whole]);
     }
     let named: BTreeSet<&str> = units.iter().map(|unit| &*unit.name).collect();
     let (followers, others): (Vec<_>, Vec<_>) = units.iter().partition(|unit| follows(unit, &named));
     let (mut requests, mut bytes): (Vec<Request<'_>>, usize) = (Vec::new(), 0);
     for unit in others.into_iter().chain(followers) {
-        let size = encode(unit)?.len() + BETWEEN;
+        let size = json(unit)?.len() + BETWEEN;
         match requests.last_mut() {
             Some(request) if bytes + size <= limit => {
                 request.units.push(unit);
@@ -159,11 +159,11 @@ mod tests {
     #[test]
     fn requests_are_as_large_as_they_may_be_and_no_larger() {
         let units: Vec<ApplyUnit> = (0..9).map(|n| unit(&format!("{n}.service"), Some("text\n"))).collect();
-        let of = |number: usize| encode(&Request { units: units[..number].iter().collect() }).unwrap().len();
+        let of = |number: usize| json(&Request { units: units[..number].iter().collect() }).unwrap().len();
         let sizes = |limit: usize| split(&units, limit).unwrap().iter().map(|r| r.units.len()).collect::<Vec<_>>();
         assert_eq!((sizes(of(9)), sizes(of(4) + BETWEEN), sizes(1)), (vec![9], vec![4, 4, 1], vec![1; 9]));
         for request in split(&units, of(4)).unwrap() {
-            assert!(encode(&request).unwrap().len() <= of(4));
+            assert!(json(&request).unwrap().len() <= of(4));
         }
     }
 

@@ -5,6 +5,7 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::batch::json;
 use super::{Client, ClientError, Follow, For, encode, with_names};
 use crate::api::wire::services::{Announce, Announced, InstanceRef, KeepAlive, ServiceLine, ServiceList, ServiceView};
 use crate::model::service::ServiceName;
@@ -79,8 +80,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
-        self.call(method, path, body.into(), self.patience).await
+        self.call(method, path, json(body)?.into(), self.patience).await
     }
 }
 

@@ -45,13 +45,13 @@ pub(super) fn unit(
         desired: unit.desired,
         current: if global { String::new() } else { current(cluster, name).into() },
         generation: unit.generation,
-        machine: placed_on(cluster, name).map(|host| machine_ref(cluster, host)),
+        machine: cluster.placed_on(name).map(|host| machine_ref(cluster, host)),
         hosts: if global { orders(cluster, name) } else { Vec::new() },
         waiting: placement.and_then(|placement| match placement {
             Placement::Waiting { why, .. } => Some(why.clone()),
             Placement::On { .. } => None,
         }),
-        states: states(cluster, name).map(|(host, state)| state_view(cluster, host, state)).collect(),
+        states: cluster.reports(name).map(|(host, state)| state_view(cluster, host, state)).collect(),
         progress: Some(progress(cluster, &Expectation { unit: name, operation, global })),
     }
 }
@@ -59,8 +59,8 @@ pub(super) fn unit(
 /// Units whose records can't be read: what is known of them from elsewhere.
 pub(super) fn damaged(cluster: &Cluster, damaged: Damaged) -> Vec<DamagedUnit> {
     let view = |(name, why): (UnitName, String)| DamagedUnit {
-        machine: placed_on(cluster, &name).map(|host| machine_ref(cluster, host)),
-        states: states(cluster, &name).map(|(host, state)| state_view(cluster, host, state)).collect(),
+        machine: cluster.placed_on(&name).map(|host| machine_ref(cluster, host)),
+        states: cluster.reports(&name).map(|(host, state)| state_view(cluster, host, state)).collect(),
         name,
         why,
     };
@@ -85,30 +85,13 @@ pub(super) fn globals(cluster: &Cluster, summaries: &FileSummaries) -> BTreeSet<
 
 /// The keys of the hosts that the units are placed on and reported by.
 pub(super) fn hosts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
-    let placed = cluster.placements.keys().filter_map(|name| placed_on(cluster, name));
-    placed.chain(cluster.states.values().flat_map(|reports| reports.keys())).cloned().map(Key::Machine).collect()
-}
-
-/// Where a unit is placed.
-pub(super) fn placed_on<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a MachineId> {
-    match &cluster.placements.get(name)?.value {
-        Placement::On { host, .. } => Some(host),
-        Placement::Waiting { .. } => None,
-    }
+    cluster.named_hosts().cloned().map(Key::Machine).collect()
 }
 
 /// What the cluster has made of a unit that isn't global: what its host says it has, `inactive` while it says nothing.
 pub(super) fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
-    let state = placed_on(cluster, name).and_then(|host| cluster.states.get(name)?.get(host));
+    let state = cluster.placed_on(name).and_then(|host| cluster.states.get(name)?.get(host));
     state.map_or(Target::Removed, |state| state.target).as_state()
-}
-
-/// What hosts say of a unit; one that has stopped and forgotten it says nothing.
-pub(super) fn states<'a>(
-    cluster: &'a Cluster,
-    name: &UnitName,
-) -> impl Iterator<Item = (&'a MachineId, &'a UnitReport)> {
-    cluster.states.get(name).into_iter().flatten().filter(|(_, state)| state.target != Target::Removed)
 }
 
 /// A host, as tables name it.

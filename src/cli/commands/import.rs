@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use self::plan::{Action, Here, Plan};
 use crate::api::client::Endpoint;
-use crate::api::wire::{AppliedUnit, Apply, Outcome};
+use crate::api::wire::{AppliedUnit, Outcome};
 use crate::cli::args::Import;
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::names;
@@ -68,12 +68,7 @@ fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
 
 /// Send what the plan submits.
 async fn apply(session: &Session, plan: &Plan, start: bool) -> Result<Vec<AppliedUnit>, Error> {
-    let units = plan.batch(start);
-    if units.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sent = session.client.apply(&Apply { units }).await;
-    Ok(sent.map_err(|error| Error::of_apply(error, &std::collections::BTreeMap::new()))?.units)
+    Ok(session.apply(plan.batch(start)).await?.units)
 }
 
 /// Print what was done, or what `--apply` would do.

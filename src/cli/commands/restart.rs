@@ -1,11 +1,9 @@
 //! `restart`: restarts units one after the other, each on the host where it runs, and continues only when the last one
 //! is up again. Owns the order, and stops when a unit doesn't come back, so that the others keep running.
 
-use std::collections::BTreeMap;
-
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::wire::{Applied, Apply, ApplyUnit, Operation, UnitView};
+use crate::api::wire::{Applied, ApplyUnit, Operation, UnitView};
 use crate::cli::args::Change;
 use crate::cli::commands::units::{self, goals};
 use crate::cli::error::{Error, Exit};
@@ -102,6 +100,5 @@ fn choose<'a>(session: &Session, selected: &'a Selected) -> (Vec<&'a UnitView>, 
 
 async fn ask(session: &Session, units: &[&UnitView]) -> Result<Applied, Error> {
     let one = |unit: &&UnitView| ApplyUnit { name: unit.name.to_string(), restart: true, ..ApplyUnit::default() };
-    let apply = Apply { units: units.iter().map(one).collect() };
-    session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &BTreeMap::new()))
+    session.apply(units.iter().map(one).collect()).await
 }

@@ -153,12 +153,7 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: 
         destroy: operation == Operation::Destroy,
         ..ApplyUnit::default()
     };
-    let apply = Apply { units: chosen.iter().map(ask).collect() };
-    let mut applied = if apply.units.is_empty() {
-        Applied::default()
-    } else {
-        session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &BTreeMap::new()))?
-    };
+    let mut applied = session.apply(chosen.iter().map(ask).collect()).await?;
     applied.units.extend(leaving);
     let exit = finish(session, &applied, |_| Some(operation), &args.block).await?;
     if exit == Exit::Ok && !args.block.no_block && matches!(operation, Operation::Stop | Operation::Unload) {
@@ -175,12 +170,8 @@ pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: 
 /// Among the names that weren't found, the units that were destroyed before and still have to be stopped on their
 /// hosts: they are waited for like any other.
 async fn still_leaving(session: &Session, selected: &mut Selected) -> Result<Vec<AppliedUnit>, Error> {
-    if selected.missing.is_empty() {
-        return Ok(Vec::new());
-    }
     let ask = |name: &String| ApplyUnit { name: name.clone(), destroy: true, ..ApplyUnit::default() };
-    let apply = Apply { units: selected.missing.iter().map(ask).collect() };
-    let applied = session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &BTreeMap::new()))?;
+    let applied = session.apply(selected.missing.iter().map(ask).collect()).await?;
     let leaving: Vec<_> = applied.units.into_iter().filter(|unit| unit.outcome == Outcome::Leaving).collect();
     selected.missing.retain(|name| !leaving.iter().any(|unit| unit.name.as_str() == name));
     Ok(leaving)

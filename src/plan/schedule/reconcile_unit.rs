@@ -64,10 +64,7 @@ impl Round<'_> {
     fn reconcile_single(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, rescan: Rescan) {
         let left = self.clear(unit, None);
         let placement = self.scheduler.cluster.placements.get(unit).map(|placement| placement.value.clone());
-        let home = match &placement {
-            Some(Placement::On { host, .. }) => Some(host),
-            _ => None,
-        };
+        let home = placement.as_ref().and_then(Placement::host);
         let mut stays = false;
         for host in self.live_hosts(unit) {
             if Some(&host) == home {

@@ -10,7 +10,7 @@ use futures_util::future::select_all;
 
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
-use crate::model::unit::{Placement, Target};
+use crate::model::unit::Placement;
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Reader;
 use crate::store::{Error, Event, Store, Watch};
@@ -146,11 +146,7 @@ impl Few {
 
     /// The hosts that `cluster` names: each is told with its name and address.
     fn hosts(&self, cluster: &Cluster) -> BTreeSet<MachineId> {
-        let placed = cluster.placements.values().filter_map(|placement| match &placement.value {
-            Placement::On { host, .. } => Some(host),
-            Placement::Waiting { .. } => None,
-        });
-        placed.chain(cluster.states.values().flat_map(|reports| reports.keys())).chain(&self.host).cloned().collect()
+        cluster.named_hosts().chain(&self.host).cloned().collect()
     }
 
     /// Whether `cluster` tells what becomes of the units. It doesn't tell which hosts are to have a global one, nor
@@ -159,14 +155,10 @@ impl Few {
         let files = reader.summaries(&cluster.units.values().map(|unit| unit.hash.clone()).collect()).await?;
         for name in &self.names {
             let placement = cluster.placements.get(name).map(|placement| &placement.value);
-            let reported = || {
-                let mut reports = cluster.states.get(name).into_iter().flat_map(|reports| reports.values());
-                reports.any(|report| report.target != Target::Removed)
-            };
             let single = match (cluster.units.get(name), placement) {
                 (Some(unit), _) => !files.get(&unit.hash).is_some_and(|file| file.constraints.global),
                 (None, Some(Placement::On { .. })) => true,
-                (None, _) => self.single.contains(name) && !reported(),
+                (None, _) => self.single.contains(name) && cluster.reports(name).next().is_none(),
             };
             if !single {
                 return Ok(false);

@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use crate::model::cluster::{Change, Cluster};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
-use crate::model::unit::Placement;
 use crate::registry::reader::Reader;
 use crate::registry::scope::Scope;
 use crate::store::{Error, Store};
@@ -163,10 +162,8 @@ impl State {
             | Change::Report(name, _, _) => self.watchers.values_mut().for_each(|watching| watching.touch(name)),
             // A host's name and address stand beside each of its units; its birth and its death are rare.
             Change::Machine(id, _) => {
-                let placed = self.cluster.placements.iter().filter_map(|(name, placement)| match &placement.value {
-                    Placement::On { host, .. } => (host == id).then_some(name),
-                    Placement::Waiting { .. } => None,
-                });
+                let placements = self.cluster.placements.iter();
+                let placed = placements.filter_map(|(name, p)| (p.value.host() == Some(id)).then_some(name));
                 let reported =
                     self.cluster.states.iter().filter_map(|(name, states)| states.contains_key(id).then_some(name));
                 for name in placed.chain(reported) {

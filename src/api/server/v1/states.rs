@@ -7,7 +7,6 @@ use axum::http::Uri;
 use crate::api::server::error::Failure;
 use crate::api::server::extract::query;
 use crate::api::server::state::Api;
-use crate::api::server::views;
 use crate::api::wire::v1::{State, States};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
@@ -45,7 +44,7 @@ pub(super) async fn get<S: Store>(
 
 /// By name, then by machine.
 fn states(cluster: &Cluster) -> impl Iterator<Item = State> {
-    cluster.states.keys().flat_map(|name| views::states(cluster, name).map(move |state| (name, state))).map(
+    cluster.states.keys().flat_map(|name| cluster.reports(name).map(move |state| (name, state))).map(
         |(name, (host, state))| State {
             hash: state.hash.to_string(),
             machine_id: host.to_string(),

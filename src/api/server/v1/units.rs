@@ -45,8 +45,7 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
 async fn place<S: Store>(api: &Api<S>, cluster: &mut Cluster, units: &[(UnitName, Record)]) -> Result<(), StoreError> {
     let placements = units.iter().map(|(name, _)| Key::Placement(name.clone())).collect();
     api.reader.add(cluster, &placements).await?;
-    let state =
-        |(name, _): &(UnitName, Record)| Some(Key::State(name.clone(), views::placed_on(cluster, name)?.clone()));
+    let state = |(name, _): &(UnitName, Record)| Some(Key::State(name.clone(), cluster.placed_on(name)?.clone()));
     let states = units.iter().filter_map(state).collect();
     api.reader.add(cluster, &states).await
 }
@@ -73,7 +72,7 @@ async fn views<S: Store>(
     let view = |(name, record): (&UnitName, &Record)| Unit {
         current_state: views::current(cluster, name).into(),
         desired_state: record.desired.to_string(),
-        machine_id: views::placed_on(cluster, name).map(ToString::to_string).unwrap_or_default(),
+        machine_id: cluster.placed_on(name).map(ToString::to_string).unwrap_or_default(),
         name: name.to_string(),
         options: files.get(&record.hash).map(|file| file.written_options()).unwrap_or_default(),
     };
