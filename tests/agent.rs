@@ -739,6 +739,7 @@ fn a_host_that_returns_restarts_nothing_that_ran_nowhere_else() {
                     generation: Revision(1),
                     restart: None,
                     submitted: 0,
+                    by: None,
                 };
                 let ops = vec![put(&Key::Unit(unit(name)), &wanted, None)];
                 world.store.commit(Txn { guards: vec![], ops }).await.unwrap();

@@ -276,12 +276,14 @@ fn cat_prints_what_was_submitted() {
     let text = "# mine\n[Service]\nExecStart = /bin/true\n\n";
     let mut detail = running("web@1.service", N1);
     detail["text"] = text.into();
+    detail["by"] = json!({ "uid": 0, "user": "root" });
     let fake = Fake::new(Script { details: [("web@1.service".into(), detail)].into(), ..Script::default() });
     fake.expect("cat web@1", 0, text, "");
     fake.expect("cat units/web@1.service", 0, text, "");
     fake.expect("cat db", 1, "", "Unit db.service not found\n");
     let json: Value = serde_json::from_str(&fake.run("cat web@1 --output json").out).unwrap();
     assert_eq!((&json["unit"], &json["text"]), (&json!("web@1.service"), &json!(text)));
+    assert_eq!(json["by"], json!({ "uid": 0, "user": "root" }));
 }
 
 #[test]

@@ -182,7 +182,14 @@ impl World {
             Op::Unit(unit, at, desired) => {
                 let (hash, constraints) = file(*at);
                 let submitted = self.store.units.get(&unit_name(*unit)).map_or(next.0, |unit| unit.submitted);
-                let unit_ = Unit { desired: *desired, hash: hash.clone(), generation: next, restart: None, submitted };
+                let unit_ = Unit {
+                    desired: *desired,
+                    hash: hash.clone(),
+                    generation: next,
+                    restart: None,
+                    submitted,
+                    by: None,
+                };
                 let file = Versioned { value: constraints, revision: next };
                 self.commit([Change::File(hash, Some(file)), Change::Unit(unit_name(*unit), Some(unit_))]);
             }

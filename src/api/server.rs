@@ -15,6 +15,7 @@ pub mod state;
 mod connections;
 mod extract;
 mod limits;
+mod peer;
 mod router;
 mod v1;
 mod v2;

@@ -146,6 +146,7 @@ mod tests {
         let detail = UnitDetail {
             unit: view(false, false),
             text: String::new(),
+            by: None,
             why: None,
             reasons: vec![
                 reason('a', "n1", &["no disk=ssd", "conflicts with b"]),

@@ -1,6 +1,7 @@
 //! Turns a plan into transactions. Owns which guards protect a decision's writes; must never decide anything.
 
 use crate::metrics::Task;
+use crate::model::author::Author;
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
@@ -8,6 +9,7 @@ use crate::model::unit::{Assignment, Target};
 use crate::plan::schedule::{Decision, Plan, Reason, Write};
 use crate::registry::commit::batch::{Expected, Group, Packed, Step, pack};
 use crate::registry::keys::Key;
+use crate::registry::records::{assignment, placement};
 
 /// The leader's key as this leader wrote it last: a guard of every transaction of the leader. The key is bound to the
 /// leader's lease, so a leader that has lost its lease can't write. It is written again after a commit whose outcome is
@@ -30,11 +32,11 @@ pub(super) struct Done {
     pub(super) completes: Option<(UnitName, Reason)>,
 }
 
-/// The transactions of `plan`, in its order: as few as the store's limits allow, so that what belongs together arrives
-/// together. Only the assignments of a global unit can be more than one transaction takes; each of them may be
-/// committed alone.
-pub(super) fn transactions(plan: &Plan, cluster: &Cluster, fence: Fence) -> Vec<Packed<Done>> {
-    pack(plan.decisions.iter().map(|decision| group(decision, cluster)), Some(fence.guard()))
+/// The transactions of `plan`, whose author is `by`, in its order: as few as the store's limits allow, so that what
+/// belongs together arrives together. Only the assignments of a global unit can be more than one transaction takes;
+/// each of them may be committed alone.
+pub(super) fn transactions(plan: &Plan, cluster: &Cluster, by: &Author, fence: Fence) -> Vec<Packed<Done>> {
+    pack(plan.decisions.iter().map(|decision| group(decision, cluster, by)), Some(fence.guard()))
 }
 
 /// The transactions that delete files, one for each: a file that is used again must not keep the others.
@@ -47,7 +49,7 @@ pub(super) fn collections(plan: &Plan, fence: Fence) -> Vec<Packed<()>> {
 }
 
 /// The steps of one decision.
-fn group(decision: &Decision, cluster: &Cluster) -> Group<Done> {
+fn group(decision: &Decision, cluster: &Cluster, by: &Author) -> Group<Done> {
     let mut left = usize::from(decision.placement.is_some()) + decision.assignments.len();
     let mut step = move |task| {
         left -= 1;
@@ -55,12 +57,14 @@ fn group(decision: &Decision, cluster: &Cluster) -> Group<Done> {
     };
     let mut steps = Vec::new();
     if let Some(write) = &decision.placement {
-        let placement = Key::Placement(decision.unit.clone());
-        steps.push(step(None).replace(placement, write.before, write.after.as_ref()));
+        let key = Key::Placement(decision.unit.clone());
+        let after = write.after.as_ref().map(|placement| placement::Signed::new(placement, by));
+        steps.push(step(None).replace(key, write.before, after.as_ref()));
     }
     for (host, write) in &decision.assignments {
-        let assignment = Key::Schedule(host.clone(), decision.unit.clone());
-        let mut step = step(Some(task(write))).replace(assignment, write.before, write.after.as_ref());
+        let key = Key::Schedule(host.clone(), decision.unit.clone());
+        let after = write.after.as_ref().map(|assignment| assignment::Signed { assignment, by });
+        let mut step = step(Some(task(write))).replace(key, write.before, after.as_ref());
         if write.after.is_none() && !cluster.machines.contains_key(host) {
             // The host is dead and hasn't reported that the unit is stopped. The assignment may only be deleted while
             // the host is still dead: one that has come back runs the unit, or is about to.
@@ -118,7 +122,7 @@ mod tests {
         all.assignments[2].1 = Write { before, after: Some(assignment(Target::Loaded)) };
         all.assignments[3].1 = Write { before, after: None };
         let plan = Plan { decisions: vec![all], ..Plan::default() };
-        let txns = transactions(&plan, &Cluster::default(), Fence(Revision(7)));
+        let txns = transactions(&plan, &Cluster::default(), &Author::default(), Fence(Revision(7)));
         let all = [Task::Schedule, Task::Unschedule, Task::Update, Task::Clear];
         let tags = &txns[0].tags;
         assert_eq!(tags.iter().map(|step| step.task).collect::<Vec<_>>(), all.map(Some));
@@ -131,7 +135,7 @@ mod tests {
         let mut left = decision("a.service", 1);
         left.assignments[0].1 = Write { before: Some(Revision(3)), after: None };
         let plan = Plan { decisions: vec![left], ..Plan::default() };
-        let txns = transactions(&plan, &Cluster::default(), Fence(Revision(7)));
+        let txns = transactions(&plan, &Cluster::default(), &Author::default(), Fence(Revision(7)));
         let dead = Guard::Absent(format!("machine/{:032x}", 1));
         assert!(txns[0].txn.guards.contains(&dead), "{:?}", txns[0].txn.guards);
     }

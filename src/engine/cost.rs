@@ -85,6 +85,7 @@ mod tests {
                 generation: revision,
                 restart: None,
                 submitted: 0,
+                by: None,
             };
             cluster.apply(Change::File(hash, Some(Versioned { value, revision })));
             cluster.apply(Change::Unit(format!("u{at}.service").parse().unwrap(), Some(unit)));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::author::Author;
 use crate::model::revision::Revision;
 use crate::plan::schedule::Scheduler;
 use crate::reconcile::{Backoff, Outage};
@@ -245,8 +246,9 @@ impl<'a, S: Store> Term<'a, S> {
             return ControlFlow::Continue(Ok(last));
         }
         let now_ms = self.engine.options.clock.now_ms();
+        let by = Author { host: Some(self.engine.options.machine.id.clone()), ..Author::default() };
         let planned =
-            self.compute(move |state| state.scheduler().map(|scheduler| plan(scheduler, fence, now_ms))).await?;
+            self.compute(move |state| state.scheduler().map(|scheduler| plan(scheduler, &by, fence, now_ms))).await?;
         let Some(planned) = planned else { return ControlFlow::Continue(Ok(last)) };
         self.waiting = planned.waiting;
         ControlFlow::Continue(self.commit(planned).await.map(|revision| revision.or(last)))
@@ -315,9 +317,9 @@ impl<'a, S: Store> Term<'a, S> {
     }
 }
 
-fn plan(scheduler: &mut Scheduler, fence: Fence, now_ms: u64) -> Planned {
+fn plan(scheduler: &mut Scheduler, by: &Author, fence: Fence, now_ms: u64) -> Planned {
     let plan = scheduler.plan(now_ms);
-    let transactions = commit::transactions(&plan, scheduler.cluster(), fence);
+    let transactions = commit::transactions(&plan, scheduler.cluster(), by, fence);
     let collections = commit::collections(&plan, fence);
     Planned { waiting: plan.report.waiting, transactions, collections }
 }

@@ -173,10 +173,15 @@ impl LeaderState {
 /// A change for the cluster, if the event is one. What can't be read is said, and comes back as the key, if that can be
 /// read.
 fn read(event: &Event) -> Result<Option<Change>, Option<Key>> {
-    change(event).map_err(|corrupt| {
-        tracing::warn!("{corrupt}");
-        Key::parse(&corrupt.key).ok()
-    })
+    match change(event) {
+        // Nothing is decided by an author, and the leader holds every unit of its cluster.
+        Ok(Some(Change::Unit(name, Some(unit)))) => Ok(Some(Change::Unit(name, Some(Unit { by: None, ..unit })))),
+        Ok(change) => Ok(change),
+        Err(corrupt) => {
+            tracing::warn!("{corrupt}");
+            Err(Key::parse(&corrupt.key).ok())
+        }
+    }
 }
 
 /// The first host that was told of a unit.
@@ -192,7 +197,7 @@ fn preserve(cluster: &mut Cluster, name: &UnitName) {
     {
         let desired = if assignment.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
         let Assignment { hash, generation, restart, .. } = assignment;
-        let unit = Unit { desired, hash, generation, restart, submitted: 0 };
+        let unit = Unit { desired, hash, generation, restart, submitted: 0, by: None };
         cluster.apply(Change::Unit(name.clone(), Some(unit)));
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+use super::author::Author;
 use super::name::{MachineId, UnitHash};
 use super::revision::Revision;
 use super::rule::Reasons;
@@ -73,6 +74,10 @@ pub struct Unit {
     pub restart: Option<Revision>,
     /// When it was first submitted, ms since the epoch.
     pub submitted: u64,
+    /// Who asked for this generation; `None` in records of versions that didn't write it, and in the leader's copy of
+    /// the cluster, which nothing needs an author in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Box<Author>>,
 }
 
 /// The host of a non-global unit, or why it has none (`placement/<unit>`; written by the engine). A global unit has a

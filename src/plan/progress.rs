@@ -278,7 +278,8 @@ mod tests {
     /// A unit of generation 7 that is placed on n1, or not, and the reports of n1, n2, …
     fn cluster(desired: Desired, placed: bool, reports: &[&str]) -> Cluster {
         let mut cluster = Cluster::default();
-        let unit = Unit { desired, hash: UnitHash::new("0"), generation: Revision(7), restart: None, submitted: 0 };
+        let unit =
+            Unit { desired, hash: UnitHash::new("0"), generation: Revision(7), restart: None, submitted: 0, by: None };
         cluster.units.insert(name(), unit);
         for number in 1..4 {
             let (ip, hostname) = (format!("10.0.0.{number}"), format!("n{number}"));

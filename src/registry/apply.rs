@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::author::Author;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Placement, Target, Unit, UnitReport};
@@ -90,14 +91,14 @@ pub async fn dry_run<S: Store>(
 }
 
 /// Do `intents`, which name a unit at most once. All or nothing as long as they fit one transaction; more are done in
-/// several, in order.
+/// several, in order. Each record that is written names `by` as its author.
 ///
 /// # Errors
 /// See [`Why`].
-pub async fn apply<S: Store>(reader: &Reader<S>, intents: &[Intent], now: u64) -> Result<Applied, Error> {
+pub async fn apply<S: Store>(reader: &Reader<S>, intents: &[Intent], by: &Author, now: u64) -> Result<Applied, Error> {
     let mut attempts = Attempts::default();
     for attempt in 1..=MAX_ATTEMPTS {
-        match attempts.once(reader, intents, now).await {
+        match attempts.once(reader, intents, by, now).await {
             Ok(Some(applied)) => return Ok(applied),
             Ok(None) => tokio::time::sleep(PAUSE * attempt).await,
             Err(why) => return Err(Error { why, done: attempts.done.len() }),
@@ -125,6 +126,7 @@ impl Attempts {
         &mut self,
         reader: &Reader<S>,
         intents: &[Intent],
+        by: &Author,
         now: u64,
     ) -> Result<Option<Applied>, Why> {
         let read = match read(reader, intents).await {
@@ -137,7 +139,7 @@ impl Attempts {
         let mut problems = Vec::new();
         for index in (0..intents.len()).filter(|index| !self.done.contains_key(index)) {
             match decide(intents, index, &read, now) {
-                Ok(decision) => drop(decisions.insert(index, decision)),
+                Ok(decision) => drop(decisions.insert(index, signed(decision, by))),
                 Err(wrong) => problems.extend(wrong),
             }
         }
@@ -293,6 +295,14 @@ async fn leaving<S: Store>(
     };
     let (_, kvs) = reader.ranges(prefixes).await?;
     Ok(kvs.iter().filter_map(has).filter(|name| names.contains(name)).collect())
+}
+
+/// The decision with its author. Nobody decides by an author: the same request by somebody else changes nothing.
+fn signed(mut decision: Decision, by: &Author) -> Decision {
+    if let Some(record) = decision.write.as_mut().and_then(|write| write.record.as_mut()) {
+        record.by = Some(Box::new(by.clone()));
+    }
+    decision
 }
 
 /// The transactions that do `decisions`, in order; each is tagged with the intents it does.

@@ -191,6 +191,7 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
             generation: read.revision,
             restart: None,
             submitted: now,
+            by: None,
         };
         let outcome = if old_revision.is_some() { Outcome::Replaced } else { Outcome::Created };
         let write = Write { guard: old_revision, record: Some(record), file: Some(file) };
@@ -319,8 +320,14 @@ mod tests {
     fn read(units: &[(&str, &Arc<UnitFile>, Desired)]) -> Read {
         let mut read = Read { revision: Revision(9), ..Read::default() };
         for (unit, file, desired) in units {
-            let record =
-                Unit { desired: *desired, hash: file.hash(), generation: Revision(3), restart: None, submitted: 1 };
+            let record = Unit {
+                desired: *desired,
+                hash: file.hash(),
+                generation: Revision(3),
+                restart: None,
+                submitted: 1,
+                by: None,
+            };
             read.units.insert(name(unit), Found { revision: Revision(4), unit: Some(record) });
             read.files.insert(file.hash(), Arc::clone(file));
         }
@@ -356,7 +363,8 @@ mod tests {
             assert_eq!(decision.outcome, outcome);
             let record = decision.write.map(|write| (write.guard, write.record.unwrap()));
             let wanted = written.map(|(file, desired)| {
-                let unit = Unit { desired, hash: file.hash(), generation: Revision(9), restart: None, submitted: 1 };
+                let unit =
+                    Unit { desired, hash: file.hash(), generation: Revision(9), restart: None, submitted: 1, by: None };
                 (Some(Revision(4)), unit)
             });
             assert_eq!(decision.generation, Revision(if wanted.is_some() { 9 } else { 3 }));
@@ -452,7 +460,7 @@ mod tests {
             assert_eq!((decision.outcome, decision.generation), (Outcome::Restarted, generation));
             let write = decision.write.unwrap();
             let (hash, restart) = (a.hash(), Some(generation));
-            let record = Unit { desired: Desired::Launched, hash, generation, restart, submitted: 1 };
+            let record = Unit { desired: Desired::Launched, hash, generation, restart, submitted: 1, by: None };
             assert_eq!((write.guard, write.record), (Some(Revision(4)), Some(record.clone())));
             // A later change keeps it: a host that hasn't done it yet still has to.
             let found = Found { revision: Revision(10), unit: Some(record) };

@@ -19,6 +19,32 @@ async fn keys(daemon: &Daemon, prefix: &str) -> Vec<String> {
     page.kvs.into_iter().map(|kv| kv.key).collect()
 }
 
+/// By the kernel's word: nothing of it comes from the request. Who asks for what is so already changes nothing.
+#[tokio::test]
+async fn a_unit_says_who_asked_for_it() {
+    let daemon = Daemon::start().await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await;
+    let record = async || {
+        let range = Range { prefix: "unit/a.service".into(), ..Range::default() };
+        let page = daemon.store.inner.range(range).await.unwrap();
+        serde_json::from_slice::<Value>(&page.kvs[0].value).unwrap()
+    };
+    let written = record().await;
+    assert_eq!(written["by"]["uid"], rustix::process::getuid().as_raw(), "{written}");
+    assert_eq!(daemon.get("/fleet/v2/units/a.service").await.json()["by"], written["by"]);
+
+    // As a version wrote it that knew no authors; the same request once more is not a change.
+    let mut old = written.clone();
+    old.as_object_mut().unwrap().remove("by");
+    daemon.write_raw("unit/a.service", old.to_string().as_bytes()).await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await;
+    assert_eq!(record().await, old);
+    assert!(daemon.get("/fleet/v2/units/a.service").await.json().get("by").is_none());
+
+    daemon.apply(json!([{ "name": "a.service", "desired": "loaded" }])).await;
+    assert_eq!(record().await["by"], written["by"]);
+}
+
 /// A name or an address that was written past the API must not get into the terminals and the files of others.
 #[tokio::test]
 async fn records_are_checked_when_they_are_read() {

@@ -71,6 +71,7 @@ fn scenario(title: &str, reference: Duration, hosts: usize, units: usize, sectio
             generation: Revision(2),
             restart: None,
             submitted: 0,
+            by: None,
         };
         let file = Versioned { value: Arc::clone(&file), revision: Revision(1) };
         vec![Change::File(hash.clone(), Some(file)), Change::Unit(name(0, INSTANCES + at), Some(unit))]
@@ -153,7 +154,8 @@ fn cluster(hosts: usize, units: usize, section: &impl Fn(usize) -> String) -> Cl
         if !cluster.files.contains_key(&hash) {
             cluster.apply(Change::File(hash.clone(), Some(Versioned { value, revision: Revision(1) })));
         }
-        let unit = Unit { desired: Desired::Launched, hash, generation: Revision(1), restart: None, submitted: 0 };
+        let unit =
+            Unit { desired: Desired::Launched, hash, generation: Revision(1), restart: None, submitted: 0, by: None };
         cluster.apply(Change::Unit(name(service, at % INSTANCES), Some(unit)));
     }
     cluster

@@ -255,6 +255,7 @@ fn cat_takes_a_pattern() {
     fake.expect("cat b*", 1, "", "no unit matches `b*`\n");
     let json: Value = serde_json::from_str(&fake.run("cat a@* --output json").out).unwrap();
     assert_eq!(json[1]["text"], NEW);
+    assert!(json[1].get("by").is_none(), "an older fleetd doesn't say it");
 }
 
 // ---- instances follow their template

@@ -7,6 +7,7 @@ use std::time::Duration;
 use flotilla::agent::{self, Agent};
 use flotilla::clock::Clock;
 use flotilla::engine::{self, Engine};
+use flotilla::model::author::Author;
 use flotilla::model::file::UnitFile;
 use flotilla::model::machine::{Machine, Metadata};
 use flotilla::model::name::{MachineId, UnitName};
@@ -260,7 +261,8 @@ impl World {
         if let Some(problem) = wrong.flatten().next() {
             return Err(format!("{}: {}", problem.unit, problem.what));
         }
-        let result = apply(&self.reader, intents, self.clock.now_ms()).await;
+        let author = Author { uid: Some(1000), ..Author::default() };
+        let result = apply(&self.reader, intents, &author, self.clock.now_ms()).await;
         result.map_err(|error| match error.why {
             Why::Problems(problems) => {
                 problems.iter().map(|p| format!("{}: {}", p.unit, p.what)).collect::<Vec<_>>().join("\n")

@@ -21,7 +21,8 @@ pub fn progress_of(view: &UnitView, operation: Option<Operation>) -> Progress {
 fn records(view: &UnitView) -> Cluster {
     let UnitView { name, desired, generation, hash, .. } = view;
     let mut cluster = Cluster::default();
-    let unit = Unit { desired: *desired, hash: hash.clone(), generation: *generation, restart: None, submitted: 0 };
+    let unit =
+        Unit { desired: *desired, hash: hash.clone(), generation: *generation, restart: None, submitted: 0, by: None };
     cluster.units.insert(name.clone(), unit);
     let hosts = view.hosts.iter().map(|order| &order.machine);
     let reporting = view.states.iter().map(|state| &state.machine);

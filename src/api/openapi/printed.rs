@@ -94,7 +94,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     });
     let file = json!({
         "type": "object",
-        "properties": { "unit": unit.clone(), "hash": hash, "text": text() },
+        "properties": { "unit": unit.clone(), "hash": hash, "text": text(), "by": of("Author") },
         "required": ["unit", "hash", "text"],
         "additionalProperties": false,
     });

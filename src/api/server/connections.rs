@@ -21,6 +21,7 @@ use crate::store::Store;
 
 use super::limits;
 use super::listen::Listener;
+use super::peer::Peer;
 use super::places::{Places, Seat};
 use super::router::{from_this_host, measure, router};
 use super::state::Api;
@@ -80,11 +81,12 @@ impl Connections {
         loop {
             let accepted = match listener {
                 Listener::Unix(unix, _) => unix.accept().await.map(|(stream, _)| {
-                    self.tracker.spawn(self.clone().serve(stream, self.places.enter()));
+                    let peer = Peer::Unix(stream.peer_cred().ok());
+                    self.tracker.spawn(self.clone().serve(stream, peer, self.places.enter()));
                 }),
-                Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
+                Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, address)| {
                     let _ = stream.set_nodelay(true);
-                    self.tracker.spawn(self.clone().serve(stream, self.places.enter()));
+                    self.tracker.spawn(self.clone().serve(stream, Peer::Tcp(address.ip()), self.places.enter()));
                 }),
             };
             if let Err(error) = accepted {
@@ -93,13 +95,17 @@ impl Connections {
         }
     }
 
-    async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: I, seat: Seat) {
+    async fn serve<I>(self, stream: I, peer: Peer, seat: Seat)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (asked, mut first) = watch::channel(false);
         let routes = TowerToHyperService::new(self.router);
         let service_seat = seat.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             asked.send_replace(true);
             request.extensions_mut().insert(service_seat.clone());
+            request.extensions_mut().insert(peer.clone());
             routes.call(request)
         });
         let mut connection = hyper::server::conn::http1::Builder::new()

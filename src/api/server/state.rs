@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::model::author::Author;
 use crate::model::name::MachineId;
+use crate::model::unit::Outcome;
 use crate::registry::apply::{self, Applied, Why};
 use crate::registry::metadata::Refusal;
 use crate::registry::reader::Reader;
@@ -21,6 +23,7 @@ use crate::store::{Error as StoreError, Store};
 
 use super::error::Failure;
 use super::health::{self, Health, Remedy};
+use super::peer::Peer;
 use super::places::Limits;
 use crate::api::wire::BODY_LIMIT;
 
@@ -185,11 +188,18 @@ impl<S: Store> Api<S> {
         outcome.map_err(Failure::problems)
     }
 
-    /// Do what `intents` say.
-    pub(super) async fn apply(&self, intents: &[Intent]) -> Result<Applied, Failure> {
-        let error = match apply::apply(&self.reader, intents, self.clock.now_ms()).await {
+    /// Who `peer` is, in this daemon's words.
+    pub(super) fn author(&self, peer: &Peer) -> Author {
+        Author { host: self.machine.clone(), ..peer.author() }
+    }
+
+    /// Do what `intents` say, at the request of `peer`.
+    pub(super) async fn apply(&self, intents: &[Intent], peer: &Peer) -> Result<Applied, Failure> {
+        let by = self.author(peer);
+        let error = match apply::apply(&self.reader, intents, &by, self.clock.now_ms()).await {
             Ok(applied) => {
                 self.shared.committed(applied.revision);
+                log_changes(&applied, &by);
                 return Ok(applied);
             }
             Err(error) => error,
@@ -209,5 +219,20 @@ impl<S: Store> Api<S> {
                 format!("{}\n{done} of {all} units were changed before that; send the batch again", failure.message);
         }
         Err(failure)
+    }
+}
+
+/// One line for each request that changes units, however many.
+fn log_changes(applied: &Applied, by: &Author) {
+    const NAMED: usize = 8;
+    let is_change =
+        |outcome| !matches!(outcome, Outcome::Unchanged | Outcome::Differs | Outcome::Leaving | Outcome::Absent);
+    let changed = applied.units.iter().filter(|unit| is_change(unit.outcome));
+    let changed: Vec<&str> = changed.map(|unit| unit.name.as_str()).collect();
+    let (named, rest) = changed.split_at(changed.len().min(NAMED));
+    match rest.len() {
+        0 if named.is_empty() => {}
+        0 => tracing::info!(%by, "changed: {}", named.join(" ")),
+        more => tracing::info!(%by, "changed: {} and {more} more", named.join(" ")),
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::author::Author;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::progress::Progress;
 use crate::model::revision::Revision;
@@ -132,6 +133,9 @@ pub struct UnitDetail {
     pub unit: UnitView,
     /// Its file, as it was written.
     pub text: String,
+    /// Who asked for what is wanted of it, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Author>,
     /// Why it isn't where it should be, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,

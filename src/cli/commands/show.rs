@@ -61,7 +61,11 @@ async fn cat_all(session: &Session, pattern: &str) -> Result<Exit, Error> {
 }
 
 fn document(detail: &UnitDetail) -> serde_json::Value {
-    serde_json::json!({ "unit": detail.unit.name, "hash": detail.unit.hash, "text": detail.text })
+    let mut document = serde_json::json!({ "unit": detail.unit.name, "hash": detail.unit.hash, "text": detail.text });
+    if let Some(by) = &detail.by {
+        document["by"] = serde_json::json!(by);
+    }
+    document
 }
 
 /// `version`.

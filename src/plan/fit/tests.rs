@@ -33,7 +33,8 @@ impl Table {
         let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         let generation = Revision(self.0.units.len() as u64);
-        let unit = Unit { desired: Desired::Launched, hash: file.hash(), generation, restart: None, submitted: 0 };
+        let unit =
+            Unit { desired: Desired::Launched, hash: file.hash(), generation, restart: None, submitted: 0, by: None };
         let constraints = Versioned { value: Constraints::parse(&file).unwrap().into(), revision: Revision(1) };
         self.0.files.insert(file.hash(), constraints);
         let name: UnitName = name.parse().unwrap();

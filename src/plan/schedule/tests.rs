@@ -45,6 +45,7 @@ impl Bench {
                 generation: self.revision,
                 restart: None,
                 submitted: 0,
+                by: None,
             };
             [Change::File(file.hash(), Some(constraints)), Change::Unit(name.parse().unwrap(), Some(unit))]
         });
@@ -350,8 +351,14 @@ fn a_unit_waits_silently_for_its_file_and_files_go_with_their_last_use() {
     let (hash, file) = bench.scheduler.cluster().files.first_key_value().map(|(h, f)| (h.clone(), f.clone())).unwrap();
     let name: UnitName = "b.service".parse().unwrap();
     let other = UnitHash::new("other");
-    let unit =
-        Unit { desired: Desired::Launched, hash: other.clone(), generation: Revision(9), restart: None, submitted: 0 };
+    let unit = Unit {
+        desired: Desired::Launched,
+        hash: other.clone(),
+        generation: Revision(9),
+        restart: None,
+        submitted: 0,
+        by: None,
+    };
     assert_eq!(bench.then([Change::Unit(name.clone(), Some(unit))]), [""; 0]);
     assert_eq!(
         bench.then([Change::File(other.clone(), Some(file))]),

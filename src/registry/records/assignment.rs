@@ -1,5 +1,8 @@
 //! `schedule/<host>/<unit>`: what a host is to do with a unit. Lives until the host has acknowledged `gone`, or died.
 
+use serde::Serialize;
+
+use crate::model::author::Author;
 use crate::model::cluster::{Change, Versioned};
 use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Assignment;
@@ -11,6 +14,16 @@ use super::{Family, Writer};
 /// The family.
 pub enum Records {}
 
+/// An assignment as it is written: with its author, which nothing is decided by and readers pass over.
+#[derive(Debug, Serialize)]
+pub struct Signed<'a> {
+    /// The assignment.
+    #[serde(flatten)]
+    pub assignment: &'a Assignment,
+    /// Whose engine decided.
+    pub by: &'a Author,
+}
+
 impl Family for Records {
     const PATTERN: &'static str = "schedule/<host>/<unit>";
     const WRITER: Writer = Writer::Engine;
@@ -19,10 +32,15 @@ impl Family for Records {
 
     #[cfg(test)]
     const FORMS: &'static [Form] = &[
-        Form::today(
+        Form::signed(
             "schedule/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/a.service",
+            concat!(
+                r#"{"hash":"3750b3e9","target":"launched","global":true,"generation":7,"restart":6,"#,
+                r#""by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"}}"#,
+            ),
             r#"{"hash":"3750b3e9","target":"launched","global":true,"generation":7,"restart":6}"#,
         ),
+        // Before there were authors.
         Form::today(
             "schedule/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/a.service",
             r#"{"hash":"3750b3e9","target":"gone","generation":7}"#,
@@ -31,5 +49,18 @@ impl Family for Records {
 
     fn change((host, unit): Self::Names, record: Option<Versioned<Assignment>>) -> Result<Option<Change>, String> {
         Ok(Some(Change::Assignment(host, unit, record)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_the_form_that_is_read() {
+        let by = Author { host: "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().ok(), ..Author::default() };
+        let stored = Records::FORMS[0].stored();
+        let signed = Signed { assignment: &serde_json::from_str(stored).unwrap(), by: &by };
+        assert_eq!(serde_json::to_string(&signed).unwrap(), stored);
     }
 }

@@ -1,7 +1,11 @@
 //! `placement/<unit>`: where a unit is, or why it waits. Lives with the unit.
 
+use serde::Serialize;
+
+use crate::model::author::Author;
 use crate::model::cluster::{Change, Versioned};
-use crate::model::name::UnitName;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::rule::Reasons;
 use crate::model::unit::Placement;
 
 #[cfg(test)]
@@ -11,6 +15,47 @@ use super::{Family, Writer};
 /// The family.
 pub enum Records {}
 
+/// A placement as it is written: with its author, which nothing is decided by and readers pass over. The author is
+/// within the variant, because the variant is the only key of a placement.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signed<'a> {
+    /// [`Placement::On`].
+    On {
+        /// As there.
+        host: &'a MachineId,
+        /// As there.
+        since: u64,
+        /// Whose engine decided.
+        by: &'a Author,
+    },
+    /// [`Placement::Waiting`].
+    Waiting {
+        /// As there.
+        why: &'a str,
+        /// As there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reasons: Option<&'a Reasons>,
+        /// As there.
+        since: u64,
+        /// Whose engine decided.
+        by: &'a Author,
+    },
+}
+
+impl<'a> Signed<'a> {
+    /// `placement`, decided by `by`.
+    #[must_use]
+    pub fn new(placement: &'a Placement, by: &'a Author) -> Self {
+        match placement {
+            Placement::On { host, since } => Self::On { host, since: *since, by },
+            Placement::Waiting { why, reasons, since } => {
+                Self::Waiting { why, reasons: reasons.as_ref(), since: *since, by }
+            }
+        }
+    }
+}
+
 impl Family for Records {
     const PATTERN: &'static str = "placement/<unit>";
     const WRITER: Writer = Writer::Engine;
@@ -19,8 +64,22 @@ impl Family for Records {
 
     #[cfg(test)]
     const FORMS: &'static [Form] = &[
-        Form::today("placement/a.service", r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5}}"#),
-        Form::today("placement/a.service", r#"{"waiting":{"why":"w","reasons":{"conflicts":2},"since":5}}"#),
+        Form::signed(
+            "placement/a.service",
+            concat!(
+                r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5,"#,
+                r#""by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"}}}"#,
+            ),
+            r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5}}"#,
+        ),
+        Form::signed(
+            "placement/a.service",
+            concat!(
+                r#"{"waiting":{"why":"w","reasons":{"conflicts":2},"since":5,"#,
+                r#""by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a"}}}"#,
+            ),
+            r#"{"waiting":{"why":"w","reasons":{"conflicts":2},"since":5}}"#,
+        ),
         // Before there were reasons for programs.
         Form::today("placement/a.service", r#"{"waiting":{"why":"w","since":5}}"#),
         // A later version that counts a rule which this one doesn't know.
@@ -33,5 +92,19 @@ impl Family for Records {
 
     fn change((unit,): (UnitName,), record: Option<Versioned<Placement>>) -> Result<Option<Change>, String> {
         Ok(Some(Change::Placement(unit, record)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_the_form_that_is_read() {
+        let by = Author { host: "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().ok(), ..Author::default() };
+        for form in &Records::FORMS[..2] {
+            let placement: Placement = serde_json::from_str(form.stored()).unwrap();
+            assert_eq!(serde_json::to_string(&Signed::new(&placement, &by)).unwrap(), form.stored());
+        }
     }
 }

@@ -23,9 +23,11 @@ impl Family for Records {
             "unit/web@1.service",
             concat!(
                 r#"{"desired":"launched","hash":"3750b3e9f3962a56c7582929426e9abb012754cf","#,
-                r#""generation":7,"restart":6,"submitted":5}"#,
+                r#""generation":7,"restart":6,"submitted":5,"by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","#,
+                r#""uid":0,"user":"root","unit":"session-4.scope","address":"127.0.0.1"}}"#,
             ),
         ),
+        // Before there were authors.
         Form::today("unit/web@.service", r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5}"#),
     ];
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::{Extension, Json};
 
 use crate::api::server::error::Failure;
 use crate::api::server::extract::{must_be_json, query};
+use crate::api::server::peer::Peer;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FAMILIES};
 use crate::api::wire::v1::{Unit, Units};
@@ -81,10 +82,11 @@ async fn views<S: Store>(
 
 pub(super) async fn delete<S: Store>(
     State(api): State<Api<S>>,
+    Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Failure> {
     let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
-    match apply(&api, Intent { name, change: UnitChange::Destroy }).await? {
+    match apply(&api, &peer, Intent { name, change: UnitChange::Destroy }).await? {
         // One that is on its way out is no unit any more, to CoreOS fleet's clients.
         Outcome::Absent | Outcome::Leaving => Err(Failure::no_such_unit()),
         _ => Ok(StatusCode::NO_CONTENT),
@@ -93,6 +95,7 @@ pub(super) async fn delete<S: Store>(
 
 pub(super) async fn put<S: Store>(
     State(api): State<Api<S>>,
+    Extension(peer): Extension<Peer>,
     Path(in_url): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -109,7 +112,7 @@ pub(super) async fn put<S: Store>(
         text => Some(text.parse::<Desired>().map_err(|error| bad(&error))?),
     };
     if unit.options.is_empty() {
-        return set_desired(&api, name, desired).await;
+        return set_desired(&api, &peer, name, desired).await;
     }
     let file = UnitFile::from_options(&unit.options)
         .map_err(|error| Failure::problems(vec![file_problem(name.as_str(), &error)]).of_one_unit())?;
@@ -118,7 +121,7 @@ pub(super) async fn put<S: Store>(
         return Err(Failure::problems(problems).of_one_unit());
     }
     let change = UnitChange::Ensure { file: Some(Arc::new(file)), desired, on_different_file: OnDifferentFile::Reset };
-    match apply(&api, Intent { name, change }).await? {
+    match apply(&api, &peer, Intent { name, change }).await? {
         Outcome::Created | Outcome::Replaced => Ok(StatusCode::CREATED),
         Outcome::Unchanged if desired.is_none() => Err(needs_desired()),
         _ => Ok(StatusCode::NO_CONTENT),
@@ -126,7 +129,12 @@ pub(super) async fn put<S: Store>(
 }
 
 /// v1 makes no instances of templates by itself: without options, a unit must be there.
-async fn set_desired<S: Store>(api: &Api<S>, name: UnitName, desired: Option<Desired>) -> Result<StatusCode, Failure> {
+async fn set_desired<S: Store>(
+    api: &Api<S>,
+    peer: &Peer,
+    name: UnitName,
+    desired: Option<Desired>,
+) -> Result<StatusCode, Failure> {
     let there = api.reader.cluster(&[keys::UNITS], &Scope::One(name.clone())).await;
     if there.map_err(|error| api.failed(&error))?.units.is_empty() {
         return Err(Failure::new(StatusCode::CONFLICT, "unit does not exist and options field empty"));
@@ -136,14 +144,15 @@ async fn set_desired<S: Store>(api: &Api<S>, name: UnitName, desired: Option<Des
     }
     apply(
         api,
+        peer,
         Intent { name, change: UnitChange::Ensure { file: None, desired, on_different_file: OnDifferentFile::Keep } },
     )
     .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn apply<S: Store>(api: &Api<S>, intent: Intent) -> Result<Outcome, Failure> {
-    let applied = api.apply(&[intent]).await.map_err(Failure::of_one_unit)?;
+async fn apply<S: Store>(api: &Api<S>, peer: &Peer, intent: Intent) -> Result<Outcome, Failure> {
+    let applied = api.apply(&[intent], peer).await.map_err(Failure::of_one_unit)?;
     Ok(applied.units.first().map_or(Outcome::Unchanged, |done| done.outcome))
 }
 

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
+use axum::{Extension, Json};
 
 use crate::api::server::error::Failure;
 use crate::api::server::extract::{must_be_json, query};
+use crate::api::server::peer::Peer;
 use crate::api::server::state::Api;
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit};
 use crate::model::file::UnitFile;
@@ -23,6 +24,7 @@ use super::unknown;
 
 pub(super) async fn post<S: Store>(
     State(api): State<Api<S>>,
+    Extension(peer): Extension<Peer>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
@@ -40,7 +42,7 @@ pub(super) async fn post<S: Store>(
         problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
         return Err(Failure::problems(problems));
     }
-    let applied = if check { api.dry_run(&intents).await? } else { api.apply(&intents).await? };
+    let applied = if check { api.dry_run(&intents).await? } else { api.apply(&intents, &peer).await? };
     let unit = |done: apply::Done| AppliedUnit {
         name: done.name,
         outcome: done.outcome,

@@ -49,16 +49,17 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
     }
     let Some(record) = cluster.units.get(name) else { return Ok(Err(Failure::no_such_unit())) };
     let unit = views::unit(&cluster, &summaries, name, record, None);
+    let by = record.by.as_deref().cloned();
     let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
     if !unit.global && is_carried_out(&cluster, name) {
         let why = trouble(&unit);
-        return Ok(Ok(UnitDetail { unit, text, why, reasons: Vec::new() }));
+        return Ok(Ok(UnitDetail { unit, text, by, why, reasons: Vec::new() }));
     }
     // The whole cluster is read only for a unit that isn't where it should be.
     let cluster = whole(api).await?;
     let explanation = explain(&cluster, name);
     let why = trouble(&unit).or_else(|| why(&explanation));
-    Ok(Ok(UnitDetail { unit, text, why, reasons: reasons(&cluster, &explanation) }))
+    Ok(Ok(UnitDetail { unit, text, by, why, reasons: reasons(&cluster, &explanation) }))
 }
 
 /// What views of the units in `scope` are made of.
