@@ -21,6 +21,8 @@ pub(crate) struct Journal {
 struct Inner {
     lines: Vec<(Duration, String)>,
     violations: Vec<(Duration, String)>,
+    /// How often a leader has checked itself.
+    self_checks: usize,
 }
 
 impl Journal {
@@ -44,6 +46,15 @@ impl Journal {
         let mut inner = self.lock();
         inner.lines.push((now, format!("VIOLATION: {line}")));
         inner.violations.push((now, line));
+    }
+
+    /// A leader has checked its schedule.
+    pub(crate) fn self_check(&self) {
+        self.lock().self_checks += 1;
+    }
+
+    pub(crate) fn self_checks(&self) -> usize {
+        self.lock().self_checks
     }
 
     pub(crate) fn is_violated(&self) -> bool {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flotilla::model::cluster::{Change, Cluster};
-use flotilla::model::name::{MachineId, UnitName};
+use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
@@ -46,13 +46,22 @@ struct Facts {
     machines: Machines,
     /// Violations that were there at the last look already.
     standing: BTreeSet<String>,
-    /// Which restart was asked for last, and when.
-    restarts: BTreeMap<UnitName, (Revision, Duration)>,
+    /// Which restart was asked for last, and when; `None` once the unit isn't to run any more.
+    restarts: BTreeMap<UnitName, (Revision, Option<Duration>)>,
     /// The cluster at each revision that may matter for a plan, of late: a leader may have planned from any that has
     /// reached it.
     past: VecDeque<(Duration, Cluster)>,
     /// Whose commit is looked at.
-    writer: Option<usize>,
+    writer: Writer,
+}
+
+/// Who sends a commit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Writer {
+    /// The host of the daemon; users have none.
+    host: Option<usize>,
+    /// The oldest revision that its engine may have planned from.
+    planned_from: Option<Revision>,
 }
 
 impl Judge {
@@ -75,8 +84,15 @@ impl Judge {
         judge
     }
 
-    /// Commit for the daemon of `host` (or for a user), and look at what came of it before anybody else may.
-    pub(crate) async fn commit(&self, store: &Embedded, host: Option<usize>, txn: Txn) -> Result<Revision, Error> {
+    /// The daemon of `host` (or a user) is about to send a commit.
+    pub(crate) fn writer(&self, host: Option<usize>) -> Writer {
+        let (now, facts) = (self.journal.now(), self.facts());
+        let known = host.and_then(|host| facts.machines.told.known(host, Reader::Engine, now));
+        Writer { host, planned_from: known.map(|(oldest, _)| oldest) }
+    }
+
+    /// Commit for `writer`, and look at what came of it before anybody else may.
+    pub(crate) async fn commit(&self, store: &Embedded, writer: Writer, txn: Txn) -> Result<Revision, Error> {
         let _gate = self.gate.lock().await;
         let key = |op: &Op| match op {
             Op::Put { key, .. } | Op::Delete(key) => key.clone(),
@@ -85,12 +101,12 @@ impl Judge {
         let placing = txn.ops.iter().map(key).find(places);
         let fenced = txn.guards.iter().any(|guard| matches!(guard, Guard::Unchanged(key, _) if key == "leader"));
         let before = *self.seen.borrow();
-        self.facts().writer = host;
+        self.facts().writer = writer;
         let revision = store.commit(txn).await?;
         self.wait(revision).await;
         if let Some(key) = placing.filter(|_| revision > before) {
             let leader = self.facts().leader.clone();
-            let writer = host.and_then(|host| self.facts().machines.id(host));
+            let writer = writer.host.and_then(|host| self.facts().machines.id(host));
             if leader != writer || writer.is_none() || !fenced {
                 self.journal.violate(format!("{key} was written by {writer:?}, and the leader is {leader:?}"));
             }
@@ -138,8 +154,8 @@ impl Judge {
     }
 
     /// Allow readers this long between hearing of a change and acting on it.
-    pub(crate) fn allow(&self, reader: Reader, lag: Duration) {
-        self.facts().machines.told.allow(reader, lag);
+    pub(crate) fn allow(&self, lag: Duration) {
+        self.facts().machines.told.allow(lag);
     }
 
     /// A daemon of `host` starts, which knows nothing yet.
@@ -206,10 +222,13 @@ impl Judge {
         let now = self.journal.now();
         let facts = &mut *self.facts();
         // An agent that waits for the leader's decision reads every second what is wanted.
-        let lag = facts.machines.told.lag(Reader::Agent) + Duration::from_secs(2);
+        let lag = facts.machines.told.lag + Duration::from_secs(2);
         let before = facts.past.iter().rposition(|(at, _)| *at + lag < now).unwrap_or_default();
         let past = facts.past.range(before..);
-        let belongs = |host: &MachineId, unit: &UnitName| past.clone().all(|(_, cluster)| is_tied(cluster, host, unit));
+        let belongs = |host: &MachineId, unit: &UnitName, hash: Option<&UnitHash>| {
+            let same = |cluster: &Cluster| cluster.units.get(unit).map(|unit| &unit.hash) == hash;
+            past.clone().all(|(_, cluster)| is_tied(cluster, host, unit) && same(cluster))
+        };
         facts.machines.stops(&self.journal, host, units, now, belongs);
     }
 
@@ -276,13 +295,19 @@ impl Facts {
         };
         journal.note(format!("#{revision} {}", self.line(&change)));
         let now = journal.now();
+        let lease = match event {
+            Event::Put(kv) => kv.lease,
+            Event::Delete(_) => None,
+        };
         let mut plans = true;
         match &change {
-            Change::Unit(name, unit) => match unit.as_ref().and_then(|unit| unit.restart) {
-                Some(restart) if self.restarts.get(name).is_none_or(|(known, _)| *known != restart) => {
-                    self.restarts.insert(name.clone(), (restart, now));
+            Change::Unit(name, unit) => match unit.as_ref().and_then(|unit| Some((unit.restart?, unit.desired))) {
+                Some((restart, Desired::Launched)) => {
+                    if self.restarts.get(name).is_none_or(|(known, _)| *known != restart) {
+                        self.restarts.insert(name.clone(), (restart, Some(now)));
+                    }
                 }
-                Some(_) => {}
+                Some((restart, _)) => drop(self.restarts.insert(name.clone(), (restart, None))),
                 None => drop(self.restarts.remove(name)),
             },
             Change::File(..) | Change::Metadata(..) | Change::Placement(..) => {}
@@ -294,10 +319,11 @@ impl Facts {
                     let name = self.name(Some(id));
                     journal.violate(format!("{name} was registered all the time and says that it is new"));
                 }
-                self.machines.presence(id, machine.as_ref(), now);
+                self.machines.presence(id, machine.as_ref(), lease, now);
             }
             Change::Report(name, host, state) => {
                 plans = false;
+                self.machines.reported(host, name, state.as_ref(), lease);
                 if let Some(state) = state {
                     self.reported(name, host, state, journal);
                 }
@@ -321,7 +347,7 @@ impl Facts {
     /// A host's word that a unit is gone must be true, and so must be its word that a unit was restarted.
     fn reported(&self, name: &UnitName, host: &MachineId, state: &UnitReport, journal: &Journal) {
         let (launched, forgot) = (state.target == Target::Launched, self.machines.may_have_forgotten(host, name));
-        if let Some((_, asked)) = self.restarts.get(name).filter(|(restart, _)| state.generation >= *restart)
+        if let Some((_, Some(asked))) = self.restarts.get(name).filter(|(restart, _)| state.generation >= *restart)
             && let Some((machine, since)) = self.machines.runs_since(host, name)
             && since < *asked
             && launched
@@ -349,10 +375,16 @@ impl Facts {
     /// A unit has been sent away from a live host: it must not have fitted there in some cluster that the leader may
     /// have planned from, or must not fit now that all of the plan's commit is there.
     fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
-        let oldest = self.writer.and_then(|writer| self.machines.told.known(writer, Reader::Engine, journal.now()));
-        let oldest = oldest.map_or(self.cluster.revision, |(oldest, _)| oldest);
+        let oldest = self.writer.planned_from.unwrap_or(self.cluster.revision);
         let before = self.past.iter().rposition(|(_, cluster)| cluster.revision <= oldest).unwrap_or_default();
-        if self.past.range(before..).all(|(_, cluster)| fits(cluster, host, name, Stance::Stay)) {
+        // Also not with all that the plan places, of which some may have been wanted only then.
+        let planned = |cluster: &Cluster| {
+            let (schedule, placements) = (self.cluster.schedule.clone(), self.cluster.placements.clone());
+            Cluster { schedule, placements, ..cluster.clone() }
+        };
+        let past = || self.past.range(before..).map(|(_, cluster)| cluster);
+        let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
+        if past().all(stays) && past().all(|cluster| stays(&planned(cluster))) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
         }
     }

@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::judge::Judge;
 use super::random::Random;
-use super::told::Reader;
 
 /// How long a caller waits for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -45,12 +44,10 @@ pub(crate) struct Weather {
 
 impl Weather {
     /// How long a daemon may act on what it knew when it began: it asks for a few things one after the other in
-    /// between, of which each takes a way there and back. What an engine asks for may be carried out when it has long
-    /// given up.
-    fn lag(self, reader: Reader) -> Duration {
+    /// between, of which each takes a way there and back.
+    fn lag(self) -> Duration {
         let round_trip = Duration::from_millis(2 * (1 + self.delay));
-        let late = if self.late > 0 && reader == Reader::Engine { DEADLINE + LATE } else { Duration::ZERO };
-        Duration::from_millis(500) + 4 * round_trip + late
+        Duration::from_millis(500) + 4 * round_trip
     }
 }
 
@@ -90,9 +87,7 @@ impl Line {
     }
 
     pub(crate) fn set_weather(&self, weather: Weather) {
-        for reader in [Reader::Agent, Reader::Engine] {
-            self.judge.allow(reader, weather.lag(reader));
-        }
+        self.judge.allow(weather.lag());
         self.lock().weather = weather;
     }
 
@@ -193,6 +188,10 @@ impl Line {
                 Err(error) => Err(error),
             };
             let over = next.is_err();
+            // The daemon may have been killed meanwhile, or have begun another watch.
+            if batches.is_closed() {
+                return;
+            }
             if let Ok(batch) = &next {
                 self.heard(&prefix, batch.revision);
             }
@@ -212,7 +211,9 @@ impl Store for Line {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
-        self.call(|line| async move { line.judge.commit(&line.store, line.host, txn).await }).await
+        // By what is known now it is judged, also if it arrives late, when its sender is dead.
+        let writer = self.judge.writer(self.host);
+        self.call(move |line| async move { line.judge.commit(&line.store, writer, txn).await }).await
     }
 
     fn watch(&self, prefix: &str, from: Revision) -> Watch {

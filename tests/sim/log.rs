@@ -1,4 +1,4 @@
-//! What the daemons log, into the journal. An error that asks to be reported is a violation: the engine audits itself.
+//! What the daemons log, into the journal. An error that asks to be reported is a violation: the leader checks itself.
 
 use std::fmt::{Debug, Write as _};
 
@@ -7,6 +7,10 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::journal::Journal;
+
+/// What says that the leader has checked itself, and how that line begins.
+const ENGINE: &str = "flotilla::engine::lead";
+const SELF_CHECK: &str = "checked the schedule";
 
 /// Follows the log of this thread.
 pub(crate) struct Log(pub(crate) Journal);
@@ -25,12 +29,19 @@ impl Visit for Line {
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO && metadata.target().starts_with("flotilla")
+        let most = if metadata.target() == ENGINE { Level::DEBUG } else { Level::INFO };
+        *metadata.level() <= most && metadata.target().starts_with("flotilla")
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
+        if *event.metadata().level() == Level::DEBUG {
+            if line.0.starts_with(SELF_CHECK) {
+                self.0.self_check();
+            }
+            return;
+        }
         let part = event.metadata().target().trim_start_matches("flotilla::").split("::").next().unwrap_or_default();
         let line = format!("  {} {part}: {}", event.metadata().level(), line.0.trim_end());
         if line.contains("please report") { self.0.violate(line) } else { self.0.note(line) }

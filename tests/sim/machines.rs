@@ -7,8 +7,9 @@ use std::time::Duration;
 use flotilla::model::cluster::Cluster;
 use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
-use flotilla::model::name::{MachineId, UnitName};
-use flotilla::model::unit::{Assignment, Target};
+use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::unit::{Assignment, Target, UnitReport};
+use flotilla::store::LeaseId;
 use flotilla::systemd::fake::{Entry, Fake, What};
 
 use super::journal::Journal;
@@ -20,6 +21,9 @@ use super::world::TTL;
 /// A job that was asked for at least this long before its host was taken for dead, and hasn't begun by then, waits in
 /// systemd's queue, where nobody can call it back. Agents ask for nothing when less than a third of the TTL is left.
 const QUEUED: Duration = TTL.checked_div(4).unwrap();
+
+/// How long a request takes to have its effect: what it changes may have begun meanwhile.
+const BUS: Duration = Duration::from_millis(20);
 
 /// All hosts, by number.
 #[derive(Default)]
@@ -135,14 +139,14 @@ impl Machines {
     }
 
     /// The agent asks for the stops of `units`. A unit whose assignment was deleted only because its host was taken for
-    /// dead keeps running where it `belongs`.
+    /// dead keeps running where it `belongs`, with the file that it has.
     pub(crate) fn stops(
         &mut self,
         journal: &Journal,
         host: usize,
         units: &[UnitName],
         now: Duration,
-        belongs: impl Fn(&MachineId, &UnitName) -> bool,
+        belongs: impl Fn(&MachineId, &UnitName, Option<&UnitHash>) -> bool,
     ) {
         let machine = &mut self.all[host];
         let texts = machine.fake.on_disk();
@@ -159,7 +163,7 @@ impl Machines {
                 && self.told.was_cleared(&machine.id, unit)
                 && machine.running.contains_key(unit)
                 && !machine.requests.may_have_forgotten(unit)
-                && belongs(&machine.id, unit)
+                && belongs(&machine.id, unit, with.as_ref())
             {
                 journal.violate(format!("{} has come back and stops {unit}, which can run nowhere else", machine.name));
             }
@@ -172,14 +176,28 @@ impl Machines {
         }
     }
 
-    /// The host's key in the store has changed.
-    pub(crate) fn presence(&mut self, id: &MachineId, record: Option<&Machine>, now: Duration) {
+    /// The host's key in the store has changed, or its lease.
+    pub(crate) fn presence(&mut self, id: &MachineId, record: Option<&Machine>, lease: Option<LeaseId>, now: Duration) {
         for machine in self.all.iter_mut().filter(|machine| machine.id == *id) {
             let present = record.is_some_and(|record| record.hostname == machine.name);
+            machine.requests.registered(lease.filter(|_| present));
             if machine.present && !present {
                 machine.lost = Some(now);
             }
             machine.present = present;
+        }
+    }
+
+    /// A report of the host in the store has changed.
+    pub(crate) fn reported(
+        &mut self,
+        id: &MachineId,
+        unit: &UnitName,
+        report: Option<&UnitReport>,
+        lease: Option<LeaseId>,
+    ) {
+        for machine in self.all.iter_mut().filter(|machine| machine.id == *id && machine.present) {
+            machine.requests.reported(unit, report, lease);
         }
     }
 
@@ -336,7 +354,8 @@ impl Machines {
         graph.entry(unit.clone()).or_default().extend(loaded(unit).iter().flat_map(|text| needs(unit, text)));
         let causes = closure(BTreeSet::from([unit.clone()]), &graph);
         let failed = causes.iter().filter_map(|name| me.failed.get(name)).max().copied();
-        if !me.going_down && me.requests.last_stop(&causes).max(failed) < Some(since) {
+        let asked = me.requests.last_stop(&causes).map(|asked| asked + BUS);
+        if !me.going_down && asked.max(failed) < Some(since) {
             let ran = (at - since).as_secs();
             journal.violate(format!("{} stops {unit} after {ran} s, which nobody asked for", me.name));
         }

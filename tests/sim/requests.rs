@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use flotilla::model::name::UnitName;
 use flotilla::model::revision::Revision;
-use flotilla::model::unit::{Assignment, Target};
+use flotilla::model::unit::{Assignment, Target, UnitReport};
+use flotilla::store::LeaseId;
 
 /// Why a unit may be stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,9 +32,10 @@ struct Started {
     restart: Option<Revision>,
     /// The daemon that asked, of those of this host.
     daemon: u32,
-    /// Whether the daemon got its answer, and whether it has written its notes since.
+    /// Whether the daemon got its answer, whether it has saved what it did since, and the lease of its report since.
     answered: bool,
     noted: bool,
+    reported: Option<LeaseId>,
     /// Whether it was asked to stop, or given its file again, since.
     undone: bool,
 }
@@ -42,10 +44,14 @@ struct Started {
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     daemon: u32,
+    /// The lease of the host's key.
+    lease: Option<LeaseId>,
     started: BTreeMap<UnitName, Started>,
-    /// When each unit's start and stop was asked for last.
+    /// When each unit's start was asked for last, itself or through one that needs it, and its stop.
     starts: BTreeMap<UnitName, Duration>,
     stops: BTreeMap<UnitName, (Duration, Why)>,
+    /// Restarts that units were stopped for, and not started yet.
+    restarting: BTreeMap<UnitName, Revision>,
     /// Units that something was done with since the notes were written last.
     unwritten: BTreeSet<UnitName>,
     /// Those that a daemon has died with, so that the next one can't know.
@@ -59,6 +65,20 @@ impl Requests {
 
     pub(crate) fn daemon_ends(&mut self) {
         self.forgotten.append(&mut self.unwritten);
+    }
+
+    /// The host's key is bound to this lease now.
+    pub(crate) fn registered(&mut self, lease: Option<LeaseId>) {
+        self.lease = lease;
+    }
+
+    /// The store has this report of a unit, or none any more.
+    pub(crate) fn reported(&mut self, unit: &UnitName, report: Option<&UnitReport>, lease: Option<LeaseId>) {
+        let Some(started) = self.started.get_mut(unit) else { return };
+        let done = |report: &&UnitReport| {
+            report.target == Target::Launched && report.generation >= started.generation && report.error.is_none()
+        };
+        started.reported = report.filter(done).and(lease);
     }
 
     /// All notes are on disk.
@@ -117,6 +137,12 @@ impl Requests {
             return Err(if told.is_empty() { "before it knows its assignments".into() } else { "for nothing".into() });
         };
         self.stops.insert(unit.clone(), (now, why));
+        let restarted = |told: &&&Assignment| why == Why::Restarted && self.is_to_restart(unit, told);
+        let restarts = told.iter().flatten().filter(restarted);
+        match restarts.filter_map(|told| told.restart).min() {
+            Some(restart) => self.restarting.insert(unit.clone(), restart),
+            None => self.restarting.remove(unit),
+        };
         Ok(())
     }
 
@@ -134,16 +160,23 @@ impl Requests {
         if told.target != Target::Launched {
             return Some(Why::Down);
         }
-        let started = self.started.get(unit);
-        // A restart that could be noted nowhere is carried out once more by the next daemon.
-        let unknown = started.is_some_and(|started| self.is_unknown(started));
-        let newer = told.restart > started.and_then(|started| started.restart);
-        (told.restart.is_some() && (newer || unknown)).then_some(Why::Restarted)
+        self.is_to_restart(unit, told).then_some(Why::Restarted)
     }
 
-    /// Whether the daemon can't know that this was done.
+    fn is_to_restart(&self, unit: &UnitName, told: &Assignment) -> bool {
+        let started = self.started.get(unit);
+        let unknown = started.is_some_and(|started| self.is_unknown(started));
+        let newer = told.restart > started.and_then(|started| started.restart);
+        told.target == Target::Launched && told.restart.is_some() && (newer || unknown)
+    }
+
+    /// Whether the daemon can't know that this was done: systemd's answer was lost, so that nobody knows; or another
+    /// daemon did it, which could neither save it nor report it under the lease that this one has adopted. A start or a
+    /// restart is then carried out once more.
     fn is_unknown(&self, started: &Started) -> bool {
-        !started.answered || (!started.noted && started.daemon != self.daemon)
+        let reported = started.reported.is_some() && started.reported == self.lease;
+        let told = started.noted || reported || started.daemon == self.daemon;
+        !(told && started.answered)
     }
 
     /// The agent asks for a start of `unit`, which needs `needs`, and may take any of `told` for its assignment.
@@ -154,8 +187,13 @@ impl Requests {
         needs: &BTreeSet<UnitName>,
         now: Duration,
     ) -> Result<(), String> {
-        let launched: Vec<&Assignment> =
-            told.iter().flatten().copied().filter(|told| told.target == Target::Launched).collect();
+        // What has been stopped for a restart is started for that one, or a newer one.
+        let restarting = self.restarting.remove(unit);
+        let launched = told.iter().flatten().copied().filter(|told| told.target == Target::Launched);
+        let mut launched: Vec<&Assignment> = launched.collect();
+        if launched.iter().any(|told| told.restart >= restarting) {
+            launched.retain(|told| told.restart >= restarting);
+        }
         let verdict = match (launched.iter().map(|told| told.generation).max(), self.started.get(unit)) {
             (None, _) => Err("which isn't to run there".into()),
             (Some(newest), Some(before)) if !self.may_start_again(before, newest, needs) => {
@@ -167,11 +205,11 @@ impl Requests {
         if let Some(oldest) = oldest {
             let (generation, restart) = (oldest.generation, oldest.restart);
             let daemon = self.daemon;
-            let (answered, noted, undone) = (false, false, false);
-            let started = Started { at: now, generation, restart, daemon, answered, noted, undone };
+            let (answered, noted, reported, undone) = (false, false, None, false);
+            let started = Started { at: now, generation, restart, daemon, answered, noted, reported, undone };
             self.started.insert(unit.clone(), started);
         }
-        self.starts.insert(unit.clone(), now);
+        self.starts.extend(needs.iter().chain([unit]).map(|unit| (unit.clone(), now)));
         self.unwritten.insert(unit.clone());
         verdict
     }

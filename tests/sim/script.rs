@@ -15,6 +15,7 @@
 //! fail n1 web.service            its process dies
 //! signals n1 lost|heard          systemd's signals don't reach the daemon; they reach it again
 //! bus n1 down|up                 systemd doesn't answer; it answers again
+//! disk n1 full|free              nothing can be written there; it can again
 //! shut-down n1 [bus-lost]        the system shuts down; its bus is gone a second later
 //! store down|up, compact
 //! metadata n1 zone=b|zone=       set dynamic metadata; remove it
@@ -125,6 +126,8 @@ impl Player {
             ["signals", name, "heard"] => self.world.hosts[self.host(name)?].fake.lose_signals(false),
             ["bus", name, "down"] => self.world.hosts[self.host(name)?].fake.go_down(),
             ["bus", name, "up"] => self.world.hosts[self.host(name)?].fake.come_up(),
+            ["disk", name, "full"] => self.world.hosts[self.host(name)?].fake.fill_disk(true),
+            ["disk", name, "free"] => self.world.hosts[self.host(name)?].fake.fill_disk(false),
             ["shut-down", name] => self.world.shut_down(self.host(name)?, false).await,
             ["shut-down", name, "bus-lost"] => self.world.shut_down(self.host(name)?, true).await,
             ["store", "down"] => self.world.store(true),

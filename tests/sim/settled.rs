@@ -20,6 +20,9 @@ use super::world::{Host, World};
 /// How often an agent compares everything with its host, and so reads without being asked.
 const FULL_CHECK: Duration = Duration::from_secs(300);
 
+/// How often a leader plans from scratch, expecting to change nothing.
+const SELF_CHECK: Duration = Duration::from_secs(300);
+
 /// Units that were started this long before the end of a game, or later, were started when all faults had ended.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -195,11 +198,15 @@ pub(crate) async fn idle(world: &World, time: Duration) {
     let reads = |world: &World| -> Vec<u64> {
         world.hosts.iter().map(|host| host.fake.counters()).map(|calls| calls.files + calls.units).collect()
     };
-    let (before, read) = (world.traces(), reads(world));
+    let (before, read, checked) = (world.traces(), reads(world), world.journal.self_checks());
     sleep(time).await;
     let after = world.traces();
     if before != after {
         world.journal.violate(format!("idle, and something happened: {before:?}, then {after:?}"));
+    }
+    let (checks, due) = (world.journal.self_checks() - checked, time.as_secs() / SELF_CHECK.as_secs());
+    if u64::try_from(checks).unwrap() < due {
+        world.journal.violate(format!("idle, and the leader checked itself {checks} times and not {due}"));
     }
     let allowed = 2 * (time.as_secs() / FULL_CHECK.as_secs() + 1);
     for (host, (before, after)) in world.hosts.iter().zip(read.iter().zip(reads(world))) {

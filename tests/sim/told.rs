@@ -30,14 +30,13 @@ pub(crate) struct Told {
     /// The revisions that reached each host's daemon, oldest first.
     heard: BTreeMap<(usize, Reader), Vec<(Duration, Revision)>>,
     /// How long a reader may still act on what it knew before the newest that has reached it.
-    lag: BTreeMap<Reader, Duration>,
+    pub(crate) lag: Duration,
 }
 
 impl Told {
     /// Allow readers this much time, or more if they were allowed more before.
-    pub(crate) fn allow(&mut self, reader: Reader, lag: Duration) {
-        let allowed = self.lag.entry(reader).or_default();
-        *allowed = lag.max(*allowed);
+    pub(crate) fn allow(&mut self, lag: Duration) {
+        self.lag = self.lag.max(lag);
     }
 
     pub(crate) fn written(
@@ -72,17 +71,11 @@ impl Told {
         self.heard.retain(|(of, _), _| *of != host);
     }
 
-    /// How long a reader may act on what it knew before.
-    pub(crate) fn lag(&self, reader: Reader) -> Duration {
-        self.lag.get(&reader).copied().unwrap_or_default()
-    }
-
     /// The oldest and the newest revision that a daemon may act on now; `None` when it has read nothing yet.
     pub(crate) fn known(&self, host: usize, reader: Reader, now: Duration) -> Option<(Revision, Revision)> {
         let heard = self.heard.get(&(host, reader))?;
         let newest = heard.last()?.1;
-        let lag = self.lag(reader);
-        let before = heard.iter().rev().find(|(at, _)| *at + lag < now).or(heard.first());
+        let before = heard.iter().rev().find(|(at, _)| *at + self.lag < now).or(heard.first());
         before.map(|(_, oldest)| ((*oldest).min(newest), newest))
     }
 

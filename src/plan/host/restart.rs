@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::name::UnitName;
-use crate::model::systemd::JobKind;
+use crate::model::systemd::{ActiveState, JobKind};
 use crate::model::unit::Target;
 
 use super::{HostState, Unit};
@@ -21,8 +21,23 @@ impl HostState {
             }
             self.replacing.extend(replaced);
         }
+        self.return_without(names);
         for name in names {
             self.undo(name);
+        }
+    }
+
+    /// Some of these are stopped for good. A unit that is bound to one of them doesn't return with another unit either:
+    /// its start would pull the stopped one in again.
+    fn return_without(&mut self, names: &[UnitName]) {
+        let ends = |name: &UnitName| names.contains(name) && self.stays_down(name);
+        let returns = |unit: &Unit| unit.executed.as_ref().is_some_and(|executed| executed.returning);
+        let bound = self.units.iter().filter(|(name, unit)| returns(unit) && self.is_bound_to(name, ends));
+        for name in bound.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            if let Some(executed) = self.mark_dirty(&name).executed.as_mut() {
+                executed.returning = false;
+                self.unsaved.executed = true;
+            }
         }
     }
 
@@ -63,9 +78,11 @@ impl HostState {
     }
 
     /// Mark a running unit that is stopped together with one that is replaced or restarted. A unit that is also bound
-    /// to one that stays down isn't marked: its start would pull that one in again.
+    /// to one that stays down or has failed isn't marked: its start would pull that one in again.
     fn mark_returning(&mut self, name: &UnitName) {
-        if self.is_bound_to(name, |other| self.stays_down(other)) {
+        let failed =
+            |other: &UnitName| self.units.get(other).is_some_and(|unit| unit.state.active == ActiveState::Failed);
+        if self.is_bound_to(name, |other| self.stays_down(other) || failed(other)) {
             return;
         }
         let Some(unit) = self.units.get_mut(name).filter(|unit| unit.is_launched()) else { return };

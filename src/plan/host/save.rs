@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::name::UnitName;
 use crate::model::systemd::JobResult;
-use crate::model::unit::UnitReport;
+use crate::model::unit::{Target, UnitReport};
 
 use super::{Action, BootState, Executed, HostState, StoreHistory, Unit};
 
@@ -84,10 +84,13 @@ impl HostState {
             unit.unconfirmed = false;
             let Some((assignment, report)) = unit.assignment.as_ref().zip(reports.get(name)) else { continue };
             let newer = unit.executed.as_ref().is_none_or(|executed| executed.generation < report.generation);
-            let same = (report.generation, report.target) == (assignment.generation, assignment.target);
-            if newer && same && report.error.is_none() && unit.hash() == Some(&report.hash) {
+            let launched = report.target == Target::Launched && report.generation <= assignment.generation;
+            if newer && launched && report.error.is_none() && unit.hash() == Some(&report.hash) {
+                // All restarts up to the reported generation were done, also if something else has changed since.
+                let restart = assignment.restart.filter(|restart| *restart <= report.generation);
                 let result = report.result.as_deref().map(JobResult::from);
-                unit.executed = Some(Executed { result, ..Executed::of(assignment) });
+                let executed = Executed::new(report.generation, report.target);
+                unit.executed = Some(Executed { restart, result, ..executed });
                 self.unsaved.executed = true;
             }
         }

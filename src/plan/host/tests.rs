@@ -123,6 +123,13 @@ fn what_was_reported_and_not_saved_is_not_done_again() {
         world.begin();
         assert!(world.settle().is_empty());
     }
+    // The unit is stopped and started again while there is no daemon, by the next of which only the last is seen.
+    world.assign("a.service", Assignment { restart: Some(Revision(5)), ..assignment(PLAIN, Target::Launched, 7) });
+    world.begin();
+    assert_eq!(world.settle(), ["start a.service"], "the restart was done");
+    world.assign("a.service", Assignment { restart: Some(Revision(8)), ..assignment(PLAIN, Target::Launched, 8) });
+    world.begin();
+    assert_eq!(world.settle(), ["stop a.service", "start a.service"], "another one");
 }
 
 #[test]
