@@ -2,7 +2,7 @@
 //! conversion of text to options and back, the canonical text and its hash. Knows nothing about the meaning of options.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
@@ -64,21 +64,48 @@ pub struct Warning {
 }
 
 /// Why a text isn't a unit file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileError {
     /// Longer than [`MAX_LEN`].
-    #[error("unit file is {0} bytes long; at most {MAX_LEN} are possible")]
     TooLong(usize),
     /// Not a text file.
-    #[error("line {0}: not a text file (byte {1:#04x})")]
     Binary(usize, u8),
     /// A section header that isn't closed, or continues after its `]`.
-    #[error("line {0}: bad section header {1:?}: it must be [Name], alone on its line")]
     Header(usize, String),
     /// There is no option.
-    #[error("no options in it: not a unit file")]
     Empty,
 }
+
+impl FileError {
+    /// The line that is wrong, from 1, if it is one line of a text.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Binary(line, _) | Self::Header(line, _) if *line > 0 => Some(*line),
+            _ => None,
+        }
+    }
+
+    /// What is wrong, without its line.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self {
+            Self::TooLong(bytes) => format!("unit file is {bytes} bytes long; at most {MAX_LEN} are possible"),
+            Self::Binary(_, byte) => format!("not a text file (byte {byte:#04x})"),
+            Self::Header(_, text) => format!("bad section header {text:?}: it must be [Name], alone on its line"),
+            Self::Empty => "no options in it: not a unit file".into(),
+        }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.line().map_or(Ok(()), |line| write!(f, "line {line}: "))?;
+        f.write_str(&self.what())
+    }
+}
+
+impl std::error::Error for FileError {}
 
 impl UnitFile {
     /// Parse `bytes` as systemd would.

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use crate::model::file::{FileError, UnitFile};
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::placement::limits::excesses;
-use crate::model::placement::{Constraints, SECTION};
+use crate::model::placement::{Constraints, SECTION, limits};
 use crate::model::reserved;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Target, Unit, UnitReport};
@@ -120,14 +119,8 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
     if let Some(why) = reserved::why(name) {
         return vec![problem(0, why.into())];
     }
-    let constraints = match Constraints::parse(file) {
-        Ok(constraints) => {
-            let excesses = excesses(file);
-            if !excesses.is_empty() {
-                return excesses.into_iter().map(|p| problem(p.line, p.what)).collect();
-            }
-            Constraints::resolve(&Arc::new(constraints), name)
-        }
+    let constraints = match limits::parse(file) {
+        Ok(constraints) => Constraints::resolve(&Arc::new(constraints), name),
         Err(problems) => return problems.into_iter().map(|p| problem(p.line, p.what)).collect(),
     };
     if !constraints.machine_of.contains(name.as_str()) {
@@ -140,14 +133,7 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
 /// What is wrong with a text that is no unit file.
 #[must_use]
 pub fn file_problem(name: &str, error: &FileError) -> Problem {
-    let line = match error {
-        FileError::Binary(line, _) | FileError::Header(line, _) if *line > 0 => Some(*line),
-        _ => None,
-    };
-    // The line has its own place in a problem.
-    let text = error.to_string();
-    let what = text.strip_prefix("line ").and_then(|rest| rest.split_once(": ")).map_or(&*text, |(_, what)| what);
-    Problem { unit: name.into(), line, what: what.into() }
+    Problem { unit: name.into(), line: error.line(), what: error.what() }
 }
 
 /// `cannot activate template "x@.service"`: CoreOS fleet's words.

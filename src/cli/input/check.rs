@@ -7,8 +7,7 @@ use std::path::Path;
 use crate::cli::error::problem_line;
 use crate::model::file::{MAX_LEN, UnitFile, WHITESPACE};
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::placement::limits::excesses;
-use crate::model::placement::{Constraints, SECTION};
+use crate::model::placement::{SECTION, limits};
 use crate::model::reserved;
 
 /// Sections that are valid in every unit file.
@@ -67,18 +66,10 @@ fn text(label: &str, bytes: &[u8], name: &UnitName) -> Result<Checked, Vec<Strin
     if let Some(why) = reserved::why(name) {
         return Err(vec![format!("{label}: {why}")]);
     }
-    let parsed = UnitFile::parse(bytes).map_err(|error| {
-        let what = error.to_string();
-        // The parser's `line 3: …` becomes `db.service:3: …`, the format of compilers.
-        match what.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
-            Some((line, what)) => vec![format!("{label}:{line}: {what}")],
-            None => vec![format!("{label}: {what}")],
-        }
+    let parsed = UnitFile::parse(bytes).map_err(|error| vec![problem_line(label, error.line(), &error.what())])?;
+    limits::parse(&parsed).map_err(|problems| -> Vec<String> {
+        problems.iter().map(|problem| problem_line(label, Some(problem.line), &problem.what)).collect()
     })?;
-    let problems = Constraints::parse(&parsed).map_or_else(|problems| problems, |_| excesses(&parsed));
-    if !problems.is_empty() {
-        return Err(problems.iter().map(|problem| problem_line(label, Some(problem.line), &problem.what)).collect());
-    }
     let ignored =
         parsed.warnings().iter().map(|warning| format!("{label}:{}: {}, ignored", warning.line, warning.what));
     let warnings = ignored.chain(sections(label, &parsed, name)).collect();

@@ -2,7 +2,7 @@
 //! each leader: without a limit one file could keep the scheduler of a whole cluster busy. Owns what is refused when a
 //! unit is submitted; files that are stored already are read whatever they hold.
 
-use super::{Problem, SECTION, words};
+use super::{Constraints, Problem, SECTION, words};
 use crate::model::file::UnitFile;
 
 /// Patterns of `Conflicts=` and `Replaces=` together, in one file.
@@ -18,9 +18,18 @@ pub const MAX_STARS: usize = 8;
 /// that no limit was applied to harms its own unit only.
 pub const MAX_PLANNED_PATTERNS: usize = 4 * MAX_PATTERNS;
 
+/// As [`Constraints::parse`], for a file that is submitted.
+///
+/// # Errors
+/// Everything that is wrong; if nothing else is, what exceeds a limit.
+pub fn parse(file: &UnitFile) -> Result<Constraints, Vec<Problem>> {
+    let constraints = Constraints::parse(file)?;
+    let problems = excesses(file);
+    if problems.is_empty() { Ok(constraints) } else { Err(problems) }
+}
+
 /// Everything in `file` that exceeds a limit.
-#[must_use]
-pub fn excesses(file: &UnitFile) -> Vec<Problem> {
+fn excesses(file: &UnitFile) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut patterns = 0;
     for option in file.section(SECTION).filter(|option| is_patterns(&option.name)) {
@@ -54,12 +63,12 @@ fn excess(pattern: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::placement::Constraints;
 
     fn problems(section: &str) -> Vec<String> {
         let file = UnitFile::parse(format!("[X-Fleet]\n{section}").as_bytes()).unwrap();
         assert!(Constraints::parse(&file).is_ok(), "stored files are read whatever they hold");
-        excesses(&file).iter().map(|problem| format!("{}: {problem}", problem.line)).collect()
+        let problems = parse(&file).err().unwrap_or_default();
+        problems.iter().map(|problem| format!("{}: {problem}", problem.line)).collect()
     }
 
     #[test]
