@@ -159,11 +159,11 @@ impl Index {
 
     /// As [`Cluster::constraints`], one value for all instances for which it is the same, and what it is called.
     fn resolve(&mut self, cluster: &Cluster, name: &UnitName) -> Option<(Arc<Constraints>, ConstraintId)> {
-        if self.is_left_out(cluster, name) {
-            return None;
-        }
         let hash = &cluster.units.get(name)?.hash;
         let file = &cluster.files.get(hash)?.value;
+        if self.is_too_expensive(name, hash, file) {
+            return None;
+        }
         let constraints = Constraints::resolve(file, name);
         let Self { by_hash, next_id, .. } = self;
         let mut fresh = || {
@@ -187,8 +187,11 @@ impl Index {
     /// too much. To the index it is like one whose file isn't known.
     pub(super) fn is_left_out(&self, cluster: &Cluster, name: &UnitName) -> bool {
         let Some(hash) = cluster.units.get(name).map(|unit| &unit.hash) else { return false };
-        self.left_out.get(name) == Some(hash)
-            || cluster.files.get(hash).is_some_and(|file| file.value.patterns() > MAX_PLANNED_PATTERNS)
+        cluster.files.get(hash).is_some_and(|file| self.is_too_expensive(name, hash, &file.value))
+    }
+
+    fn is_too_expensive(&self, name: &UnitName, hash: &UnitHash, file: &Constraints) -> bool {
+        file.patterns() > MAX_PLANNED_PATTERNS || self.left_out.get(name) == Some(hash)
     }
 
     /// A file became known, changed or went: what was resolved from it no longer counts.
