@@ -36,8 +36,9 @@ pub struct Cluster {
     pub placements: BTreeMap<UnitName, Versioned<Placement>>,
     /// The assignments of each host, including dead hosts.
     pub schedule: BTreeMap<MachineId, BTreeMap<UnitName, Versioned<Assignment>>>,
-    /// The reports of each host.
-    pub states: BTreeMap<UnitName, BTreeMap<MachineId, UnitReport>>,
+    /// The reports of each host. Boxed, because nearly every unit has one report, and a map of one entry takes the room
+    /// of eleven.
+    pub states: BTreeMap<UnitName, BTreeMap<MachineId, Box<UnitReport>>>,
 }
 
 /// One change of a [`Cluster`]. `None` is a deletion.
@@ -69,7 +70,7 @@ impl Cluster {
             Change::Metadata(id, key, value) => set_nested(&mut self.metadata, id, key, value),
             Change::Placement(name, placement) => set(&mut self.placements, name, placement),
             Change::Assignment(host, name, entry) => set_nested(&mut self.schedule, host, name, entry),
-            Change::Report(name, host, state) => set_nested(&mut self.states, name, host, state),
+            Change::Report(name, host, state) => set_nested(&mut self.states, name, host, state.map(Box::new)),
         }
     }
 
@@ -81,7 +82,7 @@ impl Cluster {
 
     /// The reports of a unit, without those of hosts that have removed it.
     pub fn reports(&self, name: &UnitName) -> impl Iterator<Item = (&MachineId, &UnitReport)> + use<'_> {
-        let all = self.states.get(name).into_iter().flatten();
+        let all = self.states.get(name).into_iter().flatten().map(|(host, report)| (host, &**report));
         all.filter(|(_, report)| report.target != Target::Removed)
     }
 

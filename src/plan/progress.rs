@@ -297,7 +297,7 @@ mod tests {
         if placed {
             place(&mut cluster, Placement::On { host: id(1), since: 0 });
         }
-        let reports = reports.iter().enumerate().map(|(index, text)| (id(index + 1), report(text)));
+        let reports = reports.iter().enumerate().map(|(index, text)| (id(index + 1), Box::new(report(text))));
         cluster.states.insert(name(), reports.collect());
         cluster
     }

@@ -49,7 +49,12 @@ fn state(cluster: &Cluster, name: &UnitName, host: &MachineId) -> String {
         }
         line
     };
-    cluster.states.get(name).and_then(|states| states.get(host)).map_or_else(|| "not reported".into(), line)
+    cluster
+        .states
+        .get(name)
+        .and_then(|states| states.get(host))
+        .map(|state| &**state)
+        .map_or_else(|| "not reported".into(), line)
 }
 
 /// Every host that is alive to the cluster.

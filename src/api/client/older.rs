@@ -38,7 +38,7 @@ fn records(view: &UnitView) -> Cluster {
         let assignment = Assignment { hash, target, global: true, generation, restart: None };
         cluster.schedule.insert(order.machine.id.clone(), BTreeMap::from([(name.clone(), read(assignment))]));
     }
-    let reports = view.states.iter().map(|state| (state.machine.id.clone(), report(state.clone())));
+    let reports = view.states.iter().map(|state| (state.machine.id.clone(), Box::new(report(state.clone()))));
     cluster.states.insert(name.clone(), reports.collect());
     cluster
 }
