@@ -74,3 +74,9 @@ fn a_seed_repeats_itself() {
         assert!(first == second, "seed {seed} goes differently");
     }
 }
+
+#[test]
+fn planted_bugs_have_their_places_and_the_page_lists_them() {
+    let bless = std::env::var_os("FLOTILLA_BLESS").is_some();
+    sim::planted::hold(std::path::Path::new(env!("CARGO_MANIFEST_DIR")), bless);
+}

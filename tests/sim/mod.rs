@@ -9,6 +9,7 @@
 //! * [`settled`]: what must hold when all is over;
 //! * [`pool`], [`play`]: what a seed plays with, and how;
 //! * [`script`], [`show`]: the scenarios' language and what they print;
+//! * [`planted`]: the bugs that show whether all that can fail;
 //! * [`journal`], [`log`], [`random`].
 
 pub(crate) mod journal;
@@ -16,6 +17,7 @@ pub(crate) mod judge;
 pub(crate) mod line;
 pub(crate) mod log;
 pub(crate) mod machines;
+pub(crate) mod planted;
 pub(crate) mod play;
 pub(crate) mod pool;
 pub(crate) mod probe;
