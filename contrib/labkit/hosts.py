@@ -266,8 +266,20 @@ class Lab:
         self.unplug(h)
 
     def restart(self, h, how):
+        import signal
+        import subprocess
         before = self.init(self.known(h))
-        sh(*self.inside(h, ["systemctl", how]), check=False)
+        null = subprocess.DEVNULL
+        asking = subprocess.Popen(self.inside(h, ["systemctl", how]), stdin=null, stdout=null, stderr=null)
+
+        def asked():
+            # A host that goes down stops its processes before it kills them, and nsenter stops with its
+            # child. It must continue and reap the child: until then the host's namespace can't end.
+            asking.send_signal(signal.SIGCONT)
+            return asking.poll() is not None
+
+        if not until(asked, 100):
+            asking.kill()
         if how == "reboot":
             return self.settle(h, before)
         if not until(lambda: not self.cg.busy(h), 100):
