@@ -219,7 +219,8 @@ pub(crate) async fn dependencies_mean_what_they_mean_to_systemd(systemd: impl Sy
         ("once.service", once),
     ];
     install(&systemd, &units).await;
-    let all = ["requires.service", "binds.service", "wants.service", "part-of.service", "before.service"];
+    // The first one is asked for first: systemd orders only jobs that it has.
+    let all = ["before.service", "requires.service", "binds.service", "wants.service", "part-of.service"];
     start(&systemd, &all).await;
     let jobs = watch.jobs(6).await;
     // The root was pulled in, and waited for what is before it; nothing that is after it overtook.
