@@ -4,8 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "support/log_line.rs"]
+mod log_line;
+
 use std::collections::VecDeque;
-use std::fmt::{Debug, Write as _};
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,11 +24,11 @@ use flotilla::registry::records::file::FileRecord;
 use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Error, Kv, LeaseId, Page, Range, Store, Txn, Watch};
+use log_line::LogLine;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Metadata, Subscriber};
@@ -101,25 +104,13 @@ impl Store for Line {
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.0.insert_str(0, &format!("{value:?} "));
-        } else {
-            write!(self.0, "{}={value:?} ", field.name()).unwrap();
-        }
-    }
-}
-
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= tracing::Level::INFO && metadata.target().starts_with("flotilla")
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
+        let mut text = LogLine(String::new());
         event.record(&mut text);
         self.0.lock().unwrap().push(format!("{} {}", event.metadata().level(), text.0.trim_end()));
     }

@@ -1,12 +1,13 @@
 //! What the daemons log, into the journal. An error that asks to be reported is a violation: the leader checks itself.
 
-use std::fmt::{Debug, Write as _};
+#[path = "../support/log_line.rs"]
+mod log_line;
 
-use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::journal::Journal;
+use log_line::LogLine;
 
 /// What says that the leader has checked itself, and how that line begins.
 const ENGINE: &str = "flotilla::engine::lead";
@@ -15,18 +16,6 @@ const SELF_CHECK: &str = "checked the schedule";
 /// Follows the log of this thread.
 pub(crate) struct Log(pub(crate) Journal);
 
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.0.insert_str(0, &format!("{value:?} "));
-        } else {
-            write!(self.0, "{}={value:?} ", field.name()).unwrap();
-        }
-    }
-}
-
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let most = if metadata.target() == ENGINE { Level::DEBUG } else { Level::INFO };
@@ -34,7 +23,7 @@ impl Subscriber for Log {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
+        let mut line = LogLine(String::new());
         event.record(&mut line);
         if *event.metadata().level() == Level::DEBUG {
             if line.0.starts_with(SELF_CHECK) {
