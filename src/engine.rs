@@ -1,8 +1,8 @@
 //! The engine: decides, for the whole cluster, where each unit goes. Every daemon has one; one of them leads.
 //!
-//! Owns leadership and the loop around [`plan::schedule`](crate::plan::schedule): mirror, plan, commit. It must never
-//! talk to a host, and never write without the leader's key, as this leader wrote it, among the transaction's guards: a
-//! leader that has lost its lease without knowing can't do harm, and neither can a commit of its own that comes late.
+//! Owns leadership and the loop around [`plan::schedule`](crate::plan::schedule): mirror, plan, commit. Must never talk
+//! to a host, and never write without the leader's key, as this leader wrote it, among the transaction's guards: then a
+//! leader that has lost its lease without noticing can do no harm, and neither can a late commit of its own.
 //!
 //! ```text
 //!  candidate ── leader key absent ──▶ lead: mirror ──▶ apply ──▶ plan ──▶ commit (guarded by the leader's key)
@@ -35,7 +35,7 @@ use crate::store::Store;
 use cost::Cost;
 use lead::Term;
 
-/// What an engine is given once.
+/// What an engine is created with.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The host it runs on.
@@ -46,10 +46,10 @@ pub struct Options {
     pub clock: Clock,
 }
 
-/// How the engine stands.
+/// The engine's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// It waits for leadership.
+    /// It waits to become leader.
     Candidate,
     /// It leads.
     Leading {
@@ -57,7 +57,7 @@ pub enum Status {
         since: u64,
         /// Hosts that are alive.
         hosts: usize,
-        /// Units submitted.
+        /// Submitted units.
         units: usize,
         /// Units that no host fits.
         waiting: usize,
@@ -77,26 +77,26 @@ pub struct Engine<S> {
 }
 
 impl<S: Store> Engine<S> {
-    /// An engine, and how it stands from now on.
+    /// An engine, and a receiver of its status.
     pub fn new(store: S, options: Options) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::Candidate);
         let (pulse, metrics) = (Heartbeat::default(), Metrics::default());
         (Self { store, options, status, pulse, metrics, left_out: Mutex::default() }, receiver)
     }
 
-    /// Its sign of life.
+    /// The heartbeat that the watchdog checks.
     #[must_use]
     pub fn heartbeat(&self) -> Heartbeat {
         self.pulse.clone()
     }
 
-    /// Count what it does in `metrics`.
+    /// Report to `metrics`.
     #[must_use]
     pub fn measured(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
     }
 
-    /// Stand for leadership and lead, until `stop`; then give leadership back.
+    /// Campaign for leadership and lead, until `stop`; then resign.
     pub async fn run(&self, stop: CancellationToken) {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the store (as engine)", self.options.clock);
@@ -104,7 +104,7 @@ impl<S: Store> Engine<S> {
             let (lease, fence) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                // A lease that was granted and not used runs out by itself.
+                // A lease that was granted and not used expires by itself.
                 campaign = self.campaign() => match campaign {
                     Ok(won) => won,
                     Err(error) => {
@@ -126,14 +126,14 @@ impl<S: Store> Engine<S> {
             self.metrics.leads(None);
             self.metrics.lease_held(LeaseOf::Leadership, false);
             self.status.send_replace(Status::Candidate);
-            // The next leader needn't wait for the TTL. If the store is away it has to.
+            // The next leader then needn't wait for the TTL, unless the store is unreachable.
             let _ = tokio::time::timeout(Duration::from_secs(1), lease.revoke()).await;
             if stop.is_cancelled() {
                 return;
             }
             self.metrics.lease_lost(LeaseOf::Leadership);
             tracing::warn!("no longer leading: the leader's lease has ended");
-            // A plan that was given up goes on to its end. Another one beside it would only take longer.
+            // A computation that was abandoned runs to its end. A second one beside it would only slow it down.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,

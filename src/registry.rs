@@ -26,7 +26,7 @@ use crate::store::{Error, Guard, Kv, LeaseId, Op, Range, Store};
 
 use keys::Key;
 
-/// A record that can't be read. Readers skip it with a warning: it must not stop the others.
+/// A record that can't be decoded. Readers skip it with a warning: it must not affect the others.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("key `{key}` in the store is not ours or is damaged, skipped: {why}")]
 pub struct Corrupt {
@@ -36,28 +36,28 @@ pub struct Corrupt {
     pub why: String,
 }
 
-/// Read a record.
+/// Decode a record.
 ///
 /// # Errors
-/// [`Corrupt`] when the value isn't that record's JSON.
+/// [`Corrupt`] if the value isn't that record's JSON.
 pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<T, Corrupt> {
     serde_json::from_slice(&kv.value).map_err(|error| Corrupt { key: kv.key.clone(), why: error.to_string() })
 }
 
-/// Read the one key `key` as of the revision `at` (`None` for the newest); with the revision that was read.
+/// Read the key `key` at the revision `at` (`None` for the newest). Returns it with the revision that was read.
 ///
 /// # Errors
 /// As [`Store::range`].
 pub async fn point<S: Store>(store: &S, key: &str, at: Option<Revision>) -> Result<(Revision, Option<Kv>), Error> {
-    // The key itself is the first of all that begin with it.
+    // The key itself sorts before all others with the same prefix.
     let page = store.range(Range { prefix: key.into(), after: None, limit: 1, at }).await?;
     Ok((page.revision, page.kvs.into_iter().next().filter(|kv| kv.key == key)))
 }
 
-/// Write a record.
+/// Encode a record.
 #[must_use]
 pub fn put<T: Serialize>(key: &Key, value: &T, lease: Option<LeaseId>) -> Op {
-    // Our records are plain structs with string keys: they always encode.
+    // Our records are plain structs with string keys and can always be encoded.
     let value = serde_json::to_vec(value).unwrap_or_default();
     Op::Put { key: key.to_string(), value, lease }
 }

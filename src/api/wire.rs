@@ -1,4 +1,4 @@
-//! The JSON of the HTTP API: what server and clients agree on. Types only; imports `model` and nothing else of ours.
+//! The JSON of the HTTP API, shared by server and clients. Types only; imports `model` and nothing else of ours.
 
 mod errors;
 mod machines;

@@ -11,9 +11,9 @@ use crate::registry::commit::batch::{Expected, Group, Packed, Step, pack};
 use crate::registry::keys::Key;
 use crate::registry::records::{assignment, placement};
 
-/// The leader's key as this leader wrote it last: a guard of every transaction of the leader. The key is bound to the
-/// leader's lease, so a leader that has lost its lease can't write. It is written again after a commit whose outcome is
-/// unknown, so that this commit can't be done late, on top of newer ones.
+/// The leader's key as this leader last wrote it, which guards every transaction of the leader. The key is bound to the
+/// leader's lease, so a leader that has lost its lease can't write. After a commit with an unknown outcome the key is
+/// written again, so that the commit can't take effect late, on top of newer ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fence(pub(super) Revision);
 
@@ -26,20 +26,21 @@ impl Fence {
 /// What a step of a plan does once it is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Done {
-    /// What it is counted as; a placement isn't counted.
+    /// How it is counted; a placement isn't counted.
     pub(super) task: Option<Task>,
-    /// If this is the last step of a decision: which unit it was about, and why it was taken.
+    /// If this is the last step of a decision: the unit it concerns, and the reason.
     pub(super) completes: Option<(UnitName, Reason)>,
 }
 
-/// The transactions of `plan`, whose author is `by`, in its order: as few as the store's limits allow, so that what
-/// belongs together arrives together. Only the assignments of a global unit can be more than one transaction takes;
-/// each of them may be committed alone.
+/// The transactions of `plan`, with the author `by`, in its order: as few as the store's limits allow, so that related
+/// changes arrive together. Only the assignments of a global unit can exceed one transaction; each of them may be
+/// committed alone.
 pub(super) fn transactions(plan: &Plan, cluster: &Cluster, by: &Author, fence: Fence) -> Vec<Packed<Done>> {
     pack(plan.decisions.iter().map(|decision| group(decision, cluster, by)), Some(fence.guard()))
 }
 
-/// The transactions that delete files, one for each: a file that is used again must not keep the others.
+/// The transactions that delete files, one for each, so that a file that is used again doesn't keep the others from
+/// being deleted.
 pub(super) fn collections(plan: &Plan, fence: Fence) -> Vec<Packed<()>> {
     let collect = |(hash, revision): &(_, _)| {
         let file = Key::File(Clone::clone(hash));
@@ -67,7 +68,7 @@ fn group(decision: &Decision, cluster: &Cluster, by: &Author) -> Group<Done> {
         let mut step = step(Some(task(write))).replace(key, write.before, after.as_ref());
         if write.after.is_none() && !cluster.machines.contains_key(host) {
             // The host is dead and hasn't reported that the unit is stopped. The assignment may only be deleted while
-            // the host is still dead: one that has come back runs the unit, or is about to.
+            // the host is still dead: a host that has come back runs the unit, or is about to.
             step = step.guard(Key::Machine(host.clone()), None);
         }
         steps.push(step);
@@ -75,7 +76,7 @@ fn group(decision: &Decision, cluster: &Cluster, by: &Author) -> Group<Done> {
     steps.into_iter().collect()
 }
 
-/// What a change of a host's assignment is counted as.
+/// How a change of a host's assignment is counted.
 fn task(write: &Write<Assignment>) -> Task {
     match (&write.before, &write.after) {
         (_, None) => Task::Clear,

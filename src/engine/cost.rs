@@ -1,5 +1,5 @@
-//! Which unit makes planning expensive. Owns the estimate, and when a unit is to blame for a plan that took too long;
-//! must never look at how planning is done.
+//! Which unit makes planning expensive. Owns the estimate, and when a unit is the cause of a plan that took too long;
+//! must never depend on how planning is done.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::cluster::Cluster;
 use crate::model::name::{UnitHash, UnitName};
 
-/// A unit with fewer comparisons than this can't be what takes seconds: a comparison takes less than a microsecond.
+/// A unit with fewer comparisons than this can't take seconds: a comparison takes less than a microsecond.
 const SUSPICIOUS: usize = 1_000_000;
 
 /// What one unit's patterns cost.
@@ -33,12 +33,12 @@ impl Cost {
     }
 }
 
-/// The most expensive unit so far, shared with a thread that may never come back.
+/// The most expensive unit so far, shared with a thread that may never return.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Suspect(Arc<Mutex<Option<Cost>>>);
 
 impl Suspect {
-    /// Look at one unit that is about to be planned.
+    /// Account for one unit that is about to be planned.
     pub(super) fn consider(&self, cost: Option<Cost>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let more = |cost: &Cost| known.as_ref().is_none_or(|known| cost.comparisons() > known.comparisons());
@@ -47,13 +47,13 @@ impl Suspect {
         }
     }
 
-    /// Look at all units.
+    /// Account for all units.
     pub(super) fn consider_all(&self, cluster: &Cluster) {
         let costs = cluster.units.iter().filter_map(|(unit, record)| Cost::of(cluster, unit, &record.hash));
         self.consider(costs.max_by_key(Cost::comparisons));
     }
 
-    /// The unit to leave out because leadership ended while planning took `took`, if one is to blame.
+    /// The unit to leave out because leadership ended while planning took `took`, if one was the cause.
     pub(super) fn blamed(&self, took: Duration, ttl: Duration) -> Option<Cost> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         known.filter(|cost| took >= ttl && cost.comparisons() >= SUSPICIOUS)

@@ -39,8 +39,8 @@ impl<S: Store> Engine<S> {
                 }
             }
             if let Some(kv) = &holder {
-                // The key of the previous daemon on this host: that daemon has ended, so its lease needn't run out.
-                // Another host with the same id isn't this one.
+                // The key is that of the previous daemon on this host. That daemon has ended, so there is no need to
+                // wait until its lease expires. Another host with the same id isn't this one.
                 let me = self.record(0);
                 let mine = decode::<LeaderRecord>(kv).is_ok_and(|leader| LeaderRecord { since: 0, ..leader } == me);
                 if let (true, Some(lease)) = (mine, kv.lease) {
@@ -70,7 +70,7 @@ impl<S: Store> Engine<S> {
         leader::claim(&self.store, &leader, lease.id(), guard).await.map(Fence)
     }
 
-    /// Write the leader's key again: nothing that was sent under the old one can be done any more.
+    /// Write the leader's key again: requests that were sent under the old one can then no longer take effect.
     pub(super) async fn claim_again(&self, lease: &Lease<S>) -> Result<Fence, Error> {
         let key = Key::Leader.to_string();
         let (_, held) = point(&self.store, &key, None).await?;

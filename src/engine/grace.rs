@@ -1,7 +1,7 @@
-//! Whether a leader may take absent hosts for dead. After a store outage all leases have expired together, and the host
-//! that re-registers first would get all units, although they still run where they are. A leader whose own host has
-//! lost its presence, or has only just registered, therefore waits up to one TTL for the others. Must never wait
-//! longer: a host may be alive and yet not register.
+//! Decides whether a leader may treat absent hosts as dead. After a store outage all leases have expired together, and
+//! the host that re-registers first would get all units, although they still run where they were. A leader whose own
+//! host has lost its presence, or has only just registered, therefore waits up to one TTL for the others. Must never
+//! wait longer: a host may be alive and never register.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::model::name::MachineId;
 #[derive(Debug)]
 pub(super) struct PresenceGrace {
     ttl: Duration,
-    /// Whether the leader's own host was missing when it looked last; `None` before the first look.
+    /// Whether the leader's own host was absent at the last check; `None` before the first one.
     absent: Option<bool>,
     until: Option<Instant>,
 }
@@ -25,18 +25,18 @@ impl PresenceGrace {
         Self { ttl, absent: None, until: None }
     }
 
-    /// Looks at which hosts are present and returns until when nothing may be planned, if anything is to be waited for.
+    /// Checks which hosts are present. Returns until when nothing may be planned, if there is anything to wait for.
     pub(super) fn evaluate(&mut self, cluster: &Cluster, me: &MachineId, now_ms: u64) -> Option<Instant> {
         let now = Instant::now();
         let mine = cluster.machines.get(me);
         match (self.absent, mine) {
-            // Its host may have been away as long as the others, and have come back before it led.
+            // Its host may have been unreachable as long as the others, and have come back before it became leader.
             (None, Some(mine)) => {
                 let age = Duration::from_millis(now_ms.saturating_sub(mine.since));
                 self.until = self.ttl.checked_sub(age).map(|rest| now + rest);
             }
             (None | Some(false), None) => self.until = Some(now + self.ttl),
-            // Hosts find the store again within moments of each other: their back-off is shorter than this.
+            // Hosts reach the store again within moments of each other, since their back-off is shorter than this.
             (Some(true), Some(_)) => self.until = self.until.map(|until| until.min(now + self.ttl / 3)),
             _ => {}
         }

@@ -1,5 +1,5 @@
-//! One term of leadership: follow the store, plan what changed, commit. Owns the order of these steps and what follows
-//! from each outcome. Must never plan before it has seen its last commit, and never write without the fence.
+//! One term of leadership: follow the store, plan what changed, commit. Owns the order of these steps and the reaction
+//! to each outcome. Must never plan before it has seen its last commit, and never write without the fence.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -23,17 +23,17 @@ use super::planner::Planner;
 use super::state::LeaderState;
 use super::{Engine, Status};
 
-/// Changes that come this close together are planned together: long enough for a batch, too short to be felt.
+/// Changes that arrive this close together are planned together: long enough for a batch, too short to be noticed.
 const COALESCE: Duration = Duration::from_millis(2);
 
-/// No change waits longer for others: in a large cluster there is always one more.
+/// The longest that a change waits for others: in a large cluster there is always one more.
 const MAX_COALESCE: Duration = Duration::from_millis(50);
 
-/// How often everything is planned from scratch, which must find nothing to do: a difference is a bug.
+/// How often everything is planned from scratch. This must find nothing to do; a difference is a bug.
 const SELF_CHECK: Duration = Duration::from_secs(300);
 
-/// A leader whose plan takes longer gives leadership back, and leaves the most expensive unit out when it leads again.
-/// Half of what the watchdog allows.
+/// A leader whose plan takes longer than this resigns, and leaves the most expensive unit out when it leads again. Half
+/// of what the watchdog allows.
 const MAX_PLANNING: Duration = Duration::from_secs(60);
 
 /// One term of leadership.
@@ -41,12 +41,12 @@ pub(super) struct Term<'a, S: Store> {
     engine: &'a Engine<S>,
     lease: &'a Lease<S>,
     stop: &'a CancellationToken,
-    /// `None` after a commit whose outcome isn't known: the leader's key must be written again first.
+    /// `None` after a commit with an unknown outcome: the leader's key must be written again first.
     fence: Option<Fence>,
     /// When it began, ms since the epoch.
     since: u64,
     planner: Planner,
-    /// What to blame for a plan that takes too long.
+    /// The suspected cause of a plan that takes too long.
     suspect: Suspect,
     mirror: Mirror<S>,
     state: LeaderState,
@@ -58,7 +58,7 @@ pub(super) struct Term<'a, S: Store> {
     self_check: Instant,
     /// The last commit: nothing is planned before the mirror has seen it.
     committed: Revision,
-    /// Units that no host fits.
+    /// The number of units that no host fits.
     waiting: usize,
 }
 
@@ -66,15 +66,15 @@ pub(super) struct Term<'a, S: Store> {
 enum Wake {
     /// The term is over.
     Over,
-    /// Nothing to do yet.
+    /// There is nothing to do yet.
     Idle,
-    /// It is time for something, or changes came.
+    /// Something is due, or changes have arrived.
     Due(Vec<Update>),
 }
 
 /// What to commit for a plan.
 struct Planned {
-    /// Units that no host fits.
+    /// The number of units that no host fits.
     waiting: usize,
     transactions: Vec<Packed<Done>>,
     collections: Vec<Packed<()>>,
@@ -109,7 +109,7 @@ impl<'a, S: Store> Term<'a, S> {
     /// which may still be computing.
     ///
     /// # Panics
-    /// If the planner does: a leader that can't plan must not stay one.
+    /// If the planner panics: a leader that can't plan must not remain leader.
     pub(super) async fn run(mut self) -> Planner {
         while self.turn().await.is_continue() {}
         self.planner
@@ -125,7 +125,7 @@ impl<'a, S: Store> Term<'a, S> {
         let changes = updates.len().max(1);
         self.compute(|state| updates.into_iter().for_each(|update| state.follow(update))).await?;
         if self.state.leader() != Some(self.lease.id()) {
-            // Taken over or deleted: every guard would fail.
+            // The key was taken over or deleted, so every guard would fail.
             return ControlFlow::Break(());
         }
         if self.state.needs_list() {
@@ -154,14 +154,14 @@ impl<'a, S: Store> Term<'a, S> {
         }
     }
 
-    /// Wait until something is due, and for the changes that come right behind the first.
+    /// Wait until something is due, then for further changes that follow closely.
     async fn wait(&mut self) -> Wake {
         let (mirror, follow_at) = (&mut self.mirror, self.follow_at);
         let first = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Wake::Over,
             () = self.lease.lost() => return Wake::Over,
-            // Cancel-safe: the wait is to a point in time, and a mirror goes on where it was.
+            // Cancel-safe: the wait ends at a point in time, and a mirror keeps its position.
             update = async { tokio::time::sleep_until(follow_at).await; mirror.next().await } => match update {
                 Ok(update) => {
                     self.outage.works();
@@ -189,8 +189,8 @@ impl<'a, S: Store> Term<'a, S> {
         Wake::Due(updates)
     }
 
-    /// Compute with what the leader knows, on the planner's thread. `Break` when the term ended meanwhile. No sign of
-    /// life is given until it is done: a planner that never ends is a hang, and the watchdog's to end.
+    /// Compute with the leader's state, on the planner's thread. `Break` if the term ended meanwhile. The heartbeat
+    /// isn't renewed until it is done: a planner that never ends is a hang, which the watchdog must end.
     async fn compute<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut LeaderState) -> T + Send + 'static,
@@ -217,7 +217,7 @@ impl<'a, S: Store> Term<'a, S> {
         ControlFlow::Break(())
     }
 
-    /// Whether nothing may be planned yet: other hosts may still register, or the last commit hasn't been seen.
+    /// Whether nothing may be planned yet: absent hosts may still register, or the last commit hasn't been seen.
     fn is_held_back(&mut self) -> bool {
         let options = &self.engine.options;
         let now_ms = options.clock.now_ms();
@@ -226,7 +226,7 @@ impl<'a, S: Store> Term<'a, S> {
         self.grace_ends.is_some() || self.state.revision() < self.committed
     }
 
-    /// Plan what is dirty and commit it; the revision of the last commit, if there was anything to do.
+    /// Plan what is dirty and commit it. Returns the revision of the last commit, if there was anything to do.
     async fn plan_and_commit(&mut self) -> ControlFlow<(), Result<Option<Revision>, Error>> {
         let fence = match self.fence {
             Some(fence) => fence,
@@ -254,7 +254,7 @@ impl<'a, S: Store> Term<'a, S> {
         ControlFlow::Continue(self.commit(planned).await.map(|revision| revision.or(last)))
     }
 
-    /// Commit a plan. Its decisions are logged once they are in the store: before that they may never happen.
+    /// Commit a plan. Its decisions are logged only after they are in the store, since they might not take effect.
     async fn commit(&self, planned: Planned) -> Result<Option<Revision>, Error> {
         let mut last = None;
         for Packed { txn, tags } in planned.transactions {
@@ -271,7 +271,7 @@ impl<'a, S: Store> Term<'a, S> {
         for collection in planned.collections {
             match self.engine.store.commit(collection.txn).await {
                 Ok(revision) => last = Some(revision),
-                // The same file was submitted again meanwhile, so it stays.
+                // The same file was submitted again meanwhile, so it is kept.
                 Err(Error::Conflict) => {}
                 Err(error) => return Err(error),
             }
@@ -279,8 +279,8 @@ impl<'a, S: Store> Term<'a, S> {
         Ok(last)
     }
 
-    /// A commit was refused, or its outcome isn't known: look at what the store has, and let the commit not be done
-    /// later.
+    /// A commit was refused, or its outcome is unknown: read the store's state again, and prevent the commit from
+    /// taking effect late.
     fn list_again(&mut self, error: &Error) {
         self.fence = None;
         if *error != Error::Conflict {
@@ -302,7 +302,7 @@ impl<'a, S: Store> Term<'a, S> {
         });
     }
 
-    /// If it is time, and nothing is dirty: plan from scratch and check the invariants. Both must find nothing.
+    /// If it is due and nothing is dirty: plan from scratch and check the invariants. Both must find nothing.
     async fn check_itself(&mut self) -> ControlFlow<()> {
         if Instant::now() < self.self_check {
             return ControlFlow::Continue(());

@@ -1,5 +1,5 @@
-//! Where a leader computes. Owns the thread for it, so that nothing long runs on the thread that keeps leases alive;
-//! must never decide what is computed.
+//! Where a leader computes. Owns the thread for it, so that long computations don't run on the thread that keeps leases
+//! alive; must never decide what is computed.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,17 +14,17 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Where one term of leadership computes.
 pub(super) enum Planner {
-    /// On a thread of its own. The daemon's runtime has one thread, which also renews the leases of the host's presence
-    /// and of leadership: they must not end while a plan takes long.
+    /// On a separate thread. The daemon's runtime has one thread, which also renews the leases of the host's presence
+    /// and of leadership: they must not expire while a plan takes long.
     Thread {
-        /// The thread ends when this is dropped and it has done its last job. It doesn't hold up the end of the
+        /// The thread ends when this is dropped and it has finished its last job. It doesn't delay the end of the
         /// process.
         jobs: mpsc::Sender<Job>,
         /// Closed when the thread has ended.
         ended: oneshot::Receiver<Infallible>,
     },
-    /// On the caller's thread. A simulation repeats itself step by step only if no other thread takes part, and its
-    /// time stands still while it computes.
+    /// On the caller's thread. A simulation can be replayed only if no other thread takes part, and its time stands
+    /// still while it computes.
     Inline,
 }
 
@@ -32,7 +32,7 @@ impl Planner {
     /// For one term; inline if the clock is simulated.
     ///
     /// # Panics
-    /// If the system has no thread left, as the runtime does that needs one for its files.
+    /// If the system can't create a thread, as the runtime does for its file operations.
     pub(super) fn start(clock: Clock) -> Self {
         if clock.is_simulated() {
             return Self::Inline;
@@ -49,18 +49,18 @@ impl Planner {
         }
     }
 
-    /// Do `work`. When the answer isn't awaited to the end, the work is done all the same.
+    /// Do `work`. It is completed even if the caller stops waiting for the result.
     ///
     /// # Panics
-    /// If `work` does, with the same payload: to the caller it makes no difference where it ran.
+    /// If `work` panics, with the same payload, so that the caller sees no difference.
     pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let Self::Thread { jobs, .. } = self else { return work() };
         let (answer, answered) = oneshot::channel();
         let job = move || {
-            // Nothing that `work` has left half done is used again. Without a receiver the term of leadership is over.
+            // Nothing that `work` left half done is used again. Without a receiver the term of leadership is over.
             let _ = answer.send(catch_unwind(AssertUnwindSafe(work)));
         };
-        // The thread lives as long as this planner, since no job ends it: both can't fail.
+        // The thread lives as long as this planner, since no job ends it, so neither call can fail.
         let sent = jobs.send(Box::new(job));
         match answered.await {
             Ok(Ok(done)) => done,

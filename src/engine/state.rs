@@ -1,4 +1,4 @@
-//! What the leader knows of the cluster, fed by the mirror. Owns what happens to records that can't be read: they are
+//! The leader's state of the cluster, fed by the mirror. Owns the handling of records that can't be decoded: they are
 //! skipped with a warning, no unit is stopped or moved because of them, and those that only the engine writes are
 //! repaired.
 
@@ -17,27 +17,28 @@ use crate::store::{Event, Kv, LeaseId};
 use super::commit::Fence;
 use super::cost::{Cost, Suspect};
 
-/// What the leader knows.
+/// The leader's state of the cluster.
 #[derive(Debug, Default)]
 pub(super) struct LeaderState {
     scheduler: Option<Scheduler>,
     revision: Revision,
     leader: Option<LeaseId>,
-    /// What mends damaged records of the engine's own families.
+    /// Writes that repair damaged records of the engine's own families.
     repairs: Vec<Step<()>>,
-    /// Whether a damaged record came up between two lists: only a list shows what can be made of it.
+    /// Whether a damaged record was found since the last list: it can only be interpreted together with a complete
+    /// list.
     needs_list: bool,
-    /// Units of which so little can be read that they are left alone. They may well run: when one is submitted again, a
-    /// list shows where.
+    /// Units about which so little can be decoded that they are left alone. They may be running; when one is submitted
+    /// again, a new list shows where.
     left_alone: BTreeSet<UnitName>,
-    /// Units that aren't planned as long as they have these files.
+    /// Units that aren't planned while they have these files.
     left_out: BTreeMap<UnitName, UnitHash>,
-    /// The unit whose patterns cost most.
+    /// The unit whose patterns are the most expensive.
     suspect: Suspect,
 }
 
 impl LeaderState {
-    /// Nothing yet. What is about to be indexed is shown to `suspect` first.
+    /// An empty state. Units that are about to be indexed are passed to `suspect` first.
     pub(super) fn new(left_out: BTreeMap<UnitName, UnitHash>, suspect: Suspect) -> Self {
         Self { left_out, suspect, ..Self::default() }
     }
@@ -47,7 +48,7 @@ impl LeaderState {
         self.scheduler.as_mut()
     }
 
-    /// Up to where the store's history is in the state.
+    /// The revision up to which the state follows the store's history.
     pub(super) fn revision(&self) -> Revision {
         self.revision
     }
@@ -62,7 +63,7 @@ impl LeaderState {
         self.needs_list
     }
 
-    /// Take in what the mirror hands out.
+    /// Apply an update from the mirror.
     pub(super) fn follow(&mut self, update: Update) {
         match update {
             Update::Reset { revision, kvs } => self.reset(revision, kvs),
@@ -82,7 +83,7 @@ impl LeaderState {
                             }
                         }
                         Err(Some(Key::Placement(_) | Key::Schedule(..))) => self.needs_list = true,
-                        // What was read of it before goes on to count.
+                        // What was decoded of it before remains valid.
                         Err(_) => {}
                     }
                 }
@@ -94,7 +95,7 @@ impl LeaderState {
         }
     }
 
-    /// What mends damaged records, if the leader still leads.
+    /// The writes that repair damaged records, if the leader still leads.
     pub(super) fn repairs(&mut self, fence: Fence) -> Vec<Packed<()>> {
         pack(std::mem::take(&mut self.repairs).into_iter().map(Group::from), Some(fence.guard()))
     }
@@ -120,9 +121,9 @@ impl LeaderState {
         self.scheduler = Some(Scheduler::leaving_out(cluster, self.left_out.clone()));
     }
 
-    /// No unit is stopped or moved because a record about it can't be read: what the other records say of it counts.
+    /// No unit is stopped or moved because a record about it can't be decoded; its other records remain valid.
     fn mend(&mut self, cluster: &mut Cluster, mut damaged: Vec<(Key, Revision)>) {
-        // Assignments first: units and placements are guessed from them.
+        // Assignments first: units and placements are inferred from them.
         damaged.sort_by_key(|(key, _)| !matches!(key, Key::Schedule(..)));
         let unit = |(key, _): &(Key, Revision)| if let Key::Unit(name) = key { Some(name.clone()) } else { None };
         let unreadable: BTreeSet<UnitName> = damaged.iter().filter_map(unit).collect();
@@ -130,7 +131,7 @@ impl LeaderState {
             let repair = || Step::new(()).guard(key.clone(), Some(revision));
             match &key {
                 Key::Schedule(host, name) => match cluster.units.get(name) {
-                    // Unlike anything the unit asks for, so that it is written again, in place.
+                    // Different from anything that the unit requests, so that the record is rewritten in place.
                     Some(unit) => {
                         let (hash, generation) = (unit.hash.clone(), Revision::default());
                         let value =
@@ -138,7 +139,7 @@ impl LeaderState {
                         let assignment = Some(Versioned { value, revision });
                         cluster.apply(Change::Assignment(host.clone(), name.clone(), assignment));
                     }
-                    // Nothing at all is known of the unit: its host leaves it as it is, and so does the engine.
+                    // Nothing is known about the unit: its host leaves it as it is, and so does the engine.
                     None if unreadable.contains(name) => {}
                     None => self.repairs.push(repair().delete(key.clone())),
                 },
@@ -155,7 +156,7 @@ impl LeaderState {
                 _ => {}
             }
         }
-        // A placement without anything that is placed would only be forgotten.
+        // A placement without a placed unit would simply be deleted.
         self.left_alone = unreadable.into_iter().filter(|name| !cluster.units.contains_key(name)).collect();
         self.left_alone.iter().for_each(|name| cluster.apply(Change::Placement(name.clone(), None)));
     }
@@ -170,11 +171,11 @@ impl LeaderState {
     }
 }
 
-/// A change for the cluster, if the event is one. What can't be read is said, and comes back as the key, if that can be
-/// read.
+/// The change that an event means for the cluster, if any. An undecodable record is logged, and returned as its key if
+/// that can be parsed.
 fn read(event: &Event) -> Result<Option<Change>, Option<Key>> {
     match change(event) {
-        // Nothing is decided by an author, and the leader holds every unit of its cluster.
+        // Authors don't affect decisions, and the leader holds every unit of its cluster in memory.
         Ok(Some(Change::Unit(name, Some(unit)))) => Ok(Some(Change::Unit(name, Some(Unit { by: None, ..unit })))),
         Ok(change) => Ok(change),
         Err(corrupt) => {
@@ -184,12 +185,12 @@ fn read(event: &Event) -> Result<Option<Change>, Option<Key>> {
     }
 }
 
-/// The first host that was told of a unit.
+/// The first host that the unit is assigned to.
 fn home(cluster: &Cluster, name: &UnitName) -> Option<MachineId> {
     cluster.schedule.iter().find(|(_, assignments)| assignments.contains_key(name)).map(|(host, _)| host.clone())
 }
 
-/// A unit whose record can't be read goes on as it is: what its host was told is taken for what is wanted.
+/// A unit whose record can't be decoded stays as it is: its assignment stands in for its desired state.
 fn preserve(cluster: &mut Cluster, name: &UnitName) {
     let assignment = home(cluster, name).and_then(|host| cluster.schedule.get(&host)?.get(name));
     if let Some(assignment) =
@@ -226,7 +227,7 @@ mod tests {
             ("placement/a.service", PLACED),
             (ENTRY, TOLD),
             ("unit/a.service", UNIT),
-            // Of a later version, or of nobody: left alone, and nothing follows from them.
+            // Keys of a later version, or of unknown origin: left alone and ignored.
             ("schedule/00000000000000000000000000000001/a.service/x", "?"),
             ("unit/a.service/x", "?"),
             ("zone/1", "?"),
@@ -287,7 +288,7 @@ mod tests {
         }
     }
 
-    /// Its host goes on with it: the unit must not be taken for one that is nowhere yet.
+    /// Its host keeps it: the unit must not be treated as unassigned.
     #[test]
     fn what_was_left_alone_is_listed_again_when_its_record_changes() {
         let change = |value: Option<&str>| {

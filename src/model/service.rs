@@ -164,10 +164,10 @@ pub struct Instance {
     /// Whatever else its consumers want to know.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Tells announcers apart: whoever comes back under the same one goes on with this instance. Empty: nobody can.
+    /// Distinguishes announcers: an announcer with the same owner takes over this instance. If empty, none can.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub owner: String,
-    /// It vanishes after so many seconds without being renewed.
+    /// Its time to live in s: it expires after this time without being renewed.
     pub ttl: u32,
     /// Since when it is announced without a break, ms since the epoch.
     pub since: u64,

@@ -130,15 +130,15 @@ fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Re
     })
 }
 
-/// What a host is to make of a unit that is assigned to it.
+/// What a host must do with a unit that is assigned to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// Stop it and forget it, then say so. One way: an assignment that is `gone` never becomes anything else.
+    /// Stop and remove the unit, then acknowledge. Final: an assignment that is `gone` never gets another target.
     #[serde(rename = "gone")]
     Removed,
-    /// Have its file, don't start it.
+    /// Install its file without starting it.
     Loaded,
     /// Start it.
     Launched,
@@ -203,28 +203,28 @@ pub struct UnitReport {
     pub since: u64,
 }
 
-/// What was done with a unit that somebody submitted, changed or destroyed.
+/// The result of submitting, changing or destroying a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It is new.
+    /// The unit is new.
     Created,
-    /// It has another file now.
+    /// Its file was replaced.
     Replaced,
-    /// Another state is wanted of it now.
+    /// Its desired state was changed.
     Changed,
-    /// It is to be stopped and started where it is, or started if it wasn't.
+    /// A restart was requested; it is started if it wasn't running.
     Restarted,
-    /// It was so already.
+    /// It already had this file and desired state.
     Unchanged,
-    /// It was so already but for its file, which was left (no `replace`). A wanted state was changed all the same.
+    /// Its file differs and was kept (no `replace`). Its desired state was changed if another one was requested.
     Differs,
-    /// It is gone, or going.
+    /// It was destroyed; a host may still have to stop it.
     Destroyed,
-    /// It was to be destroyed, was destroyed before, and some host has yet to stop and forget it.
+    /// It had been destroyed before, and a host has yet to stop and remove it.
     Leaving,
-    /// It was to be destroyed and wasn't there.
+    /// It doesn't exist.
     Absent,
 }
 

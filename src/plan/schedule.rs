@@ -1,5 +1,5 @@
-//! Which host gets which unit. Owns the cluster's state, what in it is dirty, and the order in which a round decides;
-//! must never do anything but decide, and must not look at more than a change could concern.
+//! Decides which host gets which unit. Owns the scheduler's copy of the cluster, what in it is dirty, and the order in
+//! which a round decides. Must never do anything but decide, and must never examine more than a change could concern.
 //!
 //! ```text
 //!  Change ──▶ apply ──▶ cluster + indexes ──▶ dirty ──▶ plan: reconcile assignments        ─┐
@@ -8,10 +8,10 @@
 //!                            └──────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! `apply` dirty the units that a change could concern; a unit that waits is marked together with the hosts where it
-//! could have become welcome, so that looking again costs one question, not one for each host. Writes of a round go
-//! through the same dirty until nothing is dirty. Units that may not move for their own sake never do: see
-//! `fit::displaces` for why this ends.
+//! `apply` marks the units dirty that a change could concern. For a waiting unit it records the hosts that the unit may
+//! fit now, so that examining it again costs one check and not one for each host. The writes of a round mark units
+//! dirty in the same way, until nothing is dirty. A unit is never moved for its own benefit: `fit::displacement` shows
+//! why rounds therefore end.
 
 mod choose;
 mod decision;

@@ -21,60 +21,60 @@ use super::reader::Reader;
 use super::records::file::FileRecord;
 use super::units::{Decision, Found, Intent, Problem, Read, UnitChange, decide, is_done, is_down};
 
-/// Attempts at a batch that meets conflicts or lost answers.
+/// Attempts at a batch after conflicts or unknown outcomes.
 const MAX_ATTEMPTS: u32 = 8;
 
-/// The pause after an attempt, times its number: others finish what was in the way.
+/// The pause after an attempt is this times its number, so that others can finish.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What a batch has done.
+/// The result of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// The revision at which all of it is done.
+    /// The revision at which all of it is committed.
     pub revision: Revision,
-    /// In the order asked.
+    /// In the order of the request.
     pub units: Vec<Done>,
 }
 
-/// What became of one unit.
+/// The result for one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
     /// Its name.
     pub name: UnitName,
-    /// What was done.
+    /// What was done with it.
     pub outcome: Outcome,
-    /// Its generation now.
+    /// Its generation afterwards.
     pub generation: Revision,
     /// Lines of its file that systemd ignores.
     pub warnings: Vec<String>,
 }
 
-/// Why a batch wasn't done.
+/// Why a batch failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// What stood in the way.
+    /// The cause.
     pub why: Why,
-    /// So many of its units were changed before (a batch larger than one commit).
+    /// The number of its units that were changed before (a batch larger than one commit).
     pub done: usize,
 }
 
-/// What stood in the way.
+/// The cause of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
-    /// The batch is wrong: everything that is.
+    /// The batch is invalid: everything that is wrong with it.
     Problems(Vec<Problem>),
     /// The store failed before a commit.
     Store(StoreError),
-    /// The store failed during a commit, which may have been done.
+    /// The store failed during a commit, which may have taken effect.
     Unknown(StoreError),
-    /// Others changed the same units all the time.
+    /// Others kept changing the same units.
     Contended,
 }
 
-/// What would become of `intents` now, or everything that is wrong with them, without doing any.
+/// What `intents` would do now, or everything that is wrong with them. Changes nothing.
 ///
 /// # Errors
-/// The store's.
+/// Errors of the store.
 pub async fn dry_run<S: Store>(
     reader: &Reader<S>,
     intents: &[Intent],
@@ -90,8 +90,8 @@ pub async fn dry_run<S: Store>(
     Ok(if problems.is_empty() { Ok(Applied { revision: read.revision, units }) } else { Err(problems) })
 }
 
-/// Do `intents`, which name a unit at most once. All or nothing as long as they fit one transaction; more are done in
-/// several, in order. Each record that is written names `by` as its author.
+/// Carry out `intents`, which name a unit at most once. All or nothing if they fit one transaction; more are committed
+/// in several, in order. Each record that is written names `by` as its author.
 ///
 /// # Errors
 /// See [`Why`].
@@ -107,21 +107,21 @@ pub async fn apply<S: Store>(reader: &Reader<S>, intents: &[Intent], by: &Author
     Err(Error { why: attempts.lost.map_or(Why::Contended, Why::Unknown), done: attempts.done.len() })
 }
 
-/// What several attempts at one batch have to remember of each other.
+/// What several attempts at one batch share.
 #[derive(Debug, Default)]
 struct Attempts {
-    /// What is done for certain, by commits of ours.
+    /// What our commits have certainly done.
     done: BTreeMap<usize, Done>,
-    /// What was tried and may have been done, although we were told nothing or a conflict.
+    /// What was attempted and may have been done, although the outcome was unknown or a conflict.
     attempted: BTreeMap<usize, Decision>,
-    /// A commit's answer was lost.
+    /// The outcome of a commit is unknown.
     lost: Option<StoreError>,
-    /// Of the last commit.
+    /// The revision of the last commit.
     revision: Option<Revision>,
 }
 
 impl Attempts {
-    /// Try; `None` to try again.
+    /// One attempt; `None` to try again.
     async fn once<S: Store>(
         &mut self,
         reader: &Reader<S>,
@@ -164,12 +164,12 @@ impl Attempts {
                 self.done.get(&index).cloned().or_else(decided)
             })
             .collect();
-        // Not the revision of the store: a watch of our keys may never come to it, if others write to that store.
+        // Not the revision of the store: a watch on our keys may never reach it if others write to that store.
         let last = || read.units.values().map(|found| found.revision).max().unwrap_or_default();
         Ok(Some(Applied { revision: self.revision.unwrap_or_else(last), units }))
     }
 
-    /// What an earlier try did after all: the record is there, generation and all, as that try wanted it.
+    /// What an earlier attempt did after all: the record is as that attempt wanted it, including the generation.
     fn detect_earlier_commit(&mut self, intents: &[Intent], read: &Read) {
         for (index, decision) in std::mem::take(&mut self.attempted) {
             let name = &intents[index].name;
@@ -192,7 +192,7 @@ fn done(intent: &Intent, decision: &Decision) -> Done {
     }
 }
 
-/// The units of the batch, and what new instances among them need of their templates, at one revision.
+/// The units of the batch, and what new instances among them need from their templates, at one revision.
 async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, StoreError> {
     let mut names: BTreeSet<UnitName> = intents.iter().map(|intent| intent.name.clone()).collect();
     let mut templates = BTreeSet::new();
@@ -206,7 +206,7 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
         reader.points(&names.iter().map(|name| Key::Unit(name.clone()).to_string()).collect()).await?;
     let mut read = Read { revision, ..Read::default() };
     for kv in kvs {
-        // Foreign keys are nobody's unit; a damaged record is one that can be replaced.
+        // Foreign keys belong to no unit; a damaged record can be replaced.
         let Ok(Key::Unit(name)) = Key::parse(&kv.key) else { continue };
         if names.contains(&name) {
             let unit = decode(&kv).map_err(|corrupt| reader.warn(&corrupt)).ok();
@@ -236,7 +236,7 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
     Ok(read)
 }
 
-/// The units to start that should run already, and of which a host reports that they don't.
+/// The units to start that should be running and that a host reports as not running.
 async fn at_rest<S: Store>(
     reader: &Reader<S>,
     intents: &[Intent],
@@ -262,15 +262,15 @@ async fn at_rest<S: Store>(
     let mut files = BTreeMap::new();
     let hashes = down.iter().filter_map(|(name, _)| hash(name).cloned()).collect();
     reader.files(&hashes, |hash, record| files.extend(reader.parse(&hash, &record).map(|file| (hash, file)))).await?;
-    // Of one whose file can't be read nobody knows whether it is done: it stays as it is.
+    // If the file can't be read it is unknown whether the unit is done, so it stays as it is.
     let is_at_rest = |(name, report): &(UnitName, UnitReport)| {
         hash(name).and_then(|hash| files.get(hash)).is_some_and(|file| !is_done(file, report))
     };
     Ok(down.into_iter().filter(is_at_rest).map(|(name, _)| name).collect())
 }
 
-/// The units to destroy that don't exist and that a host still has: placed, or reported. One that was placed,
-/// destroyed, and reported by nobody yet counts as well; a global that no host has begun with doesn't.
+/// The units to destroy that don't exist and that a host still has, according to a placement or a report. A unit that
+/// was placed, destroyed and not reported yet counts too; a global unit that no host has started to install doesn't.
 async fn leaving<S: Store>(
     reader: &Reader<S>,
     intents: &[Intent],
@@ -297,7 +297,7 @@ async fn leaving<S: Store>(
     Ok(kvs.iter().filter_map(has).filter(|name| names.contains(name)).collect())
 }
 
-/// The decision with its author. Nobody decides by an author: the same request by somebody else changes nothing.
+/// The record with its author. Authors don't affect decisions: the same request by someone else changes nothing.
 fn signed(mut decision: Decision, by: &Author) -> Decision {
     if let Some(record) = decision.write.as_mut().and_then(|write| write.record.as_mut()) {
         record.by = Some(Box::new(by.clone()));
@@ -305,7 +305,7 @@ fn signed(mut decision: Decision, by: &Author) -> Decision {
     decision
 }
 
-/// The transactions that do `decisions`, in order; each is tagged with the intents it does.
+/// The transactions that carry out `decisions`, in order; each is tagged with the intents it fulfils.
 fn transactions(intents: &[Intent], decisions: &BTreeMap<usize, Decision>) -> Vec<Packed<usize>> {
     let group = |(index, decision): (&usize, &Decision)| {
         let write = decision.write.as_ref()?;

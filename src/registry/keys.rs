@@ -1,5 +1,5 @@
-//! Spells and reads keys. Nothing else in the source knows how a key looks; what stands under it is for its family in
-//! [`records`] to say.
+//! Formats and parses keys. No other code knows how a key is spelled; what is stored under it is defined by its family
+//! in [`records`].
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::store::{Event, Kv};
 use super::Corrupt;
 use super::records::{self, Family, Names as _};
 
-/// From the table of families: a constant for each prefix, and [`Key`] with how it is spelled, read and understood.
+/// From the table of families: a constant for each prefix, and [`Key`] with how it is formatted, parsed and decoded.
 macro_rules! families {
     ($($(#[$doc:meta])+ $variant:ident $(($($field:ident: $type:ty),+))?, $prefix:ident, $module:ident;)+) => {
         $(
@@ -34,10 +34,10 @@ macro_rules! families {
         }
 
         impl Key {
-            /// Read a key.
+            /// Parse a key.
             ///
             /// # Errors
-            /// [`Corrupt`] for one that isn't ours.
+            /// [`Corrupt`] if it belongs to no family.
             pub fn parse(key: &str) -> Result<Self, Corrupt> {
                 let corrupt = |why: String| Corrupt { key: key.into(), why };
                 $(
@@ -60,7 +60,7 @@ macro_rules! families {
             }
         }
 
-        /// The families, for the test that walks them.
+        /// The families, for the test that iterates over them.
         #[cfg(test)]
         pub(super) fn table() -> Vec<records::tests::Row> {
             vec![$(records::tests::Row::of::<records::$module::Records>()),+]
@@ -125,7 +125,7 @@ pub fn metadata_of(host: &MachineId) -> String {
 /// What an event of the store means for a cluster; `None` for keys that a cluster doesn't hold.
 ///
 /// # Errors
-/// [`Corrupt`] for keys that aren't ours and values that aren't the record they should be.
+/// [`Corrupt`] for keys of no family and for values that can't be decoded.
 pub fn change(event: &Event) -> Result<Option<Change>, Corrupt> {
     match event {
         Event::Put(kv) => meaning(&kv.key, Some(kv)),

@@ -1,10 +1,10 @@
-//! Dynamic metadata of hosts, set through the API: the `metadata/` family. Owns its transactions and its bounds; must
-//! never decide what metadata mean.
+//! Dynamic metadata of hosts, set through the API: the `metadata/` family. Owns its transactions and limits; must never
+//! decide what metadata mean.
 //!
-//! As in CoreOS fleet, a host needs not be registered to be given metadata: one that is about to join can have them
-//! before, and one that is away keeps them. Nothing else limits how many hosts that never existed are written about, so
-//! the bounds are here. They are checked before the commit and not guarded by it: of several requests at the same
-//! moment each may still find room.
+//! As in CoreOS fleet, a host need not be registered to be given metadata: a host can get them before it joins, and an
+//! unreachable host keeps them. Nothing else limits for how many hosts that never existed metadata are written, so the
+//! limits are here. They are checked before the commit and not guarded by it: several simultaneous requests may exceed
+//! them together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,29 +15,29 @@ use super::keys::{self, Key};
 use super::put;
 use super::reader::Reader;
 
-/// Keys and values of one host, in bytes, together.
+/// The limit on keys and values of one host together, in bytes.
 const MAX_HOST_BYTES: usize = 64 * 1024;
 
-/// Hosts that have metadata and aren't registered.
+/// The limit on hosts that have metadata and aren't registered.
 const MAX_ABSENT_HOSTS: usize = 256;
 
-/// Values by host and key. An empty value hides what the host's configuration says.
+/// Values by host and key. An empty value hides the value in the host's configuration.
 pub type Values = BTreeMap<(MachineId, String), String>;
 
-/// Why metadata aren't changed.
+/// Why metadata weren't changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// More than one commit takes.
+    /// They don't fit one commit.
     TooLarge(String),
-    /// More than hosts may have.
+    /// They exceed what hosts may have.
     TooMuch(String),
     /// The store failed before the commit.
     Store(Error),
-    /// The store failed during the commit, which may have been done.
+    /// The store failed during the commit, which may have taken effect.
     Unknown(Error),
 }
 
-/// Set all of `values`, or none.
+/// Set all of `values`, or none of them.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -68,10 +68,10 @@ pub async fn set<S: Store>(reader: &Reader<S>, values: &Values) -> Result<(), Re
     reader.store().commit(txn).await.map(drop).map_err(Refusal::Unknown)
 }
 
-/// Delete all dynamic metadata of `host`, so that what its configuration says counts again. `false` if there is none.
+/// Delete all dynamic metadata of `host`, so that those in its configuration apply again. `false` if there are none.
 ///
 /// # Errors
-/// See [`Refusal`]; after [`Refusal::Unknown`] a part may be deleted.
+/// See [`Refusal`]; after [`Refusal::Unknown`] some may have been deleted.
 pub async fn forget<S: Store>(reader: &Reader<S>, host: &MachineId) -> Result<bool, Refusal> {
     let (_, found) = reader.ranges(BTreeSet::from([keys::metadata_of(host)])).await.map_err(Refusal::Store)?;
     for piece in found.chunks(MAX_OPS) {
@@ -81,7 +81,7 @@ pub async fn forget<S: Store>(reader: &Reader<S>, host: &MachineId) -> Result<bo
     Ok(!found.is_empty())
 }
 
-/// A host whose metadata don't grow may have as much as it has.
+/// A host whose metadata don't grow may keep what it has.
 fn check_size(id: &MachineId, ops: &[Op], found: &[Kv]) -> Result<(), Refusal> {
     let prefix = keys::metadata_of(id);
     let there = found.iter().filter(|kv| kv.key.starts_with(&prefix));
@@ -102,7 +102,7 @@ fn check_size(id: &MachineId, ops: &[Op], found: &[Kv]) -> Result<(), Refusal> {
     Err(Refusal::TooMuch(message))
 }
 
-/// `all` are all hosts and all metadata there are.
+/// `all` contains all hosts and all metadata.
 fn check_absent(hosts: &BTreeSet<&MachineId>, all: &[Kv]) -> Result<(), Refusal> {
     let registered: BTreeSet<&str> = all.iter().filter_map(|kv| kv.key.strip_prefix(keys::MACHINES)).collect();
     let mut known = hosts_in(all);
@@ -117,7 +117,7 @@ fn check_absent(hosts: &BTreeSet<&MachineId>, all: &[Kv]) -> Result<(), Refusal>
     )))
 }
 
-/// The hosts that these keys are about.
+/// The hosts that these keys belong to.
 fn hosts_in(found: &[Kv]) -> BTreeSet<MachineId> {
     let host = |kv: &Kv| match Key::parse(&kv.key) {
         Ok(Key::Machine(id) | Key::Metadata(id, _)) => Some(id),

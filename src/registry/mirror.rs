@@ -1,48 +1,49 @@
-//! Follows a part of the store: list at a revision, then watch from the next. Owns resuming and re-listing; what to do
-//! about an unreachable store (wait, how long) is its user's.
+//! Follows a part of the store: list at a revision, then watch from the next. Owns resuming and listing again; how to
+//! handle an unreachable store is up to the caller.
 
 use std::ops::ControlFlow;
 
 use crate::model::revision::Revision;
 use crate::store::{Batch, Error, Kv, Page, Range, Store, Watch};
 
-/// Keys of one page while listing: a compromise between round trips and the 4 MiB that an answer of etcd may have.
+/// Keys of one page of a list: a compromise between round trips and etcd's limit of 4 MiB for an answer.
 const PAGE: usize = 1000;
 
-/// A part of the store, followed.
+/// A part of the store that is followed.
 #[derive(Debug)]
 pub struct Mirror<S> {
     store: S,
     prefix: String,
-    /// What is there of a list that isn't complete. Kept here and not on the stack: a list that takes longer than its
-    /// caller waits must not begin anew each time.
+    /// The part of an incomplete list that was read so far. Kept here and not on the stack: a list that takes longer
+    /// than the caller waits must not start over each time.
     listing: Option<Listing>,
-    /// Everything up to here has been handed out.
+    /// Everything up to this revision has been delivered.
     seen: Option<Revision>,
     watch: Option<Watch>,
-    /// Whether the watch before broke: the store that comes back may be another one, or an older backup of it.
+    /// Whether the last watch broke: the store that comes back may be another one, or an older backup of it.
     broken: bool,
 }
 
-/// A list, as far as it has come.
+/// The part of a list that was read so far.
 #[derive(Debug)]
 struct Listing {
-    /// What is still to be read, at the revision of the first page.
+    /// What remains to be read, at the revision of the first page.
     rest: Range,
     kvs: Vec<Kv>,
 }
 
-/// What a mirror hands out.
+/// What a mirror delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
-    /// Forget what you had: this is all there is. The first update is one, and so is the one after a gap.
+    /// The complete contents, which replace everything delivered before. The first update is one, and so is the first
+    /// after a gap.
     Reset {
         /// As of this revision.
         revision: Revision,
         /// All keys, in byte order.
         kvs: Vec<Kv>,
     },
-    /// What happened next.
+    /// The next change.
     Batch(Batch),
 }
 
@@ -53,23 +54,23 @@ impl<S: Store> Mirror<S> {
         Self { store, prefix: prefix.into(), listing: None, seen: None, watch: None, broken: false }
     }
 
-    /// List again with the next update: what was handed out can't be trusted any more (a commit's outcome is unknown).
+    /// List again with the next update: what was delivered can no longer be trusted (a commit's outcome is unknown).
     pub fn reset(&mut self) {
         self.listing = None;
         self.seen = None;
         self.watch = None;
     }
 
-    /// The next update. Cancel-safe, also in the middle of a list. After an error call it again: it goes on where it
-    /// was, or lists anew if that is gone.
+    /// The next update. Cancel-safe, also in the middle of a list. After an error it can be called again: it continues
+    /// where it was, or lists again if that revision is gone.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] while the store can't be asked; [`Error::Refused`] if it won't answer.
+    /// [`Error::Unavailable`] while the store is unreachable; [`Error::Refused`] if it refuses the request.
     pub async fn next(&mut self) -> Result<Update, Error> {
         loop {
             let Some(seen) = self.seen else { return self.list().await };
             if self.broken {
-                // A watch from a revision that the store never had would wait for it in silence.
+                // A watch from a revision that the store never had would wait for it silently.
                 let range = Range { prefix: self.prefix.clone(), limit: 1, ..Range::default() };
                 let now = self.store.range(range).await?.revision;
                 self.broken = false;
@@ -111,7 +112,7 @@ impl<S: Store> Mirror<S> {
                 }
                 Err(Error::Compacted) => self.listing = None,
                 Err(error) => {
-                    // The store that comes back may be an older backup of it, which never had this revision.
+                    // The store that comes back may be an older backup, which never had this revision.
                     self.listing = None;
                     return Err(error);
                 }
@@ -123,7 +124,7 @@ impl<S: Store> Mirror<S> {
 /// All keys that begin with `prefix`, at one revision.
 ///
 /// # Errors
-/// As [`Store::range`]; a compaction in the middle begins again.
+/// As [`Store::range`]; if the revision is compacted meanwhile, the read starts over.
 pub async fn list<S: Store>(store: &S, prefix: &str) -> Result<(Revision, Vec<Kv>), Error> {
     loop {
         let mut kvs = Vec::new();
@@ -140,8 +141,8 @@ pub async fn list<S: Store>(store: &S, prefix: &str) -> Result<(Revision, Vec<Kv
     }
 }
 
-/// Hand the keys of `range` to `take`, page by page (of so many as its limit says, if it has one), all at one revision;
-/// the answer is that revision.
+/// Pass the keys of `range` to `take`, page by page (of the size of its limit, if it has one), all at one revision.
+/// Returns that revision.
 ///
 /// # Errors
 /// As [`Store::range`].
@@ -160,7 +161,7 @@ pub async fn pages<S: Store>(
     }
 }
 
-/// Make `range` the one behind `page`, at the same revision; whether there is anything.
+/// Make `range` continue behind `page`, at the same revision. Returns whether there is more.
 fn turn(range: &mut Range, page: &Page) -> bool {
     range.at = Some(page.revision);
     range.after = page.kvs.last().map(|kv| kv.key.clone()).or(range.after.take());

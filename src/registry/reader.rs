@@ -1,5 +1,5 @@
-//! Consistent reads, without a mirror: the parts of a cluster that a question needs, all at one revision of the store.
-//! Owns which ranges are read and how few; must never write.
+//! Consistent reads without a mirror: the parts of a cluster that a question needs, all at one revision of the store.
+//! Owns which ranges are read, and how few; must never write.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -20,22 +20,22 @@ use super::scope::Scope;
 use super::summaries::{FileSummary, FileSummaryCache};
 use super::{Corrupt, decode, mirror, point};
 
-/// Reads are begun again so often when the revision they show is compacted under them.
+/// Retries of a read whose revision was compacted meanwhile.
 const TRIES: usize = 3;
 
-/// So many records are read one by one at once, and so many ranges.
+/// How many records are read one by one concurrently, and how many ranges.
 const POINTS: usize = 32;
 
-/// Up to so many keys are looked for in one range. It may hold as many others: those are read and thrown away.
+/// The most keys that are looked for in one range. It may hold as many others, which are read and discarded.
 const SPAN: usize = 500;
 
-/// Damaged keys remembered as told.
+/// How many damaged keys are remembered as logged.
 const TOLD: usize = 1000;
 
-/// Units whose records can't be read, and what is wrong with those.
+/// Units whose records can't be decoded, and what is wrong with them.
 pub type Damaged = BTreeMap<UnitName, String>;
 
-/// Reads a cluster's records from a store. Cheap to clone; clones share what they remember.
+/// Reads a cluster's records from a store. Cheap to clone; clones share their caches.
 #[derive(Debug, Clone)]
 pub struct Reader<S> {
     store: S,
@@ -50,13 +50,13 @@ impl<S: Store> Reader<S> {
         Self { store, summaries: Arc::default(), told: Arc::default() }
     }
 
-    /// The store it reads.
+    /// The store that it reads from.
     #[must_use]
     pub fn store(&self) -> &S {
         &self.store
     }
 
-    /// The `families` of keys within `scope`, at one revision. What is damaged is left out, loudly.
+    /// Read the keys of `families` within `scope`, at one revision. Damaged records are skipped and logged.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -64,8 +64,8 @@ impl<S: Store> Reader<S> {
         self.all(families, scope).await.map(|(cluster, _)| cluster)
     }
 
-    /// The same, and the units of `scope` that are left out because their records are damaged: for people, who alone
-    /// can mend them.
+    /// The same, and the units of `scope` that are skipped because their records are damaged: only a person can repair
+    /// them, so they must be shown.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -78,7 +78,7 @@ impl<S: Store> Reader<S> {
                     Ok(_) => {}
                     Err(corrupt) => {
                         self.warn(&corrupt);
-                        // A key that names no unit is nobody's.
+                        // A key that names no unit belongs to none.
                         if let Ok(Key::Unit(name)) = Key::parse(&corrupt.key)
                             && scope.has(&name)
                         {
@@ -91,11 +91,11 @@ impl<S: Store> Reader<S> {
         Ok((Cluster { revision, ..cluster }, damaged))
     }
 
-    /// Bring the records of `wanted` in a cluster that was read to the revision that it shows. One that is damaged
+    /// Update the records `wanted` in a cluster that was read before, at the revision of that read. A damaged record
     /// stays as it is.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when the store has forgotten that revision: read the cluster again.
+    /// [`Error::Compacted`] if that revision was compacted: read the cluster again.
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn add(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
         let mut missing: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
@@ -108,7 +108,7 @@ impl<S: Store> Reader<S> {
         Ok(())
     }
 
-    /// Add a whole family to a cluster that was read, at the revision that it shows.
+    /// Add a whole family to a cluster that was read before, at the revision of that read.
     ///
     /// # Errors
     /// As [`Reader::add`].
@@ -121,17 +121,17 @@ impl<S: Store> Reader<S> {
         read.await.map(drop)
     }
 
-    /// Those of `keys` that are there.
+    /// Those of `keys` that exist.
     async fn some(&self, keys: &BTreeSet<String>, at: Option<Revision>) -> Result<Vec<Kv>, Error> {
         let mut found = Vec::new();
         self.each(keys, at, |kv| found.push(kv)).await?;
         Ok(found)
     }
 
-    /// Hand those of `keys` that are there to `take`. Many keys that stand close together, as those of a page of units
-    /// do, are read by the range that holds them; where the keys of others turn out to stand between them, as the units
-    /// of a host stand between the entries of a global one, they are read one by one. So it costs what is asked for,
-    /// and never a whole family.
+    /// Pass those of `keys` that exist to `take`. Many keys that are close together, such as those of a page of units,
+    /// are read as the range that contains them. If that range turns out to contain many other keys, as the units of a
+    /// host lie between the assignments of a global unit, they are read one by one. The cost is thus that of the keys
+    /// asked for, never that of a whole family.
     async fn each(&self, keys: &BTreeSet<String>, at: Option<Revision>, mut take: impl FnMut(Kv)) -> Result<(), Error> {
         let sorted: Vec<&String> = keys.iter().collect();
         let (mut rest, mut close) = (&sorted[..], sorted.len() > POINTS);
@@ -140,8 +140,8 @@ impl<S: Store> Reader<S> {
                 let family = first.split_inclusive('/').next().unwrap_or_default();
                 let run = rest.partition_point(|key| key.starts_with(family));
                 let part = run.min(SPAN);
-                // A range begins behind a key: one character less stands before the first, and almost nothing stands in
-                // between.
+                // A range begins behind a key: the key without its last character sorts before the first one, with
+                // almost nothing in between.
                 let after = first.char_indices().last().map(|(end, _)| first[..end].to_owned());
                 let range = Range { prefix: family.into(), after, limit: 2 * part, at };
                 let page = self.store.range(range).await?;
@@ -163,8 +163,7 @@ impl<S: Store> Reader<S> {
         Ok(())
     }
 
-    /// The first records of a family that are sound, up to `number` of them, at one revision: no more of it is read
-    /// than that takes.
+    /// The first valid records of a family, up to `number`, at one revision. No more is read than necessary.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -187,7 +186,7 @@ impl<S: Store> Reader<S> {
         Err(forgetful())
     }
 
-    /// All keys under all `prefixes` at one revision: the first range names it, the others follow at once.
+    /// All keys under all `prefixes` at one revision: the first range determines it, the others follow concurrently.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -195,7 +194,7 @@ impl<S: Store> Reader<S> {
         self.ranges_into(&prefixes, Vec::push).await
     }
 
-    /// The same, each key handed to `take` as soon as it is there: a family may be large, and what is made of it small.
+    /// The same; each key is passed to `take` as soon as it arrives, since a family may be large and the result small.
     async fn ranges_into<T: Default>(
         &self,
         prefixes: &BTreeSet<String>,
@@ -237,7 +236,7 @@ impl<S: Store> Reader<S> {
         .await
     }
 
-    /// The records under `keys`, at one revision. Missing ones are left out.
+    /// The records under `keys`, at one revision. Missing ones are skipped.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -262,8 +261,8 @@ impl<S: Store> Reader<S> {
         Ok((revision, first.into_iter().chain(rest).collect()))
     }
 
-    /// The files of `hashes`, handed to `take` one by one. Those that aren't there or are damaged are left out, loudly.
-    /// Not at a revision: a file that is referred to is there, and its hash says what is in it.
+    /// Pass the files of `hashes` to `take`, one by one. Missing and damaged ones are skipped and logged. Not at one
+    /// revision: a file that is referred to exists, and its hash identifies its content.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -281,7 +280,7 @@ impl<S: Store> Reader<S> {
         taken.await
     }
 
-    /// The file of `hash`, whole.
+    /// The complete file of `hash`.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -297,8 +296,8 @@ impl<S: Store> Reader<S> {
         record.parse().map_err(|why| self.warn_file(hash, &why)).ok()
     }
 
-    /// What the files of `hashes` say, read from the store where it isn't remembered. Files that can't be read are left
-    /// out.
+    /// The summaries of the files of `hashes`, read from the store unless they are cached. Files that can't be read are
+    /// skipped.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -320,7 +319,7 @@ impl<S: Store> Reader<S> {
         Ok(found)
     }
 
-    /// Remember what `record` says, unless it is damaged.
+    /// Cache the summary of `record`, unless it is damaged.
     pub fn learn(&self, hash: &UnitHash, record: &FileRecord) -> Option<Arc<FileSummary>> {
         if let Some(summary) = self.summaries.get(hash) {
             return Some(summary);
@@ -330,7 +329,7 @@ impl<S: Store> Reader<S> {
         Some(summary)
     }
 
-    /// What an event means for a cluster; nothing when it is damaged, which is said once.
+    /// What an event means for a cluster; `None` if the record is damaged, which is logged once.
     pub fn change(&self, event: &Event) -> Option<Change> {
         keys::change(event).unwrap_or_else(|corrupt| {
             self.warn(&corrupt);
@@ -342,7 +341,7 @@ impl<S: Store> Reader<S> {
         self.warn(&Corrupt { key: Key::File(hash.clone()).to_string(), why: why.to_string() });
     }
 
-    /// Say it once, not at every list.
+    /// Log a damaged record once, not at every list.
     pub fn warn(&self, corrupt: &Corrupt) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= TOLD {

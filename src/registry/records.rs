@@ -26,12 +26,12 @@ use crate::store::Kv;
 
 use super::{Corrupt, decode};
 
-/// The one part of a daemon that writes a family.
+/// The only part of a daemon that writes a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
     /// The API, at the request of a client.
     Api,
-    /// The engine that leads.
+    /// The leader's engine.
     Engine,
     /// The agent of the host that the key names.
     Agent,
@@ -39,21 +39,21 @@ pub enum Writer {
 
 /// A family of keys.
 pub trait Family {
-    /// How its keys are spelled: what all of them begin with, then names in angle brackets with slashes in between.
+    /// How its keys are spelled: the common prefix, then names in angle brackets, separated by slashes.
     const PATTERN: &'static str;
     /// Who writes its records.
     const WRITER: Writer;
     /// The names in a key, as a tuple.
     type Names: Names;
-    /// What is stored under a key, as JSON. A field that is added later has a default, and none is ever renamed: old
-    /// records are read, and old versions pass over what they don't know.
+    /// What is stored under a key, as JSON. A field that is added later has a default, and no field is ever renamed:
+    /// old records can be decoded, and old versions ignore unknown fields.
     type Record: Serialize + DeserializeOwned;
 
-    /// Records as versions of Flotilla have written them. The first is today's, with all of its fields.
+    /// Records as versions of Flotilla have written them. The first is the current form, with all of its fields.
     #[cfg(test)]
     const FORMS: &'static [tests::Form];
 
-    /// Check a record that was read, by the rules for writing it; the answer is the record as it may be used.
+    /// Check a decoded record by the rules for writing it. Returns the record as it may be used.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -61,13 +61,13 @@ pub trait Family {
         Ok(record)
     }
 
-    /// What a record, or (`None`) its absence, means for a cluster; `None` for families that a cluster doesn't hold.
+    /// What a record, or its absence (`None`), means for a cluster; `None` for families that a cluster doesn't contain.
     ///
     /// # Errors
     /// What is wrong with the record.
     fn change(names: Self::Names, record: Option<Versioned<Self::Record>>) -> Result<Option<Change>, String>;
 
-    /// Read a record and check it.
+    /// Decode a record and check it.
     ///
     /// # Errors
     /// [`Corrupt`] if it isn't the JSON of a record, or breaks a rule.
@@ -78,10 +78,10 @@ pub trait Family {
 
 /// The names in a key.
 pub trait Names: Sized {
-    /// Read them from what follows the prefix of the family.
+    /// Parse them from what follows the prefix of the family.
     ///
     /// # Errors
-    /// Why these are no such names.
+    /// Why these aren't such names.
     fn read(rest: &str) -> Result<Self, String>;
 }
 
@@ -108,10 +108,10 @@ fn name<A: FromStr<Err: fmt::Display>>(text: &str) -> Result<A, String> {
     text.parse().map_err(|error: A::Err| error.to_string())
 }
 
-/// What is wrong with a key of no family: of a later version's, or not ours at all.
+/// What is wrong with a key of no family: it belongs to a later version, or isn't ours at all.
 pub(super) const UNKNOWN_FAMILY: &str = "no such family of keys";
 
-/// What all keys of a pattern begin with.
+/// The common prefix of all keys of a pattern.
 pub(super) const fn prefix(pattern: &str) -> &str {
     let (bytes, mut end) = (pattern.as_bytes(), 0);
     while end < bytes.len() && bytes[end] != b'<' {
@@ -120,7 +120,7 @@ pub(super) const fn prefix(pattern: &str) -> &str {
     pattern.split_at(end).0
 }
 
-/// What the change of one key means for a cluster: `record` is what stands there now, if anything does.
+/// What a change of one key means for a cluster: `record` is the current value, if there is one.
 pub(super) fn meaning<F: Family>(key: &str, names: F::Names, record: Option<&Kv>) -> Result<Option<Change>, Corrupt> {
     let record = match record {
         Some(kv) => Some(Versioned { value: F::read(kv)?, revision: kv.revision }),

@@ -1,4 +1,4 @@
-//! Which units a question is about. Owns which ranges of keys can hold the answer; reads nothing itself.
+//! The units that a question is about. Owns which ranges of keys can contain the answer; reads nothing itself.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,13 @@ use super::keys;
 /// A question about more names and patterns than this reads whole families instead of a range for each.
 const MAX_RANGES: usize = 32;
 
-/// Which units a question is about. Hosts and their metadata always belong to it.
+/// The units that a question is about. Hosts and their metadata always belong to it.
 #[derive(Debug, Clone)]
 pub enum Scope {
     /// All.
     All,
-    /// Those named, and those that match a pattern. Names apart, because a command may well name a thousand units, and
-    /// then each change in the cluster would be compared with each of them.
+    /// Units by name, and units that match a pattern. Names are kept apart because a command may name a thousand units,
+    /// and each change in the cluster would be compared with each of them.
     Some {
         /// Names.
         names: BTreeSet<Box<str>>,
@@ -29,7 +29,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Units that match one of `globs`; all units when there are none.
+    /// Units that match one of `globs`; all units if there are none.
     #[must_use]
     pub fn of(globs: Vec<Glob>) -> Self {
         if globs.is_empty() {
@@ -45,7 +45,7 @@ impl Scope {
         Self::Some { names: names.iter().map(|name| name.as_str().into()).collect(), globs: Vec::new() }
     }
 
-    /// The units that it names, if there are no others and at most `most`.
+    /// The units that it names, if it has only names and at most `most`.
     #[must_use]
     pub fn names(&self, most: usize) -> Option<BTreeSet<UnitName>> {
         let names: BTreeSet<UnitName> = match self {
@@ -58,7 +58,7 @@ impl Scope {
         (!names.is_empty()).then_some(names)
     }
 
-    /// Whether it is about `name`.
+    /// Whether it includes `name`.
     #[must_use]
     pub fn has(&self, name: &UnitName) -> bool {
         match self {
@@ -70,7 +70,7 @@ impl Scope {
         }
     }
 
-    /// Whether `change` belongs to it.
+    /// Whether it includes what `change` is about.
     #[must_use]
     pub fn takes(&self, change: &Change) -> bool {
         match change {
@@ -82,7 +82,7 @@ impl Scope {
         }
     }
 
-    /// The ranges of a family that hold what the scope takes (and maybe more, to be filtered).
+    /// The ranges of a family that contain the scope, and possibly more, to be filtered.
     pub(super) fn prefixes(&self, family: &str) -> BTreeSet<String> {
         let by_unit = matches!(family, keys::UNITS | keys::PLACEMENTS | keys::STATES);
         match self {
@@ -90,7 +90,7 @@ impl Scope {
                 let names = names.iter().map(|name| &**name);
                 let mut prefixes: Vec<&str> = globs.iter().map(Glob::literal_prefix).chain(names).collect();
                 prefixes.sort_unstable();
-                // `web@` covers `web@1`: sorted, the shorter one stands before all that it covers.
+                // `web@` covers `web@1`: in sorted order the shorter one precedes all that it covers.
                 prefixes.dedup_by(|later, earlier| later.starts_with(&**earlier));
                 prefixes.into_iter().map(|prefix| format!("{family}{prefix}")).collect()
             }

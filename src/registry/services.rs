@@ -18,39 +18,39 @@ use super::{decode, mirror, point, unchanged};
 /// Attempts at an announcement while others change the same instance.
 const MAX_ATTEMPTS: usize = 4;
 
-/// Instances, as they are now.
+/// Instances, as they are in the store.
 pub type Instances = BTreeMap<(ServiceName, InstanceName), Instance>;
 
 /// What keeps an announcement alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
-    /// To be renewed.
+    /// The lease to renew.
     pub lease: LeaseId,
-    /// Within this time: at least what was asked for.
+    /// It expires after this time, which is at least what was requested.
     pub ttl: Duration,
 }
 
 /// Who withdraws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum By {
-    /// Whoever it is: an operator.
+    /// Regardless of who announced it: an operator.
     Anybody,
     /// The announcer that renews this lease.
     Holder(LeaseId),
-    /// The announcer under this name, which doesn't know whether its announcement was heard.
+    /// The announcer with this owner, which doesn't know whether its announcement was committed.
     Owner(String),
 }
 
-/// Why an instance isn't announced or withdrawn.
+/// Why an instance wasn't announced or withdrawn.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refusal {
-    /// Somebody else announces it.
+    /// Another announcer has it.
     Taken(Box<Instance>),
-    /// The store says no; nothing was changed.
+    /// The store refused or is unreachable; nothing was changed.
     Store(Error),
-    /// The store didn't answer a change: it may have been made.
+    /// The outcome of a change is unknown.
     Unknown(Error),
-    /// Others change it all the time.
+    /// Others kept changing it.
     Contended,
 }
 
@@ -60,8 +60,8 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Announce `wanted`, or go on with an announcement: by `held`, the lease of an earlier answer, or as its owner.
-/// Announcing what is already announced only renews its lease.
+/// Announce `wanted`, or continue an announcement: by `held`, the lease of an earlier answer, or by its owner.
+/// Announcing an unchanged instance only renews its lease.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -75,7 +75,7 @@ pub async fn announce<S: Store>(
     let mut announcement =
         Announcement { reader, key: Key::Service(service.clone(), instance.clone()), wanted, held, granted: None };
     let done = announcement.attempts().await;
-    // A lease that nothing is bound to ends by itself, but a busy store shouldn't hold many of them.
+    // A lease to which nothing is bound expires by itself, but a busy store shouldn't hold many of them.
     if let (Some(unused), Ok(_) | Err(Refusal::Taken(_) | Refusal::Contended)) = (announcement.granted, &done)
         && done.as_ref() != Ok(&unused)
     {
@@ -96,9 +96,9 @@ struct Announcement<'a, S> {
 
 /// What an announcement finds in the store.
 struct Found {
-    /// The record, bound to the lease of whoever announced it.
+    /// The record, bound to the lease of its announcer.
     kv: Kv,
-    /// `None` if it is damaged; then anybody may replace it.
+    /// `None` if it is damaged; any announcer may then replace it.
     instance: Option<Instance>,
 }
 
@@ -129,7 +129,7 @@ impl<S: Store> Announcement<'_, S> {
         let guard = unchanged(&self.key, found.as_ref().map(|found| found.kv.revision));
         match services::announce(self.reader.store(), &self.key, &wanted, granted.lease, guard).await {
             Ok(_) => {
-                // The holder of the old lease learns from its end that another one has taken over.
+                // The holder of the old lease learns from its end that another announcer has taken over.
                 if let Some(old) = found.and_then(|found| found.kv.lease).filter(|old| *old != granted.lease) {
                     let _ = self.reader.store().revoke(old).await;
                 }
@@ -153,7 +153,7 @@ impl<S: Store> Announcement<'_, S> {
         }))
     }
 
-    /// What may be written in place of `found`; refused if somebody else announces that.
+    /// What may be written in place of `found`; refused if another announcer has it.
     fn permitted(&self, found: Option<&Found>) -> Result<Instance, Refusal> {
         let mut wanted = self.wanted.clone();
         if let Some(Found { kv, instance: Some(instance) }) = found {
@@ -170,7 +170,7 @@ impl<S: Store> Announcement<'_, S> {
         kv.lease.is_some() && kv.lease == self.held
     }
 
-    /// Renew the lease that `found` is bound to, if it is ours and its TTL is still the one wanted.
+    /// Renew the lease that `found` is bound to, if it is ours and has the requested TTL.
     async fn renew(&self, found: Option<&Found>) -> Result<Option<Granted>, Error> {
         match found {
             Some(Found { kv, instance: Some(instance) }) if self.is_ours(kv) && instance.ttl == self.wanted.ttl => {
@@ -200,10 +200,10 @@ async fn renewed<S: Store>(store: &S, lease: Option<LeaseId>, ttl: Duration) -> 
     }
 }
 
-/// Renew an announcement, if `lease` is what it is bound to: one read and one keep-alive, and nothing is written.
+/// Renew an announcement if it is bound to `lease`: one read and one keep-alive, no write.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] when it is gone, or bound to another: announce it again.
+/// [`Error::LeaseLost`] if it doesn't exist or is bound to another lease; it must then be announced again.
 pub async fn keep_alive<S: Store>(
     reader: &Reader<S>,
     service: &ServiceName,
@@ -213,12 +213,12 @@ pub async fn keep_alive<S: Store>(
     let key = Key::Service(service.clone(), instance.clone()).to_string();
     let (_, found) = point(reader.store(), &key, None).await?;
     let Some(kv) = found.filter(|kv| kv.lease == Some(lease)) else { return Err(Error::LeaseLost) };
-    // A damaged record is mended when it is announced again.
+    // A damaged record is repaired when it is announced again.
     let there = Records::read(&kv).map_err(|corrupt| reader.warn(&corrupt)).map_err(|()| Error::LeaseLost)?;
     reader.store().keep_alive(lease, Duration::from_secs(there.ttl.into()) / 3).await
 }
 
-/// Withdraw an instance at once, if it is that of `by`; whether there was one.
+/// Withdraw an instance at once, if it belongs to `by`. Returns whether there was one.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -242,7 +242,7 @@ pub async fn withdraw<S: Store>(
         }
     }
     match kv.lease {
-        // What is bound to it goes with it, and that is this instance alone.
+        // Revoking the lease deletes what is bound to it, which is only this instance.
         Some(lease) => reader.store().revoke(lease).await.map_err(Refusal::Unknown)?,
         None => match services::remove(reader.store(), &key, kv.revision).await {
             Ok(_) => {}
@@ -253,7 +253,7 @@ pub async fn withdraw<S: Store>(
     Ok(true)
 }
 
-/// All instances, or those of one service, at one revision. What is damaged is left out, loudly.
+/// All instances, or those of one service, at one revision. Damaged ones are skipped and logged.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Refused`].
@@ -262,13 +262,13 @@ pub async fn list<S: Store>(reader: &Reader<S>, service: Option<&ServiceName>) -
     Ok((revision, kvs.iter().filter_map(|kv| instance(reader, kv)).collect()))
 }
 
-/// What to follow to hear of all instances, or of those of one service.
+/// The mirror that follows all instances, or those of one service.
 #[must_use]
 pub fn prefix(service: Option<&ServiceName>) -> String {
     service.map_or_else(|| keys::SERVICES.into(), keys::instances_of)
 }
 
-/// What an event says of an instance: that it is this now, or (`None`) that it is gone.
+/// What an event means for an instance: its new value, or `None` if it no longer exists.
 pub fn change<S: Store>(reader: &Reader<S>, event: &Event) -> Option<((ServiceName, InstanceName), Option<Instance>)> {
     match event {
         Event::Put(kv) => instance(reader, kv).map(|(name, instance)| (name, Some(instance))),

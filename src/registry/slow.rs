@@ -1,4 +1,4 @@
-//! A store that is slow, for tests of what must go on when its callers are impatient. Owns nothing; must never be in a
+//! A slow store, for tests of what must continue while callers don't wait for it. Owns nothing; must never be used in a
 //! daemon.
 
 use std::future::Future;

@@ -1,5 +1,5 @@
-//! Caches what unit files say, by hash. The file of a hash never changes, so an entry is never out of date.
-//! Owns the bound of the cache; must never keep texts, which would make a daemon as large as its cluster.
+//! Caches summaries of unit files by hash. The file of a hash never changes, so an entry is never out of date. Owns the
+//! size of the cache; must never keep texts, which would make a daemon as large as its cluster.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,15 +9,15 @@ use crate::model::placement::Constraints;
 
 use super::records::file::FileRecord;
 
-/// Files remembered for certain; up to twice as many are. Some 200 bytes each.
+/// The number of files that are certainly cached; up to twice as many may be. About 200 bytes each.
 const KEPT: usize = 8192;
 
-/// What tables and plans need of a file.
+/// What tables and plans need to know about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSummary {
     /// `Description=`.
     pub description: Box<str>,
-    /// `[X-Fleet]`, specifiers unresolved.
+    /// The constraints in `[X-Fleet]`, with unresolved specifiers.
     pub constraints: Arc<Constraints>,
 }
 
@@ -25,7 +25,7 @@ impl FileSummary {
     /// The summary of a stored file.
     ///
     /// # Errors
-    /// A sentence, for one that is damaged.
+    /// A sentence, if it is damaged.
     pub fn of(record: &FileRecord) -> Result<Self, String> {
         let file = record.parse()?;
         Ok(Self {
@@ -35,8 +35,8 @@ impl FileSummary {
     }
 }
 
-/// Summaries by hash. Two generations instead of a list by use: when the young one is full it becomes the old one, and
-/// an entry that is used again moves back. That forgets unused entries at the cost of a hash map.
+/// Summaries by hash. Two generations instead of a list ordered by use: when the young one is full it becomes the old
+/// one, and an entry that is used again moves back. Unused entries are thus dropped at the cost of a hash map.
 #[derive(Debug, Default)]
 pub struct FileSummaryCache {
     generations: Mutex<Generations>,
@@ -49,7 +49,7 @@ struct Generations {
 }
 
 impl FileSummaryCache {
-    /// What is remembered of `hash`.
+    /// The cached summary of `hash`.
     #[must_use]
     pub fn get(&self, hash: &UnitHash) -> Option<Arc<FileSummary>> {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +61,7 @@ impl FileSummaryCache {
         Some(summary)
     }
 
-    /// Remember.
+    /// Cache a summary.
     pub fn insert(&self, hash: UnitHash, summary: Arc<FileSummary>) {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, summary);
     }

@@ -1,5 +1,5 @@
-//! Decides what becomes of units that are submitted, changed or destroyed: pure functions of what was read. Owns the
-//! rules of `unit/` records (when they change, what their generation is); `apply` reads and commits.
+//! Decides about units that are submitted, changed or destroyed, in pure functions of what was read. Owns the rules for
+//! `unit/` records (when they change, and their generation); `apply` reads and commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub enum OnDifferentFile {
 pub struct Problem {
     /// The unit's name, as it was sent.
     pub unit: String,
-    /// The line of its file, from 1, where one is at fault.
+    /// The line of its file, from 1, if one is wrong.
     pub line: Option<usize>,
     /// What is wrong, and what to do.
     pub what: String,
@@ -68,7 +68,7 @@ pub struct Problem {
 pub struct Found {
     /// The commit that wrote it.
     pub revision: Revision,
-    /// The record; `None` when it is damaged.
+    /// The record; `None` if it is damaged.
     pub unit: Option<Unit>,
 }
 
@@ -81,16 +81,16 @@ pub struct Read {
     pub units: BTreeMap<UnitName, Found>,
     /// The files of those templates.
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
-    /// Units to destroy that have no record and are still on a host.
+    /// Units to destroy that have no record but are still on a host.
     pub leaving: BTreeSet<UnitName>,
-    /// Those of the units to start that should run already and don't: down, and not because they are done.
+    /// Units to start that should already be running and aren't, for another reason than being done.
     pub at_rest: BTreeSet<UnitName>,
 }
 
 /// What to do with one unit.
 #[derive(Debug, Clone)]
 pub struct Decision {
-    /// What it is reported as.
+    /// The outcome that is reported.
     pub outcome: Outcome,
     /// The unit's generation afterwards.
     pub generation: Revision,
@@ -103,11 +103,11 @@ pub struct Decision {
 /// A change of one unit's record.
 #[derive(Debug, Clone)]
 pub struct Write {
-    /// The commit that must have written the record last; `None` if there must be no record.
+    /// The revision of the commit that must have written the record last; `None` if there must be no record.
     pub guard: Option<Revision>,
     /// The new record; `None` to delete it.
     pub record: Option<Unit>,
-    /// The file it refers to, if that is new to it.
+    /// The file that it refers to, if it is a new one for the unit.
     pub file: Option<Arc<UnitFile>>,
 }
 
@@ -130,7 +130,7 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
     vec![problem(line, format!("`MachineOf` names {name} itself: it must name other units"))]
 }
 
-/// What is wrong with a text that is no unit file.
+/// What is wrong with a text that isn't a unit file.
 #[must_use]
 pub fn file_problem(name: &str, error: &FileError) -> Problem {
     Problem { unit: name.into(), line: error.line(), what: error.what() }
@@ -188,7 +188,7 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
     let new_file = new_file.filter(|_| on_different_file != OnDifferentFile::Keep);
     let kept =
         if new_file.is_some() && on_different_file == OnDifferentFile::Reset { Desired::Inactive } else { old.desired };
-    // The same wish once more is a new request if the unit doesn't run: its host starts it for a new generation.
+    // The same desired state is a new request if the unit isn't running: its host starts it for a new generation.
     let starts_again = desired == Some(Desired::Launched) && read.at_rest.contains(name);
     let desired = desired.unwrap_or(kept);
     let changes = desired != old.desired || starts_again;
@@ -207,16 +207,16 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
     Ok(Decision { outcome, generation: read.revision, warnings, write: Some(write) })
 }
 
-/// Whether a unit that was started on a host doesn't run there: it has ended, failed, was stopped by other means, or
-/// never came up, as one that is masked.
+/// Whether a unit that was started on a host isn't running: it has ended, failed, was stopped by other means, or never
+/// came up, for example because it is masked.
 #[must_use]
 pub fn is_down(unit: &Unit, report: &UnitReport) -> bool {
     let carried_out = report.target == Target::Launched && report.generation >= unit.generation;
     carried_out && report.job.is_none() && matches!(report.active.as_str(), "inactive" | "failed")
 }
 
-/// Whether a unit that is down is so because it is done: it is meant to end by itself (`Type=oneshot` without
-/// `RemainAfterExit=`), and has.
+/// Whether a unit that isn't running is done: it is meant to end by itself (`Type=oneshot` without `RemainAfterExit=`),
+/// and it has.
 #[must_use]
 pub fn is_done(file: &UnitFile, report: &UnitReport) -> bool {
     let remains = file.value("Service", "RemainAfterExit").unwrap_or_default().to_ascii_lowercase();
@@ -251,7 +251,7 @@ fn restart(name: &UnitName, found: Option<&Found>, read: &Read) -> Result<Decisi
     Ok(Decision { outcome: Outcome::Restarted, generation, warnings: Vec::new(), write: Some(write) })
 }
 
-/// The file of a new unit that came without one: that of its template, as this batch leaves it.
+/// The file of a new unit that was sent without one: its template's, as this batch leaves it.
 fn instantiate(intents: &[Intent], name: &UnitName, read: &Read) -> Result<Arc<UnitFile>, Vec<Problem>> {
     let Some(template) = name.template() else {
         return Err(problem(name, "no such unit, and no file came with it".into()));

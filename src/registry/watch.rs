@@ -1,6 +1,6 @@
-//! Following the store: what changed, one consistent picture after the other. [`units`] is what watchers use. It
-//! follows a few units at these units' cost (`few`), and sees everything else in one picture that all watchers
-//! share (`shared`), which follows all that units are and do (`cluster`).
+//! Follows the store: what changed, as a sequence of consistent states. Watchers use [`units`], which follows a few
+//! units at their own cost (`few`), and everything else through one copy of the cluster that all watchers share
+//! (`shared`), which follows all records of units (`cluster`).
 
 mod cluster;
 mod few;
@@ -14,10 +14,10 @@ use std::collections::BTreeSet;
 use crate::model::name::UnitName;
 use crate::store::Event;
 
-/// Which units to look at again.
+/// Which units to examine again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Touched {
-    /// All: this is a new picture, and what isn't in it is gone.
+    /// All: this is a new copy, and units that aren't in it no longer exist.
     All,
     /// These.
     Units(BTreeSet<UnitName>),

@@ -1,6 +1,6 @@
-//! Changes of units, as many as there are: in one request as long as the API takes it, else in several. Owns what is
-//! promised then: all of it is looked at before any is done, and what was done when a later part fails is told. Never
-//! tries again by itself.
+//! Changes of any number of units: in one request if the API's limit allows it, otherwise in several. Owns the
+//! guarantees of the latter: everything is checked before anything is done, and if a later request fails, what was done
+//! is reported. Never retries by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,21 +13,21 @@ use super::{Client, ClientError};
 use crate::api::wire::{Applied, Apply, ApplyUnit, BODY_LIMIT, ErrorDetail};
 use crate::model::name::UnitName;
 
-/// What a server may take longer for each unit of a batch.
+/// The additional timeout for each unit of a batch.
 const PATIENCE_PER_UNIT: Duration = Duration::from_millis(10);
 
-/// What a request has besides its units, and each unit besides itself.
+/// The size of a request without its units, and of a unit without its contents.
 const AROUND: usize = r#"{"units":[]}"#.len();
 const BETWEEN: usize = ",".len();
 
 /// How much of a batch was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// So many units of it.
+    /// The number of its units that were done.
     pub done: usize,
-    /// And so many are in it.
+    /// The number of its units.
     pub all: usize,
-    /// The first that was done.
+    /// The first unit that was done.
     pub first: String,
     /// The last.
     pub last: String,
@@ -40,18 +40,18 @@ impl fmt::Display for Part {
     }
 }
 
-/// A request's worth of a batch.
+/// The part of a batch that fits one request.
 #[derive(Debug, Default, Serialize)]
 struct Request<'a> {
     units: Vec<&'a ApplyUnit>,
 }
 
 impl Client {
-    /// Change units: all or none, in one request. A batch that is too large for one goes in several, each of them all
-    /// or none, after all of them were looked at: what is wrong with any unit still means that nothing is done.
+    /// Change units: all or none, in one request. A batch that is too large is sent in several requests, each of them
+    /// all or none, after all of them were checked: a mistake in any unit still means that nothing is done.
     ///
     /// # Errors
-    /// See [`ClientError`]. After [`ClientError::Unreachable`] it may have been done all the same.
+    /// See [`ClientError`]. After [`ClientError::Unreachable`] it may have been done nevertheless.
     pub async fn apply(&self, apply: &Apply) -> Result<Applied, ClientError> {
         let requests = split(&apply.units, BODY_LIMIT)?;
         if let [one] = &*requests {
@@ -80,12 +80,12 @@ impl Client {
         Ok(applied)
     }
 
-    /// Have all of them looked at; everything that is wrong is one error.
+    /// Have all of them checked; all mistakes are one error.
     async fn check(&self, requests: &[Request<'_>]) -> Result<(), ClientError> {
         let named: BTreeSet<&str> = requests.iter().flat_map(|r| &r.units).map(|unit| &*unit.name).collect();
         let mut wrong = ErrorDetail::default();
         for request in requests {
-            // Without its template beside it, an instance can't be judged.
+            // Without its template beside it, an instance can't be checked.
             let alone = |unit: &&&ApplyUnit| !follows(unit, &named);
             let request = Request { units: request.units.iter().filter(alone).copied().collect() };
             match self.send_batch(&request, true).await {
@@ -114,9 +114,9 @@ pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, ClientError> {
     serde_json::to_vec(value).map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
-/// The fewest requests of at most `limit` bytes that keep the order, but for instances that take their file from a
-/// template among `units`: those go after all others. A unit that is larger by itself goes alone, for the server to
-/// refuse.
+/// The fewest requests of at most `limit` bytes that keep the order, except for instances that take their file from a
+/// template among `units`: those are sent last. A unit that is larger by itself is sent alone, and refused by the
+/// server.
 fn split(units: &[ApplyUnit], limit: usize) -> Result<Vec<Request<'_>>, ClientError> {
     let whole = Request { units: units.iter().collect() };
     if json(&whole)?.len() <= limit {
@@ -141,7 +141,7 @@ fn split(units: &[ApplyUnit], limit: usize) -> Result<Vec<Request<'_>>, ClientEr
     Ok(requests)
 }
 
-/// Whether `unit` may take its file from a template that is among `named`.
+/// Whether `unit` may take its file from a template among `named`.
 fn follows(unit: &ApplyUnit, named: &BTreeSet<&str>) -> bool {
     let takes = unit.text.is_none() && !unit.destroy && !unit.restart;
     let template = || unit.name.parse::<UnitName>().ok().and_then(|name| name.template());

@@ -1,6 +1,5 @@
-//! From an endpoint to a stream that HTTP can be spoken over: sockets of this host, another way if there is one, TLS
-//! where the endpoint asks for it. Owns certificates and who is trusted; a server that can't prove who it is isn't
-//! talked to, ever.
+//! From an endpoint to a stream for HTTP: sockets of this host, another way if there is one, TLS if the endpoint
+//! requires it. Owns certificates and trust; never sends anything to a server that can't prove its identity.
 
 use std::fmt;
 use std::future::Future;
@@ -24,26 +23,26 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
-/// A connection, whatever it is made of.
+/// A connection of any kind.
 pub type Stream = Box<dyn Duplex>;
 
-/// What [`Dial::dial`] answers with.
+/// The result of [`Dial::dial`].
 pub type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + 'a>>;
 
-/// Another way to the endpoints than straight from this host.
+/// Another way to the endpoints than directly from this host.
 pub trait Dial: fmt::Debug + Send + Sync {
-    /// A connection to what `endpoint` names; of TLS nothing, that goes over it.
+    /// A connection to what `endpoint` names, without TLS, which is added by the caller.
     fn dial<'a>(&'a self, endpoint: &'a Endpoint) -> Dialing<'a>;
 }
 
-/// Whom to trust, and who we are, towards servers that speak TLS.
+/// Which servers to trust, and which certificate to present to them.
 #[derive(Clone)]
 pub struct Tls(Arc<ClientConfig>);
 
 /// Certificates that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file that can't be read, or holds something else.
+    /// A file that can't be read, or contains something else.
     #[error("{}: {why}", .file.display())]
     File {
         /// Which.
@@ -51,13 +50,13 @@ pub enum TlsError {
         /// What is wrong with it.
         why: String,
     },
-    /// One without the other.
+    /// A certificate without a key, or the reverse.
     #[error("a certificate and its key go together: `--cert-file` and `--key-file`")]
     Half,
-    /// Nobody to trust.
+    /// No trusted authority.
     #[error("this system trusts no certificate authority ({0}); name one with `--ca-file`")]
     NoRoots(String),
-    /// Certificate and key don't belong together, say.
+    /// For example, certificate and key don't match.
     #[error("the certificate can't be used: {0}")]
     Unusable(String),
 }
@@ -69,8 +68,8 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Trust the authorities in `ca`, or without it those of the system; show `cert` to servers that ask for one. All
-    /// PEM files.
+    /// Trust the authorities in `ca`, or without it those of the system; present `cert` to servers that request one.
+    /// All files are PEM.
     ///
     /// # Errors
     /// See [`TlsError`].
@@ -100,7 +99,7 @@ impl Tls {
         let host = host_and_port(authority).0;
         let name = ServerName::try_from(host).map_err(|error| io::Error::other(error.to_string()))?;
         let stream = TlsConnector::from(self.0.clone()).connect(name, stream).await.map_err(|error| {
-            // What came is no TLS at all: most likely the other end speaks plain HTTP.
+            // The answer isn't TLS: most likely the server speaks plain HTTP.
             let plain = error.to_string().contains("InvalidContentType");
             io::Error::new(error.kind(), if plain { "it doesn't speak TLS".into() } else { error.to_string() })
         })?;
@@ -146,7 +145,7 @@ fn host_and_port(authority: &str) -> (String, u16) {
 }
 
 impl Endpoint {
-    /// The host and the port of one that is reached over TCP.
+    /// The host and the port of an endpoint that is reached over TCP.
     #[must_use]
     pub fn host_and_port(&self) -> Option<(String, u16)> {
         match self {

@@ -1,4 +1,4 @@
-//! Where `fleetd` listens, as written in `--endpoint`. Owns that grammar; opens nothing.
+//! Where `fleetd` listens, as given in `--endpoint`. Owns that grammar; opens nothing.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub enum Endpoint {
     Https(String),
 }
 
-/// Text that is no endpoint.
+/// A text that isn't an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no endpoint: {1}")]
 pub struct EndpointError(String, &'static str);
@@ -24,7 +24,7 @@ impl Endpoint {
     /// A comma-separated list of endpoints.
     ///
     /// # Errors
-    /// The first that is none; an empty list too.
+    /// The first that isn't one, or an empty list.
     pub fn list(text: &str) -> Result<Vec<Self>, EndpointError> {
         text.split(',').map(|one| one.trim().parse()).collect()
     }

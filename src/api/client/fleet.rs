@@ -1,4 +1,4 @@
-//! v1 as CoreOS fleet's daemons speak it, for moving in: everything they tell, page by page. Owns the paging; judges
+//! v1 as CoreOS fleet's daemons speak it, for migration: everything they list, page by page. Owns the paging; evaluates
 //! nothing.
 
 use std::collections::BTreeSet;
@@ -6,19 +6,19 @@ use std::collections::BTreeSet;
 use super::{Client, ClientError, Endpoint, encode};
 use crate::api::wire::v1::{Machine, Machines, State, States, Unit, Units};
 
-/// Everything a fleet tells through its API.
+/// Everything that a fleet lists through its API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
-    /// All units that it lists.
+    /// All units.
     pub units: Vec<Unit>,
-    /// What its hosts say of units. Of those that it doesn't list as well.
+    /// The states that its hosts report, including those of units that it doesn't list.
     pub states: Vec<State>,
     /// Its hosts.
     pub machines: Vec<Machine>,
 }
 
 impl Client {
-    /// A client of another cluster, as patient as this one and reached by the same way; `None` if one of `endpoints` is
+    /// A client of another cluster, with the same timeouts and reached in the same way; `None` if one of `endpoints` is
     /// this cluster's.
     #[must_use]
     pub fn elsewhere(&self, endpoints: Vec<Endpoint>) -> Option<Self> {
@@ -27,7 +27,7 @@ impl Client {
         (!shared).then(|| Self { tls, dial, ..Self::new(endpoints, self.patience) })
     }
 
-    /// Everything that v1 tells.
+    /// Everything that v1 lists.
     ///
     /// # Errors
     /// See [`ClientError`].

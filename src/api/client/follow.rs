@@ -1,5 +1,5 @@
-//! Following a watch for as long as somebody wants it: reopens it when it breaks, with growing waits between attempts,
-//! and says when everything is told again. The only loop of its kind; what a line means is its user's.
+//! Follows a watch: reopens it when it breaks, with exponential backoff, and reports when everything was received
+//! again. The only such loop; the meaning of a line is up to its user.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::api::wire::{ErrorDetail, WatchLine};
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// A person isn't told of an outage that is shorter: a restart of `fleetd` takes less.
+/// A shorter outage isn't reported to a person: a restart of `fleetd` takes less.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// A line of a watch.
 pub trait Line: DeserializeOwned {
-    /// Whether everything up to now has been told.
+    /// Whether everything up to now has been received.
     fn is_synced(&self) -> bool;
-    /// Why the stream ends with this line, if it does.
+    /// The reason if the stream ends with this line.
     fn error(&self) -> Option<&str>;
 }
 
@@ -47,28 +47,28 @@ impl Line for ServiceLine {
     }
 }
 
-/// On whose behalf a watch is followed.
+/// For whom a watch is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum For {
-    /// A person, who is told of an outage once, when it has lasted a second, and for whom an answer that won't change
-    /// ends it: a refusal (4xx), or one that can't be understood.
+    /// A person, to whom an outage is reported once, when it has lasted a second, and for whom an answer that won't
+    /// change ends it: a refusal (4xx), or one that can't be decoded.
     APerson,
     /// A daemon, which logs an outage at once, again for each new reason, and never gives up.
     ADaemon,
 }
 
-/// What following brings.
+/// What is delivered.
 #[derive(Debug)]
 pub enum News<L> {
-    /// A new stream is open: everything is told again, up to the next line that [`Line::is_synced`].
+    /// A new stream is open: everything is sent again, up to the next line that [`Line::is_synced`].
     Begun,
     /// A line; never one with an error.
     Line(L),
-    /// The stream has ended. What was told last is all that is known until [`News::Begun`].
+    /// The stream has ended. The last lines are all that is known until [`News::Begun`].
     Broken,
-    /// `fleetd` or its store is out of reach: why.
+    /// `fleetd` or its store is unreachable, with the reason.
     Lost(ClientError),
-    /// After [`News::Lost`], everything has been told again.
+    /// After [`News::Lost`]: everything has been received again.
     Back,
 }
 
@@ -79,12 +79,12 @@ pub struct Follow<'a, L> {
     whom: For,
     state: State<'a, L>,
     wait: Duration,
-    /// Since when there is no stream that has told everything, and what was said about it.
+    /// Since when there has been no complete stream, and what was reported about it.
     lost: Option<(Instant, Option<String>)>,
     queue: VecDeque<News<L>>,
 }
 
-/// Kept here and not on the stack, so that a caller that stops waiting for news loses none of it.
+/// Kept here and not on the stack, so that a caller that stops waiting loses nothing.
 enum State<'a, L> {
     Pausing(Instant),
     Opening(BoxFuture<'a, Result<Watch<L>, ClientError>>),
@@ -97,10 +97,10 @@ impl<'a, L: Line + 'a> Follow<'a, L> {
         Self { client, path, whom, state, wait: FIRST_WAIT, lost: None, queue: VecDeque::new() }
     }
 
-    /// The next news. Cancel-safe.
+    /// The next event. Cancel-safe.
     ///
     /// # Errors
-    /// Only on behalf of a person: [`ClientError::Api`] below 500, and [`ClientError::Protocol`].
+    /// Only for a person: [`ClientError::Api`] below 500, and [`ClientError::Protocol`].
     pub async fn next(&mut self) -> Result<News<L>, ClientError> {
         loop {
             if let Some(news) = self.queue.pop_front() {
@@ -135,7 +135,7 @@ impl<'a, L: Line + 'a> Follow<'a, L> {
         }
     }
 
-    /// Give the open stream up because of `error`, and open another after a while.
+    /// Abandon the open stream because of `error`, and open another after a while.
     ///
     /// # Errors
     /// As [`Follow::next`].
@@ -144,7 +144,7 @@ impl<'a, L: Line + 'a> Follow<'a, L> {
         self.fail(error)
     }
 
-    /// A stream that has told everything works.
+    /// A stream that has sent everything works.
     fn note(&mut self, line: &L) {
         if line.is_synced() {
             self.wait = FIRST_WAIT;
@@ -155,7 +155,7 @@ impl<'a, L: Line + 'a> Follow<'a, L> {
     }
 
     fn fail(&mut self, error: ClientError) -> Result<(), ClientError> {
-        // 5xx: fleetd is there and its store isn't, which passes as well.
+        // 5xx: fleetd answers and its store doesn't, which is temporary as well.
         let lasts = match &error {
             ClientError::Api(detail) => detail.code < 500,
             ClientError::Protocol(_) => true,

@@ -1,5 +1,5 @@
-//! Answers of a `fleetd` that is older than this client: what they lack is computed here, by the function with which a
-//! newer `fleetd` does it. Owns the way back from a view to the records that it was made of.
+//! Answers of a `fleetd` that is older than this client: missing fields are computed here, with the same function that
+//! a newer `fleetd` uses. Owns the conversion of a view back to the records that it was made of.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Placement, Unit, UnitReport};
 use crate::plan::progress::{Expectation, progress};
 
-/// How far `operation` is for the unit of `view`, or else the operation that leads to what is wanted of it.
+/// The progress of `operation` for the unit of `view`, or else of the operation that leads to its desired state.
 #[must_use]
 pub fn progress_of(view: &UnitView, operation: Option<Operation>) -> Progress {
     let operation = operation.unwrap_or_else(|| Operation::towards(view.desired));

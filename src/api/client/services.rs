@@ -13,9 +13,9 @@ use crate::model::service::ServiceName;
 /// Who withdraws an announcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By<'a> {
-    /// Whoever was answered with this lease.
+    /// The holder of this lease.
     Lease(&'a str),
-    /// The owner named in it, who didn't hear the answer.
+    /// The owner, which didn't receive the answer.
     Owner(&'a str),
 }
 
@@ -42,11 +42,11 @@ impl Client {
         Follow::new(self, with_names("/fleet/v2/watch/services", patterns), whom)
     }
 
-    /// Announce an instance, or go on with its announcement.
+    /// Announce an instance, or continue its announcement.
     ///
     /// # Errors
-    /// See [`ClientError`]; [`ClientError::Api`] with code 409 when somebody else announces it. After
-    /// [`ClientError::Unreachable`] it may have been done all the same.
+    /// See [`ClientError`]; [`ClientError::Api`] with code 409 if another announcer has it. After
+    /// [`ClientError::Unreachable`] it may have been done nevertheless.
     pub async fn announce(&self, instance: &InstanceRef, announce: &Announce) -> Result<Announced, ClientError> {
         self.send_to(&Method::PUT, &path(instance), announce).await
     }
@@ -54,7 +54,7 @@ impl Client {
     /// Renew an announcement.
     ///
     /// # Errors
-    /// See [`ClientError`]; [`ClientError::Api`] with code 404 when it has ended.
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 if it has expired.
     pub async fn keep_alive(&self, instance: &InstanceRef, lease: &str) -> Result<Announced, ClientError> {
         let path = format!("{}/keep-alive", path(instance));
         self.send_to(&Method::POST, &path, &KeepAlive { lease: lease.into() }).await
@@ -63,8 +63,8 @@ impl Client {
     /// Withdraw an announcement that `by` has made.
     ///
     /// # Errors
-    /// See [`ClientError`]; [`ClientError::Api`] with code 404 when it has ended already, 409 when somebody else has it
-    /// now.
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 if it has expired already, 409 if another announcer has
+    /// it now.
     pub async fn withdraw(&self, instance: &InstanceRef, by: By<'_>) -> Result<(), ClientError> {
         let (key, value) = match by {
             By::Lease(lease) => ("lease", lease),

@@ -1,5 +1,5 @@
-//! One answer to `GET /fleet/v2/watch`, or to its like, as a stream of lines. Owns the framing and the deadline for
-//! signs of life; never reconnects, which is `follow`'s.
+//! One answer to `GET /fleet/v2/watch` or a similar request, as a stream of lines. Owns the framing and the timeout for
+//! heartbeats; never reconnects, which `follow` does.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{ClientError, Endpoint, Unreachable};
 
-/// fleetd sends an empty line every 10 s. Without three of them the connection is dead, whatever the kernel still
-/// believes.
+/// fleetd sends an empty line every 10 s. If three of them are missing the connection is dead, whatever the kernel
+/// assumes.
 const SILENCE: Duration = Duration::from_secs(35);
 
 /// An open watch.
@@ -23,7 +23,7 @@ pub(super) struct Watch<L> {
     /// Keeps the connection open.
     _sender: SendRequest<Full<Bytes>>,
     body: Incoming,
-    /// What has come of lines not yet handed out, from `read` on.
+    /// Received bytes of lines that weren't returned yet, from `read` on.
     buffer: Vec<u8>,
     read: usize,
     heard: Instant,
@@ -35,10 +35,11 @@ impl<L: DeserializeOwned> Watch<L> {
         Self { endpoint, _sender: sender, body, buffer: Vec::new(), read: 0, heard: Instant::now(), lines: PhantomData }
     }
 
-    /// The next line. Cancel-safe: what has been read of a line is kept.
+    /// The next line. Cancel-safe: received parts of a line are kept.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`] when the stream is over, [`ClientError::Protocol`] for a line that makes no sense.
+    /// [`ClientError::Unreachable`] if the stream has ended, [`ClientError::Protocol`] for a line that can't be
+    /// decoded.
     pub(super) async fn next(&mut self) -> Result<L, ClientError> {
         loop {
             if let Some(line) = self.line() {

@@ -27,10 +27,10 @@ use super::router::{from_this_host, measure, router};
 use super::state::Api;
 
 /// How long a connection that was accepted just before the daemon stops may take to send its request, which is then
-/// answered. Connections that nobody has accepted yet wait in the socket, for the next daemon if systemd holds it.
+/// answered. Connections that aren't accepted yet wait in the socket, for the next daemon if systemd holds it.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Answer requests on `listeners` until `shutdown`; then give the requests under way [`Settings::grace`] to finish.
+/// Answer requests on `listeners` until `shutdown`; then let requests in progress finish within [`Settings::grace`].
 ///
 /// [`Settings::grace`]: super::state::Settings::grace
 pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: impl Future<Output = ()> + Send) {
@@ -112,7 +112,7 @@ impl Connections {
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
             .serve_connection(TokioIo::new(stream), service);
-        // Errors of a connection are its client's: it went away, or doesn't speak HTTP.
+        // Errors of a connection are caused by its client: it has disconnected, or doesn't speak HTTP.
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = seat.closed() => {

@@ -1,5 +1,5 @@
-//! Errors as answers: `{"error":{"code":404,"message":"…"}}`, whatever goes wrong. Owns how a failure of the store or
-//! of a batch becomes a status and a sentence.
+//! Errors as answers: `{"error":{"code":404,"message":"…"}}`. Owns how a failure of the store or of a batch becomes a
+//! status and a sentence.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -10,19 +10,19 @@ use crate::registry::units;
 
 use crate::api::wire::{ErrorBody, ErrorDetail, Problem};
 
-/// A request that isn't done.
+/// A failed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The HTTP status.
     pub status: StatusCode,
-    /// What was wrong and what to do.
+    /// What is wrong, and what to do.
     pub message: String,
-    /// Everything that is wrong with the units sent.
+    /// Everything that is wrong with the units in the request.
     pub problems: Vec<Problem>,
 }
 
 impl Failure {
-    /// A failure in one sentence.
+    /// A failure as one sentence.
     #[must_use]
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), problems: Vec::new() }
@@ -40,7 +40,7 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, "unit does not exist")
     }
 
-    /// 500 for a unit whose record can't be read: there is one, and nothing can be said of it.
+    /// 500 for a unit whose record can't be decoded: it exists, and nothing else is known about it.
     #[must_use]
     pub fn damaged(name: &UnitName, why: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{name}: {} ({why})", units::DAMAGED))
@@ -52,7 +52,7 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
-    /// 400 for a batch: all that is wrong with it, in words and as data.
+    /// 400 for a batch: everything that is wrong with it, as text and as data.
     #[must_use]
     pub fn problems(problems: Vec<units::Problem>) -> Self {
         let lines: Vec<String> = problems.iter().map(line).collect();

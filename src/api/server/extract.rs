@@ -1,5 +1,5 @@
-//! What handlers of both versions share: allowed methods, query parameters, the type of a body. Owns the sentences of
-//! those refusals; must never know a resource.
+//! What the handlers of both versions share: allowed methods, query parameters, the type of a body. Owns the messages
+//! of these refusals; must never know a resource.
 
 use axum::extract::Query;
 use axum::http::header::CONTENT_TYPE;

@@ -1,5 +1,4 @@
-//! Whether this daemon can answer for the cluster, and the sentence for when it can't. Owns those words; who finds out
-//! is the daemon.
+//! Whether this daemon can answer for the cluster, and the message if it can't. Owns the wording; the daemon decides.
 
 use std::time::Duration;
 
@@ -7,57 +6,57 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, utc};
 
-/// A daemon that starts is registered within a moment, and one that loses its registration has it back as soon: so long
-/// a request waits for that, counted from when the waiting began. Less than `fleetctl` waits for an answer.
+/// How long a request waits for the daemon to be registered, counted from when the waiting began. A daemon that starts,
+/// or that registers again, needs only a moment. Less than the timeout of `fleetctl`.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
-/// What the daemon says of itself.
+/// The state that the daemon reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     /// Registered: requests are answered.
     Ready,
-    /// Not (yet, or not any more): every request is answered with the reason.
+    /// Not registered (yet, or any more): every request is answered with the reason.
     Waiting {
-        /// What `fleetd on <host>` does or can't do: `can't reach its store: etcd at 10.88.0.1:2379 refuses
+        /// What `fleetd on <host>` does or can't do, such as `can't reach its store: etcd at 10.88.0.1:2379 refuses
         /// connections`.
         what: String,
         /// Since when, ms since the epoch.
         since: u64,
-        /// Who has to do something.
+        /// What ends it.
         remedy: Remedy,
     },
 }
 
-/// What ends the waiting.
+/// What ends the wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// A moment: it is starting.
+    /// A moment: the daemon is starting.
     Time,
-    /// The store comes back.
+    /// The store becomes reachable.
     Store,
-    /// systemd on this host comes back.
+    /// systemd on this host answers again.
     Systemd,
-    /// Somebody has to mend what the sentence before says.
+    /// An operator must correct what the message says.
     Person,
 }
 
-/// A handle for the daemon to tell, and one for the API to ask.
+/// A sender for the daemon, and a receiver for the API.
 #[must_use]
 pub fn channel(first: Health) -> (watch::Sender<Health>, watch::Receiver<Health>) {
     watch::channel(first)
 }
 
-/// Wait until requests can be answered, or until they have waited long enough.
+/// Wait until requests can be answered, or until [`READY_TIMEOUT`].
 pub(super) async fn settled(health: &watch::Receiver<Health>, clock: Clock) {
     let Health::Waiting { since, .. } = *health.borrow() else { return };
     let passed = Duration::from_millis(clock.now_ms().saturating_sub(since));
     let mut health = health.clone();
-    // A daemon that ends meanwhile tells no more: the request is answered as things stand.
+    // A daemon that ends meanwhile sends no update: the request is answered with the current state.
     let ready = health.wait_for(|health| *health == Health::Ready);
     let _ = tokio::time::timeout(PATIENCE.saturating_sub(passed), ready).await;
 }
 
-/// What to do about it: the second line of every such answer.
+/// What to do about it: the second line of each such answer.
 #[must_use]
 pub(crate) fn nothing_changed(remedy: Remedy) -> String {
     let then = match remedy {
@@ -69,7 +68,7 @@ pub(crate) fn nothing_changed(remedy: Remedy) -> String {
     format!("units that run go on running; nothing was changed. {then}")
 }
 
-/// The second line when a change was under way.
+/// The second line if a change was in progress.
 pub(crate) const MAYBE_CHANGED: &str =
     "units that run go on running; whether the change was made is not known: look before you try again";
 

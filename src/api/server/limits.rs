@@ -1,6 +1,5 @@
-//! Requests as they come in: how long a client may take, how much it may send, and what it is told if it takes or sends
-//! more. Owns that a refused client hears the refusal: what it is still sending is read and thrown away, as far as that
-//! is reasonable.
+//! Limits of incoming requests: how long a client may take, how much it may send, and the answer if it exceeds them.
+//! Owns that a refused client receives the refusal: what it is still sending is drained, within reason.
 
 use std::time::Duration;
 
@@ -17,14 +16,14 @@ use super::places::Seat;
 use super::state::Settings;
 use crate::api::wire::{ErrorBody, ErrorDetail};
 
-/// So many times the limit is read of a body that is too large, before its sender is hung up on.
+/// How many times the body limit is drained of a body that is too large, before the connection is closed.
 const OVERRUN: usize = 16;
 
-/// What is read at once of a body whose length is only announced.
+/// How much of a body is read at once if only its length is known.
 const FIRST_BYTES: usize = 64 * 1024;
 
-/// The request with all of its body, within the limits, and what holds the room that the body takes: a slow client must
-/// not use up the time that its answer has.
+/// The complete request, within the limits, and the permit for the memory of its body. The time that a slow client
+/// takes to send it must not be taken from the time for the answer.
 pub(super) async fn whole(
     settings: &Settings,
     seat: &Seat,
@@ -61,15 +60,15 @@ pub(super) async fn whole(
     Ok((Request::from_parts(parts, Body::from(bytes)), held))
 }
 
-/// Let the client send what it is sending, so that it reads the answer instead of a broken connection; `had` bytes are
-/// read or announced.
+/// Drain what the client is sending, so that it can read the answer instead of seeing a broken connection; `had` bytes
+/// have been read or announced.
 async fn refuse_large(settings: &Settings, headers: &HeaderMap, mut body: Body, had: usize) -> Response {
     let failure = Failure::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("the request is larger than {} allows; send the units in several requests", bytes(settings.body_limit)),
     );
     let most = settings.body_limit.saturating_mul(OVERRUN);
-    // One that asked first (`Expect: 100-continue`) hasn't sent anything, and won't.
+    // A client that asked first (`Expect: 100-continue`) hasn't sent anything, and won't.
     if had > most || headers.contains_key(EXPECT) {
         return hang_up(failure);
     }
@@ -94,17 +93,18 @@ fn bytes(limit: usize) -> String {
     }
 }
 
-/// The answer is the connection's last.
+/// The answer is the connection's last one.
 fn hang_up(failure: Failure) -> Response {
     ([(CONNECTION, "close")], failure).into_response()
 }
 
-/// The whole answer to a request whose head hasn't come, as it is sent: no request, so no framework that could answer.
+/// The complete answer to a request whose head never arrived, as raw bytes: without a request, the framework can't
+/// answer.
 pub(super) fn late_head(limit: Duration) -> String {
     let message = format!("the request's head hasn't come within {limit:?}");
     let status = StatusCode::REQUEST_TIMEOUT;
     let error = ErrorDetail { code: status.as_u16(), message, problems: Vec::new() };
-    // A plain struct always encodes.
+    // A plain struct can always be encoded.
     let body = serde_json::to_string(&ErrorBody { error }).unwrap_or_default();
     let length = body.len();
     format!(

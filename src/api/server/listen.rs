@@ -1,5 +1,5 @@
-//! Where the API listens: sockets handed over by systemd, a unix socket of our own, TCP on loopback. Owns who may
-//! connect; must never open the API to the network, since it asks nobody who they are.
+//! Where the API listens: sockets passed by systemd, a Unix socket of its own, TCP on loopback. Owns who may connect;
+//! must never expose the API to the network, since it doesn't authenticate clients.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::process::Command;
 
-/// Those who may use the socket besides root.
+/// The group that may use the socket besides root.
 const GROUP: &str = "fleet";
 
 /// Read and write for root and for [`GROUP`].
@@ -19,10 +19,10 @@ const MODE: u32 = 0o660;
 /// How long `getent` may take.
 const GETENT: Duration = Duration::from_secs(5);
 
-/// Where requests come from.
+/// A source of requests.
 #[derive(Debug)]
 pub enum Listener {
-    /// A unix socket, and its path if it is ours to remove.
+    /// A Unix socket, and its path if it is ours to remove.
     Unix(UnixListener, Option<PathBuf>),
     /// TCP on a loopback address.
     Tcp(TcpListener),
@@ -31,22 +31,22 @@ pub enum Listener {
 /// Why there is no listener.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The system says no.
+    /// The system's error.
     #[error("can't listen on {0}: {1}")]
     Io(String, #[source] io::Error),
-    /// Somebody answers there.
+    /// Another process answers there.
     #[error("can't listen on {0}: another process listens there (another fleetd?)")]
     Taken(String),
-    /// Something that isn't a socket is in the way.
+    /// A file that isn't a socket is in the way.
     #[error("can't listen on {0}: there is a file that is no socket")]
     NoSocket(String),
-    /// What was handed over isn't what the API can be served on.
+    /// A passed socket is of a kind on which the API can't be served.
     #[error(
         "can't serve the API on {0}: {1}; fleetd.socket needs `ListenStream=` with a path, or with 127.0.0.1:PORT or \
          [::1]:PORT, and `Accept=no`"
     )]
     Unfit(String, String),
-    /// TCP elsewhere than on loopback.
+    /// TCP on an address other than loopback.
     #[error(
         "won't listen on {0}: plain TCP is for loopback addresses only, since whoever reaches the API rules the \
          cluster; use the unix socket"
@@ -55,12 +55,12 @@ pub enum ListenError {
 }
 
 impl Listener {
-    /// The sockets that systemd (or another manager) handed over, in order; none without socket activation.
+    /// The sockets that systemd (or another manager) passed, in order; none without socket activation.
     ///
     /// # Errors
-    /// One that is neither a unix socket nor TCP on loopback.
+    /// A socket that is neither a Unix socket nor TCP on loopback.
     pub fn inherited() -> Result<Vec<Self>, ListenError> {
-        // First the names: taking the sockets clears the environment.
+        // The names first: taking the sockets clears the environment.
         let names: Vec<String> =
             sd_notify::listen_fds_with_names().into_iter().flatten().map(|(_, name)| name).collect();
         let mut handed = listenfd::ListenFd::from_env();
@@ -71,7 +71,7 @@ impl Listener {
         (0..handed.len()).filter_map(|index| inherit(&mut handed, index, &shown(index)).transpose()).collect()
     }
 
-    /// A unix socket at `path`: made aside and moved into place, so that it is never there with the wrong permissions.
+    /// A Unix socket at `path`: created aside and renamed, so that it never has the wrong permissions.
     ///
     /// # Errors
     /// See [`ListenError`].
@@ -84,7 +84,7 @@ impl Listener {
             Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NoSocket(shown())),
             Ok(_) => match UnixStream::connect(path).await {
                 Ok(_) => return Err(ListenError::Taken(shown())),
-                // Nobody listens there any more: what a daemon left that was killed.
+                // No process listens there any more: it was left by a daemon that was killed.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(io(error)),
             },
@@ -95,7 +95,7 @@ impl Listener {
         let _ = std::fs::remove_file(&aside);
         let listener = UnixListener::bind(&aside).map_err(io)?;
         std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(MODE)).map_err(io)?;
-        // Only root may give files away; anybody else's socket is for themselves.
+        // Only root may give files away; the socket of any other user is for that user alone.
         if let Some(gid) = group().await {
             let _ = std::os::unix::fs::chown(&aside, None, Some(gid));
         }
@@ -119,7 +119,7 @@ impl Listener {
 fn inherit(handed: &mut listenfd::ListenFd, index: usize, shown: &str) -> Result<Option<Listener>, ListenError> {
     let io = |error| ListenError::Io(shown.into(), error);
     let unfit = |why: &str| ListenError::Unfit(shown.into(), why.into());
-    // A socket of another kind is refused by the first and taken by the second.
+    // A socket of the other kind is refused by the first call and accepted by the second.
     if let Ok(unix) = handed.take_unix_listener(index) {
         let Some(unix) = unix else { return Ok(None) };
         if !rustix::net::sockopt::socket_acceptconn(&unix).map_err(|error| io(error.into()))? {
@@ -143,11 +143,12 @@ fn inherit(handed: &mut listenfd::ListenFd, index: usize, shown: &str) -> Result
     Ok(Some(Listener::Tcp(TcpListener::from_std(tcp).map_err(io)?)))
 }
 
-/// The id of [`GROUP`], wherever this host keeps its groups: `getent` asks all of `nsswitch.conf(5)`, the network's
-/// directory too. A host without it (musl has one, a minimal image may not) has its groups in the file.
+/// The id of [`GROUP`], wherever this host keeps its groups: `getent` uses all sources in `nsswitch.conf(5)`, including
+/// directories on the network. A host without `getent` (such as one with musl, or a minimal image) has its groups in
+/// the file.
 async fn group() -> Option<u32> {
     let asked = Command::new("getent").args(["group", GROUP]).kill_on_drop(true).output();
-    // A directory on the network may not answer; the socket is then root's alone until the next start.
+    // A directory on the network may not answer; only root may then use the socket until the next start.
     let Ok(asked) = tokio::time::timeout(GETENT, asked).await else {
         tracing::warn!("`getent group {GROUP}` doesn't answer; the socket is for root only");
         return None;

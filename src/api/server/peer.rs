@@ -1,4 +1,5 @@
-//! Who is at the other end of a connection. Owns where that is read; must never believe what a client says of itself.
+//! Identifies the other end of a connection. Owns how this is determined; must never trust what a client says about
+//! itself.
 
 use std::fs;
 use std::net::IpAddr;
@@ -17,8 +18,8 @@ pub(super) enum Peer {
 }
 
 impl Peer {
-    /// The author of what this peer asks for now. Reads files in `/proc` and `/etc/passwd`; what they don't say is left
-    /// out.
+    /// The author of a request by this peer. Reads files in `/proc` and `/etc/passwd`; what they don't contain is
+    /// omitted.
     pub(super) fn author(&self) -> Author {
         match self {
             Self::Tcp(address) => Author { address: address.to_string(), ..Author::default() },
@@ -46,7 +47,7 @@ fn user(passwd: &str, uid: u32) -> Option<&str> {
     })
 }
 
-/// The innermost service or scope in the text of a `/proc/PID/cgroup`, in the hierarchy that is systemd's.
+/// The innermost service or scope in the text of a `/proc/PID/cgroup`, in systemd's hierarchy.
 fn unit(cgroup: &str) -> Option<&str> {
     let path = cgroup.lines().find_map(|line| {
         line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))

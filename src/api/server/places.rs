@@ -1,10 +1,10 @@
-//! How much may go on at once on one listener: connections, requests, watches, bytes of bodies. Owns who gives way when
-//! there is no room, so that neither slow clients nor many sidecars can lock an operator or Prometheus out. Each
-//! listener has places of its own. Must never know what a request asks.
+//! Limits of what may be in progress at once on one listener: connections, requests, watches, bytes of bodies. Owns
+//! which connection must give way when a limit is reached, so that neither slow clients nor many sidecars can lock out
+//! an operator or Prometheus. Each listener has limits of its own. Must never know what a request asks.
 //!
-//! A connection without a request under way holds no place, whether it is idle, slow to send its head or its body, or
-//! slow to read its answer. When there are too many connections, the one that has been so for longest is closed, and
-//! the new one is served.
+//! A connection without a request in progress occupies no place, whether it is idle, slow to send its head or its body,
+//! or slow to read its answer. If there are too many connections, the one that has been in this state for longest is
+//! closed, and the new one is served.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// The most of each, for one listener.
+/// The limits of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections. More than all requests and watches together: there is always one that can give way.
+    /// Connections. More than all requests and watches together, so that one can always give way.
     pub connections: usize,
     /// Requests that are being answered.
     pub requests: usize,
@@ -23,7 +23,7 @@ pub struct Limits {
     pub watches: usize,
     /// Watches of services, and of units on one host, as sidecars have them.
     pub sidecar_watches: usize,
-    /// Bytes of bodies that are being received or worked on.
+    /// Bytes of bodies that are being received or processed.
     pub body_bytes: usize,
 }
 
@@ -33,24 +33,24 @@ impl Default for Limits {
     }
 }
 
-/// Metrics that are being collected: few, and not in the way of anybody.
+/// Metrics that are being collected: few, and in nobody's way.
 const METRICS: usize = 16;
 
-/// What a request is counted as.
+/// How a request is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// `/metrics`.
     Metrics,
-    /// Answered, and over.
+    /// An ordinary request.
     Request,
     /// A watch of units.
     Watch,
-    /// A watch as sidecars have it.
+    /// A watch of a sidecar.
     SidecarWatch,
 }
 
 impl Kind {
-    /// Whether it lasts as long as its answer, which has no end of its own.
+    /// Whether it occupies its place as long as its answer, which doesn't end by itself.
     pub(super) fn is_stream(self) -> bool {
         matches!(self, Self::Watch | Self::SidecarWatch)
     }
@@ -68,7 +68,7 @@ pub(super) struct Places {
 struct State {
     open: usize,
     taken: BTreeMap<Kind, usize>,
-    /// Connections that can be closed, the one that has been so for longest first.
+    /// Connections that can be closed, oldest in this state first.
     yielding: BTreeMap<u64, CancellationToken>,
     next: u64,
 }
@@ -79,7 +79,7 @@ impl Places {
         Arc::new(Self { limits, bodies, state: Mutex::default() })
     }
 
-    /// A connection that was accepted. Another one may be closed for it.
+    /// A connection was accepted. Another one may be closed for it.
     pub(super) fn enter(self: &Arc<Self>) -> Seat {
         let mut state = self.lock();
         if state.open >= self.limits.connections
@@ -122,7 +122,7 @@ pub(super) struct Seat(Arc<Connection>);
 #[derive(Debug)]
 struct Connection {
     places: Arc<Places>,
-    /// Among those that can be closed, if it is.
+    /// Its position among those that can be closed, if it is one.
     key: Mutex<u64>,
     closed: CancellationToken,
 }
@@ -133,7 +133,7 @@ impl Seat {
         self.0.closed.cancelled().await;
     }
 
-    /// A place for a request, or why there is none: a sentence for the client.
+    /// A place for a request, or, if there is none, the message for the client.
     pub(super) fn take(&self, kind: Kind) -> Result<Place, String> {
         let Connection { places, key, .. } = &*self.0;
         let most = places.most(kind);
@@ -165,7 +165,7 @@ impl Seat {
         true
     }
 
-    /// What is said when there is no room for a body.
+    /// The message if there is no room for a body.
     pub(super) fn no_room(&self) -> String {
         let most = self.0.places.limits.body_bytes;
         format!("the bodies of requests under way take all of the {most} bytes there are for them; try again later")
@@ -181,7 +181,7 @@ impl Drop for Connection {
     }
 }
 
-/// A request's place, until it is dropped: its connection can't be closed for another one.
+/// A request's place, held until it is dropped: meanwhile its connection can't be closed for another one.
 #[derive(Debug)]
 pub(super) struct Place {
     seat: Seat,

@@ -1,5 +1,5 @@
-//! The routes, and what holds for every request, whichever version of the API it is for: errors are JSON, every request
-//! has a deadline, and nothing that needs the cluster is answered before the daemon is registered.
+//! The routes, and what applies to every request of either version: errors are JSON, every request has a deadline, and
+//! nothing that needs the cluster is answered before the daemon is registered.
 
 use std::net::IpAddr;
 
@@ -27,16 +27,15 @@ use super::{limits, v1, v2};
 /// `Server: fleetd/<version>`
 const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("fleetd/", env!("CARGO_PKG_VERSION")));
 
-/// The API's description for programs. A test compares it with the types and with what is answered.
+/// The description of the API for programs. A test compares it with the types and with the answers.
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
-/// Paths that are answered whatever the state of the cluster: they ask nothing of it, and are needed most when
-/// something is wrong.
+/// Paths that are answered in any state of the cluster: they don't need it, and matter most when something is wrong.
 const ALWAYS: [&str; 2] = ["/metrics", "/fleet/openapi.json"];
 
 /// All routes.
 pub(super) fn router<S: Store>(api: Api<S>) -> Router {
-    // These paths exist, but no method is allowed on them.
+    // These paths exist and allow no method.
     let none = || any(|| async { ([(ALLOW, "")], Failure::new(StatusCode::METHOD_NOT_ALLOWED, "")) });
     let json = [(CONTENT_TYPE, "application/json")];
     Router::new()
@@ -97,7 +96,7 @@ async fn every_request<S: Store>(
     response
 }
 
-/// What a request is counted as.
+/// How a request is counted.
 fn kind(uri: &Uri) -> Kind {
     let names_host = || uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("host=")));
     match uri.path() {
@@ -109,7 +108,7 @@ fn kind(uri: &Uri) -> Kind {
     }
 }
 
-/// The answer, which keeps the place of its request as long as it lasts.
+/// The answer, which holds the place of its request as long as it lasts.
 fn lasting(answer: Response, place: Place) -> Response {
     answer.map(|body| {
         Body::from_stream(body.into_data_stream().map(move |chunk| {
@@ -119,7 +118,7 @@ fn lasting(answer: Response, place: Place) -> Response {
     })
 }
 
-/// Count each answer by the pattern of its route: by its path there would be a series for each unit.
+/// Count each answer by the pattern of its route: counted by path there would be a series for each unit.
 pub(super) async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let asked = Instant::now();
     let method = request.method().clone();
@@ -150,7 +149,7 @@ pub(super) async fn from_this_host(request: Request, next: Next) -> Response {
     Failure::new(StatusCode::FORBIDDEN, message).into_response()
 }
 
-/// Errors of the framework itself (for a path that is no UTF-8, for example) are plain text: turn them into JSON.
+/// Errors of the framework itself (such as for a path that isn't UTF-8) are plain text: convert them to JSON.
 fn as_json(response: Response) -> Response {
     let json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     let status = response.status();

@@ -1,5 +1,5 @@
-//! What all requests share: the store's reader, the clock, the daemon's health. Owns what a failure means to whoever
-//! asked.
+//! What all requests share: the store's reader, the clock, the daemon's health. Owns how failures are presented to a
+//! client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -27,28 +27,29 @@ use super::peer::Peer;
 use super::places::Limits;
 use crate::api::wire::BODY_LIMIT;
 
-/// What an operator or a test may want different.
+/// Settings that operators and tests may change.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// v1: entries on a page (fleet's `token_limit`).
+    /// v1: items on a page (fleet's `token_limit`).
     pub page_limit: u16,
-    /// A request that isn't answered so long after its body came is answered 503.
+    /// The deadline for an answer, counted from when the body has arrived; after it the answer is 503.
     pub request_timeout: Duration,
-    /// v2: a watch without news says that it lives, so often.
+    /// v2: the interval of heartbeats on an idle watch.
     pub heartbeat: Duration,
     /// The most bytes of a request's body.
     pub body_limit: usize,
-    /// A body that hasn't come after this is given up (408).
+    /// The time within which a body must have arrived (408).
     pub body_timeout: Duration,
-    /// A client has so long to send a request's head (408 once it has begun); an idle connection lives as long.
+    /// The time within which a request's head must have arrived (408 once it has begun); an idle connection is closed
+    /// after it.
     pub head_timeout: Duration,
-    /// v2: a picture of the cluster that watchers share is kept for so long after the last of them.
+    /// v2: how long the shared copy of the cluster is kept after its last watcher.
     pub linger: Duration,
-    /// v2: a client that reads nothing of its watch for so long has lost interest.
+    /// v2: a watch whose client reads nothing for this long is closed.
     pub patience: Duration,
-    /// Requests under way have so long to end when the daemon stops.
+    /// How long requests in progress may take to finish when the daemon stops.
     pub grace: Duration,
-    /// How much may go on at once on each listener.
+    /// How much may be in progress at once on each listener.
     pub limits: Limits,
 }
 
@@ -80,17 +81,17 @@ pub struct Api<S> {
     host: Arc<str>,
     machine: Option<MachineId>,
     health: watch::Receiver<Health>,
-    /// As in `settings`, and as it may have been changed since.
+    /// Initially as in `settings`; may be changed later.
     page_limit: Arc<AtomicU16>,
-    /// Cancelled when the server stops: streams have no end of their own.
+    /// Cancelled when the server stops, since streams don't end by themselves.
     pub(super) stop: CancellationToken,
 }
 
 impl<S: Store> Api<S> {
-    /// The API of the `fleetd` on `host` over `store`, answering while `health` is [`Health::Ready`].
+    /// The API of the `fleetd` on `host` over `store`, which answers while `health` is [`Health::Ready`].
     #[must_use]
     pub fn new(store: S, clock: Clock, host: &str, health: watch::Receiver<Health>, settings: Settings) -> Self {
-        // Pages of nothing would have no end.
+        // Empty pages would never end.
         let page_limit = Arc::new(AtomicU16::new(settings.page_limit.max(1)));
         let (reader, stop) = (Reader::new(store), CancellationToken::new());
         let shared = Shared::new(reader.clone(), settings.linger);
@@ -98,49 +99,49 @@ impl<S: Store> Api<S> {
         Self { reader, shared, clock, settings, metrics, host, machine, health, page_limit, stop }
     }
 
-    /// Count what it answers in `metrics`, and show all that is counted there.
+    /// Count answers in `metrics`, and serve these metrics.
     #[must_use]
     pub fn measured(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
     }
 
-    /// The same, of the host with this machine id.
+    /// The same, for the host with this machine id.
     #[must_use]
     pub fn on(self, machine: MachineId) -> Self {
         Self { machine: Some(machine), ..self }
     }
 
-    /// The host whose `fleetd` this is: its machine id and its name.
+    /// The host of this `fleetd`: its machine id and its name.
     pub(super) fn here(&self) -> (Option<MachineId>, String) {
         (self.machine.clone(), self.host.to_string())
     }
 
-    /// v1: entries on a page.
+    /// v1: items on a page.
     pub(super) fn page_limit(&self) -> u16 {
         self.page_limit.load(Ordering::Relaxed)
     }
 
-    /// Change that for requests from now on, in all clones.
+    /// Change it for subsequent requests, in all clones.
     pub fn set_page_limit(&self, limit: u16) {
         self.page_limit.store(limit.max(1), Ordering::Relaxed);
     }
 
-    /// Wait for the daemon to be registered, for a short while.
+    /// Wait for a short while until the daemon is registered.
     pub(super) async fn settled(&self) {
         health::settled(&self.health, self.clock).await;
     }
 
-    /// What a failure of the store means to whoever asked; nothing was changed.
+    /// The error for a failure of the store before anything was changed.
     pub(super) fn failed(&self, error: &StoreError) -> Failure {
         self.store_failure(error, &health::nothing_changed(Remedy::Store))
     }
 
-    /// A failure of the store after which a change may have been made.
+    /// The error for a failure of the store after which a change may have been made.
     pub(super) fn failed_maybe(&self, error: &StoreError) -> Failure {
         self.store_failure(error, health::MAYBE_CHANGED)
     }
 
-    /// Why metadata aren't changed.
+    /// The error for a refused change of metadata.
     pub(super) fn metadata_refused(&self, refusal: Refusal) -> Failure {
         match refusal {
             Refusal::TooLarge(message) => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message),
@@ -167,7 +168,7 @@ impl<S: Store> Api<S> {
         }
     }
 
-    /// Why requests can't be answered now.
+    /// Why requests can't be answered at present.
     pub(super) fn waiting(&self) -> Option<Failure> {
         self.not_ready()
             .map(|(why, remedy)| Failure::unavailable(format!("{why}\n{}", health::nothing_changed(remedy))))
@@ -182,18 +183,18 @@ impl<S: Store> Api<S> {
         }
     }
 
-    /// What would become of `intents`.
+    /// What `intents` would do.
     pub(super) async fn dry_run(&self, intents: &[Intent]) -> Result<Applied, Failure> {
         let outcome = apply::dry_run(&self.reader, intents).await.map_err(|error| self.failed(&error))?;
         outcome.map_err(Failure::problems)
     }
 
-    /// Who `peer` is, in this daemon's words.
+    /// Who `peer` is, as this daemon records it.
     pub(super) fn author(&self, peer: &Peer) -> Author {
         Author { host: self.machine.clone(), ..peer.author() }
     }
 
-    /// Do what `intents` say, at the request of `peer`.
+    /// Carry out `intents` at the request of `peer`.
     pub(super) async fn apply(&self, intents: &[Intent], peer: &Peer) -> Result<Applied, Failure> {
         let by = self.author(peer);
         let error = match apply::apply(&self.reader, intents, &by, self.clock.now_ms()).await {
@@ -222,7 +223,7 @@ impl<S: Store> Api<S> {
     }
 }
 
-/// One line for each request that changes units, however many.
+/// One log line for each request that changes units, regardless of their number.
 fn log_changes(applied: &Applied, by: &Author) {
     const NAMED: usize = 8;
     let is_change =

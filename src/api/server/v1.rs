@@ -1,5 +1,5 @@
-//! CoreOS fleet's API, `/fleet/v1` and `/v1-alpha`: paths, status codes and messages as its clients know them. Owns
-//! nothing of a cluster's rules: what v2 refuses, v1 refuses.
+//! CoreOS fleet's API, `/fleet/v1` and `/v1-alpha`: paths, status codes and messages as its clients know them. Owns no
+//! rules of the cluster: v1 refuses what v2 refuses.
 
 mod discovery;
 mod machines;

@@ -1,4 +1,4 @@
-//! The API for what v1 can't say: batches, reasons, changes as a stream. Owns its paths; its JSON is `wire`'s.
+//! The API for what v1 can't express: batches, reasons, streams of changes. Owns its paths; its JSON belongs to `wire`.
 
 mod apply;
 mod lines;
@@ -47,7 +47,7 @@ async fn machines<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<
     Ok(Json(MachineList { here: api.here().0, machines }))
 }
 
-/// What the API has set for a host, registered or not: its configuration counts again.
+/// The metadata that the API has set for a host, registered or not; after this, those in its configuration apply again.
 async fn forget_metadata<S: Store>(
     State(api): State<Api<S>>,
     Path(id): Path<String>,
@@ -60,17 +60,17 @@ async fn forget_metadata<S: Store>(
     if found { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
 }
 
-/// The units that `?name=GLOB&name=…` asks for; all of them without it.
+/// The units that `?name=GLOB&name=…` selects; all of them without it.
 fn scope(uri: &Uri) -> Result<Scope, Failure> {
     Ok(Scope::of(names(uri)?))
 }
 
-/// The patterns of `?name=GLOB&name=…`, which is all that can be asked.
+/// The patterns of `?name=GLOB&name=…`, the only parameter.
 fn names(uri: &Uri) -> Result<Vec<Glob>, Failure> {
     globs(query(uri)?, "; `name` is known")
 }
 
-/// The patterns of `parameters`, which are all of them; `hint` says what else would be known.
+/// The patterns of `parameters`, which may contain nothing else; `hint` names the other known parameters.
 fn globs(parameters: Vec<(String, String)>, hint: &str) -> Result<Vec<Glob>, Failure> {
     let glob = |(key, value): (String, String)| match key.as_str() {
         "name" => value.parse::<Glob>().map_err(|error| Failure::bad_request(error.to_string())),

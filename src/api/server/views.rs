@@ -1,4 +1,4 @@
-//! A cluster's records, joined into what people look at. Pure.
+//! Joins a cluster's records into the views that clients see. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::registry::summaries::FileSummary;
 
 use crate::api::wire::{DamagedUnit, HostOrder, MachineRef, MachineView, StateView, UnitView};
 
-/// The families of keys that say what units are and do. A [`UnitView`] names hosts as well.
+/// The families of keys from which a [`UnitView`] is made. It names hosts as well.
 pub(super) const FAMILIES: [&str; 3] = [keys::UNITS, keys::PLACEMENTS, keys::STATES];
 
-/// What files say, by hash.
+/// Summaries of files, by hash.
 pub(super) type FileSummaries = BTreeMap<UnitHash, Arc<FileSummary>>;
 
 /// The files of all units of `cluster`.
@@ -25,7 +25,8 @@ pub(super) fn hashes(cluster: &Cluster) -> BTreeSet<UnitHash> {
     cluster.units.values().map(|unit| unit.hash.clone()).collect()
 }
 
-/// A unit, everywhere; its progress is that of `operation`, or of the one that leads to what is wanted.
+/// A unit in the whole cluster; its progress is that of `operation`, or else of the one that leads to its desired
+/// state.
 pub(super) fn unit(
     cluster: &Cluster,
     summaries: &FileSummaries,
@@ -56,7 +57,7 @@ pub(super) fn unit(
     }
 }
 
-/// Units whose records can't be read: what is known of them from elsewhere.
+/// Units whose records can't be decoded: what other records say about them.
 pub(super) fn damaged(cluster: &Cluster, damaged: Damaged) -> Vec<DamagedUnit> {
     let view = |(name, why): (UnitName, String)| DamagedUnit {
         machine: cluster.placed_on(&name).map(|host| machine_ref(cluster, host)),
@@ -67,7 +68,7 @@ pub(super) fn damaged(cluster: &Cluster, damaged: Damaged) -> Vec<DamagedUnit> {
     damaged.into_iter().map(view).collect()
 }
 
-/// What hosts are told of a global unit.
+/// The assignments of a global unit.
 fn orders(cluster: &Cluster, name: &UnitName) -> Vec<HostOrder> {
     let order = |(host, slice): (&MachineId, &BTreeMap<UnitName, Versioned<Assignment>>)| {
         let entry = &slice.get(name)?.value;
@@ -77,7 +78,7 @@ fn orders(cluster: &Cluster, name: &UnitName) -> Vec<HostOrder> {
     cluster.schedule.iter().filter_map(order).collect()
 }
 
-/// The global ones among the units.
+/// The global units among these.
 pub(super) fn globals(cluster: &Cluster, summaries: &FileSummaries) -> BTreeSet<UnitName> {
     let global = |unit: &Unit| summaries.get(&unit.hash).is_some_and(|summary| summary.constraints.global);
     cluster.units.iter().filter(|(_, unit)| global(unit)).map(|(name, _)| name.clone()).collect()
@@ -88,13 +89,13 @@ pub(super) fn hosts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
     cluster.named_hosts().cloned().map(Key::Machine).collect()
 }
 
-/// What the cluster has made of a unit that isn't global: what its host says it has, `inactive` while it says nothing.
+/// The current state of a unit that isn't global: the target that its host has reported, `inactive` without a report.
 pub(super) fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
     let state = cluster.placed_on(name).and_then(|host| cluster.states.get(name)?.get(host));
     state.map_or(Target::Removed, |state| state.target).as_state()
 }
 
-/// A host, as tables name it.
+/// A host, as tables show it.
 pub(super) fn machine_ref(cluster: &Cluster, id: &MachineId) -> MachineRef {
     let machine = cluster.machines.get(id);
     MachineRef {

@@ -10,7 +10,7 @@ pub struct ErrorBody {
     pub error: ErrorDetail,
 }
 
-/// What was wrong, and what to do.
+/// What is wrong, and what to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ErrorDetail {
@@ -18,18 +18,18 @@ pub struct ErrorDetail {
     pub code: u16,
     /// One sentence, or several lines.
     pub message: String,
-    /// v2: everything that is wrong with the units sent.
+    /// v2: everything that is wrong with the units in the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
 }
 
-/// Something wrong with a unit that was sent.
+/// A mistake in a unit of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
-    /// The name sent.
+    /// The unit's name, as it was sent.
     pub unit: String,
-    /// The line of its file, from 1; left out where none is at fault.
+    /// The line of its file, from 1; omitted if no line is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
     /// What is wrong.

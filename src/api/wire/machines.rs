@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::name::MachineId;
 
-/// v2: a host, as far as a reader of tables needs it.
+/// v2: a host, as far as tables need it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MachineRef {
     /// Its machine id.
     pub id: MachineId,
-    /// Its address; empty while it is unknown or the host is gone.
+    /// Its address; empty if it is unknown or the host is dead.
     #[serde(default)]
     pub ip: String,
-    /// Its host name; empty while it is unknown or the host is gone.
+    /// Its host name; empty if it is unknown or the host is dead.
     #[serde(default)]
     pub hostname: String,
 }
 
 impl MachineRef {
-    /// What people call the host: its name, or else its address, or the beginning of its id.
+    /// What people call the host: its name, otherwise its address, otherwise the beginning of its id.
     #[must_use]
     pub fn name(&self) -> String {
         [&self.hostname, &self.ip]
@@ -30,8 +30,8 @@ impl MachineRef {
             .map_or_else(|| self.id.short().to_owned(), Clone::clone)
     }
 
-    /// `3ec325e8.../10.88.0.13`, as CoreOS fleet shows a host; `full` shows the whole id. Without an address only the
-    /// id.
+    /// `3ec325e8.../10.88.0.13`, as CoreOS fleet shows a host; `full` shows the complete id. Without an address, only
+    /// the id.
     #[must_use]
     pub fn legend(&self, full: bool) -> String {
         let id = if full { self.id.to_string() } else { format!("{}...", self.id.short()) };
@@ -49,7 +49,7 @@ pub struct MachineView {
     pub ip: String,
     /// Its host name.
     pub hostname: String,
-    /// Its metadata, dynamic over static.
+    /// Its metadata; dynamic values take precedence over static ones.
     pub metadata: BTreeMap<String, String>,
     /// The version of its `fleetd`.
     pub version: String,

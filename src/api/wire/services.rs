@@ -8,26 +8,26 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
 use crate::model::service::{Instance, InstanceName, ServiceName};
 
-/// The weight of an instance that says nothing.
+/// The weight of an instance if none is given.
 pub const WEIGHT: u16 = 1;
 
-/// How long an announcement lives without being renewed, in seconds, if it says nothing.
+/// How long an announcement lives without being renewed if no TTL is given, in seconds.
 pub const TTL: u32 = 10;
 
 /// One instance of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct InstanceView {
-    /// Of which service.
+    /// The service's name.
     pub service: ServiceName,
     /// Its name among the service's instances.
     pub instance: InstanceName,
-    /// Where it is, and all the rest.
+    /// Its address and everything else.
     #[serde(flatten)]
     pub is: Instance,
 }
 
-/// A service: `GET /fleet/v2/services/NAME`. There is one as long as an instance is announced.
+/// A service: `GET /fleet/v2/services/NAME`. It exists as long as an instance is announced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServiceView {
@@ -41,13 +41,13 @@ pub struct ServiceView {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServiceList {
-    /// The store's revision this shows.
+    /// The store's revision that this shows.
     pub revision: Revision,
     /// Sorted by name.
     pub services: Vec<ServiceView>,
 }
 
-/// `PUT /fleet/v2/services/NAME/INSTANCE`: announce an instance, or go on with its announcement.
+/// `PUT /fleet/v2/services/NAME/INSTANCE`: announce an instance, or continue its announcement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -57,31 +57,31 @@ pub struct Announce {
     /// From 1.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub port: u16,
-    /// Its share of new connections against the others'; 0 for none.
+    /// Its share of new connections relative to the others; 0 for none.
     #[serde(default = "weight")]
     #[cfg_attr(test, schemars(range(max = 256)))]
     pub weight: u16,
-    /// The unit it stands for.
+    /// The unit that it represents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitName>,
-    /// Whatever else.
+    /// Arbitrary metadata.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Who announces: an announcer that comes back under the same one, after a crash say, takes its announcement over.
-    /// Any other is refused while the instance is announced.
+    /// Identifies the announcer: one that returns with the same owner, for example after a crash, takes its
+    /// announcement over. Any other is refused while the instance is announced.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub owner: String,
-    /// Seconds without renewal after which it vanishes.
+    /// Its time to live in seconds: it expires after this time without being renewed.
     #[serde(default = "ttl")]
     #[cfg_attr(test, schemars(range(min = 2, max = 3600)))]
     pub ttl: u32,
-    /// What an earlier announcement was answered with: this goes on with it.
+    /// The lease from the answer to an earlier announcement, which is continued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
 }
 
 impl Announce {
-    /// What is announced: by a host, since then.
+    /// The instance as it is stored: announced by a host, since a time.
     #[must_use]
     pub fn instance(self, machine: Option<MachineId>, hostname: String, since: u64) -> Instance {
         let Self { address, port, weight, unit, metadata, owner, ttl, lease: _ } = self;
@@ -101,9 +101,9 @@ fn ttl() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Announced {
-    /// What to renew; a number, as text because it may be larger than some readers of JSON can hold.
+    /// The lease to renew; a number, as text because it may be larger than some JSON parsers can represent.
     pub lease: String,
-    /// Within so many seconds: at least those asked for.
+    /// Renew it within this number of seconds, which is at least the requested one.
     pub ttl: u32,
 }
 
@@ -112,7 +112,7 @@ pub struct Announced {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeepAlive {
-    /// What the announcement was answered with.
+    /// The lease from the answer to the announcement.
     pub lease: String,
 }
 
@@ -120,24 +120,24 @@ pub struct KeepAlive {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct InstanceRef {
-    /// Of which service.
+    /// The service's name.
     pub service: ServiceName,
-    /// Which.
+    /// The instance's name.
     pub instance: InstanceName,
 }
 
-/// One line of `GET /fleet/v2/watch/services[?name=GLOB…]` (NDJSON): first every instance as it is, then `synced`, then
-/// what changes. Empty lines say that the stream lives.
+/// One line of `GET /fleet/v2/watch/services[?name=GLOB…]` (NDJSON): first every instance, then `synced`, then the
+/// changes. Empty lines are heartbeats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceLine {
-    /// An instance as it is now.
+    /// The current state of an instance.
     Instance(Box<InstanceView>),
-    /// An instance was withdrawn, or its announcer has died.
+    /// An instance was withdrawn, or its announcement has expired.
     Gone(InstanceRef),
-    /// Everything up to this revision has been told.
+    /// Everything up to this revision has been sent.
     Synced(Revision),
-    /// The stream ends because of this; open another.
+    /// The stream ends for this reason; open another.
     Error(String),
 }

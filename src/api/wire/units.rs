@@ -10,17 +10,17 @@ use crate::model::unit::{Desired, Outcome, Target};
 
 use super::machines::MachineRef;
 
-/// v2: what one host says of a unit.
+/// v2: what one host reports of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StateView {
     /// The host.
     pub machine: MachineRef,
-    /// The unit's generation this host has carried out.
+    /// The unit's generation that this host has carried out.
     pub generation: Revision,
-    /// What that wanted.
+    /// The target of that assignment.
     pub target: Target,
-    /// The file that is there.
+    /// The hash of the file on the host.
     pub hash: UnitHash,
     /// systemd's `LoadState`.
     pub load: String,
@@ -28,38 +28,38 @@ pub struct StateView {
     pub active: String,
     /// systemd's `SubState`.
     pub sub: String,
-    /// The kind of the job queued or running.
+    /// The type of the job that systemd has queued or is running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// How the last job ended.
+    /// The result of the last job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// What stands in the way on this host.
+    /// Why the host can't carry out its assignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Since when, ms since the epoch.
     pub since: u64,
 }
 
-/// v2: what one host is told of a global unit.
+/// v2: the assignment of a global unit to one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HostOrder {
     /// The host.
     pub machine: MachineRef,
-    /// The unit's generation that it was told; for `gone`, a number of its own.
+    /// The assigned generation of the unit; for `gone`, a number of its own.
     pub generation: Revision,
-    /// What to make of it; `gone` where the unit no longer fits.
+    /// The target; `gone` if the unit no longer fits the host.
     pub target: Target,
 }
 
-/// v2: a unit, everywhere.
+/// v2: a unit in the whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnitView {
     /// Its name.
     pub name: UnitName,
-    /// Its file's hash.
+    /// The hash of its file.
     pub hash: UnitHash,
     /// `Description=` of its file.
     #[serde(default)]
@@ -67,29 +67,29 @@ pub struct UnitView {
     /// Whether it runs on every host that fits.
     #[serde(default)]
     pub global: bool,
-    /// What is wanted.
+    /// Its desired state.
     pub desired: Desired,
-    /// What the cluster has made of it: `inactive`, `loaded`, `launched`. Empty for globals.
+    /// Its current state: `inactive`, `loaded`, `launched`. Empty for global units.
     #[serde(default)]
     #[cfg_attr(test, schemars(extend("enum" = ["inactive", "loaded", "launched", ""])))]
     pub current: String,
-    /// Grows with every change of what is wanted.
+    /// It grows with every change of the unit.
     pub generation: Revision,
-    /// Where it is placed; globals are on `hosts`.
+    /// The host that it is placed on; for global units see `hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineRef>,
-    /// Globals: the hosts that are told to have it, sorted by machine id. All of it is done when each was told this
-    /// generation (or a higher one) and has reported it.
+    /// Global units: the hosts that it is assigned to, sorted by machine id. The unit is settled when each host was
+    /// assigned this generation (or a higher one) and has reported it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostOrder>,
-    /// Why it is placed nowhere, in short.
+    /// Why it isn't placed, in short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
-    /// What the hosts say, sorted by machine id. A host that has stopped and forgotten it says nothing.
+    /// The reports of the hosts, sorted by machine id. A host that has stopped and removed the unit has none.
     #[serde(default)]
     pub states: Vec<StateView>,
-    /// How far the operation that a watch asks about is, or else the one that leads to what is wanted: `start` for a
-    /// unit that is to be launched. Answers of a `fleetd` before this one have none.
+    /// The progress of the operation that a watch asks for, or else of the one that leads to the desired state, such as
+    /// `start` for a unit that is to be launched. Missing in answers of older versions of `fleetd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 }
@@ -98,17 +98,17 @@ pub struct UnitView {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnitList {
-    /// The store's revision this shows.
+    /// The store's revision that this shows.
     pub revision: Revision,
     /// Sorted by name.
     pub units: Vec<UnitView>,
-    /// Units that are not in `units` because their records in the store can't be read, sorted by name.
+    /// Units that aren't in `units` because their records in the store can't be decoded, sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedUnit>,
 }
 
-/// v2: a unit whose record in the store can't be read: what is wanted of it isn't known. It goes on as its hosts were
-/// told last, until it is submitted again with its file, or destroyed.
+/// v2: a unit whose record in the store can't be decoded, so that its desired state is unknown. Its hosts keep it as it
+/// was last assigned, until it is submitted again with its file, or destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DamagedUnit {
@@ -116,10 +116,10 @@ pub struct DamagedUnit {
     pub name: UnitName,
     /// What is wrong with the record.
     pub why: String,
-    /// Where it is placed; of a global nothing.
+    /// The host that it is placed on; missing for a global unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineRef>,
-    /// What the hosts say, sorted by machine id.
+    /// The reports of the hosts, sorted by machine id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<StateView>,
 }
@@ -131,30 +131,30 @@ pub struct UnitDetail {
     /// The unit.
     #[serde(flatten)]
     pub unit: UnitView,
-    /// Its file, as it was written.
+    /// Its file, as it was submitted.
     pub text: String,
-    /// Who asked for what is wanted of it, if that is known.
+    /// Who requested its present generation, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Author>,
-    /// Why it isn't where it should be, in one sentence.
+    /// Why it isn't where it should be, as one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Why, host by host.
+    /// The reasons, host by host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<HostReasons>,
 }
 
-/// v2: every rule that a unit fails on one host.
+/// v2: every rule that a unit breaks on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HostReasons {
     /// The host.
     pub machine: MachineRef,
-    /// The rules failed; empty where the host would do.
+    /// The broken rules; empty if the host fits.
     pub misfits: Vec<String>,
 }
 
-/// No request may have more bytes.
+/// The most bytes that a request may have.
 pub const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
 /// v2: `POST /fleet/v2/units`: change many units in one transaction (or, above the store's limit, in several, files
@@ -163,7 +163,7 @@ pub const BODY_LIMIT: usize = 4 * 1024 * 1024;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Apply {
-    /// What to do with each; a name at most once.
+    /// What to do with each unit; each name occurs at most once.
     pub units: Vec<ApplyUnit>,
 }
 
@@ -175,64 +175,64 @@ pub struct ApplyUnit {
     /// Its name.
     #[cfg_attr(test, schemars(with = "UnitName"))]
     pub name: String,
-    /// Its file. Without one the unit must exist, or be an instance of a template that does.
+    /// Its file. Without one, the unit must exist, or be an instance of an existing template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// What is wanted of it: `inactive` when it is new and nothing is said, unchanged when it exists.
+    /// Its desired state. If omitted, it is `inactive` for a new unit and unchanged for an existing one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<Desired>,
-    /// Whether a file that differs replaces the one that is there. Without it the file stays, and the outcome is
+    /// Whether a file that differs replaces the stored one. Otherwise the stored file is kept, and the outcome is
     /// `differs`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
-    /// Stop it and start it where it is, on every host that has it; start it if it is only loaded. Goes with nothing
-    /// else.
+    /// Stop it and start it in place, on every host that has it; start it if it is only loaded. Can't be combined with
+    /// other fields.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restart: bool,
-    /// Destroy it. Goes with nothing else.
+    /// Destroy it. Can't be combined with other fields.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub destroy: bool,
 }
 
-/// v2: what an [`Apply`] has done.
+/// v2: the result of an [`Apply`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Applied {
-    /// The revision at which all of it is done.
+    /// The revision at which all of it is committed.
     pub revision: Revision,
-    /// In the order asked.
+    /// In the order of the request.
     pub units: Vec<AppliedUnit>,
 }
 
-/// v2: what became of one unit of an [`Apply`].
+/// v2: the result for one unit of an [`Apply`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AppliedUnit {
     /// Its name.
     pub name: UnitName,
-    /// What was done.
+    /// What was done with it.
     pub outcome: Outcome,
-    /// Its generation now: a host whose state has it (or a higher one) has carried this out.
+    /// Its generation now: a host that reports it (or a higher one) has carried this out.
     pub generation: Revision,
-    /// Lines that systemd will ignore, and the like.
+    /// Warnings, such as lines that systemd ignores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// v2: one line of `GET /fleet/v2/watch[?name=GLOB…]` (NDJSON): first every unit as it is, then `synced`,
-/// then what changes. Empty lines say that the stream lives.
+/// v2: one line of `GET /fleet/v2/watch[?name=GLOB…]` (NDJSON): first every unit, then `synced`, then the changes.
+/// Empty lines are heartbeats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WatchLine {
-    /// A unit as it is now.
+    /// The current state of a unit.
     Unit(Box<UnitView>),
-    /// A unit was destroyed, and a host has yet to stop and forget it. `removed` follows.
+    /// A unit was destroyed, and a host has yet to stop and remove it. `removed` follows.
     Leaving(UnitName),
-    /// A unit is gone: destroyed, and stopped and forgotten wherever it was.
+    /// A unit no longer exists: it was destroyed, and stopped and removed on all hosts.
     Removed(UnitName),
-    /// Everything up to this revision has been told.
+    /// Everything up to this revision has been sent.
     Synced(Revision),
-    /// The stream ends because of this; open another.
+    /// The stream ends for this reason; open another.
     Error(String),
 }

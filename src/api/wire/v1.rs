@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::file::UnitOption;
 
-/// A unit. Keys in alphabetical order, empty ones left out, as fleet's.
+/// A unit. Keys in alphabetical order, empty ones omitted, as in fleet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Unit {
-    /// What the cluster has made of it: `inactive`, `loaded`, `launched`.
+    /// Its current state: `inactive`, `loaded`, `launched`.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[cfg_attr(test, schemars(extend("enum" = ["inactive", "loaded", "launched"])))]
     pub current_state: String,
-    /// What is wanted: `inactive`, `loaded`, `launched`.
+    /// Its desired state: `inactive`, `loaded`, `launched`.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[cfg_attr(test, schemars(extend("enum" = ["inactive", "loaded", "launched"])))]
     pub desired_state: String,
-    /// Where it is placed.
+    /// The host that it is placed on.
     #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
     pub machine_id: String,
     /// Its name.
@@ -35,7 +35,7 @@ pub struct Unit {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Units {
-    /// Hand it back as `?nextPageToken=` for the next page.
+    /// Send it as `?nextPageToken=` to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
     /// Sorted by name.
@@ -43,7 +43,7 @@ pub struct Units {
     pub units: Vec<Unit>,
 }
 
-/// What one host says of one unit.
+/// What one host reports of one unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
@@ -68,7 +68,7 @@ pub struct State {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct States {
-    /// Hand it back as `?nextPageToken=` for the next page.
+    /// Send it as `?nextPageToken=` to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
     /// Sorted by name, then by machine.
@@ -83,7 +83,7 @@ pub struct States {
 pub struct Machine {
     /// Its machine id.
     pub id: String,
-    /// Its metadata, dynamic over static.
+    /// Its metadata; dynamic values take precedence over static ones.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// Its address.
@@ -91,14 +91,14 @@ pub struct Machine {
     pub primary_ip: String,
 }
 
-/// Of `PATCH /machines`: one change of a host's dynamic metadata, in JSON-Patch's form.
+/// `PATCH /machines`: one change of a host's dynamic metadata, in the form of JSON Patch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MetadataChange {
-    /// `add`, `replace` or `remove`; `remove` also hides what the host's configuration says.
+    /// `add`, `replace` or `remove`; `remove` also hides the value in the host's configuration.
     #[cfg_attr(test, schemars(extend("enum" = ["add", "replace", "remove"])))]
     pub op: String,
-    /// `/<machine id>/metadata/<key>`; of a key, letters, digits, `_`, `.` and `-`.
+    /// `/<machine id>/metadata/<key>`; a key consists of letters, digits, `_`, `.` and `-`.
     #[cfg_attr(test, schemars(regex(pattern = "^/[0-9a-f]{32}/metadata/[A-Za-z0-9_.-]+$")))]
     pub path: String,
     /// The new value, not empty; required unless `op` is `remove`.
@@ -106,7 +106,7 @@ pub struct MetadataChange {
     pub value: Option<MetadataValue>,
 }
 
-/// Fleet's documents show a string, its server wanted an object: both are understood.
+/// Fleet's documentation shows a string, its server expected an object: both are accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged, expecting = "`value` must be a string, or {\"value\": \"…\"}")]
@@ -128,7 +128,7 @@ pub struct Machines {
     /// Sorted by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub machines: Vec<Machine>,
-    /// Hand it back as `?nextPageToken=` for the next page.
+    /// Send it as `?nextPageToken=` to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
 }

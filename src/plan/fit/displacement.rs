@@ -1,20 +1,20 @@
-//! Which `Replaces=` are effective. Owns the proof that replacing comes to an end.
+//! Which `Replaces=` are effective. Owns the proof that evictions come to an end.
 //!
-//! Let a unit *displace* another when its arrival (`Replaces=`) or its departure (`MachineOf=`) drives the other from
-//! its host. If there were a cycle with a `Replaces=` in it (`a` replaces `b`, `b` replaces `c`, `c` replaces `a`; or
-//! `r` replaces `a` and depends by `MachineOf=` on a dependent of `a`), units could chase each other for ever. So a
-//! `Replaces=` is effective only if it closes no cycle: of those that do, the ones that point from an older unit to a
-//! newer one are effective, as long as these alone close none. The effective ones are then free of cycles, except for
-//! those of `MachineOf=` alone, whose units move as one. A unit at the top of such an order leaves a host only for
-//! reasons that don't come from planning; each unit below leaves at most once for each move of those above: all moves
-//! end.
+//! A unit *displaces* another if its arrival (`Replaces=`) or its departure (`MachineOf=`) forces the other to leave
+//! its host. In a cycle that contains a `Replaces=` (`a` replaces `b`, `b` replaces `c`, `c` replaces `a`; or `r`
+//! replaces `a` and depends by `MachineOf=` on a dependent of `a`), units could evict each other without end. A
+//! `Replaces=` is therefore effective only if it closes no cycle. Of those that close one, the ones that point from an
+//! older unit to a newer one are effective, provided that these alone close none. The effective ones then have no
+//! cycles except those of `MachineOf=` alone, whose units move as one. A unit at the top of this order leaves a host
+//! only for reasons outside planning, and each unit below leaves at most once for each move of those above it, so the
+//! moves end.
 
 use std::collections::BTreeSet;
 
 use super::{View, precedence};
 use crate::model::name::UnitName;
 
-/// Whether the `Replaces=` by which `replacer` matches `replaced` counts.
+/// Whether the `Replaces=` by which `replacer` matches `replaced` is effective.
 pub(crate) fn is_effective<V: View>(view: &V, replacer: &UnitName, replaced: &UnitName) -> bool {
     let cluster = view.cluster();
     let leads_to_replacer = |only_older: bool| {
@@ -39,7 +39,7 @@ pub(crate) fn is_effective<V: View>(view: &V, replacer: &UnitName, replaced: &Un
         || (precedence(cluster, replacer) < precedence(cluster, replaced) && !leads_to_replacer(true))
 }
 
-/// Every unit that `name` could displace, by one step or many: whose standing a change of `name` can alter.
+/// All units that `name` could displace, directly or indirectly: a change of `name` can change their placement.
 pub(crate) fn displaced<V: View>(view: &V, name: &UnitName) -> BTreeSet<UnitName> {
     let mut seen = BTreeSet::new();
     let mut open = vec![name.clone()];

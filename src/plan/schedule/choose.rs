@@ -1,5 +1,5 @@
-//! Which host: candidates from the narrowest index, best score first, each checked against the rules of `fit`, which
-//! the index answers where it can. Owns that speed; must never answer otherwise than `fit` would.
+//! Chooses a host: takes the candidates from the smallest index, best score first, and checks each against the rules of
+//! `fit`, using the index where it can answer. Owns this optimization; must never give another answer than `fit`.
 
 use std::ops::Bound;
 
@@ -13,7 +13,7 @@ use super::reasons::InfeasibleCache;
 use super::score::{Ranking, Score};
 
 impl<'a> Indexed<'a> {
-    /// The best host where all of `group` fit, and how many better ones were passed over because they don't.
+    /// The best host where all of `group` fit, and how many better ones were skipped because they don't.
     pub(super) fn choose(
         &self,
         group: &[UnitName],
@@ -39,7 +39,7 @@ impl<'a> Indexed<'a> {
         group.iter().filter_map(|unit| Some((unit, self.index.nodes.get(unit)?))).collect()
     }
 
-    /// Hosts that could do, best first: those that the most selective constraint of the group leaves.
+    /// Candidate hosts, best first: those that satisfy the most selective constraint of the group.
     fn candidates<'b>(
         &'b self,
         members: &[Member<'b>],
@@ -50,7 +50,7 @@ impl<'a> Indexed<'a> {
         let mut fewest = index.hosts.len();
         for constraints in members.iter().filter_map(|(_, node)| node.constraints.as_ref()) {
             if let Some(wanted) = &constraints.machine_id {
-                // The least id that begins so; there is none in "00000000…", where all ids begin.
+                // The smallest id with this prefix. Without a prefix ("00000000…") there is none before it.
                 let least = format!("{wanted:0<32}").parse::<MachineId>().map_or(Bound::Unbounded, Bound::Included);
                 let machines = self.cluster.machines.range((least, Bound::Unbounded)).map(|(id, _)| id);
                 return self.best_first(machines.take_while(|id| id.as_str().starts_with(wanted.as_str())));
@@ -86,12 +86,12 @@ impl<'a> Indexed<'a> {
     }
 
     /// The first rule that any of `members` breaks on `host`; `None` if all of them fit. The rest of `group` counts as
-    /// there, but whether they can share a host at all is asked apart: see [`Self::exclude_each_other`].
+    /// present. Whether they can share a host at all is checked separately, by [`Self::exclude_each_other`].
     pub(super) fn group_violation(&self, members: &[Member<'_>], host: &MachineId, group: &[UnitName]) -> Option<Rule> {
         members.iter().find_map(|(unit, node)| self.first_violation(unit, node, host, group))
     }
 
-    /// The first rule that a newcomer breaks on `host`, `None` if it fits; `with` arrives with it.
+    /// The first rule that an arriving unit breaks on `host`; `None` if it fits. `with` arrives with it.
     pub(super) fn first_violation(
         &self,
         unit: &UnitName,
@@ -99,7 +99,7 @@ impl<'a> Indexed<'a> {
         host: &MachineId,
         with: &[UnitName],
     ) -> Option<Rule> {
-        // A unit without a known file was only named by another one: it is nowhere.
+        // A unit without a known file is only named by another one and is on no host.
         let Some(constraints) = &node.constraints else { return Some(Rule::MachineOf) };
         let question = Question { unit, constraints, host, stance: Stance::Arrive, with };
         first_violation(self, &question, &self.others(node))

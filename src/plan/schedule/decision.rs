@@ -1,4 +1,4 @@
-//! What a planning round hands over: which keys to write, under which guards, and why. Plain values; must never decide
+//! The result of a planning round: which keys to write, under which guards, and why. Plain values; must never decide
 //! anything.
 
 use std::fmt;
@@ -14,22 +14,22 @@ use super::super::fit::Misfit;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use = "a plan that isn't committed leaves the scheduler ahead of the store"]
 pub struct Plan {
-    /// In the order to commit them: those that only leave first, so that no file matches_on a host before what it
-    /// conflicts with was told to go; then chains of `MachineOf=` together, leader first. A commit that stops anywhere
-    /// between leaves a sound cluster.
+    /// In the order in which to commit them: first those that only remove, so that no unit arrives on a host before the
+    /// units that it conflicts with were told to leave it; then chains of `MachineOf=` together, the colocation target
+    /// first. If committing stops between any two of them, the cluster is consistent.
     pub decisions: Vec<Decision>,
-    /// Files that no unit and no assignment refers to any more: to delete if unchanged since.
+    /// Files that no unit and no assignment refers to any more, to be deleted if they haven't changed since.
     pub files: Vec<(UnitHash, Revision)>,
-    /// What it took.
+    /// What the round did.
     pub report: Report,
 }
 
-/// What a planning round did, counted.
+/// Counts of what a planning round did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Units looked at.
+    /// Units that were examined.
     pub examined: usize,
-    /// Units waiting for a host when it was done.
+    /// Units that wait for a host after the round.
     pub waiting: usize,
 }
 
@@ -40,7 +40,7 @@ pub struct Decision {
     pub unit: UnitName,
     /// Its placement, if that changes.
     pub placement: Option<Write<Placement>>,
-    /// Its assignments that change. Many hosts for a global: each of these may be committed alone.
+    /// Its assignments that change. A global unit may have many; each of these may be committed alone.
     pub assignments: Vec<(MachineId, Write<Assignment>)>,
     /// Why.
     pub why: Reason,
@@ -49,8 +49,8 @@ pub struct Decision {
 /// One key to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write<T> {
-    /// The guard: absent, or unchanged since this revision. [`Revision::default`] is that of a value that was planned
-    /// earlier and isn't yet seen in the store.
+    /// The guard: the key is absent, or unchanged since this revision. [`Revision::default`] stands for a value that
+    /// was planned earlier and hasn't been seen in the store yet.
     pub before: Option<Revision>,
     /// The new value; `None` deletes.
     pub after: Option<T>,
@@ -65,7 +65,7 @@ impl Plan {
 }
 
 impl Decision {
-    /// What the store's watch will say once this is committed as `revision`.
+    /// The change that the store's watch will deliver once this is committed as `revision`.
     pub fn changes(&self, revision: Revision) -> impl Iterator<Item = Change> {
         fn seen<T: Clone>(write: &Write<T>, revision: Revision) -> Option<Versioned<T>> {
             write.after.clone().map(|value| Versioned { value, revision })
@@ -86,7 +86,7 @@ impl fmt::Display for Decision {
     }
 }
 
-/// A host, as people know it.
+/// A host, as people refer to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// Its identity.
@@ -104,31 +104,31 @@ impl fmt::Display for Host {
     }
 }
 
-/// Why a decision was taken: the operator's sentence, without the unit's name.
+/// Why a decision was made, as a sentence for operators without the unit's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// It goes to a host.
+    /// It is assigned to a host.
     Placed {
         /// The host.
         host: Host,
-        /// How many less loaded hosts were passed over because they don't fit.
+        /// How many less loaded hosts were skipped because they don't fit.
         passed: usize,
-        /// What it leaves behind, if it moves.
+        /// The host that it leaves, if it moves.
         left: Option<(Host, Departure)>,
     },
-    /// It stays where it is with another file, target or generation.
+    /// It stays on its host with another file, target or generation.
     Updated {
         /// The host.
         host: Host,
     },
-    /// It is to leave a host, which must stop it first.
+    /// It must leave a host, which has to stop it first.
     Leaves {
         /// The host.
         host: Host,
         /// Why.
         because: Departure,
     },
-    /// A host has stopped it, or is gone; it isn't placed again in the same decision.
+    /// A host has stopped it, or is dead; it isn't placed again in the same decision.
     Left {
         /// The host.
         host: Host,
@@ -139,7 +139,7 @@ pub enum Reason {
     Waits {
         /// The summary, as in its placement.
         why: String,
-        /// The host it was driven from, if it just was.
+        /// The host that it was just evicted from, if any.
         left: Option<(Host, Departure)>,
     },
     /// It no longer needs a placement: its desired state is inactive, or it is global and has hosts.
@@ -157,9 +157,9 @@ pub enum Departure {
     Unwanted,
     /// It was destroyed.
     Destroyed,
-    /// It isn't where its placement says: a crash, or a hand in the store.
+    /// It isn't where its placement says, after a crash or a manual change in the store.
     Unexplained,
-    /// A rule.
+    /// It breaks a rule.
     Misfit(Misfit),
 }
 

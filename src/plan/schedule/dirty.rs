@@ -1,5 +1,5 @@
-//! Which units must be looked at again, and which of them a change concerns. Owns the answer to "which units could be
-//! concerned": one too many is slow, one too few is a bug that the engine's audit finds.
+//! Which units must be examined again, and which units a change concerns. Owns the answer to the latter: one unit too
+//! many costs time, one too few is a bug that the engine's audit finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use super::super::fit::{View, displaced, machine_id, metadata};
 use super::Scheduler;
 use super::index::{Index, members};
 
-/// How much of a unit is to be looked at again.
+/// How much of a unit must be examined again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rescan {
-    /// If it has no host, only these could have become fit for it. A global: look at these hosts only.
+    /// If it has no host: only these hosts may fit it now. If it is global: only these hosts need to be examined.
     Hosts(BTreeSet<MachineId>),
-    /// All hosts; the stored reasons why it waits are kept while they hold.
+    /// All hosts. The stored reasons why it waits are kept while they hold.
     Keep,
-    /// All hosts, and explain again why it waits.
+    /// All hosts, and the reasons why it waits are determined again.
     Explain,
 }
 
@@ -69,7 +69,7 @@ impl DirtySet {
         self.units.pop_first()
     }
 
-    /// Look at this one out of turn, if it is dirty.
+    /// Take this unit out of turn, if it is dirty.
     pub(super) fn take_unit(&mut self, name: &str) -> Option<(UnitName, Rescan)> {
         self.units.remove_entry(name)
     }
@@ -80,7 +80,8 @@ impl DirtySet {
 }
 
 impl Scheduler {
-    /// Replace an assignment, with everything that follows from it: the indexes, and which units it helps or hinders.
+    /// Replace an assignment, and update what depends on it: the indexes, and the units that may now fit or no longer
+    /// fit.
     pub(super) fn set_assignment(
         &mut self,
         host: &MachineId,
@@ -111,8 +112,8 @@ impl Scheduler {
             }
         }
         if self.index.assignment_changed(&self.cluster, host, name, hash.as_ref()) {
-            // A destroyed unit, of which hosts still have different files: rare enough to look at every unit that
-            // waits.
+            // A destroyed unit of which hosts still have different files. This is rare enough to examine every waiting
+            // unit.
             for host in self.index.hosts(name.as_str()) {
                 let all = self.index.waiting.iter().chain(&self.index.globals);
                 all.for_each(|other| self.dirty.at(other, &host));
@@ -129,7 +130,7 @@ impl Scheduler {
         }
     }
 
-    /// The units that wait, or miss this host, because `name` is there.
+    /// The units that wait, or aren't on this host, because `name` is on it.
     fn mark_helped(&mut self, host: &MachineId, name: &UnitName) {
         let Index { nodes, conflicts, replaces, waiting, globals, .. } = &self.index;
         let Some(node) = nodes.get(name) else { return };
@@ -151,7 +152,7 @@ impl Scheduler {
         }
     }
 
-    /// The units that have to leave `host` because `name` replaces them.
+    /// The units that must leave `host` because `name` replaces them.
     fn mark_replaced(&mut self, host: &MachineId, name: &UnitName) {
         let Some(node) = self.index.nodes.get(name) else { return };
         if !self.index.replaces.matches_on(&node.replaces, host, true) {
@@ -164,8 +165,8 @@ impl Scheduler {
         }
     }
 
-    /// Everyone whose standing depends on what `name` in_force for and since when. Called before and after that
-    /// changes.
+    /// All units whose placement depends on the constraints of `name`, or on its age. Called before and after a change
+    /// of these.
     pub(super) fn mark_neighbours(&mut self, name: &UnitName) {
         for host in self.index.hosts(name.as_str()) {
             let contended = self.index.nodes.get(name).is_some_and(|node| {
@@ -195,8 +196,8 @@ impl Scheduler {
         }) || theirs.is_some_and(|constraints| constraints.conflicts.iter().any(|glob| glob.matches(name.as_str())))
     }
 
-    /// A host came, went, or changed its metadata. Every waiting unit counts the hosts in its reasons and is looked at
-    /// again; a global that has hosts only where it could go to.
+    /// A host was added or removed, or its metadata changed. Every waiting unit counts the hosts in its reasons and is
+    /// examined again; a global unit that has hosts only needs to be examined where it might fit now.
     pub(super) fn mark_host(&mut self, host: &MachineId) {
         let there = self.cluster.schedule.get(host).into_iter().flat_map(|assignments| assignments.keys());
         for name in there {

@@ -1,5 +1,5 @@
-//! Which units are placed together: those that name each other in `MachineOf=` all round, and those that depend on
-//! them. Owns the order among units without a host; must never choose one.
+//! Which units are placed together: those that name each other in `MachineOf=` in a cycle, and those that depend on
+//! them. Owns the order among units without a host; must never choose a host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,11 @@ use super::super::fit::{View, is_effective};
 use super::index::Indexed;
 use super::round::Unplaced;
 
-/// What is placed as one.
+/// Units that are placed together.
 pub(super) struct Group {
     /// A cycle of `MachineOf=`; mostly one unit.
     pub(super) core: Vec<UnitName>,
-    /// The core, then the dependents to take along, each after the units that it names.
+    /// The core, then the dependents that are placed with it, each after the units that it names.
     pub(super) whole: Vec<UnitName>,
 }
 
@@ -25,8 +25,9 @@ pub(super) struct Groups<'a> {
 }
 
 impl Groups<'_> {
-    /// What to decide on first for the sake of `unit`. A dependent that another unplaced unit may drive away comes
-    /// along only once that unit has its place; otherwise it might arrive in vain, and what it replaces leave in vain.
+    /// What to decide on first so that `unit` can be placed. A dependent that another unplaced unit may evict is
+    /// included only once that unit is placed; otherwise it might arrive in vain, and units that it replaces would
+    /// leave in vain.
     pub(super) fn next(&self, unit: &UnitName) -> Group {
         let mut core = self.root(unit);
         let mut whole = self.with_dependents(&core);
@@ -44,16 +45,16 @@ impl Groups<'_> {
         Group { core, whole }
     }
 
-    /// The unit to decide on first, with the cycle that it is part of (mostly itself alone): no unplaced unit is above
-    /// it, neither one that it names nor one whose arrival could drive away what it names, or itself.
+    /// The unit to decide on first, with the cycle that it is part of (usually itself alone): no unplaced unit is above
+    /// it, which means one that it names, or one whose arrival could evict a unit that it names, or itself.
     fn root(&self, unit: &UnitName) -> Vec<UnitName> {
         let mut root = unit.clone();
         let mut seen = BTreeSet::new();
         loop {
             let core = self.cycle(&root);
             match self.unplaced_above(&core) {
-                // Upwards between cycles, never round one (`fit::displacement`); were that wrong, a poor order is
-                // better than none.
+                // This goes upwards between cycles and never around one (`fit::displacement`). If that proof were
+                // wrong, a poor order would be better than none.
                 Some(above) if seen.insert(root.clone()) => root = above,
                 Some(above) => return self.cycle(&above),
                 None => return core,
@@ -76,7 +77,7 @@ impl Groups<'_> {
                 if !core.contains(&name) && self.unplaced.contains_key(&name) {
                     return Some(name);
                 }
-                // Without replacers a colocation target that has a host keeps it, whatever is above it.
+                // Without replacers, a colocation target that has a host keeps it, regardless of what is above it.
                 if replacing && seen.insert(name.clone()) {
                     open.push(name);
                 }
@@ -85,7 +86,7 @@ impl Groups<'_> {
         None
     }
 
-    /// The units that name each other all round, in order; the unit alone if it is in no cycle.
+    /// The units that name each other in a cycle, in order; the unit alone if it is in no cycle.
     fn cycle(&self, unit: &UnitName) -> Vec<UnitName> {
         let above = if self.view.colocation_targets(unit).is_empty() { BTreeSet::new() } else { self.above(unit) };
         if !above.contains(unit) {
@@ -106,7 +107,7 @@ impl Groups<'_> {
         seen
     }
 
-    /// `core` and all its dependents that have no host either, targets first.
+    /// `core` and all its dependents without a host, targets first.
     fn with_dependents(&self, core: &[UnitName]) -> Vec<UnitName> {
         let has_dependents =
             |name: &UnitName| self.view.index.nodes.get(name).is_some_and(|node| !node.dependents.is_empty());
@@ -125,7 +126,7 @@ impl Groups<'_> {
         group
     }
 
-    /// The dependents of `core`, direct or not, whose other targets are placed or come along too.
+    /// The direct and indirect dependents of `core` whose other targets are placed or are included too.
     fn dependents_to_take(&self, core: &[UnitName]) -> BTreeSet<UnitName> {
         let mut below: BTreeSet<UnitName> = BTreeSet::new();
         let mut open: Vec<UnitName> = core.to_vec();

@@ -1,5 +1,5 @@
 //! Indexes over a cluster: by unit, by host, by file and by pattern. Owns that they agree with the cluster; must never
-//! decide anything, and never hold what can't be rebuilt from the cluster.
+//! decide anything, and never hold what can't be derived from the cluster.
 
 pub(super) mod hosts;
 pub(super) mod patterns;
@@ -23,7 +23,7 @@ use patterns::{PatternIds, PatternIndex};
 /// All indexes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    /// By unit, also those that are only named or only have assignments.
+    /// By unit, including those that are only named or only have assignments.
     pub(super) nodes: BTreeMap<UnitName, Node>,
     /// Live hosts.
     pub(super) hosts: Hosts,
@@ -33,42 +33,42 @@ pub(super) struct Index {
     pub(super) replaces: PatternIndex,
     /// Units that wait for a host.
     pub(super) waiting: BTreeSet<UnitName>,
-    /// Units that want to be everywhere.
+    /// Global units whose desired state puts them on hosts.
     pub(super) globals: BTreeSet<UnitName>,
     by_hash: BTreeMap<UnitHash, FileUsers>,
     assignments_by_hash: BTreeMap<UnitHash, usize>,
-    /// Units that aren't planned as long as they have this file.
+    /// Units that aren't planned while they have this file.
     pub(super) left_out: BTreeMap<UnitName, UnitHash>,
-    /// The id that constraints get next.
+    /// The id that the next constraints get.
     next_id: ConstraintId,
 }
 
-/// Names resolved constraints: units with the same id have equal ones. The opposite doesn't hold, since two files may
-/// say the same.
+/// Identifies resolved constraints: units with the same id have equal ones. The converse doesn't hold, since two files
+/// may contain the same constraints.
 pub(super) type ConstraintId = u64;
 
 /// The units with one file.
 #[derive(Debug, Clone, Default)]
 struct FileUsers {
     names: BTreeSet<UnitName>,
-    /// The file's constraints, if they hold no specifiers.
+    /// The file's constraints, if they contain no specifiers.
     plain: Option<ConstraintId>,
-    /// Resolved constraints by the units' prefix: most specifiers come out alike for all instances of a template.
+    /// Resolved constraints by the units' prefix: most specifiers have the same value for all instances of a template.
     resolved: BTreeMap<Box<str>, (ConstraintId, Arc<Constraints>)>,
 }
 
-/// A unit and what the index knows of it.
+/// A unit and what the index holds about it.
 pub(super) type Member<'a> = (&'a UnitName, &'a Node);
 
-/// What is known of one unit.
+/// What the index holds about one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Node {
     /// Its constraints, resolved.
     pub(super) constraints: Option<Arc<Constraints>>,
-    /// What these are called, for looking them up.
+    /// The id of these constraints, for look-ups.
     pub(super) constraint_id: ConstraintId,
-    /// The constraints that apply where it has assignments: its own; once it is destroyed, those of the file
-    /// that its first host still has.
+    /// The constraints that apply where it has assignments: its own; after it was destroyed, those of the file that its
+    /// first host still has.
     pub(super) in_force: Option<Arc<Constraints>>,
     /// Hosts that have an assignment of it.
     pub(super) hosts: BTreeSet<MachineId>,
@@ -157,7 +157,7 @@ impl Index {
         self.prune(name);
     }
 
-    /// As [`Cluster::constraints`], one value for all instances for which it is the same, and what it is called.
+    /// As [`Cluster::constraints`]: one value shared by all instances for which it is the same, and its id.
     fn resolve(&mut self, cluster: &Cluster, name: &UnitName) -> Option<(Arc<Constraints>, ConstraintId)> {
         let hash = &cluster.units.get(name)?.hash;
         let file = &cluster.files.get(hash)?.value;
@@ -183,8 +183,8 @@ impl Index {
         Some((constraints, fresh()))
     }
 
-    /// Whether a unit isn't planned: its file has too many patterns to compare with every name, or was found to cost
-    /// too much. To the index it is like one whose file isn't known.
+    /// Whether a unit isn't planned because its file has too many patterns to compare with every name, or was found to
+    /// be too expensive. The index treats it like a unit whose file isn't known.
     pub(super) fn is_left_out(&self, cluster: &Cluster, name: &UnitName) -> bool {
         let Some(hash) = cluster.units.get(name).map(|unit| &unit.hash) else { return false };
         cluster.files.get(hash).is_some_and(|file| self.is_too_expensive(name, hash, &file.value))
@@ -194,7 +194,7 @@ impl Index {
         file.patterns() > MAX_PLANNED_PATTERNS || self.left_out.get(name) == Some(hash)
     }
 
-    /// A file became known, changed or went: what was resolved from it no longer counts.
+    /// A file was added, changed or removed; what was resolved from it is no longer valid.
     pub(super) fn file_changed(&mut self, hash: &UnitHash) {
         if let Some(users) = self.by_hash.get_mut(hash) {
             users.plain = None;
@@ -202,8 +202,8 @@ impl Index {
         }
     }
 
-    /// An assignment came, changed or went; `before` is the hash it had. Returns whether the unit's
-    /// constraints in force changed.
+    /// An assignment was added, changed or removed; `before` is the hash it had. Returns whether the constraints that
+    /// apply to the unit changed.
     pub(super) fn assignment_changed(
         &mut self,
         cluster: &Cluster,
@@ -250,8 +250,8 @@ impl Index {
         in_force_changed
     }
 
-    /// Update the constraints by which a unit can drive others away, and what is counted by them. Returns whether they
-    /// changed.
+    /// Update the constraints by which a unit can evict others, and the counts that depend on them. Returns whether
+    /// they changed.
     fn update_in_force(&mut self, cluster: &Cluster, name: &UnitName) -> bool {
         let Some(node) = self.nodes.get_mut(name) else { return false };
         let in_force = match cluster.units.get(name) {
@@ -328,7 +328,7 @@ impl Index {
     }
 }
 
-/// `name` declares `wanted` from now on, and nothing else.
+/// `name` declares exactly `wanted` from now on.
 fn declare(
     patterns: &mut PatternIndex,
     nodes: &mut BTreeMap<UnitName, Node>,
@@ -380,7 +380,7 @@ pub(super) struct Indexed<'a> {
     pub(super) index: &'a Index,
 }
 
-/// Who else is on the hosts, as far as it concerns one unit.
+/// The other units on the hosts, as far as they concern one unit.
 pub(super) struct Others<'a> {
     index: &'a Index,
     node: &'a Node,
@@ -411,7 +411,8 @@ impl<'a> Indexed<'a> {
             .collect()
     }
 
-    /// Whether it could be placed now: wanted, its file known, not global, and without an assignment.
+    /// Whether it could be placed now: its desired state puts it on a host, its file is known, and it is neither global
+    /// nor assigned.
     pub(super) fn is_ready(&self, unit: &UnitName) -> bool {
         let node = self.index.nodes.get(unit);
         is_wanted(self.cluster, unit)
@@ -460,7 +461,7 @@ impl View for Indexed<'_> {
     }
 }
 
-/// What a pattern matches of a map.
+/// The entries of a map that a pattern matches.
 fn range<'a, V>(map: &'a BTreeMap<UnitName, V>, glob: &'a Glob) -> impl Iterator<Item = (&'a UnitName, &'a V)> {
     map.range::<str, _>((Bound::Included(glob.literal_prefix()), Bound::Unbounded))
         .take_while(|(name, _)| name.as_str().starts_with(glob.literal_prefix()))
@@ -476,7 +477,7 @@ fn range_mut<'a, V>(
         .filter(|(name, _)| glob.matches(name.as_str()))
 }
 
-/// What a pattern matches of a set.
+/// The elements of a set that a pattern matches.
 pub(super) fn members<'a>(set: &'a BTreeSet<UnitName>, glob: &'a Glob) -> impl Iterator<Item = &'a UnitName> {
     set.range::<str, _>((Bound::Included(glob.literal_prefix()), Bound::Unbounded))
         .take_while(|name| name.as_str().starts_with(glob.literal_prefix()))

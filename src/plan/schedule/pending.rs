@@ -1,5 +1,5 @@
-//! The writes of a round, collected by unit: however often a record changes in a round, it is written once, guarded by
-//! what the store has. Owns the order of the writes. Must never decide what to write.
+//! The writes of a round, collected by unit: a record that changes several times in a round is written once, guarded by
+//! the value that the store has. Owns the order of the writes; must never decide what to write.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ use super::index::Index;
 
 type Before<T> = Option<Versioned<T>>;
 
-/// What a round has changed, and what stood there before.
+/// What a round has changed, and the values before it.
 #[derive(Debug, Default)]
 pub(super) struct PendingWrites {
     pending: BTreeMap<UnitName, UnitWrites>,
-    /// In the order first touched.
+    /// In the order in which they were first changed.
     order: Vec<UnitName>,
 }
 
@@ -36,24 +36,24 @@ impl PendingWrites {
         self.pending.entry(name.clone()).or_default()
     }
 
-    /// `name`'s placement is about to change; `before` is what it is now.
+    /// `name`'s placement is about to change from `before`.
     pub(super) fn placement(&mut self, name: &UnitName, before: Before<Placement>) {
         self.draft(name).placement.get_or_insert(before);
     }
 
-    /// An assignment is about to change; `before` is what it is now.
+    /// An assignment is about to change from `before`.
     pub(super) fn assignment(&mut self, name: &UnitName, host: &MachineId, before: Before<Assignment>) {
         self.draft(name).assignments.entry(host.clone()).or_insert((before, None));
     }
 
-    /// Whether the assignment was made in this round: no host has it yet.
+    /// Whether the assignment was made in this round, so that no host has it yet.
     pub(super) fn is_new(&self, name: &UnitName, host: &MachineId) -> bool {
         let before = self.pending.get(name).and_then(|draft| draft.assignments.get(host));
         before.is_some_and(|(before, _)| before.is_none())
     }
 
-    /// Whether an assignment made in this round may be taken back: a round ends even if the proof in
-    /// `fit::displacement` were wrong, and the engine's audit would tell.
+    /// Whether an assignment made in this round may be withdrawn. The limit ensures that a round ends even if the proof
+    /// in `fit::displacement` were wrong, which the engine's audit would report.
     pub(super) fn may_take_back(&mut self, name: &UnitName) -> bool {
         const OFTEN: u32 = 16;
         let draft = self.draft(name);
@@ -61,19 +61,19 @@ impl PendingWrites {
         draft.taken_back <= OFTEN
     }
 
-    /// Why, for the unit as a whole; the last word counts.
+    /// Why, for the unit as a whole; the last reason counts.
     pub(super) fn why(&mut self, name: &UnitName, why: Reason) {
         self.draft(name).why = Some(why);
     }
 
-    /// Why, for what becomes of it on one host.
+    /// Why, for one host.
     pub(super) fn why_at(&mut self, name: &UnitName, host: &MachineId, why: Reason) {
         if let Some((_, reason)) = self.draft(name).assignments.get_mut(host) {
             *reason = Some(why);
         }
     }
 
-    /// Decisions in the order to commit them. What turned out as it was before is put back, revision and all.
+    /// Decisions in the order in which to commit them. A value that ended up unchanged is restored with its revision.
     pub(super) fn finish(self, cluster: &mut Cluster, index: &Index) -> Vec<Decision> {
         let Self { mut pending, order } = self;
         let [mut leaving, mut staying, mut arriving] = [const { Vec::new() }; 3];
@@ -92,8 +92,8 @@ impl PendingWrites {
 }
 
 /// What a decision means for the hosts it writes to. Committed in this order, no host ever has two live assignments
-/// whose files exclude each other: units are told to leave before another's file changes, and files have changed before
-/// newcomers arrive.
+/// whose files conflict: units are told to leave before another unit's file changes, and files change before new units
+/// arrive.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Leave,
@@ -113,8 +113,9 @@ impl Step {
 }
 
 impl UnitWrites {
-    /// One decision for all that must be one transaction. What needs no company gets a decision, and a reason, of its
-    /// own: each host of a global (there may be thousands), and every `gone`, which takes nothing away yet.
+    /// One decision for everything that must be one transaction. Independent writes get a decision and a reason of
+    /// their own: each host of a global unit (there may be thousands), and every `gone`, which doesn't take anything
+    /// away yet.
     fn decide(self, unit: &UnitName, cluster: &mut Cluster) -> Vec<(Step, Decision)> {
         let mut decisions = Vec::new();
         let mut assignments = Vec::new();
@@ -160,7 +161,7 @@ fn write<T: Clone + PartialEq>(before: Before<T>, now: Option<&mut Versioned<T>>
     }
 }
 
-/// Followers right behind their leader, otherwise as they come.
+/// Dependents right behind their colocation target, otherwise in the given order.
 fn chains(decisions: Vec<Decision>, index: &Index) -> impl Iterator<Item = Decision> {
     let leads = |name: &UnitName| index.nodes.get(name).map(|node| &node.dependents).filter(|them| !them.is_empty());
     let follows = |name: &UnitName| {
@@ -175,14 +176,14 @@ fn chains(decisions: Vec<Decision>, index: &Index) -> impl Iterator<Item = Decis
     let mut at: BTreeMap<UnitName, usize> = BTreeMap::new();
     for decision in decisions {
         if leads(&decision.unit).is_some() || follows(&decision.unit).is_some() {
-            // Of several decisions the last is the one that has the placement.
+            // If there are several decisions, the last one has the placement.
             at.insert(decision.unit.clone(), slots.len());
         }
         slots.push(Some(decision));
     }
     let mut order = Vec::with_capacity(slots.len());
     let mut done: BTreeSet<usize> = BTreeSet::new();
-    // A second sweep for cycles, whose members all wait for each other in the first.
+    // A second pass for cycles: in the first pass, all of their members wait for each other.
     for cycles in [false, true] {
         for slot in 0..slots.len() {
             let mut open = vec![slot];

@@ -1,5 +1,5 @@
-//! Gives units a host, or a reason why they wait. Owns what is written for each; must never move a unit that has a
-//! host: `reconcile_unit` says which ones leave.
+//! Gives units a host, or a reason why they wait. Owns the records that are written for each; must never move a unit
+//! that has a host: `reconcile_unit` decides which units leave.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,10 @@ use super::group::{Group, Groups};
 use super::round::{Round, Unplaced};
 
 impl Round<'_> {
-    /// Place one unit; before it its colocation targets, together with it its dependents.
+    /// Place one unit: its colocation targets before it, its dependents together with it.
     pub(super) fn place(&mut self, unit: &UnitName) {
         let Group { core, whole } = Groups { view: self.scheduler.view(), unplaced: &self.unplaced }.next(unit);
-        // A cycle looks wherever any of it has reason to.
+        // A cycle is examined on every host where any of its members must be.
         let mut rescan = Rescan::Hosts(BTreeSet::new());
         for known in core.iter().filter_map(|name| self.unplaced.get(name)) {
             rescan.widen(known.rescan.clone());
@@ -58,13 +58,13 @@ impl Round<'_> {
         {
             return; // only named by a cycle
         }
-        // One of a cycle is tried as long as any of it is.
+        // A member of a cycle is retried as long as any of them is.
         let tried = || Unplaced { rescan: tried.clone(), left: None };
         let Unplaced { rescan, left } = self.unplaced.remove(unit).unwrap_or_else(tried);
         self.explain_waiting(unit, group, &rescan, left);
     }
 
-    /// Say why a unit waits, unless its placement says so already.
+    /// Store why a unit waits, unless its placement already says so.
     fn explain_waiting(
         &mut self,
         unit: &UnitName,
@@ -92,7 +92,7 @@ impl Round<'_> {
         }
     }
 
-    /// Give a global to a host, if it fits there.
+    /// Assign a global unit to a host, if it fits there.
     pub(super) fn spread(&mut self, unit: &UnitName, host: &MachineId) {
         let Some(constraints) = self.constraints(unit).filter(|constraints| constraints.global) else { return };
         let Some(node) = self.scheduler.index.nodes.get(unit) else { return };
@@ -106,7 +106,7 @@ impl Round<'_> {
         }
     }
 
-    /// A global has a placement only while it has no assignment at all.
+    /// A global unit has a placement only while it has no assignment.
     pub(super) fn settle(&mut self, unit: &UnitName, rescan: &Rescan) {
         if self.scheduler.index.is_anywhere(unit.as_str()) {
             self.set_placement(unit, None);

@@ -1,5 +1,5 @@
-//! Why a unit waits: the reasons that its placement stores, when they must be renewed, and what is known in a round of
-//! constraints that fit nowhere. Must never choose a host.
+//! Why a unit waits: the reasons stored in its placement, when they must be renewed, and which constraints are known
+//! within a round to fit nowhere. Must never choose a host.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use super::dirty::Rescan;
 use super::index::patterns::PatternId;
 use super::index::{ConstraintId, Indexed, Member, Node};
 
-/// How many units the sentence names, of those that another one waits for: it is stored, and travels with each change.
-/// `plan::explain` has them all.
+/// How many of the units that another one waits for the sentence names. It is stored and sent with each change, so it
+/// is bounded; `plan::explain` has all of them.
 const NAMED: usize = 5;
 
 /// Why a unit waits.
@@ -22,7 +22,7 @@ pub(super) struct Why {
     pub(super) reasons: Reasons,
 }
 
-/// What decides where a unit fits that names no colocation targets and that no unit replaces: units with the same key
+/// What determines where a unit fits that has no colocation targets and that no unit replaces: units with equal keys
 /// fit the same hosts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ConstraintKey {
@@ -39,7 +39,7 @@ impl ConstraintKey {
     }
 }
 
-/// Constraints that are known to fit nowhere, and why. Holds while nothing leaves a host: newcomers only make it truer.
+/// Constraints that are known to fit nowhere, and why. Valid until a unit leaves a host; arrivals can't make it wrong.
 #[derive(Debug, Default)]
 pub(super) struct InfeasibleCache {
     keys: BTreeMap<ConstraintKey, Why>,
@@ -71,8 +71,8 @@ impl InfeasibleCache {
         why
     }
 
-    /// Whether stored reasons may stay: they count every live host, and each of these still breaks one of the rules
-    /// that they count.
+    /// Whether stored reasons are still valid: they count every live host, and each of these still breaks one of the
+    /// counted rules.
     pub(super) fn still_hold(
         &mut self,
         view: Indexed<'_>,
@@ -106,7 +106,7 @@ impl InfeasibleCache {
 }
 
 impl Indexed<'_> {
-    /// Whether each live one of `hosts` breaks one of the rules that `reasons` count.
+    /// Whether each live host among `hosts` breaks one of the rules that `reasons` count.
     fn each_breaks<'h>(
         &self,
         reasons: &Reasons,
@@ -125,7 +125,7 @@ impl Indexed<'_> {
         excluded || alive.all(|host| members.iter().any(|member| breaks(host, member)))
     }
 
-    /// `unit`, and those of `group` that could be placed with it.
+    /// `unit`, and the members of `group` that could be placed with it.
     fn ready_group(&self, unit: &UnitName, group: &[UnitName]) -> Vec<UnitName> {
         let others = group.iter().filter(|name| *name != unit && self.is_ready(name));
         std::iter::once(unit).chain(others).cloned().collect()
@@ -159,7 +159,7 @@ fn named(units: &[UnitName]) -> String {
     names.join(" and ")
 }
 
-/// `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`: most frequent first.
+/// `2 of 3 hosts: conflict; 1 of 3 hosts: metadata`, most frequent first.
 fn counted(reasons: &Reasons) -> String {
     let hosts = match reasons.values().sum() {
         0 => return "no hosts".into(),

@@ -1,5 +1,6 @@
-//! What becomes of the assignments a unit has: acknowledged and dead ones are deleted, those out of place are told to
-//! go, the rest brought up to date. Owns the state machine of an assignment. Must never choose a host.
+//! Reconciles the assignments of a unit: deletes those that were acknowledged as removed or whose host is dead, tells
+//! hosts to remove the unit where it must not be, and updates the rest. Owns the state machine of an assignment; must
+//! never choose a host.
 
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
 use super::round::Round;
 
-/// What a unit waits for that isn't planned.
+/// What a unit that isn't planned waits for.
 const LEFT_OUT: &str = "for a file with fewer patterns: its Conflicts= and Replaces= cost too much to plan";
 
 impl Round<'_> {
-    /// Look at one unit's assignments and placement, and queue it if it needs a host.
+    /// Examine the assignments and the placement of one unit, and queue it if it needs a host.
     pub(super) fn reconcile_unit(&mut self, unit: &UnitName, rescan: Rescan) {
         self.report.examined += 1;
         let wanted = is_wanted(&self.scheduler.cluster, unit);
@@ -44,7 +45,7 @@ impl Round<'_> {
         }
     }
 
-    /// A unit that isn't planned stays where it is; one that is nowhere says why.
+    /// A unit that isn't planned stays where it is; if it is on no host, its placement gives the reason.
     fn reconcile_left_out(&mut self, unit: &UnitName) {
         self.clear(unit, None);
         if !self.scheduler.index.is_anywhere(unit.as_str()) {
@@ -77,7 +78,7 @@ impl Round<'_> {
         if stays && self.scheduler.index.is_anywhere(unit.as_str()) {
             return;
         }
-        // What still has an assignment somewhere waits for that host's word.
+        // A unit that is still assigned to some host waits for that host's report.
         if !self.scheduler.index.is_anywhere(unit.as_str()) {
             let rescan = match placement {
                 Some(Placement::Waiting { .. }) if left.is_none() => rescan,
@@ -110,7 +111,8 @@ impl Round<'_> {
         self.queue_settle(unit, settle);
     }
 
-    /// Delete assignments that are gone for good: the host is dead, or has said so. The last host that was left.
+    /// Delete assignments that have ended, because the host is dead or has acknowledged. Returns the last host that was
+    /// left.
     fn clear(&mut self, unit: &UnitName, only: Option<&MachineId>) -> Option<(MachineId, Departure)> {
         let mut left = None;
         let hosts = match only {
@@ -146,7 +148,8 @@ impl Round<'_> {
     fn stay_or_leave(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, host: &MachineId) {
         let question = Question { unit, constraints, host, stance: Stance::Stay, with: &[] };
         while let Some(misfit) = self.first_misfit(&question) {
-            // Nobody leaves for the sake of one that isn't known to stay. Each turn takes a mark away: this ends.
+            // No unit leaves because of another one that may itself leave. Each iteration takes a unit from the dirty
+            // set, so this ends.
             let dirty = misfit.other().and_then(|other| self.scheduler.dirty.take_unit(other));
             let Some((other, rescan)) = dirty else {
                 return self.leave(unit, host, Departure::Misfit(misfit));
@@ -178,7 +181,7 @@ impl Round<'_> {
         Some(Assignment { hash, target, global: constraints.global, generation, restart })
     }
 
-    /// Tell a host to stop and forget a unit. An assignment that was made in this very round is taken back instead.
+    /// Tell a host to stop and remove a unit. An assignment that was made in this round is withdrawn instead.
     fn leave(&mut self, unit: &UnitName, host: &MachineId, because: Departure) {
         if self.pending.is_new(unit, host) {
             if !self.pending.may_take_back(unit) {
@@ -189,7 +192,7 @@ impl Round<'_> {
             return;
         }
         let Some(assignment) = self.scheduler.assignment(host, unit) else { return };
-        // Greater than what the assignment had, also if the store's revision isn't known here.
+        // Greater than the assignment's previous generation, even if the store's revision isn't known here.
         let generation = self.scheduler.cluster.revision.max(assignment.value.generation.next());
         let gone = Assignment { target: Target::Removed, generation, ..assignment.value.clone() };
         self.set_assignment(unit, host, Some(gone));

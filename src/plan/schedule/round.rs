@@ -1,5 +1,5 @@
-//! One planning round: what is still to decide, in which order, and the writes so far. Owns the order (assignments,
-//! then units without a host, then globals). Must never decide anything itself: `reconcile_unit` and `place` do.
+//! One planning round: what remains to be decided, in which order, and the writes so far. Owns the order (assignments,
+//! then units without a host, then global units). Must never decide anything itself: `reconcile_unit` and `place` do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::dirty::Rescan;
 use super::pending::PendingWrites;
 use super::reasons::InfeasibleCache;
 
-/// A round under way.
+/// A round in progress.
 pub(super) struct Round<'a> {
     pub(super) scheduler: &'a mut Scheduler,
     pub(super) pending: PendingWrites,
@@ -25,16 +25,16 @@ pub(super) struct Round<'a> {
     pub(super) now: u64,
     pub(super) report: Report,
     pub(super) unplaced: BTreeMap<UnitName, Unplaced>,
-    /// Globals and hosts that may want them.
+    /// Global units, and the hosts where they may have to be.
     unspread: BTreeSet<(UnitName, MachineId)>,
-    /// Globals whose placement may be out of date.
+    /// Global units whose placement may be out of date.
     unsettled: BTreeMap<UnitName, Rescan>,
 }
 
 /// A unit without a host.
 #[derive(Debug, Clone)]
 pub(super) struct Unplaced {
-    /// Where to look.
+    /// Which hosts to examine.
     pub(super) rescan: Rescan,
     /// The host that it just left, and why.
     pub(super) left: Option<(MachineId, Departure)>,
@@ -54,8 +54,8 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Until nothing is dirty. Units leave before others are placed; globals take what others left, as CoreOS fleet's
-    /// did, but drive nothing away, no more than any newcomer does.
+    /// Continues until nothing is dirty. Units leave before others are placed. Global units are placed last, as CoreOS
+    /// fleet did, and like all arriving units evict nothing that they don't replace.
     pub(super) fn run(mut self) -> Plan {
         loop {
             if let Some((unit, rescan)) = self.scheduler.dirty.next_unit() {

@@ -1,4 +1,4 @@
-//! How good a host is for a unit. Owns the one comparison that chooses among the hosts that fit; must never say whether
+//! How good a host is for a unit. Owns the comparison that chooses among the hosts that fit; must never decide whether
 //! one fits.
 
 use std::cmp::Ordering;
@@ -24,7 +24,7 @@ impl Score {
     }
 }
 
-/// The least loaded host, then the smallest id: the same cluster always gives the same plan.
+/// The least loaded host, then the smallest id, so that the same cluster always results in the same plan.
 impl Ord for Score {
     fn cmp(&self, other: &Self) -> Ordering {
         self.load.cmp(&other.load).then_with(|| self.host.cmp(&other.host))

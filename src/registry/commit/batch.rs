@@ -1,4 +1,4 @@
-//! Packs changes into transactions within the store's limits: as few as possible, in the order given. Owns what is kept
+//! Packs changes into transactions within the store's limits: as few as possible, in the given order. Owns what is kept
 //! together; must never decide what is written.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,20 +10,20 @@ use crate::registry::keys::Key;
 use crate::registry::{delete, put, unchanged};
 use crate::store::{MAX_BYTES, MAX_OPS, Op, Txn};
 
-/// The commit that wrote a key last; `None` if the key must be absent.
+/// The revision of the commit that wrote a key last; `None` if the key must not exist.
 pub type Expected = Option<Revision>;
 
-/// Guards and writes that are never torn apart.
+/// Guards and writes that are never separated.
 #[derive(Debug, Clone)]
 pub struct Step<T> {
-    /// Comes back with the transaction that holds the step.
+    /// Returned with the transaction that contains the step.
     pub tag: T,
     guards: BTreeMap<Key, Expected>,
     ops: Vec<(Key, Op)>,
 }
 
-/// Steps that share a transaction if they fit one. Otherwise they are committed one after the other, so each of them
-/// must leave the store consistent.
+/// Steps that share a transaction if they fit into one. Otherwise they are committed one after the other, so each of
+/// them must leave the store consistent.
 #[derive(Debug, Clone)]
 pub struct Group<T> {
     steps: Vec<Step<T>>,
@@ -34,12 +34,12 @@ pub struct Group<T> {
 pub struct Packed<T> {
     /// What to commit.
     pub txn: Txn,
-    /// The steps it holds.
+    /// The tags of its steps.
     pub tags: Vec<T>,
 }
 
 impl<T> Step<T> {
-    /// A step that changes nothing yet.
+    /// A step without changes.
     #[must_use]
     pub fn new(tag: T) -> Self {
         Self { tag, guards: BTreeMap::new(), ops: Vec::new() }
@@ -52,7 +52,7 @@ impl<T> Step<T> {
         self
     }
 
-    /// Write `value` under `key`, bound to no lease.
+    /// Write `value` under `key` without a lease.
     #[must_use]
     pub fn put<V: Serialize>(mut self, key: Key, value: &V) -> Self {
         let op = put(&key, value, None);
@@ -68,7 +68,8 @@ impl<T> Step<T> {
         self
     }
 
-    /// Write `value` under `key` if there is one, delete the key otherwise; either only if the key is as `expected`.
+    /// Write `value` under `key`, or delete the key if there is no value; in either case only if the key is as
+    /// `expected`.
     #[must_use]
     pub fn replace<V: Serialize>(self, key: Key, expected: Expected, value: Option<&V>) -> Self {
         let guarded = self.guard(key.clone(), expected);
@@ -91,8 +92,8 @@ impl<T> FromIterator<Step<T>> for Group<T> {
     }
 }
 
-/// The transactions that do `groups`, in order. Each of them also holds the guard `fence`, if there is one. A step that
-/// is larger than a transaction may be gets one of its own, which the store refuses.
+/// The transactions that carry out `groups`, in order. Each of them also contains the guard `fence`, if there is one. A
+/// step that exceeds the limits gets a transaction of its own, which the store refuses.
 #[must_use]
 pub fn pack<T>(groups: impl IntoIterator<Item = Group<T>>, fence: Option<(Key, Expected)>) -> Vec<Packed<T>> {
     let empty = || Open::new(fence.as_ref());
@@ -112,14 +113,14 @@ pub fn pack<T>(groups: impl IntoIterator<Item = Group<T>>, fence: Option<(Key, E
     full.into_iter().filter(|open| !open.tags.is_empty()).map(Open::close).collect()
 }
 
-/// A transaction that may still take more.
+/// A transaction that may have room for more.
 #[derive(Debug)]
 struct Open<T> {
     guards: BTreeMap<Key, Expected>,
     ops: Vec<Op>,
     /// The keys that `ops` change.
     changed: BTreeSet<Key>,
-    /// As the store counts them.
+    /// The size, as the store counts it.
     bytes: usize,
     tags: Vec<T>,
 }
@@ -140,7 +141,8 @@ impl<T> Open<T> {
             && self.bytes + bytes <= MAX_BYTES
     }
 
-    /// Steps of one transaction may write the same key, as units with the same file do: the first one counts.
+    /// Several steps of one transaction may write the same key, for example units with the same file: the first one
+    /// counts.
     fn add(&mut self, step: Step<T>) {
         for (key, expected) in step.guards {
             let length = key.len();

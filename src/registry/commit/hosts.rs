@@ -1,4 +1,4 @@
-//! Writes what a host presents of itself. Which host may claim a machine id is `agent::presence`'s to decide.
+//! Writes the records of a host. `agent::presence` decides which host may claim a machine id.
 
 use crate::model::machine::Machine;
 use crate::model::revision::Revision;
@@ -6,7 +6,7 @@ use crate::registry::keys::Key;
 use crate::registry::put;
 use crate::store::{Error, Guard, LeaseId, Store, Txn};
 
-/// Write a host's key, bound to `lease`, if `guard` holds; the revision of that commit.
+/// Write a host's key, bound to `lease`, if `guard` holds. Returns the revision of that commit.
 ///
 /// # Errors
 /// As [`Store::commit`].

@@ -1,4 +1,4 @@
-//! Writes the leader's key. Who may lead, and when, is the engine's to decide.
+//! Writes the leader's key. The engine decides who may lead, and when.
 
 use crate::model::revision::Revision;
 use crate::registry::keys::Key;
@@ -6,8 +6,8 @@ use crate::registry::put;
 use crate::registry::records::leader::LeaderRecord;
 use crate::store::{Error, Guard, LeaseId, Store, Txn};
 
-/// Write the leader's key, bound to `lease`, if `guard` holds. The answer is the revision that fences the leader's
-/// other transactions.
+/// Write the leader's key, bound to `lease`, if `guard` holds. Returns the revision that fences the leader's other
+/// transactions.
 ///
 /// # Errors
 /// As [`Store::commit`].

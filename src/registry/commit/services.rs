@@ -1,4 +1,4 @@
-//! Writes announced instances of services. Who may announce and withdraw is `registry::services`' to decide.
+//! Writes announced instances of services. `registry::services` decides who may announce and withdraw.
 
 use crate::model::revision::Revision;
 use crate::model::service::Instance;

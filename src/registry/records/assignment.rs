@@ -1,4 +1,5 @@
-//! `schedule/<host>/<unit>`: what a host is to do with a unit. Lives until the host has acknowledged `gone`, or died.
+//! `schedule/<host>/<unit>`: what a host must do with a unit. Exists until the host has acknowledged `gone`, or is
+//! dead.
 
 use serde::Serialize;
 
@@ -14,13 +15,13 @@ use super::{Family, Writer};
 /// The family.
 pub enum Records {}
 
-/// An assignment as it is written: with its author, which nothing is decided by and readers pass over.
+/// An assignment as it is written, with its author, which affects no decision and is ignored by readers.
 #[derive(Debug, Serialize)]
 pub struct Signed<'a> {
     /// The assignment.
     #[serde(flatten)]
     pub assignment: &'a Assignment,
-    /// Whose engine decided.
+    /// The host whose engine decided.
     pub by: &'a Author,
 }
 
@@ -40,7 +41,7 @@ impl Family for Records {
             ),
             r#"{"hash":"3750b3e9","target":"launched","global":true,"generation":7,"restart":6}"#,
         ),
-        // Before there were authors.
+        // Before authors were added.
         Form::today(
             "schedule/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/a.service",
             r#"{"hash":"3750b3e9","target":"gone","generation":7}"#,

@@ -1,5 +1,5 @@
-//! `file/<hash>`: unit files by what they mean; units with equal files share one. Written with the first unit that
-//! refers to it. The one record with a second hand: the leader deletes a file that nothing refers to any more.
+//! `file/<hash>`: unit files by content; units with equal files share one. Written with the first unit that refers to
+//! it. The only family with a second writer: the leader deletes a file that nothing refers to any more.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ pub enum Records {}
 /// A unit file in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// The text as it was submitted last with this meaning.
+    /// The text as it was last submitted with this hash.
     pub text: String,
 }
 
 impl FileRecord {
-    /// The constraints that the file states. They were checked when the file was submitted, so a problem means damage.
+    /// The constraints in the file. They were checked when the file was submitted, so an error means damage.
     ///
     /// # Errors
     /// A sentence.
@@ -36,7 +36,7 @@ impl FileRecord {
     /// The file.
     ///
     /// # Errors
-    /// A sentence, for a text that is no unit file.
+    /// A sentence, if the text isn't a unit file.
     pub fn parse(&self) -> Result<UnitFile, String> {
         UnitFile::parse(self.text.as_bytes()).map_err(|error| error.to_string())
     }

@@ -1,4 +1,4 @@
-//! `leader`: which host's engine leads. One key. Lives with the lease of that host.
+//! `leader`: the host whose engine leads. A single key, bound to that host's lease.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +9,10 @@ use crate::model::name::MachineId;
 use super::tests::Form;
 use super::{Family, Writer};
 
-/// The family of one key.
+/// The family, which has one key.
 pub enum Records {}
 
-/// Who leads.
+/// The leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderRecord {
     /// The host whose engine leads,
@@ -46,7 +46,7 @@ impl Family for Records {
         ),
     ];
 
-    /// Who leads is no part of a cluster's plan.
+    /// The leader isn't part of a cluster's plan.
     fn change((): (), _: Option<Versioned<LeaderRecord>>) -> Result<Option<Change>, String> {
         Ok(None)
     }

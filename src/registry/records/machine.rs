@@ -1,4 +1,4 @@
-//! `machine/<id>`: the hosts that are alive. Lives with the host's lease.
+//! `machine/<id>`: the hosts that are alive. Bound to the host's lease.
 
 use crate::model::cluster::{Change, Versioned};
 use crate::model::machine::Machine;
@@ -39,8 +39,8 @@ impl Family for Records {
         ),
     ];
 
-    /// A host is alive whatever it is called, and its units stay. But its name and address stand in tables, logs and
-    /// generated files, so what could end a line or speak to a terminal is replaced.
+    /// A host is alive whatever its name, and its units stay. But its name and address are shown in tables, logs and
+    /// generated files, so line ends and control characters in them are replaced.
     fn admit(mut machine: Machine) -> Result<Machine, String> {
         for text in [&mut machine.hostname, &mut machine.ip] {
             if text.contains(char::is_control) {

@@ -1,5 +1,5 @@
-//! `metadata/<id>/<key>`: metadata of a host that people set while the cluster runs. An empty value hides what the
-//! host's configuration says. Lives until the API deletes it.
+//! `metadata/<id>/<key>`: metadata of a host that were set while the cluster runs. An empty value hides the value in
+//! the host's configuration. Exists until the API deletes it.
 
 use crate::model::cluster::{Change, Versioned};
 use crate::model::name::MachineId;

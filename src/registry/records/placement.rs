@@ -1,4 +1,4 @@
-//! `placement/<unit>`: where a unit is, or why it waits. Lives with the unit.
+//! `placement/<unit>`: the host of a unit, or why it waits. Exists as long as the unit.
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use super::{Family, Writer};
 /// The family.
 pub enum Records {}
 
-/// A placement as it is written: with its author, which nothing is decided by and readers pass over. The author is
+/// A placement as it is written, with its author, which affects no decision and is ignored by readers. The author is
 /// within the variant, because the variant is the only key of a placement.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -26,7 +26,7 @@ pub enum Signed<'a> {
         host: &'a MachineId,
         /// As there.
         since: u64,
-        /// Whose engine decided.
+        /// The host whose engine decided.
         by: &'a Author,
     },
     /// [`Placement::Waiting`].
@@ -38,7 +38,7 @@ pub enum Signed<'a> {
         reasons: Option<&'a Reasons>,
         /// As there.
         since: u64,
-        /// Whose engine decided.
+        /// The host whose engine decided.
         by: &'a Author,
     },
 }
@@ -80,9 +80,9 @@ impl Family for Records {
             ),
             r#"{"waiting":{"why":"w","reasons":{"conflicts":2},"since":5}}"#,
         ),
-        // Before there were reasons for programs.
+        // Before reasons for programs were added.
         Form::today("placement/a.service", r#"{"waiting":{"why":"w","since":5}}"#),
-        // A later version that counts a rule which this one doesn't know.
+        // From a later version that counts an unknown rule.
         Form::old(
             "placement/a.service",
             r#"{"waiting":{"why":"w","reasons":{"resources":2},"since":5}}"#,

@@ -1,4 +1,4 @@
-//! `state/<unit>/<host>`: what a host reports of a unit. Lives with the host's lease.
+//! `state/<unit>/<host>`: what a host reports of a unit. Bound to the host's lease.
 
 use crate::model::cluster::{Change, Versioned};
 use crate::model::name::{MachineId, UnitName};

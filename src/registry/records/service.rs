@@ -1,4 +1,4 @@
-//! `service/<name>/<instance>`: an announced instance of a service. Lives with a lease of its own.
+//! `service/<name>/<instance>`: an announced instance of a service. Bound to a lease of its own.
 
 use crate::model::cluster::{Change, Versioned};
 use crate::model::service::{Instance, InstanceName, ServiceName};
@@ -29,8 +29,8 @@ impl Family for Records {
         Form::today("service/web/web-1", r#"{"address":"db.example","port":80,"weight":0,"ttl":10,"since":5}"#),
     ];
 
-    /// Consumers write what they read here into configuration files, so nothing may reach them that was written past
-    /// the API.
+    /// Consumers write these values into configuration files, so values that were written without the API's checks must
+    /// not reach them.
     fn admit(instance: Instance) -> Result<Instance, String> {
         let mut problems = instance.problems();
         if instance.hostname.contains(char::is_control) {
@@ -39,7 +39,7 @@ impl Family for Records {
         if problems.is_empty() { Ok(instance) } else { Err(problems.join("; ")) }
     }
 
-    /// Services are no part of a cluster's plan.
+    /// Services aren't part of a cluster's plan.
     fn change(_: Self::Names, _: Option<Versioned<Instance>>) -> Result<Option<Change>, String> {
         Ok(None)
     }

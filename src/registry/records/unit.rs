@@ -1,4 +1,4 @@
-//! `unit/<name>`: what users ask for. Lives until the unit is destroyed.
+//! `unit/<name>`: what users request. Exists until the unit is destroyed.
 
 use crate::model::cluster::{Change, Versioned};
 use crate::model::name::UnitName;
@@ -27,7 +27,7 @@ impl Family for Records {
                 r#""uid":0,"user":"root","unit":"session-4.scope","address":"127.0.0.1"}}"#,
             ),
         ),
-        // Before there were authors.
+        // Before authors were added.
         Form::today("unit/web@.service", r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5}"#),
     ];
 

@@ -1,5 +1,5 @@
-//! Reads what units are and do: the cluster as it is, then every change of it. Owns one consistent order of all of it,
-//! by one watch over all keys: several watches, one for each family, would tell a unit's end before its beginning.
+//! Reads the cluster, then every change of it. Owns one consistent order of all changes, by one watch over all keys:
+//! several watches, one for each family, could deliver a unit's end before its beginning.
 
 use crate::model::cluster::{Change, Cluster};
 use crate::model::revision::Revision;
@@ -12,15 +12,15 @@ use crate::store::{Batch, Error, Event, Store, Watch};
 
 use super::event_key;
 
-/// What is followed. Assignments belong to it because a unit is only gone when no host has it any more.
+/// What is followed. Assignments are included because a unit is gone only when no host has it any more.
 const FAMILIES: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::SCHEDULE, keys::MACHINES];
 
-/// What is read next.
+/// What is delivered next.
 #[derive(Debug)]
 pub(super) enum Update {
-    /// Forget what you had: this is all there is. It holds no files.
+    /// The complete cluster without files, which replaces everything delivered before.
     Picture(Cluster),
-    /// What happened next, and as of which revision it has.
+    /// The next changes, and the revision that they lead to.
     Changes(Revision, Vec<Change>),
 }
 
@@ -36,11 +36,11 @@ impl<S: Store> Changes<S> {
         Self { reader, watch: None }
     }
 
-    /// The next update. The first one is [`Update::Picture`], and so is the one after a gap. To be waited for to its
-    /// end: a list that is given up begins again.
+    /// The next update. The first one is [`Update::Picture`], and so is the first after a gap. Must be awaited to its
+    /// end: a list that is cancelled starts over.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Refused`]: make a new one.
+    /// [`Error::Unavailable`], [`Error::Refused`]: create a new one.
     pub(super) async fn next(&mut self) -> Result<Update, Error> {
         loop {
             let Some(watch) = &mut self.watch else { return self.list().await };
@@ -64,7 +64,7 @@ impl<S: Store> Changes<S> {
             if let Event::Put(kv) = &event
                 && kv.key.starts_with(keys::FILES)
             {
-                // The text travels with the unit that has it: no need to ask the store for it.
+                // The text is sent with the unit that has it, so the store need not be asked for it.
                 if let (Ok(Key::File(hash)), Ok(record)) = (Key::parse(&kv.key), decode::<FileRecord>(kv)) {
                     self.reader.learn(&hash, &record);
                 }

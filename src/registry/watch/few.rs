@@ -1,8 +1,8 @@
-//! Follows a few units by their names. Owns that this costs what happens to these units, and nothing for the rest of
-//! the cluster: a watch on each of their keys, and none on a family.
+//! Follows a few units by name. Owns that this costs only what happens to these units, and nothing for the rest of the
+//! cluster: one watch on each of their keys, and none on a family.
 //!
 //! Several watches have no common order. An event is therefore only a wakeup: all keys are read again at one revision,
-//! and what is reported is the difference between two consistent pictures, as when the whole cluster is followed.
+//! and the difference between two consistent states is reported, as when the whole cluster is followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,36 +17,36 @@ use crate::store::{Error, Event, Store, Watch};
 
 use super::{Touched, event_key};
 
-/// The most units that are followed so: each costs the store up to four watches.
+/// The most units that are followed in this way: each costs the store up to four watches.
 pub const MAX_UNITS: usize = 8;
 
-/// Some units, followed.
+/// Units that are followed.
 #[derive(Debug)]
 pub(super) struct Few {
     names: BTreeSet<UnitName>,
     /// The only host whose assignments and reports count; `None` for all hosts.
     host: Option<MachineId>,
-    /// By the place that each is for.
+    /// By the key or prefix that each watches.
     wakeups: BTreeMap<String, Watch>,
     stale: Stale,
     cluster: Cluster,
-    /// Units that were seen to run on one host at a time: once they are destroyed, it can't be seen any more.
+    /// Units that were seen to run on one host at a time; after they are destroyed, this can't be seen any more.
     single: BTreeSet<UnitName>,
 }
 
-/// Whether the picture is what the store has. Kept here and not on the stack: a caller that stops waiting must not lose
-/// a wakeup.
+/// Whether the copy matches the store. Kept here and not on the stack: a caller that stops waiting must not lose a
+/// wakeup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stale {
     No,
     /// Something has changed.
     Changed,
-    /// There is no picture yet, or there was a gap.
+    /// Nothing was read yet, or there was a gap.
     All,
 }
 
 impl Few {
-    /// Follow `names`: as `host` has them, or as the cluster has them, unless they turn out to need more than that.
+    /// Follow `names`, on `host` or in the whole cluster, unless that turns out to need more than their keys.
     pub(super) fn new(names: BTreeSet<UnitName>, host: Option<MachineId>) -> Self {
         let (wakeups, cluster, single) = (BTreeMap::new(), Cluster::default(), BTreeSet::new());
         Self { names, host, wakeups, stale: Stale::All, cluster, single }
@@ -57,8 +57,8 @@ impl Few {
         &self.cluster
     }
 
-    /// The next change; `None` when the keys of these units can't tell what becomes of them: the whole cluster must be
-    /// followed instead. Cancel-safe.
+    /// The next change; `None` if the keys of these units aren't sufficient, so that the whole cluster must be followed
+    /// instead. Cancel-safe.
     pub(super) async fn next<S: Store>(&mut self, reader: &Reader<S>) -> Result<Option<Touched>, Error> {
         loop {
             if self.stale == Stale::No {
@@ -67,7 +67,7 @@ impl Few {
             }
             let read = match self.read(reader).await {
                 Ok(read) => read,
-                // Forgotten between its two halves.
+                // The revision was compacted between the two reads.
                 Err(Error::Compacted) => continue,
                 Err(error) => return Err(error),
             };
@@ -88,8 +88,8 @@ impl Few {
         let waits = self.wakeups.iter_mut().map(|(place, watch)| Box::pin(async move { (place, watch.next().await) }));
         let ((place, answer), ..) = select_all(waits).await;
         match answer {
-            // A watch that was there before the picture was read may tell what is in it, and a watch is for all keys
-            // that begin like its own.
+            // A watch opened before the read may report changes that the read already contains, and a watch on a prefix
+            // reports other keys with the same prefix.
             Ok(batch) => {
                 let ours = batch.events.iter().any(|event| is_in(event_key(event), place));
                 if ours && batch.revision > self.cluster.revision {
@@ -105,7 +105,7 @@ impl Few {
         Ok(())
     }
 
-    /// The picture that follows. A record that can't be read stays as it was.
+    /// The next copy. A record that can't be decoded stays as it was.
     async fn read<S: Store>(&self, reader: &Reader<S>) -> Result<Cluster, Error> {
         let places = self.places();
         let (revision, kvs) = reader.ranges(places.clone()).await?;
@@ -126,8 +126,9 @@ impl Few {
         Ok(cluster)
     }
 
-    /// Where the records of the units are: keys, and prefixes that end with a slash. Assignments aren't among them
-    /// unless it is about one host: a unit that runs on one host at a time has a placement as long as it has any.
+    /// The keys, and prefixes that end with a slash, under which the records of the units are. Assignments aren't
+    /// included unless one host is followed: a unit that runs on one host at a time has a placement as long as it has
+    /// an assignment.
     fn places(&self) -> BTreeSet<String> {
         let of_unit = |name: &UnitName| {
             let unit = || name.clone();
@@ -144,13 +145,13 @@ impl Few {
         self.names.iter().flat_map(of_unit).collect()
     }
 
-    /// The hosts that `cluster` names: each is told with its name and address.
+    /// The hosts that `cluster` refers to: each is shown with its name and address.
     fn hosts(&self, cluster: &Cluster) -> BTreeSet<MachineId> {
         cluster.named_hosts().chain(&self.host).cloned().collect()
     }
 
-    /// Whether `cluster` tells what becomes of the units. It doesn't tell which hosts are to have a global one, nor
-    /// whether one that was destroyed before it was seen here was global.
+    /// Whether `cluster` is sufficient. It doesn't contain which hosts a global unit is assigned to, nor whether a unit
+    /// that was destroyed before it was seen here was global.
     async fn is_enough<S: Store>(&mut self, reader: &Reader<S>, cluster: &Cluster) -> Result<bool, Error> {
         let files = reader.summaries(&cluster.units.values().map(|unit| unit.hash.clone()).collect()).await?;
         for name in &self.names {
@@ -168,7 +169,7 @@ impl Few {
         Ok(true)
     }
 
-    /// Have a watch for each place of the picture. Those that are open go on: they have missed nothing.
+    /// Open a watch for each key or prefix. Open ones are kept, since they have missed nothing.
     fn hang<S: Store>(&mut self, store: &S) {
         let machines = self.hosts(&self.cluster).into_iter().map(|host| Key::Machine(host).to_string());
         let mut old = std::mem::take(&mut self.wakeups);
@@ -179,12 +180,12 @@ impl Few {
     }
 }
 
-/// Whether `key` is the place, or stands in it.
+/// Whether `key` is this key, or has this prefix.
 fn is_in(key: &str, place: &str) -> bool {
     key.strip_prefix(place).is_some_and(|rest| rest.is_empty() || place.ends_with('/'))
 }
 
-/// The keys of what a cluster has of its units.
+/// The keys of all records that a cluster has of its units.
 fn keys_of(cluster: &Cluster) -> BTreeSet<String> {
     let units = cluster.units.keys().cloned().map(Key::Unit);
     let placements = cluster.placements.keys().cloned().map(Key::Placement);

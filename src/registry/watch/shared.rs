@@ -1,6 +1,6 @@
-//! One picture of the cluster for all of a daemon's watchers, so that each change is read and decoded once, however
-//! many they are. Owns when there is a picture (from the first watcher on, until a while after the last), and which
-//! units each watcher has yet to look at. It must never cost anything while nobody watches.
+//! One copy of the cluster for all of a daemon's watchers, so that each change is read and decoded once, regardless of
+//! their number. Owns when the copy exists (from the first watcher until some time after the last), and which units
+//! each watcher has yet to examine. Must never cost anything while there are no watchers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -20,7 +20,7 @@ use crate::store::{Error, Store};
 use super::Touched;
 use super::cluster::{Changes, Update};
 
-/// The picture that watchers share. Cheap to clone; clones share it.
+/// The shared copy. Cheap to clone; clones share it.
 #[derive(Debug, Clone)]
 pub struct Shared<S> {
     reader: Reader<S>,
@@ -29,7 +29,7 @@ pub struct Shared<S> {
 }
 
 impl<S: Store> Shared<S> {
-    /// A picture of what `reader` reads, kept for `linger` after its last watcher: the next one may come soon.
+    /// A shared copy of what `reader` reads, kept for `linger` after its last watcher, since another may follow soon.
     #[must_use]
     pub fn new(reader: Reader<S>, linger: Duration) -> Self {
         Self { reader, linger, picture: Arc::default() }
@@ -39,7 +39,7 @@ impl<S: Store> Shared<S> {
         &self.reader
     }
 
-    /// A commit was made, and it is the store's revision `revision`: whoever watches from now on is told of it at once.
+    /// A commit with the store's revision `revision` was made: new watchers will see it at once.
     pub fn committed(&self, revision: Revision) {
         if let Some(picture) = &*lock(&self.picture) {
             let mut state = lock(&picture.state);
@@ -47,8 +47,8 @@ impl<S: Store> Shared<S> {
         }
     }
 
-    /// Watch the units of `scope`. That there is a picture doesn't prove that the store can be asked, nor that it is
-    /// the same one still: a backup that was restored never had what the picture shows.
+    /// Watch the units of `scope`. An existing copy doesn't prove that the store is reachable, nor that it is still the
+    /// same one: a restored backup may never have had the copy's revision.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -79,11 +79,11 @@ impl<S: Store> Shared<S> {
     }
 }
 
-/// Keep `picture` up to date until it can't be any more, or nobody has watched it for `linger`.
+/// Keep the copy up to date until that fails, or until there has been no watcher for `linger`.
 async fn keep<S: Store>(picture: Arc<Picture>, mut changes: Changes<S>, linger: Duration) {
     let mut abandoned = pin!(abandoned(picture.watchers.subscribe(), linger));
     loop {
-        // Cancel-safe as far as it matters: only the end of the picture gives a list up.
+        // Cancel-safe as far as necessary: a list is abandoned only together with the copy.
         tokio::select! {
             update = changes.next() => match update {
                 Ok(update) => lock(&picture.state).take(update),
@@ -105,7 +105,7 @@ async fn abandoned(mut watchers: watch::Receiver<usize>, linger: Duration) {
 #[derive(Debug, Default)]
 struct Picture {
     state: Mutex<State>,
-    /// How many watch it.
+    /// The number of watchers.
     watchers: watch::Sender<usize>,
 }
 
@@ -114,21 +114,21 @@ struct State {
     cluster: Cluster,
     /// Whether the cluster has been read.
     known: bool,
-    /// Why it isn't kept up to date any more.
+    /// Why it is no longer kept up to date.
     end: Option<Error>,
-    /// The last commit that this daemon made since the picture was begun.
+    /// The last commit that this daemon has made since the copy was created.
     committed: Revision,
     watchers: BTreeMap<u64, Watching>,
-    /// The watcher that came last.
+    /// The most recent watcher.
     last: u64,
 }
 
 #[derive(Debug)]
 struct Watching {
     scope: Scope,
-    /// The first picture that it is told of is at least this new.
+    /// The first copy that it sees is at least this new.
     from: Revision,
-    /// What it has yet to look at.
+    /// What it has yet to examine.
     pending: Option<Touched>,
     wakeup: Arc<Notify>,
 }
@@ -160,7 +160,7 @@ impl State {
             | Change::Placement(name, _)
             | Change::Assignment(_, name, _)
             | Change::Report(name, _, _) => self.watchers.values_mut().for_each(|watching| watching.touch(name)),
-            // A host's name and address stand beside each of its units; its birth and its death are rare.
+            // A host's name and address are shown with each of its units. Hosts are rarely added or removed.
             Change::Machine(id, _) => {
                 let placements = self.cluster.placements.iter();
                 let placed = placements.filter_map(|(name, p)| (p.value.host() == Some(id)).then_some(name));
@@ -174,7 +174,7 @@ impl State {
         }
     }
 
-    /// What watcher `id` has yet to look at, if it can be looked at by now. What came before the end is told first.
+    /// What watcher `id` has yet to examine, if the copy is recent enough. Changes before the end are delivered first.
     fn pending(&mut self, id: u64) -> Result<Option<Touched>, Error> {
         let new_enough = |watching: &&mut Watching| self.known && self.cluster.revision >= watching.from;
         let pending = self.watchers.get_mut(&id).filter(new_enough).and_then(|watching| watching.pending.take());
@@ -190,7 +190,7 @@ impl State {
         self.forget();
     }
 
-    /// Let go of a picture that nobody can look at any more.
+    /// Drop a copy that no watcher can look at any more.
     fn forget(&mut self) {
         if self.end.is_some() && self.watchers.is_empty() {
             self.cluster = Cluster::default();
@@ -209,7 +209,7 @@ impl Watching {
     }
 }
 
-/// Somebody who watches some units of a picture that is shared.
+/// A watcher of some units of the shared copy.
 #[derive(Debug)]
 pub(super) struct Watcher {
     picture: Arc<Picture>,
@@ -230,12 +230,12 @@ impl Watcher {
         Self { picture, id, wakeup }
     }
 
-    /// Look at the cluster as it is now: at least as new as the last [`Watcher::next`].
+    /// The cluster as it is now, at least as new as the last [`Watcher::next`].
     pub(super) fn read<T>(&self, look: impl FnOnce(&Cluster) -> T) -> T {
         look(&lock(&self.picture.state).cluster)
     }
 
-    /// Which units of the scope to look at again. Cancel-safe.
+    /// Which units of the scope to examine again. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Touched, Error> {
         loop {
             if let Some(touched) = lock(&self.picture.state).pending(self.id)? {

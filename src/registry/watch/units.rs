@@ -1,5 +1,5 @@
-//! Follows units for whoever watches them. Owns the choice of how: a few units by their own keys, anything else by the
-//! picture of the cluster that all watchers share. The choice shows in what it costs, not in what is told.
+//! Follows units for a watcher. Owns the choice of how: a few units by their own keys, anything else through the shared
+//! copy of the cluster. The choice affects the cost, not what is delivered.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::Touched;
 use super::few::{Few, MAX_UNITS};
 use super::shared::{Shared, Watcher};
 
-/// Some units, followed.
+/// Units that are followed.
 #[derive(Debug)]
 pub struct UnitWatch<S> {
     shared: Shared<S>,
@@ -23,14 +23,14 @@ pub struct UnitWatch<S> {
 #[derive(Debug)]
 enum Source {
     Few(Box<Few>),
-    /// The picture is to be shared from the next change on.
+    /// The shared copy is used from the next change on.
     Joining,
     Shared(Watcher),
 }
 
 impl<S: Store> UnitWatch<S> {
-    /// Follow the units of `scope`. Up to [`MAX_UNITS`] that are named, and run on one host at a time, cost no more
-    /// than what happens to them; anything else is seen in the picture that is `shared`.
+    /// Follow the units of `scope`. Up to [`MAX_UNITS`] units that are named and run on one host at a time cost no more
+    /// than their own changes; anything else uses the copy `shared`.
     #[must_use]
     pub fn new(shared: &Shared<S>, scope: Scope) -> Self {
         let source = match scope.names(MAX_UNITS) {
@@ -40,22 +40,22 @@ impl<S: Store> UnitWatch<S> {
         Self { shared: shared.clone(), scope, source }
     }
 
-    /// Follow the units `names` as `host` has them: its assignments and its reports, and no other host's. Of the rest
-    /// of the cluster nothing is heard. They are at least one, and should be at most [`MAX_UNITS`].
+    /// Follow the units `names` on `host`: its assignments and its reports, and nothing of the rest of the cluster.
+    /// There must be at least one, and should be at most [`MAX_UNITS`].
     #[must_use]
     pub fn on(shared: &Shared<S>, names: BTreeSet<UnitName>, host: MachineId) -> Self {
         let scope = Scope::named(&names);
         Self { shared: shared.clone(), scope, source: Source::Few(Box::new(Few::new(names, Some(host)))) }
     }
 
-    /// What it is about.
+    /// The units that it is about.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// Look at the cluster, as far as these units go: it is at least as new as the last [`UnitWatch::next`], and it
-    /// holds no files. Others may wait meanwhile.
+    /// The cluster, as far as these units are concerned: at least as new as the last [`UnitWatch::next`], and without
+    /// files. Others may have to wait meanwhile.
     pub fn read<T>(&self, look: impl FnOnce(&Cluster) -> T) -> T {
         match &self.source {
             Source::Few(few) => look(few.cluster()),
@@ -64,10 +64,10 @@ impl<S: Store> UnitWatch<S> {
         }
     }
 
-    /// The next change. The first one is [`Touched::All`], and so is the one after a gap. Cancel-safe.
+    /// The next change. The first one is [`Touched::All`], and so is the first after a gap. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Refused`]: make a new one.
+    /// [`Error::Unavailable`], [`Error::Refused`]: create a new one.
     pub async fn next(&mut self) -> Result<Touched, Error> {
         loop {
             match &mut self.source {

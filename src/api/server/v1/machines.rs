@@ -32,7 +32,7 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
 pub(super) async fn patch<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Result<StatusCode, Failure> {
     let changes: Vec<MetadataChange> = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("unable to decode body: {error}")))?;
-    // The last change of a key is the one that counts; a commit names a key at most once.
+    // The last change of a key counts; a commit names a key at most once.
     let mut values = metadata::Values::new();
     for change in changes {
         let (id, key, value) = read(change)?;
@@ -42,7 +42,7 @@ pub(super) async fn patch<S: Store>(State(api): State<Api<S>>, body: Bytes) -> R
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Which metadata gets which value; an empty one hides what the host's configuration says.
+/// Which metadata get which value; an empty one hides the value in the host's configuration.
 fn read(change: MetadataChange) -> Result<(MachineId, String, String), Failure> {
     if !["add", "remove", "replace"].contains(&change.op.as_str()) {
         return Err(Failure::bad_request("invalid op: expect add, remove, or replace"));

@@ -5,7 +5,7 @@ use crate::api::server::error::Failure;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A page asked for.
+/// A requested page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Page {
     limit: u16,
@@ -14,7 +14,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The page that a query asks for: the first one without a token.
+    /// The page that a query requests: without a token, the first one.
     pub(super) fn of(query: &[(String, String)], limit: u16) -> Result<Self, Failure> {
         let mut tokens = query.iter().filter(|(key, _)| key == "nextPageToken").map(|(_, value)| value);
         let Some(token) = tokens.next() else { return Ok(Self { limit, number: 1 }) };
@@ -33,12 +33,12 @@ impl Page {
         Ok(page)
     }
 
-    /// So many entries have to be known to cut this page, and to say whether another follows.
+    /// How many items must be known to cut this page, and to determine whether another one follows.
     pub(super) fn reach(self) -> usize {
         usize::from(self.limit) * usize::from(self.number) + 1
     }
 
-    /// The entries of this page, and the token of the next one if there is more.
+    /// The items of this page, and the token of the next one if there is one.
     pub(super) fn cut<T>(self, mut entries: impl Iterator<Item = T>) -> (Vec<T>, Option<String>) {
         let limit = usize::from(self.limit);
         let before = limit * usize::from(self.number - 1);
@@ -51,7 +51,7 @@ impl Page {
         let [a, b] = self.limit.to_le_bytes();
         let [c, d] = self.number.to_le_bytes();
         let bits = u64::from_be_bytes([0, 0, a, b, c, d, 0, 0]);
-        // 32 bits are five digits of six bits and two left over, which a sixth digit carries.
+        // 32 bits are five digits of six bits and two more bits, which are in a sixth digit.
         let digits = (0..6).map(|digit| char::from(ALPHABET[(bits >> (42 - 6 * digit) & 63) as usize]));
         digits.chain(['=', '=']).collect()
     }

@@ -1,4 +1,4 @@
-//! v1: what hosts say of units.
+//! v1: what hosts report of units.
 
 use axum::Json;
 use axum::extract::{Path, State as Shared};

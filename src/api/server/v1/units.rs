@@ -27,12 +27,12 @@ use super::page::Page;
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<Units>, Failure> {
     let page = Page::of(&query(&uri)?, api.page_limit())?;
     loop {
-        // A page needs the units before it, to be counted, and of its own units where they are and what is said there.
-        // Never the rest.
+        // A page needs the number of units before it, and the placements and reports of its own units. Nothing else is
+        // read.
         let mut cluster = api.reader.first(keys::UNITS, page.reach()).await.map_err(|error| api.failed(&error))?;
         let (records, next_page_token) = page.cut(std::mem::take(&mut cluster.units).into_iter());
         match place(&api, &mut cluster, &records).await {
-            // What was read first is forgotten already: begin again, with what is now.
+            // The revision of the first read was compacted: start over with a new one.
             Err(StoreError::Compacted) => continue,
             placed => placed.map_err(|error| api.failed(&error))?,
         }
@@ -42,7 +42,7 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
     }
 }
 
-/// Add to `cluster` where `units` are placed, and what is said of them there.
+/// Add the placements and reports of `units` to `cluster`.
 async fn place<S: Store>(api: &Api<S>, cluster: &mut Cluster, units: &[(UnitName, Record)]) -> Result<(), StoreError> {
     let placements = units.iter().map(|(name, _)| Key::Placement(name.clone())).collect();
     api.reader.add(cluster, &placements).await?;
@@ -87,7 +87,7 @@ pub(super) async fn delete<S: Store>(
 ) -> Result<StatusCode, Failure> {
     let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
     match apply(&api, &peer, Intent { name, change: UnitChange::Destroy }).await? {
-        // One that is on its way out is no unit any more, to CoreOS fleet's clients.
+        // For clients of CoreOS fleet, a unit that is being removed doesn't exist any more.
         Outcome::Absent | Outcome::Leaving => Err(Failure::no_such_unit()),
         _ => Ok(StatusCode::NO_CONTENT),
     }
@@ -128,7 +128,7 @@ pub(super) async fn put<S: Store>(
     }
 }
 
-/// v1 makes no instances of templates by itself: without options, a unit must be there.
+/// v1 doesn't create instances of templates by itself: without options, a unit must exist.
 async fn set_desired<S: Store>(
     api: &Api<S>,
     peer: &Peer,
@@ -164,7 +164,7 @@ fn bad(error: &dyn std::fmt::Display) -> Failure {
     Failure::bad_request(error.to_string())
 }
 
-/// Fleet's clients may send `null` for what they leave out.
+/// Fleet's clients may send `null` for missing fields.
 fn decode(body: &[u8]) -> Result<Unit, Failure> {
     let value: serde_json::Value = serde_json::from_slice(body).map_err(|error| undecodable(&error))?;
     let serde_json::Value::Object(fields) = value else {

@@ -1,4 +1,4 @@
-//! v2: change many units at once. Owns what makes a batch wrong by itself; what the store says to it is `registry`'s.
+//! v2: change many units at once. Owns what makes a batch wrong by itself; `registry` checks it against the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,9 +35,9 @@ pub(super) async fn post<S: Store>(
         .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
     let (intents, mut problems) = read(&batch);
     if !problems.is_empty() {
-        // Whoever mends a batch wants to hear everything at once. A store that doesn't answer has no say in it.
+        // All mistakes of a batch are reported together, including those that need no store, which may be unreachable.
         problems.extend(apply::dry_run(&api.reader, &intents).await.ok().and_then(Result::err).unwrap_or_default());
-        // The first of several of one name counts.
+        // Of several entries with the same name, the first counts.
         let places: BTreeMap<&str, usize> = batch.units.iter().enumerate().rev().map(|(i, u)| (&*u.name, i)).collect();
         problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
         return Err(Failure::problems(problems));
@@ -52,8 +52,8 @@ pub(super) async fn post<S: Store>(
     Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))
 }
 
-/// Whether the batch is only to be looked at: `?check=true`. Not in the body: whoever doesn't know it must refuse, and
-/// not do it.
+/// Whether the batch is only to be checked: `?check=true`. Not in the body: a server that doesn't know it must refuse
+/// the request instead of carrying it out.
 fn is_check(uri: &Uri) -> Result<bool, Failure> {
     let mut check = false;
     for (key, value) in query(uri)? {
@@ -67,7 +67,7 @@ fn is_check(uri: &Uri) -> Result<bool, Failure> {
     Ok(check)
 }
 
-/// What is right with a batch, and everything that is wrong.
+/// The valid part of a batch, and everything that is wrong with the rest.
 fn read(batch: &Apply) -> (Vec<Intent>, Vec<Problem>) {
     let (mut intents, mut problems, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
     for unit in &batch.units {

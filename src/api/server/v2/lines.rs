@@ -1,5 +1,5 @@
-//! A stream of JSON objects, one a line (NDJSON), that goes on until the client, the daemon or the store ends it. Owns
-//! its framing, its heartbeat, and what becomes of a client that reads slowly or not at all; never what is told.
+//! A stream of JSON objects, one per line (NDJSON), that continues until the client, the daemon or the store ends it.
+//! Owns its framing, its heartbeat, and the handling of a client that reads slowly or not at all; never what is sent.
 
 use std::future::Future;
 use std::io;
@@ -18,41 +18,42 @@ use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
 use crate::store::{Error, Store};
 
-/// Chunks on their way to a client that reads slowly. Changes of one thing that it didn't come to see become one.
+/// Chunks in transit to a client that reads slowly. Several changes of the same thing that it hasn't received become
+/// one.
 const CHUNKS: usize = 4;
 
 /// Lines are sent together up to about this size.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What a stream tells.
+/// The source of a stream.
 pub(super) trait Story: Send + 'static {
-    /// What has happened.
+    /// An update.
     type Update: Send;
     /// Its lines.
     type Line: Serialize;
 
-    /// Wait for what happens next; the first update is all there is. Cancel-safe.
+    /// Wait for the next update; the first one is the complete state. Cancel-safe.
     fn next(&mut self) -> impl Future<Output = Result<Self::Update, Error>> + Send;
 
-    /// Tell of `update` in `lines`, which are sent afterwards.
+    /// Write `update` into `lines`, which are sent afterwards.
     fn tell(&mut self, update: Self::Update, lines: &mut Lines) -> impl Future<Output = Result<(), End>> + Send;
 
-    /// The last line, which says why there are no more.
+    /// The last line, which says why the stream ends.
     fn error(message: String) -> Self::Line;
 }
 
 /// Why a stream ends.
 pub(super) enum End {
-    /// The client is gone.
+    /// The client has disconnected.
     Gone,
-    /// The store can't be asked.
+    /// The store is unreachable.
     Store(Error),
 }
 
-/// Lines on their way.
+/// Lines to be sent.
 pub(super) struct Lines {
     chunk: Vec<u8>,
-    /// A client that reads nothing for so long has lost interest.
+    /// A client that reads nothing for this long is disconnected.
     patience: Duration,
     chunks: mpsc::Sender<Result<Bytes, io::Error>>,
 }
@@ -63,12 +64,12 @@ impl Lines {
         self.chunk.extend_from_slice(line);
     }
 
-    /// Whether so much was added that it should be sent.
+    /// Whether enough was added to be sent.
     pub(super) fn is_full(&self) -> bool {
         self.chunk.len() >= CHUNK_BYTES
     }
 
-    /// Send what was added if it is much.
+    /// Send what was added if it is enough.
     pub(super) async fn flush_if_full(&mut self) -> Result<(), End> {
         if self.is_full() { self.flush().await } else { Ok(()) }
     }
@@ -82,7 +83,7 @@ impl Lines {
     }
 }
 
-/// The answer that tells `story`. The first update is read before it begins: what goes wrong until then still has a
+/// The answer that streams `story`. The first update is read before it begins, so that an error until then still has a
 /// status.
 pub(super) async fn answer<S: Store, T: Story>(api: &Api<S>, mut story: T) -> Result<Response, Failure> {
     let first = story.next().await.map_err(|error| api.failed(&error))?;
@@ -124,7 +125,7 @@ async fn tell_all<T: Story>(
         update = loop {
             match timeout(heartbeat, story.next()).await {
                 Ok(next) => break next.map_err(End::Store)?,
-                // An empty line: a client that is gone is noticed, and one that is there knows that we are.
+                // An empty line detects a client that has disconnected, and shows the others that the stream is alive.
                 Err(_) => lines.push(b"\n"),
             }
             lines.flush().await?;
@@ -134,7 +135,7 @@ async fn tell_all<T: Story>(
 
 /// A line.
 pub(super) fn line(line: &impl Serialize) -> Vec<u8> {
-    // Plain structs with string keys always encode.
+    // Plain structs with string keys can always be encoded.
     let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');
     text

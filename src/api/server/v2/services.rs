@@ -1,4 +1,4 @@
-//! v2: services. Owns what is asked and answered; who may announce what is `registry::services`'.
+//! v2: services. Owns requests and answers; `registry::services` decides who may announce what.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -19,17 +19,17 @@ use super::{names, no_parameters, unknown};
 
 pub(super) mod watch;
 
-/// Which services a question is about.
+/// The services that a question is about.
 #[derive(Debug)]
 struct Wanted(Vec<Glob>);
 
 impl Wanted {
-    /// What `?name=GLOB&name=…` asks for; all without it.
+    /// What `?name=GLOB&name=…` selects; all without it.
     fn of(uri: &Uri) -> Result<Self, Failure> {
         names(uri).map(Self)
     }
 
-    /// The one service that it is about: nothing else need be read.
+    /// The only service that it is about: nothing else need be read.
     fn one(&self) -> Option<ServiceName> {
         match &self.0[..] {
             [glob] if glob.is_literal() => glob.literal_prefix().parse().ok(),
@@ -128,7 +128,7 @@ fn parse((service, instance): &(String, String)) -> Result<(ServiceName, Instanc
     }
 }
 
-/// What `put` and `keep_alive` are asked: about which instance, and what.
+/// The path and body of `put` and `keep_alive`.
 fn renewed<T: DeserializeOwned>(
     uri: &Uri,
     names: &(String, String),

@@ -62,13 +62,13 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
     Ok(Ok(UnitDetail { unit, text, by, why, reasons: reasons(&cluster, &explanation) }))
 }
 
-/// What views of the units in `scope` are made of.
+/// The records from which views of the units in `scope` are made.
 async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, FileSummaries, Damaged), Error> {
     loop {
         let (mut cluster, damaged) = api.reader.all(&FAMILIES, scope).await?;
         let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
         match join_hosts(api, &mut cluster, &summaries, scope).await {
-            // What was read first is forgotten already: begin again, with what is now.
+            // The revision of the first read was compacted: start over with a new one.
             Err(Error::Compacted) => {}
             Err(error) => return Err(error),
             Ok(()) => return Ok((cluster, summaries, damaged)),
@@ -76,7 +76,7 @@ async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, FileS
     }
 }
 
-/// Add the hosts that views of the units name: all of them where there are globals, with what they are told of these.
+/// Add the hosts that views of the units name; if there are global units, all hosts and the assignments of these.
 async fn join_hosts<S: Store>(
     api: &Api<S>,
     cluster: &mut Cluster,
@@ -94,7 +94,7 @@ async fn join_hosts<S: Store>(
     api.reader.add(cluster, &orders.into_iter().flatten().collect()).await
 }
 
-/// Everything that the rules of placement look at.
+/// Everything that the rules of placement depend on.
 async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
     const EVERYTHING: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::SCHEDULE, keys::MACHINES, keys::METADATA];
     let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
@@ -106,7 +106,7 @@ async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
     Ok(cluster)
 }
 
-/// What hosts complain of, host by host.
+/// The errors that hosts report, host by host.
 fn trouble(unit: &UnitView) -> Option<String> {
     let complaints: Vec<String> = unit
         .states

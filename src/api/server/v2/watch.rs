@@ -1,5 +1,5 @@
-//! v2: units as they change, one JSON object a line. Owns what is told when: every unit, `synced`, then only what
-//! differs from what was told; a unit's end only when no host has it any more.
+//! v2: units as they change, one JSON object per line. Owns what is sent when: every unit, `synced`, then only what
+//! differs from what was sent before; a unit's end only when no host has it any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -29,7 +29,7 @@ use crate::store::{Error, Store};
 use super::globs;
 use super::lines::{self, End, Lines, Story, line};
 
-/// The files of so many units are looked up together.
+/// The number of units whose files are looked up together.
 const FILES: usize = 1000;
 
 pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Response, Failure> {
@@ -38,8 +38,8 @@ pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result
     lines::answer(&api, Units { watch, reader: api.reader.clone(), told }).await
 }
 
-/// What is followed, and the operation whose progress is asked for. `?name=UNIT&host=ID` is about what one host has of
-/// some units, and costs no more than that. Anything else is about the cluster.
+/// What is followed, and the operation whose progress is requested. `?name=UNIT&host=ID` is about these units on one
+/// host, and costs no more than that. Anything else is about the whole cluster.
 fn asked<S: Store>(api: &Api<S>, uri: &Uri) -> Result<(UnitWatch<S>, Option<Operation>), Failure> {
     let (operations, others): (Vec<_>, Vec<_>) = query(uri)?.into_iter().partition(|(key, _)| key == "operation");
     let (hosts, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|(key, _)| key == "host");
@@ -84,7 +84,7 @@ impl<S: Store> Story for Units<S> {
         self.watch.next().await
     }
 
-    /// Tell what has become of the units touched.
+    /// Send what has changed of these units.
     async fn tell(&mut self, touched: Touched, lines: &mut Lines) -> Result<(), End> {
         let (names, synced) = match touched {
             Touched::Units(names) => (names, None),
@@ -110,7 +110,7 @@ impl<S: Store> Story for Units<S> {
 }
 
 impl<S: Store> Units<S> {
-    /// Tell what has become of `names`. The cluster changes between two looks at it; what it has become is told.
+    /// Send the current state of `names`. The cluster may change between two reads; intermediate states are not sent.
     async fn tell_some(&mut self, mut names: Vec<&UnitName>, lines: &mut Lines) -> Result<(), End> {
         while !names.is_empty() {
             let hash = |cluster: &Cluster, name: &UnitName| cluster.units.get(name).map(|unit| unit.hash.clone());
@@ -141,10 +141,10 @@ impl<S: Store> Units<S> {
     }
 }
 
-/// What was told.
+/// What was sent.
 struct Told {
     operation: Option<Operation>,
-    /// The last line of each unit, as a hash; `None`: that it is leaving.
+    /// The last line of each unit, as a hash; `None` if it was sent as leaving.
     lines: BTreeMap<UnitName, Option<u64>>,
 }
 

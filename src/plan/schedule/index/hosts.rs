@@ -1,5 +1,5 @@
-//! Live hosts by load, all of them and those with a metadata value that some unit in_force for. Owns the order in which
-//! hosts are tried; must never say whether one fits.
+//! Live hosts by load: all of them, and those with a metadata value that some unit requires. Owns the order in which
+//! hosts are tried; must never decide whether one fits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use super::super::score::{Ranking, Score, load};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in super::super) struct Hosts {
     all: Ranking,
-    /// By metadata key and value; only keys that units ask for.
+    /// By metadata key and value, only for keys that units require.
     by_value: BTreeMap<String, BTreeMap<String, Ranking>>,
-    /// How many units ask for each key.
+    /// How many units require each key.
     asked: BTreeMap<String, usize>,
     known: BTreeMap<MachineId, Known>,
 }
 
-/// What the rankings say of a host.
+/// What the rankings contain of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Known {
     load: usize,
@@ -29,7 +29,7 @@ struct Known {
 }
 
 impl Hosts {
-    /// A unit with these constraints came, or went.
+    /// A unit with these constraints was added or removed.
     pub(in super::super) fn ask(&mut self, cluster: &Cluster, constraints: &Constraints, comes: bool) {
         for key in constraints.metadata.keys() {
             let count = self.asked.entry(key.clone()).or_default();
@@ -64,7 +64,7 @@ impl Hosts {
         ranking.insert(Score { load: known.load, host: host.clone() });
     }
 
-    /// A host came, went, or changed its metadata.
+    /// A host was added or removed, or its metadata changed.
     pub(in super::super) fn changed(&mut self, cluster: &Cluster, host: &MachineId) {
         if let Some(known) = self.known.remove(host) {
             let place = Score { load: known.load, host: host.clone() };
@@ -109,13 +109,13 @@ impl Hosts {
         self.all.iter().map(|score| &score.host)
     }
 
-    /// How many hosts there are.
+    /// The number of hosts.
     pub(in super::super) fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// The hosts that have one of the values that `constraints` ask for one metadata key, and their number; of several
-    /// keys the one with the fewest hosts.
+    /// The hosts that have one of the values that `constraints` require for one metadata key, and their number. Of
+    /// several keys, the one with the fewest hosts is used.
     pub(in super::super) fn with_metadata<'a>(&'a self, constraints: &'a Constraints) -> Option<(usize, Merge<'a>)> {
         let rankings = |(key, wanted): (&'a String, &'a BTreeSet<String>)| {
             let values = self.by_value.get(key);
@@ -128,7 +128,7 @@ impl Hosts {
     }
 }
 
-/// Several rankings as one, best first.
+/// Several rankings merged into one, best first.
 pub(in super::super) struct Merge<'a>(Vec<std::iter::Peekable<std::collections::btree_set::Iter<'a, Score>>>);
 
 impl<'a> Iterator for Merge<'a> {

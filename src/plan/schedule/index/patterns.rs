@@ -1,17 +1,17 @@
 //! The patterns of `Conflicts=` or of `Replaces=`: which units declare them, which names they match, and on which hosts
-//! both are. Owns one such table. Must never look for units itself: the caller applies the first use of a pattern, and
-//! the end of the last, to the names that it matches.
+//! both are. Owns one such table. Must never search for units itself: when a pattern is first used, and when its last
+//! use ends, the caller updates the names that it matches.
 //!
-//! Every distinct pattern has a slot. A slot counts, for each host, the assignments whose names it matches and those
-//! whose units declare it. Whether a unit is hindered on a host is then one look-up for each pattern that it declares
-//! or that matches it, however many units these stand for.
+//! Every distinct pattern has a slot, which counts for each host the assignments whose names it matches and those whose
+//! units declare it. Whether a unit conflicts with others on a host then takes one look-up for each pattern that it
+//! declares or that matches it, regardless of how many units these stand for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 
-/// Names a slot.
+/// Identifies a slot.
 pub(in super::super) type PatternId = u32;
 
 /// The patterns that concern one unit.
@@ -61,8 +61,8 @@ impl PatternIndex {
         prefixes.flatten().copied().filter(|id| self.glob(*id).matches(name)).collect()
     }
 
-    /// `name` declares `glob`. The second value is whether no unit did before: then the caller adds the pattern to the
-    /// names that it matches.
+    /// `name` declares `glob`. The second value is whether no other unit did before; the caller must then add the
+    /// pattern to the names that it matches.
     pub(in super::super) fn declare(&mut self, glob: &Glob, name: &UnitName) -> (PatternId, bool) {
         if let Some(id) = self.ids.get(glob) {
             self.slots[*id as usize].declarers.insert(name.clone());
@@ -93,8 +93,8 @@ impl PatternIndex {
         (id, true)
     }
 
-    /// `name` no longer declares it. Returns whether no unit does now: then the caller takes the pattern from the names
-    /// that it matches, and calls [`Self::drop`].
+    /// `name` no longer declares it. Returns whether no unit does now; the caller must then remove the pattern from the
+    /// names that it matches, and call [`Self::drop`].
     pub(in super::super) fn withdraw(&mut self, id: PatternId, name: &UnitName) -> bool {
         let declarers = &mut self.slots[id as usize].declarers;
         declarers.remove(name);
@@ -123,7 +123,7 @@ impl PatternIndex {
         self.free.push(id);
     }
 
-    /// A unit got an assignment on a host, or lost it.
+    /// A unit was assigned to a host, or no longer is.
     pub(in super::super) fn count(&mut self, ids: &PatternIds, host: &MachineId, there: bool) {
         ids.matches.iter().for_each(|id| self.count_matched(*id, host, there));
         ids.declares.iter().for_each(|id| self.count_declared(*id, host, there));
@@ -137,8 +137,8 @@ impl PatternIndex {
         step(&mut self.slots[id as usize].declared, host, there);
     }
 
-    /// Whether another unit on `host` is matched by what this one declares. `there`: this one has an assignment on it
-    /// and is counted.
+    /// Whether another unit on `host` is matched by a pattern that this one declares. `there`: this unit has an
+    /// assignment on the host and is counted.
     pub(in super::super) fn matches_on(&self, ids: &PatternIds, host: &MachineId, there: bool) -> bool {
         ids.declares.iter().any(|id| {
             let own = u32::from(there && ids.matches.contains(id));
@@ -146,7 +146,7 @@ impl PatternIndex {
         })
     }
 
-    /// Whether another unit on `host` declares what matches this one.
+    /// Whether another unit on `host` declares a pattern that matches this one.
     pub(in super::super) fn is_matched_on(&self, ids: &PatternIds, host: &MachineId, there: bool) -> bool {
         ids.matches.iter().any(|id| {
             let own = u32::from(there && ids.declares.contains(id));

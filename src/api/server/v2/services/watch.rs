@@ -1,5 +1,5 @@
-//! v2: services as they change, one JSON object a line. Owns what is told when: every instance, `synced`, then what
-//! changes; after a gap in the store's history only what is different, and `synced` again.
+//! v2: services as they change, one JSON object per line. Owns what is sent when: every instance, `synced`, then
+//! changes; after a gap in the store's history only the differences, and `synced` again.
 
 use std::collections::BTreeMap;
 
