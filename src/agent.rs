@@ -208,7 +208,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 End::Stopped => return self.drain_for_shutdown(lease, &mut events).await,
                 End::Lost => {
                     self.metrics.lease_lost(LeaseOf::Presence);
-                    tracing::warn!("the cluster took this host for dead; registering again");
+                    tracing::warn!(
+                        "the lease of this host has expired, so the cluster treats it as dead; registering again"
+                    );
                     self.status.send_replace(Status::Away { why: "registering again".into(), cause: Cause::Starting });
                 }
             }

@@ -32,8 +32,8 @@ const RETIRED: [(&str, &str); 5] = [
     ),
     ("disable_watches", "watching is how everything works; remove it"),
     ("enable_grpc", "hosts meet in the store only; remove it"),
-    ("verify_units", "units aren't signed; whoever may use the socket (group `fleet`) may submit them"),
-    ("authorized_keys_file", "units aren't signed; whoever may use the socket (group `fleet`) may submit them"),
+    ("verify_units", "units aren't signed; everyone who may use the socket (group `fleet`) may submit them"),
+    ("authorized_keys_file", "units aren't signed; everyone who may use the socket (group `fleet`) may submit them"),
 ];
 
 /// The known keys.

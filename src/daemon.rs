@@ -172,7 +172,7 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     stop.cancel();
     roles.end().await;
     if ended.is_none() && tokio::time::timeout(DRAIN_TIMEOUT, served).await.is_err() {
-        tracing::warn!("requests under way didn't end in {} s; leaving them behind", DRAIN_TIMEOUT.as_secs());
+        tracing::warn!("requests in progress didn't end within {} s; abandoning them", DRAIN_TIMEOUT.as_secs());
     }
     told.abort();
     match ended {
@@ -201,7 +201,7 @@ impl<S: Reconfigurable> Daemon<S> {
         notify::reloading();
         if let Err(error) = self.take_up(roles, process).await {
             for line in format!("{error:#}").lines() {
-                tracing::error!("not reloaded, the old configuration stays: {line}");
+                tracing::error!("not reloaded, the old configuration remains in force: {line}");
             }
         }
         notify::ready();

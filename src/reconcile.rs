@@ -70,7 +70,7 @@ impl Outage {
     /// An outage of `what`: `the store`, `systemd`.
     #[must_use]
     pub fn new(what: &'static str, clock: Clock) -> Self {
-        Self { what, words: ("out of reach", "back"), clock, since: None }
+        Self { what, words: ("unreachable", "reachable again"), clock, since: None }
     }
 
     /// An outage of the files under `what`.
@@ -89,7 +89,7 @@ impl Outage {
                 *last = error;
             }
             None => {
-                tracing::warn!(error, "{} is {}; units go on running", self.what, self.words.0);
+                tracing::warn!(error, "{} is {}; units keep running", self.what, self.words.0);
                 self.since = Some((self.clock.now_ms(), error));
             }
         }

@@ -638,7 +638,7 @@ fn a_file_of_another_hash_in_the_store_is_never_installed_and_holds_up_nothing()
     });
 }
 
-/// The daemon can't write its own files: that is what it says, not that systemd is out of reach.
+/// The daemon can't write its own files: that is what it says, not that systemd is unreachable.
 #[test]
 fn a_full_run_directory_is_called_by_its_name() {
     run(async {

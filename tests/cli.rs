@@ -593,7 +593,7 @@ fn ctrl_c_ends_the_waiting_and_says_so() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let Ran { code, out, err } = fake::finish(child);
-    let said = "not waiting any longer; the cluster goes on to start a.service\n";
+    let said = "no longer waiting; the cluster continues to start a.service\n";
     assert_eq!((code, out.as_str(), err.as_str()), (Some(130), "", said));
 }
 

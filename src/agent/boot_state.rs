@@ -45,7 +45,7 @@ pub(super) async fn save<H: Systemd>(host: &H, state: &BootState) -> Result<(), 
 async fn read<H: Systemd, T: DeserializeOwned + Default>(host: &H, name: &str) -> Result<Option<T>, Error> {
     let Some(text) = host.read_boot_file(name).await? else { return Ok(None) };
     Ok(Some(serde_json::from_str(&text).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the file {name} of this boot's state is damaged; what it said is not known any more");
+        tracing::warn!(%error, "the file {name} of the boot state is damaged; its content is lost");
         T::default()
     })))
 }

@@ -11,11 +11,11 @@ pub(super) fn write(log: Log) {
         Log::CantStart(unit, error) => tracing::warn!(%unit, %error, "can't be started"),
         Log::Removed(unit) => tracing::info!(%unit, "removed"),
         Log::BacksOff(unit, error) => {
-            tracing::warn!(%unit, %error, "could not be carried out; trying again every {} s", BACK_OFF.as_secs());
+            tracing::warn!(%unit, %error, "could not be carried out; retrying every {} s", BACK_OFF.as_secs());
         }
         Log::CantUnload(error) => {
             let seconds = BACK_OFF.as_secs();
-            tracing::warn!(%error, "systemd can't be made to forget removed units; trying again in {seconds} s");
+            tracing::warn!(%error, "systemd can't unload removed units; retrying in {seconds} s");
         }
         Log::Foreign(units) => {
             let units = units.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -28,12 +28,12 @@ pub(super) fn write(log: Log) {
         Log::StoreRolledBack { seen, now } => tracing::error!(
             %seen,
             %now,
-            "the store has lost data: its revision went back; units that it no longer knows go on running here. \
+            "the store has lost data: its revision went back; units that it no longer has keep running here. \
              Restore a backup, or submit them again, or stop them with systemctl"
         ),
         Log::AwaitsLeader(units) => {
             let units = units.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            tracing::info!(units, "keep running until the leader has decided about this host again");
+            tracing::info!(units, "keep running without an assignment until the leader has decided about them");
         }
     }
 }

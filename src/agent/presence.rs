@@ -166,7 +166,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let note = format!("{} {} {}", lease.id().0, self.options.machine.id, ttl.as_millis());
         if let Err(error) = self.host.write_boot_file(LEASE_FILE, &note).await {
             // Not worth refusing to register: a restarted daemon recognizes its key by hostname and address.
-            tracing::warn!(%error, "the lease could not be noted; a restart of fleetd will begin a new one");
+            tracing::warn!(%error, "the lease could not be saved; after a restart, fleetd will use a new one");
         }
         Ok(lease)
     }

@@ -42,7 +42,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     tracing::warn!(
                         %unit,
                         count,
-                        "doesn't stop with the system, so its host stays registered until its lease runs out"
+                        "doesn't stop with the system, so its host stays registered until its lease expires"
                     );
                     return;
                 }
@@ -61,13 +61,13 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         }
         match tokio::time::timeout(self.options.ttl / 3, lease.revoke()).await {
             Ok(Ok(())) => {
-                tracing::info!("the system goes down and all units have stopped; this host has left the cluster")
+                tracing::info!("the system is shutting down and all units have stopped; this host has left the cluster")
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "can't tell the cluster that this host goes; it will see by the lease")
+                tracing::warn!(%error, "can't revoke the lease of this host; it will expire by itself")
             }
             Err(_) => {
-                tracing::warn!("the store doesn't answer; the cluster will see by the lease that this host is gone")
+                tracing::warn!("the store doesn't answer; the lease of this host will expire by itself")
             }
         }
     }
@@ -83,7 +83,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     fn show_left(&self, units: usize) {
         let now = Status::Leaving { units };
         if *self.status.borrow() != now {
-            tracing::info!(units, "the system is going down; waiting for units to stop");
+            tracing::info!(units, "the system is shutting down; waiting for units to stop");
             self.status.send_replace(now);
         }
     }

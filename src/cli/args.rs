@@ -29,7 +29,7 @@ const ENDPOINT: &str = "unix:///run/fleet.sock";
 /// fleetd gives up on its store after 5 seconds, and says so: worth waiting for.
 const REQUEST_TIMEOUT: &str = "6";
 
-/// systemd for a whole cluster: hand in unit files, and they run on the hosts that fit.
+/// systemd for a whole cluster: submit unit files, and they run on the hosts that fit.
 #[derive(Debug, Parser)]
 #[command(name = "fleetctl", disable_version_flag = true, max_term_width = 100)]
 #[command(after_help = help::AFTER)]
@@ -49,11 +49,11 @@ pub(super) struct Globals {
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", hide_env = true, value_name = "URL")]
     #[arg(default_value = ENDPOINT)]
     pub(super) endpoint: String,
-    /// How many seconds fleetd may stay silent
+    /// The timeout for an answer of fleetd, in seconds
     #[arg(long, global = true, env = "FLEETCTL_REQUEST_TIMEOUT", hide_env = true, value_name = "SECONDS")]
     #[arg(default_value = REQUEST_TIMEOUT, value_parser = seconds)]
     pub(super) request_timeout: std::time::Duration,
-    /// Say on stderr what is asked of fleetd, and how it answers
+    /// Log requests and responses to stderr
     #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide_env = true, value_parser = BoolishValueParser::new())]
     pub(super) debug: bool,
     /// Print the version
@@ -68,7 +68,7 @@ pub(super) struct Globals {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Hand unit files to the cluster, without running them
+    /// Submit unit files to the cluster, without running them
     Submit(Submit),
     /// Put units on hosts, without starting them; submits their files if need be
     Load(Create),
@@ -90,12 +90,12 @@ pub(super) enum Command {
     ListUnitFiles(List),
     /// List the hosts of the cluster
     ListMachines(List),
-    /// Take over the units of another cluster, CoreOS fleet's or Flotilla's; without --apply, only say what that would
+    /// Take over the units of another cluster, CoreOS fleet's or Flotilla's; without --apply, only show what that would
     /// do
     Import(Import),
-    /// Show what units say, wherever they run
+    /// Show the journals of units, wherever they run
     Journal(Journal),
-    /// Show what systemd says of units, on the hosts they are on
+    /// Show systemd's status of units, on the hosts they are on
     Status(Status),
     /// A shell, or a command, on a host, or on the host of a unit
     Ssh(Ssh),
@@ -106,11 +106,11 @@ pub(super) enum Command {
         #[arg(value_name = "SOCKET")]
         sockets: Vec<std::path::PathBuf>,
     },
-    /// List the services that are announced
+    /// List the announced services
     ListServices(List),
     /// List the instances of a service
     Service(Service),
-    /// Nothing any more: there are no signed units
+    /// Ignored: there are no signed units any more
     #[command(hide = true)]
     Verify {
         /// Unit files

@@ -8,7 +8,7 @@ use crate::api::wire::{DamagedUnit, Operation, UnitDetail, UnitView};
 pub(super) fn damaged(unit: &DamagedUnit) -> String {
     let DamagedUnit { name, why, .. } = unit;
     format!(
-        "The record of unit {name} in the store is damaged ({why}). It goes on where it runs; submit it again with \
+        "The record of unit {name} in the store is damaged ({why}). It keeps running where it is; submit it again with \
          its file, or destroy it"
     )
 }

@@ -318,7 +318,7 @@ impl<'a> Waiting<'a> {
                 let what = open.first().map_or("", |goal| goal.operation.verb());
                 self.session
                     .out
-                    .message(&format!("not waiting any longer; the cluster goes on to {what} {}", names.join(" ")));
+                    .message(&format!("no longer waiting; the cluster continues to {what} {}", names.join(" ")));
             }
             End::Done | End::Failed(_) => {}
         }

@@ -28,8 +28,8 @@ pub(super) fn of_store(store: &StoreSettings) -> Option<String> {
     let StoreSettings::Etcd(EtcdSettings { endpoints, user: None, .. }) = store else { return None };
     let open = endpoints.iter().find(|endpoint| endpoint.strip_prefix("http://").is_some_and(|rest| !is_here(rest)))?;
     Some(format!(
-        "{open} is etcd without TLS and without a user: whoever can reach it can run anything as root on every host of \
-         the cluster"
+        "{open} is etcd without TLS and without a user: everyone who can reach it can run anything as root on every \
+         host of the cluster"
     ))
 }
 

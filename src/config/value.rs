@@ -91,7 +91,7 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
         ));
     }
     if ttl > LONGEST_TTL {
-        return Err("must be at most 24h: for so long the units of a dead host would run nowhere".into());
+        return Err("must be at most 24h: until then, the units of a dead host run nowhere".into());
     }
     Ok(ttl)
 }

@@ -110,10 +110,7 @@ fn feed(watched: &Watched, limit: Duration) {
         Finding::Alive => send(&[NotifyState::Watchdog]),
         // Without this, systemd would also detect the hang, but only after the same time again.
         Finding::Hangs { who, silence } => {
-            tracing::error!(
-                "the {who} has hung for {} s; ending, so that systemd starts fleetd anew",
-                silence.as_secs()
-            );
+            tracing::error!("the {who} has hung for {} s; ending, so that systemd restarts fleetd", silence.as_secs());
             send(&[NotifyState::WatchdogTrigger]);
         }
     }

@@ -173,7 +173,7 @@ async fn end(name: &str, mut task: JoinHandle<()>, idle: impl AsyncFn() -> bool)
             return;
         }
         if idle().await {
-            tracing::warn!("the {name} didn't end in {} s; breaking it off", STOP_TIMEOUT.as_secs());
+            tracing::warn!("the {name} didn't end within {} s; aborting it", STOP_TIMEOUT.as_secs());
             task.abort();
             return;
         }
@@ -229,7 +229,7 @@ async fn lead<S: Store>(
             return;
         }
         watched.forget("engine");
-        tracing::warn!("not standing for leadership: this host isn't registered");
+        tracing::warn!("not a candidate for leadership: this host isn't registered");
     }
 }
 

@@ -313,7 +313,7 @@ impl<'a, S: Store> Term<'a, S> {
         for fault in found.await?.into_iter().flatten() {
             tracing::error!("{fault}; please report this");
         }
-        tracing::debug!("checked the schedule against its rules and a plan from scratch");
+        tracing::debug!("checked the cluster against the invariants and a plan from scratch");
         ControlFlow::Continue(())
     }
 }

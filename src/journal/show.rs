@@ -220,7 +220,7 @@ impl<'a, O: Output> Show<'a, O> {
             }
             ReaderEvent::Lost(since, why) => {
                 let since = render::clock(since, &self.style.zone);
-                let line = format!("{name} is out of reach since {since} ({why})");
+                let line = format!("{name} is unreachable since {since} ({why})");
                 self.readers.all[host].reached = false;
                 let (within, all) = self.places.count(|id| self.readers.reaches(id));
                 self.note(&format!("{line}; still following {within} of {all} units"));

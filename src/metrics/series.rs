@@ -71,32 +71,32 @@ impl Series {
     pub(super) fn new() -> Self {
         let mut r = Registry::with_prefix("fleet");
         let series = Self {
-            build: add(&mut r, "build_info", "1, with the version of this fleetd", Family::default()),
+            build: add(&mut r, "build_info", "Always 1; the label is the version of this fleetd", Family::default()),
             leader_start: add(
                 &mut r,
                 "engine_leader_start_time",
                 "When this fleetd became leader, seconds since the epoch; 0 while it doesn't lead",
                 Gauge::default(),
             ),
-            hosts: add(&mut r, "engine_hosts", "Hosts alive, as the leader sees it; 0 elsewhere", Gauge::default()),
-            units: add(&mut r, "engine_units", "Units submitted, as the leader sees it; 0 elsewhere", Gauge::default()),
+            hosts: add(&mut r, "engine_hosts", "Hosts that are alive; 0 unless this fleetd leads", Gauge::default()),
+            units: add(&mut r, "engine_units", "Submitted units; 0 unless this fleetd leads", Gauge::default()),
             waiting: add(
                 &mut r,
                 "engine_units_waiting",
-                "Units that no host fits, as the leader sees it; 0 elsewhere",
+                "Units that no host fits; 0 unless this fleetd leads",
                 Gauge::default(),
             ),
             engine_changes: add(
                 &mut r,
                 "engine_changes",
-                "Batches of changes taken in before a round: how much had queued up",
+                "Batches of changes that were coalesced before a round",
                 Histogram::new(exponential_buckets(1.0, 4.0, 6)),
             ),
-            tasks: add(&mut r, "engine_task_count", "Tasks done: entries of hosts written", Family::default()),
+            tasks: add(&mut r, "engine_task_count", "Tasks done: assignments written", Family::default()),
             task_failures: add(
                 &mut r,
                 "engine_task_failure_count",
-                "Tasks whose commit failed or isn't known; the leader looks again and plans anew",
+                "Tasks whose commit failed or has an unknown outcome; the leader reads and plans again",
                 Family::default(),
             ),
             reconciles: add(&mut r, "engine_reconcile_count", "Rounds of the engine as leader", Counter::default()),
@@ -109,7 +109,7 @@ impl Series {
             reconcile_failures: add(
                 &mut r,
                 "engine_reconcile_failure_count",
-                "Rounds that have to be done again, by the class of the store's error",
+                "Rounds that must be repeated, by the class of the store's error",
                 Family::default(),
             ),
             passes: add(&mut r, "agent_reconcile_count", "Passes of the agent over its units", Counter::default()),
@@ -117,13 +117,13 @@ impl Series {
             pass_failures: add(
                 &mut r,
                 "agent_reconcile_failure_count",
-                "Passes that have to be done again, by what failed",
+                "Passes that must be repeated, by what failed",
                 Family::default(),
             ),
             queues: add(
                 &mut r,
                 "agent_queue",
-                "What is before the agent: units to look at, jobs of systemd's that run, events not read",
+                "The agent's queues: dirty units, running systemd jobs, unread events",
                 Family::default(),
             ),
             unit_states: add(&mut r, "agent_units", "Units of this host by systemd's ActiveState", Family::default()),
@@ -131,7 +131,7 @@ impl Series {
             operation_failures: add(
                 &mut r,
                 "registry_operation_failed_count",
-                "Requests to the store that failed, by class; `conflict` is another's change in between, and normal",
+                "Requests to the store that failed, by class; `conflict` is normal: another change came first",
                 Family::default(),
             ),
             operation_seconds: add(
@@ -141,19 +141,19 @@ impl Series {
                 Seconds::new_with_constructor(seconds),
             ),
             leases: add(&mut r, "lease_held", "1 while this fleetd holds that lease", Family::default()),
-            lease_losses: add(&mut r, "lease_losses", "Leases that ended against our will", Family::default()),
-            renewals: add(&mut r, "lease_renewals", "Times that a lease was kept alive", Counter::default()),
-            calls: add(&mut r, "systemd_calls", "Calls of systemd, each about one unit or many", Family::default()),
+            lease_losses: add(&mut r, "lease_losses", "Leases that were lost", Family::default()),
+            renewals: add(&mut r, "lease_renewals", "Renewals of leases", Counter::default()),
+            calls: add(&mut r, "systemd_calls", "Calls to systemd, each for one or many units", Family::default()),
             call_failures: add(
                 &mut r,
                 "systemd_call_failures",
-                "Units for which a call of systemd failed (1 if it failed as a whole), by class",
+                "Units for which a call to systemd failed (1 if it failed as a whole), by class",
                 Family::default(),
             ),
             call_seconds: add(
                 &mut r,
                 "systemd_call_duration_seconds",
-                "How long a call of systemd takes",
+                "How long a call to systemd takes",
                 Seconds::new_with_constructor(seconds),
             ),
             requests: add(&mut r, "api_requests", "Requests answered", Family::default()),
@@ -163,7 +163,7 @@ impl Series {
                 "How long a request waits for its answer (of a stream: for its beginning)",
                 Seconds::new_with_constructor(seconds),
             ),
-            watches: add(&mut r, "api_watches", "Streams of changes that are open", Gauge::default()),
+            watches: add(&mut r, "api_watches", "Open streams of changes", Gauge::default()),
             registry: r,
         };
         series.begin();

@@ -150,7 +150,7 @@ pub struct Instance {
     pub address: String,
     /// And on which port.
     pub port: u16,
-    /// Its share of new connections against the others'; 0 for none: it is to be drained.
+    /// Its share of new connections relative to the others; 0 for none: it is to be drained.
     pub weight: u16,
     /// The unit that it stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

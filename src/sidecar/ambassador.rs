@@ -62,8 +62,8 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
 
     if let Some(Err(error)) = addresses.first().map(|address| tcp_ack::possible(*address)) {
         tracing::warn!(
-            "this kernel doesn't tell how connections stand: {error}; one to a host that died while data was on its \
-             way ends when the kernel gives up (net.ipv4.tcp_retries2)"
+            "this kernel doesn't report the state of connections: {error}; one to a host that died while data was in \
+             transit ends when the kernel gives up (net.ipv4.tcp_retries2)"
         );
     }
 
@@ -79,7 +79,7 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
     frontend.closing.cancel();
     notifier.status(format!("stopping; {} connections are open", frontend.tracker.len()));
     if timeout(options.drain, frontend.tracker.wait()).await.is_err() {
-        tracing::info!("{} connections were cut off", frontend.tracker.len());
+        tracing::info!("{} connections were closed", frontend.tracker.len());
     }
     Ok(())
 }
@@ -245,7 +245,7 @@ struct Seat {
 impl Seat {
     fn take(frontend: &Frontend) -> Option<Self> {
         let Ok(permit) = Arc::clone(&frontend.seats).try_acquire_owned() else {
-            tracing::debug!("too many connections are held already");
+            tracing::debug!("too many connections are waiting already");
             return None;
         };
         frontend.figures.send_modify(|figures| figures.held += 1);

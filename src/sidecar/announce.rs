@@ -86,7 +86,7 @@ async fn here(client: &Client, notifier: &Notifier) -> Result<MachineView> {
             Err(error) => brief(&error),
         };
         if why != told {
-            tracing::warn!("{why}; trying on");
+            tracing::warn!("{why}; retrying");
             notifier.status(format!("waiting for fleetd: {why}"));
             told = why;
         }
@@ -294,9 +294,7 @@ impl Keeper {
                 Ok(Err(_)) if begun.elapsed() < WITHDRAW_TIMEOUT => backoff.wait().await,
                 _ => {
                     let ttl = self.announce.ttl;
-                    tracing::warn!(
-                        "fleetd can't be told to withdraw the announcement; it ends by itself within {ttl} s"
-                    );
+                    tracing::warn!("fleetd can't be asked to withdraw the announcement; it expires within {ttl} s");
                     break true;
                 }
             }

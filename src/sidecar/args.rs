@@ -13,8 +13,8 @@ use crate::model::service::{InstanceName, MAX_WEIGHT, ServiceName};
 
 use super::check::Check;
 
-/// Helpers that stand beside a unit and tie the services of a cluster together; each is made to be the ExecStart= of a
-/// unit with Type=notify
+/// Sidecars that run beside a unit and connect the services of a cluster; each is meant to be the ExecStart= of a unit
+/// with Type=notify
 #[derive(Debug, Parser)]
 #[command(name = "fleet-sidecar", version, max_term_width = 100)]
 pub struct Arguments {
@@ -24,7 +24,7 @@ pub struct Arguments {
     pub(super) endpoint: String,
     #[command(flatten)]
     pub(super) trust: Trust,
-    /// Say more in the log
+    /// Log more
     #[arg(long, short = 'v', global = true)]
     verbose: bool,
     #[command(subcommand)]
@@ -37,7 +37,7 @@ pub(super) struct Trust {
     /// Trust these authorities for https:// endpoints [default: the system's]
     #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide_env = true, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
-    /// Show this certificate to https:// endpoints
+    /// Present this certificate to https:// endpoints
     #[arg(long, global = true, env = "FLEETCTL_CERT_FILE", hide_env = true, value_name = "FILE")]
     pub(super) cert_file: Option<PathBuf>,
     /// The certificate's private key
@@ -68,11 +68,11 @@ impl Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Say where an instance of a service is, as long as its unit is active and its check passes
+    /// Announce an instance of a service, as long as its unit is active and its check passes
     Announce(Announce),
-    /// Stand in for a service on this host: forward connections to where its instances are
+    /// Forward connections from this host to the instances of a service
     Ambassador(Ambassador),
-    /// Write a file from a template and the services that are announced, and again whenever they change
+    /// Write a file from a template and the announced services, again whenever they change
     Render(Render),
     #[command(flatten)]
     Manual(cli_docs::Asked),
@@ -84,26 +84,26 @@ pub(super) struct Announce {
     /// The service
     #[arg(value_name = "NAME")]
     pub(super) service: ServiceName,
-    /// The port it is reached on
+    /// Its port
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) port: u16,
-    /// The unit that it is: announced only while that is active on this host
+    /// Its unit: it is announced only while that is active on this host
     #[arg(long, value_name = "UNIT")]
     pub(super) unit: Option<UnitName>,
-    /// The address it is reached at [default: this host's]
+    /// Its address [default: this host's]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) address: Option<String>,
-    /// The instance's name, one of its kind in the service [default: made of unit and host]
+    /// The instance's name, unique in the service [default: made of unit and host]
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<InstanceName>,
-    /// Its share of new connections against the others'; 0 for none
+    /// Its share of new connections relative to the others; 0 for none
     #[arg(long, value_name = "N", default_value_t = WEIGHT)]
     #[arg(value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_WEIGHT)))]
     pub(super) weight: u16,
-    /// Something else that consumers want to know, as in host=shop.example; may be given several times
+    /// Metadata for consumers, such as host=shop.example; may be given several times
     #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = pair)]
     pub(super) metadata: Vec<(String, String)>,
-    /// It vanishes after so many seconds when this host is dead
+    /// Seconds after which the announcement expires if this host is dead
     #[arg(long, value_name = "SECONDS", default_value_t = TTL)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=3600))]
     pub(super) ttl: u32,
@@ -123,8 +123,8 @@ pub(super) struct Announce {
     /// Checks in a row that must fail before it is withdrawn
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) fall: u32,
-    /// When stopped, stay so many seconds after it was withdrawn: consumers hear of it, and end what they have begun,
-    /// before the unit is stopped
+    /// When stopped, wait this many seconds after the announcement was withdrawn, so that consumers notice and finish
+    /// their requests before the unit is stopped
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds_or_none)]
     pub(super) drain: Duration,
 }
@@ -136,16 +136,16 @@ pub(super) struct Ambassador {
     #[arg(value_name = "NAME")]
     pub(super) service: ServiceName,
     /// Where to listen: a port of 127.0.0.1, or ADDRESS:PORT; may be given several times. Without it, on the sockets
-    /// that systemd hands over
+    /// that systemd passes
     #[arg(long, value_name = "ADDRESS", value_parser = listen)]
     pub(super) listen: Vec<SocketAddr>,
     /// Which instance gets a new connection
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Balance::RoundRobin)]
     pub(super) balance: Balance,
-    /// While no instance is up, hold a new connection for so many seconds
+    /// While no instance is up, hold new connections for this many seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds_or_none)]
     pub(super) hold: Duration,
-    /// And so many at most
+    /// The most connections that are held
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(super) hold_max: usize,
     /// Seconds that connecting to an instance may take before the next one is tried
@@ -157,7 +157,7 @@ pub(super) struct Ambassador {
     /// Write NAME_HOST= and NAME_PORT= to this file, for an EnvironmentFile=
     #[arg(long, value_name = "FILE")]
     pub(super) env: Option<PathBuf>,
-    /// When stopped, let open connections finish for so many seconds
+    /// When stopped, let open connections finish for this many seconds
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds_or_none)]
     pub(super) drain: Duration,
 }
@@ -183,7 +183,7 @@ pub(super) struct Render {
     /// A service that the template uses; may be given several times [default: all]
     #[arg(long, value_name = "NAME")]
     pub(super) service: Vec<ServiceName>,
-    /// A command that says whether the file will do, with {} for its path; one that fails keeps the last good file
+    /// A command that checks the file, with {} for its path; if it fails, the last good file is kept
     #[arg(long, value_name = "COMMAND")]
     pub(super) check: Option<String>,
     /// A command to run when the file has changed, and once after every start
@@ -192,7 +192,7 @@ pub(super) struct Render {
     /// Seconds that check and reload may take
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(super) timeout: Duration,
-    /// Wait so many seconds for more changes before writing
+    /// Wait this many seconds for further changes before writing
     #[arg(long, value_name = "SECONDS", default_value = "0.2", value_parser = seconds_or_none)]
     pub(super) debounce: Duration,
     /// The file's permissions

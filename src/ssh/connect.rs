@@ -88,7 +88,7 @@ fn dial(ssh: &Ssh, target: &Target) -> Result<TcpStream, Error> {
             let why = if error.kind() == ErrorKind::HostUnreachable {
                 "no route to it"
             } else {
-                "its network is out of reach"
+                "its network is unreachable"
             };
             Error::new(format!("can't reach {label}: {why}"))
                 .hint("is it up, and reachable from here? `--tunnel HOST` goes through a host that is")
@@ -209,8 +209,11 @@ fn changed(target: &Target, at: &At, known_kind: &str, shown: &str) -> Vec<Strin
     let (host, port) = known_as(target);
     vec![
         "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!".into(),
-        format!("{} shows another host key than the one that is known: somebody may be listening in,", target.label()),
-        "or the host was installed anew".into(),
+        format!(
+            "{} shows another host key than the one that is known: someone may be intercepting the connection,",
+            target.label()
+        ),
+        "or the host was reinstalled".into(),
         format!("  known:  {known_kind}, {file} line {}", at.line),
         format!("  shown:  {shown}"),
         format!(

@@ -144,7 +144,7 @@ async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Ins
                 }
                 Err(error) => {
                     if !failing {
-                        tracing::warn!(lease = id.0, %error, "lease is not kept alive, trying on");
+                        tracing::warn!(lease = id.0, %error, "the lease can't be renewed; retrying");
                         failing = true;
                         life.send_modify(|life| life.failing = true);
                     }
@@ -154,7 +154,7 @@ async fn keep<S: Store>(store: S, id: LeaseId, mut ttl: Duration, mut asked: Ins
             }
         }
         if failing {
-            tracing::info!(lease = id.0, "lease is kept alive again");
+            tracing::info!(lease = id.0, "the lease is renewed again");
         }
     }
 }

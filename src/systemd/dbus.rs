@@ -186,7 +186,7 @@ impl Dbus {
         });
         match restored.await {
             Ok(()) => drop(self.each(Verb::Enable, enabled).await),
-            Err(error) => tracing::warn!(%error, "unit files can't be put back as they were"),
+            Err(error) => tracing::warn!(%error, "unit files can't be restored"),
         }
     }
 

@@ -122,7 +122,7 @@ impl Folder {
             Before::Nothing => self.remove(name),
         };
         if let Err(error) = done {
-            tracing::warn!(unit = %name, %error, "unit file can't be put back as it was");
+            tracing::warn!(unit = %name, %error, "unit file can't be restored");
         }
     }
 

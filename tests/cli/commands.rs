@@ -360,7 +360,7 @@ fn a_damaged_record_is_told_of_and_can_be_mended() {
     let line = |unit: &str| {
         format!(
             "The record of unit {unit} in the store is damaged (EOF while parsing an object at line 1 column 1). \
-             It goes on where it runs; submit it again with its file, or destroy it\n"
+             It keeps running where it is; submit it again with its file, or destroy it\n"
         )
     };
     let both = line("a.service") + &line("b.service");

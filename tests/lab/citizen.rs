@@ -226,12 +226,12 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     until_logged(
         &lab,
         "n2",
-        "not reloaded, the old configuration stays: /etc/fleet/fleet.conf:8: unknown key `metadta`",
+        "not reloaded, the old configuration remains in force: /etc/fleet/fleet.conf:8: unknown key `metadta`",
     );
     until_logged(
         &lab,
         "n2",
-        "not reloaded, the old configuration stays: /etc/fleet/fleet.conf:9: `nonsense` is no key=value",
+        "not reloaded, the old configuration remains in force: /etc/fleet/fleet.conf:9: `nonsense` is no key=value",
     );
     assert_eq!(lab.run("n2", &["systemctl", "is-active", "fleetd"]).stdout.trim(), "active");
     assert_eq!(presence(&lab, "n2"), with_color);

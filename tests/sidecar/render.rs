@@ -84,7 +84,7 @@ async fn the_file_follows_what_is_announced() {
     // Other services are none of its business, and a change that changes nothing reloads nothing.
     desk.host.announce("db", "a", 1).await;
     sidecar.signal(Signal::HUP);
-    sidecar.logs("told to look again").await;
+    sidecar.logs("asked to render again").await;
     sleep(Duration::from_millis(300)).await;
     assert_eq!(std::fs::read_to_string(&log).unwrap().matches(".\n").count(), 4);
     assert!(desk.is_tidy());

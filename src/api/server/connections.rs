@@ -51,7 +51,7 @@ pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: im
     stop.cancel();
     tracker.close();
     if tokio::time::timeout(grace, tracker.wait()).await.is_err() {
-        tracing::debug!(connections = tracker.len(), "connections were cut off while a request was under way");
+        tracing::debug!(connections = tracker.len(), "connections were closed while a request was in progress");
     }
 }
 

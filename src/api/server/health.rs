@@ -8,7 +8,7 @@ use crate::clock::{Clock, utc};
 
 /// How long a request waits for the daemon to be registered, counted from when the waiting began. A daemon that starts,
 /// or that registers again, needs only a moment. Less than the timeout of `fleetctl`.
-pub const PATIENCE: Duration = Duration::from_secs(4);
+pub const READY_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The state that the daemon reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(super) async fn settled(health: &watch::Receiver<Health>, clock: Clock) {
     let mut health = health.clone();
     // A daemon that ends meanwhile sends no update: the request is answered with the current state.
     let ready = health.wait_for(|health| *health == Health::Ready);
-    let _ = tokio::time::timeout(PATIENCE.saturating_sub(passed), ready).await;
+    let _ = tokio::time::timeout(READY_TIMEOUT.saturating_sub(passed), ready).await;
 }
 
 /// What to do about it: the second line of each such answer.

@@ -150,7 +150,7 @@ async fn group() -> Option<u32> {
     let asked = Command::new("getent").args(["group", GROUP]).kill_on_drop(true).output();
     // A directory on the network may not answer; only root may then use the socket until the next start.
     let Ok(asked) = tokio::time::timeout(GETENT, asked).await else {
-        tracing::warn!("`getent group {GROUP}` doesn't answer; the socket is for root only");
+        tracing::warn!("`getent group {GROUP}` doesn't answer; only root may use the socket");
         return None;
     };
     let groups = match asked {

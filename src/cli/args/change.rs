@@ -9,7 +9,7 @@ use super::OutputFormat;
 pub(in crate::cli) struct Submit {
     #[command(flatten)]
     pub(in crate::cli) create: Create,
-    /// With --replace of a template: replace the file of its instances too, where they run
+    /// With --replace of a template: also replace the file of its instances, where they run
     #[arg(long, requires = "replace")]
     pub(in crate::cli) instances: bool,
 }
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Create {
     /// Replace units whose file differs from the one here
     #[arg(long)]
     pub(in crate::cli) replace: bool,
-    /// Nothing any more: there are no signed units
+    /// Ignored: there are no signed units any more
     #[arg(long, hide = true)]
     pub(in crate::cli) sign: bool,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(in crate::cli) struct Block {
     /// Don't wait until it is done
     #[arg(long)]
     pub(in crate::cli) no_block: bool,
-    /// Wait at most N times 2 seconds; 0 is for ever
+    /// Wait at most N times 2 seconds; 0 waits without limit
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) block_attempts: u32,
 }

@@ -34,15 +34,14 @@ pub(in crate::cli) struct Connection {
     /// The hosts' SSH port [default: that of ~/.ssh/config, or 22]
     #[arg(long, global = true, env = "FLEETCTL_SSH_PORT", hide_env = true, value_name = "PORT")]
     pub(in crate::cli) ssh_port: Option<u16>,
-    /// How many seconds a host may take to connect, and for each answer while logging in
+    /// The timeout in seconds for connecting to a host, and for each answer while logging in
     #[arg(long, global = true, env = "FLEETCTL_SSH_TIMEOUT", hide_env = true, value_name = "SECONDS")]
     #[arg(default_value = "10.0", value_parser = super::seconds)]
     pub(in crate::cli) ssh_timeout: Duration,
-    /// The keys of known hosts [default: that of ~/.ssh/config, or ~/.fleetctl/known_hosts]
+    /// The file of known hosts' keys [default: that of ~/.ssh/config, or ~/.fleetctl/known_hosts]
     #[arg(long, global = true, env = "FLEETCTL_KNOWN_HOSTS_FILE", hide_env = true, value_name = "FILE")]
     pub(in crate::cli) known_hosts_file: Option<PathBuf>,
-    /// Whether to talk to known hosts only; with `false` new ones are taken for genuine, and of changed ones you are
-    /// warned
+    /// Whether to connect to known hosts only; with `false`, new ones are trusted, and changed ones cause a warning
     #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide_env = true, value_name = "true|false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new())]
@@ -50,7 +49,7 @@ pub(in crate::cli) struct Connection {
     /// Trust these authorities for https:// endpoints [default: the system's]
     #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide_env = true, value_name = "FILE")]
     pub(in crate::cli) ca_file: Option<PathBuf>,
-    /// Show this certificate to https:// endpoints
+    /// Present this certificate to https:// endpoints
     #[arg(long, global = true, env = "FLEETCTL_CERT_FILE", hide_env = true, value_name = "FILE")]
     pub(in crate::cli) cert_file: Option<PathBuf>,
     /// The certificate's private key

@@ -27,7 +27,7 @@ pub(in crate::cli) struct Ssh {
     /// The host of this unit
     #[arg(long, value_name = "UNIT")]
     pub(in crate::cli) unit: Option<String>,
-    /// Let the host use your agent while you are there (by the `ssh` program)
+    /// Forward your SSH agent to the host (by the `ssh` program)
     #[arg(long, short = 'A')]
     pub(in crate::cli) forward_agent: bool,
 }

@@ -13,11 +13,10 @@ pub(in crate::cli) struct Import {
     /// Where the other cluster's API listens: a socket's path or http://host:port
     #[arg(long, value_name = "URL")]
     pub(in crate::cli) from: String,
-    /// Submit the units, and start nothing
+    /// Submit the units without starting them
     #[arg(long)]
     pub(in crate::cli) apply: bool,
-    /// With --apply: want of each unit what the other cluster wants of it. Units start here, also those that still run
-    /// there
+    /// With --apply: set the same desired state as in the other cluster. Units start here, even if they still run there
     #[arg(long, requires = "apply")]
     pub(in crate::cli) start: bool,
     /// With --apply: replace units whose file differs from the other cluster's

@@ -16,7 +16,7 @@ pub(in crate::cli) struct Journal {
     /// Names of units, templates (web@.service is all its instances), or quoted patterns of names: 'web@*'
     #[arg(value_name = "UNIT")]
     pub(in crate::cli) units: Vec<String>,
-    /// Go on with what is said from now on, wherever the units move, until Ctrl-C
+    /// Follow new entries, wherever the units move, until Ctrl-C
     #[arg(long, short = 'f')]
     pub(in crate::cli) follow: bool,
     /// The last N entries, of all units together; `all` for all of them. 10, or all with --since or --until
@@ -28,7 +28,7 @@ pub(in crate::cli) struct Journal {
     /// Only entries up to this time
     #[arg(long, short = 'U', value_name = "TIME", allow_hyphen_values = true)]
     pub(in crate::cli) until: Option<String>,
-    /// Only entries of this priority or worse, or of this range: warning, err..alert
+    /// Only entries of this priority or higher, or of this range: warning, err..alert
     #[arg(long, short = 'p', value_name = "PRIORITY")]
     pub(in crate::cli) priority: Option<String>,
     /// Only entries whose message matches this regular expression

@@ -90,7 +90,7 @@ impl Follower {
         // It is a unit of this host only. Presumably systemd has started it, since it started this sidecar.
         if !self.tell.borrow().up {
             tracing::warn!(
-                "{unit} is no unit of the cluster: announcing it until this sidecar is stopped (say BindsTo={unit} \
+                "{unit} is no unit of the cluster: announcing it until this sidecar is stopped (set BindsTo={unit} \
                  and After={unit} in its unit)"
             );
         }

@@ -71,7 +71,7 @@ pub(super) async fn run(store: Weak<Inner>, poke: Arc<Notify>) {
         };
         for (id, answer) in ending {
             if let Ok(Err(error)) = answer.await {
-                tracing::warn!(lease = id.0, %error, "lease ran out, but could not be ended yet");
+                tracing::warn!(lease = id.0, %error, "lease has expired, but could not be ended yet");
                 next = Some(Instant::now() + RETRY);
             }
         }

@@ -81,7 +81,7 @@ impl Dbus {
             Ok(()) => units.into_iter().map(|unit| (unit, Ok(()))).collect(),
             Err(error @ Error::Unavailable(_)) => same(units, &error),
             Err(error) => {
-                tracing::debug!(%error, ?verb, "refused for all units together, asking for each");
+                tracing::debug!(%error, ?verb, "refused for all units together, calling for each");
                 self.each(verb, units).await
             }
         }

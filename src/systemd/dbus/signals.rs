@@ -76,9 +76,9 @@ pub(super) async fn follow(options: Arc<Options>, ours: Ours, events: mpsc::Unbo
         };
         if let Err(error) = closed {
             if wait.is_zero() {
-                tracing::warn!(%error, "systemd can't be followed");
+                tracing::warn!(%error, "can't receive systemd's signals");
             } else {
-                tracing::debug!(%error, "systemd still can't be followed");
+                tracing::debug!(%error, "still can't receive systemd's signals");
             }
         }
         wait = (wait * 2).clamp(Duration::from_millis(50), LONGEST_WAIT);
