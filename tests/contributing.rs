@@ -1,11 +1,13 @@
 //! The worked examples of `docs/contributing.md`: each block of Rust on that page stands here word for word, so that it
-//! is compiled and run, and nothing here is missing there.
+//! is compiled and run, and nothing here is missing there. Also that pages lead to what exists.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 #[path = "cli/fake.rs"]
 #[allow(dead_code, reason = "the other tests of the command line use the rest")]
 mod fake;
+#[path = "support/page.rs"]
+mod page;
 
 mod a_rule {
     use flotilla::model::cluster::Cluster;
@@ -141,4 +143,48 @@ fn the_pages_name_files_that_exist() {
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// Every link between pages names a file and a heading that exist.
+#[test]
+fn the_pages_link_to_what_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["", "docs", "docs/decisions"].iter().flat_map(|folder| root.join(folder).read_dir().unwrap());
+    let files = files.map(|entry| entry.unwrap().path());
+    let mut broken = Vec::new();
+    for page in files.filter(|path| path.extension().is_some_and(|it| it == "md")) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let leads = file.contains("://")
+                || target.exists() && (heading.is_empty() || headings(&target).iter().any(|it| it == heading));
+            if !leads {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// The headings of a page as they are written in links to them.
+fn headings(page: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(page).unwrap();
+    let titles = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let slug = |title: &str| {
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    titles.map(slug).collect()
+}
+
+/// The pages that the lab plays can be read as sessions.
+#[test]
+fn the_sessions_on_the_pages_can_be_read() {
+    for name in ["tutorial", "data"] {
+        let path = format!("{}/docs/{name}.md", env!("CARGO_MANIFEST_DIR"));
+        let page = page::Page::parse(&std::fs::read_to_string(path).unwrap());
+        let commands = page.items().filter(|item| matches!(item, page::Item::Command { .. })).count();
+        assert!(commands > 10, "docs/{name}.md shows {commands} commands");
+    }
 }

@@ -37,18 +37,32 @@ impl Lab {
         Self::boot_with_etcd(hosts, 1, install)
     }
 
-    /// As [`Lab::boot`], over an etcd of so many members.
+    /// As [`Lab::boot`], over an etcd of this many members.
     pub(crate) fn boot_with_etcd(hosts: usize, members: usize, install: &[&str]) -> Self {
-        let command = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/lab");
-        let lab = Self { name: format!("t{}", std::process::id()), command };
-        let owner = std::process::id().to_string();
-        lab.lab(&["up", "--fresh", "--owner", &owner, &hosts.to_string()]).ok();
-        let binaries = Path::new(env!("CARGO_BIN_EXE_fleetd")).parent().unwrap().to_str().unwrap();
-        if !install.contains(&"--standalone") {
-            lab.lab(&["etcd", "up", &members.to_string()]).ok();
-        }
-        lab.lab(&[&["install"], install, &[binaries]].concat()).ok();
+        let lab = Self::named(&format!("t{}", std::process::id()));
+        lab.up(hosts, members, install);
         lab
+    }
+
+    /// The lab `name`, of which nothing is up yet. Machine ids follow from the name, and with them where units are
+    /// placed.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.into(), command: Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/lab") }
+    }
+
+    /// Boot hosts and an etcd, and install Flotilla, without starting it.
+    pub(crate) fn up(&self, hosts: usize, members: usize, install: &[&str]) {
+        let owner = std::process::id().to_string();
+        self.lab(&["up", "--fresh", "--owner", &owner, &hosts.to_string()]).ok();
+        if !install.contains(&"--standalone") {
+            self.lab(&["etcd", "up", &members.to_string()]).ok();
+        }
+        self.lab(&[&["install"], install, &[&*Self::binaries()]].concat()).ok();
+    }
+
+    /// The folder of the programs that belong to this test.
+    pub(crate) fn binaries() -> String {
+        Path::new(env!("CARGO_BIN_EXE_fleetd")).parent().unwrap().to_str().unwrap().into()
     }
 
     /// `hosts` hosts with a running cluster over one etcd.

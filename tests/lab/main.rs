@@ -16,6 +16,9 @@ mod misuse;
 #[allow(dead_code, reason = "shared with tests/import.rs")]
 #[path = "../import/fleet.rs"]
 mod old_fleet;
+#[path = "../support/page.rs"]
+mod page;
+mod pages;
 mod patterns;
 mod remote;
 mod scheduling;
