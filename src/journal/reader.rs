@@ -458,14 +458,43 @@ mod tests {
 
         /// Entries `numbers` of `unit`, logged now.
         fn say(&self, unit: &str, numbers: std::ops::Range<u64>) {
-            let now = Clock::system().now_ms() * 1000;
-            let entry = |number| line(unit, number, now + number, &format!("{unit} {number}"));
+            self.say_at(Clock::system().now_ms(), unit, numbers);
+        }
+
+        /// Entries `numbers` of `unit`, logged at this time, in ms.
+        fn say_at(&self, time: u64, unit: &str, numbers: std::ops::Range<u64>) {
+            let entry = |number| line(unit, number, time * 1000 + number, &format!("{unit} {number}"));
             self.append("journal", &numbers.map(entry).collect::<Vec<_>>());
         }
 
         fn asked(&self) -> Vec<String> {
             let asked = std::fs::read_to_string(self.path("journal.asked")).unwrap_or_default();
             asked.lines().map(str::to_owned).collect()
+        }
+
+        /// Wait until the requests so far satisfy `condition`.
+        async fn until_asked(&self, what: &str, condition: impl Fn(&[String]) -> bool) {
+            let all = async {
+                while !condition(&self.asked()) {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let waited = tokio::time::timeout(HANG, all).await;
+            assert!(waited.is_ok(), "waited for {what}, and journalctl was asked {:#?}", self.asked());
+        }
+
+        /// The process that follows the journal, once it has begun.
+        async fn stream(&self) -> String {
+            let begun = async {
+                loop {
+                    match std::fs::read_to_string(self.path("journal.pid")) {
+                        Ok(pid) => return pid,
+                        Err(_) => sleep(Duration::from_millis(5)).await,
+                    }
+                }
+            };
+            let waited = tokio::time::timeout(HANG, begun).await;
+            waited.unwrap_or_else(|_| panic!("waited for a stream, and journalctl was asked {:#?}", self.asked()))
         }
 
         fn start(&mut self, listing: Option<Listing>) {
@@ -484,7 +513,9 @@ mod tests {
         }
 
         async fn next(&mut self) -> ReaderEvent {
-            tokio::time::timeout(HANG, self.told.recv()).await.expect("something comes").unwrap().1
+            let told = tokio::time::timeout(HANG, self.told.recv()).await;
+            let told = told.unwrap_or_else(|_| panic!("nothing came, and journalctl was asked {:#?}", self.asked()));
+            told.unwrap().1
         }
 
         /// The next entries, which must be these.
@@ -568,9 +599,7 @@ mod tests {
             // The stream dies before its first entry, more than once.
             host.append("journal.faults", &["", "", "0", "0", "1"].map(String::from));
             host.start(None);
-            while host.asked().len() < 3 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            host.until_asked("a second stream", |asked| asked.len() >= 3).await;
             host.say("a.service", 20..60);
             host.expect("a.service", 20..60).await;
         });
@@ -583,10 +612,11 @@ mod tests {
             host.say("a.service", 1..4);
             host.start(None);
             host.expect("a.service", 1..4).await;
+            let stream = host.stream().await;
             std::fs::write(host.path("away"), "").unwrap();
             let away = std::fs::read_to_string(host.path("journal")).unwrap();
-            let pid = std::fs::read_to_string(host.path("journal.pid")).unwrap();
-            std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+            let killed = std::process::Command::new("kill").args(["-9", &stream]).status().unwrap();
+            assert!(killed.success());
             let ReaderEvent::Lost(_, why) = host.next().await else { panic!("it is lost") };
             assert_eq!(why, "no route to host");
             // Numbers begin again, in another sequence and boot.
@@ -628,14 +658,14 @@ mod tests {
             host.say("a.service", 1..3);
             host.start(None);
             host.expect("a.service", 1..3).await;
-            host.want("a.service", Span { begin: None, end: Some(Clock::system().now_ms()) });
-            host.say("a.service", 3..6);
+            let end = Clock::system().now_ms();
+            host.want("a.service", Span { begin: None, end: Some(end) });
+            host.say_at(end, "a.service", 3..6);
             host.expect("a.service", 3..6).await;
             let late = Clock::system().now_ms() + SLACK_MS + 1_000;
             host.append("journal", &[line("a.service", 7, late * 1000, "of somebody else's start")]);
-            while host.asked().last().is_none_or(|asked| asked.contains("--follow")) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let last_read = |asked: &[String]| asked.last().is_some_and(|asked| !asked.contains("--follow"));
+            host.until_asked("the last read", last_read).await;
             let asked = host.asked().len();
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert_eq!((host.asked().len(), host.told.try_recv().is_err()), (asked, true), "nobody asks it any more");
@@ -657,9 +687,8 @@ mod tests {
             // journalctl's response to it, for the initial listing and for a unit that arrives.
             host.append("journal.faults", &["", "none", "", "none"].map(String::from));
             host.start(None);
-            while host.asked().last().is_none_or(|asked| !asked.contains("--follow")) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let stream = |asked: &[String]| asked.last().is_some_and(|asked| asked.contains("--follow"));
+            host.until_asked("a stream", stream).await;
             host.want("b.service", Span { begin: Some(Clock::system().now_ms()), end: None });
             host.say("a.service", 1..3);
             host.expect("a.service", 1..3).await;
@@ -687,9 +716,8 @@ mod tests {
             host.append("journal.faults", &["", "", "refuse", "refuse"].map(String::from));
             host.start(None);
             host.expect("a.service", 1..3).await;
-            while host.asked().last().is_none_or(|asked| !asked.contains("--since=@")) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let by_time = |asked: &[String]| asked.last().is_some_and(|asked| asked.contains("--since=@"));
+            host.until_asked("a stream that begins at a time", by_time).await;
             host.say("a.service", 3..6);
             host.expect("a.service", 3..6).await;
         });

@@ -66,6 +66,10 @@ struct State {
     cut: bool,
     /// Whether watches end, or merely stall, when the line is cut.
     watches_end: bool,
+    /// Watches stall, although requests get through.
+    watches_stall: bool,
+    /// How much later than sent the next commit arrives.
+    late_commit: Duration,
 }
 
 /// What becomes of one request.
@@ -80,7 +84,8 @@ struct Fate {
 
 impl Line {
     pub(crate) fn new(host: Option<usize>, store: Embedded, judge: Judge, random: Random) -> Self {
-        let state = State { random, weather: Weather::default(), cut: false, watches_end: true };
+        let (weather, cut, watches_end) = (Weather::default(), false, true);
+        let state = State { random, weather, cut, watches_end, watches_stall: false, late_commit: Duration::ZERO };
         let line = Self { host, store, judge, state: Arc::new(Mutex::new(state)) };
         line.set_weather(Weather::default());
         line
@@ -99,6 +104,16 @@ impl Line {
 
     pub(crate) fn is_cut(&self) -> bool {
         self.lock().cut
+    }
+
+    /// Hold up what watches deliver, or let it through.
+    pub(crate) fn stall_watches(&self, stall: bool) {
+        self.lock().watches_stall = stall;
+    }
+
+    /// Let the next commit arrive this much later.
+    pub(crate) fn delay_next_commit(&self, by: Duration) {
+        self.lock().late_commit = by;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -159,8 +174,8 @@ impl Line {
             return Err(Error::Unavailable("the watch ended (simulated)".into()));
         }
         sleep(slow).await;
-        while self.is_cut() {
-            if self.lock().watches_end {
+        while self.is_cut() || self.lock().watches_stall {
+            if self.is_cut() && self.lock().watches_end {
                 sleep(DEADLINE).await;
                 return Err(Error::Unavailable("the watch was cut (simulated)".into()));
             }
@@ -213,7 +228,12 @@ impl Store for Line {
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
         // By what is known now it is judged, also if it arrives late, when its sender is dead.
         let writer = self.judge.writer(self.host);
-        self.call(move |line| async move { line.judge.commit(&line.store, writer, txn).await }).await
+        let later = std::mem::take(&mut self.lock().late_commit);
+        let commit = move |line: Self| async move {
+            sleep(later).await;
+            line.judge.commit(&line.store, writer, txn).await
+        };
+        self.call(commit).await
     }
 
     fn watch(&self, prefix: &str, from: Revision) -> Watch {

@@ -3,7 +3,7 @@
 //! nothing is removed that runs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flotilla::model::name::UnitName;
 use flotilla::systemd::fake::Fake;
@@ -16,37 +16,82 @@ use super::random::Random;
 /// The note of what was carried out.
 const UNITS: &str = "units.json";
 
+/// A call that changes the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Install,
+    Remove,
+    Reload,
+    Start,
+    Stop,
+}
+
+/// What becomes of the answer to a call that has taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The call fails.
+    Lost,
+    /// The caller waits for it for ever.
+    Never,
+}
+
 /// A host's systemd. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Probe {
     host: usize,
     fake: Fake,
     judge: Judge,
-    flaky: Arc<Mutex<(Random, u64)>>,
+    faults: Arc<Mutex<Faults>>,
+}
+
+struct Faults {
+    random: Random,
+    /// How many answers of a thousand are lost.
+    flaky: u64,
+    /// What becomes of the answer to the next call of this kind.
+    next: Option<(Call, Answer)>,
 }
 
 impl Probe {
     pub(crate) fn new(host: usize, fake: Fake, judge: Judge, random: Random) -> Self {
-        Self { host, fake, judge, flaky: Arc::new(Mutex::new((random, 0))) }
+        Self { host, fake, judge, faults: Arc::new(Mutex::new(Faults { random, flaky: 0, next: None })) }
     }
 
-    /// So many answers of a thousand get lost after the call has had its effect.
+    /// So many answers of a thousand are lost after the call has taken effect.
     pub(crate) fn set_flaky(&self, per_mille: u64) {
-        self.flaky.lock().unwrap_or_else(PoisonError::into_inner).1 = per_mille;
+        self.faults().flaky = per_mille;
+    }
+
+    /// The next `call` takes effect, and this becomes of its answer.
+    pub(crate) fn set_next(&self, call: Call, answer: Answer) {
+        self.faults().next = Some((call, answer));
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fails(&self) -> Result<(), Error> {
-        let mut flaky = self.flaky.lock().unwrap_or_else(PoisonError::into_inner);
-        let per_mille = flaky.1;
-        if per_mille > 0 && flaky.0.chance(per_mille) {
-            return Err(Error::Unavailable("no answer from the bus (simulated)".into()));
+        let faults = &mut *self.faults();
+        if faults.flaky > 0 && faults.random.chance(faults.flaky) {
+            return Err(no_answer());
         }
         Ok(())
     }
 
-    fn outcomes(&self, outcomes: Outcomes) -> Outcomes {
+    /// The answer to `call`, which has taken effect.
+    async fn answer(&self, call: Call) -> Result<(), Error> {
+        let next = self.faults().next.take_if(|(kind, _)| *kind == call);
+        match next {
+            None => self.fails(),
+            Some((_, Answer::Lost)) => Err(no_answer()),
+            Some((_, Answer::Never)) => std::future::pending().await,
+        }
+    }
+
+    async fn outcomes(&self, call: Call, outcomes: Outcomes) -> Outcomes {
         self.judge.look();
-        match self.fails() {
+        match self.answer(call).await {
             Ok(()) => outcomes,
             Err(error) => outcomes.into_iter().map(|(name, _)| (name, Err(error.clone()))).collect(),
         }
@@ -62,24 +107,24 @@ impl Systemd for Probe {
         let names: Vec<UnitName> = units.iter().map(|(name, _)| name.clone()).collect();
         self.judge.installs(self.host, &names);
         let outcomes = self.fake.install(units).await;
-        self.outcomes(outcomes)
+        self.outcomes(Call::Install, outcomes).await
     }
 
     async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
         self.judge.removes(self.host, &units);
         let outcomes = self.fake.remove(units).await;
-        self.outcomes(outcomes)
+        self.outcomes(Call::Remove, outcomes).await
     }
 
     async fn reload(&self) -> Result<(), Error> {
         self.fake.reload().await?;
-        self.fails()
+        self.answer(Call::Reload).await
     }
 
     async fn start(&self, units: Vec<UnitName>) -> Outcomes {
         self.judge.starts(self.host, &units);
         let outcomes = self.fake.start(units).await;
-        let outcomes = self.outcomes(outcomes);
+        let outcomes = self.outcomes(Call::Start, outcomes).await;
         for (unit, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
             self.judge.start_answered(self.host, unit);
         }
@@ -89,7 +134,7 @@ impl Systemd for Probe {
     async fn stop(&self, units: Vec<UnitName>) -> Outcomes {
         self.judge.stops(self.host, &units);
         let outcomes = self.fake.stop(units).await;
-        self.outcomes(outcomes)
+        self.outcomes(Call::Stop, outcomes).await
     }
 
     async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
@@ -121,4 +166,8 @@ impl Systemd for Probe {
         }
         Ok(())
     }
+}
+
+fn no_answer() -> Error {
+    Error::Unavailable("no answer from the bus (simulated)".into())
 }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! machine add n1 zone=a          a host with metadata; its daemon starts
+//! machine clone n1 n2            a host with the machine id of n1; its daemon starts
 //! file web.service … EOF         a unit file, for the commands that follow
 //! submit|load|start NAME…        have these units so, with their files, as one batch
 //! stop|unload NAME…              launched → loaded, → inactive
@@ -15,12 +16,17 @@
 //! fail n1 web.service            its process dies
 //! signals n1 lost|heard          systemd's signals don't reach the daemon; they reach it again
 //! bus n1 down|up                 systemd doesn't answer; it answers again
+//! answer n1 CALL lost|never      the next install, remove, reload, start or stop takes effect, and the call fails; or
+//!                                the daemon waits for its answer for ever
 //! disk n1 full|free              nothing can be written there; it can again
+//! watches n1 stall|go            no change of the store reaches the daemon, although its requests reach the store;
+//!                                changes reach it again
+//! late-commit n1 5s              the daemon's next commit is carried out this much later
 //! shut-down n1 [bus-lost]        the system shuts down; its bus is gone a second later
 //! store down|up, compact
 //! metadata n1 zone=b|zone=       set dynamic metadata; remove it
 //! wait 10s, settle               let time pass; until nothing has happened for a while
-//! show units|machines|schedule|files|log, show explain NAME
+//! show units|machines|schedule|reports|files|log, show explain NAME
 //! ```
 
 use std::collections::BTreeMap;
@@ -33,6 +39,7 @@ use flotilla::store::embedded::History;
 use tokio::time::sleep;
 
 use super::log::Log;
+use super::probe::{Answer, Call};
 use super::show;
 use super::world::{World, destroy, have, restart};
 
@@ -95,6 +102,11 @@ impl Player {
                 let host = self.world.add_host(name, number, &pairs, None);
                 self.world.start_daemon(host);
             }
+            ["machine", "clone", original, name] => {
+                let number = u32::try_from(self.host(original)? + 1).unwrap();
+                let host = self.world.add_host(name, number, &[], None);
+                self.world.start_daemon(host);
+            }
             ["submit", units @ ..] => return self.ask(units, Some(Desired::Inactive)).await,
             ["load", units @ ..] => return self.ask(units, Some(Desired::Loaded)).await,
             ["start", units @ ..] => return self.ask(units, Some(Desired::Launched)).await,
@@ -126,6 +138,17 @@ impl Player {
             ["signals", name, "heard"] => self.world.hosts[self.host(name)?].fake.lose_signals(false),
             ["bus", name, "down"] => self.world.hosts[self.host(name)?].fake.go_down(),
             ["bus", name, "up"] => self.world.hosts[self.host(name)?].fake.come_up(),
+            ["answer", name, call, answer] => {
+                let answer = match *answer {
+                    "lost" => Answer::Lost,
+                    "never" => Answer::Never,
+                    _ => return Err("lost or never?".into()),
+                };
+                self.world.hosts[self.host(name)?].probe.set_next(call_named(call)?, answer);
+            }
+            ["watches", name, "stall"] => self.world.hosts[self.host(name)?].line.stall_watches(true),
+            ["watches", name, "go"] => self.world.hosts[self.host(name)?].line.stall_watches(false),
+            ["late-commit", name, by] => self.world.hosts[self.host(name)?].line.delay_next_commit(seconds(by)?),
             ["disk", name, "full"] => self.world.hosts[self.host(name)?].fake.fill_disk(true),
             ["disk", name, "free"] => self.world.hosts[self.host(name)?].fake.fill_disk(false),
             ["shut-down", name] => self.world.shut_down(self.host(name)?, false).await,
@@ -139,10 +162,7 @@ impl Player {
                 let host = self.host(name)?;
                 self.world.set_metadata(host, key, value).await.map_err(|error| error.to_string())?;
             }
-            ["wait", time] => {
-                let seconds = time.strip_suffix('s').and_then(|n| n.parse().ok()).ok_or("not a time")?;
-                sleep(Duration::from_secs_f64(seconds)).await;
-            }
+            ["wait", time] => sleep(seconds(time)?).await,
             ["settle"] => {
                 let mut settled = self.world.settle(QUIET, LIMIT).await;
                 while settled && self.world.has_jobs() {
@@ -155,6 +175,7 @@ impl Player {
             ["show", "units"] => return Ok(show::units(&self.world)),
             ["show", "machines"] => return Ok(show::machines(&self.world)),
             ["show", "files"] => return Ok(show::files(&self.world)),
+            ["show", "reports"] => return Ok(show::reports(&self.world)),
             ["show", "schedule"] => return Ok(show::schedule(&self.world)),
             ["show", "explain", unit] => return Ok(show::explain(&self.world, &unit.parse().unwrap())),
             ["show", "log"] => {
@@ -192,6 +213,22 @@ impl Player {
     fn is_new(&self, name: &UnitName) -> bool {
         !self.world.judge.cluster().units.contains_key(name)
     }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').and_then(|number| number.parse().ok());
+    number.map(Duration::from_secs_f64).ok_or_else(|| format!("{text} is not a time"))
+}
+
+fn call_named(name: &str) -> Result<Call, String> {
+    Ok(match name {
+        "install" => Call::Install,
+        "remove" => Call::Remove,
+        "reload" => Call::Reload,
+        "start" => Call::Start,
+        "stop" => Call::Stop,
+        _ => return Err(format!("no call {name}")),
+    })
 }
 
 /// What a user is told: part of a scenario, not a failure of it.

@@ -10,11 +10,18 @@ use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::{Placement, UnitReport};
 use flotilla::plan;
 
-use super::world::World;
+use super::world::{Host, World};
 
-/// Name of every host, by id.
+/// Name of every host, by id; of those that share an id, the one that is registered.
 fn names(world: &World) -> BTreeMap<MachineId, String> {
-    world.hosts.iter().map(|host| (host.id.clone(), host.name.clone())).collect()
+    let cluster = world.judge.cluster();
+    let mut hosts: Vec<&Host> = world.hosts.iter().collect();
+    hosts.sort_by_key(|host| is_alive(&cluster, host));
+    hosts.into_iter().map(|host| (host.id.clone(), host.name.clone())).collect()
+}
+
+fn is_alive(cluster: &Cluster, host: &Host) -> bool {
+    cluster.machines.get(&host.id).is_some_and(|machine| machine.hostname == host.name)
 }
 
 /// Every unit: what is wanted, where it is or why it is nowhere, and what its host says.
@@ -60,12 +67,12 @@ fn state(cluster: &Cluster, name: &UnitName, host: &MachineId) -> String {
 /// Every host that is alive to the cluster.
 pub(crate) fn machines(world: &World) -> String {
     let (cluster, leader) = (world.judge.cluster(), world.judge.leader());
-    let row = |host: &super::world::Host| {
-        let alive = if cluster.machines.contains_key(&host.id) { "alive" } else { "gone" };
+    let row = |host: &Host| {
+        let alive = if is_alive(&cluster, host) { "alive" } else { "gone" };
         let metadata = cluster.effective_metadata(&host.id);
         let metadata: Vec<String> = metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let metadata = if metadata.is_empty() { "-".into() } else { metadata.join(" ") };
-        let leads = if leader.as_ref() == Some(&host.id) { "leads" } else { "" };
+        let leads = if leader.as_ref() == Some(&host.id) && alive == "alive" { "leads" } else { "" };
         [host.name.clone(), alive.into(), metadata, leads.into()]
     };
     table(&world.hosts.iter().map(row).collect::<Vec<_>>())
@@ -79,6 +86,20 @@ pub(crate) fn schedule(world: &World) -> String {
         for (name, entry) in slice {
             let target = format!("{:?}", entry.value.target).to_lowercase();
             rows.push([names[host].clone(), name.to_string(), target, entry.value.hash.short().to_owned()]);
+        }
+    }
+    rows.sort();
+    table(&rows)
+}
+
+/// What each host reports.
+pub(crate) fn reports(world: &World) -> String {
+    let (cluster, names) = (world.judge.cluster(), names(world));
+    let mut rows = Vec::new();
+    for (name, states) in &cluster.states {
+        for (host, report) in states {
+            let target = format!("{:?}", report.target).to_lowercase();
+            rows.push([names[host].clone(), name.to_string(), target, state(&cluster, name, host)]);
         }
     }
     rows.sort();
