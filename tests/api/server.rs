@@ -45,7 +45,7 @@ async fn a_request_to_a_daemon_that_starts_waits_until_it_is_registered() {
     daemon.health.send_replace(Health::Ready);
     assert_eq!(asked.await.status, 200);
     // But not for ever: one that has been on its way for long answers what it waits for.
-    let since = now - u64::try_from(health::PATIENCE.as_millis()).unwrap() + 200;
+    let since = now - u64::try_from(health::READY_TIMEOUT.as_millis()).unwrap() + 200;
     daemon.health.send_replace(Health::Waiting { what: "is starting".into(), since, remedy: Remedy::Time });
     assert_eq!(daemon.get("/fleet/v1/machines").await.status, 503);
 }

@@ -52,10 +52,17 @@ fn unit_fields() -> Vec<Field<UnitState>> {
         },
         Field {
             name: "error",
-            text: |row, _| or_dash(row.1.error.as_deref().unwrap_or("")),
-            value: |row| json!(row.1.error),
+            text: |row, _| or_dash(&row.1.trouble().unwrap_or_default()),
+            value: |row| json!(row.1.trouble()),
         },
+        Field { name: "restarts", text: |row, _| row.1.restarts.to_string(), value: |row| json!(row.1.restarts) },
+        Field { name: "failure", text: failure, value: |row| json!(row.1.failure) },
     ]
+}
+
+/// systemd's result of a unit that failed.
+fn failure(row: &UnitState, _: bool) -> String {
+    or_dash(row.1.failure.as_ref().map_or("", |failure| &failure.result))
 }
 
 /// What `list-unit-files` shows as the state of a unit with a damaged record.
@@ -175,8 +182,17 @@ pub(in crate::cli) async fn units(session: &Session, args: &List) -> Result<Exit
         })
         .collect();
     print(session, &args.columns, &fields, &rows);
+    if is_shown_to_somebody(session) {
+        let troubled = rows.iter().filter_map(|(name, state)| explain::trouble(name, state));
+        session.out.messages(&troubled.collect::<Vec<_>>());
+    }
     session.out.messages(&damaged);
     Ok(say(session, &unmatched))
+}
+
+/// Whether a table is shown on a terminal, so that notes may follow it.
+fn is_shown_to_somebody(session: &Session) -> bool {
+    session.out.is_watched() && std::io::stdout().is_terminal() && !session.is_json()
 }
 
 /// `list-unit-files`: a row for each unit of the cluster.
@@ -187,7 +203,7 @@ pub(in crate::cli) async fn unit_files(session: &Session, args: &List) -> Result
     }
     let (units, unmatched) = fetch(session, args).await?;
     print(session, &args.columns, &fields, &units);
-    if session.out.is_watched() && std::io::stdout().is_terminal() && !session.is_json() {
+    if is_shown_to_somebody(session) {
         let waiting = units.iter().flatten().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why)));
         for (index, (unit, why)) in waiting.enumerate() {
             // The reasons of each host cost a request, so only the first few units are explained.
