@@ -95,6 +95,7 @@ impl Scheduler {
         let (was_there, was_live, hash) =
             (before.is_some(), live(before), before.map(|assignment| assignment.value.hash.clone()));
         let (is_there, is_live) = (assignment.is_some(), live(assignment.as_ref()));
+        let mut displaced = self.displaced_by_destroyed(name);
         if was_there && !is_there {
             self.mark_helped(host, name);
         }
@@ -120,6 +121,10 @@ impl Scheduler {
             }
         }
         self.dirty.files(hash.iter().filter(|hash| !self.index.is_referred_to(hash)));
+        displaced.append(&mut self.displaced_by_destroyed(name));
+        for other in &displaced {
+            self.dirty.unit(other, Rescan::Keep);
+        }
         if was_live != is_live {
             for dependent in self.view().dependents(name) {
                 self.dirty.at(&dependent, host);
@@ -128,6 +133,15 @@ impl Scheduler {
         if is_live && !was_live {
             self.mark_replaced(host, name);
         }
+    }
+
+    /// The units that a destroyed unit can still displace. It does so only as long as a host has an assignment of it,
+    /// and until then it may close a cycle, which keeps the `Replaces=` of others from being effective.
+    fn displaced_by_destroyed(&self, name: &UnitName) -> BTreeSet<UnitName> {
+        if self.cluster.units.contains_key(name) || self.index.replaces.is_empty() {
+            return BTreeSet::new();
+        }
+        displaced(&self.view(), name)
     }
 
     /// The units that wait, or aren't on this host, because `name` is on it.

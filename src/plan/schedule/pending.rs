@@ -115,12 +115,13 @@ impl Step {
 impl UnitWrites {
     /// One decision for everything that must be one transaction. Independent writes get a decision and a reason of
     /// their own: each host of a global unit (there may be thousands), and every `gone`, which doesn't take anything
-    /// away yet.
+    /// away yet. An assignment that the placement names is deleted together with the placement.
     fn decide(self, unit: &UnitName, cluster: &mut Cluster) -> Vec<(Step, Decision)> {
         let mut decisions = Vec::new();
         let mut assignments = Vec::new();
         let mut why = self.why;
         let mut last = None;
+        let home = self.placement.as_ref().and_then(|before| before.as_ref()?.value.host()).cloned();
         for (host, (before, reason)) in self.assignments {
             let global = before.as_ref().is_none_or(|before| before.value.global);
             let now = cluster.schedule.get_mut(&host).and_then(|assignments| assignments.get_mut(unit));
@@ -128,7 +129,7 @@ impl UnitWrites {
             let Some(write) = write(before, now) else { continue };
             let alone = match &write.after {
                 Some(assignment) => assignment.target == Target::Removed || (global && assignment.global),
-                None => global,
+                None => global && home.as_ref() != Some(&host),
             };
             if alone && let Some(why) = reason {
                 let assignments = vec![(host, write)];

@@ -111,7 +111,8 @@ impl Round<'_> {
         self.queue_settle(unit, settle);
     }
 
-    /// Delete assignments that have ended, because the host is dead or has acknowledged. Returns the last host that was
+    /// Delete assignments that have ended, because the host is dead or has acknowledged. A placement on such a host is
+    /// deleted in the same transaction, even while other hosts have yet to acknowledge. Returns the last host that was
     /// left.
     fn clear(&mut self, unit: &UnitName, only: Option<&MachineId>) -> Option<(MachineId, Departure)> {
         let mut left = None;
@@ -130,6 +131,9 @@ impl Round<'_> {
                 continue;
             };
             self.set_assignment(unit, &host, None);
+            if self.scheduler.cluster.placed_on(unit) == Some(&host) {
+                self.set_placement(unit, None);
+            }
             let name = self.host(&host);
             self.pending.why_at(unit, &host, Reason::Left { host: name, because: because.clone() });
             left = Some((host, because));
