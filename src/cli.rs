@@ -12,6 +12,7 @@
 
 mod args;
 mod commands;
+mod condition;
 mod error;
 mod explain;
 mod follow;
@@ -24,15 +25,14 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::api::client::{Client, Endpoint, Tls};
 use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
-use args::{Change, Cli, Command, Create, Format, Globals, Submit};
-use commands::{fd_forward, import, journal, list, restart, services, show, ssh, status, units};
+use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Submit};
+use commands::{fd_forward, import, journal, list, restart, services, show, ssh, status, submit, units};
 use error::{Error, Exit};
-use input::argv;
+use input::{argv, refused};
 use output::Printer;
 use session::Session;
 
@@ -43,8 +43,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let out = Printer::new();
     let (out, result) = match understand(args) {
         Ok(cli) => dispatch(out, cli),
-        Err(error) => {
-            let exit = complain(&out, &error);
+        Err(refusal) => {
+            let exit = refusal.print(&out);
             (out, Ok(exit))
         }
     };
@@ -62,30 +62,42 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn understand(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut command = args::command();
-    let mut built = command.clone();
-    built.build();
-    let matches = command.try_get_matches_from_mut(argv::normalise(&built, args))?;
-    Cli::from_arg_matches(&matches)
+/// A command line that isn't carried out.
+enum Refusal {
+    /// Help was requested.
+    Help(String),
+    /// It can't be parsed.
+    Invalid(Vec<String>),
 }
 
-/// Print clap's message: requested help goes to stdout.
-fn complain(out: &Printer, error: &clap::Error) -> Exit {
-    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(typed))) =
-        (error.kind(), error.get(ContextKind::InvalidSubcommand))
-    {
-        out.messages(&argv::unknown(&args::command(), typed));
-        return Exit::Usage;
+impl Refusal {
+    /// Requested help goes to stdout.
+    fn print(&self, out: &Printer) -> Exit {
+        match self {
+            Self::Help(text) => {
+                out.data(text);
+                Exit::Ok
+            }
+            Self::Invalid(lines) => {
+                out.messages(lines);
+                Exit::Usage
+            }
+        }
     }
-    let text = error.render().to_string();
-    if error.use_stderr() {
-        out.message(&text);
-        Exit::Usage
-    } else {
-        out.data(&text);
-        Exit::Ok
-    }
+}
+
+fn understand(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> {
+    let mut command = args::command();
+    let words = argv::normalise(&command, args);
+    let typed: Vec<String> = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let parsed = command.try_get_matches_from_mut(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        if error.use_stderr() {
+            Refusal::Invalid(refused::lines(&command, &error, &typed))
+        } else {
+            Refusal::Help(error.render().to_string())
+        }
+    })
 }
 
 fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
@@ -104,6 +116,7 @@ fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
             out.message(args::SIGNED);
             Ok(Exit::Usage)
         }
+        Command::Options => Ok(show::options(&out)),
         Command::Manual(asked) => show::manual(&out, &asked),
         Command::FdForward { sockets } => {
             runtime().and_then(|runtime| runtime.block_on(fd_forward::run(&out, &sockets)))
@@ -163,13 +176,13 @@ async fn client(globals: &Globals, hosts: &Hosts) -> Result<Client, Error> {
 
 async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> {
     match command {
-        Command::Submit(args) => units::submit(session, args).await,
-        Command::Load(args) => units::create(session, args, Operation::Load).await,
-        Command::Start(args) => units::create(session, args, Operation::Start).await,
+        Command::Submit(args) => submit::submit(session, args).await,
+        Command::Load(args) => submit::create(session, args, Operation::Load).await,
+        Command::Start(args) => submit::create(session, args, Operation::Start).await,
         Command::Restart(args) => restart::run(session, args).await,
         Command::Stop(args) => units::change(session, args, Operation::Stop).await,
         Command::Unload(args) => units::change(session, args, Operation::Unload).await,
-        Command::Destroy(args) => units::change(session, args, Operation::Destroy).await,
+        Command::Destroy(args) => units::destroy(session, args).await,
         Command::Cat(args) => show::cat(session, args).await,
         Command::ListUnits(args) => list::units(session, args).await,
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
@@ -180,7 +193,11 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Ssh(args) => ssh::run(session, args).await,
         Command::ListServices(args) => services::list(session, args).await,
         Command::Service(args) => services::show(session, args).await,
-        Command::Version(_) | Command::Verify { .. } | Command::Manual(_) | Command::FdForward { .. } => Ok(Exit::Ok),
+        Command::Version(_)
+        | Command::Verify { .. }
+        | Command::Options
+        | Command::Manual(_)
+        | Command::FdForward { .. } => Ok(Exit::Ok),
     }
 }
 
@@ -192,19 +209,18 @@ fn format(command: &Command) -> Format {
         | Command::Restart(Change { output, .. })
         | Command::Stop(Change { output, .. })
         | Command::Unload(Change { output, .. })
-        | Command::Destroy(Change { output, .. }) => output.format,
+        | Command::Destroy(Destroy { change: Change { output, .. }, .. }) => output.format,
         Command::Cat(args) => args.output.format,
         Command::Import(args) => args.output.format,
-        Command::ListUnits(args)
-        | Command::ListUnitFiles(args)
-        | Command::ListMachines(args)
-        | Command::ListServices(args) => args.output.format,
+        Command::ListUnits(args) | Command::ListUnitFiles(args) => args.list.output.format,
+        Command::ListMachines(args) | Command::ListServices(args) => args.output.format,
         Command::Service(args) => args.output.format,
         Command::Status(args) => args.output.format,
         // The formats of a journal are journalctl's.
         Command::Journal(_)
         | Command::Version(_)
         | Command::Verify { .. }
+        | Command::Options
         | Command::Manual(_)
         | Command::Ssh(_)
         | Command::FdForward { .. } => Format::Text,

@@ -106,8 +106,60 @@ pub fn daemon(command: Command, sections: &[(&str, &[&str])]) -> String {
     })
 }
 
-fn page(command: Command) -> String {
-    written(|roff| Man::new(command).render(roff))
+/// A page of section 1. The help that follows the options is divided into sections.
+fn page(mut command: Command) -> String {
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let has_version = command.get_version().is_some();
+    let lists_commands = command.get_subcommands().any(|command| !command.is_hide_set());
+    let page = Man::new(command.override_usage(usage));
+    written(|roff| {
+        page.render_title(roff)?;
+        page.render_name_section(roff)?;
+        page.render_synopsis_section(roff)?;
+        page.render_description_section(roff)?;
+        page.render_options_section(roff)?;
+        if lists_commands {
+            page.render_subcommands_section(roff)?;
+        }
+        for (title, lines) in sections(&after) {
+            section(&title, &lines).to_writer(roff)?;
+        }
+        if has_version { page.render_version_section(roff) } else { Ok(()) }
+    })
+}
+
+/// `text` as sections: one begins at each line that isn't indented and ends with a colon; what precedes the first is
+/// `NOTES`. Each has its title and its lines.
+fn sections(text: &str) -> Vec<(String, Vec<&str>)> {
+    let mut sections: Vec<(String, Vec<&str>)> = Vec::new();
+    for line in text.lines() {
+        match line.strip_suffix(':').filter(|title| !title.starts_with(' ')) {
+            Some(title) => sections.push((title.to_ascii_uppercase(), Vec::new())),
+            None if line.is_empty() => {}
+            None if sections.is_empty() => sections.push(("NOTES".into(), vec![line])),
+            None => sections.last_mut().into_iter().for_each(|(_, lines)| lines.push(line)),
+        }
+    }
+    sections
+}
+
+/// Lines of help are laid out already, so they aren't filled again.
+fn section(title: &str, lines: &[&str]) -> Roff {
+    let mut section = Roff::new();
+    section.control("SH", [title]);
+    let laid_out = lines.iter().all(|line| line.starts_with(' '));
+    if laid_out {
+        section.control("nf", []);
+    }
+    for line in lines {
+        section.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
+    }
+    if laid_out {
+        section.control("fi", []);
+    }
+    section
 }
 
 fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {

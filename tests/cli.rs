@@ -11,6 +11,10 @@ mod real;
 #[path = "support/records.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod records;
+#[path = "cli/safety.rs"]
+mod safety;
+#[path = "cli/terminal.rs"]
+mod terminal;
 
 use std::io::{BufRead as _, BufReader};
 
@@ -107,9 +111,9 @@ fn usage_errors_exit_2_and_print_on_stderr_only() {
         ("destroy", "No units given"),
         ("cat", "One unit file must be provided"),
         ("cat a b", "One unit file must be provided"),
-        ("start --bogus a", "unexpected argument '--bogus'"),
-        ("start --block-attempts many a", "invalid value 'many'"),
-        ("list-units --output yaml", "invalid value 'yaml'"),
+        ("start --bogus a", "no option `--bogus`\n"),
+        ("start --block-attempts many a", "`--block-attempts many`: it must be a whole number\n"),
+        ("list-units --output yaml", "`--output yaml`: it must be one of text, json\n"),
         ("--request-timeout 0 list-units", "it must be more than 0"),
         ("--endpoint tcp://x list-units", "`tcp://x` is no endpoint"),
         ("", "Usage: fleetctl"),
@@ -339,7 +343,7 @@ fn all_problems_of_all_files_are_told_and_nothing_is_sent() {
                x.service: no options in it: not a unit file\n\
                y.service:1: bad section header \"[Unit\": it must be [Name], alone on its line\n\
                bin.service:1: not a text file (byte 0x7f)\n\
-               unable to find Unit(none.service) in Registry or on filesystem\n\
+               no unit none.service in the cluster, and no file of that name here\n\
                nothing was submitted\n";
     for verb in ["submit", "load", "start"] {
         fake.expect(&format!("{verb} ok db x y bin none"), 1, "", err);

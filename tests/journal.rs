@@ -93,7 +93,7 @@ fn bad_usage_exits_2_and_asks_nobody() {
     let host = Host::new(&[unit("a.service", true), unit("b.service", true)], vec![]);
     for (args, message) in [
         ("journal", "No units given"),
-        ("journal a --output yaml", "invalid value 'yaml'"),
+        ("journal a --output yaml", "`--output yaml`: it must be one of short, short-precise, "),
         ("journal a --lines many", "it must be a number, or `all`"),
         ("journal a b --output verbose", "entries can't be merged as `verbose`"),
         ("journal a -f --output export", "entries can't be followed as `export`"),

@@ -3,6 +3,7 @@
 
 mod change;
 mod connection;
+mod examples;
 mod help;
 mod hosts;
 mod import;
@@ -14,13 +15,15 @@ mod output;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-pub(super) use change::{Block, Change, Create, Submit};
+pub(super) use change::{Block, Change, Create, Destroy, Submit};
 pub(super) use connection::Connection;
 pub(super) use hosts::{Ssh, Status};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
-pub(super) use list::{Cat, Columns, List, Service, Version};
+#[cfg(test)]
+pub(super) use list::FIELDS;
+pub(super) use list::{Cat, Columns, Filter, List, ListUnits, Service, Version};
 pub(super) use output::{Format, OutputFormat};
 
 /// Where `fleetd` listens unless told otherwise.
@@ -29,7 +32,7 @@ const ENDPOINT: &str = "unix:///run/fleet.sock";
 /// fleetd gives up on its store after 5 seconds, and says so: worth waiting for.
 const REQUEST_TIMEOUT: &str = "6";
 
-/// systemd for a whole cluster: submit unit files, and they run on the hosts that fit.
+/// systemd for a cluster: submit unit files, and they run on the hosts that fit
 #[derive(Debug, Parser)]
 #[command(name = "fleetctl", disable_version_flag = true, max_term_width = 100)]
 #[command(after_help = help::AFTER)]
@@ -70,34 +73,33 @@ pub(super) struct Globals {
 pub(super) enum Command {
     /// Submit unit files to the cluster, without running them
     Submit(Submit),
-    /// Put units on hosts, without starting them; submits their files if need be
+    /// Place units on hosts, without starting them
     Load(Create),
-    /// Start units on hosts that fit; submits their files if need be
+    /// Start units on hosts that fit; submits files if needed
     Start(Create),
-    /// Stop and start units where they are, one after another
+    /// Restart units on their hosts, one after another
     Restart(Change),
-    /// Stop units; they stay on their hosts, ready to be started
+    /// Stop units; they stay on their hosts
     Stop(Change),
-    /// Stop units and take them off their hosts; they stay in the cluster
+    /// Stop units and take them off their hosts
     Unload(Change),
     /// Stop units and remove them from the cluster
-    Destroy(Change),
+    Destroy(Destroy),
     /// Print a unit's file as it was submitted
     Cat(Cat),
     /// List the states of units that are on hosts
-    ListUnits(List),
+    ListUnits(ListUnits),
     /// List the units that the cluster knows
-    ListUnitFiles(List),
+    ListUnitFiles(ListUnits),
     /// List the hosts of the cluster
     ListMachines(List),
-    /// Take over the units of another cluster, CoreOS fleet's or Flotilla's; without --apply, only show what that would
-    /// do
+    /// Take over units of another cluster, also of CoreOS fleet
     Import(Import),
-    /// Show the journals of units, wherever they run
+    /// Show the journals of units, from all hosts
     Journal(Journal),
-    /// Show systemd's status of units, on the hosts they are on
+    /// Show systemd's status of units, from their hosts
     Status(Status),
-    /// A shell, or a command, on a host, or on the host of a unit
+    /// Open a shell or run a command on a host, or on a unit's host
     Ssh(Ssh),
     /// Connect stdin and stdout with a unix socket; what `--tunnel` runs on a host whose sshd doesn't forward sockets
     #[command(hide = true)]
@@ -119,22 +121,52 @@ pub(super) enum Command {
     },
     /// Print the version
     Version(Version),
+    /// The options of every command
+    #[command(hide = true)]
+    Options,
     #[command(flatten)]
     Manual(crate::cli_docs::Asked),
 }
 
-/// The definitions as clap has them. A variable of the environment that is empty counts as unset.
+/// The definitions for parsing and help. A variable of the environment that is empty counts as unset.
 pub(super) fn command() -> clap::Command {
     let command = Cli::command().mut_args(|arg| {
         let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
         if empty { arg.env(clap::builder::Resettable::Reset) } else { arg }
     });
-    let template = help::template(&command);
-    command.help_template(template)
+    let template = help::overview(&command);
+    let mut command = command.help_template(template).mut_subcommands(|sub| {
+        let after = help::after(&sub);
+        list::with_fields(sub.after_help(after))
+    });
+    command.build();
+    command.mut_subcommands(|sub| if sub.get_name() == "options" { sub } else { sub.mut_args(unlisted) })
+}
+
+/// The definitions for manual pages and completion: every option is listed with every command.
+pub(super) fn documented() -> clap::Command {
+    command().mut_subcommands(|sub| {
+        let sub = list::with_values(sub);
+        sub.mut_args(|arg| if arg.is_global_set() && !legacy::is(&arg) { arg.hide(false) } else { arg })
+    })
+}
+
+/// Not in the help of each command: `fleetctl help options` lists it.
+fn unlisted(arg: clap::Arg) -> clap::Arg {
+    if arg.is_global_set() { arg.hide(true) } else { arg }
+}
+
+/// A whole number of attempts.
+fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "it must be a whole number".into())
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| "it must be a port, 1 to 65535".into())
 }
 
 fn seconds(text: &str) -> Result<std::time::Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, as 5 or 2.5".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, such as 5 or 2.5".to_owned())?;
     if seconds > 0.0 && seconds <= 86_400.0 {
         Ok(std::time::Duration::from_secs_f64(seconds))
     } else {

@@ -1,9 +1,11 @@
-//! The interpretation of arguments: the command line's spelling, names and patterns of units, unit files. Resolves and
-//! checks them; changes nothing in the cluster and prints nothing.
+//! The interpretation of arguments: the command line's spelling and errors, names and patterns of units, unit files.
+//! Resolves and checks them; changes nothing in the cluster and prints nothing.
 
 pub(super) mod argv;
 pub(super) mod batch;
 pub(super) mod check;
 pub(super) mod files;
 pub(super) mod names;
+pub(super) mod refused;
 pub(super) mod select;
+mod words;

@@ -160,8 +160,6 @@ mod tests {
             result: None,
             error: None,
             since: 0,
-            restarts: 0,
-            failure: None,
         };
         UnitView {
             name: name.parse().unwrap(),

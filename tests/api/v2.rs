@@ -339,7 +339,8 @@ async fn a_list_shows_where_units_are() {
     );
     let machines = daemon.get("/fleet/v2/machines").await.json();
     let metadata = json!({ "zone": "a" });
-    let n1 = json!({ "id": N1, "ip": "10.88.0.1", "hostname": "n1", "metadata": metadata, "version": "1.2.3" });
+    let n1 =
+        json!({ "id": N1, "ip": "10.88.0.1", "hostname": "n1", "metadata": metadata, "version": "1.2.3", "since": 0 });
     assert_eq!(machines, json!({ "machines": [n1] }));
 }
 

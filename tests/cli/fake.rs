@@ -51,6 +51,8 @@ pub(crate) struct Script {
 /// A running fake.
 pub(crate) struct Fake {
     pub(crate) dir: TempDir,
+    /// More variables for [`Fake::on_terminal`].
+    pub(crate) terminal: Vec<(&'static str, &'static str)>,
     requests: Arc<Mutex<Vec<(String, Value)>>>,
     _runtime: tokio::runtime::Runtime,
 }
@@ -87,7 +89,7 @@ impl Fake {
         // fleetctl's requests are as large as the real API takes them.
         let app = app.layer(axum::extract::DefaultBodyLimit::max(flotilla::api::wire::BODY_LIMIT));
         runtime.spawn(async move { axum::serve(listener, app).await });
-        Self { dir, requests, _runtime: runtime }
+        Self { dir, terminal: Vec::new(), requests, _runtime: runtime }
     }
 
     pub(crate) fn file(&self, name: &str, text: &str) -> &Self {
@@ -120,6 +122,23 @@ impl Fake {
 
     pub(crate) fn run(&self, args: &str) -> Ran {
         run(self.command(args))
+    }
+
+    /// Run on a terminal of `columns` by 40, with `typed` as the input: the exit code, and what the terminal was sent.
+    pub(crate) fn on_terminal(&self, args: &str, columns: u16, typed: &str) -> (Option<i32>, String) {
+        let program = env!("CARGO_BIN_EXE_fleetctl");
+        let inside = format!("stty cols {columns} rows 40; exec {program} {args}");
+        let mut command = Command::new("script");
+        command.current_dir(self.dir.path()).env_clear().args(["-E", "never", "-qec", &inside, "/dev/null"]);
+        command.envs([("TERM", "xterm"), ("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")]);
+        command.env("FLEETCTL_ENDPOINT", self.endpoint()).envs(self.terminal.iter().copied());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, typed.as_bytes()).unwrap();
+        // Kept open until it ends: `script` passes an end of input on.
+        let ran = finish(child);
+        drop(stdin);
+        (ran.code, ran.out.replace("\r\n", "\n"))
     }
 
     /// Run, and compare everything.

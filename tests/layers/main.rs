@@ -103,7 +103,7 @@ const OWNERS: &[Owned] = &[
     ("axum", &["src/api"]),
     ("prometheus_client", &["src/metrics"]),
     ("ini", &["src/config"]),
-    ("strsim", &["src/cli/input/argv", "src/cli/input/select"]),
+    ("strsim", &["src/cli/input/select", "src/cli/input/words"]),
     ("jiff", &["src/journal"]),
     ("clap", &["src/cli", "src/sidecar/args", "src/bin", "src/config/arguments", "src/cli_docs"]),
     ("clap_complete", &["src/cli_docs", "src/config/arguments"]),

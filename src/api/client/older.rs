@@ -53,7 +53,6 @@ fn machine(host: &MachineRef) -> Machine {
 }
 
 fn report(state: StateView) -> UnitReport {
-    let StateView { generation, target, hash, load, active, sub, job, result, error, since, restarts, failure, .. } =
-        state;
-    UnitReport { generation, target, hash, load, active, sub, job, result, error, since, restarts, failure }
+    let StateView { generation, target, hash, load, active, sub, job, result, error, since, .. } = state;
+    UnitReport { generation, target, hash, load, active, sub, job, result, error, since }
 }

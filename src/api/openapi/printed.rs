@@ -43,8 +43,6 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("hostname", text()),
         ("job", or_null(text())),
         ("error", or_null(text())),
-        ("restarts", json!({ "type": "integer", "minimum": 0 })),
-        ("failure", or_null(of("Failure"))),
     ];
     let target = json!({ "anyOf": [machine, { "const": "global" }, { "type": "null" }] });
     let files = [
@@ -59,14 +57,15 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("waiting", or_null(text())),
     ];
     let metadata = json!({ "type": "object", "additionalProperties": text() });
+    let number = json!({ "type": "integer", "minimum": 0 });
     let machines = [
         ("machine", machine.clone()),
         ("ip", text()),
         ("metadata", metadata.clone()),
         ("hostname", text()),
         ("version", text()),
+        ("since", number.clone()),
     ];
-    let number = json!({ "type": "integer", "minimum": 0 });
     let services = [
         ("service", of("ServiceName")),
         ("instances", number.clone()),

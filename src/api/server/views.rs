@@ -113,6 +113,7 @@ pub(super) fn machines(cluster: &Cluster) -> Vec<MachineView> {
         hostname: machine.hostname.clone(),
         metadata: cluster.effective_metadata(id),
         version: machine.version.clone(),
+        since: machine.since,
     };
     cluster.machines.iter().map(view).collect()
 }
@@ -130,7 +131,5 @@ fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateV
         result: state.result.clone(),
         error: state.error.clone(),
         since: state.since,
-        restarts: state.restarts,
-        failure: state.failure.clone(),
     }
 }

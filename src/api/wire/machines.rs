@@ -53,6 +53,9 @@ pub struct MachineView {
     pub metadata: BTreeMap<String, String>,
     /// The version of its `fleetd`.
     pub version: String,
+    /// Since when it has been registered without interruption, in ms since the epoch; 0 if that is unknown.
+    #[serde(default)]
+    pub since: u64,
 }
 
 /// v2: all hosts.

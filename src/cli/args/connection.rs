@@ -33,6 +33,7 @@ pub(in crate::cli) struct Connection {
     pub(in crate::cli) ssh_identity: Vec<PathBuf>,
     /// The hosts' SSH port [default: that of ~/.ssh/config, or 22]
     #[arg(long, global = true, env = "FLEETCTL_SSH_PORT", hide_env = true, value_name = "PORT")]
+    #[arg(value_parser = super::port)]
     pub(in crate::cli) ssh_port: Option<u16>,
     /// The timeout in seconds for connecting to a host, and for each answer while logging in
     #[arg(long, global = true, env = "FLEETCTL_SSH_TIMEOUT", hide_env = true, value_name = "SECONDS")]

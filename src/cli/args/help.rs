@@ -1,7 +1,10 @@
-//! `fleetctl --help`: the commands in groups, an example, the environment, where to read on. Made of clap's
-//! definitions, so that it can't be out of date; owns the order and the words around them.
+//! `fleetctl --help` lists the commands in groups, `fleetctl help COMMAND` has the command's own options and examples,
+//! and `fleetctl help options` the options of every command. Made of clap's definitions, so that it can't be out of
+//! date; owns the order and the words around them.
 
 use std::fmt::Write as _;
+
+use super::examples;
 
 /// What belongs together. A command that is named nowhere here goes last.
 const GROUPS: [(&str, &[&str]); 5] = [
@@ -12,49 +15,76 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("More", &[]),
 ];
 
-/// Before the options: what it is, how it is used, the commands.
-pub(super) fn template(command: &clap::Command) -> String {
+/// What follows the list of commands.
+const READ_ON: &str = "\
+Help for a command:        fleetctl help COMMAND
+Options of every command:  fleetctl help options";
+
+/// What it is and the commands, on one screen.
+pub(super) fn overview(command: &clap::Command) -> String {
     let visible = || command.get_subcommands().filter(|sub| !sub.is_hide_set());
     let width = visible().map(|sub| sub.get_name().len()).max().unwrap_or(0);
     let grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
-    let mut text = "{about}\n\n{usage-heading} {usage}\n".to_owned();
+    let mut text = "{about}\n\n{usage-heading} fleetctl [OPTIONS] COMMAND [ARGUMENTS]\n\n".to_owned();
     for (heading, names) in GROUPS {
         let named = names.iter().filter_map(|name| visible().find(|sub| sub.get_name() == *name));
         let rest = visible().filter(|sub| names.is_empty() && !grouped(sub.get_name()));
-        let mut lines = String::new();
+        let _ = writeln!(text, "{heading}:");
         for sub in named.chain(rest) {
             let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
-            let _ = writeln!(lines, "  {:width$}  {about}", sub.get_name());
-        }
-        if names.is_empty() {
-            let _ = writeln!(lines, "  {:width$}  What a command does, and its options: fleetctl help start", "help");
-        }
-        if !lines.is_empty() {
-            let _ = write!(text, "\n{heading}:\n{lines}");
+            let _ = writeln!(text, "  {:width$}  {about}", sub.get_name());
         }
     }
-    text + "\nGlobal options:\n{options}{after-help}"
+    text + "\n" + READ_ON
 }
 
-/// After the options.
-pub(super) const AFTER: &str = "\
-Example:
-  fleetctl list-machines             which hosts there are
-  fleetctl start hello.service       hand in the file hello.service, and start it on a host that fits
-  fleetctl list-units                where it runs
-  fleetctl journal -f hello          what it says
-  fleetctl destroy hello             stop it, and forget it
+/// What follows the options of `command`.
+pub(super) fn after(command: &clap::Command) -> String {
+    let own = command.get_after_help().map(ToString::to_string);
+    let examples = examples::of(command.get_name());
+    let name = command.get_name();
+    let rest =
+        if name == "options" { AFTER } else { "See also:\n  fleetctl help options, for the options of every command" };
+    own.into_iter().chain(examples).chain([rest.to_owned()]).collect::<Vec<_>>().join("\n\n")
+}
 
-UNIT is a file (`units/hello.service`) or a unit's name; `.service` can be left out. Most commands take quoted patterns
-of names too: 'web@*'. Commands can be shortened as long as they stay unique, and options can stand anywhere.
+/// What holds for every command. A section of the manual page begins at each line that ends with a colon.
+pub(super) const AFTER: &str = "\
+Units:
+  UNIT is a file (units/hello.service) or the name of a unit; `.service` can
+  be left out. Most commands also take quoted patterns of names: 'web@*'.
+  Commands can be shortened as long as they are unique, and options can be
+  anywhere on the command line.
 
 Environment:
-  Each global option can be set in a variable: FLEETCTL_ENDPOINT for --endpoint, FLEETCTL_TUNNEL for --tunnel, and so
-  on. An empty one counts as unset, and the command line counts more.
+  Each of these options can be set in a variable: FLEETCTL_ENDPOINT for
+  --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on. An empty variable
+  counts as unset, and the command line takes precedence.
 
 Exit status:
-  0 done, 1 not done or not all of it, 2 not understood, 130 Ctrl-C ended the waiting; of `status`, `journal` and `ssh`
-  also that of the command on the host, and 255 when the host can't be reached.
+  0    done
+  1    not done, or not all of it
+  2    the command line is invalid; nothing was done
+  130  Ctrl-C ended the wait
+  255  `status`, `journal`, `ssh`: a host is unreachable; otherwise these exit
+       with the status of the command on the host
 
-Read on:
-  fleetctl help COMMAND, man fleetctl, systemd.unit(5) for unit files";
+See also:
+  fleetd(8), systemd.unit(5), systemctl(1), journalctl(1)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overview_fits_on_one_screen() {
+        let mut command = crate::cli::args::command();
+        let text = command.render_help().to_string();
+        assert!(text.lines().count() <= 32, "{} lines:\n{text}", text.lines().count());
+        assert!(text.lines().all(|line| line.chars().count() < 80), "{text}");
+        let mut started = command.find_subcommand("start").unwrap().clone();
+        let text = started.render_help().to_string();
+        assert!(text.lines().count() <= 32 && !text.contains("--tunnel"), "{text}");
+        assert!(overview(&command).contains("\nMore:\n"));
+    }
+}

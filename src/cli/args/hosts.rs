@@ -8,7 +8,7 @@ use super::OutputFormat;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Status {
     /// Names of units, or quoted patterns of names: 'web@*'
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", required = true)]
     pub(in crate::cli) units: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,

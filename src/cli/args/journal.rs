@@ -8,13 +8,13 @@ use crate::journal::{Format, Query};
 /// `journal`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Of one unit on one host this is journalctl's own output. Otherwise the entries of all hosts come in \
-        the order of their times, each line with its host and unit, and --output=json adds `host` and `unit` to each \
-        entry."
+    after_help = "For one unit on one host this is journalctl's own output. Otherwise the entries of all hosts are \
+        merged in the order of their times, each line with its host and unit, and --output=json adds `host` and `unit` \
+        to each entry."
 )]
 pub(in crate::cli) struct Journal {
     /// Names of units, templates (web@.service is all its instances), or quoted patterns of names: 'web@*'
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", required = true)]
     pub(in crate::cli) units: Vec<String>,
     /// Follow new entries, wherever the units move, until Ctrl-C
     #[arg(long, short = 'f')]

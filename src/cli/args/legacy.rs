@@ -30,6 +30,11 @@ pub(in crate::cli) struct Legacy {
     experimental_api: bool,
 }
 
+/// Whether `arg` is one of these options.
+pub(super) fn is(arg: &clap::Arg) -> bool {
+    Legacy::augment_args(clap::Command::new("")).get_arguments().any(|legacy| legacy.get_id() == arg.get_id())
+}
+
 impl Legacy {
     /// Lines about what was given and does nothing.
     ///

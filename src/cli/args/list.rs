@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::OutputFormat;
 
-/// `list-units`, `list-unit-files`, `list-machines` and `list-services`.
+/// `list-machines` and `list-services`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct List {
     /// Names, or quoted patterns of names, to list only these
@@ -14,6 +14,36 @@ pub(in crate::cli) struct List {
     pub(in crate::cli) columns: Columns,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
+}
+
+/// `list-units` and `list-unit-files`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ListUnits {
+    #[command(flatten)]
+    pub(in crate::cli) list: List,
+    #[command(flatten)]
+    pub(in crate::cli) filter: Filter,
+}
+
+/// Which units are listed. A unit must match all options that are given.
+#[derive(Debug, Default, Args)]
+pub(in crate::cli) struct Filter {
+    /// Only units that failed
+    #[arg(long)]
+    pub(in crate::cli) failed: bool,
+    /// Only units that should run and don't
+    #[arg(long)]
+    pub(in crate::cli) not_running: bool,
+    /// Only units in one of these states: failed, dead, restarting, waiting, starting, stopping, running, done or
+    /// inactive, or a state of systemd's, such as active
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+    pub(in crate::cli) states: Vec<String>,
+    /// Only units on these hosts: their names, addresses or ids
+    #[arg(long = "host", value_name = "HOST", value_delimiter = ',')]
+    pub(in crate::cli) hosts: Vec<String>,
+    /// Only units of these types, such as service,socket
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub(in crate::cli) types: Vec<String>,
 }
 
 /// `service`.
@@ -31,7 +61,7 @@ pub(in crate::cli) struct Service {
 /// What a table looks like.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Columns {
-    /// Don't shorten machine ids and hashes
+    /// Don't shorten names, machine ids and hashes
     #[arg(long, short = 'l')]
     pub(in crate::cli) full: bool,
     /// Don't print the line of column names
@@ -40,6 +70,35 @@ pub(in crate::cli) struct Columns {
     /// The columns to print, separated by commas
     #[arg(long, value_name = "FIELDS")]
     pub(in crate::cli) fields: Option<String>,
+}
+
+/// The fields of each list.
+pub(in crate::cli) const FIELDS: [(&str, &[&str]); 5] = [
+    ("list-units", &["unit", "machine", "active", "sub", "load", "hash", "ip", "hostname", "job", "error"]),
+    ("list-unit-files", &["unit", "hash", "dstate", "state", "target", "global", "desc", "waiting"]),
+    ("list-machines", &["machine", "ip", "metadata", "hostname", "version", "since"]),
+    ("list-services", &["service", "instances", "addresses", "units"]),
+    ("service", &["instance", "address", "port", "weight", "unit", "machine", "hostname", "metadata", "ttl", "since"]),
+];
+
+/// `command` with the names of its fields in the help of `--fields`.
+pub(super) fn with_fields(command: clap::Command) -> clap::Command {
+    match FIELDS.iter().find(|(name, _)| *name == command.get_name()) {
+        Some((_, fields)) => command.mut_arg("fields", |arg| {
+            arg.help(format!("The columns to print, separated by commas: {}", fields.join(", ")))
+        }),
+        None => command,
+    }
+}
+
+/// `command` with the names of its fields as possible values, for completion.
+pub(super) fn with_values(command: clap::Command) -> clap::Command {
+    match FIELDS.iter().find(|(name, _)| *name == command.get_name()) {
+        Some((_, fields)) => command.mut_arg("fields", |arg| {
+            arg.value_parser(clap::builder::PossibleValuesParser::new(*fields)).hide_possible_values(true)
+        }),
+        None => command,
+    }
 }
 
 /// `cat`.

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Args)]
 pub(in crate::cli) struct OutputFormat {
     /// How to print what goes to stdout
-    #[arg(long = "output", value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    #[arg(long = "output", short = 'o', value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub(in crate::cli) format: Format,
 }
 

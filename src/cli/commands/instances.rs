@@ -47,6 +47,9 @@ pub(in crate::cli) async fn add(
         }
         for unit in following {
             added.push((unit.name.clone(), unit.desired));
+            if unit.desired == Desired::Launched {
+                batch.restarted.insert(unit.name.to_string());
+            }
             batch.files.insert(unit.name.to_string(), renewed.name.to_string());
             batch.units.push(ApplyUnit {
                 name: unit.name.to_string(),

@@ -9,9 +9,6 @@ use crate::journal::Source;
 
 /// Run the command.
 pub(in crate::cli) async fn run(session: &Session, args: &Journal) -> Result<Exit, Error> {
-    if args.units.is_empty() {
-        return Err(Error::usage("No units given", "name at least one unit, such as web.service or 'web@*'"));
-    }
     let chosen = choose::choose(&session.client, &args.units).await?;
     let query = args.query();
     if query.format.is_journalctls() && (query.follow || !chosen.units.one) {

@@ -1,19 +1,25 @@
-//! list-units, list-unit-files, list-machines: the columns and their content. Owns the fields and their names; `table`
-//! aligns them. Scripts parse this output.
+//! list-units, list-unit-files, list-machines: what is requested, and which table is printed: that of CoreOS fleet,
+//! which scripts parse, or on a terminal the one for people.
 
-use std::io::IsTerminal as _;
+mod fields;
+mod filter;
+mod people;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::api::wire::{DamagedUnit, MachineRef, MachineView, StateView, UnitList, UnitView};
-use crate::cli::args::{Columns, List};
+use crate::api::wire::{DamagedUnit, MachineView, StateView, UnitList, UnitView};
+use crate::cli::args::{Columns, Filter, List, ListUnits};
+use crate::cli::condition::Condition;
 use crate::cli::error::{Error, Exit};
 use crate::cli::explain;
 use crate::cli::input::select;
+use crate::cli::output::fitted::{self, Cell};
 use crate::cli::output::table;
 use crate::cli::session::Session;
+use crate::clock::Clock;
+use crate::journal::Output as _;
 use crate::model::glob::Glob;
-use crate::model::name::{UnitHash, UnitName};
+use crate::model::name::UnitName;
 
 /// A column: its name, the text of a cell, and its value in JSON.
 pub(in crate::cli) struct Field<T> {
@@ -27,204 +33,77 @@ type UnitState = (UnitName, StateView);
 /// A unit, or one whose record is damaged.
 type UnitFile = Result<UnitView, DamagedUnit>;
 
-const UNITS: &str = "unit,machine,active,sub";
-const UNIT_FILES: &str = "unit,hash,dstate,state,target";
-const MACHINES: &str = "machine,ip,metadata";
-
-fn unit_fields() -> Vec<Field<UnitState>> {
-    vec![
-        Field { name: "unit", text: |row, _| row.0.to_string(), value: |row| json!(row.0) },
-        Field { name: "machine", text: |row, full| row.1.machine.legend(full), value: |row| json!(row.1.machine.id) },
-        Field { name: "active", text: |row, _| or_dash(&row.1.active), value: |row| json!(row.1.active) },
-        Field { name: "sub", text: |row, _| or_dash(&row.1.sub), value: |row| json!(row.1.sub) },
-        Field { name: "load", text: |row, _| or_dash(&row.1.load), value: |row| json!(row.1.load) },
-        Field { name: "hash", text: |row, full| hash(&row.1.hash, full), value: |row| json!(row.1.hash) },
-        Field { name: "ip", text: |row, _| or_dash(&row.1.machine.ip), value: |row| json!(row.1.machine.ip) },
-        Field {
-            name: "hostname",
-            text: |row, _| or_dash(&row.1.machine.hostname),
-            value: |row| json!(row.1.machine.hostname),
-        },
-        Field {
-            name: "job",
-            text: |row, _| or_dash(row.1.job.as_deref().unwrap_or("")),
-            value: |row| json!(row.1.job),
-        },
-        Field {
-            name: "error",
-            text: |row, _| or_dash(&row.1.trouble().unwrap_or_default()),
-            value: |row| json!(row.1.trouble()),
-        },
-        Field { name: "restarts", text: |row, _| row.1.restarts.to_string(), value: |row| json!(row.1.restarts) },
-        Field { name: "failure", text: failure, value: |row| json!(row.1.failure) },
-    ]
-}
-
-/// systemd's result of a unit that failed.
-fn failure(row: &UnitState, _: bool) -> String {
-    or_dash(row.1.failure.as_ref().map_or("", |failure| &failure.result))
-}
-
-/// What `list-unit-files` shows as the state of a unit with a damaged record.
-const DAMAGED: &str = "damaged";
-
-fn unit_file_fields() -> Vec<Field<UnitFile>> {
-    let target = |row: &UnitFile, full: bool| match (machine(row), row.as_ref().is_ok_and(|unit| unit.global)) {
-        (_, true) => "global".into(),
-        (Some(machine), _) => machine.legend(full),
-        (None, _) => "-".into(),
-    };
-    let target_value = |row: &UnitFile| match (machine(row), row.as_ref().is_ok_and(|unit| unit.global)) {
-        (_, true) => json!("global"),
-        (machine, _) => json!(machine.map(|machine| &machine.id)),
-    };
-    vec![
-        Field { name: "unit", text: |row, _| name(row).to_string(), value: |row| json!(name(row)) },
-        Field {
-            name: "hash",
-            text: |row, full| sound(row, |unit| hash(&unit.hash, full)),
-            value: |row| json!(row.as_ref().ok().map(|unit| &unit.hash)),
-        },
-        Field {
-            name: "dstate",
-            text: |row, _| sound(row, |unit| unit.desired.to_string()),
-            value: |row| json!(row.as_ref().ok().map(|unit| unit.desired)),
-        },
-        Field {
-            name: "state",
-            text: |row, _| match row {
-                Ok(unit) if unit.global => "-".into(),
-                Ok(unit) => or_dash(&unit.current),
-                Err(_) => DAMAGED.into(),
-            },
-            value: |row| match row {
-                Ok(unit) if unit.global => Value::Null,
-                Ok(unit) => json!(unit.current),
-                Err(_) => json!(DAMAGED),
-            },
-        },
-        Field { name: "target", text: target, value: target_value },
-        Field { name: "tmachine", text: target, value: target_value },
-        Field {
-            name: "global",
-            text: |row, _| sound(row, |unit| unit.global.to_string()),
-            value: |row| json!(row.as_ref().ok().map(|unit| unit.global)),
-        },
-        Field {
-            name: "desc",
-            text: |row, _| sound(row, |unit| or_dash(&unit.description)),
-            value: |row| json!(row.as_ref().ok().map(|unit| &unit.description)),
-        },
-        Field {
-            name: "waiting",
-            text: |row, _| sound(row, |unit| or_dash(unit.waiting.as_deref().unwrap_or(""))),
-            value: |row| json!(row.as_ref().ok().and_then(|unit| unit.waiting.as_ref())),
-        },
-    ]
-}
-
-fn name(row: &UnitFile) -> &UnitName {
-    row.as_ref().map_or_else(|damaged| &damaged.name, |unit| &unit.name)
-}
-
-fn machine(row: &UnitFile) -> Option<&MachineRef> {
-    row.as_ref().map_or_else(|damaged| damaged.machine.as_ref(), |unit| unit.machine.as_ref())
-}
-
-fn sound(row: &UnitFile, text: impl FnOnce(&UnitView) -> String) -> String {
-    row.as_ref().map_or_else(|_| "-".into(), text)
-}
-
-fn machine_fields() -> Vec<Field<MachineView>> {
-    vec![
-        Field {
-            name: "machine",
-            text: |machine, full| if full { machine.id.to_string() } else { format!("{}...", machine.id.short()) },
-            value: |machine| json!(machine.id),
-        },
-        Field { name: "ip", text: |machine, _| or_dash(&machine.ip), value: |machine| json!(machine.ip) },
-        Field {
-            name: "metadata",
-            text: |machine, _| {
-                or_dash(
-                    &machine.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","),
-                )
-            },
-            value: |machine| json!(machine.metadata),
-        },
-        Field {
-            name: "hostname",
-            text: |machine, _| or_dash(&machine.hostname),
-            value: |machine| json!(machine.hostname),
-        },
-        Field {
-            name: "version",
-            text: |machine, _| or_dash(&machine.version),
-            value: |machine| json!(machine.version),
-        },
-    ]
-}
-
 /// For how many waiting units the reasons of each host are shown.
 const EXPLAINED: usize = 5;
 
 /// `list-units`: a row for each unit on each host.
-pub(in crate::cli) async fn units(session: &Session, args: &List) -> Result<Exit, Error> {
-    let fields = pick(unit_fields(), session, &args.columns, UNITS)?;
-    let (units, unmatched) = fetch(session, args).await?;
+pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result<Exit, Error> {
+    let ListUnits { list, filter } = args;
+    let fields = pick(fields::unit_fields(), session, &list.columns, fields::UNITS)?;
+    let (units, unmatched) = fetch(session, list).await?;
     let damaged = damaged(&units);
-    let rows: Vec<UnitState> = units
-        .into_iter()
-        .map(|row| row.map_or_else(|damaged| (damaged.name, damaged.states), |unit| (unit.name, unit.states)))
-        .flat_map(|(name, mut states)| {
-            states.sort_by(|a, b| a.machine.id.cmp(&b.machine.id));
-            states.into_iter().map(move |state| (name.clone(), state))
-        })
-        .collect();
-    print(session, &args.columns, &fields, &rows);
-    if is_shown_to_somebody(session) {
-        let troubled = rows.iter().filter_map(|(name, state)| explain::trouble(name, state));
-        session.out.messages(&troubled.collect::<Vec<_>>());
+    if is_for_people(session, &list.columns) {
+        show(session, &list.columns, &people::units(&units, filter, Clock::system().now_ms()));
+    } else {
+        let rows: Vec<UnitState> = units.into_iter().flat_map(|unit| states(unit, filter)).collect();
+        print(session, &list.columns, &fields, &rows);
     }
     session.out.messages(&damaged);
     Ok(say(session, &unmatched))
 }
 
-/// Whether a table is shown on a terminal, so that notes may follow it.
-fn is_shown_to_somebody(session: &Session) -> bool {
-    session.out.is_watched() && std::io::stdout().is_terminal() && !session.is_json()
+/// The reports of a unit that `filter` shows, by host.
+fn states(unit: UnitFile, filter: &Filter) -> Vec<UnitState> {
+    let (name, desired, mut states) = match unit {
+        Ok(unit) => (unit.name, Some(unit.desired), unit.states),
+        Err(damaged) => (damaged.name, None, damaged.states),
+    };
+    states.retain(|state| filter.shows(&name, &Condition::reported(desired, state), Some(&state.machine), Some(state)));
+    states.sort_by(|a, b| a.machine.id.cmp(&b.machine.id));
+    states.into_iter().map(|state| (name.clone(), state)).collect()
 }
 
 /// `list-unit-files`: a row for each unit of the cluster.
-pub(in crate::cli) async fn unit_files(session: &Session, args: &List) -> Result<Exit, Error> {
-    let fields = pick(unit_file_fields(), session, &args.columns, UNIT_FILES)?;
-    if fields.iter().any(|field| field.name == "tmachine") && args.columns.fields.is_some() {
+pub(in crate::cli) async fn unit_files(session: &Session, args: &ListUnits) -> Result<Exit, Error> {
+    let ListUnits { list, filter } = args;
+    let fields = pick(fields::unit_file_fields(), session, &list.columns, fields::UNIT_FILES)?;
+    if fields.iter().any(|field| field.name == "tmachine") && list.columns.fields.is_some() {
         session.out.message("WARNING: The field \"tmachine\" is deprecated, use \"target\" instead");
     }
-    let (units, unmatched) = fetch(session, args).await?;
-    print(session, &args.columns, &fields, &units);
-    if is_shown_to_somebody(session) {
-        let waiting = units.iter().flatten().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why)));
-        for (index, (unit, why)) in waiting.enumerate() {
-            // The reasons of each host cost a request, so only the first few units are explained.
-            if index < EXPLAINED {
-                session.out.message(&format!("{} waits for a host that fits:", unit.name));
-                let detail = session.client.unit(&unit.name).await.ok();
-                for line in explain::reasons(why, detail.as_ref()) {
-                    session.out.message(&line);
-                }
-            } else {
-                session.out.message(&format!("{} waits for a host that fits: {why}", unit.name));
-            }
-        }
+    let (mut units, unmatched) = fetch(session, list).await?;
+    if !filter.is_empty() {
+        units.retain(|unit| !people::of_unit(unit, filter).is_empty());
+    }
+    if is_for_people(session, &list.columns) {
+        show(session, &list.columns, &people::unit_files(&units, filter));
+        explain_waiting(session, &units).await;
+    } else {
+        print(session, &list.columns, &fields, &units);
     }
     session.out.messages(&damaged(&units));
     Ok(say(session, &unmatched))
 }
 
+/// Below a table on a terminal: why units wait, host by host.
+async fn explain_waiting(session: &Session, units: &[UnitFile]) {
+    let waiting = units.iter().flatten().filter_map(|unit| unit.waiting.as_ref().map(|why| (unit, why)));
+    for (index, (unit, why)) in waiting.enumerate() {
+        // The reasons of each host cost a request, so only the first few units are explained.
+        if index < EXPLAINED {
+            session.out.message(&format!("{} waits for a host that fits:", unit.name));
+            let detail = session.client.unit(&unit.name).await.ok();
+            for line in explain::reasons(why, detail.as_ref()) {
+                session.out.message(&line);
+            }
+        } else {
+            session.out.message(&format!("{} waits for a host that fits: {why}", unit.name));
+        }
+    }
+}
+
 /// `list-machines`.
 pub(in crate::cli) async fn machines(session: &Session, args: &List) -> Result<Exit, Error> {
-    let fields = pick(machine_fields(), session, &args.columns, MACHINES)?;
+    let fields = pick(fields::machine_fields(), session, &args.columns, fields::MACHINES)?;
     let globs = globs(&args.patterns)?;
     let mut machines = session.client.machines().await?.machines;
     // A host can be named by its id, the short form of it, its hostname or its address.
@@ -234,8 +113,28 @@ pub(in crate::cli) async fn machines(session: &Session, args: &List) -> Result<E
     let unmatched = args.patterns.iter().zip(&globs).filter(|(_, glob)| !machines.iter().any(|m| named(m, glob)));
     let unmatched: Vec<String> = unmatched.map(|(arg, _)| format!("no host matches `{arg}`")).collect();
     machines.retain(|machine| globs.is_empty() || globs.iter().any(|glob| named(machine, glob)));
-    print(session, &args.columns, &fields, &machines);
+    if is_for_people(session, &args.columns) {
+        let units = session.client.units(&[]).await?.units;
+        show(session, &args.columns, &people::machines(&machines, &units, Clock::system().now_ms()));
+    } else {
+        print(session, &args.columns, &fields, &machines);
+    }
     Ok(say(session, &unmatched))
+}
+
+/// Whether the table is for a terminal, and its columns weren't chosen.
+fn is_for_people(session: &Session, columns: &Columns) -> bool {
+    !session.is_json() && columns.fields.is_none() && session.out.is_seen()
+}
+
+/// Print a table for people.
+fn show(session: &Session, columns: &Columns, shown: &people::Shown) {
+    let width = if columns.full { None } else { session.out.width() };
+    let (head, footer) = if columns.no_legend { (&[][..], "") } else { (shown.head, shown.footer.as_str()) };
+    session.out.data(&fitted::render(head, &shown.rows, width, session.out.has_colours()));
+    if !footer.is_empty() {
+        session.out.line(footer);
+    }
 }
 
 /// Print what matched nothing, after the table.
@@ -256,7 +155,7 @@ async fn fetch(session: &Session, args: &List) -> Result<(Vec<UnitFile>, Vec<Str
         (selected.units.into_iter().map(|(unit, _)| unit).collect(), damaged, unmatched)
     };
     let mut rows: Vec<UnitFile> = units.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
-    rows.sort_by(|a, b| name(a).cmp(name(b)));
+    rows.sort_by(|a, b| fields::name(a).cmp(fields::name(b)));
     Ok((rows, unmatched))
 }
 
@@ -307,13 +206,37 @@ pub(in crate::cli) fn print<T>(session: &Session, columns: &Columns, fields: &[F
     }
     let legend = (!columns.no_legend).then(|| fields.iter().map(|field| field.name.to_ascii_uppercase()).collect());
     let cells = rows.iter().map(|row| fields.iter().map(|field| (field.text)(row, columns.full)).collect());
-    session.out.data(&table::render(&legend.into_iter().chain(cells).collect::<Vec<Vec<String>>>()));
-}
-
-fn hash(hash: &UnitHash, full: bool) -> String {
-    if full { hash.to_string() } else { hash.short().into() }
+    let rows = legend.into_iter().chain(cells).collect::<Vec<Vec<String>>>();
+    session.out.data(&if session.out.is_seen() {
+        // Columns that were chosen, on a terminal: aligned to its width.
+        let width = if columns.full { None } else { session.out.width() };
+        let rows: Vec<Vec<Cell>> = rows.iter().map(|row| row.iter().map(Cell::plain).collect()).collect();
+        fitted::render(&[], &rows, width, false)
+    } else {
+        table::render(&rows)
+    });
 }
 
 pub(in crate::cli) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::FIELDS;
+
+    fn names<T>(fields: Vec<Field<T>>) -> Vec<&'static str> {
+        fields.into_iter().map(|field| field.name).filter(|name| *name != "tmachine").collect()
+    }
+
+    #[test]
+    fn help_names_the_fields_that_there_are() {
+        let documented = |list: &str| FIELDS.iter().find(|(name, _)| *name == list).map(|(_, fields)| fields.to_vec());
+        assert_eq!(documented("list-units"), Some(names(fields::unit_fields())));
+        assert_eq!(documented("list-unit-files"), Some(names(fields::unit_file_fields())));
+        assert_eq!(documented("list-machines"), Some(names(fields::machine_fields())));
+        assert_eq!(documented("list-services"), Some(names(super::super::services::service_fields())));
+        assert_eq!(documented("service"), Some(names(super::super::services::instance_fields())));
+    }
 }

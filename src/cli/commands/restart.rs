@@ -14,7 +14,6 @@ use crate::model::unit::Desired;
 
 /// `restart`.
 pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit, Error> {
-    units::require_units(&args.units)?;
     let selected = select::select(&session.client, &args.units).await?;
     let (chosen, refused) = choose(session, &selected);
     if !selected.missing.is_empty() {

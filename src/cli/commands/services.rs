@@ -13,7 +13,8 @@ use crate::model::service::ServiceName;
 const SERVICES: &str = "service,instances,addresses";
 const INSTANCES: &str = "instance,address,weight,unit,machine,hostname";
 
-fn service_fields() -> Vec<Field<ServiceView>> {
+/// Of `list-services`.
+pub(super) fn service_fields() -> Vec<Field<ServiceView>> {
     vec![
         Field { name: "service", text: |service, _| service.name.to_string(), value: |service| json!(service.name) },
         Field {
@@ -39,7 +40,8 @@ fn service_fields() -> Vec<Field<ServiceView>> {
     ]
 }
 
-fn instance_fields() -> Vec<Field<InstanceView>> {
+/// Of `service`.
+pub(super) fn instance_fields() -> Vec<Field<InstanceView>> {
     vec![
         Field { name: "instance", text: |view, _| view.instance.to_string(), value: |view| json!(view.instance) },
         Field { name: "address", text: |view, _| address(view), value: |view| json!(view.is.address) },

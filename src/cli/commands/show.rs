@@ -78,9 +78,17 @@ pub(in crate::cli) fn version(out: &Printer, format: Format) -> Exit {
     Exit::Ok
 }
 
+/// `options`: the options of every command.
+pub(in crate::cli) fn options(out: &Printer) -> Exit {
+    if let Some(options) = args::command().find_subcommand_mut("options") {
+        out.data(&options.render_help().to_string());
+    }
+    Exit::Ok
+}
+
 /// `completion` and `man`.
 pub(in crate::cli) fn manual(out: &Printer, asked: &cli_docs::Asked) -> Result<Exit, Error> {
-    match asked.answer(args::command()) {
+    match asked.answer(args::documented()) {
         Ok(text) => out.data(&text),
         Err(error @ cli_docs::Error::NoCommand(_)) => {
             return Err(Error::usage(error.to_string(), "`fleetctl help` lists them"));

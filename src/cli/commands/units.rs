@@ -1,21 +1,19 @@
-//! submit, load, start, stop, unload, destroy: sends one batch each to the cluster and prints the result. Reads files
-//! through `files` and waits through `follow`; knows neither unit files nor time.
+//! stop, unload, destroy: sends one batch each to the cluster and prints the result; and what all commands that change
+//! units share: goals, waiting, exit codes, the report. Waits through `follow`; knows neither unit files nor time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit, Operation, Outcome, UnitView};
-use crate::cli::args::{Block, Change, Create, SIGNED, Submit};
-use crate::cli::commands::instances;
+use crate::api::wire::{Applied, AppliedUnit, ApplyUnit, DamagedUnit, Operation, Outcome, UnitView};
+use crate::cli::args::{Block, Change, Destroy};
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::explain;
 use crate::cli::follow::{self, End, Ended};
-use crate::cli::input::batch::Batch;
-use crate::cli::input::files::{self, Known, Policy};
 use crate::cli::input::names;
 use crate::cli::input::select::{self, Selected};
+use crate::cli::output::people::count;
 use crate::cli::session::Session;
 use crate::cli::wait::Goal;
 use crate::model::name::UnitName;
@@ -25,109 +23,46 @@ use crate::model::unit::Desired;
 /// The duration of one of fleet's attempts (`--block-attempts`).
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// `submit`.
-pub(in crate::cli) async fn submit(session: &Session, args: &Submit) -> Result<Exit, Error> {
-    let Submit { create, instances } = args;
-    let sent = send_files(session, create, Desired::Inactive, *instances).await?;
-    let operation = |name: &UnitName| {
-        sent.instances
-            .iter()
-            .find(|(instance, _)| instance == name)
-            .and_then(|(_, desired)| instances::operation(*desired))
-    };
-    let new = |unit: &&AppliedUnit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced);
-    for unit in sent.applied.units.iter().filter(new).filter(|unit| operation(&unit.name).is_none()) {
-        session.line(&format!("Unit {} inactive", unit.name));
+/// `destroy`.
+pub(in crate::cli) async fn destroy(session: &Session, args: &Destroy) -> Result<Exit, Error> {
+    let mut selected = select::select(&session.client, &args.change.units).await?;
+    if let Some(question) = question(&selected).filter(|_| !args.yes)
+        && session.out.confirm(&question) == Some(false)
+    {
+        return Err(Error::failure("nothing was destroyed"));
     }
-    let exit = finish(session, &sent.applied, operation, &create.block).await?;
-    Ok(sent.or_refused(exit))
+    let leaving = still_leaving(session, &mut selected).await?;
+    // Their desired states are unknown, but a destroy needs only their names.
+    let damaged = std::mem::take(&mut selected.damaged);
+    carry_out(session, &args.change, selected, Operation::Destroy, leaving, damaged).await
 }
 
-/// `load` and `start`.
-pub(in crate::cli) async fn create(session: &Session, args: &Create, operation: Operation) -> Result<Exit, Error> {
-    let desired = operation.desired().unwrap_or(Desired::Inactive);
-    let sent = send_files(session, args, desired, false).await?;
-    let exit = finish(session, &sent.applied, |_| Some(operation), &args.block).await?;
-    Ok(sent.or_refused(exit))
+/// What to ask at a terminal before a pattern destroys several units: `destroy 11 units, 8 of them running?`.
+fn question(selected: &Selected) -> Option<String> {
+    let matched = selected.units.iter().filter(|(_, named)| !named).count();
+    if matched < 2 {
+        return None;
+    }
+    let active = |unit: &UnitView| unit.states.iter().any(|state| state.active == "active");
+    let running = selected.units.iter().filter(|(unit, _)| active(unit)).count();
+    Some(format!("destroy {}, {running} of them running?", count(selected.units.len(), "unit")))
 }
 
-/// A batch of files, and its result.
-struct Sent {
-    batch: Batch,
-    applied: Applied,
-    /// Instances that were added because of their template, with their desired states.
-    instances: Vec<(UnitName, Desired)>,
-}
-
-impl Sent {
-    fn or_refused(&self, exit: Exit) -> Exit {
-        if exit == Exit::Ok { Exit::failed_if(!self.batch.untouchable.is_empty()) } else { exit }
-    }
-}
-
-async fn send_files(session: &Session, args: &Create, desired: Desired, instances: bool) -> Result<Sent, Error> {
-    require_units(&args.units)?;
-    if args.sign {
-        session.out.message(SIGNED);
-    }
-    let nothing = |mut lines: Vec<String>| {
-        lines.push("nothing was submitted".into());
-        Error::failures(lines)
-    };
-    let names = select::expand(session, &args.units, desired == Desired::Inactive).await?;
-    let wanted = files::wanted(&names).map_err(nothing)?;
-    let known = session.client.units(&files::patterns(&wanted)).await?;
-    let mut batch = files::batch(&wanted, &Known::new(&known.units), Policy { desired, replace: args.replace });
-    session.out.messages(&batch.warnings);
-    if !batch.problems.is_empty() {
-        let mut problems = std::mem::take(&mut batch.problems);
-        if batch.has_unknown {
-            problems.extend(select::hints(session, &args.units).await);
-        }
-        return Err(nothing(problems));
-    }
-    for (name, state) in &batch.untouchable {
-        session
-            .out
-            .message(&format!("Warning: can not replace Unit({name}) in state '{state}', use the appropriate command"));
-    }
-    let instances = instances::add(session, &mut batch, instances).await?;
-    let apply = Apply { units: std::mem::take(&mut batch.units) };
-    let applied = session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &batch.files))?;
-    let sent: BTreeSet<&str> = apply.units.iter().filter(|u| u.replace).map(|u| u.name.as_str()).collect();
-    for unit in &applied.units {
-        // Local files were checked already.
-        if !batch.files.contains_key(unit.name.as_str()) {
-            unit.warnings.iter().for_each(|warning| session.out.message(&format!("{}: {warning}", unit.name)));
-        }
-        match unit.outcome {
-            Outcome::Differs => session.out.message(&differs(&batch, unit)),
-            Outcome::Unchanged | Outcome::Changed if sent.contains(unit.name.as_str()) => {
-                session.line(&format!("Found same Unit({}) in Registry, nothing to do", unit.name));
-            }
-            _ => {}
-        }
-    }
-    Ok(Sent { batch, applied, instances })
-}
-
-fn differs(batch: &Batch, unit: &AppliedUnit) -> String {
-    let kind = if batch.from_template.contains(&unit.name) { "local template unit file" } else { "local unit file" };
-    let file = batch.files.get(unit.name.as_str()).map_or("", String::as_str);
-    let base = file.rsplit('/').next().unwrap_or(file);
-    format!("WARNING: Unit {} in registry differs from {kind} {base}. Add --replace to override.", unit.name)
-}
-
-/// `stop`, `unload` and `destroy`.
+/// `stop` and `unload`.
 pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: Operation) -> Result<Exit, Error> {
-    require_units(&args.units)?;
-    let mut selected = select::select(&session.client, &args.units).await?;
-    let (mut leaving, mut damaged) = (Vec::new(), Vec::new());
-    if operation == Operation::Destroy {
-        leaving = still_leaving(session, &mut selected).await?;
-        // Their desired states are unknown, but a destroy needs only their names.
-        damaged = std::mem::take(&mut selected.damaged);
-    }
+    let selected = select::select(&session.client, &args.units).await?;
+    carry_out(session, args, selected, operation, Vec::new(), Vec::new()).await
+}
+
+/// Send one batch, wait, and report. `leaving` are units that were destroyed before; `damaged` can only be destroyed.
+async fn carry_out(
+    session: &Session,
+    args: &Change,
+    selected: Selected,
+    operation: Operation,
+    leaving: Vec<AppliedUnit>,
+    damaged: Vec<DamagedUnit>,
+) -> Result<Exit, Error> {
     let mut failed = false;
     let mut chosen = Vec::new();
     for (unit, typed) in &selected.units {
@@ -226,7 +161,7 @@ pub(in crate::cli) fn exit_of(ended: &[Ended]) -> Exit {
 }
 
 /// Wait according to the options, and report.
-async fn finish(
+pub(in crate::cli) async fn finish(
     session: &Session,
     applied: &Applied,
     operation: impl Fn(&UnitName) -> Option<Operation>,
@@ -306,11 +241,21 @@ fn report_unit<'a>(applied: &'a AppliedUnit, ended: Option<&'a Ended>) -> Report
     ReportUnit { applied, end, error, unit: ended.and_then(|one| one.view.as_ref()) }
 }
 
-/// Fails if no unit was given.
-pub(in crate::cli) fn require_units(units: &[String]) -> Result<(), Error> {
-    if units.is_empty() {
-        Err(Error::usage("No units given", "name at least one unit, such as web.service"))
-    } else {
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::condition::tests::unit;
+    use crate::model::unit::Desired;
+
+    #[test]
+    fn only_a_pattern_of_several_units_is_asked_about() {
+        let units = |names: &[(&str, bool)]| {
+            let one = |(name, named): &(&str, bool)| (unit(name, Desired::Launched, &["n1 active running"]), *named);
+            Selected { units: names.iter().map(one).collect(), ..Selected::default() }
+        };
+        let mut several = units(&[("a.service", false), ("b.service", false), ("c.service", true)]);
+        several.units[1].0.states.clear();
+        assert_eq!(question(&several).as_deref(), Some("destroy 3 units, 2 of them running?"));
+        assert_eq!(question(&units(&[("a.service", true), ("b.service", true), ("c.service", false)])), None);
     }
 }

@@ -86,37 +86,20 @@ fn names_host(option: &str) -> bool {
 
 /// The only command that begins with `typed`, or else `typed`. Hidden commands can't be abbreviated.
 fn full_name(command: &clap::Command, typed: &str) -> String {
-    let names = || command.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).chain(["help"]);
-    if names().any(|name| name == typed) {
+    if visible(command).any(|name| name == typed) {
         return typed.into();
     }
-    let mut matching = names().filter(|name| name.starts_with(typed));
+    let mut matching = visible(command).filter(|name| name.starts_with(typed));
     match (matching.next(), matching.next()) {
         (Some(name), None) if !typed.is_empty() => name.into(),
         _ => typed.into(),
     }
 }
 
-/// The message about an unknown command, in the format of CoreOS fleet's library.
-pub(in crate::cli) fn unknown(command: &clap::Command, typed: &str) -> Vec<String> {
-    let names = || command.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).chain(["help"]);
-    let begins: Vec<&str> = names().filter(|name| !typed.is_empty() && name.starts_with(typed)).collect();
-    let kind = if begins.len() > 1 { "ambiguous" } else { "unknown" };
-    let mut near: Vec<&str> =
-        names().filter(|name| begins.contains(name) || strsim::levenshtein(name, typed) <= NEAR).collect();
-    near.sort_unstable();
-    let mut lines = vec![format!("Error: {kind} command \"{typed}\" for \"fleetctl\""), String::new()];
-    if !near.is_empty() {
-        lines.push("Did you mean this?".into());
-        lines.extend(near.iter().map(|name| format!("\t{name}")));
-        lines.push(String::new());
-    }
-    lines.push("Run 'fleetctl --help' for usage.".into());
-    lines
+/// The names of the commands that help lists.
+pub(in crate::cli) fn visible(command: &clap::Command) -> impl Iterator<Item = &str> {
+    command.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).chain(["help"])
 }
-
-/// The largest edit distance of a suggestion.
-const NEAR: usize = 2;
 
 enum Spelling {
     /// A complete argument.

@@ -96,7 +96,7 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
             (_, Some(_)) => None,
             (_, None) => {
                 batch.has_unknown = true;
-                batch.problems.push(format!("unable to find Unit({}) in Registry or on filesystem", unit.name));
+                batch.problems.push(missing(unit));
                 continue;
             }
         };
@@ -133,6 +133,25 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
     batch
 }
 
+/// The message about a unit that is neither in the cluster nor a file, and about what was named instead of a unit.
+fn missing(unit: &Wanted) -> String {
+    // A `.service` that was added isn't what was typed.
+    let typed = unit.path.with_extension("");
+    let name = typed.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let shown = typed.display();
+    if typed.is_dir() {
+        return format!("{shown} is a directory: name its files, {shown}/*.service");
+    }
+    match name.rsplit_once('.').map(|(_, end)| end) {
+        Some("yml" | "yaml") => format!("{name} is no unit file: units are systemd's, such as web.service"),
+        Some("container" | "pod" | "kube" | "volume" | "network" | "image" | "build") => {
+            format!("{name} is a Quadlet file, from which podman generates a unit on each host: submit a unit file")
+        }
+        _ if name == "-" => "unit files can't be read from stdin: name a file".into(),
+        _ => format!("no unit {} in the cluster, and no file of that name here", unit.name),
+    }
+}
+
 impl Batch {
     fn add(&mut self, name: &UnitName, checked: Option<&Checked>, here: Option<&(UnitHash, Desired)>, policy: Policy) {
         let desired = (policy.desired != Desired::Inactive).then_some(policy.desired);
@@ -151,6 +170,11 @@ impl Batch {
         {
             let Checked { text, hash, .. } = checked.clone();
             self.renewed.push(Renewed { name: name.clone(), old: old.clone(), new: hash, text });
+        }
+        if let (true, Some(checked), Some((old, Desired::Launched))) = (replace, checked, here)
+            && checked.hash != *old
+        {
+            self.restarted.insert(name.to_string());
         }
         let text = checked.map(|checked| checked.text.clone());
         self.units.push(ApplyUnit { name: name.to_string(), text, desired, replace, ..ApplyUnit::default() });
@@ -216,8 +240,23 @@ mod tests {
             ends(0, "a@.service:4: `Global=eh`: must be true or false")
                 && ends(1, "b.service:4: `Global=eh`: must be true or false")
         );
-        assert!(ends(2, "unable to find Unit(c.service) in Registry or on filesystem"));
+        assert!(ends(2, "no unit c.service in the cluster, and no file of that name here"));
         assert!(ends(3, "cannot activate template \"a@.service\"") && ends(4, "such as a@1.service"));
+    }
+
+    #[test]
+    fn what_is_no_unit_file_is_called_what_it_is() {
+        let dir = Dir::with(&[("compose.yml", "services:"), ("redis.container", "[Container]")]);
+        std::fs::create_dir(dir.0.path().join("units")).unwrap();
+        for (typed, said) in [
+            ("compose.yml", "compose.yml is no unit file: units are systemd's, such as web.service"),
+            ("redis.container", "redis.container is a Quadlet file, "),
+            ("units", "/units is a directory: name its files, "),
+            ("-", "unit files can't be read from stdin: name a file"),
+        ] {
+            let batch = dir.batch(&[typed], &[], Desired::Launched, false);
+            assert!(batch.problems[0].contains(said), "{typed}: {:?}", batch.problems);
+        }
     }
 
     #[test]
@@ -232,8 +271,9 @@ mod tests {
         ] {
             let batch = dir.batch(&["a"], &[("a.service", B, now)], desired, true);
             assert_eq!((batch.untouchable.len() == 1, batch.units[0].replace), (refused, !refused), "{desired} {now}");
+            assert_eq!(batch.restarted.len() == 1, !refused && now == Desired::Launched, "{desired} {now}");
             let same = dir.batch(&["a"], &[("a.service", A, now)], desired, true);
-            assert!(same.untouchable.is_empty());
+            assert!(same.untouchable.is_empty() && same.restarted.is_empty());
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 
 use serde::Serialize;
 use tokio::io::Interest;
@@ -53,6 +53,16 @@ impl Printer {
     /// Whether [`Printer::progress`] shows anything.
     pub(in crate::cli) fn shows_progress(&self) -> bool {
         self.terminal
+    }
+
+    /// Whether stdout is a terminal: then it is for people, and otherwise for programs.
+    pub(in crate::cli) fn is_seen(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// The columns of the terminal that stdout is.
+    pub(in crate::cli) fn width(&self) -> Option<usize> {
+        self.is_seen().then(|| size(io::stdout()).0)
     }
 
     /// Whether the reader of stdout is gone.
@@ -107,7 +117,7 @@ impl Printer {
         if !self.terminal {
             return;
         }
-        let (columns, rows) = size();
+        let (columns, rows) = size(io::stderr());
         let mut state = self.state.borrow_mut();
         let room = rows.saturating_sub(2).max(1);
         let mut shown: Vec<String> = lines.iter().take(room).map(|line| fit(&clean(line), columns)).collect();
@@ -239,8 +249,8 @@ fn fit(line: &str, columns: usize) -> String {
     }
 }
 
-fn size() -> (usize, usize) {
-    match rustix::termios::tcgetwinsize(io::stderr()) {
+fn size(terminal: impl AsFd) -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(terminal) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
         _ => SIZE,
     }

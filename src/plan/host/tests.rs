@@ -1,6 +1,5 @@
 //! The actions of a host one by one; and that any order of inputs converges.
 
-mod diagnosis;
 mod order;
 mod world;
 

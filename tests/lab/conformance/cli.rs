@@ -77,7 +77,8 @@ fn unknown_commands_and_flags_exit_2_and_talk_on_stderr(g: &Ground) {
         let ran = g.fleetctl(line);
         assert!(ran.code == 2 && ran.stdout.is_empty() && !ran.stderr.is_empty(), "{line}: {ran:?}");
     }
-    assert!(g.fleetctl("strat a.service").stderr.contains("start"), "the nearest command is named");
+    let named = g.fleetctl("rm a.service").stderr;
+    assert!(named.contains("`fleetctl destroy a.service`"), "the command that does it is named: {named}");
 }
 
 fn help_is_on_stdout(g: &Ground) {
@@ -172,7 +173,7 @@ fn all_files_are_checked_before_one_is_sent(g: &Ground) {
     assert_eq!(ran.code, 1, "{ran:?}");
     for said in [
         "bad.service:1: bad section header",
-        "unable to find Unit(missing.service) in Registry or on filesystem",
+        "no unit missing.service in the cluster, and no file of that name here",
         "nothing was submitted",
     ] {
         assert!(ran.stderr.contains(said), "{ran:?}");

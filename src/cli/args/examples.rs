@@ -1,0 +1,111 @@
+//! Examples of each command, for its help and its manual page. Owns the lines; `help` puts them in place.
+
+/// A command, and examples of it: each a command line without `fleetctl`, and what it does.
+type Examples = (&'static str, &'static [(&'static str, &'static str)]);
+
+const EXAMPLES: [Examples; 19] = [
+    (
+        "submit",
+        &[
+            ("submit web@.service", "submit a template, to start instances of it later"),
+            ("submit --replace --instances web@.service", "replace it, and the files of its instances"),
+        ],
+    ),
+    ("load", &[("load db.service", "place db.service on a host, without starting it")]),
+    (
+        "start",
+        &[
+            ("start hello.service", "submit the file hello.service and start the unit"),
+            ("start web@1 web@2", "start two instances of the template web@.service"),
+            ("start --replace 'web@*'", "take the changed file of web@.service, one instance after another"),
+        ],
+    ),
+    ("restart", &[("restart 'web@*'", "restart all instances of web@, one after another")]),
+    ("stop", &[("stop web.service", "stop it; it stays on its host")]),
+    ("unload", &[("unload web.service", "stop it and take it off its host; it stays submitted")]),
+    (
+        "destroy",
+        &[
+            ("destroy web.service", "stop it and remove it from the cluster"),
+            ("destroy --yes 'web@*'", "all instances, without a question"),
+        ],
+    ),
+    (
+        "cat",
+        &[
+            ("cat web.service", "print its file"),
+            ("cat web > web.service", "save it, to change it and `start --replace web.service`"),
+        ],
+    ),
+    (
+        "list-units",
+        &[
+            ("list-units", "which units are on hosts, and their states"),
+            ("list-units --failed --host n2", "only those that failed on the host n2"),
+            ("list-units --fields=unit,hostname,error 'web@*'", "only these columns of these units"),
+        ],
+    ),
+    (
+        "list-unit-files",
+        &[
+            ("list-unit-files", "all units of the cluster, and what is wanted of each"),
+            ("list-unit-files --not-running", "those that should run and don't"),
+        ],
+    ),
+    ("list-machines", &[("list-machines --fields=hostname,version", "which host runs which version")]),
+    (
+        "import",
+        &[
+            ("import --from http://old:49153", "show what taking over all units there would do"),
+            ("import --from http://old:49153 --apply 'web@*'", "submit the units that match here too"),
+        ],
+    ),
+    (
+        "journal",
+        &[
+            ("journal -f web@1", "follow what web@1 logs"),
+            ("journal --since -1h 'web@*' db", "the last hour of several units, in order of time"),
+            ("journal -p err -n 50 db", "its last 50 entries of priority err or higher"),
+        ],
+    ),
+    ("status", &[("status web.service", "what systemd says of it, on the host it is on")]),
+    (
+        "ssh",
+        &[("ssh n1", "a shell on the host n1"), ("ssh web@1 systemctl cat web@1", "a command on the host of web@1")],
+    ),
+    ("list-services", &[("list-services", "which services are announced, and where")]),
+    ("service", &[("service web", "the instances of the service web")]),
+    ("version", &[("version --output json", "the version, for a program")]),
+    ("options", &[("--tunnel core@n1 list-units", "ask a cluster from elsewhere, over SSH")]),
+];
+
+/// The section of examples for `command`'s help.
+pub(super) fn of(command: &str) -> Option<String> {
+    let (_, examples) = EXAMPLES.iter().find(|(name, _)| *name == command)?;
+    let lines = examples.iter().map(|(line, does)| format!("\n  fleetctl {line}\n      {does}"));
+    Some(format!("Examples:{}", lines.collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_examples_that_parse() {
+        let command = crate::cli::args::command();
+        for name in crate::cli::input::argv::visible(&command).filter(|name| *name != "help") {
+            assert!(of(name).is_some(), "{name} has no example");
+        }
+        for (name, examples) in EXAMPLES {
+            assert!(command.find_subcommand(name).is_some(), "{name}");
+            for (line, _) in examples {
+                // What a shell would make of it.
+                let words = line.split(" > ").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
+                let words = std::iter::once("fleetctl").chain(words);
+                let parsed = command.clone().try_get_matches_from(words);
+                let matches = parsed.unwrap_or_else(|error| panic!("{line}: {error}"));
+                assert!(name == "options" || matches.subcommand_name() == Some(name), "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The columns of list-units, list-unit-files and list-machines: their names, the text of a cell as CoreOS fleet
+//! printed it, and its value in JSON. Scripts parse this output.
+
+use serde_json::{Value, json};
+
+use super::{Field, UnitFile, UnitState, or_dash};
+use crate::api::wire::{MachineRef, MachineView, UnitView};
+use crate::model::name::{UnitHash, UnitName};
+
+/// The columns without `--fields`.
+pub(super) const UNITS: &str = "unit,machine,active,sub";
+/// The columns without `--fields`.
+pub(super) const UNIT_FILES: &str = "unit,hash,dstate,state,target";
+/// The columns without `--fields`.
+pub(super) const MACHINES: &str = "machine,ip,metadata";
+
+/// Of `list-units`.
+pub(super) fn unit_fields() -> Vec<Field<UnitState>> {
+    vec![
+        Field { name: "unit", text: |row, _| row.0.to_string(), value: |row| json!(row.0) },
+        Field { name: "machine", text: |row, full| row.1.machine.legend(full), value: |row| json!(row.1.machine.id) },
+        Field { name: "active", text: |row, _| or_dash(&row.1.active), value: |row| json!(row.1.active) },
+        Field { name: "sub", text: |row, _| or_dash(&row.1.sub), value: |row| json!(row.1.sub) },
+        Field { name: "load", text: |row, _| or_dash(&row.1.load), value: |row| json!(row.1.load) },
+        Field { name: "hash", text: |row, full| hash(&row.1.hash, full), value: |row| json!(row.1.hash) },
+        Field { name: "ip", text: |row, _| or_dash(&row.1.machine.ip), value: |row| json!(row.1.machine.ip) },
+        Field {
+            name: "hostname",
+            text: |row, _| or_dash(&row.1.machine.hostname),
+            value: |row| json!(row.1.machine.hostname),
+        },
+        Field {
+            name: "job",
+            text: |row, _| or_dash(row.1.job.as_deref().unwrap_or("")),
+            value: |row| json!(row.1.job),
+        },
+        Field {
+            name: "error",
+            text: |row, _| or_dash(row.1.error.as_deref().unwrap_or("")),
+            value: |row| json!(row.1.error),
+        },
+    ]
+}
+
+/// What `list-unit-files` shows as the state of a unit with a damaged record.
+const DAMAGED: &str = "damaged";
+
+/// Of `list-unit-files`.
+pub(super) fn unit_file_fields() -> Vec<Field<UnitFile>> {
+    let target = |row: &UnitFile, full: bool| match (machine(row), row.as_ref().is_ok_and(|unit| unit.global)) {
+        (_, true) => "global".into(),
+        (Some(machine), _) => machine.legend(full),
+        (None, _) => "-".into(),
+    };
+    let target_value = |row: &UnitFile| match (machine(row), row.as_ref().is_ok_and(|unit| unit.global)) {
+        (_, true) => json!("global"),
+        (machine, _) => json!(machine.map(|machine| &machine.id)),
+    };
+    vec![
+        Field { name: "unit", text: |row, _| name(row).to_string(), value: |row| json!(name(row)) },
+        Field {
+            name: "hash",
+            text: |row, full| sound(row, |unit| hash(&unit.hash, full)),
+            value: |row| json!(row.as_ref().ok().map(|unit| &unit.hash)),
+        },
+        Field {
+            name: "dstate",
+            text: |row, _| sound(row, |unit| unit.desired.to_string()),
+            value: |row| json!(row.as_ref().ok().map(|unit| unit.desired)),
+        },
+        Field {
+            name: "state",
+            text: |row, _| match row {
+                Ok(unit) if unit.global => "-".into(),
+                Ok(unit) => or_dash(&unit.current),
+                Err(_) => DAMAGED.into(),
+            },
+            value: |row| match row {
+                Ok(unit) if unit.global => Value::Null,
+                Ok(unit) => json!(unit.current),
+                Err(_) => json!(DAMAGED),
+            },
+        },
+        Field { name: "target", text: target, value: target_value },
+        Field { name: "tmachine", text: target, value: target_value },
+        Field {
+            name: "global",
+            text: |row, _| sound(row, |unit| unit.global.to_string()),
+            value: |row| json!(row.as_ref().ok().map(|unit| unit.global)),
+        },
+        Field {
+            name: "desc",
+            text: |row, _| sound(row, |unit| or_dash(&unit.description)),
+            value: |row| json!(row.as_ref().ok().map(|unit| &unit.description)),
+        },
+        Field {
+            name: "waiting",
+            text: |row, _| sound(row, |unit| or_dash(unit.waiting.as_deref().unwrap_or(""))),
+            value: |row| json!(row.as_ref().ok().and_then(|unit| unit.waiting.as_ref())),
+        },
+    ]
+}
+
+/// The name of the unit in `row`.
+pub(super) fn name(row: &UnitFile) -> &UnitName {
+    row.as_ref().map_or_else(|damaged| &damaged.name, |unit| &unit.name)
+}
+
+fn machine(row: &UnitFile) -> Option<&MachineRef> {
+    row.as_ref().map_or_else(|damaged| damaged.machine.as_ref(), |unit| unit.machine.as_ref())
+}
+
+fn sound(row: &UnitFile, text: impl FnOnce(&UnitView) -> String) -> String {
+    row.as_ref().map_or_else(|_| "-".into(), text)
+}
+
+/// Of `list-machines`.
+pub(super) fn machine_fields() -> Vec<Field<MachineView>> {
+    vec![
+        Field {
+            name: "machine",
+            text: |machine, full| if full { machine.id.to_string() } else { format!("{}...", machine.id.short()) },
+            value: |machine| json!(machine.id),
+        },
+        Field { name: "ip", text: |machine, _| or_dash(&machine.ip), value: |machine| json!(machine.ip) },
+        Field {
+            name: "metadata",
+            text: |machine, _| {
+                or_dash(
+                    &machine.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","),
+                )
+            },
+            value: |machine| json!(machine.metadata),
+        },
+        Field {
+            name: "hostname",
+            text: |machine, _| or_dash(&machine.hostname),
+            value: |machine| json!(machine.hostname),
+        },
+        Field {
+            name: "version",
+            text: |machine, _| or_dash(&machine.version),
+            value: |machine| json!(machine.version),
+        },
+        Field { name: "since", text: |machine, _| machine.since.to_string(), value: |machine| json!(machine.since) },
+    ]
+}
+
+fn hash(hash: &UnitHash, full: bool) -> String {
+    if full { hash.to_string() } else { hash.short().into() }
+}

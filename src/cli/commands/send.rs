@@ -1,0 +1,39 @@
+//! Sends a batch of files and prints what the cluster refused or had already. Waits for nothing.
+
+use std::collections::BTreeSet;
+
+use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit, Outcome};
+use crate::cli::error::Error;
+use crate::cli::input::batch::Batch;
+use crate::cli::session::Session;
+
+/// Send `units` of `batch`, and print what was refused or was there already.
+pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit>) -> Result<Applied, Error> {
+    if units.is_empty() {
+        return Ok(Applied::default());
+    }
+    let apply = Apply { units };
+    let applied = session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &batch.files))?;
+    let sent: BTreeSet<&str> = apply.units.iter().filter(|u| u.replace).map(|u| u.name.as_str()).collect();
+    for unit in &applied.units {
+        // Local files were checked already.
+        if !batch.files.contains_key(unit.name.as_str()) {
+            unit.warnings.iter().for_each(|warning| session.out.message(&format!("{}: {warning}", unit.name)));
+        }
+        match unit.outcome {
+            Outcome::Differs => session.out.message(&differs(batch, unit)),
+            Outcome::Unchanged | Outcome::Changed if sent.contains(unit.name.as_str()) => {
+                session.line(&format!("Found same Unit({}) in Registry, nothing to do", unit.name));
+            }
+            _ => {}
+        }
+    }
+    Ok(applied)
+}
+
+fn differs(batch: &Batch, unit: &AppliedUnit) -> String {
+    let kind = if batch.from_template.contains(&unit.name) { "local template unit file" } else { "local unit file" };
+    let file = batch.files.get(unit.name.as_str()).map_or("", String::as_str);
+    let base = file.rsplit('/').next().unwrap_or(file);
+    format!("WARNING: Unit {} in registry differs from {kind} {base}. Add --replace to override.", unit.name)
+}

@@ -1,0 +1,105 @@
+//! submit, load, start: sends unit files to the cluster and waits until they are carried out. Reads files through
+//! `files`; `replace` owns how several running units get a new file.
+
+use crate::api::wire::{AppliedUnit, ApplyUnit, Operation, Outcome};
+use crate::cli::args::{Create, SIGNED, Submit};
+use crate::cli::commands::units::{exit_of, finish, goals, report, wait};
+use crate::cli::commands::{instances, replace, send};
+use crate::cli::error::{Error, Exit};
+use crate::cli::input::batch::Batch;
+use crate::cli::input::files::{self, Known, Policy};
+use crate::cli::input::select;
+use crate::cli::session::Session;
+use crate::model::name::UnitName;
+use crate::model::unit::Desired;
+
+/// `submit`.
+pub(in crate::cli) async fn submit(session: &Session, args: &Submit) -> Result<Exit, Error> {
+    let Submit { create, instances } = args;
+    let prepared = prepare(session, create, Desired::Inactive, *instances).await?;
+    let followers = prepared.instances.clone();
+    let operation = |name: &UnitName| {
+        let desired = followers.iter().find(|(instance, _)| instance == name);
+        desired.and_then(|(_, desired)| instances::operation(*desired))
+    };
+    deliver(session, prepared, create, operation).await
+}
+
+/// `load` and `start`.
+pub(in crate::cli) async fn create(session: &Session, args: &Create, operation: Operation) -> Result<Exit, Error> {
+    let desired = operation.desired().unwrap_or(Desired::Inactive);
+    let prepared = prepare(session, args, desired, false).await?;
+    deliver(session, prepared, args, |_| Some(operation)).await
+}
+
+/// A batch that was checked.
+struct Prepared {
+    batch: Batch,
+    /// Instances that were added because of their template, with their desired states.
+    instances: Vec<(UnitName, Desired)>,
+}
+
+async fn prepare(session: &Session, args: &Create, desired: Desired, instances: bool) -> Result<Prepared, Error> {
+    if args.sign {
+        session.out.message(SIGNED);
+    }
+    let nothing = |mut lines: Vec<String>| {
+        lines.push("nothing was submitted".into());
+        Error::failures(lines)
+    };
+    let names = select::expand(session, &args.units, desired == Desired::Inactive).await?;
+    let wanted = files::wanted(&names).map_err(nothing)?;
+    let known = session.client.units(&files::patterns(&wanted)).await?;
+    let mut batch = files::batch(&wanted, &Known::new(&known.units), Policy { desired, replace: args.replace });
+    session.out.messages(&batch.warnings);
+    if !batch.problems.is_empty() {
+        let mut problems = std::mem::take(&mut batch.problems);
+        if batch.has_unknown {
+            problems.extend(select::hints(session, &args.units).await);
+        }
+        return Err(nothing(problems));
+    }
+    for (name, state) in &batch.untouchable {
+        session
+            .out
+            .message(&format!("Warning: can not replace Unit({name}) in state '{state}', use the appropriate command"));
+    }
+    let instances = instances::add(session, &mut batch, instances).await?;
+    Ok(Prepared { batch, instances })
+}
+
+/// Send the batch, and wait. Running units that get a new file follow one after another, if there are several.
+async fn deliver(
+    session: &Session,
+    prepared: Prepared,
+    args: &Create,
+    operation: impl Fn(&UnitName) -> Option<Operation>,
+) -> Result<Exit, Error> {
+    let mut batch = prepared.batch;
+    let one_by_one = batch.restarted.len() > 1 && !args.at_once && !args.block.no_block;
+    let units = std::mem::take(&mut batch.units);
+    let (later, now): (Vec<ApplyUnit>, Vec<ApplyUnit>) =
+        units.into_iter().partition(|unit| one_by_one && batch.restarted.contains(unit.name.as_str()));
+    let applied = send::files(session, &batch, now).await?;
+    let new = |unit: &&AppliedUnit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced);
+    for unit in applied.units.iter().filter(new).filter(|unit| operation(&unit.name).is_none()) {
+        session.line(&format!("Unit {} inactive", unit.name));
+    }
+    let exit = if later.is_empty() {
+        finish(session, &applied, operation, &args.block).await?
+    } else {
+        let mut done = replace::Progress {
+            ended: wait(session, &applied, goals(&applied, operation), &args.block).await?,
+            applied,
+        };
+        let mut exit = exit_of(&done.ended);
+        if exit == Exit::Ok {
+            exit = replace::one_after_another(session, &batch, later, &args.block, &mut done).await?;
+        } else {
+            replace::untouched(session, &later);
+        }
+        report(session, &done.applied, &done.ended);
+        exit
+    };
+    Ok(if exit == Exit::Ok { Exit::failed_if(!batch.untouchable.is_empty()) } else { exit })
+}

@@ -1,0 +1,233 @@
+//! The state of a unit in one word, with its reason: what the tables and the overview show to people. Pure. Owns the
+//! words and which states need attention; what systemd and the cluster say of a unit is the API's.
+
+use crate::api::wire::{StateView, UnitView};
+use crate::cli::output::fitted::Tone;
+use crate::model::unit::Desired;
+
+/// The kinds of states; those that need attention come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// systemd or the host gave up on it.
+    Failed,
+    /// It should run and doesn't.
+    Dead,
+    /// systemd restarts it, or has restarted it.
+    Restarting,
+    /// No host fits.
+    Waiting,
+    /// On its way up.
+    Starting,
+    /// On its way down.
+    Stopping,
+    /// It runs.
+    Running,
+    /// It has finished: a oneshot.
+    Done,
+    /// It isn't meant to run.
+    Inactive,
+}
+
+impl Kind {
+    /// All kinds, in order.
+    pub(super) const ALL: [Self; 9] = [
+        Self::Failed,
+        Self::Dead,
+        Self::Restarting,
+        Self::Waiting,
+        Self::Starting,
+        Self::Stopping,
+        Self::Running,
+        Self::Done,
+        Self::Inactive,
+    ];
+
+    /// The word for counts and for `--state`.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+            Self::Restarting => "restarting",
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::Stopping => "stopping",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Inactive => "inactive",
+        }
+    }
+
+    /// A sign in front of the unit's name.
+    pub(super) fn mark(self) -> &'static str {
+        match self {
+            Self::Failed => "×",
+            Self::Dead => "!",
+            Self::Restarting => "↻",
+            Self::Waiting => "…",
+            Self::Starting => "↑",
+            Self::Stopping => "↓",
+            Self::Running => "●",
+            Self::Done => "✓",
+            Self::Inactive => "○",
+        }
+    }
+
+    /// The emphasis.
+    pub(super) fn tone(self) -> Tone {
+        match self {
+            Self::Failed | Self::Dead => Tone::Bad,
+            Self::Restarting | Self::Waiting | Self::Starting | Self::Stopping => Tone::Busy,
+            Self::Running => Tone::Good,
+            Self::Done | Self::Inactive => Tone::Dim,
+        }
+    }
+}
+
+/// The state of a unit on one host, or of one that is on none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Condition {
+    /// The kind.
+    pub(super) kind: Kind,
+    /// The state, with its reason.
+    pub(super) text: String,
+    /// Since when, in ms since the epoch; 0 if unknown.
+    pub(super) since: u64,
+}
+
+impl Condition {
+    fn new(kind: Kind, text: impl Into<String>, since: u64) -> Self {
+        Self { kind, text: text.into(), since }
+    }
+
+    /// Of a unit that no host reports.
+    pub(super) fn without_report(unit: &UnitView) -> Self {
+        match (&unit.waiting, unit.desired) {
+            (_, Desired::Inactive) => Self::new(Kind::Inactive, "inactive", 0),
+            (Some(why), _) => Self::new(Kind::Waiting, format!("waiting: {why}"), 0),
+            (None, _) => Self::new(Kind::Starting, "starting: no report from its host yet", 0),
+        }
+    }
+
+    /// Of a unit with this desired state, as a host reports it.
+    pub(super) fn reported(desired: Option<Desired>, state: &StateView) -> Self {
+        let launched = desired == Some(Desired::Launched);
+        let new = |kind, text: &str| Self::new(kind, text, state.since);
+        if let Some(error) = state.error.as_ref().filter(|_| state.active != "active") {
+            return new(Kind::Failed, &format!("failed: {}", error.lines().next().unwrap_or_default()));
+        }
+        match (state.active.as_str(), state.sub.as_str()) {
+            ("failed", _) => new(Kind::Failed, "failed"),
+            ("activating", "auto-restart" | "auto-restart-queued") => new(Kind::Restarting, "restarting"),
+            ("activating", _) => new(Kind::Starting, "starting"),
+            ("deactivating", _) => new(Kind::Stopping, "stopping"),
+            ("active", "exited") => new(Kind::Done, "done"),
+            ("active" | "reloading", sub) => new(Kind::Running, sub),
+            _ if state.job.as_deref() == Some("start") => new(Kind::Starting, "starting"),
+            _ if !matches!(state.load.as_str(), "loaded" | "") => new(Kind::Failed, &format!("failed: {}", state.load)),
+            _ if !launched => new(Kind::Inactive, "inactive"),
+            // As systemd sees it, a oneshot that has finished and a unit whose conditions weren't met are done.
+            _ if matches!(state.result.as_deref(), Some("done" | "skipped")) => new(Kind::Done, "done"),
+            _ => new(Kind::Dead, "dead: it should run"),
+        }
+    }
+}
+
+/// `6 units: 1 failed, 5 running`.
+pub(super) fn summary(total: &str, kinds: impl Iterator<Item = Kind> + Clone) -> String {
+    let count = |kind: &Kind| kinds.clone().filter(|other| other == kind).count();
+    let parts: Vec<String> = Kind::ALL
+        .iter()
+        .map(|kind| (count(kind), kind))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, kind)| format!("{count} {}", kind.word()))
+        .collect();
+    if parts.is_empty() { total.to_owned() } else { format!("{total}: {}", parts.join(", ")) }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::api::wire::MachineRef;
+    use crate::model::name::UnitHash;
+    use crate::model::revision::Revision;
+    use crate::model::unit::Target;
+
+    /// `host active sub [result=…] [error=…] [job=…]`, since 60 s after the epoch.
+    pub(in crate::cli) fn state(text: &str) -> StateView {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
+        let digit = words[0].chars().last().unwrap().to_string();
+        StateView {
+            machine: MachineRef {
+                id: digit.repeat(32).parse().unwrap(),
+                ip: format!("10.0.0.{digit}"),
+                hostname: words[0].into(),
+            },
+            generation: Revision(1),
+            target: Target::Launched,
+            hash: UnitHash::new("0"),
+            load: "loaded".into(),
+            active: words[1].into(),
+            sub: words[2].into(),
+            job: after("job="),
+            result: after("result="),
+            error: after("error="),
+            since: 60_000,
+        }
+    }
+
+    /// A unit with these reports, placed on the host of the first one.
+    pub(in crate::cli) fn unit(name: &str, desired: Desired, states: &[&str]) -> UnitView {
+        let states: Vec<StateView> = states.iter().map(|text| state(text)).collect();
+        UnitView {
+            name: name.parse().unwrap(),
+            hash: UnitHash::new("0"),
+            description: String::new(),
+            global: false,
+            desired,
+            current: String::new(),
+            generation: Revision(1),
+            machine: states.first().map(|state| state.machine.clone()),
+            hosts: Vec::new(),
+            waiting: None,
+            states,
+            progress: None,
+        }
+    }
+
+    #[test]
+    fn a_state_is_one_word_and_its_reason() {
+        use Desired::{Launched, Loaded};
+        for (desired, text, kind, said) in [
+            (Launched, "n1 active running", Kind::Running, "running"),
+            (Launched, "n1 active listening", Kind::Running, "listening"),
+            (Launched, "n1 active exited", Kind::Done, "done"),
+            (Launched, "n1 activating start", Kind::Starting, "starting"),
+            (Launched, "n1 activating auto-restart", Kind::Restarting, "restarting"),
+            (Launched, "n1 deactivating stop-sigterm", Kind::Stopping, "stopping"),
+            (Launched, "n1 failed failed", Kind::Failed, "failed"),
+            (Launched, "n1 inactive dead error=disk", Kind::Failed, "failed: disk"),
+            (Launched, "n1 inactive dead result=done", Kind::Done, "done"),
+            (Launched, "n1 inactive dead job=start", Kind::Starting, "starting"),
+            (Launched, "n1 inactive dead result=canceled", Kind::Dead, "dead: it should run"),
+            (Launched, "n1 inactive dead", Kind::Dead, "dead: it should run"),
+            (Loaded, "n1 inactive dead", Kind::Inactive, "inactive"),
+        ] {
+            let condition = Condition::reported(Some(desired), &state(text));
+            assert_eq!((condition.kind, condition.text.as_str()), (kind, said), "{text}");
+        }
+        let mut unit = unit("a.service", Launched, &[]);
+        assert_eq!(Condition::without_report(&unit).kind, Kind::Starting);
+        unit.waiting = Some("2 of 2 hosts: conflict".into());
+        assert_eq!(Condition::without_report(&unit).text, "waiting: 2 of 2 hosts: conflict");
+        unit.desired = Desired::Inactive;
+        assert_eq!(Condition::without_report(&unit).kind, Kind::Inactive);
+    }
+
+    #[test]
+    fn a_summary_counts_what_there_is_the_troubled_first() {
+        let kinds = [Kind::Running, Kind::Failed, Kind::Running];
+        assert_eq!(summary("3 units", kinds.into_iter()), "3 units: 1 failed, 2 running");
+        assert_eq!(summary("0 units", [].into_iter()), "0 units");
+    }
+}
