@@ -10,6 +10,7 @@
 
 mod assignments;
 mod boot_state;
+mod diagnosis;
 mod fetch;
 mod inspect;
 mod log;
@@ -37,6 +38,7 @@ use crate::reconcile::Heartbeat;
 use crate::store::{self, Store};
 use crate::systemd::{self, Event, Systemd};
 
+use diagnosis::Journals;
 pub use inspect::Inspector;
 use inspect::Question;
 
@@ -156,6 +158,7 @@ pub struct Agent<S, H> {
     claimed: Option<Revision>,
     heartbeat: Heartbeat,
     questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
+    journals: Journals,
     metrics: Metrics,
 }
 
@@ -165,7 +168,10 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let (status, receiver) = watch::channel(Status::Away { why: "starting".into(), cause: Cause::Starting });
         let (state, begun) = (HostState::new(options.machine.id.clone(), options.ttl), Instant::now());
         let (heartbeat, questions, metrics) = (Heartbeat::default(), mpsc::channel(1), Metrics::default());
-        (Self { store, host, options, status, state, begun, claimed: None, heartbeat, questions, metrics }, receiver)
+        let (claimed, journals) = (None, Journals::default());
+        let agent =
+            Self { store, host, options, status, state, begun, claimed, heartbeat, questions, journals, metrics };
+        (agent, receiver)
     }
 
     /// Report to `metrics`.

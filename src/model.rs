@@ -3,6 +3,7 @@
 pub mod author;
 pub mod cluster;
 pub mod dependency;
+pub mod failure;
 pub mod file;
 pub mod glob;
 pub mod machine;

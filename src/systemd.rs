@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::model::name::UnitName;
 
-pub use crate::model::systemd::{Error, Event, Outcomes, UnitState};
+pub use crate::model::systemd::{Details, Error, Event, Outcomes, UnitState};
 
 /// The error for a unit that the host has from elsewhere and that therefore isn't installed: names its file, or its
 /// template's.
@@ -87,6 +87,21 @@ pub trait Systemd: Clone + Send + Sync + 'static {
         &self,
         units: Vec<UnitName>,
     ) -> impl Future<Output = Result<BTreeMap<UnitName, UnitState>, Error>> + Send;
+
+    /// How the last invocation of each unit ended, and how often systemd has restarted it. A unit that systemd doesn't
+    /// know is left out.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn details(&self, units: Vec<UnitName>) -> impl Future<Output = Result<BTreeMap<UnitName, Details>, Error>> + Send;
+
+    /// The last lines of the journal of one invocation of a unit, at most
+    /// [`MAX_LINES`](crate::model::failure::MAX_LINES), the oldest first; those of a process that has just ended are
+    /// among them. Takes three seconds at most.
+    ///
+    /// # Errors
+    /// `Io` if the journal can't be read.
+    fn last_lines(&self, unit: &UnitName, invocation: &str) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
 
     /// Subscribe to the events of units for which `install` was called or whose files are in the folder. Begins with an
     /// [`Event::Resync`] as soon as the subscription is active; from then on no event is missed. A later call replaces

@@ -116,6 +116,13 @@ impl World {
         decode(page.kvs.first().unwrap()).unwrap()
     }
 
+    /// When the report of `name` was last written.
+    async fn written(&self, name: &str) -> Option<Revision> {
+        let prefix = Key::State(unit(name), id()).to_string();
+        let page = self.store.range(Range { prefix, ..Range::default() }).await.unwrap();
+        page.kvs.first().map(|kv| kv.revision)
+    }
+
     async fn state(&self, name: &str) -> Option<UnitReport> {
         let prefix = Key::State(unit(name), id()).to_string();
         let page = self.store.range(Range { prefix, ..Range::default() }).await.unwrap();
@@ -232,6 +239,49 @@ fn a_launched_unit_runs_and_is_reported() {
         assert_eq!((state.generation, state.target, state.load.as_str()), (Revision(7), Target::Launched, "loaded"));
         assert_eq!(state.result.as_deref(), Some("done"));
         assert_eq!(world.host.counters().reload, 0, "a brand-new unit needs no reload");
+    });
+}
+
+#[test]
+fn a_failure_is_reported_with_its_reason_also_by_the_next_daemon() {
+    run(async {
+        let mut world = World::new().await;
+        let text = "[Service]\nExecStart=/bin/a --flag\n[X-Fake]\nOutcome=fail\n";
+        world.tell(&[("a.service", text, Target::Launched, 7)]).await;
+        let failed = |s: Option<&UnitReport>| s.is_some_and(|s| s.active == "failed" && s.failure.is_some());
+        let before = world.until("a.service", "failed", failed).await.unwrap();
+        let failure = before.failure.clone().unwrap();
+        assert_eq!(failure.sentence(), "exit status 1/FAILURE: /bin/a");
+        assert_eq!(failure.lines, ["a.service: activation 1 ended"]);
+        let written = world.written("a.service").await;
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        assert_eq!(world.written("a.service").await, written, "an unchanged report isn't written again");
+        assert_eq!(world.host.counters().journals, 1, "full checks read no journal again");
+        world.kill().await;
+        world.start("n1");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(world.state("a.service").await, Some(before));
+    });
+}
+
+#[test]
+fn a_crash_loop_is_counted_and_writes_little() {
+    run(async {
+        let world = World::new().await;
+        let text = "[Service]\nExecStart=/bin/a\nRestart=always\nRestartSec=1\n[X-Fake]\nOutcome=die\nLiveSec=1\n";
+        world.tell(&[("a.service", text, Target::Launched, 7)]).await;
+        world.until("a.service", "restarted", |s| s.is_some_and(|s| s.restarts > 3)).await;
+        let mut writes = 0;
+        let mut last = world.written("a.service").await;
+        for _ in 0..6000 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let now = world.written("a.service").await;
+            writes += usize::from(now != last);
+            last = now;
+        }
+        let started = world.order(What::Starting).len();
+        assert!(started > 30 && writes <= 14, "{started} starts, {writes} reports in a minute");
+        assert!(world.state("a.service").await.unwrap().restarts > 20);
     });
 }
 

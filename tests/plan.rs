@@ -293,6 +293,8 @@ impl World {
                     result: None,
                     error: None,
                     since: 0,
+                    restarts: 0,
+                    failure: None,
                 };
                 changes.push(Change::Report(unit.clone(), id.clone(), Some(state)));
             }

@@ -40,6 +40,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Action::Stop(names) => Input::Stopped(self.host.stop(names).await),
                 Action::Start(names) => Input::Started(self.host.start(names).await),
                 Action::Remove(names) => Input::Removed(self.host.remove(names).await),
+                Action::Inspect(names) => self.inspect(names).await?,
+                Action::ReadJournals(asked) => {
+                    self.read_journals(asked);
+                    continue;
+                }
                 Action::Save(state) => {
                     unsaved = boot_state::save(&self.host, &state).await;
                     Input::Saved(unsaved.is_ok())

@@ -42,6 +42,8 @@ enum Wake {
     Assignments(Result<Update, store::Error>),
     /// systemd signalled something.
     Event(Event),
+    /// The last lines of a journal have been read.
+    Journal(Input),
     /// A request for a dump.
     Question(Question),
     /// The heartbeat is due.
@@ -96,6 +98,7 @@ impl<S: Store> Presence<'_, S> {
             // ended; the full check makes up for its events. The mirror comes first: coalescing takes the events
             // anyway, and a busy host must still receive its assignments.
             Some(event) = self.events.recv() => Wake::Event(event),
+            Some(read) = agent.journals.recv() => Wake::Journal(read),
             Some(question) = agent.questions.recv() => Wake::Question(question),
             () = agent.heartbeat.due() => Wake::Beat,
             () = tokio::time::sleep_until(timer) => Wake::Timer,
@@ -118,6 +121,7 @@ impl<S: Store> Presence<'_, S> {
 /// The parts of an agent that `Presence::wait` needs.
 struct AgentEnds<'a> {
     questions: &'a mut mpsc::Receiver<Question>,
+    journals: &'a mut mpsc::UnboundedReceiver<Input>,
     heartbeat: &'a Heartbeat,
 }
 
@@ -132,8 +136,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut presence = self.begin(lease, events, stop);
         loop {
             self.heartbeat.beat();
-            let wake =
-                presence.wait(&mut AgentEnds { questions: &mut self.questions.1, heartbeat: &self.heartbeat }).await;
+            let (questions, journals) = (&mut self.questions.1, &mut self.journals.read);
+            let wake = presence.wait(&mut AgentEnds { questions, journals, heartbeat: &self.heartbeat }).await;
             let pass = match wake {
                 Wake::End(end) => return end,
                 other => self.take(&mut presence, other),
@@ -200,6 +204,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 presence.follow_at = Instant::now() + presence.follow_backoff.next_wait();
             }
             Wake::Event(event) => self.apply(Input::Event(event)),
+            Wake::Journal(read) => self.apply(read),
             Wake::Timer => {
                 if presence.full_check_at <= Instant::now() {
                     presence.full_check_at = Instant::now() + FULL_CHECK;

@@ -112,16 +112,22 @@ impl Condition {
     pub(super) fn reported(desired: Option<Desired>, state: &StateView) -> Self {
         let launched = desired == Some(Desired::Launched);
         let new = |kind, text: &str| Self::new(kind, text, state.since);
-        if let Some(error) = state.error.as_ref().filter(|_| state.active != "active") {
-            return new(Kind::Failed, &format!("failed: {}", error.lines().next().unwrap_or_default()));
+        let because = |word: &str| match state.trouble() {
+            Some(why) => format!("{word}: {}", why.lines().next().unwrap_or_default()),
+            None => word.to_owned(),
+        };
+        if state.error.is_some() && state.active != "active" {
+            return new(Kind::Failed, &because("failed"));
         }
         match (state.active.as_str(), state.sub.as_str()) {
-            ("failed", _) => new(Kind::Failed, "failed"),
-            ("activating", "auto-restart" | "auto-restart-queued") => new(Kind::Restarting, "restarting"),
+            ("failed", _) => new(Kind::Failed, &because("failed")),
+            ("activating", "auto-restart" | "auto-restart-queued") => {
+                new(Kind::Restarting, &because(&restarted("restarting", state.restarts)))
+            }
             ("activating", _) => new(Kind::Starting, "starting"),
             ("deactivating", _) => new(Kind::Stopping, "stopping"),
             ("active", "exited") => new(Kind::Done, "done"),
-            ("active" | "reloading", sub) => new(Kind::Running, sub),
+            ("active" | "reloading", sub) => new(Kind::Running, &restarted(sub, state.restarts)),
             _ if state.job.as_deref() == Some("start") => new(Kind::Starting, "starting"),
             _ if !matches!(state.load.as_str(), "loaded" | "") => new(Kind::Failed, &format!("failed: {}", state.load)),
             _ if !launched => new(Kind::Inactive, "inactive"),
@@ -129,6 +135,15 @@ impl Condition {
             _ if matches!(state.result.as_deref(), Some("done" | "skipped")) => new(Kind::Done, "done"),
             _ => new(Kind::Dead, "dead: it should run"),
         }
+    }
+}
+
+/// `running, 29 restarts`: a crash loop looks like one whenever it is looked at.
+fn restarted(word: &str, restarts: u32) -> String {
+    match restarts {
+        0 => word.to_owned(),
+        1 => format!("{word}, 1 restart"),
+        count => format!("{word}, {count} restarts"),
     }
 }
 
@@ -148,11 +163,12 @@ pub(super) fn summary(total: &str, kinds: impl Iterator<Item = Kind> + Clone) ->
 pub(super) mod tests {
     use super::*;
     use crate::api::wire::MachineRef;
+    use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
     use crate::model::unit::Target;
 
-    /// `host active sub [result=…] [error=…] [job=…]`, since 60 s after the epoch.
+    /// `host active sub [result=…] [error=…] [job=…] [restarts=…] [exit=…]`, since 60 s after the epoch.
     pub(in crate::cli) fn state(text: &str) -> StateView {
         let words: Vec<&str> = text.split_whitespace().collect();
         let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
@@ -173,6 +189,11 @@ pub(super) mod tests {
             result: after("result="),
             error: after("error="),
             since: 60_000,
+            restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
+            failure: after("exit=").map(|status| {
+                let exit = Some(format!("exited {status}"));
+                Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
+            }),
         }
     }
 
@@ -206,6 +227,14 @@ pub(super) mod tests {
             (Launched, "n1 activating auto-restart", Kind::Restarting, "restarting"),
             (Launched, "n1 deactivating stop-sigterm", Kind::Stopping, "stopping"),
             (Launched, "n1 failed failed", Kind::Failed, "failed"),
+            (Launched, "n1 failed failed exit=203/EXEC", Kind::Failed, "failed: exit status 203/EXEC"),
+            (Launched, "n1 active running restarts=29", Kind::Running, "running, 29 restarts"),
+            (
+                Launched,
+                "n1 activating auto-restart restarts=1 exit=1/FAILURE",
+                Kind::Restarting,
+                "restarting, 1 restart: exit status 1/FAILURE",
+            ),
             (Launched, "n1 inactive dead error=disk", Kind::Failed, "failed: disk"),
             (Launched, "n1 inactive dead result=done", Kind::Done, "done"),
             (Launched, "n1 inactive dead job=start", Kind::Starting, "starting"),

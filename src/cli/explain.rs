@@ -2,7 +2,8 @@
 
 use super::error::HINT;
 use super::wait::Goal;
-use crate::api::wire::{DamagedUnit, Operation, UnitDetail, UnitView};
+use crate::api::wire::{DamagedUnit, Operation, StateView, UnitDetail, UnitView};
+use crate::model::name::UnitName;
 
 /// The message about a unit with a damaged record.
 pub(super) fn damaged(unit: &DamagedUnit) -> String {
@@ -43,10 +44,26 @@ pub(super) fn failed(goal: &Goal, view: Option<&UnitView>, why: &str) -> Vec<Str
     if view.is_some() && why.starts_with("failed on") {
         lines.push(format!("{HINT}`fleetctl journal {name}` shows more; `fleetctl status {name}` what systemd knows"));
         if !goal.changed {
-            lines.push(format!("{HINT}it was to run already; `fleetctl stop {name}`, then start, to try again"));
+            lines.push(format!("{HINT}it was to run already; `fleetctl restart {name}` tries again at once"));
         }
     }
     lines
+}
+
+/// The line about a unit that has failed on a host, can't be installed there, or is restarted again and again.
+pub(super) fn trouble(name: &UnitName, state: &StateView) -> Option<String> {
+    let host = state.machine.name();
+    let restarts = match state.restarts {
+        0 => String::new(),
+        1 => ", 1 restart".into(),
+        count => format!(", {count} restarts"),
+    };
+    match state.trouble() {
+        Some(why) if state.failure.is_some() => Some(format!("{name} failed on {host}: {why}{restarts}")),
+        Some(why) => Some(format!("{name} on {host}: {why}{restarts}")),
+        None if state.restarts > 0 => Some(format!("{name} on {host}: {}{restarts}", state.sub)),
+        None => None,
+    }
 }
 
 /// The lines for a unit that fits no host: `waiting` is the cluster's summary, `detail` has its reasons if they are
@@ -86,9 +103,10 @@ pub(super) fn reasons(waiting: &str, detail: Option<&UnitDetail>) -> Vec<String>
 mod tests {
     use super::*;
     use crate::api::wire::{HostReasons, MachineRef};
+    use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
-    use crate::model::unit::Desired;
+    use crate::model::unit::{Desired, Target};
 
     fn machine(digit: char, hostname: &str) -> MachineRef {
         MachineRef {
@@ -135,6 +153,35 @@ mod tests {
         }
         assert_eq!(triggered(&goal(Operation::Stop), false), "Triggered unit a.service stop");
         assert_eq!(MachineRef { ip: String::new(), ..machine('b', "") }.legend(false), "bbbbbbbb...");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_unit_on_a_host_is_one_line() {
+        let state = StateView {
+            machine: machine('a', "n1"),
+            generation: Revision(1),
+            target: Target::Launched,
+            hash: UnitHash::new("0"),
+            load: "loaded".into(),
+            active: "active".into(),
+            sub: "running".into(),
+            job: None,
+            result: None,
+            error: None,
+            since: 0,
+            restarts: 0,
+            failure: None,
+        };
+        let line = |state: &StateView| trouble(&"a.service".parse().unwrap(), state).unwrap_or_default();
+        assert_eq!(line(&state), "");
+        let again = StateView { restarts: 29, ..state.clone() };
+        assert_eq!(line(&again), "a.service on n1: running, 29 restarts");
+        let exit = Some("exited 7/NOTRUNNING".into());
+        let failure = Some(Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() }));
+        let failed = StateView { restarts: 1, failure, ..state.clone() };
+        assert_eq!(line(&failed), "a.service failed on n1: exit status 7/NOTRUNNING, 1 restart");
+        let full = StateView { error: Some("/run is full".into()), ..state };
+        assert_eq!(line(&full), "a.service on n1: /run is full");
     }
 
     #[test]

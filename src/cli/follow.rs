@@ -252,8 +252,9 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// The unit's last journal lines on the host where it failed, indented. Only for the first few units, since each
-    /// may take a while.
+    /// The unit's last journal lines on the host where it failed, indented: those of the host's report, or, if its
+    /// fleetd is older and reports none, those of its journal. Only for the first few units, since each may take a
+    /// while.
     async fn last_lines(&self, goal: &Goal, view: Option<&UnitView>) -> Vec<String> {
         let quoted = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
         let failed = view.into_iter().flat_map(|view| &view.states).find(|state| state.active != "active");
@@ -262,6 +263,9 @@ impl<'a> Waiting<'a> {
         else {
             return Vec::new();
         };
+        if let Some(failure) = &state.failure {
+            return failure.lines.iter().map(|line| format!("  {line}")).collect();
+        }
         let lines = journal_tail(&self.session.hosts, goal.name.as_str(), state, LAST_LINES).await;
         lines.into_iter().map(|line| format!("  {line}")).collect()
     }

@@ -160,6 +160,8 @@ mod tests {
             result: None,
             error: None,
             since: 0,
+            restarts: 0,
+            failure: None,
         };
         UnitView {
             name: name.parse().unwrap(),

@@ -174,6 +174,23 @@ impl UnitState {
     }
 }
 
+/// What systemd knows of a unit beyond its state: how its last invocation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Details {
+    /// `Result`: `success`, `exit-code`, `signal`, `timeout`, …
+    pub result: String,
+    /// How the command ended that caused it: `exited 203/EXEC`, `killed 9/KILL`.
+    pub exit: Option<String>,
+    /// The program of that command.
+    pub command: Option<String>,
+    /// `NRestarts`: how often systemd has started it again by itself.
+    pub restarts: u32,
+    /// `RestartSec=` in ms, if it wasn't started again yet and systemd was asked.
+    pub retry_ms: Option<u64>,
+    /// `InvocationID`, as its journal has it; empty if it wasn't needed.
+    pub invocation: String,
+}
+
 /// An event on a host, after which systemd must be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

@@ -7,6 +7,7 @@ use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::author::Author;
+use super::failure::Failure;
 use super::name::{MachineId, UnitHash};
 use super::revision::Revision;
 use super::rule::Reasons;
@@ -201,6 +202,18 @@ pub struct UnitReport {
     pub error: Option<String>,
     /// Since when `active` and `sub` have these values, in ms since the epoch.
     pub since: u64,
+    /// How often systemd has started it again by itself since it was last started (`NRestarts`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// Why it failed, or is about to be started again by systemd. `None` if it didn't fail, and in reports of versions
+    /// that didn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Box<Failure>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The result of submitting, changing or destroying a unit.

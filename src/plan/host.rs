@@ -11,6 +11,7 @@
 
 mod assignments;
 mod boot;
+mod diagnosis;
 mod foreign;
 mod observe;
 mod ordering;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::systemd::{Error, Event, Outcomes, UnitState};
+use crate::model::systemd::{Details, Error, Event, Outcomes, UnitState};
 use crate::model::unit::{Assignment, UnitReport};
 
 use super::converge::Step;
@@ -94,6 +95,17 @@ pub enum Input {
     Started(Outcomes),
     /// The outcome of [`Action::Remove`].
     Removed(Outcomes),
+    /// The answer to [`Action::Inspect`]: the units asked about, and what systemd knows of them.
+    Inspected(Vec<UnitName>, DetailsOf),
+    /// Lines that [`Action::ReadJournals`] asked for.
+    JournalRead {
+        /// The unit.
+        unit: UnitName,
+        /// Its invocation.
+        invocation: String,
+        /// The last lines of its journal, the oldest first; none if it can't be read.
+        lines: Vec<String>,
+    },
     /// The outcome of [`Action::Save`]: whether everything was written.
     Saved(bool),
     /// These reports were committed to the store.
@@ -128,6 +140,11 @@ pub enum Action {
     Start(Vec<UnitName>),
     /// Disable, reset and unlink these stopped units.
     Remove(Vec<UnitName>),
+    /// Ask systemd why these units failed, and how often it has restarted them.
+    Inspect(Vec<UnitName>),
+    /// Begin to read the last lines of these units' journals, each of one invocation. Nothing waits for them: they
+    /// are applied when they arrive, if they do.
+    ReadJournals(Vec<(UnitName, String)>),
     /// Write the boot state.
     Save(BootState),
     /// Write these reports to the store; `None` deletes one.
@@ -135,6 +152,9 @@ pub enum Action {
     /// Wait for an input, at most until this time ([`Now::monotonic`]).
     Wait(Option<Duration>),
 }
+
+/// What systemd knows of units beyond their states.
+pub type DetailsOf = BTreeMap<UnitName, Details>;
 
 /// Units to ask systemd about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -295,8 +315,10 @@ impl HostState {
             Input::Stopped(outcomes) => self.stopped(outcomes, now),
             Input::Started(outcomes) => self.started(outcomes),
             Input::Removed(outcomes) => self.removed(outcomes, now),
+            Input::Inspected(asked, details) => self.inspected(&asked, details),
+            Input::JournalRead { unit, invocation, lines } => self.journal_read(&unit, &invocation, lines),
             Input::Saved(all) => self.saved(all),
-            Input::Published(reports) => self.published(reports),
+            Input::Published(reports) => self.published(reports, now),
             Input::PublishFailed(names) => self.publish_failed(&names),
         }
     }
@@ -318,12 +340,15 @@ impl HostState {
         if let Some(action) = self.carry_out(now, lease_holds).or_else(|| self.save()) {
             return action;
         }
-        let changed = self.unpublished();
+        if let Some(action) = self.inspect().or_else(|| self.read_journals(now)) {
+            return action;
+        }
+        let (changed, due) = self.unpublished(now);
         if !changed.is_empty() {
             return Action::Publish(changed);
         }
         // Saves that units were forgotten because their reports were deleted.
-        self.save().unwrap_or_else(|| Action::Wait(self.wakes_at()))
+        self.save().unwrap_or_else(|| Action::Wait(self.wakes_at().into_iter().chain(due).min()))
     }
 
     /// Take what is to be logged since the last call.

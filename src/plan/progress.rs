@@ -198,6 +198,10 @@ fn all_of(parts: &[Progress]) -> Progress {
 fn started(report: &UnitReport, host: &str) -> Progress {
     let result = report.result.as_deref();
     let went_wrong = || {
+        if let Some(failure) = &report.failure {
+            let restarts = restarts_of(report).map_or(String::new(), |text| format!(", {text}"));
+            return format!("failed on {host}: {}{restarts}", failure.sentence());
+        }
         let detail = match result {
             Some("dependency") => "a unit it needs failed".into(),
             Some("timeout") => "systemd's start job timed out".into(),
@@ -221,12 +225,23 @@ fn started(report: &UnitReport, host: &str) -> Progress {
         (_, Some("failed" | "timeout" | "canceled" | "invalid" | "assert" | "unsupported")) => {
             Progress::Failed(went_wrong())
         }
+        // systemd starts it again after a while, and it may fail again.
+        ("activating", _) if report.failure.is_some() => Progress::Failing(went_wrong()),
         // A finished oneshot, or a unit whose conditions weren't met: for systemd both are done.
         ("inactive", Some("done" | "skipped")) => Progress::Done,
         _ if !matches!(report.load.as_str(), "loaded" | "") => Progress::Failing(went_wrong()),
         // After a restart of its fleetd, a host may not know how a job ended.
         ("inactive", None) => Progress::Idle(format!("starting on {host}{}", state_of(report))),
         _ => Progress::Waiting(format!("starting on {host}{}", state_of(report))),
+    }
+}
+
+/// How often systemd has restarted the unit, if it has: `3 restarts`.
+fn restarts_of(report: &UnitReport) -> Option<String> {
+    match report.restarts {
+        0 => None,
+        1 => Some("1 restart".into()),
+        count => Some(format!("{count} restarts")),
     }
 }
 
@@ -244,6 +259,7 @@ fn trouble_of(report: &UnitReport) -> String {
 mod tests {
     use super::*;
     use crate::model::cluster::Versioned;
+    use crate::model::failure::Failure;
     use crate::model::machine::Machine;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
@@ -253,7 +269,7 @@ mod tests {
         format!("{number:032x}").parse().unwrap()
     }
 
-    /// `generation load active sub [job=…] [result=…] [error=…] [gone]`
+    /// `generation load active sub [job=…] [result=…] [error=…] [restarts=…] [failed=EXIT] [gone]`
     fn report(text: &str) -> UnitReport {
         let words: Vec<&str> = text.split_whitespace().collect();
         let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
@@ -268,6 +284,11 @@ mod tests {
             result: after("result="),
             error: after("error="),
             since: 0,
+            restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
+            failure: after("failed=").map(|exit| {
+                let exit = Some(format!("exited {exit}"));
+                Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
+            }),
         }
     }
 
@@ -343,6 +364,16 @@ mod tests {
                 "7 loaded activating auto-restart result=failed",
                 "FAILED failed on n1: systemd's start job ended as `failed`, now activating (auto-restart)",
             ),
+            ("7 loaded activating auto-restart result=done failed=7", "failing failed on n1: exit status 7"),
+            (
+                "7 loaded failed failed result=done failed=203/EXEC restarts=5",
+                "FAILED failed on n1: exit status 203/EXEC, 5 restarts",
+            ),
+            (
+                "7 loaded failed failed result=failed failed=1/FAILURE restarts=1",
+                "FAILED failed on n1: exit status 1/FAILURE, 1 restart",
+            ),
+            ("7 loaded active running restarts=4", "done"),
             ("7 loaded inactive dead", "idle starting on n1 (inactive, dead)"),
             (
                 "7 loaded failed failed result=failed",

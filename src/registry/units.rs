@@ -408,6 +408,8 @@ mod tests {
                 result: None,
                 error: error.map(Into::into),
                 since: 0,
+                restarts: 0,
+                failure: None,
             };
             assert_eq!(is_down(unit, &report) && !is_done(file, &report), expected, "{} {report:?}", file.text());
             assert!(!is_down(unit, &UnitReport { target: Target::Loaded, ..report }));

@@ -9,6 +9,7 @@
 //! private socket.
 
 mod calls;
+mod details;
 mod host_units;
 mod proxy;
 mod signals;
@@ -21,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::folder::{Before, Folder};
-use super::{Error, Event, Outcomes, Systemd, UnitState};
+use super::{Details, Error, Event, Outcomes, Systemd, UnitState};
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::systemd::{ActiveState, JobResult, LoadState};
@@ -366,6 +367,16 @@ impl Systemd for Dbus {
         let mut by_id: BTreeMap<String, UnitState> = rows.into_iter().map(proxy::Row::into_unit).collect();
         answer.extend(units.into_iter().filter_map(|name| by_id.remove(name.as_str()).map(|unit| (name, unit))));
         Ok(answer)
+    }
+
+    async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {
+        let (_, units) = self.shared.split(units);
+        let manager = self.manager().await?;
+        Ok(details::details(manager.inner().connection(), units).await?.collect())
+    }
+
+    async fn last_lines(&self, _: &UnitName, invocation: &str) -> Result<Vec<String>, Error> {
+        details::last_lines(invocation, self.shared.options.user).await
     }
 
     fn events(&self) -> mpsc::UnboundedReceiver<Event> {

@@ -9,6 +9,7 @@
 //! and `LiveSec=` takes precedence over the policy. systemd ignores such a section, so the same text works with both
 //! adapters.
 
+mod counters;
 mod definition;
 mod host;
 mod jobs;
@@ -20,8 +21,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Error, Event, Outcomes, Systemd, UnitState};
+use super::{Details, Error, Event, Outcomes, Systemd, UnitState};
 use crate::model::name::UnitName;
+pub use counters::Counters;
 use host::Host;
 
 /// The behaviour of one activation of a service.
@@ -117,27 +119,6 @@ pub enum What {
     Reloaded,
     /// The host was rebooted.
     Rebooted,
-}
-
-/// The number of calls, by kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Calls of `files`.
-    pub files: u64,
-    /// Calls of `install`.
-    pub install: u64,
-    /// Calls of `remove`.
-    pub remove: u64,
-    /// Calls of `reload`.
-    pub reload: u64,
-    /// Calls of `start`.
-    pub start: u64,
-    /// Calls of `stop`.
-    pub stop: u64,
-    /// Calls of `units`.
-    pub units: u64,
-    /// Files written, over all `install` calls.
-    pub written: u64,
 }
 
 /// One host in memory. Clones share it; it outlives the daemon that uses it. It uses tokio's clock: everything except
@@ -462,6 +443,19 @@ impl Systemd for Fake {
             there.map(|name| (name.clone(), host.describe(name))).collect()
         })
         .await
+    }
+
+    async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {
+        self.call(|host| {
+            host.counters.details += 1;
+            units.iter().filter_map(|name| Some((name.clone(), host.details(name)?))).collect()
+        })
+        .await
+    }
+
+    async fn last_lines(&self, unit: &UnitName, invocation: &str) -> Result<Vec<String>, Error> {
+        self.lock().counters.journals += 1;
+        Ok(vec![format!("{unit}: activation {invocation} ended")])
     }
 
     fn events(&self) -> mpsc::UnboundedReceiver<Event> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::metrics::Metrics;
 use crate::model::name::UnitName;
 
-use super::{Error, Event, Outcomes, Systemd, UnitState};
+use super::{Details, Error, Event, Outcomes, Systemd, UnitState};
 
 /// Counts the calls of another host. Clones count together. Files and the boot state don't involve systemd and aren't
 /// counted.
@@ -73,6 +73,14 @@ impl<H: Systemd> Systemd for Measured<H> {
 
     async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         self.count("in_memory", self.host.in_memory(units)).await
+    }
+
+    async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {
+        self.count("details", self.host.details(units)).await
+    }
+
+    async fn last_lines(&self, unit: &UnitName, invocation: &str) -> Result<Vec<String>, Error> {
+        self.host.last_lines(unit, invocation).await
     }
 
     fn events(&self) -> mpsc::UnboundedReceiver<Event> {

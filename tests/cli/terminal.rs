@@ -113,5 +113,8 @@ fn filters_leave_out_rows_with_and_without_a_terminal() {
     let help = fake.run("help list-units").out;
     assert!(help.contains("unit, machine, active, sub, load, hash, ip"), "{help}");
     let completion = fake.run("completion bash").out;
-    assert!(completion.contains("unit machine active sub load hash ip hostname job error"), "{completion}");
+    assert!(
+        completion.contains("unit machine active sub load hash ip hostname job error restarts failure"),
+        "{completion}"
+    );
 }

@@ -11,7 +11,7 @@ use log_line::LogLine;
 
 /// What says that the leader has checked itself, and how that line begins.
 const ENGINE: &str = "flotilla::engine::lead";
-const SELF_CHECK: &str = "checked the schedule";
+const SELF_CHECK: &str = "checked the cluster";
 
 /// Follows the log of this thread.
 pub(crate) struct Log(pub(crate) Journal);

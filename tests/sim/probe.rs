@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flotilla::model::name::UnitName;
 use flotilla::systemd::fake::Fake;
-use flotilla::systemd::{Error, Event, Outcomes, Systemd, UnitState};
+use flotilla::systemd::{Details, Error, Event, Outcomes, Systemd, UnitState};
 use tokio::sync::mpsc;
 
 use super::judge::Judge;
@@ -145,6 +145,16 @@ impl Systemd for Probe {
     async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         let units = self.fake.in_memory(units).await?;
         self.fails().map(|()| units)
+    }
+
+    async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {
+        let details = self.fake.details(units).await?;
+        self.fails().map(|()| details)
+    }
+
+    async fn last_lines(&self, unit: &UnitName, invocation: &str) -> Result<Vec<String>, Error> {
+        let lines = self.fake.last_lines(unit, invocation).await?;
+        self.fails().map(|()| lines)
     }
 
     fn events(&self) -> mpsc::UnboundedReceiver<Event> {

@@ -59,6 +59,8 @@ pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, genera
         result: None,
         error: None,
         since: 5,
+        restarts: 0,
+        failure: None,
     };
     put(&Key::State(name, host), &state, None)
 }

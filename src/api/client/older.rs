@@ -53,6 +53,7 @@ fn machine(host: &MachineRef) -> Machine {
 }
 
 fn report(state: StateView) -> UnitReport {
-    let StateView { generation, target, hash, load, active, sub, job, result, error, since, .. } = state;
-    UnitReport { generation, target, hash, load, active, sub, job, result, error, since }
+    let StateView { generation, target, hash, load, active, sub, job, result, error, since, restarts, failure, .. } =
+        state;
+    UnitReport { generation, target, hash, load, active, sub, job, result, error, since, restarts, failure }
 }

@@ -43,6 +43,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("hostname", text()),
         ("job", or_null(text())),
         ("error", or_null(text())),
+        ("restarts", json!({ "type": "integer", "minimum": 0 })),
+        ("failure", or_null(of("Failure"))),
     ];
     let target = json!({ "anyOf": [machine, { "const": "global" }, { "type": "null" }] });
     let files = [

@@ -131,5 +131,7 @@ fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateV
         result: state.result.clone(),
         error: state.error.clone(),
         since: state.since,
+        restarts: state.restarts,
+        failure: state.failure.clone(),
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::author::Author;
+use crate::model::failure::Failure;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::progress::Progress;
 use crate::model::revision::Revision;
@@ -39,6 +40,25 @@ pub struct StateView {
     pub error: Option<String>,
     /// Since when, ms since the epoch.
     pub since: u64,
+    /// How often systemd has started it again by itself since it was last started.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// Why it failed, or is about to be started again by systemd. Hosts of earlier versions don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Box<Failure>>,
+}
+
+impl StateView {
+    /// Why the unit doesn't run as it should on this host, in one sentence, if the host says so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.error.clone().or_else(|| self.failure.as_ref().map(|failure| failure.sentence()))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// v2: the assignment of a global unit to one host.

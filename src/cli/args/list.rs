@@ -74,7 +74,10 @@ pub(in crate::cli) struct Columns {
 
 /// The fields of each list.
 pub(in crate::cli) const FIELDS: [(&str, &[&str]); 5] = [
-    ("list-units", &["unit", "machine", "active", "sub", "load", "hash", "ip", "hostname", "job", "error"]),
+    (
+        "list-units",
+        &["unit", "machine", "active", "sub", "load", "hash", "ip", "hostname", "job", "error", "restarts", "failure"],
+    ),
     ("list-unit-files", &["unit", "hash", "dstate", "state", "target", "global", "desc", "waiting"]),
     ("list-machines", &["machine", "ip", "metadata", "hostname", "version", "since"]),
     ("list-services", &["service", "instances", "addresses", "units"]),

@@ -42,23 +42,27 @@ pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result
     let fields = pick(fields::unit_fields(), session, &list.columns, fields::UNITS)?;
     let (units, unmatched) = fetch(session, list).await?;
     let damaged = damaged(&units);
+    let rows: Vec<UnitState> = units.iter().flat_map(|unit| states(unit, filter)).collect();
     if is_for_people(session, &list.columns) {
         show(session, &list.columns, &people::units(&units, filter, Clock::system().now_ms()));
     } else {
-        let rows: Vec<UnitState> = units.into_iter().flat_map(|unit| states(unit, filter)).collect();
         print(session, &list.columns, &fields, &rows);
+    }
+    if session.out.is_seen() && !session.is_json() {
+        let troubled = rows.iter().filter_map(|(name, state)| explain::trouble(name, state));
+        session.out.messages(&troubled.collect::<Vec<_>>());
     }
     session.out.messages(&damaged);
     Ok(say(session, &unmatched))
 }
 
 /// The reports of a unit that `filter` shows, by host.
-fn states(unit: UnitFile, filter: &Filter) -> Vec<UnitState> {
+fn states(unit: &UnitFile, filter: &Filter) -> Vec<UnitState> {
     let (name, desired, mut states) = match unit {
-        Ok(unit) => (unit.name, Some(unit.desired), unit.states),
-        Err(damaged) => (damaged.name, None, damaged.states),
+        Ok(unit) => (&unit.name, Some(unit.desired), unit.states.clone()),
+        Err(damaged) => (&damaged.name, None, damaged.states.clone()),
     };
-    states.retain(|state| filter.shows(&name, &Condition::reported(desired, state), Some(&state.machine), Some(state)));
+    states.retain(|state| filter.shows(name, &Condition::reported(desired, state), Some(&state.machine), Some(state)));
     states.sort_by(|a, b| a.machine.id.cmp(&b.machine.id));
     states.into_iter().map(|state| (name.clone(), state)).collect()
 }

@@ -86,13 +86,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Status) -> Result<Exit
             if hosts.len() > 1 {
                 session.out.line(&format!("-- {} on {} {}", unit.name, host.hostname, host.legend(false)));
             }
-            match ask(session, unit, host).await {
-                Ok(exit) => keep(&mut worst, exit),
-                Err(error) => {
-                    session.out.messages(&error.lines);
-                    keep(&mut worst, error.exit);
-                }
-            }
+            keep(&mut worst, show(session, unit, host).await);
         }
     }
     if found.iter().any(Result::is_err) {
@@ -148,6 +142,29 @@ fn hosts(unit: &Shown) -> Vec<MachineRef> {
     }
     hosts.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
     hosts
+}
+
+/// Show systemd's status of a unit on one of its hosts, or what the cluster knows of it if the host can't be asked.
+async fn show(session: &Session, unit: &Shown, host: &MachineRef) -> Exit {
+    match ask(session, unit, host).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            session.out.messages(&error.lines);
+            session.out.messages(&reported(unit, host));
+            error.exit
+        }
+    }
+}
+
+/// What the cluster knows of a unit on a host that can't be asked.
+fn reported(unit: &Shown, host: &MachineRef) -> Vec<String> {
+    let Some(state) = unit.states.iter().find(|state| state.machine.id == host.id) else { return Vec::new() };
+    let (active, sub) = (&state.active, &state.sub);
+    let mut lines = vec![format!("{} on {}, as its fleetd reports: {active} ({sub})", unit.name, host.name())];
+    lines.extend(explain::trouble(&unit.name, state));
+    let journal = state.failure.iter().flat_map(|failure| &failure.lines);
+    lines.extend(journal.map(|line| format!("  {line}")));
+    lines
 }
 
 async fn ask(session: &Session, unit: &Shown, host: &MachineRef) -> Result<Exit, Error> {

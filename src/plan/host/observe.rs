@@ -22,7 +22,8 @@ impl HostState {
         let names: Vec<UnitName> = self.units.keys().cloned().collect();
         self.unseen.extend(names.iter().cloned());
         for name in names {
-            self.mark_dirty(&name).unread = true;
+            let unit = self.mark_dirty(&name);
+            (unit.unread, unit.diagnosis.due) = (true, true);
         }
     }
 
@@ -46,7 +47,8 @@ impl HostState {
     }
 
     fn look_at(&mut self, name: &UnitName) {
-        if self.units.contains_key(name) {
+        if let Some(unit) = self.units.get_mut(name) {
+            unit.diagnosis.due = true;
             self.unseen.insert(name.clone());
             self.dirty.insert(name.clone());
         }
@@ -158,6 +160,7 @@ impl Unit {
     fn observe(&mut self, state: UnitState, now: Now) -> bool {
         let mut news = false;
         if (&self.state.active, &self.state.sub) != (&state.active, &state.sub) {
+            self.diagnosis.due = true;
             let saved =
                 self.saved_state.take().filter(|saved| (&saved.active, &saved.sub) == (&state.active, &state.sub));
             news = saved.is_none() && self.executed.is_some();

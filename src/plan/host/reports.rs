@@ -1,25 +1,29 @@
 //! What this host reports of its units: which reports differ from those in the store, which are obsolete, and how many
 //! units are in which state.
 
+use std::time::Duration;
+
 use crate::model::name::UnitName;
 use crate::model::unit::{Target, UnitReport};
 use crate::plan::converge::{Step, next};
 
-use super::{HostState, Unit};
+use super::{HostState, Now, Unit};
 
 impl HostState {
-    /// The reports that differ from those in the store.
-    pub(super) fn unpublished(&mut self) -> Vec<(UnitName, Option<UnitReport>)> {
+    /// The reports that differ from those in the store and may be written now, and when the next one may be.
+    pub(super) fn unpublished(&mut self, now: Now) -> (Vec<(UnitName, Option<UnitReport>)>, Option<Duration>) {
         if !self.assignments_known {
-            return Vec::new();
+            return (Vec::new(), None);
         }
-        let mut changed = Vec::new();
+        let (mut changed, mut due) = (Vec::new(), Vec::new());
         let mut settled = Vec::new();
         for name in &self.dirty {
             let Some(unit) = self.units.get(name) else { continue };
             let report = unit.report();
             if unit.reported.as_ref() == Some(&report) {
                 settled.push(name.clone());
+            } else if let Some(at) = report.as_ref().and_then(|report| unit.report_due(report, now)) {
+                due.push(at);
             } else {
                 changed.push((name.clone(), report));
             }
@@ -27,13 +31,14 @@ impl HostState {
         for name in settled {
             self.settle(&name);
         }
-        changed
+        (changed, due.into_iter().min())
     }
 
     /// These reports were committed.
-    pub(super) fn published(&mut self, reports: Vec<(UnitName, Option<UnitReport>)>) {
+    pub(super) fn published(&mut self, reports: Vec<(UnitName, Option<UnitReport>)>, now: Now) {
         for (name, report) in reports {
             if let Some(unit) = self.units.get_mut(&name) {
+                unit.restarts_were_reported(report.as_ref(), now);
                 unit.reported = Some(report);
             }
         }
@@ -94,7 +99,8 @@ impl HostState {
 }
 
 impl Unit {
-    fn report(&self) -> Option<UnitReport> {
+    /// What is to be reported of it now.
+    pub(super) fn report(&self) -> Option<UnitReport> {
         let executed = self.executed.as_ref()?;
         if self.assignment.is_none() && executed.target == Target::Removed {
             return None;
@@ -111,6 +117,8 @@ impl Unit {
             result: executed.result.as_ref().map(ToString::to_string),
             error: executed.error.clone(),
             since: self.since,
+            restarts: self.restarts(),
+            failure: self.failure().map(Box::new),
         })
     }
 

@@ -9,7 +9,7 @@ use crate::model::file::UnitFile;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
-use crate::model::systemd::{ActiveState, UnitState};
+use crate::model::systemd::{ActiveState, Details, UnitState};
 use crate::model::unit::{Assignment, Target, UnitReport};
 use crate::plan::converge::{Done, Seen, is_to_restart};
 use crate::plan::fit;
@@ -31,6 +31,8 @@ pub struct Unit {
     pub(super) since: u64,
     /// Its state as an earlier daemon saved it, until systemd was asked.
     pub(super) saved_state: Option<StateSince>,
+    /// Why it failed, and how often systemd has restarted it.
+    pub(super) diagnosis: Diagnosis,
     /// Whether systemd must read its file the next time it is asked, because it is unknown how it was loaded.
     pub(super) unread: bool,
     /// Whether this daemon has linked its file, even if systemd hasn't loaded it yet.
@@ -49,6 +51,27 @@ pub struct Unit {
     pub reported: Option<Option<UnitReport>>,
 }
 
+/// What is known of a unit beyond its state; `diagnosis` has the rules.
+#[derive(Debug, Default)]
+pub(super) struct Diagnosis {
+    /// Whether something happened since systemd was last asked.
+    pub(super) due: bool,
+    pub(super) details: Details,
+    pub(super) journal: Journal,
+    /// When a growing number of restarts was last reported.
+    pub(super) restarts_reported: Option<Duration>,
+}
+
+/// The journal of the invocation that failed.
+#[derive(Debug, Default)]
+pub(super) enum Journal {
+    #[default]
+    Unread,
+    /// It is being read; the report waits until then.
+    Awaited(Duration),
+    Read(Vec<String>),
+}
+
 /// What is known of a file on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
@@ -57,6 +80,8 @@ pub struct Known {
     pub(super) dependencies: Dependencies,
     /// Whether it can run on this host only: it is global, or names this host's id.
     pub(super) tied: bool,
+    /// Whether systemd may start it again by itself (`Restart=`).
+    pub(super) restarts: bool,
     /// Whether it has an `[Install]` section and must be enabled.
     pub(super) has_install: bool,
 }
@@ -66,14 +91,16 @@ impl Known {
     pub(super) fn of(name: &UnitName, text: &str, host: &MachineId) -> Self {
         let Ok(file) = UnitFile::parse(text.as_bytes()) else {
             let hash = UnitHash::new("damaged");
-            return Self { hash, dependencies: Dependencies::default(), tied: false, has_install: false };
+            let dependencies = Dependencies::default();
+            return Self { hash, dependencies, tied: false, restarts: false, has_install: false };
         };
         let tied = Constraints::parse(&file).is_ok_and(|constraints| {
             let constraints = Constraints::resolve(&Arc::new(constraints), name);
             constraints.global || (constraints.machine_id.is_some() && fit::machine_id(&constraints, host).is_empty())
         });
         let dependencies = Dependencies::of(name, &file);
-        Self { hash: file.hash(), dependencies, tied, has_install: file.has_install() }
+        let restarts = file.value("Service", "Restart").is_some_and(|value| !matches!(value, "" | "no"));
+        Self { hash: file.hash(), dependencies, tied, restarts, has_install: file.has_install() }
     }
 }
 

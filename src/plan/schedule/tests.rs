@@ -86,6 +86,8 @@ impl Bench {
             result: None,
             error: None,
             since: 0,
+            restarts: 0,
+            failure: None,
         };
         let schedule = self.scheduler.cluster().schedule.clone();
         let states = schedule.iter().flat_map(|(host, assignments)| {

@@ -39,6 +39,8 @@ pub(super) struct Definition {
     pub(super) conflicts: BTreeSet<UnitName>,
     pub(super) after: BTreeSet<UnitName>,
     pub(super) before: BTreeSet<UnitName>,
+    /// The program of `ExecStart=`.
+    pub(super) command: Option<String>,
     pub(super) oneshot: bool,
     pub(super) remain: bool,
     /// The delay before the next start if `Restart=` is set.
@@ -76,6 +78,10 @@ impl Definition {
             conflicts: names("Conflicts"),
             after: names("After"),
             before: names("Before"),
+            command: file
+                .value("Service", "ExecStart")
+                .and_then(|command| command.split_ascii_whitespace().next())
+                .map(Into::into),
             oneshot: kind == Some("oneshot"),
             remain: matches!(file.value("Service", "RemainAfterExit"), Some("yes" | "true" | "1" | "on")),
             restart: match file.value("Service", "Restart") {

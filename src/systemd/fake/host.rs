@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::definition::{Definition, Load};
 use super::{Counters, Entry, Options, What};
 use crate::model::name::UnitName;
-use crate::systemd::{Error, Event, UnitState, host_has};
+use crate::systemd::{Details, Error, Event, UnitState, host_has};
 
 /// The content of the folders. A reboot deletes all of it: `/run` is a tmpfs.
 #[derive(Debug, Default)]
@@ -61,6 +61,10 @@ pub(super) struct Loaded {
     pub(super) stop_time: Duration,
     /// How long it runs before it fails by itself.
     pub(super) life: Option<Duration>,
+    /// `Result`.
+    pub(super) result: &'static str,
+    /// `NRestarts`.
+    pub(super) restarts: u32,
     /// Changes with every change of state, so that what was scheduled for an earlier state becomes void.
     pub(super) epoch: u64,
 }
@@ -76,6 +80,8 @@ impl Loaded {
             main_pid: 0,
             stop_time: Duration::ZERO,
             life: None,
+            result: "success",
+            restarts: 0,
             epoch: 0,
         }
     }
@@ -263,6 +269,20 @@ impl Host {
             },
             None => UnitState::stopped(self.read_ours(name).as_str().into()),
         }
+    }
+
+    /// What systemd knows of a unit beyond its state. Its activations are numbered, and so are its invocations.
+    pub(super) fn details(&self, name: &UnitName) -> Option<Details> {
+        let unit = self.units.get(name).filter(|_| !self.refused.contains(name))?;
+        let failed = unit.result != "success";
+        Some(Details {
+            result: unit.result.into(),
+            exit: failed.then(|| "exited 1/FAILURE".into()),
+            command: failed.then(|| unit.definition.command.clone()).flatten(),
+            restarts: unit.restarts,
+            retry_ms: unit.definition.restart.and_then(|delay| u64::try_from(delay.as_millis()).ok()),
+            invocation: self.activations.get(name).map(ToString::to_string).unwrap_or_default(),
+        })
     }
 
     pub(super) fn set_state(&mut self, name: &UnitName, active: &'static str, sub: &'static str) {

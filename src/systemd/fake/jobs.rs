@@ -157,6 +157,8 @@ impl Host {
         self.next_pid += 1;
         let pid = self.next_pid;
         let Some(unit) = self.units.get_mut(name) else { return };
+        unit.restarts = if unit.sub == "auto-restart" { unit.restarts + 1 } else { 0 };
+        unit.result = "success";
         let behaviour = unit.definition.behaviour(policy);
         unit.main_pid = pid;
         unit.stop_time = behaviour.stop;
@@ -230,6 +232,7 @@ impl Host {
         let Some(unit) = self.units.get_mut(name).filter(|unit| !unit.is_down()) else { return };
         let (was, restart) = (unit.active, unit.definition.restart);
         unit.main_pid = 0;
+        unit.result = "exit-code";
         self.note(Some(name), What::Failed);
         match restart {
             Some(wait) if was == "active" => {

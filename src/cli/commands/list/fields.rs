@@ -36,10 +36,17 @@ pub(super) fn unit_fields() -> Vec<Field<UnitState>> {
         },
         Field {
             name: "error",
-            text: |row, _| or_dash(row.1.error.as_deref().unwrap_or("")),
-            value: |row| json!(row.1.error),
+            text: |row, _| or_dash(&row.1.trouble().unwrap_or_default()),
+            value: |row| json!(row.1.trouble()),
         },
+        Field { name: "restarts", text: |row, _| row.1.restarts.to_string(), value: |row| json!(row.1.restarts) },
+        Field { name: "failure", text: failure, value: |row| json!(row.1.failure) },
     ]
+}
+
+/// systemd's result of a unit that failed.
+fn failure(row: &UnitState, _: bool) -> String {
+    or_dash(row.1.failure.as_ref().map_or("", |failure| &failure.result))
 }
 
 /// What `list-unit-files` shows as the state of a unit with a damaged record.

@@ -15,6 +15,8 @@ pub(super) const OTHER: &str = "[Service]\nExecStart=/bin/b\n";
 pub(super) const NEEDY: &str = "[Unit]\nRequires=base.service\n[Service]\nExecStart=/bin/needy\n";
 pub(super) const GLOBAL: &str = "[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n";
 
+pub(super) const RESTARTS: &str = "[Service]\nExecStart=/bin/r\nRestart=always\n";
+
 pub(super) fn unit(name: &str) -> UnitName {
     name.parse().unwrap()
 }
@@ -39,6 +41,13 @@ pub(super) struct World {
     /// Units whose stop job is queued.
     pub(super) stopping: BTreeSet<UnitName>,
     pub(super) saved: (Option<BTreeMap<UnitName, Executed>>, StoreHistory, Option<BTreeSet<UnitName>>),
+    /// Units that are neither up nor simply stopped, and their states.
+    pub(super) troubled: BTreeMap<UnitName, (ActiveState, &'static str)>,
+    pub(super) details: BTreeMap<UnitName, Details>,
+    /// The last lines of every journal; `None` while they can't be read.
+    pub(super) journal: Option<Vec<String>>,
+    /// Reports that were written.
+    pub(super) written: usize,
     /// Whether the boot state can be written.
     pub(super) writable: bool,
     pub(super) assigned: BTreeMap<UnitName, Assignment>,
@@ -53,7 +62,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let texts = [PLAIN, OTHER, NEEDY, GLOBAL].map(|text| (hash(text), text.to_owned()));
+        let texts = [PLAIN, OTHER, NEEDY, GLOBAL, RESTARTS].map(|text| (hash(text), text.to_owned()));
         let mut world = Self {
             state: HostState::new(ID.parse().unwrap(), TTL),
             now: Duration::ZERO,
@@ -61,6 +70,10 @@ impl World {
             running: BTreeMap::new(),
             stopping: BTreeSet::new(),
             saved: Default::default(),
+            troubled: BTreeMap::new(),
+            details: BTreeMap::new(),
+            journal: Some(Vec::new()),
+            written: 0,
             writable: true,
             assigned: BTreeMap::new(),
             texts: texts.into(),
@@ -114,6 +127,9 @@ impl World {
         let mut state = UnitState::stopped(load);
         if self.running.contains_key(name) {
             (state.active, state.sub) = (ActiveState::Active, "running".into());
+        }
+        if let Some((active, sub)) = self.troubled.get(name) {
+            (state.active, state.sub) = (active.clone(), (*sub).into());
         }
         state.job = self.stopping.contains(name).then_some(JobKind::Stop);
         state
@@ -180,6 +196,7 @@ impl World {
                 self.done.push(format!("start {}", list(&names)));
                 for name in &names {
                     self.stopping.remove(name);
+                    self.troubled.remove(name);
                     let restart = self.assigned.get(name).and_then(|assignment| assignment.restart);
                     let file = hash(&self.disk[name]);
                     let started = self.running.entry(name.clone()).or_insert((file, restart));
@@ -195,6 +212,21 @@ impl World {
                 }
                 Input::Removed(ok(&names))
             }
+            Action::Inspect(names) => {
+                let found = names.iter().filter_map(|name| Some((name.clone(), self.details.get(name)?.clone())));
+                let found = found.collect();
+                Input::Inspected(names, found)
+            }
+            Action::ReadJournals(asked) => {
+                self.done
+                    .push(format!("read {}", list(&asked.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())));
+                for (unit, invocation) in asked {
+                    let Some(lines) = self.journal.clone() else { continue };
+                    self.input(Input::JournalRead { unit, invocation, lines });
+                }
+                // The lines come by themselves, if at all.
+                Input::Inspected(Vec::new(), BTreeMap::new())
+            }
             Action::Save(BootState { executed, history, foreign }) => {
                 if self.writable {
                     self.saved.0 = executed.or(self.saved.0.take());
@@ -204,6 +236,7 @@ impl World {
                 Input::Saved(self.writable)
             }
             Action::Publish(reports) => {
+                self.written += reports.len();
                 for (name, report) in &reports {
                     match report {
                         Some(report) => drop(self.reports.insert(name.clone(), report.clone())),
