@@ -286,14 +286,21 @@ impl<'a> Waiting<'a> {
         let now = Instant::now();
         let seconds = now.duration_since(self.began).as_secs();
         if self.session.out.shows_progress() {
-            // Thousands of lines may arrive at once.
-            if self.drawn.is_some_and(|drawn| now < drawn + REDRAW) {
+            // What is done within a second needs no progress, and thousands of lines may arrive at once.
+            if now < self.began + SILENCE || self.drawn.is_some_and(|drawn| now < drawn + REDRAW) {
                 return;
             }
             self.drawn = Some(now);
+            let mut open: Vec<&Tracked> = self.open_goals().collect();
+            open.sort_by_key(|one| !one.is_troubled());
             let lines: Vec<String> =
-                self.open_goals().map(|one| format!("{}: {}, {seconds} s", one.goal.name, one.doing())).collect();
-            self.session.out.progress(&lines);
+                open.iter().map(|one| format!("{}: {}, {seconds} s", one.goal.name, one.doing())).collect();
+            let failed = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
+            let (all, open) = (self.tracked.len(), open.len());
+            let done = all - open - failed;
+            self.session
+                .out
+                .progress(&lines, &format!("{done} of {all} done, {failed} failed, {open} to go, {seconds} s"));
         } else if !self.noted && now >= self.began + SILENCE {
             self.noted = true;
             let open: Vec<&Tracked> =
@@ -357,6 +364,11 @@ impl Tracked {
             Progress::Failing(_) | Progress::Unplaced(_) => Some(self.since + GRACE),
             Progress::Done | Progress::Failed(_) | Progress::Waiting(_) | Progress::Idle(_) => None,
         }
+    }
+
+    /// Whether it may not get done.
+    fn is_troubled(&self) -> bool {
+        matches!(self.progress, Progress::Failing(_) | Progress::Failed(_) | Progress::Unplaced(_))
     }
 
     fn doing(&self) -> &str {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::fake::{Fake, Script};
-use super::{N1, N2, global, running, script, state, unit, waiting};
+use super::{N1, N2, global, running, script, snapshot, state, unit, waiting};
 
 /// Without colours, to compare lines.
 const PLAIN: [(&str, &str); 1] = [("NO_COLOR", "1")];
@@ -117,4 +117,17 @@ fn filters_leave_out_rows_with_and_without_a_terminal() {
         completion.contains("unit machine active sub load hash ip hostname job error restarts failure"),
         "{completion}"
     );
+}
+
+#[test]
+fn waiting_for_many_units_shows_counts_and_takes_a_third_of_the_screen() {
+    let starting =
+        |number: u32| unit(&format!("b@{number}.service"), "launched", Some(N1), &[state(N1, "7 activating start")]);
+    let units: Vec<Value> = (0..50).map(starting).collect();
+    let fake = Fake::new(script(&units, vec![snapshot(&units)]));
+    let (code, text) = fake.on_terminal("start --block-attempts 1 'b@*'", 80, "");
+    assert_eq!(code, Some(1));
+    assert!(text.contains("\n0 of 50 done, 0 failed, 50 to go, 1 s\n") && !text.contains(", 0 s"), "{text:?}");
+    // The progress of 40 rows has 13 lines, which are cleared from the first column.
+    assert!(text.contains("\r\u{1b}[13A\u{1b}[J") && !text.contains("\u{1b}[14A"), "{text:?}");
 }

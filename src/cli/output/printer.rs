@@ -112,19 +112,14 @@ impl Printer {
         }
     }
 
-    /// Replace the progress lines on a terminal by `lines`, as many as fit.
-    pub(in crate::cli) fn progress(&self, lines: &[String]) {
+    /// Replace the progress lines on a terminal by `lines`, as many as fit into a third of it, and `total` if there are
+    /// several.
+    pub(in crate::cli) fn progress(&self, lines: &[String], total: &str) {
         if !self.terminal {
             return;
         }
-        let (columns, rows) = size(io::stderr());
+        let shown = screen(lines, total, size(io::stderr()));
         let mut state = self.state.borrow_mut();
-        let room = rows.saturating_sub(2).max(1);
-        let mut shown: Vec<String> = lines.iter().take(room).map(|line| fit(&clean(line), columns)).collect();
-        if lines.len() > room {
-            shown.truncate(room - 1);
-            shown.push(fit(&format!("and {} more", lines.len() - shown.len()), columns));
-        }
         let mut text = state.take_up();
         state.drawn = shown.len();
         for line in shown {
@@ -207,7 +202,8 @@ impl State {
     fn take_up(&mut self) -> String {
         match std::mem::take(&mut self.drawn) {
             0 => String::new(),
-            lines => format!("\u{1b}[{lines}A\u{1b}[J"),
+            // The terminal may have echoed a Ctrl-C where the cursor is.
+            lines => format!("\r\u{1b}[{lines}A\u{1b}[J"),
         }
     }
 
@@ -240,6 +236,17 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '?' } else { c }).collect()
 }
 
+/// The lines that are shown on a terminal of so many columns and rows.
+fn screen(lines: &[String], total: &str, (columns, rows): (usize, usize)) -> Vec<String> {
+    let room = (rows / 3).max(2);
+    let most = if lines.len() > 1 { room - 1 } else { room };
+    let mut shown: Vec<String> = lines.iter().take(most).map(|line| fit(&clean(line), columns)).collect();
+    if lines.len() > 1 {
+        shown.push(fit(total, columns));
+    }
+    shown
+}
+
 fn fit(line: &str, columns: usize) -> String {
     let line = line.replace(['\n', '\t'], " ");
     if line.chars().count() < columns {
@@ -264,5 +271,20 @@ mod tests {
     fn lines_fit_and_are_harmless() {
         assert_eq!((fit("abc", 4), fit("abcd", 4)), ("abc".into(), "ab…".into()));
         assert_eq!(clean("a\u{1b}[2J\tb\r\n"), "a?[2J\tb?\n");
+    }
+    #[test]
+    fn progress_takes_a_third_of_the_screen_and_a_total() {
+        let lines: Vec<String> = (0..220).map(|number| format!("unit {number}")).collect();
+        let shown = screen(&lines, "0 of 220 done", (80, 24));
+        assert_eq!((shown.len(), shown[6].as_str(), shown[7].as_str()), (8, "unit 6", "0 of 220 done"));
+        assert_eq!(screen(&lines[..1], "0 of 1 done", (80, 24)), ["unit 0"]);
+        assert_eq!(screen(&lines[..2], "0 of 2 done", (80, 24)), ["unit 0", "unit 1", "0 of 2 done"]);
+        assert_eq!(screen(&lines, "0 of 220 done", (8, 1)), ["unit 0", "0 of 2…"]);
+    }
+
+    #[test]
+    fn progress_is_cleared_from_the_first_column() {
+        let mut state = State { drawn: 3, ..State::default() };
+        assert_eq!((state.take_up().as_str(), state.take_up().as_str()), ("\r\u{1b}[3A\u{1b}[J", ""));
     }
 }
