@@ -8,7 +8,10 @@ use clap::{Command, Subcommand};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
+mod markdown;
+
 pub use clap_complete::Shell;
+pub use markdown::manual;
 
 /// The commands that ask for it, to be flattened into a program's own.
 #[derive(Debug, Subcommand)]

@@ -181,7 +181,7 @@ fn headings(page: &std::path::Path) -> Vec<String> {
 /// The pages that the lab plays can be read as sessions.
 #[test]
 fn the_sessions_on_the_pages_can_be_read() {
-    for name in ["tutorial", "data"] {
+    for name in ["tutorial", "data", "runbook"] {
         let path = format!("{}/docs/{name}.md", env!("CARGO_MANIFEST_DIR"));
         let page = page::Page::parse(&std::fs::read_to_string(path).unwrap());
         let commands = page.items().filter(|item| matches!(item, page::Item::Command { .. })).count();

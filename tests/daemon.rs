@@ -106,6 +106,8 @@ fn an_installation_is_complete() {
         "usr/share/man/man1/fleetctl.1",
         "usr/share/man/man1/fleetctl-start.1",
         "usr/share/man/man1/fleetctl-list-units.1",
+        "usr/share/man/man5/fleet.conf.5",
+        "usr/share/man/man5/flotilla.unit.5",
         "usr/share/man/man8/fleetd.8",
         "usr/share/zsh/site-functions/_fleet-sidecar",
         "usr/share/zsh/site-functions/_fleetctl",

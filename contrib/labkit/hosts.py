@@ -64,11 +64,12 @@ class Lab:
 
     def inside(self, h, cmd):
         """The command line that runs `cmd` in a host. It gets the host's idea of an environment,
-        and a SIGTERM when this end of it is killed, so that nothing is left behind in there."""
+        and a SIGTERM when this end of it is killed, so that nothing is left behind in there. It can't
+        set the clock, no more than the host's own processes can: there is one for all, this machine's."""
         env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
                "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
         return ["nsenter", "-t", str(self.running(h)), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--",
-                "setpriv", "--pdeathsig", "TERM", "--", "env", "-i", *env, *cmd]
+                "setpriv", "--pdeathsig", "TERM", "--bounding-set=-sys_time", "--", "env", "-i", *env, *cmd]
 
     def everywhere(self, cmd, hosts=None):
         """Run `cmd` in all hosts that are up, at the same time. Returns each one's output."""

@@ -15,26 +15,44 @@ const SECTIONS: [(&str, &[&str]); 4] = [
     (
         "SIGNALS",
         &[
-            "SIGHUP: read the configuration again. A file with mistakes is refused, and the old configuration stays.",
-            "SIGTERM, SIGINT: end. Units run on, and the host stays registered until its lease runs out; when the \
-             whole system is going down, the host leaves the cluster as soon as its units have stopped.",
-            "SIGUSR1: print what the daemon knows of itself and of its units as one line of JSON on stdout.",
+            "SIGHUP: read the configuration again. A file with mistakes is refused, and the old configuration remains \
+             in force.",
+            "SIGTERM, SIGINT: end. Units keep running, and the host stays registered until its lease expires; when the \
+             whole system is shutting down, the host leaves the cluster as soon as its units have stopped.",
+            "SIGUSR1: print the state of the daemon and of its units as one line of JSON on stdout.",
         ],
     ),
     (
         "FILES",
-        &["/etc/fleet/fleet.conf: the configuration; /run/fleet.sock: the API; /run/fleet: unit files and notes, \
+        &["/etc/fleet/fleet.conf: the configuration; /run/fleet.sock: the API; /run/fleet: unit files and state, \
             until the next boot; /var/lib/fleet: the state of a standalone host."],
     ),
-    ("ENVIRONMENT", &["FLEET_<KEY>, for every key of fleet.conf: wins over the file, even when it is empty."]),
-    ("SEE ALSO", &["fleetctl(1), systemd(1), sd_notify(3), systemd.socket(5)"]),
+    (
+        "ENVIRONMENT",
+        &["FLEET_<KEY>, for every key of fleet.conf: takes precedence over the file, even if it is empty."],
+    ),
+    ("SEE ALSO", &["fleet.conf(5), flotilla.unit(5), fleetctl(1), systemd(1), sd_notify(3), systemd.socket(5)"]),
 ];
+
+/// The manual page of fleetd's configuration, which is its page in `docs`.
+fn configuration_page() -> String {
+    let text = include_str!("../../docs/configuration.md");
+    cli_docs::manual("fleet.conf", "5", "configuration of fleetd(8)", text, &["fleetctl"])
+}
+
+/// The manual page of unit files, which is their page in `docs`.
+fn unit_page() -> String {
+    let text = include_str!("../../docs/unit-files.md");
+    cli_docs::manual("flotilla.unit", "5", "unit files of a cluster: [X-Fleet], templates, syntax", text, &[])
+}
 
 /// Flotilla's daemon: runs this host's share of the cluster's units through systemd
 #[derive(Debug, Parser)]
 #[command(name = "fleetd", version, max_term_width = 100)]
-#[command(after_help = "Every key of the file can be given as FLEET_<KEY> in the environment, which wins.\n\
-    SIGHUP reloads the file, SIGUSR1 prints the daemon's state as JSON.")]
+#[command(
+    after_help = "Every key of the file can be given as FLEET_<KEY> in the environment, which takes precedence.\n\
+    SIGHUP reloads the file, SIGUSR1 prints the daemon's state as JSON."
+)]
 struct Arguments {
     /// Read this configuration instead of /etc/fleet/fleet.conf
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -42,7 +60,7 @@ struct Arguments {
     /// Be the whole cluster: keep the state on this host, without etcd
     #[arg(long)]
     standalone: bool,
-    /// `version`, `completion SHELL`, `man`
+    /// `version`, `completion SHELL`, `man`, `man fleet.conf`, `man flotilla.unit`
     #[arg(hide = true)]
     words: Vec<String>,
 }
@@ -72,6 +90,8 @@ pub fn understand(args: impl IntoIterator<Item = OsString>) -> Asked {
         [] => Asked::Run(Overrides { file: config, standalone }),
         ["version"] => version(),
         ["man"] => Asked::Print(cli_docs::daemon(Arguments::command(), &SECTIONS)),
+        ["man", "fleet.conf"] => Asked::Print(configuration_page()),
+        ["man", "flotilla.unit"] => Asked::Print(unit_page()),
         ["completion", shell] if let Ok(shell) = shell.parse::<Shell>() => {
             Asked::Print(cli_docs::completion(Arguments::command(), shell))
         }
@@ -113,5 +133,20 @@ mod tests {
             assert!(page.contains(wanted), "{wanted}: {page}");
         }
         assert!(!page.contains("words"), "{page}");
+    }
+
+    #[test]
+    fn the_pages_on_files_have_all_keys_and_options_and_no_markdown() {
+        let options = ["MachineID=", "MachineMetadata=", "MachineOf=", "Conflicts=", "Replaces=", "Global="];
+        for (name, words) in [("fleet.conf", &super::super::KEYS[..]), ("flotilla.unit", &options)] {
+            let Asked::Print(page) = typed(&format!("man {name}")) else { panic!("{name}") };
+            assert!(page.starts_with(&format!(".TH {name} 5\n")), "{page}");
+            for word in words {
+                assert!(page.contains(&format!("\\fB{word}")), "{word}: {page}");
+            }
+            for mark in ["](", "```", "\n#", "\n| ", "**"] {
+                assert!(!page.contains(mark), "{mark}: {page}");
+            }
+        }
     }
 }

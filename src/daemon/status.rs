@@ -36,7 +36,7 @@ pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> Strin
 }
 
 fn run_on(units: usize) -> String {
-    if units == 1 { "1 unit runs on".into() } else { format!("{units} units run on") }
+    if units == 1 { "1 unit keeps running".into() } else { format!("{units} units keep running") }
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -69,11 +69,19 @@ mod tests {
             (
                 agent(71, Some(Unreachable::Store(at))),
                 Some(engine(3, 212)),
-                "etcd unreachable since 10:04:17 UTC; 71 units run on",
+                "etcd unreachable since 10:04:17 UTC; 71 units keep running",
             ),
-            (agent(1, Some(Unreachable::Store(at))), None, "etcd unreachable since 10:04:17 UTC; 1 unit runs on"),
-            (agent(2, Some(Unreachable::Systemd(at))), None, "systemd unreachable since 10:04:17 UTC; 2 units run on"),
-            (agent(2, Some(Unreachable::Files(at))), None, "/run/fleet unusable since 10:04:17 UTC; 2 units run on"),
+            (agent(1, Some(Unreachable::Store(at))), None, "etcd unreachable since 10:04:17 UTC; 1 unit keeps running"),
+            (
+                agent(2, Some(Unreachable::Systemd(at))),
+                None,
+                "systemd unreachable since 10:04:17 UTC; 2 units keep running",
+            ),
+            (
+                agent(2, Some(Unreachable::Files(at))),
+                None,
+                "/run/fleet unusable since 10:04:17 UTC; 2 units keep running",
+            ),
             (Agent::Away { why: "why".into(), cause: Cause::Store }, None, "not registered: why"),
             (Agent::Leaving { units: 1 }, None, "the system goes down; waiting for 1 unit to stop"),
         ];

@@ -10,8 +10,17 @@ use crate::page::{Item, Page, is_as_shown};
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// Commands that only ask. Others are typed once.
-const QUESTIONS: [&str; 8] =
-    ["fleetctl list-", "fleetctl service", "fleetctl status", "fleetctl journal", "systemctl s", "cat", "curl", "for "];
+const QUESTIONS: [&str; 9] = [
+    "fleetctl list-",
+    "fleetctl service",
+    "fleetctl status",
+    "fleetctl journal",
+    "systemctl s",
+    "journalctl",
+    "cat",
+    "curl",
+    "for ",
+];
 
 fn page(name: &str) -> Page {
     let path = format!("{}/docs/{name}.md", env!("CARGO_MANIFEST_DIR"));
@@ -64,4 +73,91 @@ fn the_page_on_data_shows_what_happens() {
     lab.up(3, 1, &[]);
     lab.start_fleet(3);
     play(&lab, page("data").items());
+}
+
+/// The page for the night, and three hosts on which to make faults.
+fn runbook() -> (Lab, Page) {
+    let lab = Lab::named("runbook");
+    lab.up(3, 1, &[]);
+    lab.start_fleet(3);
+    (lab, page("runbook"))
+}
+
+/// Start a unit on the host whose name is `host` in its metadata, or anywhere.
+fn start(lab: &Lab, unit: &str, service: &str, host: Option<&str>) {
+    let bound = host.map(|host| format!("[X-Fleet]\nMachineMetadata=host={host}\n")).unwrap_or_default();
+    lab.file(unit, &format!("[Service]\n{service}\n{bound}"));
+    lab.fleetctl(&["start", unit]);
+}
+
+const SLEEP: &str = "ExecStart=/bin/sleep infinity";
+
+#[test]
+fn the_runbook_finds_out_what_is_wrong_with_a_unit() {
+    let (lab, page) = runbook();
+    start(&lab, "api.service", "ExecStart=/opt/api/bin/api", Some("n2"));
+    play(&lab, &page.section("A unit has failed").items);
+
+    let service = "Restart=always\nRestartSec=100ms\nStartLimitIntervalSec=0\nExecStart=/bin/sh -c 'sleep 0.5; exit 3'";
+    start(&lab, "loop.service", service, Some("n2"));
+    play(&lab, &page.section("A unit restarts again and again").items);
+
+    lab.file("fast.service", &format!("[Service]\n{SLEEP}\n[X-Fleet]\nMachineMetadata=disk=ssd"));
+    lab.fleetctl(&["start", "--no-block", "fast.service"]).ok();
+    play(&lab, &page.section("A unit waits and runs nowhere").items);
+
+    start(&lab, "hello.service", SLEEP, Some("n2"));
+    lab.run("n2", &["systemctl", "stop", "hello.service"]).ok();
+    play(&lab, &page.section("A unit should run and does not").items);
+    play(&lab, &page.section("Who did this?").items);
+}
+
+#[test]
+fn the_runbook_finds_out_what_is_wrong_with_a_host() {
+    let (lab, page) = runbook();
+    start(&lab, "pinned.service", SLEEP, Some("n2"));
+    lab.sh("n2", "sed -i 's/^metadata=.*/metadata=hots=n2/' /etc/fleet/fleet.conf; systemctl reload fleetd").ok();
+    play(&lab, &page.section("A host has the wrong metadata").items);
+    lab.fleetctl(&["destroy", "pinned.service"]).ok();
+    lab.sh("n2", "sed -i 's/^metadata=.*/metadata=host=n2/' /etc/fleet/fleet.conf; systemctl reload fleetd").ok();
+
+    lab.sh("n2", "mount -o remount,size=16M /run; cat /dev/zero > /run/filler; true").ok();
+    start(&lab, "full.service", SLEEP, Some("n2"));
+    play(&lab, &page.section("A disk is full").items);
+    lab.run("n2", &["rm", "/run/filler"]).ok();
+    lab.fleetctl(&["destroy", "full.service"]).ok();
+
+    start(&lab, "stays.service", SLEEP, Some("n3"));
+    start(&lab, "moves.service", SLEEP, None);
+    lab.lab(&["kill", "n3"]).ok();
+    play(&lab, &page.section("A host is gone").items);
+
+    let id = lab.run("n1", &["cat", "/etc/machine-id"]).ok();
+    lab.lab(&["boot", "n3"]).ok();
+    lab.sh("n3", &format!("echo {} > /etc/machine-id", id.trim())).ok();
+    for verb in ["kill", "boot"] {
+        lab.lab(&[verb, "n3"]).ok();
+    }
+    play(&lab, &page.section("Two hosts have one machine id").items);
+}
+
+#[test]
+fn the_runbook_finds_out_what_is_wrong_with_the_store() {
+    let (lab, page) = runbook();
+    start(&lab, "hello.service", SLEEP, Some("n1"));
+    lab.lab(&["etcd", "stop"]).ok();
+    play(&lab, &page.section("etcd is down").items);
+    lab.lab(&["etcd", "start"]).ok();
+    eventually(LIMIT, "the store is used again", || {
+        let listed = lab.fleetctl(&["list-units", "--no-legend"]);
+        if listed.code == 0 { Ok(()) } else { Err(format!("{listed:?}")) }
+    });
+
+    // The alarm that etcd raises when its database has reached the quota.
+    let url = format!("{}/v3/maintenance/alarm", lab.lab(&["etcd", "endpoints"]).ok().trim());
+    let alarm = r#"{"action":"ACTIVATE","alarm":"NOSPACE","memberID":1}"#;
+    lab.run("n1", &["curl", "-sS", "--fail", "-d", alarm, &url]).ok();
+    lab.file("late.service", &format!("[Service]\n{SLEEP}"));
+    play(&lab, &page.section("etcd is full").items);
+    assert_eq!(lab.run("n1", &["systemctl", "is-active", "hello.service"]).ok().trim(), "active");
 }
