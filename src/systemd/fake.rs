@@ -13,6 +13,7 @@ mod counters;
 mod definition;
 mod host;
 mod jobs;
+mod people;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -194,6 +195,11 @@ impl Fake {
     /// While `true`, no file can be written.
     pub fn fill_disk(&self, full: bool) {
         self.lock().disk_full = full;
+    }
+
+    /// How long a call takes from now on; see [`Options::latency`].
+    pub fn set_latency(&self, latency: Duration) {
+        self.lock().options.latency = latency;
     }
 
     /// While `true`, systemd refuses to reload, as it does if `/run` is too full or reloads are too frequent.

@@ -158,6 +158,13 @@ impl Judge {
         self.facts().machines.told.allow(lag);
     }
 
+    /// Allow each call of systemd this long, and those who make `calls` of them, one after the other, as much longer.
+    pub(crate) fn allow_calls(&self, latency: Duration, calls: u32) {
+        let machines = &mut self.facts().machines;
+        machines.call = machines.call.max(latency);
+        machines.told.allow_calls(latency * calls);
+    }
+
     /// A daemon of `host` starts, which knows nothing yet.
     pub(crate) fn daemon_starts(&self, host: usize) {
         self.facts().machines.daemon_starts(host);
@@ -166,6 +173,18 @@ impl Judge {
     /// It ends, however it does.
     pub(crate) fn daemon_ends(&self, host: usize) {
         self.facts().machines.daemon_ends(host);
+    }
+
+    /// A person is about to start or to stop a unit on `host`.
+    pub(crate) fn by_hand(&self, host: usize, unit: &UnitName, start: bool) {
+        self.look();
+        let now = self.journal.now();
+        self.facts().machines.by_hand(host, unit, start, now);
+    }
+
+    /// Whether a person has stopped the unit since it was started last.
+    pub(crate) fn was_stopped_by_hand(&self, host: &MachineId, unit: &UnitName) -> bool {
+        self.facts().machines.was_stopped_by_hand(host, unit)
     }
 
     /// The system of `host` shuts down: systemd stops all units, which no agent asked for.
@@ -222,12 +241,14 @@ impl Judge {
         let now = self.journal.now();
         let facts = &mut *self.facts();
         // An agent that waits for the leader's decision reads every second what is wanted.
-        let lag = facts.machines.told.lag + Duration::from_secs(2);
+        let lag = facts.machines.told.lag() + Duration::from_secs(2);
         let before = facts.past.iter().rposition(|(at, _)| *at + lag < now).unwrap_or_default();
         let past = facts.past.range(before..);
+        // A state in which the host isn't registered says nothing of what should run there.
         let belongs = |host: &MachineId, unit: &UnitName, hash: Option<&UnitHash>| {
             let same = |cluster: &Cluster| cluster.units.get(unit).map(|unit| &unit.hash) == hash;
-            past.clone().all(|(_, cluster)| is_tied(cluster, host, unit) && same(cluster))
+            let mut there = past.clone().filter(|(_, cluster)| cluster.machines.contains_key(host)).peekable();
+            there.peek().is_some() && there.all(|(_, cluster)| is_tied(cluster, host, unit) && same(cluster))
         };
         facts.machines.stops(&self.journal, host, units, now, belongs);
     }
@@ -236,7 +257,8 @@ impl Judge {
     pub(crate) fn removes(&self, host: usize, units: &[UnitName]) {
         self.look();
         let machines = &mut self.facts().machines;
-        units.iter().for_each(|unit| machines.removes(&self.journal, host, unit));
+        let now = self.journal.now();
+        units.iter().for_each(|unit| machines.removes(&self.journal, host, unit, now));
         machines.files(host, units);
     }
 

@@ -30,6 +30,8 @@ const BUS: Duration = Duration::from_millis(20);
 pub(crate) struct Machines {
     all: Vec<Watched>,
     pub(crate) told: Told,
+    /// How long a call of systemd takes at most.
+    pub(crate) call: Duration,
 }
 
 /// One host.
@@ -46,6 +48,9 @@ struct Watched {
     /// When it was last taken for dead.
     lost: Option<Duration>,
     requests: Requests,
+    /// When a person last asked for the start of each unit, and for its stop.
+    hand_starts: BTreeMap<UnitName, Duration>,
+    hand_stops: BTreeMap<UnitName, Duration>,
     running: BTreeMap<UnitName, Duration>,
     stopping: BTreeSet<UnitName>,
     up: BTreeSet<UnitName>,
@@ -68,6 +73,8 @@ impl Machines {
             going_down: false,
             lost: None,
             requests: Requests::default(),
+            hand_starts: BTreeMap::new(),
+            hand_stops: BTreeMap::new(),
             running: BTreeMap::new(),
             stopping: BTreeSet::new(),
             up: BTreeSet::new(),
@@ -91,6 +98,17 @@ impl Machines {
     pub(crate) fn daemon_starts(&mut self, host: usize) {
         self.told.daemon_starts(host);
         self.all[host].requests.daemon_starts();
+    }
+
+    pub(crate) fn by_hand(&mut self, host: usize, unit: &UnitName, start: bool, now: Duration) {
+        let Watched { hand_starts, hand_stops, .. } = &mut self.all[host];
+        let asked = if start { hand_starts } else { hand_stops };
+        asked.insert(unit.clone(), now);
+    }
+
+    pub(crate) fn was_stopped_by_hand(&self, id: &MachineId, unit: &UnitName) -> bool {
+        let stopped = |machine: &Watched| machine.hand_stops.get(unit).copied() > machine.started.get(unit).copied();
+        self.all.iter().any(|machine| machine.id == *id && stopped(machine))
     }
 
     pub(crate) fn shuts_down(&mut self, host: usize) {
@@ -124,8 +142,9 @@ impl Machines {
         for unit in units {
             let told = self.told.assignments(host, &machine.id, unit, now);
             let mut needed = closure(BTreeSet::from([unit.clone()]), &graph);
+            let by_hand = last_of(&machine.hand_stops, &needed);
             needed.remove(unit);
-            if let Err(what) = machine.requests.start(unit, &told, &needed, now) {
+            if let Err(what) = machine.requests.start(unit, &told, &needed, by_hand, now) {
                 journal.violate(format!("{} asks for a start of {unit}, {what}", machine.name));
             }
         }
@@ -220,9 +239,12 @@ impl Machines {
         machine.running.get(unit).map(|since| (machine.name.clone(), *since))
     }
 
-    pub(crate) fn removes(&self, journal: &Journal, host: usize, unit: &UnitName) {
+    pub(crate) fn removes(&self, journal: &Journal, host: usize, unit: &UnitName, now: Duration) {
         let machine = &self.all[host];
-        if machine.fake.running().contains(unit) {
+        // A person may have started it since the agent has asked whether it runs.
+        let started = last_of(&machine.hand_starts, &askers(unit, &machine.fake.on_disk()));
+        let surprise = started.is_some_and(|started| started + BUS + self.call >= now);
+        if machine.fake.running().contains(unit) && !surprise {
             journal.violate(format!("{} removes {unit} while it runs", machine.name));
         }
     }
@@ -255,6 +277,8 @@ impl Machines {
                 machine.stopping.clear();
                 machine.started.clear();
                 machine.failed.clear();
+                machine.hand_starts.clear();
+                machine.hand_stops.clear();
                 machine.requests.reboot();
                 machine.going_down = false;
             }
@@ -321,7 +345,8 @@ impl Machines {
                 slice.and_then(|slice| slice.get(name)).is_some_and(|entry| entry.value.target != Target::Removed)
             };
             let pulled = !live(unit) && askers(unit, &texts).iter().any(|name| name != unit && live(name));
-            if !lost && !queued && !pulled {
+            let hand = me.is_by_hand(unit, &texts) || other.is_by_hand(unit, &texts);
+            if !lost && !queued && !pulled && !hand {
                 journal.violate(format!(
                     "{unit} starts on {} while it runs on {}, which was there all the time",
                     me.name, other.name
@@ -329,16 +354,20 @@ impl Machines {
             }
         }
         let me = &mut self.all[host];
+        let hand = me.is_by_hand(unit, &texts);
         me.running.insert(unit.clone(), at);
         me.started.insert(unit.clone(), at);
         me.with.extend(texts.get(unit).map(|text| (unit.clone(), text.clone())));
-        me.requests.begins(unit);
+        if !hand {
+            me.requests.begins(unit);
+        }
     }
 
     /// systemd starts a unit once for each time that the agent asks for it, or for one that needs it.
     fn start_is_asked_for(&self, journal: &Journal, host: usize, unit: &UnitName, texts: &BTreeMap<UnitName, String>) {
         let me = &self.all[host];
-        let asked = me.requests.last_start(&askers(unit, texts));
+        let askers = askers(unit, texts);
+        let asked = me.requests.last_start(&askers).max(last_of(&me.hand_starts, &askers));
         if asked.is_none() || asked < me.started.get(unit).copied() {
             journal.violate(format!("{} starts {unit}, which nobody asked for", me.name));
         }
@@ -354,8 +383,9 @@ impl Machines {
         graph.entry(unit.clone()).or_default().extend(loaded(unit).iter().flat_map(|text| needs(unit, text)));
         let causes = closure(BTreeSet::from([unit.clone()]), &graph);
         let failed = causes.iter().filter_map(|name| me.failed.get(name)).max().copied();
-        let asked = me.requests.last_stop(&causes).map(|asked| asked + BUS);
-        if !me.going_down && asked.max(failed) < Some(since) {
+        let asked = me.requests.last_stop(&causes).map(|asked| asked + BUS + self.call);
+        let by_hand = last_of(&me.hand_stops, &causes);
+        if !me.going_down && asked.max(failed).max(by_hand) < Some(since) {
             let ran = (at - since).as_secs();
             journal.violate(format!("{} stops {unit} after {ran} s, which nobody asked for", me.name));
         }
@@ -368,6 +398,20 @@ impl Machines {
             }
         }
     }
+}
+
+impl Watched {
+    /// Whether a person was the last to ask for a start of the unit.
+    fn is_by_hand(&self, unit: &UnitName, texts: &BTreeMap<UnitName, String>) -> bool {
+        let askers = askers(unit, texts);
+        let hand = last_of(&self.hand_starts, &askers);
+        hand.is_some() && hand >= self.requests.last_start(&askers)
+    }
+}
+
+/// When something was asked for one of `units` last.
+fn last_of(asked: &BTreeMap<UnitName, Duration>, units: &BTreeSet<UnitName>) -> Option<Duration> {
+    units.iter().filter_map(|unit| asked.get(unit)).max().copied()
 }
 
 /// Who needs whom, by the files on disk.

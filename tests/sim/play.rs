@@ -14,12 +14,13 @@ use flotilla::systemd::fake::{Behaviour, Outcome, Policy};
 use tokio::time::sleep;
 
 use super::journal::Journal;
+use super::judge::{closure, needs};
 use super::line::Weather;
 use super::log::Log;
 use super::pool::{Kind, pool};
 use super::random::Random;
 use super::settled::{Health, compare, idle};
-use super::world::{World, destroy, have, restart};
+use super::world::{BUS, SLOW_BUS, World, destroy, have, restart};
 
 /// How soon after the last fault all must be settled, the quiet that proves it included: a TTL, the longest hold of a
 /// unit, the longest stop, and some of each one after the other.
@@ -55,6 +56,8 @@ enum Accident {
     Cut,
     Store,
     Bus,
+    Slow,
+    Hand,
     Flaky,
     Disk,
     Crash,
@@ -63,13 +66,15 @@ enum Accident {
     Duplicate,
 }
 
-const ACCIDENTS: [Accident; 12] = [
+const ACCIDENTS: [Accident; 14] = [
     Accident::Kill,
     Accident::StopDaemon,
     Accident::Power,
     Accident::Cut,
     Accident::Store,
     Accident::Bus,
+    Accident::Slow,
+    Accident::Hand,
     Accident::Flaky,
     Accident::Disk,
     Accident::Crash,
@@ -253,6 +258,12 @@ impl Game {
                 sleep(self.random.millis(0..=8_000)).await;
                 fake.come_up();
             }
+            Accident::Slow => {
+                let slow = u64::try_from(SLOW_BUS.as_millis()).unwrap();
+                let latency = if self.random.chance(600) { self.random.millis(20..=slow) } else { BUS };
+                world.slow_systemd(host, latency);
+            }
+            Accident::Hand => self.by_hand(host),
             Accident::Flaky => {
                 let per_mille = *self.random.pick(&[0, 50, 200]);
                 world
@@ -282,6 +293,20 @@ impl Game {
         }
     }
 
+    /// A person uses `systemctl` on a host: on a unit whose file is there, and so are those of all that it needs.
+    fn by_hand(&mut self, host: usize) {
+        let fake = &self.world.hosts[host].fake;
+        let (files, running) = (fake.on_disk(), fake.running());
+        let graph = files.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
+        let whole =
+            |name: &&UnitName| closure(BTreeSet::from([(*name).clone()]), &graph).iter().all(|n| files.contains_key(n));
+        let units: Vec<UnitName> = files.keys().filter(whole).filter(|name| !name.is_template()).cloned().collect();
+        if !units.is_empty() {
+            let unit = self.random.pick(&units);
+            self.world.by_hand(host, unit, !running.contains(unit));
+        }
+    }
+
     /// A clone of the first host comes or goes.
     async fn duplicate(&mut self) {
         match self.twin {
@@ -306,6 +331,7 @@ impl Game {
             me.line.cut(false, true);
             me.probe.set_flaky(0);
             me.fake.fill_disk(false);
+            me.fake.set_latency(BUS);
             if self.twin == Some(host) {
                 self.world.power_off(host).await;
             } else {

@@ -179,12 +179,14 @@ impl Requests {
         !(told && started.answered)
     }
 
-    /// The agent asks for a start of `unit`, which needs `needs`, and may take any of `told` for its assignment.
+    /// The agent asks for a start of `unit`, which needs `needs`, and may take any of `told` for its assignment. It was
+    /// stopped `by_hand`, or what it needs was, if a person did that on the host.
     pub(crate) fn start(
         &mut self,
         unit: &UnitName,
         told: &[Option<&Assignment>],
         needs: &BTreeSet<UnitName>,
+        by_hand: Option<Duration>,
         now: Duration,
     ) -> Result<(), String> {
         // What has been stopped for a restart is started for that one, or a newer one.
@@ -196,7 +198,9 @@ impl Requests {
         }
         let verdict = match (launched.iter().map(|told| told.generation).max(), self.started.get(unit)) {
             (None, _) => Err("which isn't to run there".into()),
-            (Some(newest), Some(before)) if !self.may_start_again(before, newest, needs) => {
+            (Some(newest), Some(before))
+                if !self.may_start_again(before, newest, needs) && !self.may_mistake(before, by_hand) =>
+            {
                 Err(format!("once more, after {} s", (now - before.at).as_secs()))
             }
             _ => Ok(()),
@@ -220,6 +224,16 @@ impl Requests {
             stop.is_some_and(|(at, why)| *at >= before.at && matches!(why, Why::Replaced | Why::Restarted))
         };
         newest > before.generation || before.undone || self.is_unknown(before) || needs.iter().any(replaced)
+    }
+
+    /// A unit that stops while another one is being replaced or restarted is taken for one that stops with it, whatever
+    /// its file says, and is started again with it: also if it was a person that has stopped it meanwhile.
+    fn may_mistake(&self, before: &Started, by_hand: Option<Duration>) -> bool {
+        let Some(by_hand) = by_hand.filter(|stopped| *stopped >= before.at) else { return false };
+        self.stops.iter().any(|(unit, (stopped, why))| {
+            let over = self.starts.get(unit).is_some_and(|started| (*stopped..by_hand).contains(started));
+            matches!(why, Why::Replaced | Why::Restarted) && !over
+        })
     }
 
     /// The agent has got its answer to its last request for a start of `unit`.

@@ -14,6 +14,7 @@
 //! cut|join n1                    the network goes, and comes
 //! kill-daemon|stop-daemon|start-daemon n1
 //! fail n1 web.service            its process dies
+//! systemctl n1 start|stop NAME   a person starts or stops it there
 //! signals n1 lost|heard          systemd's signals don't reach the daemon; they reach it again
 //! bus n1 down|up                 systemd doesn't answer; it answers again
 //! answer n1 CALL lost|never      the next install, remove, reload, start or stop takes effect, and the call fails; or
@@ -133,6 +134,10 @@ impl Player {
                 if !self.world.hosts[host].fake.crash(&unit.parse().unwrap()) {
                     return Err("it doesn't run there".into());
                 }
+            }
+            ["systemctl", name, verb @ ("start" | "stop"), unit] => {
+                let unit = unit.parse().map_err(|error| format!("{error}"))?;
+                self.world.by_hand(self.host(name)?, &unit, *verb == "start");
             }
             ["signals", name, "lost"] => self.world.hosts[self.host(name)?].fake.lose_signals(true),
             ["signals", name, "heard"] => self.world.hosts[self.host(name)?].fake.lose_signals(false),

@@ -57,7 +57,7 @@ pub(crate) async fn compare(world: &World, health: Health) {
         let empty = BTreeMap::new();
         let slice = cluster.schedule.get(&host.id).unwrap_or(&empty);
         let slice: BTreeMap<&UnitName, &Assignment> = slice.iter().map(|(name, entry)| (name, &entry.value)).collect();
-        for what in differences(&cluster, host, &slice, health) {
+        for what in differences(world, &cluster, host, &slice, health) {
             wrong(format!("on {} {what}", host.name));
         }
         if health == Health::Whole {
@@ -79,6 +79,7 @@ pub(crate) async fn compare(world: &World, health: Health) {
 
 /// What differs between a slice and its host.
 fn differences(
+    world: &World,
     cluster: &Cluster,
     host: &Host,
     slice: &BTreeMap<&UnitName, &Assignment>,
@@ -119,7 +120,8 @@ fn differences(
         let silent = graph.get(*name).is_none_or(BTreeSet::is_empty)
             && state.active == "inactive"
             && state.result.as_deref() == Some("done")
-            && state.error.is_none();
+            && state.error.is_none()
+            && !world.judge.was_stopped_by_hand(&host.id, name);
         if entry.target == Target::Launched && (health == Health::Whole || silent) {
             found.extend(unhealthy(host, name, state, &graph));
         }

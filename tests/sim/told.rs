@@ -29,14 +29,25 @@ pub(crate) struct Told {
     cleared: BTreeSet<(MachineId, UnitName)>,
     /// The revisions that reached each host's daemon, oldest first.
     heard: BTreeMap<(usize, Reader), Vec<(Duration, Revision)>>,
-    /// How long a reader may still act on what it knew before the newest that has reached it.
-    pub(crate) lag: Duration,
+    /// How long a reader may still act on what it knew before the newest that has reached it, because of its way to the
+    /// store and because of its calls of systemd.
+    way: Duration,
+    calls: Duration,
 }
 
 impl Told {
     /// Allow readers this much time, or more if they were allowed more before.
     pub(crate) fn allow(&mut self, lag: Duration) {
-        self.lag = self.lag.max(lag);
+        self.way = self.way.max(lag);
+    }
+
+    /// The same for the calls of systemd that it makes meanwhile.
+    pub(crate) fn allow_calls(&mut self, lag: Duration) {
+        self.calls = self.calls.max(lag);
+    }
+
+    pub(crate) fn lag(&self) -> Duration {
+        self.way + self.calls
     }
 
     pub(crate) fn written(
@@ -75,7 +86,7 @@ impl Told {
     pub(crate) fn known(&self, host: usize, reader: Reader, now: Duration) -> Option<(Revision, Revision)> {
         let heard = self.heard.get(&(host, reader))?;
         let newest = heard.last()?.1;
-        let before = heard.iter().rev().find(|(at, _)| *at + self.lag < now).or(heard.first());
+        let before = heard.iter().rev().find(|(at, _)| *at + self.lag() < now).or(heard.first());
         before.map(|(_, oldest)| ((*oldest).min(newest), newest))
     }
 

@@ -34,7 +34,13 @@ use super::random::Random;
 pub(crate) const TTL: Duration = Duration::from_secs(10);
 
 /// How long a bus call takes.
-const BUS: Duration = Duration::from_millis(2);
+pub(crate) const BUS: Duration = Duration::from_millis(2);
+
+/// How long it takes at most while PID 1 is slow.
+pub(crate) const SLOW_BUS: Duration = Duration::from_millis(300);
+
+/// How many calls one pass makes, one after the other, between reading what is wanted and its last request.
+const CALLS: u32 = 6;
 
 /// The cluster, and all around it.
 pub(crate) struct World {
@@ -219,6 +225,30 @@ impl World {
     pub(crate) fn power_on(&mut self, host: usize) {
         self.hosts[host].on = true;
         self.start_daemon(host);
+    }
+
+    /// Somebody on the host starts or stops a unit that has a file there, as with `systemctl`.
+    pub(crate) fn by_hand(&self, host: usize, unit: &UnitName, start: bool) {
+        let me = &self.hosts[host];
+        let fake = &me.fake;
+        let word = if start { "starts" } else { "stops" };
+        self.journal.note(format!("* a person {word} {unit} on {}", me.name));
+        self.judge.by_hand(host, unit, start);
+        if start {
+            // It may be refused, as the daemon's own start would be.
+            let _ = fake.start_by_hand(unit);
+        } else {
+            fake.stop_by_hand(unit);
+        }
+        self.judge.look();
+    }
+
+    /// PID 1 takes this long for each call from now on.
+    pub(crate) fn slow_systemd(&self, host: usize, latency: Duration) {
+        let host = &self.hosts[host];
+        self.journal.note(format!("* each call takes {} ms on {}", latency.as_millis(), host.name));
+        self.judge.allow_calls(latency, CALLS);
+        host.fake.set_latency(latency);
     }
 
     pub(crate) fn cut(&self, host: usize, cut: bool, watches_end: bool) {
