@@ -80,14 +80,19 @@ pub enum Status {
 }
 
 /// What is unreachable, and since when, in ms since the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unreachable {
     /// The store.
     Store(u64),
     /// This host's systemd.
     Systemd(u64),
     /// The daemon's own files, under `/run/fleet`.
-    Files(u64),
+    Files {
+        /// Since when, ms since the epoch.
+        since: u64,
+        /// The file, and what is wrong with it: `cannot write /run/fleet/units.json: No space left on device`.
+        why: String,
+    },
 }
 
 /// Why a host isn't registered.

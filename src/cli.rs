@@ -29,7 +29,7 @@ use clap::FromArgMatches as _;
 use crate::api::client::{Client, Endpoint, Tls};
 use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
-use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Submit};
+use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{fd_forward, import, journal, list, restart, services, show, ssh, status, submit, units};
 use error::{Error, Exit};
 use input::{argv, refused};
@@ -177,8 +177,8 @@ async fn client(globals: &Globals, hosts: &Hosts) -> Result<Client, Error> {
 async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> {
     match command {
         Command::Submit(args) => submit::submit(session, args).await,
-        Command::Load(args) => submit::create(session, args, Operation::Load).await,
-        Command::Start(args) => submit::create(session, args, Operation::Start).await,
+        Command::Load(args) => submit::create(session, args, Operation::Load, None).await,
+        Command::Start(Start { create, watch }) => submit::create(session, create, Operation::Start, *watch).await,
         Command::Restart(args) => restart::run(session, args).await,
         Command::Stop(args) => units::change(session, args, Operation::Stop).await,
         Command::Unload(args) => units::change(session, args, Operation::Unload).await,
@@ -205,7 +205,7 @@ fn format(command: &Command) -> Format {
     match command {
         Command::Submit(Submit { create: Create { output, .. }, .. })
         | Command::Load(Create { output, .. })
-        | Command::Start(Create { output, .. })
+        | Command::Start(Start { create: Create { output, .. }, .. })
         | Command::Restart(Change { output, .. })
         | Command::Stop(Change { output, .. })
         | Command::Unload(Change { output, .. })

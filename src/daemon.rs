@@ -2,6 +2,7 @@
 //! in which they start and stop, and the reaction to signals. If one of them ends by itself the daemon ends: a restart,
 //! which affects no unit, is better than half a daemon.
 
+pub mod check;
 mod dump;
 mod host;
 mod notify;
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::server;
@@ -145,12 +146,12 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     let (stop, watched) = (CancellationToken::new(), Watched::default());
     let mut roles = Roles::begin(counted, systemd, Shared { clock, watched: watched.clone(), metrics }, config);
     let mut served = tokio::spawn(server::serve(listeners, api.clone(), stop.clone().cancelled_owned()));
-    let (agent, engine) = (roles.agent_status(), roles.engine_status());
-    let followed = Followed { store: S::NAME, agent, engine, health, watched: watched.clone(), clock };
+    let mut daemon = Daemon { settings, store, api, clock, refused: watch::Sender::new(None) };
+    let (agent, engine, refusal) = (roles.agent_status(), roles.engine_status(), daemon.refused.subscribe());
+    let followed = Followed { store: S::NAME, agent, engine, refusal, health, watched: watched.clone(), clock };
     let told = tokio::spawn(notify::follow(followed, stop.clone()));
     notify::ready();
 
-    let mut daemon = Daemon { settings, store, api };
     let ended = loop {
         tokio::select! {
             request = process.requests.recv() => match request {
@@ -191,6 +192,9 @@ struct Daemon<S> {
     settings: Settings,
     store: S,
     api: Api<Measured<S>>,
+    clock: Clock,
+    /// What the status line says of a configuration that was refused, until one is accepted.
+    refused: watch::Sender<Option<String>>,
 }
 
 type Host = systemd::measured::Measured<Dbus>;
@@ -199,11 +203,14 @@ impl<S: Reconfigurable> Daemon<S> {
     /// Reload the configuration and apply what has changed; if it has an error, apply nothing.
     async fn reload(&mut self, roles: &mut Roles<Measured<S>, Host>, process: &ProcessHandles) {
         notify::reloading();
-        if let Err(error) = self.take_up(roles, process).await {
-            for line in format!("{error:#}").lines() {
+        let refusal = self.take_up(roles, process).await.err().map(|error| {
+            let error = format!("{error:#}");
+            for line in error.lines() {
                 tracing::error!("not reloaded, the old configuration remains in force: {line}");
             }
-        }
+            status::refused(&error, self.clock.now_ms())
+        });
+        self.refused.send_replace(refusal);
         notify::ready();
     }
 

@@ -155,9 +155,11 @@ impl Metrics {
         }
     }
 
-    /// The units of this host by `ActiveState`; states that don't occur have none.
-    pub fn units_by_state<'a>(&self, active: impl Iterator<Item = &'a str>) {
+    /// The units of this host by `ActiveState`; states that don't occur have none. `missing` of them should run and
+    /// don't.
+    pub fn units_by_state<'a>(&self, active: impl Iterator<Item = &'a str>, missing: usize) {
         self.0.count_states(active);
+        self.0.units_missing.set(signed(missing));
     }
 
     // --- store
@@ -281,9 +283,11 @@ mod tests {
     #[test]
     fn a_state_that_no_unit_is_in_any_more_has_none() {
         let metrics = Metrics::default();
-        metrics.units_by_state(["active", "failed", "active"].into_iter());
+        metrics.units_by_state(["active", "failed", "active"].into_iter(), 1);
+        assert_eq!(value(&metrics, "fleet_agent_units_missing"), Some(1.0));
         assert_eq!(value(&metrics, "fleet_agent_units{active=\"active\"}"), Some(2.0));
-        metrics.units_by_state(["failed"].into_iter());
+        metrics.units_by_state(["failed"].into_iter(), 0);
+        assert_eq!(value(&metrics, "fleet_agent_units_missing"), Some(0.0));
         assert_eq!(value(&metrics, "fleet_agent_units{active=\"active\"}"), Some(0.0));
         assert_eq!(value(&metrics, "fleet_agent_units{active=\"failed\"}"), Some(1.0));
     }

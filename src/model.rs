@@ -15,4 +15,5 @@ pub mod revision;
 pub mod rule;
 pub mod service;
 pub mod systemd;
+pub mod text;
 pub mod unit;

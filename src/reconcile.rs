@@ -101,6 +101,12 @@ impl Outage {
         self.since.as_ref().map(|(since, _)| *since)
     }
 
+    /// Since when the outage lasts, in ms since the epoch, and the last error.
+    #[must_use]
+    pub fn cause(&self) -> Option<(u64, String)> {
+        self.since.clone()
+    }
+
     /// A success.
     pub fn works(&mut self) {
         if let Some((since, _)) = self.since.take() {

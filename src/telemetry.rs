@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
+use crate::model::text::without_os_error;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
@@ -91,6 +92,12 @@ fn prefix(level: Level) -> &'static str {
     }
 }
 
+/// A line as it is printed: with its prefix, and without the numbers of errors.
+fn printed(prefix: &str, line: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    [prefix.as_bytes(), without_os_error(&text).as_bytes()].concat()
+}
+
 /// Writes one line.
 struct Line {
     prefix: &'static str,
@@ -99,11 +106,22 @@ struct Line {
 impl Write for Line {
     /// In a single write, so that lines of other threads don't interleave.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        io::stderr().write_all(&[self.prefix.as_bytes(), line].concat())?;
+        io::stderr().write_all(&printed(self.prefix, line))?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_level_and_no_numbers_of_errors() {
+        let line = b"WARN can't write x: No space left on device (os error 28) unit=a.service\n";
+        assert_eq!(printed("<4>", line), b"<4>WARN can't write x: No space left on device unit=a.service\n");
     }
 }

@@ -702,7 +702,11 @@ fn a_full_run_directory_is_called_by_its_name() {
         world.until_active("a.service").await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         let status = world.daemon.as_ref().unwrap().1.borrow().clone();
-        let Status::Present { unreachable: Some(Unreachable::Files(_)), .. } = status else { panic!("{status:?}") };
+        let Status::Present { unreachable: Some(Unreachable::Files { why, .. }), .. } = status else {
+            panic!("{status:?}")
+        };
+        let named = why.starts_with("cannot write note ") && why.ends_with(".json: No space left on device");
+        assert!(named, "{why}");
         world.host.fill_disk(false);
         tokio::time::sleep(Duration::from_secs(5)).await;
         let status = world.daemon.as_ref().unwrap().1.borrow().clone();

@@ -293,6 +293,7 @@ impl World {
                     result: None,
                     error: None,
                     since: 0,
+                    missing: false,
                     restarts: 0,
                     failure: None,
                 };

@@ -261,7 +261,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     fn show(&self, presence: &Presence<'_, S>) {
         let broken = presence.store_outage.since().map(Unreachable::Store);
         let broken = broken.or(presence.systemd_outage.since().map(Unreachable::Systemd));
-        let broken = broken.or(presence.files_outage.since().map(Unreachable::Files));
+        let files = || presence.files_outage.cause().map(|(since, why)| Unreachable::Files { since, why });
+        let broken = broken.or_else(files);
         let settled = presence.pass_at.is_none() && self.state.is_settled();
         let now = Status::Present { units: self.state.count(), settled, unreachable: broken };
         self.status.send_if_modified(|status| {

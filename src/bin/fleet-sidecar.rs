@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use flotilla::cli_docs;
+use flotilla::model::text::without_os_error;
 use flotilla::sidecar::{self, Arguments};
-use flotilla::telemetry;
+use flotilla::{cli_docs, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[expect(clippy::print_stderr, reason = "the last word of a sidecar that could not go on")]
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fleet-sidecar: {error:#}");
+            eprintln!("fleet-sidecar: {}", without_os_error(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -37,7 +37,7 @@ fn print(printed: Result<String, cli_docs::Error>) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         // The reader has closed the pipe.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("fleet-sidecar: {error}");
+            eprintln!("fleet-sidecar: {}", without_os_error(&error.to_string()));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,

@@ -15,7 +15,7 @@ mod output;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-pub(super) use change::{Block, Change, Create, Destroy, Submit};
+pub(super) use change::{Block, Change, Create, Destroy, Start, Submit};
 pub(super) use connection::Connection;
 pub(super) use hosts::{Ssh, Status};
 pub(super) use import::Import;
@@ -76,7 +76,7 @@ pub(super) enum Command {
     /// Place units on hosts, without starting them
     Load(Create),
     /// Start units on hosts that fit; submits files if needed
-    Start(Create),
+    Start(Start),
     /// Restart units on their hosts, one after another
     Restart(Change),
     /// Stop units; they stay on their hosts

@@ -16,3 +16,4 @@ pub(super) mod ssh;
 pub(super) mod status;
 pub(super) mod submit;
 pub(super) mod units;
+mod watch;

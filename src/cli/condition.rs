@@ -131,6 +131,7 @@ impl Condition {
             _ if state.job.as_deref() == Some("start") => new(Kind::Starting, "starting"),
             _ if !matches!(state.load.as_str(), "loaded" | "") => new(Kind::Failed, &format!("failed: {}", state.load)),
             _ if !launched => new(Kind::Inactive, "inactive"),
+            _ if state.missing => new(Kind::Dead, "dead: it should run"),
             // As systemd sees it, a oneshot that has finished and a unit whose conditions weren't met are done.
             _ if matches!(state.result.as_deref(), Some("done" | "skipped")) => new(Kind::Done, "done"),
             _ => new(Kind::Dead, "dead: it should run"),
@@ -168,7 +169,7 @@ pub(super) mod tests {
     use crate::model::revision::Revision;
     use crate::model::unit::Target;
 
-    /// `host active sub [result=…] [error=…] [job=…] [restarts=…] [exit=…]`, since 60 s after the epoch.
+    /// `host active sub [result=…] [error=…] [job=…] [restarts=…] [exit=…] [missing]`, since 60 s after the epoch.
     pub(in crate::cli) fn state(text: &str) -> StateView {
         let words: Vec<&str> = text.split_whitespace().collect();
         let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
@@ -189,6 +190,7 @@ pub(super) mod tests {
             result: after("result="),
             error: after("error="),
             since: 60_000,
+            missing: words.contains(&"missing"),
             restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
             failure: after("exit=").map(|status| {
                 let exit = Some(format!("exited {status}"));
@@ -237,6 +239,7 @@ pub(super) mod tests {
             ),
             (Launched, "n1 inactive dead error=disk", Kind::Failed, "failed: disk"),
             (Launched, "n1 inactive dead result=done", Kind::Done, "done"),
+            (Launched, "n1 inactive dead result=done missing", Kind::Dead, "dead: it should run"),
             (Launched, "n1 inactive dead job=start", Kind::Starting, "starting"),
             (Launched, "n1 inactive dead result=canceled", Kind::Dead, "dead: it should run"),
             (Launched, "n1 inactive dead", Kind::Dead, "dead: it should run"),

@@ -61,6 +61,7 @@ pub(super) fn trouble(name: &UnitName, state: &StateView) -> Option<String> {
     match state.trouble() {
         Some(why) if state.failure.is_some() => Some(format!("{name} failed on {host}: {why}{restarts}")),
         Some(why) => Some(format!("{name} on {host}: {why}{restarts}")),
+        None if state.missing => Some(format!("{name} on {host}: should run and doesn't ({})", state.active)),
         None if state.restarts > 0 => Some(format!("{name} on {host}: {}{restarts}", state.sub)),
         None => None,
     }
@@ -169,6 +170,7 @@ mod tests {
             result: None,
             error: None,
             since: 0,
+            missing: false,
             restarts: 0,
             failure: None,
         };
@@ -180,6 +182,8 @@ mod tests {
         let failure = Some(Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() }));
         let failed = StateView { restarts: 1, failure, ..state.clone() };
         assert_eq!(line(&failed), "a.service failed on n1: exit status 7/NOTRUNNING, 1 restart");
+        let missing = StateView { active: "inactive".into(), missing: true, ..state.clone() };
+        assert_eq!(line(&missing), "a.service on n1: should run and doesn't (inactive)");
         let full = StateView { error: Some("/run is full".into()), ..state };
         assert_eq!(line(&full), "a.service on n1: /run is full");
     }

@@ -60,6 +60,12 @@ struct Arguments {
     /// Be the whole cluster: keep the state on this host, without etcd
     #[arg(long)]
     standalone: bool,
+    /// Check the configuration, print every mistake in it and what this host says to it, and exit
+    ///
+    /// The exit status is 0 if the configuration is valid, 1 if not. Nothing is changed, and a store that doesn't
+    /// answer is no mistake.
+    #[arg(long)]
+    check: bool,
     /// `version`, `completion SHELL`, `man`, `man fleet.conf`, `man flotilla.unit`
     #[arg(hide = true)]
     words: Vec<String>,
@@ -70,6 +76,8 @@ struct Arguments {
 pub enum Asked {
     /// Run the daemon.
     Run(Overrides),
+    /// Check the configuration and exit.
+    Check(Overrides),
     /// Print this on stdout and exit.
     Print(String),
     /// Print this on stderr: the command line is invalid.
@@ -78,7 +86,7 @@ pub enum Asked {
 
 /// Parse `args`, which begin with the program's name.
 pub fn understand(args: impl IntoIterator<Item = OsString>) -> Asked {
-    let Arguments { config, standalone, words } = match Arguments::try_parse_from(args) {
+    let Arguments { config, standalone, check, words } = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
         // The same output as CoreOS fleet's and fleetctl's.
         Err(error) if error.kind() == ErrorKind::DisplayVersion => return version(),
@@ -87,6 +95,7 @@ pub fn understand(args: impl IntoIterator<Item = OsString>) -> Asked {
     };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
+        [] if check => Asked::Check(Overrides { file: config, standalone }),
         [] => Asked::Run(Overrides { file: config, standalone }),
         ["version"] => version(),
         ["man"] => Asked::Print(cli_docs::daemon(Arguments::command(), &SECTIONS)),
@@ -115,6 +124,7 @@ mod tests {
     fn words_are_understood_or_named() {
         assert!(matches!(typed("--standalone"), Asked::Run(Overrides { file: None, standalone: true })));
         assert!(matches!(typed("--config /x"), Asked::Run(Overrides { file: Some(_), standalone: false })));
+        assert!(matches!(typed("--check --config /x"), Asked::Check(Overrides { file: Some(_), standalone: false })));
         let version = concat!("fleetd version ", env!("CARGO_PKG_VERSION"), "\n");
         for spelling in ["version", "--version", "-V"] {
             assert!(matches!(typed(spelling), Asked::Print(text) if text == version));

@@ -62,6 +62,8 @@ pub(super) struct Followed {
     pub(super) agent: watch::Receiver<Agent>,
     /// `None` if this host never leads.
     pub(super) engine: watch::Receiver<Option<Engine>>,
+    /// What to say first: a configuration was refused.
+    pub(super) refusal: watch::Receiver<Option<String>>,
     pub(super) health: watch::Sender<Health>,
     pub(super) watched: Watched,
     pub(super) clock: Clock,
@@ -69,13 +71,17 @@ pub(super) struct Followed {
 
 /// Report the status of agent and engine whenever it changes, until `stop`.
 pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
-    let Followed { store, mut agent, mut engine, health, watched, clock } = followed;
+    let Followed { store, mut agent, mut engine, mut refusal, health, watched, clock } = followed;
     let limit = sd_notify::watchdog_enabled();
     let (mut shown, mut quiet_until, mut look_at) = (String::new(), Instant::now(), Instant::now());
     loop {
         let status = agent.borrow_and_update().clone();
         tell(&health, &status, clock);
         let line = line(store, &status, engine.borrow_and_update().as_ref());
+        let line = match &*refusal.borrow_and_update() {
+            Some(refused) => format!("{refused}; {line}"),
+            None => line,
+        };
         let now = Instant::now();
         if line != shown && quiet_until <= now {
             send(&[NotifyState::Status(&line)]);
@@ -93,6 +99,7 @@ pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
             () = stop.cancelled() => break,
             changed = agent.changed() => if changed.is_err() { break },
             changed = engine.changed() => if changed.is_err() { break },
+            changed = refusal.changed() => if changed.is_err() { break },
             () = async { sleep_until(wake.unwrap_or_else(Instant::now)).await }, if wake.is_some() => {}
         }
     }

@@ -242,7 +242,7 @@ pub(super) fn described(status: &agent::Status) -> serde_json::Value {
                 None => (None, None),
                 Some(Unreachable::Store(since)) => (Some("store"), Some(since)),
                 Some(Unreachable::Systemd(since)) => (Some("systemd"), Some(since)),
-                Some(Unreachable::Files(since)) => (Some("files"), Some(since)),
+                Some(Unreachable::Files { since, .. }) => (Some("files"), Some(since)),
             };
             serde_json::json!({
                 "registered": true, "units": units, "settled": settled, "unreachable": what, "unreachableSince": since,

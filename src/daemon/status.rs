@@ -16,8 +16,8 @@ pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> Strin
         Agent::Present { units, unreachable: Some(Unreachable::Systemd(since)), .. } => {
             format!("systemd unreachable since {}; {}", utc(*since), run_on(*units))
         }
-        Agent::Present { units, unreachable: Some(Unreachable::Files(since)), .. } => {
-            format!("/run/fleet unusable since {}; {}", utc(*since), run_on(*units))
+        Agent::Present { units, unreachable: Some(Unreachable::Files { since, why }), .. } => {
+            format!("{why} (since {}); {}", utc(*since), run_on(*units))
         }
         Agent::Present { units, settled, unreachable: None } => {
             format!("agent: {}, {}", count(*units, "unit"), if *settled { "settled" } else { "at work" })
@@ -35,6 +35,15 @@ pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> Strin
     }
 }
 
+/// `configuration refused at 10:04:17 UTC (fleet.conf:4), the old one is in force`: a reload at `at` failed with
+/// `error`.
+pub(super) fn refused(error: &str, at: u64) -> String {
+    let first = error.lines().next().unwrap_or_default();
+    let place = first.split(": ").next().unwrap_or_default();
+    let place = place.rsplit('/').next().unwrap_or_default();
+    format!("configuration refused at {} ({place}), the old one is in force", utc(at))
+}
+
 fn run_on(units: usize) -> String {
     if units == 1 { "1 unit keeps running".into() } else { format!("{units} units keep running") }
 }
@@ -47,6 +56,18 @@ fn count(number: usize, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::agent::Cause;
+
+    #[test]
+    fn a_refused_configuration_is_named_by_its_place() {
+        let at = (10 * 3600 + 4 * 60 + 17) * 1000;
+        let refused = |error| refused(error, at);
+        let head = "configuration refused at 10:04:17 UTC";
+        assert_eq!(
+            refused("/etc/fleet/fleet.conf:4: unknown key `metadta`\n/etc/fleet/fleet.conf:9: `x` is no key=value"),
+            format!("{head} (fleet.conf:4), the old one is in force")
+        );
+        assert_eq!(refused("FLEET_AGENT_TTL=x: no"), format!("{head} (FLEET_AGENT_TTL=x), the old one is in force"));
+    }
 
     #[test]
     fn it_says_what_matters() {
@@ -78,9 +99,9 @@ mod tests {
                 "systemd unreachable since 10:04:17 UTC; 2 units keep running",
             ),
             (
-                agent(2, Some(Unreachable::Files(at))),
+                agent(2, Some(Unreachable::Files { since: at, why: "cannot write /run/x: No space left".into() })),
                 None,
-                "/run/fleet unusable since 10:04:17 UTC; 2 units keep running",
+                "cannot write /run/x: No space left (since 10:04:17 UTC); 2 units keep running",
             ),
             (Agent::Away { why: "why".into(), cause: Cause::Store }, None, "not registered: why"),
             (Agent::Leaving { units: 1 }, None, "the system goes down; waiting for 1 unit to stop"),

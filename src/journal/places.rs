@@ -160,6 +160,7 @@ mod tests {
             result: None,
             error: None,
             since: 0,
+            missing: false,
             restarts: 0,
             failure: None,
         };

@@ -197,6 +197,14 @@ impl UnitFile {
         self.options.iter().rfind(|o| o.section == section && o.name == name).map(|o| o.value.as_str())
     }
 
+    /// Whether it is meant to end by itself, and is inactive then: `Type=oneshot` without `RemainAfterExit=`.
+    #[must_use]
+    pub fn ends_by_itself(&self) -> bool {
+        let remains = self.value("Service", "RemainAfterExit").unwrap_or_default().to_ascii_lowercase();
+        let remains = matches!(&*remains, "1" | "yes" | "y" | "true" | "t" | "on");
+        self.value("Service", "Type") == Some("oneshot") && !remains
+    }
+
     /// Whether systemd can enable it: it has an `[Install]` section.
     #[must_use]
     pub fn has_install(&self) -> bool {

@@ -202,6 +202,10 @@ pub struct UnitReport {
     pub error: Option<String>,
     /// Since when `active` and `sub` have these values, in ms since the epoch.
     pub since: u64,
+    /// Whether it was started, should run and doesn't: it failed, or was stopped by other means. Not so for a unit that
+    /// is meant to end by itself (`Type=oneshot` without `RemainAfterExit=`), and has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
     /// How often systemd has started it again by itself since it was last started (`NRestarts`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u32,

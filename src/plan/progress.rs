@@ -284,6 +284,7 @@ mod tests {
             result: after("result="),
             error: after("error="),
             since: 0,
+            missing: false,
             restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
             failure: after("failed=").map(|exit| {
                 let exit = Some(format!("exited {exit}"));

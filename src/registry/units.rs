@@ -219,10 +219,7 @@ pub fn is_down(unit: &Unit, report: &UnitReport) -> bool {
 /// and it has.
 #[must_use]
 pub fn is_done(file: &UnitFile, report: &UnitReport) -> bool {
-    let remains = file.value("Service", "RemainAfterExit").unwrap_or_default().to_ascii_lowercase();
-    let remains = matches!(&*remains, "1" | "yes" | "y" | "true" | "t" | "on");
-    let ends = file.value("Service", "Type") == Some("oneshot") && !remains;
-    ends && report.active == "inactive" && report.error.is_none()
+    file.ends_by_itself() && report.active == "inactive" && report.error.is_none()
 }
 
 fn destroy(name: &UnitName, found: Option<&Found>, read: &Read) -> Decision {
@@ -408,6 +405,7 @@ mod tests {
                 result: None,
                 error: error.map(Into::into),
                 since: 0,
+                missing: false,
                 restarts: 0,
                 failure: None,
             };

@@ -301,7 +301,7 @@ impl Fake {
         }
         host.refused.remove(name);
         if host.disk_full {
-            return Err(Error::Io(format!("cannot write {name}: No space left on device (os error 28)")));
+            return Err(Error::Io(format!("cannot write {name}: No space left on device")));
         }
         host.own(name);
         host.counters.written += 1;
@@ -480,7 +480,7 @@ impl Systemd for Fake {
     async fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
         let mut host = self.lock();
         if host.disk_full {
-            return Err(Error::Io(format!("cannot write note {key}: No space left on device (os error 28)")));
+            return Err(Error::Io(format!("cannot write note {key}: No space left on device")));
         }
         host.disk.boot_files.insert(key.into(), text.into());
         Ok(())

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::name::UnitName;
+use crate::model::text::without_os_error;
 use crate::systemd::Error;
 
 /// Numbers the temporary files of this process, so that two writers never share one. Leftovers of an earlier process
@@ -184,7 +185,8 @@ impl Folder {
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::Io(format!("cannot {what} {}: {error}", path.display()))
+    let why = error.to_string();
+    Error::Io(format!("cannot {what} {}: {}", path.display(), without_os_error(&why)))
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ fn filters_leave_out_rows_with_and_without_a_terminal() {
     assert!(help.contains("unit, machine, active, sub, load, hash, ip"), "{help}");
     let completion = fake.run("completion bash").out;
     assert!(
-        completion.contains("unit machine active sub load hash ip hostname job error restarts failure"),
+        completion.contains("unit machine active sub load hash ip hostname job error missing restarts failure"),
         "{completion}"
     );
 }

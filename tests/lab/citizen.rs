@@ -222,7 +222,17 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     // A file with mistakes changes nothing, and says which.
     lab.sh("n2", "cp /etc/fleet/fleet.conf /root/good; printf 'metadta=x=y\\nnonsense\\n' >> /etc/fleet/fleet.conf")
         .ok();
-    lab.run("n2", &["systemctl", "reload", "fleetd"]).ok();
+    assert_ne!(lab.run("n2", &["systemctl", "reload", "fleetd"]).code, 0, "a file with mistakes fails a reload");
+    let check = lab.run("n2", &["fleetd", "--check"]);
+    assert!(check.code == 1 && check.stdout.contains("fleet.conf:8: unknown key `metadta`"), "{check:?}");
+    let status = || lab.run("n2", &["systemctl", "show", "--value", "--property=StatusText", "fleetd"]).stdout;
+    let is_refused = |status: &str| {
+        status.starts_with("configuration refused at ") && status.contains("(fleet.conf:8), the old one is in force; ")
+    };
+    eventually(Duration::from_secs(5), "the status line that says so", || {
+        let now = status();
+        if is_refused(&now) { Ok(()) } else { Err(now) }
+    });
     until_logged(
         &lab,
         "n2",
@@ -246,6 +256,11 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
         "units_directory: changed in the configuration, and takes effect with `systemctl restart fleetd`",
     );
     lab.sh("n2", "sed -i '/units_directory/d' /etc/fleet/fleet.conf").ok();
+
+    eventually(Duration::from_secs(5), "the usual status line", || {
+        let now = status();
+        if now.contains("configuration refused") { Err(now) } else { Ok(()) }
+    });
 
     // Another TTL needs another lease: the key changes over, and is never away.
     lab.sh("n2", "echo agent_ttl=30s >> /etc/fleet/fleet.conf").ok();

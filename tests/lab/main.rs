@@ -20,6 +20,7 @@ mod old_fleet;
 mod page;
 mod pages;
 mod patterns;
+mod reasons;
 mod remote;
 mod scheduling;
 mod standalone;

@@ -144,7 +144,12 @@ impl Machines {
             let mut needed = closure(BTreeSet::from([unit.clone()]), &graph);
             let by_hand = last_of(&machine.hand_stops, &needed);
             needed.remove(unit);
-            if let Err(what) = machine.requests.start(unit, &told, &needed, by_hand, now) {
+            let wanted = |need: &&UnitName| {
+                let told = self.told.assignments(host, &machine.id, need, now);
+                told.iter().flatten().any(|told| told.target == Target::Launched)
+            };
+            let wanted: BTreeSet<UnitName> = needed.iter().filter(wanted).cloned().collect();
+            if let Err(what) = machine.requests.start(unit, &told, (&needed, &wanted), by_hand, now) {
                 journal.violate(format!("{} asks for a start of {unit}, {what}", machine.name));
             }
         }

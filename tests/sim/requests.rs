@@ -179,13 +179,13 @@ impl Requests {
         !(told && started.answered)
     }
 
-    /// The agent asks for a start of `unit`, which needs `needs`, and may take any of `told` for its assignment. It was
-    /// stopped `by_hand`, or what it needs was, if a person did that on the host.
+    /// The agent asks for a start of `unit`, which needs `needs`, of which `wanted` are to run, and may take any of
+    /// `told` for its assignment. It was stopped `by_hand`, or what it needs was, if a person did that on the host.
     pub(crate) fn start(
         &mut self,
         unit: &UnitName,
         told: &[Option<&Assignment>],
-        needs: &BTreeSet<UnitName>,
+        (needs, wanted): (&BTreeSet<UnitName>, &BTreeSet<UnitName>),
         by_hand: Option<Duration>,
         now: Duration,
     ) -> Result<(), String> {
@@ -199,7 +199,7 @@ impl Requests {
         let verdict = match (launched.iter().map(|told| told.generation).max(), self.started.get(unit)) {
             (None, _) => Err("which isn't to run there".into()),
             (Some(newest), Some(before))
-                if !self.may_start_again(before, newest, needs) && !self.may_mistake(before, by_hand) =>
+                if !self.may_start_again(before, newest, needs, wanted) && !self.may_mistake(before, by_hand) =>
             {
                 Err(format!("once more, after {} s", (now - before.at).as_secs()))
             }
@@ -218,12 +218,23 @@ impl Requests {
         verdict
     }
 
-    fn may_start_again(&self, before: &Started, newest: Revision, needs: &BTreeSet<UnitName>) -> bool {
-        let replaced = |need: &UnitName| {
-            let stop = self.stops.get(need);
-            stop.is_some_and(|(at, why)| *at >= before.at && matches!(why, Why::Replaced | Why::Restarted))
+    /// A unit that went down with one that it needs is started again with it.
+    fn may_start_again(
+        &self,
+        before: &Started,
+        newest: Revision,
+        needs: &BTreeSet<UnitName>,
+        wanted: &BTreeSet<UnitName>,
+    ) -> bool {
+        let returns = |need: &UnitName| {
+            let stop = self.stops.get(need).filter(|(at, _)| *at >= before.at);
+            stop.is_some_and(|(_, why)| match why {
+                Why::Replaced | Why::Restarted => true,
+                Why::Down => wanted.contains(need),
+                Why::Away => false,
+            })
         };
-        newest > before.generation || before.undone || self.is_unknown(before) || needs.iter().any(replaced)
+        newest > before.generation || before.undone || self.is_unknown(before) || needs.iter().any(returns)
     }
 
     /// A unit that stops while another one is being replaced or restarted is taken for one that stops with it, whatever

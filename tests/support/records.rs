@@ -59,6 +59,7 @@ pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, genera
         result: None,
         error: None,
         since: 5,
+        missing: false,
         restarts: 0,
         failure: None,
     };

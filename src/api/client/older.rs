@@ -53,7 +53,7 @@ fn machine(host: &MachineRef) -> Machine {
 }
 
 fn report(state: StateView) -> UnitReport {
-    let StateView { generation, target, hash, load, active, sub, job, result, error, since, restarts, failure, .. } =
-        state;
-    UnitReport { generation, target, hash, load, active, sub, job, result, error, since, restarts, failure }
+    let StateView { generation, target, hash, load, active, sub, job, result, error, since, .. } = state;
+    let (missing, restarts, failure) = (state.missing, state.restarts, state.failure);
+    UnitReport { generation, target, hash, load, active, sub, job, result, error, since, missing, restarts, failure }
 }

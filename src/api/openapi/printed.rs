@@ -43,6 +43,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("hostname", text()),
         ("job", or_null(text())),
         ("error", or_null(text())),
+        ("missing", json!({ "type": "boolean" })),
         ("restarts", json!({ "type": "integer", "minimum": 0 })),
         ("failure", or_null(of("Failure"))),
     ];

@@ -131,6 +131,7 @@ fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateV
         result: state.result.clone(),
         error: state.error.clone(),
         since: state.since,
+        missing: state.missing,
         restarts: state.restarts,
         failure: state.failure.clone(),
     }

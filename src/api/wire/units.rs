@@ -40,6 +40,10 @@ pub struct StateView {
     pub error: Option<String>,
     /// Since when, ms since the epoch.
     pub since: u64,
+    /// Whether it was started, should run and doesn't: it failed, or was stopped by other means. Not so for a oneshot
+    /// that has finished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
     /// How often systemd has started it again by itself since it was last started.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u32,

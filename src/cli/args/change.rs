@@ -1,5 +1,7 @@
 //! The options of the commands that change units: `submit`, `load`, `start`, `restart`, `stop`, `unload` and `destroy`.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::OutputFormat;
@@ -12,6 +14,26 @@ pub(in crate::cli) struct Submit {
     /// With --replace of a template: also replace the file of its instances, where they run
     #[arg(long, requires = "replace")]
     pub(in crate::cli) instances: bool,
+}
+
+/// `start`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Start {
+    #[command(flatten)]
+    pub(in crate::cli) create: Create,
+    /// Once they run, watch them for this long, and fail if one fails or is started again by systemd: 10s, 2m
+    #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "no_block")]
+    pub(in crate::cli) watch: Option<Duration>,
+}
+
+/// A time of whole seconds or minutes: `10s`, `2m`, `10`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let (number, factor) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or("must be a time such as 10s or 2m".into())
 }
 
 /// `load` and `start`.
@@ -66,4 +88,19 @@ pub(in crate::cli) struct Block {
     /// Wait at most N times 2 seconds; 0 waits without limit
     #[arg(long, value_name = "N", default_value = "0", value_parser = super::count)]
     pub(in crate::cli) block_attempts: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_minutes() {
+        for (text, expected) in [("10s", Some(10)), ("2m", Some(120)), ("7", Some(7))] {
+            assert_eq!(seconds(text).ok(), expected.map(Duration::from_secs), "{text}");
+        }
+        for wrong in ["", "s", "0", "0s", "-1", "1h", "1.5s", "99999999999999999999", "999999999999999999m"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -76,7 +76,10 @@ pub(in crate::cli) struct Columns {
 pub(in crate::cli) const FIELDS: [(&str, &[&str]); 5] = [
     (
         "list-units",
-        &["unit", "machine", "active", "sub", "load", "hash", "ip", "hostname", "job", "error", "restarts", "failure"],
+        &[
+            "unit", "machine", "active", "sub", "load", "hash", "ip", "hostname", "job", "error", "missing",
+            "restarts", "failure",
+        ],
     ),
     ("list-unit-files", &["unit", "hash", "dstate", "state", "target", "global", "desc", "waiting"]),
     ("list-machines", &["machine", "ip", "metadata", "hostname", "version", "since"]),

@@ -1,10 +1,12 @@
 //! submit, load, start: sends unit files to the cluster and waits until they are carried out. Reads files through
 //! `files`; `replace` owns how several running units get a new file.
 
+use std::time::Duration;
+
 use crate::api::wire::{AppliedUnit, ApplyUnit, Operation, Outcome};
 use crate::cli::args::{Create, SIGNED, Submit};
-use crate::cli::commands::units::{exit_of, finish, goals, report, wait};
-use crate::cli::commands::{instances, replace, send};
+use crate::cli::commands::units::{exit_of, goals, report, wait_or_trigger};
+use crate::cli::commands::{instances, replace, send, watch};
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::batch::Batch;
 use crate::cli::input::files::{self, Known, Policy};
@@ -22,14 +24,19 @@ pub(in crate::cli) async fn submit(session: &Session, args: &Submit) -> Result<E
         let desired = followers.iter().find(|(instance, _)| instance == name);
         desired.and_then(|(_, desired)| instances::operation(*desired))
     };
-    deliver(session, prepared, create, operation).await
+    deliver(session, prepared, create, operation, None).await
 }
 
-/// `load` and `start`.
-pub(in crate::cli) async fn create(session: &Session, args: &Create, operation: Operation) -> Result<Exit, Error> {
+/// `load` and `start`. Units that run are looked at for the time `watch`.
+pub(in crate::cli) async fn create(
+    session: &Session,
+    args: &Create,
+    operation: Operation,
+    watch: Option<Duration>,
+) -> Result<Exit, Error> {
     let desired = operation.desired().unwrap_or(Desired::Inactive);
     let prepared = prepare(session, args, desired, false).await?;
-    deliver(session, prepared, args, |_| Some(operation)).await
+    deliver(session, prepared, args, |_| Some(operation), watch).await
 }
 
 /// A batch that was checked.
@@ -74,6 +81,7 @@ async fn deliver(
     prepared: Prepared,
     args: &Create,
     operation: impl Fn(&UnitName) -> Option<Operation>,
+    watch: Option<Duration>,
 ) -> Result<Exit, Error> {
     let mut batch = prepared.batch;
     let one_by_one = batch.restarted.len() > 1 && !args.at_once && !args.block.no_block;
@@ -85,21 +93,20 @@ async fn deliver(
     for unit in applied.units.iter().filter(new).filter(|unit| operation(&unit.name).is_none()) {
         session.line(&format!("Unit {} inactive", unit.name));
     }
-    let exit = if later.is_empty() {
-        finish(session, &applied, operation, &args.block).await?
-    } else {
-        let mut done = replace::Progress {
-            ended: wait(session, &applied, goals(&applied, operation), &args.block).await?,
-            applied,
-        };
-        let mut exit = exit_of(&done.ended);
+    let ended = wait_or_trigger(session, &applied, goals(&applied, operation), &args.block).await?;
+    let mut done = replace::Progress { ended, applied };
+    let mut exit = exit_of(&done.ended);
+    if !later.is_empty() {
         if exit == Exit::Ok {
             exit = replace::one_after_another(session, &batch, later, &args.block, &mut done).await?;
         } else {
             replace::untouched(session, &later);
         }
-        report(session, &done.applied, &done.ended);
-        exit
-    };
+    }
+    if let Some(time) = watch.filter(|_| exit == Exit::Ok) {
+        watch::watch(session, &mut done.ended, time).await?;
+        exit = exit_of(&done.ended);
+    }
+    report(session, &done.applied, &done.ended);
     Ok(if exit == Exit::Ok { Exit::failed_if(!batch.untouchable.is_empty()) } else { exit })
 }

@@ -161,21 +161,29 @@ pub(in crate::cli) fn exit_of(ended: &[Ended]) -> Exit {
 }
 
 /// Wait according to the options, and report.
-pub(in crate::cli) async fn finish(
+async fn finish(
     session: &Session,
     applied: &Applied,
     operation: impl Fn(&UnitName) -> Option<Operation>,
     block: &Block,
 ) -> Result<Exit, Error> {
-    let goals = goals(applied, operation);
-    let ended = if block.no_block {
-        trigger(session, &goals).await?;
-        Vec::new()
-    } else {
-        wait(session, applied, goals, block).await?
-    };
+    let ended = wait_or_trigger(session, applied, goals(applied, operation), block).await?;
     report(session, applied, &ended);
     Ok(exit_of(&ended))
+}
+
+/// Wait according to the options, or print what was requested with `--no-block`.
+pub(in crate::cli) async fn wait_or_trigger(
+    session: &Session,
+    applied: &Applied,
+    goals: Vec<Goal>,
+    block: &Block,
+) -> Result<Vec<Ended>, Error> {
+    if block.no_block {
+        trigger(session, &goals).await?;
+        return Ok(Vec::new());
+    }
+    wait(session, applied, goals, block).await
 }
 
 /// Print what was requested without waiting for it.

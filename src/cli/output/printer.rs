@@ -11,6 +11,7 @@ use tokio::net::unix::pipe;
 
 use crate::cli::error::HINT;
 use crate::journal;
+use crate::model::text::without_os_error;
 use crate::remote::Streams;
 
 /// The default size: columns and rows.
@@ -231,9 +232,9 @@ fn say(text: &str) {
     drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
 }
 
-/// Replaces control characters in text from others.
+/// Replaces control characters in text from others, and removes the numbers of errors.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '?' } else { c }).collect()
+    without_os_error(text).chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '?' } else { c }).collect()
 }
 
 /// The lines that are shown on a terminal of so many columns and rows.
@@ -271,6 +272,7 @@ mod tests {
     fn lines_fit_and_are_harmless() {
         assert_eq!((fit("abc", 4), fit("abcd", 4)), ("abc".into(), "ab…".into()));
         assert_eq!(clean("a\u{1b}[2J\tb\r\n"), "a?[2J\tb?\n");
+        assert_eq!(clean("can't read x: Permission denied (os error 13)\n"), "can't read x: Permission denied\n");
     }
     #[test]
     fn progress_takes_a_third_of_the_screen_and_a_total() {

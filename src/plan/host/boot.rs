@@ -33,6 +33,10 @@ pub struct Executed {
     /// The unit ran and is stopped together with one that is replaced or restarted; it is started again afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub returning: bool,
+    /// The unit ran and was stopped together with these, which it needs and which were to be stopped; it is started
+    /// again with them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub follows: BTreeSet<UnitName>,
     /// The unit was stopped since, so the same assignment isn't carried out any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undone: bool,
@@ -52,6 +56,7 @@ impl Executed {
             error: None,
             missing: false,
             returning: false,
+            follows: BTreeSet::new(),
             undone: false,
             state: None,
         }

@@ -99,8 +99,8 @@ impl HostState {
     }
 
     /// Ask about those of `names` to which something may have happened since they were last asked about.
-    pub(super) fn observe_unless_fresh(&mut self, names: &[UnitName]) -> Option<Action> {
-        let stale: BTreeSet<UnitName> = names.iter().filter(|name| !self.fresh.contains(*name)).cloned().collect();
+    pub(super) fn observe_unless_fresh<'a>(&mut self, names: impl IntoIterator<Item = &'a UnitName>) -> Option<Action> {
+        let stale: BTreeSet<UnitName> = names.into_iter().filter(|name| !self.fresh.contains(*name)).cloned().collect();
         self.unseen.extend(stale);
         self.observe()
     }

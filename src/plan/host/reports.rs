@@ -92,6 +92,12 @@ impl HostState {
         self.units.values().filter(|unit| unit.state.job.is_some()).count()
     }
 
+    /// The number of units that should run and don't.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.units.values().filter(|unit| unit.is_missing()).count()
+    }
+
     /// The `ActiveState` of each unit that has a file here.
     pub fn active(&self) -> impl Iterator<Item = &str> {
         self.units.values().filter(|unit| unit.file.is_some()).map(|unit| unit.state.active.as_str())
@@ -117,6 +123,7 @@ impl Unit {
             result: executed.result.as_ref().map(ToString::to_string),
             error: executed.error.clone(),
             since: self.since,
+            missing: self.is_missing(),
             restarts: self.restarts(),
             failure: self.failure().map(Box::new),
         })

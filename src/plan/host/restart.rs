@@ -1,5 +1,6 @@
-//! Restarts dependents after a replacement or a restart: systemd stops the units that require a stopped unit, and
-//! doesn't start them again. Owns which units ran before; must never start a unit that didn't.
+//! Starts dependents again after a replacement, a restart, or a stop that was taken back: systemd stops the units that
+//! require a stopped unit, and doesn't start them again. Owns which units ran before; must never start a unit that
+//! didn't.
 
 use std::collections::BTreeSet;
 
@@ -22,9 +23,38 @@ impl HostState {
             self.replacing.extend(replaced);
         }
         self.return_without(names);
+        self.mark_followers(names);
         for name in names {
             self.undo(name);
         }
+    }
+
+    /// Record the running units that will go down with those of `names` that are to be stopped and stay on this host.
+    fn mark_followers(&mut self, names: &[UnitName]) {
+        let stays_loaded = |unit: &Unit| unit.assignment.as_ref().is_some_and(|told| told.target == Target::Loaded);
+        let stopped = |name: &&UnitName| self.stays_down(name) && self.units.get(*name).is_some_and(stays_loaded);
+        let bases: Vec<UnitName> = names.iter().filter(stopped).cloned().collect();
+        for base in bases {
+            for name in self.bound_to(&BTreeSet::from([base.clone()])) {
+                let Some(unit) = self.units.get_mut(&name).filter(|unit| unit.is_launched()) else { continue };
+                let ran =
+                    unit.executed.as_mut().filter(|executed| executed.target == Target::Launched && !executed.undone);
+                if let Some(executed) = ran {
+                    executed.follows.insert(base.clone());
+                    self.unsaved.executed = true;
+                }
+            }
+        }
+    }
+
+    /// Units that went down with others, all of which are to run again.
+    fn followers(&self) -> impl Iterator<Item = &UnitName> {
+        let runs = |name: &UnitName| self.units.get(name).is_some_and(Unit::is_launched);
+        let follows = move |unit: &Unit| {
+            let follows = unit.executed.as_ref().map(|executed| &executed.follows);
+            follows.is_some_and(|follows| !follows.is_empty() && follows.iter().all(runs))
+        };
+        self.units.iter().filter(move |(_, unit)| follows(unit)).map(|(name, _)| name)
     }
 
     /// Some of these are stopped for good. A unit that is bound to one of them doesn't return with another unit either:
@@ -93,25 +123,27 @@ impl HostState {
         }
     }
 
-    /// The units that were stopped too, once all replaced units have their new files and all restarted ones have
-    /// stopped.
-    pub(super) fn returning(&mut self) -> Vec<UnitName> {
+    /// The units to be started again because they were stopped with others: with replaced and restarted ones, once all
+    /// of these have their new files and have stopped; with stopped ones, once all of these are to run again.
+    pub(super) fn returning(&mut self) -> BTreeSet<UnitName> {
         let units = &self.units;
         self.replacing.retain(|name| units.get(name).is_some_and(Unit::is_replaced));
-        if !self.replacing.is_empty() {
-            return Vec::new();
+        let mut names: BTreeSet<UnitName> = self.followers().cloned().collect();
+        if self.replacing.is_empty() {
+            let returns = |unit: &Unit| unit.executed.as_ref().is_some_and(|executed| executed.returning);
+            names.extend(self.units.iter().filter(|(_, unit)| returns(unit)).map(|(name, _)| name.clone()));
         }
-        let returns = |unit: &Unit| unit.executed.as_ref().is_some_and(|executed| executed.returning);
-        self.units.iter().filter(|(_, unit)| returns(unit)).map(|(name, _)| name.clone()).collect()
+        names
     }
 
     /// Start those of `names` again that no longer run.
-    pub(super) fn restart_dependents(&mut self, names: &[UnitName]) {
+    pub(super) fn restart_dependents(&mut self, names: &BTreeSet<UnitName>) {
         for name in names {
             let unit = self.mark_dirty(name);
             unit.retry |= unit.state.active.is_down() || unit.state.job == Some(JobKind::Stop);
             if let Some(executed) = &mut unit.executed {
                 executed.returning = false;
+                executed.follows.clear();
             }
             self.unsaved.executed = true;
         }

@@ -6,7 +6,7 @@ mod world;
 
 use super::*;
 use crate::model::unit::Target;
-use world::{GLOBAL, ID, NEEDY, OTHER, PLAIN, World, assignment, hash, unit};
+use world::{GLOBAL, ID, NEEDY, ONCE, OTHER, PLAIN, World, assignment, hash, unit};
 
 #[test]
 fn files_come_first_then_jobs_and_what_leaves_is_stopped_before_it_is_removed() {
@@ -276,4 +276,75 @@ fn since_is_when_the_state_began_whichever_daemon_saw_it() {
     world.begin();
     world.settle();
     assert_eq!(since(&world), 12_000, "it ended meanwhile, and this is when that was seen");
+}
+
+#[test]
+fn a_chain_whose_base_was_stopped_comes_back_with_it_as_it_was() {
+    for kill in [false, true] {
+        let mut world = World::new();
+        for (name, text) in [("base.service", PLAIN), ("down.service", NEEDY), ("top.service", NEEDY)] {
+            world.assign(name, assignment(text, Target::Launched, 1));
+        }
+        world.settle();
+        world.running.remove(&unit("down.service"));
+        world.input(Input::Event(Event::Changed(unit("down.service"))));
+        world.settle();
+        world.assign("base.service", assignment(PLAIN, Target::Loaded, 2));
+        assert_eq!(world.settle(), ["stop base.service"]);
+        assert!(world.runs().is_empty());
+        assert!(world.reports[&unit("top.service")].missing, "it should run, and its base is stopped");
+        if kill {
+            world.begin();
+            assert!(world.settle().is_empty());
+        }
+        world.assign("base.service", assignment(PLAIN, Target::Launched, 3));
+        assert_eq!(world.settle(), ["start base.service top.service"], "killed: {kill}");
+        assert_eq!(world.runs(), ["base.service", "top.service"]);
+        assert!(!world.reports[&unit("top.service")].missing);
+        // Once is enough.
+        world.running.remove(&unit("top.service"));
+        world.input(Input::Event(Event::Changed(unit("top.service"))));
+        assert!(world.settle().is_empty());
+    }
+}
+
+#[test]
+fn a_unit_that_was_stopped_itself_does_not_come_back_with_its_base() {
+    let mut world = World::new();
+    for (name, text) in [("base.service", PLAIN), ("top.service", NEEDY)] {
+        world.assign(name, assignment(text, Target::Launched, 1));
+    }
+    world.settle();
+    world.assign("base.service", assignment(PLAIN, Target::Loaded, 2));
+    world.settle();
+    world.assign("top.service", assignment(NEEDY, Target::Loaded, 3));
+    world.settle();
+    world.assign("base.service", assignment(PLAIN, Target::Launched, 4));
+    assert_eq!(world.settle(), ["start base.service"]);
+    // Nor with a base that left the host and came back: that is another unit of the same name.
+    world.assign("top.service", assignment(NEEDY, Target::Launched, 5));
+    world.settle();
+    world.assign("base.service", assignment(PLAIN, Target::Removed, 6));
+    world.settle();
+    assert_eq!(world.runs(), [""; 0]);
+}
+
+#[test]
+fn a_unit_that_should_run_and_does_not_is_marked_unless_it_has_ended_by_itself() {
+    let mut world = World::new();
+    for (name, text) in [("a.service", PLAIN), ("once.service", ONCE)] {
+        world.assign(name, assignment(text, Target::Launched, 1));
+    }
+    world.settle();
+    for name in ["a.service", "once.service"] {
+        assert!(!world.reports[&unit(name)].missing, "{name}");
+        world.running.remove(&unit(name));
+        world.input(Input::Event(Event::Changed(unit(name))));
+    }
+    world.settle();
+    assert_eq!(["a.service", "once.service"].map(|name| world.reports[&unit(name)].missing), [true, false]);
+    assert_eq!(world.state.missing(), 1);
+    world.assign("a.service", assignment(PLAIN, Target::Loaded, 2));
+    world.settle();
+    assert!(!world.reports[&unit("a.service")].missing, "it isn't to run any more");
 }

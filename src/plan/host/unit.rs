@@ -80,6 +80,8 @@ pub struct Known {
     pub(super) dependencies: Dependencies,
     /// Whether it can run on this host only: it is global, or names this host's id.
     pub(super) tied: bool,
+    /// Whether it is meant to end by itself.
+    pub(super) ends: bool,
     /// Whether systemd may start it again by itself (`Restart=`).
     pub(super) restarts: bool,
     /// Whether it has an `[Install]` section and must be enabled.
@@ -92,7 +94,7 @@ impl Known {
         let Ok(file) = UnitFile::parse(text.as_bytes()) else {
             let hash = UnitHash::new("damaged");
             let dependencies = Dependencies::default();
-            return Self { hash, dependencies, tied: false, restarts: false, has_install: false };
+            return Self { hash, dependencies, tied: false, ends: false, restarts: false, has_install: false };
         };
         let tied = Constraints::parse(&file).is_ok_and(|constraints| {
             let constraints = Constraints::resolve(&Arc::new(constraints), name);
@@ -100,7 +102,8 @@ impl Known {
         });
         let dependencies = Dependencies::of(name, &file);
         let restarts = file.value("Service", "Restart").is_some_and(|value| !matches!(value, "" | "no"));
-        Self { hash: file.hash(), dependencies, tied, restarts, has_install: file.has_install() }
+        let (ends, has_install) = (file.ends_by_itself(), file.has_install());
+        Self { hash: file.hash(), dependencies, tied, ends, restarts, has_install }
     }
 }
 
@@ -146,6 +149,17 @@ impl Unit {
     /// Whether it must be restarted and hasn't been stopped yet.
     pub(super) fn is_restarting(&self) -> bool {
         self.assignment.as_ref().is_some_and(|assignment| is_to_restart(assignment, &self.seen()))
+    }
+
+    /// Whether it was started, should run and doesn't: it failed, was stopped by other means, or never came up. A unit
+    /// that is meant to end by itself, and has, isn't missing.
+    pub(super) fn is_missing(&self) -> bool {
+        let Some((assignment, executed)) = self.assignment.as_ref().zip(self.executed.as_ref()) else { return false };
+        let asked = assignment.target == Target::Launched && executed.generation == assignment.generation;
+        let down = matches!(self.state.active, ActiveState::Inactive | ActiveState::Failed) && self.state.job.is_none();
+        let ends = self.file.as_ref().is_some_and(|file| file.ends);
+        let done = ends && self.state.active == ActiveState::Inactive && executed.error.is_none();
+        asked && down && !done
     }
 
     /// The input of `converge`.

@@ -86,6 +86,7 @@ impl Bench {
             result: None,
             error: None,
             since: 0,
+            missing: false,
             restarts: 0,
             failure: None,
         };

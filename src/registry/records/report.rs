@@ -24,7 +24,7 @@ impl Family for Records {
             concat!(
                 r#"{"generation":7,"target":"launched","hash":"3750b3e9","load":"loaded","#,
                 r#""active":"failed","sub":"failed","job":"start","result":"done","error":"e","#,
-                r#""since":5,"restarts":3,"failure":{"result":"exit-code","exit":"exited 203/EXEC","#,
+                r#""since":5,"missing":true,"restarts":3,"failure":{"result":"exit-code","exit":"exited 203/EXEC","#,
                 r#""command":"/bin/a","retry_ms":100,"lines":["a: b"]}}"#,
             ),
         ),

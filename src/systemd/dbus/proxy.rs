@@ -72,6 +72,8 @@ pub(super) trait Manager {
     fn enable_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<(bool, Changes)>;
     fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Changes>;
     #[zbus(property)]
+    fn version(&self) -> zbus::Result<String>;
+    #[zbus(property)]
     fn unit_path(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property)]
     fn system_state(&self) -> zbus::Result<String>;

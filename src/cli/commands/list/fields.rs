@@ -39,6 +39,7 @@ pub(super) fn unit_fields() -> Vec<Field<UnitState>> {
             text: |row, _| or_dash(&row.1.trouble().unwrap_or_default()),
             value: |row| json!(row.1.trouble()),
         },
+        Field { name: "missing", text: |row, _| row.1.missing.to_string(), value: |row| json!(row.1.missing) },
         Field { name: "restarts", text: |row, _| row.1.restarts.to_string(), value: |row| json!(row.1.restarts) },
         Field { name: "failure", text: failure, value: |row| json!(row.1.failure) },
     ]

@@ -1,0 +1,103 @@
+//! `start --watch`: units that run are looked at for a while, since many programs fail only after they were started.
+//! Owns what counts as a failure then.
+
+use std::time::Duration;
+
+use tokio::signal::ctrl_c;
+use tokio::time::{Instant, sleep};
+
+use crate::api::wire::{StateView, UnitView};
+use crate::cli::error::Error;
+use crate::cli::explain;
+use crate::cli::follow::{End, Ended};
+use crate::cli::input::names;
+use crate::cli::session::Session;
+
+/// How often the units are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Look at the units for `time`; one that fails or is started again in that time has failed.
+pub(super) async fn watch(session: &Session, ended: &mut [Ended], time: Duration) -> Result<(), Error> {
+    let until = Instant::now() + time;
+    let patterns: Vec<String> = ended.iter().map(|one| names::exactly(&one.goal.name)).collect();
+    while !patterns.is_empty() && Instant::now() < until {
+        tokio::select! {
+            () = sleep(LOOK_EVERY.min(until - Instant::now())) => {}
+            _ = ctrl_c() => {
+                ended.iter_mut().for_each(|one| one.end = End::Interrupted);
+                return Ok(());
+            }
+        }
+        let now = session.client.units(&patterns).await?.units;
+        let mut failed = false;
+        for one in &mut *ended {
+            let Some(view) = now.iter().find(|unit| unit.name == one.goal.name) else { continue };
+            let trouble = trouble(one.view.as_ref(), view);
+            if trouble.is_empty() {
+                continue;
+            }
+            failed = true;
+            session.out.messages(&trouble);
+            (one.end, one.view) = (End::Failed(trouble), Some(view.clone()));
+        }
+        if failed {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// What went wrong with a unit since it was seen as `before`: a line for each host, and the lines of its journal.
+fn trouble(before: Option<&UnitView>, now: &UnitView) -> Vec<String> {
+    let restarts = |state: &StateView| {
+        let states = before.map_or(&[][..], |before| &before.states);
+        let before = states.iter().find(|before| before.machine.id == state.machine.id);
+        before.filter(|before| before.generation == state.generation).map_or(0, |before| before.restarts)
+    };
+    let mut lines = Vec::new();
+    let failed = |state: &&StateView| state.failure.is_some() || state.missing || state.restarts > restarts(state);
+    for state in now.states.iter().filter(failed) {
+        lines.extend(explain::trouble(&now.name, state));
+        let journal = state.failure.iter().flat_map(|failure| &failure.lines);
+        lines.extend(journal.map(|line| format!("  {line}")));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::failure::Failure;
+
+    fn view(generation: u64, restarts: u32, failure: Option<Failure>) -> UnitView {
+        let state = serde_json::json!({
+            "machine": { "id": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a", "ip": "10.0.0.1", "hostname": "n1" },
+            "generation": generation, "target": "launched", "hash": "0", "load": "loaded", "active": "active",
+            "sub": "running", "since": 0, "restarts": restarts, "failure": failure,
+        });
+        let unit = serde_json::json!({
+            "name": "a.service", "hash": "0", "desired": "launched", "generation": generation, "states": [state],
+        });
+        serde_json::from_value(unit).unwrap()
+    }
+
+    #[test]
+    fn a_restart_or_a_failure_since_the_start_is_trouble() {
+        let (exit, result) = (Some("exited 7/NOTRUNNING".into()), "exit-code".into());
+        let failure = Failure { result, exit, lines: vec!["boom".into()], ..Failure::default() };
+        let failed = vec!["a.service failed on n1: exit status 7/NOTRUNNING".to_owned(), "  boom".into()];
+        let again = vec!["a.service on n1: running, 3 restarts".to_owned()];
+        let cases = [
+            (Some(view(7, 0, None)), view(7, 0, None), vec![]),
+            (Some(view(7, 3, None)), view(7, 3, None), vec![]),
+            (Some(view(7, 2, None)), view(7, 3, None), again.clone()),
+            (None, view(7, 3, None), again.clone()),
+            // It was started again in between.
+            (Some(view(6, 5, None)), view(7, 3, None), again),
+            (Some(view(7, 0, None)), view(7, 0, Some(failure)), failed),
+        ];
+        for (before, now, expected) in cases {
+            assert_eq!(trouble(before.as_ref(), &now), expected);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Why a unit failed, shown where it is asked for: on a host that has no SSH key for the others, as after a fresh
+//! installation.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Lab, eventually};
+
+const ABSENT: &str = "[Service]\nExecStart=/opt/api/bin/api\n[X-Fleet]\nMachineMetadata=host=n2\n";
+/// A program that ends at once, and is started again after a minute.
+const LATER: &str = "[Service]\nExecStart=/bin/sh -c \"echo boom; exit 7\"\nRestart=always\nRestartSec=60\n";
+/// A program that lives for two seconds, again and again.
+const CRASHES: &str = "[Service]\nExecStart=/bin/sh -c \"sleep 2; exit 3\"\nRestart=on-failure\nRestartSec=100ms\n\
+    [X-Fleet]\nMachineMetadata=host=n2\n";
+
+/// The row of one unit in `list-units --output json`.
+fn listed(lab: &Lab, unit: &str) -> Value {
+    let rows = lab.fleetctl(&["list-units", "--output=json", unit]).ok();
+    serde_json::from_str::<Value>(&rows).unwrap()[0].clone()
+}
+
+#[test]
+fn the_reason_of_a_failure_is_shown_on_every_host_without_ssh() {
+    let lab = Lab::cluster(2);
+    lab.file("api.service", ABSENT);
+    let started = lab.fleetctl(&["start", "api.service"]);
+    let sentence = "api.service failed on n2: exit status 203/EXEC: /opt/api/bin/api (no such file or directory)";
+    assert!(started.code == 1 && started.stderr.contains(sentence), "{started:?}");
+    let journal = "/opt/api/bin/api: No such file or directory";
+    assert!(started.stderr.lines().any(|line| line.starts_with("  ") && line.ends_with(journal)), "{started:?}");
+    let row = listed(&lab, "api.service");
+    assert_eq!(row["error"], "exit status 203/EXEC: /opt/api/bin/api (no such file or directory)");
+    assert_eq!((&row["failure"]["result"], &row["failure"]["exit"]), (&"exit-code".into(), &"exited 203/EXEC".into()));
+    let table = lab.fleetctl(&["list-units", "--no-legend", "--fields=unit,error", "api.service"]).ok();
+    assert!(table.contains("exit status 203/EXEC"), "{table}");
+    // The host can't be asked, but what it reported is there.
+    let status = lab.fleetctl(&["status", "api.service"]);
+    assert!(status.code == 255 && status.stderr.contains(sentence), "{status:?}");
+
+    lab.file("later.service", LATER);
+    let began = Instant::now();
+    let later = lab.fleetctl(&["start", "later.service"]);
+    assert!(later.code == 1 && began.elapsed() < Duration::from_secs(15), "{:?}: {later:?}", began.elapsed());
+    let sentence = "exit status 7/NOTRUNNING: /bin/sh; systemd starts it again after 60 s";
+    assert!(later.stderr.contains(sentence) && later.stderr.contains("boom"), "{later:?}");
+}
+
+#[test]
+fn a_crash_loop_is_counted_and_a_watched_start_of_it_fails() {
+    let lab = Lab::cluster(2);
+    lab.file("crashes.service", CRASHES);
+    let started = lab.fleetctl(&["start", "--watch", "20s", "crashes.service"]);
+    assert!(started.code == 1, "{started:?}");
+    assert!(started.stdout.contains("Unit crashes.service launched on "), "{started:?}");
+    assert!(
+        started.stderr.contains("exit status 3/NOTIMPLEMENTED") || started.stderr.contains("restart"),
+        "{started:?}"
+    );
+    eventually(Duration::from_secs(30), "three restarts to be reported", || {
+        let row = listed(&lab, "crashes.service");
+        if row["restarts"].as_u64() >= Some(3) { Ok(()) } else { Err(row.to_string()) }
+    });
+    lab.file("calm.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    lab.fleetctl(&["start", "--watch", "3s", "calm.service"]).ok();
+}
