@@ -100,6 +100,10 @@ fn the_runbook_finds_out_what_is_wrong_with_a_unit() {
 
     let service = "Restart=always\nRestartSec=100ms\nStartLimitIntervalSec=0\nExecStart=/bin/sh -c 'sleep 0.5; exit 3'";
     start(&lab, "loop.service", service, Some("n2"));
+    eventually(LIMIT, "restarts are counted", || {
+        let listed = lab.fleetctl(&["list-units", "--no-legend", "--fields=restarts", "loop.service"]).stdout;
+        if listed.trim().parse().is_ok_and(|count: u32| count > 0) { Ok(()) } else { Err(listed) }
+    });
     play(&lab, &page.section("A unit restarts again and again").items);
 
     lab.file("fast.service", &format!("[Service]\n{SLEEP}\n[X-Fleet]\nMachineMetadata=disk=ssd"));
