@@ -227,7 +227,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     assert!(check.code == 1 && check.stdout.contains("fleet.conf:8: unknown key `metadta`"), "{check:?}");
     let status = || lab.run("n2", &["systemctl", "show", "--value", "--property=StatusText", "fleetd"]).stdout;
     let is_refused = |status: &str| {
-        status.starts_with("configuration refused at ") && status.contains("(fleet.conf:8), the old one is in force; ")
+        status.starts_with("configuration refused at ") && status.contains("(fleet.conf:9), the old one is in force; ")
     };
     eventually(Duration::from_secs(5), "the status line that says so", || {
         let now = status();
