@@ -12,6 +12,7 @@ mod assignments;
 mod boot_state;
 mod diagnosis;
 mod fetch;
+mod format;
 mod inspect;
 mod log;
 mod pass;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::metrics::{LeaseOf, Metrics};
+use crate::model::format::Format;
 use crate::model::machine::Machine;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
@@ -156,6 +158,8 @@ pub struct Agent<S, H> {
     options: Options,
     status: watch::Sender<Status>,
     state: HostState,
+    /// The format in which this host writes to the store.
+    format: Format,
     /// The instant from which the state machine counts its time.
     begun: Instant,
     /// The revision of the host's key as this daemon last wrote it; `None` before the first write, and while an earlier
@@ -173,9 +177,21 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let (status, receiver) = watch::channel(Status::Away { why: "starting".into(), cause: Cause::Starting });
         let (state, begun) = (HostState::new(options.machine.id.clone(), options.ttl), Instant::now());
         let (heartbeat, questions, metrics) = (Heartbeat::default(), mpsc::channel(1), Metrics::default());
-        let (claimed, journals) = (None, Journals::default());
-        let agent =
-            Self { store, host, options, status, state, begun, claimed, heartbeat, questions, journals, metrics };
+        let (format, claimed, journals) = (Format::FIRST, None, Journals::default());
+        let agent = Self {
+            store,
+            host,
+            options,
+            status,
+            state,
+            format,
+            begun,
+            claimed,
+            heartbeat,
+            questions,
+            journals,
+            metrics,
+        };
         (agent, receiver)
     }
 

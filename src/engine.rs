@@ -101,7 +101,7 @@ impl<S: Store> Engine<S> {
         let mut backoff = Backoff::new(self.options.ttl, self.options.machine.id.as_str());
         let mut outage = Outage::new("the store (as engine)", self.options.clock);
         loop {
-            let (lease, fence) = tokio::select! {
+            let (lease, claim) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 // A lease that was granted and not used expires by itself.
@@ -122,7 +122,7 @@ impl<S: Store> Engine<S> {
             tracing::info!("leading");
             self.metrics.leads(Some(self.options.clock.now_ms()));
             self.metrics.lease_held(LeaseOf::Leadership, true);
-            let planner = Term::new(self, &lease, fence, &stop).run().await;
+            let planner = Term::new(self, &lease, claim, &stop).run().await;
             self.metrics.leads(None);
             self.metrics.lease_held(LeaseOf::Leadership, false);
             self.status.send_replace(Status::Candidate);

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod dependency;
 pub mod failure;
 pub mod file;
+pub mod format;
 pub mod glob;
 pub mod machine;
 pub mod name;

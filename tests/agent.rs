@@ -9,16 +9,18 @@ use std::time::Duration;
 use flotilla::agent::{Agent, Options, Status, Unreachable};
 use flotilla::clock::Clock;
 use flotilla::model::file::UnitFile;
+use flotilla::model::format::Format;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::systemd::ActiveState;
 use flotilla::model::unit::{Assignment, Desired, Target, Unit, UnitReport};
-use flotilla::registry::keys::Key;
+use flotilla::registry::keys::{self, Key};
 use flotilla::registry::records::file::FileRecord;
+use flotilla::registry::records::leader::LeaderRecord;
 use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
-use flotilla::store::{LeaseId, Range, Store, Txn};
+use flotilla::store::{Kv, LeaseId, Range, Store, Txn};
 use flotilla::systemd::Systemd as _;
 use flotilla::systemd::fake::{self, Fake, What};
 use tokio::sync::watch;
@@ -52,6 +54,7 @@ fn machine(hostname: &str) -> Machine {
         version: "test".into(),
         boot_id: "boot".into(),
         since: 0,
+        format: Format::CURRENT,
     }
 }
 
@@ -68,7 +71,11 @@ impl World {
     }
 
     fn start(&mut self, hostname: &str) {
-        let options = Options { machine: machine(hostname), ttl: TTL, clock: self.clock };
+        self.start_as(machine(hostname));
+    }
+
+    fn start_as(&mut self, machine: Machine) {
+        let options = Options { machine, ttl: TTL, clock: self.clock };
         let (agent, status) = Agent::new(self.store.clone(), self.host.clone(), options);
         self.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
     }
@@ -79,6 +86,25 @@ impl World {
             task.abort();
             let _ = task.await;
         }
+    }
+
+    /// As a leader publishes the lowest format of the registered hosts.
+    async fn lead(&self, format: &str) {
+        let (hostname, ip) = Default::default();
+        let leader = LeaderRecord { machine: id(), hostname, ip, since: 0, format: format.parse().unwrap() };
+        self.store.commit(Txn { guards: vec![], ops: vec![put(&Key::Leader, &leader, None)] }).await.unwrap();
+    }
+
+    /// The only key under which `name` is reported, once all has settled.
+    async fn state_key(&self, name: &str) -> String {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut keys = self.state_keys(name).await;
+        assert_eq!(keys.len(), 1, "{keys:?}");
+        keys.remove(0).key
+    }
+
+    async fn revision(&self) -> u64 {
+        self.store.range(Range { limit: 1, ..Range::default() }).await.unwrap().revision.0
     }
 
     async fn tell(&self, units: &[(&str, &str, Target, u64)]) {
@@ -118,15 +144,20 @@ impl World {
 
     /// When the report of `name` was last written.
     async fn written(&self, name: &str) -> Option<Revision> {
-        let prefix = Key::State(unit(name), id()).to_string();
-        let page = self.store.range(Range { prefix, ..Range::default() }).await.unwrap();
-        page.kvs.first().map(|kv| kv.revision)
+        self.state_keys(name).await.first().map(|kv| kv.revision)
     }
 
     async fn state(&self, name: &str) -> Option<UnitReport> {
-        let prefix = Key::State(unit(name), id()).to_string();
-        let page = self.store.range(Range { prefix, ..Range::default() }).await.unwrap();
-        page.kvs.first().map(|kv| decode(kv).unwrap())
+        let mut reports = self.state_keys(name).await;
+        assert!(reports.len() < 2, "{name} is reported under two keys: {reports:?}");
+        reports.pop().map(|kv| decode(&kv).unwrap())
+    }
+
+    /// The report of `name`, under every form of its key.
+    async fn state_keys(&self, name: &str) -> Vec<Kv> {
+        let page = self.store.range(Range { prefix: keys::STATES.into(), ..Range::default() }).await.unwrap();
+        let keys: Vec<String> = Key::states(&id(), &unit(name)).map(|key| key.to_string()).collect();
+        page.kvs.into_iter().filter(|kv| keys.contains(&kv.key)).collect()
     }
 
     /// Wait (in paused time) until the report of `name` is as wanted.
@@ -846,6 +877,75 @@ fn a_changed_machine_id_ends_the_old_identity_and_a_refused_host_keeps_nothing_a
         let alive = world.store.range(range).await.unwrap().kvs;
         assert_eq!(alive.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>(), [Key::Machine(other).to_string()]);
         task.abort();
+    });
+}
+
+#[test]
+fn reports_are_written_in_the_format_that_the_leader_publishes() {
+    run(async {
+        let mut world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1), ("b.service", PLAIN, Target::Launched, 1)]).await;
+        let reported = world.until_active("a.service").await;
+        let (unit_first, host_first) = (format!("state/a.service/{ID}"), format!("state/{ID}/a.service"));
+        // Nobody leads yet, and a leader of an older version publishes no format.
+        assert_eq!(world.state_key("a.service").await, unit_first);
+        for (format, expected) in [("2", &host_first), ("1", &unit_first), ("3", &host_first)] {
+            world.lead(format).await;
+            assert_eq!(world.state_key("a.service").await, *expected, "format {format}");
+            assert_eq!(world.state("a.service").await, Some(reported.clone()));
+            // A restarted daemon continues in that format, with the reports of the earlier one.
+            world.kill().await;
+            let before = world.revision().await;
+            world.start("n1");
+            assert_eq!(world.state_key("a.service").await, *expected, "format {format}, restarted");
+            assert!(world.revision().await - before <= 2, "the host's key and its reports are written once each");
+        }
+        world.untell("b.service").await;
+        world.until("b.service", "forgotten", |report| report.is_none()).await;
+        assert_eq!(world.order(What::Stopped), ["b.service"]);
+    });
+}
+
+/// The keys of reports that an older version doesn't know are bound to a lease that it can't adopt.
+#[test]
+fn a_downgraded_daemon_takes_a_new_lease_and_an_upgraded_one_adopts_it() {
+    run(async {
+        let mut world = World::new().await;
+        world.lead("2").await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        let lease = world.state_keys("a.service").await[0].lease;
+        world.kill().await;
+        world.start_as(Machine { format: Format::FIRST, ..machine("n1") });
+        // It reports in its own format, although the leader hasn't seen it yet. Its report replaces the other one.
+        assert_eq!(world.state_key("a.service").await, format!("state/a.service/{ID}"));
+        let older = world.state_keys("a.service").await[0].lease;
+        assert_ne!(older, lease);
+        world.kill().await;
+        world.start("n1");
+        assert_eq!(world.state_key("a.service").await, format!("state/{ID}/a.service"));
+        assert_eq!(world.state_keys("a.service").await[0].lease, older, "its presence continues");
+        assert_eq!(world.order(What::Started), ["a.service"]);
+    });
+}
+
+/// A report that was published and not saved is found under either key.
+#[test]
+fn a_restart_that_was_reported_under_the_older_key_is_not_repeated() {
+    run(async {
+        let mut world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        world.host.fill_disk(true);
+        world.restart("a.service", PLAIN, 5).await;
+        world.until("a.service", "restarted", |s| s.is_some_and(|s| s.generation == Revision(5))).await;
+        assert!(world.state_keys("a.service").await[0].key.starts_with("state/a.service/"));
+        world.kill().await;
+        world.host.fill_disk(false);
+        world.lead("2").await;
+        world.start("n1");
+        assert_eq!(world.state_key("a.service").await, format!("state/{ID}/a.service"));
+        assert_eq!(world.order(What::Started), ["a.service", "a.service"]);
     });
 }
 

@@ -12,6 +12,7 @@ mod page;
 mod a_rule {
     use flotilla::model::cluster::Cluster;
     use flotilla::model::file::UnitFile;
+    use flotilla::model::format::Format;
     use flotilla::model::machine::Machine;
     use flotilla::model::name::{MachineId, UnitName};
     use flotilla::model::placement::Constraints;
@@ -27,6 +28,7 @@ mod a_rule {
             version: String::new(),
             boot_id: String::new(),
             since: 0,
+            format: Format::CURRENT,
         }
     }
 

@@ -14,15 +14,17 @@ use std::time::Duration;
 use flotilla::clock::Clock;
 use flotilla::engine::{Engine, Options, Status};
 use flotilla::model::file::UnitFile;
+use flotilla::model::format::Format;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit};
 use flotilla::registry::keys::Key;
 use flotilla::registry::records::file::FileRecord;
+use flotilla::registry::records::leader::LeaderRecord;
 use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
-use flotilla::store::{Error, Kv, LeaseId, Page, Range, Store, Txn, Watch};
+use flotilla::store::{Error, Kv, LeaseId, Op, Page, Range, Store, Txn, Watch};
 use log_line::LogLine;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -154,7 +156,7 @@ fn unit(name: &str) -> UnitName {
 
 fn machine(at: u32, since: u64) -> Machine {
     let (ip, metadata, version, boot_id) = Default::default();
-    Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id, since }
+    Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id, since, format: Format::CURRENT }
 }
 
 impl World {
@@ -193,7 +195,7 @@ impl World {
         self.commit(vec![put(&Key::Machine(id(at)), &machine(at, since), None)]).await;
     }
 
-    async fn commit(&self, ops: Vec<flotilla::store::Op>) -> Revision {
+    async fn commit(&self, ops: Vec<Op>) -> Revision {
         self.line.store.commit(Txn { guards: vec![], ops }).await.unwrap()
     }
 
@@ -385,6 +387,45 @@ async fn a_leader_whose_key_is_deleted_leads_no_more_and_stands_again() {
 }
 
 /// Real time passes until `done`, at most a minute.
+#[tokio::test(start_paused = true)]
+async fn the_leader_publishes_the_lowest_format_of_the_registered_hosts() {
+    let mut world = World::leading(2).await;
+    let published = async |world: &World| {
+        wait(1).await;
+        decode::<LeaderRecord>(&world.leader().await.unwrap()).unwrap().format
+    };
+    assert_eq!(published(&world).await, Format::CURRENT);
+    let old = Machine { format: Format::FIRST, ..machine(3, 0) };
+    world.commit(vec![put(&Key::Machine(id(3)), &old, None)]).await;
+    assert_eq!(published(&world).await, Format::FIRST);
+    // Its commits are fenced by the key that it wrote again.
+    world.submit("a.service", "").await;
+    wait(1).await;
+    assert!(world.place("a.service").await.is_some());
+    // The next leader knows the hosts before it claims leadership: no host changes its reports in between.
+    world.start(2);
+    let before = world.revision().await;
+    world.engines.remove(0).stop.cancel();
+    assert_eq!(published(&world).await, Format::FIRST);
+    assert_eq!(world.revision().await, before + 2, "the leader's key was deleted and written once");
+    world.commit(vec![delete(&Key::Machine(id(3)))]).await;
+    assert_eq!(published(&world).await, Format::CURRENT);
+}
+
+/// An engine of an older version publishes no format, which stands for the first one.
+#[tokio::test(start_paused = true)]
+async fn the_key_of_an_earlier_daemon_of_another_version_is_taken_over() {
+    let mut world = World::leading(1).await;
+    let lease = world.leader().await.unwrap().lease;
+    world.engines.remove(0).task.abort();
+    let value = format!(r#"{{"machine":"{}","hostname":"n1","ip":"","since":5}}"#, id(1)).into_bytes();
+    world.commit(vec![Op::Put { key: Key::Leader.to_string(), value, lease }]).await;
+    world.start(1);
+    wait(1).await;
+    let leader: LeaderRecord = decode(&world.leader().await.unwrap()).unwrap();
+    assert_eq!((leader.machine, leader.format), (id(1), Format::CURRENT));
+}
+
 async fn until(what: &str, log: &Log, done: impl AsyncFn() -> bool) {
     let begin = Instant::now();
     while !done().await {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::file::UnitFile;
+use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
@@ -84,6 +85,11 @@ fn file(at: usize) -> (UnitHash, Arc<Constraints>) {
     let text = format!("[Service]\nExecStart=/bin/true {}\n[X-Fleet]\n{}\n", at % 2, FILES[at]);
     let file = UnitFile::parse(text.as_bytes()).unwrap();
     (file.hash(), Arc::new(Constraints::parse(&file).unwrap()))
+}
+
+/// A host's report of a unit, or (`None`) its end.
+fn report(unit: &UnitName, host: &MachineId, report: Option<Versioned<UnitReport>>) -> Change {
+    Change::Report(unit.clone(), host.clone(), ReportKeyForm::HostFirst, report)
 }
 
 /// What can happen.
@@ -219,6 +225,7 @@ impl World {
                     version: String::new(),
                     boot_id: String::new(),
                     since: 0,
+                    format: Format::CURRENT,
                 };
                 self.commit([Change::Machine(host(*at), Some(machine))]);
             }
@@ -226,8 +233,7 @@ impl World {
                 // Its lease goes, and its states with it.
                 let id = host(*at);
                 let states = self.store.states.iter().filter(|(_, states)| states.contains_key(&id));
-                let mut changes: Vec<Change> =
-                    states.map(|(unit, _)| Change::Report(unit.clone(), id.clone(), None)).collect();
+                let mut changes: Vec<Change> = states.map(|(unit, _)| report(unit, &id, None)).collect();
                 changes.push(Change::Machine(id, None));
                 self.commit(changes);
             }
@@ -297,11 +303,12 @@ impl World {
                     restarts: 0,
                     failure: None,
                 };
-                changes.push(Change::Report(unit.clone(), id.clone(), Some(state)));
+                let revision = self.store.revision.next();
+                changes.push(report(unit, &id, Some(Versioned { value: state, revision })));
             }
             for (unit, states) in &self.store.states {
                 if states.contains_key(&id) && !assignments.contains_key(unit) {
-                    changes.push(Change::Report(unit.clone(), id.clone(), None));
+                    changes.push(report(unit, &id, None));
                 }
             }
         }
@@ -346,7 +353,7 @@ impl World {
             assert_eq!(write.before, known.map(|known| known.revision), "assignment on {host}, {decision}");
             let gone = |target| target == Target::Removed;
             if let Some(known) = known.filter(|known| gone(known.value.target) && self.is_alive(host)) {
-                let state = self.store.states.get(&decision.unit).and_then(|states| states.get(host));
+                let state = self.store.report(&decision.unit, host);
                 let acknowledged =
                     state.is_some_and(|state| gone(state.target) && state.generation == known.value.generation);
                 assert!(acknowledged, "taken away before {host} said so: {decision}");

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use futures_util::future::try_join_all;
 
 use crate::model::file::UnitFile;
+use crate::model::format::ReportKeyForm;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::unit::{Desired, Unit, UnitReport};
 use crate::plan::host::Input;
@@ -31,13 +32,17 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     /// Read this host's own reports that are bound to `lease`. Reports bound to another lease are from an earlier boot.
     pub(super) async fn own_reports(&self, names: Vec<UnitName>, lease: LeaseId) -> Result<Input, Error> {
-        let key = |name| Key::State(name, self.options.machine.id.clone());
-        let found = self.read(names.clone(), key).await?;
-        let ours = |(name, record): (UnitName, Option<Kv>)| {
-            let record = record.filter(|record| record.lease == Some(lease))?;
-            Some((name, decode::<UnitReport>(&record).ok()?))
-        };
-        Ok(Input::Reports(names, found.into_iter().filter_map(ours).collect()))
+        let host = &self.options.machine.id;
+        let in_forms = names.iter().flat_map(|name| ReportKeyForm::ALL.map(|form| (name.clone(), form)));
+        let found = self.read(in_forms, |(name, form)| Key::state(host, &name, form)).await?;
+        let mut ours: Vec<(UnitName, Kv)> = found
+            .into_iter()
+            .filter_map(|((name, _), record)| Some((name, record.filter(|record| record.lease == Some(lease))?)))
+            .collect();
+        // Of two forms the one that was written last counts, which replaces the other one here.
+        ours.sort_by_key(|(_, record)| record.revision);
+        let report = |(name, record): (UnitName, Kv)| Some((name, decode::<UnitReport>(&record).ok()?));
+        Ok(Input::Reports(names, ours.into_iter().filter_map(report).collect()))
     }
 
     /// Read the leader's key, and which of these units have a desired state other than `inactive`.

@@ -1,7 +1,9 @@
 //! The host's presence: a lease, and the machine key bound to it. Owns which host may claim a machine id.
 
+use std::fmt;
 use std::time::Duration;
 
+use crate::model::format::Format;
 use crate::model::machine::Machine;
 use crate::model::revision::Revision;
 use crate::reconcile::{Backoff, Outage};
@@ -14,14 +16,47 @@ use crate::systemd::{self, Systemd};
 
 use super::{Agent, Cause, Status};
 
-/// The file that records the lease, so that a restarted daemon adopts it and its reports stay. The format is
-/// `<lease> <machine id> <TTL in ms>`. Older daemons didn't write the TTL; the current one is assumed then.
+/// The file that records the lease, so that a restarted daemon adopts it and its reports stay.
 const LEASE_FILE: &str = "lease";
 
-/// The content of that file.
+/// What the first word of that file begins with, since format 2 of the store.
+const FORMAT: &str = "format-";
+
+/// The content of that file: `format-<format> <lease> <machine id> <TTL in ms>`.
+///
+/// Daemons that write format 1 of the store begin with the lease, and the oldest don't write the TTL, which is then
+/// assumed to be the current one. They can't read a file that begins with a format, and take a new lease. That is
+/// intended: a daemon must not adopt the lease of a newer one. It doesn't know the keys of all reports that are bound
+/// to that lease, so these would remain for as long as it renews the lease.
+#[derive(Debug, PartialEq, Eq)]
 struct Noted {
+    format: Format,
     id: LeaseId,
+    machine: String,
     ttl: Option<Duration>,
+}
+
+impl Noted {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace().peekable();
+        let format = words.next_if(|word| word.starts_with(FORMAT)).map(|word| word[FORMAT.len()..].parse().ok());
+        Some(Self {
+            format: format.unwrap_or(Some(Format::FIRST))?,
+            id: LeaseId(words.next()?.parse().ok()?),
+            machine: words.next()?.into(),
+            ttl: words.next().and_then(|ms| ms.parse().ok()).map(Duration::from_millis),
+        })
+    }
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.format > Format::FIRST {
+            write!(f, "{FORMAT}{} ", self.format)?;
+        }
+        write!(f, "{} {}", self.id.0, self.machine)?;
+        self.ttl.map_or(Ok(()), |ttl| write!(f, " {}", ttl.as_millis()))
+    }
 }
 
 /// Why a host can't register now.
@@ -79,6 +114,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     async fn claim(&mut self) -> Result<Lease<S>, Refusal> {
         self.answers().await?;
+        self.read_format().await?;
         let noted = self.noted_lease().await?;
         // The claim to the id is checked first: a refused host must not keep a lease alive.
         let (guard, since) = self.guard(noted.as_ref().map(|noted| noted.id)).await?;
@@ -141,33 +177,69 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// The lease that the previous daemon recorded. If it was for another machine id it is revoked: that machine no
     /// longer exists and must not appear alive.
     async fn noted_lease(&self) -> Result<Option<Noted>, Error> {
-        let Some(note) = self.host.read_boot_file(LEASE_FILE).await.ok().flatten() else { return Ok(None) };
-        let mut words = note.split_whitespace();
-        let (Some(id), Some(machine)) = (words.next(), words.next()) else { return Ok(None) };
-        let Some(id) = id.parse().ok().map(LeaseId) else { return Ok(None) };
-        if machine == self.options.machine.id.as_str() {
-            return Ok(Some(Noted { id, ttl: words.next().and_then(|ms| ms.parse().ok()).map(Duration::from_millis) }));
+        let Some(text) = self.host.read_boot_file(LEASE_FILE).await.ok().flatten() else { return Ok(None) };
+        let Some(noted) = Noted::parse(&text) else { return Ok(None) };
+        if noted.machine == self.options.machine.id.as_str() {
+            return Ok(Some(noted));
         }
-        self.store.revoke(id).await?;
+        self.store.revoke(noted.id).await?;
         Ok(None)
     }
 
     /// The recorded lease if it is still alive, else a new one. A store can't change a lease's TTL: if the TTL was
     /// reconfigured, the old lease expires by itself after everything was bound to the new one.
     async fn lease(&self, noted: Option<Noted>) -> Result<Lease<S>, Error> {
-        let ttl = self.options.ttl;
-        if let Some(noted) = noted.filter(|noted| noted.ttl.is_none_or(|noted| noted == ttl)) {
-            match Lease::adopt(&self.store, noted.id, ttl).await {
-                Err(Error::LeaseLost) => {}
-                other => return other,
-            }
-        }
-        let lease = Lease::grant(&self.store, ttl).await?;
-        let note = format!("{} {} {}", lease.id().0, self.options.machine.id, ttl.as_millis());
-        if let Err(error) = self.host.write_boot_file(LEASE_FILE, &note).await {
+        let (ttl, format) = (self.options.ttl, self.options.machine.format);
+        let fits = |noted: &&Noted| noted.format <= format && noted.ttl.is_none_or(|noted| noted == ttl);
+        let lease = match noted.as_ref().filter(fits) {
+            Some(noted) => match Lease::adopt(&self.store, noted.id, ttl).await {
+                Err(Error::LeaseLost) => Lease::grant(&self.store, ttl).await?,
+                adopted => adopted?,
+            },
+            None => Lease::grant(&self.store, ttl).await?,
+        };
+        let machine = self.options.machine.id.to_string();
+        let note = Noted { format, id: lease.id(), machine, ttl: Some(ttl) };
+        if noted.as_ref() != Some(&note)
+            && let Err(error) = self.host.write_boot_file(LEASE_FILE, &note.to_string()).await
+        {
             // Not worth refusing to register: a restarted daemon recognizes its key by hostname and address.
             tracing::warn!(%error, "the lease could not be saved; after a restart, fleetd will use a new one");
         }
         Ok(lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_with_the_lease_is_read_as_every_version_wrote_it() {
+        let noted = |format: &str, ttl: Option<u64>| Noted {
+            format: format.parse().unwrap(),
+            id: LeaseId(77),
+            machine: "m".into(),
+            ttl: ttl.map(Duration::from_millis),
+        };
+        for (text, expected) in [
+            ("77 m", noted("1", None)),
+            ("77 m 10000", noted("1", Some(10_000))),
+            ("format-2 77 m 10000", noted("2", Some(10_000))),
+            ("format-3 77 m 10000 more", noted("3", Some(10_000))),
+        ] {
+            assert_eq!(Noted::parse(text).as_ref(), Some(&expected), "{text}");
+            assert!(text.starts_with(&expected.to_string()), "{text}: {expected}");
+        }
+        for damaged in ["", "77", "x m", "format-2", "format-x 77 m"] {
+            assert_eq!(Noted::parse(damaged), None, "{damaged}");
+        }
+    }
+
+    /// Before format 2 the first word was the lease.
+    #[test]
+    fn an_older_daemon_cannot_adopt_the_lease() {
+        let note = Noted { format: Format::CURRENT, id: LeaseId(77), machine: "m".into(), ttl: None }.to_string();
+        assert!(note.split_whitespace().next().is_some_and(|word| word.parse::<i64>().is_err()), "{note}");
     }
 }

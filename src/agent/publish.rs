@@ -3,7 +3,7 @@
 use crate::model::name::UnitName;
 use crate::model::unit::UnitReport;
 use crate::plan::host::Input;
-use crate::registry::commit::reports;
+use crate::registry::commit::reports::{self, Reporter};
 use crate::store::lease::Lease;
 use crate::store::{Error, Store};
 use crate::systemd::Systemd;
@@ -21,8 +21,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         for part in reports.chunks(reports::MOST) {
             // The guard ensures that only the holder of the host's presence reports for it.
             let claimed = self.claimed(lease).await?;
-            let host = &self.options.machine.id;
-            if let Err(error) = reports::write(&self.store, host, part, lease.id(), claimed).await {
+            let (host, form) = (&self.options.machine.id, self.format.report_key());
+            let reporter = Reporter { host, lease: lease.id(), claimed, form };
+            if let Err(error) = reporter.write(&self.store, part).await {
                 // Its outcome is unknown: it may be committed now or later.
                 self.claimed = None;
                 self.apply(Input::PublishFailed(part.iter().map(|(name, _)| name.clone()).collect()));

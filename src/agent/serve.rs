@@ -40,6 +40,8 @@ enum Wake {
     LeaseRenewed,
     /// The assignments have changed, or the watch has failed.
     Assignments(Result<Update, store::Error>),
+    /// The same for the leader's key.
+    Leader(Result<Update, store::Error>),
     /// systemd signalled something.
     Event(Event),
     /// The last lines of a journal have been read.
@@ -58,7 +60,9 @@ pub(super) struct Presence<'a, S: Store> {
     events: &'a mut mpsc::UnboundedReceiver<Event>,
     stop: &'a CancellationToken,
     mirror: Mirror<S>,
-    /// Backoff between attempts to watch the assignments, and the time of the next attempt.
+    /// Follows the leader's key, which says in which format to report.
+    leader: Mirror<S>,
+    /// Backoff between attempts to watch, and the time of the next attempt.
     follow_backoff: Backoff,
     follow_at: Instant,
     /// Backoff between failed passes. A pass is the only way to detect a recovery, since assignments may not change for
@@ -93,6 +97,9 @@ impl<S: Store> Presence<'_, S> {
             // Cancel-safe: a mirror keeps its position, even in the middle of a list.
             update = async { tokio::time::sleep_until(follow_at).await; self.mirror.next().await } => {
                 Wake::Assignments(update)
+            }
+            update = async { tokio::time::sleep_until(follow_at).await; self.leader.next().await } => {
+                Wake::Leader(update)
             }
             // Cancel-safe: `recv` takes an event only when it returns it. A closed channel means that the adapter has
             // ended; the full check makes up for its events. The mirror comes first: coalescing takes the events
@@ -165,6 +172,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             events,
             stop,
             mirror: Mirror::new(self.store.clone(), &keys::assignments_of(id)),
+            leader: Mirror::new(self.store.clone(), keys::LEADER),
             follow_backoff: backoff.clone(),
             follow_at: Instant::now(),
             pass_backoff: backoff,
@@ -199,7 +207,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 presence.follow_backoff.reset();
                 self.apply(assignments::read(update));
             }
-            Wake::Assignments(Err(error)) => {
+            Wake::Leader(Ok(update)) => {
+                presence.store_works();
+                return self.follow_format(update);
+            }
+            Wake::Assignments(Err(error)) | Wake::Leader(Err(error)) => {
                 presence.store_fails(&error);
                 presence.follow_at = Instant::now() + presence.follow_backoff.next_wait();
             }

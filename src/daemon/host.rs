@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::config::Settings;
+use crate::model::format::Format;
 use crate::model::machine::Machine;
 use crate::model::name::MachineId;
 
@@ -20,6 +21,7 @@ pub(super) fn machine(settings: &Settings) -> Result<Machine> {
         version: env!("CARGO_PKG_VERSION").into(),
         boot_id: first_line("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
         since: 0, // set by the agent when it registers
+        format: Format::CURRENT,
     })
 }
 

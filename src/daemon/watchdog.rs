@@ -63,6 +63,7 @@ mod tests {
     use crate::agent::{self, Agent};
     use crate::clock::Clock;
     use crate::engine::{self, Engine};
+    use crate::model::format::Format;
     use crate::model::machine::Machine;
     use crate::store::embedded::Embedded;
     use crate::systemd::fake::{Fake, Options};
@@ -78,6 +79,7 @@ mod tests {
             version: "test".into(),
             boot_id: "boot".into(),
             since: 0,
+            format: Format::CURRENT,
         }
     }
 

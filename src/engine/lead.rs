@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::author::Author;
+use crate::model::format::Format;
 use crate::model::revision::Revision;
 use crate::plan::schedule::Scheduler;
 use crate::reconcile::{Backoff, Outage};
@@ -18,6 +19,7 @@ use crate::store::{Error, Store};
 
 use super::commit::{self, Done, Fence};
 use super::cost::Suspect;
+use super::election::Claim;
 use super::grace::PresenceGrace;
 use super::planner::Planner;
 use super::state::LeaderState;
@@ -41,8 +43,11 @@ pub(super) struct Term<'a, S: Store> {
     engine: &'a Engine<S>,
     lease: &'a Lease<S>,
     stop: &'a CancellationToken,
-    /// `None` after a commit with an unknown outcome: the leader's key must be written again first.
+    /// `None` after a commit with an unknown outcome, and when the format changes: the leader's key must be written
+    /// again first.
     fence: Option<Fence>,
+    /// The format that was published with the leader's key, or is to be published.
+    format: Format,
     /// When it began, ms since the epoch.
     since: u64,
     planner: Planner,
@@ -81,14 +86,15 @@ struct Planned {
 }
 
 impl<'a, S: Store> Term<'a, S> {
-    pub(super) fn new(engine: &'a Engine<S>, lease: &'a Lease<S>, fence: Fence, stop: &'a CancellationToken) -> Self {
+    pub(super) fn new(engine: &'a Engine<S>, lease: &'a Lease<S>, claim: Claim, stop: &'a CancellationToken) -> Self {
         let options = &engine.options;
         let suspect = Suspect::default();
         Self {
             engine,
             lease,
             stop,
-            fence: Some(fence),
+            fence: Some(claim.fence),
+            format: claim.format,
             since: options.clock.now_ms(),
             planner: Planner::start(options.clock),
             state: LeaderState::new(engine.left_out(), suspect.clone()),
@@ -228,9 +234,14 @@ impl<'a, S: Store> Term<'a, S> {
 
     /// Plan what is dirty and commit it. Returns the revision of the last commit, if there was anything to do.
     async fn plan_and_commit(&mut self) -> ControlFlow<(), Result<Option<Revision>, Error>> {
+        let format = self.lowest_format();
+        if format != self.format {
+            tracing::info!(before = %self.format, now = %format, "the registered hosts have another lowest format");
+            (self.format, self.fence) = (format, None);
+        }
         let fence = match self.fence {
             Some(fence) => fence,
-            None => match self.engine.claim_again(self.lease).await {
+            None => match self.engine.claim_again(self.lease, format).await {
                 Ok(fence) => *self.fence.insert(fence),
                 Err(error) => return ControlFlow::Continue(Err(error)),
             },
@@ -252,6 +263,13 @@ impl<'a, S: Store> Term<'a, S> {
         let Some(planned) = planned else { return ControlFlow::Continue(Ok(last)) };
         self.waiting = planned.waiting;
         ControlFlow::Continue(self.commit(planned).await.map(|revision| revision.or(last)))
+    }
+
+    /// The lowest format of the registered hosts: what all of them can read.
+    fn lowest_format(&mut self) -> Format {
+        let cluster = self.state.scheduler().map(|scheduler| scheduler.cluster());
+        let machines = cluster.into_iter().flat_map(|cluster| cluster.machines.values());
+        self.engine.options.machine.lowest_format(machines.map(|machine| machine.format))
     }
 
     /// Commit a plan. Its decisions are logged only after they are in the store, since they might not take effect.
@@ -338,14 +356,14 @@ mod tests {
     async fn a_planner_that_panics_ends_the_term_with_its_panic() {
         for clock in [Clock::system(), Clock::simulated(0)] {
             let task = tokio::spawn(async move {
-                let (hostname, ip, metadata, version, boot_id, since) = Default::default();
+                let (hostname, ip, metadata, version, boot_id, since, format) = Default::default();
                 let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
-                let machine = Machine { id, ip, hostname, metadata, version, boot_id, since };
+                let machine = Machine { id, ip, hostname, metadata, version, boot_id, since, format };
                 let options = Options { machine, ttl: Duration::from_secs(10), clock };
                 let (engine, _) = Engine::new(Embedded::in_memory(), options);
-                let (lease, fence) = engine.campaign().await.unwrap();
+                let (lease, claim) = engine.campaign().await.unwrap();
                 let stop = CancellationToken::new();
-                let mut term = Term::new(&engine, &lease, fence, &stop);
+                let mut term = Term::new(&engine, &lease, claim, &stop);
                 term.compute(|_| panic!("no host is like that")).await
             });
             let panic = task.await.unwrap_err().into_panic();

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::format::ReportKeyForm;
 use super::machine::{Machine, Metadata};
 use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
@@ -17,6 +18,17 @@ pub struct Versioned<T> {
     pub value: T,
     /// The commit that wrote it; [`Revision::default`] if it is planned and not yet observed in the store.
     pub revision: Revision,
+}
+
+/// A report as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredReport {
+    /// The report.
+    pub value: UnitReport,
+    /// The commit that wrote it.
+    pub revision: Revision,
+    /// How its key is spelled.
+    pub form: ReportKeyForm,
 }
 
 /// Everything that determines where units run.
@@ -38,7 +50,7 @@ pub struct Cluster {
     pub schedule: BTreeMap<MachineId, BTreeMap<UnitName, Versioned<Assignment>>>,
     /// The reports of each host. Boxed, because nearly every unit has one report, and a map of one entry takes the room
     /// of eleven.
-    pub states: BTreeMap<UnitName, BTreeMap<MachineId, Box<UnitReport>>>,
+    pub states: BTreeMap<UnitName, BTreeMap<MachineId, Box<StoredReport>>>,
 }
 
 /// One change of a [`Cluster`]. `None` is a deletion.
@@ -56,8 +68,8 @@ pub enum Change {
     Placement(UnitName, Option<Versioned<Placement>>),
     /// An assignment changed.
     Assignment(MachineId, UnitName, Option<Versioned<Assignment>>),
-    /// A report changed.
-    Report(UnitName, MachineId, Option<UnitReport>),
+    /// A report changed under a key of this form.
+    Report(UnitName, MachineId, ReportKeyForm, Option<Versioned<UnitReport>>),
 }
 
 impl Cluster {
@@ -70,7 +82,28 @@ impl Cluster {
             Change::Metadata(id, key, value) => set_nested(&mut self.metadata, id, key, value),
             Change::Placement(name, placement) => set(&mut self.placements, name, placement),
             Change::Assignment(host, name, entry) => set_nested(&mut self.schedule, host, name, entry),
-            Change::Report(name, host, state) => set_nested(&mut self.states, name, host, state.map(Box::new)),
+            Change::Report(name, host, form, report) => self.apply_report(name, host, form, report),
+        }
+    }
+
+    /// A report has two keys only after a host went back to a version that writes the other form: the older one remains
+    /// until the lease of the earlier daemon expires. The report that was written last counts, and a deletion counts if
+    /// it is that report's.
+    fn apply_report(
+        &mut self,
+        name: UnitName,
+        host: MachineId,
+        form: ReportKeyForm,
+        report: Option<Versioned<UnitReport>>,
+    ) {
+        let outdated =
+            self.states.get(&name).and_then(|reports| reports.get(&host)).is_some_and(|known| match &report {
+                Some(report) => report.revision < known.revision,
+                None => known.form != form,
+            });
+        if !outdated {
+            let stored = report.map(|Versioned { value, revision }| Box::new(StoredReport { value, revision, form }));
+            set_nested(&mut self.states, name, host, stored);
         }
     }
 
@@ -80,9 +113,15 @@ impl Cluster {
         self.placements.get(name)?.value.host()
     }
 
+    /// What a host reports of a unit.
+    #[must_use]
+    pub fn report(&self, name: &UnitName, host: &MachineId) -> Option<&UnitReport> {
+        self.states.get(name)?.get(host).map(|stored| &stored.value)
+    }
+
     /// The reports of a unit, without those of hosts that have removed it.
     pub fn reports(&self, name: &UnitName) -> impl Iterator<Item = (&MachineId, &UnitReport)> + use<'_> {
-        let all = self.states.get(name).into_iter().flatten().map(|(host, report)| (host, &**report));
+        let all = self.states.get(name).into_iter().flatten().map(|(host, stored)| (host, &stored.value));
         all.filter(|(_, report)| report.target != Target::Removed)
     }
 
@@ -134,5 +173,50 @@ fn set_nested<K: Ord + Clone, L: Ord, V>(map: &mut BTreeMap<K, BTreeMap<L, V>>, 
     set(nested, inner, value);
     if nested.is_empty() {
         map.remove(&outer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ReportKeyForm::{HostFirst, UnitFirst};
+
+    /// The `sub` of the report that counts after `changes`: of a form, and either a revision that wrote a report or
+    /// `None` for a deletion. The report's `sub` is its revision.
+    fn counts_after(changes: &[(ReportKeyForm, Option<u64>)]) -> Option<String> {
+        let unit: UnitName = "a.service".parse().unwrap();
+        let host: MachineId = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
+        let mut cluster = Cluster::default();
+        for (form, revision) in changes {
+            let report = revision.map(|revision| {
+                let json =
+                    r#"{"generation":1,"target":"launched","hash":"0","load":"","active":"","sub":"N","since":0}"#;
+                let json = json.replace('N', &revision.to_string());
+                Versioned { value: serde_json::from_str(&json).unwrap(), revision: Revision(revision) }
+            });
+            cluster.apply(Change::Report(unit.clone(), host.clone(), *form, report));
+        }
+        cluster.report(&unit, &host).map(|report| report.sub.clone())
+    }
+
+    #[test]
+    fn of_two_keys_of_a_report_the_one_written_last_counts() {
+        for (one, other) in [(UnitFirst, HostFirst), (HostFirst, UnitFirst)] {
+            let counts = |changes: &[(ReportKeyForm, Option<u64>)]| counts_after(changes);
+            // As a watch shows it, and as a list may.
+            assert_eq!(counts(&[(one, Some(3)), (other, Some(5))]).as_deref(), Some("5"));
+            assert_eq!(counts(&[(other, Some(5)), (one, Some(3))]).as_deref(), Some("5"));
+            // One transaction writes the report in the other form and deletes it in this one, in either order.
+            assert_eq!(counts(&[(one, Some(3)), (one, None), (other, Some(5))]).as_deref(), Some("5"));
+            assert_eq!(counts(&[(one, Some(3)), (other, Some(5)), (one, None)]).as_deref(), Some("5"));
+            // The lease of the earlier daemon expires after its host has written the other form.
+            assert_eq!(
+                counts(&[(one, Some(3)), (other, Some(5)), (one, None), (other, Some(7))]).as_deref(),
+                Some("7")
+            );
+            // A report that was deleted is gone, although an older one remains for a while.
+            assert_eq!(counts(&[(one, Some(3)), (other, Some(5)), (other, None)]), None);
+            assert_eq!(counts(&[(one, Some(3)), (one, None)]), None);
+        }
     }
 }

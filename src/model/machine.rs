@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::format::Format;
 use super::name::MachineId;
 
 /// `key=value` pairs that describe a host.
@@ -29,4 +30,15 @@ pub struct Machine {
     /// it.
     #[serde(default)]
     pub since: u64,
+    /// The newest format of the store that its `fleetd` reads and writes.
+    #[serde(default)]
+    pub format: Format,
+}
+
+impl Machine {
+    /// The lowest format of this host and others: what all of them can read.
+    #[must_use]
+    pub fn lowest_format(&self, others: impl IntoIterator<Item = Format>) -> Format {
+        others.into_iter().fold(self.format, Format::min)
+    }
 }

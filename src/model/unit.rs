@@ -176,7 +176,7 @@ pub struct Assignment {
     pub restart: Option<Revision>,
 }
 
-/// What a host reports about one of its units (`state/<unit>/<host>`; written by the agent, bound to its lease).
+/// What a host reports about one of its units (`state/<host>/<unit>`; written by the agent, bound to its lease).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitReport {
     /// The generation of the last assignment that this host has carried out (its jobs were queued).

@@ -112,6 +112,8 @@ pub enum Input {
     Published(Vec<(UnitName, Option<UnitReport>)>),
     /// It is unknown whether the reports of these units were committed.
     PublishFailed(Vec<UnitName>),
+    /// The format of reports has changed, so all of them must be written again.
+    FormatChanged,
 }
 
 /// What the shell is to do next.
@@ -320,6 +322,7 @@ impl HostState {
             Input::Saved(all) => self.saved(all),
             Input::Published(reports) => self.published(reports, now),
             Input::PublishFailed(names) => self.publish_failed(&names),
+            Input::FormatChanged => self.forget_reports(),
         }
     }
 

@@ -58,7 +58,7 @@ pub fn is_carried_out(cluster: &Cluster, name: &UnitName) -> bool {
         Desired::Loaded => Target::Loaded,
         Desired::Launched => Target::Launched,
     };
-    let report = cluster.placed_on(name).and_then(|host| cluster.states.get(name)?.get(host));
+    let report = cluster.placed_on(name).and_then(|host| cluster.report(name, host));
     report.is_some_and(|report| report.target == target && report.generation >= unit.generation)
 }
 
@@ -258,8 +258,9 @@ fn trouble_of(report: &UnitReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::cluster::Versioned;
+    use crate::model::cluster::{Change, Versioned};
     use crate::model::failure::Failure;
+    use crate::model::format::{Format, ReportKeyForm};
     use crate::model::machine::Machine;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
@@ -313,14 +314,17 @@ mod tests {
                 version: String::new(),
                 boot_id: String::new(),
                 since: 0,
+                format: Format::CURRENT,
             };
             cluster.machines.insert(id(number), machine);
         }
         if placed {
             place(&mut cluster, Placement::On { host: id(1), since: 0 });
         }
-        let reports = reports.iter().enumerate().map(|(index, text)| (id(index + 1), Box::new(report(text))));
-        cluster.states.insert(name(), reports.collect());
+        for (index, text) in reports.iter().enumerate() {
+            let report = Versioned { value: report(text), revision: Revision::default() };
+            cluster.apply(Change::Report(name(), id(index + 1), ReportKeyForm::HostFirst, Some(report)));
+        }
         cluster
     }
 

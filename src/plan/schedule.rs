@@ -145,9 +145,9 @@ impl Scheduler {
                 self.cluster.apply(Change::Placement(name, placement));
             }
             Change::Assignment(host, name, assignment) => self.apply_assignment(host, name, assignment),
-            Change::Report(name, host, report) => {
-                let acknowledges = report.as_ref().is_some_and(|report| report.target == Target::Removed);
-                self.cluster.apply(Change::Report(name.clone(), host.clone(), report));
+            Change::Report(name, host, form, report) => {
+                let acknowledges = report.as_ref().is_some_and(|report| report.value.target == Target::Removed);
+                self.cluster.apply(Change::Report(name.clone(), host.clone(), form, report));
                 if acknowledges && self.is_acknowledged(&host, &name) {
                     self.dirty.unit(&name, Rescan::Keep);
                 }
@@ -211,7 +211,7 @@ impl Scheduler {
 
     /// Whether the host has said that it carried out the `gone` assignment it has.
     fn is_acknowledged(&self, host: &MachineId, name: &UnitName) -> bool {
-        let state = self.cluster.states.get(name).and_then(|states| states.get(host));
+        let state = self.cluster.report(name, host);
         self.assignment(host, name).zip(state).is_some_and(|(assignment, state)| {
             let gone = assignment.value.target == Target::Removed && state.target == Target::Removed;
             gone && state.generation == assignment.value.generation

@@ -11,12 +11,12 @@ use std::time::Duration;
 use crate::model::author::Author;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, Outcome, Placement, Target, Unit, UnitReport};
-use crate::store::{Error as StoreError, Kv, Store};
+use crate::model::unit::{Desired, Outcome, Unit, UnitReport};
+use crate::store::{Error as StoreError, Store};
 
 use super::commit::batch::{Group, Packed, Step, pack};
 use super::decode;
-use super::keys::{self, Key};
+use super::keys::Key;
 use super::reader::Reader;
 use super::records::file::FileRecord;
 use super::units::{Decision, Found, Intent, Problem, Read, UnitChange, decide, is_done, is_down};
@@ -251,22 +251,18 @@ async fn at_rest<S: Store>(
     if units.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let (_, kvs) = reader.ranges(units.keys().map(keys::states_of).collect()).await?;
-    let down = |kv: &Kv| {
-        let Ok(Key::State(name, _)) = Key::parse(&kv.key) else { return None };
-        let report: UnitReport = decode(kv).ok()?;
-        units.get(&name).is_some_and(|unit| is_down(unit, &report)).then_some((name, report))
-    };
-    let down: Vec<(UnitName, UnitReport)> = kvs.iter().filter_map(down).collect();
-    let hash = |name: &UnitName| units.get(name).map(|unit| &unit.hash);
+    let cluster = reader.reports(&units.keys().cloned().collect()).await?;
+    let reports = |name| cluster.reports(name).map(|(_, report)| report);
+    let down = units.iter().flat_map(|(name, unit)| reports(name).map(move |report| (name, *unit, report)));
+    let down: Vec<(&UnitName, &Unit, &UnitReport)> = down.filter(|(_, unit, report)| is_down(unit, report)).collect();
     let mut files = BTreeMap::new();
-    let hashes = down.iter().filter_map(|(name, _)| hash(name).cloned()).collect();
+    let hashes = down.iter().map(|(_, unit, _)| unit.hash.clone()).collect();
     reader.files(&hashes, |hash, record| files.extend(reader.parse(&hash, &record).map(|file| (hash, file)))).await?;
     // If the file can't be read it is unknown whether the unit is done, so it stays as it is.
-    let is_at_rest = |(name, report): &(UnitName, UnitReport)| {
-        hash(name).and_then(|hash| files.get(hash)).is_some_and(|file| !is_done(file, report))
+    let is_at_rest = |(_, unit, report): &(&UnitName, &Unit, &UnitReport)| {
+        files.get(&unit.hash).is_some_and(|file| !is_done(file, report))
     };
-    Ok(down.into_iter().filter(is_at_rest).map(|(name, _)| name).collect())
+    Ok(down.into_iter().filter(is_at_rest).map(|(name, ..)| name.clone()).collect())
 }
 
 /// The units to destroy that don't exist and that a host still has, according to a placement or a report. A unit that
@@ -278,23 +274,13 @@ async fn leaving<S: Store>(
 ) -> Result<BTreeSet<UnitName>, StoreError> {
     let absent =
         |intent: &&Intent| matches!(intent.change, UnitChange::Destroy) && !read.units.contains_key(&intent.name);
-    let names: BTreeSet<&UnitName> = intents.iter().filter(absent).map(|intent| &intent.name).collect();
+    let names: BTreeSet<UnitName> = intents.iter().filter(absent).map(|intent| intent.name.clone()).collect();
     if names.is_empty() {
-        return Ok(BTreeSet::new());
+        return Ok(names);
     }
-    let of_unit = |name: &&UnitName| [Key::Placement((*name).clone()).to_string(), keys::states_of(name)];
-    let prefixes = names.iter().flat_map(of_unit).collect();
-    let has = |kv: &Kv| match Key::parse(&kv.key) {
-        Ok(Key::Placement(name)) => {
-            decode(kv).is_ok_and(|p: Placement| matches!(p, Placement::On { .. })).then_some(name)
-        }
-        Ok(Key::State(name, _)) => {
-            decode(kv).is_ok_and(|state: UnitReport| state.target != Target::Removed).then_some(name)
-        }
-        _ => None,
-    };
-    let (_, kvs) = reader.ranges(prefixes).await?;
-    Ok(kvs.iter().filter_map(has).filter(|name| names.contains(name)).collect())
+    let cluster = reader.reports(&names).await?;
+    let has = |name: &UnitName| cluster.placed_on(name).is_some() || cluster.reports(name).next().is_some();
+    Ok(names.into_iter().filter(has).collect())
 }
 
 /// The record with its author. Authors don't affect decisions: the same request by someone else changes nothing.

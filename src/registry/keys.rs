@@ -4,11 +4,13 @@
 use std::fmt;
 
 use crate::model::cluster::Change;
+use crate::model::format::ReportKeyForm;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::service::{InstanceName, ServiceName};
 use crate::store::{Event, Kv};
 
 use super::Corrupt;
+use super::records::report::ReportKey;
 use super::records::{self, Family, Names as _};
 
 /// From the table of families: a constant for each prefix, and [`Key`] with how it is formatted, parsed and decoded.
@@ -82,7 +84,7 @@ families! {
     /// [`crate::model::unit::Assignment`].
     Schedule(host: MachineId, unit: UnitName), SCHEDULE, assignment;
     /// [`crate::model::unit::UnitReport`].
-    State(unit: UnitName, host: MachineId), STATES, report;
+    State(key: ReportKey), STATES, report;
     /// [`crate::model::service::Instance`].
     Service(service: ServiceName, instance: InstanceName), SERVICES, service;
     /// [`records::leader::LeaderRecord`].
@@ -90,6 +92,18 @@ families! {
 }
 
 impl Key {
+    /// The key of a host's report of a unit, spelled in this form.
+    #[must_use]
+    pub fn state(host: &MachineId, unit: &UnitName, form: ReportKeyForm) -> Self {
+        Self::State(ReportKey { host: host.clone(), unit: unit.clone(), form })
+    }
+
+    /// The same in every form: a host writes one of them, and readers look at all.
+    pub fn states(host: &MachineId, unit: &UnitName) -> impl Iterator<Item = Self> {
+        let (host, unit) = (host.clone(), unit.clone());
+        ReportKeyForm::ALL.into_iter().map(move |form| Self::state(&host, &unit, form))
+    }
+
     /// Its length in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "no key is empty")]
@@ -104,16 +118,16 @@ pub fn assignments_of(host: &MachineId) -> String {
     format!("{SCHEDULE}{host}/")
 }
 
+/// The prefix of one host's reports, in the current form of their keys.
+#[must_use]
+pub fn states_of(host: &MachineId) -> String {
+    format!("{STATES}{host}/")
+}
+
 /// The prefix of all instances of one service.
 #[must_use]
 pub fn instances_of(service: &ServiceName) -> String {
     format!("{SERVICES}{service}/")
-}
-
-/// The prefix of all reports of one unit.
-#[must_use]
-pub fn states_of(unit: &UnitName) -> String {
-    format!("{STATES}{unit}/")
 }
 
 /// The prefix of all dynamic metadata of one host.

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 
 use crate::model::cluster::{Change, Cluster};
 use crate::model::file::UnitFile;
-use crate::model::name::{UnitHash, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::store::{Error, Event, Kv, Range, Store};
 
@@ -25,6 +25,9 @@ const TRIES: usize = 3;
 
 /// How many records are read one by one concurrently, and how many ranges.
 const POINTS: usize = 32;
+
+/// The most pairs of a unit and a host whose reports are read one by one. With more, all reports are read.
+const MAX_POINTS: usize = 10_000;
 
 /// The most keys that are looked for in one range. It may hold as many others, which are read and discarded.
 const SPAN: usize = 500;
@@ -70,25 +73,46 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn all(&self, families: &[&str], scope: &Scope) -> Result<(Cluster, Damaged), Error> {
-        let prefixes: BTreeSet<String> = families.iter().flat_map(|family| scope.prefixes(family)).collect();
-        let (revision, (cluster, damaged)) = self
-            .ranges_into(&prefixes, |(cluster, damaged): &mut (Cluster, Damaged), kv| {
-                match keys::change(&Event::Put(kv)) {
-                    Ok(Some(change)) if scope.takes(&change) => cluster.apply(change),
-                    Ok(_) => {}
-                    Err(corrupt) => {
-                        self.warn(&corrupt);
-                        // A key that names no unit belongs to none.
-                        if let Ok(Key::Unit(name)) = Key::parse(&corrupt.key)
-                            && scope.has(&name)
-                        {
-                            damaged.insert(name, corrupt.why);
-                        }
-                    }
-                }
+        let mut tries = Tries::default();
+        loop {
+            match self.all_once(families, scope).await {
+                Err(error) => tries.again(error)?,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn all_once(&self, families: &[&str], scope: &Scope) -> Result<(Cluster, Damaged), Error> {
+        // Where reports are depends on which hosts there are.
+        let by_host = families.contains(&keys::STATES) && !matches!(scope, Scope::All);
+        let (at, hosts) = if by_host { self.hosts(None).await? } else { Default::default() };
+        let prefixes = families.iter().flat_map(|family| scope.prefixes(family, &hosts)).collect();
+        let read = Mutex::new((Cluster::default(), Damaged::new()));
+        let revision = self
+            .ranges_once(&prefixes, at, |page| {
+                let (cluster, damaged) = &mut *read.lock().unwrap_or_else(PoisonError::into_inner);
+                page.into_iter().for_each(|kv| self.take(cluster, damaged, scope, kv));
             })
             .await?;
+        let (cluster, damaged) = read.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok((Cluster { revision, ..cluster }, damaged))
+    }
+
+    /// Apply a record to `cluster`, if it belongs to `scope`.
+    fn take(&self, cluster: &mut Cluster, damaged: &mut Damaged, scope: &Scope, kv: Kv) {
+        match keys::change(&Event::Put(kv)) {
+            Ok(Some(change)) if scope.takes(&change) => cluster.apply(change),
+            Ok(_) => {}
+            Err(corrupt) => {
+                self.warn(&corrupt);
+                // A key that names no unit belongs to none.
+                if let Ok(Key::Unit(name)) = Key::parse(&corrupt.key)
+                    && scope.has(&name)
+                {
+                    damaged.insert(name, corrupt.why);
+                }
+            }
+        }
     }
 
     /// Update the records `wanted` in a cluster that was read before, at the revision of that read. A damaged record
@@ -98,17 +122,89 @@ impl<S: Store> Reader<S> {
     /// [`Error::Compacted`] if that revision was compacted: read the cluster again.
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn add(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
-        let mut missing: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
-        let kvs = self.some(&missing, Some(cluster.revision)).await?;
-        for kv in &kvs {
-            missing.remove(&kv.key);
-        }
-        let events = kvs.into_iter().map(Event::Put).chain(missing.into_iter().map(Event::Delete));
-        events.filter_map(|event| self.change(&event)).for_each(|change| cluster.apply(change));
+        let keys = wanted.iter().map(ToString::to_string).collect();
+        let kvs = self.some(&keys, Some(cluster.revision)).await?;
+        self.replace(cluster, keys, kvs);
         Ok(())
     }
 
-    /// Add a whole family to a cluster that was read before, at the revision of that read.
+    /// The same, at the newest revision, which the cluster shows then.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn refresh(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
+        let keys = wanted.iter().map(ToString::to_string).collect();
+        let (revision, kvs) = self.points(&keys).await?;
+        cluster.revision = revision;
+        self.replace(cluster, keys, kvs);
+        Ok(())
+    }
+
+    /// Make `cluster` show what was found under `keys`.
+    fn replace(&self, cluster: &mut Cluster, mut keys: BTreeSet<String>, found: Vec<Kv>) {
+        for kv in &found {
+            keys.remove(&kv.key);
+        }
+        let events = found.into_iter().map(Event::Put).chain(keys.into_iter().map(Event::Delete));
+        events.filter_map(|event| self.change(&event)).for_each(|change| cluster.apply(change));
+    }
+
+    /// The placements and the reports of `units`, at one revision.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn reports(&self, units: &BTreeSet<UnitName>) -> Result<Cluster, Error> {
+        let placements: BTreeSet<Key> = units.iter().cloned().map(Key::Placement).collect();
+        let mut tries = Tries::default();
+        loop {
+            let mut cluster = Cluster::default();
+            self.refresh(&mut cluster, &placements).await?;
+            match self.add_reports(&mut cluster, units).await {
+                Err(error) => tries.again(error)?,
+                Ok(()) => return Ok(cluster),
+            }
+        }
+    }
+
+    /// Add the reports of `units` to a cluster with their placements, at the revision that it shows. A unit that is
+    /// placed is reported by its host. Any other (a global one, one that was destroyed) may be reported by every
+    /// registered host: a report and the host's presence have the same lease.
+    ///
+    /// # Errors
+    /// As [`Reader::add`].
+    pub async fn add_reports(&self, cluster: &mut Cluster, units: &BTreeSet<UnitName>) -> Result<(), Error> {
+        let is_placed = |unit: &UnitName| cluster.placed_on(unit).is_some();
+        let anywhere = !units.iter().all(is_placed);
+        let hosts = if anywhere { self.hosts(Some(cluster.revision)).await?.1 } else { BTreeSet::new() };
+        if units.iter().filter(|unit| !is_placed(unit)).count() * hosts.len() > MAX_POINTS {
+            self.add_family(cluster, keys::STATES).await?;
+            cluster.states.retain(|unit, _| units.contains(unit));
+            return Ok(());
+        }
+        let mut wanted = BTreeSet::new();
+        for unit in units {
+            // One that is reported already may have lost its placement since.
+            let reporting = cluster.states.get(unit).into_iter().flat_map(BTreeMap::keys);
+            let placed = cluster.placed_on(unit);
+            let others = hosts.iter().filter(|_| placed.is_none());
+            wanted.extend(reporting.chain(placed).chain(others).flat_map(|host| Key::states(host, unit)));
+        }
+        self.add(cluster, &wanted).await
+    }
+
+    /// The hosts that are registered, whether or not their records can be read, at a revision.
+    async fn hosts(&self, at: Option<Revision>) -> Result<(Option<Revision>, BTreeSet<MachineId>), Error> {
+        let mut hosts = BTreeSet::new();
+        let id = |kv: Kv| if let Ok(Key::Machine(id)) = Key::parse(&kv.key) { Some(id) } else { None };
+        let range = Range { prefix: keys::MACHINES.into(), at, ..Range::default() };
+        let read = mirror::pages(&self.store, range, |page| {
+            hosts.extend(page.into_iter().filter_map(id));
+            ControlFlow::Continue(())
+        });
+        Ok((Some(read.await?), hosts))
+    }
+
+    /// Add a whole family to a cluster that was read, at the revision that it shows.
     ///
     /// # Errors
     /// As [`Reader::add`].
@@ -168,7 +264,8 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn first(&self, family: &str, number: usize) -> Result<Cluster, Error> {
-        for _ in 0..TRIES {
+        let mut tries = Tries::default();
+        loop {
             let (mut cluster, mut count) = (Cluster::default(), 0);
             let range = Range { prefix: family.into(), limit: number, ..Range::default() };
             let read = mirror::pages(&self.store, range, |page| {
@@ -178,12 +275,10 @@ impl<S: Store> Reader<S> {
                 if count < number { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             match read.await {
-                Err(Error::Compacted) => {}
-                Err(error) => return Err(error),
+                Err(error) => tries.again(error)?,
                 Ok(revision) => return Ok(Cluster { revision, ..cluster }),
             }
         }
-        Err(forgetful())
     }
 
     /// All keys under all `prefixes` at one revision: the first range determines it, the others follow concurrently.
@@ -191,36 +286,28 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn ranges(&self, prefixes: BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
-        self.ranges_into(&prefixes, Vec::push).await
-    }
-
-    /// The same; each key is passed to `take` as soon as it arrives, since a family may be large and the result small.
-    async fn ranges_into<T: Default>(
-        &self,
-        prefixes: &BTreeSet<String>,
-        take: impl Fn(&mut T, Kv),
-    ) -> Result<(Revision, T), Error> {
-        for _ in 0..TRIES {
-            let taken = Mutex::new(T::default());
-            match self
-                .ranges_once(prefixes, |page| {
-                    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-                    page.into_iter().for_each(|kv| take(&mut taken, kv));
-                })
-                .await
-            {
-                Err(Error::Compacted) => {}
-                Err(error) => return Err(error),
-                Ok(revision) => return Ok((revision, taken.into_inner().unwrap_or_else(PoisonError::into_inner))),
+        let mut tries = Tries::default();
+        loop {
+            let found = Mutex::new(Vec::new());
+            let take = |page| found.lock().unwrap_or_else(PoisonError::into_inner).extend(page);
+            match self.ranges_once(&prefixes, None, take).await {
+                Err(error) => tries.again(error)?,
+                Ok(revision) => return Ok((revision, found.into_inner().unwrap_or_else(PoisonError::into_inner))),
             }
         }
-        Err(forgetful())
     }
 
-    async fn ranges_once(&self, prefixes: &BTreeSet<String>, take: impl Fn(Vec<Kv>)) -> Result<Revision, Error> {
+    /// All keys under all `prefixes` at one revision: `at`, or the newest. Each page is passed to `take` as soon as it
+    /// arrives, since a family may be large and the result small.
+    async fn ranges_once(
+        &self,
+        prefixes: &BTreeSet<String>,
+        at: Option<Revision>,
+        take: impl Fn(Vec<Kv>),
+    ) -> Result<Revision, Error> {
         let mut prefixes = prefixes.iter();
         let Some(first) = prefixes.next() else { return Err(Error::Refused("nothing to read".into())) };
-        let revision = self.range(first, None, &take).await?;
+        let revision = self.range(first, at, &take).await?;
         let rest: Vec<&String> = prefixes.collect();
         for part in rest.chunks(POINTS) {
             try_join_all(part.iter().map(|prefix| self.range(prefix, Some(revision), &take))).await?;
@@ -241,13 +328,13 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn points(&self, keys: &BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
-        for _ in 0..TRIES {
+        let mut tries = Tries::default();
+        loop {
             match self.points_once(keys).await {
-                Err(Error::Compacted) => {}
+                Err(error) => tries.again(error)?,
                 answer => return answer,
             }
         }
-        Err(forgetful())
     }
 
     async fn points_once(&self, keys: &BTreeSet<String>) -> Result<(Revision, Vec<Kv>), Error> {
@@ -355,8 +442,22 @@ impl<S: Store> Reader<S> {
     }
 }
 
-fn forgetful() -> Error {
-    Error::Unavailable("the store forgets its revisions faster than they can be read".into())
+/// Attempts at one read.
+#[derive(Debug, Default)]
+struct Tries(usize);
+
+impl Tries {
+    /// Whether to read again after `error`: only if the revision that is read was compacted meanwhile.
+    fn again(&mut self, error: Error) -> Result<(), Error> {
+        self.0 += 1;
+        match error {
+            Error::Compacted if self.0 < TRIES => Ok(()),
+            Error::Compacted => {
+                Err(Error::Unavailable("the store forgets its revisions faster than they can be read".into()))
+            }
+            other => Err(other),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -387,5 +488,90 @@ mod tests {
             let expected: Vec<String> = there.iter().filter(|key| wanted.contains(*key)).cloned().collect();
             assert!(found == expected, "{} of {} found, {} asked for", found.len(), expected.len(), wanted.len());
         }
+    }
+
+    const HOSTS: [&str; 3] =
+        ["00000000000000000000000000000001", "00000000000000000000000000000002", "00000000000000000000000000000003"];
+
+    /// Three hosts. `web@1.service` is placed on the first one, `all.service` is placed nowhere; `reports` are the keys
+    /// of reports, each of which has its position as its `sub`.
+    async fn reported(reports: &[String]) -> Reader<Embedded> {
+        let store = Embedded::in_memory();
+        let on = format!(r#"{{"on":{{"host":"{}","since":0}}}}"#, HOSTS[0]);
+        let report = |sub: usize| {
+            format!(
+                r#"{{"generation":1,"target":"launched","hash":"0","load":"","active":"","sub":"{sub}","since":0}}"#
+            )
+        };
+        // A host counts although its record can't be read.
+        let hosts = HOSTS.iter().map(|host| (format!("machine/{host}"), "{".to_owned()));
+        let reports = reports.iter().enumerate().map(|(sub, key)| (key.clone(), report(sub)));
+        let placement = std::iter::once(("placement/web@1.service".to_owned(), on));
+        for (key, value) in hosts.chain(placement).chain(reports) {
+            let op = Op::Put { key, value: value.into(), lease: None };
+            store.commit(Txn { guards: vec![], ops: vec![op] }).await.unwrap();
+        }
+        Reader::new(store)
+    }
+
+    /// The reports in `cluster`: unit, the host's number, and the report's `sub`.
+    fn subs(cluster: &Cluster) -> Vec<(&str, usize, &str)> {
+        let number = |host: &MachineId| HOSTS.iter().position(|one| *one == host.as_str()).unwrap() + 1;
+        let all = cluster.states.keys().flat_map(|name| cluster.reports(name).map(move |found| (name, found)));
+        all.map(|(name, (host, report))| (name.as_str(), number(host), report.sub.as_str())).collect()
+    }
+
+    #[tokio::test]
+    async fn reports_are_found_under_the_keys_of_every_form() {
+        let [n1, n2, n3] = HOSTS;
+        let reader = reported(&[
+            format!("state/{n1}/web@1.service"),
+            format!("state/all.service/{n1}"),
+            format!("state/{n2}/all.service"),
+            // A host that went back to the older version, and one that was upgraded since.
+            format!("state/{n3}/all.service"),
+            format!("state/all.service/{n3}"),
+            format!("state/web@1.service/{n1}"),
+            format!("state/{n1}/other.service"),
+        ])
+        .await;
+        let all = [("all.service", 1, "1"), ("all.service", 2, "2"), ("all.service", 3, "4")];
+        let web = [("web@1.service", 1, "5")];
+        let glob = |glob: &str| Scope::of(vec![glob.parse().unwrap()]);
+        let unit = |name: &str| Scope::One(name.parse().unwrap());
+        for (scope, expected) in [
+            (unit("all.service"), &all[..]),
+            (unit("web@1.service"), &web),
+            (glob("all.service"), &all),
+            (glob("w*"), &web),
+            (glob("a*"), &all),
+            (glob("*l.service"), &all),
+            (unit("nothing.service"), &[]),
+        ] {
+            let cluster = reader.cluster(&[keys::STATES], &scope).await.unwrap();
+            assert_eq!(subs(&cluster), expected, "{scope:?}");
+        }
+        let whole = reader.cluster(&[keys::STATES], &Scope::All).await.unwrap();
+        assert_eq!(subs(&whole), [&all[..], &[("other.service", 1, "6")], &web].concat());
+        let names: BTreeSet<UnitName> = ["all.service", "web@1.service"].map(|name| name.parse().unwrap()).into();
+        let read = reader.reports(&names).await.unwrap();
+        assert_eq!(subs(&read), [&all[..], &web].concat());
+        assert!(read.placed_on(&"web@1.service".parse().unwrap()).is_some());
+    }
+
+    /// Reports of hosts that a unit has left are brought up to date with it.
+    #[tokio::test]
+    async fn reports_that_are_gone_are_removed_from_a_cluster() {
+        let key = format!("state/{}/web@1.service", HOSTS[1]);
+        let reader = reported(std::slice::from_ref(&key)).await;
+        let names = BTreeSet::from(["web@1.service".parse::<UnitName>().unwrap()]);
+        let mut cluster = reader.cluster(&[keys::STATES, keys::PLACEMENTS], &Scope::All).await.unwrap();
+        assert_eq!(subs(&cluster), [("web@1.service", 2, "0")]);
+        reader.add_reports(&mut cluster, &names).await.unwrap();
+        assert_eq!(subs(&cluster).len(), 1, "it is still reported");
+        reader.store().commit(Txn { guards: vec![], ops: vec![Op::Delete(key)] }).await.unwrap();
+        reader.refresh(&mut cluster, &BTreeSet::new()).await.unwrap();
+        reader.add_reports(&mut cluster, &names).await.unwrap();
+        assert_eq!(subs(&cluster), []);
     }
 }

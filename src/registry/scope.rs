@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::model::cluster::Change;
 use crate::model::glob::Glob;
-use crate::model::name::UnitName;
+use crate::model::name::{MachineId, UnitName};
 
 use super::keys;
 
 /// A question about more names and patterns than this reads whole families instead of a range for each.
 const MAX_RANGES: usize = 32;
+
+/// Reports are read with a range for each name or pattern and each host, up to this many; otherwise all are read.
+const MAX_REPORT_RANGES: usize = 1000;
 
 /// The units that a question is about. Hosts and their metadata always belong to it.
 #[derive(Debug, Clone)]
@@ -77,26 +80,45 @@ impl Scope {
             Change::Unit(name, _)
             | Change::Placement(name, _)
             | Change::Assignment(_, name, _)
-            | Change::Report(name, _, _) => self.has(name),
+            | Change::Report(name, ..) => self.has(name),
             Change::File(..) | Change::Machine(..) | Change::Metadata(..) => true,
         }
     }
 
-    /// The ranges of a family that contain the scope, and possibly more, to be filtered.
-    pub(super) fn prefixes(&self, family: &str) -> BTreeSet<String> {
-        let by_unit = matches!(family, keys::UNITS | keys::PLACEMENTS | keys::STATES);
-        match self {
-            Self::Some { names, globs } if by_unit && names.len() + globs.len() <= MAX_RANGES => {
-                let names = names.iter().map(|name| &**name);
-                let mut prefixes: Vec<&str> = globs.iter().map(Glob::literal_prefix).chain(names).collect();
-                prefixes.sort_unstable();
-                // `web@` covers `web@1`: in sorted order the shorter one precedes all that it covers.
-                prefixes.dedup_by(|later, earlier| later.starts_with(&**earlier));
-                prefixes.into_iter().map(|prefix| format!("{family}{prefix}")).collect()
+    /// The ranges of a family that contain the scope, and possibly more, to be filtered. `hosts` are the hosts that are
+    /// registered: only they have reports.
+    pub(super) fn prefixes(&self, family: &str, hosts: &BTreeSet<MachineId>) -> BTreeSet<String> {
+        let whole = || BTreeSet::from([family.to_owned()]);
+        match (family, self.beginnings()) {
+            (keys::UNITS | keys::PLACEMENTS, Some(names)) => {
+                names.into_iter().map(|name| format!("{family}{name}")).collect()
             }
-            Self::One(name) if family == keys::STATES => [keys::states_of(name)].into(),
-            Self::One(name) if by_unit => [format!("{family}{name}")].into(),
-            _ => [family.to_owned()].into(),
+            (keys::STATES, Some(names)) if names.len() * (hosts.len() + 1) <= MAX_REPORT_RANGES => {
+                let prefixes = |name: &&str| {
+                    let of_host = |host: &MachineId| format!("{}{name}", keys::states_of(host));
+                    let unit_first = std::iter::once(format!("{family}{name}"));
+                    unit_first.chain(hosts.iter().map(of_host)).collect::<Vec<_>>()
+                };
+                names.iter().flat_map(prefixes).collect()
+            }
+            _ => whole(),
+        }
+    }
+
+    /// What the names of its units begin with; `None` if these are too many, or if nothing is known of them.
+    fn beginnings(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::All => None,
+            Self::One(name) => Some(vec![name.as_str()]),
+            Self::Some { names, globs } if names.len() + globs.len() <= MAX_RANGES => {
+                let names = names.iter().map(|name| &**name);
+                let mut all: Vec<&str> = globs.iter().map(Glob::literal_prefix).chain(names).collect();
+                all.sort_unstable();
+                // `web@` covers `web@1`: in sorted order the shorter one precedes all that it covers.
+                all.dedup_by(|later, earlier| later.starts_with(&**earlier));
+                Some(all).filter(|all| all != &[""])
+            }
+            Self::Some { .. } => None,
         }
     }
 }
@@ -105,8 +127,11 @@ impl Scope {
 mod tests {
     use super::*;
 
+    const HOST: &str = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a";
+
     fn prefixes(globs: &[&str], family: &str) -> Vec<String> {
-        Scope::of(globs.iter().map(|glob| glob.parse().unwrap()).collect()).prefixes(family).into_iter().collect()
+        let scope = Scope::of(globs.iter().map(|glob| glob.parse().unwrap()).collect());
+        scope.prefixes(family, &[HOST.parse().unwrap()].into()).into_iter().collect()
     }
 
     #[test]
@@ -115,8 +140,15 @@ mod tests {
         assert_eq!(prefixes(&["web@*", "web@1.service", "db.service"], keys::UNITS), ["unit/db.service", "unit/web@"]);
         assert_eq!(prefixes(&["web*"], keys::MACHINES), ["machine/"]);
         assert_eq!(prefixes(&["*"], keys::STATES), ["state/"]);
+        assert_eq!(prefixes(&["web*"], keys::STATES), [format!("state/{HOST}/web"), "state/web".to_owned()]);
         let one = Scope::One("a.service".parse().unwrap());
-        assert_eq!(one.prefixes(keys::STATES), ["state/a.service/".to_owned()].into());
-        assert_eq!(one.prefixes(keys::PLACEMENTS), ["placement/a.service".to_owned()].into());
+        assert_eq!(one.prefixes(keys::PLACEMENTS, &BTreeSet::new()), ["placement/a.service".to_owned()].into());
+    }
+
+    #[test]
+    fn in_a_large_cluster_all_reports_are_read_at_once() {
+        let hosts = (1..=MAX_REPORT_RANGES).map(|number| format!("{number:032x}").parse().unwrap()).collect();
+        let scope = Scope::of(vec!["web*".parse().unwrap()]);
+        assert_eq!(scope.prefixes(keys::STATES, &hosts), ["state/".to_owned()].into());
     }
 }

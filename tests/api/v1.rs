@@ -142,6 +142,7 @@ async fn a_put_must_be_json() {
 async fn where_a_unit_is_and_what_hosts_say() {
     let daemon = Daemon::start().await;
     daemon.machine(N1, "n1", &[]).await;
+    daemon.machine(N2, "n2", &[]).await;
     let units = json!([
         { "name": "a.service", "text": FILE, "desired": "launched" },
         { "name": "b.service", "text": FILE },

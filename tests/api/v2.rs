@@ -385,6 +385,7 @@ async fn damaged_and_foreign_keys_break_nothing() {
         "placement/a.service",
         "state/a.service",
         "state/a.service/n1",
+        "state/n1/a.service",
         "machine/n1",
         "metadata/x",
         "schedule/a",

@@ -116,9 +116,9 @@ async fn lead(store: &Embedded, hosts: usize, units: usize) -> (Duration, usize,
 }
 
 fn machine(at: usize) -> Machine {
-    let (ip, metadata, version, boot_id, since) = Default::default();
+    let (ip, metadata, version, boot_id, since, format) = Default::default();
     let id = format!("{:032x}", at + 1).parse().unwrap_or_else(|error| panic!("{error}"));
-    Machine { id, ip, hostname: format!("n{at}"), metadata, version, boot_id, since }
+    Machine { id, ip, hostname: format!("n{at}"), metadata, version, boot_id, since, format }
 }
 
 /// As hosts and users write it.

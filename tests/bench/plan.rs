@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::file::UnitFile;
+use flotilla::model::format::Format;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
@@ -171,6 +172,7 @@ fn machine(at: usize) -> Machine {
         version: String::new(),
         boot_id: String::new(),
         since: 0,
+        format: Format::CURRENT,
     }
 }
 

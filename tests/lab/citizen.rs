@@ -168,13 +168,8 @@ fn a_daemon_that_hangs_is_replaced_and_no_unit_notices() {
 
 /// `mod_revision` and lease of the only machine key whose value has `host`.
 fn presence(lab: &Lab, host: &str) -> (i64, i64) {
-    let endpoints = lab.lab(&["etcd", "endpoints"]).ok();
-    let got = std::process::Command::new("etcdctl")
-        .env("ETCDCTL_API", "3")
-        .args(["--endpoints", endpoints.trim(), "get", "--prefix", "/flotilla/machine/", "-w", "json"])
-        .output()
-        .unwrap();
-    let got: Value = serde_json::from_slice(&got.stdout).unwrap();
+    let got = lab.etcdctl(&["get", "--prefix", "/flotilla/machine/", "-w", "json"]);
+    let got: Value = serde_json::from_str(&got).unwrap();
     let id = lab.run(host, &["cat", "/etc/machine-id"]).ok();
     // Keys are base64; so is the end of ours, but where it begins depends on the prefix's length: decoded by the
     // system.

@@ -86,6 +86,13 @@ impl Lab {
         ran(output)
     }
 
+    /// `etcdctl ARGS…`, for what `fleetctl` doesn't show.
+    pub(crate) fn etcdctl(&self, args: &[&str]) -> String {
+        let endpoints = self.lab(&["etcd", "endpoints"]).ok();
+        let mut etcdctl = Command::new("etcdctl");
+        ran(etcdctl.env("ETCDCTL_API", "3").args(["--endpoints", endpoints.trim()]).args(args).output().unwrap()).ok()
+    }
+
     /// A command inside a host.
     pub(crate) fn run(&self, host: &str, args: &[&str]) -> Ran {
         self.lab(&[&["run", host, "--"], args].concat())

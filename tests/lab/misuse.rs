@@ -127,15 +127,7 @@ fn foreign_and_damaged_keys_harm_nothing() {
     lab.fleetctl(&["start", "a.service"]).ok();
     let host = lab.active_on("n1", "a.service").unwrap();
     let pid = lab.main_pid(&host, "a.service");
-    let endpoint = lab.lab(&["etcd", "endpoints"]).ok();
-    let put = |key: &str, value: &str| {
-        let put = std::process::Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
-            .args(["--endpoints", endpoint.trim(), "put", &format!("/flotilla/{key}"), value])
-            .output()
-            .unwrap();
-        assert!(put.status.success(), "{put:?}");
-    };
+    let put = |key: &str, value: &str| lab.etcdctl(&["put", &format!("/flotilla/{key}"), value]);
     put("somebody/elses", "1");
     put("unit/not a name", "{}");
     put("unit/broken.service", "{");

@@ -1,5 +1,6 @@
 //! A rolling upgrade from the version before, and back: one `fleetd` at a time, units running. Both versions read and
-//! write the same cluster meanwhile, and both `fleetctl`s talk to both daemons.
+//! write the same cluster meanwhile, and both `fleetctl`s talk to both daemons. The keys in the store change their form
+//! with the last host that is upgraded, and back with the first one that is downgraded.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +11,8 @@ use crate::harness::{Lab, eventually};
 
 const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
 const SOON: Duration = Duration::from_secs(30);
+/// Until the lease of a daemon that another version replaced has expired, and some.
+const LEASE_EXPIRED: Duration = Duration::from_secs(60);
 /// Where the hosts keep the older `fleetctl`.
 const OLDER: &str = "/root/older-fleetctl";
 
@@ -92,17 +95,32 @@ impl Upgrade {
     }
 
     /// Puts the programs of `directory` on all hosts, restarts the daemons of the hosts one after the other, and looks
-    /// and acts after each.
-    fn roll(&self, directory: &str, label: &str) {
+    /// and acts after each. `current` are the hosts of this version after each of these restarts.
+    fn roll(&self, directory: &str, label: &str, current: impl Fn(usize) -> usize) {
         self.lab.lab(&["install", directory]).ok();
-        for host in HOSTS {
+        for (at, host) in HOSTS.into_iter().enumerate() {
             let before = self.lab.main_pid(host, "fleetd.service");
             self.lab.lab(&["fleet", "restart", host]).ok();
             assert_ne!(self.lab.main_pid(host, "fleetd.service"), before);
             self.agree(host);
             self.act(host, label);
             self.agree(host);
+            self.reports_begin_with_the_host(current(at) == HOSTS.len());
         }
+    }
+
+    /// Whether the keys of reports begin with the host, as this version writes them if no other one is there, or with
+    /// the unit. All of them have one form.
+    fn reports_begin_with_the_host(&self, expected: bool) {
+        let ids = HOSTS.map(|host| self.lab.run(host, &["cat", "/etc/machine-id"]).ok().trim().to_owned());
+        let what = format!("all reports under keys that begin with a host: {expected}");
+        eventually(LEASE_EXPIRED, &what, || {
+            let listed = self.lab.etcdctl(&["get", "--prefix", "--keys-only", "/flotilla/state/"]);
+            let keys: Vec<&str> = listed.lines().filter_map(|key| key.strip_prefix("/flotilla/state/")).collect();
+            let fits = |key: &&str| ids.iter().any(|id| key.starts_with(id.as_str())) == expected;
+            // Seven that run, and one that is loaded.
+            if keys.len() == 8 && keys.iter().all(fits) { Ok(()) } else { Err(listed) }
+        });
     }
 
     /// All daemons, asked with both versions of `fleetctl`, say what they said at the beginning, and no unit was
@@ -161,6 +179,7 @@ fn hosts_are_upgraded_one_at_a_time_and_back_without_a_restart_of_units() {
     };
     let upgrade = Upgrade::begin(&older);
     let ours = Path::new(env!("CARGO_BIN_EXE_fleetd")).parent().unwrap().to_str().unwrap();
-    upgrade.roll(ours, "forward");
-    upgrade.roll(&older, "back");
+    upgrade.reports_begin_with_the_host(false);
+    upgrade.roll(ours, "forward", |at| at + 1);
+    upgrade.roll(&older, "back", |at| HOSTS.len() - 1 - at);
 }

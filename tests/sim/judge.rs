@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flotilla::model::cluster::{Change, Cluster};
+use flotilla::model::format::ReportKeyForm;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Desired, Placement, Target, UnitReport};
@@ -343,9 +344,14 @@ impl Facts {
                 }
                 self.machines.presence(id, machine.as_ref(), lease, now);
             }
-            Change::Report(name, host, state) => {
+            Change::Report(name, host, form, state) => {
                 plans = false;
-                self.machines.reported(host, name, state.as_ref(), lease);
+                let known = self.cluster.states.get(name).and_then(|reports| reports.get(host));
+                let state = state.as_ref().map(|state| &state.value);
+                // The deletion of the other key is no news of the report.
+                if state.is_some() || known.is_none_or(|known| known.form == *form) {
+                    self.machines.reported(host, name, state, lease);
+                }
                 if let Some(state) = state {
                     self.reported(name, host, state, journal);
                 }
@@ -447,13 +453,14 @@ impl Facts {
                 });
                 format!("schedule {} {name} {entry}", self.name(Some(host)))
             }
-            Change::Report(name, host, state) => {
-                let state = or_gone(state.as_ref(), |s| {
+            Change::Report(name, host, form, state) => {
+                let state = or_gone(state.as_ref().map(|state| &state.value), |s| {
                     let rest = [s.job.as_deref(), s.result.as_deref(), s.error.as_deref()];
                     let rest = rest.into_iter().flatten().fold(String::new(), |rest, word| rest + " " + word);
                     format!("{:?} {}@{}: {}/{}{rest}", s.target, s.hash.short(), s.generation, s.active, s.sub)
                 });
-                format!("state {name} {} {state}", self.name(Some(host)))
+                let older = if *form == ReportKeyForm::UnitFirst { " under its older key" } else { "" };
+                format!("state {name} {} {state}{older}", self.name(Some(host)))
             }
         }
     }

@@ -135,6 +135,7 @@ impl Game {
         }
         world.journal.note(format!("{hosts} hosts, {} units, {accidents:?}, {weather:?}, wild {wild}", pool.len()));
         let restarts = Some(random.fork("restarts")).filter(|_| choose.fork("restarts").chance(600));
+        world.versions = Some(random.fork("versions")).filter(|_| choose.fork("versions").chance(300));
         Self { world, random, pool, restarts, accidents, weather, healthy, twin: None, store_is_down: false, seed }
     }
 

@@ -13,6 +13,7 @@
 //! crash|boot n1                  the power goes, and comes
 //! cut|join n1                    the network goes, and comes
 //! kill-daemon|stop-daemon|start-daemon n1
+//! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
 //! systemctl n1 start|stop NAME   a person starts or stops it there
 //! signals n1 lost|heard          systemd's signals don't reach the daemon; they reach it again
@@ -27,7 +28,7 @@
 //! store down|up, compact
 //! metadata n1 zone=b|zone=       set dynamic metadata; remove it
 //! wait 10s, settle               let time pass; until nothing has happened for a while
-//! show units|machines|schedule|reports|files|log, show explain NAME
+//! show units|machines|schedule|reports|files|keys|log, show explain NAME
 //! ```
 
 use std::collections::BTreeMap;
@@ -129,6 +130,10 @@ impl Player {
             ["kill-daemon", name] => self.world.kill_daemon(self.host(name)?).await,
             ["stop-daemon", name] => self.world.stop_daemon(self.host(name)?).await,
             ["start-daemon", name] => self.world.start_daemon(self.host(name)?),
+            ["format", name, format] => {
+                let host = self.host(name)?;
+                self.world.hosts[host].format = format.parse().map_err(|_| "not a format")?;
+            }
             ["fail", name, unit] => {
                 let host = self.host(name)?;
                 if !self.world.hosts[host].fake.crash(&unit.parse().unwrap()) {
@@ -181,6 +186,7 @@ impl Player {
             ["show", "machines"] => return Ok(show::machines(&self.world)),
             ["show", "files"] => return Ok(show::files(&self.world)),
             ["show", "reports"] => return Ok(show::reports(&self.world)),
+            ["show", "keys"] => return Ok(show::report_keys(&self.world).await),
             ["show", "schedule"] => return Ok(show::schedule(&self.world)),
             ["show", "explain", unit] => return Ok(show::explain(&self.world, &unit.parse().unwrap())),
             ["show", "log"] => {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use flotilla::model::cluster::Cluster;
 use flotilla::model::file::UnitFile;
+use flotilla::model::format::Format;
 use flotilla::model::name::UnitName;
 use flotilla::model::systemd::{ActiveState, JobKind};
 use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::plan::check::check;
-use flotilla::registry::keys::FILES;
+use flotilla::registry::keys::{FILES, Key, STATES};
 use flotilla::registry::mirror;
 use tokio::time::sleep;
 
@@ -70,6 +71,14 @@ pub(crate) async fn compare(world: &World, health: Health) {
     for what in leftovers(world, &cluster) {
         wrong(what);
     }
+    let format = cluster.machines.values().map(|machine| machine.format).min().unwrap_or(Format::CURRENT);
+    let (_, reports) = mirror::list(&world.store, STATES).await.unwrap();
+    for report in reports {
+        match Key::parse(&report.key) {
+            Ok(Key::State(key)) if key.form == format.report_key() => {}
+            _ => wrong(format!("{} isn't a key of format {format}", report.key)),
+        }
+    }
     let (_, files) = mirror::list(&world.store, FILES).await.unwrap();
     let used: BTreeSet<String> = cluster.units.values().map(|unit| format!("{FILES}{}", unit.hash)).collect();
     for file in files.iter().filter(|file| !used.contains(&file.key)) {
@@ -104,7 +113,7 @@ fn differences(
             Some(hash) if hash != entry.hash => found.push(format!("{name} has another file")),
             Some(_) => {}
         }
-        let state = cluster.states.get(*name).and_then(|states| states.get(&host.id));
+        let state = cluster.report(name, &host.id);
         let Some(state) = state else {
             found.push(format!("{name} isn't reported"));
             continue;
@@ -144,7 +153,7 @@ fn report(host: &Host, name: &UnitName, entry: &Assignment, state: &UnitReport) 
 
 /// A report says since when a unit runs: since it was up.
 fn untrue_since(world: &World, cluster: &Cluster, host: &Host, name: &UnitName) -> Option<String> {
-    let state = cluster.states.get(name)?.get(&host.id).filter(|state| state.sub == "running")?;
+    let state = cluster.report(name, &host.id).filter(|state| state.sub == "running")?;
     // What was started during faults may have been seen late.
     let begun = world.judge.runs_since(&host.id, name).filter(|begun| *begun + CALM > world.journal.now())?;
     let (said, soon) = (Duration::from_millis(state.since), begun + OBSERVED);
@@ -185,7 +194,7 @@ fn leftovers(world: &World, cluster: &Cluster) -> Vec<String> {
             let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
             // A report whose unit a restarted daemon has no note of stays until its lease ends.
             if !told && !world.judge.may_have_forgotten(host, name) {
-                found.push(format!("state/{name}/{host} is left over"));
+                found.push(format!("the report of {name} by {host} is left over"));
             }
         }
     }

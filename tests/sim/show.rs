@@ -9,6 +9,8 @@ use flotilla::model::cluster::Cluster;
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::{Placement, UnitReport};
 use flotilla::plan;
+use flotilla::registry::keys::STATES;
+use flotilla::registry::mirror;
 
 use super::world::{Host, World};
 
@@ -56,12 +58,14 @@ fn state(cluster: &Cluster, name: &UnitName, host: &MachineId) -> String {
         }
         line
     };
-    cluster
-        .states
-        .get(name)
-        .and_then(|states| states.get(host))
-        .map(|state| &**state)
-        .map_or_else(|| "not reported".into(), line)
+    cluster.report(name, host).map_or_else(|| "not reported".into(), line)
+}
+
+/// The keys of all reports, with the names of the hosts.
+pub(crate) async fn report_keys(world: &World) -> String {
+    let (_, reports) = mirror::list(&world.store, STATES).await.unwrap();
+    let named = |key: String| world.hosts.iter().fold(key, |key, host| key.replace(host.id.as_str(), &host.name));
+    reports.into_iter().fold(String::new(), |lines, report| lines + &named(report.key) + "\n")
 }
 
 /// Every host that is alive to the cluster.
@@ -98,7 +102,7 @@ pub(crate) fn reports(world: &World) -> String {
     let mut rows = Vec::new();
     for (name, states) in &cluster.states {
         for (host, report) in states {
-            let target = format!("{:?}", report.target).to_lowercase();
+            let target = format!("{:?}", report.value.target).to_lowercase();
             rows.push([names[host].clone(), name.to_string(), target, state(&cluster, name, host)]);
         }
     }

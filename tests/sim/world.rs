@@ -9,6 +9,7 @@ use flotilla::clock::Clock;
 use flotilla::engine::{self, Engine};
 use flotilla::model::author::Author;
 use flotilla::model::file::UnitFile;
+use flotilla::model::format::Format;
 use flotilla::model::machine::{Machine, Metadata};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::Desired;
@@ -52,6 +53,8 @@ pub(crate) struct World {
     reader: Reader<Line>,
     clock: Clock,
     random: Random,
+    /// Chooses the version of each daemon that starts, if hosts are upgraded and downgraded.
+    pub(crate) versions: Option<Random>,
 }
 
 /// A host, running or not.
@@ -62,6 +65,8 @@ pub(crate) struct Host {
     pub(crate) probe: Probe,
     pub(crate) line: Line,
     pub(crate) metadata: Metadata,
+    /// The newest format of the store that its daemon reads and writes.
+    pub(crate) format: Format,
     /// Whether it has power.
     pub(crate) on: bool,
     boot: u32,
@@ -93,7 +98,17 @@ impl World {
         let judge = Judge::new(journal.clone(), &store);
         let user = Line::new(None, store.clone(), judge.clone(), random.fork("user"));
         let reader = Reader::new(user.clone());
-        Self { journal, judge, store, hosts: Vec::new(), user, reader, clock: Clock::simulated(0), random }
+        Self {
+            journal,
+            judge,
+            store,
+            hosts: Vec::new(),
+            user,
+            reader,
+            clock: Clock::simulated(0),
+            random,
+            versions: None,
+        }
     }
 
     /// A new host with power and no daemon yet. Its id is made from `number`: two hosts may share one.
@@ -117,7 +132,18 @@ impl World {
         let line = Line::new(Some(host), self.store.clone(), self.judge.clone(), fork("line"));
         let metadata = metadata.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let name = name.into();
-        self.hosts.push(Host { name, id, fake, probe, line, metadata, on: true, boot: 1, daemon: None });
+        self.hosts.push(Host {
+            name,
+            id,
+            fake,
+            probe,
+            line,
+            metadata,
+            format: Format::CURRENT,
+            on: true,
+            boot: 1,
+            daemon: None,
+        });
         host
     }
 
@@ -126,7 +152,11 @@ impl World {
         if me.daemon.is_some() || !me.on {
             return;
         }
-        self.journal.note(format!("* daemon of {} starts", me.name));
+        if let Some(versions) = &mut self.versions {
+            me.format = if versions.chance(400) { Format::FIRST } else { Format::CURRENT };
+        }
+        let version = if me.format == Format::CURRENT { "" } else { ", of an older version" };
+        self.journal.note(format!("* daemon of {} starts{version}", me.name));
         let machine = Machine {
             id: me.id.clone(),
             ip: format!("10.0.0.{}", host + 1),
@@ -135,6 +165,7 @@ impl World {
             version: "simulated".into(),
             boot_id: me.boot.to_string(),
             since: 0,
+            format: me.format,
         };
         self.judge.daemon_starts(host);
         let stop = CancellationToken::new();

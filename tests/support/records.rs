@@ -2,6 +2,7 @@
 //! stands in the fields that no test is about; writes nothing itself. For any test: `#[path = "support/records.rs"] mod
 //! records;`
 
+use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
@@ -28,6 +29,7 @@ pub(crate) fn machine(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &st
         version: "1.2.3".into(),
         boot_id: "b".into(),
         since: 0,
+        format: Format::CURRENT,
     };
     put(&Key::Machine(machine.id.clone()), &machine, None)
 }
@@ -63,7 +65,7 @@ pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, genera
         restarts: 0,
         failure: None,
     };
-    put(&Key::State(name, host), &state, None)
+    put(&Key::state(&host, &name, ReportKeyForm::HostFirst), &state, None)
 }
 
 /// The unit is placed nowhere any more, and the host is told nothing of it.
@@ -75,7 +77,7 @@ pub(crate) fn unplaced(unit: &str, host: &str) -> Vec<Op> {
 /// The host reports nothing of it any more.
 pub(crate) fn unreported(unit: &str, host: &str) -> Op {
     let (name, host) = names(unit, host);
-    delete(&Key::State(name, host))
+    delete(&Key::state(&host, &name, ReportKeyForm::HostFirst))
 }
 
 /// A unit's record that nobody can read.

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::api::wire::{MachineRef, Operation, Progress, StateView, UnitView};
-use crate::model::cluster::{Cluster, Versioned};
+use crate::model::cluster::{Change, Cluster, Versioned};
+use crate::model::format::ReportKeyForm;
 use crate::model::machine::{Machine, Metadata};
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Placement, Unit, UnitReport};
@@ -38,8 +39,10 @@ fn records(view: &UnitView) -> Cluster {
         let assignment = Assignment { hash, target, global: true, generation, restart: None };
         cluster.schedule.insert(order.machine.id.clone(), BTreeMap::from([(name.clone(), read(assignment))]));
     }
-    let reports = view.states.iter().map(|state| (state.machine.id.clone(), Box::new(report(state.clone()))));
-    cluster.states.insert(name.clone(), reports.collect());
+    for state in &view.states {
+        let report = Some(read(report(state.clone())));
+        cluster.apply(Change::Report(name.clone(), state.machine.id.clone(), ReportKeyForm::HostFirst, report));
+    }
     cluster
 }
 
@@ -49,7 +52,8 @@ fn read<T>(value: T) -> Versioned<T> {
 
 fn machine(host: &MachineRef) -> Machine {
     let MachineRef { id, ip, hostname } = host.clone();
-    Machine { id, ip, hostname, metadata: Metadata::new(), version: String::new(), boot_id: String::new(), since: 0 }
+    let (version, boot_id, format) = Default::default();
+    Machine { id, ip, hostname, metadata: Metadata::new(), version, boot_id, since: 0, format }
 }
 
 fn report(state: StateView) -> UnitReport {

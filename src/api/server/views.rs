@@ -91,7 +91,7 @@ pub(super) fn hosts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
 
 /// The current state of a unit that isn't global: the target that its host has reported, `inactive` without a report.
 pub(super) fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
-    let state = cluster.placed_on(name).and_then(|host| cluster.states.get(name)?.get(host));
+    let state = cluster.placed_on(name).and_then(|host| cluster.report(name, host));
     state.map_or(Target::Removed, |state| state.target).as_state()
 }
 

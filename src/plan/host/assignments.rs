@@ -11,10 +11,7 @@ impl HostState {
     /// again. The reports in the store are unknown, since they are deleted with a lease.
     pub(super) fn registered(&mut self) {
         self.assignments_known = false;
-        let names: Vec<UnitName> = self.units.keys().cloned().collect();
-        for name in names {
-            self.mark_dirty(&name).reported = None;
-        }
+        self.forget_reports();
         self.begin_return();
     }
 

@@ -51,6 +51,14 @@ impl HostState {
         }
     }
 
+    /// Write every report again: it is unknown which ones are in the store, or in which form.
+    pub(super) fn forget_reports(&mut self) {
+        let names: Vec<UnitName> = self.units.keys().cloned().collect();
+        for name in names {
+            self.mark_dirty(&name).reported = None;
+        }
+    }
+
     /// Everything that happened to the unit is reported.
     fn settle(&mut self, name: &UnitName) {
         if self.unseen.contains(name) {

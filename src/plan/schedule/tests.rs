@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::model::file::UnitFile;
+use crate::model::format::ReportKeyForm;
 use crate::model::machine::Machine;
 use crate::model::placement::Constraints;
 use crate::model::unit::{Desired, Placement, Unit, UnitReport};
@@ -29,8 +30,8 @@ impl Bench {
 
     fn host(&mut self, at: u64) -> Vec<String> {
         let metadata = [("zone".to_owned(), if at % 2 == 1 { "a" } else { "b" }.to_owned())].into();
-        let (ip, version, boot_id, since) = Default::default();
-        let machine = Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id, since };
+        let (ip, version, boot_id, since, format) = Default::default();
+        let machine = Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id, since, format };
         self.then([Change::Machine(id(at), Some(machine))])
     }
 
@@ -92,9 +93,10 @@ impl Bench {
         };
         let schedule = self.scheduler.cluster().schedule.clone();
         let states = schedule.iter().flat_map(|(host, assignments)| {
-            assignments
-                .iter()
-                .map(|(name, assignment)| Change::Report(name.clone(), host.clone(), Some(state(&assignment.value))))
+            assignments.iter().map(|(name, assignment)| {
+                let report = Versioned { value: state(&assignment.value), revision: Revision::default() };
+                Change::Report(name.clone(), host.clone(), ReportKeyForm::HostFirst, Some(report))
+            })
         });
         self.then(states.collect::<Vec<_>>())
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::cluster::{Change, Versioned};
+use crate::model::format::Format;
 use crate::model::name::MachineId;
 
 #[cfg(test)]
@@ -25,6 +26,9 @@ pub struct LeaderRecord {
     pub ip: String,
     /// Since when, ms since the epoch.
     pub since: u64,
+    /// The format of the store that every host writes: the lowest one of all registered hosts.
+    #[serde(default)]
+    pub format: Format,
 }
 
 impl Family for Records {
@@ -37,12 +41,12 @@ impl Family for Records {
     const FORMS: &'static [Form] = &[
         Form::today(
             "leader",
-            r#"{"machine":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","hostname":"n1","ip":"10.0.0.1","since":5}"#,
+            r#"{"machine":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","hostname":"n1","ip":"10.0.0.1","since":5,"format":2}"#,
         ),
         Form::old(
             "leader",
             r#"{"machine":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5}"#,
-            r#"{"machine":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","hostname":"","ip":"","since":5}"#,
+            r#"{"machine":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","hostname":"","ip":"","since":5,"format":1}"#,
         ),
     ];
 

@@ -23,7 +23,7 @@ impl Family for Records {
             "machine/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
             concat!(
                 r#"{"id":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","ip":"10.0.0.1","hostname":"n1","#,
-                r#""metadata":{"zone":"a"},"version":"0.1.0","boot_id":"b","since":5}"#,
+                r#""metadata":{"zone":"a"},"version":"0.1.0","boot_id":"b","since":5,"format":2}"#,
             ),
         ),
         Form::old(
@@ -34,7 +34,7 @@ impl Family for Records {
             ),
             concat!(
                 r#"{"id":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","ip":"10.0.0.1","hostname":"n1","#,
-                r#""metadata":{},"version":"0.1.0","boot_id":"b","since":0}"#,
+                r#""metadata":{},"version":"0.1.0","boot_id":"b","since":0,"format":1}"#,
             ),
         ),
     ];

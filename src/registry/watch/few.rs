@@ -11,13 +11,13 @@ use futures_util::future::select_all;
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Placement;
-use crate::registry::keys::{self, Key};
+use crate::registry::keys::Key;
 use crate::registry::reader::Reader;
-use crate::store::{Error, Event, Store, Watch};
+use crate::store::{Error, Store, Watch};
 
 use super::{Touched, event_key};
 
-/// The most units that are followed in this way: each costs the store up to four watches.
+/// The most units that are followed in this way: each costs the store up to five watches.
 pub const MAX_UNITS: usize = 8;
 
 /// Units that are followed.
@@ -26,7 +26,7 @@ pub(super) struct Few {
     names: BTreeSet<UnitName>,
     /// The only host whose assignments and reports count; `None` for all hosts.
     host: Option<MachineId>,
-    /// By the key or prefix that each watches.
+    /// By the key that each watches.
     wakeups: BTreeMap<String, Watch>,
     stale: Stale,
     cluster: Cluster,
@@ -75,7 +75,7 @@ impl Few {
                 return Ok(None);
             }
             self.cluster = read;
-            self.hang(reader.store());
+            self.watch(reader.store());
             return Ok(Some(match std::mem::replace(&mut self.stale, Stale::No) {
                 Stale::All => Touched::All,
                 Stale::No | Stale::Changed => Touched::Units(self.names.clone()),
@@ -85,13 +85,13 @@ impl Few {
 
     /// Wait for one event of any watch.
     async fn listen(&mut self) -> Result<(), Error> {
-        let waits = self.wakeups.iter_mut().map(|(place, watch)| Box::pin(async move { (place, watch.next().await) }));
-        let ((place, answer), ..) = select_all(waits).await;
+        let waits = self.wakeups.iter_mut().map(|(key, watch)| Box::pin(async move { (key, watch.next().await) }));
+        let ((key, answer), ..) = select_all(waits).await;
         match answer {
-            // A watch opened before the read may report changes that the read already contains, and a watch on a prefix
-            // reports other keys with the same prefix.
+            // A watch opened before the read may report changes that the read already contains, and it reports other
+            // keys with the same prefix.
             Ok(batch) => {
-                let ours = batch.events.iter().any(|event| is_in(event_key(event), place));
+                let ours = batch.events.iter().any(|event| event_key(event) == key);
                 if ours && batch.revision > self.cluster.revision {
                     self.stale = Stale::Changed;
                 }
@@ -107,18 +107,10 @@ impl Few {
 
     /// The next copy. A record that can't be decoded stays as it was.
     async fn read<S: Store>(&self, reader: &Reader<S>) -> Result<Cluster, Error> {
-        let places = self.places();
-        let (revision, kvs) = reader.ranges(places.clone()).await?;
-        let mut cluster = Cluster { revision, ..self.cluster.clone() };
-        let mut gone = keys_of(&cluster);
-        for kv in kvs.into_iter().filter(|kv| places.iter().any(|place| is_in(&kv.key, place))) {
-            gone.remove(&kv.key);
-            if let Some(change) = reader.change(&Event::Put(kv)) {
-                cluster.apply(change);
-            }
-        }
-        for change in gone.into_iter().filter_map(|key| reader.change(&Event::Delete(key))) {
-            cluster.apply(change);
+        let mut cluster = self.cluster.clone();
+        reader.refresh(&mut cluster, &self.keys()).await?;
+        if self.host.is_none() {
+            reader.add_reports(&mut cluster, &self.names).await?;
         }
         let hosts = self.hosts(&cluster);
         cluster.machines.retain(|id, _| hosts.contains(id));
@@ -126,26 +118,30 @@ impl Few {
         Ok(cluster)
     }
 
-    /// The keys, and prefixes that end with a slash, under which the records of the units are. Assignments aren't
-    /// included unless one host is followed: a unit that runs on one host at a time has a placement as long as it has
-    /// an assignment.
-    fn places(&self) -> BTreeSet<String> {
+    /// The keys of the units, except for the reports of hosts that are only known once the placements are read.
+    /// Assignments aren't among them unless it is about one host: a unit that runs on one host at a time has a
+    /// placement as long as it has any.
+    fn keys(&self) -> BTreeSet<Key> {
         let of_unit = |name: &UnitName| {
-            let unit = || name.clone();
-            let mut places = vec![Key::Unit(unit()).to_string(), Key::Placement(unit()).to_string()];
-            match &self.host {
-                None => places.push(keys::states_of(name)),
-                Some(host) => {
-                    let of_host = [Key::Schedule(host.clone(), unit()), Key::State(unit(), host.clone())];
-                    places.extend(of_host.iter().map(ToString::to_string));
-                }
+            let mut keys = vec![Key::Unit(name.clone()), Key::Placement(name.clone())];
+            if let Some(host) = &self.host {
+                keys.push(Key::Schedule(host.clone(), name.clone()));
+                keys.extend(Key::states(host, name));
             }
-            places
+            keys
         };
         self.names.iter().flat_map(of_unit).collect()
     }
 
-    /// The hosts that `cluster` refers to: each is shown with its name and address.
+    /// The keys of the reports: of the host that each unit is placed on, and of those that report it.
+    fn reports(&self) -> impl Iterator<Item = Key> {
+        self.names.iter().flat_map(|name| {
+            let reporting = self.cluster.states.get(name).into_iter().flat_map(BTreeMap::keys);
+            reporting.chain(self.cluster.placed_on(name)).flat_map(move |host| Key::states(host, name))
+        })
+    }
+
+    /// The hosts that `cluster` names: each is shown with its name and address.
     fn hosts(&self, cluster: &Cluster) -> BTreeSet<MachineId> {
         cluster.named_hosts().chain(&self.host).cloned().collect()
     }
@@ -169,31 +165,14 @@ impl Few {
         Ok(true)
     }
 
-    /// Open a watch for each key or prefix. Open ones are kept, since they have missed nothing.
-    fn hang<S: Store>(&mut self, store: &S) {
-        let machines = self.hosts(&self.cluster).into_iter().map(|host| Key::Machine(host).to_string());
+    /// Watch each key. Watches that are open continue: they have missed nothing.
+    fn watch<S: Store>(&mut self, store: &S) {
+        let machines = self.hosts(&self.cluster).into_iter().map(Key::Machine);
+        let keys: BTreeSet<Key> = self.keys().into_iter().chain(self.reports()).chain(machines).collect();
         let mut old = std::mem::take(&mut self.wakeups);
-        for place in self.places().into_iter().chain(machines) {
-            let watch = old.remove(&place).unwrap_or_else(|| store.watch(&place, self.cluster.revision.next()));
-            self.wakeups.insert(place, watch);
+        for key in keys.iter().map(ToString::to_string) {
+            let watch = old.remove(&key).unwrap_or_else(|| store.watch(&key, self.cluster.revision.next()));
+            self.wakeups.insert(key, watch);
         }
     }
-}
-
-/// Whether `key` is this key, or has this prefix.
-fn is_in(key: &str, place: &str) -> bool {
-    key.strip_prefix(place).is_some_and(|rest| rest.is_empty() || place.ends_with('/'))
-}
-
-/// The keys of all records that a cluster has of its units.
-fn keys_of(cluster: &Cluster) -> BTreeSet<String> {
-    let units = cluster.units.keys().cloned().map(Key::Unit);
-    let placements = cluster.placements.keys().cloned().map(Key::Placement);
-    let assignments = cluster
-        .schedule
-        .iter()
-        .flat_map(|(host, units)| units.keys().map(|name| Key::Schedule(host.clone(), name.clone())));
-    let reports =
-        cluster.states.iter().flat_map(|(name, hosts)| hosts.keys().map(|host| Key::State(name.clone(), host.clone())));
-    units.chain(placements).chain(assignments).chain(reports).map(|key| key.to_string()).collect()
 }

@@ -159,7 +159,7 @@ impl State {
             Change::Unit(name, _)
             | Change::Placement(name, _)
             | Change::Assignment(_, name, _)
-            | Change::Report(name, _, _) => self.watchers.values_mut().for_each(|watching| watching.touch(name)),
+            | Change::Report(name, ..) => self.watchers.values_mut().for_each(|watching| watching.touch(name)),
             // A host's name and address are shown with each of its units. Hosts are rarely added or removed.
             Change::Machine(id, _) => {
                 let placements = self.cluster.placements.iter();

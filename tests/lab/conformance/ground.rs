@@ -4,7 +4,6 @@
 
 use std::cell::{Cell, OnceCell};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -95,10 +94,7 @@ impl Ground {
 
     /// `etcdctl ARGS…`, past the cluster: for what it has no words for.
     pub(crate) fn etcdctl(&self, args: &[&str]) -> String {
-        let mut etcdctl = Command::new("etcdctl");
-        let output = etcdctl.env("ETCDCTL_API", "3").args(["--endpoints", &self.etcd]).args(args).output().unwrap();
-        assert!(output.status.success(), "etcdctl {args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        self.lab.etcdctl(args)
     }
 
     /// How many requests of this kind etcd has had, from whomever.

@@ -46,8 +46,8 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
 async fn place<S: Store>(api: &Api<S>, cluster: &mut Cluster, units: &[(UnitName, Record)]) -> Result<(), StoreError> {
     let placements = units.iter().map(|(name, _)| Key::Placement(name.clone())).collect();
     api.reader.add(cluster, &placements).await?;
-    let state = |(name, _): &(UnitName, Record)| Some(Key::State(name.clone(), cluster.placed_on(name)?.clone()));
-    let states = units.iter().filter_map(state).collect();
+    let placed = units.iter().filter_map(|(name, _)| Some((name, cluster.placed_on(name)?)));
+    let states = placed.flat_map(|(name, host)| Key::states(host, name)).collect();
     api.reader.add(cluster, &states).await
 }
 
