@@ -169,7 +169,8 @@ pub(super) mod tests {
     use crate::model::revision::Revision;
     use crate::model::unit::Target;
 
-    /// `host active sub [result=…] [error=…] [job=…] [restarts=…] [exit=…] [missing]`, since 60 s after the epoch.
+    /// `host active sub [result=…] [error=…] [job=…] [restarts=…] [exit=…] [missing]`, since 60 s after the
+    /// epoch.
     pub(in crate::cli) fn state(text: &str) -> StateView {
         let words: Vec<&str> = text.split_whitespace().collect();
         let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);

@@ -104,10 +104,11 @@ pub(super) fn reasons(waiting: &str, detail: Option<&UnitDetail>) -> Vec<String>
 mod tests {
     use super::*;
     use crate::api::wire::{HostReasons, MachineRef};
+    use crate::cli::condition;
     use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
-    use crate::model::unit::{Desired, Target};
+    use crate::model::unit::Desired;
 
     fn machine(digit: char, hostname: &str) -> MachineRef {
         MachineRef {
@@ -158,22 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_unit_on_a_host_is_one_line() {
-        let state = StateView {
-            machine: machine('a', "n1"),
-            generation: Revision(1),
-            target: Target::Launched,
-            hash: UnitHash::new("0"),
-            load: "loaded".into(),
-            active: "active".into(),
-            sub: "running".into(),
-            job: None,
-            result: None,
-            error: None,
-            since: 0,
-            missing: false,
-            restarts: 0,
-            failure: None,
-        };
+        let state = condition::tests::state("n1 active running");
         let line = |state: &StateView| trouble(&"a.service".parse().unwrap(), state).unwrap_or_default();
         assert_eq!(line(&state), "");
         let again = StateView { restarts: 29, ..state.clone() };

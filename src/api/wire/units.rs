@@ -7,7 +7,7 @@ use crate::model::failure::Failure;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::progress::Progress;
 use crate::model::revision::Revision;
-use crate::model::unit::{Desired, Outcome, Target};
+use crate::model::unit::{self, Desired, Outcome, Target};
 
 use super::machines::MachineRef;
 
@@ -45,7 +45,7 @@ pub struct StateView {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
     /// How often systemd has started it again by itself since it was last started.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "unit::is_zero")]
     pub restarts: u32,
     /// Why it failed, or is about to be started again by systemd. Hosts of earlier versions don't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,11 +58,6 @@ impl StateView {
     pub fn trouble(&self) -> Option<String> {
         self.error.clone().or_else(|| self.failure.as_ref().map(|failure| failure.sentence()))
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }
 
 /// v2: the assignment of a global unit to one host.

@@ -28,8 +28,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// The match rules for the bus, which filters more cheaply than we could. They match units by path namespace and not
 /// one by one: the bus tries every rule on every message, and a thousand rules would cost it more than the other units'
-/// signals cost us. A unit's state is in its `Unit` interface; the interface of its type (`Service`, …) sends many more
-/// signals and isn't matched.
+/// signals cost us. A unit's state is in its `Unit` interface; the interface of its type (`Service`, …) sends many
+/// more signals and isn't matched.
 const RULES: [&str; 4] = [
     "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',\
      interface='org.freedesktop.systemd1.Manager',member='JobRemoved'",
