@@ -273,7 +273,7 @@ impl Values<'_> {
             if trimmed.starts_with('[') {
                 self.problems.push(format!("{place}: {trimmed}: this file has no sections"));
             } else if !(trimmed.is_empty() || trimmed.starts_with(['#', ';']) || trimmed.contains(['=', ':'])) {
-                self.problems.push(format!("{place}: `{trimmed}` is no key=value"));
+                self.problems.push(format!("{place}: `{trimmed}` isn't key=value"));
             } else {
                 kept.push_str(line);
             }
@@ -379,14 +379,14 @@ impl Values<'_> {
             (Some(user), Some(password)) => Some((user, password)),
             (None, None) => None,
             _ => {
-                self.problems.push("etcd_username and etcd_password go together".into());
+                self.problems.push("etcd_username and etcd_password must be set together".into());
                 None
             }
         };
         let (keyfile, certfile) =
             (self.optional("etcd_keyfile", value::path), self.optional("etcd_certfile", value::path));
         if keyfile.is_some() != certfile.is_some() {
-            self.problems.push("etcd_keyfile and etcd_certfile go together".into());
+            self.problems.push("etcd_keyfile and etcd_certfile must be set together".into());
         }
         StoreSettings::Etcd(EtcdSettings {
             endpoints: self.parsed("etcd_servers", vec!["http://127.0.0.1:2379".into()], value::endpoints),
@@ -487,11 +487,11 @@ mod tests {
             "fleet.conf:1: unknown key `a`\nfleet.conf:2: agent_ttl=soon: must be a time like 10s or 1m30s"
         );
         assert_eq!(read("[x]\nverbosity=1").unwrap_err(), "fleet.conf:1: [x]: this file has no sections");
-        assert_eq!(read("garbage\nverbosity=1").unwrap_err(), "fleet.conf:1: `garbage` is no key=value");
-        assert_eq!(read("verbosity=1\ngarbage").unwrap_err(), "fleet.conf:2: `garbage` is no key=value");
+        assert_eq!(read("garbage\nverbosity=1").unwrap_err(), "fleet.conf:1: `garbage` isn't key=value");
+        assert_eq!(read("verbosity=1\ngarbage").unwrap_err(), "fleet.conf:2: `garbage` isn't key=value");
         assert_eq!(
             read("one\nfoo=1\ntwo").unwrap_err(),
-            "fleet.conf:1: `one` is no key=value\nfleet.conf:3: `two` is no key=value\nfleet.conf:2: unknown key `foo`"
+            "fleet.conf:1: `one` isn't key=value\nfleet.conf:3: `two` isn't key=value\nfleet.conf:2: unknown key `foo`"
         );
         for bad in [
             "etcd_servers=ftp://x",

@@ -1,6 +1,6 @@
 //! The daemon: one agent, one engine and one API on one store and one systemd. Owns which adapters they use, the order
 //! in which they start and stop, and the reaction to signals. If one of them ends by itself the daemon ends: a restart,
-//! which affects no unit, is better than half a daemon.
+//! which affects no unit, is better than a daemon without one of its parts.
 
 pub mod check;
 mod dump;

@@ -100,7 +100,7 @@ impl Metrics {
 
     // --- engine
 
-    /// This engine leads, since `since` ms after the epoch, or doesn't any more.
+    /// This engine has led since `since`, in ms after the epoch; `None` if it doesn't lead any more.
     pub fn leads(&self, since: Option<u64>) {
         self.0.leader_start.set(since.map_or(0.0, Millis::seconds));
         if since.is_none() {
@@ -131,7 +131,7 @@ impl Metrics {
         }
     }
 
-    /// `number` tasks of a kind were committed, or failed to be.
+    /// `number` tasks of a kind were committed, or their commit failed.
     pub fn tasks(&self, task: Task, number: usize, done: bool) {
         let family = if done { &self.0.tasks } else { &self.0.task_failures };
         family.get_or_create(&[("type", task.name())]).inc_by(number as u64);

@@ -185,7 +185,7 @@ fn addressed(machine: &MachineRef) -> Result<(), Error> {
         return Err(Error::Unreachable {
             lines: vec![
                 "Could not determine address of machine.".into(),
-                format!("{host} has told the cluster no address; `public_ip` in its fleet.conf names one"),
+                format!("{host} has reported no address to the cluster; set `public_ip` in its fleet.conf"),
             ],
             hint: None,
         });

@@ -1,4 +1,4 @@
-//! Log lines on stderr, where the journal collects them. Owns format and level, never the words.
+//! Log lines on stderr, where the journal collects them. Owns format and level, never the wording.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};

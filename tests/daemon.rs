@@ -60,7 +60,7 @@ fn a_configuration_is_checked_without_running_anything() {
     let name = file.display();
     let (code, said) = check("metadta=a=b\nagent_ttl=1s\nnonsense\n");
     assert_eq!(code, Some(1), "{said}");
-    for wanted in ["1: unknown key `metadta`", "2: agent_ttl=1s: ", "3: `nonsense` is no key=value"] {
+    for wanted in ["1: unknown key `metadta`", "2: agent_ttl=1s: ", "3: `nonsense` isn't key=value"] {
         assert!(said.lines().any(|line| line.starts_with(&format!("{name}:{wanted}"))), "{wanted}: {said}");
     }
     // A store that doesn't answer is no mistake of the file.

@@ -128,7 +128,7 @@ fn a_sidecar_checks_as_well_whom_it_talks_to() {
     let output = command.output().unwrap();
     // The fake's answer, which is that of an old fleetd.
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("doesn't say which host it is on") && !output.status.success(), "{said}");
+    assert!(said.contains("doesn't report which host it is on") && !output.status.success(), "{said}");
     assert_eq!(site.fake.asked().len(), 1);
 }
 

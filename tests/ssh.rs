@@ -327,7 +327,7 @@ fn wrong_keys_are_named() {
         &run(command),
         &[
             "can't log in on n1 (127.0.0.1 port",
-            "as root: none of the keys will do",
+            "as root: none of the keys was accepted",
             "  wrong: not accepted",
             "  missing: No such file",
             "  agent key test: not accepted",
@@ -526,7 +526,7 @@ fn hosts_that_cannot_be_reached_say_how() {
     let closed = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
     let port = silent.local_addr().unwrap().port().to_string();
     let ran = site.run(&["--ssh-timeout", "0.3", "--ssh-port", &port, "ssh", "n1", "true"]);
-    refused(&ran, &["takes the connection, but doesn't answer as sshd within 0.3 s"]);
+    refused(&ran, &["accepts the connection, but doesn't answer as sshd within 0.3 s"]);
     let ran = site.run(&["--ssh-port", &closed.to_string(), "ssh", "n1", "true"]);
     refused(&ran, &["can't reach n1 (127.0.0.1 port", "connection refused"]);
     let ran = site.run(&["--tunnel", "no-such-host.invalid", "list-machines"]);

@@ -9,7 +9,7 @@ use flotilla::sidecar::{self, Arguments};
 use flotilla::{cli_docs, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
-#[expect(clippy::print_stderr, reason = "the last word of a sidecar that could not go on")]
+#[expect(clippy::print_stderr, reason = "the error with which the sidecar ends")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(printed) = arguments.printed() {
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "somebody asked, and there is no answer")]
+#[expect(clippy::print_stderr, reason = "the error of a command that prints")]
 fn print(printed: Result<String, cli_docs::Error>) -> ExitCode {
     let text = match printed {
         Ok(text) => text,

@@ -1,5 +1,5 @@
 //! `fleetd`: the daemon that runs on every host.
-#![expect(clippy::print_stderr, reason = "a wrong command line, and the last word of a daemon")]
+#![expect(clippy::print_stderr, reason = "an invalid command line, or the error with which the daemon ends")]
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Manual pages from the pages of `docs`, so that each has one source. Owns which Markdown is understood, which is what
+//! Manual pages from the pages of `docs`, so that each has one source. Owns which Markdown is supported, which is what
 //! these pages use: headings, paragraphs, lists, blocks of code, links, emphasis.
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};

@@ -60,10 +60,10 @@ struct Arguments {
     /// Be the whole cluster: keep the state on this host, without etcd
     #[arg(long)]
     standalone: bool,
-    /// Check the configuration, print every mistake in it and what this host says to it, and exit
+    /// Check the configuration, print every error in it and the state of its store and of systemd, and exit
     ///
     /// The exit status is 0 if the configuration is valid, 1 if not. Nothing is changed, and a store that doesn't
-    /// answer is no mistake.
+    /// answer is not an error.
     #[arg(long)]
     check: bool,
     /// `version`, `completion SHELL`, `man`, `man fleet.conf`, `man flotilla.unit`

@@ -26,7 +26,7 @@ pub fn run(overrides: &Overrides) -> (String, u8) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let host = match runtime {
         Ok(runtime) => runtime.block_on(circumstances(&settings)),
-        Err(error) => format!("this host can't be asked: {error}\n"),
+        Err(error) => format!("the identity of this host can't be determined: {error}\n"),
     };
     let mut text = String::new();
     for warning in &settings.warnings {
@@ -35,7 +35,7 @@ pub fn run(overrides: &Overrides) -> (String, u8) {
     (format!("{text}the configuration is valid\n{host}"), 0)
 }
 
-/// What this host and its store say to it.
+/// The state of this host, its store and its systemd, a line for each.
 async fn circumstances(settings: &Settings) -> String {
     let machine = match host::machine(settings) {
         Ok(machine) => format!("machine id {}, address {}", machine.id, machine.ip),

@@ -11,7 +11,8 @@ use crate::model::name::MachineId;
 
 /// The host as it presents itself to the cluster.
 ///
-/// There is no machine id: without one, hosts can't be distinguished.
+/// # Errors
+/// The host has no machine id; without one, hosts can't be distinguished.
 pub(super) fn machine(settings: &Settings) -> Result<Machine> {
     Ok(Machine {
         id: id()?,

@@ -62,7 +62,7 @@ pub(super) struct Followed {
     pub(super) agent: watch::Receiver<Agent>,
     /// `None` if this host never leads.
     pub(super) engine: watch::Receiver<Option<Engine>>,
-    /// What to say first: a configuration was refused.
+    /// What the status line begins with after a configuration was refused.
     pub(super) refusal: watch::Receiver<Option<String>>,
     pub(super) health: watch::Sender<Health>,
     pub(super) watched: Watched,

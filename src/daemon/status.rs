@@ -23,7 +23,7 @@ pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> Strin
             format!("agent: {}, {}", count(*units, "unit"), if *settled { "settled" } else { "at work" })
         }
         Agent::Leaving { units } => {
-            return format!("the system goes down; waiting for {} to stop", count(*units, "unit"));
+            return format!("the system is shutting down; waiting for {} to stop", count(*units, "unit"));
         }
     };
     match engine {
@@ -63,7 +63,7 @@ mod tests {
         let refused = |error| refused(error, at);
         let head = "configuration refused at 10:04:17 UTC";
         assert_eq!(
-            refused("/etc/fleet/fleet.conf:4: unknown key `metadta`\n/etc/fleet/fleet.conf:9: `x` is no key=value"),
+            refused("/etc/fleet/fleet.conf:4: unknown key `metadta`\n/etc/fleet/fleet.conf:9: `x` isn't key=value"),
             format!("{head} (fleet.conf:4), the old one is in force")
         );
         assert_eq!(refused("FLEET_AGENT_TTL=x: no"), format!("{head} (FLEET_AGENT_TTL=x), the old one is in force"));
@@ -104,7 +104,7 @@ mod tests {
                 "cannot write /run/x: No space left (since 10:04:17 UTC); 2 units keep running",
             ),
             (Agent::Away { why: "why".into(), cause: Cause::Store }, None, "not registered: why"),
-            (Agent::Leaving { units: 1 }, None, "the system goes down; waiting for 1 unit to stop"),
+            (Agent::Leaving { units: 1 }, None, "the system is shutting down; waiting for 1 unit to stop"),
         ];
         for (agent, engine, expected) in cases {
             assert_eq!(line("etcd", &agent, engine.as_ref()), expected);

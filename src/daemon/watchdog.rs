@@ -115,6 +115,6 @@ mod tests {
         tokio::time::sleep(LIMIT).await;
         assert!(matches!(watched.look(LIMIT), Finding::Hangs { who: "agent", .. }), "{:?}", watched.silences());
         watched.forget("agent");
-        assert_eq!(watched.look(LIMIT), Finding::Alive, "the engine stands idle, and alive");
+        assert_eq!(watched.look(LIMIT), Finding::Alive, "the engine is idle, and alive");
     }
 }

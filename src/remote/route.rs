@@ -26,7 +26,7 @@ impl FromStr for JumpHost {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |why| Err(format!("`{text}` is no host to go through: {why}"));
+        let bad = |why| Err(format!("`{text}` is not a valid jump host: {why}"));
         let (user, host) = match text.rsplit_once('@') {
             Some((user, host)) => (Some(user.to_owned()), host),
             None => (None, text),
@@ -81,7 +81,7 @@ impl Route {
         let over =
             self.ssh.connect(&jump, None).await?.tcp(&target.address, target.port).await.map_err(|error| Error {
                 lines: vec![format!("can't reach {} through {}: {error}", target.label(), jump.label())],
-                hint: Some("is it up, and does its sshd listen on that port? `--ssh-port` names another".into()),
+                hint: Some("is it up, and does its sshd listen on that port? `--ssh-port` selects another".into()),
                 ..error
             })?;
         self.ssh.connect(&target, Some(over)).await
@@ -124,7 +124,7 @@ impl Tunnel {
                 let stream = tokio::net::UnixStream::from_std(stream).map_err(|error| Error::of(&error))?;
                 Ok(Box::new(stream))
             }
-            (endpoint, None) => Err(Error::of(&format!("{endpoint} is no place on a network"))),
+            (endpoint, None) => Err(Error::of(&format!("{endpoint} is not a network address"))),
         }
     }
 

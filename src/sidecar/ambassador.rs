@@ -70,7 +70,7 @@ pub(super) async fn run(api: Api, options: args::Ambassador, stop: CancellationT
     let accepting = futures_util::future::join_all(listeners.into_iter().map(|listener| frontend.accept_all(listener)));
     tokio::select! {
         _ = accepting => {}
-        () = follow(live.clone(), &pool) => bail!("the list of services is followed no longer"),
+        () = follow(live.clone(), &pool) => bail!("the watch of the services has ended"),
         () = report(live, &frontend, &notifier) => {}
         () = stop.cancelled() => {}
     }
@@ -130,7 +130,7 @@ async fn report(mut live: watch::Receiver<service_watch::Live>, frontend: &Front
 /// `2 of 3 instances of web take connections; 12 open`.
 fn line(service: &ServiceName, count: pool::Count, figures: Figures, heard: bool, trouble: Option<&str>) -> String {
     let mut line = match (count.up, count.all) {
-        (0, 0) if !heard => format!("waiting for word of {service}"),
+        (0, 0) if !heard => format!("waiting for the instances of {service}"),
         (0, 0) => format!("waiting for {service} to be announced"),
         (0, all) => format!("none of {all} instances of {service} can be reached"),
         (up, all) if up == all => format!("{all} instances of {service} take connections"),
@@ -269,7 +269,7 @@ fn listeners(asked: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for index in 0..handed.len() {
         let taken = handed.take_tcp_listener(index).with_context(|| {
-            format!("socket {index} of systemd's can't be used: only ListenStream= on an address and a port can")
+            format!("can't use socket {index} from systemd: it must be a ListenStream= with an address and a port")
         })?;
         if let Some(listener) = taken {
             listener.set_nonblocking(true)?;
@@ -277,7 +277,7 @@ fn listeners(asked: &[SocketAddr]) -> Result<Vec<TcpListener>> {
         }
     }
     if listeners.is_empty() {
-        bail!("nowhere to listen: give --listen PORT, or start it from a socket unit");
+        bail!("no address to listen on: use --listen PORT, or start it from a socket unit");
     }
     Ok(listeners)
 }

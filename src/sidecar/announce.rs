@@ -76,7 +76,7 @@ async fn here(client: &Client, notifier: &Notifier) -> Result<MachineView> {
         let why = match client.machines().await {
             Ok(list) => {
                 let Some(id) = list.here else {
-                    bail!("this fleetd doesn't say which host it is on: it is older than this sidecar")
+                    bail!("this fleetd doesn't report which host it is on: it is older than this sidecar")
                 };
                 match list.machines.into_iter().find(|machine| machine.id == id) {
                     Some(machine) => return Ok(machine),
@@ -135,7 +135,7 @@ struct Keeper {
     /// An announcement was sent and not answered, so it may exist.
     doubtful: bool,
     ready: bool,
-    /// The log doesn't mention before this time why it isn't announced.
+    /// Before this time, the log doesn't mention why it isn't announced.
     mute: Instant,
     /// The reason that was logged last. If systemd ends the sidecar because it doesn't get ready, the log contains it.
     told: String,
@@ -294,13 +294,13 @@ impl Keeper {
                 Ok(Err(_)) if begun.elapsed() < WITHDRAW_TIMEOUT => backoff.wait().await,
                 _ => {
                     let ttl = self.announce.ttl;
-                    tracing::warn!("fleetd can't be asked to withdraw the announcement; it expires within {ttl} s");
+                    tracing::warn!("can't withdraw the announcement; it expires within {ttl} s");
                     break true;
                 }
             }
         };
         if withdrawn && !drain.is_zero() {
-            self.notifier.status("withdrawn; waiting for consumers to end what they have begun");
+            self.notifier.status("withdrawn; waiting for consumers to finish their requests");
             sleep(drain).await;
         }
     }

@@ -209,7 +209,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 fn seconds_or_none(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, as 5 or 0.5".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, such as 5 or 0.5".to_owned())?;
     if (0.0..=86_400.0).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))
     } else {
@@ -233,7 +233,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or("write it in octal, as 644".into())
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or("write it in octal, such as 644".into())
 }
 
 #[cfg(test)]

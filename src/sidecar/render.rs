@@ -99,7 +99,7 @@ async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, notifier: &N
         };
         tokio::select! {
             heard = live.changed() => {
-                heard.context("the list of services is followed no longer")?;
+                heard.context("the watch of the services has ended")?;
                 changed = true;
                 sleep(file.options.debounce).await;
             }
@@ -241,7 +241,7 @@ impl Rendered {
             let what = if instances == 1 { "instance" } else { "instances" };
             format!("{} is up to date: {instances} {what} of {services} {of}", self.options.out.display())
         } else {
-            "waiting for word of services".into()
+            "waiting for the list of services".into()
         };
         if let Some(trouble) = &live.trouble {
             line.push_str(&format!("; {trouble}"));

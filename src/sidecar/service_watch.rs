@@ -175,7 +175,7 @@ impl Follower {
             if live.trouble.as_ref() == Some(&why) {
                 return false;
             }
-            let last = if live.heard { "; going on with what was announced last" } else { "" };
+            let last = if live.heard { "; continuing with what was announced last" } else { "" };
             tracing::warn!("{why}{last}");
             live.trouble = Some(why);
             true
@@ -183,7 +183,7 @@ impl Follower {
     }
 }
 
-/// Wait until this time; for ever if there is none.
+/// Wait until this time; without one, wait forever.
 pub(super) async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
@@ -228,11 +228,11 @@ mod tests {
         let (now, synced) = (Instant::now(), || ServiceLine::Synced(Revision(1)));
         let mut known = Known::default();
         known.begin(now);
-        assert!(!known.take(up("a"), now), "half a picture is none");
+        assert!(!known.take(up("a"), now), "an incomplete list is not applied");
         known.take(up("b"), now);
         known.take(up("c"), now);
         assert!(known.take(synced(), now));
-        assert!(known.take(gone("c"), now), "what is withdrawn is gone at once");
+        assert!(known.take(gone("c"), now), "a withdrawn instance is removed immediately");
         assert_eq!(names(&known), "a b");
 
         known.begin(now);
@@ -263,7 +263,7 @@ mod tests {
         }
         assert_eq!(known.next_expiry(), Some(now + Duration::from_secs(10)));
         known.end(now + Duration::from_secs(6));
-        assert_eq!(known.next_expiry(), None, "nobody could renew anything meanwhile");
+        assert_eq!(known.next_expiry(), None, "no announcement could be renewed meanwhile");
         known.begin(now + Duration::from_secs(9));
         assert_eq!(known.next_expiry(), Some(now + Duration::from_secs(13)));
     }

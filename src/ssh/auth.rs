@@ -44,7 +44,7 @@ pub(super) fn log_in(ssh: &Ssh, session: &ssh2::Session, target: &Target) -> Res
         Err(error) => return Err(refused(error.message())),
     };
     if !methods.split(',').any(|method| method == "publickey") {
-        return Err(refused(&format!("it takes no keys, only {methods}")));
+        return Err(refused(&format!("it doesn't accept keys, only {methods}")));
     }
     let mut attempt = Attempt { ssh, session, target, agent: None, tried: Vec::new() };
     attempt.open_agent();
@@ -211,19 +211,19 @@ impl Attempt<'_> {
             let agent = if self.target.agent.is_none() {
                 "SSH_AUTH_SOCK environment variable is not set. Verify ssh-agent is running."
             } else {
-                "the agent holds no key that is wanted"
+                "the agent holds none of the configured keys"
             };
             return Error {
                 lines: vec![
-                    format!("can't log in on {label} as {user}: there is no key to show"),
+                    format!("can't log in on {label} as {user}: there is no key to log in with"),
                     agent.into(),
-                    format!("none of {files} is there"),
+                    format!("none of {files} exists"),
                 ],
-                hint: Some("`--ssh-identity FILE` names a key; `ssh-add` puts one into the agent".into()),
+                hint: Some("select a key with `--ssh-identity FILE`, or add one to the agent with `ssh-add`".into()),
                 broken: false,
             };
         }
-        let mut lines = vec![format!("can't log in on {label} as {user}: none of the keys will do")];
+        let mut lines = vec![format!("can't log in on {label} as {user}: none of the keys was accepted")];
         lines.extend(self.tried.iter().map(|tried| format!("  {tried}")));
         let hint =
             format!("is {user} the right user (`--ssh-username`), with one of these keys in its authorized_keys?");
@@ -241,10 +241,10 @@ fn outcome(result: Result<(), ssh2::Error>) -> Result<Tried, String> {
         // Refused, or the agent didn't sign.
         Err(error) => match error.code() {
             ssh2::ErrorCode::Session(-18 | -19) => Ok(Tried::Not("not accepted".into())),
-            ssh2::ErrorCode::Session(-7 | -13 | -43) => Err(
-                "the host hung up; it may have had enough of wrong keys (`--ssh-identity FILE` names the right one)"
-                    .into(),
-            ),
+            ssh2::ErrorCode::Session(-7 | -13 | -43) => {
+                Err("the host closed the connection, perhaps after too many keys (`--ssh-identity FILE` selects one)"
+                    .into())
+            }
             _ => Ok(Tried::Not(error.message().to_owned())),
         },
     }

@@ -40,7 +40,7 @@ pub(super) fn lookup(home: &Path, name: &str, behind: bool) -> Result<(Host, Vec
     let mut reading = Reading { home, name, host: Host::default(), notes: Vec::new() };
     reading.file(&home.join(".ssh/config"), true, 0)?;
     if let (Some((said, false)), false) = (&reading.host.proxy, behind) {
-        return Err(Error::new(format!("{said} isn't supported, and {name} would be looked for in the wrong place"))
+        return Err(Error::new(format!("{said} isn't supported, and without it the address of {name} would be wrong"))
             .hint(format!("`--tunnel` goes through one host; or set `ProxyJump none` for {name}")));
     }
     if let Some(host) = &mut reading.host.host_name {
@@ -89,7 +89,7 @@ impl Reading<'_> {
             let at = || format!("{}:{}", file.display(), index + 1);
             let Some((key, args)) = split(line) else {
                 if !line.trim().is_empty() && !line.trim_start().starts_with('#') {
-                    return Err(Error::new(format!("{}: can't be understood: {}", at(), line.trim())));
+                    return Err(Error::new(format!("{}: not a valid line: {}", at(), line.trim())));
                 }
                 continue;
             };
@@ -130,7 +130,7 @@ impl Reading<'_> {
             }
             _ => {
                 self.notes
-                    .push(format!("{at}: `Match {}` isn't understood, what follows it is left out", args.join(" ")));
+                    .push(format!("{at}: `Match {}` isn't supported, what follows it is ignored", args.join(" ")));
                 false
             }
         }
@@ -138,11 +138,11 @@ impl Reading<'_> {
 
     fn option(&mut self, key: &str, args: &[String], at: &str) -> Result<(), Error> {
         let bad = |what: &str| Error::new(format!("{at}: {what}, not `{}`", args.join(" ")));
-        let one = || args.first().filter(|_| args.len() == 1).cloned().ok_or_else(|| bad("one value is wanted"));
+        let one = || args.first().filter(|_| args.len() == 1).cloned().ok_or_else(|| bad("expected one value"));
         let yes = || match one()?.as_str() {
             "yes" | "true" => Ok(true),
             "no" | "false" => Ok(false),
-            _ => Err(bad("yes or no is wanted")),
+            _ => Err(bad("expected yes or no")),
         };
         let host = &mut self.host;
         match key {
@@ -150,7 +150,7 @@ impl Reading<'_> {
             "user" => keep(&mut host.user, one()?),
             "hostkeyalias" => keep(&mut host.alias, one()?),
             "identityagent" => keep(&mut host.agent, one()?),
-            "port" => keep(&mut host.port, one()?.parse().map_err(|_| bad("a port is wanted"))?),
+            "port" => keep(&mut host.port, one()?.parse().map_err(|_| bad("expected a port"))?),
             "identityfile" => {
                 let file = one()?;
                 if file != "none" && !host.identities.contains(&file) {
@@ -166,7 +166,7 @@ impl Reading<'_> {
                     "ask" => Strict::Ask,
                     "accept-new" => Strict::AcceptNew,
                     "no" | "off" | "false" => Strict::No,
-                    _ => return Err(bad("yes, no, ask or accept-new is wanted")),
+                    _ => return Err(bad("expected yes, no, ask or accept-new")),
                 },
             ),
             "proxyjump" | "proxycommand" => {
@@ -302,14 +302,14 @@ mod tests {
         let jump = refused("Host *\n ProxyJump gate\n");
         assert!(jump.contains("config:2: ProxyJump isn't supported"), "{jump}");
         assert!(refused("ProxyCommand nc %h %p\n").contains("ProxyCommand isn't supported"));
-        assert!(refused("Port many\n").contains("config:1: a port is wanted, not `many`"));
-        assert!(refused("IdentitiesOnly maybe\n").contains("yes or no is wanted"));
-        assert!(refused("User\n").contains("config:1: can't be understood: User"));
+        assert!(refused("Port many\n").contains("config:1: expected a port, not `many`"));
+        assert!(refused("IdentitiesOnly maybe\n").contains("expected yes or no"));
+        assert!(refused("User\n").contains("config:1: not a valid line: User"));
         // It doesn't matter for other hosts, nor if it is `none`.
         let home = home("Host n1\n ProxyJump none\nHost *\n ProxyJump gate\nMatch exec true\n User x\n");
         let (host, notes) = lookup(home.path(), "n1", false).unwrap();
         assert_eq!((host.user, notes.len()), (None, 1));
-        assert!(notes[0].contains("`Match exec true` isn't understood"), "{notes:?}");
+        assert!(notes[0].contains("`Match exec true` isn't supported"), "{notes:?}");
     }
 
     #[test]

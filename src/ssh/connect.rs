@@ -43,9 +43,10 @@ pub(super) fn establish(
         let label = target.label();
         if error.code() == TIMEOUT {
             let within = ssh.timeout_words();
-            return Error::new(format!("{label} takes the connection, but doesn't answer as sshd {within}"));
+            return Error::new(format!("{label} accepts the connection, but doesn't answer as sshd {within}"));
         }
-        Error::new(format!("can't speak SSH with {label}: {}", error.message())).hint("is it sshd that listens there?")
+        Error::new(format!("can't speak SSH with {label}: {}", error.message()))
+            .hint("is it sshd that listens on this port?")
     })?;
     verify(ssh, &session, &known, target)?;
     Ok((session, fd))
@@ -80,10 +81,10 @@ fn dial(ssh: &Ssh, target: &Target) -> Result<TcpStream, Error> {
     Err(match error.kind() {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => {
             Error::new(format!("can't reach {label}: no answer {}", ssh.timeout_words()))
-                .hint("is it up, and reachable from here? `--ssh-timeout SECONDS` gives it longer")
+                .hint("is it up, and reachable from here? `--ssh-timeout SECONDS` allows more time")
         }
         ErrorKind::ConnectionRefused => Error::new(format!("can't reach {label}: connection refused"))
-            .hint(format!("is sshd running there, on port {}? `--ssh-port` names another", target.port)),
+            .hint(format!("is sshd running there, on port {}? `--ssh-port` selects another", target.port)),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
             let why = if error.kind() == ErrorKind::HostUnreachable {
                 "no route to it"
@@ -129,7 +130,7 @@ fn fingerprint(key: &[u8], sha256: &[u8]) -> String {
 fn verify(ssh: &Ssh, session: &ssh2::Session, known: &Known, target: &Target) -> Result<(), Error> {
     let label = target.label();
     let (Some((key, _)), Some(hash)) = (session.host_key(), session.host_key_hash(HashType::Sha256)) else {
-        return Err(Error::new(format!("{label} shows no host key")));
+        return Err(Error::new(format!("{label} presents no host key")));
     };
     let shown = fingerprint(key, hash);
     let Some(file) = target.known_hosts.first() else {
@@ -210,7 +211,7 @@ fn changed(target: &Target, at: &At, known_kind: &str, shown: &str) -> Vec<Strin
     vec![
         "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!".into(),
         format!(
-            "{} shows another host key than the one that is known: someone may be intercepting the connection,",
+            "{} presents a host key that differs from the known one: someone may be intercepting the connection,",
             target.label()
         ),
         "or the host was reinstalled".into(),

@@ -45,7 +45,7 @@ pub(super) fn run(session: &ssh2::Session, fd: &OwnedFd, requests: &Receiver<Req
 struct Multiplexer<'a> {
     session: &'a ssh2::Session,
     channels: Vec<Channel>,
-    /// Channels to open once no message is half sent: libssh2 would wait for that for ever.
+    /// Channels to open once no message is half sent: libssh2 would wait for that forever.
     waiting: Vec<(ChannelKind, oneshot::Sender<Result<Opened, String>>)>,
     leave: bool,
     next: u64,
@@ -158,7 +158,7 @@ impl Multiplexer<'_> {
         if heard {
             self.heard = Instant::now();
         } else if self.heard.elapsed() > KEEPALIVE_TIMEOUT {
-            return Err(format!("nothing was heard for {} s", KEEPALIVE_TIMEOUT.as_secs()));
+            return Err(format!("nothing was received for {} s", KEEPALIVE_TIMEOUT.as_secs()));
         }
         if woken {
             let mut bytes = [0; 64];

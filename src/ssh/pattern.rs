@@ -71,6 +71,6 @@ mod tests {
     fn a_negation_wins_wherever_it_stands() {
         assert!(any(["*.com", "!bad.com"], "good.com"));
         assert!(!any(["!bad.com", "*.com"], "bad.com"));
-        assert!(!any(["!bad.com"], "good.com"), "a negation alone means nobody");
+        assert!(!any(["!bad.com"], "good.com"), "a negation alone matches nothing");
     }
 }

@@ -295,6 +295,6 @@ mod tests {
         let lost = lease.lost();
         lease.revoke().await.unwrap();
         assert!(timeout(TTL * 10, lost).await.is_err());
-        assert_eq!(store.tried().len(), 0, "nobody keeps it alive any more");
+        assert_eq!(store.tried().len(), 0, "it is not kept alive any more");
     }
 }

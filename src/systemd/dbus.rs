@@ -152,7 +152,7 @@ impl Dbus {
         };
         let linkable = units.iter().zip(&written).filter(|(_, written)| written.is_ok());
         let linkable: BTreeSet<_> = linkable.map(|((name, _), _)| name.clone()).collect();
-        // Links of an `[Install]` section that was removed would stay for ever.
+        // Links of an `[Install]` section that was removed would stay forever.
         let stale = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
         let stale = units.iter().zip(&written).filter(|(_, written)| written.as_ref().is_ok_and(stale));
         self.together(Verb::Disable, stale.map(|((name, _), _)| name.clone()).collect()).await;
@@ -206,7 +206,7 @@ impl Dbus {
     ) -> Result<T, Error> {
         let shared = Arc::clone(&self.shared);
         let done = tokio::task::spawn_blocking(move || work(&shared)).await;
-        done.unwrap_or_else(|error| Err(Error::Io(format!("file work was broken off: {error}"))))
+        done.unwrap_or_else(|error| Err(Error::Io(format!("a file operation was aborted: {error}"))))
     }
 }
 

@@ -470,7 +470,7 @@ impl Systemd for Fake {
 
     async fn going_down(&self) -> Result<bool, Error> {
         let host = self.lock();
-        if host.bus_up { Ok(host.going_down) } else { Err(Error::Unavailable("the bus is away".into())) }
+        if host.bus_up { Ok(host.going_down) } else { Err(Error::Unavailable("the bus is down".into())) }
     }
 
     async fn read_boot_file(&self, key: &str) -> Result<Option<String>, Error> {
@@ -480,7 +480,7 @@ impl Systemd for Fake {
     async fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
         let mut host = self.lock();
         if host.disk_full {
-            return Err(Error::Io(format!("cannot write note {key}: No space left on device")));
+            return Err(Error::Io(format!("cannot write boot file {key}: No space left on device")));
         }
         host.disk.boot_files.insert(key.into(), text.into());
         Ok(())

@@ -154,7 +154,7 @@ impl Folder {
 
     fn note(&self, key: &str) -> Result<PathBuf, Error> {
         if key.is_empty() || key.starts_with('.') || key.contains('/') {
-            return Err(Error::Io(format!("{key:?} can't name a note: it must be a plain file name")));
+            return Err(Error::Io(format!("{key:?} can't name a boot file: it must be a plain file name")));
         }
         Ok(self.file(key))
     }

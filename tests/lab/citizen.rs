@@ -236,7 +236,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     until_logged(
         &lab,
         "n2",
-        "not reloaded, the old configuration remains in force: /etc/fleet/fleet.conf:9: `nonsense` is no key=value",
+        "not reloaded, the old configuration remains in force: /etc/fleet/fleet.conf:9: `nonsense` isn't key=value",
     );
     assert_eq!(lab.run("n2", &["systemctl", "is-active", "fleetd"]).stdout.trim(), "active");
     assert_eq!(presence(&lab, "n2"), with_color);
@@ -377,8 +377,9 @@ fn a_shutdown_waits_for_a_slow_stop_before_the_unit_runs_elsewhere() {
     assert_eq!(lab.active_on("n1", "slow.service").unwrap(), "n2", "the emptier host");
     lab.sh("n2", "systemctl poweroff --no-block").ok();
     let begun = Instant::now();
-    let status = until_status(&lab, "n2", Duration::from_secs(5), |line| line.starts_with("the system goes down"));
-    assert_eq!(status, "the system goes down; waiting for 1 unit to stop");
+    let status =
+        until_status(&lab, "n2", Duration::from_secs(5), |line| line.starts_with("the system is shutting down"));
+    assert_eq!(status, "the system is shutting down; waiting for 1 unit to stop");
     // Longer than the lease would last, and longer than TimeoutStopSec= of fleetd.
     while begun.elapsed() < Duration::from_secs(18) {
         assert_eq!(lab.fleetctl(&["list-machines", "--no-legend"]).ok().lines().count(), 2, "{:?}", begun.elapsed());

@@ -82,7 +82,7 @@ fn a_broken_configuration_is_named_line_by_line() {
     };
     assert!(start("agent_ttl=soon\\n").contains("/tmp/broken.conf:1: agent_ttl=soon: must be a time"));
     assert!(start("metadata=a=b\\nbogus=1\\n").contains("/tmp/broken.conf:2: unknown key `bogus`"));
-    assert!(start("garbage").contains("/tmp/broken.conf:1: `garbage` is no key=value"));
+    assert!(start("garbage").contains("/tmp/broken.conf:1: `garbage` isn't key=value"));
     let ran = lab.run("n1", &["fleetd", "--config", "/nowhere"]);
     assert!(ran.code == 1 && ran.stderr.contains("/nowhere: can't be read"), "{ran:?}");
 }

@@ -163,7 +163,7 @@ fn hosts_that_are_not_who_or_where_they_should_be() {
     assert!(made.unwrap().success());
     let mut wrong = laptop.command(&["ssh", "n2", "true"]);
     wrong.env("FLEETCTL_SSH_IDENTITY", "wrong");
-    refused(&ran(wrong), &["as core: none of the keys will do", "  wrong: not accepted"]);
+    refused(&ran(wrong), &["as core: none of the keys was accepted", "  wrong: not accepted"]);
     let line = format!("ssh-add -q {}/key && exec {} ssh n2 hostname", laptop.keys, env!("CARGO_BIN_EXE_fleetctl"));
     let plain = laptop.command(&[]);
     let mut agent = Command::new("ssh-agent");

@@ -188,7 +188,7 @@ async fn without_a_socket_it_says_what_to_do() {
     let host = Host::new().await;
     let mut sidecar = host.sidecar(&["ambassador", "web"]);
     assert!(!sidecar.end().await.success());
-    sidecar.logs("nowhere to listen: give --listen PORT, or start it from a socket unit").await;
+    sidecar.logs("no address to listen on: use --listen PORT, or start it from a socket unit").await;
 }
 
 #[tokio::test]

@@ -255,7 +255,7 @@ async fn nonsense_is_refused_at_once() {
             &["announce", "web", "--port", "1", "--endpoint", "https://n1:1", "--cert-file", "x"],
             "a certificate and its key go together",
         ),
-        (&["ambassador", "web"], "nowhere to listen: give --listen PORT"),
+        (&["ambassador", "web"], "no address to listen on: use --listen PORT"),
         (&["ambassador", "web", "--listen", "n1"], "write a port, 127.0.0.1:PORT or [::1]:PORT"),
     ] {
         let mut sidecar = host.sidecar(args);

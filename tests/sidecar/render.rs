@@ -163,7 +163,7 @@ async fn without_the_api_the_file_stays() {
     drop(sidecar);
     desk.host.api_down().await;
     let sidecar = desk.render(&[]);
-    sidecar.says("waiting for word of services; can't reach fleetd").await;
+    sidecar.says("waiting for the list of services; can't reach fleetd").await;
     assert!(!sidecar.is_ready());
     sidecar.ready().await;
     assert_eq!(desk.text().as_deref(), Some("server a 127.0.0.1:1\nserver b 127.0.0.1:2\n"));

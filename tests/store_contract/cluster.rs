@@ -284,7 +284,7 @@ async fn users_are_let_in_and_kept_out() {
         (store.range(Range::default()).await.map(drop), store)
     };
     let refused = |why: &str| Err(Error::Refused(why.into()));
-    assert_eq!(ask(None).await.0, refused("etcd wants a user name and a password"));
+    assert_eq!(ask(None).await.0, refused("etcd requires a user name and a password"));
     assert_eq!(ask(Some(("root", "wrong"))).await.0, refused("etcd does not accept the user name or the password"));
     assert_eq!(ask(Some(("guest", "guest"))).await.0, refused("etcd does not permit this user to do that"));
     let (answer, store) = ask(Some(("root", "secret"))).await;
@@ -312,7 +312,7 @@ async fn options_that_can_not_work_are_refused() {
     for (endpoints, ca, says) in [
         (&[][..], None, "no etcd endpoint"),
         (&["ftp://host:1"][..], None, "http:// or https://"),
-        (&["http://bad host"][..], None, "is no good"),
+        (&["http://bad host"][..], None, "is invalid"),
         (&["https://host:2379"][..], None, "needs a CA certificate"),
         (&["host:2379"][..], no_file, "`/nonexistent/ca.pem` can't be read"),
     ] {

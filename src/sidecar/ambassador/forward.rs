@@ -2,9 +2,9 @@
 //! are passed on, and how soon a vanished peer is detected. Never ends a connection whose peer acknowledges anything,
 //! however long the peer accepts no data.
 //!
-//! All connections of a process share one buffer: what was read is written at once, without waiting in between. Only
-//! what the other side doesn't accept is kept, at most one buffer for each direction, and nothing more is read until it
-//! was written.
+//! All connections of a process share one buffer: what was read is written immediately, without waiting in between.
+//! Only what the other side doesn't accept is kept, at most one buffer for each direction, and nothing more is read
+//! until it was written.
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};

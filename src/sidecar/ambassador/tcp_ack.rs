@@ -75,7 +75,7 @@ const INET_DIAG_INFO: u16 = 2;
 /// `struct inet_diag_msg`, followed by `struct tcp_info` (linux/tcp.h); or `struct nlmsgerr`.
 fn understood(answer: &[u8]) -> io::Result<Heard> {
     const NLMSG_ERROR: u16 = 2;
-    let odd = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer isn't understood");
+    let odd = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer has an unknown form");
     if u16_at(answer, 4) == Some(NLMSG_ERROR) {
         let code = u32_at(answer, 16).ok_or_else(odd)?.cast_signed();
         return Err(io::Error::from_raw_os_error(-code));
@@ -141,7 +141,7 @@ mod tests {
             assert!(!ask(&client).unwrap().outstanding, "{place}");
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert!(ask(&client).unwrap().silent >= Duration::from_millis(200), "{place}");
-            // More than the server takes: the window is closed, and each question for room answered.
+            // More than the server takes: the window is closed, and each window probe is answered.
             let stuff = vec![0; 64 << 20];
             let stuffed = tokio::time::timeout(Duration::from_secs(1), client.write_all(&stuff)).await;
             assert!(stuffed.is_err());

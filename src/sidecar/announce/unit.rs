@@ -12,7 +12,7 @@ use crate::sidecar::{Api, REQUEST_TIMEOUT, brief};
 
 /// Watch `unit` on the host `here`. While the API is unreachable, the last known state stays valid.
 pub(super) fn follow(api: &Api, unit: UnitName, here: MachineId) -> watch::Receiver<Stand> {
-    let first = Stand { up: false, why: format!("waiting for word of {unit}") };
+    let first = Stand { up: false, why: format!("waiting for the state of {unit}") };
     let (tell, stand) = watch::channel(first);
     let client = api.client(REQUEST_TIMEOUT);
     tokio::spawn(async move {

@@ -145,7 +145,7 @@ mod tests {
         .unwrap();
         assert_eq!(render(&path, &[], &all).unwrap(), "[False]");
         let template = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/units/balancer/haproxy.cfg.j2"));
-        assert!(!render(template, &[], &all).unwrap().contains("backend"), "nobody asked for any");
+        assert!(!render(template, &[], &all).unwrap().contains("backend"), "no service was requested");
     }
 
     /// The template as it is shipped.

@@ -41,7 +41,7 @@ pub enum OpenError {
     #[error("the store `{0}` is in use by another process")]
     Locked(PathBuf),
     /// The file isn't a store, or is damaged.
-    #[error("the store `{path}` is damaged, or is no store: {reason}")]
+    #[error("the store `{path}` is damaged or isn't a store: {reason}")]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -131,7 +131,7 @@ impl Disk {
         let numbers = tx.open_table(NUMBERS)?;
         let number = |name| Ok::<_, StorageError>(numbers.get(name)?.map_or(0, |number| number.value()));
         if number("format")? != FORMAT {
-            return Err(corrupt(format!("its format is {}, and {FORMAT} is understood", number("format")?)));
+            return Err(corrupt(format!("its format is {}, and only {FORMAT} is supported", number("format")?)));
         }
         let mut state = State::new(history);
         state.revision = Revision(number("revision")?);

@@ -61,7 +61,7 @@ async fn run(
         let response = match stream.message().await {
             Ok(Some(response)) => response,
             Ok(None) => return Err(ended(address, "ended the watch".into())),
-            // The stream would repeat the error for ever, so it is closed.
+            // The stream would repeat the error forever, so it is closed.
             Err(error) => match classify(&error) {
                 Failure::Final(error) => return Err(error),
                 Failure::TooLarge => return Err(Error::Compacted),

@@ -239,7 +239,7 @@ impl Members {
 
 impl Member {
     fn new(given: &str, options: &Options, tls: Option<&ClientTlsConfig>) -> Result<Self, Error> {
-        let refused = |reason: String| Error::Refused(format!("the etcd endpoint `{given}` is no good: {reason}"));
+        let refused = |reason: String| Error::Refused(format!("the etcd endpoint `{given}` is invalid: {reason}"));
         let scheme = if tls.is_some() { "https" } else { "http" };
         let uri = if given.contains("://") { given.to_owned() } else { format!("{scheme}://{given}") };
         let mut endpoint = Endpoint::from_shared(uri)
@@ -259,15 +259,15 @@ impl Member {
             _ => return Err(refused("it must begin with http:// or https://".into())),
         }
         let Some(address) = endpoint.uri().authority().map(ToString::to_string) else {
-            return Err(refused("it names no host".into()));
+            return Err(refused("it has no host".into()));
         };
         let mut connect = ConnectOptions::new().with_require_leader(true);
         if let Some((user, password)) = &options.user {
             connect = connect.with_user(user, password).with_auto_token_refresh(true);
         }
         let hint = match (tls, &options.identity) {
-            (None, _) => "does it want https?",
-            (Some(_), None) => "does it want a client certificate?",
+            (None, _) => "does it require https?",
+            (Some(_), None) => "does it require a client certificate?",
             (Some(_), Some(_)) => "does it accept our certificate?",
         };
         let answered = AtomicBool::new(false);

@@ -57,7 +57,7 @@ pub(super) fn classify(error: &etcd_client::Error) -> Failure {
         E::LeaseKeepAliveError(text) if text.contains("lease not found") => return Failure::Final(Error::LeaseLost),
         E::InvalidArgs(text) => return Failure::Final(Error::Refused(text.clone())),
         E::InvalidUri(error) => return Failure::Final(Error::Refused(error.to_string())),
-        other => return here(format!("broke off: {other}"), false, true),
+        other => return here(format!("fails: {other}"), false, true),
     };
     let text = status.message().strip_prefix("etcdserver: ").unwrap_or(status.message());
     let refused = |text: String| Failure::Final(Error::Refused(text));
@@ -72,13 +72,13 @@ pub(super) fn classify(error: &etcd_client::Error) -> Failure {
         }
         Code::ResourceExhausted if text.contains("too many requests") => here("is overloaded".into(), true, true),
         Code::InvalidArgument if text.contains("user name is empty") => {
-            refused("etcd wants a user name and a password".into())
+            refused("etcd requires a user name and a password".into())
         }
         Code::InvalidArgument if text.contains("authentication failed") => {
             refused("etcd does not accept the user name or the password".into())
         }
         Code::FailedPrecondition if text.contains("authentication is not enabled") => {
-            refused("etcd has no authentication enabled, but a user name is configured".into())
+            refused("a user name is configured, but authentication is not enabled in etcd".into())
         }
         Code::PermissionDenied => refused("etcd does not permit this user to do that".into()),
         Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted | Code::FailedPrecondition => {
@@ -90,9 +90,9 @@ pub(super) fn classify(error: &etcd_client::Error) -> Failure {
         Code::Unavailable if text == "no leader" => here("has no leader (no quorum)".into(), true, true),
         Code::Unavailable if text.contains("leader") => here("has lost its leader".into(), false, true),
         _ if text.contains("timed out") || text.contains("deadline exceeded") => {
-            here("does not get its members to agree in time (no quorum?)".into(), false, true)
+            here("timed out waiting for a majority of its members (no quorum?)".into(), false, true)
         }
-        Code::Unauthenticated => here("does not accept our session any more".into(), true, true),
+        Code::Unauthenticated => here("no longer accepts our session".into(), true, true),
         Code::Cancelled => hung_up(),
         _ if status_source(status).is_some() => hung_up(),
         _ => here(format!("fails: {text}"), false, true),
@@ -104,7 +104,7 @@ fn here(text: String, undone: bool, passing: bool) -> Failure {
 }
 
 fn hung_up() -> Failure {
-    Failure::Here(Trouble { text: "broke off the connection".into(), undone: false, passing: true, hung_up: true })
+    Failure::Here(Trouble { text: "closed the connection".into(), undone: false, passing: true, hung_up: true })
 }
 
 fn status_source(status: &tonic::Status) -> Option<&(dyn std::error::Error + 'static)> {
