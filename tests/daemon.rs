@@ -185,7 +185,7 @@ fn an_installation_elsewhere_and_without_root_fits_together() {
         assert!(found.iter().any(|file| file == wanted), "no {wanted} in {found:#?}");
     }
     for (args, said) in [
-        (&["--frobnicate"][..], "isn't understood"),
+        (&["--frobnicate"][..], "no option `--frobnicate`"),
         (&["--bindir", "/nowhere"], "build it first"),
         (&["--prefix"], "needs a directory"),
     ] {

@@ -1,4 +1,4 @@
-"""etcd, outside of all hosts: what happens to a host must not happen to the store."""
+"""etcd, outside of all hosts, so that faults of a host don't affect the store."""
 import os
 
 from labkit import image
@@ -52,7 +52,7 @@ class Etcd:
         os.dup2(log, 1), os.dup2(log, 2)
         self.cg.join(f"etcd-{i}")
         all_of_them = ",".join(f"m{j}={self.url(j, peer=True)}" for j in self.members())
-        # Its environment is all ours: an ETCD_ variable from outside would change the cluster.
+        # Nothing is inherited from the environment: an ETCD_ variable would change the cluster.
         os.execvpe("etcd", [
             "etcd", "--name", f"m{i}", "--data-dir", f"{self.dir}/{i}",
             "--listen-client-urls", self.url(i), "--advertise-client-urls", self.url(i),

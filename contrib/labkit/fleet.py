@@ -5,8 +5,8 @@ from labkit.outside import Failed, read, write
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 BINARIES = ("fleetd", "fleetctl", "fleet-sidecar")
-# Where the hosts see the lab's one copy of the binaries. It is a directory, bound read-only: a
-# new binary renamed into it shows on all hosts at once, and a running daemon keeps its old file.
+# Where the hosts see the lab's single copy of the binaries. It is a directory, bound read-only: a
+# new binary that is renamed into it appears on all hosts, and a running daemon keeps its old file.
 BINDIR = "/usr/local/lib/flotilla"
 FILES = {"units/fleetd.service": "systemd/system", "units/fleetd.socket": "systemd/system",
          "contrib/sysusers.d/flotilla.conf": "sysusers.d", "contrib/tmpfiles.d/flotilla.conf": "tmpfiles.d",
@@ -16,8 +16,8 @@ VERBS = {"start": ["enable", "--now"], "stop": ["disable", "--now"], "restart": 
 
 
 def install(lab, bindir, lines, etcd):
-    """Copy the binaries and set the hosts up, those that are down as well. `etcd` is the list of
-    servers, or None for hosts that stand alone."""
+    """Copy the binaries and configure all hosts, including those that are down. `etcd` is the list
+    of servers, or None for standalone hosts."""
     import json
     import shutil
     found = [b for b in BINARIES if os.access(f"{bindir}/{b}", os.X_OK)]
@@ -25,7 +25,7 @@ def install(lab, bindir, lines, etcd):
         raise Failed(f"there is no fleetd in {bindir}; build it first, or name the directory that has it")
     if not lab.hosts():
         raise Failed(f"lab `{lab.name}` has no hosts; start it with `lab up 3`")
-    for b in found:  # renamed into place: a binary that runs can't be written
+    for b in found:  # renamed into place: a binary that is running can't be written
         shutil.copy2(f"{bindir}/{b}", f"{lab.state}/bin/.{b}")
         os.rename(f"{lab.state}/bin/.{b}", f"{lab.state}/bin/{b}")
     write(f"{lab.state}/install", json.dumps([lines, etcd]))
@@ -35,7 +35,7 @@ def install(lab, bindir, lines, etcd):
 
 
 def configure(lab, h):
-    """What `lab install` puts on a host. Also done at boot, for hosts that come later."""
+    """What `lab install` puts on a host. Also called at boot, for hosts that are added later."""
     import json
     import shutil
     if not (kept := read(f"{lab.state}/install")):

@@ -1,4 +1,4 @@
-"""One lab: its hosts, its network, its beginning and its end."""
+"""One lab: its hosts, its network, and how it is started and ended."""
 import os
 import time
 
@@ -7,7 +7,7 @@ from labkit.fleet import BINDIR, configure
 from labkit.outside import Cgroups, Failed, daemon, digest, locked, read, say, sh, until, write
 
 ROOT = "/run/flotilla-lab"
-REBOOT = 133  # what systemd-nspawn --keep-unit exits with when the host asked for a reboot
+REBOOT = 133  # the exit status of systemd-nspawn --keep-unit when the host requested a reboot
 
 
 class Lab:
@@ -37,7 +37,7 @@ class Lab:
         return f"fl-{self.name}-{h}"
 
     def mac(self, last):
-        # Fixed, because a real host keeps its address over a power cut, and peers remember it.
+        # Fixed: a real host keeps its address across a power cut, and peers cache it.
         return "02:%02x:%02x:%02x:00:%02x" % (*map(int, self.net.split(".")), last)
 
     def hosts(self):
@@ -52,9 +52,9 @@ class Lab:
         return h
 
     def init(self, h):
-        """The pid of the host's init as seen from here; None while it is down or just starting."""
+        """The pid of the host's init in this machine's namespace; None while it is down or starting."""
         for p in self.cg.pids(f"{h}/box/payload/init.scope"):
-            if "\t1\nNSpgid:" in read(f"/proc/{p}/status"):  # NSpid's last number: its pid in there
+            if "\t1\nNSpgid:" in read(f"/proc/{p}/status"):  # the last number of NSpid is its pid in the host
                 return p
 
     def running(self, h):
@@ -63,16 +63,16 @@ class Lab:
         return p
 
     def inside(self, h, cmd):
-        """The command line that runs `cmd` in a host. It gets the host's idea of an environment,
-        and a SIGTERM when this end of it is killed, so that nothing is left behind in there. It can't
-        set the clock, no more than the host's own processes can: there is one for all, this machine's."""
+        """The command line that runs `cmd` in a host. The command gets an environment of its own,
+        and SIGTERM if this process is killed, so that nothing is left running in the host. Like the
+        host's own processes it can't set the clock, which is this machine's."""
         env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
                "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
         return ["nsenter", "-t", str(self.running(h)), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--",
                 "setpriv", "--pdeathsig", "TERM", "--bounding-set=-sys_time", "--", "env", "-i", *env, *cmd]
 
     def everywhere(self, cmd, hosts=None):
-        """Run `cmd` in all hosts that are up, at the same time. Returns each one's output."""
+        """Run `cmd` in all hosts that are up, in parallel. Returns the output of each."""
         import subprocess
         jobs = {h: subprocess.Popen(self.inside(h, cmd), text=True, stdin=subprocess.DEVNULL,
                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -85,7 +85,7 @@ class Lab:
     # ---- network ----
 
     def network(self):
-        """The subnet and the bridge, once. Two labs that start together must not choose alike."""
+        """Create subnet and bridge once. Labs that start together must not choose the same subnet."""
         with locked(f"{ROOT}/.lock"):
             if sh("stat", "-f", "-c", "%T", ROOT).strip() == "overlayfs":
                 sh("mount", "-t", "tmpfs", "tmpfs", ROOT)  # an overlay can't hold an overlay's upper half
@@ -93,7 +93,7 @@ class Lab:
                 write(f"{self.state}/net", self.free_net())
             if os.path.exists(f"/sys/class/net/{self.bridge}"):
                 return
-            # A fixed address: a bridge that takes its ports' addresses changes it as hosts come and go.
+            # A fixed address: otherwise a bridge takes one of its ports', and changes it as hosts come and go.
             sh("ip", "link", "add", self.bridge, "address", self.mac(1), "type", "bridge", "forward_delay", "0")
             sh("ip", "addr", "add", f"{self.net}.1/24", "dev", self.bridge)
             sh("ip", "link", "set", self.bridge, "up")
@@ -156,7 +156,7 @@ class Lab:
         if not os.path.ismount(f"{d}/root"):
             sh("mount", "-t", "overlay", "overlay", "-o",
                f"lowerdir={root},upperdir={d}/upper,workdir={d}/work", f"{d}/root")
-        if new:  # and never again: what a test changed on a disk stays changed
+        if new:  # only once: what a test changes on the disk must stay
             names = "".join(f"{self.net}.{10 + i}\tn{i}\n" for i in range(1, 65))
             write(f"{d}/root/etc/machine-id", self.machine_id(h) + "\n")
             write(f"{d}/root/etc/hostname", h + "\n")
@@ -171,8 +171,8 @@ class Lab:
         until(lambda: self.cg.busy(h), 5)
 
     def keep(self, h):
-        """Starts the host, and starts it again when it rebooted: systemd-nspawn can do that itself
-        only where systemd runs outside as well."""
+        """Start the host, and start it again after a reboot: systemd-nspawn does that itself only if
+        systemd runs on this machine as well."""
         import resource
         import subprocess
         d = f"{self.state}/hosts/{h}"
@@ -180,19 +180,19 @@ class Lab:
         os.dup2(log, 1), os.dup2(log, 2)
         self.cg.join(f"{h}/keeper")
         ns = f"/run/netns/{self.netns(h)}"
-        # nsenter, so that the host's /sys shows its own network and not this machine's.
+        # nsenter, so that the host's /sys shows its own network instead of this machine's.
         cmd = ["nsenter", f"--net={ns}", "systemd-nspawn", "--quiet", "--keep-unit", "--register=no",
                "--settings=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe",
                "-D", f"{d}/root", "-M", f"{self.name}-{h}", f"--hostname={h}", f"--bind-ro={self.state}/bin:{BINDIR}",
                f"--network-namespace-path={ns}", "--kill-signal=SIGRTMIN+3", "--capability=CAP_NET_ADMIN"]
-        try:  # what units may ask for on a real host; but root in a sandbox may have less
+        try:  # what units may request on a real host; root in a sandbox may not have it
             resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 524288))
             cmd.append("--capability=CAP_SYS_RESOURCE")
         except ValueError:
             pass
-        # Without a cgroup of its own each host would share one with all others, and their systemds
-        # would fight over the same service's processes. Version 2 inside, whatever is outside.
-        # Its own /proc/sys/net may be written: containers in there have networks, too.
+        # Without its own cgroup, each host would share one with all others, and their systemds would
+        # compete for the processes of a service. Hosts use cgroup version 2, whatever this machine uses.
+        # /proc/sys/net is writable, because containers in the host have networks, too.
         env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1", SYSTEMD_NSPAWN_API_VFS_WRITABLE="network")
         status = REBOOT
         while status == REBOOT:
@@ -202,7 +202,7 @@ class Lab:
                                     preexec_fn=lambda: self.cg.join(f"{h}/box")).returncode
 
     def settle(self, h, before=None):
-        """Wait until the host has booted; `before` is the init that must have gone."""
+        """Wait until the host has booted, with an init other than `before`."""
         state, end = "", time.monotonic() + 90
         while time.monotonic() < end and self.cg.busy(h):
             if (p := self.init(h)) and p != before:
@@ -236,11 +236,11 @@ class Lab:
             say(f"{count} host{'s' * (count > 1)} up on {self.net}.0/24 after {time.monotonic() - began:.1f} s")
 
     def guard(self, owner):
-        """End the lab when process `owner` is gone, however it went."""
+        """End the lab when process `owner` has ended, for whatever reason."""
         try:
             fd = os.pidfd_open(owner)
         except OSError:
-            raise Failed(f"there is no process {owner}; --owner wants the pid of who uses the lab") from None
+            raise Failed(f"there is no process {owner}; --owner requires the pid of a running process") from None
 
         def watch():
             import select
@@ -248,8 +248,8 @@ class Lab:
             gone = select.poll()
             gone.register(3, select.POLLIN)
             gone.poll()
-            # Two steps, in this order: with the lock no `up` can be under way, which would end this
-            # process if it is still in the lab; and ending the lab ends all that is in it.
+            # Two steps, in this order. While the lock is held no `up` can run, which would kill this
+            # process while it is in the lab. And ending the lab kills everything in it, so leave it first.
             lock = locked(f"{ROOT}/{self.name}.lock")
             write(f"{self.cg.top}/cgroup.procs", str(os.getpid()))
             self.end()
@@ -260,8 +260,8 @@ class Lab:
         daemon(watch, fd)
 
     def kill(self, h):
-        # The cable first: a host without power says goodbye to nobody, but a kernel that goes on
-        # would close the dead processes' connections properly.
+        # Cut the network first: a host without power closes no connection, but this kernel would
+        # close those of the killed processes properly.
         sh("ip", "link", "set", self.veth(self.known(h)), "down", check=False)
         self.cg.kill(h)
         self.unplug(h)
@@ -274,8 +274,8 @@ class Lab:
         asking = subprocess.Popen(self.inside(h, ["systemctl", how]), stdin=null, stdout=null, stderr=null)
 
         def asked():
-            # A host that goes down stops its processes before it kills them, and nsenter stops with its
-            # child. It must continue and reap the child: until then the host's namespace can't end.
+            # A host that shuts down sends SIGSTOP to its processes before it kills them, and nsenter stops
+            # with its child. It must continue and reap the child, or the host's namespace can't end.
             asking.send_signal(signal.SIGCONT)
             return asking.poll() is not None
 
@@ -308,7 +308,7 @@ class Lab:
             if re.fullmatch(re.escape(f"fl-{self.name}-") + r"n\d+", ns):
                 sh("ip", "netns", "del", ns, check=False)
         sh("ip", "link", "del", self.bridge, check=False)
-        left = "/run/systemd/nspawn/propagate"  # systemd-nspawn's own, empty, and it trips over them
+        left = "/run/systemd/nspawn/propagate"  # left by systemd-nspawn, which fails if they exist
         for h in os.listdir(left) if os.path.isdir(left) else []:
             if re.fullmatch(re.escape(f"{self.name}-") + r"n\d+", h):
                 sh("rmdir", f"{left}/{h}", check=False)

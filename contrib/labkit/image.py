@@ -1,4 +1,4 @@
-"""What the hosts are made from: one base root file system, built once and kept."""
+"""The base root file system of the hosts, built once and kept."""
 import os
 import sys
 
@@ -12,9 +12,8 @@ SUITE = "bookworm"
 PACKAGES = ("systemd systemd-sysv dbus iproute2 procps curl netcat-openbsd openssh-server "
             "python3-minimal libssl3 ca-certificates polkitd haproxy "
             "podman crun netavark iptables docker-registry").split()
-# Run once with the new root as $1. Idle hosts must be quiet, or every measurement of an idle
-# cluster measures Debian's timers. ssh, haproxy, podman and the registry are there, but start only
-# when asked to.
+# Run once with the new root as $1. Idle hosts must be quiet, or measurements of an idle cluster would
+# include Debian's timers. ssh, haproxy, podman and the registry are installed, but start only on request.
 FINISH = r"""
 set -eu; cd "$1"
 for u in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
@@ -52,7 +51,7 @@ test -z "$(chroot . dpkg --audit)"
 
 
 def deps():
-    # No shutil.which: a machine that has only python3-minimal is to get as far as this.
+    # Not shutil.which: this must work on a machine that has only python3-minimal.
     places = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").split(":")
     missing = sorted({pkg for cmd, pkg in NEEDS.items()
                       if not any(os.path.exists(f"{p}/{cmd}") for p in ["", *places])})
@@ -61,7 +60,7 @@ def deps():
     import subprocess
     say(f"installing {' '.join(missing)}")
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    if os.path.isdir("/run/systemd/system"):  # or the package would start an etcd of its own
+    if os.path.isdir("/run/systemd/system"):  # otherwise the package would start its own etcd
         sh("systemctl", "mask", "--runtime", "etcd.service", check=False)
     for cmd in (["apt-get", "update", "-q"], ["apt-get", "install", "-yq", "--no-install-recommends", *missing]):
         if subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=env).returncode:
@@ -69,8 +68,8 @@ def deps():
 
 
 def base():
-    """The directory of the base root. Its name comes from what it is made of, and it gets that
-    name only when it is complete: a directory that is there can be used."""
+    """The directory of the base root. Its name is a hash of what it is made of, and it gets that name
+    only when it is complete, so a directory that exists can be used."""
     deps()
     want = f"{CACHE}/base-{digest(' '.join([SUITE, *PACKAGES, FINISH]))[:12]}"
     if os.path.isdir(want):

@@ -1,11 +1,11 @@
-"""Containers: a registry outside of all hosts, for no lab reaches one elsewhere, and an image to pull from it."""
+"""Containers: a registry beside the hosts, since a lab can't reach any other, and an image to pull from it."""
 import os
 
 from labkit import image
 from labkit.outside import Failed, daemon, say, sh, until, write
 
-# Everything in the image comes from the host that makes it: a shell, a Python and `answer`, with the libraries they ask for.
-# `ldd` names these.
+# Everything in the image comes from the host that makes it: a shell, Python and `answer`, with the libraries that `ldd`
+# lists for them.
 MAKE = r"""
 set -eu; dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; root=$dir/root
 mkdir -p "$root/usr/bin" "$root/usr/lib" "$root/usr/lib64" "$root/tmp" "$root/etc"
@@ -24,7 +24,7 @@ podman rmi --force "$1" >/dev/null
 
 
 class Registry:
-    """Docker's registry on port 5000 of the bridge's address, which hosts know as `outside`."""
+    """Docker's registry on port 5000 of the bridge's address, which the hosts call `outside`."""
 
     PART, PORT = "registry", 5000
 
@@ -32,7 +32,7 @@ class Registry:
         self.lab, self.cg, self.dir = lab, lab.cg, f"{lab.state}/registry"
 
     def up(self, maker):
-        """Start it if need be, and have the host `maker` put `outside:5000/small:1` into it."""
+        """Start it if necessary, and let the host `maker` push `outside:5000/small:1` to it."""
         self.lab.running(maker)
         name = f"outside:{self.PORT}/small:1"
         if not self.cg.busy(self.PART):
@@ -52,7 +52,7 @@ class Registry:
         log = os.open(f"{self.dir}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1), os.dup2(log, 2)
         self.cg.join(self.PART)
-        # The program comes from the hosts' root: this machine need not have it.
+        # The program comes from the hosts' root file system, so this machine doesn't need it.
         program = f"{image.base()}/usr/bin/docker-registry"
         os.execve(program, [program, "serve", f"{self.dir}/config.yml"], {"PATH": os.environ["PATH"]})
 

@@ -1,4 +1,4 @@
-"""This machine: small tools, and the cgroups by which a lab knows its own processes."""
+"""This machine: small tools, and the cgroups that identify the processes of a lab."""
 import os
 import sys
 import time
@@ -13,8 +13,8 @@ def say(text):
 
 
 def sh(*cmd, check=True, **kw):
-    """Run a tool quietly; its own words matter only when it fails."""
-    import subprocess  # here, because `lab run` must start fast and never gets here
+    """Run a tool; its stderr is shown only if it fails."""
+    import subprocess  # imported here, because `lab run` must start fast and doesn't need it
     done = subprocess.run(cmd, capture_output=True, text=True, stdin=subprocess.DEVNULL, **kw)
     if check and done.returncode:
         raise Failed(f"`{' '.join(cmd)}` failed: {done.stderr.strip() or done.returncode}")
@@ -41,7 +41,7 @@ def digest(text):
 
 
 def locked(path):
-    """Held until the process ends or the file is closed; a crash lets go of it too."""
+    """A lock that is held until the file is closed or the process ends, also by a crash."""
     import fcntl
     os.makedirs(os.path.dirname(path), exist_ok=True)
     f = open(path, "w")
@@ -50,7 +50,7 @@ def locked(path):
     except BlockingIOError:
         say(f"waiting for another lab command ({path})")
         fcntl.flock(f, fcntl.LOCK_EX)
-    # `down` removes the file while it holds it: then whoever waited holds nothing, and tries again.
+    # `down` removes the file while it holds the lock: a process that waited for it must try again.
     there = os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(f.fileno()))
     return f if there else locked(path)
 
@@ -65,8 +65,8 @@ def until(test, seconds):
 
 
 def daemon(work, fd=0):
-    """Run `work` in a process of its own that holds none of our files but `fd` (there it is 3): a
-    caller that reads our output to its end must not wait for the hosts to end."""
+    """Run `work` in a new process that has none of our files open except `fd`, as number 3: a caller
+    that reads our output to its end must not wait until the hosts end."""
     if os.fork():
         return
     status = 1
@@ -86,8 +86,8 @@ def daemon(work, fd=0):
 
 
 class Cgroups:
-    """The cgroup2 tree, by which a lab's processes are known; beside it, on a machine that still
-    has version 1 hierarchies, systemd's own one, which systemd-nspawn uses as well."""
+    """The cgroup2 tree, which identifies the processes of a lab; and, on a machine with version 1
+    hierarchies, that of systemd, which systemd-nspawn uses as well."""
 
     def __init__(self, name):
         mounts = [line.split() for line in read("/proc/self/mountinfo").splitlines()]
@@ -104,7 +104,7 @@ class Cgroups:
     def make(self, part):
         for tree in self.trees:
             os.makedirs(f"{tree}/{part}", exist_ok=True)
-        # Hand down what controllers there are, so that MemoryMax= and the like work in the hosts.
+        # Delegate all available controllers, so that MemoryMax= and the like work in the hosts.
         at = os.path.dirname(self.trees[0])
         for step in ["", *self.path(os.path.dirname(part))[len(at) + 1:].split("/")]:
             at = os.path.join(at, step)
@@ -133,7 +133,7 @@ class Cgroups:
                     pass
 
     def kill(self, part=""):
-        """End all of it in one go, so that nobody in it sees the others die first."""
+        """Kill all processes in it together, so that none sees the others end first."""
         for _ in range(100):
             if not self.busy(part):
                 break

@@ -1,9 +1,9 @@
-"""SSH into the hosts, for whoever plays a laptop: sshd on them, a key that is let in, and their own keys to know them by."""
+"""SSH from outside into the hosts: sshd on them, an authorized key, and their host keys in a known_hosts file."""
 import os
 
 from labkit.outside import read, sh, write
 
-# `core` is whom fleetctl logs in as unless told otherwise; the groups let it ask fleetd and read the journal.
+# `core` is the default login of fleetctl; the groups let it use fleetd's socket and read the journal.
 READY = r"""
 set -eu
 id core >/dev/null 2>&1 || useradd --create-home --shell /bin/bash core
@@ -19,7 +19,7 @@ cat /etc/ssh/ssh_host_ed25519_key.pub
 
 
 def up(lab, hosts):
-    """Start sshd. Prints the folder with `key`, and with `known_hosts` as read from the hosts' own disks."""
+    """Start sshd. Prints the folder of `key`, and of `known_hosts`, which is read from the hosts' disks."""
     folder = f"{lab.state}/ssh"
     key = f"{folder}/key"
     if not os.path.exists(key):
