@@ -1,5 +1,5 @@
-//! What happened in a simulation, with virtual times, and what must not have. Owns the record that a failing seed
-//! prints, and that two runs of one seed must share line by line.
+//! The journal of a simulation: what happened, with virtual times, and the violations. Owns the record that a failing
+//! seed prints, and which must be the same, line by line, in each run of a seed.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lines that a report shows.
+/// The number of lines in a report.
 const SHOWN: usize = 60;
 
 /// The record. Clones share it.
@@ -26,7 +26,7 @@ struct Inner {
 }
 
 impl Journal {
-    /// An empty one; virtual time begins now.
+    /// An empty journal; virtual time begins now.
     pub(crate) fn new() -> Self {
         Self { born: Instant::now(), inner: Arc::default() }
     }
@@ -40,7 +40,7 @@ impl Journal {
         self.lock().lines.push((now, line.into()));
     }
 
-    /// Something that must not be.
+    /// Record a violation.
     pub(crate) fn violate(&self, line: impl Into<String>) {
         let (now, line) = (self.now(), line.into());
         let mut inner = self.lock();
@@ -65,7 +65,7 @@ impl Journal {
         self.lock().lines.clone()
     }
 
-    /// The first violation, and what led to it.
+    /// The first violation, and the lines before it; `None` without a violation.
     pub(crate) fn report(&self) -> Option<String> {
         let inner = self.lock();
         let (_, first) = inner.violations.first()?;

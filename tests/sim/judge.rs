@@ -1,8 +1,8 @@
-//! Watches a simulation and says what must not be. Owns the cluster as the store has it, revision by revision, and the
-//! invariants over it; what goes on on the hosts is judged in `machines`. It must never change anything.
+//! Watches a simulation and reports violations. Owns the cluster in the store, revision by revision, and the invariants
+//! over it; the events of hosts are judged in `machines`. It must never change anything.
 //!
-//! Every commit goes through [`Judge::commit`], which lets nobody commit before the revision has been looked at: so
-//! each revision is seen alone. Only leases that run out by themselves may share a look with the commit that follows.
+//! Every commit goes through [`Judge::commit`], which delays the next commit until this revision has been judged, so
+//! that each revision is judged by itself. Only a lease that expires may be judged together with the next commit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ use super::journal::Journal;
 use super::machines::Machines;
 use super::told::Reader;
 
-/// How long the cluster of the past is remembered, for those who act on it.
+/// How long past states of the cluster are kept, because a leader may have planned from one of them.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// The judge. Clones share it.
@@ -39,20 +39,20 @@ pub(crate) struct Judge {
     seen: Arc<watch::Sender<Revision>>,
 }
 
-/// What is known.
+/// What the judge knows.
 #[derive(Default)]
 struct Facts {
     cluster: Cluster,
     leader: Option<MachineId>,
     machines: Machines,
-    /// Violations that were there at the last look already.
+    /// Violations that were reported already.
     standing: BTreeSet<String>,
     /// Which restart was asked for last, and when; `None` once the unit isn't to run any more.
     restarts: BTreeMap<UnitName, (Revision, Option<Duration>)>,
-    /// The cluster at each revision that may matter for a plan, of late: a leader may have planned from any that has
-    /// reached it.
+    /// The recent states of the cluster that may matter for a plan: a leader may have planned from any that has reached
+    /// it.
     past: VecDeque<(Duration, Cluster)>,
-    /// Whose commit is looked at.
+    /// The writer of the commit that is being judged.
     writer: Writer,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Writer {
 }
 
 impl Judge {
-    /// A judge of what happens in `store` from now on, which must be empty.
+    /// A judge of `store`, which must be empty.
     pub(crate) fn new(journal: Journal, store: &Embedded) -> Self {
         let judge = Self {
             journal,
@@ -92,7 +92,7 @@ impl Judge {
         Writer { host, planned_from: known.map(|(oldest, _)| oldest) }
     }
 
-    /// Commit for `writer`, and look at what came of it before anybody else may.
+    /// Commit for `writer`, and judge the result before the next commit.
     pub(crate) async fn commit(&self, store: &Embedded, writer: Writer, txn: Txn) -> Result<Revision, Error> {
         let _gate = self.gate.lock().await;
         let key = |op: &Op| match op {
@@ -115,7 +115,7 @@ impl Judge {
         Ok(revision)
     }
 
-    /// End a lease, and look.
+    /// Revoke a lease, and judge the result.
     pub(crate) async fn revoke(&self, store: &Embedded, lease: LeaseId) -> Result<(), Error> {
         let _gate = self.gate.lock().await;
         store.revoke(lease).await
@@ -130,7 +130,7 @@ impl Judge {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The cluster as of the last look.
+    /// The cluster at the last revision that was judged.
     pub(crate) fn cluster(&self) -> Cluster {
         self.facts().cluster.clone()
     }
@@ -143,40 +143,40 @@ impl Judge {
         self.facts().leader.clone()
     }
 
-    /// Another host to watch; the answer is its number.
+    /// Add a host to watch; returns its number.
     pub(crate) fn add_machine(&self, name: &str, id: &MachineId, fake: &Fake) -> usize {
         self.facts().machines.add(name, id, fake, self.journal.now())
     }
 
-    /// Look at what has happened on the hosts.
+    /// Judge what has happened on the hosts.
     pub(crate) fn look(&self) {
         let facts = &mut *self.facts();
         facts.machines.look(&self.journal, &facts.cluster);
     }
 
-    /// Allow readers this long between hearing of a change and acting on it.
+    /// Allow readers this much time between receiving a change and acting on it.
     pub(crate) fn allow(&self, lag: Duration) {
         self.facts().machines.told.allow(lag);
     }
 
-    /// Allow each call of systemd this long, and those who make `calls` of them, one after the other, as much longer.
+    /// Allow each call to systemd this much time, and a reader that makes `calls` of them, that many times as much.
     pub(crate) fn allow_calls(&self, latency: Duration, calls: u32) {
         let machines = &mut self.facts().machines;
         machines.call = machines.call.max(latency);
         machines.told.allow_calls(latency * calls);
     }
 
-    /// A daemon of `host` starts, which knows nothing yet.
+    /// A daemon starts on `host`; it has read nothing yet.
     pub(crate) fn daemon_starts(&self, host: usize) {
         self.facts().machines.daemon_starts(host);
     }
 
-    /// It ends, however it does.
+    /// The daemon of `host` has ended, for whatever reason.
     pub(crate) fn daemon_ends(&self, host: usize) {
         self.facts().machines.daemon_ends(host);
     }
 
-    /// A person is about to start or to stop a unit on `host`.
+    /// A person is about to start or stop a unit on `host` with `systemctl`.
     pub(crate) fn by_hand(&self, host: usize, unit: &UnitName, start: bool) {
         self.look();
         let now = self.journal.now();
@@ -188,7 +188,7 @@ impl Judge {
         self.facts().machines.was_stopped_by_hand(host, unit)
     }
 
-    /// The system of `host` shuts down: systemd stops all units, which no agent asked for.
+    /// The system of `host` shuts down: systemd stops all units without a request of the agent.
     pub(crate) fn shuts_down(&self, host: usize) {
         self.facts().machines.shuts_down(host);
     }
@@ -198,7 +198,7 @@ impl Judge {
         self.facts().machines.runs_since(host, unit).map(|(_, since)| since)
     }
 
-    /// The store's keys that begin with `prefix` have reached the daemon of `host`, as of `revision`.
+    /// The daemon of `host` has received the store's keys that begin with `prefix`, as of `revision`.
     pub(crate) fn heard(&self, host: usize, prefix: &str, revision: Revision) {
         let reader = match prefix {
             "" => Reader::Engine,
@@ -209,12 +209,12 @@ impl Judge {
         self.facts().machines.told.heard(host, reader, revision, now);
     }
 
-    /// Whether the daemon of a host may have forgotten what it did with a unit, for want of a chance to write it down.
+    /// Whether the daemon of a host may have lost what it did with a unit, because it could not save it.
     pub(crate) fn may_have_forgotten(&self, host: &MachineId, unit: &UnitName) -> bool {
         self.facts().machines.may_have_forgotten(host, unit)
     }
 
-    /// The agent of `host` has written down what it has carried out.
+    /// The agent of `host` has saved what it has carried out.
     pub(crate) fn noted(&self, host: usize) {
         self.facts().machines.noted(host);
     }
@@ -224,28 +224,28 @@ impl Judge {
         self.facts().machines.files(host, units);
     }
 
-    /// The agent of `host` asks for the starts of `units`.
+    /// The agent of `host` requests the start of `units`.
     pub(crate) fn starts(&self, host: usize, units: &[UnitName]) {
         self.look();
         let now = self.journal.now();
         self.facts().machines.starts(&self.journal, host, units, now);
     }
 
-    /// It has been answered that the start of `unit` is under way.
+    /// The agent of `host` has received the answer to its request to start `unit`.
     pub(crate) fn start_answered(&self, host: usize, unit: &UnitName) {
         self.facts().machines.start_answered(host, unit);
     }
 
-    /// The agent of `host` asks for the stops of `units`.
+    /// The agent of `host` requests the stop of `units`.
     pub(crate) fn stops(&self, host: usize, units: &[UnitName]) {
         self.look();
         let now = self.journal.now();
         let facts = &mut *self.facts();
-        // An agent that waits for the leader's decision reads every second what is wanted.
+        // An agent that waits for the leader's decision reads its assignments every second.
         let lag = facts.machines.told.lag() + Duration::from_secs(2);
         let before = facts.past.iter().rposition(|(at, _)| *at + lag < now).unwrap_or_default();
         let past = facts.past.range(before..);
-        // A state in which the host isn't registered says nothing of what should run there.
+        // A state in which the host isn't registered doesn't show what should run there.
         let belongs = |host: &MachineId, unit: &UnitName, hash: Option<&UnitHash>| {
             let same = |cluster: &Cluster| cluster.units.get(unit).map(|unit| &unit.hash) == hash;
             let mut there = past.clone().filter(|(_, cluster)| cluster.machines.contains_key(host)).peekable();
@@ -287,8 +287,8 @@ impl Judge {
 }
 
 impl Facts {
-    /// Take one event in; whether it is of those that plans are made of. Units that are sent away from a live host are
-    /// added to `leave`.
+    /// Apply one event. Returns whether it may matter for a plan. Units that are sent away from a live host are added
+    /// to `leave`.
     fn event(
         &mut self,
         event: &Event,
@@ -348,7 +348,7 @@ impl Facts {
                 plans = false;
                 let known = self.cluster.states.get(name).and_then(|reports| reports.get(host));
                 let state = state.as_ref().map(|state| &state.value);
-                // The deletion of the other key is no news of the report.
+                // The deletion of the report's other key doesn't change the report.
                 if state.is_some() || known.is_none_or(|known| known.form == *form) {
                     self.machines.reported(host, name, state, lease);
                 }
@@ -372,7 +372,7 @@ impl Facts {
         plans
     }
 
-    /// A host's word that a unit is gone must be true, and so must be its word that a unit was restarted.
+    /// A report that a unit was removed must be true, and so must a report that a unit was restarted.
     fn reported(&self, name: &UnitName, host: &MachineId, state: &UnitReport, journal: &Journal) {
         let (launched, forgot) = (state.target == Target::Launched, self.machines.may_have_forgotten(host, name));
         if let Some((_, Some(asked))) = self.restarts.get(name).filter(|(restart, _)| state.generation >= *restart)
@@ -392,7 +392,7 @@ impl Facts {
         }
     }
 
-    /// Keep the cluster as it is for a while.
+    /// Keep the present state of the cluster for [`REMEMBERED`].
     fn remember(&mut self, now: Duration) {
         self.past.push_back((now, self.cluster.clone()));
         while self.past.front().is_some_and(|(at, _)| *at + REMEMBERED < now) {
@@ -400,12 +400,12 @@ impl Facts {
         }
     }
 
-    /// A unit has been sent away from a live host: it must not have fitted there in some cluster that the leader may
-    /// have planned from, or must not fit now that all of the plan's commit is there.
+    /// A unit was sent away from a live host. This is right only if it didn't fit there in a state of the cluster that
+    /// the leader may have planned from, or doesn't fit after the commit of the plan.
     fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
         let oldest = self.writer.planned_from.unwrap_or(self.cluster.revision);
         let before = self.past.iter().rposition(|(_, cluster)| cluster.revision <= oldest).unwrap_or_default();
-        // Also not with all that the plan places, of which some may have been wanted only then.
+        // Also together with everything that the plan places, of which some may have been submitted only then.
         let planned = |cluster: &Cluster| {
             let (schedule, placements) = (self.cluster.schedule.clone(), self.cluster.placements.clone());
             Cluster { schedule, placements, ..cluster.clone() }
@@ -473,7 +473,7 @@ fn is_tied(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
     launched && tied && cluster.machines.contains_key(host) && fits(cluster, host, name, Stance::Arrive)
 }
 
-/// Whether a unit is wanted at all and may stay on `host`, or arrive there.
+/// Whether a unit should be on a host at all, and may stay on `host` or arrive there.
 fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName, stance: Stance) -> bool {
     let wanted = cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
     cluster.constraints(name).filter(|_| wanted).is_some_and(|constraints| {
@@ -495,7 +495,7 @@ pub(crate) fn options(name: &UnitName, text: &str, options: &[&str]) -> BTreeSet
     values.flat_map(|o| o.value.split_whitespace()).filter_map(|v| v.replace("%i", instance).parse().ok()).collect()
 }
 
-/// `names` and everything they need, directly or not.
+/// `names` and everything they need, directly or indirectly.
 pub(crate) fn closure(names: BTreeSet<UnitName>, needs: &BTreeMap<UnitName, BTreeSet<UnitName>>) -> BTreeSet<UnitName> {
     let mut all = names.clone();
     let mut open: Vec<UnitName> = names.into_iter().collect();

@@ -1,7 +1,7 @@
-//! One daemon's way to the store, and everything that can happen on it: delays, lost requests, lost answers, answers
-//! that come too late, cuts, watches that stall or end. Owns these faults; what the store does is the store's.
+//! One daemon's connection to the store, and its faults: delays, lost requests, lost answers, late requests, cuts,
+//! watches that stall or end. Owns these faults; requests are carried out by the store.
 //!
-//! A request that has left is carried out whether its sender lives or not, as on a real network.
+//! A request that was sent is carried out even if its sender is dead by then, as on a real network.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,36 +22,36 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How much later than that a late request may arrive.
 const LATE: Duration = Duration::from_secs(10);
 
-/// How often whoever is cut off looks whether it still is.
+/// How often a caller that is cut off checks whether it still is.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What the way is like. Chances are per mille.
+/// The properties of a connection. Probabilities are per mille.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Weather {
     /// The longest delay of a request, and of an answer, beyond the shortest, in ms.
     pub(crate) delay: u64,
-    /// A request never arrives.
+    /// The probability that a request never arrives.
     pub(crate) lost: u64,
-    /// It is carried out, and the answer never arrives.
+    /// ... that it is carried out, and the answer never arrives.
     pub(crate) unanswered: u64,
-    /// It arrives when nobody waits for it any more, and is carried out.
+    /// ... that it arrives and is carried out after its caller has given up.
     pub(crate) late: u64,
-    /// A watch ends instead of handing out a batch.
+    /// The probability that a watch ends instead of delivering a batch.
     pub(crate) watch_ends: u64,
     /// The longest delay of a batch, in ms.
     pub(crate) slow_watch: u64,
 }
 
 impl Weather {
-    /// How long a daemon may act on what it knew when it began: it asks for a few things one after the other in
-    /// between, of which each takes a way there and back.
+    /// How long a daemon may act on what it knew when it began: meanwhile it makes a few requests one after the other,
+    /// each of which takes a round trip.
     fn lag(self) -> Duration {
         let round_trip = Duration::from_millis(2 * (1 + self.delay));
         Duration::from_millis(500) + 4 * round_trip
     }
 }
 
-/// The way of one daemon, or of a user. Clones share it.
+/// The connection of one daemon, or of a user. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Line {
     host: Option<usize>,
@@ -64,21 +64,21 @@ struct State {
     random: Random,
     weather: Weather,
     cut: bool,
-    /// Whether watches end, or merely stall, when the line is cut.
+    /// Whether watches end when the connection is cut; otherwise they stall.
     watches_end: bool,
     /// Watches stall, although requests get through.
     watches_stall: bool,
-    /// How much later than sent the next commit arrives.
+    /// How long after it was sent the next commit arrives.
     late_commit: Duration,
 }
 
-/// What becomes of one request.
+/// What happens to one request.
 struct Fate {
     there: Duration,
     back: Duration,
     lost: bool,
     unanswered: bool,
-    /// Whether a failure is known at once (connection refused), not after the deadline.
+    /// Whether a failure is reported immediately (connection refused) instead of after the deadline.
     quick: bool,
 }
 
@@ -96,7 +96,7 @@ impl Line {
         self.lock().weather = weather;
     }
 
-    /// Cut the line, or mend it.
+    /// Cut the connection, or restore it.
     pub(crate) fn cut(&self, cut: bool, watches_end: bool) {
         let mut state = self.lock();
         (state.cut, state.watches_end) = (cut, watches_end);
@@ -106,12 +106,12 @@ impl Line {
         self.lock().cut
     }
 
-    /// Hold up what watches deliver, or let it through.
+    /// Stall the watches, or let them continue.
     pub(crate) fn stall_watches(&self, stall: bool) {
         self.lock().watches_stall = stall;
     }
 
-    /// Let the next commit arrive this much later.
+    /// Delay the next commit by this much.
     pub(crate) fn delay_next_commit(&self, by: Duration) {
         self.lock().late_commit = by;
     }
@@ -151,7 +151,7 @@ impl Line {
             let result = request(line.clone()).await;
             sleep(fate.back).await;
             if !fate.unanswered && !line.is_cut() {
-                // Nobody waiting is fine.
+                // The caller may have given up.
                 let _ = answer.send(result);
             }
         });
@@ -163,7 +163,7 @@ impl Line {
         Err(Error::Unavailable("no answer (simulated)".into()))
     }
 
-    /// Whether a batch gets through now; waits while it is held up.
+    /// Whether a batch is delivered; waits while watches stall.
     async fn deliver(&self) -> Result<(), Error> {
         let (ends, slow) = {
             let mut state = self.lock();
@@ -184,7 +184,7 @@ impl Line {
         Ok(())
     }
 
-    /// Something of the store has reached the daemon.
+    /// The daemon has received something from the store.
     fn heard(&self, prefix: &str, revision: Revision) {
         if let Some(host) = self.host {
             self.judge.heard(host, prefix, revision);
@@ -226,7 +226,7 @@ impl Store for Line {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
-        // By what is known now it is judged, also if it arrives late, when its sender is dead.
+        // A commit is judged by what its sender knows now, even if it arrives late, after its sender has died.
         let writer = self.judge.writer(self.host);
         let later = std::mem::take(&mut self.lock().late_commit);
         let commit = move |line: Self| async move {

@@ -1,4 +1,5 @@
-//! What the daemons log, into the journal. An error that asks to be reported is a violation: the leader checks itself.
+//! Writes the log of the daemons into the journal. An error that asks to be reported is a violation: it is what the
+//! leader's own check logs.
 
 #[path = "../support/log_line.rs"]
 mod log_line;
@@ -9,7 +10,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use super::journal::Journal;
 use log_line::LogLine;
 
-/// What says that the leader has checked itself, and how that line begins.
+/// The target and the beginning of the log line of the leader's self-check.
 const ENGINE: &str = "flotilla::engine::lead";
 const SELF_CHECK: &str = "checked the cluster";
 

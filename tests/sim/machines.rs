@@ -1,5 +1,5 @@
-//! What goes on on the hosts, judged: who runs what, since when, and whether anybody asked for it. Owns the invariants
-//! about processes; it sees each host's own log, with its times, and the changes of the hosts' slices.
+//! Judges the hosts: what runs where, since when, and whether it was requested. Owns the invariants about processes; it
+//! sees the log of each host, with its times, and the changes of the hosts' assignments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,11 +18,11 @@ use super::requests::Requests;
 use super::told::Told;
 use super::world::TTL;
 
-/// A job that was asked for at least this long before its host was taken for dead, and hasn't begun by then, waits in
-/// systemd's queue, where nobody can call it back. Agents ask for nothing when less than a third of the TTL is left.
+/// A job that was requested at least this long before the cluster treated its host as dead, and hasn't begun by then,
+/// waits in systemd's queue and can't be cancelled. Agents request nothing when less than a third of the TTL is left.
 const QUEUED: Duration = TTL.checked_div(4).unwrap();
 
-/// How long a request takes to have its effect: what it changes may have begun meanwhile.
+/// How long a request takes until it has an effect; what it changes may have begun meanwhile.
 const BUS: Duration = Duration::from_millis(20);
 
 /// All hosts, by number.
@@ -30,7 +30,7 @@ const BUS: Duration = Duration::from_millis(20);
 pub(crate) struct Machines {
     all: Vec<Watched>,
     pub(crate) told: Told,
-    /// How long a call of systemd takes at most.
+    /// The longest time that a call to systemd takes.
     pub(crate) call: Duration,
 }
 
@@ -40,15 +40,15 @@ struct Watched {
     id: MachineId,
     fake: Fake,
     born: Duration,
-    /// Entries of its log that were looked at.
+    /// The number of entries of its log that were judged.
     seen: usize,
     /// Whether it is registered, and whether its system is shutting down.
     present: bool,
     going_down: bool,
-    /// When it was last taken for dead.
+    /// When the cluster last treated it as dead.
     lost: Option<Duration>,
     requests: Requests,
-    /// When a person last asked for the start of each unit, and for its stop.
+    /// When a person last started each unit, and last stopped it.
     hand_starts: BTreeMap<UnitName, Duration>,
     hand_stops: BTreeMap<UnitName, Duration>,
     running: BTreeMap<UnitName, Duration>,
@@ -56,7 +56,7 @@ struct Watched {
     up: BTreeSet<UnitName>,
     /// When each unit was last started in this boot, and when it last failed.
     started: BTreeMap<UnitName, Duration>,
-    /// The file it was started with.
+    /// The file with which each unit was started.
     with: BTreeMap<UnitName, String>,
     failed: BTreeMap<UnitName, Duration>,
 }
@@ -123,8 +123,8 @@ impl Machines {
         self.all[host].requests.noted();
     }
 
-    /// Whether the host's daemon may not know what one before it did with a unit: it died before it could write it
-    /// down.
+    /// Whether the host's daemon may not know what an earlier one did with a unit, because that one died before it
+    /// could save it.
     pub(crate) fn may_have_forgotten(&self, id: &MachineId, unit: &UnitName) -> bool {
         self.all.iter().any(|machine| machine.id == *id && machine.requests.may_have_forgotten(unit))
     }
@@ -162,8 +162,8 @@ impl Machines {
         self.all[host].requests.start_answered(unit);
     }
 
-    /// The agent asks for the stops of `units`. A unit whose assignment was deleted only because its host was taken for
-    /// dead keeps running where it `belongs`, with the file that it has.
+    /// The agent requests the stop of `units`. A unit whose assignment was deleted only because the cluster treated its
+    /// host as dead keeps running where it `belongs`, with the file that it has.
     pub(crate) fn stops(
         &mut self,
         journal: &Journal,
@@ -246,7 +246,7 @@ impl Machines {
 
     pub(crate) fn removes(&self, journal: &Journal, host: usize, unit: &UnitName, now: Duration) {
         let machine = &self.all[host];
-        // A person may have started it since the agent has asked whether it runs.
+        // A person may have started it since the agent checked whether it runs.
         let started = last_of(&machine.hand_starts, &askers(unit, &machine.fake.on_disk()));
         let surprise = started.is_some_and(|started| started + BUS + self.call >= now);
         if machine.fake.running().contains(unit) && !surprise {
@@ -254,17 +254,17 @@ impl Machines {
         }
     }
 
-    /// Take in what the hosts' logs say since the last look.
+    /// Judge the entries of the hosts' logs since the last call.
     pub(crate) fn look(&mut self, journal: &Journal, cluster: &Cluster) {
         let mut news: Vec<(Duration, u8, usize, Entry)> = Vec::new();
         for (host, machine) in self.all.iter_mut().enumerate() {
             let entries = machine.fake.log_after(machine.seen);
             machine.seen += entries.len();
-            // What has ended at some instant makes room for what begins at the same on another host.
+            // What ends on one host at an instant comes before what begins on another host at the same instant.
             let begins = |at| entries.iter().any(|entry| entry.at == at && entry.what == What::Starting);
             news.extend(entries.iter().map(|e| (machine.born + e.at, u8::from(begins(e.at)), host, e.clone())));
         }
-        // Stable: one host's entries of one instant stay in order.
+        // The sort is stable: the entries of one host at one instant stay in order.
         news.sort_by_key(|(at, last, host, _)| (*at, *last, *host));
         for (at, _, host, entry) in news {
             self.happened(journal, cluster, at, host, &entry);
@@ -296,7 +296,7 @@ impl Machines {
                 let machine = &mut self.all[host];
                 let text = machine.fake.on_disk().remove(unit).unwrap_or_default();
                 if text.contains("Type=oneshot") && !text.contains("RemainAfterExit=yes") {
-                    machine.running.remove(unit); // it is through, and nothing is left of it
+                    machine.running.remove(unit); // it has finished, and has no process
                 } else {
                     machine.up.insert(unit.clone());
                 }
@@ -339,12 +339,12 @@ impl Machines {
         for other in self.all.iter().enumerate().filter(|(other, _)| *other != host && !global).map(|(_, m)| m) {
             let Some(since) = other.running.get(unit) else { continue };
             let lost = !other.present || other.lost.is_some_and(|lost| lost >= *since);
-            // A job that waited in systemd's queue while its host was taken for dead: nobody can call it back from
+            // A job that waited in systemd's queue while the cluster treated its host as dead; it can't be cancelled
             // there.
             let asked = me.requests.last_start(&askers(unit, &texts));
             let queued = !me.present && asked.map(|asked| asked + QUEUED) <= me.lost;
-            // It has no place there any more, and another unit that is launched there pulls it in before it has left:
-            // the price of a `Requires=` without a `MachineOf=`.
+            // It must leave that host, and another unit that is launched there pulls it in before it has left: this is
+            // the effect of `Requires=` without `MachineOf=`.
             let slice = cluster.schedule.get(&me.id);
             let live = |name: &UnitName| {
                 slice.and_then(|slice| slice.get(name)).is_some_and(|entry| entry.value.target != Target::Removed)
@@ -368,7 +368,7 @@ impl Machines {
         }
     }
 
-    /// systemd starts a unit once for each time that the agent asks for it, or for one that needs it.
+    /// systemd starts a unit once for each request of the agent for it, or for a unit that needs it.
     fn start_is_asked_for(&self, journal: &Journal, host: usize, unit: &UnitName, texts: &BTreeMap<UnitName, String>) {
         let me = &self.all[host];
         let askers = askers(unit, texts);
@@ -378,8 +378,8 @@ impl Machines {
         }
     }
 
-    /// systemd stops a unit because the agent asks for that, or for the stop of one that it needs, or because such a
-    /// one died; and only when those that need it and follow it are down.
+    /// systemd stops a unit because the agent requests this or the stop of a unit that it needs, or because such a unit
+    /// died; and only when the units that need it and follow it are down.
     fn stopping(&self, journal: &Journal, at: Duration, host: usize, unit: &UnitName) {
         let me = &self.all[host];
         let Some(since) = me.running.get(unit).copied() else { return };
@@ -406,7 +406,7 @@ impl Machines {
 }
 
 impl Watched {
-    /// Whether a person was the last to ask for a start of the unit.
+    /// Whether the last start of the unit was requested by a person.
     fn is_by_hand(&self, unit: &UnitName, texts: &BTreeMap<UnitName, String>) -> bool {
         let askers = askers(unit, texts);
         let hand = last_of(&self.hand_starts, &askers);
@@ -414,17 +414,17 @@ impl Watched {
     }
 }
 
-/// When something was asked for one of `units` last.
+/// The time of the last request for one of `units`.
 fn last_of(asked: &BTreeMap<UnitName, Duration>, units: &BTreeSet<UnitName>) -> Option<Duration> {
     units.iter().filter_map(|unit| asked.get(unit)).max().copied()
 }
 
-/// Who needs whom, by the files on disk.
+/// The units that each unit needs, according to the files on disk.
 fn graph(texts: &BTreeMap<UnitName, String>) -> BTreeMap<UnitName, BTreeSet<UnitName>> {
     texts.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect()
 }
 
-/// A unit, and those whose start starts it too.
+/// A unit, and the units whose start starts it too.
 fn askers(unit: &UnitName, texts: &BTreeMap<UnitName, String>) -> BTreeSet<UnitName> {
     let needs = graph(texts);
     let pulls = |name: &&UnitName| closure(BTreeSet::from([(*name).clone()]), &needs).contains(unit);

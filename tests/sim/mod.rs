@@ -1,15 +1,15 @@
 //! A simulated cluster, for `tests/simulation.rs` (seeds) and `tests/scripts.rs` (scenarios): the real engine and
-//! agent, the embedded store in memory, hosts in memory, and tokio's paused clock. One thread, no chance but the
-//! seed's.
+//! agent, the embedded store in memory, hosts in memory, and tokio's paused clock. There is one thread, and the seed is
+//! the only source of randomness.
 //!
-//! * [`world`]: everything that lives, and what can be done to it;
-//! * [`line`], [`probe`]: the ways from a daemon to the store and to its systemd, and what goes wrong there;
+//! * [`world`]: the cluster and its hosts, and what can be done to them;
+//! * [`line`], [`probe`]: the connections of a daemon to the store and to its systemd, and their faults;
 //! * [`judge`], [`machines`]: what must hold at every revision and at every event of a host;
-//! * [`requests`], [`told`]: what an agent may ask of its host, by what it can know;
-//! * [`settled`]: what must hold when all is over;
-//! * [`pool`], [`play`]: what a seed plays with, and how;
-//! * [`script`], [`show`]: the scenarios' language and what they print;
-//! * [`planted`]: the bugs that show whether all that can fail;
+//! * [`requests`], [`told`]: what an agent may request of its host, given what it can know;
+//! * [`settled`]: what must hold when all faults have ended;
+//! * [`pool`], [`play`]: the units that a seed uses, and what it does;
+//! * [`script`], [`show`]: the language of scenarios, and their output;
+//! * [`planted`]: the bugs that show that each invariant can be violated;
 //! * [`journal`], [`log`], [`random`].
 
 pub(crate) mod journal;

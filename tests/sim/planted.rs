@@ -1,5 +1,5 @@
 //! Bugs that `contrib/simulate --mutants` plants in a copy of the sources, as data in `mutants/`. Owns how these files
-//! are read and how `docs/testing.md` lists them; what finds each bug is for the command to show.
+//! are read and how `docs/testing.md` lists them; the command shows what finds each bug.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ const BEGIN: &str = "<!-- planted bugs -->\n";
 const END: &str = "<!-- end of the planted bugs -->\n";
 const COLUMNS: usize = 120;
 
-/// A bug: a text of a source, and what to put there instead.
+/// A bug: a text in a source file, and its replacement.
 struct Planted {
     name: String,
     /// What it breaks, as a sentence.
@@ -47,7 +47,7 @@ fn read(path: &Path) -> Planted {
     }
 }
 
-/// Hold the files to the sources and the page to the files; with `bless`, write the page.
+/// Compare the files with the sources, and the page with the files; with `bless`, write the page.
 pub(crate) fn hold(top: &Path, bless: bool) {
     let mut all: Vec<Planted> =
         fs::read_dir(top.join(FOLDER)).unwrap().map(|entry| read(&entry.unwrap().path())).collect();
@@ -65,7 +65,7 @@ pub(crate) fn hold(top: &Path, bless: bool) {
     let named: BTreeSet<&str> = invariants.iter().copied().collect();
     let unknown: Vec<&&str> = planted.difference(&named).collect();
     assert!(unknown.is_empty(), "{PAGE} has no such invariants: {unknown:?}");
-    // An invariant that no planted bug violates may be one that nobody judges.
+    // An invariant that no planted bug violates may not be checked at all.
     let unproven: Vec<&&str> = named.difference(&planted).collect();
     assert!(unproven.is_empty(), "{FOLDER} has no bug that violates {unproven:?}");
     let wanted = show(&invariants, &all);
@@ -76,7 +76,7 @@ pub(crate) fn hold(top: &Path, bless: bool) {
     }
 }
 
-/// The invariants that the page describes, in its order.
+/// The invariants that the page describes, in the order of the page.
 fn invariants(page: &str) -> Vec<&str> {
     let (_, section) = page.split_once("\n## Simulation\n").unwrap();
     section.lines().filter_map(|line| Some(line.strip_prefix("* **")?.split_once("**")?.0)).collect()

@@ -1,5 +1,5 @@
-//! One seed, played: which accidents there are, what people do, and the end, when everything heals. Owns the choice of
-//! what happens; each seed leaves some kinds of accident out, so that the others get room.
+//! Plays one seed: faults, requests of users, and the end, when all faults are removed. Owns the choice of what
+//! happens; each seed leaves some kinds of faults out, so that the others are more frequent.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use super::random::Random;
 use super::settled::{Health, compare, idle};
 use super::world::{BUS, SLOW_BUS, World, destroy, have, restart};
 
-/// How soon after the last fault all must be settled, the quiet that proves it included: a TTL, the longest hold of a
-/// unit, the longest stop, and some of each one after the other.
+/// How soon after the last fault everything must be settled, including [`QUIET`]: a TTL, the longest hold of a unit and
+/// the longest stop, some of which occur one after another.
 const SETTLE: Duration = Duration::from_secs(240);
 
-/// How long nothing may happen until all counts as settled: longer than any daemon puts anything off.
+/// How long nothing must happen until everything counts as settled: longer than any delay of a daemon.
 const QUIET: Duration = Duration::from_secs(40);
 
-/// Everything that was noted while `seed` was played, or what it violated.
+/// Play `seed`. Returns its journal, or the violation.
 pub(crate) fn play(seed: u64) -> Result<Vec<(Duration, String)>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -87,13 +87,13 @@ struct Game {
     world: World,
     random: Random,
     pool: Vec<Kind>,
-    /// Who asks for restarts, if anybody does.
+    /// The generator that decides about restarts, if this seed has restarts.
     restarts: Option<Random>,
     accidents: Vec<Accident>,
     weather: Weather,
-    /// Units behave from now on.
+    /// Set when units must not fail any more.
     healthy: Arc<AtomicBool>,
-    /// The host whose machine id is another's.
+    /// The host with the machine id of another one.
     twin: Option<usize>,
     store_is_down: bool,
     seed: u64,
@@ -103,7 +103,7 @@ impl Game {
     fn new(seed: u64) -> Self {
         let random = Random::new(seed).fork("game");
         let mut choose = random.fork("choices");
-        // A short memory makes whoever is slow list again.
+        // With a short history, slow readers must list again.
         let history =
             if choose.chance(300) { History { revisions: 30, ..History::default() } } else { History::default() };
         let mut world = World::new(seed, history);
@@ -127,7 +127,7 @@ impl Game {
             slow_watch: rough(2000),
         };
         let mut pool = pool();
-        // A third of the units at least, so that conflicts and chains meet.
+        // At least a third of the units, so that there are conflicts and chains.
         let keep = choose.within(350..=1000);
         pool.retain(|_| choose.chance(keep));
         if pool.is_empty() {
@@ -179,7 +179,7 @@ impl Game {
             }
             let text = kind.text(random.within(1..=3));
             let (file, name) = (Some(text.as_str()), &kind.name);
-            // A template can't be started; asking for it anyway is refused for the whole batch.
+            // A template can't be started; a request to start it is refused together with the whole batch.
             let launched = if name.is_template() { None } else { Some(Desired::Launched) };
             let first = kind.text(1);
             intents.push(match random.within(0..=11) {
@@ -195,7 +195,7 @@ impl Game {
                 }
             });
         }
-        // Drawn by somebody else, so that what the others do doesn't depend on it.
+        // Drawn from a generator of its own, so that other choices don't depend on it.
         let mut again: Vec<Intent> = Vec::new();
         if let Some(restarts) = &mut self.restarts
             && restarts.chance(400)
@@ -294,7 +294,7 @@ impl Game {
         }
     }
 
-    /// A person uses `systemctl` on a host: on a unit whose file is there, and so are those of all that it needs.
+    /// A person uses `systemctl` on a host, for a unit that has a file there, as have all units that it needs.
     fn by_hand(&mut self, host: usize) {
         let fake = &self.world.hosts[host].fake;
         let (files, running) = (fake.on_disk(), fake.running());
@@ -308,7 +308,7 @@ impl Game {
         }
     }
 
-    /// A clone of the first host comes or goes.
+    /// A clone of the first host appears or disappears.
     async fn duplicate(&mut self) {
         match self.twin {
             None => {
@@ -322,7 +322,7 @@ impl Game {
         }
     }
 
-    /// All faults end.
+    /// Remove all faults.
     async fn heal(&mut self) {
         self.healthy.store(true, Ordering::Relaxed);
         self.world.journal.note("* everything heals");
@@ -341,7 +341,7 @@ impl Game {
         }
     }
 
-    /// Everything must settle, start anew when asked, and then be quiet.
+    /// Everything must settle, be stopped and started again on request, and then be quiet.
     async fn finish(&mut self) {
         self.settle(Health::Scarred).await;
         for desired in [Desired::Loaded, Desired::Launched] {
@@ -355,13 +355,13 @@ impl Game {
                 return;
             }
             if let Err(error) = self.world.ask(&again).await {
-                self.world.journal.violate(format!("starting everything anew was refused: {error}"));
+                self.world.journal.violate(format!("starting everything again was refused: {error}"));
             }
             self.settle(if desired == Desired::Launched { Health::Whole } else { Health::Scarred }).await;
         }
         if !self.world.journal.is_violated() {
-            // Settling was a long quiet already. Now and then long enough for two full checks of every agent and of the
-            // leader, and sometimes an hour.
+            // Settling ended with a long quiet already. Some seeds wait for two full checks of every agent and of the
+            // leader, and some for an hour.
             let time = match self.seed {
                 seed if seed.is_multiple_of(64) => 3600,
                 seed if seed.is_multiple_of(8) => 700,
@@ -386,7 +386,7 @@ impl Game {
     }
 }
 
-/// How units go on one host: `wild` of a thousand activations go wrong somehow.
+/// The behaviour of units on one host: `wild` of a thousand activations fail in some way.
 fn behaviour(random: Random, wild: u64, healthy: &Arc<AtomicBool>) -> Policy {
     let healthy = Arc::clone(healthy);
     Arc::new(move |unit: &UnitName, count: u32| {

@@ -1,5 +1,4 @@
-//! The units that a seed plays with: a few of each kind of wish, so that they get in each other's way often. Owns their
-//! texts.
+//! The units of a simulation: a few with each kind of constraint, so that they often conflict. Owns their texts.
 
 use flotilla::model::name::UnitName;
 
@@ -31,7 +30,7 @@ const UNITS: [(&str, &str, &str, &str); 24] = [
     ("lone.service", "", "Conflicts=*.service", ""),
 ];
 
-/// One of them.
+/// One of these units.
 #[derive(Debug, Clone)]
 pub(crate) struct Kind {
     pub(crate) name: UnitName,
@@ -51,7 +50,7 @@ pub(crate) fn pool() -> Vec<Kind> {
 }
 
 impl Kind {
-    /// The file's text: versions differ in what they run, and instances of one template don't differ.
+    /// The text of the file. Versions run different programs; all instances of a template have the same text.
     pub(crate) fn text(&self, version: u64) -> String {
         let Self { unit, fleet, rest, .. } = self;
         let exec = if rest.contains("ExecStart=") { String::new() } else { format!("ExecStart=/bin/run {version}\n") };

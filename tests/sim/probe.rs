@@ -1,6 +1,6 @@
-//! One host's systemd as its agent sees it: the host in memory, with calls whose answers get lost, and with an eye on
-//! what the agent asks for. Owns the faults of the bus, and the one rule that only the moment of asking can show:
-//! nothing is removed that runs.
+//! One host's systemd as its agent sees it: the host in memory, with answers that are lost. It reports the requests of
+//! the agent to the judge. Owns the faults of the bus, and the only invariant that must be checked at the moment of a
+//! request: a running unit is not removed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::judge::Judge;
 use super::random::Random;
 
-/// The note of what was carried out.
+/// The boot file of what was carried out.
 const UNITS: &str = "units.json";
 
 /// A call that changes the host.
@@ -26,12 +26,12 @@ pub(crate) enum Call {
     Stop,
 }
 
-/// What becomes of the answer to a call that has taken effect.
+/// What happens to the answer to a call that has taken effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The call fails.
     Lost,
-    /// The caller waits for it for ever.
+    /// The caller waits forever.
     Never,
 }
 
@@ -46,9 +46,9 @@ pub(crate) struct Probe {
 
 struct Faults {
     random: Random,
-    /// How many answers of a thousand are lost.
+    /// The number of lost answers, per mille.
     flaky: u64,
-    /// What becomes of the answer to the next call of this kind.
+    /// What happens to the answer to the next call of this kind.
     next: Option<(Call, Answer)>,
 }
 
@@ -57,12 +57,12 @@ impl Probe {
         Self { host, fake, judge, faults: Arc::new(Mutex::new(Faults { random, flaky: 0, next: None })) }
     }
 
-    /// So many answers of a thousand are lost after the call has taken effect.
+    /// Lose this many of a thousand answers, after the call has taken effect.
     pub(crate) fn set_flaky(&self, per_mille: u64) {
         self.faults().flaky = per_mille;
     }
 
-    /// The next `call` takes effect, and this becomes of its answer.
+    /// The next `call` takes effect, and this happens to its answer.
     pub(crate) fn set_next(&self, call: Call, answer: Answer) {
         self.faults().next = Some((call, answer));
     }

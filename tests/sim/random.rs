@@ -1,5 +1,5 @@
-//! All chance of a simulation: a small generator (splitmix64) that a seed decides. Owns no state but its own; whoever
-//! must not be disturbed by what others draw forks one of their own.
+//! The only source of randomness in a simulation: a small generator (splitmix64) with a seed. Code whose numbers must
+//! not depend on how many numbers other code draws forks a generator of its own.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,7 +13,7 @@ impl Random {
         Self(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 
-    /// A stream of its own, named so that adding another one doesn't change it.
+    /// An independent stream with a name, so that adding another stream doesn't change this one.
     pub(crate) fn fork(&self, name: &str) -> Self {
         let hash = name.bytes().fold(self.0, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mut fork = Self(hash);
@@ -29,7 +29,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One of `range`, both ends included.
+    /// A number from `range`, including both ends.
     pub(crate) fn within(&mut self, range: RangeInclusive<u64>) -> u64 {
         let (low, high) = (*range.start(), *range.end());
         low + self.next() % (high - low + 1)
@@ -39,7 +39,7 @@ impl Random {
         Duration::from_millis(self.within(range))
     }
 
-    /// Yes, in so many of a thousand cases.
+    /// `true` with this probability, per mille.
     pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
         self.next() % 1000 < per_mille
     }

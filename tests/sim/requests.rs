@@ -1,6 +1,6 @@
-//! What an agent asks its systemd for, judged at the moment of asking and unit by unit: the promise that nothing but an
-//! assignment starts or stops a unit. Owns what each agent has carried out and can know of it; what systemd makes of
-//! the requests is judged in `machines`.
+//! Judges the requests of an agent to its systemd, each at the moment of the request and for each unit: only an
+//! assignment may start or stop a unit. Owns what each agent has carried out, and what it can know of that; the effects
+//! of the requests are judged in `machines`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,28 +15,28 @@ use flotilla::store::LeaseId;
 enum Why {
     /// It has no assignment here any more, or one that sends it away.
     Away,
-    /// It is to be down.
+    /// It should be down.
     Down,
-    /// It is to have another file.
+    /// It should have another file.
     Replaced,
-    /// It is to be restarted.
+    /// It should be restarted.
     Restarted,
 }
 
-/// An assignment that was carried out: which one, and what became of the request.
+/// An assignment that was carried out: which one, and the result of the request.
 #[derive(Debug, Clone)]
 struct Started {
     at: Duration,
-    /// The oldest that it may have been, and the restart that this one asked for.
+    /// The oldest generation that it may have been, and the restart of that assignment.
     generation: Revision,
     restart: Option<Revision>,
-    /// The daemon that asked, of those of this host.
+    /// The number of the daemon that made the request.
     daemon: u32,
-    /// Whether the daemon got its answer, whether it has saved what it did since, and the lease of its report since.
+    /// Whether the daemon received the answer, whether it saved the request later, and the lease of its later report.
     answered: bool,
     noted: bool,
     reported: Option<LeaseId>,
-    /// Whether it was asked to stop, or given its file again, since.
+    /// Whether a stop was requested, or its file was written again, since.
     undone: bool,
 }
 
@@ -47,14 +47,14 @@ pub(crate) struct Requests {
     /// The lease of the host's key.
     lease: Option<LeaseId>,
     started: BTreeMap<UnitName, Started>,
-    /// When each unit's start was asked for last, itself or through one that needs it, and its stop.
+    /// When the start of each unit was last requested, directly or by a unit that needs it, and its stop.
     starts: BTreeMap<UnitName, Duration>,
     stops: BTreeMap<UnitName, (Duration, Why)>,
-    /// Restarts that units were stopped for, and not started yet.
+    /// Restarts for which units were stopped and not started yet.
     restarting: BTreeMap<UnitName, Revision>,
-    /// Units that something was done with since the notes were written last.
+    /// Units that were changed since the boot state was last saved.
     unwritten: BTreeSet<UnitName>,
-    /// Those that a daemon has died with, so that the next one can't know.
+    /// Those whose change a daemon had not saved when it died, so that the next one can't know of it.
     forgotten: BTreeSet<UnitName>,
 }
 
@@ -81,7 +81,7 @@ impl Requests {
         started.reported = report.filter(done).and(lease);
     }
 
-    /// All notes are on disk.
+    /// The boot state was saved.
     pub(crate) fn noted(&mut self) {
         self.unwritten.clear();
         let daemon = self.daemon;
@@ -90,27 +90,27 @@ impl Requests {
         }
     }
 
-    /// Whether the daemon may not know what was done with a unit, since it could never be written down.
+    /// Whether the daemon may not know what was done with a unit, because it could not be saved.
     pub(crate) fn may_have_forgotten(&self, unit: &UnitName) -> bool {
         self.forgotten.contains(unit)
     }
 
-    /// A process of the unit begins: what was forgotten of an earlier one doesn't matter any more.
+    /// A process of the unit begins: what wasn't saved of an earlier one doesn't matter any more.
     pub(crate) fn begins(&mut self, unit: &UnitName) {
         self.forgotten.remove(unit);
     }
 
-    /// When a start of one of `units` was asked for last.
+    /// When a start of one of `units` was last requested.
     pub(crate) fn last_start<'a>(&self, units: impl IntoIterator<Item = &'a UnitName>) -> Option<Duration> {
         units.into_iter().filter_map(|unit| self.starts.get(unit)).max().copied()
     }
 
-    /// When a stop of one of `units` was asked for last.
+    /// When a stop of one of `units` was last requested.
     pub(crate) fn last_stop<'a>(&self, units: impl IntoIterator<Item = &'a UnitName>) -> Option<Duration> {
         units.into_iter().filter_map(|unit| self.stops.get(unit)).map(|(at, _)| *at).max()
     }
 
-    /// The agent touches the unit's file.
+    /// The agent writes or removes the unit's file.
     pub(crate) fn file(&mut self, unit: &UnitName) {
         self.unwritten.insert(unit.clone());
         if let Some(started) = self.started.get_mut(unit) {
@@ -118,8 +118,8 @@ impl Requests {
         }
     }
 
-    /// The agent asks for a stop of `unit`, which may have another file than an assignment wants, and may take any of
-    /// `told` for its assignment. What is wrong with it, if anything is.
+    /// The agent requests the stop of `unit`. Any of `told` may be the assignment that it knows; `differs` tells
+    /// whether the unit has a different file. Fails if no assignment asks for the stop.
     pub(crate) fn stop(
         &mut self,
         unit: &UnitName,
@@ -127,7 +127,7 @@ impl Requests {
         differs: impl Fn(&Assignment) -> bool,
         now: Duration,
     ) -> Result<(), String> {
-        // The strongest reason: nobody can say which of them it was.
+        // The strongest reason: it is unknown which of the assignments the agent knew.
         let why = told.iter().filter_map(|assignment| self.why_stop(unit, *assignment, &differs)).max();
         self.unwritten.insert(unit.clone());
         if let Some(started) = self.started.get_mut(unit) {
@@ -153,7 +153,7 @@ impl Requests {
         differs: &impl Fn(&Assignment) -> bool,
     ) -> Option<Why> {
         let Some(told) = told.filter(|told| told.target != Target::Removed) else { return Some(Why::Away) };
-        // Also one that is to be down: those that need it come back once its file is there.
+        // Also for a unit that should be down: the units that need it return when its file is there.
         if differs(told) {
             return Some(Why::Replaced);
         }
@@ -170,17 +170,17 @@ impl Requests {
         told.target == Target::Launched && told.restart.is_some() && (newer || unknown)
     }
 
-    /// Whether the daemon can't know that this was done: systemd's answer was lost, so that nobody knows; or another
-    /// daemon did it, which could neither save it nor report it under the lease that this one has adopted. A start or a
-    /// restart is then carried out once more.
+    /// Whether the daemon can't know that this was done: systemd's answer was lost, or an earlier daemon did it and
+    /// could neither save it nor report it under the lease that this one has adopted. A start or a restart is then
+    /// carried out once more.
     fn is_unknown(&self, started: &Started) -> bool {
         let reported = started.reported.is_some() && started.reported == self.lease;
         let told = started.noted || reported || started.daemon == self.daemon;
         !(told && started.answered)
     }
 
-    /// The agent asks for a start of `unit`, which needs `needs`, of which `wanted` are to run, and may take any of
-    /// `told` for its assignment. It was stopped `by_hand`, or what it needs was, if a person did that on the host.
+    /// The agent requests the start of `unit`, which needs `needs`, of which `wanted` should run. Any of `told` may be
+    /// the assignment that it knows. `by_hand` is when a person last stopped it, or what it needs, on the host.
     pub(crate) fn start(
         &mut self,
         unit: &UnitName,
@@ -189,7 +189,7 @@ impl Requests {
         by_hand: Option<Duration>,
         now: Duration,
     ) -> Result<(), String> {
-        // What has been stopped for a restart is started for that one, or a newer one.
+        // A unit that was stopped for a restart is started for that restart, or a newer one.
         let restarting = self.restarting.remove(unit);
         let launched = told.iter().flatten().copied().filter(|told| told.target == Target::Launched);
         let mut launched: Vec<&Assignment> = launched.collect();
@@ -218,7 +218,7 @@ impl Requests {
         verdict
     }
 
-    /// A unit that went down with one that it needs is started again with it.
+    /// Whether another start is right. A unit that went down with one that it needs is started again with it.
     fn may_start_again(
         &self,
         before: &Started,
@@ -237,8 +237,8 @@ impl Requests {
         newest > before.generation || before.undone || self.is_unknown(before) || needs.iter().any(returns)
     }
 
-    /// A unit that stops while another one is being replaced or restarted is taken for one that stops with it, whatever
-    /// its file says, and is started again with it: also if it was a person that has stopped it meanwhile.
+    /// Whether the agent may be mistaken: it assumes that a unit which stops while another one is being replaced or
+    /// restarted stops because of that, whatever its file says, and starts it again too, even if a person stopped it.
     fn may_mistake(&self, before: &Started, by_hand: Option<Duration>) -> bool {
         let Some(by_hand) = by_hand.filter(|stopped| *stopped >= before.at) else { return false };
         self.stops.iter().any(|(unit, (stopped, why))| {
@@ -247,14 +247,14 @@ impl Requests {
         })
     }
 
-    /// The agent has got its answer to its last request for a start of `unit`.
+    /// The agent has received the answer to its last request to start `unit`.
     pub(crate) fn start_answered(&mut self, unit: &UnitName) {
         if let Some(started) = self.started.get_mut(unit) {
             started.answered = true;
         }
     }
 
-    /// The host went down: nothing is left of all that but the count of daemons.
+    /// The host was rebooted: only the number of daemons is kept.
     pub(crate) fn reboot(&mut self) {
         *self = Self { daemon: self.daemon, ..Self::default() };
     }

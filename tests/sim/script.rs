@@ -1,17 +1,17 @@
-//! The scenarios' language: a line is a command, and what it prints is its transcript. Owns the words; what they do is
-//! the world's.
+//! The language of scenarios: each line is a command, whose output is added to the transcript. Owns the syntax; the
+//! commands are carried out by `world`.
 //!
 //! ```text
 //! machine add n1 zone=a          a host with metadata; its daemon starts
 //! machine clone n1 n2            a host with the machine id of n1; its daemon starts
 //! file web.service … EOF         a unit file, for the commands that follow
-//! submit|load|start NAME…        have these units so, with their files, as one batch
+//! submit|load|start NAME…        request this state of the units, with their files, as one batch
 //! stop|unload NAME…              launched → loaded, → inactive
-//! restart NAME…                  stop and start, where they are
-//! replace NAME…                  another file, and go on as before
+//! restart NAME…                  stop and start them in place
+//! replace NAME…                  submit another file, with the same desired state
 //! destroy NAME…
-//! crash|boot n1                  the power goes, and comes
-//! cut|join n1                    the network goes, and comes
+//! crash|boot n1                  the power fails; it returns
+//! cut|join n1                    the network fails; it returns
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
@@ -19,15 +19,15 @@
 //! signals n1 lost|heard          systemd's signals don't reach the daemon; they reach it again
 //! bus n1 down|up                 systemd doesn't answer; it answers again
 //! answer n1 CALL lost|never      the next install, remove, reload, start or stop takes effect, and the call fails; or
-//!                                the daemon waits for its answer for ever
-//! disk n1 full|free              nothing can be written there; it can again
+//!                                the daemon waits for its answer forever
+//! disk n1 full|free              nothing can be written to its disk; it can be written again
 //! watches n1 stall|go            no change of the store reaches the daemon, although its requests reach the store;
 //!                                changes reach it again
 //! late-commit n1 5s              the daemon's next commit is carried out this much later
-//! shut-down n1 [bus-lost]        the system shuts down; its bus is gone a second later
+//! shut-down n1 [bus-lost]        the system shuts down; with bus-lost, its bus fails a second later
 //! store down|up, compact
 //! metadata n1 zone=b|zone=       set dynamic metadata; remove it
-//! wait 10s, settle               let time pass; until nothing has happened for a while
+//! wait 10s, settle               let time pass; wait until nothing has happened for a while
 //! show units|machines|schedule|reports|files|keys|log, show explain NAME
 //! ```
 
@@ -45,16 +45,16 @@ use super::probe::{Answer, Call};
 use super::show;
 use super::world::{World, destroy, have, restart};
 
-/// How long nothing may happen until a script goes on.
+/// How long nothing must happen until a script continues.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// How long that may take.
+/// The time limit for that.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The transcript of `script`.
 ///
 /// # Errors
-/// What a line does wrong, or what the cluster violated.
+/// An invalid line, or a violation.
 pub(crate) fn run(script: &str) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -91,7 +91,7 @@ pub(crate) fn run(script: &str) -> Result<String, String> {
 struct Player {
     world: World,
     files: BTreeMap<UnitName, String>,
-    /// Lines of the journal that were shown, or passed over.
+    /// The number of lines of the journal that were shown or skipped.
     shown: usize,
 }
 
@@ -204,7 +204,7 @@ impl Player {
         self.world.hosts.iter().position(|host| host.name == name).ok_or_else(|| format!("no host {name}"))
     }
 
-    /// With their files, as a command line sends them.
+    /// Send a request with the files of the units, as the command line does.
     async fn ask(&self, units: &[&str], desired: Option<Desired>) -> Result<String, String> {
         let mut intents = Vec::new();
         for unit in units {
@@ -242,7 +242,7 @@ fn call_named(name: &str) -> Result<Call, String> {
     })
 }
 
-/// What a user is told: part of a scenario, not a failure of it.
+/// The error that a user gets. It is part of a scenario, not a failure of it.
 fn refusal(error: Option<String>) -> String {
     error.map_or_else(String::new, |error| format!("refused: {error}\n"))
 }

@@ -1,5 +1,5 @@
-//! What must hold when faults have ended and nothing happens any more: the store, every host and what is wanted agree,
-//! and nobody does anything. Owns these comparisons.
+//! What must hold when all faults have ended and everything is settled: the store, every host and the desired states
+//! agree, and nothing happens. Owns these comparisons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,24 +18,24 @@ use tokio::time::sleep;
 use super::judge::{closure, needs};
 use super::world::{Host, World};
 
-/// How often an agent compares everything with its host, and so reads without being asked.
+/// How often an agent compares everything with its host, which reads from systemd.
 const FULL_CHECK: Duration = Duration::from_secs(300);
 
 /// How often a leader plans from scratch, expecting to change nothing.
 const SELF_CHECK: Duration = Duration::from_secs(300);
 
-/// Units that were started this long before the end of a game, or later, were started when all faults had ended.
+/// Units that were started this long before the end of a simulation, or later, were started after all faults had ended.
 const CALM: Duration = Duration::from_secs(60);
 
-/// How soon after its start a unit is up and its agent knows, while there are no faults.
+/// How soon after its start a unit is up and known to be, without faults.
 const OBSERVED: Duration = Duration::from_secs(1);
 
-/// Whether units may still bear the marks of what happened to them.
+/// Whether some units may still be failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// Some have failed, and nobody has started them again.
+    /// Some have failed, and were not started again.
     Scarred,
-    /// Everything was started anew.
+    /// Everything was stopped and started again.
     Whole,
 }
 
@@ -47,7 +47,7 @@ pub(crate) async fn compare(world: &World, health: Health) {
     }
     let wrong = |what: String| world.journal.violate(format!("settled, and {what}"));
     if world.judge.leader().is_none() {
-        wrong("nobody leads".into());
+        wrong("there is no leader".into());
     }
     let alive: BTreeSet<_> = world.hosts.iter().filter(|host| host.has_daemon()).map(|host| host.id.clone()).collect();
     let registered: BTreeSet<_> = cluster.machines.keys().cloned().collect();
@@ -86,7 +86,7 @@ pub(crate) async fn compare(world: &World, health: Health) {
     }
 }
 
-/// What differs between a slice and its host.
+/// The differences between the assignments of a host and the host.
 fn differences(
     world: &World,
     cluster: &Cluster,
@@ -101,7 +101,7 @@ fn differences(
         disk.iter().map(|(name, text)| (name.clone(), needs(name, text))).collect();
     let launched = slice.iter().filter(|(_, entry)| entry.target == Target::Launched);
     let mut wanted = closure(launched.map(|(name, _)| (*name).clone()).collect(), &graph);
-    // What was pulled in by a unit that has left since goes on: systemd doesn't stop it, and nobody asked for that.
+    // A unit that was pulled in by one that has left since keeps running: systemd doesn't stop it, nor does the agent.
     wanted.extend(slice.iter().filter(|(_, entry)| entry.target == Target::Loaded).map(|(name, _)| (*name).clone()));
     found.extend(running.difference(&wanted).map(|unit| format!("{unit} runs, and isn't wanted there")));
     for unit in disk.keys().filter(|unit| !slice.contains_key(unit)) {
@@ -125,7 +125,7 @@ fn differences(
         if state.error.as_ref().is_some_and(|error| error.contains("No space left")) {
             found.push(format!("{name} still complains of a disk that isn't full any more"));
         }
-        // Those that need others go when these are stopped.
+        // A unit that needs others goes down when these are stopped.
         let silent = graph.get(*name).is_none_or(BTreeSet::is_empty)
             && state.active == "inactive"
             && state.result.as_deref() == Some("done")
@@ -138,7 +138,7 @@ fn differences(
     found
 }
 
-/// A report must be what systemd says, and what was asked.
+/// A report must agree with systemd and with the assignment.
 fn report(host: &Host, name: &UnitName, entry: &Assignment, state: &UnitReport) -> Option<String> {
     let truth = host.fake.unit(name);
     let told = (state.load.as_str(), state.active.as_str(), &state.sub, state.job.as_deref());
@@ -151,18 +151,18 @@ fn report(host: &Host, name: &UnitName, entry: &Assignment, state: &UnitReport) 
     (said != asked || !hash).then(|| format!("{name} was asked for {asked:?} and says {said:?} (same file: {hash})"))
 }
 
-/// A report says since when a unit runs: since it was up.
+/// A report must say since when a unit has been up.
 fn untrue_since(world: &World, cluster: &Cluster, host: &Host, name: &UnitName) -> Option<String> {
     let state = cluster.report(name, &host.id).filter(|state| state.sub == "running")?;
-    // What was started during faults may have been seen late.
+    // A unit that was started during faults may have been observed late.
     let begun = world.judge.runs_since(&host.id, name).filter(|begun| *begun + CALM > world.journal.now())?;
     let (said, soon) = (Duration::from_millis(state.since), begun + OBSERVED);
-    // The store has whole milliseconds.
+    // Times in the store are whole milliseconds.
     let true_enough = said + Duration::from_millis(1) >= begun && said <= soon;
     (!true_enough).then(|| format!("{name} says that it runs since {said:?}, and it was started at {begun:?}"))
 }
 
-/// A launched unit must run, or have run, or say that it can't.
+/// A launched unit must run, have finished, or report why it doesn't.
 fn unhealthy(
     host: &Host,
     name: &UnitName,
@@ -173,9 +173,9 @@ fn unhealthy(
     let fine = match (oneshot, state.active.as_str(), state.error.is_some()) {
         (_, "active", false) => true,
         (true, "inactive", false) => state.result.as_deref() == Some("done"),
-        // It hung before everything healed, pulled in by another: nobody has stopped it.
+        // It was pulled in by another unit, hung during the faults, and was not stopped since.
         (_, "activating", _) => true,
-        // What it needs has left, or isn't up itself.
+        // A unit that it needs has left, or isn't up.
         _ => {
             let lacks = |need: &UnitName| host.fake.unit(need).active != ActiveState::Active;
             name.as_str() == "broken.service" || graph.get(name).into_iter().flatten().any(lacks)
@@ -186,13 +186,13 @@ fn unhealthy(
     })
 }
 
-/// Keys that nobody refers to.
+/// Keys that nothing refers to.
 fn leftovers(world: &World, cluster: &Cluster) -> Vec<String> {
     let mut found = Vec::new();
     for (name, states) in &cluster.states {
         for host in states.keys() {
             let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
-            // A report whose unit a restarted daemon has no note of stays until its lease ends.
+            // A restarted daemon may not know of a report; it stays until its lease ends.
             if !told && !world.judge.may_have_forgotten(host, name) {
                 found.push(format!("the report of {name} by {host} is left over"));
             }
@@ -204,7 +204,7 @@ fn leftovers(world: &World, cluster: &Cluster) -> Vec<String> {
     found
 }
 
-/// Let time pass: nobody may do anything but renew leases and look whether all is well.
+/// Let time pass: nothing may happen except renewals of leases and regular checks.
 pub(crate) async fn idle(world: &World, time: Duration) {
     let reads = |world: &World| -> Vec<u64> {
         world.hosts.iter().map(|host| host.fake.counters()).map(|calls| calls.files + calls.units).collect()

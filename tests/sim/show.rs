@@ -1,4 +1,4 @@
-//! What a scenario prints. Owns tables; everything in them is read from the store's cluster as it is, not from any
+//! The output of a scenario. Owns its tables; their contents are read from the store and the hosts, not from a
 //! daemon.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use flotilla::registry::mirror;
 
 use super::world::{Host, World};
 
-/// Name of every host, by id; of those that share an id, the one that is registered.
+/// The name of every host by its id; of hosts that share an id, the one that is registered.
 fn names(world: &World) -> BTreeMap<MachineId, String> {
     let cluster = world.judge.cluster();
     let mut hosts: Vec<&Host> = world.hosts.iter().collect();
@@ -26,7 +26,7 @@ fn is_alive(cluster: &Cluster, host: &Host) -> bool {
     cluster.machines.get(&host.id).is_some_and(|machine| machine.hostname == host.name)
 }
 
-/// Every unit: what is wanted, where it is or why it is nowhere, and what its host says.
+/// Every unit: its desired state, its placement or why it waits, and the report of its host.
 pub(crate) fn units(world: &World) -> String {
     let (cluster, names) = (world.judge.cluster(), names(world));
     let mut rows = Vec::new();
@@ -82,7 +82,7 @@ pub(crate) fn machines(world: &World) -> String {
     table(&world.hosts.iter().map(row).collect::<Vec<_>>())
 }
 
-/// What each host was told.
+/// The assignments of each host.
 pub(crate) fn schedule(world: &World) -> String {
     let (cluster, names) = (world.judge.cluster(), names(world));
     let mut rows = Vec::new();
@@ -96,7 +96,7 @@ pub(crate) fn schedule(world: &World) -> String {
     table(&rows)
 }
 
-/// What each host reports.
+/// The reports of each host.
 pub(crate) fn reports(world: &World) -> String {
     let (cluster, names) = (world.judge.cluster(), names(world));
     let mut rows = Vec::new();
@@ -110,7 +110,7 @@ pub(crate) fn reports(world: &World) -> String {
     table(&rows)
 }
 
-/// The files in the store, and who wants them.
+/// The files in the store, and the units that refer to them.
 pub(crate) fn files(world: &World) -> String {
     let cluster = world.judge.cluster();
     let row = |hash: &flotilla::model::name::UnitHash| {
@@ -135,7 +135,7 @@ pub(crate) fn log(world: &World, lines: &[(Duration, String)]) -> String {
     let mut text = String::new();
     for (time, line) in lines {
         if line.ends_with(": Rebooted") {
-            continue; // the host in memory comes up as it goes down; it has no daemon before it is booted
+            continue; // the host in memory boots as soon as it loses its power, but has no daemon until `boot`
         }
         let host = world.hosts.iter().any(|host| line.starts_with(&format!("{}: ", host.name)));
         let shown = if let Some(decision) = line.strip_prefix("  INFO engine: ") {
@@ -155,7 +155,7 @@ pub(crate) fn log(world: &World, lines: &[(Duration, String)]) -> String {
     text
 }
 
-/// Columns, as wide as they must be.
+/// A table whose columns are as wide as their longest value.
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut text = String::new();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();

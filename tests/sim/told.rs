@@ -1,5 +1,5 @@
-//! What every host was told, and how much of it each daemon can know. Owns the history of all assignments, by revision,
-//! and the revisions that have reached each daemon: so a request is judged by what its sender knew, not by the clock.
+//! The assignments of every host, and which of them each daemon can know. Owns the history of all assignments, by
+//! revision, and the revisions that each daemon has received, so that a request is judged by what its sender knew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::Assignment;
 
-/// Who reads the store in a daemon.
+/// The parts of a daemon that read the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reader {
     /// The agent reads the assignments of its host.
@@ -17,20 +17,20 @@ pub(crate) enum Reader {
     Engine,
 }
 
-/// What was written for one unit of one host, oldest first; `None` where its assignment was deleted.
+/// The assignments of one unit to one host, oldest first; `None` where the assignment was deleted.
 type Writes = Vec<(Revision, Option<Assignment>)>;
 
-/// All assignments and all that was heard of them.
+/// All assignments, and what the daemons have received of them.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// What was written for each host's unit, oldest first.
+    /// The assignments of each unit to each host.
     history: BTreeMap<(MachineId, UnitName), Writes>,
     /// Units whose last assignment was deleted while their host wasn't registered.
     cleared: BTreeSet<(MachineId, UnitName)>,
-    /// The revisions that reached each host's daemon, oldest first.
+    /// The revisions that each daemon has received, oldest first.
     heard: BTreeMap<(usize, Reader), Vec<(Duration, Revision)>>,
-    /// How long a reader may still act on what it knew before the newest that has reached it, because of its way to the
-    /// store and because of its calls of systemd.
+    /// How long a reader may still act on an older revision than the newest that it has received, because of the
+    /// latency of the store and of its calls to systemd.
     way: Duration,
     calls: Duration,
 }
@@ -41,7 +41,7 @@ impl Told {
         self.way = self.way.max(lag);
     }
 
-    /// The same for the calls of systemd that it makes meanwhile.
+    /// The same for the calls to systemd that they make meanwhile.
     pub(crate) fn allow_calls(&mut self, lag: Duration) {
         self.calls = self.calls.max(lag);
     }
@@ -67,17 +67,17 @@ impl Told {
         self.history.entry(key).or_default().push((revision, now));
     }
 
-    /// Whether the unit has no assignment because its host was taken for dead, not because it should leave.
+    /// Whether the unit has no assignment because the cluster treated its host as dead, not because it should leave.
     pub(crate) fn was_cleared(&self, host: &MachineId, unit: &UnitName) -> bool {
         self.cleared.contains(&(host.clone(), unit.clone()))
     }
 
-    /// The store's answer has reached a daemon, or a watched change has.
+    /// A daemon has received an answer of the store, or a change from a watch.
     pub(crate) fn heard(&mut self, host: usize, reader: Reader, revision: Revision, now: Duration) {
         self.heard.entry((host, reader)).or_default().push((now, revision));
     }
 
-    /// A new daemon knows nothing.
+    /// A daemon starts; it has read nothing yet.
     pub(crate) fn daemon_starts(&mut self, host: usize) {
         self.heard.retain(|(of, _), _| *of != host);
     }
@@ -90,8 +90,8 @@ impl Told {
         before.map(|(_, oldest)| ((*oldest).min(newest), newest))
     }
 
-    /// All that an agent may take for its assignment of `unit`; `None` among them is that it has none. Empty when it
-    /// knows nothing yet.
+    /// The assignments of `unit` that an agent may know as the current one, with `None` for no assignment. Empty if it
+    /// has read nothing yet.
     pub(crate) fn assignments(
         &self,
         host: usize,

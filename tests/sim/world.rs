@@ -1,5 +1,5 @@
-//! A cluster in one thread: a store, hosts that outlive their daemons, and what people and accidents do to them. Owns
-//! everything that lives; what happens when is decided by whoever plays (a seed or a script).
+//! A cluster in one thread: a store, hosts that outlive their daemons, and what users and faults do to them. Owns
+//! these; a seed or a script decides what happens when.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,13 +37,13 @@ pub(crate) const TTL: Duration = Duration::from_secs(10);
 /// How long a bus call takes.
 pub(crate) const BUS: Duration = Duration::from_millis(2);
 
-/// How long it takes at most while PID 1 is slow.
+/// The longest time that a bus call takes while PID 1 is slow.
 pub(crate) const SLOW_BUS: Duration = Duration::from_millis(300);
 
-/// How many calls one pass makes, one after the other, between reading what is wanted and its last request.
+/// How many calls one pass makes, one after the other, between reading its assignments and its last request.
 const CALLS: u32 = 6;
 
-/// The cluster, and all around it.
+/// The cluster and its surroundings.
 pub(crate) struct World {
     pub(crate) journal: Journal,
     pub(crate) judge: Judge,
@@ -57,7 +57,7 @@ pub(crate) struct World {
     pub(crate) versions: Option<Random>,
 }
 
-/// A host, running or not.
+/// A host, on or off.
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) id: MachineId,
@@ -91,7 +91,7 @@ impl Host {
 }
 
 impl World {
-    /// An empty one.
+    /// A cluster without hosts.
     pub(crate) fn new(seed: u64, history: History) -> Self {
         let (journal, random) = (Journal::new(), Random::new(seed));
         let store = Embedded::in_memory_with(history);
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// Daemons never end by themselves.
+    /// Report daemons that have ended by themselves, which must not happen.
     pub(crate) fn look_after_daemons(&self) {
         for host in &self.hosts {
             if host.daemon.as_ref().is_some_and(|daemon| daemon.agent.is_finished() || daemon.engine.is_finished()) {
@@ -224,7 +224,7 @@ impl World {
         }
     }
 
-    /// As `systemctl poweroff`: systemd stops all units, fleetd among them. With `bus_lost`, the bus is gone a second
+    /// As `systemctl poweroff`: systemd stops all units, including fleetd. With `bus_lost`, the bus fails a second
     /// later.
     pub(crate) async fn shut_down(&mut self, host: usize, bus_lost: bool) {
         self.journal.note(format!("* {} shuts down", self.hosts[host].name));
@@ -241,7 +241,7 @@ impl World {
         self.power_off(host).await;
     }
 
-    /// The power goes.
+    /// Turn the power off.
     pub(crate) async fn power_off(&mut self, host: usize) {
         self.kill_daemon(host).await;
         self.journal.note(format!("* {} loses its power", self.hosts[host].name));
@@ -258,7 +258,7 @@ impl World {
         self.start_daemon(host);
     }
 
-    /// Somebody on the host starts or stops a unit that has a file there, as with `systemctl`.
+    /// A person starts or stops a unit that has a file on the host, with `systemctl`.
     pub(crate) fn by_hand(&self, host: usize, unit: &UnitName, start: bool) {
         let me = &self.hosts[host];
         let fake = &me.fake;
@@ -274,7 +274,7 @@ impl World {
         self.judge.look();
     }
 
-    /// PID 1 takes this long for each call from now on.
+    /// From now on, PID 1 takes this long for each call.
     pub(crate) fn slow_systemd(&self, host: usize, latency: Duration) {
         let host = &self.hosts[host];
         self.journal.note(format!("* each call takes {} ms on {}", latency.as_millis(), host.name));
@@ -288,7 +288,7 @@ impl World {
         self.hosts[host].line.cut(cut, watches_end);
     }
 
-    /// Cut everybody off, or let them back.
+    /// Make the store unreachable for all, or reachable again.
     pub(crate) fn store(&self, down: bool) {
         self.journal.note(format!("* the store {}", if down { "is away" } else { "is back" }));
         for host in &self.hosts {
@@ -301,7 +301,7 @@ impl World {
         self.store.compact(self.judge.revision()).await.unwrap();
     }
 
-    /// What a user asks for, as one batch.
+    /// A request of a user, as one batch.
     pub(crate) async fn ask(&self, intents: &[Intent]) -> Result<Applied, String> {
         for Intent { name, change } in intents {
             let what = match change {
@@ -314,7 +314,7 @@ impl World {
             };
             self.journal.note(format!("* user: {name} {what}"));
         }
-        // The API looks at files before anything else.
+        // The API checks files before anything else.
         let wrong = intents.iter().filter_map(|intent| match &intent.change {
             UnitChange::Ensure { file: Some(file), .. } => Some(check(&intent.name, file)),
             _ => None,
@@ -345,7 +345,7 @@ impl World {
         self.user.commit(Txn { guards: Vec::new(), ops: vec![op] }).await.map(drop)
     }
 
-    /// Let time pass until nothing has happened for as long as `quiet`; whether it came to that.
+    /// Let time pass until nothing has happened for `quiet`. Returns whether this was within `limit`.
     pub(crate) async fn settle(&self, quiet: Duration, limit: Duration) -> bool {
         let begin = self.journal.now();
         let mut quiet_since = begin;
@@ -362,13 +362,13 @@ impl World {
         false
     }
 
-    /// Whether systemd is at something anywhere.
+    /// Whether any host has a systemd job.
     pub(crate) fn has_jobs(&self) -> bool {
         let busy = |host: &Host| host.fake.on_disk().keys().any(|unit| host.fake.unit(unit).job.is_some());
         self.hosts.iter().any(busy)
     }
 
-    /// What changes when something happens: commits, and calls that change a host.
+    /// Numbers that change when something happens: commits, and calls that change a host.
     pub(crate) fn traces(&self) -> Vec<u64> {
         let host = |host: &Host| {
             let calls = host.fake.counters();
@@ -379,7 +379,7 @@ impl World {
     }
 }
 
-/// An intent to have a unit, with its file or as it is.
+/// An intent for a unit, with a file or with the file that it has.
 pub(crate) fn have(name: &UnitName, text: Option<&str>, desired: Option<Desired>) -> Intent {
     let file = text.map(|text| Arc::new(UnitFile::parse(text.as_bytes()).unwrap()));
     Intent {

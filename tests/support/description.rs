@@ -1,11 +1,10 @@
-//! `docs/openapi.json` as a check of what is really answered and printed. For any test: `#[path =
+//! Validates answers of the API and output of `fleetctl` against `docs/openapi.json`. For any test: `#[path =
 //! "support/description.rs"] mod description;`
 //!
-//! * [`check`]: a value is what a schema of the description says, by the schema's name (`UnitList`, `MachineList`,
-//!   `UnitDetail`, …);
-//! * [`check_answer`]: an answer is one that the description allows for its request.
+//! * [`check`]: validates a value against a schema, given by its name (`UnitList`, `MachineList`, `UnitDetail`, …);
+//! * [`check_answer`]: validates an answer against the operation of its request.
 
-#![allow(dead_code, reason = "each test uses its part of it")]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -19,7 +18,10 @@ pub(crate) static DOCUMENT: LazyLock<Value> =
 
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
 
-/// `value` is what the schema called `name` says, or this panics with everything that isn't.
+/// Check that `value` is valid by the schema `name`.
+///
+/// # Panics
+/// If it isn't, with all differences.
 #[track_caller]
 pub(crate) fn check(name: &str, value: &Value) {
     assert!(DOCUMENT["components"]["schemas"][name].is_object(), "there is no schema `{name}` in docs/openapi.json");
@@ -32,7 +34,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, String)> {
     paths.iter().flat_map(|(path, item)| item.as_object().unwrap().keys().map(|m| (path.as_str(), m.to_uppercase())))
 }
 
-/// The pattern of the description that `path` is one of.
+/// The path of the description that `path` matches.
 pub(crate) fn pattern(path: &str) -> Option<&'static str> {
     let path = path.split('?').next().unwrap();
     let path = path.strip_prefix("/v1-alpha").map_or(path.to_owned(), |rest| format!("/fleet/v1{rest}"));
@@ -45,7 +47,10 @@ pub(crate) fn pattern(path: &str) -> Option<&'static str> {
     paths.find(|pattern| fits(pattern))
 }
 
-/// This answer is one that the description allows, or this panics and says why not.
+/// Check that the description allows this answer.
+///
+/// # Panics
+/// If it doesn't, with the reason.
 #[track_caller]
 pub(crate) fn check_answer(method: &str, path: &str, status: u16, kind: Option<&str>, body: &str) {
     let request = format!("{method} {path}: {status}");
@@ -63,14 +68,14 @@ pub(crate) fn check_answer(method: &str, path: &str, status: u16, kind: Option<&
     let item = &DOCUMENT["paths"][pattern];
     let operation = &item[if head { "get".to_owned() } else { method.to_lowercase() }];
     if !operation.is_object() {
-        // `/discovery` has words of its own for it, which are fleet's.
+        // `/discovery` answers as fleet did.
         let refused = status == if pattern == "/discovery" { 400 } else { 405 };
         assert!(refused || matches!(status, 403 | 408 | 413 | 503), "{request}: the method isn't described");
         return error();
     }
     let response = &operation["responses"][status.to_string()];
     if !response.is_object() {
-        // Whatever is asked, over TCP it must be asked of this host, and not at endless length.
+        // Any request over TCP may be refused for its `Host:`, and any request for its time or its size.
         assert!(matches!(status, 403 | 408 | 413), "{request}: the status isn't described");
         return error();
     }

@@ -1,4 +1,4 @@
-//! A log event as one line: its message, then its fields. Shared by the tests that judge what is logged.
+//! A log event as one line: its message, then its fields. Shared by the tests that check what is logged.
 
 use std::fmt::{Debug, Write as _};
 

@@ -1,19 +1,20 @@
-//! A page of `docs` as a session: the files that it has the reader write, the commands that it types, and what it shows
-//! of their output. Owns the form of such a page, and how an output is compared with what the page shows. Runs nothing.
+//! A page of `docs` as a session: the files that the reader writes, the commands that the reader types, and the output
+//! that the page shows. Owns the form of such a page, and how an output is compared with what the page shows. Runs
+//! nothing.
 //!
 //! A block of `ini` whose first line is `# NAME` is the file NAME, written in the folder where commands are typed. In a
-//! block of `console`, `n1# COMMAND` is typed on that host, `$ COMMAND` on the machine of the lab, in the checkout; a
-//! backslash at the end of a line continues the command. The other lines are its output. There, `…` stands for any
+//! block of `console`, `n1# COMMAND` is typed on that host, and `$ COMMAND` on the machine of the lab, in the checkout;
+//! a backslash at the end of a line continues the command. The other lines are its output. There, `…` stands for any
 //! text, and a line of `…` for any lines.
 
-/// A page, cut at its headings.
+/// A page, split at its headings.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// In the page's order. The first one has no title if text comes before the first heading.
+    /// The sections, in the page's order. The first one has no title if text comes before the first heading.
     pub(crate) sections: Vec<Section>,
 }
 
-/// What stands below one heading.
+/// What follows one heading.
 #[derive(Debug, Default)]
 pub(crate) struct Section {
     /// The heading.
@@ -22,7 +23,7 @@ pub(crate) struct Section {
     pub(crate) items: Vec<Item>,
 }
 
-/// Something that the reader does.
+/// A step of the session.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     /// Write a file.
@@ -52,7 +53,7 @@ impl Page {
     /// The session on the page `text`.
     ///
     /// # Panics
-    /// If a block of it has another form.
+    /// If a block doesn't have the form described above.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Self {
         let mut sections = vec![Section::default()];
@@ -67,7 +68,7 @@ impl Page {
                 match kind {
                     "console" => session(&block, items),
                     "ini" => items.extend(file(&block)),
-                    _ => assert!(!kind.is_empty(), "line {number}: a block says what is in it, as in ```console"),
+                    _ => assert!(!kind.is_empty(), "line {number}: a block needs a language, such as ```console"),
                 }
             }
         }
@@ -91,7 +92,7 @@ impl Page {
     }
 }
 
-/// The file in a block, unless it is only an excerpt, without a name.
+/// The file in a block; `None` if the block is only an excerpt, without a name.
 fn file(block: &[(&str, usize)]) -> Option<Item> {
     let name = block.first()?.0.strip_prefix("# ")?;
     if name.contains(' ') || !name.contains('.') {
@@ -129,8 +130,8 @@ fn prompt(line: &str) -> Option<(Option<String>, &str)> {
     HOSTS.contains(&host).then(|| (Some(host.into()), command))
 }
 
-/// Whether `seen` is the output that the page shows. Not compared are blanks, the order of lines, times and durations,
-/// process ids and the lab's network.
+/// Whether `seen` is the output that the page shows. Blanks, the order of lines, times and durations, process ids and
+/// the lab's network are not compared.
 #[must_use]
 pub(crate) fn is_as_shown(shown: &[String], seen: &str) -> bool {
     let mut shown: Vec<String> = shown.iter().map(|line| mask(line)).collect();
@@ -152,7 +153,7 @@ fn lines_match(shown: &[String], seen: &[String]) -> bool {
     }
 }
 
-/// Whether `seen` is `shown`, where each `…` stands for any text.
+/// Whether the line `seen` matches `shown`, where each `…` stands for any text.
 fn line_matches(shown: &str, seen: &str) -> bool {
     match shown.split_once('…') {
         None => shown == seen,
@@ -162,7 +163,7 @@ fn line_matches(shown: &str, seen: &str) -> bool {
     }
 }
 
-/// A line without what differs from run to run.
+/// A line without the parts that differ from run to run.
 fn mask(line: &str) -> String {
     const CALENDAR: &str = "Mon Tue Wed Thu Fri Sat Sun Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec";
     const UNITS: [&str; 4] = ["ms", "s", "min", "h"];
@@ -182,7 +183,7 @@ fn mask(line: &str) -> String {
     masked.collect::<Vec<_>>().join(" ")
 }
 
-/// `systemd[123]:` and `10.88.69.12`, without what differs.
+/// `systemd[123]:` and `10.88.69.12`, without the numbers that differ.
 fn without_ids(word: &str) -> String {
     let mut text = String::new();
     let mut rest = word;

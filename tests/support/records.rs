@@ -1,6 +1,6 @@
-//! Records as engine, agents and API write them, for tests that have a store and an API and nobody else. Owns what
-//! stands in the fields that no test is about; writes nothing itself. For any test: `#[path = "support/records.rs"] mod
-//! records;`
+//! Records as engine, agents and API write them, for tests with a store and an API, but without engine and agents. Owns
+//! the values of the fields that don't matter to the tests; writes nothing itself. For any test: `#[path =
+//! "support/records.rs"] mod records;`
 
 use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::machine::Machine;
@@ -12,7 +12,7 @@ use flotilla::registry::keys::Key;
 use flotilla::registry::{delete, put};
 use flotilla::store::Op;
 
-/// A generation above all that a test asks for.
+/// A generation above all that a test requests.
 pub(crate) const LATEST: u64 = u64::MAX >> 1;
 
 fn names(unit: &str, host: &str) -> (UnitName, MachineId) {
@@ -40,7 +40,7 @@ pub(crate) fn placed(unit: &str, host: &str) -> Op {
     put(&Key::Placement(name), &Placement::On { host, since: 1 }, None)
 }
 
-/// What a host is told of a unit.
+/// The assignment of a unit to a host.
 pub(crate) fn entry(unit: &str, host: &str, target: Target, global: bool, generation: u64) -> Op {
     let (name, host) = names(unit, host);
     let entry = Assignment { hash: UnitHash::new(""), target, global, generation: Revision(generation), restart: None };
@@ -68,19 +68,19 @@ pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, genera
     put(&Key::state(&host, &name, ReportKeyForm::HostFirst), &state, None)
 }
 
-/// The unit is placed nowhere any more, and the host is told nothing of it.
+/// Delete the placement of the unit, and its assignment to the host.
 pub(crate) fn unplaced(unit: &str, host: &str) -> Vec<Op> {
     let (name, host) = names(unit, host);
     vec![delete(&Key::Schedule(host, name.clone())), delete(&Key::Placement(name))]
 }
 
-/// The host reports nothing of it any more.
+/// Delete the host's report of the unit.
 pub(crate) fn unreported(unit: &str, host: &str) -> Op {
     let (name, host) = names(unit, host);
     delete(&Key::state(&host, &name, ReportKeyForm::HostFirst))
 }
 
-/// A unit's record that nobody can read.
+/// A unit's record that can't be read.
 pub(crate) fn damaged(unit: &str) -> Op {
     Op::Put { key: Key::Unit(unit.parse().unwrap()).to_string(), value: b"{".to_vec(), lease: None }
 }
