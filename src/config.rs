@@ -18,7 +18,6 @@ use std::time::Duration;
 use ini::{Ini, ParseOption};
 
 use crate::model::machine::Metadata;
-use crate::model::text::without_os_error;
 
 pub use changes::Changes;
 
@@ -164,10 +163,7 @@ pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => String::new(),
-        Err(error) => {
-            let why = error.to_string();
-            return Err(single(format!("{}: can't be read: {}", path.display(), without_os_error(&why))));
-        }
+        Err(error) => return Err(single(format!("{}: can't be read: {error}", path.display()))),
     };
     // Variables that aren't UTF-8 can't belong to this configuration.
     let environment =

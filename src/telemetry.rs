@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use crate::model::text::without_os_error;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
@@ -13,6 +12,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, reload};
+
+use crate::model::text::without_os_error;
 
 /// The log level of a running daemon.
 #[derive(Debug, Clone)]
@@ -51,7 +52,8 @@ pub fn init(verbosity: u8) -> LogLevel {
 /// Log a client's steps on stderr (`--debug`).
 pub fn init_client() {
     let filter = Targets::new().with_target("flotilla", Level::DEBUG);
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    let stderr = Stderr { is_journal: false };
+    let format = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(false).with_target(false);
     let log = tracing_subscriber::registry().with(format.without_time().with_filter(filter));
     // It fails only if there is a subscriber already, which then logs.
     drop(log.try_init());

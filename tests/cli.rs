@@ -421,7 +421,8 @@ fn submit_doesnt_replace_what_runs() {
     let fake =
         Fake::new(Script { applied: [applied(&[("a.service", "unchanged")])].into(), ..script(&[here], vec![]) });
     fake.file("a.service", OK);
-    let warning = "Warning: can not replace Unit(a.service) in state 'launched', use the appropriate command\n";
+    let warning = "a.service was not replaced: it is launched, and `submit` replaces inactive units only; use \
+        `fleetctl start --replace a.service`\n";
     fake.expect("submit --replace a", 1, "", warning);
 }
 

@@ -30,7 +30,7 @@ fn print(printed: Result<String, cli_docs::Error>) -> ExitCode {
     let text = match printed {
         Ok(text) => text,
         Err(error) => {
-            eprintln!("fleet-sidecar: {error}");
+            eprintln!("fleet-sidecar: {}", without_os_error(&error.to_string()));
             return if matches!(error, cli_docs::Error::NoCommand(_)) { ExitCode::from(2) } else { ExitCode::FAILURE };
         }
     };

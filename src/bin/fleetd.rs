@@ -14,12 +14,12 @@ fn main() -> ExitCode {
     match arguments::understand(std::env::args_os()) {
         Asked::Print(text) => ended(say(&text).map_err(Into::into)),
         Asked::Complain(text) => {
-            eprint!("{text}");
+            eprint!("{}", without_os_error(&text));
             ExitCode::from(2)
         }
         Asked::Check(overrides) => {
             let (text, status) = check::run(&overrides);
-            print(&without_os_error(&text));
+            print(&text);
             ExitCode::from(status)
         }
         Asked::Run(overrides) => ended(run(overrides)),
@@ -44,7 +44,7 @@ async fn run(overrides: Overrides) -> anyhow::Result<()> {
 
 /// If printing fails the daemon continues.
 fn print(text: &str) {
-    let _ = say(text);
+    let _ = say(&without_os_error(text));
 }
 
 /// Print `text`; a reader that has closed the pipe is no error.

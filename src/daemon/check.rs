@@ -57,8 +57,13 @@ async fn store(settings: &StoreSettings) -> String {
         Ok(store) => store,
         Err(error) => return format!("etcd at {name} can't be used: {error}"),
     };
-    match timeout(PATIENCE, store.range(Range { limit: 1, ..Range::default() })).await {
-        Ok(Ok(page)) => format!("etcd at {name} answers (revision {})", page.revision),
+    // The version alone wouldn't show that this user may read what is below the prefix.
+    let answer = async {
+        store.range(Range { limit: 1, ..Range::default() }).await?;
+        store.version().await
+    };
+    match timeout(PATIENCE, answer).await {
+        Ok(Ok(version)) => format!("etcd at {name} answers (version {version})"),
         Ok(Err(error)) => format!("etcd can't be used now: {error}"),
         Err(_) => format!("etcd at {name} doesn't answer within {} s", PATIENCE.as_secs()),
     }

@@ -13,6 +13,7 @@ use crate::agent::{Cause, Status as Agent};
 use crate::api::server::health::{Health, Remedy};
 use crate::clock::Clock;
 use crate::engine::Status as Engine;
+use crate::model::text::without_os_error;
 
 use super::status::line;
 use super::watchdog::{Finding, Watched};
@@ -84,7 +85,7 @@ pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
         };
         let now = Instant::now();
         if line != shown && quiet_until <= now {
-            send(&[NotifyState::Status(&line)]);
+            send_status(&line);
             shown.clone_from(&line);
             quiet_until = now + PACE;
         }
@@ -107,7 +108,7 @@ pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
     while agent.changed().await.is_ok() {
         let status = agent.borrow_and_update().clone();
         if matches!(status, Agent::Leaving { .. }) {
-            send(&[NotifyState::Status(&super::status::line(store, &status, None))]);
+            send_status(&super::status::line(store, &status, None));
         }
     }
 }
@@ -151,6 +152,10 @@ fn remedy(cause: Cause) -> Remedy {
 
 fn away(why: &str) -> String {
     format!("isn't registered with its cluster: {why}")
+}
+
+fn send_status(line: &str) {
+    send(&[NotifyState::Status(&without_os_error(line))]);
 }
 
 fn send(states: &[NotifyState<'_>]) {

@@ -1,4 +1,5 @@
-//! Texts for people. Owns what is removed from the texts of others.
+//! Texts for people. Owns what is removed from the texts of others. The files through which texts leave a program use
+//! it, and no others: `tests/layers` has their list.
 
 use std::borrow::Cow;
 

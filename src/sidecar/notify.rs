@@ -6,6 +6,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+use crate::model::text::without_os_error;
+
 /// How often the status line may change: it is for people.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -31,7 +33,7 @@ impl Notifier {
 
     /// Set the status line. Setting the same line again costs nothing.
     pub(super) fn status(&self, line: impl Into<String>) {
-        let line = line.into().replace('\n', "; ");
+        let line = without_os_error(&line.into()).replace('\n', "; ");
         self.status.send_if_modified(|said| {
             let changed = *said != line;
             *said = line;

@@ -120,6 +120,16 @@ impl Etcd {
         *self.inner.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
         Ok(())
     }
+
+    /// The version of the member that is in use: `3.5.9`.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Refused`, as the requests of [`Store`].
+    pub async fn version(&self) -> Result<String, Error> {
+        let status = |mut client: Client| async move { client.status().await };
+        let answer = self.inner.way().members.call(Again::Always, status).await?;
+        Ok(answer.version().to_owned())
+    }
 }
 
 impl Inner {

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::name::UnitName;
-use crate::model::text::without_os_error;
 use crate::systemd::Error;
 
 /// Numbers the temporary files of this process, so that two writers never share one. Leftovers of an earlier process
@@ -185,8 +184,7 @@ impl Folder {
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
-    let why = error.to_string();
-    Error::Io(format!("cannot {what} {}: {}", path.display(), without_os_error(&why)))
+    Error::Io(format!("cannot {what} {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -336,7 +336,8 @@ fn the_real_api_replaces_in_place_and_restarts() {
     let up = "Unit web@1.service launched on a2d7e4a6.../10.88.0.11\n";
     fleetd.expect("start --replace web@1", 0, up, "");
     fleetd.expect("cat web@1", 0, NEW, "");
-    let refused = "Warning: can not replace Unit(web@2.service) in state 'launched', use the appropriate command\n";
+    let refused = "web@2.service was not replaced: it is launched, and `submit` replaces inactive units only; use \
+        `fleetctl start --replace web@2.service`\n";
     fleetd.expect("submit --replace web@2", 1, "", refused);
     // Of the instances, one has the new file already, the other follows.
     let out = "Unit web@.service inactive\nUnit web@2.service launched on a2d7e4a6.../10.88.0.11\n";

@@ -214,6 +214,9 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     let page: Value = serde_json::from_str(&page).unwrap();
     assert_eq!(page["machines"].as_array().unwrap().len(), 1, "token_limit counts at once: {page}");
 
+    let check = lab.run("n2", &["fleetd", "--check"]).ok();
+    assert!(check.contains(" answers (version 3."), "{check}");
+
     // A file with mistakes changes nothing, and says which.
     lab.sh("n2", "cp /etc/fleet/fleet.conf /root/good; printf 'metadta=x=y\\nnonsense\\n' >> /etc/fleet/fleet.conf")
         .ok();

@@ -168,6 +168,16 @@ fn modules_that_use_each_other() {
 }
 
 #[test]
+fn a_text_that_leaves_as_it_is() {
+    let helper = "crate::model::clean";
+    let broken = rules::exits(&cli("//! Cli.\nfn say(text: &str) {}"), &["src/cli.rs"], helper);
+    assert_seen(&broken, "src/cli.rs:", helper, "");
+    assert_seen(&rules::exits(&cli("//! Cli."), &["src/gone.rs"], helper), "src/gone.rs:", "no file", "");
+    let clean = cli("use crate::model::clean;\nfn say(text: &str) { clean(text) }");
+    assert_eq!(rules::exits(&clean, &["src/cli.rs"], helper), [""; 0]);
+}
+
+#[test]
 fn a_function_that_is_too_long() {
     let text = "impl X {\n  fn short() {}\n  #[inline]\n  fn long(\n    a: u8,\n  ) {\n    // why\n\n  }\n}\n\
                 #[cfg(test)]\nmod tests {\n  fn f() {\n\n\n\n\n\n\n  }\n}";

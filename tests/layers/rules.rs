@@ -106,6 +106,19 @@ fn says(mention: &Mention, word: &str) -> bool {
     common == word.len() || mention.kind == Kind::Glob && common == mention.declared.len()
 }
 
+/// The files through which texts leave a program, which must use `helper`.
+pub(crate) fn exits(tree: &Tree, exits: &[&str], helper: &str) -> Vec<String> {
+    let mut broken = Vec::new();
+    for exit in exits {
+        match tree.sources.iter().find(|source| source.path == *exit) {
+            None => broken.push(format!("{exit}: is no file")),
+            Some(source) if source.mentions.iter().any(|mention| says(mention, helper)) => {}
+            Some(_) => broken.push(format!("{exit}: what leaves here must pass through `{helper}`")),
+        }
+    }
+    broken
+}
+
 /// No async, no I/O, no clock, no log: values in, values out.
 pub(crate) fn purity(tree: &Tree, rooms: &[Room], rule: &Purity) -> Vec<String> {
     let mut broken = BTreeSet::new();

@@ -289,6 +289,8 @@ async fn users_are_let_in_and_kept_out() {
     assert_eq!(ask(Some(("guest", "guest"))).await.0, refused("etcd does not permit this user to do that"));
     let (answer, store) = ask(Some(("root", "secret"))).await;
     assert_eq!(answer, Ok(()));
+    let version = store.version().await.expect("a version");
+    assert!(version.starts_with("3.") && version.split('.').all(|part| part.parse::<u32>().is_ok()), "{version}");
     let mut watch = store.watch("", Revision(0));
     let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
     let op = Op::Put { key: "a".into(), value: b"1".to_vec(), lease: Some(lease) };

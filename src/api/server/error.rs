@@ -1,11 +1,12 @@
 //! Errors as answers: `{"error":{"code":404,"message":"…"}}`. Owns how a failure of the store or of a batch becomes a
-//! status and a sentence.
+//! status and a sentence, and that no sentence has the number of an error of the operating system.
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::model::name::UnitName;
+use crate::model::text::without_os_error;
 use crate::registry::units;
 
 use crate::api::wire::{ErrorBody, ErrorDetail, Problem};
@@ -79,9 +80,38 @@ fn line(problem: &units::Problem) -> String {
     }
 }
 
+impl Failure {
+    /// The sentence as it is sent.
+    pub(super) fn sentence(&self) -> String {
+        without_os_error(&self.message).into_owned()
+    }
+
+    /// The body as it is sent.
+    pub(super) fn body(self) -> ErrorBody {
+        let (code, message) = (self.status.as_u16(), self.sentence());
+        let shown = |problem: Problem| Problem { what: without_os_error(&problem.what).into_owned(), ..problem };
+        ErrorBody { error: ErrorDetail { code, message, problems: self.problems.into_iter().map(shown).collect() } }
+    }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let error = ErrorDetail { code: self.status.as_u16(), message: self.message, problems: self.problems };
-        (self.status, Json(ErrorBody { error })).into_response()
+        (self.status, Json(self.body())).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_sentence_has_the_number_of_an_error() {
+        let why = "etcd at a:1 can't be reached: Connection reset by peer (os error 104)";
+        let problem = Problem { unit: "a.service".into(), line: None, what: "is a folder (os error 21)".into() };
+        let failure = Failure { problems: vec![problem], ..Failure::unavailable(why) };
+        let shown = "etcd at a:1 can't be reached: Connection reset by peer";
+        assert_eq!(failure.sentence(), shown);
+        let ErrorDetail { code, message, problems } = failure.body().error;
+        assert_eq!((code, message.as_str(), problems[0].what.as_str()), (503, shown, "is a folder"));
     }
 }

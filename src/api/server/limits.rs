@@ -14,7 +14,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::error::Failure;
 use super::places::Seat;
 use super::state::Settings;
-use crate::api::wire::{ErrorBody, ErrorDetail};
 
 /// How many times the body limit is drained of a body that is too large, before the connection is closed.
 const OVERRUN: usize = 16;
@@ -103,9 +102,8 @@ fn hang_up(failure: Failure) -> Response {
 pub(super) fn late_head(limit: Duration) -> String {
     let message = format!("the request's head hasn't come within {limit:?}");
     let status = StatusCode::REQUEST_TIMEOUT;
-    let error = ErrorDetail { code: status.as_u16(), message, problems: Vec::new() };
     // A plain struct can always be encoded.
-    let body = serde_json::to_string(&ErrorBody { error }).unwrap_or_default();
+    let body = serde_json::to_string(&Failure::new(status, message).body()).unwrap_or_default();
     let length = body.len();
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n\

@@ -67,12 +67,18 @@ async fn prepare(session: &Session, args: &Create, desired: Desired, instances: 
         return Err(nothing(problems));
     }
     for (name, state) in &batch.untouchable {
-        session
-            .out
-            .message(&format!("Warning: can not replace Unit({name}) in state '{state}', use the appropriate command"));
+        session.out.message(&untouched(name, *state, desired));
     }
     let instances = instances::add(session, &mut batch, instances).await?;
     Ok(Prepared { batch, instances })
+}
+
+/// The message for a unit that keeps its file: it is in `state`, and the command goes as far as `desired`.
+fn untouched(name: &UnitName, state: Desired, desired: Desired) -> String {
+    let only =
+        if desired == Desired::Inactive { "submit` replaces inactive" } else { "load` replaces inactive and loaded" };
+    let command = if state == Desired::Launched { "start" } else { "load" };
+    format!("{name} was not replaced: it is {state}, and `{only} units only; use `fleetctl {command} --replace {name}`")
 }
 
 /// Send the batch, and wait. Running units that get a new file follow one after another, if there are several.

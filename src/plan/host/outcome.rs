@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::model::name::UnitName;
 use crate::model::systemd::{Error, Outcomes};
+use crate::model::text::without_os_error;
 use crate::model::unit::Target;
 use crate::plan::converge::{Step, next};
 
@@ -220,8 +221,8 @@ impl HostState {
     }
 }
 
-/// An error for a report, shortened.
+/// An error for a report: shortened, and without its number.
 fn line(error: &Error) -> String {
     const LONGEST: usize = 500;
-    error.to_string().chars().take(LONGEST).collect()
+    without_os_error(&error.to_string()).chars().take(LONGEST).collect()
 }

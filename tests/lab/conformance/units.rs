@@ -366,5 +366,5 @@ fn a_unit_called_start_confuses_nobody(g: &Ground) {
     g.fleetctl("start a.service").ok();
     g.file("a.service", "[Service]\nExecStart=/bin/sleep 20000");
     let ran = g.fleetctl("submit --replace a.service start");
-    assert!(ran.code == 1 && ran.stderr.contains("can not replace Unit(a.service) in state 'launched'"), "{ran:?}");
+    assert!(ran.code == 1 && ran.stderr.contains("a.service was not replaced: it is launched"), "{ran:?}");
 }

@@ -107,7 +107,7 @@ pub(super) async fn answer<S: Store, T: Story>(api: &Api<S>, mut story: T) -> Re
 
 async fn tell<S: Store, T: Story>(api: &Api<S>, mut story: T, first: T::Update, mut lines: Lines) {
     if let Err(End::Store(error)) = tell_all(&mut story, first, &mut lines, api.settings.heartbeat).await {
-        lines.push(&line(&T::error(api.failed(&error).message)));
+        lines.push(&line(&T::error(api.failed(&error).sentence())));
         drop(lines.flush().await);
     }
 }
