@@ -138,7 +138,7 @@ impl Scheduler {
     /// The units that a destroyed unit can still displace. It does so only as long as a host has an assignment of it,
     /// and until then it may close a cycle, which keeps the `Replaces=` of others from being effective.
     fn displaced_by_destroyed(&self, name: &UnitName) -> BTreeSet<UnitName> {
-        if self.cluster.units.contains_key(name) || self.index.replaces.is_empty() {
+        if self.index.replaces.is_empty() || self.cluster.units.contains_key(name) {
             return BTreeSet::new();
         }
         displaced(&self.view(), name)

@@ -102,14 +102,7 @@ impl Index {
     }
 
     fn node(&mut self, name: &UnitName) -> &mut Node {
-        let Self { nodes, conflicts, replaces, .. } = self;
-        nodes.entry(name.clone()).or_insert_with(|| {
-            let ids = |patterns: &PatternIndex| PatternIds {
-                declares: Vec::new(),
-                matches: patterns.matching(name.as_str()),
-            };
-            Node { conflicts: ids(conflicts), replaces: ids(replaces), ..Node::default() }
-        })
+        node(&mut self.nodes, &self.conflicts, &self.replaces, name)
     }
 
     /// The unit's record or its file changed; `before` is the hash it had.
@@ -233,20 +226,21 @@ impl Index {
         if before.is_some() != after.is_some() {
             let there = after.is_some();
             self.hosts.loaded(host, load(cluster, host));
-            self.node(name);
             let Self { nodes, conflicts, replaces, .. } = self;
-            if let Some(node) = nodes.get_mut(name) {
-                conflicts.count(&node.conflicts, host, there);
-                replaces.count(&node.replaces, host, there);
-                if there {
-                    node.hosts.insert(host.clone());
-                } else {
-                    node.hosts.remove(host);
-                }
+            let node = node(nodes, conflicts, replaces, name);
+            conflicts.count(&node.conflicts, host, there);
+            replaces.count(&node.replaces, host, there);
+            if there {
+                node.hosts.insert(host.clone());
+            } else {
+                node.hosts.remove(host);
             }
         }
         let in_force_changed = !cluster.units.contains_key(name) && self.update_in_force(cluster, name);
-        self.prune(name);
+        // A node with a host isn't empty.
+        if after.is_none() {
+            self.prune(name);
+        }
         in_force_changed
     }
 
@@ -326,6 +320,19 @@ impl Index {
             self.nodes.remove(name);
         }
     }
+}
+
+fn node<'a>(
+    nodes: &'a mut BTreeMap<UnitName, Node>,
+    conflicts: &PatternIndex,
+    replaces: &PatternIndex,
+    name: &UnitName,
+) -> &'a mut Node {
+    nodes.entry(name.clone()).or_insert_with(|| {
+        let ids =
+            |patterns: &PatternIndex| PatternIds { declares: Vec::new(), matches: patterns.matching(name.as_str()) };
+        Node { conflicts: ids(conflicts), replaces: ids(replaces), ..Node::default() }
+    })
 }
 
 /// `name` declares exactly `wanted` from now on.

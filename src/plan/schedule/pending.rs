@@ -30,10 +30,10 @@ struct UnitWrites {
 
 impl PendingWrites {
     fn draft(&mut self, name: &UnitName) -> &mut UnitWrites {
-        if !self.pending.contains_key(name) {
+        self.pending.entry(name.clone()).or_insert_with(|| {
             self.order.push(name.clone());
-        }
-        self.pending.entry(name.clone()).or_default()
+            UnitWrites::default()
+        })
     }
 
     /// `name`'s placement is about to change from `before`.
