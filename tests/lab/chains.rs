@@ -1,4 +1,5 @@
-//! Order: chains start bottom up and stop top down, whatever order they were sent in, read off systemd's own journal.
+//! Order: chains start from the bottom and stop from the top, in whatever order they were submitted, according to
+//! systemd's own journal.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ fn a_chain_sent_dependents_first_starts_in_order_and_stops_in_reverse() {
     assert_eq!(lab.order("n1", "Started", &UNITS), ["base.service", "top.service"]);
     lab.fleetctl(&["stop", "base.service", "top.service"]).ok();
     assert_eq!(lab.order("n1", "Stopped", &UNITS), ["top.service", "base.service"]);
-    // And again, from loaded, and straight to destroyed.
+    // Again, from loaded, and then destroyed without a stop.
     lab.fleetctl(&["start", "top.service", "base.service"]).ok();
     lab.fleetctl(&["destroy", "base.service", "top.service"]).ok();
     assert_eq!(lab.order("n1", "Stopped", &UNITS)[2..], ["top.service", "base.service"]);
@@ -47,7 +48,7 @@ fn a_chain_through_v1_one_unit_per_request() {
             ("Service", "ExecStart", "/bin/sleep 1000"),
         ],
     );
-    // The host has the unit, and says what it waits for.
+    // The host has the unit, and reports what it waits for.
     eventually(Duration::from_secs(10), "top.service refused for want of base.service", || {
         let units = lab.units().unwrap();
         let error = units.first().and_then(|unit| unit.states.first()).and_then(|state| state.error.clone());

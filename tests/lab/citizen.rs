@@ -1,4 +1,4 @@
-//! fleetd as a guest of its host: sockets handed over, reloads, what systemd hears of it, shutdown, life without root.
+//! fleetd on its host: inherited sockets, reloads, notifications to systemd, shutdown, running without root.
 
 use std::time::{Duration, Instant};
 
@@ -41,14 +41,14 @@ fn until_status(lab: &Lab, host: &str, limit: Duration, wanted: impl Fn(&str) ->
     })
 }
 
-/// Asks again and again, from within a host, until [`Asking::end`].
+/// Sends requests from within a host, one after the other, until [`Asking::end`].
 struct Asking<'a> {
     lab: &'a Lab,
     host: &'a str,
 }
 
 impl<'a> Asking<'a> {
-    /// `ask` is curl's arguments that say where.
+    /// Each of `asks` has the arguments of one call of curl.
     fn begin(lab: &'a Lab, host: &'a str, asks: &[&str]) -> Self {
         let curls: Vec<String> = asks
             .iter()
@@ -67,7 +67,10 @@ impl<'a> Asking<'a> {
         Self { lab, host }
     }
 
-    /// How many answers there were; panics unless all were good.
+    /// The number of answers.
+    ///
+    /// # Panics
+    /// If one of them was an error.
     fn end(self) -> usize {
         self.lab.sh(self.host, "touch /run/asked.end").ok();
         eventually(Duration::from_secs(15), "the asking to end", || {
@@ -90,7 +93,7 @@ fn clients_of_an_inherited_socket_wait_while_fleetd_starts_and_restarts() {
     put(&lab, "n1", "/etc/systemd/system/fleetd.socket.d/tcp.conf", "[Socket]\nListenStream=127.0.0.1:49153");
     lab.sh("n1", "systemctl daemon-reload && systemctl start fleetd.socket").ok();
     assert_eq!(lab.run("n1", &["systemctl", "is-active", "fleetd"]).stdout.trim(), "inactive");
-    // The first request starts it, and is answered when the host belongs to its cluster.
+    // The first request starts it, and is answered when the host is registered.
     let first = lab.fleetctl(&["list-machines", "--no-legend"]).ok();
     assert_eq!(first.lines().count(), 1, "{first}");
     let group = lab.sh("n1", "stat -c '%a %G' /run/fleet.sock").ok();
@@ -110,7 +113,7 @@ fn clients_of_an_inherited_socket_wait_while_fleetd_starts_and_restarts() {
     eprintln!("{answers} requests over four restarts, none failed");
     assert_eq!(lab.main_pid("n1", "a.service"), pid);
 
-    // What isn't a stream socket is named.
+    // A socket that is not a stream socket is named.
     put(&lab, "n1", "/etc/systemd/system/fleetd.socket.d/tcp.conf", "[Socket]\nListenDatagram=/run/datagram.sock");
     lab.sh("n1", "systemctl stop fleetd fleetd.socket; systemctl daemon-reload; systemctl start fleetd.socket").ok();
     lab.sh("n1", "systemctl start --no-block fleetd").ok();
@@ -120,7 +123,7 @@ fn clients_of_an_inherited_socket_wait_while_fleetd_starts_and_restarts() {
 #[test]
 fn an_own_socket_is_there_and_goes_with_the_daemon() {
     let lab = Lab::boot(1, &["--standalone"]);
-    // A group that the file doesn't have: getent asks wherever the host keeps them.
+    // A group that isn't in the file: getent looks it up where the host has it.
     lab.sh("n1", "groupdel fleet 2>/dev/null; mv /usr/bin/getent /usr/bin/getent.real").ok();
     put(&lab, "n1", "/usr/bin/getent", "#!/bin/sh\n[ \"$*\" = 'group fleet' ] && echo fleet:x:4321: || exit 2");
     lab.sh("n1", "chmod 755 /usr/bin/getent").ok();
@@ -141,7 +144,7 @@ fn the_status_line_is_true_while_etcd_is_away() {
     let away = until_status(&lab, "n1", TTL, |line| line.starts_with("etcd unreachable since "));
     assert!(away.ends_with(" UTC; 1 unit keeps running"), "{away}");
     lab.lab(&["etcd", "start"]).ok();
-    // Nothing changes in the cluster: that etcd is back shows all the same.
+    // Nothing changes in the cluster, but the status line shows that etcd is back.
     until_status(&lab, "n1", TTL, settled);
 }
 
@@ -154,7 +157,7 @@ fn a_daemon_that_hangs_is_replaced_and_no_unit_notices() {
     lab.file("a.service", SLEEP);
     lab.fleetctl(&["start", "a.service"]).ok();
     let (unit, daemon) = (lab.main_pid("n1", "a.service"), lab.main_pid("n1", "fleetd.service"));
-    // Idle for longer than the watchdog's time, it is fed.
+    // The watchdog is notified while the daemon is idle for longer than the watchdog's time.
     std::thread::sleep(Duration::from_secs(9));
     assert_eq!(lab.main_pid("n1", "fleetd.service"), daemon);
     lab.run("n1", &["kill", "-STOP", &daemon]).ok();
@@ -171,8 +174,7 @@ fn presence(lab: &Lab, host: &str) -> (i64, i64) {
     let got = lab.etcdctl(&["get", "--prefix", "/flotilla/machine/", "-w", "json"]);
     let got: Value = serde_json::from_str(&got).unwrap();
     let id = lab.run(host, &["cat", "/etc/machine-id"]).ok();
-    // Keys are base64; so is the end of ours, but where it begins depends on the prefix's length: decoded by the
-    // system.
+    // Keys are in base64. How the end of ours is encoded depends on the length of the prefix, so they are decoded.
     for kv in got["kvs"].as_array().unwrap() {
         let key = kv["key"].as_str().unwrap();
         let plain = lab.sh(host, &format!("echo {key} | base64 -d")).ok();
@@ -192,7 +194,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     let before = presence(&lab, "n2");
     let asking = Asking::begin(&lab, "n2", &[UNIX]);
 
-    // Metadata: the host's key is written again, under its lease.
+    // Metadata: the host's key is written again, bound to the same lease.
     lab.run("n2", &["systemctl", "reload", "fleetd"]).ok();
     until_logged(&lab, "n2", "configuration reloaded changed=\"metadata\"");
     let with_color = eventually(Duration::from_secs(5), "n2's new metadata", || {
@@ -204,7 +206,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     let pids = |lab: &Lab| (lab.main_pid("n2", "a.service"), lab.main_pid("n2", "fleetd.service"));
     let processes = pids(&lab);
 
-    // What isn't about the host leaves its key alone.
+    // Settings that aren't in the host's key don't change it.
     lab.sh("n2", "printf 'verbosity=1\\ntoken_limit=1\\ndisable_engine=true\\n' >> /etc/fleet/fleet.conf").ok();
     lab.run("n2", &["systemctl", "reload", "fleetd"]).ok();
     until_logged(&lab, "n2", "changed=\"verbosity, disable_engine, token_limit\"");
@@ -217,7 +219,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     let check = lab.run("n2", &["fleetd", "--check"]).ok();
     assert!(check.contains(" answers (version 3."), "{check}");
 
-    // A file with mistakes changes nothing, and says which.
+    // A file with errors changes nothing, and the errors are logged.
     lab.sh("n2", "cp /etc/fleet/fleet.conf /root/good; printf 'metadta=x=y\\nnonsense\\n' >> /etc/fleet/fleet.conf")
         .ok();
     assert_ne!(lab.run("n2", &["systemctl", "reload", "fleetd"]).code, 0, "a file with mistakes fails a reload");
@@ -244,7 +246,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     assert_eq!(lab.run("n2", &["systemctl", "is-active", "fleetd"]).stdout.trim(), "active");
     assert_eq!(presence(&lab, "n2"), with_color);
 
-    // Keys that are gone have their defaults again; what needs a restart says so.
+    // Removed keys return to their defaults; a key that needs a restart is logged.
     lab.sh("n2", "grep -v 'verbosity\\|token_limit\\|disable_engine' /root/good > /etc/fleet/fleet.conf").ok();
     lab.sh("n2", "echo units_directory=/run/elsewhere >> /etc/fleet/fleet.conf").ok();
     lab.run("n2", &["systemctl", "reload", "fleetd"]).ok();
@@ -260,7 +262,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
         if now.contains("configuration refused") { Err(now) } else { Ok(()) }
     });
 
-    // Another TTL needs another lease: the key changes over, and is never away.
+    // Another TTL needs another lease: the key is bound to it, and exists all the time.
     lab.sh("n2", "echo agent_ttl=30s >> /etc/fleet/fleet.conf").ok();
     lab.run("n2", &["systemctl", "kill", "-s", "HUP", "fleetd"]).ok();
     eventually(Duration::from_secs(5), "a new lease for n2", || {
@@ -268,7 +270,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
         if now.1 != before.1 { Ok(()) } else { Err(format!("{now:?}")) }
     });
 
-    // A unit that no longer fits moves, one that does stays.
+    // A unit that no longer fits moves, and one that fits stays.
     lab.sh("n1", "sed -i 's/^metadata=.*/&,color=red/' /etc/fleet/fleet.conf; systemctl reload fleetd").ok();
     lab.sh("n2", "sed -i 's/,color=red//' /etc/fleet/fleet.conf; systemctl reload fleetd").ok();
     eventually(Duration::from_secs(10), "mover.service on n1", || {
@@ -286,7 +288,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     let history: Vec<_> = lab.history("n2").into_iter().filter(|(_, _, unit)| unit == "a.service").collect();
     assert_eq!(history.len(), 1, "{history:?}");
 
-    // And what it knows of itself, on request.
+    // It prints its state on request.
     lab.run("n2", &["systemctl", "kill", "-s", "USR1", "fleetd"]).ok();
     let dump = eventually(Duration::from_secs(5), "the dump", || {
         let log = log(&lab, "n2");
@@ -297,7 +299,7 @@ fn a_reload_takes_up_what_changed_and_nothing_blinks() {
     assert_eq!(dump["configuration"]["agent_ttl"], 30.0);
 }
 
-/// Seconds since the machine has booted, which all hosts of a lab share, as a unit wrote them when its stop had ended.
+/// The uptime of the machine, which all hosts of a lab share, as a unit wrote it when its stop had ended.
 fn uptime(text: &str) -> Duration {
     Duration::from_secs_f64(text.split_whitespace().next().unwrap().parse().unwrap())
 }
@@ -310,7 +312,7 @@ fn a_clean_shutdown_hands_units_over_as_soon_as_they_have_stopped() {
         "[Service]\nExecStart=/bin/sleep 10000\nExecStop=/bin/sleep 1\n\
          ExecStopPost=/bin/sh -c 'cat /proc/uptime > /root/stopped-%i; sync'",
     );
-    // Each host is shut down in its turn: one of them leads.
+    // Each host is shut down once; one of them is the leader.
     let names: Vec<String> = (1..=9).map(|i| format!("slow@{i}.service")).collect();
     lab.fleetctl(&[&["start"], names.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat()).ok();
     for (host, left) in [("n3", ["n1", "n2"]), ("n2", ["n1", "n3"]), ("n1", ["n2", "n3"])] {
@@ -351,8 +353,8 @@ fn a_clean_shutdown_hands_units_over_as_soon_as_they_have_stopped() {
         for (unit, stopped) in stops {
             let at = started.iter().filter(|(name, _)| *name == unit).map(|(_, at)| *at).max().unwrap();
             let at = Duration::from_micros(at);
-            // /proc/uptime counts hundredths, and a sandbox's clock may stand apart from it; the order of seconds is
-            // what matters.
+            // /proc/uptime counts hundredths, and the clock of a sandbox may differ from it a little; what matters is
+            // the order within a second.
             assert!(
                 at + Duration::from_millis(10) > stopped,
                 "{unit} ran twice: stopped at {stopped:?}, started at {at:?}"
@@ -367,8 +369,8 @@ fn a_clean_shutdown_hands_units_over_as_soon_as_they_have_stopped() {
     }
 }
 
-/// A stop that takes longer than the lease and longer than the daemon's own time to stop: the host stays a host until
-/// it is over.
+/// A stop that takes longer than the lease and longer than the daemon's own timeout: the host stays registered until
+/// the stop has ended.
 #[test]
 fn a_shutdown_waits_for_a_slow_stop_before_the_unit_runs_elsewhere() {
     let lab = Lab::cluster(2);
@@ -413,7 +415,7 @@ fn stopping_fleetd_alone_leaves_its_presence() {
     assert_eq!(lab.main_pid("n2", "a.service"), pid);
 }
 
-/// What `systemd-analyze security` says in sum.
+/// The overall rating of `systemd-analyze security`.
 fn exposure(lab: &Lab) -> String {
     let all = lab.run("n1", &["systemd-analyze", "security", "--no-pager", "fleetd.service"]);
     let line =
@@ -422,7 +424,7 @@ fn exposure(lab: &Lab) -> String {
     format!("{} {}", words.next().unwrap_or_default(), words.next().unwrap_or_default())
 }
 
-/// A unit's whole life, with all that fleetd asks of systemd.
+/// The life of a unit from submit to destroy, with every request that fleetd makes to systemd.
 fn whole_life(lab: &Lab) {
     lab.file("a.service", &format!("{SLEEP}\n[Install]\nWantedBy=multi-user.target"));
     lab.fleetctl(&["start", "a.service"]).ok();
@@ -462,7 +464,7 @@ fn fleetd_needs_no_more_than_its_unit_lets_it() {
 #[test]
 fn fleetd_works_without_root() {
     let lab = Lab::boot(1, &["--standalone"]);
-    // A host that had it as root before, with what that left behind.
+    // On this host, fleetd ran as root before; its files are still there.
     lab.start_fleet(1);
     lab.file("before.service", SLEEP);
     lab.fleetctl(&["start", "before.service"]).ok();
@@ -490,7 +492,7 @@ fn fleetd_works_without_root() {
     assert_eq!(lab.main_pid("n1", "before.service"), pid);
     whole_life(&lab);
     eprintln!("exposure without root: {}", exposure(&lab));
-    // Nobody else has got anything by it.
+    // Other users have no more permissions than before.
     let other = lab.sh(
         "n1",
         "setpriv --reuid=nobody --clear-groups busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 \

@@ -1,6 +1,6 @@
-//! What users and scripts of CoreOS fleet rely on, case by case, on real hosts: `docs/conformance.md` maps each thing
-//! that fleet did to the case that shows it here. The cases of a group share a cluster of three hosts: each starts with
-//! an empty one, what it leaves is destroyed after it, and a case that fails doesn't stop the others.
+//! What users and scripts of CoreOS fleet rely on, case by case, on real hosts: `docs/conformance.md` lists what fleet
+//! did, and names the cases that show what Flotilla does. The cases of a group share a cluster of three hosts. Each
+//! case begins with an empty cluster and is cleaned up after, and a failed case doesn't stop the others.
 
 mod api;
 mod cli;
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use ground::Ground;
 
-/// One case: what it is called says what is relied on.
+/// One case; its name says what users rely on.
 pub(crate) struct Case {
     name: &'static str,
     run: fn(&Ground),
@@ -46,7 +46,7 @@ fn play(cases: &[&[Case]]) {
         let began = Instant::now();
         ground.begin(case.name);
         let passed = catch_unwind(AssertUnwindSafe(|| (case.run)(&ground))).is_ok();
-        // A ground that can't be cleared spoils all that follows: that is a failure of its own.
+        // If the cluster can't be cleaned up, later cases would fail because of it: this is a failure by itself.
         let cleared = catch_unwind(AssertUnwindSafe(|| ground.clear())).is_ok();
         let verdict = if passed && cleared { "ok" } else { "FAILED" };
         eprintln!("case {verdict:6} {:5.1} s  {}", began.elapsed().as_secs_f64(), case.name);

@@ -1,5 +1,5 @@
-//! Failures: hosts, daemons, stores and networks that go away. What must not be noticed isn't; what must move moves in
-//! time.
+//! Failures of hosts, daemons, stores and networks: units that must not be affected aren't, and units that must move do
+//! so in time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::harness::{Lab, eventually};
 const TTL: Duration = Duration::from_secs(10);
 const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
 
-/// Nine units, started; by name: the host and the main pid.
+/// Start nine units; returns the host and the main pid of each by its name.
 fn nine_units(lab: &Lab) -> BTreeMap<String, (String, String)> {
     lab.file("u@.service", "[Service]\nExecStart=/bin/sleep 10000");
     let names: Vec<String> = (1..=9).map(|i| format!("u@{i}.service")).collect();
@@ -24,7 +24,7 @@ fn nine_units(lab: &Lab) -> BTreeMap<String, (String, String)> {
     places
 }
 
-/// Where each unit is active, by systemd's own word on each host that answers, and its main pid.
+/// The host on which each unit is active, according to systemd on each host that answers, and its main pid.
 fn places(lab: &Lab) -> BTreeMap<String, (String, String)> {
     let mut places = BTreeMap::new();
     for host in HOSTS {
@@ -52,7 +52,7 @@ fn a_dead_hosts_units_run_elsewhere_within_its_ttl_and_nobody_else_moves() {
             assert_eq!(after[unit], (host.clone(), pid.clone()), "{unit} was not on the dead host");
         }
     }
-    // It comes back empty, and gets nothing that runs elsewhere.
+    // It returns without units, and the units that run elsewhere stay there.
     lab.lab(&["boot", "n3"]).ok();
     eventually(Duration::from_secs(15), "n3 registered again", || {
         let listed = lab.fleetctl(&["list-machines", "--no-legend"]).stdout;
@@ -71,10 +71,10 @@ fn daemons_come_and_go_unnoticed() {
     for host in HOSTS {
         lab.run(host, &["systemctl", "kill", "-s", "KILL", "fleetd"]).ok();
     }
-    // Long enough for every lease to run out, had nobody come back to keep it.
+    // Long enough for every lease to expire if no daemon had renewed it.
     std::thread::sleep(TTL + Duration::from_secs(3));
     assert_eq!(places(&lab), before, "after kill -9 of all daemons");
-    // And they still do their work.
+    // The daemons still work.
     lab.file("later.service", "[Service]\nExecStart=/bin/sleep 1000");
     lab.fleetctl(&["start", "later.service"]).ok();
 }
@@ -83,7 +83,7 @@ fn daemons_come_and_go_unnoticed() {
 fn a_host_that_is_back_within_its_ttl_has_its_units_back() {
     let lab = Lab::cluster(3);
     let before = nine_units(&lab);
-    // Not a clean reboot, which would hand them over (`citizen`).
+    // Not a clean reboot, after which its units would move immediately (`citizen`).
     lab.lab(&["kill", "n2"]).ok();
     lab.lab(&["boot", "n2"]).ok();
     eventually(Duration::from_secs(20), "n2's units active on n2 again", || {
@@ -125,7 +125,7 @@ fn half_a_minute_without_etcd_stops_nothing() {
         let ran = lab.fleetctl(&["start", "later.service"]);
         if ran.code == 0 { Ok(()) } else { Err(format!("{ran:?}")) }
     });
-    // Had a host been taken for dead, its units would move now.
+    // If a host were treated as dead, its units would move now.
     std::thread::sleep(TTL + Duration::from_secs(3));
     assert_eq!(places(&lab), before, "after etcd came back");
     let now: Vec<String> = HOSTS.iter().map(|host| lab.main_pid(host, "fleetd.service")).collect();
@@ -170,7 +170,7 @@ fn a_host_cut_off_is_replaced_and_gives_way_when_it_returns() {
         if moved { Ok(()) } else { Err(format!("{units:?}")) }
     });
     let cut_off = lab.sh("n3", "systemctl is-active 'u@*' | grep -c ^active").stdout;
-    assert_eq!(cut_off.trim(), "3", "a host that is cut off goes on running what it has");
+    assert_eq!(cut_off.trim(), "3", "a host that is cut off keeps running its units");
     lab.lab(&["join", "n3"]).ok();
     eventually(Duration::from_secs(20), "n3's copies stopped", || {
         let left = lab.sh("n3", "systemctl list-units --no-legend --plain --state=active 'u@*'").stdout;
@@ -193,10 +193,10 @@ fn an_etcd_made_anew_stops_nothing() {
         if listed.stdout.lines().count() == 3 { Ok(()) } else { Err(format!("{listed:?}")) }
     });
     std::thread::sleep(TTL + Duration::from_secs(3));
-    assert_eq!(places(&lab), before, "nobody told the hosts to stop anything");
+    assert_eq!(places(&lab), before, "no host stopped anything");
     let log = lab.run("n1", &["journalctl", "-b", "-u", "fleetd", "-o", "cat"]).ok();
     assert!(log.contains("the store has lost data"), "{log}");
-    // The new store is followed: work goes on, with the same daemons.
+    // The same daemons continue with the new store.
     lab.file("later.service", "[Service]\nExecStart=/bin/sleep 1000");
     lab.fleetctl(&["start", "later.service"]).ok();
     let now: Vec<String> = HOSTS.iter().map(|host| lab.main_pid(host, "fleetd.service")).collect();

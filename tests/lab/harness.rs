@@ -1,5 +1,5 @@
-//! Drives `contrib/lab` for the tests: boots real hosts, runs commands in them, reads what systemd says. Ends its lab
-//! with the test, also when the test fails or is killed (`--owner`).
+//! Drives `contrib/lab` for the tests: boots real hosts, runs commands in them, and reads the state of their systemd.
+//! The lab ends with the test, also if the test fails or is killed (`--owner`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use flotilla::api::wire::{UnitList, UnitView};
 use serde_json::Value;
 
-/// A lab of its own for one test.
+/// The lab of one test.
 pub(crate) struct Lab {
     name: String,
     command: PathBuf,
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -23,7 +23,10 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// Its stdout; panics with all of it if it failed.
+    /// Its stdout.
+    ///
+    /// # Panics
+    /// If it failed, with its whole output.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
@@ -37,15 +40,14 @@ impl Lab {
         Self::boot_with_etcd(hosts, 1, install)
     }
 
-    /// As [`Lab::boot`], over an etcd of this many members.
+    /// As [`Lab::boot`], with an etcd of this many members.
     pub(crate) fn boot_with_etcd(hosts: usize, members: usize, install: &[&str]) -> Self {
         let lab = Self::named(&format!("t{}", std::process::id()));
         lab.up(hosts, members, install);
         lab
     }
 
-    /// The lab `name`, of which nothing is up yet. Machine ids follow from the name, and with them where units are
-    /// placed.
+    /// The lab `name`, without any host yet. The machine ids, and thus the placement of units, depend on the name.
     pub(crate) fn named(name: &str) -> Self {
         Self { name: name.into(), command: Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/lab") }
     }
@@ -65,7 +67,7 @@ impl Lab {
         Path::new(env!("CARGO_BIN_EXE_fleetd")).parent().unwrap().to_str().unwrap().into()
     }
 
-    /// `hosts` hosts with a running cluster over one etcd.
+    /// A running cluster of `hosts` hosts with one etcd.
     pub(crate) fn cluster(hosts: usize) -> Self {
         let lab = Self::boot(hosts, &[]);
         lab.start_fleet(hosts);
@@ -86,7 +88,7 @@ impl Lab {
         ran(output)
     }
 
-    /// `etcdctl ARGS…`, for what `fleetctl` doesn't show.
+    /// `etcdctl ARGS…`, for data that `fleetctl` doesn't show.
     pub(crate) fn etcdctl(&self, args: &[&str]) -> String {
         let endpoints = self.lab(&["etcd", "endpoints"]).ok();
         let mut etcdctl = Command::new("etcdctl");
@@ -117,7 +119,7 @@ impl Lab {
         self.sh("n1", &format!("cat > '/root/{name}' <<'END'\n{text}\nEND")).ok();
     }
 
-    /// What the cluster says of all units.
+    /// All units, from the API.
     pub(crate) fn units(&self) -> Result<Vec<UnitView>, String> {
         self.units_on("n1")
     }
@@ -129,7 +131,7 @@ impl Lab {
         Ok(list.units)
     }
 
-    /// The host name where `unit` is active, by the cluster's word and by that host's own systemd.
+    /// The name of the host on which `unit` is active, according to both the cluster and that host's systemd.
     pub(crate) fn active_on(&self, host: &str, unit: &str) -> Result<String, String> {
         let units = self.units_on(host)?;
         let view = units.iter().find(|view| view.name.as_str() == unit).ok_or(format!("no {unit}"))?;
@@ -143,12 +145,12 @@ impl Lab {
         eventually(limit, &format!("{unit} active"), || self.active_on("n1", unit))
     }
 
-    /// Main pid of a unit on a host, by systemd.
+    /// The main pid of a unit on a host, according to systemd.
     pub(crate) fn main_pid(&self, host: &str, unit: &str) -> String {
         self.run(host, &["systemctl", "show", "--value", "-p", "MainPID", unit]).ok().trim().to_owned()
     }
 
-    /// When systemd says it started and stopped units on `host`: (monotonic µs, `Started`/`Stopped`, unit), in order.
+    /// The starts and stops of units in the journal of `host`: (monotonic µs, `Started`/`Stopped`, unit), in order.
     pub(crate) fn history(&self, host: &str) -> Vec<(u64, &'static str, String)> {
         // systemd's own message ids for "unit started" and "unit stopped" (`journalctl --catalog`).
         const IDS: [(&str, &str); 2] =
@@ -164,7 +166,7 @@ impl Lab {
         journal.lines().filter_map(entry).collect()
     }
 
-    /// The units among `units` in the order in which systemd says `what` happened to them on `host`.
+    /// `units` in the order in which `what` happened to them on `host`, according to systemd.
     pub(crate) fn order(&self, host: &str, what: &str, units: &[&str]) -> Vec<String> {
         let history = self.history(host).into_iter();
         history.filter(|(_, w, unit)| *w == what && units.contains(&unit.as_str())).map(|(_, _, unit)| unit).collect()
@@ -191,7 +193,10 @@ fn ran(output: Output) -> Ran {
     Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Wait for something to become so; panics with what was last seen instead.
+/// Wait until `look` succeeds, and return its result.
+///
+/// # Panics
+/// If it doesn't within `limit`, with what was last seen.
 #[track_caller]
 pub(crate) fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let started = Instant::now();

@@ -1,5 +1,5 @@
-//! `fleetctl journal` over real journals of three hosts, through real sshd: what is shown, and that nothing is lost or
-//! told twice when units move, hosts go away and sessions are cut.
+//! `fleetctl journal` with the real journals of three hosts, through a real sshd: what is shown, and that no entry is
+//! lost or shown twice when units move, hosts fail and sessions are cut.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::harness::{Lab, eventually};
 const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
 const SOON: Duration = Duration::from_secs(15);
 
-/// Three hosts that `fleetctl` on n1 can log in on. A cut of ten seconds takes no unit from its host.
+/// Three hosts on which `fleetctl` on n1 can log in. Their TTL is so long that a cut of ten seconds moves no unit.
 fn cluster() -> Lab {
     let lab = Lab::boot(3, &["--conf", "agent_ttl=40"]);
     lab.sh("n1", "mkdir -p -m 700 /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519").ok();
@@ -49,7 +49,7 @@ fn said(lab: &Lab) -> String {
     lab.run("n1", &["cat", "/root/err"]).stdout
 }
 
-/// What journalctl on `host` says of a unit.
+/// The output of journalctl on `host` for a unit.
 fn truth(lab: &Lab, host: &str, unit: &str) -> Vec<String> {
     let ran = lab.run(host, &["journalctl", "--no-pager", "--quiet", "-o", "cat", "-u", unit]).ok();
     ran.lines().map(str::to_owned).collect()
@@ -67,7 +67,7 @@ fn of<'a>(lines: &'a [String], host: &str, unit: &str) -> Vec<&'a str> {
     lines.iter().filter_map(message).collect()
 }
 
-/// The lines, and of those that are JSON what they mean: journalctl has another order of fields each time.
+/// The lines, parsed if they are JSON: the order of journalctl's fields differs each time.
 fn whole(text: &str) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| line.into())).collect()
 }
@@ -88,7 +88,7 @@ fn what_units_said_is_shown_wherever_they_are() {
         let active = agent.states.iter().filter(|state| state.active == "active").count();
         if active == 3 { Ok(()) } else { Err(format!("{agent:?}")) }
     });
-    // One unit is journalctl's own output, in every form and with every selection.
+    // For one unit, the output is journalctl's own, in every format and with every selection.
     for args in [
         &["--output=short"][..],
         &["--output=verbose"],
@@ -114,7 +114,7 @@ fn what_units_said_is_shown_wherever_they_are() {
         let theirs = lab.run("n2", &[&["journalctl", "--no-pager", "-u", "db.service", lines], args].concat());
         assert_eq!((ours.code, whole(&ours.stdout)), (theirs.code, whole(&theirs.stdout)), "{args:?}: {}", ours.stderr);
     }
-    // Followed, it looks the same.
+    // With --follow, it looks the same.
     for format in [
         "short",
         "short-precise",
@@ -135,7 +135,7 @@ fn what_units_said_is_shown_wherever_they_are() {
         let theirs = lab.run("n2", &["journalctl", "--no-pager", "-u", "db.service", "-n10", &output]);
         assert_eq!(whole(&ours.stdout), whole(&theirs.stdout), "{format}: {}", ours.stderr);
     }
-    // Many: everything of everybody, in the order of the times, with host and unit.
+    // For many units: all entries of all of them, in the order of their times, with host and unit.
     let all = journal(&lab, &["web@*", "agent", "db", "--lines=all", "--output=short-unix"]).ok();
     let lines: Vec<String> = all.lines().map(str::to_owned).collect();
     for host in HOSTS {
@@ -152,7 +152,7 @@ fn what_units_said_is_shown_wherever_they_are() {
         })
         .sum();
     assert_eq!(template.lines().count(), expected, "{template}");
-    // Selections go to every host.
+    // Selections apply to every host.
     let trouble = journal(&lab, &["web@*", "db", "--priority=err", "--output=cat"]).ok();
     let mut trouble: Vec<&str> = trouble.lines().collect();
     trouble.sort_unstable();
@@ -166,7 +166,7 @@ fn what_units_said_is_shown_wherever_they_are() {
     let matched = journal(&lab, &["agent", "--grep=says [24]", "--lines=4", "--output=cat"]).ok();
     assert_eq!(matched.lines().count(), 4, "{matched}");
     assert!(matched.lines().all(|line| line.ends_with('2') || line.ends_with('4')), "{matched}");
-    // What most hosts never said is no failure there; what none said is journalctl's 1.
+    // A text that some hosts never logged is no error; if no host logged it, the exit status is journalctl's 1.
     assert_eq!(journal(&lab, &["agent", "db", "--grep=db.*says 5", "--output=cat"]).ok(), "db.service says 5\n");
     let nothing = journal(&lab, &["agent", "db", "--grep=never said"]);
     assert_eq!((nothing.code, nothing.stdout.as_str(), nothing.stderr.as_str()), (1, "", ""));
@@ -188,7 +188,7 @@ fn what_units_said_is_shown_wherever_they_are() {
         "--output=cat",
     ];
     let ours = lab.run("n1", &words);
-    // 124: it went on until timeout(1) ended it.
+    // 124: it continued until timeout(1) ended it.
     assert_eq!((ours.code, ours.stdout.as_str()), (124, "db.service says 5\n"), "{}", ours.stderr);
     assert_eq!(journal(&lab, &["web@*", "--until=-1h"]).ok(), "");
     for time in ["--since=-1h", "--until=+1h"] {
@@ -200,7 +200,7 @@ fn what_units_said_is_shown_wherever_they_are() {
     let json = journal(&lab, &["db", "agent", "--lines=1", "--output=json"]).ok();
     let entry: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(HOSTS.contains(&entry["host"].as_str().unwrap()) && entry["__CURSOR"].is_string(), "{json}");
-    // A start that fails shows why, from whichever host.
+    // A start that fails shows the reason, whichever host it is on.
     lab.file(
         "bad.service",
         "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'seq 9; echo no luck today; exit 3'\n\
@@ -217,7 +217,7 @@ const LOAD: &str = "import sys, time\n\
     for i in range(1, count + 1):\n    print(\"line\", i, flush=True)\n    \
     time.sleep(max(0, began + i / rate - time.monotonic()))\n";
 
-/// A unit that prints `count` numbered lines, `rate` of them a second, and then ends; a pause before the first.
+/// Write a unit that pauses, prints `count` numbered lines, `rate` of them a second, and then ends.
 fn load(lab: &Lab, name: &str, rate: u32, count: u32, fleet: &str) {
     for host in HOSTS {
         lab.sh(host, &format!("cat > /usr/local/bin/load.py <<'END'\n{LOAD}END")).ok();
@@ -237,13 +237,13 @@ fn units_are_followed_when_they_move_and_hosts_when_they_return() {
     eventually(SOON, "the follower waiting", || {
         if lab.run("n1", &["systemctl", "is-active", "follow"]).code == 0 { Ok(()) } else { Err(said(&lab)) }
     });
-    // A unit that comes: all it says is there, from its first line on.
+    // A unit that is added: all that it logs is shown, from its first line on.
     lab.fleetctl(&["start", "mover"]).ok();
     eventually(SOON, "lines of the mover on n2", || {
         let lines = followed(&lab);
         if of(&lines, "n2", "mover").len() > 30 { Ok(()) } else { Err(format!("{lines:?} {}", said(&lab))) }
     });
-    // It moves to n3, and the way from n2 is slower than the move.
+    // It moves to n3, faster than the last entries arrive from n2.
     load(&lab, "mover.service", 20, 4000, "MachineMetadata=host=n3");
     lab.run("n2", &["pkill", "-STOP", "-x", "journalctl"]).ok();
     lab.fleetctl(&["start", "--replace", "mover"]).ok();
@@ -264,7 +264,7 @@ fn units_are_followed_when_they_move_and_hosts_when_they_return() {
     let first_of_new = lines.iter().position(|line| line.starts_with("n3 ")).unwrap();
     assert!(last_of_old < first_of_new, "{last_of_old} {first_of_new}");
 
-    // Its host reboots; within the TTL it stays.
+    // Its host reboots. It returns within the TTL, so the unit stays.
     let before = of(&followed(&lab), "n3", "mover").len();
     lab.lab(&["reboot", "n3"]).ok();
     lab.run("n3", &["systemctl", "start", "ssh"]).ok();
@@ -274,7 +274,7 @@ fn units_are_followed_when_they_move_and_hosts_when_they_return() {
         let again = of(&lines, "n3", "mover").iter().filter(|line| **line == "line 20").count();
         if again == 2 { Ok(()) } else { Err(format!("{:?} {}", lines.last(), said(&lab))) }
     });
-    // What this boot's journal has is there, once and in order, after what was seen before.
+    // The entries of this boot's journal are shown once and in order, after those that were shown before.
     let boot: Vec<String> = lab
         .run("n3", &["journalctl", "-b", "--no-pager", "--quiet", "-o", "cat", "-u", "mover.service"])
         .ok()
@@ -298,8 +298,8 @@ fn units_are_followed_when_they_move_and_hosts_when_they_return() {
 
 const UNITS: u32 = 20;
 
-/// 20 units on three hosts, `rate` lines a second each, `count` lines each; what goes wrong meanwhile; then everything
-/// must be there.
+/// 20 units on three hosts, each with `count` lines at `rate` lines a second, while `trouble` happens. Then every line
+/// must have been shown.
 fn under_load(rate: u32, count: u32, trouble: impl Fn(&Lab)) {
     let lab = cluster();
     load(&lab, "load@.service", rate, count, "");

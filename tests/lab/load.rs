@@ -1,5 +1,5 @@
-//! Clients that ask steadily: so many requests a second, each on a connection of its own, whatever becomes of the
-//! others. Knows no lab and judges nothing.
+//! Clients that send a given number of requests a second, each on its own connection and independently of the others.
+//! Knows nothing of the lab, and judges nothing.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
-/// A request may take so long: longer than any ambassador holds a connection.
+/// The time limit of a request: longer than any ambassador holds a connection.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// One request.
@@ -24,7 +24,7 @@ pub(crate) struct Shot {
     pub(crate) answer: Result<String, String>,
 }
 
-/// Requests under way.
+/// A running load.
 pub(crate) struct Load {
     stop: oneshot::Sender<()>,
     shots: mpsc::Receiver<Shot>,
@@ -32,7 +32,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Ask `address` (`host:port`) for `/` so many times a second; `host` goes into the Host header.
+    /// Request `/` from `address` (`host:port`), `rate` times a second, with `host` in the `Host:` header.
     pub(crate) fn start(address: &str, host: &str, rate: u32) -> Self {
         let (stop, mut stopped) = oneshot::channel();
         let (tell, shots) = mpsc::channel();
@@ -41,7 +41,7 @@ impl Load {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
-                // A machine that is busy doesn't make up for what it missed by a burst.
+                // On a busy machine, requests that were missed aren't made up for by a burst.
                 tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 let mut asked = tokio::task::JoinSet::new();
                 loop {
@@ -56,7 +56,7 @@ impl Load {
                             Ok(answer) => answer.map_err(|error| error.to_string()),
                             Err(_) => Err("no answer".into()),
                         };
-                        // Whoever started this may be gone.
+                        // The receiver may be gone.
                         drop(tell.send(Shot { at, took: at.elapsed(), answer }));
                     });
                     while asked.try_join_next().is_some() {}
@@ -67,7 +67,7 @@ impl Load {
         Self { stop, shots, thread }
     }
 
-    /// Ask no more; all requests, in the order in which they began, once all have ended.
+    /// Stop sending. Returns all requests in the order in which they began, after the last one has ended.
     pub(crate) fn stop(self) -> Vec<Shot> {
         drop(self.stop);
         self.thread.join().unwrap();
@@ -77,7 +77,7 @@ impl Load {
     }
 }
 
-/// Those that failed, with their time since `zero`, for a message.
+/// The requests that failed, with their time since `zero`, for a message.
 pub(crate) fn failures(shots: &[Shot], zero: Instant) -> Vec<String> {
     let since = |at: Instant| at.saturating_duration_since(zero).as_secs_f64();
     let failed = shots.iter().filter_map(|shot| Some((shot, shot.answer.as_ref().err()?)));

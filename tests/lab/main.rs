@@ -1,7 +1,8 @@
-//! Real hosts: systemd as PID 1, a real etcd, networks and power that go away. Needs root; see `docs/testing.md`.
+//! Tests on real hosts: systemd as PID 1, a real etcd, failures of networks and power. Needs root; see
+//! `docs/testing.md`.
 //! Run with `cargo nextest run --profile lab`.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says where, and what it saw")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where, and what it saw")]
 
 #[path = "../syntax/cases.rs"]
 mod cases;

@@ -1,5 +1,5 @@
-//! Bad input: unit files, configuration, hosts, foreign hands in the store. Each gets a clear sentence and harms
-//! nothing.
+//! Invalid input: unit files, configuration, hosts, and manual changes in the store. Each causes a clear error message
+//! and has no other effect.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn bad_unit_files_are_refused_with_a_sentence_and_nothing_is_submitted() {
         assert!(ran.stderr.contains(sentence) && ran.stderr.contains("nothing was submitted"), "{file}: {ran:?}");
     }
     assert_eq!(lab.fleetctl(&["list-unit-files", "--no-legend"]).ok(), "");
-    // What systemd would ignore is said, and submitted.
+    // Lines that systemd ignores cause a warning, and the unit is submitted.
     lab.file("odd.service", "[Sevice]\nX=1\n[Service]\nExecStart=/bin/true");
     let ran = lab.fleetctl(&["submit", "odd.service"]);
     assert!(ran.code == 0 && ran.stderr.contains("[Sevice]"), "{ran:?}");
@@ -106,7 +106,7 @@ fn a_host_that_is_not_fit_to_join_says_why() {
     let ran = lab.run("n3", &["fleetd"]);
     assert!(ran.code == 1 && ran.stderr.contains("/etc/machine-id"), "{ran:?}");
 
-    // With another live host's.
+    // With the machine id of another live host.
     let taken = lab.run("n1", &["cat", "/etc/machine-id"]).ok();
     lab.sh("n3", &format!("echo {} > /etc/machine-id; systemctl start fleetd", taken.trim())).ok();
     eventually(Duration::from_secs(15), "n3 refused", || {
@@ -114,7 +114,7 @@ fn a_host_that_is_not_fit_to_join_says_why() {
         let names_both = said.contains("n1 (") && said.contains("this is n3 (");
         if said.contains("another live host has the machine id") && names_both { Ok(()) } else { Err(said) }
     });
-    // n1 is none the worse for it.
+    // n1 is not affected.
     lab.file("a.service", "[Service]\nExecStart=/bin/sleep 1000");
     lab.fleetctl(&["start", "a.service"]).ok();
     assert_eq!(lab.active_on("n1", "a.service").unwrap(), "n1");
@@ -135,7 +135,7 @@ fn foreign_and_damaged_keys_harm_nothing() {
     put("unit/a.service", "not json");
     put("placement/a.service", "not json either");
     put(&format!("schedule/{}/a.service", lab.run(&host, &["cat", "/etc/machine-id"]).ok().trim()), "nor this");
-    // A leader that lists everything anew meets them all.
+    // After a restart, the leader lists everything, and reads all of them.
     lab.lab(&["fleet", "restart"]).ok();
     lab.file("b.service", "[Service]\nExecStart=/bin/sleep 1000");
     eventually(Duration::from_secs(15), "the cluster working on", || {
@@ -143,8 +143,8 @@ fn foreign_and_damaged_keys_harm_nothing() {
         if ran.code == 0 { Ok(()) } else { Err(format!("{ran:?}")) }
     });
     std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(lab.main_pid(&host, "a.service"), pid, "a.service went on");
-    // Nobody has to read a log for it, and what can be done about it is said.
+    assert_eq!(lab.main_pid(&host, "a.service"), pid, "a.service keeps running");
+    // It is shown without looking at a log, with what to do about it.
     let listed = lab.fleetctl(&["list-unit-files", "--no-legend", "--fields=unit,state"]);
     assert_eq!(listed.stdout, "a.service\tdamaged\nb.service\tlaunched\nbroken.service\tdamaged\n");
     assert!(listed.stderr.contains("record of unit a.service in the store is damaged"), "{listed:?}");

@@ -1,4 +1,4 @@
-//! The pages of `docs` that show a session: what they have the reader type does what they show.
+//! The pages of `docs` that show a session: each command is run, and its output is compared with the page.
 
 use std::process::Command;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::harness::{Lab, eventually};
 use crate::page::{Item, Page, is_as_shown};
 
-/// How long an answer may take to become what the page shows.
+/// How long an output may take until it is what the page shows.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Commands that only ask. Others are typed once.
+/// Commands that change nothing and may be repeated. Others are run once.
 const QUESTIONS: [&str; 9] = [
     "fleetctl list-",
     "fleetctl service",
@@ -27,7 +27,7 @@ fn page(name: &str) -> Page {
     Page::parse(&std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")))
 }
 
-/// Do what the page has the reader do, and compare.
+/// Carry out the steps of the page, and compare the outputs.
 fn play<'a>(lab: &Lab, items: impl IntoIterator<Item = &'a Item>) {
     let mut typed = 0;
     for item in items {
@@ -48,13 +48,13 @@ fn play<'a>(lab: &Lab, items: impl IntoIterator<Item = &'a Item>) {
     assert!(typed > 0, "there is something to type");
 }
 
-/// What is printed, stdout and stderr together.
+/// The output of a command, stdout and stderr together.
 fn answer(lab: &Lab, host: Option<&str>, command: &str) -> String {
     let shell = format!("exec 2>&1; {command}");
     if let Some(host) = host {
         return lab.run(host, &["env", "-C", "/root", "bash", "-c", &shell]).stdout;
     }
-    // The hosts end with this test, even if it is killed, and get the programs that belong to it.
+    // The hosts end with this test, even if it is killed, and use the programs that were built with it.
     let owned = format!("up --fresh --owner {}", std::process::id());
     let shell = shell.replace("up 3", &format!("{owned} 3")).replace("target/debug", &Lab::binaries());
     let output = Command::new("bash").current_dir(env!("CARGO_MANIFEST_DIR")).args(["-c", &shell]).output().unwrap();
@@ -75,7 +75,7 @@ fn the_page_on_data_shows_what_happens() {
     play(&lab, page("data").items());
 }
 
-/// The page for the night, and three hosts on which to make faults.
+/// The runbook, and three hosts on which its faults are made.
 fn runbook() -> (Lab, Page) {
     let lab = Lab::named("runbook");
     lab.up(3, 1, &[]);

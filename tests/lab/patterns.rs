@@ -1,5 +1,5 @@
 //! The patterns of `docs/patterns.md`, with the unit files of `units/` as they are: they start in order, stop in
-//! reverse, and go on answering while hosts die, units move and versions change.
+//! reverse order, and keep answering while hosts die, units move and versions change.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::load::{Load, failures};
 /// Requests a second.
 const RATE: u32 = 200;
 
-/// The lab's agent_ttl, and the announcements'.
+/// The TTL of hosts (`agent_ttl`) and of announcements.
 const TTL: Duration = Duration::from_secs(10);
 
 impl Lab {
@@ -29,7 +29,7 @@ impl Lab {
         line.split('\t').nth(1).unwrap().to_owned()
     }
 
-    /// What `host:port` answers, from this machine.
+    /// The answer of `host:port` to a request from this machine.
     fn asks(&self, host: &str, port: u16, name: &str) -> Result<String, String> {
         let url = format!("http://{}:{port}/", self.ip(host));
         let header = format!("Host: {name}");
@@ -41,7 +41,7 @@ impl Lab {
         eventually(Duration::from_secs(20), &format!("{unit} active"), || self.active_on("n1", unit))
     }
 
-    /// Give a host metadata, through the API.
+    /// Set metadata of a host through the API.
     fn tell(&self, host: &str, key: &str, value: &str) {
         let id = self.run(host, &["cat", "/etc/machine-id"]).ok();
         let body = format!(r#"[{{"op":"add","path":"/{}/metadata/{key}","value":"{value}"}}]"#, id.trim());
@@ -50,7 +50,7 @@ impl Lab {
         self.run("n1", &[&socket[..], &rest].concat()).ok();
     }
 
-    /// Where each unit was started (or stopped) first in the journal of `host`: later ones are after earlier ones.
+    /// Check that the units were started (or stopped) in this order, according to the journal of `host`.
     fn in_order(&self, host: &str, what: &str, units: &[&str]) {
         assert_eq!(self.order(host, what, units), units, "{what} on {host}");
     }
@@ -59,15 +59,15 @@ impl Lab {
 const CONSUMER: [&str; 2] = ["shop.service", "web-ambassador.service"];
 const BACKEND: [&str; 2] = ["web-announce@1.service", "web@1.service"];
 
-/// Not where the shop is.
+/// Constraints for the hosts on which the shop is not.
 const AWAY: &str = "MachineMetadata=host=n2 host=n3";
 
-/// The shop with its ambassador on n1, web@1 with its sidekick where `option` of its `[X-Fleet]` section allows. All of
-/// it in the wrong order.
+/// Start the shop with its ambassador on n1, and web@1 with its sidekick where `option` in its `[X-Fleet]` section
+/// allows, with all units in the wrong order.
 fn shop(lab: &Lab, option: &str) -> (String, String) {
     lab.units_of("sidekick");
     lab.units_of("ambassador");
-    // They keep apart, so that a host can be taken from one without the other.
+    // They are on different hosts, so that the host of one can fail without the other.
     lab.sh("n1", "printf '[X-Fleet]\\nMachineMetadata=host=n1\\n' >> /root/shop.service").ok();
     lab.sh("n1", &format!("echo '{option}' >> /root/web@.service")).ok();
     lab.fleetctl(&[&["start"][..], &CONSUMER, &BACKEND].concat()).ok();
@@ -84,7 +84,7 @@ fn sidekick_and_ambassador_start_in_order_and_stop_in_reverse() {
     assert_eq!(lab.asks(&shop, 8081, "shop").unwrap(), format!("shop on {shop}, web@1 on {web}"));
     lab.in_order(&web, "Started", &["web@1.service", "web-announce@1.service"]);
     lab.in_order(&shop, "Started", &["web-ambassador.service", "shop.service"]);
-    // Across hosts: the ambassador isn't up before somebody is announced.
+    // Across hosts: the ambassador becomes ready only after an instance was announced.
     let at = |host: &str, unit: &str| {
         let show = ["systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", unit];
         lab.run(host, &show).ok().trim().parse::<u64>().unwrap()
@@ -209,7 +209,7 @@ fn open_connections_and_the_last_list_outlive_thirty_seconds_without_etcd() {
     let (shop, _) = shop(&lab, AWAY);
     let load = Load::start(&format!("{}:8081", lab.ip(&shop)), "shop", 20);
     let began = Instant::now();
-    // One connection is open all the time, and used when etcd is back.
+    // One connection stays open, and is used when etcd is back.
     let open = "exec 3<>/dev/tcp/127.0.0.1/7000; sleep 35; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
     let held = std::thread::scope(|scope| {
         let held = scope.spawn(|| lab.run(&shop, &["bash", "-c", open]));
@@ -236,11 +236,11 @@ fn a_chain_of_containers_pulls_connects_runs_and_announces() {
     let lab = Lab::cluster(2);
     lab.units_of("containers");
     lab.fleetctl(&[&["start", "--no-block"][..], &SITE].concat()).ok();
-    // While there is no registry, the chain waits at its first link.
+    // While there is no registry, the chain waits for its first unit.
     eventually(Duration::from_secs(30), "a pull has failed", || {
         let listed = lab.sh("n1", "fleetctl list-units site-image.service --no-legend --fields=hostname").stdout;
         let host = listed.trim();
-        // Nobody has waited for it to be placed.
+        // The command did not wait until it was placed.
         if host.is_empty() {
             return Err("it is on no host yet".into());
         }
@@ -269,7 +269,7 @@ fn a_timer_and_a_socket_start_their_services() {
     let lab = Lab::cluster(2);
     lab.units_of("timer");
     lab.units_of("socket");
-    // It is always about to be time.
+    // The timer elapses every second.
     lab.sh("n1", "sed -i 's/^OnCalendar=.*/OnCalendar=*:*:*/' /root/report.timer").ok();
     lab.fleetctl(&["load", "report.service", "greeter.service"]).ok();
     lab.fleetctl(&["start", "report.timer", "greeter.socket"]).ok();
@@ -300,7 +300,7 @@ fn the_balancer_goes_on_without_its_configuration_and_with_nonsense_announced() 
     let lab = Lab::cluster(1);
     lab.units_of("balancer");
     lab.units_of("sidekick");
-    // Of all that is announced, HAProxy and its template decide what is nonsense.
+    // HAProxy or its template must reject each of these announcements.
     for (name, options) in [
         ("a", "--meta http=abc"),
         ("b", "--meta http=80 --meta 'host=x y,b.example' --meta 'check=/x y'"),
@@ -324,7 +324,7 @@ fn the_balancer_goes_on_without_its_configuration_and_with_nonsense_announced() 
         let state = lab.run("n1", &["systemctl", "is-active", "balancer-config.service"]);
         if state.code == 0 && now != "0" && now != config { Ok(()) } else { Err(format!("{now} {state:?}")) }
     });
-    assert_eq!(lab.main_pid("n1", "balancer.service"), balancer, "nobody's connection has ended");
+    assert_eq!(lab.main_pid("n1", "balancer.service"), balancer, "no connection has ended");
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn three_tiers_and_a_new_version_behind_the_balancer_without_a_failed_request() 
     });
     assert!(answer.contains("database on "), "{answer}");
 
-    // A new version, one instance after the other: up and announced before the next one goes.
+    // A new version, one instance after the other: each is announced before the next one is replaced.
     let load = Load::start(&format!("{}:80", lab.ip(front)), "ledger.example", RATE);
     let began = Instant::now();
     lab.sh("n1", "sed -i 's/--say ledger@%i/--say new-ledger@%i/' /root/ledger@.service").ok();

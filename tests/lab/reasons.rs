@@ -1,4 +1,4 @@
-//! Why a unit failed, shown where it is asked for: on a host that has no SSH key for the others, as after a fresh
+//! The reason why a unit failed is shown on any host, even if it has no SSH key for the others, as after a new
 //! installation.
 
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::harness::{Lab, eventually};
 
 const ABSENT: &str = "[Service]\nExecStart=/opt/api/bin/api\n[X-Fleet]\nMachineMetadata=host=n2\n";
-/// A program that ends at once, and is started again after a minute.
+/// A program that fails immediately and is restarted after a minute.
 const LATER: &str = "[Service]\nExecStart=/bin/sh -c \"echo boom; exit 7\"\nRestart=always\nRestartSec=60\n";
-/// A program that lives for two seconds, again and again.
+/// A program that fails after two seconds and is restarted.
 const CRASHES: &str = "[Service]\nExecStart=/bin/sh -c \"sleep 2; exit 3\"\nRestart=on-failure\nRestartSec=100ms\n\
     [X-Fleet]\nMachineMetadata=host=n2\n";
 
@@ -34,7 +34,7 @@ fn the_reason_of_a_failure_is_shown_on_every_host_without_ssh() {
     assert_eq!((&row["failure"]["result"], &row["failure"]["exit"]), (&"exit-code".into(), &"exited 203/EXEC".into()));
     let table = lab.fleetctl(&["list-units", "--no-legend", "--fields=unit,error", "api.service"]).ok();
     assert!(table.contains("exit status 203/EXEC"), "{table}");
-    // The host can't be asked, but what it reported is there.
+    // The host is unreachable, but its report is shown.
     let status = lab.fleetctl(&["status", "api.service"]);
     assert!(status.code == 255 && status.stderr.contains(sentence), "{status:?}");
 

@@ -1,4 +1,4 @@
-//! A cluster from a laptop: this machine has no fleetd, only `fleetctl`, a key, and SSH to three real hosts.
+//! A cluster used from a laptop: this machine has no fleetd, only `fleetctl`, a key, and SSH access to three hosts.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::harness::{Lab, Ran, eventually};
 struct Laptop {
     lab: Lab,
     home: TempDir,
-    /// `key` and `known_hosts`.
+    /// The folder of `key` and `known_hosts`.
     keys: String,
 }
 
@@ -29,7 +29,7 @@ impl Laptop {
         row.split('\t').nth(1).unwrap().to_owned()
     }
 
-    /// `fleetctl` through n1, as `core`, who is whom it logs in as anyway.
+    /// `fleetctl` through n1, as `core`, which is the default.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleetctl"));
         command
@@ -88,7 +88,7 @@ fn a_laptop_runs_the_cluster_through_one_of_its_hosts() {
         if listed.stdout.matches("active").count() == 3 { Ok(()) } else { Err(format!("{listed:?}")) }
     });
 
-    // What systemd says, wherever the unit is: n2 and n3 by SSH within SSH.
+    // The output of systemctl on the host of each unit; n2 and n3 are reached by SSH within SSH.
     let status = laptop.fleetctl(&["status", "hello", "every"]);
     assert_eq!((status.code, status.stderr.as_str()), (0, ""));
     assert_eq!(status.stdout.matches("Active: active (running)").count(), 4, "{}", status.stdout);
@@ -100,7 +100,7 @@ fn a_laptop_runs_the_cluster_through_one_of_its_hosts() {
     assert_eq!(status.code, 3, "systemctl's own, of the first that isn't well: {status:?}");
     assert!(status.stdout.contains("Says hello") && status.stderr.contains("Unit missing.service does not exist."));
 
-    // A command on a host, by each of its names, and on the host of a unit.
+    // A command on a host, given in each possible way, and on the host of a unit.
     let id = laptop.lab.run("n3", &["cat", "/etc/machine-id"]).ok();
     for name in ["n3", &laptop.ip("n3"), &id[..8]] {
         assert_eq!(laptop.fleetctl(&["ssh", name, "hostname; exit 7"]).stdout, "n3\n", "{name}");
@@ -112,7 +112,7 @@ fn a_laptop_runs_the_cluster_through_one_of_its_hosts() {
         &["every.service is on every host that fits", "fleetctl ssh n2"],
     );
 
-    // A shell on n3, through n1, whose terminal follows ours.
+    // A shell on n3, through n1, whose terminal has the size of ours.
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ssh/terminal.py");
     let steps = json!([
         ["send", "stty size; hostname; id -un\n"],
@@ -139,13 +139,13 @@ fn a_laptop_runs_the_cluster_through_one_of_its_hosts() {
 #[test]
 fn hosts_that_are_not_who_or_where_they_should_be() {
     let laptop = Laptop::new(3);
-    // n3 is installed anew: another key. What is known of it says so, with the line.
+    // n3 is installed again and has another key. The error names the line of the known one.
     laptop.lab.sh("n3", "rm /etc/ssh/ssh_host_ed25519_key*; systemctl restart ssh").ok();
     refused(
         &laptop.fleetctl(&["ssh", "n3", "true"]),
         &["REMOTE HOST IDENTIFICATION HAS CHANGED!", "/ssh/known_hosts line 3", "ssh-keygen -f"],
     );
-    // A laptop that knows nobody, and one that takes whoever comes.
+    // Without known hosts; then with unknown host keys accepted.
     let unknown = |more: &[&str]| {
         let mut command = laptop.command(&[more, &["ssh", "n2", "hostname"]].concat());
         command.env("FLEETCTL_KNOWN_HOSTS_FILE", laptop.home.path().join("known_hosts"));
@@ -155,7 +155,7 @@ fn hosts_that_are_not_who_or_where_they_should_be() {
     assert_eq!(unknown(&["--strict-host-key-checking=false"]).ok(), "n2\n");
     assert_eq!(unknown(&[]).ok(), "n2\n", "both hosts on the way are known now");
 
-    // A key that nobody knows, and one in an agent only.
+    // A key that no host accepts, and one that only an agent has.
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
         .arg(laptop.home.path().join("wrong"))
@@ -171,7 +171,7 @@ fn hosts_that_are_not_who_or_where_they_should_be() {
     agent.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("FLEETCTL_SSH_IDENTITY");
     assert_eq!(ran(agent).ok(), "n2\n");
 
-    // n2 is dead, and the cluster doesn't know yet; and it is the way in.
+    // n2 is dead, and its lease has not expired yet; then it is also the jump host.
     let ip = laptop.ip("n2");
     laptop.lab.lab(&["kill", "n2"]).ok();
     refused(&laptop.fleetctl(&["ssh", "n2", "true"]), &["can't reach n2 (", &format!("through {}", laptop.ip("n1"))]);

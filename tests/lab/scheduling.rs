@@ -1,5 +1,5 @@
-//! What the scheduler decides, as systemd on real hosts tells it: every type of unit, moves, metadata of hosts that
-//! come and go, restarts.
+//! Decisions of the scheduler, as seen by systemd on real hosts: every type of unit, moves, changes of hosts and their
+//! metadata, restarts.
 
 use std::time::Duration;
 
@@ -12,7 +12,10 @@ fn id(lab: &Lab, host: &str) -> String {
     lab.sh(host, "cat /etc/machine-id").ok().trim().to_owned()
 }
 
-/// `METHOD path` with a JSON body on n1's socket; panics with the answer unless it is a success.
+/// Send `METHOD path` with a JSON body to n1's socket.
+///
+/// # Panics
+/// If the answer is an error.
 fn call(lab: &Lab, method: &str, path: &str, body: &serde_json::Value) {
     let (url, body) = (format!("http://fleet{path}"), body.to_string());
     let args = ["curl", "-sS", "--fail-with-body", "--unix-socket", "/run/fleet.sock", "-X", method];
@@ -20,7 +23,7 @@ fn call(lab: &Lab, method: &str, path: &str, body: &serde_json::Value) {
     lab.run("n1", &[&args[..], &rest].concat()).ok();
 }
 
-/// Set `role` of some hosts, or take it away, in one request.
+/// Set or remove `role` of some hosts, in one request.
 fn roles(lab: &Lab, roles: &[(&str, Option<&str>)]) {
     let change = |(host, role): &(&str, Option<&str>)| {
         let path = format!("/{}/metadata/role", id(lab, host));
@@ -32,7 +35,7 @@ fn roles(lab: &Lab, roles: &[(&str, Option<&str>)]) {
     call(lab, "PATCH", "/fleet/v1/machines", &roles.iter().map(change).collect());
 }
 
-/// The hosts on which `unit` is active, by the cluster's word.
+/// The hosts on which `unit` is active, according to the cluster.
 fn active(lab: &Lab, unit: &str) -> Vec<String> {
     let units = lab.units().unwrap_or_default();
     let states = units.iter().filter(|view| view.name.as_str() == unit).flat_map(|view| &view.states);
@@ -50,8 +53,7 @@ fn until_on(lab: &Lab, unit: &str, hosts: &[&str]) {
 fn every_type_that_systemd_loads_from_a_file_is_placed_started_and_reported() {
     let lab = Lab::cluster(1);
     let service = "[Service]\nExecStart=/bin/sleep 1000";
-    // Name, text, and what it is once started; a host in a container has no swap, no device and perhaps no autofs to
-    // start.
+    // Name, text, and the state after the start. A host in a container has no swap, no device and perhaps no autofs.
     let units = [
         ("t-plain.service", service, Some("active/running")),
         ("t-sock.socket", "[Socket]\nListenStream=/run/t-sock\nService=t-plain.service", Some("active/running")),
@@ -77,7 +79,7 @@ fn every_type_that_systemd_loads_from_a_file_is_placed_started_and_reported() {
             if loaded { Ok(()) } else { Err(format!("{view:?}")) }
         });
     }
-    // The socket first: it doesn't start while its service runs.
+    // The socket first: it can't be started while its service runs.
     for (name, _, wanted) in units.iter().rev() {
         let Some(wanted) = wanted else { continue };
         if *name == "t-sock.socket" {
@@ -133,7 +135,7 @@ fn metadata_moves_units_one_after_the_other_and_outlives_its_host() {
     };
     let (stopped, started) = (when("n1", "Stopped"), when("n2", "Started"));
     assert!(stopped <= started, "stopped at {stopped} µs, started elsewhere at {started} µs");
-    // Its host goes, and no other has the role; it comes back, and has it still.
+    // Its host fails, and no other one has the role; it returns, and still has the role.
     lab.lab(&["kill", "n2"]).ok();
     eventually(Duration::from_secs(30), "mover.service waiting", || {
         let units = lab.units()?;
@@ -166,7 +168,7 @@ fn a_restart_happens_where_the_unit_runs_and_brings_its_dependents_back() {
         call(&lab, "POST", "/fleet/v2/units", &serde_json::json!({"units": units}));
     };
     let renewed = |before: &[String; 2]| {
-        eventually(SOON, "both run anew", || {
+        eventually(SOON, "both were restarted", || {
             let now = pids();
             let new = before.iter().zip(&now).all(|(old, new)| old != new && new != "0");
             if new && active(&lab, "top.service") == [host.clone()] { Ok(now) } else { Err(format!("{now:?}")) }
@@ -176,8 +178,7 @@ fn a_restart_happens_where_the_unit_runs_and_brings_its_dependents_back() {
     let second = renewed(&before);
     restart(&["base.service", "top.service"]);
     renewed(&second);
-    // Whatever more the requests might have set off is done when the host has reported them carried out and has no job
-    // left.
+    // When the host has reported both requests as carried out and has no job left, they have no further effect.
     eventually(SOON, "both requests carried out, and nothing going on", || {
         let units = lab.units()?;
         let done = units.iter().all(|unit| unit.states.iter().any(|state| state.generation >= unit.generation));

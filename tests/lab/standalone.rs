@@ -1,4 +1,4 @@
-//! One host without etcd: the same workflow, durable across restart, kill and power loss.
+//! One host without etcd: the same commands, and state that survives restart, kill and power loss.
 
 use std::time::Duration;
 

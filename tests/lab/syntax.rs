@@ -1,4 +1,4 @@
-//! The syntax cases, read by a real systemd.
+//! The syntax cases of unit files, compared with how a real systemd reads them.
 
 use crate::cases::CASES;
 use crate::harness::Lab;
@@ -10,7 +10,7 @@ fn systemd_reads_the_cases_as_they_say() {
     for (name, text, _) in CASES {
         let path = format!("/run/systemd/system/{name}.service");
         let service = if text.contains("ExecStart") { "" } else { "[Service]\nExecStart=/bin/true\n" };
-        // Behind the case, so that a missing section, a mark or a backslash at an end stays what it is.
+        // After the case, so that a missing section, a byte-order mark or a final backslash keep their effect.
         let whole = if text.ends_with('\\') { text.to_owned() } else { format!("{text}{service}") };
         let octal: String = whole.bytes().map(|byte| format!("\\0{byte:o}")).collect();
         lab.sh("n1", &format!("printf '%b' '{octal}' > {path}")).ok();
@@ -20,7 +20,7 @@ fn systemd_reads_the_cases_as_they_say() {
         let unit = format!("{name}.service");
         let show = |property: &str| lab.run("n1", &["systemctl", "show", "--value", "-p", property, &unit]).ok();
         let load = show("LoadState");
-        // Without a description systemd shows the name. Blanks at the ends are the shell's to lose.
+        // Without a description, systemd shows the name. The shell removes blanks at the ends.
         let description = show("Description").trim_end_matches('\n').to_owned();
         let found = match load.trim() {
             "loaded" if description == unit => Some(""),

@@ -1,6 +1,6 @@
-//! A rolling upgrade from the version before, and back: one `fleetd` at a time, units running. Both versions read and
-//! write the same cluster meanwhile, and both `fleetctl`s talk to both daemons. The keys in the store change their form
-//! with the last host that is upgraded, and back with the first one that is downgraded.
+//! A rolling upgrade from the previous version, and back: one `fleetd` at a time, while units run. Meanwhile, both
+//! versions read and write the same cluster, and both versions of `fleetctl` work with both daemons. The keys in the
+//! store change their form with the last host that is upgraded, and back with the first one that is downgraded.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,12 +11,12 @@ use crate::harness::{Lab, eventually};
 
 const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
 const SOON: Duration = Duration::from_secs(30);
-/// Until the lease of a daemon that another version replaced has expired, and some.
+/// Longer than until the lease of a daemon that another version replaced has expired.
 const LEASE_EXPIRED: Duration = Duration::from_secs(60);
-/// Where the hosts keep the older `fleetctl`.
+/// The path of the older `fleetctl` on the hosts.
 const OLDER: &str = "/root/older-fleetctl";
 
-/// The directory with the programs of the version before, or why there are none: this checkout's history is cut off.
+/// The directory with the programs of the previous version, or why there are none: the checkout may be shallow.
 fn older_programs() -> Result<String, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/previous");
     let output = Command::new(script).output().unwrap();
@@ -36,12 +36,12 @@ struct Upgrade {
     lab: Lab,
     /// Units that run from the beginning to the end.
     pids: Pids,
-    /// What both versions of `fleetctl` print of the cluster.
+    /// The lists that both versions of `fleetctl` print.
     lists: [String; 2],
 }
 
 impl Upgrade {
-    /// A cluster of the older version with a chain, instances that keep apart, a global unit and one that is loaded.
+    /// A cluster of the older version with a chain, instances that conflict, a global unit and a unit that is loaded.
     fn begin(older: &str) -> Self {
         let lab = Lab::boot(3, &[]);
         lab.lab(&["install", older]).ok();
@@ -70,7 +70,7 @@ impl Upgrade {
         upgrade
     }
 
-    /// By systemd's word.
+    /// The main processes, according to systemd.
     fn running(&self) -> Pids {
         let units = ["db.service", "app.service", "web@1.service", "web@2.service", "everywhere.service"];
         let mut pids = Pids::new();
@@ -84,7 +84,7 @@ impl Upgrade {
         pids
     }
 
-    /// What a `fleetctl` prints of the units and of their files.
+    /// The lists of units and of unit files that a `fleetctl` prints.
     fn lists_on(&self, host: &str, fleetctl: &str) -> [String; 2] {
         ["list-units", "list-unit-files"].map(|list| {
             let listed = self.lab.run(host, &[fleetctl, list, "--full", "--no-legend"]).ok();
@@ -94,8 +94,8 @@ impl Upgrade {
         })
     }
 
-    /// Puts the programs of `directory` on all hosts, restarts the daemons of the hosts one after the other, and looks
-    /// and acts after each. `current` are the hosts of this version after each of these restarts.
+    /// Install the programs of `directory` on all hosts, restart the daemons one after the other, and check and change
+    /// the cluster after each. `current` returns the number of hosts of this version after each of these restarts.
     fn roll(&self, directory: &str, label: &str, current: impl Fn(usize) -> usize) {
         self.lab.lab(&["install", directory]).ok();
         for (at, host) in HOSTS.into_iter().enumerate() {
@@ -118,12 +118,12 @@ impl Upgrade {
             let listed = self.lab.etcdctl(&["get", "--prefix", "--keys-only", "/flotilla/state/"]);
             let keys: Vec<&str> = listed.lines().filter_map(|key| key.strip_prefix("/flotilla/state/")).collect();
             let fits = |key: &&str| ids.iter().any(|id| key.starts_with(id.as_str())) == expected;
-            // Seven that run, and one that is loaded.
+            // Seven units that run, and one that is loaded.
             if keys.len() == 8 && keys.iter().all(fits) { Ok(()) } else { Err(listed) }
         });
     }
 
-    /// All daemons, asked with both versions of `fleetctl`, say what they said at the beginning, and no unit was
+    /// Check that all daemons give both versions of `fleetctl` the same lists as at the beginning, and that no unit was
     /// restarted.
     fn agree(&self, upgraded: &str) {
         for host in HOSTS {
@@ -138,7 +138,7 @@ impl Upgrade {
         assert_eq!(self.running(), self.pids, "after the restart of {upgraded}");
     }
 
-    /// Every kind of request, from both versions of `fleetctl` to the daemons of all hosts.
+    /// Send every kind of request, from both versions of `fleetctl`, to the daemons of all hosts.
     fn act(&self, upgraded: &str, label: &str) {
         for host in HOSTS {
             for (by, fleetctl) in [("now", "fleetctl"), ("older", OLDER)] {

@@ -1,4 +1,4 @@
-//! The life of a unit from submit to destroy, on real hosts, as the command line and systemd tell it.
+//! The life of a unit from submit to destroy, on real hosts, as shown by the command line and by systemd.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ fn submit_load_start_stop_unload_destroy() {
         assert_ne!(lab.run(other, &["systemctl", "is-active", "hello.service"]).code, 0, "on {other} as well");
     }
     assert_eq!(row(&lab), "hello.service launched launched");
-    // Asking again changes nothing.
+    // The same request again changes nothing.
     let pid = lab.main_pid(&host, "hello.service");
     lab.fleetctl(&["start", "hello.service"]).ok();
     assert_eq!(lab.main_pid(&host, "hello.service"), pid);
@@ -85,7 +85,7 @@ fn conflicting_units_spread_wait_and_take_the_place_of_one_that_goes() {
     hosts.sort();
     assert_eq!(hosts, ["n1", "n2", "n3"]);
 
-    // The list and the API say why the others wait.
+    // The list and the API show why the others wait.
     let units = lab.units().unwrap();
     let waiting: Vec<_> = units.iter().filter(|unit| unit.waiting.is_some()).collect();
     assert_eq!(waiting.len(), 2, "{units:?}");

@@ -91,7 +91,7 @@ fn patch(g: &Ground, rank: usize, op: &str, key: &str, value: &Value) -> super::
     g.http("PATCH", "/machines", &[], Some(&body.to_string()))
 }
 
-/// fleet's documents showed a string, its server wanted an object.
+/// fleet's documentation showed a string, but its server required an object.
 fn patch_changes_metadata_given_plainly_or_wrapped(g: &Ground) {
     let metadata = || g.get("/machines").json()["machines"][0]["metadata"].clone();
     assert_eq!(patch(g, 1, "add", "disk", &json!({ "value": "ssd" })).status, 204);
@@ -101,7 +101,7 @@ fn patch_changes_metadata_given_plainly_or_wrapped(g: &Ground) {
     assert!(g.fleetctl("list-machines --no-legend --fields=metadata").ok().starts_with("disk=hdd,rank=1,zone=a\n"));
     assert_eq!(patch(g, 1, "remove", "disk", &Value::Null).status, 204);
     assert_eq!(metadata(), json!({ "rank": "1", "zone": "a" }));
-    // What is set through the API goes before the host's own, and remove hides that too.
+    // Metadata set through the API take precedence over the host's own, and `remove` hides those too.
     assert_eq!(patch(g, 1, "remove", "zone", &Value::Null).status, 204);
     assert_eq!(metadata(), json!({ "rank": "1" }));
     assert_eq!(patch(g, 1, "replace", "zone", &json!("a")).status, 204);
@@ -142,7 +142,7 @@ fn units_are_listed_by_name(g: &Ground) {
     assert_eq!(names, ["a@10.service", "a@2.service", "b.service"]);
 }
 
-/// In fleet a full last page pointed to an empty one.
+/// In fleet, a full last page had a token for an empty one.
 fn a_page_is_as_long_as_token_limit_and_the_last_has_no_token(g: &Ground) {
     for index in 0..2 * PAGE {
         g.have(&format!("u{index}.service"), "inactive");
@@ -212,7 +212,7 @@ fn put_refuses_what_doesnt_fit_in_fleets_words(g: &Ground) {
     assert_eq!(g.put("a.service", &body).error(), (400, differs.into()));
 }
 
-/// fleet stored whatever came, and from then on the unit was in no list any more.
+/// fleet stored any text, and then the unit was missing in all lists.
 fn a_desired_state_is_one_of_three(g: &Ground) {
     let bad = |body: &Value| {
         let (status, message) = g.put("a.service", body).error();
@@ -224,7 +224,7 @@ fn a_desired_state_is_one_of_three(g: &Ground) {
     assert_eq!(g.get("/units/a.service").json()["desiredState"], "inactive");
 }
 
-/// fleet refused it later, and not when it was created so.
+/// fleet refused it for an existing template, but not for a new one.
 fn a_template_cant_be_activated(g: &Ground) {
     let refused = (400, "cannot activate template \"x@.service\"".to_owned());
     assert_eq!(g.put("x@.service", &json!({ "desiredState": "launched", "options": options(&[]) })).error(), refused);
@@ -232,7 +232,7 @@ fn a_template_cant_be_activated(g: &Ground) {
     assert_eq!(g.put("x@.service", &json!({ "desiredState": "loaded" })).error(), refused);
 }
 
-/// Go's clients leave out what is empty.
+/// Go's clients omit empty values.
 fn options_without_a_value_come_and_go(g: &Ground) {
     let emptied = json!([
         { "section": "Service", "name": "ExecStart" },
@@ -300,11 +300,11 @@ fn states_are_cut_into_pages_after_they_are_filtered(g: &Ground) {
     assert_eq!((filtered["states"].as_array().unwrap().len(), &filtered["nextPageToken"]), (PAGE, &Value::Null));
 }
 
-/// fleet hung up without an answer.
+/// fleet closed the connection without an answer.
 fn the_state_of_an_unknown_unit_is_404(g: &Ground) {
     assert_eq!(g.get("/state/nothing.service").error().0, 404);
     g.have("a.service", "inactive");
-    assert_eq!(g.get("/state/a.service").error().0, 404, "no host says anything of it");
+    assert_eq!(g.get("/state/a.service").error().0, 404, "no host reports it");
 }
 
 fn current_state_follows_desired_state(g: &Ground) {

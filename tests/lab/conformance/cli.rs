@@ -1,4 +1,4 @@
-//! How `fleetctl` is called: options, environment, names, where a unit's file is taken from.
+//! How `fleetctl` is called: options, environment, names, and which file is used for a unit.
 
 use super::ground::{Ground, RUNS};
 
@@ -46,7 +46,7 @@ fn endpoint_is_a_unix_or_file_or_http_url_or_a_list(g: &Ground) {
 fn environment_sets_global_options_and_the_command_line_wins(g: &Ground) {
     assert_eq!(g.sh("FLEETCTL_ENDPOINT=/nowhere fleetctl list-machines").code, 1);
     g.sh("FLEETCTL_ENDPOINT=/nowhere fleetctl --endpoint /run/fleet.sock list-machines").ok();
-    // Of the options of commands there are none.
+    // The options of commands have no variables.
     let ran = g.sh("FLEETCTL_NO_LEGEND=true FLEETCTL_FULL=true FLEETCTL_FIELDS=ip fleetctl list-machines");
     assert_eq!(ran.ok(), g.fleetctl("list-machines").ok());
     for reach in ["FLEETCTL_TUNNEL=127.0.0.1:1", "FLEETCTL_SSH_TIMEOUT=soon", "FLEETCTL_REQUEST_TIMEOUT=soon"] {
@@ -94,7 +94,7 @@ fn options_stand_anywhere(g: &Ground) {
     assert_eq!(ran.ok(), "Triggered unit a.service start\nTriggered unit b.service start\n");
 }
 
-/// fleet 0.13 broke them, and scripts use both spellings.
+/// They stopped working with fleet 0.13, and scripts use both spellings.
 fn single_dash_options_and_l_are_understood(g: &Ground) {
     let full = g.fleetctl("list-machines --no-legend --full").ok();
     for line in [
@@ -125,7 +125,7 @@ fn version_is_told_wherever_it_is_asked_for(g: &Ground) {
     }
 }
 
-/// fleet heard it in the environment only.
+/// In fleet it worked in the environment only.
 fn debug_works_on_the_command_line(g: &Ground) {
     let ran = g.fleetctl("--debug list-machines --no-legend");
     assert!(ran.stderr.contains("/fleet/v2/machines") && ran.stdout.lines().count() == 3, "{ran:?}");
@@ -162,11 +162,11 @@ fn a_path_is_the_file_and_its_base_the_name(g: &Ground) {
     g.file("units/deep/a.service", RUNS);
     assert_eq!(g.fleetctl("submit units/deep/a.service").ok(), "Unit a.service inactive\n");
     assert_eq!(g.fleetctl("submit ./units/deep/a").ok(), "");
-    // Later, the path is as good as the name.
+    // After that, the path can be used in place of the name.
     assert_eq!(g.fleetctl("destroy units/deep/a.service").ok(), "Destroyed a.service\n");
 }
 
-/// fleet sent them one by one, and gave up at the first error.
+/// fleet sent them one by one, and stopped at the first error.
 fn all_files_are_checked_before_one_is_sent(g: &Ground) {
     g.file("a.service", RUNS).file("bad.service", "[Service\nExecStart=/bin/true");
     let ran = g.fleetctl("start a.service bad.service missing.service");
@@ -194,7 +194,7 @@ fn an_instance_is_made_of_the_clusters_template(g: &Ground) {
     g.sh("rm t@.service").ok();
     assert!(g.fleetctl("start t@1 t@2.service").ok().contains("Unit t@2.service launched on "));
     assert_eq!(g.field("t@1.service", "hash"), g.field("t@.service", "hash"));
-    // Nothing starts a template itself.
+    // A template itself can't be started.
     let ran = g.fleetctl("start t@.service");
     assert!(ran.code == 1 && ran.stderr.contains("cannot activate template \"t@.service\""), "{ran:?}");
 }
@@ -206,7 +206,7 @@ fn an_instance_is_made_of_the_template_beside_its_path(g: &Ground) {
         g.fleetctl("submit units/t@1.service units/t@2.service").ok(),
         "Unit t@1.service inactive\nUnit t@2.service inactive\n"
     );
-    // An instance's own file goes before its template's, and instances are copies: no template came to be.
+    // An instance's own file takes precedence over its template's, and instances are copies: no template was submitted.
     assert_ne!(g.field("t@1.service", "hash"), g.field("t@2.service", "hash"));
     assert_eq!(g.fleetctl("list-unit-files --no-legend --fields=unit").ok(), "t@1.service\nt@2.service\n");
 }
@@ -253,13 +253,13 @@ fn long_lines_are_fine(g: &Ground) {
     g.fleetctl("start a.service").ok();
 }
 
-/// fleet warned, and took no notice of it.
+/// fleet only printed a warning and ignored the option.
 fn an_unknown_fleet_option_is_an_error(g: &Ground) {
     g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetdata=a=b\nBogus=1"));
     g.session("fleetctl submit a.service\nfleetctl list-unit-files --no-legend");
 }
 
-/// fleet had none.
+/// fleet had no patterns.
 fn patterns_select_units_of_the_cluster(g: &Ground) {
     g.file("t@.service", RUNS).file("u.service", RUNS);
     g.fleetctl("submit t@1 t@2 u").ok();

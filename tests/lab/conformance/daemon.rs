@@ -1,5 +1,5 @@
-//! `fleetd` as its host's administrators and monitoring know it: signals, restarts, leadership, what is asked of etcd
-//! and systemd.
+//! `fleetd` as administrators and monitoring see it: signals, restarts, leadership, and its requests to etcd and
+//! systemd.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ fn reconfigure(g: &Ground, rank: usize, script: &str) {
     g.lab.sh(g.host(rank), &format!("sed -i '{script}' /etc/fleet/fleet.conf && systemctl kill -s HUP fleetd")).ok();
 }
 
-/// In fleet the old server went on, the new one couldn't register, and later signals weren't heard.
+/// In fleet, the old server continued, the new one couldn't register, and later signals were ignored.
 fn hup_takes_up_new_metadata_and_touches_no_unit(g: &Ground) {
     g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=rank=2"));
     g.file("ssd.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=disk=ssd"));
@@ -47,7 +47,7 @@ fn hup_takes_up_new_metadata_and_touches_no_unit(g: &Ground) {
     reconfigure(g, 2, "s/^metadata=.*/&,disk=ssd/");
     g.until_ranks("ssd.service", &[2]);
     assert!(g.fleetctl("list-machines --no-legend --fields=metadata").ok().contains("disk=ssd,rank=2,zone=a\n"));
-    // A key that is gone from the file has no value any more, unlike in fleet; and a second signal is heard.
+    // A key that was removed from the file has no value any more, unlike in fleet; and a second signal is handled.
     reconfigure(g, 2, "s/,disk=ssd//");
     g.until_ranks("ssd.service", &[]);
     assert_eq!(pids(g, 2, "a.service"), before);
@@ -93,7 +93,7 @@ fn a_restart_of_the_daemon_is_no_migration(g: &Ground) {
     assert_eq!((all(g), g.ranks("a.service")), (everywhere, vec![1]));
 }
 
-/// fleet's was locked out for 30 s, its units were started elsewhere, and ran twice.
+/// fleet's daemon couldn't register for 30 s; its units were started elsewhere, and ran twice.
 fn a_killed_daemon_has_its_units_when_it_is_back(g: &Ground) {
     g.file("a.service", RUNS);
     g.fleetctl("start a.service").ok();
@@ -105,7 +105,7 @@ fn a_killed_daemon_has_its_units_when_it_is_back(g: &Ground) {
     });
     assert_eq!(pids(g, 1, "a.service").0, before.0);
     assert_eq!(g.ranks("a.service"), [1]);
-    // It has its unit in hand, too.
+    // It also controls its unit.
     g.fleetctl("stop a.service").ok();
     assert!(g.ranks("a.service").is_empty());
 }
@@ -136,7 +136,7 @@ fn a_daemon_that_isnt_registered_answers_503_to_all(g: &Ground) {
         assert!(body["error"]["message"].as_str().unwrap().contains("etcd"), "the reason: {body}");
     }
     g.until_all_are_there(g.host(2));
-    assert_eq!(g.lab.main_pid(g.host(2), "a.service"), pid, "the unit ran on");
+    assert_eq!(g.lab.main_pid(g.host(2), "a.service"), pid, "the unit keeps running");
 }
 
 fn fleetd_takes_no_arguments_and_tells_its_version(g: &Ground) {
@@ -148,7 +148,7 @@ fn fleetd_takes_no_arguments_and_tells_its_version(g: &Ground) {
     assert!(ran.code != 0 && ran.stdout.is_empty() && ran.stderr.contains(said), "{ran:?}");
 }
 
-/// fleet's engine did as much, and what was away stayed where it had gone.
+/// fleet's engine did the same, and units that had moved stayed on their new hosts.
 fn a_host_that_joins_gets_globals_and_what_waits_and_nothing_moves_back(g: &Ground) {
     let (here, there) = g.here_and_there();
     g.file("all.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true")).file("u@.service", RUNS);
@@ -169,7 +169,7 @@ fn a_host_that_joins_gets_globals_and_what_waits_and_nothing_moves_back(g: &Grou
     }
 }
 
-/// The ranks of those who say that they lead.
+/// The ranks of the hosts that report that they lead.
 fn leaders(g: &Ground) -> Vec<usize> {
     let leads = |rank: &usize| {
         let url = "http://fleet/metrics";
@@ -180,7 +180,7 @@ fn leaders(g: &Ground) -> Vec<usize> {
     (1..=3).filter(leads).collect()
 }
 
-/// A unit is placed and started after the leader's daemon was ended so, and within this time.
+/// Run `end` on the leader's host, and check that a unit is placed and started within this time.
 fn another_leads_after(g: &Ground, end: &str, within: Duration) {
     let first = eventually(SOON, "a leader", || {
         let leaders = leaders(g);
@@ -191,7 +191,7 @@ fn another_leads_after(g: &Ground, end: &str, within: Duration) {
     g.fleetctl("submit a.service").ok();
     g.lab.sh(g.host(first), end).ok();
     let began = Instant::now();
-    // Placed by whoever leads now.
+    // Placed by the new leader.
     g.lab.fleetctl_on(g.host(other), &["start", "a.service"]).ok();
     let (took, second) = (began.elapsed(), leaders(g));
     g.lab.sh(g.host(first), "systemctl unmask --runtime fleetd; systemctl start fleetd").ok();
@@ -204,14 +204,14 @@ fn another_leads_when_the_leader_stops(g: &Ground) {
     another_leads_after(g, "systemctl stop fleetd", Duration::from_secs(5));
 }
 
-/// Once its lease has run out, which is 10 s.
+/// When its lease has expired, after 10 s.
 fn another_leads_when_the_leader_dies(g: &Ground) {
     // A masked unit isn't restarted.
     let end = "systemctl mask --runtime --quiet fleetd; systemctl kill -s KILL fleetd";
     another_leads_after(g, end, Duration::from_secs(15));
 }
 
-/// Of fleet's units the texts stayed for ever, and now and then half of the rest.
+/// In fleet, the texts of units were never deleted, and sometimes some of the other keys neither.
 fn what_is_destroyed_leaves_nothing_in_etcd(g: &Ground) {
     g.file("a.service", RUNS).file("all.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true"));
     g.file("t@.service", &format!("{RUNS}\nExecStop=/bin/sleep 1"));
@@ -230,11 +230,11 @@ fn what_is_destroyed_leaves_nothing_in_etcd(g: &Ground) {
     });
 }
 
-/// fleet asked systemd every second, and etcd for everything every two and five.
+/// fleet polled systemd every second, and read everything from etcd every two and every five seconds.
 fn an_idle_cluster_asks_nothing(g: &Ground) {
     g.file("all@.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true"));
     g.fleetctl("start all@1 all@2 all@3").ok();
-    // What was started is told, and the last report written.
+    // The last reports have been written.
     std::thread::sleep(Duration::from_secs(2));
     let asked = || ["Range", "Txn", "Put", "DeleteRange"].map(|method| g.asked_of_etcd(method));
     let before = asked();

@@ -49,7 +49,7 @@ fn comments_spacing_and_names_dont_change_the_hash(g: &Ground) {
     assert_eq!(g.field("other.service", "hash"), HELLO_HASH);
 }
 
-/// As fleet hashed it, with backslash and line end.
+/// fleet's hash includes the backslash and the line end.
 fn continued_lines_keep_fleets_hash(g: &Ground) {
     g.file("a.service", "[Service]\nExecStart=/bin/sleep \\\n  10000\nRestart=always");
     g.fleetctl("start a.service").ok();
@@ -99,7 +99,7 @@ fn the_legacy_names_mean_the_same(g: &Ground) {
     assert_ne!(g.ranks("alone@1.service"), g.ranks("alone@2.service"));
 }
 
-/// It was compared with the machine id, and so never matched.
+/// fleet compared it with the machine id, so it never matched.
 fn machine_boot_id_is_an_error(g: &Ground) {
     g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nX-ConditionMachineBootID={}", g.id(1)));
     let ran = g.fleetctl("submit a.service");
@@ -115,7 +115,7 @@ fn machine_of_follows(g: &Ground) {
     g.until_ranks("follow.service", &[3]);
 }
 
-/// fleet took one line for one name; both are understood.
+/// In fleet, one line was one name; now a line may have several.
 fn machine_of_takes_several_units(g: &Ground) {
     g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=rank=2")).file("b.service", RUNS);
     g.file("lines.service", &format!("{RUNS}\n[X-Fleet]\nMachineOf=a.service\nMachineOf=b.service"));
@@ -137,7 +137,7 @@ fn metadata_of_one_key_are_alternatives_and_of_two_both_needed(g: &Ground) {
     assert_eq!(g.fleetctl("start never").code, 1);
 }
 
-/// fleet dropped the condition in silence, and ran the unit anywhere.
+/// fleet dropped the condition silently, and placed the unit on any host.
 fn metadata_that_is_no_pair_is_an_error(g: &Ground) {
     for bad in ["disk", "disk=", "=ssd", "zone=a disk", ""] {
         g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata={bad}"));
@@ -180,8 +180,8 @@ fn conflicts_are_globs_words_and_lines_and_hold_both_ways(g: &Ground) {
         "it conflicts with its like, not with itself"
     );
     g.fleetctl("start bx.service").ok();
-    assert_eq!(g.ranks("bx.service"), [3], "the other side's word holds too");
-    // byy isn't b?: the least loaded of equals.
+    assert_eq!(g.ranks("bx.service"), [3], "the other unit's Conflicts= applies too");
+    // byy doesn't match b?, so it is placed on the least loaded host.
     g.fleetctl("start byy.service").ok();
     assert_eq!(g.ranks("byy.service"), [1]);
     assert_eq!(g.fleetctl("start a@3.service").code, 1, "rank 3 has bx");
@@ -192,7 +192,7 @@ fn conflicts_are_globs_words_and_lines_and_hold_both_ways(g: &Ground) {
     assert_eq!(g.fleetctl("start n3").code, 1, "a range is one, too");
 }
 
-/// A line was one glob, of fleet's; words are globs here, as in Conflicts.
+/// In fleet, a line was one glob; here each word is one, as in Conflicts=.
 fn replaces_are_globs_words_and_lines(g: &Ground) {
     let at = |place: &str| format!("{RUNS}\n[X-Fleet]\nMachineMetadata={place}");
     g.file("old@.service", &at("zone=a")).file("other@.service", &at("rank=2"));
@@ -207,7 +207,7 @@ fn replaces_are_globs_words_and_lines(g: &Ground) {
     }
 }
 
-/// It never matched, in fleet.
+/// In fleet it never matched.
 fn a_glob_that_is_none_is_an_error(g: &Ground) {
     for option in ["Conflicts", "Replaces", "X-Conflicts"] {
         g.file("a.service", &format!("{RUNS}\n[X-Fleet]\n{option}=[a"));
@@ -272,7 +272,7 @@ fn specifiers_are_the_names_parts(g: &Ground) {
         assert_eq!((g.ranks(&format!("{unit}@2.service")), g.ranks(&format!("{unit}@3.service"))), (vec![2], vec![3]));
     }
     g.fleetctl("destroy '*'").ok();
-    // The whole name, and without its type: each keeps the unit away from the host of one that is called so.
+    // The whole name, and the name without its type: each keeps the unit away from the host of a unit of that name.
     let at = |rank: u8, more: &str| format!("{RUNS}\n[X-Fleet]\nMachineMetadata=rank={rank}\n{more}");
     g.file("not-full@x.service", &at(1, "")).file("not-full@x.timer.service", &at(2, ""));
     g.file("full@.service", &format!("{RUNS}\n[X-Fleet]\nConflicts=not-%n not-%N.timer.service"));
@@ -303,7 +303,7 @@ fn names_are_checked_in_fleets_words(g: &Ground) {
     }
 }
 
-/// fleet's agent knew six types; of others it rewrote the files for ever.
+/// fleet's agent knew six types, and wrote the files of other types again and again.
 fn every_type_that_a_file_can_define_runs(g: &Ground) {
     let with_it = "[X-Fleet]\nMachineMetadata=rank=1";
     let units = [

@@ -1,6 +1,6 @@
-//! The cluster that the cases of a group share, and what they are written with: sessions compared with transcripts,
-//! requests to the API, hosts by the rank of their machine id (which decides where units go). Owns the clearing between
-//! cases.
+//! The cluster that the cases of a group share, and the functions that they use: sessions compared with transcripts,
+//! requests to the API, and hosts by the rank of their machine id (which decides where units are placed). Owns the
+//! cleanup between cases.
 
 use std::cell::{Cell, OnceCell};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::harness::{Lab, Ran, eventually};
 
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-/// Entries on a page of v1, so few that a handful of units has several.
+/// Entries on a page of v1: so few that a handful of units needs several pages.
 pub(crate) const PAGE: usize = 3;
 
 /// A unit that runs.
@@ -20,7 +20,7 @@ pub(crate) const RUNS: &str = "[Service]\nExecStart=/bin/sleep 10000";
 
 pub(crate) struct Ground {
     pub(crate) lab: Lab,
-    /// By machine id: host name and machine id.
+    /// Host name and machine id, sorted by machine id.
     hosts: Vec<(String, String)>,
     etcd: String,
     case: Cell<&'static str>,
@@ -51,8 +51,8 @@ impl Answer {
 }
 
 impl Ground {
-    /// Three hosts. Those that are placed on are told by rank: the least machine id has rank 1, the address 10.0.0.1
-    /// and metadata `rank=1`; ranks 1 and 2 are in `zone=a`, 3 in `zone=b`.
+    /// Three hosts, identified by rank: the least machine id has rank 1, the address 10.0.0.1 and the metadata
+    /// `rank=1`; ranks 1 and 2 are in `zone=a`, 3 in `zone=b`.
     pub(crate) fn new() -> Self {
         let lab = Lab::boot(3, &[]);
         let listed = lab.lab(&["hosts"]).ok();
@@ -82,30 +82,30 @@ impl Ground {
         self.case.set(case);
     }
 
-    /// Take away all that a case has left: units, files, metadata.
+    /// Remove everything that a case has left: units, files, metadata.
     pub(crate) fn clear(&self) {
-        // That there is nothing to destroy is nothing wrong here; whether nothing is left, the list says.
+        // There may be nothing to destroy; the list shows whether something is left.
         let ran =
             self.sh("fleetctl destroy '*' >/tmp/cleared 2>&1; rm -rf /root/*; fleetctl list-unit-files --no-legend");
         assert!(ran.code == 0 && ran.stdout.is_empty(), "units are left: {ran:?}");
-        // The API hides what a host's configuration says, and can't bring it back.
+        // `remove` in the v1 API hides metadata of a host's configuration, and v1 can't undo that.
         self.etcdctl(&["del", "--prefix", "/flotilla/metadata/"]);
     }
 
-    /// `etcdctl ARGS…`, past the cluster: for what it has no words for.
+    /// `etcdctl ARGS…`, for what neither `fleetctl` nor the API can do.
     pub(crate) fn etcdctl(&self, args: &[&str]) -> String {
         self.lab.etcdctl(args)
     }
 
-    /// How many requests of this kind etcd has had, from whomever.
+    /// The number of requests of this kind that etcd has received, from all clients.
     pub(crate) fn asked_of_etcd(&self, method: &str) -> String {
         let metrics = self.lab.run("n1", &["curl", "-sS", &format!("{}/metrics", self.etcd)]).ok();
         let counter = format!("grpc_server_started_total{{grpc_method=\"{method}\"");
         metrics.lines().find(|line| line.starts_with(&counter)).unwrap().rsplit(' ').next().unwrap().to_owned()
     }
 
-    /// From now on n1 can log in on every host, as `core`, by the address that the cluster shows: its key and what it
-    /// knows of the hosts are where fleetctl looks when nothing is said.
+    /// Let n1 log in on every host, as `core`, at the address that the cluster shows: its key and the host keys are
+    /// where fleetctl looks by default.
     pub(crate) fn ssh(&self) -> &Self {
         self.let_in.get_or_init(|| {
             let folder = self.lab.lab(&["ssh"]).ok();
@@ -132,7 +132,7 @@ impl Ground {
         (here, if here == 1 { 2 } else { 1 })
     }
 
-    /// All three hosts belong to the cluster, for all we are told on `host`.
+    /// Wait until `host` lists all three hosts.
     pub(crate) fn until_all_are_there(&self, host: &str) {
         eventually(SOON, "three machines", || {
             let listed = self.lab.fleetctl_on(host, &["list-machines", "--no-legend"]);
@@ -160,12 +160,12 @@ impl Ground {
             .unwrap_or_else(|| panic!("no host {host}"))
     }
 
-    /// The ranks of the hosts where systemd says that `unit` is active.
+    /// The ranks of the hosts on which `unit` is active, according to systemd.
     pub(crate) fn ranks(&self, unit: &str) -> Vec<usize> {
         (1..=3).filter(|rank| self.is_active(*rank, unit)).collect()
     }
 
-    /// As [`Ground::ranks`], but that the host of rank `down` isn't asked.
+    /// As [`Ground::ranks`], without the host of rank `down`.
     pub(crate) fn running(&self, unit: &str, down: usize) -> Vec<usize> {
         (1..=3).filter(|rank| *rank != down && self.is_active(*rank, unit)).collect()
     }
@@ -187,7 +187,7 @@ impl Ground {
         self
     }
 
-    /// What is in a file.
+    /// The text of a file.
     pub(crate) fn text(&self, name: &str) -> String {
         self.sh(&format!("cat {name}")).ok()
     }
@@ -202,14 +202,14 @@ impl Ground {
         self.sh(&format!("fleetctl {line}"))
     }
 
-    /// What the lists say of a unit in these fields, blank-separated.
+    /// These fields of a unit in the lists, separated by blanks.
     pub(crate) fn field(&self, unit: &str, fields: &str) -> String {
         let listed = self.fleetctl(&format!("list-unit-files --no-legend --full --fields={fields} {unit}")).ok();
         listed.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Run the commands, one a line, and compare all they print with the transcript of this case: `$` a command, `2>` a
-    /// line on stderr, `[N]` an exit code that isn't 0. Machine ids are ranks in it: the least is 1111….
+    /// Run the commands, one on each line, and compare their output with the transcript of this case: `$` begins a
+    /// command, `2>` a line on stderr, `[N]` is an exit status that isn't 0. Machine ids are ranks: 1111… is 1.
     #[track_caller]
     pub(crate) fn session(&self, commands: &str) {
         let mut transcript = String::new();
@@ -233,7 +233,7 @@ impl Ground {
             std::fs::write(&path, &transcript).unwrap();
         }
         let expected = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(transcript, expected, "{file} says otherwise; FLOTILLA_BLESS=1 writes it anew");
+        assert_eq!(transcript, expected, "{file} differs; FLOTILLA_BLESS=1 writes it again");
     }
 
     /// Machine ids and host names as ranks, in the same width.

@@ -1,4 +1,4 @@
-//! list-machines, list-units, list-unit-files: scripts cut these apart.
+//! list-machines, list-units, list-unit-files: scripts parse their output.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ super::cases![
     json_has_the_same_names,
 ];
 
-/// Several units whose places are known: globals, units on hosts, units nowhere.
+/// Submit units whose placement is known: globals, units on hosts, units without a host.
 fn populate(g: &Ground) {
     g.file("app.service", &format!("[Unit]\nDescription=The app\n{RUNS}"));
     g.file("db.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=rank=3"));
@@ -131,7 +131,7 @@ fn awk_finds_what_it_always_found(g: &Ground) {
     assert_eq!(find("fleetctl list-machines | grep zone=b | wc -l"), "1\n");
 }
 
-/// fleet had none.
+/// fleet had no JSON output.
 fn json_has_the_same_names(g: &Ground) {
     populate(g);
     let units = g.fleetctl("list-units --output json").ok();

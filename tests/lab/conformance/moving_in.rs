@@ -1,4 +1,4 @@
-//! Moving in where CoreOS fleet is: what its daemon leaves on a host is taken over as it runs, by the steps of
+//! Replacing CoreOS fleet: the units that its daemon leaves running on a host are taken over, by the steps of
 //! `docs/from-fleet.md`.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::old_fleet::{OldFleet, Unit};
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// What fleet's agent does with a unit: its canonical text in the folder, a link, a start job.
+/// Do what fleet's agent does with a unit: write its canonical text into the folder, link it, start it.
 fn as_fleet_left_it(lab: &Lab, host: &str, unit: &str, text: &str) {
     let line = format!(
         "mkdir -p /run/fleet/units && printf '%s' '{text}' > /run/fleet/units/{unit} && systemctl link --runtime \
@@ -20,8 +20,8 @@ fn as_fleet_left_it(lab: &Lab, host: &str, unit: &str, text: &str) {
     lab.sh(host, &line).ok();
 }
 
-/// A daemon that behaves as fleet's when it is told to end: it stops all its units; and systemd restarts it when it
-/// dies.
+/// A daemon that behaves like fleet's: it stops all its units when it is asked to terminate, and systemd restarts it
+/// when it dies.
 fn old_daemon(lab: &Lab, host: &str) {
     let unit = "[Service]\nExecStart=/bin/sh -c \"trap 'systemctl stop $(ls /run/fleet/units | tr \\\\\\\\n \\\\ )' \
         TERM; while :; do sleep 0.2; done\"\nRestart=always\nRestartSec=1";
@@ -60,13 +60,13 @@ fn what_fleet_left_runs_on_and_is_taken_over_without_a_restart() {
     start_fleetd(&lab, "n1");
     lab.lab(&["fleet", "restart"]).ok();
     start_fleetd(&lab, "n1");
-    // Whatever the daemon does on its own, it has had the time for.
+    // Long enough for anything that the daemon might do by itself.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(pids(&lab), before, "a daemon that knows nothing of them leaves them alone");
     let log = lab.run("n1", &["journalctl", "-b", "-u", "fleetd", "-o", "cat"]).ok();
     assert!(log.contains("this cluster didn't write") && log.contains("kept.service"), "{log}");
 
-    // The same unit with comments is the same; one with another command isn't.
+    // The same unit with comments is adopted; one with another command isn't.
     lab.file("same.service", &format!("# Mine\n{}", sleeps(1001)));
     lab.file("continued.service", "[Service]\nExecStart=/bin/sleep \\\n  1002");
     lab.file("other.service", &sleeps(2003));
@@ -75,7 +75,7 @@ fn what_fleet_left_runs_on_and_is_taken_over_without_a_restart() {
     assert_eq!((&after[0], &after[1], &after[3]), (&before[0], &before[1], &before[3]), "not restarted");
     assert_ne!(after[2], before[2], "its file is another");
 
-    // What was taken over is the cluster's; what wasn't, isn't.
+    // Adopted units belong to the cluster, and the others don't.
     lab.fleetctl(&["destroy", "same.service", "continued.service", "other.service"]).ok();
     assert_eq!(lab.sh("n1", "ls /run/fleet/units").ok(), "kept.service\n");
     assert_eq!(lab.main_pid("n1", "kept.service"), before[3]);
@@ -89,7 +89,7 @@ fn a_fleet_is_taken_over_host_by_host_without_a_restart() {
         hosts.iter().map(|host| (*host, lab.run(host, &["cat", "/etc/machine-id"]).ok().trim().to_owned())).collect();
     let id = |host: &str| -> &'static str { ids[host].clone().leak() };
 
-    // fleet's state: one unit on n1, three on n2, two on n3, another everywhere, and one that is only submitted.
+    // The state in fleet: one unit on n1, three on n2, two on n3, a global one, and one that is only submitted.
     let start = "/bin/sleep 10000";
     let plain = vec![("Service", "ExecStart", start)];
     let everywhere = vec![("Service", "ExecStart", start), ("X-Fleet", "Global", "true")];
@@ -148,7 +148,7 @@ fn a_fleet_is_taken_over_host_by_host_without_a_restart() {
     assert_eq!(import(&["--apply"]).ok(), planned);
     assert_eq!(pids(&lab), before);
 
-    // 2. fleet ends everywhere without a chance to stop its units.
+    // 2. fleet is killed everywhere, so that it can't stop its units.
     for host in hosts {
         let stop = "mkdir -p /run/systemd/system/fleet.service.d; printf '[Service]\\nKillSignal=SIGKILL\\n' > \
             /run/systemd/system/fleet.service.d/kill.conf; systemctl daemon-reload; systemctl stop fleet.service; \
@@ -157,7 +157,7 @@ fn a_fleet_is_taken_over_host_by_host_without_a_restart() {
     }
     assert_eq!(pids(&lab), before, "units outlive the daemon");
 
-    // 3. What the plan says, line by line.
+    // 3. Follow the plan, line by line.
     let steps: Vec<&str> = planned.lines().skip_while(|line| !line.starts_with("# To hand over")).skip(3).collect();
     let mut joined = vec![];
     for line in steps {

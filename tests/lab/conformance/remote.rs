@@ -1,4 +1,4 @@
-//! What fleetctl does on hosts: status, journal, ssh, the tunnel. n1 plays the laptop too: it reaches the others by
+//! What fleetctl does on hosts: status, journal, ssh, the tunnel. n1 stands for a laptop too: it reaches the others by
 //! SSH.
 
 use super::ground::{Ground, RUNS};
@@ -19,7 +19,7 @@ super::cases![
     words_for_what_cant_be_reached_are_fleets,
 ];
 
-/// `name` on the host of this rank, where it runs.
+/// Start `name` on the host of this rank.
 fn run_on(g: &Ground, name: &str, rank: usize, text: &str) {
     g.file(name, &format!("{text}\n[X-Fleet]\nMachineMetadata=rank={rank}"));
     g.fleetctl(&format!("start {name}")).ok();
@@ -40,7 +40,7 @@ fn status_is_systemctls_here_and_over_ssh(g: &Ground) {
     }
 }
 
-/// fleet ended at the first that wasn't well, and printed nothing of globals.
+/// fleet stopped at the first unit that was not active, and printed nothing for globals.
 fn status_goes_on_and_ends_as_the_first_that_failed(g: &Ground) {
     let (_, there) = g.ssh().here_and_there();
     run_on(g, "off.service", there, RUNS);
@@ -76,18 +76,18 @@ fn journal_is_journalctls_here_and_over_ssh(g: &Ground) {
     }
 }
 
-/// `-f` was one of those that 0.13 broke.
+/// `-f` was one of the options that stopped working with 0.13.
 fn journal_follows_with_either_dash(g: &Ground) {
     let (_, there) = g.ssh().here_and_there();
     run_on(g, "talks.service", there, "[Service]\nExecStart=/bin/sh -c 'while sleep 0.2; do echo again; done'");
     for option in ["-f", "--f", "--follow", "-follow"] {
-        // It never ends by itself: `timeout` has to.
+        // It doesn't end by itself, so `timeout` ends it.
         let ran = g.sh(&format!("timeout 2 fleetctl journal {option} -lines 1 -output cat talks.service"));
         assert!(ran.code == 124 && ran.stdout.matches("again\n").count() > 3, "{option}: {ran:?}");
     }
 }
 
-/// fleet refused to follow what didn't run yet.
+/// fleet refused to follow a unit that didn't run yet.
 fn journal_that_follows_waits_for_a_unit_that_comes(g: &Ground) {
     g.ssh().file("later.service", COUNTS);
     g.fleetctl("submit later").ok();
@@ -102,7 +102,7 @@ fn ssh_runs_a_command_and_ends_as_it_does(g: &Ground) {
     for rank in [here, there] {
         let (id, host) = (g.id(rank), g.host(rank));
         assert_eq!(g.fleetctl(&format!("ssh {id} hostname")).ok(), format!("{host}\n"));
-        // fleet wanted `--` before a command with options; without it they are the command's here, too.
+        // fleet required `--` before a command with options; here they belong to the command without it, too.
         for line in [format!("ssh {id} -- uname -n"), format!("ssh {id} uname -n")] {
             assert_eq!(g.fleetctl(&line).ok(), format!("{host}\n"), "{line}");
         }
@@ -110,7 +110,7 @@ fn ssh_runs_a_command_and_ends_as_it_does(g: &Ground) {
         assert_eq!((ran.code, ran.stderr.as_str()), (7, "talk\n"));
         assert_eq!(ran.stdout, g.sh("cat /etc/os-release").ok(), "our stdin is the command's");
     }
-    assert_eq!(g.fleetctl(&format!("ssh {} id -un", g.id(there))).ok(), "core\n", "unless told otherwise");
+    assert_eq!(g.fleetctl(&format!("ssh {} id -un", g.id(there))).ok(), "core\n", "by default");
     for option in ["--ssh-username=root", "-ssh-username root"] {
         assert_eq!(g.fleetctl(&format!("{option} ssh {} id -un", g.id(there))).ok(), "root\n");
     }
@@ -141,7 +141,7 @@ fn a_tunnel_leads_to_the_api_of_its_host(g: &Ground) {
     let (_, there) = g.ssh().here_and_there();
     let address = format!("10.0.0.{there}");
     g.file("a.service", RUNS);
-    // Nothing of this host's own fleetd is in it.
+    // This host's own fleetd is not used.
     let away = "systemctl stop fleetd";
     g.sh(away).ok();
     for way in [
@@ -157,7 +157,7 @@ fn a_tunnel_leads_to_the_api_of_its_host(g: &Ground) {
     g.sh("systemctl start fleetd").ok();
     g.until_all_are_there("n1");
     assert!(started.starts_with("Unit a.service launched on "), "{started}");
-    // An endpoint on the network is one as the tunnel's host sees it.
+    // An endpoint on the network is resolved on the tunnel's host.
     let (here, _) = g.here_and_there();
     let listed = g.lab.run(
         g.host(there),
@@ -169,7 +169,7 @@ fn a_tunnel_leads_to_the_api_of_its_host(g: &Ground) {
 }
 
 fn fd_forward_joins_a_socket(g: &Ground) {
-    // Until the answer is there, stdin stays open, as a tunnel's does.
+    // stdin stays open until the answer arrives, as that of a tunnel does.
     let asked = "printf 'GET /fleet/v1/machines HTTP/1.1\\r\\nHost: fleet\\r\\nConnection: close\\r\\n\\r\\n'; sleep 1";
     let answered = g.sh(&format!("({asked}) | fleetctl fd-forward /run/fleet.sock")).ok();
     assert!(answered.starts_with("HTTP/1.1 200 OK\r\n") && answered.contains(g.id(1)), "{answered}");

@@ -1,4 +1,4 @@
-//! Which host gets which unit, and when that changes.
+//! Which unit is placed on which host, and when that changes.
 
 use super::ground::{Ground, RUNS, SOON};
 use crate::harness::eventually;
@@ -42,7 +42,7 @@ fn the_least_loaded_host_then_the_smallest_id(g: &Ground) {
     assert_eq!(g.ranks("u@5.service"), [2]);
 }
 
-/// `Restart=` is systemd's; the cluster restarts and moves nothing that has failed.
+/// `Restart=` is left to systemd; the cluster neither restarts nor moves a unit that has failed.
 fn a_crashed_unit_stays_launched_where_it_is(g: &Ground) {
     g.file("a.service", RUNS);
     g.fleetctl("start a.service").ok();
@@ -55,7 +55,7 @@ fn a_crashed_unit_stays_launched_where_it_is(g: &Ground) {
     assert_eq!(g.get("/units/a.service").json()["machineID"], g.id(1));
 }
 
-/// In fleet the first task of a batch that failed ended the batch.
+/// In fleet, the first task that failed ended the batch.
 fn a_unit_that_fails_harms_no_other(g: &Ground) {
     g.file("bad@.service", "[Service]\nExecStart=/nowhere/program").file("good@.service", RUNS);
     let ran = g.fleetctl("start bad@1 good@1 bad@2 good@2 bad@3 good@3");
@@ -80,7 +80,7 @@ fn nothing_moves_to_balance(g: &Ground) {
     g.fleetctl("start later.service").ok();
     assert_eq!(g.ranks("later.service"), [2]);
     let now = g.lab.sh(g.host(1), "systemctl list-units --no-legend --plain --state=active 'u@*' | wc -l").ok();
-    assert_eq!(now.trim(), "2", "two on one host, none on another, and so it stays");
+    assert_eq!(now.trim(), "2", "two on one host, none on another: nothing is balanced");
 }
 
 fn changed_metadata_move_a_unit(g: &Ground) {
@@ -97,7 +97,7 @@ fn changed_metadata_move_a_unit(g: &Ground) {
     g.until_ranks("a.service", &[2]);
 }
 
-/// fleet needed luck, or several rounds: 143 of 200.
+/// fleet placed it in 143 of 200 attempts, and not always in one round.
 fn a_chain_of_machine_of_is_placed_at_once(g: &Ground) {
     g.file("a.service", &fleet("MachineMetadata=rank=2")).file("b.service", &fleet("MachineOf=a.service"));
     g.file("c.service", &fleet("MachineOf=b.service")).file("d.service", &fleet("MachineOf=c.service"));
@@ -107,7 +107,7 @@ fn a_chain_of_machine_of_is_placed_at_once(g: &Ground) {
     }
 }
 
-/// fleet never scheduled them.
+/// fleet never placed them.
 fn machine_of_both_ways_runs_together(g: &Ground) {
     g.file("a.service", &fleet("MachineOf=b.service")).file("b.service", &fleet("MachineOf=a.service"));
     g.fleetctl("start a b").ok();
@@ -126,7 +126,7 @@ fn machine_of_a_chain_moves_as_a_whole(g: &Ground) {
     assert_eq!(g.http("PATCH", "/machines", &[], Some(&body("replace", "a"))).status, 204);
 }
 
-/// fleet moved one or the other, 179 to 21.
+/// fleet moved either of the two: in 179 cases one, in 21 the other.
 fn replaces_moves_the_replaced_and_never_the_replacer(g: &Ground) {
     g.file("old.service", RUNS).file("new.service", &fleet("Replaces=old.service\nMachineMetadata=rank=1"));
     g.fleetctl("start old.service").ok();
@@ -143,7 +143,7 @@ fn a_replacer_goes_where_there_is_room_like_any_other(g: &Ground) {
     assert_eq!((g.ranks("old.service"), g.ranks("new.service")), (vec![1], vec![2]));
 }
 
-/// fleet put it on the least loaded other host, whether it fitted or not.
+/// fleet placed it on the least loaded other host, whether it fitted or not.
 fn what_is_replaced_and_fits_nowhere_else_waits(g: &Ground) {
     g.file("old.service", &fleet("MachineMetadata=rank=1"));
     g.file("new.service", &fleet("Replaces=old.service\nMachineMetadata=rank=1"));
@@ -170,7 +170,7 @@ fn machine_of_a_global_is_where_the_global_is(g: &Ground) {
     assert_eq!(g.ranks("a.service"), [3]);
 }
 
-/// fleet took it from its host, and said nothing.
+/// fleet removed it from its host without a message.
 fn machine_of_one_that_leaves_waits_for_it(g: &Ground) {
     g.file("lead.service", RUNS).file("follow.service", &fleet("MachineOf=lead.service"));
     g.fleetctl("start lead follow").ok();
@@ -189,7 +189,7 @@ fn globals_run_on_every_host_that_fits(g: &Ground) {
     assert_eq!(states["states"].as_array().unwrap().len(), 2);
 }
 
-/// Engine and agents of fleet decided that each for itself, and could differ.
+/// In fleet, the engine and each agent decided this independently, and could disagree.
 fn a_global_respects_conflicts_on_each_host(g: &Ground) {
     g.file("web.service", &fleet("MachineMetadata=rank=2"));
     g.file("all.service", &fleet("Global=true\nConflicts=web.service"));
@@ -223,7 +223,7 @@ fn destroying_a_global_leaves_no_trace(g: &Ground) {
     }
 }
 
-/// fleet counted globals that were only submitted as a load of every host that they fit.
+/// fleet counted globals that were only submitted as load of every host that they fit.
 fn what_is_only_submitted_is_no_load(g: &Ground) {
     g.file("g@.service", &fleet("Global=true\nMachineMetadata=rank=1"))
         .file("idle.service", RUNS)
@@ -233,7 +233,7 @@ fn what_is_only_submitted_is_no_load(g: &Ground) {
     assert_eq!(g.ranks("a.service"), [1]);
 }
 
-/// In fleet a unit could be started before the file of the one that it needs was there.
+/// In fleet, a unit could be started before the file of a unit that it needs was there.
 fn a_chain_starts_in_order_and_stops_in_reverse(g: &Ground) {
     let unit = |needs: &str| {
         format!(
@@ -250,7 +250,7 @@ fn a_chain_starts_in_order_and_stops_in_reverse(g: &Ground) {
     assert_eq!(g.lab.order(host, "Stopped", &units), ["c3.service", "c2.service", "c1.service"]);
 }
 
-/// In fleet a unit whose `[Install]` systemd refused blocked every start behind it on its host, for ever.
+/// In fleet, a unit whose `[Install]` systemd refused blocked every later start on its host.
 fn one_bad_unit_delays_no_other(g: &Ground) {
     g.file("bad.service", &format!("{RUNS}\n[Install]\nWantedBy=not/a/name\n[X-Fleet]\nMachineMetadata=rank=1"));
     g.file("good.service", &fleet("MachineMetadata=rank=1"));
@@ -259,7 +259,7 @@ fn one_bad_unit_delays_no_other(g: &Ground) {
     assert_eq!(g.ranks("good.service"), [1]);
 }
 
-/// A unit that somebody stops by hand is no affair of the cluster's until it is asked for something.
+/// The cluster leaves a unit that was stopped with `systemctl` alone until a request for it is made.
 fn idle_units_are_left_alone(g: &Ground) {
     g.file("a.service", RUNS);
     g.fleetctl("start a.service").ok();

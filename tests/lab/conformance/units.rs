@@ -1,4 +1,4 @@
-//! What the commands do with units, what they print, how they end.
+//! What the commands do with units, their output and their exit status.
 
 use std::time::{Duration, Instant};
 
@@ -90,7 +90,7 @@ fn stop_of_an_inactive_unit_fails(g: &Ground) {
     g.fleetctl("submit a.service").ok();
     let ran = g.fleetctl("stop a.service");
     assert_eq!((ran.code, ran.stderr.trim()), (1, "Unable to stop unit a.service in state inactive"));
-    // fleet left the rest as it was.
+    // fleet didn't process the other units.
     g.file("b.service", RUNS);
     g.fleetctl("start b.service").ok();
     let ran = g.fleetctl("stop a.service b.service");
@@ -113,7 +113,7 @@ fn start_after_unload_starts_again(g: &Ground) {
     assert_eq!(g.ranks("a.service"), [1]);
 }
 
-/// Commands say what is wanted, not what to do next: so it was.
+/// Commands set the desired state, as in fleet.
 fn load_stops_a_running_unit(g: &Ground) {
     g.file("a.service", RUNS);
     g.fleetctl("start a.service").ok();
@@ -130,7 +130,7 @@ fn destroy_of_the_unknown_exits_0(g: &Ground) {
     );
 }
 
-/// fleet answered at once, removed the file, and its host's systemd had no `ExecStop=` any more.
+/// fleet answered immediately and removed the file, so that systemd had no `ExecStop=` any more.
 fn destroy_waits_for_the_process_and_its_stop_command(g: &Ground) {
     g.file("a.service", &format!("{RUNS}\nExecStop=/bin/sh -c 'sleep 1; touch /run/stopped'"));
     g.fleetctl("start a.service").ok();
@@ -141,7 +141,7 @@ fn destroy_waits_for_the_process_and_its_stop_command(g: &Ground) {
     assert_eq!(g.lab.sh(host, "ls /run/fleet/units").ok(), "");
 }
 
-/// In fleet, `--no-block` made destroy wait, and without it it didn't.
+/// In fleet, destroy waited only with `--no-block`.
 fn destroy_without_blocking_returns_at_once(g: &Ground) {
     g.file("a.service", &format!("{RUNS}\nExecStop=/bin/sleep 3"));
     g.fleetctl("start a.service").ok();
@@ -154,7 +154,7 @@ fn destroy_without_blocking_returns_at_once(g: &Ground) {
     });
 }
 
-/// fleet said so twice of start.
+/// fleet printed the message twice for start.
 fn no_block_triggers_once(g: &Ground) {
     g.file("a.service", RUNS).file("global.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true"));
     g.session(
@@ -168,7 +168,7 @@ fn no_block_triggers_once(g: &Ground) {
 fn globals_are_triggered_and_waited_for(g: &Ground) {
     g.file("global.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true"));
     assert_eq!(g.fleetctl("start global.service").ok(), "Triggered global unit global.service start\n");
-    assert_eq!(g.ranks("global.service"), [1, 2, 3], "fleet's script would have to look; here it is so");
+    assert_eq!(g.ranks("global.service"), [1, 2, 3], "active everywhere when the command ends");
     assert_eq!(g.fleetctl("stop global.service").code, 0);
     assert!(g.ranks("global.service").is_empty());
 }
@@ -196,7 +196,7 @@ fn block_attempts_end_the_wait(g: &Ground) {
     assert!(began.elapsed() < Duration::from_secs(6), "one attempt is 2 s, it took {:?}", began.elapsed());
 }
 
-/// fleet waited for ever, in silence.
+/// fleet waited forever, without a message.
 fn a_unit_that_fits_nowhere_ends_the_wait_with_every_reason(g: &Ground) {
     g.file("a.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=disk=ssd"));
     g.session("fleetctl start a.service\nfleetctl list-unit-files --no-legend --fields=unit,dstate,state,target");
@@ -211,12 +211,12 @@ fn a_unit_that_waits_starts_when_a_host_fits(g: &Ground) {
     };
     patch("add");
     g.until_ranks("a.service", &[2]);
-    // A host that doesn't fit any more loses it, as in fleet.
+    // It is removed from a host that it doesn't fit any more, as in fleet.
     patch("remove");
     g.until_ranks("a.service", &[]);
 }
 
-/// fleet had forgotten the comments.
+/// fleet dropped the comments.
 fn cat_prints_the_file(g: &Ground) {
     g.file("a.service", &format!("# a comment\n\n{RUNS}"));
     g.fleetctl("submit a.service").ok();
@@ -235,7 +235,7 @@ fn replace_with_the_same_says_so(g: &Ground) {
     g.session("fleetctl submit --replace a.service\nfleetctl start --replace a.service");
 }
 
-/// Exit status 0 in fleet.
+/// The exit status was 0 in fleet.
 fn replace_needs_a_command_that_reaches_as_far(g: &Ground) {
     g.file("a.service", RUNS);
     g.fleetctl("start a.service").ok();
@@ -243,7 +243,7 @@ fn replace_needs_a_command_that_reaches_as_far(g: &Ground) {
     g.session(
         "fleetctl submit --replace a.service\nfleetctl load --replace a.service\nfleetctl start --replace a.service",
     );
-    // What is loaded is for load, and what is inactive for each.
+    // A loaded unit can be replaced by load, and an inactive one by each command.
     for (text, refused, allowed) in [("1", Some("submit"), "load"), ("2", None, "submit")] {
         g.fleetctl(if refused.is_some() { "load a.service" } else { "unload a.service" }).ok();
         g.file("a.service", &format!("{RUNS}{text}"));
@@ -256,7 +256,7 @@ fn replace_needs_a_command_that_reaches_as_far(g: &Ground) {
     }
 }
 
-/// fleet unscheduled it, and put it wherever there was room.
+/// fleet unscheduled it, and placed it on any host that fitted.
 fn replace_restarts_in_place(g: &Ground) {
     g.file("a.service", RUNS).file("b.service", RUNS);
     g.fleetctl("start a.service").ok();
@@ -282,7 +282,7 @@ fn replacing_a_template_leaves_its_instances(g: &Ground) {
     assert_eq!(g.lab.main_pid(g.host(1), "t@1.service"), pid);
 }
 
-/// fleet had no way but one by one.
+/// In fleet, each instance had to be replaced by itself.
 fn instances_follow_their_template_when_asked_to(g: &Ground) {
     g.file("t@.service", RUNS);
     g.fleetctl("submit t@.service").ok();
@@ -298,7 +298,7 @@ fn instances_follow_their_template_when_asked_to(g: &Ground) {
     assert!(command.contains("20000") && g.ranks("t@1.service") == [1], "{command}");
 }
 
-/// Each by its name, whatever became of the template.
+/// Each instance by its name, whether or not the template was replaced.
 fn an_instance_is_replaced_by_its_templates_file(g: &Ground) {
     g.file("t@.service", RUNS);
     g.fleetctl("start t@1 t@2").ok();
@@ -309,7 +309,7 @@ fn an_instance_is_replaced_by_its_templates_file(g: &Ground) {
     assert!(command.contains("20000"), "{command}");
 }
 
-/// fleet's agents slept through it, and fleetctl said that it was done.
+/// fleet's agents didn't notice the request, but fleetctl reported success.
 fn restart_restarts_where_the_unit_is(g: &Ground) {
     g.file("a.service", RUNS).file("b.service", RUNS);
     g.fleetctl("start a b").ok();
@@ -338,7 +338,7 @@ fn restart_starts_what_is_loaded(g: &Ground) {
     assert_eq!((g.ranks("a.service"), g.field("a.service", "dstate")), (vec![1], "launched".into()));
 }
 
-/// fleet exited with 0, and for a unit that wasn't there looked for a file first.
+/// fleet exited with 0, and looked for a file of an unknown unit first.
 fn restart_says_what_it_cant_restart(g: &Ground) {
     g.file("a.service", RUNS).file("local.service", RUNS);
     g.fleetctl("submit a.service").ok();
