@@ -1,5 +1,5 @@
-//! `docs/conformance.md` and the conformance cases, held to each other: what the page names exists, and what exists is
-//! on the page.
+//! Compares `docs/conformance.md` with the conformance cases: each name on the page exists, and each case is on the
+//! page.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// As many cases there must be at least.
+/// The least number of cases.
 const CASES: usize = 60;
 
-/// As many items there must be on the page at least.
+/// The least number of items on the page.
 const ITEMS: usize = 170;
 
 fn root() -> &'static Path {
@@ -37,7 +37,7 @@ fn cases() -> Vec<String> {
     lists.flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()).map(Into::into).collect()
 }
 
-/// An item of the page: what fleet did, what is done here, and the tests that show it.
+/// An item of the page: what fleet did, what Flotilla does, and the tests that show it.
 struct Item {
     fleet: String,
     here: String,
@@ -57,7 +57,7 @@ fn items() -> Vec<Item> {
     blocks.map(item).collect()
 }
 
-/// The functions that run as tests: those below `#[test]` and its like, and the cases. A helper's name proves nothing.
+/// The functions that run as tests: those with `#[test]` or a similar attribute, and the cases, but no helpers.
 fn tests() -> BTreeSet<String> {
     let mut found: BTreeSet<String> = cases().into_iter().collect();
     for text in ["src", "tests"].iter().flat_map(|dir| sources(dir)) {
@@ -76,7 +76,7 @@ fn tests() -> BTreeSet<String> {
     found
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn named(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }

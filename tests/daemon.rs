@@ -1,4 +1,4 @@
-//! The real binaries without a lab: what `fleetd` says, what `contrib/install` installs, and a user's own systemd as
+//! The real binaries without a lab: the output of `fleetd`, the files of `contrib/install`, and a user's own systemd as
 //! the host.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
@@ -63,7 +63,7 @@ fn a_configuration_is_checked_without_running_anything() {
     for wanted in ["1: unknown key `metadta`", "2: agent_ttl=1s: ", "3: `nonsense` isn't key=value"] {
         assert!(said.lines().any(|line| line.starts_with(&format!("{name}:{wanted}"))), "{wanted}: {said}");
     }
-    // A store that doesn't answer is no mistake of the file.
+    // A store that doesn't answer is not an error of the file.
     let (code, said) = check("etcd_servers=http://127.0.0.1:1\n");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.starts_with("the configuration is valid\nmachine id "), "{said}");
@@ -145,7 +145,7 @@ fn an_installation_is_complete() {
         assert!(fs::metadata(&path).unwrap().len() > 0, "{wanted} is empty");
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         let expected = match wanted {
-            // It may come to hold etcd's password.
+            // It may contain etcd's password.
             "etc/fleet/fleet.conf" => 0o640,
             program if program.starts_with("usr/bin") => 0o755,
             _ => 0o644,
@@ -153,7 +153,7 @@ fn an_installation_is_complete() {
         assert_eq!(mode, expected, "{wanted}");
     }
     assert!(!found.iter().any(|file| file.contains("polkit-1") || file.contains("fleetd.service.d")), "{found:#?}");
-    // What is there already is the operator's.
+    // An existing file belongs to the operator.
     let conf = root.path().join("etc/fleet/fleet.conf");
     fs::write(&conf, "standalone=true\n").unwrap();
     let bindir = Path::new(FLEETD).parent().unwrap().to_str().unwrap();
@@ -168,7 +168,7 @@ fn an_installation_elsewhere_and_without_root_fits_together() {
     let unit = fs::read_to_string(root.path().join("usr/lib/systemd/system/fleetd.service")).unwrap();
     assert!(unit.contains("\nExecStart=/opt/flotilla/bin/fleetd\n"), "{unit}");
     let found = tree(root.path());
-    // Also those that are to be copied: theirs are found, and the distribution's are where they were.
+    // The example units too: their paths are adapted, and those of the distribution's programs are not.
     let units = found.iter().filter(|file| file.contains("share/doc/flotilla/units/"));
     let units: Vec<_> = units.map(|file| fs::read_to_string(root.path().join(file)).unwrap()).collect();
     assert!(units.iter().all(|unit| !unit.contains("/usr/bin/fleet")), "{units:#?}");
@@ -195,7 +195,7 @@ fn an_installation_elsewhere_and_without_root_fits_together() {
     }
 }
 
-/// A real bash, with what was installed for it.
+/// A real bash, with the installed completions.
 #[test]
 fn bash_completes_commands_and_options() {
     let root = installed("/usr", &[]);
@@ -243,7 +243,7 @@ fn manual_pages_have_no_mistakes() {
     }
 }
 
-/// Asked for by hand, as fleetctl's: a page of one command, and a mistake that is understood as one.
+/// Printed on request, as by fleetctl: the page of one command, and an error for an unknown one.
 #[test]
 fn a_sidecar_prints_its_own_pages() {
     let sidecar = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_fleet-sidecar")).args(args).output().unwrap();
@@ -282,7 +282,7 @@ fn a_users_own_systemd_can_be_the_host() {
         .envs([("XDG_RUNTIME_DIR", runtime.as_os_str()), ("HOME", home.as_os_str())])
         .env("DBUS_SESSION_BUS_ADDRESS", host.bus())
         .stdin(Stdio::null())
-        // What can't be written is no reason to end.
+        // Output that can't be written doesn't end the daemon.
         .stdout(fs::File::options().write(true).open("/dev/full").unwrap())
         .stderr(log)
         .spawn()

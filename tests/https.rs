@@ -1,5 +1,5 @@
-//! `fleetctl` and https:// endpoints: who is trusted, who has to show a certificate, and that nobody unproven is talked
-//! to.
+//! `fleetctl` and https:// endpoints: trusted authorities, client certificates, and that no request is sent to an
+//! unverified server.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
 
-/// An authority, and a server before a fake API whose certificate it signed.
+/// An authority, and a server in front of a fake API, with a certificate of this authority.
 struct Site {
     fake: Fake,
     authority: CertifiedIssuer<'static, KeyPair>,
@@ -33,7 +33,7 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 impl Site {
-    /// A server that goes by `names`, and may want to know who comes.
+    /// A server whose certificate has `names`, and which may require client certificates.
     fn new(names: &[&str], wants_certificate: bool) -> Self {
         let machines = vec![json!({
             "id": "a2d7e4a6000000000000000000000001", "ip": "10.88.0.11", "hostname": "n1",
@@ -126,13 +126,13 @@ fn a_sidecar_checks_as_well_whom_it_talks_to() {
     command.env("FLEETCTL_ENDPOINT", format!("https://127.0.0.1:{}", site.port)).env("FLEETCTL_CA_FILE", "ca.pem");
     command.env("FLEETCTL_CERT_FILE", "me.pem").env("FLEETCTL_KEY_FILE", "me.key");
     let output = command.output().unwrap();
-    // The fake's answer, which is that of an old fleetd.
+    // The fake answers like an old fleetd.
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("doesn't report which host it is on") && !output.status.success(), "{said}");
     assert_eq!(site.fake.asked().len(), 1);
 }
 
-/// fleet didn't look at certificates unless it had one of its own to show.
+/// fleet verified certificates only if it had one of its own.
 #[test]
 fn a_server_that_goes_by_another_name_is_not_talked_to() {
     let site = Site::new(&["fleet.example.com"], false);

@@ -1,6 +1,6 @@
-//! Scenarios: each `tests/scripts/*.txt` is played on the simulated cluster, and what it prints must be its `.out`.
-//! `FLOTILLA_BLESS=1` writes the `.out` files anew; read the difference before you commit it. The language is in
-//! `sim/script.rs`.
+//! Scenarios: each `tests/scripts/*.txt` is played on the simulated cluster, and its output is compared with its `.out`
+//! file. `FLOTILLA_BLESS=1` writes the `.out` files again; read the difference before you commit it. The language is
+//! described in `sim/script.rs`.
 
 #[allow(dead_code, reason = "shared with the simulation, which uses other parts")]
 #[expect(clippy::unwrap_used, reason = "a test's helpers may")]
@@ -31,7 +31,7 @@ fn scenarios_go_as_written() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// The first line that differs, and what led to it.
+/// The first line that differs, with the lines before it.
 fn difference(name: &str, transcript: &str, expected: &str) -> Option<String> {
     if transcript == expected {
         return None;

@@ -1,5 +1,5 @@
-//! The real `fleet-sidecar` against the real API over a store in memory, with real connections. What systemd would hear
-//! of it is caught on a socket.
+//! The real `fleet-sidecar` with the real API over a store in memory, and with real connections. Its notifications to
+//! systemd are received on a socket.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -1,8 +1,8 @@
-//! Seeds: a cluster, accidents and people, all chosen by a number, with invariants after every event and a settled
-//! cluster at the end. What is simulated and what must hold stands in `sim`.
+//! Seeds: a cluster, faults and requests of users, all determined by a number, with invariants after every event and a
+//! settled cluster at the end. The simulation and the invariants are in `sim`.
 //!
-//! * `FLOTILLA_SEED=123`: play that one and show it;
-//! * `FLOTILLA_SEEDS=20000`, `FLOTILLA_FIRST_SEED=1`: how many, and from where.
+//! * `FLOTILLA_SEED=123`: play this seed and show it;
+//! * `FLOTILLA_SEEDS=20000`, `FLOTILLA_FIRST_SEED=1`: the number of seeds, and the first one.
 
 #[allow(dead_code, reason = "shared with the scenarios, which use other parts")]
 #[expect(clippy::unwrap_used, reason = "a test's helpers may")]
@@ -14,8 +14,8 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
-/// Play every `of`th seed, beginning with the `part`th.
-#[expect(clippy::print_stdout, reason = "whoever replays a seed wants to hear that all is well")]
+/// Play every `of`th seed, beginning with the one at `part`.
+#[expect(clippy::print_stdout, reason = "a replayed seed reports its success")]
 fn seeds(part: u64, of: u64) {
     if let Some(seed) = number("FLOTILLA_SEED") {
         if part == 0 {

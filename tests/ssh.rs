@@ -1,5 +1,5 @@
-//! `fleetctl` over SSH, against a real sshd on loopback and an API that answers as it is told: who is let in, who is
-//! trusted, what goes through a tunnel, and what a command or a shell over there has and leaves behind.
+//! `fleetctl` over SSH, with a real sshd on loopback and an API that answers from a script: logins, host keys, tunnels,
+//! and the streams, terminal and exit status of commands and shells on a host.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -22,7 +22,7 @@ const N1: &str = "a2d7e4a6000000000000000000000001";
 const N2: &str = "844a981f000000000000000000000002";
 const N3: &str = "844a0000000000000000000000000003";
 
-/// A cluster that is one sshd, and a fake API.
+/// A cluster that consists of one sshd and a fake API.
 struct Site {
     sshd: Sshd,
     fake: Fake,
@@ -47,7 +47,7 @@ impl Site {
         command
     }
 
-    /// The same, with the right key, and the host known.
+    /// The same, with an accepted key and a known host.
     fn command(&self, args: &[&str]) -> Command {
         self.know(&self.sshd.known("ed25519"));
         let mut command = self.bare(&[]);
@@ -78,7 +78,7 @@ impl Site {
         format!("127.0.0.1:{}", self.sshd.port)
     }
 
-    /// Play `steps` on a terminal; the screen, and the exit code.
+    /// Type `steps` on a terminal; returns the screen and the exit status.
     #[track_caller]
     fn play(&self, command: &Command, steps: &Value) -> (String, i64) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ssh/terminal.py");
@@ -134,7 +134,7 @@ fn refused(ran: &Ran, words: &[&str]) {
     }
 }
 
-// ---- a command over there
+// ---- commands on a host
 
 #[test]
 fn a_command_has_our_streams_and_we_have_its_exit_code() {
@@ -146,7 +146,7 @@ fn a_command_has_our_streams_and_we_have_its_exit_code() {
     assert_eq!(ran, Ran { code: Some(7), out: "through\n".into(), err: "err\n".into() });
     assert_eq!(site.run(&["ssh", "n1", "kill -TERM $$"]).code, Some(143), "as shells number signals");
     assert_eq!(site.run(&["ssh", "n1", "no-such-program"]).code, Some(127));
-    // Words after the host are the command's, whatever they look like; before it they are fleetctl's.
+    // All words after the host belong to the command; options before it belong to fleetctl.
     assert_eq!(site.run(&["ssh", "n1", "echo", "--full", "-l"]).out, "--full -l\n");
     assert_eq!(site.run(&["ssh", "--machine", "n1", "echo", "-l"]).out, "-l\n");
 }
@@ -219,7 +219,7 @@ fn on_this_host_nothing_of_ssh_is_used() {
         &[],
         Script { machines: vec![machine(here.trim(), "here", "192.0.2.1")], units: vec![web], ..Script::default() },
     );
-    // No key, no known host: it would be refused.
+    // Without a key and a known host, SSH would fail.
     let mut command = site.bare(&["ssh", "here", "echo $0; exit 4"]);
     command.env("SHELL", "/bin/sh");
     assert_eq!(run(command), Ran { code: Some(4), out: "/bin/sh\n".into(), err: String::new() });
@@ -229,7 +229,7 @@ fn on_this_host_nothing_of_ssh_is_used() {
     assert_eq!(run(command).out, "status -l --no-pager -- web.service\n");
 }
 
-// ---- a shell over there
+// ---- shells on a host
 
 #[test]
 fn a_shell_has_a_terminal_that_changes_its_size_and_ours_comes_back() {
@@ -241,8 +241,8 @@ fn a_shell_has_a_terminal_that_changes_its_size_and_ours_comes_back() {
         ["resize", 77, 22],
         ["send", "until stty size | grep 77; do :; done\n"],
         ["expect", "22 77"],
-        // Ctrl-C goes to what runs there, and doesn't end us. It is in the foreground once it says so itself: what is
-        // typed is echoed before.
+        // Ctrl-C goes to the program on the host, and doesn't end fleetctl. The program is in the foreground once it
+        // has printed; typed text is echoed before that.
         ["send", "sh -c 'echo up $((1+1)); exec sleep 100'\n"],
         ["expect", "up 2"],
         ["send", "\u{3}"],
@@ -269,7 +269,7 @@ fn without_a_terminal_a_shell_reads_its_lines() {
     assert_eq!((ran.code, ran.out.as_str()), (Some(5), "not a tty\n42\n"), "{}", ran.err);
 }
 
-// ---- who is let in
+// ---- logins
 
 #[test]
 fn an_agent_is_enough() {
@@ -367,7 +367,7 @@ fn a_passphrase_is_asked_for_and_not_shown() {
     let command = site.bare(&["--ssh-identity", "locked", "ssh", "n1", "echo in"]);
     let (screen, code) = site.play(&command, &steps);
     assert!(code == 0 && !screen.contains("sesam") && !screen.contains("wrong"), "{screen}");
-    // Ctrl-C gives up, also the keys that would come next, and the terminal is as it was.
+    // Ctrl-C cancels, without trying further keys, and the terminal is restored.
     keygen(&site.fake.dir.path().join(".ssh/id_ed25519"), "ed25519", "another one");
     let steps = json!([["expect", "Enter passphrase"], ["send", "abc\u{3}"]]);
     let (screen, code) = site.play(&command, &steps);
@@ -375,7 +375,7 @@ fn a_passphrase_is_asked_for_and_not_shown() {
     assert!(screen.contains("no passphrase was given for locked"), "{screen}");
 }
 
-/// Three hosts are logged in on at once: one question at a time, and none that the answer before has settled.
+/// Three hosts are logged in on at once: one question at a time, and none that an earlier answer has settled.
 #[test]
 fn several_hosts_ask_one_after_the_other_and_nothing_twice() {
     let everywhere = json!([state(N1, "n1"), state(N2, "n2"), state(N3, "n3")]);
@@ -404,7 +404,7 @@ fn several_hosts_ask_one_after_the_other_and_nothing_twice() {
     assert_eq!(site.sshd.log().matches("Accepted publickey").count(), 3);
 }
 
-// ---- who is trusted
+// ---- host keys
 
 #[test]
 fn an_unknown_host_is_refused_or_remembered_as_one_says() {
@@ -423,7 +423,7 @@ fn an_unknown_host_is_refused_or_remembered_as_one_says() {
     let shown = Command::new("ssh-keygen").arg("-lf").arg(site.sshd.path("host_ed25519.pub")).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(ran.err.contains(shown.split(' ').nth(1).unwrap()), "{shown} {}", ran.err);
-    // From then on it is known, to OpenSSH as well.
+    // Then it is known, also to OpenSSH.
     assert_eq!(run(site.bare(&ssh)), Ran { code: Some(0), out: "in\n".into(), err: String::new() });
     let mut found = Command::new("ssh-keygen");
     found.args(["-F", &format!("[127.0.0.1]:{}", site.sshd.port), "-f"]).arg(site.known_hosts());
@@ -502,7 +502,7 @@ fn openssh_s_own_files_are_understood() {
     let site = Site::new();
     let key = site.sshd.path("key").display().to_string();
     let ssh = ["--ssh-identity", &key, "ssh", "n1", "echo in"];
-    // Hashed by OpenSSH, among lines that mean something else.
+    // Hashed by OpenSSH, among other lines.
     site.know(&format!("@cert-authority * {}{}", &site.sshd.known("ecdsa")[18..], site.sshd.known("ed25519")));
     let hashed = Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(site.known_hosts()).output().unwrap();
     assert!(hashed.status.success());
@@ -511,13 +511,13 @@ fn openssh_s_own_files_are_understood() {
     // The host has two keys, and only the one that libssh2 wouldn't choose is known.
     site.know(&site.sshd.known("ecdsa"));
     assert_eq!(run(site.bare(&ssh)), Ran { code: Some(0), out: "in\n".into(), err: String::new() });
-    // Revoked is revoked, however little one cares.
+    // A revoked key is refused even without strict checking.
     site.know(&format!("{}@revoked {}", site.sshd.known("ed25519"), site.sshd.known("ed25519")));
     let ran = run(site.bare(&[&["--strict-host-key-checking=false"], &ssh[..]].concat()));
     refused(&ran, &["is revoked: ED25519 SHA256:", "known_hosts line 2"]);
 }
 
-// ---- hosts that aren't there
+// ---- unreachable hosts
 
 #[test]
 fn hosts_that_cannot_be_reached_say_how() {
@@ -552,7 +552,7 @@ fn what_of_the_configuration_cannot_be_done_is_said() {
 
 // ---- through a tunnel
 
-/// Each way a tunnel reaches the API.
+/// Each way in which a tunnel reaches the API.
 #[test]
 fn the_api_is_reached_through_a_tunnel() {
     for sshd in [&[][..], &["AllowStreamLocalForwarding no"][..]] {
@@ -569,11 +569,11 @@ fn the_api_is_reached_through_a_tunnel() {
         );
         let direct = site.fake.run("list-machines");
         assert_eq!(site.run(&["--tunnel", &site.gate(), "list-machines"]), direct, "{sshd:?}");
-        // A watch beside other requests.
+        // A watch and other requests at the same time.
         let ran = site.run(&["--tunnel", &site.gate(), "start", "web"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert!(site.sshd.log().contains("Accepted publickey"), "{}", site.sshd.log());
-        // A socket where nobody listens.
+        // A socket on which nothing listens.
         let ran = site.run(&["--endpoint", "/nowhere.sock", "--tunnel", &site.gate(), "list-machines"]);
         assert_eq!(ran.code, Some(1));
         assert!(ran.err.contains("can't reach fleetd at /nowhere.sock"), "{ran:?}");
@@ -593,7 +593,7 @@ fn without_sockets_and_without_fleetctl_there_the_reason_is_both() {
 #[test]
 fn an_endpoint_on_the_network_is_reached_through_a_tunnel() {
     let site = Site::new();
-    // The fake speaks on a socket only: a listener beside it passes on.
+    // The fake listens on a socket only, so a listener forwards to it.
     let (socket, listener) = (site.fake.dir.path().join("fleet.sock"), TcpListener::bind("127.0.0.1:0").unwrap());
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -628,7 +628,7 @@ fn hosts_behind_a_tunnel_are_reached_by_ssh_within_ssh() {
     assert!(ran.out.lines().next().unwrap().ends_with(&format!("127.0.0.1 {}", site.sshd.port)), "{:.80}", ran.out);
     assert_eq!(ran.out.lines().nth(1).map(str::len), Some(3_000_000));
     assert!(gate.log().matches("Accepted publickey").count() == 2, "one for the API, one for the host");
-    // A host behind it that isn't up.
+    // A host behind the tunnel that is down.
     let ran = ssh(&["--ssh-port", "1", "ssh", "n1", "true"]);
     refused(&ran, &["can't reach n1 (127.0.0.1 port 1) through gate (127.0.0.1 port"]);
 }
@@ -693,7 +693,7 @@ fn status_asks_each_host_and_remembers_the_first_failure() {
     }
     let ran = site.run(&["--ssh-port", "1", "status", "web", "missing"]);
     refused(&ran, &["can't reach n1", "Unit missing.service does not exist."]);
-    // For programs what the cluster knows, from the API alone.
+    // With --output json, only the API is used.
     let ran = site.run(&["--ssh-port", "1", "status", "--output", "json", "agent", "web"]);
     let states: Value = serde_json::from_str(&ran.out).unwrap();
     let seen: Vec<_> =
@@ -701,14 +701,14 @@ fn status_asks_each_host_and_remembers_the_first_failure() {
     assert_eq!(seen.len(), 3, "{states:#}");
     assert_eq!(seen[2], (&json!("web.service"), &json!("n1"), &json!("active")));
     assert_eq!((ran.code, site.run(&["status"]).code), (Some(0), Some(2)));
-    // What is nowhere is as much of a failure to a program.
+    // The exit status for a unit without a host is the same with --output json.
     let ran = site.run(&["status", "--output", "json", "db"]);
     assert_eq!((ran.code, ran.out.as_str(), ran.err.contains("does not appear to be loaded")), (Some(1), "[]\n", true));
 }
 
-// ---- who needs OpenSSL
+// ---- programs that need OpenSSL
 
-/// libssh2 wants OpenSSL. The daemon has no use for either.
+/// libssh2 needs OpenSSL; the daemon uses neither.
 #[test]
 fn the_daemon_doesn_t_link_openssl() {
     let needs = |program: &str| {

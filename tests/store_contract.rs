@@ -1,7 +1,7 @@
-//! The store's contract: one body for every adapter, and what only one of them promises.
+//! The store's contract: the same tests for every adapter, and tests of the promises of a single one.
 //!
-//! `src/store.rs` says what is promised; every promise has its test here. In memory the clock is paused, so time
-//! costs nothing; on disk and with etcd it is real. Waiting always ends, with what was waited for.
+//! `src/store.rs` describes the contract; each promise has a test here. In memory the clock is paused, so waiting costs
+//! no time; on disk and with etcd time is real. Every wait has a limit, and its failure names what it waited for.
 
 #[path = "store_contract/commits.rs"]
 mod commits;
@@ -22,7 +22,7 @@ mod support;
 #[path = "store_contract/watches.rs"]
 mod watches;
 
-/// Each body against each adapter.
+/// Each test with each adapter.
 macro_rules! contract {
     ($($topic:ident: $($body:ident),+;)+) => {
         mod in_memory {

@@ -1,4 +1,4 @@
-//! `ambassador`.
+//! `fleet-sidecar ambassador`: balancing, held connections, limits, and how dead peers are detected.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn ambassador(host: &Host, more: &[&str]) -> (Sidecar, u16) {
     (sidecar, port)
 }
 
-/// An ambassador, its one backend, and a connection from the one to the other.
+/// An ambassador with one backend, and a connection through it.
 struct Line {
     host: Host,
     sidecar: Sidecar,
@@ -38,7 +38,7 @@ async fn connected() -> Line {
     Line { host, sidecar, port, _listener: listener, client, server }
 }
 
-/// Wait until `expected` and nobody else answers.
+/// Wait until only `expected` answers.
 async fn until_answered(port: u16, expected: &str) {
     until(&format!("`{expected}` to answer"), async || {
         let answer = ask(port).await;
@@ -115,7 +115,7 @@ async fn connections_are_held_while_nobody_is_up() {
         assert_eq!(caller.ask("x").await.unwrap(), "a x");
     }
 
-    // It goes, and comes back elsewhere: a move.
+    // It is withdrawn, and announced at another address: a move.
     host.withdraw("web", "a").await;
     sidecar.says("waiting for web to be announced").await;
     let waiting = tokio::spawn(ask(port));
@@ -155,7 +155,7 @@ async fn who_waits_no_longer_gives_up_its_place() {
     drop(asking);
     sidecar.says("0 open").await;
 
-    // Its last word, and it waits for the answer.
+    // It sends its last line, closes its direction, and waits for the answer.
     let mut last = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     last.write_all(b"x\n").await.unwrap();
     last.shutdown().await.unwrap();
@@ -173,7 +173,7 @@ async fn a_socket_unit_hands_it_its_sockets() {
     let (one, two) = (free_port().await, free_port().await);
     let sidecar = host.activated(&[one, two], &["ambassador", "web"]);
     sidecar.logs(&format!("Listening on 127.0.0.1:{two}")).await;
-    // The first connection starts it, and isn't lost.
+    // The first connection starts the ambassador, and is forwarded.
     let mut first = Caller::new(two).await;
     sidecar.logs(&format!("listening on 127.0.0.1:{one}, 127.0.0.1:{two} for web")).await;
     let a = Backend::new("a").await;
@@ -243,8 +243,8 @@ async fn without_the_api_everything_goes_on() {
     assert_eq!(open.ask("3").await.unwrap(), "a 3");
 }
 
-/// The store loses all leases while nobody can renew them: consumers go on with what they had until announcers are
-/// back.
+/// All leases expire while the API is unreachable: consumers keep the last known instances until these are announced
+/// again.
 #[tokio::test]
 async fn announcements_that_ended_in_an_outage_are_believed_for_a_while() {
     let mut host = Host::new().await;
@@ -302,7 +302,7 @@ async fn much_is_passed_on_unchanged_and_no_more_than_the_reader_takes() {
     let line = connected().await;
     let (mut client, mut server) = (line.client, line.server);
 
-    // The server reads nothing: the client must come to a stop, and the ambassador must not take it all in.
+    // The server reads nothing: the client must block, and the ambassador must not read everything.
     let before = line.sidecar.memory();
     let data: Vec<u8> = (0..64 * 1024 * 1024u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     let mut sent = 0;
@@ -336,7 +336,7 @@ async fn much_is_passed_on_unchanged_and_no_more_than_the_reader_takes() {
     assert!(there == data && back == data[..10_000_000]);
 }
 
-/// Send until nothing more is taken.
+/// Send until no more data is accepted.
 async fn stuff(client: &mut TcpStream) -> u64 {
     let mut sent = 0;
     while let Ok(written) = timeout(Duration::from_millis(500), client.write(&[b'x'; 64 * 1024])).await {
@@ -349,7 +349,7 @@ async fn stuff(client: &mut TcpStream) -> u64 {
 async fn a_backend_that_reads_nothing_for_a_while_keeps_its_connections() {
     let line = connected().await;
     let (mut client, mut server) = (line.client, line.server);
-    // And one whose instance is withdrawn meanwhile: less patience is due to that.
+    // A connection whose instance is withdrawn meanwhile has a shorter timeout.
     let leaving = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let left_port = leaving.local_addr().unwrap().port();
     line.host.announce("web", "a", left_port).await;
@@ -378,8 +378,8 @@ async fn an_answer_outlives_its_server() {
     let mut asked = Vec::new();
     timeout(PATIENCE, server.read_to_end(&mut asked)).await.expect("a question").unwrap();
     let sent = stuff(&mut server).await;
-    // Both directions of the server's connection end before the client has read any of it, and somebody looks after it
-    // meanwhile.
+    // Both directions of the server's connection end before the client has read anything, and the ambassador checks the
+    // connection meanwhile.
     let rest = tokio::spawn(async move { server.shutdown().await });
     sleep(Duration::from_secs(4)).await;
     let mut answer = Vec::new();
@@ -388,8 +388,8 @@ async fn an_answer_outlives_its_server() {
     rest.await.unwrap().unwrap();
 }
 
-/// A server that answers one line, and from then on (after `pause` seconds) as little as a host without power: its
-/// sockets drop whatever comes.
+/// A server that answers one line and then, after `pause` seconds, behaves like a host without power: its sockets drop
+/// every packet.
 fn dying(dir: &std::path::Path, port: u16, pause: &str) -> tokio::process::Child {
     let script = "import ctypes, socket, struct, sys, time\n\
         listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n\
@@ -470,7 +470,7 @@ async fn clients_are_asked_whether_they_are_still_there() {
 async fn a_reset_is_passed_on() {
     let line = connected().await;
     let (mut client, mut server) = (line.client, line.server);
-    // A connection that is reset before anything came of it is tried again; this one is in use.
+    // A connection that is reset before data was sent is retried; this one is in use.
     server.write_all(b"x").await.unwrap();
     assert_eq!(timeout(PATIENCE, client.read(&mut [0; 8])).await.expect("a byte").unwrap(), 1);
     server.set_zero_linger().unwrap();

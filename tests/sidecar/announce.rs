@@ -1,4 +1,4 @@
-//! `announce`.
+//! `fleet-sidecar announce`: when an instance is announced, renewed and withdrawn.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::{Backend, HERE, Host, free_port, until, until_announced};
 
 const WEB: &str = "web/web-1.n1=127.0.0.1:8080";
 
-/// What happened to services so far, `+` and `-`.
+/// The changes of services so far: `+` for announced, `-` for withdrawn.
 async fn history(host: &Host) -> Vec<String> {
     let last = host.write(vec![delete(&Key::Leader)]).await;
     let marker = host.write(vec![flotilla::registry::put(&Key::Leader, &1, None)]).await;
@@ -103,7 +103,7 @@ async fn checks_decide() {
     let args = ["announce", "db", "--port", &number, "--check", "tcp", "--interval", "0.05", "--fall", "2"];
     let sidecar = host.sidecar(&args);
     sidecar.says("its check (tcp) fails").await;
-    // Should systemd lose patience, the reason is in the journal, once.
+    // If systemd ends the sidecar after its timeout, the journal contains the reason, once.
     sidecar.logs("WARN not announced yet: its check (tcp) fails: 127.0.0.1:").await;
     sleep(Duration::from_millis(200)).await;
     assert_eq!(sidecar.log().lines().count(), 1, "{}", sidecar.log());

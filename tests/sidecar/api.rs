@@ -1,4 +1,4 @@
-//! `/fleet/v2/services`, as a client meets it.
+//! `/fleet/v2/services`, from the point of view of a client.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn only_its_owner_goes_on_with_an_announcement() {
     assert_eq!(code(&client.keep_alive(&web, &first.lease).await.unwrap_err()), 404, "the one before learns of it");
     client.withdraw(&web, By::Owner("me")).await.unwrap();
 
-    // Without an owner nobody can come back.
+    // Without an owner, an announcement can't be taken over.
     client.announce(&web, &announce(80, "")).await.unwrap();
     assert_eq!(code(&client.announce(&web, &announce(80, "")).await.unwrap_err()), 409);
 }
@@ -93,7 +93,7 @@ async fn only_what_is_announced_is_renewed() {
     assert_eq!(code(&client.keep_alive(&two, &lease).await.unwrap_err()), 404, "never announced");
     client.announce(&two, &announce(81, "you")).await.unwrap();
     assert_eq!(code(&client.keep_alive(&two, &lease).await.unwrap_err()), 404, "announced with another lease");
-    // A lease that lives, and binds nothing.
+    // A live lease to which no key is bound.
     let idle = host.store.grant(std::time::Duration::from_secs(60)).await.unwrap();
     assert_eq!(code(&client.keep_alive(&one, &idle.0.to_string()).await.unwrap_err()), 404);
     client.keep_alive(&one, &lease).await.unwrap();
@@ -150,7 +150,7 @@ async fn changes_are_a_stream() {
     host.announce("db", "b", 1).await;
     host.announce("web", "b", 2).await;
     assert_eq!(next().await, "+web/b 2");
-    // The same owner comes back with the same: nothing changes for anybody.
+    // The same owner announces the same again: consumers see no change.
     host.announce("web", "b", 2).await;
     host.withdraw("web", "a").await;
     assert_eq!(next().await, "-web/a");

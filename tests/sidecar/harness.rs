@@ -1,4 +1,4 @@
-//! A `fleetd` without hands, whose API can be taken away; backends; sidecars, and what they say.
+//! The API of a `fleetd` without an agent, which can be made unreachable; backends; sidecars and their output.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use crate::records;
 pub(crate) const HERE: &str = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A host with its `fleetd`'s API.
+/// A host with the API of its `fleetd`.
 pub(crate) struct Host {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) store: Embedded,
@@ -76,7 +76,7 @@ impl Host {
         self.store.commit(Txn { guards: vec![], ops }).await.unwrap()
     }
 
-    /// A unit of the cluster, and what this host says of it.
+    /// Store a unit of the cluster with a report of this host.
     pub(crate) async fn unit(&self, name: &str, active: &str) {
         let client = self.client();
         let list = client.units(&[]).await.unwrap();
@@ -98,7 +98,7 @@ impl Host {
         .await;
     }
 
-    /// What is announced: `instance=address:port` for each, in order. Read from the store, also while the API is away.
+    /// The announced instances, sorted, as `instance=address:port`. Read from the store, so it works without the API.
     pub(crate) async fn announced(&self) -> Vec<String> {
         let page = self.store.range(Range { prefix: "service/".into(), ..Range::default() }).await.unwrap();
         let one = |kv: &flotilla::store::Kv| {
@@ -109,7 +109,7 @@ impl Host {
         page.kvs.iter().map(one).collect()
     }
 
-    /// Announce something that needs no renewal for as long as a test takes; the answer is its lease.
+    /// Announce an instance with a TTL longer than any test. Returns its lease.
     pub(crate) async fn announce(&self, service: &str, instance: &str, port: u16) -> String {
         self.announce_as(service, instance, port, 1).await
     }
@@ -142,7 +142,7 @@ impl Host {
     pub(crate) fn activated(&self, ports: &[u16], args: &[&str]) -> Sidecar {
         let mut command = Command::new("systemd-socket-activate");
         command.args(ports.iter().map(|port| format!("--listen=127.0.0.1:{port}")));
-        // It passes on no environment but what it is told to.
+        // It passes on only the given environment.
         command.args(["-E", "FLEETCTL_ENDPOINT", "-E", "NOTIFY_SOCKET", env!("CARGO_BIN_EXE_fleet-sidecar")]);
         Sidecar::start(self.dir.path(), &self.socket(), command, args)
     }
@@ -251,7 +251,7 @@ impl Sidecar {
     }
 }
 
-/// A server that answers each line with its name and that line, until it is dropped; connections that are open go on.
+/// A server that answers each line with its name and that line. When it is dropped, open connections continue.
 pub(crate) struct Backend {
     pub(crate) port: u16,
     accepting: JoinHandle<()>,
@@ -288,7 +288,7 @@ async fn echo(name: &str, stream: TcpStream) {
             return;
         }
     }
-    // Its last word, after the client's.
+    // Its last line, after the client has closed its direction.
     let _ = write.write_all(format!("{name} bye\n").as_bytes()).await;
 }
 
@@ -300,12 +300,12 @@ impl Caller {
         Self::connect(port).await.unwrap()
     }
 
-    /// An error when it is reset before the connection is there.
+    /// Fails if the connection is reset before it is established.
     async fn connect(port: u16) -> std::io::Result<Self> {
         Ok(Self(BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?)))
     }
 
-    /// Say `line` and hear the answer; an error when the connection has ended.
+    /// Send `line` and return the answer; fails if the connection has ended.
     pub(crate) async fn ask(&mut self, line: &str) -> std::io::Result<String> {
         self.0.get_mut().write_all(format!("{line}\n").as_bytes()).await?;
         let mut answer = String::new();
@@ -316,7 +316,7 @@ impl Caller {
         }
     }
 
-    /// Say no more, and hear what is still said.
+    /// Close the sending direction, and return what is still received.
     pub(crate) async fn finish(mut self) -> String {
         self.0.get_mut().shutdown().await.unwrap();
         let mut rest = String::new();
@@ -325,7 +325,7 @@ impl Caller {
     }
 }
 
-/// Who answers a new connection.
+/// The name of the server that answers a new connection.
 pub(crate) async fn ask(port: u16) -> std::io::Result<String> {
     let answer = Caller::connect(port).await?.ask("hi").await?;
     Ok(answer.split(' ').next().unwrap().to_owned())
@@ -336,7 +336,7 @@ pub(crate) async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-/// Wait until `look` says so; what it saw last goes into the panic.
+/// Wait until `look` succeeds. Panics after the timeout, with what it saw last.
 pub(crate) async fn until(what: &str, mut look: impl AsyncFnMut() -> (bool, String)) {
     let begun = Instant::now();
     loop {

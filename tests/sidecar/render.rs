@@ -1,4 +1,4 @@
-//! `render`.
+//! `fleet-sidecar render`: when the file is written, checked and reloaded.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::harness::{Host, Sidecar, until};
 const TEMPLATE: &str =
     "{% for i in instances('web') %}server {{ i.instance }} {{ i.address }}:{{ i.port }}\n{% endfor %}";
 
-/// A host, a template, and where the file is to be.
+/// A host, a template, and the path of the file.
 struct Desk {
     host: Host,
     template: PathBuf,
@@ -81,7 +81,7 @@ async fn the_file_follows_what_is_announced() {
     .await;
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&desk.out).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o640);
-    // Other services are none of its business, and a change that changes nothing reloads nothing.
+    // Changes of other services, and changes that leave the file the same, cause no reload.
     desk.host.announce("db", "a", 1).await;
     sidecar.signal(Signal::HUP);
     sidecar.logs("asked to render again").await;
@@ -115,7 +115,7 @@ async fn a_broken_template_never_takes_the_files_place() {
     std::fs::write(&desk.template, "{{ instances('web')[0].adress }}").unwrap();
     desk.host.announce("web", "a", 1).await;
     let sidecar = desk.render(&[]);
-    // There is a good file, of a run before: what waits for it may go on.
+    // There is a good file of an earlier run, so the units that wait for the sidecar may start.
     sidecar.ready().await;
     sidecar.says("web.cfg is kept: undefined value").await;
     assert_eq!(desk.text().as_deref(), Some("good\n"));
@@ -159,7 +159,7 @@ async fn without_the_api_the_file_stays() {
     desk.host.announce("web", "b", 2).await;
     desk.until("server a 127.0.0.1:1\nserver b 127.0.0.1:2\n").await;
 
-    // Started anew without it, what was written before will do.
+    // Started again without the API, the file that was written before is sufficient.
     drop(sidecar);
     desk.host.api_down().await;
     let sidecar = desk.render(&[]);
@@ -207,7 +207,7 @@ async fn a_file_that_fails_while_a_reload_is_due_is_tried_with_pauses_and_the_re
     sleep(Duration::from_secs(4)).await;
     assert!(checked() - before <= 4, "{} checks in four seconds", checked() - before);
     sidecar.says("its check fails: exit status: 1; the reload fails: exit status: 1").await;
-    // The last good file is to be told about, whatever becomes of the next.
+    // The reload for the last good file must run, even if the next version is invalid.
     let before = reloaded();
     until("another reload", async || (reloaded() > before, sidecar.log())).await;
     std::fs::write(&mark, "").unwrap();

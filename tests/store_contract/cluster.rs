@@ -1,4 +1,4 @@
-//! What the etcd adapter promises alone: a member that dies, hangs or is restarted is hardly noticed.
+//! Promises of the etcd adapter only: a member that dies, hangs or is restarted causes only short delays.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::server::{Cluster, Single, Worst};
 use crate::support::{Backend, PATIENCE, bound, commit, events, get, is_lost, next, prefix, put, read, said, until};
 
-/// Follows a prefix as a caller does: opens again where the last watch ended. Counts how often.
+/// Follows a prefix as a caller does: opens a new watch where the last one ended. Counts the watches.
 fn follow(store: &Etcd, of: &'static str, count: usize) -> (Arc<AtomicUsize>, JoinHandle<Vec<String>>) {
     let (store, ends) = (store.clone(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&ends);
@@ -39,7 +39,7 @@ fn follow(store: &Etcd, of: &'static str, count: usize) -> (Arc<AtomicUsize>, Jo
     (ends, task)
 }
 
-/// 200 reads and guarded commits, a watch and a lease, while the member in use is killed. `leads` says which.
+/// 200 reads and guarded commits, a watch and a lease, while the member in use is killed: the leader if `leads`.
 async fn one_of_three_dies(leads: bool) -> String {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
@@ -64,7 +64,7 @@ async fn one_of_three_dies(leads: bool) -> String {
             match store.commit(txn).await {
                 Ok(_) => break,
                 Err(Error::Unavailable(why)) => unknown.push(why),
-                // What was unknown had been done.
+                // The commit with the unknown outcome had been carried out.
                 Err(Error::Conflict) if !unknown.is_empty() => break,
                 Err(error) => panic!("commit {n}: {error:?}"),
             }
@@ -90,7 +90,7 @@ async fn one_of_three_dies(leads: bool) -> String {
     assert!(!is_lost(&lease), "the lease went on");
     assert!(get(&store, "mine").await.is_some());
 
-    // The dead one returns, another dies: the endpoint in use now, so the way leads back.
+    // The dead member returns, and the one in use now dies, so the first one is used again.
     cluster.members[victim].start();
     cluster.answers(victim).await;
     cluster.members[(victim + 1) % 3].kill();
@@ -168,7 +168,7 @@ async fn a_restarted_server_is_found_again() {
     assert_eq!(get(&store, "mine").await.map(|kv| kv.revision), Some(revision));
 }
 
-/// Slow: pings are 10 s apart, and etcd doesn't like them closer.
+/// Slow: pings are 10 s apart, and etcd refuses more frequent ones.
 #[tokio::test]
 async fn a_server_that_hangs_is_noticed() {
     let single = Single::start().await;
@@ -209,7 +209,7 @@ async fn a_dead_endpoint_is_passed_over() {
     drop(dead);
     let endpoints = vec![address.clone(), single.cluster.members[0].address()];
     let store = Etcd::new(&Options { endpoints, ..Options::default() }).expect("options that work");
-    // The very first request is a commit, and isn't lost: it never left.
+    // The very first request is a commit. It is retried, because it was never sent.
     let revision = commit(&store, [put("a", "1")]).await;
     let mut watch = store.watch("", revision);
     assert_eq!(events(&mut watch, 1).await, ["+a=1"]);
@@ -218,7 +218,7 @@ async fn a_dead_endpoint_is_passed_over() {
     }
 }
 
-/// A listener that takes connections and never says a word: a member that is frozen, or whose machine is.
+/// A listener that accepts connections and never answers, like a frozen member.
 #[tokio::test]
 async fn a_silent_member_costs_no_lease() {
     const TTL: Duration = Duration::from_secs(3);
@@ -228,13 +228,13 @@ async fn a_silent_member_costs_no_lease() {
 
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = silent.local_addr().expect("its number").to_string();
-    // A request may take longer than a renewal has.
+    // A request may take longer than the time for a renewal.
     let request_timeout = Duration::from_secs(5);
     let endpoints = vec![address, single.cluster.members[0].address()];
     let store = Etcd::new(&Options { endpoints, request_timeout, ..Options::default() }).expect("options that work");
     let adopted = Lease::adopt(&store, lease, TTL).await.expect("the other member is asked in time");
     sleep(TTL * 2).await;
-    assert!(get(&single.store(), "mine").await.is_some(), "nobody noticed");
+    assert!(get(&single.store(), "mine").await.is_some(), "the lease was kept");
     adopted.revoke().await.expect("revoked");
 }
 
@@ -250,7 +250,7 @@ async fn keys_of_others_are_not_seen() {
     commit(&one, [put("a", "1")]).await;
     commit(&two, [put("a", "2"), put("b", "2")]).await;
     client.put("/one0", "x", None).await.expect("a put");
-    // Not UTF-8: skipped in ranges, page by page if need be, and in watches.
+    // Keys that aren't UTF-8 are skipped in ranges, even if they fill whole pages, and in watches.
     for n in 0..3u8 {
         client.put([b"/one/b", &[0xff, n][..]].concat(), "x", None).await.expect("a put");
     }

@@ -58,7 +58,7 @@ pub(crate) async fn a_commit_is_all_or_nothing(backend: &impl Backend) {
     assert_eq!(seen, [("a", &b"new"[..], done), ("b", b"new", done)]);
     assert_eq!(page.revision, done);
 
-    // What is wrong with the guards comes before what is wrong with the lease.
+    // A failed guard takes precedence over a lost lease.
     let both = Txn { guards: vec![Guard::Absent("a".into())], ops: vec![bound("d", "new", LeaseId(4711))] };
     assert_eq!(store.commit(both).await, Err(Error::Conflict));
 }

@@ -1,4 +1,4 @@
-//! What the store on disk promises alone: nothing that was answered is ever lost.
+//! Promises of the store on disk only: no answered commit is ever lost.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ async fn reopening_keeps_everything() {
     assert_eq!(commit(&store, [put("a", "new")]).await, revision.next(), "revisions go on");
     assert_eq!(events(&mut all, 1).await, ["+a=new"]);
 
-    // The lease is still there, has its whole TTL again, and still ends.
+    // The lease still exists, has its whole TTL again, and then expires.
     assert!(store.grant(Duration::from_secs(3)).await.expect("a lease") > lease, "names are not given twice");
     let granted = Instant::now();
     store.keep_alive(lease, PATIENCE).await.expect("it survived");
@@ -76,7 +76,7 @@ async fn leases_run_out_after_reopening() {
     let revision = commit(&store, [bound("mine", "1", lease)]).await;
     drop(store);
     let store = open(&path).await;
-    assert!(get(&store, "mine").await.is_some(), "nobody was there to keep it alive: it has its whole TTL again");
+    assert!(get(&store, "mine").await.is_some(), "it has its whole TTL again after the time without a store");
     let mut watch = store.watch("", revision.next());
     assert_eq!(events(&mut watch, 1).await, ["-mine"]);
     drop((watch, store));
@@ -169,7 +169,8 @@ async fn commits_share_their_syncs() {
     assert_eq!(revisions.len(), TOGETHER as usize, "each is a revision of its own");
 }
 
-/// The child of the test below, and nothing without it: writes as fast as it can, and says what was acknowledged.
+/// The child process of the test below; does nothing by itself. Writes as fast as it can, and prints each
+/// acknowledged commit.
 #[tokio::test]
 async fn child() {
     let Some(path) = std::env::var_os(CHILD) else { return };

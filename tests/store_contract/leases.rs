@@ -1,4 +1,4 @@
-//! Leases: what they bind, how they end, and the lease that keeps itself alive.
+//! Leases: which keys they bind, how they end, and the lease that renews itself.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{
     Backend, PATIENCE, bound, commit, events, get, is_lost, next, ops, prefix, put, read, said, until,
 };
 
-/// The shortest an etcd grants.
+/// The shortest TTL that etcd grants.
 const TTL: Duration = Duration::from_secs(2);
 
 pub(crate) async fn expiry_deletes_in_one_revision(backend: &impl Backend) {
@@ -105,10 +105,10 @@ pub(crate) async fn a_lease_keeps_itself_alive(backend: &impl Backend) {
     let lease = Lease::grant(&store, TTL).await.expect("a lease");
     commit(&store, [bound("mine", "", lease.id())]).await;
     let early = timeout(TTL * 2, lease.lost()).await;
-    assert!(early.is_err() && !is_lost(&lease), "it was lost, but nobody ended it");
+    assert!(early.is_err() && !is_lost(&lease), "it was lost, but had not ended");
     assert!(get(&store, "mine").await.is_some());
 
-    // Dropped, it runs out.
+    // When it is dropped, it expires.
     let id = lease.id();
     drop(lease);
     until("the key of a dropped lease to vanish", async || {
@@ -128,7 +128,7 @@ pub(crate) async fn a_lease_is_adopted(backend: &impl Backend) {
     let after = Lease::adopt(&store, id, TTL).await.expect("it is still alive");
     assert_eq!(after.id(), id);
     sleep(TTL * 3 / 2).await;
-    assert_eq!(get(&store, "mine").await.map(|kv| kv.revision), Some(revision), "nobody noticed");
+    assert_eq!(get(&store, "mine").await.map(|kv| kv.revision), Some(revision), "the key is unchanged");
 
     after.revoke().await.expect("revoked");
     assert_eq!(get(&store, "mine").await, None);
@@ -147,7 +147,7 @@ pub(crate) async fn a_lost_lease_says_so(backend: &impl Backend) {
     for lost in [timeout(PATIENCE, lease.lost()).await, timeout(PATIENCE, lease.lost()).await] {
         lost.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for a lease to say that it is lost"));
     }
-    timeout(PATIENCE, waiting).await.expect("who waited before is told too").expect("no panic");
+    timeout(PATIENCE, waiting).await.expect("a caller that waited before is notified too").expect("no panic");
     assert!(is_lost(&lease));
     lease.revoke().await.expect("revoking what is lost");
 }

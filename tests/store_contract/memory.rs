@@ -1,4 +1,4 @@
-//! What the store in memory promises alone: bounded history, the same answers every time, and speed.
+//! Promises of the store in memory only: bounded history, the same answers in every run, and speed.
 
 use std::time::Duration;
 
@@ -36,14 +36,14 @@ async fn history_is_bounded_by_bytes() {
     let kept = |n: usize| store.range(Range { at: Some(revisions[n]), ..prefix("k") });
     assert!(kept(92).await.is_ok());
     assert_eq!(kept(80).await, Err(Error::Compacted));
-    // A single revision over the limit is still kept until the next.
+    // A single revision that exceeds the limit is kept until the next one.
     let huge = "x".repeat(200_000);
     let first = commit(&store, [put("k", &huge)]).await;
     let second = commit(&store, [put("k", &huge)]).await;
     assert!(store.range(Range { at: Some(first), ..prefix("k") }).await.is_ok(), "{first} at {second}");
 }
 
-/// A watch that isn't read holds a few batches, and nobody up.
+/// A watch that isn't read buffers a few batches, and delays nothing.
 #[tokio::test(start_paused = true)]
 async fn a_watch_nobody_reads_harms_nobody() {
     let store = Embedded::in_memory_with(History { revisions: 100, bytes: usize::MAX });
@@ -67,7 +67,7 @@ async fn a_store_that_is_dropped_ends_its_watches() {
     assert!(matches!(next(&mut watch, "the end").await, Err(Error::Unavailable(_))));
 }
 
-/// To the millisecond: what a simulation is built on.
+/// Exact to the millisecond, as simulations need it.
 #[tokio::test(start_paused = true)]
 async fn leases_end_when_they_say() {
     let store = Embedded::in_memory();
@@ -89,7 +89,7 @@ async fn leases_end_when_they_say() {
     assert_eq!(get(&store, "k50").await, None);
 }
 
-/// How many small commits a second; run with `--release --nocapture` for the figure.
+/// The number of small commits a second; run with `--release --nocapture` to see it.
 #[tokio::test(start_paused = true)]
 async fn commits_are_fast() {
     let store = Embedded::in_memory();

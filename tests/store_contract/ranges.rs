@@ -1,4 +1,4 @@
-//! Ranges: pages, order, the past.
+//! Ranges: pages, order, past revisions.
 
 use flotilla::store::{Error, Kv, Op, Range, Revision, Store};
 
@@ -33,7 +33,7 @@ pub(crate) async fn pages_are_one_revision(backend: &impl Backend) {
             }
             range.after = Some(seen.last().expect("keys").key.clone());
             range.at = Some(page.revision);
-            // Ahead of the next page: one changed, one gone, one new. And the same behind us.
+            // Changes beyond the next page: one key changed, one deleted, one new. And the same before this page.
             let (ahead, behind) = (seen.len() + 20, seen.len() - 20);
             let changes = [
                 put(&format!("k/{ahead:04}"), "new"),

@@ -53,13 +53,13 @@ impl Member {
     /// As a power cut would.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // One that is gone already is as dead as it shall be.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    /// Stop it where it stands, and wait until every thread of it does: a signal takes its time.
+    /// Freeze the process, and wait until all its threads are stopped, since a signal takes some time.
     pub(crate) async fn freeze(&self) {
         self.signal(Signal::STOP);
         let tasks = format!("/proc/{}/task", self.child.as_ref().expect("a running member").id());
@@ -83,7 +83,7 @@ impl Member {
         kill_process(Pid::from_child(child), signal).expect("a signal to our own child");
     }
 
-    /// Why it isn't there, if it has ended by itself.
+    /// The reason, if it has ended by itself.
     fn ended(&mut self) -> Option<String> {
         let status = self.child.as_mut()?.try_wait().ok()??;
         let log = std::fs::read_to_string(self.dir.join(format!("{}.log", self.name))).unwrap_or_default();
@@ -106,7 +106,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) async fn start(size: usize) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        // Held together until all are known, so that no port is given twice.
+        // Held until all ports are known, so that none is given twice.
         let held: Vec<_> = (0..2 * size).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
         let ports: Vec<u16> = held.iter().map(|port| port.local_addr().expect("its number").port()).collect();
         drop(held);
@@ -162,7 +162,7 @@ impl Cluster {
         panic!("no member leads");
     }
 
-    /// etcd's own client, for what the seam doesn't offer.
+    /// etcd's own client, for requests that the seam doesn't have.
     pub(crate) async fn client(&self, n: usize) -> etcd_client::Client {
         etcd_client::Client::connect([self.members[n].endpoint()], None).await.expect("a client")
     }
@@ -193,7 +193,7 @@ impl Backend for Single {
     }
 }
 
-/// How long a renewal, a read, a commit took at worst.
+/// The longest times of a renewal, a read and a commit.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Worst(pub(crate) Duration);
 

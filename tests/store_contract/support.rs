@@ -1,4 +1,4 @@
-//! What every test needs: a store to run against, short ways to say things, and waits that end.
+//! What every test needs: a store, abbreviations, and waits with a time limit.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use flotilla::store::lease::Lease;
 use flotilla::store::{Batch, Error, Event, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch};
 use futures_util::FutureExt as _;
 
-/// The longest any wait for something that is to happen may last.
+/// The time limit of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A store under test, empty, and what stands behind it.
+/// An empty store under test, with its server if it has one.
 pub(crate) trait Backend: Sized {
     type Store: Store;
     async fn start() -> Self;
@@ -119,7 +119,7 @@ pub(crate) fn said(event: &Event) -> String {
     }
 }
 
-/// Whether the store has said that the lease has ended.
+/// Whether the store has reported that the lease has ended.
 pub(crate) fn is_lost<S: Store>(lease: &Lease<S>) -> bool {
     lease.lost().now_or_never().is_some()
 }
@@ -131,7 +131,7 @@ pub(crate) async fn next(watch: &mut Watch, what: &str) -> Result<Batch, Error> 
         .unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}, and the watch said nothing"))
 }
 
-/// Read batches until `count` events are there.
+/// Read batches until there are `count` events.
 pub(crate) async fn events(watch: &mut Watch, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {
@@ -143,7 +143,7 @@ pub(crate) async fn events(watch: &mut Watch, count: usize) -> Vec<String> {
     seen
 }
 
-/// Ask until it is so; `look` says whether, and what was seen.
+/// Call `look` until it succeeds; it returns what it saw otherwise.
 pub(crate) async fn until<F: AsyncFnMut() -> (bool, String)>(what: &str, mut look: F) {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! Watches: from where, in which order, how whole, and how they end.
+//! Watches: where they begin, their order, whole revisions, and how they end.
 
 use flotilla::store::{Error, Event, Op, Revision, Store};
 
@@ -17,7 +17,7 @@ pub(crate) async fn a_watch_from_the_past(backend: &impl Backend) {
     let mut from_second = store.watch("", second);
     assert_eq!(events(&mut from_second, 3).await, ["+a=2", "+b=1", "-a"]);
 
-    // And then all go on, from the past into the present.
+    // Then all continue, from past revisions to new ones.
     commit(&store, [put("c", "1")]).await;
     for watch in [&mut from_start, &mut from_first, &mut from_second] {
         assert_eq!(events(watch, 1).await, ["+c=1"]);
@@ -96,7 +96,7 @@ pub(crate) async fn a_watch_goes_on_where_another_ended(backend: &impl Backend) 
             }
         })
     };
-    // A new watch for each batch: nothing is lost or doubled between them.
+    // A new watch for each batch: no event is lost or delivered twice between them.
     let (mut seen, mut from) = (Vec::new(), Revision(0));
     while seen.len() < 300 {
         let mut watch = store.watch("k", from);

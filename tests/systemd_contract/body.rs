@@ -1,5 +1,5 @@
-//! What every adapter of the systemd seam must do: each function one promise, for whatever stands beneath.
-//! Units sleep for real on a real host; `[X-Fake]` says the same to the host in memory.
+//! The contract of the systemd seam: each function tests one promise, with any adapter. On a real host, units really
+//! sleep; `[X-Fake]` has the same effect on the host in memory.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use flotilla::systemd::{Error, Event, Outcomes, Systemd, UnitState};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Longest wait for anything.
+/// The time limit of every wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const SLEEP: &str = "[Service]\nExecStart=/bin/sleep 1000\n";
@@ -28,14 +28,14 @@ fn names(list: &[&str]) -> Vec<UnitName> {
     list.iter().map(|n| name(n)).collect()
 }
 
-/// Events, and all that came before: what a failure shows.
+/// A subscription, with all earlier events, which a failure shows.
 pub(crate) struct Watch {
     events: UnboundedReceiver<Event>,
     pub(crate) seen: Vec<Event>,
 }
 
 impl Watch {
-    /// Subscribe, and expect the beginning that is promised.
+    /// Subscribe, and expect the first event that the contract promises.
     pub(crate) async fn begin(systemd: &impl Systemd) -> Self {
         let mut watch = Self { events: systemd.events(), seen: Vec::new() };
         watch.next("the first event").await;
@@ -59,7 +59,7 @@ impl Watch {
         event
     }
 
-    /// Wait for so many job ends (of any unit), and give them in order.
+    /// Wait until this many jobs (of any unit) have ended, and return them in order.
     pub(crate) async fn jobs(&mut self, count: usize) -> Vec<(String, String)> {
         let deadline = Instant::now() + PATIENCE;
         let mut jobs = Vec::new();
@@ -76,7 +76,7 @@ impl Watch {
         while self.next("a resync").await != Event::Resync {}
     }
 
-    /// What is there now is of the past.
+    /// Discard the events that have arrived.
     pub(crate) async fn forget(&mut self) {
         sleep(Duration::from_millis(50)).await;
         while self.events.try_recv().is_ok() {}
@@ -116,7 +116,7 @@ pub(crate) async fn unit(systemd: &impl Systemd, unit: &str) -> UnitState {
     systemd.units(vec![name(unit)]).await.unwrap().remove(&name(unit)).unwrap()
 }
 
-/// Wait until a unit's `ActiveState/SubState` is this: what comes without a job has no job's end to wait for.
+/// Wait until a unit has this `ActiveState/SubState`, for changes without a job.
 pub(crate) async fn state(systemd: &impl Systemd, of: &str, wanted: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -130,7 +130,7 @@ pub(crate) async fn state(systemd: &impl Systemd, of: &str, wanted: &str) {
     }
 }
 
-/// Stop and forget everything that a promise used.
+/// Stop and remove all units that a test used.
 async fn clean(systemd: &impl Systemd, watch: &mut Watch) {
     let units: Vec<_> = systemd.files().await.unwrap().into_keys().collect();
     watch.forget().await;
@@ -152,7 +152,7 @@ pub(crate) async fn a_new_unit_starts_without_reload(systemd: impl Systemd) {
     assert!(watch.seen.contains(&Event::Changed(name("new.service"))), "{:?}", watch.seen);
     assert!(matches!(watch.seen[0], Event::Changed(_)), "a job's end before its unit's change: {:?}", watch.seen);
     state(&systemd, "new.service", "active/running").await;
-    // Once more: nothing to do, and yet a job's end.
+    // Again: there is nothing to do, but the end of a job is signalled.
     start(&systemd, &["new.service"]).await;
     assert_eq!(watch.jobs(1).await, done(&["new.service"]));
     clean(&systemd, &mut watch).await;
@@ -187,7 +187,7 @@ pub(crate) async fn a_chain_starts_in_order_and_stops_in_reverse(systemd: impl S
     let (middle, top) = (on("base.service", SLOW_STOP), on("middle.service", SLOW_STOP));
     let units = [("top.service", top.as_str()), ("middle.service", &middle), ("base.service", SLOW_START)];
     install(&systemd, &units).await;
-    // Dependents first: nothing here orders them but systemd.
+    // Dependents first: only systemd orders them.
     start(&systemd, &["top.service", "middle.service", "base.service"]).await;
     assert_eq!(watch.jobs(3).await, done(&["base.service", "middle.service", "top.service"]));
     let before = Instant::now();
@@ -219,11 +219,11 @@ pub(crate) async fn dependencies_mean_what_they_mean_to_systemd(systemd: impl Sy
         ("once.service", once),
     ];
     install(&systemd, &units).await;
-    // The first one is asked for first: systemd orders only jobs that it has.
+    // The first one is requested first: systemd orders only jobs that are queued.
     let all = ["before.service", "requires.service", "binds.service", "wants.service", "part-of.service"];
     start(&systemd, &all).await;
     let jobs = watch.jobs(6).await;
-    // The root was pulled in, and waited for what is before it; nothing that is after it overtook.
+    // The root was pulled in and waited for the units before it, and no unit after it started earlier.
     assert_eq!(jobs[..2], done(&["before.service", "root.service"]));
     stop(&systemd, &["root.service"]).await;
     let mut jobs = watch.jobs(4).await;
@@ -236,7 +236,7 @@ pub(crate) async fn dependencies_mean_what_they_mean_to_systemd(systemd: impl Sy
     start(&systemd, &["enemy.service"]).await;
     assert_eq!(watch.jobs(2).await, done(&["root.service", "enemy.service"]));
     state(&systemd, "root.service", "inactive/dead").await;
-    // Through is through: done, and not active.
+    // A finished oneshot: its job is done, and it is not active.
     start(&systemd, &["once.service"]).await;
     assert_eq!(watch.jobs(1).await, done(&["once.service"]));
     state(&systemd, "once.service", "inactive/dead").await;
@@ -361,14 +361,14 @@ pub(crate) async fn what_is_in_memory_is_told_without_reading_files(systemd: imp
     assert_eq!(known().await, Vec::<String>::new());
     start(&systemd, &["runs.service", "fails.service"]).await;
     watch.jobs(2).await;
-    // Settled states: a failed unit may have a moment left.
+    // A failed unit may take a moment until its state is final.
     state(&systemd, "fails.service", "failed/failed").await;
     assert_eq!(known().await, ["fails.service loaded failed", "runs.service loaded active"]);
     stop(&systemd, &["runs.service"]).await;
     watch.jobs(1).await;
     state(&systemd, "runs.service", "inactive/dead").await;
     assert_eq!(known().await, ["fails.service loaded failed"]);
-    // More than are asked about one by one.
+    // More than are queried one by one.
     let many: Vec<_> = (0..300).map(|n| name(&format!("none-{n}.service"))).chain(asked()).collect();
     assert_eq!(systemd.in_memory(many).await.unwrap().len(), 1);
     assert_eq!(systemd.in_memory(vec![]).await, Ok(BTreeMap::new()));
@@ -470,7 +470,7 @@ pub(crate) async fn a_unit_of_the_hosts_own_is_refused_and_not_touched(systemd: 
     assert_eq!(outcomes[0], (name("own.service"), Ok(())), "the other one is installed, in the order asked");
     refused(&outcomes[1..].to_vec());
     assert_eq!(systemd.files().await.unwrap().into_keys().collect::<Vec<_>>(), [name("own.service")]);
-    // As if it weren't there.
+    // As if it didn't exist.
     assert_eq!(unit(&systemd, "basic.target").await.load.as_str(), "not-found");
     assert_eq!(systemd.in_memory(names(&["basic.target"])).await, Ok(BTreeMap::new()));
     refused(&systemd.start(names(&["basic.target"])).await);

@@ -1,7 +1,7 @@
 //! A real systemd to test against, without being a host's first process.
 //!
-//! Owns one `systemd --user` with its own D-Bus daemon, in its own cgroup, mount and process namespaces, and its end:
-//! it dies with this process, whatever becomes of it. It must never be skipped silently: what is missing is said.
+//! Owns one `systemd --user` with its own D-Bus daemon, in its own cgroup, mount and process namespaces. It ends with
+//! this process, however that ends. It must never be skipped silently: if something is missing, the test fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 
 use flotilla::systemd::dbus::{Dbus, Options};
 
-/// How it is started; see there.
+/// The script that starts it, with explanations.
 const BOOT: &str = include_str!("boot.sh");
 
-/// One systemd, up as long as this value lives.
+/// A running systemd, which ends when this value is dropped.
 pub(crate) struct Host {
     pub(crate) dir: tempfile::TempDir,
     group: String,
@@ -45,7 +45,7 @@ impl Host {
         Self { dir, group, child }
     }
 
-    /// An adapter to it, with folders of its own.
+    /// An adapter for it, with its own folders.
     pub(crate) fn adapter(&self) -> Dbus {
         Dbus::new(Options {
             units_directory: self.dir.path().join("fleet/units"),
@@ -59,8 +59,8 @@ impl Host {
         format!("unix:path={}", self.dir.path().join("run/bus").display())
     }
 
-    /// Ask it something past the adapter: over the bus, for its private socket knows nobody from outside its
-    /// namespaces.
+    /// Send it a request without the adapter, over the bus, because its private socket accepts no process outside of
+    /// its namespaces.
     pub(crate) fn systemctl(&self, args: &[&str]) -> String {
         let mut systemctl = Command::new("systemctl");
         systemctl.arg("--user").args(args).env_remove("XDG_RUNTIME_DIR").env("DBUS_SESSION_BUS_ADDRESS", self.bus());
@@ -68,7 +68,7 @@ impl Host {
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     }
 
-    /// A unit that the host has of its own, with a second name; its file.
+    /// Make a foreign unit with a second name; returns its file.
     pub(crate) fn own_unit(&self, name: &str, text: &str, alias: &str) -> PathBuf {
         let folder = self.dir.path().join(".config/systemd/user");
         fs::create_dir_all(&folder).unwrap();
@@ -77,12 +77,12 @@ impl Host {
         folder.join(name)
     }
 
-    /// A link that systemd made or should have made.
+    /// The path of a link that systemd makes.
     pub(crate) fn link(&self, name: &str) -> PathBuf {
         self.dir.path().join("run/systemd/user").join(name)
     }
 
-    /// What systemd and its start had to say, for a failure's message.
+    /// The output of systemd and of the script that started it, for error messages.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -100,8 +100,8 @@ impl Drop for Host {
     }
 }
 
-/// A cgroup's directory is empty for `rmdir` when it has no child and no process; the last processes may still be
-/// going.
+/// The directory of a cgroup can be removed when it has neither children nor processes; the last processes may still be
+/// ending.
 fn remove_groups(group: &Path) {
     for child in fs::read_dir(group).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
         remove_groups(&child.path());

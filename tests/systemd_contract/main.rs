@@ -1,5 +1,5 @@
-//! One contract, two hosts: the one in memory, and a real systemd behind D-Bus.
-//! The promises stand in [`body`]; what only a real host can show stands here.
+//! One contract for two hosts: the host in memory, and a real systemd over D-Bus. Its tests are in [`body`]; tests that
+//! need a real host are here.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,7 +31,7 @@ macro_rules! contract {
             )*
         }
 
-        /// All promises on one real host, one after the other; one that is broken doesn't hide the others.
+        /// All tests on one real host, one after the other; a failed one doesn't stop the others.
         #[tokio::test]
         async fn real_systemd() {
             let host = Host::boot();
@@ -80,7 +80,7 @@ async fn promise(host: &Host, what: &'static str, test: impl Future<Output = ()>
         if what == "boot" {
             return;
         }
-        // What it left behind is not the next one's fault.
+        // The next test must not fail because of what this one has left behind.
         let adapter = host.adapter();
         let left: Vec<_> = adapter.files().await.unwrap_or_default().into_keys().collect();
         adapter.stop(left.clone()).await;
@@ -94,7 +94,7 @@ async fn boot(host: &Host) {
     Watch::begin(&host.adapter()).await;
 }
 
-/// A unit of the host asked for under another name answers under that name.
+/// The state of a unit that is requested under an alias is returned under that alias.
 async fn aliases(host: &Host) {
     host.own_unit("primary.service", SLEEP, "alias.service");
     let systemd = host.adapter();
@@ -110,7 +110,7 @@ async fn aliases(host: &Host) {
     state(&systemd, "primary.service", "inactive/dead").await;
 }
 
-/// Links are systemd's runtime links, and none is left behind.
+/// Links are systemd's runtime links, and all are removed.
 async fn links(host: &Host) {
     let systemd = host.adapter();
     let link = host.link("linked.service");
@@ -124,7 +124,7 @@ async fn links(host: &Host) {
     assert!(!link.is_symlink(), "{} is left after a failed install", link.display());
 }
 
-/// Whatever it is that a host has under a name, it goes on as it is, and ours isn't linked over it.
+/// A foreign unit of any kind isn't changed, and our file isn't linked over it.
 async fn what_the_host_has(host: &Host) {
     let systemd = host.adapter();
     host.own_unit("packaged@.service", SLEEP, "packaged-alias@.service");
@@ -146,7 +146,7 @@ async fn what_the_host_has(host: &Host) {
         assert!(!host.link(unit).is_symlink(), "{unit}");
     }
     assert_eq!(units.map(shown), before);
-    // A masked unit can be installed, and systemd says what is the matter with it.
+    // A masked unit can be installed, and systemd reports the mask when it is started.
     install(&systemd, &[("masked.service", SLEEP)]).await;
     let started = systemd.start(vec![name("masked.service")]).await;
     assert!(
@@ -157,7 +157,7 @@ async fn what_the_host_has(host: &Host) {
     host.systemctl(&["stop", "packaged@1.service"]);
 }
 
-/// A unit whose file can't be removed is still ours: what it does is told.
+/// A unit whose file can't be removed is still ours: its events are delivered.
 async fn what_is_left_is_heard(host: &Host) {
     let systemd = host.adapter();
     let mut watch = Watch::begin(&systemd).await;
@@ -170,14 +170,14 @@ async fn what_is_left_is_heard(host: &Host) {
     let outcomes = systemd.remove(vec![name("left.service")]).await;
     assert!(matches!(&outcomes[0].1, Err(flotilla::systemd::Error::Io(_))), "{outcomes:?}");
     watch.forget().await;
-    // It dies by itself: no job of ours that could tell.
+    // It dies by itself, without a job.
     host.systemctl(&["kill", "--signal=KILL", "left.service"]);
     while watch.next("its death").await != Event::Changed(name("left.service")) {}
     std::fs::remove_dir(&file).unwrap();
     body::all_ok("remove", &systemd.remove(vec![name("left.service")]).await);
 }
 
-/// `daemon-reexec`: a new systemd in the old process, which must go on telling us.
+/// `daemon-reexec`: a new systemd in the same process, whose signals must still be received.
 async fn reexecution(host: &Host) {
     let systemd = host.adapter();
     let mut watch = Watch::begin(&systemd).await;
@@ -189,7 +189,7 @@ async fn reexecution(host: &Host) {
     follows(&systemd, &mut watch, "stays.service").await;
 }
 
-/// The bus is killed: calls and events find the next one.
+/// The bus is killed: calls and events use the next one.
 async fn death_of_the_bus(host: &Host) {
     let systemd = host.adapter();
     let mut watch = Watch::begin(&systemd).await;
@@ -199,7 +199,7 @@ async fn death_of_the_bus(host: &Host) {
     let bus = || host.systemctl(&["show", "--property=MainPID", "dbus.service"]);
     let before = bus();
     assert!(before.starts_with("MainPID="), "{before}");
-    // The answer to this dies with the bus.
+    // The answer to this call is lost with the bus.
     host.systemctl(&["kill", "--signal=KILL", "dbus.service"]);
     watch.resync().await;
     let after = bus();
@@ -207,7 +207,7 @@ async fn death_of_the_bus(host: &Host) {
     follows(&systemd, &mut watch, "stays.service").await;
 }
 
-/// The unit is as it was, and its stop is heard of.
+/// Check that the unit is unchanged, and that the signal of its stop is received.
 async fn follows(systemd: &impl Systemd, watch: &mut Watch, of: &str) {
     state(systemd, of, "active/running").await;
     body::stop(systemd, &[of]).await;
