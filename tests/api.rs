@@ -1,5 +1,5 @@
-//! The HTTP API from outside: a server on a unix socket over an embedded store, asked by raw HTTP. What it answers is
-//! what clients rely on, so statuses and bodies are compared as they are sent.
+//! The HTTP API from outside: a server on a unix socket over an embedded store, with raw HTTP requests. Clients rely on
+//! its answers, so statuses and bodies are compared as they are sent.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test ends where it fails")]
 

@@ -1,6 +1,5 @@
-//! The engine over the embedded store: what it writes, what it says, and what it does when a commit is refused, gets
-//! lost or comes late. The hosts and the API are played by the test, key by key; time is paused where nothing says
-//! otherwise.
+//! The engine with the embedded store: what it writes and logs, and what it does when a commit is refused, lost or
+//! late. The test plays the hosts and the API, key by key; time is paused unless a test says otherwise.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -39,7 +38,7 @@ const TTL: Duration = Duration::from_secs(10);
 /// The time at which every test begins, ms since the epoch.
 const BEGIN: u64 = 1_000_000;
 
-/// What becomes of a commit that places something.
+/// What happens to a commit that places a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// Refused, as if the record had changed meanwhile.
@@ -56,7 +55,7 @@ struct Line {
     store: Embedded,
     fates: Arc<Mutex<VecDeque<Fate>>>,
     late: Arc<Mutex<Vec<Txn>>>,
-    /// From when on no lease is renewed any more: the store says that they have ended.
+    /// From this time, no lease is renewed any more: the store reports that they have ended.
     leases_end: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -101,7 +100,7 @@ impl Store for Line {
     }
 }
 
-/// The log of this thread, a line an event.
+/// The log of this thread, one line for each event.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -168,7 +167,7 @@ impl World {
         Self { line, clock, log, _logging: logging, engines: Vec::new() }
     }
 
-    /// With hosts that have been there for a long time, and an engine on the first of them.
+    /// A cluster of hosts that were registered long ago, with an engine on the first one.
     async fn leading(hosts: u32) -> Self {
         let mut world = Self::new(Clock::simulated(BEGIN));
         for at in 1..=hosts {
@@ -199,7 +198,7 @@ impl World {
         self.line.store.commit(Txn { guards: vec![], ops }).await.unwrap()
     }
 
-    /// As the API writes a unit, but without looking at it.
+    /// Write a unit as the API does, without checking it.
     async fn submit(&self, name: &str, section: &str) {
         let file = UnitFile::parse(format!("[Service]\nExecStart=/bin/a\n[X-Fleet]\n{section}").as_bytes()).unwrap();
         let (hash, generation) = (file.hash(), Revision(self.revision().await + 1));
@@ -270,7 +269,7 @@ async fn a_commit_with_an_unknown_outcome_is_looked_at_and_not_done_twice() {
     let placement = world.held(&Key::Placement(unit("a.service"))).await.unwrap();
     let assignment = world.held(&Key::Schedule(id(1), unit("a.service"))).await.unwrap();
     assert_eq!(placement.revision, assignment.revision, "one commit wrote both");
-    // What is planned next is fenced by a leader's key that was written after it.
+    // The next commit is guarded by a leader's key that was written after it.
     world.submit("b.service", "").await;
     wait(5).await;
     assert_eq!(world.place("b.service").await, Some(id(1)));
@@ -287,7 +286,7 @@ async fn a_commit_that_comes_late_is_refused() {
     wait(5).await;
     assert_eq!(world.place("a.service").await, Some(id(1)), "it was committed again");
     let late = world.line.late.lock().unwrap().pop().unwrap();
-    // Also where nothing but the leader's key stands in its way: the leader is gone, its lease still lives.
+    // Also if only the guard of the leader's key fails: the leader has ended, while its lease still lives.
     for engine in &world.engines {
         engine.task.abort();
     }
@@ -297,7 +296,7 @@ async fn a_commit_that_comes_late_is_refused() {
     assert_eq!(world.line.store.commit(late).await, Err(Error::Conflict));
 }
 
-/// The file of a unit that runs is deleted by hand: no change will ever mend that.
+/// The file of a running unit is deleted by hand, which no later change repairs.
 #[tokio::test(start_paused = true)]
 async fn the_self_check_speaks() {
     let world = World::leading(1).await;
@@ -322,7 +321,7 @@ async fn the_self_check_of_a_sound_cluster_says_nothing() {
     assert_eq!(world.log.with("please report"), [""; 0]);
 }
 
-/// Its host has been there all the time, so that a host that is missing has died: waiting for it would be in vain.
+/// The leader's host has been registered all the time, so a missing host is dead, and the leader doesn't wait for it.
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_was_just_restarted_moves_the_units_of_a_dead_host_at_once() {
     let mut world = World::leading(2).await;
@@ -348,7 +347,7 @@ async fn a_leader_whose_host_has_just_registered_waits_for_the_others_first() {
     let old = world.engines.pop().unwrap();
     old.stop.cancel();
     old.task.await.unwrap();
-    // After an outage of the store: all leases have ended, and the leader's host is the first to come back.
+    // After an outage of the store: all leases have expired, and the leader's host is the first to return.
     world.commit(vec![delete(&Key::Machine(id(2)))]).await;
     world.host(1, world.clock.now_ms()).await;
     world.start(1);
@@ -398,7 +397,7 @@ async fn the_leader_publishes_the_lowest_format_of_the_registered_hosts() {
     let old = Machine { format: Format::FIRST, ..machine(3, 0) };
     world.commit(vec![put(&Key::Machine(id(3)), &old, None)]).await;
     assert_eq!(published(&world).await, Format::FIRST);
-    // Its commits are fenced by the key that it wrote again.
+    // Its commits are guarded by the key that it wrote again.
     world.submit("a.service", "").await;
     wait(1).await;
     assert!(world.place("a.service").await.is_some());
@@ -434,8 +433,8 @@ async fn until(what: &str, log: &Log, done: impl AsyncFn() -> bool) {
     }
 }
 
-/// In real time, with a planner of its own: 250 units with names of 200 characters, and one whose 9,000 patterns come
-/// close to each of them. No limit was applied to it: it is in the store already.
+/// In real time, with a planner of its own: 250 units with names of 200 characters, and one whose 9,000 patterns almost
+/// match each of them. It is in the store already, so no limit was applied to it.
 #[tokio::test]
 async fn a_stored_unit_with_thousands_of_patterns_harms_only_itself() {
     let mut world = World::new(Clock::system());
@@ -459,8 +458,8 @@ async fn a_stored_unit_with_thousands_of_patterns_harms_only_itself() {
     until("it can be destroyed", &world.log, async || world.held(&poison).await.is_none()).await;
 }
 
-/// In real time: as many patterns as are planned, of the slowest kind, and a store that ends the leader's lease while
-/// they are compared with a thousand names.
+/// In real time: the most patterns that are planned, of the slowest kind, and a store that ends the leader's lease
+/// while they are compared with a thousand names.
 #[tokio::test]
 async fn a_leader_whose_lease_ends_while_it_plans_leaves_the_most_expensive_unit_out_next_time() {
     let ttl = Duration::from_secs(1);
@@ -483,7 +482,7 @@ async fn a_leader_whose_lease_ends_while_it_plans_leaves_the_most_expensive_unit
     assert_eq!(world.place("slow.service").await, None);
     world.submit("b.service", "").await;
     until("b.service is placed", &world.log, async || world.place("b.service").await.is_some()).await;
-    // With another file it is planned as any other.
+    // With another file, it is planned like any other unit.
     world.submit("slow.service", "Conflicts=x*").await;
     until("slow.service is placed", &world.log, async || world.place("slow.service").await.is_some()).await;
 }

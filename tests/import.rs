@@ -1,5 +1,4 @@
-//! `fleetctl import`: the units of a CoreOS fleet, read through its API, into a real API of ours over a store in
-//! memory.
+//! `fleetctl import`: from the API of a CoreOS fleet to the real API of Flotilla, over a store in memory.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -142,7 +141,7 @@ fn apply_submits_and_starts_nothing_and_hashes_are_fleets() {
         "[Service]\nExecStart=\nExecStart=/bin/x\n\n[Unit]\nAfter=y.service\n",
         "sections in order, an empty value kept"
     );
-    // Again: nothing to do, and nothing done.
+    // Again: there is nothing to do, and nothing is done.
     let again = import(&here, &fleet, "--apply");
     assert_eq!((again.code, again.err.as_str()), (Some(0), "0 of 3 units were taken over\n"));
     assert!(again.out.contains("hello.service\tlaunched\t844a981f...\tsame\n"), "{}", again.out);
@@ -171,7 +170,7 @@ fn what_is_refused_or_read_otherwise_says_why_and_the_rest_is_taken() {
             with(unit("meta.service", "inactive", "", "/bin/x"), "MachineMetadata", "a=b c=d"),
             with(unit("self.service", "inactive", "", "/bin/x"), "MachineOf", "%n"),
             Unit { states: vec![(A, "", "inactive", "dead")], ..unit("over.service", "launched", A, "/bin/true") },
-            // Its record is damaged: fleet's list leaves it out, its host reports it.
+            // Its record is damaged: fleet's list omits it, but its host reports it.
             Unit { states: vec![(B, "", "active", "running")], ..unit("lost.service", "foo", B, "/bin/x") },
         ],
         json!([]),
@@ -223,7 +222,7 @@ fn start_wants_what_the_other_cluster_wants() {
             with(unit("everywhere.service", "launched", "", "/bin/x"), "Global", "true"),
             unit("loaded.service", "loaded", A, "/bin/x"),
             unit("started.service", "launched", A, "/bin/x"),
-            // fleet let templates be created so.
+            // fleet allowed templates with this desired state.
             unit("t@.service", "launched", "", "/bin/x"),
         ],
         json!([]),

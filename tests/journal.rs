@@ -1,5 +1,5 @@
-//! `fleetctl journal` against a fake API and a fake journalctl on this host: which units are meant, what is passed on,
-//! merged and said, and how it ends. What several hosts and a real journald do is the lab's to show.
+//! `fleetctl journal` with a fake API and a fake journalctl on this host: which units are selected, what is passed on,
+//! merged and printed, and the exit status. The lab has tests with several hosts and a real journald.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -118,7 +118,7 @@ fn one_unit_is_passed_on_as_journalctl_prints_it() {
         host.expect(&format!("journal a {time} -n 2 --output cat"), 0, "a.service 19\na.service 20\n", "");
     }
     assert_eq!(host.run("journal a --output verbose").out.lines().count(), 10);
-    // Its exit status, and what it says.
+    // Its exit status and its output.
     host.expect("journal a --priority bogus", 1, "", "Unknown log level bogus\n");
     assert_eq!(host.run("journal a --grep x").code, Some(1));
     let json = host.run("journal a --output json --lines 1").out;
@@ -137,7 +137,7 @@ fn what_isnt_there_is_said_as_fleet_did() {
     host.expect("journal -f nope", 1, "", "Unit nope.service does not exist.\n");
     host.expect("journal a/b/c*d!", 1, "", "no unit matches `a/b/c*d!`\n");
     host.expect("journal a!", 1, "", "a!: invalid character '!' in unit name\n");
-    // The others are shown all the same.
+    // The other units are shown nevertheless.
     host.expect("journal b nope", 1, "n1 b  Sep 09 01:46:41.000  b.service 1\n", "Unit nope.service does not exist.\n");
 }
 
@@ -163,13 +163,13 @@ fn many_units_are_one_journal() {
                   n1 web@2  Sep 09 01:46:45.000  web@2.service 5\n";
     host.expect("journal web@* db -n 4", 0, merged, "");
     assert_eq!(host.run("journal web@.service --output cat").out.lines().count(), 4);
-    // One that matches is still a pattern's.
+    // A pattern that matches one unit is still a pattern.
     assert_eq!(host.run("journal d* --output cat").out, "db.service 3\n");
     let json = host.run("journal web@* --output json -n 1").out;
     let entry: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&entry["host"], &entry["unit"]), (&json!("n1"), &json!("web@2.service")));
     assert_eq!((&entry["MESSAGE"], &entry["_PID"]), (&json!("web@2.service 5"), &json!("12")));
-    // A host where nothing matches has nothing to say; nothing anywhere is journalctl's 1.
+    // A host where nothing matches prints nothing; if nothing matches on any host, the exit status is journalctl's 1.
     assert_eq!(host.run("journal web@* --grep 2.service --output cat").out, "web@2.service 4\nweb@2.service 5\n");
     host.expect("journal web@* --grep nothing", 1, "", "");
     host.expect("journal web@* --priority bogus", 1, "", "-- n1: Unknown log level bogus\n");
@@ -179,7 +179,7 @@ fn many_units_are_one_journal() {
     host.expect("journal web@* -n 0", 0, "", "");
 }
 
-/// A `fleetctl journal -f` that runs, read line by line.
+/// A running `fleetctl journal -f`, read line by line.
 struct Following {
     child: Child,
     out: BufReader<std::process::ChildStdout>,
@@ -208,7 +208,7 @@ impl Following {
 #[test]
 fn what_comes_is_followed_also_of_units_that_come() {
     let [a, b] = [unit("web@1.service", true), unit("web@2.service", true)];
-    // The first watch ends at once, the second tells of one more.
+    // The first watch ends immediately; the second one has another unit.
     let watches = vec![vec![told(&a), synced(), CLOSE.into()], vec![told(&a), told(&b), synced()]];
     let host = Host::new(std::slice::from_ref(&a), watches);
     host.say("web@1.service", 1..=3);
@@ -218,7 +218,7 @@ fn what_comes_is_followed_also_of_units_that_come() {
         host.say("web@1.service", 10 * round..=10 * round);
         assert_eq!(following.line(), format!("web@1.service {}\n", 10 * round));
     }
-    // What the new one says is waited for, and was said now.
+    // The entries of the new unit are waited for, and are of now.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     host.say("web@2.service", now - 1_000_000_000..=now - 1_000_000_000);
     assert_eq!(following.line(), format!("web@2.service {}\n", now - 1_000_000_000));
@@ -236,7 +236,7 @@ fn one_unit_that_is_followed_looks_as_journalctl_shows_it() {
     host.say("a.service", 2..=2);
     assert_eq!(following.line(), "Sep 09 01:46:42 n1 sh[12]: a.service 2\n");
     assert_eq!(following.interrupt().code, Some(130));
-    // Who has read enough ends it, also when there is nothing more to be said.
+    // It ends when its reader has ended, even if no entry follows.
     let mut following = Following::start(host.command("journal -f a"));
     following.line();
     drop(following.out);

@@ -1,4 +1,4 @@
-//! The parser reads unit files as systemd does: case by case. `tests/lab/syntax.rs` proves the cases themselves.
+//! The parser reads unit files as systemd does, case by case. `tests/lab/syntax.rs` checks the cases with systemd.
 
 #[path = "syntax/cases.rs"]
 mod cases;
@@ -19,8 +19,8 @@ fn files_are_read_as_systemd_reads_them() {
     }
 }
 
-/// CoreOS fleet's clients send files as canonical text, option by option: nothing may come to mean something else by
-/// that.
+/// CoreOS fleet's clients send files as canonical text, option by option, which must not change the meaning of any
+/// file.
 #[test]
 fn canonical_text_says_the_same() {
     for (name, text, _) in cases::CASES {
@@ -71,7 +71,7 @@ fn pieces() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever a file says, its canonical text and its list of options say the same, under the same hash.
+    /// For any file, the canonical text and the list of options have the same meaning and the same hash.
     #[test]
     fn a_hash_survives_every_way_of_writing_a_file(text in pieces()) {
         let Ok(file) = UnitFile::parse(text.as_bytes()) else { return Ok(()) };
@@ -81,7 +81,7 @@ proptest! {
         prop_assert_eq!(sent.map(|sent| sent.hash()), Ok(file.hash()), "options {:?}", file.written_options());
     }
 
-    /// Two files with one hash are one file to systemd: the same values in the same sections.
+    /// Two files with the same hash are the same to systemd: the same values in the same sections.
     #[test]
     fn one_hash_is_one_meaning(
         text in pieces(),

@@ -1,5 +1,5 @@
-//! The API and its description, `docs/openapi.json`: each says what the other does. That each answer of these tests is
-//! one that is described, the harness sees to.
+//! Compares the API with its description, `docs/openapi.json`. The harness validates each answer in all of these
+//! tests.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ async fn every_operation_answers_as_described_and_no_other_does() {
                 allowed.extend([method.to_owned(), "HEAD".into()]);
                 continue;
             }
-            // The example of each body is one that does something.
+            // The example of each body has an effect.
             let body = &DOCUMENT["paths"][pattern][method.to_lowercase()]["requestBody"];
             let mut example = body["content"]["application/json"]["example"].clone();
             if pattern.ends_with("/keep-alive") && method == "POST" {
@@ -60,7 +60,7 @@ async fn every_operation_answers_as_described_and_no_other_does() {
                     let head = daemon.call("HEAD", &path(pattern), &[], b"").await;
                     assert_eq!((head.status, &*head.text), (200, ""), "HEAD {pattern}");
                     assert_eq!(head.headers.get("content-type"), answer.headers.get("content-type"), "HEAD {pattern}");
-                    // What is counted meanwhile makes the next answer longer.
+                    // Requests that are counted meanwhile make the next answer longer.
                     if pattern != "/metrics" {
                         assert_eq!(head.headers["content-length"], answer.text.len().to_string(), "HEAD {pattern}");
                     }
@@ -115,7 +115,7 @@ async fn what_asks_the_cluster_nothing_is_answered_before_it_can_be_asked() {
     assert_eq!(daemon.get("/fleet/openapi.json").await.status, 200);
 }
 
-/// The schemas can be failed.
+/// The schemas reject invalid values.
 #[test]
 fn the_check_sees_what_is_wrong() {
     let wrong = |check: fn()| assert!(std::panic::catch_unwind(check).is_err());

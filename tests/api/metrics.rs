@@ -1,4 +1,4 @@
-//! `/metrics`, as Prometheus reads it.
+//! `/metrics`, in the format that Prometheus reads.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn requests_are_counted_by_route_and_status() {
         ("/fleet/v1/units/{name}", "GET", 404, 2.0),
         ("/fleet/v1/units/{name}", "PUT", 415, 1.0),
         ("/fleet/v2/units", "POST", 200, 1.0),
-        // Whatever is asked for, series don't become more.
+        // No request adds a series.
         ("other", "GET", 404, 2.0),
         ("/fleet/v1/units", "other", 405, 1.0),
     ] {

@@ -1,4 +1,4 @@
-//! CoreOS fleet's API: codes, messages and bodies.
+//! CoreOS fleet's API: status codes, messages and bodies.
 
 use flotilla::api::server::state::Settings;
 use flotilla::model::unit::Target;
@@ -36,7 +36,7 @@ async fn a_unit_is_created_shown_changed_and_deleted() {
     assert_eq!(daemon.get("/fleet/v1/units/a.service").await.text, shown);
     assert_eq!(daemon.get("/fleet/v1/units").await.text, format!("{{\"units\":[{shown}]}}"));
 
-    // Neither the same again nor a wanted state that is so already writes anything.
+    // Neither the same request again nor a desired state that is set already writes anything.
     let before = daemon.store.commits();
     assert_eq!(daemon.send("PUT", "/fleet/v1/units/a.service", &unit).await.status, 204);
     let same = json!({ "desiredState": "launched" });
@@ -47,7 +47,7 @@ async fn a_unit_is_created_shown_changed_and_deleted() {
     assert_eq!(daemon.send("PUT", "/fleet/v1/units/a.service", &loaded).await.status, 204);
     assert_eq!(daemon.get("/fleet/v1/units/a.service").await.json()["desiredState"], "loaded");
 
-    // Other options replace it, and what is wanted falls back to inactive.
+    // Other options replace it, and the desired state becomes inactive.
     let other = json!({ "name": "a.service", "options": options("/bin/b") });
     assert_eq!(daemon.send("PUT", "/fleet/v1/units/a.service", &other).await.status, 201);
     let now = daemon.get("/fleet/v1/units/a.service").await.json();
@@ -111,7 +111,7 @@ async fn what_is_wrong_with_a_put_is_said_in_fleets_words() {
     let needs = says(409, "must provide DesiredState to update existing unit");
     assert_eq!(put("x@.service", json!({})).await, needs);
     assert_eq!(put("x@.service", json!({ "options": options("/a") })).await, needs);
-    // Instances are made of templates by v2 only.
+    // Only v2 makes instances from templates.
     assert_eq!(put("x@1.service", json!({ "desiredState": "loaded" })).await, missing);
     assert_eq!(daemon.get("/fleet/v1/units").await.json()["units"].as_array().unwrap().len(), 1);
 }
@@ -181,7 +181,7 @@ async fn where_a_unit_is_and_what_hosts_say() {
     assert_eq!(states("?machineID=844a981f0a1b4c2d8e3f4a5b6c7d8e9f").await.len(), 2);
     assert_eq!(states("?unitName=b.service&machineID=3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a").await.len(), 0);
     assert_eq!(states("?unitName=no+name").await.len(), 0);
-    // A host that has stopped and forgotten it says nothing.
+    // A host that has stopped and removed it reports nothing.
     daemon.report("a.service", N1, Target::Removed, "inactive", 2).await;
     daemon.report("a.service", N2, Target::Removed, "inactive", 2).await;
     assert_eq!(states("").await, ["b.service 84 inactive"]);
@@ -207,14 +207,14 @@ async fn pages_go_on_where_they_were_and_none_is_empty() {
     );
     let second = daemon.get("/fleet/v1/units?nextPageToken=AgACAA%3D%3D").await.json();
     assert_eq!((names(&second), second.get("nextPageToken")), (vec!["u3.service".into(), "u4.service".into()], None));
-    // A unit that comes between two pages doesn't break the second.
+    // A unit that is added between two pages doesn't invalidate the second token.
     daemon.apply(json!([{ "name": "u0.service", "text": FILE }])).await;
     let second = daemon.get("/fleet/v1/units?nextPageToken=AgACAA==").await.json();
     assert_eq!(
         (names(&second), &second["nextPageToken"]),
         (vec!["u2.service".into(), "u3.service".into()], &json!("AgADAA=="))
     );
-    // Units that went leave a page empty at worst.
+    // If units are deleted, a page may be empty.
     let units = json!([
         { "name": "u0.service", "destroy": true },
         { "name": "u1.service", "destroy": true },
@@ -271,12 +271,12 @@ async fn machines_and_their_metadata() {
         (json!({ "op": "add", "path": path("a") }), value),
         (json!({ "op": "replace", "path": path("a"), "value": { "value": "" } }), value),
     ] {
-        // One bad change, and none is made.
+        // If one change is invalid, none is made.
         let refused = patch(json!([{ "op": "add", "path": path("good"), "value": "x" }, change])).await;
         assert_eq!((refused.status, refused.error()), (400, message.into()));
     }
     assert_eq!(patch(json!({ "op": "add" })).await.status, 400);
-    // What is too much for one commit isn't done in several.
+    // Changes that exceed one commit aren't made in several.
     let add = |n: usize| json!({ "op": "add", "path": path(&format!("k{n}")), "value": "x" });
     let large = json!([{ "op": "add", "path": path("large"), "value": "x".repeat(1024 * 1024) }]);
     for many in [json!((0..129).map(add).collect::<Vec<_>>()), large] {
@@ -346,7 +346,7 @@ async fn metadata_of_a_host_that_is_away_waits_for_it_and_survives_it() {
     }
 }
 
-/// Nothing else limits how much is written about hosts that never existed.
+/// The only limit on data about hosts that never existed.
 #[tokio::test]
 async fn metadata_are_bounded_by_host_and_by_hosts_that_are_away_and_can_be_deleted() {
     let daemon = Daemon::start().await;
@@ -358,7 +358,7 @@ async fn metadata_are_bounded_by_host_and_by_hosts_that_are_away_and_can_be_dele
     let patch = async |body: Value| daemon.send("PATCH", "/fleet/v1/machines", &body).await;
     let forget = async |id: &str| daemon.delete(&format!("/fleet/v2/machines/{id}/metadata")).await.status;
 
-    // One host: 64 KiB. What is there can be replaced by less.
+    // One host: 64 KiB. Existing values can be replaced by smaller ones.
     assert_eq!(patch(add(N1, "note", "x".repeat(60_000))).await.status, 204);
     let refused = patch(add(N1, "more", "x".repeat(6_000))).await;
     assert_eq!(refused.status, 400);
@@ -366,7 +366,7 @@ async fn metadata_are_bounded_by_host_and_by_hosts_that_are_away_and_can_be_dele
     assert_eq!(patch(add(N1, "note", "y".repeat(50_000))).await.status, 204);
     assert_eq!(patch(add(N1, "zone", "b".into())).await.status, 204);
 
-    // Hosts that aren't registered: 256, and those that have metadata can have others.
+    // Hosts that aren't registered: 256; hosts that have metadata can get more.
     let host = |n: usize| format!("{n:032x}");
     for n in 1..=256 {
         assert_eq!(patch(add(&host(n), "a", "b".into())).await.status, 204, "{n}");
@@ -379,7 +379,7 @@ async fn metadata_are_bounded_by_host_and_by_hosts_that_are_away_and_can_be_dele
 
     assert_eq!((forget(&host(7)).await, forget(&host(7)).await, forget("n7").await), (204, 404, 404));
     assert_eq!(patch(add(&host(257), "a", "b".into())).await.status, 204);
-    // The host's own counts again.
+    // The host's own value applies again.
     assert_eq!(forget(N1).await, 204);
     let machines = daemon.get("/fleet/v1/machines").await.json();
     assert_eq!(machines["machines"], json!([{ "id": N1, "metadata": { "zone": "a" }, "primaryIP": "10.88.0.1" }]));
@@ -401,7 +401,7 @@ async fn pages(daemon: &Daemon, list: &str) -> Vec<Vec<Value>> {
 async fn a_page_says_what_the_unit_says_whatever_its_neighbours_are_called() {
     let daemon = Daemon::start_with(Settings { page_limit: 40, ..Settings::default() }).await;
     daemon.machine(N1, "n1", &[]).await;
-    // Names that are beginnings of others: their reports are not in the order of names.
+    // Names that are prefixes of others: their reports are not in the order of the names.
     let mut names: Vec<String> = (0..100).map(|n| format!("u{n:03}.service")).collect();
     names.extend(
         ["u050.service.service", "u050.service.socket", "u050.service@1.service", "u050-x.service"].map(Into::into),
@@ -413,7 +413,7 @@ async fn a_page_says_what_the_unit_says_whatever_its_neighbours_are_called() {
     for (n, name) in names.iter().enumerate() {
         if n % 3 > 0 {
             daemon.place(name, N1, Target::Launched).await;
-            // Of another host, which doesn't count.
+            // A report of another host, which is ignored.
             daemon.report(name, N2, Target::Loaded, "inactive", 1).await;
         }
         if n % 3 == 2 {
@@ -452,7 +452,7 @@ async fn a_page_reads_what_it_shows_and_counts_what_is_before_it() {
     let read = daemon.store.read() - before;
     assert_eq!(first["units"].as_array().unwrap().len(), 50);
     assert!(first["units"].as_array().unwrap().iter().all(|unit| unit["currentState"] == "launched"));
-    // Its units, their places and reports, and a little more; of everything there would be 3,000.
+    // Its units, their placements and reports, and a little more; everything would be 3,000.
     assert!(read < 500, "{read} records for a page of 50");
     assert_eq!(pages(&daemon, "units").await.len(), 20);
 }
@@ -471,6 +471,6 @@ async fn a_page_reads_no_files_but_its_own() {
     let read = daemon.store.read() - before;
     assert_eq!(first["units"].as_array().unwrap().len(), 50);
     assert!(first["units"].as_array().unwrap().iter().all(|unit| unit["options"].as_array().unwrap().len() == 3));
-    // Its units and files, the units before the next page, and a look at what stands between the files.
+    // Its units and files, the units before the next page, and one request for the keys between the files.
     assert!(read < 350, "{read} records for a page of 50");
 }

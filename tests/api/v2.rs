@@ -19,7 +19,7 @@ async fn keys(daemon: &Daemon, prefix: &str) -> Vec<String> {
     page.kvs.into_iter().map(|kv| kv.key).collect()
 }
 
-/// By the kernel's word: nothing of it comes from the request. Who asks for what is so already changes nothing.
+/// The author comes from the kernel, not from the request. A request that changes nothing doesn't change the author.
 #[tokio::test]
 async fn a_unit_says_who_asked_for_it() {
     let daemon = Daemon::start().await;
@@ -33,7 +33,7 @@ async fn a_unit_says_who_asked_for_it() {
     assert_eq!(written["by"]["uid"], rustix::process::getuid().as_raw(), "{written}");
     assert_eq!(daemon.get("/fleet/v2/units/a.service").await.json()["by"], written["by"]);
 
-    // As a version wrote it that knew no authors; the same request once more is not a change.
+    // Written by a version that didn't record authors; the same request again is not a change.
     let mut old = written.clone();
     old.as_object_mut().unwrap().remove("by");
     daemon.write_raw("unit/a.service", old.to_string().as_bytes()).await;
@@ -45,7 +45,7 @@ async fn a_unit_says_who_asked_for_it() {
     assert_eq!(record().await["by"], written["by"]);
 }
 
-/// A name or an address that was written past the API must not get into the terminals and the files of others.
+/// A name or an address that was not written through the API must not reach terminals and files of other users.
 #[tokio::test]
 async fn records_are_checked_when_they_are_read() {
     let daemon = Daemon::start().await;
@@ -183,7 +183,7 @@ async fn everything_wrong_is_said_at_once_and_nothing_is_written() {
     assert!(daemon.refuse(json!([{ "name": "a.service", "text": too_long }])).await[0].contains("at most 262144"));
 }
 
-/// One that an earlier version took.
+/// A unit that an earlier version accepted.
 #[tokio::test]
 async fn a_stored_unit_of_a_reserved_name_is_still_shown_and_destroyed() {
     let daemon = Daemon::start().await;
@@ -238,7 +238,7 @@ async fn instances_are_made_of_templates_and_share_their_file() {
     assert_eq!(keys(&daemon, "file/").await.len(), 1);
     assert_eq!(outcomes(&daemon.apply(json!([{ "name": "web@3.service" }])).await), ["created"]);
     assert_eq!(daemon.get("/fleet/v2/units/web@3.service").await.json()["text"], FILE);
-    // A template that can't be an instance of itself: the instance is refused for what the template says of it.
+    // The template is valid by itself, but its constraints are invalid for this instance, which is refused.
     let peers = format!("{FILE}[X-Fleet]\nMachineOf=%p@1.service\n");
     daemon.apply(json!([{ "name": "peer@.service", "text": peers }, { "name": "peer@2.service" }])).await;
     assert!(daemon.refuse(json!([{ "name": "peer@1.service" }])).await[0].contains("names peer@1.service itself"));
@@ -332,7 +332,7 @@ async fn a_list_shows_where_units_are() {
         }])
     );
     assert_eq!((&unit(1)["global"], &unit(1)["current"], unit(1).get("machine")), (&json!(true), &json!(""), None));
-    // Its host is gone, and what it said last is hidden.
+    // Its host is dead, and its last report is hidden.
     assert_eq!(
         (&unit(2)["machine"]["id"], &unit(2)["machine"]["hostname"], &unit(2)["current"], &unit(2)["states"]),
         (&json!(N2), &json!(""), &json!("inactive"), &json!([]))
@@ -404,7 +404,7 @@ async fn damaged_and_foreign_keys_break_nothing() {
     }
     assert_eq!(daemon.get("/fleet/v2/units/a.service").await.status, 200);
     assert_eq!(daemon.get("/fleet/v1/units/x.service").await.status, 404);
-    // v2 tells which units they are, to those who ask about them; a key that names no unit is nobody's.
+    // v2 names these units to clients that ask about them; a key that names no unit is left out.
     let damaged = async |path: &str| {
         let list = daemon.get(path).await.json();
         let damaged = list["damaged"].as_array().cloned().unwrap_or_default();
@@ -417,7 +417,7 @@ async fn damaged_and_foreign_keys_break_nothing() {
     assert_eq!(one.status, 500);
     let said = "x.service: its record in the store is damaged; submit it again with its file, or destroy it (";
     assert!(one.error().starts_with(said), "{}", one.error());
-    // Where it is and what its host says is in other records.
+    // Its placement and the report of its host are in other records.
     daemon.machine(N1, "n1", &[]).await;
     daemon.place("x.service", N1, Target::Launched).await;
     daemon.report("x.service", N1, Target::Launched, "active", 1).await;
@@ -491,7 +491,7 @@ async fn of_two_conflicting_puts_both_are_done_one_after_the_other() {
     }
 }
 
-/// Masked and unmasked, stopped by hand, failed: whoever asks for a start wants it to run.
+/// Masked and unmasked, stopped with `systemctl`, failed: a start request starts it in each case.
 #[tokio::test]
 async fn a_start_of_a_unit_that_does_not_run_is_a_new_request() {
     let daemon = Daemon::start().await;
@@ -506,7 +506,7 @@ async fn a_start_of_a_unit_that_does_not_run_is_a_new_request() {
         json!([{ "name": "a.service", "desired": "launched" }, { "name": "once.service", "desired": "launched" }]);
     let cases = [
         ("active", ["unchanged", "unchanged"]),
-        // A oneshot that is over is done.
+        // A oneshot that has finished is done.
         ("inactive", ["changed", "unchanged"]),
         ("failed", ["changed", "changed"]),
     ];
@@ -517,11 +517,11 @@ async fn a_start_of_a_unit_that_does_not_run_is_a_new_request() {
         }
         let applied = daemon.apply(again.clone()).await;
         assert_eq!(outcomes(&applied), expected, "{active}");
-        // Until the host has carried it out, it is the same request.
+        // Until the host has carried out the request, another one is the same request.
         assert_eq!(outcomes(&daemon.apply(again.clone()).await)[0], "unchanged", "{active}");
         generation = applied["revision"].as_u64().unwrap();
     }
-    // Who only submits a file asks for no start.
+    // A request that only submits a file doesn't request a start.
     daemon.report("a.service", N1, Target::Launched, "failed", u64::MAX >> 1).await;
     assert_eq!(outcomes(&daemon.apply(json!([{ "name": "a.service", "text": FILE }])).await), ["unchanged"]);
 }
@@ -544,13 +544,13 @@ async fn destroying_what_is_leaving_already_is_no_mistake() {
     assert_eq!(outcomes(&daemon.apply(batch.clone()).await), ["destroyed", "destroyed", "destroyed", "absent"]);
     let commits = daemon.store.commits();
     assert_eq!(outcomes(&daemon.apply(batch.clone()).await), ["leaving", "absent", "leaving", "absent"]);
-    // v1 knows no units that are leaving.
+    // v1 doesn't show units that are leaving.
     assert_eq!(daemon.delete("/fleet/v1/units/a.service").await.status, 404);
     daemon.report("g.service", N1, Target::Removed, "inactive", 2).await;
     daemon.unplace("a.service", N1).await;
     assert_eq!(outcomes(&daemon.apply(batch).await), ["absent"; 4]);
     assert_eq!(daemon.store.commits(), commits);
-    // More than are read one by one.
+    // More units than are read one by one.
     daemon.report("u7.service", N1, Target::Launched, "active", 2).await;
     let many: Vec<Value> = (0..100).map(|n| json!({ "name": format!("u{n}.service"), "destroy": true })).collect();
     let many = daemon.apply(json!(many)).await;
@@ -594,7 +594,7 @@ async fn a_global_says_which_hosts_are_told_to_have_it() {
     daemon.order("g.service", &format!("{:032x}", 50), Target::Launched, generation).await;
     let all = hosts("g.service").await.unwrap();
     assert_eq!(all.as_array().unwrap().len(), 3);
-    // A watch says the same, and says it again when a host is told.
+    // A watch sends the same, and sends it again when a host gets an assignment.
     let mut lines = crate::watch::Lines::open(&daemon, "?name=g.service").await;
     assert_eq!(lines.next().await.unwrap()["unit"]["hosts"], all);
     assert_eq!(lines.short().await, "synced");
@@ -610,7 +610,7 @@ async fn a_global_on_many_hosts_costs_its_own_entries() {
     let hosts: Vec<String> = (1..=100).map(|n| format!("{n:032x}")).collect();
     for host in &hosts {
         daemon.machine(host, "n1", &[]).await;
-        // Units of others stand before and behind the global one's.
+        // The keys of other units are before and after those of the global one.
         for n in 0..30 {
             daemon.order(&format!("{}{n}.service", if n < 15 { "a" } else { "z" }), host, Target::Launched, 1).await;
         }
@@ -620,7 +620,7 @@ async fn a_global_on_many_hosts_costs_its_own_entries() {
     let list = daemon.get("/fleet/v2/units").await.json();
     let read = daemon.store.read() - before;
     assert_eq!(list["units"][0]["hosts"].as_array().unwrap().len(), 100);
-    // Each host, its entry, and a look at what stands between the entries; of everything there would be 3,200.
+    // Each host, its assignment, and one request for the keys between them; everything would be 3,200.
     assert!(read < 500, "{read} records");
 }
 

@@ -1,4 +1,4 @@
-//! The stream of changes.
+//! `/fleet/v2/watch`: the stream of changes.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Lines {
         Self { body: response.into_body(), read: Vec::new(), beats: 0 }
     }
 
-    /// The next line that says something; `None` at the end.
+    /// The next line that isn't empty; `None` at the end.
     pub async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
@@ -50,7 +50,7 @@ impl Lines {
 
     /// The next line, in short.
     pub async fn short(&mut self) -> String {
-        let line = self.next().await.expect("the stream goes on");
+        let line = self.next().await.expect("the stream continues");
         let (kind, value) = line.as_object().unwrap().iter().next().unwrap();
         match kind.as_str() {
             "unit" => format!(
@@ -83,7 +83,7 @@ async fn every_unit_then_what_changes() {
     assert_eq!(placed["unit"]["machine"], json!({ "id": N1, "ip": "10.88.0.1", "hostname": "n1" }));
     daemon.report("b.service", N1, Target::Launched, "activating", 2).await;
     assert_eq!(lines.next().await.unwrap()["unit"]["states"][0]["active"], "activating");
-    // What says nothing new isn't told: the same report again, metadata, a file, keys of no concern, damage.
+    // Changes without an effect aren't sent: the same report again, metadata, a file, unrelated or damaged keys.
     daemon.report("b.service", N1, Target::Launched, "activating", 2).await;
     daemon.write_raw(&format!("metadata/{N1}/zone"), b"\"a\"").await;
     daemon.write_raw("leader", b"{}").await;
@@ -94,7 +94,7 @@ async fn every_unit_then_what_changes() {
     let global = format!("{FILE}[X-Fleet]\nGlobal=true\n");
     daemon.apply(json!([{ "name": "c.service", "text": global }])).await;
     assert_eq!(lines.next().await.unwrap()["unit"]["global"], true);
-    // A host that gets another name is told with its units.
+    // When a host gets another name, its units are sent again.
     daemon.machine(N1, "n9", &[]).await;
     assert_eq!(lines.next().await.unwrap()["unit"]["machine"]["hostname"], "n9");
 }
@@ -108,7 +108,7 @@ async fn a_unit_is_gone_when_no_host_has_it() {
     assert_eq!((lines.short().await, lines.short().await), ("a.service inactive inactive".into(), "synced".into()));
     daemon.apply(json!([{ "name": "a.service", "destroy": true }, { "name": "b.service", "destroy": true }])).await;
     assert_eq!(lines.short().await, "leaving a.service");
-    // Who comes later learns that too.
+    // A later watch gets the new name, too.
     let mut late = Lines::open(&daemon, "?name=a.service").await;
     assert_eq!((late.short().await, late.short().await), ("leaving a.service".into(), "synced".into()));
     daemon.report("a.service", N1, Target::Removed, "inactive", 9).await;
@@ -153,7 +153,7 @@ async fn a_store_that_is_gone_ends_the_stream_with_a_reason() {
     let daemon = Daemon::start().await;
     let mut lines = Lines::open(&daemon, "").await;
     assert_eq!(lines.short().await, "synced");
-    // A unit whose file must be fetched meets the store's failure.
+    // A unit whose file must be fetched is affected by the failure of the store.
     daemon.store.set_down(true);
     let hash = "3750b3e9f3962a56c7582929426e9abb012754cf";
     let unit = json!({ "desired": "loaded", "hash": hash, "generation": 1, "submitted": 1 });
@@ -166,14 +166,13 @@ async fn a_store_that_is_gone_ends_the_stream_with_a_reason() {
             .starts_with("fleetd on n1 can't reach its store: etcd at 10.88.0.1:2379 refuses")
     );
     assert_eq!(lines.next().await, None);
-    // One that is down from the start has a status.
+    // If the store is unreachable from the beginning, the answer has an error status.
     let answer = daemon.get("/fleet/v2/watch").await;
     assert_eq!(answer.status, 503);
     daemon.health.send_replace(Health::Ready);
 }
 
-/// A history that is forgotten is made good by a new list: what is there, what has changed, what is gone, and `synced`
-/// again.
+/// After a compaction, the watch lists again: it sends what has changed and what was removed, and `synced` again.
 #[tokio::test]
 async fn a_gap_in_the_history_is_told_over() {
     let daemon = Daemon::start().await;
@@ -205,12 +204,12 @@ async fn a_gap_in_the_history_is_told_over() {
     for expected in ["a.service loaded inactive", "removed b.service", "leaving c.service", "synced"] {
         assert_eq!(lines.short().await, expected);
     }
-    // And the stream goes on.
+    // Then the stream continues.
     daemon.apply(json!([{ "name": "d.service", "text": FILE }])).await;
     assert_eq!(lines.short().await, "d.service inactive inactive");
 }
 
-/// What a sidecar asks: it must cost what happens to its unit on its host, whatever else the cluster does.
+/// The watch of a sidecar: it must cost only the changes of its unit on its host, whatever else changes in the cluster.
 #[tokio::test]
 async fn a_watch_of_one_host_hears_nothing_of_the_rest() {
     let daemon = Daemon::start().await;
@@ -232,10 +231,10 @@ async fn a_watch_of_one_host_hears_nothing_of_the_rest() {
     daemon.apply(json!([{ "name": r"a\x2db.service.timer", "text": "[Timer]\nOnBootSec=1\n" }])).await;
     daemon.report(r"a\x2db.service", N2, Target::Launched, "active", 9).await;
     let reading = daemon.store.read() - read;
-    // A watch is for all keys that begin like its own, so the timer's is heard.
+    // A watch receives all keys with its prefix, and thus the timer's.
     assert!(daemon.store.heard() <= 1, "{} events", daemon.store.heard());
 
-    // Placed, here and elsewhere, with that host's name; the other host's word isn't told.
+    // Placements, here and elsewhere, with the name of that host; reports of other hosts aren't sent.
     daemon.place(r"a\x2db.service", N1, Target::Launched).await;
     let placed = lines.next().await.unwrap();
     assert_eq!((&placed["unit"]["machine"]["hostname"], &placed["unit"]["states"]), (&json!("n1"), &json!([])));
@@ -251,7 +250,7 @@ async fn a_watch_of_one_host_hears_nothing_of_the_rest() {
     assert!(daemon.store.heard() <= 7 && all < 40, "{} events, {all} keys read", daemon.store.heard());
 }
 
-/// However many watch, the store is asked and heard once.
+/// For any number of watches, the store is read and watched once.
 #[tokio::test]
 async fn many_watchers_share_one_picture() {
     let settings = Settings { linger: Duration::from_millis(100), ..Settings::default() };
@@ -276,7 +275,7 @@ async fn many_watchers_share_one_picture() {
     }
     assert_eq!(daemon.store.heard() - heard, 3, "an assignment, a placement, a report");
 
-    // When the last one has gone, nothing is heard any more.
+    // When the last watch has ended, nothing is received from the store any more.
     drop(watchers);
     for number in 1.. {
         assert!(number < 100, "the store is heard for ever");
@@ -289,7 +288,7 @@ async fn many_watchers_share_one_picture() {
     }
 }
 
-/// A connection to the store that breaks ends all streams, with the reason; whoever opens another is told everything.
+/// When the connection to the store breaks, all streams end, with the reason; a new watch gets everything.
 #[tokio::test]
 async fn a_watch_of_the_store_that_breaks_ends_all_streams_and_the_next_begin_anew() {
     let daemon = Daemon::start().await;
@@ -314,7 +313,7 @@ async fn a_watch_of_the_store_that_breaks_ends_all_streams_and_the_next_begin_an
     assert_eq!(lines.short().await, "c.service inactive inactive");
 }
 
-/// What `fleetctl start` asks: it must cost what happens to its units, whatever else the cluster does.
+/// The watch of `fleetctl start`: it must cost only the changes of its units, whatever else changes in the cluster.
 #[tokio::test]
 async fn a_watch_of_a_few_units_hears_nothing_of_the_rest() {
     let daemon = Daemon::start().await;
@@ -377,7 +376,7 @@ async fn a_watch_of_a_few_units_tells_ends_and_gaps_and_keeps_what_it_cannot_rea
     assert!(daemon.store.read() - read < 10, "it is still followed by its own keys");
 }
 
-/// Which hosts are to have a global unit stands in no key of the unit itself.
+/// No key of a global unit itself lists the hosts that it is assigned to.
 #[tokio::test]
 async fn a_unit_that_turns_out_to_be_global_is_followed_everywhere() {
     let daemon = Daemon::start().await;
@@ -393,7 +392,7 @@ async fn a_unit_that_turns_out_to_be_global_is_followed_everywhere() {
     assert_eq!(lines.next().await.unwrap()["unit"]["hosts"][0]["target"], "launched");
     daemon.apply(json!([{ "name": "g.service", "destroy": true }])).await;
     assert_eq!(lines.short().await, "leaving g.service");
-    // Nobody has seen this one alive: what is left of it is what a host was told.
+    // This unit was destroyed before the watch began: only the assignment to a host is left.
     let mut late = Lines::open(&daemon, "?name=g.service&operation=destroy").await;
     assert_eq!((late.short().await, late.short().await), ("leaving g.service".into(), "synced".into()));
     daemon.write(Op::Delete(format!("schedule/{N1}/g.service"))).await;
@@ -444,7 +443,7 @@ async fn one_host_is_asked_about_by_names() {
     assert_eq!(daemon.get("/fleet/v2/watch?host=n1&name=a.service").await.status, 400);
 }
 
-/// What a watch asks about, `progress` is about; without it, about what leads to what is wanted.
+/// `progress` refers to the requested operation, or else to the one that leads to the desired state.
 #[tokio::test]
 async fn progress_is_that_of_the_operation_asked_for() {
     let daemon = Daemon::start().await;

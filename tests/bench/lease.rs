@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(6);
 /// The operations of one transaction while the store is filled.
 const AT_ONCE: usize = 128;
 
-/// A store that notes when which lease is renewed.
+/// A store that records when each lease is renewed.
 #[derive(Clone)]
 struct Noting {
     store: Embedded,
@@ -121,7 +121,7 @@ fn machine(at: usize) -> Machine {
     Machine { id, ip, hostname: format!("n{at}"), metadata, version, boot_id, since, format }
 }
 
-/// As hosts and users write it.
+/// The cluster as hosts and users write it.
 async fn fill(store: &Embedded, hosts: usize, units: usize) {
     let text = "[Service]\nExecStart=/bin/true\n[X-Fleet]\nConflicts=%p@*\n";
     let hash = UnitFile::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}")).hash();

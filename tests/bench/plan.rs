@@ -2,7 +2,7 @@
 //! figure is printed as a ratio to a reference measured in the same run, so that runs on different machines can be
 //! compared: one insertion of a unit's name into a plain `BTreeMap` of as many.
 //!
-//! Long steps are given in time on the processor, so that a busy machine doesn't count.
+//! Long steps are measured in processor time, so that other load on the machine doesn't matter.
 //!
 //! `cargo bench --bench plan [hosts] [units]`
 
@@ -106,7 +106,7 @@ fn scenario(title: &str, reference: Duration, hosts: usize, units: usize, sectio
     }
 }
 
-/// Runs from now on. Short intervals by the clock; long ones by the processor, which is counted in ticks.
+/// Starts now. Short intervals are measured by the clock, long ones in processor time, which is counted in ticks.
 struct Watch(Instant, Duration);
 
 impl Watch {
@@ -136,7 +136,7 @@ fn plan(scheduler: &mut Scheduler) -> (Plan, Duration) {
     (plan, start.took())
 }
 
-/// As the store's watch would: the same values, with their revision.
+/// Apply a decision as the watch of the store would: the same values, with their revision.
 fn echo(scheduler: &mut Scheduler, plan: &Plan) {
     for change in plan.decisions.iter().flat_map(|decision| decision.changes(Revision(3))) {
         scheduler.apply(change);
@@ -176,7 +176,7 @@ fn machine(at: usize) -> Machine {
     }
 }
 
-/// Spread over the range of ids, as real ones are.
+/// A machine id; they are spread over the whole range, as real ones are.
 fn id(at: usize) -> MachineId {
     let spread = (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("{spread:016x}{:016x}", at + 1).parse().unwrap_or_else(|error| panic!("{error}"))

@@ -1,10 +1,10 @@
-//! What `tests/bench/sidecar` loads proxies with, and what stands behind them. Owns the load and its own measure of
-//! time; which process is loaded, and what that costs it, is the bench's. No crate but the standard library, so that
-//! one `rustc -O` builds it. Blocking calls and threads: they cost the generator more than an event loop would, and the
-//! same for everything that is measured.
+//! The load generator and the server of `tests/bench/sidecar`. Owns the load and its timing; the benchmark chooses the
+//! process under load and measures its cost. It uses only the standard library, so that one `rustc -O` builds it. It
+//! uses blocking calls and threads, which cost the generator more than an event loop would, but the same for every
+//! proxy.
 //!
-//! A connection begins with its kind: `e`, and each block of 64 bytes is sent back; `b` and a length (8 bytes), and so
-//! many bytes are sent.
+//! A connection begins with its kind. After `e`, each block of 64 bytes is sent back. After `b` and a length (8 bytes),
+//! that many bytes are sent.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const BLOCK: usize = 64;
 const CHUNK: usize = 256 * 1024;
 const STACK: usize = 64 * 1024;
-/// Nothing here takes so long unless something is broken.
+/// The time limit of every operation.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -33,7 +33,7 @@ fn main() {
     }
 }
 
-/// Serve until killed: a thread for each connection, and one in advance, so that a new connection waits for nobody.
+/// Serve until killed: a thread for each connection, and spare ones, so that a new connection needn't wait.
 fn serve(port: u16) {
     let listener = Arc::new(TcpListener::bind(("127.0.0.1", port)).expect("can't listen"));
     // Threads that wait for a connection.
@@ -55,7 +55,7 @@ fn accept(listener: &Arc<TcpListener>, free: &Arc<AtomicUsize>) {
             if free.fetch_sub(1, Ordering::SeqCst) == 1 {
                 accept(&listener, &free);
             }
-            // A client that goes is what this is for.
+            // The client has disconnected, as expected.
             let _ = answer(stream);
             if free.fetch_add(1, Ordering::SeqCst) > 64 {
                 free.fetch_sub(1, Ordering::SeqCst);
@@ -95,7 +95,7 @@ fn connect(port: u16) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The first request of a connection, with its kind in front.
+/// The first request of a connection, after its kind.
 fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut first = [1; BLOCK + 1];
     first[0] = b'e';
@@ -112,7 +112,7 @@ fn once(port: u16) -> std::io::Result<()> {
     greet(&mut connect(port)?)
 }
 
-/// Take in so many bytes over one connection: seconds.
+/// Receive this many bytes over one connection; returns the seconds.
 fn bulk(port: u16, bytes: u64) {
     let mut stream = connect(port).expect("can't connect");
     let begun = Instant::now();
@@ -128,7 +128,7 @@ fn bulk(port: u16, bytes: u64) {
     println!("{{\"seconds\": {}}}", begun.elapsed().as_secs_f64());
 }
 
-/// So many connections with one request each, from so many threads, as fast as they are answered.
+/// Connections with one request each, from several threads, as fast as they are answered.
 fn short(port: u16, count: u64, threads: u64) {
     let begun = Instant::now();
     let work = move || (0..count / threads).filter(|_| once(port).is_err()).count();
@@ -137,8 +137,8 @@ fn short(port: u16, count: u64, threads: u64) {
     println!("{{\"seconds\": {}, \"failed\": {failed}}}", begun.elapsed().as_secs_f64());
 }
 
-/// So many requests a second for so many seconds, each timed from when it was due: one that waits for another isn't let
-/// off.
+/// Requests at a fixed rate, each timed from when it was due, so that a request which waits for another one counts as
+/// late.
 fn paced(port: u16, rate: u64, seconds: u64, kept: bool) {
     const WORKERS: u64 = 8;
     let times = Arc::new(Mutex::new(Vec::new()));
@@ -181,7 +181,7 @@ fn paced(port: u16, rate: u64, seconds: u64, kept: bool) {
     println!("{{\"p50\": {}, \"p99\": {}, \"failed\": {failed}}}", at(0.5), at(0.99));
 }
 
-/// So many connections, each of which has been answered once; they stay until standard input ends.
+/// Idle connections, each of which was answered once; they stay open until standard input ends.
 fn idle(port: u16, count: u64) {
     let open = |at| {
         let mut stream = connect(port).unwrap_or_else(|error| panic!("connection {at}: {error}"));

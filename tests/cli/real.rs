@@ -1,5 +1,5 @@
-//! The real API over a store in memory, so that the scripted one can't drift from it. No engine and no agent: the test
-//! writes what they would.
+//! The real API over a store in memory, so that differences from the scripted one are found. There is no engine and no
+//! agent: the test writes what they would write.
 
 use flotilla::api::server::health::{self, Health};
 use flotilla::api::server::listen::Listener;
@@ -59,7 +59,7 @@ impl Real {
         ]);
     }
 
-    /// A record that nobody can read.
+    /// A record that can't be read.
     pub(crate) fn damage(&self, unit: &str) {
         self.write(vec![records::damaged(unit)]);
     }

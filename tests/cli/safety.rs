@@ -1,5 +1,5 @@
-//! Nothing irreversible by accident: the question before a pattern destroys several units, and running units that get a
-//! new file one after another.
+//! No irreversible change by accident: the question before a pattern destroys several units, and the replacement of
+//! running units one after another.
 
 use serde_json::{Value, json};
 

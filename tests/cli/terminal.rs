@@ -1,5 +1,5 @@
-//! What people see: the real `fleetctl` on a terminal of 80 and of 45 columns. The other tests show that without one,
-//! stdout has CoreOS fleet's bytes.
+//! The real `fleetctl` on terminals of 80 and of 45 columns. The other tests show that without a terminal, stdout has
+//! CoreOS fleet's bytes.
 
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ fn list_units_on_a_terminal_has_hosts_states_and_counts_and_fits() {
     for list in ["list-units", "list-unit-files", "list-machines"] {
         for columns in [80, 45] {
             let (_, text) = fake.on_terminal(list, columns, "");
-            // What follows the table are sentences.
+            // The lines after the table are sentences.
             let table = text.split("web@1.service waits").next().unwrap();
             fits(table, columns.into());
         }

@@ -1,9 +1,9 @@
-//! The architecture's rules, held by a test: which room may use which, who owns a foreign crate, who may read the
-//! environment, print, exit or ask the time, what the pure core may name, that no files import each other, how long a
-//! file, a function and a line may be. See `docs/architecture.md`.
+//! Checks the rules of the architecture: which room may use which, which module owns a foreign crate, which modules may
+//! read the environment, print, exit or read the time, what the pure core may use, that no files import each other, and
+//! how long a file, a function and a line may be. See `docs/architecture.md`.
 //!
-//! `scan` reads all production code as a parser sees it, `rules` judges it by the tables here, and `planted` shows that
-//! each rule can fail.
+//! `scan` parses all production code, `rules` checks it against the tables here, and `planted` shows that each rule can
+//! fail.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -30,7 +30,7 @@ const FUNCTION: usize = 60;
 /// Characters in one line, of code and of pages.
 const COLUMNS: usize = 120;
 
-/// Each room, and what of ours it may use besides itself.
+/// Each room, and the other rooms that it may use.
 const ROOMS: &[Room] = &[
     Room { name: "model", modules: &["model"], may_use: &[] },
     Room { name: "metrics", modules: &["metrics"], may_use: &[] },
@@ -58,7 +58,7 @@ const ROOMS: &[Room] = &[
         modules: &["api::server"],
         may_use: &["api/wire", "model", "metrics", "plan", "store", "registry", "clock"],
     },
-    // Declares the three; nothing stands in it.
+    // Declares the three rooms and has no other content.
     Room { name: "api", modules: &["api"], may_use: &[] },
     Room { name: "config", modules: &["config"], may_use: &["model", "cli_docs"] },
     Room { name: "telemetry", modules: &["telemetry"], may_use: &["model"] },
@@ -131,12 +131,12 @@ const EXITS: &[&str] = &[
 
 const CLEANER: &str = "crate::model::text::without_os_error";
 
-/// Words that only one place may say.
+/// Names that only some files may use.
 const WORDS: &[Owned] = &[
     ("std::env::var", &["src/config"]),
     ("std::env::vars", &["src/config"]),
     ("std::env::vars_os", &["src/config"]),
-    // clap reads FLEETCTL_*; the terminal says what it can do in TERM; SSH_AUTH_SOCK and SHELL belong to the person.
+    // clap reads FLEETCTL_*; TERM describes the terminal; SSH_AUTH_SOCK and SHELL belong to the user.
     ("std::env::var_os", &["src/config", "src/cli/args", "src/cli/output", "src/remote", "src/telemetry"]),
     ("std::process::exit", &["src/bin"]),
     ("std::process::abort", &[]),
@@ -177,16 +177,16 @@ const CORE: Purity = Purity {
 /// Rooms whose decisions must not depend on the order of a hash map.
 const DECIDING: &[&str] = &["model", "plan", "engine", "agent"];
 
-/// Functions that are longer, and why.
+/// Longer functions, with the reason.
 const LONG_FUNCTIONS: &[Exception] = &[
     ("src/metrics/series.rs Series::new", "a list of series, each with its help text"),
     ("src/store/embedded/disk.rs Disk::load", "one record after another, in the order of the file"),
 ];
 
-/// Modules that use each other, `room: a b`, and why.
+/// Modules that use each other, `room: a b`, with the reason.
 const CIRCLES: &[Exception] = &[];
 
-/// The tree that is judged: this one, or the checkout that `FLOTILLA_TREE` names, to compare its numbers.
+/// The tree to check: this one, or the checkout in `FLOTILLA_TREE`, to compare its numbers.
 fn root() -> PathBuf {
     std::env::var_os("FLOTILLA_TREE").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
@@ -207,7 +207,7 @@ fn files(folder: &str, extension: &str) -> BTreeMap<String, String> {
     paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The names of all dependencies, as code spells them.
+/// The names of all dependencies, as they are spelled in code.
 fn dependencies() -> Vec<String> {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let section = manifest.split("\n[dependencies]\n").nth(1).and_then(|rest| rest.split("\n[").next());
@@ -219,7 +219,7 @@ fn tree() -> Tree {
     Tree::new(&files("src", "rs"), &dependencies())
 }
 
-/// All rules in one test: parsing the tree takes a second. Prints the tree's numbers.
+/// All rules in one test, because parsing the tree takes a second. Prints statistics of the tree.
 #[test]
 fn the_code_keeps_the_architecture() {
     let tree = tree();
@@ -247,7 +247,7 @@ fn the_code_keeps_the_architecture() {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
-/// All code, tests among it.
+/// All code, including tests.
 fn code() -> BTreeMap<String, String> {
     let mut texts = files("src", "rs");
     texts.extend(files("tests", "rs"));

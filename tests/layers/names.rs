@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A path as segments: `crate::…` for what is ours, a crate's name first for what is foreign.
+/// The segments of a path: `crate::…` for our code, or else the name of a foreign crate first.
 pub(crate) type Path = Vec<String>;
 
-/// Substitutions until a path is given up. Real chains of re-exports have two or three links.
+/// The most substitutions for one path. Real chains of re-exports have two or three.
 const MAX_LINKS: usize = 16;
 
-/// What one module, or one block, binds.
+/// The names that one module, or one block, binds.
 #[derive(Default)]
 pub(crate) struct Scope {
     /// From `use`: the name, and the path behind it as written there.
@@ -42,7 +42,7 @@ impl Names {
         self.lookup(place, path, &mut Vec::new())
     }
 
-    /// The full path of what is meant: re-exports of our modules are followed to where a thing is declared.
+    /// The full path of the item: re-exports of our modules are followed to its declaration.
     pub(crate) fn declared(&self, path: &[String]) -> Path {
         let mut path = path.to_vec();
         for _ in 0..MAX_LINKS {
@@ -52,7 +52,7 @@ impl Names {
         path
     }
 
-    /// The module that declares what `path` means.
+    /// The module that declares the item of `path`.
     pub(crate) fn module_of(&self, path: &[String]) -> Option<&Path> {
         let known = |length: &usize| self.modules.contains_key(&path[..*length]);
         let length = (1..=path.len()).rev().find(known)?;
@@ -84,7 +84,7 @@ impl Names {
             return Some(join(place.module, path));
         }
         for glob in scopes.flat_map(|scope| &scope.globs) {
-            // As the name that no `use` can bind.
+            // A name that no `use` can bind.
             let mark = format!("{}::*", glob.join("::"));
             if tried.contains(&mark) {
                 continue;
@@ -98,7 +98,7 @@ impl Names {
         self.foreign.contains(head).then(|| path.to_vec())
     }
 
-    /// Behind `self::` and `super::`.
+    /// The path after `self::` and `super::`.
     fn lookup_from(&self, module: &[String], rest: &[String]) -> Option<Path> {
         match rest.first().map(String::as_str) {
             Some("super") => self.lookup_from(&module[..module.len().saturating_sub(1)], &rest[1..]),
@@ -106,7 +106,7 @@ impl Names {
         }
     }
 
-    /// What `name` is in `module`: declared there, bound there, or there by a glob.
+    /// The item `name` of `module`: declared there, bound there, or imported by a glob.
     fn member(&self, module: &[String], name: &str, seen: &mut Vec<Path>) -> Option<Path> {
         if seen.iter().any(|known| known == module) {
             return None;
@@ -124,7 +124,7 @@ impl Names {
         targets.filter_map(|target| self.member(&target, name, seen)).next()
     }
 
-    /// One link: `path` goes through a name that its module only re-exports.
+    /// One substitution: `path` contains a name that its module only re-exports.
     fn behind_re_export(&self, path: &[String]) -> Option<Path> {
         let module = self.module_of(path)?;
         let name = path.get(module.len())?;

@@ -1,5 +1,5 @@
-//! The tree's numbers, for those who compare one version with another: sizes of files and functions, wide lines,
-//! circles. Owns how each is counted; must never judge, which is what `rules` does.
+//! Statistics of the tree, to compare versions: sizes of files and functions, wide lines, circles. Owns how each is
+//! counted; must never check a rule, which is what `rules` does.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::rules;
 use crate::scan::Tree;
 
-/// A few lines of text. `code` and `pages` are whole files, tests among them, by their paths.
+/// A few lines of text. `code` and `pages` are whole files, including tests, by their paths.
 pub(crate) fn report(tree: &Tree, code: &BTreeMap<String, String>, pages: &BTreeMap<String, String>) -> String {
     let mut text = String::new();
     let files: Vec<usize> = tree.sources.iter().map(|source| source.production_lines()).collect();
@@ -28,7 +28,7 @@ pub(crate) fn report(tree: &Tree, code: &BTreeMap<String, String>, pages: &BTree
     text
 }
 
-/// Median, nine tenths, most.
+/// The median, the 90th percentile and the maximum.
 fn spread(numbers: &[usize]) -> String {
     let mut numbers = numbers.to_vec();
     numbers.sort_unstable();

@@ -1,4 +1,5 @@
-//! Each rule is shown small trees that break it, in every spelling that a text search would miss, and one that doesn't.
+//! Tests each rule with small trees that violate it, in every spelling that a text search would miss, and with one that
+//! doesn't.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ const ROOMS: [Room; 5] = [
     Room { name: "cli", modules: &["cli"], may_use: &["wire"] },
 ];
 
-/// `extra` is added to a tree of five files, or takes the place of one.
+/// Adds `extra` to a tree of five files, or replaces one of them.
 fn tree(extra: &[(&str, &str)]) -> Tree {
     let base = [
         ("src/lib.rs", "//! Lib.\npub mod api;\npub mod cli;\npub mod model;\n"),
@@ -99,7 +100,7 @@ fn a_word_that_belongs_to_another() {
     for (text, line, why) in spellings {
         assert_seen(&rules::owned(&cli(text), &WORDS), &format!("src/cli.rs:{line}:"), why, text);
     }
-    // Variables and types of the same names, other words with the same beginning, comments and strings.
+    // Variables and types of the same names, longer names, comments and strings.
     let harmless = "use std::env; use std::time::Duration;\n// println!() std::process::exit(1)\n\
                     fn f(redb: u8) -> &'static str { env::var_os(\"A\"); redb.env::<Instant>(); \"std::env::var\" }";
     assert_eq!(rules::owned(&cli(harmless), &WORDS), [""; 0]);
@@ -156,12 +157,12 @@ fn modules_that_use_each_other() {
         circles(&[(wire, "use super::server::serve;"), (server, "use super::wire::View;")]),
         ["crate::api: server wire"]
     );
-    // Through a child, and through what the parent re-exports.
+    // Through a child, and through a re-export of the parent.
     let parent = ("src/api.rs", "pub mod server; pub mod wire; pub use wire::View;");
     let child = ("src/api/server/inner.rs", "use crate::api::View;");
     let found = circles(&[parent, (server, "mod inner;"), child, (wire, "fn f() { super::server::serve() }")]);
     assert_eq!(found, ["crate::api: server wire"]);
-    // What a module and its own child use of each other is none.
+    // A module and its own child that use each other are not a circle.
     let inner = ("src/api/server/inner.rs", "use super::serve; pub struct X;");
     assert_eq!(circles(&[(server, "mod inner; use inner::X; pub fn serve() {}"), inner]), [""; 0]);
     assert_eq!(circles(&[(server, "use super::wire::View;")]), [""; 0]);

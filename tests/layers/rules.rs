@@ -1,7 +1,7 @@
-//! Owns the rules: each takes what was scanned and its table, and returns one line for each breach.
+//! Owns the rules: each takes the scanned code and its table, and returns one line for each violation.
 //!
-//! An exception is named with its reason, and is a breach itself once it is no longer needed. This file must never know
-//! the tree's own tables: these are in `main`, so that `planted` can show each rule a small tree that breaks it.
+//! An exception is listed with its reason, and is a violation itself when it is no longer needed. This file must never
+//! use the tables of the real tree: these are in `main`, so that `planted` can test each rule with a small tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,22 +16,22 @@ pub(crate) struct Room {
     pub(crate) may_use: &'static [&'static str],
 }
 
-/// A foreign crate, or a word of the standard library (`std::env::var`, `println!`), and the paths that may name it.
+/// A foreign crate, or a name of the standard library (`std::env::var`, `println!`), and the paths that may use it.
 pub(crate) type Owned = (&'static str, &'static [&'static str]);
 
-/// What breaks a rule and may, and why.
+/// An allowed violation of a rule, with the reason.
 pub(crate) type Exception = (&'static str, &'static str);
 
-/// What the pure core must keep to.
+/// The restrictions of the pure core.
 pub(crate) struct Purity {
     pub(crate) rooms: &'static [&'static str],
-    /// The only foreign crates.
+    /// The only foreign crates that it may use.
     pub(crate) crates: &'static [&'static str],
-    /// What it must not take from these, `std::fs` for instance.
+    /// The paths in these that it must not use, such as `std::fs`.
     pub(crate) never: &'static [&'static str],
 }
 
-/// Who may use which room. A module in no room is a breach.
+/// Which room may use which. A module in no room is a violation.
 pub(crate) fn arrows(tree: &Tree, rooms: &[Room]) -> Vec<String> {
     let mut broken = BTreeSet::new();
     for source in &tree.sources {
@@ -51,7 +51,7 @@ pub(crate) fn arrows(tree: &Tree, rooms: &[Room]) -> Vec<String> {
     broken.into_iter().collect()
 }
 
-/// The path behind `crate`, unless it is the crate's root itself.
+/// The path after `crate`, unless it is the root of the crate itself.
 fn ours(path: &[String]) -> Option<&[String]> {
     match path.split_first() {
         Some((head, rest)) if head == "crate" && !rest.is_empty() => Some(rest),
@@ -77,7 +77,7 @@ fn only_holds_rooms(rooms: &[Room], path: &[String]) -> bool {
     rooms.iter().flat_map(|room| room.modules).any(|module| module.starts_with(&above))
 }
 
-/// Foreign crates with one owner, and words that only one place may say.
+/// Foreign crates with one owner, and names that only some files may use.
 pub(crate) fn owned(tree: &Tree, table: &[Owned]) -> Vec<String> {
     let mut broken = BTreeSet::new();
     for source in &tree.sources {
@@ -102,7 +102,7 @@ fn says(mention: &Mention, word: &str) -> bool {
     }
     let word: Vec<&str> = word.split("::").collect();
     let common = word.iter().zip(&mention.declared).take_while(|(a, b)| a == b).count();
-    // A glob says all that is below it.
+    // A glob imports everything below it.
     common == word.len() || mention.kind == Kind::Glob && common == mention.declared.len()
 }
 
@@ -144,7 +144,7 @@ pub(crate) fn purity(tree: &Tree, rooms: &[Room], rule: &Purity) -> Vec<String> 
     broken.into_iter().collect()
 }
 
-/// Where decisions are made, nothing may depend on the order of a hash map. `rooms` are those that decide.
+/// Decisions must not depend on the order of a hash map. `rooms` are the rooms that decide.
 pub(crate) fn determinism(tree: &Tree, rooms: &[Room], deciding: &[&str]) -> Vec<String> {
     const UNORDERED: [&str; 3] = ["HashMap", "HashSet", "RandomState"];
     let mut broken = BTreeSet::new();
@@ -163,10 +163,10 @@ pub(crate) fn determinism(tree: &Tree, rooms: &[Room], deciding: &[&str]) -> Vec
     broken.into_iter().collect()
 }
 
-/// Modules beside each other that use each other, in groups: `room: a b`, and what makes it so.
+/// Sibling modules that use each other, in groups: `room: a b`, with the places where they do.
 ///
-/// A path from `agent/units/order` to `agent/publish` is an arrow from `agent/units` to `agent/publish`. What a module
-/// and its own children use of each other is no circle: a child is a part of its parent, moved to a file of its own.
+/// A path from `agent/units/order` to `agent/publish` is an arrow from `agent/units` to `agent/publish`. A module and
+/// its own children may use each other: a child is a part of its parent in a separate file.
 pub(crate) fn circles(tree: &Tree) -> Vec<Circle> {
     let mut rooms: BTreeMap<Path, Arrows> = BTreeMap::new();
     for source in &tree.sources {
@@ -182,7 +182,7 @@ pub(crate) fn circles(tree: &Tree) -> Vec<Circle> {
     rooms.iter().flat_map(|(room, arrows)| circles_of(room, arrows)).collect()
 }
 
-/// From, to, and the places that make the arrow.
+/// From, to, and the places that cause the arrow.
 type Arrows = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
 pub(crate) struct Circle {
@@ -228,7 +228,7 @@ pub(crate) fn long_functions(tree: &Tree, ceiling: usize) -> Vec<String> {
     found
 }
 
-/// `found` must be what `exceptions` name: nothing else, and nothing that is gone.
+/// `found` must be exactly what `exceptions` list.
 pub(crate) fn excepted(found: &[String], exceptions: &[Exception]) -> Vec<String> {
     let named = |what: &String| exceptions.iter().any(|(name, _)| name == what);
     let is_stale = |name: &str| !found.iter().any(|what| what == name);

@@ -1,8 +1,8 @@
-//! Owns reading: the production code of a source tree as a parser sees it.
+//! Owns reading: parses the production code of a source tree.
 //!
-//! The module tree is walked from `src/lib.rs` and `src/bin/*.rs` along `mod` declarations. Whatever carries
-//! `#[cfg(test)]` is left out, wherever it stands; all the rest is seen: paths in code, in attributes and in the tokens
-//! of macros, each with its line. It must never judge: that is for `rules`.
+//! The module tree is walked from `src/lib.rs` and `src/bin/*.rs` along `mod` declarations. Items with `#[cfg(test)]`
+//! are left out, wherever they are; everything else is read: paths in code, in attributes and in the tokens of macros,
+//! each with its line. It must never check a rule: that is done in `rules`.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -24,7 +24,7 @@ pub(crate) struct Source {
     pub(crate) functions: Vec<Function>,
     /// Lines with `async` or `await`.
     pub(crate) asynchronous: Vec<usize>,
-    /// What `#[cfg(test)]` takes out.
+    /// The lines that `#[cfg(test)]` removes.
     tests: Vec<RangeInclusive<usize>>,
 }
 
@@ -60,12 +60,12 @@ pub(crate) struct Function {
 pub(crate) struct Tree {
     pub(crate) sources: Vec<Source>,
     pub(crate) names: Names,
-    /// Files that no `mod` declaration leads to, not even one for tests.
+    /// Files without a `mod` declaration, not even one for tests.
     pub(crate) strays: Vec<String>,
 }
 
 impl Source {
-    /// Lines that aren't a test's, comments among them.
+    /// Lines that don't belong to tests, including comments.
     pub(crate) fn production_lines(&self) -> usize {
         let tests: usize = self.tests.iter().map(|range| range.end() - range.start() + 1).sum();
         self.text.lines().count() - tests
@@ -98,7 +98,7 @@ impl Tree {
 struct Walk<'a> {
     files: &'a BTreeMap<String, String>,
     parsed: Vec<Parsed>,
-    /// Files that hold tests only.
+    /// Files that contain only tests.
     tests: Vec<String>,
     names: Names,
 }
@@ -161,7 +161,7 @@ fn is_within(file: &str, folder: &str) -> bool {
     file.strip_prefix(folder).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 
-/// What an item adds to the scope that it stands in.
+/// The names that an item adds to its scope.
 fn bind(scope: &mut Scope, item: &syn::Item) {
     let name = match item {
         syn::Item::Use(item) => {
@@ -283,12 +283,12 @@ impl Parsed {
     }
 }
 
-/// Collects what one file names. Tests are passed over.
+/// Collects the paths in one file. Tests are skipped.
 struct Reader<'a> {
     names: &'a Names,
     module: Path,
     blocks: Vec<Scope>,
-    /// The type of the `impl` or trait around.
+    /// The type of the enclosing `impl` or trait.
     owner: Option<String>,
     mentions: Vec<Mention>,
     functions: Vec<Function>,
@@ -309,7 +309,7 @@ impl Reader<'_> {
         self.mentions.push(Mention { line, written, declared, kind });
     }
 
-    /// A path in code. A single name is a variable, a local item or bound by a `use`, which is mentioned itself.
+    /// A path in code. A single name is a variable, a local item, or bound by a `use`, which is collected itself.
     fn path(&mut self, path: &[String], line: usize, kind: Kind) {
         if path.len() > 1 || kind == Kind::Macro {
             self.mention(path, line, kind);
@@ -335,7 +335,7 @@ impl Reader<'_> {
         self.functions.push(Function { name, lines });
     }
 
-    /// Paths in tokens that no parser of ours understands: the bodies of macros, attributes.
+    /// Paths in tokens that aren't parsed: the bodies of macros, attributes.
     fn tokens(&mut self, tokens: TokenStream, prefix: &[String]) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, sign: char| matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == sign);
@@ -537,7 +537,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
-    /// `pub(in crate::api)` names whom it is for, and uses nothing.
+    /// `pub(in crate::api)` names a scope, and uses nothing.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_signature(&mut self, signature: &'ast syn::Signature) {
