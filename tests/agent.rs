@@ -1,5 +1,5 @@
-//! The agent of one host against the embedded store and a host in memory: what it does with its assignments, in which
-//! order, and what it leaves alone. The engine's part is played by the test, key by key.
+//! The agent of one host with the embedded store and a host in memory: what it does with its assignments, in which
+//! order, and what it leaves alone. The test plays the engine, key by key.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -88,14 +88,14 @@ impl World {
         }
     }
 
-    /// As a leader publishes the lowest format of the registered hosts.
+    /// Publish the lowest format of the registered hosts, as a leader does.
     async fn lead(&self, format: &str) {
         let (hostname, ip) = Default::default();
         let leader = LeaderRecord { machine: id(), hostname, ip, since: 0, format: format.parse().unwrap() };
         self.store.commit(Txn { guards: vec![], ops: vec![put(&Key::Leader, &leader, None)] }).await.unwrap();
     }
 
-    /// The only key under which `name` is reported, once all has settled.
+    /// The only key of the report of `name`, after everything has settled.
     async fn state_key(&self, name: &str) -> String {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mut keys = self.state_keys(name).await;
@@ -121,7 +121,7 @@ impl World {
         self.store.commit(Txn { guards: vec![], ops: ops.into_values().collect() }).await.unwrap();
     }
 
-    /// As the engine passes a restart on: the entry as it is, with another generation.
+    /// Assign a restart as the engine does: the same assignment with another generation.
     async fn restart(&self, name: &str, text: &str, generation: u64) {
         let hash = UnitFile::parse(text.as_bytes()).unwrap().hash();
         let generation = Revision(generation);
@@ -189,7 +189,7 @@ fn run(test: impl Future<Output = ()>) {
 const PLAIN: &str = "[Service]\nExecStart=/bin/sleep 1000\n";
 const TOP: &str = "[Unit]\nRequires=base.service\nAfter=base.service\n[Service]\nExecStart=/bin/top\n";
 
-/// A package's, say: nothing of it changes, whatever the cluster wants of a unit of that name.
+/// A foreign unit, for example of a package, isn't changed, whatever the cluster's unit of that name requires.
 #[test]
 fn a_unit_of_the_hosts_own_is_neither_shadowed_nor_started_nor_stopped() {
     run(async {
@@ -224,8 +224,8 @@ fn a_unit_of_the_hosts_own_is_neither_shadowed_nor_started_nor_stopped() {
     });
 }
 
-/// CoreOS fleet wrote to the same folder. Where this daemon never was before, files there are fleet's, and so is what
-/// runs.
+/// CoreOS fleet wrote to the same folder. On a host where this daemon has never run, the files there are fleet's, and
+/// so are the units that run.
 #[test]
 fn units_that_were_here_before_are_left_alone_until_they_are_ours_and_then_taken_over_as_they_run() {
     run(async {
@@ -248,7 +248,7 @@ fn units_that_were_here_before_are_left_alone_until_they_are_ours_and_then_taken
         assert_eq!(["kept.service", "taken.service"].map(|name| pid(&world, name)), before, "neither was restarted");
         assert_eq!(world.state("kept.service").await, None, "it isn't this cluster's to report");
 
-        // What was taken over is ours, also for a daemon that comes later: told nothing more of it, it stops it.
+        // An adopted unit is ours, also for a later daemon: without an assignment, it is stopped.
         world.kill().await;
         world.untell("taken.service").await;
         world.untell("new.service").await;
@@ -517,8 +517,8 @@ fn restart_of_the_daemon_touches_nothing() {
     });
 }
 
-/// The call and the note are all that may lie between a start and its being known; whatever else a pass does may be
-/// broken off.
+/// Only the call and the save may come between a start and the record of it; everything else in a pass may be
+/// interrupted.
 #[test]
 fn what_was_started_is_noted_at_once() {
     let latency = Duration::from_secs(2);
@@ -643,7 +643,7 @@ fn a_bus_that_goes_away_is_waited_for() {
     });
 }
 
-/// systemd answers, and won't read its files again: only those that need it wait.
+/// systemd answers, but refuses to reload: only the units that need a reload wait.
 #[test]
 fn a_reload_that_is_refused_holds_up_only_those_that_need_it() {
     run(async {
@@ -684,8 +684,8 @@ fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
     });
 }
 
-/// A record that doesn't hold the file of its key, as a hand in the store leaves it: the unit is held and says so, the
-/// pass ends, and nothing else on the host waits for it.
+/// A record whose file doesn't match its key, after a manual change in the store: the unit is held, its report says so,
+/// the pass ends, and no other unit of the host waits for it.
 #[test]
 fn a_file_of_another_hash_in_the_store_is_never_installed_and_holds_up_nothing() {
     run(async {
@@ -719,7 +719,7 @@ fn a_file_of_another_hash_in_the_store_is_never_installed_and_holds_up_nothing()
     });
 }
 
-/// The daemon can't write its own files: that is what it says, not that systemd is unreachable.
+/// The daemon can't write its own files: this is reported, and not that systemd is unreachable.
 #[test]
 fn a_full_run_directory_is_called_by_its_name() {
     run(async {
@@ -745,7 +745,7 @@ fn a_full_run_directory_is_called_by_its_name() {
     });
 }
 
-/// Since when a unit is as it is, and since when its host is registered, doesn't begin anew with each daemon.
+/// The times since when a unit is in its state and its host is registered don't change with a new daemon.
 #[test]
 fn since_outlives_the_daemon() {
     run(async {
@@ -769,7 +769,7 @@ fn since_outlives_the_daemon() {
         let failed = |s: Option<&UnitReport>| s.is_some_and(|s| s.active == "failed");
         let since = world.until("a.service", "failed", failed).await.unwrap().since;
         assert!((before..before + 1000).contains(&since), "{since}, and it crashed at {before}");
-        // Taken for dead it registers anew, and that is when its presence begins.
+        // After its lease has expired it registers again, and its presence begins then.
         let lease = presence(&world.store).await.unwrap();
         world.store.revoke(lease).await.unwrap();
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -777,7 +777,7 @@ fn since_outlives_the_daemon() {
     });
 }
 
-/// The daemon can't write down that it has restarted a unit; its report in the store says so.
+/// The daemon can't save that it has restarted a unit; its report in the store shows it.
 #[test]
 fn a_restart_that_could_not_be_saved_is_not_done_again() {
     run(async {
@@ -797,7 +797,7 @@ fn a_restart_that_could_not_be_saved_is_not_done_again() {
             world.until("a.service", "restarted", done).await;
             assert_eq!(world.host.main_pid(&unit("a.service")), pid, "full: {full}; {:?}", world.host.log());
         }
-        // After a reboot the report of the boot before says nothing.
+        // After a reboot, the report of the previous boot doesn't apply.
         world.kill().await;
         world.host.reboot();
         world.start("n1");
@@ -806,8 +806,8 @@ fn a_restart_that_could_not_be_saved_is_not_done_again() {
     });
 }
 
-/// The leader deletes the assignments of a host that it takes for dead, and writes them again when the host is back.
-/// What could run nowhere else in between isn't touched.
+/// The leader deletes the assignments of a host that it treats as dead, and writes them again when the host is back. A
+/// unit that can run nowhere else isn't touched meanwhile.
 #[test]
 fn a_host_that_returns_restarts_nothing_that_ran_nowhere_else() {
     for leader_takes in [0, 20, 5000] {
@@ -887,7 +887,7 @@ fn reports_are_written_in_the_format_that_the_leader_publishes() {
         world.tell(&[("a.service", PLAIN, Target::Launched, 1), ("b.service", PLAIN, Target::Launched, 1)]).await;
         let reported = world.until_active("a.service").await;
         let (unit_first, host_first) = (format!("state/a.service/{ID}"), format!("state/{ID}/a.service"));
-        // Nobody leads yet, and a leader of an older version publishes no format.
+        // There is no leader yet; and a leader of an older version publishes no format.
         assert_eq!(world.state_key("a.service").await, unit_first);
         for (format, expected) in [("2", &host_first), ("1", &unit_first), ("3", &host_first)] {
             world.lead(format).await;
@@ -959,7 +959,7 @@ fn a_store_that_lost_its_data_stops_nothing() {
         }
         let pids = |world: &World| ["a.service", "x.service"].map(|name| world.host.main_pid(&unit(name)));
         let before = pids(&world);
-        // An etcd made anew under the same address, and two daemons in turn that meet it.
+        // A new, empty etcd at the same address, and two daemons that use it one after the other.
         world.kill().await;
         world.store = Embedded::in_memory();
         for _ in 0..2 {
@@ -969,7 +969,7 @@ fn a_store_that_lost_its_data_stops_nothing() {
             world.kill().await;
         }
         world.start("n1");
-        // Submitted again it is adopted as it runs, and can be stopped.
+        // Submitted again, the running unit is adopted, and can be stopped.
         world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
         world.until_active("a.service").await;
         assert_eq!(pids(&world), before);
@@ -979,8 +979,8 @@ fn a_store_that_lost_its_data_stops_nothing() {
     });
 }
 
-/// What the store has forgotten goes on; what it knows again, or learns anew, is as any other unit: moved away while
-/// this host was cut off it stops here.
+/// Units that the store has lost keep running. A unit that the store has again is like any other: if it was moved away
+/// while this host was cut off, it is stopped here.
 #[test]
 fn after_a_loss_only_what_was_forgotten_then_is_left_alone() {
     run(async {
@@ -1011,7 +1011,7 @@ fn after_a_loss_only_what_was_forgotten_then_is_left_alone() {
     });
 }
 
-/// It is none of ours, and so it is no unit that is about to leave.
+/// It is a foreign unit, and thus not one that is about to leave.
 #[test]
 fn a_unit_that_needs_one_that_was_here_before_is_started() {
     run(async {
@@ -1027,13 +1027,13 @@ fn a_unit_that_needs_one_that_was_here_before_is_started() {
     });
 }
 
-/// What is left of the host's presence.
+/// The remaining keys of the host's presence.
 async fn presence(store: &Embedded) -> Option<LeaseId> {
     let range = Range { prefix: Key::Machine(id()).to_string(), ..Range::default() };
     store.range(range).await.unwrap().kvs.first().and_then(|kv| kv.lease)
 }
 
-/// An agent that can be told to stop.
+/// An agent that can be stopped.
 fn stoppable(world: &World) -> (JoinHandle<()>, CancellationToken, watch::Receiver<Status>) {
     let options = Options { machine: machine("n1"), ttl: TTL, clock: Clock::simulated(0) };
     let (agent, status) = Agent::new(world.store.clone(), world.host.clone(), options);
@@ -1056,7 +1056,7 @@ async fn a_stopped_daemon_leaves_units_and_presence() {
     assert_eq!(world.host.unit(&unit("a.service")).active, ActiveState::Active);
 }
 
-/// The presence outlives the last unit, however long that takes to stop, and not by much.
+/// The presence ends soon after the last unit has stopped, however long that takes.
 #[tokio::test(start_paused = true)]
 async fn a_host_that_goes_down_leaves_the_cluster_when_its_units_have_stopped() {
     let mut world = World::new().await;
@@ -1077,8 +1077,8 @@ async fn a_host_that_goes_down_leaves_the_cluster_when_its_units_have_stopped() 
     assert!(begun.elapsed() > TTL && begun.elapsed() < Duration::from_secs(42), "{:?}", begun.elapsed());
 }
 
-/// A unit that the shutdown leaves alone may run until the power is off: it must not be started elsewhere before the
-/// lease is over.
+/// A unit that the shutdown doesn't stop may run until the power is off: it must not be started elsewhere before the
+/// lease has expired.
 #[tokio::test(start_paused = true)]
 async fn a_unit_that_does_not_stop_with_the_system_keeps_its_host_registered() {
     let mut world = World::new().await;
@@ -1092,7 +1092,7 @@ async fn a_unit_that_does_not_stop_with_the_system_keeps_its_host_registered() {
     assert!(presence(&world.store).await.is_some());
 }
 
-/// The new TTL needs a new lease; what was bound to the old one is bound to the new one before the old one ends.
+/// The new TTL needs a new lease; all keys of the old one are bound to the new one before the old one ends.
 #[tokio::test(start_paused = true)]
 async fn another_ttl_takes_effect_with_the_next_daemon_and_nothing_blinks() {
     let mut world = World::new().await;

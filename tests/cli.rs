@@ -270,7 +270,7 @@ fn lists_as_json_have_every_field_or_those_asked_for() {
     );
     assert_eq!(json("list-machines --output json")[0]["metadata"]["zone"], "a");
     assert_eq!(json("list-units --output json g"), json!([]));
-    // All fields of each list, and `status`, as the description says: `run` holds them to it.
+    // All fields of each list, and `status`; `run` validates them against the description.
     assert_eq!(json("list-units --output json")[0]["unit"], "a.service");
     assert_eq!(json("status --output json a")[0]["desired"], "launched");
 }
@@ -361,7 +361,7 @@ fn files_that_cant_be_units_are_refused_in_a_sentence() {
     fake.expect("submit dir", 1, "", "dir.service: a directory, not a unit file\nnothing was submitted\n");
     let odd = "web!: invalid character '!' in unit name\nnothing was submitted\n";
     fake.expect("submit web!", 1, "", odd);
-    // A file wins over a pattern, and is no unit all the same.
+    // A file takes precedence over a pattern, but its name is not a unit name.
     fake.file("web[1].service", OK);
     let pattern = "web[1]: invalid character '[' in unit name\nnothing was submitted\n";
     fake.expect("start web[1]", 1, "", pattern);
@@ -558,7 +558,7 @@ fn a_watch_that_breaks_is_opened_again() {
     fake.file("a.service", OK).expect("start a", 0, "Unit a.service launched on a2d7e4a6.../10.88.0.11\n", "");
 }
 
-/// A fleetd of an older version refuses to be asked for progress and sends none; fleetctl computes it.
+/// A fleetd of an older version refuses a request for progress and sends none; fleetctl computes it.
 #[test]
 fn a_fleetd_that_sends_no_progress_is_waited_for_all_the_same() {
     let starting = unit("a.service", "launched", Some(N1), &[state(N1, "7 activating start job=start")]);
@@ -702,7 +702,7 @@ fn no_block_works_for_all_that_take_away() {
     fake.expect("destroy --no-block a", 0, "Destroyed a.service\n", "");
 }
 
-// ---- when the cluster can't be asked
+// ---- when the cluster is unreachable
 
 #[test]
 fn a_fleetd_out_of_reach_is_named() {

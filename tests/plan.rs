@@ -1,8 +1,8 @@
 //! Properties of the scheduler: over random clusters, random changes, hosts that answer late, and engines that crash
 //! between two commits.
 //!
-//! `World` is the store, the API, the hosts and the engine in one: it commits decisions one by one, holding each to its
-//! guards.
+//! `World` is the store, the API, the hosts and the engine in one: it commits decisions one by one, and checks the
+//! guards of each.
 
 #![allow(clippy::unwrap_used, reason = "names and files here are constants")]
 
@@ -72,7 +72,7 @@ const FILES: [&str; 31] = [
 ];
 
 fn host(at: usize) -> MachineId {
-    // Two of them share their first eight digits, as `MachineID=` may say no more.
+    // Two of them have the same first eight digits, because `MachineID=` may contain only these.
     let high = if at < 2 { 0 } else { at };
     format!("{high:08x}{:024x}", at + 1).parse().unwrap()
 }
@@ -87,7 +87,7 @@ fn file(at: usize) -> (UnitHash, Arc<Constraints>) {
     (file.hash(), Arc::new(Constraints::parse(&file).unwrap()))
 }
 
-/// A host's report of a unit, or (`None`) its end.
+/// The report of a unit by a host; `None` deletes it.
 fn report(unit: &UnitName, host: &MachineId, report: Option<Versioned<UnitReport>>) -> Change {
     Change::Report(unit.clone(), host.clone(), ReportKeyForm::HostFirst, report)
 }
@@ -99,24 +99,24 @@ enum Op {
     Unit(usize, usize, Desired),
     /// Change the desired state alone.
     Desire(usize, Desired),
-    /// Ask for a restart.
+    /// Request a restart.
     Restart(usize),
     Destroy(usize),
-    /// A host comes, or changes its metadata.
+    /// A host joins, or changes its metadata.
     Machine(usize, usize),
     Dies(usize),
     Dynamic(usize, usize),
-    /// Some hosts carry out what they were told.
+    /// Some hosts carry out their assignments.
     Hosts(u8),
     /// The engine plans, and commits all of it.
     Plan,
     /// The engine plans, and dies after committing some of it.
     Crash(Index),
-    /// The leader changes before the plan is committed: another engine goes on.
+    /// The leader changes before the plan is committed: another engine continues.
     Audit,
 }
 
-/// What hands may do to a store.
+/// Manual changes of a store.
 #[derive(Debug, Clone)]
 enum Edit {
     NoAssignment(usize, usize),
@@ -161,7 +161,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 struct World {
     store: Cluster,
     scheduler: Scheduler,
-    /// Whether the scheduler hears the changes of each commit from the last to the first.
+    /// Whether the scheduler receives the changes of each commit in reverse order.
     backwards: bool,
 }
 
@@ -230,7 +230,7 @@ impl World {
                 self.commit([Change::Machine(host(*at), Some(machine))]);
             }
             Op::Dies(at) => {
-                // Its lease goes, and its states with it.
+                // Its lease ends, and its reports with it.
                 let id = host(*at);
                 let states = self.store.states.iter().filter(|(_, states)| states.contains_key(&id));
                 let mut changes: Vec<Change> = states.map(|(unit, _)| report(unit, &id, None)).collect();
@@ -280,7 +280,7 @@ impl World {
         self.commit([change]);
     }
 
-    /// Live hosts do as they were told, and say so.
+    /// Live hosts carry out their assignments, and report it.
     fn hosts(&mut self, chosen: impl Fn(usize) -> bool) {
         let mut changes = Vec::new();
         for at in (0..HOSTS).filter(|at| chosen(*at) && self.store.machines.contains_key(&host(*at))) {
@@ -320,7 +320,7 @@ impl World {
         assert!(!self.scheduler.is_dirty());
         assert!(self.scheduler.plan(self.store.revision.0).is_empty(), "a plan after a plan, before any echo");
         self.commit_plan(plan, some);
-        assert!(!self.scheduler.is_dirty(), "the echo of its own decisions concerns nobody");
+        assert!(!self.scheduler.is_dirty(), "its own decisions make nothing dirty");
     }
 
     /// Commit the first `some` decisions, each as a transaction of its own, and show each to the scheduler.
@@ -364,13 +364,12 @@ impl World {
             if write.after.is_none()
                 && let Some(known) = known
             {
-                assert!(gone(known.value.target) || !self.is_alive(host), "torn off without a word: {decision}");
+                assert!(gone(known.value.target) || !self.is_alive(host), "deleted without a stop: {decision}");
             }
         }
     }
 
-    /// Healthy units stay: nobody leaves a live host without a reason that held before the plan or holds when it is
-    /// done.
+    /// Healthy units stay: no unit leaves a live host without a reason that held before the plan or holds after it.
     fn hold_to_reasons(&self, before: &Cluster, decision: &Decision) {
         let unit = &decision.unit;
         for (host, write) in &decision.assignments {
@@ -408,7 +407,7 @@ impl World {
         self.store.machines.contains_key(host)
     }
 
-    /// Until the engine has nothing to do and the hosts have nothing to say.
+    /// Continue until the engine has nothing to do and the hosts have nothing to report.
     fn settle(&mut self) {
         const ROUNDS: usize = 60;
         for _ in 0..ROUNDS {
@@ -444,7 +443,7 @@ fn best_host(cluster: &Cluster, unit: &UnitName) -> Option<MachineId> {
     cluster.machines.keys().filter(fits).min_by_key(|host| (load(host), (*host).clone())).cloned()
 }
 
-/// `PROPTEST_CASES` asks for more, `PROPTEST_RNG_SEED` for others.
+/// `PROPTEST_CASES` sets the number of cases, `PROPTEST_RNG_SEED` selects others.
 fn config() -> ProptestConfig {
     const CASES: u32 = 400;
     let asked = ProptestConfig::default();
@@ -452,7 +451,7 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases, max_shrink_iters: 20_000, ..asked }
 }
 
-/// What an engine leaves that crashes while a unit becomes global: its old placement, beside an assignment elsewhere.
+/// The keys after an engine crashed while a unit became global: its old placement, and an assignment elsewhere.
 #[test]
 fn a_placement_goes_with_the_assignment_that_it_names() {
     let global = FILES.iter().position(|file| *file == "Global=true").unwrap();
@@ -473,7 +472,7 @@ fn a_placement_goes_with_the_assignment_that_it_names() {
     }
 }
 
-/// The random worlds are small: seldom is one value's best host so busy that the order of the values would show.
+/// Random worlds are too small to show the order of values: the best host of one value is rarely busy enough.
 #[test]
 fn hosts_of_several_metadata_values_are_ranked_together() {
     let file = |section| FILES.iter().position(|file| *file == section).unwrap();
@@ -493,8 +492,8 @@ fn hosts_of_several_metadata_values_are_ranked_together() {
 proptest! {
     #![proptest_config(config())]
 
-    /// Guards, reasons and what must always hold, after every commit; quiescence after every plan; in the end
-    /// everything.
+    /// Checks guards, reasons and the invariants after every commit, that each plan settles, and everything at the
+    /// end.
     #[test]
     fn anything_settles_and_nothing_breaks_on_the_way(ops in proptest::collection::vec(op(), 1..60)) {
         let mut world = World::new();
@@ -504,7 +503,7 @@ proptest! {
         world.hold_to_everything();
     }
 
-    /// As above, from whatever hands made of the store. What they broke may be broken until it is repaired.
+    /// As above, after manual changes of the store. Invariants that these violate may be violated until the repair.
     #[test]
     fn any_store_is_repaired(
         ops in proptest::collection::vec(op(), 1..30),
@@ -531,7 +530,7 @@ proptest! {
         world.hold_to_everything();
     }
 
-    /// The same changes, the same plans, in whatever order the changes of one revision are heard.
+    /// The same changes give the same plans, in whatever order the changes of one revision are received.
     #[test]
     fn plans_are_determined(ops in proptest::collection::vec(op(), 1..40), backwards in any::<bool>()) {
         let (mut one, mut two) = (World::new(), World { backwards, ..World::new() });
@@ -544,7 +543,7 @@ proptest! {
         prop_assert_eq!(from_scratch(one.store), from_scratch(two.store));
     }
 
-    /// Whatever has happened before, a new unit goes to the best of the hosts that fit it.
+    /// After any history, a new unit is placed on the best of the hosts that it fits.
     #[test]
     fn a_new_unit_goes_to_the_best_host(
         ops in proptest::collection::vec(op(), 1..40),
@@ -560,7 +559,7 @@ proptest! {
         let names_it = |unit: &UnitName| {
             world.store.constraints(unit).is_some_and(|constraints| constraints.machine_of.contains(name.as_str()))
         };
-        // Units that name it arrive with it, on a host that fits all of them.
+        // Units that name it are placed with it, on a host that fits all of them.
         if FILES[of].contains("Global") || world.store.units.keys().any(names_it) {
             return Ok(());
         }
@@ -571,7 +570,7 @@ proptest! {
         };
         let before: BTreeMap<UnitName, MachineId> = placed(&world);
         world.plan_and_commit(usize::MAX);
-        // The new unit may close a cycle of `Replaces=`: a unit that waited finds a host first then.
+        // The new unit may complete a cycle of `Replaces=`; then a unit that waited is placed first.
         if placed(&world) != before {
             return Ok(());
         }
@@ -582,7 +581,7 @@ proptest! {
         prop_assert_eq!(chosen, best.as_ref());
     }
 
-    /// A host that joins, or a unit that comes, moves nobody where nothing replaces anything.
+    /// Without `Replaces=`, a new host or a new unit moves no unit.
     #[test]
     fn healthy_units_stay(
         ops in proptest::collection::vec(op(), 1..40),
@@ -611,14 +610,14 @@ proptest! {
     }
 }
 
-/// Found by the properties at thousands of cases, and kept as they were found.
+/// Cases that the properties found in thousands of runs, unchanged.
 #[test]
 fn what_once_failed() {
     use Desired::Loaded;
     let first = Op::Crash(any::<Index>().new_tree(&mut TestRunner::deterministic()).unwrap().current());
     let cases: [(&[Op], &[Edit]); 5] = [
-        // A destroyed replacer that has yet to leave stood above what it no longer displaced: placing went round in a
-        // ring.
+        // A destroyed unit that had not left yet had precedence over a unit that it no longer replaced: placing never
+        // ended.
         (
             &[
                 Op::Machine(0, 0),
@@ -630,13 +629,13 @@ fn what_once_failed() {
             ],
             &[],
         ),
-        // Two hosts had different files of a destroyed unit: the one that answered first took the other's conflicts
-        // with it.
+        // Two hosts had different files of a destroyed unit: the first one that reported it as removed also removed the
+        // conflicts of the other one.
         (
             &[Op::Unit(3, 23, Loaded), Op::Machine(4, 0), Op::Machine(1, 0)],
             &[Edit::Assignment(4, 1, 0, Target::Removed, false), Edit::Assignment(1, 1, 6, Target::Removed, false)],
         ),
-        // One of a cycle was to look at one host, the other at all: only one was looked at.
+        // One unit of a cycle had to be checked on one host, the other on all: only one host was checked.
         (
             &[
                 Op::Unit(1, 17, Loaded),
@@ -661,8 +660,8 @@ fn what_once_failed() {
             ],
             &[],
         ),
-        // A destroyed unit closed a cycle, which kept a `Replaces=` from being effective. When the unit had left its
-        // last host, nobody looked at the unit that has to leave since then.
+        // A destroyed unit was part of a cycle, because of which a `Replaces=` had no effect. When the unit had left
+        // its last host, the unit that then had to leave was not examined.
         (
             &[Op::Unit(0, 20, Loaded), Op::Unit(5, 22, Loaded), Op::Machine(2, 0), Op::Machine(1, 0)],
             &[Edit::Assignment(1, 2, 21, Target::Removed, false)],
@@ -685,7 +684,7 @@ fn what_once_failed() {
 }
 
 impl World {
-    /// Plan and commit, guards held, whatever else a hand has broken.
+    /// Plan and commit, checking guards only, since manual changes may violate anything else.
     fn repair(&mut self) {
         const ROUNDS: usize = 60;
         for _ in 0..ROUNDS {
