@@ -167,7 +167,7 @@ pub enum Error {
     #[error("the store has changed meanwhile")]
     Conflict,
     /// The requested revision was compacted. List again.
-    #[error("the revision asked for has been compacted")]
+    #[error("the requested revision has been compacted")]
     Compacted,
     /// The lease has ended (expired or revoked). Its holder must start over.
     #[error("the lease has ended")]

@@ -46,7 +46,7 @@ fn unit_page() -> String {
     cli_docs::manual("flotilla.unit", "5", "unit files of a cluster: [X-Fleet], templates, syntax", text, &[])
 }
 
-/// Flotilla's daemon: runs this host's share of the cluster's units through systemd
+/// Flotilla's daemon: runs the units that the cluster assigns to this host, through systemd
 #[derive(Debug, Parser)]
 #[command(name = "fleetd", version, max_term_width = 100)]
 #[command(
@@ -54,10 +54,10 @@ fn unit_page() -> String {
     SIGHUP reloads the file, SIGUSR1 prints the daemon's state as JSON."
 )]
 struct Arguments {
-    /// Read this configuration instead of /etc/fleet/fleet.conf
+    /// Read the configuration from this file instead of /etc/fleet/fleet.conf
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     config: Option<PathBuf>,
-    /// Be the whole cluster: keep the state on this host, without etcd
+    /// Run a cluster of this host only, with its state in a file instead of etcd
     #[arg(long)]
     standalone: bool,
     /// Check the configuration, print every error in it and the state of its store and of systemd, and exit

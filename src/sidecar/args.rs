@@ -18,7 +18,7 @@ use super::check::Check;
 #[derive(Debug, Parser)]
 #[command(name = "fleet-sidecar", version, max_term_width = 100)]
 pub struct Arguments {
-    /// Where this host's fleetd listens
+    /// The endpoint of this host's fleetd
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", value_name = "URL")]
     #[arg(default_value = "unix:///run/fleet.sock")]
     pub(super) endpoint: String,
@@ -72,7 +72,7 @@ pub(super) enum Command {
     Announce(Announce),
     /// Forward connections from this host to the instances of a service
     Ambassador(Ambassador),
-    /// Write a file from a template and the announced services, again whenever they change
+    /// Write a file from a template and the announced services, and update it when they change
     Render(Render),
     #[command(flatten)]
     Manual(cli_docs::Asked),
@@ -84,19 +84,19 @@ pub(super) struct Announce {
     /// The service
     #[arg(value_name = "NAME")]
     pub(super) service: ServiceName,
-    /// Its port
+    /// The port of the instance
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) port: u16,
-    /// Its unit: it is announced only while that is active on this host
+    /// The unit of the instance, which is announced only while this unit is active on this host
     #[arg(long, value_name = "UNIT")]
     pub(super) unit: Option<UnitName>,
-    /// Its address [default: this host's]
+    /// The address of the instance [default: this host's]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) address: Option<String>,
-    /// The instance's name, unique in the service [default: made of unit and host]
+    /// The name of the instance, unique in the service [default: derived from unit and host]
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<InstanceName>,
-    /// Its share of new connections relative to the others; 0 for none
+    /// The share of new connections relative to other instances; 0 for none
     #[arg(long, value_name = "N", default_value_t = WEIGHT)]
     #[arg(value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_WEIGHT)))]
     pub(super) weight: u16,
@@ -107,20 +107,20 @@ pub(super) struct Announce {
     #[arg(long, value_name = "SECONDS", default_value_t = TTL)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=3600))]
     pub(super) ttl: u32,
-    /// Announce it only while this passes: `tcp`, `http://[HOST[:PORT]]/PATH` (an answer below 400; without a host, the
-    /// address announced) or `cmd COMMAND` (exit status 0)
+    /// Announce the instance only while this check passes: `tcp`, `http://[HOST[:PORT]]/PATH` (an answer below 400;
+    /// without a host, from the announced address) or `cmd COMMAND` (exit status 0)
     #[arg(long, value_name = "CHECK")]
     pub(super) check: Option<Check>,
     /// Seconds between two checks
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub(super) interval: Duration,
-    /// Seconds that a check may take
+    /// The timeout of a check, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(super) timeout: Duration,
-    /// Checks in a row that must pass before it is announced
+    /// The number of consecutive checks that must pass before the instance is announced
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rise: u32,
-    /// Checks in a row that must fail before it is withdrawn
+    /// The number of consecutive checks that must fail before it is withdrawn
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) fall: u32,
     /// When stopped, wait this many seconds after the announcement was withdrawn, so that consumers notice and finish
@@ -135,8 +135,8 @@ pub(super) struct Ambassador {
     /// The service
     #[arg(value_name = "NAME")]
     pub(super) service: ServiceName,
-    /// Where to listen: a port of 127.0.0.1, or ADDRESS:PORT; may be given several times. Without it, on the sockets
-    /// that systemd passes
+    /// Listen on this port of 127.0.0.1, or on ADDRESS:PORT; may be given several times [default: the sockets that
+    /// systemd passes]
     #[arg(long, value_name = "ADDRESS", value_parser = listen)]
     pub(super) listen: Vec<SocketAddr>,
     /// Which instance gets a new connection
@@ -145,16 +145,16 @@ pub(super) struct Ambassador {
     /// While no instance is up, hold new connections for this many seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds_or_none)]
     pub(super) hold: Duration,
-    /// The most connections that are held
+    /// The maximum number of connections that are held
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(super) hold_max: usize,
-    /// Seconds that connecting to an instance may take before the next one is tried
+    /// The timeout of connecting to an instance, in seconds, after which the next one is tried
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(super) connect_timeout: Duration,
-    /// Connections at once; more wait to be accepted [default: as many as the limit of open files allows]
+    /// The maximum number of open connections; further ones wait [default: what the limit of open files allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_connections: Option<u32>,
-    /// Write NAME_HOST= and NAME_PORT= to this file, for an EnvironmentFile=
+    /// Write the address as NAME_HOST= and NAME_PORT= to this file, for EnvironmentFile=
     #[arg(long, value_name = "FILE")]
     pub(super) env: Option<PathBuf>,
     /// When stopped, let open connections finish for this many seconds
@@ -165,9 +165,9 @@ pub(super) struct Ambassador {
 /// Which instance gets a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Balance {
-    /// One after the other, by weight
+    /// One after the other, in proportion to the weights
     RoundRobin,
-    /// The one with the fewest connections for its weight
+    /// The one with the fewest connections relative to its weight
     LeastConnections,
 }
 
@@ -189,7 +189,7 @@ pub(super) struct Render {
     /// A command to run when the file has changed, and once after every start
     #[arg(long, value_name = "COMMAND")]
     pub(super) reload: Option<String>,
-    /// Seconds that check and reload may take
+    /// The timeout of check and reload, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(super) timeout: Duration,
     /// Wait this many seconds for further changes before writing
@@ -198,7 +198,7 @@ pub(super) struct Render {
     /// The file's permissions
     #[arg(long, value_name = "MODE", default_value = "644", value_parser = mode)]
     pub(super) mode: u32,
-    /// Write it once and end
+    /// Write the file once and exit
     #[arg(long)]
     pub(super) once: bool,
 }

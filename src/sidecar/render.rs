@@ -105,7 +105,7 @@ async fn keep(file: &mut Rendered, mut live: watch::Receiver<Live>, notifier: &N
             }
             _ = hangup.recv() => {
                 changed = true;
-                tracing::info!("asked to render again");
+                tracing::info!("reading the template again");
             }
             () = until(again) => changed = false,
         }

@@ -84,7 +84,7 @@ async fn the_file_follows_what_is_announced() {
     // Changes of other services, and changes that leave the file the same, cause no reload.
     desk.host.announce("db", "a", 1).await;
     sidecar.signal(Signal::HUP);
-    sidecar.logs("asked to render again").await;
+    sidecar.logs("reading the template again").await;
     sleep(Duration::from_millis(300)).await;
     assert_eq!(std::fs::read_to_string(&log).unwrap().matches(".\n").count(), 4);
     assert!(desk.is_tidy());
