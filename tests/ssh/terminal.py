@@ -1,5 +1,6 @@
-"""Runs a command in a terminal of its own and plays steps: ["expect", TEXT], ["send", TEXT], ["resize", COLUMNS, ROWS],
-["pause", SECONDS], ["signal", NUMBER]. At the end prints, as JSON, what was on the screen, the exit code, and whether the terminal is as it was."""
+"""Runs a command in a new terminal with these steps: ["expect", TEXT], ["send", TEXT], ["resize", COLUMNS, ROWS],
+["pause", SECONDS], ["signal", NUMBER]. At the end, it prints as JSON the text on the screen, the exit status, and
+whether the terminal was restored."""
 import fcntl
 import json
 import os

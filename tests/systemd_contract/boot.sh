@@ -1,8 +1,9 @@
-# A systemd of one's own, without being a host's first process: `sh -euc "$(cat boot.sh)" DIR GROUP SYSTEMD`, in a mount namespace of its
-# own (`unshare --mount`), as root. DIR gets `run/bus`; everything ends with the shell. The caller removes the cgroup GROUP.
+# Starts a systemd that isn't PID 1 of a host: `sh -euc "$(cat boot.sh)" DIR GROUP SYSTEMD`, in a new mount namespace
+# (`unshare --mount`), as root. DIR gets `run/bus`; everything ends with the shell. The caller removes the cgroup GROUP.
 #
-# It moves itself into a cgroup of its own, then starts systemd under a shell that is the first process of a namespace: with that shell
-# ends everything. systemd itself must not be the first process, or it would take itself for the system's.
+# The script moves itself into a cgroup of its own, and then starts systemd under a shell that is the first process of a
+# namespace, so that everything ends with that shell. systemd itself must not be the first process, because it would
+# then behave as the system's.
 dir=$0 group=$1
 mount --make-rprivate /
 mkdir "$dir/cgroup"
