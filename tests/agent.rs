@@ -736,7 +736,7 @@ fn a_full_run_directory_is_called_by_its_name() {
         let Status::Present { unreachable: Some(Unreachable::Files { why, .. }), .. } = status else {
             panic!("{status:?}")
         };
-        let named = why.starts_with("cannot write note ") && why.ends_with(".json: No space left on device");
+        let named = why.starts_with("cannot write boot file ") && why.ends_with(".json: No space left on device");
         assert!(named, "{why}");
         world.host.fill_disk(false);
         tokio::time::sleep(Duration::from_secs(5)).await;
