@@ -103,9 +103,10 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// `Io` if the journal can't be read.
     fn last_lines(&self, unit: &UnitName, invocation: &str) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
 
-    /// Subscribe to the events of units for which `install` was called or whose files are in the folder. Begins with an
-    /// [`Event::Resync`] as soon as the subscription is active; from then on no event is missed. A later call replaces
-    /// an earlier one. The receiver may be slow but must be drained; dropping it ends the subscription.
+    /// Subscribe to the events of units for which `install` was called or whose files are in the folder, and of those
+    /// for which `stop` was called since they were removed. Begins with an [`Event::Resync`] once the subscription is
+    /// active; from then on no event is missed. A later call replaces an earlier one. The receiver may be slow but must
+    /// be drained; dropping it ends the subscription.
     fn events(&self) -> mpsc::UnboundedReceiver<Event>;
 
     /// Whether the whole system is shutting down (`SystemState` is `stopping`): its units are being stopped, and

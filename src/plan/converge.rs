@@ -18,6 +18,8 @@ pub struct Seen {
     pub file: Option<UnitHash>,
     /// Whether systemd finds it (its `LoadState` isn't `not-found`), or it was linked by this daemon.
     pub known: bool,
+    /// Whether its file was removed and something has started it meanwhile: systemd had it in memory still.
+    pub left_over: bool,
     /// Whether it is anything but inactive or failed.
     pub running: bool,
     /// The kind of the job queued or running for it.
@@ -136,7 +138,7 @@ pub fn is_to_restart(assignment: &Assignment, seen: &Seen) -> bool {
 
 /// The next step of a unit that isn't assigned to this host, or not any more.
 fn away(assignment: Option<&Assignment>, seen: &Seen) -> Option<Step> {
-    if seen.file.is_some() {
+    if seen.file.is_some() || seen.left_over {
         return stopped(seen, Step::Remove);
     }
     let told = assignment.map(|assignment| (assignment.generation, assignment.target));

@@ -310,6 +310,8 @@ impl Systemd for Dbus {
 
     async fn stop(&self, units: Vec<UnitName>) -> Outcomes {
         let (host_units, units) = self.shared.split(units);
+        // Also of those whose file is removed already.
+        self.shared.ours.add(&units);
         let mut outcomes = self.each(Verb::Stop, units).await;
         outcomes.extend(host_units.into_iter().map(|name| (name.clone(), Err(Error::Missing(name.to_string())))));
         for (name, outcome) in &mut outcomes {

@@ -421,6 +421,9 @@ impl Systemd for Fake {
         let queue = |host: &mut Host| {
             host.counters.stop += 1;
             for name in &units {
+                if !host.refused.contains(name) {
+                    host.own(name);
+                }
                 if host.refused.contains(name) || !host.queue_stop(name) {
                     host.tell(Event::JobDone { unit: name.clone(), result: "done".into() });
                 }

@@ -2,7 +2,7 @@
 //! over it; the events of hosts are judged in `machines`. It must never change anything.
 //!
 //! Every commit goes through [`Judge::commit`], which delays the next commit until this revision has been judged, so
-//! that each revision is judged by itself. Only a lease that expires may be judged together with the next commit.
+//! that each revision is judged by itself. Only leases that expire may be judged together with a commit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,6 +61,8 @@ struct Facts {
 pub(crate) struct Writer {
     /// The host of the daemon; users have none.
     host: Option<usize>,
+    /// When it was sent.
+    sent: Duration,
     /// The oldest revision that its engine may have planned from.
     planned_from: Option<Revision>,
 }
@@ -89,7 +91,7 @@ impl Judge {
     pub(crate) fn writer(&self, host: Option<usize>) -> Writer {
         let (now, facts) = (self.journal.now(), self.facts());
         let known = host.and_then(|host| facts.machines.told.known(host, Reader::Engine, now));
-        Writer { host, planned_from: known.map(|(oldest, _)| oldest) }
+        Writer { host, sent: now, planned_from: known.map(|(oldest, _)| oldest) }
     }
 
     /// Commit for `writer`, and judge the result before the next commit.
@@ -221,7 +223,8 @@ impl Judge {
 
     /// The agent of `host` is about to write the files of `units`.
     pub(crate) fn installs(&self, host: usize, units: &[UnitName]) {
-        self.facts().machines.files(host, units);
+        let now = self.journal.now();
+        self.facts().machines.installs(host, units, now);
     }
 
     /// The agent of `host` requests the start of `units`.
@@ -268,8 +271,13 @@ impl Judge {
         let facts = &mut *self.facts();
         let mut plans = false;
         let mut leave = Vec::new();
+        // A batch has one commit at most, and leases that ended just before or after it. They only delete.
+        let commit = batch.events.iter().find_map(|event| match event {
+            Event::Put(kv) => Some(kv.revision),
+            Event::Delete(_) => None,
+        });
         for event in &batch.events {
-            plans |= facts.event(event, batch.revision, &self.journal, &mut leave);
+            plans |= facts.event(event, commit.unwrap_or(batch.revision), &self.journal, &mut leave);
         }
         facts.cluster.revision = batch.revision;
         if plans {
@@ -387,7 +395,8 @@ impl Facts {
         if state.target != Target::Removed {
             return;
         }
-        if let Some((machine, what)) = self.machines.has(host, name) {
+        // True or not when it was sent: it may have arrived late, when the host has the unit again.
+        if let Some((machine, what)) = self.machines.had(host, name, self.writer.sent) {
             journal.violate(format!("{machine} says that {name} is gone, and it {what} there"));
         }
     }

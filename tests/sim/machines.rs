@@ -51,6 +51,8 @@ struct Watched {
     /// When a person last started each unit, and last stopped it.
     hand_starts: BTreeMap<UnitName, Duration>,
     hand_stops: BTreeMap<UnitName, Duration>,
+    /// When the agent last wrote the file of each unit.
+    installed: BTreeMap<UnitName, Duration>,
     running: BTreeMap<UnitName, Duration>,
     stopping: BTreeSet<UnitName>,
     up: BTreeSet<UnitName>,
@@ -75,6 +77,7 @@ impl Machines {
             requests: Requests::default(),
             hand_starts: BTreeMap::new(),
             hand_stops: BTreeMap::new(),
+            installed: BTreeMap::new(),
             running: BTreeMap::new(),
             stopping: BTreeSet::new(),
             up: BTreeSet::new(),
@@ -127,6 +130,12 @@ impl Machines {
     /// could save it.
     pub(crate) fn may_have_forgotten(&self, id: &MachineId, unit: &UnitName) -> bool {
         self.all.iter().any(|machine| machine.id == *id && machine.requests.may_have_forgotten(unit))
+    }
+
+    /// The agent is about to write the files of `units`.
+    pub(crate) fn installs(&mut self, host: usize, units: &[UnitName], now: Duration) {
+        self.files(host, units);
+        self.all[host].installed.extend(units.iter().map(|unit| (unit.clone(), now)));
     }
 
     /// The agent is about to write or to remove the files of `units`.
@@ -225,12 +234,13 @@ impl Machines {
         }
     }
 
-    /// What the host has of a unit that it says is gone.
-    pub(crate) fn has(&self, id: &MachineId, unit: &UnitName) -> Option<(String, &'static str)> {
+    /// What the host has of a unit that it says is gone, and had when it sent that.
+    pub(crate) fn had(&self, id: &MachineId, unit: &UnitName, sent: Duration) -> Option<(String, &'static str)> {
         let machine = self.all.iter().find(|machine| machine.id == *id && machine.present)?;
-        let what = if machine.fake.running().contains(unit) {
+        let before = |times: &BTreeMap<UnitName, Duration>| times.get(unit).is_none_or(|at| *at <= sent);
+        let what = if machine.fake.running().contains(unit) && before(&machine.running) {
             "runs"
-        } else if machine.fake.on_disk().contains_key(unit) {
+        } else if machine.fake.on_disk().contains_key(unit) && before(&machine.installed) {
             "has a file"
         } else {
             return None;
@@ -284,6 +294,7 @@ impl Machines {
                 machine.failed.clear();
                 machine.hand_starts.clear();
                 machine.hand_stops.clear();
+                machine.installed.clear();
                 machine.requests.reboot();
                 machine.going_down = false;
             }
@@ -328,8 +339,12 @@ impl Machines {
         self.start_is_asked_for(journal, host, unit, &texts);
         if let Some(text) = texts.get(unit) {
             let after = options(unit, text, &["After"]);
+            let askers = askers(unit, &texts);
+            let asked = me.requests.last_start(&askers).max(last_of(&me.hand_starts, &askers));
             for need in needs(unit, text).intersection(&after).filter(|need| texts.contains_key(*need)) {
-                if me.fake.unit(need).sub == "running" || me.up.contains(need) {
+                // systemd doesn't take a queued start back when what it needs fails meanwhile.
+                let failed_since = me.failed.get(need).is_some_and(|failed| Some(*failed) >= asked);
+                if me.fake.unit(need).sub == "running" || me.up.contains(need) || failed_since {
                     continue;
                 }
                 journal.violate(format!("{} starts {unit} before {need}, which it needs", me.name));

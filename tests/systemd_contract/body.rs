@@ -384,7 +384,9 @@ pub(crate) async fn a_running_unit_survives_its_file(systemd: impl Systemd) {
     systemd.reload().await.unwrap();
     let orphan = unit(&systemd, "orphan.service").await;
     assert_eq!((orphan.load.as_str(), orphan.active.as_str()), ("not-found", "active"));
+    watch.forget().await;
     stop(&systemd, &["orphan.service"]).await;
+    assert_eq!(watch.jobs(1).await, done(&["orphan.service"]));
     state(&systemd, "orphan.service", "inactive/dead").await;
     clean(&systemd, &mut watch).await;
 }

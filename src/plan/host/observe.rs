@@ -69,12 +69,16 @@ impl HostState {
                 self.unseen.insert(name.clone());
             }
             let unit = self.mark_dirty(name);
+            unit.removed |= unit.file.is_some() && file.is_none();
             (unit.file, unit.unread) = (file, true);
         }
         for (name, mut executed) in executed {
             let unit = self.mark_dirty(&name);
             if unit.executed.is_none() {
                 unit.saved_state = executed.state.take().filter(|_| unit.state.active == ActiveState::Unknown);
+                // An earlier daemon had installed it, and may have removed the file without seeing what came of that.
+                let installed = executed.target != Target::Removed && executed.error.is_none();
+                unit.removed |= installed && unit.file.is_none();
                 unit.executed = Some(executed);
             }
         }
@@ -166,6 +170,7 @@ impl Unit {
             news = saved.is_none() && self.executed.is_some();
             self.since = saved.map_or(now.wall_ms, |saved| saved.since);
         }
+        self.removed &= state.active.is_up() || state.job.is_some();
         self.state = state;
         self.unread = false;
         // The job may have ended unobserved, while no daemon was running.

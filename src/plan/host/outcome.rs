@@ -60,7 +60,7 @@ impl HostState {
     fn has_file(&mut self, name: &UnitName, file: Known) {
         let unit = self.mark_dirty(name);
         unit.file = Some(file);
-        unit.linked = true;
+        (unit.linked, unit.removed) = (true, false);
         unit.unread = true;
         unit.unconfirmed = false;
         // What was carried out was done with another file, or with none. The saved boot state may not know that either.
@@ -162,7 +162,7 @@ impl HostState {
     /// A unit's file was removed from the disk.
     fn has_no_file(&mut self, name: &UnitName) {
         let unit = self.mark_dirty(name);
-        (unit.file, unit.linked, unit.held_until) = (None, false, None);
+        (unit.file, unit.linked, unit.removed, unit.held_until) = (None, false, true, None);
         if unit.assignment.is_none() {
             // Kept until the report is deleted from the store: a daemon that is restarted before must still know of the
             // unit.

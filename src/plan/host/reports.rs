@@ -142,6 +142,7 @@ impl Unit {
         self.assignment.is_none()
             && !self.unreadable
             && self.file.is_none()
+            && !self.removed
             && self.reported == Some(None)
             && next(None, &self.seen()).is_none_or(|step| step == Step::Record)
     }

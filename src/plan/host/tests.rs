@@ -348,3 +348,33 @@ fn a_unit_that_should_run_and_does_not_is_marked_unless_it_has_ended_by_itself()
     world.settle();
     assert!(!world.reports[&unit("a.service")].missing, "it isn't to run any more");
 }
+
+#[test]
+fn a_unit_that_is_started_while_it_is_removed_is_stopped_before_the_removal_is_reported() {
+    for (assigned, kill) in [(true, false), (true, true), (false, false)] {
+        let mut world = World::new();
+        world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+        world.settle();
+        match assigned {
+            true => world.assign("a.service", assignment(PLAIN, Target::Removed, 2)),
+            false => world.unassign("a.service"),
+        }
+        world.pass();
+        world.jobs_end();
+        world.raced.insert(unit("a.service"));
+        if kill {
+            // The daemon is killed after the removal, before it has asked systemd again.
+            let Action::Remove(names) = world.next_change() else { panic!("not a removal") };
+            let _ = world.carry_out(Action::Remove(names));
+            world.begin();
+        }
+        world.pass();
+        assert!(world.stopping.contains(&unit("a.service")), "{:?}", world.done);
+        let told = world.reports.get(&unit("a.service")).map(|report| report.target);
+        assert_ne!(told, Some(Target::Removed), "killed: {kill}");
+        world.settle();
+        assert_eq!(world.runs(), [""; 0]);
+        let told = world.reports.get(&unit("a.service")).map(|report| report.target);
+        assert_eq!(told, assigned.then_some(Target::Removed));
+    }
+}

@@ -37,6 +37,8 @@ pub struct Unit {
     pub(super) unread: bool,
     /// Whether this daemon has linked its file, even if systemd hasn't loaded it yet.
     pub(super) linked: bool,
+    /// Whether its file was removed in this boot and systemd hasn't said since that it is down.
+    pub(super) removed: bool,
     /// What was carried out in this boot.
     pub executed: Option<Executed>,
     /// Whether that is only the saved state of an earlier daemon: the report in the store may be newer.
@@ -172,6 +174,7 @@ impl Unit {
         Seen {
             file: self.hash().cloned(),
             known: self.linked || self.state.load.is_found(),
+            left_over: self.removed && (self.state.active.is_up() || self.state.job.is_some()),
             running: self.state.active.is_up(),
             job: self.state.job.clone(),
             done,

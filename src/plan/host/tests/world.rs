@@ -49,6 +49,8 @@ pub(super) struct World {
     pub(super) journal: Option<Vec<String>>,
     /// Reports that were written.
     pub(super) written: usize,
+    /// Units that a person starts just before their files are removed.
+    pub(super) raced: BTreeSet<UnitName>,
     /// Whether the boot state can be written.
     pub(super) writable: bool,
     pub(super) assigned: BTreeMap<UnitName, Assignment>,
@@ -75,6 +77,7 @@ impl World {
             details: BTreeMap::new(),
             journal: Some(Vec::new()),
             written: 0,
+            raced: BTreeSet::new(),
             writable: true,
             assigned: BTreeMap::new(),
             texts: texts.into(),
@@ -209,7 +212,10 @@ impl World {
                 self.done.push(format!("remove {}", list(&names)));
                 for name in &names {
                     assert!(!self.running.contains_key(name), "{name} is removed while it runs");
-                    self.disk.remove(name);
+                    let file = self.disk.remove(name);
+                    if self.raced.remove(name) {
+                        self.running.insert(name.clone(), (hash(&file.unwrap()), None));
+                    }
                 }
                 Input::Removed(ok(&names))
             }
@@ -256,6 +262,22 @@ impl World {
         let unchanged =
             assignment.target == Target::Launched && assignment.hash == *file && assignment.restart <= *restart;
         assert!(!unchanged, "{name} is stopped, and nobody asked for that");
+    }
+
+    /// Begin a pass and answer its questions, up to the first action that changes the host.
+    pub(super) fn next_change(&mut self) -> Action {
+        self.input(Input::PassBegins);
+        loop {
+            match self.state.next(self.at(), true) {
+                change @ (Action::Install(_) | Action::Stop(_) | Action::Start(_) | Action::Remove(_)) => {
+                    return change;
+                }
+                question => {
+                    let outcome = self.carry_out(question);
+                    self.input(outcome);
+                }
+            }
+        }
     }
 
     /// Run one pass to its end; returns when to run again.
