@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use ini::{Ini, ParseOption};
 
+use crate::model::listen::Listen;
 use crate::model::machine::Metadata;
 
 pub use changes::Changes;
@@ -83,7 +84,7 @@ pub struct Settings {
     /// Items per page of the v1 API.
     pub token_limit: u16,
     /// The addresses on which the API listens if systemd passes no socket.
-    pub listen: Vec<String>,
+    pub listen: Vec<Listen>,
     /// Warnings that aren't errors.
     pub warnings: Vec<String>,
 }
@@ -173,6 +174,7 @@ pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
     let mode = std::fs::metadata(path).map_or(0, |about| about.permissions().mode());
     settings.warnings.extend(exposure::of_file(&file, &text, mode));
     settings.warnings.extend(exposure::of_store(&settings.store));
+    settings.warnings.extend(exposure::of_sockets(&settings.listen));
     Ok(settings)
 }
 
@@ -196,7 +198,6 @@ pub fn settings(
     let systemd_user = values.parsed("systemd_user", false, value::boolean);
     let places = Places::of(systemd_user, environment);
     let store = values.store(places.state);
-    let listen = format!("unix://{}", places.socket.display());
     let settings = Settings {
         verbosity: values.parsed("verbosity", 0, value::number),
         store,
@@ -208,7 +209,7 @@ pub fn settings(
         systemd_user,
         disable_engine: values.parsed("disable_engine", false, value::boolean),
         token_limit: values.parsed("token_limit", 100, value::page),
-        listen: values.parsed("listen", vec![listen], value::list),
+        listen: values.optional("listen", value::listen).unwrap_or_else(|| vec![places.socket]),
         warnings: Vec::new(),
     };
     values.together(&settings);
@@ -220,7 +221,7 @@ pub fn settings(
 struct Places {
     runtime: PathBuf,
     state: PathBuf,
-    socket: PathBuf,
+    socket: Listen,
 }
 
 impl Places {
@@ -230,10 +231,12 @@ impl Places {
             Some(runtime) => {
                 let home = given("HOME").map(|home| home.join(".local/state"));
                 let state = given("XDG_STATE_HOME").or(home).unwrap_or_else(|| runtime.clone());
-                Self { state: state.join("fleet"), socket: runtime.join("fleet.sock"), runtime: runtime.join("fleet") }
+                let socket = Listen::admins(runtime.join("fleet.sock"));
+                Self { state: state.join("fleet"), socket, runtime: runtime.join("fleet") }
             }
             None => {
-                Self { runtime: "/run/fleet".into(), state: "/var/lib/fleet".into(), socket: "/run/fleet.sock".into() }
+                let socket = Listen::admins("/run/fleet.sock".into());
+                Self { runtime: "/run/fleet".into(), state: "/var/lib/fleet".into(), socket }
             }
         }
     }
@@ -460,12 +463,12 @@ mod tests {
         let user = settings("f", "systemd_user=true\nstandalone=true", &environment, false).unwrap();
         assert_eq!(user.units_directory, Path::new("/run/user/7/fleet/units"));
         assert_eq!(user.runtime_directory, Path::new("/run/user/7/fleet"));
-        assert_eq!(user.listen, ["unix:///run/user/7/fleet.sock"]);
+        assert_eq!(user.listen[0].to_string(), "/run/user/7/fleet.sock (admin)");
         assert_eq!(user.store, StoreSettings::Standalone { directory: "/home/u/.local/state/fleet".into() });
         let system = settings("f", "", &environment, false).unwrap();
         assert_eq!(
-            (system.runtime_directory.to_str(), &*system.listen[0]),
-            (Some("/run/fleet"), "unix:///run/fleet.sock")
+            (system.runtime_directory.to_str(), &*system.listen[0].to_string()),
+            (Some("/run/fleet"), "/run/fleet.sock (admin)")
         );
     }
 
@@ -496,6 +499,8 @@ mod tests {
             "metadata=x",
             "token_limit=0",
             "standalone=perhaps",
+            "listen=unix:///x?role=root",
+            "listen=unix:///x,127.0.0.1",
         ] {
             assert!(read(bad).unwrap_err().starts_with(&format!("fleet.conf:1: {bad}: ")), "{bad}");
         }

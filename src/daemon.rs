@@ -11,7 +11,6 @@ pub mod signals;
 mod status;
 mod watchdog;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -243,21 +242,14 @@ impl<S: Reconfigurable> Daemon<S> {
 
 /// The sockets that systemd passes, or the configured ones.
 async fn listeners(settings: &Settings) -> Result<Vec<Listener>> {
-    let inherited = Listener::inherited()?;
-    if !inherited.is_empty() {
-        return Ok(inherited);
+    let mut listeners = Listener::inherited()?;
+    if listeners.is_empty() {
+        for listen in &settings.listen {
+            listeners.push(Listener::open(listen).await?);
+        }
     }
-    let mut listeners = Vec::new();
-    for address in &settings.listen {
-        let listener = if let Some(path) = address.strip_prefix("unix://") {
-            Listener::unix(path.as_ref()).await?
-        } else {
-            let tcp = address.strip_prefix("tcp://").unwrap_or(address);
-            let tcp: SocketAddr =
-                tcp.parse().map_err(|_| anyhow!("listen={address}: must be unix:///PATH or tcp://127.0.0.1:PORT"))?;
-            Listener::tcp(tcp).await?
-        };
-        listeners.push(listener);
+    for Listener { name, grant, .. } in &listeners {
+        tracing::info!("the API listens on {name} ({grant})");
     }
     Ok(listeners)
 }

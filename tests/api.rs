@@ -18,6 +18,8 @@ mod metrics;
 #[path = "support/records.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod records;
+#[path = "api/roles.rs"]
+mod roles;
 #[path = "api/server.rs"]
 mod server;
 #[path = "api/v1.rs"]

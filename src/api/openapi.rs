@@ -1,5 +1,5 @@
 //! The API's description for machines, `docs/openapi.json`, made from the wire types; held to it by a test.
-//! `FLOTILLA_BLESS=1` writes it anew. Owns the list of operations, and of the statuses that each may answer with;
+//! `FLOTILLA_BLESS=1` writes it. Owns the list of operations, and of the statuses that each may answer with;
 //! tests/api compares both with what is answered.
 
 mod parts;
@@ -9,12 +9,13 @@ use schemars::Schema;
 use serde_json::{Value, json};
 
 use super::wire::{self, services, v1};
+use crate::model::role::Operation as Need;
 
 use parts::{Operation, Types, body, globs, instance, json_of, lines, machine, name, query, service, token};
 
 const DESCRIPTION: &str = "What every fleetd serves for its whole cluster. v1 is CoreOS fleet's API, also served \
-    under `/v1-alpha`; v2 is for what v1 can't say. `HEAD` works wherever `GET` does. docs/api.md says the same in \
-    prose.";
+    under `/v1-alpha`; v2 is for what v1 can't say. `HEAD` works wherever `GET` does. A socket has a role, and \
+    `x-roles` names those that permit an operation. docs/api.md says the same in prose.";
 
 /// What reading may be refused with.
 const READ: &[u16] = &[400, 500, 503];
@@ -27,6 +28,7 @@ fn description() -> Value {
     let list = |id, summary, parameters, schema: Schema| Operation {
         id,
         summary,
+        needs: Need::Read,
         parameters,
         request: None,
         done: vec![(200, "As it is now.", json_of(schema))],
@@ -35,6 +37,7 @@ fn description() -> Value {
     let one = |id, summary, schema: Schema| Operation {
         id,
         summary,
+        needs: Need::Read,
         parameters: vec![name()],
         request: None,
         done: vec![(200, "As it is now.", json_of(schema))],
@@ -69,6 +72,7 @@ fn description() -> Value {
             Operation {
                 id: "putUnit",
                 summary: "Create a unit, replace it, or say what is wanted of it.",
+                needs: Need::Operate,
                 parameters: vec![name()],
                 request: body(types.nullable::<v1::Unit>("UnitToPut"), unit),
                 done: vec![(201, "Created or replaced.", None), (204, "Changed, or so already.", None)],
@@ -81,6 +85,7 @@ fn description() -> Value {
             Operation {
                 id: "deleteUnit",
                 summary: "Destroy a unit.",
+                needs: Need::Submit,
                 parameters: vec![name()],
                 request: None,
                 done: vec![(204, "Destroyed.", None)],
@@ -105,12 +110,15 @@ fn description() -> Value {
         (
             "/fleet/v1/machines",
             "get",
-            list(
-                "listMachines",
-                "A page of hosts that are alive, sorted by id.",
-                of_page(&[]),
-                types.answer::<v1::Machines>(),
-            ),
+            Operation {
+                needs: Need::Discover,
+                ..list(
+                    "listMachines",
+                    "A page of hosts that are alive, sorted by id.",
+                    of_page(&[]),
+                    types.answer::<v1::Machines>(),
+                )
+            },
         ),
         (
             "/fleet/v1/machines",
@@ -118,6 +126,7 @@ fn description() -> Value {
             Operation {
                 id: "patchMachines",
                 summary: "Change the dynamic metadata of hosts: all of it, or none.",
+                needs: Need::Administer,
                 parameters: vec![],
                 request: body(types.request::<Vec<v1::MetadataChange>>(), metadata),
                 done: vec![(204, "Changed.", None)],
@@ -140,6 +149,7 @@ fn description() -> Value {
             Operation {
                 id: "apply",
                 summary: "Change many units, all or none.",
+                needs: Need::Operate,
                 parameters: vec![query("check", "`true`: only say what would become of them, or what is wrong.")],
                 request: body(types.request::<wire::Apply>(), batch),
                 done: vec![(200, "Done.", json_of(types.answer::<wire::Applied>()))],
@@ -158,7 +168,10 @@ fn description() -> Value {
         (
             "/fleet/v2/machines",
             "get",
-            list("machines", "Hosts that are alive.", vec![], types.answer::<wire::MachineList>()),
+            Operation {
+                needs: Need::Discover,
+                ..list("machines", "Hosts that are alive.", vec![], types.answer::<wire::MachineList>())
+            },
         ),
         (
             "/fleet/v2/machines/{id}/metadata",
@@ -166,6 +179,7 @@ fn description() -> Value {
             Operation {
                 id: "forgetMetadata",
                 summary: "Delete all dynamic metadata of a host, registered or not: its configuration counts again.",
+                needs: Need::Administer,
                 parameters: vec![machine()],
                 request: None,
                 done: vec![(204, "Deleted.", None)],
@@ -178,6 +192,7 @@ fn description() -> Value {
             Operation {
                 id: "watch",
                 summary: "Units as they change, without end: one `WatchLine` a line.",
+                needs: Need::Read,
                 parameters: vec![
                     globs(),
                     query(
@@ -199,18 +214,22 @@ fn description() -> Value {
         (
             "/fleet/v2/services",
             "get",
-            list(
-                "services",
-                "Services that are announced, at one revision of the store.",
-                vec![globs()],
-                types.answer::<services::ServiceList>(),
-            ),
+            Operation {
+                needs: Need::Discover,
+                ..list(
+                    "services",
+                    "Services that are announced, at one revision of the store.",
+                    vec![globs()],
+                    types.answer::<services::ServiceList>(),
+                )
+            },
         ),
         (
             "/fleet/v2/services/{name}",
             "get",
             Operation {
                 parameters: vec![service()],
+                needs: Need::Discover,
                 ..one("service", "One service, with its instances.", types.answer::<services::ServiceView>())
             },
         ),
@@ -220,6 +239,7 @@ fn description() -> Value {
             Operation {
                 id: "announce",
                 summary: "Announce an instance of a service, or go on with its announcement.",
+                needs: Need::Announce,
                 parameters: vec![service(), instance()],
                 request: body(types.request::<services::Announce>(), announcement),
                 done: vec![(200, "Announced.", json_of(types.answer::<services::Announced>()))],
@@ -232,6 +252,7 @@ fn description() -> Value {
             Operation {
                 id: "withdraw",
                 summary: "Withdraw an announcement.",
+                needs: Need::Announce,
                 parameters: vec![
                     service(),
                     instance(),
@@ -249,6 +270,7 @@ fn description() -> Value {
             Operation {
                 id: "keepAlive",
                 summary: "Renew an announcement.",
+                needs: Need::Announce,
                 parameters: vec![service(), instance()],
                 request: body(types.request::<services::KeepAlive>(), json!({ "lease": "1" })),
                 done: vec![(200, "Renewed.", json_of(types.answer::<services::Announced>()))],
@@ -261,6 +283,7 @@ fn description() -> Value {
             Operation {
                 id: "watchServices",
                 summary: "Instances of services as they change, without end: one `ServiceLine` a line.",
+                needs: Need::Discover,
                 parameters: vec![globs()],
                 request: None,
                 done: vec![(200, "Lines of JSON; an empty one says that the stream lives.", lines(service_line))],
@@ -273,6 +296,7 @@ fn description() -> Value {
             Operation {
                 id: "discovery",
                 summary: "v1, as Google's API discovery service describes APIs.",
+                needs: Need::Describe,
                 parameters: vec![],
                 request: None,
                 done: vec![(200, "The document.", json_of(json!({ "type": "object" })))],
@@ -285,6 +309,7 @@ fn description() -> Value {
             Operation {
                 id: "openapi",
                 summary: "This document. Answered whatever state the cluster is in.",
+                needs: Need::Describe,
                 parameters: vec![],
                 request: None,
                 done: vec![(200, "The document.", json_of(json!({ "type": "object" })))],
@@ -297,6 +322,7 @@ fn description() -> Value {
             Operation {
                 id: "metrics",
                 summary: "What this fleetd counts, for Prometheus. Answered whatever state the cluster is in.",
+                needs: Need::Read,
                 parameters: vec![],
                 request: None,
                 done: vec![(

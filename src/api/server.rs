@@ -2,9 +2,9 @@
 //! It reads and writes through `registry` and asks `plan` for reasons and progress; it must never know the engine, the
 //! agent or systemd, and it keeps nothing of the cluster but the picture that those who watch share.
 //!
-//! `connections` accepts, `places` bounds how much goes on at once, `router` answers, `limits` bounds what a client may
-//! send, `extract` is what handlers share, `views` joins records into what clients read, `error` and `health` say why a
-//! request isn't done.
+//! `connections` accepts, `places` bounds how much goes on at once, `router` answers, `caller` refuses what the
+//! socket's role doesn't permit, `limits` bounds what a client may send, `extract` is what handlers share, `views`
+//! joins records into what clients read, `error` and `health` say why a request isn't done.
 
 pub mod error;
 pub mod health;
@@ -12,6 +12,7 @@ pub mod listen;
 pub mod places;
 pub mod state;
 
+mod caller;
 mod connections;
 mod extract;
 mod limits;

@@ -1,7 +1,10 @@
-//! Warns about insecure configurations: a password that every user of this host can read, or an etcd that accepts
-//! writes from anyone. Owns the warnings; refuses nothing.
+//! Warns about insecure configurations: a password that every user of this host can read, an etcd that accepts writes
+//! from anyone, or a TCP port whose clients may change units. Owns the warnings; refuses nothing.
 
 use std::net::IpAddr;
+
+use crate::model::listen::{Listen, Place};
+use crate::model::role::Operation;
 
 use super::{EtcdSettings, StoreSettings};
 
@@ -31,6 +34,16 @@ pub(super) fn of_store(store: &StoreSettings) -> Option<String> {
         "{open} is etcd without TLS and without a user: everyone who can reach it can run anything as root on every \
          host of the cluster"
     ))
+}
+
+/// The warnings about TCP ports whose clients may do more than read: every user of this host is such a client.
+pub(super) fn of_sockets(sockets: &[Listen]) -> impl Iterator<Item = String> {
+    let changes = |listen: &&Listen| matches!(listen.place, Place::Tcp(_)) && listen.grant.permits(Operation::Operate);
+    sockets.iter().filter(changes).map(|listen| {
+        let Listen { place, grant } = listen;
+        let what = if grant.permits(Operation::Submit) { "run anything as root on every host" } else { "stop units" };
+        format!("{place} has the role {grant}: every user and every container in this host's network can {what}")
+    })
 }
 
 /// Whether the text after `http://` refers to this host.
@@ -67,6 +80,21 @@ mod tests {
             assert_eq!(said.is_some(), exposed, "{text} {mode:o}");
             assert!(!said.unwrap_or_default().contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn a_port_whose_clients_may_change_units_is_named() {
+        let text = "listen=unix:///a,tcp://127.0.0.1:1,127.0.0.1:2?role=admin,127.0.0.1:3?role=operator&name=a*";
+        let settings = super::super::settings("f", text, &BTreeMap::new(), false).unwrap();
+        let said: Vec<String> = of_sockets(&settings.listen).collect();
+        let everyone = "every user and every container in this host's network can";
+        assert_eq!(
+            said,
+            [
+                format!("127.0.0.1:2 has the role admin: {everyone} run anything as root on every host"),
+                format!("127.0.0.1:3 has the role operator of a*: {everyone} stop units"),
+            ]
+        );
     }
 
     #[test]

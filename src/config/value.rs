@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::listen::Listen;
 use crate::model::machine::Metadata;
 
 /// Shorter leases would expire whenever a machine is busy for a moment (etcd itself grants at least 2 s).
@@ -14,14 +15,19 @@ const SHORTEST_TTL: Duration = Duration::from_secs(3);
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// fleet's lists: separated by commas, or `["a", "b"]`.
-pub(super) fn list(text: &str) -> Result<Vec<String>, String> {
-    let strip = |item: &str| item.trim_matches([' ', '[', ']', '"', '\'']).to_owned();
-    Ok(text.split(',').map(strip).filter(|item| !item.is_empty()).collect())
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.trim();
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    inner.split(',').map(|item| item.trim_matches([' ', '"', '\''])).filter(|item| !item.is_empty())
+}
+
+pub(super) fn listen(text: &str) -> Result<Vec<Listen>, String> {
+    list(text).map(|item| item.parse().map_err(|what| format!("{item}: {what}"))).collect()
 }
 
 pub(super) fn endpoints(text: &str) -> Result<Vec<String>, String> {
-    let endpoints = list(text)?;
-    let valid = |url: &String| {
+    let endpoints: Vec<&str> = list(text).collect();
+    let valid = |url: &&str| {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         rest.is_some_and(|host| !host.trim_end_matches('/').is_empty())
     };

@@ -71,6 +71,6 @@ fn configuration(settings: &Settings) -> Value {
         "systemd_user": settings.systemd_user,
         "disable_engine": settings.disable_engine,
         "token_limit": settings.token_limit,
-        "listen": settings.listen,
+        "listen": settings.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flotilla::api::server::health::{self, Health};
-use flotilla::api::server::listen::Listener;
+use flotilla::api::server::listen::{ListenError, Listener};
 use flotilla::api::server::serve;
 use flotilla::api::server::state::{Api, Settings};
 use flotilla::clock::Clock;
@@ -180,12 +180,20 @@ impl Store for Faulty {
     }
 }
 
+/// A socket, as `listen=` names it.
+pub async fn listen(address: &str) -> Result<Listener, ListenError> {
+    Listener::open(&address.parse().unwrap()).await
+}
+
 /// A daemon, as far as its API goes.
 pub struct Daemon {
     pub store: Faulty,
     pub health: watch::Sender<Health>,
     pub metrics: Metrics,
+    /// Where it is asked.
     pub socket: PathBuf,
+    /// All of its sockets.
+    pub sockets: Vec<PathBuf>,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
     _dir: tempfile::TempDir,
@@ -219,18 +227,32 @@ impl Daemon {
     }
 
     pub async fn start_with(settings: Settings) -> Self {
+        Self::start_with_sockets(settings, &["role=admin"]).await
+    }
+
+    /// With a socket for each of these grants.
+    pub async fn start_on(grants: &[&str]) -> Self {
+        Self::start_with_sockets(Settings::default(), grants).await
+    }
+
+    async fn start_with_sockets(settings: Settings, grants: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("fleet.sock");
+        let (mut sockets, mut listeners) = (Vec::new(), Vec::new());
+        for (index, grant) in grants.iter().enumerate() {
+            let socket = dir.path().join(format!("fleet{index}.sock"));
+            listeners.push(listen(&format!("unix://{}?group=fleet&{grant}", socket.display())).await.unwrap());
+            sockets.push(socket);
+        }
         let store = Faulty::new();
         let (health, asked) = health::channel(Health::Ready);
         let metrics = Metrics::default();
         let api = Api::new(store.clone(), Clock::system(), "n1", asked, settings).measured(metrics.clone());
-        let listener = Listener::unix(&socket).await.unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(vec![listener], api, async {
+        let serving = tokio::spawn(serve(listeners, api, async {
             let _ = stopped.await;
         }));
-        Self { store, health, metrics, socket, stop: Some(stop), serving, _dir: dir }
+        let socket = sockets[0].clone();
+        Self { store, health, metrics, socket, sockets, stop: Some(stop), serving, _dir: dir }
     }
 
     pub async fn stop(&mut self) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flotilla::api::server::health::{self, Health};
-use flotilla::api::server::listen::Listener;
+
 use flotilla::api::server::places::Limits;
 use flotilla::api::server::serve;
 use flotilla::api::server::state::{Api, Settings};
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::description;
-use crate::harness::{Daemon, FILE};
+use crate::harness::{Daemon, FILE, listen};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -300,18 +300,18 @@ async fn bodies_take_so_many_bytes_together() {
 async fn each_listener_has_places_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fleet.sock");
-    let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let Listener::Tcp(bound) = &tcp else { panic!("{tcp:?}") };
-    let address = bound.local_addr().unwrap();
+    let tcp = listen("tcp://127.0.0.1:0").await.unwrap();
+    let address = tcp.name.clone();
+    let unix = listen(&format!("unix://{}", path.display())).await.unwrap();
     let (_health, asked) = health::channel(Health::Ready);
     let settings = bounded(Limits { watches: 1, ..Limits::default() });
     let api = Api::new(Embedded::in_memory(), Clock::system(), "n1", asked, settings);
-    let serving = tokio::spawn(serve(vec![tcp, Listener::unix(&path).await.unwrap()], api, std::future::pending()));
+    let serving = tokio::spawn(serve(vec![tcp, unix], api, std::future::pending()));
     let request = b"GET /fleet/v2/watch HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut status = [0; 12];
     let mut held = Vec::new();
     for expected in [b"HTTP/1.1 200", b"HTTP/1.1 503"] {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = TcpStream::connect(&address).await.unwrap();
         stream.write_all(request).await.unwrap();
         stream.read_exact(&mut status).await.unwrap();
         assert_eq!(&status, expected);

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use flotilla::api::server::health::{self, Health, Remedy};
-use flotilla::api::server::listen::{ListenError, Listener};
+use flotilla::api::server::listen::ListenError;
 use flotilla::api::server::serve;
 use flotilla::api::server::state::{Api, Settings};
 use flotilla::clock::Clock;
@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::harness::{Daemon, FILE};
+use crate::harness::{Daemon, FILE, listen};
 
 #[tokio::test]
 async fn nothing_is_answered_before_the_daemon_is_registered() {
@@ -159,25 +159,25 @@ async fn the_socket_is_for_root_and_the_group_and_is_left_behind_by_nobody() {
     let mut daemon = Daemon::start().await;
     let mode = std::fs::metadata(&daemon.socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
-    let taken = Listener::unix(&daemon.socket).await.unwrap_err();
+    let address = format!("unix://{}", daemon.socket.display());
+    let taken = listen(&address).await.unwrap_err();
     assert!(matches!(taken, ListenError::Taken(_)), "{taken}");
     daemon.stop().await;
     assert!(!daemon.socket.exists());
     // A daemon that was killed leaves a socket that nobody listens on.
     drop(std::os::unix::net::UnixListener::bind(&daemon.socket).unwrap());
-    assert!(Listener::unix(&daemon.socket).await.is_ok());
+    assert!(listen(&address).await.is_ok());
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "mine").unwrap();
-    assert!(matches!(Listener::unix(&file).await.unwrap_err(), ListenError::NoSocket(_)));
+    assert!(matches!(listen(&format!("unix://{}", file.display())).await.unwrap_err(), ListenError::NoSocket(_)));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 
 #[tokio::test]
 async fn tcp_is_for_loopback() {
-    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let Listener::Tcp(tcp) = &listener else { panic!("{listener:?}") };
-    let address = tcp.local_addr().unwrap();
+    let listener = listen("127.0.0.1:0").await.unwrap();
+    let address = listener.name.clone();
     let (_health, asked) = health::channel(Health::Ready);
     let api = Api::new(Embedded::in_memory(), Clock::system(), "n1", asked, Settings::default());
     let serving = tokio::spawn(serve(vec![listener], api, std::future::pending()));
@@ -185,7 +185,7 @@ async fn tcp_is_for_loopback() {
     for (host, status) in
         [("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:80", 200), ("evil.example", 403), ("", 403)]
     {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = TcpStream::connect(&address).await.unwrap();
         let request = format!("GET /fleet/v1/units HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -194,7 +194,7 @@ async fn tcp_is_for_loopback() {
     }
     serving.abort();
     for address in ["0.0.0.0:0", "10.0.0.1:49153", "[::]:0"] {
-        let error = Listener::tcp(address.parse().unwrap()).await.unwrap_err().to_string();
+        let error = listen(address).await.unwrap_err().to_string();
         assert!(error.contains("plain TCP is for loopback addresses only"), "{error}");
     }
 }

@@ -28,7 +28,8 @@ impl Real {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (store, (sender, health)) = (Embedded::in_memory(), health::channel(Health::Ready));
         let api = Api::new(store.clone(), Clock::system(), "n1", health, Settings::default());
-        let listener = runtime.block_on(Listener::unix(&dir.path().join("fleet.sock"))).unwrap();
+        let address = format!("unix://{}/fleet.sock", dir.path().display()).parse().unwrap();
+        let listener = runtime.block_on(Listener::open(&address)).unwrap();
         runtime.spawn(serve(vec![listener], api, std::future::pending()));
         Self { dir, store, runtime, _health: sender }
     }

@@ -54,7 +54,8 @@ impl Host {
 
     pub(crate) async fn api_up(&mut self) {
         let api = Api::new(self.store.clone(), Clock::system(), "n1", self.health.subscribe(), Settings::default());
-        let listener = Listener::unix(&self.socket()).await.unwrap();
+        let address = format!("unix://{}", self.socket().display()).parse().unwrap();
+        let listener = Listener::open(&address).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(serve(vec![listener], api.on(HERE.parse().unwrap()), async {
             let _ = stopped.await;

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
 use crate::model::name::{MAX_LEN, NAME_PATTERN};
+use crate::model::role::Operation as Need;
 use crate::model::service::{self, MAX_INSTANCE, MAX_SERVICE};
 
 /// Components, collected from the types that operations name.
@@ -75,6 +76,8 @@ pub(super) type Body = Option<(&'static str, Value)>;
 pub(super) struct Operation {
     pub(super) id: &'static str,
     pub(super) summary: &'static str,
+    /// What the client's socket must permit.
+    pub(super) needs: Need,
     pub(super) parameters: Vec<Value>,
     pub(super) request: Option<Value>,
     /// Statuses, what they mean, and their bodies.
@@ -93,9 +96,10 @@ impl Operation {
             responses.insert(status.to_string(), response);
         }
         // What may happen to any request that has a body or asks the cluster.
-        for status in self.refused {
+        for status in self.refused.iter().chain(&[403]) {
             let description = match status {
                 400 => "The request is wrong, and the message says how.",
+                403 => "The socket doesn't permit it, and the message says which role does.",
                 404 => "There is none of that name.",
                 408 => "The request didn't come in time.",
                 409 => "Something is missing, or others change the same units all the time.",
@@ -108,7 +112,9 @@ impl Operation {
             let content = json!({ "application/json": { "schema": error } });
             responses.insert(status.to_string(), json!({ "description": description, "content": content }));
         }
-        let mut operation = json!({ "operationId": self.id, "summary": self.summary, "responses": responses });
+        let roles: Vec<String> = self.needs.roles().iter().map(ToString::to_string).collect();
+        let mut operation =
+            json!({ "operationId": self.id, "summary": self.summary, "x-roles": roles, "responses": responses });
         if !self.parameters.is_empty() {
             operation["parameters"] = self.parameters.into();
         }

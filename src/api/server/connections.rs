@@ -19,8 +19,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::store::Store;
 
+use super::caller::{Caller, Sockets};
 use super::limits;
-use super::listen::Listener;
+use super::listen::{Listener, Socket};
 use super::peer::Peer;
 use super::places::{Places, Seat};
 use super::router::{from_this_host, measure, router};
@@ -36,16 +37,17 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: impl Future<Output = ()> + Send) {
     let (stop, tracker, settings) = (api.stop.clone(), TaskTracker::new(), api.settings);
     let (metrics, head_timeout, grace) = (api.metrics.clone(), settings.head_timeout, settings.grace);
-    let router = router(api);
-    for listener in listeners {
-        let router = match listener {
-            Listener::Unix(..) => router.clone(),
-            Listener::Tcp(_) => router.clone().layer(middleware::from_fn(from_this_host)),
+    let (router, sockets) = (router(api), Sockets::of(&listeners));
+    for (index, Listener { socket, .. }) in listeners.into_iter().enumerate() {
+        let router = match socket {
+            Socket::Unix(..) => router.clone(),
+            Socket::Tcp(_) => router.clone().layer(middleware::from_fn(from_this_host)),
         };
         let router = router.layer(middleware::from_fn_with_state(metrics.clone(), measure));
         let (stop, tracker, places) = (stop.clone(), tracker.clone(), Places::new(settings.limits));
-        let connections = Connections { router, stop, tracker: tracker.clone(), places, head_timeout };
-        tracker.spawn(connections.accept_all(listener));
+        let sockets = Arc::clone(&sockets);
+        let connections = Connections { router, stop, tracker: tracker.clone(), places, head_timeout, sockets, index };
+        tracker.spawn(connections.accept_all(socket));
     }
     shutdown.await;
     stop.cancel();
@@ -63,28 +65,31 @@ struct Connections {
     tracker: TaskTracker,
     places: Arc<Places>,
     head_timeout: Duration,
+    sockets: Arc<Sockets>,
+    /// Of the socket that they come from.
+    index: usize,
 }
 
 impl Connections {
-    async fn accept_all(self, listener: Listener) {
+    async fn accept_all(self, socket: Socket) {
         let stop = self.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.accept_loop(&listener) => {}
+            () = self.accept_loop(&socket) => {}
         }
-        if let Listener::Unix(_, Some(path)) = listener {
+        if let Socket::Unix(_, Some(path)) = socket {
             let _ = std::fs::remove_file(path);
         }
     }
 
-    async fn accept_loop(self, listener: &Listener) {
+    async fn accept_loop(self, socket: &Socket) {
         loop {
-            let accepted = match listener {
-                Listener::Unix(unix, _) => unix.accept().await.map(|(stream, _)| {
+            let accepted = match socket {
+                Socket::Unix(unix, _) => unix.accept().await.map(|(stream, _)| {
                     let peer = Peer::Unix(stream.peer_cred().ok());
                     self.tracker.spawn(self.clone().serve(stream, peer, self.places.enter()));
                 }),
-                Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, address)| {
+                Socket::Tcp(tcp) => tcp.accept().await.map(|(stream, address)| {
                     let _ = stream.set_nodelay(true);
                     self.tracker.spawn(self.clone().serve(stream, Peer::Tcp(address.ip()), self.places.enter()));
                 }),
@@ -99,13 +104,14 @@ impl Connections {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let caller = Caller::new(peer, &self.sockets, self.index);
         let (asked, mut first) = watch::channel(false);
         let routes = TowerToHyperService::new(self.router);
         let service_seat = seat.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             asked.send_replace(true);
             request.extensions_mut().insert(service_seat.clone());
-            request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(caller.clone());
             routes.call(request)
         });
         let mut connection = hyper::server::conn::http1::Builder::new()

@@ -6,18 +6,22 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::MethodRouter;
 
+use super::caller::only_for;
 use super::error::Failure;
+use crate::model::role::Operation;
 
-/// `methods`; any other method is answered with 405 and a sentence that names `allowed`, in CoreOS fleet's words.
+/// A route: its methods, and for each the operation that the client's socket must permit (403). Any other method is
+/// answered with 405 and a sentence that names `allowed`, in CoreOS fleet's words.
 pub(super) fn allow_methods<S: Clone + Send + Sync + 'static>(
-    methods: MethodRouter<S>,
+    methods: impl IntoIterator<Item = (Operation, MethodRouter<S>)>,
     allowed: &'static str,
 ) -> MethodRouter<S> {
     let refuse = move || async move {
         let message = format!("only {allowed} supported against this resource");
         Failure::new(StatusCode::METHOD_NOT_ALLOWED, message)
     };
-    methods.fallback(refuse)
+    let methods = methods.into_iter().map(|(operation, methods)| only_for(operation, methods));
+    methods.fold(MethodRouter::new(), MethodRouter::merge).fallback(refuse)
 }
 
 /// The query's parameters, in their order.

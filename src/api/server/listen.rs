@@ -1,5 +1,5 @@
-//! Where the API listens: sockets passed by systemd, a Unix socket of its own, TCP on loopback. Owns who may connect;
-//! must never expose the API to the network, since it doesn't authenticate clients.
+//! Where the API listens: sockets passed by systemd, Unix sockets of its own, TCP on loopback. Owns who may connect,
+//! and the role of each socket; must never expose the API to the network, since it doesn't authenticate clients.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,18 +10,32 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::process::Command;
 
-/// The group that may use the socket besides root.
-const GROUP: &str = "fleet";
+use crate::model::listen::{Listen, Place};
+use crate::model::role::{Grant, Role};
 
-/// Read and write for root and for [`GROUP`].
+/// Read and write for root and for the socket's group.
 const MODE: u32 = 0o660;
 
 /// How long `getent` may take.
 const GETENT: Duration = Duration::from_secs(5);
 
+/// The names of passed sockets that have the role of their kind: that of `fleetd.socket`, and what systemd says of a
+/// socket without a name.
+const UNNAMED: [&str; 2] = ["api", "unknown"];
+
 /// A source of requests.
 #[derive(Debug)]
-pub enum Listener {
+pub struct Listener {
+    /// Its address, as clients know it.
+    pub name: String,
+    /// What its clients may do.
+    pub grant: Grant,
+    pub(super) socket: Socket,
+}
+
+/// A socket to accept connections on.
+#[derive(Debug)]
+pub(super) enum Socket {
     /// A Unix socket, and its path if it is ours to remove.
     Unix(UnixListener, Option<PathBuf>),
     /// TCP on a loopback address.
@@ -46,10 +60,16 @@ pub enum ListenError {
          [::1]:PORT, and `Accept=no`"
     )]
     Unfit(String, String),
+    /// The name of a passed socket isn't a role.
+    #[error(
+        "can't serve the API on {0}: `FileDescriptorName=` must be `api`, or the role of the socket's clients as \
+         `role=ROLE[&name=GLOB]`: {1}"
+    )]
+    Role(String, String),
     /// TCP on an address other than loopback.
     #[error(
-        "won't listen on {0}: plain TCP is for loopback addresses only, since whoever reaches the API rules the \
-         cluster; use the unix socket"
+        "won't listen on {0}: plain TCP is for loopback addresses only, since the API doesn't authenticate clients; \
+         use a Unix socket"
     )]
     Open(SocketAddr),
 }
@@ -64,18 +84,54 @@ impl Listener {
         let names: Vec<String> =
             sd_notify::listen_fds_with_names().into_iter().flatten().map(|(_, name)| name).collect();
         let mut handed = listenfd::ListenFd::from_env();
+        let count = handed.len();
         let shown = |index: usize| match names.get(index) {
             Some(name) => format!("inherited socket {} ({name})", index + 1),
             None => format!("inherited socket {}", index + 1),
         };
-        (0..handed.len()).filter_map(|index| inherit(&mut handed, index, &shown(index)).transpose()).collect()
+        let inherited = |index: usize| {
+            let shown = shown(index);
+            let socket = inherit(&mut handed, index, &shown).transpose()?;
+            Some(socket.and_then(|socket| Self::passed(socket, names.get(index).map(String::as_str), &shown)))
+        };
+        (0..count).filter_map(inherited).collect()
     }
 
-    /// A Unix socket at `path`: created aside and renamed, so that it never has the wrong permissions.
+    /// A socket that was passed under `name`, which says the role of its clients.
+    fn passed(socket: Socket, name: Option<&str>, shown: &str) -> Result<Self, ListenError> {
+        let is_unnamed = |name: &str| UNNAMED.contains(&name) || name.ends_with(".socket");
+        let grant = match name.filter(|name| !is_unnamed(name)) {
+            Some(name) => name.parse().map_err(|what| ListenError::Role(shown.into(), what))?,
+            None => Grant::all(if matches!(socket, Socket::Unix(..)) { Role::Admin } else { Role::Reader }),
+        };
+        let path =
+            |address: &tokio::net::unix::SocketAddr| address.as_pathname().map(|path| path.display().to_string());
+        let address = match &socket {
+            Socket::Unix(unix, _) => unix.local_addr().ok().as_ref().and_then(path),
+            Socket::Tcp(tcp) => tcp.local_addr().ok().map(|address| address.to_string()),
+        };
+        Ok(Self { name: address.unwrap_or_else(|| shown.into()), grant, socket })
+    }
+
+    /// A socket of this daemon's own.
     ///
     /// # Errors
     /// See [`ListenError`].
-    pub async fn unix(path: &Path) -> Result<Self, ListenError> {
+    pub async fn open(listen: &Listen) -> Result<Self, ListenError> {
+        let socket = match &listen.place {
+            Place::Unix { path, group } => Self::unix(path, group).await?,
+            Place::Tcp(address) => Self::tcp(*address).await?,
+        };
+        let name = match &socket {
+            // Port 0 is any that is free.
+            Socket::Tcp(tcp) => tcp.local_addr().map_or_else(|_| listen.place.to_string(), |bound| bound.to_string()),
+            Socket::Unix(..) => listen.place.to_string(),
+        };
+        Ok(Self { name, grant: listen.grant.clone(), socket })
+    }
+
+    /// A Unix socket at `path`: created aside and renamed, so that it never has the wrong permissions.
+    async fn unix(path: &Path, group: &str) -> Result<Socket, ListenError> {
         let shown = || path.display().to_string();
         let io = |error| ListenError::Io(shown(), error);
         match std::fs::symlink_metadata(path) {
@@ -96,27 +152,24 @@ impl Listener {
         let listener = UnixListener::bind(&aside).map_err(io)?;
         std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(MODE)).map_err(io)?;
         // Only root may give files away; the socket of any other user is for that user alone.
-        if let Some(gid) = group().await {
+        if let Some(gid) = group_id(group).await {
             let _ = std::os::unix::fs::chown(&aside, None, Some(gid));
         }
         std::fs::rename(&aside, path).map_err(io)?;
-        Ok(Self::Unix(listener, Some(path.into())))
+        Ok(Socket::Unix(listener, Some(path.into())))
     }
 
     /// TCP at `address`, which must be a loopback one.
-    ///
-    /// # Errors
-    /// See [`ListenError`].
-    pub async fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
+    async fn tcp(address: SocketAddr) -> Result<Socket, ListenError> {
         if !address.ip().to_canonical().is_loopback() {
             return Err(ListenError::Open(address));
         }
         let listener = TcpListener::bind(address).await.map_err(|error| ListenError::Io(address.to_string(), error))?;
-        Ok(Self::Tcp(listener))
+        Ok(Socket::Tcp(listener))
     }
 }
 
-fn inherit(handed: &mut listenfd::ListenFd, index: usize, shown: &str) -> Result<Option<Listener>, ListenError> {
+fn inherit(handed: &mut listenfd::ListenFd, index: usize, shown: &str) -> Result<Option<Socket>, ListenError> {
     let io = |error| ListenError::Io(shown.into(), error);
     let unfit = |why: &str| ListenError::Unfit(shown.into(), why.into());
     // A socket of the other kind is refused by the first call and accepted by the second.
@@ -126,7 +179,7 @@ fn inherit(handed: &mut listenfd::ListenFd, index: usize, shown: &str) -> Result
             return Err(unfit("it is a connection, not a socket to accept connections on"));
         }
         unix.set_nonblocking(true).map_err(io)?;
-        return Ok(Some(Listener::Unix(UnixListener::from_std(unix).map_err(io)?, None)));
+        return Ok(Some(Socket::Unix(UnixListener::from_std(unix).map_err(io)?, None)));
     }
     let Ok(tcp) = handed.take_tcp_listener(index) else {
         return Err(unfit("it is no stream socket"));
@@ -140,29 +193,33 @@ fn inherit(handed: &mut listenfd::ListenFd, index: usize, shown: &str) -> Result
         return Err(ListenError::Open(address));
     }
     tcp.set_nonblocking(true).map_err(io)?;
-    Ok(Some(Listener::Tcp(TcpListener::from_std(tcp).map_err(io)?)))
+    Ok(Some(Socket::Tcp(TcpListener::from_std(tcp).map_err(io)?)))
 }
 
-/// The id of [`GROUP`], wherever this host keeps its groups: `getent` uses all sources in `nsswitch.conf(5)`, including
+/// The id of `group`, wherever this host keeps its groups: `getent` uses all sources in `nsswitch.conf(5)`, including
 /// directories on the network. A host without `getent` (such as one with musl, or a minimal image) has its groups in
 /// the file.
-async fn group() -> Option<u32> {
-    let asked = Command::new("getent").args(["group", GROUP]).kill_on_drop(true).output();
+async fn group_id(group: &str) -> Option<u32> {
+    let asked = Command::new("getent").args(["group", group]).kill_on_drop(true).output();
     // A directory on the network may not answer; only root may then use the socket until the next start.
     let Ok(asked) = tokio::time::timeout(GETENT, asked).await else {
-        tracing::warn!("`getent group {GROUP}` doesn't answer; only root may use the socket");
+        tracing::warn!("`getent group {group}` doesn't answer; only root may use its socket");
         return None;
     };
     let groups = match asked {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
         Err(_) => std::fs::read_to_string("/etc/group").unwrap_or_default(),
     };
-    group_id(&groups)
+    let id = id_of(group, &groups);
+    if id.is_none() {
+        tracing::warn!("there is no group {group}; its socket is for its owner only");
+    }
+    id
 }
 
-/// The id of [`GROUP`] in the text of `group(5)`.
-fn group_id(groups: &str) -> Option<u32> {
-    let mut fields = groups.lines().map(|line| line.split(':')).find(|fields| fields.clone().next() == Some(GROUP))?;
+/// The id of `group` in the text of `group(5)`.
+fn id_of(group: &str, groups: &str) -> Option<u32> {
+    let mut fields = groups.lines().map(|line| line.split(':')).find(|fields| fields.clone().next() == Some(group))?;
     fields.nth(2)?.parse().ok()
 }
 
@@ -172,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_group_is_found() {
-        assert_eq!(group_id("root:x:0:\nfleetfoxes:x:7:\nfleet:x:993:me\n"), Some(993));
-        assert_eq!(group_id("root:x:0:\n"), None);
+        assert_eq!(id_of("fleet", "root:x:0:\nfleetfoxes:x:7:\nfleet:x:993:me\n"), Some(993));
+        assert_eq!(id_of("fleet", "root:x:0:\n"), None);
     }
 }

@@ -16,8 +16,10 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use crate::metrics::{self, Metrics};
+use crate::model::role::Operation;
 use crate::store::{Error as StoreError, Store};
 
+use super::caller::only_for;
 use super::error::Failure;
 use super::extract::allow_methods;
 use super::places::{Kind, Place, Seat};
@@ -37,12 +39,12 @@ const ALWAYS: [&str; 2] = ["/metrics", "/fleet/openapi.json"];
 pub(super) fn router<S: Store>(api: Api<S>) -> Router {
     // These paths exist and allow no method.
     let none = || any(|| async { ([(ALLOW, "")], Failure::new(StatusCode::METHOD_NOT_ALLOWED, "")) });
-    let json = [(CONTENT_TYPE, "application/json")];
+    let openapi = async || ([(CONTENT_TYPE, "application/json")], OPENAPI);
     Router::new()
         .route("/", none())
-        .route("/metrics", allow_methods(get(metrics::<S>), "GET"))
-        .route("/fleet/openapi.json", allow_methods(get(move || async move { (json, OPENAPI) }), "GET"))
-        .route("/discovery", any(v1::discovery))
+        .route("/metrics", allow_methods([(Operation::Read, get(metrics::<S>))], "GET"))
+        .route("/fleet/openapi.json", allow_methods([(Operation::Describe, get(openapi))], "GET"))
+        .route("/discovery", only_for(Operation::Describe, any(v1::discovery)))
         .route("/fleet/v1", none())
         .nest("/fleet/v1", v1::routes())
         .route("/v1-alpha", none())

@@ -21,9 +21,9 @@ use crate::registry::units::Intent;
 use crate::registry::watch::shared::Shared;
 use crate::store::{Error as StoreError, Store};
 
+use super::caller::Caller;
 use super::error::Failure;
 use super::health::{self, Health, Remedy};
-use super::peer::Peer;
 use super::places::Limits;
 use crate::api::wire::BODY_LIMIT;
 
@@ -183,20 +183,22 @@ impl<S: Store> Api<S> {
         }
     }
 
-    /// What `intents` would do.
-    pub(super) async fn dry_run(&self, intents: &[Intent]) -> Result<Applied, Failure> {
+    /// What `intents` would do at the request of `caller`.
+    pub(super) async fn dry_run(&self, intents: &[Intent], caller: &Caller) -> Result<Applied, Failure> {
+        caller.check_changes(intents)?;
         let outcome = apply::dry_run(&self.reader, intents).await.map_err(|error| self.failed(&error))?;
         outcome.map_err(Failure::problems)
     }
 
-    /// Who `peer` is, as this daemon records it.
-    pub(super) fn author(&self, peer: &Peer) -> Author {
-        Author { host: self.machine.clone(), ..peer.author() }
+    /// Who `caller` is, as this daemon records it.
+    fn author(&self, caller: &Caller) -> Author {
+        Author { host: self.machine.clone(), ..caller.peer.author() }
     }
 
-    /// Carry out `intents` at the request of `peer`.
-    pub(super) async fn apply(&self, intents: &[Intent], peer: &Peer) -> Result<Applied, Failure> {
-        let by = self.author(peer);
+    /// Carry out `intents` at the request of `caller`.
+    pub(super) async fn apply(&self, intents: &[Intent], caller: &Caller) -> Result<Applied, Failure> {
+        caller.check_changes(intents)?;
+        let by = self.author(caller);
         let error = match apply::apply(&self.reader, intents, &by, self.clock.now_ms()).await {
             Ok(applied) => {
                 self.shared.committed(applied.revision);

@@ -8,8 +8,9 @@ mod states;
 mod units;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{delete, get, patch, put};
 
+use crate::model::role::Operation::{Administer, Discover, Operate, Read, Submit};
 use crate::store::Store;
 
 pub(super) use discovery::discovery;
@@ -18,11 +19,12 @@ use super::extract::allow_methods;
 use super::state::Api;
 
 pub(super) fn routes<S: Store>() -> Router<Api<S>> {
-    let one = get(units::get::<S>).put(units::put::<S>).delete(units::delete::<S>);
+    let unit = [(Read, get(units::get::<S>)), (Operate, put(units::put::<S>)), (Submit, delete(units::delete::<S>))];
+    let machines = [(Discover, get(machines::list::<S>)), (Administer, patch(machines::patch::<S>))];
     Router::new()
-        .route("/units", allow_methods(get(units::list::<S>), "GET"))
-        .route("/units/{name}", allow_methods(one, "GET, PUT and DELETE"))
-        .route("/state", allow_methods(get(states::list::<S>), "GET"))
-        .route("/state/{name}", allow_methods(get(states::get::<S>), "GET"))
-        .route("/machines", allow_methods(get(machines::list::<S>).patch(machines::patch::<S>), "GET and PATCH"))
+        .route("/units", allow_methods([(Read, get(units::list::<S>))], "GET"))
+        .route("/units/{name}", allow_methods(unit, "GET, PUT and DELETE"))
+        .route("/state", allow_methods([(Read, get(states::list::<S>))], "GET"))
+        .route("/state/{name}", allow_methods([(Read, get(states::get::<S>))], "GET"))
+        .route("/machines", allow_methods(machines, "GET and PATCH"))
 }

@@ -13,6 +13,7 @@ use axum::{Json, Router};
 
 use crate::model::glob::Glob;
 use crate::model::name::MachineId;
+use crate::model::role::Operation::{Administer, Announce, Discover, Operate, Read};
 use crate::registry::scope::Scope;
 use crate::registry::{keys, metadata};
 use crate::store::Store;
@@ -24,20 +25,21 @@ use super::views;
 use crate::api::wire::MachineList;
 
 pub(super) fn routes<S: Store>() -> Router<Api<S>> {
+    let units = [(Read, get(units::list::<S>)), (Operate, post(apply::post::<S>))];
+    let metadata = [(Administer, delete(forget_metadata::<S>))];
+    let instance = [(Announce, put(services::put::<S>)), (Announce, delete(services::delete::<S>))];
+    let keep_alive = [(Announce, post(services::keep_alive::<S>))];
     Router::new()
-        .route("/units", allow_methods(get(units::list::<S>).post(apply::post::<S>), "GET and POST"))
-        .route("/units/{name}", allow_methods(get(units::get::<S>), "GET"))
-        .route("/machines", allow_methods(get(machines::<S>), "GET"))
-        .route("/machines/{id}/metadata", allow_methods(delete(forget_metadata::<S>), "DELETE"))
-        .route("/watch", allow_methods(get(watch::get::<S>), "GET"))
-        .route("/services", allow_methods(get(services::list::<S>), "GET"))
-        .route("/services/{name}", allow_methods(get(services::get::<S>), "GET"))
-        .route(
-            "/services/{name}/{instance}",
-            allow_methods(put(services::put::<S>).delete(services::delete::<S>), "PUT and DELETE"),
-        )
-        .route("/services/{name}/{instance}/keep-alive", allow_methods(post(services::keep_alive::<S>), "POST"))
-        .route("/watch/services", allow_methods(get(services::watch::get::<S>), "GET"))
+        .route("/units", allow_methods(units, "GET and POST"))
+        .route("/units/{name}", allow_methods([(Read, get(units::get::<S>))], "GET"))
+        .route("/machines", allow_methods([(Discover, get(machines::<S>))], "GET"))
+        .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))
+        .route("/watch", allow_methods([(Read, get(watch::get::<S>))], "GET"))
+        .route("/services", allow_methods([(Discover, get(services::list::<S>))], "GET"))
+        .route("/services/{name}", allow_methods([(Discover, get(services::get::<S>))], "GET"))
+        .route("/services/{name}/{instance}", allow_methods(instance, "PUT and DELETE"))
+        .route("/services/{name}/{instance}/keep-alive", allow_methods(keep_alive, "POST"))
+        .route("/watch/services", allow_methods([(Discover, get(services::watch::get::<S>))], "GET"))
 }
 
 async fn machines<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MachineList>, Failure> {

@@ -15,6 +15,7 @@ super::cases![
     a_restart_of_the_daemon_is_no_migration,
     a_killed_daemon_has_its_units_when_it_is_back,
     a_daemon_that_isnt_registered_answers_503_to_all,
+    tcp_on_loopback_reads_and_changes_nothing,
     fleetd_takes_no_arguments_and_tells_its_version,
     a_host_that_joins_gets_globals_and_what_waits_and_nothing_moves_back,
     another_leads_when_the_leader_stops,
@@ -108,6 +109,23 @@ fn a_killed_daemon_has_its_units_when_it_is_back(g: &Ground) {
     // It also controls its unit.
     g.fleetctl("stop a.service").ok();
     assert!(g.ranks("a.service").is_empty());
+}
+
+fn tcp_on_loopback_reads_and_changes_nothing(g: &Ground) {
+    g.file("a.service", RUNS);
+    let tcp = "fleetctl --endpoint http://127.0.0.1:49153";
+    let refused = g.sh(&format!("{tcp} start a.service"));
+    assert!(
+        refused.code == 1
+            && refused
+                .stderr
+                .contains("127.0.0.1:49153 has the role reader; on this host, /run/fleet.sock has the role admin"),
+        "{refused:?}"
+    );
+    g.fleetctl("start a.service").ok();
+    assert_eq!(g.sh(&format!("{tcp} list-units --no-legend")).ok().lines().count(), 1);
+    assert_eq!(g.sh(&format!("{tcp} destroy a.service")).code, 1);
+    assert_eq!(g.fleetctl("list-unit-files --no-legend").ok().lines().count(), 1);
 }
 
 fn a_daemon_that_isnt_registered_answers_503_to_all(g: &Ground) {

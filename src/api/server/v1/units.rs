@@ -7,9 +7,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::{Extension, Json};
 
+use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::extract::{must_be_json, query};
-use crate::api::server::peer::Peer;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FAMILIES};
 use crate::api::wire::v1::{Unit, Units};
@@ -82,11 +82,11 @@ async fn views<S: Store>(
 
 pub(super) async fn delete<S: Store>(
     State(api): State<Api<S>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Failure> {
     let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
-    match apply(&api, &peer, Intent { name, change: UnitChange::Destroy }).await? {
+    match apply(&api, &caller, Intent { name, change: UnitChange::Destroy }).await? {
         // For clients of CoreOS fleet, a unit that is being removed doesn't exist any more.
         Outcome::Absent | Outcome::Leaving => Err(Failure::no_such_unit()),
         _ => Ok(StatusCode::NO_CONTENT),
@@ -95,7 +95,7 @@ pub(super) async fn delete<S: Store>(
 
 pub(super) async fn put<S: Store>(
     State(api): State<Api<S>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     Path(in_url): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -112,7 +112,7 @@ pub(super) async fn put<S: Store>(
         text => Some(text.parse::<Desired>().map_err(|error| bad(&error))?),
     };
     if unit.options.is_empty() {
-        return set_desired(&api, &peer, name, desired).await;
+        return set_desired(&api, &caller, name, desired).await;
     }
     let file = UnitFile::from_options(&unit.options)
         .map_err(|error| Failure::problems(vec![file_problem(name.as_str(), &error)]).of_one_unit())?;
@@ -121,7 +121,7 @@ pub(super) async fn put<S: Store>(
         return Err(Failure::problems(problems).of_one_unit());
     }
     let change = UnitChange::Ensure { file: Some(Arc::new(file)), desired, on_different_file: OnDifferentFile::Reset };
-    match apply(&api, &peer, Intent { name, change }).await? {
+    match apply(&api, &caller, Intent { name, change }).await? {
         Outcome::Created | Outcome::Replaced => Ok(StatusCode::CREATED),
         Outcome::Unchanged if desired.is_none() => Err(needs_desired()),
         _ => Ok(StatusCode::NO_CONTENT),
@@ -131,7 +131,7 @@ pub(super) async fn put<S: Store>(
 /// v1 doesn't create instances of templates by itself: without options, a unit must exist.
 async fn set_desired<S: Store>(
     api: &Api<S>,
-    peer: &Peer,
+    caller: &Caller,
     name: UnitName,
     desired: Option<Desired>,
 ) -> Result<StatusCode, Failure> {
@@ -144,15 +144,15 @@ async fn set_desired<S: Store>(
     }
     apply(
         api,
-        peer,
+        caller,
         Intent { name, change: UnitChange::Ensure { file: None, desired, on_different_file: OnDifferentFile::Keep } },
     )
     .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn apply<S: Store>(api: &Api<S>, peer: &Peer, intent: Intent) -> Result<Outcome, Failure> {
-    let applied = api.apply(&[intent], peer).await.map_err(Failure::of_one_unit)?;
+async fn apply<S: Store>(api: &Api<S>, caller: &Caller, intent: Intent) -> Result<Outcome, Failure> {
+    let applied = api.apply(&[intent], caller).await.map_err(Failure::of_one_unit)?;
     Ok(applied.units.first().map_or(Outcome::Unchanged, |done| done.outcome))
 }
 

@@ -8,9 +8,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::{Extension, Json};
 
+use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::extract::{must_be_json, query};
-use crate::api::server::peer::Peer;
 use crate::api::server::state::Api;
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit};
 use crate::model::file::UnitFile;
@@ -24,7 +24,7 @@ use super::unknown;
 
 pub(super) async fn post<S: Store>(
     State(api): State<Api<S>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
@@ -42,7 +42,7 @@ pub(super) async fn post<S: Store>(
         problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
         return Err(Failure::problems(problems));
     }
-    let applied = if check { api.dry_run(&intents).await? } else { api.apply(&intents, &peer).await? };
+    let applied = if check { api.dry_run(&intents, &caller).await? } else { api.apply(&intents, &caller).await? };
     let unit = |done: apply::Done| AppliedUnit {
         name: done.name,
         outcome: done.outcome,
