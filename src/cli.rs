@@ -17,6 +17,7 @@ mod error;
 mod explain;
 mod follow;
 mod input;
+mod limit;
 mod output;
 mod session;
 mod wait;
@@ -30,7 +31,7 @@ use crate::api::client::{Client, Endpoint, Tls};
 use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
-use commands::{fd_forward, import, journal, list, restart, services, show, ssh, status, submit, units};
+use commands::{fd_forward, import, journal, list, restart, services, show, ssh, status, submit, units, wait_for};
 use error::{Error, Exit};
 use input::{argv, refused};
 use output::Printer;
@@ -183,6 +184,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Stop(args) => units::change(session, args, Operation::Stop).await,
         Command::Unload(args) => units::change(session, args, Operation::Unload).await,
         Command::Destroy(args) => units::destroy(session, args).await,
+        Command::Wait(args) => wait_for::run(session, args).await,
         Command::Cat(args) => show::cat(session, args).await,
         Command::ListUnits(args) => list::units(session, args).await,
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
@@ -210,6 +212,7 @@ fn format(command: &Command) -> Format {
         | Command::Stop(Change { output, .. })
         | Command::Unload(Change { output, .. })
         | Command::Destroy(Destroy { change: Change { output, .. }, .. }) => output.format,
+        Command::Wait(args) => args.output.format,
         Command::Cat(args) => args.output.format,
         Command::Import(args) => args.output.format,
         Command::ListUnits(args) | Command::ListUnitFiles(args) => args.list.output.format,

@@ -15,6 +15,8 @@ mod records;
 mod safety;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/waiting.rs"]
+mod waiting_for;
 
 use std::io::{BufRead as _, BufReader};
 

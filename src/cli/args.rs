@@ -11,6 +11,7 @@ mod journal;
 mod legacy;
 mod list;
 mod output;
+mod wait;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -25,6 +26,7 @@ pub(super) use legacy::{Legacy, SIGNED};
 pub(super) use list::FIELDS;
 pub(super) use list::{Cat, Columns, Filter, List, ListUnits, Service, Version};
 pub(super) use output::{Format, OutputFormat};
+pub(super) use wait::Wait;
 
 /// Where `fleetd` listens unless told otherwise.
 const ENDPOINT: &str = "unix:///run/fleet.sock";
@@ -85,6 +87,8 @@ pub(super) enum Command {
     Unload(Change),
     /// Stop units and remove them from the cluster
     Destroy(Destroy),
+    /// Wait until units are in a state
+    Wait(Wait),
     /// Print a unit's file as it was submitted
     Cat(Cat),
     /// List the states of units that are on hosts

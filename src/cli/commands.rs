@@ -16,4 +16,5 @@ pub(super) mod ssh;
 pub(super) mod status;
 pub(super) mod submit;
 pub(super) mod units;
+pub(super) mod wait_for;
 mod watch;

@@ -1,6 +1,7 @@
 //! The messages at the end of a command: done, failed, unplaced. Pure: values in, lines out; prints nothing.
 
 use super::error::HINT;
+use super::output::people::count;
 use super::wait::Goal;
 use crate::api::wire::{DamagedUnit, Operation, StateView, UnitDetail, UnitView};
 use crate::model::name::UnitName;
@@ -37,13 +38,23 @@ pub(super) fn triggered(goal: &Goal, global: bool) -> String {
     }
 }
 
-/// The lines for a goal that failed.
-pub(super) fn failed(goal: &Goal, view: Option<&UnitView>, why: &str) -> Vec<String> {
-    let name = &goal.name;
+/// The line for a unit that is in the state that was waited for: `web@1.service is active on n1`.
+pub(super) fn reached(name: &UnitName, state: &str, view: Option<&UnitView>) -> String {
+    match view {
+        Some(UnitView { machine: Some(machine), .. }) => format!("{name} is {state} on {}", machine.name()),
+        Some(view) if view.global && !view.states.is_empty() => {
+            format!("{name} is {state} on {}", count(view.states.len(), "host"))
+        }
+        _ => format!("{name} is {state}"),
+    }
+}
+
+/// The lines for a unit that failed. `before` is whether the same was requested earlier already.
+pub(super) fn failed(name: &UnitName, view: Option<&UnitView>, why: &str, before: bool) -> Vec<String> {
     let mut lines = vec![format!("{name} {why}")];
     if view.is_some() && why.starts_with("failed on") {
         lines.push(format!("{HINT}`fleetctl journal {name}` shows more; `fleetctl status {name}` what systemd knows"));
-        if !goal.changed {
+        if before {
             lines.push(format!("{HINT}it was to run already; `fleetctl restart {name}` tries again at once"));
         }
     }
@@ -69,13 +80,17 @@ pub(super) fn trouble(name: &UnitName, state: &StateView) -> Option<String> {
 
 /// The lines for a unit that fits no host: `waiting` is the cluster's summary, `detail` has its reasons if they are
 /// available.
-pub(super) fn unplaced(goal: &Goal, waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
-    let name = &goal.name;
-    let then = if goal.operation == Operation::Load { "is loaded" } else { "starts" };
+pub(super) fn unplaced(
+    name: &UnitName,
+    operation: Option<Operation>,
+    waiting: &str,
+    detail: Option<&UnitDetail>,
+) -> Vec<String> {
+    let then = if operation == Some(Operation::Load) { "is loaded" } else { "starts" };
     let head = format!("{name} can't run anywhere yet; it stays submitted and {then} as soon as a host fits:");
     let mut lines = vec![head];
     lines.extend(reasons(waiting, detail));
-    lines.push(format!("{HINT}`fleetctl {} --no-block` doesn't wait", goal.operation.verb()));
+    lines.extend(operation.map(|operation| format!("{HINT}`fleetctl {} --no-block` doesn't wait", operation.verb())));
     lines
 }
 
@@ -135,8 +150,12 @@ mod tests {
         }
     }
 
+    fn name() -> UnitName {
+        "a.service".parse().unwrap()
+    }
+
     fn goal(operation: Operation) -> Goal {
-        Goal { name: "a.service".parse().unwrap(), operation, generation: Revision(1), changed: true }
+        Goal { name: name(), operation, generation: Revision(1), changed: true }
     }
 
     #[test]
@@ -191,7 +210,7 @@ mod tests {
             ],
         };
         assert_eq!(
-            unplaced(&goal(Operation::Start), "no host", Some(&detail)),
+            unplaced(&name(), Some(Operation::Start), "no host", Some(&detail)),
             [
                 "a.service can't run anywhere yet; it stays submitted and starts as soon as a host fits:",
                 "  n1      no disk=ssd",
@@ -200,6 +219,6 @@ mod tests {
                 "hint: `fleetctl start --no-block` doesn't wait"
             ]
         );
-        assert_eq!(unplaced(&goal(Operation::Load), "no host is alive", None)[1], "  no host is alive");
+        assert_eq!(unplaced(&name(), Some(Operation::Load), "no host is alive", None)[1], "  no host is alive");
     }
 }

@@ -1,8 +1,11 @@
-//! Waits for the requested operations: watches all units until each goal has ended. Owns the time limits of waiting,
-//! the display meanwhile, and Ctrl-C; the API reports the progress (`wait`), and `explain` owns the messages.
+//! Waits for units: watches them until each has ended, because what was requested is done or has failed, or because it
+//! is in the state that is waited for. Owns the watch and when a wait is over; `tracked` owns how long a state must
+//! last, `display` what is shown meanwhile, and `explain` the messages. Whether it is done is decided by the API.
+
+mod display;
+mod tracked;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
@@ -11,25 +14,14 @@ use crate::api::client::{ClientError, For, News, progress_of};
 use crate::api::wire::{ErrorDetail, Operation, Progress, UnitView, WatchLine};
 use crate::cli::explain;
 use crate::cli::input::names;
+use crate::cli::limit::Limit;
 use crate::cli::session::Session;
-use crate::cli::wait::{Goal, Observed, progress};
+use crate::cli::wait::{Goal, State};
 use crate::journal::journal_tail;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
-
-/// How long a failing state may take to improve: a conflicting unit may be leaving.
-const GRACE: Duration = Duration::from_secs(1);
-/// How long a done state must last: a global unit may be assigned to more hosts, and a service that systemd considers
-/// started as soon as it was forked may fail at once (no such user, no such program).
-const SETTLE: Duration = Duration::from_millis(250);
-/// The longest wait without a message.
-const SILENCE: Duration = Duration::from_secs(1);
-/// How often the seconds on the terminal are updated.
-const TICK: Duration = Duration::from_millis(500);
-/// The shortest time between two updates of the terminal.
-const REDRAW: Duration = Duration::from_millis(100);
-/// The most messages without a terminal.
-const NOTES: usize = 10;
+use display::Display;
+use tracked::{Aim, Tracked};
 
 /// How many failed units are shown with their last journal lines, and how many lines.
 const QUOTED: usize = 3;
@@ -38,21 +30,21 @@ const LAST_LINES: usize = 8;
 /// How waiting for a unit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    /// The operation succeeded.
+    /// It is done, or is in the state that was waited for.
     Done,
-    /// The operation failed; these lines were printed.
+    /// It failed; these lines were printed.
     Failed(Vec<String>),
-    /// The time limit was exceeded.
-    TimedOut,
+    /// The time limit was exceeded; what it still waited for.
+    TimedOut(String),
     /// Ctrl-C was pressed.
     Interrupted,
 }
 
-/// A goal and its end.
+/// A unit that was waited for, and how that ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// The goal.
-    pub(super) goal: Goal,
+    /// The unit.
+    pub(super) name: UnitName,
     /// The unit as last observed.
     pub(super) view: Option<UnitView>,
     /// The end.
@@ -67,18 +59,39 @@ pub(super) async fn wait(
     session: &Session,
     goals: Vec<Goal>,
     revision: Revision,
-    limit: Option<Duration>,
+    limit: Limit,
 ) -> Result<Vec<Ended>, ClientError> {
-    let mut waiting = Waiting::new(session, goals, revision);
-    let deadline = limit.map(|limit| waiting.began + limit);
-    let mut interrupts = signal(SignalKind::interrupt()).ok();
-    let end = tokio::select! {
-        over = waiting.follow() => over.map(|()| End::Done)?,
-        () = until(deadline) => End::TimedOut,
-        () = interrupted(interrupts.as_mut()) => End::Interrupted,
-    };
-    waiting.close(&end);
-    Ok(waiting.tracked.into_iter().map(|one| one.ended(&end)).collect())
+    let patterns = goals.iter().map(|goal| names::exactly(&goal.name)).collect();
+    let aims = goals.into_iter().map(|goal| (goal.name.clone(), Aim::Request(goal)));
+    Ok(Waiting::new(session, patterns, aims, revision, limit).run().await?.0)
+}
+
+/// The units that are waited for by [`wait_for`].
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    /// Units that were named.
+    pub(super) named: Vec<UnitName>,
+    /// Patterns of units' names, those of `named` included; without any, all units are meant.
+    pub(super) patterns: Vec<String>,
+}
+
+/// Wait until all chosen units are in `state` at the same time, at most `limit`. A unit that can't get there without
+/// another request ends as failed at once; with [`State::Settled`], that is one way to be settled. Returns the units,
+/// of which there may be none, and how the wait ended.
+///
+/// # Errors
+/// As [`wait`].
+pub(super) async fn wait_for(
+    session: &Session,
+    chosen: Chosen,
+    state: State,
+    revision: Revision,
+    limit: Limit,
+) -> Result<(Vec<Ended>, End), ClientError> {
+    let aims = chosen.named.into_iter().map(|name| (name, Aim::State(state)));
+    let mut waiting = Waiting::new(session, chosen.patterns, aims, revision, limit);
+    waiting.together = Some(state);
+    waiting.run().await
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -96,60 +109,56 @@ async fn interrupted(interrupts: Option<&mut Signal>) {
     }
 }
 
-struct Tracked {
-    goal: Goal,
-    view: Option<UnitView>,
-    /// It was destroyed and still has to be removed from its host.
-    leaving: bool,
-    /// Whether the current watch has reported it.
-    told: bool,
-    /// Whether the progress has been anything but done.
-    waited: bool,
-    /// The current progress, and since when it is of this kind.
-    progress: Progress,
-    since: Instant,
-    end: Option<End>,
-}
-
 struct Waiting<'a> {
     session: &'a Session,
+    /// What the watch is about.
+    patterns: Vec<String>,
     tracked: Vec<Tracked>,
     index: BTreeMap<UnitName, usize>,
+    /// The state that all units must be in at the same time, also those that are first seen while waiting.
+    together: Option<State>,
     revision: Revision,
+    limit: Limit,
     synced: bool,
-    began: Instant,
-    noted: bool,
-    drawn: Option<Instant>,
+    display: Display,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(session: &'a Session, goals: Vec<Goal>, revision: Revision) -> Self {
-        let began = Instant::now();
-        let index = goals.iter().enumerate().map(|(index, goal)| (goal.name.clone(), index)).collect();
-        let progress = Progress::Waiting("asking".into());
-        let track = |goal| Tracked {
-            goal,
-            view: None,
-            leaving: false,
-            told: false,
-            waited: false,
-            progress: progress.clone(),
-            since: began,
-            end: None,
-        };
-        let tracked = goals.into_iter().map(track).collect();
-        Self { session, tracked, index, revision, synced: false, began, noted: false, drawn: None }
+    fn new(
+        session: &'a Session,
+        patterns: Vec<String>,
+        aims: impl Iterator<Item = (UnitName, Aim)>,
+        revision: Revision,
+        limit: Limit,
+    ) -> Self {
+        let tracked: Vec<Tracked> = aims.map(|(name, aim)| Tracked::new(name, aim)).collect();
+        let index = tracked.iter().enumerate().map(|(index, one)| (one.name.clone(), index)).collect();
+        let display = Display::begin();
+        Self { session, patterns, tracked, index, together: None, revision, limit, synced: false, display }
     }
 
-    /// Watch the units until each goal has ended.
+    /// Wait until it is over, the time is over, or Ctrl-C is pressed.
+    async fn run(mut self) -> Result<(Vec<Ended>, End), ClientError> {
+        let deadline = self.limit.deadline();
+        let mut interrupts = signal(SignalKind::interrupt()).ok();
+        let end = tokio::select! {
+            over = self.follow() => over.map(|()| End::Done)?,
+            () = until(deadline) => End::TimedOut(String::new()),
+            () = interrupted(interrupts.as_mut()) => End::Interrupted,
+        };
+        self.display.close(self.session, &self.tracked, &end, self.limit);
+        Ok((self.tracked.into_iter().map(|one| one.ended(&end)).collect(), end))
+    }
+
+    /// Watch the units until each has ended.
     async fn follow(&mut self) -> Result<(), ClientError> {
         let session = self.session;
-        let names: Vec<String> = self.tracked.iter().map(|one| names::exactly(&one.goal.name)).collect();
-        let operation = one_of(self.tracked.iter().map(|one| one.goal.operation));
-        let mut watch = session.client.follow(&names, operation, For::APerson);
+        let patterns = self.patterns.clone();
+        let operation = one_of(self.tracked.iter().map(|one| one.operation())).flatten();
+        let mut watch = session.client.follow(&patterns, operation, For::APerson);
         let mut older = false;
-        while self.open_goals().next().is_some() {
-            self.show();
+        while self.is_open() {
+            self.display.show(session, &self.tracked);
             let timer = self.next_timer();
             // Cancel-safe: `Follow::next` keeps its state, and the timer is computed again.
             tokio::select! {
@@ -164,7 +173,7 @@ impl<'a> Waiting<'a> {
                     // A fleetd of an older version refuses `operation=`.
                     Err(ClientError::Api(detail)) if detail.code == 400 && operation.is_some() && !older => {
                         older = true;
-                        watch = session.client.follow(&names, None, For::APerson);
+                        watch = session.client.follow(&patterns, None, For::APerson);
                     }
                     Err(error) => return Err(error),
                 },
@@ -173,6 +182,11 @@ impl<'a> Waiting<'a> {
             self.settle().await;
         }
         Ok(())
+    }
+
+    /// Whether something is left to wait for; before everything was received, more units may be.
+    fn is_open(&self) -> bool {
+        self.tracked.iter().any(Tracked::is_open) || (self.together.is_some() && !self.synced)
     }
 
     /// Apply one line; `Some` is why another stream is needed.
@@ -206,45 +220,37 @@ impl<'a> Waiting<'a> {
     }
 
     fn see(&mut self, name: &UnitName, view: Option<UnitView>, leaving: bool) {
+        let here = view.is_some() || leaving;
+        if let (Some(state), true, false) = (self.together, here, self.index.contains_key(name) || name.is_template()) {
+            self.index.insert(name.clone(), self.tracked.len());
+            self.tracked.push(Tracked::new(name.clone(), Aim::State(state)));
+        }
         let one = self.index.get(name).and_then(|index| self.tracked.get_mut(*index));
         if let Some(one) = one.filter(|one| one.end.is_none()) {
             (one.view, one.leaving, one.told) = (view, leaving, true);
+            one.known |= here;
             if self.synced {
                 one.judge();
             }
         }
     }
 
-    /// End the goals that are due, and print it, in the order in which the units were given.
+    /// End the units that are due, and print it, in the order in which they were given.
     async fn settle(&mut self) {
         if !self.synced {
             return;
         }
         let now = Instant::now();
+        // Units that must be in a state at the same time wait for each other, unless one can't get there any more.
+        let waits = |one: &Tracked| one.is_open() && !one.is_over(now);
+        let all = !self.tracked.iter().any(waits);
         for index in 0..self.tracked.len() {
             let one = &self.tracked[index];
-            if one.end.is_some() || one.due().is_some_and(|due| now < due) {
+            let alone = self.together.is_none() || (self.together != Some(State::Settled) && one.is_troubled());
+            if !one.is_open() || !one.is_over(now) || !(all || alone) {
                 continue;
             }
-            let end = match &one.progress {
-                Progress::Waiting(_) | Progress::Idle(_) => continue,
-                Progress::Done | Progress::Settling => {
-                    if one.waited || one.goal.changed {
-                        self.session.line(&explain::done(&one.goal, one.view.as_ref()));
-                    }
-                    End::Done
-                }
-                Progress::Failed(why) | Progress::Failing(why) => {
-                    let mut lines = explain::failed(&one.goal, one.view.as_ref(), why);
-                    let said = self.last_lines(&one.goal, one.view.as_ref()).await;
-                    lines.splice(1..1, said);
-                    End::Failed(lines)
-                }
-                Progress::Unplaced(why) => {
-                    let detail = self.session.client.unit(&one.goal.name).await.ok();
-                    End::Failed(explain::unplaced(&one.goal, why, detail.as_ref()))
-                }
-            };
+            let end = self.end_of(one).await;
             if let End::Failed(lines) = &end {
                 self.session.out.messages(lines);
             }
@@ -252,140 +258,57 @@ impl<'a> Waiting<'a> {
         }
     }
 
+    /// The end of a unit that is over. A line about one that is done is printed.
+    async fn end_of(&self, one: &Tracked) -> End {
+        let view = one.view.as_ref();
+        match &one.progress {
+            Progress::Failed(why) | Progress::Failing(why) => {
+                let mut lines = explain::failed(&one.name, view, why, one.was_asked_for_before());
+                let said = self.last_lines(one).await;
+                lines.splice(1..1, said);
+                End::Failed(lines)
+            }
+            Progress::Unplaced(why) => {
+                let detail = self.session.client.unit(&one.name).await.ok();
+                End::Failed(explain::unplaced(&one.name, one.operation(), why, detail.as_ref()))
+            }
+            Progress::Done | Progress::Settling | Progress::Waiting(_) | Progress::Idle(_) => {
+                match &one.aim {
+                    Aim::Request(goal) if one.waited || goal.changed => self.session.line(&explain::done(goal, view)),
+                    Aim::State(state) if *state != State::Settled => {
+                        self.session.line(&explain::reached(&one.name, state.as_str(), view));
+                    }
+                    Aim::Request(_) | Aim::State(_) => {}
+                }
+                End::Done
+            }
+        }
+    }
+
     /// The unit's last journal lines on the host where it failed, indented: those of the host's report, or, if its
     /// fleetd is older and reports none, those of its journal. Only for the first few units, since each may take a
     /// while.
-    async fn last_lines(&self, goal: &Goal, view: Option<&UnitView>) -> Vec<String> {
+    async fn last_lines(&self, one: &Tracked) -> Vec<String> {
         let quoted = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
-        let failed = view.into_iter().flat_map(|view| &view.states).find(|state| state.active != "active");
-        let Some(state) =
-            failed.filter(|_| goal.operation == Operation::Start && quoted < QUOTED && !self.session.is_json())
-        else {
+        let failed = one.view.iter().flat_map(|view| &view.states).find(|state| state.active != "active");
+        let starts = one.operation().is_none_or(|operation| operation == Operation::Start);
+        let Some(state) = failed.filter(|_| starts && quoted < QUOTED && !self.session.is_json()) else {
             return Vec::new();
         };
         if let Some(failure) = &state.failure {
             return failure.lines.iter().map(|line| format!("  {line}")).collect();
         }
-        let lines = journal_tail(&self.session.hosts, goal.name.as_str(), state, LAST_LINES).await;
+        if one.operation().is_none() {
+            return Vec::new();
+        }
+        let lines = journal_tail(&self.session.hosts, one.name.as_str(), state, LAST_LINES).await;
         lines.into_iter().map(|line| format!("  {line}")).collect()
     }
 
-    fn open_goals(&self) -> impl Iterator<Item = &Tracked> {
-        self.tracked.iter().filter(|one| one.end.is_none())
-    }
-
     fn next_timer(&self) -> Option<Instant> {
-        let due = self.open_goals().filter(|_| self.synced).filter_map(Tracked::due).min();
-        let note = (!self.noted && !self.session.out.shows_progress()).then(|| self.began + SILENCE);
-        let tick = self.session.out.shows_progress().then(|| Instant::now() + TICK);
-        [due, note, tick].into_iter().flatten().min()
-    }
-
-    /// Show what is being waited for: continuously on a terminal, once in a log.
-    fn show(&mut self) {
-        let now = Instant::now();
-        let seconds = now.duration_since(self.began).as_secs();
-        if self.session.out.shows_progress() {
-            // What is done within a second needs no progress, and thousands of lines may arrive at once.
-            if now < self.began + SILENCE || self.drawn.is_some_and(|drawn| now < drawn + REDRAW) {
-                return;
-            }
-            self.drawn = Some(now);
-            let mut open: Vec<&Tracked> = self.open_goals().collect();
-            open.sort_by_key(|one| !one.is_troubled());
-            let lines: Vec<String> =
-                open.iter().map(|one| format!("{}: {}, {seconds} s", one.goal.name, one.doing())).collect();
-            let failed = self.tracked.iter().filter(|one| matches!(one.end, Some(End::Failed(_)))).count();
-            let (all, open) = (self.tracked.len(), open.len());
-            let done = all - open - failed;
-            self.session
-                .out
-                .progress(&lines, &format!("{done} of {all} done, {failed} failed, {open} to go, {seconds} s"));
-        } else if !self.noted && now >= self.began + SILENCE {
-            self.noted = true;
-            let open: Vec<&Tracked> =
-                self.open_goals().filter(|one| matches!(one.progress, Progress::Waiting(_))).collect();
-            for one in open.iter().take(NOTES) {
-                self.session.out.message(&format!("{}: {}", one.goal.name, one.doing()));
-            }
-            if open.len() > NOTES {
-                self.session.out.message(&format!("and {} more to wait for", open.len() - NOTES));
-            }
-        }
-    }
-
-    fn close(&self, end: &End) {
-        let open: Vec<&Goal> = self.open_goals().map(|one| &one.goal).collect();
-        match end {
-            End::TimedOut => {
-                for goal in open {
-                    let (name, state) = (&goal.name, goal.operation.state());
-                    let line = format!("timed out waiting for unit {name} to report state {state}");
-                    self.session.out.message(&format!("Error waiting for units: {line}"));
-                }
-            }
-            End::Interrupted => {
-                let names: Vec<&str> = open.iter().map(|goal| goal.name.as_str()).collect();
-                let what = open.first().map_or("", |goal| goal.operation.verb());
-                self.session
-                    .out
-                    .message(&format!("no longer waiting; the cluster continues to {what} {}", names.join(" ")));
-            }
-            End::Done | End::Failed(_) => {}
-        }
-    }
-}
-
-impl Tracked {
-    fn judge(&mut self) {
-        let observed = match &self.view {
-            Some(view) => Observed::There(view),
-            None if self.leaving => Observed::Leaving,
-            None => Observed::Gone,
-        };
-        let mut progress = progress(&self.goal, observed);
-        if progress == Progress::Done
-            && self.waited
-            && matches!(self.goal.operation, Operation::Start | Operation::Restart)
-        {
-            progress = Progress::Settling;
-        }
-        if std::mem::discriminant(&progress) != std::mem::discriminant(&self.progress) {
-            self.since = Instant::now();
-        }
-        self.waited |= !matches!(progress, Progress::Done | Progress::Settling);
-        self.progress = progress;
-    }
-
-    /// When the progress takes effect; `None`: at once.
-    fn due(&self) -> Option<Instant> {
-        match self.progress {
-            Progress::Settling => Some(self.since + SETTLE),
-            Progress::Failing(_) | Progress::Unplaced(_) => Some(self.since + GRACE),
-            Progress::Done | Progress::Failed(_) | Progress::Waiting(_) | Progress::Idle(_) => None,
-        }
-    }
-
-    /// Whether it may not get done.
-    fn is_troubled(&self) -> bool {
-        matches!(self.progress, Progress::Failing(_) | Progress::Failed(_) | Progress::Unplaced(_))
-    }
-
-    fn doing(&self) -> &str {
-        match &self.progress {
-            Progress::Waiting(what) | Progress::Idle(what) => what,
-            Progress::Failing(why) | Progress::Failed(why) => why,
-            Progress::Unplaced(_) => "waiting for a host that fits",
-            Progress::Done | Progress::Settling => "done, looking on for a moment",
-        }
-    }
-
-    fn ended(mut self, otherwise: &End) -> Ended {
-        // The unit is printed as the cluster has it.
-        if let Some(view) = &mut self.view {
-            view.progress = None;
-        }
-        Ended { goal: self.goal, view: self.view, end: self.end.unwrap_or_else(|| otherwise.clone()) }
+        let open = self.tracked.iter().filter(|one| one.is_open() && self.synced);
+        let due = open.filter_map(Tracked::due).filter(|due| *due > Instant::now()).min();
+        [due, self.display.next(self.session)].into_iter().flatten().min()
     }
 }
 

@@ -1,9 +1,11 @@
-//! The progress of a command on a unit: the cluster's progress of the unit, as far as it concerns this request. Pure.
-//! Owns which generation counts; the API decides whether it is done (`progress`), and `follow` owns time.
+//! What a command waits for with a unit, and how far that is: the cluster's progress of the unit, as far as it concerns
+//! a request, or a state that the unit is to reach. Pure. The API decides whether an operation is done (`progress`),
+//! and `follow` owns time.
 
-use crate::api::wire::{Operation, Progress, UnitView};
+use crate::api::wire::{Operation, Progress, StateView, UnitView};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
+use crate::model::unit::Desired;
 
 /// What was requested for one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,10 +20,37 @@ pub(super) struct Goal {
     pub(super) changed: bool,
 }
 
+/// A state that `fleetctl wait` waits for, no matter who brings it about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum State {
+    /// It is active on its host, or on all of its hosts
+    Active,
+    /// It is active, or a oneshot that has finished
+    Ready,
+    /// It runs nowhere
+    Inactive,
+    /// What was asked of it is done, or has failed
+    Settled,
+}
+
+impl State {
+    /// The word for it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Ready => "ready",
+            Self::Inactive => "inactive",
+            Self::Settled => "settled",
+        }
+    }
+}
+
 /// What the cluster reports about a unit.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Observed<'a> {
-    /// The unit doesn't exist.
+    /// The unit hasn't existed since the wait began.
+    Unknown,
+    /// The unit doesn't exist any more.
     Gone,
     /// It was destroyed and must still be stopped and removed on a host.
     Leaving,
@@ -33,7 +62,7 @@ pub(super) enum Observed<'a> {
 pub(super) fn progress(goal: &Goal, observed: Observed<'_>) -> Progress {
     let view = match observed {
         Observed::There(view) => view,
-        Observed::Gone => return Progress::of_absent(goal.operation, false),
+        Observed::Unknown | Observed::Gone => return Progress::of_absent(goal.operation, false),
         Observed::Leaving => return Progress::of_absent(goal.operation, true),
     };
     if view.generation < goal.generation {
@@ -46,36 +75,101 @@ pub(super) fn progress(goal: &Goal, observed: Observed<'_>) -> Progress {
             _ => Progress::Failed(format!("is to be {} meanwhile, as somebody else asked", view.desired)),
         };
     }
-    match (&view.progress, goal.changed) {
-        (Some(Progress::Idle(what)), true) => Progress::Waiting(what.clone()),
-        (Some(Progress::Idle(_)), false) if view.global => Progress::Settling,
-        (Some(Progress::Idle(_)), false) => Progress::Done,
-        (Some(progress), _) => progress.clone(),
-        (None, _) => Progress::Waiting("its progress isn't told".into()),
+    match (towards_desired(view), goal.changed) {
+        (Progress::Idle(what), true) => Progress::Waiting(what),
+        (Progress::Idle(_), false) => over(view),
+        (progress, _) => progress,
     }
+}
+
+/// How far a unit is on its way to `state`. [`Progress::Failing`] and [`Progress::Unplaced`] may still become better
+/// without a request; [`Progress::Failed`] may not.
+pub(super) fn reached(state: State, observed: Observed<'_>) -> Progress {
+    let view = match (observed, state) {
+        (Observed::There(view), _) => view,
+        (Observed::Leaving, State::Inactive | State::Settled) => return Progress::of_absent(Operation::Destroy, true),
+        (Observed::Leaving, State::Active | State::Ready) => return Progress::Failed("is being destroyed".into()),
+        (Observed::Gone | Observed::Unknown, State::Inactive) | (Observed::Gone, State::Settled) => {
+            return Progress::Done;
+        }
+        (Observed::Gone | Observed::Unknown, _) => return Progress::Failed("is not in the cluster".into()),
+    };
+    match state {
+        State::Active | State::Ready => running(view, state),
+        State::Inactive => stopped(view),
+        State::Settled => settled(view),
+    }
+}
+
+/// The progress of the operation that a watch asked for, or that leads to the desired state.
+fn towards_desired(view: &UnitView) -> Progress {
+    view.progress.clone().unwrap_or_else(|| Progress::Waiting("its progress isn't told".into()))
+}
+
+/// Nothing is under way; more hosts may still get a global unit.
+fn over(view: &UnitView) -> Progress {
+    if view.global { Progress::Settling } else { Progress::Done }
+}
+
+fn running(view: &UnitView, state: State) -> Progress {
+    let progress = towards_desired(view);
+    let up = |state: &&StateView| matches!(state.active.as_str(), "active" | "reloading") && state.job.is_none();
+    let down = of_its_hosts(view).find(|state| !up(state));
+    let has_host = of_its_hosts(view).next().is_some();
+    if view.desired != Desired::Launched {
+        let waiting = || Progress::Waiting(format!("nobody has asked for its start: it is to be {}", view.desired));
+        return if has_host && down.is_none() { over(view) } else { waiting() };
+    }
+    match (progress, down) {
+        (Progress::Done | Progress::Settling | Progress::Idle(_), Some(down)) => match missing(view) {
+            Some(why) => Progress::Failed(why),
+            None if state == State::Ready => over(view),
+            None => Progress::Failed(format!("has finished on {}, and is {}", down.machine.name(), down.active)),
+        },
+        (progress, _) => progress,
+    }
+}
+
+fn stopped(view: &UnitView) -> Progress {
+    let is_up = |state: &&StateView| state.job.is_some() || !matches!(state.active.as_str(), "inactive" | "failed");
+    if let Some(StateView { machine, active, sub, .. }) = view.states.iter().find(is_up) {
+        return Progress::Waiting(format!("on {} ({active}, {sub})", machine.name()));
+    }
+    match towards_desired(view) {
+        // A host may still start it.
+        Progress::Waiting(what) => Progress::Waiting(what),
+        _ => over(view),
+    }
+}
+
+fn settled(view: &UnitView) -> Progress {
+    match towards_desired(view) {
+        Progress::Done | Progress::Settling | Progress::Idle(_) => {
+            missing(view).map_or_else(|| over(view), Progress::Failed)
+        }
+        progress => progress,
+    }
+}
+
+/// The reports that count: those of all hosts of a global unit, otherwise that of the host it is on.
+fn of_its_hosts(view: &UnitView) -> impl Iterator<Item = &StateView> {
+    let host = view.machine.as_ref().map(|machine| &machine.id);
+    view.states.iter().filter(move |state| view.global || Some(&state.machine.id) == host)
+}
+
+fn missing(view: &UnitView) -> Option<String> {
+    let state = of_its_hosts(view).find(|state| state.missing)?;
+    Some(format!("should run and doesn't ({} on {})", state.active, state.machine.name()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::Observed::There;
     use super::*;
-    use crate::model::unit::Desired;
+    use crate::cli::condition::tests::unit;
 
     fn view(desired: Desired, generation: u64, progress: Progress) -> UnitView {
-        UnitView {
-            name: "a.service".parse().unwrap(),
-            hash: crate::model::name::UnitHash::new("0"),
-            description: String::new(),
-            global: false,
-            desired,
-            current: String::new(),
-            generation: Revision(generation),
-            machine: None,
-            hosts: Vec::new(),
-            waiting: None,
-            states: Vec::new(),
-            progress: Some(progress),
-        }
+        UnitView { generation: Revision(generation), progress: Some(progress), ..unit("a.service", desired, &[]) }
     }
 
     fn goal(operation: Operation) -> Goal {
@@ -126,5 +220,78 @@ mod tests {
         assert_eq!(of(Operation::Destroy, Observed::Gone), Progress::Done);
         assert!(matches!(of(Operation::Destroy, Observed::Leaving), Progress::Waiting(_)));
         assert!(matches!(of(Operation::Start, Observed::Gone), Progress::Failed(_)));
+    }
+
+    /// A table of all states that can be waited for: `done`, or what is still missing.
+    #[test]
+    fn a_state_is_reached_or_not() {
+        use Desired::{Inactive, Launched, Loaded};
+        let waiting = || Progress::Waiting("w".into());
+        let failing = || Progress::Failing("f".into());
+        let failed = || Progress::Failed("f".into());
+        let unplaced = || Progress::Unplaced("u".into());
+        let idle = || Progress::Idle("i".into());
+        let (dead, done) = ("n1 inactive dead missing", Progress::Done);
+        let should_run = "failed should run and doesn't (inactive on n1)";
+        let finished = "failed has finished on n1, and is inactive";
+        let up = "waiting on n1 (active, running)";
+        let cases = [
+            // desired, on its host, progress, then: active, ready, inactive, settled
+            (Launched, "n1 active running", done.clone(), ["done", "done", up, "done"]),
+            (Launched, "n1 activating start job=start", waiting(), ["waiting w", "waiting w", "on n1", "waiting w"]),
+            (Launched, "n1 inactive dead", waiting(), ["waiting w"; 4]),
+            (Launched, "n1 inactive dead result=done", done.clone(), [finished, "done", "done", "done"]),
+            (Launched, "n1 inactive dead", idle(), [finished, "done", "done", "done"]),
+            (Launched, dead, done.clone(), [should_run, should_run, "done", should_run]),
+            (Launched, "n1 failed failed", failed(), ["failed f", "failed f", "done", "failed f"]),
+            (Launched, "n1 activating auto-restart", failing(), ["failing f", "failing f", "on n1", "failing f"]),
+            (Launched, "", unplaced(), ["unplaced u", "unplaced u", "done", "unplaced u"]),
+            (Launched, "", waiting(), ["waiting w"; 4]),
+            (Loaded, "n1 inactive dead", done.clone(), ["to be loaded", "to be loaded", "done", "done"]),
+            (Loaded, "n1 active running", done.clone(), ["done", "done", up, "done"]),
+            (Loaded, "n1 active running job=stop", waiting(), ["to be loaded", "to be loaded", "on n1", "waiting w"]),
+            (Inactive, "", done, ["to be inactive", "to be inactive", "done", "done"]),
+        ];
+        let states = [State::Active, State::Ready, State::Inactive, State::Settled];
+        for (desired, on, progress, expected) in cases {
+            let on: Vec<&str> = (!on.is_empty()).then_some(on).into_iter().collect();
+            let view = UnitView { progress: Some(progress), ..unit("a.service", desired, &on) };
+            for (state, expected) in states.into_iter().zip(expected) {
+                let said = words(&reached(state, There(&view)));
+                assert!(said.contains(expected), "{desired} {on:?} {state:?}: {said} and not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_isnt_there_is_inactive_and_nothing_else() {
+        let absent = "failed is not in the cluster";
+        let leaving = "waiting waiting for its host to stop and forget it";
+        let cases = [
+            (Observed::Unknown, [absent, absent, "done", absent]),
+            (Observed::Gone, [absent, absent, "done", "done"]),
+            (Observed::Leaving, ["failed is being destroyed", "failed is being destroyed", leaving, leaving]),
+        ];
+        for (observed, expected) in cases {
+            let states = [State::Active, State::Ready, State::Inactive, State::Settled];
+            assert_eq!(states.map(|state| words(&reached(state, observed))), expected, "{observed:?}");
+        }
+    }
+
+    #[test]
+    fn a_global_unit_is_active_when_it_is_on_all_of_its_hosts() {
+        let mut view = unit("a.service", Desired::Launched, &["n1 active running", "n2 activating start"]);
+        (view.global, view.machine) = (true, None);
+        view.progress = Some(Progress::Waiting("start job on n2".into()));
+        assert_eq!(words(&reached(State::Active, There(&view))), "waiting start job on n2");
+        view.states[1].active = "active".into();
+        view.progress = Some(Progress::Settling);
+        assert_eq!(words(&reached(State::Active, There(&view))), "settling");
+    }
+
+    fn words(progress: &Progress) -> String {
+        let json = serde_json::to_value(progress).unwrap();
+        let word = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
+        format!("{} {}", word("state"), word("why")).trim().to_owned()
     }
 }

@@ -126,6 +126,11 @@ impl Fake {
 
     /// Run on a terminal of `columns` by 40, with `typed` as the input: the exit code, and what the terminal was sent.
     pub(crate) fn on_terminal(&self, args: &str, columns: u16, typed: &str) -> (Option<i32>, String) {
+        self.on_terminal_after(args, columns, typed, "")
+    }
+
+    /// The same; `typed` is typed when the terminal shows `seen`.
+    pub(crate) fn on_terminal_after(&self, args: &str, columns: u16, typed: &str, seen: &str) -> (Option<i32>, String) {
         let program = env!("CARGO_BIN_EXE_fleetctl");
         let inside = format!("stty cols {columns} rows 40; exec {program} {args}");
         let mut command = Command::new("script");
@@ -134,11 +139,12 @@ impl Fake {
         command.env("FLEETCTL_ENDPOINT", self.endpoint()).envs(self.terminal.iter().copied());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
+        let before = if seen.is_empty() { String::new() } else { read_until(&mut child, seen) };
         std::io::Write::write_all(&mut stdin, typed.as_bytes()).unwrap();
         // Kept open until it ends: `script` passes an end of input on.
         let ran = finish(child);
         drop(stdin);
-        (ran.code, ran.out.replace("\r\n", "\n"))
+        (ran.code, (before + &ran.out).replace("\r\n", "\n"))
     }
 
     /// Run, and compare everything.
@@ -173,6 +179,7 @@ fn described(args: &[String], out: &str) {
         "list-services" => Some("PrintedServices"),
         "service" => Some("PrintedInstances"),
         "submit" | "load" | "start" | "restart" | "stop" | "unload" | "destroy" => Some("PrintedDone"),
+        "wait" => Some("PrintedWaited"),
         "cat" => Some("PrintedFiles"),
         "status" => Some("PrintedStatus"),
         "version" => Some("PrintedVersion"),
@@ -182,6 +189,19 @@ fn described(args: &[String], out: &str) {
     if let (true, Some(schema), false) = (for_programs, schema, out.is_empty()) {
         description::check(schema, &serde_json::from_str(out).unwrap());
     }
+}
+
+/// What `child` prints up to and with `seen`.
+fn read_until(child: &mut Child, seen: &str) -> String {
+    let stdout = child.stdout.as_mut().unwrap();
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains(seen) {
+        let mut byte = [0];
+        let count = std::io::Read::read(stdout, &mut byte).unwrap();
+        assert!(count == 1, "{seen:?} is never shown: {:?}", String::from_utf8_lossy(&read));
+        read.extend(byte);
+    }
+    String::from_utf8(read).unwrap()
 }
 
 /// The end of `child`, however it comes about.

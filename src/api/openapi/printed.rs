@@ -91,10 +91,21 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         "allOf": [of("AppliedUnit")],
         "properties": {
             "end": { "enum": ["done", "failed", "timeout", "interrupted"], "description": "How waiting for it ended." },
-            "error": { "type": "string", "description": "Why it failed." },
+            "error": { "type": "string", "description": "Why it failed, or what it still waited for." },
             "unit": of("UnitView"),
         },
         "unevaluatedProperties": false,
+    });
+    let waited = json!({
+        "type": "object",
+        "properties": {
+            "name": unit.clone(),
+            "end": { "enum": ["done", "failed", "timeout", "interrupted"], "description": "How waiting for it ended." },
+            "error": { "type": "string", "description": "Why it isn't in that state." },
+            "unit": of("UnitView"),
+        },
+        "required": ["name", "end"],
+        "additionalProperties": false,
     });
     let file = json!({
         "type": "object",
@@ -116,6 +127,19 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                 "type": "object",
                 "properties": { "revision": of("Revision"), "units": all_of(done) },
                 "required": ["revision", "units"],
+                "additionalProperties": false,
+            }),
+        ),
+        (
+            "PrintedWaited",
+            json!({
+                "description": "What `fleetctl wait` prints with `--output json`.",
+                "type": "object",
+                "properties": {
+                    "for": { "enum": ["active", "ready", "inactive", "settled"] },
+                    "units": all_of(waited),
+                },
+                "required": ["for", "units"],
                 "additionalProperties": false,
             }),
         ),

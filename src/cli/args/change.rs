@@ -22,12 +22,12 @@ pub(in crate::cli) struct Start {
     #[command(flatten)]
     pub(in crate::cli) create: Create,
     /// Once they run, watch them for this long, and fail if one fails or is started again by systemd: 10s, 2m
-    #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "no_block")]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "no_block")]
     pub(in crate::cli) watch: Option<Duration>,
 }
 
 /// A time of whole seconds or minutes: `10s`, `2m`, `10`.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let (number, factor) = match text.strip_suffix('m') {
         Some(minutes) => (minutes, 60),
         None => (text.strip_suffix('s').unwrap_or(text), 1),
@@ -88,6 +88,9 @@ pub(in crate::cli) struct Block {
     /// Wait at most N times 2 seconds; 0 waits without limit
     #[arg(long, value_name = "N", default_value = "0", value_parser = super::count)]
     pub(in crate::cli) block_attempts: u32,
+    /// Wait at most this long in all, such as 60s or 5m
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["no_block", "block_attempts"])]
+    pub(in crate::cli) timeout: Option<Duration>,
 }
 
 #[cfg(test)]
@@ -97,10 +100,10 @@ mod tests {
     #[test]
     fn times_are_seconds_or_minutes() {
         for (text, expected) in [("10s", Some(10)), ("2m", Some(120)), ("7", Some(7))] {
-            assert_eq!(seconds(text).ok(), expected.map(Duration::from_secs), "{text}");
+            assert_eq!(time(text).ok(), expected.map(Duration::from_secs), "{text}");
         }
         for wrong in ["", "s", "0", "0s", "-1", "1h", "1.5s", "99999999999999999999", "999999999999999999m"] {
-            assert!(seconds(wrong).is_err(), "{wrong}");
+            assert!(time(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -3,7 +3,7 @@
 /// A command, and examples of it: each a command line without `fleetctl`, and what it does.
 type Examples = (&'static str, &'static [(&'static str, &'static str)]);
 
-const EXAMPLES: [Examples; 19] = [
+const EXAMPLES: [Examples; 20] = [
     (
         "submit",
         &[
@@ -16,7 +16,7 @@ const EXAMPLES: [Examples; 19] = [
         "start",
         &[
             ("start hello.service", "submit the file hello.service and start the unit"),
-            ("start web@1 web@2", "start two instances of the template web@.service"),
+            ("start --timeout 60s web@1 web@2", "start two instances of web@.service, and wait a minute at most"),
             ("start --replace 'web@*'", "take the changed file of web@.service, one instance after another"),
         ],
     ),
@@ -28,6 +28,14 @@ const EXAMPLES: [Examples; 19] = [
         &[
             ("destroy web.service", "stop it and remove it from the cluster"),
             ("destroy --yes 'web@*'", "all instances, without a question"),
+        ],
+    ),
+    (
+        "wait",
+        &[
+            ("wait --for=active --timeout 5m db 'web@*'", "until all of them are active, five minutes at most"),
+            ("wait --for=inactive job", "until it runs nowhere, also if it is destroyed meanwhile"),
+            ("wait --for=settled", "until everything that was asked for is done or has failed"),
         ],
     ),
     (

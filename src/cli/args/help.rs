@@ -8,7 +8,7 @@ use super::examples;
 
 /// What belongs together. A command that is named nowhere here goes last.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy"]),
+    ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "wait"]),
     ("See what is there", &["list-units", "list-unit-files", "list-machines", "cat"]),
     ("See what units do", &["status", "journal", "ssh"]),
     ("Services", &["list-services", "service"]),

@@ -5,11 +5,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::send;
 use crate::api::wire::{Applied, ApplyUnit, Operation};
-use crate::cli::args::Block;
 use crate::cli::commands::units::{exit_of, goals, wait};
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::{End, Ended};
 use crate::cli::input::batch::Batch;
+use crate::cli::limit::Limit;
 use crate::cli::session::Session;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
@@ -28,14 +28,14 @@ pub(super) async fn one_after_another(
     session: &Session,
     batch: &Batch,
     units: Vec<ApplyUnit>,
-    block: &Block,
+    limit: Limit,
     done: &mut Progress,
 ) -> Result<Exit, Error> {
     // The handler stays installed for the rest of the process, so a Ctrl-C between two waits must be handled too.
     let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| Error::failure(error.to_string()))?;
     for (index, unit) in units.iter().enumerate() {
         let one = tokio::select! {
-            one = replace(session, batch, unit, block, done) => one,
+            one = replace(session, batch, unit, limit, done) => one,
             _ = interrupts.recv() => Ok(Exit::Interrupted),
         };
         match one {
@@ -62,15 +62,15 @@ async fn replace(
     session: &Session,
     batch: &Batch,
     unit: &ApplyUnit,
-    block: &Block,
+    limit: Limit,
     done: &mut Progress,
 ) -> Result<Exit, Error> {
     let name: UnitName = unit.name.parse().map_err(|error| Error::failure(format!("{}: {error}", unit.name)))?;
     let old = session.client.unit(&name).await?.text;
-    let exit = carry_out(session, batch, unit, block, done).await?;
+    let exit = carry_out(session, batch, unit, limit, done).await?;
     let failed = done.ended.last().is_some_and(|ended| matches!(ended.end, End::Failed(_)));
     if failed {
-        put_back(session, batch, &name, old, block).await?;
+        put_back(session, batch, &name, old, limit).await?;
     }
     Ok(exit)
 }
@@ -80,21 +80,21 @@ async fn carry_out(
     session: &Session,
     batch: &Batch,
     unit: &ApplyUnit,
-    block: &Block,
+    limit: Limit,
     done: &mut Progress,
 ) -> Result<Exit, Error> {
     let applied = send::files(session, batch, vec![unit.clone()]).await?;
     let goals = goals(&applied, |_| Some(Operation::Start));
     done.applied.revision = applied.revision;
     done.applied.units.extend(applied.units.iter().cloned());
-    let ended = wait(session, &applied, goals, block).await?;
+    let ended = wait(session, &applied, goals, limit).await?;
     let exit = exit_of(&ended);
     done.ended.extend(ended);
     Ok(exit)
 }
 
 /// Give a unit that failed its old file again, and wait until it is up.
-async fn put_back(session: &Session, batch: &Batch, name: &UnitName, old: String, block: &Block) -> Result<(), Error> {
+async fn put_back(session: &Session, batch: &Batch, name: &UnitName, old: String, limit: Limit) -> Result<(), Error> {
     session.out.message(&format!("{name} failed with its new file and gets its old one back"));
     let unit = ApplyUnit {
         name: name.to_string(),
@@ -104,7 +104,7 @@ async fn put_back(session: &Session, batch: &Batch, name: &UnitName, old: String
         ..ApplyUnit::default()
     };
     let mut back = Progress { applied: Applied::default(), ended: Vec::new() };
-    let exit = carry_out(session, batch, &unit, block, &mut back).await?;
+    let exit = carry_out(session, batch, &unit, limit, &mut back).await?;
     let now = if exit == Exit::Ok { "has its old file again and runs" } else { "has its old file again, but isn't up" };
     session.out.message(&format!("{name} {now}"));
     Ok(())

@@ -9,11 +9,13 @@ use crate::cli::commands::units::{self, goals};
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::Ended;
 use crate::cli::input::select::{self, Selected};
+use crate::cli::limit::Limit;
 use crate::cli::session::Session;
 use crate::model::unit::Desired;
 
 /// `restart`.
 pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit, Error> {
+    let limit = Limit::begin(&args.block);
     let selected = select::select(&session.client, &args.units).await?;
     let (chosen, refused) = choose(session, &selected);
     if !selected.missing.is_empty() {
@@ -43,7 +45,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit
                     let goals = goals(&one, |_| Some(Operation::Restart));
                     applied.revision = one.revision;
                     applied.units.extend(one.units.iter().cloned());
-                    units::wait(session, &one, goals, &args.block).await
+                    units::wait(session, &one, goals, limit).await
                 }
                 Err(error) => Err(error),
             };

@@ -11,6 +11,7 @@ use crate::cli::error::{Error, Exit};
 use crate::cli::input::batch::Batch;
 use crate::cli::input::files::{self, Known, Policy};
 use crate::cli::input::select;
+use crate::cli::limit::Limit;
 use crate::cli::session::Session;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
@@ -18,13 +19,14 @@ use crate::model::unit::Desired;
 /// `submit`.
 pub(in crate::cli) async fn submit(session: &Session, args: &Submit) -> Result<Exit, Error> {
     let Submit { create, instances } = args;
+    let limit = Limit::begin(&create.block);
     let prepared = prepare(session, create, Desired::Inactive, *instances).await?;
     let followers = prepared.instances.clone();
     let operation = |name: &UnitName| {
         let desired = followers.iter().find(|(instance, _)| instance == name);
         desired.and_then(|(_, desired)| instances::operation(*desired))
     };
-    deliver(session, prepared, create, operation, None).await
+    deliver(session, prepared, create, operation, (limit, None)).await
 }
 
 /// `load` and `start`. Units that run are looked at for the time `watch`.
@@ -34,9 +36,10 @@ pub(in crate::cli) async fn create(
     operation: Operation,
     watch: Option<Duration>,
 ) -> Result<Exit, Error> {
+    let limit = Limit::begin(&args.block);
     let desired = operation.desired().unwrap_or(Desired::Inactive);
     let prepared = prepare(session, args, desired, false).await?;
-    deliver(session, prepared, args, |_| Some(operation), watch).await
+    deliver(session, prepared, args, |_| Some(operation), (limit, watch)).await
 }
 
 /// A batch that was checked.
@@ -81,13 +84,14 @@ fn untouched(name: &UnitName, state: Desired, desired: Desired) -> String {
     format!("{name} was not replaced: it is {state}, and `{only} units only; use `fleetctl {command} --replace {name}`")
 }
 
-/// Send the batch, and wait. Running units that get a new file follow one after another, if there are several.
+/// Send the batch, wait, and look at what runs for the time `watch`. Running units that get a new file follow one
+/// after another, if there are several.
 async fn deliver(
     session: &Session,
     prepared: Prepared,
     args: &Create,
     operation: impl Fn(&UnitName) -> Option<Operation>,
-    watch: Option<Duration>,
+    (limit, watch): (Limit, Option<Duration>),
 ) -> Result<Exit, Error> {
     let mut batch = prepared.batch;
     let one_by_one = batch.restarted.len() > 1 && !args.at_once && !args.block.no_block;
@@ -99,12 +103,12 @@ async fn deliver(
     for unit in applied.units.iter().filter(new).filter(|unit| operation(&unit.name).is_none()) {
         session.line(&format!("Unit {} inactive", unit.name));
     }
-    let ended = wait_or_trigger(session, &applied, goals(&applied, operation), &args.block).await?;
+    let ended = wait_or_trigger(session, &applied, goals(&applied, operation), args.block.no_block, limit).await?;
     let mut done = replace::Progress { ended, applied };
     let mut exit = exit_of(&done.ended);
     if !later.is_empty() {
         if exit == Exit::Ok {
-            exit = replace::one_after_another(session, &batch, later, &args.block, &mut done).await?;
+            exit = replace::one_after_another(session, &batch, later, limit, &mut done).await?;
         } else {
             replace::untouched(session, &later);
         }

@@ -2,26 +2,23 @@
 //! units share: goals, waiting, exit codes, the report. Waits through `follow`; knows neither unit files nor time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::api::wire::{Applied, AppliedUnit, ApplyUnit, DamagedUnit, Operation, Outcome, UnitView};
-use crate::cli::args::{Block, Change, Destroy};
+use crate::cli::args::{Change, Destroy};
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::explain;
 use crate::cli::follow::{self, End, Ended};
 use crate::cli::input::names;
 use crate::cli::input::select::{self, Selected};
+use crate::cli::limit::Limit;
 use crate::cli::output::people::count;
 use crate::cli::session::Session;
 use crate::cli::wait::Goal;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::Desired;
-
-/// The duration of one of fleet's attempts (`--block-attempts`).
-const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// `destroy`.
 pub(in crate::cli) async fn destroy(session: &Session, args: &Destroy) -> Result<Exit, Error> {
@@ -63,6 +60,7 @@ async fn carry_out(
     leaving: Vec<AppliedUnit>,
     damaged: Vec<DamagedUnit>,
 ) -> Result<Exit, Error> {
+    let limit = Limit::begin(&args.block);
     let mut failed = false;
     let mut chosen = Vec::new();
     for (unit, typed) in &selected.units {
@@ -90,7 +88,10 @@ async fn carry_out(
     };
     let mut applied = session.apply(chosen.iter().map(ask).collect()).await?;
     applied.units.extend(leaving);
-    let exit = finish(session, &applied, |_| Some(operation), &args.block).await?;
+    let goals = goals(&applied, |_| Some(operation));
+    let ended = wait_or_trigger(session, &applied, goals, args.block.no_block, limit).await?;
+    report(session, &applied, &ended);
+    let exit = exit_of(&ended);
     if exit == Exit::Ok && !args.block.no_block && matches!(operation, Operation::Stop | Operation::Unload) {
         let done: Vec<&str> =
             applied.units.iter().filter(|u| u.outcome != Outcome::Unchanged).map(|u| u.name.as_str()).collect();
@@ -137,53 +138,46 @@ pub(in crate::cli) fn goals(applied: &Applied, operation: impl Fn(&UnitName) -> 
     applied.units.iter().filter(|unit| unit.outcome != Outcome::Absent).filter_map(goal).collect()
 }
 
-/// Wait according to the options.
+/// Wait until all goals have ended, at most `limit`.
 pub(in crate::cli) async fn wait(
     session: &Session,
     applied: &Applied,
     goals: Vec<Goal>,
-    block: &Block,
+    limit: Limit,
 ) -> Result<Vec<Ended>, Error> {
     if goals.is_empty() {
         return Ok(Vec::new());
     }
-    let limit = (block.block_attempts > 0).then(|| ATTEMPT * block.block_attempts);
     Ok(follow::wait(session, goals, applied.revision, limit).await?)
 }
 
 /// The combined exit code.
 pub(in crate::cli) fn exit_of(ended: &[Ended]) -> Exit {
-    ended.iter().map(|one| &one.end).fold(Exit::Ok, |exit, end| match (end, exit) {
+    ended.iter().map(|one| &one.end).fold(Exit::Ok, exit_with)
+}
+
+/// The exit code after one more end.
+pub(in crate::cli) fn exit_with(exit: Exit, end: &End) -> Exit {
+    match (end, exit) {
         (End::Interrupted, _) | (_, Exit::Interrupted) => Exit::Interrupted,
         (End::Done, exit) => exit,
-        (End::Failed(_) | End::TimedOut, _) => Exit::Failure,
-    })
+        (End::Failed(_) | End::TimedOut(_), _) => Exit::Failure,
+    }
 }
 
-/// Wait according to the options, and report.
-async fn finish(
-    session: &Session,
-    applied: &Applied,
-    operation: impl Fn(&UnitName) -> Option<Operation>,
-    block: &Block,
-) -> Result<Exit, Error> {
-    let ended = wait_or_trigger(session, applied, goals(applied, operation), block).await?;
-    report(session, applied, &ended);
-    Ok(exit_of(&ended))
-}
-
-/// Wait according to the options, or print what was requested with `--no-block`.
+/// Wait, or with `--no-block` print what was requested.
 pub(in crate::cli) async fn wait_or_trigger(
     session: &Session,
     applied: &Applied,
     goals: Vec<Goal>,
-    block: &Block,
+    no_block: bool,
+    limit: Limit,
 ) -> Result<Vec<Ended>, Error> {
-    if block.no_block {
+    if no_block {
         trigger(session, &goals).await?;
         return Ok(Vec::new());
     }
-    wait(session, applied, goals, block).await
+    wait(session, applied, goals, limit).await
 }
 
 /// Print what was requested without waiting for it.
@@ -230,23 +224,27 @@ pub(in crate::cli) fn report<'a>(session: &Session, applied: &'a Applied, ended:
     if !session.is_json() {
         return;
     }
-    let by_name: BTreeMap<&UnitName, &Ended> = ended.iter().map(|one| (&one.goal.name, one)).collect();
+    let by_name: BTreeMap<&UnitName, &Ended> = ended.iter().map(|one| (&one.name, one)).collect();
     let one = |applied: &'a AppliedUnit| report_unit(applied, by_name.get(&applied.name).copied());
     session.out.json(&Report { revision: applied.revision, units: applied.units.iter().map(one).collect() });
 }
 
 fn report_unit<'a>(applied: &'a AppliedUnit, ended: Option<&'a Ended>) -> ReportUnit<'a> {
-    let (end, error) = match ended.map(|one| &one.end) {
-        None => (None, None),
-        Some(End::Done) => (Some("done"), None),
-        Some(End::Failed(lines)) => {
+    let (end, error) = ended.map(|one| how(&one.end)).unzip();
+    ReportUnit { applied, end, error: error.flatten(), unit: ended.and_then(|one| one.view.as_ref()) }
+}
+
+/// The end of a wait in one word, and why it isn't `done`.
+pub(in crate::cli) fn how(end: &End) -> (&'static str, Option<String>) {
+    match end {
+        End::Done => ("done", None),
+        End::Failed(lines) => {
             let lines: Vec<&str> = lines.iter().map(String::as_str).filter(|line| !line.starts_with(HINT)).collect();
-            (Some("failed"), Some(lines.join("\n")))
+            ("failed", Some(lines.join("\n")))
         }
-        Some(End::TimedOut) => (Some("timeout"), None),
-        Some(End::Interrupted) => (Some("interrupted"), None),
-    };
-    ReportUnit { applied, end, error, unit: ended.and_then(|one| one.view.as_ref()) }
+        End::TimedOut(what) => ("timeout", Some(what.clone())),
+        End::Interrupted => ("interrupted", None),
+    }
 }
 
 #[cfg(test)]

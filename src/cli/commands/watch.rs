@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Look at the units for `time`; one that fails or is started again in that time has failed.
 pub(super) async fn watch(session: &Session, ended: &mut [Ended], time: Duration) -> Result<(), Error> {
     let until = Instant::now() + time;
-    let patterns: Vec<String> = ended.iter().map(|one| names::exactly(&one.goal.name)).collect();
+    let patterns: Vec<String> = ended.iter().map(|one| names::exactly(&one.name)).collect();
     while !patterns.is_empty() && Instant::now() < until {
         tokio::select! {
             () = sleep(LOOK_EVERY.min(until - Instant::now())) => {}
@@ -31,7 +31,7 @@ pub(super) async fn watch(session: &Session, ended: &mut [Ended], time: Duration
         let now = session.client.units(&patterns).await?.units;
         let mut failed = false;
         for one in &mut *ended {
-            let Some(view) = now.iter().find(|unit| unit.name == one.goal.name) else { continue };
+            let Some(view) = now.iter().find(|unit| unit.name == one.name) else { continue };
             let trouble = trouble(one.view.as_ref(), view);
             if trouble.is_empty() {
                 continue;

@@ -171,7 +171,11 @@ fn nearest<'a>(typed: &UnitName, known: &[&'a UnitName]) -> Option<&'a UnitName>
     near.min().map(|(_, name)| name)
 }
 
-fn globs(arg: &str) -> Result<Vec<Glob>, String> {
+/// The patterns for an argument.
+///
+/// # Errors
+/// What is wrong with it.
+pub(in crate::cli) fn globs(arg: &str) -> Result<Vec<Glob>, String> {
     names::patterns(arg).iter().map(|pattern| pattern.parse::<Glob>().map_err(|error| error.to_string())).collect()
 }
 

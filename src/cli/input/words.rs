@@ -68,9 +68,9 @@ const OTHERS: [Words; 19] = [
         does: "shows what the units of a host use, `fleetctl list-units` where units run",
     },
     Words {
-        typed: &["wait", "is-active", "is-failed"],
-        ours: "start{}",
-        does: "waits until units run; `fleetctl list-units` shows the states of units",
+        typed: &["is-active", "is-failed"],
+        ours: "wait --for=active{}",
+        does: "waits until units are active; `fleetctl list-units` shows the states of units",
     },
     Words {
         typed: &["scale"],

@@ -1,6 +1,7 @@
 //! How names, numbers and times are put for people. Pure; decides nothing.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 /// The natural order of names: `batch@2` before `batch@10`.
 pub(in crate::cli) fn natural(a: &str, b: &str) -> Ordering {
@@ -41,6 +42,11 @@ pub(in crate::cli) fn ago(since: u64, now: u64) -> String {
     let seconds = now.saturating_sub(since) / 1000;
     let unit = UNITS.iter().find(|(length, _)| seconds >= *length);
     unit.map_or_else(|| "0 s".into(), |(length, name)| format!("{} {name}", seconds / length))
+}
+
+/// A time of whole seconds: `90 s`.
+pub(in crate::cli) fn seconds(time: Duration) -> String {
+    format!("{} s", time.as_secs())
 }
 
 /// `1 unit`, `3 units`.
