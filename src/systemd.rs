@@ -19,7 +19,7 @@ pub mod fake;
 mod folder;
 pub mod measured;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 
@@ -87,6 +87,16 @@ pub trait Systemd: Clone + Send + Sync + 'static {
         &self,
         units: Vec<UnitName>,
     ) -> impl Future<Output = Result<BTreeMap<UnitName, UnitState>, Error>> + Send;
+
+    /// For each of these units, those that systemd stops together with it, directly or not (`RequiredBy=`, `BoundBy=`,
+    /// `ConsistsOf=` and their like), as it has them in memory: drop-ins count, files that it hasn't read don't.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn stopped_with(
+        &self,
+        units: Vec<UnitName>,
+    ) -> impl Future<Output = Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error>> + Send;
 
     /// How the last invocation of each unit ended, and how often systemd has restarted it. A unit that systemd doesn't
     /// know is left out.

@@ -27,6 +27,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Action::Observe(question) => self.observe(question).await?,
                 Action::CheckUnloaded(names) => Input::Unloaded(names.clone(), self.host.in_memory(names).await?),
                 Action::ReadReports(names) => self.own_reports(names, lease.id()).await?,
+                Action::ReadBindings(names) => Input::Bindings(self.host.stopped_with(names).await?),
                 Action::ReadDecisions(names) => self.decisions(names).await?,
                 Action::Fetch(hashes) => self.fetch(hashes).await?,
                 Action::Install(files) => {

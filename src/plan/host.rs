@@ -76,6 +76,8 @@ pub enum Input {
     /// The answer to [`Action::ReadReports`]: the units asked about, and their reports that are bound to this host's
     /// lease.
     Reports(Vec<UnitName>, BTreeMap<UnitName, UnitReport>),
+    /// The answer to [`Action::ReadBindings`]: for each unit those that systemd stops together with it.
+    Bindings(BTreeMap<UnitName, BTreeSet<UnitName>>),
     /// The answer to [`Action::ReadDecisions`].
     Decisions {
         /// The revision of the leader's key; `None` while there is no leader.
@@ -128,6 +130,8 @@ pub enum Action {
     CheckUnloaded(Vec<UnitName>),
     /// Read this host's own reports of these units from the store.
     ReadReports(Vec<UnitName>),
+    /// Ask systemd which units it stops together with these.
+    ReadBindings(Vec<UnitName>),
     /// Read the leader's key and the desired states of these units from the store.
     ReadDecisions(Vec<UnitName>),
     /// Read the texts of these files from the store.
@@ -249,6 +253,8 @@ pub struct HostState {
     unsaved: save::Unsaved,
     /// Units that systemd must reload: their file changed while loaded, or they were enabled.
     reload_due: BTreeSet<UnitName>,
+    /// Units whose files are about to be written and that systemd must reload afterwards.
+    installing: BTreeSet<UnitName>,
     /// Units that are stopped for a new file or a restart, and aren't back yet.
     replacing: BTreeSet<UnitName>,
     /// Units whose start waits until others have stopped.
@@ -261,6 +267,8 @@ pub struct HostState {
     texts: BTreeMap<UnitHash, Result<String, String>>,
     /// Jobs that were decided on together and must still be queued.
     jobs: steps::Jobs,
+    /// The units that systemd stops together with those that are about to be stopped.
+    bindings: BTreeMap<UnitName, BTreeSet<UnitName>>,
     /// How often each step was taken in this pass.
     taken: BTreeMap<(UnitName, Step), usize>,
     /// Set from the registration until the leader has decided about the units without an assignment.
@@ -285,12 +293,14 @@ impl HostState {
             disk_unread: true,
             unsaved: save::Unsaved::default(),
             reload_due: BTreeSet::new(),
+            installing: BTreeSet::new(),
             replacing: BTreeSet::new(),
             deferred: BTreeSet::new(),
             unloading: BTreeMap::new(),
             lingering: BTreeSet::new(),
             texts: BTreeMap::new(),
             jobs: steps::Jobs::default(),
+            bindings: BTreeMap::new(),
             taken: BTreeMap::new(),
             returned: None,
             log: Vec::new(),
@@ -310,6 +320,7 @@ impl HostState {
             Input::Observed(question, seen) => self.answered(&question, seen, now),
             Input::Unloaded(asked, held) => self.unloaded(asked, &held),
             Input::Reports(asked, reports) => self.confirm(&asked, &reports),
+            Input::Bindings(bindings) => self.bindings.extend(bindings),
             Input::Decisions { leader, wanted } => self.decided(leader, &wanted, now),
             Input::Fetched(texts) => self.texts.extend(texts),
             Input::Installed(outcomes) => self.installed(outcomes, now),
@@ -363,6 +374,7 @@ impl HostState {
     fn begin_pass(&mut self, now: Now) {
         self.end_back_off(now);
         self.jobs = steps::Jobs::default();
+        self.bindings.clear();
         self.taken.clear();
         self.texts.clear();
         self.fresh.clear();

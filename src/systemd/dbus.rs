@@ -8,6 +8,7 @@
 //! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: zbus can't speak the dialect of systemd's
 //! private socket.
 
+mod bindings;
 mod calls;
 mod details;
 mod host_units;
@@ -377,6 +378,11 @@ impl Systemd for Dbus {
         let mut by_id: BTreeMap<String, UnitState> = rows.into_iter().map(proxy::Row::into_unit).collect();
         answer.extend(units.into_iter().filter_map(|name| by_id.remove(name.as_str()).map(|unit| (name, unit))));
         Ok(answer)
+    }
+
+    async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
+        let (_, units) = self.shared.split(units);
+        bindings::stopped_with(self.manager().await?.inner().connection(), units).await
     }
 
     async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {

@@ -454,6 +454,10 @@ impl Systemd for Fake {
         .await
     }
 
+    async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
+        self.call(|host| units.iter().map(|name| (name.clone(), host.stopped_with(name))).collect()).await
+    }
+
     async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {
         self.call(|host| {
             host.counters.details += 1;

@@ -1,6 +1,6 @@
 //! A host whose calls are counted and timed, by their result. Owns nothing else: every call is passed on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use tokio::sync::mpsc;
@@ -73,6 +73,10 @@ impl<H: Systemd> Systemd for Measured<H> {
 
     async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         self.count("in_memory", self.host.in_memory(units)).await
+    }
+
+    async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
+        self.count("stopped_with", self.host.stopped_with(units)).await
     }
 
     async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {

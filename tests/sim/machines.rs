@@ -151,14 +151,17 @@ impl Machines {
         for unit in units {
             let told = self.told.assignments(host, &machine.id, unit, now);
             let mut needed = closure(BTreeSet::from([unit.clone()]), &graph);
-            let by_hand = last_of(&machine.hand_stops, &needed);
+            let stopped = last_of(&machine.hand_stops, &needed);
+            let started = machine.started.get(unit).copied().max(machine.requests.last_start([unit]));
+            let stopped = stopped.filter(|stopped| started < Some(*stopped));
+            let down = stopped.map(|stopped| stopped + self.told.lag());
             needed.remove(unit);
             let wanted = |need: &&UnitName| {
                 let told = self.told.assignments(host, &machine.id, need, now);
                 told.iter().flatten().any(|told| told.target == Target::Launched)
             };
             let wanted: BTreeSet<UnitName> = needed.iter().filter(wanted).cloned().collect();
-            if let Err(what) = machine.requests.start(unit, &told, (&needed, &wanted), by_hand, now) {
+            if let Err(what) = machine.requests.start(unit, &told, (&needed, &wanted), down, now) {
                 journal.violate(format!("{} asks for a start of {unit}, {what}", machine.name));
             }
         }

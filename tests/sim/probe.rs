@@ -2,7 +2,7 @@
 //! the agent to the judge. Owns the faults of the bus, and the only invariant that must be checked at the moment of a
 //! request: a running unit is not removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flotilla::model::name::UnitName;
@@ -145,6 +145,11 @@ impl Systemd for Probe {
     async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
         let units = self.fake.in_memory(units).await?;
         self.fails().map(|()| units)
+    }
+
+    async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
+        let bindings = self.fake.stopped_with(units).await?;
+        self.fails().map(|()| bindings)
     }
 
     async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {

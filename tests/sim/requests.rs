@@ -180,13 +180,14 @@ impl Requests {
     }
 
     /// The agent requests the start of `unit`, which needs `needs`, of which `wanted` should run. Any of `told` may be
-    /// the assignment that it knows. `by_hand` is when a person last stopped it, or what it needs, on the host.
+    /// the assignment that it knows. `down` is since when the agent must know that a person has stopped it, itself or
+    /// through what it needs.
     pub(crate) fn start(
         &mut self,
         unit: &UnitName,
         told: &[Option<&Assignment>],
         (needs, wanted): (&BTreeSet<UnitName>, &BTreeSet<UnitName>),
-        by_hand: Option<Duration>,
+        down: Option<Duration>,
         now: Duration,
     ) -> Result<(), String> {
         // A unit that was stopped for a restart is started for that restart, or a newer one.
@@ -198,9 +199,7 @@ impl Requests {
         }
         let verdict = match (launched.iter().map(|told| told.generation).max(), self.started.get(unit)) {
             (None, _) => Err("which isn't to run there".into()),
-            (Some(newest), Some(before))
-                if !self.may_start_again(before, newest, needs, wanted) && !self.may_mistake(before, by_hand) =>
-            {
+            (Some(newest), Some(before)) if !self.may_start_again(before, newest, needs, wanted, down) => {
                 Err(format!("once more, after {} s", (now - before.at).as_secs()))
             }
             _ => Ok(()),
@@ -218,16 +217,19 @@ impl Requests {
         verdict
     }
 
-    /// Whether another start is right. A unit that went down with one that it needs is started again with it.
+    /// Whether another start is right. A unit that went down with one that it needs is started again with it, unless it
+    /// was `down` before.
     fn may_start_again(
         &self,
         before: &Started,
         newest: Revision,
         needs: &BTreeSet<UnitName>,
         wanted: &BTreeSet<UnitName>,
+        down: Option<Duration>,
     ) -> bool {
+        let took_it_down = |at: Duration| at >= before.at && down.is_none_or(|down| at <= down);
         let returns = |need: &UnitName| {
-            let stop = self.stops.get(need).filter(|(at, _)| *at >= before.at);
+            let stop = self.stops.get(need).filter(|(at, _)| took_it_down(*at));
             stop.is_some_and(|(_, why)| match why {
                 Why::Replaced | Why::Restarted => true,
                 Why::Down => wanted.contains(need),
@@ -235,16 +237,6 @@ impl Requests {
             })
         };
         newest > before.generation || before.undone || self.is_unknown(before) || needs.iter().any(returns)
-    }
-
-    /// Whether the agent may be mistaken: it assumes that a unit which stops while another one is being replaced or
-    /// restarted stops because of that, whatever its file says, and starts it again too, even if a person stopped it.
-    fn may_mistake(&self, before: &Started, by_hand: Option<Duration>) -> bool {
-        let Some(by_hand) = by_hand.filter(|stopped| *stopped >= before.at) else { return false };
-        self.stops.iter().any(|(unit, (stopped, why))| {
-            let over = self.starts.get(unit).is_some_and(|started| (*stopped..by_hand).contains(started));
-            matches!(why, Why::Replaced | Why::Restarted) && !over
-        })
     }
 
     /// The agent has received the answer to its last request to start `unit`.

@@ -1,7 +1,7 @@
 //! The contract of the systemd seam: each function tests one promise, with any adapter. On a real host, units really
 //! sleep; `[X-Fake]` has the same effect on the host in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flotilla::model::name::UnitName;
@@ -225,6 +225,9 @@ pub(crate) async fn dependencies_mean_what_they_mean_to_systemd(systemd: impl Sy
     let jobs = watch.jobs(6).await;
     // The root was pulled in and waited for the units before it, and no unit after it started earlier.
     assert_eq!(jobs[..2], done(&["before.service", "root.service"]));
+    let with = systemd.stopped_with(names(&["root.service", "once.service"])).await.unwrap();
+    let bound = names(&["binds.service", "part-of.service", "requires.service"]).into_iter().collect();
+    assert_eq!(with, BTreeMap::from([(name("root.service"), bound), (name("once.service"), BTreeSet::new())]));
     stop(&systemd, &["root.service"]).await;
     let mut jobs = watch.jobs(4).await;
     assert_eq!(jobs.pop(), done(&["root.service"]).pop());

@@ -68,13 +68,25 @@ impl Host {
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     }
 
-    /// Make a foreign unit with a second name; returns its file.
-    pub(crate) fn own_unit(&self, name: &str, text: &str, alias: &str) -> PathBuf {
+    /// The path of the file of a foreign unit.
+    pub(crate) fn unit_file(&self, name: &str) -> PathBuf {
         let folder = self.dir.path().join(".config/systemd/user");
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(name), text).unwrap();
-        std::os::unix::fs::symlink(name, folder.join(alias)).unwrap();
         folder.join(name)
+    }
+
+    /// Make a foreign unit with a second name; returns its file.
+    pub(crate) fn own_unit(&self, name: &str, text: &str, alias: &str) -> PathBuf {
+        fs::write(self.unit_file(name), text).unwrap();
+        std::os::unix::fs::symlink(name, self.unit_file(alias)).unwrap();
+        self.unit_file(name)
+    }
+
+    /// An administrator's drop-in for a unit.
+    pub(crate) fn drop_in(&self, name: &str, text: &str) {
+        let folder = self.unit_file(&format!("{name}.d"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("10-test.conf"), text).unwrap();
     }
 
     /// The path of a link that systemd makes.

@@ -10,6 +10,8 @@
 mod body;
 mod host;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,7 @@ macro_rules! contract {
             assert!(broken.is_empty(), "no systemd came up on a bus; it needs root, and said:\n{}", host.log());
             $(promise(&host, stringify!($promise), body::$promise(host.adapter()), &mut broken).await;)*
             promise(&host, "aliases", aliases(&host), &mut broken).await;
+            promise(&host, "drop_ins", drop_ins(&host), &mut broken).await;
             promise(&host, "links", links(&host), &mut broken).await;
             promise(&host, "what_the_host_has", what_the_host_has(&host), &mut broken).await;
             promise(&host, "what_is_left_is_heard", what_is_left_is_heard(&host), &mut broken).await;
@@ -108,6 +111,25 @@ async fn aliases(host: &Host) {
     assert_eq!(actives, ["inactive", "active", "active"]);
     body::stop(&systemd, &["alias.service"]).await;
     state(&systemd, "primary.service", "inactive/dead").await;
+}
+
+/// What a drop-in binds to a unit is stopped with it, also through a unit that isn't ours.
+async fn drop_ins(host: &Host) {
+    let systemd = host.adapter();
+    host.drop_in("middle.target", "[Unit]\nRequires=root.service\nAfter=root.service\n");
+    host.drop_in("mate.service", "[Unit]\nPartOf=middle.target\n");
+    fs::write(host.unit_file("middle.target"), "[Unit]\nDescription=middle\n").unwrap();
+    install(&systemd, &[("root.service", SLEEP), ("mate.service", SLEEP)]).await;
+    systemd.reload().await.unwrap();
+    start(&systemd, &["root.service", "mate.service"]).await;
+    state(&systemd, "mate.service", "active/running").await;
+    host.systemctl(&["start", "middle.target"]);
+    let with = systemd.stopped_with(vec![name("root.service")]).await.unwrap();
+    let bound = ["mate.service", "middle.target"].map(name).into_iter().collect();
+    assert_eq!(with, BTreeMap::from([(name("root.service"), bound)]));
+    body::stop(&systemd, &["root.service"]).await;
+    state(&systemd, "mate.service", "inactive/dead").await;
+    body::all_ok("remove", &systemd.remove(vec![name("root.service"), name("mate.service")]).await);
 }
 
 /// Links are systemd's runtime links, and all are removed.

@@ -14,7 +14,7 @@ use crate::model::unit::{Assignment, Target};
 /// An assignment that was carried out, and its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executed {
-    /// The assignment's generation.
+    /// The assignment's generation; 0 if none was carried out yet.
     pub generation: Revision,
     /// The assignment's target.
     pub target: Target,
@@ -40,6 +40,10 @@ pub struct Executed {
     /// The unit was stopped since, so the same assignment isn't carried out any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undone: bool,
+    /// Its file was written, or was about to be, and systemd must reload before the file takes effect. Only set in
+    /// what is saved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reload: bool,
     /// The unit's last observed state, and since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<StateSince>,
@@ -58,6 +62,7 @@ impl Executed {
             returning: false,
             follows: BTreeSet::new(),
             undone: false,
+            reload: false,
             state: None,
         }
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::name::UnitName;
-use crate::model::systemd::{ActiveState, Event, JobKind, JobResult, LoadState, UnitState};
+use crate::model::revision::Revision;
+use crate::model::systemd::{ActiveState, Event, JobResult, LoadState, UnitState};
 use crate::model::unit::Target;
 
 use super::unit::Known;
@@ -77,9 +78,14 @@ impl HostState {
             if unit.executed.is_none() {
                 unit.saved_state = executed.state.take().filter(|_| unit.state.active == ActiveState::Unknown);
                 // An earlier daemon had installed it, and may have removed the file without seeing what came of that.
-                let installed = executed.target != Target::Removed && executed.error.is_none();
+                let carried_out = executed.generation > Revision::default();
+                let installed = carried_out && executed.target != Target::Removed && executed.error.is_none();
                 unit.removed |= installed && unit.file.is_none();
+                let reload = std::mem::take(&mut executed.reload);
                 unit.executed = Some(executed);
+                if reload {
+                    self.reload_due.insert(name);
+                }
             }
         }
         for unit in self.units.values_mut().filter(|unit| unit.file.is_some()) {
@@ -119,15 +125,8 @@ impl HostState {
             let Some(unit) = self.units.get(&name) else { continue };
             seen.insert(name, unloaded(unit));
         }
-        let mut stopping = Vec::new();
         for (name, state) in seen {
-            if state.job == Some(JobKind::Stop) {
-                stopping.push(name.clone());
-            }
             self.unsaved.executed |= self.units.get_mut(&name).is_some_and(|unit| unit.observe(state, now));
-        }
-        for name in stopping {
-            self.is_stopped_too(&name);
         }
     }
 

@@ -78,21 +78,4 @@ impl HostState {
     pub(super) fn is_bound_to(&self, name: &UnitName, condition: impl Fn(&UnitName) -> bool) -> bool {
         self.reaches(name, Unit::binds, condition)
     }
-
-    /// Running units that systemd will stop together with `names`.
-    pub(super) fn bound_to(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
-        let mut going = names.clone();
-        loop {
-            let bound = |unit: &Unit| unit.binds().iter().any(|other| going.contains(other));
-            let more = self
-                .units
-                .iter()
-                .filter(|(name, unit)| !going.contains(*name) && unit.state.active.is_up() && bound(unit));
-            let more: Vec<UnitName> = more.map(|(name, _)| name.clone()).collect();
-            if more.is_empty() {
-                return going.difference(names).cloned().collect();
-            }
-            going.extend(more);
-        }
-    }
 }

@@ -23,6 +23,7 @@ impl HostState {
         let mut any = false;
         for (name, text, outcome) in outcomes {
             self.unseen.insert(name.clone());
+            self.installing.remove(&name);
             let loaded = self.units.get(&name).is_some_and(|unit| unit.state.load.is_found());
             let file = Known::of(&name, &text, &self.id);
             // systemd re-reads a loaded file, and links in `.wants` directories, only on a reload. A file that it has
@@ -90,6 +91,7 @@ impl HostState {
         let lingering = std::mem::take(&mut self.lingering);
         match outcome {
             Ok(()) => {
+                self.unsaved.executed |= !self.reload_due.is_empty();
                 self.reload_due.clear();
                 self.unloading.retain(|name, _| !lingering.contains(name));
             }

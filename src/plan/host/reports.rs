@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::model::name::UnitName;
+use crate::model::revision::Revision;
 use crate::model::unit::{Target, UnitReport};
 use crate::plan::converge::{Step, next};
 
@@ -115,7 +116,7 @@ impl HostState {
 impl Unit {
     /// What is to be reported of it now.
     pub(super) fn report(&self) -> Option<UnitReport> {
-        let executed = self.executed.as_ref()?;
+        let executed = self.executed.as_ref().filter(|executed| executed.generation > Revision::default())?;
         if self.assignment.is_none() && executed.target == Target::Removed {
             return None;
         }

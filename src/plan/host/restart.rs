@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 
 use crate::model::name::UnitName;
+use crate::model::revision::Revision;
 use crate::model::systemd::{ActiveState, JobKind};
 use crate::model::unit::Target;
 
-use super::{HostState, Unit};
+use super::{Action, Executed, HostState, Unit};
 
 impl HostState {
     /// These units are about to be stopped, some of them only to be replaced or restarted.
@@ -17,25 +18,49 @@ impl HostState {
         let replaced: BTreeSet<UnitName> = replaced.cloned().collect();
         if !replaced.is_empty() {
             // Recorded and saved before the stop: the daemon may not be running when it happens.
-            for name in self.bound_to(&replaced).iter().filter(|name| !names.contains(name)) {
+            for name in self.stopped_with(&replaced).iter().filter(|name| !names.contains(name)) {
                 self.mark_returning(name);
             }
             self.replacing.extend(replaced);
         }
         self.return_without(names);
         self.mark_followers(names);
+        self.bindings.clear();
         for name in names {
             self.undo(name);
         }
     }
 
+    /// Ask which units systemd stops together with those of `names` that will run again or stay on this host.
+    pub(super) fn read_bindings(&self, names: &[UnitName]) -> Option<Action> {
+        let replaced = |name: &UnitName| self.units.get(name).is_some_and(Unit::is_replaced);
+        let comes_back = |name: &&UnitName| replaced(name) || self.stays_loaded(name);
+        let unknown = names.iter().filter(comes_back).filter(|name| !self.bindings.contains_key(*name));
+        let unknown: Vec<UnitName> = unknown.cloned().collect();
+        (!unknown.is_empty()).then_some(Action::ReadBindings(unknown))
+    }
+
+    /// Whether a unit is to be stopped and stays on this host.
+    fn stays_loaded(&self, name: &UnitName) -> bool {
+        let loaded = |unit: &Unit| unit.assignment.as_ref().is_some_and(|told| told.target == Target::Loaded);
+        self.stays_down(name) && self.units.get(name).is_some_and(loaded)
+    }
+
+    /// Running units that systemd stops together with `names`, or whose start it cancels.
+    fn stopped_with(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+        let up = |name: &&UnitName| {
+            let state = self.units.get(*name).map(|unit| &unit.state);
+            state.is_some_and(|state| state.active.is_up() || state.job == Some(JobKind::Start))
+        };
+        let bound = names.iter().filter_map(|name| self.bindings.get(name)).flatten();
+        bound.filter(|name| !names.contains(*name)).filter(up).cloned().collect()
+    }
+
     /// Record the running units that will go down with those of `names` that are to be stopped and stay on this host.
     fn mark_followers(&mut self, names: &[UnitName]) {
-        let stays_loaded = |unit: &Unit| unit.assignment.as_ref().is_some_and(|told| told.target == Target::Loaded);
-        let stopped = |name: &&UnitName| self.stays_down(name) && self.units.get(*name).is_some_and(stays_loaded);
-        let bases: Vec<UnitName> = names.iter().filter(stopped).cloned().collect();
+        let bases: Vec<UnitName> = names.iter().filter(|name| self.stays_loaded(name)).cloned().collect();
         for base in bases {
-            for name in self.bound_to(&BTreeSet::from([base.clone()])) {
+            for name in self.stopped_with(&BTreeSet::from([base.clone()])) {
                 let Some(unit) = self.units.get_mut(&name).filter(|unit| unit.is_launched()) else { continue };
                 let ran =
                     unit.executed.as_mut().filter(|executed| executed.target == Target::Launched && !executed.undone);
@@ -79,15 +104,16 @@ impl HostState {
         }
     }
 
-    /// These units are about to be started. For those that are being restarted, the stop is done.
+    /// These units are about to be started, and what had to be stopped for a restart is stopped. The answer may be
+    /// lost, or the daemon killed before it arrives: then the start may have happened, and a later stop or restart is
+    /// carried out as for a unit that was started.
     pub(super) fn about_to_start(&mut self, names: &[UnitName]) {
         for name in names {
-            let Some(unit) = self.units.get_mut(name).filter(|unit| unit.is_restarting()) else { continue };
-            let asked = unit.assignment.as_ref().and_then(|assignment| assignment.restart);
-            if let Some(executed) = &mut unit.executed {
-                (executed.restart, executed.undone) = (asked, true);
-                self.unsaved.executed = true;
-            }
+            let Some(unit) = self.units.get_mut(name) else { continue };
+            let Some(assignment) = &unit.assignment else { continue };
+            let executed = unit.executed.get_or_insert(Executed::new(Revision::default(), Target::Launched));
+            (executed.target, executed.restart, executed.undone) = (Target::Launched, assignment.restart, true);
+            self.unsaved.executed = true;
         }
     }
 
@@ -97,14 +123,6 @@ impl HostState {
         let unit = self.mark_dirty(name);
         let asked = unit.assignment.as_ref().and_then(|assignment| assignment.restart);
         unit.stopped_for = asked.filter(|_| unit.is_restarting());
-    }
-
-    /// A unit has a stop job. If other units are being replaced, it is assumed to be stopped with them, whatever its
-    /// file says. The end of a job means nothing here: it may have been a start.
-    pub(super) fn is_stopped_too(&mut self, name: &UnitName) {
-        if !self.replacing.is_empty() {
-            self.mark_returning(name);
-        }
     }
 
     /// Mark a running unit that is stopped together with one that is replaced or restarted. A unit that is also bound

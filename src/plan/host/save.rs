@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::name::UnitName;
+use crate::model::revision::Revision;
 use crate::model::systemd::JobResult;
 use crate::model::unit::{Target, UnitReport};
 
@@ -62,8 +63,10 @@ impl HostState {
 
     fn executed(&self) -> BTreeMap<UnitName, Executed> {
         let saved = |(name, unit): (&UnitName, &Unit)| {
-            let executed = unit.executed.clone()?;
-            Some((name.clone(), Executed { state: unit.state_since(), ..executed }))
+            let reload = self.reload_due.contains(name) || self.installing.contains(name);
+            let nothing = || reload.then(|| Executed::new(Revision::default(), Target::Loaded));
+            let executed = unit.executed.clone().or_else(nothing)?;
+            Some((name.clone(), Executed { state: unit.state_since(), reload, ..executed }))
         };
         self.units.iter().filter_map(saved).collect()
     }

@@ -108,6 +108,16 @@ impl HostState {
         if !missing.is_empty() {
             return Some(Action::Fetch(missing));
         }
+        // Saved before the files are written: a daemon that is killed before the reload leaves it to the next one.
+        // Otherwise systemd would start a unit with the file that it has in memory.
+        let due: Vec<UnitName> = names.iter().filter(|name| self.may_need_reload(name)).cloned().collect();
+        if !due.is_empty() {
+            self.installing.extend(due);
+            self.unsaved.executed = true;
+            if let Some(action) = self.save() {
+                return Some(action);
+            }
+        }
         let mut files = Vec::with_capacity(names.len());
         for name in self.take(Step::Install, names, now) {
             let assignment = self.units.get(&name).and_then(|unit| unit.assignment.as_ref());
@@ -120,10 +130,20 @@ impl HostState {
         (!files.is_empty()).then_some(Action::Install(files))
     }
 
+    /// Whether the file that is to be written takes effect only with a reload, and this isn't noted yet.
+    fn may_need_reload(&self, name: &UnitName) -> bool {
+        let Some(unit) = self.units.get(name).filter(|_| !self.installing.contains(name)) else { return false };
+        let text = || unit.assignment.as_ref().and_then(|assignment| self.texts.get(&assignment.hash));
+        unit.state.load.is_found() || text().is_some_and(|text| matches!(text, Ok(text) if text.contains("[Install]")))
+    }
+
     fn run_jobs(&mut self, steps: Steps, now: Now) -> Option<Action> {
         let Steps { stop, start, .. } = steps;
         let names: Vec<UnitName> = stop.iter().chain(&start).cloned().collect();
         if let Some(question) = self.read_reports(&names) {
+            return Some(question);
+        }
+        if let Some(question) = self.read_bindings(&stop) {
             return Some(question);
         }
         let jobs = Jobs { stop: self.take(Step::Stop, stop, now), start: self.take(Step::Start, start, now) };

@@ -5,6 +5,7 @@ mod order;
 mod world;
 
 use super::*;
+use crate::model::systemd::ActiveState;
 use crate::model::unit::Target;
 use world::{GLOBAL, ID, NEEDY, ONCE, OTHER, PLAIN, World, assignment, hash, unit};
 
@@ -377,4 +378,96 @@ fn a_unit_that_is_started_while_it_is_removed_is_stopped_before_the_removal_is_r
         let told = world.reports.get(&unit("a.service")).map(|report| report.target);
         assert_eq!(told, assigned.then_some(Target::Removed));
     }
+}
+
+#[test]
+fn a_restart_is_carried_out_also_if_the_answer_to_the_first_start_was_lost() {
+    for kill in [false, true] {
+        let mut world = World::new();
+        world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+        loop {
+            let change = world.next_change();
+            let outcome = world.carry_out(change.clone());
+            if matches!(change, Action::Start(_)) {
+                break;
+            }
+            world.input(outcome);
+        }
+        assert!(!world.reports.contains_key(&unit("a.service")), "nothing was carried out yet");
+        let restart = Some(Revision(2));
+        world.assign("a.service", Assignment { restart, ..assignment(PLAIN, Target::Launched, 2) });
+        if kill {
+            world.begin();
+        }
+        assert_eq!(world.settle(), ["stop a.service", "start a.service"], "killed: {kill}");
+        // The same for a stop.
+        let mut world = World::new();
+        world.assign("a.service", assignment(PLAIN, Target::Loaded, 1));
+        world.settle();
+        world.assign("a.service", assignment(PLAIN, Target::Launched, 2));
+        let change = world.next_change();
+        assert!(matches!(change, Action::Start(_)), "{change:?}");
+        let _ = world.carry_out(change);
+        world.assign("a.service", assignment(PLAIN, Target::Loaded, 3));
+        if kill {
+            world.begin();
+        }
+        assert_eq!(world.settle(), ["stop a.service"], "killed: {kill}");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_killed_before_a_reload_leaves_it_to_the_next_one() {
+    let mut world = World::new();
+    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+    world.settle();
+    // A failed unit stays in systemd's memory.
+    world.running.remove(&unit("a.service"));
+    world.troubled.insert(unit("a.service"), (ActiveState::Failed, "failed"));
+    world.input(Input::Event(Event::Changed(unit("a.service"))));
+    world.settle();
+    world.assign("a.service", assignment(OTHER, Target::Launched, 2));
+    let change = world.next_change();
+    assert!(matches!(change, Action::Install(_)), "{change:?}");
+    let _ = world.carry_out(change);
+    world.begin();
+    assert_eq!(world.settle(), ["start a.service"]);
+    let saved = world.saved.0.clone().unwrap();
+    assert!(!saved[&unit("a.service")].reload, "once is enough");
+}
+
+#[test]
+fn a_unit_that_a_person_stops_while_another_one_is_replaced_stays_down() {
+    let mut world = World::new();
+    for name in ["a.service", "b.service"] {
+        world.assign(name, assignment(PLAIN, Target::Launched, 1));
+    }
+    world.settle();
+    world.assign("a.service", assignment(OTHER, Target::Launched, 2));
+    world.pass();
+    assert_eq!(world.done, ["stop a.service"]);
+    world.stopping.insert(unit("b.service"));
+    world.input(Input::Event(Event::Changed(unit("b.service"))));
+    assert_eq!(world.settle(), ["install a.service", "start a.service"]);
+    assert_eq!(world.runs(), ["a.service"]);
+}
+
+#[test]
+fn a_unit_that_a_drop_in_binds_to_a_replaced_one_comes_back_with_it() {
+    let mut world = World::new();
+    for name in ["a.service", "b.service"] {
+        world.assign(name, assignment(PLAIN, Target::Launched, 1));
+    }
+    world.settle();
+    world.drop_ins.insert(unit("b.service"), unit("a.service"));
+    world.assign("a.service", assignment(OTHER, Target::Launched, 2));
+    world.settle();
+    assert_eq!(world.runs(), ["a.service", "b.service"]);
+    // Also with one that is stopped and started again.
+    world.assign("a.service", assignment(OTHER, Target::Loaded, 3));
+    world.settle();
+    assert_eq!(world.runs(), [""; 0]);
+    world.assign("a.service", assignment(OTHER, Target::Launched, 4));
+    world.settle();
+    assert_eq!(world.runs(), ["a.service", "b.service"]);
 }

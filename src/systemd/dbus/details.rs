@@ -16,9 +16,9 @@ use crate::model::name::UnitName;
 use crate::systemd::{Details, Error};
 
 /// The most units asked about at a time.
-const IN_FLIGHT: usize = 32;
+pub(super) const IN_FLIGHT: usize = 32;
 /// The interface of every unit.
-const UNIT: &str = "org.freedesktop.systemd1.Unit";
+pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
 /// The interface of properties.
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// The commands of a service, in the order in which they run.
@@ -80,7 +80,8 @@ fn interface(kind: &str) -> String {
     format!("{SERVICE}.{}{}", first.map(String::from).unwrap_or_default(), letters.as_str())
 }
 
-async fn property<T>(bus: &zbus::Connection, path: &str, interface: &str, name: &str) -> Result<T, Error>
+/// A property of a unit, of the type that its documentation gives.
+pub(super) async fn property<T>(bus: &zbus::Connection, path: &str, interface: &str, name: &str) -> Result<T, Error>
 where
     T: TryFrom<OwnedVariant>,
 {

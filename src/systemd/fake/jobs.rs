@@ -66,7 +66,15 @@ impl Host {
         Ok(())
     }
 
-    fn pull_stop(&mut self, name: &UnitName, jobs: &mut BTreeMap<UnitName, Kind>) {
+    /// The units that are stopped together with this one.
+    pub(super) fn stopped_with(&self, name: &UnitName) -> BTreeSet<UnitName> {
+        let mut jobs = BTreeMap::new();
+        self.pull_stop(name, &mut jobs);
+        jobs.remove(name);
+        jobs.into_keys().collect()
+    }
+
+    fn pull_stop(&self, name: &UnitName, jobs: &mut BTreeMap<UnitName, Kind>) {
         if jobs.insert(name.clone(), Kind::Stop) == Some(Kind::Stop) {
             return;
         }

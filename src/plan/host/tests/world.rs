@@ -1,5 +1,6 @@
 //! A host made of values: files, processes and jobs in maps, driven only by [`HostState`], and the part of the store
-//! that the host sees. Owns one invariant: a unit that runs as assigned is never stopped.
+//! that the host sees. Owns two invariants: a unit that runs as assigned is never stopped, and no unit is started with
+//! a file that was replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +40,8 @@ pub(super) struct World {
     pub(super) now: Duration,
     pub(super) disk: BTreeMap<UnitName, String>,
     pub(super) running: BTreeMap<UnitName, Reason>,
+    /// The files of the units that systemd has in memory.
+    pub(super) memory: BTreeMap<UnitName, UnitHash>,
     /// Units whose stop job is queued.
     pub(super) stopping: BTreeSet<UnitName>,
     pub(super) saved: (Option<BTreeMap<UnitName, Executed>>, StoreHistory, Option<BTreeSet<UnitName>>),
@@ -49,6 +52,8 @@ pub(super) struct World {
     pub(super) journal: Option<Vec<String>>,
     /// Reports that were written.
     pub(super) written: usize,
+    /// Units that a drop-in binds to others.
+    pub(super) drop_ins: BTreeMap<UnitName, UnitName>,
     /// Units that a person starts just before their files are removed.
     pub(super) raced: BTreeSet<UnitName>,
     /// Whether the boot state can be written.
@@ -71,12 +76,14 @@ impl World {
             now: Duration::ZERO,
             disk: BTreeMap::new(),
             running: BTreeMap::new(),
+            memory: BTreeMap::new(),
             stopping: BTreeSet::new(),
             saved: Default::default(),
             troubled: BTreeMap::new(),
             details: BTreeMap::new(),
             journal: Some(Vec::new()),
             written: 0,
+            drop_ins: BTreeMap::new(),
             raced: BTreeSet::new(),
             writable: true,
             assigned: BTreeMap::new(),
@@ -139,10 +146,19 @@ impl World {
         state
     }
 
+    /// The units that systemd stops together with this one, because of their files or a drop-in.
+    fn stopped_with(&self, name: &UnitName) -> BTreeSet<UnitName> {
+        let requires = format!("Requires={name}\n");
+        let by_file = self.disk.iter().filter(|(_, text)| text.contains(&requires)).map(|(other, _)| other);
+        let by_drop_in = self.drop_ins.iter().filter(|(_, base)| *base == name).map(|(other, _)| other);
+        by_file.chain(by_drop_in).cloned().collect()
+    }
+
     /// All stop jobs end, together with the units that require those.
     pub(super) fn jobs_end(&mut self) {
         for name in std::mem::take(&mut self.stopping) {
             self.running.remove(&name);
+            self.memory.remove(&name);
             self.input(Input::Event(Event::JobDone { unit: name, result: JobResult::Done }));
         }
     }
@@ -169,6 +185,9 @@ impl World {
                 let found = found.collect();
                 Input::Reports(names, found)
             }
+            Action::ReadBindings(names) => {
+                Input::Bindings(names.into_iter().map(|name| (name.clone(), self.stopped_with(&name))).collect())
+            }
             Action::ReadDecisions(_) => Input::Decisions { leader: self.leader, wanted: self.wanted.clone() },
             Action::Fetch(hashes) => {
                 let text = |hash: &UnitHash| self.texts.get(hash).cloned().ok_or_else(|| format!("no {hash}"));
@@ -180,16 +199,18 @@ impl World {
                 self.disk.extend(files.iter().cloned());
                 Input::Installed(files.into_iter().map(|(name, text)| (name, text, Ok(()))).collect())
             }
-            Action::Reload => Input::Reloaded(Ok(())),
+            Action::Reload => {
+                for (name, file) in &mut self.memory {
+                    *file = self.disk.get(name).map_or_else(|| file.clone(), |text| hash(text));
+                }
+                Input::Reloaded(Ok(()))
+            }
             Action::Stop(names) => {
                 self.done.push(format!("stop {}", list(&names)));
                 for name in &names {
                     self.check_stop(name);
-                    // systemd also stops the units that require this one.
-                    let text = |name: &UnitName| self.disk.get(name).map_or("", String::as_str);
-                    let needs = |other: &UnitName| text(other).contains(&format!("Requires={name}"));
-                    let too: Vec<UnitName> = self.running.keys().filter(|other| needs(other)).cloned().collect();
-                    self.stopping.extend(too);
+                    let too = self.stopped_with(name);
+                    self.stopping.extend(too.into_iter().filter(|other| self.running.contains_key(other)));
                     if self.running.contains_key(name) {
                         self.stopping.insert(name.clone());
                     }
@@ -203,6 +224,8 @@ impl World {
                     self.troubled.remove(name);
                     let restart = self.assigned.get(name).and_then(|assignment| assignment.restart);
                     let file = hash(&self.disk[name]);
+                    let loaded = self.memory.entry(name.clone()).or_insert_with(|| file.clone());
+                    assert_eq!(*loaded, file, "{name} is started with its previous file");
                     let started = self.running.entry(name.clone()).or_insert((file, restart));
                     started.1 = started.1.max(restart);
                 }
@@ -213,6 +236,7 @@ impl World {
                 for name in &names {
                     assert!(!self.running.contains_key(name), "{name} is removed while it runs");
                     let file = self.disk.remove(name);
+                    self.memory.remove(name);
                     if self.raced.remove(name) {
                         self.running.insert(name.clone(), (hash(&file.unwrap()), None));
                     }
