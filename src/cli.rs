@@ -31,7 +31,9 @@ use crate::api::client::{Client, Endpoint, Tls};
 use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
-use commands::{fd_forward, import, journal, list, restart, services, show, ssh, status, submit, units, wait_for};
+use commands::{
+    fd_forward, forget, import, journal, list, restart, services, show, ssh, status, submit, units, wait_for,
+};
 use error::{Error, Exit};
 use input::{argv, refused};
 use output::Printer;
@@ -189,6 +191,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::ListUnits(args) => list::units(session, args).await,
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
         Command::ListMachines(args) => list::machines(session, args).await,
+        Command::Forget(args) => forget::run(session, args).await,
         Command::Import(args) => import::run(session, args).await,
         Command::Journal(args) => journal::run(session, args).await,
         Command::Status(args) => status::run(session, args).await,
@@ -216,7 +219,8 @@ fn format(command: &Command) -> Format {
         Command::Cat(args) => args.output.format,
         Command::Import(args) => args.output.format,
         Command::ListUnits(args) | Command::ListUnitFiles(args) => args.list.output.format,
-        Command::ListMachines(args) | Command::ListServices(args) => args.output.format,
+        Command::ListMachines(args) => args.list.output.format,
+        Command::ListServices(args) => args.output.format,
         Command::Service(args) => args.output.format,
         Command::Status(args) => args.output.format,
         // The formats of a journal are journalctl's.
@@ -226,6 +230,7 @@ fn format(command: &Command) -> Format {
         | Command::Options
         | Command::Manual(_)
         | Command::Ssh(_)
+        | Command::Forget(_)
         | Command::FdForward { .. } => Format::Text,
     }
 }

@@ -14,7 +14,7 @@ use flotilla::clock::Clock;
 use flotilla::engine::{Engine, Options, Status};
 use flotilla::model::file::UnitFile;
 use flotilla::model::format::Format;
-use flotilla::model::machine::Machine;
+use flotilla::model::machine::{KnownHost, Machine};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit};
@@ -485,4 +485,94 @@ async fn a_leader_whose_lease_ends_while_it_plans_leaves_the_most_expensive_unit
     // With another file, it is planned like any other unit.
     world.submit("slow.service", "Conflicts=x*").await;
     until("slow.service is placed", &world.log, async || world.place("slow.service").await.is_some()).await;
+}
+
+/// What is remembered of a host.
+async fn remembered(world: &World, at: u32) -> Option<KnownHost> {
+    world.held(&Key::Roster(id(at))).await.map(|kv| decode(&kv).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_goes_is_one_warning_with_what_became_of_its_units_and_is_remembered_until_it_is_back() {
+    let mut world = World::leading(2).await;
+    world.submit("a.service", "").await;
+    world.submit("b.service", "Conflicts=a.service").await;
+    world.submit("c.service", "MachineID=00000000000000000000000000000002").await;
+    world.submit("g.service", "Global=true").await;
+    wait(1).await;
+    assert_eq!(remembered(&world, 2).await.map(|known| known.gone), Some(None));
+    let before = world.revision().await;
+    wait(60).await;
+    assert_eq!(world.revision().await, before, "nothing is written while nothing changes");
+    assert_eq!(world.log.with("WARN"), [""; 0]);
+
+    world.commit(vec![delete(&Key::Machine(id(2)))]).await;
+    wait(1).await;
+    let warnings = world.log.with("WARN");
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    for part in [
+        "n2 (00000000) is gone: its lease has ended; of its 3 units ",
+        "2 wait (b.service: ",
+        "1 ended (g.service)",
+        "c.service: ",
+        "machine=00000000000000000000000000000002",
+    ] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+    let gone = remembered(&world, 2).await.unwrap().gone.unwrap();
+    assert_eq!((gone.moved, gone.waiting, gone.ended), (0, 2, 1));
+    assert!(gone.since > BEGIN && gone.since <= world.clock.now_ms());
+
+    // Another leader reads it, and says nothing again.
+    let old = world.engines.pop().unwrap();
+    old.stop.cancel();
+    old.task.await.unwrap();
+    world.start(1);
+    wait(60).await;
+    assert_eq!(world.log.with("WARN"), warnings);
+    assert_eq!(remembered(&world, 2).await.unwrap().gone, Some(gone));
+
+    world.host(2, world.clock.now_ms()).await;
+    wait(1).await;
+    assert_eq!(remembered(&world, 2).await.map(|known| known.gone), Some(None));
+    let back = "INFO n2 (00000000) is back after 122 s machine=00000000000000000000000000000002";
+    assert_eq!(world.log.with("is back"), [back]);
+}
+
+/// Its own host died together with it: nobody who remembers it in memory is left.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_dies_with_its_host_is_named_by_the_next_one() {
+    let mut world = World::leading(2).await;
+    world.submit("a.service", "").await;
+    wait(1).await;
+    let old = world.engines.pop().unwrap();
+    old.stop.cancel();
+    old.task.await.unwrap();
+    world.commit(vec![delete(&Key::Machine(id(1)))]).await;
+    world.start(2);
+    wait(1).await;
+    let warning = "WARN n1 (00000000) is gone: its lease has ended; of its 1 unit 1 was moved (a.service to n2) \
+                   machine=00000000000000000000000000000001";
+    assert_eq!(world.log.with("WARN"), [warning]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_was_forgotten_is_not_written_again() {
+    let world = World::leading(2).await;
+    world.commit(vec![delete(&Key::Machine(id(2)))]).await;
+    wait(1).await;
+    world.commit(vec![delete(&Key::Roster(id(2)))]).await;
+    wait(700).await;
+    assert_eq!(remembered(&world, 2).await, None);
+    assert_eq!(world.log.with("please report"), [""; 0]);
+}
+
+/// What nobody can read is written again for a host that is there.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_record_of_a_host_is_written_again() {
+    let world = World::leading(2).await;
+    let value = b"{".to_vec();
+    world.commit(vec![Op::Put { key: Key::Roster(id(2)).to_string(), value, lease: None }]).await;
+    wait(5).await;
+    assert_eq!(remembered(&world, 2).await.map(|known| known.hostname), Some("n2".into()));
 }

@@ -335,6 +335,11 @@ impl World {
             assert_eq!(always(&self.store), [], "after {decision}");
         }
         if all {
+            for decision in plan.hosts {
+                let known = self.store.roster.get(&decision.host).map(|known| known.revision);
+                assert_eq!(decision.write.before, known, "{decision}");
+                self.commit([decision.change(self.store.revision.next())]);
+            }
             for (hash, revision) in plan.files {
                 assert_eq!(self.store.files.get(&hash).map(|file| file.revision), Some(revision));
                 self.commit([Change::File(hash, None)]);
@@ -694,6 +699,9 @@ impl World {
                 self.hold_to_guards_of_revision(decision);
                 let changes: Vec<Change> = decision.changes(self.store.revision.next()).collect();
                 self.commit(changes);
+            }
+            for decision in plan.hosts {
+                self.commit([decision.change(self.store.revision.next())]);
             }
             for (hash, _) in plan.files {
                 self.commit([Change::File(hash, None)]);

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::api::wire::{ErrorBody, ErrorDetail, MachineList, Operation, UnitDetail, UnitList, WatchLine};
+use crate::api::wire::{ClusterView, ErrorBody, ErrorDetail, MachineList, Operation, UnitDetail, UnitList, WatchLine};
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 
@@ -131,6 +131,24 @@ impl Client {
     /// See [`ClientError`].
     pub async fn machines(&self) -> Result<MachineList, ClientError> {
         self.get("/fleet/v2/machines").await
+    }
+
+    /// Forget a host that is gone.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 if nothing is known of such a host, 409 if it is
+    /// registered.
+    pub async fn forget(&self, host: &MachineId) -> Result<(), ClientError> {
+        let path = format!("/fleet/v2/machines/{}", encode(host.as_str()));
+        self.call_for_bytes(&Method::DELETE, &path, Bytes::new(), self.patience).await.map(drop)
+    }
+
+    /// The whole cluster.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 from a `fleetd` that doesn't know this question yet.
+    pub async fn status(&self) -> Result<ClusterView, ClientError> {
+        self.get("/fleet/v2/status").await
     }
 
     /// Follow the units that match one of `patterns`, or all, and the progress of `operation` if there is one.

@@ -170,7 +170,25 @@ fn description() -> Value {
             "get",
             Operation {
                 needs: Need::Discover,
-                ..list("machines", "Hosts that are alive.", vec![], types.answer::<wire::MachineList>())
+                ..list(
+                    "machines",
+                    "Hosts that are alive, and those that are gone and weren't forgotten.",
+                    vec![],
+                    types.answer::<wire::MachineList>(),
+                )
+            },
+        ),
+        (
+            "/fleet/v2/machines/{id}",
+            "delete",
+            Operation {
+                id: "forget",
+                summary: "Forget a host that is gone, and its dynamic metadata. Refused for one that is registered.",
+                needs: Need::Administer,
+                parameters: vec![machine()],
+                request: None,
+                done: vec![(204, "Forgotten.", None)],
+                refused: &[400, 404, 409, 500, 503],
             },
         ),
         (
@@ -185,6 +203,16 @@ fn description() -> Value {
                 done: vec![(204, "Deleted.", None)],
                 refused: &[400, 404, 500, 503],
             },
+        ),
+        (
+            "/fleet/v2/status",
+            "get",
+            list(
+                "status",
+                "The whole cluster at one revision of the store: leader, hosts, units.",
+                vec![],
+                types.answer::<wire::ClusterView>(),
+            ),
         ),
         (
             "/fleet/v2/watch",

@@ -3,6 +3,7 @@
 mod errors;
 mod machines;
 pub mod services;
+mod status;
 mod units;
 pub mod v1;
 
@@ -10,6 +11,7 @@ pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
 pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{MachineList, MachineRef, MachineView};
+pub use status::{ClusterView, LeaderView};
 pub use units::{
     Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, HostOrder, HostReasons, StateView, UnitDetail,
     UnitList, UnitView, WatchLine,

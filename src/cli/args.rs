@@ -18,13 +18,13 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub(super) use change::{Block, Change, Create, Destroy, Start, Submit};
 pub(super) use connection::Connection;
-pub(super) use hosts::{Ssh, Status};
+pub(super) use hosts::{Forget, Ssh, Status};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
 #[cfg(test)]
 pub(super) use list::FIELDS;
-pub(super) use list::{Cat, Columns, Filter, List, ListUnits, Service, Version};
+pub(super) use list::{Cat, Columns, Filter, List, ListMachines, ListUnits, Service, Version};
 pub(super) use output::{Format, OutputFormat};
 pub(super) use wait::Wait;
 
@@ -96,12 +96,14 @@ pub(super) enum Command {
     /// List the units that the cluster knows
     ListUnitFiles(ListUnits),
     /// List the hosts of the cluster
-    ListMachines(List),
+    ListMachines(ListMachines),
+    /// Forget hosts that are gone and won't be back
+    Forget(Forget),
     /// Take over units of another cluster, also of CoreOS fleet
     Import(Import),
     /// Show the journals of units, from all hosts
     Journal(Journal),
-    /// Show systemd's status of units, from their hosts
+    /// Show what needs attention, or systemd's status of units
     Status(Status),
     /// Open a shell or run a command on a host, or on a unit's host
     Ssh(Ssh),

@@ -3,6 +3,7 @@
 
 mod choose;
 pub(super) mod fd_forward;
+pub(super) mod forget;
 pub(super) mod import;
 mod instances;
 pub(super) mod journal;

@@ -19,6 +19,8 @@ pub(super) enum Exit {
     Failure,
     /// The command line is invalid; nothing was done.
     Usage,
+    /// A question was answered, and something needs a person.
+    Findings,
     /// Ctrl-C while waiting.
     Interrupted,
     /// The exit status of a command on a host; 128 plus the signal's number if a signal ended it.
@@ -45,6 +47,7 @@ impl From<Exit> for ExitCode {
             Exit::Ok => Self::SUCCESS,
             Exit::Failure => Self::FAILURE,
             Exit::Usage => Self::from(2),
+            Exit::Findings => Self::from(3),
             // The number for a death by SIGINT, as in shells.
             Exit::Interrupted => Self::from(130),
             Exit::Status(status) => Self::from(status),

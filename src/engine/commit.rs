@@ -6,7 +6,7 @@ use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target};
-use crate::plan::schedule::{Decision, Plan, Reason, Write};
+use crate::plan::schedule::{Decision, HostDecision, HostEvent, Plan, Reason, Write};
 use crate::registry::commit::batch::{Expected, Group, Packed, Step, pack};
 use crate::registry::keys::Key;
 use crate::registry::records::{assignment, placement};
@@ -28,15 +28,51 @@ impl Fence {
 pub(super) struct Done {
     /// How it is counted; a placement isn't counted.
     pub(super) task: Option<Task>,
-    /// If this is the last step of a decision: the unit it concerns, and the reason.
-    pub(super) completes: Option<(UnitName, Reason)>,
+    /// If this is the last step of a decision: that decision.
+    pub(super) completes: Option<Completed>,
+}
+
+/// A decision that is in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Completed {
+    /// About a unit, with the reason.
+    Unit(UnitName, Reason),
+    /// About a host.
+    Host(HostDecision),
+}
+
+impl Completed {
+    /// Log it. A host that is gone is a warning: a person has to look at it.
+    pub(super) fn log(&self) {
+        match self {
+            Self::Unit(unit, why) => tracing::info!(%unit, "{why}"),
+            Self::Host(decision) => match decision.why {
+                HostEvent::Gone { .. } => tracing::warn!(machine = %decision.host, "{decision}"),
+                HostEvent::Back(..) | HostEvent::Dropped(_) => tracing::info!(machine = %decision.host, "{decision}"),
+                // The host has logged these itself.
+                HostEvent::Joined | HostEvent::Changed => {}
+            },
+        }
+    }
 }
 
 /// The transactions of `plan`, with the author `by`, in its order: as few as the store's limits allow, so that related
 /// changes arrive together. Only the assignments of a global unit can exceed one transaction; each of them may be
 /// committed alone.
 pub(super) fn transactions(plan: &Plan, cluster: &Cluster, by: &Author, fence: Fence) -> Vec<Packed<Done>> {
-    pack(plan.decisions.iter().map(|decision| group(decision, cluster, by)), Some(fence.guard()))
+    let units = plan.decisions.iter().map(|decision| group(decision, cluster, by));
+    pack(units.chain(plan.hosts.iter().map(remember)), Some(fence.guard()))
+}
+
+/// The step of one decision about a host. That a host is gone may only be written while it is.
+fn remember(decision: &HostDecision) -> Group<Done> {
+    let (host, write) = (&decision.host, &decision.write);
+    let step = Step::new(Done { task: None, completes: Some(Completed::Host(decision.clone())) });
+    let step = step.replace(Key::Roster(host.clone()), write.before, write.after.as_ref());
+    match decision.why {
+        HostEvent::Gone { .. } => step.guard(Key::Machine(host.clone()), None).into(),
+        _ => step.into(),
+    }
 }
 
 /// The transactions that delete files, one for each, so that a file that is used again doesn't keep the others from
@@ -54,7 +90,7 @@ fn group(decision: &Decision, cluster: &Cluster, by: &Author) -> Group<Done> {
     let mut left = usize::from(decision.placement.is_some()) + decision.assignments.len();
     let mut step = move |task| {
         left -= 1;
-        Step::new(Done { task, completes: (left == 0).then(|| (decision.unit.clone(), decision.why.clone())) })
+        Step::new(Done { task, completes: (left == 0).then(|| completed(decision)) })
     };
     let mut steps = Vec::new();
     if let Some(write) = &decision.placement {
@@ -74,6 +110,10 @@ fn group(decision: &Decision, cluster: &Cluster, by: &Author) -> Group<Done> {
         steps.push(step);
     }
     steps.into_iter().collect()
+}
+
+fn completed(decision: &Decision) -> Completed {
+    Completed::Unit(decision.unit.clone(), decision.why.clone())
 }
 
 /// How a change of a host's assignment is counted.

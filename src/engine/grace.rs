@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::cluster::Cluster;
+use crate::model::cluster::{Cluster, Versioned};
+use crate::model::machine::KnownHost;
 use crate::model::name::MachineId;
 
 /// How long one leader still waits for absent hosts.
@@ -41,9 +42,10 @@ impl PresenceGrace {
             _ => {}
         }
         self.absent = Some(mine.is_none());
-        let missing =
-            |until: &Instant| *until > now && cluster.schedule.keys().any(|host| !cluster.machines.contains_key(host));
-        self.until = self.until.filter(missing);
+        let expected = |(host, known): (_, &Versioned<KnownHost>)| known.value.gone.is_none().then_some(host);
+        let mut expected = cluster.schedule.keys().chain(cluster.roster.iter().filter_map(expected));
+        let are_missing = expected.any(|host| !cluster.machines.contains_key(host));
+        self.until = self.until.filter(|until| *until > now && are_missing);
         self.until
     }
 }

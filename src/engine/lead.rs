@@ -282,8 +282,8 @@ impl<'a, S: Store> Term<'a, S> {
                 self.engine.metrics.tasks(task, 1, done.is_ok());
             }
             last = Some(done?);
-            for (unit, why) in tags.into_iter().filter_map(|step| step.completes) {
-                tracing::info!(%unit, "{why}");
+            for completed in tags.into_iter().filter_map(|step| step.completes) {
+                completed.log();
             }
         }
         for collection in planned.collections {

@@ -82,7 +82,7 @@ impl LeaderState {
                                 scheduler.apply(change);
                             }
                         }
-                        Err(Some(Key::Placement(_) | Key::Schedule(..))) => self.needs_list = true,
+                        Err(Some(Key::Placement(_) | Key::Schedule(..) | Key::Roster(_))) => self.needs_list = true,
                         // What was decoded of it before remains valid.
                         Err(_) => {}
                     }
@@ -153,6 +153,8 @@ impl LeaderState {
                     None if unreadable.contains(name) => {}
                     None => self.repairs.push(repair().delete(key.clone())),
                 },
+                // It is written again if the host is there; of a host that is gone, nothing is known any more.
+                Key::Roster(_) => self.repairs.push(repair().delete(key.clone())),
                 _ => {}
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::format::ReportKeyForm;
-use super::machine::{Machine, Metadata};
+use super::machine::{KnownHost, Machine, Metadata};
 use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
@@ -42,6 +42,8 @@ pub struct Cluster {
     pub files: BTreeMap<UnitHash, Versioned<Arc<Constraints>>>,
     /// The hosts that are registered.
     pub machines: BTreeMap<MachineId, Machine>,
+    /// What is remembered of hosts, including those that are gone.
+    pub roster: BTreeMap<MachineId, Versioned<KnownHost>>,
     /// Dynamic metadata, which is kept while a host is absent.
     pub metadata: BTreeMap<MachineId, Metadata>,
     /// The placement of each non-global unit.
@@ -62,6 +64,8 @@ pub enum Change {
     File(UnitHash, Option<Versioned<Arc<Constraints>>>),
     /// A host was registered, changed or removed.
     Machine(MachineId, Option<Machine>),
+    /// What is remembered of a host changed.
+    Roster(MachineId, Option<Versioned<KnownHost>>),
     /// A host's dynamic metadata changed.
     Metadata(MachineId, String, Option<String>),
     /// A unit was placed, or its reasons for waiting changed.
@@ -79,6 +83,7 @@ impl Cluster {
             Change::Unit(name, unit) => set(&mut self.units, name, unit),
             Change::File(hash, constraints) => set(&mut self.files, hash, constraints),
             Change::Machine(id, machine) => set(&mut self.machines, id, machine),
+            Change::Roster(id, known) => set(&mut self.roster, id, known),
             Change::Metadata(id, key, value) => set_nested(&mut self.metadata, id, key, value),
             Change::Placement(name, placement) => set(&mut self.placements, name, placement),
             Change::Assignment(host, name, entry) => set_nested(&mut self.schedule, host, name, entry),
@@ -123,6 +128,13 @@ impl Cluster {
     pub fn reports(&self, name: &UnitName) -> impl Iterator<Item = (&MachineId, &UnitReport)> + use<'_> {
         let all = self.states.get(name).into_iter().flatten().map(|(host, stored)| (host, &stored.value));
         all.filter(|(_, report)| report.target != Target::Removed)
+    }
+
+    /// The name of a host that is registered, or that is remembered.
+    #[must_use]
+    pub fn hostname(&self, id: &MachineId) -> Option<&str> {
+        let remembered = || self.roster.get(id).map(|known| known.value.hostname.as_str());
+        self.machines.get(id).map(|machine| machine.hostname.as_str()).or_else(remembered)
     }
 
     /// The hosts that units are placed on and that report units. A host may come more than once.

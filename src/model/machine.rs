@@ -1,4 +1,4 @@
-//! Machines: the hosts of a cluster, as they register.
+//! Machines: the hosts of a cluster, as they register, and what the cluster remembers of them when they are gone.
 
 use std::collections::BTreeMap;
 
@@ -40,5 +40,46 @@ impl Machine {
     #[must_use]
     pub fn lowest_format(&self, others: impl IntoIterator<Item = Format>) -> Format {
         others.into_iter().fold(self.format, Format::min)
+    }
+}
+
+/// What the cluster remembers of a host (`roster/<id>`; written by the engine, kept when the host goes). Later versions
+/// may add fields, which have defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownHost {
+    /// Its host name when it was last registered.
+    pub hostname: String,
+    /// Its address then.
+    #[serde(default)]
+    pub ip: String,
+    /// The version of its `fleetd` then.
+    #[serde(default)]
+    pub version: String,
+    /// Set while the host is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Gone>,
+}
+
+/// That a host is gone, and what became of its units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Gone {
+    /// When the leader saw that the host's lease had ended, in ms since the epoch.
+    pub since: u64,
+    /// How many of its units were placed on other hosts then,
+    pub moved: u32,
+    /// how many didn't fit on any other host,
+    pub waiting: u32,
+    /// and how many ended: global units, which run on every other host anyway, and units that were to be removed.
+    pub ended: u32,
+}
+
+impl KnownHost {
+    /// The record of a host that is registered.
+    #[must_use]
+    pub fn present(machine: &Machine) -> Self {
+        let Machine { hostname, ip, version, .. } = machine.clone();
+        Self { hostname, ip, version, gone: None }
     }
 }

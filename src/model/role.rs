@@ -52,7 +52,7 @@ pub enum Operation {
     Operate,
     /// Submit a unit's file, or destroy a unit.
     Submit,
-    /// Change the metadata of hosts.
+    /// Change the metadata of hosts, and forget hosts that are gone.
     Administer,
 }
 

@@ -22,6 +22,7 @@ mod pending;
 mod place;
 mod reasons;
 mod reconcile_unit;
+mod roster;
 mod round;
 mod score;
 #[cfg(test)]
@@ -36,7 +37,7 @@ use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target, Unit};
 
-pub use decision::{Decision, Departure, Host, Plan, Reason, Report, Write};
+pub use decision::{Decision, Departure, Fate, Host, HostDecision, HostEvent, Plan, Reason, Report, Write};
 use dirty::{DirtySet, Rescan};
 use index::{Index, Indexed};
 
@@ -68,6 +69,9 @@ impl Scheduler {
         }
         for hash in cluster.files.keys() {
             dirty.file(hash);
+        }
+        for host in cluster.machines.keys().chain(cluster.roster.keys()) {
+            dirty.host(&cluster, host);
         }
         Self { cluster, index, dirty }
     }
@@ -109,7 +113,8 @@ impl Scheduler {
         let excused = |violation: &Violation| matches!(violation, Violation::Conflict(_, unit, _) if is_left_out(unit));
         let broken = always(&self.cluster).into_iter().filter(|violation| !excused(violation));
         let from_scratch = Self::leaving_out(self.cluster.clone(), self.index.left_out.clone()).plan(now_ms);
-        let others = from_scratch.decisions.into_iter();
+        let others = from_scratch.decisions.iter().map(ToString::to_string);
+        let others = others.chain(from_scratch.hosts.iter().map(ToString::to_string));
         broken
             .map(|violation| format!("the schedule breaks a rule: {violation}"))
             .chain(others.map(|decision| format!("planning from scratch would decide otherwise: {decision}")))
@@ -125,9 +130,14 @@ impl Scheduler {
                 let known = self.cluster.machines.get(&id).map(|known| &known.metadata);
                 let same = known == machine.as_ref().map(|machine| &machine.metadata);
                 self.cluster.apply(Change::Machine(id.clone(), machine));
+                self.dirty.host(&self.cluster, &id);
                 if !same {
                     self.host_changed(&id);
                 }
+            }
+            Change::Roster(id, known) => {
+                self.cluster.apply(Change::Roster(id.clone(), known));
+                self.dirty.host(&self.cluster, &id);
             }
             Change::Metadata(id, key, value) => {
                 let same = self.cluster.metadata.get(&id).and_then(|metadata| metadata.get(&key)) == value.as_ref();

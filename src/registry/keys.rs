@@ -77,6 +77,8 @@ families! {
     File(hash: UnitHash), FILES, file;
     /// [`crate::model::machine::Machine`].
     Machine(id: MachineId), MACHINES, machine;
+    /// [`crate::model::machine::KnownHost`].
+    Roster(id: MachineId), ROSTER, roster;
     /// A string.
     Metadata(id: MachineId, key: String), METADATA, metadata;
     /// [`crate::model::unit::Placement`].

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod metadata;
 pub mod placement;
 pub mod report;
+pub mod roster;
 pub mod service;
 pub mod unit;
 

@@ -81,7 +81,7 @@ impl Scope {
             | Change::Placement(name, _)
             | Change::Assignment(_, name, _)
             | Change::Report(name, ..) => self.has(name),
-            Change::File(..) | Change::Machine(..) | Change::Metadata(..) => true,
+            Change::File(..) | Change::Machine(..) | Change::Roster(..) | Change::Metadata(..) => true,
         }
     }
 

@@ -8,11 +8,13 @@ use flotilla::model::unit::Target;
 use serde_json::json;
 
 use crate::description::{self, DOCUMENT};
-use crate::harness::{Daemon, FILE, N1};
+use crate::harness::{Daemon, FILE, N1, N2};
 
 /// A path of a pattern.
 fn path(pattern: &str) -> String {
-    pattern.replace("{name}", "a.service").replace("{instance}", "a-1").replace("{id}", N1)
+    // Only a host that is gone can be forgotten.
+    let host = if pattern.ends_with("{id}") { N2 } else { N1 };
+    pattern.replace("{name}", "a.service").replace("{instance}", "a-1").replace("{id}", host)
 }
 
 #[tokio::test]
@@ -35,6 +37,7 @@ async fn every_operation_answers_as_described_and_no_other_does() {
         daemon.apply(units).await;
         let instance = "/fleet/v2/services/a.service/a-1";
         daemon.delete(instance).await;
+        daemon.write_raw(&format!("roster/{N2}"), br#"{"hostname":"n2"}"#).await;
         let mut lease = json!(null);
         if pattern.contains("/services") && !pattern.ends_with("{instance}") {
             lease = daemon.send("PUT", instance, &json!({ "address": "10.88.0.1", "port": 80 })).await.json();

@@ -639,3 +639,60 @@ async fn a_large_batch_costs_its_own_units() {
     let read = daemon.store.read() - before;
     assert!(read < 500, "{read} records for 100 units of 2,000");
 }
+
+/// A host that is gone as a leader writes it, and one of which no leader has seen yet that it is.
+#[tokio::test]
+async fn hosts_that_are_gone_are_listed_until_they_are_forgotten() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[("zone", "a")]).await;
+    let n3 = "3".repeat(32);
+    let known = json!({ "hostname": "n2", "ip": "10.88.0.2", "version": "0.1.0", "gone": { "since": 5, "moved": 2 } });
+    daemon.write_raw(&format!("roster/{N1}"), br#"{"hostname":"n1"}"#).await;
+    daemon.write_raw(&format!("roster/{N2}"), known.to_string().as_bytes()).await;
+    daemon.write_raw(&format!("roster/{n3}"), br#"{"hostname":"n3"}"#).await;
+    for key in 0..200 {
+        daemon.write_raw(&format!("metadata/{N2}/k{key}"), br#""v""#).await;
+    }
+    let gone = async || {
+        let hosts = daemon.get("/fleet/v2/machines").await.json();
+        assert_eq!(hosts["machines"].as_array().unwrap().len(), 1, "{hosts}");
+        hosts["gone"].clone()
+    };
+    let listed = gone().await;
+    assert_eq!((&listed[0]["hostname"], &listed[1]["hostname"]), (&json!("n2"), &json!("n3")));
+    assert_eq!(listed[0]["gone"], json!({ "since": 5, "moved": 2, "waiting": 0, "ended": 0 }));
+    assert_eq!(listed[1]["gone"]["since"], 0);
+    // v1 has only hosts that are alive.
+    assert_eq!(daemon.get("/fleet/v1/machines").await.json()["machines"].as_array().unwrap().len(), 1);
+
+    let forget = async |id: &str| daemon.delete(&format!("/fleet/v2/machines/{id}")).await;
+    let refused = forget(N1).await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.error().ends_with("only a host that is gone can be forgotten"), "{}", refused.text);
+    assert_eq!((forget("n2").await.status, forget(&"4".repeat(32)).await.status), (404, 404));
+    assert_eq!((forget(N2).await.status, forget(N2).await.status), (204, 404));
+    assert_eq!(gone().await.as_array().unwrap().len(), 1);
+    assert_eq!(keys(&daemon, &format!("metadata/{N2}")).await, [""; 0]);
+    assert_eq!(keys(&daemon, "roster/").await, [format!("roster/{N1}"), format!("roster/{n3}")]);
+}
+
+#[tokio::test]
+async fn the_status_is_leader_hosts_and_units_at_one_revision() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    daemon.place("a.service", N1, Target::Launched).await;
+    daemon.report("a.service", N1, Target::Launched, "active", 9).await;
+    daemon.write_raw("unit/b.service", b"{").await;
+    let status = daemon.get("/fleet/v2/status").await.json();
+    assert_eq!((&status["leader"], &status["gone"]), (&json!(null), &json!(null)), "{status}");
+    daemon.write_raw(&format!("roster/{N2}"), br#"{"hostname":"n2"}"#).await;
+    let leader = json!({ "machine": N1, "hostname": "n1", "ip": "10.88.0.1", "since": 5 });
+    daemon.write_raw("leader", leader.to_string().as_bytes()).await;
+    let status = daemon.get("/fleet/v2/status").await.json();
+    assert_eq!(status["leader"], json!({ "machine": { "id": N1, "ip": "10.88.0.1", "hostname": "n1" }, "since": 5 }));
+    assert_eq!(status["units"], daemon.get("/fleet/v2/units").await.json()["units"]);
+    let hosts = daemon.get("/fleet/v2/machines").await.json();
+    assert_eq!((&status["machines"], &status["gone"]), (&hosts["machines"], &hosts["gone"]));
+    assert_eq!(status["damaged"][0]["name"], "b.service");
+}

@@ -36,6 +36,8 @@ pub(crate) struct Script {
     pub(crate) details: BTreeMap<String, Value>,
     /// `GET /machines`.
     pub(crate) machines: Vec<Value>,
+    /// `gone` of `GET /machines`.
+    pub(crate) gone: Vec<Value>,
     /// `POST /units`, in turn; then everything is `changed` at generation 7.
     pub(crate) applied: VecDeque<(u16, Value)>,
     /// The lines of one watch after the other.
@@ -245,7 +247,19 @@ fn answer(script: &mut Script, method: &Method, uri: &Uri, body: &Value) -> Resp
             let units: Vec<&Value> = script.units.iter().filter(matching).collect();
             reply(200, &json!({ "revision": 7, "units": units }))
         }
-        ("GET", "/fleet/v2/machines", _) => reply(200, &json!({ "machines": script.machines })),
+        ("GET", "/fleet/v2/machines", _) => reply(200, &json!({ "machines": script.machines, "gone": script.gone })),
+        ("DELETE", path, _) if path.starts_with("/fleet/v2/machines/") => {
+            let before = script.gone.len();
+            script.gone.retain(|host| !path.ends_with(host["id"].as_str().unwrap()));
+            reply(if script.gone.len() < before { 204 } else { 404 }, &json!({}))
+        }
+        ("GET", "/fleet/v2/status", _) => {
+            let Script { machines, gone, units, .. } = script;
+            let leader = machines
+                .first()
+                .map(|host| json!({ "machine": { "id": host["id"], "hostname": host["hostname"] }, "since": 5 }));
+            reply(200, &json!({ "machines": machines, "gone": gone, "units": units, "leader": leader }))
+        }
         ("POST", "/fleet/v2/units", _) => match script.applied.pop_front() {
             Some((code, value)) => reply(code, &value),
             None => {

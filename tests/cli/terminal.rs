@@ -131,3 +131,85 @@ fn waiting_for_many_units_shows_counts_and_takes_a_third_of_the_screen() {
     // The progress of 40 rows has 13 lines, which are cleared from the first column.
     assert!(text.contains("\r\u{1b}[13A\u{1b}[J") && !text.contains("\u{1b}[14A"), "{text:?}");
 }
+
+/// A host that went at 00:01:00 UTC, long ago.
+fn gone() -> Value {
+    let gone = json!({ "since": 60_000, "moved": 3, "waiting": 1, "ended": 0 });
+    json!({ "id": "3".repeat(32), "ip": "10.88.0.13", "hostname": "n3", "metadata": {}, "version": "0.1.0", "gone": gone })
+}
+
+fn with_a_host_gone() -> Fake {
+    let units = [running("a.service", N1), waiting("web@1.service", "2 of 2 hosts: conflict")];
+    let mut fake = Fake::new(Script { machines: machines(), gone: vec![gone()], ..script(&units, vec![]) });
+    fake.terminal = PLAIN.into();
+    fake
+}
+
+#[test]
+fn a_host_that_is_gone_stays_in_sight_on_a_terminal_and_elsewhere_on_request() {
+    let fake = with_a_host_gone();
+    let (code, text) = fake.on_terminal("list-machines", 80, "");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(code == Some(0) && lines[3].starts_with("n3    10.88.0.13  -      gone for 2"), "{text}");
+    assert_eq!(lines[4..], ["2 hosts, 1 gone", "hint: if n3 won't be back: `fleetctl forget n3`"]);
+    fits(&fake.on_terminal("list-machines", 45, "").1.replace(lines[5], ""), 45);
+
+    // Scripts count the lines.
+    assert_eq!(fake.run("list-machines --no-legend").out.lines().count(), 2);
+    assert_eq!(fake.run("list-machines --no-legend --all").out.lines().count(), 3);
+    let gone = fake.run("list-machines --no-legend --fields=hostname,gone").out;
+    assert_eq!(gone, "n2\t-\nn1\t-\nn3\t60000\n");
+    let json: Value = serde_json::from_str(&fake.run("list-machines --output json").out).unwrap();
+    assert_eq!((&json[0]["gone"], &json[2]["gone"]["moved"]), (&json!(null), &json!(3)), "{json}");
+}
+
+#[test]
+fn a_host_that_is_gone_is_forgotten_and_others_are_not() {
+    let fake = with_a_host_gone();
+    let unknown = "no host n7 is known\nn1 (10.88.0.11) isn't gone; only a host that is gone can be forgotten\n\
+                   nothing was changed\n";
+    fake.expect("forget n3 n7 n1", 1, "", unknown);
+    assert!(!fake.asked().iter().any(|line| line.starts_with("DELETE")));
+    fake.expect("forget n3 10.88.0.13", 0, "Forgot n3 (10.88.0.13, 33333333)\n", "");
+    fake.expect("forget n3", 1, "", "no host n3 is known\nnothing was changed\n");
+    let (_, text) = fake.on_terminal("forget n3", 80, "");
+    assert_eq!(text, "no host n3 is known\nhint: no host is gone\nnothing was changed\n");
+}
+
+#[test]
+fn status_shows_the_cluster_on_one_screen() {
+    let fake = with_a_host_gone();
+    for columns in [80, 45] {
+        let (code, text) = fake.on_terminal("status", columns, "");
+        let (screen, hint) = text.split_once("hint: ").unwrap();
+        assert_eq!((code, screen.lines().count()), (Some(3), 4), "{text}");
+        assert_eq!(hint, "`fleetctl status UNIT` and `fleetctl journal UNIT` show more of a unit\n");
+        fits(screen, columns.into());
+        for (line, part) in
+            ["×  2 hosts, 1 gone", "×  2 units: 1 waiting, 1 running", "!  n3", "…  web@1"].iter().enumerate()
+        {
+            assert!(screen.lines().nth(line).unwrap().starts_with(part), "{screen}");
+        }
+    }
+    // Without a terminal: words between tabs.
+    let ran = fake.run("status");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(3), ""));
+    let problems: Vec<&str> = ran.out.lines().filter(|line| line.starts_with("problem")).collect();
+    assert_eq!(
+        problems,
+        [
+            "problem\tgone\tn3\t10.88.0.13\t60000\tgone since 00:01:00 UTC; of its units 3 moved, 1 waited",
+            "problem\twaiting\tweb@1.service\t-\t0\twaiting: 2 of 2 hosts: conflict"
+        ]
+    );
+    let json: Value = serde_json::from_str(&fake.run("status --output json").out).unwrap();
+    assert_eq!((&json["healthy"], &json["states"]["waiting"]), (&json!(false), &json!(1)), "{json}");
+
+    let mut well = Fake::new(Script { machines: machines(), ..script(&[running("a.service", N1)], vec![]) });
+    well.terminal = PLAIN.into();
+    let (code, text) = well.on_terminal("status", 80, "");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((code, lines.len(), lines[1]), (Some(0), 2, "●  1 unit: 1 running"), "{text}");
+    assert!(lines[0].starts_with("●  2 hosts; leader n2 for ") && lines[0].ends_with("; version 0.1.0"), "{text}");
+    assert_eq!((well.run("status").code, well.run("status --output=json").code), (Some(0), Some(0)));
+}

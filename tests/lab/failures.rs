@@ -62,6 +62,41 @@ fn a_dead_hosts_units_run_elsewhere_within_its_ttl_and_nobody_else_moves() {
 }
 
 #[test]
+fn a_dead_host_is_in_sight_until_it_is_forgotten() {
+    let lab = Lab::cluster(3);
+    nine_units(&lab);
+    eventually(Duration::from_secs(5), "nothing needs a person", || {
+        let status = lab.fleetctl(&["status"]);
+        if status.code == 0 { Ok(()) } else { Err(status.stdout) }
+    });
+    lab.lab(&["kill", "n3"]).ok();
+    eventually(TTL + Duration::from_secs(2), "n3 is shown as gone, and its units have moved", || {
+        let status = lab.fleetctl(&["status"]);
+        let shown = status.stdout.lines().find(|line| line.starts_with("problem\tgone\tn3\t"));
+        let is_shown = shown.is_some_and(|line| line.ends_with("; of its units 3 moved"));
+        if status.code == 3 && is_shown { Ok(()) } else { Err(format!("{status:?}")) }
+    });
+    let listed = || lab.fleetctl(&["list-machines", "--no-legend"]).ok().lines().count();
+    let all = || lab.fleetctl(&["list-machines", "--no-legend", "--all"]).ok().lines().count();
+    assert_eq!((listed(), all()), (2, 3), "scripts see hosts that are alive");
+    let warnings: String = ["n1", "n2"]
+        .map(|host| lab.sh(host, "journalctl -u fleetd -p warning -o cat | grep ' is gone: '").stdout)
+        .concat();
+    assert_eq!(warnings.lines().count(), 1, "{warnings}");
+    assert!(warnings.contains("n3 (10.") && warnings.contains("of its 3 units 3 were moved (u@"), "{warnings}");
+
+    let refused = lab.fleetctl(&["forget", "n1"]);
+    assert!(refused.code == 1 && refused.stderr.contains("n1 ("), "{refused:?}");
+    let forgotten = lab.fleetctl(&["forget", "n3"]).ok();
+    assert!(forgotten.starts_with("Forgot n3 (10."), "{forgotten}");
+    assert_eq!((lab.fleetctl(&["status"]).code, all()), (0, 2));
+    lab.lab(&["boot", "n3"]).ok();
+    eventually(Duration::from_secs(15), "n3 is a host as any other", || {
+        if listed() == 3 { Ok(()) } else { Err(listed().to_string()) }
+    });
+}
+
+#[test]
 fn daemons_come_and_go_unnoticed() {
     let lab = Lab::cluster(3);
     let before = nine_units(&lab);

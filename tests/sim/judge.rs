@@ -352,6 +352,14 @@ impl Facts {
                 }
                 self.machines.presence(id, machine.as_ref(), lease, now);
             }
+            Change::Roster(host, known) => {
+                plans = false;
+                if known.as_ref().is_some_and(|known| known.value.gone.is_some())
+                    && self.cluster.machines.contains_key(host)
+                {
+                    journal.violate(format!("{} is registered, and remembered as gone", self.name(Some(host))));
+                }
+            }
             Change::Report(name, host, form, state) => {
                 plans = false;
                 let known = self.cluster.states.get(name).and_then(|reports| reports.get(host));
@@ -444,6 +452,13 @@ impl Facts {
             Change::Machine(id, machine) => {
                 let machine = or_gone(machine.as_ref(), |m| format!("{} boot {}", m.hostname, m.boot_id));
                 format!("machine {} {machine}", id.short())
+            }
+            Change::Roster(id, known) => {
+                let known = or_gone(known.as_ref(), |known| match &known.value.gone {
+                    Some(gone) => format!("gone, {} moved, {} wait, {} ended", gone.moved, gone.waiting, gone.ended),
+                    None => "present".into(),
+                });
+                format!("roster {} {known}", self.name(Some(id)))
             }
             Change::Metadata(id, key, value) => {
                 format!("metadata {} {key} {}", self.name(Some(id)), or_gone(value.as_ref(), Clone::clone))

@@ -29,6 +29,46 @@ fn rows(command: &str, fields: &[(&str, Value)]) -> Value {
     json!({ "description": description, "type": "array", "items": row })
 }
 
+/// The state of the cluster.
+fn overview() -> Value {
+    let number = || json!({ "type": "integer", "minimum": 0 });
+    let numbers = || json!({ "type": "object", "additionalProperties": number() });
+    let leader = json!({
+        "type": "object",
+        "properties": { "host": text(), "since": number() },
+        "required": ["host", "since"],
+        "additionalProperties": false,
+    });
+    let problems = ["leaderless", "damaged", "failed", "dead", "restarting", "gone", "waiting"];
+    let finding = json!({
+        "type": "object",
+        "properties": {
+            "problem": { "enum": problems },
+            "name": { "type": "string", "description": "The unit or the host." },
+            "host": { "type": "string", "description": "The host of the unit, or the address of the host." },
+            "text": text(),
+            "since": { "type": "integer", "minimum": 0, "description": "In ms since the epoch; 0 if unknown." },
+        },
+        "required": ["problem", "name", "host", "text", "since"],
+        "additionalProperties": false,
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "healthy": { "type": "boolean", "description": "Whether nothing needs a person." },
+            "leader": or_null(leader),
+            "hosts": number(),
+            "gone": number(),
+            "versions": numbers(),
+            "units": number(),
+            "states": numbers(),
+            "findings": all_of(finding),
+        },
+        "required": ["healthy", "leader", "hosts", "gone", "versions", "units", "states", "findings"],
+        "additionalProperties": false,
+    })
+}
+
 /// All of them, by name.
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     let (unit, machine, hash) = (of("UnitName"), of("MachineId"), of("UnitHash"));
@@ -68,6 +108,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("hostname", text()),
         ("version", text()),
         ("since", number.clone()),
+        ("gone", or_null(of("Gone"))),
     ];
     let services = [
         ("service", of("ServiceName")),
@@ -106,6 +147,12 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         },
         "required": ["name", "end"],
         "additionalProperties": false,
+    });
+    let state = json!({
+        "allOf": [of("StateView")],
+        "properties": { "unit": unit.clone(), "desired": or_null(of("Desired")) },
+        "required": ["unit", "desired"],
+        "unevaluatedProperties": false,
     });
     let file = json!({
         "type": "object",
@@ -153,14 +200,9 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         (
             "PrintedStatus",
             json!({
-                "description": "What `fleetctl status --output json` prints: each unit on each host.",
-                "type": "array",
-                "items": {
-                    "allOf": [of("StateView")],
-                    "properties": { "unit": unit, "desired": or_null(of("Desired")) },
-                    "required": ["unit", "desired"],
-                    "unevaluatedProperties": false,
-                },
+                "description": "What `fleetctl status --output json` prints: of the units that are named, each on \
+                    each host; without any, the state of the cluster.",
+                "anyOf": [all_of(state), overview()],
             }),
         ),
         (

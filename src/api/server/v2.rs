@@ -1,65 +1,43 @@
 //! The API for what v1 can't express: batches, reasons, streams of changes. Owns its paths; its JSON belongs to `wire`.
 
 mod apply;
+mod hosts;
 mod lines;
 mod services;
 mod units;
 mod watch;
 
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri};
+use axum::Router;
+use axum::http::Uri;
 use axum::routing::{delete, get, post, put};
-use axum::{Json, Router};
 
 use crate::model::glob::Glob;
-use crate::model::name::MachineId;
 use crate::model::role::Operation::{Administer, Announce, Discover, Operate, Read};
 use crate::registry::scope::Scope;
-use crate::registry::{keys, metadata};
 use crate::store::Store;
 
 use super::error::Failure;
 use super::extract::{allow_methods, query};
 use super::state::Api;
-use super::views;
-use crate::api::wire::MachineList;
 
 pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     let units = [(Read, get(units::list::<S>)), (Operate, post(apply::post::<S>))];
-    let metadata = [(Administer, delete(forget_metadata::<S>))];
+    let metadata = [(Administer, delete(hosts::forget_metadata::<S>))];
     let instance = [(Announce, put(services::put::<S>)), (Announce, delete(services::delete::<S>))];
     let keep_alive = [(Announce, post(services::keep_alive::<S>))];
     Router::new()
         .route("/units", allow_methods(units, "GET and POST"))
         .route("/units/{name}", allow_methods([(Read, get(units::get::<S>))], "GET"))
-        .route("/machines", allow_methods([(Discover, get(machines::<S>))], "GET"))
+        .route("/machines", allow_methods([(Discover, get(hosts::list::<S>))], "GET"))
+        .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))
+        .route("/status", allow_methods([(Read, get(hosts::status::<S>))], "GET"))
         .route("/watch", allow_methods([(Read, get(watch::get::<S>))], "GET"))
         .route("/services", allow_methods([(Discover, get(services::list::<S>))], "GET"))
         .route("/services/{name}", allow_methods([(Discover, get(services::get::<S>))], "GET"))
         .route("/services/{name}/{instance}", allow_methods(instance, "PUT and DELETE"))
         .route("/services/{name}/{instance}/keep-alive", allow_methods(keep_alive, "POST"))
         .route("/watch/services", allow_methods([(Discover, get(services::watch::get::<S>))], "GET"))
-}
-
-async fn machines<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MachineList>, Failure> {
-    no_parameters(&uri)?;
-    let cluster = api.reader.cluster(&[keys::MACHINES, keys::METADATA], &Scope::All).await;
-    let machines = views::machines(&cluster.map_err(|error| api.failed(&error))?);
-    Ok(Json(MachineList { here: api.here().0, machines }))
-}
-
-/// The metadata that the API has set for a host, registered or not; after this, those in its configuration apply again.
-async fn forget_metadata<S: Store>(
-    State(api): State<Api<S>>,
-    Path(id): Path<String>,
-    uri: Uri,
-) -> Result<StatusCode, Failure> {
-    no_parameters(&uri)?;
-    let none = || Failure::new(StatusCode::NOT_FOUND, "no dynamic metadata of such a host");
-    let id: MachineId = id.parse().map_err(|_| none())?;
-    let found = metadata::forget(&api.reader, &id).await.map_err(|refusal| api.metadata_refused(refusal))?;
-    if found { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
 }
 
 /// The units that `?name=GLOB&name=…` selects; all of them without it.

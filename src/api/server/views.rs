@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::cluster::{Cluster, Versioned};
+use crate::model::machine::{KnownHost, Machine};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::progress::Operation;
 use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
@@ -105,17 +106,33 @@ pub(super) fn machine_ref(cluster: &Cluster, id: &MachineId) -> MachineRef {
     }
 }
 
-/// All hosts, by id.
+/// The hosts that are alive, by id.
 pub(super) fn machines(cluster: &Cluster) -> Vec<MachineView> {
-    let view = |(id, machine): (&MachineId, &crate::model::machine::Machine)| MachineView {
+    let view = |(id, machine): (&MachineId, &Machine)| MachineView {
         id: id.clone(),
         ip: machine.ip.clone(),
         hostname: machine.hostname.clone(),
         metadata: cluster.effective_metadata(id),
         version: machine.version.clone(),
         since: machine.since,
+        gone: None,
     };
     cluster.machines.iter().map(view).collect()
+}
+
+/// The hosts that are remembered and not registered, by id. One that no leader has seen go yet is gone since 0.
+pub(super) fn gone(cluster: &Cluster) -> Vec<MachineView> {
+    let absent = cluster.roster.iter().filter(|(id, _)| !cluster.machines.contains_key(*id));
+    let view = |(id, known): (&MachineId, &Versioned<KnownHost>)| MachineView {
+        id: id.clone(),
+        ip: known.value.ip.clone(),
+        hostname: known.value.hostname.clone(),
+        metadata: cluster.effective_metadata(id),
+        version: known.value.version.clone(),
+        since: 0,
+        gone: Some(known.value.gone.unwrap_or_default()),
+    };
+    absent.map(view).collect()
 }
 
 fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateView {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::machine::Gone;
 use crate::model::name::MachineId;
 
 /// v2: a host, as far as tables need it.
@@ -56,6 +57,18 @@ pub struct MachineView {
     /// Since when it has been registered without interruption, in ms since the epoch; 0 if that is unknown.
     #[serde(default)]
     pub since: u64,
+    /// Set if the host is gone: the rest is as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Gone>,
+}
+
+impl MachineView {
+    /// What people call the host, as in [`MachineRef::name`].
+    #[must_use]
+    pub fn name(&self) -> String {
+        let Self { id, ip, hostname, .. } = self;
+        MachineRef { id: id.clone(), ip: ip.clone(), hostname: hostname.clone() }.name()
+    }
 }
 
 /// v2: all hosts.
@@ -65,6 +78,9 @@ pub struct MachineList {
     /// The host whose `fleetd` answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub here: Option<MachineId>,
-    /// Sorted by id.
+    /// The hosts that are alive, sorted by id.
     pub machines: Vec<MachineView>,
+    /// The hosts that are gone and weren't forgotten, sorted by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<MachineView>,
 }

@@ -60,7 +60,14 @@ const EXAMPLES: [Examples; 20] = [
             ("list-unit-files --not-running", "those that should run and don't"),
         ],
     ),
-    ("list-machines", &[("list-machines --fields=hostname,version", "which host runs which version")]),
+    (
+        "list-machines",
+        &[
+            ("list-machines --fields=hostname,version", "which host runs which version"),
+            ("list-machines --all", "also the hosts that are gone"),
+        ],
+    ),
+    ("forget", &[("forget n2", "n2 is gone and won't be back: don't list it any more")]),
     (
         "import",
         &[
@@ -76,7 +83,13 @@ const EXAMPLES: [Examples; 20] = [
             ("journal -p err -n 50 db", "its last 50 entries of priority err or higher"),
         ],
     ),
-    ("status", &[("status web.service", "what systemd says of it, on the host it is on")]),
+    (
+        "status",
+        &[
+            ("status", "the cluster: its hosts and units, and what needs attention"),
+            ("status web.service", "what systemd says of it, on the host it is on"),
+        ],
+    ),
     (
         "ssh",
         &[("ssh n1", "a shell on the host n1"), ("ssh web@1 systemctl cat web@1", "a command on the host of web@1")],

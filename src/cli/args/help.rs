@@ -9,8 +9,8 @@ use super::examples;
 /// What belongs together. A command that is named nowhere here goes last.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "wait"]),
-    ("See what is there", &["list-units", "list-unit-files", "list-machines", "cat"]),
-    ("See what units do", &["status", "journal", "ssh"]),
+    ("See what is there", &["status", "list-units", "list-unit-files", "list-machines", "cat"]),
+    ("See what units do", &["journal", "ssh"]),
     ("Services", &["list-services", "service"]),
     ("More", &[]),
 ];
@@ -65,6 +65,7 @@ Exit status:
   0    done
   1    not done, or not all of it
   2    the command line is invalid; nothing was done
+  3    `status` without a unit: something needs a person
   130  Ctrl-C ended the wait
   255  `status`, `journal`, `ssh`: a host is unreachable; otherwise these exit
        with the status of the command on the host

@@ -1,4 +1,4 @@
-//! The options of the commands that go to hosts: `status` and `ssh`.
+//! The options of the commands about hosts, or that go to hosts: `status`, `ssh` and `forget`.
 
 use clap::Args;
 
@@ -7,8 +7,8 @@ use super::OutputFormat;
 /// `status`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Status {
-    /// Names of units, or quoted patterns of names: 'web@*'
-    #[arg(value_name = "UNIT", required = true)]
+    /// Names of units, or quoted patterns of names: 'web@*'; without any, the state of the cluster
+    #[arg(value_name = "UNIT")]
     pub(in crate::cli) units: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
@@ -30,4 +30,12 @@ pub(in crate::cli) struct Ssh {
     /// Forward your SSH agent to the host (by the `ssh` program)
     #[arg(long, short = 'A')]
     pub(in crate::cli) forward_agent: bool,
+}
+
+/// `forget`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Forget {
+    /// Hosts that are gone: their names, addresses, ids or the beginnings of ids
+    #[arg(value_name = "HOST", required = true)]
+    pub(in crate::cli) hosts: Vec<String>,
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::OutputFormat;
 
-/// `list-machines` and `list-services`.
+/// `list-services`, and what the other lists have in common with it.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct List {
     /// Names, or quoted patterns of names, to list only these
@@ -14,6 +14,16 @@ pub(in crate::cli) struct List {
     pub(in crate::cli) columns: Columns,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
+}
+
+/// `list-machines`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ListMachines {
+    #[command(flatten)]
+    pub(in crate::cli) list: List,
+    /// Also the hosts that are gone, as on a terminal, with `--output json` and with `--fields=gone`
+    #[arg(long, short = 'a')]
+    pub(in crate::cli) all: bool,
 }
 
 /// `list-units` and `list-unit-files`.
@@ -82,7 +92,7 @@ pub(in crate::cli) const FIELDS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("list-unit-files", &["unit", "hash", "dstate", "state", "target", "global", "desc", "waiting"]),
-    ("list-machines", &["machine", "ip", "metadata", "hostname", "version", "since"]),
+    ("list-machines", &["machine", "ip", "metadata", "hostname", "version", "since", "gone"]),
     ("list-services", &["service", "instances", "addresses", "units"]),
     ("service", &["instance", "address", "port", "weight", "unit", "machine", "hostname", "metadata", "ttl", "since"]),
 ];

@@ -3,14 +3,14 @@
 
 mod fields;
 mod filter;
-mod people;
+pub(in crate::cli) mod people;
 
 use serde_json::{Map, Value};
 
-use crate::api::wire::{DamagedUnit, MachineView, StateView, UnitList, UnitView};
-use crate::cli::args::{Columns, Filter, List, ListUnits};
+use crate::api::wire::{DamagedUnit, MachineList, MachineView, StateView, UnitList, UnitView};
+use crate::cli::args::{Columns, Filter, List, ListMachines, ListUnits};
 use crate::cli::condition::Condition;
-use crate::cli::error::{Error, Exit};
+use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::explain;
 use crate::cli::input::select;
 use crate::cli::output::fitted::{self, Cell};
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Field<T> {
 type UnitState = (UnitName, StateView);
 
 /// A unit, or one whose record is damaged.
-type UnitFile = Result<UnitView, DamagedUnit>;
+pub(in crate::cli) type UnitFile = Result<UnitView, DamagedUnit>;
 
 /// For how many waiting units the reasons of each host are shown.
 const EXPLAINED: usize = 5;
@@ -105,23 +105,31 @@ async fn explain_waiting(session: &Session, units: &[UnitFile]) {
     }
 }
 
-/// `list-machines`.
-pub(in crate::cli) async fn machines(session: &Session, args: &List) -> Result<Exit, Error> {
-    let fields = pick(fields::machine_fields(), session, &args.columns, fields::MACHINES)?;
-    let globs = globs(&args.patterns)?;
-    let mut machines = session.client.machines().await?.machines;
+/// `list-machines`. Scripts count its lines, so without a terminal hosts that are gone are shown on request.
+pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> Result<Exit, Error> {
+    let ListMachines { list, all } = args;
+    let fields = pick(fields::machine_fields(), session, &list.columns, fields::MACHINES)?;
+    let globs = globs(&list.patterns)?;
+    let MachineList { mut machines, gone, .. } = session.client.machines().await?;
+    let is_for_people = is_for_people(session, &list.columns);
+    if *all || is_for_people || fields.iter().any(|field| field.name == "gone") {
+        machines.extend(gone);
+    }
     // A host can be named by its id, the short form of it, its hostname or its address.
     let named = |machine: &MachineView, glob: &Glob| {
         [machine.id.as_str(), machine.id.short(), &machine.hostname, &machine.ip].iter().any(|name| glob.matches(name))
     };
-    let unmatched = args.patterns.iter().zip(&globs).filter(|(_, glob)| !machines.iter().any(|m| named(m, glob)));
+    let unmatched = list.patterns.iter().zip(&globs).filter(|(_, glob)| !machines.iter().any(|m| named(m, glob)));
     let unmatched: Vec<String> = unmatched.map(|(arg, _)| format!("no host matches `{arg}`")).collect();
     machines.retain(|machine| globs.is_empty() || globs.iter().any(|glob| named(machine, glob)));
-    if is_for_people(session, &args.columns) {
+    if is_for_people {
         let units = session.client.units(&[]).await?.units;
-        show(session, &args.columns, &people::machines(&machines, &units, Clock::system().now_ms()));
+        show(session, &list.columns, &people::machines(&machines, &units, Clock::system().now_ms()));
+        let gone = machines.iter().find(|machine| machine.gone.is_some()).map(MachineView::name);
+        let hint = gone.map(|name| format!("{HINT}if {name} won't be back: `fleetctl forget {name}`"));
+        session.out.messages(&hint.into_iter().collect::<Vec<_>>());
     } else {
-        print(session, &args.columns, &fields, &machines);
+        print(session, &list.columns, &fields, &machines);
     }
     Ok(say(session, &unmatched))
 }
@@ -194,7 +202,7 @@ pub(in crate::cli) fn pick<T>(
         Some(Field { name, text, value }) => Ok(Field { name, text: *text, value: *value }),
         None => {
             let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
-            let hint = format!("{}there are {}", crate::cli::error::HINT, known.join(", "));
+            let hint = format!("{HINT}there are {}", known.join(", "));
             Err(Error::failures(vec![format!("Invalid key in output format: \"{key}\""), hint]))
         }
     };

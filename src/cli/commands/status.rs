@@ -1,5 +1,8 @@
-//! `fleetctl status`: systemd's status of units, requested on their hosts. Owns how several units on several hosts are
-//! shown, and the combined exit code.
+//! `fleetctl status`: the state of the cluster, or systemd's status of units, requested on their hosts. Owns how several
+//! units on several hosts are shown, and the combined exit code.
+
+mod cluster;
+mod overview;
 
 use std::io;
 
@@ -47,6 +50,10 @@ impl From<DamagedUnit> for Shown {
 
 /// Run the command. A unit that can't be shown doesn't prevent the others; the exit code is the first that isn't 0.
 pub(in crate::cli) async fn run(session: &Session, args: &Status) -> Result<Exit, Error> {
+    if args.units.is_empty() { cluster::run(session).await } else { units(session, args).await }
+}
+
+async fn units(session: &Session, args: &Status) -> Result<Exit, Error> {
     let mut worst = Exit::Ok;
     let mut first = true;
     let mut documents = Vec::new();

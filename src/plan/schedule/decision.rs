@@ -1,6 +1,8 @@
 //! The result of a planning round: which keys to write, under which guards, and why. Plain values; must never decide
 //! anything.
 
+mod hosts;
+
 use std::fmt;
 
 use crate::model::cluster::{Change, Versioned};
@@ -9,6 +11,7 @@ use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Placement};
 
 use super::super::fit::Misfit;
+pub use hosts::{Fate, HostDecision, HostEvent};
 
 /// What to commit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +21,8 @@ pub struct Plan {
     /// units that it conflicts with were told to leave it; then chains of `MachineOf=` together, the colocation target
     /// first. If committing stops between any two of them, the cluster is consistent.
     pub decisions: Vec<Decision>,
+    /// What changes in the roster, to be committed after the decisions: what became of a host's units is true then.
+    pub hosts: Vec<HostDecision>,
     /// Files that no unit and no assignment refers to any more, to be deleted if they haven't changed since.
     pub files: Vec<(UnitHash, Revision)>,
     /// What the round did.
@@ -60,7 +65,7 @@ impl Plan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.decisions.is_empty() && self.files.is_empty()
+        self.decisions.is_empty() && self.hosts.is_empty() && self.files.is_empty()
     }
 }
 
@@ -91,7 +96,7 @@ impl fmt::Display for Decision {
 pub struct Host {
     /// Its identity.
     pub id: MachineId,
-    /// Its name; unknown once it is dead.
+    /// Its name, unless the cluster has forgotten it.
     pub name: Option<String>,
 }
 

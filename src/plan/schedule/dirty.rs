@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::cluster::Versioned;
+use crate::model::cluster::{Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::unit::{Assignment, Target};
 
 use super::super::fit::{View, displaced, machine_id, metadata};
-use super::Scheduler;
 use super::index::{Index, members};
+use super::{Scheduler, roster};
 
 /// How much of a unit must be examined again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +39,13 @@ impl Rescan {
 pub(super) struct DirtySet {
     units: BTreeMap<UnitName, Rescan>,
     files: BTreeSet<UnitHash>,
+    /// Hosts of which the roster may not say what is so.
+    hosts: BTreeSet<MachineId>,
 }
 
 impl DirtySet {
     pub(super) fn is_empty(&self) -> bool {
-        self.units.is_empty() && self.files.is_empty()
+        self.units.is_empty() && self.files.is_empty() && self.hosts.is_empty()
     }
 
     pub(super) fn unit(&mut self, name: &UnitName, rescan: Rescan) {
@@ -63,6 +65,17 @@ impl DirtySet {
 
     pub(super) fn files<'a>(&mut self, hashes: impl Iterator<Item = &'a UnitHash>) {
         self.files.extend(hashes.cloned());
+    }
+
+    /// The host, if the roster of `cluster` is out of date about it.
+    pub(super) fn host(&mut self, cluster: &Cluster, host: &MachineId) {
+        if roster::is_outdated(cluster, host) {
+            self.hosts.insert(host.clone());
+        }
+    }
+
+    pub(super) fn take_hosts(&mut self) -> BTreeSet<MachineId> {
+        std::mem::take(&mut self.hosts)
     }
 
     pub(super) fn next_unit(&mut self) -> Option<(UnitName, Rescan)> {

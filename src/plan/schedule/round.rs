@@ -11,11 +11,11 @@ use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Placement};
 
 use super::super::fit::View;
-use super::Scheduler;
 use super::decision::{Departure, Host, Plan, Report};
 use super::dirty::Rescan;
 use super::pending::PendingWrites;
 use super::reasons::InfeasibleCache;
+use super::{Scheduler, roster};
 
 /// A round in progress.
 pub(super) struct Round<'a> {
@@ -72,8 +72,10 @@ impl<'a> Round<'a> {
         }
         let files = self.collect_files();
         let decisions = self.pending.finish(&mut self.scheduler.cluster, &self.scheduler.index);
+        let dirty = self.scheduler.dirty.take_hosts();
+        let hosts = roster::reconcile(&mut self.scheduler.cluster, dirty, &decisions, self.now);
         self.report.waiting = self.scheduler.index.waiting.len();
-        Plan { decisions, files, report: self.report }
+        Plan { decisions, hosts, files, report: self.report }
     }
 
     pub(super) fn constraints(&self, unit: &UnitName) -> Option<Arc<Constraints>> {
@@ -81,7 +83,7 @@ impl<'a> Round<'a> {
     }
 
     pub(super) fn host(&self, id: &MachineId) -> Host {
-        Host { id: id.clone(), name: self.scheduler.cluster.machines.get(id).map(|machine| machine.hostname.clone()) }
+        Host { id: id.clone(), name: self.scheduler.cluster.hostname(id).map(str::to_owned) }
     }
 
     pub(super) fn queue_place(&mut self, unit: &UnitName, rescan: Rescan, left: Option<(MachineId, Departure)>) {

@@ -70,6 +70,9 @@ impl Bench {
             self.revision = self.revision.next();
             decision.changes(self.revision).for_each(|change| self.scheduler.apply(change));
         }
+        for decision in &plan.hosts {
+            self.scheduler.apply(decision.change(self.revision));
+        }
         self.scheduler.advance(self.revision);
         plan.decisions.iter().map(ToString::to_string).collect()
     }
@@ -148,10 +151,10 @@ fn a_dead_hosts_units_move_at_once_and_a_chain_stays_together() {
     assert_eq!(
         bench.then([Change::Machine(id(1), None)]),
         [
-            "m.service moves from 00000001 to n3 (00000003): the host is gone; the least loaded host",
-            "a.service moves from 00000001 to n3 (00000003): the host is gone; the least loaded host",
-            "z.service moves from 00000001 to n3 (00000003): the host is gone; the least loaded host",
-            "x.service moves from 00000001 to n2 (00000002): the host is gone; the least loaded host",
+            "m.service moves from n1 (00000001) to n3 (00000003): the host is gone; the least loaded host",
+            "a.service moves from n1 (00000001) to n3 (00000003): the host is gone; the least loaded host",
+            "z.service moves from n1 (00000001) to n3 (00000003): the host is gone; the least loaded host",
+            "x.service moves from n1 (00000001) to n2 (00000002): the host is gone; the least loaded host",
         ]
     );
     assert_eq!(
@@ -305,7 +308,7 @@ fn globals_are_everywhere_they_fit_after_the_others() {
         ]
     );
     assert_eq!(bench.host(3), ["g.service placed on n3 (00000003): the least loaded host"]);
-    assert_eq!(bench.then([Change::Machine(id(2), None)]), ["g.service left 00000002: the host is gone"]);
+    assert_eq!(bench.then([Change::Machine(id(2), None)]), ["g.service left n2 (00000002): the host is gone"]);
     assert_eq!(
         bench.submit(&[("g.service", "Global=true\nMachineMetadata=zone=c")]),
         ["g.service leaves n3 (00000003): metadata zone is a, wanted c"]

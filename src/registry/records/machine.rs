@@ -42,16 +42,19 @@ impl Family for Records {
     /// A host is alive whatever its name, and its units stay. But its name and address are shown in tables, logs and
     /// generated files, so line ends and control characters in them are replaced.
     fn admit(mut machine: Machine) -> Result<Machine, String> {
-        for text in [&mut machine.hostname, &mut machine.ip] {
-            if text.contains(char::is_control) {
-                *text = text.replace(char::is_control, "\u{fffd}");
-            }
-        }
+        [&mut machine.hostname, &mut machine.ip].into_iter().for_each(printable);
         Ok(machine)
     }
 
     fn change((id,): (MachineId,), record: Option<Versioned<Machine>>) -> Result<Option<Change>, String> {
         Ok(Some(Change::Machine(id, record.map(|record| record.value))))
+    }
+}
+
+/// Replace line ends and control characters.
+pub(super) fn printable(text: &mut String) {
+    if text.contains(char::is_control) {
+        *text = text.replace(char::is_control, "\u{fffd}");
     }
 }
 

@@ -63,7 +63,7 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
 }
 
 /// The records from which views of the units in `scope` are made.
-async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, FileSummaries, Damaged), Error> {
+pub(super) async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, FileSummaries, Damaged), Error> {
     loop {
         let (mut cluster, damaged) = api.reader.all(&FAMILIES, scope).await?;
         let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;

@@ -151,6 +151,11 @@ pub(super) fn machine_fields() -> Vec<Field<MachineView>> {
             value: |machine| json!(machine.version),
         },
         Field { name: "since", text: |machine, _| machine.since.to_string(), value: |machine| json!(machine.since) },
+        Field {
+            name: "gone",
+            text: |machine, _| machine.gone.map_or_else(|| "-".into(), |gone| gone.since.to_string()),
+            value: |machine| json!(machine.gone),
+        },
     ]
 }
 

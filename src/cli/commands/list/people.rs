@@ -20,13 +20,13 @@ pub(super) struct Shown {
 
 /// A unit on a host, or on none.
 #[derive(Debug, Clone)]
-pub(super) struct Line<'a> {
-    pub(super) name: &'a UnitName,
-    pub(super) condition: Condition,
+pub(in crate::cli) struct Line<'a> {
+    pub(in crate::cli) name: &'a UnitName,
+    pub(in crate::cli) condition: Condition,
     pub(super) machine: Option<&'a MachineRef>,
-    pub(super) state: Option<&'a StateView>,
+    pub(in crate::cli) state: Option<&'a StateView>,
     /// What is shown as its host.
-    host: String,
+    pub(in crate::cli) host: String,
 }
 
 /// `list-units`: each unit that is on a host or should be on one.
@@ -49,7 +49,7 @@ pub(super) fn units(units: &[UnitFile], filter: &Filter, now: u64) -> Shown {
 }
 
 /// The lines of one unit.
-pub(super) fn of_unit<'a>(unit: &'a UnitFile, filter: &Filter) -> Vec<Line<'a>> {
+pub(in crate::cli) fn of_unit<'a>(unit: &'a UnitFile, filter: &Filter) -> Vec<Line<'a>> {
     let (desired, states) = match unit {
         Ok(unit) => (Some(unit.desired), &unit.states),
         Err(damaged) => (None, &damaged.states),
@@ -133,18 +133,29 @@ pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -
         let on = units.iter().filter(|unit| unit.states.iter().any(|state| state.machine.id == machine.id)).count();
         let metadata: Vec<String> = machine.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let or_dash = |text: &str| Cell::plain(super::or_dash(text));
+        let (on, since) = match machine.gone {
+            Some(gone) => ("-".into(), Cell::new(for_so_long(gone.since, now), Tone::Bad)),
+            None => (on.to_string(), Cell::plain(ago(machine.since, now))),
+        };
         vec![
             or_dash(if machine.hostname.is_empty() { machine.id.short() } else { &machine.hostname }),
             or_dash(&machine.ip),
-            Cell::plain(on.to_string()),
-            Cell::plain(ago(machine.since, now)),
+            Cell::plain(on),
+            since,
             or_dash(&machine.version),
             or_dash(&metadata.join(",")),
         ]
     };
     let rows: Vec<_> = machines.iter().map(row).collect();
-    let footer = count(rows.len(), "host");
+    let gone = machines.iter().filter(|machine| machine.gone.is_some()).count();
+    let present = count(rows.len() - gone, "host");
+    let footer = if gone > 0 { format!("{present}, {gone} gone") } else { present };
     Shown { head: &["HOST", "ADDRESS", "UNITS", "SINCE", "VERSION", "METADATA"], rows, footer }
+}
+
+/// `gone for 2 min`.
+fn for_so_long(since: u64, now: u64) -> String {
+    if since == 0 { "gone".into() } else { format!("gone for {}", ago(since, now)) }
 }
 
 #[cfg(test)]
@@ -152,6 +163,7 @@ mod tests {
     use super::*;
     use crate::cli::condition::tests::unit;
     use crate::cli::output::fitted::render;
+    use crate::model::machine::Gone;
 
     const NOW: u64 = 300_000;
 
@@ -228,6 +240,7 @@ mod tests {
             metadata: [("zone".to_owned(), "a".to_owned())].into(),
             version: "0.1.0".into(),
             since: 60_000,
+            gone: None,
         };
         let units: Vec<UnitView> = cluster().into_iter().flatten().collect();
         let shown = machines(&[machine('2', "n10"), machine('1', "n2")], &units, NOW);
@@ -237,6 +250,15 @@ mod tests {
              n2    10.0.0.1  4      4 min  0.1.0    zone=a\n\
              n10   10.0.0.2  3      4 min  0.1.0    zone=a\n\
              2 hosts"
+        );
+        let gone = Some(Gone { since: 180_000, ..Gone::default() });
+        let shown = machines(&[machine('2', "n10"), MachineView { gone, ..machine('1', "n2") }], &units, NOW);
+        assert_eq!(
+            text(&shown, 80),
+            "HOST  ADDRESS   UNITS  SINCE           VERSION  METADATA\n\
+             n2    10.0.0.1  -      gone for 2 min  0.1.0    zone=a\n\
+             n10   10.0.0.2  3      4 min           0.1.0    zone=a\n\
+             1 host, 1 gone"
         );
     }
 }

@@ -1,0 +1,101 @@
+//! v2: hosts, those that are gone, and the whole cluster at once. Owns which records these are read from.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+
+use crate::api::server::error::Failure;
+use crate::api::server::state::Api;
+use crate::api::server::views::{self, FileSummaries};
+use crate::api::wire::{ClusterView, LeaderView, MachineList, MachineRef};
+use crate::model::cluster::Cluster;
+use crate::model::name::MachineId;
+use crate::registry::forget::{Forgotten, forget as forget_host};
+use crate::registry::reader::Damaged;
+use crate::registry::records::leader::LeaderRecord;
+use crate::registry::scope::Scope;
+use crate::registry::{decode, keys, metadata, point};
+use crate::store::{Error, Store};
+
+use super::no_parameters;
+use super::units::joined;
+
+pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MachineList>, Failure> {
+    no_parameters(&uri)?;
+    let families = [keys::MACHINES, keys::ROSTER, keys::METADATA];
+    let cluster = api.reader.cluster(&families, &Scope::All).await.map_err(|error| api.failed(&error))?;
+    Ok(Json(machines(&api, &cluster)))
+}
+
+/// Forget a host that is gone, and its dynamic metadata.
+pub(super) async fn forget<S: Store>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<StatusCode, Failure> {
+    no_parameters(&uri)?;
+    let none = || Failure::new(StatusCode::NOT_FOUND, "no such host is known");
+    let id: MachineId = id.parse().map_err(|_| none())?;
+    match forget_host(&api.reader, &id).await.map_err(|refusal| api.metadata_refused(refusal))? {
+        Forgotten::Done => {
+            tracing::info!(machine = %id, "the host is forgotten");
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Forgotten::Unknown => Err(none()),
+        Forgotten::Present => {
+            let message = format!("the host {id} is registered; only a host that is gone can be forgotten");
+            Err(Failure::new(StatusCode::CONFLICT, message))
+        }
+    }
+}
+
+/// The metadata that the API has set for a host, registered or not; after this, those in its configuration apply again.
+pub(super) async fn forget_metadata<S: Store>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<StatusCode, Failure> {
+    no_parameters(&uri)?;
+    let none = || Failure::new(StatusCode::NOT_FOUND, "no dynamic metadata of such a host");
+    let id: MachineId = id.parse().map_err(|_| none())?;
+    let found = metadata::forget(&api.reader, &id).await.map_err(|refusal| api.metadata_refused(refusal))?;
+    if found { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
+}
+
+/// Leader, hosts and units at one revision.
+pub(super) async fn status<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<ClusterView>, Failure> {
+    no_parameters(&uri)?;
+    let (cluster, leader, summaries, damaged) = whole(&api).await.map_err(|error| api.failed(&error))?;
+    let units = cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
+    let leader = leader.map(|leader| LeaderView {
+        machine: MachineRef { id: leader.machine, ip: leader.ip, hostname: leader.hostname },
+        since: leader.since,
+    });
+    let damaged = views::damaged(&cluster, damaged);
+    Ok(Json(ClusterView { hosts: machines(&api, &cluster), leader, units, damaged }))
+}
+
+async fn whole<S: Store>(api: &Api<S>) -> Result<(Cluster, Option<LeaderRecord>, FileSummaries, Damaged), Error> {
+    loop {
+        let (mut cluster, summaries, damaged) = joined(api, &Scope::All).await?;
+        match complete(api, &mut cluster).await {
+            // The revision of the first read was compacted: start over with a new one.
+            Err(Error::Compacted) => {}
+            Err(error) => return Err(error),
+            Ok(leader) => return Ok((cluster, leader, summaries, damaged)),
+        }
+    }
+}
+
+/// Add what is known of hosts, and return the leader, at the revision that `cluster` shows.
+async fn complete<S: Store>(api: &Api<S>, cluster: &mut Cluster) -> Result<Option<LeaderRecord>, Error> {
+    api.reader.add_family(cluster, keys::ROSTER).await?;
+    api.reader.add_family(cluster, keys::METADATA).await?;
+    let (_, leader) = point(api.reader.store(), keys::LEADER, Some(cluster.revision)).await?;
+    // A damaged record is the next leader's to write again.
+    Ok(leader.and_then(|kv| decode(&kv).ok()))
+}
+
+fn machines<S: Store>(api: &Api<S>, cluster: &Cluster) -> MachineList {
+    MachineList { here: api.here().0, machines: views::machines(cluster), gone: views::gone(cluster) }
+}

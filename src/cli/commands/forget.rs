@@ -1,0 +1,97 @@
+//! `fleetctl forget`: hosts that are gone and won't be back are no longer listed. Owns how such a host is named.
+
+use crate::api::wire::{MachineList, MachineView};
+use crate::cli::args::Forget;
+use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::session::Session;
+
+/// The shortest beginning of an id that names a host.
+const SHORTEST: usize = 4;
+
+/// Run the command. Nothing is forgotten unless every host that is named can be.
+pub(in crate::cli) async fn run(session: &Session, args: &Forget) -> Result<Exit, Error> {
+    let hosts = session.client.machines().await?;
+    let mut found: Vec<&MachineView> = Vec::new();
+    let mut wrong = Vec::new();
+    for name in &args.hosts {
+        match find(name, &hosts) {
+            Ok(host) if found.contains(&host) => {}
+            Ok(host) => found.push(host),
+            Err(lines) => wrong.extend(lines),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Error::failures(wrong).because("nothing was changed"));
+    }
+    for host in found {
+        session.client.forget(&host.id).await?;
+        session.out.line(&format!("Forgot {} ({}, {})", host.name(), host.ip, host.id.short()));
+    }
+    Ok(Exit::Ok)
+}
+
+/// The host that is gone and has this name. A host that was installed again has its name from the one that is gone.
+fn find<'a>(name: &str, hosts: &'a MachineList) -> Result<&'a MachineView, Vec<String>> {
+    match named(name, &hosts.gone)[..] {
+        [host] => return Ok(host),
+        [] => {}
+        ref several => {
+            let lines = several.iter().map(|host| format!("  {}  {}  {}", host.id, host.hostname, host.ip));
+            return Err(std::iter::once(format!("{name} could be any of these hosts:")).chain(lines).collect());
+        }
+    }
+    Err(match named(name, &hosts.machines)[..] {
+        [host, ..] => vec![
+            format!("{} ({}) isn't gone; only a host that is gone can be forgotten", host.name(), host.ip),
+            format!("{HINT}stop its fleetd first: `systemctl disable --now fleetd.socket fleetd`"),
+        ],
+        [] => {
+            let gone: Vec<String> = hosts.gone.iter().map(MachineView::name).collect();
+            let gone = if gone.is_empty() { "no host is gone".into() } else { format!("gone: {}", gone.join(", ")) };
+            vec![format!("no host {name} is known"), format!("{HINT}{gone}")]
+        }
+    })
+}
+
+/// The hosts with this name, address or id; otherwise those whose ids begin with it.
+fn named<'a>(name: &str, hosts: &'a [MachineView]) -> Vec<&'a MachineView> {
+    let is = |host: &&MachineView| [host.id.as_str(), &host.hostname, &host.ip].contains(&name);
+    let begins = |host: &&MachineView| name.len() >= SHORTEST && host.id.as_str().starts_with(name);
+    let exactly: Vec<&MachineView> = hosts.iter().filter(is).collect();
+    if exactly.is_empty() { hosts.iter().filter(begins).collect() } else { exactly }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(id: char, hostname: &str) -> MachineView {
+        let (metadata, version, since, gone) = Default::default();
+        let id = id.to_string().repeat(32).parse().unwrap();
+        MachineView { id, ip: format!("ip-{hostname}"), hostname: hostname.into(), metadata, version, since, gone }
+    }
+
+    #[test]
+    fn a_host_that_is_gone_is_found_by_what_is_unique() {
+        let machines = vec![host('1', "n1"), host('2', "n2")];
+        let gone = vec![host('3', "n2"), host('4', "n4"), host('5', "n5"), host('6', "n5")];
+        let hosts = MachineList { here: None, machines, gone };
+        let find = |name: &str| match find(name, &hosts) {
+            Ok(host) => host.id.short().to_owned(),
+            Err(lines) => lines[0].clone(),
+        };
+        for (name, found) in [
+            ("n2", "33333333"),
+            ("ip-n4", "44444444"),
+            ("4444", "44444444"),
+            ("444", "no host 444 is known"),
+            ("n5", "n5 could be any of these hosts:"),
+            ("5555", "55555555"),
+            ("n1", "n1 (ip-n1) isn't gone; only a host that is gone can be forgotten"),
+            ("1111", "n1 (ip-n1) isn't gone; only a host that is gone can be forgotten"),
+            ("", "no host  is known"),
+        ] {
+            assert_eq!(find(name), found, "{name}");
+        }
+    }
+}

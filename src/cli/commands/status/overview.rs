@@ -1,0 +1,471 @@
+//! The cluster on one screen: what `fleetctl status` shows without a unit. Pure: the cluster's answer in, counts and
+//! findings out. Owns what needs a person, and what is worst; the words for states are `condition`'s.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::api::wire::{ClusterView, MachineRef, MachineView, StateView};
+use crate::cli::commands::list::UnitFile;
+use crate::cli::commands::list::people::{Line, of_unit};
+use crate::cli::condition::{Condition, Kind, summary};
+use crate::cli::output::fitted::{Cell, Tone};
+use crate::cli::output::people::{ago, count, natural};
+use crate::clock::utc;
+
+/// A unit that systemd has restarted this often is in a crash loop
+const LOOP: u32 = 3;
+
+/// if the last restart was no longer ago than this, in ms.
+const RECENTLY: u64 = 10 * 60 * 1000;
+
+/// The most lines of findings on a terminal: with the head, they fit on 24 lines.
+const MOST_LINES: usize = 20;
+
+/// What needs a person; the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Problem {
+    /// No host leads.
+    Leaderless,
+    /// A unit's record in the store can't be decoded.
+    Damaged,
+    /// systemd or the host gave up on a unit.
+    Failed,
+    /// A unit should run and doesn't.
+    Dead,
+    /// systemd restarts a unit again and again.
+    Restarting,
+    /// A host is gone.
+    Gone,
+    /// A unit fits no host.
+    Waiting,
+}
+
+impl Problem {
+    fn mark(self) -> (&'static str, Tone) {
+        match self {
+            Self::Leaderless | Self::Gone => ("!", Tone::Bad),
+            Self::Damaged | Self::Failed => (Kind::Failed.mark(), Tone::Bad),
+            Self::Dead => (Kind::Dead.mark(), Tone::Bad),
+            Self::Restarting => (Kind::Restarting.mark(), Tone::Busy),
+            Self::Waiting => (Kind::Waiting.mark(), Tone::Busy),
+        }
+    }
+
+    /// The word for programs.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Leaderless => "leaderless",
+            Self::Damaged => "damaged",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+            Self::Restarting => "restarting",
+            Self::Gone => "gone",
+            Self::Waiting => "waiting",
+        }
+    }
+
+    /// The command that lists all of them.
+    fn list(self) -> &'static str {
+        match self {
+            Self::Failed => "list-units --failed",
+            Self::Dead => "list-units --state=dead",
+            Self::Gone => "list-machines",
+            Self::Waiting => "list-units --state=waiting",
+            Self::Leaderless | Self::Damaged | Self::Restarting => "list-units",
+        }
+    }
+}
+
+/// Something that needs a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    /// What kind of problem it is.
+    pub(super) problem: Problem,
+    /// The unit or the host.
+    pub(super) name: String,
+    /// The host of the unit, or the address of the host; empty if there is none.
+    pub(super) host: String,
+    /// What is wrong, and why.
+    pub(super) text: String,
+    /// Since when, in ms since the epoch; 0 if unknown.
+    pub(super) since: u64,
+}
+
+/// The leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Leader {
+    /// Its host.
+    pub(super) host: String,
+    /// Since when, in ms since the epoch.
+    pub(super) since: u64,
+}
+
+/// The cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Overview {
+    /// Whether nothing needs a person.
+    pub(super) healthy: bool,
+    /// The leader, if there is one.
+    pub(super) leader: Option<Leader>,
+    /// How many hosts are registered,
+    pub(super) hosts: usize,
+    /// and how many are gone.
+    pub(super) gone: usize,
+    /// How many registered hosts have which version.
+    pub(super) versions: BTreeMap<String, usize>,
+    /// How many units there are.
+    pub(super) units: usize,
+    /// How many of them are in which state. Of a unit on several hosts, the worst counts.
+    pub(super) states: BTreeMap<&'static str, usize>,
+    /// The worst first.
+    pub(super) findings: Vec<Finding>,
+    #[serde(skip)]
+    kinds: Vec<Kind>,
+}
+
+impl Overview {
+    /// What `cluster` shows at `now`, in ms since the epoch.
+    pub(super) fn of(cluster: ClusterView, now: u64) -> Self {
+        let ClusterView { hosts, leader, units, damaged } = cluster;
+        let units: Vec<UnitFile> = units.into_iter().map(Ok).chain(damaged.into_iter().map(Err)).collect();
+        let (mut kinds, mut findings) = (Vec::new(), Vec::new());
+        for unit in &units {
+            let lines = of_unit(unit, &Default::default());
+            kinds.push(lines.iter().map(|line| line.condition.kind).min().unwrap_or(Kind::Inactive));
+            findings.extend(lines.iter().filter_map(|line| of_line(line, now)));
+            if let Err(damaged) = unit {
+                let host = damaged.machine.as_ref().map(MachineRef::name).unwrap_or_default();
+                let text = format!("its record in the store is damaged: {}", damaged.why);
+                findings.push(Finding {
+                    problem: Problem::Damaged,
+                    name: damaged.name.to_string(),
+                    host,
+                    text,
+                    since: 0,
+                });
+            }
+        }
+        findings.extend(hosts.gone.iter().map(gone));
+        let leader = leader.map(|leader| Leader { host: leader.machine.name(), since: leader.since });
+        if leader.is_none() {
+            findings.push(Finding {
+                problem: Problem::Leaderless,
+                name: "-".into(),
+                host: String::new(),
+                text: "no host leads: units are neither placed nor moved".into(),
+                since: 0,
+            });
+        }
+        let latest = |a: &Finding, b: &Finding| b.since.cmp(&a.since);
+        findings.sort_by(|a, b| {
+            let by_name = || natural(&a.name, &b.name).then_with(|| natural(&a.host, &b.host));
+            a.problem.cmp(&b.problem).then_with(|| latest(a, b)).then_with(by_name)
+        });
+        let mut versions = BTreeMap::new();
+        hosts.machines.iter().for_each(|machine| *versions.entry(machine.version.clone()).or_default() += 1);
+        let number = |kind: Kind| kinds.iter().filter(|other| **other == kind).count();
+        Self {
+            healthy: findings.is_empty(),
+            leader,
+            hosts: hosts.machines.len(),
+            gone: hosts.gone.len(),
+            versions,
+            units: units.len(),
+            states: Kind::ALL.iter().map(|kind| (kind.word(), number(*kind))).collect(),
+            findings,
+            kinds,
+        }
+    }
+
+    /// The lines that sum it up: a mark, and a text.
+    pub(super) fn head(&self, now: u64) -> Vec<Vec<Cell>> {
+        let bad = |is_about: fn(Problem) -> bool| self.findings.iter().any(|finding| is_about(finding.problem));
+        let mark = |bad| if bad { Cell::new("×", Tone::Bad) } else { Cell::new("●", Tone::Good) };
+        let mut hosts = count(self.hosts, "host");
+        if self.gone > 0 {
+            hosts += &format!(", {} gone", self.gone);
+        }
+        hosts += &match &self.leader {
+            Some(Leader { host, since }) => format!("; leader {host} for {}", ago(*since, now)),
+            None => "; no leader".into(),
+        };
+        let versions: Vec<String> = match self.versions.len() {
+            0 | 1 => self.versions.keys().map(|version| format!("version {version}")).collect(),
+            _ => self
+                .versions
+                .iter()
+                .map(|(version, hosts)| format!("{} with {version}", count(*hosts, "host")))
+                .collect(),
+        };
+        if !versions.is_empty() {
+            hosts += &format!("; {}", versions.join(", "));
+        }
+        let units = summary(&count(self.units, "unit"), self.kinds.iter().copied());
+        let is_about_hosts = |problem| matches!(problem, Problem::Leaderless | Problem::Gone);
+        let is_about_units = |problem| !matches!(problem, Problem::Leaderless | Problem::Gone);
+        vec![vec![mark(bad(is_about_hosts)), Cell::plain(hosts)], vec![mark(bad(is_about_units)), Cell::plain(units)]]
+    }
+
+    /// The findings for a terminal, and below each kind how many others there are.
+    pub(super) fn rows(&self, now: u64) -> Vec<Vec<Cell>> {
+        let kinds: Vec<&[Finding]> = self.findings.chunk_by(|a, b| a.problem == b.problem).collect();
+        let each = most(&kinds.iter().map(|kind| kind.len()).collect::<Vec<_>>());
+        let mut rows = Vec::new();
+        for kind in kinds {
+            rows.extend(kind.iter().take(each).map(|finding| row(finding, now)));
+            if let Some(first) = kind.first().filter(|_| kind.len() > each) {
+                let more = format!("and {} more: fleetctl {}", kind.len() - each, first.problem.list());
+                rows.push(vec![Cell::plain(""), Cell::plain("…"), Cell::plain(""), Cell::new(more, Tone::Dim)]);
+            }
+        }
+        rows
+    }
+
+    /// The same for programs: lines of words that are separated by tabs.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut line = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| word.replace(char::is_control, " ")).collect();
+            lines.push(words.join("\t"));
+        };
+        if let Some(Leader { host, since }) = &self.leader {
+            line(&["leader", host, &since.to_string()]);
+        }
+        line(&["hosts", &self.hosts.to_string()]);
+        line(&["gone", &self.gone.to_string()]);
+        for (version, hosts) in &self.versions {
+            line(&["version", version, &hosts.to_string()]);
+        }
+        line(&["units", &self.units.to_string()]);
+        for kind in Kind::ALL {
+            line(&[kind.word(), &self.states[kind.word()].to_string()]);
+        }
+        for Finding { problem, name, host, text, since } in &self.findings {
+            let host = if host.is_empty() { "-" } else { host };
+            line(&["problem", problem.word(), name, host, &since.to_string(), text]);
+        }
+        lines
+    }
+}
+
+fn row(finding: &Finding, now: u64) -> Vec<Cell> {
+    let Finding { problem, name, host, text, since } = finding;
+    let (mark, tone) = problem.mark();
+    let host = if host.is_empty() { "-" } else { host };
+    vec![
+        Cell::new(mark, tone),
+        Cell::unit(name),
+        Cell::plain(host),
+        Cell::new(text, tone),
+        Cell::plain(ago(*since, now)),
+    ]
+}
+
+/// How many findings of each kind are shown, so that all of it has at most [`MOST_LINES`] lines; at least one.
+fn most(kinds: &[usize]) -> usize {
+    let lines = |each: usize| -> usize { kinds.iter().map(|kind| if *kind > each { each + 1 } else { *kind }).sum() };
+    (1..=MOST_LINES).rev().find(|each| lines(*each) <= MOST_LINES).unwrap_or(1)
+}
+
+/// What is wrong with a unit on a host, if it needs a person.
+fn of_line(line: &Line<'_>, now: u64) -> Option<Finding> {
+    let Condition { kind, text, since } = &line.condition;
+    let looping = line.state.is_some_and(|state| is_looping(state, now));
+    let problem = match kind {
+        Kind::Failed => Problem::Failed,
+        Kind::Dead => Problem::Dead,
+        Kind::Waiting => Problem::Waiting,
+        Kind::Restarting | Kind::Running | Kind::Starting if looping => Problem::Restarting,
+        Kind::Restarting | Kind::Starting | Kind::Stopping | Kind::Running | Kind::Done | Kind::Inactive => {
+            return None;
+        }
+    };
+    let host = if line.host == "-" { String::new() } else { line.host.clone() };
+    Some(Finding { problem, name: line.name.to_string(), host, text: text.clone(), since: *since })
+}
+
+/// Whether systemd restarts it again and again: a unit that was restarted long ago is well.
+fn is_looping(state: &StateView, now: u64) -> bool {
+    state.restarts >= LOOP && now.saturating_sub(state.since) <= RECENTLY
+}
+
+fn gone(host: &MachineView) -> Finding {
+    let gone = host.gone.unwrap_or_default();
+    let mut text = if gone.since == 0 { "gone".to_owned() } else { format!("gone since {}", utc(gone.since)) };
+    let counts = [(gone.moved, "moved"), (gone.waiting, "waited"), (gone.ended, "ended")];
+    let units: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    if !units.is_empty() {
+        text += &format!("; of its units {}", units.join(", "));
+    }
+    Finding { problem: Problem::Gone, name: host.name(), host: host.ip.clone(), text, since: gone.since }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::wire::{DamagedUnit, LeaderView, MachineList, UnitView};
+    use crate::cli::condition::tests::unit;
+    use crate::cli::output::fitted::render;
+    use crate::model::machine::Gone;
+    use crate::model::unit::Desired::{Inactive, Launched};
+
+    /// Units are in their states since 60 s after the epoch.
+    const NOW: u64 = 180_000;
+
+    fn machine(digit: char, version: &str) -> MachineView {
+        let (metadata, since, gone) = Default::default();
+        let (hostname, ip) = (format!("n{digit}"), format!("10.0.0.{digit}"));
+        MachineView {
+            id: digit.to_string().repeat(32).parse().unwrap(),
+            ip,
+            hostname,
+            metadata,
+            version: version.into(),
+            since,
+            gone,
+        }
+    }
+
+    fn cluster(units: Vec<UnitView>) -> ClusterView {
+        let machines = vec![machine('1', "0.1.0"), machine('2', "0.1.0"), machine('3', "0.1.0")];
+        let leader = Some(LeaderView {
+            machine: unit("l.service", Launched, &["n1 active running"]).machine.unwrap(),
+            since: 60_000,
+        });
+        ClusterView { hosts: MachineList { here: None, machines, gone: vec![] }, leader, units, damaged: vec![] }
+    }
+
+    fn waiting(name: &str) -> UnitView {
+        UnitView { waiting: Some("3 of 3 hosts: conflict".into()), ..unit(name, Launched, &[]) }
+    }
+
+    #[test]
+    fn what_needs_a_person() {
+        use Problem::{Dead, Failed, Restarting, Waiting};
+        for (desired, state, problem) in [
+            (Launched, "n1 active running", None),
+            (Launched, "n1 active exited", None),
+            (Launched, "n1 activating start", None),
+            (Launched, "n1 deactivating stop", None),
+            (Launched, "n1 inactive dead result=done", None),
+            (Inactive, "n1 inactive dead", None),
+            (Launched, "n1 failed failed exit=203/EXEC", Some(Failed)),
+            (Launched, "n1 inactive dead error=disk", Some(Failed)),
+            (Launched, "n1 inactive dead missing", Some(Dead)),
+            (Launched, "n1 active running restarts=2", None),
+            (Launched, "n1 active running restarts=29", Some(Restarting)),
+            (Launched, "n1 activating auto-restart restarts=3", Some(Restarting)),
+            (Launched, "n1 activating auto-restart restarts=1", None),
+        ] {
+            let overview = Overview::of(cluster(vec![unit("a.service", desired, &[state])]), NOW);
+            let found: Vec<Problem> = overview.findings.iter().map(|finding| finding.problem).collect();
+            assert_eq!(found, Vec::from_iter(problem), "{state}");
+            assert_eq!(overview.healthy, problem.is_none());
+        }
+        let later = Overview::of(
+            cluster(vec![unit("a.service", Launched, &["n1 active running restarts=29"])]),
+            NOW + RECENTLY,
+        );
+        assert!(later.healthy, "it runs since then");
+        let found = |cluster| Overview::of(cluster, NOW).findings.into_iter().map(|f| f.problem).collect::<Vec<_>>();
+        assert_eq!(found(cluster(vec![waiting("a.service")])), [Waiting]);
+        assert_eq!(found(ClusterView { leader: None, ..cluster(vec![]) }), [Problem::Leaderless]);
+        // Another version is shown, and isn't wrong: hosts are upgraded one after another.
+        let mut mixed = cluster(vec![]);
+        mixed.hosts.machines[1].version = "0.2.0".into();
+        assert_eq!(found(mixed), []);
+    }
+
+    /// A bad night.
+    fn night() -> ClusterView {
+        let mut exporter =
+            unit("exporter.service", Launched, &["n1 active running", "n3 failed failed exit=1/FAILURE"]);
+        exporter.global = true;
+        let mut night = cluster(vec![
+            unit("api.service", Launched, &["n3 failed failed exit=203/EXEC"]),
+            unit("app.service", Launched, &["n1 inactive dead missing"]),
+            unit("crash.service", Launched, &["n1 active running restarts=29"]),
+            exporter,
+            unit("template@.service", Inactive, &[]),
+            waiting("web@10.service"),
+            waiting("web@2.service"),
+        ]);
+        night.hosts.machines.remove(1);
+        night.hosts.machines[1].version = "0.2.0".into();
+        let gone = Some(Gone { since: 60_000, moved: 1, waiting: 1, ended: 0 });
+        night.hosts.gone = vec![MachineView { gone, ..machine('2', "0.1.0") }];
+        let (name, why) = ("z.service".parse().unwrap(), "expected value".into());
+        night.damaged = vec![DamagedUnit { name, why, machine: None, states: vec![] }];
+        night
+    }
+
+    fn shown(cluster: ClusterView, columns: usize) -> String {
+        let overview = Overview::of(cluster, NOW);
+        let render = |rows: &[Vec<Cell>]| render(&[], rows, Some(columns), false);
+        render(&overview.head(NOW)) + &render(&overview.rows(NOW))
+    }
+
+    #[test]
+    fn a_bad_night_shows_the_worst_first_and_fits() {
+        assert_eq!(
+            shown(night(), 100),
+            "×  2 hosts, 1 gone; leader n1 for 2 min; 1 host with 0.1.0, 1 host with 0.2.0\n\
+             ×  8 units: 2 failed, 1 dead, 2 waiting, 1 running, 2 inactive\n\
+             ×  z.service         -         its record in the store is damaged: expected value  -\n\
+             ×  api.service       n3        failed: exit status 203/EXEC                        2 min\n\
+             ×  exporter.service  n3        failed: exit status 1/FAILURE                       2 min\n\
+             !  app.service       n1        dead: it should run                                 2 min\n\
+             ↻  crash.service     n1        running, 29 restarts                                2 min\n\
+             !  n2                10.0.0.2  gone since 00:01:00 UTC; of its units 1 moved, 1 w…  2 min\n\
+             …  web@2.service     -         waiting: 3 of 3 hosts: conflict                     -\n\
+             …  web@10.service    -         waiting: 3 of 3 hosts: conflict                     -\n"
+        );
+        for columns in [80, 45] {
+            let text = shown(night(), columns);
+            assert!(text.lines().all(|line| line.chars().count() < columns), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_is_well_takes_two_lines() {
+        let units = vec![
+            unit("a.service", Launched, &["n1 active running"]),
+            unit("b.service", Launched, &["n2 active exited"]),
+        ];
+        assert_eq!(
+            shown(cluster(units), 80),
+            "●  3 hosts; leader n1 for 2 min; version 0.1.0\n●  2 units: 1 running, 1 done\n"
+        );
+    }
+
+    #[test]
+    fn a_thousand_problems_fit_on_the_screen() {
+        let mut bad = night();
+        let failed = |number: usize| unit(&format!("f@{number}.service"), Launched, &["n1 failed failed"]);
+        bad.units.extend((0..1000).map(failed).chain((0..50).map(|number| waiting(&format!("w@{number}.service")))));
+        let text = shown(bad, 80);
+        assert!(text.lines().count() <= 22, "{} lines:\n{text}", text.lines().count());
+        assert!(text.contains("more: fleetctl list-units --failed") && text.contains("n2  "), "{text}");
+        for (kinds, each) in [(&[][..], 20), (&[20], 20), (&[21], 19), (&[1000, 1, 1], 17), (&[9; 7], 1), (&[2; 7], 20)]
+        {
+            assert_eq!(most(kinds), each, "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn programs_get_every_count_and_every_finding() {
+        let lines = Overview::of(night(), NOW).lines();
+        assert_eq!(
+            lines[..6],
+            ["leader\tn1\t60000", "hosts\t2", "gone\t1", "version\t0.1.0\t1", "version\t0.2.0\t1", "units\t8"]
+        );
+        assert!(lines.contains(&"restarting\t0".to_owned()) && lines.contains(&"failed\t2".to_owned()));
+        assert!(lines.contains(
+            &"problem\tdamaged\tz.service\t-\t0\tits record in the store is damaged: expected value".to_owned()
+        ));
+        assert_eq!(lines.iter().filter(|line| line.starts_with("problem\t")).count(), 8);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the cluster remembers of its hosts: which of them are new, gone or back, and what became of the units of a host
+//! that is gone. Owns the roster's limit; must never decide about units.
+
+use std::collections::BTreeMap;
+
+use crate::model::cluster::{Cluster, Versioned};
+use crate::model::machine::{Gone, KnownHost};
+use crate::model::name::{MachineId, UnitName};
+use crate::model::revision::Revision;
+use crate::model::unit::Placement;
+
+use super::decision::{Decision, Fate, Host, HostDecision, HostEvent, Write};
+
+/// The most hosts that are remembered after they have gone: where each boot makes a new host, nobody forgets them.
+const MAX_GONE: usize = 256;
+
+/// Whether the roster doesn't say what is so of `host`.
+pub(super) fn is_outdated(cluster: &Cluster, host: &MachineId) -> bool {
+    match (cluster.machines.get(host), cluster.roster.get(host).map(|known| &known.value)) {
+        (Some(machine), known) => known != Some(&KnownHost::present(machine)),
+        (None, known) => known.is_some_and(|known| known.gone.is_none()),
+    }
+}
+
+/// Bring the roster of `cluster` up to date for the hosts in `dirty`. `decisions` are those of the same round, and the
+/// cluster already shows them.
+pub(super) fn reconcile(
+    cluster: &mut Cluster,
+    dirty: impl IntoIterator<Item = MachineId>,
+    decisions: &[Decision],
+    now: u64,
+) -> Vec<HostDecision> {
+    let mut written = BTreeMap::new();
+    for host in dirty {
+        let known = cluster.roster.get(&host).map(|known| known.value.clone());
+        let (after, why) = match (cluster.machines.get(&host), known) {
+            _ if !is_outdated(cluster, &host) => continue,
+            (Some(machine), known) => {
+                let why = match known {
+                    Some(known) => match known.gone {
+                        Some(gone) => HostEvent::Back(known, now.saturating_sub(gone.since) / 1000),
+                        None => HostEvent::Changed,
+                    },
+                    None => HostEvent::Joined,
+                };
+                (KnownHost::present(machine), why)
+            }
+            (None, None) => continue,
+            (None, Some(known)) => {
+                let units = fates(cluster, &host, decisions);
+                (KnownHost { gone: Some(summary(&units, now)), ..known.clone() }, HostEvent::Gone { known, units })
+            }
+        };
+        write(cluster, &mut written, host, Some(after), why);
+    }
+    for (host, known) in superfluous(cluster) {
+        write(cluster, &mut written, host, None, HostEvent::Dropped(known));
+    }
+    written.into_values().collect()
+}
+
+/// A record that is written twice in a round is written once, guarded by what the store has.
+fn write(
+    cluster: &mut Cluster,
+    written: &mut BTreeMap<MachineId, HostDecision>,
+    host: MachineId,
+    after: Option<KnownHost>,
+    why: HostEvent,
+) {
+    let stored = cluster.roster.get(&host).map(|known| known.revision);
+    let before = written.get(&host).map_or(stored, |earlier| earlier.write.before);
+    let decision = HostDecision { host: host.clone(), write: Write { before, after }, why };
+    cluster.apply(decision.change(Revision::default()));
+    written.insert(host, decision);
+}
+
+/// Those that have been gone longest, beyond the limit.
+fn superfluous(cluster: &Cluster) -> Vec<(MachineId, KnownHost)> {
+    let since = |(host, known): (&MachineId, &Versioned<KnownHost>)| Some((known.value.gone?.since, host.clone()));
+    let mut gone: Vec<(u64, MachineId)> = cluster.roster.iter().filter_map(since).collect();
+    gone.sort();
+    let most = gone.len().saturating_sub(MAX_GONE);
+    let known = |(_, host): (u64, MachineId)| cluster.roster.get(&host).map(|known| (host, known.value.clone()));
+    gone.into_iter().take(most).filter_map(known).collect()
+}
+
+/// The units whose assignments on `host` the decisions delete because it is gone.
+fn fates(cluster: &Cluster, host: &MachineId, decisions: &[Decision]) -> Vec<(UnitName, Fate)> {
+    let leaves =
+        |decision: &&Decision| decision.assignments.iter().any(|(other, write)| other == host && write.after.is_none());
+    let fate = |decision: &Decision| match cluster.placements.get(&decision.unit).map(|placement| &placement.value) {
+        Some(Placement::On { host, .. }) => {
+            Fate::Moved(Host { id: host.clone(), name: cluster.hostname(host).map(str::to_owned) })
+        }
+        Some(Placement::Waiting { why, .. }) => Fate::Waiting(why.clone()),
+        None => Fate::Ended,
+    };
+    decisions.iter().filter(leaves).map(|decision| (decision.unit.clone(), fate(decision))).collect()
+}
+
+fn summary(units: &[(UnitName, Fate)], since: u64) -> Gone {
+    let mut gone = Gone { since, ..Gone::default() };
+    for (_, fate) in units {
+        match fate {
+            Fate::Moved(_) => gone.moved += 1,
+            Fate::Waiting(_) => gone.waiting += 1,
+            Fate::Ended => gone.ended += 1,
+        }
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cluster::Change;
+    use crate::model::machine::Machine;
+
+    fn id(number: u8) -> MachineId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    fn machine(number: u8, ip: &str) -> Machine {
+        let (metadata, boot_id, since, format) = Default::default();
+        let (hostname, version) = (format!("n{number}"), "0.1.0".into());
+        Machine { id: id(number), ip: ip.into(), hostname, metadata, version, boot_id, since, format }
+    }
+
+    fn round(cluster: &mut Cluster, now: u64) -> Vec<String> {
+        let all: Vec<MachineId> = cluster.machines.keys().chain(cluster.roster.keys()).cloned().collect();
+        reconcile(cluster, all, &[], now).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_host_joins_changes_goes_and_comes_back_and_each_is_written_once() {
+        let mut cluster = Cluster::default();
+        let mut steps = vec![];
+        for host in [Some("10.0.0.1"), Some("10.0.0.9"), None, Some("10.0.0.9")] {
+            cluster.apply(Change::Machine(id(1), host.map(|ip| machine(1, ip))));
+            steps.push(round(&mut cluster, 7));
+            assert_eq!(round(&mut cluster, 8), Vec::<String>::new(), "nothing has changed since");
+            let gone = cluster.roster[&id(1)].value.gone.map(|gone| gone.since);
+            assert_eq!(gone, host.is_none().then_some(7));
+        }
+        assert_eq!(
+            steps.concat(),
+            [
+                "n1 (10.0.0.1, 00000000) has joined",
+                "n1 (10.0.0.9, 00000000) has another name, address or version",
+                "n1 (10.0.0.9, 00000000) is gone: its lease has ended; it had no units",
+                "n1 (10.0.0.9, 00000000) is back after 0 s",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_host_that_was_forgotten_stays_forgotten_until_it_registers() {
+        let mut cluster = Cluster::default();
+        cluster.apply(Change::Machine(id(1), Some(machine(1, ""))));
+        assert_eq!(round(&mut cluster, 1), ["n1 (00000000) has joined"]);
+        cluster.apply(Change::Machine(id(1), None));
+        round(&mut cluster, 2);
+        cluster.apply(Change::Roster(id(1), None));
+        assert_eq!(reconcile(&mut cluster, [id(1)], &[], 3), []);
+    }
+
+    #[test]
+    fn of_hosts_that_are_gone_the_oldest_are_dropped() {
+        let host = |number: usize| format!("{:032x}", number + 1).parse::<MachineId>().unwrap();
+        let mut cluster = Cluster::default();
+        for number in 0..MAX_GONE + 2 {
+            let known = KnownHost::present(&machine(1, ""));
+            let since = if number == 40 { 1 } else { 1000 + number as u64 };
+            let gone = (number > 0).then(|| Gone { since, ..Gone::default() });
+            let value = KnownHost { gone, ..known };
+            cluster.apply(Change::Roster(host(number), Some(Versioned { value, revision: Revision(1) })));
+        }
+        // Host 0 goes now.
+        let written = reconcile(&mut cluster, [host(0)], &[], 9000);
+        let deleted = written.iter().filter(|decision| decision.write.after.is_none());
+        assert_eq!(deleted.map(|decision| decision.host.clone()).collect::<Vec<_>>(), [host(1), host(40)]);
+        assert_eq!((written.len(), cluster.roster.len()), (3, MAX_GONE));
+    }
+}
