@@ -4,6 +4,7 @@
 //! * [`schedule`]: which host gets which unit; incremental, for the engine.
 //! * [`host`]: all decisions of one host, one action at a time; for the agent.
 //! * [`converge`]: the next step of one unit on a host; for `host`.
+//! * [`templates`]: which templates a host must have because of a unit; for `schedule` and `check`.
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
 //! * [`progress`]: whether a requested operation is done, and what it waits for; for the API.
 //! * [`check`]: the invariants of a cluster; for tests, simulations and the engine's periodic audit.
@@ -18,3 +19,4 @@ pub mod fit;
 pub mod host;
 pub mod progress;
 pub mod schedule;
+pub mod templates;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -108,13 +109,19 @@ impl World {
     }
 
     async fn tell(&self, units: &[(&str, &str, Target, u64)]) {
-        let mut ops = std::collections::BTreeMap::new();
+        let mut ops = BTreeMap::new();
         for (name, text, target, generation) in units {
             let hash = UnitFile::parse(text.as_bytes()).unwrap().hash();
             let file = Key::File(hash.clone());
             ops.insert(file.to_string(), put(&file, &FileRecord { text: (*text).into() }, None));
-            let entry =
-                Assignment { hash, target: *target, global: false, generation: Revision(*generation), restart: None };
+            let entry = Assignment {
+                hash,
+                target: *target,
+                global: false,
+                generation: Revision(*generation),
+                restart: None,
+                templates: BTreeMap::new(),
+            };
             let key = Key::Schedule(id(), unit(name));
             ops.insert(key.to_string(), put(&key, &entry, None));
         }
@@ -125,7 +132,14 @@ impl World {
     async fn restart(&self, name: &str, text: &str, generation: u64) {
         let hash = UnitFile::parse(text.as_bytes()).unwrap().hash();
         let generation = Revision(generation);
-        let entry = Assignment { hash, target: Target::Launched, global: false, generation, restart: Some(generation) };
+        let entry = Assignment {
+            hash,
+            target: Target::Launched,
+            global: false,
+            generation,
+            restart: Some(generation),
+            templates: BTreeMap::new(),
+        };
         let ops = vec![put(&Key::Schedule(id(), unit(name)), &entry, None)];
         self.store.commit(Txn { guards: vec![], ops }).await.unwrap();
     }
@@ -673,8 +687,14 @@ fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
     run(async {
         let world = World::new().await;
         let hash = UnitHash::new("0123456789012345678901234567890123456789");
-        let entry =
-            Assignment { hash, target: Target::Launched, global: false, generation: Revision(1), restart: None };
+        let entry = Assignment {
+            hash,
+            target: Target::Launched,
+            global: false,
+            generation: Revision(1),
+            restart: None,
+            templates: BTreeMap::new(),
+        };
         let ops = vec![put(&Key::Schedule(id(), unit("ghost.service")), &entry, None)];
         world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
         world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
@@ -698,7 +718,14 @@ fn a_file_of_another_hash_in_the_store_is_never_installed_and_holds_up_nothing()
         let spoil = put(&key, &FileRecord { text: "[Service]\nExecStart=/bin/other\n".into() }, None);
         let entry = |name: &str, generation| {
             let (hash, generation) = (hash.clone(), Revision(generation));
-            let entry = Assignment { hash, target: Target::Launched, global: false, generation, restart: None };
+            let entry = Assignment {
+                hash,
+                target: Target::Launched,
+                global: false,
+                generation,
+                restart: None,
+                templates: BTreeMap::new(),
+            };
             put(&Key::Schedule(id(), unit(name)), &entry, None)
         };
         let ops = vec![spoil, entry("new.service", 2), entry("old.service", 2)];

@@ -264,6 +264,7 @@ impl World {
                     global: *global,
                     generation: revision,
                     restart: None,
+                    templates: BTreeMap::new(),
                 };
                 Change::Assignment(host(*at), unit_name(*unit), Some(Versioned { value, revision }))
             }

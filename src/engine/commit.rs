@@ -128,6 +128,8 @@ fn task(write: &Write<Assignment>) -> Task {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::name::{MachineId, UnitHash};
     use crate::store::Guard;
@@ -142,6 +144,7 @@ mod tests {
                 global: true,
                 generation: Revision(1),
                 restart: None,
+                templates: BTreeMap::new(),
             };
             (id, Write { before: None, after: Some(assignment) })
         };
@@ -156,6 +159,7 @@ mod tests {
             global: false,
             generation: Revision(1),
             restart: None,
+            templates: BTreeMap::new(),
         };
         let mut all = decision("a.service", 4);
         let before = Some(Revision(3));

@@ -134,8 +134,14 @@ impl LeaderState {
                     // Different from anything that the unit requests, so that the record is rewritten in place.
                     Some(unit) => {
                         let (hash, generation) = (unit.hash.clone(), Revision::default());
-                        let value =
-                            Assignment { hash, target: Target::Launched, global: false, generation, restart: None };
+                        let value = Assignment {
+                            hash,
+                            target: Target::Launched,
+                            global: false,
+                            generation,
+                            restart: None,
+                            templates: BTreeMap::new(),
+                        };
                         let assignment = Some(Versioned { value, revision });
                         cluster.apply(Change::Assignment(host.clone(), name.clone(), assignment));
                     }

@@ -200,9 +200,14 @@ impl UnitFile {
     /// Whether it is meant to end by itself, and is inactive then: `Type=oneshot` without `RemainAfterExit=`.
     #[must_use]
     pub fn ends_by_itself(&self) -> bool {
-        let remains = self.value("Service", "RemainAfterExit").unwrap_or_default().to_ascii_lowercase();
-        let remains = matches!(&*remains, "1" | "yes" | "y" | "true" | "t" | "on");
-        self.value("Service", "Type") == Some("oneshot") && !remains
+        self.value("Service", "Type") == Some("oneshot") && !self.is_set("Service", "RemainAfterExit")
+    }
+
+    /// Whether a boolean option is true.
+    #[must_use]
+    pub fn is_set(&self, section: &str, name: &str) -> bool {
+        let value = self.value(section, name).unwrap_or_default().to_ascii_lowercase();
+        matches!(&*value, "1" | "yes" | "y" | "true" | "t" | "on")
     }
 
     /// Whether systemd can enable it: it has an `[Install]` section.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::file::{UnitFile, WHITESPACE};
 use super::glob::Glob;
+use super::instance::NamedInstances;
 use super::name::UnitName;
 
 /// The section's name.
@@ -43,6 +44,8 @@ pub struct Constraints {
     pub replaces: Vec<Glob>,
     /// `Global=`: the unit runs on every host that fits.
     pub global: bool,
+    /// The instances of templates that the file's other sections name. Specifiers in them are never resolved here.
+    pub instances: NamedInstances,
     specifiers: bool,
     /// Whether the id was set by the legacy option.
     legacy_id: bool,
@@ -64,7 +67,7 @@ impl Constraints {
     /// # Errors
     /// All its errors: unknown options, malformed values, options that can't be combined.
     pub fn parse(file: &UnitFile) -> Result<Self, Vec<Problem>> {
-        let mut constraints = Self::default();
+        let mut constraints = Self { instances: NamedInstances::of(file), ..Self::default() };
         let mut problems = Vec::new();
         for option in file.section(SECTION) {
             constraints.specifiers |= option.value.contains('%');
@@ -101,6 +104,7 @@ impl Constraints {
             conflicts: globs(&constraints.conflicts),
             replaces: globs(&constraints.replaces),
             global: constraints.global,
+            instances: constraints.instances.clone(),
             specifiers: false,
             legacy_id: constraints.legacy_id,
         })

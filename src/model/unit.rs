@@ -1,5 +1,6 @@
 //! Units in the cluster: the desired state of each, the assignments of each host, and its reports.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::author::Author;
 use super::failure::Failure;
-use super::name::{MachineId, UnitHash};
+use super::name::{MachineId, UnitHash, UnitName};
 use super::revision::Revision;
 use super::rule::Reasons;
 
@@ -174,6 +175,10 @@ pub struct Assignment {
     /// then stops it and starts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Revision>,
+    /// Templates that must be on the host because of the unit, and the hashes of their files. They may change without
+    /// a new generation, because the unit itself doesn't change with them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub templates: BTreeMap<UnitName, UnitHash>,
 }
 
 /// What a host reports about one of its units (`state/<host>/<unit>`; written by the agent, bound to its lease).

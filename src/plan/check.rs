@@ -1,5 +1,5 @@
 //! The invariants of a cluster. They are written as plainly as possible and independently of the scheduler, whose
-//! results they check: only the rules of `fit` are shared. Must never repair anything.
+//! results they check: only the rules of `fit` and `templates` are shared. Must never repair anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,6 +12,7 @@ use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Desired, Placement, Target};
 
 use super::fit::{Misfit, Question, Stance, View as _, first_misfit, fit};
+use super::templates::brought_by;
 
 /// When an invariant must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,7 +195,8 @@ fn misplaced(
     let constraints = cluster.constraints_at(name, host)?;
     let (generation, restart) = (unit.generation, unit.restart);
     let hash = cluster.file_on(name, host)?.clone();
-    let wanted = Assignment { hash, target, global: constraints.global, generation, restart };
+    let templates = brought_by(cluster, name, &constraints);
+    let wanted = Assignment { hash, target, global: constraints.global, generation, restart, templates };
     if assignment.value != wanted {
         return Some(Violation::Stale(name.clone(), host.clone()));
     }

@@ -161,7 +161,14 @@ mod tests {
     use super::*;
 
     fn assignment(target: Target, generation: u64) -> Assignment {
-        Assignment { hash: UnitHash::new("a"), target, global: false, generation: Revision(generation), restart: None }
+        Assignment {
+            hash: UnitHash::new("a"),
+            target,
+            global: false,
+            generation: Revision(generation),
+            restart: None,
+            templates: BTreeMap::new(),
+        }
     }
 
     fn done(target: Target, generation: u64) -> Option<Done> {

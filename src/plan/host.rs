@@ -395,10 +395,11 @@ impl HostState {
     }
 
     /// Whether a unit keeps running without an assignment: it is foreign, the store has lost its record, or the leader
-    /// hasn't decided about it yet.
+    /// hasn't decided about it yet. A template stays with such units, which may need it.
     fn is_protected(&self, name: &UnitName) -> bool {
         let assigned = self.units.get(name).is_some_and(|unit| unit.assignment.is_some());
-        !assigned && (self.is_orphan(name) || self.is_foreign(name) || self.awaits_leader(name))
+        let awaited = self.awaits_leader(name) || (name.is_template() && self.returned.is_some());
+        !assigned && (self.is_orphan(name) || self.is_foreign(name) || awaited)
     }
 }
 

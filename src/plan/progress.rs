@@ -334,7 +334,7 @@ mod tests {
 
     fn assign(cluster: &mut Cluster, host: usize, generation: u64, target: Target) {
         let (hash, generation) = (UnitHash::new("0"), Revision(generation));
-        let value = Assignment { hash, target, global: true, generation, restart: None };
+        let value = Assignment { hash, target, global: true, generation, restart: None, templates: BTreeMap::new() };
         let assignment = Versioned { value, revision: Revision(8) };
         cluster.schedule.entry(id(host)).or_default().insert(name(), assignment);
     }

@@ -176,6 +176,7 @@ impl Scheduler {
         self.index.unit_changed(&self.cluster, &name, hash.as_ref());
         self.dirty.files(hash.iter());
         self.mark_neighbours(&name);
+        self.mark_bringing(&name);
         self.dirty.unit(&name, Rescan::Explain);
     }
 
@@ -208,6 +209,7 @@ impl Scheduler {
         for name in &users {
             self.index.unit_changed(&self.cluster, name, Some(&hash));
             self.mark_neighbours(name);
+            self.mark_bringing(name);
             self.dirty.unit(name, Rescan::Explain);
         }
         if self.cluster.files.contains_key(&hash) && !self.index.is_referred_to(&hash) {

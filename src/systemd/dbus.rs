@@ -158,7 +158,8 @@ impl Dbus {
         let stale = units.iter().zip(&written).filter(|(_, written)| written.as_ref().is_ok_and(stale));
         self.together(Verb::Disable, stale.map(|((name, _), _)| name.clone()).collect()).await;
         let mut failures = failures_of(self.together(Verb::Link, linkable.iter().cloned().collect()).await);
-        let enabling = |name: &UnitName| linkable.contains(name) && !failures.contains_key(name);
+        // Only an instance of a template can be enabled.
+        let enabling = |name: &UnitName| linkable.contains(name) && !failures.contains_key(name) && !name.is_template();
         let enable = units.iter().filter(|(name, text)| enabling(name) && has_install(text));
         let enable = enable.map(|(name, _)| name.clone()).collect();
         failures.extend(failures_of(self.each(Verb::Enable, enable).await));

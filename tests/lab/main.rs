@@ -26,5 +26,6 @@ mod remote;
 mod scheduling;
 mod standalone;
 mod syntax;
+mod templates;
 mod upgrade;
 mod workflow;

@@ -36,7 +36,8 @@ fn records(view: &UnitView) -> Cluster {
     }
     for order in &view.hosts {
         let (hash, target, generation) = (hash.clone(), order.target, order.generation);
-        let assignment = Assignment { hash, target, global: true, generation, restart: None };
+        let assignment =
+            Assignment { hash, target, global: true, generation, restart: None, templates: BTreeMap::new() };
         cluster.schedule.insert(order.machine.id.clone(), BTreeMap::from([(name.clone(), read(assignment))]));
     }
     for state in &view.states {

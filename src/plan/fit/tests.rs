@@ -1,5 +1,7 @@
 //! One small cluster, every rule: what fits and the sentence for what doesn't.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::cluster::Versioned;
 use crate::model::file::UnitFile;
@@ -45,7 +47,14 @@ impl Table {
     fn put(&mut self, name: &str, host: &str, target: Target) {
         let name: UnitName = name.parse().unwrap();
         let hash = self.0.units.get(&name).map_or_else(|| UnitHash::new("0"), |unit| unit.hash.clone());
-        let value = Assignment { hash, target, global: false, generation: Revision(1), restart: None };
+        let value = Assignment {
+            hash,
+            target,
+            global: false,
+            generation: Revision(1),
+            restart: None,
+            templates: BTreeMap::new(),
+        };
         let assignment = Versioned { value, revision: Revision(1) };
         self.0.schedule.entry(host.parse().unwrap()).or_default().insert(name, assignment);
     }

@@ -1,8 +1,11 @@
 //! Applies assignments, and decides when a missing assignment means that the unit must be removed. Owns the reaction to
 //! a store that was rolled back: lost data must never be taken for a decision.
 
-use crate::model::name::UnitName;
+use std::collections::BTreeMap;
+
+use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
+use crate::model::unit::{Assignment, Target};
 
 use super::{Assigned, Assignments, HostState, Log, Unit, Unreadable};
 
@@ -28,7 +31,10 @@ impl HostState {
                 self.assignments_known = true;
                 self.see_history(revision);
                 let was_assigned = |unit: &Unit| unit.assignment.is_some() || unit.unreadable;
-                let gone = self.units.iter().filter(|(name, unit)| was_assigned(unit) && !all.contains_key(*name));
+                let gone = self
+                    .units
+                    .iter()
+                    .filter(|(name, unit)| was_assigned(unit) && !all.contains_key(*name) && !name.is_template());
                 let gone: Vec<UnitName> = gone.map(|(name, _)| name.clone()).collect();
                 for name in gone {
                     let unit = self.mark_dirty(&name);
@@ -40,6 +46,42 @@ impl HostState {
                 // Units on disk that have no assignment are removed now.
                 self.dirty.extend(self.units.keys().cloned());
             }
+        }
+        self.follow_templates();
+    }
+
+    /// Templates are assigned to the host by the units that bring them: each is on the host, loaded, as long as one of
+    /// these is assigned to it or still has its file there.
+    fn follow_templates(&mut self) {
+        let mut brought: BTreeMap<&UnitName, (Revision, &UnitHash)> = BTreeMap::new();
+        for unit in self.units.values() {
+            let Some(assignment) = &unit.assignment else { continue };
+            if assignment.target == Target::Removed && unit.file.is_none() {
+                continue;
+            }
+            for (template, hash) in &assignment.templates {
+                // While a change of the template arrives, two units may carry different files of it.
+                let carried = (assignment.generation, hash);
+                brought.entry(template).and_modify(|known| *known = (*known).max(carried)).or_insert(carried);
+            }
+        }
+        let assigned = |name: &UnitName| self.units.get(name).and_then(|unit| unit.assignment.as_ref());
+        let over = self.units.keys().filter(|name| name.is_template() && !brought.contains_key(name));
+        let over: Vec<UnitName> = over.cloned().collect();
+        let changed =
+            brought.iter().filter(|(name, (_, hash))| assigned(name).is_none_or(|known| known.hash != **hash));
+        let changed: Vec<(UnitName, Assignment)> = changed
+            .map(|(name, (generation, hash))| {
+                let (target, restart, templates) = (Target::Loaded, None, BTreeMap::new());
+                let (hash, generation) = ((*hash).clone(), *generation);
+                ((*name).clone(), Assignment { hash, target, global: true, generation, restart, templates })
+            })
+            .collect();
+        for template in over {
+            self.mark_dirty(&template).assignment = None;
+        }
+        for (template, assignment) in changed {
+            self.apply_assignment(&template, Some(Ok(assignment)));
         }
     }
 

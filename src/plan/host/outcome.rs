@@ -24,7 +24,7 @@ impl HostState {
         for (name, text, outcome) in outcomes {
             self.unseen.insert(name.clone());
             self.installing.remove(&name);
-            let loaded = self.units.get(&name).is_some_and(|unit| unit.state.load.is_found());
+            let loaded = self.is_loaded(&name);
             let file = Known::of(&name, &text, &self.id);
             // systemd re-reads a loaded file, and links in `.wants` directories, only on a reload. A file that it has
             // never read needs no reload, and with a thousand units a reload blocks PID 1 for a second.
@@ -55,6 +55,15 @@ impl HostState {
         if any {
             self.retry_missing();
         }
+    }
+
+    /// Whether systemd may have read the file that a unit had before, or have looked for it. systemd doesn't load a
+    /// template, but its instances, together with the units that name them.
+    fn is_loaded(&self, name: &UnitName) -> bool {
+        let bringing =
+            |unit: &&Unit| unit.assignment.as_ref().is_some_and(|assignment| assignment.templates.contains_key(name));
+        let itself = self.units.get(name).into_iter();
+        itself.chain(self.units.values().filter(bringing)).any(|unit| unit.state.load.is_found())
     }
 
     /// A unit's file is installed.

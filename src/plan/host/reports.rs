@@ -19,7 +19,13 @@ impl HostState {
         let (mut changed, mut due) = (Vec::new(), Vec::new());
         let mut settled = Vec::new();
         for name in &self.dirty {
-            let Some(unit) = self.units.get(name) else { continue };
+            let Some(unit) = self.units.get_mut(name) else { continue };
+            if name.is_template() {
+                // Only units are reported: the cluster decides about a template by the units that bring it.
+                unit.reported = Some(None);
+                settled.push(name.clone());
+                continue;
+            }
             let report = unit.report();
             if unit.reported.as_ref() == Some(&report) {
                 settled.push(name.clone());
@@ -72,10 +78,10 @@ impl HostState {
         }
     }
 
-    /// The number of units that are or were assigned to this host, without foreign ones.
+    /// The number of units that are or were assigned to this host, without foreign ones and templates.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.units.keys().filter(|name| !self.is_foreign(name)).count()
+        self.units.keys().filter(|name| !self.is_foreign(name) && !name.is_template()).count()
     }
 
     /// All units that are known.
@@ -109,7 +115,8 @@ impl HostState {
 
     /// The `ActiveState` of each unit that has a file here.
     pub fn active(&self) -> impl Iterator<Item = &str> {
-        self.units.values().filter(|unit| unit.file.is_some()).map(|unit| unit.state.active.as_str())
+        let here = self.units.iter().filter(|(name, unit)| unit.file.is_some() && !name.is_template());
+        here.map(|(_, unit)| unit.state.active.as_str())
     }
 }
 

@@ -93,6 +93,8 @@ impl HostState {
         }
         if awaiting.is_empty() {
             self.returned = None;
+            // Those that stayed because a unit might have needed them.
+            self.dirty.extend(self.units.keys().filter(|name| name.is_template()).cloned());
         }
     }
 

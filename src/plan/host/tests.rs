@@ -135,6 +135,53 @@ fn what_was_reported_and_not_saved_is_not_done_again() {
 }
 
 #[test]
+fn a_template_comes_with_a_unit_that_needs_it_and_goes_with_the_last_one() {
+    let bringing = |text: &str, target, generation| Assignment {
+        templates: [(unit("echo@.service"), hash(text))].into(),
+        ..assignment(OTHER, target, generation)
+    };
+    let mut world = World::new();
+    world.assign("echo.socket", bringing(PLAIN, Target::Launched, 1));
+    assert_eq!(world.settle(), ["install echo.socket echo@.service", "start echo.socket"]);
+    world.assign("other.socket", bringing(PLAIN, Target::Launched, 2));
+    assert_eq!(world.settle(), ["install other.socket", "start other.socket"]);
+    let reported: Vec<&str> = world.reports.keys().map(UnitName::as_str).collect();
+    assert_eq!((reported, world.state.count()), (vec!["echo.socket", "other.socket"], 2));
+    for _ in 0..2 {
+        world.begin();
+        assert!(world.settle().is_empty());
+    }
+    // Another file of the template: neither socket is touched. While that arrives, the newer assignment counts.
+    world.assign("other.socket", bringing(NEEDY, Target::Launched, 2));
+    world.assign("echo.socket", bringing(NEEDY, Target::Launched, 1));
+    assert_eq!(world.settle(), ["install echo@.service"]);
+    for (name, generation) in [("other.socket", 3), ("echo.socket", 4)] {
+        world.assign(name, bringing(NEEDY, Target::Removed, generation));
+        assert_eq!(world.settle(), [format!("stop {name}"), format!("remove {name}")]);
+        world.unassign(name);
+    }
+    assert_eq!(world.settle(), ["remove echo@.service"]);
+    assert!(world.disk.is_empty() && world.reports.is_empty() && world.state.is_settled());
+}
+
+#[test]
+fn a_template_stays_with_a_unit_that_keeps_running_without_an_assignment() {
+    let mut world = World::new();
+    let templates = [(unit("echo@.service"), hash(PLAIN))].into();
+    world.assign("g.socket", Assignment { templates, ..assignment(GLOBAL, Target::Launched, 1) });
+    world.settle();
+    world.wanted = [(unit("g.socket"), hash(GLOBAL))].into();
+    // The leader has taken the host for dead, and has not assigned the unit again yet.
+    world.assigned.clear();
+    world.begin();
+    world.pass();
+    assert!(world.done.is_empty() && world.disk.contains_key(&unit("echo@.service")), "{:?}", world.done);
+    // It has decided against it.
+    world.wanted.clear();
+    assert_eq!(world.settle(), ["stop g.socket", "remove echo@.service", "remove g.socket"]);
+}
+
+#[test]
 fn files_that_were_here_before_are_left_alone_until_they_are_assigned() {
     let mut world = World::new();
     for name in ["kept.service", "taken.service"] {

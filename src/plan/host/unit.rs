@@ -104,7 +104,8 @@ impl Known {
         });
         let dependencies = Dependencies::of(name, &file);
         let restarts = file.value("Service", "Restart").is_some_and(|value| !matches!(value, "" | "no"));
-        let (ends, has_install) = (file.ends_by_itself(), file.has_install());
+        // Only an instance of a template can be enabled.
+        let (ends, has_install) = (file.ends_by_itself(), file.has_install() && !name.is_template());
         Self { hash: file.hash(), dependencies, tied, ends, restarts, has_install }
     }
 }

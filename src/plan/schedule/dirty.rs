@@ -215,6 +215,13 @@ impl Scheduler {
         }
     }
 
+    /// The units whose assignments may have to carry other templates, because `name` has changed.
+    pub(super) fn mark_bringing(&mut self, name: &UnitName) {
+        for other in self.index.naming.affected(name) {
+            self.dirty.unit(&other, Rescan::Keep);
+        }
+    }
+
     /// Whether two units conflict, or the first replaces the second.
     fn concerns(&self, name: &UnitName, other: &UnitName) -> bool {
         let (ours, theirs) = (self.view().constraints_in_force(name), self.view().constraints_in_force(other));

@@ -2,6 +2,7 @@
 //! decide anything, and never hold what can't be derived from the cluster.
 
 pub(super) mod hosts;
+mod naming;
 pub(super) mod patterns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::model::unit::Placement;
 use super::super::fit::{Occupancy, View, is_wanted, live_at};
 use super::score::load;
 use hosts::Hosts;
+use naming::Naming;
 use patterns::{PatternIds, PatternIndex};
 
 /// All indexes.
@@ -35,6 +37,8 @@ pub(super) struct Index {
     pub(super) waiting: BTreeSet<UnitName>,
     /// Global units whose desired state puts them on hosts.
     pub(super) globals: BTreeSet<UnitName>,
+    /// The templates that files name.
+    pub(super) naming: Naming,
     by_hash: BTreeMap<UnitHash, FileUsers>,
     assignments_by_hash: BTreeMap<UnitHash, usize>,
     /// Units that aren't planned while they have this file.
@@ -138,6 +142,7 @@ impl Index {
             for peer in peers(constraints.as_ref()) {
                 self.node(&peer).dependents.insert(name.clone());
             }
+            self.naming.changed(name, old.as_deref(), constraints.as_deref());
             if let Some(constraints) = &constraints {
                 self.hosts.ask(cluster, constraints, true);
             }

@@ -10,6 +10,7 @@ use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 
 use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed, is_wanted};
+use super::super::templates::brought_by;
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
 use super::round::Round;
@@ -182,7 +183,8 @@ impl Round<'_> {
         let hash = self.scheduler.cluster.file_on(unit, host)?.clone();
         let Unit { desired, generation, restart, .. } = *self.scheduler.cluster.units.get(unit)?;
         let target = if desired == Desired::Launched { Target::Launched } else { Target::Loaded };
-        Some(Assignment { hash, target, global: constraints.global, generation, restart })
+        let templates = brought_by(&self.scheduler.cluster, unit, constraints);
+        Some(Assignment { hash, target, global: constraints.global, generation, restart, templates })
     }
 
     /// Tell a host to stop and remove a unit. An assignment that was made in this round is withdrawn instead.

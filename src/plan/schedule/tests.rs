@@ -379,3 +379,40 @@ fn a_unit_waits_silently_for_its_file_and_files_go_with_their_last_use() {
     assert!(bench.scheduler.cluster().files.contains_key(&hash));
     bench.settled();
 }
+
+/// The templates in the assignments of a.service, as `host: template`, and the assignments' generation.
+fn brought(bench: &Bench) -> (Vec<String>, Revision) {
+    let name: UnitName = "a.service".parse().unwrap();
+    let schedule = &bench.scheduler.cluster().schedule;
+    let (host, assignment) = schedule.iter().find_map(|(host, units)| Some((host, units.get(&name)?))).unwrap();
+    let hash = |template: &UnitName| &bench.scheduler.cluster().units[template].hash;
+    let templates = assignment.value.templates.iter();
+    let templates = templates.inspect(|(template, carried)| assert_eq!(*carried, hash(template)));
+    (templates.map(|(template, _)| format!("{}: {template}", host.short())).collect(), assignment.value.generation)
+}
+
+#[test]
+fn a_unit_brings_the_templates_whose_instances_it_names() {
+    let mut bench = Bench::new(2);
+    bench.submit(&[("a.service", "[Unit]\nWants=w@1.service")]);
+    let (none, generation) = brought(&bench);
+    assert!(none.is_empty(), "there is no such template yet: {none:?}");
+    let updated = ["a.service updated on n1 (00000001)"];
+    assert_eq!(bench.submit(&[("w@.service", "[Unit]\nWants=%p-%i@x.service v@%i.service")]), updated);
+    assert_eq!(brought(&bench), (vec!["00000001: w@.service".into()], generation));
+    // Another file of the template, and a template that it names itself.
+    assert_eq!(bench.submit(&[("w@.service", "[Unit]\nWants=v@%i.service")]), updated);
+    assert_eq!(bench.submit(&[("v@.service", "")]), updated);
+    assert_eq!(brought(&bench), (vec!["00000001: v@.service".into(), "00000001: w@.service".into()], generation));
+    // The instance is a unit of its own: it is placed by itself, and must not run here as well.
+    assert_eq!(
+        bench.submit(&[("w@1.service", "MachineMetadata=zone=b")]),
+        ["a.service updated on n1 (00000001)", "w@1.service placed on n2 (00000002): the least loaded host"]
+    );
+    assert_eq!(brought(&bench), (Vec::new(), generation));
+    bench.then([Change::Unit("w@1.service".parse().unwrap(), None)]);
+    assert_eq!(brought(&bench).0.len(), 2);
+    assert_eq!(bench.then([Change::Unit("w@.service".parse().unwrap(), None)]), updated);
+    assert_eq!(brought(&bench), (Vec::new(), generation));
+    bench.settled();
+}

@@ -41,6 +41,14 @@ impl Family for Records {
             ),
             r#"{"hash":"3750b3e9","target":"launched","global":true,"generation":7,"restart":6}"#,
         ),
+        // A unit that brings a template.
+        Form::today(
+            "schedule/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/a.socket",
+            concat!(
+                r#"{"hash":"3750b3e9","target":"launched","generation":7,"#,
+                r#""templates":{"a@.service":"5b1e0b2f"}}"#,
+            ),
+        ),
         // Before authors were added.
         Form::today(
             "schedule/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/a.service",

@@ -28,7 +28,14 @@ pub(super) fn hash(text: &str) -> UnitHash {
 }
 
 pub(super) fn assignment(text: &str, target: Target, generation: u64) -> Assignment {
-    Assignment { hash: hash(text), target, global: false, generation: Revision(generation), restart: None }
+    Assignment {
+        hash: hash(text),
+        target,
+        global: false,
+        generation: Revision(generation),
+        restart: None,
+        templates: BTreeMap::new(),
+    }
 }
 
 /// What a process was started for: its file, and the restart requested at that time.
@@ -134,7 +141,9 @@ impl World {
     }
 
     pub(super) fn describe(&self, name: &UnitName) -> UnitState {
-        let load = if self.disk.contains_key(name) { LoadState::Loaded } else { LoadState::NotFound };
+        // systemd answers nothing about templates.
+        let found = self.disk.contains_key(name) && !name.is_template();
+        let load = if found { LoadState::Loaded } else { LoadState::NotFound };
         let mut state = UnitState::stopped(load);
         if self.running.contains_key(name) {
             (state.active, state.sub) = (ActiveState::Active, "running".into());
