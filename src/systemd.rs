@@ -98,8 +98,8 @@ pub trait Systemd: Clone + Send + Sync + 'static {
         units: Vec<UnitName>,
     ) -> impl Future<Output = Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error>> + Send;
 
-    /// How the last invocation of each unit ended, and how often systemd has restarted it. A unit that systemd doesn't
-    /// know is left out.
+    /// How the last invocation of each unit ended, how often systemd has restarted it, and its status text. A unit that
+    /// systemd doesn't know is left out.
     ///
     /// # Errors
     /// `Unavailable`.

@@ -302,6 +302,7 @@ impl World {
                     since: 0,
                     missing: false,
                     restarts: 0,
+                    status: None,
                     failure: None,
                 };
                 let revision = self.store.revision.next();

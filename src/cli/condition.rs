@@ -116,6 +116,7 @@ impl Condition {
             Some(why) => format!("{word}: {}", why.lines().next().unwrap_or_default()),
             None => word.to_owned(),
         };
+        let doing = |word: &str| state.status.as_ref().map_or(word.to_owned(), |status| format!("{word}: {status}"));
         if state.error.is_some() && state.active != "active" {
             return new(Kind::Failed, &because("failed"));
         }
@@ -124,8 +125,8 @@ impl Condition {
             ("activating", "auto-restart" | "auto-restart-queued") => {
                 new(Kind::Restarting, &because(&restarted("restarting", state.restarts)))
             }
-            ("activating", _) => new(Kind::Starting, "starting"),
-            ("deactivating", _) => new(Kind::Stopping, "stopping"),
+            ("activating", _) => new(Kind::Starting, &doing("starting")),
+            ("deactivating", _) => new(Kind::Stopping, &doing("stopping")),
             ("active", "exited") => new(Kind::Done, "done"),
             ("active" | "reloading", sub) => new(Kind::Running, &restarted(sub, state.restarts)),
             _ if state.job.as_deref() == Some("start") => new(Kind::Starting, "starting"),
@@ -169,8 +170,8 @@ pub(super) mod tests {
     use crate::model::revision::Revision;
     use crate::model::unit::Target;
 
-    /// `host active sub [result=…] [error=…] [job=…] [restarts=…] [exit=…] [missing]`, since 60 s after the
-    /// epoch.
+    /// `host active sub [result=…] [error=…] [job=…] [restarts=…] [exit=…] [status=…] [missing]`, since 60 s after
+    /// the epoch.
     pub(in crate::cli) fn state(text: &str) -> StateView {
         let words: Vec<&str> = text.split_whitespace().collect();
         let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
@@ -193,6 +194,7 @@ pub(super) mod tests {
             since: 60_000,
             missing: words.contains(&"missing"),
             restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
+            status: after("status="),
             failure: after("exit=").map(|status| {
                 let exit = Some(format!("exited {status}"));
                 Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
@@ -227,6 +229,8 @@ pub(super) mod tests {
             (Launched, "n1 active listening", Kind::Running, "listening"),
             (Launched, "n1 active exited", Kind::Done, "done"),
             (Launched, "n1 activating start", Kind::Starting, "starting"),
+            (Launched, "n1 activating start status=loading", Kind::Starting, "starting: loading"),
+            (Loaded, "n1 deactivating stop status=flushing", Kind::Stopping, "stopping: flushing"),
             (Launched, "n1 activating auto-restart", Kind::Restarting, "restarting"),
             (Launched, "n1 deactivating stop-sigterm", Kind::Stopping, "stopping"),
             (Launched, "n1 failed failed", Kind::Failed, "failed"),

@@ -162,6 +162,7 @@ mod tests {
             since: 0,
             missing: false,
             restarts: 0,
+            status: None,
             failure: None,
         };
         UnitView {

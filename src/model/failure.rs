@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::text::{cut, escaped};
+
 /// The most journal lines in a report.
 pub const MAX_LINES: usize = 5;
 /// The most bytes of journal lines in a report.
@@ -95,30 +97,6 @@ impl Failure {
             lines,
         }
     }
-}
-
-/// `text` with its control characters as `\x1b`.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => out.push(' '),
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// The beginning of `text`, of at most `most` bytes.
-fn cut(text: &str, most: usize) -> String {
-    const MARK: &str = "…";
-    if text.len() <= most {
-        return text.to_owned();
-    }
-    let Some(room) = most.checked_sub(MARK.len()) else { return String::new() };
-    let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}{MARK}", &text[..end])
 }
 
 /// How a process ended, in systemd's words; `code` is `CLD_EXITED` (1), `CLD_KILLED` (2) or `CLD_DUMPED` (3), as in

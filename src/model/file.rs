@@ -210,6 +210,14 @@ impl UnitFile {
         matches!(&*value, "1" | "yes" | "y" | "true" | "t" | "on")
     }
 
+    /// Whether systemd accepts messages of it, such as `STATUS=`: `Type=notify`, or `NotifyAccess=`.
+    #[must_use]
+    pub fn may_notify(&self) -> bool {
+        let kind = self.value("Service", "Type").unwrap_or_default();
+        let access = self.value("Service", "NotifyAccess").unwrap_or_default();
+        matches!(kind, "notify" | "notify-reload") || !matches!(access, "" | "none")
+    }
+
     /// Whether systemd can enable it: it has an `[Install]` section.
     #[must_use]
     pub fn has_install(&self) -> bool {

@@ -189,6 +189,8 @@ pub struct Details {
     pub retry_ms: Option<u64>,
     /// `InvocationID`, as its journal has it; empty if it wasn't needed.
     pub invocation: String,
+    /// `StatusText`: what the unit says of itself with `STATUS=`; empty if it says nothing.
+    pub status: String,
 }
 
 /// An event on a host, after which systemd must be asked.

@@ -1,5 +1,5 @@
-//! Texts for people. Owns what is removed from the texts of others. The files through which texts leave a program use
-//! it, and no others: `tests/layers` has their list.
+//! Texts for people. Owns what is removed from the texts of others, and how much of them a report may hold. The files
+//! through which texts leave a program use `without_os_error`, and no others: `tests/layers` has their list.
 
 use std::borrow::Cow;
 
@@ -28,6 +28,41 @@ pub fn without_os_error(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// The most bytes of a unit's own status text in a report.
+const MAX_STATUS: usize = 200;
+
+/// A unit's own status text (`STATUS=`) as it is reported: one line, bounded, and nothing that speaks to a terminal.
+/// `None` if nothing is left of it.
+#[must_use]
+pub fn status(text: &str) -> Option<String> {
+    let text = cut(&escaped(text.trim()), MAX_STATUS);
+    (!text.is_empty()).then_some(text)
+}
+
+/// `text` with its control characters as `\x1b`.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => out.push(' '),
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The beginning of `text`, of at most `most` bytes.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    const MARK: &str = "…";
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let Some(room) = most.checked_sub(MARK.len()) else { return String::new() };
+    let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}{MARK}", &text[..end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +83,15 @@ mod tests {
         }
         let real = std::io::Error::from_raw_os_error(28).to_string();
         assert_eq!(without_os_error(&real), "No space left on device", "{real}");
+    }
+
+    #[test]
+    fn a_status_is_one_harmless_line_of_bounded_length() {
+        assert_eq!(status(" loading 1 of 3\n"), Some("loading 1 of 3".into()));
+        assert_eq!(status("a\u{1b}[2J\tb\nc"), Some("a\\x1b[2J b\\x0ac".into()));
+        assert_eq!((status(""), status(" \n")), (None, None));
+        let long = status(&"ü".repeat(300)).unwrap();
+        assert!(long.len() <= 200 && long.ends_with('…'), "{long}");
+        assert_eq!(status(&long), Some(long.clone()), "bounds are met");
     }
 }

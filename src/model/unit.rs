@@ -218,6 +218,10 @@ pub struct UnitReport {
     /// that didn't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Box<Failure>>,
+    /// The unit's own text about what it is doing (`STATUS=`), while it starts, reloads or stops: one line of at most
+    /// 200 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

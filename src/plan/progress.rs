@@ -145,7 +145,11 @@ impl Question<'_> {
             return Progress::Waiting(format!("waiting for {host} to {verb} it{}", trouble_of(report)));
         }
         if let Some(job) = &report.job {
-            return Progress::Waiting(format!("{job} job on {host}{}", state_of(report)));
+            return Progress::Waiting(match (job.as_str(), &report.status) {
+                ("start" | "restart", Some(status)) => format!("starting on {host}: {status}"),
+                ("stop", Some(status)) => format!("stopping on {host}: {status}"),
+                _ => format!("{job} job on {host}{}", state_of(report)),
+            });
         }
         if let Some(error) = &report.error
             && report.active != "active"
@@ -287,6 +291,7 @@ mod tests {
             since: 0,
             missing: false,
             restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
+            status: after("status="),
             failure: after("failed=").map(|exit| {
                 let exit = Some(format!("exited {exit}"));
                 Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
@@ -363,6 +368,7 @@ mod tests {
             ("6 loaded failed failed result=failed", "waiting waiting for n1 to start it"),
             ("6 loaded inactive dead error=full", "waiting waiting for n1 to start it: full"),
             ("7 loaded activating start-pre job=start", "waiting start job on n1 (activating, start-pre)"),
+            ("7 loaded activating start job=start status=loading", "waiting starting on n1: loading"),
             ("7 loaded inactive dead job=start result=failed", "waiting start job on n1 (inactive, dead)"),
             ("7 loaded activating auto-restart result=done", "waiting starting on n1 (activating, auto-restart)"),
             (

@@ -407,6 +407,7 @@ mod tests {
                 since: 0,
                 missing: false,
                 restarts: 0,
+                status: None,
                 failure: None,
             };
             assert_eq!(is_down(unit, &report) && !is_done(file, &report), expected, "{} {report:?}", file.text());

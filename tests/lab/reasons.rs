@@ -14,6 +14,11 @@ const LATER: &str = "[Service]\nExecStart=/bin/sh -c \"echo boom; exit 7\"\nRest
 const CRASHES: &str = "[Service]\nExecStart=/bin/sh -c \"sleep 2; exit 3\"\nRestart=on-failure\nRestartSec=100ms\n\
     [X-Fleet]\nMachineMetadata=host=n2\n";
 
+/// A program that says what it is doing while it starts.
+const SAYS: &str = "[Service]\nType=notify\nNotifyAccess=all\nExecStart=/bin/sh -c \"systemd-notify \
+    --status='loading 1 of 3'; sleep 5; systemd-notify --ready --status='serving'; exec sleep 1000\"\n\
+    [X-Fleet]\nMachineMetadata=host=n2\n";
+
 /// The row of one unit in `list-units --output json`.
 fn listed(lab: &Lab, unit: &str) -> Value {
     let rows = lab.fleetctl(&["list-units", "--output=json", unit]).ok();
@@ -63,4 +68,19 @@ fn a_crash_loop_is_counted_and_a_watched_start_of_it_fails() {
     });
     lab.file("calm.service", "[Service]\nExecStart=/bin/sleep 1000\n");
     lab.fleetctl(&["start", "--watch", "3s", "calm.service"]).ok();
+}
+
+#[test]
+fn a_unit_that_starts_is_shown_with_its_own_status_text() {
+    let lab = Lab::cluster(2);
+    lab.file("says.service", SAYS);
+    let started = lab.fleetctl(&["start", "--timeout=2s", "says.service"]);
+    let said = "not done after 2 s; nothing is undone, and the cluster continues to start:\n  says.service: starting on \
+                n2: loading 1 of 3\n";
+    assert!(started.code == 1 && started.stderr.ends_with(said), "{started:?}");
+    assert_eq!(listed(&lab, "says.service")["status"], "loading 1 of 3");
+    let waited = lab.fleetctl(&["wait", "--for=active", "--timeout=60s", "says.service"]).ok();
+    assert_eq!(waited, "says.service is active on n2\n");
+    // What it says while it runs isn't reported.
+    assert_eq!(listed(&lab, "says.service")["status"], Value::Null);
 }

@@ -72,6 +72,7 @@ pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, genera
         since: 5,
         missing: false,
         restarts: 0,
+        status: None,
         failure: None,
     };
     put(&Key::state(&host, &name, ReportKeyForm::HostFirst), &state, None)

@@ -59,6 +59,21 @@ fn machine(host: &MachineRef) -> Machine {
 
 fn report(state: StateView) -> UnitReport {
     let StateView { generation, target, hash, load, active, sub, job, result, error, since, .. } = state;
-    let (missing, restarts, failure) = (state.missing, state.restarts, state.failure);
-    UnitReport { generation, target, hash, load, active, sub, job, result, error, since, missing, restarts, failure }
+    let (missing, restarts, failure, status) = (state.missing, state.restarts, state.failure, state.status);
+    UnitReport {
+        generation,
+        target,
+        hash,
+        load,
+        active,
+        sub,
+        job,
+        result,
+        error,
+        since,
+        missing,
+        restarts,
+        failure,
+        status,
+    }
 }

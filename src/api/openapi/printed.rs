@@ -86,6 +86,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("missing", json!({ "type": "boolean" })),
         ("restarts", json!({ "type": "integer", "minimum": 0 })),
         ("failure", or_null(of("Failure"))),
+        ("status", or_null(text())),
     ];
     let target = json!({ "anyOf": [machine, { "const": "global" }, { "type": "null" }] });
     let files = [

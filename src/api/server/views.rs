@@ -151,5 +151,6 @@ fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateV
         missing: state.missing,
         restarts: state.restarts,
         failure: state.failure.clone(),
+        status: state.status.clone(),
     }
 }

@@ -50,6 +50,9 @@ pub struct StateView {
     /// Why it failed, or is about to be started again by systemd. Hosts of earlier versions don't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Box<Failure>>,
+    /// The unit's own text about what it is doing (`STATUS=`), while it starts, reloads or stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
 }
 
 impl StateView {

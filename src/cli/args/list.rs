@@ -88,7 +88,7 @@ pub(in crate::cli) const FIELDS: [(&str, &[&str]); 5] = [
         "list-units",
         &[
             "unit", "machine", "active", "sub", "load", "hash", "ip", "hostname", "job", "error", "missing",
-            "restarts", "failure",
+            "restarts", "failure", "status",
         ],
     ),
     ("list-unit-files", &["unit", "hash", "dstate", "state", "target", "global", "desc", "waiting"]),

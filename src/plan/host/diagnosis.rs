@@ -1,12 +1,14 @@
-//! Why a unit failed and how often it restarted: decides which units systemd is asked about in detail, whose journal is
-//! read, and which reports wait. A report must never wait for long: a failure waits half a second for its journal, and
-//! a unit that restarts again and again is written at most every ten seconds.
+//! Why a unit failed, how often it restarted, and what it says of itself: decides which units systemd is asked about in
+//! detail, whose journal is read, and which reports wait. A report must never wait for long: a failure waits half a
+//! second for its journal, and a unit that restarts again and again, or changes its status text, is written at most
+//! every ten seconds.
 
 use std::time::Duration;
 
 use crate::model::failure::Failure;
 use crate::model::name::UnitName;
 use crate::model::systemd::{ActiveState, Details, UnitState};
+use crate::model::text;
 use crate::model::unit::UnitReport;
 
 use super::unit::Journal;
@@ -15,14 +17,15 @@ use super::{Action, HostState, Now, Unit};
 /// How long the report of a failure waits for the lines of the journal. If they arrive later, they are reported then.
 const JOURNAL_WAIT: Duration = Duration::from_millis(500);
 
-/// How often restarts are reported: systemd may restart a unit ten times in a second.
-const RESTARTS_EVERY: Duration = Duration::from_secs(10);
+/// How often restarts and status texts are reported: systemd may restart a unit ten times in a second, and a unit may
+/// change its text as often as it likes.
+const AT_MOST_EVERY: Duration = Duration::from_secs(10);
 
 /// systemd's `Result` of a unit that hasn't failed.
 const SUCCESS: &str = "success";
 
 impl HostState {
-    /// Ask systemd about units that failed or may have restarted.
+    /// Ask systemd about units that failed, may have restarted, or say what they are doing.
     pub(super) fn inspect(&mut self) -> Option<Action> {
         let mut names = Vec::new();
         for name in self.dirty.difference(&self.unseen) {
@@ -92,7 +95,20 @@ impl Unit {
     fn needs_details(&self) -> bool {
         let may_restart = self.file.as_ref().is_some_and(|file| file.restarts);
         let runs = matches!(self.state.active, ActiveState::Active | ActiveState::Reloading);
-        self.is_failing() || (may_restart && runs && self.state.job.is_none())
+        self.is_failing() || (may_restart && runs && self.state.job.is_none()) || self.tells_status()
+    }
+
+    /// Whether its status text is part of its report: while it starts, reloads or stops. That of a unit that runs may
+    /// change all the time, so it would mean a write for each change, or be out of date.
+    fn tells_status(&self) -> bool {
+        let changes =
+            matches!(self.state.active, ActiveState::Activating | ActiveState::Reloading | ActiveState::Deactivating);
+        changes && self.file.as_ref().is_some_and(|file| file.notifies)
+    }
+
+    /// What it says of itself, for its report.
+    pub(super) fn status(&self) -> Option<String> {
+        text::status(&self.diagnosis.details.status).filter(|_| self.tells_status())
     }
 
     /// Why it failed, for its report.
@@ -118,21 +134,31 @@ impl Unit {
             Journal::Awaited(until) if report.failure.is_some() => Some(until),
             _ => None,
         };
-        let restarts = self.reported.as_ref().and_then(Option::as_ref).and_then(|old| {
+        let old = self.reported.as_ref().and_then(Option::as_ref);
+        let restarts = old.and_then(|old| {
             let asked = |report: &UnitReport| (report.generation, report.target, report.error.clone());
             let again = report.restarts > old.restarts && asked(report) == asked(old);
-            let last = self.diagnosis.restarts_reported.filter(|_| again && self.state.active.is_up())?;
-            Some(last + RESTARTS_EVERY)
+            self.diagnosis.restarts_reported.filter(|_| again && self.state.active.is_up())
         });
-        journal.max(restarts).filter(|until| *until > now.monotonic)
+        let status = old.and_then(|old| {
+            let nothing_else = UnitReport { status: old.status.clone(), ..report.clone() } == *old;
+            self.diagnosis.status_reported.filter(|_| nothing_else)
+        });
+        let again = restarts.max(status).map(|last| last + AT_MOST_EVERY);
+        journal.max(again).filter(|until| *until > now.monotonic)
     }
 
     /// `report` was written.
-    pub(super) fn restarts_were_reported(&mut self, report: Option<&UnitReport>, now: Now) {
-        let count = |report: Option<&UnitReport>| report.map_or(0, |report| report.restarts);
-        let before = self.reported.as_ref().map_or(0, |old| count(old.as_ref()));
-        if count(report) > before {
+    pub(super) fn was_reported(&mut self, report: Option<&UnitReport>, now: Now) {
+        let of =
+            |report: Option<&UnitReport>| report.map_or((0, None), |report| (report.restarts, report.status.clone()));
+        let (restarts, status) = self.reported.as_ref().map_or((0, None), |old| of(old.as_ref()));
+        let (new_restarts, new_status) = of(report);
+        if new_restarts > restarts {
             self.diagnosis.restarts_reported = Some(now.monotonic);
+        }
+        if new_status != status {
+            self.diagnosis.status_reported = Some(now.monotonic);
         }
     }
 }

@@ -45,7 +45,7 @@ impl HostState {
     pub(super) fn published(&mut self, reports: Vec<(UnitName, Option<UnitReport>)>, now: Now) {
         for (name, report) in reports {
             if let Some(unit) = self.units.get_mut(&name) {
-                unit.restarts_were_reported(report.as_ref(), now);
+                unit.was_reported(report.as_ref(), now);
                 unit.reported = Some(report);
             }
         }
@@ -142,6 +142,7 @@ impl Unit {
             missing: self.is_missing(),
             restarts: self.restarts(),
             failure: self.failure().map(Box::new),
+            status: self.status(),
         })
     }
 

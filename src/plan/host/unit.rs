@@ -62,6 +62,8 @@ pub(super) struct Diagnosis {
     pub(super) journal: Journal,
     /// When a growing number of restarts was last reported.
     pub(super) restarts_reported: Option<Duration>,
+    /// When another status text was last reported.
+    pub(super) status_reported: Option<Duration>,
 }
 
 /// The journal of the invocation that failed.
@@ -86,6 +88,8 @@ pub struct Known {
     pub(super) ends: bool,
     /// Whether systemd may start it again by itself (`Restart=`).
     pub(super) restarts: bool,
+    /// Whether it may tell systemd what it is doing (`STATUS=`).
+    pub(super) notifies: bool,
     /// Whether it has an `[Install]` section and must be enabled.
     pub(super) has_install: bool,
 }
@@ -96,7 +100,8 @@ impl Known {
         let Ok(file) = UnitFile::parse(text.as_bytes()) else {
             let hash = UnitHash::new("damaged");
             let dependencies = Dependencies::default();
-            return Self { hash, dependencies, tied: false, ends: false, restarts: false, has_install: false };
+            let (tied, ends, restarts, notifies, has_install) = Default::default();
+            return Self { hash, dependencies, tied, ends, restarts, notifies, has_install };
         };
         let tied = Constraints::parse(&file).is_ok_and(|constraints| {
             let constraints = Constraints::resolve(&Arc::new(constraints), name);
@@ -104,9 +109,10 @@ impl Known {
         });
         let dependencies = Dependencies::of(name, &file);
         let restarts = file.value("Service", "Restart").is_some_and(|value| !matches!(value, "" | "no"));
+        let (ends, notifies) = (file.ends_by_itself(), file.may_notify());
         // Only an instance of a template can be enabled.
-        let (ends, has_install) = (file.ends_by_itself(), file.has_install() && !name.is_template());
-        Self { hash: file.hash(), dependencies, tied, ends, restarts, has_install }
+        let has_install = file.has_install() && !name.is_template();
+        Self { hash: file.hash(), dependencies, tied, ends, restarts, notifies, has_install }
     }
 }
 

@@ -92,6 +92,7 @@ impl Bench {
             since: 0,
             missing: false,
             restarts: 0,
+            status: None,
             failure: None,
         };
         let schedule = self.scheduler.cluster().schedule.clone();

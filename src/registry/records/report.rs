@@ -9,6 +9,7 @@ use std::str::FromStr;
 use crate::model::cluster::{Change, Versioned};
 use crate::model::format::ReportKeyForm;
 use crate::model::name::{MachineId, UnitName};
+use crate::model::text::status;
 use crate::model::unit::UnitReport;
 
 #[cfg(test)]
@@ -65,7 +66,7 @@ impl Family for Records {
                 r#"{"generation":7,"target":"launched","hash":"3750b3e9","load":"loaded","#,
                 r#""active":"failed","sub":"failed","job":"start","result":"done","error":"e","#,
                 r#""since":5,"missing":true,"restarts":3,"failure":{"result":"exit-code","exit":"exited 203/EXEC","#,
-                r#""command":"/bin/a","retry_ms":100,"lines":["a: b"]}}"#,
+                r#""command":"/bin/a","retry_ms":100,"lines":["a: b"]},"status":"loading"}"#,
             ),
         ),
         // Before the reasons of failures.
@@ -87,9 +88,10 @@ impl Family for Records {
         ),
     ];
 
-    /// Its journal lines are shown on terminals, whoever wrote the record.
+    /// Its texts are shown on terminals, whoever wrote the record.
     fn admit(mut report: UnitReport) -> Result<UnitReport, String> {
         report.failure = report.failure.map(|failure| Box::new(failure.bounded()));
+        report.status = report.status.and_then(|text| status(&text));
         Ok(report)
     }
 

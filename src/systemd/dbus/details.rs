@@ -1,4 +1,4 @@
-//! Why a unit failed and how often it was restarted: properties of the unit's type, and its journal. Owns which
+//! Why a unit failed, how often it was restarted, and what it says of itself: properties of the unit's type, and its journal. Owns which
 //! properties and which journal fields these are. It must never decide which unit is asked about.
 
 use std::collections::HashMap;
@@ -58,8 +58,9 @@ async fn of_unit(bus: &zbus::Connection, unit: &UnitName) -> Result<Details, Err
     let result: String = property(bus, &path, &interface, "Result").await?;
     let is_service = unit.kind() == "service";
     let restarts = if is_service { property(bus, &path, &interface, "NRestarts").await? } else { 0 };
+    let status = if is_service { property(bus, &path, &interface, "StatusText").await? } else { String::new() };
     if result == "success" {
-        return Ok(Details { result, restarts, ..Details::default() });
+        return Ok(Details { result, restarts, status, ..Details::default() });
     }
     let reply = bus.call_method(Some(SERVICE), path.as_str(), Some(PROPERTIES), "GetAll", &interface).await;
     let reply = reply.map_err(|error| classify(&error))?;
@@ -70,7 +71,7 @@ async fn of_unit(bus: &zbus::Connection, unit: &UnitName) -> Result<Details, Err
     let retry_ms = delay.filter(|us| *us != u64::MAX).map(|us| us / 1000);
     let invocation: Vec<u8> = property(bus, &path, UNIT, "InvocationID").await?;
     let invocation = invocation.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Details { result, exit, command, restarts, retry_ms, invocation })
+    Ok(Details { result, exit, command, restarts, retry_ms, invocation, status })
 }
 
 /// The interface of a type of units: `org.freedesktop.systemd1.Service`.

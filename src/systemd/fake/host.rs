@@ -282,6 +282,7 @@ impl Host {
             restarts: unit.restarts,
             retry_ms: unit.definition.restart.and_then(|delay| u64::try_from(delay.as_millis()).ok()),
             invocation: self.activations.get(name).map(ToString::to_string).unwrap_or_default(),
+            status: String::new(),
         })
     }
 

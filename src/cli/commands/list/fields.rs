@@ -42,6 +42,11 @@ pub(super) fn unit_fields() -> Vec<Field<UnitState>> {
         Field { name: "missing", text: |row, _| row.1.missing.to_string(), value: |row| json!(row.1.missing) },
         Field { name: "restarts", text: |row, _| row.1.restarts.to_string(), value: |row| json!(row.1.restarts) },
         Field { name: "failure", text: failure, value: |row| json!(row.1.failure) },
+        Field {
+            name: "status",
+            text: |row, _| or_dash(row.1.status.as_deref().unwrap_or("")),
+            value: |row| json!(row.1.status),
+        },
     ]
 }
 

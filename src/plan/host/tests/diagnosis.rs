@@ -117,6 +117,40 @@ fn the_last_restart_of_many_is_reported_in_the_end() {
     assert!(world.now <= Duration::from_secs(12), "{:?}", world.now);
 }
 
+/// It says something else ten times in a second for a minute while it starts.
+#[test]
+fn a_status_text_is_reported_while_it_starts_at_a_bounded_rate_and_never_afterwards() {
+    let mut world = launched(NOTIFIES);
+    let before = world.written;
+    for number in 0..600 {
+        let status = format!("loading {number} of 600\n\u{1b}[2J");
+        world.details.insert(unit(A), Details { result: "success".into(), status, ..Details::default() });
+        world.troubled.insert(unit(A), (ActiveState::Activating, "start"));
+        world.input(Input::Event(Event::Changed(unit(A))));
+        world.pass();
+        if number == 0 {
+            assert_eq!(world.report().status.as_deref(), Some("loading 0 of 600\\x0a\\x1b[2J"), "at once");
+        }
+        world.now += Duration::from_millis(100);
+    }
+    let written = world.written - before;
+    assert!((6..=7).contains(&written), "{written} writes in a minute");
+    assert!(world.settle().is_empty());
+    assert!(world.report().status.as_ref().unwrap().starts_with("loading 599"), "the last one in the end");
+
+    let before = world.written;
+    world.troubled.insert(unit(A), (ActiveState::Active, "running"));
+    for number in 0..100 {
+        let status = format!("{number} requests");
+        world.details.insert(unit(A), Details { result: "success".into(), status, ..Details::default() });
+        world.input(Input::Event(Event::Changed(unit(A))));
+        world.pass();
+        world.now += Duration::from_secs(1);
+    }
+    assert_eq!((world.report().active.as_str(), &world.report().status), ("active", &None));
+    assert_eq!(world.written - before, 1, "a unit that runs may say what it likes");
+}
+
 /// A unit without `Restart=` is never restarted by systemd: a thousand of them cost no question.
 #[test]
 fn a_unit_that_runs_is_only_asked_about_if_it_may_restart() {

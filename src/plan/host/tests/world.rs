@@ -17,6 +17,7 @@ pub(super) const NEEDY: &str = "[Unit]\nRequires=base.service\n[Service]\nExecSt
 pub(super) const GLOBAL: &str = "[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n";
 
 pub(super) const ONCE: &str = "[Service]\nType=oneshot\nExecStart=/bin/o\n";
+pub(super) const NOTIFIES: &str = "[Service]\nType=notify\nExecStart=/bin/n\n";
 pub(super) const RESTARTS: &str = "[Service]\nExecStart=/bin/r\nRestart=always\n";
 
 pub(super) fn unit(name: &str) -> UnitName {
@@ -77,7 +78,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let texts = [PLAIN, OTHER, NEEDY, GLOBAL, RESTARTS, ONCE].map(|text| (hash(text), text.to_owned()));
+        let texts = [PLAIN, OTHER, NEEDY, GLOBAL, RESTARTS, NOTIFIES, ONCE].map(|text| (hash(text), text.to_owned()));
         let mut world = Self {
             state: HostState::new(ID.parse().unwrap(), TTL),
             now: Duration::ZERO,
