@@ -32,7 +32,7 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    fd_forward, forget, import, journal, list, restart, services, show, ssh, status, submit, units, wait_for,
+    fd_forward, forget, import, journal, list, restart, services, show, ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit};
 use input::{argv, refused};
@@ -115,10 +115,7 @@ fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
     };
     let result = match command {
         Command::Version(args) => Ok(show::version(&out, args.output.format)),
-        Command::Verify { .. } => {
-            out.message(args::SIGNED);
-            Ok(Exit::Usage)
-        }
+        Command::Verify(args) => verify(&out, &globals, &args),
         Command::Options => Ok(show::options(&out)),
         Command::Manual(asked) => show::manual(&out, &asked),
         Command::FdForward { sockets } => {
@@ -127,6 +124,15 @@ fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
         command => return ask_cluster(out, &globals, &command),
     };
     (out, result)
+}
+
+/// The command that asks the cluster if there is one.
+fn verify(out: &Printer, globals: &Globals, args: &args::Verify) -> Result<Exit, Error> {
+    let is_json = args.output.format == Format::Json;
+    runtime()?.block_on(async {
+        let client = async { client(globals, &globals.reach.hosts()?).await };
+        verify::run(out, args, is_json, client.await).await
+    })
 }
 
 /// The commands that need the cluster.
@@ -199,7 +205,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::ListServices(args) => services::list(session, args).await,
         Command::Service(args) => services::show(session, args).await,
         Command::Version(_)
-        | Command::Verify { .. }
+        | Command::Verify(_)
         | Command::Options
         | Command::Manual(_)
         | Command::FdForward { .. } => Ok(Exit::Ok),
@@ -226,7 +232,7 @@ fn format(command: &Command) -> Format {
         // The formats of a journal are journalctl's.
         Command::Journal(_)
         | Command::Version(_)
-        | Command::Verify { .. }
+        | Command::Verify(_)
         | Command::Options
         | Command::Manual(_)
         | Command::Ssh(_)

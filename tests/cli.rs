@@ -6,6 +6,8 @@
 mod commands;
 #[path = "cli/fake.rs"]
 mod fake;
+#[path = "cli/files.rs"]
+mod files;
 #[path = "cli/real.rs"]
 mod real;
 #[path = "support/records.rs"]

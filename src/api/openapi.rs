@@ -150,7 +150,11 @@ fn description() -> Value {
                 id: "apply",
                 summary: "Change many units, all or none.",
                 needs: Need::Operate,
-                parameters: vec![query("check", "`true`: only say what would become of them, or what is wrong.")],
+                parameters: vec![query(
+                    "check",
+                    "`true`: only report what would become of them, or what is wrong. `hosts`: also which hosts each \
+                     unit would fit.",
+                )],
                 request: body(types.request::<wire::Apply>(), batch),
                 done: vec![(200, "Done.", json_of(types.answer::<wire::Applied>()))],
                 refused: CHANGE,

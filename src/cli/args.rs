@@ -4,6 +4,7 @@
 mod change;
 mod connection;
 mod examples;
+mod file;
 mod help;
 mod hosts;
 mod import;
@@ -18,6 +19,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub(super) use change::{Block, Change, Create, Destroy, Start, Submit};
 pub(super) use connection::Connection;
+pub(super) use file::Verify;
 pub(super) use hosts::{Forget, Ssh, Status};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
@@ -118,13 +120,8 @@ pub(super) enum Command {
     ListServices(List),
     /// List the instances of a service
     Service(Service),
-    /// Ignored: there are no signed units any more
-    #[command(hide = true)]
-    Verify {
-        /// Unit files
-        #[arg(value_name = "UNIT")]
-        units: Vec<String>,
-    },
+    /// Check unit files before they are submitted
+    Verify(Verify),
     /// Print the version
     Version(Version),
     /// The options of every command

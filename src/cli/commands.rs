@@ -17,5 +17,6 @@ pub(super) mod ssh;
 pub(super) mod status;
 pub(super) mod submit;
 pub(super) mod units;
+pub(super) mod verify;
 pub(super) mod wait_for;
 mod watch;

@@ -5,6 +5,8 @@ pub(super) mod argv;
 pub(super) mod batch;
 pub(super) mod check;
 pub(super) mod files;
+pub(super) mod finding;
+pub(super) mod lint;
 pub(super) mod names;
 pub(super) mod refused;
 pub(super) mod select;

@@ -69,21 +69,26 @@ pub struct Verdict {
 pub fn explain(cluster: &Cluster, unit: &UnitName) -> Explanation {
     let standing = standing(cluster, unit);
     let needs_reasons = matches!(standing, Standing::Waiting | Standing::Leaving { .. } | Standing::Everywhere { .. });
-    let constraints = cluster.constraints(unit).filter(|_| needs_reasons);
+    let verdicts = if needs_reasons { verdicts(cluster, unit, &[]) } else { Vec::new() };
+    let is_worth_telling =
+        |verdict: &Verdict| !verdict.misfits.is_empty() || !super::fit::live_at(cluster, unit.as_str(), &verdict.id);
+    let hosts = verdicts.into_iter().filter(is_worth_telling).collect();
+    Explanation { unit: unit.clone(), standing, hosts }
+}
+
+/// What every registered host, by id, would say to `unit`, whatever its desired state; `with` are units that would
+/// arrive together with it. Nothing is said of a unit whose file isn't known.
+#[must_use]
+pub fn verdicts(cluster: &Cluster, unit: &UnitName, with: &[UnitName]) -> Vec<Verdict> {
+    let Some(constraints) = cluster.constraints(unit) else { return Vec::new() };
     let verdict = |(id, machine): (&MachineId, &crate::model::machine::Machine)| {
-        let constraints = constraints.as_ref()?;
         let has_it = super::fit::live_at(cluster, unit.as_str(), id);
         let stance = if has_it { Stance::Stay } else { Stance::Arrive };
-        let question = Question { unit, constraints, host: id, stance, with: &[] };
+        let question = Question { unit, constraints: &constraints, host: id, stance, with };
         let misfits = fit(cluster, &question).err().unwrap_or_default();
-        (!has_it || !misfits.is_empty()).then(|| Verdict {
-            id: id.clone(),
-            hostname: machine.hostname.clone(),
-            misfits,
-        })
+        Verdict { id: id.clone(), hostname: machine.hostname.clone(), misfits }
     };
-    let hosts = cluster.machines.iter().filter_map(verdict).collect();
-    Explanation { unit: unit.clone(), standing, hosts }
+    cluster.machines.iter().map(verdict).collect()
 }
 
 fn standing(cluster: &Cluster, unit: &UnitName) -> Standing {

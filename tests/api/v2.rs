@@ -447,8 +447,31 @@ async fn a_check_says_what_would_become_of_a_batch_and_does_nothing() {
     assert_eq!(daemon.store.commits(), commits);
     assert_eq!(daemon.get("/fleet/v2/units").await.json()["units"].as_array().unwrap().len(), 1);
     let unknown = daemon.send("POST", "/fleet/v2/units?check=maybe", &json!({ "units": [] })).await;
-    assert_eq!((unknown.status, unknown.error()), (400, "`check` can only be `true` or `false`".into()));
+    assert_eq!((unknown.status, unknown.error()), (400, "`check` can only be `true`, `hosts` or `false`".into()));
     assert_eq!(daemon.send("POST", "/fleet/v2/units?dry=true", &json!({ "units": [] })).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_check_says_which_hosts_would_fit() {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[("zone", "a")]).await;
+    let text = |rule: &str| format!("[Service]\nExecStart=/a\n[X-Fleet]\n{rule}\n");
+    let units = json!([
+        { "name": "a.service", "text": text("MachineMetadata=zone=b") },
+        { "name": "b.service", "text": text("MachineOf=a.service") },
+        { "name": "c@.service", "text": text("Conflicts=%p@*") },
+        { "name": "c@1.service", "desired": "loaded" },
+    ]);
+    let answer = daemon.send("POST", "/fleet/v2/units?check=hosts", &json!({ "units": units })).await.json();
+    let hosts = |at: usize| answer["units"][at].get("hosts").map(|hosts| hosts[0]["misfits"].clone());
+    assert_eq!(hosts(0), Some(json!(["metadata zone is a, wanted b"])));
+    assert_eq!(hosts(1), Some(json!([])), "it would arrive together with the other one");
+    assert_eq!(
+        (hosts(2), hosts(3)),
+        (None, None),
+        "a template runs nowhere, and what has no file was asked about before"
+    );
+    assert_eq!(daemon.get("/fleet/v2/units").await.json()["units"], json!([]));
 }
 
 #[tokio::test]

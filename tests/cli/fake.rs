@@ -184,6 +184,7 @@ fn described(args: &[String], out: &str) {
         "wait" => Some("PrintedWaited"),
         "cat" => Some("PrintedFiles"),
         "status" => Some("PrintedStatus"),
+        "verify" => Some("PrintedFindings"),
         "version" => Some("PrintedVersion"),
         _ => None,
     });

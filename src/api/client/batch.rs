@@ -10,7 +10,7 @@ use hyper::Method;
 use serde::Serialize;
 
 use super::{Client, ClientError};
-use crate::api::wire::{Applied, Apply, ApplyUnit, BODY_LIMIT, ErrorDetail};
+use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, ErrorDetail};
 use crate::model::name::UnitName;
 
 /// The additional timeout for each unit of a batch.
@@ -55,12 +55,12 @@ impl Client {
     pub async fn apply(&self, apply: &Apply) -> Result<Applied, ClientError> {
         let requests = split(&apply.units, BODY_LIMIT)?;
         if let [one] = &*requests {
-            return self.send_batch(one, false).await;
+            return self.send_batch(one, None).await;
         }
         self.check(&requests).await?;
         let (mut applied, mut sent) = (Applied::default(), Vec::new());
         for request in &requests {
-            match self.send_batch(request, false).await {
+            match self.send_batch(request, None).await {
                 Ok(Applied { revision, units }) => {
                     applied.revision = revision;
                     applied.units.extend(units);
@@ -80,6 +80,19 @@ impl Client {
         Ok(applied)
     }
 
+    /// What the units would become, and which hosts they would fit; nothing is changed. `hosts` is `None` for those
+    /// without a file, and for templates.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. A `fleetd` that doesn't know this question refuses it.
+    pub async fn try_out(&self, units: &[ApplyUnit]) -> Result<Vec<AppliedUnit>, ClientError> {
+        let mut applied = Vec::new();
+        for request in split(units, BODY_LIMIT)? {
+            applied.extend(self.send_batch(&request, Some("hosts")).await?.units);
+        }
+        Ok(applied)
+    }
+
     /// Have all of them checked; all mistakes are one error.
     async fn check(&self, requests: &[Request<'_>]) -> Result<(), ClientError> {
         let named: BTreeSet<&str> = requests.iter().flat_map(|r| &r.units).map(|unit| &*unit.name).collect();
@@ -88,7 +101,7 @@ impl Client {
             // Without its template beside it, an instance can't be checked.
             let alone = |unit: &&&ApplyUnit| !follows(unit, &named);
             let request = Request { units: request.units.iter().filter(alone).copied().collect() };
-            match self.send_batch(&request, true).await {
+            match self.send_batch(&request, Some("true")).await {
                 Err(ClientError::Api(detail)) if !detail.problems.is_empty() => {
                     wrong.code = detail.code;
                     let line = if wrong.message.is_empty() { "" } else { "\n" };
@@ -102,11 +115,12 @@ impl Client {
         if wrong.problems.is_empty() { Ok(()) } else { Err(ClientError::Api(wrong)) }
     }
 
-    async fn send_batch(&self, request: &Request<'_>, check: bool) -> Result<Applied, ClientError> {
-        let path = if check { "/fleet/v2/units?check=true" } else { "/fleet/v2/units" };
+    async fn send_batch(&self, request: &Request<'_>, check: Option<&str>) -> Result<Applied, ClientError> {
+        let query = check.map_or(String::new(), |check| format!("?check={check}"));
+        let path = format!("/fleet/v2/units{query}");
         let units = u32::try_from(request.units.len()).unwrap_or(u32::MAX);
         let patience = self.patience + PATIENCE_PER_UNIT * units;
-        self.call(&Method::POST, path, json(request)?.into(), patience).await
+        self.call(&Method::POST, &path, json(request)?.into(), patience).await
     }
 }
 

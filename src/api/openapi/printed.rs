@@ -207,6 +207,26 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "PrintedFindings",
+            json!({
+                "description": "What `fleetctl verify --output json` prints.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "file": text(),
+                        "line": { "type": ["integer", "null"], "minimum": 1 },
+                        "column": { "type": ["integer", "null"], "minimum": 1 },
+                        "severity": { "enum": ["error", "warning"] },
+                        "message": text(),
+                        "source": { "enum": ["fleetctl", "systemd", "cluster"] },
+                    },
+                    "required": ["file", "line", "column", "severity", "message", "source"],
+                    "additionalProperties": false,
+                },
+            }),
+        ),
+        (
             "PrintedVersion",
             json!({
                 "description": "What `fleetctl version --output json` prints.",

@@ -1,6 +1,7 @@
 //! The API for what v1 can't express: batches, reasons, streams of changes. Owns its paths; its JSON belongs to `wire`.
 
 mod apply;
+mod fits;
 mod hosts;
 mod lines;
 mod services;

@@ -239,6 +239,9 @@ pub struct AppliedUnit {
     /// Warnings, such as lines that systemd ignores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// With `check=hosts`, for a unit with a file: every registered host, and why the unit couldn't be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Vec<HostReasons>>,
 }
 
 /// v2: one line of `GET /fleet/v2/watch[?name=GLOB…]` (NDJSON): first every unit, then `synced`, then the changes.

@@ -11,6 +11,13 @@ const EXAMPLES: [Examples; 20] = [
             ("submit --replace --instances web@.service", "replace it, and the files of its instances"),
         ],
     ),
+    (
+        "verify",
+        &[
+            ("verify units/*.service", "check these files, with systemd and the cluster if they are there"),
+            ("verify --output json web.service", "the same for an editor"),
+        ],
+    ),
     ("load", &[("load db.service", "place db.service on a host, without starting it")]),
     (
         "start",

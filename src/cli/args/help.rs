@@ -9,7 +9,7 @@ use super::examples;
 /// What belongs together. A command that is named nowhere here goes last.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "wait"]),
-    ("See what is there", &["status", "list-units", "list-unit-files", "list-machines", "cat"]),
+    ("See what is there", &["status", "list-units", "list-unit-files", "list-machines", "cat", "verify"]),
     ("See what units do", &["journal", "ssh"]),
     ("Services", &["list-services", "service"]),
     ("More", &[]),

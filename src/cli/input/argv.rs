@@ -84,16 +84,20 @@ fn names_host(option: &str) -> bool {
     matches!(option.split('=').next(), Some("--machine" | "--unit"))
 }
 
+/// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
+const LATER: [&str; 1] = ["verify"];
+
 /// The only command that begins with `typed`, or else `typed`. Hidden commands can't be abbreviated.
 fn full_name(command: &clap::Command, typed: &str) -> String {
-    if visible(command).any(|name| name == typed) {
+    if typed.is_empty() || visible(command).any(|name| name == typed) {
         return typed.into();
     }
-    let mut matching = visible(command).filter(|name| name.starts_with(typed));
-    match (matching.next(), matching.next()) {
-        (Some(name), None) if !typed.is_empty() => name.into(),
-        _ => typed.into(),
-    }
+    let matching = |later: bool| {
+        let mut matching = visible(command).filter(|name| name.starts_with(typed) && LATER.contains(name) == later);
+        matching.next().filter(|_| matching.next().is_none())
+    };
+    let earlier = visible(command).any(|name| name.starts_with(typed) && !LATER.contains(&name));
+    matching(false).or_else(|| matching(true).filter(|_| !earlier)).unwrap_or(typed).into()
 }
 
 /// The names of the commands that help lists.
@@ -194,6 +198,8 @@ mod tests {
             ("-version", "--version"),
             ("--help", "--help"),
             ("list-u", "list-u"),
+            ("ver", "version"),
+            ("verif", "verify"),
             ("ma", "ma"),
             ("man", "man"),
             ("start -", "start -"),

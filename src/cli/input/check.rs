@@ -1,4 +1,4 @@
-//! Reads a unit file and reports all its errors and warnings before anything is sent. Owns the wording; `model` owns
+//! Reads a unit file and finds all its errors and warnings before anything is sent. Owns their wording; `model` owns
 //! the rules of syntax and placement. Sends nothing and prints nothing.
 
 use std::io::Read as _;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::cli::error::problem_line;
 use crate::model::file::{MAX_LEN, UnitFile, WHITESPACE};
-use crate::model::name::{UnitHash, UnitName};
+use crate::model::name::UnitName;
 use crate::model::placement::{SECTION, limits};
 use crate::model::reserved;
 
@@ -16,22 +16,39 @@ const COMMON: [&str; 3] = ["Unit", "Install", SECTION];
 /// A unit file that was checked.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct Checked {
-    /// Its text.
-    pub(in crate::cli) text: String,
-    /// Its hash in the cluster.
-    pub(in crate::cli) hash: UnitHash,
-    /// Warnings about lines that systemd will ignore.
-    pub(in crate::cli) warnings: Vec<String>,
+    /// The file.
+    pub(in crate::cli) file: UnitFile,
+    /// What systemd will ignore.
+    pub(in crate::cli) warnings: Vec<Remark>,
+}
+
+/// What is wrong in a unit file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Remark {
+    /// The line, from 1; `None` if it concerns the whole file.
+    pub(in crate::cli) line: Option<usize>,
+    /// What is wrong with it.
+    pub(in crate::cli) what: String,
+}
+
+impl Remark {
+    fn new(line: usize, what: impl Into<String>) -> Self {
+        Self { line: (line > 0).then_some(line), what: what.into() }
+    }
+
+    /// As it is printed for the file `label`.
+    pub(in crate::cli) fn of(&self, label: &str) -> String {
+        problem_line(label, self.line, &self.what)
+    }
 }
 
 /// Read and check the file at `path` for the unit `name`.
 ///
 /// # Errors
-/// All errors, one on each line.
-pub(in crate::cli) fn file(path: &Path, name: &UnitName) -> Result<Checked, Vec<String>> {
-    let label = path.display().to_string();
-    let bytes = read(path).map_err(|what| vec![format!("{label}: {what}")])?;
-    text(&label, &bytes, name)
+/// All errors of the file.
+pub(in crate::cli) fn file(path: &Path, name: &UnitName) -> Result<Checked, Vec<Remark>> {
+    let bytes = read(path).map_err(|what| vec![Remark::new(0, what)])?;
+    text(&bytes, name)
 }
 
 /// Read at most one byte more than allowed, so that `fleetctl start disk.img` fails at once.
@@ -62,45 +79,46 @@ fn in_words(error: &std::io::Error) -> String {
     }
 }
 
-fn text(label: &str, bytes: &[u8], name: &UnitName) -> Result<Checked, Vec<String>> {
+/// Check the text `bytes` for the unit `name`.
+///
+/// # Errors
+/// All errors of the file.
+pub(in crate::cli) fn text(bytes: &[u8], name: &UnitName) -> Result<Checked, Vec<Remark>> {
     if let Some(why) = reserved::why(name) {
-        return Err(vec![format!("{label}: {why}")]);
+        return Err(vec![Remark::new(0, why)]);
     }
-    let parsed = UnitFile::parse(bytes).map_err(|error| vec![problem_line(label, error.line(), &error.what())])?;
-    limits::parse(&parsed).map_err(|problems| -> Vec<String> {
-        problems.iter().map(|problem| problem_line(label, Some(problem.line), &problem.what)).collect()
+    let file = UnitFile::parse(bytes).map_err(|error| vec![Remark { line: error.line(), what: error.what() }])?;
+    limits::parse(&file).map_err(|problems| -> Vec<Remark> {
+        problems.into_iter().map(|problem| Remark::new(problem.line, problem.what)).collect()
     })?;
-    let ignored =
-        parsed.warnings().iter().map(|warning| format!("{label}:{}: {}, ignored", warning.line, warning.what));
-    let warnings = ignored.chain(sections(label, &parsed, name)).collect();
-    Ok(Checked { text: parsed.text().into(), hash: parsed.hash(), warnings })
+    let ignored = file.warnings().iter().map(|warning| Remark::new(warning.line, format!("{}, ignored", warning.what)));
+    let warnings = ignored.chain(sections(&file, name)).collect();
+    Ok(Checked { file, warnings })
 }
 
 /// Warnings about sections that systemd will ignore, and about misspelt ones of the cluster.
-fn sections(label: &str, file: &UnitFile, name: &UnitName) -> Vec<String> {
+fn sections(file: &UnitFile, name: &UnitName) -> Vec<Remark> {
     let own = own_section(name.kind());
     let mut seen: Vec<&str> = Vec::new();
-    let mut lines = Vec::new();
+    let mut remarks = Vec::new();
     for section in file.options().iter().map(|option| option.section.as_str()) {
         if seen.contains(&section) {
             continue;
         }
         seen.push(section);
-        let line = line_of(file.text(), section);
         if COMMON.contains(&section) || Some(section) == own {
             continue;
         }
-        if is_nearly_ours(section) {
-            lines
-                .push(format!("{label}:{line}: section [{section}] means nothing, ignored; did you mean [{SECTION}]?"));
-        } else if !section.starts_with("X-") {
-            let kind = name.kind();
-            lines.push(format!(
-                "{label}:{line}: section [{section}] means nothing in a .{kind} unit, ignored by systemd"
-            ));
-        }
+        let what = if is_nearly_ours(section) {
+            format!("section [{section}] means nothing, ignored; did you mean [{SECTION}]?")
+        } else if section.starts_with("X-") {
+            continue;
+        } else {
+            format!("section [{section}] means nothing in a .{} unit, ignored by systemd", name.kind())
+        };
+        remarks.push(Remark::new(line_of(file.text(), section), what));
     }
-    lines
+    remarks
 }
 
 /// `[X-fleet]`, `[Fleet]`, `[X_Fleet]`, `[xfleet]`, `[X-Flet]`.
@@ -134,7 +152,9 @@ mod tests {
     use super::*;
 
     fn check(name: &str, content: &str) -> Result<Vec<String>, Vec<String>> {
-        text(name, content.as_bytes(), &name.parse().unwrap()).map(|checked| checked.warnings)
+        let printed = |remarks: &[Remark]| remarks.iter().map(|remark| remark.of(name)).collect::<Vec<_>>();
+        let checked = text(content.as_bytes(), &name.parse().unwrap());
+        checked.map(|checked| printed(&checked.warnings)).map_err(|problems| printed(&problems))
     }
 
     #[test]
@@ -182,7 +202,7 @@ mod tests {
     #[test]
     fn what_cant_be_a_unit_file_is_said_in_a_sentence() {
         let name = "x.service".parse().unwrap();
-        let said = |path: &str| file(Path::new(path), &name).unwrap_err().join("|");
+        let said = |path: &str| file(Path::new(path), &name).unwrap_err()[0].of(path);
         assert_eq!(said("/"), "/: a directory, not a unit file");
         assert_eq!(said("/nonexistent/x.service"), "/nonexistent/x.service: no such file");
         assert_eq!(said("/dev/zero"), "/dev/zero: not a regular file");
@@ -191,6 +211,7 @@ mod tests {
         std::fs::write(&big, vec![b'x'; 10 << 20]).unwrap();
         assert!(
             file(&big, &name).unwrap_err()[0]
+                .what
                 .ends_with("unit file is 10485760 bytes long; at most 262144 are possible")
         );
     }

@@ -118,13 +118,13 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
             }
             batch.files.insert(unit.name.to_string(), path.display().to_string());
             if !read.contains_key(path) {
-                let (warnings, problems, checked) = match check::file(path, &unit.name) {
-                    Ok(checked) => (checked.warnings.clone(), vec![], Some(checked)),
-                    Err(problems) => (vec![], problems, None),
-                };
-                batch.warnings.extend(warnings);
-                batch.problems.extend(problems);
-                read.insert(path.clone(), checked);
+                let label = path.display().to_string();
+                let checked = check::file(path, &unit.name);
+                match &checked {
+                    Ok(checked) => batch.warnings.extend(checked.warnings.iter().map(|warning| warning.of(&label))),
+                    Err(problems) => batch.problems.extend(problems.iter().map(|problem| problem.of(&label))),
+                }
+                read.insert(path.clone(), checked.ok());
             }
             read.get(path).and_then(Option::as_ref)
         });
@@ -158,7 +158,7 @@ impl Batch {
         let replace = policy.replace && checked.is_some();
         // A new file restarts a running unit. `submit` and `load` must not do that, as in fleet.
         if let (true, Some(checked), Some((hash, now))) = (replace, checked, here)
-            && checked.hash != *hash
+            && checked.file.hash() != *hash
             && *now > policy.desired
         {
             self.untouchable.push((name.clone(), *now));
@@ -166,17 +166,17 @@ impl Batch {
             return;
         }
         if let (true, true, Some(checked), Some((old, _))) = (replace, name.is_template(), checked, here)
-            && checked.hash != *old
+            && checked.file.hash() != *old
         {
-            let Checked { text, hash, .. } = checked.clone();
-            self.renewed.push(Renewed { name: name.clone(), old: old.clone(), new: hash, text });
+            let (new, text) = (checked.file.hash(), checked.file.text().to_owned());
+            self.renewed.push(Renewed { name: name.clone(), old: old.clone(), new, text });
         }
         if let (true, Some(checked), Some((old, Desired::Launched))) = (replace, checked, here)
-            && checked.hash != *old
+            && checked.file.hash() != *old
         {
             self.restarted.insert(name.to_string());
         }
-        let text = checked.map(|checked| checked.text.clone());
+        let text = checked.map(|checked| checked.file.text().to_owned());
         self.units.push(ApplyUnit { name: name.to_string(), text, desired, replace, ..ApplyUnit::default() });
     }
 }

@@ -47,11 +47,7 @@ const OTHERS: [Words; 19] = [
         does: "submits new and changed unit files and starts their units",
     },
     Words { typed: &["exec", "attach", "shell", "login", "enter", "bash", "sh"], ours: "ssh{}", does: "goes there" },
-    Words {
-        typed: &["validate", "check", "lint"],
-        ours: "submit FILE...",
-        does: "checks all files before it submits any of them, and starts nothing",
-    },
+    Words { typed: &["validate", "check", "lint"], ours: "verify{}", does: "checks unit files, and submits nothing" },
     Words {
         typed: &["reload"],
         ours: "restart{}",
@@ -93,8 +89,18 @@ const OTHERS: [Words; 19] = [
 ];
 
 /// The commands that change nothing: only these are suggested for a word that is merely close in letters.
-const READ: [&str; 9] =
-    ["cat", "help", "journal", "list-machines", "list-services", "list-unit-files", "list-units", "status", "version"];
+const READ: [&str; 10] = [
+    "cat",
+    "help",
+    "journal",
+    "list-machines",
+    "list-services",
+    "list-unit-files",
+    "list-units",
+    "status",
+    "verify",
+    "version",
+];
 
 /// The largest edit distance of a suggestion, and how many letters of the command there must be for each edit.
 const NEAR: usize = 2;

@@ -17,10 +17,10 @@ use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
 use crate::registry::apply;
-use crate::registry::units::{Intent, OnDifferentFile, Problem, UnitChange, cannot_activate, check, file_problem};
+use crate::registry::units::{self, Intent, OnDifferentFile, Problem, UnitChange, cannot_activate, file_problem};
 use crate::store::Store;
 
-use super::unknown;
+use super::{fits, unknown};
 
 pub(super) async fn post<S: Store>(
     State(api): State<Api<S>>,
@@ -29,7 +29,7 @@ pub(super) async fn post<S: Store>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Applied>, Failure> {
-    let check = is_check(&uri)?;
+    let check = check(&uri)?;
     must_be_json(&headers)?;
     let batch: Apply = serde_json::from_slice(&body)
         .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
@@ -42,8 +42,16 @@ pub(super) async fn post<S: Store>(
         problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
         return Err(Failure::problems(problems));
     }
-    let applied = if check { api.dry_run(&intents, &caller).await? } else { api.apply(&intents, &caller).await? };
+    let applied = match check {
+        Check::No => api.apply(&intents, &caller).await?,
+        Check::Only | Check::Hosts => api.dry_run(&intents, &caller).await?,
+    };
+    let mut hosts = match check {
+        Check::Hosts => fits::hosts(&api, &intents).await.map_err(|error| api.failed(&error))?,
+        Check::No | Check::Only => BTreeMap::new(),
+    };
     let unit = |done: apply::Done| AppliedUnit {
+        hosts: hosts.remove(&done.name),
         name: done.name,
         outcome: done.outcome,
         generation: done.generation,
@@ -52,15 +60,26 @@ pub(super) async fn post<S: Store>(
     Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))
 }
 
-/// Whether the batch is only to be checked: `?check=true`. Not in the body: a server that doesn't know it must refuse
-/// the request instead of carrying it out.
-fn is_check(uri: &Uri) -> Result<bool, Failure> {
-    let mut check = false;
+/// Whether the batch is only to be checked. Not in the body: a server that doesn't know it must refuse the request
+/// instead of carrying it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// It is carried out.
+    No,
+    /// `?check=true`: only what it would do.
+    Only,
+    /// `?check=hosts`: also which hosts would fit.
+    Hosts,
+}
+
+fn check(uri: &Uri) -> Result<Check, Failure> {
+    let mut check = Check::No;
     for (key, value) in query(uri)? {
         check = match (key.as_str(), value.as_str()) {
-            ("check", "true") => true,
-            ("check", "false") => false,
-            ("check", _) => return Err(Failure::bad_request("`check` can only be `true` or `false`")),
+            ("check", "true") => Check::Only,
+            ("check", "hosts") => Check::Hosts,
+            ("check", "false") => Check::No,
+            ("check", _) => return Err(Failure::bad_request("`check` can only be `true`, `hosts` or `false`")),
             (other, _) => return Err(unknown(other, "; `check` is known")),
         };
     }
@@ -105,7 +124,7 @@ fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
         let file = UnitFile::parse(text.as_bytes());
         file.map_err(|error| problems.push(file_problem(&unit.name, &error))).ok()
     });
-    problems.extend(file.iter().flat_map(|file| check(&name, file)));
+    problems.extend(file.iter().flat_map(|file| units::check(&name, file)));
     if !problems.is_empty() {
         return Err(problems);
     }

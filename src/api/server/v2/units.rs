@@ -9,8 +9,8 @@ use axum::http::Uri;
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FAMILIES, FileSummaries};
-use crate::api::wire::{HostReasons, UnitDetail, UnitList, UnitView};
-use crate::model::cluster::{Cluster, Versioned};
+use crate::api::wire::{UnitDetail, UnitList, UnitView};
+use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::plan::explain::{Explanation, Standing, explain};
 use crate::plan::progress::is_carried_out;
@@ -19,7 +19,7 @@ use crate::registry::reader::Damaged;
 use crate::registry::scope::Scope;
 use crate::store::{Error, Store};
 
-use super::{no_parameters, scope};
+use super::{fits, no_parameters, scope};
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<UnitList>, Failure> {
     let read = async {
@@ -56,10 +56,11 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
         return Ok(Ok(UnitDetail { unit, text, by, why, reasons: Vec::new() }));
     }
     // The whole cluster is read only for a unit that isn't where it should be.
-    let cluster = whole(api).await?;
+    let cluster = fits::whole(api).await?;
     let explanation = explain(&cluster, name);
     let why = trouble(&unit).or_else(|| why(&explanation));
-    Ok(Ok(UnitDetail { unit, text, by, why, reasons: reasons(&cluster, &explanation) }))
+    let reasons = explanation.hosts.iter().map(|verdict| fits::of_host(&cluster, verdict)).collect();
+    Ok(Ok(UnitDetail { unit, text, by, why, reasons }))
 }
 
 /// The records from which views of the units in `scope` are made.
@@ -94,18 +95,6 @@ async fn join_hosts<S: Store>(
     api.reader.add(cluster, &orders.into_iter().flatten().collect()).await
 }
 
-/// Everything that the rules of placement depend on.
-async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
-    const EVERYTHING: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::SCHEDULE, keys::MACHINES, keys::METADATA];
-    let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
-    let revision = cluster.revision;
-    let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
-    let constraints =
-        |summary: &crate::registry::summaries::FileSummary| Versioned { value: summary.constraints.clone(), revision };
-    cluster.files = summaries.into_iter().map(|(hash, summary)| (hash, constraints(&summary))).collect();
-    Ok(cluster)
-}
-
 /// The errors that hosts report, host by host.
 fn trouble(unit: &UnitView) -> Option<String> {
     let complaints: Vec<String> = unit
@@ -138,12 +127,4 @@ fn why(explanation: &Explanation) -> Option<String> {
         }
         standing => Some(standing.to_string()),
     }
-}
-
-fn reasons(cluster: &Cluster, explanation: &Explanation) -> Vec<HostReasons> {
-    let reasons = |verdict: &crate::plan::explain::Verdict| HostReasons {
-        machine: views::machine_ref(cluster, &verdict.id),
-        misfits: verdict.misfits.iter().map(ToString::to_string).collect(),
-    };
-    explanation.hosts.iter().map(reasons).collect()
 }
