@@ -3,7 +3,7 @@
 /// A command, and examples of it: each a command line without `fleetctl`, and what it does.
 type Examples = (&'static str, &'static [(&'static str, &'static str)]);
 
-const EXAMPLES: [Examples; 20] = [
+const EXAMPLES: &[Examples] = &[
     (
         "submit",
         &[
@@ -124,7 +124,7 @@ mod tests {
         for name in crate::cli::input::argv::visible(&command).filter(|name| *name != "help") {
             assert!(of(name).is_some(), "{name} has no example");
         }
-        for (name, examples) in EXAMPLES {
+        for (name, examples) in EXAMPLES.iter().copied() {
             assert!(command.find_subcommand(name).is_some(), "{name}");
             for (line, _) in examples {
                 // What a shell would make of it.
