@@ -1,5 +1,5 @@
-//! Forgets hosts that are gone: their records in the `roster/` and `metadata/` families. Owns the guard that a host that
-//! is registered keeps them; must never decide which hosts are gone.
+//! Forgets hosts that are gone: their records in the `roster/` and `metadata/` families. Owns the guard that a host
+//! that is registered keeps them; must never decide which hosts are gone.
 
 use std::collections::BTreeSet;
 

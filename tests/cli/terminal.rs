@@ -135,7 +135,8 @@ fn waiting_for_many_units_shows_counts_and_takes_a_third_of_the_screen() {
 /// A host that went at 00:01:00 UTC, long ago.
 fn gone() -> Value {
     let gone = json!({ "since": 60_000, "moved": 3, "waiting": 1, "ended": 0 });
-    json!({ "id": "3".repeat(32), "ip": "10.88.0.13", "hostname": "n3", "metadata": {}, "version": "0.1.0", "gone": gone })
+    let id = "3".repeat(32);
+    json!({ "id": id, "ip": "10.88.0.13", "hostname": "n3", "metadata": {}, "version": "0.1.0", "gone": gone })
 }
 
 fn with_a_host_gone() -> Fake {

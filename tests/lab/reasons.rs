@@ -75,8 +75,8 @@ fn a_unit_that_starts_is_shown_with_its_own_status_text() {
     let lab = Lab::cluster(2);
     lab.file("says.service", SAYS);
     let started = lab.fleetctl(&["start", "--timeout=2s", "says.service"]);
-    let said = "not done after 2 s; nothing is undone, and the cluster continues to start:\n  says.service: starting on \
-                n2: loading 1 of 3\n";
+    let said = "not done after 2 s; nothing is undone, and the cluster continues to start:\n  \
+                says.service: starting on n2: loading 1 of 3\n";
     assert!(started.code == 1 && started.stderr.ends_with(said), "{started:?}");
     assert_eq!(listed(&lab, "says.service")["status"], "loading 1 of 3");
     let waited = lab.fleetctl(&["wait", "--for=active", "--timeout=60s", "says.service"]).ok();

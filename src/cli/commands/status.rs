@@ -1,5 +1,5 @@
-//! `fleetctl status`: the state of the cluster, or systemd's status of units, requested on their hosts. Owns how several
-//! units on several hosts are shown, and the combined exit code.
+//! `fleetctl status`: the state of the cluster, or systemd's status of units, requested on their hosts. Owns how
+//! several units on several hosts are shown, and the combined exit code.
 
 mod cluster;
 mod overview;

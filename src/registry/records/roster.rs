@@ -1,5 +1,5 @@
-//! `roster/<id>`: the hosts that the cluster has had. Bound to no lease: the record of a host that is gone remains until
-//! the host is back, or until the API deletes it at the request of a person (`fleetctl forget`).
+//! `roster/<id>`: the hosts that the cluster has had. Bound to no lease: the record of a host that is gone remains
+//! until the host is back, or until the API deletes it at the request of a person (`fleetctl forget`).
 
 use crate::model::cluster::{Change, Versioned};
 use crate::model::machine::KnownHost;

@@ -1,5 +1,5 @@
-//! Why a unit failed, how often it was restarted, and what it says of itself: properties of the unit's type, and its journal. Owns which
-//! properties and which journal fields these are. It must never decide which unit is asked about.
+//! Why a unit failed, how often it was restarted, and what it says of itself: properties of the unit's type, and its
+//! journal. Owns which properties and which journal fields these are. It must never decide which unit is asked about.
 
 use std::collections::HashMap;
 use std::process::Stdio;
