@@ -41,7 +41,7 @@ pub(crate) const BUS: Duration = Duration::from_millis(2);
 pub(crate) const SLOW_BUS: Duration = Duration::from_millis(300);
 
 /// How many calls one pass makes, one after the other, between reading its assignments and its last request.
-const CALLS: u32 = 6;
+const CALLS: u32 = 7;
 
 /// The cluster and its surroundings.
 pub(crate) struct World {
