@@ -378,6 +378,9 @@ impl HostState {
         self.taken.clear();
         self.texts.clear();
         self.fresh.clear();
+        // A unit that was installed and then not started, because the pass was interrupted, wasn't observed since.
+        let unread = self.units.iter().filter(|(_, unit)| unit.unread && unit.linked);
+        self.unseen.extend(unread.map(|(name, _)| name.clone()));
         self.unsaved.failed = false;
     }
 

@@ -518,3 +518,17 @@ fn a_unit_that_a_drop_in_binds_to_a_replaced_one_comes_back_with_it() {
     world.settle();
     assert_eq!(world.runs(), ["a.service", "b.service"]);
 }
+
+#[test]
+fn a_unit_that_was_installed_and_not_started_is_observed_in_the_next_pass() {
+    let mut world = World::new();
+    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+    let change = world.next_change();
+    assert!(matches!(change, Action::Install(_)), "{change:?}");
+    let outcome = world.carry_out(change);
+    world.input(outcome);
+    // The pass is interrupted, and the unit isn't to be started any more.
+    world.assign("a.service", assignment(PLAIN, Target::Loaded, 2));
+    assert!(world.settle().is_empty());
+    assert_eq!(world.reports[&unit("a.service")].load, "loaded");
+}
