@@ -535,7 +535,7 @@ async fn a_host_that_goes_is_one_warning_with_what_became_of_its_units_and_is_re
     world.host(2, world.clock.now_ms()).await;
     wait(1).await;
     assert_eq!(remembered(&world, 2).await.map(|known| known.gone), Some(None));
-    let back = "INFO n2 (00000000) is back after 122 s machine=00000000000000000000000000000002";
+    let back = "INFO n2 (00000000) is back after 61 s machine=00000000000000000000000000000002";
     assert_eq!(world.log.with("is back"), [back]);
 }
 

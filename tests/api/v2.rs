@@ -668,7 +668,7 @@ async fn a_large_batch_costs_its_own_units() {
 async fn hosts_that_are_gone_are_listed_until_they_are_forgotten() {
     let daemon = Daemon::start().await;
     daemon.machine(N1, "n1", &[("zone", "a")]).await;
-    let n3 = "3".repeat(32);
+    let n3 = "f".repeat(32);
     let known = json!({ "hostname": "n2", "ip": "10.88.0.2", "version": "0.1.0", "gone": { "since": 5, "moved": 2 } });
     daemon.write_raw(&format!("roster/{N1}"), br#"{"hostname":"n1"}"#).await;
     daemon.write_raw(&format!("roster/{N2}"), known.to_string().as_bytes()).await;

@@ -414,14 +414,14 @@ mod tests {
             shown(night(), 100),
             "×  2 hosts, 1 gone; leader n1 for 2 min; 1 host with 0.1.0, 1 host with 0.2.0\n\
              ×  8 units: 2 failed, 1 dead, 2 waiting, 1 running, 2 inactive\n\
-             ×  z.service         -         its record in the store is damaged: expected value  -\n\
-             ×  api.service       n3        failed: exit status 203/EXEC                        2 min\n\
-             ×  exporter.service  n3        failed: exit status 1/FAILURE                       2 min\n\
-             !  app.service       n1        dead: it should run                                 2 min\n\
-             ↻  crash.service     n1        running, 29 restarts                                2 min\n\
-             !  n2                10.0.0.2  gone since 00:01:00 UTC; of its units 1 moved, 1 w…  2 min\n\
-             …  web@2.service     -         waiting: 3 of 3 hosts: conflict                     -\n\
-             …  web@10.service    -         waiting: 3 of 3 hosts: conflict                     -\n"
+             ×  z.service         -         its record in the store is damaged: expected value       -\n\
+             ×  api.service       n3        failed: exit status 203/EXEC                             2 min\n\
+             ×  exporter.service  n3        failed: exit status 1/FAILURE                            2 min\n\
+             !  app.service       n1        dead: it should run                                      2 min\n\
+             ↻  crash.service     n1        running, 29 restarts                                     2 min\n\
+             !  n2                10.0.0.2  gone since 00:01:00 UTC; of its units 1 moved, 1 waited  2 min\n\
+             …  web@2.service     -         waiting: 3 of 3 hosts: conflict                          -\n\
+             …  web@10.service    -         waiting: 3 of 3 hosts: conflict                          -\n"
         );
         for columns in [80, 45] {
             let text = shown(night(), columns);
