@@ -7,25 +7,35 @@ use std::fmt::Write as _;
 use super::examples;
 
 /// What belongs together. A command that is named nowhere here goes last.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 3] = [
     ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "wait"]),
-    ("See what is there", &["status", "list-units", "list-unit-files", "list-machines", "cat", "verify"]),
-    ("See what units do", &["journal", "ssh"]),
-    ("Services", &["list-services", "service"]),
+    (
+        "See what there is and what it does",
+        &[
+            "status",
+            "list-units",
+            "list-unit-files",
+            "list-machines",
+            "list-services",
+            "service",
+            "cat",
+            "verify",
+            "journal",
+            "ssh",
+        ],
+    ),
     ("More", &[]),
 ];
 
 /// What follows the list of commands.
-const READ_ON: &str = "\
-Help for a command:        fleetctl help COMMAND
-Options of every command:  fleetctl help options";
+const READ_ON: &str = "Help: fleetctl help COMMAND; options of every command: fleetctl help options";
 
 /// What it is and the commands, on one screen.
 pub(super) fn overview(command: &clap::Command) -> String {
     let visible = || command.get_subcommands().filter(|sub| !sub.is_hide_set());
     let width = visible().map(|sub| sub.get_name().len()).max().unwrap_or(0);
     let grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
-    let mut text = "{about}\n\n{usage-heading} fleetctl [OPTIONS] COMMAND [ARGUMENTS]\n\n".to_owned();
+    let mut text = "{about}\n{usage-heading} fleetctl [OPTIONS] COMMAND [ARGUMENTS]\n\n".to_owned();
     for (heading, names) in GROUPS {
         let named = names.iter().filter_map(|name| visible().find(|sub| sub.get_name() == *name));
         let rest = visible().filter(|sub| names.is_empty() && !grouped(sub.get_name()));
