@@ -209,7 +209,7 @@ pub fn settings(
         systemd_user,
         disable_engine: values.parsed("disable_engine", false, value::boolean),
         token_limit: values.parsed("token_limit", 100, value::page),
-        listen: values.optional("listen", value::listen).unwrap_or_else(|| vec![places.socket]),
+        listen: values.optional("listen", value::listen).unwrap_or(places.sockets),
         warnings: Vec::new(),
     };
     values.together(&settings);
@@ -221,7 +221,7 @@ pub fn settings(
 struct Places {
     runtime: PathBuf,
     state: PathBuf,
-    socket: Listen,
+    sockets: Vec<Listen>,
 }
 
 impl Places {
@@ -231,12 +231,16 @@ impl Places {
             Some(runtime) => {
                 let home = given("HOME").map(|home| home.join(".local/state"));
                 let state = given("XDG_STATE_HOME").or(home).unwrap_or_else(|| runtime.clone());
-                let socket = Listen::admins(runtime.join("fleet.sock"));
-                Self { state: state.join("fleet"), socket, runtime: runtime.join("fleet") }
+                // A user's manager has the user's processes in units that the kernel doesn't vouch for.
+                let sockets = vec![Listen::admins(runtime.join("fleet.sock"))];
+                Self { state: state.join("fleet"), sockets, runtime: runtime.join("fleet") }
             }
             None => {
-                let socket = Listen::admins("/run/fleet.sock".into());
-                Self { runtime: "/run/fleet".into(), state: "/var/lib/fleet".into(), socket }
+                let sockets = vec![
+                    Listen::admins("/run/fleet.sock".into()),
+                    Listen::announcers("/run/fleet-sidecar.sock".into()),
+                ];
+                Self { runtime: "/run/fleet".into(), state: "/var/lib/fleet".into(), sockets }
             }
         }
     }

@@ -115,6 +115,7 @@ fn an_installation_is_complete() {
         "usr/bin/fleet-sidecar",
         "usr/bin/fleetctl",
         "usr/bin/fleetd",
+        "usr/lib/systemd/system/fleetd-sidecar.socket",
         "usr/lib/systemd/system/fleetd.service",
         "usr/lib/systemd/system/fleetd.socket",
         "usr/lib/sysusers.d/flotilla.conf",

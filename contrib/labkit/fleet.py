@@ -9,6 +9,7 @@ BINARIES = ("fleetd", "fleetctl", "fleet-sidecar")
 # new binary that is renamed into it appears on all hosts, and a running daemon keeps its old file.
 BINDIR = "/usr/local/lib/flotilla"
 FILES = {"units/fleetd.service": "systemd/system", "units/fleetd.socket": "systemd/system",
+         "units/fleetd-sidecar.socket": "systemd/system",
          "contrib/sysusers.d/flotilla.conf": "sysusers.d", "contrib/tmpfiles.d/flotilla.conf": "tmpfiles.d",
          "units/balancer/haproxy.cfg.j2": "../share/flotilla"}
 VERBS = {"start": ["enable", "--now"], "stop": ["disable", "--now"], "restart": ["restart"],

@@ -224,7 +224,7 @@ fn description() -> Value {
             Operation {
                 id: "watch",
                 summary: "Units as they change, without end: one `WatchLine` a line.",
-                needs: Need::Read,
+                needs: Need::Follow,
                 parameters: vec![
                     globs(),
                     query(

@@ -3,8 +3,9 @@
 //! agent or systemd, and it keeps nothing of the cluster but the picture that those who watch share.
 //!
 //! `connections` accepts, `places` bounds how much goes on at once, `router` answers, `caller` refuses what the
-//! socket's role doesn't permit, `limits` bounds what a client may send, `extract` is what handlers share, `views`
-//! joins records into what clients read, `error` and `health` say why a request isn't done.
+//! socket's role doesn't permit and `own` what isn't a sidecar's own, `limits` bounds what a client may send,
+//! `extract` is what handlers share, `views` joins records into what clients read, `error` and `health` say why a
+//! request isn't done.
 
 pub mod error;
 pub mod health;
@@ -16,6 +17,7 @@ mod caller;
 mod connections;
 mod extract;
 mod limits;
+mod own;
 mod peer;
 mod router;
 mod v1;

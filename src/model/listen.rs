@@ -10,6 +10,13 @@ use super::role::{Grant, Role, pairs};
 /// The group that may open a socket with the role of an admin, unless another one is named.
 const ADMINS: &str = "fleet";
 
+/// Why a TCP port can't have the role of an announcer.
+pub const NOT_ON_TCP: &str =
+    "an announcer needs a Unix socket: of a TCP client the kernel doesn't say which unit it is";
+
+/// The group of sidecars, which may open a socket with the role of an announcer.
+const SIDECARS: &str = "fleet-sidecar";
+
 /// One address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
@@ -39,6 +46,12 @@ impl Listen {
     pub fn admins(path: PathBuf) -> Self {
         Self { place: Place::Unix { path, group: ADMINS.into() }, grant: Grant::all(Role::Admin) }
     }
+
+    /// A Unix socket for sidecars.
+    #[must_use]
+    pub fn announcers(path: PathBuf) -> Self {
+        Self { place: Place::Unix { path, group: SIDECARS.into() }, grant: Grant::all(Role::Announcer) }
+    }
 }
 
 /// `unix:///PATH` or `tcp://ADDRESS:PORT` (also without `tcp://`), then optionally `?` and `key=value` pairs: those of
@@ -64,6 +77,7 @@ impl FromStr for Listen {
                 ([(_, "")], _) => return Err("`group` is empty".into()),
                 ([(_, group)], _) => (*group).to_owned(),
                 ([], Role::Admin) => ADMINS.to_owned(),
+                ([], Role::Announcer) => SIDECARS.to_owned(),
                 ([], role) => {
                     return Err(format!("`group` is missing: who may use the socket as {role}, besides root"));
                 }
@@ -76,7 +90,11 @@ impl FromStr for Listen {
         if !groups.is_empty() {
             return Err("`group` is for Unix sockets: every user of the host can connect to TCP".into());
         }
-        Ok(Self { place: Place::Tcp(tcp), grant: grant(Role::Reader)? })
+        let grant = grant(Role::Reader)?;
+        if grant.role == Role::Announcer {
+            return Err(NOT_ON_TCP.into());
+        }
+        Ok(Self { place: Place::Tcp(tcp), grant })
     }
 }
 
@@ -107,6 +125,7 @@ mod tests {
             ("unix:///run/a?role=admin&group=wheel", "/run/a (admin)", "wheel"),
             ("unix:///run/a?group=wheel&role=operator&name=web@*", "/run/a (operator of web@*)", "wheel"),
             ("unix:///run/a?group=wheel", "/run/a (admin)", "wheel"),
+            ("unix:///run/a?role=announcer&name=web", "/run/a (announcer of web)", "fleet-sidecar"),
             ("tcp://127.0.0.1:1", "127.0.0.1:1 (reader)", ""),
             ("[::1]:1?role=admin", "[::1]:1 (admin)", ""),
         ] {
@@ -128,6 +147,7 @@ mod tests {
             ("tcp://127.0.0.1:1?group=a", "`group` is for Unix sockets: every user of the host can connect to TCP"),
             ("tcp://127.0.0.1:1?rolle=a", "`rolle` is unknown; `role` and `name` are known"),
             ("tcp://127.0.0.1:1?", "`` must be key=value"),
+            ("tcp://127.0.0.1:1?role=announcer", NOT_ON_TCP),
         ] {
             assert_eq!(text.parse::<Listen>().unwrap_err(), what, "{text}");
         }

@@ -5,11 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::glob::Glob;
-use super::name::UnitName;
 
 /// The role of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
+    /// Reads what is announced, and announces for its own unit. For sidecars.
+    Announcer,
     /// Reads everything, changes nothing.
     Reader,
     /// Reads everything, and changes what is wanted of units whose files are there.
@@ -19,7 +20,8 @@ pub enum Role {
 }
 
 /// All roles and their names.
-const ROLES: [(Role, &str); 3] = [(Role::Reader, "reader"), (Role::Operator, "operator"), (Role::Admin, "admin")];
+const ROLES: [(Role, &str); 4] =
+    [(Role::Announcer, "announcer"), (Role::Reader, "reader"), (Role::Operator, "operator"), (Role::Admin, "admin")];
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,9 +46,11 @@ pub enum Operation {
     Describe,
     /// Read what is announced, and which hosts there are.
     Discover,
+    /// Watch what hosts report of units. An announcer may do so for its own unit only.
+    Follow,
     /// Read units with their files, reports, hosts and metrics.
     Read,
-    /// Announce an instance of a service, or withdraw it.
+    /// Announce an instance of a service, or withdraw it. An announcer may do so for its own unit only.
     Announce,
     /// Change what is wanted of a unit: its desired state, or a restart.
     Operate,
@@ -61,9 +65,13 @@ impl Operation {
     #[must_use]
     pub fn roles(self) -> &'static [Role] {
         match self {
-            Self::Describe | Self::Discover | Self::Read => &[Role::Reader, Role::Operator, Role::Admin],
+            Self::Describe | Self::Discover | Self::Follow => {
+                &[Role::Announcer, Role::Reader, Role::Operator, Role::Admin]
+            }
+            Self::Read => &[Role::Reader, Role::Operator, Role::Admin],
+            Self::Announce => &[Role::Announcer, Role::Admin],
             Self::Operate => &[Role::Operator, Role::Admin],
-            Self::Announce | Self::Submit | Self::Administer => &[Role::Admin],
+            Self::Submit | Self::Administer => &[Role::Admin],
         }
     }
 }
@@ -74,6 +82,7 @@ impl fmt::Display for Operation {
         f.write_str(match self {
             Self::Describe => "reading the description of the API",
             Self::Discover => "reading services and hosts",
+            Self::Follow => "watching units",
             Self::Read => "reading units",
             Self::Announce => "announcing a service",
             Self::Operate => "changing units",
@@ -88,7 +97,8 @@ impl fmt::Display for Operation {
 pub struct Grant {
     /// The role.
     pub role: Role,
-    /// For an operator, the units that may be changed; empty for all.
+    /// For an operator, the units that may be changed; for an announcer, the services that may be announced. Empty for
+    /// all.
     pub names: Vec<Glob>,
 }
 
@@ -105,10 +115,10 @@ impl Grant {
         operation.roles().contains(&self.role)
     }
 
-    /// Whether its names include this unit.
+    /// Whether its names include this one.
     #[must_use]
-    pub fn includes(&self, unit: &UnitName) -> bool {
-        self.names.is_empty() || self.names.iter().any(|glob| glob.matches(unit.as_str()))
+    pub fn includes(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|glob| glob.matches(name))
     }
 
     /// A grant from `key=value` pairs.
@@ -126,8 +136,8 @@ impl Grant {
             }
         }
         let role = role.ok_or("`role` is missing")?;
-        if role != Role::Operator && !names.is_empty() {
-            return Err(format!("`name` goes with the role operator only, not with {role}"));
+        if !matches!(role, Role::Operator | Role::Announcer) && !names.is_empty() {
+            return Err(format!("`name` goes with the roles operator and announcer, not with {role}"));
         }
         Ok(Self { role, names })
     }
@@ -171,11 +181,12 @@ mod tests {
 
     #[test]
     fn what_each_role_permits() {
-        use Operation::{Administer, Announce, Describe, Discover, Operate, Read, Submit};
-        let all = [Describe, Discover, Read, Announce, Operate, Submit, Administer];
+        use Operation::{Administer, Announce, Describe, Discover, Follow, Operate, Read, Submit};
+        let all = [Describe, Discover, Follow, Read, Announce, Operate, Submit, Administer];
         for (role, permitted) in [
-            (Role::Reader, &[Describe, Discover, Read][..]),
-            (Role::Operator, &[Describe, Discover, Read, Operate]),
+            (Role::Announcer, &[Describe, Discover, Follow, Announce][..]),
+            (Role::Reader, &[Describe, Discover, Follow, Read]),
+            (Role::Operator, &[Describe, Discover, Follow, Read, Operate]),
             (Role::Admin, &all),
         ] {
             let grant = Grant::all(role);
@@ -190,6 +201,7 @@ mod tests {
             ("role=reader", "reader"),
             ("role=admin", "admin"),
             ("role=operator", "operator"),
+            ("role=announcer&name=web", "announcer of web"),
             ("name=web@*&role=operator&name=[ab].service", "operator of web@* and [ab].service"),
         ] {
             assert_eq!(text.parse::<Grant>().unwrap().to_string(), shown, "{text}");
@@ -197,10 +209,10 @@ mod tests {
         for (text, what) in [
             ("", "`` must be key=value"),
             ("admin", "`admin` must be key=value"),
-            ("role=root", "`root` is no role; these are reader, operator and admin"),
+            ("role=root", "`root` is no role; these are announcer, reader, operator and admin"),
             ("role=admin&role=reader", "`role` is given twice"),
             ("name=a", "`role` is missing"),
-            ("role=reader&name=a", "`name` goes with the role operator only, not with reader"),
+            ("role=reader&name=a", "`name` goes with the roles operator and announcer, not with reader"),
             ("role=reader&unit=a", "`unit` is unknown; `role` and `name` are known"),
             ("role=operator&name=[", "`[` is no valid pattern: unclosed or empty [class], or a final backslash"),
         ] {
@@ -211,8 +223,7 @@ mod tests {
     #[test]
     fn names_limit_a_grant() {
         let grant: Grant = "role=operator&name=web@*&name=db.service".parse().unwrap();
-        let includes = |name: &str| grant.includes(&name.parse().unwrap());
-        assert!(includes("web@1.service") && includes("db.service") && !includes("web.service"));
-        assert!(Grant::all(Role::Operator).includes(&"a.service".parse().unwrap()));
+        assert!(grant.includes("web@1.service") && grant.includes("db.service") && !grant.includes("web.service"));
+        assert!(Grant::all(Role::Operator).includes("a.service"));
     }
 }

@@ -155,6 +155,10 @@ pub struct Instance {
     /// The unit that it stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitName>,
+    /// The unit that announced it, if it did so over a socket for announcers: only that unit, on that host, may renew
+    /// or withdraw it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announcer: Option<UnitName>,
     /// The host it was announced on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineId>,
@@ -228,6 +232,7 @@ mod tests {
             port: 8080,
             weight: 1,
             unit: None,
+            announcer: None,
             machine: None,
             hostname: String::new(),
             metadata: BTreeMap::new(),

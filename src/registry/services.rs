@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
 use crate::model::service::{Instance, InstanceName, ServiceName};
 use crate::store::{Error, Event, Kv, LeaseId, Store};
@@ -41,6 +42,29 @@ pub enum By {
     Owner(String),
 }
 
+/// Whose announcements may be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authority {
+    /// Anyone's.
+    All,
+    /// Those of one unit on one host.
+    Announcer {
+        /// The unit that announces.
+        unit: UnitName,
+        /// The host.
+        host: Option<MachineId>,
+    },
+}
+
+impl Authority {
+    fn covers(&self, there: &Instance) -> bool {
+        match self {
+            Self::All => true,
+            Self::Announcer { unit, host } => there.announcer.as_ref() == Some(unit) && there.machine == *host,
+        }
+    }
+}
+
 /// Why an instance wasn't announced or withdrawn.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refusal {
@@ -60,8 +84,8 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Announce `wanted`, or continue an announcement: by `held`, the lease of an earlier answer, or by its owner.
-/// Announcing an unchanged instance only renews its lease.
+/// Announce `wanted`, or continue an announcement: by `held`, the lease of an earlier answer, or by its owner, if
+/// `authority` covers it. Announcing an unchanged instance only renews its lease.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -71,9 +95,10 @@ pub async fn announce<S: Store>(
     instance: &InstanceName,
     wanted: &Instance,
     held: Option<LeaseId>,
+    authority: &Authority,
 ) -> Result<Granted, Refusal> {
-    let mut announcement =
-        Announcement { reader, key: Key::Service(service.clone(), instance.clone()), wanted, held, granted: None };
+    let key = Key::Service(service.clone(), instance.clone());
+    let mut announcement = Announcement { reader, key, wanted, held, authority, granted: None };
     let done = announcement.attempts().await;
     // A lease to which nothing is bound expires by itself, but a busy store shouldn't hold many of them.
     if let (Some(unused), Ok(_) | Err(Refusal::Taken(_) | Refusal::Contended)) = (announcement.granted, &done)
@@ -90,6 +115,7 @@ struct Announcement<'a, S> {
     key: Key,
     wanted: &'a Instance,
     held: Option<LeaseId>,
+    authority: &'a Authority,
     /// The lease that was granted for it, if one was.
     granted: Option<Granted>,
 }
@@ -158,7 +184,7 @@ impl<S: Store> Announcement<'_, S> {
         let mut wanted = self.wanted.clone();
         if let Some(Found { kv, instance: Some(instance) }) = found {
             let returns = !instance.owner.is_empty() && instance.owner == wanted.owner;
-            if !self.is_ours(kv) && !returns {
+            if !(self.authority.covers(instance) && (self.is_ours(kv) || returns)) {
                 return Err(Refusal::Taken(Box::new(instance.clone())));
             }
             wanted.since = instance.since;
@@ -203,22 +229,27 @@ async fn renewed<S: Store>(store: &S, lease: Option<LeaseId>, ttl: Duration) -> 
 /// Renew an announcement if it is bound to `lease`: one read and one keep-alive, no write.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] if it doesn't exist or is bound to another lease; it must then be announced again.
+/// [`Error::LeaseLost`] if it doesn't exist, is bound to another lease, or isn't covered by `authority`; it must then
+/// be announced again.
 pub async fn keep_alive<S: Store>(
     reader: &Reader<S>,
     service: &ServiceName,
     instance: &InstanceName,
     lease: LeaseId,
+    authority: &Authority,
 ) -> Result<Duration, Error> {
     let key = Key::Service(service.clone(), instance.clone()).to_string();
     let (_, found) = point(reader.store(), &key, None).await?;
     let Some(kv) = found.filter(|kv| kv.lease == Some(lease)) else { return Err(Error::LeaseLost) };
     // A damaged record is repaired when it is announced again.
     let there = Records::read(&kv).map_err(|corrupt| reader.warn(&corrupt)).map_err(|()| Error::LeaseLost)?;
+    if !authority.covers(&there) {
+        return Err(Error::LeaseLost);
+    }
     reader.store().keep_alive(lease, Duration::from_secs(there.ttl.into()) / 3).await
 }
 
-/// Withdraw an instance at once, if it belongs to `by`. Returns whether there was one.
+/// Withdraw an instance at once, if it belongs to `by` and `authority` covers it. Returns whether there was one.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -227,6 +258,7 @@ pub async fn withdraw<S: Store>(
     service: &ServiceName,
     instance: &InstanceName,
     by: &By,
+    authority: &Authority,
 ) -> Result<bool, Refusal> {
     let key = Key::Service(service.clone(), instance.clone());
     let (_, found) = point(reader.store(), &key.to_string(), None).await?;
@@ -237,7 +269,7 @@ pub async fn withdraw<S: Store>(
             By::Holder(lease) => kv.lease == Some(*lease),
             By::Owner(owner) => there.owner == *owner,
         };
-        if !theirs {
+        if !theirs || !authority.covers(&there) {
             return Err(Refusal::Taken(Box::new(there)));
         }
     }
@@ -291,5 +323,49 @@ pub fn instance<S: Store>(reader: &Reader<S>, kv: &Kv) -> Option<((ServiceName, 
             reader.warn(&corrupt);
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::Embedded;
+
+    fn announcer(unit: &str, host: &str) -> Authority {
+        Authority::Announcer { unit: unit.parse().unwrap(), host: Some(host.repeat(32).parse().unwrap()) }
+    }
+
+    fn instance(by: &Authority) -> Instance {
+        let json = r#"{"address":"10.0.0.1","port":80,"weight":1,"owner":"anything","ttl":10,"since":5}"#;
+        let instance: Instance = serde_json::from_str(json).unwrap();
+        match by.clone() {
+            Authority::All => instance,
+            Authority::Announcer { unit, host } => Instance { announcer: Some(unit), machine: host, ..instance },
+        }
+    }
+
+    /// Neither the owner, which anyone can guess, nor the lease is enough.
+    #[tokio::test]
+    async fn an_announcement_belongs_to_the_unit_and_the_host_that_made_it() {
+        let reader = Reader::new(Embedded::in_memory());
+        let (service, name) = ("web".parse().unwrap(), "web-1".parse().unwrap());
+        let own = announcer("web-announce@1.service", "1");
+        let put = async |by: &Authority, held| announce(&reader, &service, &name, &instance(by), held, by).await;
+        let lease = put(&own, None).await.unwrap().lease;
+        for other in [announcer("evil.service", "1"), announcer("web-announce@1.service", "2")] {
+            assert!(matches!(put(&other, None).await, Err(Refusal::Taken(_))), "{other:?}");
+            assert!(matches!(put(&other, Some(lease)).await, Err(Refusal::Taken(_))), "{other:?}");
+            assert_eq!(keep_alive(&reader, &service, &name, lease, &other).await, Err(Error::LeaseLost), "{other:?}");
+            for by in [By::Anybody, By::Holder(lease), By::Owner("anything".into())] {
+                let refusal = withdraw(&reader, &service, &name, &by, &other).await;
+                assert!(matches!(refusal, Err(Refusal::Taken(_))), "{other:?} {by:?}");
+            }
+        }
+        assert_eq!(put(&own, Some(lease)).await.unwrap().lease, lease);
+        assert!(keep_alive(&reader, &service, &name, lease, &own).await.is_ok());
+        assert!(withdraw(&reader, &service, &name, &By::Anybody, &Authority::All).await.unwrap());
+        // What an admin announced isn't an announcer's.
+        put(&Authority::All, None).await.unwrap();
+        assert!(matches!(put(&own, None).await, Err(Refusal::Taken(_))));
     }
 }

@@ -18,9 +18,9 @@ use super::check::Check;
 #[derive(Debug, Parser)]
 #[command(name = "fleet-sidecar", version, max_term_width = 100)]
 pub struct Arguments {
-    /// The endpoint of this host's fleetd
+    /// The endpoints of this host's fleetd, separated by commas; the first that can be reached is used
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", value_name = "URL")]
-    #[arg(default_value = "unix:///run/fleet.sock")]
+    #[arg(default_value = "unix:///run/fleet.sock,unix:///run/fleet-sidecar.sock")]
     pub(super) endpoint: String,
     #[command(flatten)]
     pub(super) trust: Trust,

@@ -204,6 +204,7 @@ mod tests {
             port: 1,
             weight: 1,
             unit: None,
+            announcer: None,
             machine: None,
             hostname: String::new(),
             metadata: BTreeMap::new(),

@@ -153,7 +153,7 @@ fn a_handed_socket_has_the_role_in_its_name() {
 fn a_handed_socket_whose_name_is_no_role_is_refused() {
     for (names, what) in [
         ("reader", "`FileDescriptorName=` must be `api`, or the role of the socket's clients"),
-        ("role=redaer", "`redaer` is no role; these are reader, operator and admin"),
+        ("role=redaer", "`redaer` is no role; these are announcer, reader, operator and admin"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("handed.sock");

@@ -102,6 +102,56 @@ fn sidekick_and_ambassador_start_in_order_and_stop_in_reverse() {
     });
 }
 
+/// The status and the answer of a request to the sidecars' socket by a transient unit of this name.
+fn asks_as(lab: &Lab, unit: &str, user: &str, request: &str) -> String {
+    let run = format!(
+        "systemd-run --quiet --pipe --wait --collect --unit={unit} {user} -p SupplementaryGroups=fleet-sidecar"
+    );
+    let curl = "curl -sS -w ' %{http_code}' --unix-socket /run/fleet-sidecar.sock -H 'Content-Type: application/json'";
+    lab.sh("n1", &format!("{run} {curl} {request}")).stdout
+}
+
+#[test]
+fn a_sidecar_without_root_speaks_for_its_own_unit_and_no_other() {
+    let lab = Lab::cluster(1);
+    lab.units_of("sidekick");
+    lab.fleetctl(&[&["start"][..], &BACKEND].concat()).ok();
+    assert_eq!(lab.sh("n1", "stat -c '%a %G' /run/fleet-sidecar.sock").ok().trim(), "660 fleet-sidecar");
+    let show = ["systemctl", "show", "--value", "-p", "DynamicUser", "web-announce@1.service"];
+    assert_eq!(lab.run("n1", &show).ok().trim(), "yes");
+    let listed: serde_json::Value =
+        serde_json::from_str(&lab.fleetctl(&["service", "web", "--output", "json"]).ok()).unwrap();
+    let text = listed.to_string();
+    assert!(text.contains(r#""announcer":"web-announce@1.service""#), "{text}");
+
+    let taken = r#"-X PUT -d '{"address":"10.9.9.9","port":1,"unit":"web@1.service","owner":"guessed"}'"#;
+    let own = r#"-X PUT -d '{"address":"10.9.9.9","port":1}'"#;
+    let services = "http://fleet/fleet/v2/services";
+    for user in ["-p DynamicUser=yes", "-p User=root"] {
+        let evil = |request: &str| asks_as(&lab, "evil.service", user, request);
+        let refused = evil(&format!("{taken} {services}/web/x"));
+        assert!(refused.ends_with(" 403") && refused.contains("evil.service may announce"), "{refused}");
+        for request in ["http://fleet/fleet/v2/units", "http://fleet/fleet/v1/state", "http://fleet/metrics"] {
+            let refused = evil(request);
+            assert!(refused.ends_with(" 403") && refused.contains("needs the role"), "{request}: {refused}");
+        }
+        let refused = evil(r#"-d '{"units":[]}' http://fleet/fleet/v2/units"#);
+        assert!(refused.ends_with(" 403") && refused.contains("/run/fleet.sock has the role admin"), "{refused}");
+        // It has a unit: it may announce that, but not in the place of another.
+        assert!(evil(&format!("{own} {services}/evil/x")).ends_with(" 200"));
+        let instances = evil(&format!("{services}/web"));
+        let instance = instances.split(r#""instance":""#).nth(1).unwrap().split('"').next().unwrap().to_owned();
+        assert!(evil(&format!("{own} {services}/web/{instance}")).ends_with(" 409"));
+        assert!(evil(&format!("-X DELETE {services}/web/{instance}")).ends_with(" 409"));
+    }
+    // A session is no service, whoever's it is.
+    let scope = "systemd-run --quiet --scope --unit=shell curl -sS --unix-socket /run/fleet-sidecar.sock";
+    let refused = lab.sh("n1", &format!("{scope} -H 'Content-Type: application/json' {own} {services}/web/y")).stdout;
+    assert!(refused.contains("this client belongs to shell.scope"), "{refused}");
+    let instances = lab.fleetctl(&["service", "web", "--no-legend"]).ok();
+    assert!(instances.lines().count() == 1 && !instances.contains("10.9.9.9"), "{instances}");
+}
+
 #[test]
 fn the_chains_are_in_order_also_through_v1_one_unit_per_request() {
     let lab = Lab::cluster(1);

@@ -102,6 +102,7 @@ pub(crate) fn instance(service: &str, instance: &str, host: &str, port: u16) -> 
         port,
         weight: 1,
         unit: "web@1.service".parse().ok(),
+        announcer: None,
         machine: host.parse().ok(),
         hostname: "n1".into(),
         metadata: [("zone".to_owned(), "a".to_owned())].into(),

@@ -53,12 +53,27 @@ impl Caller {
         Self { peer, sockets: Arc::clone(sockets), socket }
     }
 
+    /// What the socket grants.
+    pub(super) fn grant(&self) -> &Grant {
+        &self.sockets.0[self.socket].1
+    }
+
+    /// The address of the socket.
+    pub(super) fn socket(&self) -> &str {
+        &self.sockets.0[self.socket].0
+    }
+
+    /// Which sockets of this host permit everything, for a refusal.
+    pub(super) fn elsewhere(&self) -> String {
+        self.sockets.that_permit(Operation::Administer)
+    }
+
     /// Refuse `operation` unless the socket permits it.
     ///
     /// # Errors
     /// 403.
     pub(super) fn check(&self, operation: Operation) -> Result<(), Failure> {
-        let (name, grant) = &self.sockets.0[self.socket];
+        let (name, grant) = (self.socket(), self.grant());
         if grant.permits(operation) {
             return Ok(());
         }
@@ -73,13 +88,13 @@ impl Caller {
     /// # Errors
     /// 403 for the first one.
     pub(super) fn check_changes(&self, intents: &[Intent]) -> Result<(), Failure> {
-        let (name, grant) = &self.sockets.0[self.socket];
+        let (name, grant) = (self.socket(), self.grant());
         for Intent { name: unit, change } in intents {
             self.check(match change {
                 UnitChange::Destroy | UnitChange::Ensure { file: Some(_), .. } => Operation::Submit,
                 UnitChange::Restart | UnitChange::Ensure { file: None, .. } => Operation::Operate,
             })?;
-            if !grant.includes(unit) {
+            if !grant.includes(unit.as_str()) {
                 return Err(refused(format!("{unit}: {name} has the role {grant}, which doesn't include this unit")));
             }
         }
@@ -87,7 +102,7 @@ impl Caller {
     }
 }
 
-fn refused(message: String) -> Failure {
+pub(super) fn refused(message: String) -> Failure {
     Failure::new(StatusCode::FORBIDDEN, message)
 }
 

@@ -86,7 +86,7 @@ impl Connections {
         loop {
             let accepted = match socket {
                 Socket::Unix(unix, _) => unix.accept().await.map(|(stream, _)| {
-                    let peer = Peer::Unix(stream.peer_cred().ok());
+                    let peer = Peer::of(&stream);
                     self.tracker.spawn(self.clone().serve(stream, peer, self.places.enter()));
                 }),
                 Socket::Tcp(tcp) => tcp.accept().await.map(|(stream, address)| {

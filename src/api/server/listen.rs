@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::process::Command;
 
-use crate::model::listen::{Listen, Place};
+use crate::model::listen::{Listen, NOT_ON_TCP, Place};
 use crate::model::role::{Grant, Role};
 
 /// Read and write for root and for the socket's group.
@@ -104,6 +104,9 @@ impl Listener {
             Some(name) => name.parse().map_err(|what| ListenError::Role(shown.into(), what))?,
             None => Grant::all(if matches!(socket, Socket::Unix(..)) { Role::Admin } else { Role::Reader }),
         };
+        if matches!(socket, Socket::Tcp(_)) && grant.role == Role::Announcer {
+            return Err(ListenError::Role(shown.into(), NOT_ON_TCP.into()));
+        }
         let path =
             |address: &tokio::net::unix::SocketAddr| address.as_pathname().map(|path| path.display().to_string());
         let address = match &socket {

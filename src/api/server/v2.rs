@@ -13,7 +13,7 @@ use axum::http::Uri;
 use axum::routing::{delete, get, post, put};
 
 use crate::model::glob::Glob;
-use crate::model::role::Operation::{Administer, Announce, Discover, Operate, Read};
+use crate::model::role::Operation::{Administer, Announce, Discover, Follow, Operate, Read};
 use crate::registry::scope::Scope;
 use crate::store::Store;
 
@@ -33,7 +33,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))
         .route("/status", allow_methods([(Read, get(hosts::status::<S>))], "GET"))
-        .route("/watch", allow_methods([(Read, get(watch::get::<S>))], "GET"))
+        .route("/watch", allow_methods([(Follow, get(watch::get::<S>))], "GET"))
         .route("/services", allow_methods([(Discover, get(services::list::<S>))], "GET"))
         .route("/services/{name}", allow_methods([(Discover, get(services::get::<S>))], "GET"))
         .route("/services/{name}/{instance}", allow_methods(instance, "PUT and DELETE"))

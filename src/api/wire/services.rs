@@ -85,7 +85,8 @@ impl Announce {
     #[must_use]
     pub fn instance(self, machine: Option<MachineId>, hostname: String, since: u64) -> Instance {
         let Self { address, port, weight, unit, metadata, owner, ttl, lease: _ } = self;
-        Instance { address, port, weight, unit, machine, hostname, metadata, owner, ttl, since }
+        let announcer = None;
+        Instance { address, port, weight, unit, announcer, machine, hostname, metadata, owner, ttl, since }
     }
 }
 

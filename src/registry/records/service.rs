@@ -22,8 +22,16 @@ impl Family for Records {
             "service/web/web-1.n1",
             concat!(
                 r#"{"address":"10.0.0.1","port":80,"weight":1,"unit":"web@1.service","#,
-                r#""machine":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","hostname":"n1","metadata":{"zone":"a"},"#,
-                r#""owner":"o","ttl":10,"since":5}"#,
+                r#""announcer":"web-announce@1.service","machine":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","#,
+                r#""hostname":"n1","metadata":{"zone":"a"},"owner":"o","ttl":10,"since":5}"#,
+            ),
+        ),
+        // Before announcers were known by their units.
+        Form::today(
+            "service/web/web-2.n1",
+            concat!(
+                r#"{"address":"10.0.0.1","port":80,"weight":1,"unit":"web@2.service","#,
+                r#""machine":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","hostname":"n1","owner":"o","ttl":10,"since":5}"#,
             ),
         ),
         Form::today("service/web/web-1", r#"{"address":"db.example","port":80,"weight":0,"ttl":10,"since":5}"#),

@@ -73,6 +73,7 @@ mod tests {
                 port,
                 weight: 1,
                 unit: "web@1.service".parse().ok(),
+                announcer: None,
                 machine: None,
                 hostname: "n1".into(),
                 metadata: [("host".to_owned(), "a<b>.example".to_owned())].into(),

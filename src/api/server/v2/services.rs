@@ -1,11 +1,12 @@
 //! v2: services. Owns requests and answers; `registry::services` decides who may announce what.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
 
+use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::extract::{must_be_json, query};
 use crate::api::server::state::Api;
@@ -64,6 +65,7 @@ pub(super) async fn get<S: Store>(
 
 pub(super) async fn put<S: Store>(
     State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
     Path(names): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
@@ -72,18 +74,21 @@ pub(super) async fn put<S: Store>(
     let (service, instance, announce): (_, _, Announce) = renewed(&uri, &names, &headers, &body)?;
     let held = announce.lease.as_deref().map(lease).transpose()?;
     let (machine, hostname) = api.here();
-    let wanted = announce.instance(machine, hostname, api.clock.now_ms());
+    let mut wanted = announce.instance(machine, hostname, api.clock.now_ms());
     let problems = wanted.problems();
     if !problems.is_empty() {
         return Err(Failure::bad_request(problems.join("\n")));
     }
-    let granted = services::announce(&api.reader, &service, &instance, &wanted, held).await;
+    caller.check_announcement(&api, &service, &mut wanted).await?;
+    let authority = caller.authority(&api)?;
+    let granted = services::announce(&api.reader, &service, &instance, &wanted, held, &authority).await;
     let granted = granted.map_err(|refusal| refused(&api, &names, refusal))?;
     Ok(Json(announced(granted.lease, granted.ttl)))
 }
 
 pub(super) async fn keep_alive<S: Store>(
     State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
     Path(names): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
@@ -91,7 +96,7 @@ pub(super) async fn keep_alive<S: Store>(
 ) -> Result<Json<Announced>, Failure> {
     let (service, instance, held): (_, _, KeepAlive) = renewed(&uri, &names, &headers, &body)?;
     let lease = lease(&held.lease)?;
-    match services::keep_alive(&api.reader, &service, &instance, lease).await {
+    match services::keep_alive(&api.reader, &service, &instance, lease, &caller.authority(&api)?).await {
         Ok(ttl) => Ok(Json(announced(lease, ttl))),
         Err(Error::LeaseLost) => Err(not_announced(&names, "; announce it again")),
         Err(error) => Err(api.failed(&error)),
@@ -100,6 +105,7 @@ pub(super) async fn keep_alive<S: Store>(
 
 pub(super) async fn delete<S: Store>(
     State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
     Path(names): Path<(String, String)>,
     uri: Uri,
 ) -> Result<StatusCode, Failure> {
@@ -112,7 +118,7 @@ pub(super) async fn delete<S: Store>(
             other => return Err(unknown(other, "; `lease` and `owner` are known")),
         }
     }
-    match services::withdraw(&api.reader, &service, &instance, &by).await {
+    match services::withdraw(&api.reader, &service, &instance, &by, &caller.authority(&api)?).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(not_announced(&names, "")),
         Err(refusal) => Err(refused(&api, &names, refusal)),

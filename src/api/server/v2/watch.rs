@@ -6,10 +6,12 @@ use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::str::FromStr;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 
+use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::extract::query;
 use crate::api::server::state::Api;
@@ -32,20 +34,34 @@ use super::lines::{self, End, Lines, Story, line};
 /// The number of units whose files are looked up together.
 const FILES: usize = 1000;
 
-pub(super) async fn get<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Response, Failure> {
-    let (watch, operation) = asked(&api, &uri)?;
+pub(super) async fn get<S: Store>(
+    State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Failure> {
+    let Asked { globs, host, operation } = asked(&uri)?;
+    let units = globs.iter().map(|glob| glob.is_literal().then(|| glob.literal_prefix().parse().ok()).flatten());
+    let units: Option<BTreeSet<UnitName>> = units.collect();
+    caller.check_watch(&api, units.as_ref().filter(|units| !units.is_empty()), host.as_ref()).await?;
+    let watch = unit_watch(&api, globs, host)?;
     let told = Told { operation, lines: BTreeMap::new() };
     lines::answer(&api, Units { watch, reader: api.reader.clone(), told }).await
 }
 
 /// What is followed, and the operation whose progress is requested. `?name=UNIT&host=ID` is about these units on one
 /// host, and costs no more than that. Anything else is about the whole cluster.
-fn asked<S: Store>(api: &Api<S>, uri: &Uri) -> Result<(UnitWatch<S>, Option<Operation>), Failure> {
+struct Asked {
+    globs: Vec<Glob>,
+    host: Option<MachineId>,
+    operation: Option<Operation>,
+}
+
+fn asked(uri: &Uri) -> Result<Asked, Failure> {
     let (operations, others): (Vec<_>, Vec<_>) = query(uri)?.into_iter().partition(|(key, _)| key == "operation");
     let (hosts, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|(key, _)| key == "host");
     let globs = globs(others, "; `name`, `host` and `operation` are known")?;
     let host = at_most_once::<MachineId>("host", &hosts)?;
-    Ok((unit_watch(api, globs, host)?, at_most_once("operation", &operations)?))
+    Ok(Asked { globs, host, operation: at_most_once("operation", &operations)? })
 }
 
 fn at_most_once<T: FromStr<Err: Display>>(key: &str, given: &[(String, String)]) -> Result<Option<T>, Failure> {
