@@ -110,12 +110,17 @@ fn user(passwd: &str, uid: u32) -> Option<&str> {
     })
 }
 
-/// The service or scope of the system's manager in the text of a `/proc/PID/cgroup`: the outermost group that isn't a
-/// slice. Groups inside it are named by the unit's own processes, such as a user's manager.
+/// The service or scope of the system's manager in the text of a `/proc/PID/cgroup`. systemd uses the unified hierarchy
+/// or, on older systems, one of its own; the other one may exist all the same, without units.
 fn unit(cgroup: &str) -> Option<&str> {
-    let path = cgroup.lines().find_map(|line| {
-        line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
-    })?;
+    let unified = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
+    let named = cgroup.lines().find_map(|line| line.split_once(":name=systemd:").map(|(_, path)| path));
+    unified.and_then(unit_of).or_else(|| named.and_then(unit_of))
+}
+
+/// The outermost group in a path that isn't a slice. Groups inside it are named by the unit's own processes, such as a
+/// user's manager.
+fn unit_of(path: &str) -> Option<&str> {
     let name = path.split('/').find(|part| !part.is_empty() && !part.ends_with(".slice"))?;
     // systemd escapes names that would be taken for files of the kernel.
     let name = name.strip_prefix('_').unwrap_or(name);
@@ -147,6 +152,8 @@ mod tests {
             // Outside of the daemon's own group namespace.
             ("0::/../web.service\n", None),
             ("4:cpu:/x\n1:name=systemd:/system.slice/cron.service\n", Some("cron.service")),
+            ("9:name=systemd:/\n0::/system.slice/web.service\n", Some("web.service")),
+            ("1:name=systemd:/system.slice/web.service\n0::/\n", Some("web.service")),
             ("0::/init.scope\n", Some("init.scope")),
             ("0::/\n", None),
             ("", None),
