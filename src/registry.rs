@@ -11,6 +11,7 @@ pub mod forget;
 pub mod keys;
 pub mod metadata;
 pub mod mirror;
+pub mod presence;
 pub mod reader;
 pub mod records;
 pub mod scope;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use flotilla::clock::Clock;
 use flotilla::engine::{Engine, Options, Status};
 use flotilla::model::file::UnitFile;
-use flotilla::model::format::Format;
+use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::machine::{KnownHost, Machine};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::revision::Revision;
@@ -575,4 +575,51 @@ async fn a_damaged_record_of_a_host_is_written_again() {
     world.commit(vec![Op::Put { key: Key::Roster(id(2)).to_string(), value, lease: None }]).await;
     wait(5).await;
     assert_eq!(remembered(&world, 2).await.map(|known| known.hostname), Some("n2".into()));
+}
+
+/// A move waits for the host that has the unit to say that it is gone. No other host, and nobody without that host's
+/// lease, can say so for it.
+#[tokio::test(start_paused = true)]
+async fn only_a_host_itself_acknowledges_that_a_unit_is_gone() {
+    let mut world = World::new(Clock::simulated(BEGIN));
+    let [first, other, renewed] = [(); 3].map(|()| world.line.store.grant(Duration::from_secs(3600)));
+    let (first, other, renewed) = (first.await.unwrap(), other.await.unwrap(), renewed.await.unwrap());
+    let register = |lease| put(&Key::Machine(id(1)), &machine(1, 0), Some(lease));
+    world.commit(vec![register(first)]).await;
+    world.start(1);
+    wait(1).await;
+    world.submit("a.service", "MachineMetadata=zone=a").await;
+    world.commit(vec![put(&Key::Metadata(id(1), "zone".into()), &"a", None)]).await;
+    wait(1).await;
+    assert_eq!(world.place("a.service").await, Some(id(1)));
+    // It no longer fits, and has to go.
+    world.commit(vec![put(&Key::Metadata(id(1), "zone".into()), &"b", None)]).await;
+    wait(1).await;
+    let entry = Key::Schedule(id(1), unit("a.service"));
+    let told: Assignment = decode(&world.held(&entry).await.unwrap()).unwrap();
+    assert_eq!(told.target, Target::Removed);
+    let json = format!(
+        r#"{{"generation":{},"target":"gone","hash":"0","load":"","active":"inactive","sub":"dead","since":0}}"#,
+        told.generation.0
+    );
+    let report = |form, lease| Op::Put {
+        key: Key::state(&id(1), &unit("a.service"), form).to_string(),
+        value: json.clone().into(),
+        lease,
+    };
+    for form in ReportKeyForm::ALL {
+        for lease in [None, Some(other)] {
+            world.commit(vec![report(form, lease)]).await;
+            wait(1).await;
+            assert!(world.held(&entry).await.is_some(), "{form:?} {lease:?}: believed");
+        }
+    }
+    // A host that has registered again writes its reports again.
+    world.commit(vec![register(renewed)]).await;
+    world.commit(vec![report(ReportKeyForm::HostFirst, Some(first))]).await;
+    wait(1).await;
+    assert!(world.held(&entry).await.is_some(), "under an earlier lease: believed");
+    world.commit(vec![report(ReportKeyForm::HostFirst, Some(renewed))]).await;
+    wait(1).await;
+    assert!(world.held(&entry).await.is_none(), "its own report isn't believed");
 }

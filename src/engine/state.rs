@@ -10,8 +10,9 @@ use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 use crate::plan::schedule::Scheduler;
 use crate::registry::commit::batch::{Group, Packed, Step, pack};
-use crate::registry::keys::{Key, change};
+use crate::registry::keys::Key;
 use crate::registry::mirror::Update;
+use crate::registry::presence::Presences;
 use crate::store::{Event, Kv, LeaseId};
 
 use super::commit::Fence;
@@ -23,6 +24,8 @@ pub(super) struct LeaderState {
     scheduler: Option<Scheduler>,
     revision: Revision,
     leader: Option<LeaseId>,
+    /// Whose reports count.
+    presences: Presences,
     /// Writes that repair damaged records of the engine's own families.
     repairs: Vec<Step<()>>,
     /// Whether a damaged record was found since the last list: it can only be interpreted together with a complete
@@ -70,7 +73,7 @@ impl LeaderState {
             Update::Batch(batch) => {
                 for event in batch.events {
                     self.see_leader(&event);
-                    match read(&event) {
+                    match self.read(&event) {
                         Ok(change) => {
                             if let Some(Change::Unit(name, _)) = &change {
                                 self.needs_list |= self.left_alone.contains(name);
@@ -102,6 +105,7 @@ impl LeaderState {
 
     fn reset(&mut self, revision: Revision, kvs: Vec<Kv>) {
         self.leader = None;
+        self.presences = Presences::default();
         self.needs_list = false;
         self.repairs.clear();
         let mut cluster = Cluster { revision, ..Cluster::default() };
@@ -110,7 +114,7 @@ impl LeaderState {
             let revision = kv.revision;
             let event = Event::Put(kv);
             self.see_leader(&event);
-            match read(&event) {
+            match self.read(&event) {
                 Ok(change) => change.into_iter().for_each(|change| cluster.apply(change)),
                 Err(key) => damaged.extend(key.map(|key| (key, revision))),
             }
@@ -169,26 +173,26 @@ impl LeaderState {
         self.left_alone.iter().for_each(|name| cluster.apply(Change::Placement(name.clone(), None)));
     }
 
+    /// The change that an event means for the cluster, if any. An undecodable record is logged, and returned as its key
+    /// if that can be parsed.
+    fn read(&mut self, event: &Event) -> Result<Option<Change>, Option<Key>> {
+        match self.presences.change(event) {
+            // Authors don't affect decisions, and the leader holds every unit of its cluster in memory.
+            Ok(Some(Change::Unit(name, Some(unit)))) => Ok(Some(Change::Unit(name, Some(Unit { by: None, ..unit })))),
+            Ok(change) => Ok(change),
+            Err(corrupt) => {
+                tracing::warn!("{corrupt}");
+                Err(Key::parse(&corrupt.key).ok())
+            }
+        }
+    }
+
     fn see_leader(&mut self, event: &Event) {
         let leader = Key::Leader.to_string();
         match event {
             Event::Put(kv) if kv.key == leader => self.leader = kv.lease,
             Event::Delete(key) if *key == leader => self.leader = None,
             _ => {}
-        }
-    }
-}
-
-/// The change that an event means for the cluster, if any. An undecodable record is logged, and returned as its key if
-/// that can be parsed.
-fn read(event: &Event) -> Result<Option<Change>, Option<Key>> {
-    match change(event) {
-        // Authors don't affect decisions, and the leader holds every unit of its cluster in memory.
-        Ok(Some(Change::Unit(name, Some(unit)))) => Ok(Some(Change::Unit(name, Some(Unit { by: None, ..unit })))),
-        Ok(change) => Ok(change),
-        Err(corrupt) => {
-            tracing::warn!("{corrupt}");
-            Err(Key::parse(&corrupt.key).ok())
         }
     }
 }

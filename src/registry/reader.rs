@@ -15,6 +15,7 @@ use crate::model::revision::Revision;
 use crate::store::{Error, Event, Kv, Range, Store};
 
 use super::keys::{self, Key};
+use super::presence::Presences;
 use super::records::file::FileRecord;
 use super::scope::Scope;
 use super::summaries::{FileSummary, FileSummaryCache};
@@ -96,6 +97,36 @@ impl<S: Store> Reader<S> {
             .await?;
         let (cluster, damaged) = read.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok((Cluster { revision, ..cluster }, damaged))
+    }
+
+    /// Everything in `families`, at one revision, with the reports that count, and the hosts whose reports these are.
+    /// Damaged records are skipped and logged.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    pub async fn whole(&self, families: &[&str]) -> Result<(Cluster, Presences), Error> {
+        let mut tries = Tries::default();
+        loop {
+            match self.whole_once(families).await {
+                Err(error) => tries.again(error)?,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn whole_once(&self, families: &[&str]) -> Result<(Cluster, Presences), Error> {
+        let read = Mutex::new((Cluster::default(), Presences::default()));
+        let take = |page: Vec<Kv>| {
+            let (cluster, presences) = &mut *read.lock().unwrap_or_else(PoisonError::into_inner);
+            let changes = page.into_iter().filter_map(|kv| self.own_change(presences, &Event::Put(kv)));
+            changes.for_each(|change| cluster.apply(change));
+        };
+        // Hosts first: their leases say which reports count.
+        let revision = self.range(keys::MACHINES, None, &take).await?;
+        let rest = families.iter().map(|&family| family.to_owned()).filter(|family| family != keys::MACHINES).collect();
+        self.ranges_once(&rest, Some(revision), &take).await?;
+        let (cluster, presences) = read.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((Cluster { revision, ..cluster }, presences))
     }
 
     /// Apply a record to `cluster`, if it belongs to `scope`.
@@ -419,6 +450,14 @@ impl<S: Store> Reader<S> {
     /// What an event means for a cluster; `None` if the record is damaged, which is logged once.
     pub fn change(&self, event: &Event) -> Option<Change> {
         keys::change(event).unwrap_or_else(|corrupt| {
+            self.warn(&corrupt);
+            None
+        })
+    }
+
+    /// The same, for those who have seen all events before it: a report that isn't its host's own is left out.
+    pub fn own_change(&self, presences: &mut Presences, event: &Event) -> Option<Change> {
+        presences.change(event).unwrap_or_else(|corrupt| {
             self.warn(&corrupt);
             None
         })

@@ -5,9 +5,9 @@ use crate::model::cluster::{Change, Cluster};
 use crate::model::revision::Revision;
 use crate::registry::decode;
 use crate::registry::keys::{self, Key};
+use crate::registry::presence::Presences;
 use crate::registry::reader::Reader;
 use crate::registry::records::file::FileRecord;
-use crate::registry::scope::Scope;
 use crate::store::{Batch, Error, Event, Store, Watch};
 
 use super::event_key;
@@ -28,12 +28,14 @@ pub(super) enum Update {
 #[derive(Debug)]
 pub(super) struct Changes<S> {
     reader: Reader<S>,
+    /// Whose reports count.
+    presences: Presences,
     watch: Option<Watch>,
 }
 
 impl<S: Store> Changes<S> {
     pub(super) fn new(reader: Reader<S>) -> Self {
-        Self { reader, watch: None }
+        Self { reader, presences: Presences::default(), watch: None }
     }
 
     /// The next update. The first one is [`Update::Picture`], and so is the first after a gap. Must be awaited to its
@@ -53,12 +55,13 @@ impl<S: Store> Changes<S> {
     }
 
     async fn list(&mut self) -> Result<Update, Error> {
-        let cluster = self.reader.cluster(&FAMILIES, &Scope::All).await?;
+        let (cluster, presences) = self.reader.whole(&FAMILIES).await?;
+        self.presences = presences;
         self.watch = Some(self.reader.store().watch("", cluster.revision.next()));
         Ok(Update::Picture(cluster))
     }
 
-    fn changes(&self, batch: Batch) -> Vec<Change> {
+    fn changes(&mut self, batch: Batch) -> Vec<Change> {
         let mut changes = Vec::new();
         for event in batch.events {
             if let Event::Put(kv) = &event
@@ -69,7 +72,7 @@ impl<S: Store> Changes<S> {
                     self.reader.learn(&hash, &record);
                 }
             } else if FAMILIES.iter().any(|family| event_key(&event).starts_with(family)) {
-                changes.extend(self.reader.change(&event));
+                changes.extend(self.reader.own_change(&mut self.presences, &event));
             }
         }
         changes
