@@ -24,6 +24,7 @@ mod patterns;
 mod reasons;
 mod remote;
 mod scheduling;
+mod security;
 mod standalone;
 mod syntax;
 mod templates;

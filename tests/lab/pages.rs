@@ -28,7 +28,7 @@ fn page(name: &str) -> Page {
 }
 
 /// Carry out the steps of the page, and compare the outputs.
-fn play<'a>(lab: &Lab, items: impl IntoIterator<Item = &'a Item>) {
+pub(crate) fn play<'a>(lab: &Lab, items: impl IntoIterator<Item = &'a Item>) {
     let mut typed = 0;
     for item in items {
         match item {
