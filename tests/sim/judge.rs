@@ -16,7 +16,8 @@ use flotilla::model::unit::{Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
 use flotilla::plan::fit::{Question, Stance, first_misfit};
 use flotilla::registry::decode;
-use flotilla::registry::keys::{Key, SCHEDULE, change};
+use flotilla::registry::keys::{Key, SCHEDULE};
+use flotilla::registry::presence::Presences;
 use flotilla::registry::records::leader::LeaderRecord;
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Batch, Error, Event, Guard, LeaseId, Op, Store, Txn};
@@ -43,6 +44,8 @@ pub(crate) struct Judge {
 #[derive(Default)]
 struct Facts {
     cluster: Cluster,
+    /// Whose reports count.
+    presences: Presences,
     leader: Option<MachineId>,
     machines: Machines,
     /// Violations that were reported already.
@@ -316,7 +319,7 @@ impl Facts {
             }
             _ => {}
         }
-        let change = match change(event) {
+        let change = match self.presences.change(event) {
             Ok(Some(change)) => change,
             Ok(None) => return false,
             Err(corrupt) => {

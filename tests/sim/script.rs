@@ -26,6 +26,7 @@
 //! late-commit n1 5s              the daemon's next commit is carried out this much later
 //! shut-down n1 [bus-lost]        the system shuts down; with bus-lost, its bus fails a second later
 //! store down|up, compact
+//! forge n1 web.service           somebody else reports for this host that it has removed the unit as it was told
 //! metadata n1 zone=b|zone=       set dynamic metadata; remove it
 //! wait 10s, settle               let time pass; wait until nothing has happened for a while
 //! show units|machines|schedule|reports|files|keys|log, show explain NAME
@@ -171,6 +172,10 @@ impl Player {
                 let value = Some(value).filter(|value| !value.is_empty());
                 let host = self.host(name)?;
                 self.world.set_metadata(host, key, value).await.map_err(|error| error.to_string())?;
+            }
+            ["forge", name, unit] => {
+                let unit = unit.parse().map_err(|error| format!("{error}"))?;
+                self.world.forge(self.host(name)?, &unit).await.map_err(|error| error.to_string())?;
             }
             ["wait", time] => sleep(seconds(time)?).await,
             ["settle"] => {

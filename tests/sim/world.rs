@@ -9,7 +9,7 @@ use flotilla::clock::Clock;
 use flotilla::engine::{self, Engine};
 use flotilla::model::author::Author;
 use flotilla::model::file::UnitFile;
-use flotilla::model::format::Format;
+use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::machine::{Machine, Metadata};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::Desired;
@@ -342,6 +342,20 @@ impl World {
         ));
         let key = Key::Metadata(self.hosts[host].id.clone(), key.into());
         let op = value.map_or_else(|| delete(&key), |value| put(&key, &value, None));
+        self.user.commit(Txn { guards: Vec::new(), ops: vec![op] }).await.map(drop)
+    }
+
+    /// Somebody who may write reports, but has no host's lease, reports that a host has removed a unit as it was told.
+    pub(crate) async fn forge(&self, host: usize, unit: &UnitName) -> Result<(), Error> {
+        let Host { id, name, .. } = &self.hosts[host];
+        self.journal.note(format!("* somebody reports for {name} that {unit} is removed"));
+        let assigned = self.judge.cluster().schedule.get(id).and_then(|assigned| assigned.get(unit)).cloned();
+        let generation = assigned.map(|assigned| assigned.value.generation).unwrap_or_default();
+        let report = serde_json::json!({
+            "generation": generation, "target": "gone", "hash": "", "load": "not-found", "active": "inactive",
+            "sub": "dead", "since": 0,
+        });
+        let op = put(&Key::state(id, unit, ReportKeyForm::HostFirst), &report, None);
         self.user.commit(Txn { guards: Vec::new(), ops: vec![op] }).await.map(drop)
     }
 
