@@ -13,6 +13,11 @@ use std::time::{Duration, Instant};
 #[path = "systemd_contract/host.rs"]
 mod host;
 
+#[path = "daemon/demo.rs"]
+mod demo;
+#[path = "daemon/deps.rs"]
+mod deps;
+
 use host::Host;
 use rustix::process::{Pid, Signal, kill_process};
 

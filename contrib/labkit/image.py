@@ -5,9 +5,8 @@ import sys
 from labkit.outside import Failed, digest, locked, read, say, sh
 
 CACHE = os.environ.get("FLOTILLA_LAB_CACHE", "/var/cache/flotilla-lab")
-NEEDS = {"mmdebstrap": "mmdebstrap", "gpg": "gpg", "systemd-nspawn": "systemd-container",
-         "ip": "iproute2", "nsenter": "util-linux", "etcd": "etcd-server",
-         "etcdctl": "etcd-client", "usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring"}
+NEEDS = ("mmdebstrap", "gpg", "systemd-nspawn", "ip", "nsenter", "etcd", "etcdctl",
+         "usr/share/keyrings/debian-archive-keyring.gpg")
 SUITE = "bookworm"
 PACKAGES = ("systemd systemd-sysv dbus iproute2 procps curl netcat-openbsd openssh-server "
             "python3-minimal libssl3 ca-certificates polkitd haproxy "
@@ -53,18 +52,12 @@ test -z "$(chroot . dpkg --audit)"
 def deps():
     # Not shutil.which: this must work on a machine that has only python3-minimal.
     places = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").split(":")
-    missing = sorted({pkg for cmd, pkg in NEEDS.items()
-                      if not any(os.path.exists(f"{p}/{cmd}") for p in ["", *places])})
-    if not missing:
+    if all(any(os.path.exists(f"{p}/{need}") for p in ["", *places]) for need in NEEDS):
         return
     import subprocess
-    say(f"installing {' '.join(missing)}")
-    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    if os.path.isdir("/run/systemd/system"):  # otherwise the package would start its own etcd
-        sh("systemctl", "mask", "--runtime", "etcd.service", check=False)
-    for cmd in (["apt-get", "update", "-q"], ["apt-get", "install", "-yq", "--no-install-recommends", *missing]):
-        if subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=env).returncode:
-            raise Failed(f"`{' '.join(cmd)}` failed; install the packages by hand and try again")
+    script = os.path.realpath(f"{os.path.dirname(os.path.realpath(__file__))}/../deps")
+    if subprocess.run([script, "lab"], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode:
+        raise Failed("the packages that the lab needs can't be installed, see above")
 
 
 def base():
@@ -84,7 +77,7 @@ def base():
         import subprocess
         say(f"making the base root file system, {len(PACKAGES)} packages and what they need (about 30 s)")
         new = f"{CACHE}/new-{os.getpid()}"
-        cmd = ["mmdebstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES),
+        cmd = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(PACKAGES),
                '--aptopt=Acquire::Languages "none"', "--dpkgopt=path-exclude=/usr/share/man/*",
                "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", SUITE, new]
         if mirror := os.environ.get("FLOTILLA_LAB_MIRROR"):
