@@ -32,7 +32,8 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    fd_forward, forget, import, journal, list, restart, services, show, ssh, status, submit, units, verify, wait_for,
+    context, fd_forward, forget, import, journal, list, restart, services, show, ssh, status, submit, units, verify,
+    wait_for,
 };
 use error::{Error, Exit};
 use input::{argv, refused};
@@ -90,8 +91,9 @@ impl Refusal {
 }
 
 fn understand(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> {
-    let mut command = args::command();
-    let words = argv::normalise(&command, args);
+    let words = argv::normalise(&args::command(), args);
+    let context = args::context::of(&words).map_err(Refusal::Invalid)?;
+    let mut command = args::command_in(context.as_ref());
     let typed: Vec<String> = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let parsed = command.try_get_matches_from_mut(words).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| {
@@ -116,6 +118,7 @@ fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
     let result = match command {
         Command::Version(args) => Ok(show::version(&out, args.output.format)),
         Command::Verify(args) => verify(&out, &globals, &args),
+        Command::Context(args) => context::run(&out, &args),
         Command::Options => Ok(show::options(&out)),
         Command::Manual(asked) => show::manual(&out, &asked),
         Command::FdForward { sockets } => {
@@ -148,8 +151,8 @@ fn ask_cluster(out: Printer, globals: &Globals, command: &Command) -> (Printer, 
         }
     }
     let connected = runtime().and_then(|runtime| {
-        let hosts = globals.reach.hosts()?;
-        let client = runtime.block_on(client(globals, &hosts))?;
+        let mut hosts = globals.reach.hosts()?;
+        let client = runtime.block_on(client(globals, &mut hosts))?;
         Ok((runtime, hosts, client))
     });
     let (runtime, hosts, client) = match connected {
@@ -167,11 +170,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     built.map_err(|error| Error::failure(format!("can't start: {error}")))
 }
 
-async fn client(globals: &Globals, hosts: &Hosts) -> Result<Client, Error> {
-    let endpoints = Endpoint::list(&globals.endpoint)
+async fn client(globals: &Globals, hosts: &mut Hosts) -> Result<Client, Error> {
+    let endpoints = Endpoint::list(&globals.endpoint.join(","))
         .map_err(|error| Error::usage(error.to_string(), "see `--endpoint` and FLEETCTL_ENDPOINT"))?;
     let secure = endpoints.iter().any(|endpoint| matches!(endpoint, Endpoint::Https(_)));
-    let mut client = Client::new(endpoints, globals.request_timeout);
+    let mut client = Client::new(endpoints, globals.request_timeout).telling(|line| output::warn(&[line]));
     if secure {
         let args::Connection { ca_file, cert_file, key_file, .. } = &globals.reach;
         let tls = Tls::load(ca_file.as_deref(), cert_file.as_deref(), key_file.as_deref());
@@ -206,6 +209,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Service(args) => services::show(session, args).await,
         Command::Version(_)
         | Command::Verify(_)
+        | Command::Context(_)
         | Command::Options
         | Command::Manual(_)
         | Command::FdForward { .. } => Ok(Exit::Ok),

@@ -26,6 +26,9 @@ pub use route::JumpHost;
 use route::{Route, Tunnel};
 pub use terminal::restore;
 
+/// How long a jump host may take to accept a connection, if there is another one to try.
+const NEXT_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The type of output streams.
 pub type Reader = Pin<Box<dyn AsyncRead + Send>>;
 
@@ -56,6 +59,9 @@ pub struct Hosts {
     /// The host this process runs on, if it has a machine id.
     here: Option<MachineId>,
     route: Route,
+    /// The hosts of which one is the jump host, in order of preference.
+    jumps: Vec<JumpHost>,
+    warn: fn(&[String]),
     /// The timeout for connecting to a host.
     timeout: std::time::Duration,
 }
@@ -98,24 +104,42 @@ impl Ended {
 }
 
 impl Hosts {
-    /// Hosts that are reached through SSH according to `settings`, through `jump` if there is one. `warn` shows lines
-    /// to the user; it is called on other threads.
+    /// Hosts that are reached through SSH according to `settings`, through one of `jumps` if there are any: the first
+    /// one, until [`Self::tunnel`] has found which of them can be reached. `warn` shows lines to the user; it is called
+    /// on other threads.
     #[must_use]
-    pub fn new(settings: Settings, jump: Option<JumpHost>, warn: fn(&[String])) -> Self {
+    pub fn new(settings: Settings, jumps: Vec<JumpHost>, warn: fn(&[String])) -> Self {
         let timeout = settings.timeout;
         let ssh = Ssh::new(settings, Arc::new(terminal::Person { warn }));
-        Self { here: local::machine_id(), route: Route { ssh, jump }, timeout }
+        let route = Route { ssh, jump: jumps.first().cloned() };
+        Self { here: local::machine_id(), route, jumps, warn, timeout }
     }
 
-    /// The tunnel to the API through the jump host, if there is one. Logs in there.
+    /// The tunnel to the API through the first of the jump hosts that can be reached, if there are any. Logs in there;
+    /// from then on, the other hosts are reached through that one. A line says when the next one is tried.
     ///
     /// # Errors
-    /// The host can't be reached, or refuses the login.
-    pub async fn tunnel(&self) -> Result<Option<Arc<dyn Dial>>, Error> {
-        match self.route.jump_target() {
-            Some(target) => Ok(Some(Arc::new(Tunnel::open(self.route.ssh.clone(), target?).await?))),
-            None => Ok(None),
+    /// No host can be reached, or the last one refuses the login.
+    pub async fn tunnel(&mut self) -> Result<Option<Arc<dyn Dial>>, Error> {
+        let mut jumps = self.jumps.clone().into_iter().peekable();
+        while let Some(jump) = jumps.next() {
+            self.route.jump = Some(jump);
+            let Some(target) = self.route.jump_target() else { continue };
+            let target = target?;
+            let label = target.label();
+            let opened = match jumps.peek() {
+                Some(_) if !is_reachable(&target).await => Err(Error::unreachable(format!("{label} doesn't answer"))),
+                _ => Tunnel::open(self.route.ssh.clone(), target).await.map_err(Error::from),
+            };
+            match (opened, jumps.peek()) {
+                (Ok(tunnel), _) => return Ok(Some(Arc::new(tunnel))),
+                (Err(error), Some(next)) => {
+                    (self.warn)(&[format!("{}; trying {}", error.summary(), next.host)]);
+                }
+                (Err(error), None) => return Err(error),
+            }
         }
+        Ok(None)
     }
 
     /// Whether `machine` is this host. SSH isn't used then.
@@ -171,6 +195,12 @@ impl Hosts {
         }
         Ok(running)
     }
+}
+
+/// Whether a host accepts a connection to its SSH port soon enough to be preferred to the next one.
+async fn is_reachable(target: &ssh::Target) -> bool {
+    let connecting = tokio::net::TcpStream::connect((target.address.as_str(), target.port));
+    matches!(tokio::time::timeout(NEXT_AFTER, connecting).await, Ok(Ok(_)))
 }
 
 async fn log_in(route: &Route, machine: &MachineRef) -> Result<ssh::Session, Error> {

@@ -4,6 +4,8 @@
 
 #[path = "cli/commands.rs"]
 mod commands;
+#[path = "cli/contexts.rs"]
+mod contexts;
 #[path = "cli/fake.rs"]
 mod fake;
 #[path = "cli/files.rs"]

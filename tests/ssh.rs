@@ -581,6 +581,24 @@ fn the_api_is_reached_through_a_tunnel() {
     }
 }
 
+/// One that refuses connections and one that doesn't answer stand before the one that can be used.
+#[test]
+fn of_several_tunnels_the_first_that_can_be_reached_is_used_for_everything() {
+    let site = Site::new();
+    let began = std::time::Instant::now();
+    let several = ["--tunnel", "127.0.0.1:1,192.0.2.1", "--tunnel", &site.gate()];
+    let ran = site.run(&[&several[..], &["list-machines"]].concat());
+    assert_eq!((ran.code, &ran.out), (Some(0), &site.fake.run("list-machines").out), "{ran:?}");
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(lines.len(), 2, "{ran:?}");
+    assert!(lines[0].ends_with("doesn't answer; trying 192.0.2.1"), "{ran:?}");
+    assert!(lines[1].ends_with("doesn't answer; trying 127.0.0.1"), "{ran:?}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+    // The hosts are reached through it too.
+    let ran = site.run(&[&several[..], &["ssh", "n1", "echo", "there"]].concat());
+    assert_eq!((ran.code, ran.out.trim()), (Some(0), "there"), "{ran:?}");
+}
+
 #[test]
 fn without_sockets_and_without_fleetctl_there_the_reason_is_both() {
     let site = Site::with(&["AllowStreamLocalForwarding no"], Script::default());

@@ -11,6 +11,7 @@ mod services;
 mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -60,6 +61,9 @@ pub enum ClientError {
     },
 }
 
+/// How long an endpoint may take to be connected to, if there is another one to try.
+const NEXT_AFTER: Duration = Duration::from_secs(1);
+
 /// One endpoint that didn't answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{endpoint}: {why}")]
@@ -79,6 +83,10 @@ pub struct Client {
     patience: Duration,
     tls: Option<Tls>,
     dial: Option<Arc<dyn Dial>>,
+    /// Called with a line when another endpoint is tried.
+    tell: Option<fn(String)>,
+    /// The endpoint that is tried first: the one that answered last.
+    preferred: AtomicUsize,
     /// The connection of the last call, for the next one.
     idle: Mutex<Option<Connection>>,
 }
@@ -94,7 +102,14 @@ impl Client {
     /// pause within one.
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>, patience: Duration) -> Self {
-        Self { endpoints, patience, tls: None, dial: None, idle: Mutex::new(None) }
+        let (tell, preferred) = (None, AtomicUsize::new(0));
+        Self { endpoints, patience, tls: None, dial: None, tell, preferred, idle: Mutex::new(None) }
+    }
+
+    /// Call `tell` with a line whenever an endpoint is given up for the next one.
+    #[must_use]
+    pub fn telling(self, tell: fn(String)) -> Self {
+        Self { tell: Some(tell), ..self }
     }
 
     /// For `https://` endpoints, which can't be reached without.
@@ -260,16 +275,27 @@ impl Client {
 
     async fn connect(&self) -> Result<Connection, ClientError> {
         let mut failures = Vec::new();
-        for endpoint in &self.endpoints {
+        let (count, first) = (self.endpoints.len(), self.preferred.load(Ordering::Relaxed));
+        let order = (0..count).map(|step| (first + step) % count);
+        for (index, endpoint) in order.map(|index| (index, &self.endpoints[index])) {
+            let next = Some((index + 1) % count).filter(|_| failures.len() + 1 < count);
+            let patience = if next.is_some() { self.patience.min(NEXT_AFTER) } else { self.patience };
             let opening = async {
                 let stream = connect::open(endpoint, self.dial.as_deref(), self.tls.as_ref()).await?;
                 speak(stream).await
             };
-            match timeout(self.patience, opening).await {
-                Ok(Ok(sender)) => return Ok(Connection { sender, endpoint: endpoint.clone() }),
-                Ok(Err(error)) => failures.push(Unreachable::new(endpoint, &error)),
-                Err(_) => failures.push(Unreachable::silent(endpoint, self.patience)),
+            let failure = match timeout(patience, opening).await {
+                Ok(Ok(sender)) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(Connection { sender, endpoint: endpoint.clone() });
+                }
+                Ok(Err(error)) => Unreachable::new(endpoint, &error),
+                Err(_) => Unreachable::silent(endpoint, patience),
+            };
+            if let Some((tell, next)) = self.tell.zip(next) {
+                tell(format!("{failure}; trying {}", self.endpoints[next]));
             }
+            failures.push(failure);
         }
         Err(ClientError::Unreachable(failures))
     }

@@ -3,6 +3,7 @@
 
 mod change;
 mod connection;
+pub(super) mod context;
 mod examples;
 mod file;
 mod help;
@@ -51,11 +52,14 @@ pub(super) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Globals {
-    /// Where fleetd listens: a socket's path, http://host:port or https://host:port; of a comma-separated list, the
-    /// first that answers
+    /// Where fleetd listens: a socket's path, http://host:port or https://host:port; of several, comma-separated or
+    /// with the option repeated, the first that answers
     #[arg(long, global = true, env = "FLEETCTL_ENDPOINT", hide_env = true, value_name = "URL")]
-    #[arg(default_value = ENDPOINT)]
-    pub(super) endpoint: String,
+    #[arg(default_value = ENDPOINT, value_delimiter = ',')]
+    pub(super) endpoint: Vec<String>,
+    /// Take the options that are not given from this context of ~/.config/flotilla/config
+    #[arg(long, global = true, env = "FLEETCTL_CONTEXT", hide_env = true, value_name = "NAME")]
+    pub(super) context: Option<String>,
     /// The timeout for an answer of fleetd, in seconds
     #[arg(long, global = true, env = "FLEETCTL_REQUEST_TIMEOUT", hide_env = true, value_name = "SECONDS")]
     #[arg(default_value = REQUEST_TIMEOUT, value_parser = seconds)]
@@ -122,6 +126,8 @@ pub(super) enum Command {
     Service(Service),
     /// Check unit files before they are submitted
     Verify(Verify),
+    /// List, show or select contexts: clusters and how to reach them
+    Context(context::ContextArgs),
     /// Print the version
     Version(Version),
     /// The options of every command
@@ -133,9 +139,15 @@ pub(super) enum Command {
 
 /// The definitions for parsing and help. A variable of the environment that is empty counts as unset.
 pub(super) fn command() -> clap::Command {
+    command_in(None)
+}
+
+/// The definitions in a context, which sets defaults.
+pub(super) fn command_in(context: Option<&context::Context>) -> clap::Command {
     let command = Cli::command().mut_args(|arg| {
         let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-        if empty { arg.env(clap::builder::Resettable::Reset) } else { arg }
+        let arg = if empty { arg.env(clap::builder::Resettable::Reset) } else { arg };
+        context::default(arg, context)
     });
     let template = help::overview(&command);
     let mut command = command.help_template(template).mut_subcommands(|sub| {

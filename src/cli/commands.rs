@@ -2,6 +2,7 @@
 //! is printed.
 
 mod choose;
+pub(super) mod context;
 pub(super) mod fd_forward;
 pub(super) mod forget;
 pub(super) mod import;

@@ -551,7 +551,7 @@ mod tests {
             agent: None,
             home: "/".into(),
         };
-        Hosts::new(settings, None, |_| ())
+        Hosts::new(settings, Vec::new(), |_| ())
     }
 
     fn run_in(dir: PathBuf) -> impl AsyncFn(&MachineRef, &[String]) -> Result<Running, Error> {

@@ -26,7 +26,9 @@ fn the_demo_without_a_lab_shows_a_cluster_of_one_and_leaves_nothing() {
     let output = demo.env("DBUS_SESSION_BUS_ADDRESS", host.bus()).output().unwrap();
     let (stdout, stderr) = text(&output);
     assert!(output.status.success(), "{stdout}{stderr}\n{}", host.log());
-    for wanted in ["Unit hello.service launched on ", "Destroyed app.service", "Every step has shown the expected output"] {
+    for wanted in
+        ["Unit hello.service launched on ", "Destroyed app.service", "Every step has shown the expected output"]
+    {
         assert!(stdout.contains(wanted), "{wanted}: {stdout}{stderr}");
     }
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "no file is left");

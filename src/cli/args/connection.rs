@@ -15,9 +15,11 @@ use crate::ssh::Settings;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Reaching the cluster")]
 pub(in crate::cli) struct Connection {
-    /// Go through this host, over SSH: to the endpoint, and on to the other hosts
+    /// Go through this host, over SSH: to the endpoint, and on to the other hosts; of several, comma-separated or with
+    /// the option repeated, the first that can be reached
     #[arg(long, global = true, env = "FLEETCTL_TUNNEL", hide_env = true, value_name = "[USER@]HOST[:PORT]")]
-    pub(in crate::cli) tunnel: Option<String>,
+    #[arg(value_delimiter = ',')]
+    pub(in crate::cli) tunnel: Vec<String>,
     /// Log in on hosts as this user [default: that of ~/.ssh/config, or core]
     #[arg(long, global = true, env = "FLEETCTL_SSH_USERNAME", hide_env = true, value_name = "USER")]
     pub(in crate::cli) ssh_username: Option<String>,
@@ -64,11 +66,8 @@ impl Connection {
     /// # Errors
     /// A tunnel through what is no host.
     pub(in crate::cli) fn hosts(&self) -> Result<Hosts, Error> {
-        let jump: Option<JumpHost> = match self.tunnel.as_deref().map(str::parse) {
-            Some(Ok(jump)) => Some(jump),
-            Some(Err(why)) => return Err(Error::usage(why, "`--tunnel core@n1:22`, or FLEETCTL_TUNNEL")),
-            None => None,
-        };
+        let jumps: Result<Vec<JumpHost>, String> = self.tunnel.iter().map(|host| host.trim().parse()).collect();
+        let jumps = jumps.map_err(|why| Error::usage(why, "`--tunnel core@n1:22`, or FLEETCTL_TUNNEL"))?;
         let settings = Settings {
             user: self.ssh_username.clone(),
             port: self.ssh_port,
@@ -79,6 +78,6 @@ impl Connection {
             agent: std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(Into::into),
             home: std::env::home_dir().unwrap_or_else(|| "/".into()),
         };
-        Ok(Hosts::new(settings, jump, output::warn))
+        Ok(Hosts::new(settings, jumps, output::warn))
     }
 }

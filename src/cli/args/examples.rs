@@ -103,6 +103,14 @@ const EXAMPLES: &[Examples] = &[
     ),
     ("list-services", &[("list-services", "which services are announced, and where")]),
     ("service", &[("service web", "the instances of the service web")]),
+    (
+        "context",
+        &[
+            ("context", "list the contexts of ~/.config/flotilla/config"),
+            ("context use prod", "use prod from now on"),
+            ("--context prod list-units", "use it for one command"),
+        ],
+    ),
     ("version", &[("version --output json", "the version, for a program")]),
     ("options", &[("--tunnel core@n1 list-units", "ask a cluster from elsewhere, over SSH")]),
 ];

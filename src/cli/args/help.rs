@@ -71,6 +71,12 @@ Environment:
   --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on. An empty variable
   counts as unset, and the command line takes precedence.
 
+Contexts:
+  Each section of ~/.config/flotilla/config ($XDG_CONFIG_HOME) is a context:
+  [prod], followed by lines such as tunnel=core@n1,core@n2. It sets the
+  options that neither the command line nor the environment sets. --context,
+  FLEETCTL_CONTEXT or `fleetctl context use` select it.
+
 Exit status:
   0    done
   1    not done, or not all of it

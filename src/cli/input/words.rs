@@ -14,7 +14,7 @@ struct Words {
 }
 
 /// docker, docker compose, kubectl, nomad, podman, systemctl and the shell.
-const OTHERS: [Words; 19] = [
+const OTHERS: [Words; 20] = [
     Words { typed: &["logs", "log", "tail"], ours: "journal{}", does: "shows what units log" },
     Words {
         typed: &["ps", "ls", "get", "list", "units", "pods", "containers", "jobs", "job"],
@@ -84,6 +84,7 @@ const OTHERS: [Words; 19] = [
         ours: "start --replace FILE...",
         does: "takes the old files again, from where you keep them",
     },
+    Words { typed: &["ctx", "contexts", "config"], ours: "context{}", does: "lists and selects contexts" },
     Words { typed: &["enable"], ours: "start{}", does: "starts units and keeps them running" },
     Words { typed: &["disable"], ours: "unload{}", does: "stops units and takes them off their hosts" },
 ];
