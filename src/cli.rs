@@ -133,7 +133,7 @@ fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
 fn verify(out: &Printer, globals: &Globals, args: &args::Verify) -> Result<Exit, Error> {
     let is_json = args.output.format == Format::Json;
     runtime()?.block_on(async {
-        let client = async { client(globals, &globals.reach.hosts()?).await };
+        let client = async { client(globals, &mut globals.reach.hosts()?).await };
         verify::run(out, args, is_json, client.await).await
     })
 }
@@ -237,6 +237,7 @@ fn format(command: &Command) -> Format {
         Command::Journal(_)
         | Command::Version(_)
         | Command::Verify(_)
+        | Command::Context(_)
         | Command::Options
         | Command::Manual(_)
         | Command::Ssh(_)

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::examples;
 
 /// What belongs together. A command that is named nowhere here goes last.
-const GROUPS: [(&str, &[&str]); 3] = [
+const GROUPS: &[(&str, &[&str])] = &[
     ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "wait"]),
     (
         "See what there is and what it does",
