@@ -449,18 +449,12 @@ impl<S: Store> Reader<S> {
 
     /// What an event means for a cluster; `None` if the record is damaged, which is logged once.
     pub fn change(&self, event: &Event) -> Option<Change> {
-        keys::change(event).unwrap_or_else(|corrupt| {
-            self.warn(&corrupt);
-            None
-        })
+        keys::change(event).inspect_err(|corrupt| self.warn(corrupt)).ok().flatten()
     }
 
     /// The same, for those who have seen all events before it: a report that isn't its host's own is left out.
     pub fn own_change(&self, presences: &mut Presences, event: &Event) -> Option<Change> {
-        presences.change(event).unwrap_or_else(|corrupt| {
-            self.warn(&corrupt);
-            None
-        })
+        presences.change(event).inspect_err(|corrupt| self.warn(corrupt)).ok().flatten()
     }
 
     fn warn_file(&self, hash: &UnitHash, why: &dyn fmt::Display) {

@@ -1,5 +1,5 @@
-//! `contrib/deps`, with a package manager that only records what it is asked for: nothing that is installed is upgraded,
-//! no service is started or left enabled, and only failures are loud.
+//! `contrib/deps`, with a package manager that only records what it is asked for: nothing that is installed is
+//! upgraded, no service is started or left enabled, and only failures are loud.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
