@@ -100,6 +100,15 @@ impl Lab {
         self.lab(&[&["run", host, "--"], args].concat())
     }
 
+    /// Give a host a program of this machine.
+    pub(crate) fn give(&self, host: &str, program: &str) {
+        let line = format!("cat > {program}; chmod 755 {program}");
+        let mut command = Command::new(&self.command);
+        command.env("FLOTILLA_LAB", &self.name).args(["run", host, "--", "sh", "-c", &line]);
+        let status = command.stdin(std::fs::File::open(program).unwrap()).status().unwrap();
+        assert!(status.success(), "{program}: {status}");
+    }
+
     /// A shell line inside a host.
     pub(crate) fn sh(&self, host: &str, line: &str) -> Ran {
         self.run(host, &["sh", "-c", line])

@@ -119,13 +119,12 @@ fn a_sidecar_without_root_speaks_for_its_own_unit_and_no_other() {
     assert_eq!(lab.sh("n1", "stat -c '%a %G' /run/fleet-sidecar.sock").ok().trim(), "660 fleet-sidecar");
     let show = ["systemctl", "show", "--value", "-p", "DynamicUser", "web-announce@1.service"];
     assert_eq!(lab.run("n1", &show).ok().trim(), "yes");
-    let listed: serde_json::Value =
-        serde_json::from_str(&lab.fleetctl(&["service", "web", "--output", "json"]).ok()).unwrap();
-    let text = listed.to_string();
+    let curl = "curl -sS --unix-socket /run/fleet.sock http://fleet/fleet/v2/services/web";
+    let text = lab.sh("n1", curl).ok();
     assert!(text.contains(r#""announcer":"web-announce@1.service""#), "{text}");
 
     let taken = r#"-X PUT -d '{"address":"10.9.9.9","port":1,"unit":"web@1.service","owner":"guessed"}'"#;
-    let own = r#"-X PUT -d '{"address":"10.9.9.9","port":1}'"#;
+    let own = r#"-X PUT -d '{"address":"10.9.9.9","port":1,"owner":"evil"}'"#;
     let services = "http://fleet/fleet/v2/services";
     for user in ["-p DynamicUser=yes", "-p User=root"] {
         let evil = |request: &str| asks_as(&lab, "evil.service", user, request);
