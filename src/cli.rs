@@ -32,7 +32,8 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    context, fd_forward, forget, import, journal, list, restart, services, show, ssh, status, submit, units, verify,
+    complete, context, fd_forward, forget, import, journal, list, restart, services, show, ssh, status, submit, units,
+    verify,
     wait_for,
 };
 use error::{Error, Exit};
@@ -121,6 +122,10 @@ fn dispatch(out: Printer, cli: Cli) -> (Printer, Result<Exit, Error>) {
         Command::Context(args) => context::run(&out, &args),
         Command::Options => Ok(show::options(&out)),
         Command::Manual(asked) => show::manual(&out, &asked),
+        Command::Complete { words } => {
+            complete::run(&out, &words, async |globals| client(globals, &mut globals.reach.hosts()?).await);
+            Ok(Exit::Ok)
+        }
         Command::FdForward { sockets } => {
             runtime().and_then(|runtime| runtime.block_on(fd_forward::run(&out, &sockets)))
         }
@@ -212,6 +217,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         | Command::Context(_)
         | Command::Options
         | Command::Manual(_)
+        | Command::Complete { .. }
         | Command::FdForward { .. } => Ok(Exit::Ok),
     }
 }
@@ -240,6 +246,7 @@ fn format(command: &Command) -> Format {
         | Command::Context(_)
         | Command::Options
         | Command::Manual(_)
+        | Command::Complete { .. }
         | Command::Ssh(_)
         | Command::Forget(_)
         | Command::FdForward { .. } => Format::Text,

@@ -78,11 +78,43 @@ pub fn completion(mut command: Command, shell: Shell) -> String {
     let (mut script, name) = (Vec::new(), command.get_name().to_owned());
     clap_complete::generate(shell, &mut command, &name, &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
-    match shell {
+    let script = match shell {
         // clap_complete 4.6 spells a hyphen in the program's name in two ways, and then completes nothing after a
         // command.
         Shell::Bash => script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__")),
         _ => script,
+    };
+    match command.find_subcommand(ASKS).and(asking(shell)) {
+        Some(asking) => with_asking(&script, shell, &name, asking),
+        None => script,
+    }
+}
+
+/// The command of a program that prints what the last word of an unfinished line may be, one candidate on each line.
+const ASKS: &str = "__complete";
+
+/// A function of a shell that asks the program itself first, and completes what it knows nothing of as before.
+fn asking(shell: Shell) -> Option<&'static str> {
+    match shell {
+        Shell::Bash => Some(include_str!("cli_docs/asking.bash")),
+        Shell::Zsh => Some(include_str!("cli_docs/asking.zsh")),
+        Shell::Fish => Some(include_str!("cli_docs/asking.fish")),
+        _ => None,
+    }
+}
+
+fn with_asking(script: &str, shell: Shell, name: &str, asking: &str) -> String {
+    let asking = asking.replace("PROGRAM", name).replace("FUNCTION", &name.replace('-', "_"));
+    match shell {
+        Shell::Bash => {
+            script.replace(&format!("complete -F _{name} "), &format!("complete -F _{name}_asking ")) + &asking
+        }
+        // The generated function gets another name, and the asking one that by which zsh finds it.
+        Shell::Zsh => {
+            let script = script.replacen(&format!("\n_{name}() {{"), &format!("\n_{name}_generated() {{"), 1);
+            script.replacen(&format!("\nif [ \"$funcstack[1]\""), &format!("\n{asking}\nif [ \"$funcstack[1]\""), 1)
+        }
+        _ => script.to_owned() + &asking,
     }
 }
 

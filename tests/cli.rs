@@ -4,6 +4,8 @@
 
 #[path = "cli/commands.rs"]
 mod commands;
+#[path = "cli/completion.rs"]
+mod completion;
 #[path = "cli/contexts.rs"]
 mod contexts;
 #[path = "cli/fake.rs"]

@@ -25,9 +25,7 @@ pub(super) use hosts::{Forget, Ssh, Status};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
-#[cfg(test)]
-pub(super) use list::FIELDS;
-pub(super) use list::{Cat, Columns, Filter, List, ListMachines, ListUnits, Service, Version};
+pub(super) use list::{Cat, Columns, FIELDS, Filter, List, ListMachines, ListUnits, Service, Version};
 pub(super) use output::{Format, OutputFormat};
 pub(super) use wait::Wait;
 
@@ -133,6 +131,13 @@ pub(super) enum Command {
     /// The options of every command
     #[command(hide = true)]
     Options,
+    /// What the last word of an unfinished command line may be; what the completion scripts ask
+    #[command(hide = true, name = "__complete")]
+    Complete {
+        /// The words after `fleetctl`
+        #[arg(value_name = "WORD", last = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     #[command(flatten)]
     Manual(crate::cli_docs::Asked),
 }

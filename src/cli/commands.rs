@@ -3,6 +3,7 @@
 
 mod choose;
 pub(super) mod context;
+pub(super) mod complete;
 pub(super) mod fd_forward;
 pub(super) mod forget;
 pub(super) mod import;

@@ -10,4 +10,5 @@ pub(super) mod lint;
 pub(super) mod names;
 pub(super) mod refused;
 pub(super) mod select;
+pub(super) mod slot;
 mod words;

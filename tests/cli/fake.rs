@@ -149,6 +149,25 @@ impl Fake {
         (ran.code, (before + &ran.out).replace("\r\n", "\n"))
     }
 
+    /// Type at a bash with our completion, on a terminal. Returns what it showed.
+    pub(crate) fn in_bash(&self, typed: &str) -> String {
+        let folder = Path::new(env!("CARGO_BIN_EXE_fleetctl")).parent().unwrap();
+        let mut command = Command::new("script");
+        command.current_dir(self.dir.path()).env_clear();
+        command.args(["-E", "never", "-qec", "stty cols 200; exec bash --norc --noprofile -i", "/dev/null"]);
+        command.envs([("TERM", "xterm"), ("SHELL", "/bin/bash"), ("PS1", "> ")]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", folder.display())).env("FLEETCTL_ENDPOINT", self.endpoint());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let line = "source <(fleetctl completion bash); echo rea''dy\n";
+        std::io::Write::write_all(&mut stdin, line.as_bytes()).unwrap();
+        let before = read_until(&mut child, "ready");
+        std::io::Write::write_all(&mut stdin, format!("{typed}exit\n").as_bytes()).unwrap();
+        let ran = finish(child);
+        drop(stdin);
+        before + &ran.out
+    }
+
     /// Run, and compare everything.
     #[track_caller]
     pub(crate) fn expect(&self, args: &str, code: i32, out: &str, err: &str) {

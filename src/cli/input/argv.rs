@@ -88,7 +88,7 @@ fn names_host(option: &str) -> bool {
 const LATER: [&str; 1] = ["verify"];
 
 /// The only command that begins with `typed`, or else `typed`. Hidden commands can't be abbreviated.
-fn full_name(command: &clap::Command, typed: &str) -> String {
+pub(super) fn full_name(command: &clap::Command, typed: &str) -> String {
     if typed.is_empty() || visible(command).any(|name| name == typed) {
         return typed.into();
     }
