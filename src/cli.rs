@@ -32,8 +32,8 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, fd_forward, forget, import, journal, list, restart, services, show, ssh, status, submit, units,
-    verify,
+    complete, context, diff, edit, fd_forward, forget, import, journal, list, restart, services, show, ssh, status,
+    submit, units, verify,
     wait_for,
 };
 use error::{Error, Exit};
@@ -202,6 +202,8 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Destroy(args) => units::destroy(session, args).await,
         Command::Wait(args) => wait_for::run(session, args).await,
         Command::Cat(args) => show::cat(session, args).await,
+        Command::Diff(args) => diff::run(session, args).await,
+        Command::Edit(args) => edit::run(session, args).await,
         Command::ListUnits(args) => list::units(session, args).await,
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
         Command::ListMachines(args) => list::machines(session, args).await,
@@ -233,6 +235,8 @@ fn format(command: &Command) -> Format {
         | Command::Destroy(Destroy { change: Change { output, .. }, .. }) => output.format,
         Command::Wait(args) => args.output.format,
         Command::Cat(args) => args.output.format,
+        Command::Diff(args) => args.output.format,
+        Command::Edit(args) => args.output.format,
         Command::Import(args) => args.output.format,
         Command::ListUnits(args) | Command::ListUnitFiles(args) => args.list.output.format,
         Command::ListMachines(args) => args.list.output.format,

@@ -20,7 +20,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub(super) use change::{Block, Change, Create, Destroy, Start, Submit};
 pub(super) use connection::Connection;
-pub(super) use file::Verify;
+pub(super) use file::{Diff, Edit, Verify, editor};
 pub(super) use hosts::{Forget, Ssh, Status};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
@@ -124,6 +124,10 @@ pub(super) enum Command {
     Service(Service),
     /// Check unit files before they are submitted
     Verify(Verify),
+    /// Show how unit files here differ from those in the cluster
+    Diff(Diff),
+    /// Edit a unit's file in the cluster
+    Edit(Edit),
     /// List, show or select contexts: clusters and how to reach them
     Context(context::ContextArgs),
     /// Print the version

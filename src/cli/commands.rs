@@ -2,8 +2,11 @@
 //! is printed.
 
 mod choose;
-pub(super) mod context;
 pub(super) mod complete;
+pub(super) mod context;
+pub(super) mod diff;
+pub(super) mod edit;
+mod effect;
 pub(super) mod fd_forward;
 pub(super) mod forget;
 pub(super) mod import;

@@ -200,6 +200,7 @@ mod tests {
             misfits: misfits.iter().map(|misfit| (*misfit).into()).collect(),
         };
         let detail = UnitDetail {
+            revision: None,
             unit: view(false, false),
             text: String::new(),
             by: None,

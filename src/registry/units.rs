@@ -14,6 +14,9 @@ use crate::model::unit::{Desired, Outcome, Target, Unit, UnitReport};
 /// The message for a unit whose record can't be read.
 pub const DAMAGED: &str = "its record in the store is damaged; submit it again with its file, or destroy it";
 
+/// The message for a unit that isn't as the client has seen it.
+pub const MEANWHILE: &str = "somebody else has changed it meanwhile";
+
 /// One requested change.
 #[derive(Debug, Clone)]
 pub struct Intent {
@@ -48,6 +51,8 @@ pub enum OnDifferentFile {
     Keep,
     /// Replace it; the desired state stays as it is unless another one is given.
     Replace,
+    /// As [`Self::Replace`], and the record must have been written by this commit last.
+    ReplaceAt(Revision),
     /// Replace it; the desired state becomes `inactive` unless another one is given, as in CoreOS fleet.
     Reset,
 }
@@ -156,6 +161,11 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
     };
     if name.is_template() && desired.is_some_and(|desired| desired > Desired::Inactive) {
         return Err(problem(name, cannot_activate(name)));
+    }
+    if let OnDifferentFile::ReplaceAt(expected) = on_different_file
+        && found.map(|found| found.revision) != Some(expected)
+    {
+        return Err(problem(name, MEANWHILE.into()));
     }
     let warnings: Vec<String> = file.iter().flat_map(|file| file.warnings()).map(ToString::to_string).collect();
     let (old, old_revision) = match found {

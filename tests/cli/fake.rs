@@ -203,6 +203,7 @@ fn described(args: &[String], out: &str) {
         "wait" => Some("PrintedWaited"),
         "cat" => Some("PrintedFiles"),
         "status" => Some("PrintedStatus"),
+        "diff" => Some("PrintedDiffs"),
         "verify" => Some("PrintedFindings"),
         "version" => Some("PrintedVersion"),
         _ => None,

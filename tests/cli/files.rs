@@ -1,4 +1,5 @@
-//! The commands about unit files: `verify`, against the real API and a `systemd-analyze` that says what it is told.
+//! The commands about unit files: `verify`, `diff` and `edit`, against the real API, and a `systemd-analyze` and an
+//! editor that are scripts.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -86,4 +87,146 @@ fn verify_works_with_neither_systemd_nor_a_cluster() {
         (Some(1), "bad.service:1: bad section header \"[Service\": it must be [Name], alone on its line\n")
     );
     assert_eq!(fake.run("verify").code, Some(2));
+}
+
+// ---- diff
+
+#[test]
+fn diff_has_the_exit_status_of_diff_and_says_what_storing_would_do() {
+    let real = Real::new();
+    real.host(N1);
+    let write = |name: &str, text: &str| std::fs::write(real.dir.path().join(name), text).unwrap();
+    let stored = "[Service]\nExecStart=/bin/true\n";
+    write("web.service", stored);
+    real.run("submit web.service");
+    real.expect("diff web.service", 0, "", "");
+    write("web.service", "[Service]\nExecStart=/bin/new\n");
+    let lines = "--- cluster/web.service\n+++ web.service\n@@ -1,2 +1,2 @@\n [Service]\n-ExecStart=/bin/true\n\
+                 +ExecStart=/bin/new\n";
+    real.expect("diff web", 1, lines, "web.service: it is on no host, nothing is restarted\n");
+    real.run("start --no-block web");
+    real.place("web.service", N1, "active");
+    real.expect("diff web", 1, lines, "web.service: restarts it on n1\n");
+    write("web.service", "# why\n[Service]\nExecStart=/bin/true\n");
+    let Ran { code, out, err } = real.run("diff web.service");
+    assert!(code == Some(1) && out.ends_with("@@ -1,2 +1,3 @@\n+# why\n [Service]\n ExecStart=/bin/true\n"), "{out}");
+    assert_eq!(err, "web.service: only comments or white space differ, nothing is restarted\n");
+    write("new.service", stored);
+    let Ran { code, out, err } = real.run("diff new.service --output json");
+    let documents: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, err.as_str()), (Some(1), ""));
+    assert_eq!(documents[0]["effect"], "it is new, and fits n1");
+    assert!(documents[0]["diff"].as_str().unwrap().starts_with("--- /dev/null\n+++ new.service\n"), "{documents}");
+}
+
+#[test]
+fn diff_compares_instances_with_their_template_and_trouble_is_2() {
+    let real = Real::new();
+    real.host(N1);
+    let write = |name: &str, text: &str| std::fs::write(real.dir.path().join(name), text).unwrap();
+    write("web@.service", "[Service]\nExecStart=/bin/true\n");
+    real.run("submit web@.service web@1.service web@2.service");
+    write("web@.service", "[Service]\nExecStart=/bin/new\n");
+    let Ran { code, err, .. } = real.run("diff web@.service");
+    let effect = "web@.service: 2 instances have its present file and keep it, unless `--instances` is given\n";
+    assert_eq!((code, err.as_str()), (Some(1), effect));
+    assert_eq!(real.run("submit --replace web@.service").code, Some(0));
+    std::fs::remove_file(real.dir.path().join("web@.service")).unwrap();
+    let Ran { code, out, .. } = real.run("diff web@1");
+    assert!(code == Some(1) && out.starts_with("--- cluster/web@1.service\n+++ cluster/web@.service\n"), "{out}");
+    real.expect("diff nothing", 2, "", "there is no file of nothing.service here to compare with\n");
+    write("bad.service", "[Service\n");
+    assert_eq!(real.run("diff bad.service").code, Some(2));
+}
+
+// ---- edit
+
+/// Run `edit web` with an editor that is this script.
+fn edit(real: &Real, script: &str) -> Ran {
+    let dir = real.dir.path();
+    let editor = dir.join("editor");
+    std::fs::write(&editor, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
+    std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(dir.join("tmp")).unwrap();
+    let mut command = fleetctl(dir);
+    command.args(["edit", "web", "--endpoint"]).arg(dir.join("fleet.sock"));
+    command.env("EDITOR", format!("{} ", editor.display())).env("TMPDIR", dir.join("tmp"));
+    run(command)
+}
+
+fn submitted() -> Real {
+    let real = Real::new();
+    real.host(N1);
+    std::fs::write(real.dir.path().join("web.service"), "# why\n[Service]\nExecStart=/bin/true\n").unwrap();
+    real.run("submit web.service");
+    real
+}
+
+#[test]
+fn edit_stores_what_was_changed_and_nothing_else() {
+    let real = submitted();
+    let Ran { code, out, err } = edit(&real, "grep -q '# why' \"$1\"");
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "", "web.service: nothing was changed\n"));
+    let Ran { code, out, err } = edit(&real, "sed -i s/true/new/ \"$1\"");
+    let effect = "web.service: it is on no host, nothing is restarted\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "Unit web.service inactive\n", effect));
+    real.expect("cat web", 0, "# why\n[Service]\nExecStart=/bin/new\n", "");
+    assert_eq!(std::fs::read_dir(real.dir.path().join("tmp")).unwrap().count(), 0, "no copy is left");
+    real.run("start --no-block web");
+    real.place("web.service", N1, "active");
+    let Ran { code, out, err } = edit(&real, "sed -i s/new/newer/ \"$1\"");
+    assert_eq!((code, err.as_str()), (Some(0), "web.service: restarts it on n1\n"));
+    assert_eq!(out, format!("Unit web.service launched on {}.../10.88.0.11\n", &N1[..8]));
+}
+
+/// The text that `err` says is kept.
+fn kept(err: &str) -> String {
+    let path = err.trim_end().rsplit(' ').next().unwrap();
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn edit_loses_no_text() {
+    let real = submitted();
+    let Ran { code, err, .. } = edit(&real, "echo '[Service' > \"$1\"");
+    assert!(code == Some(1) && err.contains("web.service:1: bad section header"), "{err}");
+    assert!(err.contains("\nnothing was changed\nyour text is kept in "), "{err}");
+    assert_eq!(kept(&err), "[Service\n");
+    let Ran { code, err, .. } = edit(&real, "exit 3");
+    assert!(code == Some(1) && err.contains("failed (exit status: 3); nothing was changed\n"), "{err}");
+    assert!(!err.contains("kept"), "there is nothing to keep: {err}");
+    // Somebody else is faster.
+    let theirs = real.dir.path().join("theirs/web.service");
+    std::fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+    std::fs::write(&theirs, "[Service]\nExecStart=/bin/theirs\n").unwrap();
+    let program = env!("CARGO_BIN_EXE_fleetctl");
+    let socket = real.dir.path().join("fleet.sock");
+    let submit = format!("{program} submit --replace {} --endpoint {} >/dev/null", theirs.display(), socket.display());
+    let Ran { code, err, .. } = edit(&real, &format!("sed -i s/true/mine/ \"$1\"; {submit}"));
+    assert!(code == Some(1) && err.contains("web.service: somebody else has changed it meanwhile\n"), "{err}");
+    assert_eq!(kept(&err), "# why\n[Service]\nExecStart=/bin/mine\n");
+    real.expect("cat web", 0, "[Service]\nExecStart=/bin/theirs\n", "");
+    assert_eq!(real.run("edit nothing").code, Some(1));
+}
+
+#[test]
+fn edit_on_a_terminal_offers_to_edit_again() {
+    let mut unit = super::unit("web.service", "inactive", None, &[]);
+    unit["text"] = super::OK.into();
+    unit["revision"] = 5.into();
+    let details = [("web.service".to_owned(), unit)].into();
+    let mut fake = super::fake::Fake::new(Script { details, ..Script::default() });
+    fake.file(
+        "editor",
+        "#!/bin/sh\nif [ -e once ]; then echo '[Service]\nExecStart=/b' >$1; else echo '[' >$1; fi\n>once\n",
+    );
+    let editor = fake.dir.path().join("editor");
+    std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fake.terminal = vec![("EDITOR", "./editor")];
+    let (code, text) = fake.on_terminal("edit web", 80, "y\n");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("edit it again? [y/N] ") && text.ends_with("Unit web.service inactive\n"), "{text}");
+    let sent = fake.sent();
+    let stored = sent.last().unwrap();
+    assert_eq!((&stored[0]["revision"], &stored[0]["text"]), (&5.into(), &"[Service]\nExecStart=/b\n".into()));
 }

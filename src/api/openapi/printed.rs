@@ -207,6 +207,28 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "PrintedDiffs",
+            json!({
+                "description": "What `fleetctl diff --output json` prints.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "unit": of("UnitName"),
+                        "file": { "type": "string", "description": "The file here, or `cluster/` and a template." },
+                        "same": { "type": "boolean" },
+                        "diff": { "type": "string", "description": "The lines that differ, as `diff -u` prints them." },
+                        "effect": {
+                            "type": ["string", "null"],
+                            "description": "What storing the file would do, as a sentence.",
+                        },
+                    },
+                    "required": ["unit", "file", "same", "diff", "effect"],
+                    "additionalProperties": false,
+                },
+            }),
+        ),
+        (
             "PrintedFindings",
             json!({
                 "description": "What `fleetctl verify --output json` prints.",

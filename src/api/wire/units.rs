@@ -155,6 +155,9 @@ pub struct UnitDetail {
     pub unit: UnitView,
     /// Its file, as it was submitted.
     pub text: String,
+    /// The store's revision at which its record was last written. Earlier versions don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     /// Who requested its present generation, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Author>,
@@ -207,6 +210,9 @@ pub struct ApplyUnit {
     /// `differs`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
+    /// With `replace`: only if the unit's record was last written at this revision; otherwise it is an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     /// Stop it and start it in place, on every host that has it; start it if it is only loaded. Can't be combined with
     /// other fields.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

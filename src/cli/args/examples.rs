@@ -18,6 +18,14 @@ const EXAMPLES: &[Examples] = &[
             ("verify --output json web.service", "the same for an editor"),
         ],
     ),
+    (
+        "diff",
+        &[
+            ("diff web.service", "how the file here differs, and what `start --replace` would do"),
+            ("diff web@1", "how an instance differs from its template"),
+        ],
+    ),
+    ("edit", &[("edit web.service", "change its file in $EDITOR, and restart it if it runs")]),
     ("load", &[("load db.service", "place db.service on a host, without starting it")]),
     (
         "start",

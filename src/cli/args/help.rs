@@ -9,20 +9,10 @@ use super::examples;
 /// What belongs together. A command that is named nowhere here goes last.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "wait"]),
+    ("Unit files", &["cat", "diff", "edit", "verify"]),
     (
-        "See what there is and what it does",
-        &[
-            "status",
-            "list-units",
-            "list-unit-files",
-            "list-machines",
-            "list-services",
-            "service",
-            "cat",
-            "verify",
-            "journal",
-            "ssh",
-        ],
+        "See what is there",
+        &["status", "list-units", "list-unit-files", "list-machines", "journal", "ssh", "list-services", "service"],
     ),
     ("More", &[]),
 ];
@@ -45,7 +35,7 @@ pub(super) fn overview(command: &clap::Command) -> String {
             let _ = writeln!(text, "  {:width$}  {about}", sub.get_name());
         }
     }
-    text + "\n" + READ_ON
+    text + READ_ON
 }
 
 /// What follows the options of `command`.
@@ -79,7 +69,7 @@ Contexts:
 
 Exit status:
   0    done
-  1    not done, or not all of it
+  1    not done, or not all of it; `diff`: files differ (2: not known)
   2    the command line is invalid; nothing was done
   3    `status` without a unit: something needs a person
   130  Ctrl-C ended the wait

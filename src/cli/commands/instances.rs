@@ -24,8 +24,7 @@ pub(in crate::cli) async fn add(
 ) -> Result<Vec<(UnitName, Desired)>, Error> {
     let mut added = Vec::new();
     for renewed in std::mem::take(&mut batch.renewed) {
-        let pattern = format!("{}@*.{}", Glob::escape(renewed.name.prefix()), renewed.name.kind());
-        let units = session.client.units(std::slice::from_ref(&pattern)).await?.units;
+        let units = session.client.units(&[pattern(&renewed.name)]).await?.units;
         let of = |unit: &&UnitView| {
             // Instances that were named are already in the batch.
             unit.name.template().as_ref() == Some(&renewed.name)
@@ -60,6 +59,11 @@ pub(in crate::cli) async fn add(
         }
     }
     Ok(added)
+}
+
+/// The pattern that all instances of `template` match.
+pub(in crate::cli) fn pattern(template: &UnitName) -> String {
+    format!("{}@*.{}", Glob::escape(template.prefix()), template.kind())
 }
 
 /// The operation to wait for, for an instance with this desired state.

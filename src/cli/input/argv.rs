@@ -85,7 +85,7 @@ fn names_host(option: &str) -> bool {
 }
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 1] = ["verify"];
+const LATER: [&str; 3] = ["diff", "edit", "verify"];
 
 /// The only command that begins with `typed`, or else `typed`. Hidden commands can't be abbreviated.
 pub(super) fn full_name(command: &clap::Command, typed: &str) -> String {
@@ -199,6 +199,8 @@ mod tests {
             ("--help", "--help"),
             ("list-u", "list-u"),
             ("ver", "version"),
+            ("d a", "destroy a"),
+            ("di a", "diff a"),
             ("verif", "verify"),
             ("ma", "ma"),
             ("man", "man"),

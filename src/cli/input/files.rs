@@ -75,6 +75,14 @@ pub(in crate::cli) fn patterns(wanted: &[Wanted]) -> Vec<String> {
     names.into_iter().map(names::exactly).collect()
 }
 
+impl Wanted {
+    /// Its file here: its own, or its template's.
+    pub(in crate::cli) fn file(&self) -> Option<&Path> {
+        let template = self.template.as_ref().map(|(_, path)| path);
+        std::iter::once(&self.path).chain(template).map(PathBuf::as_path).find(|path| path.exists())
+    }
+}
+
 impl Known {
     /// From the cluster's answer to [`patterns`].
     pub(in crate::cli) fn new(units: &[UnitView]) -> Self {

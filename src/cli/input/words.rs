@@ -74,12 +74,6 @@ const OTHERS: &[Words] = &[
         does: "starts instances of the template web@.service, `fleetctl destroy` removes some",
     },
     Words {
-        typed: &["edit"],
-        ours: "cat UNIT > FILE",
-        does: "saves the unit's file; `fleetctl start --replace FILE` takes the changed one",
-    },
-    Words { typed: &["diff"], ours: "cat UNIT | diff - FILE", does: "compares the cluster's file with the one here" },
-    Words {
         typed: &["rollback", "undo"],
         ours: "start --replace FILE...",
         does: "takes the old files again, from where you keep them",
@@ -90,8 +84,9 @@ const OTHERS: &[Words] = &[
 ];
 
 /// The commands that change nothing: only these are suggested for a word that is merely close in letters.
-const READ: [&str; 10] = [
+const READ: [&str; 11] = [
     "cat",
+    "diff",
     "help",
     "journal",
     "list-machines",

@@ -120,6 +120,9 @@ fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
     if name.is_template() && unit.desired.is_some_and(|desired| desired > Desired::Inactive) {
         problems.push(problem(unit, &cannot_activate(&name)));
     }
+    if unit.revision.is_some() && !unit.replace {
+        problems.push(problem(unit, "`revision` goes with `replace`"));
+    }
     let file = unit.text.as_ref().and_then(|text| {
         let file = UnitFile::parse(text.as_bytes());
         file.map_err(|error| problems.push(file_problem(&unit.name, &error))).ok()
@@ -128,7 +131,11 @@ fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let on_different_file = if unit.replace { OnDifferentFile::Replace } else { OnDifferentFile::Keep };
+    let on_different_file = match (unit.replace, unit.revision) {
+        (true, Some(revision)) => OnDifferentFile::ReplaceAt(revision),
+        (true, None) => OnDifferentFile::Replace,
+        (false, _) => OnDifferentFile::Keep,
+    };
     Ok(Intent {
         name,
         change: UnitChange::Ensure { file: file.map(Arc::new), desired: unit.desired, on_different_file },

@@ -43,6 +43,9 @@ pub(super) async fn get<S: Store>(
 
 /// The inner failure is the unit's, the outer one the store's.
 async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDetail, Failure>, Error> {
+    // Read first: a change of the record after this makes the revision outdated, never the text.
+    let (_, record) = api.reader.points(&[Key::Unit(name.clone()).to_string()].into()).await?;
+    let revision = record.first().map(|record| record.revision);
     let (cluster, summaries, damaged) = joined(api, &Scope::One(name.clone())).await?;
     if let Some(why) = damaged.get(name) {
         return Ok(Err(Failure::damaged(name, why)));
@@ -53,14 +56,14 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
     let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
     if !unit.global && is_carried_out(&cluster, name) {
         let why = trouble(&unit);
-        return Ok(Ok(UnitDetail { unit, text, by, why, reasons: Vec::new() }));
+        return Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons: Vec::new() }));
     }
     // The whole cluster is read only for a unit that isn't where it should be.
     let cluster = fits::whole(api).await?;
     let explanation = explain(&cluster, name);
     let why = trouble(&unit).or_else(|| why(&explanation));
     let reasons = explanation.hosts.iter().map(|verdict| fits::of_host(&cluster, verdict)).collect();
-    Ok(Ok(UnitDetail { unit, text, by, why, reasons }))
+    Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons }))
 }
 
 /// The records from which views of the units in `scope` are made.

@@ -1,0 +1,129 @@
+//! What storing a new file of a unit would do, in words: for `diff` and `edit`. Pure; the cluster decides which hosts
+//! fit.
+
+use crate::api::wire::{HostReasons, UnitView};
+use crate::cli::output::people::count;
+use crate::model::unit::Desired;
+
+/// The most hosts that are named.
+const NAMED: usize = 3;
+
+/// A file that is about to be stored.
+pub(super) struct Change<'a> {
+    /// The unit as the cluster has it; `None` if it is new.
+    pub(super) unit: Option<&'a UnitView>,
+    /// Whether both files have the same hash: they differ in comments and white space only.
+    pub(super) comments_only: bool,
+    /// The instances of a template that have its present file.
+    pub(super) followers: usize,
+    /// The registered hosts, and why the unit couldn't be there with the new file.
+    pub(super) hosts: Option<&'a [HostReasons]>,
+}
+
+impl Change<'_> {
+    /// Its effect, as the rest of a sentence about the unit.
+    pub(super) fn effect(&self) -> String {
+        let Some(unit) = self.unit else { return self.of_a_new_unit() };
+        if self.comments_only {
+            return "only comments or white space differ, nothing is restarted".into();
+        }
+        if unit.name.is_template() {
+            return match self.followers {
+                0 => "no instance has its present file".into(),
+                1 => "1 instance has its present file and keeps it, unless `--instances` is given".into(),
+                more => format!("{more} instances have its present file and keep it, unless `--instances` is given"),
+            };
+        }
+        let host = unit.machine.as_ref().map(|machine| machine.hostname.as_str());
+        match (unit.desired, host) {
+            (Desired::Inactive, _) => "it is on no host, nothing is restarted".into(),
+            _ if unit.global => format!("restarts it on {}", count(unit.hosts.len(), "host")),
+            (desired, Some(host)) => self.on(host, desired),
+            (_, None) => format!("it waits for a host, {}", self.fits()),
+        }
+    }
+
+    fn of_a_new_unit(&self) -> String {
+        format!("it is new, {}", self.fits())
+    }
+
+    /// A unit that is placed on `host`.
+    fn on(&self, host: &str, desired: Desired) -> String {
+        let stays = self.hosts.is_none_or(|hosts| {
+            hosts.iter().any(|reasons| reasons.machine.hostname == host && reasons.misfits.is_empty())
+        });
+        match (stays, desired) {
+            (true, Desired::Launched) => format!("restarts it on {host}"),
+            (true, _) => format!("its file is replaced on {host}, where it is loaded"),
+            (false, _) if self.fitting().is_empty() => format!("takes it off {host}, and no other host fits"),
+            (false, _) => format!("moves it from {host}, {}", self.fits()),
+        }
+    }
+
+    fn fits(&self) -> String {
+        let Some(hosts) = self.hosts else { return "and runs nowhere by itself".into() };
+        match &*self.fitting() {
+            [] => format!("and none of {} fits", count(hosts.len(), "host")),
+            fitting if fitting.len() <= NAMED => format!("and fits {}", fitting.join(", ")),
+            fitting => format!("and fits {} of {}", fitting.len(), count(hosts.len(), "host")),
+        }
+    }
+
+    fn fitting(&self) -> Vec<&str> {
+        let hosts = self.hosts.unwrap_or_default().iter();
+        hosts.filter(|host| host.misfits.is_empty()).map(|host| host.machine.hostname.as_str()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::wire::MachineRef;
+    use crate::cli::condition::tests::unit;
+
+    fn host(name: &str, misfits: &[&str]) -> HostReasons {
+        let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
+        let machine = MachineRef { id, ip: String::new(), hostname: name.into() };
+        HostReasons { machine, misfits: misfits.iter().map(ToString::to_string).collect() }
+    }
+
+    fn placed(desired: Desired) -> UnitView {
+        let mut placed = unit("a.service", desired, &[]);
+        placed.machine = Some(host("n1", &[]).machine);
+        placed
+    }
+
+    #[test]
+    fn the_effect_follows_from_where_the_unit_is_and_what_fits() {
+        let (both, moves, none) = (
+            [host("n1", &[]), host("n2", &[])],
+            [host("n1", &["x"]), host("n2", &[])],
+            [host("n1", &["x"]), host("n2", &["x"])],
+        );
+        let (running, loaded, inactive) =
+            (placed(Desired::Launched), placed(Desired::Loaded), unit("a.service", Desired::Inactive, &[]));
+        let waiting = unit("a.service", Desired::Launched, &[]);
+        let template = unit("a@.service", Desired::Inactive, &[]);
+        let cases: [(Option<&UnitView>, bool, Option<&[HostReasons]>, &str); 11] = [
+            (None, false, Some(&both), "it is new, and fits n1, n2"),
+            (None, false, Some(&none), "it is new, and none of 2 hosts fits"),
+            (None, false, None, "it is new, and runs nowhere by itself"),
+            (Some(&running), true, Some(&both), "only comments or white space differ, nothing is restarted"),
+            (Some(&running), false, Some(&both), "restarts it on n1"),
+            (Some(&running), false, Some(&moves), "moves it from n1, and fits n2"),
+            (Some(&running), false, Some(&none), "takes it off n1, and no other host fits"),
+            (Some(&loaded), false, Some(&both), "its file is replaced on n1, where it is loaded"),
+            (Some(&inactive), false, Some(&both), "it is on no host, nothing is restarted"),
+            (Some(&waiting), false, Some(&moves), "it waits for a host, and fits n2"),
+            (
+                Some(&template),
+                false,
+                None,
+                "2 instances have its present file and keep it, unless `--instances` is given",
+            ),
+        ];
+        for (unit, comments_only, hosts, expected) in cases {
+            assert_eq!(Change { unit, comments_only, followers: 2, hosts }.effect(), expected);
+        }
+    }
+}
