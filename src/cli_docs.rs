@@ -112,7 +112,7 @@ fn with_asking(script: &str, shell: Shell, name: &str, asking: &str) -> String {
         // The generated function gets another name, and the asking one that by which zsh finds it.
         Shell::Zsh => {
             let script = script.replacen(&format!("\n_{name}() {{"), &format!("\n_{name}_generated() {{"), 1);
-            script.replacen(&format!("\nif [ \"$funcstack[1]\""), &format!("\n{asking}\nif [ \"$funcstack[1]\""), 1)
+            script.replacen("\nif [ \"$funcstack[1]\"", &format!("\n{asking}\nif [ \"$funcstack[1]\""), 1)
         }
         _ => script.to_owned() + &asking,
     }

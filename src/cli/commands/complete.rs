@@ -1,5 +1,5 @@
-//! `__complete`: what the completion scripts ask for, one candidate on each line. Owns the time that it may take; prints
-//! no error, since it is asked while somebody types. Never logs in anywhere.
+//! `__complete`: what the completion scripts ask for, one candidate on each line. Owns the time that it may take. It
+//! never prints an error, since it is asked while somebody types, and never logs in anywhere.
 
 use std::collections::BTreeSet;
 use std::path::Path;
