@@ -15,6 +15,7 @@ mod fetch;
 mod format;
 mod inspect;
 mod log;
+mod look;
 mod pass;
 mod presence;
 mod publish;
@@ -43,6 +44,7 @@ use crate::systemd::{self, Event, Systemd};
 use diagnosis::Journals;
 pub use inspect::Inspector;
 use inspect::Question;
+pub use look::look;
 
 /// What an agent is created with.
 #[derive(Debug, Clone)]

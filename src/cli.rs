@@ -17,11 +17,13 @@ mod error;
 mod explain;
 mod follow;
 mod input;
+mod known;
 mod limit;
 mod output;
 mod session;
 mod wait;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -164,7 +166,7 @@ fn ask_cluster(out: Printer, globals: &Globals, command: &Command) -> (Printer, 
         Ok(connected) => connected,
         Err(error) => return (out, Err(error)),
     };
-    let session = Session { client, hosts, out, format: format(command) };
+    let session = Session { client, hosts, out, format: format(command), offline: OnceCell::new() };
     let result = runtime.block_on(carry_out(&session, command));
     (session.out, result)
 }

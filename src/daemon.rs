@@ -17,13 +17,15 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent;
 use crate::api::server;
 use crate::api::server::health::{self, Health, Remedy};
 use crate::api::server::listen::Listener;
-use crate::api::server::state::{self, Api};
+use crate::api::server::state::{self, Api, AskHost, Own};
 use crate::clock::Clock;
 use crate::config::{Changes, ConfigError, EtcdSettings, Settings, StoreSettings};
 use crate::metrics::Metrics;
+use crate::model::machine::Machine;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{self, Etcd};
@@ -129,25 +131,20 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     let config = role_config(&settings)?;
     // The socket comes first: a second fleetd on this host must fail before it takes anything over.
     let listeners = listeners(&settings).await?;
-    let systemd = Dbus::new(dbus::Options {
-        units_directory: settings.units_directory.clone(),
-        boot_directory: settings.runtime_directory.clone(),
-        user: settings.systemd_user,
-        ..dbus::Options::default()
-    });
-    let systemd = systemd::measured::Measured::new(systemd, metrics.clone());
-
+    let systemd = host_of(&settings, &metrics);
     let waiting = Health::Waiting { what: "is starting".into(), since: clock.now_ms(), remedy: Remedy::Time };
     let (health, asked) = health::channel(waiting);
     let api_settings = state::Settings { page_limit: settings.token_limit, ..state::Settings::default() };
     let api = Api::new(counted.clone(), clock, &config.machine.hostname, asked.clone(), api_settings);
     let api = api.on(config.machine.id.clone()).measured(metrics.clone());
+    let (machine, outage) = (watch::Sender::new(config.machine.clone()), watch::Sender::new(None));
+    let api = api.asking_host(ask_host(systemd.clone(), machine.subscribe(), outage.subscribe(), clock));
     let (stop, watched) = (CancellationToken::new(), Watched::default());
     let mut roles = Roles::begin(counted, systemd, Shared { clock, watched: watched.clone(), metrics }, config);
     let mut served = tokio::spawn(server::serve(listeners, api.clone(), stop.clone().cancelled_owned()));
-    let mut daemon = Daemon { settings, store, api, clock, refused: watch::Sender::new(None) };
+    let mut daemon = Daemon { settings, store, api, clock, machine, refused: watch::Sender::new(None) };
     let (agent, engine, refusal) = (roles.agent_status(), roles.engine_status(), daemon.refused.subscribe());
-    let followed = Followed { store: S::NAME, agent, engine, refusal, health, watched: watched.clone(), clock };
+    let followed = Followed { store: S::NAME, agent, engine, refusal, health, outage, watched: watched.clone(), clock };
     let told = tokio::spawn(notify::follow(followed, stop.clone()));
     notify::ready();
 
@@ -186,12 +183,42 @@ fn role_config(settings: &Settings) -> Result<RoleConfig> {
     Ok(RoleConfig { machine: host::machine(settings)?, ttl: settings.agent_ttl, leads: !settings.disable_engine })
 }
 
+/// This host's systemd.
+fn host_of(settings: &Settings, metrics: &Metrics) -> Host {
+    let systemd = Dbus::new(dbus::Options {
+        units_directory: settings.units_directory.clone(),
+        boot_directory: settings.runtime_directory.clone(),
+        user: settings.systemd_user,
+        ..dbus::Options::default()
+    });
+    Host::new(systemd, metrics.clone())
+}
+
+/// What the API asks while the store is away: this host, which is now as `machine` says.
+fn ask_host(
+    systemd: Host,
+    machine: watch::Receiver<Machine>,
+    outage: watch::Receiver<Option<u64>>,
+    clock: Clock,
+) -> AskHost {
+    AskHost::new(move || {
+        let (systemd, machine) = (systemd.clone(), machine.borrow().clone());
+        let (at, since) = (clock.now_ms(), *outage.borrow());
+        async move {
+            let view = agent::look(&systemd, machine, at).await.map_err(|error| error.to_string())?;
+            Ok(Own { view, at, since })
+        }
+    })
+}
+
 /// The state that a reload changes.
 struct Daemon<S> {
     settings: Settings,
     store: S,
     api: Api<Measured<S>>,
     clock: Clock,
+    /// This host, as it presents itself to the cluster.
+    machine: watch::Sender<Machine>,
     /// What the status line says of a configuration that was refused, until one is accepted.
     refused: watch::Sender<Option<String>>,
 }
@@ -226,6 +253,7 @@ impl<S: Reconfigurable> Daemon<S> {
         process.log_level.set(settings.verbosity);
         self.api.set_page_limit(settings.token_limit);
         // Even if the file is unchanged: the host's own address may have changed.
+        self.machine.send_replace(config.machine.clone());
         roles.reconfigure(config).await;
         self.settings = settings;
         match changes.live.join(", ") {

@@ -142,6 +142,12 @@ impl Hosts {
         Ok(None)
     }
 
+    /// This host, of which nothing but its machine id is known.
+    #[must_use]
+    pub fn here(&self) -> Option<MachineRef> {
+        self.here.clone().map(|id| MachineRef { id, ip: String::new(), hostname: String::new() })
+    }
+
     /// Whether `machine` is this host. SSH isn't used then.
     #[must_use]
     pub fn is_here(&self, machine: &MachineRef) -> bool {

@@ -1068,6 +1068,23 @@ fn stoppable(world: &World) -> (JoinHandle<()>, CancellationToken, watch::Receiv
     (tokio::spawn(agent.run(stop.clone())), stop, status)
 }
 
+/// The agent waits for the store for as long as it takes, and a daemon may be started meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_host_answers_for_its_units_without_its_store_and_its_agent() {
+    let mut world = World::new().await;
+    world.tell(&[("a.service", PLAIN, Target::Launched, 5), ("b.service", PLAIN, Target::Loaded, 6)]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.kill().await;
+    let view = flotilla::agent::look(&world.host, machine("n1"), 9000).await.unwrap();
+    let report = |name: &str| view.cluster.report(&unit(name), &id()).unwrap();
+    let (a, b) = (report("a.service"), report("b.service"));
+    assert_eq!((a.active.as_str(), a.target, a.generation), ("active", Target::Launched, Revision(5)));
+    assert_eq!((b.active.as_str(), b.target, b.generation), ("inactive", Target::Loaded, Revision(6)));
+    assert!(a.since < 9000, "as the agent saved it: {a:?}");
+    assert_eq!(view.cluster.units[&unit("b.service")].desired, Desired::Loaded);
+    assert_eq!(view.texts.values().collect::<Vec<_>>(), [PLAIN]);
+}
+
 const SLOW_STOP: &str = "[Service]\nExecStart=/bin/sleep 1000\n[X-Fake]\nStopSec=40\n";
 
 #[tokio::test(start_paused = true)]

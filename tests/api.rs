@@ -15,6 +15,8 @@ mod harness;
 mod limits;
 #[path = "api/metrics.rs"]
 mod metrics;
+#[path = "api/offline.rs"]
+mod offline;
 #[path = "support/records.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod records;

@@ -12,6 +12,8 @@ mod contexts;
 mod fake;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/offline.rs"]
+mod offline;
 #[path = "cli/real.rs"]
 mod real;
 #[path = "support/records.rs"]

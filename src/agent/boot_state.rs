@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::name::UnitName;
-use crate::plan::host::{BootState, Executed, StoreHistory};
+use crate::plan::host::{BootState, Disk, Executed, StoreHistory};
 use crate::systemd::{Error, Systemd};
 
 /// The assignments that were carried out.
@@ -24,13 +24,20 @@ pub(super) async fn history<H: Systemd>(host: &H) -> StoreHistory {
     read(host, HISTORY).await.ok().flatten().unwrap_or_default()
 }
 
+/// The unit files, and the boot state that belongs to them.
+pub(super) async fn disk<H: Systemd>(host: &H) -> Result<Disk, Error> {
+    let files = host.files().await?;
+    let foreign = foreign(host).await?;
+    Ok(Disk { files, foreign, executed: executed(host).await? })
+}
+
 /// The assignments that were carried out; `None` if nothing was saved in this boot.
-pub(super) async fn executed<H: Systemd>(host: &H) -> Result<Option<BTreeMap<UnitName, Executed>>, Error> {
+async fn executed<H: Systemd>(host: &H) -> Result<Option<BTreeMap<UnitName, Executed>>, Error> {
     read(host, EXECUTED).await
 }
 
 /// The foreign unit files; `None` if they haven't been determined in this boot.
-pub(super) async fn foreign<H: Systemd>(host: &H) -> Result<Option<BTreeSet<UnitName>>, Error> {
+async fn foreign<H: Systemd>(host: &H) -> Result<Option<BTreeSet<UnitName>>, Error> {
     read(host, FOREIGN).await
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::plan::host::{Action, Disk, Input, Now, Question};
+use crate::plan::host::{Action, Input, Now, Question};
 use crate::store::Store;
 use crate::store::lease::Lease;
 use crate::systemd::{self, Outcomes, Systemd};
@@ -23,7 +23,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             // The heartbeat is honest: each action takes a bounded time, and a pass has a bounded number of them.
             self.heartbeat.beat();
             let outcome = match self.state.next(self.now(), lease_holds) {
-                Action::ReadDisk => self.read_disk().await?,
+                Action::ReadDisk => Input::Disk(boot_state::disk(&self.host).await?),
                 Action::Observe(question) => self.observe(question).await?,
                 Action::CheckUnloaded(names) => Input::Unloaded(names.clone(), self.host.in_memory(names).await?),
                 Action::ReadReports(names) => self.own_reports(names, lease.id()).await?,
@@ -72,12 +72,6 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// The time as the state machine expects it.
     pub(super) fn now(&self) -> Now {
         Now { monotonic: self.begun.elapsed(), wall_ms: self.options.clock.now_ms() }
-    }
-
-    async fn read_disk(&self) -> Result<Input, systemd::Error> {
-        let files = self.host.files().await?;
-        let foreign = boot_state::foreign(&self.host).await?;
-        Ok(Input::Disk(Disk { files, foreign, executed: boot_state::executed(&self.host).await? }))
     }
 
     async fn observe(&self, question: Question) -> Result<Input, systemd::Error> {

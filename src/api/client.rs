@@ -6,6 +6,7 @@ mod connect;
 mod endpoint;
 mod fleet;
 mod follow;
+mod offline;
 mod older;
 mod services;
 mod stream;
@@ -164,6 +165,12 @@ impl Client {
     /// See [`ClientError`]; [`ClientError::Api`] with code 404 from a `fleetd` that doesn't know this question yet.
     pub async fn status(&self) -> Result<ClusterView, ClientError> {
         self.get("/fleet/v2/status").await
+    }
+
+    /// Whether every endpoint is a socket of this host, so that the `fleetd` behind it is this host's.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.dial.is_none() && self.endpoints.iter().all(|endpoint| matches!(endpoint, Endpoint::Unix(_)))
     }
 
     /// Follow the units that match one of `patterns`, or all, and the progress of `operation` if there is one.

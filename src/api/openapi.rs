@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::wire::{self, services, v1};
 use crate::model::role::Operation as Need;
 
-use parts::{Operation, Types, body, globs, instance, json_of, lines, machine, name, query, service, token};
+use parts::{Operation, Types, body, globs, instance, json_of, lines, machine, name, offline, query, service, token};
 
 const DESCRIPTION: &str = "What every fleetd serves for its whole cluster. v1 is CoreOS fleet's API, also served \
     under `/v1-alpha`; v2 is for what v1 can't say. `HEAD` works wherever `GET` does. A socket has a role, and \
@@ -139,7 +139,7 @@ fn description() -> Value {
             list(
                 "units",
                 "Units as they are, at one revision of the store.",
-                vec![globs()],
+                vec![globs(), offline()],
                 types.answer::<wire::UnitList>(),
             ),
         ),
@@ -163,11 +163,14 @@ fn description() -> Value {
         (
             "/fleet/v2/units/{name}",
             "get",
-            one(
-                "unit",
-                "One unit, with its file and why it isn't where it should be.",
-                types.answer::<wire::UnitDetail>(),
-            ),
+            Operation {
+                parameters: vec![name(), offline()],
+                ..one(
+                    "unit",
+                    "One unit, with its file and why it isn't where it should be.",
+                    types.answer::<wire::UnitDetail>(),
+                )
+            },
         ),
         (
             "/fleet/v2/machines",
@@ -177,7 +180,7 @@ fn description() -> Value {
                 ..list(
                     "machines",
                     "Hosts that are alive, and those that are gone and weren't forgotten.",
-                    vec![],
+                    vec![offline()],
                     types.answer::<wire::MachineList>(),
                 )
             },

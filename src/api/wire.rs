@@ -10,7 +10,7 @@ pub mod v1;
 pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
 pub use errors::{ErrorBody, ErrorDetail, Problem};
-pub use machines::{MachineList, MachineRef, MachineView};
+pub use machines::{MachineList, MachineRef, MachineView, Offline};
 pub use status::{ClusterView, LeaderView};
 pub use units::{
     Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, HostOrder, HostReasons, StateView, UnitDetail,

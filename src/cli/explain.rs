@@ -209,6 +209,7 @@ mod tests {
                 reason('a', "n1", &["no disk=ssd", "conflicts with b"]),
                 reason('b', "node10", &["no disk=ssd"]),
             ],
+            offline: None,
         };
         assert_eq!(
             unplaced(&name(), Some(Operation::Start), "no host", Some(&detail)),

@@ -1,9 +1,10 @@
 //! What all commands share after the command line was parsed. Decides nothing.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use crate::api::client::Client;
-use crate::api::wire::{Applied, Apply, ApplyUnit};
+use crate::api::wire::{Applied, Apply, ApplyUnit, Offline};
 use crate::cli::args::Format;
 use crate::cli::error::Error;
 use crate::cli::output::Printer;
@@ -20,6 +21,8 @@ pub(super) struct Session {
     pub(super) out: Printer,
     /// The format of stdout.
     pub(super) format: Format,
+    /// Set once something was answered by one host for itself, because the cluster can't answer.
+    pub(super) offline: OnceCell<Offline>,
 }
 
 impl Session {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Cause, Status as Agent};
+use crate::agent::{Cause, Status as Agent, Unreachable};
 use crate::api::server::health::{Health, Remedy};
 use crate::clock::Clock;
 use crate::engine::Status as Engine;
@@ -66,18 +66,21 @@ pub(super) struct Followed {
     /// What the status line begins with after a configuration was refused.
     pub(super) refusal: watch::Receiver<Option<String>>,
     pub(super) health: watch::Sender<Health>,
+    /// Since when the store has been unreachable, in ms since the epoch.
+    pub(super) outage: watch::Sender<Option<u64>>,
     pub(super) watched: Watched,
     pub(super) clock: Clock,
 }
 
 /// Report the status of agent and engine whenever it changes, until `stop`.
 pub(super) async fn follow(followed: Followed, stop: CancellationToken) {
-    let Followed { store, mut agent, mut engine, mut refusal, health, watched, clock } = followed;
+    let Followed { store, mut agent, mut engine, mut refusal, health, outage, watched, clock } = followed;
     let limit = sd_notify::watchdog_enabled();
     let (mut shown, mut quiet_until, mut look_at) = (String::new(), Instant::now(), Instant::now());
     loop {
         let status = agent.borrow_and_update().clone();
-        tell(&health, &status, clock);
+        outage.send_modify(|since| *since = still_out(*since, &status, clock.now_ms()));
+        tell(&health, &status, outage.borrow().unwrap_or_else(|| clock.now_ms()));
         let line = line(store, &status, engine.borrow_and_update().as_ref());
         let line = match &*refusal.borrow_and_update() {
             Some(refused) => format!("{refused}; {line}"),
@@ -124,14 +127,26 @@ fn feed(watched: &Watched, limit: Duration) {
     }
 }
 
-fn tell(health: &watch::Sender<Health>, status: &Agent, clock: Clock) {
+/// Since when the store has been unreachable, after `before` and with the agent's status of now.
+fn still_out(before: Option<u64>, status: &Agent, now: u64) -> Option<u64> {
+    match status {
+        Agent::Present { unreachable: Some(Unreachable::Store(since)), .. } => Some(*since),
+        Agent::Present { .. } | Agent::Away { cause: Cause::Systemd | Cause::Duplicate, .. } => None,
+        Agent::Away { cause: Cause::Store, .. } => before.or(Some(now)),
+        // Its lease has expired: the reason follows.
+        Agent::Away { cause: Cause::Starting, .. } | Agent::Leaving { .. } => before,
+    }
+}
+
+/// Tell the API whether it may answer; if it may not, since `since`.
+fn tell(health: &watch::Sender<Health>, status: &Agent, since: u64) {
     health.send_if_modified(|health| {
         let next = match (status, &*health) {
             (Agent::Present { .. }, Health::Ready) => return false,
             (Agent::Present { .. }, Health::Waiting { .. }) => Health::Ready,
             (Agent::Leaving { .. }, _) => return false,
             (Agent::Away { why, cause }, before) => {
-                let since = if let Health::Waiting { since, .. } = before { *since } else { clock.now_ms() };
+                let since = if let Health::Waiting { since, .. } = before { *since } else { since };
                 Health::Waiting { what: away(why), since, remedy: remedy(*cause) }
             }
         };
@@ -161,4 +176,29 @@ fn send_status(line: &str) {
 fn send(states: &[NotifyState<'_>]) {
     // There may be no service manager.
     let _ = sd_notify::notify(states);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_lasts_from_its_first_failure_until_the_host_is_registered_and_answered() {
+        let present = |unreachable| Agent::Present { units: 1, settled: true, unreachable };
+        let away = |cause| Agent::Away { why: String::new(), cause };
+        let course = [
+            (present(None), None),
+            (present(Some(Unreachable::Store(5))), Some(5)),
+            (away(Cause::Starting), Some(5)),
+            (away(Cause::Store), Some(5)),
+            (present(Some(Unreachable::Systemd(8))), None),
+            (away(Cause::Store), Some(9)),
+            (away(Cause::Duplicate), None),
+        ];
+        let mut since = None;
+        for (status, expected) in course {
+            since = still_out(since, &status, 9);
+            assert_eq!(since, expected, "{status:?}");
+        }
+    }
 }

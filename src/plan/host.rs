@@ -13,6 +13,7 @@ mod assignments;
 mod boot;
 mod diagnosis;
 mod foreign;
+pub mod local;
 mod observe;
 mod ordering;
 mod outcome;

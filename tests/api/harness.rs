@@ -8,7 +8,7 @@ use std::time::Duration;
 use flotilla::api::server::health::{self, Health};
 use flotilla::api::server::listen::{ListenError, Listener};
 use flotilla::api::server::serve;
-use flotilla::api::server::state::{Api, Settings};
+use flotilla::api::server::state::{Api, AskHost, Own, Settings};
 use flotilla::clock::Clock;
 use flotilla::metrics::Metrics;
 use flotilla::model::revision::Revision;
@@ -247,6 +247,11 @@ impl Daemon {
         let (health, asked) = health::channel(Health::Ready);
         let metrics = Metrics::default();
         let api = Api::new(store.clone(), Clock::system(), "n1", asked, settings).measured(metrics.clone());
+        // What n1 has, whatever the store says.
+        let api = api.asking_host(AskHost::new(|| async {
+            let view = records::host_view(N1, "n1", "10.88.0.1", &[("here.service", FILE)]);
+            Ok(Own { view, at: 9000, since: Some(5000) })
+        }));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(serve(listeners, api, async {
             let _ = stopped.await;

@@ -276,11 +276,11 @@ async fn lists_can_be_narrowed() {
     assert_eq!(list("?name=web%40%5B12%5D.service").await, ["web@1.service", "web@2.service"]);
     assert_eq!(list("?name=nothing").await, Vec::<String>::new());
     for (path, message) in [
-        ("units?nmae=a", "unknown query parameter `nmae`; `name` is known"),
+        ("units?nmae=a", "unknown query parameter `nmae`; `name` and `offline` are known"),
         ("units?name=[", "`[` is no valid pattern: unclosed or empty [class], or a final backslash"),
         ("watch?all=1", "unknown query parameter `all`; `name`, `host` and `operation` are known"),
-        ("machines?name=a", "unknown query parameter `name`"),
-        ("units/a.service?x", "unknown query parameter `x`"),
+        ("machines?name=a", "unknown query parameter `name`; `offline` is known"),
+        ("units/a.service?x", "unknown query parameter `x`; `offline` is known"),
     ] {
         let answer = daemon.get(&format!("/fleet/v2/{path}")).await;
         assert_eq!((answer.status, answer.error()), (400, message.into()), "{path}");

@@ -1,10 +1,10 @@
 //! The real API over a store in memory, so that differences from the scripted one are found. There is no engine and no
 //! agent: the test writes what they would write.
 
-use flotilla::api::server::health::{self, Health};
+use flotilla::api::server::health::{self, Health, Remedy};
 use flotilla::api::server::listen::Listener;
 use flotilla::api::server::serve;
-use flotilla::api::server::state::{Api, Settings};
+use flotilla::api::server::state::{Api, AskHost, Own, Settings};
 use flotilla::clock::Clock;
 use flotilla::model::unit::Target;
 use flotilla::store::embedded::Embedded;
@@ -19,27 +19,44 @@ pub(crate) struct Real {
     pub(crate) dir: TempDir,
     store: Embedded,
     runtime: tokio::runtime::Runtime,
-    _health: tokio::sync::watch::Sender<Health>,
+    health: tokio::sync::watch::Sender<Health>,
 }
 
 impl Real {
     pub(crate) fn new() -> Self {
+        Self::on(super::N1, &[])
+    }
+
+    /// On the host n1 with machine id `id`, which has `units` with these files, whatever the store says.
+    pub(crate) fn on(id: &'static str, units: &'static [(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (store, (sender, health)) = (Embedded::in_memory(), health::channel(Health::Ready));
         let api = Api::new(store.clone(), Clock::system(), "n1", health, Settings::default());
+        let api = api.asking_host(AskHost::new(move || async move {
+            let view = records::host_view(id, "n1", "10.88.0.11", units);
+            Ok(Own { view, at: (3 * 3600 + 14 * 60 + 5) * 1000, since: Some((3 * 3600 + 12 * 60 + 4) * 1000) })
+        }));
         let address = format!("unix://{}/fleet.sock", dir.path().display()).parse().unwrap();
         let listener = runtime.block_on(Listener::open(&address)).unwrap();
         runtime.spawn(serve(vec![listener], api, std::future::pending()));
-        Self { dir, store, runtime, _health: sender }
+        Self { dir, store, runtime, health: sender }
+    }
+
+    /// The store is unreachable from now on.
+    pub(crate) fn cut_off(&self) {
+        let what = "can't reach its store: etcd at 10.88.0.1:2379 refuses connections".into();
+        self.health.send_replace(Health::Waiting { what, since: 0, remedy: Remedy::Store });
     }
 
     pub(crate) fn run(&self, args: &str) -> Ran {
+        run(self.command(args))
+    }
+
+    pub(crate) fn command(&self, args: &str) -> std::process::Command {
         let mut command = fleetctl(self.dir.path());
-        run({
-            command.args(args.split(' ')).arg("--endpoint").arg(self.dir.path().join("fleet.sock"));
-            command
-        })
+        command.args(args.split(' ')).arg("--endpoint").arg(self.dir.path().join("fleet.sock"));
+        command
     }
 
     #[track_caller]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Lab, eventually};
+use crate::harness::{Lab, Ran, eventually};
 
 /// `agent_ttl`'s default.
 const TTL: Duration = Duration::from_secs(10);
@@ -165,6 +165,48 @@ fn half_a_minute_without_etcd_stops_nothing() {
     assert_eq!(places(&lab), before, "after etcd came back");
     let now: Vec<String> = HOSTS.iter().map(|host| lab.main_pid(host, "fleetd.service")).collect();
     assert_eq!(now, daemons, "no daemon was restarted");
+}
+
+#[test]
+fn a_host_shows_what_it_runs_while_etcd_is_down() {
+    let lab = Lab::cluster(2);
+    for host in ["n1", "n2"] {
+        let service = format!("[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nMachineMetadata=host={host}\n");
+        lab.file(&format!("on-{host}.service"), &service);
+        lab.fleetctl(&["start", &format!("on-{host}.service")]).ok();
+    }
+    lab.lab(&["etcd", "stop"]).ok();
+    let list = || lab.fleetctl(&["list-units", "--no-legend", "--fields=unit,hostname,active"]);
+    let is_own = |listed: &Ran| {
+        let said = listed.stderr.contains("the store has been unreachable since ")
+            && listed.stderr.contains(" UTC; this is the 1 unit of n1 as of ");
+        (listed.code, listed.stdout.as_str(), said) == (1, "on-n1.service\tn1\tactive\n", true)
+    };
+    let check = |when: &str| {
+        eventually(Duration::from_secs(20), when, || {
+            let listed = list();
+            if is_own(&listed) { Ok(()) } else { Err(format!("{listed:?}")) }
+        });
+        let status = lab.fleetctl(&["status", "on-n1"]);
+        assert!(status.code == 0 && status.stdout.contains("Active: active (running)"), "{when}: {status:?}");
+        let journal = lab.fleetctl(&["journal", "--lines=1", "on-n1"]);
+        assert!(journal.code == 0 && !journal.stdout.is_empty(), "{when}: {journal:?}");
+        let file = lab.fleetctl(&["cat", "on-n1"]);
+        assert!(file.code == 1 && file.stdout.contains("MachineMetadata=host=n1"), "{when}: {file:?}");
+        let other = lab.fleetctl(&["status", "on-n2"]);
+        assert!(other.code == 1 && other.stderr.contains("Unit on-n2.service is not on n1."), "{when}: {other:?}");
+    };
+    check("the list of what n1 runs");
+    lab.run("n1", &["systemctl", "restart", "fleetd"]).ok();
+    check("the same list from a daemon that was started without its store");
+
+    lab.run("n1", &["systemctl", "stop", "fleetd.socket", "fleetd"]);
+    let status = lab.fleetctl(&["status", "on-n1"]);
+    let journal = lab.fleetctl(&["journal", "--lines=1", "on-n1"]);
+    for ran in [status, journal] {
+        assert!(ran.code == 0 && !ran.stdout.is_empty(), "{ran:?}");
+        assert!(ran.stderr.contains("what follows is what systemd on this host says"), "{ran:?}");
+    }
 }
 
 #[test]

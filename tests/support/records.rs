@@ -9,7 +9,10 @@ use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::service::Instance;
+use flotilla::model::systemd::{ActiveState, LoadState, UnitState};
 use flotilla::model::unit::{Assignment, Placement, Target, UnitReport};
+use flotilla::plan::host::local::{HostView, LocalUnits};
+use flotilla::plan::host::{Disk, Now};
 use flotilla::registry::keys::Key;
 use flotilla::registry::{delete, put};
 use flotilla::store::Op;
@@ -23,7 +26,12 @@ fn names(unit: &str, host: &str) -> (UnitName, MachineId) {
 
 /// A host.
 pub(crate) fn machine(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &str)]) -> Op {
-    let machine = Machine {
+    let machine = host(id, hostname, ip, metadata);
+    put(&Key::Machine(machine.id.clone()), &machine, None)
+}
+
+fn host(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &str)]) -> Machine {
+    Machine {
         id: id.parse().unwrap(),
         ip: ip.into(),
         hostname: hostname.into(),
@@ -32,8 +40,23 @@ pub(crate) fn machine(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &st
         boot_id: "b".into(),
         since: 0,
         format: Format::CURRENT,
+    }
+}
+
+/// What a host knows without the store: `units`, each with its file, were started at generation 7 and run.
+pub(crate) fn host_view(id: &str, hostname: &str, ip: &str, units: &[(&str, &str)]) -> HostView {
+    let named = |unit: &str| -> UnitName { unit.parse().unwrap() };
+    let executed = |_| serde_json::from_str(r#"{"generation":7,"target":"launched"}"#).unwrap();
+    let disk = Disk {
+        files: units.iter().map(|(unit, text)| (named(unit), (*text).to_owned())).collect(),
+        executed: Some(units.iter().map(|(unit, _)| (named(unit), executed(()))).collect()),
+        foreign: None,
     };
-    put(&Key::Machine(machine.id.clone()), &machine, None)
+    let runs = UnitState { load: LoadState::Loaded, active: ActiveState::Active, sub: "running".into(), job: None };
+    let mut local = LocalUnits::new(host(id, hostname, ip, &[]), disk);
+    let seen = local.names().into_iter().map(|name| (name, runs.clone())).collect();
+    local.observed(seen, Now { monotonic: std::time::Duration::ZERO, wall_ms: 1 });
+    local.view()
 }
 
 /// Where a unit is placed.

@@ -153,6 +153,13 @@ pub(super) fn globs() -> Value {
     json!({ "name": "name", "in": "query", "schema": schema, "description": description, "example": ["web@*"] })
 }
 
+pub(super) fn offline() -> Value {
+    let schema = json!({ "const": "true" });
+    let description =
+        "Answer without the store, from what this host knows by itself; `offline` in the answer marks it.";
+    json!({ "name": "offline", "in": "query", "schema": schema, "description": description })
+}
+
 pub(super) fn service() -> Value {
     let schema = json!({ "type": "string", "pattern": service::NAME_PATTERN, "maxLength": MAX_SERVICE });
     let description = "The service's name.";

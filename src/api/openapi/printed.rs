@@ -72,6 +72,7 @@ fn overview() -> Value {
 /// All of them, by name.
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     let (unit, machine, hash) = (of("UnitName"), of("MachineId"), of("UnitHash"));
+    let offline = of("Offline");
     let units = [
         ("unit", unit.clone()),
         ("machine", machine.clone()),
@@ -87,6 +88,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("restarts", json!({ "type": "integer", "minimum": 0 })),
         ("failure", or_null(of("Failure"))),
         ("status", or_null(text())),
+        ("offline", offline.clone()),
     ];
     let target = json!({ "anyOf": [machine, { "const": "global" }, { "type": "null" }] });
     let files = [
@@ -99,6 +101,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("global", or_null(json!({ "type": "boolean" }))),
         ("desc", or_null(text())),
         ("waiting", or_null(text())),
+        ("offline", offline.clone()),
     ];
     let metadata = json!({ "type": "object", "additionalProperties": text() });
     let number = json!({ "type": "integer", "minimum": 0 });
@@ -110,6 +113,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("version", text()),
         ("since", number.clone()),
         ("gone", or_null(of("Gone"))),
+        ("offline", offline.clone()),
     ];
     let services = [
         ("service", of("ServiceName")),
@@ -151,13 +155,15 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     });
     let state = json!({
         "allOf": [of("StateView")],
-        "properties": { "unit": unit.clone(), "desired": or_null(of("Desired")) },
+        "properties": { "unit": unit.clone(), "desired": or_null(of("Desired")), "offline": offline.clone() },
         "required": ["unit", "desired"],
         "unevaluatedProperties": false,
     });
     let file = json!({
         "type": "object",
-        "properties": { "unit": unit.clone(), "hash": hash, "text": text(), "by": of("Author") },
+        "properties": {
+            "unit": unit.clone(), "hash": hash, "text": text(), "by": of("Author"), "offline": offline.clone(),
+        },
         "required": ["unit", "hash", "text"],
         "additionalProperties": false,
     });

@@ -74,7 +74,9 @@ async fn every_request<S: Store>(
         route.insert(Route(path.clone()));
     }
     let answer = async {
-        if !ALWAYS.contains(&request.uri().path()) {
+        let without_store =
+            ALWAYS.contains(&request.uri().path()) || (reads(&request) && v2::is_offline(request.uri()));
+        if !without_store {
             api.settled().await;
             if let Some(why) = api.waiting() {
                 return Err(why.into_response());
@@ -83,7 +85,7 @@ async fn every_request<S: Store>(
         let kind = kind(request.uri());
         let (request, _held) = limits::whole(&api.settings, &seat, request).await?;
         let place = seat.take(kind).map_err(|why| Failure::unavailable(why).into_response())?;
-        let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+        let changes = !reads(&request);
         let answered = tokio::time::timeout(api.settings.request_timeout, next.run(request)).await;
         let lasts = |answer: &Response| kind.is_stream() && answer.status().is_success();
         let answered = answered.map(|answer| if lasts(&answer) { lasting(answer, place) } else { answer });
@@ -96,6 +98,10 @@ async fn every_request<S: Store>(
     response.headers_mut().insert(SERVER, SERVER_NAME);
     response.extensions_mut().extend(route);
     response
+}
+
+fn reads(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
 /// How a request is counted.

@@ -1,6 +1,9 @@
 //! What all requests share: the store's reader, the clock, the daemon's health. Owns how failures are presented to a
 //! client.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -14,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::model::author::Author;
 use crate::model::name::MachineId;
 use crate::model::unit::Outcome;
+use crate::plan::host::local::HostView;
 use crate::registry::apply::{self, Applied, Why};
 use crate::registry::metadata::Refusal;
 use crate::registry::reader::Reader;
@@ -70,6 +74,38 @@ impl Default for Settings {
     }
 }
 
+/// What this host knows without the store, and when.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// The host and its units.
+    pub view: HostView,
+    /// ms since the epoch.
+    pub at: u64,
+    /// Since when the store has been unreachable, ms since the epoch.
+    pub since: Option<u64>,
+}
+
+/// Asks this host for [`Own`]; the error is a sentence. Costs nothing until it is called.
+#[derive(Clone)]
+pub struct AskHost(Arc<dyn Fn() -> Asking + Send + Sync>);
+
+type Asking = Pin<Box<dyn Future<Output = Result<Own, String>> + Send>>;
+
+impl AskHost {
+    /// Asks the host by calling `ask`.
+    pub fn new<F: Future<Output = Result<Own, String>> + Send + 'static>(
+        ask: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(move || Box::pin(ask())))
+    }
+}
+
+impl fmt::Debug for AskHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AskHost").finish_non_exhaustive()
+    }
+}
+
 /// What all requests share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Api<S> {
@@ -80,6 +116,7 @@ pub struct Api<S> {
     pub(super) metrics: Metrics,
     host: Arc<str>,
     machine: Option<MachineId>,
+    ask_host: Option<AskHost>,
     health: watch::Receiver<Health>,
     /// Initially as in `settings`; may be changed later.
     page_limit: Arc<AtomicU16>,
@@ -95,8 +132,8 @@ impl<S: Store> Api<S> {
         let page_limit = Arc::new(AtomicU16::new(settings.page_limit.max(1)));
         let (reader, stop) = (Reader::new(store), CancellationToken::new());
         let shared = Shared::new(reader.clone(), settings.linger);
-        let (host, metrics, machine) = (host.into(), Metrics::default(), None);
-        Self { reader, shared, clock, settings, metrics, host, machine, health, page_limit, stop }
+        let (host, metrics, machine, ask_host) = (host.into(), Metrics::default(), None, None);
+        Self { reader, shared, clock, settings, metrics, host, machine, ask_host, health, page_limit, stop }
     }
 
     /// Count answers in `metrics`, and serve these metrics.
@@ -109,6 +146,20 @@ impl<S: Store> Api<S> {
     #[must_use]
     pub fn on(self, machine: MachineId) -> Self {
         Self { machine: Some(machine), ..self }
+    }
+
+    /// The same, which can also answer for its own host without the store.
+    #[must_use]
+    pub fn asking_host(self, ask: AskHost) -> Self {
+        Self { ask_host: Some(ask), ..self }
+    }
+
+    /// What this host knows without the store.
+    pub(super) async fn own(&self) -> Result<Own, Failure> {
+        let Some(AskHost(ask)) = &self.ask_host else {
+            return Err(Failure::unavailable(format!("fleetd on {} knows nothing without the store", self.host)));
+        };
+        ask().await.map_err(|why| Failure::unavailable(format!("fleetd on {} can't ask its host: {why}", self.host)))
     }
 
     /// The host of this `fleetd`: its machine id and its name.

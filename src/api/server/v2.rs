@@ -4,6 +4,7 @@ mod apply;
 mod fits;
 mod hosts;
 mod lines;
+mod offline;
 mod services;
 mod units;
 mod watch;
@@ -14,7 +15,6 @@ use axum::routing::{delete, get, post, put};
 
 use crate::model::glob::Glob;
 use crate::model::role::Operation::{Administer, Announce, Discover, Follow, Operate, Read};
-use crate::registry::scope::Scope;
 use crate::store::Store;
 
 use super::error::Failure;
@@ -41,9 +41,20 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/watch/services", allow_methods([(Discover, get(services::watch::get::<S>))], "GET"))
 }
 
-/// The units that `?name=GLOB&name=…` selects; all of them without it.
-fn scope(uri: &Uri) -> Result<Scope, Failure> {
-    Ok(Scope::of(names(uri)?))
+/// Whether `uri` has `offline=true`, which asks for what this host knows without the store; and the other parameters.
+fn split_offline(uri: &Uri) -> Result<(bool, Vec<(String, String)>), Failure> {
+    let (asked, rest): (Vec<_>, Vec<_>) = query(uri)?.into_iter().partition(|(key, _)| key == "offline");
+    match asked.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>()[..] {
+        [] => Ok((false, rest)),
+        ["true"] => Ok((true, rest)),
+        _ => Err(Failure::bad_request("`offline` is `true`, or left out")),
+    }
+}
+
+/// Whether a request is answered without the store.
+pub(super) fn is_offline(uri: &Uri) -> bool {
+    let listed = uri.path().starts_with("/fleet/v2/units") || uri.path() == "/fleet/v2/machines";
+    listed && split_offline(uri).is_ok_and(|(offline, _)| offline)
 }
 
 /// The patterns of `?name=GLOB&name=…`, the only parameter.

@@ -154,3 +154,24 @@ fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateV
         status: state.status.clone(),
     }
 }
+
+/// The errors that hosts report, host by host.
+pub(super) fn trouble(unit: &UnitView) -> Option<String> {
+    let complaints: Vec<String> = unit
+        .states
+        .iter()
+        .filter_map(|state| {
+            let host =
+                if state.machine.hostname.is_empty() { state.machine.id.short() } else { &state.machine.hostname };
+            let job = || {
+                state
+                    .result
+                    .as_ref()
+                    .filter(|result| *result != "done")
+                    .map(|result| format!("its last job ended: {result}"))
+            };
+            state.error.clone().or_else(job).map(|what| format!("{host}: {what}"))
+        })
+        .collect();
+    (!complaints.is_empty()).then(|| complaints.join("; "))
+}

@@ -83,4 +83,22 @@ pub struct MachineList {
     /// The hosts that are gone and weren't forgotten, sorted by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<MachineView>,
+    /// Only with `offline=true`: this is one host, and not all of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<Box<Offline>>,
+}
+
+/// v2: the mark of an answer that was given without the store, from what one host knows by itself: the unit files that
+/// it has installed, the assignments that it has carried out, and the states that its systemd reports. `generation` and
+/// `desired` of a unit are those that the host has carried out last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Offline {
+    /// The host.
+    pub host: MachineRef,
+    /// When it was asked, in ms since the epoch.
+    pub at: u64,
+    /// Since when it has not reached the store, in ms since the epoch; missing if it reaches the store, or never has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
 }

@@ -9,7 +9,7 @@ use crate::model::progress::Progress;
 use crate::model::revision::Revision;
 use crate::model::unit::{self, Desired, Outcome, Target};
 
-use super::machines::MachineRef;
+use super::machines::{MachineRef, Offline};
 
 /// v2: what one host reports of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +127,9 @@ pub struct UnitList {
     /// Units that aren't in `units` because their records in the store can't be decoded, sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedUnit>,
+    /// Only with `offline=true`: these are units of one host, and not what the cluster has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<Box<Offline>>,
 }
 
 /// v2: a unit whose record in the store can't be decoded, so that its desired state is unknown. Its hosts keep it as it
@@ -167,6 +170,9 @@ pub struct UnitDetail {
     /// The reasons, host by host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<HostReasons>,
+    /// Only with `offline=true`: this is what one host knows of the unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<Box<Offline>>,
 }
 
 /// v2: every rule that a unit breaks on one host.

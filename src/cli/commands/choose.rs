@@ -1,10 +1,10 @@
 //! The arguments of `journal` → units. Owns the messages about units that don't exist.
 
-use crate::api::client::Client;
 use crate::api::wire::{UnitList, UnitView};
 use crate::cli::error::Error;
 use crate::cli::explain;
 use crate::cli::input::names;
+use crate::cli::session::Session;
 use crate::journal::{self, Units};
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
@@ -21,6 +21,8 @@ pub(super) struct Chosen {
 /// One argument.
 struct Selector {
     patterns: Vec<Glob>,
+    /// What messages call it.
+    label: String,
     /// The message if no unit matches.
     missing: String,
     /// The message if units match and none is on a host.
@@ -33,13 +35,13 @@ struct Selector {
 ///
 /// # Errors
 /// An argument is neither a name nor a pattern, or the request fails.
-pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, Error> {
+pub(super) async fn choose(session: &Session, args: &[String]) -> Result<Chosen, Error> {
     let selectors = args.iter().map(|arg| selector(arg)).collect::<Result<Vec<_>, _>>()?;
     let mut patterns: Vec<String> =
         selectors.iter().flat_map(|selector| &selector.patterns).map(ToString::to_string).collect();
     patterns.sort();
     patterns.dedup();
-    let UnitList { mut units, damaged, .. } = client.units(&patterns).await?;
+    let UnitList { mut units, damaged, .. } = session.units_to_ask(&patterns, args).await?;
     units.retain(|unit| !unit.name.is_template() && selectors.iter().any(|selector| selector.matches(unit)));
     units.sort_by(|a, b| a.name.cmp(&b.name));
     let mut missing = Vec::new();
@@ -47,7 +49,11 @@ pub(super) async fn choose(client: &Client, args: &[String]) -> Result<Chosen, E
         let mut found = units.iter().filter(|unit| selector.matches(unit)).peekable();
         let mut damaged = damaged.iter().filter(|unit| selector.names(&unit.name)).map(explain::damaged).peekable();
         if found.peek().is_none() {
-            missing.extend(damaged.peek().is_none().then(|| selector.missing.clone()));
+            let missed = || match session.only_host() {
+                Some(host) => format!("{} is not on {host}", selector.label),
+                None => selector.missing.clone(),
+            };
+            missing.extend(damaged.peek().is_none().then(missed));
         } else if found.all(|unit| journal::hosts(unit).is_empty()) {
             missing.push(selector.nowhere.clone());
         }
@@ -66,6 +72,7 @@ fn selector(arg: &str) -> Result<Selector, Error> {
     if names::is_pattern(arg) {
         return Ok(Selector {
             patterns: parse(names::patterns(arg))?,
+            label: format!("a unit that matches `{arg}`"),
             missing: format!("no unit matches `{arg}`"),
             nowhere: format!("no unit that matches `{arg}` appears to be running"),
             exact: false,
@@ -76,6 +83,7 @@ fn selector(arg: &str) -> Result<Selector, Error> {
         let instances = format!("{}@*.{}", Glob::escape(name.prefix()), name.kind());
         return Ok(Selector {
             patterns: parse(vec![instances])?,
+            label: format!("an instance of template {name}"),
             missing: format!("Template {name} has no instances."),
             nowhere: format!("No instance of template {name} appears to be running."),
             exact: false,
@@ -83,6 +91,7 @@ fn selector(arg: &str) -> Result<Selector, Error> {
     }
     Ok(Selector {
         patterns: parse(vec![names::exactly(&name)])?,
+        label: format!("unit {name}"),
         missing: format!("Unit {name} does not exist."),
         nowhere: format!("Unit {name} does not appear to be running."),
         exact: true,

@@ -75,7 +75,7 @@ mod tests {
     fn a_host_that_is_gone_is_found_by_what_is_unique() {
         let machines = vec![host('1', "n1"), host('2', "n2")];
         let gone = vec![host('3', "n2"), host('4', "n4"), host('5', "n5"), host('6', "n5")];
-        let hosts = MachineList { here: None, machines, gone };
+        let hosts = MachineList { here: None, machines, gone, offline: None };
         let find = |name: &str| match find(name, &hosts) {
             Ok(host) => host.id.short().to_owned(),
             Err(lines) => lines[0].clone(),

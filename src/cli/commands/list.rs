@@ -5,7 +5,7 @@ mod fields;
 mod filter;
 pub(in crate::cli) mod people;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::api::wire::{DamagedUnit, MachineList, MachineView, StateView, UnitList, UnitView};
 use crate::cli::args::{Columns, Filter, List, ListMachines, ListUnits};
@@ -110,7 +110,7 @@ pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> 
     let ListMachines { list, all } = args;
     let fields = pick(fields::machine_fields(), session, &list.columns, fields::MACHINES)?;
     let globs = globs(&list.patterns)?;
-    let MachineList { mut machines, gone, .. } = session.client.machines().await?;
+    let MachineList { mut machines, gone, .. } = session.known_machines().await?;
     let is_for_people = is_for_people(session, &list.columns);
     if *all || is_for_people || fields.iter().any(|field| field.name == "gone") {
         machines.extend(gone);
@@ -123,7 +123,7 @@ pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> 
     let unmatched: Vec<String> = unmatched.map(|(arg, _)| format!("no host matches `{arg}`")).collect();
     machines.retain(|machine| globs.is_empty() || globs.iter().any(|glob| named(machine, glob)));
     if is_for_people {
-        let units = session.client.units(&[]).await?.units;
+        let units = session.known_units(&[]).await?.units;
         show(session, &list.columns, &people::machines(&machines, &units, Clock::system().now_ms()));
         let gone = machines.iter().find(|machine| machine.gone.is_some()).map(MachineView::name);
         let hint = gone.map(|name| format!("{HINT}if {name} won't be back: `fleetctl forget {name}`"));
@@ -149,19 +149,20 @@ fn show(session: &Session, columns: &Columns, shown: &people::Shown) {
     }
 }
 
-/// Print what matched nothing, after the table.
+/// Print what matched nothing, after the table. A list of one host's units, where the cluster's were asked for, is a
+/// failure too.
 fn say(session: &Session, unmatched: &[String]) -> Exit {
     session.out.messages(unmatched);
-    Exit::failed_if(!unmatched.is_empty())
+    Exit::failed_if(!unmatched.is_empty() || session.offline.get().is_some())
 }
 
 /// The requested units, by name, and a message for each argument that matches nothing.
 async fn fetch(session: &Session, args: &List) -> Result<(Vec<UnitFile>, Vec<String>), Error> {
     let (units, damaged, unmatched) = if args.patterns.is_empty() {
-        let UnitList { units, damaged, .. } = session.client.units(&[]).await?;
+        let UnitList { units, damaged, .. } = session.known_units(&[]).await?;
         (units, damaged, Vec::new())
     } else {
-        let mut selected = select::select(&session.client, &args.patterns).await?;
+        let mut selected = select::select_known(session, &args.patterns).await?;
         let damaged = std::mem::take(&mut selected.damaged);
         let unmatched = selected.nothing();
         (selected.units.into_iter().map(|(unit, _)| unit).collect(), damaged, unmatched)
@@ -211,8 +212,9 @@ pub(in crate::cli) fn pick<T>(
 
 pub(in crate::cli) fn print<T>(session: &Session, columns: &Columns, fields: &[Field<T>], rows: &[T]) {
     if session.is_json() {
-        let object =
-            |row| fields.iter().map(|field| (field.name.to_owned(), (field.value)(row))).collect::<Map<_, _>>();
+        let mark = session.offline.get().map(|offline| ("offline".to_owned(), json!(offline)));
+        let values = |row| fields.iter().map(move |field| (field.name.to_owned(), (field.value)(row)));
+        let object = |row| values(row).chain(mark.clone()).collect::<Map<_, _>>();
         session.out.json(&rows.iter().map(object).collect::<Vec<_>>());
         return;
     }

@@ -19,7 +19,7 @@ pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, E
         return cat_all(session, unit).await;
     }
     let name = names::unit(unit).map_err(|error| Error::failure(format!("{unit}: {error}")))?;
-    let detail = match session.client.unit(&name).await {
+    let detail = match session.known_unit(&name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {
             let mut lines = vec![format!("Unit {name} not found")];
             lines.extend(select::hints(session, &args.units).await);
@@ -32,17 +32,18 @@ pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, E
     } else {
         session.out.data(&detail.text);
     }
-    Ok(Exit::Ok)
+    // The cluster may have another file by now.
+    Ok(Exit::failed_if(session.offline.get().is_some()))
 }
 
 /// `cat` with a pattern: all files, each preceded by a comment with its name if there are several; in JSON always a
 /// list.
 async fn cat_all(session: &Session, pattern: &str) -> Result<Exit, Error> {
-    let selected = select::select(&session.client, &[pattern.to_owned()]).await?;
+    let selected = select::select_known(session, &[pattern.to_owned()]).await?;
     let mut documents = Vec::new();
     let several = selected.units.len() > 1;
     for (index, (unit, _)) in selected.units.iter().enumerate() {
-        let detail = session.client.unit(&unit.name).await?;
+        let detail = session.known_unit(&unit.name).await?;
         if session.is_json() {
             documents.push(document(&detail));
             continue;
@@ -57,13 +58,16 @@ async fn cat_all(session: &Session, pattern: &str) -> Result<Exit, Error> {
         session.out.json(&documents);
     }
     session.out.messages(&selected.nothing());
-    Ok(Exit::failed_if(selected.units.is_empty()))
+    Ok(Exit::failed_if(selected.units.is_empty() || session.offline.get().is_some()))
 }
 
 fn document(detail: &UnitDetail) -> serde_json::Value {
     let mut document = serde_json::json!({ "unit": detail.unit.name, "hash": detail.unit.hash, "text": detail.text });
     if let Some(by) = &detail.by {
         document["by"] = serde_json::json!(by);
+    }
+    if let Some(offline) = &detail.offline {
+        document["offline"] = serde_json::json!(offline);
     }
     document
 }

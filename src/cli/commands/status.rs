@@ -8,7 +8,7 @@ use std::io;
 
 use serde_json::{Map, Value, json};
 
-use crate::api::wire::{DamagedUnit, MachineRef, StateView, UnitList, UnitView};
+use crate::api::wire::{DamagedUnit, MachineRef, Offline, StateView, UnitList, UnitView};
 use crate::cli::args::Status;
 use crate::cli::error::{Error, Exit};
 use crate::cli::explain;
@@ -24,6 +24,7 @@ use crate::remote::{Ended, Stdin};
 #[derive(Clone)]
 struct Shown {
     name: UnitName,
+    global: bool,
     /// `None` if its record is damaged.
     desired: Option<Desired>,
     machine: Option<MachineRef>,
@@ -35,8 +36,8 @@ struct Shown {
 
 impl From<UnitView> for Shown {
     fn from(unit: UnitView) -> Self {
-        let UnitView { name, desired, machine, waiting, states, .. } = unit;
-        Self { name, desired: Some(desired), machine, waiting, states, damaged: None }
+        let UnitView { name, global, desired, machine, waiting, states, .. } = unit;
+        Self { name, global, desired: Some(desired), machine, waiting, states, damaged: None }
     }
 }
 
@@ -44,7 +45,7 @@ impl From<DamagedUnit> for Shown {
     fn from(unit: DamagedUnit) -> Self {
         let damaged = Some(explain::damaged(&unit));
         let DamagedUnit { name, machine, states, .. } = unit;
-        Self { name, desired: None, machine, waiting: None, states, damaged }
+        Self { name, global: false, desired: None, machine, waiting: None, states, damaged }
     }
 }
 
@@ -58,6 +59,11 @@ async fn units(session: &Session, args: &Status) -> Result<Exit, Error> {
     let mut first = true;
     let mut documents = Vec::new();
     let found = find(session, args).await?;
+    // One host answers completely for a unit that is named and on that host, and for nothing else.
+    let partly = found.iter().flatten().any(|unit| unit.global) || args.units.iter().any(|arg| names::is_pattern(arg));
+    if session.offline.get().is_some() && partly {
+        keep(&mut worst, Exit::Failure);
+    }
     for unit in &found {
         if let Ok(Shown { damaged: Some(line), .. }) = unit {
             session.out.message(line);
@@ -80,7 +86,7 @@ async fn units(session: &Session, args: &Status) -> Result<Exit, Error> {
             keep(&mut worst, Exit::Failure);
         }
         if session.is_json() {
-            documents.extend(unit.states.iter().map(|state| document(unit, state)));
+            documents.extend(unit.states.iter().map(|state| document(unit, state, session.offline.get())));
             continue;
         }
         for host in &hosts {
@@ -114,7 +120,7 @@ fn keep(worst: &mut Exit, exit: Exit) {
 /// The units that are named, each once and in order; or a message for a name without a unit.
 async fn find(session: &Session, args: &Status) -> Result<Vec<Result<Shown, String>>, Error> {
     let patterns: Vec<String> = args.units.iter().flat_map(|arg| names::patterns(arg)).collect();
-    let UnitList { units, damaged, .. } = session.client.units(&patterns).await?;
+    let UnitList { units, damaged, .. } = session.units_to_ask(&patterns, &args.units).await?;
     let mut known: Vec<Shown> =
         units.into_iter().map(Shown::from).chain(damaged.into_iter().map(Shown::from)).collect();
     known.sort_by(|a, b| a.name.cmp(&b.name));
@@ -131,10 +137,12 @@ async fn find(session: &Session, args: &Status) -> Result<Vec<Result<Shown, Stri
             }
         }
         if !any {
-            found.push(Err(match names::unit(arg) {
-                _ if names::is_pattern(arg) => format!("no unit matches {arg}"),
-                Ok(name) => format!("Unit {name} does not exist."),
-                Err(error) => format!("{arg}: {error}"),
+            found.push(Err(match (names::unit(arg), session.only_host()) {
+                (_, None) if names::is_pattern(arg) => format!("no unit matches {arg}"),
+                (_, Some(host)) if names::is_pattern(arg) => format!("no unit on {host} matches {arg}"),
+                (Ok(name), None) => format!("Unit {name} does not exist."),
+                (Ok(name), Some(host)) => format!("Unit {name} is not on {host}."),
+                (Err(error), _) => format!("{arg}: {error}"),
             }));
         }
     }
@@ -188,11 +196,12 @@ async fn ask(session: &Session, unit: &Shown, host: &MachineRef) -> Result<Exit,
 }
 
 /// A unit on a host as JSON: what the cluster knows, without connecting to the host.
-fn document(unit: &Shown, state: &StateView) -> Value {
+fn document(unit: &Shown, state: &StateView, offline: Option<&Offline>) -> Value {
     let mut fields =
         Map::from_iter([("unit".to_owned(), json!(unit.name)), ("desired".to_owned(), json!(unit.desired))]);
     if let Ok(Value::Object(state)) = serde_json::to_value(state) {
         fields.extend(state);
     }
+    fields.extend(offline.map(|offline| ("offline".to_owned(), json!(offline))));
     Value::Object(fields)
 }

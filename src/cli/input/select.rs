@@ -27,13 +27,16 @@ pub(in crate::cli) struct Selected {
     pub(in crate::cli) missing: Vec<String>,
     /// Patterns that match nothing.
     pub(in crate::cli) unmatched: Vec<String>,
+    /// The name of the host, if only the units of one are known.
+    pub(in crate::cli) only_host: Option<String>,
 }
 
 impl Selected {
     /// A message for each argument that matches nothing, and for each damaged unit.
     pub(in crate::cli) fn nothing(&self) -> Vec<String> {
-        let missing = self.missing.iter().map(|name| format!("Unit {name} not found"));
-        let unmatched = self.unmatched.iter().map(|pattern| unmatched(pattern));
+        let on = self.only_host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+        let missing = self.missing.iter().map(|name| format!("Unit {name} not found{on}"));
+        let unmatched = self.unmatched.iter().map(|pattern| unmatched(pattern) + &on);
         missing.chain(unmatched).chain(self.damaged.iter().map(explain::damaged)).collect()
     }
 }
@@ -48,8 +51,27 @@ pub(in crate::cli) fn unmatched(pattern: &str) -> String {
 /// # Errors
 /// All invalid names and patterns, or the error of the request.
 pub(in crate::cli) async fn select(client: &Client, args: &[String]) -> Result<Selected, Error> {
+    let selectors = selectors(args)?;
+    let list = client.units(&patterns(&selectors)).await?;
+    Ok(among(list, selectors))
+}
+
+/// As [`select`], also while only one host can be asked.
+///
+/// # Errors
+/// As [`select`].
+pub(in crate::cli) async fn select_known(session: &Session, args: &[String]) -> Result<Selected, Error> {
+    let selectors = selectors(args)?;
+    let list = session.known_units(&patterns(&selectors)).await?;
+    Ok(Selected { only_host: session.only_host(), ..among(list, selectors) })
+}
+
+/// An argument: whether it is a name, how messages call it, and its patterns.
+type Selector = (bool, String, Vec<Glob>);
+
+fn selectors(args: &[String]) -> Result<Vec<Selector>, Error> {
     let mut problems = Vec::new();
-    let mut selectors: Vec<(bool, String, Vec<Glob>)> = Vec::new();
+    let mut selectors: Vec<Selector> = Vec::new();
     for arg in args {
         let exact = !names::is_pattern(arg);
         let label = match names::unit(arg) {
@@ -69,8 +91,16 @@ pub(in crate::cli) async fn select(client: &Client, args: &[String]) -> Result<S
         problems.push("nothing was changed".into());
         return Err(Error::failures(problems));
     }
-    let ask: Vec<String> = selectors.iter().flat_map(|(_, _, globs)| globs.iter().map(ToString::to_string)).collect();
-    let UnitList { units: known, damaged, .. } = client.units(&ask).await?;
+    Ok(selectors)
+}
+
+fn patterns(selectors: &[Selector]) -> Vec<String> {
+    selectors.iter().flat_map(|(_, _, globs)| globs.iter().map(ToString::to_string)).collect()
+}
+
+/// What `selectors` select of `list`.
+fn among(list: UnitList, selectors: Vec<Selector>) -> Selected {
+    let UnitList { units: known, damaged, .. } = list;
     let mut selected = Selected::default();
     let mut seen: BTreeSet<&UnitName> = BTreeSet::new();
     for (exact, label, globs) in selectors {
@@ -92,7 +122,7 @@ pub(in crate::cli) async fn select(client: &Client, args: &[String]) -> Result<S
             list.push(label);
         }
     }
-    Ok(selected)
+    selected
 }
 
 /// `args` with each pattern replaced by the names of matching units in the cluster, in the folder of the pattern: for

@@ -17,11 +17,17 @@ use crate::registry::scope::Scope;
 use crate::registry::{decode, keys, metadata, point};
 use crate::store::{Error, Store};
 
-use super::no_parameters;
 use super::units::joined;
+use super::{no_parameters, offline, split_offline, unknown};
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<MachineList>, Failure> {
-    no_parameters(&uri)?;
+    let (offline, rest) = split_offline(&uri)?;
+    if let Some((key, _)) = rest.first() {
+        return Err(unknown(key, "; `offline` is known"));
+    }
+    if offline {
+        return offline::machines(&api).await.map(Json);
+    }
     let families = [keys::MACHINES, keys::ROSTER, keys::METADATA];
     let cluster = api.reader.cluster(&families, &Scope::All).await.map_err(|error| api.failed(&error))?;
     Ok(Json(machines(&api, &cluster)))
@@ -97,5 +103,5 @@ async fn complete<S: Store>(api: &Api<S>, cluster: &mut Cluster) -> Result<Optio
 }
 
 fn machines<S: Store>(api: &Api<S>, cluster: &Cluster) -> MachineList {
-    MachineList { here: api.here().0, machines: views::machines(cluster), gone: views::gone(cluster) }
+    MachineList { here: api.here().0, machines: views::machines(cluster), gone: views::gone(cluster), offline: None }
 }

@@ -9,7 +9,7 @@ use axum::http::Uri;
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FAMILIES, FileSummaries};
-use crate::api::wire::{UnitDetail, UnitList, UnitView};
+use crate::api::wire::{UnitDetail, UnitList};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::plan::explain::{Explanation, Standing, explain};
@@ -19,14 +19,24 @@ use crate::registry::reader::Damaged;
 use crate::registry::scope::Scope;
 use crate::store::{Error, Store};
 
-use super::{fits, no_parameters, scope};
+use super::{fits, globs, offline, split_offline, unknown};
 
 pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<UnitList>, Failure> {
+    let (offline, parameters) = split_offline(&uri)?;
+    let scope = Scope::of(globs(parameters, "; `name` and `offline` are known")?);
+    if offline {
+        return offline::units(&api, &scope).await.map(Json);
+    }
     let read = async {
-        let (cluster, summaries, damaged) = joined(&api, &scope(&uri)?).await.map_err(|error| api.failed(&error))?;
+        let (cluster, summaries, damaged) = joined(&api, &scope).await.map_err(|error| api.failed(&error))?;
         let units =
             cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
-        Ok(Json(UnitList { revision: cluster.revision, units, damaged: views::damaged(&cluster, damaged) }))
+        Ok(Json(UnitList {
+            revision: cluster.revision,
+            units,
+            damaged: views::damaged(&cluster, damaged),
+            offline: None,
+        }))
     };
     read.await
 }
@@ -36,8 +46,14 @@ pub(super) async fn get<S: Store>(
     Path(name): Path<String>,
     uri: Uri,
 ) -> Result<Json<UnitDetail>, Failure> {
-    no_parameters(&uri)?;
+    let (offline, rest) = split_offline(&uri)?;
+    if let Some((key, _)) = rest.first() {
+        return Err(unknown(key, "; `offline` is known"));
+    }
     let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
+    if offline {
+        return offline::unit(&api, &name).await.map(Json);
+    }
     detail(&api, &name).await.map_err(|error| api.failed(&error))?.map(Json)
 }
 
@@ -55,15 +71,15 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
     let by = record.by.as_deref().cloned();
     let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
     if !unit.global && is_carried_out(&cluster, name) {
-        let why = trouble(&unit);
-        return Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons: Vec::new() }));
+        let why = views::trouble(&unit);
+        return Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons: Vec::new(), offline: None }));
     }
     // The whole cluster is read only for a unit that isn't where it should be.
     let cluster = fits::whole(api).await?;
     let explanation = explain(&cluster, name);
-    let why = trouble(&unit).or_else(|| why(&explanation));
+    let why = views::trouble(&unit).or_else(|| why(&explanation));
     let reasons = explanation.hosts.iter().map(|verdict| fits::of_host(&cluster, verdict)).collect();
-    Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons }))
+    Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons, offline: None }))
 }
 
 /// The records from which views of the units in `scope` are made.
@@ -96,27 +112,6 @@ async fn join_hosts<S: Store>(
     let orders = |name: &UnitName| cluster.machines.keys().map(|id| Key::Schedule(id.clone(), name.clone())).collect();
     let orders: Vec<BTreeSet<Key>> = globals.iter().map(orders).collect();
     api.reader.add(cluster, &orders.into_iter().flatten().collect()).await
-}
-
-/// The errors that hosts report, host by host.
-fn trouble(unit: &UnitView) -> Option<String> {
-    let complaints: Vec<String> = unit
-        .states
-        .iter()
-        .filter_map(|state| {
-            let host =
-                if state.machine.hostname.is_empty() { state.machine.id.short() } else { &state.machine.hostname };
-            let job = || {
-                state
-                    .result
-                    .as_ref()
-                    .filter(|result| *result != "done")
-                    .map(|result| format!("its last job ended: {result}"))
-            };
-            state.error.clone().or_else(job).map(|what| format!("{host}: {what}"))
-        })
-        .collect();
-    (!complaints.is_empty()).then(|| complaints.join("; "))
 }
 
 /// A sentence, unless the unit is where it should be.

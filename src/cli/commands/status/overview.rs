@@ -335,7 +335,12 @@ mod tests {
             machine: unit("l.service", Launched, &["n1 active running"]).machine.unwrap(),
             since: 60_000,
         });
-        ClusterView { hosts: MachineList { here: None, machines, gone: vec![] }, leader, units, damaged: vec![] }
+        ClusterView {
+            hosts: MachineList { here: None, machines, gone: vec![], offline: None },
+            leader,
+            units,
+            damaged: vec![],
+        }
     }
 
     fn waiting(name: &str) -> UnitView {
