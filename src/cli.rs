@@ -35,8 +35,7 @@ use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
     complete, context, diff, edit, fd_forward, forget, import, journal, list, restart, services, show, ssh, status,
-    submit, units, verify,
-    wait_for,
+    submit, units, verify, wait_for,
 };
 use error::{Error, Exit};
 use input::{argv, refused};

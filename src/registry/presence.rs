@@ -1,8 +1,9 @@
 //! Which reports are their host's own: those that are bound to the lease of its `machine/` key. A host writes both
 //! under one lease. A store that limits each host to keys of its own attaches a key to a lease only for those who may
-//! write all keys of that lease (etcd's roles do), so no host can report for another one.   A host that registers with
-//! a new lease writes all of its reports again. Until then, a report under its earlier lease that was accepted
-//! remains; one that is listed then counts as missing, which proves nothing to anybody.
+//! write all keys of that lease (etcd's roles do), so no host can report for another one.
+//!
+//! A host that registers with a new lease writes all of its reports again. Until then, a report under its earlier lease
+//! that was accepted remains; one that is listed then counts as missing, which proves nothing to anybody.
 
 use std::collections::BTreeMap;
 

@@ -45,7 +45,7 @@ pub(in crate::cli) fn run(
 
 /// The names that the cluster knows; none if it doesn't answer in time.
 fn ask(slot: &Slot, words: &[String], client: impl AsyncFnOnce(&Globals) -> Result<Client, Error>) -> Vec<String> {
-    let Some(globals) = globals(words).filter(|globals| globals.reach.tunnel.is_none()) else { return Vec::new() };
+    let Some(globals) = globals(words).filter(|globals| globals.reach.tunnel.is_empty()) else { return Vec::new() };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let answer = runtime.block_on(async {
         tokio::time::timeout(PATIENCE, async {

@@ -93,6 +93,9 @@ mod tests {
         placed
     }
 
+    /// The unit in the cluster, whether only comments differ, the hosts' reasons, and the effect.
+    type Case<'a> = (Option<&'a UnitView>, bool, Option<&'a [HostReasons]>, &'static str);
+
     #[test]
     fn the_effect_follows_from_where_the_unit_is_and_what_fits() {
         let (both, moves, none) = (
@@ -104,7 +107,7 @@ mod tests {
             (placed(Desired::Launched), placed(Desired::Loaded), unit("a.service", Desired::Inactive, &[]));
         let waiting = unit("a.service", Desired::Launched, &[]);
         let template = unit("a@.service", Desired::Inactive, &[]);
-        let cases: [(Option<&UnitView>, bool, Option<&[HostReasons]>, &str); 11] = [
+        let cases: [Case<'_>; 11] = [
             (None, false, Some(&both), "it is new, and fits n1, n2"),
             (None, false, Some(&none), "it is new, and none of 2 hosts fits"),
             (None, false, None, "it is new, and runs nowhere by itself"),

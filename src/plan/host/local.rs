@@ -102,7 +102,9 @@ fn assignment(unit: &Unit, global: bool) -> Option<Assignment> {
     let executed = unit.executed.as_ref();
     let (target, generation) =
         executed.map_or((Target::Loaded, Revision::default()), |executed| (executed.target, executed.generation));
-    Some(Assignment { hash, target, global, generation, restart: executed.and_then(|executed| executed.restart) })
+    let restart = executed.and_then(|executed| executed.restart);
+    // Which templates it brought is recorded nowhere but in the store.
+    Some(Assignment { hash, target, global, generation, restart, templates: BTreeMap::new() })
 }
 
 fn is_global(texts: &BTreeMap<UnitName, String>, name: &UnitName) -> bool {

@@ -32,7 +32,8 @@ pub(super) async fn unit<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Unit
     let unit = views::unit(cluster, &summaries(&own.view.texts), name, record, None);
     let text = own.view.texts.get(&record.hash).cloned().unwrap_or_default();
     let why = views::trouble(&unit);
-    Ok(UnitDetail { unit, text, by: None, why, reasons: Vec::new(), offline: Some(mark(&own)) })
+    let offline = Some(mark(&own));
+    Ok(UnitDetail { unit, text, revision: None, by: None, why, reasons: Vec::new(), offline })
 }
 
 /// This host.
