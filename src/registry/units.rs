@@ -172,24 +172,12 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
         None => (None, None),
         Some(Found { revision, unit: Some(unit) }) => (Some(unit), Some(*revision)),
         Some(Found { revision, unit: None }) if file.is_some() => (None, Some(*revision)),
-        Some(_) => {
-            return Err(problem(name, DAMAGED.into()));
-        }
+        Some(_) => return Err(problem(name, DAMAGED.into())),
     };
     let Some(old) = old else {
-        let file = match file {
-            Some(file) => file,
-            None => instantiate(intents, name, read)?,
-        };
-        let record = Unit {
-            desired: desired.unwrap_or(Desired::Inactive),
-            hash: file.hash(),
-            generation: read.revision,
-            restart: None,
-            submitted: now,
-            by: None,
-        };
+        let file = file.map_or_else(|| instantiate(intents, name, read), Ok)?;
         let outcome = if old_revision.is_some() { Outcome::Replaced } else { Outcome::Created };
+        let record = first_record(&file, desired, read.revision, now);
         let write = Write { guard: old_revision, record: Some(record), file: Some(file) };
         return Ok(Decision { outcome, generation: read.revision, warnings, write: Some(write) });
     };
@@ -215,6 +203,12 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
     let record = Unit { desired, hash, generation: read.revision, ..old.clone() };
     let write = Write { guard: old_revision, record: Some(record), file: new_file };
     Ok(Decision { outcome, generation: read.revision, warnings, write: Some(write) })
+}
+
+/// The record of a unit that the cluster doesn't have yet, or whose record is damaged.
+fn first_record(file: &UnitFile, desired: Option<Desired>, generation: Revision, now: u64) -> Unit {
+    let desired = desired.unwrap_or(Desired::Inactive);
+    Unit { desired, hash: file.hash(), generation, restart: None, submitted: now, by: None }
 }
 
 /// Whether a unit that was started on a host isn't running: it has ended, failed, was stopped by other means, or never
