@@ -128,7 +128,7 @@ pub(super) enum Command {
     Diff(Diff),
     /// Edit a unit's file in the cluster
     Edit(Edit),
-    /// List, show or select contexts: clusters and how to reach them
+    /// List, show or select contexts: how to reach each cluster
     Context(context::ContextArgs),
     /// Print the version
     Version(Version),

@@ -113,14 +113,16 @@ const EXAMPLES: &[Examples] = &[
     ("service", &[("service web", "the instances of the service web")]),
     (
         "context",
-        &[
-            ("context", "list the contexts of ~/.config/flotilla/config"),
-            ("context use prod", "use prod from now on"),
-            ("--context prod list-units", "use it for one command"),
-        ],
+        &[("context", "list the contexts of ~/.config/flotilla/config"), ("context use prod", "use prod from now on")],
     ),
     ("version", &[("version --output json", "the version, for a program")]),
-    ("options", &[("--tunnel core@n1 list-units", "ask a cluster from elsewhere, over SSH")]),
+    (
+        "options",
+        &[
+            ("--tunnel core@n1 list-units", "ask a cluster from elsewhere, over SSH"),
+            ("--context prod list-units", "ask the cluster of a context"),
+        ],
+    ),
 ];
 
 /// The section of examples for `command`'s help.
