@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 use super::{FLEETD, text};
@@ -17,6 +18,11 @@ fn the_demo_without_a_lab_shows_a_cluster_of_one_and_leaves_nothing() {
     fs::create_dir(home.join("bin")).unwrap();
     fs::write(&systemctl, "#!/bin/sh\nexec env -u XDG_RUNTIME_DIR /usr/bin/systemctl \"$@\"\n").unwrap();
     fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    let began = Instant::now();
+    while !host.systemctl(&["show-environment"]).contains("PATH=") {
+        assert!(began.elapsed() < Duration::from_secs(30), "waited 30 s for systemd on its bus\n{}", host.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let temporary = home.join("tmp");
     fs::create_dir(&temporary).unwrap();
     let mut demo = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/demo"));
