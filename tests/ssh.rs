@@ -718,7 +718,7 @@ fn status_asks_each_host_and_remembers_the_first_failure() {
         states.as_array().unwrap().iter().map(|s| (&s["unit"], &s["machine"]["hostname"], &s["active"])).collect();
     assert_eq!(seen.len(), 3, "{states:#}");
     assert_eq!(seen[2], (&json!("web.service"), &json!("n1"), &json!("active")));
-    assert_eq!((ran.code, site.run(&["status"]).code), (Some(0), Some(2)));
+    assert_eq!(ran.code, Some(0));
     // The exit status for a unit without a host is the same with --output json.
     let ran = site.run(&["status", "--output", "json", "db"]);
     assert_eq!((ran.code, ran.out.as_str(), ran.err.contains("does not appear to be loaded")), (Some(1), "[]\n", true));
