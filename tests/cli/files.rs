@@ -195,6 +195,9 @@ fn edit_loses_no_text() {
     let Ran { code, err, .. } = edit(&real, "exit 3");
     assert!(code == Some(1) && err.contains("failed (exit status: 3); nothing was changed\n"), "{err}");
     assert!(!err.contains("kept"), "there is nothing to keep: {err}");
+    let Ran { code, err, .. } = edit(&real, "sed -i s/why/because/ \"$1\"");
+    assert!(code == Some(1) && err.contains("web.service: only comments or white space differ"), "{err}");
+    assert_eq!(kept(&err).lines().next(), Some("# because"));
     // Somebody else is faster.
     let theirs = real.dir.path().join("theirs/web.service");
     std::fs::create_dir_all(theirs.parent().unwrap()).unwrap();

@@ -66,6 +66,11 @@ async fn change(
         session.out.message(&format!("{name}: nothing was changed"));
         return Ok(Exit::Ok);
     };
+    // The cluster identifies a file by the hash that CoreOS fleet defined, which leaves comments out.
+    if checked.file.hash() == detail.unit.hash {
+        let why = "only comments or white space differ, and the cluster doesn't store a change of these";
+        return Err(Error::failure(format!("{name}: {why}")));
+    }
     let label = draft.path.display().to_string();
     checked.warnings.iter().for_each(|warning| session.out.message(&warning.of(&label)));
     if let Some(effect) = diff::effect(session, name, Some(detail), &checked.file).await {
