@@ -209,7 +209,6 @@ fn words_for_what_cant_be_reached_are_fleets(g: &Ground) {
         fleetctl ssh --unit nothing true
         fleetctl ssh --machine nothing --unit idle
         fleetctl ssh idle true
-        fleetctl status
         fleetctl status nothing
         fleetctl status idle
         fleetctl journal
