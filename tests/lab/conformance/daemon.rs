@@ -242,8 +242,8 @@ fn what_is_destroyed_leaves_nothing_in_etcd(g: &Ground) {
     g.fleetctl("destroy --no-block '*'").ok();
     eventually(SOON, "only hosts and their leader", || {
         let keys = keys();
-        let left = keys.lines().filter(|key| !key.is_empty());
-        let mut left = left.filter(|key| !key.starts_with("/flotilla/machine/") && *key != "/flotilla/leader");
+        let of_hosts = |key: &str| ["machine/", "roster/"].iter().any(|family| key.contains(family));
+        let mut left = keys.lines().filter(|key| !key.is_empty() && !of_hosts(key) && *key != "/flotilla/leader");
         left.next().map_or(Ok(()), |_| Err(keys.clone()))
     });
 }

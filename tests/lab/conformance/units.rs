@@ -249,7 +249,7 @@ fn replace_needs_a_command_that_reaches_as_far(g: &Ground) {
         g.file("a.service", &format!("{RUNS}{text}"));
         if let Some(refused) = refused {
             let ran = g.fleetctl(&format!("{refused} --replace a.service"));
-            assert!(ran.code == 1 && ran.stderr.contains("in state 'loaded'"), "{ran:?}");
+            assert!(ran.code == 1 && ran.stderr.contains("it is loaded, and `submit` replaces"), "{ran:?}");
         }
         g.fleetctl(&format!("{allowed} --replace a.service")).ok();
         assert!(g.fleetctl("cat a.service").ok().contains(&format!("10000{text}")));
