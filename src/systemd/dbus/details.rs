@@ -24,7 +24,7 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// The commands of a service, in the order in which they run.
 const COMMANDS: [&str; 7] =
     ["ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"];
-/// How long journald may take to receive what a process wrote before it ended.
+/// How long journald may take to receive what a process wrote before it ended, where it can't be asked.
 const JOURNAL_DELAY: Duration = Duration::from_millis(50);
 /// How long reading a journal may take.
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -121,18 +121,33 @@ fn exec(value: Variant<'_>) -> Option<Exec> {
     Exec::try_from(value).ok()
 }
 
+/// Have journald store everything that it was sent so far; false if it doesn't, for example for a user other than root.
+/// journald answers once it has taken in all that waits in its sockets, also of a process that has ended.
+async fn received_all() -> bool {
+    let mut command = journalctl();
+    command.arg("--sync").stdout(Stdio::null()).stderr(Stdio::null());
+    timeout(JOURNAL_TIMEOUT, command.status()).await.is_ok_and(|ended| ended.is_ok_and(|status| status.success()))
+}
+
+fn journalctl() -> Command {
+    let mut command = Command::new("journalctl");
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
 /// The last lines of an invocation's journal: those that its processes wrote, and those of systemd about it.
 pub(super) async fn last_lines(invocation: &str, user: bool) -> Result<Vec<String>, Error> {
-    sleep(JOURNAL_DELAY).await;
+    if !received_all().await {
+        sleep(JOURNAL_DELAY).await;
+    }
     let prefix = if user { "USER_" } else { "" };
-    let mut command = Command::new("journalctl");
+    let mut command = journalctl();
     command.args(["--quiet", "--no-pager", "--output=short", &format!("--lines={MAX_LINES}")]);
     command.args([
         &format!("_SYSTEMD_INVOCATION_ID={invocation}"),
         "+",
         &format!("{prefix}INVOCATION_ID={invocation}"),
     ]);
-    command.stdin(Stdio::null()).kill_on_drop(true);
     let failed = |why: String| Error::Io(format!("journalctl can't be run: {why}"));
     let output = timeout(JOURNAL_TIMEOUT, command.output()).await;
     let output = output.map_err(|_| failed("no answer in time".into()))?;
