@@ -1,10 +1,10 @@
 //! The command line `fleetctl`: parsed here, carried out by the modules below.
 //!
 //! ```text
-//! argv ─ input::argv ─▶ args ─▶ session ─▶ commands ─┬─ input: names, files, checks     what is meant
-//!        spelling       clap    client,              ├─ follow, wait                    whether it is done
-//!                               hosts,               ├─ journal, remote                 what units and hosts say
-//!                               output               └─ output: printer, tables         what is printed
+//! argv - input::argv -> args -> session -> commands -+- input: names, files, checks     what is meant
+//!        spelling       clap    client,              +- follow, wait                    whether it is done
+//!                               hosts,               +- journal, remote                 what units and hosts say
+//!                               output               +- output: printer, tables         what is printed
 //! ```
 //!
 //! Uses `api::wire`, `api::client`, `journal`, `remote`, `cli_docs` and `model`, and no other module. Only `output`

@@ -2,10 +2,10 @@
 //! which a round decides. Must never do anything but decide, and must never examine more than a change could concern.
 //!
 //! ```text
-//!  Change ──▶ apply ──▶ cluster + indexes ──▶ dirty ──▶ plan: reconcile assignments        ─┐
-//!                            ▲                  ▲         then place what has none      ├──▶ decisions
-//!                            │                  └──────── then spread globals ──────────┤
-//!                            └──────────────────────────────────────────────────────────┘
+//!  Change --> apply --> cluster + indexes --> dirty --> plan: reconcile assignments        -+
+//!                            ^                  ^         then place what has none      +--> decisions
+//!                            |                  +-------- then spread globals ----------+
+//!                            +----------------------------------------------------------+
 //! ```
 //!
 //! `apply` marks the units dirty that a change could concern. For a waiting unit it records the hosts that the unit may
