@@ -164,14 +164,21 @@ pub(super) fn summary(total: &str, kinds: impl Iterator<Item = Kind> + Clone) ->
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::api::wire::MachineRef;
+    use crate::api::wire::{HostReasons, MachineRef};
     use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
     use crate::model::unit::Target;
 
-    /// `host active sub [result=…] [error=…] [job=…] [restarts=…] [exit=…] [status=…] [missing]`, since 60 s after
-    /// the epoch.
+    /// The host `name`, and why a unit doesn't fit there.
+    pub(in crate::cli) fn host(name: &str, misfits: &[&str]) -> HostReasons {
+        let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
+        let machine = MachineRef { id, ip: String::new(), hostname: name.into() };
+        HostReasons { machine, misfits: misfits.iter().map(ToString::to_string).collect() }
+    }
+
+    /// `host active sub`, and any of `result=`, `error=`, `job=`, `restarts=`, `exit=`, `status=` and `missing`; since
+    /// 60 s after the epoch.
     pub(in crate::cli) fn state(text: &str) -> StateView {
         let words: Vec<&str> = text.split_whitespace().collect();
         let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);

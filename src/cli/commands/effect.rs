@@ -78,14 +78,7 @@ impl Change<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::MachineRef;
-    use crate::cli::condition::tests::unit;
-
-    fn host(name: &str, misfits: &[&str]) -> HostReasons {
-        let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
-        let machine = MachineRef { id, ip: String::new(), hostname: name.into() };
-        HostReasons { machine, misfits: misfits.iter().map(ToString::to_string).collect() }
-    }
+    use crate::cli::condition::tests::{host, unit};
 
     fn placed(desired: Desired) -> UnitView {
         let mut placed = unit("a.service", desired, &[]);

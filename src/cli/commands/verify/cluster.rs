@@ -82,13 +82,7 @@ fn no_host(hosts: &[HostReasons]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::MachineRef;
-
-    fn host(name: &str, misfits: &[&str]) -> HostReasons {
-        let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
-        let machine = MachineRef { id, ip: String::new(), hostname: name.into() };
-        HostReasons { machine, misfits: misfits.iter().map(ToString::to_string).collect() }
-    }
+    use crate::cli::condition::tests::host;
 
     #[test]
     fn hosts_with_the_same_reason_are_named_together() {
