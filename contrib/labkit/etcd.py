@@ -59,6 +59,8 @@ class Etcd:
             "--listen-peer-urls", self.url(i, peer=True), "--initial-advertise-peer-urls", self.url(i, peer=True),
             "--initial-cluster", all_of_them, "--initial-cluster-token", f"lab-{self.lab.name}",
             "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h", "--logger", "zap",
+            # It counts only for a member without data.
+            "--initial-cluster-state", "existing" if os.path.exists(f"{self.dir}/{i}.replaced") else "new",
         ], {"PATH": os.environ["PATH"], "ETCD_UNSUPPORTED_ARCH": "arm64" if os.uname().machine == "aarch64" else ""})
 
     def stop(self, which, signal="-TERM"):
@@ -69,12 +71,31 @@ class Etcd:
                 until(lambda: not self.cg.busy(part), 10)
             self.cg.kill(part)
 
-    def ask(self, i, method, path):
+    def replace(self, i):
+        """Member `i` loses its disk: it is killed, and an empty member with its name and addresses joins instead."""
+        other = next((j for j in self.members() if j != self.member(i) and self.cg.busy(f"etcd-{j}")), None)
+        if not other:
+            raise Failed("to replace a member, others must run")
+        self.stop([i], "-KILL")
+        listed = self.ask(other, "POST", "/v3/cluster/member/list").get("members", [])
+        for old in [m["ID"] for m in listed if self.url(i, peer=True) in m["peerURLs"]]:
+            self.change(other, "/v3/cluster/member/remove", {"ID": old})
+        sh("rm", "-rf", "--one-file-system", f"{self.dir}/{i}")
+        self.change(other, "/v3/cluster/member/add", {"peerURLs": [self.url(i, peer=True)]})
+        write(f"{self.dir}/{i}.replaced", "")
+        self.start([i])
+
+    def change(self, i, path, body):
+        """A request that must succeed; etcd refuses changes of its members while one of them is unhealthy."""
+        if not until(lambda: "header" in self.ask(i, "POST", path, body, 5), 30):
+            raise Failed(f"etcd member {i} refuses {path}; see {self.dir}/{i}.log")
+
+    def ask(self, i, method, path, body=None, seconds=1):
         import http.client
         import json
-        c = http.client.HTTPConnection(self.url(i)[7:], timeout=1)
+        c = http.client.HTTPConnection(self.url(i)[7:], timeout=seconds)
         try:
-            c.request(method, path, "{}" if method == "POST" else None)
+            c.request(method, path, json.dumps(body or {}) if method == "POST" else None)
             return json.loads(c.getresponse().read())
         except (OSError, ValueError, http.client.HTTPException):
             return {}

@@ -7,6 +7,7 @@
 #[path = "../syntax/cases.rs"]
 mod cases;
 mod chains;
+mod chaos;
 mod citizen;
 mod conformance;
 mod failures;

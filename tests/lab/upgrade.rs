@@ -17,7 +17,7 @@ const LEASE_EXPIRED: Duration = Duration::from_secs(60);
 const OLDER: &str = "/root/older-fleetctl";
 
 /// The directory with the programs of the previous version, or why there are none: the checkout may be shallow.
-fn older_programs() -> Result<String, String> {
+pub(crate) fn older_programs() -> Result<String, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/previous");
     let output = Command::new(script).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

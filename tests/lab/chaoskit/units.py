@@ -1,0 +1,59 @@
+"""The units of a run: what they are, and how they write their history."""
+from dataclasses import dataclass
+
+# What every unit runs. It writes to the host's disk, which survives a loss of power, without starting a process: what a
+# busy machine delays is then only the line. `stop` is the last line, written before the process ends; a unit that takes
+# its time to stop is alive meanwhile.
+WITNESS = r"""#!/bin/bash
+unit=$1 stopping=$2 beats=0
+read -r host </etc/hostname
+read -r boot </proc/sys/kernel/random/boot_id
+note() {
+	read -r now _ </proc/uptime
+	echo "$now $1 $unit $host $boot $INVOCATION_ID" >>/var/chaos/history
+}
+exec {never}<> <(:)
+ending=''
+trap 'ending=yes' TERM
+note start
+while [ -z "$ending" ] || [ $((beats += 1)) -le "$stopping" ]; do
+	read -r -t 0.25 -u "$never"
+	note alive
+done
+note stop
+"""
+
+
+@dataclass(frozen=True)
+class Unit:
+    name: str
+    # `one`: on one host at a time. `pinned`: only on `host`. `global`: on every host.
+    kind: str = "one"
+    host: str = ""
+    # Quarters of a second that it takes to stop.
+    stopping: int = 0
+    # Lines of its unit file besides those of every unit; {ID} is the machine id of `host`.
+    needs: str = ""
+    fleet: str = ""
+    # Units of the same group never run on one host.
+    group: str = ""
+
+    def fits(self, on, hosts):
+        """Whether these are the hosts that should run it."""
+        return {"one": len(on) == 1, "pinned": on == [self.host], "global": sorted(on) == sorted(hosts)}[self.kind]
+
+    def text(self, machine_id=""):
+        fleet = self.fleet.format(ID=machine_id)
+        return (f"[Unit]\nDescription={self.name} of the chaos\n{self.needs}"
+                f"[Service]\nExecStart=/usr/local/bin/witness %n {self.stopping}\n[X-Fleet]\n{fleet}")
+
+
+UNITS = [
+    *(Unit(f"plain-{i}.service", stopping=4 * (i > 4)) for i in range(1, 7)),
+    Unit("base.service", stopping=2),
+    Unit("tied.service", needs="Requires=base.service\nAfter=base.service\n", fleet="MachineOf=base.service\n"),
+    *(Unit(f"apart-{i}.service", fleet="Conflicts=apart-*.service\n", group="apart") for i in range(1, 4)),
+    Unit("pinned-2.service", "pinned", "n2", fleet="MachineID={ID}\n"),
+    Unit("pinned-4.service", "pinned", "n4", fleet="MachineID={ID}\n"),
+    Unit("everywhere.service", "global", fleet="Global=true\n"),
+]
