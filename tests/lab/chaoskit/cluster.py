@@ -14,7 +14,7 @@ from chaoskit.units import UNITS, WITNESS
 from labkit.etcd import Etcd
 from labkit.fleet import REPO
 from labkit.hosts import Lab
-from labkit.outside import Failed, until, write
+from labkit.outside import Failed, read, until, write
 
 PREFIX = "/flotilla/"
 # Errors of its daemons are read at the end, also those from before a loss of power.
@@ -140,6 +140,13 @@ class Cluster:
         return None
 
     # ---- what the hosts wrote ----
+
+    def daemons(self):
+        """What the fleetd of each host uses: KiB of resident memory, and open files."""
+        for host in HOSTS:
+            pid = self.lab.cg.pids(f"{host}/box/payload/system.slice/fleetd.service")[0]
+            memory = re.search(r"VmRSS:\s*(\d+)", read(f"/proc/{pid}/status"))
+            yield host, (memory[1], len(os.listdir(f"/proc/{pid}/fd")))
 
     def histories(self):
         """The lines of all units. One that a loss of power tore is left out."""

@@ -63,6 +63,7 @@ class Driver:
         for thread in watchers:
             thread.start()
         try:
+            self.measure()
             end = time.monotonic() + seconds
             for each in rounds:
                 if time.monotonic() > end:
@@ -72,18 +73,23 @@ class Driver:
                         result.result()
                 time.sleep(each.pause)
             self.cluster.settle(90)
+            self.measure()
             self.recorder.note("end")
         finally:
             done.set()
             for thread in watchers:
                 thread.join()
 
+    def measure(self):
+        for host, used in self.cluster.daemons():
+            self.recorder.note("daemon", host, *used)
+
     def play(self, fault):
         time.sleep(fault.after)
         self.played += 1
         number, began = self.played, now()
         try:
-            victim, undo = faults.strike(self.cluster, fault, self.taken)
+            victim, undo = faults.strike(self.cluster, fault, list(self.taken))
         except faults.Skipped as why:
             self.skipped += 1
             say(f"{number:3} {fault.kind}: skipped, {why}")
@@ -91,6 +97,8 @@ class Driver:
         self.taken.append(victim)
         self.recorder.note("fault", number, fault.kind, victim, at=began)
         say(f"{number:3} {fault.kind} {victim} {fault.lasts} s")
+        if undo is faults.unsure:
+            self.recorder.note("unsure", number)
         try:
             time.sleep(max(0.0, fault.lasts - (now() - began)))
         finally:

@@ -3,7 +3,7 @@ import os
 import signal
 from contextlib import suppress
 
-from chaoskit.schedule import KINDS, MEMBERS
+from chaoskit.schedule import HOSTS, KINDS, MEMBERS
 from labkit.outside import Failed, sh
 
 OLDER = "/etc/systemd/system/fleetd.service.d/older.conf"
@@ -22,11 +22,26 @@ def strike(cluster, fault, taken):
             raise Skipped("no host leads")
     if victim in taken:
         raise Skipped(f"another fault is on {victim}")
+    if KINDS[fault.kind].scope == "unit":
+        return victim, restarted(cluster, victim, next(h for h in HOSTS if h not in taken))
     return victim, FAULTS[fault.kind](cluster, victim)
 
 
 def nothing():
     """Nothing is left to undo."""
+
+
+def unsure():
+    """Nothing is left to undo, and nobody knows whether anything was done."""
+
+
+def restarted(cluster, unit, host):
+    """The request is made on a host without a fault; with the store away it fails, or is committed and not answered."""
+    try:
+        cluster.sh(host, f"timeout 20 fleetctl restart --no-block {unit}")
+    except Failed:
+        return unsure
+    return nothing
 
 
 # ---- processes of a host ----
@@ -55,10 +70,10 @@ def frozen(service):
     return begin
 
 
-def command(line):
+def command(line, undo="true"):
     def begin(cluster, host):
         cluster.sh(host, line)
-        return nothing
+        return lambda: cluster.sh(host, undo)
     return begin
 
 
@@ -75,6 +90,11 @@ def downgraded(cluster, host):
 def power(cluster, host):
     cluster.do("kill", host)
     return lambda: cluster.do("boot", host)
+
+
+def rebooted(cluster, host):
+    cluster.do("reboot", host)
+    return nothing
 
 
 def cut(*options):
@@ -180,10 +200,12 @@ def compacted(cluster, _):
 FAULTS = {
     "daemon-killed": killed,
     "daemon-restarted": command("systemctl restart fleetd"),
+    "daemon-stopped": command("systemctl stop fleetd", "systemctl start fleetd"),
     "daemon-paused": frozen("fleetd"),
     "daemon-frozen": frozen("fleetd"),
     "daemon-downgraded": downgraded,
     "host-killed": power,
+    "host-rebooted": rebooted,
     "host-cut": cut(),
     "host-cut-silently": cut("--silent"),
     "host-deaf": queue(NOTHING_PASSES, inward=True, outward=False),
@@ -207,4 +229,5 @@ FAULTS = {
     "store-stopped": stopped,
     "store-full": alarm,
     "store-compacted": compacted,
+    "unit-restarted": restarted,
 }

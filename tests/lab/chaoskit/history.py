@@ -3,12 +3,14 @@
 Owns the form of the lines. Times are seconds since the machine booted (/proc/uptime), which all hosts share.
 
     TIME start|alive|stop UNIT HOST BOOT INVOCATION    a unit about itself: its start, each BEAT, its end
-    TIME fault NUMBER KIND VICTIM                      a fault begins; VICTIM is a host, a member or `store`
+    TIME fault NUMBER KIND VICTIM                      a fault begins; VICTIM is a host, a member, a unit or `store`
     TIME over NUMBER                                   it is undone
+    TIME unsure NUMBER                                 a request failed, and may have been carried out or not
     TIME lost HOST SINCE                               the host's key is gone; SINCE is when it was last seen
     TIME registered HOST SINCE                         the host's key is there; SINCE is when it was last missed
     TIME late SECONDS                                  the machine let the driver wait for so long
-    TIME log HOST TEXT                                 a line of the host's fleetd, an error or about its lease
+    TIME log HOST TEXT                                 an error that the host's fleetd logged
+    TIME daemon HOST KIB FILES                         what the host's fleetd uses: resident memory, open files
     TIME end                                           all faults are over and the cluster had time to settle
 """
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ class Fault:
     victim: str
     begin: float
     end: float = float("inf")
+    sure: bool = True
 
 
 @dataclass
@@ -56,6 +59,8 @@ class History:
     starved: list = field(default_factory=list)
     # (time, host, text)
     logs: list = field(default_factory=list)
+    # host: [(time, KiB, files)]
+    daemons: dict = field(default_factory=dict)
     end: float = 0.0
 
 
@@ -70,6 +75,8 @@ def read(lines):
             faults[rest[0]] = Fault(*rest, begin=time)
         elif what == "over":
             faults[rest[0]].end = time
+        elif what == "unsure":
+            faults[rest[0]].sure = False
         elif what == "lost":
             away[rest[0]] = Absence(rest[0], (float(rest[1]), time))
             history.absences.append(away[rest[0]])
@@ -79,6 +86,8 @@ def read(lines):
             history.starved.append((time - float(rest[0]), time))
         elif what == "log":
             history.logs.append((time, rest[0], " ".join(rest[1:])))
+        elif what == "daemon":
+            history.daemons.setdefault(rest[0], []).append((time, *map(int, rest[1:])))
         elif what == "end":
             history.end = time
     history.runs = sorted(runs.values(), key=lambda run: run.start)

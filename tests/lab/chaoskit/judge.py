@@ -26,9 +26,14 @@ GRACE = 10
 # The clock of the units has this resolution (s): a shorter overlap can't be seen.
 TICK = 0.02
 POWER = ("host-killed", "leader-host-killed")
+# A host that leaves in an orderly way revokes its lease itself.
+REBOOT = "host-rebooted"
+REQUEST = "unit-restarted"
+# More than a daemon uses, also in a build for debugging: KiB of memory, and open files.
+MEMORY, FILES = 100 * 1024, 100
 # What keeps a host from renewing its lease.
-SILENCING = (*POWER, "daemon-frozen", "leader-frozen", "host-cut", "host-cut-silently", "host-deaf", "host-mute",
-             "leader-cut")
+SILENCING = (*POWER, "daemon-stopped", "daemon-frozen", "leader-frozen", "host-cut", "host-cut-silently", "host-deaf",
+             "host-mute", "leader-cut")
 # How inexactly these times are known (s).
 POLLS = 0.5
 
@@ -63,6 +68,8 @@ class Judge:
         self.history, self.hosts = history, hosts
         self.units = {unit.name: unit for unit in units}
         self.verdict = Verdict(starved=len(history.starved))
+        # The restarts that were requested and done: (number of the request, unit, host). Each justifies one start.
+        self.requests = set()
 
     def judge(self):
         for absence in self.history.absences:
@@ -73,15 +80,24 @@ class Judge:
             if unit.kind != "global":
                 self.overlaps(unit, runs)
             for place in self.hosts if unit.kind == "global" else [unit.host]:
-                self.starts(unit, [run for run in runs if unit.kind != "global" or run.host == place])
-                self.presence(unit, [run for run in runs if unit.kind != "global" or run.host == place], place)
+                here = [run for run in runs if unit.kind != "global" or run.host == place]
+                where = f" on {place}" if place else ""
+                self.starts(unit, here)
+                self.presence(unit, here, where)
+                self.obeyed(unit, here, where)
         self.neighbours()
         self.convergence()
-        for time, host, text in self.history.logs:
-            if text.startswith("error: "):
-                self.violation(time, f"{host} logged an {text}")
+        self.daemons()
         self.verdict.violations.sort()
         return self.verdict
+
+    def daemons(self):
+        for time, host, text in self.history.logs:
+            self.violation(time, f"{host} logged an {text}")
+        for host, measured in self.history.daemons.items():
+            for time, memory, files in measured:
+                if memory > MEMORY or files > FILES:
+                    self.violation(time, f"fleetd on {host} uses {memory} KiB and {files} files")
 
     def violation(self, time, text):
         self.verdict.violations.append((round(time, 2), text))
@@ -99,6 +115,8 @@ class Judge:
         after a third of the TTL at the latest: faults must have silenced the host for the rest."""
         first, last = absence.lost[0] - TTL, absence.lost[1]
         on = [f for f in self.history.faults if f.begin <= last and f.end >= first]
+        if any(f.victim == absence.host and f.kind == REBOOT for f in on):
+            return REBOOT
         own = [f for f in on if f.victim == absence.host and f.kind in SILENCING]
         store = [f for f in on if KINDS[f.kind].scope in ("member", "store")]
         if own and covered([(f.begin, f.end) for f in own + store], first, last) >= TTL * 2 / 3 - POLLS:
@@ -159,10 +177,14 @@ class Judge:
                                f"{before.host} until {before.last:.2f}")
 
     def cause(self, unit, before, run):
-        cut = [f for f in self.history.faults
-               if f.kind in POWER and f.victim == before.host and before.start <= f.begin <= run.start]
-        if cut or (before.host == run.host and before.boot != run.boot):
-            return "loss of power"
+        between = [f for f in self.history.faults if before.start <= f.begin <= run.start]
+        down = [f.kind for f in between if f.kind in (*POWER, REBOOT) and f.victim == before.host]
+        if down or (before.host == run.host and before.boot != run.boot):
+            return down[0] if down else "loss of power"
+        for request in [f for f in between if f.kind == REQUEST and f.victim in (unit.name, unit.base)]:
+            if (request.number, unit.name, run.host) not in self.requests:
+                self.requests.add((request.number, unit.name, run.host))
+                return REQUEST
         absence = self.absence(before.host, before.start, run.start)
         if not absence:
             return None
@@ -173,9 +195,8 @@ class Judge:
                  and f.begin <= absence.back[1] + STOPS and f.end >= absence.lost[0]]
         return "return of a host with the version before" if older else None
 
-    def presence(self, unit, runs, place):
+    def presence(self, unit, runs, where):
         """That somebody runs it, from its first start to the end."""
-        where = f" on {place}" if place else ""
         if not runs:
             return self.violation(self.history.end, f"{unit.name} never ran{where}")
         until = runs[0].last
@@ -189,6 +210,13 @@ class Judge:
         if len(last) > 1:
             self.violation(self.history.end, f"{unit.name} runs on {[run.host for run in last]} at the end")
         return None
+
+    def obeyed(self, unit, runs, where):
+        """That a restart that was requested, and not refused, is done."""
+        for request in self.history.faults:
+            asked = request.kind == REQUEST and request.victim == unit.name and request.sure
+            if asked and not any(run.start >= request.begin for run in runs):
+                self.violation(request.begin, f"the restart of {unit.name}{where} was never done")
 
     def gap(self, unit, begin, end, where):
         if end - begin <= BEAT + STARVED:

@@ -10,6 +10,7 @@ def report(history, verdict):
     yield from counted("starts again, by cause", verdict.restarts)
     yield from doubles(verdict.doubles)
     yield from gaps(verdict.gaps)
+    yield from daemons(history.daemons)
     if verdict.converged:
         times = sorted(verdict.converged)
         yield f"converged after a round: median {median(times):.1f} s, longest {times[-1]:.1f} s"
@@ -23,6 +24,13 @@ def counted(what, counter):
     yield f"{what}: {sum(counter.values())}"
     for name, number in counter.most_common():
         yield f"  {number:4} {name}"
+
+
+def daemons(measured):
+    for host, values in sorted(measured.items()):
+        (_, memory, files), (_, last_memory, last_files) = values[0], values[-1]
+        yield (f"fleetd on {host}: {memory / 1024:.1f} to {last_memory / 1024:.1f} MiB, "
+               f"{files} to {last_files} open files")
 
 
 def doubles(found):

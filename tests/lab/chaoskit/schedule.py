@@ -4,6 +4,8 @@ Owns the table of faults and the rules about what may be played together. Must n
 import random
 from dataclasses import dataclass
 
+from chaoskit.units import UNITS
+
 HOSTS = ["n1", "n2", "n3", "n4", "n5"]
 MEMBERS = ["1", "2", "3"]
 # The default of `agent_ttl` (s): a host that is silent for longer is dead to the cluster.
@@ -12,8 +14,9 @@ TTL = 10
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault. `scope` is what it strikes: a `host`, the `leader`'s host, a `member` of the store, the `store`.
-    It lasts between `shortest` and `longest` seconds; an event without duration has 0 for both."""
+    """A kind of fault. `scope` is what it strikes: a `host`, the `leader`'s host, a `member` of the store, the `store`;
+    or a `unit`, which isn't a fault, but a request that faults may disturb. It lasts between `shortest` and `longest`
+    seconds; an event without duration has 0 for both."""
     scope: str
     shortest: float
     longest: float
@@ -24,9 +27,11 @@ KINDS = {
     "daemon-killed": Kind("host", 0, 0, "fleetd gets SIGKILL"),
     "daemon-restarted": Kind("host", 0, 0, "systemctl restart fleetd"),
     "daemon-paused": Kind("host", 2, 6, "fleetd gets SIGSTOP for less than the TTL"),
+    "daemon-stopped": Kind("host", 4, 18, "systemctl stop fleetd, and start"),
     "daemon-frozen": Kind("host", 15, 18, "fleetd gets SIGSTOP for longer than the TTL"),
     "daemon-downgraded": Kind("host", 10, 16, "the version before takes over, and then this one again"),
     "host-killed": Kind("host", 1, 14, "a host loses its power"),
+    "host-rebooted": Kind("host", 0, 0, "systemctl reboot"),
     "host-cut": Kind("host", 3, 18, "a host's link is down"),
     "host-cut-silently": Kind("host", 3, 18, "a host's packets vanish both ways; its link is up"),
     "host-deaf": Kind("host", 4, 18, "packets to a host vanish"),
@@ -50,12 +55,14 @@ KINDS = {
     "store-stopped": Kind("store", 8, 15, "all members are stopped"),
     "store-full": Kind("store", 8, 16, "the alarm NOSPACE: the store takes no writes"),
     "store-compacted": Kind("store", 0, 0, "the history is compacted, and each member defragmented"),
+    "unit-restarted": Kind("unit", 0, 0, "fleetctl restart UNIT"),
 }
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. `victim` is the name of a host or a member, `leader` (whoever leads when it is played) or `store`."""
+    """One fault. `victim` is the name of a host, a member or a unit, or `store`, or `leader`: the host that leads when
+    the fault is played."""
     kind: str
     victim: str
     # Seconds after the beginning of its round, and seconds until it is undone.
@@ -87,8 +94,8 @@ def schedule(seed, seconds, without=()):
         if not deck:
             deck = dice.sample(kinds, len(kinds))
         faults = [fault(dice, deck.pop(), 0.0)]
-        if deck and faults[0].lasts > 0 and dice.random() < 0.4:
-            second = fault(dice, deck[-1], round(dice.uniform(0, faults[0].lasts), 1))
+        if deck and dice.random() < 0.5:
+            second = fault(dice, deck[-1], round(dice.uniform(0, max(1.0, faults[0].lasts)), 1))
             if compatible(faults[0], second):
                 deck.pop()
                 faults.append(second)
@@ -102,7 +109,8 @@ def schedule(seed, seconds, without=()):
 def fault(dice, name, after):
     kind = KINDS[name]
     lasts = round(dice.uniform(kind.shortest, kind.longest), 1)
-    victim = {"host": dice.choice(HOSTS), "member": dice.choice(MEMBERS)}.get(kind.scope, kind.scope)
+    victims = {"host": HOSTS, "member": MEMBERS, "unit": [unit.name for unit in UNITS]}.get(kind.scope, [kind.scope])
+    victim = dice.choice(victims)
     return Fault(name, victim, after, lasts)
 
 

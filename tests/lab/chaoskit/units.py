@@ -35,6 +35,8 @@ class Unit:
     # Lines of its unit file besides those of every unit; {ID} is the machine id of `host`.
     needs: str = ""
     fleet: str = ""
+    # The unit with which it is restarted.
+    base: str = ""
     # Units of the same group never run on one host.
     group: str = ""
 
@@ -51,7 +53,8 @@ class Unit:
 UNITS = [
     *(Unit(f"plain-{i}.service", stopping=4 * (i > 4)) for i in range(1, 7)),
     Unit("base.service", stopping=2),
-    Unit("tied.service", needs="Requires=base.service\nAfter=base.service\n", fleet="MachineOf=base.service\n"),
+    Unit("tied.service", base="base.service", needs="Requires=base.service\nAfter=base.service\n",
+         fleet="MachineOf=base.service\n"),
     *(Unit(f"apart-{i}.service", fleet="Conflicts=apart-*.service\n", group="apart") for i in range(1, 4)),
     Unit("pinned-2.service", "pinned", "n2", fleet="MachineID={ID}\n"),
     Unit("pinned-4.service", "pinned", "n4", fleet="MachineID={ID}\n"),
