@@ -4,7 +4,8 @@
 //! * [`schedule`]: which host gets which unit; incremental, for the engine.
 //! * [`host`]: all decisions of one host, one action at a time; for the agent.
 //! * [`converge`]: the next step of one unit on a host; for `host`.
-//! * [`templates`]: which templates a host must have because of a unit; for `schedule` and `check`.
+//! * [`templates`]: which templates a host must have because of a unit; for `wanted`.
+//! * [`wanted`]: the assignment that a host must have of a unit that belongs there; for `schedule` and `check`.
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
 //! * [`progress`]: whether a requested operation is done, and what it waits for; for the API.
 //! * [`check`]: the invariants of a cluster; for tests, simulations and the engine's periodic audit.
@@ -20,3 +21,4 @@ pub mod host;
 pub mod progress;
 pub mod schedule;
 pub mod templates;
+pub mod wanted;

@@ -202,7 +202,7 @@ impl World {
     async fn submit(&self, name: &str, section: &str) {
         let file = UnitFile::parse(format!("[Service]\nExecStart=/bin/a\n[X-Fleet]\n{section}").as_bytes()).unwrap();
         let (hash, generation) = (file.hash(), Revision(self.revision().await + 1));
-        let record = Unit { desired: Desired::Launched, hash, generation, restart: None, submitted: 0, by: None };
+        let record = Unit::new(Desired::Launched, hash, generation);
         let text = FileRecord { text: file.text().into() };
         let ops = vec![put(&Key::File(file.hash()), &text, None), put(&Key::Unit(unit(name)), &record, None)];
         self.commit(ops).await;

@@ -188,14 +188,7 @@ impl World {
             Op::Unit(unit, at, desired) => {
                 let (hash, constraints) = file(*at);
                 let submitted = self.store.units.get(&unit_name(*unit)).map_or(next.0, |unit| unit.submitted);
-                let unit_ = Unit {
-                    desired: *desired,
-                    hash: hash.clone(),
-                    generation: next,
-                    restart: None,
-                    submitted,
-                    by: None,
-                };
+                let unit_ = Unit { submitted, ..Unit::new(*desired, hash.clone(), next) };
                 let file = Versioned { value: constraints, revision: next };
                 self.commit([Change::File(hash, Some(file)), Change::Unit(unit_name(*unit), Some(unit_))]);
             }
@@ -258,14 +251,7 @@ impl World {
         let change = match edit {
             Edit::NoAssignment(at, unit) => Change::Assignment(host(*at), unit_name(*unit), None),
             Edit::Assignment(at, unit, of, target, global) => {
-                let value = Assignment {
-                    hash: file(*of).0,
-                    target: *target,
-                    global: *global,
-                    generation: revision,
-                    restart: None,
-                    templates: BTreeMap::new(),
-                };
+                let value = Assignment { global: *global, ..Assignment::new(file(*of).0, *target, revision) };
                 Change::Assignment(host(*at), unit_name(*unit), Some(Versioned { value, revision }))
             }
             Edit::NoPlacement(unit) => Change::Placement(unit_name(*unit), None),

@@ -22,7 +22,8 @@ use super::Agent;
 const AT_ONCE: usize = 32;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
-    /// Read the texts of files; for a file that can't be used, the reason, which names its key.
+    /// Read the texts under these keys, each the hash of a file or of a text; for one that can't be used, the reason,
+    /// which names the key.
     pub(super) async fn fetch(&self, hashes: BTreeSet<UnitHash>) -> Result<Input, Error> {
         let found = self.read(hashes, Key::File).await?;
         Ok(Input::Fetched(
@@ -72,14 +73,14 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 }
 
-/// The text of the file `hash`, if that is the hash of the recorded text. A different text would be installed, found to
-/// differ from the assignment, and installed again, without end.
+/// The text under the key `hash`, if that is its hash or that of its file. A different text would be installed, found
+/// to differ from the assignment, and installed again, without end.
 fn usable(hash: &UnitHash, record: Option<&Kv>) -> Result<String, String> {
     let key = Key::File(hash.clone());
     let Some(record) = record else { return Err(format!("its file is not in the store: there is no key `{key}`")) };
     let text = decode::<FileRecord>(record).map_err(|corrupt| format!("its file is unusable: {corrupt}"))?.text;
     match UnitFile::parse(text.as_bytes()) {
-        Ok(file) if file.hash() == *hash => Ok(text),
+        Ok(file) if file.hash() == *hash || file.text_hash() == *hash => Ok(text),
         Ok(file) => Err(format!(
             "its file is damaged in the store: the text under the key `{key}` has the hash {}",
             file.hash().short()

@@ -13,6 +13,9 @@ pub(super) fn write(log: Log) {
         Log::BacksOff(unit, error) => {
             tracing::warn!(%unit, %error, "could not be carried out; retrying every {} s", BACK_OFF.as_secs());
         }
+        Log::TextLost(unit) => {
+            tracing::warn!(%unit, "its text isn't in the store; installed with the one that differs in comments only");
+        }
         Log::CantUnload(error) => {
             let seconds = BACK_OFF.as_secs();
             tracing::warn!(%error, "systemd can't unload removed units; retrying in {seconds} s");

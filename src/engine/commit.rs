@@ -128,8 +128,6 @@ fn task(write: &Write<Assignment>) -> Task {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::model::name::{MachineId, UnitHash};
     use crate::store::Guard;
@@ -138,14 +136,8 @@ mod tests {
         let unit: UnitName = name.parse().unwrap();
         let assignment = |host: usize| {
             let id: MachineId = format!("{:032x}", host + 1).parse().unwrap();
-            let assignment = Assignment {
-                hash: UnitHash::new("a"),
-                target: Target::Launched,
-                global: true,
-                generation: Revision(1),
-                restart: None,
-                templates: BTreeMap::new(),
-            };
+            let assignment =
+                Assignment { global: true, ..Assignment::new(UnitHash::new("a"), Target::Launched, Revision(1)) };
             (id, Write { before: None, after: Some(assignment) })
         };
         Decision { unit, placement: None, assignments: (0..hosts).map(assignment).collect(), why: Reason::Forgotten }
@@ -153,14 +145,7 @@ mod tests {
 
     #[test]
     fn tasks_are_what_becomes_of_entries() {
-        let assignment = |target| Assignment {
-            hash: UnitHash::new("a"),
-            target,
-            global: false,
-            generation: Revision(1),
-            restart: None,
-            templates: BTreeMap::new(),
-        };
+        let assignment = |target| Assignment::new(UnitHash::new("a"), target, Revision(1));
         let mut all = decision("a.service", 4);
         let before = Some(Revision(3));
         all.assignments[1].1 = Write { before, after: Some(assignment(Target::Removed)) };

@@ -79,14 +79,7 @@ mod tests {
             let value = Constraints::parse(&file).unwrap().into();
             let revision = Revision(1);
             let hash = file.hash();
-            let unit = Unit {
-                desired: Desired::Launched,
-                hash: hash.clone(),
-                generation: revision,
-                restart: None,
-                submitted: 0,
-                by: None,
-            };
+            let unit = Unit::new(Desired::Launched, hash.clone(), revision);
             cluster.apply(Change::File(hash, Some(Versioned { value, revision })));
             cluster.apply(Change::Unit(format!("u{at}.service").parse().unwrap(), Some(unit)));
         }

@@ -52,8 +52,6 @@ impl PresenceGrace {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::model::cluster::{Change, Versioned};
     use crate::model::machine::Machine;
@@ -72,8 +70,7 @@ mod tests {
         let mut cluster = Cluster::default();
         for host in [1, 2] {
             let (hash, target, generation) = (UnitHash::new("a"), Target::Launched, Revision(1));
-            let value =
-                Assignment { hash, target, global: false, generation, restart: None, templates: BTreeMap::new() };
+            let value = Assignment::new(hash, target, generation);
             let entry = Versioned { value, revision: Revision(1) };
             cluster.apply(Change::Assignment(id(host), format!("{host}.service").parse().unwrap(), Some(entry)));
         }

@@ -138,14 +138,7 @@ impl LeaderState {
                     // Different from anything that the unit requests, so that the record is rewritten in place.
                     Some(unit) => {
                         let (hash, generation) = (unit.hash.clone(), Revision::default());
-                        let value = Assignment {
-                            hash,
-                            target: Target::Launched,
-                            global: false,
-                            generation,
-                            restart: None,
-                            templates: BTreeMap::new(),
-                        };
+                        let value = Assignment::new(hash, Target::Launched, generation);
                         let assignment = Some(Versioned { value, revision });
                         cluster.apply(Change::Assignment(host.clone(), name.clone(), assignment));
                     }
@@ -210,7 +203,7 @@ fn preserve(cluster: &mut Cluster, name: &UnitName) {
     {
         let desired = if assignment.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
         let Assignment { hash, generation, restart, .. } = assignment;
-        let unit = Unit { desired, hash, generation, restart, submitted: 0, by: None };
+        let unit = Unit { restart, ..Unit::new(desired, hash, generation) };
         cluster.apply(Change::Unit(name.clone(), Some(unit)));
     }
 }

@@ -230,6 +230,13 @@ impl UnitFile {
         canonical(&self.options)
     }
 
+    /// Identifies the text as it was submitted, comments included: the SHA-1 of `text`, a zero byte and the text. It is
+    /// no file's [`UnitFile::hash`], because no canonical text has a zero byte.
+    #[must_use]
+    pub fn text_hash(&self) -> UnitHash {
+        digest(&[b"text\0", self.text.as_bytes()])
+    }
+
     /// The SHA-1 of the canonical text. Files with the same hash are equal, as in CoreOS fleet.
     #[must_use]
     pub fn hash(&self) -> UnitHash {
@@ -237,8 +244,22 @@ impl UnitFile {
     }
 }
 
+/// Whether systemd reads the same from two texts, which then differ in comments and white space only.
+#[must_use]
+pub fn is_same_to_systemd(one: &str, other: &str) -> bool {
+    let hash = |text: &str| UnitFile::parse(text.as_bytes()).ok().map(|file| file.hash);
+    hash(one).is_some_and(|one| hash(other) == Some(one))
+}
+
 fn hash(options: &[UnitOption]) -> UnitHash {
-    let digest = Sha1::digest(canonical(options).as_bytes());
+    digest(&[canonical(options).as_bytes()])
+}
+
+/// The SHA-1 of all `parts`, one after another.
+fn digest(parts: &[&[u8]]) -> UnitHash {
+    let mut sha = Sha1::new();
+    parts.iter().for_each(|part| sha.update(part));
+    let digest = sha.finalize();
     UnitHash::new(&digest.iter().fold(String::with_capacity(40), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
@@ -399,6 +420,18 @@ mod tests {
     fn options(text: &str) -> Vec<(String, String, String)> {
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         file.options.into_iter().map(|o| (o.section, o.name, o.value)).collect()
+    }
+
+    #[test]
+    fn texts_with_the_same_hash_are_told_apart() {
+        let file = |text: &str| UnitFile::parse(text.as_bytes()).unwrap();
+        let (plain, explained) = (file("[Service]\nExecStart=/a\n"), file("# why\n[Service]\nExecStart = /a\n\n"));
+        assert_eq!(plain.hash(), explained.hash());
+        assert_ne!(plain.text_hash(), explained.text_hash());
+        assert_ne!(plain.text_hash(), plain.hash(), "also for a canonical text, whose SHA-1 is its hash");
+        assert!(is_same_to_systemd(plain.text(), explained.text()));
+        assert!(!is_same_to_systemd(plain.text(), "[Service]\nExecStart=/b\n"));
+        assert!(!is_same_to_systemd("no unit file", "no unit file"));
     }
 
     #[test]

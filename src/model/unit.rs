@@ -68,6 +68,10 @@ pub struct Unit {
     pub desired: Desired,
     /// The hash of its file (`file/<hash>`).
     pub hash: UnitHash,
+    /// The key of its text (`file/<text>`), if the text under `hash` differs from it in comments or white space.
+    /// Versions that don't know the field use the text under `hash`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<UnitHash>,
     /// The store's revision at which this was decided. It grows with every change of the unit, even if the unit is
     /// destroyed and submitted again.
     pub generation: Revision,
@@ -80,6 +84,20 @@ pub struct Unit {
     /// the cluster, which nothing needs an author in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Box<Author>>,
+}
+
+impl Unit {
+    /// A unit without anything that is optional.
+    #[must_use]
+    pub fn new(desired: Desired, hash: UnitHash, generation: Revision) -> Self {
+        Self { desired, hash, text: None, generation, restart: None, submitted: 0, by: None }
+    }
+
+    /// The name under which its text is stored.
+    #[must_use]
+    pub fn file_key(&self) -> &UnitHash {
+        self.text.as_ref().unwrap_or(&self.hash)
+    }
 }
 
 /// The host of a non-global unit, or why it has none (`placement/<unit>`; written by the engine). A global unit has a
@@ -163,6 +181,10 @@ impl Target {
 pub struct Assignment {
     /// The hash of the file to install.
     pub hash: UnitHash,
+    /// The key of its text, as in [`Unit::text`]; `None` if any text with this hash will do. It may change without a
+    /// new generation, because systemd reads the same from both texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<UnitHash>,
     /// The target state on the host.
     pub target: Target,
     /// Whether the unit is global, for tables.
@@ -179,6 +201,23 @@ pub struct Assignment {
     /// a new generation, because the unit itself doesn't change with them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub templates: BTreeMap<UnitName, UnitHash>,
+    /// Of these templates, the keys of the texts that are stored under a key of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub template_texts: BTreeMap<UnitName, UnitHash>,
+}
+
+impl Assignment {
+    /// An assignment of a unit that isn't global and was never restarted by a request, and brings no templates.
+    #[must_use]
+    pub fn new(hash: UnitHash, target: Target, generation: Revision) -> Self {
+        let (templates, template_texts) = Default::default();
+        Self { hash, text: None, target, global: false, generation, restart: None, templates, template_texts }
+    }
+
+    /// The keys under which the texts are stored that only the field `text` names, of the unit and of its templates.
+    pub fn texts(&self) -> impl Iterator<Item = &UnitHash> {
+        self.text.iter().chain(self.template_texts.values())
+    }
 }
 
 /// What a host reports about one of its units (`state/<host>/<unit>`; written by the agent, bound to its lease).

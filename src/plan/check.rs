@@ -12,7 +12,7 @@ use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Desired, Placement, Target};
 
 use super::fit::{Misfit, Question, Stance, View as _, first_misfit, fit};
-use super::templates::brought_by;
+use super::wanted;
 
 /// When an invariant must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -187,16 +187,11 @@ fn misplaced(
     }
     let unwanted = |(name, host)| Some(Violation::Unwanted(name, host));
     let Some(unit) = cluster.units.get(name).filter(|_| !name.is_template()) else { return unwanted(at()) };
-    let target = match unit.desired {
-        Desired::Inactive => return unwanted(at()),
-        Desired::Loaded => Target::Loaded,
-        Desired::Launched => Target::Launched,
-    };
+    if unit.desired == Desired::Inactive {
+        return unwanted(at());
+    }
     let constraints = cluster.constraints_at(name, host)?;
-    let (generation, restart) = (unit.generation, unit.restart);
-    let hash = cluster.file_on(name, host)?.clone();
-    let templates = brought_by(cluster, name, &constraints);
-    let wanted = Assignment { hash, target, global: constraints.global, generation, restart, templates };
+    let wanted = wanted::assignment(cluster, name, host, &constraints)?;
     if assignment.value != wanted {
         return Some(Violation::Stale(name.clone(), host.clone()));
     }

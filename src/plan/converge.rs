@@ -16,6 +16,8 @@ use crate::model::unit::{Assignment, Target};
 pub struct Seen {
     /// The hash of its file on disk.
     pub file: Option<UnitHash>,
+    /// The hash of the text of that file, comments included.
+    pub text: Option<UnitHash>,
     /// Whether systemd finds it (its `LoadState` isn't `not-found`), or it was linked by this daemon.
     pub known: bool,
     /// Whether its file was removed and something has started it meanwhile: systemd had it in memory still.
@@ -113,7 +115,8 @@ pub fn next(assignment: Option<&Assignment>, seen: &Seen) -> Option<Step> {
         // A file is never replaced under a running unit: its ExecStop= must be the one it was started with.
         return if seen.file.is_some() { stopped(seen, Step::Install) } else { Some(Step::Install) };
     }
-    if !seen.known {
+    // systemd reads the same from every text with this hash, so a running unit can have its text replaced.
+    if !seen.known || (assignment.text.is_some() && seen.text != assignment.text) {
         return Some(Step::Install);
     }
     if seen.done.is_some_and(|done| done.generation == assignment.generation && done.target == assignment.target) {
@@ -161,14 +164,7 @@ mod tests {
     use super::*;
 
     fn assignment(target: Target, generation: u64) -> Assignment {
-        Assignment {
-            hash: UnitHash::new("a"),
-            target,
-            global: false,
-            generation: Revision(generation),
-            restart: None,
-            templates: BTreeMap::new(),
-        }
+        Assignment::new(UnitHash::new("a"), target, Revision(generation))
     }
 
     fn done(target: Target, generation: u64) -> Option<Done> {
@@ -217,6 +213,19 @@ mod tests {
         assert_eq!(next(Some(&assignment), &Seen { running: false, ..running.clone() }), Some(Step::Install));
         let replaced = Seen { file: Some(UnitHash::new("b")), running: false, ..running };
         assert_eq!(next(Some(&assignment), &replaced), Some(Step::Start));
+    }
+
+    #[test]
+    fn another_text_of_the_same_file_is_only_installed() {
+        let text = |name: &str| Some(UnitHash::new(name));
+        let of = |text| Assignment { text, ..assignment(Target::Launched, 5) };
+        let running = Seen { running: true, text: text("x"), done: done(Target::Launched, 5), ..there() };
+        assert_eq!(next(Some(&of(text("y"))), &running), Some(Step::Install));
+        assert_eq!(next(Some(&of(text("x"))), &running), None);
+        assert_eq!(next(Some(&of(None)), &running), None, "any text will do");
+        let finished = Seen { running: false, ..running };
+        assert_eq!(next(Some(&of(text("y"))), &finished), Some(Step::Install));
+        assert_eq!(next(Some(&of(text("y"))), &Seen { text: text("y"), ..finished }), None);
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub enum Input {
         /// Of the units asked about, those whose desired state isn't `inactive`, and the hash of their file.
         wanted: BTreeMap<UnitName, UnitHash>,
     },
-    /// The answer to [`Action::Fetch`]: for each file its text, or why it can't be used.
+    /// The answer to [`Action::Fetch`]: for each key its text, or why it can't be used.
     Fetched(BTreeMap<UnitHash, Result<String, String>>),
     /// The outcome of [`Action::Install`]: for each unit also the text that was to be written.
     Installed(Vec<(UnitName, String, Result<(), Error>)>),
@@ -135,7 +135,7 @@ pub enum Action {
     ReadBindings(Vec<UnitName>),
     /// Read the leader's key and the desired states of these units from the store.
     ReadDecisions(Vec<UnitName>),
-    /// Read the texts of these files from the store.
+    /// Read the texts under these keys from the store, each the hash of a file or of a text.
     Fetch(BTreeSet<UnitHash>),
     /// Write and link these files.
     Install(Vec<(UnitName, String)>),
@@ -214,6 +214,8 @@ pub enum Log {
     Removed(UnitName),
     /// A unit is left alone for [`BACK_OFF`]; logged once while the error stays the same.
     BacksOff(UnitName, Error),
+    /// The text of a unit's file isn't in the store; the one that differs from it in comments only is installed.
+    TextLost(UnitName),
     /// systemd failed to unload removed units.
     CantUnload(Error),
     /// There are foreign unit files.

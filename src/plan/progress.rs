@@ -306,8 +306,7 @@ mod tests {
     /// A unit of generation 7 that is placed on n1, or not, and the reports of n1, n2, …
     fn cluster(desired: Desired, placed: bool, reports: &[&str]) -> Cluster {
         let mut cluster = Cluster::default();
-        let unit =
-            Unit { desired, hash: UnitHash::new("0"), generation: Revision(7), restart: None, submitted: 0, by: None };
+        let unit = Unit::new(desired, UnitHash::new("0"), Revision(7));
         cluster.units.insert(name(), unit);
         for number in 1..4 {
             let (ip, hostname) = (format!("10.0.0.{number}"), format!("n{number}"));
@@ -339,7 +338,7 @@ mod tests {
 
     fn assign(cluster: &mut Cluster, host: usize, generation: u64, target: Target) {
         let (hash, generation) = (UnitHash::new("0"), Revision(generation));
-        let value = Assignment { hash, target, global: true, generation, restart: None, templates: BTreeMap::new() };
+        let value = Assignment { global: true, ..Assignment::new(hash, target, generation) };
         let assignment = Versioned { value, revision: Revision(8) };
         cluster.schedule.entry(id(host)).or_default().insert(name(), assignment);
     }

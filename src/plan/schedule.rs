@@ -171,6 +171,9 @@ impl Scheduler {
             return;
         }
         self.mark_neighbours(&name);
+        let old_text = before.as_ref().and_then(|unit| unit.text.clone());
+        self.index.texts.changed(&old_text, unit.as_ref().and_then(|unit| unit.text.as_ref()));
+        self.dirty.files(old_text.iter());
         let hash = before.map(|unit| unit.hash);
         self.cluster.apply(Change::Unit(name.clone(), unit));
         self.index.unit_changed(&self.cluster, &name, hash.as_ref());

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::try_join;
+
 use crate::model::author::Author;
+use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Unit, UnitReport};
@@ -45,6 +48,8 @@ pub struct Done {
     pub outcome: Outcome,
     /// Its generation afterwards.
     pub generation: Revision,
+    /// Whether its text was replaced by one from which systemd reads the same.
+    pub comments: bool,
     /// Lines of its file that systemd ignores.
     pub warnings: Vec<String>,
 }
@@ -188,6 +193,7 @@ fn done(intent: &Intent, decision: &Decision) -> Done {
         name: intent.name.clone(),
         outcome: decision.outcome,
         generation: decision.generation,
+        comments: decision.comments,
         warnings: decision.warnings.clone(),
     }
 }
@@ -202,9 +208,13 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
             templates.insert(template);
         }
     }
-    let (revision, kvs) =
-        reader.points(&names.iter().map(|name| Key::Unit(name.clone()).to_string()).collect()).await?;
-    let mut read = Read { revision, ..Read::default() };
+    let keys = names.iter().map(|name| Key::Unit(name.clone()).to_string()).collect();
+    let sent = intents.iter().filter_map(|intent| match &intent.change {
+        UnitChange::Ensure { file, .. } => Some(file.as_ref()?.hash()),
+        UnitChange::Destroy | UnitChange::Restart => None,
+    });
+    let ((revision, kvs), sent) = try_join!(reader.points(&keys), files(reader, sent.collect()))?;
+    let mut read = Read { revision, files: sent, ..Read::default() };
     for kv in kvs {
         // Foreign keys belong to no unit; a damaged record can be replaced.
         let Ok(Key::Unit(name)) = Key::parse(&kv.key) else { continue };
@@ -216,24 +226,23 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
     let new = |template: &&UnitName| {
         intents.iter().any(|i| !read.units.contains_key(&i.name) && i.name.template().as_ref() == Some(*template))
     };
-    let hashes: BTreeSet<UnitHash> = templates
-        .iter()
-        .filter(new)
-        .filter_map(|template| read.units.get(template)?.unit.as_ref())
-        .map(|unit| unit.hash.clone())
-        .collect();
-    let mut files = BTreeMap::new();
-    reader
-        .files(&hashes, |hash, record| {
-            if let Some(file) = reader.parse(&hash, &record) {
-                files.insert(hash, Arc::new(file));
-            }
-        })
-        .await?;
-    read.files = files;
+    let of_templates = templates.iter().filter(new).filter_map(|template| read.units.get(template)?.unit.as_ref());
+    let keys = of_templates.flat_map(|unit| [unit.hash.clone(), unit.file_key().clone()]).collect();
+    read.files.extend(files(reader, keys).await?);
     read.leaving = leaving(reader, intents, &read).await?;
     read.at_rest = at_rest(reader, intents, &read).await?;
     Ok(read)
+}
+
+/// What is stored under these keys.
+async fn files<S: Store>(
+    reader: &Reader<S>,
+    keys: BTreeSet<UnitHash>,
+) -> Result<BTreeMap<UnitHash, Arc<UnitFile>>, StoreError> {
+    let mut files = BTreeMap::new();
+    let parse = |key, record| reader.parse(&key, &record).map(|file| (key, Arc::new(file)));
+    reader.files(&keys, |key, record| files.extend(parse(key, record))).await?;
+    Ok(files)
 }
 
 /// The units to start that should be running and that a host reports as not running.
@@ -296,8 +305,8 @@ fn transactions(intents: &[Intent], decisions: &BTreeMap<usize, Decision>) -> Ve
     let group = |(index, decision): (&usize, &Decision)| {
         let write = decision.write.as_ref()?;
         let mut step = Step::new(*index);
-        if let Some(file) = &write.file {
-            step = step.put(Key::File(file.hash()), &FileRecord { text: file.text().into() });
+        for (key, file) in &write.texts {
+            step = step.put(Key::File(key.clone()), &FileRecord { text: file.text().into() });
         }
         let unit = Key::Unit(intents[*index].name.clone());
         Some(Group::from(step.replace(unit, write.guard, write.record.as_ref())))

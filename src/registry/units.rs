@@ -84,7 +84,7 @@ pub struct Read {
     pub revision: Revision,
     /// The units of the batch that exist, and the templates they may need.
     pub units: BTreeMap<UnitName, Found>,
-    /// The files of those templates.
+    /// What the store has under the hashes of the files that were sent, and under the keys of those templates.
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
     /// Units to destroy that have no record but are still on a host.
     pub leaving: BTreeSet<UnitName>,
@@ -99,10 +99,19 @@ pub struct Decision {
     pub outcome: Outcome,
     /// The unit's generation afterwards.
     pub generation: Revision,
+    /// Whether its text is replaced by one from which systemd reads the same. This is no part of the outcome, and no
+    /// host does anything but write the file.
+    pub comments: bool,
     /// Lines of its file that systemd ignores.
     pub warnings: Vec<String>,
     /// The write, if there is anything to write.
     pub write: Option<Write>,
+}
+
+impl Decision {
+    fn new(outcome: Outcome, generation: Revision, write: Option<Write>) -> Self {
+        Self { outcome, generation, comments: false, warnings: Vec::new(), write }
+    }
 }
 
 /// A change of one unit's record.
@@ -112,8 +121,38 @@ pub struct Write {
     pub guard: Option<Revision>,
     /// The new record; `None` to delete it.
     pub record: Option<Unit>,
-    /// The file that it refers to, if it is a new one for the unit.
-    pub file: Option<Arc<UnitFile>>,
+    /// The texts that it refers to, by their keys, if they are new for the unit.
+    pub texts: Vec<(UnitHash, Arc<UnitFile>)>,
+}
+
+/// Under which key a text is stored.
+#[derive(Debug, Clone)]
+struct Stored {
+    /// The value of [`Unit::text`].
+    text: Option<UnitHash>,
+    /// What must be written for this.
+    texts: Vec<(UnitHash, Arc<UnitFile>)>,
+}
+
+impl Stored {
+    /// Under the hash of its file, unless the store has another text there. That one is written again as well: if no
+    /// unit refers to it, the leader may be about to delete it.
+    fn new(file: &Arc<UnitFile>, read: &Read) -> Self {
+        let hash = file.hash();
+        match read.files.get(&hash).filter(|stored| stored.text() != file.text()) {
+            None => Self { text: None, texts: vec![(hash, Arc::clone(file))] },
+            Some(other) => {
+                let own = Self::own(file);
+                Self { texts: [(hash, Arc::clone(other))].into_iter().chain(own.texts).collect(), ..own }
+            }
+        }
+    }
+
+    /// Under a key of its own.
+    fn own(file: &Arc<UnitFile>) -> Self {
+        let key = file.text_hash();
+        Self { text: Some(key.clone()), texts: vec![(key, Arc::clone(file))] }
+    }
 }
 
 /// Everything wrong with `file` as the file of unit `name`, and with giving a file to a unit of that name.
@@ -177,38 +216,62 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
     let Some(old) = old else {
         let file = file.map_or_else(|| instantiate(intents, name, read), Ok)?;
         let outcome = if old_revision.is_some() { Outcome::Replaced } else { Outcome::Created };
-        let record = first_record(&file, desired, read.revision, now);
-        let write = Write { guard: old_revision, record: Some(record), file: Some(file) };
-        return Ok(Decision { outcome, generation: read.revision, warnings, write: Some(write) });
+        let stored = Stored::new(&file, read);
+        let first = Unit::new(desired.unwrap_or(Desired::Inactive), file.hash(), read.revision);
+        let record = Unit { text: stored.text, submitted: now, ..first };
+        let write = Write { guard: old_revision, record: Some(record), texts: stored.texts };
+        return Ok(Decision { warnings, ..Decision::new(outcome, read.revision, Some(write)) });
     };
-    let new_file = file.filter(|file| file.hash() != old.hash);
-    let differs = new_file.is_some();
-    let new_file = new_file.filter(|_| on_different_file != OnDifferentFile::Keep);
+    let request = (file.as_ref(), desired, on_different_file);
+    Ok(Decision { warnings, ..amend(name, old, old_revision, request, read) })
+}
+
+/// What becomes of a unit that exists, whose record `guard` wrote last.
+fn amend(
+    name: &UnitName,
+    old: &Unit,
+    guard: Option<Revision>,
+    (file, desired, on_different_file): (Option<&Arc<UnitFile>>, Option<Desired>, OnDifferentFile),
+    read: &Read,
+) -> Decision {
+    let replaces = on_different_file != OnDifferentFile::Keep;
+    let differs = file.is_some_and(|file| file.hash() != old.hash);
+    let new_file = file.filter(|_| differs && replaces);
+    // A client of v1 sends no comments, and doesn't mean to delete those that are there.
+    let keeps_text = differs || !replaces || on_different_file == OnDifferentFile::Reset;
+    let new_text = file.filter(|file| !keeps_text && !is_text_of(old, file, read));
     let kept =
         if new_file.is_some() && on_different_file == OnDifferentFile::Reset { Desired::Inactive } else { old.desired };
     // The same desired state is a new request if the unit isn't running: its host starts it for a new generation.
     let starts_again = desired == Some(Desired::Launched) && read.at_rest.contains(name);
     let desired = desired.unwrap_or(kept);
-    let changes = desired != old.desired || starts_again;
-    let outcome = match (&new_file, differs, changes) {
+    let changes = new_file.is_some() || desired != old.desired || starts_again;
+    let outcome = match (new_file, differs, changes) {
         (Some(_), ..) => Outcome::Replaced,
         (None, true, _) => Outcome::Differs,
         (None, false, true) => Outcome::Changed,
         (None, false, false) => Outcome::Unchanged,
     };
-    if new_file.is_none() && !changes {
-        return Ok(Decision { outcome, generation: old.generation, warnings, write: None });
-    }
-    let hash = new_file.as_ref().map_or_else(|| old.hash.clone(), |file| file.hash());
-    let record = Unit { desired, hash, generation: read.revision, ..old.clone() };
-    let write = Write { guard: old_revision, record: Some(record), file: new_file };
-    Ok(Decision { outcome, generation: read.revision, warnings, write: Some(write) })
+    // Only what a host must carry out is a new generation.
+    let generation = if changes { read.revision } else { old.generation };
+    let stored = match (new_file, new_text) {
+        (Some(file), _) => Stored::new(file, read),
+        (None, Some(file)) => Stored::own(file),
+        (None, None) => Stored { text: old.text.clone(), texts: Vec::new() },
+    };
+    let hash = new_file.map_or_else(|| old.hash.clone(), |file| file.hash());
+    let record = Unit { desired, hash, text: stored.text, generation, ..old.clone() };
+    let comments = new_text.is_some();
+    let write = Write { guard, record: Some(record), texts: stored.texts };
+    Decision { comments, ..Decision::new(outcome, generation, Some(write).filter(|_| changes || comments)) }
 }
 
-/// The record of a unit that the cluster doesn't have yet, or whose record is damaged.
-fn first_record(file: &UnitFile, desired: Option<Desired>, generation: Revision, now: u64) -> Unit {
-    let desired = desired.unwrap_or(Desired::Inactive);
-    Unit { desired, hash: file.hash(), generation, restart: None, submitted: now, by: None }
+/// Whether a unit has exactly this text, whose hash is that of its file.
+fn is_text_of(unit: &Unit, file: &UnitFile, read: &Read) -> bool {
+    match &unit.text {
+        Some(text) => *text == file.text_hash(),
+        None => read.files.get(&unit.hash).is_none_or(|stored| stored.text() == file.text()),
+    }
 }
 
 /// Whether a unit that was started on a host isn't running: it has ended, failed, was stopped by other means, or never
@@ -233,10 +296,10 @@ fn destroy(name: &UnitName, found: Option<&Found>, read: &Read) -> Decision {
         Some(Found { revision, unit }) => (
             Outcome::Destroyed,
             unit.as_ref().map_or(read.revision, |unit| unit.generation),
-            Some(Write { guard: Some(*revision), record: None, file: None }),
+            Some(Write { guard: Some(*revision), record: None, texts: Vec::new() }),
         ),
     };
-    Decision { outcome, generation, warnings: Vec::new(), write }
+    Decision::new(outcome, generation, write)
 }
 
 fn restart(name: &UnitName, found: Option<&Found>, read: &Read) -> Result<Decision, Vec<Problem>> {
@@ -248,8 +311,8 @@ fn restart(name: &UnitName, found: Option<&Found>, read: &Read) -> Result<Decisi
     }
     let generation = read.revision;
     let record = Unit { desired: Desired::Launched, generation, restart: Some(generation), ..old.clone() };
-    let write = Write { guard: Some(*revision), record: Some(record), file: None };
-    Ok(Decision { outcome: Outcome::Restarted, generation, warnings: Vec::new(), write: Some(write) })
+    let write = Write { guard: Some(*revision), record: Some(record), texts: Vec::new() };
+    Ok(Decision::new(Outcome::Restarted, generation, Some(write)))
 }
 
 /// The file of a new unit that was sent without one: its template's, as this batch leaves it.
@@ -258,7 +321,8 @@ fn instantiate(intents: &[Intent], name: &UnitName, read: &Read) -> Result<Arc<U
         return Err(problem(name, "no such unit, and no file came with it".into()));
     };
     let stored = read.units.get(&template).and_then(|found| found.unit.as_ref());
-    let stored = stored.and_then(|unit| read.files.get(&unit.hash)).map(Arc::clone);
+    let text = |unit: &Unit| read.files.get(unit.file_key()).or_else(|| read.files.get(&unit.hash)).cloned();
+    let stored = stored.and_then(text);
     let sent = intents.iter().find(|intent| intent.name == template).map(|intent| &intent.change);
     let file = match sent {
         Some(UnitChange::Destroy) => None,
@@ -307,14 +371,7 @@ mod tests {
     fn read(units: &[(&str, &Arc<UnitFile>, Desired)]) -> Read {
         let mut read = Read { revision: Revision(9), ..Read::default() };
         for (unit, file, desired) in units {
-            let record = Unit {
-                desired: *desired,
-                hash: file.hash(),
-                generation: Revision(3),
-                restart: None,
-                submitted: 1,
-                by: None,
-            };
+            let record = Unit { submitted: 1, ..Unit::new(*desired, file.hash(), Revision(3)) };
             read.units.insert(name(unit), Found { revision: Revision(4), unit: Some(record) });
             read.files.insert(file.hash(), Arc::clone(file));
         }
@@ -350,8 +407,7 @@ mod tests {
             assert_eq!(decision.outcome, outcome);
             let record = decision.write.map(|write| (write.guard, write.record.unwrap()));
             let wanted = written.map(|(file, desired)| {
-                let unit =
-                    Unit { desired, hash: file.hash(), generation: Revision(9), restart: None, submitted: 1, by: None };
+                let unit = Unit { submitted: 1, ..Unit::new(desired, file.hash(), Revision(9)) };
                 (Some(Revision(4)), unit)
             });
             assert_eq!(decision.generation, Revision(if wanted.is_some() { 9 } else { 3 }));
@@ -442,6 +498,60 @@ mod tests {
     }
 
     #[test]
+    fn another_text_of_the_same_file_is_stored_and_nothing_else_changes() {
+        let parse = |text: &str| Arc::new(UnitFile::parse(text.as_bytes()).unwrap());
+        let (plain, explained) = (parse("[Service]\nExecStart=/a\n"), parse("# why\n[Service]\nExecStart=/a\n"));
+        let there = read(&[("a.service", &plain, Desired::Launched)]);
+        let sent = |file: &Arc<UnitFile>, on| have("a.service", Some(Arc::clone(file)), None, on);
+        for on in [OnDifferentFile::Keep, OnDifferentFile::Reset] {
+            let kept = one(sent(&explained, on), &there);
+            assert!(kept.outcome == Outcome::Unchanged && !kept.comments && kept.write.is_none(), "{on:?}");
+        }
+        let decision = one(sent(&explained, OnDifferentFile::Replace), &there);
+        assert_eq!((decision.outcome, decision.generation), (Outcome::Unchanged, Revision(3)));
+        assert!(decision.comments);
+        let write = decision.write.unwrap();
+        let record = write.record.unwrap();
+        let expected =
+            Unit { text: Some(explained.text_hash()), ..there.units[&name("a.service")].unit.clone().unwrap() };
+        assert_eq!(record, expected);
+        assert_eq!(write.texts, [(explained.text_hash(), explained.clone())]);
+        // The same once more, and back.
+        let found = Found { revision: Revision(5), unit: Some(record) };
+        let later = Read { units: [(name("a.service"), found)].into(), ..there.clone() };
+        assert!(one(sent(&explained, OnDifferentFile::Replace), &later).write.is_none());
+        let back = one(sent(&plain, OnDifferentFile::Replace), &later).write.unwrap();
+        assert_eq!(back.record.unwrap().text, Some(plain.text_hash()));
+        // It stays with another desired state, and goes with another file.
+        let stopped = have("a.service", None, Some(Desired::Loaded), OnDifferentFile::Keep);
+        assert_eq!(one(stopped, &later).write.unwrap().record.unwrap().text, Some(explained.text_hash()));
+        let other = one(sent(&file("/b"), OnDifferentFile::Replace), &later);
+        assert_eq!((other.comments, other.write.unwrap().record.unwrap().text), (false, None));
+        // A new unit doesn't change the text of another one.
+        let other = have("b.service", Some(explained.clone()), None, OnDifferentFile::Keep);
+        let write = one(other, &there).write.unwrap();
+        assert_eq!(write.record.unwrap().text, Some(explained.text_hash()));
+        let texts = [(plain.hash(), plain.clone()), (explained.text_hash(), explained.clone())];
+        assert_eq!(write.texts, texts);
+    }
+
+    #[test]
+    fn an_instance_has_the_text_of_its_template() {
+        let parse = |text: &str| Arc::new(UnitFile::parse(text.as_bytes()).unwrap());
+        let (plain, explained) = (parse("[Service]\nExecStart=/a\n"), parse("# why\n[Service]\nExecStart=/a\n"));
+        let mut there = read(&[("a@.service", &plain, Desired::Inactive)]);
+        let template = there.units.get_mut(&name("a@.service")).and_then(|found| found.unit.as_mut()).unwrap();
+        template.text = Some(explained.text_hash());
+        let instance = || have("a@1.service", None, Some(Desired::Launched), OnDifferentFile::Keep);
+        let texts = |read: &Read| one(instance(), read).write.unwrap().texts;
+        // An earlier version of the leader has deleted the text.
+        assert_eq!(texts(&there), [(plain.hash(), plain.clone())]);
+        there.files.insert(explained.text_hash(), explained.clone());
+        let both = [(plain.hash(), plain.clone()), (explained.text_hash(), explained.clone())];
+        assert_eq!(texts(&there), both);
+    }
+
+    #[test]
     fn a_restart_is_a_new_generation_of_what_is_there() {
         let a = file("/a");
         let again = Intent { name: name("a.service"), change: UnitChange::Restart };
@@ -451,7 +561,7 @@ mod tests {
             assert_eq!((decision.outcome, decision.generation), (Outcome::Restarted, generation));
             let write = decision.write.unwrap();
             let (hash, restart) = (a.hash(), Some(generation));
-            let record = Unit { desired: Desired::Launched, hash, generation, restart, submitted: 1, by: None };
+            let record = Unit { restart, submitted: 1, ..Unit::new(Desired::Launched, hash, generation) };
             assert_eq!((write.guard, write.record), (Some(Revision(4)), Some(record.clone())));
             // A later change keeps it: a host that hasn't done it yet still has to.
             let found = Found { revision: Revision(10), unit: Some(record) };

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::folder::{Before, Folder};
 use super::{Details, Error, Event, Outcomes, Systemd, UnitState};
-use crate::model::file::UnitFile;
+use crate::model::file::{UnitFile, is_same_to_systemd};
 use crate::model::name::UnitName;
 use crate::model::systemd::{ActiveState, JobResult, LoadState};
 use calls::Verb;
@@ -154,8 +154,8 @@ impl Dbus {
         let linkable = units.iter().zip(&written).filter(|(_, written)| written.is_ok());
         let linkable: BTreeSet<_> = linkable.map(|((name, _), _)| name.clone()).collect();
         // Links of an `[Install]` section that was removed would stay forever.
-        let stale = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
-        let stale = units.iter().zip(&written).filter(|(_, written)| written.as_ref().is_ok_and(stale));
+        let stale = units.iter().zip(&written);
+        let stale = stale.filter(|((_, text), done)| done.as_ref().is_ok_and(|before| has_stale_links(before, text)));
         self.together(Verb::Disable, stale.map(|((name, _), _)| name.clone()).collect()).await;
         let mut failures = failures_of(self.together(Verb::Link, linkable.iter().cloned().collect()).await);
         // Only an instance of a template can be enabled.
@@ -210,6 +210,12 @@ impl Dbus {
         let done = tokio::task::spawn_blocking(move || work(&shared)).await;
         done.unwrap_or_else(|error| Err(Error::Io(format!("a file operation was aborted: {error}"))))
     }
+}
+
+/// Whether the links of the file that was there `before` aren't those of the text that is there now.
+fn has_stale_links(before: &Before, now: &str) -> bool {
+    let Before::Text(before) = before else { return false };
+    has_install(before) && !is_same_to_systemd(before, now)
 }
 
 fn has_install(text: &str) -> bool {

@@ -9,7 +9,9 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
+use crate::model::file::is_same_to_systemd;
 use crate::model::name::UnitName;
 use crate::systemd::Error;
 
@@ -110,7 +112,7 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::InvalidData => Before::Nothing,
             Err(error) => return Err(failed("read", &path, &error)),
         };
-        self.replace(&path, text, Durable::Yes)?;
+        self.replace(&path, text, Durable::Yes, time_to_keep(&path, &before, text))?;
         Ok(before)
     }
 
@@ -118,7 +120,7 @@ impl Folder {
     pub(super) fn restore(&self, name: &UnitName, before: &Before) {
         let done = match before {
             Before::Same => Ok(()),
-            Before::Text(text) => self.replace(&self.file(name.as_str()), text, Durable::Yes),
+            Before::Text(text) => self.replace(&self.file(name.as_str()), text, Durable::Yes, None),
             Before::Nothing => self.remove(name),
         };
         if let Err(error) = done {
@@ -148,7 +150,7 @@ impl Folder {
     pub(super) fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
         let path = self.note(key)?;
         self.create()?;
-        self.replace(&path, text, Durable::No)
+        self.replace(&path, text, Durable::No, None)
     }
 
     fn note(&self, key: &str) -> Result<PathBuf, Error> {
@@ -163,13 +165,17 @@ impl Folder {
         made.map_err(|error| failed("make the folder", &self.path, &error))
     }
 
-    fn replace(&self, path: &Path, text: &str, durable: Durable) -> Result<(), Error> {
+    /// Replace a file; its time of modification is `modified`, or now.
+    fn replace(&self, path: &Path, text: &str, durable: Durable, modified: Option<SystemTime>) -> Result<(), Error> {
         let temporary = self.file(&format!(".{}.new", TEMPORARY.fetch_add(1, Ordering::Relaxed)));
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
             file.write_all(text.as_bytes())?;
             // Independently of the umask: systemd warns about unit files that aren't world-readable.
             file.set_permissions(Permissions::from_mode(0o644))?;
+            if let Some(modified) = modified {
+                file.set_modified(modified)?;
+            }
             if durable == Durable::Yes {
                 file.sync_all()?;
             }
@@ -181,6 +187,14 @@ impl Folder {
             failed("write", path, &error)
         })
     }
+}
+
+/// The time of a file's last modification, if systemd reads the same from `text` as from what was there `before`. It
+/// reports `NeedDaemonReload` for a unit whose file is newer than what it has read, and here there is nothing to read.
+fn time_to_keep(path: &Path, before: &Before, text: &str) -> Option<SystemTime> {
+    let Before::Text(before) = before else { return None };
+    let modified = || fs::metadata(path).and_then(|file| file.modified()).ok();
+    is_same_to_systemd(before, text).then(modified).flatten()
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
@@ -212,6 +226,21 @@ mod tests {
         folder.remove(&name("a.service")).unwrap();
         folder.remove(&name("a.service")).unwrap();
         assert_eq!(fs::read_dir(&folder.path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_newer_only_if_systemd_reads_something_else_from_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().into());
+        let write = |text: &str| {
+            folder.write_units(&[(name("a.service"), text.to_owned())]).remove(0).unwrap();
+            fs::metadata(folder.file("a.service")).unwrap().modified().unwrap()
+        };
+        write("[Service]\nExecStart=/a\n");
+        let long_ago = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+        File::open(folder.file("a.service")).unwrap().set_modified(long_ago).unwrap();
+        assert_eq!(write("# why\n[Service]\nExecStart=/a\n"), long_ago);
+        assert!(write("# why\n[Service]\nExecStart=/b\n") > long_ago);
     }
 
     #[test]

@@ -66,14 +66,7 @@ fn scenario(title: &str, reference: Duration, hosts: usize, units: usize, sectio
     let mut changes: Vec<(String, Vec<Change>)> = Vec::new();
     let (hash, file) = file(&section(0));
     let submit = |at: usize| {
-        let unit = Unit {
-            desired: Desired::Launched,
-            hash: hash.clone(),
-            generation: Revision(2),
-            restart: None,
-            submitted: 0,
-            by: None,
-        };
+        let unit = Unit::new(Desired::Launched, hash.clone(), Revision(2));
         let file = Versioned { value: Arc::clone(&file), revision: Revision(1) };
         vec![Change::File(hash.clone(), Some(file)), Change::Unit(name(0, INSTANCES + at), Some(unit))]
     };
@@ -155,8 +148,7 @@ fn cluster(hosts: usize, units: usize, section: &impl Fn(usize) -> String) -> Cl
         if !cluster.files.contains_key(&hash) {
             cluster.apply(Change::File(hash.clone(), Some(Versioned { value, revision: Revision(1) })));
         }
-        let unit =
-            Unit { desired: Desired::Launched, hash, generation: Revision(1), restart: None, submitted: 0, by: None };
+        let unit = Unit::new(Desired::Launched, hash, Revision(1));
         cluster.apply(Change::Unit(name(service, at % INSTANCES), Some(unit)));
     }
     cluster

@@ -126,3 +126,37 @@ fn metadata_and_globals_decide_where() {
         if active == wanted { Ok(()) } else { Err(format!("{agent:?}")) }
     });
 }
+
+#[test]
+fn a_change_of_comments_reaches_the_file_and_touches_no_process() {
+    let lab = Lab::cluster(1);
+    let text = |comment: &str| {
+        format!("{comment}[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n")
+    };
+    lab.file("web.service", &text(""));
+    lab.fleetctl(&["start", "web.service"]).ok();
+    let show = |property: &str| lab.run("n1", &["systemctl", "show", "-P", property, "web.service"]).ok();
+    let before = (lab.main_pid("n1", "web.service"), show("InvocationID"), show("UnitFileState"));
+    let reloads = || lab.sh("n1", "journalctl -b _PID=1 | grep -c 'Reloading'").stdout;
+    let reloaded = reloads();
+
+    lab.file("web.service", &text("# as it was at three in the morning\n"));
+    let stored = lab.fleetctl(&["start", "--replace", "web.service"]);
+    assert_eq!(stored.stderr, "web.service: only comments changed; stored, nothing restarted\n", "{stored:?}");
+    eventually(SOON, "the new comment in the file on n1", || {
+        let file = lab.run("n1", &["cat", "/run/fleet/units/web.service"]).ok();
+        file.starts_with("# as it was at three").then_some(()).ok_or(file)
+    });
+    assert_eq!((lab.main_pid("n1", "web.service"), show("InvocationID"), show("UnitFileState")), before);
+    assert_eq!(show("NeedDaemonReload").trim(), "no");
+    assert_eq!(reloads(), reloaded, "systemd has nothing to read");
+    assert!(lab.run("n1", &["systemctl", "cat", "web.service"]).ok().contains("at three"));
+    assert!(lab.fleetctl(&["cat", "web.service"]).ok().starts_with("# as it was at three"));
+
+    // A restarted daemon, and one that asks its own host, find the same.
+    lab.lab(&["fleet", "restart", "n1"]).ok();
+    lab.until_active("web.service", SOON);
+    assert_eq!((lab.main_pid("n1", "web.service"), show("InvocationID"), show("UnitFileState")), before);
+    let own = "http://fleet/fleet/v2/units/web.service?offline=true";
+    assert!(lab.run("n1", &["curl", "-sS", "--unix-socket", "/run/fleet.sock", own]).ok().contains("at three"));
+}

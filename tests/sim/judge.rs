@@ -224,8 +224,8 @@ impl Judge {
         self.facts().machines.noted(host);
     }
 
-    /// The agent of `host` is about to write the files of `units`.
-    pub(crate) fn installs(&self, host: usize, units: &[UnitName]) {
+    /// The agent of `host` is about to write these files.
+    pub(crate) fn installs(&self, host: usize, units: &[(UnitName, String)]) {
         let now = self.journal.now();
         self.facts().machines.installs(host, units, now);
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flotilla::model::cluster::Cluster;
-use flotilla::model::file::UnitFile;
+use flotilla::model::file::{UnitFile, is_same_to_systemd};
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::unit::{Assignment, Target, UnitReport};
@@ -132,10 +132,16 @@ impl Machines {
         self.all.iter().any(|machine| machine.id == *id && machine.requests.may_have_forgotten(unit))
     }
 
-    /// The agent is about to write the files of `units`.
-    pub(crate) fn installs(&mut self, host: usize, units: &[UnitName], now: Duration) {
-        self.files(host, units);
-        self.all[host].installed.extend(units.iter().map(|unit| (unit.clone(), now)));
+    /// The agent is about to write these files. A change of comments is no reason to start a unit again.
+    pub(crate) fn installs(&mut self, host: usize, units: &[(UnitName, String)], now: Duration) {
+        let on_disk = self.all[host].fake.on_disk();
+        let only_comments = |(unit, text): &(UnitName, String)| {
+            on_disk.get(unit).is_some_and(|before| before != text && is_same_to_systemd(before, text))
+        };
+        let changed: Vec<UnitName> =
+            units.iter().filter(|one| !only_comments(one)).map(|(unit, _)| unit.clone()).collect();
+        self.files(host, &changed);
+        self.all[host].installed.extend(units.iter().map(|(unit, _)| (unit.clone(), now)));
     }
 
     /// The agent is about to write or to remove the files of `units`.

@@ -104,8 +104,7 @@ impl Systemd for Probe {
     }
 
     async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
-        let names: Vec<UnitName> = units.iter().map(|(name, _)| name.clone()).collect();
-        self.judge.installs(self.host, &names);
+        self.judge.installs(self.host, &units);
         let outcomes = self.fake.install(units).await;
         self.outcomes(Call::Install, outcomes).await
     }

@@ -29,7 +29,7 @@
 //! forge n1 web.service           somebody else reports for this host that it has removed the unit as it was told
 //! metadata n1 zone=b|zone=       set dynamic metadata; remove it
 //! wait 10s, settle               let time pass; wait until nothing has happened for a while
-//! show units|machines|schedule|reports|files|keys|log, show explain NAME
+//! show units|machines|schedule|reports|files|disk|keys|log, show explain NAME
 //! ```
 
 use std::collections::BTreeMap;
@@ -189,6 +189,7 @@ impl Player {
             }
             ["show", "units"] => return Ok(show::units(&self.world)),
             ["show", "machines"] => return Ok(show::machines(&self.world)),
+            ["show", "disk"] => return Ok(show::disk(&self.world)),
             ["show", "files"] => return Ok(show::files(&self.world)),
             ["show", "reports"] => return Ok(show::reports(&self.world)),
             ["show", "keys"] => return Ok(show::report_keys(&self.world).await),

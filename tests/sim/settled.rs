@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flotilla::model::cluster::Cluster;
-use flotilla::model::file::UnitFile;
+use flotilla::model::file::{UnitFile, is_same_to_systemd};
 use flotilla::model::format::Format;
 use flotilla::model::name::UnitName;
 use flotilla::model::systemd::{ActiveState, JobKind};
@@ -80,7 +80,8 @@ pub(crate) async fn compare(world: &World, health: Health) {
         }
     }
     let (_, files) = mirror::list(&world.store, FILES).await.unwrap();
-    let used: BTreeSet<String> = cluster.units.values().map(|unit| format!("{FILES}{}", unit.hash)).collect();
+    let keys = cluster.units.values().flat_map(|unit| [&unit.hash, unit.file_key()]);
+    let used: BTreeSet<String> = keys.map(|key| format!("{FILES}{key}")).collect();
     for file in files.iter().filter(|file| !used.contains(&file.key)) {
         wrong(format!("{} is not collected", file.key));
     }
@@ -108,9 +109,12 @@ fn differences(
         found.push(format!("{unit} has a file and no entry"));
     }
     for (name, entry) in slice {
-        match disk.get(*name).map(|text| UnitFile::parse(text.as_bytes()).unwrap().hash()) {
+        match disk.get(*name).map(|text| UnitFile::parse(text.as_bytes()).unwrap()) {
             None => found.push(format!("{name} has no file")),
-            Some(hash) if hash != entry.hash => found.push(format!("{name} has another file")),
+            Some(file) if file.hash() != entry.hash => found.push(format!("{name} has another file")),
+            Some(file) if entry.text.as_ref().is_some_and(|text| *text != file.text_hash()) => {
+                found.push(format!("{name} has other comments in its file"));
+            }
             Some(_) => {}
         }
         let state = cluster.report(name, &host.id);
@@ -119,7 +123,8 @@ fn differences(
             continue;
         };
         found.extend(report(host, name, entry, state));
-        if host.fake.loaded_text(name).is_some_and(|text| disk.get(*name) != Some(&text)) {
+        let is_read = |text: &String| disk.get(*name).is_some_and(|now| now == text || is_same_to_systemd(now, text));
+        if host.fake.loaded_text(name).is_some_and(|text| !is_read(&text)) {
             found.push(format!("{name} was changed and not loaded again"));
         }
         if state.error.as_ref().is_some_and(|error| error.contains("No space left")) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flotilla::model::cluster::Cluster;
 use flotilla::model::name::{MachineId, UnitName};
-use flotilla::model::unit::{Placement, UnitReport};
+use flotilla::model::unit::{Placement, Unit, UnitReport};
 use flotilla::plan;
 use flotilla::registry::keys::STATES;
 use flotilla::registry::mirror;
@@ -114,11 +114,23 @@ pub(crate) fn reports(world: &World) -> String {
 pub(crate) fn files(world: &World) -> String {
     let cluster = world.judge.cluster();
     let row = |hash: &flotilla::model::name::UnitHash| {
-        let users = cluster.units.iter().filter(|(_, unit)| unit.hash == *hash).map(|(name, _)| name.to_string());
+        let refers = |unit: &Unit| unit.hash == *hash || unit.text.as_ref() == Some(hash);
+        let users = cluster.units.iter().filter(|(_, unit)| refers(unit)).map(|(name, _)| name.to_string());
         let users: Vec<String> = users.collect();
         [hash.short().to_owned(), users.join(" ")]
     };
     table(&cluster.files.keys().map(row).collect::<Vec<_>>())
+}
+
+/// The files on each host, and the first line of each.
+pub(crate) fn disk(world: &World) -> String {
+    let mut rows = Vec::new();
+    for host in &world.hosts {
+        let files = host.fake.on_disk();
+        let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        rows.extend(files.into_iter().map(|(name, text)| [host.name.clone(), name.to_string(), line(&text)]));
+    }
+    table(&rows)
 }
 
 /// Why a unit isn't where it should be.

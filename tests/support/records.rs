@@ -2,8 +2,6 @@
 //! the values of the fields that don't matter to the tests; writes nothing itself. For any test: `#[path =
 //! "support/records.rs"] mod records;`
 
-use std::collections::BTreeMap;
-
 use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
@@ -68,14 +66,7 @@ pub(crate) fn placed(unit: &str, host: &str) -> Op {
 /// The assignment of a unit to a host.
 pub(crate) fn entry(unit: &str, host: &str, target: Target, global: bool, generation: u64) -> Op {
     let (name, host) = names(unit, host);
-    let entry = Assignment {
-        hash: UnitHash::new(""),
-        target,
-        global,
-        generation: Revision(generation),
-        restart: None,
-        templates: BTreeMap::new(),
-    };
+    let entry = Assignment { global, ..Assignment::new(UnitHash::new(""), target, Revision(generation)) };
     put(&Key::Schedule(host, name), &entry, None)
 }
 

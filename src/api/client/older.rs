@@ -22,8 +22,7 @@ pub fn progress_of(view: &UnitView, operation: Option<Operation>) -> Progress {
 fn records(view: &UnitView) -> Cluster {
     let UnitView { name, desired, generation, hash, .. } = view;
     let mut cluster = Cluster::default();
-    let unit =
-        Unit { desired: *desired, hash: hash.clone(), generation: *generation, restart: None, submitted: 0, by: None };
+    let unit = Unit::new(*desired, hash.clone(), *generation);
     cluster.units.insert(name.clone(), unit);
     let hosts = view.hosts.iter().map(|order| &order.machine);
     let reporting = view.states.iter().map(|state| &state.machine);
@@ -36,8 +35,7 @@ fn records(view: &UnitView) -> Cluster {
     }
     for order in &view.hosts {
         let (hash, target, generation) = (hash.clone(), order.target, order.generation);
-        let assignment =
-            Assignment { hash, target, global: true, generation, restart: None, templates: BTreeMap::new() };
+        let assignment = Assignment { global: true, ..Assignment::new(hash, target, generation) };
         cluster.schedule.insert(order.machine.id.clone(), BTreeMap::from([(name.clone(), read(assignment))]));
     }
     for state in &view.states {

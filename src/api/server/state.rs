@@ -281,7 +281,7 @@ fn log_changes(applied: &Applied, by: &Author) {
     const NAMED: usize = 8;
     let is_change =
         |outcome| !matches!(outcome, Outcome::Unchanged | Outcome::Differs | Outcome::Leaving | Outcome::Absent);
-    let changed = applied.units.iter().filter(|unit| is_change(unit.outcome));
+    let changed = applied.units.iter().filter(|unit| is_change(unit.outcome) || unit.comments);
     let changed: Vec<&str> = changed.map(|unit| unit.name.as_str()).collect();
     let (named, rest) = changed.split_at(changed.len().min(NAMED));
     match rest.len() {

@@ -248,6 +248,10 @@ pub struct AppliedUnit {
     pub outcome: Outcome,
     /// Its generation now: a host that reports it (or a higher one) has carried this out.
     pub generation: Revision,
+    /// Whether its text was replaced by one that differs in comments and white space only. This restarts nothing, and
+    /// is no part of `outcome`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub comments: bool,
     /// Warnings, such as lines that systemd ignores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -10,9 +10,9 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::units::{exit_of, goals, report, wait_or_trigger};
-use super::{diff, instances};
+use super::{diff, instances, send};
 use crate::api::client::ClientError;
-use crate::api::wire::{Apply, ApplyUnit, UnitDetail};
+use crate::api::wire::{Applied, Apply, ApplyUnit, UnitDetail};
 use crate::cli::args::{self, Edit};
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::{check, names, select};
@@ -66,14 +66,10 @@ async fn change(
         session.out.message(&format!("{name}: nothing was changed"));
         return Ok(Exit::Ok);
     };
-    // The cluster identifies a file by the hash that CoreOS fleet defined, which leaves comments out.
-    if checked.file.hash() == detail.unit.hash {
-        let why = "only comments or white space differ, and the cluster doesn't store a change of these";
-        return Err(Error::failure(format!("{name}: {why}")));
-    }
     let label = draft.path.display().to_string();
     checked.warnings.iter().for_each(|warning| session.out.message(&warning.of(&label)));
-    if let Some(effect) = diff::effect(session, name, Some(detail), &checked.file).await {
+    let only_comments = checked.file.hash() == detail.unit.hash;
+    if !only_comments && let Some(effect) = diff::effect(session, name, Some(detail), &checked.file).await {
         session.out.message(&format!("{name}: {effect}"));
     }
     let unit = ApplyUnit {
@@ -87,6 +83,9 @@ async fn change(
     let limit = Limit::begin(&args.block);
     let applied = session.client.apply(&Apply { units: vec![unit] }).await;
     let applied = applied.map_err(|error| Error::of_apply(error, &files))?;
+    if only_comments {
+        return comments(session, &applied);
+    }
     let operation = instances::operation(detail.unit.desired);
     if operation.is_none() {
         session.line(&format!("Unit {name} inactive"));
@@ -102,6 +101,18 @@ async fn change(
     };
     report(session, &applied, &ended);
     Ok(exit_of(&ended))
+}
+
+/// The end of a change of comments, which no host has to carry out.
+fn comments(session: &Session, applied: &Applied) -> Result<Exit, Error> {
+    let Some(unit) = applied.units.first().filter(|unit| unit.comments) else {
+        return Err(Error::failure(
+            "only comments differ, and this fleetd is older than fleetctl and doesn't store them",
+        ));
+    };
+    session.out.message(&send::only_comments(unit));
+    report(session, applied, &[]);
+    Ok(Exit::Ok)
 }
 
 /// Let the person edit until the file is valid; `None` if it is as it was.

@@ -20,15 +20,29 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
         if !batch.files.contains_key(unit.name.as_str()) {
             unit.warnings.iter().for_each(|warning| session.out.message(&format!("{}: {warning}", unit.name)));
         }
+        if unit.comments {
+            session.out.message(&only_comments(unit));
+        }
         match unit.outcome {
             Outcome::Differs => session.out.message(&differs(batch, unit)),
-            Outcome::Unchanged | Outcome::Changed if sent.contains(unit.name.as_str()) => {
+            // Programs have it as fleet printed it, which knew no comments.
+            Outcome::Unchanged | Outcome::Changed
+                if sent.contains(unit.name.as_str()) && !(unit.comments && session.out.is_seen()) =>
+            {
                 session.line(&format!("Found same Unit({}) in Registry, nothing to do", unit.name));
             }
             _ => {}
         }
     }
     Ok(applied)
+}
+
+/// The message for a unit whose text was replaced by one that differs in comments or white space only.
+pub(super) fn only_comments(unit: &AppliedUnit) -> String {
+    match unit.outcome {
+        Outcome::Changed => format!("{}: only comments changed in its file; stored", unit.name),
+        _ => format!("{}: only comments changed; stored, nothing restarted", unit.name),
+    }
 }
 
 fn differs(batch: &Batch, unit: &AppliedUnit) -> String {

@@ -1,7 +1,5 @@
 //! One small cluster, every rule: what fits and the sentence for what doesn't.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::model::cluster::Versioned;
 use crate::model::file::UnitFile;
@@ -35,8 +33,7 @@ impl Table {
         let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
         let file = UnitFile::parse(text.as_bytes()).unwrap();
         let generation = Revision(self.0.units.len() as u64);
-        let unit =
-            Unit { desired: Desired::Launched, hash: file.hash(), generation, restart: None, submitted: 0, by: None };
+        let unit = Unit::new(Desired::Launched, file.hash(), generation);
         let constraints = Versioned { value: Constraints::parse(&file).unwrap().into(), revision: Revision(1) };
         self.0.files.insert(file.hash(), constraints);
         let name: UnitName = name.parse().unwrap();
@@ -47,14 +44,7 @@ impl Table {
     fn put(&mut self, name: &str, host: &str, target: Target) {
         let name: UnitName = name.parse().unwrap();
         let hash = self.0.units.get(&name).map_or_else(|| UnitHash::new("0"), |unit| unit.hash.clone());
-        let value = Assignment {
-            hash,
-            target,
-            global: false,
-            generation: Revision(1),
-            restart: None,
-            templates: BTreeMap::new(),
-        };
+        let value = Assignment::new(hash, target, Revision(1));
         let assignment = Versioned { value, revision: Revision(1) };
         self.0.schedule.entry(host.parse().unwrap()).or_default().insert(name, assignment);
     }

@@ -53,7 +53,7 @@ impl HostState {
     /// Templates are assigned to the host by the units that bring them: each is on the host, loaded, as long as one of
     /// these is assigned to it or still has its file there.
     fn follow_templates(&mut self) {
-        let mut brought: BTreeMap<&UnitName, (Revision, &UnitHash)> = BTreeMap::new();
+        let mut brought: BTreeMap<&UnitName, (Revision, &UnitHash, Option<&UnitHash>)> = BTreeMap::new();
         for unit in self.units.values() {
             let Some(assignment) = &unit.assignment else { continue };
             if assignment.target == Target::Removed && unit.file.is_none() {
@@ -61,20 +61,22 @@ impl HostState {
             }
             for (template, hash) in &assignment.templates {
                 // While a change of the template arrives, two units may carry different files of it.
-                let carried = (assignment.generation, hash);
+                let carried = (assignment.generation, hash, assignment.template_texts.get(template));
                 brought.entry(template).and_modify(|known| *known = (*known).max(carried)).or_insert(carried);
             }
         }
         let assigned = |name: &UnitName| self.units.get(name).and_then(|unit| unit.assignment.as_ref());
         let over = self.units.keys().filter(|name| name.is_template() && !brought.contains_key(name));
         let over: Vec<UnitName> = over.cloned().collect();
+        let is_carried = |known: &Assignment, (_, hash, text): &(Revision, &UnitHash, Option<&UnitHash>)| {
+            known.hash == **hash && known.text.as_ref() == *text
+        };
         let changed =
-            brought.iter().filter(|(name, (_, hash))| assigned(name).is_none_or(|known| known.hash != **hash));
+            brought.iter().filter(|(name, carried)| !assigned(name).is_some_and(|known| is_carried(known, carried)));
         let changed: Vec<(UnitName, Assignment)> = changed
-            .map(|(name, (generation, hash))| {
-                let (target, restart, templates) = (Target::Loaded, None, BTreeMap::new());
-                let (hash, generation) = ((*hash).clone(), *generation);
-                ((*name).clone(), Assignment { hash, target, global: true, generation, restart, templates })
+            .map(|(name, (generation, hash, text))| {
+                let assignment = Assignment::new((*hash).clone(), Target::Loaded, *generation);
+                ((*name).clone(), Assignment { global: true, text: text.cloned(), ..assignment })
             })
             .collect();
         for template in over {

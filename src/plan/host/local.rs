@@ -8,7 +8,7 @@ use crate::model::cluster::{Cluster, StoredReport, Versioned};
 use crate::model::file::UnitFile;
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::Machine;
-use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
 use crate::model::systemd::UnitState;
@@ -32,8 +32,8 @@ pub struct HostView {
     /// The host and its units: for each one its file, the assignment that the host carried out last, and the report
     /// that it would write now.
     pub cluster: Cluster,
-    /// The files of these units.
-    pub texts: BTreeMap<UnitHash, String>,
+    /// The files of these units, as they are on disk.
+    pub texts: BTreeMap<UnitName, String>,
 }
 
 impl LocalUnits {
@@ -78,7 +78,7 @@ impl LocalUnits {
         cluster.machines.insert(id.clone(), self.machine);
         for (name, unit) in self.state.units {
             let (Some(assignment), Some(text)) = (unit.assignment.clone(), self.texts.get(&name)) else { continue };
-            texts.insert(assignment.hash.clone(), text.clone());
+            texts.insert(name.clone(), text.clone());
             cluster.units.insert(name.clone(), record(&assignment));
             let revision = Revision::default();
             if !assignment.global {
@@ -104,7 +104,7 @@ fn assignment(unit: &Unit, global: bool) -> Option<Assignment> {
         executed.map_or((Target::Loaded, Revision::default()), |executed| (executed.target, executed.generation));
     let restart = executed.and_then(|executed| executed.restart);
     // Which templates it brought is recorded nowhere but in the store.
-    Some(Assignment { hash, target, global, generation, restart, templates: BTreeMap::new() })
+    Some(Assignment { global, restart, ..Assignment::new(hash, target, generation) })
 }
 
 fn is_global(texts: &BTreeMap<UnitName, String>, name: &UnitName) -> bool {
@@ -116,7 +116,7 @@ fn is_global(texts: &BTreeMap<UnitName, String>, name: &UnitName) -> bool {
 fn record(assignment: &Assignment) -> UnitRecord {
     let Assignment { hash, target, generation, restart, .. } = assignment.clone();
     let desired = if target == Target::Launched { Desired::Launched } else { Desired::Loaded };
-    UnitRecord { desired, hash, generation, restart, submitted: 0, by: None }
+    UnitRecord { restart, ..UnitRecord::new(desired, hash, generation) }
 }
 
 #[cfg(test)]
@@ -200,7 +200,7 @@ mod tests {
         assert!(down.missing && down.since == 9000, "{down:?}");
         assert_eq!(down.failure.as_ref().unwrap().sentence(), "exit status 1/FAILURE");
         assert_eq!(report("new.service"), None, "nothing was carried out");
-        assert_eq!(texts.len(), 2, "equal files are one");
+        assert_eq!(texts.keys().collect::<Vec<_>>(), cluster.units.keys().collect::<Vec<_>>());
     }
 
     #[test]

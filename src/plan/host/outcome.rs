@@ -28,7 +28,8 @@ impl HostState {
             let file = Known::of(&name, &text, &self.id);
             // systemd re-reads a loaded file, and links in `.wants` directories, only on a reload. A file that it has
             // never read needs no reload, and with a thousand units a reload blocks PID 1 for a second.
-            let needs_reload = loaded || file.has_install;
+            let same = self.units.get(&name).is_some_and(|unit| unit.has_same_as(&file.hash));
+            let needs_reload = !same && (loaded || file.has_install);
             match outcome {
                 Ok(()) => {
                     any = true;
@@ -37,7 +38,11 @@ impl HostState {
                     if needs_reload {
                         self.reload_due.insert(name.clone());
                     }
-                    self.has_file(&name, file);
+                    if same {
+                        self.mark_dirty(&name).file = Some(file);
+                    } else {
+                        self.has_file(&name, file);
+                    }
                     self.log.push(Log::Installed(name));
                 }
                 Err(Error::Unavailable(_)) => {

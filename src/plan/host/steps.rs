@@ -8,7 +8,7 @@ use crate::model::systemd::Error;
 use crate::model::unit::Assignment;
 use crate::plan::converge::{Seen, Step, Steps, converge};
 
-use super::{Action, HostState, LEASE_RETRY, Now};
+use super::{Action, HostState, LEASE_RETRY, Log, Now, Unit};
 
 /// How often one step of one unit is taken in one pass. Each is followed by an observation, so even a second time is
 /// unusual: something else is undoing it.
@@ -102,11 +102,14 @@ impl HostState {
     }
 
     fn install(&mut self, names: Vec<UnitName>, now: Now) -> Option<Action> {
-        let hash = |name: &UnitName| Some(self.units.get(name)?.assignment.as_ref()?.hash.clone());
-        let wanted: BTreeSet<UnitHash> = names.iter().filter_map(hash).collect();
-        let missing: BTreeSet<UnitHash> = wanted.into_iter().filter(|hash| !self.texts.contains_key(hash)).collect();
+        let key = |name: &UnitName| self.units.get(name)?.wanted_key().cloned();
+        let wanted: BTreeSet<UnitHash> = names.iter().filter_map(key).collect();
+        let missing: BTreeSet<UnitHash> = wanted.into_iter().filter(|key| !self.texts.contains_key(key)).collect();
         if !missing.is_empty() {
             return Some(Action::Fetch(missing));
+        }
+        if self.give_up_lost_texts(&names) {
+            return None;
         }
         // Saved before the files are written: a daemon that is killed before the reload leaves it to the next one.
         // Otherwise systemd would start a unit with the file that it has in memory.
@@ -120,8 +123,8 @@ impl HostState {
         }
         let mut files = Vec::with_capacity(names.len());
         for name in self.take(Step::Install, names, now) {
-            let assignment = self.units.get(&name).and_then(|unit| unit.assignment.as_ref());
-            match assignment.and_then(|assignment| self.texts.get(&assignment.hash)).cloned() {
+            let key = self.units.get(&name).and_then(Unit::wanted_key);
+            match key.and_then(|key| self.texts.get(key)).cloned() {
                 Some(Ok(text)) => files.push((name, text)),
                 Some(Err(why)) => self.back_off(&name, &Error::Io(why), now),
                 None => {}
@@ -130,10 +133,29 @@ impl HostState {
         (!files.is_empty()).then_some(Action::Install(files))
     }
 
+    /// A leader of an earlier version deletes texts that only a field names which it doesn't know. A unit whose text is
+    /// lost gets the one that is stored under the hash of its file. Returns whether there is such a unit.
+    fn give_up_lost_texts(&mut self, names: &[UnitName]) -> bool {
+        let is_lost = |text: &UnitHash| self.texts.get(text).is_some_and(Result::is_err);
+        let mut lost = Vec::new();
+        for name in names {
+            let Some(assignment) = self.units.get_mut(name).and_then(|unit| unit.assignment.as_mut()) else { continue };
+            if assignment.text.take_if(|text| is_lost(text)).is_some() {
+                lost.push(Log::TextLost(name.clone()));
+            }
+        }
+        let any = !lost.is_empty();
+        self.log.extend(lost);
+        any
+    }
+
     /// Whether the file that is to be written takes effect only with a reload, and this isn't noted yet.
     fn may_need_reload(&self, name: &UnitName) -> bool {
         let Some(unit) = self.units.get(name).filter(|_| !self.installing.contains(name)) else { return false };
-        let text = || unit.assignment.as_ref().and_then(|assignment| self.texts.get(&assignment.hash));
+        if unit.assignment.as_ref().is_some_and(|assignment| unit.has_same_as(&assignment.hash)) {
+            return false;
+        }
+        let text = || unit.wanted_key().and_then(|key| self.texts.get(key));
         unit.state.load.is_found() || text().is_some_and(|text| matches!(text, Ok(text) if text.contains("[Install]")))
     }
 

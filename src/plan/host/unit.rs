@@ -81,6 +81,8 @@ pub(super) enum Journal {
 pub struct Known {
     /// Its hash. A file that isn't a valid unit file has a hash that no other file has.
     pub hash: UnitHash,
+    /// The hash of its text, comments included.
+    pub text: UnitHash,
     pub(super) dependencies: Dependencies,
     /// Whether it can run on this host only: it is global, or names this host's id.
     pub(super) tied: bool,
@@ -98,10 +100,10 @@ impl Known {
     /// The file of `name` on `host`.
     pub(super) fn of(name: &UnitName, text: &str, host: &MachineId) -> Self {
         let Ok(file) = UnitFile::parse(text.as_bytes()) else {
-            let hash = UnitHash::new("damaged");
+            let (hash, text) = (UnitHash::new("damaged"), UnitHash::new("damaged"));
             let dependencies = Dependencies::default();
             let (tied, ends, restarts, notifies, has_install) = Default::default();
-            return Self { hash, dependencies, tied, ends, restarts, notifies, has_install };
+            return Self { hash, text, dependencies, tied, ends, restarts, notifies, has_install };
         };
         let tied = Constraints::parse(&file).is_ok_and(|constraints| {
             let constraints = Constraints::resolve(&Arc::new(constraints), name);
@@ -112,7 +114,8 @@ impl Known {
         let (ends, notifies) = (file.ends_by_itself(), file.may_notify());
         // Only an instance of a template can be enabled.
         let has_install = file.has_install() && !name.is_template();
-        Self { hash: file.hash(), dependencies, tied, ends, restarts, notifies, has_install }
+        let (hash, text) = (file.hash(), file.text_hash());
+        Self { hash, text, dependencies, tied, ends, restarts, notifies, has_install }
     }
 }
 
@@ -142,6 +145,18 @@ impl Unit {
     /// nothing is known of the file yet, or only what was observed before it existed.
     pub(super) fn is_for_reading(&self) -> bool {
         self.unread || (self.file.is_some() && (!self.state.load.is_found() || self.is_launched()))
+    }
+
+    /// What the text that it must have is stored under.
+    pub(super) fn wanted_key(&self) -> Option<&UnitHash> {
+        let assignment = self.assignment.as_ref()?;
+        Some(assignment.text.as_ref().unwrap_or(&assignment.hash))
+    }
+
+    /// Whether systemd reads the same from its file and from one with this hash, and knows the unit: such a file is
+    /// written, and nothing else is done.
+    pub(super) fn has_same_as(&self, hash: &UnitHash) -> bool {
+        self.hash() == Some(hash) && self.seen().known
     }
 
     /// Whether it has a file and must get another one.
@@ -180,6 +195,7 @@ impl Unit {
         let asked = self.assignment.as_ref().and_then(|assignment| assignment.restart);
         Seen {
             file: self.hash().cloned(),
+            text: self.file.as_ref().map(|file| file.text.clone()),
             known: self.linked || self.state.load.is_found(),
             left_over: self.removed && (self.state.active.is_up() || self.state.job.is_some()),
             running: self.state.active.is_up(),

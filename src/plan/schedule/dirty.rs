@@ -107,6 +107,11 @@ impl Scheduler {
         let before = self.assignment(host, name);
         let (was_there, was_live, hash) =
             (before.is_some(), live(before), before.map(|assignment| assignment.value.hash.clone()));
+        let texts = |assignment: Option<&Versioned<Assignment>>| -> Vec<UnitHash> {
+            assignment.into_iter().flat_map(|assignment| assignment.value.texts()).cloned().collect()
+        };
+        let (old_texts, new_texts) = (texts(before), texts(assignment.as_ref()));
+        self.index.texts.changed(&old_texts, &new_texts);
         let (is_there, is_live) = (assignment.is_some(), live(assignment.as_ref()));
         let mut displaced = self.displaced_by_destroyed(name);
         if was_there && !is_there {
@@ -133,7 +138,7 @@ impl Scheduler {
                 all.for_each(|other| self.dirty.at(other, &host));
             }
         }
-        self.dirty.files(hash.iter().filter(|hash| !self.index.is_referred_to(hash)));
+        self.dirty.files(hash.iter().chain(&old_texts).filter(|key| !self.index.is_referred_to(key)));
         displaced.append(&mut self.displaced_by_destroyed(name));
         for other in &displaced {
             self.dirty.unit(other, Rescan::Keep);

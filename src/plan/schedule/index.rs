@@ -4,6 +4,7 @@
 pub(super) mod hosts;
 mod naming;
 pub(super) mod patterns;
+mod references;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -21,6 +22,7 @@ use super::score::load;
 use hosts::Hosts;
 use naming::Naming;
 use patterns::{PatternIds, PatternIndex};
+use references::References;
 
 /// All indexes.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +42,10 @@ pub(super) struct Index {
     /// The templates that files name.
     pub(super) naming: Naming,
     by_hash: BTreeMap<UnitHash, FileUsers>,
-    assignments_by_hash: BTreeMap<UnitHash, usize>,
+    /// The files of assignments.
+    assigned: References,
+    /// The texts that units and assignments have under keys of their own.
+    pub(super) texts: References,
     /// Units that aren't planned while they have this file.
     pub(super) left_out: BTreeMap<UnitName, UnitHash>,
     /// The id that the next constraints get.
@@ -86,7 +91,7 @@ pub(super) struct Node {
 
 impl Index {
     pub(super) fn of(cluster: &Cluster, left_out: BTreeMap<UnitName, UnitHash>) -> Self {
-        let mut index = Self { left_out, ..Self::default() };
+        let mut index = Self { left_out, texts: References::to_texts(cluster), ..Self::default() };
         for host in cluster.machines.keys() {
             index.hosts.changed(cluster, host);
         }
@@ -217,17 +222,7 @@ impl Index {
         if after == before {
             return false;
         }
-        if let Some(hash) = after {
-            *self.assignments_by_hash.entry(hash.clone()).or_default() += 1;
-        }
-        if let Some(hash) = before
-            && let Some(count) = self.assignments_by_hash.get_mut(hash)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.assignments_by_hash.remove(hash);
-            }
-        }
+        self.assigned.changed(before, after);
         if before.is_some() != after.is_some() {
             let there = after.is_some();
             self.hosts.loaded(host, load(cluster, host));
@@ -289,7 +284,7 @@ impl Index {
     }
 
     pub(super) fn is_referred_to(&self, hash: &UnitHash) -> bool {
-        self.by_hash.contains_key(hash) || self.assignments_by_hash.contains_key(hash)
+        self.by_hash.contains_key(hash) || self.assigned.has(hash) || self.texts.has(hash)
     }
 
     pub(super) fn hosts(&self, name: &str) -> Vec<MachineId> {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::rule::Reasons;
-use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
+use crate::model::unit::{Assignment, Placement, Target};
 
 use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed, is_wanted};
-use super::super::templates::brought_by;
+use super::super::wanted;
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
 use super::round::Round;
@@ -180,11 +180,7 @@ impl Round<'_> {
         host: &MachineId,
         constraints: &Constraints,
     ) -> Option<Assignment> {
-        let hash = self.scheduler.cluster.file_on(unit, host)?.clone();
-        let Unit { desired, generation, restart, .. } = *self.scheduler.cluster.units.get(unit)?;
-        let target = if desired == Desired::Launched { Target::Launched } else { Target::Loaded };
-        let templates = brought_by(&self.scheduler.cluster, unit, constraints);
-        Some(Assignment { hash, target, global: constraints.global, generation, restart, templates })
+        wanted::assignment(&self.scheduler.cluster, unit, host, constraints)
     }
 
     /// Tell a host to stop and remove a unit. An assignment that was made in this round is withdrawn instead.

@@ -40,14 +40,7 @@ impl Bench {
             let text = format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\n{section}\n");
             let file = UnitFile::parse(text.as_bytes()).unwrap();
             let constraints = Versioned { value: Constraints::parse(&file).unwrap().into(), revision: self.revision };
-            let unit = Unit {
-                desired: Desired::Launched,
-                hash: file.hash(),
-                generation: self.revision,
-                restart: None,
-                submitted: 0,
-                by: None,
-            };
+            let unit = Unit::new(Desired::Launched, file.hash(), self.revision);
             [Change::File(file.hash(), Some(constraints)), Change::Unit(name.parse().unwrap(), Some(unit))]
         });
         let changes: Vec<Change> = changes.collect();
@@ -360,14 +353,7 @@ fn a_unit_waits_silently_for_its_file_and_files_go_with_their_last_use() {
     let (hash, file) = bench.scheduler.cluster().files.first_key_value().map(|(h, f)| (h.clone(), f.clone())).unwrap();
     let name: UnitName = "b.service".parse().unwrap();
     let other = UnitHash::new("other");
-    let unit = Unit {
-        desired: Desired::Launched,
-        hash: other.clone(),
-        generation: Revision(9),
-        restart: None,
-        submitted: 0,
-        by: None,
-    };
+    let unit = Unit::new(Desired::Launched, other.clone(), Revision(9));
     assert_eq!(bench.then([Change::Unit(name.clone(), Some(unit))]), [""; 0]);
     assert_eq!(
         bench.then([Change::File(other.clone(), Some(file))]),

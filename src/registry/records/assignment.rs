@@ -49,6 +49,14 @@ impl Family for Records {
                 r#""templates":{"a@.service":"5b1e0b2f"}}"#,
             ),
         ),
+        // Texts that differ from others in comments only.
+        Form::today(
+            "schedule/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/b.socket",
+            concat!(
+                r#"{"hash":"3750b3e9","text":"0f4a7a5c","target":"launched","generation":7,"#,
+                r#""templates":{"a@.service":"5b1e0b2f"},"template_texts":{"a@.service":"77c0e125"}}"#,
+            ),
+        ),
         // Before authors were added.
         Form::today(
             "schedule/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/a.service",

@@ -1,5 +1,6 @@
-//! `file/<hash>`: unit files by content; units with equal files share one. Written with the first unit that refers to
-//! it. The only family with a second writer: the leader deletes a file that nothing refers to any more.
+//! `file/<hash>`: unit files by content; units with equal files share one. A text that differs from the one under the
+//! hash of its file in comments and white space only has a key of its own, the hash of the text. Written with the first
+//! unit that refers to it. Its second writer is the leader, which deletes a file that nothing refers to any more.
 
 use std::sync::Arc;
 

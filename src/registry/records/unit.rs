@@ -23,11 +23,12 @@ impl Family for Records {
             "unit/web@1.service",
             concat!(
                 r#"{"desired":"launched","hash":"3750b3e9f3962a56c7582929426e9abb012754cf","#,
+                r#""text":"0f4a7a5c6d1f3a5e8b9c2d4e6f8a0b1c2d3e4f50","#,
                 r#""generation":7,"restart":6,"submitted":5,"by":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","#,
                 r#""uid":0,"user":"root","unit":"session-4.scope","address":"127.0.0.1"}}"#,
             ),
         ),
-        // Before authors were added.
+        // Before authors were added, and texts that differ from another one in comments only.
         Form::today("unit/web@.service", r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5}"#),
     ];
 

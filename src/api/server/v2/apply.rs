@@ -55,6 +55,7 @@ pub(super) async fn post<S: Store>(
         name: done.name,
         outcome: done.outcome,
         generation: done.generation,
+        comments: done.comments,
         warnings: done.warnings,
     };
     Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))

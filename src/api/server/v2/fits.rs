@@ -62,7 +62,7 @@ fn suppose(cluster: &mut Cluster, intents: &[Intent]) -> Vec<UnitName> {
         let (hash, revision) = (file.hash(), cluster.revision);
         cluster.files.insert(hash.clone(), Versioned { value: Arc::new(constraints), revision });
         let desired = desired.unwrap_or(Desired::Inactive);
-        let new = || Unit { desired, hash: hash.clone(), generation: revision, restart: None, submitted: 0, by: None };
+        let new = || Unit::new(desired, hash.clone(), revision);
         cluster.units.entry(name.clone()).or_insert_with(new).hash = hash.clone();
         named.push(name.clone());
     }

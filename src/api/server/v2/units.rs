@@ -12,6 +12,7 @@ use crate::api::server::views::{self, FAMILIES, FileSummaries};
 use crate::api::wire::{UnitDetail, UnitList};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
+use crate::model::unit::Unit;
 use crate::plan::explain::{Explanation, Standing, explain};
 use crate::plan::progress::is_carried_out;
 use crate::registry::keys::{self, Key};
@@ -69,7 +70,7 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
     let Some(record) = cluster.units.get(name) else { return Ok(Err(Failure::no_such_unit())) };
     let unit = views::unit(&cluster, &summaries, name, record, None);
     let by = record.by.as_deref().cloned();
-    let text = api.reader.file(&record.hash).await?.map(|file| file.text().to_owned()).unwrap_or_default();
+    let text = text(api, record).await?;
     if !unit.global && is_carried_out(&cluster, name) {
         let why = views::trouble(&unit);
         return Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons: Vec::new(), offline: None }));
@@ -80,6 +81,15 @@ async fn detail<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Result<UnitDe
     let why = views::trouble(&unit).or_else(|| why(&explanation));
     let reasons = explanation.hosts.iter().map(|verdict| fits::of_host(&cluster, verdict)).collect();
     Ok(Ok(UnitDetail { unit, text, revision, by, why, reasons, offline: None }))
+}
+
+/// The text of a unit's file. A leader of an earlier version may have deleted one that differs in comments only.
+async fn text<S: Store>(api: &Api<S>, unit: &Unit) -> Result<String, Error> {
+    let mut file = api.reader.file(unit.file_key()).await?;
+    if file.is_none() && unit.text.is_some() {
+        file = api.reader.file(&unit.hash).await?;
+    }
+    Ok(file.map(|file| file.text().to_owned()).unwrap_or_default())
 }
 
 /// The records from which views of the units in `scope` are made.

@@ -29,14 +29,7 @@ pub(super) fn hash(text: &str) -> UnitHash {
 }
 
 pub(super) fn assignment(text: &str, target: Target, generation: u64) -> Assignment {
-    Assignment {
-        hash: hash(text),
-        target,
-        global: false,
-        generation: Revision(generation),
-        restart: None,
-        templates: BTreeMap::new(),
-    }
+    Assignment::new(hash(text), target, Revision(generation))
 }
 
 /// What a process was started for: its file, and the restart requested at that time.
