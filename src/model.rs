@@ -7,6 +7,7 @@ pub mod failure;
 pub mod file;
 pub mod format;
 pub mod glob;
+pub mod history;
 pub mod instance;
 pub mod listen;
 pub mod machine;

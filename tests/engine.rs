@@ -14,6 +14,7 @@ use flotilla::clock::Clock;
 use flotilla::engine::{Engine, Options, Status};
 use flotilla::model::file::UnitFile;
 use flotilla::model::format::{Format, ReportKeyForm};
+use flotilla::model::history::History;
 use flotilla::model::machine::{KnownHost, Machine};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::revision::Revision;
@@ -36,7 +37,7 @@ use tracing::{Event, Metadata, Subscriber};
 const TTL: Duration = Duration::from_secs(10);
 
 /// The time at which every test begins, ms since the epoch.
-const BEGIN: u64 = 1_000_000;
+const BEGIN: u64 = 1_000_000_000;
 
 /// What happens to a commit that places a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -622,4 +623,39 @@ async fn only_a_host_itself_acknowledges_that_a_unit_is_gone() {
     world.commit(vec![report(ReportKeyForm::HostFirst, Some(renewed))]).await;
     wait(1).await;
     assert!(world.held(&entry).await.is_none(), "its own report isn't believed");
+}
+
+/// A week in ms.
+const WEEK: u64 = 604_800_000;
+
+/// Write the history of a unit that had the file of `submit` with this section, and was destroyed then.
+async fn lost(world: &World, name: &str, section: &str, gone: u64) -> Key {
+    let file = UnitFile::parse(format!("[Service]\nExecStart=/bin/a\n[X-Fleet]\n{section}").as_bytes()).unwrap();
+    let unit_then = Unit::new(Desired::Launched, file.hash(), Revision(1));
+    let (key, text) = (Key::File(file.hash()), FileRecord { text: file.text().into() });
+    let history = History::default().and(&unit_then, gone, true);
+    world.commit(vec![put(&key, &text, None), put(&Key::History(unit(name)), &history, None)]).await;
+    key
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_texts_of_a_destroyed_unit_are_kept_for_a_week() {
+    let world = World::leading(1).await;
+    let soon = lost(&world, "soon.service", "MachineMetadata=a=1", BEGIN - WEEK + 400_000).await;
+    let later = lost(&world, "later.service", "MachineMetadata=a=2", BEGIN).await;
+    let back = lost(&world, "back.service", "MachineMetadata=a=3", BEGIN - WEEK).await;
+    world.submit("back.service", "MachineMetadata=a=4").await;
+    // The leader looks every five minutes.
+    wait(310).await;
+    for key in [&soon, &later, &back, &Key::History(unit("soon.service"))] {
+        assert!(world.held(key).await.is_some(), "{key} is kept");
+    }
+    wait(300).await;
+    for key in [&soon, &Key::History(unit("soon.service"))] {
+        assert!(world.held(key).await.is_none(), "{key} is over");
+    }
+    for key in [&later, &back, &Key::History(unit("later.service")), &Key::History(unit("back.service"))] {
+        assert!(world.held(key).await.is_some(), "{key} is kept: destroyed later, or there again");
+    }
+    assert_eq!(world.log.with("ERROR"), [""; 0]);
 }

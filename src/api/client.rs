@@ -24,7 +24,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::api::wire::{ClusterView, ErrorBody, ErrorDetail, MachineList, Operation, UnitDetail, UnitList, WatchLine};
+use crate::api::wire::{
+    ClusterView, ErrorBody, ErrorDetail, MachineList, Operation, UnitDetail, UnitHistory, UnitList, WatchLine,
+};
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
 
@@ -139,6 +141,14 @@ impl Client {
     /// See [`ClientError`]; [`ClientError::Api`] with code 404 when there is no such unit.
     pub async fn unit(&self, name: &UnitName) -> Result<UnitDetail, ClientError> {
         self.get(&format!("/fleet/v2/units/{}", encode(name.as_str()))).await
+    }
+
+    /// The texts that a unit's file had before.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Api`] with code 404 when there is no such unit and there was none.
+    pub async fn history(&self, name: &UnitName) -> Result<UnitHistory, ClientError> {
+        self.get(&format!("/fleet/v2/units/{}/history", encode(name.as_str()))).await
     }
 
     /// All hosts.

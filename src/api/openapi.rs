@@ -173,6 +173,15 @@ fn description() -> Value {
             },
         ),
         (
+            "/fleet/v2/units/{name}/history",
+            "get",
+            one(
+                "history",
+                "The texts that a unit's file had before, also of a unit that was destroyed within a week.",
+                types.answer::<wire::UnitHistory>(),
+            ),
+        ),
+        (
             "/fleet/v2/machines",
             "get",
             Operation {

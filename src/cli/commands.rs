@@ -9,6 +9,7 @@ pub(super) mod edit;
 mod effect;
 pub(super) mod fd_forward;
 pub(super) mod forget;
+mod history;
 pub(super) mod import;
 mod instances;
 pub(super) mod journal;

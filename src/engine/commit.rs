@@ -75,14 +75,15 @@ fn remember(decision: &HostDecision) -> Group<Done> {
     }
 }
 
-/// The transactions that delete files, one for each, so that a file that is used again doesn't keep the others from
-/// being deleted.
+/// The transactions that delete files, and earlier texts before them, one for each, so that a file that is used again
+/// doesn't keep the others from being deleted.
 pub(super) fn collections(plan: &Plan, fence: Fence) -> Vec<Packed<()>> {
-    let collect = |(hash, revision): &(_, _)| {
-        let file = Key::File(Clone::clone(hash));
-        pack([Step::new(()).guard(file.clone(), Some(*revision)).delete(file).into()], Some(fence.guard()))
+    let collect = |(key, revision): (Key, Revision)| {
+        pack([Step::new(()).guard(key.clone(), Some(revision)).delete(key).into()], Some(fence.guard()))
     };
-    plan.files.iter().flat_map(collect).collect()
+    let histories = plan.histories.iter().map(|(unit, revision)| (Key::History(unit.clone()), *revision));
+    let files = plan.files.iter().map(|(hash, revision)| (Key::File(hash.clone()), *revision));
+    histories.chain(files).flat_map(collect).collect()
 }
 
 /// The steps of one decision.

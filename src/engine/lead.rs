@@ -327,7 +327,12 @@ impl<'a, S: Store> Term<'a, S> {
         }
         self.self_check = Instant::now() + SELF_CHECK;
         let now_ms = self.engine.options.clock.now_ms();
-        let found = self.compute(move |state| state.scheduler().map(|scheduler| scheduler.check_itself(now_ms)));
+        let check = move |scheduler: &mut Scheduler| {
+            let found = scheduler.check_itself(now_ms);
+            scheduler.expire(now_ms);
+            found
+        };
+        let found = self.compute(move |state| state.scheduler().map(check));
         for fault in found.await?.into_iter().flatten() {
             tracing::error!("{fault}; please report this");
         }

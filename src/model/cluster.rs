@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::format::ReportKeyForm;
+use super::history::KeptTexts;
 use super::machine::{KnownHost, Machine, Metadata};
 use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
@@ -40,6 +41,8 @@ pub struct Cluster {
     pub units: BTreeMap<UnitName, Unit>,
     /// The constraints of each file, with unresolved specifiers, and the commit that wrote the file.
     pub files: BTreeMap<UnitHash, Versioned<Arc<Constraints>>>,
+    /// The earlier texts of units, also of those that were destroyed, and the commit that wrote them.
+    pub histories: BTreeMap<UnitName, Versioned<KeptTexts>>,
     /// The hosts that are registered.
     pub machines: BTreeMap<MachineId, Machine>,
     /// What is remembered of hosts, including those that are gone.
@@ -62,6 +65,8 @@ pub enum Change {
     Unit(UnitName, Option<Unit>),
     /// A file was added or deleted.
     File(UnitHash, Option<Versioned<Arc<Constraints>>>),
+    /// The earlier texts of a unit changed.
+    History(UnitName, Option<Versioned<KeptTexts>>),
     /// A host was registered, changed or removed.
     Machine(MachineId, Option<Machine>),
     /// What is remembered of a host changed.
@@ -82,6 +87,7 @@ impl Cluster {
         match change {
             Change::Unit(name, unit) => set(&mut self.units, name, unit),
             Change::File(hash, constraints) => set(&mut self.files, hash, constraints),
+            Change::History(name, kept) => set(&mut self.histories, name, kept),
             Change::Machine(id, machine) => set(&mut self.machines, id, machine),
             Change::Roster(id, known) => set(&mut self.roster, id, known),
             Change::Metadata(id, key, value) => set_nested(&mut self.metadata, id, key, value),

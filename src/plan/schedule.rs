@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
+use crate::model::history::KeptTexts;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
@@ -126,6 +127,7 @@ impl Scheduler {
         match change {
             Change::Unit(name, unit) => self.apply_unit(name, unit),
             Change::File(hash, file) => self.apply_file(hash, file),
+            Change::History(name, kept) => self.set_history(name, kept),
             Change::Machine(id, machine) => {
                 let known = self.cluster.machines.get(&id).map(|known| &known.metadata);
                 let same = known == machine.as_ref().map(|machine| &machine.metadata);
@@ -163,6 +165,22 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// Look at the earlier texts of units that are kept no longer at `now_ms`, in the next round.
+    pub fn expire(&mut self, now_ms: u64) {
+        for (name, kept) in &self.cluster.histories {
+            if kept.value.is_over(now_ms) && !self.cluster.units.contains_key(name) {
+                self.dirty.history(name);
+            }
+        }
+    }
+
+    fn set_history(&mut self, name: UnitName, kept: Option<Versioned<KeptTexts>>) {
+        let before = self.cluster.histories.get(&name).map_or_else(Vec::new, |kept| kept.value.keys.clone());
+        self.index.texts.changed(&before, kept.iter().flat_map(|kept| &kept.value.keys));
+        self.dirty.files(before.iter());
+        self.cluster.apply(Change::History(name, kept));
     }
 
     fn apply_unit(&mut self, name: UnitName, unit: Option<Unit>) {

@@ -1,5 +1,5 @@
 //! Applies changes of units: reads, decides, commits under guards of what was read, and retries on conflict. Owns the
-//! changes of the `unit/` and `file/` families; must never write another one.
+//! changes of the `unit/`, `history/` and `file/` families; must never write another one.
 //!
 //! A unit's file is in every transaction that makes a unit refer to it, even if the store has the file: the leader
 //! deletes files that nothing refers to, guarded by their last revision, and so can't delete one that is being used.
@@ -12,6 +12,7 @@ use futures_util::try_join;
 
 use crate::model::author::Author;
 use crate::model::file::UnitFile;
+use crate::model::history::History;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Unit, UnitReport};
@@ -22,7 +23,7 @@ use super::decode;
 use super::keys::Key;
 use super::reader::Reader;
 use super::records::file::FileRecord;
-use super::units::{Decision, Found, Intent, Problem, Read, UnitChange, decide, is_done, is_down};
+use super::units::{Decision, Found, Intent, OnDifferentFile, Problem, Read, UnitChange, decide, is_done, is_down};
 
 /// Attempts at a batch after conflicts or unknown outcomes.
 const MAX_ATTEMPTS: u32 = 8;
@@ -213,8 +214,18 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
         UnitChange::Ensure { file, .. } => Some(file.as_ref()?.hash()),
         UnitChange::Destroy | UnitChange::Restart => None,
     });
-    let ((revision, kvs), sent) = try_join!(reader.points(&keys), files(reader, sent.collect()))?;
-    let mut read = Read { revision, files: sent, ..Read::default() };
+    let loses_text = |intent: &&Intent| match &intent.change {
+        UnitChange::Ensure { file, on_different_file, .. } => {
+            file.is_some() && *on_different_file != OnDifferentFile::Keep
+        }
+        UnitChange::Destroy => true,
+        UnitChange::Restart => false,
+    };
+    let losing = intents.iter().filter(loses_text).map(|intent| intent.name.clone()).collect();
+    let units = reader.points(&keys);
+    let ((revision, kvs), files, histories) =
+        try_join!(units, files_under(reader, sent.collect()), histories(reader, &losing))?;
+    let mut read = Read { revision, files, histories, ..Read::default() };
     for kv in kvs {
         // Foreign keys belong to no unit; a damaged record can be replaced.
         let Ok(Key::Unit(name)) = Key::parse(&kv.key) else { continue };
@@ -228,14 +239,33 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
     };
     let of_templates = templates.iter().filter(new).filter_map(|template| read.units.get(template)?.unit.as_ref());
     let keys = of_templates.flat_map(|unit| [unit.hash.clone(), unit.file_key().clone()]).collect();
-    read.files.extend(files(reader, keys).await?);
+    read.files.extend(files_under(reader, keys).await?);
     read.leaving = leaving(reader, intents, &read).await?;
     read.at_rest = at_rest(reader, intents, &read).await?;
     Ok(read)
 }
 
+/// The earlier texts of `units`. Not at the revision of the units' records: each of the two is guarded when they are
+/// written. What can't be decoded is written again.
+async fn histories<S: Store>(
+    reader: &Reader<S>,
+    units: &BTreeSet<UnitName>,
+) -> Result<BTreeMap<UnitName, (Revision, History)>, StoreError> {
+    if units.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let keys = units.iter().map(|unit| Key::History(unit.clone()).to_string()).collect();
+    let mut found = BTreeMap::new();
+    for kv in reader.points(&keys).await?.1 {
+        let Ok(Key::History(unit)) = Key::parse(&kv.key) else { continue };
+        let history = decode(&kv).map_err(|corrupt| reader.warn(&corrupt)).unwrap_or_default();
+        found.insert(unit, (kv.revision, history));
+    }
+    Ok(found)
+}
+
 /// What is stored under these keys.
-async fn files<S: Store>(
+async fn files_under<S: Store>(
     reader: &Reader<S>,
     keys: BTreeSet<UnitHash>,
 ) -> Result<BTreeMap<UnitHash, Arc<UnitFile>>, StoreError> {
@@ -294,8 +324,14 @@ async fn leaving<S: Store>(
 
 /// The record with its author. Authors don't affect decisions: the same request by someone else changes nothing.
 fn signed(mut decision: Decision, by: &Author) -> Decision {
-    if let Some(record) = decision.write.as_mut().and_then(|write| write.record.as_mut()) {
-        record.by = Some(Box::new(by.clone()));
+    let by = || Some(Box::new(by.clone()));
+    if let Some(write) = &mut decision.write {
+        if let Some(record) = &mut write.record {
+            record.by = by();
+        }
+        if let Some(former) = write.history.as_mut().and_then(|(_, history)| history.revisions.last_mut()) {
+            former.by = by();
+        }
     }
     decision
 }
@@ -308,8 +344,11 @@ fn transactions(intents: &[Intent], decisions: &BTreeMap<usize, Decision>) -> Ve
         for (key, file) in &write.texts {
             step = step.put(Key::File(key.clone()), &FileRecord { text: file.text().into() });
         }
-        let unit = Key::Unit(intents[*index].name.clone());
-        Some(Group::from(step.replace(unit, write.guard, write.record.as_ref())))
+        let name = &intents[*index].name;
+        if let Some((before, history)) = &write.history {
+            step = step.replace(Key::History(name.clone()), *before, Some(history));
+        }
+        Some(Group::from(step.replace(Key::Unit(name.clone()), write.guard, write.record.as_ref())))
     };
     pack(decisions.iter().filter_map(group), None)
 }

@@ -75,6 +75,8 @@ families! {
     Unit(name: UnitName), UNITS, unit;
     /// [`records::file::FileRecord`].
     File(hash: UnitHash), FILES, file;
+    /// [`crate::model::history::History`].
+    History(unit: UnitName), HISTORIES, history;
     /// [`crate::model::machine::Machine`].
     Machine(id: MachineId), MACHINES, machine;
     /// [`crate::model::machine::KnownHost`].

@@ -7,6 +7,7 @@
 
 pub mod assignment;
 pub mod file;
+pub mod history;
 pub mod leader;
 pub mod machine;
 pub mod metadata;

@@ -78,6 +78,7 @@ impl Scope {
     pub fn takes(&self, change: &Change) -> bool {
         match change {
             Change::Unit(name, _)
+            | Change::History(name, _)
             | Change::Placement(name, _)
             | Change::Assignment(_, name, _)
             | Change::Report(name, ..) => self.has(name),

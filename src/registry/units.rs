@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::file::{FileError, UnitFile};
+use crate::model::history::History;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::{Constraints, SECTION, limits};
 use crate::model::reserved;
@@ -86,10 +87,20 @@ pub struct Read {
     pub units: BTreeMap<UnitName, Found>,
     /// What the store has under the hashes of the files that were sent, and under the keys of those templates.
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
+    /// The earlier texts of units that may be destroyed or get another text, and the commit that wrote them.
+    pub histories: BTreeMap<UnitName, (Revision, History)>,
     /// Units to destroy that have no record but are still on a host.
     pub leaving: BTreeSet<UnitName>,
     /// Units to start that should already be running and aren't, for another reason than being done.
     pub at_rest: BTreeSet<UnitName>,
+}
+
+impl Read {
+    /// The earlier texts of a unit with its present one, which it loses `now`.
+    fn history(&self, name: &UnitName, unit: &Unit, now: u64, destroyed: bool) -> (Option<Revision>, History) {
+        let (revision, earlier) = self.histories.get(name).cloned().unzip();
+        (revision, earlier.unwrap_or_default().and(unit, now, destroyed))
+    }
 }
 
 /// What to do with one unit.
@@ -123,6 +134,8 @@ pub struct Write {
     pub record: Option<Unit>,
     /// The texts that it refers to, by their keys, if they are new for the unit.
     pub texts: Vec<(UnitHash, Arc<UnitFile>)>,
+    /// If it loses a text: its earlier texts with this one, and the commit that must have written them last, if any.
+    pub history: Option<(Option<Revision>, History)>,
 }
 
 /// Under which key a text is stored.
@@ -194,7 +207,7 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
     let Intent { name, change } = &intents[index];
     let found = read.units.get(name);
     let (file, desired, on_different_file) = match change {
-        UnitChange::Destroy => return Ok(destroy(name, found, read)),
+        UnitChange::Destroy => return Ok(destroy(name, found, read, now)),
         UnitChange::Restart => return restart(name, found, read),
         UnitChange::Ensure { file, desired, on_different_file } => (file.clone(), *desired, *on_different_file),
     };
@@ -219,11 +232,11 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
         let stored = Stored::new(&file, read);
         let first = Unit::new(desired.unwrap_or(Desired::Inactive), file.hash(), read.revision);
         let record = Unit { text: stored.text, submitted: now, ..first };
-        let write = Write { guard: old_revision, record: Some(record), texts: stored.texts };
+        let write = Write { guard: old_revision, record: Some(record), texts: stored.texts, history: None };
         return Ok(Decision { warnings, ..Decision::new(outcome, read.revision, Some(write)) });
     };
     let request = (file.as_ref(), desired, on_different_file);
-    Ok(Decision { warnings, ..amend(name, old, old_revision, request, read) })
+    Ok(Decision { warnings, ..amend(name, old, old_revision, request, read, now) })
 }
 
 /// What becomes of a unit that exists, whose record `guard` wrote last.
@@ -233,6 +246,7 @@ fn amend(
     guard: Option<Revision>,
     (file, desired, on_different_file): (Option<&Arc<UnitFile>>, Option<Desired>, OnDifferentFile),
     read: &Read,
+    now: u64,
 ) -> Decision {
     let replaces = on_different_file != OnDifferentFile::Keep;
     let differs = file.is_some_and(|file| file.hash() != old.hash);
@@ -262,7 +276,8 @@ fn amend(
     let hash = new_file.map_or_else(|| old.hash.clone(), |file| file.hash());
     let record = Unit { desired, hash, text: stored.text, generation, ..old.clone() };
     let comments = new_text.is_some();
-    let write = Write { guard, record: Some(record), texts: stored.texts };
+    let history = (new_file.is_some() || comments).then(|| read.history(name, old, now, false));
+    let write = Write { guard, record: Some(record), texts: stored.texts, history };
     Decision { comments, ..Decision::new(outcome, generation, Some(write).filter(|_| changes || comments)) }
 }
 
@@ -289,15 +304,16 @@ pub fn is_done(file: &UnitFile, report: &UnitReport) -> bool {
     file.ends_by_itself() && report.active == "inactive" && report.error.is_none()
 }
 
-fn destroy(name: &UnitName, found: Option<&Found>, read: &Read) -> Decision {
+fn destroy(name: &UnitName, found: Option<&Found>, read: &Read, now: u64) -> Decision {
     let (outcome, generation, write) = match found {
         None if read.leaving.contains(name) => (Outcome::Leaving, read.revision, None),
         None => (Outcome::Absent, read.revision, None),
-        Some(Found { revision, unit }) => (
-            Outcome::Destroyed,
-            unit.as_ref().map_or(read.revision, |unit| unit.generation),
-            Some(Write { guard: Some(*revision), record: None, texts: Vec::new() }),
-        ),
+        Some(Found { revision, unit }) => {
+            let history = unit.as_ref().map(|unit| read.history(name, unit, now, true));
+            let generation = unit.as_ref().map_or(read.revision, |unit| unit.generation);
+            let write = Write { guard: Some(*revision), record: None, texts: Vec::new(), history };
+            (Outcome::Destroyed, generation, Some(write))
+        }
     };
     Decision::new(outcome, generation, write)
 }
@@ -311,7 +327,7 @@ fn restart(name: &UnitName, found: Option<&Found>, read: &Read) -> Result<Decisi
     }
     let generation = read.revision;
     let record = Unit { desired: Desired::Launched, generation, restart: Some(generation), ..old.clone() };
-    let write = Write { guard: Some(*revision), record: Some(record), texts: Vec::new() };
+    let write = Write { guard: Some(*revision), record: Some(record), texts: Vec::new(), history: None };
     Ok(Decision::new(Outcome::Restarted, generation, Some(write)))
 }
 
@@ -533,6 +549,27 @@ mod tests {
         assert_eq!(write.record.unwrap().text, Some(explained.text_hash()));
         let texts = [(plain.hash(), plain.clone()), (explained.text_hash(), explained.clone())];
         assert_eq!(write.texts, texts);
+    }
+
+    #[test]
+    fn a_text_that_a_unit_loses_is_its_history() {
+        let (a, b) = (file("/a"), file("/b"));
+        let there = read(&[("a.service", &a, Desired::Launched)]);
+        let of = |intent: Intent, read: &Read| one(intent, read).write.unwrap().history;
+        let (before, history) = of(have("a.service", Some(b.clone()), None, OnDifferentFile::Replace), &there).unwrap();
+        let former = &history.revisions[0];
+        assert_eq!((before, former.n, &former.hash, former.until, former.destroyed), (None, 1, &a.hash(), NOW, false));
+        // It is destroyed later.
+        let mut later = read(&[("a.service", &b, Desired::Launched)]);
+        later.histories.insert(name("a.service"), (Revision(8), history));
+        let destroy = Intent { name: name("a.service"), change: UnitChange::Destroy };
+        let (before, history) = of(destroy, &later).unwrap();
+        let numbers: Vec<(u64, bool)> = history.revisions.iter().map(|former| (former.n, former.destroyed)).collect();
+        assert_eq!((before, numbers, history.gone), (Some(Revision(8)), vec![(1, false), (2, true)], Some(NOW)));
+        // A unit that is new, or only changes its desired state, loses nothing: that costs no key.
+        assert!(of(have("b.service", Some(a.clone()), None, OnDifferentFile::Keep), &there).is_none());
+        assert!(of(have("a.service", None, Some(Desired::Loaded), OnDifferentFile::Keep), &there).is_none());
+        assert!(of(Intent { name: name("a.service"), change: UnitChange::Restart }, &there).is_none());
     }
 
     #[test]

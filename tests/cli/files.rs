@@ -213,6 +213,43 @@ fn a_change_of_comments_is_stored_and_restarts_nothing() {
     assert!(!again.contains("comments"), "{again}");
 }
 
+#[test]
+fn what_was_replaced_or_destroyed_can_be_had_back() {
+    let real = submitted();
+    let write = |text: &str| std::fs::write(real.dir.path().join("web.service"), text).unwrap();
+    let first = "# why\n[Service]\nExecStart=/bin/true\n";
+    real.expect("cat --history web", 0, "", "web.service has had no other text\n");
+    write("# because\n[Service]\nExecStart=/bin/true\n");
+    real.run("submit --replace web.service");
+    write("[Service]\nExecStart=/bin/new\n");
+    real.run("submit --replace web.service");
+    real.run("destroy --no-block web.service");
+    let Ran { code, out, err } = real.run("cat --history web");
+    let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((code, err.as_str(), rows.len()), (Some(0), "", 4), "{out}");
+    assert_eq!(rows[0], ["REVISION", "HASH", "UNTIL", "THEN"]);
+    let told: Vec<(&str, &str)> = rows[1..].iter().map(|row| (row[0], row[5])).collect();
+    assert_eq!(told, [("3", "destroyed"), ("2", "replaced"), ("1", "replaced")], "{out}");
+    assert_eq!(rows[2][1], rows[3][1], "only comments differ, so that the hash is the same: {out}");
+    real.expect("cat --revision 1 web", 0, first, "");
+    real.expect("cat --revision 4 web", 1, "", "web.service has no revision 4; kept: 3, 2, 1\n");
+    let json: Value = serde_json::from_str(&real.run("cat --history web --output json").out).unwrap();
+    assert_eq!(json["unit"], "web.service");
+    assert_eq!(json["revisions"][0]["text"], "[Service]\nExecStart=/bin/new\n");
+    assert!(json["revisions"][0]["by"]["uid"].is_number(), "{json}");
+    // It comes back as it was, and its history goes on.
+    write(&real.run("cat --revision 1 web").out);
+    real.expect("submit web.service", 0, "Unit web.service inactive\n", "");
+    real.expect("cat web", 0, first, "");
+    real.run("destroy --no-block web.service");
+    assert!(real.run("cat --history web").out.lines().nth(1).is_some_and(|line| line.starts_with("4 ")));
+    let nothing = real.run("cat --history other");
+    assert!(
+        nothing.code == Some(1) && nothing.err.contains("other.service not found, and no earlier text"),
+        "{nothing:?}"
+    );
+}
+
 /// The text that `err` says is kept.
 fn kept(err: &str) -> String {
     let path = err.trim_end().rsplit(' ').next().unwrap();

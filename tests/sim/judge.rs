@@ -344,7 +344,7 @@ impl Facts {
                 Some((restart, _)) => drop(self.restarts.insert(name.clone(), (restart, None))),
                 None => drop(self.restarts.remove(name)),
             },
-            Change::File(..) | Change::Metadata(..) | Change::Placement(..) => {}
+            Change::File(..) | Change::History(..) | Change::Metadata(..) | Change::Placement(..) => {}
             Change::Machine(id, machine) => {
                 if let (Some(before), Some(machine)) = (self.cluster.machines.get(id), machine)
                     && before.hostname == machine.hostname
@@ -452,6 +452,9 @@ impl Facts {
                 format!("unit {name} {unit}")
             }
             Change::File(hash, file) => format!("file {} {}", hash.short(), or_gone(file.as_ref(), |_| "put".into())),
+            Change::History(name, kept) => {
+                format!("history {name} {}", or_gone(kept.as_ref(), |kept| kept.value.keys.len().to_string()))
+            }
             Change::Machine(id, machine) => {
                 let machine = or_gone(machine.as_ref(), |m| format!("{} boot {}", m.hostname, m.boot_id));
                 format!("machine {} {machine}", id.short())

@@ -80,7 +80,14 @@ pub(crate) async fn compare(world: &World, health: Health) {
         }
     }
     let (_, files) = mirror::list(&world.store, FILES).await.unwrap();
-    let keys = cluster.units.values().flat_map(|unit| [&unit.hash, unit.file_key()]);
+    let present: BTreeSet<&String> = files.iter().map(|file| &file.key).collect();
+    for (name, kept) in &cluster.histories {
+        for key in kept.value.keys.iter().filter(|key| !present.contains(&format!("{FILES}{key}"))) {
+            wrong(format!("{name} has lost its earlier text {}", key.short()));
+        }
+    }
+    let former = cluster.histories.values().flat_map(|kept| &kept.value.keys);
+    let keys = cluster.units.values().flat_map(|unit| [&unit.hash, unit.file_key()]).chain(former);
     let used: BTreeSet<String> = keys.map(|key| format!("{FILES}{key}")).collect();
     for file in files.iter().filter(|file| !used.contains(&file.key)) {
         wrong(format!("{} is not collected", file.key));

@@ -110,13 +110,14 @@ pub(crate) fn reports(world: &World) -> String {
     table(&rows)
 }
 
-/// The files in the store, and the units that refer to them.
+/// The files in the store, and the units that refer to them; in parentheses, those that had them before.
 pub(crate) fn files(world: &World) -> String {
     let cluster = world.judge.cluster();
     let row = |hash: &flotilla::model::name::UnitHash| {
         let refers = |unit: &Unit| unit.hash == *hash || unit.text.as_ref() == Some(hash);
         let users = cluster.units.iter().filter(|(_, unit)| refers(unit)).map(|(name, _)| name.to_string());
-        let users: Vec<String> = users.collect();
+        let former = cluster.histories.iter().filter(|(_, kept)| kept.value.keys.contains(hash));
+        let users: Vec<String> = users.chain(former.map(|(name, _)| format!("({name})"))).collect();
         [hash.short().to_owned(), users.join(" ")]
     };
     table(&cluster.files.keys().map(row).collect::<Vec<_>>())

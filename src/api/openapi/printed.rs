@@ -200,8 +200,9 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         (
             "PrintedFiles",
             json!({
-                "description": "What `fleetctl cat --output json` prints: one, or for a pattern an array.",
-                "anyOf": [file.clone(), all_of(file)],
+                "description": "What `fleetctl cat --output json` prints: one, or for a pattern an array; with \
+                    `--history`, the earlier texts.",
+                "anyOf": [file.clone(), all_of(file), of("UnitHistory")],
             }),
         ),
         (

@@ -2,6 +2,7 @@
 
 mod apply;
 mod fits;
+mod history;
 mod hosts;
 mod lines;
 mod offline;
@@ -29,6 +30,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     Router::new()
         .route("/units", allow_methods(units, "GET and POST"))
         .route("/units/{name}", allow_methods([(Read, get(units::get::<S>))], "GET"))
+        .route("/units/{name}/history", allow_methods([(Read, get(history::get::<S>))], "GET"))
         .route("/machines", allow_methods([(Discover, get(hosts::list::<S>))], "GET"))
         .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))

@@ -175,6 +175,39 @@ pub struct UnitDetail {
     pub offline: Option<Box<Offline>>,
 }
 
+/// v2: `GET /fleet/v2/units/NAME/history`: the texts that a unit's file had before. The last 10 are kept, until a week
+/// after the unit was destroyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct UnitHistory {
+    /// The unit's name.
+    pub unit: UnitName,
+    /// The newest first.
+    pub revisions: Vec<FormerRevision>,
+}
+
+/// v2: a text that a unit's file had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct FormerRevision {
+    /// Its number; a later text has a greater one.
+    pub revision: u64,
+    /// The hash of the file.
+    pub hash: UnitHash,
+    /// Until when the unit had it, in ms since the epoch.
+    pub until: u64,
+    /// Whether the unit was destroyed then; otherwise it got another text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub destroyed: bool,
+    /// Who asked for that, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Author>,
+    /// The text. Missing if the store has lost it: a leader of a version without histories deletes texts that no unit
+    /// uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
 /// v2: every rule that a unit breaks on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

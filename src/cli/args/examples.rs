@@ -58,6 +58,8 @@ const EXAMPLES: &[Examples] = &[
         &[
             ("cat web.service", "print its file"),
             ("cat web > web.service", "save it, to change it and `start --replace web.service`"),
+            ("cat --history web", "the texts that it had before, also if it was destroyed"),
+            ("cat --revision 3 web > web.service", "save one of them, to start it again"),
         ],
     ),
     (

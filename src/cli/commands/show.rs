@@ -1,5 +1,6 @@
 //! cat, version, and the documentation of the command line: completions and manual pages.
 
+use super::history;
 use crate::api::client::ClientError;
 use crate::api::wire::UnitDetail;
 use crate::cli::args::{self, Cat, Format};
@@ -15,10 +16,14 @@ pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, E
     let [unit] = args.units.as_slice() else {
         return Err(Error::usage("One unit file must be provided", "`fleetctl cat web.service`"));
     };
-    if names::is_pattern(unit) {
+    let earlier = args.history || args.revision.is_some();
+    if names::is_pattern(unit) && !earlier {
         return cat_all(session, unit).await;
     }
     let name = names::unit(unit).map_err(|error| Error::failure(format!("{unit}: {error}")))?;
+    if earlier {
+        return history::run(session, &name, args).await;
+    }
     let detail = match session.known_unit(&name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {
             let mut lines = vec![format!("Unit {name} not found")];

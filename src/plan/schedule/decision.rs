@@ -23,7 +23,9 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// What changes in the roster, to be committed after the decisions: what became of a host's units is true then.
     pub hosts: Vec<HostDecision>,
-    /// Files that no unit and no assignment refers to any more, to be deleted if they haven't changed since.
+    /// The earlier texts of units that were destroyed a week ago, to be deleted if they haven't changed since.
+    pub histories: Vec<(UnitName, Revision)>,
+    /// Files that no unit, assignment or history refers to any more, to be deleted if they haven't changed since.
     pub files: Vec<(UnitHash, Revision)>,
     /// What the round did.
     pub report: Report,
@@ -65,7 +67,7 @@ impl Plan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.decisions.is_empty() && self.hosts.is_empty() && self.files.is_empty()
+        self.decisions.is_empty() && self.hosts.is_empty() && self.histories.is_empty() && self.files.is_empty()
     }
 }
 

@@ -39,13 +39,15 @@ impl Rescan {
 pub(super) struct DirtySet {
     units: BTreeMap<UnitName, Rescan>,
     files: BTreeSet<UnitHash>,
+    /// Units whose earlier texts may be kept no longer.
+    histories: BTreeSet<UnitName>,
     /// Hosts of which the roster may not say what is so.
     hosts: BTreeSet<MachineId>,
 }
 
 impl DirtySet {
     pub(super) fn is_empty(&self) -> bool {
-        self.units.is_empty() && self.files.is_empty() && self.hosts.is_empty()
+        self.units.is_empty() && self.files.is_empty() && self.histories.is_empty() && self.hosts.is_empty()
     }
 
     pub(super) fn unit(&mut self, name: &UnitName, rescan: Rescan) {
@@ -65,6 +67,14 @@ impl DirtySet {
 
     pub(super) fn files<'a>(&mut self, hashes: impl Iterator<Item = &'a UnitHash>) {
         self.files.extend(hashes.cloned());
+    }
+
+    pub(super) fn history(&mut self, unit: &UnitName) {
+        self.histories.insert(unit.clone());
+    }
+
+    pub(super) fn take_histories(&mut self) -> BTreeSet<UnitName> {
+        std::mem::take(&mut self.histories)
     }
 
     /// The host, if the roster of `cluster` is out of date about it.

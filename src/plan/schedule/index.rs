@@ -44,7 +44,7 @@ pub(super) struct Index {
     by_hash: BTreeMap<UnitHash, FileUsers>,
     /// The files of assignments.
     assigned: References,
-    /// The texts that units and assignments have under keys of their own.
+    /// The texts that units and assignments have under keys of their own, and those that units had before.
     pub(super) texts: References,
     /// Units that aren't planned while they have this file.
     pub(super) left_out: BTreeMap<UnitName, UnitHash>,

@@ -70,12 +70,13 @@ impl<'a> Round<'a> {
                 break;
             }
         }
+        let histories = self.collect_histories();
         let files = self.collect_files();
         let decisions = self.pending.finish(&mut self.scheduler.cluster, &self.scheduler.index);
         let dirty = self.scheduler.dirty.take_hosts();
         let hosts = roster::reconcile(&mut self.scheduler.cluster, dirty, &decisions, self.now);
         self.report.waiting = self.scheduler.index.waiting.len();
-        Plan { decisions, hosts, files, report: self.report }
+        Plan { decisions, hosts, histories, files, report: self.report }
     }
 
     pub(super) fn constraints(&self, unit: &UnitName) -> Option<Arc<Constraints>> {
@@ -129,6 +130,20 @@ impl<'a> Round<'a> {
             Some(value) => drop(placements.insert(unit.clone(), Versioned { value, revision: Revision::default() })),
             None => drop(placements.remove(unit)),
         }
+    }
+
+    /// The earlier texts of units that are kept no longer. The texts are files that nothing refers to then.
+    fn collect_histories(&mut self) -> Vec<(UnitName, Revision)> {
+        let (scheduler, now) = (&mut *self.scheduler, self.now);
+        let mut over = Vec::new();
+        for name in scheduler.dirty.take_histories() {
+            let kept = scheduler.cluster.histories.get(&name);
+            let kept = kept.filter(|kept| kept.value.is_over(now) && !scheduler.cluster.units.contains_key(&name));
+            let Some(revision) = kept.map(|kept| kept.revision) else { continue };
+            scheduler.set_history(name.clone(), None);
+            over.push((name, revision));
+        }
+        over
     }
 
     /// Files that nothing refers to any more.

@@ -403,3 +403,33 @@ fn a_unit_brings_the_templates_whose_instances_it_names() {
     assert_eq!(brought(&bench), (Vec::new(), generation));
     bench.settled();
 }
+
+#[test]
+fn a_text_is_collected_when_neither_a_unit_nor_an_assignment_nor_a_history_has_it() {
+    const WEEK: u64 = 604_800_000;
+    let mut bench = Bench::new(1);
+    bench.submit(&[("a.service", "")]);
+    let name: UnitName = "a.service".parse().unwrap();
+    let (unit, text) = (bench.scheduler.cluster().units[&name].clone(), UnitHash::new("text"));
+    let constraints = bench.scheduler.cluster().files[&unit.hash].clone();
+    let with_text = Unit { text: Some(text.clone()), ..unit.clone() };
+    // Another comment: the host is told, and no generation changes.
+    let changes = [Change::File(text.clone(), Some(constraints)), Change::Unit(name.clone(), Some(with_text))];
+    assert_eq!(bench.then(changes), ["a.service updated on n1 (00000001)"]);
+    let assigned = |bench: &Bench| bench.scheduler.cluster().schedule[&id(1)][&name].value.clone();
+    assert_eq!((assigned(&bench).text, assigned(&bench).generation), (Some(text.clone()), unit.generation));
+    // It is destroyed, and its host has stopped it.
+    let kept = KeptTexts { keys: vec![text.clone()], gone: Some(1000) };
+    let history = Change::History(name.clone(), Some(Versioned { value: kept, revision: Revision(90) }));
+    bench.then([Change::Unit(name.clone(), None), history]);
+    bench.answer();
+    let has = |bench: &Bench, key: &UnitHash| bench.scheduler.cluster().files.contains_key(key);
+    assert!(has(&bench, &text) && !has(&bench, &unit.hash));
+    bench.scheduler.expire(1000 + WEEK - 1);
+    assert!(!bench.scheduler.is_dirty());
+    bench.scheduler.expire(1000 + WEEK);
+    let plan = bench.scheduler.plan(1000 + WEEK);
+    assert_eq!(plan.histories, [(name, Revision(90))]);
+    assert_eq!(plan.files.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), [text]);
+    bench.settled();
+}

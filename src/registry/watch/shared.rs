@@ -170,7 +170,7 @@ impl State {
                     self.watchers.values_mut().for_each(|watching| watching.touch(name));
                 }
             }
-            Change::File(..) | Change::Roster(..) | Change::Metadata(..) => {}
+            Change::File(..) | Change::History(..) | Change::Roster(..) | Change::Metadata(..) => {}
         }
     }
 

@@ -10,11 +10,12 @@ use crate::model::name::UnitHash;
 pub(in crate::plan::schedule) struct References(BTreeMap<UnitHash, usize>);
 
 impl References {
-    /// The texts that the units and assignments of `cluster` refer to by keys of their own.
+    /// The texts that the units and assignments of `cluster` refer to by keys of their own, and the earlier ones.
     pub(super) fn to_texts(cluster: &Cluster) -> Self {
         let mut references = Self::default();
         let assigned = cluster.schedule.values().flat_map(BTreeMap::values).flat_map(|assigned| assigned.value.texts());
-        let texts = cluster.units.values().filter_map(|unit| unit.text.as_ref()).chain(assigned);
+        let former = cluster.histories.values().flat_map(|kept| &kept.value.keys);
+        let texts = cluster.units.values().filter_map(|unit| unit.text.as_ref()).chain(assigned).chain(former);
         references.changed(None, texts);
         references
     }
