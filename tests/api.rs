@@ -20,6 +20,8 @@ mod offline;
 #[path = "support/records.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod records;
+#[path = "api/reports.rs"]
+mod reports;
 #[path = "api/roles.rs"]
 mod roles;
 #[path = "api/server.rs"]

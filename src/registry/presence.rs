@@ -1,11 +1,12 @@
 //! Which reports are their host's own: those that are bound to the lease of its `machine/` key. A host writes both
 //! under one lease. A store that limits each host to keys of its own attaches a key to a lease only for those who may
-//! write all keys of that lease (etcd's roles do), so no host can report for another one.
+//! write all keys of that lease (etcd's roles do), so no host can report for another one. Nothing else decides which
+//! reports count: the engine, watches and every read of the API ask here.
 //!
 //! A host that registers with a new lease writes all of its reports again. Until then, a report under its earlier lease
 //! that was accepted remains; one that is listed then counts as missing, which proves nothing to anybody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::Change;
 use crate::model::name::MachineId;
@@ -36,7 +37,20 @@ impl Presences {
         }
     }
 
-    fn follow(&mut self, event: &Event) {
+    /// The hosts that are registered.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeSet<MachineId> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// Whether this host is registered.
+    #[must_use]
+    pub fn has(&self, host: &MachineId) -> bool {
+        self.0.contains_key(host)
+    }
+
+    /// Take note of an event that is about a host.
+    pub(super) fn follow(&mut self, event: &Event) {
         let key = match event {
             Event::Put(kv) => &kv.key,
             Event::Delete(key) => key,

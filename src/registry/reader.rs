@@ -1,5 +1,6 @@
 //! Consistent reads without a mirror: the parts of a cluster that a question needs, all at one revision of the store.
-//! Owns which ranges are read, and how few; must never write.
+//! Owns which ranges are read, and how few; must never write. With reports it reads the keys of their hosts, since
+//! [`Presences`] decides by these which reports count.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -65,7 +66,7 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn cluster(&self, families: &[&str], scope: &Scope) -> Result<Cluster, Error> {
-        self.all(families, scope).await.map(|(cluster, _)| cluster)
+        self.read(families, scope).await.map(|parts| parts.cluster)
     }
 
     /// The same, and the units of `scope` that are skipped because their records are damaged: only a person can repair
@@ -74,65 +75,53 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn all(&self, families: &[&str], scope: &Scope) -> Result<(Cluster, Damaged), Error> {
-        let mut tries = Tries::default();
-        loop {
-            match self.all_once(families, scope).await {
-                Err(error) => tries.again(error)?,
-                answer => return answer,
-            }
-        }
+        self.read(families, scope).await.map(|parts| (parts.cluster, parts.damaged))
     }
 
-    async fn all_once(&self, families: &[&str], scope: &Scope) -> Result<(Cluster, Damaged), Error> {
-        // Where reports are depends on which hosts there are.
-        let by_host = families.contains(&keys::STATES) && !matches!(scope, Scope::All);
-        let (at, hosts) = if by_host { self.hosts(None).await? } else { Default::default() };
-        let prefixes = families.iter().flat_map(|family| scope.prefixes(family, &hosts)).collect();
-        let read = Mutex::new((Cluster::default(), Damaged::new()));
-        let revision = self
-            .ranges_once(&prefixes, at, |page| {
-                let (cluster, damaged) = &mut *read.lock().unwrap_or_else(PoisonError::into_inner);
-                page.into_iter().for_each(|kv| self.take(cluster, damaged, scope, kv));
-            })
-            .await?;
-        let (cluster, damaged) = read.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok((Cluster { revision, ..cluster }, damaged))
-    }
-
-    /// Everything in `families`, at one revision, with the reports that count, and the hosts whose reports these are.
+    /// Everything in `families`, at one revision, and the hosts whose reports these are: what a watch continues from.
     /// Damaged records are skipped and logged.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn whole(&self, families: &[&str]) -> Result<(Cluster, Presences), Error> {
+        self.read(families, &Scope::All).await.map(|parts| (parts.cluster, parts.presences))
+    }
+
+    async fn read(&self, families: &[&str], scope: &Scope) -> Result<Parts, Error> {
         let mut tries = Tries::default();
         loop {
-            match self.whole_once(families).await {
+            match self.read_once(families, scope).await {
                 Err(error) => tries.again(error)?,
                 answer => return answer,
             }
         }
     }
 
-    async fn whole_once(&self, families: &[&str]) -> Result<(Cluster, Presences), Error> {
-        let read = Mutex::new((Cluster::default(), Presences::default()));
-        let take = |page: Vec<Kv>| {
-            let (cluster, presences) = &mut *read.lock().unwrap_or_else(PoisonError::into_inner);
-            let changes = page.into_iter().filter_map(|kv| self.own_change(presences, &Event::Put(kv)));
-            changes.for_each(|change| cluster.apply(change));
-        };
-        // Hosts first: their leases say which reports count.
-        let revision = self.range(keys::MACHINES, None, &take).await?;
-        let rest = families.iter().map(|&family| family.to_owned()).filter(|family| family != keys::MACHINES).collect();
-        self.ranges_once(&rest, Some(revision), &take).await?;
-        let (cluster, presences) = read.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok((Cluster { revision, ..cluster }, presences))
+    async fn read_once(&self, families: &[&str], scope: &Scope) -> Result<Parts, Error> {
+        let (mut parts, mut at) = (Parts::default(), None);
+        // The hosts that are registered decide where reports are, and which of them count.
+        if families.contains(&keys::STATES) {
+            let (revision, presences) = self.presences(None).await?;
+            (at, parts.presences) = (Some(revision), presences);
+        }
+        let hosts = parts.presences.hosts();
+        let prefixes = families.iter().flat_map(|family| scope.prefixes(family, &hosts)).collect();
+        let read = Mutex::new(parts);
+        let revision = self
+            .ranges_once(&prefixes, at, |page| {
+                let parts = &mut *read.lock().unwrap_or_else(PoisonError::into_inner);
+                page.into_iter().for_each(|kv| self.take(parts, scope, kv));
+            })
+            .await?;
+        let mut parts = read.into_inner().unwrap_or_else(PoisonError::into_inner);
+        parts.cluster.revision = revision;
+        Ok(parts)
     }
 
-    /// Apply a record to `cluster`, if it belongs to `scope`.
-    fn take(&self, cluster: &mut Cluster, damaged: &mut Damaged, scope: &Scope, kv: Kv) {
-        match keys::change(&Event::Put(kv)) {
-            Ok(Some(change)) if scope.takes(&change) => cluster.apply(change),
+    /// Apply a record to `parts`, if it belongs to `scope`.
+    fn take(&self, parts: &mut Parts, scope: &Scope, kv: Kv) {
+        match parts.presences.change(&Event::Put(kv)) {
+            Ok(Some(change)) if scope.takes(&change) => parts.cluster.apply(change),
             Ok(_) => {}
             Err(corrupt) => {
                 self.warn(&corrupt);
@@ -140,7 +129,7 @@ impl<S: Store> Reader<S> {
                 if let Ok(Key::Unit(name)) = Key::parse(&corrupt.key)
                     && scope.has(&name)
                 {
-                    damaged.insert(name, corrupt.why);
+                    parts.damaged.insert(name, corrupt.why);
                 }
             }
         }
@@ -153,31 +142,42 @@ impl<S: Store> Reader<S> {
     /// [`Error::Compacted`] if that revision was compacted: read the cluster again.
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn add(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
-        let keys = wanted.iter().map(ToString::to_string).collect();
-        let kvs = self.some(&keys, Some(cluster.revision)).await?;
-        self.replace(cluster, keys, kvs);
+        self.add_known(cluster, wanted, Presences::default()).await
+    }
+
+    /// The same, when these hosts are known already to be registered at that revision.
+    async fn add_known(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>, known: Presences) -> Result<(), Error> {
+        let kvs = self.some(&with_hosts(wanted, &known), Some(cluster.revision)).await?;
+        self.replace(cluster, wanted, known, kvs);
         Ok(())
     }
 
-    /// The same, at the newest revision, which the cluster shows then.
+    /// The same as [`Reader::add`], at the newest revision, which the cluster shows then.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn refresh(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
-        let keys = wanted.iter().map(ToString::to_string).collect();
-        let (revision, kvs) = self.points(&keys).await?;
+        let known = Presences::default();
+        let (revision, kvs) = self.points(&with_hosts(wanted, &known)).await?;
         cluster.revision = revision;
-        self.replace(cluster, keys, kvs);
+        self.replace(cluster, wanted, known, kvs);
         Ok(())
     }
 
-    /// Make `cluster` show what was found under `keys`.
-    fn replace(&self, cluster: &mut Cluster, mut keys: BTreeSet<String>, found: Vec<Kv>) {
-        for kv in &found {
-            keys.remove(&kv.key);
+    /// Make `cluster` show what was found under the keys `wanted`. `found` is in the order of the keys, so that hosts
+    /// come before their reports.
+    fn replace(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>, mut presences: Presences, found: Vec<Kv>) {
+        let wanted: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
+        let mut absent = wanted.clone();
+        for kv in found {
+            absent.remove(&kv.key);
+            let is_wanted = wanted.contains(&kv.key);
+            if let Some(change) = self.change(&mut presences, &Event::Put(kv)).filter(|_| is_wanted) {
+                cluster.apply(change);
+            }
         }
-        let events = found.into_iter().map(Event::Put).chain(keys.into_iter().map(Event::Delete));
-        events.filter_map(|event| self.change(&event)).for_each(|change| cluster.apply(change));
+        let gone = absent.into_iter().filter_map(|key| self.change(&mut presences, &Event::Delete(key)));
+        gone.for_each(|change| cluster.apply(change));
     }
 
     /// The placements and the reports of `units`, at one revision.
@@ -206,9 +206,10 @@ impl<S: Store> Reader<S> {
     pub async fn add_reports(&self, cluster: &mut Cluster, units: &BTreeSet<UnitName>) -> Result<(), Error> {
         let is_placed = |unit: &UnitName| cluster.placed_on(unit).is_some();
         let anywhere = !units.iter().all(is_placed);
-        let hosts = if anywhere { self.hosts(Some(cluster.revision)).await?.1 } else { BTreeSet::new() };
+        let known = if anywhere { self.presences(Some(cluster.revision)).await?.1 } else { Presences::default() };
+        let hosts = known.hosts();
         if units.iter().filter(|unit| !is_placed(unit)).count() * hosts.len() > MAX_POINTS {
-            self.add_family(cluster, keys::STATES).await?;
+            self.add_range(cluster, keys::STATES, known).await?;
             cluster.states.retain(|unit, _| units.contains(unit));
             return Ok(());
         }
@@ -220,42 +221,48 @@ impl<S: Store> Reader<S> {
             let others = hosts.iter().filter(|_| placed.is_none());
             wanted.extend(reporting.chain(placed).chain(others).flat_map(|host| Key::states(host, unit)));
         }
-        self.add(cluster, &wanted).await
+        self.add_known(cluster, &wanted, known).await
     }
 
     /// The hosts that are registered, whether or not their records can be read, at a revision.
-    async fn hosts(&self, at: Option<Revision>) -> Result<(Option<Revision>, BTreeSet<MachineId>), Error> {
-        let mut hosts = BTreeSet::new();
-        let id = |kv: Kv| if let Ok(Key::Machine(id)) = Key::parse(&kv.key) { Some(id) } else { None };
+    async fn presences(&self, at: Option<Revision>) -> Result<(Revision, Presences), Error> {
+        let mut presences = Presences::default();
         let range = Range { prefix: keys::MACHINES.into(), at, ..Range::default() };
         let read = mirror::pages(&self.store, range, |page| {
-            hosts.extend(page.into_iter().filter_map(id));
+            page.into_iter().for_each(|kv| presences.follow(&Event::Put(kv)));
             ControlFlow::Continue(())
         });
-        Ok((Some(read.await?), hosts))
+        Ok((read.await?, presences))
     }
 
-    /// Add a whole family to a cluster that was read, at the revision that it shows.
+    /// Add a whole family to a cluster that was read, at the revision that it shows. Not for reports: see
+    /// [`Reader::add_reports`].
     ///
     /// # Errors
     /// As [`Reader::add`].
     pub async fn add_family(&self, cluster: &mut Cluster, family: &str) -> Result<(), Error> {
+        self.add_range(cluster, family, Presences::default()).await
+    }
+
+    /// The same, with the reports of these hosts.
+    async fn add_range(&self, cluster: &mut Cluster, family: &str, mut presences: Presences) -> Result<(), Error> {
         let range = Range { prefix: family.into(), at: Some(cluster.revision), ..Range::default() };
         let read = mirror::pages(&self.store, range, |page| {
-            page.into_iter().filter_map(|kv| self.change(&Event::Put(kv))).for_each(|change| cluster.apply(change));
+            let changes = page.into_iter().filter_map(|kv| self.change(&mut presences, &Event::Put(kv)));
+            changes.for_each(|change| cluster.apply(change));
             ControlFlow::Continue(())
         });
         read.await.map(drop)
     }
 
-    /// Those of `keys` that exist.
+    /// Those of `keys` that exist, in order.
     async fn some(&self, keys: &BTreeSet<String>, at: Option<Revision>) -> Result<Vec<Kv>, Error> {
         let mut found = Vec::new();
         self.each(keys, at, |kv| found.push(kv)).await?;
         Ok(found)
     }
 
-    /// Pass those of `keys` that exist to `take`. Many keys that are close together, such as those of a page of units,
+    /// Pass those of `keys` that exist to `take`, in order. Many keys that are close together, such as those of a page of units,
     /// are read as the range that contains them. If that range turns out to contain many other keys, as the units of a
     /// host lie between the assignments of a global unit, they are read one by one. The cost is thus that of the keys
     /// asked for, never that of a whole family.
@@ -297,12 +304,12 @@ impl<S: Store> Reader<S> {
     pub async fn first(&self, family: &str, number: usize) -> Result<Cluster, Error> {
         let mut tries = Tries::default();
         loop {
-            let (mut cluster, mut count) = (Cluster::default(), 0);
+            let (mut cluster, mut presences, mut count) = (Cluster::default(), Presences::default(), 0);
             let range = Range { prefix: family.into(), limit: number, ..Range::default() };
             let read = mirror::pages(&self.store, range, |page| {
                 let room = number.saturating_sub(count);
-                let changes = page.into_iter().filter_map(|kv| self.change(&Event::Put(kv))).take(room);
-                count += changes.map(|change| cluster.apply(change)).count();
+                let changes = page.into_iter().filter_map(|kv| self.change(&mut presences, &Event::Put(kv)));
+                count += changes.take(room).map(|change| cluster.apply(change)).count();
                 if count < number { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             match read.await {
@@ -447,13 +454,9 @@ impl<S: Store> Reader<S> {
         Some(summary)
     }
 
-    /// What an event means for a cluster; `None` if the record is damaged, which is logged once.
-    pub fn change(&self, event: &Event) -> Option<Change> {
-        keys::change(event).inspect_err(|corrupt| self.warn(corrupt)).ok().flatten()
-    }
-
-    /// The same, for those who have seen all events before it: a report that isn't its host's own is left out.
-    pub fn own_change(&self, presences: &mut Presences, event: &Event) -> Option<Change> {
+    /// What an event means for a cluster, given the hosts of all events before it; `None` if the record is damaged,
+    /// which is logged once.
+    pub fn change(&self, presences: &mut Presences, event: &Event) -> Option<Change> {
         presences.change(event).inspect_err(|corrupt| self.warn(corrupt)).ok().flatten()
     }
 
@@ -473,6 +476,25 @@ impl<S: Store> Reader<S> {
             told.insert(line);
         }
     }
+}
+
+/// The parts of a cluster that were read.
+#[derive(Debug, Default)]
+struct Parts {
+    cluster: Cluster,
+    /// The units whose records are damaged.
+    damaged: Damaged,
+    /// The hosts whose reports these are.
+    presences: Presences,
+}
+
+/// The keys `wanted`, and those of the hosts of all reports among them that aren't `known`.
+fn with_hosts(wanted: &BTreeSet<Key>, known: &Presences) -> BTreeSet<String> {
+    let host = |key: &Key| match key {
+        Key::State(report) if !known.has(&report.host) => Some(Key::Machine(report.host.clone()).to_string()),
+        _ => None,
+    };
+    wanted.iter().filter_map(host).chain(wanted.iter().map(ToString::to_string)).collect()
 }
 
 /// Attempts at one read.

@@ -72,7 +72,7 @@ impl<S: Store> Changes<S> {
                     self.reader.learn(&hash, &record);
                 }
             } else if FAMILIES.iter().any(|family| event_key(&event).starts_with(family)) {
-                changes.extend(self.reader.own_change(&mut self.presences, &event));
+                changes.extend(self.reader.change(&mut self.presences, &event));
             }
         }
         changes
