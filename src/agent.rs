@@ -22,7 +22,7 @@ mod publish;
 mod serve;
 mod shutdown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -162,6 +162,8 @@ pub struct Agent<S, H> {
     state: HostState,
     /// The format in which this host writes to the store.
     format: Format,
+    /// The units whose reports are known to have no key in another form than that of this format.
+    in_one_form: BTreeSet<UnitName>,
     /// The instant from which the state machine counts its time.
     begun: Instant,
     /// The revision of the host's key as this daemon last wrote it; `None` before the first write, and while an earlier
@@ -187,6 +189,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             status,
             state,
             format,
+            in_one_form: BTreeSet::new(),
             begun,
             claimed,
             heartbeat,

@@ -21,7 +21,7 @@ use flotilla::registry::records::file::FileRecord;
 use flotilla::registry::records::leader::LeaderRecord;
 use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
-use flotilla::store::{Kv, LeaseId, Range, Store, Txn};
+use flotilla::store::{Error, Kv, LeaseId, Op, Page, Range, Store, Txn, Watch};
 use flotilla::systemd::Systemd as _;
 use flotilla::systemd::fake::{self, Fake, What};
 use tokio::sync::watch;
@@ -896,6 +896,62 @@ fn reports_are_written_in_the_format_that_the_leader_publishes() {
         world.untell("b.service").await;
         world.until("b.service", "forgotten", |report| report.is_none()).await;
         assert_eq!(world.order(What::Stopped), ["b.service"]);
+    });
+}
+
+/// A store that permits a host to write its own keys, in the current format, and no others, as a role in etcd does.
+#[derive(Debug, Clone)]
+struct Limited(Embedded);
+
+impl Store for Limited {
+    async fn range(&self, range: Range) -> Result<Page, Error> {
+        self.0.range(range).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+        let (machine, reports) = (format!("machine/{ID}"), format!("state/{ID}/"));
+        let permits = |key: &str| key == machine || key.starts_with(&reports);
+        let refused = txn.ops.iter().find(|op| match op {
+            Op::Put { key, .. } | Op::Delete(key) => !permits(key),
+        });
+        refused.map_or(Ok(()), |op| Err(Error::Refused(format!("permission denied: {op:?}"))))?;
+        self.0.commit(txn).await
+    }
+
+    fn watch(&self, prefix: &str, from: Revision) -> Watch {
+        self.0.watch(prefix, from)
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+        self.0.grant(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
+        self.0.keep_alive(lease, within).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+        self.0.revoke(lease).await
+    }
+}
+
+#[test]
+fn a_host_writes_no_keys_but_its_own() {
+    run(async {
+        let mut world = World::stopped();
+        world.lead("2").await;
+        for generation in [1, 3] {
+            let options = Options { machine: machine("n1"), ttl: TTL, clock: world.clock };
+            let (agent, status) = Agent::new(Limited(world.store.clone()), world.host.clone(), options);
+            world.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
+            let units = [("a.service", PLAIN, Target::Launched, generation), ("b.service", PLAIN, Target::Loaded, 1)];
+            world.tell(&units).await;
+            world.until("a.service", "reported", |s| s.is_some_and(|s| s.generation == Revision(generation))).await;
+            world.untell("b.service").await;
+            world.until("b.service", "forgotten", |report| report.is_none()).await;
+            world.kill().await;
+        }
+        assert_eq!(world.state_key("a.service").await, format!("state/{ID}/a.service"));
     });
 }
 

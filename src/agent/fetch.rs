@@ -46,6 +46,18 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(Input::Reports(names, ours.into_iter().filter_map(report).collect()))
     }
 
+    /// Those of `names` that this host reports under a key of one of these forms.
+    pub(super) async fn reported_in(
+        &self,
+        forms: impl Iterator<Item = ReportKeyForm> + Clone,
+        names: impl Iterator<Item = &UnitName>,
+    ) -> Result<BTreeSet<UnitName>, Error> {
+        let host = &self.options.machine.id;
+        let in_forms = names.flat_map(|name| forms.clone().map(|form| (name.clone(), form)));
+        let found = self.read(in_forms, |(name, form)| Key::state(host, &name, form)).await?;
+        Ok(found.into_iter().filter_map(|((name, _), record)| record.map(|_| name)).collect())
+    }
+
     /// Read the leader's key, and which of these units have a desired state other than `inactive`.
     pub(super) async fn decisions(&self, names: Vec<UnitName>) -> Result<Input, Error> {
         let found = self.read(names, Key::Unit).await?;

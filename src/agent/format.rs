@@ -44,6 +44,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let Some(leader) = leader.and_then(|kv| decode::<LeaderRecord>(kv).ok()) else { return };
         let before = std::mem::replace(&mut self.format, leader.format.min(self.options.machine.format));
         if before != self.format {
+            self.in_one_form.clear();
             self.apply(Input::FormatChanged);
         }
     }

@@ -1,5 +1,8 @@
 //! Publishes reports: what this host reports of each unit, written when it changes and bound to the host's lease.
 
+use std::collections::BTreeSet;
+
+use crate::model::format::ReportKeyForm;
 use crate::model::name::UnitName;
 use crate::model::unit::UnitReport;
 use crate::plan::host::Input;
@@ -21,16 +24,37 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         for part in reports.chunks(reports::MOST) {
             // The guard ensures that only the holder of the host's presence reports for it.
             let claimed = self.claimed(lease).await?;
-            let (host, form) = (&self.options.machine.id, self.format.report_key());
-            let reporter = Reporter { host, lease: lease.id(), claimed, form };
-            if let Err(error) = reporter.write(&self.store, part).await {
+            let form = self.format.report_key();
+            // Only now: an earlier transaction whose outcome is unknown can't take effect after the key was claimed.
+            let twice = self.under_other_keys(part, form).await?;
+            let reporter = Reporter { host: &self.options.machine.id, lease: lease.id(), claimed, form };
+            if let Err(error) = reporter.write(&self.store, part, &twice).await {
                 // Its outcome is unknown: it may be committed now or later.
                 self.claimed = None;
                 self.apply(Input::PublishFailed(part.iter().map(|(name, _)| name.clone()).collect()));
                 return Err(error);
             }
+            for (name, report) in part {
+                if report.is_some() {
+                    self.in_one_form.insert(name.clone());
+                } else {
+                    self.in_one_form.remove(name);
+                }
+            }
             self.apply(Input::Published(part.to_vec()));
         }
         Ok(())
+    }
+
+    /// The units among `reports` that are also reported under a key in another form than `form`. The store is asked
+    /// once for each unit and format. A key that isn't there isn't deleted either: a host whose rights in the store are
+    /// limited to the keys of the current form would be refused.
+    async fn under_other_keys(
+        &self,
+        reports: &[(UnitName, Option<UnitReport>)],
+        form: ReportKeyForm,
+    ) -> Result<BTreeSet<UnitName>, Error> {
+        let names = reports.iter().map(|(name, _)| name).filter(|name| !self.in_one_form.contains(*name));
+        self.reported_in(form.others(), names).await
     }
 }

@@ -60,6 +60,11 @@ pub enum ReportKeyForm {
 impl ReportKeyForm {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::UnitFirst, Self::HostFirst];
+
+    /// All but this one.
+    pub fn others(self) -> impl Iterator<Item = Self> + Clone {
+        Self::ALL.into_iter().filter(move |form| *form != self)
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Which reports are their host's own: those that are bound to the lease of its `machine/` key. A host writes both
-//! under one lease. A store that limits each host to keys of its own attaches a key to a lease only for those who may
-//! write all keys of that lease (etcd's roles do), so no host can report for another one. Nothing else decides which
-//! reports count: the engine, watches and every read of the API ask here.
+//! under one lease, so a report that an earlier presence left, or that someone else wrote, proves nothing. Nothing else
+//! decides which reports count: the engine, watches and every read of the API ask here.
+//!
+//! The lease doesn't authenticate. etcd refuses a single write under a lease whose other keys the user may not write,
+//! but not the same write in a transaction. What keeps one host from writing the reports of another one is a role in
+//! etcd that is limited to `state/<host>/`.
 //!
 //! A host that registers with a new lease writes all of its reports again. Until then, a report under its earlier lease
 //! that was accepted remains; one that is listed then counts as missing, which proves nothing to anybody.
@@ -43,10 +46,14 @@ impl Presences {
         self.0.keys().cloned().collect()
     }
 
-    /// Whether this host is registered.
-    #[must_use]
-    pub fn has(&self, host: &MachineId) -> bool {
-        self.0.contains_key(host)
+    /// The keys `wanted`, and those of the hosts that are needed to decide about reports among them.
+    pub(super) fn with_hosts(&self, wanted: &BTreeSet<Key>) -> BTreeSet<String> {
+        let host = |key: &Key| match key {
+            Key::State(report) if !self.0.contains_key(&report.host) => Some(Key::Machine(report.host.clone())),
+            _ => None,
+        };
+        let hosts = wanted.iter().filter_map(host).map(|key| key.to_string());
+        hosts.chain(wanted.iter().map(ToString::to_string)).collect()
     }
 
     /// Take note of an event that is about a host.

@@ -2,6 +2,8 @@
 //! Owns which ranges are read, and how few; must never write. With reports it reads the keys of their hosts, since
 //! [`Presences`] decides by these which reports count.
 
+mod tries;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::ops::ControlFlow;
@@ -11,7 +13,7 @@ use futures_util::future::try_join_all;
 
 use crate::model::cluster::{Change, Cluster};
 use crate::model::file::UnitFile;
-use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::store::{Error, Event, Kv, Range, Store};
 
@@ -22,8 +24,7 @@ use super::scope::Scope;
 use super::summaries::{FileSummary, FileSummaryCache};
 use super::{Corrupt, decode, mirror, point};
 
-/// Retries of a read whose revision was compacted meanwhile.
-const TRIES: usize = 3;
+use tries::Tries;
 
 /// How many records are read one by one concurrently, and how many ranges.
 const POINTS: usize = 32;
@@ -147,7 +148,7 @@ impl<S: Store> Reader<S> {
 
     /// The same, when these hosts are known already to be registered at that revision.
     async fn add_known(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>, known: Presences) -> Result<(), Error> {
-        let kvs = self.some(&with_hosts(wanted, &known), Some(cluster.revision)).await?;
+        let kvs = self.some(&known.with_hosts(wanted), Some(cluster.revision)).await?;
         self.replace(cluster, wanted, known, kvs);
         Ok(())
     }
@@ -158,7 +159,7 @@ impl<S: Store> Reader<S> {
     /// [`Error::Unavailable`], [`Error::Refused`].
     pub async fn refresh(&self, cluster: &mut Cluster, wanted: &BTreeSet<Key>) -> Result<(), Error> {
         let known = Presences::default();
-        let (revision, kvs) = self.points(&with_hosts(wanted, &known)).await?;
+        let (revision, kvs) = self.points(&known.with_hosts(wanted)).await?;
         cluster.revision = revision;
         self.replace(cluster, wanted, known, kvs);
         Ok(())
@@ -262,10 +263,10 @@ impl<S: Store> Reader<S> {
         Ok(found)
     }
 
-    /// Pass those of `keys` that exist to `take`, in order. Many keys that are close together, such as those of a page of units,
-    /// are read as the range that contains them. If that range turns out to contain many other keys, as the units of a
-    /// host lie between the assignments of a global unit, they are read one by one. The cost is thus that of the keys
-    /// asked for, never that of a whole family.
+    /// Pass those of `keys` that exist to `take`, in order. Many keys that are close together, such as those of a page
+    /// of units, are read as the range that contains them. If that range turns out to contain many other keys, as the
+    /// units of a host lie between the assignments of a global unit, they are read one by one. The cost is thus that of
+    /// the keys asked for, never that of a whole family.
     async fn each(&self, keys: &BTreeSet<String>, at: Option<Revision>, mut take: impl FnMut(Kv)) -> Result<(), Error> {
         let sorted: Vec<&String> = keys.iter().collect();
         let (mut rest, mut close) = (&sorted[..], sorted.len() > POINTS);
@@ -488,36 +489,10 @@ struct Parts {
     presences: Presences,
 }
 
-/// The keys `wanted`, and those of the hosts of all reports among them that aren't `known`.
-fn with_hosts(wanted: &BTreeSet<Key>, known: &Presences) -> BTreeSet<String> {
-    let host = |key: &Key| match key {
-        Key::State(report) if !known.has(&report.host) => Some(Key::Machine(report.host.clone()).to_string()),
-        _ => None,
-    };
-    wanted.iter().filter_map(host).chain(wanted.iter().map(ToString::to_string)).collect()
-}
-
-/// Attempts at one read.
-#[derive(Debug, Default)]
-struct Tries(usize);
-
-impl Tries {
-    /// Whether to read again after `error`: only if the revision that is read was compacted meanwhile.
-    fn again(&mut self, error: Error) -> Result<(), Error> {
-        self.0 += 1;
-        match error {
-            Error::Compacted if self.0 < TRIES => Ok(()),
-            Error::Compacted => {
-                Err(Error::Unavailable("the store forgets its revisions faster than they can be read".into()))
-            }
-            other => Err(other),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::name::MachineId;
     use crate::store::embedded::Embedded;
     use crate::store::{Op, Txn};
 

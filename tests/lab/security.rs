@@ -1,5 +1,5 @@
-//! The recipe in `docs/security.md`, as it is written: an etcd that lets in the hosts, by their certificates, and
-//! nobody else.
+//! The recipes in `docs/security.md`, as they are written: an etcd that lets in the hosts, by their certificates, and
+//! nobody else; and a role for each host that permits it to write nothing but its own presence and reports.
 
 use std::time::Duration;
 
@@ -9,14 +9,17 @@ use crate::pages::play;
 
 const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
 
-/// The address of n1, and the steps of the recipe with it.
-fn recipe(lab: &Lab) -> (String, Vec<Item>) {
+/// The address of n1, and the steps of both recipes with it.
+fn recipes(lab: &Lab) -> (String, [Vec<Item>; 2]) {
     let hosts = lab.lab(&["hosts"]).ok();
     let address = hosts.lines().find_map(|line| line.strip_prefix("n1\t")?.split('\t').next()).unwrap().to_owned();
     let path = format!("{}/docs/security.md", env!("CARGO_MANIFEST_DIR"));
     let mut page = Page::parse(&std::fs::read_to_string(path).unwrap().replace("10.0.0.1", &address));
-    let section = page.sections.iter_mut().find(|section| section.title == "etcd for your hosts only").unwrap();
-    (address, std::mem::take(&mut section.items))
+    let steps = ["etcd for your hosts only", "A role for each host"].map(|title| {
+        let section = page.sections.iter_mut().find(|section| section.title == title).unwrap();
+        std::mem::take(&mut section.items)
+    });
+    (address, steps)
 }
 
 /// What the text of the page has the reader do before `fleetd` starts.
@@ -39,14 +42,50 @@ fn configure(lab: &Lab, address: &str) {
     }
 }
 
+/// Hosts with a role of their own do their work, also after a restart of their daemon, and write nothing else.
+fn hosts_keep_to_their_role(lab: &Lab) {
+    let active_on = |hosts: &[&str], unit: &str| {
+        eventually(Duration::from_secs(40), &format!("{unit} runs on {hosts:?} and is reported"), || {
+            let units = lab.units()?;
+            let states = units.iter().filter(|view| view.name.as_str() == unit).flat_map(|view| &view.states);
+            let active = states.filter(|state| state.active == "active").count();
+            if active == hosts.len() { Ok(()) } else { Err(format!("{active}: {units:?}")) }
+        });
+    };
+    lab.file("all.service", "[Service]\nExecStart=/bin/sleep infinity\n[X-Fleet]\nGlobal=true\n");
+    lab.fleetctl(&["start", "all.service"]).ok();
+    active_on(&HOSTS, "all.service");
+    lab.run("n2", &["systemctl", "restart", "fleetd"]).ok();
+    lab.run("n2", &["systemctl", "stop", "all.service"]).ok();
+    active_on(&["n1", "n3"], "all.service");
+    lab.run("n2", &["systemctl", "start", "all.service"]).ok();
+    active_on(&HOSTS, "all.service");
+    let refused = lab.fleetctl_on("n2", &["destroy", "all.service"]);
+    assert_ne!(refused.code, 0, "n2 may destroy a unit: {refused:?}");
+    assert!(refused.stderr.contains("does not permit"), "{refused:?}");
+
+    // Not for another host, also in a transaction, for which etcd checks less; and not under the older form of the key.
+    let id = |host: &str| lab.run(host, &["cat", "/etc/machine-id"]).ok().trim().to_owned();
+    let (n2, n3) = (id("n2"), id("n3"));
+    let write =
+        |key: &str| lab.sh("n1", &format!(r"cd /root; printf '\nput /flotilla/state/{key} x\n\n\n' | sh as.sh n2 txn"));
+    for key in [format!("{n3}/all.service"), format!("all.service/{n3}"), format!("all.service/{n2}")] {
+        let refused = write(&key);
+        assert!(refused.code != 0 && refused.stderr.contains("permission denied"), "{key}: {refused:?}");
+    }
+    let own = write(&format!("{n2}/other.service"));
+    assert_eq!(own.code, 0, "{own:?}");
+    lab.fleetctl(&["destroy", "all.service"]).ok();
+}
+
 #[test]
-fn the_recipe_for_etcd_lets_in_the_hosts_and_nobody_else() {
+fn the_recipes_for_etcd_let_in_the_hosts_and_nobody_else_and_each_to_what_it_needs() {
     let lab = Lab::boot(3, &[]);
     // The lab's own etcd isn't in a host.
     for program in ["/usr/bin/etcd", "/usr/bin/etcdctl"] {
         lab.give("n1", program);
     }
-    let (address, items) = recipe(&lab);
+    let (address, [items, limited]) = recipes(&lab);
     let is_shown_after =
         |item: &&Item| matches!(item, Item::Command { command, .. } if command.starts_with("fleetctl"));
     let (before, after) = items.split_at(items.iter().position(|item| is_shown_after(&item)).unwrap());
@@ -67,6 +106,9 @@ fn the_recipe_for_etcd_lets_in_the_hosts_and_nobody_else() {
         let stopped = lab.fleetctl(&["stop", "a.service"]);
         if stopped.code == 0 { Ok(()) } else { Err(format!("{stopped:?}")) }
     });
+
+    play(&lab, &limited);
+    hosts_keep_to_their_role(&lab);
     for host in HOSTS {
         let log = lab.run(host, &["journalctl", "-b", "-u", "fleetd", "-o", "cat", "--no-pager"]).ok();
         assert!(!log.contains("without TLS"), "{host}: {log}");

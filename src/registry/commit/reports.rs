@@ -1,5 +1,8 @@
 //! Writes what a host reports of its units. Owns the guard that lets only the holder of the host's key report for it,
-//! and that a host has one key for each report, in the form that it is told to write.
+//! and that a host has one key for each report, in the form that it is told to write. Must never touch a key that a
+//! host of the current format has no need of: the store may limit each host to its own keys.
+
+use std::collections::BTreeSet;
 
 use crate::model::format::ReportKeyForm;
 use crate::model::name::{MachineId, UnitName};
@@ -26,22 +29,25 @@ pub struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
-    /// Write `reports` (`None` deletes one), if the host's key was not written since. The same transaction deletes each
-    /// of them in the other form, which an earlier daemon of this host, or this one, may have written.
+    /// Write `reports` (`None` deletes one), if the host's key was not written since. The same transaction deletes the
+    /// keys in another form of the units in `twice`, which an earlier daemon of this host, or this one, has written.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub async fn write<S: Store>(&self, store: &S, reports: &[(UnitName, Option<UnitReport>)]) -> Result<(), Error> {
+    pub async fn write<S: Store>(
+        &self,
+        store: &S,
+        reports: &[(UnitName, Option<UnitReport>)],
+        twice: &BTreeSet<UnitName>,
+    ) -> Result<(), Error> {
         let guards = vec![unchanged(&Key::Machine(self.host.clone()), Some(self.claimed))];
-        let ops = reports.iter().flat_map(|(name, report)| {
-            ReportKeyForm::ALL.map(|form| {
-                let key = Key::state(self.host, name, form);
-                match report.as_ref().filter(|_| form == self.form) {
-                    Some(report) => put(&key, report, Some(self.lease)),
-                    None => delete(&key),
-                }
-            })
-        });
+        let write = |(name, report): &(UnitName, Option<UnitReport>)| {
+            let key = Key::state(self.host, name, self.form);
+            report.as_ref().map_or_else(|| delete(&key), |report| put(&key, report, Some(self.lease)))
+        };
+        let others = reports.iter().map(|(name, _)| name).filter(|name| twice.contains(*name));
+        let others = others.flat_map(|name| self.form.others().map(|form| Key::state(self.host, name, form)));
+        let ops = reports.iter().map(write).chain(others.map(|key| delete(&key)));
         store.commit(Txn { guards, ops: ops.collect() }).await.map(drop)
     }
 }
