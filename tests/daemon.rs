@@ -17,6 +17,10 @@ mod host;
 mod demo;
 #[path = "daemon/deps.rs"]
 mod deps;
+#[path = "daemon/exposure.rs"]
+mod exposure;
+#[path = "daemon/sbom.rs"]
+mod sbom;
 
 use host::Host;
 use rustix::process::{Pid, Signal, kill_process};
