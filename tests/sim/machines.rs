@@ -45,8 +45,9 @@ struct Watched {
     /// Whether it is registered, and whether its system is shutting down.
     present: bool,
     going_down: bool,
-    /// When the cluster last treated it as dead.
+    /// When the cluster last treated it as dead, and when it last registered.
     lost: Option<Duration>,
+    registered: Option<Duration>,
     requests: Requests,
     /// When a person last started each unit, and last stopped it.
     hand_starts: BTreeMap<UnitName, Duration>,
@@ -74,6 +75,7 @@ impl Machines {
             present: false,
             going_down: false,
             lost: None,
+            registered: None,
             requests: Requests::default(),
             hand_starts: BTreeMap::new(),
             hand_stops: BTreeMap::new(),
@@ -226,6 +228,9 @@ impl Machines {
             if machine.present && !present {
                 machine.lost = Some(now);
             }
+            if present && !machine.present {
+                machine.registered = Some(now);
+            }
             machine.present = present;
         }
     }
@@ -362,7 +367,9 @@ impl Machines {
         let global = texts.get(unit).is_some_and(|text| text.contains("Global=true"));
         for other in self.all.iter().enumerate().filter(|(other, _)| *other != host && !global).map(|(_, m)| m) {
             let Some(since) = other.running.get(unit) else { continue };
-            let lost = !other.present || other.lost.is_some_and(|lost| lost >= *since);
+            // The cluster treated that host as dead at some time since it started the unit. It may also have started it
+            // meanwhile, by a job that waited in systemd's queue.
+            let lost = !other.present || other.registered.is_some_and(|registered| registered >= *since);
             // A job that waited in systemd's queue while the cluster treated its host as dead; it can't be cancelled
             // there.
             let asked = me.requests.last_start(&askers(unit, &texts));

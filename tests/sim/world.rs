@@ -40,8 +40,9 @@ pub(crate) const BUS: Duration = Duration::from_millis(2);
 /// The longest time that a bus call takes while PID 1 is slow.
 pub(crate) const SLOW_BUS: Duration = Duration::from_millis(300);
 
-/// How many calls one pass makes, one after the other, between reading its assignments and its last request.
-const CALLS: u32 = 7;
+/// How many calls one pass makes, one after the other, between reading its assignments and its last request: a unit is
+/// replaced and another one installed, each with its stop, its files, a reload and what must be observed in between.
+const CALLS: u32 = 12;
 
 /// The cluster and its surroundings.
 pub(crate) struct World {
