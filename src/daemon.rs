@@ -139,8 +139,10 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     let api = api.on(config.machine.id.clone()).measured(metrics.clone());
     let (machine, outage) = (watch::Sender::new(config.machine.clone()), watch::Sender::new(None));
     let api = api.asking_host(ask_host(systemd.clone(), machine.subscribe(), outage.subscribe(), clock));
-    let (stop, watched) = (CancellationToken::new(), Watched::default());
-    let mut roles = Roles::begin(counted, systemd, Shared { clock, watched: watched.clone(), metrics }, config);
+    let (stop, watched, sight) = (CancellationToken::new(), Watched::default(), watch::Sender::default());
+    let api = api.with_sight(sight.subscribe());
+    let shared = Shared { clock, watched: watched.clone(), metrics, sight };
+    let mut roles = Roles::begin(counted, systemd, shared, config);
     let mut served = tokio::spawn(server::serve(listeners, api.clone(), stop.clone().cancelled_owned()));
     let mut daemon = Daemon { settings, store, api, clock, machine, refused: watch::Sender::new(None) };
     let (agent, engine, refusal) = (roles.agent_status(), roles.engine_status(), daemon.refused.subscribe());

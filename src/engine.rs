@@ -30,8 +30,11 @@ use crate::metrics::{LeaseOf, Metrics};
 use crate::model::machine::Machine;
 use crate::model::name::{UnitHash, UnitName};
 use crate::reconcile::{Backoff, Heartbeat, Outage};
+use crate::registry::records::leader::LeaderRecord;
+use crate::registry::sight::LastSeen;
 use crate::store::Store;
 
+pub use crate::registry::sight::Sight;
 use cost::Cost;
 use lead::Term;
 
@@ -70,6 +73,7 @@ pub struct Engine<S> {
     store: S,
     options: Options,
     status: watch::Sender<Status>,
+    sight: watch::Sender<Sight>,
     pulse: Heartbeat,
     metrics: Metrics,
     /// Units that an earlier term of this engine couldn't plan in time, with the files they had.
@@ -80,8 +84,8 @@ impl<S: Store> Engine<S> {
     /// An engine, and a receiver of its status.
     pub fn new(store: S, options: Options) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::Candidate);
-        let (pulse, metrics) = (Heartbeat::default(), Metrics::default());
-        (Self { store, options, status, pulse, metrics, left_out: Mutex::default() }, receiver)
+        let (sight, pulse, metrics) = (watch::Sender::default(), Heartbeat::default(), Metrics::default());
+        (Self { store, options, status, sight, pulse, metrics, left_out: Mutex::default() }, receiver)
     }
 
     /// The heartbeat that the watchdog checks.
@@ -94,6 +98,12 @@ impl<S: Store> Engine<S> {
     #[must_use]
     pub fn measured(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Show in `sight` what is known of the cluster, for when the store is unreachable.
+    #[must_use]
+    pub fn showing(self, sight: watch::Sender<Sight>) -> Self {
+        Self { sight, ..self }
     }
 
     /// Campaign for leadership and lead, until `stop`; then resign.
@@ -126,6 +136,7 @@ impl<S: Store> Engine<S> {
             self.metrics.leads(None);
             self.metrics.lease_held(LeaseOf::Leadership, false);
             self.status.send_replace(Status::Candidate);
+            self.sees(None);
             // The next leader then needn't wait for the TTL, unless the store is unreachable.
             let _ = tokio::time::timeout(Duration::from_secs(1), lease.revoke()).await;
             if stop.is_cancelled() {
@@ -140,6 +151,25 @@ impl<S: Store> Engine<S> {
                 () = planner.end() => {}
             }
         }
+    }
+
+    /// The store answers, and this is the leader.
+    fn sees(&self, leader: Option<LeaderRecord>) {
+        self.sight.send_replace(Sight { leader, cluster: None });
+    }
+
+    /// The store answers again: what was seen before is dropped, so that no change has to copy it.
+    fn sees_again(&self) {
+        self.sight.send_if_modified(|sight| sight.cluster.take().is_some());
+    }
+
+    /// The store no longer answers: keep what was seen last.
+    fn sees_no_more(&self, seen: LastSeen) {
+        self.sight.send_if_modified(|sight| {
+            let first = sight.cluster.is_none();
+            sight.cluster.get_or_insert(seen);
+            first
+        });
     }
 
     fn left_out(&self) -> BTreeMap<UnitName, UnitHash> {

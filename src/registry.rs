@@ -16,6 +16,7 @@ pub mod reader;
 pub mod records;
 pub mod scope;
 pub mod services;
+pub mod sight;
 pub mod summaries;
 pub mod units;
 pub mod watch;

@@ -22,11 +22,12 @@ use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit};
 use flotilla::registry::keys::Key;
 use flotilla::registry::records::file::FileRecord;
 use flotilla::registry::records::leader::LeaderRecord;
+use flotilla::registry::sight::{LastSeen, Sight};
 use flotilla::registry::{decode, delete, put};
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Error, Kv, LeaseId, Op, Page, Range, Store, Txn, Watch};
 use log_line::LogLine;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -58,14 +59,23 @@ struct Line {
     late: Arc<Mutex<Vec<Txn>>>,
     /// From this time, no lease is renewed any more: the store reports that they have ended.
     leases_end: Arc<Mutex<Option<Instant>>>,
+    /// Whether nothing is answered, and watches break.
+    away: watch::Sender<bool>,
+}
+
+impl Line {
+    fn reach(&self) -> Result<&Embedded, Error> {
+        if *self.away.borrow() { Err(Error::Unavailable("connection refused".into())) } else { Ok(&self.store) }
+    }
 }
 
 impl Store for Line {
     async fn range(&self, range: Range) -> Result<Page, Error> {
-        self.store.range(range).await
+        self.reach()?.range(range).await
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+        self.reach()?;
         let places = format!("{:?}", txn.ops).contains("placement/");
         let fate = if places { self.fates.lock().unwrap().pop_front() } else { None };
         let silent = || Error::Unavailable("no answer".into());
@@ -81,11 +91,26 @@ impl Store for Line {
     }
 
     fn watch(&self, prefix: &str, from: Revision) -> Watch {
-        self.store.watch(prefix, from)
+        let (mut batches, mut away) = (self.store.watch(prefix, from), self.away.subscribe());
+        let (send, delivered) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                let batch = tokio::select! {
+                    biased;
+                    _ = away.wait_for(|away| *away) => Err(Error::Unavailable("the connection broke".into())),
+                    batch = batches.next() => batch,
+                };
+                let ends = batch.is_err();
+                if send.send(batch).await.is_err() || ends {
+                    return;
+                }
+            }
+        });
+        Watch::new(delivered)
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
-        self.store.grant(ttl).await
+        self.reach()?.grant(ttl).await
     }
 
     async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
@@ -93,11 +118,11 @@ impl Store for Line {
         if ends.is_some_and(|ends| ends <= Instant::now()) {
             return Err(Error::LeaseLost);
         }
-        self.store.keep_alive(lease, within).await
+        self.reach()?.keep_alive(lease, within).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
-        self.store.revoke(lease).await
+        self.reach()?.revoke(lease).await
     }
 }
 
@@ -144,6 +169,7 @@ struct Daemon {
     stop: CancellationToken,
     task: JoinHandle<()>,
     status: watch::Receiver<Status>,
+    sight: watch::Receiver<Sight>,
 }
 
 fn id(at: u32) -> MachineId {
@@ -164,7 +190,8 @@ impl World {
         let log = Log::default();
         let logging = tracing::subscriber::set_default(log.clone());
         let (fates, late, leases_end) = Default::default();
-        let line = Line { store: Embedded::in_memory(), fates, late, leases_end };
+        let away = watch::Sender::new(false);
+        let line = Line { store: Embedded::in_memory(), fates, late, leases_end, away };
         Self { line, clock, log, _logging: logging, engines: Vec::new() }
     }
 
@@ -186,9 +213,10 @@ impl World {
     fn start_with(&mut self, at: u32, ttl: Duration) {
         let (stop, machine) = (CancellationToken::new(), machine(at, 0));
         let (engine, status) = Engine::new(self.line.clone(), Options { machine, ttl, clock: self.clock });
-        let until = stop.clone();
-        let task = tokio::spawn(async move { engine.run(until).await });
-        self.engines.push(Daemon { stop, task, status });
+        let (until, shown) = (stop.clone(), watch::Sender::default());
+        let sight = shown.subscribe();
+        let task = tokio::spawn(async move { engine.showing(shown).run(until).await });
+        self.engines.push(Daemon { stop, task, status, sight });
     }
 
     async fn host(&self, at: u32, since: u64) {
@@ -658,4 +686,35 @@ async fn the_texts_of_a_destroyed_unit_are_kept_for_a_week() {
         assert!(world.held(key).await.is_some(), "{key} is kept: destroyed later, or there again");
     }
     assert_eq!(world.log.with("ERROR"), [""; 0]);
+}
+
+/// The leader keeps what it has seen for as long as the store is away, and nobody keeps anything otherwise.
+#[tokio::test(start_paused = true)]
+async fn what_the_leader_saw_last_is_kept_while_the_store_is_away() {
+    let mut world = World::leading(2).await;
+    world.start(2);
+    world.submit("a.service", "").await;
+    wait(2).await;
+    let sight = |world: &World, engine: usize| world.engines[engine].sight.borrow().clone();
+    let leader = |world: &World, engine| sight(world, engine).leader.map(|leader| leader.hostname);
+    let kept = |world: &World, engine| sight(world, engine).cluster.is_some();
+    let of_both = |world: &World| [(leader(world, 0), kept(world, 0)), (leader(world, 1), kept(world, 1))];
+    let n1 = || Some("n1".to_owned());
+    assert_eq!(of_both(&world), [(n1(), false), (n1(), false)]);
+
+    let (lost, revision) = (world.clock.now_ms(), world.revision().await);
+    world.line.away.send_replace(true);
+    // Longer than any lease.
+    for _ in 0..3 {
+        wait(60).await;
+        assert_eq!(of_both(&world), [(n1(), true), (n1(), false)], "only the leader has a copy");
+    }
+    let LastSeen { cluster, at } = sight(&world, 0).cluster.unwrap();
+    assert_eq!((cluster.revision, at), (Revision(revision), lost), "as of when it was lost");
+    assert_eq!(cluster.placements[&unit("a.service")].value.host(), world.place("a.service").await.as_ref());
+
+    world.line.away.send_replace(false);
+    wait(20).await;
+    let [(first, one), (second, two)] = of_both(&world);
+    assert_eq!((first == second && first.is_some(), one, two), (true, false, false), "{first:?} {second:?}");
 }

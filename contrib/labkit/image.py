@@ -8,7 +8,7 @@ CACHE = os.environ.get("FLOTILLA_LAB_CACHE", "/var/cache/flotilla-lab")
 NEEDS = ("mmdebstrap", "gpg", "systemd-nspawn", "ip", "nsenter", "etcd", "etcdctl",
          "usr/share/keyrings/debian-archive-keyring.gpg")
 SUITE = "bookworm"
-PACKAGES = ("systemd systemd-sysv dbus iproute2 procps curl netcat-openbsd openssh-server "
+PACKAGES = ("systemd systemd-sysv dbus dbus-user-session faketime iproute2 procps curl netcat-openbsd openssh-server "
             "python3-minimal libssl3 ca-certificates polkitd haproxy "
             "podman crun netavark iptables docker-registry").split()
 # Run once with the new root as $1. Idle hosts must be quiet, or measurements of an idle cluster would

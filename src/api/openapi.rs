@@ -226,7 +226,7 @@ fn description() -> Value {
             list(
                 "status",
                 "The whole cluster at one revision of the store: leader, hosts, units.",
-                vec![],
+                vec![offline()],
                 types.answer::<wire::ClusterView>(),
             ),
         ),

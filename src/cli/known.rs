@@ -1,13 +1,15 @@
-//! Questions that are answered even while the cluster can't be asked: by the `fleetd` that is asked, for its own host;
-//! or, for units that are named and if `fleetd` doesn't run, by systemd on this host. Owns when that is done, and how
-//! it is said. Commands that change something must not use it, since such an answer isn't complete.
+//! Questions that are answered even while the cluster can't be asked: by the `fleetd` that is asked, from what it saw
+//! last of the cluster or for its own host; or, for units that are named and if `fleetd` doesn't run, by systemd on
+//! this host. Owns when that is done, and how it is said. Commands that change something must not use it, since such
+//! an answer isn't complete.
 
 use std::collections::BTreeMap;
 
 use crate::api::client::ClientError;
-use crate::api::wire::{MachineList, MachineRef, Offline, UnitDetail, UnitList, UnitView};
+use crate::api::wire::{ClusterView, MachineList, MachineRef, Offline, UnitDetail, UnitList, UnitView};
+use crate::cli::error::HINT;
 use crate::cli::input::names;
-use crate::cli::output::people::count;
+use crate::cli::output::people::{ago, count};
 use crate::cli::session::Session;
 use crate::clock::{Clock, utc};
 use crate::model::name::{UnitHash, UnitName};
@@ -18,7 +20,7 @@ use crate::model::unit::Desired;
 const UNAVAILABLE: u16 = 503;
 
 impl Session {
-    /// The units that match one of `patterns`, or all: those of the cluster, or else of one host.
+    /// The units that match one of `patterns`, or all: those of the cluster, or else those that one host knows.
     ///
     /// # Errors
     /// Neither can be had: why the cluster doesn't answer.
@@ -28,9 +30,9 @@ impl Session {
             answer => return answer,
         };
         let Ok(list) = self.client.units_offline(patterns).await else { return Err(error) };
-        self.go_offline(&error, list.offline.as_deref(), |host| match list.units.len() {
-            1 => format!("this is the 1 unit of {host}"),
-            units => format!("these are the {} of {host}", count(units, "unit")),
+        self.go_offline(&error, list.offline.as_deref(), |of| match list.units.len() {
+            1 => format!("this is the 1 unit of {of}"),
+            units => format!("these are the {} of {of}", count(units, "unit")),
         });
         Ok(list)
     }
@@ -49,7 +51,7 @@ impl Session {
         Ok(unit)
     }
 
-    /// The hosts of the cluster, or else the one that answers.
+    /// The hosts of the cluster, or else those that one host knows.
     ///
     /// # Errors
     /// As [`Session::known_units`].
@@ -59,8 +61,25 @@ impl Session {
             answer => return answer,
         };
         let Ok(list) = self.client.machines_offline().await else { return Err(error) };
-        self.go_offline(&error, list.offline.as_deref(), |host| format!("this is {host} alone"));
+        self.go_offline(&error, list.offline.as_deref(), |of| match list.machines.len() {
+            1 => format!("this is {of} alone"),
+            hosts => format!("these are the {} of {of}", count(hosts, "host")),
+        });
         Ok(list)
+    }
+
+    /// The whole cluster, or else what one host knows of it.
+    ///
+    /// # Errors
+    /// As [`Session::known_units`].
+    pub(in crate::cli) async fn known_cluster(&self) -> Result<ClusterView, ClientError> {
+        let error = match self.client.status().await {
+            Err(error) if can_be_offline(&error) => error,
+            answer => return answer,
+        };
+        let Ok(cluster) = self.client.status_offline().await else { return Err(error) };
+        self.go_offline(&error, cluster.hosts.offline.as_deref(), |of| format!("this is {of}"));
+        Ok(cluster)
     }
 
     /// As [`Session::known_units`], for a command that asks the hosts of units itself. If this host's `fleetd` can't be
@@ -80,7 +99,8 @@ impl Session {
         let named: Option<BTreeMap<UnitName, MachineRef>> = args.iter().map(|arg| self.named_here(arg)).collect();
         let (Some(named), Some(host)) = (named, self.hosts.here()) else { return Err(error) };
         self.out.message(&format!("{error}; what follows is what systemd on this host says"));
-        let _ = self.offline.set(Offline { host, at: Clock::system().now_ms(), since: None });
+        let at = Clock::system().now_ms();
+        let _ = self.offline.set(Offline { host, at, since: None, seen: None, leader: None });
         let units = named.into_iter().map(|(name, machine)| only_named(name, machine)).collect();
         Ok(UnitList { units, ..UnitList::default() })
     }
@@ -93,14 +113,15 @@ impl Session {
 
     /// Whether answers are about one host only; then its name, for messages about what isn't there.
     pub(in crate::cli) fn only_host(&self) -> Option<String> {
-        self.offline.get().map(|offline| offline.host.name())
+        self.offline.get().filter(|offline| offline.seen.is_none()).map(|offline| offline.host.name())
     }
 
-    /// Say once what is known of one host only, and why; `what` words it with the host's name.
+    /// Say once what is shown instead of the cluster, and why; `what` words it with what it is about: one host, or the
+    /// cluster.
     fn go_offline(&self, error: &ClientError, offline: Option<&Offline>, what: impl FnOnce(&str) -> String) {
         let Some(offline) = offline else { return };
         if self.offline.set(offline.clone()).is_ok() {
-            self.out.message(&sentence(&error.to_string(), offline, &what(&offline.host.name())));
+            self.out.messages(&sentences(&error.to_string(), offline, what));
         }
     }
 }
@@ -110,11 +131,24 @@ fn can_be_offline(error: &ClientError) -> bool {
     matches!(error, ClientError::Api(detail) if detail.code == UNAVAILABLE)
 }
 
-/// The reason, without the advice below it; then what is shown instead.
-fn sentence(error: &str, offline: &Offline, what: &str) -> String {
-    let reason = error.lines().next().unwrap_or_default();
-    let since = offline.since.map(|since| format!("the store has been unreachable since {}; ", utc(since)));
-    format!("{reason}\n{}{what} as of {}", since.unwrap_or_default(), utc(offline.at))
+/// The reason, without the advice below it; what is shown instead, as of when; and who may know more.
+fn sentences(error: &str, offline: &Offline, what: impl FnOnce(&str) -> String) -> Vec<String> {
+    let Offline { host, at, since, seen, leader } = offline;
+    let since =
+        since.map(|since| format!("the store has been unreachable since {} ({}); ", utc(since), ago(since, *at)));
+    let shown = match seen {
+        Some(seen) => {
+            format!("{} as of {}, and of {} as of {}", what("the cluster"), utc(*seen), host.name(), utc(*at))
+        }
+        None => format!("{} as of {}", what(&host.name()), utc(*at)),
+    };
+    let leader = leader.as_ref().filter(|leader| seen.is_none() && leader.id != host.id);
+    let hint = leader.map(|leader| {
+        let name = leader.name();
+        format!("{HINT}{name} led the cluster then, and may still show all of it: `--tunnel {}`", leader.ip)
+    });
+    let reason = error.lines().next().unwrap_or_default().to_owned();
+    [reason, since.unwrap_or_default() + &shown].into_iter().chain(hint).collect()
 }
 
 /// A unit of which nothing but its name is known.
@@ -144,17 +178,22 @@ mod tests {
         let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
         let host = MachineRef { id, ip: "10.88.0.1".into(), hostname: "n1".into() };
         let (at, since) = ((3 * 3600 + 14 * 60 + 5) * 1000, (3 * 3600 + 12 * 60 + 4) * 1000);
-        let offline = Offline { host, at, since: Some(since) };
+        let leader = MachineRef { id: "844a981f0a1b4c2d8e3f4a5b6c7d8e9f".parse().unwrap(), ..host.clone() };
+        let leader = Some(MachineRef { hostname: "n2".into(), ip: "10.88.0.2".into(), ..leader });
+        let offline = Offline { host, at, since: Some(since), seen: None, leader };
         let error = "fleetd on n1 can't reach its store: etcd at a:1 refuses connections\nTry again later";
-        assert_eq!(
-            sentence(error, &offline, "these are the 3 units of n1"),
-            "fleetd on n1 can't reach its store: etcd at a:1 refuses connections\n\
-             the store has been unreachable since 03:12:04 UTC; these are the 3 units of n1 as of 03:14:05 UTC"
-        );
-        let never = Offline { since: None, ..offline };
-        assert_eq!(
-            sentence("busy", &never, "this is the 1 unit of n1"),
-            "busy\nthis is the 1 unit of n1 as of 03:14:05 UTC"
-        );
+        let units = |of: &str| format!("these are the 3 units of {of}");
+        let said = sentences(error, &offline, units);
+        assert_eq!(said[0], "fleetd on n1 can't reach its store: etcd at a:1 refuses connections");
+        let away = "the store has been unreachable since 03:12:04 UTC (2 min); ";
+        assert_eq!(said[1], format!("{away}these are the 3 units of n1 as of 03:14:05 UTC"));
+        let hint = "hint: n2 led the cluster then, and may still show all of it: `--tunnel 10.88.0.2`";
+        assert_eq!(said[2..], [hint]);
+        let whole = Offline { seen: Some(since), ..offline.clone() };
+        let shown = "these are the 3 units of the cluster as of 03:12:04 UTC, and of n1 as of 03:14:05 UTC";
+        assert_eq!(sentences(error, &whole, units)[1..], [format!("{away}{shown}")]);
+        let never = Offline { since: None, leader: None, ..offline };
+        let unit = |of: &str| format!("this is the 1 unit of {of}");
+        assert_eq!(sentences("busy", &never, unit), ["busy", "this is the 1 unit of n1 as of 03:14:05 UTC"]);
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{self, Agent, Cause, Inspector, Unreachable};
 use crate::clock::Clock;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Sight};
 use crate::metrics::Metrics;
 use crate::model::machine::Machine;
 use crate::store::Store;
@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) watched: Watched,
     pub(super) metrics: Metrics,
+    /// What the engine knows of the cluster while the store is unreachable.
+    pub(super) sight: watch::Sender<Sight>,
 }
 
 /// A running role.
@@ -109,7 +111,7 @@ impl<S: Store, H: Systemd> Roles<S, H> {
             engine::Options { machine: self.config.machine.clone(), ttl: self.config.ttl, clock: self.shared.clock };
         let (engine, status) = Engine::new(self.store.clone(), options);
         let (stop, to) = (CancellationToken::new(), self.engine_status.clone());
-        let engine = engine.measured(self.shared.metrics.clone());
+        let engine = engine.measured(self.shared.metrics.clone()).showing(self.shared.sight.clone());
         let run = lead(engine, self.agent_status(), self.shared.watched.clone(), stop.clone());
         let task = tokio::spawn(async move {
             let ((), ()) = tokio::join!(run, forward(status, to, |status| Some(status.clone())));
@@ -266,7 +268,8 @@ mod tests {
 
     /// A daemon on a host of this name; all of them have the same machine id.
     fn daemon(store: &Embedded, hostname: &str) -> Roles<Embedded, Fake> {
-        let shared = Shared { clock: Clock::simulated(0), watched: Watched::default(), metrics: Metrics::default() };
+        let (clock, watched, metrics) = (Clock::simulated(0), Watched::default(), Metrics::default());
+        let shared = Shared { clock, watched, metrics, sight: watch::Sender::default() };
         let config = RoleConfig { machine: machine(hostname), ttl: TTL, leads: true };
         Roles::begin(store.clone(), Fake::default(), shared, config)
     }

@@ -48,6 +48,7 @@ impl<S: Store> Engine<S> {
                     }
                 }
             }
+            self.sees(holder.as_ref().and_then(|kv| decode(kv).ok()));
             if let Some(kv) = &holder {
                 // The key is that of the previous daemon on this host. That daemon has ended, so there is no need to
                 // wait until its lease expires. Another host with the same id isn't this one.
@@ -77,7 +78,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// This host as leader.
-    fn record(&self, since: u64, format: Format) -> LeaderRecord {
+    pub(super) fn record(&self, since: u64, format: Format) -> LeaderRecord {
         let Machine { id, hostname, ip, .. } = self.options.machine.clone();
         LeaderRecord { machine: id, hostname, ip, since, format }
     }

@@ -14,6 +14,7 @@ use crate::plan::schedule::Scheduler;
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::commit::batch::Packed;
 use crate::registry::mirror::{Mirror, Update};
+use crate::registry::sight::LastSeen;
 use crate::store::lease::Lease;
 use crate::store::{Error, Store};
 
@@ -117,6 +118,7 @@ impl<'a, S: Store> Term<'a, S> {
     /// # Panics
     /// If the planner panics: a leader that can't plan must not remain leader.
     pub(super) async fn run(mut self) -> Planner {
+        self.engine.sees(Some(self.engine.record(self.since, self.format)));
         while self.turn().await.is_continue() {}
         self.planner
     }
@@ -171,11 +173,13 @@ impl<'a, S: Store> Term<'a, S> {
             update = async { tokio::time::sleep_until(follow_at).await; mirror.next().await } => match update {
                 Ok(update) => {
                     self.outage.works();
+                    self.engine.sees_again();
                     Some(update)
                 }
                 Err(error) => {
                     self.outage.failed(&error);
                     self.follow_at = Instant::now() + self.backoff.next_wait();
+                    self.keep_in_sight();
                     return Wake::Idle;
                 }
             },
@@ -193,6 +197,14 @@ impl<'a, S: Store> Term<'a, S> {
             updates.push(update);
         }
         Wake::Due(updates)
+    }
+
+    /// The store no longer answers: what was seen last stays available. It is shared with the scheduler, not copied.
+    fn keep_in_sight(&mut self) {
+        let at = self.engine.options.clock.now_ms();
+        if let Some(scheduler) = self.state.scheduler() {
+            self.engine.sees_no_more(LastSeen { cluster: scheduler.snapshot(), at });
+        }
     }
 
     /// Compute with the leader's state, on the planner's thread. `Break` if the term ended meanwhile. The heartbeat

@@ -118,6 +118,27 @@ impl Cluster {
         }
     }
 
+    /// The same cluster with only those units that are in `scope`, and with their files only.
+    #[must_use]
+    pub fn part(&self, scope: impl Fn(&UnitName) -> bool) -> Self {
+        fn only<V: Clone>(map: &BTreeMap<UnitName, V>, scope: &impl Fn(&UnitName) -> bool) -> BTreeMap<UnitName, V> {
+            map.iter().filter(|(name, _)| scope(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+        }
+        let units = only(&self.units, &scope);
+        let file = |unit: &Unit| Some((unit.hash.clone(), self.files.get(&unit.hash)?.clone()));
+        Self {
+            revision: self.revision,
+            files: units.values().filter_map(file).collect(),
+            machines: self.machines.clone(),
+            roster: self.roster.clone(),
+            metadata: self.metadata.clone(),
+            placements: only(&self.placements, &scope),
+            schedule: self.schedule.iter().map(|(host, slice)| (host.clone(), only(slice, &scope))).collect(),
+            states: only(&self.states, &scope),
+            units,
+        }
+    }
+
     /// The host that a unit is placed on. A global unit is placed nowhere.
     #[must_use]
     pub fn placed_on(&self, name: &UnitName) -> Option<&MachineId> {

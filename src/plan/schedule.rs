@@ -47,7 +47,8 @@ use super::check::{Violation, always};
 /// A cluster that is planned as it changes.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
-    cluster: Cluster,
+    /// Copied for the next change only while a snapshot of it exists.
+    cluster: Arc<Cluster>,
     index: Index,
     dirty: DirtySet,
 }
@@ -74,13 +75,19 @@ impl Scheduler {
         for host in cluster.machines.keys().chain(cluster.roster.keys()) {
             dirty.host(&cluster, host);
         }
-        Self { cluster, index, dirty }
+        Self { cluster: Arc::new(cluster), index, dirty }
     }
 
     /// The cluster as it will be when everything planned is committed.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// The same, shared instead of copied: later changes don't affect it.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Cluster> {
+        Arc::clone(&self.cluster)
     }
 
     /// Whether [`Self::plan`] has anything to look at.
@@ -92,7 +99,8 @@ impl Scheduler {
     /// The store is at `revision`, and all changes up to it were applied. New `gone` assignments take it as their
     /// generation.
     pub fn advance(&mut self, revision: Revision) {
-        self.cluster.revision = self.cluster.revision.max(revision);
+        let revision = self.cluster.revision.max(revision);
+        self.cluster_mut().revision = revision;
     }
 
     /// Decide everything that is dirty. The cluster is then as it will be once all of it is committed, with
@@ -113,7 +121,7 @@ impl Scheduler {
         let is_left_out = |unit: &UnitName| self.index.is_left_out(&self.cluster, unit);
         let excused = |violation: &Violation| matches!(violation, Violation::Conflict(_, unit, _) if is_left_out(unit));
         let broken = always(&self.cluster).into_iter().filter(|violation| !excused(violation));
-        let from_scratch = Self::leaving_out(self.cluster.clone(), self.index.left_out.clone()).plan(now_ms);
+        let from_scratch = Self::leaving_out(Cluster::clone(&self.cluster), self.index.left_out.clone()).plan(now_ms);
         let others = from_scratch.decisions.iter().map(ToString::to_string);
         let others = others.chain(from_scratch.hosts.iter().map(ToString::to_string));
         broken
@@ -131,19 +139,19 @@ impl Scheduler {
             Change::Machine(id, machine) => {
                 let known = self.cluster.machines.get(&id).map(|known| &known.metadata);
                 let same = known == machine.as_ref().map(|machine| &machine.metadata);
-                self.cluster.apply(Change::Machine(id.clone(), machine));
+                self.cluster_mut().apply(Change::Machine(id.clone(), machine));
                 self.dirty.host(&self.cluster, &id);
                 if !same {
                     self.host_changed(&id);
                 }
             }
             Change::Roster(id, known) => {
-                self.cluster.apply(Change::Roster(id.clone(), known));
+                self.cluster_mut().apply(Change::Roster(id.clone(), known));
                 self.dirty.host(&self.cluster, &id);
             }
             Change::Metadata(id, key, value) => {
                 let same = self.cluster.metadata.get(&id).and_then(|metadata| metadata.get(&key)) == value.as_ref();
-                self.cluster.apply(Change::Metadata(id.clone(), key, value));
+                self.cluster_mut().apply(Change::Metadata(id.clone(), key, value));
                 if !same && self.cluster.machines.contains_key(&id) {
                     self.host_changed(&id);
                 }
@@ -154,12 +162,12 @@ impl Scheduler {
                     self.index.placement_changed(&name, placement.as_ref().map(|placement| &placement.value));
                     self.dirty.unit(&name, Rescan::Keep);
                 }
-                self.cluster.apply(Change::Placement(name, placement));
+                self.cluster_mut().apply(Change::Placement(name, placement));
             }
             Change::Assignment(host, name, assignment) => self.apply_assignment(host, name, assignment),
             Change::Report(name, host, form, report) => {
                 let acknowledges = report.as_ref().is_some_and(|report| report.value.target == Target::Removed);
-                self.cluster.apply(Change::Report(name.clone(), host.clone(), form, report));
+                self.cluster_mut().apply(Change::Report(name.clone(), host.clone(), form, report));
                 if acknowledges && self.is_acknowledged(&host, &name) {
                     self.dirty.unit(&name, Rescan::Keep);
                 }
@@ -193,7 +201,7 @@ impl Scheduler {
         self.index.texts.changed(&old_text, unit.as_ref().and_then(|unit| unit.text.as_ref()));
         self.dirty.files(old_text.iter());
         let hash = before.map(|unit| unit.hash);
-        self.cluster.apply(Change::Unit(name.clone(), unit));
+        self.cluster_mut().apply(Change::Unit(name.clone(), unit));
         self.index.unit_changed(&self.cluster, &name, hash.as_ref());
         self.dirty.files(hash.iter());
         self.mark_neighbours(&name);
@@ -204,7 +212,7 @@ impl Scheduler {
     fn apply_assignment(&mut self, host: MachineId, name: UnitName, assignment: Option<Versioned<Assignment>>) {
         let known = self.assignment(&host, &name).map(|known| &known.value);
         if known == assignment.as_ref().map(|assignment| &assignment.value) {
-            self.cluster.apply(Change::Assignment(host, name, assignment));
+            self.cluster_mut().apply(Change::Assignment(host, name, assignment));
         } else {
             self.dirty.unit(&name, Rescan::Keep);
             self.set_assignment(&host, &name, assignment);
@@ -223,7 +231,7 @@ impl Scheduler {
         for name in &users {
             self.mark_neighbours(name);
         }
-        self.cluster.apply(Change::File(hash.clone(), file));
+        self.cluster_mut().apply(Change::File(hash.clone(), file));
         if !same {
             self.index.file_changed(&hash);
         }
@@ -249,6 +257,10 @@ impl Scheduler {
             let gone = assignment.value.target == Target::Removed && state.target == Target::Removed;
             gone && state.generation == assignment.value.generation
         })
+    }
+
+    fn cluster_mut(&mut self) -> &mut Cluster {
+        Arc::make_mut(&mut self.cluster)
     }
 
     fn view(&self) -> Indexed<'_> {

@@ -422,8 +422,7 @@ impl<S: Store> Reader<S> {
         record.parse().map_err(|why| self.warn_file(hash, &why)).ok()
     }
 
-    /// The summaries of the files of `hashes`, read from the store unless they are cached. Files that can't be read are
-    /// skipped.
+    /// The summaries of the files of `hashes`, from the cache or the store. Files that can't be read are skipped.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].
@@ -443,6 +442,12 @@ impl<S: Store> Reader<S> {
         })
         .await?;
         Ok(found)
+    }
+
+    /// The summary of the file of `hash`, if it is cached.
+    #[must_use]
+    pub fn cached(&self, hash: &UnitHash) -> Option<Arc<FileSummary>> {
+        self.summaries.get(hash)
     }
 
     /// Cache the summary of `record`, unless it is damaged.

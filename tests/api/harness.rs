@@ -13,6 +13,7 @@ use flotilla::clock::Clock;
 use flotilla::metrics::Metrics;
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::Target;
+use flotilla::registry::sight::Sight;
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Error, LeaseId, Op, Page, Range, Store, Txn, Watch};
 use http_body_util::{BodyExt as _, Full};
@@ -189,6 +190,8 @@ pub async fn listen(address: &str) -> Result<Listener, ListenError> {
 pub struct Daemon {
     pub store: Faulty,
     pub health: watch::Sender<Health>,
+    /// What its engine knows while the store is unreachable.
+    pub sight: watch::Sender<Sight>,
     pub metrics: Metrics,
     /// Where it is asked.
     pub socket: PathBuf,
@@ -252,12 +255,14 @@ impl Daemon {
             let view = records::host_view(N1, "n1", "10.88.0.1", &[("here.service", FILE)]);
             Ok(Own { view, at: 9000, since: Some(5000) })
         }));
+        let sight = watch::Sender::default();
+        let api = api.with_sight(sight.subscribe());
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(serve(listeners, api, async {
             let _ = stopped.await;
         }));
         let socket = sockets[0].clone();
-        Self { store, health, metrics, socket, sockets, stop: Some(stop), serving, _dir: dir }
+        Self { store, health, sight, metrics, socket, sockets, stop: Some(stop), serving, _dir: dir }
     }
 
     pub async fn stop(&mut self) {

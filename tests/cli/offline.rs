@@ -24,7 +24,7 @@ fn said(err: &str) -> (&str, &str) {
 }
 
 const WHY: &str = "fleetd on n1 can't reach its store: etcd at 10.88.0.1:2379 refuses connections";
-const SINCE: &str = "the store has been unreachable since 03:12:04 UTC; ";
+const SINCE: &str = "the store has been unreachable since 03:12:04 UTC (2 min); ";
 
 #[test]
 fn lists_show_what_one_host_knows_and_fail() {

@@ -175,11 +175,13 @@ fn a_host_shows_what_it_runs_while_etcd_is_down() {
         lab.file(&format!("on-{host}.service"), &service);
         lab.fleetctl(&["start", &format!("on-{host}.service")]).ok();
     }
+    // A leader knows more.
+    lead_from(&lab, "n2", "n1");
     lab.lab(&["etcd", "stop"]).ok();
     let list = || lab.fleetctl(&["list-units", "--no-legend", "--fields=unit,hostname,active"]);
     let is_own = |listed: &Ran| {
         let said = listed.stderr.contains("the store has been unreachable since ")
-            && listed.stderr.contains(" UTC; this is the 1 unit of n1 as of ");
+            && listed.stderr.contains("; this is the 1 unit of n1 as of ");
         (listed.code, listed.stdout.as_str(), said) == (1, "on-n1.service\tn1\tactive\n", true)
     };
     let check = |when: &str| {
@@ -207,6 +209,65 @@ fn a_host_shows_what_it_runs_while_etcd_is_down() {
         assert!(ran.code == 0 && !ran.stdout.is_empty(), "{ran:?}");
         assert!(ran.stderr.contains("what follows is what systemd on this host says"), "{ran:?}");
     }
+}
+
+/// Have `leader` lead, of two hosts.
+fn lead_from(lab: &Lab, leader: &str, other: &str) {
+    let leads = |host: &str| {
+        lab.run(host, &["systemctl", "show", "-p", "StatusText", "fleetd"]).stdout.contains("leading since")
+    };
+    if leads(other) {
+        lab.run(other, &["systemctl", "restart", "fleetd"]).ok();
+    }
+    eventually(TTL + Duration::from_secs(5), &format!("{leader} leads"), || {
+        if leads(leader) { Ok(()) } else { Err("it doesn't".into()) }
+    });
+}
+
+#[test]
+fn the_leader_shows_the_whole_cluster_while_etcd_is_down() {
+    let lab = Lab::cluster(2);
+    for host in ["n1", "n2"] {
+        let service = format!("[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nMachineMetadata=host={host}\n");
+        lab.file(&format!("on-{host}.service"), &service);
+        lab.fleetctl(&["start", &format!("on-{host}.service")]).ok();
+    }
+    lead_from(&lab, "n1", "n2");
+    lab.lab(&["etcd", "stop"]).ok();
+    eventually(Duration::from_secs(20), "n1 has noticed", || {
+        let listed = lab.fleetctl(&["list-units", "--no-legend"]);
+        if listed.code == 1 && !listed.stdout.is_empty() { Ok(()) } else { Err(format!("{listed:?}")) }
+    });
+    // What happens now is known where it happens.
+    for host in ["n1", "n2"] {
+        lab.run(host, &["systemctl", "stop", &format!("on-{host}.service")]).ok();
+    }
+    // Longer than any lease.
+    std::thread::sleep(TTL + Duration::from_secs(3));
+    let listed = lab.fleetctl(&["list-units", "--no-legend", "--fields=unit,hostname,active"]);
+    assert_eq!((listed.code, &*listed.stdout), (1, "on-n1.service\tn1\tinactive\non-n2.service\tn2\tactive\n"));
+    assert!(listed.stderr.contains("; these are the 2 units of the cluster as of "), "{listed:?}");
+    assert!(listed.stderr.contains(" UTC, and of n1 as of "), "{listed:?}");
+    let hosts = lab.fleetctl(&["list-machines", "--no-legend", "--fields=hostname"]);
+    let mut names: Vec<&str> = hosts.stdout.lines().collect();
+    names.sort_unstable();
+    assert_eq!((hosts.code, names), (1, vec!["n1", "n2"]), "{hosts:?}");
+    let all = lab.fleetctl(&["status"]);
+    assert!(all.code == 1 && all.stdout.contains("hosts\t2\n") && all.stdout.contains("units\t2\n"), "{all:?}");
+    let other = lab.fleetctl_on("n2", &["list-units", "--no-legend", "--fields=unit,active"]);
+    assert_eq!((other.code, &*other.stdout), (1, "on-n2.service\tinactive\n"), "{other:?}");
+    assert!(other.stderr.contains("; this is the 1 unit of n2 as of "), "{other:?}");
+    let json = lab.fleetctl_on("n2", &["list-units", "--output=json"]).stdout;
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let mark = &rows[0]["offline"];
+    assert_eq!((mark["leader"]["hostname"].as_str(), mark.get("seen")), (Some("n1"), None), "{json}");
+
+    lab.lab(&["etcd", "start"]).ok();
+    eventually(Duration::from_secs(20), "the cluster answers", || {
+        let listed = lab.fleetctl(&["list-units", "--no-legend", "--fields=unit,active"]);
+        let right = listed.code == 0 && listed.stdout == "on-n1.service\tinactive\non-n2.service\tinactive\n";
+        if right { Ok(()) } else { Err(format!("{listed:?}")) }
+    });
 }
 
 #[test]

@@ -145,6 +145,36 @@ fn the_runbook_finds_out_what_is_wrong_with_a_host() {
     play(&lab, &page.section("Two hosts have one machine id").items);
 }
 
+/// All hosts of the lab share one clock, so only the `fleetd` of n3 is given another one.
+#[test]
+fn the_runbook_finds_out_that_a_clock_is_wrong() {
+    let lab = Lab::named("runbook");
+    lab.up(3, 1, &[]);
+    let library = lab.sh("n3", "ls /usr/lib/*/faketime/libfaketime.so.1").ok();
+    let variables = [&*format!("LD_PRELOAD={}", library.trim()), "FAKETIME=+1h", "FAKETIME_DONT_FAKE_MONOTONIC=1"];
+    let drop_in = variables.map(|variable| format!("Environment={variable}\\n")).concat();
+    let folder = "/etc/systemd/system/fleetd.service.d";
+    lab.sh("n3", &format!("mkdir -p {folder}; printf '[Service]\\n{drop_in}' > {folder}/clock.conf")).ok();
+    lab.run("n3", &["systemctl", "daemon-reload"]).ok();
+    lab.start_fleet(3);
+    play(&lab, &page("runbook").section("A clock is wrong").items);
+    // Nothing else is wrong with it.
+    start(&lab, "hello.service", SLEEP, Some("n3"));
+    assert_eq!(lab.active_on("n1", "hello.service"), Ok("n3".into()));
+    lab.sh("n3", &format!("rm {folder}/clock.conf; systemctl daemon-reload")).ok();
+}
+
+/// Each fault of the runbook is made by a test.
+#[test]
+fn every_row_of_the_runbook_is_played() {
+    let tests = include_str!("pages.rs");
+    // The first section says how to use the page.
+    let shows = |title: &str| tests.contains(&format!("section(\"{title}\")"));
+    let page = page("runbook");
+    let left: Vec<&str> = page.sections.iter().map(|section| &*section.title).filter(|title| !shows(title)).collect();
+    assert_eq!(left, ["", "Runbook"]);
+}
+
 #[test]
 fn the_runbook_finds_out_what_is_wrong_with_the_store() {
     let (lab, page) = runbook();

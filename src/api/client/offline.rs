@@ -1,13 +1,14 @@
-//! Questions to one `fleetd` that it answers without the store, for its own host. Owns the parameter that asks for it.
+//! Questions to one `fleetd` that it answers without the store, from what it knows by itself. Owns the parameter that
+//! asks for it.
 
 use super::{Client, ClientError, encode, with_names};
-use crate::api::wire::{MachineList, UnitDetail, UnitList};
+use crate::api::wire::{ClusterView, MachineList, UnitDetail, UnitList};
 use crate::model::name::UnitName;
 
 const OFFLINE: &str = "offline=true";
 
 impl Client {
-    /// As [`Client::units`], of the host whose `fleetd` answers.
+    /// As [`Client::units`], as far as the `fleetd` that answers knows.
     ///
     /// # Errors
     /// See [`ClientError`]; [`ClientError::Api`] from a `fleetd` of an earlier version.
@@ -25,11 +26,19 @@ impl Client {
         self.get(&format!("/fleet/v2/units/{}?{OFFLINE}", encode(name.as_str()))).await
     }
 
-    /// The host whose `fleetd` answers.
+    /// As [`Client::machines`], as far as the `fleetd` that answers knows.
     ///
     /// # Errors
     /// As [`Client::units_offline`].
     pub async fn machines_offline(&self) -> Result<MachineList, ClientError> {
         self.get(&format!("/fleet/v2/machines?{OFFLINE}")).await
+    }
+
+    /// As [`Client::status`], as far as the `fleetd` that answers knows.
+    ///
+    /// # Errors
+    /// As [`Client::units_offline`].
+    pub async fn status_offline(&self) -> Result<ClusterView, ClientError> {
+        self.get(&format!("/fleet/v2/status?{OFFLINE}")).await
     }
 }

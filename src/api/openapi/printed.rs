@@ -39,7 +39,7 @@ fn overview() -> Value {
         "required": ["host", "since"],
         "additionalProperties": false,
     });
-    let problems = ["leaderless", "damaged", "failed", "dead", "restarting", "gone", "waiting"];
+    let problems = ["leaderless", "damaged", "failed", "dead", "restarting", "gone", "clock", "waiting"];
     let finding = json!({
         "type": "object",
         "properties": {
@@ -63,6 +63,7 @@ fn overview() -> Value {
             "units": number(),
             "states": numbers(),
             "findings": all_of(finding),
+            "offline": of("Offline"),
         },
         "required": ["healthy", "leader", "hosts", "gone", "versions", "units", "states", "findings"],
         "additionalProperties": false,

@@ -21,6 +21,8 @@ use crate::plan::host::local::HostView;
 use crate::registry::apply::{self, Applied, Why};
 use crate::registry::metadata::Refusal;
 use crate::registry::reader::Reader;
+use crate::registry::records::leader::LeaderRecord;
+use crate::registry::sight::{LastSeen, Sight};
 use crate::registry::units::Intent;
 use crate::registry::watch::shared::Shared;
 use crate::store::{Error as StoreError, Store};
@@ -117,6 +119,7 @@ pub struct Api<S> {
     host: Arc<str>,
     machine: Option<MachineId>,
     ask_host: Option<AskHost>,
+    sight: watch::Receiver<Sight>,
     health: watch::Receiver<Health>,
     /// Initially as in `settings`; may be changed later.
     page_limit: Arc<AtomicU16>,
@@ -131,9 +134,10 @@ impl<S: Store> Api<S> {
         // Empty pages would never end.
         let page_limit = Arc::new(AtomicU16::new(settings.page_limit.max(1)));
         let (reader, stop) = (Reader::new(store), CancellationToken::new());
-        let shared = Shared::new(reader.clone(), settings.linger);
+        let shared = Shared::new(reader.clone(), settings.linger, clock);
         let (host, metrics, machine, ask_host) = (host.into(), Metrics::default(), None, None);
-        Self { reader, shared, clock, settings, metrics, host, machine, ask_host, health, page_limit, stop }
+        let sight = watch::Sender::default().subscribe();
+        Self { reader, shared, clock, settings, metrics, host, machine, ask_host, sight, health, page_limit, stop }
     }
 
     /// Count answers in `metrics`, and serve these metrics.
@@ -152,6 +156,24 @@ impl<S: Store> Api<S> {
     #[must_use]
     pub fn asking_host(self, ask: AskHost) -> Self {
         Self { ask_host: Some(ask), ..self }
+    }
+
+    /// The same, which can also show what this host's engine saw last of the cluster.
+    #[must_use]
+    pub fn with_sight(self, sight: watch::Receiver<Sight>) -> Self {
+        Self { sight, ..self }
+    }
+
+    /// The cluster as this daemon saw it last, if the store is unreachable and something of this daemon had a copy of
+    /// the cluster then: its engine, if it leads, or its watchers.
+    pub(super) fn last_seen(&self) -> Option<LastSeen> {
+        let of_engine = self.sight.borrow().cluster.clone();
+        of_engine.or_else(|| self.shared.last_seen())
+    }
+
+    /// The leader, as this daemon's engine has seen it last.
+    pub(super) fn last_leader(&self) -> Option<LeaderRecord> {
+        self.sight.borrow().leader.clone()
     }
 
     /// What this host knows without the store.

@@ -55,7 +55,8 @@ fn split_offline(uri: &Uri) -> Result<(bool, Vec<(String, String)>), Failure> {
 
 /// Whether a request is answered without the store.
 pub(super) fn is_offline(uri: &Uri) -> bool {
-    let listed = uri.path().starts_with("/fleet/v2/units") || uri.path() == "/fleet/v2/machines";
+    let path = uri.path();
+    let listed = path.starts_with("/fleet/v2/units") || ["/fleet/v2/machines", "/fleet/v2/status"].contains(&path);
     listed && split_offline(uri).is_ok_and(|(offline, _)| offline)
 }
 

@@ -11,9 +11,10 @@ use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
 use crate::plan::progress::{Expectation, progress};
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Damaged;
+use crate::registry::records::leader::LeaderRecord;
 use crate::registry::summaries::FileSummary;
 
-use crate::api::wire::{DamagedUnit, HostOrder, MachineRef, MachineView, StateView, UnitView};
+use crate::api::wire::{DamagedUnit, HostOrder, LeaderView, MachineRef, MachineView, StateView, UnitView};
 
 /// The families of keys from which a [`UnitView`] is made. It names hosts as well.
 pub(super) const FAMILIES: [&str; 3] = [keys::UNITS, keys::PLACEMENTS, keys::STATES];
@@ -104,6 +105,12 @@ pub(super) fn machine_ref(cluster: &Cluster, id: &MachineId) -> MachineRef {
         ip: machine.map(|machine| machine.ip.clone()).unwrap_or_default(),
         hostname: machine.map(|machine| machine.hostname.clone()).unwrap_or_default(),
     }
+}
+
+/// The leader, as its record names it.
+pub(super) fn leader(leader: LeaderRecord) -> LeaderView {
+    let LeaderRecord { machine, hostname, ip, since, .. } = leader;
+    LeaderView { machine: MachineRef { id: machine, ip, hostname }, since }
 }
 
 /// The hosts that are alive, by id.

@@ -83,22 +83,29 @@ pub struct MachineList {
     /// The hosts that are gone and weren't forgotten, sorted by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<MachineView>,
-    /// Only with `offline=true`: this is one host, and not all of the cluster.
+    /// Only with `offline=true`: this is what one host knows, and not what the cluster has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<Box<Offline>>,
 }
 
-/// v2: the mark of an answer that was given without the store, from what one host knows by itself: the unit files that
-/// it has installed, the assignments that it has carried out, and the states that its systemd reports. `generation` and
-/// `desired` of a unit are those that the host has carried out last.
+/// v2: the mark of an answer that was given without the store. Without `seen`, it is what one host knows by itself: the
+/// unit files that it has installed, the assignments that it has carried out, and the states that its systemd reports;
+/// `generation` and `desired` of a unit are those that the host has carried out last. With `seen`, it is the whole
+/// cluster as the host's `fleetd` saw it last, with the present states of the units on the host itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Offline {
     /// The host.
     pub host: MachineRef,
-    /// When it was asked, in ms since the epoch.
+    /// When it was asked, in ms since the epoch: the states of its own units are as of then.
     pub at: u64,
     /// Since when it has not reached the store, in ms since the epoch; missing if it reaches the store, or never has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
+    /// If this is about the whole cluster: when it was seen last, in ms since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<u64>,
+    /// The host that led the cluster when this one reached the store last, if that is known. It may know more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<MachineRef>,
 }

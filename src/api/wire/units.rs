@@ -127,7 +127,7 @@ pub struct UnitList {
     /// Units that aren't in `units` because their records in the store can't be decoded, sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedUnit>,
-    /// Only with `offline=true`: these are units of one host, and not what the cluster has.
+    /// Only with `offline=true`: this is what one host knows, and not what the cluster has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<Box<Offline>>,
 }

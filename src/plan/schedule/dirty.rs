@@ -129,13 +129,14 @@ impl Scheduler {
         }
         match assignment {
             Some(assignment) => {
-                drop(self.cluster.schedule.entry(host.clone()).or_default().insert(name.clone(), assignment))
+                drop(self.cluster_mut().schedule.entry(host.clone()).or_default().insert(name.clone(), assignment))
             }
             None => {
-                if let Some(assignments) = self.cluster.schedule.get_mut(host) {
+                let schedule = &mut self.cluster_mut().schedule;
+                if let Some(assignments) = schedule.get_mut(host) {
                     assignments.remove(name);
                     if assignments.is_empty() {
-                        self.cluster.schedule.remove(host);
+                        schedule.remove(host);
                     }
                 }
             }

@@ -72,9 +72,9 @@ impl<'a> Round<'a> {
         }
         let histories = self.collect_histories();
         let files = self.collect_files();
-        let decisions = self.pending.finish(&mut self.scheduler.cluster, &self.scheduler.index);
+        let decisions = self.pending.finish(Arc::make_mut(&mut self.scheduler.cluster), &self.scheduler.index);
         let dirty = self.scheduler.dirty.take_hosts();
-        let hosts = roster::reconcile(&mut self.scheduler.cluster, dirty, &decisions, self.now);
+        let hosts = roster::reconcile(self.scheduler.cluster_mut(), dirty, &decisions, self.now);
         self.report.waiting = self.scheduler.index.waiting.len();
         Plan { decisions, hosts, histories, files, report: self.report }
     }
@@ -125,7 +125,7 @@ impl<'a> Round<'a> {
         }
         self.pending.placement(unit, known.cloned());
         self.scheduler.index.placement_changed(unit, placement.as_ref());
-        let placements = &mut self.scheduler.cluster.placements;
+        let placements = &mut self.scheduler.cluster_mut().placements;
         match placement {
             Some(value) => drop(placements.insert(unit.clone(), Versioned { value, revision: Revision::default() })),
             None => drop(placements.remove(unit)),
@@ -150,7 +150,7 @@ impl<'a> Round<'a> {
     fn collect_files(&mut self) -> Vec<(UnitHash, Revision)> {
         let hashes = self.scheduler.dirty.take_files();
         let unused = hashes.into_iter().filter(|hash| !self.scheduler.index.is_referred_to(hash)).collect::<Vec<_>>();
-        let cluster = &mut self.scheduler.cluster;
+        let cluster = self.scheduler.cluster_mut();
         unused.into_iter().filter_map(|hash| cluster.files.remove(&hash).map(|file| (hash, file.revision))).collect()
     }
 }

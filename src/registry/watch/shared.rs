@@ -1,6 +1,7 @@
 //! One copy of the cluster for all of a daemon's watchers, so that each change is read and decoded once, regardless of
-//! their number. Owns when the copy exists (from the first watcher until some time after the last), and which units
-//! each watcher has yet to examine. Must never cost anything while there are no watchers.
+//! their number. Owns when the copy exists (from the first watcher until some time after the last; as it was last seen,
+//! while the store is unreachable), and which units each watcher has yet to examine. Must never cost anything while
+//! there are no watchers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -8,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use crate::clock::Clock;
 use crate::model::cluster::{Change, Cluster};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::registry::reader::Reader;
 use crate::registry::scope::Scope;
+use crate::registry::sight::LastSeen;
 use crate::store::{Error, Store};
 
 use super::Touched;
@@ -25,14 +28,24 @@ use super::cluster::{Changes, Update};
 pub struct Shared<S> {
     reader: Reader<S>,
     linger: Duration,
+    clock: Clock,
     picture: Arc<Mutex<Option<Arc<Picture>>>>,
+    /// What the last copy showed when its watch of the store broke; kept until the store answers again.
+    last: Arc<Mutex<Option<LastSeen>>>,
 }
 
 impl<S: Store> Shared<S> {
     /// A shared copy of what `reader` reads, kept for `linger` after its last watcher, since another may follow soon.
     #[must_use]
-    pub fn new(reader: Reader<S>, linger: Duration) -> Self {
-        Self { reader, linger, picture: Arc::default() }
+    pub fn new(reader: Reader<S>, linger: Duration, clock: Clock) -> Self {
+        Self { reader, linger, clock, picture: Arc::default(), last: Arc::default() }
+    }
+
+    /// The cluster as the last copy showed it, if its watch broke because the store can't be reached. Files are not
+    /// part of it.
+    #[must_use]
+    pub fn last_seen(&self) -> Option<LastSeen> {
+        lock(&self.last).clone()
     }
 
     pub(super) fn reader(&self) -> &Reader<S> {
@@ -73,23 +86,54 @@ impl<S: Store> Shared<S> {
         }
         let picture = Arc::new(Picture::default());
         let watcher = Watcher::of(&picture, scope);
-        tokio::spawn(keep(Arc::clone(&picture), Changes::new(self.reader.clone()), self.linger));
+        tokio::spawn(self.clone().keep(Arc::clone(&picture)));
         *current = Some(picture);
         watcher
     }
-}
 
-/// Keep the copy up to date until that fails, or until there has been no watcher for `linger`.
-async fn keep<S: Store>(picture: Arc<Picture>, mut changes: Changes<S>, linger: Duration) {
-    let mut abandoned = pin!(abandoned(picture.watchers.subscribe(), linger));
-    loop {
-        // Cancel-safe as far as necessary: a list is abandoned only together with the copy.
-        tokio::select! {
-            update = changes.next() => match update {
-                Ok(update) => lock(&picture.state).take(update),
-                Err(error) => return lock(&picture.state).end(error),
-            },
-            () = &mut abandoned => return lock(&picture.state).end(Error::Unavailable("nobody watched".into())),
+    /// Keep the copy up to date until that fails, or until there has been no watcher for `linger`.
+    async fn keep(self, picture: Arc<Picture>) {
+        let mut changes = Changes::new(self.reader.clone());
+        let mut abandoned = pin!(abandoned(picture.watchers.subscribe(), self.linger));
+        let error = loop {
+            // Cancel-safe as far as necessary: a list is abandoned only together with the copy.
+            tokio::select! {
+                update = changes.next() => match update {
+                    Ok(update) => lock(&picture.state).take(update),
+                    Err(error) => break error,
+                },
+                () = &mut abandoned => {
+                    return lock(&picture.state).end(Error::Unavailable("nobody watched".into()));
+                }
+            }
+        };
+        let is_away = matches!(error, Error::Unavailable(_));
+        let seen = {
+            let mut state = lock(&picture.state);
+            let seen = (is_away && state.known && state.end.is_none()).then(|| Arc::clone(&state.cluster));
+            state.end(error);
+            seen
+        };
+        drop(picture);
+        if let Some(cluster) = seen {
+            self.keep_last(cluster).await;
+        }
+    }
+
+    /// Keep `cluster` as what was seen last, until the store answers again.
+    async fn keep_last(self, cluster: Arc<Cluster>) {
+        *lock(&self.last) = Some(LastSeen { cluster: Arc::clone(&cluster), at: self.clock.now_ms() });
+        loop {
+            sleep(self.linger).await;
+            let answers = self.reader.points(&BTreeSet::new()).await.is_ok();
+            let mut last = lock(&self.last);
+            let is_last = last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.cluster, &cluster));
+            if is_last && answers {
+                *last = None;
+            }
+            if answers || !is_last {
+                return;
+            }
         }
     }
 }
@@ -111,7 +155,8 @@ struct Picture {
 
 #[derive(Debug, Default)]
 struct State {
-    cluster: Cluster,
+    /// Copied for a change only while somebody else has it.
+    cluster: Arc<Cluster>,
     /// Whether the cluster has been read.
     known: bool,
     /// Why it is no longer kept up to date.
@@ -140,14 +185,14 @@ impl State {
         }
         match update {
             Update::Picture(cluster) => {
-                (self.cluster, self.known) = (cluster, true);
+                (self.cluster, self.known) = (Arc::new(cluster), true);
                 self.watchers.values_mut().for_each(|watching| watching.pending = Some(Touched::All));
             }
             Update::Changes(revision, changes) => {
-                self.cluster.revision = revision;
+                Arc::make_mut(&mut self.cluster).revision = revision;
                 for change in changes {
                     self.touch(&change);
-                    self.cluster.apply(change);
+                    Arc::make_mut(&mut self.cluster).apply(change);
                 }
             }
         }
@@ -193,7 +238,7 @@ impl State {
     /// Drop a copy that no watcher can look at any more.
     fn forget(&mut self) {
         if self.end.is_some() && self.watchers.is_empty() {
-            self.cluster = Cluster::default();
+            self.cluster = Arc::default();
         }
     }
 }
@@ -286,7 +331,7 @@ mod tests {
     /// Each page takes a second.
     #[tokio::test(start_paused = true)]
     async fn a_picture_that_is_waited_for_impatiently_is_read_once() {
-        let shared = Shared::new(Reader::new(Slow(Embedded::in_memory())), LINGER);
+        let shared = Shared::new(Reader::new(Slow(Embedded::in_memory())), LINGER, Clock::simulated(0));
         let mut watcher = shared.watch(Scope::All).await.unwrap();
         let mut waited = 0;
         while timeout(Duration::from_millis(700), watcher.next()).await.is_err() {
@@ -300,7 +345,7 @@ mod tests {
     async fn it_is_kept_for_a_while_after_the_last_watcher_and_no_longer() {
         let store = Embedded::in_memory();
         put(&store, "a.service").await;
-        let shared = Shared::new(Reader::new(store.clone()), LINGER);
+        let shared = Shared::new(Reader::new(store.clone()), LINGER, Clock::simulated(0));
         assert!(shared.picture.lock().unwrap().is_none(), "nobody has watched yet");
         let picture = || Arc::clone(shared.picture.lock().unwrap().as_ref().unwrap());
         let kept = |picture: &Picture| !picture.state.lock().unwrap().cluster.units.is_empty();
@@ -331,7 +376,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_watcher_is_woken_for_its_units_only_and_hears_of_each_once() {
         let store = Embedded::in_memory();
-        let shared = Shared::new(Reader::new(store.clone()), LINGER);
+        let shared = Shared::new(Reader::new(store.clone()), LINGER, Clock::simulated(0));
         let [mut a, mut b] = [shared.watch(scope("a*")).await.unwrap(), shared.watch(scope("b*")).await.unwrap()];
         assert_eq!((a.next().await, b.next().await), (Ok(Touched::All), Ok(Touched::All)));
         for name in ["a1.service", "a2.service", "a1.service", "b.service"] {
@@ -349,7 +394,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_look_is_at_what_was_committed_before() {
         let store = Embedded::in_memory();
-        let shared = Shared::new(Reader::new(store.clone()), LINGER);
+        let shared = Shared::new(Reader::new(store.clone()), LINGER, Clock::simulated(0));
         let mut first = shared.watch(Scope::All).await.unwrap();
         assert_eq!(first.next().await, Ok(Touched::All));
         let revision = put(&store, "a.service").await;
@@ -364,7 +409,7 @@ mod tests {
     async fn a_store_that_is_older_than_the_picture_makes_another() {
         let [before, backup] = [Embedded::in_memory(), Embedded::in_memory()];
         put(&before, "a.service").await;
-        let shared = Shared::new(Reader::new(before), LINGER);
+        let shared = Shared::new(Reader::new(before), LINGER, Clock::simulated(0));
         let mut first = shared.watch(Scope::All).await.unwrap();
         assert_eq!(first.next().await, Ok(Touched::All));
         // The same daemon, after the store's data were replaced.

@@ -7,7 +7,7 @@ use axum::http::{StatusCode, Uri};
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
 use crate::api::server::views::{self, FileSummaries};
-use crate::api::wire::{ClusterView, LeaderView, MachineList, MachineRef};
+use crate::api::wire::{ClusterView, MachineList};
 use crate::model::cluster::Cluster;
 use crate::model::name::MachineId;
 use crate::registry::forget::{Forgotten, forget as forget_host};
@@ -70,13 +70,16 @@ pub(super) async fn forget_metadata<S: Store>(
 
 /// Leader, hosts and units at one revision.
 pub(super) async fn status<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<ClusterView>, Failure> {
-    no_parameters(&uri)?;
+    let (offline, rest) = split_offline(&uri)?;
+    if let Some((key, _)) = rest.first() {
+        return Err(unknown(key, "; `offline` is known"));
+    }
+    if offline {
+        return offline::status(&api).await.map(Json);
+    }
     let (cluster, leader, summaries, damaged) = whole(&api).await.map_err(|error| api.failed(&error))?;
     let units = cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
-    let leader = leader.map(|leader| LeaderView {
-        machine: MachineRef { id: leader.machine, ip: leader.ip, hostname: leader.hostname },
-        since: leader.since,
-    });
+    let leader = leader.map(views::leader);
     let damaged = views::damaged(&cluster, damaged);
     Ok(Json(ClusterView { hosts: machines(&api, &cluster), leader, units, damaged }))
 }

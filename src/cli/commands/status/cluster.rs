@@ -12,7 +12,7 @@ use super::overview::Overview;
 
 /// Run the command.
 pub(super) async fn run(session: &Session) -> Result<Exit, Error> {
-    let cluster = session.client.status().await.map_err(|error| match error {
+    let cluster = session.known_cluster().await.map_err(|error| match error {
         ClientError::Api(detail) if detail.code == 404 => {
             Error::failure("this fleetd has an older version and can't show the whole cluster: `fleetctl list-units`")
         }
@@ -33,5 +33,9 @@ pub(super) async fn run(session: &Session) -> Result<Exit, Error> {
     } else {
         overview.lines().iter().for_each(|line| out.line(line));
     }
-    Ok(if overview.healthy { Exit::Ok } else { Exit::Findings })
+    Ok(match session.offline.get() {
+        Some(_) => Exit::Failure,
+        None if overview.healthy => Exit::Ok,
+        None => Exit::Findings,
+    })
 }

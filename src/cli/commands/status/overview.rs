@@ -5,19 +5,23 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::api::wire::{ClusterView, MachineRef, MachineView, StateView};
+use crate::api::wire::{ClusterView, MachineRef, MachineView, Offline, StateView};
 use crate::cli::commands::list::UnitFile;
 use crate::cli::commands::list::people::{Line, of_unit};
 use crate::cli::condition::{Condition, Kind, summary};
 use crate::cli::output::fitted::{Cell, Tone};
 use crate::cli::output::people::{ago, count, natural};
 use crate::clock::utc;
+use crate::model::name::MachineId;
 
 /// A unit that systemd has restarted this often is in a crash loop
 const LOOP: u32 = 3;
 
 /// if the last restart was no longer ago than this, in ms.
 const RECENTLY: u64 = 10 * 60 * 1000;
+
+/// By how much the clocks of hosts may differ, in ms.
+const TOLERANCE: u64 = 5000;
 
 /// The most lines of findings on a terminal: with the head, they fit on 24 lines.
 const MOST_LINES: usize = 20;
@@ -38,6 +42,8 @@ pub(super) enum Problem {
     Restarting,
     /// A host is gone.
     Gone,
+    /// The clock of a host is ahead.
+    Clock,
     /// A unit fits no host.
     Waiting,
 }
@@ -48,6 +54,7 @@ impl Problem {
             Self::Leaderless | Self::Gone => ("!", Tone::Bad),
             Self::Damaged | Self::Failed => (Kind::Failed.mark(), Tone::Bad),
             Self::Dead => (Kind::Dead.mark(), Tone::Bad),
+            Self::Clock => ("!", Tone::Busy),
             Self::Restarting => (Kind::Restarting.mark(), Tone::Busy),
             Self::Waiting => (Kind::Waiting.mark(), Tone::Busy),
         }
@@ -62,6 +69,7 @@ impl Problem {
             Self::Dead => "dead",
             Self::Restarting => "restarting",
             Self::Gone => "gone",
+            Self::Clock => "clock",
             Self::Waiting => "waiting",
         }
     }
@@ -71,7 +79,7 @@ impl Problem {
         match self {
             Self::Failed => "list-units --failed",
             Self::Dead => "list-units --state=dead",
-            Self::Gone => "list-machines",
+            Self::Gone | Self::Clock => "list-machines",
             Self::Waiting => "list-units --state=waiting",
             Self::Leaderless | Self::Damaged | Self::Restarting => "list-units",
         }
@@ -121,6 +129,9 @@ pub(super) struct Overview {
     pub(super) states: BTreeMap<&'static str, usize>,
     /// The worst first.
     pub(super) findings: Vec<Finding>,
+    /// Set if the cluster couldn't be asked: this is what one host knows of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) offline: Option<Box<Offline>>,
     #[serde(skip)]
     kinds: Vec<Kind>,
 }
@@ -148,8 +159,10 @@ impl Overview {
             }
         }
         findings.extend(hosts.gone.iter().map(gone));
+        findings.extend(clocks(&hosts.machines, &units, now));
         let leader = leader.map(|leader| Leader { host: leader.machine.name(), since: leader.since });
-        if leader.is_none() {
+        // Without the store it may be unknown who leads.
+        if leader.is_none() && hosts.offline.is_none() {
             findings.push(Finding {
                 problem: Problem::Leaderless,
                 name: "-".into(),
@@ -167,7 +180,7 @@ impl Overview {
         hosts.machines.iter().for_each(|machine| *versions.entry(machine.version.clone()).or_default() += 1);
         let number = |kind: Kind| kinds.iter().filter(|other| **other == kind).count();
         Self {
-            healthy: findings.is_empty(),
+            healthy: findings.is_empty() && hosts.offline.is_none(),
             leader,
             hosts: hosts.machines.len(),
             gone: hosts.gone.len(),
@@ -175,6 +188,7 @@ impl Overview {
             units: units.len(),
             states: Kind::ALL.iter().map(|kind| (kind.word(), number(*kind))).collect(),
             findings,
+            offline: hosts.offline,
             kinds,
         }
     }
@@ -189,6 +203,7 @@ impl Overview {
         }
         hosts += &match &self.leader {
             Some(Leader { host, since }) => format!("; leader {host} for {}", ago(*since, now)),
+            None if self.offline.is_some() => "; leader unknown".into(),
             None => "; no leader".into(),
         };
         let versions: Vec<String> = match self.versions.len() {
@@ -203,8 +218,8 @@ impl Overview {
             hosts += &format!("; {}", versions.join(", "));
         }
         let units = summary(&count(self.units, "unit"), self.kinds.iter().copied());
-        let is_about_hosts = |problem| matches!(problem, Problem::Leaderless | Problem::Gone);
-        let is_about_units = |problem| !matches!(problem, Problem::Leaderless | Problem::Gone);
+        let is_about_hosts = |problem| matches!(problem, Problem::Leaderless | Problem::Gone | Problem::Clock);
+        let is_about_units = |problem| !matches!(problem, Problem::Leaderless | Problem::Gone | Problem::Clock);
         vec![vec![mark(bad(is_about_hosts)), Cell::plain(hosts)], vec![mark(bad(is_about_units)), Cell::plain(units)]]
     }
 
@@ -289,6 +304,28 @@ fn of_line(line: &Line<'_>, now: u64) -> Option<Finding> {
 /// Whether systemd restarts it again and again: a unit that was restarted long ago is well.
 fn is_looping(state: &StateView, now: u64) -> bool {
     state.restarts >= LOOP && now.saturating_sub(state.since) <= RECENTLY
+}
+
+/// The hosts that name times in the future, by more than clocks may differ: when they registered, and when their units
+/// changed. A clock that is behind names none; but on its host, the others are ahead.
+fn clocks(hosts: &[MachineView], units: &[UnitFile], now: u64) -> Vec<Finding> {
+    let mut latest: BTreeMap<&MachineId, u64> = hosts.iter().map(|host| (&host.id, host.since)).collect();
+    let states = units.iter().flat_map(|unit| match unit {
+        Ok(unit) => &unit.states,
+        Err(damaged) => &damaged.states,
+    });
+    for state in states {
+        latest.entry(&state.machine.id).and_modify(|latest| *latest = state.since.max(*latest));
+    }
+    let is_ahead = |host: &&MachineView| latest[&host.id] > now + TOLERANCE;
+    let finding = |host: &MachineView| Finding {
+        problem: Problem::Clock,
+        name: host.name(),
+        host: host.ip.clone(),
+        text: format!("its clock is ahead of this machine's by {} or more", ago(now, latest[&host.id])),
+        since: 0,
+    };
+    hosts.iter().filter(is_ahead).map(finding).collect()
 }
 
 fn gone(host: &MachineView) -> Finding {
@@ -432,6 +469,27 @@ mod tests {
             let text = shown(night(), columns);
             assert!(text.lines().all(|line| line.chars().count() < columns), "{text}");
         }
+    }
+
+    #[test]
+    fn times_in_the_future_name_the_host_whose_clock_is_ahead() {
+        let clocks = |cluster: ClusterView, now: u64| {
+            let findings = Overview::of(cluster, now).findings.into_iter();
+            findings.map(|Finding { problem, name, text, .. }| format!("{problem:?} {name} {text}")).collect::<Vec<_>>()
+        };
+        let ahead = |host: &str, by: &str| format!("Clock {host} its clock is ahead of this machine's by {by} or more");
+        // When it registered,
+        let mut registered = cluster(vec![]);
+        registered.hosts.machines[1].since = NOW + TOLERANCE;
+        assert_eq!(clocks(registered.clone(), NOW), [""; 0], "clocks are never quite the same");
+        registered.hosts.machines[1].since = NOW + 3_600_000;
+        assert_eq!(clocks(registered, NOW), [ahead("n2", "1 h")]);
+        // or when a unit was started, at 60 s.
+        let started = || cluster(vec![unit("a.service", Launched, &["n1 active running", "n3 active running"])]);
+        assert_eq!(clocks(started(), 50_000), [ahead("n1", "10 s"), ahead("n3", "10 s")]);
+        assert_eq!(clocks(started(), 60_000), [""; 0]);
+        let overview = Overview::of(started(), 50_000);
+        assert_eq!(overview.lines().last().unwrap().split('\t').nth(1), Some("clock"));
     }
 
     #[test]
