@@ -10,6 +10,7 @@ mod chains;
 mod chaos;
 mod citizen;
 mod conformance;
+mod demo;
 mod failures;
 mod harness;
 mod journal;
