@@ -32,7 +32,8 @@ fn an_ordinary_user_sees_a_cluster_of_one_and_nothing_stays() {
         let ran = as_guest("systemctl --user is-system-running");
         if ran.stdout.trim() == "running" { Ok(()) } else { Err(format!("{ran:?}")) }
     });
-    let look = "systemctl --user list-units --all --plain --no-legend --type=service; \
+    // The user's bus starts with its first client.
+    let look = "busctl --user status >/dev/null; systemctl --user list-units --all --plain --no-legend --type=service; \
                 systemctl --user list-unit-files --plain --no-legend; \
                 ls -A $XDG_RUNTIME_DIR /tmp ~; ps -u guest -o comm= | sort";
     let before = as_guest(look).ok();

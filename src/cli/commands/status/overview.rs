@@ -220,7 +220,8 @@ impl Overview {
         let units = summary(&count(self.units, "unit"), self.kinds.iter().copied());
         let is_about_hosts = |problem| matches!(problem, Problem::Leaderless | Problem::Gone | Problem::Clock);
         let is_about_units = |problem| !matches!(problem, Problem::Leaderless | Problem::Gone | Problem::Clock);
-        vec![vec![mark(bad(is_about_hosts)), Cell::plain(hosts)], vec![mark(bad(is_about_units)), Cell::plain(units)]]
+        let hosts_are_bad = self.offline.is_some() || bad(is_about_hosts);
+        vec![vec![mark(hosts_are_bad), Cell::plain(hosts)], vec![mark(bad(is_about_units)), Cell::plain(units)]]
     }
 
     /// The findings for a terminal, and below each kind how many others there are.
