@@ -10,7 +10,7 @@ import time
 
 from chaoskit.history import BEAT
 from chaoskit.schedule import HOSTS, MEMBERS
-from chaoskit.units import UNITS, WITNESS
+from chaoskit.units import RESIDENTS, UNITS, WITNESS
 from labkit.etcd import Etcd
 from labkit.fleet import REPO
 from labkit.hosts import Lab
@@ -68,10 +68,10 @@ class Cluster:
             self.sh(host, "systemctl restart systemd-journald && journalctl --flush")
         self.do("fleet", "start")
         self.wait(lambda: len(self.presence() or {}) == len(HOSTS), 30, "all hosts to register")
-        for unit in UNITS:
+        for host, unit in itertools.product(HOSTS, UNITS):
             machine_id = self.lab.machine_id(unit.host) if unit.host else ""
-            write(f"{self.root('n1')}/root/{unit.name}", unit.text(machine_id))
-        self.sh("n1", f"cd /root && fleetctl start {' '.join(unit.name for unit in UNITS)}")
+            write(f"{self.root(host)}/root/{unit.name}", unit.text(machine_id))
+        self.sh("n1", f"cd /root && fleetctl start {' '.join(unit.name for unit in RESIDENTS)}")
         self.wait(lambda: not self.misplaced(), 60, "all units to run")
 
     def wait(self, test, seconds, what):

@@ -88,8 +88,11 @@ class Driver:
         time.sleep(fault.after)
         self.played += 1
         number, began = self.played, now()
+        sure = True
         try:
             victim, undo = faults.strike(self.cluster, fault, list(self.taken))
+        except faults.Unsure as request:
+            victim, undo, sure = fault.victim, request.undo, False
         except faults.Skipped as why:
             self.skipped += 1
             say(f"{number:3} {fault.kind}: skipped, {why}")
@@ -97,7 +100,7 @@ class Driver:
         self.taken.append(victim)
         self.recorder.note("fault", number, fault.kind, victim, at=began)
         say(f"{number:3} {fault.kind} {victim} {fault.lasts} s")
-        if undo is faults.unsure:
+        if not sure:
             self.recorder.note("unsure", number)
         try:
             time.sleep(max(0.0, fault.lasts - (now() - began)))

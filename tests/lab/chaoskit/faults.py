@@ -1,9 +1,11 @@
 """Plays faults on the lab, and undoes them. Owns how; `schedule` owns which, and when."""
 import os
 import signal
+import time
 from contextlib import suppress
 
 from chaoskit.schedule import HOSTS, KINDS, MEMBERS
+from chaoskit.units import GUESTS
 from labkit.outside import Failed, sh
 
 OLDER = "/etc/systemd/system/fleetd.service.d/older.conf"
@@ -22,8 +24,8 @@ def strike(cluster, fault, taken):
             raise Skipped("no host leads")
     if victim in taken:
         raise Skipped(f"another fault is on {victim}")
-    if KINDS[fault.kind].scope == "unit":
-        return victim, restarted(cluster, victim, next(h for h in HOSTS if h not in taken))
+    if KINDS[fault.kind].scope in REQUESTS:
+        return victim, FAULTS[fault.kind](cluster, victim, next(h for h in HOSTS if h not in taken))
     return victim, FAULTS[fault.kind](cluster, victim)
 
 
@@ -31,17 +33,42 @@ def nothing():
     """Nothing is left to undo."""
 
 
-def unsure():
-    """Nothing is left to undo, and nobody knows whether anything was done."""
+# ---- requests, made on a host without a fault ----
+
+REQUESTS = ("unit", "guests")
+
+
+class Unsure(Exception):
+    """The request failed: the store is away, or didn't answer. Nobody knows whether it was carried out."""
+
+    def __init__(self, undo):
+        self.undo = undo
+
+
+def request(cluster, host, line, undo):
+    try:
+        cluster.sh(host, f"cd /root && timeout 20 fleetctl {line}")
+    except Failed:
+        raise Unsure(undo) from None
+    return undo
 
 
 def restarted(cluster, unit, host):
-    """The request is made on a host without a fault; with the store away it fails, or is committed and not answered."""
-    try:
-        cluster.sh(host, f"timeout 20 fleetctl restart --no-block {unit}")
-    except Failed:
-        return unsure
-    return nothing
+    return request(cluster, host, f"restart --no-block {unit}", nothing)
+
+
+def guests(cluster, _, host):
+    names = " ".join(unit.name for unit in GUESTS)
+
+    def leave():
+        """Whoever asks for it tries until it is accepted."""
+        for _ in range(60):
+            for host in HOSTS:
+                with suppress(Failed):
+                    return cluster.sh(host, f"timeout 20 fleetctl destroy --no-block {names}")
+            time.sleep(1)
+        raise Failed("the guests can't be destroyed")
+    return request(cluster, host, f"start --no-block {names}", leave)
 
 
 # ---- processes of a host ----
@@ -225,9 +252,11 @@ FAULTS = {
     "member-replaced": replaced,
     "store-leader-killed": members_killed(its_leader),
     "store-leader-frozen": members_frozen(its_leader),
+    "store-leader-stalled": members_frozen(its_leader),
     "store-without-quorum": members_killed(two),
     "store-stopped": stopped,
     "store-full": alarm,
     "store-compacted": compacted,
     "unit-restarted": restarted,
+    "guests-come": guests,
 }

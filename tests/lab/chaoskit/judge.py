@@ -16,27 +16,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from chaoskit.blame import GRACE, GUESTS, POWER, REBOOT, REQUEST, Blame, rests
 from chaoskit.history import BEAT, STARVED
-from chaoskit.schedule import KINDS, TTL
+from chaoskit.schedule import TTL
 
 # How long the units of a host may run after its return: the agent registers, reads, and stops them (s).
 STOPS = 6
-# How long everything else takes: planning, starting, election of a leader (s).
-GRACE = 10
 # The clock of the units has this resolution (s): a shorter overlap can't be seen.
 TICK = 0.02
-POWER = ("host-killed", "leader-host-killed")
-# A host that leaves in an orderly way revokes its lease itself.
-REBOOT = "host-rebooted"
-REQUEST = "unit-restarted"
 # More than a daemon uses, also in a build for debugging: KiB of memory, and open files.
 MEMORY, FILES = 100 * 1024, 100
-# What keeps a host from renewing its lease.
-SILENCING = (*POWER, "daemon-stopped", "daemon-frozen", "leader-frozen", "host-cut", "host-cut-silently", "host-deaf",
-             "host-mute", "leader-cut")
-# How inexactly these times are known (s).
-POLLS = 0.5
-
 
 @dataclass
 class Double:
@@ -65,7 +54,7 @@ class Verdict:
 
 class Judge:
     def __init__(self, history, units, hosts):
-        self.history, self.hosts = history, hosts
+        self.history, self.hosts, self.blame = history, hosts, Blame(history)
         self.units = {unit.name: unit for unit in units}
         self.verdict = Verdict(starved=len(history.starved))
         # The restarts that were requested and done: (number of the request, unit, host). Each justifies one start.
@@ -83,7 +72,10 @@ class Judge:
                 here = [run for run in runs if unit.kind != "global" or run.host == place]
                 where = f" on {place}" if place else ""
                 self.starts(unit, here)
-                self.presence(unit, here, where)
+                if unit.kind == "guest":
+                    self.visits(unit, here)
+                else:
+                    self.presence(unit, here, where)
                 self.obeyed(unit, here, where)
         self.neighbours()
         self.convergence()
@@ -102,34 +94,11 @@ class Judge:
     def violation(self, time, text):
         self.verdict.violations.append((round(time, 2), text))
 
-    # ---- which hosts were dead to the cluster, and why ----
-
     def death(self, absence):
-        kind = self.blame(absence)
+        kind = self.blame.fault(absence)
         self.verdict.deaths[kind or "without a cause"] += 1
         if not kind:
             self.violation(absence.lost[1], f"{absence.host} was dead to the cluster without a cause")
-
-    def blame(self, absence):
-        """The fault because of which the lease of a host expired, or `busy machine`, or nothing. A lease is renewed
-        after a third of the TTL at the latest: faults must have silenced the host for the rest."""
-        first, last = absence.lost[0] - TTL, absence.lost[1]
-        on = [f for f in self.history.faults if f.begin <= last and f.end >= first]
-        if any(f.victim == absence.host and f.kind == REBOOT for f in on):
-            return REBOOT
-        own = [f for f in on if f.victim == absence.host and f.kind in SILENCING]
-        store = [f for f in on if KINDS[f.kind].scope in ("member", "store")]
-        if own and covered([(f.begin, f.end) for f in own + store], first, last) >= TTL * 2 / 3 - POLLS:
-            return max(own, key=lambda f: min(f.end, last) - max(f.begin, first)).kind
-        return "busy machine" if self.starved(first, last) else None
-
-    def starved(self, first, last):
-        return any(begin <= last and end >= first for begin, end in self.history.starved)
-
-    def absence(self, host, begin, end):
-        """An absence of a host that began after `begin` and before `end`."""
-        of = [a for a in self.history.absences if a.host == host]
-        return next((a for a in of if a.lost[1] > begin and a.lost[0] <= end), None)
 
     # ---- runs ----
 
@@ -153,20 +122,15 @@ class Judge:
 
     def explain(self, first, second, end):
         """Why two runs overlap until `end`, and whether that is documented."""
-        absence = self.absence(first.host, first.start, second.start)
+        absence = self.blame.absence(first.host, first.start, second.start)
         if first.host == second.host:
             return "two processes on one host", False
         if not absence:
             return f"{first.host} was alive to the cluster when {second.host} started it", False
-        allowed = absence.back[1] + STOPS + self.waited(absence.back[0], end)
+        allowed = absence.back[1] + STOPS + self.blame.waited(absence.back[0], end)
         if end > allowed:
             return f"{first.host} had been back for {end - absence.back[1]:.1f} s", False
-        return self.blame(absence) or "without a cause", True
-
-    def waited(self, begin, end):
-        """How long the machine let its processes wait, and faults that slow a stop down lasted, between two times."""
-        spans = [*self.history.starved, *((f.begin, f.end) for f in self.history.faults)]
-        return covered(spans, begin, end)
+        return self.blame.fault(absence) or "without a cause", True
 
     def starts(self, unit, runs):
         for before, run in pairwise(runs):
@@ -177,23 +141,48 @@ class Judge:
                                f"{before.host} until {before.last:.2f}")
 
     def cause(self, unit, before, run):
-        between = [f for f in self.history.faults if before.start <= f.begin <= run.start]
+        """Why a unit that ran, or still runs, is started again. What happened long before the end of the last run, and
+        longer than the cluster needs to act, is no cause."""
+        changed = min(before.last, run.start)
+        between = [f for f in self.history.faults if before.start <= f.begin <= run.start
+                   and self.blame.soon(f.end, changed)]
         down = [f.kind for f in between if f.kind in (*POWER, REBOOT) and f.victim == before.host]
         if down or (before.host == run.host and before.boot != run.boot):
             return down[0] if down else "loss of power"
-        for request in [f for f in between if f.kind == REQUEST and f.victim in (unit.name, unit.base)]:
+        for request in [f for f in between if self.asks(f, unit)]:
             if (request.number, unit.name, run.host) not in self.requests:
                 self.requests.add((request.number, unit.name, run.host))
-                return REQUEST
-        absence = self.absence(before.host, before.start, run.start)
-        if not absence:
+                return request.kind
+        absence = self.blame.absence(before.host, before.start, run.start)
+        if not absence or not self.blame.soon(absence.back[1], changed):
             return None
-        if unit.kind == "one":
-            return f"dead to the cluster: {self.blame(absence) or 'without a cause'}"
+        if unit.kind in ("one", "guest"):
+            return f"dead to the cluster: {self.blame.fault(absence) or 'without a cause'}"
         # The version before restarts what only a returning host can run.
         older = [f for f in self.history.faults if f.kind == "daemon-downgraded"
                  and f.begin <= absence.back[1] + STOPS and f.end >= absence.lost[0]]
         return "return of a host with the version before" if older else None
+
+    def asks(self, fault, unit):
+        """Whether this is a request that starts the unit."""
+        if unit.kind == "guest":
+            return fault.kind == GUESTS
+        return fault.kind == REQUEST and fault.victim in (unit.name, unit.base)
+
+    def visits(self, unit, runs):
+        """That a guest runs within a TTL and GRACE after it came, and not for longer than that after it left, or after
+        its host returned."""
+        visits = [f for f in self.history.faults if f.kind == GUESTS]
+        for visit in visits:
+            first = next((run.start for run in runs if run.start >= visit.begin), self.history.end)
+            if visit.sure and not self.blame.soon(visit.begin, min(first, visit.end)):
+                waited = min(first, visit.end) - visit.begin
+                self.violation(visit.begin, f"{unit.name} didn't run within {waited:.1f} s")
+        for run in runs:
+            over = max([v.end for v in visits if v.begin <= run.start], default=run.start)
+            absences = [a.back[1] for a in self.history.absences if a.host == run.host and a.lost[0] <= run.last]
+            if not self.blame.soon(max([over, *absences]), run.last):
+                self.violation(run.last, f"{unit.name} still ran on {run.host} {run.last - over:.1f} s after it left")
 
     def presence(self, unit, runs, where):
         """That somebody runs it, from its first start to the end."""
@@ -204,7 +193,7 @@ class Judge:
             self.gap(unit, until, run.start, where)
             until = max(until, run.last)
         self.gap(unit, until, self.history.end, where)
-        if until < self.history.end - BEAT - STARVED - self.waited(until, self.history.end):
+        if until < self.history.end - BEAT - STARVED - self.blame.waited(until, self.history.end):
             self.violation(self.history.end, f"{unit.name} doesn't run{where} at the end")
         last = [run for run in runs if not run.stopped and run.last > self.history.end - BEAT - STARVED]
         if len(last) > 1:
@@ -223,12 +212,12 @@ class Judge:
             return
         faults = [f for f in self.history.faults if f.begin <= end and f.end >= begin - TTL]
         self.verdict.gaps.append((round(end - begin, 1), unit.name, "+".join(sorted({f.kind for f in faults}))))
-        allowed = TTL + GRACE + self.waited(begin, end)
+        allowed = TTL + GRACE + self.blame.waited(begin, end)
         if end - begin > allowed:
             self.violation(begin, f"{unit.name} ran nowhere for {end - begin:.1f} s{where}; allowed: {allowed:.1f} s")
 
     def neighbours(self):
-        """Units of a group never run on one host, unless it was dead to the cluster when the second one started."""
+        """Units of a group never run on one host."""
         grouped = [run for run in self.history.runs if self.units[run.unit].group]
         for at, first in enumerate(grouped):
             for second in grouped[at + 1:]:
@@ -245,24 +234,3 @@ class Judge:
         for begin, end in rests(self.history.faults, self.history.end):
             inside = [time for time in changes if begin < time <= end]
             self.verdict.converged.append(round(inside[-1] - begin, 1) if inside else 0.0)
-
-
-def rests(faults, end):
-    """The times between faults: (from, until)."""
-    spans = sorted((f.begin, min(f.end, end)) for f in faults)
-    found, until = [], None
-    for begin, over in spans:
-        if until is not None and begin > until:
-            found.append((until, begin))
-        until = over if until is None else max(until, over)
-    return [*found, (until, end)] if until is not None else []
-
-
-def covered(spans, begin, end):
-    """Seconds between `begin` and `end` that are in at least one span."""
-    total, at = 0.0, begin
-    for first, last in sorted(spans):
-        first, last = max(first, at), min(last, end)
-        if last > first:
-            total, at = total + last - first, last
-    return total

@@ -4,7 +4,7 @@ Owns the table of faults and the rules about what may be played together. Must n
 import random
 from dataclasses import dataclass
 
-from chaoskit.units import UNITS
+from chaoskit.units import RESIDENTS
 
 HOSTS = ["n1", "n2", "n3", "n4", "n5"]
 MEMBERS = ["1", "2", "3"]
@@ -15,8 +15,8 @@ TTL = 10
 @dataclass(frozen=True)
 class Kind:
     """A kind of fault. `scope` is what it strikes: a `host`, the `leader`'s host, a `member` of the store, the `store`;
-    or a `unit`, which isn't a fault, but a request that faults may disturb. It lasts between `shortest` and `longest`
-    seconds; an event without duration has 0 for both."""
+    or a `unit` or the `guests`, which aren't faults, but requests that faults may disturb. It lasts between `shortest`
+    and `longest` seconds; an event without duration has 0 for both."""
     scope: str
     shortest: float
     longest: float
@@ -47,22 +47,26 @@ KINDS = {
     "leader-cut": Kind("leader", 12, 18, "the leader's link is down"),
     "leader-host-killed": Kind("leader", 1, 14, "the leader's host loses its power"),
     "member-killed": Kind("member", 2, 8, "a member of the store gets SIGKILL"),
-    "member-frozen": Kind("member", 3, 8, "a member of the store gets SIGSTOP"),
+    "member-frozen": Kind("member", 3, 6, "a member of the store gets SIGSTOP"),
     "member-replaced": Kind("member", 0, 0, "a member of the store loses its disk and is replaced by an empty one"),
     "store-leader-killed": Kind("store", 2, 8, "the store's leader gets SIGKILL"),
-    "store-leader-frozen": Kind("store", 5, 9, "the store's leader gets SIGSTOP"),
+    "store-leader-frozen": Kind("store", 3, 6, "the store's leader gets SIGSTOP"),
+    "store-leader-stalled": Kind("store", 9, 12, "the same for so long that it takes leases for expired"),
     "store-without-quorum": Kind("store", 8, 14, "two of three members get SIGKILL"),
     "store-stopped": Kind("store", 8, 15, "all members are stopped"),
     "store-full": Kind("store", 8, 16, "the alarm NOSPACE: the store takes no writes"),
     "store-compacted": Kind("store", 0, 0, "the history is compacted, and each member defragmented"),
     "unit-restarted": Kind("unit", 0, 0, "fleetctl restart UNIT"),
+    "guests-come": Kind("guests", 3, 20, "twenty units are submitted and started, and then destroyed"),
 }
+# Played only on request: etcd before 3.4.31 and 3.5.13 then ends leases that were renewed.
+ON_REQUEST = {"store-leader-stalled"}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. `victim` is the name of a host, a member or a unit, or `store`, or `leader`: the host that leads when
-    the fault is played."""
+    """One fault. `victim` is the name of a host, a member or a unit, or `store`, `guests`, or `leader`: the host that
+    leads when the fault is played."""
     kind: str
     victim: str
     # Seconds after the beginning of its round, and seconds until it is undone.
@@ -85,7 +89,7 @@ class Round:
         return max(f.after + f.lasts for f in self.faults) + self.pause
 
 
-def schedule(seed, seconds, without=()):
+def schedule(seed, seconds, without=ON_REQUEST):
     """The rounds of a run of at least `seconds`. Each kind is played once before any is played again. The same
     arguments give the same rounds."""
     dice, rounds, deck, length = random.Random(seed), [], [], 0.0
@@ -109,8 +113,8 @@ def schedule(seed, seconds, without=()):
 def fault(dice, name, after):
     kind = KINDS[name]
     lasts = round(dice.uniform(kind.shortest, kind.longest), 1)
-    victims = {"host": HOSTS, "member": MEMBERS, "unit": [unit.name for unit in UNITS]}.get(kind.scope, [kind.scope])
-    victim = dice.choice(victims)
+    victims = {"host": HOSTS, "member": MEMBERS, "unit": [unit.name for unit in RESIDENTS]}
+    victim = dice.choice(victims.get(kind.scope, [kind.scope]))
     return Fault(name, victim, after, lasts)
 
 

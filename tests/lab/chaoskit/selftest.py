@@ -1,12 +1,15 @@
 """Tests of the schedule and of the judge, over histories written by hand: each rule has one that breaks it."""
 from chaoskit import history
-from chaoskit.judge import Judge, covered
-from chaoskit.schedule import KINDS, schedule
+from chaoskit.blame import covered, rests
+from chaoskit.judge import Judge
+from chaoskit.schedule import KINDS, ON_REQUEST, schedule
 from chaoskit.units import Unit
 
 PLAIN = Unit("a.service")
 GLOBAL = Unit("g.service", "global")
 PINNED = Unit("p.service", "pinned", "n1")
+GUEST = Unit("v.service", "guest")
+COMES = ["10 fault 1 guests-come guests", "20 over 1"]
 APART = [Unit("x.service", group="x"), Unit("y.service", group="x")]
 CUT = ["10 fault 1 host-cut n1", "30 over 1", "20 lost n1 19.9", "31 registered n1 30.9"]
 
@@ -62,6 +65,9 @@ JUDGED = [
     ("a loss of power", [PLAIN],
      ["20 fault 1 host-killed n1", beats("a.service", "n1", "i1", 0, 20, stopped=False), "26 over 1",
       beats("a.service", "n1", "i2", 25, 60, boot="b2", stopped=False), "60 end"], ""),
+    ("a restart long after its host was cut off", [PLAIN],
+     [CUT, beats("a.service", "n1", "i1", 0, 90), beats("a.service", "n1", "i2", 90.2, 99, stopped=False), "99 end"],
+     "started on n1 without a cause"),
     ("a global unit stays while its host is cut off", [GLOBAL],
      [CUT, beats("g.service", "n1", "i1", 0, 60, stopped=False), beats("g.service", "n2", "i2", 0, 60, stopped=False),
       "60 end"], ""),
@@ -91,6 +97,18 @@ JUDGED = [
      "was never done"),
     ("a request that was refused", [PLAIN],
      ["20 fault 1 unit-restarted a.service", "20.1 unsure 1", "20.1 over 1", STAYED], ""),
+    ("a guest comes and leaves, twice", [GUEST],
+     [COMES, beats("v.service", "n1", "i1", 10.3, 20.4), "40 fault 2 guests-come guests", "50 over 2",
+      beats("v.service", "n2", "i2", 40.3, 50.4), "60 end"], ""),
+    ("a guest that isn't let in", [GUEST], ["10 fault 1 guests-come guests", "50 over 1", "60 end"],
+     "didn't run within 40.0 s"),
+    ("a guest whose request failed", [GUEST],
+     ["10 fault 1 guests-come guests", "11 unsure 1", "50 over 1", "60 end"], ""),
+    ("a guest that stays", [GUEST], [COMES, beats("v.service", "n1", "i1", 10.3, 60, stopped=False), "60 end"],
+     "still ran on n1"),
+    ("a guest that is started again", [GUEST],
+     [COMES, beats("v.service", "n1", "i1", 10.3, 13), beats("v.service", "n1", "i2", 13.2, 20.4), "60 end"],
+     "started on n1 without a cause"),
     ("a clean reboot", [PLAIN],
      ["20 fault 1 host-rebooted n1", "26 over 1", "21 lost n1 20.9", "26 registered n1 25.9",
       beats("a.service", "n1", "i1", 0, 20.5), beats("a.service", "n2", "i2", 21, 60, stopped=False), "60 end"], ""),
@@ -112,6 +130,8 @@ def figures():
     assert [(d.hosts, d.seconds, d.kind) for d in seen.doubles] == [(("n1", "n2"), 11, "host-cut")], seen.doubles
     assert seen.restarts == {"dead to the cluster: host-cut": 1} and seen.deaths == {"host-cut": 1}, seen
     assert seen.converged == [2.0], seen.converged
+    assert rests(history.read(["1 fault 1 run-full n1", "3 over 1", "2 fault 2 host-cut n2", "5 over 2",
+                               "9 fault 3 run-full n1", "10 over 3"]).faults, 20) == [(5, 9), (10, 20)]
     assert covered([(0, 5), (3, 8), (20, 30)], 2, 25) == 11
 
 
@@ -120,7 +140,7 @@ def scheduled():
         rounds = schedule(seed, 1200)
         assert rounds == schedule(seed, 1200), "the same seed gives the same rounds"
         faults = [fault for each in rounds for fault in each.faults]
-        assert {fault.kind for fault in faults} == set(KINDS), "twenty minutes play every kind"
+        assert {fault.kind for fault in faults} == set(KINDS) - ON_REQUEST, "twenty minutes play every kind"
         assert any(len(each.faults) == 2 for each in rounds), "two at once"
         assert sum(each.seconds for each in rounds) < 1200 + 60
         for each in rounds:

@@ -27,7 +27,8 @@ note stop
 @dataclass(frozen=True)
 class Unit:
     name: str
-    # `one`: on one host at a time. `pinned`: only on `host`. `global`: on every host.
+    # `one`: on one host at a time. `pinned`: only on `host`. `global`: on every host. `guest`: on one host at a time,
+    # between the requests to start and to destroy it.
     kind: str = "one"
     host: str = ""
     # Quarters of a second that it takes to stop.
@@ -42,7 +43,8 @@ class Unit:
 
     def fits(self, on, hosts):
         """Whether these are the hosts that should run it."""
-        return {"one": len(on) == 1, "pinned": on == [self.host], "global": sorted(on) == sorted(hosts)}[self.kind]
+        expected = {"one": len(on) == 1, "guest": not on, "pinned": on == [self.host]}
+        return expected.get(self.kind, sorted(on) == sorted(hosts))
 
     def text(self, machine_id=""):
         fleet = self.fleet.format(ID=machine_id)
@@ -59,4 +61,8 @@ UNITS = [
     Unit("pinned-2.service", "pinned", "n2", fleet="MachineID={ID}\n"),
     Unit("pinned-4.service", "pinned", "n4", fleet="MachineID={ID}\n"),
     Unit("everywhere.service", "global", fleet="Global=true\n"),
+    *(Unit(f"guest-{i}.service", "guest", stopping=i % 3) for i in range(1, 21)),
 ]
+# Those that run from the beginning to the end.
+RESIDENTS = [unit for unit in UNITS if unit.kind != "guest"]
+GUESTS = [unit for unit in UNITS if unit.kind == "guest"]
