@@ -22,7 +22,7 @@ mod pattern;
 mod request;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use request::{Ended, Pty};
 pub use session::{Remote, Session};
 
-/// CoreOS's user, the default of CoreOS fleet.
+/// CoreOS's user, the default of CoreOS fleet: tried where the host refuses who types, unless somebody chose a user.
 const USER: &str = "core";
 
 /// SSH's port.
@@ -39,8 +39,10 @@ const PORT: u16 = 22;
 /// The settings from the command line, which take precedence over `~/.ssh/config`.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The login name. Default: that of `~/.ssh/config`, or `core`.
+    /// The login name. Default: that of `~/.ssh/config`; else `me`, or where the host refuses that, `core`.
     pub user: Option<String>,
+    /// The name of the user on this host.
+    pub me: String,
     /// The port of the cluster's hosts. Default: that of `~/.ssh/config`, or 22.
     pub port: Option<u16>,
     /// Private keys that are tried before all others.
@@ -88,6 +90,8 @@ pub struct Error {
     pub hint: Option<String>,
     /// The connection is broken; a new one may work.
     pub broken: bool,
+    /// The host doesn't let this user in with any of the keys.
+    pub refused: bool,
 }
 
 impl Error {
@@ -102,7 +106,7 @@ impl Error {
     }
 
     fn all(lines: Vec<String>) -> Self {
-        Self { lines, hint: None, broken: false }
+        Self { lines, hint: None, broken: false, refused: false }
     }
 
     fn hint(self, hint: impl Into<String>) -> Self {
@@ -148,6 +152,8 @@ pub struct Target {
     pub port: u16,
     /// The login name.
     pub user: String,
+    /// Whether nobody chose the login name, and the host hasn't shown yet which one is right.
+    is_open: bool,
     /// Its name for the user.
     name: String,
     /// Its name in the known_hosts file.
@@ -171,6 +177,13 @@ impl Target {
             Strict::AcceptNew => "accept-new",
             Strict::No => "no",
         }
+    }
+
+    /// The same host with the other login name to try, if it refuses this one and nobody chose it.
+    #[must_use]
+    pub fn otherwise(&self) -> Option<Self> {
+        let other = self.is_open && self.user != USER;
+        other.then(|| Self { user: USER.into(), is_open: false, ..self.clone() })
     }
 
     /// Its name for messages, with the address if that differs.
@@ -209,6 +222,8 @@ pub struct Ssh {
     passphrases: Arc<Mutex<BTreeMap<PathBuf, Answer>>>,
     /// Warnings that were shown already.
     warned: Arc<Mutex<Vec<String>>>,
+    /// The addresses and ports of hosts that let nobody but [`USER`] in.
+    cores: Arc<Mutex<BTreeSet<(String, u16)>>>,
     /// Held while asking: sessions connect concurrently, but there is only one terminal.
     turn: Arc<Mutex<()>>,
 }
@@ -228,6 +243,7 @@ impl Ssh {
             ask,
             passphrases: Arc::default(),
             warned: Arc::default(),
+            cores: Arc::default(),
             turn: Arc::default(),
         }
     }
@@ -268,9 +284,15 @@ impl Ssh {
             Way::Gate { user, port } => (user.map(str::to_owned), port),
             Way::Direct | Way::Behind => (None, settings.port),
         };
-        let user = user.or_else(|| settings.user.clone()).or(found.user);
-        let user = user.unwrap_or_else(|| USER.into());
         let address = found.host_name.unwrap_or_else(|| host.into());
+        let port = port.or(found.port).unwrap_or(PORT);
+        let chosen = user.or_else(|| settings.user.clone()).or(found.user);
+        let is_core = || self.cores.lock().is_ok_and(|cores| cores.contains(&(address.clone(), port)));
+        let (user, is_open) = match chosen {
+            Some(user) => (user, false),
+            None if is_core() => (USER.to_owned(), false),
+            None => (settings.me.clone(), true),
+        };
         let identities = found.identities.iter().map(|file| config::expand(file, &settings.home, &address, &user));
         let known_hosts = match (&settings.known_hosts, found.known_hosts) {
             (Some(file), _) => vec![file.clone()],
@@ -285,7 +307,8 @@ impl Ssh {
             Some(path) => Some(config::expand(path, &settings.home, &address, &user)),
         };
         Ok(Target {
-            port: port.or(found.port).unwrap_or(PORT),
+            port,
+            is_open,
             identities: settings.identities.iter().cloned().chain(identities).collect(),
             identities_only: found.identities_only.unwrap_or(false),
             name: shown.unwrap_or(host).into(),
@@ -298,7 +321,7 @@ impl Ssh {
         })
     }
 
-    /// Log in over TCP, or over an existing connection to the host's sshd.
+    /// Log in over TCP, or over an existing connection to the host's sshd; as the target's user and no other.
     ///
     /// # Errors
     /// The host can't be reached, its key has changed, or it accepts none of the keys.
@@ -308,6 +331,13 @@ impl Ssh {
         over: Option<std::os::unix::net::UnixStream>,
     ) -> Result<Session, Error> {
         session::open(self.clone(), target.clone(), over).await
+    }
+
+    /// The host of `target` refused the user on this host, and let the other one in: from now on, that is its user.
+    pub fn remember(&self, target: &Target) {
+        if let Ok(mut cores) = self.cores.lock() {
+            cores.insert((target.address.clone(), target.port));
+        }
     }
 
     /// Wait until no other session asks a question. The caller must then check whether its own question is still open.

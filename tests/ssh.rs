@@ -229,6 +229,18 @@ fn on_this_host_nothing_of_ssh_is_used() {
     assert_eq!(run(command).out, "status -l --no-pager -- web.service\n");
 }
 
+#[test]
+fn status_has_systemctls_colours_on_a_terminal() {
+    let site = Site::with(&[], Script { units: vec![unit("web.service", Some(N1))], ..Script::default() });
+    site.sshd.program("systemctl", "echo \"colours=$SYSTEMD_COLORS\"");
+    assert_eq!(site.run(&["status", "web"]).out, "colours=\n");
+    let shown = |command: Command| site.play(&command, &json!([])).0;
+    assert_eq!(shown(site.command(&["status", "web"])), "colours=1\r\n");
+    let mut plain = site.command(&["status", "web"]);
+    plain.env("NO_COLOR", "1");
+    assert_eq!(shown(plain), "colours=\r\n");
+}
+
 // ---- shells on a host
 
 #[test]
@@ -737,4 +749,46 @@ fn the_daemon_doesn_t_link_openssl() {
     let (daemon, command) = (needs(env!("CARGO_BIN_EXE_fleetd")), needs(env!("CARGO_BIN_EXE_fleetctl")));
     assert!(daemon.contains("libc.so") && !daemon.contains("libssl") && !daemon.contains("libcrypto"), "{daemon}");
     assert!(command.contains("libcrypto"), "what is looked for is called so: {command}");
+}
+
+/// Neither an option nor a variable nor `~/.ssh/config` names a user.
+#[test]
+fn the_user_is_who_types_and_core_where_that_is_the_hosts() {
+    let unnamed = |site: &Site, args: &[&str]| {
+        let mut command = site.command(args);
+        command.env_remove("FLEETCTL_SSH_USERNAME");
+        run(command)
+    };
+    let user = ["ssh", "n1", "echo $USER"];
+    let site = Site::new();
+    assert_eq!(unnamed(&site, &user), Ran { code: Some(0), out: "root\n".into(), err: String::new() });
+    assert!(!site.sshd.log().contains("core"), "nobody else is tried: {}", site.sshd.log());
+
+    let script = || Script { machines: machines(), ..Script::default() };
+    let coreos = Site { sshd: Sshd::of_coreos(), ..Site::with(&[], script()) };
+    let refusals = || coreos.sshd.log().matches("User root from 127.0.0.1 not allowed").count();
+    assert_eq!(unnamed(&coreos, &user), Ran { code: Some(0), out: "core\n".into(), err: String::new() });
+    assert_eq!(refusals(), 1);
+    // Through a tunnel to this host and on to it again: what was found out once is known.
+    let tunnel = ["--tunnel", &coreos.gate(), "ssh", "n1", "echo $USER"];
+    assert_eq!((unnamed(&coreos, &tunnel).out.as_str(), refusals()), ("core\n", 2));
+    // OpenSSH's program is run as the right user.
+    let agent = Agent::new(coreos.fake.dir.path(), &[&coreos.sshd.path("key")]);
+    let mut forwarding = coreos.command(&["ssh", "-A", "n1", "echo $USER"]);
+    forwarding.env_remove("FLEETCTL_SSH_USERNAME").env("SSH_AUTH_SOCK", &agent.socket);
+    assert_eq!(run(forwarding).out, "core\n");
+    // A user who was chosen is the only one.
+    let chosen = coreos.run(&user);
+    assert_eq!(chosen.code, Some(255));
+    assert!(
+        chosen.err.contains("as root: none of the keys was accepted") && !chosen.err.contains("core"),
+        "{chosen:?}"
+    );
+
+    let closed = Site::with(&["DenyUsers root"], script());
+    let ran = unnamed(&closed, &user);
+    assert_eq!(ran.code, Some(255));
+    for line in ["as root: none of the keys was accepted\n", "and not as core, the user of CoreOS, either\n"] {
+        assert!(ran.err.contains(line), "{ran:?}");
+    }
 }

@@ -3,7 +3,7 @@ import os
 
 from labkit.outside import read, sh, write
 
-# `core` is the default login of fleetctl; the groups let it use fleetd's socket and read the journal.
+# `core` is the user of CoreOS and so of fleetctl there; the groups let it use fleetd's socket and read the journal.
 READY = r"""
 set -eu
 id core >/dev/null 2>&1 || useradd --create-home --shell /bin/bash core

@@ -542,6 +542,7 @@ mod tests {
     /// Hosts of which only this one can be reached.
     fn here() -> Hosts {
         let settings = Settings {
+            me: "me".into(),
             user: None,
             port: None,
             identities: Vec::new(),

@@ -75,16 +75,50 @@ impl Route {
 
     /// Log in on a host.
     pub(super) async fn open(&self, machine: &MachineRef) -> Result<Session, Error> {
-        let target = self.target(machine)?;
-        let Some(jump) = self.jump_target() else { return self.ssh.connect(&target, None).await };
+        log_in(&self.ssh, self.target(machine)?, |target| async move { self.connect(&target).await }).await
+    }
+
+    async fn connect(&self, target: &Target) -> Result<Session, Error> {
+        let Some(jump) = self.jump_target() else { return self.ssh.connect(target, None).await };
         let jump = jump?;
-        let over =
-            self.ssh.connect(&jump, None).await?.tcp(&target.address, target.port).await.map_err(|error| Error {
-                lines: vec![format!("can't reach {} through {}: {error}", target.label(), jump.label())],
-                hint: Some("is it up, and does its sshd listen on that port? `--ssh-port` selects another".into()),
-                ..error
-            })?;
-        self.ssh.connect(&target, Some(over)).await
+        let gate = straight(&self.ssh, jump.clone()).await;
+        // What that host refuses says nothing of this one's users.
+        let gate = gate.map_err(|error| Error { refused: false, ..error })?;
+        let over = gate.tcp(&target.address, target.port).await.map_err(|error| Error {
+            lines: vec![format!("can't reach {} through {}: {error}", target.label(), jump.label())],
+            hint: Some("is it up, and does its sshd listen on that port? `--ssh-port` selects another".into()),
+            ..error
+        })?;
+        self.ssh.connect(target, Some(over)).await
+    }
+}
+
+/// Log in on a host that is reached without another.
+async fn straight(ssh: &Ssh, target: Target) -> Result<Session, Error> {
+    log_in(ssh, target, |target| async move { ssh.connect(&target, None).await }).await
+}
+
+/// Log in with `connect`. If nobody chose a user, the one who types is tried first, and if the host refuses that one,
+/// CoreOS's: a host tells who its users are only in this way.
+async fn log_in<F>(ssh: &Ssh, target: Target, connect: impl Fn(Target) -> F) -> Result<Session, Error>
+where
+    F: Future<Output = Result<Session, Error>>,
+{
+    let refusal = match connect(target.clone()).await {
+        Err(error) if error.refused => error,
+        result => return result,
+    };
+    let Some(other) = target.otherwise() else { return Err(refusal) };
+    match connect(other.clone()).await {
+        Ok(session) => {
+            ssh.remember(&other);
+            Ok(session)
+        }
+        Err(error) if error.refused => {
+            let also = format!("and not as {}, the user of CoreOS, either", other.user);
+            Err(Error { lines: refusal.lines.into_iter().chain([also]).collect(), ..refusal })
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -99,7 +133,7 @@ pub(super) struct Tunnel {
 impl Tunnel {
     /// Log in on the jump host.
     pub(super) async fn open(ssh: Ssh, target: Target) -> Result<Self, Error> {
-        let session = ssh.connect(&target, None).await?;
+        let session = straight(&ssh, target.clone()).await?;
         Ok(Self { ssh, target, session: Mutex::new(Some(Arc::new(session))) })
     }
 
@@ -109,7 +143,7 @@ impl Tunnel {
         match held.as_ref() {
             Some(session) => Ok(session.clone()),
             None => {
-                let session = Arc::new(self.ssh.connect(&self.target, None).await?);
+                let session = Arc::new(straight(&self.ssh, self.target.clone()).await?);
                 *held = Some(session.clone());
                 Ok(session)
             }

@@ -59,6 +59,11 @@ impl Hosts {
         super::addressed(machine)?;
         let route = &self.route;
         let timeout = self.timeout.as_secs().max(1);
+        // That program tries one user: which one, only a login shows.
+        let is_open = |target: &Target| target.otherwise().is_some();
+        if is_open(&route.target(machine)?) || route.jump_target().transpose()?.as_ref().is_some_and(is_open) {
+            drop(self.log_in(machine).await);
+        }
         let mut command = Command::new("ssh");
         command.arg("-A").args(options(&route.target(machine)?, timeout));
         if let Some(jump) = route.jump_target() {

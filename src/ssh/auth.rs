@@ -200,7 +200,7 @@ impl Attempt<'_> {
         let Target { user, .. } = self.target;
         let mut lines = vec![format!("can't log in on {} as {user}: {why}", self.target.label())];
         lines.extend(self.tried.iter().map(|tried| format!("  {tried}")));
-        Error::all(lines)
+        Error { refused: why == CLOSED, ..Error::all(lines) }
     }
 
     fn failure(&self) -> Error {
@@ -221,15 +221,18 @@ impl Attempt<'_> {
                 ],
                 hint: Some("select a key with `--ssh-identity FILE`, or add one to the agent with `ssh-add`".into()),
                 broken: false,
+                refused: false,
             };
         }
         let mut lines = vec![format!("can't log in on {label} as {user}: none of the keys was accepted")];
         lines.extend(self.tried.iter().map(|tried| format!("  {tried}")));
         let hint =
             format!("is {user} the right user (`--ssh-username`), with one of these keys in its authorized_keys?");
-        Error { lines, hint: Some(hint), broken: false }
+        Error { lines, hint: Some(hint), broken: false, refused: true }
     }
 }
+
+const CLOSED: &str = "the host closed the connection, perhaps after too many keys (`--ssh-identity FILE` selects one)";
 
 const WRONG: &str = "it can't be read, or the passphrase is wrong";
 
@@ -241,10 +244,7 @@ fn outcome(result: Result<(), ssh2::Error>) -> Result<Tried, String> {
         // Refused, or the agent didn't sign.
         Err(error) => match error.code() {
             ssh2::ErrorCode::Session(-18 | -19) => Ok(Tried::Not("not accepted".into())),
-            ssh2::ErrorCode::Session(-7 | -13 | -43) => {
-                Err("the host closed the connection, perhaps after too many keys (`--ssh-identity FILE` selects one)"
-                    .into())
-            }
+            ssh2::ErrorCode::Session(-7 | -13 | -43) => Err(CLOSED.into()),
             _ => Ok(Tried::Not(error.message().to_owned())),
         },
     }

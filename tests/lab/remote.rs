@@ -29,7 +29,7 @@ impl Laptop {
         row.split('\t').nth(1).unwrap().to_owned()
     }
 
-    /// `fleetctl` through n1, as `core`, which is the default.
+    /// `fleetctl` through n1, as `core`, who isn't root.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleetctl"));
         command
@@ -38,6 +38,7 @@ impl Laptop {
             .env_clear()
             .env("HOME", self.home.path())
             .env("PATH", "/usr/bin:/bin");
+        command.env("FLEETCTL_SSH_USERNAME", "core");
         command.env("FLEETCTL_TUNNEL", self.ip("n1")).env("FLEETCTL_SSH_IDENTITY", format!("{}/key", self.keys));
         command.env("FLEETCTL_KNOWN_HOSTS_FILE", format!("{}/known_hosts", self.keys)).env("FLEETCTL_SSH_TIMEOUT", "5");
         command.stdin(Stdio::null());

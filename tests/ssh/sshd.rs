@@ -23,6 +23,17 @@ pub(crate) struct Sshd {
 impl Sshd {
     /// One with these lines in its configuration besides; the first of a keyword counts.
     pub(crate) fn new(lines: &[&str]) -> Self {
+        Self::start(lines, "exec \"$@\"")
+    }
+
+    /// One as on CoreOS, where only the user `core` logs in. Only this sshd knows that user, who is root by number.
+    pub(crate) fn of_coreos() -> Self {
+        let users = "{ cat /etc/passwd; echo core:x:0:0::/:/bin/sh; } > \"$0\" && mount --bind \"$0\" /etc/passwd";
+        Self::start(&["DenyUsers root"], &format!("{users} && exec \"$@\""))
+    }
+
+    /// `script` starts the sshd that its arguments are, in a file system that can be changed; `$0` is a file for it.
+    fn start(lines: &[&str], script: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for kind in ["ed25519", "ecdsa"] {
@@ -46,8 +57,10 @@ impl Sshd {
         );
         fs::write(at("config"), config).unwrap();
         let log = fs::File::create(at("log")).unwrap();
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
+        let child = Command::new("unshare")
+            .args(["--mount", "sh", "-c", script])
+            .arg(at("passwd"))
+            .args(["/usr/sbin/sshd", "-D", "-e", "-f"])
             .arg(at("config"))
             .stdin(Stdio::null())
             .stderr(log)

@@ -20,7 +20,8 @@ pub(in crate::cli) struct Connection {
     #[arg(long, global = true, env = "FLEETCTL_TUNNEL", hide_env = true, value_name = "[USER@]HOST[:PORT]")]
     #[arg(value_delimiter = ',')]
     pub(in crate::cli) tunnel: Vec<String>,
-    /// Log in on hosts as this user [default: that of ~/.ssh/config, or core]
+    /// Log in on hosts as this user [default: that of ~/.ssh/config, else yours, else core where the host refuses
+    /// yours]
     #[arg(long, global = true, env = "FLEETCTL_SSH_USERNAME", hide_env = true, value_name = "USER")]
     pub(in crate::cli) ssh_username: Option<String>,
     /// A private key to log in with, before the agent's and ~/.ssh/id_*; can be given several times
@@ -70,6 +71,7 @@ impl Connection {
         let jumps = jumps.map_err(|why| Error::usage(why, "`--tunnel core@n1:22`, or FLEETCTL_TUNNEL"))?;
         let settings = Settings {
             user: self.ssh_username.clone(),
+            me: me(),
             port: self.ssh_port,
             identities: self.ssh_identity.clone(),
             timeout: self.ssh_timeout,
@@ -80,4 +82,11 @@ impl Connection {
         };
         Ok(Hosts::new(settings, jumps, output::warn))
     }
+}
+
+/// The name of this process's user.
+fn me() -> String {
+    let known = nix::unistd::User::from_uid(nix::unistd::Uid::current()).ok().flatten();
+    // A user may have no entry, as in a container.
+    known.map(|user| user.name).or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "root".into())
 }

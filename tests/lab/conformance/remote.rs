@@ -110,7 +110,14 @@ fn ssh_runs_a_command_and_ends_as_it_does(g: &Ground) {
         assert_eq!((ran.code, ran.stderr.as_str()), (7, "talk\n"));
         assert_eq!(ran.stdout, g.sh("cat /etc/os-release").ok(), "our stdin is the command's");
     }
-    assert_eq!(g.fleetctl(&format!("ssh {} id -un", g.id(there))).ok(), "core\n", "by default");
+    // By default it is who types. fleet's was `core`, which is still the one where the host refuses that user.
+    let default = || g.fleetctl(&format!("ssh {} id -un", g.id(there))).ok();
+    assert_eq!(default(), "root\n");
+    let keys = |from: &str, to: &str| g.lab.run(g.host(there), &["mv", from, to]).ok();
+    keys("/root/.ssh/authorized_keys", "/root/.ssh/away");
+    let refused = default();
+    keys("/root/.ssh/away", "/root/.ssh/authorized_keys");
+    assert_eq!(refused, "core\n");
     for option in ["--ssh-username=root", "-ssh-username root"] {
         assert_eq!(g.fleetctl(&format!("{option} ssh {} id -un", g.id(there))).ok(), "root\n");
     }
