@@ -13,4 +13,7 @@ _FUNCTION_asking() {
     # Readline breaks words at `=`, `@` and `:` as well, and replaces only the last part.
     head="${word%"$2"}"
     COMPREPLY=("${candidates[@]#"$head"}")
+    # What is only the beginning of a name is followed by no blank.
+    [[ ${#COMPREPLY[@]} -eq 1 && "${COMPREPLY[0]}" == *[/@] ]] && compopt -o nospace
+    return 0
 }

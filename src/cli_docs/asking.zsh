@@ -3,7 +3,9 @@ _FUNCTION() {
     local -a candidates
     candidates=("${(@f)$(PROGRAM __complete -- "${(@)words[2,CURRENT]}" 2> /dev/null)}")
     if [[ -n "${candidates[*]}" ]]; then
-        compadd -- "${candidates[@]}"
+        compadd -- "${(@)candidates:#*[/@]}"
+        # What is only the beginning of a name is followed by no blank.
+        compadd -S '' -- "${(@M)candidates:#*[/@]}"
     else
         _FUNCTION_generated "$@"
     fi

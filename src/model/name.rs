@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 /// Unit types that systemd loads from a file (`systemd.unit(5)`).
-const TYPES: [&str; 10] =
+pub const TYPES: [&str; 10] =
     ["service", "socket", "device", "target", "mount", "automount", "swap", "timer", "path", "slice"];
 
 /// Types that may be templates or instances, from CoreOS fleet's list.

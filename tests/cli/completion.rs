@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::fake::{Fake, Ran, Script, fleetctl, run};
+use super::fake::{Fake, Ran, Script, fleetctl, path, run};
 use super::real::Real;
 use super::{N1, N2, machine, running, script, unit};
 
@@ -23,11 +23,14 @@ fn cluster() -> Fake {
         machine["since"] = 0.into();
         machine
     });
-    Fake::new(Script { machines: machines.to_vec(), ..script(&units, vec![]) })
+    let gone = json!({ "since": 60_000, "moved": 0, "waiting": 0, "ended": 0 });
+    let mut away = machines[0].clone();
+    (away["id"], away["hostname"], away["gone"]) = ("3".repeat(32).into(), "n3".into(), gone);
+    Fake::new(Script { machines: machines.to_vec(), gone: vec![away], ..script(&units, vec![]) })
 }
 
-/// What completes the last of `words`.
-fn completed(fake: &Fake, words: &[&str]) -> Vec<String> {
+/// What completes the last of `words`: `expected`, or after some attempts something else.
+fn completed(fake: &Fake, words: &[&str], expected: &[&str]) -> Vec<String> {
     // That it doesn't wait isn't what is shown here, and the machine may be busy.
     let mut seen = Vec::new();
     for _ in 0..20 {
@@ -36,7 +39,7 @@ fn completed(fake: &Fake, words: &[&str]) -> Vec<String> {
         let Ran { code, out, err } = run(again);
         assert_eq!((code, err.as_str()), (Some(0), ""), "{words:?}");
         seen = out.lines().map(str::to_owned).collect();
-        if !seen.is_empty() {
+        if seen == expected {
             break;
         }
     }
@@ -47,19 +50,28 @@ fn completed(fake: &Fake, words: &[&str]) -> Vec<String> {
 fn the_cluster_completes_units_hosts_and_fields() {
     let fake = cluster();
     fake.file("db.socket", "").file("notes.txt", "").file("units/x.service", "");
-    let cases: [(&[&str], &[&str]); 9] = [
+    fake.file("units/y@.service", "");
+    let cases: [(&[&str], &[&str]); 17] = [
         (&["stop", ""], &["batch@2.service", "batch@10.service", "db.service"]),
         (&["destroy", "ba"], &["batch@2.service", "batch@10.service", "batch@.service"]),
         (&["stop", "batch@2.service", "batch@"], &["batch@10.service"]),
         (&["start", "d"], &["db.service", "db.socket"]),
-        (&["start", "units/"], &["units/x.service"]),
+        (&["start", "units/"], &["units/x.service", "units/y@"]),
+        (&["submit", "units/y"], &["units/y@.service"]),
+        (&["start", "batch@"], &["batch@", "batch@2.service", "batch@10.service"]),
+        (&["forget", ""], &["n3"]),
+        (&["wait", "--for=in"], &["--for=inactive"]),
+        (&["wait", "--for", ""], &["active", "inactive", "ready", "settled"]),
+        (&["list-units", "-o", "j"], &["json"]),
+        (&["list-units", "--state=failed,w"], &["--state=failed,waiting"]),
+        (&["list-unit-files", "--type", "so"], &["socket"]),
         (&["ssh", "n"], &["n1", "n2"]),
         (&["list-units", "--host=n1,n"], &["--host=n1,n2"]),
         (&["list-units", "--fields=unit,h"], &["--fields=unit,hash", "--fields=unit,hostname"]),
         (&["list-m", "n"], &["n1", "n2"]),
     ];
     for (words, expected) in cases {
-        assert_eq!(completed(&fake, words), expected, "{words:?}");
+        assert_eq!(completed(&fake, words, expected), expected, "{words:?}");
     }
 }
 
@@ -77,6 +89,31 @@ fn services_are_completed_by_the_real_api() {
         run(command).out == "web\n"
     });
     assert!(found);
+}
+
+/// Names of contexts, and the cluster of the context that is in use.
+#[test]
+fn contexts_are_completed_and_counted() {
+    let fake = cluster();
+    let text = format!("[prod]\ntunnel=n1\n[preview]\nendpoint={}\n", fake.endpoint());
+    fake.file("config/flotilla/config", &text);
+    let ask = |context: &str, words: &[&str]| {
+        let mut command = fleetctl(fake.dir.path());
+        command.env("XDG_CONFIG_HOME", fake.dir.path().join("config")).env("FLEETCTL_CONTEXT", context);
+        command.args(["__complete", "--"]).args(words);
+        let Ran { code, out, err } = run(command);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{words:?}");
+        out
+    };
+    assert_eq!(ask("", &["context", "use", "p"]), "preview\nprod\n");
+    assert_eq!(ask("", &["list-units", "--context", "pro"]), "prod\n");
+    assert_eq!(ask("", &["--context=pre"]), "--context=preview\n");
+    assert!((0..20).any(|_| ask("preview", &["stop", "d"]) == "db.service\n"));
+    let asked = fake.asked().len();
+    assert_eq!(ask("prod", &["stop", "d"]), "", "it would need a login");
+    fake.file("config/flotilla/config", "no context\n");
+    assert_eq!(ask("prod", &["stop", "d"]), "", "a mistake in the file is shown by other commands");
+    assert_eq!(fake.asked().len(), asked);
 }
 
 #[test]
@@ -120,4 +157,56 @@ fn tab_in_bash_completes_what_the_cluster_knows() {
     let fake = Fake::new(Script { mute: true, ..Script::default() });
     let text = fake.in_bash("fleetctl list-unit-f\t --no-leg\t --fields=unit --request-timeout 0.1\n");
     assert!(text.contains("no answer within 0.1 s"), "{text}");
+}
+
+/// Whether a shell is installed (`contrib/deps check` installs all of them).
+#[allow(clippy::print_stderr, reason = "a test that tests nothing says so")]
+fn is_there(shell: &str) -> bool {
+    let there = std::path::Path::new("/usr/bin").join(shell).exists();
+    if !there {
+        eprintln!("{shell} isn't installed: its completion isn't tested");
+    }
+    there
+}
+
+#[test]
+fn tab_in_zsh_completes_what_the_cluster_knows() {
+    if !is_there("zsh") {
+        return;
+    }
+    let fake = cluster();
+    let setup = "autoload -Uz compinit; compinit -u -D; source <(fleetctl completion zsh)";
+    let typed = "fleetctl unload --no-block batch@1\t\nfleetctl list-unit-f\t--no-leg\t--fields=desc\tdb\n";
+    let found = (0..5).any(|_| {
+        let text = fake.in_shell("zsh -f -i", setup, typed);
+        fake.sent().iter().any(|sent| *sent == json!([{ "name": "batch@10.service", "desired": "inactive" }]))
+            && text.contains("a unit\r\n")
+    });
+    assert!(found, "{:?}\n{}", fake.sent(), fake.in_shell("zsh -f -i", setup, typed));
+}
+
+#[test]
+fn tab_in_fish_completes_what_the_cluster_knows() {
+    if !is_there("fish") {
+        return;
+    }
+    let fake = cluster();
+    let completions = |line: &str| {
+        let mut fish = std::process::Command::new("fish");
+        fish.args(["--no-config", "-c", &format!("fleetctl completion fish | source; complete -C {line:?}")]);
+        fish.env_clear().env("PATH", path()).env("HOME", fake.dir.path()).env("FLEETCTL_ENDPOINT", fake.endpoint());
+        fish.current_dir(fake.dir.path());
+        let ran = fish.output().unwrap();
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{line}: {ran:?}");
+        let text = String::from_utf8(ran.stdout).unwrap();
+        text.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (line, expected) in [
+        ("fleetctl stop ba", vec!["batch@2.service", "batch@10.service"]),
+        ("fleetctl wait --for=se", vec!["--for=settled"]),
+        ("fleetctl list-unit-f", vec!["list-unit-files"]),
+    ] {
+        let has = |found: &[String]| expected.iter().all(|name| found.iter().any(|other| other == name));
+        assert!((0..5).any(|_| has(&completions(line))), "{line}: {:?}", completions(line));
+    }
 }

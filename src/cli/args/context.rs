@@ -29,7 +29,7 @@ const OPTIONS: [&str; 12] = [
 ];
 
 /// Commands that work without a context, so that a mistake in the file keeps nobody from reading about it.
-const WITHOUT: [&str; 7] = ["help", "man", "completion", "version", "options", "context", "fd-forward"];
+const WITHOUT: [&str; 8] = ["help", "man", "completion", "__complete", "version", "options", "context", "fd-forward"];
 
 /// `context`.
 #[derive(Debug, Args)]

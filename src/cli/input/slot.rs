@@ -1,23 +1,40 @@
 //! An unfinished command line → what its last word may be, as far as only the cluster knows it, or a table of ours.
 //! Pure; asks nobody.
 
-use crate::cli::args::FIELDS;
 use crate::cli::input::argv;
 
 /// What completes a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum Values {
-    /// Names of units. `templates` is whether those of templates are among them, `files` whether files are as well.
-    Units { templates: bool, files: bool },
+    /// Names of units.
+    Units {
+        /// Those of templates as well.
+        templates: bool,
+        /// For a template, the beginning of its instances' names: `web@`.
+        instances: bool,
+        /// Files as well.
+        files: bool,
+    },
     /// Names of hosts.
     Hosts,
+    /// Names of hosts that are gone.
+    GoneHosts,
     /// Names of hosts and of units.
     HostsAndUnits,
     /// Names of services.
     Services,
-    /// The fields of a list.
-    Fields(&'static [&'static str]),
+    /// Names of contexts.
+    Contexts,
+    /// States of units.
+    States,
+    /// Types of units.
+    Types,
+    /// One of these: the definition of the option has them.
+    Words(Vec<String>),
 }
+
+/// Options that take several values, separated by commas.
+const LISTS: [&str; 4] = ["fields", "host", "state", "type"];
 
 /// The word to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,64 +66,74 @@ pub(in crate::cli) fn of(command: &clap::Command, words: &[String]) -> Option<Sl
             (None, None) => named.push(word.clone()),
         }
     }
-    let verb = verb?;
     if let Some(option) = option {
-        return of_option(&verb, &option, "", current);
+        return of_option(command, verb.as_deref(), &option, "", current);
     }
     if let Some(name) = current.strip_prefix("--") {
         let (name, value) = name.split_once('=')?;
-        return of_option(&verb, name, &format!("--{name}="), value);
+        return of_option(command, verb.as_deref(), name, &format!("--{name}="), value);
     }
-    let values = of_argument(&verb, named.len())?;
+    let values = of_argument(&verb?, &named)?;
     // A pattern is matched by the cluster, and a flag is no value.
     let plain = !current.starts_with('-') && !current.contains(['*', '?', '[']);
     plain.then(|| Slot { values, head: String::new(), begun: current.clone(), named })
 }
 
-/// The long name of an option without `=` that takes the next word as its value; `name` has no first dash.
-fn takes_value(command: &clap::Command, verb: Option<&str>, name: &str) -> Option<String> {
+/// The option of `verb`, or of every command, with this name, which has no first dash.
+fn option<'a>(command: &'a clap::Command, verb: Option<&str>, name: &str) -> Option<&'a clap::Arg> {
     let own = verb.and_then(|verb| command.find_subcommand(verb));
     let mut options = own.into_iter().chain([command]).flat_map(clap::Command::get_arguments);
-    let is = |arg: &&clap::Arg| match name.strip_prefix('-') {
+    options.find(|arg| match name.strip_prefix('-') {
         Some(long) => arg.get_long() == Some(long),
         None => name.len() == 1 && arg.get_short() == name.chars().next() || arg.get_long() == Some(name),
-    };
-    let option = options.find(is)?;
+    })
+}
+
+/// The long name of an option without `=` that takes the next word as its value; `name` has no first dash.
+fn takes_value(command: &clap::Command, verb: Option<&str>, name: &str) -> Option<String> {
+    let option = option(command, verb, name)?;
     let takes = option.get_action().takes_values() && !option.is_require_equals_set();
     takes.then(|| option.get_long().unwrap_or_default().to_owned())
 }
 
-/// The value of an option. Those that take a list are completed after its last comma.
-fn of_option(verb: &str, option: &str, head: &str, value: &str) -> Option<Slot> {
-    let fields = || FIELDS.iter().find(|(name, _)| *name == verb).map(|(_, fields)| Values::Fields(fields));
-    let (values, is_list) = match option {
-        "fields" => (fields()?, true),
-        "host" => (Values::Hosts, true),
-        "machine" => (Values::Hosts, false),
-        "unit" => (Values::Units { templates: false, files: false }, false),
-        _ => return None,
+/// The value of the option `name`. Those that take a list are completed after its last comma.
+fn of_option(command: &clap::Command, verb: Option<&str>, name: &str, head: &str, value: &str) -> Option<Slot> {
+    let values = match name {
+        "host" | "machine" => Values::Hosts,
+        "unit" => Values::Units { templates: false, instances: false, files: false },
+        "context" => Values::Contexts,
+        "state" => Values::States,
+        "type" => Values::Types,
+        _ => {
+            let option = option(command, verb, &format!("-{name}")).filter(|option| option.get_action().takes_values());
+            let words = option?.get_possible_values().iter().map(|word| word.get_name().to_owned()).collect::<Vec<_>>();
+            (!words.is_empty()).then_some(Values::Words(words))?
+        }
     };
     let (before, begun) = value
         .rsplit_once(',')
-        .filter(|_| is_list)
+        .filter(|_| LISTS.contains(&name))
         .map_or(("", value), |(before, begun)| (&value[..=before.len()], begun));
     let named = before.split(',').map(str::to_owned).collect();
     Some(Slot { values, head: format!("{head}{before}"), begun: begun.into(), named })
 }
 
-/// The argument after `before` others.
-fn of_argument(verb: &str, before: usize) -> Option<Values> {
-    let units = |templates, files| Some(Values::Units { templates, files });
+/// The argument after the arguments `before` it.
+fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
+    let units = |templates, files| Some(Values::Units { templates, instances: false, files });
     match verb {
         "submit" => units(true, true),
-        "load" | "start" => units(false, true),
+        "load" | "start" => Some(Values::Units { templates: false, instances: true, files: true }),
+        "verify" | "diff" => units(true, true),
         "restart" | "stop" | "unload" | "status" | "wait" | "list-units" => units(false, false),
         "destroy" | "journal" | "list-unit-files" => units(true, false),
-        "cat" if before == 0 => units(true, false),
-        "ssh" if before == 0 => Some(Values::HostsAndUnits),
-        "list-machines" | "forget" => Some(Values::Hosts),
+        "cat" | "edit" if before.is_empty() => units(true, false),
+        "ssh" if before.is_empty() => Some(Values::HostsAndUnits),
+        "list-machines" => Some(Values::Hosts),
+        "forget" => Some(Values::GoneHosts),
         "list-services" => Some(Values::Services),
-        "service" if before == 0 => Some(Values::Services),
+        "service" if before.is_empty() => Some(Values::Services),
+        "context" if matches!(before, [action] if action == "show" || action == "use") => Some(Values::Contexts),
         _ => None,
     }
 }
@@ -114,17 +141,20 @@ fn of_argument(verb: &str, before: usize) -> Option<Values> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::FIELDS;
 
     #[test]
     fn the_last_word_of_a_line_is_understood() {
         let command = crate::cli::args::documented();
-        let units = |templates, files| Some(Values::Units { templates, files });
-        let fields = || Some(Values::Fields(FIELDS[0].1));
+        let units = |templates, files| Some(Values::Units { templates, instances: false, files });
+        let files = || Some(Values::Units { templates: false, instances: true, files: true });
+        let words = |words: &[&str]| Some(Values::Words(words.iter().map(|word| (*word).to_owned()).collect()));
+        let fields = || words(FIELDS[0].1);
         let cases = [
             ("stop ", units(false, false), "", ""),
             ("stop a we", units(false, false), "", "we"),
             ("destr web@", units(true, false), "", "web@"),
-            ("start --timeout 60s we", units(false, true), "", "we"),
+            ("start --timeout 60s we", files(), "", "we"),
             ("start --timeout ", None, "", ""),
             ("--endpoint /x stop we", units(false, false), "", "we"),
             ("cat a ", None, "", ""),
@@ -143,11 +173,26 @@ mod tests {
             ("service w", Some(Values::Services), "", "w"),
             ("list-services ", Some(Values::Services), "", ""),
             ("nonsense ", None, "", ""),
+            ("forget n", Some(Values::GoneHosts), "", "n"),
+            ("--context pr", Some(Values::Contexts), "", "pr"),
+            ("list-units --context=pr", Some(Values::Contexts), "--context=", "pr"),
+            ("context use ", Some(Values::Contexts), "", ""),
+            ("context us", None, "", ""),
+            ("list-units --state failed,wa", Some(Values::States), "failed,", "wa"),
+            ("list-unit-files --type=so", Some(Values::Types), "--type=", "so"),
+            ("list-units -o j", words(&["text", "json"]), "", "j"),
+            ("list-units --output=j", words(&["text", "json"]), "--output=", "j"),
+            ("wait --for ", words(&["active", "ready", "inactive", "settled"]), "", ""),
+            ("wait --for=se", words(&["active", "ready", "inactive", "settled"]), "--for=", "se"),
+            ("wait --for=active we", units(false, false), "", "we"),
+            ("start --watch 10s we", files(), "", "we"),
+            ("list-units --watch we", units(false, false), "", "we"),
+            ("start --bogus=x", None, "", ""),
         ];
         for (line, values, head, begun) in cases {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
             let slot = of(&command, &words);
-            assert_eq!(slot.as_ref().map(|slot| slot.values), values, "{line}");
+            assert_eq!(slot.as_ref().map(|slot| &slot.values), values.as_ref(), "{line}");
             if let Some(slot) = slot {
                 assert_eq!((slot.head.as_str(), slot.begun.as_str()), (head, begun), "{line}");
             }
