@@ -244,6 +244,7 @@ fn format(command: &Command) -> Format {
         Command::ListServices(args) => args.output.format,
         Command::Service(args) => args.output.format,
         Command::Status(args) => args.output.format,
+        Command::Forget(args) => args.output.format,
         // The formats of a journal are journalctl's.
         Command::Journal(_)
         | Command::Version(_)
@@ -253,7 +254,6 @@ fn format(command: &Command) -> Format {
         | Command::Manual(_)
         | Command::Complete { .. }
         | Command::Ssh(_)
-        | Command::Forget(_)
         | Command::FdForward { .. } => Format::Text,
     }
 }

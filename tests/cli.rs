@@ -12,6 +12,8 @@ mod contexts;
 mod fake;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/live.rs"]
+mod live;
 #[path = "cli/offline.rs"]
 mod offline;
 #[path = "cli/real.rs"]
@@ -398,7 +400,7 @@ fn what_systemd_will_ignore_is_told_and_doesnt_stop() {
 
 #[test]
 fn a_file_that_differs_is_left_unless_replace_says_otherwise() {
-    let outcomes = ["differs", "replaced", "unchanged"].map(|outcome| applied(&[("a.service", outcome)]));
+    let outcomes = ["differs", "differs", "replaced", "unchanged"].map(|outcome| applied(&[("a.service", outcome)]));
     let mut here = unit("a.service", "inactive", None, &[]);
     here["hash"] = "0".into();
     let fake = Fake::new(Script { applied: outcomes.into(), ..script(&[here], vec![]) });
@@ -406,10 +408,11 @@ fn a_file_that_differs_is_left_unless_replace_says_otherwise() {
     let warning =
         "WARNING: Unit a.service in registry differs from local unit file a.service. Add --replace to override.\n";
     fake.expect("submit a", 0, "", warning);
+    fake.expect("submit --strict a", 1, "", warning);
     fake.expect("submit --replace a", 0, "Unit a.service inactive\n", "");
     fake.expect("submit a --replace=true", 0, "Found same Unit(a.service) in Registry, nothing to do\n", "");
     let replaces: Vec<Value> = fake.sent().iter().map(|sent| sent[0]["replace"].clone()).collect();
-    assert_eq!(replaces, [Value::Null, json!(true), json!(true)]);
+    assert_eq!(replaces, [Value::Null, Value::Null, json!(true), json!(true)]);
 }
 
 #[test]

@@ -25,7 +25,9 @@ pub(super) use hosts::{Forget, Ssh, Status};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
 pub(super) use legacy::{Legacy, SIGNED};
-pub(super) use list::{Cat, Columns, FIELDS, Filter, List, ListMachines, ListUnits, Service, Version};
+#[cfg(test)]
+pub(super) use list::FIELDS;
+pub(super) use list::{Cat, Columns, Filter, List, ListMachines, ListUnits, Service, Version};
 pub(super) use output::{Format, OutputFormat};
 pub(super) use wait::Wait;
 

@@ -1,10 +1,15 @@
 //! The messages at the end of a command: done, failed, unplaced. Pure: values in, lines out; prints nothing.
 
+use std::collections::BTreeMap;
+
 use super::error::HINT;
-use super::output::people::count;
+use super::output::people::{count, natural};
 use super::wait::Goal;
-use crate::api::wire::{DamagedUnit, Operation, StateView, UnitDetail, UnitView};
+use crate::api::wire::{DamagedUnit, HostReasons, Operation, StateView, UnitDetail, UnitView};
 use crate::model::name::UnitName;
+
+/// The most hosts with the same reasons that are named one by one.
+const SEVERAL: usize = 5;
 
 /// The message about a unit with a damaged record.
 pub(super) fn damaged(unit: &DamagedUnit) -> String {
@@ -90,7 +95,10 @@ pub(super) fn unplaced(
     let head = format!("{name} can't run anywhere yet; it stays submitted and {then} as soon as a host fits:");
     let mut lines = vec![head];
     lines.extend(reasons(waiting, detail));
-    lines.extend(operation.map(|operation| format!("{HINT}`fleetctl {} --no-block` doesn't wait", operation.verb())));
+    if let Some(operation) = operation {
+        let verb = operation.verb();
+        lines.push(format!("{HINT}there is no need to {verb} it again; to give it up: `fleetctl unload {name}`"));
+    }
     lines
 }
 
@@ -98,13 +106,13 @@ pub(super) fn unplaced(
 pub(super) fn reasons(waiting: &str, detail: Option<&UnitDetail>) -> Vec<String> {
     let mut lines = Vec::new();
     let reasons = detail.map_or(&[][..], |detail| &detail.reasons);
-    let hosts: Vec<String> = reasons.iter().map(|reason| reason.machine.name()).collect();
-    let width = hosts.iter().map(|host| host.chars().count()).max().unwrap_or(0);
-    for (host, reason) in hosts.iter().zip(reasons) {
-        if reason.misfits.is_empty() {
+    let rows = by_host(reasons);
+    let width = rows.iter().map(|(host, _)| host.chars().count()).max().unwrap_or(0);
+    for (host, misfits) in rows {
+        if misfits.is_empty() {
             lines.push(format!("  {host:width$}  would do"));
         }
-        for (index, misfit) in reason.misfits.iter().enumerate() {
+        for (index, misfit) in misfits.iter().enumerate() {
             let host = if index == 0 { host.as_str() } else { "" };
             lines.push(format!("  {host:width$}  {misfit}"));
         }
@@ -115,10 +123,32 @@ pub(super) fn reasons(waiting: &str, detail: Option<&UnitDetail>) -> Vec<String>
     lines
 }
 
+/// The reasons of each host, by the natural order of their names; more than [`SEVERAL`] hosts with the same reasons are
+/// one row, `498 hosts`.
+fn by_host(reasons: &[HostReasons]) -> Vec<(String, &[String])> {
+    let mut rows: Vec<(String, &[String])> =
+        reasons.iter().map(|reason| (reason.machine.name(), reason.misfits.as_slice())).collect();
+    rows.sort_by(|a, b| natural(&a.0, &b.0));
+    let mut sizes: BTreeMap<&[String], usize> = BTreeMap::new();
+    for (_, misfits) in &rows {
+        *sizes.entry(misfits).or_default() += 1;
+    }
+    rows.retain_mut(|(host, misfits)| match sizes.get_mut(&*misfits) {
+        // This row was printed with the first host of its kind.
+        Some(0) => false,
+        Some(size) if *size > SEVERAL => {
+            *host = count(std::mem::take(size), "host");
+            true
+        }
+        _ => true,
+    });
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::{HostReasons, MachineRef};
+    use crate::api::wire::MachineRef;
     use crate::cli::condition;
     use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
@@ -218,9 +248,26 @@ mod tests {
                 "  n1      no disk=ssd",
                 "          conflicts with b",
                 "  node10  no disk=ssd",
-                "hint: `fleetctl start --no-block` doesn't wait"
+                "hint: there is no need to start it again; to give it up: `fleetctl unload a.service`"
             ]
         );
         assert_eq!(unplaced(&name(), Some(Operation::Load), "no host is alive", None)[1], "  no host is alive");
+    }
+
+    #[test]
+    fn many_hosts_with_the_same_reasons_are_one_row() {
+        let reason =
+            |host: &str, misfit: &str| HostReasons { machine: machine('a', host), misfits: vec![misfit.to_owned()] };
+        let mut all: Vec<HostReasons> =
+            (0..498).rev().map(|number| reason(&format!("n{number}"), "has no metadata gpu")).collect();
+        all.insert(7, reason("x10", "conflicts with b"));
+        all.insert(9, reason("x9", "conflicts with b"));
+        let rows: Vec<(String, &str)> =
+            by_host(&all).into_iter().map(|(host, misfits)| (host, misfits[0].as_str())).collect();
+        let (many, few) = ("has no metadata gpu", "conflicts with b");
+        assert_eq!(rows, [("498 hosts".into(), many), ("x9".into(), few), ("x10".into(), few)]);
+        let rows = by_host(&all[494..]).into_iter().map(|(host, _)| host).collect::<Vec<_>>();
+        assert_eq!(rows, ["6 hosts"], "of those that are asked about");
+        assert_eq!(by_host(&all[495..]).len(), SEVERAL);
     }
 }

@@ -2,6 +2,7 @@
 //! is in the state that is waited for. Owns the watch and when a wait is over; `tracked` owns how long a state must
 //! last, `display` what is shown meanwhile, and `explain` the messages. Whether it is done is decided by the API.
 
+pub(super) mod current;
 mod display;
 mod tracked;
 
@@ -94,15 +95,16 @@ pub(super) async fn wait_for(
     waiting.run().await
 }
 
-async fn until(deadline: Option<Instant>) {
+/// Resolves at `deadline`, if there is one.
+pub(super) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
 
-/// Without a handler, Ctrl-C ends the process and thus the wait.
-async fn interrupted(interrupts: Option<&mut Signal>) {
+/// Resolves with Ctrl-C. Without a handler, it ends the process and thus the wait.
+pub(super) async fn interrupted(interrupts: Option<&mut Signal>) {
     match interrupts {
         Some(interrupts) => drop(interrupts.recv().await),
         None => std::future::pending().await,
@@ -168,8 +170,7 @@ impl<'a> Waiting<'a> {
                         watch.reopen(unavailable(why))?;
                     },
                     Ok(News::Broken) => self.synced = false,
-                    Ok(News::Lost(error)) => session.out.message(&format!("{error}; trying again")),
-                    Ok(News::Back) => session.out.message("fleetd is back"),
+                    Ok(outage @ (News::Lost(_) | News::Back)) => current::report(session, &outage),
                     // A fleetd of an older version refuses `operation=`.
                     Err(ClientError::Api(detail)) if detail.code == 400 && operation.is_some() && !older => {
                         older = true;

@@ -27,6 +27,10 @@ const HANG: Duration = Duration::from_secs(30);
 /// Ends a watch; without it, the watch stays open.
 pub(crate) const CLOSE: &str = "CLOSE";
 
+/// In a watch, what follows comes [`LATE`] later.
+pub(crate) const LATER: &str = "LATER";
+const LATE: Duration = Duration::from_millis(700);
+
 /// What to answer.
 #[derive(Default)]
 pub(crate) struct Script {
@@ -151,15 +155,24 @@ impl Fake {
 
     /// Type at a bash with our completion, on a terminal. Returns what it showed.
     pub(crate) fn in_bash(&self, typed: &str) -> String {
-        let folder = Path::new(env!("CARGO_BIN_EXE_fleetctl")).parent().unwrap();
+        self.in_shell("bash --norc --noprofile -i", "source <(fleetctl completion bash)", typed)
+    }
+
+    /// Type at an interactive `shell` after the line `setup`, on a terminal. Returns what it showed.
+    pub(crate) fn in_shell(&self, shell: &str, setup: &str, typed: &str) -> String {
         let mut command = Command::new("script");
         command.current_dir(self.dir.path()).env_clear();
-        command.args(["-E", "never", "-qec", "stty cols 200; exec bash --norc --noprofile -i", "/dev/null"]);
-        command.envs([("TERM", "xterm"), ("SHELL", "/bin/bash"), ("PS1", "> ")]);
-        command.env("PATH", format!("{}:/usr/bin:/bin", folder.display())).env("FLEETCTL_ENDPOINT", self.endpoint());
+        command.args(["-E", "never", "-qec", &format!("stty cols 200; exec {shell}"), "/dev/null"]);
+        command.envs([
+            ("TERM", "xterm"),
+            ("SHELL", "/bin/bash"),
+            ("PS1", "> "),
+            ("FLEETCTL_ENDPOINT", &self.endpoint()),
+        ]);
+        command.env("PATH", path());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        let line = "source <(fleetctl completion bash); echo rea''dy\n";
+        let line = format!("{setup}; echo rea''dy\n");
         std::io::Write::write_all(&mut stdin, line.as_bytes()).unwrap();
         let before = read_until(&mut child, "ready");
         std::io::Write::write_all(&mut stdin, format!("{typed}exit\n").as_bytes()).unwrap();
@@ -173,6 +186,12 @@ impl Fake {
     pub(crate) fn expect(&self, args: &str, code: i32, out: &str, err: &str) {
         assert_eq!(self.run(args), Ran { code: Some(code), out: out.into(), err: err.into() }, "fleetctl {args}");
     }
+}
+
+/// A `PATH` with the `fleetctl` that is tested.
+pub(crate) fn path() -> String {
+    let folder = Path::new(env!("CARGO_BIN_EXE_fleetctl")).parent().unwrap();
+    format!("{}:/usr/bin:/bin", folder.display())
 }
 
 /// `fleetctl`, with an environment of its own.
@@ -204,6 +223,7 @@ fn described(args: &[String], out: &str) {
         "cat" => Some("PrintedFiles"),
         "status" => Some("PrintedStatus"),
         "diff" => Some("PrintedDiffs"),
+        "forget" => Some("PrintedForgotten"),
         "verify" => Some("PrintedFindings"),
         "version" => Some("PrintedVersion"),
         _ => None,
@@ -304,8 +324,14 @@ fn answer(script: &mut Script, method: &Method, uri: &Uri, body: &Value) -> Resp
             let old = script.old;
             let lines = lines.into_iter().filter(|line| line != CLOSE);
             let lines = lines.map(move |line| if old { line } else { with_progress(&line, operation) });
-            let lines = lines.map(|line| Ok::<_, std::io::Error>(line + "\n"));
-            let lines = futures_util::stream::iter(lines);
+            let lines = futures_util::stream::iter(lines).then(|line| async {
+                if line == LATER {
+                    tokio::time::sleep(LATE).await;
+                    // An empty line is a heartbeat.
+                    return Ok::<_, std::io::Error>("\n".to_owned());
+                }
+                Ok(line + "\n")
+            });
             let body = if open {
                 Body::from_stream(lines.chain(futures_util::stream::pending()))
             } else {

@@ -173,6 +173,9 @@ fn a_host_that_is_gone_is_forgotten_and_others_are_not() {
     assert!(!fake.asked().iter().any(|line| line.starts_with("DELETE")));
     fake.expect("forget n3 10.88.0.13", 0, "Forgot n3 (10.88.0.13, 33333333)\n", "");
     fake.expect("forget n3", 1, "", "no host n3 is known\nnothing was changed\n");
+    fake.expect("forget --output json n3", 1, "", "no host n3 is known\nnothing was changed\n");
+    let json: Value = serde_json::from_str(&with_a_host_gone().run("forget --output json n3").out).unwrap();
+    assert_eq!(json, json!([{ "machine": "3".repeat(32), "ip": "10.88.0.13", "hostname": "n3" }]));
     let (_, text) = fake.on_terminal("forget n3", 80, "");
     assert_eq!(text, "no host n3 is known\nhint: no host is gone\nnothing was changed\n");
 }

@@ -215,6 +215,19 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "PrintedForgotten",
+            json!({
+                "description": "What `fleetctl forget --output json` prints: the hosts that were forgotten.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": { "machine": of("MachineId"), "ip": text(), "hostname": text() },
+                    "required": ["machine", "ip", "hostname"],
+                    "additionalProperties": false,
+                },
+            }),
+        ),
+        (
             "PrintedDiffs",
             json!({
                 "description": "What `fleetctl diff --output json` prints.",

@@ -45,6 +45,9 @@ pub(in crate::cli) struct Create {
     /// Replace units whose file differs from the one here
     #[arg(long)]
     pub(in crate::cli) replace: bool,
+    /// Exit with 1 if a file differs from the cluster's and wasn't stored
+    #[arg(long)]
+    pub(in crate::cli) strict: bool,
     /// With --replace of several running units: replace all of them together, not one after another
     #[arg(long, requires = "replace")]
     pub(in crate::cli) at_once: bool,

@@ -68,6 +68,7 @@ const EXAMPLES: &[Examples] = &[
             ("list-units", "which units are on hosts, and their states"),
             ("list-units --failed --host n2", "only those that failed on the host n2"),
             ("list-units --fields=unit,hostname,error 'web@*'", "only these columns of these units"),
+            ("list-units -w 'web@*'", "the same units, kept up to date until Ctrl-C"),
         ],
     ),
     (

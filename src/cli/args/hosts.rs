@@ -38,4 +38,6 @@ pub(in crate::cli) struct Forget {
     /// Hosts that are gone: their names, addresses, ids or the beginnings of ids
     #[arg(value_name = "HOST", required = true)]
     pub(in crate::cli) hosts: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
 }

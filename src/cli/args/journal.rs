@@ -14,8 +14,11 @@ use crate::journal::{Format, Query};
 )]
 pub(in crate::cli) struct Journal {
     /// Names of units, templates (web@.service is all its instances), or quoted patterns of names: 'web@*'
-    #[arg(value_name = "UNIT", required = true)]
-    pub(in crate::cli) units: Vec<String>,
+    #[arg(value_name = "UNIT", required_unless_present = "also")]
+    units: Vec<String>,
+    /// The same, as journalctl has it
+    #[arg(long = "unit", short = 'u', value_name = "UNIT", hide = true)]
+    also: Vec<String>,
     /// Follow new entries, wherever the units move, until Ctrl-C
     #[arg(long, short = 'f')]
     pub(in crate::cli) follow: bool,
@@ -81,6 +84,11 @@ fn lines(text: &str) -> Result<Lines, String> {
 }
 
 impl Journal {
+    /// The units that are named.
+    pub(in crate::cli) fn units(&self) -> Vec<String> {
+        self.units.iter().chain(&self.also).cloned().collect()
+    }
+
     /// What these options ask of the journals.
     pub(in crate::cli) fn query(&self) -> Query {
         Query {
@@ -110,6 +118,17 @@ mod tests {
     use clap::Parser as _;
 
     use crate::cli::args::{Cli, Command};
+
+    #[test]
+    fn units_are_named_as_with_journalctl_too() {
+        for line in ["a b", "-u a -u b", "a --unit=b"] {
+            let words = ["fleetctl", "journal"].into_iter().chain(line.split(' '));
+            match Cli::parse_from(words).command {
+                Some(Command::Journal(journal)) => assert_eq!(journal.units(), ["a", "b"], "{line}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 
     #[test]
     fn ten_lines_or_all_of_a_time() {

@@ -33,6 +33,9 @@ pub(in crate::cli) struct ListUnits {
     pub(in crate::cli) list: List,
     #[command(flatten)]
     pub(in crate::cli) filter: Filter,
+    /// Keep the table up to date until Ctrl-C; without a terminal, print a line for each row that changes
+    #[arg(long, short = 'w')]
+    pub(in crate::cli) watch: bool,
 }
 
 /// Which units are listed. A unit must match all options that are given.

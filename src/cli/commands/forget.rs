@@ -1,5 +1,7 @@
 //! `fleetctl forget`: hosts that are gone and won't be back are no longer listed. Owns how such a host is named.
 
+use serde_json::json;
+
 use crate::api::wire::{MachineList, MachineView};
 use crate::cli::args::Forget;
 use crate::cli::error::{Error, Exit, HINT};
@@ -23,11 +25,20 @@ pub(in crate::cli) async fn run(session: &Session, args: &Forget) -> Result<Exit
     if !wrong.is_empty() {
         return Err(Error::failures(wrong).because("nothing was changed"));
     }
+    let mut forgotten = Vec::new();
+    let mut result = Ok(Exit::Ok);
     for host in found {
-        session.client.forget(&host.id).await?;
-        session.out.line(&format!("Forgot {} ({}, {})", host.name(), host.ip, host.id.short()));
+        if let Err(error) = session.client.forget(&host.id).await {
+            result = Err(error.into());
+            break;
+        }
+        session.line(&format!("Forgot {} ({}, {})", host.name(), host.ip, host.id.short()));
+        forgotten.push(json!({ "machine": host.id, "ip": host.ip, "hostname": host.hostname }));
     }
-    Ok(Exit::Ok)
+    if session.is_json() {
+        session.out.json(&forgotten);
+    }
+    result
 }
 
 /// The host that is gone and has this name. A host that was installed again has its name from the one that is gone.

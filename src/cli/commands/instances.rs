@@ -80,8 +80,8 @@ fn wanted(session: &Session, template: &UnitName, following: &[&UnitView], asked
         return true;
     }
     let names = names(following);
-    if let Some(yes) = session.out.confirm(&format!("replace the file of {names} too, where they run?")) {
-        return yes;
+    if session.out.confirm(&format!("replace the file of {names} too, where they run?")) == Some(true) {
+        return true;
     }
     let (keep, get) = if following.len() == 1 { ("keeps", "it gets") } else { ("keep", "they get") };
     session.out.message(&format!(

@@ -9,7 +9,8 @@ use crate::journal::Source;
 
 /// Run the command.
 pub(in crate::cli) async fn run(session: &Session, args: &Journal) -> Result<Exit, Error> {
-    let chosen = choose::choose(session, &args.units).await?;
+    let units = args.units();
+    let chosen = choose::choose(session, &units).await?;
     let query = args.query();
     if query.format.is_journalctls() && (query.follow || !chosen.units.one) {
         let what = if query.follow { "followed" } else { "merged" };
@@ -20,7 +21,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Journal) -> Result<Exi
         session.out.message(line);
     }
     if !chosen.missing.is_empty() {
-        session.out.messages(&select::hints(session, &args.units).await);
+        session.out.messages(&select::hints(session, &units).await);
     }
     let source = Source { client: &session.client, hosts: &session.hosts };
     let exit = Exit::of_status(source.show(&query, &chosen.units, &session.out).await?);

@@ -3,6 +3,7 @@
 
 mod fields;
 mod filter;
+mod live;
 pub(in crate::cli) mod people;
 
 use serde_json::{Map, Value, json};
@@ -20,6 +21,7 @@ use crate::clock::Clock;
 use crate::journal::Output as _;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
+use live::View;
 
 /// A column: its name, the text of a cell, and its value in JSON.
 pub(in crate::cli) struct Field<T> {
@@ -38,8 +40,14 @@ const EXPLAINED: usize = 5;
 
 /// `list-units`: a row for each unit on each host.
 pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result<Exit, Error> {
-    let ListUnits { list, filter } = args;
+    let ListUnits { list, filter, watch } = args;
     let fields = pick(fields::unit_fields(), session, &list.columns, fields::UNITS)?;
+    if *watch {
+        let rows = |unit: &UnitFile, filter: &Filter| {
+            states(unit, filter).into_iter().map(|row| (row.1.machine.id.to_string(), row)).collect()
+        };
+        return live::run(session, args, View { fields, rows, table: people::units }).await;
+    }
     let (units, unmatched) = fetch(session, list).await?;
     let damaged = damaged(&units);
     let rows: Vec<UnitState> = units.iter().flat_map(|unit| states(unit, filter)).collect();
@@ -53,7 +61,7 @@ pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result
         session.out.messages(&troubled.collect::<Vec<_>>());
     }
     session.out.messages(&damaged);
-    Ok(say(session, &unmatched))
+    Ok(say(session, list, &unmatched).await)
 }
 
 /// The reports of a unit that `filter` shows, by host.
@@ -69,15 +77,20 @@ fn states(unit: &UnitFile, filter: &Filter) -> Vec<UnitState> {
 
 /// `list-unit-files`: a row for each unit of the cluster.
 pub(in crate::cli) async fn unit_files(session: &Session, args: &ListUnits) -> Result<Exit, Error> {
-    let ListUnits { list, filter } = args;
+    let ListUnits { list, filter, watch } = args;
     let fields = pick(fields::unit_file_fields(), session, &list.columns, fields::UNIT_FILES)?;
     if fields.iter().any(|field| field.name == "tmachine") && list.columns.fields.is_some() {
         session.out.message("WARNING: The field \"tmachine\" is deprecated, use \"target\" instead");
     }
-    let (mut units, unmatched) = fetch(session, list).await?;
-    if !filter.is_empty() {
-        units.retain(|unit| !people::of_unit(unit, filter).is_empty());
+    if *watch {
+        let rows = |unit: &UnitFile, filter: &Filter| {
+            is_shown(unit, filter).then(|| (String::new(), unit.clone())).into_iter().collect()
+        };
+        let table = |units: &[UnitFile], filter: &Filter, _| people::unit_files(units, filter);
+        return live::run(session, args, View { fields, rows, table }).await;
     }
+    let (mut units, unmatched) = fetch(session, list).await?;
+    units.retain(|unit| is_shown(unit, filter));
     if is_for_people(session, &list.columns) {
         show(session, &list.columns, &people::unit_files(&units, filter));
         explain_waiting(session, &units).await;
@@ -85,7 +98,12 @@ pub(in crate::cli) async fn unit_files(session: &Session, args: &ListUnits) -> R
         print(session, &list.columns, &fields, &units);
     }
     session.out.messages(&damaged(&units));
-    Ok(say(session, &unmatched))
+    Ok(say(session, list, &unmatched).await)
+}
+
+/// Whether `list-unit-files` has a row for the unit.
+fn is_shown(unit: &UnitFile, filter: &Filter) -> bool {
+    filter.is_empty() || !people::of_unit(unit, filter).is_empty()
 }
 
 /// Below a table on a terminal: why units wait, host by host.
@@ -131,7 +149,8 @@ pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> 
     } else {
         print(session, &list.columns, &fields, &machines);
     }
-    Ok(say(session, &unmatched))
+    session.out.messages(&unmatched);
+    Ok(complete(session, &unmatched))
 }
 
 /// Whether the table is for a terminal, and its columns weren't chosen.
@@ -141,18 +160,28 @@ fn is_for_people(session: &Session, columns: &Columns) -> bool {
 
 /// Print a table for people.
 fn show(session: &Session, columns: &Columns, shown: &people::Shown) {
-    let width = if columns.full { None } else { session.out.width() };
-    let (head, footer) = if columns.no_legend { (&[][..], "") } else { (shown.head, shown.footer.as_str()) };
-    session.out.data(&fitted::render(head, &shown.rows, width, session.out.has_colours()));
-    if !footer.is_empty() {
-        session.out.line(footer);
-    }
+    session.out.data(&rendered(session, columns, shown));
 }
 
-/// Print what matched nothing, after the table. A list of one host's units, where the cluster's were asked for, is a
-/// failure too.
-fn say(session: &Session, unmatched: &[String]) -> Exit {
+/// A table for people, and the line below it.
+fn rendered(session: &Session, columns: &Columns, shown: &people::Shown) -> String {
+    let width = if columns.full { None } else { session.out.width() };
+    let head = if columns.no_legend { &[][..] } else { shown.head };
+    let footer: Vec<_> = (!columns.no_legend).then(|| vec![Cell::plain(&shown.footer)]).into_iter().collect();
+    fitted::render(head, &shown.rows, width, session.out.has_colours()) + &fitted::render(&[], &footer, width, false)
+}
+
+/// Print what matched nothing, after the table, and what may have been meant.
+async fn say(session: &Session, list: &List, unmatched: &[String]) -> Exit {
     session.out.messages(unmatched);
+    if !unmatched.is_empty() && session.offline.get().is_none() {
+        session.out.messages(&select::hints(session, &list.patterns).await);
+    }
+    complete(session, unmatched)
+}
+
+/// A list of one host's units, where the cluster's were asked for, is a failure, as is what matches nothing.
+fn complete(session: &Session, unmatched: &[String]) -> Exit {
     Exit::failed_if(!unmatched.is_empty() || session.offline.get().is_some())
 }
 
@@ -218,17 +247,26 @@ pub(in crate::cli) fn print<T>(session: &Session, columns: &Columns, fields: &[F
         session.out.json(&rows.iter().map(object).collect::<Vec<_>>());
         return;
     }
+    session.out.data(&if session.out.is_seen() {
+        table_of_chosen(session, columns, fields, rows)
+    } else {
+        table::render(&cells(columns, fields, rows))
+    });
+}
+
+/// Columns that were chosen, on a terminal: aligned to its width.
+fn table_of_chosen<T>(session: &Session, columns: &Columns, fields: &[Field<T>], rows: &[T]) -> String {
+    let width = if columns.full { None } else { session.out.width() };
+    let cells = cells(columns, fields, rows);
+    let cells: Vec<Vec<Cell>> = cells.iter().map(|row| row.iter().map(Cell::plain).collect()).collect();
+    fitted::render(&[], &cells, width, false)
+}
+
+/// The names of the columns, unless unwanted, and the rows.
+fn cells<T>(columns: &Columns, fields: &[Field<T>], rows: &[T]) -> Vec<Vec<String>> {
     let legend = (!columns.no_legend).then(|| fields.iter().map(|field| field.name.to_ascii_uppercase()).collect());
     let cells = rows.iter().map(|row| fields.iter().map(|field| (field.text)(row, columns.full)).collect());
-    let rows = legend.into_iter().chain(cells).collect::<Vec<Vec<String>>>();
-    session.out.data(&if session.out.is_seen() {
-        // Columns that were chosen, on a terminal: aligned to its width.
-        let width = if columns.full { None } else { session.out.width() };
-        let rows: Vec<Vec<Cell>> = rows.iter().map(|row| row.iter().map(Cell::plain).collect()).collect();
-        fitted::render(&[], &rows, width, false)
-    } else {
-        table::render(&rows)
-    });
+    legend.into_iter().chain(cells).collect()
 }
 
 pub(in crate::cli) fn or_dash(text: &str) -> String {

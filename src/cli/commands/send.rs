@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit, Outcome};
-use crate::cli::error::Error;
+use crate::cli::error::{Error, HINT};
 use crate::cli::input::batch::Batch;
 use crate::cli::session::Session;
 
@@ -24,7 +24,10 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
             session.out.message(&only_comments(unit));
         }
         match unit.outcome {
-            Outcome::Differs => session.out.message(&differs(batch, unit)),
+            Outcome::Differs => {
+                let hint = format!("{HINT}`fleetctl diff {}` shows how; with --strict, this is a failure", unit.name);
+                session.out.messages(&[differs(batch, unit), hint]);
+            }
             // Programs have it as fleet printed it, which knew no comments.
             Outcome::Unchanged | Outcome::Changed
                 if sent.contains(unit.name.as_str()) && !(unit.comments && session.out.is_seen()) =>

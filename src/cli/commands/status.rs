@@ -15,6 +15,7 @@ use crate::cli::explain;
 use crate::cli::input::names;
 use crate::cli::input::select;
 use crate::cli::session::Session;
+use crate::journal::Output as _;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
@@ -183,7 +184,10 @@ fn reported(unit: &Shown, host: &MachineRef) -> Vec<String> {
 }
 
 async fn ask(session: &Session, unit: &Shown, host: &MachineRef) -> Result<Exit, Error> {
-    let argv = ["systemctl", "status", "-l", "--no-pager", "--", unit.name.as_str()].map(str::to_owned);
+    // systemctl has no terminal there, so it must be told.
+    let colours = if session.out.has_colours() { &["env", "SYSTEMD_COLORS=1"][..] } else { &[] };
+    let status = ["systemctl", "status", "-l", "--no-pager", "--", unit.name.as_str()];
+    let argv: Vec<String> = colours.iter().chain(&status).map(|word| (*word).to_owned()).collect();
     let mut running = session.hosts.run(host, &argv, Stdin::Nothing).await?;
     let lost = |error: io::Error| Error::unreached(format!("the connection to {} broke: {error}", host.hostname));
     if !running.pass_on(&session.out).await {

@@ -118,5 +118,7 @@ async fn deliver(
         exit = exit_of(&done.ended);
     }
     report(session, &done.applied, &done.ended);
-    Ok(if exit == Exit::Ok { Exit::failed_if(!batch.untouchable.is_empty()) } else { exit })
+    let differs = done.applied.units.iter().any(|unit| unit.outcome == Outcome::Differs);
+    let failed = !batch.untouchable.is_empty() || (args.strict && differs);
+    Ok(if exit == Exit::Ok { Exit::failed_if(failed) } else { exit })
 }

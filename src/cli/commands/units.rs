@@ -96,7 +96,12 @@ async fn carry_out(
         let done: Vec<&str> =
             applied.units.iter().filter(|u| u.outcome != Outcome::Unchanged).map(|u| u.name.as_str()).collect();
         let participle = if operation == Operation::Stop { "stopped" } else { "unloaded" };
-        if !(failed && done.is_empty()) {
+        if session.out.is_watched() {
+            // A line for each unit is above.
+            if done.len() > 1 {
+                session.out.message(&format!("{} {participle}", count(done.len(), "unit")));
+            }
+        } else if !(failed && done.is_empty()) {
             session.out.message(&format!("Successfully {participle} units [{}].", done.join(" ")));
         }
     }

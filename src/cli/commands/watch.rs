@@ -3,35 +3,39 @@
 
 use std::time::Duration;
 
-use tokio::signal::ctrl_c;
-use tokio::time::{Instant, sleep};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
 
+use crate::api::client::ClientError;
 use crate::api::wire::{StateView, UnitView};
-use crate::cli::error::Error;
 use crate::cli::explain;
-use crate::cli::follow::{End, Ended};
+use crate::cli::follow::current::{Changed, Current};
+use crate::cli::follow::{End, Ended, interrupted};
 use crate::cli::input::names;
 use crate::cli::session::Session;
 
-/// How often the units are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// Look at the units for `time`; one that fails or is started again in that time has failed.
-pub(super) async fn watch(session: &Session, ended: &mut [Ended], time: Duration) -> Result<(), Error> {
+/// Watch the units for `time`; one that fails or is started again in that time has failed, and ends it.
+pub(super) async fn watch(session: &Session, ended: &mut [Ended], time: Duration) -> Result<(), ClientError> {
     let until = Instant::now() + time;
     let patterns: Vec<String> = ended.iter().map(|one| names::exactly(&one.name)).collect();
-    while !patterns.is_empty() && Instant::now() < until {
-        tokio::select! {
-            () = sleep(LOOK_EVERY.min(until - Instant::now())) => {}
-            _ = ctrl_c() => {
+    if patterns.is_empty() {
+        return Ok(());
+    }
+    let mut interrupts = signal(SignalKind::interrupt()).ok();
+    let mut current = Current::follow(session, &patterns);
+    loop {
+        let changed = tokio::select! {
+            changed = current.next() => changed?,
+            () = sleep_until(until) => return Ok(()),
+            () = interrupted(interrupts.as_mut()) => {
                 ended.iter_mut().for_each(|one| one.end = End::Interrupted);
                 return Ok(());
             }
-        }
-        let now = session.client.units(&patterns).await?.units;
+        };
+        let is_concerned = |one: &&mut Ended| changed == Changed::All || changed == Changed::Unit(one.name.clone());
         let mut failed = false;
-        for one in &mut *ended {
-            let Some(view) = now.iter().find(|unit| unit.name == one.name) else { continue };
+        for one in ended.iter_mut().filter(is_concerned) {
+            let Some(view) = current.units().get(&one.name) else { continue };
             let trouble = trouble(one.view.as_ref(), view);
             if trouble.is_empty() {
                 continue;
@@ -44,7 +48,6 @@ pub(super) async fn watch(session: &Session, ended: &mut [Ended], time: Duration
             return Ok(());
         }
     }
-    Ok(())
 }
 
 /// What went wrong with a unit since it was seen as `before`: a line for each host, and the lines of its journal.

@@ -8,21 +8,65 @@ use std::ffi::OsString;
 /// `args` (the program's name first), with the command's full name moved to the front and every known option in clap's
 /// spelling.
 pub(in crate::cli) fn normalise(command: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let options = Options::of(command);
+    let mut options = Options::of(command);
     let mut args = args.into_iter();
     let mut front: Vec<OsString> = args.next().into_iter().collect();
+    let words: Vec<OsString> = args.collect();
+    let at = place_of_command(command, &options, &words);
+    let verb = at.and_then(|at| words[at].to_str()).map(|word| full_name(command, word));
+    if let Some(sub) = verb.as_ref().and_then(|verb| command.find_subcommand(verb)) {
+        options.prefer(sub);
+    }
+    let words = words.into_iter().enumerate().filter(|(index, _)| Some(*index) != at).map(|(_, word)| word);
+    let mut rest = spelled(command, &options, verb.as_deref(), words);
+    if verb.as_deref() == Some("help") {
+        rest = without_options(&options, rest);
+    }
+    front.extend(verb.map(Into::into));
+    front.extend(rest);
+    front
+}
+
+/// Where in `words` the command is: the first word that is neither an option nor the value of one.
+fn place_of_command(command: &clap::Command, options: &Options, words: &[OsString]) -> Option<usize> {
+    let mut index = 0;
+    while let Some(word) = words.get(index) {
+        let Some(text) = word.to_str() else {
+            index += 1;
+            continue;
+        };
+        let next = words.get(index + 1).and_then(|next| next.to_str());
+        index += match options.spell(text) {
+            _ if text == "--" => return None,
+            Some(Spelling::Takes(_)) => 2,
+            // A word that isn't a command must be the value.
+            Some(Spelling::Either(_)) if next.is_none_or(|next| !is_command(command, next)) => 2,
+            Some(_) => 1,
+            None if text.starts_with('-') && text.len() > 1 => 1,
+            None => return Some(index),
+        };
+    }
+    None
+}
+
+/// The `words` around the command `verb`, spelled as clap expects.
+fn spelled(
+    command: &clap::Command,
+    options: &Options,
+    verb: Option<&str>,
+    mut words: impl Iterator<Item = OsString>,
+) -> Vec<OsString> {
     let mut rest = Vec::new();
-    let mut verb: Option<String> = None;
     // For `ssh`: the number of words before the remote command, which has options of its own.
     let mut before = 1;
-    while let Some(arg) = args.next() {
-        let Some(text) = arg.to_str() else {
-            rest.push(arg);
+    while let Some(word) = words.next() {
+        let Some(text) = word.to_str() else {
+            rest.push(word);
             continue;
         };
         if text == "--" {
-            rest.push(arg);
-            rest.extend(args);
+            rest.push(word);
+            rest.extend(words);
             break;
         }
         match options.spell(text) {
@@ -39,31 +83,27 @@ pub(in crate::cli) fn normalise(command: &clap::Command, args: impl IntoIterator
                     before = 0;
                 }
                 rest.push(option.into());
-                rest.extend(args.next());
+                rest.extend(words.next());
             }
-            None if text.starts_with('-') && text.len() > 1 => rest.push(arg),
-            None => match verb.as_deref() {
-                None => verb = Some(full_name(command, text)),
+            // This command doesn't have it.
+            Some(Spelling::Either(option)) => rest.push(option.into()),
+            None if text.starts_with('-') && text.len() > 1 => rest.push(word),
+            None => match verb {
                 Some("help") => rest.push(full_name(command, text).into()),
                 Some("ssh") if before == 0 => {
-                    rest.extend(["--".into(), arg]);
-                    rest.extend(args);
+                    rest.extend(["--".into(), word]);
+                    rest.extend(words);
                     break;
                 }
                 Some("ssh") => {
                     before -= 1;
-                    rest.push(arg);
+                    rest.push(word);
                 }
-                Some(_) => rest.push(arg),
+                _ => rest.push(word),
             },
         }
     }
-    if verb.as_deref() == Some("help") {
-        rest = without_options(&options, rest);
-    }
-    front.extend(verb.map(Into::into));
-    front.extend(rest);
-    front
+    rest
 }
 
 /// The arguments of `help`: clap takes every word after it as a command's name, so options are removed.
@@ -73,7 +113,7 @@ fn without_options(options: &Options, args: Vec<OsString>) -> Vec<OsString> {
     while let Some(arg) = args.next() {
         match arg.to_str().and_then(|text| options.spell(text)) {
             Some(Spelling::Takes(_)) => drop(args.next()),
-            Some(Spelling::Flag(flag)) if !matches!(flag.as_str(), "-h" | "--help") => {}
+            Some(Spelling::Flag(flag) | Spelling::Either(flag)) if !matches!(flag.as_str(), "-h" | "--help") => {}
             _ => rest.push(arg),
         }
     }
@@ -105,6 +145,12 @@ pub(in crate::cli) fn visible(command: &clap::Command) -> impl Iterator<Item = &
     command.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).chain(["help"])
 }
 
+/// Whether `word` names a command, possibly shortened.
+fn is_command(command: &clap::Command, word: &str) -> bool {
+    let name = full_name(command, word);
+    visible(command).any(|visible| visible == name)
+}
+
 enum Spelling {
     /// A complete argument.
     Flag(String),
@@ -112,18 +158,22 @@ enum Spelling {
     Off,
     /// An option whose value is the next argument.
     Takes(String),
+    /// In some commands the one, in others the other: a flag, or an option whose value is the next argument.
+    Either(String),
 }
 
 /// What an option takes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Takes {
     Nothing,
     Value,
     /// An optional value after `=`.
     Attached,
+    /// Commands differ: nothing, or a value.
+    Differs,
 }
 
-/// The options of all commands, and what they take. No option differs between commands.
+/// The options of all commands, and what they take. As soon as the command is known, its own options take precedence.
 struct Options {
     long: BTreeMap<String, Takes>,
     short: BTreeMap<char, Takes>,
@@ -133,18 +183,28 @@ impl Options {
     fn of(command: &clap::Command) -> Self {
         let mut options =
             Self { long: [("help".into(), Takes::Nothing)].into(), short: [('h', Takes::Nothing)].into() };
-        for command in std::iter::once(command).chain(command.get_subcommands()) {
-            for arg in command.get_arguments() {
-                let takes = match (arg.get_action().takes_values(), arg.is_require_equals_set()) {
-                    (false, _) => Takes::Nothing,
-                    (true, false) => Takes::Value,
-                    (true, true) => Takes::Attached,
-                };
-                options.long.extend(arg.get_long().map(|long| (long.into(), takes)));
-                options.short.extend(arg.get_short().map(|short| (short, takes)));
+        let either = |known: &mut Takes, takes| {
+            if *known != takes {
+                *known = Takes::Differs
+            }
+        };
+        for (arg, takes) in std::iter::once(command).chain(command.get_subcommands()).flat_map(arguments) {
+            if let Some(long) = arg.get_long() {
+                options.long.entry(long.into()).and_modify(|known| either(known, takes)).or_insert(takes);
+            }
+            if let Some(short) = arg.get_short() {
+                options.short.entry(short).and_modify(|known| either(known, takes)).or_insert(takes);
             }
         }
         options
+    }
+
+    /// The command is `command`.
+    fn prefer(&mut self, command: &clap::Command) {
+        for (arg, takes) in arguments(command) {
+            self.long.extend(arg.get_long().map(|long| (long.into(), takes)));
+            self.short.extend(arg.get_short().map(|short| (short, takes)));
+        }
     }
 
     fn spell(&self, text: &str) -> Option<Spelling> {
@@ -158,7 +218,10 @@ impl Options {
         };
         Some(match (takes, value) {
             (Takes::Value, None) => Spelling::Takes(spelling),
-            (Takes::Value | Takes::Attached, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),
+            (Takes::Differs, None) => Spelling::Either(spelling),
+            (Takes::Value | Takes::Attached | Takes::Differs, Some(value)) => {
+                Spelling::Flag(format!("{spelling}={value}"))
+            }
             (Takes::Nothing | Takes::Attached, None) => Spelling::Flag(spelling),
             // Go's flags can have values.
             (Takes::Nothing, Some("1" | "t" | "T" | "true" | "TRUE" | "True")) => Spelling::Flag(spelling),
@@ -166,6 +229,18 @@ impl Options {
             (Takes::Nothing, Some(value)) => Spelling::Flag(format!("{spelling}={value}")),
         })
     }
+}
+
+/// The options and arguments of `command`, and what they take.
+fn arguments(command: &clap::Command) -> impl Iterator<Item = (&clap::Arg, Takes)> {
+    command.get_arguments().map(|arg| {
+        let takes = match (arg.get_action().takes_values(), arg.is_require_equals_set()) {
+            (false, _) => Takes::Nothing,
+            (true, false) => Takes::Value,
+            (true, true) => Takes::Attached,
+        };
+        (arg, takes)
+    })
 }
 
 #[cfg(test)]
@@ -218,6 +293,14 @@ mod tests {
             ("ssh n1 -- ls -l", "ssh n1 -- ls -l"),
             ("-strict-host-key-checking=false list-m", "list-machines --strict-host-key-checking=false"),
             ("--strict-host-key-checking list-m", "list-machines --strict-host-key-checking"),
+            ("list-units --watch web", "list-units --watch web"),
+            ("list-units -watch=true -w", "list-units --watch -w"),
+            ("start --watch 10s web", "start --watch 10s web"),
+            ("start -watch=10s web", "start --watch=10s web"),
+            ("--watch list-units web", "list-units --watch web"),
+            ("--watch 10s start web", "start --watch 10s web"),
+            ("--watch=false list-units", "list-units"),
+            ("help --watch start", "help start"),
             ("", ""),
         ];
         let command = crate::cli::args::command();

@@ -66,6 +66,14 @@ pub(in crate::cli) async fn select_known(session: &Session, args: &[String]) -> 
     Ok(Selected { only_host: session.only_host(), ..among(list, selectors) })
 }
 
+/// The patterns of the units that `args` name, in the form of the API.
+///
+/// # Errors
+/// All invalid names and patterns.
+pub(in crate::cli) fn patterns_of(args: &[String]) -> Result<Vec<String>, Error> {
+    Ok(patterns(&selectors(args)?))
+}
+
 /// An argument: whether it is a name, how messages call it, and its patterns.
 type Selector = (bool, String, Vec<Glob>);
 

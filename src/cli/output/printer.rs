@@ -33,9 +33,19 @@ pub(in crate::cli) struct Printer {
 struct State {
     /// The number of progress lines on the screen.
     drawn: usize,
+    /// The picture on the screen.
+    picture: Option<Picture>,
     /// Why writing to stdout failed.
     broken: Option<io::ErrorKind>,
     message: String,
+}
+
+/// Text on stdout's terminal that is rewritten in place.
+#[derive(Debug, PartialEq, Eq)]
+struct Picture {
+    text: String,
+    /// The size of the terminal when it was drawn.
+    size: (usize, usize),
 }
 
 impl Printer {
@@ -59,6 +69,16 @@ impl Printer {
     /// Whether stdout is a terminal: then it is for people, and otherwise for programs.
     pub(in crate::cli) fn is_seen(&self) -> bool {
         io::stdout().is_terminal()
+    }
+
+    /// Whether [`Printer::picture`] can rewrite what is on stdout.
+    pub(in crate::cli) fn is_live(&self) -> bool {
+        self.is_seen() && !self.dumb
+    }
+
+    /// The rows of the terminal that stdout is.
+    pub(in crate::cli) fn height(&self) -> usize {
+        size(io::stdout()).1
     }
 
     /// The columns of the terminal that stdout is.
@@ -130,6 +150,18 @@ impl Printer {
         say(&text);
     }
 
+    /// Replace the previous picture on stdout's terminal by `text`, which must have fewer lines than the terminal has
+    /// rows. Lines that are too long are cut. Whatever else is printed removes the picture.
+    pub(in crate::cli) fn picture(&self, text: &str) {
+        let picture = Picture { text: text.to_owned(), size: size(io::stdout()) };
+        let mut state = self.state.borrow_mut();
+        if state.picture.as_ref() != Some(&picture) {
+            let away = state.take_down(picture.size);
+            state.write(format!("{away}{NO_WRAP}{text}{WRAP}").as_bytes());
+            state.picture = Some(picture);
+        }
+    }
+
     /// Report an error of stdout, except a closed pipe.
     pub(in crate::cli) fn finish(&self) -> Result<(), String> {
         let mut state = self.state.borrow_mut();
@@ -146,13 +178,7 @@ impl Streams for Printer {
     fn stdout(&self, bytes: &[u8]) -> bool {
         let mut state = self.state.borrow_mut();
         state.erase();
-        if state.broken.is_none() {
-            let mut stdout = io::stdout().lock();
-            if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-                state.broken = Some(error.kind());
-                state.message = error.to_string();
-            }
-        }
+        state.write(bytes);
         state.broken.is_none()
     }
 
@@ -203,17 +229,52 @@ impl State {
     fn take_up(&mut self) -> String {
         match std::mem::take(&mut self.drawn) {
             0 => String::new(),
-            // The terminal may have echoed a Ctrl-C where the cursor is.
-            lines => format!("\r\u{1b}[{lines}A\u{1b}[J"),
+            lines => up(lines),
+        }
+    }
+
+    /// What removes the picture from a terminal of this size.
+    fn take_down(&mut self, now: (usize, usize)) -> String {
+        match self.picture.take() {
+            None => String::new(),
+            // How the terminal has laid out the old lines after a change of its size isn't known.
+            Some(Picture { size, .. }) if size != now => CLEAR.into(),
+            Some(Picture { text, .. }) => up(text.lines().count()),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.broken.is_none() {
+            let mut stdout = io::stdout().lock();
+            if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+                self.broken = Some(error.kind());
+                self.message = error.to_string();
+            }
         }
     }
 
     fn erase(&mut self) {
+        if self.picture.is_some() {
+            let away = self.take_down(size(io::stdout()));
+            self.write(away.as_bytes());
+        }
         let up = self.take_up();
         if !up.is_empty() {
             say(&up);
         }
     }
+}
+
+/// Lines that are too long are cut by the terminal, or wrapped.
+const NO_WRAP: &str = "\u{1b}[?7l";
+const WRAP: &str = "\u{1b}[?7h";
+/// Clears the screen.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+
+/// Removes the last lines. The terminal may have echoed a Ctrl-C where the cursor is.
+fn up(lines: usize) -> String {
+    // A count of 0 means 1 to a terminal.
+    if lines == 0 { String::new() } else { format!("\r\u{1b}[{lines}A\u{1b}[J") }
 }
 
 /// Send the client's log to stderr too.

@@ -1,13 +1,15 @@
 //! The lists as a terminal shows them: names of hosts, one word for a state with its reason, natural order, counts.
 //! Pure: the cluster's answers in, rows out. Owns the columns for people; `fields` has those that scripts parse.
 
+use std::collections::BTreeMap;
+
 use super::{UnitFile, fields};
 use crate::api::wire::{DamagedUnit, MachineRef, MachineView, StateView, UnitView};
 use crate::cli::args::Filter;
 use crate::cli::condition::{Condition, Kind, summary};
 use crate::cli::output::fitted::{Cell, Tone};
 use crate::cli::output::people::{ago, count, natural};
-use crate::model::name::UnitName;
+use crate::model::name::{UnitHash, UnitName};
 use crate::model::unit::Desired;
 
 /// A table and the line below it.
@@ -15,6 +17,8 @@ use crate::model::unit::Desired;
 pub(super) struct Shown {
     pub(super) head: &'static [&'static str],
     pub(super) rows: Vec<Vec<Cell>>,
+    /// The kind of state of each row.
+    pub(super) kinds: Vec<Kind>,
     pub(super) footer: String,
 }
 
@@ -43,9 +47,9 @@ pub(super) fn units(units: &[UnitFile], filter: &Filter, now: u64) -> Shown {
             Cell::plain(ago(*since, now)),
         ]
     };
-    let kinds = lines.iter().map(|line| line.condition.kind);
-    let footer = summary(&count(lines.len(), "unit"), kinds);
-    Shown { head: &["", "UNIT", "HOST", "STATE", "SINCE"], rows: lines.iter().map(row).collect(), footer }
+    let kinds: Vec<Kind> = lines.iter().map(|line| line.condition.kind).collect();
+    let footer = summary(&count(lines.len(), "unit"), kinds.iter().copied());
+    Shown { head: &["", "UNIT", "HOST", "STATE", "SINCE"], rows: lines.iter().map(row).collect(), kinds, footer }
 }
 
 /// The lines of one unit.
@@ -97,10 +101,26 @@ fn folded<'a>(unit: &UnitView, mut lines: Vec<Line<'a>>) -> Vec<Line<'a>> {
 pub(super) fn unit_files(units: &[UnitFile], filter: &Filter) -> Shown {
     let mut units: Vec<&UnitFile> = units.iter().collect();
     units.sort_by(|a, b| natural(fields::name(a).as_str(), fields::name(b).as_str()));
-    let lines: Vec<(Kind, Vec<Cell>)> = units.into_iter().filter_map(|unit| unit_file(unit, filter)).collect();
-    let footer = summary(&count(lines.len(), "unit"), lines.iter().map(|(kind, _)| *kind));
-    let rows = lines.into_iter().map(|(_, row)| row).collect();
-    Shown { head: &["", "UNIT", "WANTED", "IS", "HOST"], rows, footer }
+    let differing = differing(units.iter().copied().flatten());
+    let (kinds, rows): (Vec<Kind>, Vec<Vec<Cell>>) =
+        units.into_iter().filter_map(|unit| unit_file(unit, filter)).unzip();
+    let mut footer = summary(&count(rows.len(), "unit"), kinds.iter().copied());
+    match differing {
+        0 => {}
+        1 => footer += "; 1 instance differs from its template",
+        several => footer += &format!("; {several} instances differ from their templates"),
+    }
+    Shown { head: &["", "UNIT", "WANTED", "IS", "HOST"], rows, kinds, footer }
+}
+
+/// The number of instances whose file isn't that of their template, as far as the template is among `units`.
+fn differing<'a>(units: impl Iterator<Item = &'a UnitView> + Clone) -> usize {
+    let files: BTreeMap<&UnitName, &UnitHash> = units.clone().map(|unit| (&unit.name, &unit.hash)).collect();
+    let differs = |unit: &&UnitView| {
+        let template = unit.name.template();
+        template.and_then(|template| files.get(&template)).is_some_and(|hash| **hash != unit.hash)
+    };
+    units.filter(differs).count()
 }
 
 /// A row, unless nothing of the unit is shown. The worst state of a global unit's hosts counts.
@@ -147,10 +167,12 @@ pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -
         ]
     };
     let rows: Vec<_> = machines.iter().map(row).collect();
-    let gone = machines.iter().filter(|machine| machine.gone.is_some()).count();
+    let kind = |machine: &&MachineView| if machine.gone.is_some() { Kind::Failed } else { Kind::Running };
+    let kinds: Vec<Kind> = machines.iter().map(kind).collect();
+    let gone = kinds.iter().filter(|kind| **kind == Kind::Failed).count();
     let present = count(rows.len() - gone, "host");
     let footer = if gone > 0 { format!("{present}, {gone} gone") } else { present };
-    Shown { head: &["HOST", "ADDRESS", "UNITS", "SINCE", "VERSION", "METADATA"], rows, footer }
+    Shown { head: &["HOST", "ADDRESS", "UNITS", "SINCE", "VERSION", "METADATA"], rows, kinds, footer }
 }
 
 /// `gone for 2 min`.
@@ -227,6 +249,14 @@ mod tests {
             let line = words(line);
             assert!(lines.lines().any(|other| words(other) == line), "{line}\n{lines}");
         }
+        let with = |hash: &str| {
+            let view =
+                |name: &str, hash: &str| UnitView { hash: UnitHash::new(hash), ..unit(name, Desired::Inactive, &[]) };
+            vec![Ok(view("w@.service", "new")), Ok(view("w@1.service", hash)), Ok(view("x@1.service", "old"))]
+        };
+        assert_eq!(unit_files(&with("new"), &Filter::default()).footer, "3 units: 3 inactive");
+        let footer = "3 units: 3 inactive; 1 instance differs from its template";
+        assert_eq!(unit_files(&with("old"), &Filter::default()).footer, footer);
         let failed = Filter { failed: true, ..Filter::default() };
         assert_eq!(unit_files(&cluster(), &failed).footer, "1 unit: 1 failed");
     }
