@@ -59,6 +59,12 @@ pub struct Settings {
     pub home: PathBuf,
 }
 
+/// The name of this process's user, if it has one on this host.
+#[must_use]
+pub fn me() -> Option<String> {
+    nix::unistd::User::from_uid(nix::unistd::Uid::current()).ok().flatten().map(|user| user.name)
+}
+
 /// The user at the terminal, if there is one. Called from threads that may block.
 pub trait Ask: Send + Sync {
     /// Ask for a secret.

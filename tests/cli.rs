@@ -149,7 +149,7 @@ fn help_and_version_are_data_wherever_they_stand() {
         assert!(out.contains("Usage: fleetctl"), "{args}: {out}");
     }
     let version = format!("fleetctl version {}\n", env!("CARGO_PKG_VERSION"));
-    for args in ["version", "--version", "-v", "-version", "vers", "start a --version", "--version list-units"] {
+    for args in ["version", "--version", "-v", "-V", "-version", "vers", "start a --version", "--version list-units"] {
         fake.expect(args, 0, &version, "");
     }
     assert!(fake.asked().is_empty());

@@ -68,7 +68,7 @@ pub(super) struct Globals {
     #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide_env = true, value_parser = BoolishValueParser::new())]
     pub(super) debug: bool,
     /// Print the version
-    #[arg(long, short = 'v', global = true)]
+    #[arg(long, short = 'v', short_alias = 'V', global = true)]
     pub(super) version: bool,
     #[command(flatten)]
     pub(super) reach: Connection,

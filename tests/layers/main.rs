@@ -114,7 +114,7 @@ const OWNERS: &[Owned] = &[
     ("ssh2", &["src/ssh"]),
     ("tokio_rustls", &["src/api/client/connect"]),
     ("rustls_native_certs", &["src/api/client/connect"]),
-    ("nix", &["src/api/server/peer"]),
+    ("nix", &["src/api/server/peer", "src/ssh"]),
     ("sd_notify", &["src/daemon", "src/api", "src/sidecar"]),
 ];
 

@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use crate::cli::error::Error;
 use crate::cli::output;
 use crate::remote::{Hosts, JumpHost};
-use crate::ssh::Settings;
+use crate::ssh::{self, Settings};
 
 /// How to get to the API and to the hosts.
 #[derive(Debug, Clone, Args)]
@@ -84,9 +84,8 @@ impl Connection {
     }
 }
 
-/// The name of this process's user.
+/// The name of the user who runs this. One without an entry, as in a container, is called as the environment says.
 fn me() -> String {
-    let known = nix::unistd::User::from_uid(nix::unistd::Uid::current()).ok().flatten();
-    // A user may have no entry, as in a container.
-    known.map(|user| user.name).or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "root".into())
+    let called = || std::env::var_os("USER").and_then(|name| name.into_string().ok());
+    ssh::me().or_else(called).unwrap_or_else(|| "root".into())
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::FromArgMatches as _;
+use tokio::time::Instant;
 
 use crate::api::client::{Client, ClientError};
 use crate::api::wire::MachineView;
@@ -49,7 +50,8 @@ pub(in crate::cli) fn run(
     }
 }
 
-/// What `sources` have found after `patience`. A source that hangs, such as a folder or a name server, isn't waited for.
+/// What `sources` have found after `patience`. A source that hangs, such as a folder or a name server, isn't waited
+/// for.
 fn within(patience: Duration, sources: Vec<Source>) -> BTreeSet<String> {
     let deadline = Instant::now() + patience;
     let (sender, found) = mpsc::channel();

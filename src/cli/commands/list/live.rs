@@ -51,7 +51,7 @@ pub(super) async fn run<T>(session: &Session, args: &ListUnits, view: View<T>) -
             changed = current.next() => {
                 let changed = changed?;
                 if on_screen {
-                    // What is about to be drawn shows this change too, unless that is only the next tick.
+                    // A change is drawn as soon as the pace allows, and not only with the next tick.
                     let soon = drawn.map_or_else(Instant::now, |drawn| Instant::now().max(drawn + PACE));
                     due = Some(due.map_or(soon, |due| due.min(soon)));
                 } else {
