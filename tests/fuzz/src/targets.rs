@@ -1,0 +1,28 @@
+//! The targets, and what their properties have in common.
+
+pub(crate) mod config;
+pub(crate) mod fleet_section;
+pub(crate) mod glob;
+pub(crate) mod names;
+pub(crate) mod record;
+pub(crate) mod unit_file;
+
+use std::fmt;
+
+/// Check the text of a refusal: it says something, it isn't much longer than what was refused, and it is one line
+/// without control characters. The few that a unit file may contain are left to the printer, which replaces them.
+fn assert_refusal(refusal: &impl fmt::Display, input: usize) {
+    let text = refusal.to_string();
+    assert!(!text.trim().is_empty(), "a refusal says why");
+    // A quotation may escape each byte (`\u{1b}`) and occur twice.
+    assert!(text.len() <= 1000 + 20 * input, "{} bytes about {input}", text.len());
+    assert!(!text.chars().any(|c| c.is_ascii_control() && c != '\t'), "{text:?}");
+}
+
+/// Split at the first newline. Without one, the second half is empty.
+fn halves(data: &[u8]) -> (&[u8], &[u8]) {
+    match data.iter().position(|byte| *byte == b'\n') {
+        Some(at) => (&data[..at], &data[at + 1..]),
+        None => (data, &[]),
+    }
+}
