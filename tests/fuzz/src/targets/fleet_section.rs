@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use flotilla::model::file::UnitFile;
+use flotilla::model::glob::Glob;
 use flotilla::model::placement::limits::{self, MAX_PATTERNS};
 use flotilla::model::placement::{Constraints, SECTION};
 
@@ -66,8 +67,9 @@ fn resolve(constraints: &Arc<Constraints>, name: &str) {
     assert_eq!(resolved.machine_of.is_empty(), constraints.machine_of.is_empty());
     assert_eq!(resolved.metadata.is_empty(), constraints.metadata.is_empty());
     assert_eq!(resolved.global, constraints.global);
-    // In a class, an instance isn't a literal: `[%i]` may come to an empty or a reversed one.
-    let has_class = constraints.conflicts.iter().chain(&constraints.replaces).any(|glob| glob.as_str().contains('['));
-    assert!(has_class || resolved.patterns() == constraints.patterns(), "no pattern is lost");
+    // In a class or after a backslash, an instance isn't a literal: `[%i]` and `\\%i` without one are malformed.
+    let is_plain = |glob: &Glob| !glob.as_str().contains('[') && !glob.as_str().contains("\\%");
+    let are_plain = constraints.conflicts.iter().chain(&constraints.replaces).all(is_plain);
+    assert!(!are_plain || resolved.patterns() == constraints.patterns(), "no pattern is lost");
     assert!(Arc::ptr_eq(&resolved, &Constraints::resolve(&resolved, &name)), "nothing is resolved twice");
 }
