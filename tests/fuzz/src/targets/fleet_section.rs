@@ -67,7 +67,7 @@ fn resolve(constraints: &Arc<Constraints>, name: &str) {
     assert_eq!(resolved.machine_of.is_empty(), constraints.machine_of.is_empty());
     assert_eq!(resolved.metadata.is_empty(), constraints.metadata.is_empty());
     assert_eq!(resolved.global, constraints.global);
-    // In a class or after a backslash, an instance isn't a literal: `[%i]` and `\\%i` without one are malformed.
+    // In a class or after a backslash, an instance isn't a literal: `[%i]` and `\%i` without one are malformed.
     let is_plain = |glob: &Glob| !glob.as_str().contains('[') && !glob.as_str().contains("\\%");
     let are_plain = constraints.conflicts.iter().chain(&constraints.replaces).all(is_plain);
     assert!(!are_plain || resolved.patterns() == constraints.patterns(), "no pattern is lost");
