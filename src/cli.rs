@@ -19,6 +19,7 @@ mod follow;
 mod input;
 mod known;
 mod limit;
+mod mass_loss;
 mod output;
 mod session;
 mod wait;

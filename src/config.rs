@@ -38,7 +38,7 @@ const RETIRED: [(&str, &str); 5] = [
 ];
 
 /// The known keys.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "verbosity",
     "etcd_servers",
     "etcd_username",
@@ -53,6 +53,8 @@ const KEYS: [&str; 19] = [
     "public_ip",
     "metadata",
     "agent_ttl",
+    "mass_loss_share",
+    "mass_loss_grace",
     "units_directory",
     "systemd_user",
     "disable_engine",
@@ -73,6 +75,10 @@ pub struct Settings {
     pub metadata: Metadata,
     /// The TTL of the host's lease.
     pub agent_ttl: Duration,
+    /// The percentage of hosts beyond which hosts that vanish together keep their units for a while.
+    pub mass_loss_share: u8,
+    /// How long they keep them.
+    pub mass_loss_grace: Duration,
     /// The folder of unit files.
     pub units_directory: PathBuf,
     /// The folder of the boot state. Derived from `systemd_user`.
@@ -204,6 +210,8 @@ pub fn settings(
         public_ip: values.optional("public_ip", value::address),
         metadata: values.parsed("metadata", Metadata::new(), value::metadata),
         agent_ttl: values.parsed("agent_ttl", Duration::from_secs(10), value::ttl),
+        mass_loss_share: values.parsed("mass_loss_share", 33, value::percentage),
+        mass_loss_grace: values.parsed("mass_loss_grace", Duration::from_secs(300), value::grace),
         units_directory: values.parsed("units_directory", places.runtime.join("units"), value::path),
         runtime_directory: places.runtime,
         systemd_user,
@@ -423,6 +431,7 @@ mod tests {
         let settings = read("").unwrap();
         assert_eq!(etcd(&settings).endpoints, ["http://127.0.0.1:2379"]);
         assert_eq!((settings.agent_ttl, settings.token_limit), (Duration::from_secs(10), 100));
+        assert_eq!((settings.mass_loss_share, settings.mass_loss_grace), (33, Duration::from_secs(300)));
     }
 
     #[test]
@@ -502,6 +511,10 @@ mod tests {
             "agent_ttl=1s",
             "metadata=x",
             "token_limit=0",
+            "mass_loss_share=101",
+            "mass_loss_share=0.4",
+            "mass_loss_grace=soon",
+            "mass_loss_grace=25h",
             "standalone=perhaps",
             "listen=unix:///x?role=root",
             "listen=unix:///x,127.0.0.1",

@@ -24,6 +24,7 @@ use crate::api::server::listen::Listener;
 use crate::api::server::state::{self, Api, AskHost, Own};
 use crate::clock::Clock;
 use crate::config::{Changes, ConfigError, EtcdSettings, Settings, StoreSettings};
+use crate::engine::Brake;
 use crate::metrics::Metrics;
 use crate::model::machine::Machine;
 use crate::store::Store;
@@ -182,7 +183,9 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
 }
 
 fn role_config(settings: &Settings) -> Result<RoleConfig> {
-    Ok(RoleConfig { machine: host::machine(settings)?, ttl: settings.agent_ttl, leads: !settings.disable_engine })
+    let ttl = settings.agent_ttl;
+    let brake = Brake::new(settings.mass_loss_share, settings.mass_loss_grace, ttl);
+    Ok(RoleConfig { machine: host::machine(settings)?, ttl, brake, leads: !settings.disable_engine })
 }
 
 /// This host's systemd.

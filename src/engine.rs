@@ -34,6 +34,7 @@ use crate::registry::records::leader::LeaderRecord;
 use crate::registry::sight::LastSeen;
 use crate::store::Store;
 
+pub use crate::plan::schedule::{Brake, Braked};
 pub use crate::registry::sight::Sight;
 use cost::Cost;
 use lead::Term;
@@ -45,6 +46,8 @@ pub struct Options {
     pub machine: Machine,
     /// How long the cluster may be without a leader after its host died.
     pub ttl: Duration,
+    /// When the units of hosts that are gone are held.
+    pub brake: Brake,
     /// The time.
     pub clock: Clock,
 }
@@ -64,6 +67,8 @@ pub enum Status {
         units: usize,
         /// Units that no host fits.
         waiting: usize,
+        /// The hosts whose units are held after a mass loss.
+        braked: Option<Braked>,
     },
 }
 

@@ -107,6 +107,7 @@ impl Metrics {
             self.0.hosts.set(0);
             self.0.units.set(0);
             self.0.waiting.set(0);
+            self.0.held.set(0);
         }
     }
 
@@ -115,6 +116,11 @@ impl Metrics {
         self.0.hosts.set(signed(hosts));
         self.0.units.set(signed(units));
         self.0.waiting.set(signed(waiting));
+    }
+
+    /// The number of hosts whose units the leader holds after a mass loss.
+    pub fn hosts_held(&self, hosts: usize) {
+        self.0.held.set(signed(hosts));
     }
 
     /// Batches of changes that an engine coalesced before it planned.
@@ -273,10 +279,12 @@ mod tests {
         let metrics = Metrics::default();
         metrics.leads(Some(1_500));
         metrics.cluster_size(3, 212, 1);
+        metrics.hosts_held(2);
         assert_eq!(value(&metrics, "fleet_engine_leader_start_time"), Some(1.5));
         metrics.leads(None);
-        for series in ["fleet_engine_leader_start_time", "fleet_engine_hosts", "fleet_engine_units"] {
-            assert_eq!(value(&metrics, series), Some(0.0), "{series}");
+        let series = ["leader_start_time", "hosts", "units", "units_waiting", "hosts_held"];
+        for series in series.map(|name| format!("fleet_engine_{name}")) {
+            assert_eq!(value(&metrics, &series), Some(0.0), "{series}");
         }
     }
 

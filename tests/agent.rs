@@ -56,6 +56,7 @@ fn machine(hostname: &str) -> Machine {
         boot_id: "boot".into(),
         since: 0,
         format: Format::CURRENT,
+        leaving: false,
     }
 }
 

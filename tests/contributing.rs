@@ -29,6 +29,7 @@ mod a_rule {
             boot_id: String::new(),
             since: 0,
             format: Format::CURRENT,
+            leaving: false,
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla::clock::Clock;
-use flotilla::engine::{Engine, Options, Status};
+use flotilla::engine::{Brake, Braked, Engine, Options, Status};
 use flotilla::model::file::UnitFile;
 use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::history::History;
@@ -182,7 +182,17 @@ fn unit(name: &str) -> UnitName {
 
 fn machine(at: u32, since: u64) -> Machine {
     let (ip, metadata, version, boot_id) = Default::default();
-    Machine { id: id(at), ip, hostname: format!("n{at}"), metadata, version, boot_id, since, format: Format::CURRENT }
+    Machine {
+        id: id(at),
+        ip,
+        hostname: format!("n{at}"),
+        metadata,
+        version,
+        boot_id,
+        since,
+        format: Format::CURRENT,
+        leaving: false,
+    }
 }
 
 impl World {
@@ -207,12 +217,12 @@ impl World {
     }
 
     fn start(&mut self, at: u32) {
-        self.start_with(at, TTL);
+        self.start_with(at, TTL, Brake::off());
     }
 
-    fn start_with(&mut self, at: u32, ttl: Duration) {
+    fn start_with(&mut self, at: u32, ttl: Duration, brake: Brake) {
         let (stop, machine) = (CancellationToken::new(), machine(at, 0));
-        let (engine, status) = Engine::new(self.line.clone(), Options { machine, ttl, clock: self.clock });
+        let (engine, status) = Engine::new(self.line.clone(), Options { machine, ttl, brake, clock: self.clock });
         let (until, shown) = (stop.clone(), watch::Sender::default());
         let sight = shown.subscribe();
         let task = tokio::spawn(async move { engine.showing(shown).run(until).await });
@@ -500,7 +510,7 @@ async fn a_leader_whose_lease_ends_while_it_plans_leaves_the_most_expensive_unit
     let patterns: String = (0..1_000).map(|at| format!("Conflicts=*a*a*a*a*a*b{at}*\n")).collect();
     world.submit("slow.service", &patterns).await;
     *world.line.leases_end.lock().unwrap() = Some(Instant::now() + ttl + ttl / 10);
-    world.start_with(1, ttl);
+    world.start_with(1, ttl, Brake::off());
     let blamed = "planning took too long: 1000 patterns of Conflicts= and Replaces= are compared with 1001 names; \
                   this unit is left out until its file changes unit=slow.service";
     until("the unit is blamed", &world.log, async || !world.log.with(blamed).is_empty()).await;
@@ -604,6 +614,93 @@ async fn a_damaged_record_of_a_host_is_written_again() {
     world.commit(vec![Op::Put { key: Key::Roster(id(2)).to_string(), value, lease: None }]).await;
     wait(5).await;
     assert_eq!(remembered(&world, 2).await.map(|known| known.hostname), Some("n2".into()));
+}
+
+/// Three of five hosts vanish: said once, held, and over when the period is; the next leader holds no longer.
+#[tokio::test(start_paused = true)]
+async fn a_mass_loss_is_announced_once_and_ends_with_its_period() {
+    let brake = Brake::new(33, Duration::from_secs(60), TTL);
+    let mut world = World::new(Clock::simulated(BEGIN));
+    for at in 1..=5 {
+        world.host(at, 0).await;
+    }
+    world.start_with(1, TTL, brake);
+    wait(1).await;
+    for (at, name) in [(1, "a.service"), (2, "b.service"), (3, "c.service")] {
+        world.submit(name, "").await;
+        wait(1).await;
+        assert_eq!(world.place(name).await, Some(id(at)));
+    }
+    world.commit([2, 3, 4].map(|at| delete(&Key::Machine(id(at)))).into()).await;
+    wait(50).await;
+    let status = world.engines[0].status.borrow().clone();
+    let Status::Leading { hosts: 2, braked: Some(Braked { hosts: 3, until }), .. } = status else {
+        panic!("{status:?}");
+    };
+    assert!((BEGIN + 64_000..BEGIN + 64_100).contains(&until), "{until}");
+    assert_eq!(world.place("b.service").await, Some(id(2)));
+    let said = world.log.with("WARN");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("3 of 5 hosts have vanished together"), "{said:?}");
+    assert!(said[0].contains("held until") && said[0].contains("fleetctl forget --held"), "{said:?}");
+    wait(20).await;
+    for name in ["b.service", "c.service"] {
+        assert!(matches!(world.place(name).await, Some(host) if [id(1), id(5)].contains(&host)), "{name}");
+    }
+    let ended = world.log.with("INFO 3 hosts that vanished together aren't back in time");
+    assert_eq!(ended.len(), 1, "{:?}", world.log.0.lock().unwrap());
+    assert_eq!(world.log.with("is gone: its lease has ended; of its 1 unit 1 was moved").len(), 2);
+    assert!(matches!(*world.engines[0].status.borrow(), Status::Leading { braked: None, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mass_loss_ends_when_the_hosts_are_back() {
+    let mut world = World::new(Clock::simulated(BEGIN));
+    for at in 1..=5 {
+        world.host(at, 0).await;
+    }
+    world.start_with(1, TTL, Brake::new(33, Duration::from_secs(60), TTL));
+    wait(1).await;
+    world.submit("a.service", "MachineID=00000000000000000000000000000002").await;
+    wait(1).await;
+    let placed = world.held(&Key::Placement(unit("a.service"))).await.unwrap();
+    world.commit([2, 3, 4].map(|at| delete(&Key::Machine(id(at)))).into()).await;
+    wait(20).await;
+    for at in 2..=4 {
+        world.host(at, BEGIN + 20_000).await;
+    }
+    wait(80).await;
+    let ended = world.log.with("INFO the hosts that vanished together are back or forgotten");
+    assert_eq!(ended.len(), 1, "{:?}", world.log.0.lock().unwrap());
+    assert_eq!(world.held(&Key::Placement(unit("a.service"))).await.unwrap().revision, placed.revision);
+    for at in 2..=4 {
+        let known: KnownHost = decode(&world.held(&Key::Roster(id(at))).await.unwrap()).unwrap();
+        assert_eq!(known.gone, None);
+    }
+}
+
+/// As a host does that shuts down: its units have stopped, so nobody waits for others to follow.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_leaves_is_not_held() {
+    for (leaving, moved) in [(false, false), (true, true)] {
+        let mut world = World::new(Clock::simulated(BEGIN));
+        for at in 1..=5 {
+            world.host(at, 0).await;
+        }
+        world.start_with(1, TTL, Brake::new(33, Duration::from_secs(60), TTL));
+        wait(1).await;
+        world.submit("a.service", "").await;
+        world.submit("b.service", "").await;
+        wait(1).await;
+        assert_eq!(world.place("b.service").await, Some(id(2)));
+        let last = Machine { leaving, ..machine(2, 0) };
+        world.commit(vec![put(&Key::Machine(id(2)), &last, None)]).await;
+        world.commit(vec![delete(&Key::Machine(id(2)))]).await;
+        wait(1).await;
+        assert_eq!(world.place("b.service").await != Some(id(2)), moved, "leaving: {leaving}");
+        wait(5).await;
+        assert_eq!(world.place("b.service").await, Some(id(3)));
+    }
 }
 
 /// A move waits for the host that has the unit to say that it is gone. No other host, and nobody without that host's

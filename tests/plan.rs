@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::file::UnitFile;
@@ -19,7 +20,7 @@ use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use flotilla::plan::check::{always, check};
 use flotilla::plan::fit::{Question, Stance, fit};
-use flotilla::plan::schedule::{Decision, Plan, Scheduler};
+use flotilla::plan::schedule::{Brake, Decision, Plan, Scheduler, Write};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -219,6 +220,7 @@ impl World {
                     boot_id: String::new(),
                     since: 0,
                     format: Format::CURRENT,
+                    leaving: false,
                 };
                 self.commit([Change::Machine(host(*at), Some(machine))]);
             }
@@ -424,6 +426,11 @@ impl World {
     }
 }
 
+/// Whether an assignment is deleted.
+fn write_ends(write: &Write<Assignment>) -> bool {
+    write.after.is_none()
+}
+
 /// The host that a new unit should go to, found without any index: of those that fit, the one with the fewest
 /// assignments, then the one with the smallest id.
 fn best_host(cluster: &Cluster, unit: &UnitName) -> Option<MachineId> {
@@ -520,6 +527,53 @@ proptest! {
             world.scheduler = Scheduler::new(world.store.clone());
         }
         world.repair();
+        world.hold_to_everything();
+    }
+
+    /// Hosts that vanish together keep the units that should run until the period ends, and none after that.
+    #[test]
+    fn a_mass_loss_is_held_until_its_period_ends(
+        ops in proptest::collection::vec(op(), 1..40),
+        chosen in proptest::sample::subsequence((0..HOSTS).collect::<Vec<_>>(), 0..=HOSTS),
+    ) {
+        let mut world = World::new();
+        for op in &ops {
+            world.act(op);
+        }
+        world.settle();
+        let brake = Brake::new(33, Duration::from_secs(300), Duration::from_secs(9));
+        world.scheduler = Scheduler::new(world.store.clone()).with_brake(brake);
+        prop_assert!(world.scheduler.plan(0).is_empty(), "it has settled");
+        let all = world.store.machines.len();
+        let lost: Vec<usize> = chosen.into_iter().filter(|at| world.is_alive(&host(*at))).collect();
+        lost.iter().for_each(|at| world.act(&Op::Dies(*at)));
+        let before = world.store.clone();
+        let plan = world.scheduler.plan(1_000_000);
+        let due = match lost.len() {
+            0 => None,
+            many if many >= 3 && many * 100 > 33 * all => Some(1_300_000),
+            _ if all >= 4 => Some(1_004_000),
+            _ => None,
+        };
+        prop_assert_eq!(world.scheduler.due(), due);
+        for decision in &plan.decisions {
+            let wanted = before.units.get(&decision.unit).is_some_and(|unit| unit.desired != Desired::Inactive);
+            let left = |(host, write): &(MachineId, _)| write_ends(write) && !before.machines.contains_key(host);
+            let held = wanted && !decision.unit.is_template() && due.is_some();
+            prop_assert!(!held || !decision.assignments.iter().any(left), "moved: {}", decision);
+        }
+        world.commit_plan(plan, usize::MAX);
+        prop_assert_eq!(world.scheduler.check_itself(1_000_000), Vec::<String>::new());
+        if let Some(due) = due {
+            prop_assert!(world.scheduler.plan(due - 1).is_empty(), "nothing is due yet");
+            let plan = world.scheduler.plan(due);
+            world.commit_plan(plan, usize::MAX);
+            prop_assert_eq!(world.scheduler.due(), None);
+            prop_assert_eq!(world.scheduler.check_itself(due + 1), Vec::<String>::new());
+        }
+        for known in world.store.roster.values() {
+            prop_assert_eq!(known.value.gone.and_then(|gone| gone.held), None);
+        }
         world.hold_to_everything();
     }
 

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::model::machine::Machine;
 use crate::model::name::UnitName;
 use crate::model::systemd::ActiveState;
-use crate::store::Store;
+use crate::registry::commit::hosts;
+use crate::registry::keys::Key;
+use crate::registry::unchanged;
 use crate::store::lease::Lease;
+use crate::store::{Error, Store};
 use crate::systemd::{Event, Systemd};
 
 use super::{Agent, Status};
@@ -59,7 +63,12 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
-        match tokio::time::timeout(self.options.ttl / 3, lease.revoke()).await {
+        let leave = async {
+            // If the leader doesn't learn that this host leaves, it treats it as one that vanishes.
+            let _ = self.say_goodbye(&lease).await;
+            lease.revoke().await
+        };
+        match tokio::time::timeout(self.options.ttl / 3, leave).await {
             Ok(Ok(())) => {
                 tracing::info!("the system is shutting down and all units have stopped; this host has left the cluster")
             }
@@ -70,6 +79,14 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 tracing::warn!("the store doesn't answer; the lease of this host will expire by itself")
             }
         }
+    }
+
+    /// Write into this host's key that it leaves, unless the key has become another's.
+    async fn say_goodbye(&self, lease: &Lease<S>) -> Result<(), Error> {
+        let Some(claimed) = self.claimed else { return Ok(()) };
+        let machine = Machine { leaving: true, ..self.options.machine.clone() };
+        let guard = unchanged(&Key::Machine(machine.id.clone()), Some(claimed));
+        hosts::register(&self.store, &machine, lease.id(), guard).await.map(drop)
     }
 
     /// Units that are still up, and whether each is stopping; `None` if systemd doesn't answer.

@@ -1,7 +1,7 @@
 //! The state of a unit in one word, with its reason: what the tables and the overview show to people. Pure. Owns the
 //! words and which states need attention; what systemd and the cluster say of a unit is the API's.
 
-use crate::api::wire::{StateView, UnitView};
+use crate::api::wire::{MachineRef, StateView, UnitView};
 use crate::cli::output::fitted::Tone;
 use crate::model::unit::Desired;
 
@@ -104,6 +104,9 @@ impl Condition {
         match (&unit.waiting, unit.desired) {
             (_, Desired::Inactive) => Self::new(Kind::Inactive, "inactive", 0),
             (Some(why), _) => Self::new(Kind::Waiting, format!("waiting: {why}"), 0),
+            (None, _) if unit.machine.as_ref().is_some_and(MachineRef::is_absent) => {
+                Self::new(Kind::Starting, "unknown: its host is gone", 0)
+            }
             (None, _) => Self::new(Kind::Starting, "starting: no report from its host yet", 0),
         }
     }
@@ -164,7 +167,7 @@ pub(super) fn summary(total: &str, kinds: impl Iterator<Item = Kind> + Clone) ->
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::api::wire::{HostReasons, MachineRef};
+    use crate::api::wire::HostReasons;
     use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
@@ -226,6 +229,17 @@ pub(super) mod tests {
             states,
             progress: None,
         }
+    }
+
+    #[test]
+    fn without_a_report_it_is_said_whether_its_host_is_gone() {
+        let placed = |hostname: &str| {
+            let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
+            let machine = Some(MachineRef { id, ip: String::new(), hostname: hostname.into() });
+            Condition::without_report(&UnitView { machine, ..unit("a.service", Desired::Launched, &[]) }).text
+        };
+        assert_eq!(placed("n1"), "starting: no report from its host yet");
+        assert_eq!(placed(""), "unknown: its host is gone");
     }
 
     #[test]

@@ -21,6 +21,8 @@ impl Changes {
         live("public_ip", old.public_ip != new.public_ip);
         live("metadata", old.metadata != new.metadata);
         live("agent_ttl", old.agent_ttl != new.agent_ttl);
+        live("mass_loss_share", old.mass_loss_share != new.mass_loss_share);
+        live("mass_loss_grace", old.mass_loss_grace != new.mass_loss_grace);
         live("disable_engine", old.disable_engine != new.disable_engine);
         live("token_limit", old.token_limit != new.token_limit);
         if let (StoreSettings::Etcd(old), StoreSettings::Etcd(new)) = (&old.store, &new.store) {
@@ -94,6 +96,7 @@ mod tests {
             ("public_ip", "10.0.0.9"),
             ("metadata", "a=b"),
             ("agent_ttl", "77s"),
+            ("mass_loss_grace", "77s"),
             ("units_directory", "/x"),
             ("listen", "unix:///x"),
             ("token_limit", "7"),

@@ -102,6 +102,18 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     Ok(ttl)
 }
 
+pub(super) fn percentage(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|share| *share <= 100).ok_or_else(|| "must be a percentage, from 0 to 100".into())
+}
+
+pub(super) fn grace(text: &str) -> Result<Duration, String> {
+    let grace = duration(text).ok_or("must be a time like 5m, or 0")?;
+    if grace > LONGEST_TTL {
+        return Err("must be at most 24h: until then, the units of hosts that are really gone run nowhere".into());
+    }
+    Ok(grace)
+}
+
 /// Go's durations, as far as they are useful here: `10s`, `1m30s`, `500ms`, `2h`; a bare number is in seconds.
 fn duration(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<u32>() {

@@ -26,8 +26,11 @@ pub(super) async fn text<S: Store, H: Systemd>(
     let engine = match &*roles.engine_status().borrow() {
         None => json!("disabled"),
         Some(engine::Status::Candidate) => json!("candidate"),
-        Some(engine::Status::Leading { since, hosts, units, waiting }) => {
-            json!({ "leadingSince": since, "hosts": hosts, "units": units, "waiting": waiting })
+        Some(engine::Status::Leading { since, hosts, units, waiting, braked }) => {
+            let braked = braked.map(|braked| json!({ "hosts": braked.hosts, "until": braked.until }));
+            json!({
+                "leadingSince": since, "hosts": hosts, "units": units, "waiting": waiting, "massLoss": braked,
+            })
         }
     };
     let inside = match roles.inspector() {
@@ -67,6 +70,8 @@ fn configuration(settings: &Settings) -> Value {
         "public_ip": settings.public_ip,
         "metadata": settings.metadata,
         "agent_ttl": settings.agent_ttl.as_secs_f64(),
+        "mass_loss_share": settings.mass_loss_share,
+        "mass_loss_grace": settings.mass_loss_grace.as_secs_f64(),
         "units_directory": settings.units_directory,
         "systemd_user": settings.systemd_user,
         "disable_engine": settings.disable_engine,

@@ -23,6 +23,7 @@ pub(super) fn machine(settings: &Settings) -> Result<Machine> {
         boot_id: first_line("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
         since: 0, // set by the agent when it registers
         format: Format::CURRENT,
+        leaving: false,
     })
 }
 

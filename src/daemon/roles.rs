@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{self, Agent, Cause, Inspector, Unreachable};
 use crate::clock::Clock;
-use crate::engine::{self, Engine, Sight};
+use crate::engine::{self, Brake, Engine, Sight};
 use crate::metrics::Metrics;
 use crate::model::machine::Machine;
 use crate::store::Store;
@@ -30,6 +30,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct RoleConfig {
     pub(super) machine: Machine,
     pub(super) ttl: Duration,
+    pub(super) brake: Brake,
     /// Whether this host may lead.
     pub(super) leads: bool,
 }
@@ -107,8 +108,8 @@ impl<S: Store, H: Systemd> Roles<S, H> {
             self.engine_status.send_replace(None);
             return;
         }
-        let options =
-            engine::Options { machine: self.config.machine.clone(), ttl: self.config.ttl, clock: self.shared.clock };
+        let RoleConfig { machine, ttl, brake, .. } = self.config.clone();
+        let options = engine::Options { machine, ttl, brake, clock: self.shared.clock };
         let (engine, status) = Engine::new(self.store.clone(), options);
         let (stop, to) = (CancellationToken::new(), self.engine_status.clone());
         let engine = engine.measured(self.shared.metrics.clone()).showing(self.shared.sight.clone());
@@ -123,7 +124,7 @@ impl<S: Store, H: Systemd> Roles<S, H> {
     pub(super) async fn reconfigure(&mut self, config: RoleConfig) {
         let before = std::mem::replace(&mut self.config, config);
         let ttl = before.ttl != self.config.ttl;
-        if ttl || before.leads != self.config.leads {
+        if ttl || before.brake != self.config.brake || before.leads != self.config.leads {
             self.end_engine().await;
             self.begin_engine();
         }
@@ -270,14 +271,14 @@ mod tests {
     fn daemon(store: &Embedded, hostname: &str) -> Roles<Embedded, Fake> {
         let (clock, watched, metrics) = (Clock::simulated(0), Watched::default(), Metrics::default());
         let shared = Shared { clock, watched, metrics, sight: watch::Sender::default() };
-        let config = RoleConfig { machine: machine(hostname), ttl: TTL, leads: true };
+        let config = RoleConfig { machine: machine(hostname), ttl: TTL, brake: Brake::off(), leads: true };
         Roles::begin(store.clone(), Fake::default(), shared, config)
     }
 
     fn machine(hostname: &str) -> Machine {
         let (ip, metadata, version, boot_id, since, format) = Default::default();
         let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
-        Machine { id, ip, hostname: hostname.into(), metadata, version, boot_id, since, format }
+        Machine { id, ip, hostname: hostname.into(), metadata, version, boot_id, since, format, leaving: false }
     }
 
     async fn held(store: &Embedded, key: &Key) -> Option<Kv> {
@@ -317,7 +318,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn leadership_is_taken_over_at_once_on_the_same_host_and_never_from_another_with_its_id() {
         let engine = |store: &Embedded, hostname| {
-            let options = engine::Options { machine: machine(hostname), ttl: TTL, clock: Clock::simulated(0) };
+            let options = engine::Options {
+                machine: machine(hostname),
+                ttl: TTL,
+                brake: Brake::off(),
+                clock: Clock::simulated(0),
+            };
             let (engine, _) = Engine::new(store.clone(), options);
             tokio::spawn(async move { engine.run(CancellationToken::new()).await })
         };

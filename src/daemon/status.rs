@@ -2,7 +2,7 @@
 
 use crate::agent::{Status as Agent, Unreachable};
 use crate::clock::{utc, utc_minute};
-use crate::engine::Status as Engine;
+use crate::engine::{Braked, Status as Engine};
 
 /// `leading since 10:01 UTC; 3 hosts, 212 units, 1 waiting; agent: 71 units, settled`. `store` is the store's name:
 /// `etcd`.
@@ -27,9 +27,12 @@ pub(super) fn line(store: &str, agent: &Agent, engine: Option<&Engine>) -> Strin
         }
     };
     match engine {
-        Some(Engine::Leading { since, hosts, units, waiting }) => {
+        Some(Engine::Leading { since, hosts, units, waiting, braked }) => {
             let (hosts, units) = (count(*hosts, "host"), count(*units, "unit"));
-            format!("leading since {}; {hosts}, {units}, {waiting} waiting; {agent}", utc_minute(*since))
+            let held = braked.map_or_else(String::new, |Braked { hosts, until }| {
+                format!("; {hosts} more vanished together, their units are held until {}", utc(until))
+            });
+            format!("leading since {}; {hosts}, {units}, {waiting} waiting{held}; {agent}", utc_minute(*since))
         }
         Some(Engine::Candidate) | None => agent,
     }
@@ -71,7 +74,9 @@ mod tests {
 
     #[test]
     fn it_says_what_matters() {
-        let engine = |hosts, units| Engine::Leading { since: (10 * 60 + 1) * 60_000, hosts, units, waiting: 1 };
+        let since = (10 * 60 + 1) * 60_000;
+        let engine = |hosts, units| Engine::Leading { since, hosts, units, waiting: 1, braked: None };
+        let braked = Some(Braked { hosts: 8, until: since + 17_000 });
         let agent = |units, unreachable| Agent::Present { units, settled: true, unreachable };
         let at = (10 * 3600 + 4 * 60 + 17) * 1000 + 999;
         let cases = [
@@ -84,6 +89,12 @@ mod tests {
                 agent(1, None),
                 Some(engine(1, 1)),
                 "leading since 10:01 UTC; 1 host, 1 unit, 1 waiting; agent: 1 unit, settled",
+            ),
+            (
+                agent(1, None),
+                Some(Engine::Leading { since, hosts: 12, units: 9, waiting: 0, braked }),
+                "leading since 10:01 UTC; 12 hosts, 9 units, 0 waiting; 8 more vanished together, their units are held \
+                 until 10:01:17 UTC; agent: 1 unit, settled",
             ),
             (agent(71, None), Some(Engine::Candidate), "agent: 71 units, settled"),
             (agent(0, None), None, "agent: 0 units, settled"),

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::agent::{self, Agent};
     use crate::clock::Clock;
-    use crate::engine::{self, Engine};
+    use crate::engine::{self, Brake, Engine};
     use crate::model::format::Format;
     use crate::model::machine::Machine;
     use crate::store::embedded::Embedded;
@@ -80,6 +80,7 @@ mod tests {
             boot_id: "boot".into(),
             since: 0,
             format: Format::CURRENT,
+            leaving: false,
         }
     }
 
@@ -87,7 +88,7 @@ mod tests {
     fn daemon(host: Fake) -> Watched {
         let (store, clock, ttl, watched) =
             (Embedded::in_memory(), Clock::simulated(0), Duration::from_secs(10), Watched::default());
-        let options = engine::Options { machine: machine(), ttl, clock };
+        let options = engine::Options { machine: machine(), ttl, brake: Brake::off(), clock };
         let (engine, _) = Engine::new(store.clone(), options);
         let (agent, _) = Agent::new(store, host, agent::Options { machine: machine(), ttl, clock });
         watched.watch("agent", agent.heartbeat());

@@ -48,7 +48,11 @@ impl Completed {
             Self::Unit(unit, why) => tracing::info!(%unit, "{why}"),
             Self::Host(decision) => match decision.why {
                 HostEvent::Gone { .. } => tracing::warn!(machine = %decision.host, "{decision}"),
-                HostEvent::Back(..) | HostEvent::Dropped(_) => tracing::info!(machine = %decision.host, "{decision}"),
+                // The leader announces a mass loss once, for all of its hosts.
+                HostEvent::Held(_) if decision.is_mass_loss() => {}
+                HostEvent::Held(_) | HostEvent::Back(..) | HostEvent::Dropped(_) => {
+                    tracing::info!(machine = %decision.host, "{decision}")
+                }
                 // The host has logged these itself.
                 HostEvent::Joined | HostEvent::Changed => {}
             },
@@ -70,7 +74,7 @@ fn remember(decision: &HostDecision) -> Group<Done> {
     let step = Step::new(Done { task: None, completes: Some(Completed::Host(decision.clone())) });
     let step = step.replace(Key::Roster(host.clone()), write.before, write.after.as_ref());
     match decision.why {
-        HostEvent::Gone { .. } => step.guard(Key::Machine(host.clone()), None).into(),
+        HostEvent::Gone { .. } | HostEvent::Held(_) => step.guard(Key::Machine(host.clone()), None).into(),
         _ => step.into(),
     }
 }

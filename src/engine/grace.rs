@@ -76,7 +76,17 @@ mod tests {
         }
         for (host, since) in present {
             let (ip, hostname, metadata, version, boot_id, format) = Default::default();
-            let machine = Machine { id: id(*host), ip, hostname, metadata, version, boot_id, since: *since, format };
+            let machine = Machine {
+                id: id(*host),
+                ip,
+                hostname,
+                metadata,
+                version,
+                boot_id,
+                since: *since,
+                format,
+                leaving: false,
+            };
             cluster.apply(Change::Machine(id(*host), Some(machine)));
         }
         cluster

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::utc;
 use crate::model::author::Author;
 use crate::model::format::Format;
 use crate::model::revision::Revision;
-use crate::plan::schedule::Scheduler;
+use crate::plan::schedule::{Braked, Scheduler};
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::commit::batch::Packed;
 use crate::registry::mirror::{Mirror, Update};
@@ -66,6 +67,10 @@ pub(super) struct Term<'a, S: Store> {
     committed: Revision,
     /// The number of units that no host fits.
     waiting: usize,
+    /// The mass loss that was announced last, while it lasts.
+    braked: Option<Braked>,
+    /// When the hold on a host that is gone ends.
+    hold_ends: Option<Instant>,
 }
 
 /// What a leader waits for.
@@ -98,7 +103,7 @@ impl<'a, S: Store> Term<'a, S> {
             format: claim.format,
             since: options.clock.now_ms(),
             planner: Planner::start(options.clock),
-            state: LeaderState::new(engine.left_out(), suspect.clone()),
+            state: LeaderState::new(engine.left_out(), options.brake, suspect.clone()),
             suspect,
             mirror: Mirror::new(engine.store.clone(), ""),
             grace: PresenceGrace::new(options.ttl),
@@ -109,6 +114,8 @@ impl<'a, S: Store> Term<'a, S> {
             self_check: Instant::now() + SELF_CHECK,
             committed: Revision::default(),
             waiting: 0,
+            braked: None,
+            hold_ends: None,
         }
     }
 
@@ -130,6 +137,8 @@ impl<'a, S: Store> Term<'a, S> {
             Wake::Idle => return ControlFlow::Continue(()),
             Wake::Due(updates) => updates,
         };
+        // It is set again after the next plan.
+        self.hold_ends = None;
         let changes = updates.len().max(1);
         self.compute(|state| updates.into_iter().for_each(|update| state.follow(update))).await?;
         if self.state.leader() != Some(self.lease.id()) {
@@ -165,6 +174,8 @@ impl<'a, S: Store> Term<'a, S> {
     /// Wait until something is due, then for further changes that follow closely.
     async fn wait(&mut self) -> Wake {
         let (mirror, follow_at) = (&mut self.mirror, self.follow_at);
+        let hold_ends = self.hold_ends.map_or(self.self_check, |ends| ends.min(self.self_check));
+        let alarm = self.grace_ends.unwrap_or(hold_ends);
         let first = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Wake::Over,
@@ -184,7 +195,7 @@ impl<'a, S: Store> Term<'a, S> {
                 }
             },
             () = self.engine.pulse.due() => return Wake::Idle,
-            () = tokio::time::sleep_until(self.grace_ends.unwrap_or(self.self_check)) => None,
+            () = tokio::time::sleep_until(alarm) => None,
         };
         if first.is_none() && self.check_itself().await.is_break() {
             return Wake::Over;
@@ -265,10 +276,11 @@ impl<'a, S: Store> Term<'a, S> {
                 Err(error) => return ControlFlow::Continue(Err(error)),
             }
         }
-        if !self.state.scheduler().is_some_and(|scheduler| scheduler.is_dirty()) {
+        let now_ms = self.engine.options.clock.now_ms();
+        let is_due = |scheduler: &Scheduler| scheduler.due().is_some_and(|due| due <= now_ms);
+        if !self.state.scheduler().is_some_and(|scheduler| scheduler.is_dirty() || is_due(scheduler)) {
             return ControlFlow::Continue(Ok(last));
         }
-        let now_ms = self.engine.options.clock.now_ms();
         let by = Author { host: Some(self.engine.options.machine.id.clone()), ..Author::default() };
         let planned =
             self.compute(move |state| state.scheduler().map(|scheduler| plan(scheduler, &by, fence, now_ms))).await?;
@@ -323,8 +335,14 @@ impl<'a, S: Store> Term<'a, S> {
     fn publish_status(&mut self) {
         let Some(scheduler) = self.state.scheduler() else { return };
         let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
+        let (braked, due) = (scheduler.braked(), scheduler.due());
+        let now_ms = self.engine.options.clock.now_ms();
+        self.hold_ends = due.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_ms)));
+        announce(self.braked, braked, hosts, now_ms);
+        self.braked = braked;
         self.engine.metrics.cluster_size(hosts, units, self.waiting);
-        let now = Status::Leading { since: self.since, hosts, units, waiting: self.waiting };
+        self.engine.metrics.hosts_held(braked.map_or(0, |braked| braked.hosts));
+        let now = Status::Leading { since: self.since, hosts, units, waiting: self.waiting, braked };
         self.engine.status.send_if_modified(|status| {
             let changed = *status != now;
             *status = now;
@@ -353,6 +371,27 @@ impl<'a, S: Store> Term<'a, S> {
     }
 }
 
+/// Log the begin and the end of a mass loss, each once.
+fn announce(before: Option<Braked>, now: Option<Braked>, present: usize, now_ms: u64) {
+    match (before, now) {
+        (None, Some(Braked { hosts, until })) => {
+            let (all, until) = (present + hosts, utc(until));
+            tracing::warn!(
+                "{hosts} of {all} hosts have vanished together, so the store or the network may have failed: their \
+                 units are held until {until}, or until the hosts are back; if they are really gone: \
+                 fleetctl forget --held"
+            );
+        }
+        (Some(Braked { hosts, until }), None) if until <= now_ms => {
+            tracing::info!(
+                "{hosts} hosts that vanished together aren't back in time: their units are placed on others"
+            );
+        }
+        (Some(_), None) => tracing::info!("the hosts that vanished together are back or forgotten: no unit is held"),
+        (None, None) | (Some(_), Some(_)) => {}
+    }
+}
+
 fn plan(scheduler: &mut Scheduler, by: &Author, fence: Fence, now_ms: u64) -> Planned {
     let plan = scheduler.plan(now_ms);
     let transactions = commit::transactions(&plan, scheduler.cluster(), by, fence);
@@ -362,7 +401,7 @@ fn plan(scheduler: &mut Scheduler, by: &Author, fence: Fence, now_ms: u64) -> Pl
 
 #[cfg(test)]
 mod tests {
-    use super::super::Options;
+    use super::super::{Brake, Options};
     use super::*;
     use crate::clock::Clock;
     use crate::model::machine::Machine;
@@ -375,8 +414,8 @@ mod tests {
             let task = tokio::spawn(async move {
                 let (hostname, ip, metadata, version, boot_id, since, format) = Default::default();
                 let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
-                let machine = Machine { id, ip, hostname, metadata, version, boot_id, since, format };
-                let options = Options { machine, ttl: Duration::from_secs(10), clock };
+                let machine = Machine { id, ip, hostname, metadata, version, boot_id, since, format, leaving: false };
+                let options = Options { machine, ttl: Duration::from_secs(10), brake: Brake::off(), clock };
                 let (engine, _) = Engine::new(Embedded::in_memory(), options);
                 let (lease, claim) = engine.campaign().await.unwrap();
                 let stop = CancellationToken::new();

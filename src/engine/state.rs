@@ -8,7 +8,7 @@ use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
-use crate::plan::schedule::Scheduler;
+use crate::plan::schedule::{Brake, Scheduler};
 use crate::registry::commit::batch::{Group, Packed, Step, pack};
 use crate::registry::keys::Key;
 use crate::registry::mirror::Update;
@@ -36,14 +36,16 @@ pub(super) struct LeaderState {
     left_alone: BTreeSet<UnitName>,
     /// Units that aren't planned while they have these files.
     left_out: BTreeMap<UnitName, UnitHash>,
+    /// When the units of hosts that are gone are held; never, without one.
+    brake: Option<Brake>,
     /// The unit whose patterns are the most expensive.
     suspect: Suspect,
 }
 
 impl LeaderState {
     /// An empty state. Units that are about to be indexed are passed to `suspect` first.
-    pub(super) fn new(left_out: BTreeMap<UnitName, UnitHash>, suspect: Suspect) -> Self {
-        Self { left_out, suspect, ..Self::default() }
+    pub(super) fn new(left_out: BTreeMap<UnitName, UnitHash>, brake: Brake, suspect: Suspect) -> Self {
+        Self { left_out, brake: Some(brake), suspect, ..Self::default() }
     }
 
     /// The planner, once the first list is in.
@@ -122,7 +124,8 @@ impl LeaderState {
         self.mend(&mut cluster, damaged);
         self.revision = revision;
         self.suspect.consider_all(&cluster);
-        self.scheduler = Some(Scheduler::leaving_out(cluster, self.left_out.clone()));
+        let scheduler = Scheduler::leaving_out(cluster, self.left_out.clone());
+        self.scheduler = Some(scheduler.with_brake(self.brake.unwrap_or_else(Brake::off)));
     }
 
     /// No unit is stopped or moved because a record about it can't be decoded; its other records remain valid.

@@ -42,6 +42,7 @@ pub(super) struct Series {
     pub(super) hosts: Gauge,
     pub(super) units: Gauge,
     pub(super) waiting: Gauge,
+    pub(super) held: Gauge,
     pub(super) engine_changes: Histogram,
     pub(super) tasks: Counters<One>,
     pub(super) task_failures: Counters<One>,
@@ -85,6 +86,12 @@ impl Series {
                 &mut r,
                 "engine_units_waiting",
                 "Units that no host fits; 0 unless this fleetd leads",
+                Gauge::default(),
+            ),
+            held: add(
+                &mut r,
+                "engine_hosts_held",
+                "Hosts that vanished together and whose units aren't moved yet; 0 unless this fleetd leads",
                 Gauge::default(),
             ),
             engine_changes: add(

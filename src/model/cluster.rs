@@ -133,6 +133,7 @@ impl Cluster {
             roster: self.roster.clone(),
             metadata: self.metadata.clone(),
             placements: only(&self.placements, &scope),
+            histories: only(&self.histories, &scope),
             schedule: self.schedule.iter().map(|(host, slice)| (host.clone(), only(slice, &scope))).collect(),
             states: only(&self.states, &scope),
             units,

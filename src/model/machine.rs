@@ -33,6 +33,9 @@ pub struct Machine {
     /// The newest format of the store that its `fleetd` reads and writes.
     #[serde(default)]
     pub format: Format,
+    /// Whether its units have stopped and it is about to delete this record: it doesn't vanish, it leaves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 impl Machine {
@@ -73,6 +76,20 @@ pub struct Gone {
     pub waiting: u32,
     /// and how many ended: global units, which run on every other host anyway, and units that were to be removed.
     pub ended: u32,
+    /// Set while its units stay assigned to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+}
+
+/// That the units of a host that is gone aren't moved yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Held {
+    /// Until when, in ms since the epoch.
+    pub until: u64,
+    /// Whether it vanished together with so many other hosts that the store or the network may have failed instead.
+    /// Otherwise it isn't known yet whether others follow.
+    pub mass_loss: bool,
 }
 
 impl KnownHost {

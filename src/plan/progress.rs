@@ -319,6 +319,7 @@ mod tests {
                 boot_id: String::new(),
                 since: 0,
                 format: Format::CURRENT,
+                leaving: false,
             };
             cluster.machines.insert(id(number), machine);
         }

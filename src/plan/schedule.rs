@@ -13,6 +13,7 @@
 //! dirty in the same way, until nothing is dirty. A unit is never moved for its own benefit: `fit::displacement` shows
 //! why rounds therefore end.
 
+mod brake;
 mod choose;
 mod decision;
 mod dirty;
@@ -28,7 +29,7 @@ mod score;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
@@ -38,6 +39,7 @@ use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target, Unit};
 
+pub use brake::{Brake, Braked};
 pub use decision::{Decision, Departure, Fate, Host, HostDecision, HostEvent, Plan, Reason, Report, Write};
 use dirty::{DirtySet, Rescan};
 use index::{Index, Indexed};
@@ -51,6 +53,11 @@ pub struct Scheduler {
     cluster: Arc<Cluster>,
     index: Index,
     dirty: DirtySet,
+    brake: Brake,
+    /// Hosts that aren't registered because they have left, with their units stopped.
+    left: BTreeSet<MachineId>,
+    /// When the first of the holds on hosts that are gone ends.
+    due: Option<u64>,
 }
 
 impl Scheduler {
@@ -75,7 +82,16 @@ impl Scheduler {
         for host in cluster.machines.keys().chain(cluster.roster.keys()) {
             dirty.host(&cluster, host);
         }
-        Self { cluster: Arc::new(cluster), index, dirty }
+        let (cluster, brake) = (Arc::new(cluster), Brake::off());
+        let mut scheduler = Self { cluster, index, dirty, brake, left: BTreeSet::new(), due: None };
+        scheduler.holds_changed();
+        scheduler
+    }
+
+    /// With this brake on mass loss; without, units of hosts that are gone are moved at once.
+    #[must_use]
+    pub fn with_brake(self, brake: Brake) -> Self {
+        Self { brake, ..self }
     }
 
     /// The cluster as it will be when everything planned is committed.
@@ -90,10 +106,23 @@ impl Scheduler {
         Arc::clone(&self.cluster)
     }
 
-    /// Whether [`Self::plan`] has anything to look at.
+    /// Whether [`Self::plan`] has anything to look at, apart from what is [due](Self::due).
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// When there will be something to look at because a hold on the units of a host that is gone ends, in ms since the
+    /// epoch.
+    #[must_use]
+    pub fn due(&self) -> Option<u64> {
+        self.due
+    }
+
+    /// The hosts that are held because they vanished together; `None` while there are none.
+    #[must_use]
+    pub fn braked(&self) -> Option<Braked> {
+        self.due.and_then(|_| Braked::of(&self.cluster))
     }
 
     /// The store is at `revision`, and all changes up to it were applied. New `gone` assignments take it as their
@@ -107,21 +136,44 @@ impl Scheduler {
     /// [`Revision::default`] on what the store hasn't confirmed yet; a plan that fails to commit must be answered by
     /// applying what the store has instead.
     pub fn plan(&mut self, now_ms: u64) -> Plan {
-        round::Round::new(self, now_ms).run()
+        if self.due.is_some_and(|due| due <= now_ms) {
+            self.end_holds(now_ms);
+        }
+        let plan = round::Round::new(self, now_ms).run();
+        if !plan.hosts.is_empty() {
+            self.holds_changed();
+        }
+        plan
+    }
+
+    /// Look at the hosts whose holds are over, and at their units.
+    fn end_holds(&mut self, now_ms: u64) {
+        let over = |host: &&MachineId| brake::held(&self.cluster, host).is_some_and(|held| held.until <= now_ms);
+        for host in self.cluster.roster.keys().filter(over).cloned().collect::<Vec<_>>() {
+            self.dirty.held_host(&host);
+            self.mark_host(&host);
+        }
+    }
+
+    fn holds_changed(&mut self) {
+        let held = self.cluster.roster.keys().filter_map(|host| brake::held(&self.cluster, host));
+        self.due = held.map(|held| held.until).min();
     }
 
     /// The invariants that don't hold, and what a plan from scratch would decide otherwise, each as a sentence. Empty
     /// while anything is dirty, and always unless there is a bug.
     #[must_use]
     pub fn check_itself(&self, now_ms: u64) -> Vec<String> {
-        if self.is_dirty() {
+        if self.is_dirty() || self.due.is_some_and(|due| due <= now_ms) {
             return Vec::new();
         }
         // What a unit that isn't planned asks of others is heeded by nothing.
         let is_left_out = |unit: &UnitName| self.index.is_left_out(&self.cluster, unit);
         let excused = |violation: &Violation| matches!(violation, Violation::Conflict(_, unit, _) if is_left_out(unit));
         let broken = always(&self.cluster).into_iter().filter(|violation| !excused(violation));
-        let from_scratch = Self::leaving_out(Cluster::clone(&self.cluster), self.index.left_out.clone()).plan(now_ms);
+        let mut from_scratch = Self::leaving_out(Cluster::clone(&self.cluster), self.index.left_out.clone());
+        from_scratch.brake = self.brake;
+        let from_scratch = from_scratch.plan(now_ms);
         let others = from_scratch.decisions.iter().map(ToString::to_string);
         let others = others.chain(from_scratch.hosts.iter().map(ToString::to_string));
         broken
@@ -139,15 +191,33 @@ impl Scheduler {
             Change::Machine(id, machine) => {
                 let known = self.cluster.machines.get(&id).map(|known| &known.metadata);
                 let same = known == machine.as_ref().map(|machine| &machine.metadata);
+                let was_held = brake::held(&self.cluster, &id).is_some();
+                if machine.is_some() {
+                    self.left.remove(&id);
+                } else if self.cluster.machines.get(&id).is_some_and(|machine| machine.leaving) {
+                    self.left.insert(id.clone());
+                }
                 self.cluster_mut().apply(Change::Machine(id.clone(), machine));
                 self.dirty.host(&self.cluster, &id);
+                if was_held {
+                    self.holds_changed();
+                }
                 if !same {
                     self.host_changed(&id);
                 }
             }
             Change::Roster(id, known) => {
+                let before = brake::held(&self.cluster, &id);
                 self.cluster_mut().apply(Change::Roster(id.clone(), known));
                 self.dirty.host(&self.cluster, &id);
+                let after = brake::held(&self.cluster, &id);
+                if before != after {
+                    self.holds_changed();
+                }
+                // Somebody has forgotten the host, so its units needn't be held any longer.
+                if before.is_some() && after.is_none() {
+                    self.mark_host(&id);
+                }
             }
             Change::Metadata(id, key, value) => {
                 let same = self.cluster.metadata.get(&id).and_then(|metadata| metadata.get(&key)) == value.as_ref();
@@ -188,7 +258,7 @@ impl Scheduler {
         let before = self.cluster.histories.get(&name).map_or_else(Vec::new, |kept| kept.value.keys.clone());
         self.index.texts.changed(&before, kept.iter().flat_map(|kept| &kept.value.keys));
         self.dirty.files(before.iter());
-        self.cluster.apply(Change::History(name, kept));
+        self.cluster_mut().apply(Change::History(name, kept));
     }
 
     fn apply_unit(&mut self, name: UnitName, unit: Option<Unit>) {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flotilla::clock::Clock;
-use flotilla::engine::{Engine, Options, Status};
+use flotilla::engine::{Brake, Engine, Options, Status};
 use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::revision::Revision;
@@ -99,7 +99,7 @@ async fn main() {
 /// how long placing took.
 async fn lead(store: &Embedded, hosts: usize, units: usize) -> (Duration, usize, Duration) {
     let store = Noting { store: store.clone(), renewals: Arc::default() };
-    let options = Options { machine: machine(0), ttl: TTL, clock: Clock::system() };
+    let options = Options { machine: machine(0), ttl: TTL, brake: Brake::off(), clock: Clock::system() };
     let (engine, mut status) = Engine::new(store.clone(), options);
     let (stop, begin) = (CancellationToken::new(), Instant::now());
     let until = stop.clone();
@@ -118,7 +118,7 @@ async fn lead(store: &Embedded, hosts: usize, units: usize) -> (Duration, usize,
 fn machine(at: usize) -> Machine {
     let (ip, metadata, version, boot_id, since, format) = Default::default();
     let id = format!("{:032x}", at + 1).parse().unwrap_or_else(|error| panic!("{error}"));
-    Machine { id, ip, hostname: format!("n{at}"), metadata, version, boot_id, since, format }
+    Machine { id, ip, hostname: format!("n{at}"), metadata, version, boot_id, since, format, leaving: false }
 }
 
 /// The cluster as hosts and users write it.

@@ -165,6 +165,7 @@ fn machine(at: usize) -> Machine {
         boot_id: String::new(),
         since: 0,
         format: Format::CURRENT,
+        leaving: false,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::harness::{Lab, Ran, eventually};
 /// `agent_ttl`'s default.
 const TTL: Duration = Duration::from_secs(10);
 const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
+const FOUR: [&str; 4] = ["n1", "n2", "n3", "n4"];
 
 /// Start nine units; returns the host and the main pid of each by its name.
 fn nine_units(lab: &Lab) -> BTreeMap<String, (String, String)> {
@@ -26,11 +27,15 @@ fn nine_units(lab: &Lab) -> BTreeMap<String, (String, String)> {
 
 /// The host on which each unit is active, according to systemd on each host that answers, and its main pid.
 fn places(lab: &Lab) -> BTreeMap<String, (String, String)> {
+    places_on(lab, &HOSTS)
+}
+
+fn places_on(lab: &Lab, hosts: &[&str]) -> BTreeMap<String, (String, String)> {
     let mut places = BTreeMap::new();
-    for host in HOSTS {
+    for host in hosts {
         let listed = lab.sh(host, "systemctl list-units --no-legend --plain --state=active 'u@*' | cut -d' ' -f1");
         for unit in listed.stdout.lines() {
-            places.insert(unit.to_owned(), (host.to_owned(), lab.main_pid(host, unit)));
+            places.insert(unit.to_owned(), ((*host).to_owned(), lab.main_pid(host, unit)));
         }
     }
     places
@@ -94,6 +99,50 @@ fn a_dead_host_is_in_sight_until_it_is_forgotten() {
     eventually(Duration::from_secs(15), "n3 is a host as any other", || {
         if listed() == 3 { Ok(()) } else { Err(listed().to_string()) }
     });
+}
+
+/// Three of four hosts are cut off from the store: their units are held, and nothing has happened to them when they are
+/// back. When the period ends for hosts that are really dead, their units run on the host that is left.
+#[test]
+fn units_of_hosts_that_vanish_together_are_held() {
+    const GRACE: Duration = Duration::from_secs(40);
+    let lab = Lab::boot(4, &["--conf", &format!("mass_loss_grace={}s", GRACE.as_secs())]);
+    lab.start_fleet(4);
+    lab.file("u@.service", "[Service]\nExecStart=/bin/sleep 10000");
+    lab.fleetctl(&["start", "u@1.service", "u@2.service", "u@3.service", "u@4.service"]).ok();
+    let before = places_on(&lab, &FOUR);
+    assert_eq!(before.len(), 4, "{before:?}");
+    let status = |wanted: bool| {
+        let status = lab.fleetctl_on("n1", &["status"]).stdout;
+        let said = status.lines().any(|line| line.starts_with("problem\tmass-loss\t") && line.contains("3 of 4 hosts"));
+        if said == wanted { Ok(()) } else { Err(status) }
+    };
+    for host in ["n2", "n3", "n4"] {
+        lab.lab(&["cut", host]).ok();
+    }
+    let vanished = Instant::now();
+    eventually(TTL + Duration::from_secs(8), "the mass loss is shown", || status(true));
+    for host in ["n2", "n3", "n4"] {
+        lab.lab(&["join", host]).ok();
+    }
+    eventually(Duration::from_secs(20), "it is over", || status(false));
+    assert_eq!(places_on(&lab, &FOUR), before, "no unit was touched");
+    assert!(vanished.elapsed() < TTL + GRACE, "within the grace period: {:?}", vanished.elapsed());
+
+    for host in ["n2", "n3", "n4"] {
+        lab.lab(&["kill", host]).ok();
+    }
+    eventually(TTL + Duration::from_secs(8), "the mass loss is shown", || status(true));
+    std::thread::sleep(GRACE / 2);
+    assert_eq!(places_on(&lab, &["n1"]).len(), 1, "held");
+    eventually(GRACE, "all four on n1", || {
+        let now = places_on(&lab, &["n1"]);
+        if now.len() == 4 { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    status(false).unwrap();
+    // n1 may have begun to lead only after the first loss.
+    let said = lab.sh("n1", "journalctl -u fleetd -p warning -o cat | grep 'have vanished together'").stdout;
+    assert!((1..=2).contains(&said.lines().count()), "{said}");
 }
 
 #[test]

@@ -176,6 +176,20 @@ fn every_row_of_the_runbook_is_played() {
 }
 
 #[test]
+fn the_runbook_says_what_to_do_when_many_hosts_are_gone() {
+    let (lab, page) = (Lab::cluster(4), page("runbook"));
+    // Another host than n1 has it, which will be the one that is left.
+    lab.file("moves.service", &format!("[Service]\n{SLEEP}\n[X-Fleet]\nConflicts=stays.service"));
+    start(&lab, "stays.service", SLEEP, Some("n1"));
+    lab.fleetctl(&["start", "moves.service"]).ok();
+    lab.fleetctl(&["destroy", "stays.service"]).ok();
+    for host in ["n2", "n3", "n4"] {
+        lab.lab(&["kill", host]).ok();
+    }
+    play(&lab, &page.section("Many hosts are gone at once").items);
+}
+
+#[test]
 fn the_runbook_finds_out_what_is_wrong_with_the_store() {
     let (lab, page) = runbook();
     start(&lab, "hello.service", SLEEP, Some("n1"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use flotilla::model::cluster::{Change, Cluster};
 use flotilla::model::format::ReportKeyForm;
+use flotilla::model::machine::{Gone, KnownHost};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Desired, Placement, Target, UnitReport};
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use super::journal::Journal;
 use super::machines::Machines;
 use super::told::Reader;
+use super::world::{MASS_LOSS_GRACE, MASS_LOSS_SHARE, TTL};
 
 /// How long past states of the cluster are kept, because a leader may have planned from one of them.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -55,6 +57,10 @@ struct Facts {
     /// The recent states of the cluster that may matter for a plan: a leader may have planned from any that has reached
     /// it.
     past: VecDeque<(Duration, Cluster)>,
+    /// When each host that isn't registered was last.
+    lost: BTreeMap<MachineId, Duration>,
+    /// When the last mass loss that the leader has recorded began.
+    mass_loss: Duration,
     /// The writer of the commit that is being judged.
     writer: Writer,
 }
@@ -273,20 +279,23 @@ impl Judge {
         self.look();
         let facts = &mut *self.facts();
         let mut plans = false;
-        let mut leave = Vec::new();
+        let (mut leave, mut moved) = (Vec::new(), Vec::new());
         // A batch has one commit at most, and leases that ended just before or after it. They only delete.
         let commit = batch.events.iter().find_map(|event| match event {
             Event::Put(kv) => Some(kv.revision),
             Event::Delete(_) => None,
         });
         for event in &batch.events {
-            plans |= facts.event(event, commit.unwrap_or(batch.revision), &self.journal, &mut leave);
+            plans |= facts.event(event, commit.unwrap_or(batch.revision), &self.journal, &mut leave, &mut moved);
         }
         facts.cluster.revision = batch.revision;
         if plans {
             facts.remember(self.journal.now());
             for (host, name) in leave {
                 facts.leaves(&host, &name, &self.journal);
+            }
+            for (host, name) in moved {
+                facts.moves(&host, &name, &self.journal);
             }
             let found: BTreeSet<String> = always(&facts.cluster).iter().map(ToString::to_string).collect();
             for violation in found.difference(&facts.standing) {
@@ -299,13 +308,14 @@ impl Judge {
 
 impl Facts {
     /// Apply one event. Returns whether it may matter for a plan. Units that are sent away from a live host are added
-    /// to `leave`.
+    /// to `leave`, those that are taken from a host that isn't registered to `moved`.
     fn event(
         &mut self,
         event: &Event,
         revision: Revision,
         journal: &Journal,
         leave: &mut Vec<(MachineId, UnitName)>,
+        moved: &mut Vec<(MachineId, UnitName)>,
     ) -> bool {
         let leader = Key::Leader.to_string();
         match event {
@@ -354,9 +364,20 @@ impl Facts {
                     journal.violate(format!("{name} was registered all the time and says that it is new"));
                 }
                 self.machines.presence(id, machine.as_ref(), lease, now);
+                let leaves = self.cluster.machines.get(id).is_some_and(|machine| machine.leaving);
+                match machine {
+                    Some(_) => drop(self.lost.remove(id)),
+                    // It has said so, after its units had stopped.
+                    None if leaves => {}
+                    None => drop(self.lost.insert(id.clone(), now)),
+                }
             }
             Change::Roster(host, known) => {
                 plans = false;
+                if let Some(since) = known.as_ref().and_then(|known| mass_loss(&known.value)) {
+                    let others = self.cluster.roster.values().any(|known| mass_loss(&known.value).is_some());
+                    self.mass_loss = if others { self.mass_loss.min(since) } else { since };
+                }
                 if known.as_ref().is_some_and(|known| known.value.gone.is_some())
                     && self.cluster.machines.contains_key(host)
                 {
@@ -383,6 +404,9 @@ impl Facts {
                     leave.push((host.clone(), name.clone()));
                 }
                 let registered = self.cluster.machines.contains_key(host);
+                if lived && entry.is_none() && !registered {
+                    moved.push((host.clone(), name.clone()));
+                }
                 let now = entry.as_ref().map(|entry| entry.value.clone());
                 self.machines.told.written(host, name, revision, now, registered);
             }
@@ -437,6 +461,41 @@ impl Facts {
         }
     }
 
+    /// A unit was taken from a host that isn't registered. This is wrong during the grace period of a mass loss of
+    /// which the leader knew, if the unit should run and nobody has said that the host is really gone.
+    fn moves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
+        let (now, oldest) = (journal.now(), self.writer.planned_from.unwrap_or(self.cluster.revision));
+        let before = self.past.iter().rposition(|(_, cluster)| cluster.revision <= oldest).unwrap_or_default();
+        let wanted = |cluster: &Cluster| cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
+        let mut past = self.past.range(before..).map(|(_, cluster)| cluster);
+        let Some(known) = past.next() else { return };
+        if !wanted(known) || !past.all(wanted) {
+            return;
+        }
+        // Of a host that is forgotten meanwhile, the leader may know.
+        let remembered = |id: &MachineId| known.roster.contains_key(id) && self.cluster.roster.contains_key(id);
+        let gone = |id: &MachineId| remembered(id) && !known.machines.contains_key(id);
+        let Some(when) = self.lost.get(host).filter(|_| gone(host)) else { return };
+        // Leases of hosts that vanish together end within the time between two renewals.
+        let together = |(id, at): &(&MachineId, &Duration)| gone(id) && at.abs_diff(*when) <= TTL / 3;
+        let lost: Vec<&MachineId> = self.lost.iter().filter(together).map(|(id, _)| id).collect();
+        let all = lost.len() + known.machines.len();
+        if lost.len() < 3 || lost.len() * 100 <= usize::from(MASS_LOSS_SHARE) * all {
+            return;
+        }
+        // The period begins with the first host, also with one of an earlier loss that isn't over.
+        let began = |id: &MachineId| known.roster.get(id).and_then(|known| mass_loss(&known.value));
+        let joins = known.roster.keys().any(|id| began(id).is_some());
+        let first = self.lost.iter().filter(|(id, _)| lost.contains(id));
+        let first = first.flat_map(|(id, at)| std::iter::once(*at).chain(began(id)));
+        let begin = first.chain(joins.then_some(self.mass_loss)).min().unwrap_or_default();
+        if now + Duration::from_millis(1) < begin + MASS_LOSS_GRACE {
+            let host = self.name(Some(host));
+            journal
+                .violate(format!("{name} is taken from {host}, which vanished together with {} hosts", lost.len() - 1));
+        }
+    }
+
     fn name(&self, id: Option<&MachineId>) -> String {
         id.map_or("?".into(), |id| self.machines.name(id))
     }
@@ -461,6 +520,13 @@ impl Facts {
             }
             Change::Roster(id, known) => {
                 let known = or_gone(known.as_ref(), |known| match &known.value.gone {
+                    Some(Gone { held: Some(held), .. }) => {
+                        format!(
+                            "gone, held until {} ms{}",
+                            held.until,
+                            if held.mass_loss { ", one of many" } else { "" }
+                        )
+                    }
                     Some(gone) => format!("gone, {} moved, {} wait, {} ended", gone.moved, gone.waiting, gone.ended),
                     None => "present".into(),
                 });
@@ -494,6 +560,12 @@ impl Facts {
             }
         }
     }
+}
+
+/// Since when a host is gone, if it is remembered as one of many that vanished together.
+fn mass_loss(known: &KnownHost) -> Option<Duration> {
+    let gone = known.gone.filter(|gone| gone.held.is_some_and(|held| held.mass_loss))?;
+    Some(Duration::from_millis(gone.since))
 }
 
 /// Whether a unit should run on `host` and can run nowhere else instead.

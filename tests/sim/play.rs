@@ -64,9 +64,10 @@ enum Accident {
     Compact,
     Metadata,
     Duplicate,
+    Vanish,
 }
 
-const ACCIDENTS: [Accident; 14] = [
+const ACCIDENTS: [Accident; 15] = [
     Accident::Kill,
     Accident::StopDaemon,
     Accident::Power,
@@ -81,6 +82,7 @@ const ACCIDENTS: [Accident; 14] = [
     Accident::Compact,
     Accident::Metadata,
     Accident::Duplicate,
+    Accident::Vanish,
 ];
 
 struct Game {
@@ -291,6 +293,7 @@ impl Game {
                 let _ = world.set_metadata(host, "zone", value).await;
             }
             Accident::Duplicate => self.duplicate().await,
+            Accident::Vanish => self.vanish().await,
         }
     }
 
@@ -305,6 +308,32 @@ impl Game {
         if !units.is_empty() {
             let unit = self.random.pick(&units);
             self.world.by_hand(host, unit, !running.contains(unit));
+        }
+    }
+
+    /// Several hosts vanish together, as if a part of the network had failed; some of them are back soon, some much
+    /// later, and a person may say that one of them is really gone.
+    async fn vanish(&mut self) {
+        let connected = |host: &usize| !self.world.hosts[*host].line.is_cut();
+        let mut hosts: Vec<usize> = (0..self.world.hosts.len()).filter(connected).collect();
+        let stays = usize::try_from(self.random.within(0..=1)).unwrap();
+        for _ in 0..stays.min(hosts.len()) {
+            let at = self.random.within(0..=u64::try_from(hosts.len()).unwrap() - 1);
+            hosts.remove(usize::try_from(at).unwrap());
+        }
+        for host in &hosts {
+            self.world.cut(*host, true, self.random.chance(500));
+        }
+        sleep(self.random.millis(0..=40_000)).await;
+        if let Some(host) = hosts.first().filter(|_| self.random.chance(200)) {
+            let _ = self.world.forget(*host).await;
+        }
+        sleep(self.random.millis(0..=60_000)).await;
+        for host in hosts {
+            if self.random.chance(700) {
+                self.world.cut(host, false, true);
+                sleep(self.random.millis(0..=2_000)).await;
+            }
         }
     }
 

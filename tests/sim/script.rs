@@ -2,6 +2,7 @@
 //! commands are carried out by `world`.
 //!
 //! ```text
+//! machines add 20                the hosts n1 to n20; their daemons start
 //! machine add n1 zone=a          a host with metadata; its daemon starts
 //! machine clone n1 n2            a host with the machine id of n1; its daemon starts
 //! file web.service … EOF         a unit file, for the commands that follow
@@ -11,7 +12,8 @@
 //! replace NAME…                  submit another file, with the same desired state
 //! destroy NAME…
 //! crash|boot n1                  the power fails; it returns
-//! cut|join n1                    the network fails; it returns
+//! cut|join n1…                   the network fails; it returns
+//! forget n1…                     a person says that these hosts are really gone
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
@@ -99,6 +101,12 @@ struct Player {
 impl Player {
     async fn command(&mut self, words: &[&str]) -> Result<String, String> {
         match words {
+            ["machines", "add", number] => {
+                for number in 1..=number.parse().map_err(|_| "not a number")? {
+                    let host = self.world.add_host(&format!("n{number}"), number, &[], None);
+                    self.world.start_daemon(host);
+                }
+            }
             ["machine", "add", name, metadata @ ..] => {
                 let pairs: Vec<(&str, &str)> = metadata.iter().filter_map(|pair| pair.split_once('=')).collect();
                 let number = u32::try_from(self.world.hosts.len() + 1).unwrap();
@@ -126,8 +134,16 @@ impl Player {
             }
             ["crash", name] => self.world.power_off(self.host(name)?).await,
             ["boot", name] => self.world.power_on(self.host(name)?),
-            ["cut", name] => self.world.cut(self.host(name)?, true, true),
-            ["join", name] => self.world.cut(self.host(name)?, false, true),
+            [verb @ ("cut" | "join"), names @ ..] => {
+                for name in names {
+                    self.world.cut(self.host(name)?, *verb == "cut", true);
+                }
+            }
+            ["forget", names @ ..] => {
+                for name in names {
+                    self.world.forget(self.host(name)?).await?;
+                }
+            }
             ["kill-daemon", name] => self.world.kill_daemon(self.host(name)?).await,
             ["stop-daemon", name] => self.world.stop_daemon(self.host(name)?).await,
             ["start-daemon", name] => self.world.start_daemon(self.host(name)?),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flotilla::agent::{self, Agent};
 use flotilla::clock::Clock;
-use flotilla::engine::{self, Engine};
+use flotilla::engine::{self, Brake, Engine};
 use flotilla::model::author::Author;
 use flotilla::model::file::UnitFile;
 use flotilla::model::format::{Format, ReportKeyForm};
@@ -14,6 +14,7 @@ use flotilla::model::machine::{Machine, Metadata};
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::Desired;
 use flotilla::registry::apply::{Applied, Why, apply};
+use flotilla::registry::forget::forget;
 use flotilla::registry::keys::Key;
 use flotilla::registry::reader::Reader;
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
@@ -33,6 +34,12 @@ use super::random::Random;
 
 /// The lease's TTL of every daemon.
 pub(crate) const TTL: Duration = Duration::from_secs(10);
+
+/// The percentage of hosts that must vanish together for a mass loss.
+pub(crate) const MASS_LOSS_SHARE: u8 = 33;
+
+/// How long their units are held then.
+pub(crate) const MASS_LOSS_GRACE: Duration = Duration::from_secs(60);
 
 /// How long a bus call takes.
 pub(crate) const BUS: Duration = Duration::from_millis(2);
@@ -167,12 +174,14 @@ impl World {
             boot_id: me.boot.to_string(),
             since: 0,
             format: me.format,
+            leaving: false,
         };
         self.judge.daemon_starts(host);
         let stop = CancellationToken::new();
         let options = agent::Options { machine: machine.clone(), ttl: TTL, clock: self.clock };
         let (agent, agent_status) = Agent::new(me.line.clone(), me.probe.clone(), options);
-        let options = engine::Options { machine, ttl: TTL, clock: self.clock };
+        let brake = Brake::new(MASS_LOSS_SHARE, MASS_LOSS_GRACE, TTL);
+        let options = engine::Options { machine, ttl: TTL, brake, clock: self.clock };
         let (engine, _) = Engine::new(me.line.clone(), options);
         let agent = tokio::spawn(agent.run(stop.clone()));
         let until = stop.clone();
@@ -287,6 +296,12 @@ impl World {
         let word = if cut { "cut off" } else { "joined again" };
         self.journal.note(format!("* {} is {word}", self.hosts[host].name));
         self.hosts[host].line.cut(cut, watches_end);
+    }
+
+    /// A person says that a host is really gone.
+    pub(crate) async fn forget(&self, host: usize) -> Result<(), String> {
+        self.journal.note(format!("* user: {} is forgotten", self.hosts[host].name));
+        forget(&self.reader, &self.hosts[host].id).await.map(drop).map_err(|refusal| format!("{refusal:?}"))
     }
 
     /// Make the store unreachable for all, or reachable again.

@@ -38,6 +38,7 @@ fn host(id: &str, hostname: &str, ip: &str, metadata: &[(&str, &str)]) -> Machin
         boot_id: "b".into(),
         since: 0,
         format: Format::CURRENT,
+        leaving: false,
     }
 }
 

@@ -52,7 +52,7 @@ fn read<T>(value: T) -> Versioned<T> {
 fn machine(host: &MachineRef) -> Machine {
     let MachineRef { id, ip, hostname } = host.clone();
     let (version, boot_id, format) = Default::default();
-    Machine { id, ip, hostname, metadata: Metadata::new(), version, boot_id, since: 0, format }
+    Machine { id, ip, hostname, metadata: Metadata::new(), version, boot_id, since: 0, format, leaving: false }
 }
 
 fn report(state: StateView) -> UnitReport {

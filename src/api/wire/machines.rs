@@ -31,6 +31,12 @@ impl MachineRef {
             .map_or_else(|| self.id.short().to_owned(), Clone::clone)
     }
 
+    /// Whether the host isn't registered.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.hostname.is_empty() && self.ip.is_empty()
+    }
+
     /// `3ec325e8.../10.88.0.13`, as CoreOS fleet shows a host; `full` shows the complete id. Without an address, only
     /// the id.
     #[must_use]

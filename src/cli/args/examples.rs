@@ -85,7 +85,13 @@ const EXAMPLES: &[Examples] = &[
             ("list-machines --all", "also the hosts that are gone"),
         ],
     ),
-    ("forget", &[("forget n2", "n2 is gone and won't be back: don't list it any more")]),
+    (
+        "forget",
+        &[
+            ("forget n2", "n2 is gone and won't be back: don't list it any more"),
+            ("forget --held", "the hosts that vanished together are really gone: move their units now"),
+        ],
+    ),
     (
         "import",
         &[

@@ -36,8 +36,11 @@ pub(in crate::cli) struct Ssh {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Forget {
     /// Hosts that are gone: their names, addresses, ids or the beginnings of ids
-    #[arg(value_name = "HOST", required = true)]
+    #[arg(value_name = "HOST", required_unless_present = "held")]
     pub(in crate::cli) hosts: Vec<String>,
+    /// All hosts that vanished together and whose units are held, so that these are moved now
+    #[arg(long, conflicts_with = "hosts")]
+    pub(in crate::cli) held: bool,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
 }

@@ -1,10 +1,12 @@
-//! `fleetctl forget`: hosts that are gone and won't be back are no longer listed. Owns how such a host is named.
+//! `fleetctl forget`: hosts that are gone and won't be back are no longer listed, and their units are no longer held.
+//! Owns how such a host is named.
 
 use serde_json::json;
 
 use crate::api::wire::{MachineList, MachineView};
 use crate::cli::args::Forget;
 use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::mass_loss::is_one_of_many;
 use crate::cli::session::Session;
 
 /// The shortest beginning of an id that names a host.
@@ -15,6 +17,13 @@ pub(in crate::cli) async fn run(session: &Session, args: &Forget) -> Result<Exit
     let hosts = session.client.machines().await?;
     let mut found: Vec<&MachineView> = Vec::new();
     let mut wrong = Vec::new();
+    if args.held {
+        found.extend(hosts.gone.iter().filter(|host| is_one_of_many(host).is_some()));
+        if found.is_empty() {
+            let why = "no units are held: no hosts that vanished together are still gone".to_owned();
+            return Err(Error::failures(vec![why]).because("nothing was changed"));
+        }
+    }
     for name in &args.hosts {
         match find(name, &hosts) {
             Ok(host) if found.contains(&host) => {}

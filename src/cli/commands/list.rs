@@ -14,6 +14,7 @@ use crate::cli::condition::Condition;
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::explain;
 use crate::cli::input::select;
+use crate::cli::mass_loss::MassLoss;
 use crate::cli::output::fitted::{self, Cell};
 use crate::cli::output::table;
 use crate::cli::session::Session;
@@ -57,11 +58,19 @@ pub(in crate::cli) async fn units(session: &Session, args: &ListUnits) -> Result
         print(session, &list.columns, &fields, &rows);
     }
     if session.out.is_seen() && !session.is_json() {
+        if let Ok(hosts) = session.known_machines().await {
+            session.out.messages(&mass_loss(&hosts));
+        }
         let troubled = rows.iter().filter_map(|(name, state)| explain::trouble(name, state));
         session.out.messages(&troubled.collect::<Vec<_>>());
     }
     session.out.messages(&damaged);
     Ok(say(session, list, &unmatched).await)
+}
+
+/// That units of hosts that vanished together are held.
+fn mass_loss(hosts: &MachineList) -> Vec<String> {
+    MassLoss::of(hosts).map(|loss| loss.lines()).unwrap_or_default()
 }
 
 /// The reports of a unit that `filter` shows, by host.
@@ -128,7 +137,9 @@ pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> 
     let ListMachines { list, all } = args;
     let fields = pick(fields::machine_fields(), session, &list.columns, fields::MACHINES)?;
     let globs = globs(&list.patterns)?;
-    let MachineList { mut machines, gone, .. } = session.known_machines().await?;
+    let hosts = session.known_machines().await?;
+    let loss = mass_loss(&hosts);
+    let MachineList { mut machines, gone, .. } = hosts;
     let is_for_people = is_for_people(session, &list.columns);
     if *all || is_for_people || fields.iter().any(|field| field.name == "gone") {
         machines.extend(gone);
@@ -145,7 +156,7 @@ pub(in crate::cli) async fn machines(session: &Session, args: &ListMachines) -> 
         show(session, &list.columns, &people::machines(&machines, &units, Clock::system().now_ms()));
         let gone = machines.iter().find(|machine| machine.gone.is_some()).map(MachineView::name);
         let hint = gone.map(|name| format!("{HINT}if {name} won't be back: `fleetctl forget {name}`"));
-        session.out.messages(&hint.into_iter().collect::<Vec<_>>());
+        session.out.messages(&if loss.is_empty() { hint.into_iter().collect() } else { loss });
     } else {
         print(session, &list.columns, &fields, &machines);
     }

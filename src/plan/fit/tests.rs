@@ -25,7 +25,10 @@ impl Table {
         let metadata = metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         let (ip, version, boot_id, since, format) = Default::default();
         let hostname = hostname.into();
-        self.0.machines.insert(id.clone(), Machine { id, ip, hostname, metadata, version, boot_id, since, format });
+        self.0.machines.insert(
+            id.clone(),
+            Machine { id, ip, hostname, metadata, version, boot_id, since, format, leaving: false },
+        );
     }
 
     /// Submit a unit; its generation is the number of units before it.

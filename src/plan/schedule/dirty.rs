@@ -84,6 +84,11 @@ impl DirtySet {
         }
     }
 
+    /// A host that is gone and whose hold is over.
+    pub(super) fn held_host(&mut self, host: &MachineId) {
+        self.hosts.insert(host.clone());
+    }
+
     pub(super) fn take_hosts(&mut self) -> BTreeSet<MachineId> {
         std::mem::take(&mut self.hosts)
     }

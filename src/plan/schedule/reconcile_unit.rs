@@ -11,6 +11,7 @@ use crate::model::unit::{Assignment, Placement, Target};
 
 use super::super::fit::{Misfit, Question, Stance, first_misfit_indexed, is_wanted};
 use super::super::wanted;
+use super::brake;
 use super::decision::{Departure, Reason};
 use super::dirty::Rescan;
 use super::round::Round;
@@ -112,17 +113,23 @@ impl Round<'_> {
         self.queue_settle(unit, settle);
     }
 
+    /// Whether a host is gone, and its units aren't moved yet.
+    fn is_held(&self, host: &MachineId) -> bool {
+        brake::is_held(&self.scheduler.cluster, host, self.now)
+    }
+
     /// Delete assignments that have ended, because the host is dead or has acknowledged. A placement on such a host is
     /// deleted in the same transaction, even while other hosts have yet to acknowledge. Returns the last host that was
-    /// left.
+    /// left. Only moves are held: a unit that isn't to run any more leaves a dead host at once.
     fn clear(&mut self, unit: &UnitName, only: Option<&MachineId>) -> Option<(MachineId, Departure)> {
         let mut left = None;
         let hosts = match only {
             Some(host) => vec![host.clone()],
             None => self.scheduler.index.hosts(unit.as_str()),
         };
+        let would_move = is_wanted(&self.scheduler.cluster, unit);
         for host in hosts {
-            let because = if self.scheduler.assignment(&host, unit).is_none() {
+            let because = if self.scheduler.assignment(&host, unit).is_none() || (would_move && self.is_held(&host)) {
                 continue;
             } else if !self.scheduler.cluster.machines.contains_key(&host) {
                 Departure::HostGone
@@ -151,6 +158,10 @@ impl Round<'_> {
     }
 
     fn stay_or_leave(&mut self, unit: &UnitName, constraints: &Arc<Constraints>, host: &MachineId) {
+        // It is examined again when the host is back, or when the hold is over.
+        if self.is_held(host) {
+            return;
+        }
         let question = Question { unit, constraints, host, stance: Stance::Stay, with: &[] };
         while let Some(misfit) = self.first_misfit(&question) {
             // No unit leaves because of another one that may itself leave. Each iteration takes a unit from the dirty

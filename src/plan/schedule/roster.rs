@@ -1,7 +1,8 @@
 //! What the cluster remembers of its hosts: which of them are new, gone or back, and what became of the units of a host
 //! that is gone. Owns the roster's limit; must never decide about units.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::model::cluster::{Cluster, Versioned};
 use crate::model::machine::{Gone, KnownHost};
@@ -9,6 +10,8 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::Placement;
 
+use super::Scheduler;
+use super::brake::held;
 use super::decision::{Decision, Fate, Host, HostDecision, HostEvent, Write};
 
 /// The most hosts that are remembered after they have gone: where each boot makes a new host, nobody forgets them.
@@ -22,19 +25,36 @@ pub(super) fn is_outdated(cluster: &Cluster, host: &MachineId) -> bool {
     }
 }
 
+/// Before anything is decided about units: remember for how long those of hosts that have just gone are held.
+pub(super) fn hold(
+    Scheduler { cluster, brake, left, .. }: &mut Scheduler,
+    dirty: &BTreeSet<MachineId>,
+    now: u64,
+) -> BTreeMap<MachineId, HostDecision> {
+    let mut written = BTreeMap::new();
+    if dirty.iter().any(|host| !cluster.machines.contains_key(host)) {
+        for (host, after) in brake.holds(cluster, left, now) {
+            let known = after.clone();
+            write(Arc::make_mut(cluster), &mut written, host, Some(after), HostEvent::Held(known));
+        }
+    }
+    written
+}
+
 /// Bring the roster of `cluster` up to date for the hosts in `dirty`. `decisions` are those of the same round, and the
-/// cluster already shows them.
+/// cluster already shows them, and what was `written` about hosts earlier in the round.
 pub(super) fn reconcile(
     cluster: &mut Cluster,
-    dirty: impl IntoIterator<Item = MachineId>,
+    dirty: BTreeSet<MachineId>,
+    mut written: BTreeMap<MachineId, HostDecision>,
     decisions: &[Decision],
     now: u64,
 ) -> Vec<HostDecision> {
-    let mut written = BTreeMap::new();
     for host in dirty {
+        let is_over = held(cluster, &host).is_some_and(|held| held.until <= now);
         let known = cluster.roster.get(&host).map(|known| known.value.clone());
         let (after, why) = match (cluster.machines.get(&host), known) {
-            _ if !is_outdated(cluster, &host) => continue,
+            _ if !is_outdated(cluster, &host) && !is_over => continue,
             (Some(machine), known) => {
                 let why = match known {
                     Some(known) => match known.gone {
@@ -48,7 +68,8 @@ pub(super) fn reconcile(
             (None, None) => continue,
             (None, Some(known)) => {
                 let units = fates(cluster, &host, decisions);
-                (KnownHost { gone: Some(summary(&units, now)), ..known.clone() }, HostEvent::Gone { known, units })
+                let since = known.gone.map_or(now, |gone| gone.since);
+                (KnownHost { gone: Some(summary(&units, since)), ..known.clone() }, HostEvent::Gone { known, units })
             }
         };
         write(cluster, &mut written, host, Some(after), why);
@@ -74,9 +95,13 @@ fn write(
     written.insert(host, decision);
 }
 
-/// Those that have been gone longest, beyond the limit.
+/// Those that have been gone longest, beyond the limit. Hosts whose units are held don't count: without their records,
+/// their units would be moved.
 fn superfluous(cluster: &Cluster) -> Vec<(MachineId, KnownHost)> {
-    let since = |(host, known): (&MachineId, &Versioned<KnownHost>)| Some((known.value.gone?.since, host.clone()));
+    let since = |(host, known): (&MachineId, &Versioned<KnownHost>)| {
+        let gone = known.value.gone.filter(|gone| gone.held.is_none())?;
+        Some((gone.since, host.clone()))
+    };
     let mut gone: Vec<(u64, MachineId)> = cluster.roster.iter().filter_map(since).collect();
     gone.sort();
     let most = gone.len().saturating_sub(MAX_GONE);
@@ -114,7 +139,7 @@ fn summary(units: &[(UnitName, Fate)], since: u64) -> Gone {
 mod tests {
     use super::*;
     use crate::model::cluster::Change;
-    use crate::model::machine::Machine;
+    use crate::model::machine::{Held, Machine};
 
     fn id(number: u8) -> MachineId {
         format!("{number:032x}").parse().unwrap()
@@ -123,12 +148,12 @@ mod tests {
     fn machine(number: u8, ip: &str) -> Machine {
         let (metadata, boot_id, since, format) = Default::default();
         let (hostname, version) = (format!("n{number}"), "0.1.0".into());
-        Machine { id: id(number), ip: ip.into(), hostname, metadata, version, boot_id, since, format }
+        Machine { id: id(number), ip: ip.into(), hostname, metadata, version, boot_id, since, format, leaving: false }
     }
 
     fn round(cluster: &mut Cluster, now: u64) -> Vec<String> {
-        let all: Vec<MachineId> = cluster.machines.keys().chain(cluster.roster.keys()).cloned().collect();
-        reconcile(cluster, all, &[], now).iter().map(ToString::to_string).collect()
+        let all: BTreeSet<MachineId> = cluster.machines.keys().chain(cluster.roster.keys()).cloned().collect();
+        reconcile(cluster, all, BTreeMap::new(), &[], now).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -161,7 +186,7 @@ mod tests {
         cluster.apply(Change::Machine(id(1), None));
         round(&mut cluster, 2);
         cluster.apply(Change::Roster(id(1), None));
-        assert_eq!(reconcile(&mut cluster, [id(1)], &[], 3), []);
+        assert_eq!(reconcile(&mut cluster, [id(1)].into(), BTreeMap::new(), &[], 3), []);
     }
 
     #[test]
@@ -176,9 +201,17 @@ mod tests {
             cluster.apply(Change::Roster(host(number), Some(Versioned { value, revision: Revision(1) })));
         }
         // Host 0 goes now.
-        let written = reconcile(&mut cluster, [host(0)], &[], 9000);
+        let written = reconcile(&mut cluster, [host(0)].into(), BTreeMap::new(), &[], 9000);
         let deleted = written.iter().filter(|decision| decision.write.after.is_none());
         assert_eq!(deleted.map(|decision| decision.host.clone()).collect::<Vec<_>>(), [host(1), host(40)]);
         assert_eq!((written.len(), cluster.roster.len()), (3, MAX_GONE));
+        // Hosts that are held are never dropped, however many there are.
+        let held = Some(Held { until: 99_000, mass_loss: true });
+        for number in 1000..1300 {
+            let value =
+                KnownHost { gone: Some(Gone { held, ..Gone::default() }), ..KnownHost::present(&machine(1, "")) };
+            cluster.apply(Change::Roster(host(number), Some(Versioned { value, revision: Revision(1) })));
+        }
+        assert_eq!(round(&mut cluster, 9001), [""; 0]);
     }
 }

@@ -57,6 +57,8 @@ impl<'a> Round<'a> {
     /// Continues until nothing is dirty. Units leave before others are placed. Global units are placed last, as CoreOS
     /// fleet did, and like all arriving units evict nothing that they don't replace.
     pub(super) fn run(mut self) -> Plan {
+        let dirty = self.scheduler.dirty.take_hosts();
+        let held = roster::hold(self.scheduler, &dirty, self.now);
         loop {
             if let Some((unit, rescan)) = self.scheduler.dirty.next_unit() {
                 self.reconcile_unit(&unit, rescan);
@@ -73,8 +75,7 @@ impl<'a> Round<'a> {
         let histories = self.collect_histories();
         let files = self.collect_files();
         let decisions = self.pending.finish(Arc::make_mut(&mut self.scheduler.cluster), &self.scheduler.index);
-        let dirty = self.scheduler.dirty.take_hosts();
-        let hosts = roster::reconcile(self.scheduler.cluster_mut(), dirty, &decisions, self.now);
+        let hosts = roster::reconcile(self.scheduler.cluster_mut(), dirty, held, &decisions, self.now);
         self.report.waiting = self.scheduler.index.waiting.len();
         Plan { decisions, hosts, histories, files, report: self.report }
     }

@@ -30,6 +30,13 @@ impl Family for Records {
         ),
         Form::today(
             "roster/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
+            concat!(
+                r#"{"hostname":"n1","ip":"10.0.0.1","version":"0.1.0","gone":{"since":5,"moved":0,"waiting":0,"#,
+                r#""ended":0,"held":{"until":9,"mass_loss":true}}}"#,
+            ),
+        ),
+        Form::today(
+            "roster/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a",
             r#"{"hostname":"n1","ip":"10.0.0.1","version":"0.1.0"}"#,
         ),
     ];

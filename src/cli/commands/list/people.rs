@@ -154,7 +154,10 @@ pub(super) fn machines(machines: &[MachineView], units: &[UnitView], now: u64) -
         let metadata: Vec<String> = machine.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let or_dash = |text: &str| Cell::plain(super::or_dash(text));
         let (on, since) = match machine.gone {
-            Some(gone) => ("-".into(), Cell::new(for_so_long(gone.since, now), Tone::Bad)),
+            Some(gone) => {
+                let held = if gone.held.is_some() { ", units held" } else { "" };
+                ("-".into(), Cell::new(for_so_long(gone.since, now) + held, Tone::Bad))
+            }
             None => (on.to_string(), Cell::plain(ago(machine.since, now))),
         };
         vec![

@@ -9,6 +9,7 @@ use crate::api::wire::{ClusterView, MachineRef, MachineView, Offline, StateView}
 use crate::cli::commands::list::UnitFile;
 use crate::cli::commands::list::people::{Line, of_unit};
 use crate::cli::condition::{Condition, Kind, summary};
+use crate::cli::mass_loss::MassLoss;
 use crate::cli::output::fitted::{Cell, Tone};
 use crate::cli::output::people::{ago, count, natural};
 use crate::clock::utc;
@@ -32,6 +33,8 @@ const MOST_LINES: usize = 20;
 pub(super) enum Problem {
     /// No host leads.
     Leaderless,
+    /// Many hosts vanished together, and their units are held.
+    MassLoss,
     /// A unit's record in the store can't be decoded.
     Damaged,
     /// systemd or the host gave up on a unit.
@@ -49,9 +52,14 @@ pub(super) enum Problem {
 }
 
 impl Problem {
+    /// Whether it is about hosts or the cluster, rather than about one unit.
+    fn is_of_hosts(self) -> bool {
+        matches!(self, Self::Leaderless | Self::MassLoss | Self::Gone | Self::Clock)
+    }
+
     fn mark(self) -> (&'static str, Tone) {
         match self {
-            Self::Leaderless | Self::Gone => ("!", Tone::Bad),
+            Self::Leaderless | Self::MassLoss | Self::Gone => ("!", Tone::Bad),
             Self::Damaged | Self::Failed => (Kind::Failed.mark(), Tone::Bad),
             Self::Dead => (Kind::Dead.mark(), Tone::Bad),
             Self::Clock => ("!", Tone::Busy),
@@ -64,6 +72,7 @@ impl Problem {
     fn word(self) -> &'static str {
         match self {
             Self::Leaderless => "leaderless",
+            Self::MassLoss => "mass-loss",
             Self::Damaged => "damaged",
             Self::Failed => "failed",
             Self::Dead => "dead",
@@ -79,7 +88,7 @@ impl Problem {
         match self {
             Self::Failed => "list-units --failed",
             Self::Dead => "list-units --state=dead",
-            Self::Gone | Self::Clock => "list-machines",
+            Self::MassLoss | Self::Gone | Self::Clock => "list-machines",
             Self::Waiting => "list-units --state=waiting",
             Self::Leaderless | Self::Damaged | Self::Restarting => "list-units",
         }
@@ -160,6 +169,10 @@ impl Overview {
         }
         findings.extend(hosts.gone.iter().map(gone));
         findings.extend(clocks(&hosts.machines, &units, now));
+        if let Some(loss) = MassLoss::of(&hosts) {
+            let (name, host, text) = ("-".into(), String::new(), loss.sentence());
+            findings.push(Finding { problem: Problem::MassLoss, name, host, text, since: loss.since });
+        }
         let leader = leader.map(|leader| Leader { host: leader.machine.name(), since: leader.since });
         // Without the store it may be unknown who leads.
         if leader.is_none() && hosts.offline.is_none() {
@@ -195,7 +208,7 @@ impl Overview {
 
     /// The lines that sum it up: a mark, and a text.
     pub(super) fn head(&self, now: u64) -> Vec<Vec<Cell>> {
-        let bad = |is_about: fn(Problem) -> bool| self.findings.iter().any(|finding| is_about(finding.problem));
+        let bad = |of_hosts| self.findings.iter().any(|finding| finding.problem.is_of_hosts() == of_hosts);
         let mark = |bad| if bad { Cell::new("×", Tone::Bad) } else { Cell::new("●", Tone::Good) };
         let mut hosts = count(self.hosts, "host");
         if self.gone > 0 {
@@ -218,10 +231,8 @@ impl Overview {
             hosts += &format!("; {}", versions.join(", "));
         }
         let units = summary(&count(self.units, "unit"), self.kinds.iter().copied());
-        let is_about_hosts = |problem| matches!(problem, Problem::Leaderless | Problem::Gone | Problem::Clock);
-        let is_about_units = |problem| !matches!(problem, Problem::Leaderless | Problem::Gone | Problem::Clock);
-        let hosts_are_bad = self.offline.is_some() || bad(is_about_hosts);
-        vec![vec![mark(hosts_are_bad), Cell::plain(hosts)], vec![mark(bad(is_about_units)), Cell::plain(units)]]
+        let hosts_are_bad = self.offline.is_some() || bad(true);
+        vec![vec![mark(hosts_are_bad), Cell::plain(hosts)], vec![mark(bad(false)), Cell::plain(units)]]
     }
 
     /// The findings for a terminal, and below each kind how many others there are.
@@ -338,6 +349,9 @@ fn gone(host: &MachineView) -> Finding {
     if !units.is_empty() {
         text += &format!("; of its units {}", units.join(", "));
     }
+    if let Some(held) = gone.held {
+        text += &format!("; its units are held until {}", utc(held.until));
+    }
     Finding { problem: Problem::Gone, name: host.name(), host: host.ip.clone(), text, since: gone.since }
 }
 
@@ -346,8 +360,9 @@ mod tests {
     use super::*;
     use crate::api::wire::{DamagedUnit, LeaderView, MachineList, UnitView};
     use crate::cli::condition::tests::unit;
+    use crate::cli::mass_loss::tests::host;
     use crate::cli::output::fitted::render;
-    use crate::model::machine::Gone;
+    use crate::model::machine::{Gone, Held};
     use crate::model::unit::Desired::{Inactive, Launched};
 
     /// Units are in their states since 60 s after the epoch.
@@ -422,6 +437,21 @@ mod tests {
         assert_eq!(found(mixed), []);
     }
 
+    #[test]
+    fn a_mass_loss_is_said_once_and_at_each_of_its_hosts() {
+        let mut cluster = cluster(vec![]);
+        let held = Some(Held { until: 360_000, mass_loss: true });
+        cluster.hosts.gone = (6..9).map(|number| host(number, Some((60_000, held)))).collect();
+        let overview = Overview::of(cluster, NOW);
+        let found: Vec<&str> = overview.findings.iter().map(|finding| finding.text.as_str()).collect();
+        let gone = "gone since 00:01:00 UTC; its units are held until 00:06:00 UTC";
+        let loss = "3 of 6 hosts vanished together, so the store or the network may have failed: their units are held \
+                    until 00:06:00 UTC";
+        assert_eq!(found, [loss, gone, gone, gone]);
+        let line = format!("problem\tmass-loss\t-\t-\t60000\t{loss}");
+        assert!(overview.lines().contains(&line), "{:?}", overview.lines());
+    }
+
     /// A bad night.
     fn night() -> ClusterView {
         let mut exporter =
@@ -438,7 +468,7 @@ mod tests {
         ]);
         night.hosts.machines.remove(1);
         night.hosts.machines[1].version = "0.2.0".into();
-        let gone = Some(Gone { since: 60_000, moved: 1, waiting: 1, ended: 0 });
+        let gone = Some(Gone { since: 60_000, moved: 1, waiting: 1, ..Gone::default() });
         night.hosts.gone = vec![MachineView { gone, ..machine('2', "0.1.0") }];
         let (name, why) = ("z.service".parse().unwrap(), "expected value".into());
         night.damaged = vec![DamagedUnit { name, why, machine: None, states: vec![] }];

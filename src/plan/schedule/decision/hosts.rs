@@ -37,6 +37,8 @@ pub enum HostEvent {
         /// Its units, and what became of each.
         units: Vec<(UnitName, Fate)>,
     },
+    /// Its lease has ended, and its units stay assigned to it for a while.
+    Held(KnownHost),
     /// It was gone for so many seconds, and is registered again.
     Back(KnownHost, u64),
     /// It has been gone for longer than too many others.
@@ -62,11 +64,21 @@ impl HostDecision {
         Change::Roster(self.host.clone(), known)
     }
 
+    /// Whether the host is one of many that vanished together.
+    #[must_use]
+    pub fn is_mass_loss(&self) -> bool {
+        let gone = self.write.after.as_ref().and_then(|known| known.gone);
+        gone.and_then(|gone| gone.held).is_some_and(|held| held.mass_loss)
+    }
+
     /// How operators refer to the host: its name, its address and the beginning of its id.
     #[must_use]
     pub fn title(&self) -> String {
         let known = match &self.why {
-            HostEvent::Gone { known, .. } | HostEvent::Back(known, _) | HostEvent::Dropped(known) => Some(known),
+            HostEvent::Gone { known, .. }
+            | HostEvent::Held(known)
+            | HostEvent::Back(known, _)
+            | HostEvent::Dropped(known) => Some(known),
             HostEvent::Joined | HostEvent::Changed => self.write.after.as_ref(),
         };
         let (name, ip) = known.map(|known| (known.hostname.as_str(), known.ip.as_str())).unwrap_or_default();
@@ -83,6 +95,15 @@ impl fmt::Display for HostDecision {
             HostEvent::Joined => write!(f, "{title} has joined"),
             HostEvent::Changed => write!(f, "{title} has another name, address or version"),
             HostEvent::Gone { units, .. } => write!(f, "{title} is gone: its lease has ended; {}", Outcome(units)),
+            HostEvent::Held(_) if self.is_mass_loss() => {
+                write!(f, "{title} is gone, as are many other hosts: its lease has ended; its units are held")
+            }
+            HostEvent::Held(_) => {
+                write!(
+                    f,
+                    "{title} is gone: its lease has ended; its units are held until it is known whether others follow"
+                )
+            }
             HostEvent::Back(_, seconds) => write!(f, "{title} is back after {seconds} s"),
             HostEvent::Dropped(_) => write!(f, "{title} is forgotten: too many hosts went after it"),
         }
