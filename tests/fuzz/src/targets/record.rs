@@ -5,7 +5,7 @@
 use flotilla::model::revision::Revision;
 use flotilla::registry::keys::{self, Key};
 use flotilla::registry::records::{
-    Family, assignment, file, leader, machine, metadata, placement, report, roster, service, unit,
+    Family, assignment, file, history, leader, machine, metadata, placement, report, roster, service, unit,
 };
 use flotilla::registry::{Corrupt, decode};
 use flotilla::store::{Event, Kv};
@@ -35,6 +35,7 @@ pub(crate) fn target(data: &[u8]) {
         Key::State(_) => rewrite::<report::Records>(&kv),
         Key::Service(..) => rewrite::<service::Records>(&kv),
         Key::Leader => rewrite::<leader::Records>(&kv),
+        Key::History(_) => rewrite::<history::Records>(&kv),
     };
     match rewritten {
         Ok(written) => shown(&name, &written),

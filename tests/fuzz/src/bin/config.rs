@@ -1,0 +1,7 @@
+//! The target `config`, linked with libFuzzer.
+
+#![no_main]
+
+const TARGET: flotilla_fuzz::Target = flotilla_fuzz::named("config");
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| TARGET(data));
