@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::history::KeptTexts;
+use crate::model::machine::KnownHost;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
@@ -206,19 +207,7 @@ impl Scheduler {
                     self.host_changed(&id);
                 }
             }
-            Change::Roster(id, known) => {
-                let before = brake::held(&self.cluster, &id);
-                self.cluster_mut().apply(Change::Roster(id.clone(), known));
-                self.dirty.host(&self.cluster, &id);
-                let after = brake::held(&self.cluster, &id);
-                if before != after {
-                    self.holds_changed();
-                }
-                // Somebody has forgotten the host, so its units needn't be held any longer.
-                if before.is_some() && after.is_none() {
-                    self.mark_host(&id);
-                }
-            }
+            Change::Roster(id, known) => self.apply_roster(id, known),
             Change::Metadata(id, key, value) => {
                 let same = self.cluster.metadata.get(&id).and_then(|metadata| metadata.get(&key)) == value.as_ref();
                 self.cluster_mut().apply(Change::Metadata(id.clone(), key, value));
@@ -259,6 +248,20 @@ impl Scheduler {
         self.index.texts.changed(&before, kept.iter().flat_map(|kept| &kept.value.keys));
         self.dirty.files(before.iter());
         self.cluster_mut().apply(Change::History(name, kept));
+    }
+
+    fn apply_roster(&mut self, id: MachineId, known: Option<Versioned<KnownHost>>) {
+        let before = brake::held(&self.cluster, &id);
+        self.cluster_mut().apply(Change::Roster(id.clone(), known));
+        self.dirty.host(&self.cluster, &id);
+        let after = brake::held(&self.cluster, &id);
+        if before != after {
+            self.holds_changed();
+        }
+        // Somebody has forgotten the host, so its units needn't be held any longer.
+        if before.is_some() && after.is_none() {
+            self.mark_host(&id);
+        }
     }
 
     fn apply_unit(&mut self, name: UnitName, unit: Option<Unit>) {

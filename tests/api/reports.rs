@@ -70,7 +70,8 @@ fn paths() -> Vec<String> {
 
 /// Whether the answer to this path is made from reports. For fleet's API a global unit has no state of its own.
 fn shows_reports(path: &str) -> bool {
-    path != "/fleet/v1/units/g.service" && ["/units", "/state", "/v2/status"].iter().any(|part| path.contains(part))
+    let other = path == "/fleet/v1/units/g.service" || path.ends_with("/history");
+    !other && ["/units", "/state", "/v2/status"].iter().any(|part| path.contains(part))
 }
 
 /// Watches of all units, of one on a host at a time, of a global one, of a pattern, and on one host.
