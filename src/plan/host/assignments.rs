@@ -37,8 +37,7 @@ impl HostState {
                     .filter(|(name, unit)| was_assigned(unit) && !all.contains_key(*name) && !name.is_template());
                 let gone: Vec<UnitName> = gone.map(|(name, _)| name.clone()).collect();
                 for name in gone {
-                    let unit = self.mark_dirty(&name);
-                    (unit.assignment, unit.unreadable) = (None, false);
+                    self.lose_assignment(&name);
                 }
                 for (name, assigned) in all {
                     self.apply_assignment(&name, Some(assigned));
@@ -97,14 +96,25 @@ impl HostState {
             }
             self.leader_has_assigned(name);
         }
-        let unit = self.mark_dirty(name);
-        match assigned.transpose() {
-            Ok(assignment) => {
-                unit.assignment = assignment;
-                unit.held_until = None;
-                unit.unreadable = false;
+        match assigned {
+            None => self.lose_assignment(name),
+            Some(Ok(assignment)) => {
+                let unit = self.mark_dirty(name);
+                (unit.assignment, unit.held_until, unit.unreadable) = (Some(assignment), None, false);
             }
-            Err(Unreadable) => unit.unreadable = true,
+            Some(Err(Unreadable)) => self.mark_dirty(name).unreadable = true,
+        }
+    }
+
+    /// An assignment is gone. The leader deletes it without having asked for the removal of the unit only if it treats
+    /// this host as dead. The agent may learn this from the deletion first: if its lease was ended before it expired.
+    fn lose_assignment(&mut self, name: &UnitName) {
+        let unit = self.mark_dirty(name);
+        unit.unreadable = false;
+        unit.held_until = None;
+        let lost = unit.assignment.take();
+        if lost.is_some_and(|lost| lost.target != Target::Removed) && !name.is_template() {
+            self.begin_return();
         }
     }
 

@@ -341,6 +341,34 @@ fn a_returned_host_stops_what_can_run_nowhere_else_only_when_the_leader_has_deci
     assert!(world.running.is_empty());
 }
 
+/// The store may end a lease before it expires. The host then sees that its assignments are gone before it knows that it
+/// was treated as dead.
+#[test]
+fn a_host_that_loses_its_assignments_before_its_lease_stops_only_what_can_run_elsewhere() {
+    let mut world = World::new();
+    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
+    world.assign("g.service", assignment(GLOBAL, Target::Launched, 1));
+    world.settle();
+    world.wanted = world.assigned.iter().map(|(name, assignment)| (name.clone(), assignment.hash.clone())).collect();
+    let before = world.assigned.clone();
+    for name in ["a.service", "g.service"] {
+        world.unassign(name);
+    }
+    world.settle();
+    assert_eq!(world.runs(), ["g.service"]);
+    world.input(Input::Registered);
+    world.list();
+    world.assign("g.service", before[&unit("g.service")].clone());
+    assert!(world.settle().is_empty(), "{:?}", world.done);
+    // What the leader has asked to be removed is removed.
+    let mut gone = before[&unit("g.service")].clone();
+    gone.target = Target::Removed;
+    world.assign("g.service", gone);
+    world.settle();
+    world.unassign("g.service");
+    assert!(world.settle().is_empty() && world.running.is_empty());
+}
+
 #[test]
 fn a_step_that_achieves_nothing_is_not_taken_for_ever() {
     let mut world = World::new();
