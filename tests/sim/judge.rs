@@ -472,8 +472,12 @@ impl Facts {
         if !wanted(known) || !past.all(wanted) {
             return;
         }
-        // Of a host that is forgotten meanwhile, the leader may know.
-        let remembered = |id: &MachineId| known.roster.contains_key(id) && self.cluster.roster.contains_key(id);
+        // Of a host that is forgotten meanwhile, the leader may know. That one which it remembers as gone came back and
+        // vanished again, it can't know.
+        let remembered = |id: &MachineId| {
+            let is_open = |known: &KnownHost| known.gone.is_none_or(|gone| gone.held.is_some());
+            self.cluster.roster.contains_key(id) && known.roster.get(id).is_some_and(|known| is_open(&known.value))
+        };
         let gone = |id: &MachineId| remembered(id) && !known.machines.contains_key(id);
         let Some(when) = self.lost.get(host).filter(|_| gone(host)) else { return };
         // Leases of hosts that vanish together end within the time between two renewals.

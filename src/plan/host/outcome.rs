@@ -53,6 +53,11 @@ impl HostState {
                         self.reload_due.insert(name);
                     }
                 }
+                // Its assignment is carried out, and stays so; only its comments are the old ones for now.
+                Err(error) if same => {
+                    self.mark_dirty(&name).held_until = Some(now.monotonic + BACK_OFF);
+                    self.log.push(Log::BacksOff(name, error));
+                }
                 Err(error) => self.back_off(&name, &error, now),
             }
         }

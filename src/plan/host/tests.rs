@@ -199,6 +199,25 @@ fn another_comment_is_written_and_nothing_else_happens() {
     }
 }
 
+/// A comment that can't be written is tried again, and the unit isn't started once more for it.
+#[test]
+fn a_comment_that_cannot_be_written_changes_nothing_about_the_unit() {
+    let mut world = World::new();
+    world.assign("o.service", assignment(ONCE, Target::Launched, 1));
+    world.settle();
+    world.running.remove(&unit("o.service"));
+    world.input(Input::Event(Event::Changed(unit("o.service"))));
+    world.settle();
+    let (key, text) = explained(&mut world, ONCE, "why");
+    world.assign("o.service", Assignment { text: Some(key), ..assignment(ONCE, Target::Launched, 1) });
+    let Action::Install(files) = world.next_change() else { panic!("the comment is written first") };
+    let full = Error::Io("No space left on device".into());
+    world.input(Input::Installed(files.into_iter().map(|(name, text)| (name, text, Err(full.clone()))).collect()));
+    let written = world.written;
+    assert_eq!(world.settle(), ["install o.service"], "when the back-off has ended");
+    assert_eq!((&world.disk[&unit("o.service")], world.written), (&text, written));
+}
+
 #[test]
 fn a_template_gets_another_comment_with_the_units_that_bring_it() {
     let mut world = World::new();

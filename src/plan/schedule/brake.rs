@@ -81,7 +81,10 @@ impl Brake {
                 Some(gone) => decided += usize::from(gone.since.saturating_add(self.window) > now),
             }
         }
-        let Some(first) = open.values().map(|(_, gone)| gone.since).min() else { return BTreeMap::new() };
+        // Some may have settled for long, while there was no leader: the period of those that follow begins with these.
+        let since = || open.values().map(|(_, gone)| gone.since);
+        let recent = since().filter(|since| since.saturating_add(self.window) > now).min();
+        let Some(first) = recent.or_else(|| since().min()) else { return BTreeMap::new() };
         let lost = open.len() + decided;
         let all = lost + cluster.machines.len();
         let held = if self.is_mass_loss(lost, all) {
@@ -244,6 +247,17 @@ mod tests {
         let together = Held { until: 301_000, mass_loss: true };
         let all = [1_000, 2_000, 3_000, 4_000].map(|since| (since, together));
         assert_eq!(held, all, "the period begins with the first of them");
+    }
+
+    #[test]
+    fn hosts_that_vanish_long_after_one_that_still_settles_are_held_for_the_whole_period() {
+        let mut cluster = cluster(10, 4);
+        let settles = Some(Held { until: 1_000 + SETTLING, mass_loss: false });
+        remember(&mut cluster, 0, Some(Gone { since: 1_000, held: settles, ..Gone::default() }));
+        // There was no leader for ten minutes.
+        let holds = brake(33).holds(&cluster, &BTreeSet::new(), 600_000);
+        let until: Vec<_> = holds.values().filter_map(|known| Some(known.gone?.held?.until)).collect();
+        assert_eq!(until, [900_000; 4]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ super::cases![
     a_host_that_joins_gets_globals_and_what_waits_and_nothing_moves_back,
     another_leads_when_the_leader_stops,
     another_leads_when_the_leader_dies,
-    what_is_destroyed_leaves_nothing_in_etcd,
+    what_is_destroyed_leaves_only_its_texts_in_etcd,
     an_idle_cluster_asks_nothing,
 ];
 
@@ -229,8 +229,9 @@ fn another_leads_when_the_leader_dies(g: &Ground) {
     another_leads_after(g, end, Duration::from_secs(15));
 }
 
-/// In fleet, the texts of units were never deleted, and sometimes some of the other keys neither.
-fn what_is_destroyed_leaves_nothing_in_etcd(g: &Ground) {
+/// In fleet, the texts of units were never deleted, and sometimes some of the other keys neither. Here the last texts
+/// are kept for a week, so that they can be had back.
+fn what_is_destroyed_leaves_only_its_texts_in_etcd(g: &Ground) {
     g.file("a.service", RUNS).file("all.service", &format!("{RUNS}\n[X-Fleet]\nGlobal=true"));
     g.file("t@.service", &format!("{RUNS}\nExecStop=/bin/sleep 1"));
     g.file("never.service", &format!("{RUNS}\n[X-Fleet]\nMachineMetadata=rank=9"));
@@ -240,10 +241,10 @@ fn what_is_destroyed_leaves_nothing_in_etcd(g: &Ground) {
         assert!(keys().contains(&format!("/flotilla/{kind}")), "{}", keys());
     }
     g.fleetctl("destroy --no-block '*'").ok();
-    eventually(SOON, "only hosts and their leader", || {
+    eventually(SOON, "only hosts, their leader and texts", || {
         let keys = keys();
-        let of_hosts = |key: &str| ["machine/", "roster/"].iter().any(|family| key.contains(family));
-        let mut left = keys.lines().filter(|key| !key.is_empty() && !of_hosts(key) && *key != "/flotilla/leader");
+        let stays = |key: &str| ["machine/", "roster/", "history/", "file/"].iter().any(|family| key.contains(family));
+        let mut left = keys.lines().filter(|key| !key.is_empty() && !stays(key) && *key != "/flotilla/leader");
         left.next().map_or(Ok(()), |_| Err(keys.clone()))
     });
 }

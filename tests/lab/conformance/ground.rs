@@ -236,7 +236,8 @@ impl Ground {
         assert_eq!(transcript, expected, "{file} differs; FLOTILLA_BLESS=1 writes it again");
     }
 
-    /// Machine ids and host names as ranks, in the same width.
+    /// Machine ids and host names as ranks, in the same width. The reasons of hosts, which are in the order of their
+    /// names, are put in that of their ranks.
     fn by_rank(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (index, (host, id)) in self.hosts.iter().enumerate() {
@@ -244,7 +245,10 @@ impl Ground {
             text = text.replace(id.as_str(), &rank.repeat(32)).replace(&id[..8], &rank.repeat(8));
             text = text.replace(&format!(" {host} "), &format!(" h{rank} "));
         }
-        text
+        let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let is_reason = |line: &&str| line.starts_with("2>   h");
+        lines.chunk_by_mut(|a, b| is_reason(a) && is_reason(b)).for_each(<[&str]>::sort_unstable);
+        lines.concat()
     }
 
     /// A request to the API. `path` is below `/fleet/v1` unless it begins with `//`.
