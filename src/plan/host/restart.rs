@@ -72,9 +72,12 @@ impl HostState {
         }
     }
 
-    /// Units that went down with others, all of which are to run again.
+    /// Units that went down with others, all of which are to run again and are no longer being stopped: until then,
+    /// that they should stay down may be asked for once more.
     fn followers(&self) -> impl Iterator<Item = &UnitName> {
-        let runs = |name: &UnitName| self.units.get(name).is_some_and(Unit::is_launched);
+        let stops =
+            |unit: &Unit| unit.state.active == ActiveState::Deactivating || unit.state.job == Some(JobKind::Stop);
+        let runs = move |name: &UnitName| self.units.get(name).is_some_and(|unit| unit.is_launched() && !stops(unit));
         let follows = move |unit: &Unit| {
             let follows = unit.executed.as_ref().map(|executed| &executed.follows);
             follows.is_some_and(|follows| !follows.is_empty() && follows.iter().all(runs))

@@ -441,6 +441,27 @@ fn since_is_when_the_state_began_whichever_daemon_saw_it() {
 }
 
 #[test]
+fn a_chain_whose_base_is_stopped_again_before_it_has_stopped_stays_down() {
+    let mut world = World::new();
+    for (name, text) in [("base.service", PLAIN), ("top.service", NEEDY)] {
+        world.assign(name, assignment(text, Target::Launched, 1));
+    }
+    world.settle();
+    world.assign("base.service", assignment(PLAIN, Target::Loaded, 2));
+    world.pass();
+    assert_eq!(world.done, ["stop base.service"]);
+    for (text, target, generation) in [(OTHER, Target::Launched, 3), (PLAIN, Target::Loaded, 4)] {
+        world.assign("base.service", assignment(text, target, generation));
+        world.pass();
+        assert!(world.done.is_empty(), "{:?}", world.done);
+    }
+    world.jobs_end();
+    assert_eq!(world.settle(), [""; 0]);
+    world.assign("base.service", assignment(PLAIN, Target::Launched, 5));
+    assert_eq!(world.settle(), ["start base.service top.service"]);
+}
+
+#[test]
 fn a_chain_whose_base_was_stopped_comes_back_with_it_as_it_was() {
     for kill in [false, true] {
         let mut world = World::new();
