@@ -5,9 +5,9 @@
 //! leader that has lost its lease without noticing can do no harm, and neither can a late commit of its own.
 //!
 //! ```text
-//!  candidate ── leader key absent ──▶ lead: mirror ──▶ apply ──▶ plan ──▶ commit (guarded by the leader's key)
-//!      ▲                                      ▲                              │ conflict, unknown outcome: list again
-//!      └──────────── lease lost ──────────────┴──────────────────────────────┘ done: wait until the mirror has seen it
+//!  candidate -- leader key absent --> lead: mirror --> apply --> plan --> commit (guarded by the leader's key)
+//!      ^                                      ^                              | conflict, unknown outcome: list again
+//!      +------------ lease lost --------------+------------------------------+ done: wait until the mirror has seen it
 //! ```
 
 mod commit;

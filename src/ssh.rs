@@ -3,7 +3,7 @@
 //! there, prints nothing, and asks the user only through [`Ask`].
 //!
 //! ```text
-//! Ssh ─ config ─▶ Target ─ connect ─▶ handshake ─ known_hosts ─ auth ─▶ Session ─ multiplexer ─▶ Remote, UnixStream
+//! Ssh - config -> Target - connect -> handshake - known_hosts - auth -> Session - multiplexer -> Remote, UnixStream
 //!       ~/.ssh                        a thread of its own from here on, one for each session
 //! ```
 //!

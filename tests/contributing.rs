@@ -12,7 +12,6 @@ mod page;
 mod a_rule {
     use flotilla::model::cluster::Cluster;
     use flotilla::model::file::UnitFile;
-    use flotilla::model::format::Format;
     use flotilla::model::machine::Machine;
     use flotilla::model::name::{MachineId, UnitName};
     use flotilla::model::placement::Constraints;
@@ -20,17 +19,8 @@ mod a_rule {
     use flotilla::plan::fit::{Misfit, Question, Stance, fit};
 
     fn host(id: &str, zone: &str) -> Machine {
-        Machine {
-            id: id.parse().unwrap(),
-            ip: String::new(),
-            hostname: "n1".into(),
-            metadata: [("zone".to_owned(), zone.to_owned())].into(),
-            version: String::new(),
-            boot_id: String::new(),
-            since: 0,
-            format: Format::CURRENT,
-            leaving: false,
-        }
+        let metadata = [("zone".to_owned(), zone.to_owned())].into();
+        Machine { metadata, ..Machine::new(id.parse().unwrap(), "n1") }
     }
 
     #[test]

@@ -181,18 +181,7 @@ fn unit(name: &str) -> UnitName {
 }
 
 fn machine(at: u32, since: u64) -> Machine {
-    let (ip, metadata, version, boot_id) = Default::default();
-    Machine {
-        id: id(at),
-        ip,
-        hostname: format!("n{at}"),
-        metadata,
-        version,
-        boot_id,
-        since,
-        format: Format::CURRENT,
-        leaving: false,
-    }
+    Machine { since, format: Format::CURRENT, ..Machine::new(id(at), format!("n{at}")) }
 }
 
 impl World {

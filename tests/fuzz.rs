@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a test ends where it fails")]
 
 #[path = "fuzz/src/lib.rs"]
-#[allow(dead_code, reason = "programs find their target by its name")]
 mod harness;
 
 use std::collections::BTreeSet;

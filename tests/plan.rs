@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::file::UnitFile;
-use flotilla::model::format::{Format, ReportKeyForm};
+use flotilla::model::format::ReportKeyForm;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
@@ -211,17 +211,8 @@ impl World {
             Op::Destroy(unit) => self.commit([Change::Unit(unit_name(*unit), None)]),
             Op::Machine(at, metadata) => {
                 let values = [vec![], vec![("zone", "a")], vec![("zone", "b")], vec![("zone", "b"), ("disk", "ssd")]];
-                let machine = Machine {
-                    id: host(*at),
-                    ip: String::new(),
-                    hostname: format!("n{at}"),
-                    metadata: values[*metadata].iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
-                    version: String::new(),
-                    boot_id: String::new(),
-                    since: 0,
-                    format: Format::CURRENT,
-                    leaving: false,
-                };
+                let metadata = values[*metadata].iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+                let machine = Machine { metadata, ..Machine::new(host(*at), format!("n{at}")) };
                 self.commit([Change::Machine(host(*at), Some(machine))]);
             }
             Op::Dies(at) => {

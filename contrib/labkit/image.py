@@ -42,7 +42,9 @@ printf '[containers]\nkeyring = false\n[engine]\nevents_logger = "file"\n[networ
     >etc/containers/containers.conf
 printf '[[registry]]\nlocation = "outside:5000"\ninsecure = true\n' >etc/containers/registries.conf.d/lab.conf
 for b in fleetd fleetctl fleet-sidecar; do ln -sf "/usr/local/lib/flotilla/$b" "usr/bin/$b"; done
-for f in usr/lib/systemd/systemd usr/bin/dbus-daemon usr/sbin/sshd usr/sbin/haproxy usr/bin/podman usr/bin/docker-registry usr/bin/python3 usr/bin/setpriv; do
+for f in lib/systemd/systemd bin/dbus-daemon sbin/sshd sbin/haproxy bin/podman bin/docker-registry bin/python3 \
+    bin/setpriv; do
+    f=usr/$f
     test -x "$f" || { echo "the new root has no $f" >&2; exit 1; }
 done
 test -z "$(chroot . dpkg --audit)"

@@ -276,9 +276,7 @@ mod tests {
     }
 
     fn machine(hostname: &str) -> Machine {
-        let (ip, metadata, version, boot_id, since, format) = Default::default();
-        let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
-        Machine { id, ip, hostname: hostname.into(), metadata, version, boot_id, since, format, leaving: false }
+        Machine::new("3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap(), hostname)
     }
 
     async fn held(store: &Embedded, key: &Key) -> Option<Kv> {

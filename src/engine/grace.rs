@@ -75,18 +75,7 @@ mod tests {
             cluster.apply(Change::Assignment(id(host), format!("{host}.service").parse().unwrap(), Some(entry)));
         }
         for (host, since) in present {
-            let (ip, hostname, metadata, version, boot_id, format) = Default::default();
-            let machine = Machine {
-                id: id(*host),
-                ip,
-                hostname,
-                metadata,
-                version,
-                boot_id,
-                since: *since,
-                format,
-                leaving: false,
-            };
+            let machine = Machine { since: *since, ..Machine::new(id(*host), "") };
             cluster.apply(Change::Machine(id(*host), Some(machine)));
         }
         cluster

@@ -412,9 +412,7 @@ mod tests {
     async fn a_planner_that_panics_ends_the_term_with_its_panic() {
         for clock in [Clock::system(), Clock::simulated(0)] {
             let task = tokio::spawn(async move {
-                let (hostname, ip, metadata, version, boot_id, since, format) = Default::default();
-                let id = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
-                let machine = Machine { id, ip, hostname, metadata, version, boot_id, since, format, leaving: false };
+                let machine = Machine::new("3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap(), "");
                 let options = Options { machine, ttl: Duration::from_secs(10), brake: Brake::off(), clock };
                 let (engine, _) = Engine::new(Embedded::in_memory(), options);
                 let (lease, claim) = engine.campaign().await.unwrap();

@@ -39,6 +39,13 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// A host of which only this is known.
+    #[must_use]
+    pub fn new(id: MachineId, hostname: impl Into<String>) -> Self {
+        let (ip, metadata, version, boot_id, since, format) = Default::default();
+        Self { id, ip, hostname: hostname.into(), metadata, version, boot_id, since, format, leaving: false }
+    }
+
     /// The lowest format of this host and others: what all of them can read.
     #[must_use]
     pub fn lowest_format(&self, others: impl IntoIterator<Item = Format>) -> Format {

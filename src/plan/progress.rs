@@ -264,7 +264,7 @@ mod tests {
     use super::*;
     use crate::model::cluster::{Change, Versioned};
     use crate::model::failure::Failure;
-    use crate::model::format::{Format, ReportKeyForm};
+    use crate::model::format::ReportKeyForm;
     use crate::model::machine::Machine;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
@@ -309,18 +309,8 @@ mod tests {
         let unit = Unit::new(desired, UnitHash::new("0"), Revision(7));
         cluster.units.insert(name(), unit);
         for number in 1..4 {
-            let (ip, hostname) = (format!("10.0.0.{number}"), format!("n{number}"));
-            let machine = Machine {
-                id: id(number),
-                ip,
-                hostname,
-                metadata: BTreeMap::new(),
-                version: String::new(),
-                boot_id: String::new(),
-                since: 0,
-                format: Format::CURRENT,
-                leaving: false,
-            };
+            let ip = format!("10.0.0.{number}");
+            let machine = Machine { ip, ..Machine::new(id(number), format!("n{number}")) };
             cluster.machines.insert(id(number), machine);
         }
         if placed {

@@ -116,9 +116,8 @@ async fn lead(store: &Embedded, hosts: usize, units: usize) -> (Duration, usize,
 }
 
 fn machine(at: usize) -> Machine {
-    let (ip, metadata, version, boot_id, since, format) = Default::default();
     let id = format!("{:032x}", at + 1).parse().unwrap_or_else(|error| panic!("{error}"));
-    Machine { id, ip, hostname: format!("n{at}"), metadata, version, boot_id, since, format, leaving: false }
+    Machine::new(id, format!("n{at}"))
 }
 
 /// The cluster as hosts and users write it.

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::file::UnitFile;
-use flotilla::model::format::Format;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::Constraints;
@@ -155,18 +154,9 @@ fn cluster(hosts: usize, units: usize, section: &impl Fn(usize) -> String) -> Cl
 }
 
 fn machine(at: usize) -> Machine {
-    Machine {
-        id: id(at),
-        ip: String::new(),
-        hostname: format!("n{at}"),
-        metadata: [("zone".to_owned(), format!("z{}", at % ZONES)), ("rack".to_owned(), format!("r{}", at / 40))]
-            .into(),
-        version: String::new(),
-        boot_id: String::new(),
-        since: 0,
-        format: Format::CURRENT,
-        leaving: false,
-    }
+    let metadata =
+        [("zone".to_owned(), format!("z{}", at % ZONES)), ("rack".to_owned(), format!("r{}", at / 40))].into();
+    Machine { metadata, ..Machine::new(id(at), format!("n{at}")) }
 }
 
 /// A machine id; they are spread over the whole range, as real ones are.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::api::wire::{MachineRef, Operation, Progress, StateView, UnitView};
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::format::ReportKeyForm;
-use crate::model::machine::{Machine, Metadata};
+use crate::model::machine::Machine;
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Placement, Unit, UnitReport};
 use crate::plan::progress::{Expectation, progress};
@@ -51,8 +51,7 @@ fn read<T>(value: T) -> Versioned<T> {
 
 fn machine(host: &MachineRef) -> Machine {
     let MachineRef { id, ip, hostname } = host.clone();
-    let (version, boot_id, format) = Default::default();
-    Machine { id, ip, hostname, metadata: Metadata::new(), version, boot_id, since: 0, format, leaving: false }
+    Machine { ip, ..Machine::new(id, hostname) }
 }
 
 fn report(state: StateView) -> UnitReport {

@@ -23,12 +23,7 @@ impl Table {
     fn host(&mut self, id: &str, hostname: &str, metadata: &[(&str, &str)]) {
         let id: MachineId = id.parse().unwrap();
         let metadata = metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        let (ip, version, boot_id, since, format) = Default::default();
-        let hostname = hostname.into();
-        self.0.machines.insert(
-            id.clone(),
-            Machine { id, ip, hostname, metadata, version, boot_id, since, format, leaving: false },
-        );
+        self.0.machines.insert(id.clone(), Machine { metadata, ..Machine::new(id, hostname) });
     }
 
     /// Submit a unit; its generation is the number of units before it.

@@ -1,7 +1,7 @@
 //! The brake on mass loss: when many hosts vanish together, the store or the network is more likely to have failed than
 //! the hosts, and their units still run. Owns which hosts that are gone keep their units, and until when. Everything is
-//! derived from the roster, so that a change of leader neither forgets a hold nor begins it again. Must never hold the
-//! units of a host for longer than the grace period, nor anything but their moves.
+//! derived from the roster, so that a change of leader neither forgets a hold nor begins it again. Must never hold
+//! anything but moves, nor hold them for longer than the grace period after the leader has found the mass loss.
 //!
 //! Leases of hosts that vanish at the same moment expire one after the other, since each was renewed at a moment of its
 //! own. The units of every host that vanishes are therefore held for a moment first (*settling*), until the leases of
@@ -163,10 +163,7 @@ mod tests {
         for host in 0..all {
             remember(&mut cluster, host, None);
             if host >= lost {
-                let (ip, hostname, metadata, version, boot_id, since, format) = Default::default();
-                let machine =
-                    Machine { id: id(host), ip, hostname, metadata, version, boot_id, since, format, leaving: false };
-                cluster.apply(Change::Machine(id(host), Some(machine)));
+                cluster.apply(Change::Machine(id(host), Some(Machine::new(id(host), ""))));
             }
         }
         cluster

@@ -146,9 +146,8 @@ mod tests {
     }
 
     fn machine(number: u8, ip: &str) -> Machine {
-        let (metadata, boot_id, since, format) = Default::default();
-        let (hostname, version) = (format!("n{number}"), "0.1.0".into());
-        Machine { id: id(number), ip: ip.into(), hostname, metadata, version, boot_id, since, format, leaving: false }
+        let (ip, version) = (ip.into(), "0.1.0".into());
+        Machine { ip, version, ..Machine::new(id(number), format!("n{number}")) }
     }
 
     fn round(cluster: &mut Cluster, now: u64) -> Vec<String> {

@@ -30,18 +30,7 @@ impl Bench {
 
     fn host(&mut self, at: u64) -> Vec<String> {
         let metadata = [("zone".to_owned(), if at % 2 == 1 { "a" } else { "b" }.to_owned())].into();
-        let (ip, version, boot_id, since, format) = Default::default();
-        let machine = Machine {
-            id: id(at),
-            ip,
-            hostname: format!("n{at}"),
-            metadata,
-            version,
-            boot_id,
-            since,
-            format,
-            leaving: false,
-        };
+        let machine = Machine { metadata, ..Machine::new(id(at), format!("n{at}")) };
         self.then([Change::Machine(id(at), Some(machine))])
     }
 

@@ -1,11 +1,11 @@
 //! The targets, and what their properties have in common.
 
-pub(crate) mod config;
-pub(crate) mod fleet_section;
-pub(crate) mod glob;
-pub(crate) mod names;
-pub(crate) mod record;
-pub(crate) mod unit_file;
+pub mod config;
+pub mod fleet_section;
+pub mod glob;
+pub mod names;
+pub mod record;
+pub mod unit_file;
 
 use std::fmt;
 

@@ -2,6 +2,4 @@
 
 #![no_main]
 
-const TARGET: flotilla_fuzz::Target = flotilla_fuzz::named("record");
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| TARGET(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| flotilla_fuzz::targets::record::target(data));

@@ -2,6 +2,4 @@
 
 #![no_main]
 
-const TARGET: flotilla_fuzz::Target = flotilla_fuzz::named("unit_file");
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| TARGET(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| flotilla_fuzz::targets::unit_file::target(data));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flotilla::config::{Changes, Settings, StoreSettings, settings};
 
-pub(crate) fn target(data: &[u8]) {
+pub fn target(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (file, environment) = text.split_once("\n%\n").unwrap_or((text, ""));
     let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -10,7 +10,7 @@ use flotilla::model::placement::{Constraints, SECTION};
 
 use super::assert_refusal;
 
-pub(crate) fn target(data: &[u8]) {
+pub fn target(data: &[u8]) {
     let text = [b"[X-Fleet]\n", data].concat();
     let Ok(file) = UnitFile::parse(&text) else { return };
     let submitted = limits::parse(&file);

@@ -5,7 +5,7 @@ use flotilla::model::glob::Glob;
 
 use super::halves;
 
-pub(crate) fn target(data: &[u8]) {
+pub fn target(data: &[u8]) {
     let (pattern, name) = halves(data);
     let (Ok(pattern), Ok(name)) = (std::str::from_utf8(pattern), std::str::from_utf8(name)) else { return };
     let reference = read(&pattern.chars().collect::<Vec<_>>());

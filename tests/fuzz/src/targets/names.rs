@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::assert_refusal;
 
-pub(crate) fn target(data: &[u8]) {
+pub fn target(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Some(unit) = name::<UnitName>(text) {
         is_consistent(&unit);

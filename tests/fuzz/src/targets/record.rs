@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{assert_refusal, halves};
 
-pub(crate) fn target(data: &[u8]) {
+pub fn target(data: &[u8]) {
     let (key, value) = halves(data);
     let Ok(key) = std::str::from_utf8(key) else { return };
     let kv = Kv { key: key.into(), value: value.into(), revision: Revision(7), lease: None };

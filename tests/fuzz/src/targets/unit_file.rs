@@ -4,7 +4,7 @@ use flotilla::model::file::{MAX_LEN, UnitFile, UnitOption};
 
 use super::assert_refusal;
 
-pub(crate) fn target(data: &[u8]) {
+pub fn target(data: &[u8]) {
     let file = match UnitFile::parse(data) {
         Ok(file) => file,
         Err(error) => return assert_refusal(&error, data.len()),
