@@ -1,9 +1,11 @@
 //! The etcd store: a cluster's keys in etcd v3.
 //!
-//! Owns the mapping of the seam's requests to etcd's, and is (with its submodules) the only user of `etcd-client`. It
-//! must never know what a key means, nor repeat a change that may have been carried out.
+//! Owns the mapping of the seam's requests to etcd's. What carries them out is behind [`client`]: real members in
+//! `grpc`, others in tests. It must never know what a key means, nor repeat a change that may have been carried out.
 
+pub mod client;
 mod follow;
+mod grpc;
 mod members;
 mod trouble;
 mod ttls;
@@ -12,9 +14,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Client, Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, TxnOp};
 use tokio::sync::mpsc;
 
+use self::client::{Condition, Connection as _, Found, KeyValue, Keys, Member, Step, Transaction};
+pub use self::grpc::Grpc;
 use self::members::{Again, Members};
 use self::ttls::Ttls;
 use super::{Error, Guard, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch};
@@ -73,31 +76,24 @@ impl std::fmt::Debug for Options {
 }
 
 /// An etcd cluster. Cheap to clone; clones share connections.
-#[derive(Debug, Clone)]
-pub struct Etcd {
-    inner: Arc<Inner>,
+#[derive(Debug)]
+pub struct Etcd<M: Member = Grpc> {
+    inner: Arc<Inner<M>>,
+}
+
+impl<M: Member> Clone for Etcd<M> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
 }
 
 #[derive(Debug)]
-struct Inner {
-    /// Replaced as a whole when the configuration changes; requests in flight finish with the old one.
-    way: Mutex<Arc<Way>>,
+struct Inner<M: Member> {
+    /// Replaced as a whole when the configuration changes; requests in flight finish with the old ones.
+    members: Mutex<Arc<Members<M>>>,
     prefix: String,
     /// The TTLs that etcd granted: the first answer to a keep-alive doesn't contain the TTL.
     ttls: Mutex<Ttls>,
-}
-
-/// The members, and whether they require authentication.
-#[derive(Debug)]
-struct Way {
-    members: Members,
-    authenticated: bool,
-}
-
-impl Way {
-    fn new(options: &Options) -> Result<Arc<Self>, Error> {
-        Ok(Arc::new(Self { members: Members::new(options)?, authenticated: options.user.is_some() }))
-    }
 }
 
 impl Etcd {
@@ -106,8 +102,7 @@ impl Etcd {
     /// # Errors
     /// `Refused` for invalid options: an endpoint that isn't a URL, a certificate that can't be read.
     pub fn new(options: &Options) -> Result<Self, Error> {
-        let (way, prefix) = (Mutex::new(Way::new(options)?), options.prefix.clone());
-        Ok(Self { inner: Arc::new(Inner { way, prefix, ttls: Mutex::default() }) })
+        Self::over(Grpc::all(options)?, &options.prefix, options.request_timeout)
     }
 
     /// Reach the same cluster with `options` from now on: other members, another user, other certificates. The prefix
@@ -116,9 +111,20 @@ impl Etcd {
     /// # Errors
     /// As [`Etcd::new`]; nothing is changed then.
     pub fn reconfigure(&self, options: &Options) -> Result<(), Error> {
-        let way = Way::new(options)?;
-        *self.inner.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
+        let members = Members::new(Grpc::all(options)?, options.request_timeout)?;
+        *self.inner.members.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(members);
         Ok(())
+    }
+}
+
+impl<M: Member> Etcd<M> {
+    /// As [`Etcd::new`], over these members: `prefix` and `request_timeout` as in [`Options`].
+    ///
+    /// # Errors
+    /// `Refused` if there are none.
+    pub fn over(members: Vec<M>, prefix: &str, request_timeout: Duration) -> Result<Self, Error> {
+        let members = Mutex::new(Arc::new(Members::new(members, request_timeout)?));
+        Ok(Self { inner: Arc::new(Inner { members, prefix: prefix.into(), ttls: Mutex::default() }) })
     }
 
     /// The version of the member that is in use: `3.5.9`.
@@ -126,15 +132,14 @@ impl Etcd {
     /// # Errors
     /// `Unavailable` or `Refused`, as the requests of [`Store`].
     pub async fn version(&self) -> Result<String, Error> {
-        let status = |mut client: Client| async move { client.status().await };
-        let answer = self.inner.way().members.call(Again::Always, status).await?;
-        Ok(answer.version().to_owned())
+        let version = |connection: M::Connection| async move { connection.version().await };
+        self.inner.members().call(Again::Always, version).await
     }
 }
 
-impl Inner {
-    fn way(&self) -> Arc<Way> {
-        Arc::clone(&self.way.lock().unwrap_or_else(PoisonError::into_inner))
+impl<M: Member> Inner<M> {
+    fn members(&self) -> Arc<Members<M>> {
+        Arc::clone(&self.members.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn full(&self, key: &str) -> Vec<u8> {
@@ -142,12 +147,21 @@ impl Inner {
     }
 
     /// The key without the cluster's prefix; `None` if it can't be one of ours.
-    fn plain(&self, key: &[u8]) -> Option<String> {
-        let plain = key.strip_prefix(self.prefix.as_bytes()).and_then(|key| std::str::from_utf8(key).ok());
-        if plain.is_none() {
-            tracing::warn!(key = %key.escape_ascii(), "skipping a key that is not UTF-8");
+    fn plain(&self, mut key: Vec<u8>) -> Option<String> {
+        if key.starts_with(self.prefix.as_bytes()) {
+            key.drain(..self.prefix.len());
+            match String::from_utf8(key) {
+                Ok(plain) => return Some(plain),
+                Err(error) => key = error.into_bytes(),
+            }
         }
-        plain.map(ToOwned::to_owned)
+        tracing::warn!(key = %key.escape_ascii(), "skipping a key that is not UTF-8");
+        None
+    }
+
+    fn kv(&self, kv: KeyValue) -> Option<Kv> {
+        let lease = Some(LeaseId(kv.lease)).filter(|lease| lease.0 != 0);
+        Some(Kv { key: self.plain(kv.key)?, value: kv.value, revision: kv.modified, lease })
     }
 
     /// The first key and the end (exclusive) of all keys that begin with `prefix`, as etcd expects them.
@@ -163,19 +177,13 @@ impl Inner {
     }
 
     /// Read up to `limit` keys, or as many as fit into one answer.
-    async fn get(&self, from: &[u8], end: &[u8], limit: usize, at: Option<Revision>) -> Result<GetResponse, Error> {
+    async fn get(&self, begin: &[u8], end: &[u8], limit: usize, at: Option<Revision>) -> Result<Found, Error> {
         let mut limit = limit;
         loop {
-            let read = |client: Client| {
-                let mut options =
-                    GetOptions::new().with_range(end).with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
-                if let Some(at) = at {
-                    options = options.with_revision(signed(at));
-                }
-                async move { client.kv_client().max_decoding_message_size(ANSWER_BYTES).get(from, Some(options)).await }
-            };
-            match self.way().members.call_or(Again::Always, read).await? {
-                Some(answer) => return Ok(answer),
+            let keys = Keys { begin, end, limit, at, bytes: ANSWER_BYTES };
+            let read = |connection: M::Connection| async move { connection.range(keys).await };
+            match self.members().call_or(Again::Always, read).await? {
+                Some(found) => return Ok(found),
                 None if limit > 1 => limit = limit.min(PAGE_KEYS).div_ceil(2),
                 None => return Err(Error::Refused("a single key is larger than any answer may be".into())),
             }
@@ -187,7 +195,7 @@ impl Inner {
     }
 }
 
-impl Store for Etcd {
+impl<M: Member> Store for Etcd<M> {
     async fn range(&self, range: Range) -> Result<Page, Error> {
         let inner = &*self.inner;
         let limit = if range.limit == 0 { PAGE_KEYS } else { range.limit };
@@ -197,15 +205,14 @@ impl Store for Etcd {
         }
         let mut at = range.at;
         loop {
-            let answer = inner.get(&from, &end, limit, at).await?;
-            let revision =
-                at.unwrap_or_else(|| revision(answer.header().map_or(0, etcd_client::ResponseHeader::revision)));
-            let kvs: Vec<Kv> =
-                answer.kvs().iter().filter_map(|kv| Some(self::kv(inner.plain(kv.key())?, kv))).collect();
-            match answer.kvs().last() {
+            let found = inner.get(&from, &end, limit, at).await?;
+            let revision = at.unwrap_or(found.revision);
+            let last = found.kvs.last().map(|kv| successor(&kv.key));
+            let kvs: Vec<Kv> = found.kvs.into_iter().filter_map(|kv| inner.kv(kv)).collect();
+            match last {
                 // All keys of the page were skipped, so the caller would have no key to continue from.
-                Some(last) if kvs.is_empty() && answer.more() => (from, at) = (successor(last.key()), Some(revision)),
-                _ => return Ok(Page { kvs, revision, more: answer.more() }),
+                Some(next) if kvs.is_empty() && found.more => (from, at) = (next, Some(revision)),
+                _ => return Ok(Page { kvs, revision, more: found.more }),
             }
         }
     }
@@ -213,43 +220,28 @@ impl Store for Etcd {
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
         txn.check()?;
         let inner = &*self.inner;
-        let when: Vec<Compare> = txn
-            .guards
-            .iter()
-            .map(|guard| match guard {
-                Guard::Absent(key) => Compare::create_revision(inner.full(key), CompareOp::Equal, 0),
-                // In etcd a key that doesn't exist has revision 0, and no key has -1.
-                Guard::Unchanged(key, Revision(0)) => Compare::mod_revision(inner.full(key), CompareOp::Equal, -1),
-                Guard::Unchanged(key, at) => Compare::mod_revision(inner.full(key), CompareOp::Equal, signed(*at)),
-            })
-            .collect();
-        let mut then: Vec<TxnOp> = txn
-            .ops
-            .into_iter()
-            .map(|op| match op {
-                Op::Put { key, value, lease } => {
-                    let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
-                    TxnOp::put(inner.full(&key), value, options)
-                }
-                Op::Delete(key) => TxnOp::delete(inner.full(&key), None),
-            })
-            .collect();
-        let changes = !then.is_empty();
-        if !changes {
-            // etcd may evaluate a read-only transaction on an old state unless it contains a linearizable operation.
-            then.push(TxnOp::get(inner.full("."), Some(GetOptions::new().with_count_only())));
-        }
-        let txn = etcd_client::Txn::new().when(when).and_then(then);
-        let again = if changes { Again::Undone } else { Again::Always };
-        let commit = |mut client: Client| {
-            let txn = txn.clone();
-            async move { client.txn(txn).await }
+        let condition = |guard: &Guard| match guard {
+            Guard::Absent(key) => Condition::Created(inner.full(key), 0),
+            // A key that doesn't exist has revision 0, and no key has -1.
+            Guard::Unchanged(key, Revision(0)) => Condition::Modified(inner.full(key), -1),
+            Guard::Unchanged(key, at) => Condition::Modified(inner.full(key), i64::try_from(at.0).unwrap_or(i64::MAX)),
         };
-        let answer = inner.way().members.call(again, commit).await?;
-        if !answer.succeeded() {
-            return Err(Error::Conflict);
+        let step = |op| match op {
+            Op::Put { key, value, lease } => {
+                Step::Put { key: inner.full(&key), value, lease: lease.map_or(0, |lease| lease.0) }
+            }
+            Op::Delete(key) => Step::Delete(inner.full(&key)),
+        };
+        let again = if txn.ops.is_empty() { Again::Always } else { Again::Undone };
+        let mut then: Vec<Step> = txn.ops.into_iter().map(step).collect();
+        if then.is_empty() {
+            // A member may evaluate the guards on an old state unless there is a linearizable read.
+            then.push(Step::Count(inner.full(".")));
         }
-        Ok(revision(answer.header().map_or(0, etcd_client::ResponseHeader::revision)))
+        let txn = &Transaction { when: txn.guards.iter().map(condition).collect(), then };
+        let commit = |connection: M::Connection| async move { connection.txn(txn).await };
+        let outcome = inner.members().call(again, commit).await?;
+        if outcome.succeeded { Ok(outcome.revision) } else { Err(Error::Conflict) }
     }
 
     /// Must be called within a runtime: a watch is a task.
@@ -264,31 +256,17 @@ impl Store for Etcd {
             return Err(Error::Refused("a lease needs a TTL".into()));
         }
         let seconds = i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
-        let grant = |mut client: Client| async move { client.lease_grant(seconds, None).await };
+        let grant = |connection: M::Connection| async move { connection.grant(seconds).await };
         // Granting twice would leave a lease that is never renewed and expires by itself.
-        let answer = self.inner.way().members.call(Again::Always, grant).await?;
-        let id = LeaseId(answer.id());
-        self.inner.ttls().heard(id, whole(answer.ttl()));
+        let (id, ttl) = self.inner.members().call(Again::Always, grant).await?;
+        self.inner.ttls().heard(id, ttl);
         Ok(id)
     }
 
     async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
         let known = self.inner.ttls().get(lease);
-        // One stream for each renewal: it costs a few hundred bytes, and leaves no stream to manage when a member dies.
-        let renew = |mut client: Client| async move {
-            let (mut keeper, mut answers) = client.lease_keep_alive(lease.0).await?;
-            if let Some(known) = known {
-                return Ok(known);
-            }
-            // The client consumes the first answer; the second one contains the TTL.
-            keeper.keep_alive().await?;
-            let answer = answers.message().await?;
-            match answer.map(|answer| answer.ttl()) {
-                Some(ttl) if ttl > 0 => Ok(whole(ttl)),
-                _ => Err(etcd_client::Error::LeaseKeepAliveError("lease not found".into())),
-            }
-        };
-        let renewed = self.inner.way().members.call_within(within, Again::Always, renew).await;
+        let renew = |connection: M::Connection| async move { connection.keep_alive(lease, known).await };
+        let renewed = self.inner.members().call_within(within, Again::Always, renew).await;
         match &renewed {
             Ok(ttl) => self.inner.ttls().heard(lease, *ttl),
             Err(Error::LeaseLost) => self.inner.ttls().ended(lease),
@@ -298,9 +276,9 @@ impl Store for Etcd {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
-        let revoke = |mut client: Client| async move { client.lease_revoke(lease.0).await };
-        match self.inner.way().members.call(Again::Always, revoke).await {
-            Ok(_) | Err(Error::LeaseLost) => {
+        let revoke = |connection: M::Connection| async move { connection.revoke(lease).await };
+        match self.inner.members().call(Again::Always, revoke).await {
+            Ok(()) | Err(Error::LeaseLost) => {
                 self.inner.ttls().ended(lease);
                 Ok(())
             }
@@ -312,21 +290,4 @@ impl Store for Etcd {
 /// The smallest key after this one.
 fn successor(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
-}
-
-fn kv(key: String, kv: &KeyValue) -> Kv {
-    let lease = Some(LeaseId(kv.lease())).filter(|lease| lease.0 != 0);
-    Kv { key, value: kv.value().to_vec(), revision: revision(kv.mod_revision()), lease }
-}
-
-fn revision(number: i64) -> Revision {
-    Revision(number.unsigned_abs())
-}
-
-fn signed(revision: Revision) -> i64 {
-    i64::try_from(revision.0).unwrap_or(i64::MAX)
-}
-
-fn whole(seconds: i64) -> Duration {
-    Duration::from_secs(seconds.unsigned_abs())
 }

@@ -1,15 +1,16 @@
-//! Errors of `etcd-client` and the network, classified by what is to be done next.
+//! Faults of members and connections, classified by what is to be done next.
 //!
-//! Owns every comparison with etcd's codes and texts, and the messages that name an endpoint and its fault. It must
-//! never retry: that belongs to `members`.
+//! Owns what etcd's codes and texts mean, and the messages that name an endpoint and its fault. It must never retry:
+//! that belongs to `members`.
 
 use std::fmt::Write as _;
-use std::io;
 use std::time::Duration;
 
-use tonic::Code;
-
+use super::client::{Code, Fault};
 use crate::store::Error;
+
+/// A member without a leader.
+pub(super) const NO_LEADER: &str = "has no leader (no quorum)";
 
 /// How a request failed.
 #[derive(Debug)]
@@ -41,60 +42,50 @@ impl Trouble {
         let text = format!("does not answer within {} s", (waited.as_secs_f64() * 10.0).round() / 10.0);
         Self { text, undone: !sent, passing: false, hung_up: false }
     }
+}
 
-    /// The connection can't be established.
-    pub(super) fn unreachable(error: &tonic::transport::Error) -> Self {
-        Self { text: unreachable(error), undone: true, passing: false, hung_up: false }
+/// What to do about a fault.
+pub(super) fn classify(fault: Fault) -> Failure {
+    match fault {
+        Fault::Unreachable(text) => here(text, true, false),
+        Fault::Broken => hung_up(),
+        Fault::LeaseGone => Failure::Final(Error::LeaseLost),
+        Fault::TooLarge => Failure::TooLarge,
+        Fault::Malformed(text) => Failure::Final(Error::Refused(text)),
+        Fault::Other(text) => here(format!("fails: {text}"), false, true),
+        Fault::Answer(code, text) => answered(code, text),
     }
 }
 
-/// Classify an error of `etcd-client`.
-pub(super) fn classify(error: &etcd_client::Error) -> Failure {
-    use etcd_client::Error as E;
-    let status = match error {
-        E::GRpcStatus(status) => status,
-        // `etcd-client` turns a keep-alive answer with TTL 0 into this text.
-        E::LeaseKeepAliveError(text) if text.contains("lease not found") => return Failure::Final(Error::LeaseLost),
-        E::InvalidArgs(text) => return Failure::Final(Error::Refused(text.clone())),
-        E::InvalidUri(error) => return Failure::Final(Error::Refused(error.to_string())),
-        other => return here(format!("fails: {other}"), false, true),
-    };
-    let text = status.message().strip_prefix("etcdserver: ").unwrap_or(status.message());
-    let refused = |text: String| Failure::Final(Error::Refused(text));
-    match status.code() {
+fn answered(code: Code, text: String) -> Failure {
+    let refused = |text: &str| Failure::Final(Error::Refused(text.into()));
+    match code {
         Code::NotFound if text.contains("lease not found") => Failure::Final(Error::LeaseLost),
         Code::OutOfRange if text.contains("compacted") => Failure::Final(Error::Compacted),
-        Code::OutOfRange | Code::ResourceExhausted if text.contains("decoded message length too large") => {
-            Failure::TooLarge
-        }
         Code::ResourceExhausted if text.contains("space exceeded") => {
             here("has no space left (raise its quota, or compact, defragment and disarm)".into(), true, false)
         }
         Code::ResourceExhausted if text.contains("too many requests") => here("is overloaded".into(), true, true),
         Code::InvalidArgument if text.contains("user name is empty") => {
-            refused("etcd requires a user name and a password".into())
+            refused("etcd requires a user name and a password")
         }
         Code::InvalidArgument if text.contains("authentication failed") => {
-            refused("etcd does not accept the user name or the password".into())
+            refused("etcd does not accept the user name or the password")
         }
         Code::FailedPrecondition if text.contains("authentication is not enabled") => {
-            refused("a user name is configured, but authentication is not enabled in etcd".into())
+            refused("a user name is configured, but authentication is not enabled in etcd")
         }
-        Code::PermissionDenied => refused("etcd does not permit this user to do that".into()),
+        Code::PermissionDenied => refused("etcd does not permit this user to do that"),
         Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted | Code::FailedPrecondition => {
-            refused(text.to_owned())
+            Failure::Final(Error::Refused(text))
         }
-        // Connection errors occur before the server has seen the request; it also says "no leader" before it handles
-        // one.
-        Code::Unavailable if is_connecting(status) => here(unreachable(status), true, false),
-        Code::Unavailable if text == "no leader" => here("has no leader (no quorum)".into(), true, true),
+        // A member says this before it handles a request.
+        Code::Unavailable if text == "no leader" => here(NO_LEADER.into(), true, true),
         Code::Unavailable if text.contains("leader") => here("has lost its leader".into(), false, true),
         _ if text.contains("timed out") || text.contains("deadline exceeded") => {
             here("timed out waiting for a majority of its members (no quorum?)".into(), false, true)
         }
         Code::Unauthenticated => here("no longer accepts our session".into(), true, true),
-        Code::Cancelled => hung_up(),
-        _ if status_source(status).is_some() => hung_up(),
         _ => here(format!("fails: {text}"), false, true),
     }
 }
@@ -105,36 +96,6 @@ fn here(text: String, undone: bool, passing: bool) -> Failure {
 
 fn hung_up() -> Failure {
     Failure::Here(Trouble { text: "closed the connection".into(), undone: false, passing: true, hung_up: true })
-}
-
-fn status_source(status: &tonic::Status) -> Option<&(dyn std::error::Error + 'static)> {
-    std::error::Error::source(status)
-}
-
-fn chain<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
-}
-
-/// Whether connecting failed, so that nothing was sent. `tonic` doesn't export that error, but an error sent by the
-/// server has no source, and one of an open connection passes through `hyper`.
-fn is_connecting(status: &tonic::Status) -> bool {
-    status_source(status).is_some_and(|source| chain(source).all(|error| !error.is::<hyper::Error>()))
-}
-
-fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
-    let kind = chain(error).find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
-    match kind {
-        Some(io::ErrorKind::ConnectionRefused) => "refuses connections".into(),
-        Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "can't be reached: no route".into(),
-        Some(io::ErrorKind::TimedOut) => "does not accept a connection in time".into(),
-        _ => {
-            let mut texts: Vec<String> = chain(error).map(ToString::to_string).collect();
-            texts.dedup();
-            format!("can't be reached: {}", texts.last().map_or("unknown error", String::as_str))
-        }
-    }
 }
 
 /// The latest fault of each endpoint, for one message.
@@ -181,26 +142,26 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_classed_by_what_to_do_next() {
-        let class = |code, text: &str| classify(&etcd_client::Error::GRpcStatus(tonic::Status::new(code, text)));
+    fn faults_are_classed_by_what_to_do_next() {
+        let answer = |code, text: &str| classify(Fault::Answer(code, text.into()));
         let is = |failure, error| matches!(failure, Failure::Final(e) if e == error);
-        assert!(is(class(Code::NotFound, "etcdserver: requested lease not found"), Error::LeaseLost));
-        assert!(is(
-            class(Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
-            Error::Compacted
-        ));
-        assert!(matches!(class(Code::OutOfRange, "decoded message length too large: 5"), Failure::TooLarge));
-        assert!(matches!(class(Code::InvalidArgument, "etcdserver: x"), Failure::Final(Error::Refused(x)) if x == "x"));
-        for (code, text, undone) in [
-            (Code::Unavailable, "etcdserver: no leader", true),
-            (Code::Unavailable, "etcdserver: leader changed", false),
-            (Code::Unavailable, "etcdserver: request timed out", false),
-            (Code::Unknown, "context deadline exceeded", false),
-            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", true),
+        assert!(is(answer(Code::NotFound, "requested lease not found"), Error::LeaseLost));
+        assert!(is(answer(Code::OutOfRange, "mvcc: required revision has been compacted"), Error::Compacted));
+        assert!(matches!(answer(Code::InvalidArgument, "x"), Failure::Final(Error::Refused(x)) if x == "x"));
+        assert!(matches!(classify(Fault::TooLarge), Failure::TooLarge));
+        for (fault, undone) in [
+            (Fault::Answer(Code::Unavailable, "no leader".into()), true),
+            (Fault::Answer(Code::Unavailable, "leader changed".into()), false),
+            (Fault::Answer(Code::Unavailable, "request timed out".into()), false),
+            (Fault::Answer(Code::Unknown, "context deadline exceeded".into()), false),
+            (Fault::Answer(Code::ResourceExhausted, "mvcc: database space exceeded".into()), true),
+            (Fault::Unreachable("refuses connections".into()), true),
+            (Fault::Broken, false),
+            (Fault::Other("x".into()), false),
         ] {
-            match class(code, text) {
-                Failure::Here(trouble) => assert_eq!(trouble.undone, undone, "{text}"),
-                other => panic!("{text}: {other:?}"),
+            match classify(fault.clone()) {
+                Failure::Here(trouble) => assert_eq!(trouble.undone, undone, "{fault:?}"),
+                other => panic!("{fault:?}: {other:?}"),
             }
         }
     }
