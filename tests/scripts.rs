@@ -9,6 +9,8 @@ mod sim;
 use std::fs;
 use std::path::PathBuf;
 
+use sim::marks::{By, Reached};
+
 #[test]
 fn scenarios_go_as_written() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
@@ -16,18 +18,24 @@ fn scenarios_go_as_written() {
     scripts.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     scripts.sort();
     assert!(!scripts.is_empty());
-    let mut failures = Vec::new();
+    let (mut failures, mut reached) = (Vec::new(), Reached::default());
     for script in scripts {
         let name = script.file_name().unwrap().to_string_lossy().into_owned();
         let expected = script.with_extension("out");
         match sim::script::run(&fs::read_to_string(&script).unwrap()) {
             Err(error) => failures.push(format!("{name}: {error}")),
-            Ok(transcript) if std::env::var_os("FLOTILLA_BLESS").is_some() => fs::write(&expected, transcript).unwrap(),
-            Ok(transcript) => {
-                failures.extend(difference(&name, &transcript, &fs::read_to_string(&expected).unwrap_or_default()))
+            Ok((transcript, marks)) => {
+                reached.extend(&marks);
+                if std::env::var_os("FLOTILLA_BLESS").is_some() {
+                    fs::write(&expected, transcript).unwrap();
+                } else {
+                    let wanted = fs::read_to_string(&expected).unwrap_or_default();
+                    failures.extend(difference(&name, &transcript, &wanted));
+                }
             }
         }
     }
+    failures.extend(reached.missed(By::Scenarios).into_iter().map(|mark| format!("no scenario has reached: {mark}")));
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 

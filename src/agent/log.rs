@@ -34,6 +34,10 @@ pub(super) fn write(log: Log) {
             "the store has lost data: its revision went back; units that it no longer has keep running here. \
              Restore a backup, or submit them again, or stop them with systemctl"
         ),
+        Log::LeaseEnds => tracing::debug!("no job is requested so late in the lease"),
+        Log::Deferred(unit) => tracing::debug!(%unit, "waits until units that it needs have stopped"),
+        Log::Returns(unit) => tracing::debug!(%unit, "returns with a unit that it needs"),
+        Log::KnownFromReport(unit) => tracing::debug!(%unit, "its report is more recent than what was saved here"),
         Log::AwaitsLeader(units) => {
             let units = units.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             tracing::info!(units, "keep running without an assignment until the leader has decided about them");

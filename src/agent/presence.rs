@@ -169,6 +169,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 // Registering again reports this error until it is resolved.
                 _ => Error::Conflict,
             })?;
+            tracing::debug!("the host's key is written again, so that no earlier report can take effect");
             self.write(lease, guard).await?;
         }
         self.claimed.ok_or(Error::Conflict)
@@ -193,8 +194,14 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let fits = |noted: &&Noted| noted.format <= format && noted.ttl.is_none_or(|noted| noted == ttl);
         let lease = match noted.as_ref().filter(fits) {
             Some(noted) => match Lease::adopt(&self.store, noted.id, ttl).await {
-                Err(Error::LeaseLost) => Lease::grant(&self.store, ttl).await?,
-                adopted => adopted?,
+                Err(Error::LeaseLost) => {
+                    tracing::debug!(lease = noted.id.0, "the lease of the previous daemon has ended");
+                    Lease::grant(&self.store, ttl).await?
+                }
+                adopted => {
+                    tracing::debug!(lease = noted.id.0, "adopted the lease of the previous daemon");
+                    adopted?
+                }
             },
             None => Lease::grant(&self.store, ttl).await?,
         };

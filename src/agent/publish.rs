@@ -29,7 +29,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             let twice = self.under_other_keys(part, form).await?;
             let reporter = Reporter { host: &self.options.machine.id, lease: lease.id(), claimed, form };
             if let Err(error) = reporter.write(&self.store, part, &twice).await {
-                // Its outcome is unknown: it may be committed now or later.
+                // It may be committed now or later.
+                tracing::debug!(%error, "the outcome of a report is unknown");
                 self.claimed = None;
                 self.apply(Input::PublishFailed(part.iter().map(|(name, _)| name.clone()).collect()));
                 return Err(error);

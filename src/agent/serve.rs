@@ -260,7 +260,10 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 presence.pass_at = until.map(|until| self.begun + until);
                 return None;
             }
-            Err(Trouble::Store(store::Error::LeaseLost | store::Error::Conflict)) => return Some(End::Lost),
+            Err(Trouble::Store(error @ (store::Error::LeaseLost | store::Error::Conflict))) => {
+                tracing::debug!(%error, "a report was refused: this daemon no longer holds the host's key");
+                return Some(End::Lost);
+            }
             Err(Trouble::Store(error)) => presence.store_fails(error),
             Err(Trouble::Systemd(error)) => presence.systemd_outage.failed(error),
             // Says nothing about systemd: a pass reads these files before it asks systemd, and writes them at its end.

@@ -95,6 +95,7 @@ impl<S: Store> Engine<S> {
         let key = Key::Leader.to_string();
         let (_, held) = point(&self.store, &key, None).await?;
         let Some(kv) = held.filter(|kv| kv.lease == Some(lease.id())) else { return Err(Error::LeaseLost) };
+        tracing::debug!("the leader's key is written again, so that no earlier commit can take effect");
         self.claim(Guard::Unchanged(key, kv.revision), lease, format).await
     }
 }

@@ -142,7 +142,8 @@ impl<'a, S: Store> Term<'a, S> {
         let changes = updates.len().max(1);
         self.compute(|state| updates.into_iter().for_each(|update| state.follow(update))).await?;
         if self.state.leader() != Some(self.lease.id()) {
-            // The key was taken over or deleted, so every guard would fail.
+            // Every guard would fail.
+            tracing::debug!("another leader has taken over, or the leader's key was deleted");
             return ControlFlow::Break(());
         }
         if self.state.needs_list() {
@@ -252,7 +253,14 @@ impl<'a, S: Store> Term<'a, S> {
         let now_ms = options.clock.now_ms();
         let cluster = self.state.scheduler().map(|scheduler| scheduler.cluster());
         self.grace_ends = cluster.and_then(|cluster| self.grace.evaluate(cluster, &options.machine.id, now_ms));
-        self.grace_ends.is_some() || self.state.revision() < self.committed
+        if self.grace_ends.is_some() {
+            tracing::debug!("waiting for absent hosts, which may register again");
+        } else if self.state.revision() < self.committed {
+            tracing::debug!(commit = %self.committed, "waiting until the last commit has been seen");
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Plan what is dirty and commit it. Returns the revision of the last commit, if there was anything to do.
@@ -313,8 +321,7 @@ impl<'a, S: Store> Term<'a, S> {
         for collection in planned.collections {
             match self.engine.store.commit(collection.txn).await {
                 Ok(revision) => last = Some(revision),
-                // The same file was submitted again meanwhile, so it is kept.
-                Err(Error::Conflict) => {}
+                Err(Error::Conflict) => tracing::debug!("a file that was to be deleted is used again, and kept"),
                 Err(error) => return Err(error),
             }
         }
@@ -325,7 +332,10 @@ impl<'a, S: Store> Term<'a, S> {
     /// taking effect late.
     fn list_again(&mut self, error: &Error) {
         self.fence = None;
-        if *error != Error::Conflict {
+        if *error == Error::Conflict {
+            tracing::debug!("a commit was refused: something else has changed meanwhile; listing again");
+        } else {
+            tracing::debug!("the outcome of a commit is unknown; listing again");
             self.outage.failed(error);
         }
         self.mirror.reset();

@@ -227,6 +227,14 @@ pub enum Log {
         /// The revision now.
         now: Revision,
     },
+    /// The lease ends too soon for the jobs that are due.
+    LeaseEnds,
+    /// A start is deferred until units that it would bring back have stopped.
+    Deferred(UnitName),
+    /// A unit is started again together with one that it needs.
+    Returns(UnitName),
+    /// A report in the store is more recent than the saved boot state.
+    KnownFromReport(UnitName),
     /// These units have no assignment since the host came back, and keep running until the leader has decided.
     AwaitsLeader(Vec<UnitName>),
 }

@@ -75,6 +75,7 @@ impl<S: Store> Mirror<S> {
                 let now = self.store.range(range).await?.revision;
                 self.broken = false;
                 if now < seen {
+                    tracing::debug!(%seen, %now, "the store's revision went back; listing again");
                     self.reset();
                     continue;
                 }
@@ -85,7 +86,10 @@ impl<S: Store> Mirror<S> {
                     self.seen = Some(batch.revision);
                     return Ok(Update::Batch(batch));
                 }
-                Err(Error::Compacted) => self.reset(),
+                Err(Error::Compacted) => {
+                    tracing::debug!(prefix = self.prefix, "changes were compacted unread; listing again");
+                    self.reset();
+                }
                 Err(error) => {
                     self.watch = None;
                     self.broken = true;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::marks::Reached;
+
 /// The number of lines in a report.
 const SHOWN: usize = 60;
 
@@ -23,6 +25,7 @@ struct Inner {
     violations: Vec<(Duration, String)>,
     /// How often a leader has checked itself.
     self_checks: usize,
+    reached: Reached,
 }
 
 impl Journal {
@@ -55,6 +58,16 @@ impl Journal {
 
     pub(crate) fn self_checks(&self) -> usize {
         self.lock().self_checks
+    }
+
+    /// A `part` of a daemon has logged `line`.
+    pub(crate) fn logged(&self, part: &str, line: &str) {
+        self.lock().reached.logged(part, line);
+    }
+
+    /// The marks that were reached.
+    pub(crate) fn reached(&self) -> Reached {
+        self.lock().reached.clone()
     }
 
     pub(crate) fn is_violated(&self) -> bool {

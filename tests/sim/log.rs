@@ -1,5 +1,5 @@
-//! Writes the log of the daemons into the journal. An error that asks to be reported is a violation: it is what the
-//! leader's own check logs.
+//! Writes the log of the daemons into the journal, and notes which marks it reaches. An error that asks to be reported
+//! is a violation: it is what the leader's own check logs.
 
 #[path = "../support/log_line.rs"]
 mod log_line;
@@ -10,8 +10,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use super::journal::Journal;
 use log_line::LogLine;
 
-/// The target and the beginning of the log line of the leader's self-check.
-const ENGINE: &str = "flotilla::engine::lead";
+/// The beginning of the log line of the leader's self-check.
 const SELF_CHECK: &str = "checked the cluster";
 
 /// Follows the log of this thread.
@@ -19,20 +18,20 @@ pub(crate) struct Log(pub(crate) Journal);
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let most = if metadata.target() == ENGINE { Level::DEBUG } else { Level::INFO };
-        *metadata.level() <= most && metadata.target().starts_with("flotilla")
+        *metadata.level() <= Level::DEBUG && metadata.target().starts_with("flotilla")
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut line = LogLine(String::new());
         event.record(&mut line);
+        let part = event.metadata().target().trim_start_matches("flotilla::").split("::").next().unwrap_or_default();
+        self.0.logged(part, &line.0);
         if *event.metadata().level() == Level::DEBUG {
             if line.0.starts_with(SELF_CHECK) {
                 self.0.self_check();
             }
             return;
         }
-        let part = event.metadata().target().trim_start_matches("flotilla::").split("::").next().unwrap_or_default();
         let line = format!("  {} {part}: {}", event.metadata().level(), line.0.trim_end());
         if line.contains("please report") { self.0.violate(line) } else { self.0.note(line) }
     }

@@ -9,6 +9,7 @@
 //! * [`settled`]: what must hold when all faults have ended;
 //! * [`pool`], [`play`]: the units that a seed uses, and what it does;
 //! * [`script`], [`show`]: the language of scenarios, and their output;
+//! * [`marks`]: the rare branches that seeds and scenarios must reach;
 //! * [`planted`]: the bugs that show that each invariant can be violated;
 //! * [`journal`], [`log`], [`random`].
 
@@ -17,6 +18,7 @@ pub(crate) mod judge;
 pub(crate) mod line;
 pub(crate) mod log;
 pub(crate) mod machines;
+pub(crate) mod marks;
 pub(crate) mod planted;
 pub(crate) mod play;
 pub(crate) mod pool;

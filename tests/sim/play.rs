@@ -17,6 +17,7 @@ use super::journal::Journal;
 use super::judge::{closure, needs};
 use super::line::Weather;
 use super::log::Log;
+use super::marks::Reached;
 use super::pool::{Kind, pool};
 use super::random::Random;
 use super::settled::{Health, compare, idle};
@@ -29,8 +30,17 @@ const SETTLE: Duration = Duration::from_secs(240);
 /// How long nothing must happen until everything counts as settled: longer than any delay of a daemon.
 const QUIET: Duration = Duration::from_secs(40);
 
-/// Play `seed`. Returns its journal, or the violation.
-pub(crate) fn play(seed: u64) -> Result<Vec<(Duration, String)>, String> {
+/// What a seed that holds has left behind.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Played {
+    /// Its journal.
+    pub(crate) lines: Vec<(Duration, String)>,
+    /// The marks that it has reached.
+    pub(crate) reached: Reached,
+}
+
+/// Play `seed`. Fails with the violation.
+pub(crate) fn play(seed: u64) -> Result<Played, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut game = Game::new(seed);
@@ -38,7 +48,7 @@ pub(crate) fn play(seed: u64) -> Result<Vec<(Duration, String)>, String> {
         game.run().await;
         let journal: Journal = game.world.journal.clone();
         match journal.report() {
-            None => Ok(journal.lines()),
+            None => Ok(Played { lines: journal.lines(), reached: journal.reached() }),
             Some(report) => Err(format!(
                 "{report}\n\nreplay: FLOTILLA_SEED={seed} cargo test --test simulation -- --nocapture\n\
                  (FLOTILLA_ALL=1 shows it from the beginning)"

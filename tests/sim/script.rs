@@ -44,6 +44,7 @@ use flotilla::store::embedded::History;
 use tokio::time::sleep;
 
 use super::log::Log;
+use super::marks::Reached;
 use super::probe::{Answer, Call};
 use super::show;
 use super::world::{World, destroy, have, restart};
@@ -54,11 +55,11 @@ const QUIET: Duration = Duration::from_secs(3);
 /// The time limit for that.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The transcript of `script`.
+/// The transcript of `script`, and the marks that it has reached.
 ///
 /// # Errors
 /// An invalid line, or a violation.
-pub(crate) fn run(script: &str) -> Result<String, String> {
+pub(crate) fn run(script: &str) -> Result<(String, Reached), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let world = World::new(1, History::default());
@@ -87,7 +88,7 @@ pub(crate) fn run(script: &str) -> Result<String, String> {
                 return Err(format!("line {}: {line}\n{report}", number + 1));
             }
         }
-        Ok(transcript)
+        Ok((transcript, player.world.journal.reached()))
     })
 }
 

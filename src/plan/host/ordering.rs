@@ -8,7 +8,7 @@ use crate::model::systemd::JobKind;
 use crate::model::unit::Target;
 use crate::plan::converge::{Step, Steps, next};
 
-use super::{HostState, Unit};
+use super::{HostState, Log, Unit};
 
 impl HostState {
     /// Defer those starts in `steps` that would bring back a unit that is leaving. They are decided on again in every
@@ -17,6 +17,7 @@ impl HostState {
         let waits = |name: &UnitName| self.pulls_in(name, |other| self.is_leaving(other));
         let (deferred, now): (Vec<_>, Vec<_>) = std::mem::take(&mut steps.start).into_iter().partition(waits);
         steps.start = now;
+        self.log.extend(deferred.iter().cloned().map(Log::Deferred));
         self.deferred.extend(deferred);
     }
 

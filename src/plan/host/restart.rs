@@ -9,7 +9,7 @@ use crate::model::revision::Revision;
 use crate::model::systemd::{ActiveState, JobKind};
 use crate::model::unit::Target;
 
-use super::{Action, Executed, HostState, Unit};
+use super::{Action, Executed, HostState, Log, Unit};
 
 impl HostState {
     /// These units are about to be stopped, some of them only to be replaced or restarted.
@@ -166,6 +166,7 @@ impl HostState {
                 executed.returning = false;
                 executed.follows.clear();
             }
+            self.log.push(Log::Returns(name.clone()));
             self.unsaved.executed = true;
         }
     }

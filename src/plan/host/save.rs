@@ -7,7 +7,7 @@ use crate::model::revision::Revision;
 use crate::model::systemd::JobResult;
 use crate::model::unit::{Target, UnitReport};
 
-use super::{Action, BootState, Executed, HostState, StoreHistory, Unit};
+use super::{Action, BootState, Executed, HostState, Log, StoreHistory, Unit};
 
 /// What differs from the saved boot state.
 #[derive(Debug, Default)]
@@ -94,6 +94,7 @@ impl HostState {
                 let result = report.result.as_deref().map(JobResult::from);
                 let executed = Executed::new(report.generation, report.target);
                 unit.executed = Some(Executed { restart, result, ..executed });
+                self.log.push(Log::KnownFromReport(name.clone()));
                 self.unsaved.executed = true;
             }
         }

@@ -38,6 +38,7 @@ impl HostState {
         loop {
             let steps = self.steps();
             if !lease_holds && !steps.is_empty() {
+                self.log.push(Log::LeaseEnds);
                 return Some(Action::Wait(Some(now.monotonic + LEASE_RETRY)));
             }
             for name in &steps.record {
