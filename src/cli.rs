@@ -15,6 +15,7 @@ mod commands;
 mod condition;
 mod error;
 mod explain;
+mod folder;
 mod follow;
 mod input;
 mod known;
@@ -35,8 +36,8 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, diff, edit, fd_forward, forget, import, journal, list, restart, services, show, ssh, status,
-    submit, units, verify, wait_for,
+    complete, context, diff, edit, export, fd_forward, forget, import, journal, list, restart, restore, services, show,
+    ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit};
 use input::{argv, refused};
@@ -210,6 +211,8 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
         Command::ListMachines(args) => list::machines(session, args).await,
         Command::Forget(args) => forget::run(session, args).await,
+        Command::Export(args) => export::run(session, args).await,
+        Command::Restore(args) => restore::run(session, args).await,
         Command::Import(args) => import::run(session, args).await,
         Command::Journal(args) => journal::run(session, args).await,
         Command::Status(args) => status::run(session, args).await,
@@ -239,6 +242,8 @@ fn format(command: &Command) -> Format {
         Command::Cat(args) => args.output.format,
         Command::Diff(args) => args.output.format,
         Command::Edit(args) => args.output.format,
+        Command::Export(args) => args.output.format,
+        Command::Restore(args) => args.output.format,
         Command::Import(args) => args.output.format,
         Command::ListUnits(args) | Command::ListUnitFiles(args) => args.list.output.format,
         Command::ListMachines(args) => args.list.output.format,

@@ -1,5 +1,5 @@
-//! Compares `docs/conformance.md` with the conformance cases: each name on the page exists, and each case is on the
-//! page.
+//! Compares pages that name tests with the tests: `docs/conformance.md` with the conformance cases (each name on the
+//! page exists, and each case is on the page), and the table of failures in `docs/operating.md`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -130,5 +130,32 @@ fn every_transcript_is_a_cases() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         assert!(all.contains(&name), "{}: no case of this name", path.display());
+    }
+}
+
+/// The least number of failures in the table.
+const FAILURES: usize = 19;
+
+#[test]
+fn every_failure_of_the_operating_page_is_shown_by_tests() {
+    let page = fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    let (_, after) = page.split_once("\n## What fails, and what to do\n").unwrap();
+    let section = after.split("\n## ").next().unwrap();
+    // The first row has the headings.
+    let rows: Vec<Vec<&str>> =
+        section.lines().filter_map(|line| Some(line.strip_prefix("| ")?.split(" | ").collect())).skip(1).collect();
+    assert!(rows.len() >= FAILURES && rows.iter().all(|row| row.len() == 4), "{rows:#?}");
+    let shown: Vec<(&str, Vec<&str>)> = section
+        .split("\n* ")
+        .skip(1)
+        .map(|item| item.split_once(':').unwrap())
+        .map(|(failure, tests)| (failure, named(tests)))
+        .collect();
+    let failures: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(shown.iter().map(|(failure, _)| *failure).collect::<Vec<_>>(), failures, "each row has its tests below");
+    let known = tests();
+    for (failure, names) in shown {
+        let missing: Vec<&&str> = names.iter().filter(|name| !known.contains(**name)).collect();
+        assert!(!names.is_empty() && missing.is_empty(), "{failure}: no test, or none of this name: {missing:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! What can be typed: commands, options and their help, from which completions and manual pages are made too.
 //! Owns clap's definitions; does nothing with what was typed.
 
+mod backup;
 mod change;
 mod connection;
 pub(super) mod context;
@@ -18,6 +19,7 @@ mod wait;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub(super) use backup::{Export, Restore};
 pub(super) use change::{Block, Change, Create, Destroy, Start, Submit};
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, Verify, editor};
@@ -105,6 +107,10 @@ pub(super) enum Command {
     ListMachines(ListMachines),
     /// Forget hosts that are gone and won't be back
     Forget(Forget),
+    /// Write all units into a folder, as a backup
+    Export(Export),
+    /// Bring all units of such a folder back
+    Restore(Restore),
     /// Take over units of another cluster, also of CoreOS fleet
     Import(Import),
     /// Show the journals of units, from all hosts

@@ -41,7 +41,7 @@ use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target, Unit};
 
 pub use brake::{Brake, Braked};
-pub use decision::{Decision, Departure, Fate, Host, HostDecision, HostEvent, Plan, Reason, Report, Write};
+pub use decision::{Because, Decision, Departure, Fate, Host, HostDecision, HostEvent, Plan, Reason, Report, Write};
 use dirty::{DirtySet, Rescan};
 use index::{Index, Indexed};
 

@@ -210,10 +210,7 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
         }
     }
     let keys = names.iter().map(|name| Key::Unit(name.clone()).to_string()).collect();
-    let sent = intents.iter().filter_map(|intent| match &intent.change {
-        UnitChange::Ensure { file, .. } => Some(file.as_ref()?.hash()),
-        UnitChange::Destroy | UnitChange::Restart => None,
-    });
+    let sent = sent(intents);
     let loses_text = |intent: &&Intent| match &intent.change {
         UnitChange::Ensure { file, on_different_file, .. } => {
             file.is_some() && *on_different_file != OnDifferentFile::Keep
@@ -224,8 +221,8 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
     let losing = intents.iter().filter(loses_text).map(|intent| intent.name.clone()).collect();
     let units = reader.points(&keys);
     let ((revision, kvs), files, histories) =
-        try_join!(units, files_under(reader, sent.collect()), histories(reader, &losing))?;
-    let mut read = Read { revision, files, histories, ..Read::default() };
+        try_join!(units, files_under(reader, sent.keys().cloned().collect()), histories(reader, &losing))?;
+    let mut read = Read { revision, files, sent, histories, ..Read::default() };
     for kv in kvs {
         // Foreign keys belong to no unit; a damaged record can be replaced.
         let Ok(Key::Unit(name)) = Key::parse(&kv.key) else { continue };
@@ -243,6 +240,17 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
     read.leaving = leaving(reader, intents, &read).await?;
     read.at_rest = at_rest(reader, intents, &read).await?;
     Ok(read)
+}
+
+/// The files of the batch by their hashes; of several with the same hash, the first one.
+fn sent(intents: &[Intent]) -> BTreeMap<UnitHash, Arc<UnitFile>> {
+    let mut sent = BTreeMap::new();
+    for intent in intents {
+        if let UnitChange::Ensure { file: Some(file), .. } = &intent.change {
+            sent.entry(file.hash()).or_insert_with(|| Arc::clone(file));
+        }
+    }
+    sent
 }
 
 /// The earlier texts of `units`. Not at the revision of the units' records: each of the two is guarded when they are

@@ -87,6 +87,8 @@ pub struct Read {
     pub units: BTreeMap<UnitName, Found>,
     /// What the store has under the hashes of the files that were sent, and under the keys of those templates.
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
+    /// The files of the batch by their hashes; of several texts of one file, the first.
+    pub sent: BTreeMap<UnitHash, Arc<UnitFile>>,
     /// The earlier texts of units that may be destroyed or get another text, and the commit that wrote them.
     pub histories: BTreeMap<UnitName, (Revision, History)>,
     /// Units to destroy that have no record but are still on a host.
@@ -148,11 +150,13 @@ struct Stored {
 }
 
 impl Stored {
-    /// Under the hash of its file, unless the store has another text there. That one is written again as well: if no
-    /// unit refers to it, the leader may be about to delete it.
+    /// Under the hash of its file, unless another text is there, or will be: of the texts of one file in a batch, the
+    /// first one gets that key. The other text is written as well: if no unit refers to it, the leader may be about to
+    /// delete it.
     fn new(file: &Arc<UnitFile>, read: &Read) -> Self {
         let hash = file.hash();
-        match read.files.get(&hash).filter(|stored| stored.text() != file.text()) {
+        let there = read.files.get(&hash).or_else(|| read.sent.get(&hash));
+        match there.filter(|there| there.text() != file.text()) {
             None => Self { text: None, texts: vec![(hash, Arc::clone(file))] },
             Some(other) => {
                 let own = Self::own(file);
@@ -549,6 +553,21 @@ mod tests {
         assert_eq!(write.record.unwrap().text, Some(explained.text_hash()));
         let texts = [(plain.hash(), plain.clone()), (explained.text_hash(), explained.clone())];
         assert_eq!(write.texts, texts);
+    }
+
+    #[test]
+    fn two_texts_of_one_file_in_a_batch_are_both_stored() {
+        let parse = |text: &str| Arc::new(UnitFile::parse(text.as_bytes()).unwrap());
+        let (plain, explained) = (parse("[Service]\nExecStart=/a\n"), parse("# why\n[Service]\nExecStart=/a\n"));
+        let read = Read { sent: [(plain.hash(), plain.clone())].into(), ..Read::default() };
+        let texts = |name: &str, file: &Arc<UnitFile>| {
+            let write = one(have(name, Some(file.clone()), None, OnDifferentFile::Keep), &read).write.unwrap();
+            (write.record.unwrap().text, write.texts)
+        };
+        let first = (plain.hash(), plain.clone());
+        assert_eq!(texts("a.service", &plain), (None, vec![first.clone()]));
+        let own = explained.text_hash();
+        assert_eq!(texts("b.service", &explained), (Some(own.clone()), vec![first, (own, explained.clone())]));
     }
 
     #[test]

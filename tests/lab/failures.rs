@@ -389,3 +389,39 @@ fn an_etcd_made_anew_stops_nothing() {
     let now: Vec<String> = HOSTS.iter().map(|host| lab.main_pid(host, "fleetd.service")).collect();
     assert_eq!(now, daemons);
 }
+
+/// The export has each unit's file and desired state; the hosts have the units themselves, which go on running.
+#[test]
+fn all_units_are_back_from_an_export_after_the_loss_of_etcds_data_and_none_is_restarted() {
+    let lab = Lab::cluster(3);
+    let before = nine_units(&lab);
+    lab.file("loaded.service", "# only loaded\n[Service]\nExecStart=/bin/sleep 1000");
+    lab.file("idle.service", "[Service]\nExecStart=/bin/true");
+    lab.fleetctl(&["load", "loaded.service"]).ok();
+    lab.fleetctl(&["submit", "idle.service"]).ok();
+    let listed = || lab.fleetctl(&["list-unit-files", "--no-legend", "--full", "--fields=unit,hash,dstate,state"]).ok();
+    let units = listed();
+    lab.fleetctl(&["export", "/root/backup"]).ok();
+
+    lab.lab(&["etcd", "down"]).ok();
+    lab.lab(&["etcd", "up"]).ok();
+    eventually(Duration::from_secs(20), "three machines in the new store", || {
+        let listed = lab.fleetctl(&["list-machines", "--no-legend"]);
+        if listed.stdout.lines().count() == 3 { Ok(()) } else { Err(format!("{listed:?}")) }
+    });
+    assert_eq!(listed(), "", "the store is empty");
+    let refused = lab.fleetctl(&["export", "/root/backup"]);
+    assert!(refused.code == 1 && refused.stderr.contains("doesn't have"), "the last copy stays: {refused:?}");
+
+    lab.fleetctl(&["restore", "/root/backup"]).ok();
+    lab.fleetctl(&["wait", "--for=settled", "--timeout=60s"]).ok();
+    assert_eq!(listed(), units, "each file and each desired state");
+    assert_eq!(places(&lab), before, "taken over where they run, by the same processes");
+    let exported = lab.fleetctl(&["export", "/root/backup"]).ok();
+    assert_eq!(exported, "/root/backup: 12 units; 0 files written, 0 deleted\n");
+
+    // They are units like any other again.
+    lab.fleetctl(&["destroy", "u@1.service"]).ok();
+    let (host, _) = &before["u@1.service"];
+    assert_ne!(lab.run(host, &["systemctl", "is-active", "u@1.service"]).stdout.trim(), "active");
+}

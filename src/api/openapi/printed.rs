@@ -177,8 +177,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         (
             "PrintedDone",
             json!({
-                "description": "What `fleetctl submit`, `load`, `start`, `restart`, `stop`, `unload` and `destroy` \
-                    print with `--output json`.",
+                "description": "What `fleetctl submit`, `load`, `start`, `restart`, `stop`, `unload`, `destroy` and \
+                    `restore` print with `--output json`.",
                 "type": "object",
                 "properties": { "revision": of("Revision"), "units": all_of(done) },
                 "required": ["revision", "units"],
@@ -225,6 +225,26 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                     "required": ["machine", "ip", "hostname"],
                     "additionalProperties": false,
                 },
+            }),
+        ),
+        (
+            "PrintedExport",
+            json!({
+                "description": "What `fleetctl export --output json` prints.",
+                "type": "object",
+                "properties": {
+                    "folder": text(),
+                    "units": { "type": "integer", "minimum": 0, "description": "How many units the folder has." },
+                    "written": { "type": "integer", "minimum": 0, "description": "Files that are new or different." },
+                    "deleted": { "type": "integer", "minimum": 0 },
+                    "damaged": {
+                        "type": "array",
+                        "items": of("UnitName"),
+                        "description": "Units whose records in the store are damaged: the folder keeps what it had.",
+                    },
+                },
+                "required": ["folder", "units", "written", "deleted", "damaged"],
+                "additionalProperties": false,
             }),
         ),
         (

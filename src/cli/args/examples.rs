@@ -92,6 +92,14 @@ const EXAMPLES: &[Examples] = &[
             ("forget --held", "the hosts that vanished together are really gone: move their units now"),
         ],
     ),
+    ("export", &[("export backup", "write all units into the folder backup, or bring it up to date; keep it in git")]),
+    (
+        "restore",
+        &[
+            ("restore backup", "bring the units of the folder back, and ask before units that are here are changed"),
+            ("restore --yes backup", "without a question, for scripts"),
+        ],
+    ),
     (
         "import",
         &[

@@ -17,15 +17,18 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("More", &[]),
 ];
 
+/// Not on the screen: it is `fleetctl --version` too, and there is room for 32 lines.
+const LEFT_OUT: &str = "version";
+
 /// What follows the list of commands.
 const READ_ON: &str = "Help: fleetctl help COMMAND; options of every command: fleetctl help options";
 
 /// What it is and the commands, on one screen.
 pub(super) fn overview(command: &clap::Command) -> String {
-    let visible = || command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    let visible = || command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != LEFT_OUT);
     let width = visible().map(|sub| sub.get_name().len()).max().unwrap_or(0);
     let grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
-    let mut text = "{about}\n{usage-heading} fleetctl [OPTIONS] COMMAND [ARGUMENTS]\n\n".to_owned();
+    let mut text = "{about}\n{usage-heading} fleetctl [OPTIONS] COMMAND [ARGUMENTS]\n".to_owned();
     for (heading, names) in GROUPS {
         let named = names.iter().filter_map(|name| visible().find(|sub| sub.get_name() == *name));
         let rest = visible().filter(|sub| names.is_empty() && !grouped(sub.get_name()));

@@ -78,6 +78,11 @@ const OTHERS: &[Words] = &[
         ours: "start --replace FILE...",
         does: "takes the old files again, from where you keep them",
     },
+    Words {
+        typed: &["backup", "save", "dump", "snapshot"],
+        ours: "export{}",
+        does: "writes the files and desired states of all units into a folder",
+    },
     Words { typed: &["ctx", "contexts", "config"], ours: "context{}", does: "lists and selects contexts" },
     Words { typed: &["enable"], ours: "start{}", does: "starts units and keeps them running" },
     Words { typed: &["disable"], ours: "unload{}", does: "stops units and takes them off their hosts" },

@@ -1,38 +1,58 @@
 //! Chooses a host: takes the candidates from the smallest index, best score first, and checks each against the rules of
 //! `fit`, using the index where it can answer. Owns this optimization; must never give another answer than `fit`.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::model::name::{MachineId, UnitName};
 use crate::model::rule::Rule;
+use crate::model::unit::Target;
 
 use super::super::fit::{Question, Stance, View, first_violation, is_effective};
+use super::decision::Because;
 use super::dirty::Rescan;
 use super::index::{Indexed, Member, Node};
 use super::reasons::InfeasibleCache;
 use super::score::{Ranking, Score};
 
 impl<'a> Indexed<'a> {
-    /// The best host where all of `group` fit, and how many better ones were skipped because they don't.
+    /// The best host where all of `group` fit, and why it is the best: one where they already run, or else the least
+    /// loaded.
     pub(super) fn choose(
         &self,
         group: &[UnitName],
         rescan: &Rescan,
         infeasible: &InfeasibleCache,
-    ) -> Option<(MachineId, usize)> {
+    ) -> Option<(MachineId, Because)> {
         let members = self.members(group);
         let fits = |host: &&MachineId| self.group_violation(&members, host, group).is_none();
         if let Rescan::Hosts(hosts) = rescan {
+            let running = self.running_on(group).into_iter().filter(|host| hosts.contains(*host));
             let ranking = self.ranked(hosts.iter());
-            let at = ranking.iter().position(|score| fits(&&score.host))?;
-            let host = ranking.into_iter().nth(at)?.host;
-            return Some((host, at)).filter(|_| !self.exclude_each_other(group));
+            let least = ranking.iter().map(|score| &score.host);
+            return best(running, least, fits).filter(|_| !self.exclude_each_other(group));
         }
         if members.iter().any(|(_, node)| infeasible.contains(node)) || self.exclude_each_other(group) {
             return None;
         }
-        let found = self.candidates(&members, group).enumerate().find(|(_, host)| fits(host));
-        found.map(|(at, host)| (host.clone(), at))
+        best(self.running_on(group).into_iter(), self.candidates(&members, group), fits)
+    }
+
+    /// The live hosts that run members of `group`, those with the most members first. A unit without an assignment
+    /// runs only where the store has lost its record: there it is taken over without a restart, and on any other host
+    /// it would run twice.
+    fn running_on(&self, group: &[UnitName]) -> Vec<&'a MachineId> {
+        let mut running: BTreeMap<&MachineId, usize> = BTreeMap::new();
+        for unit in group {
+            let launched = self.cluster.reports(unit).filter(|(_, report)| report.target == Target::Launched);
+            for (host, _) in launched.filter(|(host, _)| self.cluster.machines.contains_key(*host)) {
+                *running.entry(host).or_default() += 1;
+            }
+        }
+        let mut hosts: Vec<(&MachineId, usize)> = running.into_iter().collect();
+        hosts.sort_by_cached_key(|(host, count)| (Reverse(*count), Score::of(self.cluster, host)));
+        hosts.into_iter().map(|(host, _)| host).collect()
     }
 
     pub(super) fn members<'g>(&self, group: &'g [UnitName]) -> Vec<(&'g UnitName, &'a Node)> {
@@ -119,4 +139,17 @@ impl<'a> Indexed<'a> {
                     })
             })
     }
+}
+
+/// The first of `running` that `fits`, or else the first of `least`, which are ordered by load.
+fn best<'h>(
+    mut running: impl Iterator<Item = &'h MachineId>,
+    least: impl Iterator<Item = &'h MachineId>,
+    fits: impl Fn(&&MachineId) -> bool,
+) -> Option<(MachineId, Because)> {
+    if let Some(host) = running.find(&fits) {
+        return Some((host.clone(), Because::Runs));
+    }
+    let (passed, host) = least.enumerate().find(|(_, host)| fits(host))?;
+    Some((host.clone(), Because::LeastLoaded { passed }))
 }

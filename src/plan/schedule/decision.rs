@@ -118,8 +118,8 @@ pub enum Reason {
     Placed {
         /// The host.
         host: Host,
-        /// How many less loaded hosts were skipped because they don't fit.
-        passed: usize,
+        /// Why this host.
+        because: Because,
         /// The host that it leaves, if it moves.
         left: Option<(Host, Departure)>,
     },
@@ -151,6 +151,28 @@ pub enum Reason {
     },
     /// It no longer needs a placement: its desired state is inactive, or it is global and has hosts.
     Forgotten,
+}
+
+/// Why a host was chosen among those that fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// The unit already runs there: the store has lost its record.
+    Runs,
+    /// It has the fewest assignments.
+    LeastLoaded {
+        /// How many less loaded hosts were skipped because they don't fit.
+        passed: usize,
+    },
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runs => write!(f, "it already runs there"),
+            Self::LeastLoaded { passed: 0 } => write!(f, "the least loaded host"),
+            Self::LeastLoaded { passed } => write!(f, "the least loaded host that fits ({passed} passed over)"),
+        }
+    }
 }
 
 /// Why a unit leaves a host.
@@ -186,16 +208,13 @@ impl fmt::Display for Departure {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Placed { host, passed, left } => {
+            Self::Placed { host, because, left } => {
                 match left {
-                    Some((from, because)) if from.id == host.id => write!(f, "comes back to {host}: {because}; ")?,
-                    Some((from, because)) => write!(f, "moves from {from} to {host}: {because}; ")?,
+                    Some((from, why)) if from.id == host.id => write!(f, "comes back to {host}: {why}; ")?,
+                    Some((from, why)) => write!(f, "moves from {from} to {host}: {why}; ")?,
                     None => write!(f, "placed on {host}: ")?,
                 }
-                match passed {
-                    0 => write!(f, "the least loaded host"),
-                    passed => write!(f, "the least loaded host that fits ({passed} passed over)"),
-                }
+                because.fmt(f)
             }
             Self::Updated { host } => write!(f, "updated on {host}"),
             Self::Leaves { host, because } => write!(f, "leaves {host}: {because}"),

@@ -7,7 +7,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Placement;
 
 use super::super::fit::is_wanted;
-use super::decision::{Departure, Reason};
+use super::decision::{Because, Departure, Reason};
 use super::dirty::Rescan;
 use super::group::{Group, Groups};
 use super::round::{Round, Unplaced};
@@ -33,7 +33,7 @@ impl Round<'_> {
             None => (core, None),
         };
         match found {
-            Some((host, passed)) => members.iter().for_each(|name| self.put(name, &host, passed)),
+            Some((host, because)) => members.iter().for_each(|name| self.put(name, &host, because)),
             None => members.iter().for_each(|name| self.wait(name, &members, &rescan)),
         }
         for name in &members {
@@ -41,14 +41,14 @@ impl Round<'_> {
         }
     }
 
-    fn put(&mut self, unit: &UnitName, host: &MachineId, passed: usize) {
+    fn put(&mut self, unit: &UnitName, host: &MachineId, because: Because) {
         let Some(constraints) = self.constraints(unit) else { return };
         let Some(assignment) = self.wanted_assignment(unit, host, &constraints) else { return };
         let left = self.unplaced.remove(unit).and_then(|unplaced| unplaced.left);
         let left = left.map(|(host, why)| (self.host(&host), why));
         self.set_assignment(unit, host, Some(assignment));
         self.set_placement(unit, Some(Placement::On { host: host.clone(), since: self.now }));
-        self.pending.why(unit, Reason::Placed { host: self.host(host), passed, left });
+        self.pending.why(unit, Reason::Placed { host: self.host(host), because, left });
     }
 
     /// No host fits.
@@ -102,7 +102,8 @@ impl Round<'_> {
             && let Some(assignment) = self.wanted_assignment(unit, host, &constraints)
         {
             self.set_assignment(unit, host, Some(assignment));
-            self.pending.why_at(unit, host, Reason::Placed { host: self.host(host), passed: 0, left: None });
+            let because = Because::LeastLoaded { passed: 0 };
+            self.pending.why_at(unit, host, Reason::Placed { host: self.host(host), because, left: None });
         }
     }
 

@@ -6,7 +6,7 @@ use crate::model::file::UnitFile;
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::Machine;
 use crate::model::placement::Constraints;
-use crate::model::unit::{Desired, Placement, Unit, UnitReport};
+use crate::model::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 use crate::plan::check::{always, check};
 use crate::plan::explain::explain;
 
@@ -18,6 +18,28 @@ struct Bench {
 
 fn id(at: u64) -> MachineId {
     format!("{at:08x}{at:024x}").parse().unwrap()
+}
+
+/// `host` has carried out `assignment`.
+fn report(name: &UnitName, host: &MachineId, assignment: &Assignment) -> Change {
+    let value = UnitReport {
+        generation: assignment.generation,
+        target: assignment.target,
+        hash: assignment.hash.clone(),
+        load: String::new(),
+        active: String::new(),
+        sub: String::new(),
+        job: None,
+        result: None,
+        error: None,
+        since: 0,
+        missing: false,
+        restarts: 0,
+        status: None,
+        failure: None,
+    };
+    let report = Versioned { value, revision: Revision::default() };
+    Change::Report(name.clone(), host.clone(), ReportKeyForm::HostFirst, Some(report))
 }
 
 impl Bench {
@@ -71,28 +93,9 @@ impl Bench {
 
     /// All hosts answer.
     fn answer(&mut self) -> Vec<String> {
-        let state = |assignment: &crate::model::unit::Assignment| UnitReport {
-            generation: assignment.generation,
-            target: assignment.target,
-            hash: assignment.hash.clone(),
-            load: String::new(),
-            active: String::new(),
-            sub: String::new(),
-            job: None,
-            result: None,
-            error: None,
-            since: 0,
-            missing: false,
-            restarts: 0,
-            status: None,
-            failure: None,
-        };
         let schedule = self.scheduler.cluster().schedule.clone();
         let states = schedule.iter().flat_map(|(host, assignments)| {
-            assignments.iter().map(|(name, assignment)| {
-                let report = Versioned { value: state(&assignment.value), revision: Revision::default() };
-                Change::Report(name.clone(), host.clone(), ReportKeyForm::HostFirst, Some(report))
-            })
+            assignments.iter().map(|(name, assignment)| report(name, host, &assignment.value))
         });
         self.then(states.collect::<Vec<_>>())
     }
@@ -123,6 +126,31 @@ fn a_unit_comes_changes_and_goes() {
     assert_eq!(bench.then([Change::Unit(name, None)]), ["a.service leaves n1 (00000001): it was destroyed"]);
     assert_eq!(bench.answer(), ["a.service left n1 (00000001): stopped there"]);
     bench.settled();
+}
+
+/// The store has lost its data, and the hosts report what they still run.
+#[test]
+fn a_unit_goes_to_the_host_that_already_runs_it_if_it_fits_there() {
+    let mut bench = Bench::new(3);
+    let runs = |name: &str, at: u64| {
+        let assignment = Assignment::new(UnitHash::new("0"), Target::Launched, Revision(1));
+        report(&name.parse().unwrap(), &id(at), &assignment)
+    };
+    let reports = [("a", 3), ("b", 1), ("m", 2), ("n", 2), ("n", 3)];
+    bench.then(reports.map(|(name, at)| runs(&format!("{name}.service"), at)));
+    bench.then([runs("gone.service", 9)]);
+    for (name, section, expected) in [
+        ("a.service", "", "placed on n3 (00000003): it already runs there"),
+        ("b.service", "MachineMetadata=zone=b", "placed on n2 (00000002): the least loaded host"),
+        ("gone.service", "", "placed on n1 (00000001): the least loaded host"),
+    ] {
+        assert_eq!(bench.submit(&[(name, section)]), [format!("{name} {expected}")]);
+    }
+    // Of units that must be together, most run on n2.
+    assert_eq!(
+        bench.submit(&[("m.service", ""), ("n.service", "MachineOf=m.service")]),
+        ["m.service", "n.service"].map(|name| format!("{name} placed on n2 (00000002): it already runs there"))
+    );
 }
 
 #[test]
