@@ -55,7 +55,8 @@ pub(crate) fn hold(top: &Path, bless: bool) {
     for bug in &all {
         let source = fs::read_to_string(top.join(&bug.source)).unwrap_or_default();
         assert_eq!(source.matches(&bug.find).count(), 1, "the text of {} in {}", bug.name, bug.source);
-        assert!(["simulation", "scripts", "plan", "kill_points"].contains(&bug.suite.as_str()), "{}: which suite?", bug.name);
+        let suites = ["simulation", "scripts", "plan", "kill_points"];
+        assert!(suites.contains(&bug.suite.as_str()), "{}: which suite?", bug.name);
     }
     let page = fs::read_to_string(top.join(PAGE)).unwrap();
     let (before, rest) = page.split_once(BEGIN).unwrap();
