@@ -26,25 +26,33 @@ fn minute(ms: u64) -> String {
 pub struct Clock {
     /// If set, time is counted from this start by tokio's clock, so that a simulation with paused time has one clock.
     virtual_start: Option<(Instant, u64)>,
+    /// How long each computation of a leader takes in a simulation, whose time stands still while it computes.
+    computing: Duration,
 }
 
 impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self { virtual_start: None }
+        Self { virtual_start: None, computing: Duration::ZERO }
     }
 
     /// A clock that shows `epoch_ms` now and follows tokio's time.
     #[must_use]
     pub fn simulated(epoch_ms: u64) -> Self {
-        Self { virtual_start: Some((Instant::now(), epoch_ms)) }
+        Self { virtual_start: Some((Instant::now(), epoch_ms)), computing: Duration::ZERO }
     }
 
-    /// Whether it is a simulation's.
+    /// This clock, if it is a simulation's, in which each computation of a leader takes this long.
     #[must_use]
-    pub fn is_simulated(&self) -> bool {
-        self.virtual_start.is_some()
+    pub fn computing(self, each: Duration) -> Self {
+        Self { computing: each, ..self }
+    }
+
+    /// How long a computation takes; `None` if that isn't simulated.
+    #[must_use]
+    pub fn simulated_computing(&self) -> Option<Duration> {
+        self.virtual_start.map(|_| self.computing)
     }
 
     /// The time in ms since the epoch.

@@ -241,6 +241,7 @@ impl<'a, S: Store> Term<'a, S> {
             () = self.lease.lost() => {}
             () = tokio::time::sleep(MAX_PLANNING) => {}
         }
+        tracing::debug!("leadership ends during a computation");
         if let Some(cost) = self.suspect.blamed(began.elapsed(), self.engine.options.ttl) {
             self.engine.leave_out(cost);
         }

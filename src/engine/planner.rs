@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -23,9 +24,9 @@ pub(super) enum Planner {
         /// Closed when the thread has ended.
         ended: oneshot::Receiver<Infallible>,
     },
-    /// On the caller's thread. A simulation can be replayed only if no other thread takes part, and its time stands
-    /// still while it computes.
-    Inline,
+    /// On the caller's thread, in a simulation, which can be replayed only if no other thread takes part. Each
+    /// computation then takes this long.
+    Inline(Duration),
 }
 
 impl Planner {
@@ -34,8 +35,8 @@ impl Planner {
     /// # Panics
     /// If the system can't create a thread, as the runtime does for its file operations.
     pub(super) fn start(clock: Clock) -> Self {
-        if clock.is_simulated() {
-            return Self::Inline;
+        if let Some(takes) = clock.simulated_computing() {
+            return Self::Inline(takes);
         }
         let (jobs, queue) = mpsc::channel::<Job>();
         let (alive, ended) = oneshot::channel();
@@ -54,7 +55,15 @@ impl Planner {
     /// # Panics
     /// If `work` panics, with the same payload, so that the caller sees no difference.
     pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let Self::Thread { jobs, .. } = self else { return work() };
+        let jobs = match self {
+            Self::Thread { jobs, .. } => jobs,
+            Self::Inline(takes) if takes.is_zero() => return work(),
+            Self::Inline(takes) => {
+                let done = work();
+                tokio::time::sleep(*takes).await;
+                return done;
+            }
+        };
         let (answer, answered) = oneshot::channel();
         let job = move || {
             // Nothing that `work` left half done is used again. Without a receiver the term of leadership is over.
@@ -82,7 +91,6 @@ impl Planner {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
 
     use tokio::time::{Instant, sleep, timeout};
 
@@ -121,6 +129,13 @@ mod tests {
         let other = planner.run(|| thread::current().id()).await;
         assert_ne!(other, here);
         assert_eq!(planner.run(|| thread::current().id()).await, other);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_computation_takes_the_time_that_it_is_given() {
+        let (planner, begin) = (Planner::start(Clock::simulated(0).computing(Duration::from_secs(7))), Instant::now());
+        assert_eq!(planner.run(|| 1 + 1).await, 2);
+        assert_eq!(begin.elapsed(), Duration::from_secs(7));
     }
 
     /// As when leadership ends while it plans: the work is given up, and the thread ends with it.

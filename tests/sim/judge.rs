@@ -170,6 +170,11 @@ impl Judge {
         self.facts().machines.told.allow(lag);
     }
 
+    /// Each computation of a leader takes this long: it may act on what it knew two or three of them before.
+    pub(crate) fn allow_planning(&self, each: Duration) {
+        self.facts().machines.told.allow_planning(each * 3);
+    }
+
     /// Allow each call to systemd this much time, and a reader that makes `calls` of them, that many times as much.
     pub(crate) fn allow_calls(&self, latency: Duration, calls: u32) {
         let machines = &mut self.facts().machines;
@@ -185,6 +190,13 @@ impl Judge {
     /// The daemon of `host` has ended, for whatever reason.
     pub(crate) fn daemon_ends(&self, host: usize) {
         self.facts().machines.daemon_ends(host);
+    }
+
+    /// The daemon of `host` is suspended, or continues.
+    pub(crate) fn freezes(&self, host: usize, frozen: bool) {
+        self.look();
+        let now = self.journal.now();
+        self.facts().machines.freezes(host, frozen, now);
     }
 
     /// A person is about to start or stop a unit on `host` with `systemctl`.

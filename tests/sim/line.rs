@@ -1,5 +1,5 @@
-//! One daemon's connection to the store, and its faults: delays, lost requests, lost answers, late requests, cuts,
-//! watches that stall or end. Owns these faults; requests are carried out by the store.
+//! One daemon's connection to the store, and its faults: delays, lost requests, lost answers, late requests, cuts in
+//! one direction or both, watches that stall or end. Owns these faults; requests are carried out by the store.
 //!
 //! A request that was sent is carried out even if its sender is dead by then, as on a real network.
 
@@ -13,6 +13,7 @@ use flotilla::store::{Batch, Error, LeaseId, Page, Range, Store, Txn, Watch};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::freeze::Freeze;
 use super::judge::Judge;
 use super::random::Random;
 
@@ -51,9 +52,22 @@ impl Weather {
     }
 }
 
+/// In which directions a connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    No,
+    Both,
+    /// Requests don't arrive. What watches deliver does.
+    Requests,
+    /// Requests are carried out. Neither answers nor what watches deliver arrive.
+    Answers,
+}
+
 /// The connection of one daemon, or of a user. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Line {
+    /// Whether its daemon is suspended.
+    pub(crate) freeze: Freeze,
     host: Option<usize>,
     store: Embedded,
     judge: Judge,
@@ -63,7 +77,7 @@ pub(crate) struct Line {
 struct State {
     random: Random,
     weather: Weather,
-    cut: bool,
+    cut: Cut,
     /// Whether watches end when the connection is cut; otherwise they stall.
     watches_end: bool,
     /// Watches stall, although requests get through.
@@ -84,9 +98,9 @@ struct Fate {
 
 impl Line {
     pub(crate) fn new(host: Option<usize>, store: Embedded, judge: Judge, random: Random) -> Self {
-        let (weather, cut, watches_end) = (Weather::default(), false, true);
+        let (weather, cut, watches_end) = (Weather::default(), Cut::No, true);
         let state = State { random, weather, cut, watches_end, watches_stall: false, late_commit: Duration::ZERO };
-        let line = Self { host, store, judge, state: Arc::new(Mutex::new(state)) };
+        let line = Self { freeze: Freeze::default(), host, store, judge, state: Arc::new(Mutex::new(state)) };
         line.set_weather(Weather::default());
         line
     }
@@ -97,13 +111,21 @@ impl Line {
     }
 
     /// Cut the connection, or restore it.
-    pub(crate) fn cut(&self, cut: bool, watches_end: bool) {
+    pub(crate) fn cut(&self, cut: Cut, watches_end: bool) {
         let mut state = self.lock();
         (state.cut, state.watches_end) = (cut, watches_end);
     }
 
     pub(crate) fn is_cut(&self) -> bool {
-        self.lock().cut
+        self.lock().cut != Cut::No
+    }
+
+    fn sends(&self) -> bool {
+        matches!(self.lock().cut, Cut::No | Cut::Answers)
+    }
+
+    fn receives(&self) -> bool {
+        matches!(self.lock().cut, Cut::No | Cut::Requests)
     }
 
     /// Stall the watches, or let them continue.
@@ -139,23 +161,27 @@ impl Line {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send,
     {
+        // The daemon's own tasks are suspended by whoever runs them; this is for the tasks that these have spawned.
+        self.freeze.over().await;
         let deadline = Instant::now() + DEADLINE;
         let fate = self.fate();
         let (answer, answered) = oneshot::channel();
         let line = self.clone();
         tokio::spawn(async move {
             sleep(fate.there).await;
-            if fate.lost || line.is_cut() {
+            if fate.lost || !line.sends() {
                 return;
             }
             let result = request(line.clone()).await;
             sleep(fate.back).await;
-            if !fate.unanswered && !line.is_cut() {
+            if !fate.unanswered && line.receives() {
                 // The caller may have given up.
                 let _ = answer.send(result);
             }
         });
-        match tokio::time::timeout_at(deadline, answered).await {
+        let answered = tokio::time::timeout_at(deadline, answered).await;
+        self.freeze.over().await;
+        match answered {
             Ok(Ok(result)) => return result,
             Ok(Err(_)) if fate.quick => {}
             _ => sleep_until(deadline).await,
@@ -174,8 +200,8 @@ impl Line {
             return Err(Error::Unavailable("the watch ended (simulated)".into()));
         }
         sleep(slow).await;
-        while self.is_cut() || self.lock().watches_stall {
-            if self.is_cut() && self.lock().watches_end {
+        while !self.receives() || self.freeze.is_frozen() || self.lock().watches_stall {
+            if !self.receives() && self.lock().watches_end {
                 sleep(DEADLINE).await;
                 return Err(Error::Unavailable("the watch was cut (simulated)".into()));
             }

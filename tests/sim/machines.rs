@@ -48,6 +48,8 @@ struct Watched {
     /// When the cluster last treated it as dead, and when it last registered.
     lost: Option<Duration>,
     registered: Option<Duration>,
+    /// When its daemon was last suspended, and until when.
+    frozen: Option<(Duration, Option<Duration>)>,
     requests: Requests,
     /// When a person last started each unit, and last stopped it.
     hand_starts: BTreeMap<UnitName, Duration>,
@@ -64,6 +66,18 @@ struct Watched {
     failed: BTreeMap<UnitName, Duration>,
 }
 
+impl Watched {
+    /// When its daemon has noticed what happened on the host `at` some time, which takes it so long.
+    fn noticed(&self, at: Duration, takes: Duration) -> Duration {
+        match self.frozen {
+            Some((since, until)) if at + takes >= since && until.is_none_or(|until| at <= until) => {
+                until.map_or(Duration::MAX, |until| until + takes)
+            }
+            _ => at + takes,
+        }
+    }
+}
+
 impl Machines {
     pub(crate) fn add(&mut self, name: &str, id: &MachineId, fake: &Fake, now: Duration) -> usize {
         self.all.push(Watched {
@@ -76,6 +90,7 @@ impl Machines {
             going_down: false,
             lost: None,
             registered: None,
+            frozen: None,
             requests: Requests::default(),
             hand_starts: BTreeMap::new(),
             hand_stops: BTreeMap::new(),
@@ -103,6 +118,17 @@ impl Machines {
     pub(crate) fn daemon_starts(&mut self, host: usize) {
         self.told.daemon_starts(host);
         self.all[host].requests.daemon_starts();
+    }
+
+    pub(crate) fn freezes(&mut self, host: usize, frozen: bool, now: Duration) {
+        let machine = &mut self.all[host];
+        match machine.frozen {
+            Some((since, None)) if !frozen => {
+                machine.frozen = Some((since, Some(now)));
+                self.told.continues(host, since, now);
+            }
+            _ => machine.frozen = frozen.then_some((now, None)),
+        }
     }
 
     pub(crate) fn by_hand(&mut self, host: usize, unit: &UnitName, start: bool, now: Duration) {
@@ -162,7 +188,7 @@ impl Machines {
             let stopped = last_of(&machine.hand_stops, &needed);
             let started = machine.started.get(unit).copied().max(machine.requests.last_start([unit]));
             let stopped = stopped.filter(|stopped| started < Some(*stopped));
-            let down = stopped.map(|stopped| stopped + self.told.lag());
+            let down = stopped.map(|stopped| machine.noticed(stopped, self.told.lag()));
             needed.remove(unit);
             let wanted = |need: &&UnitName| {
                 let told = self.told.assignments(host, &machine.id, need, now);
@@ -272,7 +298,7 @@ impl Machines {
         let machine = &self.all[host];
         // A person may have started it since the agent checked whether it runs.
         let started = last_of(&machine.hand_starts, &askers(unit, &machine.fake.on_disk()));
-        let surprise = started.is_some_and(|started| started + BUS + self.call >= now);
+        let surprise = started.is_some_and(|started| machine.noticed(started, BUS + self.call) >= now);
         if machine.fake.running().contains(unit) && !surprise {
             journal.violate(format!("{} removes {unit} while it runs", machine.name));
         }

@@ -22,6 +22,7 @@ const MARKS: &[(&str, &str, By)] = &[
     // Leadership.
     ("engine", "no longer leading", Seeds),
     ("engine", "another leader has taken over", Seeds),
+    ("engine", "leadership ends during a computation", OtherTests),
     ("engine", "the leader's key is written again", Seeds),
     ("engine", "a commit was refused", Seeds),
     ("engine", "the outcome of a commit is unknown", Seeds),

@@ -11,11 +11,12 @@ use flotilla::model::unit::Desired;
 use flotilla::registry::units::Intent;
 use flotilla::store::embedded::History;
 use flotilla::systemd::fake::{Behaviour, Outcome, Policy};
+use futures_util::future::join;
 use tokio::time::sleep;
 
 use super::journal::Journal;
 use super::judge::{closure, needs};
-use super::line::Weather;
+use super::line::{Cut, Weather};
 use super::log::Log;
 use super::marks::Reached;
 use super::pool::{Kind, pool};
@@ -75,9 +76,12 @@ enum Accident {
     Metadata,
     Duplicate,
     Vanish,
+    Freeze,
+    OneWay,
+    Forge,
 }
 
-const ACCIDENTS: [Accident; 15] = [
+const ACCIDENTS: [Accident; 18] = [
     Accident::Kill,
     Accident::StopDaemon,
     Accident::Power,
@@ -93,6 +97,9 @@ const ACCIDENTS: [Accident; 15] = [
     Accident::Metadata,
     Accident::Duplicate,
     Accident::Vanish,
+    Accident::Freeze,
+    Accident::OneWay,
+    Accident::Forge,
 ];
 
 struct Game {
@@ -101,6 +108,8 @@ struct Game {
     pool: Vec<Kind>,
     /// The generator that decides about restarts, if this seed has restarts.
     restarts: Option<Random>,
+    /// The generator of a second user, who makes requests at the same time, if this seed has one.
+    other_user: Option<Random>,
     accidents: Vec<Accident>,
     weather: Weather,
     /// Set when units must not fail any more.
@@ -148,7 +157,15 @@ impl Game {
         world.journal.note(format!("{hosts} hosts, {} units, {accidents:?}, {weather:?}, wild {wild}", pool.len()));
         let restarts = Some(random.fork("restarts")).filter(|_| choose.fork("restarts").chance(600));
         world.versions = Some(random.fork("versions")).filter(|_| choose.fork("versions").chance(300));
-        Self { world, random, pool, restarts, accidents, weather, healthy, twin: None, store_is_down: false, seed }
+        let other_user = Some(random.fork("other user")).filter(|_| choose.fork("other user").chance(400));
+        let mut slow = choose.fork("planning");
+        if slow.chance(300) {
+            let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
+            world.journal.note(format!("each computation of a leader takes {} ms", each.as_millis()));
+            world.slow_planning(each);
+        }
+        let (twin, store_is_down) = (None, false);
+        Self { world, random, pool, restarts, other_user, accidents, weather, healthy, twin, store_is_down, seed }
     }
 
     async fn run(&mut self) {
@@ -215,12 +232,29 @@ impl Game {
             let names = [restarts.pick(&self.pool).name.clone(), restarts.pick(&self.pool).name.clone()];
             again.extend(BTreeSet::from(names).iter().map(restart));
         }
-        for batch in [intents, twice, again] {
-            if !batch.is_empty()
-                && let Err(error) = self.world.ask(&batch).await
-            {
+        let meanwhile = self.other_user_acts();
+        join(self.ask_each(&[intents, twice, again]), self.ask_each(&[meanwhile])).await;
+    }
+
+    async fn ask_each(&self, batches: &[Vec<Intent>]) {
+        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
+            if let Err(error) = self.world.ask(batch).await {
                 self.world.journal.note(format!("* refused: {error}"));
             }
+        }
+    }
+
+    /// What a second user requests while the first one does.
+    fn other_user_acts(&mut self) -> Vec<Intent> {
+        let Some(other) = self.other_user.as_mut().filter(|_| !self.pool.is_empty()) else { return Vec::new() };
+        let kind = other.pick(&self.pool);
+        let text = kind.text(other.within(1..=3));
+        let launched = Some(Desired::Launched).filter(|_| !kind.name.is_template());
+        match other.within(0..=3) {
+            0 => Vec::new(),
+            1 => vec![have(&kind.name, Some(&text), launched)],
+            2 => vec![restart(&kind.name)],
+            _ => vec![destroy(&kind.name)],
         }
     }
 
@@ -253,11 +287,27 @@ impl Game {
             }
             Accident::Power => world.power_on(host),
             Accident::Cut => {
-                let cut = !world.hosts[host].line.is_cut();
-                world.cut(host, cut, self.random.chance(500));
-                if cut && self.random.chance(500) {
-                    sleep(self.random.millis(0..=25_000)).await;
-                    world.cut(host, false, true);
+                let cut = if world.hosts[host].line.is_cut() { Cut::No } else { Cut::Both };
+                self.cut(host, cut).await;
+            }
+            Accident::OneWay => {
+                let cut = *self.random.pick(&[Cut::Requests, Cut::Answers]);
+                self.cut(host, cut).await;
+            }
+            Accident::Freeze if has_daemon && !world.hosts[host].line.freeze.is_frozen() => {
+                world.freeze(host);
+                if self.random.chance(700) {
+                    sleep(self.random.millis(0..=30_000)).await;
+                    self.world.thaw(host);
+                }
+            }
+            Accident::Freeze => world.thaw(host),
+            Accident::Forge => {
+                let unit = self.random.pick(&self.pool).name.clone();
+                // A host doesn't notice that somebody has overwritten its report; it writes its next one over that.
+                let cluster = world.judge.cluster();
+                if !unit.is_template() && cluster.report(&unit, &world.hosts[host].id).is_none() {
+                    let _ = world.forge(host, &unit).await;
                 }
             }
             Accident::Store => {
@@ -307,6 +357,15 @@ impl Game {
         }
     }
 
+    /// Cut a connection, or restore it; one that is cut may be restored soon.
+    async fn cut(&mut self, host: usize, cut: Cut) {
+        self.world.cut(host, cut, self.random.chance(500));
+        if cut != Cut::No && self.random.chance(500) {
+            sleep(self.random.millis(0..=25_000)).await;
+            self.world.cut(host, Cut::No, true);
+        }
+    }
+
     /// A person uses `systemctl` on a host, for a unit that has a file there, as have all units that it needs.
     fn by_hand(&mut self, host: usize) {
         let fake = &self.world.hosts[host].fake;
@@ -332,7 +391,7 @@ impl Game {
             hosts.remove(usize::try_from(at).unwrap());
         }
         for host in &hosts {
-            self.world.cut(*host, true, self.random.chance(500));
+            self.world.cut(*host, Cut::Both, self.random.chance(500));
         }
         sleep(self.random.millis(0..=40_000)).await;
         if let Some(host) = hosts.first().filter(|_| self.random.chance(200)) {
@@ -341,7 +400,7 @@ impl Game {
         sleep(self.random.millis(0..=60_000)).await;
         for host in hosts {
             if self.random.chance(700) {
-                self.world.cut(host, false, true);
+                self.world.cut(host, Cut::No, true);
                 sleep(self.random.millis(0..=2_000)).await;
             }
         }
@@ -368,7 +427,8 @@ impl Game {
         for host in 0..self.world.hosts.len() {
             let me = &self.world.hosts[host];
             me.line.set_weather(Weather { delay: 3, ..Weather::default() });
-            me.line.cut(false, true);
+            me.line.cut(Cut::No, true);
+            self.world.thaw(host);
             me.probe.set_flaky(0);
             me.fake.fill_disk(false);
             me.fake.set_latency(BUS);
@@ -378,6 +438,7 @@ impl Game {
                 self.world.power_on(host);
             }
         }
+        self.world.remove_forged().await;
     }
 
     /// Everything must settle, be stopped and started again on request, and then be quiet.
@@ -415,8 +476,10 @@ impl Game {
         if self.world.journal.is_violated() {
             return;
         }
-        if !self.world.settle(QUIET, SETTLE).await {
-            self.world.journal.violate(format!("not settled after {} s", SETTLE.as_secs()));
+        // What needs several plans, one after the other, takes so much longer.
+        let limit = SETTLE + 40 * self.world.computing();
+        if !self.world.settle(QUIET, limit).await {
+            self.world.journal.violate(format!("not settled after {} s", limit.as_secs()));
         }
         self.look();
         if !self.world.journal.is_violated() {

@@ -1,5 +1,6 @@
-//! One host's systemd as its agent sees it: the host in memory, with answers that are lost. It reports the requests of
-//! the agent to the judge. Owns the faults of the bus, and the only invariant that must be checked at the moment of a
+//! One host's systemd as its agent sees it: the host in memory, with answers that are lost. A request that was sent is
+//! carried out while its sender is suspended, and ends with a sender that is killed. It reports the requests of the
+//! agent to the judge. Owns the faults of the bus, and the only invariant that must be checked at the moment of a
 //! request: a running unit is not removed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +10,7 @@ use flotilla::model::name::UnitName;
 use flotilla::systemd::fake::Fake;
 use flotilla::systemd::{Details, Error, Event, Outcomes, Systemd, UnitState};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::judge::Judge;
 use super::random::Random;
@@ -105,24 +107,28 @@ impl Systemd for Probe {
 
     async fn install(&self, units: Vec<(UnitName, String)>) -> Outcomes {
         self.judge.installs(self.host, &units);
-        let outcomes = self.fake.install(units).await;
+        let fake = self.fake.clone();
+        let outcomes = sent(async move { fake.install(units).await }).await;
         self.outcomes(Call::Install, outcomes).await
     }
 
     async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
         self.judge.removes(self.host, &units);
-        let outcomes = self.fake.remove(units).await;
+        let fake = self.fake.clone();
+        let outcomes = sent(async move { fake.remove(units).await }).await;
         self.outcomes(Call::Remove, outcomes).await
     }
 
     async fn reload(&self) -> Result<(), Error> {
-        self.fake.reload().await?;
+        let fake = self.fake.clone();
+        sent(async move { fake.reload().await }).await?;
         self.answer(Call::Reload).await
     }
 
     async fn start(&self, units: Vec<UnitName>) -> Outcomes {
         self.judge.starts(self.host, &units);
-        let outcomes = self.fake.start(units).await;
+        let fake = self.fake.clone();
+        let outcomes = sent(async move { fake.start(units).await }).await;
         let outcomes = self.outcomes(Call::Start, outcomes).await;
         for (unit, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
             self.judge.start_answered(self.host, unit);
@@ -132,7 +138,8 @@ impl Systemd for Probe {
 
     async fn stop(&self, units: Vec<UnitName>) -> Outcomes {
         self.judge.stops(self.host, &units);
-        let outcomes = self.fake.stop(units).await;
+        let fake = self.fake.clone();
+        let outcomes = sent(async move { fake.stop(units).await }).await;
         self.outcomes(Call::Stop, outcomes).await
     }
 
@@ -180,6 +187,14 @@ impl Systemd for Probe {
         }
         Ok(())
     }
+}
+
+/// Carry out a request, whether or not the task that waits for it executes meanwhile.
+async fn sent<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) -> T {
+    // It is aborted when this set is dropped.
+    let mut requests = JoinSet::new();
+    requests.spawn(request);
+    requests.join_next().await.unwrap().unwrap()
 }
 
 fn no_answer() -> Error {

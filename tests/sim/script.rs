@@ -13,6 +13,9 @@
 //! destroy NAME…
 //! crash|boot n1                  the power fails; it returns
 //! cut|join n1…                   the network fails; it returns
+//! mute|deafen n1                 what it sends to the store doesn't arrive; what the store sends doesn't, until `join`
+//! planning 5s                    each computation of the leaders that start from now on takes so long
+//! freeze|thaw n1                 its daemon is suspended; it continues
 //! forget n1…                     a person says that these hosts are really gone
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
@@ -43,6 +46,7 @@ use flotilla::model::unit::Desired;
 use flotilla::store::embedded::History;
 use tokio::time::sleep;
 
+use super::line::Cut;
 use super::log::Log;
 use super::marks::Reached;
 use super::probe::{Answer, Call};
@@ -137,9 +141,14 @@ impl Player {
             ["boot", name] => self.world.power_on(self.host(name)?),
             [verb @ ("cut" | "join"), names @ ..] => {
                 for name in names {
-                    self.world.cut(self.host(name)?, *verb == "cut", true);
+                    self.world.cut(self.host(name)?, if *verb == "cut" { Cut::Both } else { Cut::No }, true);
                 }
             }
+            ["mute", name] => self.world.cut(self.host(name)?, Cut::Requests, true),
+            ["deafen", name] => self.world.cut(self.host(name)?, Cut::Answers, true),
+            ["planning", time] => self.world.slow_planning(seconds(time)?),
+            ["freeze", name] => self.world.freeze(self.host(name)?),
+            ["thaw", name] => self.world.thaw(self.host(name)?),
             ["forget", names @ ..] => {
                 for name in names {
                     self.world.forget(self.host(name)?).await?;

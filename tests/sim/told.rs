@@ -33,6 +33,8 @@ pub(crate) struct Told {
     /// latency of the store and of its calls to systemd.
     way: Duration,
     calls: Duration,
+    /// The same for an engine, because it computes.
+    planning: Duration,
 }
 
 impl Told {
@@ -44,6 +46,11 @@ impl Told {
     /// The same for the calls to systemd that they make meanwhile.
     pub(crate) fn allow_calls(&mut self, lag: Duration) {
         self.calls = self.calls.max(lag);
+    }
+
+    /// The same for the computations of an engine.
+    pub(crate) fn allow_planning(&mut self, lag: Duration) {
+        self.planning = self.planning.max(lag);
     }
 
     pub(crate) fn lag(&self) -> Duration {
@@ -77,6 +84,13 @@ impl Told {
         self.heard.entry((host, reader)).or_default().push((now, revision));
     }
 
+    /// A daemon that was suspended continues: what it had received and may not have processed counts from now.
+    pub(crate) fn continues(&mut self, host: usize, suspended: Duration, now: Duration) {
+        let lag = self.lag();
+        let heard = self.heard.iter_mut().filter(|((of, _), _)| *of == host).flat_map(|(_, heard)| heard);
+        heard.filter(|(at, _)| *at + lag >= suspended).for_each(|(at, _)| *at = now);
+    }
+
     /// A daemon starts; it has read nothing yet.
     pub(crate) fn daemon_starts(&mut self, host: usize) {
         self.heard.retain(|(of, _), _| *of != host);
@@ -86,7 +100,8 @@ impl Told {
     pub(crate) fn known(&self, host: usize, reader: Reader, now: Duration) -> Option<(Revision, Revision)> {
         let heard = self.heard.get(&(host, reader))?;
         let newest = heard.last()?.1;
-        let before = heard.iter().rev().find(|(at, _)| *at + self.lag() < now).or(heard.first());
+        let lag = self.lag() + if reader == Reader::Engine { self.planning } else { Duration::ZERO };
+        let before = heard.iter().rev().find(|(at, _)| *at + lag < now).or(heard.first());
         before.map(|(_, oldest)| ((*oldest).min(newest), newest))
     }
 

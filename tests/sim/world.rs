@@ -1,7 +1,7 @@
 //! A cluster in one thread: a store, hosts that outlive their daemons, and what users and faults do to them. Owns
 //! these; a seed or a script decides what happens when.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flotilla::agent::{self, Agent};
@@ -15,12 +15,13 @@ use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::unit::Desired;
 use flotilla::registry::apply::{Applied, Why, apply};
 use flotilla::registry::forget::forget;
-use flotilla::registry::keys::Key;
+use flotilla::registry::keys::{Key, STATES};
+use flotilla::registry::mirror;
 use flotilla::registry::reader::Reader;
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
 use flotilla::registry::{delete, put};
 use flotilla::store::embedded::{Embedded, History};
-use flotilla::store::{Error, Store, Txn};
+use flotilla::store::{Error, Guard, Op, Store, Txn};
 use flotilla::systemd::fake::{Fake, Options, Policy};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::journal::Journal;
 use super::judge::Judge;
-use super::line::Line;
+use super::line::{Cut, Line};
 use super::probe::Probe;
 use super::random::Random;
 
@@ -63,6 +64,10 @@ pub(crate) struct World {
     random: Random,
     /// Chooses the version of each daemon that starts, if hosts are upgraded and downgraded.
     pub(crate) versions: Option<Random>,
+    /// How long each computation of a leader takes.
+    computing: Duration,
+    /// Keys of reports that nobody may write, until they are removed.
+    forged: Mutex<Vec<String>>,
 }
 
 /// A host, on or off.
@@ -116,7 +121,20 @@ impl World {
             clock: Clock::simulated(0),
             random,
             versions: None,
+            computing: Duration::ZERO,
+            forged: Mutex::default(),
         }
+    }
+
+    /// From now on, each computation of the leaders that start takes this long.
+    pub(crate) fn slow_planning(&mut self, each: Duration) {
+        self.judge.allow_planning(each);
+        self.computing = each;
+    }
+
+    /// How long each computation of a leader takes.
+    pub(crate) fn computing(&self) -> Duration {
+        self.computing
     }
 
     /// A new host with power and no daemon yet. Its id is made from `number`: two hosts may share one.
@@ -181,11 +199,12 @@ impl World {
         let options = agent::Options { machine: machine.clone(), ttl: TTL, clock: self.clock };
         let (agent, agent_status) = Agent::new(me.line.clone(), me.probe.clone(), options);
         let brake = Brake::new(MASS_LOSS_SHARE, MASS_LOSS_GRACE, TTL);
-        let options = engine::Options { machine, ttl: TTL, brake, clock: self.clock };
+        let clock = self.clock.computing(self.computing);
+        let options = engine::Options { machine, ttl: TTL, brake, clock };
         let (engine, _) = Engine::new(me.line.clone(), options);
-        let agent = tokio::spawn(agent.run(stop.clone()));
+        let agent = tokio::spawn(me.line.freeze.clone().pausing(agent.run(stop.clone())));
         let until = stop.clone();
-        let engine = tokio::spawn(async move { engine.run(until).await });
+        let engine = tokio::spawn(me.line.freeze.clone().pausing(async move { engine.run(until).await }));
         me.daemon = Some(Daemon { stop, agent, engine, agent_status });
     }
 
@@ -198,12 +217,15 @@ impl World {
             self.ended(host, task.await);
         }
         self.judge.daemon_ends(host);
+        self.thaw(host);
     }
 
     /// As `systemctl stop fleetd`.
     pub(crate) async fn stop_daemon(&mut self, host: usize) {
         let Some(daemon) = self.hosts[host].daemon.take() else { return };
         self.journal.note(format!("* daemon of {} is stopped", self.hosts[host].name));
+        // systemd continues what it stops.
+        self.thaw(host);
         daemon.stop.cancel();
         for mut task in [daemon.agent, daemon.engine] {
             match tokio::time::timeout(TTL, &mut task).await {
@@ -215,6 +237,23 @@ impl World {
             }
         }
         self.judge.daemon_ends(host);
+    }
+
+    /// Suspend the daemon of a host.
+    pub(crate) fn freeze(&self, host: usize) {
+        self.journal.note(format!("* daemon of {} is suspended", self.hosts[host].name));
+        self.judge.freezes(host, true);
+        self.hosts[host].line.freeze.set(true);
+    }
+
+    /// Let it continue, if it is suspended.
+    pub(crate) fn thaw(&self, host: usize) {
+        let Host { name, line, .. } = &self.hosts[host];
+        if line.freeze.is_frozen() {
+            self.journal.note(format!("* daemon of {name} continues"));
+            self.judge.freezes(host, false);
+            line.freeze.set(false);
+        }
     }
 
     fn ended(&self, host: usize, ended: Result<(), tokio::task::JoinError>) {
@@ -292,8 +331,13 @@ impl World {
         host.fake.set_latency(latency);
     }
 
-    pub(crate) fn cut(&self, host: usize, cut: bool, watches_end: bool) {
-        let word = if cut { "cut off" } else { "joined again" };
+    pub(crate) fn cut(&self, host: usize, cut: Cut, watches_end: bool) {
+        let word = match cut {
+            Cut::No => "joined again",
+            Cut::Both => "cut off",
+            Cut::Requests => "cut off: it receives, and what it sends doesn't arrive",
+            Cut::Answers => "cut off: what it sends arrives, and it receives nothing",
+        };
         self.journal.note(format!("* {} is {word}", self.hosts[host].name));
         self.hosts[host].line.cut(cut, watches_end);
     }
@@ -308,7 +352,7 @@ impl World {
     pub(crate) fn store(&self, down: bool) {
         self.journal.note(format!("* the store {}", if down { "is away" } else { "is back" }));
         for host in &self.hosts {
-            host.line.cut(down, true);
+            host.line.cut(if down { Cut::Both } else { Cut::No }, true);
         }
     }
 
@@ -371,8 +415,21 @@ impl World {
             "generation": generation, "target": "gone", "hash": "", "load": "not-found", "active": "inactive",
             "sub": "dead", "since": 0,
         });
-        let op = put(&Key::state(id, unit, ReportKeyForm::HostFirst), &report, None);
+        let key = Key::state(id, unit, ReportKeyForm::HostFirst);
+        let op = put(&key, &report, None);
+        self.forged.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_string());
         self.user.commit(Txn { guards: Vec::new(), ops: vec![op] }).await.map(drop)
+    }
+
+    /// Remove the reports that were forged and that their hosts haven't replaced: nobody else does.
+    pub(crate) async fn remove_forged(&self) {
+        let forged = std::mem::take(&mut *self.forged.lock().unwrap_or_else(PoisonError::into_inner));
+        let (_, reports) = mirror::list(&self.store, STATES).await.unwrap();
+        for report in reports.into_iter().filter(|report| report.lease.is_none() && forged.contains(&report.key)) {
+            let guards = vec![Guard::Unchanged(report.key.clone(), report.revision)];
+            // The host may replace it at the same time.
+            let _ = self.user.commit(Txn { guards, ops: vec![Op::Delete(report.key)] }).await;
+        }
     }
 
     /// Let time pass until nothing has happened for `quiet`. Returns whether this was within `limit`.
