@@ -7,12 +7,13 @@ mod display;
 mod tracked;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::api::client::{ClientError, For, News, progress_of};
-use crate::api::wire::{ErrorDetail, Operation, Progress, UnitView, WatchLine};
+use crate::api::wire::{ErrorDetail, Operation, Progress, StateView, UnitView, WatchLine};
 use crate::cli::explain;
 use crate::cli::input::names;
 use crate::cli::limit::Limit;
@@ -27,6 +28,9 @@ use tracked::{Aim, Tracked};
 /// How many failed units are shown with their last journal lines, and how many lines.
 const QUOTED: usize = 3;
 const LAST_LINES: usize = 8;
+/// How long, and how often, the lines of a report that came without any are asked for.
+const LINES_TIMEOUT: Duration = Duration::from_secs(3);
+const LINES_POLL: Duration = Duration::from_millis(200);
 
 /// How waiting for a unit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -297,13 +301,30 @@ impl<'a> Waiting<'a> {
             return Vec::new();
         };
         if let Some(failure) = &state.failure {
-            return failure.lines.iter().map(|line| format!("  {line}")).collect();
+            let late = if failure.lines.is_empty() { self.late_lines(&one.name, state).await } else { Vec::new() };
+            return failure.lines.iter().chain(&late).map(|line| format!("  {line}")).collect();
         }
         if one.operation().is_none() {
             return Vec::new();
         }
         let lines = journal_tail(&self.session.hosts, one.name.as_str(), state, LAST_LINES).await;
         lines.into_iter().map(|line| format!("  {line}")).collect()
+    }
+
+    /// The lines of a report that was written without them: a host with a slow disk reports a failure before its journal
+    /// was read, and the lines as soon as it has been. Empty if they don't come in time, or the unit no longer fails.
+    async fn late_lines(&self, name: &UnitName, state: &StateView) -> Vec<String> {
+        let deadline = Instant::now() + LINES_TIMEOUT;
+        while Instant::now() < deadline {
+            let Ok(detail) = self.session.client.unit(name).await else { break };
+            let mut states = detail.unit.states.into_iter();
+            let now = states.find(|now| now.machine.id == state.machine.id).and_then(|now| now.failure);
+            match now {
+                Some(failure) if failure.lines.is_empty() => sleep(LINES_POLL).await,
+                failure => return failure.map(|failure| failure.lines).unwrap_or_default(),
+            }
+        }
+        Vec::new()
     }
 
     fn next_timer(&self) -> Option<Instant> {

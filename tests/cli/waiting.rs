@@ -184,3 +184,23 @@ fn the_real_api_is_waited_for() {
         format!("a.service: {still}\nnot inactive after 2 s:\n  a.service: {still}\n")
     });
 }
+
+/// A host with a slow disk reports a failure before its journal was read.
+#[test]
+fn the_journal_lines_of_a_failure_are_waited_for_if_its_report_came_without_them() {
+    let failed = |lines: &[&str]| {
+        let mut unit = unit("a.service", "launched", Some(N1), &[state(N1, "7 failed failed error=disk")]);
+        unit["states"][0]["failure"] = json!({ "result": "exit-code", "lines": lines });
+        unit["text"] = OK.into();
+        unit
+    };
+    let mut runs = running("a.service", N1);
+    runs["text"] = OK.into();
+    for (later, said) in [(failed(&["boom"]), "  boom\n"), (runs, "")] {
+        let mut script = script(&[], vec![snapshot(&[failed(&[])])]);
+        script.details.insert("a.service".into(), later);
+        let fake = Fake::new(script);
+        fake.file("a.service", OK);
+        fake.expect("start a", 1, "", &format!("a.service failed on n1: disk\n{said}"));
+    }
+}
