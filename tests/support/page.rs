@@ -147,7 +147,7 @@ pub(crate) fn is_as_shown(shown: &[String], seen: &str) -> bool {
 /// How a note begins of what is waited for.
 const WAITS: [&str; 6] = ["waiting for ", "start job on ", "starting on ", "stop job on ", "stopping on ", "on n"];
 
-/// Whether the line is the note of a command that has waited for a second: `a.service: start job on n1 (inactive, dead)`.
+/// Whether the line is the note of a command that has waited for a second, such as `a.service: start job on n1`.
 fn tells_what_is_waited_for(line: &str) -> bool {
     let unit = line.split_once(": ").filter(|(unit, _)| !unit.contains(' ') && unit.contains('.'));
     unit.is_some_and(|(_, what)| WAITS.iter().any(|note| what.starts_with(note)))
