@@ -311,8 +311,8 @@ impl<'a> Waiting<'a> {
         lines.into_iter().map(|line| format!("  {line}")).collect()
     }
 
-    /// The lines of a report that was written without them: a host with a slow disk reports a failure before its journal
-    /// was read, and the lines as soon as it has been. Empty if they don't come in time, or the unit no longer fails.
+    /// The lines of a report that was written without them: a host whose disk is slow reports a failure before its
+    /// journal was read, and the lines once it has been. Empty if they don't come in time, or the unit no longer fails.
     async fn late_lines(&self, name: &UnitName, state: &StateView) -> Vec<String> {
         let deadline = Instant::now() + LINES_TIMEOUT;
         while Instant::now() < deadline {
