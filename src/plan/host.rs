@@ -23,6 +23,7 @@ mod returned;
 mod save;
 mod steps;
 mod unit;
+mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,6 +35,7 @@ use crate::model::unit::{Assignment, UnitReport};
 
 use super::converge::Step;
 use returned::Returned;
+use units::Units;
 
 pub use boot::{BootState, Executed, StateSince, StoreHistory};
 pub use unit::Unit;
@@ -245,7 +247,7 @@ pub struct HostState {
     id: MachineId,
     /// The TTL of the host's lease.
     ttl: Duration,
-    units: BTreeMap<UnitName, Unit>,
+    units: Units,
     /// Units to be reconciled because something happened to them.
     dirty: BTreeSet<UnitName>,
     /// Units that systemd must be asked about.
@@ -294,7 +296,7 @@ impl HostState {
         Self {
             id,
             ttl,
-            units: BTreeMap::new(),
+            units: Units::default(),
             dirty: BTreeSet::new(),
             unseen: BTreeSet::new(),
             fresh: BTreeSet::new(),
@@ -405,7 +407,7 @@ impl HostState {
     /// The unit, to be changed; it will be reconciled again.
     fn mark_dirty(&mut self, name: &UnitName) -> &mut Unit {
         self.dirty.insert(name.clone());
-        self.units.entry(name.clone()).or_default()
+        self.units.get_or_add(name)
     }
 
     /// Whether a unit keeps running without an assignment: it is foreign, the store has lost its record, or the leader

@@ -56,7 +56,7 @@ impl HostState {
     /// Begin to read the journals of units whose failure is about to be reported.
     pub(super) fn read_journals(&mut self, now: Now) -> Option<Action> {
         let wanted = |name: &&UnitName| {
-            self.units.get(*name).is_some_and(|unit| {
+            self.units.get(name).is_some_and(|unit| {
                 matches!(unit.diagnosis.journal, Journal::Unread)
                     && unit.failure().is_some()
                     && !unit.diagnosis.details.invocation.is_empty()

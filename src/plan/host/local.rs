@@ -45,7 +45,7 @@ impl LocalUnits {
         state.read_from_disk(disk);
         let is_foreign: Vec<UnitName> = state.units.keys().filter(|name| state.is_foreign(name)).cloned().collect();
         state.units.retain(|name, unit| unit.file.is_some() && !is_foreign.contains(name));
-        for (name, unit) in &mut state.units {
+        for (name, unit) in state.units.iter_mut() {
             unit.assignment = assignment(unit, is_global(&texts, name));
         }
         Self { state, texts, machine }

@@ -14,7 +14,7 @@ use super::{Action, Executed, HostState, Log, Unit};
 impl HostState {
     /// These units are about to be stopped, some of them only to be replaced or restarted.
     pub(super) fn about_to_stop(&mut self, names: &[UnitName]) {
-        let replaced = names.iter().filter(|name| self.units.get(*name).is_some_and(Unit::is_replaced));
+        let replaced = names.iter().filter(|name| self.units.get(name).is_some_and(Unit::is_replaced));
         let replaced: BTreeSet<UnitName> = replaced.cloned().collect();
         if !replaced.is_empty() {
             // Recorded and saved before the stop: the daemon may not be running when it happens.
@@ -49,7 +49,7 @@ impl HostState {
     /// Running units that systemd stops together with `names`, or whose start it cancels.
     fn stopped_with(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
         let up = |name: &&UnitName| {
-            let state = self.units.get(*name).map(|unit| &unit.state);
+            let state = self.units.get(name).map(|unit| &unit.state);
             state.is_some_and(|state| state.active.is_up() || state.job == Some(JobKind::Start))
         };
         let bound = names.iter().filter_map(|name| self.bindings.get(name)).flatten();

@@ -75,7 +75,7 @@ impl HostState {
     /// done already: a daemon that failed to save may still have reported it.
     pub(super) fn read_reports(&self, names: &[UnitName]) -> Option<Action> {
         let unsure =
-            |name: &&UnitName| self.units.get(*name).is_some_and(|unit| unit.unconfirmed && unit.is_launched());
+            |name: &&UnitName| self.units.get(name).is_some_and(|unit| unit.unconfirmed && unit.is_launched());
         let names: Vec<UnitName> = names.iter().filter(unsure).cloned().collect();
         (!names.is_empty()).then_some(Action::ReadReports(names))
     }
