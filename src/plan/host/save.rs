@@ -74,8 +74,7 @@ impl HostState {
     /// Before a unit is started or restarted on the basis of a saved state, check whether its report says that this was
     /// done already: a daemon that failed to save may still have reported it.
     pub(super) fn read_reports(&self, names: &[UnitName]) -> Option<Action> {
-        let unsure =
-            |name: &&UnitName| self.units.get(name).is_some_and(|unit| unit.unconfirmed && unit.is_launched());
+        let unsure = |name: &&UnitName| self.units.get(name).is_some_and(|unit| unit.unconfirmed && unit.is_launched());
         let names: Vec<UnitName> = names.iter().filter(unsure).cloned().collect();
         (!names.is_empty()).then_some(Action::ReadReports(names))
     }

@@ -196,7 +196,7 @@ impl HostState {
     }
 
     pub(super) fn due_for_reload(&self) -> Vec<UnitName> {
-        let free = |name: &&UnitName| self.units.get(*name).is_some_and(|unit| unit.held_until.is_none());
+        let free = |name: &&UnitName| self.units.get(name).is_some_and(|unit| unit.held_until.is_none());
         self.reload_due.iter().filter(free).cloned().collect()
     }
 }
