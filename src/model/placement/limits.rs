@@ -1,6 +1,6 @@
-//! How many patterns a unit may bring, and how complicated. Every pattern is compared with the name of every unit, by
-//! each leader: without a limit one file could keep the scheduler of a whole cluster busy. Owns what is refused when a
-//! unit is submitted; files that are stored already are read whatever they hold.
+//! How many patterns a unit may have, and of which form. Every leader compares every pattern with the name of every
+//! unit: without a limit, one file could keep the scheduler of a whole cluster busy. Owns what is refused when a unit is
+//! submitted; files that are already stored are read without these limits.
 
 use super::{Constraints, Problem, SECTION, words};
 use crate::model::file::UnitFile;
@@ -57,7 +57,30 @@ fn excess(pattern: &str) -> Option<String> {
         return Some(format!("a pattern of {} bytes; at most {MAX_PATTERN_LEN} are possible", pattern.len()));
     }
     let stars = pattern.matches('*').count();
-    (stars > MAX_STARS).then(|| format!("`{pattern}` has {stars} stars; at most {MAX_STARS} are possible"))
+    if stars > MAX_STARS {
+        return Some(format!("`{pattern}` has {stars} stars; at most {MAX_STARS} are possible"));
+    }
+    is_bound(pattern).then(|| {
+        format!("`{pattern}`: a specifier can't follow a backslash or be in brackets, since its value may be empty")
+    })
+}
+
+/// Whether `pattern` has a specifier whose value would be read as part of an escape or of a class: for some units, the
+/// pattern would be malformed, and be ignored.
+fn is_bound(pattern: &str) -> bool {
+    let (mut chars, mut in_class) = (pattern.chars(), false);
+    while let Some(c) = chars.next() {
+        let is_bound = match c {
+            '\\' => chars.next() == Some('%') && chars.next() != Some('%'),
+            '%' => chars.next() != Some('%') && in_class,
+            _ => false,
+        };
+        if is_bound {
+            return true;
+        }
+        in_class = c == '[' || in_class && c != ']';
+    }
+    false
 }
 
 #[cfg(test)]
@@ -76,7 +99,11 @@ mod tests {
         let lines =
             |option: &str, count: usize| (0..count).map(|at| format!("{option}=u{at}-*.service\n")).collect::<String>();
         let too_many = |line| format!("{line}: more than 256 patterns in `Conflicts=` and `Replaces=`");
-        let cases: [(String, Vec<String>); 7] = [
+        let bound = |pattern: &str| {
+            let why = "a specifier can't follow a backslash or be in brackets, since its value may be empty";
+            vec![format!("2: `Conflicts=`: `{pattern}`: {why}")]
+        };
+        let cases: [(String, Vec<String>); 13] = [
             (lines("Conflicts", MAX_PATTERNS), vec![]),
             (lines("X-Conflicts", MAX_PATTERNS + 5), vec![too_many(258)]),
             (format!("Replaces={}", "a ".repeat(MAX_PATTERNS + 1)), vec![too_many(2)]),
@@ -90,6 +117,13 @@ mod tests {
                 format!("Global=true\nConflicts={}b", "*a".repeat(9)),
                 vec!["3: `Conflicts=`: `*a*a*a*a*a*a*a*a*ab` has 9 stars; at most 8 are possible".into()],
             ),
+            (r"Conflicts=a\%i".into(), bound(r"a\%i")),
+            ("Conflicts=b* a[^x%p]*".into(), bound("a[^x%p]*")),
+            (r"Conflicts=[\]%n]".into(), bound(r"[\]%n]")),
+            // An escaped backslash, the end of a class, and a percent sign end what a specifier would be part of.
+            (r"Conflicts=a\\%i".into(), vec![]),
+            ("Conflicts=[a-c]%i".into(), vec![]),
+            (r"Conflicts=a\%%i[%%]".into(), vec![]),
         ];
         for (section, expected) in cases {
             assert_eq!(problems(&section), expected);
