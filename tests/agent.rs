@@ -684,6 +684,24 @@ fn a_damaged_file_in_the_store_is_said_and_harms_nothing() {
     });
 }
 
+/// As a later version may write it: the assignment would stop the unit, but it can't be understood.
+#[test]
+fn an_assignment_with_a_hash_by_an_unknown_algorithm_leaves_the_unit_as_it_is() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        let key = Key::Schedule(id(), unit("a.service")).to_string();
+        let value = r#"{"hash":"sha256:9f86d081","target":"gone","generation":2}"#;
+        let ops = vec![Op::Put { key: key.into(), value: value.as_bytes().into(), lease: None }];
+        world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
+        world.tell(&[("b.service", PLAIN, Target::Launched, 3)]).await;
+        world.until_active("b.service").await;
+        assert_eq!(world.until_active("a.service").await.generation, Revision(1));
+        assert!(world.host.on_disk().contains_key(&unit("a.service")));
+    });
+}
+
 /// A record whose file doesn't match its key, after a manual change in the store: the unit is held, its report says so,
 /// the pass ends, and no other unit of the host waits for it.
 #[test]

@@ -250,27 +250,57 @@ impl fmt::Display for MachineId {
     }
 }
 
-/// Names the meaning of a unit file: SHA-1 of its canonical text, 40 hexadecimal digits, as CoreOS fleet's.
+/// Identifies the meaning of a unit file: SHA-1 of its canonical text, 40 hexadecimal digits, as CoreOS fleet's.
+///
+/// A hash in a record or a key names its algorithm, as in `sha256:9f86…`. Without a name it is fleet's, so that every
+/// version of this program reads it. A hash by another algorithm is refused: it can be compared with no file here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(from = "String", into = "String")]
+#[serde(try_from = "String", into = "String")]
 pub struct UnitHash(Arc<str>);
 
-impl From<String> for UnitHash {
-    fn from(hex: String) -> Self {
-        Self(hex.into())
+/// The name of the algorithm.
+const ALGORITHM: &str = "sha1";
+
+/// Why a string isn't the hash of a unit file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// It doesn't look like one.
+    #[error("a unit file's hash must be a SHA-1: 40 hexadecimal digits")]
+    Form,
+    /// It is by another algorithm.
+    #[error(
+        "{0:?} is the hash of a unit file by an algorithm that this version doesn't know; it knows {ALGORITHM} only"
+    )]
+    Algorithm(String),
+}
+
+/// The digits in `text`, which may name the algorithm.
+fn digits(text: &str) -> Result<&str, HashError> {
+    match text.split_once(':') {
+        None => Ok(text),
+        Some((ALGORITHM, digits)) if !digits.contains(':') => Ok(digits),
+        Some(_) => Err(HashError::Algorithm(text.chars().take(64).collect())),
     }
 }
 
-/// The error for a string that isn't the hash of a unit file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a unit file's hash must be a SHA-1: 40 hexadecimal digits")]
-pub struct HashError;
+/// For records. Their digits were checked when they were written.
+impl TryFrom<String> for UnitHash {
+    type Error = HashError;
+    fn try_from(text: String) -> Result<Self, HashError> {
+        Ok(Self(digits(&text)?.into()))
+    }
+}
 
+/// For what a key or a request contains.
 impl FromStr for UnitHash {
     type Err = HashError;
-    fn from_str(hex: &str) -> Result<Self, HashError> {
-        if hex.len() == 40 && hex.bytes().all(|b| b.is_ascii_hexdigit()) { Ok(Self::new(hex)) } else { Err(HashError) }
+    fn from_str(text: &str) -> Result<Self, HashError> {
+        // A file has one key only.
+        if text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(Self::new(text));
+        }
+        digits(text).and(Err(HashError::Form))
     }
 }
 
@@ -323,6 +353,30 @@ mod tests {
         assert_eq!(template.template(), None);
         let plain: UnitName = "a.b.timer".parse().unwrap();
         assert_eq!((plain.prefix(), plain.instance(), plain.kind()), ("a.b", None, "timer"));
+    }
+
+    #[test]
+    fn a_hash_is_by_the_algorithm_that_it_names() {
+        const HEX: &str = "3750b3e9f3962a56c7582929426e9abb012754cf";
+        let read = |text: String| serde_json::from_value::<UnitHash>(text.into()).map_err(|error| error.to_string());
+        for text in [HEX.to_owned(), format!("sha1:{HEX}")] {
+            let hash = read(text).unwrap();
+            assert_eq!(hash.as_str(), HEX);
+            assert_eq!(serde_json::to_value(&hash).unwrap(), HEX, "every version reads what this one writes");
+        }
+        let unknown = |what: &str| {
+            format!(
+                "{what:?} is the hash of a unit file by an algorithm that this version doesn't know; it knows sha1 only"
+            )
+        };
+        for text in ["sha256:9f86d081884c7d65", "SHA1:3750b3e9", "sha1:sha1:3750b3e9", ":"] {
+            assert_eq!(read(text.into()), Err(unknown(text)));
+            assert_eq!(text.parse::<UnitHash>().unwrap_err().to_string(), unknown(text));
+        }
+        assert_eq!(HEX.parse::<UnitHash>().unwrap().as_str(), HEX);
+        for key in ["3750b3e9", "", &format!("sha1:{HEX}"), &HEX.replace('3', "x")] {
+            assert_eq!(key.parse::<UnitHash>(), Err(HashError::Form), "{key}: a file has one key");
+        }
     }
 
     #[test]

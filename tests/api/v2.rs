@@ -375,6 +375,27 @@ async fn a_unit_says_why_it_waits_host_by_host() {
     assert_eq!((missing.status, missing.error()), (404, "unit does not exist".into()));
 }
 
+/// A later version may hash files by another algorithm. Nothing is compared with such a hash.
+#[tokio::test]
+async fn a_hash_by_an_unknown_algorithm_is_refused_by_its_name() {
+    let daemon = Daemon::start().await;
+    daemon.apply(json!([{ "name": "a.service", "text": FILE, "desired": "launched" }])).await;
+    let hash = daemon.get("/fleet/v2/units/a.service").await.json()["hash"].as_str().unwrap().to_owned();
+    for (name, hash) in [("named.service", format!("sha1:{hash}")), ("later.service", "sha256:9f86d081".into())] {
+        let unit = json!({ "desired": "launched", "hash": hash, "generation": 1, "submitted": 5 });
+        daemon.write_raw(&format!("unit/{name}"), unit.to_string().as_bytes()).await;
+    }
+    daemon.write_raw("file/sha256:9f86d081", json!({ "text": FILE }).to_string().as_bytes()).await;
+    let later = daemon.get("/fleet/v2/units/later.service").await;
+    assert_eq!(later.status, 500);
+    let why = r#""sha256:9f86d081" is the hash of a unit file by an algorithm that this version doesn't know"#;
+    assert!(later.error().contains(why), "{}", later.error());
+    let units = daemon.get("/fleet/v2/units").await.json();
+    assert_eq!(units["damaged"][0]["name"], "later.service");
+    let hashes: Vec<_> = units["units"].as_array().unwrap().iter().map(|unit| &unit["hash"]).collect();
+    assert_eq!(hashes, [&hash, &hash]);
+}
+
 #[tokio::test]
 async fn damaged_and_foreign_keys_break_nothing() {
     let daemon = Daemon::start().await;

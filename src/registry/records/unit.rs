@@ -28,6 +28,15 @@ impl Family for Records {
                 r#""uid":0,"user":"root","unit":"session-4.scope","address":"127.0.0.1"}}"#,
             ),
         ),
+        // Its algorithm by name, as any version may write it.
+        Form::old(
+            "unit/web.service",
+            concat!(
+                r#"{"desired":"inactive","hash":"sha1:3750b3e9","text":"sha1:0f4a7a5c","#,
+                r#""generation":7,"submitted":5}"#,
+            ),
+            r#"{"desired":"inactive","hash":"3750b3e9","text":"0f4a7a5c","generation":7,"submitted":5}"#,
+        ),
         // Before authors were added, and texts that differ from another one in comments only.
         Form::today("unit/web@.service", r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5}"#),
     ];
