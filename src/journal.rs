@@ -9,14 +9,14 @@
 //! ```
 
 mod cluster;
-mod entry;
+pub mod entry;
 mod handover;
 mod merge;
 mod places;
 mod query;
 mod reader;
 mod readers;
-mod render;
+pub mod render;
 mod show;
 mod tail;
 

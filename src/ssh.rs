@@ -14,9 +14,9 @@
 mod auth;
 mod channel;
 mod codes;
-mod config;
+pub mod config;
 mod connect;
-mod known_hosts;
+pub mod known_hosts;
 mod multiplexer;
 mod pattern;
 mod request;
@@ -138,7 +138,7 @@ pub enum Way<'a> {
 
 /// What to do about a host whose key isn't known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Strict {
+pub enum Strict {
     /// Refuse.
     Yes,
     /// Ask the user.

@@ -24,4 +24,4 @@ mod v1;
 mod v2;
 mod views;
 
-pub use connections::serve;
+pub use connections::{serve, serve_stream};

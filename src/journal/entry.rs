@@ -3,6 +3,7 @@
 //! within one journal.
 
 use std::cmp::Ordering;
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
@@ -19,44 +20,44 @@ const DOWN: [&str; 3] =
 
 /// A journal entry.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
+pub struct Entry {
     /// Its position.
-    pub(super) place: Place,
+    pub place: Place,
     /// The requested unit that it is about.
-    pub(super) unit: String,
+    pub unit: String,
     /// When it was logged, in µs since the epoch: by its sender, or else when journald received it.
-    pub(super) said: u64,
+    pub said: u64,
     /// The message. Invalid UTF-8 is replaced.
-    pub(super) message: String,
+    pub message: String,
     /// syslog's priority: 0 is the most severe, 7 is debugging. 6 if missing.
-    pub(super) priority: u8,
+    pub priority: u8,
     /// The sender's identifier: `systemd`, `nginx`.
-    pub(super) identifier: Option<String>,
+    pub identifier: Option<String>,
     /// The sender's process id.
-    pub(super) pid: Option<String>,
+    pub pid: Option<String>,
     /// The host's own name.
-    pub(super) hostname: Option<String>,
+    pub hostname: Option<String>,
     /// systemd reports that the unit is down now.
-    pub(super) down: bool,
+    pub down: bool,
     /// The line itself, if it must be printed.
-    pub(super) raw: Option<String>,
+    pub raw: Option<String>,
 }
 
 /// The position of an entry in its host's journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub struct Place {
     /// The argument for `--after-cursor=`.
-    pub(super) cursor: String,
+    pub cursor: String,
     /// µs since the epoch, by that host's clock.
-    pub(super) realtime: u64,
+    pub realtime: u64,
     /// µs since that host's boot.
-    pub(super) monotonic: u64,
+    pub monotonic: u64,
 }
 
 /// A line that isn't an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("can't understand what journalctl wrote: {0}")]
-pub(super) struct NoEntry(String);
+pub struct NoEntry(String);
 
 impl Entry {
     /// Parse `line` into its position and its entry, which includes the line if `raw`. The entry is `None` if `wanted`
@@ -64,11 +65,7 @@ impl Entry {
     ///
     /// # Errors
     /// [`NoEntry`] if the line isn't an entry.
-    pub(super) fn parse(
-        line: &[u8],
-        raw: bool,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<(Place, Option<Self>), NoEntry> {
+    pub fn parse(line: &[u8], raw: bool, wanted: impl Fn(&str) -> bool) -> Result<(Place, Option<Self>), NoEntry> {
         let no = |why: String| NoEntry(format!("{why}: {}", String::from_utf8_lossy(&line[..line.len().min(200)])));
         let fields: Map<String, Value> = serde_json::from_slice(line).map_err(|error| no(error.to_string()))?;
         let place = Place::of(&fields).ok_or_else(|| no("no __CURSOR or __REALTIME_TIMESTAMP".into()))?;
@@ -88,7 +85,7 @@ impl Entry {
             pid: field("_PID").or_else(|| field("SYSLOG_PID")),
             hostname: field("_HOSTNAME"),
             down: field("MESSAGE_ID").is_some_and(|id| DOWN.contains(&id.as_str())),
-            raw: raw.then(|| String::from_utf8_lossy(line).into_owned()),
+            raw: raw.then(|| harmless(&String::from_utf8_lossy(line))),
         };
         Ok((place, Some(entry)))
     }
@@ -96,7 +93,7 @@ impl Entry {
 
 impl Place {
     /// The position of the entry in `line`, whatever unit it is about.
-    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+    pub fn parse(line: &[u8]) -> Option<Self> {
         Self::of(&serde_json::from_slice(line).ok()?)
     }
 
@@ -111,7 +108,7 @@ impl Place {
 
     /// Whether this is before or after `other` in the same host's journal. journald numbers its entries (`i`) within a
     /// sequence (`s`); a new journal has another sequence, and is compared by boot and clock.
-    pub(super) fn order(&self, other: &Self) -> Ordering {
+    pub fn order(&self, other: &Self) -> Ordering {
         let part = |of: &Self, key| cursor_part(&of.cursor, key).map(str::to_owned);
         let same = |key| part(self, key).is_some() && part(self, key) == part(other, key);
         let number = |of: &Self| cursor_part(&of.cursor, "i").and_then(|i| u64::from_str_radix(i, 16).ok());
@@ -121,6 +118,22 @@ impl Place {
             _ => self.realtime.cmp(&other.realtime),
         }
     }
+}
+
+/// `json` without control characters, which in it are white space or parts of strings. journalctl writes none, but
+/// a host may send anything.
+fn harmless(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\t' | '\r' | '\n' => text.push(' '),
+            c if c.is_control() => {
+                _ = write!(text, "\\u{:04x}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// `s=…;i=…;b=…;m=…;t=…;x=…`; all but `s`, `b` and `x` are hexadecimal numbers.
@@ -258,6 +271,17 @@ pub(super) mod tests {
         for (a, b, order) in cases {
             assert_eq!((a.order(&b), b.order(&a)), (order, order.reverse()), "{a:?} {b:?}");
         }
+    }
+
+    #[test]
+    fn the_line_itself_has_no_control_characters() {
+        let line = "\t{\"__CURSOR\":\"s=a;i=1\",\r\"__REALTIME_TIMESTAMP\":\"7\",\"_SYSTEMD_UNIT\":\"a.service\",\
+            \"MESSAGE\":\"\u{9b}2J\u{7f}\"}";
+        let entry = Entry::parse(line.as_bytes(), true, |_| true).unwrap().1.unwrap();
+        let raw = entry.raw.unwrap();
+        assert!(raw.ends_with(r#""MESSAGE":"\u009b2J\u007f"}"#) && !raw.contains(char::is_control), "{raw}");
+        let [before, after]: [Value; 2] = [line, &raw].map(|line| serde_json::from_str(line).unwrap());
+        assert_eq!(before, after);
     }
 
     #[test]

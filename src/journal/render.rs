@@ -14,49 +14,49 @@ const COLOURS: [u8; 10] = [32, 34, 35, 36, 92, 94, 95, 96, 90, 33];
 
 /// How entries are formatted.
 #[derive(Debug)]
-pub(super) struct Style {
+pub struct Style {
     /// journalctl's name for it.
-    pub(super) format: Format,
+    pub format: Format,
     /// As journalctl would on a single host; otherwise each line has its host and unit.
-    pub(super) alone: bool,
+    pub alone: bool,
     /// Whether to use colours.
-    pub(super) colours: bool,
+    pub colours: bool,
     /// The user's time zone.
-    pub(super) zone: TimeZone,
+    pub zone: TimeZone,
     /// When today began there, in µs since the epoch; other days are named.
-    pub(super) today: u64,
+    pub today: u64,
     /// The widths of the columns.
-    pub(super) widths: Widths,
+    pub widths: Widths,
 }
 
 /// The widths of the columns, in characters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Widths {
+pub struct Widths {
     /// The width of hosts' names.
-    pub(super) host: usize,
+    pub host: usize,
     /// The width of units' labels.
-    pub(super) unit: usize,
+    pub unit: usize,
 }
 
 /// When the day of `now` began in `zone`, in µs since the epoch.
-pub(super) fn day(now: u64, zone: &TimeZone) -> u64 {
+pub fn day(now: u64, zone: &TimeZone) -> u64 {
     let start = zoned(now, zone).start_of_day().map(|day| day.timestamp().as_microsecond());
     start.ok().and_then(|start| u64::try_from(start).ok()).unwrap_or(0)
 }
 
 /// `10:05:07`, from ms since the epoch.
-pub(super) fn clock(now_ms: u64, zone: &TimeZone) -> String {
+pub fn clock(now_ms: u64, zone: &TimeZone) -> String {
     zoned(now_ms * 1000, zone).strftime("%H:%M:%S").to_string()
 }
 
 /// A unit's name in lines: services without their type.
-pub(super) fn label(unit: &str) -> &str {
+pub fn label(unit: &str) -> &str {
     unit.strip_suffix(".service").unwrap_or(unit)
 }
 
 impl Style {
     /// Append `entry` of `host` to `text`, with its newline.
-    pub(super) fn render(&self, host: &str, entry: &Entry, text: &mut String) {
+    pub fn render(&self, host: &str, entry: &Entry, text: &mut String) {
         match self.format {
             Format::Json => self.json(host, entry, text),
             Format::Cat => lines(&entry.message).for_each(|line| {

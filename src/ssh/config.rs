@@ -12,17 +12,25 @@ const DEPTH: usize = 16;
 
 /// The settings of a host. The first value of an option takes effect.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Host {
-    pub(super) host_name: Option<String>,
-    pub(super) user: Option<String>,
-    pub(super) port: Option<u16>,
-    /// All values are used.
-    pub(super) identities: Vec<String>,
-    pub(super) identities_only: Option<bool>,
-    pub(super) known_hosts: Option<Vec<String>>,
-    pub(super) strict: Option<Strict>,
-    pub(super) alias: Option<String>,
-    pub(super) agent: Option<String>,
+pub struct Host {
+    /// `HostName`: the address.
+    pub host_name: Option<String>,
+    /// `User`.
+    pub user: Option<String>,
+    /// `Port`.
+    pub port: Option<u16>,
+    /// `IdentityFile`: all values are used.
+    pub identities: Vec<String>,
+    /// `IdentitiesOnly`.
+    pub identities_only: Option<bool>,
+    /// `UserKnownHostsFile`.
+    pub known_hosts: Option<Vec<String>>,
+    /// `StrictHostKeyChecking`.
+    pub strict: Option<Strict>,
+    /// `HostKeyAlias`.
+    pub alias: Option<String>,
+    /// `IdentityAgent`.
+    pub agent: Option<String>,
     /// The proxy option, and whether it is `none`.
     proxy: Option<(String, bool)>,
 }
@@ -37,8 +45,17 @@ struct Reading<'a> {
 /// The settings of `name` in the configuration under `home`, and warnings for the user. For a host `behind` a jump
 /// host, proxy options are ignored.
 pub(super) fn lookup(home: &Path, name: &str, behind: bool) -> Result<(Host, Vec<String>), Error> {
+    let file = home.join(".ssh/config");
+    within(&text_of(&file)?, &file, home, name, behind)
+}
+
+/// As in [`lookup`], given the `text` of the `file`. The files that it includes are read.
+///
+/// # Errors
+/// A line that isn't valid, a file that can't be read, or an option without which the address would be wrong.
+pub fn within(text: &str, file: &Path, home: &Path, name: &str, behind: bool) -> Result<(Host, Vec<String>), Error> {
     let mut reading = Reading { home, name, host: Host::default(), notes: Vec::new() };
-    reading.file(&home.join(".ssh/config"), true, 0)?;
+    reading.lines(text, file, true, 0)?;
     if let (Some((said, false)), false) = (&reading.host.proxy, behind) {
         return Err(Error::new(format!("{said} isn't supported, and without it the address of {name} would be wrong"))
             .hint(format!("`--tunnel` goes through one host; or set `ProxyJump none` for {name}")));
@@ -47,6 +64,15 @@ pub(super) fn lookup(home: &Path, name: &str, behind: bool) -> Result<(Host, Vec
         *host = host.replace("%h", name).replace("%%", "%");
     }
     Ok((reading.host, reading.notes))
+}
+
+/// The text of a file, which may be missing.
+fn text_of(file: &Path) -> Result<String, Error> {
+    match fs::read(file) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(Error::new(format!("can't read {}: {error}", file.display()))),
+    }
 }
 
 /// Expand the tokens in a path.
@@ -77,19 +103,14 @@ pub(super) fn expand(path: &str, home: &Path, address: &str, user: &str) -> Path
 }
 
 impl Reading<'_> {
-    fn file(&mut self, file: &Path, mut active: bool, depth: usize) -> Result<(), Error> {
-        let text = match fs::read(file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::new(format!("can't read {}: {error}", file.display()))),
-        };
+    fn lines(&mut self, text: &str, file: &Path, mut active: bool, depth: usize) -> Result<(), Error> {
         // In the block of another host, an included file is ignored entirely.
         let wanted = active;
-        for (index, line) in String::from_utf8_lossy(&text).lines().enumerate() {
+        for (index, line) in text.lines().enumerate() {
             let at = || format!("{}:{}", file.display(), index + 1);
             let Some((key, args)) = split(line) else {
-                if !line.trim().is_empty() && !line.trim_start().starts_with('#') {
-                    return Err(Error::new(format!("{}: not a valid line: {}", at(), line.trim())));
+                if !line.trim_ascii().is_empty() && !line.trim_ascii_start().starts_with('#') {
+                    return Err(Error::new(format!("{}: not a valid line: {}", at(), line.trim_ascii())));
                 }
                 continue;
             };
@@ -112,7 +133,7 @@ impl Reading<'_> {
             let path = expand(arg, self.home, self.name, "");
             let path = if path.is_absolute() { path } else { self.home.join(".ssh").join(path) };
             for file in files(&path) {
-                self.file(&file, true, depth + 1)?;
+                self.lines(&text_of(&file)?, &file, true, depth + 1)?;
             }
         }
         Ok(())
@@ -209,14 +230,14 @@ fn keep<T>(slot: &mut Option<T>, value: T) {
 
 /// A line's keyword in lower case, and its values. `None` for comments, empty lines and invalid lines.
 fn split(line: &str) -> Option<(String, Vec<String>)> {
-    let line = line.trim();
+    let line = line.trim_ascii();
     if line.starts_with('#') {
         return None;
     }
     let end = line.find(|c: char| c.is_ascii_whitespace() || c == '=')?;
     let (key, rest) = line.split_at(end);
-    let rest = rest.trim_start();
-    let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
+    let rest = rest.trim_ascii_start();
+    let rest = rest.strip_prefix('=').unwrap_or(rest).trim_ascii();
     let (mut args, mut word, mut quoted, mut begun) = (Vec::new(), String::new(), false, false);
     for char in rest.chars() {
         match char {
@@ -272,6 +293,9 @@ mod tests {
             ..Host::default()
         };
         assert_eq!(n1, expected);
+        // White space is that of OpenSSH: this line has another keyword.
+        let strange = self::home("\u{a0}Port 7\n\u{a0}\u{b} Port 8\n");
+        assert_eq!(lookup(strange.path(), "n1", false).unwrap().0, Host::default());
         let (n2, _) = lookup(home.path(), "n2", false).unwrap();
         assert_eq!((n2.port, n2.user.as_deref()), (None, Some("ad min")));
         assert_eq!(lookup(home.path(), "n3", false).unwrap().0.user.as_deref(), Some("other"));

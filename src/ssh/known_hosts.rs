@@ -16,7 +16,7 @@ use super::{PORT, pattern};
 
 /// All known hosts.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub struct Known {
     entries: Vec<Entry>,
 }
 
@@ -37,16 +37,16 @@ enum Hosts {
 
 /// The position of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct At {
+pub struct At {
     /// The file.
-    pub(super) file: PathBuf,
+    pub file: PathBuf,
     /// The line, counted from 1.
-    pub(super) line: usize,
+    pub line: usize,
 }
 
 /// The result of checking a host's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// The key is known.
     Known,
     /// The host isn't known.
@@ -74,21 +74,24 @@ impl Known {
         Ok(known)
     }
 
-    fn add(&mut self, file: &Path, text: &str) {
+    /// Add the hosts in `text`, the content of `file`. Lines that can't be understood are skipped.
+    pub fn add(&mut self, file: &Path, text: &str) {
         let entry = |(index, line): (usize, &str)| parse(line, &At { file: file.into(), line: index + 1 });
         self.entries.extend(text.lines().enumerate().filter_map(entry));
     }
 
     /// The types of the keys that are known for a host. They must be requested, since another key of the same host
     /// would look like a change.
-    pub(super) fn kinds(&self, host: &str, port: u16) -> Vec<&str> {
+    #[must_use]
+    pub fn kinds(&self, host: &str, port: u16) -> Vec<&str> {
         let names = names(host, port);
         let of = |entry: &&Entry| !entry.revoked && names.iter().any(|name| entry.hosts.are(name));
         self.entries.iter().filter(of).map(|entry| entry.kind.as_str()).collect()
     }
 
     /// Check a host's `key`, which is in wire format.
-    pub(super) fn check(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
+    #[must_use]
+    pub fn check(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
         let names = names(host, port);
         let of = |entry: &&Entry| names.iter().any(|name| entry.hosts.are(name));
         if let Some(revoked) = self.entries.iter().filter(of).find(|entry| entry.revoked && entry.key == key) {
@@ -130,7 +133,8 @@ pub(super) fn name(host: &str, port: u16) -> String {
 }
 
 fn parse(line: &str, at: &At) -> Option<Entry> {
-    let line = line.trim();
+    // Other white space is part of a word, as in OpenSSH.
+    let line = line.trim_ascii();
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
@@ -209,6 +213,9 @@ mod tests {
         assert_eq!((known.check("y.lab", 22, &a), known.check("x.lab", 22, &a)), (Verdict::Known, Verdict::Unknown));
         // As in OpenSSH: a name without a port applies to every port, but only to confirm a key.
         assert_eq!((known.check("n1", 2222, &a), known.check("n1", 2222, &b)), (Verdict::Known, Verdict::Unknown));
+        let strange =
+            self::known(&format!("\u{a0}{}{}\u{b}\n", line("n4", &a), line("n5", &a).replace(" comment\n", "")));
+        assert_eq!((strange.check("n4", 22, &a), strange.check("n5", 22, &a)), (Verdict::Unknown, Verdict::Unknown));
         let known = self::known(&format!("{}{}", line("n3", &a), line("[n3]:2222", &b)));
         assert_eq!(known.check("n3", 2222, &a), Verdict::Changed(at(2), b.clone()));
     }

@@ -14,7 +14,6 @@ use crate::model::role::{Grant, Operation, listed};
 use crate::registry::units::{Intent, UnitChange};
 
 use super::error::Failure;
-use super::listen::Listener;
 use super::peer::Peer;
 
 /// What the sockets of this daemon grant, by their addresses.
@@ -22,9 +21,8 @@ use super::peer::Peer;
 pub(super) struct Sockets(Vec<(String, Grant)>);
 
 impl Sockets {
-    pub(super) fn of(listeners: &[Listener]) -> Arc<Self> {
-        let socket = |listener: &Listener| (listener.name.clone(), listener.grant.clone());
-        Arc::new(Self(listeners.iter().map(socket).collect()))
+    pub(super) fn new(sockets: impl IntoIterator<Item = (String, Grant)>) -> Arc<Self> {
+        Arc::new(Self(sockets.into_iter().collect()))
     }
 
     /// `; on this host, /run/fleet.sock has the role admin`

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::model::listen::{Listen, Place};
 use crate::store::Store;
 
 use super::caller::{Caller, Sockets};
@@ -35,18 +36,11 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 ///
 /// [`Settings::grace`]: super::state::Settings::grace
 pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: impl Future<Output = ()> + Send) {
-    let (stop, tracker, settings) = (api.stop.clone(), TaskTracker::new(), api.settings);
-    let (metrics, head_timeout, grace) = (api.metrics.clone(), settings.head_timeout, settings.grace);
-    let (router, sockets) = (router(api), Sockets::of(&listeners));
+    let (stop, tracker, grace) = (api.stop.clone(), TaskTracker::new(), api.settings.grace);
+    let sockets = Sockets::new(listeners.iter().map(|listener| (listener.name.clone(), listener.grant.clone())));
     for (index, Listener { socket, .. }) in listeners.into_iter().enumerate() {
-        let router = match socket {
-            Socket::Unix(..) => router.clone(),
-            Socket::Tcp(_) => router.clone().layer(middleware::from_fn(from_this_host)),
-        };
-        let router = router.layer(middleware::from_fn_with_state(metrics.clone(), measure));
-        let (stop, tracker, places) = (stop.clone(), tracker.clone(), Places::new(settings.limits));
-        let sockets = Arc::clone(&sockets);
-        let connections = Connections { router, stop, tracker: tracker.clone(), places, head_timeout, sockets, index };
+        let is_tcp = matches!(socket, Socket::Tcp(_));
+        let connections = Connections::new(&api, is_tcp, tracker.clone(), Arc::clone(&sockets), index);
         tracker.spawn(connections.accept_all(socket));
     }
     shutdown.await;
@@ -55,6 +49,23 @@ pub async fn serve<S: Store>(listeners: Vec<Listener>, api: Api<S>, shutdown: im
     if tokio::time::timeout(grace, tracker.wait()).await.is_err() {
         tracing::debug!(connections = tracker.len(), "connections were closed while a request was in progress");
     }
+}
+
+/// Answer the requests on `stream`, as [`serve`] does for each connection that it accepts on a socket like `listen`,
+/// until it ends. Of a process on a Unix socket nothing is known.
+pub async fn serve_stream<S, I>(stream: I, listen: &Listen, api: &Api<S>)
+where
+    S: Store,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let sockets = Sockets::new([(listen.place.to_string(), listen.grant.clone())]);
+    let (is_tcp, peer) = match &listen.place {
+        Place::Unix { .. } => (false, Peer::Unix(None)),
+        Place::Tcp(address) => (true, Peer::Tcp(address.ip())),
+    };
+    let connections = Connections::new(api, is_tcp, TaskTracker::new(), sockets, 0);
+    let seat = connections.places.enter();
+    connections.serve(stream, peer, seat).await;
 }
 
 /// What is needed to serve a connection.
@@ -71,6 +82,15 @@ struct Connections {
 }
 
 impl Connections {
+    /// Those of the socket with this index.
+    fn new<S: Store>(api: &Api<S>, is_tcp: bool, tracker: TaskTracker, sockets: Arc<Sockets>, index: usize) -> Self {
+        let router = router(api.clone());
+        let router = if is_tcp { router.layer(middleware::from_fn(from_this_host)) } else { router };
+        let router = router.layer(middleware::from_fn_with_state(api.metrics.clone(), measure));
+        let (places, head_timeout) = (Places::new(api.settings.limits), api.settings.head_timeout);
+        Self { router, stop: api.stop.clone(), tracker, places, head_timeout, sockets, index }
+    }
+
     async fn accept_all(self, socket: Socket) {
         let stop = self.stop.clone();
         tokio::select! {

@@ -10,10 +10,14 @@ pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their programs and corpora.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("api", targets::api::target),
     ("config", targets::config::target),
     ("fleet_section", targets::fleet_section::target),
     ("glob", targets::glob::target),
+    ("journal", targets::journal::target),
+    ("known_hosts", targets::known_hosts::target),
     ("names", targets::names::target),
     ("record", targets::record::target),
+    ("ssh_config", targets::ssh_config::target),
     ("unit_file", targets::unit_file::target),
 ];

@@ -1,10 +1,14 @@
 //! The targets, and what their properties have in common.
 
+pub mod api;
 pub mod config;
 pub mod fleet_section;
 pub mod glob;
+pub mod journal;
+pub mod known_hosts;
 pub mod names;
 pub mod record;
+pub mod ssh_config;
 pub mod unit_file;
 
 use std::fmt;
