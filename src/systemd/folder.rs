@@ -161,8 +161,15 @@ impl Folder {
     }
 
     fn create(&self) -> Result<(), Error> {
-        let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.path);
-        made.map_err(|error| failed("make the folder", &self.path, &error))
+        if self.path.is_dir() {
+            return Ok(());
+        }
+        let make = || {
+            DirBuilder::new().recursive(true).mode(0o755).create(&self.path)?;
+            // Independently of the umask: every user may read the units.
+            fs::set_permissions(&self.path, Permissions::from_mode(0o755))
+        };
+        make().map_err(|error| failed("make the folder", &self.path, &error))
     }
 
     /// Replace a file; its time of modification is `modified`, or now.
@@ -213,6 +220,8 @@ mod tests {
     fn files_are_written_read_restored_and_removed() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::new(root.path().join("a/units"));
+        // As fleetd.service has it.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         assert_eq!(folder.read_units(), Ok(BTreeMap::new()));
         let unit = |text: &str| [(name("a.service"), text.to_owned())];
         assert_eq!(folder.write_units(&unit("one")), [Ok(Before::Nothing)]);

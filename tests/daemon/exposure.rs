@@ -1,5 +1,5 @@
-//! How much the services in `units/` may do, by `systemd-analyze security`: those that run this project's programs for
-//! a whole host stay below a bound, and for everything else there is a reason why it has none.
+//! How much the services in `units/` may do, by `systemd-analyze security`: those that run for a whole host stay below a
+//! bound, and docs/security.md says how much each of them may do; for everything else there is a reason why it has none.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,15 @@ use super::text;
 /// The highest exposure, in tenths.
 const BOUND: u32 = 20;
 
-/// Services with the bound, and the drop-in that they are rated with.
-const BOUND_FOR: [(&str, &str); 1] = [("fleetd.service", "fleetd.service.d/unprivileged.conf")];
+/// Services with the bound, the drop-in that they are rated with, and their names in the table of docs/security.md.
+const BOUND_FOR: [(&str, Option<&str>, &str); 3] = [
+    ("fleetd.service", Some("fleetd.service.d/unprivileged.conf"), "`fleetd.service`, without root"),
+    ("balancer/balancer-config.service", None, "`balancer-config.service`"),
+    ("balancer/balancer.service", None, "`balancer.service`"),
+];
 
 /// Everything else, by what its path begins with, and why it has no bound.
-const EXCEPTIONS: [(&str, &str); 10] = [
-    ("balancer/", "HAProxy's package and configuration decide what it needs, and only root may ask for its reload"),
+const EXCEPTIONS: [(&str, &str); 9] = [
     ("ambassador/", EXAMPLE),
     ("chains/", EXAMPLE),
     ("containers/", EXAMPLE),
@@ -45,27 +48,34 @@ fn services(root: &Path, folder: &Path) -> Vec<String> {
 
 #[test]
 fn our_services_may_do_little() {
-    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let units = top.join("units");
     for service in services(&units, &units) {
         let excepted = EXCEPTIONS.iter().any(|(beginning, _)| service.starts_with(beginning));
-        let bound = BOUND_FOR.iter().any(|(name, _)| *name == service);
+        let bound = BOUND_FOR.iter().any(|(name, ..)| *name == service);
         assert!(bound || excepted, "{service} has neither a bound nor a reason for having none");
     }
-    for (service, dropin) in BOUND_FOR {
+    let table = fs::read_to_string(top.join("docs/security.md")).unwrap();
+    for (service, dropin, shown) in BOUND_FOR {
         // Alone in a folder, without what else is installed on this machine.
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(Path::new(service).file_name().unwrap());
         fs::copy(units.join(service), &file).unwrap();
-        let copy = folder.path().join(dropin);
-        fs::create_dir(copy.parent().unwrap()).unwrap();
-        fs::copy(units.join(dropin), copy).unwrap();
+        if let Some(dropin) = dropin {
+            let copy = folder.path().join(dropin);
+            fs::create_dir(copy.parent().unwrap()).unwrap();
+            fs::copy(units.join(dropin), copy).unwrap();
+        }
         let rated = Command::new("systemd-analyze")
             .args(["security", "--no-pager", "--offline=yes", &format!("--threshold={BOUND}")])
             .arg(&file)
             .output()
             .unwrap();
         let (stdout, stderr) = text(&rated);
-        assert!(stdout.contains("Overall exposure level"), "{service}: {stdout}{stderr}");
+        let overall = stdout.lines().rfind(|line| line.contains("Overall exposure level"));
+        let overall = overall.unwrap_or_else(|| panic!("{service}: {stdout}{stderr}"));
         assert!(rated.status.success(), "{service}: {stdout}{stderr}");
+        let figure = overall.rsplit(": ").next().unwrap().split(' ').next().unwrap();
+        assert!(table.contains(&format!("\n| {shown} | {figure} |")), "docs/security.md: {overall}");
     }
 }
