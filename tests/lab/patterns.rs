@@ -367,6 +367,9 @@ fn the_balancer_goes_on_without_its_configuration_and_with_nonsense_announced() 
     eventually(Duration::from_secs(10), "the balancer balances what makes sense", || lab.asks("n1", 80, "web.example"));
 
     let (balancer, config) = (lab.main_pid("n1", "balancer.service"), lab.main_pid("n1", "balancer-config.service"));
+    for pid in [&balancer, &config] {
+        assert_eq!(lab.run("n1", &["ps", "-o", "user=", "-p", pid]).ok().trim(), "haproxy");
+    }
     lab.run("n1", &["systemctl", "kill", "--signal=KILL", "balancer-config.service"]).ok();
     eventually(Duration::from_secs(10), "another one writes the configuration", || {
         let now = lab.main_pid("n1", "balancer-config.service");
