@@ -224,6 +224,13 @@ fn what_was_replaced_or_destroyed_can_be_had_back() {
     write("[Service]\nExecStart=/bin/new\n");
     real.run("submit --replace web.service");
     real.run("destroy --no-block web.service");
+    real.expect("cat web", 1, "", "Unit web.service not found\n");
+    let (fleetctl, dir) = (env!("CARGO_BIN_EXE_fleetctl"), real.dir.path().display());
+    let mut terminal = std::process::Command::new("script");
+    terminal.env_clear().envs([("TERM", "xterm"), ("PATH", "/usr/bin:/bin"), ("SHELL", "/bin/sh")]);
+    terminal.args(["-qec", &format!("{fleetctl} cat web --endpoint {dir}/fleet.sock"), "/dev/null"]);
+    let shown = String::from_utf8(terminal.output().unwrap().stdout).unwrap();
+    assert!(shown.contains("ago; `fleetctl cat --revision 3 web.service` prints its file"), "{shown}");
     let Ran { code, out, err } = real.run("cat --history web");
     let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!((code, err.as_str(), rows.len()), (Some(0), "", 4), "{out}");

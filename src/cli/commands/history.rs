@@ -1,10 +1,10 @@
-//! cat --history and cat --revision: the texts that a unit's file had before, also of a unit that was destroyed.
+//! `cat --history` and `cat --revision`: the texts that a unit's file had before, also of a unit that was destroyed.
 //! Changes nothing.
 
 use crate::api::client::ClientError;
 use crate::api::wire::{FormerRevision, UnitHistory};
 use crate::cli::args::Cat;
-use crate::cli::error::{Error, Exit};
+use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::input::select;
 use crate::cli::output::fitted::{self, Cell};
 use crate::cli::output::people::ago;
@@ -32,6 +32,21 @@ pub(super) async fn run(session: &Session, name: &UnitName, args: &Cat) -> Resul
             Ok(Exit::Ok)
         }
     }
+}
+
+/// How to print the last text of a unit that was destroyed, if it is kept.
+pub(super) async fn hint(session: &Session, name: &UnitName) -> Option<String> {
+    if !session.out.is_watched() {
+        return None;
+    }
+    // An error here would only distract from the first one.
+    let history = session.client.history(name).await.ok()?;
+    let last = history.revisions.first()?;
+    let then = ago(last.until, Clock::system().now_ms());
+    Some(format!(
+        "{HINT}it was destroyed {then} ago; `fleetctl cat --revision {} {name}` prints its file",
+        last.revision
+    ))
 }
 
 fn list(session: &Session, history: &UnitHistory) {

@@ -27,6 +27,7 @@ pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, E
     let detail = match session.known_unit(&name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {
             let mut lines = vec![format!("Unit {name} not found")];
+            lines.extend(history::hint(session, &name).await);
             lines.extend(select::hints(session, &args.units).await);
             return Err(Error::failures(lines));
         }
