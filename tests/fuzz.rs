@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use flotilla::ssh::config::within;
 use harness::TARGETS;
 
 /// The most bytes of one target's corpus: it is in the tree, and played by every run of the tests.
@@ -40,6 +42,41 @@ fn every_input_that_was_kept_has_the_properties_of_its_target() {
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// OpenSSH is the reference, where both accept a file. Files that include others or run commands are left out.
+#[test]
+fn openssh_reads_the_same_from_the_kept_configurations() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config");
+    let mut compared = 0;
+    for (path, input) in corpus("ssh_config") {
+        let Ok(text) = String::from_utf8(input) else { continue };
+        let lower = text.to_ascii_lowercase();
+        if ["include", "match", "command"].iter().any(|word| lower.contains(word)) {
+            continue;
+        }
+        fs::write(&file, &text).unwrap();
+        for name in ["n1", "10.88.0.11", "gate.lab"] {
+            let Ok((host, _)) = within(&text, &file, Path::new("/home/me"), name, true) else { continue };
+            let asked = Command::new("ssh").arg("-G").arg("-F").arg(&file).arg(name).output().unwrap();
+            if !asked.status.success() {
+                continue;
+            }
+            let stdout = String::from_utf8_lossy(&asked.stdout);
+            let values = |key: &str| -> Vec<&str> {
+                stdout.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).collect()
+            };
+            let shown = format!("{} for {name}: {text}", path.display());
+            assert_eq!(values("port"), [host.port.unwrap_or(22).to_string()], "{shown}");
+            for (key, value) in [("user", &host.user), ("hostname", &host.host_name)] {
+                assert!(value.as_ref().is_none_or(|value| values(key) == [value]), "{key} {value:?} in {shown}");
+            }
+            assert!(host.identities.is_empty() || values("identityfile") == host.identities, "{shown}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 25, "only {compared} could be compared");
 }
 
 #[test]
