@@ -1,5 +1,6 @@
-//! How much the services in `units/` may do, by `systemd-analyze security`: those that run for a whole host stay below a
-//! bound, and docs/security.md says how much each of them may do; for everything else there is a reason why it has none.
+//! How much the services in `units/` may do, by `systemd-analyze security`: those that run for a whole host stay below
+//! a bound, and docs/security.md says how much each of them may do; for everything else there is a reason why it has
+//! none.
 
 use std::fs;
 use std::path::Path;

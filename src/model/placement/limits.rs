@@ -1,6 +1,6 @@
 //! How many patterns a unit may have, and of which form. Every leader compares every pattern with the name of every
-//! unit: without a limit, one file could keep the scheduler of a whole cluster busy. Owns what is refused when a unit is
-//! submitted; files that are already stored are read without these limits.
+//! unit: without a limit, one file could keep the scheduler of a whole cluster busy. Owns what is refused when a unit
+//! is submitted; files that are already stored are read without these limits.
 
 use super::{Constraints, Problem, SECTION, words};
 use crate::model::file::UnitFile;
