@@ -251,15 +251,14 @@ impl fmt::Display for MachineId {
 }
 
 /// Identifies the meaning of a unit file: SHA-1 of its canonical text, 40 hexadecimal digits, as CoreOS fleet's.
-///
-/// A hash in a record or a key names its algorithm, as in `sha256:9f86…`. Without a name it is fleet's, so that every
-/// version of this program reads it. A hash by another algorithm is refused: it can be compared with no file here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct UnitHash(Arc<str>);
 
-/// The name of the algorithm.
+/// The name of the algorithm. A hash in a record or a key may begin with the name of its algorithm and a colon. Without
+/// a name it is by this one, and so is each that is written, so that every version reads it. A hash by another algorithm
+/// is refused, because there is no file here that it can be compared with.
 const ALGORITHM: &str = "sha1";
 
 /// Why a string isn't the hash of a unit file.
