@@ -257,8 +257,8 @@ impl fmt::Display for MachineId {
 pub struct UnitHash(Arc<str>);
 
 /// The name of the algorithm. A hash in a record or a key may begin with the name of its algorithm and a colon. Without
-/// a name it is by this one, and so is each that is written, so that every version reads it. A hash by another algorithm
-/// is refused, because there is no file here that it can be compared with.
+/// a name it is by this one, and so is each that is written, so that every version reads it. A hash by another one is
+/// refused, because there is no file here that it can be compared with.
 const ALGORITHM: &str = "sha1";
 
 /// Why a string isn't the hash of a unit file.
