@@ -693,7 +693,7 @@ fn an_assignment_with_a_hash_by_an_unknown_algorithm_leaves_the_unit_as_it_is() 
         world.until_active("a.service").await;
         let key = Key::Schedule(id(), unit("a.service")).to_string();
         let value = r#"{"hash":"sha256:9f86d081","target":"gone","generation":2}"#;
-        let ops = vec![Op::Put { key: key.into(), value: value.as_bytes().into(), lease: None }];
+        let ops = vec![Op::Put { key, value: value.as_bytes().into(), lease: None }];
         world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
         world.tell(&[("b.service", PLAIN, Target::Launched, 3)]).await;
         world.until_active("b.service").await;
