@@ -385,7 +385,8 @@ impl Facts {
                 }
             }
             Change::Roster(host, known) => {
-                plans = false;
+                // The period of a mass loss begins with the first host, which the leader knows from here.
+                plans = known.as_ref().is_some_and(|known| mass_loss(&known.value).is_some());
                 if let Some(since) = known.as_ref().and_then(|known| mass_loss(&known.value)) {
                     let others = self.cluster.roster.values().any(|known| mass_loss(&known.value).is_some());
                     self.mass_loss = if others { self.mass_loss.min(since) } else { since };
