@@ -1,7 +1,8 @@
 //! The store's contract: the same tests for every adapter, and tests of the promises of a single one.
 //!
-//! `src/store.rs` describes the contract; each promise has a test here. In memory the clock is paused, so waiting costs
-//! no time; on disk and with etcd time is real. Every wait has a limit, and its failure names what it waited for.
+//! `src/store.rs` describes the contract; each promise has a test here. In memory, and with simulated members of an
+//! etcd cluster, the clock is paused, so waiting costs no time; on disk and with etcd time is real. Every wait has a
+//! limit, and its failure names what it waited for.
 
 #[path = "store_contract/commits.rs"]
 mod commits;
@@ -17,6 +18,9 @@ mod memory_only;
 mod ranges;
 #[path = "store_contract/server.rs"]
 mod server;
+#[allow(dead_code, reason = "other tests cause faults")]
+#[path = "support/members/mod.rs"]
+mod simulated;
 #[path = "store_contract/support.rs"]
 mod support;
 #[path = "store_contract/watches.rs"]
@@ -40,6 +44,15 @@ macro_rules! contract {
                 #[tokio::test]
                 async fn $body() {
                     crate::$topic::$body(&Disk::start().await).await;
+                }
+            )+)+
+        }
+        mod with_simulated_etcd {
+            use crate::support::{Backend, Members};
+            $($(
+                #[tokio::test(start_paused = true)]
+                async fn $body() {
+                    crate::$topic::$body(&Members::start().await).await;
                 }
             )+)+
         }

@@ -55,7 +55,7 @@ pub(crate) fn hold(top: &Path, bless: bool) {
     for bug in &all {
         let source = fs::read_to_string(top.join(&bug.source)).unwrap_or_default();
         assert_eq!(source.matches(&bug.find).count(), 1, "the text of {} in {}", bug.name, bug.source);
-        let suites = ["simulation", "scripts", "plan", "kill_points"];
+        let suites = ["simulation", "scripts", "plan", "kill_points", "failover"];
         assert!(suites.contains(&bug.suite.as_str()), "{}: which suite?", bug.name);
     }
     let page = fs::read_to_string(top.join(PAGE)).unwrap();

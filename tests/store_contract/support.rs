@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use flotilla::store::embedded::Embedded;
+use flotilla::store::etcd::Etcd;
 use flotilla::store::lease::Lease;
 use flotilla::store::{Batch, Error, Event, Kv, LeaseId, Op, Page, Range, Revision, Store, Txn, Watch};
 use futures_util::FutureExt as _;
+
+use crate::simulated::{Cluster, Simulated};
 
 /// The time limit of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,6 +59,28 @@ impl Backend for Disk {
 
     async fn compact(&self, revision: Revision) {
         self.store.compact(revision).await.expect("compaction");
+    }
+}
+
+/// The etcd adapter over three simulated members, of which one lags.
+pub(crate) struct Members(Cluster, Etcd<Simulated>);
+
+impl Backend for Members {
+    type Store = Etcd<Simulated>;
+
+    async fn start() -> Self {
+        let cluster = Cluster::start(1);
+        cluster.lag(1, Duration::from_millis(200));
+        let store = cluster.store(0);
+        Self(cluster, store)
+    }
+
+    fn store(&self) -> Etcd<Simulated> {
+        self.1.clone()
+    }
+
+    async fn compact(&self, revision: Revision) {
+        self.0.compact(revision);
     }
 }
 
