@@ -5,6 +5,8 @@
 //! * `FLOTILLA_SEED=123`: play this seed;
 //! * `FLOTILLA_SEEDS=2000`, `FLOTILLA_FIRST_SEED=1`: the number of seeds, and the first one.
 
+#[path = "failover/cases.rs"]
+mod cases;
 #[path = "failover/judge.rs"]
 mod judge;
 #[path = "support/members/mod.rs"]

@@ -6,6 +6,7 @@
 pub mod client;
 mod follow;
 mod grpc;
+mod identity;
 mod members;
 mod trouble;
 mod ttls;
@@ -132,8 +133,8 @@ impl<M: Member> Etcd<M> {
     /// # Errors
     /// `Unavailable` or `Refused`, as the requests of [`Store`].
     pub async fn version(&self) -> Result<String, Error> {
-        let version = |connection: M::Connection| async move { connection.version().await };
-        self.inner.members().call(Again::Always, version).await
+        let status = |connection: M::Connection| async move { connection.status().await };
+        Ok(self.inner.members().call(Again::Always, status).await?.version)
     }
 }
 

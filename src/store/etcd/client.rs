@@ -65,8 +65,8 @@ pub trait Connection: Clone + Send + Sync + 'static {
     /// End a lease.
     fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// The member's version: `3.5.9`.
-    fn version(&self) -> impl Future<Output = Result<String, Fault>> + Send;
+    /// What the member says about itself.
+    fn status(&self) -> impl Future<Output = Result<Status, Fault>> + Send;
 }
 
 /// What a watch delivers. Dropping it ends the watch.
@@ -157,6 +157,15 @@ pub struct Outcome {
     pub succeeded: bool,
     /// The member's revision afterwards.
     pub revision: Revision,
+}
+
+/// What a member says about itself.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Its version: `3.5.9`.
+    pub version: String,
+    /// The id of its cluster.
+    pub cluster: u64,
 }
 
 /// A message of a watch.

@@ -47,6 +47,7 @@ async fn run<M: Member>(
     let (begin, end) = (&*begin, &*end);
     let members = inner.members();
     let open = |connection: M::Connection| async move { connection.watch(begin, end, from).await };
+    let mut replaced = members.replaced();
     // The endpoint on which it was opened: the current one may have changed meanwhile because of another request.
     let (mut stream, at) = members.call_at(Again::Always, open).await?;
     let fails = |text: &str| {
@@ -54,7 +55,12 @@ async fn run<M: Member>(
         ended(members.address(at), text.into())
     };
     loop {
-        let changes = match stream.next().await {
+        let message = tokio::select! {
+            biased;
+            _ = replaced.changed() => return Err(Error::Compacted),
+            message = stream.next() => message,
+        };
+        let changes = match message {
             Ok(Message::Changes(changes)) => changes,
             Ok(Message::Compacted) => return Err(Error::Compacted),
             Ok(Message::Cancelled(reason)) if reason == "no leader" => return Err(fails(NO_LEADER)),

@@ -15,7 +15,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::Options;
 use super::client::{
-    Change, Code, Condition, Connection, Fault, Found, KeyValue, Keys, Member, Message, Outcome, Step, Stream,
+    Change, Code, Condition, Connection, Fault, Found, KeyValue, Keys, Member, Message, Outcome, Status, Step, Stream,
     Transaction,
 };
 use crate::store::{Error, LeaseId, Revision};
@@ -184,8 +184,10 @@ impl Connection for Link {
         self.client.clone().lease_revoke(lease.0).await.map(drop).map_err(fault)
     }
 
-    async fn version(&self) -> Result<String, Fault> {
-        self.client.clone().status().await.map(|status| status.version().to_owned()).map_err(fault)
+    async fn status(&self) -> Result<Status, Fault> {
+        let status = self.client.clone().status().await.map_err(fault)?;
+        let cluster = status.header().map_or(0, ResponseHeader::cluster_id);
+        Ok(Status { version: status.version().to_owned(), cluster })
     }
 }
 

@@ -1,16 +1,17 @@
 //! The connection to an etcd cluster: one endpoint at a time, used until it fails, then the next.
 //!
 //! Owns which endpoint is used, deadlines and what may be retried. It must never send a change twice: a change that may
-//! have been carried out is reported as `Unavailable`.
+//! have been carried out is reported as `Unavailable`. It must never send anything to a member of another cluster.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::client::{Fault, Member};
+use super::client::{Connection as _, Fault, Member};
+use super::identity::Identity;
 use super::trouble::{Failure, Trouble, Troubles, classify};
 use crate::store::Error;
 
@@ -31,6 +32,7 @@ pub(super) enum Again {
 pub(super) struct Members<M: Member> {
     endpoints: Vec<Endpoint<M>>,
     current: AtomicUsize,
+    identity: watch::Sender<Identity>,
     timeout: Duration,
 }
 
@@ -57,9 +59,9 @@ impl<M: Member> std::fmt::Debug for Endpoint<M> {
     }
 }
 
-/// A connection, and the number of connections so far.
+/// A connection, the cluster to which it leads, and the number of connections so far.
 struct Link<C> {
-    connection: Option<C>,
+    connection: Option<(C, u64)>,
     number: u64,
 }
 
@@ -69,8 +71,9 @@ impl<M: Member> Members<M> {
         if members.is_empty() {
             return Err(Error::Refused("no etcd endpoint is configured".into()));
         }
+        let identity = watch::Sender::new(Identity::new(members.len()));
         let endpoints = members.into_iter().map(Endpoint::new).collect();
-        Ok(Self { endpoints, current: AtomicUsize::new(0), timeout })
+        Ok(Self { endpoints, current: AtomicUsize::new(0), identity, timeout })
     }
 
     /// Send `request` to the current endpoint; if it fails and `again` allows it, to the others. An attempt has the
@@ -128,6 +131,29 @@ impl<M: Member> Members<M> {
         Patience { each: self.timeout.min(all / turns), all }
     }
 
+    /// Changes when our cluster is replaced by another one, whose revisions mean something else.
+    pub(super) fn replaced(&self) -> watch::Receiver<Identity> {
+        self.identity.subscribe()
+    }
+
+    /// Whether the endpoint at `at` belongs to our cluster.
+    fn admits(&self, at: usize, cluster: u64) -> bool {
+        let mut ours = false;
+        self.identity.send_if_modified(|identity| {
+            let before = identity.ours();
+            ours = identity.heard(at % self.endpoints.len(), cluster);
+            let replaced = before.is_some_and(|before| identity.ours() != Some(before));
+            if replaced {
+                tracing::warn!(
+                    endpoint = self.address(at),
+                    "most etcd endpoints belong to another cluster now: using it"
+                );
+            }
+            replaced
+        });
+        ours
+    }
+
     /// The answer, `None` if it is too large, and which endpoint answered.
     async fn carry_out<T, F, R>(
         &self,
@@ -145,15 +171,14 @@ impl<M: Member> Members<M> {
         let mut passing = false;
         for attempt in 1usize.. {
             let at = self.current.load(Ordering::Relaxed);
-            let endpoint = &self.endpoints[at % self.endpoints.len()];
-            let trouble = match self.attempt(endpoint, patience.each, end, &request).await {
+            let trouble = match self.attempt(at, patience.each, end, &request).await {
                 Ok(answer) => return Ok((Some(answer), at)),
                 Err(Failure::TooLarge) => return Ok((None, at)),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Here(trouble)) => trouble,
             };
             self.leave(at, &trouble.text);
-            troubles.note(endpoint.member.address(), trouble.text);
+            troubles.note(self.address(at), trouble.text);
             passing |= trouble.passing;
             if again == Again::Undone && !trouble.undone {
                 break;
@@ -186,23 +211,19 @@ impl<M: Member> Members<M> {
         self.endpoints[at % self.endpoints.len()].member.address()
     }
 
-    async fn attempt<T, F, R>(
-        &self,
-        endpoint: &Endpoint<M>,
-        patience: Duration,
-        end: Instant,
-        request: &F,
-    ) -> Result<T, Failure>
+    async fn attempt<T, F, R>(&self, at: usize, patience: Duration, end: Instant, request: &F) -> Result<T, Failure>
     where
         F: Fn(M::Connection) -> R + Send + Sync,
         R: Future<Output = Result<T, Fault>> + Send,
         T: Send,
     {
+        let endpoint = &self.endpoints[at % self.endpoints.len()];
         let until = end.min(Instant::now() + patience);
-        let (connection, number) = match timeout_at(until, endpoint.connection()).await {
-            Ok(connected) => connected?,
-            Err(_) => return Err(Failure::Here(Trouble::silent(patience, false))),
-        };
+        let (connection, number) =
+            match timeout_at(until, endpoint.connection(|cluster| self.admits(at, cluster))).await {
+                Ok(connected) => connected.map_err(|failure| endpoint.with_hint(failure))?,
+                Err(_) => return Err(Failure::Here(Trouble::silent(patience, false))),
+            };
         let failure = match timeout_at(until, request(connection)).await {
             Ok(Ok(answer)) => {
                 endpoint.answered.store(true, Ordering::Relaxed);
@@ -232,20 +253,32 @@ impl<M: Member> Endpoint<M> {
         }
     }
 
-    /// An open connection. Connecting and logging in are separate steps, so that after a failure the request is known
-    /// not to have been sent.
-    async fn connection(&self) -> Result<(M::Connection, u64), Failure> {
+    /// An open connection to a member of a cluster that `admits` accepts. Connecting is separate from the request, so
+    /// that after a failure the request is known not to have been sent, and never reaches another cluster.
+    async fn connection(&self, admits: impl Fn(u64) -> bool + Send) -> Result<(M::Connection, u64), Failure> {
         let mut link = self.link.lock().await;
-        if let Some(connection) = &link.connection {
-            return Ok((connection.clone(), link.number));
+        let (connection, cluster) = match link.connection.take() {
+            Some(open) => open,
+            None => {
+                let open = self.connect().await.map_err(|fault| match classify(fault) {
+                    Failure::Here(trouble) => Failure::Here(Trouble { undone: true, ..trouble }),
+                    other => other,
+                })?;
+                link.number += 1;
+                open
+            }
+        };
+        if !admits(cluster) {
+            return Err(Failure::Here(Trouble::foreign()));
         }
-        let connection = self.member.connect().await.map_err(|fault| match classify(fault) {
-            Failure::Here(trouble) => Failure::Here(Trouble { undone: true, ..trouble }),
-            other => other,
-        })?;
-        link.number += 1;
-        link.connection = Some(connection.clone());
+        link.connection = Some((connection.clone(), cluster));
         Ok((connection, link.number))
+    }
+
+    async fn connect(&self) -> Result<(M::Connection, u64), Fault> {
+        let connection = self.member.connect().await?;
+        let cluster = connection.status().await?.cluster;
+        Ok((connection, cluster))
     }
 
     /// Don't use this connection for new requests; its watches end by themselves.

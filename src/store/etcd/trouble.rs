@@ -42,6 +42,11 @@ impl Trouble {
         let text = format!("does not answer within {} s", (waited.as_secs_f64() * 10.0).round() / 10.0);
         Self { text, undone: !sent, passing: false, hung_up: false }
     }
+
+    /// A member of another cluster.
+    pub(super) fn foreign() -> Self {
+        Self { text: "belongs to another cluster".into(), undone: true, passing: false, hung_up: false }
+    }
 }
 
 /// What to do about a fault.

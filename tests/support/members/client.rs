@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use flotilla::store::etcd::client::{
-    Code, Connection, Fault, Found, Keys, Member, Message, Outcome, Stream, Transaction,
+    Code, Connection, Fault, Found, Keys, Member, Message, Outcome, Status, Stream, Transaction,
 };
 use flotilla::store::{LeaseId, Revision};
 use tokio::sync::oneshot;
@@ -134,8 +134,8 @@ impl Link {
         F: Future<Output = Result<T, Fault>> + Send,
     {
         let (there, back, breaks, before) = self.look(|world| {
-            let (breaks, random) = (world.breaks, &mut world.random);
-            (random.millis(1..=5), random.millis(1..=5), random.chance(breaks), random.chance(500))
+            let (breaks, slow, random) = (world.breaks, world.answers_after, &mut world.random);
+            (random.millis(1..=5), slow + random.millis(1..=5), random.chance(breaks), random.chance(500))
         });
         let (link, (answer, answered)) = (self.clone(), oneshot::channel());
         tokio::spawn(async move {
@@ -261,8 +261,10 @@ impl Connection for Link {
         self.ask(move |link| async move { link.propose(Proposal::Revoke(lease.0)).await.map(drop) }).await
     }
 
-    async fn version(&self) -> Result<String, Fault> {
-        self.ask(|_| async { Ok("3.5.16".into()) }).await
+    async fn status(&self) -> Result<Status, Fault> {
+        let answer =
+            |link: Self| async move { Ok(Status { version: "3.5.16".into(), cluster: link.look(|world| world.id) }) };
+        self.ask(answer).await
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 pub(crate) use self::client::Simulated;
+use self::history::History;
 use self::random::Random;
 pub(crate) use self::world::World;
 
@@ -73,8 +74,13 @@ impl Cluster {
 
     /// The adapter over these members, as the client with this number: faults of connections concern one client.
     pub(crate) fn store(&self, client: usize) -> Etcd<Simulated> {
-        let members = (0..self.lock().nodes.len()).map(|node| Simulated::new(self.clone(), client, node)).collect();
+        let members = (0..self.lock().nodes.len()).map(|node| self.member(client, node)).collect();
         Etcd::over(members, PREFIX, REQUEST_TIMEOUT).expect("there are members")
+    }
+
+    /// A member, as this client reaches it.
+    pub(crate) fn member(&self, client: usize, node: usize) -> Simulated {
+        Simulated::new(self.clone(), client, node)
     }
 
     /// Look at what is really so.
@@ -101,6 +107,16 @@ impl Cluster {
         });
     }
 
+    /// All data, for [`Self::restore`].
+    pub(crate) fn backup(&self) -> History {
+        self.lock().history.clone()
+    }
+
+    /// Stop all members, and start them with an old backup.
+    pub(crate) fn restore(&self, backup: History) {
+        self.change(|world| world.restore(backup));
+    }
+
     /// Freeze a member, or let it continue.
     pub(crate) fn freeze(&self, node: usize, frozen: bool) {
         self.change(|world| world.nodes[node].frozen = frozen);
@@ -122,6 +138,11 @@ impl Cluster {
             world.longest_election = election;
             world.step_down();
         });
+    }
+
+    /// Let each answer take this much longer.
+    pub(crate) fn answers_after(&self, delay: Duration) {
+        self.change(|world| world.answers_after = delay);
     }
 
     /// Let connections break with this probability, per mille, with each request.

@@ -60,6 +60,8 @@ type Answer = oneshot::Sender<Result<Outcome, Fault>>;
 pub(crate) type OnExpiry = Box<dyn FnMut(i64) + Send>;
 
 pub(crate) struct World {
+    /// The id of the cluster.
+    pub(crate) id: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) history: History,
     pub(crate) leader: Option<usize>,
@@ -80,6 +82,8 @@ pub(crate) struct World {
     pub(crate) cuts: BTreeSet<(usize, usize)>,
     /// The probability, per mille, that a connection breaks with a request.
     pub(crate) breaks: u64,
+    /// How much longer each answer takes.
+    pub(crate) answers_after: Duration,
     pub(crate) random: Random,
     pub(crate) on_expiry: Option<OnExpiry>,
 }
@@ -98,6 +102,7 @@ impl World {
             deaf: None,
         };
         Self {
+            id: random.next(),
             nodes: (0..size).map(|_| node()).collect(),
             history: History::new(),
             leader,
@@ -111,6 +116,7 @@ impl World {
             last_id: 0,
             cuts: BTreeSet::new(),
             breaks: 0,
+            answers_after: Duration::ZERO,
             random,
             on_expiry: None,
         }
@@ -194,6 +200,20 @@ impl World {
 
     pub(crate) fn compact(&mut self, revision: u64) {
         self.history.compacted = self.history.compacted.max(revision);
+    }
+
+    /// Begin with this history, as members do that were restored from a backup.
+    pub(crate) fn restore(&mut self, history: History) {
+        self.committed.clear();
+        self.pending.clear();
+        self.followers.clear();
+        self.deadlines.clear();
+        for node in &mut self.nodes {
+            (node.boot, node.applied) = (node.boot + 1, history.revision);
+        }
+        self.history = history;
+        // The election gives each lease its whole TTL.
+        self.step_down();
     }
 
     /// Let time pass.
