@@ -10,6 +10,7 @@
 
 mod assignments;
 mod boot_state;
+mod deadlines;
 mod diagnosis;
 mod fetch;
 mod format;
@@ -41,6 +42,7 @@ use crate::reconcile::Heartbeat;
 use crate::store::{self, Store};
 use crate::systemd::{self, Event, Systemd};
 
+use deadlines::Keeper;
 use diagnosis::Journals;
 pub use inspect::Inspector;
 use inspect::Question;
@@ -53,6 +55,8 @@ pub struct Options {
     pub machine: Machine,
     /// The TTL of the host's lease: without a renewal for this long, the cluster treats the host as dead.
     pub ttl: Duration,
+    /// Whether this host is the whole cluster: its units run nowhere else, however long its lease isn't renewed.
+    pub alone: bool,
     /// The wall clock.
     pub clock: Clock,
 }
@@ -236,7 +240,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 self.apply(Input::Event(event));
             }
             self.metrics.lease_held(LeaseOf::Presence, true);
-            match self.serve(&lease, &mut events, &stop).await {
+            // Lives as long as the lease, also while the system shuts down.
+            let keeper = Keeper::begin(&self.host, &lease, self.options.ttl);
+            match self.serve(&lease, &keeper, &mut events, &stop).await {
                 End::Stopped => return self.drain_for_shutdown(lease, &mut events).await,
                 End::Lost => {
                     self.metrics.lease_lost(LeaseOf::Presence);

@@ -21,6 +21,21 @@ fn minute(ms: u64) -> String {
     format!("{:02}:{:02}", minute / 60 % 24, minute % 60)
 }
 
+/// `CLOCK_MONOTONIC` at the instant `at`, in µs. It is never later than the truth, also if this process stands still
+/// while it is computed.
+#[must_use]
+pub fn monotonic_us(at: Instant) -> u64 {
+    // The clock before the instant: a pause between the two makes the result too early.
+    let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let clock = u64::try_from(clock.tv_sec * 1_000_000 + clock.tv_nsec / 1_000).unwrap_or_default();
+    let now = Instant::now();
+    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    match at.checked_duration_since(now) {
+        Some(ahead) => clock.saturating_add(us(ahead)),
+        None => clock.saturating_sub(us(now - at)),
+    }
+}
+
 /// Tells the wall-clock time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {

@@ -185,7 +185,8 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
 fn role_config(settings: &Settings) -> Result<RoleConfig> {
     let ttl = settings.agent_ttl;
     let brake = Brake::new(settings.mass_loss_share, settings.mass_loss_grace, ttl);
-    Ok(RoleConfig { machine: host::machine(settings)?, ttl, brake, leads: !settings.disable_engine })
+    let alone = matches!(settings.store, StoreSettings::Standalone { .. });
+    Ok(RoleConfig { machine: host::machine(settings)?, ttl, brake, alone, leads: !settings.disable_engine })
 }
 
 /// This host's systemd.

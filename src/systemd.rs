@@ -11,6 +11,8 @@
 //! * an event is never lost without an [`Event::Resync`] in its place; events carry no state, so [`Systemd::units`]
 //!   must be asked;
 //! * files are written completely or not at all, and are on disk when `install` returns;
+//! * a unit with `OnDisconnect=stop` runs only while systemd holds the host's lease, which ends by itself: see
+//!   [`Systemd::set_deadlines`];
 //! * a unit that the host has from elsewhere is never touched: `install` refuses it, naming its file, and from then on
 //!   it is treated as if systemd didn't know it. A link to our folder counts as ours, whichever daemon made it.
 
@@ -22,8 +24,10 @@ pub mod measured;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::model::name::UnitName;
 
@@ -33,6 +37,32 @@ pub use crate::model::systemd::{Details, Error, Event, Outcomes, UnitState};
 /// template's.
 fn host_has(name: &UnitName, path: &Path) -> Error {
     Error::Refused(format!("the host has a {name} of its own: {}", path.display()))
+}
+
+/// When systemd must do without the host's lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// The units with `OnDisconnect=stop` are told to stop.
+    pub stop: Instant,
+    /// Those that haven't stopped are killed.
+    pub kill: Instant,
+}
+
+impl Deadlines {
+    /// The part of the TTL before the end of the lease at which units are told to stop. An agent with less time than
+    /// this starts nothing either.
+    pub const STOP: u32 = 3;
+
+    /// The same for those that are killed.
+    pub const KILL: u32 = 6;
+
+    /// For a lease with the TTL `ttl` that certainly lives until `lease`: units are told to stop a third of the TTL
+    /// before that, and killed a sixth of it before that.
+    #[must_use]
+    pub fn before(lease: Instant, ttl: Duration) -> Self {
+        let before = |part: u32| lease.checked_sub(ttl / part).unwrap_or(lease);
+        Self { stop: before(Self::STOP), kill: before(Self::KILL) }
+    }
 }
 
 /// One host's service manager and folder of units. Cheap to clone; clones share everything.
@@ -112,6 +142,30 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// # Errors
     /// `Io` if the journal can't be read.
     fn last_lines(&self, unit: &UnitName, invocation: &str) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
+
+    /// Let systemd itself let go of the host's lease at these times, whether or not this process still exists then:
+    /// units with `OnDisconnect=stop` are told to stop, and later killed. They replace earlier ones. `None` lets
+    /// systemd hold the lease for good, because no other host could run its units. Says nothing about whether the lease
+    /// is held now. One call of D-Bus, except for the first one of an adapter.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Refused`, `Io`.
+    fn set_deadlines(&self, deadlines: Option<Deadlines>) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Let systemd hold the host's lease from now on, after [`Systemd::set_deadlines`]; or let go of it, which stops
+    /// units with `OnDisconnect=stop`. While it isn't held, no job, person, timer or socket can start such a unit: its
+    /// start job ends with the result `dependency`.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Refused`.
+    fn hold_lease(&self, hold: bool) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Whether systemd holds the host's lease. It doesn't before the first [`Systemd::hold_lease`] of a boot, since a
+    /// deadline, or since the host was suspended.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn holds_lease(&self) -> impl Future<Output = Result<bool, Error>> + Send;
 
     /// Subscribe to the events of units for which `install` was called or whose files are in the folder, and of those
     /// for which `stop` was called since they were removed. Begins with an [`Event::Resync`] once the subscription is

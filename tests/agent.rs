@@ -77,7 +77,7 @@ impl World {
     }
 
     fn start_as(&mut self, machine: Machine) {
-        let options = Options { machine, ttl: TTL, clock: self.clock };
+        let options = Options { machine, ttl: TTL, alone: false, clock: self.clock };
         let (agent, status) = Agent::new(self.store.clone(), self.host.clone(), options);
         self.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
     }
@@ -879,8 +879,12 @@ fn a_changed_machine_id_ends_the_old_identity_and_a_refused_host_keeps_nothing_a
             .commit(Txn { guards: vec![], ops: vec![put(&Key::Machine(other.clone()), &theirs, None)] })
             .await
             .unwrap();
-        let options =
-            Options { machine: Machine { id: other.clone(), ..machine("n1") }, ttl: TTL, clock: Clock::simulated(0) };
+        let options = Options {
+            machine: Machine { id: other.clone(), ..machine("n1") },
+            ttl: TTL,
+            alone: false,
+            clock: Clock::simulated(0),
+        };
         let (agent, status) = Agent::new(world.store.clone(), world.host.clone(), options);
         let task = tokio::spawn(agent.run(CancellationToken::new()));
         tokio::time::sleep(TTL * 3).await;
@@ -960,7 +964,7 @@ fn a_host_writes_no_keys_but_its_own() {
         let mut world = World::stopped();
         world.lead("2").await;
         for generation in [1, 3] {
-            let options = Options { machine: machine("n1"), ttl: TTL, clock: world.clock };
+            let options = Options { machine: machine("n1"), ttl: TTL, alone: false, clock: world.clock };
             let (agent, status) = Agent::new(Limited(world.store.clone()), world.host.clone(), options);
             world.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
             let units = [("a.service", PLAIN, Target::Launched, generation), ("b.service", PLAIN, Target::Loaded, 1)];
@@ -1103,7 +1107,7 @@ async fn presence(store: &Embedded) -> Option<LeaseId> {
 
 /// An agent that can be stopped.
 fn stoppable(world: &World) -> (JoinHandle<()>, CancellationToken, watch::Receiver<Status>) {
-    let options = Options { machine: machine("n1"), ttl: TTL, clock: Clock::simulated(0) };
+    let options = Options { machine: machine("n1"), ttl: TTL, alone: false, clock: Clock::simulated(0) };
     let (agent, status) = Agent::new(world.store.clone(), world.host.clone(), options);
     let stop = CancellationToken::new();
     (tokio::spawn(agent.run(stop.clone())), stop, status)
@@ -1185,7 +1189,7 @@ async fn another_ttl_takes_effect_with_the_next_daemon_and_nothing_blinks() {
     world.until("a.service", "active", |state| state.is_some_and(|state| state.active == "active")).await;
     let before = presence(&world.store).await.unwrap();
     world.kill().await;
-    let options = Options { machine: machine("n1"), ttl: TTL * 6, clock: Clock::simulated(0) };
+    let options = Options { machine: machine("n1"), ttl: TTL * 6, alone: false, clock: Clock::simulated(0) };
     let (agent, _status) = Agent::new(world.store.clone(), world.host.clone(), options);
     tokio::spawn(agent.run(CancellationToken::new()));
     for second in 0..60 {

@@ -38,6 +38,14 @@ pub(super) fn write(log: Log) {
         Log::Deferred(unit) => tracing::debug!(%unit, "waits until units that it needs have stopped"),
         Log::Returns(unit) => tracing::debug!(%unit, "returns with a unit that it needs"),
         Log::KnownFromReport(unit) => tracing::debug!(%unit, "its report is more recent than what was saved here"),
+        Log::LeaseLapsed(units) => {
+            let units = units.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            tracing::warn!(
+                units,
+                "the lease of this host was not renewed in time, and systemd has stopped the units with \
+                 OnDisconnect=stop; they are started again here, unless they run elsewhere by then"
+            );
+        }
         Log::AwaitsLeader(units) => {
             let units = units.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             tracing::info!(units, "keep running without an assignment until the leader has decided about them");

@@ -8,18 +8,19 @@ use tokio::time::Instant;
 use crate::plan::host::{Action, Input, Now, Question};
 use crate::store::Store;
 use crate::store::lease::Lease;
-use crate::systemd::{self, Outcomes, Systemd};
+use crate::systemd::{self, Deadlines, Outcomes, Systemd};
 
+use super::deadlines::Keeper;
 use super::{Agent, Trouble, boot_state, log};
 
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Carry out everything that is due. Returns when to run again if nothing happens before.
-    pub(super) async fn pass(&mut self, lease: &Lease<S>) -> Result<Option<Duration>, Trouble> {
+    pub(super) async fn pass(&mut self, lease: &Lease<S>, keeper: &Keeper) -> Result<Option<Duration>, Trouble> {
         self.apply(Input::PassBegins);
         let mut unsaved = Ok(());
         loop {
             // systemd starts a job some time after it was queued, hence the margin.
-            let lease_holds = lease.lives_until() >= Instant::now() + self.options.ttl / 3;
+            let lease_holds = Deadlines::before(lease.lives_until(), self.options.ttl).stop >= Instant::now();
             // The heartbeat is honest: each action takes a bounded time, and a pass has a bounded number of them.
             self.heartbeat.beat();
             let outcome = match self.state.next(self.now(), lease_holds) {
@@ -28,6 +29,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 Action::CheckUnloaded(names) => Input::Unloaded(names.clone(), self.host.in_memory(names).await?),
                 Action::ReadReports(names) => self.own_reports(names, lease.id()).await?,
                 Action::ReadBindings(names) => Input::Bindings(self.host.stopped_with(names).await?),
+                Action::CheckLease => Input::LeaseChecked(self.host.holds_lease().await?),
+                Action::HoldLease(hold) => Input::LeaseHeld(hold, self.hold_lease(hold, lease, keeper).await?),
                 Action::ReadDecisions(names) => self.decisions(names).await?,
                 Action::Fetch(hashes) => self.fetch(hashes).await?,
                 Action::Install(files) => {
@@ -83,6 +86,31 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             seen.extend(self.host.in_memory(question.recall.clone()).await?);
         }
         Ok(Input::Observed(question, seen))
+    }
+
+    /// Let systemd hold the lease until deadlines that the keeper renews, or let go of it. If systemd answers and this
+    /// fails, that is an outcome.
+    async fn hold_lease(
+        &self,
+        hold: bool,
+        lease: &Lease<S>,
+        keeper: &Keeper,
+    ) -> Result<Result<(), systemd::Error>, systemd::Error> {
+        let until = (hold && !self.options.alone).then(|| lease.lives_until());
+        let deadlines = until.map(|until| Deadlines::before(until, self.options.ttl));
+        keeper.renew(None);
+        // The deadlines first: systemd must never hold the lease without them.
+        let mut done = self.host.set_deadlines(deadlines).await;
+        if done.is_ok() {
+            done = self.host.hold_lease(hold).await;
+        }
+        if done.is_ok() {
+            keeper.renew(until);
+        }
+        match done {
+            Err(error @ systemd::Error::Unavailable(_)) => Err(error),
+            done => Ok(done),
+        }
     }
 
     /// If systemd answers and the reload fails, that is an outcome. If it doesn't answer, the outcome is unknown.

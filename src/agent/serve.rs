@@ -16,6 +16,7 @@ use crate::store::lease::Lease;
 use crate::store::{self, Store};
 use crate::systemd::Systemd;
 
+use super::deadlines::Keeper;
 use super::inspect::Question;
 use super::{Agent, End, Status, Trouble, Unreachable, assignments};
 
@@ -57,6 +58,7 @@ enum Wake {
 /// The state of one presence.
 pub(super) struct Presence<'a, S: Store> {
     lease: &'a Lease<S>,
+    keeper: &'a Keeper,
     events: &'a mut mpsc::UnboundedReceiver<Event>,
     stop: &'a CancellationToken,
     mirror: Mirror<S>,
@@ -137,10 +139,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     pub(super) async fn serve(
         &mut self,
         lease: &Lease<S>,
+        keeper: &Keeper,
         events: &mut mpsc::UnboundedReceiver<Event>,
         stop: &CancellationToken,
     ) -> End {
-        let mut presence = self.begin(lease, events, stop);
+        let mut presence = self.begin(lease, keeper, events, stop);
         loop {
             self.heartbeat.beat();
             let (questions, journals) = (&mut self.questions.1, &mut self.journals.read);
@@ -162,6 +165,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     fn begin<'a>(
         &self,
         lease: &'a Lease<S>,
+        keeper: &'a Keeper,
         events: &'a mut mpsc::UnboundedReceiver<Event>,
         stop: &'a CancellationToken,
     ) -> Presence<'a, S> {
@@ -169,6 +173,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let backoff = Backoff::new(self.options.ttl, id.as_str());
         Presence {
             lease,
+            keeper,
             events,
             stop,
             mirror: Mirror::new(self.store.clone(), &keys::assignments_of(id)),
@@ -249,7 +254,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     /// Run one pass and schedule the next one; returns why the presence ends, if it does.
     async fn timed_pass(&mut self, presence: &mut Presence<'_, S>) -> Option<End> {
         let began = Instant::now();
-        let passed = self.pass(presence.lease).await;
+        let passed = self.pass(presence.lease, presence.keeper).await;
         self.metrics.passed(began.elapsed(), passed.as_ref().err().map(Trouble::class));
         self.metrics.queues(self.state.dirty(), self.state.jobs(), presence.events.len());
         match &passed {

@@ -31,6 +31,8 @@ pub(super) struct RoleConfig {
     pub(super) machine: Machine,
     pub(super) ttl: Duration,
     pub(super) brake: Brake,
+    /// Whether this host is the whole cluster.
+    pub(super) alone: bool,
     /// Whether this host may lead.
     pub(super) leads: bool,
 }
@@ -90,8 +92,8 @@ impl<S: Store, H: Systemd> Roles<S, H> {
     }
 
     fn begin_agent(&mut self) {
-        let RoleConfig { machine, ttl, .. } = self.config.clone();
-        let options = agent::Options { machine, ttl, clock: self.shared.clock };
+        let RoleConfig { machine, ttl, alone, .. } = self.config.clone();
+        let options = agent::Options { machine, ttl, alone, clock: self.shared.clock };
         let (agent, status) = Agent::new(self.store.clone(), self.host.clone(), options);
         self.shared.watched.watch("agent", agent.heartbeat());
         self.inspector = Some(agent.inspector());
@@ -271,7 +273,8 @@ mod tests {
     fn daemon(store: &Embedded, hostname: &str) -> Roles<Embedded, Fake> {
         let (clock, watched, metrics) = (Clock::simulated(0), Watched::default(), Metrics::default());
         let shared = Shared { clock, watched, metrics, sight: watch::Sender::default() };
-        let config = RoleConfig { machine: machine(hostname), ttl: TTL, brake: Brake::off(), leads: true };
+        let config =
+            RoleConfig { machine: machine(hostname), ttl: TTL, brake: Brake::off(), alone: false, leads: true };
         Roles::begin(store.clone(), Fake::default(), shared, config)
     }
 

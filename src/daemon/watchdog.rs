@@ -90,7 +90,7 @@ mod tests {
             (Embedded::in_memory(), Clock::simulated(0), Duration::from_secs(10), Watched::default());
         let options = engine::Options { machine: machine(), ttl, brake: Brake::off(), clock };
         let (engine, _) = Engine::new(store.clone(), options);
-        let (agent, _) = Agent::new(store, host, agent::Options { machine: machine(), ttl, clock });
+        let (agent, _) = Agent::new(store, host, agent::Options { machine: machine(), ttl, alone: false, clock });
         watched.watch("agent", agent.heartbeat());
         watched.watch("engine", engine.heartbeat());
         tokio::spawn(agent.run(CancellationToken::new()));

@@ -1,5 +1,5 @@
-//! `[X-Fleet]`: a unit's constraints on its host. Owns the options' syntax, their specifiers, and which of them can be
-//! combined. `plan::fit` decides whether a host fits.
+//! `[X-Fleet]`: a unit's constraints on its host, and what happens to it when its host is disconnected. Owns the syntax
+//! of the options, their specifiers, and which of them can be combined. `plan::fit` decides whether a host fits.
 
 pub mod limits;
 
@@ -15,13 +15,14 @@ use super::name::UnitName;
 pub const SECTION: &str = "X-Fleet";
 
 /// All options; legacy spellings last.
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 12] = [
     "MachineID",
     "MachineMetadata",
     "MachineOf",
     "Conflicts",
     "Replaces",
     "Global",
+    "OnDisconnect",
     "X-ConditionMachineID",
     "X-ConditionMachineBootID",
     "X-ConditionMachineMetadata",
@@ -44,11 +45,23 @@ pub struct Constraints {
     pub replaces: Vec<Glob>,
     /// `Global=`: the unit runs on every host that fits.
     pub global: bool,
+    /// `OnDisconnect=`: what happens to the unit when its host's lease is not renewed.
+    pub on_disconnect: OnDisconnect,
     /// The instances of templates that the file's other sections name. Specifiers in them are never resolved here.
     pub instances: NamedInstances,
     specifiers: bool,
     /// Whether the id was set by the legacy option.
     legacy_id: bool,
+}
+
+/// What happens to a unit when its host can't renew its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDisconnect {
+    /// It keeps running. While the cluster treats the host as dead, it may run on another host too.
+    #[default]
+    Keep,
+    /// systemd stops it before the lease can have expired, so that it never runs on two hosts.
+    Stop,
 }
 
 /// An error in one line of `[X-Fleet]`.
@@ -104,6 +117,7 @@ impl Constraints {
             conflicts: globs(&constraints.conflicts),
             replaces: globs(&constraints.replaces),
             global: constraints.global,
+            on_disconnect: constraints.on_disconnect,
             instances: constraints.instances.clone(),
             specifiers: false,
             legacy_id: constraints.legacy_id,
@@ -129,6 +143,7 @@ impl Constraints {
             "MachineOf" => self.take_machine_of(value),
             "Conflicts" => globs(name, value).map(|globs| self.conflicts.extend(globs)),
             "Replaces" => globs(name, value).map(|globs| self.replaces.extend(globs)),
+            "OnDisconnect" => self.take_on_disconnect(value),
             _ => boolean(value)
                 .map(|global| self.global = global)
                 .ok_or_else(|| format!("`Global={value}`: must be true or false")),
@@ -165,6 +180,15 @@ impl Constraints {
                 _ => return Err(format!("`MachineMetadata={value}`: `{pair}` must be key=value")),
             }
         }
+        Ok(())
+    }
+
+    fn take_on_disconnect(&mut self, value: &str) -> Result<(), String> {
+        self.on_disconnect = match value {
+            "keep" => OnDisconnect::Keep,
+            "stop" => OnDisconnect::Stop,
+            _ => return Err(format!("`OnDisconnect={value}`: must be keep or stop")),
+        };
         Ok(())
     }
 
@@ -212,6 +236,13 @@ impl Constraints {
         }
         found
     }
+}
+
+/// Whether systemd must stop the unit with this text before its host's lease can have expired.
+#[must_use]
+pub fn stops_on_disconnect(text: &str) -> bool {
+    let constraints = UnitFile::parse(text.as_bytes()).ok().and_then(|file| Constraints::parse(&file).ok());
+    constraints.is_some_and(|constraints| constraints.on_disconnect == OnDisconnect::Stop)
 }
 
 /// Words separated by white space; double quotes group words (`"a=b" "c=d"`, `"region=us east"`). `Err` if a quote
@@ -277,7 +308,7 @@ fn check_specifiers(name: &str, value: &str) -> Result<(), String> {
 /// The known option most similar to a misspelt one, if it is similar enough.
 fn nearest(name: &str) -> Option<&'static str> {
     const NEAR: usize = 3;
-    OPTIONS[..6]
+    OPTIONS[..7]
         .iter()
         .map(|known| (distance(name, known), *known))
         .filter(|(d, _)| *d <= NEAR)
@@ -343,6 +374,11 @@ mod tests {
         assert_eq!(problem("MachineMetadata=\"a=b"), "4: `MachineMetadata=\"a=b`: a quotation mark is missing");
         assert_eq!(problem("Conflicts=a\" b"), "4: `Conflicts=a\" b`: a quotation mark is missing");
         assert!(problem("MachineID=n1").contains("32 lower-case"));
+        assert_eq!(problem("OnDisconnect=kill"), "4: `OnDisconnect=kill`: must be keep or stop");
+        assert_eq!(
+            problem("OnDisconect=stop"),
+            "4: unknown option `OnDisconect` in [X-Fleet]; did you mean `OnDisconnect`?"
+        );
         assert!(problem("Conflicts=[a").contains("no valid pattern"));
         assert!(problem("MachineOf=%H.service").contains("only the specifiers"));
         assert!(problem("MachineOf=db").contains("has no type"));
@@ -353,6 +389,22 @@ mod tests {
             problem("MachineOf=a.service\nConflicts=a*"),
             "0: unresolvable requirements: peer \"a.service\" matches conflict \"a*\""
         );
+    }
+
+    #[test]
+    fn a_unit_keeps_running_on_disconnection_unless_its_last_value_is_stop() {
+        for (section, expected) in [
+            ("Global=no", OnDisconnect::Keep),
+            ("OnDisconnect=keep", OnDisconnect::Keep),
+            ("OnDisconnect=stop", OnDisconnect::Stop),
+            ("OnDisconnect=stop\nOnDisconnect=keep", OnDisconnect::Keep),
+            ("OnDisconnect=stop\nConflicts=%p@*", OnDisconnect::Stop),
+        ] {
+            let constraints = Arc::new(parse(section).unwrap());
+            assert_eq!(constraints.on_disconnect, expected, "{section}");
+            let resolved = Constraints::resolve(&constraints, &"web@1.service".parse().unwrap());
+            assert_eq!(resolved.on_disconnect, expected, "{section}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod assignments;
 mod boot;
 mod diagnosis;
 mod foreign;
+mod lease;
 pub mod local;
 mod observe;
 mod ordering;
@@ -81,6 +82,10 @@ pub enum Input {
     Reports(Vec<UnitName>, BTreeMap<UnitName, UnitReport>),
     /// The answer to [`Action::ReadBindings`]: for each unit those that systemd stops together with it.
     Bindings(BTreeMap<UnitName, BTreeSet<UnitName>>),
+    /// The answer to [`Action::CheckLease`].
+    LeaseChecked(bool),
+    /// The outcome of [`Action::HoldLease`]; an error means that systemd answered.
+    LeaseHeld(bool, Result<(), Error>),
     /// The answer to [`Action::ReadDecisions`].
     Decisions {
         /// The revision of the leader's key; `None` while there is no leader.
@@ -135,6 +140,10 @@ pub enum Action {
     ReadReports(Vec<UnitName>),
     /// Ask systemd which units it stops together with these.
     ReadBindings(Vec<UnitName>),
+    /// Ask whether systemd holds the host's lease for the units that end with it.
+    CheckLease,
+    /// Let systemd hold the host's lease until deadlines that are renewed with it, or let go of it.
+    HoldLease(bool),
     /// Read the leader's key and the desired states of these units from the store.
     ReadDecisions(Vec<UnitName>),
     /// Read the texts under these keys from the store, each the hash of a file or of a text.
@@ -239,6 +248,8 @@ pub enum Log {
     KnownFromReport(UnitName),
     /// These units have no assignment since the host came back, and keep running until the leader has decided.
     AwaitsLeader(Vec<UnitName>),
+    /// systemd has let go of the host's lease, and stopped these units, which are started again once it is held.
+    LeaseLapsed(Vec<UnitName>),
 }
 
 /// One host: its units and everything known about them.
@@ -286,6 +297,8 @@ pub struct HostState {
     taken: BTreeMap<(UnitName, Step), usize>,
     /// Set from the registration until the leader has decided about the units without an assignment.
     returned: Option<Returned>,
+    /// Whether systemd holds the host's lease.
+    hold: lease::Hold,
     log: Vec<Log>,
 }
 
@@ -316,6 +329,7 @@ impl HostState {
             bindings: BTreeMap::new(),
             taken: BTreeMap::new(),
             returned: None,
+            hold: lease::Hold::default(),
             log: Vec::new(),
         }
     }
@@ -334,6 +348,8 @@ impl HostState {
             Input::Unloaded(asked, held) => self.unloaded(asked, &held),
             Input::Reports(asked, reports) => self.confirm(&asked, &reports),
             Input::Bindings(bindings) => self.bindings.extend(bindings),
+            Input::LeaseChecked(held) => self.lease_checked(held),
+            Input::LeaseHeld(hold, outcome) => self.lease_is_held(hold, outcome, now),
             Input::Decisions { leader, wanted } => self.decided(leader, &wanted, now),
             Input::Fetched(texts) => self.texts.extend(texts),
             Input::Installed(outcomes) => self.installed(outcomes, now),
@@ -359,8 +375,8 @@ impl HostState {
         self.take_over_foreign();
         self.protect_orphans();
         self.await_leader();
-        let urgent =
-            self.save_first().or_else(|| self.queue_jobs()).or_else(|| self.reload()).or_else(|| self.observe());
+        let urgent = self.save_first().or_else(|| self.check_lease()).or_else(|| self.hold_lease(lease_holds));
+        let urgent = urgent.or_else(|| self.queue_jobs()).or_else(|| self.reload()).or_else(|| self.observe());
         if let Some(action) = urgent.or_else(|| self.check_unloaded(now)).or_else(|| self.read_decisions(now)) {
             return action;
         }
@@ -386,6 +402,7 @@ impl HostState {
     /// Begin a pass. What the previous pass decided on and didn't do is decided again from what is observed now.
     fn begin_pass(&mut self, now: Now) {
         self.end_back_off(now);
+        self.begin_lease_pass(now);
         self.jobs = steps::Jobs::default();
         self.bindings.clear();
         self.taken.clear();
@@ -401,7 +418,8 @@ impl HostState {
     fn wakes_at(&self) -> Option<Duration> {
         let held = self.units.values().filter_map(|unit| unit.held_until);
         let unloading = self.unloading.values().copied();
-        held.chain(unloading).chain(self.returned.as_ref().and_then(Returned::next_look)).min()
+        let lease = self.hold.retry();
+        held.chain(unloading).chain(lease).chain(self.returned.as_ref().and_then(Returned::next_look)).min()
     }
 
     /// The unit, to be changed; it will be reconciled again.

@@ -84,6 +84,12 @@ impl<S: Store> Lease<S> {
         self.until_life(move |life| !life.failing && life.until > until)
     }
 
+    /// How long the lease lives, each time it was renewed.
+    #[must_use]
+    pub fn renewals(&self) -> Renewals {
+        Renewals { life: self.life.clone() }
+    }
+
     fn until_life<F>(&self, is: F) -> impl Future<Output = ()> + Send + use<S, F>
     where
         F: Fn(&Life) -> bool + Send + Sync,
@@ -112,6 +118,24 @@ impl<S: Store> Lease<S> {
         // Before the revocation: otherwise the task could find the lease ended and report it as lost.
         self.keeper.abort();
         self.store.revoke(self.id).await
+    }
+}
+
+/// How long a lease lives, each time it was renewed. Independent of the lease: it doesn't renew it.
+#[derive(Debug, Clone)]
+pub struct Renewals {
+    life: watch::Receiver<Life>,
+}
+
+impl Renewals {
+    /// Until when the lease certainly lives, once that is later than `known`; never, if it isn't renewed any more.
+    /// Cancel-safe.
+    pub async fn beyond(&mut self, known: Option<Instant>) -> Instant {
+        let until = self.life.wait_for(|life| Some(life.until) > known).await.ok().map(|life| life.until);
+        match until {
+            Some(until) => until,
+            None => std::future::pending().await,
+        }
     }
 }
 

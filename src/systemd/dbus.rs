@@ -12,6 +12,7 @@ mod bindings;
 mod calls;
 mod details;
 mod host_units;
+mod lease;
 mod proxy;
 mod signals;
 
@@ -23,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::folder::{Before, Folder};
-use super::{Details, Error, Event, Outcomes, Systemd, UnitState};
+use super::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
 use crate::model::file::{UnitFile, is_same_to_systemd};
 use crate::model::name::UnitName;
 use crate::model::systemd::{ActiveState, JobResult, LoadState};
@@ -70,6 +71,10 @@ struct Shared {
     aliases: Mutex<BTreeSet<UnitName>>,
     /// Requested units that the host has from elsewhere, with their files.
     host_units: Mutex<BTreeMap<UnitName, PathBuf>>,
+    /// What is known of the units that stand for the host's lease.
+    lease: tokio::sync::Mutex<Option<lease::Armed>>,
+    /// systemd's own folder for units until the next boot.
+    runtime: tokio::sync::OnceCell<Folder>,
     manager: tokio::sync::Mutex<Option<ManagerProxy<'static>>>,
     follower: Mutex<Option<Follower>>,
 }
@@ -120,6 +125,8 @@ impl Dbus {
             ours: Ours::default(),
             aliases: Mutex::default(),
             host_units: Mutex::default(),
+            lease: tokio::sync::Mutex::new(None),
+            runtime: tokio::sync::OnceCell::new(),
             manager: tokio::sync::Mutex::new(None),
             follower: Mutex::new(None),
         };
@@ -146,7 +153,12 @@ impl Dbus {
         self.shared.ours.add(units.iter().map(|(name, _)| name));
         let units = Arc::new(units);
         let work = Arc::clone(&units);
-        let written = self.blocking(move |shared| Ok(shared.units.write_units(&work))).await;
+        let written = match self.runtime().await {
+            Ok(runtime) => {
+                self.blocking(move |shared| Ok(lease::write(&shared.units, &runtime, shared.options.user, &work))).await
+            }
+            Err(error) => Err(error),
+        };
         let written = match written {
             Ok(written) => written,
             Err(error) => units.iter().map(|_| Err(error.clone())).collect(),
@@ -189,9 +201,11 @@ impl Dbus {
         let is_enabled = |before: &Before| matches!(before, Before::Text(text) if has_install(text));
         let enabled = units.iter().filter(|(_, before)| answers && is_enabled(before));
         let enabled = enabled.map(|(name, _)| name.clone()).collect();
+        let runtime = self.shared.runtime.get().cloned();
         let restored = self.blocking(move |shared| {
             for (name, before) in &units {
                 shared.units.restore(name, before);
+                lease::restore(runtime.as_ref(), name, before);
             }
             Ok(())
         });
@@ -282,10 +296,19 @@ impl Systemd for Dbus {
             Err(error) => (reachable.into_iter().map(|name| (name, error.clone())).collect(), Vec::new()),
         };
         let work = unlink.clone();
-        let unlinked = self.blocking(move |shared| {
-            Ok(work.into_iter().map(|name| (shared.units.remove(&name), name)).collect::<Vec<_>>())
-        });
-        match unlinked.await {
+        let unlinked = match self.runtime().await {
+            Ok(runtime) => {
+                let remove = move |shared: &Shared, name: &UnitName| {
+                    lease::unbind(&runtime, name).and_then(|()| shared.units.remove(name))
+                };
+                let all = move |shared: &Shared| {
+                    Ok(work.into_iter().map(|name| (remove(shared, &name), name)).collect::<Vec<_>>())
+                };
+                self.blocking(all).await
+            }
+            Err(error) => Err(error),
+        };
+        match unlinked {
             Ok(unlinked) => {
                 let (gone, left): (Vec<_>, Vec<_>) = unlinked.into_iter().partition(|(done, _)| done.is_ok());
                 // A unit that couldn't be removed is still ours, so its events are still wanted.
@@ -390,6 +413,23 @@ impl Systemd for Dbus {
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
         let (_, units) = self.shared.split(units);
         bindings::stopped_with(self.manager().await?.inner().connection(), units).await
+    }
+
+    async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {
+        self.set_lease_deadlines(deadlines).await
+    }
+
+    async fn hold_lease(&self, hold: bool) -> Result<(), Error> {
+        let manager = self.manager().await?;
+        let done = match hold {
+            true => manager.start_unit(lease::TARGET, "replace").await,
+            false => manager.stop_unit(lease::TARGET, "replace").await,
+        };
+        done.map(drop).map_err(|error| classify(&error))
+    }
+
+    async fn holds_lease(&self) -> Result<bool, Error> {
+        Ok(self.lease_units().await?.held)
     }
 
     async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {

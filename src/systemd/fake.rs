@@ -13,6 +13,8 @@ mod counters;
 mod definition;
 mod host;
 mod jobs;
+mod lease;
+mod log;
 mod people;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +24,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Details, Error, Event, Outcomes, Systemd, UnitState};
+use super::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
 use crate::model::name::UnitName;
 pub use counters::Counters;
 use host::Host;
+pub use log::{Entry, What};
 
 /// The behaviour of one activation of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,38 +91,6 @@ impl Default for Options {
             system: targets.into_iter().filter_map(text).collect(),
         }
     }
-}
-
-/// Something that happened on the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// When, since the host was created.
-    pub at: Duration,
-    /// The unit; `None` if it concerns the whole host.
-    pub unit: Option<UnitName>,
-    /// What happened.
-    pub what: What,
-}
-
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
-    /// A process was started.
-    Starting,
-    /// The service is up; a oneshot has finished.
-    Started,
-    /// The process was asked to terminate.
-    Stopping,
-    /// The process has terminated.
-    Stopped,
-    /// The process failed, while starting or later by itself.
-    Failed,
-    /// The process ended with the power of the host.
-    Killed,
-    /// systemd reloaded all unit files.
-    Reloaded,
-    /// The host was rebooted.
-    Rebooted,
 }
 
 /// One host in memory. Clones share it; it outlives the daemon that uses it. It uses tokio's clock: everything except
@@ -456,6 +427,18 @@ impl Systemd for Fake {
 
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
         self.call(|host| units.iter().map(|name| (name.clone(), host.stopped_with(name))).collect()).await
+    }
+
+    async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {
+        self.call(|host| host.set_deadlines(deadlines)).await
+    }
+
+    async fn hold_lease(&self, hold: bool) -> Result<(), Error> {
+        self.call(|host| host.hold_lease(hold)).await
+    }
+
+    async fn holds_lease(&self) -> Result<bool, Error> {
+        self.call(|host| host.holds_lease()).await
     }
 
     async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {

@@ -1,7 +1,7 @@
-//! Files on a real host: our folder of unit files, and the boot state.
+//! Files on a real host: our folder of unit files, the boot state, and what `dbus::lease` writes for systemd.
 //!
 //! Owns every read and write there. All of it blocks: callers run it outside the async threads. It must never ask
-//! systemd anything or touch another folder (systemd makes the links).
+//! systemd anything, or make a link (systemd makes them).
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -151,6 +151,37 @@ impl Folder {
         let path = self.note(key)?;
         self.create()?;
         self.replace(&path, text, Durable::No, None)
+    }
+
+    /// The folder of a unit's drop-ins, if this is one of systemd's own.
+    pub(super) fn drop_ins(&self, name: &UnitName) -> Self {
+        Self::new(self.file(&format!("{name}.d")))
+    }
+
+    /// Write one file that lasts until the next boot; nothing happens if it has this text.
+    pub(super) fn write(&self, file: &str, text: &str) -> Result<Before, Error> {
+        let path = self.file(file);
+        let before = match fs::read_to_string(&path) {
+            Ok(before) if before == text => return Ok(Before::Same),
+            Ok(before) => Before::Text(before),
+            Err(error) if error.kind() == ErrorKind::NotFound => Before::Nothing,
+            Err(error) => return Err(failed("read", &path, &error)),
+        };
+        self.create()?;
+        self.replace(&path, text, Durable::No, None)?;
+        Ok(before)
+    }
+
+    /// Remove one file, if it exists, and the folder if it is empty then.
+    pub(super) fn take_away(&self, file: &str) -> Result<(), Error> {
+        let path = self.file(file);
+        match fs::remove_file(&path) {
+            // There may be other files in it.
+            Ok(()) => drop(fs::remove_dir(&self.path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("remove", &path, &error)),
+        }
+        Ok(())
     }
 
     fn note(&self, key: &str) -> Result<PathBuf, Error> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::metrics::Metrics;
 use crate::model::name::UnitName;
 
-use super::{Details, Error, Event, Outcomes, Systemd, UnitState};
+use super::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
 
 /// Counts the calls of another host. Clones count together. Files and the boot state don't involve systemd and aren't
 /// counted.
@@ -77,6 +77,18 @@ impl<H: Systemd> Systemd for Measured<H> {
 
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
         self.count("stopped_with", self.host.stopped_with(units)).await
+    }
+
+    async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {
+        self.count("set_deadlines", self.host.set_deadlines(deadlines)).await
+    }
+
+    async fn hold_lease(&self, hold: bool) -> Result<(), Error> {
+        self.count("hold_lease", self.host.hold_lease(hold)).await
+    }
+
+    async fn holds_lease(&self) -> Result<bool, Error> {
+        self.count("holds_lease", self.host.holds_lease()).await
     }
 
     async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {

@@ -14,7 +14,7 @@ use flotilla::model::revision::Revision;
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Error as StoreError, LeaseId, Page, Range, Store, Txn, Watch};
 use flotilla::systemd::fake::Fake;
-use flotilla::systemd::{Details, Error, Event, Outcomes, Systemd, UnitState};
+use flotilla::systemd::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -166,6 +166,18 @@ impl Systemd for Bus {
 
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
         self.process.call("stopped_with", self.host.stopped_with(units)).await
+    }
+
+    async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {
+        self.process.call("set_deadlines", self.host.set_deadlines(deadlines)).await
+    }
+
+    async fn hold_lease(&self, hold: bool) -> Result<(), Error> {
+        self.process.call("hold_lease", self.host.hold_lease(hold)).await
+    }
+
+    async fn holds_lease(&self) -> Result<bool, Error> {
+        self.process.call("holds_lease", self.host.holds_lease()).await
     }
 
     async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {

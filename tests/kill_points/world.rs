@@ -93,7 +93,7 @@ impl World {
         };
         let line = Line { store: self.store.clone(), process: host.daemon.clone() };
         let bus = Bus { host: host.fake.clone(), process: host.daemon.clone() };
-        let options = agent::Options { machine: machine.clone(), ttl: TTL, clock: self.clock };
+        let options = agent::Options { machine: machine.clone(), ttl: TTL, alone: false, clock: self.clock };
         let (agent, _) = Agent::new(line.clone(), bus, options);
         let (engine, _) =
             Engine::new(line, engine::Options { machine, ttl: TTL, brake: Brake::off(), clock: self.clock });

@@ -11,6 +11,7 @@ mod chaos;
 mod citizen;
 mod conformance;
 mod demo;
+mod disconnect;
 mod failures;
 mod harness;
 mod journal;

@@ -37,7 +37,7 @@ const ROOMS: &[Room] = &[
     Room { name: "cli_docs", modules: &["cli_docs"], may_use: &[] },
     Room { name: "plan", modules: &["plan"], may_use: &["model"] },
     Room { name: "store", modules: &["store"], may_use: &["model", "metrics"] },
-    Room { name: "systemd", modules: &["systemd"], may_use: &["model", "metrics"] },
+    Room { name: "systemd", modules: &["systemd"], may_use: &["model", "metrics", "clock"] },
     Room { name: "clock", modules: &["clock"], may_use: &[] },
     Room { name: "reconcile", modules: &["reconcile"], may_use: &["clock"] },
     Room { name: "registry", modules: &["registry"], may_use: &["model", "store", "clock"] },

@@ -8,13 +8,14 @@ use flotilla::model::cluster::Cluster;
 use flotilla::model::file::{UnitFile, is_same_to_systemd};
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::placement::stops_on_disconnect;
 use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::store::LeaseId;
 use flotilla::systemd::fake::{Entry, Fake, What};
 
 use super::journal::Journal;
 use super::judge::{closure, needs, options};
-use super::requests::Requests;
+use super::requests::{Meanwhile, Requests};
 use super::told::Told;
 use super::world::TTL;
 
@@ -61,6 +62,8 @@ struct Watched {
     up: BTreeSet<UnitName>,
     /// When each unit was last started in this boot, and when it last failed.
     started: BTreeMap<UnitName, Duration>,
+    /// When systemd last let go of the host's lease, and what ran then.
+    lapsed: Option<(Duration, BTreeSet<UnitName>)>,
     /// The file with which each unit was started.
     with: BTreeMap<UnitName, String>,
     failed: BTreeMap<UnitName, Duration>,
@@ -99,6 +102,7 @@ impl Machines {
             stopping: BTreeSet::new(),
             up: BTreeSet::new(),
             started: BTreeMap::new(),
+            lapsed: None,
             with: BTreeMap::new(),
             failed: BTreeMap::new(),
         });
@@ -195,7 +199,14 @@ impl Machines {
                 told.iter().flatten().any(|told| told.target == Target::Launched)
             };
             let wanted: BTreeSet<UnitName> = needed.iter().filter(wanted).cloned().collect();
-            if let Err(what) = machine.requests.start(unit, &told, (&needed, &wanted), down, now) {
+            let ends = |name: &UnitName| texts.get(name).is_some_and(|text| stops_on_disconnect(text));
+            let bound = needed.iter().chain([unit]).any(ends);
+            // It ran then; or its last start was requested since, and systemd refused it.
+            let refused = machine.started.get(unit).copied() < machine.requests.last_start([unit]);
+            let lapsed = machine.lapsed.as_ref().filter(|(_, ran)| bound && (refused || ran.contains(unit)));
+            let lapsed = lapsed.map(|(at, _)| if refused { now } else { *at });
+            let meanwhile = Meanwhile { down, lapsed };
+            if let Err(what) = machine.requests.start(unit, &told, (&needed, &wanted), meanwhile, now) {
                 journal.violate(format!("{} asks for a start of {unit}, {what}", machine.name));
             }
         }
@@ -325,6 +336,10 @@ impl Machines {
         let name = self.all[host].name.clone();
         let Some(unit) = &entry.unit else {
             journal.note(format!("{name}: {:?}", entry.what));
+            if entry.what == What::Lapsed {
+                let machine = &mut self.all[host];
+                machine.lapsed = Some((at, machine.running.keys().cloned().collect()));
+            }
             if entry.what == What::Rebooted {
                 let machine = &mut self.all[host];
                 machine.running.clear();
@@ -335,6 +350,7 @@ impl Machines {
                 machine.hand_starts.clear();
                 machine.hand_stops.clear();
                 machine.installed.clear();
+                machine.lapsed = None;
                 machine.requests.reboot();
                 machine.going_down = false;
             }
@@ -366,7 +382,7 @@ impl Machines {
                     machine.failed.insert(unit.clone(), at);
                 }
             }
-            What::Reloaded | What::Rebooted => {}
+            What::Reloaded | What::Rebooted | What::Lapsed => {}
         }
     }
 
@@ -408,10 +424,14 @@ impl Machines {
             };
             let pulled = !live(unit) && askers(unit, &texts).iter().any(|name| name != unit && live(name));
             let hand = me.is_by_hand(unit, &texts) || other.is_by_hand(unit, &texts);
-            if !lost && !queued && !pulled && !hand {
+            // Such a unit must not run twice, whatever the cluster believes of the other host.
+            let sole = texts.get(unit).is_some_and(|text| stops_on_disconnect(text));
+            if (sole || (!lost && !queued)) && !pulled && !hand {
                 journal.violate(format!(
-                    "{unit} starts on {} while it runs on {}, which was there all the time",
-                    me.name, other.name
+                    "{unit} starts on {} while it runs on {}, {}",
+                    me.name,
+                    other.name,
+                    if sole { "and ends with its lease" } else { "which was there all the time" }
                 ));
             }
         }
@@ -447,7 +467,9 @@ impl Machines {
         let failed = causes.iter().filter_map(|name| me.failed.get(name)).max().copied();
         let asked = me.requests.last_stop(&causes).map(|asked| asked + BUS + self.call);
         let by_hand = last_of(&me.hand_stops, &causes);
-        if !me.going_down && asked.max(failed).max(by_hand) < Some(since) {
+        let ends = |name: &UnitName| me.with.get(name).is_some_and(|text| stops_on_disconnect(text));
+        let lapsed = me.lapsed.as_ref().map(|(at, _)| *at).filter(|_| causes.iter().any(ends));
+        if !me.going_down && asked.max(failed).max(by_hand).max(lapsed) < Some(since) {
             let ran = (at - since).as_secs();
             journal.violate(format!("{} stops {unit} after {ran} s, which nobody asked for", me.name));
         }

@@ -3,7 +3,7 @@
 use flotilla::model::name::UnitName;
 
 /// Name, `[Unit]`, `[X-Fleet]` and the rest, a line for each.
-const UNITS: [(&str, &str, &str, &str); 24] = [
+const UNITS: [(&str, &str, &str, &str); 26] = [
     ("a.service", "", "", ""),
     ("b.service", "", "", ""),
     ("c.service", "", "", "[Install]\nWantedBy=multi-user.target\n"),
@@ -28,6 +28,8 @@ const UNITS: [(&str, &str, &str, &str); 24] = [
     ("lasting.service", "", "", "[Service]\nType=oneshot\nRemainAfterExit=yes\n"),
     ("broken.service", "", "", "[Service]\nExecStart=\n"),
     ("lone.service", "", "Conflicts=*.service", ""),
+    ("sole.service", "", "OnDisconnect=stop", ""),
+    ("sole-mate.service", "Requires=sole.service\nAfter=sole.service", "MachineOf=sole.service", ""),
 ];
 
 /// One of these units.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flotilla::model::name::UnitName;
 use flotilla::systemd::fake::Fake;
-use flotilla::systemd::{Details, Error, Event, Outcomes, Systemd, UnitState};
+use flotilla::systemd::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -156,6 +156,21 @@ impl Systemd for Probe {
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
         let bindings = self.fake.stopped_with(units).await?;
         self.fails().map(|()| bindings)
+    }
+
+    async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {
+        self.fake.set_deadlines(deadlines).await?;
+        self.fails()
+    }
+
+    async fn hold_lease(&self, hold: bool) -> Result<(), Error> {
+        self.fake.hold_lease(hold).await?;
+        self.fails()
+    }
+
+    async fn holds_lease(&self) -> Result<bool, Error> {
+        let held = self.fake.holds_lease().await?;
+        self.fails().map(|()| held)
     }
 
     async fn details(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, Details>, Error> {

@@ -40,6 +40,15 @@ struct Started {
     undone: bool,
 }
 
+/// What has happened to a unit apart from requests of agents.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Meanwhile {
+    /// Since when the agent must know that a person has stopped it, itself or through what it needs.
+    pub(crate) down: Option<Duration>,
+    /// When systemd last let go of the host's lease and thereby stopped it, or refused its start.
+    pub(crate) lapsed: Option<Duration>,
+}
+
 /// The requests of one host's agents, in one boot.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
@@ -180,14 +189,13 @@ impl Requests {
     }
 
     /// The agent requests the start of `unit`, which needs `needs`, of which `wanted` should run. Any of `told` may be
-    /// the assignment that it knows. `down` is since when the agent must know that a person has stopped it, itself or
-    /// through what it needs.
+    /// the assignment that it knows.
     pub(crate) fn start(
         &mut self,
         unit: &UnitName,
         told: &[Option<&Assignment>],
         (needs, wanted): (&BTreeSet<UnitName>, &BTreeSet<UnitName>),
-        down: Option<Duration>,
+        meanwhile: Meanwhile,
         now: Duration,
     ) -> Result<(), String> {
         // A unit that was stopped for a restart is started for that restart, or a newer one.
@@ -199,7 +207,7 @@ impl Requests {
         }
         let verdict = match (launched.iter().map(|told| told.generation).max(), self.started.get(unit)) {
             (None, _) => Err("which isn't to run there".into()),
-            (Some(newest), Some(before)) if !self.may_start_again(before, newest, needs, wanted, down) => {
+            (Some(newest), Some(before)) if !self.may_start_again(before, newest, needs, wanted, meanwhile) => {
                 Err(format!("once more, after {} s", (now - before.at).as_secs()))
             }
             _ => Ok(()),
@@ -217,15 +225,15 @@ impl Requests {
         verdict
     }
 
-    /// Whether another start is right. A unit that went down with one that it needs is started again with it, unless it
-    /// was `down` before.
+    /// Whether another start is right. A unit that went down with one that it needs, or with the lease, is started
+    /// again with it, unless it was down before.
     fn may_start_again(
         &self,
         before: &Started,
         newest: Revision,
         needs: &BTreeSet<UnitName>,
         wanted: &BTreeSet<UnitName>,
-        down: Option<Duration>,
+        Meanwhile { down, lapsed }: Meanwhile,
     ) -> bool {
         let took_it_down = |at: Duration| at >= before.at && down.is_none_or(|down| at <= down);
         let returns = |need: &UnitName| {
@@ -236,7 +244,8 @@ impl Requests {
                 Why::Away => false,
             })
         };
-        newest > before.generation || before.undone || self.is_unknown(before) || needs.iter().any(returns)
+        let lapsed = lapsed.is_some_and(|lapsed| lapsed >= before.at);
+        newest > before.generation || before.undone || self.is_unknown(before) || lapsed || needs.iter().any(returns)
     }
 
     /// The agent has received the answer to its last request to start `unit`.

@@ -196,7 +196,7 @@ impl World {
         };
         self.judge.daemon_starts(host);
         let stop = CancellationToken::new();
-        let options = agent::Options { machine: machine.clone(), ttl: TTL, clock: self.clock };
+        let options = agent::Options { machine: machine.clone(), ttl: TTL, alone: false, clock: self.clock };
         let (agent, agent_status) = Agent::new(me.line.clone(), me.probe.clone(), options);
         let brake = Brake::new(MASS_LOSS_SHARE, MASS_LOSS_GRACE, TTL);
         let clock = self.clock.computing(self.computing);

@@ -9,6 +9,7 @@
 
 mod body;
 mod host;
+mod lease;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,12 +24,12 @@ use body::{SLEEP, Watch, install, name, start, state};
 use host::Host;
 
 macro_rules! contract {
-    ($($promise:ident)*) => {
+    ($($room:ident::$promise:ident)*) => {
         mod fake {
             $(
                 #[tokio::test(start_paused = true)]
                 async fn $promise() {
-                    super::body::$promise(super::Fake::default()).await;
+                    super::$room::$promise(super::Fake::default()).await;
                 }
             )*
         }
@@ -40,7 +41,8 @@ macro_rules! contract {
             let mut broken = Vec::new();
             promise(&host, "boot", boot(&host), &mut broken).await;
             assert!(broken.is_empty(), "no systemd came up on a bus; it needs root, and said:\n{}", host.log());
-            $(promise(&host, stringify!($promise), body::$promise(host.adapter()), &mut broken).await;)*
+            $(promise(&host, stringify!($promise), $room::$promise(host.adapter()), &mut broken).await;)*
+            promise(&host, "lease_of_the_next_daemon", lease_of_the_next_daemon(&host), &mut broken).await;
             promise(&host, "aliases", aliases(&host), &mut broken).await;
             promise(&host, "drop_ins", drop_ins(&host), &mut broken).await;
             promise(&host, "links", links(&host), &mut broken).await;
@@ -54,24 +56,27 @@ macro_rules! contract {
 }
 
 contract! {
-    a_new_unit_starts_without_reload
-    a_changed_file_of_a_loaded_unit_needs_a_reload
-    a_chain_starts_in_order_and_stops_in_reverse
-    dependencies_mean_what_they_mean_to_systemd
-    a_missing_dependency_is_said_and_its_file_ends_it
-    one_bad_unit_harms_only_itself
-    a_failed_reinstall_leaves_the_old_file
-    a_jobs_end_says_how
-    what_is_removed_is_forgotten
-    what_is_in_memory_is_told_without_reading_files
-    a_running_unit_survives_its_file
-    install_sections_count_after_a_reload_and_go_with_the_file
-    no_event_is_lost_in_a_flood
-    unknown_units_are_not_found_and_their_stop_is_done
-    a_unit_of_the_hosts_own_is_refused_and_not_touched
-    a_slow_stop_shows
-    a_later_subscription_replaces_the_earlier
-    notes_are_kept
+    body::a_new_unit_starts_without_reload
+    body::a_changed_file_of_a_loaded_unit_needs_a_reload
+    body::a_chain_starts_in_order_and_stops_in_reverse
+    body::dependencies_mean_what_they_mean_to_systemd
+    body::a_missing_dependency_is_said_and_its_file_ends_it
+    body::one_bad_unit_harms_only_itself
+    body::a_failed_reinstall_leaves_the_old_file
+    body::a_jobs_end_says_how
+    body::what_is_removed_is_forgotten
+    body::what_is_in_memory_is_told_without_reading_files
+    body::a_running_unit_survives_its_file
+    body::install_sections_count_after_a_reload_and_go_with_the_file
+    body::no_event_is_lost_in_a_flood
+    body::unknown_units_are_not_found_and_their_stop_is_done
+    body::a_unit_of_the_hosts_own_is_refused_and_not_touched
+    body::a_slow_stop_shows
+    body::a_later_subscription_replaces_the_earlier
+    body::notes_are_kept
+    lease::without_the_lease_nothing_that_ends_with_it_starts
+    lease::the_lease_ends_at_its_last_deadline
+    lease::what_does_not_stop_with_the_lease_is_killed
 }
 
 async fn promise(host: &Host, what: &'static str, test: impl Future<Output = ()>, broken: &mut Vec<&'static str>) {
@@ -91,6 +96,23 @@ async fn promise(host: &Host, what: &'static str, test: impl Future<Output = ()>
         adapter.remove(left).await;
         let _ = adapter.reload().await;
     }
+}
+
+/// The deadlines of a daemon hold after `daemon-reexec` and are replaced by the next daemon; and no timer that was
+/// replaced stays in systemd's memory.
+async fn lease_of_the_next_daemon(host: &Host) {
+    let (first, second) = (host.adapter(), host.adapter());
+    let reexecute = || assert_eq!(host.systemctl(&["daemon-reexec"]).trim(), "");
+    lease::the_next_daemon_sets_the_deadlines(&first, &second, reexecute).await;
+    let now = tokio::time::Instant::now();
+    for turn in 1..=20 {
+        let at = now + Duration::from_secs(60 + turn);
+        first.set_deadlines(Some(flotilla::systemd::Deadlines { stop: at, kill: at })).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let timers = || host.systemctl(&["list-units", "--all", "--no-legend", "--plain", "fleetd-lease-*.timer"]);
+    assert_eq!(timers().lines().count(), 2, "{}", timers());
+    first.set_deadlines(None).await.unwrap();
 }
 
 async fn boot(host: &Host) {

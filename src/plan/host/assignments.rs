@@ -16,6 +16,7 @@ impl HostState {
         self.assignments_known = false;
         self.forget_reports();
         self.begin_return();
+        self.lease_is_new();
     }
 
     /// The assignments have changed.

@@ -35,6 +35,9 @@ impl HostState {
             Event::Changed(name) => self.look_at(&name),
             Event::JobDone { unit: name, result } => {
                 self.look_at(&name);
+                if result == JobResult::Dependency {
+                    self.suspect_lease(&name);
+                }
                 let Some(unit) = self.units.get_mut(&name) else { return };
                 if result == JobResult::Canceled {
                     unit.stopped_for = None; // another start replaced the stop job
@@ -128,6 +131,9 @@ impl HostState {
             seen.insert(name, unloaded(unit));
         }
         for (name, state) in seen {
+            if self.units.get(&name).is_some_and(|unit| unit.was_up()) && state.active.is_down() {
+                self.suspect_lease(&name);
+            }
             self.unsaved.executed |= self.units.get_mut(&name).is_some_and(|unit| unit.observe(state, now));
         }
     }

@@ -29,6 +29,9 @@ impl HostState {
         }
         let returning = self.returning();
         if !returning.is_empty() {
+            if !lease_holds {
+                return Some(Action::Wait(Some(now.monotonic + LEASE_RETRY)));
+            }
             if let Some(question) = self.observe_unless_fresh(&returning) {
                 return Some(question);
             }
@@ -162,6 +165,10 @@ impl HostState {
 
     fn run_jobs(&mut self, steps: Steps, now: Now) -> Option<Action> {
         let Steps { stop, start, .. } = steps;
+        if let Some(question) = self.check_lease_for(&start) {
+            return Some(question);
+        }
+        let start = self.without_lease(start, now);
         let names: Vec<UnitName> = stop.iter().chain(&start).cloned().collect();
         if let Some(question) = self.read_reports(&names) {
             return Some(question);

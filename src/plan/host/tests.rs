@@ -2,6 +2,7 @@
 
 mod diagnosis;
 mod interrupted;
+mod lease;
 mod order;
 mod texts;
 mod world;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::dependency::Dependencies;
 use crate::model::file::UnitFile;
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::placement::Constraints;
+use crate::model::placement::{Constraints, OnDisconnect};
 use crate::model::revision::Revision;
 use crate::model::systemd::{ActiveState, Details, UnitState};
 use crate::model::unit::{Assignment, Target, UnitReport};
@@ -45,6 +45,8 @@ pub struct Unit {
     pub(super) unconfirmed: bool,
     /// Whether to retry a start that failed because a file was missing.
     pub(super) retry: bool,
+    /// Whether it was up when it was observed before, and isn't any more, although nobody has asked for that here.
+    pub(super) went_down: bool,
     /// The restart for which this daemon last stopped it.
     pub(super) stopped_for: Option<Revision>,
     /// Until when it is left alone after a failure, as [`Now::monotonic`](super::Now::monotonic).
@@ -94,6 +96,8 @@ pub struct Known {
     pub(super) notifies: bool,
     /// Whether it has an `[Install]` section and must be enabled.
     pub(super) has_install: bool,
+    /// Whether systemd stops it before the host's lease can have expired (`OnDisconnect=stop`).
+    pub(super) ends_with_lease: bool,
 }
 
 impl Known {
@@ -102,20 +106,22 @@ impl Known {
         let Ok(file) = UnitFile::parse(text.as_bytes()) else {
             let (hash, text) = (UnitHash::new("damaged"), UnitHash::new("damaged"));
             let dependencies = Dependencies::default();
-            let (tied, ends, restarts, notifies, has_install) = Default::default();
-            return Self { hash, text, dependencies, tied, ends, restarts, notifies, has_install };
+            let (tied, ends, restarts, notifies, has_install, ends_with_lease) = Default::default();
+            return Self { hash, text, dependencies, tied, ends, restarts, notifies, has_install, ends_with_lease };
         };
-        let tied = Constraints::parse(&file).is_ok_and(|constraints| {
-            let constraints = Constraints::resolve(&Arc::new(constraints), name);
-            constraints.global || (constraints.machine_id.is_some() && fit::machine_id(&constraints, host).is_empty())
-        });
+        let constraints = Constraints::parse(&file).ok().map(|parsed| Constraints::resolve(&Arc::new(parsed), name));
+        let is_tied = |constraints: &Constraints| {
+            constraints.global || (constraints.machine_id.is_some() && fit::machine_id(constraints, host).is_empty())
+        };
+        let tied = constraints.as_deref().is_some_and(is_tied);
+        let ends_with_lease = constraints.is_some_and(|parsed| parsed.on_disconnect == OnDisconnect::Stop);
         let dependencies = Dependencies::of(name, &file);
         let restarts = file.value("Service", "Restart").is_some_and(|value| !matches!(value, "" | "no"));
         let (ends, notifies) = (file.ends_by_itself(), file.may_notify());
         // Only an instance of a template can be enabled.
         let has_install = file.has_install() && !name.is_template();
         let (hash, text) = (file.hash(), file.text_hash());
-        Self { hash, text, dependencies, tied, ends, restarts, notifies, has_install }
+        Self { hash, text, dependencies, tied, ends, restarts, notifies, has_install, ends_with_lease }
     }
 }
 

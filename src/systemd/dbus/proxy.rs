@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zbus::fdo;
 use zbus::proxy::CacheProperties;
-use zbus::{ObjectPath, OwnedObjectPath};
+use zbus::{ObjectPath, OwnedObjectPath, Variant};
 
 use super::Options;
 use crate::systemd::{Error, UnitState};
@@ -52,6 +52,9 @@ impl Row {
     }
 }
 
+/// The properties of a transient unit.
+pub(super) type Properties<'v> = Vec<(&'v str, Variant<'v>)>;
+
 /// Changes of unit files: kind, link, target. Part of the signature, not used.
 type Changes = Vec<(String, String, String)>;
 
@@ -68,11 +71,20 @@ pub(super) trait Manager {
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Row>>;
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Row>>;
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[(&str, Variant<'_>)],
+        aux: &[(&str, Properties<'_>)],
+    ) -> zbus::Result<OwnedObjectPath>;
     fn link_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<Changes>;
     fn enable_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<(bool, Changes)>;
     fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Changes>;
     #[zbus(property)]
     fn version(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn userspace_timestamp_monotonic(&self) -> zbus::Result<u64>;
     #[zbus(property)]
     fn unit_path(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Behaviour, Outcome};
 use crate::model::file::{FileError, UnitFile};
 use crate::model::name::UnitName;
+use crate::model::placement::stops_on_disconnect;
 
 /// The values of `LoadState` that a file can cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) struct Definition {
     pub(super) start: Option<Duration>,
     pub(super) stop: Option<Duration>,
     pub(super) outcome: Option<Outcome>,
+    /// Whether it ends with the host's lease.
+    pub(super) ends_with_lease: bool,
 }
 
 impl Definition {
@@ -99,6 +102,7 @@ impl Definition {
                 Some("die") => Some(Outcome::Die(seconds("X-Fake", "LiveSec").unwrap_or_default())),
                 _ => None,
             },
+            ends_with_lease: stops_on_disconnect(text),
             text: text.into(),
         })
     }

@@ -100,9 +100,17 @@ pub(super) enum Next {
     Restart,
 }
 
+/// The host's lease: whether it is held, and which deadlines count.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    pub(super) held: bool,
+    /// The number of the deadlines that were set last: earlier ones are void.
+    pub(super) deadlines: u64,
+}
+
 pub(super) struct Host {
     pub(super) options: Options,
-    me: Weak<Mutex<Host>>,
+    pub(super) me: Weak<Mutex<Host>>,
     born: Instant,
     pub(super) disk: Disk,
     pub(super) disk_full: bool,
@@ -119,6 +127,7 @@ pub(super) struct Host {
     pub(super) signals_lost: bool,
     pub(super) refuses_reloads: bool,
     pub(super) busy_until: Instant,
+    pub(super) lease: Lease,
     ours: BTreeSet<UnitName>,
     /// Requested units that the host has of its own.
     pub(super) refused: BTreeSet<UnitName>,
@@ -147,6 +156,7 @@ impl Host {
             signals_lost: false,
             refuses_reloads: false,
             busy_until: now,
+            lease: Lease::default(),
             ours: BTreeSet::new(),
             refused: BTreeSet::new(),
             events: None,
@@ -355,6 +365,8 @@ impl Host {
         self.ours.clear();
         self.refused.clear();
         self.events = None;
+        self.set_deadlines(None);
+        self.hold_lease(false);
         self.bus_up = true;
         self.going_down = false;
         self.signals_lost = false;

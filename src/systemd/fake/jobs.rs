@@ -131,9 +131,13 @@ impl Host {
     }
 
     fn run(&mut self, name: &UnitName, kind: Kind) {
+        let held = self.holds_lease();
         let Some(unit) = self.units.get_mut(name) else { return };
         match (kind, unit.active, unit.sub) {
             (Kind::Start, "active", _) => self.finish(name, "done"),
+            (Kind::Start, "inactive" | "failed", _) if !held && unit.definition.ends_with_lease => {
+                self.finish(name, "dependency");
+            }
             (Kind::Start, "inactive" | "failed", _) | (Kind::Start, _, "auto-restart") => self.begin_start(name),
             // Waits for the running stop, whose end makes this job ready again.
             (Kind::Start, "deactivating", _) => {}
@@ -209,6 +213,19 @@ impl Host {
             _ => {
                 self.ready.insert(name.clone());
             }
+        }
+    }
+
+    /// The processes of a unit that is stopping are killed.
+    pub(super) fn killed(&mut self, name: &UnitName) {
+        if let Some(unit) = self.units.get_mut(name) {
+            (unit.main_pid, unit.result) = (0, "signal");
+        }
+        self.note(Some(name), What::Killed);
+        self.set_state(name, "failed", "failed");
+        match self.units.get(name).and_then(|unit| unit.job) {
+            Some(Job { kind: Kind::Stop, .. }) => self.finish(name, "done"),
+            _ => drop(self.ready.insert(name.clone())),
         }
     }
 

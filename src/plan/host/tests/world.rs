@@ -16,6 +16,8 @@ pub(super) const OTHER: &str = "[Service]\nExecStart=/bin/b\n";
 pub(super) const NEEDY: &str = "[Unit]\nRequires=base.service\n[Service]\nExecStart=/bin/needy\n";
 pub(super) const GLOBAL: &str = "[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n";
 
+pub(super) const STOPS: &str = "[Service]\nExecStart=/bin/s\n[X-Fleet]\nOnDisconnect=stop\n";
+
 pub(super) const ONCE: &str = "[Service]\nType=oneshot\nExecStart=/bin/o\n";
 pub(super) const NOTIFIES: &str = "[Service]\nType=notify\nExecStart=/bin/n\n";
 pub(super) const RESTARTS: &str = "[Service]\nExecStart=/bin/r\nRestart=always\n";
@@ -55,6 +57,10 @@ pub(super) struct World {
     pub(super) written: usize,
     /// Units that a drop-in binds to others.
     pub(super) drop_ins: BTreeMap<UnitName, UnitName>,
+    /// Whether systemd holds the host's lease.
+    pub(super) held: bool,
+    /// Why it can't hold it.
+    pub(super) cant_hold: Option<Error>,
     /// Units that a person starts just before their files are removed.
     pub(super) raced: BTreeSet<UnitName>,
     /// Whether the boot state can be written.
@@ -71,7 +77,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let texts = [PLAIN, OTHER, NEEDY, GLOBAL, RESTARTS, NOTIFIES, ONCE].map(|text| (hash(text), text.to_owned()));
+        let texts =
+            [PLAIN, OTHER, NEEDY, GLOBAL, RESTARTS, NOTIFIES, ONCE, STOPS].map(|text| (hash(text), text.to_owned()));
         let mut world = Self {
             state: HostState::new(ID.parse().unwrap(), TTL),
             now: Duration::ZERO,
@@ -85,6 +92,8 @@ impl World {
             journal: Some(Vec::new()),
             written: 0,
             drop_ins: BTreeMap::new(),
+            held: false,
+            cant_hold: None,
             raced: BTreeSet::new(),
             writable: true,
             assigned: BTreeMap::new(),
@@ -166,6 +175,21 @@ impl World {
         }
     }
 
+    /// systemd lets go of the lease, which stops these units. Nobody listens to its signals.
+    pub(super) fn lapse(&mut self, names: &[&str]) {
+        self.held = false;
+        for name in names {
+            self.running.remove(&unit(name));
+        }
+    }
+
+    /// systemd signals that these units have changed.
+    pub(super) fn signal(&mut self, names: &[&str]) {
+        for name in names {
+            self.input(Input::Event(Event::Changed(unit(name))));
+        }
+    }
+
     /// Carry out one action and return its outcome.
     pub(super) fn carry_out(&mut self, action: Action) -> Input {
         let ok = |names: &[UnitName]| names.iter().map(|name| (name.clone(), Ok(()))).collect::<Outcomes>();
@@ -190,6 +214,13 @@ impl World {
             }
             Action::ReadBindings(names) => {
                 Input::Bindings(names.into_iter().map(|name| (name.clone(), self.stopped_with(&name))).collect())
+            }
+            Action::CheckLease => Input::LeaseChecked(self.held),
+            Action::HoldLease(hold) => {
+                self.done.push(if hold { "hold the lease".into() } else { "let go of the lease".into() });
+                let outcome = self.cant_hold.clone().map_or(Ok(()), Err);
+                self.held = hold && outcome.is_ok();
+                Input::LeaseHeld(hold, outcome)
             }
             Action::ReadDecisions(_) => Input::Decisions { leader: self.leader, wanted: self.wanted.clone() },
             Action::Fetch(hashes) => {
@@ -223,6 +254,7 @@ impl World {
             Action::Start(names) => {
                 self.done.push(format!("start {}", list(&names)));
                 for name in &names {
+                    assert!(self.held || self.disk[name] != STOPS, "{name} is started without the lease");
                     self.stopping.remove(name);
                     self.troubled.remove(name);
                     let restart = self.assigned.get(name).and_then(|assignment| assignment.restart);

@@ -1,0 +1,124 @@
+//! A unit that must never run twice (`OnDisconnect=stop`): its host is cut off, its daemon is killed, gone or frozen,
+//! and the store is away for all. The unit itself writes when it runs, on every host by the same clock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::harness::{Lab, eventually};
+
+/// `agent_ttl`'s default.
+const TTL: Duration = Duration::from_secs(10);
+const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
+const UNIT: &str = "sole.service";
+
+/// It uses something that only one process may use at a time, doesn't stop when it is told to, and has a command after
+/// its end. `/proc/uptime` is the same for all hosts of a lab.
+const SOLE: &str = "[Service]
+ExecStart=/bin/sh -c 'trap \"\" TERM; while :; do read now rest < /proc/uptime; echo $$now >> /var/lib/sole; \\
+          sleep 0.05; done'
+ExecStopPost=/bin/sh -c 'while :; do read now rest < /proc/uptime; echo $$now >> /var/lib/sole; sleep 0.05; done'
+Restart=always
+TimeoutStopSec=90
+[X-Fleet]
+OnDisconnect=stop";
+
+/// When the unit ran, on which host: in s, in order.
+fn history(lab: &Lab) -> Vec<(f64, &'static str)> {
+    let mut all = Vec::new();
+    for host in HOSTS {
+        let written = lab.sh(host, "cat /var/lib/sole 2> /dev/null").stdout;
+        all.extend(written.lines().filter_map(|line| Some((line.parse().ok()?, host))));
+    }
+    all.sort_by(|(one, _), (other, _)| f64::total_cmp(one, other));
+    all
+}
+
+/// How often each host's daemon has set deadlines.
+fn deadlines(lab: &Lab) -> BTreeMap<&'static str, u64> {
+    let count = |host: &'static str| {
+        let url = "http://fleet/metrics";
+        let text = lab.run(host, &["curl", "-sS", "--unix-socket", "/run/fleet.sock", url]).ok();
+        let calls = "fleet_systemd_calls_total{call=\"set_deadlines\"} ";
+        let line = text.lines().find_map(|line| line.strip_prefix(calls));
+        (host, line.map_or(0, |count| count.parse().unwrap()))
+    };
+    HOSTS.into_iter().map(count).collect()
+}
+
+#[test]
+fn a_unit_that_stops_on_disconnect_never_runs_twice() {
+    let lab = Lab::cluster(3);
+    lab.file(UNIT, SOLE);
+    lab.file("keep.service", "[Service]\nExecStart=/bin/sleep 10000\n[X-Fleet]\nGlobal=true");
+    lab.fleetctl(&["start", UNIT, "keep.service"]).ok();
+    let mut on = lab.until_active(UNIT, Duration::from_secs(10));
+    // One call for each renewal, and none where no unit needs it.
+    let before = deadlines(&lab);
+    std::thread::sleep(2 * TTL);
+    for (host, count) in deadlines(&lab) {
+        let calls = count - before[host];
+        assert!(if host == on { (5..=7).contains(&calls) } else { count == 0 }, "{host} of {on}: {calls} in two TTLs");
+    }
+    let faults = [
+        ("cut", None, None),
+        ("killed", Some("systemctl kill -s KILL fleetd"), None),
+        ("gone", Some("chmod 000 /usr/bin/fleetd; systemctl kill -s KILL fleetd"), Some("chmod 755 /usr/bin/fleetd")),
+        ("frozen", Some("systemctl kill -s STOP fleetd"), Some("systemctl kill -s CONT fleetd")),
+    ];
+    let mut moves = 0;
+    for (fault, strike, mend) in faults {
+        let keeps = HOSTS.map(|host| lab.main_pid(host, "keep.service"));
+        match strike {
+            Some(strike) => drop(lab.sh(&on, strike).ok()),
+            None => drop(lab.lab(&["cut", &on]).ok()),
+        }
+        if fault == "killed" {
+            // The next daemon is back in time.
+            let pid = lab.main_pid(&on, UNIT);
+            std::thread::sleep(TTL + Duration::from_secs(3));
+            assert_eq!((lab.main_pid(&on, UNIT), lab.active_on("n1", UNIT)), (pid, Ok(on.clone())), "{fault}");
+            continue;
+        }
+        let from = HOSTS.into_iter().find(|host| *host != on).unwrap();
+        let next = eventually(TTL * 2, &format!("{fault}: {UNIT} on another host than {on}"), || {
+            let now = lab.active_on(from, UNIT)?;
+            if now == on { Err(format!("still on {now}")) } else { Ok(now) }
+        });
+        moves += 1;
+        let state = lab.run(&on, &["systemctl", "is-active", UNIT]).stdout;
+        assert_eq!(state.trim(), "failed", "{fault}: it was killed on {on}");
+        let refused = lab.run(&on, &["systemctl", "start", UNIT]);
+        assert!(refused.code != 0, "{fault}: nobody can start it on {on}: {refused:?}");
+        std::thread::sleep(Duration::from_secs(2));
+        match (strike, mend) {
+            (None, _) => drop(lab.lab(&["join", &on]).ok()),
+            (_, Some(mend)) => drop(lab.sh(&on, mend).ok()),
+            _ => {}
+        }
+        eventually(TTL * 2, &format!("{fault}: {on} is back"), || {
+            let listed = lab.fleetctl_on(from, &["list-machines", "--no-legend"]).stdout;
+            if listed.lines().count() == 3 { Ok(()) } else { Err(listed) }
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(lab.active_on(from, UNIT), Ok(next.clone()), "{fault}: it stays where it is");
+        assert_eq!(HOSTS.map(|host| lab.main_pid(host, "keep.service")), keeps, "{fault}: others keep running");
+        on = next;
+    }
+
+    // The store is away for all: it stops, and is started again where it was.
+    lab.lab(&["etcd", "stop"]).ok();
+    eventually(TTL, "it stops without the store", || {
+        let state = lab.run(&on, &["systemctl", "is-active", UNIT]).stdout;
+        if state.trim() == "failed" { Ok(()) } else { Err(state) }
+    });
+    lab.lab(&["etcd", "start"]).ok();
+    let again = lab.until_active(UNIT, TTL * 2);
+    assert_eq!(again, on, "after the outage of the store");
+
+    let history = history(&lab);
+    let changes: Vec<_> = history.windows(2).filter(|two| two[0].1 != two[1].1).collect();
+    let gaps: Vec<String> = changes.iter().map(|two| format!("{:.2} s", two[1].0 - two[0].0)).collect();
+    eprintln!("{} lines; between hosts: {}", history.len(), gaps.join(", "));
+    assert_eq!(changes.len(), moves, "it ran on one host after the other: {changes:?}");
+    assert!(changes.iter().all(|two| two[1].0 - two[0].0 > 0.5), "{changes:?}");
+}
