@@ -223,12 +223,17 @@ pub(super) fn write(
         false => bind(runtime, name, false),
     };
     let bound: Vec<_> = ends.into_iter().zip(units).map(bind).collect();
-    let written = ours.write_units(units).into_iter().zip(bound).zip(units);
-    let outcome = |((written, bound), (name, _)): ((Result<Before, Error>, Result<(), Error>), &(UnitName, String))| {
-        let before = written?;
-        bound.map(|()| before.clone()).inspect_err(|_| ours.restore(name, &before))
-    };
-    written.map(outcome).collect()
+    let mut outcomes = Vec::with_capacity(units.len());
+    for ((written, bound), (name, _)) in ours.write_units(units).into_iter().zip(bound).zip(units) {
+        outcomes.push(written.and_then(|before| match bound {
+            Ok(()) => Ok(before),
+            Err(error) => {
+                ours.restore(name, &before);
+                Err(error)
+            }
+        }));
+    }
+    outcomes
 }
 
 /// Undo the binding of a unit whose file is what it was `before`.
