@@ -123,8 +123,9 @@ fn what_isnt_answered_in_time_or_would_need_a_login_is_left_out_in_silence() {
     let began = Instant::now();
     assert_eq!(fake.run("__complete -- stop d"), nothing, "it hangs");
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
-    assert_eq!(fake.asked().len(), 1);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    // On a busy machine, the time is over before anything is asked.
+    assert!(fake.asked().len() <= 1, "{:?}", fake.asked());
 
     let fake = cluster();
     for line in
