@@ -1,4 +1,4 @@
-//! An entry → the text that is printed. Pure. Owns the format of entries, as lines of several hosts or as journalctl's
+//! The text that is printed of an entry. Pure. Owns the format of entries, as lines of several hosts or as journalctl's
 //! own; prints nothing.
 
 use std::fmt::Write as _;
