@@ -112,6 +112,8 @@ struct Game {
     other_user: Option<Random>,
     accidents: Vec<Accident>,
     weather: Weather,
+    /// A unit that the first host has from a package until everything heals.
+    packaged: Option<UnitName>,
     /// Set when units must not fail any more.
     healthy: Arc<AtomicBool>,
     /// The host with the machine id of another one.
@@ -164,8 +166,28 @@ impl Game {
             world.journal.note(format!("each computation of a leader takes {} ms", each.as_millis()));
             world.slow_planning(each);
         }
+        let mut packages = choose.fork("packages");
+        // None that another unit pulls in: that would run the host's own, as it should.
+        let packaged = *packages.pick(&["a.service", "b.service", "c.service"]);
+        let packaged: Option<UnitName> = packages.chance(300).then(|| packaged.parse().unwrap());
+        if let Some(unit) = &packaged {
+            world.package(0, unit, true);
+        }
         let (twin, store_is_down) = (None, false);
-        Self { world, random, pool, restarts, other_user, accidents, weather, healthy, twin, store_is_down, seed }
+        Self {
+            world,
+            random,
+            pool,
+            restarts,
+            other_user,
+            accidents,
+            weather,
+            packaged,
+            healthy,
+            twin,
+            store_is_down,
+            seed,
+        }
     }
 
     async fn run(&mut self) {
@@ -439,6 +461,9 @@ impl Game {
             }
         }
         self.world.remove_forged().await;
+        if let Some(unit) = self.packaged.take() {
+            self.world.package(0, &unit, false);
+        }
     }
 
     /// Everything must settle, be stopped and started again on request, and then be quiet.

@@ -1,7 +1,7 @@
 //! One host's systemd as its agent sees it: the host in memory, with answers that are lost. A request that was sent is
 //! carried out while its sender is suspended, and ends with a sender that is killed. It reports the requests of the
-//! agent to the judge. Owns the faults of the bus, and the only invariant that must be checked at the moment of a
-//! request: a running unit is not removed.
+//! agent to the judge. Owns the faults of the bus, and the invariants that must be checked at the moment of a request:
+//! a running unit is not removed, and no unit of a package is touched.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +81,13 @@ impl Probe {
         Ok(())
     }
 
+    /// No unit that the host has from a package may be started, stopped or removed.
+    fn leaves_packages_alone(&self, units: &[UnitName]) {
+        for unit in units.iter().filter(|unit| self.fake.is_packaged(unit)) {
+            self.judge.journal.violate(format!("an agent touches {unit}, which its host has from a package"));
+        }
+    }
+
     /// The answer to `call`, which has taken effect.
     async fn answer(&self, call: Call) -> Result<(), Error> {
         let next = self.faults().next.take_if(|(kind, _)| *kind == call);
@@ -113,6 +120,7 @@ impl Systemd for Probe {
     }
 
     async fn remove(&self, units: Vec<UnitName>) -> Outcomes {
+        self.leaves_packages_alone(&units);
         self.judge.removes(self.host, &units);
         let fake = self.fake.clone();
         let outcomes = sent(async move { fake.remove(units).await }).await;
@@ -126,6 +134,7 @@ impl Systemd for Probe {
     }
 
     async fn start(&self, units: Vec<UnitName>) -> Outcomes {
+        self.leaves_packages_alone(&units);
         self.judge.starts(self.host, &units);
         let fake = self.fake.clone();
         let outcomes = sent(async move { fake.start(units).await }).await;
@@ -137,6 +146,7 @@ impl Systemd for Probe {
     }
 
     async fn stop(&self, units: Vec<UnitName>) -> Outcomes {
+        self.leaves_packages_alone(&units);
         self.judge.stops(self.host, &units);
         let fake = self.fake.clone();
         let outcomes = sent(async move { fake.stop(units).await }).await;

@@ -21,6 +21,7 @@
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
 //! systemctl n1 start|stop NAME   a person starts or stops it there
+//! package n1 add|remove NAME     the host has a unit of this name from a package; it no longer has
 //! signals n1 lost|heard          systemd's signals don't reach the daemon; they reach it again
 //! bus n1 down|up                 systemd doesn't answer; it answers again
 //! answer n1 CALL lost|never      the next install, remove, reload, start or stop takes effect, and the call fails; or
@@ -147,6 +148,10 @@ impl Player {
             ["mute", name] => self.world.cut(self.host(name)?, Cut::Requests, true),
             ["deafen", name] => self.world.cut(self.host(name)?, Cut::Answers, true),
             ["planning", time] => self.world.slow_planning(seconds(time)?),
+            ["package", name, verb @ ("add" | "remove"), unit] => {
+                let unit = unit.parse().map_err(|error| format!("{error}"))?;
+                self.world.package(self.host(name)?, &unit, *verb == "add");
+            }
             ["freeze", name] => self.world.freeze(self.host(name)?),
             ["thaw", name] => self.world.thaw(self.host(name)?),
             ["forget", names @ ..] => {

@@ -323,6 +323,14 @@ impl World {
         self.judge.look();
     }
 
+    /// A package that has a unit of this name is installed on a host, or removed.
+    pub(crate) fn package(&self, host: usize, unit: &UnitName, installed: bool) {
+        let host = &self.hosts[host];
+        let word = if installed { "has" } else { "no longer has" };
+        self.journal.note(format!("* {} {word} {unit} from a package", host.name));
+        host.fake.set_packaged(unit, installed.then(|| format!("[Unit]\nDescription={unit}\n")));
+    }
+
     /// From now on, PID 1 takes this long for each call.
     pub(crate) fn slow_systemd(&self, host: usize, latency: Duration) {
         let host = &self.hosts[host];

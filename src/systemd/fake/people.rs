@@ -1,5 +1,5 @@
-//! What a person does with `systemctl` on the host in memory, past the agent. Owns these commands only; what they mean
-//! for units is decided in `jobs`.
+//! What a person does on the host in memory, past the agent, with `systemctl` and with packages. Owns these commands
+//! only; what they mean for units is decided in `jobs`.
 
 use super::Fake;
 use crate::model::name::UnitName;
@@ -22,5 +22,20 @@ impl Fake {
         let mut host = self.lock();
         host.queue_stop(unit);
         host.settle();
+    }
+
+    /// A package is installed that has a unit with this text, or removed.
+    pub fn set_packaged(&self, unit: &UnitName, text: Option<String>) {
+        let system = &mut self.lock().options.system;
+        match text {
+            Some(text) => system.insert(unit.clone(), text),
+            None => system.remove(unit),
+        };
+    }
+
+    /// Whether systemd finds the unit of a package under this name.
+    #[must_use]
+    pub fn is_packaged(&self, unit: &UnitName) -> bool {
+        self.lock().refusal(unit).is_some()
     }
 }
