@@ -42,14 +42,14 @@ struct Reading<'a> {
     notes: Vec<String>,
 }
 
-/// The settings of `name` in the configuration under `home`, and warnings for the user. For a host `behind` a jump
-/// host, proxy options are ignored.
+/// As in [`within`], for the user's own configuration under `home`.
 pub(super) fn lookup(home: &Path, name: &str, behind: bool) -> Result<(Host, Vec<String>), Error> {
     let file = home.join(".ssh/config");
     within(&text_of(&file)?, &file, home, name, behind)
 }
 
-/// As in [`lookup`], given the `text` of the `file`. The files that it includes are read.
+/// The settings of `name`, and warnings for the user, in the `text` of the `file`, whose user has the directory `home`.
+/// The files that it includes are read. For a host `behind` a jump host, proxy options are ignored.
 ///
 /// # Errors
 /// A line that isn't valid, a file that can't be read, or an option without which the address would be wrong.
