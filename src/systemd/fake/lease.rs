@@ -33,7 +33,10 @@ impl Host {
         if std::mem::replace(&mut self.lease.held, hold) && !hold {
             self.note(None, What::Lapsed);
             for name in self.ending_with_lease() {
-                self.queue_stop(&name);
+                // systemd leaves the stop of a unit that is down out of a transaction.
+                if self.units.get(&name).is_some_and(|unit| !unit.is_down()) {
+                    self.queue_stop(&name);
+                }
             }
         }
         self.settle();
