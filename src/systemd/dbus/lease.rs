@@ -151,8 +151,8 @@ fn timer(after_start: u64, target: &str) -> Properties<'static> {
     ]
 }
 
-/// How long after `started` a time is, at least 1: both in µs of the monotonic clock. A time that has passed elapses at
-/// once.
+/// How long after `started` a time is, at least 1: both in µs of the monotonic clock. A time that has passed elapses
+/// at once.
 fn after(started: u64, at: u64) -> u64 {
     at.saturating_sub(started).max(1)
 }
