@@ -17,6 +17,8 @@ mod limits;
 mod metrics;
 #[path = "api/offline.rs"]
 mod offline;
+#[path = "support/port.rs"]
+mod port;
 #[path = "support/records.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod records;

@@ -11,6 +11,8 @@ mod announce;
 mod api;
 #[path = "sidecar/harness.rs"]
 mod harness;
+#[path = "support/port.rs"]
+mod port;
 #[path = "support/records.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod records;

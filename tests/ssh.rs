@@ -6,6 +6,8 @@
 #[path = "cli/fake.rs"]
 #[allow(dead_code, reason = "the other tests of the command line use the rest")]
 mod fake;
+#[path = "support/port.rs"]
+mod port;
 #[path = "ssh/sshd.rs"]
 mod sshd;
 
@@ -15,6 +17,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use fake::{CLOSE, Fake, Ran, Script, finish, run};
+use port::Port;
 use serde_json::{Value, json};
 use sshd::{Agent, Sshd, keygen};
 
@@ -42,7 +45,7 @@ impl Site {
     /// fleetctl on a laptop: its home is the fake's folder.
     fn bare(&self, args: &[&str]) -> Command {
         let mut command = self.fake.command("");
-        command.args(args).env("FLEETCTL_SSH_USERNAME", "root").env("FLEETCTL_SSH_PORT", self.sshd.port.to_string());
+        command.args(args).env("FLEETCTL_SSH_USERNAME", "root").env("FLEETCTL_SSH_PORT", self.sshd.port().to_string());
         command.env("HOME", self.fake.dir.path()).env("PATH", "/usr/bin:/bin");
         command
     }
@@ -75,7 +78,7 @@ impl Site {
 
     /// `--tunnel` to the sshd.
     fn gate(&self) -> String {
-        format!("127.0.0.1:{}", self.sshd.port)
+        format!("127.0.0.1:{}", self.sshd.port())
     }
 
     /// Type `steps` on a terminal; returns the screen and the exit status.
@@ -438,7 +441,7 @@ fn an_unknown_host_is_refused_or_remembered_as_one_says() {
     // Then it is known, also to OpenSSH.
     assert_eq!(run(site.bare(&ssh)), Ran { code: Some(0), out: "in\n".into(), err: String::new() });
     let mut found = Command::new("ssh-keygen");
-    found.args(["-F", &format!("[127.0.0.1]:{}", site.sshd.port), "-f"]).arg(site.known_hosts());
+    found.args(["-F", &format!("[127.0.0.1]:{}", site.sshd.port()), "-f"]).arg(site.known_hosts());
     assert!(found.stdout(Stdio::null()).status().unwrap().success());
 }
 
@@ -468,7 +471,7 @@ fn a_host_that_changed_is_refused_loudly() {
     let site = Site::new();
     keygen(&site.sshd.path("old"), "ed25519", "");
     let old = fs::read_to_string(site.sshd.path("old.pub")).unwrap();
-    let known = format!("# mine\n[127.0.0.1]:{} {old}", site.sshd.port);
+    let known = format!("# mine\n[127.0.0.1]:{} {old}", site.sshd.port());
     let ssh = |more: &[&str]| {
         let mut command = site.command(&[more, &["ssh", "n1", "echo in"]].concat());
         site.know(&known);
@@ -535,11 +538,11 @@ fn openssh_s_own_files_are_understood() {
 fn hosts_that_cannot_be_reached_say_how() {
     let site = Site::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    let closed = Port::reserve();
     let port = silent.local_addr().unwrap().port().to_string();
     let ran = site.run(&["--ssh-timeout", "0.3", "--ssh-port", &port, "ssh", "n1", "true"]);
     refused(&ran, &["accepts the connection, but doesn't answer as sshd within 0.3 s"]);
-    let ran = site.run(&["--ssh-port", &closed.to_string(), "ssh", "n1", "true"]);
+    let ran = site.run(&["--ssh-port", &closed.number.to_string(), "ssh", "n1", "true"]);
     refused(&ran, &["can't reach n1 (127.0.0.1 port", "connection refused"]);
     let ran = site.run(&["--tunnel", "no-such-host.invalid", "list-machines"]);
     refused(&ran, &["can't find the address of no-such-host.invalid"]);
@@ -649,13 +652,16 @@ fn hosts_behind_a_tunnel_are_reached_by_ssh_within_ssh() {
     let ssh = |args: &[&str]| {
         let mut command = site.command(&["--tunnel", "gate"]);
         site.know(&both);
-        site.config(&format!("Host gate\n HostName 127.0.0.1\n Port {}\nHost 127.0.0.1\n ProxyJump gate\n", gate.port));
+        site.config(&format!(
+            "Host gate\n HostName 127.0.0.1\n Port {}\nHost 127.0.0.1\n ProxyJump gate\n",
+            gate.port()
+        ));
         command.args(args);
         run(command)
     };
     let ran = ssh(&["ssh", "n1", "cat; echo $SSH_CONNECTION; head -c 3000000 /dev/zero | tr '\\0' x; exit 6"]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(6), ""));
-    assert!(ran.out.lines().next().unwrap().ends_with(&format!("127.0.0.1 {}", site.sshd.port)), "{:.80}", ran.out);
+    assert!(ran.out.lines().next().unwrap().ends_with(&format!("127.0.0.1 {}", site.sshd.port())), "{:.80}", ran.out);
     assert_eq!(ran.out.lines().nth(1).map(str::len), Some(3_000_000));
     assert!(gate.log().matches("Accepted publickey").count() == 2, "one for the API, one for the host");
     // A host behind the tunnel that is down.

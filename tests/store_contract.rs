@@ -14,6 +14,8 @@ mod etcd_only;
 mod leases;
 #[path = "store_contract/memory.rs"]
 mod memory_only;
+#[path = "support/port.rs"]
+mod port;
 #[path = "store_contract/ranges.rs"]
 mod ranges;
 #[path = "store_contract/server.rs"]

@@ -1,11 +1,13 @@
 //! Sockets that a service manager hands over: the real `fleetd`, started as systemd starts it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::port::Port;
 
 /// Opens sockets, hands them on as descriptors 3 and up, and becomes `fleetd`: what `systemd.socket(5)` describes.
 const HAND_OVER: &str = r"
@@ -94,14 +96,11 @@ fn connect<T>(mut connect: impl FnMut() -> std::io::Result<T>) -> T {
     }
 }
 
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 #[test]
 fn handed_sockets_are_used_instead_of_those_configured() {
     let dir = tempfile::tempdir().unwrap();
-    let (socket, address) = (dir.path().join("handed.sock"), free_port());
+    let (socket, port) = (dir.path().join("handed.sock"), Port::reserve());
+    let address = port.address();
     let _fleetd = fleetd(dir.path(), "", &[socket.to_str().unwrap(), &address.to_string()]);
     let unix = ask(connect(|| UnixStream::connect(&socket)));
     let tcp = ask(connect(|| TcpStream::connect(address)));
@@ -115,8 +114,8 @@ fn handed_sockets_are_used_instead_of_those_configured() {
 #[test]
 fn a_handed_socket_that_is_open_to_the_network_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port().port();
-    let (status, said) = fleetd(dir.path(), "", &[&format!("0.0.0.0:{port}")]).end();
+    let port = Port::reserve();
+    let (status, said) = fleetd(dir.path(), "", &[&format!("0.0.0.0:{}", port.number)]).end();
     assert!(!status.success() && said.contains("plain TCP is for loopback addresses only"), "{status}: {said}");
 }
 
@@ -125,7 +124,8 @@ fn a_handed_socket_that_is_open_to_the_network_is_refused() {
 fn a_handed_socket_has_the_role_in_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let shown = dir.path().display();
-    let tcp = free_port().to_string();
+    let port = Port::reserve();
+    let tcp = port.address().to_string();
     let mut fleetd = fleetd(
         dir.path(),
         "api:role=operator&name=web@*:api:fleetd.socket",

@@ -6,14 +6,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{Backend, Caller, Host, PATIENCE, Sidecar, ask, free_port, until};
+use crate::harness::{Backend, Caller, Host, PATIENCE, Sidecar, ask, until};
+use crate::port::Port;
 
 async fn ambassador(host: &Host, more: &[&str]) -> (Sidecar, u16) {
-    let port = free_port().await;
-    let number = port.to_string();
-    let sidecar = host.sidecar(&[&["ambassador", "web", "--listen", &number], more].concat());
+    let port = Port::reserve();
+    let sidecar = host.sidecar(&[&["ambassador", "web", "--listen", &port.number.to_string()], more].concat());
     sidecar.logs("listening on").await;
-    (sidecar, port)
+    (sidecar, port.number)
 }
 
 /// An ambassador with one backend, and a connection through it.
@@ -88,8 +88,8 @@ async fn least_connections_are_counted() {
 #[tokio::test]
 async fn a_refused_connect_goes_to_the_next_backend() {
     let host = Host::new().await;
-    let (dead, b) = (free_port().await, Backend::new("b").await);
-    host.announce("web", "a", dead).await;
+    let (dead, b) = (Port::reserve(), Backend::new("b").await);
+    host.announce("web", "a", dead.number).await;
     host.announce("web", "b", b.port).await;
     let (sidecar, port) = ambassador(&host, &[]).await;
     sidecar.ready().await;
@@ -97,7 +97,7 @@ async fn a_refused_connect_goes_to_the_next_backend() {
         assert_eq!(ask(port).await.unwrap(), "b");
     }
     sidecar.says("1 of 2 instances of web take connections").await;
-    let _a = Backend::on("a", ([127, 0, 0, 1], dead).into()).await;
+    let _a = Backend::on("a", dead.address()).await;
     until_answered(port, "a").await;
     sidecar.logs("can be reached again").await;
 }
@@ -170,7 +170,8 @@ async fn who_waits_no_longer_gives_up_its_place() {
 #[tokio::test]
 async fn a_socket_unit_hands_it_its_sockets() {
     let host = Host::new().await;
-    let (one, two) = (free_port().await, free_port().await);
+    let (first, second) = (Port::reserve(), Port::reserve());
+    let (one, two) = (first.number, second.number);
     let sidecar = host.activated(&[one, two], &["ambassador", "web"]);
     sidecar.logs(&format!("Listening on 127.0.0.1:{two}")).await;
     // The first connection starts the ambassador, and is forwarded.
@@ -414,7 +415,8 @@ async fn a_backend_without_a_sign_of_life_is_given_up() {
     // Whether its instance stays announced, and whether its window is closed when it dies.
     for (stays, stuffed, most) in [(true, false, 16), (false, false, 7), (false, true, 20)] {
         let host = Host::new().await;
-        let dead = free_port().await;
+        let reserved = Port::reserve();
+        let dead = reserved.number;
         let mut python = dying(host.dir.path(), dead, if stuffed { "1.5" } else { "0" });
         until("it to listen", async || (TcpStream::connect(("127.0.0.1", dead)).await.is_ok(), String::new())).await;
         host.announce("web", "a", dead).await;

@@ -9,7 +9,8 @@ use flotilla::store::{Event, Revision, Store as _};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{Backend, HERE, Host, free_port, until, until_announced};
+use crate::harness::{Backend, HERE, Host, until, until_announced};
+use crate::port::Port;
 
 const WEB: &str = "web/web-1.n1=127.0.0.1:8080";
 
@@ -97,8 +98,8 @@ async fn a_backslash_in_a_units_name_is_a_letter() {
 #[tokio::test]
 async fn checks_decide() {
     let host = Host::new().await;
-    let port = free_port().await;
-    let (listen, number) = (([127, 0, 0, 1], port).into(), port.to_string());
+    let reserved = Port::reserve();
+    let (port, listen, number) = (reserved.number, reserved.address(), reserved.number.to_string());
     let up = [format!("db/port-{port}.n1=127.0.0.1:{port}")];
     let args = ["announce", "db", "--port", &number, "--check", "tcp", "--interval", "0.05", "--fall", "2"];
     let sidecar = host.sidecar(&args);

@@ -332,11 +332,6 @@ pub(crate) async fn ask(port: u16) -> std::io::Result<String> {
     Ok(answer.split(' ').next().unwrap().to_owned())
 }
 
-/// A port that nothing listens on.
-pub(crate) async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
-}
-
 /// Wait until `look` succeeds. Panics after the timeout, with what it saw last.
 pub(crate) async fn until(what: &str, mut look: impl AsyncFnMut() -> (bool, String)) {
     let begun = Instant::now();

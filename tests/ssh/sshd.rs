@@ -2,7 +2,7 @@
 //! needs it.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::port::Port;
+
 /// Longer than anything here takes.
 const HANG: Duration = Duration::from_secs(30);
 
 /// A running sshd. Users log in with `dir/key`.
 pub(crate) struct Sshd {
     pub(crate) dir: TempDir,
-    pub(crate) port: u16,
+    port: Port,
     child: Child,
 }
 
@@ -46,14 +48,15 @@ impl Sshd {
         symlink(env!("CARGO_BIN_EXE_fleetctl"), at("bin/fleetctl")).unwrap();
         // sshd runs only where this is.
         fs::create_dir_all("/run/sshd").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Port::reserve();
         let root = dir.path().display().to_string();
         let config = format!(
-            "{}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {root}/host_ed25519\nHostKey {root}/host_ecdsa\n\
+            "{}\nListenAddress {}\nHostKey {root}/host_ed25519\nHostKey {root}/host_ecdsa\n\
              AuthorizedKeysFile {root}/authorized_keys\nStrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\n\
              SetEnv PATH={root}/bin:/usr/local/bin:/usr/bin:/bin HOME={root}\nLogLevel VERBOSE\n",
-            lines.join("\n")
+            lines.join("\n"),
+            port.address()
         );
         fs::write(at("config"), config).unwrap();
         let log = fs::File::create(at("log")).unwrap();
@@ -68,11 +71,15 @@ impl Sshd {
             .expect("these tests need sshd (Debian: openssh-server; `contrib/deps check` installs it)");
         let sshd = Self { dir, port, child };
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect(sshd.port.address()).is_err() {
             assert!(began.elapsed() < HANG, "sshd doesn't listen:\n{}", sshd.log());
             std::thread::sleep(Duration::from_millis(10));
         }
         sshd
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -94,7 +101,7 @@ impl Sshd {
     /// A line for known_hosts with its key of this kind.
     pub(crate) fn known(&self, kind: &str) -> String {
         let public = fs::read_to_string(self.path(&format!("host_{kind}.pub"))).unwrap();
-        format!("[127.0.0.1]:{} {}\n", self.port, public.trim())
+        format!("[127.0.0.1]:{} {}\n", self.port(), public.trim())
     }
 }
 

@@ -10,6 +10,7 @@ use flotilla::store::{Error, Guard, Op, Range, Revision, Store, Txn, Watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::port::Port;
 use crate::server::{Cluster, Single, Worst};
 use crate::support::{Backend, PATIENCE, bound, commit, events, get, is_lost, next, prefix, put, read, said, until};
 
@@ -204,10 +205,8 @@ async fn a_server_that_hangs_is_noticed() {
 #[tokio::test]
 async fn a_dead_endpoint_is_passed_over() {
     let single = Single::start().await;
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = dead.local_addr().expect("its number").to_string();
-    drop(dead);
-    let endpoints = vec![address.clone(), single.cluster.members[0].address()];
+    let dead = Port::reserve();
+    let endpoints = vec![dead.address().to_string(), single.cluster.members[0].address()];
     let store = Etcd::new(&Options { endpoints, ..Options::default() }).expect("options that work");
     // The very first request is a commit. It is retried, because it was never sent.
     let revision = commit(&store, [put("a", "1")]).await;

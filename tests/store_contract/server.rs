@@ -1,7 +1,6 @@
 //! etcd servers for tests: started on free ports of the loopback, in a temporary folder, and killed with the test.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,13 +9,14 @@ use flotilla::store::etcd::{Etcd, Options};
 use flotilla::store::{Range, Revision, Store};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::port::Port;
 use crate::support::{Backend, until};
 
 /// One member of a cluster, running or not.
 pub(crate) struct Member {
     name: String,
-    client: u16,
-    peer: u16,
+    client: Port,
+    peer: Port,
     cluster: String,
     dir: PathBuf,
     child: Option<Child>,
@@ -24,16 +24,16 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
+        format!("http://{}", self.client.address())
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.client)
+        self.client.address().to_string()
     }
 
     pub(crate) fn start(&mut self) {
         let log = File::create(self.dir.join(format!("{}.log", self.name))).expect("a log file");
-        let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.peer));
+        let (client, peer) = (self.endpoint(), format!("http://{}", self.peer.address()));
         let child = Command::new("etcd")
             .args(["--name", &self.name, "--logger", "zap", "--log-level", "error"])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -106,16 +106,14 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) async fn start(size: usize) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        // Held until all ports are known, so that none is given twice.
-        let held: Vec<_> = (0..2 * size).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let ports: Vec<u16> = held.iter().map(|port| port.local_addr().expect("its number").port()).collect();
-        drop(held);
-        let peers: Vec<_> = (0..size).map(|n| format!("m{n}=http://127.0.0.1:{}", ports[2 * n + 1])).collect();
-        let members = (0..size).map(|n| Member {
+        let peers: Vec<_> = (0..size).map(|_| Port::reserve()).collect();
+        let cluster: Vec<_> =
+            peers.iter().enumerate().map(|(n, peer)| format!("m{n}=http://{}", peer.address())).collect();
+        let members = peers.into_iter().enumerate().map(|(n, peer)| Member {
             name: format!("m{n}"),
-            client: ports[2 * n],
-            peer: ports[2 * n + 1],
-            cluster: peers.join(","),
+            client: Port::reserve(),
+            peer,
+            cluster: cluster.join(","),
             dir: dir.path().to_owned(),
             child: None,
         });
