@@ -376,7 +376,8 @@ impl HostState {
         self.protect_orphans();
         self.await_leader();
         let urgent = self.save_first().or_else(|| self.check_lease()).or_else(|| self.hold_lease(lease_holds));
-        let urgent = urgent.or_else(|| self.queue_jobs()).or_else(|| self.reload()).or_else(|| self.observe());
+        let urgent = urgent.or_else(|| self.queue_jobs(now, lease_holds)).or_else(|| self.reload());
+        let urgent = urgent.or_else(|| self.observe());
         if let Some(action) = urgent.or_else(|| self.check_unloaded(now)).or_else(|| self.read_decisions(now)) {
             return action;
         }

@@ -26,6 +26,7 @@
 //! bus n1 down|up                 systemd doesn't answer; it answers again
 //! answer n1 CALL lost|never      the next install, remove, reload, start or stop takes effect, and the call fails; or
 //!                                the daemon waits for its answer forever
+//! slow n1 1s                     each call to its systemd takes so long
 //! disk n1 full|free              nothing can be written to its disk; it can be written again
 //! watches n1 stall|go            no change of the store reaches the daemon, although its requests reach the store;
 //!                                changes reach it again
@@ -188,6 +189,7 @@ impl Player {
                 };
                 self.world.hosts[self.host(name)?].probe.set_next(call_named(call)?, answer);
             }
+            ["slow", name, time] => self.world.slow_systemd(self.host(name)?, seconds(time)?),
             ["watches", name, "stall"] => self.world.hosts[self.host(name)?].line.stall_watches(true),
             ["watches", name, "go"] => self.world.hosts[self.host(name)?].line.stall_watches(false),
             ["late-commit", name, by] => self.world.hosts[self.host(name)?].line.delay_next_commit(seconds(by)?),

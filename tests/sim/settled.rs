@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla::model::cluster::Cluster;
 use flotilla::model::file::{UnitFile, is_same_to_systemd};
 use flotilla::model::format::Format;
-use flotilla::model::name::UnitName;
+use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::systemd::{ActiveState, JobKind};
 use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::plan::check::check;
@@ -76,6 +76,8 @@ pub(crate) async fn compare(world: &World, health: Health) {
     for report in reports {
         match Key::parse(&report.key) {
             Ok(Key::State(key)) if key.form == format.report_key() => {}
+            // A restarted daemon writes each report that it knows of under its new key, and deletes the older one.
+            Ok(Key::State(key)) if is_forgotten(world, &cluster, &key.unit, &key.host) => {}
             _ => wrong(format!("{} isn't a key of format {format}", report.key)),
         }
     }
@@ -198,14 +200,21 @@ fn unhealthy(
     })
 }
 
+/// Whether the daemon of a host can't know that it has a report of a unit: the unit has no assignment there, and an
+/// earlier daemon died before it could save that it had the unit. Such a report stays until its lease ends, or until
+/// the unit is assigned to that host again. A report of a unit that has an assignment is never one.
+fn is_forgotten(world: &World, cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
+    let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
+    !told && world.judge.may_have_forgotten(host, name)
+}
+
 /// Keys that nothing refers to.
 fn leftovers(world: &World, cluster: &Cluster) -> Vec<String> {
     let mut found = Vec::new();
     for (name, states) in &cluster.states {
         for host in states.keys() {
             let told = cluster.schedule.get(host).is_some_and(|slice| slice.contains_key(name));
-            // A restarted daemon may not know of a report; it stays until its lease ends.
-            if !told && !world.judge.may_have_forgotten(host, name) {
+            if !(told || is_forgotten(world, cluster, name, host)) {
                 found.push(format!("the report of {name} by {host} is left over"));
             }
         }

@@ -41,8 +41,7 @@ impl HostState {
         loop {
             let steps = self.steps();
             if !lease_holds && !steps.is_empty() {
-                self.log.push(Log::LeaseEnds);
-                return Some(Action::Wait(Some(now.monotonic + LEASE_RETRY)));
+                return Some(self.await_lease(now));
             }
             for name in &steps.record {
                 self.carried_out(name, None);
@@ -184,15 +183,28 @@ impl HostState {
         self.unsaved.first |= self.unsaved.executed;
         self.unseen.extend(jobs.stop.iter().chain(&jobs.start).cloned());
         self.jobs = jobs;
-        self.save_first().or_else(|| self.queue_jobs())
+        self.save_first().or_else(|| self.next_job())
+    }
+
+    /// Queue the jobs that aren't queued yet, unless the lease has ended while the boot state was saved or the first
+    /// jobs were queued: then the next pass decides about them again.
+    pub(super) fn queue_jobs(&mut self, now: Now, lease_holds: bool) -> Option<Action> {
+        let job = self.next_job()?;
+        Some(if lease_holds { job } else { self.await_lease(now) })
     }
 
     /// The jobs that aren't queued yet: all stops, then all starts.
-    pub(super) fn queue_jobs(&self) -> Option<Action> {
+    fn next_job(&self) -> Option<Action> {
         if !self.jobs.stop.is_empty() {
             return Some(Action::Stop(self.jobs.stop.clone()));
         }
         (!self.jobs.start.is_empty()).then(|| Action::Start(self.jobs.start.clone()))
+    }
+
+    /// The lease ends too soon to change anything.
+    fn await_lease(&mut self, now: Now) -> Action {
+        self.log.push(Log::LeaseEnds);
+        Action::Wait(Some(now.monotonic + LEASE_RETRY))
     }
 
     /// A reload, if one is due: once for all files of a batch, before any of their units is started. Units for which a

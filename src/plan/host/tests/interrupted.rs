@@ -139,3 +139,28 @@ fn a_unit_that_was_installed_and_not_started_is_observed_in_the_next_pass() {
     assert!(world.settle().is_empty());
     assert_eq!(world.reports[&unit("a.service")].load, "loaded");
 }
+
+/// The daemon is suspended while it saves its boot state or waits for an answer, for longer than its lease.
+#[test]
+fn a_job_is_not_requested_if_the_lease_ends_after_it_was_decided_on() {
+    for after_the_stop in [false, true] {
+        let mut world = World::new();
+        world.assign("down.service", assignment(PLAIN, Target::Launched, 1));
+        world.assign("up.service", assignment(PLAIN, Target::Loaded, 1));
+        world.settle();
+        world.assign("down.service", assignment(PLAIN, Target::Loaded, 2));
+        world.assign("up.service", assignment(PLAIN, Target::Launched, 2));
+        let stop = world.next_change();
+        assert!(matches!(stop, Action::Stop(_)), "{stop:?}");
+        if after_the_stop {
+            let outcome = world.carry_out(stop);
+            world.input(outcome);
+        }
+        let at = world.at();
+        assert_eq!(world.state.next(at, false), Action::Wait(Some(at.monotonic + LEASE_RETRY)));
+        let rest: &[&str] =
+            if after_the_stop { &["start up.service"] } else { &["stop down.service", "start up.service"] };
+        assert_eq!(world.settle(), rest, "{after_the_stop}");
+        assert_eq!(world.runs(), ["up.service"]);
+    }
+}
