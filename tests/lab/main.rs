@@ -29,6 +29,7 @@ mod remote;
 mod scheduling;
 mod security;
 mod standalone;
+mod succession;
 mod syntax;
 mod templates;
 mod upgrade;
