@@ -9,8 +9,8 @@ import subprocess
 import time
 
 from chaoskit.history import BEAT
-from chaoskit.schedule import HOSTS, MEMBERS
-from chaoskit.units import RESIDENTS, UNITS, WITNESS
+from chaoskit.schedule import HELD, HOSTS, MEMBERS
+from chaoskit.units import RESIDENTS, RESOURCE, UNITS, WITNESS
 from labkit.etcd import Etcd
 from labkit.fleet import REPO
 from labkit.hosts import Lab
@@ -19,7 +19,7 @@ from labkit.outside import Failed, read, until, write
 PREFIX = "/flotilla/"
 # Errors of its daemons are read at the end, also those from before a loss of power.
 JOURNAL = "[Journal]\nStorage=persistent\n"
-LINE = re.compile(r"\d+\.\d+ (start|alive|stop) \S+ \S+ \S+ \S+")
+LINE = re.compile(r"\d+\.\d+ (start|alive|stop|busy) \S+ \S+ \S+ \S+")
 
 
 def now():
@@ -55,7 +55,8 @@ class Cluster:
         """Boot everything and start the units. `older` is the folder of the version before, or None."""
         self.do("up", str(len(HOSTS)), "--fresh", "--owner", str(os.getpid()))
         self.do("etcd", "up", str(len(MEMBERS)))
-        self.do("install", programs)
+        self.do("install", "--conf", f"mass_loss_grace={HELD}s", programs)
+        write(f"{self.lab.state}/bin/{os.path.basename(RESOURCE)}", "")
         if older:
             os.makedirs(f"{self.lab.state}/bin/older", exist_ok=True)
             shutil.copy2(f"{older}/fleetd", f"{self.lab.state}/bin/older/fleetd")

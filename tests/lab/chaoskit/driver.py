@@ -97,7 +97,7 @@ class Driver:
             self.skipped += 1
             say(f"{number:3} {fault.kind}: skipped, {why}")
             return
-        self.taken.append(victim)
+        self.taken += victim.split(",")
         self.recorder.note("fault", number, fault.kind, victim, at=began)
         say(f"{number:3} {fault.kind} {victim} {fault.lasts} s")
         if not sure:
@@ -106,7 +106,8 @@ class Driver:
             time.sleep(max(0.0, fault.lasts - (now() - began)))
         finally:
             undo()
-            self.taken.remove(victim)
+            for each in victim.split(","):
+                self.taken.remove(each)
             self.recorder.note("over", number)
 
 

@@ -16,13 +16,14 @@ class Skipped(Exception):
 
 
 def strike(cluster, fault, taken):
-    """Begin a fault. Returns the victim's name, and what undoes it. `taken` are the victims of other faults."""
+    """Begin a fault. Returns the victim's name, and what undoes it. `taken` are the hosts, members and units that other
+    faults strike."""
     victim = fault.victim
     if KINDS[fault.kind].scope == "leader":
         victim = cluster.leader()
         if not victim:
             raise Skipped("no host leads")
-    if victim in taken:
+    if set(victim.split(",")) & set(taken):
         raise Skipped(f"another fault is on {victim}")
     if KINDS[fault.kind].scope in REQUESTS:
         return victim, FAULTS[fault.kind](cluster, victim, next(h for h in HOSTS if h not in taken))
@@ -131,6 +132,11 @@ def cut(*options):
     return begin
 
 
+def together(cluster, hosts):
+    joins = [cut()(cluster, host) for host in hosts.split(",")]
+    return lambda: [join() for join in joins]
+
+
 # No packet fits into this bucket, so all are dropped.
 NOTHING_PASSES = "tbf rate 8kbit burst 10 limit 10"
 SLOW = "tbf rate 64kbit burst 4kb limit 16kb"
@@ -235,6 +241,7 @@ FAULTS = {
     "host-rebooted": rebooted,
     "host-cut": cut(),
     "host-cut-silently": cut("--silent"),
+    "hosts-cut": together,
     "host-deaf": queue(NOTHING_PASSES, inward=True, outward=False),
     "host-mute": queue(NOTHING_PASSES, inward=False, outward=True),
     "host-slow": queue(SLOW, inward=True, outward=True),

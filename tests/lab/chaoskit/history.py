@@ -3,7 +3,9 @@
 Owns the form of the lines. Times are seconds since the machine booted (/proc/uptime), which all hosts share.
 
     TIME start|alive|stop UNIT HOST BOOT INVOCATION    a unit about itself: its start, each BEAT, its end
-    TIME fault NUMBER KIND VICTIM                      a fault begins; VICTIM is a host, a member, a unit or `store`
+    TIME busy UNIT HOST BOOT INVOCATION                what a unit uses exclusively is used by another process
+    TIME fault NUMBER KIND VICTIM                      a fault begins; VICTIM is a host, several (n1,n2,n3), a member, a
+                                                       unit or `store`
     TIME over NUMBER                                   it is undone
     TIME unsure NUMBER                                 a request failed, and may have been carried out or not
     TIME lost HOST SINCE                               the host's key is gone; SINCE is when it was last seen
@@ -40,6 +42,9 @@ class Fault:
     end: float = float("inf")
     sure: bool = True
 
+    def strikes(self, victim):
+        return victim in self.victim.split(",")
+
 
 @dataclass
 class Absence:
@@ -57,6 +62,8 @@ class History:
     absences: list = field(default_factory=list)
     # (from, until): the machine was too busy.
     starved: list = field(default_factory=list)
+    # (time, unit, host)
+    busy: list = field(default_factory=list)
     # (time, host, text)
     logs: list = field(default_factory=list)
     # host: [(time, KiB, files)]
@@ -69,7 +76,9 @@ def read(lines):
     events = sorted(((float(time), rest) for time, *rest in map(str.split, lines)), key=lambda event: event[0])
     history, runs, faults, away = History(), {}, {}, {}
     for time, (what, *rest) in events:
-        if what in ("start", "alive", "stop"):
+        if what == "busy":
+            history.busy.append((time, rest[0], rest[1]))
+        elif what in ("start", "alive", "stop"):
             unit_line(history, runs, time, what, rest)
         elif what == "fault":
             faults[rest[0]] = Fault(*rest, begin=time)

@@ -4,8 +4,10 @@ Owns the rules. Each follows from docs/architecture.md:
 
   * A unit runs on one host at a time. It may run twice only while the cluster treats the first host as dead: the first
     run began before the host was lost, the second one after, and the first ends within STOPS of the host's return.
+  * A unit that stops with its host's lease never runs twice, and what it uses exclusively is free when it starts.
   * A unit is started again only if its host lost its power, or, unless it can run nowhere else, if its host was dead to
-    the cluster since it was started.
+    the cluster since it was started, or if it stopped with its host's lease.
+  * The units of three or more hosts that vanish within a TTL stay where they are for the grace period.
   * A host is dead to the cluster only after a fault that can have silenced it for a TTL, or while the machine was
     demonstrably too busy for it (then all that follows is counted, but marked).
   * Whatever happens, a unit runs again within a TTL and GRACE after the faults that overlap its absence.
@@ -77,6 +79,8 @@ class Judge:
                 else:
                     self.presence(unit, here, where)
                 self.obeyed(unit, here, where)
+        for time, unit, host in self.history.busy:
+            self.violation(time, f"{unit} was started on {host} while another process used what it uses exclusively")
         self.neighbours()
         self.convergence()
         self.daemons()
@@ -113,20 +117,22 @@ class Judge:
                 seconds = min(first.last, second.last) - second.start
                 if seconds <= TICK:
                     continue
-                kind, documented = self.explain(first, second, second.start + seconds)
+                kind, documented = self.explain(unit, first, second, second.start + seconds)
                 double = Double(unit.name, (first.host, second.host), second.start, round(seconds, 2), kind)
                 self.verdict.doubles.append(double)
                 if not documented:
                     self.violation(second.start, f"{unit.name} ran on {first.host} and on {second.host} for "
                                    f"{seconds:.2f} s: {kind}")
 
-    def explain(self, first, second, end):
+    def explain(self, unit, first, second, end):
         """Why two runs overlap until `end`, and whether that is documented."""
         absence = self.blame.absence(first.host, first.start, second.start)
         if first.host == second.host:
             return "two processes on one host", False
         if not absence:
             return f"{first.host} was alive to the cluster when {second.host} started it", False
+        if unit.kind == "sole":
+            return f"it has to stop before {first.host} is dead to the cluster", False
         allowed = absence.back[1] + STOPS + self.blame.waited(absence.back[0], end)
         if end > allowed:
             return f"{first.host} had been back for {end - absence.back[1]:.1f} s", False
@@ -139,6 +145,9 @@ class Judge:
             if not cause:
                 self.violation(run.start, f"{unit.name} was started on {run.host} without a cause; it ran on "
                                f"{before.host} until {before.last:.2f}")
+            if run.host != before.host and self.blame.held(before.host, run.start):
+                self.violation(run.start, f"{unit.name} was started on {run.host} although {before.host} was one of "
+                               "many hosts that vanished together")
 
     def cause(self, unit, before, run):
         """Why a unit that ran, or still runs, is started again. What happened long before the end of the last run, and
@@ -146,7 +155,7 @@ class Judge:
         changed = min(before.last, run.start)
         between = [f for f in self.history.faults if before.start <= f.begin <= run.start
                    and self.blame.soon(f.end, changed)]
-        down = [f.kind for f in between if f.kind in (*POWER, REBOOT) and f.victim == before.host]
+        down = [f.kind for f in between if f.kind in (*POWER, REBOOT) and f.strikes(before.host)]
         if down or (before.host == run.host and before.boot != run.boot):
             return down[0] if down else "loss of power"
         for request in [f for f in between if self.asks(f, unit)]:
@@ -154,6 +163,8 @@ class Judge:
                 self.requests.add((request.number, unit.name, run.host))
                 return request.kind
         absence = self.blame.absence(before.host, before.start, run.start)
+        if unit.kind == "sole" and (released := self.blame.released(before.host, before.last)):
+            return f"stopped with the lease: {released}"
         if not absence or not self.blame.soon(absence.back[1], changed):
             return None
         if unit.kind in ("one", "guest"):

@@ -10,11 +10,14 @@ HOSTS = ["n1", "n2", "n3", "n4", "n5"]
 MEMBERS = ["1", "2", "3"]
 # The default of `agent_ttl` (s): a host that is silent for longer is dead to the cluster.
 TTL = 10
+# The `mass_loss_grace` of the cluster (s).
+HELD = 30
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault. `scope` is what it strikes: a `host`, the `leader`'s host, a `member` of the store, the `store`;
+    """A kind of fault. `scope` is what it strikes: a `host`, three `hosts`, the `leader`'s host, a `member` of the
+    store, the `store`;
     or a `unit` or the `guests`, which aren't faults, but requests that faults may disturb. It lasts between `shortest`
     and `longest` seconds; an event without duration has 0 for both."""
     scope: str
@@ -34,6 +37,7 @@ KINDS = {
     "host-rebooted": Kind("host", 0, 0, "systemctl reboot"),
     "host-cut": Kind("host", 3, 18, "a host's link is down"),
     "host-cut-silently": Kind("host", 3, 18, "a host's packets vanish both ways; its link is up"),
+    "hosts-cut": Kind("hosts", 14, 22, "the links of three of the five hosts are down: their units are held"),
     "host-deaf": Kind("host", 4, 18, "packets to a host vanish"),
     "host-mute": Kind("host", 4, 18, "packets from a host vanish"),
     "host-slow": Kind("host", 8, 16, "a host's link passes 64 kbit/s each way, and drops what doesn't fit its queue"),
@@ -65,8 +69,8 @@ ON_REQUEST = {"store-leader-stalled"}
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. `victim` is the name of a host, a member or a unit, or `store`, `guests`, or `leader`: the host that
-    leads when the fault is played."""
+    """One fault. `victim` is the name of a host, of several (n1,n2,n3), of a member or a unit, or `store`, `guests`, or
+    `leader`: the host that leads when the fault is played."""
     kind: str
     victim: str
     # Seconds after the beginning of its round, and seconds until it is undone.
@@ -114,10 +118,13 @@ def fault(dice, name, after):
     kind = KINDS[name]
     lasts = round(dice.uniform(kind.shortest, kind.longest), 1)
     victims = {"host": HOSTS, "member": MEMBERS, "unit": [unit.name for unit in RESIDENTS]}
-    victim = dice.choice(victims.get(kind.scope, [kind.scope]))
+    if kind.scope == "hosts":
+        victim = ",".join(sorted(dice.sample(HOSTS, 3)))
+    else:
+        victim = dice.choice(victims.get(kind.scope, [kind.scope]))
     return Fault(name, victim, after, lasts)
 
 
 def compatible(one, other):
     """Whether two faults may overlap: at most one strikes the store, and they don't strike the same host."""
-    return not (one.on_store and other.on_store) and one.victim != other.victim
+    return not (one.on_store and other.on_store) and not set(one.victim.split(",")) & set(other.victim.split(","))

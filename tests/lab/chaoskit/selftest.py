@@ -8,10 +8,13 @@ from chaoskit.units import Unit
 PLAIN = Unit("a.service")
 GLOBAL = Unit("g.service", "global")
 PINNED = Unit("p.service", "pinned", "n1")
+SOLE = Unit("s.service", "sole")
 GUEST = Unit("v.service", "guest")
 COMES = ["10 fault 1 guests-come guests", "20 over 1"]
 APART = [Unit("x.service", group="x"), Unit("y.service", group="x")]
 CUT = ["10 fault 1 host-cut n1", "30 over 1", "20 lost n1 19.9", "31 registered n1 30.9"]
+
+MANY = ["10 fault 1 hosts-cut n1,n2,n3", "20 lost n1 19.9", "18 lost n2 17.9", "19 lost n3 18.9"]
 
 
 def beats(unit, host, invocation, begin, end, boot="b1", stopped=True):
@@ -112,6 +115,29 @@ JUDGED = [
     ("a clean reboot", [PLAIN],
      ["20 fault 1 host-rebooted n1", "26 over 1", "21 lost n1 20.9", "26 registered n1 25.9",
       beats("a.service", "n1", "i1", 0, 20.5), beats("a.service", "n2", "i2", 21, 60, stopped=False), "60 end"], ""),
+    ("a unit that stops with its host's lease, and moves", [SOLE],
+     [CUT, beats("s.service", "n1", "i1", 0, 18.3, stopped=False), beats("s.service", "n2", "i2", 20.5, 60,
+                                                                         stopped=False), "60 end"], ""),
+    ("such a unit when the store is away", [SOLE],
+     ["10 fault 1 store-stopped store", "22 over 1", beats("s.service", "n1", "i1", 0, 18),
+      beats("s.service", "n1", "i2", 23, 60, stopped=False), "60 end"], ""),
+    ("such a unit when nothing has happened to the lease", [SOLE],
+     [beats("s.service", "n1", "i1", 0, 20), beats("s.service", "n1", "i2", 20.2, 60, stopped=False), "60 end"],
+     "started on n1 without a cause"),
+    ("such a unit that runs on for a moment", [SOLE],
+     [CUT, beats("s.service", "n1", "i1", 0, 21), beats("s.service", "n2", "i2", 20.5, 60, stopped=False), "60 end"],
+     "it has to stop before n1 is dead"),
+    ("such a unit, whose resource isn't free", [SOLE],
+     [CUT, beats("s.service", "n1", "i1", 0, 18.3), "20.5 busy s.service n2 b1 i2",
+      beats("s.service", "n2", "i2", 20.5, 60, stopped=False), "60 end"], "used what it uses exclusively"),
+    ("hosts that vanish together, and return", [PLAIN],
+     [MANY, "30 over 1", *(f"31 registered n{at} 30.9" for at in (1, 2, 3)), STAYED], ""),
+    ("hosts that vanish together, and whose units are moved", [PLAIN],
+     [MANY, "30 over 1", *(f"31 registered n{at} 30.9" for at in (1, 2, 3)), beats("a.service", "n1", "i1", 0, 32),
+      beats("a.service", "n4", "i2", 24, 60, stopped=False), "60 end"], "was one of many hosts"),
+    ("hosts that vanish together, and whose units are moved after the grace period", [PLAIN],
+     [MANY, "60 over 1", *(f"61 registered n{at} 60.9" for at in (1, 2, 3)), beats("a.service", "n1", "i1", 0, 62),
+      beats("a.service", "n4", "i2", 49, 70, stopped=False), "70 end"], ""),
     ("a daemon that loses files", [PLAIN], [STAYED, "1 daemon n1 30000 15", "59 daemon n1 30000 1015"], "1015 files"),
     ("an error of a daemon", [PLAIN], [STAYED, "30 log n1 error: please report this"], "logged an error"),
 ]
@@ -144,7 +170,8 @@ def scheduled():
         assert any(len(each.faults) == 2 for each in rounds), "two at once"
         assert sum(each.seconds for each in rounds) < 1200 + 60
         for each in rounds:
-            assert len({fault.victim for fault in each.faults}) == len(each.faults), each
+            struck = [victim for fault in each.faults for victim in fault.victim.split(",")]
+            assert len(set(struck)) == len(struck), each
             assert sum(fault.on_store for fault in each.faults) <= 1, each
     assert schedule(1, 300) != schedule(2, 300)
     assert all(fault.kind != "store-full" for each in schedule(1, 1200, {"store-full"}) for fault in each.faults)
