@@ -106,11 +106,14 @@ def command(line, undo="true"):
 
 
 def downgraded(cluster, host):
-    """The version before runs on the host, until the program of all hosts takes over again."""
+    """The version before runs on the host, until the program of all hosts takes over again. It refuses settings that it
+    doesn't know."""
     restart = "systemctl daemon-reload && systemctl restart fleetd"
+    config, kept = "/etc/fleet/fleet.conf", "/etc/fleet/kept.conf"
     lines = "[Service]\\nExecStart=\\nExecStart=/usr/local/lib/flotilla/older/fleetd\\n"
-    cluster.sh(host, f"mkdir -p {os.path.dirname(OLDER)} && printf '{lines}' >{OLDER} && {restart}")
-    return lambda: cluster.sh(host, f"rm {OLDER} && {restart}")
+    cluster.sh(host, f"cp {config} {kept} && sed -i /^mass_loss_grace=/d {config} && "
+               f"mkdir -p {os.path.dirname(OLDER)} && printf '{lines}' >{OLDER} && {restart}")
+    return lambda: cluster.sh(host, f"mv {kept} {config} && rm {OLDER} && {restart}")
 
 
 # ---- hosts and their links ----
