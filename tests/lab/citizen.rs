@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Lab, eventually};
+use crate::harness::{Lab, eventually, within};
 
 /// `agent_ttl`'s default.
 const TTL: Duration = Duration::from_secs(10);
@@ -391,7 +391,7 @@ fn a_shutdown_waits_for_a_slow_stop_before_the_unit_runs_elsewhere() {
         assert_eq!(lab.main_pid("n1", "slow.service"), "0", "{:?}: it still stops on n2", begun.elapsed());
         std::thread::sleep(Duration::from_millis(500));
     }
-    eventually(Duration::from_secs(7), "slow.service on n1, without waiting for a lease", || {
+    within(Duration::from_secs(9), "slow.service on n1, without waiting for a lease", || {
         let on = lab.active_on("n1", "slow.service")?;
         if on == "n1" { Ok(()) } else { Err(on) }
     });

@@ -202,12 +202,25 @@ fn ran(output: Output) -> Ran {
     Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
+/// How long a test waits at least for what it expects, so that it passes on a slow machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Wait until `look` succeeds, and return its result. This is no statement about how fast anything is: if `limit` is
+/// shorter than [`PATIENCE`], the test waits for as long as that. What must happen in time is for [`within`].
+///
+/// # Panics
+/// If it doesn't succeed, with what was last seen.
+#[track_caller]
+pub(crate) fn eventually<T>(limit: Duration, what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    within(limit.max(PATIENCE), what, look)
+}
+
 /// Wait until `look` succeeds, and return its result.
 ///
 /// # Panics
 /// If it doesn't within `limit`, with what was last seen.
 #[track_caller]
-pub(crate) fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
         let seen = match look() {

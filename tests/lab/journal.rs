@@ -55,6 +55,23 @@ fn truth(lab: &Lab, host: &str, unit: &str) -> Vec<String> {
     ran.lines().map(str::to_owned).collect()
 }
 
+/// What `fleetctl journal -f ARGS` on n1 prints until it is interrupted: after 2 s if that were `enough` lines, and else
+/// later.
+fn followed_until(lab: &Lab, args: &[&str], enough: usize) -> crate::harness::Ran {
+    let follow = |seconds| {
+        let words = ["env", "-C", "/root", "TZ=UTC", SSH[0], SSH[1], "timeout", "-s", "INT", seconds, "fleetctl"];
+        lab.run("n1", &[&words[..], &["journal", "-f"], args].concat())
+    };
+    let mut ran = follow("2");
+    for longer in ["10", "40"] {
+        if ran.stdout.lines().count() >= enough {
+            break;
+        }
+        ran = follow(longer);
+    }
+    ran
+}
+
 /// The messages of the lines of `unit` (without its type) on `host`, of merged lines.
 fn of<'a>(lines: &'a [String], host: &str, unit: &str) -> Vec<&'a str> {
     let message = |line: &'a String| {
@@ -87,6 +104,14 @@ fn what_units_said_is_shown_wherever_they_are() {
         let agent = units.iter().find(|unit| unit.name.as_str() == "agent.service").ok_or("none")?;
         let active = agent.states.iter().filter(|state| state.active == "active").count();
         if active == 3 { Ok(()) } else { Err(format!("{agent:?}")) }
+    });
+    // What a unit and systemd say reaches the journal a little later than the state of the unit.
+    eventually(SOON, "the last lines of all seven in the journals", || {
+        let units = ["-u", "web@*", "-u", "agent.service", "-u", "db.service"];
+        let written =
+            HOSTS.map(|host| lab.run(host, &[&["journalctl", "-q", "-o", "cat"], &units[..]].concat()).stdout);
+        let (all, count) = (written.concat(), |what: &str| written.concat().matches(what).count());
+        if (count("is in trouble"), count("Finished ")) == (7, 7) { Ok(()) } else { Err(all) }
     });
     // For one unit, the output is journalctl's own, in every format and with every selection.
     for args in [
@@ -127,12 +152,8 @@ fn what_units_said_is_shown_wherever_they_are() {
         "json",
     ] {
         let output = format!("--output={format}");
-        let words = [
-            "env", "-C", "/root", "TZ=UTC", SSH[0], SSH[1], "timeout", "-s", "INT", "2", "fleetctl", "journal", "-f",
-            "db", &output,
-        ];
-        let ours = lab.run("n1", &words);
         let theirs = lab.run("n2", &["journalctl", "--no-pager", "-u", "db.service", "-n10", &output]);
+        let ours = followed_until(&lab, &["db", &output], theirs.stdout.lines().count());
         assert_eq!(whole(&ours.stdout), whole(&theirs.stdout), "{format}: {}", ours.stderr);
     }
     // For many units: all entries of all of them, in the order of their times, with host and unit.
@@ -170,24 +191,7 @@ fn what_units_said_is_shown_wherever_they_are() {
     assert_eq!(journal(&lab, &["agent", "db", "--grep=db.*says 5", "--output=cat"]).ok(), "db.service says 5\n");
     let nothing = journal(&lab, &["agent", "db", "--grep=never said"]);
     assert_eq!((nothing.code, nothing.stdout.as_str(), nothing.stderr.as_str()), (1, "", ""));
-    let words = [
-        "env",
-        "-C",
-        "/root",
-        SSH[0],
-        SSH[1],
-        "timeout",
-        "-s",
-        "INT",
-        "2",
-        "fleetctl",
-        "journal",
-        "-f",
-        "*",
-        "--grep=db.*says 5",
-        "--output=cat",
-    ];
-    let ours = lab.run("n1", &words);
+    let ours = followed_until(&lab, &["*", "--grep=db.*says 5", "--output=cat"], 1);
     // 124: it continued until timeout(1) ended it.
     assert_eq!((ours.code, ours.stdout.as_str()), (124, "db.service says 5\n"), "{}", ours.stderr);
     assert_eq!(journal(&lab, &["web@*", "--until=-1h"]).ok(), "");
@@ -217,13 +221,13 @@ const LOAD: &str = "import sys, time\n\
     for i in range(1, count + 1):\n    print(\"line\", i, flush=True)\n    \
     time.sleep(max(0, began + i / rate - time.monotonic()))\n";
 
-/// Write a unit that pauses, prints `count` numbered lines, `rate` of them a second, and then ends.
-fn load(lab: &Lab, name: &str, rate: u32, count: u32, fleet: &str) {
+/// Write a unit that does something `first`, prints `count` numbered lines, `rate` of them a second, and then ends.
+fn load(lab: &Lab, name: &str, first: &str, (rate, count): (u32, u32), fleet: &str) {
     for host in HOSTS {
         lab.sh(host, &format!("cat > /usr/local/bin/load.py <<'END'\n{LOAD}END")).ok();
     }
     let text = format!(
-        "[Service]\nExecStart=/bin/sh -c 'sleep 5; exec python3 /usr/local/bin/load.py {rate} {count}'\n\
+        "[Service]\nExecStart=/bin/sh -c '{first}; exec python3 /usr/local/bin/load.py {rate} {count}'\n\
          ExecStop=/bin/echo stopping\n[X-Fleet]\n{fleet}"
     );
     lab.file(name, &text);
@@ -232,7 +236,7 @@ fn load(lab: &Lab, name: &str, rate: u32, count: u32, fleet: &str) {
 #[test]
 fn units_are_followed_when_they_move_and_hosts_when_they_return() {
     let lab = cluster();
-    load(&lab, "mover.service", 20, 4000, "MachineMetadata=host=n2");
+    load(&lab, "mover.service", "sleep 5", (20, 4000), "MachineMetadata=host=n2");
     follow(&lab, &["m*", "stay@*"]);
     eventually(SOON, "the follower waiting", || {
         if lab.run("n1", &["systemctl", "is-active", "follow"]).code == 0 { Ok(()) } else { Err(said(&lab)) }
@@ -244,7 +248,7 @@ fn units_are_followed_when_they_move_and_hosts_when_they_return() {
         if of(&lines, "n2", "mover").len() > 30 { Ok(()) } else { Err(format!("{lines:?} {}", said(&lab))) }
     });
     // It moves to n3, faster than the last entries arrive from n2.
-    load(&lab, "mover.service", 20, 4000, "MachineMetadata=host=n3");
+    load(&lab, "mover.service", "sleep 5", (20, 4000), "MachineMetadata=host=n3");
     lab.run("n2", &["pkill", "-STOP", "-x", "journalctl"]).ok();
     lab.fleetctl(&["start", "--replace", "mover"]).ok();
     std::thread::sleep(Duration::from_millis(500));
@@ -302,7 +306,8 @@ const UNITS: u32 = 20;
 /// must have been shown.
 fn under_load(rate: u32, count: u32, trouble: impl Fn(&Lab)) {
     let lab = cluster();
-    load(&lab, "load@.service", rate, count, "");
+    // They print nothing before all hosts are followed.
+    load(&lab, "load@.service", "until [ -e /run/followed ]; do sleep 0.2; done", (rate, count), "");
     let names: Vec<String> = (1..=UNITS).map(|i| format!("load@{i}.service")).collect();
     let start: Vec<&str> = ["start"].into_iter().chain(names.iter().map(String::as_str)).collect();
     lab.fleetctl(&start).ok();
@@ -317,6 +322,13 @@ fn under_load(rate: u32, count: u32, trouble: impl Fn(&Lab)) {
     for host in HOSTS {
         assert!(places.values().filter(|on| *on == host).count() >= 6, "{places:?}");
     }
+    for host in HOSTS {
+        eventually(SOON, &format!("{host} followed"), || {
+            let readers = lab.run(host, &["pgrep", "-x", "-c", "journalctl"]);
+            if readers.code == 0 { Ok(()) } else { Err(said(&lab)) }
+        });
+    }
+    HOSTS.map(|host| lab.run(host, &["touch", "/run/followed"]).ok());
     trouble(&lab);
     let all = (UNITS * count) as usize;
     let limit = Duration::from_secs(u64::from(count / rate) + 90);
@@ -373,9 +385,10 @@ fn nothing_is_lost_when_sessions_are_cut() {
         for _ in 0..4 {
             std::thread::sleep(Duration::from_secs(4));
             for host in ["n2", "n3"] {
-                let killed =
-                    lab.sh(host, "pids=$(pgrep -f '[s]shd: root@notty') && kill -9 $pids && echo $pids").stdout;
-                assert!(!killed.trim().is_empty(), "a session was there to be cut on {host}: {}", said(lab));
+                eventually(SOON, &format!("a session with {host} to be cut"), || {
+                    let killed = lab.sh(host, "pids=$(pgrep -f '[s]shd: root@notty') && kill -9 $pids");
+                    if killed.code == 0 { Ok(()) } else { Err(said(lab)) }
+                });
             }
         }
     });

@@ -8,7 +8,7 @@ use crate::harness::{Lab, eventually};
 use crate::load::{Load, failures};
 
 /// Requests a second.
-const RATE: u32 = 200;
+const RATE: u32 = 100;
 
 /// The TTL of hosts (`agent_ttl`) and of announcements.
 const TTL: Duration = Duration::from_secs(10);
@@ -238,7 +238,7 @@ fn requests_fail_for_a_ttl_when_the_backends_host_dies_and_then_no_more() {
     });
     std::thread::sleep(Duration::from_secs(5));
     let shots = load.stop();
-    let late: Vec<_> = shots.iter().filter(|shot| shot.at > killed + TTL + Duration::from_secs(1)).collect();
+    let late: Vec<_> = shots.iter().filter(|shot| shot.at > killed + TTL + Duration::from_secs(3)).collect();
     let failed = failures(&shots, killed);
     assert!(
         late.iter().all(|shot| shot.answer.is_ok()),
@@ -395,7 +395,9 @@ fn three_tiers_and_a_new_version_behind_the_balancer_without_a_failed_request() 
     assert!(answer.contains("database on "), "{answer}");
 
     // A new version, one instance after the other: each is announced before the next one is replaced.
-    let load = Load::start(&format!("{}:80", lab.ip(front)), "ledger.example", RATE);
+    // Three programs for each request: on a slow machine, more of them would delay the balancer's own checks, and it
+    // takes an instance that doesn't answer these for a second for a dead one.
+    let load = Load::start(&format!("{}:80", lab.ip(front)), "ledger.example", RATE / 4);
     let began = Instant::now();
     lab.sh("n1", "sed -i 's/--say ledger@%i/--say new-ledger@%i/' /root/ledger@.service").ok();
     for number in ["1", "2"] {
