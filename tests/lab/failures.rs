@@ -201,7 +201,8 @@ fn units_that_stay(lab: &Lab) {
 
 /// The main process of each unit that runs, by host and unit.
 fn processes(lab: &Lab) -> BTreeMap<(&'static str, String), String> {
-    const LISTED: &str = "systemctl list-units --no-legend --plain --state=active 'u@*' everywhere.service pinned.service | cut -d' ' -f1";
+    const LISTED: &str =
+        "systemctl list-units --no-legend --plain --state=active 'u@*' everywhere.* pinned.* | cut -d' ' -f1";
     let on = |host: &'static str| {
         let listed = lab.sh(host, LISTED).ok();
         let unit = |name: &str| ((host, name.to_owned()), lab.main_pid(host, name));

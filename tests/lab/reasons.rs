@@ -9,14 +9,15 @@ use crate::harness::{Lab, eventually};
 
 const ABSENT: &str = "[Service]\nExecStart=/opt/api/bin/api\n[X-Fleet]\nMachineMetadata=host=n2\n";
 /// A program that fails immediately and is restarted after a minute.
-const LATER: &str = "[Service]\nExecStart=/bin/sh -c \"echo boom; exit 7\"\nRestart=always\nRestartSec=60\n";
+const LATER: &str = "[Service]\nExecStart=/bin/sh -c \"echo boom; sleep 1; exit 7\"\nRestart=always\nRestartSec=60\n";
 /// A program that fails after two seconds and is restarted.
 const CRASHES: &str = "[Service]\nExecStart=/bin/sh -c \"sleep 2; exit 3\"\nRestart=on-failure\nRestartSec=100ms\n\
     [X-Fleet]\nMachineMetadata=host=n2\n";
 
 /// A program that says what it is doing while it starts, which takes until there is a file.
 const SAYS: &str = "[Service]\nType=notify\nNotifyAccess=all\nExecStart=/bin/sh -c \"systemd-notify \
-    --status='loading 1 of 3'; until [ -e /run/loaded ]; do sleep 0.2; done; systemd-notify --ready --status='serving'; exec sleep 1000\"\n\
+    --status='loading 1 of 3'; until [ -e /run/loaded ]; do sleep 0.2; done; \
+    systemd-notify --ready --status='serving'; exec sleep 1000\"\n\
     [X-Fleet]\nMachineMetadata=host=n2\n";
 
 /// The row of one unit in `list-units --output json`.
