@@ -8,8 +8,9 @@ use serde_json::Value;
 use crate::harness::{Lab, eventually};
 
 const ABSENT: &str = "[Service]\nExecStart=/opt/api/bin/api\n[X-Fleet]\nMachineMetadata=host=n2\n";
-/// A program that fails immediately and is restarted after a minute.
-const LATER: &str = "[Service]\nExecStart=/bin/sh -c \"echo boom; sleep 1; exit 7\"\nRestart=always\nRestartSec=60\n";
+/// A program that fails while it starts and is restarted after a minute. journald has read what it says by then.
+const LATER: &str =
+    "[Service]\nType=notify\nExecStart=/bin/sh -c \"echo boom; sleep 1; exit 7\"\nRestart=always\nRestartSec=60\n";
 /// A program that fails after two seconds and is restarted.
 const CRASHES: &str = "[Service]\nExecStart=/bin/sh -c \"sleep 2; exit 3\"\nRestart=on-failure\nRestartSec=100ms\n\
     [X-Fleet]\nMachineMetadata=host=n2\n";

@@ -63,9 +63,10 @@ class Blame:
         return any(begin <= last and end >= first for begin, end in self.history.starved)
 
     def absence(self, host, begin, end):
-        """An absence of a host that began after `begin` and before `end`."""
+        """The last absence of a host that began after `begin` and before `end`. Units may have stayed there during
+        earlier ones."""
         of = [a for a in self.history.absences if a.host == host]
-        return next((a for a in of if a.lost[1] > begin and a.lost[0] <= end), None)
+        return next((a for a in reversed(of) if a.lost[1] > begin and a.lost[0] <= end), None)
 
     def waited(self, begin, end):
         """How long the machine let its processes wait, or faults lasted, between two times."""

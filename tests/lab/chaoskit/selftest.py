@@ -138,6 +138,10 @@ JUDGED = [
     ("hosts that vanish together, and whose units are moved after the grace period", [PLAIN],
      [MANY, "60 over 1", *(f"61 registered n{at} 60.9" for at in (1, 2, 3)), beats("a.service", "n1", "i1", 0, 62),
       beats("a.service", "n4", "i2", 49, 70, stopped=False), "70 end"], ""),
+    ("a unit that stays while its host is gone for a moment, and moves later", [PLAIN],
+     ["10 fault 1 host-cut n1", "20.5 over 1", "20 lost n1 19.9", "21 registered n1 20.9", "50 fault 2 host-cut n1",
+      "65 over 2", "60 lost n1 59.9", "66 registered n1 65.9", beats("a.service", "n1", "i1", 0, 67),
+      beats("a.service", "n2", "i2", 64, 90, stopped=False), "90 end"], ""),
     ("a daemon that loses files", [PLAIN], [STAYED, "1 daemon n1 30000 15", "59 daemon n1 30000 1015"], "1015 files"),
     ("an error of a daemon", [PLAIN], [STAYED, "30 log n1 error: please report this"], "logged an error"),
 ]
