@@ -143,11 +143,11 @@ fn destroy_waits_for_the_process_and_its_stop_command(g: &Ground) {
 
 /// In fleet, destroy waited only with `--no-block`.
 fn destroy_without_blocking_returns_at_once(g: &Ground) {
-    g.file("a.service", &format!("{RUNS}\nExecStop=/bin/sleep 3"));
+    g.file("a.service", &format!("{RUNS}\nExecStop=/bin/sleep 6"));
     g.fleetctl("start a.service").ok();
     let began = Instant::now();
     assert_eq!(g.fleetctl("destroy --no-block a.service").ok(), "Destroyed a.service\n");
-    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
     eventually(SOON, "its file gone", || {
         let left = g.lab.sh(g.host(1), "ls /run/fleet/units").stdout;
         if left.is_empty() { Ok(()) } else { Err(left) }
@@ -193,7 +193,7 @@ fn block_attempts_end_the_wait(g: &Ground) {
     let began = Instant::now();
     let ran = g.fleetctl("start --block-attempts=1 slow.service");
     assert!(ran.code == 1 && ran.stderr.contains("slow.service"), "{ran:?}");
-    assert!(began.elapsed() < Duration::from_secs(6), "one attempt is 2 s, it took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "one attempt is 2 s, it took {:?}", began.elapsed());
 }
 
 /// fleet waited forever, without a message.
