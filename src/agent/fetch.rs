@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 
 use crate::model::file::UnitFile;
 use crate::model::format::ReportKeyForm;
+use crate::model::machine::KnownHost;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::unit::{Desired, Unit, UnitReport};
 use crate::plan::host::Input;
@@ -58,15 +59,22 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         Ok(found.into_iter().filter_map(|((name, _), record)| record.map(|_| name)).collect())
     }
 
-    /// Read the leader's key, and which of these units have a desired state other than `inactive`.
+    /// Read the leader's key, what it remembers of this host, and which of these units have a desired state other than
+    /// `inactive`.
     pub(super) async fn decisions(&self, names: Vec<UnitName>) -> Result<Input, Error> {
         let found = self.read(names, Key::Unit).await?;
         let wanted = |(name, record): (UnitName, Option<Kv>)| {
             let unit = decode::<Unit>(&record?).ok()?;
             (unit.desired != Desired::Inactive).then_some((name, unit.hash))
         };
-        let leader = point(&self.store, &Key::Leader.to_string(), None).await?.1.map(|record| record.revision);
-        Ok(Input::Decisions { leader, wanted: found.into_iter().filter_map(wanted).collect() })
+        let (leader, roster) = (Key::Leader.to_string(), Key::Roster(self.options.machine.id.clone()).to_string());
+        let (leader, roster) = try_join(point(&self.store, &leader, None), point(&self.store, &roster, None)).await?;
+        let known = roster.1.and_then(|record| decode::<KnownHost>(&record).ok());
+        Ok(Input::Decisions {
+            leader: leader.1.map(|record| record.revision),
+            seen: known.is_some_and(|known| known.gone.is_none()),
+            wanted: found.into_iter().filter_map(wanted).collect(),
+        })
     }
 
     async fn read<T: Clone>(

@@ -90,6 +90,9 @@ pub enum Input {
     Decisions {
         /// The revision of the leader's key; `None` while there is no leader.
         leader: Option<Revision>,
+        /// Whether the cluster's record of this host says that it is registered. Until a leader has seen the host, the
+        /// record says that it is gone or doesn't exist; a leader writes the assignments of such a host first.
+        seen: bool,
         /// Of the units asked about, those whose desired state isn't `inactive`, and the hash of their file.
         wanted: BTreeMap<UnitName, UnitHash>,
     },
@@ -350,7 +353,7 @@ impl HostState {
             Input::Bindings(bindings) => self.bindings.extend(bindings),
             Input::LeaseChecked(held) => self.lease_checked(held),
             Input::LeaseHeld(hold, outcome) => self.lease_is_held(hold, outcome, now),
-            Input::Decisions { leader, wanted } => self.decided(leader, &wanted, now),
+            Input::Decisions { leader, seen, wanted } => self.decided(leader.filter(|_| seen), &wanted, now),
             Input::Fetched(texts) => self.texts.extend(texts),
             Input::Installed(outcomes) => self.installed(outcomes, now),
             Input::Reloaded(outcome) => self.reloaded(outcome, now),

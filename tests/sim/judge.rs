@@ -13,6 +13,7 @@ use flotilla::model::format::ReportKeyForm;
 use flotilla::model::machine::{Gone, KnownHost};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
+use flotilla::model::systemd::UnitState;
 use flotilla::model::unit::{Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
 use flotilla::plan::fit::{Question, Stance, first_misfit};
@@ -253,6 +254,14 @@ impl Judge {
         self.look();
         let now = self.journal.now();
         self.facts().machines.starts(&self.journal, host, units, now);
+    }
+
+    /// The agent of `host` has asked about some units and `seen` these; the others aren't in systemd's memory.
+    pub(crate) fn observed(&self, host: usize, asked: &[UnitName], seen: &BTreeMap<UnitName, UnitState>) {
+        let now = self.journal.now();
+        let is_up = |unit: &UnitName| seen.get(unit).is_some_and(|state| state.active.is_up());
+        let facts = &mut *self.facts();
+        asked.iter().for_each(|unit| facts.machines.observed(host, unit, is_up(unit), now));
     }
 
     /// The agent of `host` has received the answer to its request to start `unit`.

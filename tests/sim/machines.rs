@@ -62,7 +62,9 @@ struct Watched {
     up: BTreeSet<UnitName>,
     /// When each unit was last started in this boot, and when it last failed.
     started: BTreeMap<UnitName, Duration>,
-    /// When systemd last let go of the host's lease, and what ran then.
+    /// Since when the agent has known of each unit that it is down, and whether it has saved that.
+    seen_down: BTreeMap<UnitName, (Duration, bool)>,
+    /// When systemd last let go of the host's lease, and what ran then, as far as the agent can tell.
     lapsed: Option<(Duration, BTreeSet<UnitName>)>,
     /// The file with which each unit was started.
     with: BTreeMap<UnitName, String>,
@@ -78,6 +80,15 @@ impl Watched {
             }
             _ => at + takes,
         }
+    }
+
+    /// What ran when systemd let go of the lease, `at` this time. A unit that had ended before, by itself or because of
+    /// a person, counts too if no daemon had observed that by then (it was dead or suspended, or the bus failed) or one
+    /// had died before it saved it: systemd forgets when a unit that is down has ended, so the agent can't know which
+    /// came first, and must not leave down what only the lease has stopped. What was observed in time doesn't count.
+    fn ran(&self, at: Duration, lag: Duration) -> BTreeSet<UnitName> {
+        let known = |unit: &UnitName| self.seen_down.get(unit).is_some_and(|(seen, _)| self.noticed(*seen, lag) < at);
+        self.started.keys().filter(|unit| self.running.contains_key(*unit) || !known(unit)).cloned().collect()
     }
 }
 
@@ -102,6 +113,7 @@ impl Machines {
             stopping: BTreeSet::new(),
             up: BTreeSet::new(),
             started: BTreeMap::new(),
+            seen_down: BTreeMap::new(),
             lapsed: None,
             with: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -151,11 +163,15 @@ impl Machines {
     }
 
     pub(crate) fn daemon_ends(&mut self, host: usize) {
-        self.all[host].requests.daemon_ends();
+        let machine = &mut self.all[host];
+        machine.requests.daemon_ends();
+        machine.seen_down.retain(|_, (_, saved)| *saved);
     }
 
     pub(crate) fn noted(&mut self, host: usize) {
-        self.all[host].requests.noted();
+        let machine = &mut self.all[host];
+        machine.requests.noted();
+        machine.seen_down.values_mut().for_each(|(_, saved)| *saved = true);
     }
 
     /// Whether the host's daemon may not know what an earlier one did with a unit, because that one died before it
@@ -212,6 +228,16 @@ impl Machines {
         }
         if !machine.present {
             journal.violate(format!("{} asks for starts while it isn't registered", machine.name));
+        }
+    }
+
+    /// The agent has observed that the unit is up or down.
+    pub(crate) fn observed(&mut self, host: usize, unit: &UnitName, is_up: bool, now: Duration) {
+        let seen_down = &mut self.all[host].seen_down;
+        if is_up {
+            seen_down.remove(unit);
+        } else {
+            seen_down.entry(unit.clone()).or_insert((now, false));
         }
     }
 
@@ -337,8 +363,9 @@ impl Machines {
         let Some(unit) = &entry.unit else {
             journal.note(format!("{name}: {:?}", entry.what));
             if entry.what == What::Lapsed {
+                let lag = self.told.lag();
                 let machine = &mut self.all[host];
-                machine.lapsed = Some((at, machine.running.keys().cloned().collect()));
+                machine.lapsed = Some((at, machine.ran(at, lag)));
             }
             if entry.what == What::Rebooted {
                 let machine = &mut self.all[host];
@@ -350,6 +377,7 @@ impl Machines {
                 machine.hand_starts.clear();
                 machine.hand_stops.clear();
                 machine.installed.clear();
+                machine.seen_down.clear();
                 machine.lapsed = None;
                 machine.requests.reboot();
                 machine.going_down = false;
@@ -439,6 +467,7 @@ impl Machines {
         let hand = me.is_by_hand(unit, &texts);
         me.running.insert(unit.clone(), at);
         me.started.insert(unit.clone(), at);
+        me.seen_down.retain(|name, (seen, _)| name != unit || *seen > at);
         me.with.extend(texts.get(unit).map(|text| (unit.clone(), text.clone())));
         if !hand {
             me.requests.begins(unit);

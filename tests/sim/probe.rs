@@ -154,13 +154,19 @@ impl Systemd for Probe {
     }
 
     async fn units(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
+        let asked = units.clone();
         let units = self.fake.units(units).await?;
-        self.fails().map(|()| units)
+        self.fails()?;
+        self.judge.observed(self.host, &asked, &units);
+        Ok(units)
     }
 
     async fn in_memory(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, UnitState>, Error> {
+        let asked = units.clone();
         let units = self.fake.in_memory(units).await?;
-        self.fails().map(|()| units)
+        self.fails()?;
+        self.judge.observed(self.host, &asked, &units);
+        Ok(units)
     }
 
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Returned {
     /// Units that keep running without an assignment; `None` before disk and assignments are known.
     awaiting: Option<BTreeSet<UnitName>>,
-    /// The leader that is to decide, and the time by which it must have done so.
+    /// The leader that has seen the host, and the time by which it must have decided.
     leader: Option<(Revision, Duration)>,
     next_look: Duration,
 }
@@ -67,9 +67,10 @@ impl HostState {
         Some(Action::ReadDecisions(returned.awaiting.as_ref()?.iter().cloned().collect()))
     }
 
-    /// Apply the desired states. A unit that was destroyed, is inactive or has another file no longer keeps running. A
-    /// leader that has been in office for two TTLs since the host came back (one for its presence grace, one to plan)
-    /// without assigning the unit has decided that it doesn't fit.
+    /// Apply the desired states. A unit that was destroyed, is inactive or has another file no longer keeps running.
+    /// `leader` is one that has seen the host, as far as can be told. If such a leader has been in office for two TTLs
+    /// (one for its presence grace, one to plan) without assigning the unit, it has decided that it doesn't fit. One
+    /// that hasn't seen the host decides nothing, however long its plans take.
     pub(super) fn decided(&mut self, leader: Option<Revision>, wanted: &BTreeMap<UnitName, UnitHash>, now: Now) {
         // Reading from the store may have taken long.
         self.fresh.clear();

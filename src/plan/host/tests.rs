@@ -259,13 +259,13 @@ fn a_returned_host_stops_what_can_run_nowhere_else_only_when_the_leader_has_deci
     world.wanted.insert(unit("p.service"), hash(PLAIN));
     world.pass();
     assert_eq!(world.done, ["stop a.service g.service p.service"]);
-    // There is no leader for a long time; then a leader decides, after some time, that the host doesn't fit.
+    // There is no leader for a long time; then there is one that hasn't seen for as long that the host is back, because
+    // its plans take long or it is suspended; then it decides, after some time, that the host doesn't fit.
     let (mut world, _) = begin();
-    world.leader = None;
-    for leader in [None, Some(Revision(7))] {
+    for (leader, seen) in [(None, true), (Some(Revision(7)), false), (Some(Revision(7)), true)] {
         // A daemon that adopts the lease of the previous one waits as that one did.
         world.begin();
-        world.leader = leader;
+        (world.leader, world.seen) = (leader, seen);
         for _ in 0..60 {
             world.jobs_end();
             world.pass();

@@ -69,6 +69,8 @@ pub(super) struct World {
     pub(super) texts: BTreeMap<UnitHash, String>,
     pub(super) reports: BTreeMap<UnitName, UnitReport>,
     pub(super) leader: Option<Revision>,
+    /// Whether the cluster's record of this host says that it is registered.
+    pub(super) seen: bool,
     pub(super) wanted: BTreeMap<UnitName, UnitHash>,
     /// The actions of the last pass, without questions.
     pub(super) done: Vec<String>,
@@ -100,6 +102,7 @@ impl World {
             texts: texts.into(),
             reports: BTreeMap::new(),
             leader: Some(Revision(3)),
+            seen: true,
             wanted: BTreeMap::new(),
             done: Vec::new(),
             revision: 100,
@@ -222,7 +225,9 @@ impl World {
                 self.held = hold && outcome.is_ok();
                 Input::LeaseHeld(hold, outcome)
             }
-            Action::ReadDecisions(_) => Input::Decisions { leader: self.leader, wanted: self.wanted.clone() },
+            Action::ReadDecisions(_) => {
+                Input::Decisions { leader: self.leader, seen: self.seen, wanted: self.wanted.clone() }
+            }
             Action::Fetch(hashes) => {
                 let text = |hash: &UnitHash| self.texts.get(hash).cloned().ok_or_else(|| format!("no {hash}"));
                 Input::Fetched(hashes.into_iter().map(|hash| (hash.clone(), text(&hash))).collect())
