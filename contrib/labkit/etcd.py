@@ -30,6 +30,11 @@ class Etcd:
         self.lab.network()
         if (have := len(self.members())) not in (0, count):
             raise Failed(f"there is an etcd of {have} here; end it first with `lab etcd down`")
+        # The data are in memory: a disk that is busy with something else would let etcd wait for seconds at each write,
+        # and leases would end. A lab can't show what a disk loses anyway.
+        if not os.path.ismount(self.dir):
+            os.makedirs(self.dir, exist_ok=True)
+            sh("mount", "-t", "tmpfs", "tmpfs", self.dir)
         write(f"{self.dir}/members", str(count))
         say(f"starting etcd, {count} member{'s' * (count > 1)}")
         self.start(self.members())
@@ -114,4 +119,6 @@ class Etcd:
 
     def down(self):
         self.stop(self.members(), "-KILL")
+        if os.path.ismount(self.dir):
+            sh("umount", self.dir)
         sh("rm", "-rf", "--one-file-system", self.dir)

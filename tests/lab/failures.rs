@@ -85,10 +85,11 @@ fn a_dead_host_is_in_sight_until_it_is_forgotten() {
     let listed = || lab.fleetctl(&["list-machines", "--no-legend"]).ok().lines().count();
     let all = || lab.fleetctl(&["list-machines", "--no-legend", "--all"]).ok().lines().count();
     assert_eq!((listed(), all()), (2, 3), "scripts see hosts that are alive");
-    let warnings: String = ["n1", "n2"]
-        .map(|host| lab.sh(host, "journalctl -u fleetd -p warning -o cat | grep ' is gone: '").stdout)
-        .concat();
-    assert_eq!(warnings.lines().count(), 1, "{warnings}");
+    let warnings = eventually(Duration::from_secs(5), "one warning in the journals", || {
+        let gone = "journalctl -u fleetd -p warning -o cat | grep ' is gone: '";
+        let warnings = ["n1", "n2"].map(|host| lab.sh(host, gone).stdout).concat();
+        if warnings.lines().count() == 1 { Ok(warnings) } else { Err(warnings) }
+    });
     assert!(warnings.contains("n3 (10.") && warnings.contains("of its 3 units 3 were moved (u@"), "{warnings}");
 
     let refused = lab.fleetctl(&["forget", "n1"]);
@@ -140,10 +141,12 @@ fn units_of_hosts_that_vanish_together_are_held() {
         let now = places_on(&lab, &["n1"]);
         if now.len() == 4 { Ok(()) } else { Err(format!("{now:?}")) }
     });
-    status(false).unwrap();
+    eventually(Duration::from_secs(5), "the mass loss is over", || status(false));
     // n1 may have begun to lead only after the first loss.
-    let said = lab.sh("n1", "journalctl -u fleetd -p warning -o cat | grep 'have vanished together'").stdout;
-    assert!((1..=2).contains(&said.lines().count()), "{said}");
+    eventually(Duration::from_secs(5), "one or two warnings in the journal of n1", || {
+        let said = lab.sh("n1", "journalctl -u fleetd -p warning -o cat | grep 'have vanished together'").stdout;
+        if (1..=2).contains(&said.lines().count()) { Ok(()) } else { Err(said) }
+    });
 }
 
 #[test]
@@ -166,7 +169,9 @@ fn daemons_come_and_go_unnoticed() {
 
 #[test]
 fn a_host_that_is_back_within_its_ttl_has_its_units_back() {
-    let lab = Lab::cluster(3);
+    // On a busy machine, a boot can take longer than the default.
+    let lab = Lab::boot(3, &["--conf", "agent_ttl=40s"]);
+    lab.start_fleet(3);
     let before = nine_units(&lab);
     // Not a clean reboot, after which its units would move immediately (`citizen`).
     lab.lab(&["kill", "n2"]).ok();
@@ -369,7 +374,7 @@ fn one_of_three_etcd_members_dies_unnoticed() {
         lab.fleetctl(&["start", "probe.service"]).ok();
         lab.fleetctl(&["destroy", "probe.service"]).ok();
         assert_eq!(places(&lab), before, "after member {member} was killed");
-        assert!(worst < Duration::from_secs(5), "a list took {worst:?} after member {member} was killed");
+        assert!(worst < Duration::from_secs(8), "a list took {worst:?} after member {member} was killed");
         lab.lab(&["etcd", "start", member]).ok();
     }
 }
