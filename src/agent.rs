@@ -39,6 +39,7 @@ use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::plan::host::{HostState, Input};
 use crate::reconcile::Heartbeat;
+use crate::registry::damage::Damage;
 use crate::store::{self, Store};
 use crate::systemd::{self, Event, Systemd};
 
@@ -176,6 +177,7 @@ pub struct Agent<S, H> {
     heartbeat: Heartbeat,
     questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
     journals: Journals,
+    damage: Damage,
     metrics: Metrics,
 }
 
@@ -199,6 +201,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             heartbeat,
             questions,
             journals,
+            damage: Damage::default(),
             metrics,
         };
         (agent, receiver)

@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod commit;
+pub mod damage;
 pub mod forget;
 pub mod keys;
 pub mod metadata;

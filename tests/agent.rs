@@ -612,6 +612,26 @@ fn another_hosts_machine_id_is_refused() {
     });
 }
 
+/// No daemon writes a host's key without a lease: it isn't another live host's, and would never end by itself.
+#[test]
+fn a_key_of_this_host_that_is_bound_to_no_lease_is_taken_over() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("a.service", PLAIN, Target::Launched, 1)]).await;
+        world.until_active("a.service").await;
+        let other = Machine { ip: "10.9.9.9".into(), since: u64::MAX, ..machine("other") };
+        let key = Key::Machine(id());
+        world.store.commit(Txn { guards: vec![], ops: vec![put(&key, &other, None)] }).await.unwrap();
+        world.tell(&[("b.service", PLAIN, Target::Launched, 2)]).await;
+        world.until_active("b.service").await;
+        let range = Range { prefix: key.to_string(), ..Range::default() };
+        let held = world.store.range(range).await.unwrap().kvs.remove(0);
+        let record: Machine = serde_json::from_slice(&held.value).unwrap();
+        assert!(held.lease.is_some() && record.hostname == "n1" && record.since < u64::MAX, "{record:?}");
+        assert_eq!(world.host.counters().stop, 0);
+    });
+}
+
 #[test]
 fn loaded_is_not_started_and_stop_keeps_the_file() {
     run(async {
@@ -874,11 +894,9 @@ fn a_changed_machine_id_ends_the_old_identity_and_a_refused_host_keeps_nothing_a
         // The same host, with an identity that belongs to another.
         let other: MachineId = "00000000000000000000000000000001".parse().unwrap();
         let theirs = Machine { id: other.clone(), ip: "10.0.0.9".into(), ..machine("n9") };
-        world
-            .store
-            .commit(Txn { guards: vec![], ops: vec![put(&Key::Machine(other.clone()), &theirs, None)] })
-            .await
-            .unwrap();
+        let lease = world.store.grant(TTL * 10).await.unwrap();
+        let ops = vec![put(&Key::Machine(other.clone()), &theirs, Some(lease))];
+        world.store.commit(Txn { guards: vec![], ops }).await.unwrap();
         let options = Options {
             machine: Machine { id: other.clone(), ..machine("n1") },
             ttl: TTL,

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use futures_util::future::{try_join, try_join_all};
 
-use crate::model::file::UnitFile;
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::KnownHost;
 use crate::model::name::{UnitHash, UnitName};
@@ -98,13 +97,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 fn usable(hash: &UnitHash, record: Option<&Kv>) -> Result<String, String> {
     let key = Key::File(hash.clone());
     let Some(record) = record else { return Err(format!("its file is not in the store: there is no key `{key}`")) };
-    let text = decode::<FileRecord>(record).map_err(|corrupt| format!("its file is unusable: {corrupt}"))?.text;
-    match UnitFile::parse(text.as_bytes()) {
-        Ok(file) if file.hash() == *hash || file.text_hash() == *hash => Ok(text),
-        Ok(file) => Err(format!(
-            "its file is damaged in the store: the text under the key `{key}` has the hash {}",
-            file.hash().short()
-        )),
-        Err(error) => Err(format!("its file is damaged in the store, under the key `{key}`: {error}")),
+    let record = decode::<FileRecord>(record).map_err(|corrupt| format!("its file is unusable: {corrupt}"))?;
+    match record.file(hash) {
+        Ok(_) => Ok(record.text),
+        Err(why) => Err(format!("its file is damaged in the store, under the key `{key}`: {why}")),
     }
 }

@@ -129,8 +129,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         self.host.units("-.slice".parse().into_iter().collect()).await.map(drop)
     }
 
-    /// The condition on which this host may write its key: the key doesn't exist, or belongs to this host according to
-    /// its lease or its hostname and address. In the latter case also the time since when the host has been registered.
+    /// The condition on which this host may write its key: the key doesn't exist, belongs to this host according to its
+    /// lease or its hostname and address, or is bound to no lease, as no daemon writes it. If it belongs to this host,
+    /// also the time since when the host has been registered.
     async fn guard(&self, known: Option<LeaseId>) -> Result<(Guard, Option<u64>), Refusal> {
         let machine = &self.options.machine;
         let key = Key::Machine(machine.id.clone());
@@ -138,16 +139,18 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let (_, Some(held)) = point(&self.store, &name, None).await? else {
             return Ok((unchanged(&key, None), None));
         };
-        let other = decode::<Machine>(&held).ok();
-        if (held.lease.is_none() || held.lease != known)
-            && let Some(other) = &other
-            && (&other.hostname, &other.ip) != (&machine.hostname, &machine.ip)
+        let record = decode::<Machine>(&held).ok();
+        let is_ours = |record: &Machine| (&record.hostname, &record.ip) == (&machine.hostname, &machine.ip);
+        if held.lease.is_some()
+            && held.lease != known
+            && let Some(other) = record.as_ref().filter(|record| !is_ours(record))
         {
             let show = |m: &Machine| format!("{} ({})", m.hostname, m.ip);
             let (theirs, ours) = (show(other), show(machine));
             return Err(Refusal::Duplicate { id: machine.id.to_string(), theirs, ours });
         }
-        Ok((Guard::Unchanged(name, held.revision), other.map(|other| other.since)))
+        let ours = record.filter(|record| is_ours(record) || (held.lease.is_some() && held.lease == known));
+        Ok((Guard::Unchanged(name, held.revision), ours.map(|ours| ours.since)))
     }
 
     /// Write the host's key, bound to `lease`. A host that comes back takes its key over at once; the old lease then

@@ -210,7 +210,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             Wake::Assignments(Ok(update)) => {
                 presence.store_works();
                 presence.follow_backoff.reset();
-                self.apply(assignments::read(update));
+                self.follow_assignments(update);
             }
             Wake::Leader(Ok(update)) => {
                 presence.store_works();
@@ -232,6 +232,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         true
     }
 
+    fn follow_assignments(&mut self, update: Update) {
+        let read = assignments::read(update, &mut self.damage);
+        self.apply(read);
+    }
+
     /// Apply further events and assignments that follow closely.
     async fn coalesce(&mut self, presence: &mut Presence<'_, S>) {
         let latest = Instant::now() + MAX_COALESCE;
@@ -246,7 +251,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 () = tokio::time::sleep_until(quiet) => break,
                 Some(event) = presence.events.recv() => self.apply(Input::Event(event)),
                 // A failure ends up at the next `Presence::wait`, which handles it.
-                Ok(update) = presence.mirror.next(), if follows => self.apply(assignments::read(update)),
+                Ok(update) = presence.mirror.next(), if follows => self.follow_assignments(update),
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 use crate::plan::schedule::{Brake, Scheduler};
 use crate::registry::commit::batch::{Group, Packed, Step, pack};
+use crate::registry::damage::Damage;
 use crate::registry::keys::Key;
 use crate::registry::mirror::Update;
 use crate::registry::presence::Presences;
@@ -40,6 +41,7 @@ pub(super) struct LeaderState {
     brake: Option<Brake>,
     /// The unit whose patterns are the most expensive.
     suspect: Suspect,
+    damage: Damage,
 }
 
 impl LeaderState {
@@ -177,7 +179,7 @@ impl LeaderState {
             Ok(Some(Change::Unit(name, Some(unit)))) => Ok(Some(Change::Unit(name, Some(Unit { by: None, ..unit })))),
             Ok(change) => Ok(change),
             Err(corrupt) => {
-                tracing::warn!("{corrupt}");
+                self.damage.warn(&corrupt);
                 Err(Key::parse(&corrupt.key).ok())
             }
         }
@@ -222,7 +224,8 @@ mod tests {
     const TOLD: &str = r#"{"hash":"hash","target":"launched","generation":3}"#;
     const UNIT: &str = r#"{"desired":"launched","hash":"hash","generation":3,"submitted":0}"#;
     const PLACED: &str = r#"{"on":{"host":"00000000000000000000000000000001","since":0}}"#;
-    const HASH: &str = "0123456789012345678901234567890123456789";
+    /// The hash of the file.
+    const HASH: &str = "dc244fef41a3382ca41f5c4ebc8b33614902a7ea";
 
     /// One host that runs a.service, with some records replaced.
     fn state(damage: &[&str]) -> LeaderState {
@@ -315,6 +318,17 @@ mod tests {
         let placed = mended.scheduler().unwrap().cluster().placements.values().next().unwrap().value.clone();
         assert!(matches!(placed, Placement::On { .. }), "{placed:?}");
         assert_eq!(decisions(&mut mended).len(), 1, "the assignment");
+    }
+
+    /// It would be placed by the constraints of another file, and its host refuses that text.
+    #[test]
+    fn the_text_of_another_file_does_not_count() {
+        let mut state = state(&[]);
+        let value = br#"{"text":"[X-Fleet]\nMachineMetadata=zone=b\n[Service]\nExecStart=/bin/a\n"}"#.to_vec();
+        let kv = Kv { key: format!("file/{HASH}"), value, revision: Revision(10), lease: None };
+        let events = vec![Event::Put(kv)];
+        state.follow(Update::Batch(crate::store::Batch { revision: Revision(10), events }));
+        assert_eq!((decisions(&mut state), state.needs_list()), (vec![], false));
     }
 
     #[test]

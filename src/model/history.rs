@@ -72,7 +72,7 @@ impl History {
     /// With the present text of `unit`, which gets another one `at` this time (ms since the epoch) or is `destroyed`.
     #[must_use]
     pub fn and(mut self, unit: &Unit, at: u64, destroyed: bool) -> Self {
-        let n = self.revisions.last().map_or(1, |last| last.n + 1);
+        let n = self.revisions.last().map_or(1, |last| last.n.saturating_add(1));
         let (hash, text) = (unit.hash.clone(), unit.text.clone());
         self.revisions.push(FormerText { n, hash, text, until: at, destroyed, by: None });
         let superfluous = self.revisions.len().saturating_sub(KEPT);

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Revision(pub u64);
 
 impl Revision {
-    /// The next revision, at which a watch continues that has delivered everything up to `self`.
+    /// The next revision, at which a watch continues that has delivered everything up to `self`. The largest one, which
+    /// only a record can have that somebody else has written, is its own.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod tries;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,7 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::store::{Error, Event, Kv, Range, Store};
 
+use super::damage::Damage;
 use super::keys::{self, Key};
 use super::presence::Presences;
 use super::records::file::FileRecord;
@@ -35,9 +36,6 @@ const MAX_POINTS: usize = 10_000;
 /// The most keys that are looked for in one range. It may hold as many others, which are read and discarded.
 const SPAN: usize = 500;
 
-/// How many damaged keys are remembered as logged.
-const TOLD: usize = 1000;
-
 /// Units whose records can't be decoded, and what is wrong with them.
 pub type Damaged = BTreeMap<UnitName, String>;
 
@@ -46,14 +44,14 @@ pub type Damaged = BTreeMap<UnitName, String>;
 pub struct Reader<S> {
     store: S,
     summaries: Arc<FileSummaryCache>,
-    told: Arc<Mutex<HashSet<String>>>,
+    damage: Arc<Mutex<Damage>>,
 }
 
 impl<S: Store> Reader<S> {
     /// A reader of `store`.
     #[must_use]
     pub fn new(store: S) -> Self {
-        Self { store, summaries: Arc::default(), told: Arc::default() }
+        Self { store, summaries: Arc::default(), damage: Arc::default() }
     }
 
     /// The store that it reads from.
@@ -419,7 +417,7 @@ impl<S: Store> Reader<S> {
     /// The file in `record`, unless it is damaged.
     #[must_use]
     pub fn parse(&self, hash: &UnitHash, record: &FileRecord) -> Option<UnitFile> {
-        record.parse().map_err(|why| self.warn_file(hash, &why)).ok()
+        record.file(hash).map_err(|why| self.warn_file(hash, &why)).ok()
     }
 
     /// The summaries of the files of `hashes`, from the cache or the store. Files that can't be read are skipped.
@@ -455,7 +453,8 @@ impl<S: Store> Reader<S> {
         if let Some(summary) = self.summaries.get(hash) {
             return Some(summary);
         }
-        let summary = Arc::new(FileSummary::of(record).map_err(|why| self.warn_file(hash, &why)).ok()?);
+        let summary = record.file(hash).and_then(|file| FileSummary::of(&file));
+        let summary = Arc::new(summary.map_err(|why| self.warn_file(hash, &why)).ok()?);
         self.summaries.insert(hash.clone(), Arc::clone(&summary));
         Some(summary)
     }
@@ -472,15 +471,7 @@ impl<S: Store> Reader<S> {
 
     /// Log a damaged record once, not at every list.
     pub fn warn(&self, corrupt: &Corrupt) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() >= TOLD {
-            told.clear();
-        }
-        let line = corrupt.to_string();
-        if !told.contains(&line) {
-            tracing::warn!("{line}");
-            told.insert(line);
-        }
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).warn(corrupt);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::model::file::UnitFile;
 use crate::model::name::UnitHash;
 use crate::model::placement::Constraints;
 
@@ -26,11 +27,10 @@ impl FileSummary {
     ///
     /// # Errors
     /// A sentence, if it is damaged.
-    pub fn of(record: &FileRecord) -> Result<Self, String> {
-        let file = record.parse()?;
+    pub fn of(file: &UnitFile) -> Result<Self, String> {
         Ok(Self {
             description: file.value("Unit", "Description").unwrap_or_default().into(),
-            constraints: Arc::new(FileRecord::constraints_of(&file)?),
+            constraints: Arc::new(FileRecord::constraints_of(file)?),
         })
     }
 }
@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_kept_and_the_rest_is_bounded() {
-        let record = FileRecord { text: "[Unit]\nDescription=d\n[X-Fleet]\nGlobal=true\n".into() };
-        let summary = Arc::new(FileSummary::of(&record).unwrap());
+        let file = UnitFile::parse(b"[Unit]\nDescription=d\n[X-Fleet]\nGlobal=true\n").unwrap();
+        let summary = Arc::new(FileSummary::of(&file).unwrap());
         assert!(summary.constraints.global && &*summary.description == "d");
         let (summaries, hash) = (FileSummaryCache::default(), |n: usize| UnitHash::new(&format!("{n:040x}")));
         for n in 0..4 * KEPT {
@@ -97,7 +97,13 @@ mod tests {
 
     #[test]
     fn a_damaged_file_says_so() {
-        assert!(FileSummary::of(&FileRecord { text: "[Unit".into() }).unwrap_err().contains("bad section header"));
-        assert!(FileSummary::of(&FileRecord { text: "[X-Fleet]\nBogus=1".into() }).unwrap_err().contains("Bogus"));
+        let summary = |text: &str| {
+            let hash = UnitFile::parse(text.as_bytes()).map_or(UnitHash::new("0"), |file| file.hash());
+            FileRecord { text: text.into() }.file(&hash).and_then(|file| FileSummary::of(&file))
+        };
+        assert!(summary("[Unit").unwrap_err().contains("bad section header"));
+        assert!(summary("[X-Fleet]\nBogus=1").unwrap_err().contains("Bogus"));
+        let other = FileRecord { text: "[Unit]\nDescription=d\n".into() };
+        assert!(other.file(&UnitHash::new("0")).unwrap_err().contains("of another file"));
     }
 }

@@ -26,6 +26,7 @@ use flotilla::store::{Batch, Error, Event, Guard, LeaseId, Op, Store, Txn};
 use flotilla::systemd::fake::Fake;
 use tokio::sync::watch;
 
+use super::forge;
 use super::journal::Journal;
 use super::machines::Machines;
 use super::told::Reader;
@@ -64,6 +65,10 @@ struct Facts {
     mass_loss: Duration,
     /// The writer of the commit that is being judged.
     writer: Writer,
+    /// The keys of records that somebody has written past the daemons, and that can't be read.
+    forged: BTreeSet<String>,
+    /// Whether the commit that is being judged forges records, or restores what was there before.
+    forging: bool,
 }
 
 /// Who sends a commit.
@@ -125,6 +130,27 @@ impl Judge {
             }
         }
         Ok(revision)
+    }
+
+    /// Commit for somebody who writes past the daemons. Whatever is wrong with these records is no violation; what the
+    /// daemons make of it may be one.
+    pub(crate) async fn forge(&self, store: &Embedded, txn: Txn) -> Result<Revision, Error> {
+        let _gate = self.gate.lock().await;
+        let written = txn.ops.iter().filter_map(|op| match op {
+            Op::Put { key, .. } => Some(key.clone()),
+            Op::Delete(_) => None,
+        });
+        {
+            let facts = &mut *self.facts();
+            (facts.writer, facts.forging) = (Writer::default(), true);
+            facts.forged.extend(written);
+        }
+        let done = store.commit(txn).await;
+        if let Ok(revision) = done {
+            self.wait(revision).await;
+        }
+        self.facts().forging = false;
+        done
     }
 
     /// Revoke a lease, and judge the result.
@@ -306,6 +332,7 @@ impl Judge {
             Event::Put(kv) => Some(kv.revision),
             Event::Delete(_) => None,
         });
+        let unreadable = facts.forged.len();
         for event in &batch.events {
             plans |= facts.event(event, commit.unwrap_or(batch.revision), &self.journal, &mut leave, &mut moved);
         }
@@ -318,8 +345,11 @@ impl Judge {
             for (host, name) in moved {
                 facts.moves(&host, &name, &self.journal);
             }
-            let found: BTreeSet<String> = always(&facts.cluster).iter().map(ToString::to_string).collect();
-            for violation in found.difference(&facts.standing) {
+            let found = always(&without_forged(&facts.cluster, &facts.forged));
+            let found: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
+            // A leader that could not read a file may have broken its constraints: that shows when it can be read.
+            let forging = facts.forging || facts.forged.len() < unreadable;
+            for violation in found.difference(&facts.standing).filter(|_| !forging) {
                 self.journal.violate(format!("at revision {}: {violation}", batch.revision));
             }
             facts.standing = found;
@@ -353,11 +383,18 @@ impl Facts {
         let change = match self.presences.change(event) {
             Ok(Some(change)) => change,
             Ok(None) => return false,
+            Err(corrupt) if self.forged.contains(&corrupt.key) => {
+                journal.note(format!("#{revision} {corrupt}"));
+                return false;
+            }
             Err(corrupt) => {
                 journal.violate(corrupt.to_string());
                 return false;
             }
         };
+        if let Event::Put(kv) = event {
+            self.forged.remove(&kv.key);
+        }
         journal.note(format!("#{revision} {}", self.line(&change)));
         let now = journal.now();
         let lease = match event {
@@ -586,6 +623,20 @@ impl Facts {
             }
         }
     }
+}
+
+/// The cluster without what was forged about the unit that doesn't exist: the rules hold for all others. The
+/// constraints in files that can't be read hold for nobody: a leader that has listed everything since can't know them.
+fn without_forged(cluster: &Cluster, forged: &BTreeSet<String>) -> Cluster {
+    let mut others = cluster.clone();
+    for (hash, file) in &mut others.files {
+        if forged.contains(&Key::File(hash.clone()).to_string()) {
+            file.value = Arc::default();
+        }
+    }
+    others.placements.remove(forge::UNIT);
+    others.schedule.values_mut().for_each(|slice| drop(slice.remove(forge::UNIT)));
+    others
 }
 
 /// Since when a host is gone, if it is remembered as one of many that vanished together.

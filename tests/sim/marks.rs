@@ -60,6 +60,8 @@ const MARKS: &[(&str, &str, By)] = &[
     ("agent", "its report is more recent than what was saved", Scenarios),
     ("registry", "isn't bound to its host's lease", Scenarios),
     ("agent", "has changed the format", Seeds),
+    // Records that somebody else has written.
+    ("registry", "is not ours or is damaged", Seeds),
     // The host.
     ("agent", "could not be carried out", Seeds),
     ("agent", "can't be started", Seeds),

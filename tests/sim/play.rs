@@ -14,6 +14,7 @@ use flotilla::systemd::fake::{Behaviour, Outcome, Policy};
 use futures_util::future::join;
 use tokio::time::sleep;
 
+use super::forge::KINDS;
 use super::journal::Journal;
 use super::judge::{closure, needs};
 use super::line::{Cut, Weather};
@@ -110,6 +111,8 @@ struct Game {
     restarts: Option<Random>,
     /// The generator of a second user, who makes requests at the same time, if this seed has one.
     other_user: Option<Random>,
+    /// The generator that decides which other wrong records somebody writes, if this seed has them.
+    forgeries: Option<Random>,
     accidents: Vec<Accident>,
     weather: Weather,
     /// A unit that the first host has from a package until everything heals.
@@ -160,6 +163,7 @@ impl Game {
         let restarts = Some(random.fork("restarts")).filter(|_| choose.fork("restarts").chance(600));
         world.versions = Some(random.fork("versions")).filter(|_| choose.fork("versions").chance(300));
         let other_user = Some(random.fork("other user")).filter(|_| choose.fork("other user").chance(400));
+        let forgeries = Some(random.fork("forgeries")).filter(|_| choose.fork("forgeries").chance(700));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -180,6 +184,7 @@ impl Game {
             pool,
             restarts,
             other_user,
+            forgeries,
             accidents,
             weather,
             packaged,
@@ -328,7 +333,10 @@ impl Game {
                 let unit = self.random.pick(&self.pool).name.clone();
                 // A host doesn't notice that somebody has overwritten its report; it writes its next one over that.
                 let cluster = world.judge.cluster();
-                if !unit.is_template() && cluster.report(&unit, &world.hosts[host].id).is_none() {
+                let other = |random: &mut Random| random.chance(700).then(|| random.pick(&KINDS).1);
+                if let Some(kind) = self.forgeries.as_mut().and_then(other) {
+                    world.forge_record(kind, host, &unit).await;
+                } else if !unit.is_template() && cluster.report(&unit, &world.hosts[host].id).is_none() {
                     let _ = world.forge(host, &unit).await;
                 }
             }

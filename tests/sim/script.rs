@@ -34,6 +34,8 @@
 //! shut-down n1 [bus-lost]        the system shuts down; with bus-lost, its bus fails a second later
 //! store down|up, compact
 //! forge n1 web.service           somebody else reports for this host that it has removed the unit as it was told
+//! forge n1 web.service KIND       somebody writes other wrong records (`forge`) past the daemons
+//! unforge                        what was there before is restored, unless somebody has replaced it
 //! metadata n1 zone=b|zone=       set dynamic metadata; remove it
 //! wait 10s, settle               let time pass; wait until nothing has happened for a while
 //! show units|machines|schedule|reports|files|disk|keys|log, show explain NAME
@@ -48,6 +50,7 @@ use flotilla::model::unit::Desired;
 use flotilla::store::embedded::History;
 use tokio::time::sleep;
 
+use super::forge::KINDS;
 use super::line::Cut;
 use super::log::Log;
 use super::marks::Reached;
@@ -210,6 +213,12 @@ impl Player {
                 let unit = unit.parse().map_err(|error| format!("{error}"))?;
                 self.world.forge(self.host(name)?, &unit).await.map_err(|error| error.to_string())?;
             }
+            ["forge", name, unit, kind] => {
+                let unit = unit.parse().map_err(|error| format!("{error}"))?;
+                let (_, kind) = KINDS.iter().find(|(name, _)| name == kind).ok_or("no such kind")?;
+                self.world.forge_record(*kind, self.host(name)?, &unit).await;
+            }
+            ["unforge"] => self.world.remove_forged().await,
             ["wait", time] => sleep(seconds(time)?).await,
             ["settle"] => {
                 let mut settled = self.world.settle(QUIET, LIMIT).await;

@@ -158,7 +158,7 @@ pub(crate) fn log(world: &World, lines: &[(Duration, String)]) -> String {
                 shown = shown.replace(&format!(" ({})", id.short()), "").replace(id.short(), &names(world)[&id]);
             }
             format!("leader: {shown}")
-        } else if host || line.starts_with("* ") {
+        } else if host || line.starts_with("* ") || line.contains(" is not ours or is damaged") {
             line.clone()
         } else {
             continue;

@@ -1,7 +1,7 @@
 //! A cluster in one thread: a store, hosts that outlive their daemons, and what users and faults do to them. Owns
 //! these; a seed or a script decides what happens when.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flotilla::agent::{self, Agent};
@@ -16,10 +16,9 @@ use flotilla::model::unit::Desired;
 use flotilla::registry::apply::{Applied, Why, apply};
 use flotilla::registry::forget::forget;
 use flotilla::registry::keys::{Key, STATES};
-use flotilla::registry::mirror;
 use flotilla::registry::reader::Reader;
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
-use flotilla::registry::{delete, put};
+use flotilla::registry::{delete, point, put};
 use flotilla::store::embedded::{Embedded, History};
 use flotilla::store::{Error, Guard, Op, Store, Txn};
 use flotilla::systemd::fake::{Fake, Options, Policy};
@@ -27,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::forge;
 use super::journal::Journal;
 use super::judge::Judge;
 use super::line::{Cut, Line};
@@ -66,8 +66,16 @@ pub(crate) struct World {
     pub(crate) versions: Option<Random>,
     /// How long each computation of a leader takes.
     computing: Duration,
-    /// Keys of reports that nobody may write, until they are removed.
-    forged: Mutex<Vec<String>>,
+    /// What somebody has written past the daemons, until it is removed.
+    forged: Mutex<Vec<Forged>>,
+}
+
+/// A record that somebody has written past the daemons.
+struct Forged {
+    key: String,
+    value: Vec<u8>,
+    /// What was there before.
+    before: Option<Vec<u8>>,
 }
 
 /// A host, on or off.
@@ -425,18 +433,56 @@ impl World {
         });
         let key = Key::state(id, unit, ReportKeyForm::HostFirst);
         let op = put(&key, &report, None);
-        self.forged.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_string());
+        let value = serde_json::to_vec(&report).unwrap();
+        self.forged().push(Forged { key: key.to_string(), value, before: None });
         self.user.commit(Txn { guards: Vec::new(), ops: vec![op] }).await.map(drop)
     }
 
-    /// Remove the reports that were forged and that their hosts haven't replaced: nobody else does.
+    /// Somebody writes other wrong records, past the daemons.
+    pub(crate) async fn forge_record(&self, kind: forge::Kind, host: usize, unit: &UnitName) {
+        let records = kind.records(&self.judge.cluster(), &self.hosts[host].id, unit);
+        if records.is_empty() {
+            return;
+        }
+        self.journal.note(format!("* somebody writes wrong records: {kind:?}, for {}", self.hosts[host].name));
+        let mut ops = Vec::new();
+        for (key, record) in records {
+            let value = serde_json::to_vec(&record).unwrap();
+            let before = point(&self.store, &key, None).await.unwrap().1.map(|kv| kv.value);
+            // A forged record isn't forged again; only a file is written over.
+            if before.is_some() && (kind != forge::Kind::File || before.as_ref() == Some(&value)) {
+                continue;
+            }
+            ops.push(Op::Put { key: key.clone(), value: value.clone(), lease: None });
+            self.forged().push(Forged { key, value, before });
+        }
+        self.judge.forge(&self.store, Txn { guards: Vec::new(), ops }).await.unwrap();
+    }
+
+    fn forged(&self) -> MutexGuard<'_, Vec<Forged>> {
+        self.forged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Restore what was there before, where nobody has replaced what was forged: nobody else does.
     pub(crate) async fn remove_forged(&self) {
-        let forged = std::mem::take(&mut *self.forged.lock().unwrap_or_else(PoisonError::into_inner));
-        let (_, reports) = mirror::list(&self.store, STATES).await.unwrap();
-        for report in reports.into_iter().filter(|report| report.lease.is_none() && forged.contains(&report.key)) {
-            let guards = vec![Guard::Unchanged(report.key.clone(), report.revision)];
-            // The host may replace it at the same time.
-            let _ = self.user.commit(Txn { guards, ops: vec![Op::Delete(report.key)] }).await;
+        let forged = std::mem::take(&mut *self.forged());
+        // The last one first: a record may have been forged over another forged one.
+        for Forged { key, value, before } in forged.into_iter().rev() {
+            let (_, found) = point(&self.store, &key, None).await.unwrap();
+            let Some(found) = found.filter(|found| found.value == value && found.lease.is_none()) else { continue };
+            let guards = vec![Guard::Unchanged(key.clone(), found.revision)];
+            let is_report = key.starts_with(STATES);
+            let op = match before {
+                Some(value) => Op::Put { key, value, lease: None },
+                None => Op::Delete(key),
+            };
+            let txn = Txn { guards, ops: vec![op] };
+            // Its owner may replace it at the same time.
+            if is_report {
+                let _ = self.user.commit(txn).await;
+            } else {
+                let _ = self.judge.forge(&self.store, txn).await;
+            }
         }
     }
 

@@ -88,8 +88,9 @@ impl Brake {
         let lost = open.len() + decided;
         let all = lost + cluster.machines.len();
         let held = if self.is_mass_loss(lost, all) {
-            // Hosts that follow while the brake is on don't prolong it.
-            Some(Held { until: brakes_until.unwrap_or(first.saturating_add(self.grace)), mass_loss: true })
+            // Hosts that follow while the brake is on don't prolong it; nor does a record that somebody has forged.
+            let until = brakes_until.unwrap_or(first.saturating_add(self.grace));
+            Some(Held { until: until.min(now.saturating_add(self.grace)), mass_loss: true })
         } else if self.is_mass_loss(all.saturating_sub(1), all) {
             Some(Held { until: now.saturating_add(self.settling), mass_loss: false })
         } else {
@@ -277,6 +278,17 @@ mod tests {
             "a later leader changes nothing"
         );
         assert!(is_held(&cluster, &id(0), 300_999) && !is_held(&cluster, &id(0), 301_000));
+    }
+
+    #[test]
+    fn a_hold_that_somebody_else_has_written_holds_no_other_host_for_longer() {
+        for (since, held) in [(1_000, Some(Held { until: u64::MAX, mass_loss: true })), (u64::MAX, None)] {
+            let mut cluster = cluster(10, 5);
+            remember(&mut cluster, 0, Some(Gone { since, held, ..Gone::default() }));
+            let holds = brake(33).holds(&cluster, &BTreeSet::new(), 1_000);
+            let until = |known: &KnownHost| known.gone.and_then(|gone| gone.held).map(|held| held.until);
+            assert_eq!(until(&holds[&id(4)]), Some(301_000), "{held:?}");
+        }
     }
 
     #[test]

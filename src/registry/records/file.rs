@@ -26,23 +26,19 @@ pub struct FileRecord {
 }
 
 impl FileRecord {
-    /// The constraints in the file. They were checked when the file was submitted, so an error means damage.
+    /// The file, which is stored under `hash`: that is its hash, or that of its text.
     ///
     /// # Errors
-    /// A sentence.
-    pub fn constraints(&self) -> Result<Constraints, String> {
-        Self::constraints_of(&self.parse()?)
+    /// A sentence, if the text isn't a unit file, or isn't this one.
+    pub fn file(&self, hash: &UnitHash) -> Result<UnitFile, String> {
+        let file = UnitFile::parse(self.text.as_bytes()).map_err(|error| error.to_string())?;
+        if file.hash() == *hash || file.text_hash() == *hash {
+            return Ok(file);
+        }
+        Err(format!("it is the text of another file, with the hash {}", file.hash().short()))
     }
 
-    /// The file.
-    ///
-    /// # Errors
-    /// A sentence, if the text isn't a unit file.
-    pub fn parse(&self) -> Result<UnitFile, String> {
-        UnitFile::parse(self.text.as_bytes()).map_err(|error| error.to_string())
-    }
-
-    /// The constraints in a file that was stored.
+    /// The constraints in a file that was stored. They were checked when it was submitted, so an error means damage.
     ///
     /// # Errors
     /// A sentence.
@@ -60,12 +56,15 @@ impl Family for Records {
 
     #[cfg(test)]
     const FORMS: &'static [Form] =
-        &[Form::today("file/3750b3e9f3962a56c7582929426e9abb012754cf", r#"{"text":"[Service]\nExecStart=/bin/a\n"}"#)];
+        &[Form::today("file/dc244fef41a3382ca41f5c4ebc8b33614902a7ea", r#"{"text":"[Service]\nExecStart=/bin/a\n"}"#)];
 
     /// A cluster keeps only the constraints: with the texts, a leader would be as large as all files together.
     fn change((hash,): (UnitHash,), record: Option<Versioned<FileRecord>>) -> Result<Option<Change>, String> {
         let constraints = match record {
-            Some(Versioned { value, revision }) => Some(Versioned { value: Arc::new(value.constraints()?), revision }),
+            Some(Versioned { value, revision }) => {
+                let constraints = FileRecord::constraints_of(&value.file(&hash)?)?;
+                Some(Versioned { value: Arc::new(constraints), revision })
+            }
             None => None,
         };
         Ok(Some(Change::File(hash, constraints)))

@@ -9,11 +9,11 @@ use crate::api::server::state::{Api, Own};
 use crate::api::server::views::{self, FileSummaries};
 use crate::api::wire::{ClusterView, MachineList, Offline, UnitDetail, UnitList, UnitView};
 use crate::model::cluster::Cluster;
+use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::unit::Unit;
 use crate::plan::host::local::HostView;
 use crate::registry::reader::Reader;
-use crate::registry::records::file::FileRecord;
 use crate::registry::scope::Scope;
 use crate::registry::summaries::FileSummary;
 use crate::store::Store;
@@ -118,7 +118,7 @@ fn add_summaries<S: Store>(summaries: &mut FileSummaries, cluster: &Cluster, rea
 fn summaries(view: &HostView) -> FileSummaries {
     let summary = |(name, unit): (&UnitName, &Unit)| {
         let text = view.texts.get(name)?.clone();
-        Some((unit.hash.clone(), Arc::new(FileSummary::of(&FileRecord { text }).ok()?)))
+        Some((unit.hash.clone(), Arc::new(FileSummary::of(&UnitFile::parse(text.as_bytes()).ok()?).ok()?)))
     };
     view.cluster.units.iter().filter_map(summary).collect()
 }

@@ -36,15 +36,15 @@ const RECORDS: [(&str, &str); 5] = [
             r#""version":"0.1.0","boot_id":"b","since":5,"format":2}"#,
         ),
     ),
-    ("file/3750b3e9f3962a56c7582929426e9abb012754cf", r#"{"text":"[Service]\nExecStart=/bin/a\n"}"#),
+    ("file/dc244fef41a3382ca41f5c4ebc8b33614902a7ea", r#"{"text":"[Service]\nExecStart=/bin/a\n"}"#),
     (
         "unit/web@1.service",
-        r#"{"desired":"launched","hash":"3750b3e9f3962a56c7582929426e9abb012754cf","generation":7,"submitted":5}"#,
+        r#"{"desired":"launched","hash":"dc244fef41a3382ca41f5c4ebc8b33614902a7ea","generation":7,"submitted":5}"#,
     ),
     ("placement/web@1.service", r#"{"on":{"host":"3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a","since":5}}"#),
     (
         "schedule/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/web@1.service",
-        r#"{"hash":"3750b3e9f3962a56c7582929426e9abb012754cf","target":"launched","generation":7}"#,
+        r#"{"hash":"dc244fef41a3382ca41f5c4ebc8b33614902a7ea","target":"launched","generation":7}"#,
     ),
 ];
 
