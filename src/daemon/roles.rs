@@ -304,7 +304,8 @@ mod tests {
         // Its presence is lost, and another host with the same id registers first.
         let key = Key::Machine(machine("").id);
         let lease = held(&store, &key).await.unwrap().lease.unwrap();
-        let ops = vec![put(&key, &machine("n2"), None)];
+        let theirs = store.grant(TTL * 10).await.unwrap();
+        let ops = vec![put(&key, &machine("n2"), Some(theirs))];
         store.commit(Txn { guards: vec![], ops }).await.unwrap();
         store.revoke(lease).await.unwrap();
         wait(2).await;
