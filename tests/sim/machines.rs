@@ -64,8 +64,11 @@ struct Watched {
     started: BTreeMap<UnitName, Duration>,
     /// Since when the agent has known of each unit that it is down, and whether it has saved that.
     seen_down: BTreeMap<UnitName, (Duration, bool)>,
-    /// When systemd last let go of the host's lease, and what ran then, as far as the agent can tell.
-    lapsed: Option<(Duration, BTreeSet<UnitName>)>,
+    /// When systemd last let go of the host's lease.
+    lapsed: Option<Duration>,
+    /// When each unit last went down with the lease, as far as the agent can tell. It is due to return until its next
+    /// start is requested, even if systemd holds the lease and lets go of it again before that.
+    ended: BTreeMap<UnitName, Duration>,
     /// The file with which each unit was started.
     with: BTreeMap<UnitName, String>,
     failed: BTreeMap<UnitName, Duration>,
@@ -115,6 +118,7 @@ impl Machines {
             started: BTreeMap::new(),
             seen_down: BTreeMap::new(),
             lapsed: None,
+            ended: BTreeMap::new(),
             with: BTreeMap::new(),
             failed: BTreeMap::new(),
         });
@@ -219,8 +223,8 @@ impl Machines {
             let bound = needed.iter().chain([unit]).any(ends);
             // It ran then; or its last start was requested since, and systemd refused it.
             let refused = machine.started.get(unit).copied() < machine.requests.last_start([unit]);
-            let lapsed = machine.lapsed.as_ref().filter(|(_, ran)| bound && (refused || ran.contains(unit)));
-            let lapsed = lapsed.map(|(at, _)| if refused { now } else { *at });
+            let ended = machine.ended.get(unit).copied();
+            let lapsed = if refused { machine.lapsed.map(|_| now) } else { ended }.filter(|_| bound);
             let meanwhile = Meanwhile { down, lapsed };
             if let Err(what) = machine.requests.start(unit, &told, (&needed, &wanted), meanwhile, now) {
                 journal.violate(format!("{} asks for a start of {unit}, {what}", machine.name));
@@ -365,7 +369,8 @@ impl Machines {
             if entry.what == What::Lapsed {
                 let lag = self.told.lag();
                 let machine = &mut self.all[host];
-                machine.lapsed = Some((at, machine.ran(at, lag)));
+                machine.lapsed = Some(at);
+                machine.ended.extend(machine.ran(at, lag).into_iter().map(|unit| (unit, at)));
             }
             if entry.what == What::Rebooted {
                 let machine = &mut self.all[host];
@@ -379,6 +384,7 @@ impl Machines {
                 machine.installed.clear();
                 machine.seen_down.clear();
                 machine.lapsed = None;
+                machine.ended.clear();
                 machine.requests.reboot();
                 machine.going_down = false;
             }
@@ -497,7 +503,7 @@ impl Machines {
         let asked = me.requests.last_stop(&causes).map(|asked| asked + BUS + self.call);
         let by_hand = last_of(&me.hand_stops, &causes);
         let ends = |name: &UnitName| me.with.get(name).is_some_and(|text| stops_on_disconnect(text));
-        let lapsed = me.lapsed.as_ref().map(|(at, _)| *at).filter(|_| causes.iter().any(ends));
+        let lapsed = me.lapsed.filter(|_| causes.iter().any(ends));
         if !me.going_down && asked.max(failed).max(by_hand).max(lapsed) < Some(since) {
             let ran = (at - since).as_secs();
             journal.violate(format!("{} stops {unit} after {ran} s, which nobody asked for", me.name));

@@ -45,7 +45,7 @@ struct Started {
 pub(crate) struct Meanwhile {
     /// Since when the agent must know that a person has stopped it, itself or through what it needs.
     pub(crate) down: Option<Duration>,
-    /// When systemd last let go of the host's lease and thereby stopped it, or refused its start.
+    /// When systemd last stopped it because it let go of the host's lease, or refused its start because of that.
     pub(crate) lapsed: Option<Duration>,
 }
 
