@@ -27,6 +27,7 @@ impl PresenceGrace {
     }
 
     /// Checks which hosts are present. Returns until when nothing may be planned, if there is anything to wait for.
+    /// `now_ms` is no later than since the host registered has passed, whatever the clock was set to since.
     pub(super) fn evaluate(&mut self, cluster: &Cluster, me: &MachineId, now_ms: u64) -> Option<Instant> {
         let now = Instant::now();
         let mine = cluster.machines.get(me);

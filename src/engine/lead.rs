@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::utc;
+use crate::clock::{Steady, utc};
 use crate::model::author::Author;
 use crate::model::format::Format;
 use crate::model::revision::Revision;
@@ -36,6 +36,9 @@ const MAX_COALESCE: Duration = Duration::from_millis(50);
 /// How often everything is planned from scratch. This must find nothing to do; a difference is a bug.
 const SELF_CHECK: Duration = Duration::from_secs(300);
 
+/// A clock that differs from the time that has passed by more than this was set.
+const CLOCK_SET_MS: u64 = 1_000;
+
 /// A leader whose plan takes longer than this resigns, and leaves the most expensive unit out when it leads again. Half
 /// of what the watchdog allows.
 const MAX_PLANNING: Duration = Duration::from_secs(60);
@@ -52,6 +55,8 @@ pub(super) struct Term<'a, S: Store> {
     format: Format,
     /// When it began, ms since the epoch.
     since: u64,
+    /// By what the scheduler counts how long the units of hosts that are gone have been held.
+    time: Steady,
     planner: Planner,
     /// The suspected cause of a plan that takes too long.
     suspect: Suspect,
@@ -102,6 +107,7 @@ impl<'a, S: Store> Term<'a, S> {
             fence: Some(claim.fence),
             format: claim.format,
             since: options.clock.now_ms(),
+            time: Steady::new(options.clock),
             planner: Planner::start(options.clock),
             state: LeaderState::new(engine.left_out(), options.brake, suspect.clone()),
             suspect,
@@ -251,7 +257,7 @@ impl<'a, S: Store> Term<'a, S> {
     /// Whether nothing may be planned yet: absent hosts may still register, or the last commit hasn't been seen.
     fn is_held_back(&mut self) -> bool {
         let options = &self.engine.options;
-        let now_ms = options.clock.now_ms();
+        let now_ms = options.clock.unstepped_ms();
         let cluster = self.state.scheduler().map(|scheduler| scheduler.cluster());
         self.grace_ends = cluster.and_then(|cluster| self.grace.evaluate(cluster, &options.machine.id, now_ms));
         if self.grace_ends.is_some() {
@@ -285,7 +291,7 @@ impl<'a, S: Store> Term<'a, S> {
                 Err(error) => return ControlFlow::Continue(Err(error)),
             }
         }
-        let now_ms = self.engine.options.clock.now_ms();
+        let now_ms = self.now_ms();
         let is_due = |scheduler: &Scheduler| scheduler.due().is_some_and(|due| due <= now_ms);
         if !self.state.scheduler().is_some_and(|scheduler| scheduler.is_dirty() || is_due(scheduler)) {
             return ControlFlow::Continue(Ok(last));
@@ -296,6 +302,19 @@ impl<'a, S: Store> Term<'a, S> {
         let Some(planned) = planned else { return ControlFlow::Continue(Ok(last)) };
         self.waiting = planned.waiting;
         ControlFlow::Continue(self.commit(planned).await.map(|revision| revision.or(last)))
+    }
+
+    /// The time of day for the scheduler, in ms since the epoch. It follows the clock while nothing depends on how much
+    /// time passes, so that what is stored is right for the next leader; otherwise it isn't set.
+    fn now_ms(&mut self) -> u64 {
+        let now_ms = self.time.now_ms();
+        if self.state.scheduler().is_some_and(|scheduler| !scheduler.is_timing(now_ms)) {
+            self.time.begin_again();
+            if self.time.now_ms().abs_diff(now_ms) > CLOCK_SET_MS {
+                tracing::debug!("the clock of this host was set; nothing is held, so the leader follows it");
+            }
+        }
+        self.time.now_ms()
     }
 
     /// The lowest format of the registered hosts: what all of them can read.
@@ -347,7 +366,7 @@ impl<'a, S: Store> Term<'a, S> {
         let Some(scheduler) = self.state.scheduler() else { return };
         let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
         let (braked, due) = (scheduler.braked(), scheduler.due());
-        let now_ms = self.engine.options.clock.now_ms();
+        let now_ms = self.time.now_ms();
         self.hold_ends = due.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_ms)));
         announce(self.braked, braked, hosts, now_ms);
         self.braked = braked;
@@ -367,7 +386,7 @@ impl<'a, S: Store> Term<'a, S> {
             return ControlFlow::Continue(());
         }
         self.self_check = Instant::now() + SELF_CHECK;
-        let now_ms = self.engine.options.clock.now_ms();
+        let now_ms = self.now_ms();
         let check = move |scheduler: &mut Scheduler| {
             let found = scheduler.check_itself(now_ms);
             scheduler.expire(now_ms);

@@ -120,6 +120,12 @@ impl Scheduler {
         self.due
     }
 
+    /// Whether what is decided depends on how much time passes, so that `now_ms` must not be set meanwhile.
+    #[must_use]
+    pub fn is_timing(&self, now_ms: u64) -> bool {
+        self.brake.is_timing(&self.cluster, now_ms)
+    }
+
     /// The hosts that are held because they vanished together; `None` while there are none.
     #[must_use]
     pub fn braked(&self) -> Option<Braked> {
@@ -137,8 +143,8 @@ impl Scheduler {
     /// [`Revision::default`] on what the store hasn't confirmed yet; a plan that fails to commit must be answered by
     /// applying what the store has instead.
     pub fn plan(&mut self, now_ms: u64) -> Plan {
-        if self.due.is_some_and(|due| due <= now_ms) {
-            self.end_holds(now_ms);
+        if self.due.is_some() {
+            self.look_at_holds(now_ms);
         }
         let plan = round::Round::new(self, now_ms).run();
         if !plan.hosts.is_empty() {
@@ -147,12 +153,17 @@ impl Scheduler {
         plan
     }
 
-    /// Look at the hosts whose holds are over, and at their units.
-    fn end_holds(&mut self, now_ms: u64) {
-        let over = |host: &&MachineId| brake::held(&self.cluster, host).is_some_and(|held| held.until <= now_ms);
-        for host in self.cluster.roster.keys().filter(over).cloned().collect::<Vec<_>>() {
-            self.dirty.held_host(&host);
-            self.mark_host(&host);
+    /// Look at the hosts whose holds are over, and at their units, and at those whose holds can't be as long as they
+    /// say.
+    fn look_at_holds(&mut self, now_ms: u64) {
+        let held = |host: &MachineId| Some((host.clone(), brake::held(&self.cluster, host)?));
+        for (host, held) in self.cluster.roster.keys().filter_map(held).collect::<Vec<_>>() {
+            if held.until <= now_ms {
+                self.dirty.held_host(&host);
+                self.mark_host(&host);
+            } else if held.until > self.brake.latest(held, now_ms) {
+                self.dirty.held_host(&host);
+            }
         }
     }
 

@@ -63,6 +63,14 @@ struct Facts {
     lost: BTreeMap<MachineId, Duration>,
     /// When the last mass loss that the leader has recorded began.
     mass_loss: Duration,
+    /// When each host vanished that the leader has recorded as one of many.
+    losses: BTreeMap<MachineId, Duration>,
+    /// The revision with which the leader's term began.
+    term: Revision,
+    /// The term in which the hold of each host was written.
+    held_in: BTreeMap<MachineId, Revision>,
+    /// Whether the clock of any host was ever set.
+    clock_was_set: bool,
     /// The writer of the commit that is being judged.
     writer: Writer,
     /// The keys of records that somebody has written past the daemons, and that can't be read.
@@ -190,6 +198,11 @@ impl Judge {
     pub(crate) fn look(&self) {
         let facts = &mut *self.facts();
         facts.machines.look(&self.journal, &facts.cluster);
+    }
+
+    /// The clock of a host is set. Of times of day that another leader has written, a leader can't know what they mean.
+    pub(crate) fn clock_is_set(&self) {
+        self.facts().clock_was_set = true;
     }
 
     /// Allow readers this much time between receiving a change and acting on it.
@@ -371,6 +384,9 @@ impl Facts {
         let leader = Key::Leader.to_string();
         match event {
             Event::Put(kv) if kv.key == leader => {
+                if self.leader.is_none() {
+                    self.term = revision;
+                }
                 self.leader = decode::<LeaderRecord>(kv).ok().map(|leader| leader.machine);
                 journal.note(format!("#{revision} leader {}", self.name(self.leader.as_ref())));
             }
@@ -432,10 +448,21 @@ impl Facts {
             }
             Change::Roster(host, known) => {
                 // The period of a mass loss begins with the first host, which the leader knows from here.
-                plans = known.as_ref().is_some_and(|known| mass_loss(&known.value).is_some());
-                if let Some(since) = known.as_ref().and_then(|known| mass_loss(&known.value)) {
-                    let others = self.cluster.roster.values().any(|known| mass_loss(&known.value).is_some());
+                plans = known.as_ref().is_some_and(|known| mass_loss(&known.value));
+                if known.as_ref().is_some_and(|known| mass_loss(&known.value)) {
+                    let lost = self.lost.get(host).copied().unwrap_or(now);
+                    let since = *self.losses.entry(host.clone()).or_insert(lost);
+                    let others = self.cluster.roster.values().any(|known| mass_loss(&known.value));
                     self.mass_loss = if others { self.mass_loss.min(since) } else { since };
+                }
+                match known.as_ref().map(|known| known.value.gone) {
+                    Some(Some(Gone { held: Some(_), .. })) => drop(self.held_in.insert(host.clone(), self.term)),
+                    // What became of its units is written together with where they are now.
+                    Some(Some(_)) => {}
+                    Some(None) | None => {
+                        self.losses.remove(host);
+                        self.held_in.remove(host);
+                    }
                 }
                 if known.as_ref().is_some_and(|known| known.value.gone.is_some())
                     && self.cluster.machines.contains_key(host)
@@ -543,11 +570,16 @@ impl Facts {
         let together = |(id, at): &(&MachineId, &Duration)| gone(id) && at.abs_diff(*when) <= TTL / 3;
         let lost: Vec<&MachineId> = self.lost.iter().filter(together).map(|(id, _)| id).collect();
         let all = lost.len() + known.machines.len();
+        // A leader counts the holds of an earlier one by its own clock. It can't do better if a clock is wrong.
+        if self.clock_was_set && lost.iter().any(|id| self.held_in.get(*id).is_some_and(|term| *term != self.term)) {
+            return;
+        }
         if lost.len() < 3 || lost.len() * 100 <= usize::from(MASS_LOSS_SHARE) * all {
             return;
         }
         // The period begins with the first host, also with one of an earlier loss that isn't over.
-        let began = |id: &MachineId| known.roster.get(id).and_then(|known| mass_loss(&known.value));
+        let one_of_many = |id: &MachineId| known.roster.get(id).is_some_and(|known| mass_loss(&known.value));
+        let began = |id: &MachineId| self.losses.get(id).copied().filter(|_| one_of_many(id));
         let joins = known.roster.keys().any(|id| began(id).is_some());
         let first = self.lost.iter().filter(|(id, _)| lost.contains(id));
         let first = first.flat_map(|(id, at)| std::iter::once(*at).chain(began(id)));
@@ -639,10 +671,9 @@ fn without_forged(cluster: &Cluster, forged: &BTreeSet<String>) -> Cluster {
     others
 }
 
-/// Since when a host is gone, if it is remembered as one of many that vanished together.
-fn mass_loss(known: &KnownHost) -> Option<Duration> {
-    let gone = known.gone.filter(|gone| gone.held.is_some_and(|held| held.mass_loss))?;
-    Some(Duration::from_millis(gone.since))
+/// Whether a host is remembered as one of many that vanished together.
+fn mass_loss(known: &KnownHost) -> bool {
+    known.gone.is_some_and(|gone| gone.held.is_some_and(|held| held.mass_loss))
 }
 
 /// Whether a unit should run on `host` and can run nowhere else instead.

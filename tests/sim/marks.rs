@@ -43,6 +43,7 @@ const MARKS: &[(&str, &str, By)] = &[
     ("engine", "have vanished together", Seeds),
     ("engine", "aren't back in time", Seeds),
     ("engine", "are back or forgotten", Seeds),
+    ("engine", "the clock of this host was set", Seeds),
     // Leases and registration.
     ("agent", "the lease of this host has expired", Seeds),
     ("reconcile", "another live host has the machine id", Seeds),

@@ -114,6 +114,8 @@ struct Game {
     /// The generator that decides which other wrong records somebody writes, if this seed has them.
     forgeries: Option<Random>,
     accidents: Vec<Accident>,
+    /// The generator that decides when a clock is set and to what, if this seed has clocks that are.
+    clocks: Option<Random>,
     weather: Weather,
     /// A unit that the first host has from a package until everything heals.
     packaged: Option<UnitName>,
@@ -164,6 +166,7 @@ impl Game {
         world.versions = Some(random.fork("versions")).filter(|_| choose.fork("versions").chance(300));
         let other_user = Some(random.fork("other user")).filter(|_| choose.fork("other user").chance(400));
         let forgeries = Some(random.fork("forgeries")).filter(|_| choose.fork("forgeries").chance(700));
+        let clocks = Some(random.fork("clocks")).filter(|_| choose.fork("clocks").chance(300));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -186,6 +189,7 @@ impl Game {
             other_user,
             forgeries,
             accidents,
+            clocks,
             weather,
             packaged,
             healthy,
@@ -210,6 +214,7 @@ impl Game {
             } else {
                 self.accident().await;
             }
+            self.set_clocks();
             self.look();
             if self.world.journal.is_violated() {
                 return;
@@ -261,6 +266,18 @@ impl Game {
         }
         let meanwhile = self.other_user_acts();
         join(self.ask_each(&[intents, twice, again]), self.ask_each(&[meanwhile])).await;
+    }
+
+    /// Sometimes the clock of a host is set: a little wrong, by hours, by days, or right again.
+    fn set_clocks(&mut self) {
+        let Some(clocks) = &mut self.clocks else { return };
+        let hosts = u64::try_from(self.world.hosts.len()).unwrap();
+        let host = usize::try_from(clocks.within(0..=hosts - 1)).unwrap();
+        let most = *clocks.pick(&[0, 5_000, 60_000, 3_600_000, 3 * 24 * 3_600_000]);
+        let ahead = i64::try_from(clocks.within(0..=2 * most)).unwrap() - i64::try_from(most).unwrap();
+        if clocks.chance(150) {
+            self.world.set_clock(host, ahead);
+        }
     }
 
     async fn ask_each(&self, batches: &[Vec<Intent>]) {
@@ -459,6 +476,7 @@ impl Game {
             me.line.set_weather(Weather { delay: 3, ..Weather::default() });
             me.line.cut(Cut::No, true);
             self.world.thaw(host);
+            self.world.set_clock(host, 0);
             me.probe.set_flaky(0);
             me.fake.fill_disk(false);
             me.fake.set_latency(BUS);

@@ -16,6 +16,7 @@
 //! mute|deafen n1                 what it sends to the store doesn't arrive; what the store sends doesn't, until `join`
 //! planning 5s                    each computation of the leaders that start from now on takes so long
 //! freeze|thaw n1                 its daemon is suspended; it continues
+//! clock n1 3600s|-3600s|0s        its clock is set: it is ahead by so much, behind, right
 //! forget n1…                     a person says that these hosts are really gone
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
@@ -158,6 +159,11 @@ impl Player {
             }
             ["freeze", name] => self.world.freeze(self.host(name)?),
             ["thaw", name] => self.world.thaw(self.host(name)?),
+            ["clock", name, ahead] => {
+                let (sign, by) = ahead.strip_prefix('-').map_or((1, *ahead), |by| (-1, by));
+                let by = i64::try_from(seconds(by)?.as_millis()).map_err(|_| "not a time")?;
+                self.world.set_clock(self.host(name)?, sign * by);
+            }
             ["forget", names @ ..] => {
                 for name in names {
                     self.world.forget(self.host(name)?).await?;

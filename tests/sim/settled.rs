@@ -16,7 +16,7 @@ use flotilla::registry::mirror;
 use tokio::time::sleep;
 
 use super::judge::{closure, needs};
-use super::world::{Host, World};
+use super::world::{EPOCH, Host, World};
 
 /// How often an agent compares everything with its host, which reads from systemd.
 const FULL_CHECK: Duration = Duration::from_secs(300);
@@ -170,7 +170,7 @@ fn untrue_since(world: &World, cluster: &Cluster, host: &Host, name: &UnitName) 
     let state = cluster.report(name, &host.id).filter(|state| state.sub == "running")?;
     // A unit that was started during faults may have been observed late.
     let begun = world.judge.runs_since(&host.id, name).filter(|begun| *begun + CALM > world.journal.now())?;
-    let (said, soon) = (Duration::from_millis(state.since), begun + OBSERVED);
+    let (said, soon) = (Duration::from_millis(state.since).saturating_sub(EPOCH), begun + OBSERVED);
     // Times in the store are whole milliseconds.
     let true_enough = said + Duration::from_millis(1) >= begun && said <= soon;
     (!true_enough).then(|| format!("{name} says that it runs since {said:?}, and it was started at {begun:?}"))

@@ -1,6 +1,7 @@
 //! A cluster in one thread: a store, hosts that outlive their daemons, and what users and faults do to them. Owns
 //! these; a seed or a script decides what happens when.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ pub(crate) const MASS_LOSS_GRACE: Duration = Duration::from_secs(60);
 
 /// How long a bus call takes.
 pub(crate) const BUS: Duration = Duration::from_millis(2);
+
+/// What the clocks show in the beginning, since the epoch: a midnight, and long enough after the epoch for a clock to
+/// be set back.
+pub(crate) const EPOCH: Duration = Duration::from_secs(10_000 * 24 * 3600);
 
 /// The longest time that a bus call takes while PID 1 is slow.
 pub(crate) const SLOW_BUS: Duration = Duration::from_millis(300);
@@ -90,6 +95,8 @@ pub(crate) struct Host {
     pub(crate) format: Format,
     /// Whether it has power.
     pub(crate) on: bool,
+    /// By how many ms its clock is ahead. Daemons have copies of their clock: it lives as long as the test.
+    ahead: &'static AtomicI64,
     boot: u32,
     daemon: Option<Daemon>,
 }
@@ -126,7 +133,7 @@ impl World {
             hosts: Vec::new(),
             user,
             reader,
-            clock: Clock::simulated(0),
+            clock: Clock::simulated(u64::try_from(EPOCH.as_millis()).unwrap()),
             random,
             versions: None,
             computing: Duration::ZERO,
@@ -175,6 +182,7 @@ impl World {
             metadata,
             format: Format::CURRENT,
             on: true,
+            ahead: Box::leak(Box::default()),
             boot: 1,
             daemon: None,
         });
@@ -204,10 +212,11 @@ impl World {
         };
         self.judge.daemon_starts(host);
         let stop = CancellationToken::new();
-        let options = agent::Options { machine: machine.clone(), ttl: TTL, alone: false, clock: self.clock };
+        let clock = self.clock.set_by(me.ahead).started();
+        let options = agent::Options { machine: machine.clone(), ttl: TTL, alone: false, clock };
         let (agent, agent_status) = Agent::new(me.line.clone(), me.probe.clone(), options);
         let brake = Brake::new(MASS_LOSS_SHARE, MASS_LOSS_GRACE, TTL);
-        let clock = self.clock.computing(self.computing);
+        let clock = clock.computing(self.computing);
         let options = engine::Options { machine, ttl: TTL, brake, clock };
         let (engine, _) = Engine::new(me.line.clone(), options);
         let agent = tokio::spawn(me.line.freeze.clone().pausing(agent.run(stop.clone())));
@@ -356,6 +365,25 @@ impl World {
         };
         self.journal.note(format!("* {} is {word}", self.hosts[host].name));
         self.hosts[host].line.cut(cut, watches_end);
+    }
+
+    /// Somebody sets the clock of a host, by this many ms from the right time.
+    pub(crate) fn set_clock(&self, host: usize, ahead: i64) {
+        let host = &self.hosts[host];
+        let before = host.ahead.swap(ahead, Ordering::Relaxed);
+        if ahead != before {
+            let (by, ahead) = (Duration::from_millis(ahead.unsigned_abs()), ahead >= 0);
+            let word = if by.is_zero() {
+                "right"
+            } else if ahead {
+                "ahead"
+            } else {
+                "behind"
+            };
+            let by = if by.is_zero() { String::new() } else { format!(" by {} s", by.as_secs_f64()) };
+            self.journal.note(format!("* the clock of {} is set: it is {word}{by}", host.name));
+            self.judge.clock_is_set();
+        }
     }
 
     /// A person says that a host is really gone.

@@ -1,7 +1,8 @@
 //! The brake on mass loss: when many hosts vanish together, the store or the network is more likely to have failed than
 //! the hosts, and their units still run. Owns which hosts that are gone keep their units, and until when. Everything is
 //! derived from the roster, so that a change of leader neither forgets a hold nor begins it again. Must never hold
-//! anything but moves, nor hold them for longer than the grace period after the leader has found the mass loss.
+//! anything but moves, nor hold them for longer than the grace period after the leader has found the mass loss,
+//! whatever the clock of another leader showed that wrote the record.
 //!
 //! Leases of hosts that vanish at the same moment expire one after the other, since each was renewed at a moment of its
 //! own. The units of every host that vanishes are therefore held for a moment first (*settling*), until the leases of
@@ -10,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::cluster::Cluster;
+use crate::model::cluster::{Cluster, Versioned};
 use crate::model::machine::{Gone, Held, KnownHost};
 use crate::model::name::MachineId;
 
@@ -64,6 +65,7 @@ impl Brake {
         left: &BTreeSet<MachineId>,
         now: u64,
     ) -> BTreeMap<MachineId, KnownHost> {
+        let beyond = self.beyond(cluster, now);
         let vanished = |host: &MachineId| !cluster.machines.contains_key(host) && !left.contains(host);
         let absent = cluster.roster.iter().filter(|(host, _)| vanished(host));
         let mut open: BTreeMap<&MachineId, (&KnownHost, Gone)> = BTreeMap::new();
@@ -76,15 +78,15 @@ impl Brake {
                 }
                 Some(Gone { held: Some(Held { until, mass_loss: true }), .. }) if until > now => {
                     decided += 1;
-                    brakes_until = brakes_until.max(Some(until));
+                    brakes_until = brakes_until.max(Some(until.min(now.saturating_add(self.grace))));
                 }
-                Some(gone) => decided += usize::from(gone.since.saturating_add(self.window) > now),
+                Some(gone) => decided += usize::from(self.counts(gone.since, now)),
             }
         }
         // Some may have settled for long, while there was no leader: the period of those that follow begins with these.
         let since = || open.values().map(|(_, gone)| gone.since);
-        let recent = since().filter(|since| since.saturating_add(self.window) > now).min();
-        let Some(first) = recent.or_else(|| since().min()) else { return BTreeMap::new() };
+        let recent = since().filter(|since| self.counts(*since, now)).min();
+        let Some(first) = recent.or_else(|| since().min()).map(|first| first.min(now)) else { return beyond };
         let lost = open.len() + decided;
         let all = lost + cluster.machines.len();
         let held = if self.is_mass_loss(lost, all) {
@@ -101,7 +103,40 @@ impl Brake {
             let changes = held.is_some_and(|held| gone.held.is_none() || held.mass_loss);
             changes.then(|| (host.clone(), KnownHost { gone: Some(Gone { held, ..gone }), ..known.clone() }))
         };
-        open.into_iter().filter_map(begins).collect()
+        // Of the two records of a host that settles, this is the newer one.
+        beyond.into_iter().chain(open.into_iter().filter_map(begins)).collect()
+    }
+
+    /// Whether a host that vanished at `since` counts together with those that vanish now. By another leader's clock,
+    /// it may have vanished a moment later than now.
+    fn counts(&self, since: u64, now: u64) -> bool {
+        since.abs_diff(now) < self.window
+    }
+
+    /// The holds that end later than any that begins now: the clock of the leader that wrote them was ahead. They begin
+    /// again, since nobody knows how much of them is left.
+    fn beyond(&self, cluster: &Cluster, now: u64) -> BTreeMap<MachineId, KnownHost> {
+        let bounded = |(host, known): (&MachineId, &Versioned<KnownHost>)| {
+            let gone = known.value.gone.filter(|_| !cluster.machines.contains_key(host))?;
+            let held = gone.held?;
+            let latest = self.latest(held, now);
+            let held = Some(Held { until: latest, ..held }).filter(|_| held.until > latest)?;
+            let gone = Some(Gone { since: gone.since.min(now), held: Some(held), ..gone });
+            Some((host.clone(), KnownHost { gone, ..known.value.clone() }))
+        };
+        cluster.roster.iter().filter_map(bounded).collect()
+    }
+
+    /// When a hold ends that begins now.
+    pub(super) fn latest(&self, held: Held, now: u64) -> u64 {
+        now.saturating_add(if held.mass_loss { self.grace } else { self.settling })
+    }
+
+    /// Whether what is decided depends on how much time passes: units are held, or a host still counts together with
+    /// those that follow.
+    pub(super) fn is_timing(&self, cluster: &Cluster, now: u64) -> bool {
+        let mut gone = cluster.roster.values().filter_map(|known| known.value.gone);
+        gone.any(|gone| gone.held.is_some() || self.counts(gone.since, now))
     }
 }
 
@@ -140,8 +175,9 @@ pub(super) fn held(cluster: &Cluster, host: &MachineId) -> Option<Held> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Scheduler;
     use super::*;
-    use crate::model::cluster::{Change, Versioned};
+    use crate::model::cluster::Change;
     use crate::model::machine::Machine;
     use crate::model::revision::Revision;
 
@@ -313,6 +349,37 @@ mod tests {
             holds.into_iter().map(|(host, known)| (host, known.gone.and_then(|gone| gone.held))).collect::<Vec<_>>(),
             [(id(3), Some(settling))]
         );
+    }
+
+    #[test]
+    fn a_hold_that_ends_too_late_by_this_clock_lasts_for_a_period_at_most() {
+        let held = |until, mass_loss| Some(Held { until, mass_loss });
+        // The clock of the leader before was ahead by an hour.
+        for (lost, mass_loss, until) in [(1, false, 1_000 + SETTLING), (4, true, 301_000)] {
+            let mut cluster = cluster(10, lost);
+            let gone = Gone { since: 3_601_000, held: held(3_601_000 + until, mass_loss), ..Gone::default() };
+            (0..lost).for_each(|host| remember(&mut cluster, host, Some(gone)));
+            let mut scheduler = Scheduler::new(cluster).with_brake(brake(33));
+            let written = scheduler.plan(1_000).hosts.into_iter().filter_map(|host| host.write.after?.gone);
+            let bounded = Gone { since: 1_000, held: held(until, mass_loss), ..Gone::default() };
+            assert_eq!(written.collect::<Vec<_>>(), vec![bounded; lost]);
+            assert_eq!((scheduler.due(), scheduler.plan(2_000).hosts), (Some(until), Vec::new()), "once");
+        }
+    }
+
+    #[test]
+    fn time_matters_while_units_are_held_and_while_others_may_follow() {
+        let mut cluster = cluster(10, 1);
+        for (gone, matters) in [
+            (None, false),
+            (Some(Gone { since: 1_000, ..Gone::default() }), false),
+            (Some(Gone { since: 95_000, ..Gone::default() }), true),
+            (Some(Gone { since: 105_000, ..Gone::default() }), true),
+            (Some(Gone { held: Some(Held { until: 1_000, mass_loss: false }), ..Gone::default() }), true),
+        ] {
+            remember(&mut cluster, 0, gone);
+            assert_eq!(brake(33).is_timing(&cluster, 100_000), matters, "{gone:?}");
+        }
     }
 
     #[test]
