@@ -14,6 +14,11 @@ const ENDS: &str = "[Service]\nExecStart=/bin/sleep 1000\n[X-Fleet]\nOnDisconnec
 const STUBBORN: &str = "[Service]\nExecStart=/bin/sh -c \"trap '' TERM; while :; do sleep 0.1; done\"\n\
                         ExecStopPost=/bin/sleep 1000\n[X-Fake]\nStopSec=1000\n[X-Fleet]\nOnDisconnect=stop\n";
 
+/// It needs the unit that ends with the lease, and takes some time to stop.
+const SLOW: &str = "[Unit]\nRequires=ends.service\nAfter=ends.service\n\
+                    [Service]\nExecStart=/bin/sh -c \"trap '' TERM; while :; do sleep 0.1; done\"\n\
+                    TimeoutStopSec=6\n[X-Fake]\nStopSec=6\n";
+
 fn within(stop: u64, kill: u64) -> Option<Deadlines> {
     let after = |ms| Instant::now() + Duration::from_millis(ms);
     Some(Deadlines { stop: after(stop), kill: after(kill) })
@@ -110,6 +115,23 @@ pub(crate) async fn what_does_not_stop_with_the_lease_is_killed(systemd: impl Sy
     state(&systemd, "stubborn.service", "deactivating/stop-sigterm").await;
     sleep_until(deadlines.kill + Duration::from_millis(1200)).await;
     assert_eq!(systemd.units(vec![name("stubborn.service")]).await.unwrap()[&name("stubborn.service")].sub, "failed");
+    clean(&systemd).await;
+}
+
+/// Its stop waits for that of a unit that needs it, and stops slowly.
+pub(crate) async fn what_waits_for_another_stop_when_the_lease_ends_is_killed(systemd: impl Systemd) {
+    install(&systemd, &[("ends.service", ENDS), ("slow.service", SLOW)]).await;
+    let deadlines = within(700, 1700).unwrap();
+    systemd.set_deadlines(Some(deadlines)).await.unwrap();
+    systemd.hold_lease(true).await.unwrap();
+    start(&systemd, &["slow.service"]).await;
+    state(&systemd, "slow.service", "active/running").await;
+    sleep_until(deadlines.kill - Duration::from_millis(200)).await;
+    state(&systemd, "ends.service", "active/running").await;
+    sleep_until(deadlines.kill + Duration::from_millis(1200)).await;
+    let units = systemd.units(vec![name("ends.service"), name("slow.service")]).await.unwrap();
+    assert_eq!(units[&name("ends.service")].sub, "failed");
+    assert_eq!(units[&name("slow.service")].sub, "stop-sigterm", "it doesn't end with the lease");
     clean(&systemd).await;
 }
 

@@ -77,6 +77,7 @@ contract! {
     lease::without_the_lease_nothing_that_ends_with_it_starts
     lease::the_lease_ends_at_its_last_deadline
     lease::what_does_not_stop_with_the_lease_is_killed
+    lease::what_waits_for_another_stop_when_the_lease_ends_is_killed
 }
 
 async fn promise(host: &Host, what: &'static str, test: impl Future<Output = ()>, broken: &mut Vec<&'static str>) {

@@ -4,7 +4,7 @@
 //! `fleetd-lease.target` is active while the host holds its lease. A unit with `OnDisconnect=stop` gets a drop-in that
 //! makes it stop with this target, and makes its start fail without it. Two transient timers have the deadlines as
 //! times of the monotonic clock, so that a call that is delayed doesn't move them. When the first one elapses, systemd
-//! starts a service that conflicts with the target; the service of the second one kills what is still stopping.
+//! starts a service that conflicts with the target; the service of the second one kills what is not down.
 //!
 //! There are two sets of these timers, `a` and `b`, which are used in turn: starting one set stops the other, in the
 //! same transaction of systemd. A single set would have to name its predecessor, and systemd would keep all of them.
@@ -195,14 +195,15 @@ fn files(user: bool) -> Vec<(String, String)> {
     files
 }
 
-/// Kills the units bound to the lease that are still stopping, for a second, because each of their commands
-/// (`ExecStopPost=`) may begin after the one before was killed. In a unit file, `$$` is a dollar sign.
+/// Kills the units bound to the lease that are not down, also one whose stop waits for that of another unit, and which
+/// is still active therefore. It does so for a second, because each of their commands (`ExecStopPost=`) may begin after
+/// the one before was killed. In a unit file, `$$` is a dollar sign.
 fn kill_script(user: bool) -> String {
     let systemctl = if user { "systemctl --user" } else { "systemctl" };
     format!(
         "units=$$({systemctl} show --property=RequisiteOf --value {TARGET}); [ -n \"$$units\" ] || exit 0; \
          for turn in 1 2 3 4 5 6 7 8 9 10; do \
-         {systemctl} list-units --no-legend --plain --full --state=deactivating $$units | \
+         {systemctl} list-units --no-legend --plain --full --state=active,reloading,activating,deactivating $$units | \
          while read unit rest; do {systemctl} kill --signal=SIGKILL \"$$unit\"; done; sleep 0.1; done"
     )
 }

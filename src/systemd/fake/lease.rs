@@ -22,7 +22,7 @@ impl Host {
                 let host = &mut *host.lock().unwrap_or_else(PoisonError::into_inner);
                 if host.lease.deadlines == number {
                     host.pass_time();
-                    if kills { host.kill_what_stops() } else { host.hold_lease(false) }
+                    if kills { host.kill_what_is_left() } else { host.hold_lease(false) }
                 }
             });
         }
@@ -46,9 +46,10 @@ impl Host {
         self.lease.held
     }
 
-    fn kill_what_stops(&mut self) {
+    /// Also what waits for another unit to stop, and is still active therefore.
+    fn kill_what_is_left(&mut self) {
         for name in self.ending_with_lease() {
-            if self.units.get(&name).is_some_and(|unit| unit.active == "deactivating") {
+            if self.units.get(&name).is_some_and(|unit| !unit.is_down()) {
                 self.killed(&name);
             }
         }
