@@ -23,8 +23,8 @@ impl HostState {
             }
             self.replacing.extend(replaced);
         }
-        self.return_without(names);
         self.mark_followers(names);
+        self.return_without(names);
         self.bindings.clear();
         for name in names {
             self.undo(name);
@@ -46,13 +46,19 @@ impl HostState {
         self.stays_down(name) && self.units.get(name).is_some_and(loaded)
     }
 
-    /// Running units that systemd stops together with `names`, or whose start it cancels.
+    /// Running units that systemd stops together with `names`, or whose start it cancels. A unit that is being stopped
+    /// already isn't among them, unless it was to return from that.
     fn stopped_with(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
-        let up = |name: &&UnitName| {
-            let state = self.units.get(name).map(|unit| &unit.state);
-            state.is_some_and(|state| state.active.is_up() || state.job == Some(JobKind::Start))
+        let returns = |unit: &Unit| {
+            unit.executed.as_ref().is_some_and(|executed| executed.returning || !executed.follows.is_empty())
+        };
+        let up = |unit: &Unit| match unit.state.job {
+            Some(JobKind::Start) => true,
+            Some(JobKind::Stop) if !returns(unit) => false,
+            _ => unit.state.active.is_up(),
         };
         let bound = names.iter().filter_map(|name| self.bindings.get(name)).flatten();
+        let up = |name: &&UnitName| self.units.get(name).is_some_and(up);
         bound.filter(|name| !names.contains(*name)).filter(up).cloned().collect()
     }
 
