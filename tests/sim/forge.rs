@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub(crate) const UNIT: &str = "forged.service";
 
 /// A host that doesn't exist.
-const GHOST: &str = "ffffffffffffffffffffffffffffffff";
+pub(crate) const GHOST: &str = "ffffffffffffffffffffffffffffffff";
 
 /// The hash of no file in the store.
 const NO_FILE: &str = "0000000000000000000000000000000000000000";

@@ -352,11 +352,13 @@ impl Judge {
         facts.cluster.revision = batch.revision;
         if plans {
             facts.remember(self.journal.now());
-            for (host, name) in leave {
-                facts.leaves(&host, &name, &self.journal);
+            // What somebody else has written about the unit that doesn't exist, the leader corrects at any time.
+            let exists = |(_, name): &(MachineId, UnitName)| name.as_str() != forge::UNIT;
+            for (host, name) in leave.iter().filter(|left| exists(left)) {
+                facts.leaves(host, name, &self.journal);
             }
-            for (host, name) in moved {
-                facts.moves(&host, &name, &self.journal);
+            for (host, name) in moved.iter().filter(|moved| exists(moved)) {
+                facts.moves(host, name, &self.journal);
             }
             let found = always(&without_forged(&facts.cluster, &facts.forged));
             let found: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
@@ -466,6 +468,7 @@ impl Facts {
                 }
                 if known.as_ref().is_some_and(|known| known.value.gone.is_some())
                     && self.cluster.machines.contains_key(host)
+                    && host.as_str() != forge::GHOST
                 {
                     journal.violate(format!("{} is registered, and remembered as gone", self.name(Some(host))));
                 }

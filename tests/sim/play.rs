@@ -23,7 +23,7 @@ use super::marks::Reached;
 use super::pool::{Kind, pool};
 use super::random::Random;
 use super::settled::{Health, compare, idle};
-use super::world::{BUS, SLOW_BUS, World, destroy, have, restart};
+use super::world::{BUS, MASS_LOSS_GRACE, SLOW_BUS, World, destroy, have, restart};
 
 /// How soon after the last fault everything must be settled, including [`QUIET`]: a TTL, the longest hold of a unit and
 /// the longest stop, some of which occur one after another.
@@ -487,6 +487,10 @@ impl Game {
             }
         }
         self.world.remove_forged().await;
+        if self.forgeries.is_some() {
+            // The host that doesn't exist may be one of many that have vanished: then its units are held.
+            sleep(MASS_LOSS_GRACE).await;
+        }
         if let Some(unit) = self.packaged.take() {
             self.world.package(0, &unit, false);
         }
