@@ -205,6 +205,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             }
             Wake::LeaseRenewed => {
                 presence.store_works();
+                // At once, not when the backoff ends: what the host knows may be as old as the outage.
+                presence.follow_at = Instant::now();
                 return false;
             }
             Wake::Assignments(Ok(update)) => {
