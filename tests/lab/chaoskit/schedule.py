@@ -4,7 +4,7 @@ Owns the table of faults and the rules about what may be played together. Must n
 import random
 from dataclasses import dataclass
 
-from chaoskit.units import RESIDENTS
+from chaoskit.units import MODERN, RESIDENTS
 
 HOSTS = ["n1", "n2", "n3", "n4", "n5"]
 MEMBERS = ["1", "2", "3"]
@@ -122,6 +122,8 @@ def fault(dice, name, after):
         victim = ",".join(sorted(dice.sample(HOSTS, 3)))
     else:
         victim = dice.choice(victims.get(kind.scope, [kind.scope]))
+    if name == "daemon-downgraded" and victim in MODERN:
+        victim = next(host for host in HOSTS if host not in MODERN)
     return Fault(name, victim, after, lasts)
 
 

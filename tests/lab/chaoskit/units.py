@@ -33,6 +33,9 @@ note stop
 # The file that the `sole` unit locks, in a folder that all hosts have from the machine.
 RESOURCE = "/usr/local/lib/flotilla/resource"
 
+# The hosts on which the version before never runs, so that units may use what it doesn't know.
+MODERN = ["n1", "n3", "n5"]
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -72,8 +75,9 @@ UNITS = [
     *(Unit(f"apart-{i}.service", fleet="Conflicts=apart-*.service\n", group="apart") for i in range(1, 4)),
     Unit("pinned-2.service", "pinned", "n2", fleet="MachineID={ID}\n"),
     Unit("pinned-4.service", "pinned", "n4", fleet="MachineID={ID}\n"),
-    # It takes longer to stop than it has before its host's lease can expire.
-    Unit("sole.service", "sole", stopping=12, fleet="OnDisconnect=stop\n"),
+    # It takes longer to stop than it has before its host's lease can expire. The version before refuses its file.
+    Unit("sole.service", "sole", stopping=12,
+         fleet="OnDisconnect=stop\n" + "".join(f"MachineMetadata=host={host}\n" for host in MODERN)),
     Unit("everywhere.service", "global", fleet="Global=true\n"),
     *(Unit(f"guest-{i}.service", "guest", stopping=i % 3) for i in range(1, 21)),
 ]
