@@ -301,11 +301,15 @@ fn lead_from(lab: &Lab, leader: &str, other: &str) {
     let leads = |host: &str| {
         lab.run(host, &["systemctl", "show", "-p", "StatusText", "fleetd"]).stdout.contains("leading since")
     };
-    if leads(other) {
-        lab.run(other, &["systemctl", "restart", "fleetd"]).ok();
-    }
     eventually(TTL + Duration::from_secs(5), &format!("{leader} leads"), || {
-        if leads(leader) { Ok(()) } else { Err("it doesn't".into()) }
+        if leads(leader) {
+            return Ok(());
+        }
+        // It may take a moment to say so, or to lead.
+        if leads(other) {
+            lab.run(other, &["systemctl", "restart", "fleetd"]).ok();
+        }
+        Err("it doesn't".into())
     });
 }
 
