@@ -14,7 +14,7 @@ use flotilla::systemd::fake::{Behaviour, Outcome, Policy};
 use futures_util::future::join;
 use tokio::time::sleep;
 
-use super::forge::KINDS;
+use super::forge::{GHOST, KINDS};
 use super::journal::Journal;
 use super::judge::{closure, needs};
 use super::line::{Cut, Weather};
@@ -486,8 +486,9 @@ impl Game {
                 self.world.power_on(host);
             }
         }
+        let vanishes = self.world.judge.cluster().machines.keys().any(|host| host.as_str() == GHOST);
         self.world.remove_forged().await;
-        if self.forgeries.is_some() {
+        if vanishes {
             // The host that doesn't exist may be one of many that have vanished: then its units are held.
             sleep(MASS_LOSS_GRACE).await;
         }

@@ -40,6 +40,17 @@ async fn clean(systemd: &impl Systemd) {
     systemd.reload().await.unwrap();
 }
 
+/// Install these units, hold the lease until it ends soon, and wait until `unit` runs. Returns when it ends.
+async fn run_until_the_lease_ends(systemd: &impl Systemd, units: &[(&str, &str)], unit: &str) -> Deadlines {
+    install(systemd, units).await;
+    let deadlines = within(700, 1700).unwrap();
+    systemd.set_deadlines(Some(deadlines)).await.unwrap();
+    systemd.hold_lease(true).await.unwrap();
+    start(systemd, &[unit]).await;
+    state(systemd, unit, "active/running").await;
+    deadlines
+}
+
 pub(crate) async fn without_the_lease_nothing_that_ends_with_it_starts(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     install(&systemd, &[("ends.service", ENDS), ("stays.service", SLEEP)]).await;
@@ -105,12 +116,8 @@ pub(crate) async fn the_lease_ends_at_its_last_deadline(systemd: impl Systemd) {
 }
 
 pub(crate) async fn what_does_not_stop_with_the_lease_is_killed(systemd: impl Systemd) {
-    install(&systemd, &[("stubborn.service", STUBBORN)]).await;
-    let deadlines = within(700, 1700).unwrap();
-    systemd.set_deadlines(Some(deadlines)).await.unwrap();
-    systemd.hold_lease(true).await.unwrap();
-    start(&systemd, &["stubborn.service"]).await;
-    state(&systemd, "stubborn.service", "active/running").await;
+    let units = [("stubborn.service", STUBBORN)];
+    let deadlines = run_until_the_lease_ends(&systemd, &units, "stubborn.service").await;
     sleep_until(deadlines.kill - Duration::from_millis(200)).await;
     state(&systemd, "stubborn.service", "deactivating/stop-sigterm").await;
     sleep_until(deadlines.kill + Duration::from_millis(1200)).await;
@@ -120,12 +127,8 @@ pub(crate) async fn what_does_not_stop_with_the_lease_is_killed(systemd: impl Sy
 
 /// Its stop waits for that of a unit that needs it, and stops slowly.
 pub(crate) async fn what_waits_for_another_stop_when_the_lease_ends_is_killed(systemd: impl Systemd) {
-    install(&systemd, &[("ends.service", ENDS), ("slow.service", SLOW)]).await;
-    let deadlines = within(700, 1700).unwrap();
-    systemd.set_deadlines(Some(deadlines)).await.unwrap();
-    systemd.hold_lease(true).await.unwrap();
-    start(&systemd, &["slow.service"]).await;
-    state(&systemd, "slow.service", "active/running").await;
+    let units = [("ends.service", ENDS), ("slow.service", SLOW)];
+    let deadlines = run_until_the_lease_ends(&systemd, &units, "slow.service").await;
     sleep_until(deadlines.kill - Duration::from_millis(200)).await;
     state(&systemd, "ends.service", "active/running").await;
     sleep_until(deadlines.kill + Duration::from_millis(1200)).await;

@@ -33,10 +33,7 @@ impl Host {
         if std::mem::replace(&mut self.lease.held, hold) && !hold {
             self.note(None, What::Lapsed);
             for name in self.ending_with_lease() {
-                // systemd leaves the stop of a unit that is down out of a transaction.
-                if self.units.get(&name).is_some_and(|unit| !unit.is_down()) {
-                    self.queue_stop(&name);
-                }
+                self.queue_stop(&name);
             }
         }
         self.settle();
@@ -49,15 +46,14 @@ impl Host {
     /// Also what waits for another unit to stop, and is still active therefore.
     fn kill_what_is_left(&mut self) {
         for name in self.ending_with_lease() {
-            if self.units.get(&name).is_some_and(|unit| !unit.is_down()) {
-                self.killed(&name);
-            }
+            self.killed(&name);
         }
         self.settle();
     }
 
+    /// What is down is left out, as systemd leaves its stop out of a transaction.
     fn ending_with_lease(&self) -> Vec<UnitName> {
-        let ending = self.units.iter().filter(|(_, unit)| unit.definition.ends_with_lease);
+        let ending = self.units.iter().filter(|(_, unit)| unit.definition.ends_with_lease && !unit.is_down());
         ending.map(|(name, _)| name.clone()).collect()
     }
 }
