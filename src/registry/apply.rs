@@ -235,7 +235,13 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
         intents.iter().any(|i| !read.units.contains_key(&i.name) && i.name.template().as_ref() == Some(*template))
     };
     let of_templates = templates.iter().filter(new).filter_map(|template| read.units.get(template)?.unit.as_ref());
-    let keys = of_templates.flat_map(|unit| [unit.hash.clone(), unit.file_key().clone()]).collect();
+    let sent_for = |intent: &Intent| match &intent.change {
+        UnitChange::Ensure { file: Some(_), .. } => read.units.get(&intent.name)?.unit.as_ref()?.text.clone(),
+        _ => None,
+    };
+    let of_units = intents.iter().filter_map(sent_for);
+    let of_templates = of_templates.flat_map(|unit| [unit.hash.clone(), unit.file_key().clone()]);
+    let keys = of_units.chain(of_templates).collect();
     read.files.extend(files_under(reader, keys).await?);
     read.leaving = leaving(reader, intents, &read).await?;
     read.at_rest = at_rest(reader, intents, &read).await?;

@@ -85,7 +85,8 @@ pub struct Read {
     pub revision: Revision,
     /// The units of the batch that exist, and the templates they may need.
     pub units: BTreeMap<UnitName, Found>,
-    /// What the store has under the hashes of the files that were sent, and under the keys of those templates.
+    /// What the store has under the hashes of the files that were sent, and under the keys of the texts of the units
+    /// that they were sent for and of those templates.
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
     /// The files of the batch by their hashes; of several texts of one file, the first.
     pub sent: BTreeMap<UnitHash, Arc<UnitFile>>,
@@ -272,17 +273,28 @@ fn amend(
     };
     // Only what a host must carry out is a new generation.
     let generation = if changes { read.revision } else { old.generation };
+    let lost = file.filter(|file| is_lost(old, file, read));
     let stored = match (new_file, new_text) {
         (Some(file), _) => Stored::new(file, read),
         (None, Some(file)) => Stored::own(file),
-        (None, None) => Stored { text: old.text.clone(), texts: Vec::new() },
+        (None, None) => {
+            let text = |file: &Arc<UnitFile>| (old.file_key().clone(), Arc::clone(file));
+            Stored { text: old.text.clone(), texts: lost.map(text).into_iter().collect() }
+        }
     };
     let hash = new_file.map_or_else(|| old.hash.clone(), |file| file.hash());
     let record = Unit { desired, hash, text: stored.text, generation, ..old.clone() };
     let comments = new_text.is_some();
     let history = (new_file.is_some() || comments).then(|| read.history(name, old, now, false));
     let write = Write { guard, record: Some(record), texts: stored.texts, history };
-    Decision { comments, ..Decision::new(outcome, generation, Some(write).filter(|_| changes || comments)) }
+    let writes = changes || comments || lost.is_some();
+    Decision { comments, ..Decision::new(outcome, generation, Some(write).filter(|_| writes)) }
+}
+
+/// Whether the store has lost the text of a unit, or has another one under its key, and `file` has that text.
+fn is_lost(unit: &Unit, file: &UnitFile, read: &Read) -> bool {
+    let key = unit.file_key();
+    !read.files.contains_key(key) && (*key == file.hash() || *key == file.text_hash())
 }
 
 /// Whether a unit has exactly this text, whose hash is that of its file.
@@ -436,6 +448,33 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_the_store_has_lost_is_written_again_with_its_unit() {
+        let a = file("/a");
+        let comment = Arc::new(UnitFile::parse(format!("# why\n{}", a.text()).as_bytes()).unwrap());
+        let there = read(&[("a.service", &a, Desired::Loaded)]);
+        let mut own = there.clone();
+        own.units.get_mut(&name("a.service")).unwrap().unit.as_mut().unwrap().text = Some(comment.text_hash());
+        let lost = |read: &Read| Read { files: BTreeMap::new(), ..read.clone() };
+        let cases = [
+            (&there, &a, OnDifferentFile::Keep, None),
+            (&lost(&there), &a, OnDifferentFile::Keep, Some(a.hash())),
+            (&lost(&there), &a, OnDifferentFile::Reset, Some(a.hash())),
+            // Another file is no help.
+            (&lost(&there), &file("/b"), OnDifferentFile::Keep, None),
+            // A text under a key of its own; the same file without the comment isn't that text.
+            (&lost(&own), &comment, OnDifferentFile::Replace, Some(comment.text_hash())),
+            (&lost(&own), &a, OnDifferentFile::Keep, None),
+        ];
+        for (read, sent, on_different_file, written) in cases {
+            let decision = one(have("a.service", Some(Arc::clone(sent)), None, on_different_file), read);
+            assert_eq!(decision.generation, Revision(3));
+            let write = decision.write.map(|write| (write.guard, write.record, write.texts));
+            let unit = read.units[&name("a.service")].unit.clone();
+            assert_eq!(write, written.map(|key| (Some(Revision(4)), unit, vec![(key, Arc::clone(sent))])));
+        }
+    }
+
+    #[test]
     fn a_start_of_a_unit_that_should_run_and_does_not_is_a_new_request() {
         let a = file("/a");
         let mut there = read(&[("a.service", &a, Desired::Launched)]);
@@ -538,7 +577,8 @@ mod tests {
         assert_eq!(write.texts, [(explained.text_hash(), explained.clone())]);
         // The same once more, and back.
         let found = Found { revision: Revision(5), unit: Some(record) };
-        let later = Read { units: [(name("a.service"), found)].into(), ..there.clone() };
+        let mut later = Read { units: [(name("a.service"), found)].into(), ..there.clone() };
+        later.files.insert(explained.text_hash(), Arc::clone(&explained));
         assert!(one(sent(&explained, OnDifferentFile::Replace), &later).write.is_none());
         let back = one(sent(&plain, OnDifferentFile::Replace), &later).write.unwrap();
         assert_eq!(back.record.unwrap().text, Some(plain.text_hash()));

@@ -258,6 +258,26 @@ async fn a_units_file_is_written_with_it_even_if_it_is_there() {
 }
 
 #[tokio::test]
+async fn a_text_that_was_damaged_in_the_store_is_mended_by_its_file() {
+    let daemon = Daemon::start().await;
+    let comments = format!("# first\n{FILE}");
+    let unit = async |text: &str| {
+        let sent = json!([{ "name": "a.service", "text": text, "replace": true }]);
+        outcomes(&daemon.apply(sent).await)[0].to_owned()
+    };
+    let shown = async || daemon.get("/fleet/v2/units/a.service").await.json()["text"].clone();
+    for text in [FILE, &comments] {
+        unit(text).await;
+        for file in keys(&daemon, "file/").await {
+            daemon.write_raw(&file, json!({ "text": "[Service]\nExecStart=/another\n" }).to_string().as_bytes()).await;
+        }
+        assert_ne!(shown().await, text);
+        assert_eq!(unit(text).await, "unchanged");
+        assert_eq!(shown().await, text);
+    }
+}
+
+#[tokio::test]
 async fn lists_can_be_narrowed() {
     let daemon = Daemon::start().await;
     let names = ["db.service", "web@1.service", "web@2.service", "web@10.service", "a.service.service", "a.service"];
