@@ -4,7 +4,7 @@
 //! Every commit goes through [`Judge::commit`], which delays the next commit until this revision has been judged, so
 //! that each revision is judged by itself. Only leases that expire may be judged together with a commit.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,9 +32,6 @@ use super::machines::Machines;
 use super::told::Reader;
 use super::world::{MASS_LOSS_GRACE, MASS_LOSS_SHARE, TTL};
 
-/// How long past states of the cluster are kept, because a leader may have planned from one of them.
-const REMEMBERED: Duration = Duration::from_secs(60);
-
 /// The judge. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Judge {
@@ -56,9 +53,9 @@ struct Facts {
     standing: BTreeSet<String>,
     /// Which restart was asked for last, and when; `None` once the unit isn't to run any more.
     restarts: BTreeMap<UnitName, (Revision, Option<Duration>)>,
-    /// The recent states of the cluster that may matter for a plan: a leader may have planned from any that has reached
-    /// it.
-    past: VecDeque<(Duration, Cluster)>,
+    /// All states of the cluster that may matter for a plan, oldest first: a leader may have planned from any that has
+    /// reached it, and nothing may reach a leader for as long as its host receives nothing or is suspended.
+    past: Vec<(Duration, Cluster)>,
     /// When each host that isn't registered was last.
     lost: BTreeMap<MachineId, Duration>,
     /// When the last mass loss that the leader has recorded began.
@@ -316,7 +313,7 @@ impl Judge {
         // An agent that waits for the leader's decision reads its assignments every second.
         let lag = facts.machines.told.lag() + Duration::from_secs(2);
         let before = facts.past.iter().rposition(|(at, _)| *at + lag < now).unwrap_or_default();
-        let past = facts.past.range(before..);
+        let past = facts.past[before..].iter();
         // A state in which the host isn't registered doesn't show what should run there.
         let belongs = |host: &MachineId, unit: &UnitName, hash: Option<&UnitHash>| {
             let same = |cluster: &Cluster| cluster.units.get(unit).map(|unit| &unit.hash) == hash;
@@ -351,7 +348,7 @@ impl Judge {
         }
         facts.cluster.revision = batch.revision;
         if plans {
-            facts.remember(self.journal.now());
+            facts.past.push((self.journal.now(), facts.cluster.clone()));
             // What somebody else has written about the unit that doesn't exist, the leader corrects at any time.
             let exists = |(_, name): &(MachineId, UnitName)| name.as_str() != forge::UNIT;
             for (host, name) in leave.iter().filter(|left| exists(left)) {
@@ -525,14 +522,6 @@ impl Facts {
         }
     }
 
-    /// Keep the present state of the cluster for [`REMEMBERED`].
-    fn remember(&mut self, now: Duration) {
-        self.past.push_back((now, self.cluster.clone()));
-        while self.past.front().is_some_and(|(at, _)| *at + REMEMBERED < now) {
-            self.past.pop_front();
-        }
-    }
-
     /// A unit was sent away from a live host. This is right only if it didn't fit there in a state of the cluster that
     /// the leader may have planned from, or doesn't fit after the commit of the plan.
     fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
@@ -543,7 +532,7 @@ impl Facts {
             let (schedule, placements) = (self.cluster.schedule.clone(), self.cluster.placements.clone());
             Cluster { schedule, placements, ..cluster.clone() }
         };
-        let past = || self.past.range(before..).map(|(_, cluster)| cluster);
+        let past = || self.past[before..].iter().map(|(_, cluster)| cluster);
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster))) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
@@ -556,7 +545,7 @@ impl Facts {
         let (now, oldest) = (journal.now(), self.writer.planned_from.unwrap_or(self.cluster.revision));
         let before = self.past.iter().rposition(|(_, cluster)| cluster.revision <= oldest).unwrap_or_default();
         let wanted = |cluster: &Cluster| cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
-        let mut past = self.past.range(before..).map(|(_, cluster)| cluster);
+        let mut past = self.past[before..].iter().map(|(_, cluster)| cluster);
         let Some(known) = past.next() else { return };
         if !wanted(known) || !past.all(wanted) {
             return;

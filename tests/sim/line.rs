@@ -245,9 +245,13 @@ impl Line {
 
 impl Store for Line {
     async fn range(&self, range: Range) -> Result<Page, Error> {
-        let prefix = range.prefix.clone();
+        let (prefix, one) = (range.prefix.clone(), range.limit == 1);
         let page = self.call(|line| async move { line.store.range(range).await }).await?;
-        self.heard(&prefix, page.revision);
+        // A read of one key tells of no other: a mirror whose watch has ended asks in this way for the store's revision
+        // only, and what has changed reaches it with the next watch. A list is known when its last page is.
+        if !one && !page.more {
+            self.heard(&prefix, page.revision);
+        }
         Ok(page)
     }
 

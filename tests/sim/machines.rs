@@ -56,6 +56,8 @@ struct Watched {
     /// When a person last started each unit, and last stopped it.
     hand_starts: BTreeMap<UnitName, Duration>,
     hand_stops: BTreeMap<UnitName, Duration>,
+    /// When a person last started each unit, or one that needs it, while systemd didn't hold the host's lease.
+    hand_starts_without_lease: BTreeMap<UnitName, Duration>,
     /// When the agent last wrote the file of each unit.
     installed: BTreeMap<UnitName, Duration>,
     running: BTreeMap<UnitName, Duration>,
@@ -112,6 +114,7 @@ impl Machines {
             requests: Requests::default(),
             hand_starts: BTreeMap::new(),
             hand_stops: BTreeMap::new(),
+            hand_starts_without_lease: BTreeMap::new(),
             installed: BTreeMap::new(),
             running: BTreeMap::new(),
             stopping: BTreeSet::new(),
@@ -153,7 +156,11 @@ impl Machines {
     }
 
     pub(crate) fn by_hand(&mut self, host: usize, unit: &UnitName, start: bool, now: Duration) {
-        let Watched { hand_starts, hand_stops, .. } = &mut self.all[host];
+        let Watched { fake, hand_starts, hand_stops, hand_starts_without_lease, .. } = &mut self.all[host];
+        if start && !fake.has_lease() {
+            let all = closure(BTreeSet::from([unit.clone()]), &graph(&fake.on_disk()));
+            hand_starts_without_lease.extend(all.into_iter().map(|unit| (unit, now)));
+        }
         let asked = if start { hand_starts } else { hand_stops };
         asked.insert(unit.clone(), now);
     }
@@ -222,8 +229,11 @@ impl Machines {
             let wanted: BTreeSet<UnitName> = needed.iter().filter(wanted).cloned().collect();
             let ends = |name: &UnitName| texts.get(name).is_some_and(|text| stops_on_disconnect(text));
             let bound = needed.iter().chain([unit]).any(ends);
-            // It ran then; or its last start was requested since, and systemd refused it.
-            let refused = machine.started.get(unit).copied() < machine.requests.last_start([unit]);
+            // It ran then; or its last start was requested since, and systemd refused it. systemd's signal doesn't say
+            // who requested that: a unit that should run, and that a person started in vain, is started as well when
+            // systemd holds the lease again.
+            let by_hand = machine.hand_starts_without_lease.get(unit).copied();
+            let refused = machine.started.get(unit).copied() < machine.requests.last_start([unit]).max(by_hand);
             let ended = machine.ended.get(unit).copied();
             let lapsed = if refused { machine.lapsed.map(|_| now) } else { ended }.filter(|_| bound);
             let meanwhile = Meanwhile { down, lapsed };
@@ -382,6 +392,7 @@ impl Machines {
                 machine.failed.clear();
                 machine.hand_starts.clear();
                 machine.hand_stops.clear();
+                machine.hand_starts_without_lease.clear();
                 machine.installed.clear();
                 machine.seen_down.clear();
                 machine.lapsed = None;

@@ -4,10 +4,18 @@ use std::sync::{PoisonError, Weak};
 
 use tokio::time::sleep_until;
 
-use super::What;
 use super::host::Host;
+use super::{Fake, What};
 use crate::model::name::UnitName;
 use crate::systemd::Deadlines;
+
+impl Fake {
+    /// Whether the lease is held.
+    #[must_use]
+    pub fn has_lease(&self) -> bool {
+        self.lock().holds_lease()
+    }
+}
 
 impl Host {
     /// Replace the deadlines.
