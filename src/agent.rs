@@ -13,6 +13,7 @@ mod boot_state;
 mod deadlines;
 mod diagnosis;
 mod fetch;
+mod followed;
 mod format;
 mod inspect;
 mod log;

@@ -24,7 +24,7 @@ use flotilla::store::embedded::Embedded;
 use flotilla::store::{Error, Kv, LeaseId, Op, Page, Range, Store, Txn, Watch};
 use flotilla::systemd::Systemd as _;
 use flotilla::systemd::fake::{self, Fake, What};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -997,6 +997,71 @@ fn a_host_writes_no_keys_but_its_own() {
 }
 
 /// The keys of reports that an older version doesn't know are bound to a lease that it can't adopt.
+/// A store in which the leader's key can't be read any more once the flag is set.
+#[derive(Debug, Clone)]
+struct WithoutLeader(Embedded, watch::Receiver<bool>);
+
+impl Store for WithoutLeader {
+    async fn range(&self, range: Range) -> Result<Page, Error> {
+        if range.prefix == keys::LEADER && *self.1.borrow() {
+            return Err(Error::Unavailable("the leader's key can't be read".into()));
+        }
+        self.0.range(range).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+        self.0.commit(txn).await
+    }
+
+    fn watch(&self, prefix: &str, from: Revision) -> Watch {
+        if prefix != keys::LEADER {
+            return self.0.watch(prefix, from);
+        }
+        let (batches, watch) = mpsc::channel(1);
+        let mut fails = self.1.clone();
+        tokio::spawn(async move {
+            let _ = fails.wait_for(|fails| *fails).await;
+            let _ = batches.send(Err(Error::Unavailable("the watch of the leader's key has ended".into()))).await;
+        });
+        Watch::new(watch)
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
+        self.0.grant(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId, within: Duration) -> Result<Duration, Error> {
+        self.0.keep_alive(lease, within).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
+        self.0.revoke(lease).await
+    }
+}
+
+#[test]
+fn assignments_dont_wait_while_the_leaders_key_cant_be_read() {
+    run(async {
+        let mut world = World::stopped();
+        let options = Options { machine: machine("n1"), ttl: TTL, alone: false, clock: world.clock };
+        let (fails, are_failing) = watch::channel(false);
+        let store = WithoutLeader(world.store.clone(), are_failing);
+        let (agent, status) = Agent::new(store, world.host.clone(), options);
+        world.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fails.send_replace(true);
+        // The pauses between the attempts to read the leader's key become long.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for generation in 1..=20 {
+            world.tell(&[("a.service", PLAIN, Target::Loaded, generation)]).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let reported = world.state("a.service").await.map(|state| state.generation);
+            assert_eq!(reported, Some(Revision(generation)));
+            tokio::time::sleep(Duration::from_millis(230)).await;
+        }
+    });
+}
+
 #[test]
 fn a_downgraded_daemon_takes_a_new_lease_and_an_upgraded_one_adopts_it() {
     run(async {

@@ -11,12 +11,13 @@ use crate::model::systemd::Event;
 use crate::plan::host::Input;
 use crate::reconcile::{Backoff, Heartbeat, Outage};
 use crate::registry::keys;
-use crate::registry::mirror::{Mirror, Update};
+use crate::registry::mirror::Update;
 use crate::store::lease::Lease;
 use crate::store::{self, Store};
 use crate::systemd::Systemd;
 
 use super::deadlines::Keeper;
+use super::followed::Followed;
 use super::inspect::Question;
 use super::{Agent, End, Status, Trouble, Unreachable, assignments};
 
@@ -61,12 +62,9 @@ pub(super) struct Presence<'a, S: Store> {
     keeper: &'a Keeper,
     events: &'a mut mpsc::UnboundedReceiver<Event>,
     stop: &'a CancellationToken,
-    mirror: Mirror<S>,
-    /// Follows the leader's key, which says in which format to report.
-    leader: Mirror<S>,
-    /// Backoff between attempts to watch, and the time of the next attempt.
-    follow_backoff: Backoff,
-    follow_at: Instant,
+    assignments: Followed<S>,
+    /// The leader's key, which says in which format to report.
+    leader: Followed<S>,
     /// Backoff between failed passes. A pass is the only way to detect a recovery, since assignments may not change for
     /// days.
     pass_backoff: Backoff,
@@ -84,7 +82,7 @@ impl<S: Store> Presence<'_, S> {
     /// Wait for the next thing to do.
     async fn wait(&mut self, agent: &mut AgentEnds<'_>) -> Wake {
         let timer = self.pass_at.unwrap_or(self.full_check_at);
-        let (follow_at, cut_off) = (self.follow_at, self.cut_off);
+        let cut_off = self.cut_off;
         tokio::select! {
             biased;
             // Cancel-safe: these waits only read a token, the lease's expiry and the clock.
@@ -97,14 +95,10 @@ impl<S: Store> Presence<'_, S> {
                 Wake::LeaseRenewed
             }
             // Cancel-safe: a mirror keeps its position, even in the middle of a list.
-            update = async { tokio::time::sleep_until(follow_at).await; self.mirror.next().await } => {
-                Wake::Assignments(update)
-            }
-            update = async { tokio::time::sleep_until(follow_at).await; self.leader.next().await } => {
-                Wake::Leader(update)
-            }
+            update = self.assignments.next() => Wake::Assignments(update),
+            update = self.leader.next() => Wake::Leader(update),
             // Cancel-safe: `recv` takes an event only when it returns it. A closed channel means that the adapter has
-            // ended; the full check makes up for its events. The mirror comes first: coalescing takes the events
+            // ended; the full check makes up for its events. The assignments come first: coalescing takes the events
             // anyway, and a busy host must still receive its assignments.
             Some(event) = self.events.recv() => Wake::Event(event),
             Some(read) = agent.journals.recv() => Wake::Journal(read),
@@ -124,6 +118,14 @@ impl<S: Store> Presence<'_, S> {
     fn store_works(&mut self) {
         self.store_outage.works();
         self.cut_off = None;
+    }
+
+    /// The assignments were read. After an outage the leader's key is read at once, too.
+    fn assignments_work(&mut self) {
+        self.store_works();
+        if self.assignments.works() {
+            self.leader.retry();
+        }
     }
 }
 
@@ -176,10 +178,8 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             keeper,
             events,
             stop,
-            mirror: Mirror::new(self.store.clone(), &keys::assignments_of(id)),
-            leader: Mirror::new(self.store.clone(), keys::LEADER),
-            follow_backoff: backoff.clone(),
-            follow_at: Instant::now(),
+            assignments: Followed::new(self.store.clone(), &keys::assignments_of(id), backoff.clone()),
+            leader: Followed::new(self.store.clone(), keys::LEADER, backoff.clone()),
             pass_backoff: backoff,
             pass_at: None,
             // A new presence begins with a full check.
@@ -205,22 +205,28 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             }
             Wake::LeaseRenewed => {
                 presence.store_works();
-                // At once, not when the backoff ends: what the host knows may be as old as the outage.
-                presence.follow_at = Instant::now();
+                presence.assignments.retry();
+                presence.leader.retry();
                 return false;
             }
             Wake::Assignments(Ok(update)) => {
-                presence.store_works();
-                presence.follow_backoff.reset();
+                presence.assignments_work();
                 self.follow_assignments(update);
             }
             Wake::Leader(Ok(update)) => {
                 presence.store_works();
+                if presence.leader.works() {
+                    presence.assignments.retry();
+                }
                 return self.follow_format(update);
             }
-            Wake::Assignments(Err(error)) | Wake::Leader(Err(error)) => {
+            Wake::Assignments(Err(error)) => {
                 presence.store_fails(&error);
-                presence.follow_at = Instant::now() + presence.follow_backoff.next_wait();
+                presence.assignments.fails();
+            }
+            Wake::Leader(Err(error)) => {
+                presence.store_fails(&error);
+                presence.leader.fails();
             }
             Wake::Event(event) => self.apply(Input::Event(event)),
             Wake::Journal(read) => self.apply(read),
@@ -246,14 +252,17 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             let busy = u32::try_from(self.state.dirty() + self.state.jobs()).unwrap_or(u32::MAX);
             let quiet = Duration::from_millis(1).saturating_mul(busy).clamp(COALESCE.0, COALESCE.1);
             let quiet = latest.min(Instant::now() + quiet);
-            let follows = presence.follow_at <= Instant::now();
+            let follows = presence.assignments.is_due();
             // Cancel-safe for the same reasons as in `Presence::wait`.
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(quiet) => break,
                 Some(event) = presence.events.recv() => self.apply(Input::Event(event)),
                 // A failure ends up at the next `Presence::wait`, which handles it.
-                Ok(update) = presence.mirror.next(), if follows => self.follow_assignments(update),
+                Ok(update) = presence.assignments.next(), if follows => {
+                    presence.assignments_work();
+                    self.follow_assignments(update);
+                }
             }
         }
     }

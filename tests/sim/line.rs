@@ -82,6 +82,8 @@ struct State {
     watches_end: bool,
     /// Watches stall, although requests get through.
     watches_stall: bool,
+    /// What begins with this can't be read: reads fail, and watches end instead of delivering a batch.
+    unreadable: Option<String>,
     /// How long after it was sent the next commit arrives.
     late_commit: Duration,
 }
@@ -99,7 +101,8 @@ struct Fate {
 impl Line {
     pub(crate) fn new(host: Option<usize>, store: Embedded, judge: Judge, random: Random) -> Self {
         let (weather, cut, watches_end) = (Weather::default(), Cut::No, true);
-        let state = State { random, weather, cut, watches_end, watches_stall: false, late_commit: Duration::ZERO };
+        let (watches_stall, unreadable, late_commit) = Default::default();
+        let state = State { random, weather, cut, watches_end, watches_stall, unreadable, late_commit };
         let line = Self { freeze: Freeze::default(), host, store, judge, state: Arc::new(Mutex::new(state)) };
         line.set_weather(Weather::default());
         line
@@ -131,6 +134,15 @@ impl Line {
     /// Stall the watches, or let them continue.
     pub(crate) fn stall_watches(&self, stall: bool) {
         self.lock().watches_stall = stall;
+    }
+
+    /// From now on, keys that begin with `prefix` can't be read; all can with `None`.
+    pub(crate) fn unreadable(&self, prefix: Option<String>) {
+        self.lock().unreadable = prefix;
+    }
+
+    fn is_unreadable(&self, prefix: &str) -> bool {
+        self.lock().unreadable.as_ref().is_some_and(|unreadable| prefix.starts_with(unreadable))
     }
 
     /// Delay the next commit by this much.
@@ -190,13 +202,13 @@ impl Line {
     }
 
     /// Whether a batch is delivered; waits while watches stall.
-    async fn deliver(&self) -> Result<(), Error> {
+    async fn deliver(&self, prefix: &str) -> Result<(), Error> {
         let (ends, slow) = {
             let mut state = self.lock();
             let Weather { watch_ends, slow_watch, .. } = state.weather;
             (state.random.chance(watch_ends), state.random.millis(1..=1 + slow_watch))
         };
-        if ends {
+        if ends || self.is_unreadable(prefix) {
             return Err(Error::Unavailable("the watch ended (simulated)".into()));
         }
         sleep(slow).await;
@@ -224,7 +236,7 @@ impl Line {
                 () = batches.closed() => return,
                 next = inner.next() => next,
             };
-            let next = match self.deliver().await {
+            let next = match self.deliver(&prefix).await {
                 Ok(()) => next,
                 Err(error) => Err(error),
             };
@@ -246,6 +258,9 @@ impl Line {
 impl Store for Line {
     async fn range(&self, range: Range) -> Result<Page, Error> {
         let (prefix, one) = (range.prefix.clone(), range.limit == 1);
+        if self.is_unreadable(&prefix) {
+            return Err(Error::Unavailable("these keys can't be read (simulated)".into()));
+        }
         let page = self.call(|line| async move { line.store.range(range).await }).await?;
         // A read of one key tells of no other: a mirror whose watch has ended asks in this way for the store's revision
         // only, and what has changed reaches it with the next watch. A list is known when its last page is.

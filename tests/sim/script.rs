@@ -31,6 +31,8 @@
 //! disk n1 full|free              nothing can be written to its disk; it can be written again
 //! watches n1 stall|go            no change of the store reaches the daemon, although its requests reach the store;
 //!                                changes reach it again
+//! unreadable n1 KEYS             the daemon can't read keys that begin with this, nor watch them; without KEYS, it can
+//!                                read all again
 //! late-commit n1 5s              the daemon's next commit is carried out this much later
 //! shut-down n1 [bus-lost]        the system shuts down; with bus-lost, its bus fails a second later
 //! store down|up, compact
@@ -201,6 +203,10 @@ impl Player {
             ["slow", name, time] => self.world.slow_systemd(self.host(name)?, seconds(time)?),
             ["watches", name, "stall"] => self.world.hosts[self.host(name)?].line.stall_watches(true),
             ["watches", name, "go"] => self.world.hosts[self.host(name)?].line.stall_watches(false),
+            ["unreadable", name] => self.world.hosts[self.host(name)?].line.unreadable(None),
+            ["unreadable", name, keys] => {
+                self.world.hosts[self.host(name)?].line.unreadable(Some((*keys).into()));
+            }
             ["late-commit", name, by] => self.world.hosts[self.host(name)?].line.delay_next_commit(seconds(by)?),
             ["disk", name, "full"] => self.world.hosts[self.host(name)?].fake.fill_disk(true),
             ["disk", name, "free"] => self.world.hosts[self.host(name)?].fake.fill_disk(false),
