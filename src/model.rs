@@ -1,6 +1,7 @@
 //! Values: the data model of a cluster. No async, I/O, clock or log, and no dependency on other modules.
 
 pub mod author;
+pub mod body;
 pub mod cluster;
 pub mod dependency;
 pub mod failure;

@@ -35,6 +35,11 @@ const CALM: Duration = Duration::from_secs(45);
 const UNIT: &str = "u.service";
 const OLD: &str = "[Service]\nExecStart=/bin/old\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Fake]\nStartSec=1\nStopSec=1\n";
 const NEW: &str = "[Service]\nExecStart=/bin/new\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Fake]\nStartSec=1\nStopSec=1\n";
+/// systemd reads the same from it as from the old one.
+const NOTED: &str = "[Service]\nExecStart=/bin/old\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Note]\nWhy=new\n";
+const ONCE: &str = "[Service]\nType=oneshot\nExecStart=/bin/once\n[X-Fleet]\nMachineMetadata=zone=a\n";
+const ONCE_NOTED: &str =
+    "[Service]\nType=oneshot\nExecStart=/bin/once\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Note]\nWhy=new\n";
 /// Units that run on either host meanwhile.
 const OTHERS: [(&str, &str); 2] = [
     ("x.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nMachineID=11111111\n"),
@@ -55,8 +60,8 @@ enum Victim {
 /// An operation on [`UNIT`], and what it leads to.
 struct Operation {
     name: &'static str,
-    /// The desired state before, if the unit exists.
-    before: Option<Desired>,
+    /// The file and the desired state before, if the unit exists.
+    before: Option<(&'static str, Desired)>,
     request: fn(&World) -> Request,
     /// What happens to the unit's processes.
     history: &'static [(&'static str, What)],
@@ -66,7 +71,7 @@ struct Operation {
     after: Option<Desired>,
 }
 
-const OPERATIONS: [Operation; 8] = [
+const OPERATIONS: [Operation; 10] = [
     Operation {
         name: "submit",
         before: None,
@@ -85,7 +90,7 @@ const OPERATIONS: [Operation; 8] = [
     },
     Operation {
         name: "stop",
-        before: Some(Desired::Launched),
+        before: Some((OLD, Desired::Launched)),
         request: |_| ensure(UNIT, None, Some(Desired::Loaded)),
         history: &[("n1", Stopped)],
         files: [Some(OLD), None],
@@ -93,7 +98,7 @@ const OPERATIONS: [Operation; 8] = [
     },
     Operation {
         name: "unload",
-        before: Some(Desired::Launched),
+        before: Some((OLD, Desired::Launched)),
         request: |_| ensure(UNIT, None, Some(Desired::Inactive)),
         history: &[("n1", Stopped)],
         files: [None, None],
@@ -101,7 +106,7 @@ const OPERATIONS: [Operation; 8] = [
     },
     Operation {
         name: "restart",
-        before: Some(Desired::Launched),
+        before: Some((OLD, Desired::Launched)),
         request: |_| change(UnitChange::Restart),
         history: &[("n1", Stopped), ("n1", Started)],
         files: [Some(OLD), None],
@@ -109,15 +114,31 @@ const OPERATIONS: [Operation; 8] = [
     },
     Operation {
         name: "replace",
-        before: Some(Desired::Launched),
+        before: Some((OLD, Desired::Launched)),
         request: |_| ensure(UNIT, Some(NEW), None),
         history: &[("n1", Stopped), ("n1", Started)],
         files: [Some(NEW), None],
         after: Some(Desired::Launched),
     },
     Operation {
+        name: "rewrite",
+        before: Some((OLD, Desired::Launched)),
+        request: |_| ensure(UNIT, Some(NOTED), None),
+        history: &[],
+        files: [Some(NOTED), None],
+        after: Some(Desired::Launched),
+    },
+    Operation {
+        name: "rewrite once",
+        before: Some((ONCE, Desired::Launched)),
+        request: |_| ensure(UNIT, Some(ONCE_NOTED), None),
+        history: &[],
+        files: [Some(ONCE_NOTED), None],
+        after: Some(Desired::Launched),
+    },
+    Operation {
         name: "move",
-        before: Some(Desired::Launched),
+        before: Some((OLD, Desired::Launched)),
         request: swap_zones,
         history: &[("n1", Stopped), ("n2", Started)],
         files: [None, Some(OLD)],
@@ -125,7 +146,7 @@ const OPERATIONS: [Operation; 8] = [
     },
     Operation {
         name: "destroy",
-        before: Some(Desired::Launched),
+        before: Some((OLD, Desired::Launched)),
         request: |_| change(UnitChange::Destroy),
         history: &[("n1", Stopped)],
         files: [None, None],
@@ -163,8 +184,8 @@ async fn carry_out(operation: &Operation, victim: Victim, at: Option<KillPoint>)
     for (name, text) in OTHERS {
         settle(&mut world, ensure(name, Some(text), Some(Desired::Launched))).await;
     }
-    if let Some(desired) = operation.before {
-        settle(&mut world, ensure(UNIT, Some(OLD), Some(desired))).await;
+    if let Some((text, desired)) = operation.before {
+        settle(&mut world, ensure(UNIT, Some(text), Some(desired))).await;
     }
     let before = world.history();
     let request = (operation.request)(&world);
@@ -243,4 +264,9 @@ fn a_death_while_a_unit_is_submitted_started_or_stopped_changes_nothing_in_the_e
 #[test]
 fn a_death_while_a_unit_is_restarted_replaced_moved_or_destroyed_changes_nothing_in_the_end() {
     operations(&["restart", "replace", "move", "destroy"]);
+}
+
+#[test]
+fn a_death_while_a_file_with_the_same_body_is_written_touches_no_process() {
+    operations(&["rewrite", "rewrite once"]);
 }

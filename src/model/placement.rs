@@ -241,8 +241,13 @@ impl Constraints {
 /// Whether systemd must stop the unit with this text before its host's lease can have expired.
 #[must_use]
 pub fn stops_on_disconnect(text: &str) -> bool {
-    let constraints = UnitFile::parse(text.as_bytes()).ok().and_then(|file| Constraints::parse(&file).ok());
-    constraints.is_some_and(|constraints| constraints.on_disconnect == OnDisconnect::Stop)
+    UnitFile::parse(text.as_bytes()).is_ok_and(|file| ends_with_lease(&file))
+}
+
+/// The same of a file.
+#[must_use]
+pub fn ends_with_lease(file: &UnitFile) -> bool {
+    Constraints::parse(file).is_ok_and(|constraints| constraints.on_disconnect == OnDisconnect::Stop)
 }
 
 /// Words separated by white space; double quotes group words (`"a=b" "c=d"`, `"region=us east"`). `Err` if a quote

@@ -18,6 +18,8 @@ pub struct Seen {
     pub file: Option<UnitHash>,
     /// The hash of the text of that file, comments included.
     pub text: Option<UnitHash>,
+    /// Whether systemd reads the same from that file and from the one that is assigned.
+    pub same_body: bool,
     /// Whether systemd finds it (its `LoadState` isn't `not-found`), or it was linked by this daemon.
     pub known: bool,
     /// Whether its file was removed and something has started it meanwhile: systemd had it in memory still.
@@ -44,6 +46,8 @@ pub struct Done {
     pub target: Target,
     /// The last restart that it requested.
     pub restart: Option<Revision>,
+    /// The generation that another file with the same body carries out, once it is written.
+    pub rewrites: Option<Revision>,
 }
 
 /// What to do next with one unit.
@@ -113,11 +117,15 @@ pub fn next(assignment: Option<&Assignment>, seen: &Seen) -> Option<Step> {
     };
     if seen.file.as_ref() != Some(&assignment.hash) {
         // A file is never replaced under a running unit: its ExecStop= must be the one it was started with.
-        return if seen.file.is_some() { stopped(seen, Step::Install) } else { Some(Step::Install) };
+        let differs = seen.file.is_some() && !seen.same_body;
+        return if differs { stopped(seen, Step::Install) } else { Some(Step::Install) };
     }
     // systemd reads the same from every text with this hash, so a running unit can have its text replaced.
     if !seen.known || (assignment.text.is_some() && seen.text != assignment.text) {
         return Some(Step::Install);
+    }
+    if seen.done.is_some_and(|done| done.rewrites == Some(assignment.generation)) {
+        return Some(Step::Record);
     }
     if seen.done.is_some_and(|done| done.generation == assignment.generation && done.target == assignment.target) {
         return (seen.retry && assignment.target == Target::Launched).then_some(Step::Start);
@@ -168,7 +176,7 @@ mod tests {
     }
 
     fn done(target: Target, generation: u64) -> Option<Done> {
-        Some(Done { generation: Revision(generation), target, restart: None })
+        Some(Done { generation: Revision(generation), target, restart: None, rewrites: None })
     }
 
     fn there() -> Seen {
@@ -229,6 +237,36 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_the_same_body_is_installed_and_recorded() {
+        let of = |target| Assignment { hash: UnitHash::new("b"), ..assignment(target, 6) };
+        let rewrites = |target, undone: bool| {
+            let generation = Revision(if undone { 0 } else { 5 });
+            Some(Done { generation, rewrites: Some(Revision(6)), ..done(target, 5).unwrap() })
+        };
+        for target in [Target::Launched, Target::Loaded] {
+            let there = Seen { same_body: true, done: done(target, 5), ..there() };
+            for (running, job) in
+                [(true, None), (false, None), (true, Some(JobKind::Start)), (true, Some(JobKind::Stop))]
+            {
+                let before = Seen { running, job, ..there.clone() };
+                assert_eq!(next(Some(&of(target)), &before), Some(Step::Install), "{before:?}");
+                let after = Seen { file: Some(UnitHash::new("b")), done: rewrites(target, false), ..before };
+                assert_eq!(next(Some(&of(target)), &after), Some(Step::Record), "{after:?}");
+            }
+        }
+        // The file is there, and something else is asked for as well.
+        let replaced = Seen { file: Some(UnitHash::new("b")), running: true, done: done(Target::Loaded, 5), ..there() };
+        assert_eq!(next(Some(&of(Target::Launched)), &replaced), Some(Step::Start));
+        let restarted = Assignment { restart: Some(Revision(6)), ..of(Target::Launched) };
+        let launched = Seen { done: done(Target::Launched, 5), ..replaced };
+        assert_eq!(next(Some(&restarted), &launched), Some(Step::Stop));
+        // Another request came since.
+        let newer = Assignment { generation: Revision(7), ..of(Target::Launched) };
+        let rewritten = Seen { done: rewrites(Target::Launched, false), ..launched };
+        assert_eq!(next(Some(&newer), &rewritten), Some(Step::Start));
+    }
+
+    #[test]
     fn a_restart_is_a_stop_and_a_start_once() {
         let asked = |restart| Assignment { restart: Some(Revision(restart)), ..assignment(Target::Launched, restart) };
         let running = Seen { running: true, done: done(Target::Launched, 5), ..there() };
@@ -240,7 +278,8 @@ mod tests {
         // Its socket started it again before it was observed.
         assert_eq!(next(Some(&asked(6)), &Seen { stopped: true, ..running.clone() }), Some(Step::Start));
         let through = |generation, restart| {
-            Some(Done { generation: Revision(generation), target: Target::Launched, restart: Some(Revision(restart)) })
+            let restart = Some(Revision(restart));
+            Some(Done { generation: Revision(generation), target: Target::Launched, restart, rewrites: None })
         };
         assert_eq!(next(Some(&asked(6)), &Seen { done: through(6, 6), ..running.clone() }), None);
         // The daemon was killed after the stop.

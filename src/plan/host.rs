@@ -10,6 +10,7 @@
 //! all its jobs without waiting for them; remove units; save what was carried out; publish the reports; wait.
 
 mod assignments;
+mod body;
 mod boot;
 mod diagnosis;
 mod foreign;
@@ -381,7 +382,8 @@ impl HostState {
         let urgent = self.save_first().or_else(|| self.check_lease()).or_else(|| self.hold_lease(lease_holds));
         let urgent = urgent.or_else(|| self.queue_jobs(now, lease_holds)).or_else(|| self.reload());
         let urgent = urgent.or_else(|| self.observe());
-        if let Some(action) = urgent.or_else(|| self.check_unloaded(now)).or_else(|| self.read_decisions(now)) {
+        let urgent = urgent.or_else(|| self.check_unloaded(now)).or_else(|| self.read_decisions(now));
+        if let Some(action) = urgent.or_else(|| self.compare_other_files()) {
             return action;
         }
         if let Some(action) = self.carry_out(now, lease_holds).or_else(|| self.save()) {

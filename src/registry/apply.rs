@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::try_join;
 
 use crate::model::author::Author;
+use crate::model::body::BodyHash;
 use crate::model::file::UnitFile;
 use crate::model::history::History;
 use crate::model::name::{UnitHash, UnitName};
@@ -51,6 +52,8 @@ pub struct Done {
     pub generation: Revision,
     /// Whether its text was replaced by one from which systemd reads the same.
     pub comments: bool,
+    /// Whether its file was replaced by another one from which systemd reads the same.
+    pub same_body: bool,
     /// Lines of its file that systemd ignores.
     pub warnings: Vec<String>,
 }
@@ -195,6 +198,7 @@ fn done(intent: &Intent, decision: &Decision) -> Done {
         outcome: decision.outcome,
         generation: decision.generation,
         comments: decision.comments,
+        same_body: decision.same_body,
         warnings: decision.warnings.clone(),
     }
 }
@@ -243,9 +247,29 @@ async fn read<S: Store>(reader: &Reader<S>, intents: &[Intent]) -> Result<Read, 
     let of_templates = of_templates.flat_map(|unit| [unit.hash.clone(), unit.file_key().clone()]);
     let keys = of_units.chain(of_templates).collect();
     read.files.extend(files_under(reader, keys).await?);
+    read.bodies = bodies(reader, intents, &read).await?;
     read.leaving = leaving(reader, intents, &read).await?;
     read.at_rest = at_rest(reader, intents, &read).await?;
     Ok(read)
+}
+
+/// What systemd has of the files that units lose to others in the batch.
+async fn bodies<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    read: &Read,
+) -> Result<BTreeMap<UnitHash, BodyHash>, StoreError> {
+    let lost = |intent: &Intent| match &intent.change {
+        UnitChange::Ensure { file: Some(file), on_different_file, .. }
+            if *on_different_file != OnDifferentFile::Keep =>
+        {
+            let old = &read.units.get(&intent.name)?.unit.as_ref()?.hash;
+            (file.hash() != *old).then(|| old.clone())
+        }
+        _ => None,
+    };
+    let summaries = reader.summaries(&intents.iter().filter_map(lost).collect()).await?;
+    Ok(summaries.into_iter().filter_map(|(hash, summary)| Some((hash, summary.body?))).collect())
 }
 
 /// The files of the batch by their hashes; of several with the same hash, the first one.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::model::body::BodyHash;
 use crate::model::file::{FileError, UnitFile};
 use crate::model::history::History;
 use crate::model::name::{UnitHash, UnitName};
@@ -90,6 +91,8 @@ pub struct Read {
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
     /// The files of the batch by their hashes; of several texts of one file, the first.
     pub sent: BTreeMap<UnitHash, Arc<UnitFile>>,
+    /// What systemd has of the files that units may lose, by their hashes.
+    pub bodies: BTreeMap<UnitHash, BodyHash>,
     /// The earlier texts of units that may be destroyed or get another text, and the commit that wrote them.
     pub histories: BTreeMap<UnitName, (Revision, History)>,
     /// Units to destroy that have no record but are still on a host.
@@ -116,6 +119,8 @@ pub struct Decision {
     /// Whether its text is replaced by one from which systemd reads the same. This is no part of the outcome, and no
     /// host does anything but write the file.
     pub comments: bool,
+    /// Whether its file is replaced by another one with the same body.
+    pub same_body: bool,
     /// Lines of its file that systemd ignores.
     pub warnings: Vec<String>,
     /// The write, if there is anything to write.
@@ -124,7 +129,7 @@ pub struct Decision {
 
 impl Decision {
     fn new(outcome: Outcome, generation: Revision, write: Option<Write>) -> Self {
-        Self { outcome, generation, comments: false, warnings: Vec::new(), write }
+        Self { outcome, generation, comments: false, same_body: false, warnings: Vec::new(), write }
     }
 }
 
@@ -288,7 +293,9 @@ fn amend(
     let history = (new_file.is_some() || comments).then(|| read.history(name, old, now, false));
     let write = Write { guard, record: Some(record), texts: stored.texts, history };
     let writes = changes || comments || lost.is_some();
-    Decision { comments, ..Decision::new(outcome, generation, Some(write).filter(|_| writes)) }
+    let same_body = new_file.is_some_and(|file| read.bodies.get(&old.hash) == Some(&BodyHash::of(file)));
+    let decision = Decision::new(outcome, generation, Some(write).filter(|_| writes));
+    Decision { comments, same_body, ..decision }
 }
 
 /// Whether the store has lost the text of a unit, or has another one under its key, and `file` has that text.

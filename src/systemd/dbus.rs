@@ -25,7 +25,8 @@ use tokio::task::JoinHandle;
 
 use super::folder::{Before, Folder};
 use super::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
-use crate::model::file::{UnitFile, is_same_to_systemd};
+use crate::model::body::is_same_to_systemd;
+use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::systemd::{ActiveState, JobResult, LoadState};
 use calls::Verb;

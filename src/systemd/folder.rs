@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use crate::model::file::is_same_to_systemd;
+use crate::model::body::is_same_to_systemd;
 use crate::model::name::UnitName;
 use crate::systemd::Error;
 
@@ -280,7 +280,10 @@ mod tests {
         let long_ago = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000);
         File::open(folder.file("a.service")).unwrap().set_modified(long_ago).unwrap();
         assert_eq!(write("# why\n[Service]\nExecStart=/a\n"), long_ago);
-        assert!(write("# why\n[Service]\nExecStart=/b\n") > long_ago);
+        assert_eq!(write("[Service]\nExecStart=/a\n[X-Fleet]\nGlobal=true\n"), long_ago);
+        // A drop-in is written with it.
+        assert!(write("[Service]\nExecStart=/a\n[X-Fleet]\nOnDisconnect=stop\n") > long_ago);
+        assert!(write("[Service]\nExecStart=/b\n[X-Fleet]\nGlobal=true\n") > long_ago);
     }
 
     #[test]

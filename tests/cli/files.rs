@@ -214,6 +214,33 @@ fn a_change_of_comments_is_stored_and_restarts_nothing() {
 }
 
 #[test]
+fn a_change_of_sections_that_systemd_skips_restarts_nothing() {
+    const STORED: &str = "web.service: only [X-...] sections changed; stored, nothing restarted where it still fits\n";
+    let real = submitted();
+    real.run("start --no-block web");
+    real.place("web.service", N1, "active");
+    let write = |more: &str| {
+        let text = format!("# why\n[Service]\nExecStart=/bin/true\n[X-Fleet]\n{more}");
+        std::fs::write(real.dir.path().join("web.service"), text).unwrap();
+    };
+    write("Conflicts=other.service\n");
+    let Ran { code, err, .. } = real.run("diff web");
+    let effect = "web.service: it stays up on n1, nothing is restarted, because only [X-...] sections differ\n";
+    assert_eq!((code, err.as_str()), (Some(1), effect));
+    let Ran { code, out, err } = real.run("start --no-block --replace web.service");
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "Triggered unit web.service start\n", STORED));
+    write("MachineMetadata=zone=nowhere\n");
+    let Ran { err, .. } = real.run("diff web");
+    assert_eq!(err, "web.service: takes it off n1, and no other host fits\n");
+    let start = "start --no-block --replace web.service";
+    let applied: Value = serde_json::from_str(&real.run(&format!("{start} --output json")).out).unwrap();
+    let unit = &applied["units"][0];
+    assert_eq!((&unit["outcome"], &unit["same_body"]), (&"replaced".into(), &true.into()));
+    write("OnDisconnect=stop\n");
+    assert_eq!(real.run(start).err, "", "systemd has a drop-in for this");
+}
+
+#[test]
 fn what_was_replaced_or_destroyed_can_be_had_back() {
     let real = submitted();
     let write = |text: &str| std::fs::write(real.dir.path().join("web.service"), text).unwrap();

@@ -20,6 +20,7 @@ use flotilla::plan::fit::{Question, Stance, first_misfit};
 use flotilla::registry::decode;
 use flotilla::registry::keys::{Key, SCHEDULE};
 use flotilla::registry::presence::Presences;
+use flotilla::registry::records::file::FileRecord;
 use flotilla::registry::records::leader::LeaderRecord;
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Batch, Error, Event, Guard, LeaseId, Op, Store, Txn};
@@ -315,8 +316,8 @@ impl Judge {
         let before = facts.past.iter().rposition(|(at, _)| *at + lag < now).unwrap_or_default();
         let past = facts.past[before..].iter();
         // A state in which the host isn't registered doesn't show what should run there.
-        let belongs = |host: &MachineId, unit: &UnitName, hash: Option<&UnitHash>| {
-            let same = |cluster: &Cluster| cluster.units.get(unit).map(|unit| &unit.hash) == hash;
+        let belongs = |host: &MachineId, unit: &UnitName, is_same: &dyn Fn(&UnitHash) -> bool| {
+            let same = |cluster: &Cluster| cluster.units.get(unit).is_some_and(|unit| is_same(&unit.hash));
             let mut there = past.clone().filter(|(_, cluster)| cluster.machines.contains_key(host)).peekable();
             there.peek().is_some() && there.all(|(_, cluster)| is_tied(cluster, host, unit) && same(cluster))
         };
@@ -427,7 +428,14 @@ impl Facts {
                 Some((restart, _)) => drop(self.restarts.insert(name.clone(), (restart, None))),
                 None => drop(self.restarts.remove(name)),
             },
-            Change::File(..) | Change::History(..) | Change::Metadata(..) | Change::Placement(..) => {}
+            Change::File(key, _) => {
+                if let Event::Put(kv) = event
+                    && let Ok(record) = decode::<FileRecord>(kv)
+                {
+                    self.machines.stored(key, &record.text);
+                }
+            }
+            Change::History(..) | Change::Metadata(..) | Change::Placement(..) => {}
             Change::Machine(id, machine) => {
                 if let (Some(before), Some(machine)) = (self.cluster.machines.get(id), machine)
                     && before.hostname == machine.hostname

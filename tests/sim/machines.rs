@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use flotilla::model::body::{BodyHash, is_same_to_systemd};
 use flotilla::model::cluster::Cluster;
-use flotilla::model::file::{UnitFile, is_same_to_systemd};
+use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::stops_on_disconnect;
@@ -34,6 +35,8 @@ pub(crate) struct Machines {
     pub(crate) told: Told,
     /// The longest time that a call to systemd takes.
     pub(crate) call: Duration,
+    /// What systemd has of each file that the store ever had.
+    bodies: BTreeMap<UnitHash, BodyHash>,
 }
 
 /// One host.
@@ -192,14 +195,34 @@ impl Machines {
         self.all.iter().any(|machine| machine.id == *id && machine.requests.may_have_forgotten(unit))
     }
 
-    /// The agent is about to write these files. A change of comments is no reason to start a unit again.
+    /// The store has a text under this key.
+    pub(crate) fn stored(&mut self, key: &UnitHash, text: &str) {
+        self.bodies.extend(BodyHash::of_text(text).map(|body| (key.clone(), body)));
+    }
+
+    /// The agent is about to write these files. A change of comments, or of sections that systemd skips, is no reason
+    /// to start a unit again; nor is the generation that such a file carries out.
     pub(crate) fn installs(&mut self, host: usize, units: &[(UnitName, String)], now: Duration) {
         let on_disk = self.all[host].fake.on_disk();
-        let only_comments = |(unit, text): &(UnitName, String)| {
+        let is_rewritten = |(unit, text): &(UnitName, String)| {
             on_disk.get(unit).is_some_and(|before| before != text && is_same_to_systemd(before, text))
         };
-        let changed: Vec<UnitName> =
-            units.iter().filter(|one| !only_comments(one)).map(|(unit, _)| unit.clone()).collect();
+        let (rewritten, changed): (Vec<_>, Vec<_>) = units.iter().cloned().partition(is_rewritten);
+        for (unit, text) in rewritten {
+            let machine = &self.all[host];
+            let told = self.told.assignments(host, &machine.id, &unit, now);
+            let hash = UnitFile::parse(text.as_bytes()).unwrap().hash();
+            let launched = told.iter().flatten().filter(|told| told.target == Target::Launched && told.hash == hash);
+            // It may be the oldest of these that the agent carries out.
+            let oldest = launched.min_by_key(|told| told.generation).map(|told| (told.generation, told.restart));
+            // A unit that is down, or that the agent may believe to be down, is started for any new generation.
+            let up = machine.started.get(&unit).is_some_and(|since| machine.noticed(*since, self.told.lag()) < now);
+            let rests = machine.seen_down.contains_key(&unit) && !is_done(&text, machine.failed.contains_key(&unit));
+            if let Some((generation, restart)) = oldest.filter(|_| up && !rests) {
+                self.all[host].requests.rewritten(&unit, generation, restart);
+            }
+        }
+        let changed: Vec<UnitName> = changed.into_iter().map(|(unit, _)| unit).collect();
         self.files(host, &changed);
         self.all[host].installed.extend(units.iter().map(|(unit, _)| (unit.clone(), now)));
     }
@@ -268,24 +291,25 @@ impl Machines {
         host: usize,
         units: &[UnitName],
         now: Duration,
-        belongs: impl Fn(&MachineId, &UnitName, Option<&UnitHash>) -> bool,
+        belongs: impl Fn(&MachineId, &UnitName, &dyn Fn(&UnitHash) -> bool) -> bool,
     ) {
         let machine = &mut self.all[host];
         let texts = machine.fake.on_disk();
         for unit in units {
             let told = self.told.assignments(host, &machine.id, unit, now);
-            let hash = |text: Option<&String>| Some(UnitFile::parse(text?.as_bytes()).ok()?.hash());
-            let (on_disk, with) = (hash(texts.get(unit)), hash(machine.with.get(unit)));
+            let body = |text: Option<&String>| BodyHash::of_text(text?);
+            let (on_disk, with) = (body(texts.get(unit)), body(machine.with.get(unit)));
+            let is =
+                |body: Option<BodyHash>, hash: &UnitHash| body.is_some_and(|body| self.bodies.get(hash) == Some(&body));
             let differs = |told: &Assignment| {
-                on_disk.as_ref() != Some(&told.hash)
-                    || (machine.running.contains_key(unit) && with.as_ref() != Some(&told.hash))
+                !is(on_disk, &told.hash) || (machine.running.contains_key(unit) && !is(with, &told.hash))
             };
             let absent = !told.is_empty() && told.iter().all(Option::is_none);
             if absent
                 && self.told.was_cleared(&machine.id, unit)
                 && machine.running.contains_key(unit)
                 && !machine.requests.may_have_forgotten(unit)
-                && belongs(&machine.id, unit, with.as_ref())
+                && belongs(&machine.id, unit, &|hash| is(with, hash))
             {
                 journal.violate(format!("{} has come back and stops {unit}, which can run nowhere else", machine.name));
             }
@@ -540,6 +564,11 @@ impl Watched {
         let hand = last_of(&self.hand_starts, &askers);
         hand.is_some() && hand >= self.requests.last_start(&askers)
     }
+}
+
+/// Whether a unit that is down and has this text has ended as it was meant to.
+fn is_done(text: &str, failed: bool) -> bool {
+    UnitFile::parse(text.as_bytes()).is_ok_and(|file| file.ends_by_itself()) && !failed
 }
 
 /// The time of the last request for one of `units`.

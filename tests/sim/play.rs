@@ -109,6 +109,8 @@ struct Game {
     pool: Vec<Kind>,
     /// The generator that decides about restarts, if this seed has restarts.
     restarts: Option<Random>,
+    /// The generator that decides whose file gets other sections that systemd skips, if this seed has such changes.
+    sections: Option<Random>,
     /// The generator of a second user, who makes requests at the same time, if this seed has one.
     other_user: Option<Random>,
     /// The generator that decides which other wrong records somebody writes, if this seed has them.
@@ -164,6 +166,7 @@ impl Game {
         world.journal.note(format!("{hosts} hosts, {} units, {accidents:?}, {weather:?}, wild {wild}", pool.len()));
         let restarts = Some(random.fork("restarts")).filter(|_| choose.fork("restarts").chance(600));
         world.versions = Some(random.fork("versions")).filter(|_| choose.fork("versions").chance(300));
+        let sections = Some(random.fork("sections")).filter(|_| choose.fork("sections").chance(400));
         let other_user = Some(random.fork("other user")).filter(|_| choose.fork("other user").chance(400));
         let forgeries = Some(random.fork("forgeries")).filter(|_| choose.fork("forgeries").chance(700));
         let clocks = Some(random.fork("clocks")).filter(|_| choose.fork("clocks").chance(300));
@@ -186,6 +189,7 @@ impl Game {
             random,
             pool,
             restarts,
+            sections,
             other_user,
             forgeries,
             accidents,
@@ -238,11 +242,14 @@ impl Game {
             if intents.iter().any(|intent| intent.name == kind.name) {
                 continue;
             }
-            let text = kind.text(random.within(1..=3));
+            let mut text = kind.text(random.within(1..=3));
+            let mut first = kind.text(1);
+            if self.sections.as_mut().is_some_and(|sections| sections.chance(400)) {
+                (text, first) = (kind.with_other_sections(&text), kind.with_other_sections(&first));
+            }
             let (file, name) = (Some(text.as_str()), &kind.name);
             // A template can't be started; a request to start it is refused together with the whole batch.
             let launched = if name.is_template() { None } else { Some(Desired::Launched) };
-            let first = kind.text(1);
             intents.push(match random.within(0..=11) {
                 0..=4 => have(name, Some(&first), launched),
                 5 => have(name, file, Some(Desired::Loaded).filter(|_| !name.is_template())),
@@ -292,7 +299,10 @@ impl Game {
     fn other_user_acts(&mut self) -> Vec<Intent> {
         let Some(other) = self.other_user.as_mut().filter(|_| !self.pool.is_empty()) else { return Vec::new() };
         let kind = other.pick(&self.pool);
-        let text = kind.text(other.within(1..=3));
+        let mut text = kind.text(other.within(1..=3));
+        if self.sections.is_some() && other.fork("sections").chance(400) {
+            text = kind.with_other_sections(&text);
+        }
         let launched = Some(Desired::Launched).filter(|_| !kind.name.is_template());
         match other.within(0..=3) {
             0 => Vec::new(),

@@ -62,6 +62,13 @@ impl Kind {
         format!("{comment}[Unit]\n{unit}\n[Service]\n{exec}{rest}[X-Fleet]\n{fleet}\n")
     }
 
+    /// The same file with something else in the sections that systemd skips.
+    pub(crate) fn with_other_sections(&self, text: &str) -> String {
+        // A host's id excludes conflicts.
+        let more = if self.fleet.contains("MachineID=") { "" } else { "Conflicts=nobody.service\n" };
+        format!("{text}{more}[X-Note]\nWhy=other\n")
+    }
+
     /// Units it needs on its host, so that a user starts them together.
     pub(crate) fn is_broken(&self) -> bool {
         self.name.as_str() == "broken.service"

@@ -30,6 +30,9 @@ struct Started {
     /// The oldest generation that it may have been, and the restart of that assignment.
     generation: Revision,
     restart: Option<Revision>,
+    /// A later generation that a file with the same body has carried out, and the daemon that wrote it until the boot
+    /// state was saved.
+    rewritten: Option<(Revision, Option<u32>)>,
     /// The number of the daemon that made the request.
     daemon: u32,
     /// Whether the daemon received the answer, whether it saved the request later, and the lease of its later report.
@@ -94,8 +97,20 @@ impl Requests {
     pub(crate) fn noted(&mut self) {
         self.unwritten.clear();
         let daemon = self.daemon;
-        for started in self.started.values_mut().filter(|started| started.daemon == daemon && started.answered) {
-            started.noted = true;
+        for started in self.started.values_mut() {
+            started.noted |= started.daemon == daemon && started.answered;
+            if let Some((_, by)) = &mut started.rewritten {
+                *by = by.filter(|by| *by != daemon);
+            }
+        }
+    }
+
+    /// The agent writes a file with the same body, which carries out this generation.
+    pub(crate) fn rewritten(&mut self, unit: &UnitName, generation: Revision, restart: Option<Revision>) {
+        let daemon = self.daemon;
+        let same = self.started.get_mut(unit).filter(|started| !started.undone && started.restart == restart);
+        if let Some(started) = same {
+            started.rewritten = Some((generation, Some(daemon)));
         }
     }
 
@@ -217,7 +232,9 @@ impl Requests {
             let (generation, restart) = (oldest.generation, oldest.restart);
             let daemon = self.daemon;
             let (answered, noted, reported, undone) = (false, false, None, false);
-            let started = Started { at: now, generation, restart, daemon, answered, noted, reported, undone };
+            let rewritten = None;
+            let started =
+                Started { at: now, generation, restart, rewritten, daemon, answered, noted, reported, undone };
             self.started.insert(unit.clone(), started);
         }
         self.starts.extend(needs.iter().chain([unit]).map(|unit| (unit.clone(), now)));
@@ -245,7 +262,10 @@ impl Requests {
             })
         };
         let lapsed = lapsed.is_some_and(|lapsed| lapsed >= before.at);
-        newest > before.generation || before.undone || self.is_unknown(before) || lapsed || needs.iter().any(returns)
+        // What a daemon has written and not saved before it died, the next one may not know.
+        let rewritten = before.rewritten.filter(|(_, by)| by.is_none_or(|by| by == self.daemon));
+        let carried_out = before.generation.max(rewritten.map(|(generation, _)| generation).unwrap_or_default());
+        newest > carried_out || before.undone || self.is_unknown(before) || lapsed || needs.iter().any(returns)
     }
 
     /// The agent has received the answer to its last request to start `unit`.

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use flotilla::model::body::is_same_to_systemd;
 use flotilla::model::cluster::Cluster;
-use flotilla::model::file::{UnitFile, is_same_to_systemd};
+use flotilla::model::file::UnitFile;
 use flotilla::model::format::Format;
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::systemd::{ActiveState, JobKind};

@@ -181,6 +181,22 @@ pub(crate) async fn a_changed_file_of_a_loaded_unit_needs_a_reload(systemd: impl
     clean(&systemd, &mut watch).await;
 }
 
+pub(crate) async fn a_running_unit_keeps_its_state_when_its_file_gets_the_same_body(systemd: impl Systemd) {
+    let mut watch = Watch::begin(&systemd).await;
+    install(&systemd, &[("same.service", SLEEP)]).await;
+    start(&systemd, &["same.service"]).await;
+    watch.jobs(1).await;
+    let other = format!("# why\n{SLEEP}[X-Fleet]\nConflicts=other.service\n[X-Health]\nReady=tcp:80\n");
+    install(&systemd, &[("same.service", &other)]).await;
+    assert_eq!(systemd.files().await.unwrap()[&name("same.service")], other);
+    state(&systemd, "same.service", "active/running").await;
+    stop(&systemd, &["same.service"]).await;
+    start(&systemd, &["same.service"]).await;
+    watch.jobs(2).await;
+    state(&systemd, "same.service", "active/running").await;
+    clean(&systemd, &mut watch).await;
+}
+
 pub(crate) async fn a_chain_starts_in_order_and_stops_in_reverse(systemd: impl Systemd) {
     let mut watch = Watch::begin(&systemd).await;
     let on = |base: &str, service: &str| format!("[Unit]\nRequires={base}\nAfter={base}\n{service}");

@@ -45,6 +45,7 @@ macro_rules! contract {
             promise(&host, "lease_of_the_next_daemon", lease_of_the_next_daemon(&host), &mut broken).await;
             promise(&host, "aliases", aliases(&host), &mut broken).await;
             promise(&host, "drop_ins", drop_ins(&host), &mut broken).await;
+            promise(&host, "same_body", same_body(&host), &mut broken).await;
             promise(&host, "links", links(&host), &mut broken).await;
             promise(&host, "what_the_host_has", what_the_host_has(&host), &mut broken).await;
             promise(&host, "what_is_left_is_heard", what_is_left_is_heard(&host), &mut broken).await;
@@ -58,6 +59,7 @@ macro_rules! contract {
 contract! {
     body::a_new_unit_starts_without_reload
     body::a_changed_file_of_a_loaded_unit_needs_a_reload
+    body::a_running_unit_keeps_its_state_when_its_file_gets_the_same_body
     body::a_chain_starts_in_order_and_stops_in_reverse
     body::dependencies_mean_what_they_mean_to_systemd
     body::a_missing_dependency_is_said_and_its_file_ends_it
@@ -114,6 +116,26 @@ async fn lease_of_the_next_daemon(host: &Host) {
     let timers = || host.systemctl(&["list-units", "--all", "--no-legend", "--plain", "fleetd-lease-*.timer"]);
     assert_eq!(timers().lines().count(), 2, "{}", timers());
     first.set_deadlines(None).await.unwrap();
+}
+
+/// systemd asks for no reload when a file changes in what it doesn't read, and asks for one when it changes otherwise.
+async fn same_body(host: &Host) {
+    let systemd = host.adapter();
+    let needs_reload = || host.systemctl(&["show", "--property=NeedDaemonReload", "same.service"]).trim().to_owned();
+    let mut watch = Watch::begin(&systemd).await;
+    install(&systemd, &[("same.service", SLEEP)]).await;
+    start(&systemd, &["same.service"]).await;
+    watch.jobs(1).await;
+    for more in ["[X-Fleet]\nGlobal=true\n", "# why\n[X-Health]\nReady=tcp:80\n", ""] {
+        install(&systemd, &[("same.service", &format!("{SLEEP}{more}"))]).await;
+        assert_eq!(needs_reload(), "NeedDaemonReload=no", "{more}");
+    }
+    install(&systemd, &[("same.service", &format!("{SLEEP}Nice=1\n"))]).await;
+    assert_eq!(needs_reload(), "NeedDaemonReload=yes");
+    body::stop(&systemd, &["same.service"]).await;
+    watch.jobs(1).await;
+    body::all_ok("remove", &systemd.remove(vec![name("same.service")]).await);
+    systemd.reload().await.unwrap();
 }
 
 async fn boot(host: &Host) {

@@ -285,6 +285,10 @@ pub struct AppliedUnit {
     /// is no part of `outcome`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub comments: bool,
+    /// Whether its file was replaced by one from which systemd reads the same: only sections whose names begin with
+    /// `X-` have changed. A host that the new file fits writes it and restarts nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same_body: bool,
     /// Warnings, such as lines that systemd ignores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

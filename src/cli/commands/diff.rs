@@ -12,6 +12,7 @@ use crate::cli::input::files::{self, Wanted};
 use crate::cli::input::{check, select};
 use crate::cli::session::Session;
 use crate::journal::Output as _;
+use crate::model::body::is_same_to_systemd;
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
@@ -131,7 +132,8 @@ pub(super) async fn effect(
     let followers = instances.iter().filter(follows).count();
     let comments_only = unit.is_some_and(|unit| unit.hash == new.hash());
     let hosts = answer.first().and_then(|answer| answer.hosts.as_deref());
-    Some(Change { unit, comments_only, followers, hosts }.effect())
+    let same_body = old.is_some_and(|detail| is_same_to_systemd(&detail.text, new.text()));
+    Some(Change { unit, comments_only, same_body, followers, hosts }.effect())
 }
 
 /// The lines that differ, as `diff -u` prints them; nothing if none does.

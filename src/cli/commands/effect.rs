@@ -8,12 +8,17 @@ use crate::model::unit::Desired;
 /// The most hosts that are named.
 const NAMED: usize = 3;
 
+/// Why a unit whose file is replaced runs on.
+const ONLY_SECTIONS: &str = "nothing is restarted, because only [X-...] sections differ";
+
 /// A file that is about to be stored.
 pub(super) struct Change<'a> {
     /// The unit as the cluster has it; `None` if it is new.
     pub(super) unit: Option<&'a UnitView>,
     /// Whether both files have the same hash: they differ in comments and white space only.
     pub(super) comments_only: bool,
+    /// Whether systemd reads the same from both.
+    pub(super) same_body: bool,
     /// The instances of a template that have its present file.
     pub(super) followers: usize,
     /// The registered hosts, and why the unit couldn't be there with the new file.
@@ -37,6 +42,7 @@ impl Change<'_> {
         let host = unit.machine.as_ref().map(|machine| machine.hostname.as_str());
         match (unit.desired, host) {
             (Desired::Inactive, _) => "it is on no host, nothing is restarted".into(),
+            _ if unit.global && self.same_body => format!("it stays up where it still fits, {ONLY_SECTIONS}"),
             _ if unit.global => format!("restarts it on {}", count(unit.hosts.len(), "host")),
             (desired, Some(host)) => self.on(host, desired),
             (_, None) => format!("it waits for a host, {}", self.fits()),
@@ -53,6 +59,7 @@ impl Change<'_> {
             hosts.iter().any(|reasons| reasons.machine.hostname == host && reasons.misfits.is_empty())
         });
         match (stays, desired) {
+            (true, Desired::Launched) if self.same_body => format!("it stays up on {host}, {ONLY_SECTIONS}"),
             (true, Desired::Launched) => format!("restarts it on {host}"),
             (true, _) => format!("its file is replaced on {host}, where it is loaded"),
             (false, _) if self.fitting().is_empty() => format!("takes it off {host}, and no other host fits"),
@@ -84,6 +91,28 @@ mod tests {
         let mut placed = unit("a.service", desired, &[]);
         placed.machine = Some(host("n1", &[]).machine);
         placed
+    }
+
+    #[test]
+    fn a_file_with_the_same_body_restarts_nothing_where_it_fits() {
+        let (both, moves) = ([host("n1", &[]), host("n2", &[])], [host("n1", &["x"]), host("n2", &[])]);
+        let (running, loaded) = (placed(Desired::Launched), placed(Desired::Loaded));
+        let global = UnitView { global: true, machine: None, ..placed(Desired::Launched) };
+        let cases = [
+            (&running, &both, "it stays up on n1, nothing is restarted, because only [X-...] sections differ"),
+            (&running, &moves, "moves it from n1, and fits n2"),
+            (&loaded, &both, "its file is replaced on n1, where it is loaded"),
+            (
+                &global,
+                &both,
+                "it stays up where it still fits, nothing is restarted, because only [X-...] sections differ",
+            ),
+        ];
+        for (unit, hosts, expected) in cases {
+            let change =
+                Change { unit: Some(unit), comments_only: false, same_body: true, followers: 0, hosts: Some(hosts) };
+            assert_eq!(change.effect(), expected);
+        }
     }
 
     /// The unit in the cluster, whether only comments differ, the hosts' reasons, and the effect.
@@ -119,7 +148,8 @@ mod tests {
             ),
         ];
         for (unit, comments_only, hosts, expected) in cases {
-            assert_eq!(Change { unit, comments_only, followers: 2, hosts }.effect(), expected);
+            let change = Change { unit, comments_only, same_body: false, followers: 2, hosts };
+            assert_eq!(change.effect(), expected);
         }
     }
 }

@@ -23,6 +23,9 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
         if unit.comments {
             session.out.message(&only_comments(unit));
         }
+        if unit.same_body {
+            session.out.message(&only_sections(unit));
+        }
         match unit.outcome {
             Outcome::Differs => {
                 let hint = format!("{HINT}`fleetctl diff {}` shows how; with --strict, this is a failure", unit.name);
@@ -46,6 +49,11 @@ pub(super) fn only_comments(unit: &AppliedUnit) -> String {
         Outcome::Changed => format!("{}: only comments changed in its file; stored", unit.name),
         _ => format!("{}: only comments changed; stored, nothing restarted", unit.name),
     }
+}
+
+/// The message for a unit whose file was replaced by one from which systemd reads the same.
+fn only_sections(unit: &AppliedUnit) -> String {
+    format!("{}: only [X-...] sections changed; stored, nothing restarted where it still fits", unit.name)
 }
 
 fn differs(batch: &Batch, unit: &AppliedUnit) -> String {

@@ -40,6 +40,10 @@ pub struct Executed {
     /// The unit was stopped since, so the same assignment isn't carried out any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undone: bool,
+    /// The generation that another file of the unit carries out once it is written, because systemd reads the same from
+    /// it and nothing else has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrites: Option<Revision>,
     /// Its file was written, or was about to be, and systemd must reload before the file takes effect. Only set in
     /// what is saved.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -62,6 +66,7 @@ impl Executed {
             returning: false,
             follows: BTreeSet::new(),
             undone: false,
+            rewrites: None,
             reload: false,
             state: None,
         }

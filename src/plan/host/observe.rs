@@ -74,6 +74,7 @@ impl HostState {
             }
             let unit = self.mark_dirty(name);
             unit.removed |= unit.file.is_some() && file.is_none();
+            unit.compared = unit.compared.take().filter(|_| !changed);
             (unit.file, unit.unread) = (file, true);
             // systemd answers nothing about a template, but it was linked in this boot if it was recorded then.
             unit.linked |= name.is_template() && unit.file.is_some() && executed.contains_key(name);

@@ -28,7 +28,7 @@ impl HostState {
             let file = Known::of(&name, &text, &self.id);
             // systemd re-reads a loaded file, and links in `.wants` directories, only on a reload. A file that it has
             // never read needs no reload, and with a thousand units a reload blocks PID 1 for a second.
-            let same = self.units.get(&name).is_some_and(|unit| unit.has_same_as(&file.hash));
+            let same = self.units.get(&name).is_some_and(|unit| unit.has_same_as(file.body));
             let needs_reload = !same && (loaded || file.has_install);
             match outcome {
                 Ok(()) => {
@@ -39,7 +39,8 @@ impl HostState {
                         self.reload_due.insert(name.clone());
                     }
                     if same {
-                        self.mark_dirty(&name).file = Some(file);
+                        let unit = self.mark_dirty(&name);
+                        (unit.file, unit.compared) = (Some(file), None);
                     } else {
                         self.has_file(&name, file);
                     }
@@ -53,11 +54,7 @@ impl HostState {
                         self.reload_due.insert(name);
                     }
                 }
-                // Its assignment is carried out, and stays so; only its comments are the old ones for now.
-                Err(error) if same => {
-                    self.mark_dirty(&name).held_until = Some(now.monotonic + BACK_OFF);
-                    self.log.push(Log::BacksOff(name, error));
-                }
+                Err(error) if same => self.not_rewritten(name, error, now),
                 Err(error) => self.back_off(&name, &error, now),
             }
         }
@@ -79,7 +76,7 @@ impl HostState {
     /// A unit's file is installed.
     fn has_file(&mut self, name: &UnitName, file: Known) {
         let unit = self.mark_dirty(name);
-        unit.file = Some(file);
+        (unit.file, unit.compared) = (Some(file), None);
         (unit.linked, unit.removed) = (true, false);
         unit.unread = true;
         unit.unconfirmed = false;
@@ -243,7 +240,7 @@ impl HostState {
 }
 
 /// An error for a report: shortened, and without its number.
-fn line(error: &Error) -> String {
+pub(super) fn line(error: &Error) -> String {
     const LONGEST: usize = 500;
     without_os_error(&error.to_string()).chars().take(LONGEST).collect()
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 
+use super::unit::Known;
 use super::{Action, HostState, Log, Now, Unit};
 
 /// How often to read the desired states of these units.
@@ -19,6 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Returned {
     /// Units that keep running without an assignment; `None` before disk and assignments are known.
     awaiting: Option<BTreeSet<UnitName>>,
+    /// Those of them that should have another file now, and its hash: to be compared with what they run with.
+    other_files: BTreeMap<UnitName, UnitHash>,
     /// The leader that has seen the host, and the time by which it must have decided.
     leader: Option<(Revision, Duration)>,
     next_look: Duration,
@@ -67,14 +70,17 @@ impl HostState {
         Some(Action::ReadDecisions(returned.awaiting.as_ref()?.iter().cloned().collect()))
     }
 
-    /// Apply the desired states. A unit that was destroyed, is inactive or has another file no longer keeps running.
-    /// `leader` is one that has seen the host, as far as can be told. If such a leader has been in office for two TTLs
-    /// (one for its presence grace, one to plan) without assigning the unit, it has decided that it doesn't fit. One
-    /// that hasn't seen the host decides nothing, however long its plans take.
+    /// Apply the desired states. A unit that was destroyed or is inactive no longer keeps running; one that has another
+    /// file is to be compared. `leader` is one that has seen the host, as far as can be told. If such a leader has been
+    /// in office for two TTLs (one for its presence grace, one to plan) without assigning the unit, it has decided that
+    /// it doesn't fit. One that hasn't seen the host decides nothing, however long its plans take.
     pub(super) fn decided(&mut self, leader: Option<Revision>, wanted: &BTreeMap<UnitName, UnitHash>, now: Now) {
         // Reading from the store may have taken long.
         self.fresh.clear();
-        let Some(Returned { awaiting: Some(awaiting), leader: known, next_look }) = &mut self.returned else { return };
+        let Some(Returned { awaiting: Some(awaiting), other_files, leader: known, next_look }) = &mut self.returned
+        else {
+            return;
+        };
         *next_look = now.monotonic + LOOK_EVERY;
         *known = match (leader, *known) {
             (Some(leader), Some((before, until))) if leader == before => Some((leader, until)),
@@ -82,14 +88,43 @@ impl HostState {
             (None, _) => None,
         };
         let over = known.is_some_and(|(_, until)| until <= now.monotonic);
-        let units = &self.units;
-        let stays = |name: &UnitName| {
-            let hash = units.get(name).and_then(Unit::hash);
-            !over && hash.is_some() && wanted.get(name) == hash
-        };
+        let has_file = |name: &UnitName| self.units.get(name).is_some_and(|unit| unit.file.is_some());
+        let stays = |name: &UnitName| !over && has_file(name) && wanted.contains_key(name);
         let leaving: Vec<UnitName> = awaiting.iter().filter(|name| !stays(name)).cloned().collect();
+        let differs = |name: &UnitName, hash: &UnitHash| self.units.get(name).and_then(Unit::hash) != Some(hash);
+        let others = wanted.iter().filter(|(name, hash)| awaiting.contains(*name) && differs(name, hash));
+        *other_files = others.map(|(name, hash)| (name.clone(), hash.clone())).collect();
+        self.leave(leaving);
+    }
+
+    /// Compare the other files that some of these units should have. A unit keeps running only if systemd reads the
+    /// same from its new file, and that can run nowhere else either.
+    pub(super) fn compare_other_files(&mut self) -> Option<Action> {
+        let others = self.returned.as_ref().map(|returned| returned.other_files.clone()).unwrap_or_default();
+        let missing: BTreeSet<UnitHash> =
+            others.values().filter(|hash| !self.texts.contains_key(*hash)).cloned().collect();
+        if !missing.is_empty() {
+            return Some(Action::Fetch(missing));
+        }
+        let leaves = |(name, hash): (UnitName, UnitHash)| {
+            let new = self.texts.get(&hash)?.as_ref().ok().map(|text| Known::of(&name, text, &self.id));
+            let stays = self.units.get(&name).zip(new).is_some_and(|(unit, new)| new.tied && unit.has_body_of(&new));
+            (!stays).then_some(name)
+        };
+        let leaving = others.into_iter().filter_map(leaves).collect();
+        if let Some(returned) = &mut self.returned {
+            returned.other_files.clear();
+        }
+        self.leave(leaving);
+        None
+    }
+
+    /// These units no longer keep running.
+    fn leave(&mut self, leaving: Vec<UnitName>) {
+        let Some(Returned { awaiting: Some(awaiting), other_files, .. }) = &mut self.returned else { return };
         for name in leaving {
             awaiting.remove(&name);
+            other_files.remove(&name);
             self.dirty.insert(name);
         }
         if awaiting.is_empty() {
@@ -101,8 +136,9 @@ impl HostState {
 
     /// The leader has assigned the unit again.
     pub(super) fn leader_has_assigned(&mut self, name: &UnitName) {
-        let Some(Returned { awaiting: Some(awaiting), .. }) = &mut self.returned else { return };
+        let Some(Returned { awaiting: Some(awaiting), other_files, .. }) = &mut self.returned else { return };
         awaiting.remove(name);
+        other_files.remove(name);
         if awaiting.is_empty() {
             self.returned = None;
         }

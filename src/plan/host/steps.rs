@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::body::BodyHash;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::systemd::Error;
 use crate::model::unit::Assignment;
@@ -39,12 +40,17 @@ impl HostState {
         }
         // This ends: each iteration either returns an action or makes a unit back off.
         loop {
+            if lease_holds && let Some(action) = self.compare_files(now) {
+                return Some(action);
+            }
             let steps = self.steps();
             if !lease_holds && !steps.is_empty() {
                 return Some(self.await_lease(now));
             }
             for name in &steps.record {
-                self.carried_out(name, None);
+                if !self.is_rewritten(name) {
+                    self.carried_out(name, None);
+                }
             }
             if !steps.install.is_empty() {
                 if let Some(action) = self.install(steps.install, now) {
@@ -74,12 +80,17 @@ impl HostState {
         self.dirty.extend(std::mem::take(&mut self.deferred));
         let units = self.dirty.iter().filter_map(|name| Some((name, self.units.get(name)?)));
         let free = units
-            .filter(|(name, unit)| unit.held_until.is_none() && !unit.unreadable && !self.is_protected(name))
+            .filter(|(name, unit)| self.may_change(name, unit))
             .map(|(name, unit)| (name, unit.assignment.as_ref(), unit.seen()));
         let free: Vec<(&UnitName, Option<&Assignment>, Seen)> = free.collect();
         let mut steps = converge(free.iter().map(|(name, assignment, seen)| (*name, *assignment, seen)));
         self.defer_starts(&mut steps);
         steps
+    }
+
+    /// Whether anything may be done with the unit now.
+    pub(super) fn may_change(&self, name: &UnitName, unit: &Unit) -> bool {
+        unit.held_until.is_none() && !unit.unreadable && !self.is_protected(name)
     }
 
     /// Count a step of each unit. Units that have taken it too often back off and are left out.
@@ -104,20 +115,28 @@ impl HostState {
         taken
     }
 
-    fn install(&mut self, names: Vec<UnitName>, now: Now) -> Option<Action> {
+    /// Read those texts of these units from the store that weren't read in this pass.
+    pub(super) fn fetch(&self, names: &[UnitName]) -> Option<Action> {
         let key = |name: &UnitName| self.units.get(name)?.wanted_key().cloned();
         let wanted: BTreeSet<UnitHash> = names.iter().filter_map(key).collect();
         let missing: BTreeSet<UnitHash> = wanted.into_iter().filter(|key| !self.texts.contains_key(key)).collect();
-        if !missing.is_empty() {
-            return Some(Action::Fetch(missing));
+        (!missing.is_empty()).then_some(Action::Fetch(missing))
+    }
+
+    fn install(&mut self, names: Vec<UnitName>, now: Now) -> Option<Action> {
+        if let Some(action) = self.fetch(&names) {
+            return Some(action);
         }
         if self.give_up_lost_texts(&names) {
             return None;
         }
+        if let Some(question) = self.read_reports_of_rewritten(&names) {
+            return Some(question);
+        }
         // Saved before the files are written: a daemon that is killed before the reload leaves it to the next one.
         // Otherwise systemd would start a unit with the file that it has in memory.
         let due: Vec<UnitName> = names.iter().filter(|name| self.may_need_reload(name)).cloned().collect();
-        if !due.is_empty() {
+        if self.note_rewrites(&names) || !due.is_empty() {
             self.installing.extend(due);
             self.unsaved.executed = true;
             if let Some(action) = self.save() {
@@ -138,7 +157,7 @@ impl HostState {
 
     /// A leader of an earlier version deletes texts that only a field names which it doesn't know. A unit whose text is
     /// lost gets the one that is stored under the hash of its file. Returns whether there is such a unit.
-    fn give_up_lost_texts(&mut self, names: &[UnitName]) -> bool {
+    pub(super) fn give_up_lost_texts(&mut self, names: &[UnitName]) -> bool {
         let is_lost = |text: &UnitHash| self.texts.get(text).is_some_and(Result::is_err);
         let mut lost = Vec::new();
         for name in names {
@@ -155,11 +174,10 @@ impl HostState {
     /// Whether the file that is to be written takes effect only with a reload, and this isn't noted yet.
     fn may_need_reload(&self, name: &UnitName) -> bool {
         let Some(unit) = self.units.get(name).filter(|_| !self.installing.contains(name)) else { return false };
-        if unit.assignment.as_ref().is_some_and(|assignment| unit.has_same_as(&assignment.hash)) {
-            return false;
-        }
-        let text = || unit.wanted_key().and_then(|key| self.texts.get(key));
-        unit.state.load.is_found() || text().is_some_and(|text| matches!(text, Ok(text) if text.contains("[Install]")))
+        let Some(Ok(text)) = unit.wanted_key().and_then(|key| self.texts.get(key)) else {
+            return unit.state.load.is_found();
+        };
+        !unit.has_same_as(BodyHash::of_text(text)) && (unit.state.load.is_found() || text.contains("[Install]"))
     }
 
     fn run_jobs(&mut self, steps: Steps, now: Now) -> Option<Action> {

@@ -1,5 +1,6 @@
 //! The actions of a host one by one; and that any order of inputs converges.
 
+mod bodies;
 mod diagnosis;
 mod interrupted;
 mod lease;

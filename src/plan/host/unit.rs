@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::body::BodyHash;
 use crate::model::dependency::Dependencies;
 use crate::model::file::UnitFile;
 use crate::model::name::{MachineId, UnitHash, UnitName};
@@ -25,6 +26,8 @@ pub struct Unit {
     pub(super) unreadable: bool,
     /// The file on disk, if there is one.
     pub file: Option<Known>,
+    /// The hash of another file that may be assigned to it, and whether that has the same body as the one on disk.
+    pub(super) compared: Option<(UnitHash, bool)>,
     /// Its last observed state in systemd.
     pub state: UnitState,
     /// Since when `active` and `sub` have these values, in ms since the epoch.
@@ -85,6 +88,8 @@ pub struct Known {
     pub hash: UnitHash,
     /// The hash of its text, comments included.
     pub text: UnitHash,
+    /// What systemd has of it; `None` if it isn't a valid unit file.
+    pub(super) body: Option<BodyHash>,
     pub(super) dependencies: Dependencies,
     /// Whether it can run on this host only: it is global, or names this host's id.
     pub(super) tied: bool,
@@ -105,9 +110,20 @@ impl Known {
     pub(super) fn of(name: &UnitName, text: &str, host: &MachineId) -> Self {
         let Ok(file) = UnitFile::parse(text.as_bytes()) else {
             let (hash, text) = (UnitHash::new("damaged"), UnitHash::new("damaged"));
-            let dependencies = Dependencies::default();
+            let (body, dependencies) = (None, Dependencies::default());
             let (tied, ends, restarts, notifies, has_install, ends_with_lease) = Default::default();
-            return Self { hash, text, dependencies, tied, ends, restarts, notifies, has_install, ends_with_lease };
+            return Self {
+                hash,
+                text,
+                body,
+                dependencies,
+                tied,
+                ends,
+                restarts,
+                notifies,
+                has_install,
+                ends_with_lease,
+            };
         };
         let constraints = Constraints::parse(&file).ok().map(|parsed| Constraints::resolve(&Arc::new(parsed), name));
         let is_tied = |constraints: &Constraints| {
@@ -120,8 +136,8 @@ impl Known {
         let (ends, notifies) = (file.ends_by_itself(), file.may_notify());
         // Only an instance of a template can be enabled.
         let has_install = file.has_install() && !name.is_template();
-        let (hash, text) = (file.hash(), file.text_hash());
-        Self { hash, text, dependencies, tied, ends, restarts, notifies, has_install, ends_with_lease }
+        let (hash, text, body) = (file.hash(), file.text_hash(), Some(BodyHash::of(&file)));
+        Self { hash, text, body, dependencies, tied, ends, restarts, notifies, has_install, ends_with_lease }
     }
 }
 
@@ -159,16 +175,37 @@ impl Unit {
         Some(assignment.text.as_ref().unwrap_or(&assignment.hash))
     }
 
-    /// Whether systemd reads the same from its file and from one with this hash, and knows the unit: such a file is
+    /// Whether systemd reads the same from its file and from one with this body, and knows the unit: such a file is
     /// written, and nothing else is done.
-    pub(super) fn has_same_as(&self, hash: &UnitHash) -> bool {
-        self.hash() == Some(hash) && self.seen().known
+    pub(super) fn has_same_as(&self, body: Option<BodyHash>) -> bool {
+        body.is_some() && self.body() == body && self.seen().known
     }
 
-    /// Whether it has a file and must get another one.
-    pub(super) fn is_outdated(&self) -> bool {
+    /// What systemd has of its file.
+    fn body(&self) -> Option<BodyHash> {
+        self.file.as_ref().and_then(|file| file.body)
+    }
+
+    /// Whether systemd reads the same from its file and from this one.
+    pub(super) fn has_body_of(&self, file: &Known) -> bool {
+        file.body.is_some() && self.body() == file.body
+    }
+
+    /// Whether it has a file and must get one with another hash.
+    pub(super) fn has_another_file(&self) -> bool {
         let wanted = self.assignment.as_ref().filter(|assignment| assignment.target != Target::Removed);
         self.file.is_some() && wanted.is_some_and(|assignment| self.hash() != Some(&assignment.hash))
+    }
+
+    /// Whether the assigned file has the same body as the one on disk; `None` if they weren't compared.
+    pub(super) fn has_same_body(&self) -> Option<bool> {
+        let assigned = &self.assignment.as_ref()?.hash;
+        self.compared.as_ref().filter(|(hash, _)| hash == assigned).map(|(_, same)| *same)
+    }
+
+    /// Whether it has a file and must get another one, from which systemd reads something else.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.has_another_file() && self.has_same_body() != Some(true)
     }
 
     /// Whether it must be stopped and come back, with another file or as it is.
@@ -186,22 +223,28 @@ impl Unit {
     pub(super) fn is_missing(&self) -> bool {
         let Some((assignment, executed)) = self.assignment.as_ref().zip(self.executed.as_ref()) else { return false };
         let asked = assignment.target == Target::Launched && executed.generation == assignment.generation;
+        asked && self.is_at_rest()
+    }
+
+    /// Whether it is down, for another reason than that it is meant to end by itself and has.
+    pub(super) fn is_at_rest(&self) -> bool {
         let down = matches!(self.state.active, ActiveState::Inactive | ActiveState::Failed) && self.state.job.is_none();
         let ends = self.file.as_ref().is_some_and(|file| file.ends);
-        let done = ends && self.state.active == ActiveState::Inactive && executed.error.is_none();
-        asked && down && !done
+        let refused = self.executed.as_ref().is_some_and(|executed| executed.error.is_some());
+        down && !(ends && self.state.active == ActiveState::Inactive && !refused)
     }
 
     /// The input of `converge`.
     pub(super) fn seen(&self) -> Seen {
         let done = self.executed.as_ref().map(|executed| {
             let generation = if executed.undone { Revision::default() } else { executed.generation };
-            Done { generation, target: executed.target, restart: executed.restart }
+            Done { generation, target: executed.target, restart: executed.restart, rewrites: executed.rewrites }
         });
         let asked = self.assignment.as_ref().and_then(|assignment| assignment.restart);
         Seen {
             file: self.hash().cloned(),
             text: self.file.as_ref().map(|file| file.text.clone()),
+            same_body: self.has_same_body() == Some(true),
             known: self.linked || self.state.load.is_found(),
             left_over: self.removed && (self.state.active.is_up() || self.state.job.is_some()),
             running: self.state.active.is_up(),

@@ -56,6 +56,7 @@ pub(super) async fn post<S: Store>(
         outcome: done.outcome,
         generation: done.generation,
         comments: done.comments,
+        same_body: done.same_body,
         warnings: done.warnings,
     };
     Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))

@@ -1,0 +1,223 @@
+//! Files that differ only in sections that systemd skips: they are written, and their units are neither stopped nor
+//! started.
+
+use super::super::*;
+use super::Target;
+use super::world::{ID, NEEDY, ONCE, OTHER, PLAIN, STOPS, World, assignment, hash, unit};
+use crate::model::systemd::ActiveState;
+
+/// A text with the same body, which the store has.
+fn noted(world: &mut World, text: &str, more: &str) -> String {
+    let text = format!("{text}[X-Note]\nWhy={more}\n");
+    world.texts.insert(hash(&text), text.clone());
+    text
+}
+
+fn with_file(text: &str, generation: u64) -> Assignment {
+    assignment(text, Target::Launched, generation)
+}
+
+/// It ends as a oneshot does.
+fn ends(world: &mut World, name: &str) {
+    world.running.remove(&unit(name));
+    world.signal(&[name]);
+    world.settle();
+}
+
+#[test]
+fn other_sections_are_written_and_nothing_else_happens() {
+    let mut world = World::new();
+    let enabled = "[Service]\nExecStart=/bin/a\n[Install]\nWantedBy=a.target\n";
+    world.texts.insert(hash(enabled), enabled.into());
+    let units = [("a.service", PLAIN), ("i.service", enabled), ("o.service", ONCE), ("s.service", STOPS)];
+    for (name, text) in units {
+        world.assign(name, with_file(text, 1));
+        world.settle();
+    }
+    ends(&mut world, "o.service");
+    for (name, text) in units {
+        let text = noted(&mut world, text, "changed");
+        world.assign(name, with_file(&text, 2));
+        assert_eq!(world.settle(), [format!("install {name}")]);
+        assert_eq!((&world.disk[&unit(name)], world.state.reload()), (&text, None), "{name}");
+        let report = &world.reports[&unit(name)];
+        assert_eq!((report.generation, &report.hash), (Revision(2), &hash(&text)), "{name}");
+        assert!(!report.missing && report.error.is_none(), "{report:?}");
+        world.begin();
+        let again = world.settle();
+        assert!(again.iter().all(|done| done == "hold the lease"), "{name}: a restarted daemon has {again:?} to do");
+    }
+    assert_eq!(world.runs(), ["a.service", "i.service", "s.service"]);
+}
+
+#[test]
+fn a_loaded_unit_that_another_one_has_started_keeps_running() {
+    let mut world = World::new();
+    world.assign("a.service", assignment(PLAIN, Target::Loaded, 1));
+    world.settle();
+    world.running.insert(unit("a.service"), (hash(PLAIN), None));
+    world.signal(&["a.service"]);
+    let text = noted(&mut world, PLAIN, "changed");
+    world.assign("a.service", assignment(&text, Target::Loaded, 2));
+    assert_eq!(world.settle(), ["install a.service"]);
+    assert_eq!(world.reports[&unit("a.service")].generation, Revision(2));
+}
+
+#[test]
+fn what_else_is_asked_for_is_done() {
+    let mut world = World::new();
+    world.assign("a.service", assignment(PLAIN, Target::Loaded, 1));
+    world.settle();
+    let text = noted(&mut world, PLAIN, "started");
+    world.assign("a.service", with_file(&text, 2));
+    assert_eq!(world.settle(), ["install a.service", "start a.service"]);
+    let text = noted(&mut world, PLAIN, "restarted");
+    world.assign("a.service", Assignment { restart: Some(Revision(3)), ..with_file(&text, 3) });
+    assert_eq!(world.settle(), ["install a.service", "stop a.service", "start a.service"]);
+    let text = noted(&mut world, PLAIN, "stopped");
+    world.assign("a.service", assignment(&text, Target::Loaded, 4));
+    assert_eq!(world.settle(), ["install a.service", "stop a.service"]);
+    let text = noted(&mut world, OTHER, "another body");
+    world.assign("a.service", with_file(&text, 5));
+    assert_eq!(world.settle(), ["install a.service", "start a.service"]);
+}
+
+/// systemd gets a drop-in for such a unit, and so it is replaced.
+#[test]
+fn the_lease_is_part_of_the_body() {
+    let mut world = World::new();
+    let keeps = STOPS.replace("OnDisconnect=stop", "OnDisconnect=keep");
+    world.texts.insert(hash(&keeps), keeps.clone());
+    world.assign("s.service", with_file(&keeps, 1));
+    world.settle();
+    world.assign("s.service", with_file(STOPS, 2));
+    assert_eq!(world.settle(), ["stop s.service", "install s.service", "hold the lease", "start s.service"]);
+}
+
+#[test]
+fn a_unit_that_failed_is_started_again() {
+    let mut world = World::new();
+    world.assign("a.service", with_file(PLAIN, 1));
+    world.settle();
+    world.running.remove(&unit("a.service"));
+    world.troubled.insert(unit("a.service"), (ActiveState::Failed, "failed"));
+    world.signal(&["a.service"]);
+    world.settle();
+    let text = noted(&mut world, PLAIN, "changed");
+    world.assign("a.service", with_file(&text, 2));
+    assert_eq!(world.settle(), ["install a.service", "start a.service"]);
+}
+
+/// A daemon that is killed at any step starts nothing again, whether the file is written by then or not.
+#[test]
+fn a_oneshot_that_has_finished_is_never_started_again() {
+    for steps in 0..12 {
+        let mut world = World::new();
+        world.assign("o.service", with_file(ONCE, 1));
+        world.settle();
+        ends(&mut world, "o.service");
+        let text = noted(&mut world, ONCE, "changed");
+        world.assign("o.service", with_file(&text, 2));
+        world.done.clear();
+        world.input(Input::PassBegins);
+        for _ in 0..steps {
+            let action = world.state.next(world.at(), true);
+            if matches!(action, Action::Wait(_)) {
+                break;
+            }
+            let outcome = world.carry_out(action);
+            world.input(outcome);
+        }
+        let before = std::mem::take(&mut world.done);
+        world.begin();
+        let after = world.settle();
+        assert_eq!(before.len() + after.len(), 1, "{steps} steps: {before:?} {after:?}");
+        assert_eq!((&world.disk[&unit("o.service")], world.runs().len()), (&text, 0));
+        assert_eq!(world.reports[&unit("o.service")].generation, Revision(2));
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_reported_and_tried_again() {
+    let mut world = World::new();
+    world.assign("o.service", with_file(ONCE, 1));
+    world.settle();
+    ends(&mut world, "o.service");
+    let text = noted(&mut world, ONCE, "changed");
+    world.assign("o.service", with_file(&text, 2));
+    let Action::Install(files) = world.next_change() else { panic!("the file is written first") };
+    let full = Error::Io("No space left on device".into());
+    world.input(Input::Installed(files.into_iter().map(|(name, text)| (name, text, Err(full.clone()))).collect()));
+    world.pass();
+    let report = &world.reports[&unit("o.service")];
+    assert_eq!((report.generation, report.error.as_deref()), (Revision(2), Some("No space left on device")));
+    assert_eq!(world.settle(), ["install o.service"], "when the back-off has ended");
+    assert_eq!((&world.disk[&unit("o.service")], &world.reports[&unit("o.service")].error), (&text, &None));
+}
+
+/// Nothing is stopped before it is known what comes instead.
+#[test]
+fn a_unit_whose_new_file_cannot_be_read_runs_on() {
+    let mut world = World::new();
+    world.assign("a.service", with_file(PLAIN, 1));
+    world.settle();
+    let missing = "[Service]\nExecStart=/bin/missing\n";
+    world.assign("a.service", with_file(missing, 2));
+    assert!(world.pass().is_some(), "it is tried again");
+    assert!(world.done.is_empty(), "{:?}", world.done);
+    assert!(world.reports[&unit("a.service")].error.is_some());
+    world.texts.insert(hash(missing), missing.into());
+    assert_eq!(world.settle(), ["stop a.service", "install a.service", "start a.service"]);
+}
+
+#[test]
+fn what_needs_such_a_unit_runs_on_too() {
+    let mut world = World::new();
+    world.assign("base.service", with_file(PLAIN, 1));
+    world.assign("needy.service", with_file(NEEDY, 1));
+    world.settle();
+    let text = noted(&mut world, PLAIN, "changed");
+    world.assign("base.service", with_file(&text, 2));
+    assert_eq!(world.settle(), ["install base.service"]);
+    assert_eq!(world.runs(), ["base.service", "needy.service"]);
+}
+
+#[test]
+fn a_template_is_not_loaded_again_either() {
+    let mut world = World::new();
+    let brings = |text: &str, generation| Assignment {
+        templates: [(unit("echo@.service"), hash(text))].into(),
+        ..with_file(OTHER, generation)
+    };
+    world.assign("echo.socket", brings(PLAIN, 1));
+    world.settle();
+    let text = noted(&mut world, PLAIN, "changed");
+    world.assign("echo.socket", brings(&text, 1));
+    assert_eq!(world.settle(), ["install echo@.service"]);
+    assert_eq!((&world.disk[&unit("echo@.service")], world.state.reload()), (&text, None));
+}
+
+/// Its host was treated as dead while its file changed: it runs on until the leader assigns the new one.
+#[test]
+fn a_host_that_returns_keeps_what_has_the_same_body() {
+    let global = "[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n";
+    let pinned = format!("[Service]\nExecStart=/bin/g\n[X-Fleet]\nMachineID={ID}\n");
+    let placed = "[Service]\nExecStart=/bin/g\n".to_owned();
+    let other = "[Service]\nExecStart=/bin/h\n[X-Fleet]\nGlobal=true\n".to_owned();
+    for (text, stays) in [(pinned, true), (placed, false), (other, false)] {
+        let mut world = World::new();
+        world.texts.insert(hash(&text), text.clone());
+        world.assign("g.service", with_file(global, 1));
+        world.settle();
+        world.input(Input::Registered);
+        world.assigned.clear();
+        world.wanted.insert(unit("g.service"), hash(&text));
+        world.list();
+        world.pass();
+        assert_eq!(world.done.is_empty(), stays, "{text}: {:?}", world.done);
+        if stays {
+            world.assign("g.service", with_file(&text, 2));
+            assert_eq!(world.settle(), ["install g.service"]);
+        }
+    }
+}
