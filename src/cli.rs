@@ -36,8 +36,8 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, diff, edit, export, fd_forward, forget, import, journal, list, restart, restore, services, show,
-    ssh, status, submit, units, verify, wait_for,
+    complete, context, diff, edit, export, fd_forward, forget, import, journal, list, restart, restore, scale,
+    services, show, ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit};
 use input::{argv, refused};
@@ -203,12 +203,14 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Stop(args) => units::change(session, args, Operation::Stop).await,
         Command::Unload(args) => units::change(session, args, Operation::Unload).await,
         Command::Destroy(args) => units::destroy(session, args).await,
+        Command::Scale(args) => scale::run(session, args).await,
         Command::Wait(args) => wait_for::run(session, args).await,
         Command::Cat(args) => show::cat(session, args).await,
         Command::Diff(args) => diff::run(session, args).await,
         Command::Edit(args) => edit::run(session, args).await,
         Command::ListUnits(args) => list::units(session, args).await,
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
+        Command::ListSets(args) => list::sets(session, args).await,
         Command::ListMachines(args) => list::machines(session, args).await,
         Command::Forget(args) => forget::run(session, args).await,
         Command::Export(args) => export::run(session, args).await,
@@ -238,6 +240,7 @@ fn format(command: &Command) -> Format {
         | Command::Stop(Change { output, .. })
         | Command::Unload(Change { output, .. })
         | Command::Destroy(Destroy { change: Change { output, .. }, .. }) => output.format,
+        Command::Scale(args) => args.output.format,
         Command::Wait(args) => args.output.format,
         Command::Cat(args) => args.output.format,
         Command::Diff(args) => args.output.format,
@@ -247,7 +250,7 @@ fn format(command: &Command) -> Format {
         Command::Import(args) => args.output.format,
         Command::ListUnits(args) | Command::ListUnitFiles(args) => args.list.output.format,
         Command::ListMachines(args) => args.list.output.format,
-        Command::ListServices(args) => args.output.format,
+        Command::ListServices(args) | Command::ListSets(args) => args.output.format,
         Command::Service(args) => args.output.format,
         Command::Status(args) => args.output.format,
         Command::Forget(args) => args.output.format,

@@ -6,6 +6,7 @@
 //! * [`converge`]: the next step of one unit on a host; for `host`.
 //! * [`templates`]: which templates a host must have because of a unit; for `wanted`.
 //! * [`wanted`]: the assignment that a host must have of a unit that belongs there; for `schedule` and `check`.
+//! * [`sets`]: which members a set has, and how its count changes; for the API, by way of `registry`.
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
 //! * [`progress`]: whether a requested operation is done, and what it waits for; for the API.
 //! * [`check`]: the invariants of a cluster; for tests, simulations and the engine's periodic audit.
@@ -20,5 +21,6 @@ pub mod fit;
 pub mod host;
 pub mod progress;
 pub mod schedule;
+pub mod sets;
 pub mod templates;
 pub mod wanted;

@@ -17,6 +17,7 @@ pub mod reader;
 pub mod records;
 pub mod scope;
 pub mod services;
+pub mod sets;
 pub mod sight;
 pub mod summaries;
 pub mod units;

@@ -28,6 +28,8 @@ mod reports;
 mod roles;
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/sets.rs"]
+mod sets;
 #[path = "api/v1.rs"]
 mod v1;
 #[path = "api/v2.rs"]

@@ -25,6 +25,8 @@ mod real;
 mod records;
 #[path = "cli/safety.rs"]
 mod safety;
+#[path = "cli/sets.rs"]
+mod sets;
 #[path = "cli/terminal.rs"]
 mod terminal;
 #[path = "cli/waiting.rs"]

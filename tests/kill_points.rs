@@ -164,7 +164,7 @@ fn change(change: UnitChange) -> Request {
 
 fn ensure(name: &str, text: Option<&str>, desired: Option<Desired>) -> Request {
     let file = text.map(|text| Arc::new(UnitFile::parse(text.as_bytes()).unwrap()));
-    let change = UnitChange::Ensure { file, desired, on_different_file: OnDifferentFile::Replace };
+    let change = UnitChange::Ensure { file, desired, on_different_file: OnDifferentFile::Replace, replicas: None };
     Request::Units(vec![Intent { name: unit(name), change }])
 }
 

@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::api::wire::{
-    ClusterView, ErrorBody, ErrorDetail, MachineList, Operation, UnitDetail, UnitHistory, UnitList, WatchLine,
+    ClusterView, ErrorBody, ErrorDetail, MachineList, Operation, SetList, UnitDetail, UnitHistory, UnitList, WatchLine,
 };
 use crate::model::glob::Glob;
 use crate::model::name::{MachineId, UnitName};
@@ -133,6 +133,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn units(&self, patterns: &[String]) -> Result<UnitList, ClientError> {
         self.get(&with_names("/fleet/v2/units", patterns)).await
+    }
+
+    /// The sets, or those whose templates match one of `patterns`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn sets(&self, patterns: &[String]) -> Result<SetList, ClientError> {
+        self.get(&with_names("/fleet/v2/sets", patterns)).await
     }
 
     /// One unit, its text, and why it isn't where it should be.

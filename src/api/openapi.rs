@@ -182,6 +182,16 @@ fn description() -> Value {
             ),
         ),
         (
+            "/fleet/v2/sets",
+            "get",
+            list(
+                "sets",
+                "Sets: templates with a number of members, and how many of these are up.",
+                vec![globs()],
+                types.answer::<wire::SetList>(),
+            ),
+        ),
+        (
             "/fleet/v2/machines",
             "get",
             Operation {

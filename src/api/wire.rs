@@ -13,6 +13,6 @@ pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{MachineList, MachineRef, MachineView, Offline};
 pub use status::{ClusterView, LeaderView};
 pub use units::{
-    Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons, StateView,
-    UnitDetail, UnitHistory, UnitList, UnitView, WatchLine,
+    Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons, SetList,
+    SetView, StateView, UnitDetail, UnitHistory, UnitList, UnitView, WatchLine,
 };

@@ -20,7 +20,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub(super) use backup::{Export, Restore};
-pub(super) use change::{Block, Change, Create, Destroy, Start, Submit};
+pub(super) use change::{Block, Change, Count, Create, Destroy, Scale, Start, Submit};
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, Verify, editor};
 pub(super) use hosts::{Forget, Ssh, Status};
@@ -95,6 +95,8 @@ pub(super) enum Command {
     Unload(Change),
     /// Stop units and remove them from the cluster
     Destroy(Destroy),
+    /// Change how many members a set has
+    Scale(Scale),
     /// Wait until units are in a state
     Wait(Wait),
     /// Print a unit's file as it was submitted
@@ -103,6 +105,8 @@ pub(super) enum Command {
     ListUnits(ListUnits),
     /// List the units that the cluster knows
     ListUnitFiles(ListUnits),
+    /// List the sets and how many of their members are up
+    ListSets(List),
     /// List the hosts of the cluster
     ListMachines(ListMachines),
     /// Forget hosts that are gone and won't be back

@@ -220,6 +220,7 @@ pub(super) mod tests {
             hash: UnitHash::new("0"),
             description: String::new(),
             global: false,
+            replicas: None,
             desired,
             current: String::new(),
             generation: Revision(1),

@@ -169,6 +169,7 @@ mod tests {
             hash: UnitHash::new("0"),
             description: String::new(),
             global,
+            replicas: None,
             desired: Desired::Launched,
             current: String::new(),
             generation: Revision(1),

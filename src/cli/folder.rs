@@ -1,7 +1,7 @@
 //! The folder that `export` writes and `restore` reads:
 //!
 //! ```text
-//! units.json           format, and the desired state and the hash of each unit
+//! units.json           format, and the desired state and the hash of each unit; of a set, how many members it has
 //! units/web.service    the file of each unit, as it was submitted
 //! ```
 //!
@@ -40,6 +40,9 @@ pub(in crate::cli) struct Entry {
     pub(in crate::cli) desired: Desired,
     /// The hash of its file, as `list-unit-files` shows it.
     pub(in crate::cli) hash: UnitHash,
+    /// How many members it has, if it is a set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) replicas: Option<u32>,
 }
 
 /// A unit of a folder.
@@ -49,6 +52,8 @@ pub(in crate::cli) struct Saved {
     pub(in crate::cli) desired: Desired,
     /// Its file.
     pub(in crate::cli) text: String,
+    /// How many members it has, if it is a set.
+    pub(in crate::cli) replicas: Option<u32>,
 }
 
 /// How many files writing has changed.
@@ -97,7 +102,7 @@ pub(in crate::cli) fn read(folder: &Path) -> Result<BTreeMap<UnitName, Saved>, V
     }
     for (name, entry) in list {
         match read_unit(&path_of(folder, &name), &entry) {
-            Ok(text) => drop(units.insert(name, Saved { desired: entry.desired, text })),
+            Ok(text) => drop(units.insert(name, Saved { desired: entry.desired, text, replicas: entry.replicas })),
             Err(why) => wrong.push(format!("{}: {why}", path_of(folder, &name).display())),
         }
     }
@@ -214,7 +219,7 @@ mod tests {
 
     /// The text of a unit, and its entry.
     fn unit(desired: Desired, text: &str) -> (Entry, String) {
-        (Entry { desired, hash: UnitFile::parse(text.as_bytes()).unwrap().hash() }, text.to_owned())
+        (Entry { desired, hash: UnitFile::parse(text.as_bytes()).unwrap().hash(), replicas: Some(3) }, text.to_owned())
     }
 
     fn write_all(folder: &Path, units: &[(&str, Desired, &str)]) -> Result<Changes, String> {
@@ -238,8 +243,9 @@ mod tests {
         assert_eq!(listed(&folder), Ok(BTreeMap::new()));
         assert_eq!(write_all(&folder, &[A, W]), Ok(Changes { written: 2, deleted: 0 }));
         assert_eq!(write_all(&folder, &[A, W]), Ok(Changes::default()), "nothing differs");
-        let saved =
-            |(name, desired, text): (&str, _, &str)| (name.parse().unwrap(), Saved { desired, text: text.into() });
+        let saved = |(name, desired, text): (&str, _, &str)| {
+            (name.parse().unwrap(), Saved { desired, text: text.into(), replicas: Some(3) })
+        };
         assert_eq!(read(&folder), Ok([A, W].map(saved).into()));
         let loaded = ("a.service", Desired::Loaded, "[Service]\nExecStart=/b\n");
         assert_eq!(write_all(&folder, &[loaded]), Ok(Changes { written: 1, deleted: 1 }));

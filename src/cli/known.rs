@@ -158,6 +158,7 @@ fn only_named(name: UnitName, machine: MachineRef) -> UnitView {
         hash: UnitHash::new(""),
         description: String::new(),
         global: false,
+        replicas: None,
         desired: Desired::Launched,
         current: String::new(),
         generation: Revision::default(),

@@ -170,6 +170,7 @@ mod tests {
             hash: UnitHash::new("0"),
             description: String::new(),
             global: false,
+            replicas: None,
             desired: Desired::Launched,
             current: String::new(),
             generation: Revision(1),

@@ -115,6 +115,22 @@ impl UnitName {
 }
 
 impl UnitName {
+    /// The number of an instance that is named by one, from 1 and without leading zeros: a member, if its template is a
+    /// set.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        let instance = self.instance().filter(|instance| instance.bytes().all(|b| b.is_ascii_digit()))?;
+        instance.parse().ok().filter(|number| *number > 0 && !instance.starts_with('0'))
+    }
+
+    /// The instance of this template that is named `number`.
+    ///
+    /// # Errors
+    /// Its name would be too long.
+    pub fn numbered(&self, number: u32) -> Result<Self, NameError> {
+        format!("{}@{number}.{}", self.prefix(), self.kind()).parse()
+    }
+
     /// `text` with the specifiers `%n`, `%N`, `%p`, `%i` replaced by their values for this unit.
     #[must_use]
     pub fn expand(&self, text: &str) -> String {

@@ -15,7 +15,7 @@ use super::name::UnitName;
 pub const SECTION: &str = "X-Fleet";
 
 /// All options; legacy spellings last.
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 13] = [
     "MachineID",
     "MachineMetadata",
     "MachineOf",
@@ -23,12 +23,19 @@ const OPTIONS: [&str; 12] = [
     "Replaces",
     "Global",
     "OnDisconnect",
+    "Replicas",
     "X-ConditionMachineID",
     "X-ConditionMachineBootID",
     "X-ConditionMachineMetadata",
     "X-ConditionMachineOf",
     "X-Conflicts",
 ];
+
+/// How many of the options above are written today.
+const TODAY: usize = 8;
+
+/// The most members of a set that `Replicas=` and a request can ask for.
+pub const MAX_REPLICAS: u32 = 1000;
 
 /// The constraints in a unit file. Strings may contain specifiers until [`Constraints::resolve`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,6 +54,9 @@ pub struct Constraints {
     pub global: bool,
     /// `OnDisconnect=`: what happens to the unit when its host's lease is not renewed.
     pub on_disconnect: OnDisconnect,
+    /// `Replicas=`: how many members the template has, which is then a set. In the file of an instance it says nothing
+    /// of that instance.
+    pub replicas: Option<u32>,
     /// The instances of templates that the file's other sections name. Specifiers in them are never resolved here.
     pub instances: NamedInstances,
     specifiers: bool,
@@ -118,6 +128,7 @@ impl Constraints {
             replaces: globs(&constraints.replaces),
             global: constraints.global,
             on_disconnect: constraints.on_disconnect,
+            replicas: constraints.replicas,
             instances: constraints.instances.clone(),
             specifiers: false,
             legacy_id: constraints.legacy_id,
@@ -144,6 +155,7 @@ impl Constraints {
             "Conflicts" => globs(name, value).map(|globs| self.conflicts.extend(globs)),
             "Replaces" => globs(name, value).map(|globs| self.replaces.extend(globs)),
             "OnDisconnect" => self.take_on_disconnect(value),
+            "Replicas" => self.take_replicas(value),
             _ => boolean(value)
                 .map(|global| self.global = global)
                 .ok_or_else(|| format!("`Global={value}`: must be true or false")),
@@ -192,6 +204,17 @@ impl Constraints {
         Ok(())
     }
 
+    /// The last value counts.
+    fn take_replicas(&mut self, value: &str) -> Result<(), String> {
+        let count = Some(value).filter(|value| value.bytes().all(|b| b.is_ascii_digit())).and_then(|v| v.parse().ok());
+        self.replicas = Some(
+            count
+                .filter(|count| *count <= MAX_REPLICAS)
+                .ok_or_else(|| format!("`Replicas={value}`: must be a number from 0 to {MAX_REPLICAS}"))?,
+        );
+        Ok(())
+    }
+
     fn take_machine_of(&mut self, value: &str) -> Result<(), String> {
         let names = words("MachineOf", value)?;
         if names.is_empty() {
@@ -220,6 +243,7 @@ impl Constraints {
             (pinned && replaces, "MachineID cannot be used with Replaces"),
             (self.global && peers, "Global cannot be used with Peers"),
             (self.global && replaces, "Global cannot be used with Replaces"),
+            (self.global && self.replicas.is_some(), "Replicas cannot be used with Global"),
             (conflicts && replaces, "Conflicts cannot be used with Replaces"),
         ];
         let mut found: Vec<String> =
@@ -313,7 +337,7 @@ fn check_specifiers(name: &str, value: &str) -> Result<(), String> {
 /// The known option most similar to a misspelt one, if it is similar enough.
 fn nearest(name: &str) -> Option<&'static str> {
     const NEAR: usize = 3;
-    OPTIONS[..7]
+    OPTIONS[..TODAY]
         .iter()
         .map(|known| (distance(name, known), *known))
         .filter(|(d, _)| *d <= NEAR)
@@ -385,6 +409,11 @@ mod tests {
             "4: unknown option `OnDisconect` in [X-Fleet]; did you mean `OnDisconnect`?"
         );
         assert!(problem("Conflicts=[a").contains("no valid pattern"));
+        assert_eq!(problem("Replica=3"), "4: unknown option `Replica` in [X-Fleet]; did you mean `Replicas`?");
+        for bad in ["-1", "1001", "+3", "3 4", "", "many", "99999999999", "%i"] {
+            let expected = format!("4: `Replicas={bad}`: must be a number from 0 to 1000");
+            assert_eq!(problem(&format!("Replicas={bad}")), expected);
+        }
         assert!(problem("MachineOf=%H.service").contains("only the specifiers"));
         assert!(problem("MachineOf=db").contains("has no type"));
         // One name, since only systemd's white space separates words.
@@ -409,6 +438,18 @@ mod tests {
             assert_eq!(constraints.on_disconnect, expected, "{section}");
             let resolved = Constraints::resolve(&constraints, &"web@1.service".parse().unwrap());
             assert_eq!(resolved.on_disconnect, expected, "{section}");
+        }
+    }
+
+    #[test]
+    fn a_template_says_how_many_members_it_has() {
+        for (section, expected) in
+            [("Global=no", None), ("Replicas=0", Some(0)), ("Replicas=3\nReplicas=1000\nConflicts=%p@*", Some(1000))]
+        {
+            let constraints = Arc::new(parse(section).unwrap());
+            assert_eq!(constraints.replicas, expected, "{section}");
+            let resolved = Constraints::resolve(&constraints, &"web@.service".parse().unwrap());
+            assert_eq!(resolved.replicas, expected, "{section}");
         }
     }
 
@@ -446,6 +487,7 @@ mod tests {
             (format!("{id}\nReplaces=a.service"), "MachineID cannot be used with Replaces"),
             ("Global=true\nMachineOf=a.service".into(), "Global cannot be used with Peers"),
             ("Global=true\nReplaces=a.service".into(), "Global cannot be used with Replaces"),
+            ("Global=true\nReplicas=0".into(), "Replicas cannot be used with Global"),
             ("Conflicts=a.service\nReplaces=b.service".into(), "Conflicts cannot be used with Replaces"),
             (
                 "MachineOf=a.service\nConflicts=a.*".into(),

@@ -78,6 +78,10 @@ pub struct Unit {
     /// The generation at which a restart was last requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Revision>,
+    /// How many members it has, if it is a template and a set. Versions that don't know the field ignore it, and lose
+    /// it when they write the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
     /// When it was first submitted, ms since the epoch.
     pub submitted: u64,
     /// Who asked for this generation; `None` in records of versions that didn't write it, and in the leader's copy of
@@ -90,7 +94,7 @@ impl Unit {
     /// A unit without anything that is optional.
     #[must_use]
     pub fn new(desired: Desired, hash: UnitHash, generation: Revision) -> Self {
-        Self { desired, hash, text: None, generation, restart: None, submitted: 0, by: None }
+        Self { desired, hash, text: None, generation, restart: None, replicas: None, submitted: 0, by: None }
     }
 
     /// The name under which its text is stored.
@@ -309,6 +313,24 @@ mod tests {
         assert_eq!(read(r#""reasons":{"conflicts":2},"#), Some([(Rule::Conflicts, 2)].into()));
         assert_eq!(read(r#""reasons":{"resources":2,"conflicts":1},"#), None);
         assert_eq!(read(r#""reasons":["anything"],"#), None);
+    }
+
+    /// A version without sets ignores the count.
+    #[test]
+    fn older_versions_read_a_set() {
+        #[derive(Deserialize)]
+        struct Old {
+            desired: Desired,
+            submitted: u64,
+        }
+        let new = || Unit::new(Desired::Inactive, UnitHash::new("a"), Revision(7));
+        let text = serde_json::to_string(&Unit { replicas: Some(3), ..new() }).unwrap();
+        assert_eq!(text, r#"{"desired":"inactive","hash":"a","generation":7,"replicas":3,"submitted":0}"#);
+        let Old { desired, submitted } = serde_json::from_str(&text).unwrap();
+        assert_eq!((desired, submitted), (Desired::Inactive, 0));
+        // What isn't a set is written as before.
+        let plain = r#"{"desired":"inactive","hash":"a","generation":7,"submitted":0}"#;
+        assert_eq!(serde_json::to_string(&new()).unwrap(), plain);
     }
 
     /// A version without the reasons ignores the field and finds the sentence in its place.

@@ -8,10 +8,11 @@ use crate::model::body::BodyHash;
 use crate::model::file::{FileError, UnitFile};
 use crate::model::history::History;
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::placement::{Constraints, SECTION, limits};
+use crate::model::placement::{Constraints, Problem as Wrong, SECTION, limits};
 use crate::model::reserved;
 use crate::model::revision::Revision;
 use crate::model::unit::{Desired, Outcome, Target, Unit, UnitReport};
+use crate::plan::sets;
 
 /// The message for a unit whose record can't be read.
 pub const DAMAGED: &str = "its record in the store is damaged; submit it again with its file, or destroy it";
@@ -43,6 +44,9 @@ pub enum UnitChange {
         desired: Option<Desired>,
         /// What to do if the stored file differs from this one.
         on_different_file: OnDifferentFile,
+        /// How many members a template must have; it is a set from now on. `sets` adds the members to the batch. `None`
+        /// leaves it to the file.
+        replicas: Option<u32>,
     },
 }
 
@@ -84,10 +88,10 @@ pub struct Found {
 pub struct Read {
     /// That revision.
     pub revision: Revision,
-    /// The units of the batch that exist, and the templates they may need.
+    /// The units of the batch that exist, the templates they may need, and the members of sets.
     pub units: BTreeMap<UnitName, Found>,
     /// What the store has under the hashes of the files that were sent, and under the keys of the texts of the units
-    /// that they were sent for and of those templates.
+    /// that they were sent for, of those templates and of sets.
     pub files: BTreeMap<UnitHash, Arc<UnitFile>>,
     /// The files of the batch by their hashes; of several texts of one file, the first.
     pub sent: BTreeMap<UnitHash, Arc<UnitFile>>,
@@ -123,13 +127,16 @@ pub struct Decision {
     pub same_body: bool,
     /// Lines of its file that systemd ignores.
     pub warnings: Vec<String>,
+    /// How many members it has afterwards, if it is a set.
+    pub replicas: Option<u32>,
     /// The write, if there is anything to write.
     pub write: Option<Write>,
 }
 
 impl Decision {
     fn new(outcome: Outcome, generation: Revision, write: Option<Write>) -> Self {
-        Self { outcome, generation, comments: false, same_body: false, warnings: Vec::new(), write }
+        let (comments, same_body) = (false, false);
+        Self { outcome, generation, comments, same_body, warnings: Vec::new(), replicas: None, write }
     }
 }
 
@@ -190,11 +197,30 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
         Ok(constraints) => Constraints::resolve(&Arc::new(constraints), name),
         Err(problems) => return problems.into_iter().map(|p| problem(p.line, p.what)).collect(),
     };
+    if let Some(Wrong { line, what }) = limits::misplaced_replicas(file, name) {
+        return vec![problem(line, what)];
+    }
     if !constraints.machine_of.contains(name.as_str()) {
         return Vec::new();
     }
     let line = file.section(SECTION).find(|option| option.name.ends_with("MachineOf")).map_or(0, |option| option.line);
     vec![problem(line, format!("`MachineOf` names {name} itself: it must name other units"))]
+}
+
+/// The count in the file of unit `name`; only templates have one.
+pub(super) fn replicas_of(name: &UnitName, file: &UnitFile) -> Option<u32> {
+    Constraints::parse(file).ok().filter(|_| name.is_template())?.replicas
+}
+
+/// The count of a template that gets another file.
+pub(super) fn replicas_replaced(name: &UnitName, old: &Unit, file: &UnitFile, read: &Read) -> Option<u32> {
+    let before = stored(old, read).and_then(|file| replicas_of(name, &file));
+    sets::replaced(old.replicas, before, replicas_of(name, file))
+}
+
+/// The file that a unit has in the store, if it was read.
+fn stored(unit: &Unit, read: &Read) -> Option<Arc<UnitFile>> {
+    read.files.get(unit.file_key()).or_else(|| read.files.get(&unit.hash)).cloned()
 }
 
 /// What is wrong with a text that isn't a unit file.
@@ -214,13 +240,26 @@ pub fn cannot_activate(name: &UnitName) -> String {
 /// # Errors
 /// What is wrong with it, given what was read.
 pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result<Decision, Vec<Problem>> {
+    let decision = decide_unit(intents, index, read, now)?;
+    let kept = || read.units.get(&intents[index].name)?.unit.as_ref();
+    let record = decision.write.as_ref().map_or_else(kept, |write| write.record.as_ref());
+    Ok(Decision { replicas: record.and_then(|record| record.replicas), ..decision })
+}
+
+fn decide_unit(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result<Decision, Vec<Problem>> {
     let Intent { name, change } = &intents[index];
     let found = read.units.get(name);
-    let (file, desired, on_different_file) = match change {
+    let (file, (desired, replicas), on_different_file) = match change {
         UnitChange::Destroy => return Ok(destroy(name, found, read, now)),
         UnitChange::Restart => return restart(name, found, read),
-        UnitChange::Ensure { file, desired, on_different_file } => (file.clone(), *desired, *on_different_file),
+        UnitChange::Ensure { file, desired, on_different_file, replicas } => {
+            (file.clone(), (*desired, *replicas), *on_different_file)
+        }
     };
+    if replicas.is_some() {
+        let stored = || stored(found?.unit.as_ref()?, read);
+        check_scaled(name, file.clone().or_else(stored))?;
+    }
     if name.is_template() && desired.is_some_and(|desired| desired > Desired::Inactive) {
         return Err(problem(name, cannot_activate(name)));
     }
@@ -241,20 +280,24 @@ pub fn decide(intents: &[Intent], index: usize, read: &Read, now: u64) -> Result
         let outcome = if old_revision.is_some() { Outcome::Replaced } else { Outcome::Created };
         let stored = Stored::new(&file, read);
         let first = Unit::new(desired.unwrap_or(Desired::Inactive), file.hash(), read.revision);
-        let record = Unit { text: stored.text, submitted: now, ..first };
+        let replicas = replicas.or_else(|| replicas_of(name, &file));
+        let record = Unit { text: stored.text, replicas, submitted: now, ..first };
         let write = Write { guard: old_revision, record: Some(record), texts: stored.texts, history: None };
         return Ok(Decision { warnings, ..Decision::new(outcome, read.revision, Some(write)) });
     };
-    let request = (file.as_ref(), desired, on_different_file);
+    let request = (file.as_ref(), (desired, replicas), on_different_file);
     Ok(Decision { warnings, ..amend(name, old, old_revision, request, read, now) })
 }
+
+/// A file, a desired state and a number of members, and what to do if there is another file.
+type Request<'a> = (Option<&'a Arc<UnitFile>>, (Option<Desired>, Option<u32>), OnDifferentFile);
 
 /// What becomes of a unit that exists, whose record `guard` wrote last.
 fn amend(
     name: &UnitName,
     old: &Unit,
     guard: Option<Revision>,
-    (file, desired, on_different_file): (Option<&Arc<UnitFile>>, Option<Desired>, OnDifferentFile),
+    (file, (desired, replicas), on_different_file): Request<'_>,
     read: &Read,
     now: u64,
 ) -> Decision {
@@ -269,14 +312,15 @@ fn amend(
     // The same desired state is a new request if the unit isn't running: its host starts it for a new generation.
     let starts_again = desired == Some(Desired::Launched) && read.at_rest.contains(name);
     let desired = desired.unwrap_or(kept);
-    let changes = new_file.is_some() || desired != old.desired || starts_again;
+    let is_scaled = replicas.is_some() && replicas != old.replicas;
+    let changes = new_file.is_some() || desired != old.desired || starts_again || is_scaled;
     let outcome = match (new_file, differs, changes) {
         (Some(_), ..) => Outcome::Replaced,
         (None, true, _) => Outcome::Differs,
         (None, false, true) => Outcome::Changed,
         (None, false, false) => Outcome::Unchanged,
     };
-    // Only what a host must carry out is a new generation.
+    // Only what a host must carry out is a new generation, or a number of members: two such records are never equal.
     let generation = if changes { read.revision } else { old.generation };
     let lost = file.filter(|file| is_lost(old, file, read));
     let stored = match (new_file, new_text) {
@@ -288,7 +332,9 @@ fn amend(
         }
     };
     let hash = new_file.map_or_else(|| old.hash.clone(), |file| file.hash());
-    let record = Unit { desired, hash, text: stored.text, generation, ..old.clone() };
+    let kept = || new_file.map_or(old.replicas, |file| replicas_replaced(name, old, file, read));
+    let replicas = replicas.or_else(kept);
+    let record = Unit { desired, hash, text: stored.text, replicas, generation, ..old.clone() };
     let comments = new_text.is_some();
     let history = (new_file.is_some() || comments).then(|| read.history(name, old, now, false));
     let write = Write { guard, record: Some(record), texts: stored.texts, history };
@@ -344,6 +390,9 @@ fn destroy(name: &UnitName, found: Option<&Found>, read: &Read, now: u64) -> Dec
 fn restart(name: &UnitName, found: Option<&Found>, read: &Read) -> Result<Decision, Vec<Problem>> {
     let Some(Found { revision, unit }) = found else { return Err(problem(name, "no such unit".into())) };
     let Some(old) = unit else { return Err(problem(name, DAMAGED.into())) };
+    if old.replicas.is_some() {
+        return Err(problem(name, "it is a set: restart its members".into()));
+    }
     if old.desired == Desired::Inactive {
         // CoreOS fleet's words.
         return Err(problem(name, format!("Unable to restart unit {name} in state inactive; start it instead")));
@@ -354,14 +403,28 @@ fn restart(name: &UnitName, found: Option<&Found>, read: &Read) -> Result<Decisi
     Ok(Decision::new(Outcome::Restarted, generation, Some(write)))
 }
 
+/// Whether a template can have a count that is asked for.
+fn check_scaled(name: &UnitName, file: Option<Arc<UnitFile>>) -> Result<(), Vec<Problem>> {
+    if let Some(template) = name.template() {
+        return Err(problem(name, format!("it is an instance; name its template, {template}")));
+    }
+    if !name.is_template() {
+        return Err(problem(name, "only a template has replicas, such as web@.service".into()));
+    }
+    let constraints = file.and_then(|file| Constraints::parse(&file).ok());
+    if constraints.is_some_and(|constraints| constraints.global) {
+        return Err(problem(name, "Replicas cannot be used with Global".into()));
+    }
+    Ok(())
+}
+
 /// The file of a new unit that was sent without one: its template's, as this batch leaves it.
 fn instantiate(intents: &[Intent], name: &UnitName, read: &Read) -> Result<Arc<UnitFile>, Vec<Problem>> {
     let Some(template) = name.template() else {
         return Err(problem(name, "no such unit, and no file came with it".into()));
     };
-    let stored = read.units.get(&template).and_then(|found| found.unit.as_ref());
-    let text = |unit: &Unit| read.files.get(unit.file_key()).or_else(|| read.files.get(&unit.hash)).cloned();
-    let stored = stored.and_then(text);
+    let record = read.units.get(&template).and_then(|found| found.unit.as_ref());
+    let stored = record.and_then(|unit| stored(unit, read));
     let sent = intents.iter().find(|intent| intent.name == template).map(|intent| &intent.change);
     let file = match sent {
         Some(UnitChange::Destroy) => None,
@@ -404,7 +467,7 @@ mod tests {
         desired: Option<Desired>,
         on_different_file: OnDifferentFile,
     ) -> Intent {
-        Intent { name: name(unit), change: UnitChange::Ensure { file, desired, on_different_file } }
+        Intent { name: name(unit), change: UnitChange::Ensure { file, desired, on_different_file, replicas: None } }
     }
 
     fn read(units: &[(&str, &Arc<UnitFile>, Desired)]) -> Read {

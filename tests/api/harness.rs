@@ -1,8 +1,8 @@
 //! A server in this process, a store that fails on demand, and a client that hides nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla::api::server::health::{self, Health};
@@ -49,6 +49,8 @@ struct Faults {
     lost: AtomicUsize,
     /// So many commits conflict.
     conflicts: AtomicUsize,
+    /// So many more commits are done, and no other one; `None` for all.
+    left: Mutex<Option<usize>>,
     commits: AtomicUsize,
     ranges: AtomicUsize,
     /// Keys that ranges have answered with.
@@ -80,6 +82,12 @@ impl Faulty {
 
     pub fn conflict(&self, commits: usize) {
         self.faults.conflicts.store(commits, Ordering::SeqCst);
+    }
+
+    /// The store is unreachable after so many more commits; `None` makes it reachable again.
+    pub fn go_down_after(&self, commits: Option<usize>) {
+        *self.faults.left.lock().unwrap() = commits;
+        self.set_down(false);
     }
 
     pub fn commits(&self) -> usize {
@@ -135,6 +143,13 @@ impl Store for Faulty {
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
         self.pass().await?;
         self.faults.commits.fetch_add(1, Ordering::SeqCst);
+        if let Some(left) = self.faults.left.lock().unwrap().as_mut() {
+            if *left == 0 {
+                self.set_down(true);
+                return Err(Error::Unavailable("etcd at 10.88.0.1:2379 refuses connections".into()));
+            }
+            *left -= 1;
+        }
         if take_one(&self.faults.conflicts) {
             return Err(Error::Conflict);
         }

@@ -81,7 +81,10 @@ fn help_has_every_command_in_its_group() {
         let lines = lines.take_while(|line| line.starts_with("  "));
         lines.map(|line| line.split_whitespace().next().unwrap()).collect()
     };
-    assert_eq!(names("Run units"), ["submit", "load", "start", "restart", "stop", "unload", "destroy", "wait"]);
+    assert_eq!(
+        names("Run units"),
+        ["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "wait"]
+    );
     assert_eq!(names("Unit files"), ["cat", "diff", "edit", "verify"]);
     assert_eq!(names("See what is there")[..3], ["status", "list-units", "list-unit-files"]);
     assert!(help.lines().count() <= 32 && help.contains("  restore") && !help.contains("--tunnel"), "{help}");

@@ -217,8 +217,11 @@ fn described(args: &[String], out: &str) {
         "list-unit-files" => Some("PrintedUnitFiles"),
         "list-machines" => Some("PrintedMachines"),
         "list-services" => Some("PrintedServices"),
+        "list-sets" => Some("PrintedSets"),
         "service" => Some("PrintedInstances"),
-        "submit" | "load" | "start" | "restart" | "stop" | "unload" | "destroy" | "restore" => Some("PrintedDone"),
+        "submit" | "load" | "start" | "restart" | "stop" | "unload" | "destroy" | "scale" | "restore" => {
+            Some("PrintedDone")
+        }
         "export" => Some("PrintedExport"),
         "wait" => Some("PrintedWaited"),
         "cat" => Some("PrintedFiles"),

@@ -40,7 +40,7 @@ const ROOMS: &[Room] = &[
     Room { name: "systemd", modules: &["systemd"], may_use: &["model", "metrics", "clock"] },
     Room { name: "clock", modules: &["clock"], may_use: &[] },
     Room { name: "reconcile", modules: &["reconcile"], may_use: &["clock"] },
-    Room { name: "registry", modules: &["registry"], may_use: &["model", "store", "clock"] },
+    Room { name: "registry", modules: &["registry"], may_use: &["model", "plan", "store", "clock"] },
     Room {
         name: "engine",
         modules: &["engine"],

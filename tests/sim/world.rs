@@ -553,7 +553,7 @@ pub(crate) fn have(name: &UnitName, text: Option<&str>, desired: Option<Desired>
     let file = text.map(|text| Arc::new(UnitFile::parse(text.as_bytes()).unwrap()));
     Intent {
         name: name.clone(),
-        change: UnitChange::Ensure { file, desired, on_different_file: OnDifferentFile::Replace },
+        change: UnitChange::Ensure { file, desired, on_different_file: OnDifferentFile::Replace, replicas: None },
     }
 }
 

@@ -116,6 +116,14 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("gone", or_null(of("Gone"))),
         ("offline", offline.clone()),
     ];
+    let sets = [
+        ("set", unit.clone()),
+        ("wanted", number.clone()),
+        ("ready", number.clone()),
+        ("waiting", number.clone()),
+        ("members", number.clone()),
+        ("file", or_null(number.clone())),
+    ];
     let services = [
         ("service", of("ServiceName")),
         ("instances", number.clone()),
@@ -172,13 +180,14 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("PrintedUnits", rows("list-units", &units)),
         ("PrintedUnitFiles", rows("list-unit-files", &files)),
         ("PrintedMachines", rows("list-machines", &machines)),
+        ("PrintedSets", rows("list-sets", &sets)),
         ("PrintedServices", rows("list-services", &services)),
         ("PrintedInstances", rows("service", &instances)),
         (
             "PrintedDone",
             json!({
-                "description": "What `fleetctl submit`, `load`, `start`, `restart`, `stop`, `unload`, `destroy` and \
-                    `restore` print with `--output json`.",
+                "description": "What `fleetctl submit`, `load`, `start`, `restart`, `stop`, `unload`, `destroy`, \
+                    `scale` and `restore` print with `--output json`.",
                 "type": "object",
                 "properties": { "revision": of("Revision"), "units": all_of(done) },
                 "required": ["revision", "units"],

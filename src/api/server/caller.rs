@@ -90,6 +90,8 @@ impl Caller {
         for Intent { name: unit, change } in intents {
             self.check(match change {
                 UnitChange::Destroy | UnitChange::Ensure { file: Some(_), .. } => Operation::Submit,
+                // Members are created and destroyed.
+                UnitChange::Ensure { replicas: Some(_), .. } => Operation::Submit,
                 UnitChange::Restart | UnitChange::Ensure { file: None, .. } => Operation::Operate,
             })?;
             if !grant.includes(unit.as_str()) {

@@ -137,7 +137,8 @@ mod tests {
         let api = Api::new(Embedded::in_memory(), Clock::system(), "n1", asked, Settings::default());
         let text = "[Service]\nExecStart=/bin/true\n[X-Fleet]\nMachineOf=web@%i.service\n";
         let file = Some(Arc::new(UnitFile::parse(text.as_bytes()).unwrap()));
-        let change = UnitChange::Ensure { file, desired: None, on_different_file: OnDifferentFile::Keep };
+        let change =
+            UnitChange::Ensure { file, desired: None, on_different_file: OnDifferentFile::Keep, replicas: None };
         let name: UnitName = "web-announce@1.service".parse().unwrap();
         let intents = [Intent { name: name.clone(), change }];
         apply(&api.reader, &intents, &Author::default(), 0).await.unwrap();

@@ -290,7 +290,7 @@ impl<S: Store> Api<S> {
             }
         };
         if error.done > 0 {
-            let (done, all) = (error.done, intents.len());
+            let (done, all) = (error.done, error.all);
             failure.message =
                 format!("{}\n{done} of {all} units were changed before that; send the batch again", failure.message);
         }

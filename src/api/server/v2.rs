@@ -7,6 +7,7 @@ mod hosts;
 mod lines;
 mod offline;
 mod services;
+mod sets;
 mod units;
 mod watch;
 
@@ -31,6 +32,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/units", allow_methods(units, "GET and POST"))
         .route("/units/{name}", allow_methods([(Read, get(units::get::<S>))], "GET"))
         .route("/units/{name}/history", allow_methods([(Read, get(history::get::<S>))], "GET"))
+        .route("/sets", allow_methods([(Read, get(sets::list::<S>))], "GET"))
         .route("/machines", allow_methods([(Discover, get(hosts::list::<S>))], "GET"))
         .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))

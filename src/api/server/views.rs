@@ -45,6 +45,7 @@ pub(super) fn unit(
         hash: unit.hash.clone(),
         description: summary.map(|summary| summary.description.to_string()).unwrap_or_default(),
         global,
+        replicas: unit.replicas,
         desired: unit.desired,
         current: if global { String::new() } else { current(cluster, name).into() },
         generation: unit.generation,

@@ -89,6 +89,9 @@ pub struct UnitView {
     /// Whether it runs on every host that fits.
     #[serde(default)]
     pub global: bool,
+    /// How many members it should have, if it is a set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
     /// Its desired state.
     pub desired: Desired,
     /// Its current state: `inactive`, `loaded`, `launched`. Empty for global units.
@@ -175,6 +178,36 @@ pub struct UnitDetail {
     pub offline: Option<Box<Offline>>,
 }
 
+/// v2: `GET /fleet/v2/sets[?name=GLOB…]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SetList {
+    /// The revision of this state.
+    pub revision: Revision,
+    /// Sorted by name.
+    pub sets: Vec<SetView>,
+}
+
+/// v2: a set: a template with a count. Its members are ordinary units, the instances whose names are numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SetView {
+    /// The name of its template.
+    pub name: UnitName,
+    /// How many members there should be.
+    pub replicas: u32,
+    /// What its file says, which differs after a command or a request has changed the count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<u32>,
+    /// How many members are active.
+    pub ready: usize,
+    /// How many members should be on a host and are on none.
+    pub waiting: usize,
+    /// The members that there are, sorted by number. There are fewer or more than `replicas` if a request that changed
+    /// the count was interrupted: the same request again completes it.
+    pub members: Vec<UnitName>,
+}
+
 /// v2: `GET /fleet/v2/units/NAME/history`: the texts that a unit's file had before. The last 10 are kept, until a week
 /// after the unit was destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,14 +275,22 @@ pub struct ApplyUnit {
     /// Its file. Without one, the unit must exist, or be an instance of an existing template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Its desired state. If omitted, it is `inactive` for a new unit and unchanged for an existing one.
+    /// Its desired state. If omitted, it is `inactive` for a new unit and unchanged for an existing one. Of a set, that
+    /// of its members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<Desired>,
     /// Whether a file that differs replaces the stored one. Otherwise the stored file is kept, and the outcome is
     /// `differs`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
-    /// With `replace`: only if the unit's record was last written at this revision; otherwise it is an error.
+    /// How many members the template has, 0 to 1000, whatever its file says: it is a set from now on, and members are
+    /// created and destroyed. Without `desired`, new ones have the desired state of the others; if there are none,
+    /// `inactive` with a file, and `launched` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(range(max = 1000)))]
+    pub replicas: Option<u32>,
+    /// With `replace`, or `replicas` without a file: only if the unit's record was last written at this revision;
+    /// otherwise it is an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<Revision>,
     /// Stop it and start it in place, on every host that has it; start it if it is only loaded. Can't be combined with
@@ -267,7 +308,8 @@ pub struct ApplyUnit {
 pub struct Applied {
     /// The revision at which all of it is committed.
     pub revision: Revision,
-    /// In the order of the request.
+    /// In the order of the request; then the members of sets that were created, changed or destroyed because of
+    /// their template.
     pub units: Vec<AppliedUnit>,
 }
 
@@ -292,6 +334,9 @@ pub struct AppliedUnit {
     /// Warnings, such as lines that systemd ignores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// How many members it should have now, if it is a set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
     /// With `check=hosts`, for a unit with a file: every registered host, and why the unit couldn't be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<HostReasons>>,

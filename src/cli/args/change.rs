@@ -1,10 +1,12 @@
-//! The options of the commands that change units: `submit`, `load`, `start`, `restart`, `stop`, `unload` and `destroy`.
+//! The options of the commands that change units: `submit`, `load`, `start`, `restart`, `stop`, `unload`, `destroy`
+//! and `scale`.
 
 use std::time::Duration;
 
 use clap::Args;
 
 use super::OutputFormat;
+use crate::model::placement::MAX_REPLICAS;
 
 /// `submit`.
 #[derive(Debug, Args)]
@@ -82,6 +84,43 @@ pub(in crate::cli) struct Destroy {
     pub(in crate::cli) yes: bool,
 }
 
+/// `scale`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Scale {
+    /// The set's template: web@, web@.service
+    #[arg(value_name = "NAME")]
+    pub(in crate::cli) name: String,
+    /// How many members it should have, 0 to 1000; +N or -N: so many more or fewer than now
+    #[arg(value_name = "COUNT", value_parser = number, allow_hyphen_values = true)]
+    pub(in crate::cli) count: Count,
+    #[command(flatten)]
+    pub(in crate::cli) block: Block,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// How many members a set should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Count {
+    /// So many.
+    To(u32),
+    /// So many more than now.
+    More(u32),
+    /// So many fewer than now.
+    Fewer(u32),
+}
+
+fn number(text: &str) -> Result<Count, String> {
+    let (count, digits): (fn(u32) -> Count, &str) = match (text.strip_prefix('+'), text.strip_prefix('-')) {
+        (Some(more), _) => (Count::More, more),
+        (_, Some(fewer)) => (Count::Fewer, fewer),
+        _ => (Count::To, text),
+    };
+    let number = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit())).and_then(|d| d.parse().ok());
+    let number = number.filter(|number| *number <= MAX_REPLICAS);
+    number.map(count).ok_or_else(|| format!("it must be a number from 0 to {MAX_REPLICAS}, or such as +2 or -1"))
+}
+
 /// How long to wait until it is done.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Block {
@@ -99,6 +138,21 @@ pub(in crate::cli) struct Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_is_a_number_or_a_difference() {
+        for (text, expected) in [
+            ("0", Some(Count::To(0))),
+            ("1000", Some(Count::To(1000))),
+            ("+2", Some(Count::More(2))),
+            ("-1", Some(Count::Fewer(1))),
+        ] {
+            assert_eq!(number(text).ok(), expected, "{text}");
+        }
+        for wrong in ["", "+", "-", "--1", "+-1", "1001", "1.5", "many", "99999999999"] {
+            assert!(number(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_seconds_or_minutes() {

@@ -46,6 +46,14 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "scale",
+        &[
+            ("scale web@ 5", "web@.service gets five members: web@1 to web@5"),
+            ("scale web@ +2", "two more than now; the lowest free numbers come first"),
+            ("scale web@ -1", "one fewer; the highest number goes first"),
+        ],
+    ),
+    (
         "wait",
         &[
             ("wait --for=active --timeout 5m db 'web@*'", "until all of them are active, five minutes at most"),
@@ -76,6 +84,13 @@ const EXAMPLES: &[Examples] = &[
         &[
             ("list-unit-files", "all units of the cluster, and what is wanted of each"),
             ("list-unit-files --not-running", "those that should run and don't"),
+        ],
+    ),
+    (
+        "list-sets",
+        &[
+            ("list-sets", "the sets, how many members each should have and how many are up"),
+            ("list-sets --fields=set,wanted,ready 'web*'", "only these columns of these sets"),
         ],
     ),
     (

@@ -8,24 +8,25 @@ use super::examples;
 
 /// What belongs together. A command that is named nowhere here goes last.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "wait"]),
+    ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "wait"]),
     ("Unit files", &["cat", "diff", "edit", "verify"]),
     (
         "See what is there",
-        &["status", "list-units", "list-unit-files", "list-machines", "journal", "ssh", "list-services", "service"],
+        &["status", "list-units", "list-unit-files", "list-sets", "list-machines", "journal", "ssh", "list-services"],
     ),
     ("More", &[]),
 ];
 
-/// Not on the screen: it is `fleetctl --version` too, and there is room for 32 lines.
-const LEFT_OUT: &str = "version";
+/// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
+/// and whoever has listed services looks for one.
+const LEFT_OUT: [&str; 3] = ["version", "import", "service"];
 
 /// What follows the list of commands.
 const READ_ON: &str = "Help: fleetctl help COMMAND; options of every command: fleetctl help options";
 
 /// What it is and the commands, on one screen.
 pub(super) fn overview(command: &clap::Command) -> String {
-    let visible = || command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != LEFT_OUT);
+    let visible = || command.get_subcommands().filter(|sub| !sub.is_hide_set() && !LEFT_OUT.contains(&sub.get_name()));
     let width = visible().map(|sub| sub.get_name().len()).max().unwrap_or(0);
     let grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
     let mut text = "{about}\n{usage-heading} fleetctl [OPTIONS] COMMAND [ARGUMENTS]\n".to_owned();

@@ -5,7 +5,7 @@ use clap::Args;
 use super::OutputFormat;
 
 /// `status`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct Status {
     /// Names of units, or quoted patterns of names: 'web@*'; without any, the state of the cluster
     #[arg(value_name = "UNIT")]

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::OutputFormat;
 
-/// `list-services`, and what the other lists have in common with it.
+/// `list-services` and `list-sets`, and what the other lists have in common with it.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct List {
     /// Names, or quoted patterns of names, to list only these
@@ -86,7 +86,7 @@ pub(in crate::cli) struct Columns {
 }
 
 /// The fields of each list.
-pub(in crate::cli) const FIELDS: [(&str, &[&str]); 5] = [
+pub(in crate::cli) const FIELDS: [(&str, &[&str]); 6] = [
     (
         "list-units",
         &[
@@ -96,6 +96,7 @@ pub(in crate::cli) const FIELDS: [(&str, &[&str]); 5] = [
     ),
     ("list-unit-files", &["unit", "hash", "dstate", "state", "target", "global", "desc", "waiting"]),
     ("list-machines", &["machine", "ip", "metadata", "hostname", "version", "since", "gone"]),
+    ("list-sets", &["set", "wanted", "ready", "waiting", "members", "file"]),
     ("list-services", &["service", "instances", "addresses", "units"]),
     ("service", &["instance", "address", "port", "weight", "unit", "machine", "hostname", "metadata", "ttl", "since"]),
 ];

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 /// For people or for programs.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct OutputFormat {
     /// How to print what goes to stdout
     #[arg(long = "output", short = 'o', value_name = "FORMAT", value_enum, default_value_t = Format::Text)]

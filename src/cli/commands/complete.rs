@@ -133,6 +133,10 @@ async fn known(client: &Client, values: &Values) -> Result<Vec<String>, ClientEr
         let units = client.units(&[]).await?.units;
         known.extend(units.iter().filter_map(|unit| candidate(&unit.name, templates, instances)));
     }
+    if *values == Values::Sets {
+        let sets = client.sets(&[]).await?.sets;
+        known.extend(sets.into_iter().map(|set| set.name.to_string()));
+    }
     if *values == Values::Services {
         let services = client.services(&[]).await?.services;
         known.extend(services.into_iter().map(|service| service.name.to_string()));

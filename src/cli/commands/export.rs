@@ -87,8 +87,8 @@ async fn texts(
         }
         match session.client.unit(&unit.name).await {
             Ok(detail) => {
-                let UnitView { name, desired, hash, .. } = detail.unit;
-                list.insert(name.clone(), Entry { desired, hash });
+                let UnitView { name, desired, hash, replicas, .. } = detail.unit;
+                list.insert(name.clone(), Entry { desired, hash, replicas });
                 texts.insert(name, detail.text);
             }
             Err(ClientError::Api(detail)) if detail.code == 404 => {}

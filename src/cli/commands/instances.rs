@@ -13,7 +13,7 @@ use crate::model::unit::Desired;
 const NAMES: usize = 10;
 
 /// Add the instances of the templates in `batch` to it, if `asked` by an option or confirmed at a terminal. Returns
-/// those added, with their desired states.
+/// those added, with their desired states; with `desired` above `inactive`, that is this one.
 ///
 /// # Errors
 /// The request to the cluster failed.
@@ -21,6 +21,7 @@ pub(in crate::cli) async fn add(
     session: &Session,
     batch: &mut Batch,
     asked: bool,
+    desired: Desired,
 ) -> Result<Vec<(UnitName, Desired)>, Error> {
     let mut added = Vec::new();
     for renewed in std::mem::take(&mut batch.renewed) {
@@ -45,7 +46,7 @@ pub(in crate::cli) async fn add(
             continue;
         }
         for unit in following {
-            added.push((unit.name.clone(), unit.desired));
+            added.push((unit.name.clone(), unit.desired.max(desired)));
             if unit.desired == Desired::Launched {
                 batch.restarted.insert(unit.name.to_string());
             }
@@ -53,6 +54,7 @@ pub(in crate::cli) async fn add(
             batch.units.push(ApplyUnit {
                 name: unit.name.to_string(),
                 text: Some(renewed.text.clone()),
+                desired: (desired != Desired::Inactive).then_some(desired),
                 replace: true,
                 ..ApplyUnit::default()
             });

@@ -1,6 +1,6 @@
 //! `fleetctl journal`: selects the units and reports those that don't exist or don't run. `journal` shows the entries.
 
-use super::choose;
+use super::{choose, members};
 use crate::cli::args::Journal;
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::select;
@@ -9,7 +9,7 @@ use crate::journal::Source;
 
 /// Run the command.
 pub(in crate::cli) async fn run(session: &Session, args: &Journal) -> Result<Exit, Error> {
-    let units = args.units();
+    let units = members::of_sets(session, &args.units()).await?;
     let chosen = choose::choose(session, &units).await?;
     let query = args.query();
     if query.format.is_journalctls() && (query.follow || !chosen.units.one) {

@@ -5,6 +5,7 @@ mod fields;
 mod filter;
 mod live;
 pub(in crate::cli) mod people;
+mod sets;
 
 use serde_json::{Map, Value, json};
 
@@ -23,6 +24,7 @@ use crate::journal::Output as _;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use live::View;
+pub(in crate::cli) use sets::sets;
 
 /// A column: its name, the text of a cell, and its value in JSON.
 pub(in crate::cli) struct Field<T> {
@@ -299,6 +301,7 @@ mod tests {
         assert_eq!(documented("list-units"), Some(names(fields::unit_fields())));
         assert_eq!(documented("list-unit-files"), Some(names(fields::unit_file_fields())));
         assert_eq!(documented("list-machines"), Some(names(fields::machine_fields())));
+        assert_eq!(documented("list-sets"), Some(names(sets::fields())));
         assert_eq!(documented("list-services"), Some(names(super::super::services::service_fields())));
         assert_eq!(documented("service"), Some(names(super::super::services::instance_fields())));
     }

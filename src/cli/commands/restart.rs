@@ -5,6 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::wire::{Applied, ApplyUnit, Operation, UnitView};
 use crate::cli::args::Change;
+use crate::cli::commands::members;
 use crate::cli::commands::units::{self, goals};
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::Ended;
@@ -16,7 +17,7 @@ use crate::model::unit::Desired;
 /// `restart`.
 pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit, Error> {
     let limit = Limit::begin(&args.block);
-    let selected = select::select(&session.client, &args.units).await?;
+    let selected = select::select(&session.client, &members::of_sets(session, &args.units).await?).await?;
     let (chosen, refused) = choose(session, &selected);
     if !selected.missing.is_empty() {
         session.out.messages(&select::hints(session, &args.units).await);

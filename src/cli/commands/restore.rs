@@ -31,8 +31,11 @@ pub(in crate::cli) async fn run(session: &Session, args: &Restore) -> Result<Exi
     let same = saved.len() - batch.len();
     let applied = session.apply(batch).await?;
     for unit in &applied.units {
-        let desired = saved.get(&unit.name).map(|saved| saved.desired.to_string()).unwrap_or_default();
-        session.line(&format!("Restored {} ({desired})", unit.name));
+        match saved.get(&unit.name) {
+            Some(saved) => session.line(&format!("Restored {} ({})", unit.name, saved.desired)),
+            // A member that the set doesn't have in the folder.
+            None => session.line(&format!("Destroyed {}", unit.name)),
+        }
     }
     if session.is_json() {
         session.out.json(&applied);
@@ -65,7 +68,13 @@ fn difference(name: &UnitName, saved: &Saved, here: &UnitDetail) -> Option<Strin
     let text = (here.text != saved.text).then(|| "the cluster has another file".to_owned());
     let desired = (here.unit.desired != saved.desired)
         .then(|| format!("it is to be {} in the cluster, {} in the folder", here.unit.desired, saved.desired));
-    let differences: Vec<String> = text.into_iter().chain(desired).collect();
+    let members = |replicas: Option<u32>| {
+        replicas.map_or_else(|| "no count".into(), |replicas| count(replicas as usize, "member"))
+    };
+    let replicas = saved.replicas.filter(|_| here.unit.replicas != saved.replicas).map(|_| {
+        format!("it has {} in the cluster, {} in the folder", members(here.unit.replicas), members(saved.replicas))
+    });
+    let differences: Vec<String> = text.into_iter().chain(desired).chain(replicas).collect();
     (!differences.is_empty()).then(|| format!("{name}: {}", differences.join("; ")))
 }
 
@@ -74,8 +83,10 @@ fn difference(name: &UnitName, saved: &Saved, here: &UnitDetail) -> Option<Strin
 fn wanted(name: &UnitName, saved: &Saved, here: Option<&UnitDetail>) -> Option<ApplyUnit> {
     let text = here.is_none_or(|here| here.text != saved.text);
     let desired = here.is_none_or(|here| here.unit.desired != saved.desired);
-    (text || desired).then(|| ApplyUnit {
+    let replicas = saved.replicas.filter(|saved| here.is_none_or(|here| here.unit.replicas != Some(*saved)));
+    (text || desired || replicas.is_some()).then(|| ApplyUnit {
         name: name.to_string(),
+        replicas,
         text: text.then(|| saved.text.clone()),
         desired: desired.then_some(saved.desired),
         replace: text && here.is_some(),

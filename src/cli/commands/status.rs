@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::wire::{DamagedUnit, MachineRef, Offline, StateView, UnitList, UnitView};
 use crate::cli::args::Status;
+use crate::cli::commands::members;
 use crate::cli::error::{Error, Exit};
 use crate::cli::explain;
 use crate::cli::input::names;
@@ -59,6 +60,7 @@ async fn units(session: &Session, args: &Status) -> Result<Exit, Error> {
     let mut worst = Exit::Ok;
     let mut first = true;
     let mut documents = Vec::new();
+    let args = &Status { units: members::of_sets(session, &args.units).await?, ..args.clone() };
     let found = find(session, args).await?;
     // One host answers completely for a unit that is named and on that host, and for nothing else.
     let partly = found.iter().flatten().any(|unit| unit.global) || args.units.iter().any(|arg| names::is_pattern(arg));

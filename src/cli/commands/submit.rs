@@ -12,6 +12,7 @@ use crate::cli::input::batch::Batch;
 use crate::cli::input::files::{self, Known, Policy};
 use crate::cli::input::select;
 use crate::cli::limit::Limit;
+use crate::cli::output::people::count;
 use crate::cli::session::Session;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
@@ -38,8 +39,9 @@ pub(in crate::cli) async fn create(
 ) -> Result<Exit, Error> {
     let limit = Limit::begin(&args.block);
     let desired = operation.desired().unwrap_or(Desired::Inactive);
-    let prepared = prepare(session, args, desired, false).await?;
-    deliver(session, prepared, args, |_| Some(operation), (limit, watch)).await
+    let prepared = prepare(session, args, desired, desired != Desired::Inactive).await?;
+    let operation = |name: &UnitName| Some(operation).filter(|_| !name.is_template());
+    deliver(session, prepared, args, operation, (limit, watch)).await
 }
 
 /// A batch that was checked.
@@ -72,7 +74,7 @@ async fn prepare(session: &Session, args: &Create, desired: Desired, instances: 
     for (name, state) in &batch.untouchable {
         session.out.message(&untouched(name, *state, desired));
     }
-    let instances = instances::add(session, &mut batch, instances).await?;
+    let instances = instances::add(session, &mut batch, instances, desired).await?;
     Ok(Prepared { batch, instances })
 }
 
@@ -96,10 +98,19 @@ async fn deliver(
     let mut batch = prepared.batch;
     let one_by_one = batch.restarted.len() > 1 && !args.at_once && !args.block.no_block;
     let units = std::mem::take(&mut batch.units);
-    let (later, now): (Vec<ApplyUnit>, Vec<ApplyUnit>) =
+    let (mut later, now): (Vec<ApplyUnit>, Vec<ApplyUnit>) =
         units.into_iter().partition(|unit| one_by_one && batch.restarted.contains(unit.name.as_str()));
     let applied = send::files(session, &batch, now).await?;
-    let new = |unit: &&AppliedUnit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced);
+    // A smaller set has lost them with its new file.
+    let lost = |unit: &ApplyUnit| {
+        applied.units.iter().any(|one| one.name.as_str() == unit.name && one.outcome == Outcome::Destroyed)
+    };
+    later.retain(|unit| !lost(unit));
+    for (unit, replicas) in applied.units.iter().filter_map(|unit| Some((unit, unit.replicas?))) {
+        session.line(&format!("{}: {}", unit.name, count(replicas as usize, "instance")));
+    }
+    let new =
+        |unit: &&AppliedUnit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced) && unit.replicas.is_none();
     for unit in applied.units.iter().filter(new).filter(|unit| operation(&unit.name).is_none()) {
         session.line(&format!("Unit {} inactive", unit.name));
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::api::wire::{Applied, AppliedUnit, ApplyUnit, DamagedUnit, Operation, Outcome, UnitView};
 use crate::cli::args::{Change, Destroy};
+use crate::cli::commands::members;
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::explain;
 use crate::cli::follow::{self, End, Ended};
@@ -47,7 +48,7 @@ fn question(selected: &Selected) -> Option<String> {
 
 /// `stop` and `unload`.
 pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: Operation) -> Result<Exit, Error> {
-    let selected = select::select(&session.client, &args.units).await?;
+    let selected = select::select(&session.client, &members::of_sets(session, &args.units).await?).await?;
     carry_out(session, args, selected, operation, Vec::new(), Vec::new()).await
 }
 
@@ -132,8 +133,13 @@ fn missing(session: &Session, selected: &Selected, operation: Operation) -> bool
 
 /// What was requested for each unit of `applied`: `operation`, if there is something to wait for.
 pub(in crate::cli) fn goals(applied: &Applied, operation: impl Fn(&UnitName) -> Option<Operation>) -> Vec<Goal> {
+    // The members that a smaller set loses are destroyed, whatever was requested for the others.
+    let of = |unit: &AppliedUnit| match unit.outcome {
+        Outcome::Destroyed => Some(Operation::Destroy),
+        _ => operation(&unit.name),
+    };
     let goal = |unit: &AppliedUnit| {
-        operation(&unit.name).map(|operation| Goal {
+        of(unit).map(|operation| Goal {
             name: unit.name.clone(),
             operation,
             generation: unit.generation,

@@ -125,7 +125,7 @@ fn names_host(option: &str) -> bool {
 }
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 3] = ["diff", "edit", "verify"];
+const LATER: [&str; 5] = ["diff", "edit", "list-sets", "scale", "verify"];
 
 /// The only command that begins with `typed`, or else `typed`. Hidden commands can't be abbreviated.
 pub(super) fn full_name(command: &clap::Command, typed: &str) -> String {
@@ -274,6 +274,11 @@ mod tests {
             ("--help", "--help"),
             ("list-u", "list-u"),
             ("ver", "version"),
+            ("list-s", "list-services"),
+            ("list-se web", "list-services web"),
+            ("list-set", "list-sets"),
+            ("sc web@ -1", "scale web@ -1"),
+            ("scale web@ -1 --no-block", "scale web@ -1 --no-block"),
             ("d a", "destroy a"),
             ("di a", "diff a"),
             ("verif", "verify"),

@@ -91,6 +91,9 @@ pub(in crate::cli) fn text(bytes: &[u8], name: &UnitName) -> Result<Checked, Vec
     limits::parse(&file).map_err(|problems| -> Vec<Remark> {
         problems.into_iter().map(|problem| Remark::new(problem.line, problem.what)).collect()
     })?;
+    if let Some(problem) = limits::misplaced_replicas(&file, name) {
+        return Err(vec![Remark::new(problem.line, problem.what)]);
+    }
     let ignored = file.warnings().iter().map(|warning| Remark::new(warning.line, format!("{}, ignored", warning.what)));
     let warnings = ignored.chain(sections(&file, name)).collect();
     Ok(Checked { file, warnings })

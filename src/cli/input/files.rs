@@ -10,7 +10,9 @@ use crate::cli::error::HINT;
 use crate::cli::input::batch::{Batch, Renewed};
 use crate::cli::input::check::{self, Checked};
 use crate::cli::input::names;
+use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::placement::SECTION;
 use crate::model::unit::Desired;
 
 /// A unit that an argument names, and the path of its file.
@@ -24,7 +26,11 @@ pub(in crate::cli) struct Wanted {
 
 /// What the cluster has of the requested units and their templates.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Known(BTreeMap<UnitName, (UnitHash, Desired)>);
+pub(in crate::cli) struct Known {
+    units: BTreeMap<UnitName, (UnitHash, Desired)>,
+    /// The templates that are sets.
+    sets: BTreeSet<UnitName>,
+}
 
 /// How a command treats existing units.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +92,9 @@ impl Wanted {
 impl Known {
     /// From the cluster's answer to [`patterns`].
     pub(in crate::cli) fn new(units: &[UnitView]) -> Self {
-        Self(units.iter().map(|unit| (unit.name.clone(), (unit.hash.clone(), unit.desired))).collect())
+        let sets = units.iter().filter(|unit| unit.replicas.is_some()).map(|unit| unit.name.clone());
+        let known = |unit: &UnitView| (unit.name.clone(), (unit.hash.clone(), unit.desired));
+        Self { units: units.iter().map(known).collect(), sets: sets.collect() }
     }
 }
 
@@ -95,11 +103,11 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
     let mut batch = Batch::default();
     let mut read: BTreeMap<PathBuf, Option<Checked>> = BTreeMap::new();
     for unit in wanted {
-        let here = known.0.get(&unit.name);
+        let here = known.units.get(&unit.name);
         let source = match (&unit.template, here) {
             _ if unit.path.exists() => Some((&unit.path, false)),
             // For a new unit, the cluster's template takes precedence over a local one.
-            (Some((template, _)), None) if known.0.contains_key(template) => None,
+            (Some((template, _)), None) if known.units.contains_key(template) => None,
             (Some((_, path)), _) if path.exists() => Some((path, true)),
             (_, Some(_)) => None,
             (_, None) => {
@@ -108,7 +116,8 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
                 continue;
             }
         };
-        if unit.name.is_template() && policy.desired != Desired::Inactive {
+        let is_set = known.sets.contains(&unit.name) || is_set(&unit.path);
+        if unit.name.is_template() && policy.desired != Desired::Inactive && !is_set {
             batch.problems.push(format!("cannot activate template \"{}\"", unit.name));
             batch.problems.push(format!(
                 "{HINT}name an instance of it, such as {}@1.{}",
@@ -139,6 +148,12 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
         batch.add(&unit.name, checked, here, policy);
     }
     batch
+}
+
+/// Whether the file of a template has `Replicas=`, right or wrong: a set can be started.
+fn is_set(path: &Path) -> bool {
+    let file = std::fs::read(path).ok().and_then(|bytes| UnitFile::parse(&bytes).ok());
+    file.is_some_and(|file| file.section(SECTION).any(|option| option.name == "Replicas"))
 }
 
 /// The message about a unit that is neither in the cluster nor a file, and about what was named instead of a unit.
@@ -213,7 +228,8 @@ mod tests {
                 let hash = crate::model::file::UnitFile::parse(text.as_bytes()).unwrap().hash();
                 (name.parse().unwrap(), (hash, *desired))
             });
-            batch(&wanted(&args).unwrap(), &Known(known.collect()), Policy { desired, replace })
+            let known = Known { units: known.collect(), ..Known::default() };
+            batch(&wanted(&args).unwrap(), &known, Policy { desired, replace })
         }
     }
 

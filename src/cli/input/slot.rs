@@ -15,6 +15,8 @@ pub(in crate::cli) enum Values {
         /// Files as well.
         files: bool,
     },
+    /// Names of sets: their templates.
+    Sets,
     /// Names of hosts.
     Hosts,
     /// Names of hosts that are gone.
@@ -129,6 +131,8 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "destroy" | "journal" | "list-unit-files" => units(true, false),
         "cat" | "edit" if before.is_empty() => units(true, false),
         "ssh" if before.is_empty() => Some(Values::HostsAndUnits),
+        "scale" if before.is_empty() => Some(Values::Sets),
+        "list-sets" => Some(Values::Sets),
         "list-machines" => Some(Values::Hosts),
         "forget" => Some(Values::GoneHosts),
         "list-services" => Some(Values::Services),
@@ -169,6 +173,9 @@ mod tests {
             ("list-units --host=n", Some(Values::Hosts), "--host=", "n"),
             ("list-units --fields=unit,ac", fields(), "--fields=unit,", "ac"),
             ("list-units --fields ", fields(), "", ""),
+            ("scale we", Some(Values::Sets), "", "we"),
+            ("scale web@ ", None, "", ""),
+            ("list-sets ", Some(Values::Sets), "", ""),
             ("list-machines n", Some(Values::Hosts), "", "n"),
             ("service w", Some(Values::Services), "", "w"),
             ("list-services ", Some(Values::Services), "", ""),

@@ -69,11 +69,6 @@ const OTHERS: &[Words] = &[
         does: "waits until units are active; `fleetctl list-units` shows the states of units",
     },
     Words {
-        typed: &["scale"],
-        ours: "start 'web@1' 'web@2'",
-        does: "starts instances of the template web@.service, `fleetctl destroy` removes some",
-    },
-    Words {
         typed: &["rollback", "undo"],
         ours: "start --replace FILE...",
         does: "takes the old files again, from where you keep them",
@@ -89,13 +84,14 @@ const OTHERS: &[Words] = &[
 ];
 
 /// The commands that change nothing: only these are suggested for a word that is merely close in letters.
-const READ: [&str; 11] = [
+const READ: [&str; 12] = [
     "cat",
     "diff",
     "help",
     "journal",
     "list-machines",
     "list-services",
+    "list-sets",
     "list-unit-files",
     "list-units",
     "status",

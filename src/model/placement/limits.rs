@@ -4,6 +4,7 @@
 
 use super::{Constraints, Problem, SECTION, words};
 use crate::model::file::UnitFile;
+use crate::model::name::UnitName;
 
 /// Patterns of `Conflicts=` and `Replaces=` together, in one file.
 pub const MAX_PATTERNS: usize = 256;
@@ -26,6 +27,21 @@ pub fn parse(file: &UnitFile) -> Result<Constraints, Vec<Problem>> {
     let constraints = Constraints::parse(file)?;
     let problems = excesses(file);
     if problems.is_empty() { Ok(constraints) } else { Err(problems) }
+}
+
+/// What is wrong with `Replicas=` in the file of unit `name`: only a template, or an instance that has the file of its
+/// template, can have it.
+#[must_use]
+pub fn misplaced_replicas(file: &UnitFile, name: &UnitName) -> Option<Problem> {
+    let option = file.section(SECTION).find(|option| option.name == "Replicas")?;
+    if name.instance().is_some() {
+        return None;
+    }
+    let what = match format!("{}@.{}", name.stem(), name.kind()).parse::<UnitName>() {
+        Ok(template) => format!("`Replicas=` is for templates: call the file {template}"),
+        Err(_) => format!("`Replicas=` is for templates, and a .{} unit can't be one", name.kind()),
+    };
+    Some(Problem { line: option.line, what })
 }
 
 /// Everything in `file` that exceeds a limit.
@@ -92,6 +108,23 @@ mod tests {
         assert!(Constraints::parse(&file).is_ok(), "stored files are read whatever they hold");
         let problems = parse(&file).err().unwrap_or_default();
         problems.iter().map(|problem| format!("{}: {problem}", problem.line)).collect()
+    }
+
+    #[test]
+    fn only_templates_have_members() {
+        let file = UnitFile::parse(b"[Service]\nExecStart=/a\n[X-Fleet]\nReplicas=3\n").unwrap();
+        for (name, expected) in [
+            ("web@.service", None),
+            ("web@1.service", None),
+            ("web.service", Some("4: `Replicas=` is for templates: call the file web@.service")),
+            ("web.timer", Some("4: `Replicas=` is for templates: call the file web@.timer")),
+            ("srv.mount", Some("4: `Replicas=` is for templates, and a .mount unit can't be one")),
+        ] {
+            let problem = misplaced_replicas(&file, &name.parse().unwrap());
+            assert_eq!(problem.map(|p| format!("{}: {p}", p.line)).as_deref(), expected, "{name}");
+        }
+        let plain = UnitFile::parse(b"[Service]\nExecStart=/a\n").unwrap();
+        assert_eq!(misplaced_replicas(&plain, &"web.service".parse().unwrap()), None);
     }
 
     #[test]

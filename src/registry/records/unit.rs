@@ -37,6 +37,11 @@ impl Family for Records {
             ),
             r#"{"desired":"inactive","hash":"3750b3e9","text":"0f4a7a5c","generation":7,"submitted":5}"#,
         ),
+        // A set.
+        Form::today(
+            "unit/set@.service",
+            r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"replicas":3,"submitted":5}"#,
+        ),
         // Before authors were added, and texts that differ from another one in comments only.
         Form::today("unit/web@.service", r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5}"#),
     ];

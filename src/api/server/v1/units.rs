@@ -120,7 +120,12 @@ pub(super) async fn put<S: Store>(
     if !problems.is_empty() {
         return Err(Failure::problems(problems).of_one_unit());
     }
-    let change = UnitChange::Ensure { file: Some(Arc::new(file)), desired, on_different_file: OnDifferentFile::Reset };
+    let change = UnitChange::Ensure {
+        file: Some(Arc::new(file)),
+        desired,
+        on_different_file: OnDifferentFile::Reset,
+        replicas: None,
+    };
     match apply(&api, &caller, Intent { name, change }).await? {
         Outcome::Created | Outcome::Replaced => Ok(StatusCode::CREATED),
         Outcome::Unchanged if desired.is_none() => Err(needs_desired()),
@@ -145,7 +150,15 @@ async fn set_desired<S: Store>(
     apply(
         api,
         caller,
-        Intent { name, change: UnitChange::Ensure { file: None, desired, on_different_file: OnDifferentFile::Keep } },
+        Intent {
+            name,
+            change: UnitChange::Ensure {
+                file: None,
+                desired,
+                on_different_file: OnDifferentFile::Keep,
+                replicas: None,
+            },
+        },
     )
     .await?;
     Ok(StatusCode::NO_CONTENT)

@@ -15,9 +15,9 @@ use crate::api::server::state::Api;
 use crate::api::wire::{Applied, AppliedUnit, Apply, ApplyUnit};
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
-use crate::model::unit::Desired;
+use crate::model::placement::MAX_REPLICAS;
 use crate::registry::apply;
-use crate::registry::units::{self, Intent, OnDifferentFile, Problem, UnitChange, cannot_activate, file_problem};
+use crate::registry::units::{self, Intent, OnDifferentFile, Problem, UnitChange, file_problem};
 use crate::store::Store;
 
 use super::{fits, unknown};
@@ -58,6 +58,7 @@ pub(super) async fn post<S: Store>(
         comments: done.comments,
         same_body: done.same_body,
         warnings: done.warnings,
+        replicas: done.replicas,
     };
     Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))
 }
@@ -107,23 +108,23 @@ fn read(batch: &Apply) -> (Vec<Intent>, Vec<Problem>) {
 fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
     let name: UnitName = unit.name.parse().map_err(|error| vec![problem(unit, &error)])?;
     if unit.destroy {
-        if unit.text.is_some() || unit.desired.is_some() || unit.replace || unit.restart {
+        if unit.text.is_some() || unit.desired.is_some() || unit.replace || unit.restart || unit.replicas.is_some() {
             return Err(vec![problem(unit, "`destroy` goes with nothing else")]);
         }
         return Ok(Intent { name, change: UnitChange::Destroy });
     }
     if unit.restart {
-        if unit.text.is_some() || unit.desired.is_some() || unit.replace {
+        if unit.text.is_some() || unit.desired.is_some() || unit.replace || unit.replicas.is_some() {
             return Err(vec![problem(unit, "`restart` goes with nothing else")]);
         }
         return Ok(Intent { name, change: UnitChange::Restart });
     }
     let mut problems = Vec::new();
-    if name.is_template() && unit.desired.is_some_and(|desired| desired > Desired::Inactive) {
-        problems.push(problem(unit, &cannot_activate(&name)));
+    if let Some(count) = unit.replicas.filter(|count| *count > MAX_REPLICAS) {
+        problems.push(problem(unit, &format!("`replicas` {count}: must be a number from 0 to {MAX_REPLICAS}")));
     }
-    if unit.revision.is_some() && !unit.replace {
-        problems.push(problem(unit, "`revision` goes with `replace`"));
+    if unit.revision.is_some() && !unit.replace && (unit.replicas.is_none() || unit.text.is_some()) {
+        problems.push(problem(unit, "`revision` goes with `replace`, or with `replicas` of a template without a file"));
     }
     let file = unit.text.as_ref().and_then(|text| {
         let file = UnitFile::parse(text.as_bytes());
@@ -134,13 +135,18 @@ fn intent(unit: &ApplyUnit) -> Result<Intent, Vec<Problem>> {
         return Err(problems);
     }
     let on_different_file = match (unit.replace, unit.revision) {
-        (true, Some(revision)) => OnDifferentFile::ReplaceAt(revision),
+        (_, Some(revision)) => OnDifferentFile::ReplaceAt(revision),
         (true, None) => OnDifferentFile::Replace,
-        (false, _) => OnDifferentFile::Keep,
+        (false, None) => OnDifferentFile::Keep,
     };
     Ok(Intent {
         name,
-        change: UnitChange::Ensure { file: file.map(Arc::new), desired: unit.desired, on_different_file },
+        change: UnitChange::Ensure {
+            file: file.map(Arc::new),
+            desired: unit.desired,
+            on_different_file,
+            replicas: unit.replicas,
+        },
     })
 }
 

@@ -1,0 +1,76 @@
+//! v2: sets and how many of their members are up. Owns what is counted; a member is a unit like any other.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+
+use crate::api::server::error::Failure;
+use crate::api::server::state::Api;
+use crate::api::server::views;
+use crate::api::wire::{SetList, SetView, UnitView};
+use crate::model::cluster::Cluster;
+use crate::model::glob::Glob;
+use crate::model::name::UnitName;
+use crate::model::unit::{Desired, Unit};
+use crate::registry::keys;
+use crate::registry::scope::Scope;
+use crate::store::{Error, Store};
+
+use super::{names, units};
+
+pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<SetList>, Failure> {
+    let scope = Scope::of(names(&uri)?);
+    sets(&api, &scope).await.map(Json).map_err(|error| api.failed(&error))
+}
+
+/// The sets whose templates are in `scope`. Only the records of templates are read before it is known which these are.
+async fn sets<S: Store>(api: &Api<S>, scope: &Scope) -> Result<SetList, Error> {
+    let known = api.reader.cluster(&[keys::UNITS], scope).await?;
+    let is_set = |name: &&UnitName| known.units[*name].replicas.is_some();
+    let templates: BTreeSet<UnitName> = known.units.keys().filter(is_set).cloned().collect();
+    if templates.is_empty() {
+        return Ok(SetList { revision: known.revision, sets: Vec::new() });
+    }
+    let (cluster, summaries, _) = units::joined(api, &with_members(&templates)).await?;
+    let mut sets = Vec::new();
+    for template in &templates {
+        let Some(record) = cluster.units.get(template) else { continue };
+        let Some(replicas) = record.replicas else { continue };
+        let file = summaries.get(&record.hash).and_then(|summary| summary.constraints.replicas);
+        let members = members(&cluster, template);
+        let members = members.map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
+        sets.push(view(template, (replicas, file), members));
+    }
+    Ok(SetList { revision: cluster.revision, sets })
+}
+
+/// The templates and all of their instances.
+fn with_members(templates: &BTreeSet<UnitName>) -> Scope {
+    let patterns = |template: &UnitName| {
+        let prefix = Glob::escape(template.prefix());
+        format!("{prefix}@*.{}", template.kind()).parse().ok()
+    };
+    Scope::of(templates.iter().filter_map(patterns).collect())
+}
+
+fn members<'a>(cluster: &'a Cluster, template: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
+    let is_member = move |name: &UnitName| name.number().is_some() && name.template().as_ref() == Some(template);
+    cluster.units.iter().filter(move |(name, _)| is_member(name))
+}
+
+fn view(template: &UnitName, (replicas, file): (u32, Option<u32>), mut members: Vec<UnitView>) -> SetView {
+    members.sort_by_key(|member| member.name.number());
+    let count = |is: &dyn Fn(&UnitView) -> bool| members.iter().filter(|member| is(member)).count();
+    let is_up = |member: &UnitView| member.states.iter().any(|state| state.active == "active");
+    let waits = |member: &UnitView| member.desired > Desired::Inactive && member.machine.is_none();
+    SetView {
+        name: template.clone(),
+        replicas,
+        file,
+        ready: count(&is_up),
+        waiting: count(&waits),
+        members: members.into_iter().map(|member| member.name).collect(),
+    }
+}

@@ -1,0 +1,121 @@
+//! list-sets: templates with a number of members. Owns its columns, for scripts and for people.
+
+use serde_json::json;
+
+use super::people::Shown;
+use super::{Field, is_for_people, or_dash, pick, print, say, show};
+use crate::api::wire::SetView;
+use crate::cli::args::List;
+use crate::cli::condition::Kind;
+use crate::cli::error::{Error, Exit};
+use crate::cli::input::select;
+use crate::cli::output::fitted::{Cell, Tone};
+use crate::cli::output::people::{count, natural};
+use crate::cli::session::Session;
+
+const SETS: &str = "set,wanted,ready,waiting";
+
+pub(super) fn fields() -> Vec<Field<SetView>> {
+    vec![
+        Field { name: "set", text: |set, _| set.name.to_string(), value: |set| json!(set.name) },
+        Field { name: "wanted", text: |set, _| set.replicas.to_string(), value: |set| json!(set.replicas) },
+        Field { name: "ready", text: |set, _| set.ready.to_string(), value: |set| json!(set.ready) },
+        Field { name: "waiting", text: |set, _| set.waiting.to_string(), value: |set| json!(set.waiting) },
+        Field { name: "members", text: |set, _| set.members.len().to_string(), value: |set| json!(set.members.len()) },
+        Field { name: "file", text: |set, _| or_dash(&file(set)), value: |set| json!(set.file) },
+    ]
+}
+
+fn file(set: &SetView) -> String {
+    set.file.map(|count| count.to_string()).unwrap_or_default()
+}
+
+/// `list-sets`: a row for each set.
+pub(in crate::cli) async fn sets(session: &Session, args: &List) -> Result<Exit, Error> {
+    let fields = pick(fields(), session, &args.columns, SETS)?;
+    let patterns = select::patterns_of(&args.patterns)?;
+    let mut sets = session.client.sets(&patterns).await?.sets;
+    let mut unmatched = Vec::new();
+    for arg in &args.patterns {
+        let globs = select::globs(arg).unwrap_or_default();
+        if !sets.iter().any(|set| globs.iter().any(|glob| glob.matches(set.name.as_str()))) {
+            unmatched.push(format!("no set matches `{arg}`"));
+        }
+    }
+    sets.sort_by(|a, b| natural(a.name.as_str(), b.name.as_str()));
+    if is_for_people(session, &args.columns) {
+        show(session, &args.columns, &table(&sets));
+    } else {
+        print(session, &args.columns, &fields, &sets);
+    }
+    session.out.messages(&remarks(&sets));
+    Ok(say(session, args, &unmatched).await)
+}
+
+/// The table for a terminal.
+fn table(sets: &[SetView]) -> Shown {
+    let kind = |set: &SetView| match set.replicas {
+        wanted if set.ready >= wanted as usize => Kind::Running,
+        _ if set.waiting > 0 => Kind::Waiting,
+        _ => Kind::Inactive,
+    };
+    let row = |set: &SetView| {
+        let waiting = if set.waiting > 0 { Kind::Waiting.tone() } else { Tone::Plain };
+        vec![
+            Cell::new(kind(set).mark(), kind(set).tone()),
+            Cell::unit(set.name.as_str()),
+            Cell::plain(set.replicas.to_string()),
+            Cell::plain(set.ready.to_string()),
+            Cell::new(set.waiting.to_string(), waiting),
+            Cell::plain(or_dash(&file(set))),
+        ]
+    };
+    let members: usize = sets.iter().map(|set| set.members.len()).sum();
+    Shown {
+        head: &["", "SET", "WANTED", "READY", "WAITING", "FILE"],
+        rows: sets.iter().map(row).collect(),
+        kinds: sets.iter().map(kind).collect(),
+        footer: format!("{}, {}", count(sets.len(), "set"), count(members, "member")),
+    }
+}
+
+/// What the numbers alone don't say.
+fn remarks(sets: &[SetView]) -> Vec<String> {
+    let interrupted = |set: &&SetView| set.members.len() != set.replicas as usize;
+    let line = |set: &SetView| {
+        let (name, wanted) = (&set.name, set.replicas);
+        let members = count(set.members.len(), "member");
+        format!("{name} has {members}, not {wanted}: `fleetctl scale {name} {wanted}` again completes it")
+    };
+    sets.iter().filter(interrupted).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(replicas: u32, ready: usize, waiting: usize, members: u32) -> SetView {
+        let name = "web@.service".parse().unwrap();
+        let members = (1..=members).map(|number| format!("web@{number}.service").parse().unwrap()).collect();
+        SetView { name, replicas, file: Some(3), ready, waiting, members }
+    }
+
+    #[test]
+    fn the_mark_says_whether_all_are_up() {
+        for (set, kind) in [
+            (set(3, 3, 0, 3), Kind::Running),
+            (set(0, 0, 0, 0), Kind::Running),
+            (set(3, 2, 1, 3), Kind::Waiting),
+            (set(3, 2, 0, 3), Kind::Inactive),
+        ] {
+            assert_eq!(table(std::slice::from_ref(&set)).kinds, [kind], "{set:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_was_interrupted_is_named() {
+        assert!(remarks(&[set(3, 3, 0, 3)]).is_empty());
+        let line = "web@.service has 127 members, not 200: `fleetctl scale web@.service 200` again completes it";
+        assert_eq!(remarks(&[set(200, 0, 0, 127)]), [line]);
+    }
+}

@@ -1,0 +1,183 @@
+//! `scale`: changes how many members a set has, and waits for those that come and go. Owns the arithmetic of `+2` and
+//! `-1`; the cluster chooses the members.
+
+use crate::api::wire::{Applied, ApplyUnit, Outcome, UnitDetail, UnitView};
+use crate::cli::args::{Count, Scale};
+use crate::cli::commands::instances;
+use crate::cli::commands::units::{exit_of, goals, report, wait_or_trigger};
+use crate::cli::error::{Error, Exit, HINT};
+use crate::cli::input::{names, select};
+use crate::cli::limit::Limit;
+use crate::cli::output::people::count;
+use crate::cli::session::Session;
+use crate::model::file::UnitFile;
+use crate::model::name::UnitName;
+use crate::model::placement::{Constraints, MAX_REPLICAS};
+use crate::model::revision::Revision;
+use crate::model::unit::Desired;
+
+/// What is known of a set before it is changed.
+struct Before {
+    template: UnitName,
+    /// How many members it should have; of a template without a count, how many there are.
+    count: u32,
+    /// What its file says.
+    file: Option<u32>,
+    /// The desired state of its members, and of new ones.
+    desired: Desired,
+    /// The commit that wrote its record.
+    revision: Option<Revision>,
+}
+
+/// `scale`.
+pub(in crate::cli) async fn run(session: &Session, args: &Scale) -> Result<Exit, Error> {
+    let limit = Limit::begin(&args.block);
+    let template = template(&args.name)?;
+    let before = look(session, template, &args.name).await?;
+    let wanted = wanted(&before, args.count).map_err(Error::failure)?;
+    let unit = ApplyUnit {
+        name: before.template.to_string(),
+        replicas: Some(wanted),
+        // A difference is one to the number that was read.
+        revision: before.revision.filter(|_| !matches!(args.count, Count::To(_))),
+        ..ApplyUnit::default()
+    };
+    let applied = session.apply(vec![unit]).await?;
+    session.line(&said(&before, wanted, &applied));
+    let operation = |name: &UnitName| instances::operation(before.desired).filter(|_| !name.is_template());
+    let goals = goals(&applied, operation);
+    let ended = wait_or_trigger(session, &applied, goals, args.block.no_block, limit).await?;
+    report(session, &applied, &ended);
+    Ok(exit_of(&ended))
+}
+
+/// The template that the argument names.
+fn template(arg: &str) -> Result<UnitName, Error> {
+    let name = names::unit(arg).map_err(|error| Error::failure(format!("{arg}: {error}")))?;
+    match name.template() {
+        _ if name.is_template() => Ok(name),
+        Some(template) => Err(Error::failure(format!("scale: {name} is an instance; name its template, {template}"))),
+        None => {
+            let line = format!("scale: {name} is no template, and only a template has members, such as web@.service");
+            Err(Error::failure(line))
+        }
+    }
+}
+
+async fn look(session: &Session, template: UnitName, arg: &str) -> Result<Before, Error> {
+    let members = session.client.units(&[names::exactly(&template), instances::pattern(&template)]).await?.units;
+    if !members.iter().any(|unit| unit.name == template) {
+        let mut lines = vec![format!("Unit {template} not found")];
+        lines.extend(select::hints(session, &[arg.to_owned()]).await);
+        lines.push(format!("{HINT}submit its file first: `fleetctl submit {template}`"));
+        return Err(Error::failures(lines));
+    }
+    let UnitDetail { unit, text, revision, .. } = session.client.unit(&template).await?;
+    Ok(before(unit, &text, revision, &members))
+}
+
+fn before(unit: UnitView, text: &str, revision: Option<Revision>, others: &[UnitView]) -> Before {
+    let is_member =
+        |other: &&UnitView| other.name.number().is_some() && other.name.template().as_ref() == Some(&unit.name);
+    let members: Vec<&UnitView> = others.iter().filter(is_member).collect();
+    let there = u32::try_from(members.len()).unwrap_or(u32::MAX);
+    let file = UnitFile::parse(text.as_bytes()).ok().and_then(|file| Constraints::parse(&file).ok()?.replicas);
+    let desired = members.iter().map(|member| member.desired).max().unwrap_or(Desired::Launched);
+    Before { count: unit.replicas.unwrap_or(there), template: unit.name, file, desired, revision }
+}
+
+/// How many members there should be.
+fn wanted(before: &Before, count: Count) -> Result<u32, String> {
+    let (now, name) = (before.count, &before.template);
+    let wanted = match count {
+        Count::To(wanted) => Some(wanted),
+        Count::More(more) => now.checked_add(more).filter(|wanted| *wanted <= MAX_REPLICAS),
+        Count::Fewer(fewer) => now.checked_sub(fewer),
+    };
+    wanted.ok_or_else(|| match count {
+        Count::Fewer(fewer) => format!("scale: {name} has {now} members, which is fewer than {fewer}"),
+        _ => format!("scale: {name} has {now} members; {MAX_REPLICAS} are the most"),
+    })
+}
+
+/// `web@.service: 3 -> 5 (its file says Replicas=3)`.
+fn said(before: &Before, wanted: u32, applied: &Applied) -> String {
+    let (name, now) = (&before.template, before.count);
+    let instances = |number: u32| count(usize::try_from(number).unwrap_or(usize::MAX), "instance");
+    let members = |outcome| applied.units.iter().filter(|unit| unit.outcome == outcome).count();
+    let (created, destroyed) = (members(Outcome::Created), members(Outcome::Destroyed));
+    let change = match (now == wanted, created, destroyed) {
+        (false, ..) => format!("{now} -> {}", instances(wanted)),
+        (true, 0, 0) => format!("{}, nothing to do", instances(wanted)),
+        // An earlier change of the count was interrupted.
+        (true, created, 0) => format!("{}, {created} of them were missing", instances(wanted)),
+        (true, _, destroyed) => format!("{}, there were {destroyed} more", instances(wanted)),
+    };
+    let file = before.file.filter(|file| *file != wanted);
+    format!("{name}: {change}{}", file.map_or(String::new(), |file| format!(" (its file says Replicas={file})")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::wire::AppliedUnit;
+
+    fn set(count: u32) -> Before {
+        let template = "web@.service".parse().unwrap();
+        Before { template, count, file: Some(3), desired: Desired::Launched, revision: None }
+    }
+
+    #[test]
+    fn a_difference_is_one_to_what_is_there() {
+        for (now, count, expected) in [
+            (3, Count::To(5), Ok(5)),
+            (3, Count::More(2), Ok(5)),
+            (3, Count::Fewer(3), Ok(0)),
+            (3, Count::Fewer(4), Err("scale: web@.service has 3 members, which is fewer than 4")),
+            (999, Count::More(1), Ok(1000)),
+            (999, Count::More(2), Err("scale: web@.service has 999 members; 1000 are the most")),
+        ] {
+            assert_eq!(wanted(&set(now), count), expected.map_err(str::to_owned), "{now} {count:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_said_what_changes_and_when_the_file_says_something_else() {
+        let applied = |outcomes: &[Outcome]| {
+            let unit = |outcome: &Outcome| AppliedUnit {
+                name: "web@1.service".parse().unwrap(),
+                outcome: *outcome,
+                generation: Revision(1),
+                comments: false,
+                same_body: false,
+                warnings: Vec::new(),
+                replicas: None,
+                hosts: None,
+            };
+            Applied { revision: Revision(1), units: outcomes.iter().map(unit).collect() }
+        };
+        for (now, wanted, outcomes, expected) in [
+            (3, 5, vec![Outcome::Created], "web@.service: 3 -> 5 instances (its file says Replicas=3)"),
+            (5, 3, vec![Outcome::Destroyed], "web@.service: 5 -> 3 instances"),
+            (3, 1, vec![Outcome::Destroyed], "web@.service: 3 -> 1 instance (its file says Replicas=3)"),
+            (3, 3, vec![Outcome::Unchanged], "web@.service: 3 instances, nothing to do"),
+            (3, 3, vec![Outcome::Created; 2], "web@.service: 3 instances, 2 of them were missing"),
+            (3, 3, vec![Outcome::Destroyed; 2], "web@.service: 3 instances, there were 2 more"),
+        ] {
+            assert_eq!(said(&set(now), wanted, &applied(&outcomes)), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_template_is_scaled() {
+        for (arg, expected) in [
+            ("web@", Ok("web@.service")),
+            ("web@.timer", Ok("web@.timer")),
+            ("web@1", Err("scale: web@1.service is an instance; name its template, web@.service")),
+            ("web", Err("scale: web.service is no template, and only a template has members, such as web@.service")),
+        ] {
+            let named = template(arg).map(|name| name.to_string()).map_err(|error| error.lines[0].clone());
+            assert_eq!(named, expected.map(str::to_owned).map_err(str::to_owned), "{arg}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What the decisions about a batch depend on, read from the store. Owns which records these are; decides nothing and
+//! writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::try_join;
+
+use crate::model::body::BodyHash;
+use crate::model::file::UnitFile;
+use crate::model::history::History;
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
+use crate::model::unit::{Desired, Unit, UnitReport};
+use crate::store::{Error as StoreError, Kv, Store};
+
+use crate::registry::decode;
+use crate::registry::keys::{self, Key};
+use crate::registry::reader::Reader;
+use crate::registry::sets;
+use crate::registry::units::{Found, Intent, OnDifferentFile, Read, UnitChange, is_done, is_down};
+
+/// The units of the batch, their templates and the units `also`, at one revision; then the members of sets, each of
+/// which is guarded when it is written.
+pub(super) async fn read<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    also: &BTreeSet<UnitName>,
+) -> Result<Read, StoreError> {
+    let mut names: BTreeSet<UnitName> = intents.iter().map(|intent| intent.name.clone()).collect();
+    names.extend(also.iter().cloned().chain(new_from(intents)).chain(sets::templates(intents)));
+    let keys = names.iter().map(|name| Key::Unit(name.clone()).to_string()).collect();
+    let sent = sent(intents);
+    let losing = losing(intents);
+    let units = reader.points(&keys);
+    let ((revision, kvs), files, histories) =
+        try_join!(units, files_under(reader, sent.keys().cloned().collect()), histories(reader, &losing))?;
+    let mut read = Read { revision, files, sent, histories, ..Read::default() };
+    take(reader, &mut read, kvs, |name| names.contains(name));
+    let sets = sets::concerned(intents, &read);
+    if !sets.is_empty() {
+        let members = |set: &UnitName| format!("{}{}@", keys::UNITS, set.prefix());
+        let (_, kvs) = reader.ranges(sets.iter().map(members).collect()).await?;
+        let is_member = |name: &UnitName| name.number().is_some() && name.template().is_some_and(|t| sets.contains(&t));
+        take(reader, &mut read, kvs, is_member);
+        read.files.extend(files_under(reader, texts(&sets, &read)).await?);
+    }
+    Ok(read)
+}
+
+/// What else the decisions about `intents` depend on: those that were `asked`, and what sets have added.
+pub(super) async fn complete<S: Store>(
+    reader: &Reader<S>,
+    read: &mut Read,
+    asked: &[Intent],
+    intents: &[Intent],
+) -> Result<(), StoreError> {
+    let new: BTreeSet<UnitName> =
+        intents.iter().filter(|i| !read.units.contains_key(&i.name)).filter_map(|i| i.name.template()).collect();
+    let templates = new_from(intents).filter(|template| new.contains(template)).collect();
+    let sent_for = |intent: &Intent| match &intent.change {
+        UnitChange::Ensure { file: Some(_), .. } => read.units.get(&intent.name)?.unit.as_ref()?.text.clone(),
+        _ => None,
+    };
+    let wanted = intents.iter().filter_map(sent_for).chain(texts(&templates, read));
+    let keys: BTreeSet<UnitHash> = wanted.filter(|key| !read.files.contains_key(key)).collect();
+    read.files.extend(files_under(reader, keys).await?);
+    let unread = losing(intents).difference(&losing(asked)).cloned().collect();
+    read.histories.extend(histories(reader, &unread).await?);
+    read.bodies = bodies(reader, intents, read).await?;
+    read.leaving = leaving(reader, intents, read).await?;
+    read.at_rest = at_rest(reader, intents, read).await?;
+    Ok(())
+}
+
+/// The units of `intents` that may lose a text.
+fn losing(intents: &[Intent]) -> BTreeSet<UnitName> {
+    let loses = |intent: &&Intent| match &intent.change {
+        UnitChange::Ensure { file, on_different_file, .. } => {
+            file.is_some() && *on_different_file != OnDifferentFile::Keep
+        }
+        UnitChange::Destroy => true,
+        UnitChange::Restart => false,
+    };
+    intents.iter().filter(loses).map(|intent| intent.name.clone()).collect()
+}
+
+/// The templates from which `intents` may take the files of new instances.
+fn new_from(intents: &[Intent]) -> impl Iterator<Item = UnitName> + '_ {
+    let takes = |intent: &&Intent| matches!(intent.change, UnitChange::Ensure { file: None, .. });
+    intents.iter().filter(takes).filter_map(|intent| intent.name.template())
+}
+
+/// The keys of the texts of these units.
+fn texts(units: &BTreeSet<UnitName>, read: &Read) -> BTreeSet<UnitHash> {
+    let records = units.iter().filter_map(|name| read.units.get(name)?.unit.as_ref());
+    records.flat_map(|unit| [unit.hash.clone(), unit.file_key().clone()]).collect()
+}
+
+/// Add the records of those units that are `wanted`. Foreign keys belong to no unit; a damaged record can be replaced.
+fn take<S: Store>(reader: &Reader<S>, read: &mut Read, kvs: Vec<Kv>, wanted: impl Fn(&UnitName) -> bool) {
+    for kv in kvs {
+        let Ok(Key::Unit(name)) = Key::parse(&kv.key) else { continue };
+        if wanted(&name) {
+            let unit = decode(&kv).map_err(|corrupt| reader.warn(&corrupt)).ok();
+            read.units.insert(name, Found { revision: kv.revision, unit });
+        }
+    }
+}
+
+/// What systemd has of the files that units lose to others in the batch.
+async fn bodies<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    read: &Read,
+) -> Result<BTreeMap<UnitHash, BodyHash>, StoreError> {
+    let lost = |intent: &Intent| match &intent.change {
+        UnitChange::Ensure { file: Some(file), on_different_file, .. }
+            if *on_different_file != OnDifferentFile::Keep =>
+        {
+            let old = &read.units.get(&intent.name)?.unit.as_ref()?.hash;
+            (file.hash() != *old).then(|| old.clone())
+        }
+        _ => None,
+    };
+    let summaries = reader.summaries(&intents.iter().filter_map(lost).collect()).await?;
+    Ok(summaries.into_iter().filter_map(|(hash, summary)| Some((hash, summary.body?))).collect())
+}
+
+/// The files of the batch by their hashes; of several with the same hash, the first one.
+fn sent(intents: &[Intent]) -> BTreeMap<UnitHash, Arc<UnitFile>> {
+    let mut sent = BTreeMap::new();
+    for intent in intents {
+        if let UnitChange::Ensure { file: Some(file), .. } = &intent.change {
+            sent.entry(file.hash()).or_insert_with(|| Arc::clone(file));
+        }
+    }
+    sent
+}
+
+/// The earlier texts of `units`. Not at the revision of the units' records: each of the two is guarded when they are
+/// written. What can't be decoded is written again.
+async fn histories<S: Store>(
+    reader: &Reader<S>,
+    units: &BTreeSet<UnitName>,
+) -> Result<BTreeMap<UnitName, (Revision, History)>, StoreError> {
+    if units.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let keys = units.iter().map(|unit| Key::History(unit.clone()).to_string()).collect();
+    let mut found = BTreeMap::new();
+    for kv in reader.points(&keys).await?.1 {
+        let Ok(Key::History(unit)) = Key::parse(&kv.key) else { continue };
+        let history = decode(&kv).map_err(|corrupt| reader.warn(&corrupt)).unwrap_or_default();
+        found.insert(unit, (kv.revision, history));
+    }
+    Ok(found)
+}
+
+/// What is stored under these keys.
+async fn files_under<S: Store>(
+    reader: &Reader<S>,
+    keys: BTreeSet<UnitHash>,
+) -> Result<BTreeMap<UnitHash, Arc<UnitFile>>, StoreError> {
+    let mut files = BTreeMap::new();
+    let parse = |key, record| reader.parse(&key, &record).map(|file| (key, Arc::new(file)));
+    reader.files(&keys, |key, record| files.extend(parse(key, record))).await?;
+    Ok(files)
+}
+
+/// The units to start that should be running and that a host reports as not running.
+async fn at_rest<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    read: &Read,
+) -> Result<BTreeSet<UnitName>, StoreError> {
+    let launched = |intent: &Intent| {
+        let unit = read.units.get(&intent.name)?.unit.as_ref()?;
+        let starts = matches!(&intent.change, UnitChange::Ensure { desired: Some(Desired::Launched), .. });
+        (starts && unit.desired == Desired::Launched).then_some((intent.name.clone(), unit))
+    };
+    let units: BTreeMap<UnitName, &Unit> = intents.iter().filter_map(launched).collect();
+    if units.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let cluster = reader.reports(&units.keys().cloned().collect()).await?;
+    let reports = |name| cluster.reports(name).map(|(_, report)| report);
+    let down = units.iter().flat_map(|(name, unit)| reports(name).map(move |report| (name, *unit, report)));
+    let down: Vec<(&UnitName, &Unit, &UnitReport)> = down.filter(|(_, unit, report)| is_down(unit, report)).collect();
+    let mut files = BTreeMap::new();
+    let hashes = down.iter().map(|(_, unit, _)| unit.hash.clone()).collect();
+    reader.files(&hashes, |hash, record| files.extend(reader.parse(&hash, &record).map(|file| (hash, file)))).await?;
+    // If the file can't be read it is unknown whether the unit is done, so it stays as it is.
+    let is_at_rest = |(_, unit, report): &(&UnitName, &Unit, &UnitReport)| {
+        files.get(&unit.hash).is_some_and(|file| !is_done(file, report))
+    };
+    Ok(down.into_iter().filter(is_at_rest).map(|(name, ..)| name.clone()).collect())
+}
+
+/// The units to destroy that don't exist and that a host still has, according to a placement or a report. A unit that
+/// was placed, destroyed and not reported yet counts too; a global unit that no host has started to install doesn't.
+async fn leaving<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    read: &Read,
+) -> Result<BTreeSet<UnitName>, StoreError> {
+    let absent =
+        |intent: &&Intent| matches!(intent.change, UnitChange::Destroy) && !read.units.contains_key(&intent.name);
+    let names: BTreeSet<UnitName> = intents.iter().filter(absent).map(|intent| intent.name.clone()).collect();
+    if names.is_empty() {
+        return Ok(names);
+    }
+    let cluster = reader.reports(&names).await?;
+    let has = |name: &UnitName| cluster.placed_on(name).is_some() || cluster.reports(name).next().is_some();
+    Ok(names.into_iter().filter(has).collect())
+}

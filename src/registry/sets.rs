@@ -1,0 +1,242 @@
+//! What a batch means for sets: the members that are created and destroyed with a count, and the count that changes
+//! with members. Owns these additions to a batch, in pure functions of what was read; `plan::sets` has the numbers, and
+//! `units` decides about each unit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::name::UnitName;
+use crate::model::unit::{Desired, Unit};
+use crate::plan::sets;
+
+use super::units::{Found, Intent, OnDifferentFile, Problem, Read, UnitChange, replicas_of, replicas_replaced};
+
+/// A batch with everything that follows from it.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Each unit at most once, in the order in which transactions are filled: counts before members, so that one that
+    /// breaks off in the middle says how many members are wanted; a template that is destroyed after its members.
+    pub intents: Vec<Intent>,
+    /// Members that were added because of a template, and that template: they may only be written while its record is
+    /// as it was read.
+    pub because: BTreeMap<UnitName, UnitName>,
+    /// Templates that were added because of members: their counts.
+    pub counts: BTreeSet<UnitName>,
+}
+
+/// The templates whose records say whether `intents` concern a set.
+pub(super) fn templates(intents: &[Intent]) -> BTreeSet<UnitName> {
+    let of_member = |intent: &Intent| {
+        let changes = matches!(intent.change, UnitChange::Destroy | UnitChange::Ensure { .. });
+        intent.name.number().filter(|_| changes).and_then(|_| intent.name.template())
+    };
+    intents.iter().filter_map(of_member).collect()
+}
+
+/// The sets that `intents` concern, or make, by the records that were read.
+pub(super) fn concerned(intents: &[Intent], read: &Read) -> BTreeSet<UnitName> {
+    let is_set = |name: &UnitName| record(name, read).is_some_and(|unit| unit.replicas.is_some());
+    let becomes = |intent: &&Intent| match &intent.change {
+        UnitChange::Ensure { replicas: Some(_), .. } => true,
+        UnitChange::Ensure { file: Some(file), .. } => replicas_of(&intent.name, file).is_some(),
+        _ => false,
+    };
+    let named = intents.iter().filter(|intent| intent.name.is_template());
+    let named = named.filter(|intent| becomes(intent) || is_set(&intent.name)).map(|intent| intent.name.clone());
+    named.chain(templates(intents).into_iter().filter(is_set)).collect()
+}
+
+/// `intents` with the members and counts that follow from them. What is in `done` was carried out by an earlier attempt
+/// and stays as it is.
+///
+/// # Errors
+/// Members that can't be named.
+pub(super) fn expand(intents: &[Intent], read: &Read, done: &BTreeSet<&UnitName>) -> Result<Batch, Vec<Problem>> {
+    let mut batch = Batch { intents: intents.to_vec(), ..Batch::default() };
+    let mut problems = Vec::new();
+    let sets = concerned(intents, read);
+    for template in &sets {
+        if let Err(problem) = Set::of(template, read, done).expand(&mut batch) {
+            problems.push(problem);
+        }
+    }
+    let rank = |intent: &Intent| match &intent.change {
+        _ if !sets.contains(&intent.name) => 1,
+        UnitChange::Destroy => 2,
+        _ => 0,
+    };
+    if !sets.is_empty() {
+        batch.intents.sort_by_key(rank);
+    }
+    if problems.is_empty() { Ok(batch) } else { Err(problems) }
+}
+
+fn record<'a>(name: &UnitName, read: &'a Read) -> Option<&'a Unit> {
+    read.units.get(name)?.unit.as_ref()
+}
+
+/// A unit that keeps its file, or is new and gets its template's.
+fn have(desired: Option<Desired>, replicas: Option<u32>) -> UnitChange {
+    UnitChange::Ensure { file: None, desired, on_different_file: OnDifferentFile::Keep, replicas }
+}
+
+fn number_of(units: usize) -> u32 {
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
+/// A set, and what was read of it.
+struct Set<'a> {
+    template: &'a UnitName,
+    read: &'a Read,
+    /// Its members by their numbers.
+    members: BTreeMap<u32, (&'a UnitName, &'a Found)>,
+    /// Whether its count was written by an earlier attempt.
+    is_done: bool,
+}
+
+/// What a batch asks of a set by its template.
+struct Asked {
+    /// How many members there must be.
+    count: u32,
+    /// Their desired state, if it changes.
+    desired: Option<Desired>,
+    /// The desired state of new members.
+    of_new: Desired,
+}
+
+impl<'a> Set<'a> {
+    fn of(template: &'a UnitName, read: &'a Read, done: &BTreeSet<&UnitName>) -> Self {
+        let members = read.units.iter().filter(|(name, _)| name.template().as_ref() == Some(template));
+        let members = members.filter_map(|(name, found)| Some((name.number()?, (name, found)))).collect();
+        Self { template, read, members, is_done: done.contains(template) }
+    }
+
+    fn expand(&self, batch: &mut Batch) -> Result<(), Problem> {
+        let at = batch.intents.iter().position(|intent| intent.name == *self.template);
+        match at.map(|at| &batch.intents[at].change) {
+            Some(UnitChange::Destroy) => {
+                let destroyed = self.members.values().map(|(name, _)| (*name).clone());
+                self.add(batch, destroyed.map(|name| Intent { name, change: UnitChange::Destroy }).collect());
+                Ok(())
+            }
+            Some(change) => {
+                let Some(asked) = self.asked(change, batch) else { return Ok(()) };
+                let added = self.scaled(batch, &asked)?;
+                if let Some(UnitChange::Ensure { desired, replicas, .. }) = at.map(|at| &mut batch.intents[at].change) {
+                    // A template itself never runs.
+                    *desired = None;
+                    *replicas = Some(asked.count);
+                }
+                self.add(batch, added);
+                Ok(())
+            }
+            None => {
+                self.count_by_name(batch);
+                Ok(())
+            }
+        }
+    }
+
+    /// `None` if the template isn't a set after the batch.
+    fn asked(&self, change: &UnitChange, batch: &Batch) -> Option<Asked> {
+        let UnitChange::Ensure { file, desired, on_different_file, replicas } = change else { return None };
+        let old = record(self.template, self.read);
+        let kept = *on_different_file == OnDifferentFile::Keep;
+        let by_file = || match (old, file) {
+            (Some(old), Some(file)) if !kept && file.hash() != old.hash => {
+                replicas_replaced(self.template, old, file, self.read)
+            }
+            (Some(old), _) => old.replicas,
+            (None, file) => file.as_ref().and_then(|file| replicas_of(self.template, file)),
+        };
+        let count = match replicas {
+            // Somebody else may have asked for another count since ours was written.
+            _ if self.is_done => old?.replicas?,
+            // There is nothing to create members from.
+            Some(_) if old.is_none() && file.is_none() => return None,
+            Some(count) => *count,
+            None => self.follow_names(by_file()?, batch),
+        };
+        let of_others = self.members.values().filter_map(|(_, found)| Some(found.unit.as_ref()?.desired)).max();
+        let first = if replicas.is_some() && file.is_none() { Desired::Launched } else { Desired::Inactive };
+        Some(Asked { count, desired: *desired, of_new: desired.or(of_others).unwrap_or(first) })
+    }
+
+    /// What becomes of the members.
+    fn scaled(&self, batch: &Batch, asked: &Asked) -> Result<Vec<Intent>, Problem> {
+        let (destroyed, created) = self.by_name(batch);
+        let there = self.members.keys().filter(|number| !destroyed.contains(number)).chain(&created).copied().collect();
+        let plan = sets::scale(&there, &destroyed, asked.count);
+        let ensure = |desired| have(desired, None);
+        let named = |number: &u32, change: UnitChange| match self.template.numbered(*number) {
+            Ok(name) => Ok(Intent { name, change }),
+            Err(error) => {
+                let what = format!("its member {number} can't be named: {error}");
+                Err(Problem { unit: self.template.to_string(), line: None, what })
+            }
+        };
+        let mut added = Vec::new();
+        for number in &plan.create {
+            added.push(named(number, ensure(Some(asked.of_new)))?);
+        }
+        for number in &plan.destroy {
+            added.push(named(number, UnitChange::Destroy)?);
+        }
+        let stays = |number: &&u32| !destroyed.contains(number) && !plan.destroy.contains(number);
+        for number in self.members.keys().filter(stays).filter(|_| asked.desired.is_some()) {
+            added.push(named(number, ensure(asked.desired))?);
+        }
+        Ok(added)
+    }
+
+    /// The numbers of the members that the batch destroys and creates by their names.
+    fn by_name(&self, batch: &Batch) -> (BTreeSet<u32>, BTreeSet<u32>) {
+        let (mut destroyed, mut created) = (BTreeSet::new(), BTreeSet::new());
+        for Intent { name, change } in batch.intents.iter().filter(|intent| self.has(&intent.name)) {
+            let Some(number) = name.number() else { continue };
+            match (change, self.members.contains_key(&number)) {
+                (UnitChange::Destroy, true) => drop(destroyed.insert(number)),
+                (UnitChange::Ensure { .. }, false) => drop(created.insert(number)),
+                _ => {}
+            }
+        }
+        (destroyed, created)
+    }
+
+    /// A count after the members that the batch destroys and creates by their names.
+    fn follow_names(&self, count: u32, batch: &Batch) -> u32 {
+        let (destroyed, created) = self.by_name(batch);
+        let members = number_of(self.members.len());
+        sets::by_name(count, members, number_of(destroyed.len()), number_of(created.len()))
+    }
+
+    fn has(&self, name: &UnitName) -> bool {
+        name.template().as_ref() == Some(self.template)
+    }
+
+    /// The count follows the members that the batch destroys and creates by their names.
+    fn count_by_name(&self, batch: &mut Batch) {
+        let Some(before) = record(self.template, self.read).and_then(|unit| unit.replicas) else { return };
+        let count = self.follow_names(before, batch);
+        if count != before && !self.is_done {
+            batch.intents.push(Intent { name: self.template.clone(), change: have(None, Some(count)) });
+            batch.counts.insert(self.template.clone());
+        }
+    }
+
+    /// Add what follows from the template. A member that the batch names keeps what is asked of it there, unless it has
+    /// to go.
+    fn add(&self, batch: &mut Batch, added: Vec<Intent>) {
+        let named: BTreeMap<UnitName, usize> =
+            batch.intents.iter().enumerate().map(|(at, intent)| (intent.name.clone(), at)).collect();
+        for intent in added {
+            match named.get(&intent.name) {
+                Some(at) if matches!(intent.change, UnitChange::Destroy) => batch.intents[*at] = intent,
+                Some(_) => {}
+                None => {
+                    batch.because.insert(intent.name.clone(), self.template.clone());
+                    batch.intents.push(intent);
+                }
+            }
+        }
+    }
+}
