@@ -66,6 +66,9 @@ pub struct Page {
     pub revision: Revision,
     /// Whether the range has keys beyond this page.
     pub more: bool,
+    /// The id of the cluster that has answered; 0 if it has none. Revisions of another cluster mean something else,
+    /// also if it is a restored backup of the first one.
+    pub cluster: u64,
 }
 
 /// A condition of a commit.

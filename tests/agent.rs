@@ -20,7 +20,7 @@ use flotilla::registry::keys::{self, Key};
 use flotilla::registry::records::file::FileRecord;
 use flotilla::registry::records::leader::LeaderRecord;
 use flotilla::registry::{decode, delete, put};
-use flotilla::store::embedded::Embedded;
+use flotilla::store::embedded::{Counter, Embedded};
 use flotilla::store::{Error, Kv, LeaseId, Op, Page, Range, Store, Txn, Watch};
 use flotilla::systemd::Systemd as _;
 use flotilla::systemd::fake::{self, Fake, What};
@@ -1214,6 +1214,22 @@ async fn a_host_answers_for_its_units_without_its_store_and_its_agent() {
 }
 
 const SLOW_STOP: &str = "[Service]\nExecStart=/bin/sleep 1000\n[X-Fake]\nStopSec=40\n";
+
+/// Its lease lives, and it has nothing to report.
+#[tokio::test(start_paused = true)]
+async fn a_host_writes_its_key_again_when_the_store_was_restored() {
+    let mut world = World::new().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let backup = world.store.backup();
+    world.kill().await;
+    world.start_as(Machine { version: "later".into(), ..machine("n1") });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.machine().await.version, "later");
+    world.store.restore(&backup, Counter::GoesBack);
+    assert_eq!(world.machine().await.version, "test");
+    tokio::time::sleep(TTL).await;
+    assert_eq!(world.machine().await.version, "later");
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_stopped_daemon_leaves_units_and_presence() {

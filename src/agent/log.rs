@@ -31,8 +31,8 @@ pub(super) fn write(log: Log) {
         Log::StoreRolledBack { seen, now } => tracing::error!(
             %seen,
             %now,
-            "the store has lost data: its revision went back; units that it no longer has keep running here. \
-             Restore a backup, or submit them again, or stop them with systemctl"
+            "the store has lost data: it was restored from a backup or replaced; units that it no longer has keep \
+             running here. Restore a backup, or submit them again, or stop them with systemctl"
         ),
         Log::LeaseEnds => tracing::debug!("no job is requested so late in the lease"),
         Log::Deferred(unit) => tracing::debug!(%unit, "waits until units that it needs have stopped"),

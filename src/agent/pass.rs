@@ -16,6 +16,12 @@ use super::{Agent, Trouble, boot_state, log};
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Carry out everything that is due. Returns when to run again if nothing happens before.
     pub(super) async fn pass(&mut self, lease: &Lease<S>, keeper: &Keeper) -> Result<Option<Duration>, Trouble> {
+        if self.state.is_rolled_back() {
+            // The host's key may be an earlier one, or missing, even if its lease lives, and so may its reports.
+            self.claimed = None;
+            self.in_one_form.clear();
+            self.claimed(lease).await?;
+        }
         self.apply(Input::PassBegins);
         let mut unsaved = Ok(());
         loop {

@@ -147,6 +147,10 @@ impl<'a, S: Store> Term<'a, S> {
         self.hold_ends = None;
         let changes = updates.len().max(1);
         self.compute(|state| updates.into_iter().for_each(|update| state.follow(update))).await?;
+        if self.state.take_rolled_back() {
+            tracing::debug!(commit = %self.committed, "the store was restored, and may have lost the last commit");
+            self.committed = Revision::default();
+        }
         if self.state.leader() != Some(self.lease.id()) {
             // Every guard would fail.
             tracing::debug!("another leader has taken over, or the leader's key was deleted");

@@ -24,6 +24,10 @@ use super::cost::{Cost, Suspect};
 pub(super) struct LeaderState {
     scheduler: Option<Scheduler>,
     revision: Revision,
+    /// The cluster that was listed last, and whether the store was restored from a backup or replaced since somebody
+    /// asked.
+    cluster: u64,
+    rolled_back: bool,
     leader: Option<LeaseId>,
     /// Whose reports count.
     presences: Presences,
@@ -60,6 +64,12 @@ impl LeaderState {
         self.revision
     }
 
+    /// Whether the store was restored from a backup or replaced since the last call: then it may never reach a revision
+    /// that it had before.
+    pub(super) fn take_rolled_back(&mut self) -> bool {
+        std::mem::take(&mut self.rolled_back)
+    }
+
     /// The lease that the leader's key is bound to.
     pub(super) fn leader(&self) -> Option<LeaseId> {
         self.leader
@@ -73,7 +83,11 @@ impl LeaderState {
     /// Apply an update from the mirror.
     pub(super) fn follow(&mut self, update: Update) {
         match update {
-            Update::Reset { revision, kvs } => self.reset(revision, kvs),
+            Update::Reset { revision, cluster, kvs } => {
+                self.rolled_back |= revision < self.revision || (self.scheduler.is_some() && cluster != self.cluster);
+                self.cluster = cluster;
+                self.reset(revision, kvs);
+            }
             Update::Batch(batch) => {
                 for event in batch.events {
                     self.see_leader(&event);
@@ -255,7 +269,7 @@ mod tests {
         };
         let kvs = records.into_iter().enumerate().map(kv).collect();
         let mut state = LeaderState::default();
-        state.follow(Update::Reset { revision: Revision(9), kvs });
+        state.follow(Update::Reset { revision: Revision(9), cluster: 0, kvs });
         state
     }
 
@@ -329,6 +343,17 @@ mod tests {
         let events = vec![Event::Put(kv)];
         state.follow(Update::Batch(crate::store::Batch { revision: Revision(10), events }));
         assert_eq!((decisions(&mut state), state.needs_list()), (vec![], false));
+    }
+
+    #[test]
+    fn a_list_shows_whether_the_store_was_restored() {
+        let mut state = state(&[]);
+        assert!(!state.take_rolled_back());
+        for (cluster, revision, expected) in [(0, 9, false), (0, 8, true), (0, 8, false), (2, 10, true), (2, 11, false)]
+        {
+            state.follow(Update::Reset { revision: Revision(revision), cluster, kvs: Vec::new() });
+            assert_eq!(state.take_rolled_back(), expected, "{cluster} at {revision}");
+        }
     }
 
     #[test]

@@ -187,11 +187,20 @@ pub struct Question {
     pub recall: Vec<UnitName>,
 }
 
+/// A moment of a store's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// The id of the cluster whose history it is; 0 if it has none.
+    pub cluster: u64,
+    /// The revision.
+    pub revision: Revision,
+}
+
 /// A change of this host's assignments.
 #[derive(Debug, Clone)]
 pub enum Assignments {
-    /// The complete assignments at a revision of the store.
-    All(Revision, BTreeMap<UnitName, Assigned>),
+    /// The complete assignments at a moment of the store's history.
+    All(At, BTreeMap<UnitName, Assigned>),
     /// Changes up to a revision of the store; `None` for a deleted assignment.
     Changed(Revision, Vec<(UnitName, Option<Assigned>)>),
 }
@@ -235,7 +244,7 @@ pub enum Log {
     CantUnload(Error),
     /// There are foreign unit files.
     Foreign(BTreeSet<UnitName>),
-    /// The store's revision went back.
+    /// The store was restored from a backup, or replaced: its revision went back, or its id is another one.
     StoreRolledBack {
         /// The highest revision seen before.
         seen: Revision,

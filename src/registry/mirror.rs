@@ -19,6 +19,8 @@ pub struct Mirror<S> {
     listing: Option<Listing>,
     /// Everything up to this revision has been delivered.
     seen: Option<Revision>,
+    /// The cluster whose keys were listed.
+    cluster: u64,
     watch: Option<Watch>,
     /// Whether the last watch broke: the store that comes back may be another one, or an older backup of it.
     broken: bool,
@@ -30,6 +32,8 @@ struct Listing {
     /// What remains to be read, at the revision of the first page.
     rest: Range,
     kvs: Vec<Kv>,
+    /// The cluster that has answered so far.
+    cluster: Option<u64>,
 }
 
 /// What a mirror delivers.
@@ -40,6 +44,8 @@ pub enum Update {
     Reset {
         /// As of this revision.
         revision: Revision,
+        /// The id of the cluster, as in [`Page`].
+        cluster: u64,
         /// All keys, in byte order.
         kvs: Vec<Kv>,
     },
@@ -51,7 +57,7 @@ impl<S: Store> Mirror<S> {
     /// Follow the keys that begin with `prefix`.
     #[must_use]
     pub fn new(store: S, prefix: &str) -> Self {
-        Self { store, prefix: prefix.into(), listing: None, seen: None, watch: None, broken: false }
+        Self { store, prefix: prefix.into(), listing: None, seen: None, cluster: 0, watch: None, broken: false }
     }
 
     /// List again with the next update: what was delivered can no longer be trusted (a commit's outcome is unknown).
@@ -70,12 +76,13 @@ impl<S: Store> Mirror<S> {
         loop {
             let Some(seen) = self.seen else { return self.list().await };
             if self.broken {
-                // A watch from a revision that the store never had would wait for it silently.
+                // A watch from a revision that the store never had would wait for it silently. If the store has the
+                // same revision again, with other changes, it would miss these.
                 let range = Range { prefix: self.prefix.clone(), limit: 1, ..Range::default() };
-                let now = self.store.range(range).await?.revision;
+                let Page { revision: now, cluster, .. } = self.store.range(range).await?;
                 self.broken = false;
-                if now < seen {
-                    tracing::debug!(%seen, %now, "the store's revision went back; listing again");
+                if now < seen || cluster != self.cluster {
+                    tracing::debug!(%seen, %now, "the store was restored from a backup or replaced; listing again");
                     self.reset();
                     continue;
                 }
@@ -104,14 +111,17 @@ impl<S: Store> Mirror<S> {
             let listing = self.listing.get_or_insert_with(|| Listing {
                 rest: Range { prefix: self.prefix.clone(), limit: PAGE, ..Range::default() },
                 kvs: Vec::new(),
+                cluster: None,
             });
             match self.store.range(listing.rest.clone()).await {
+                // The store was replaced between two pages.
+                Ok(page) if *listing.cluster.get_or_insert(page.cluster) != page.cluster => self.listing = None,
                 Ok(page) => {
                     let more = turn(&mut listing.rest, &page);
                     listing.kvs.extend(page.kvs);
                     if !more && let Some(Listing { kvs, .. }) = self.listing.take() {
-                        self.seen = Some(page.revision);
-                        return Ok(Update::Reset { revision: page.revision, kvs });
+                        (self.seen, self.cluster) = (Some(page.revision), page.cluster);
+                        return Ok(Update::Reset { revision: page.revision, cluster: page.cluster, kvs });
                     }
                 }
                 Err(Error::Compacted) => self.listing = None,
@@ -180,7 +190,7 @@ mod tests {
 
     use super::*;
     use crate::registry::slow::Slow;
-    use crate::store::embedded::Embedded;
+    use crate::store::embedded::{Counter, Embedded};
     use crate::store::{Op, Txn};
 
     async fn write(store: &Embedded, keys: impl IntoIterator<Item = usize>) {
@@ -221,6 +231,46 @@ mod tests {
         }
     }
 
+    /// A store that was restored may have reached the same revision again, with other changes.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_was_restored_is_listed_again() {
+        for (counter, later) in [(Counter::GoesBack, 0), (Counter::GoesBack, 9), (Counter::GoesOn, 0)] {
+            let store = Embedded::in_memory();
+            write(&store, 0..3).await;
+            let backup = store.backup();
+            write(&store, [3]).await;
+            let mut mirror = Mirror::new(store.clone(), "k/");
+            mirror.next().await.unwrap();
+            assert!(timeout(Duration::from_secs(1), mirror.next()).await.is_err());
+            store.restore(&backup, counter);
+            for key in 10..10 + later {
+                write(&store, [key]).await;
+            }
+            assert!(mirror.next().await.is_err(), "the watch ends");
+            match mirror.next().await.unwrap() {
+                Update::Reset { cluster, kvs, .. } => assert_eq!((cluster, kvs.len()), (2, 3 + later)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Its other pages are of another history.
+    #[tokio::test(start_paused = true)]
+    async fn a_list_of_a_store_that_is_restored_meanwhile_starts_over() {
+        let store = Embedded::in_memory();
+        write(&store, 0..PAGE).await;
+        let backup = store.backup();
+        write(&store, PAGE..2 * PAGE).await;
+        let mut mirror = Mirror::new(Slow(store.clone()), "k/");
+        assert!(timeout(Duration::from_millis(1500), mirror.next()).await.is_err());
+        store.restore(&backup, Counter::GoesBack);
+        write(&store, 2 * PAGE..4 * PAGE).await;
+        match mirror.next().await.unwrap() {
+            Update::Reset { cluster, kvs, .. } => assert_eq!((cluster, kvs.len()), (2, 3 * PAGE)),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reset_forgets_what_was_listed() {
         let store = Embedded::in_memory();
@@ -231,7 +281,7 @@ mod tests {
         mirror.reset();
         let now = store.range(Range::default()).await.unwrap().revision;
         match mirror.next().await.unwrap() {
-            Update::Reset { revision, kvs } => assert_eq!((revision, kvs.len()), (now, 2 * PAGE)),
+            Update::Reset { revision, kvs, .. } => assert_eq!((revision, kvs.len()), (now, 2 * PAGE)),
             other => panic!("{other:?}"),
         }
     }

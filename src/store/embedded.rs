@@ -7,6 +7,7 @@
 //! In memory it is a plain ordered map instead of `redb`'s memory backend, which would encode pages without simulating
 //! a disk any better.
 
+mod backup;
 mod disk;
 mod expiry;
 mod follow;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+pub use self::backup::{Backup, Counter};
 use self::disk::Disk;
 pub use self::disk::OpenError;
 use self::expiry::Deadlines;
@@ -149,7 +151,9 @@ impl Embedded {
     /// An empty store in memory with this history.
     #[must_use]
     pub fn in_memory_with(history: History) -> Self {
-        let shared = Arc::new(Shared::new(State::new(history)));
+        let mut state = State::new(history);
+        state.cluster = 1;
+        let shared = Arc::new(Shared::new(state));
         Self { inner: Arc::new(Inner { shared, timer: OnceLock::new(), writer: None }) }
     }
 

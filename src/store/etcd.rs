@@ -213,7 +213,7 @@ impl<M: Member> Store for Etcd<M> {
             match last {
                 // All keys of the page were skipped, so the caller would have no key to continue from.
                 Some(next) if kvs.is_empty() && found.more => (from, at) = (next, Some(revision)),
-                _ => return Ok(Page { kvs, revision, more: found.more }),
+                _ => return Ok(Page { kvs, revision, more: found.more, cluster: found.cluster }),
             }
         }
     }

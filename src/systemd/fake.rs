@@ -124,6 +124,11 @@ impl Fake {
         runs
     }
 
+    /// Somebody deletes a file of the boot state.
+    pub fn delete_boot_file(&self, key: &str) {
+        self.lock().disk.boot_files.remove(key);
+    }
+
     /// Turn the power off and on again: processes, systemd's memory, unit files and boot state are lost, and so is any
     /// subscription.
     pub fn reboot(&self) {

@@ -137,7 +137,7 @@ impl Actor {
         let (mut mirror, mut first) = (Mirror::new(self.store.clone(), ""), true);
         loop {
             match mirror.next().await {
-                Ok(Update::Reset { revision, kvs }) => {
+                Ok(Update::Reset { revision, kvs, .. }) => {
                     self.judge.count(|figures| figures.resets += u64::from(!first));
                     first = false;
                     self.judge.listed(self.client, revision, &kvs);

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flotilla::model::cluster::{Change, Cluster};
+use flotilla::model::cluster::{Change, Cluster, Versioned};
 use flotilla::model::format::ReportKeyForm;
 use flotilla::model::machine::{Gone, KnownHost};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::systemd::UnitState;
-use flotilla::model::unit::{Desired, Placement, Target, UnitReport};
+use flotilla::model::unit::{Assignment, Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
 use flotilla::plan::fit::{Question, Stance, first_misfit};
 use flotilla::registry::decode;
@@ -22,15 +22,15 @@ use flotilla::registry::keys::{Key, SCHEDULE};
 use flotilla::registry::presence::Presences;
 use flotilla::registry::records::file::FileRecord;
 use flotilla::registry::records::leader::LeaderRecord;
-use flotilla::store::embedded::Embedded;
-use flotilla::store::{Batch, Error, Event, Guard, LeaseId, Op, Store, Txn};
+use flotilla::store::embedded::{Backup, Counter, Embedded};
+use flotilla::store::{Batch, Error, Event, Guard, Kv, LeaseId, Op, Store, Txn};
 use flotilla::systemd::fake::Fake;
 use tokio::sync::watch;
 
 use super::forge;
 use super::journal::Journal;
 use super::machines::Machines;
-use super::told::Reader;
+use super::told::{Point, Reader};
 use super::world::{MASS_LOSS_GRACE, MASS_LOSS_SHARE, TTL};
 
 /// The judge. Clones share it.
@@ -56,7 +56,7 @@ struct Facts {
     restarts: BTreeMap<UnitName, (Revision, Option<Duration>)>,
     /// All states of the cluster that may matter for a plan, oldest first: a leader may have planned from any that has
     /// reached it, and nothing may reach a leader for as long as its host receives nothing or is suspended.
-    past: Vec<(Duration, Cluster)>,
+    past: Vec<(Duration, Point, Cluster)>,
     /// When each host that isn't registered was last.
     lost: BTreeMap<MachineId, Duration>,
     /// When the last mass loss that the leader has recorded began.
@@ -75,6 +75,12 @@ struct Facts {
     forged: BTreeSet<String>,
     /// Whether the commit that is being judged forges records, or restores what was there before.
     forging: bool,
+    /// All keys that were ever forged: a backup may have what is there no more.
+    ever_forged: BTreeSet<String>,
+    /// The id of the store's cluster, which is another one after each restore.
+    epoch: u64,
+    /// Whether the store is being restored: what it contains then is no decision of anybody.
+    restoring: bool,
 }
 
 /// Who sends a commit.
@@ -85,7 +91,7 @@ pub(crate) struct Writer {
     /// When it was sent.
     sent: Duration,
     /// The oldest revision that its engine may have planned from.
-    planned_from: Option<Revision>,
+    planned_from: Option<Point>,
 }
 
 impl Judge {
@@ -97,15 +103,39 @@ impl Judge {
             gate: Arc::default(),
             seen: Arc::new(watch::channel(Revision(1)).0),
         };
-        let mut raw = store.watch("", Revision(2));
-        let follower = judge.clone();
+        judge.follow(store, Revision(1));
+        judge
+    }
+
+    /// Judge each revision of `store` after `seen`, until its history ends.
+    fn follow(&self, store: &Embedded, seen: Revision) {
+        self.facts().epoch = store.cluster();
+        let mut raw = store.watch("", seen.next());
+        let follower = self.clone();
         tokio::spawn(async move {
             while let Ok(batch) = raw.next().await {
                 follower.take(&batch);
                 follower.seen.send_replace(batch.revision);
             }
         });
-        judge
+    }
+
+    /// Restore a backup of the store.
+    pub(crate) async fn restore(&self, store: &Embedded, backup: &Backup, counter: Counter) {
+        let _gate = self.gate.lock().await;
+        let before = loop {
+            let before = store.backup();
+            if before.revision() == self.revision() {
+                break before;
+            }
+            self.wait(before.revision()).await;
+        };
+        self.look();
+        store.restore(backup, counter);
+        let after = store.backup();
+        self.facts().restored(&before, &after, backup.cluster(), &self.journal);
+        self.seen.send_replace(after.revision());
+        self.follow(store, after.revision());
     }
 
     /// The daemon of `host` (or a user) is about to send a commit.
@@ -149,7 +179,9 @@ impl Judge {
         {
             let facts = &mut *self.facts();
             (facts.writer, facts.forging) = (Writer::default(), true);
-            facts.forged.extend(written);
+            let written: Vec<String> = written.collect();
+            facts.forged.extend(written.iter().cloned());
+            facts.ever_forged.extend(written);
         }
         let done = store.commit(txn).await;
         if let Ok(revision) = done {
@@ -244,6 +276,11 @@ impl Judge {
         self.facts().machines.by_hand(host, unit, start, now);
     }
 
+    /// A person says that `host` is to run only what the store assigns to it.
+    pub(crate) fn accepts(&self, host: usize) {
+        self.facts().machines.accepts(host);
+    }
+
     /// Whether a person has stopped the unit since it was started last.
     pub(crate) fn was_stopped_by_hand(&self, host: &MachineId, unit: &UnitName) -> bool {
         self.facts().machines.was_stopped_by_hand(host, unit)
@@ -259,15 +296,15 @@ impl Judge {
         self.facts().machines.runs_since(host, unit).map(|(_, since)| since)
     }
 
-    /// The daemon of `host` has received the store's keys that begin with `prefix`, as of `revision`.
-    pub(crate) fn heard(&self, host: usize, prefix: &str, revision: Revision) {
+    /// The daemon of `host` has received the store's keys that begin with `prefix`, as of `at`.
+    pub(crate) fn heard(&self, host: usize, prefix: &str, at: Point) {
         let reader = match prefix {
             "" => Reader::Engine,
             _ if prefix.starts_with(SCHEDULE) => Reader::Agent,
             _ => return,
         };
         let now = self.journal.now();
-        self.facts().machines.told.heard(host, reader, revision, now);
+        self.facts().machines.told.heard(host, reader, at, now);
     }
 
     /// Whether the daemon of a host may have lost what it did with a unit, because it could not save it.
@@ -313,13 +350,13 @@ impl Judge {
         let facts = &mut *self.facts();
         // An agent that waits for the leader's decision reads its assignments every second.
         let lag = facts.machines.told.lag() + Duration::from_secs(2);
-        let before = facts.past.iter().rposition(|(at, _)| *at + lag < now).unwrap_or_default();
+        let before = facts.past.iter().rposition(|(at, ..)| *at + lag < now).unwrap_or_default();
         let past = facts.past[before..].iter();
         // A state in which the host isn't registered doesn't show what should run there.
         let belongs = |host: &MachineId, unit: &UnitName, is_same: &dyn Fn(&UnitHash) -> bool| {
             let same = |cluster: &Cluster| cluster.units.get(unit).is_some_and(|unit| is_same(&unit.hash));
-            let mut there = past.clone().filter(|(_, cluster)| cluster.machines.contains_key(host)).peekable();
-            there.peek().is_some() && there.all(|(_, cluster)| is_tied(cluster, host, unit) && same(cluster))
+            let mut there = past.clone().filter(|(.., cluster)| cluster.machines.contains_key(host)).peekable();
+            there.peek().is_some() && there.all(|(.., cluster)| is_tied(cluster, host, unit) && same(cluster))
         };
         facts.machines.stops(&self.journal, host, units, now, belongs);
     }
@@ -349,7 +386,7 @@ impl Judge {
         }
         facts.cluster.revision = batch.revision;
         if plans {
-            facts.past.push((self.journal.now(), facts.cluster.clone()));
+            facts.remember(self.journal.now());
             // What somebody else has written about the unit that doesn't exist, the leader corrects at any time.
             let exists = |(_, name): &(MachineId, UnitName)| name.as_str() != forge::UNIT;
             for (host, name) in leave.iter().filter(|left| exists(left)) {
@@ -371,6 +408,42 @@ impl Judge {
 }
 
 impl Facts {
+    /// The moment that was judged last.
+    fn point(&self) -> Point {
+        Point::new(self.epoch, self.cluster.revision)
+    }
+
+    /// The store was restored from a backup of the cluster `of`: it had what is in `before`, and has what is in
+    /// `after`.
+    fn restored(&mut self, before: &Backup, after: &Backup, of: u64, journal: &Journal) {
+        let at = Point::new(after.cluster(), after.revision());
+        (self.epoch, self.restoring, self.writer) = (at.cluster, true, Writer::default());
+        self.forged = self.ever_forged.clone();
+        self.machines.told.restored(at, of);
+        let kept: BTreeMap<String, Kv> = after.kvs().into_iter().map(|kv| (kv.key.clone(), kv)).collect();
+        let old: BTreeMap<String, Kv> = before.kvs().into_iter().map(|kv| (kv.key.clone(), kv)).collect();
+        let had: Vec<(MachineId, UnitName)> = slices(&self.cluster).collect();
+        let lost = old.keys().filter(|key| !kept.contains_key(*key)).cloned().map(Event::Delete);
+        let changed = kept.values().filter(|kv| old.get(&kv.key) != Some(kv)).cloned().map(Event::Put);
+        for event in lost.chain(changed).collect::<Vec<_>>() {
+            self.event(&event, at.revision, journal, &mut Vec::new(), &mut Vec::new());
+        }
+        // As somebody sees it who lists: reports count only under the lease of their host.
+        (self.presences, self.cluster) =
+            (Presences::default(), Cluster { revision: at.revision, ..Cluster::default() });
+        for kv in kept.into_values() {
+            if let Ok(Some(change)) = self.presences.change(&Event::Put(kv)) {
+                self.cluster.apply(change);
+            }
+        }
+        // They were requested long ago.
+        self.restarts.values_mut().for_each(|(_, asked)| *asked = None);
+        self.machines.restored(&had, &self.cluster, journal.now());
+        self.remember(journal.now());
+        self.standing = always(&without_forged(&self.cluster, &self.forged)).iter().map(ToString::to_string).collect();
+        self.restoring = false;
+    }
+
     /// Apply one event. Returns whether it may matter for a plan. Units that are sent away from a live host are added
     /// to `leave`, those that are taken from a host that isn't registered to `moved`.
     fn event(
@@ -438,6 +511,7 @@ impl Facts {
             Change::History(..) | Change::Metadata(..) | Change::Placement(..) => {}
             Change::Machine(id, machine) => {
                 if let (Some(before), Some(machine)) = (self.cluster.machines.get(id), machine)
+                    && !self.restoring
                     && before.hostname == machine.hostname
                     && before.since != machine.since
                 {
@@ -474,6 +548,7 @@ impl Facts {
                 if known.as_ref().is_some_and(|known| known.value.gone.is_some())
                     && self.cluster.machines.contains_key(host)
                     && host.as_str() != forge::GHOST
+                    && !self.restoring
                 {
                     journal.violate(format!("{} is registered, and remembered as gone", self.name(Some(host))));
                 }
@@ -486,7 +561,7 @@ impl Facts {
                 if state.is_some() || known.is_none_or(|known| known.form == *form) {
                     self.machines.reported(host, name, state, lease);
                 }
-                if let Some(state) = state {
+                if let Some(state) = state.filter(|_| !self.restoring) {
                     self.reported(name, host, state, journal);
                 }
             }
@@ -502,7 +577,11 @@ impl Facts {
                     moved.push((host.clone(), name.clone()));
                 }
                 let now = entry.as_ref().map(|entry| entry.value.clone());
-                self.machines.told.written(host, name, revision, now, registered);
+                let at = Point::new(self.epoch, revision);
+                self.machines.told.written(host, name, at, now, registered);
+                if live {
+                    self.machines.assigned(host, name);
+                }
             }
         }
         self.cluster.apply(change);
@@ -530,17 +609,22 @@ impl Facts {
         }
     }
 
+    /// Keep the present state of the cluster.
+    fn remember(&mut self, now: Duration) {
+        self.past.push((now, self.point(), self.cluster.clone()));
+    }
+
     /// A unit was sent away from a live host. This is right only if it didn't fit there in a state of the cluster that
     /// the leader may have planned from, or doesn't fit after the commit of the plan.
     fn leaves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
-        let oldest = self.writer.planned_from.unwrap_or(self.cluster.revision);
-        let before = self.past.iter().rposition(|(_, cluster)| cluster.revision <= oldest).unwrap_or_default();
+        let oldest = self.writer.planned_from.unwrap_or(self.point());
+        let before = self.past.iter().rposition(|(_, at, _)| *at <= oldest).unwrap_or_default();
         // Also together with everything that the plan places, of which some may have been submitted only then.
         let planned = |cluster: &Cluster| {
             let (schedule, placements) = (self.cluster.schedule.clone(), self.cluster.placements.clone());
             Cluster { schedule, placements, ..cluster.clone() }
         };
-        let past = || self.past[before..].iter().map(|(_, cluster)| cluster);
+        let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster))) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
@@ -550,10 +634,10 @@ impl Facts {
     /// A unit was taken from a host that isn't registered. This is wrong during the grace period of a mass loss of
     /// which the leader knew, if the unit should run and nobody has said that the host is really gone.
     fn moves(&self, host: &MachineId, name: &UnitName, journal: &Journal) {
-        let (now, oldest) = (journal.now(), self.writer.planned_from.unwrap_or(self.cluster.revision));
-        let before = self.past.iter().rposition(|(_, cluster)| cluster.revision <= oldest).unwrap_or_default();
+        let (now, oldest) = (journal.now(), self.writer.planned_from.unwrap_or(self.point()));
+        let before = self.past.iter().rposition(|(_, at, _)| *at <= oldest).unwrap_or_default();
         let wanted = |cluster: &Cluster| cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
-        let mut past = self.past[before..].iter().map(|(_, cluster)| cluster);
+        let mut past = self.past[before..].iter().map(|(.., cluster)| cluster);
         let Some(known) = past.next() else { return };
         if !wanted(known) || !past.all(wanted) {
             return;
@@ -655,6 +739,13 @@ impl Facts {
             }
         }
     }
+}
+
+/// The units that are assigned to each host, and are not to leave it.
+fn slices(cluster: &Cluster) -> impl Iterator<Item = (MachineId, UnitName)> {
+    let live = |(_, entry): &(&UnitName, &Versioned<Assignment>)| entry.value.target != Target::Removed;
+    let slices = cluster.schedule.iter();
+    slices.flat_map(move |(host, slice)| slice.iter().filter(live).map(|(name, _)| (host.clone(), name.clone())))
 }
 
 /// The cluster without what was forged about the unit that doesn't exist: the rules hold for all others. The

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::freeze::Freeze;
 use super::judge::Judge;
 use super::random::Random;
+use super::told::Point;
 
 /// How long a caller waits for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -180,13 +181,15 @@ impl Line {
         let (answer, answered) = oneshot::channel();
         let line = self.clone();
         tokio::spawn(async move {
+            // A connection ends with the cluster to which it leads, and what was sent over it is lost then.
+            let cluster = line.cluster();
             sleep(fate.there).await;
-            if fate.lost || !line.sends() {
+            if fate.lost || !line.sends() || line.cluster() != cluster {
                 return;
             }
             let result = request(line.clone()).await;
             sleep(fate.back).await;
-            if !fate.unanswered && line.receives() {
+            if !fate.unanswered && line.receives() && line.cluster() == cluster {
                 // The caller may have given up.
                 let _ = answer.send(result);
             }
@@ -222,14 +225,19 @@ impl Line {
         Ok(())
     }
 
+    /// The id of the store's cluster.
+    fn cluster(&self) -> u64 {
+        self.store.cluster()
+    }
+
     /// The daemon has received something from the store.
-    fn heard(&self, prefix: &str, revision: Revision) {
+    fn heard(&self, prefix: &str, at: Point) {
         if let Some(host) = self.host {
-            self.judge.heard(host, prefix, revision);
+            self.judge.heard(host, prefix, at);
         }
     }
 
-    async fn pump(self, prefix: String, mut inner: Watch, batches: mpsc::Sender<Result<Batch, Error>>) {
+    async fn pump(self, cluster: u64, prefix: String, mut inner: Watch, batches: mpsc::Sender<Result<Batch, Error>>) {
         loop {
             let next = tokio::select! {
                 biased;
@@ -246,7 +254,7 @@ impl Line {
                 return;
             }
             if let Ok(batch) = &next {
-                self.heard(&prefix, batch.revision);
+                self.heard(&prefix, Point::new(cluster, batch.revision));
             }
             if batches.send(next).await.is_err() || over {
                 return;
@@ -265,7 +273,7 @@ impl Store for Line {
         // A read of one key tells of no other: a mirror whose watch has ended asks in this way for the store's revision
         // only, and what has changed reaches it with the next watch. A list is known when its last page is.
         if !one && !page.more {
-            self.heard(&prefix, page.revision);
+            self.heard(&prefix, Point::new(page.cluster, page.revision));
         }
         Ok(page)
     }
@@ -284,7 +292,7 @@ impl Store for Line {
     fn watch(&self, prefix: &str, from: Revision) -> Watch {
         let (batches, watch) = mpsc::channel(4);
         let inner = self.store.watch(prefix, from);
-        tokio::spawn(self.clone().pump(prefix.into(), inner, batches));
+        tokio::spawn(self.clone().pump(self.cluster(), prefix.into(), inner, batches));
         Watch::new(watch)
     }
 

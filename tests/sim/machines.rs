@@ -18,7 +18,7 @@ use super::forge;
 use super::journal::Journal;
 use super::judge::{closure, needs, options};
 use super::requests::{Meanwhile, Requests};
-use super::told::Told;
+use super::told::{Reader, Told};
 use super::world::TTL;
 
 /// A job that was requested at least this long before the cluster treated its host as dead, and hasn't begun by then,
@@ -50,6 +50,10 @@ struct Watched {
     /// Whether it is registered, and whether its system is shutting down.
     present: bool,
     going_down: bool,
+    /// When the store was last restored, and the units that the host may have had then and that the restored store
+    /// doesn't assign to it, until it does.
+    restored: Option<Duration>,
+    orphans: BTreeSet<UnitName>,
     /// When the cluster last treated it as dead, and when it last registered.
     lost: Option<Duration>,
     registered: Option<Duration>,
@@ -101,6 +105,14 @@ impl Watched {
     }
 }
 
+impl Watched {
+    /// Whether its key was lost with the store's data, and its daemon may not know that yet: it notices when it renews
+    /// its lease.
+    fn was_registered_before_a_restore(&self, now: Duration) -> bool {
+        self.restored.is_some_and(|restored| self.lost == Some(restored) && now < restored + TTL)
+    }
+}
+
 impl Machines {
     pub(crate) fn add(&mut self, name: &str, id: &MachineId, fake: &Fake, now: Duration) -> usize {
         self.all.push(Watched {
@@ -111,6 +123,8 @@ impl Machines {
             seen: 0,
             present: false,
             going_down: false,
+            restored: None,
+            orphans: BTreeSet::new(),
             lost: None,
             registered: None,
             frozen: None,
@@ -130,6 +144,33 @@ impl Machines {
             failed: BTreeMap::new(),
         });
         self.all.len() - 1
+    }
+
+    /// The store was restored: `had` are the units that were assigned to hosts before, `cluster` is what it contains.
+    pub(crate) fn restored(&mut self, had: &[(MachineId, UnitName)], cluster: &Cluster, now: Duration) {
+        for machine in &mut self.all {
+            let slice = cluster.schedule.get(&machine.id);
+            let has = |unit: &UnitName| {
+                slice.and_then(|slice| slice.get(unit)).is_some_and(|entry| entry.value.target != Target::Removed)
+            };
+            let mine = had.iter().filter(|(host, _)| *host == machine.id).map(|(_, unit)| unit.clone());
+            let units = machine.running.keys().cloned().chain(machine.fake.on_disk().into_keys()).chain(mine);
+            machine.orphans.extend(units.filter(|unit| !has(unit)));
+            machine.orphans.retain(|unit| !has(unit));
+            machine.restored = Some(now);
+        }
+    }
+
+    /// A person says that a host is to run only what the store assigns to it.
+    pub(crate) fn accepts(&mut self, host: usize) {
+        self.all[host].orphans.clear();
+    }
+
+    /// A unit is assigned to a host.
+    pub(crate) fn assigned(&mut self, id: &MachineId, unit: &UnitName) {
+        for machine in self.all.iter_mut().filter(|machine| machine.id == *id) {
+            machine.orphans.remove(unit);
+        }
     }
 
     pub(crate) fn id(&self, host: usize) -> Option<MachineId> {
@@ -264,7 +305,7 @@ impl Machines {
                 journal.violate(format!("{} asks for a start of {unit}, {what}", machine.name));
             }
         }
-        if !machine.present {
+        if !machine.present && !machine.was_registered_before_a_restore(now) {
             journal.violate(format!("{} asks for starts while it isn't registered", machine.name));
         }
     }
@@ -313,11 +354,15 @@ impl Machines {
             {
                 journal.violate(format!("{} has come back and stops {unit}, which can run nowhere else", machine.name));
             }
+            let notices = self.told.newest(host, Reader::Agent).is_some_and(|at| at.cluster > 1);
+            if absent && notices && machine.orphans.contains(unit) && !machine.requests.may_have_forgotten(unit) {
+                journal.violate(format!("{} stops {unit}, which only the store has lost", machine.name));
+            }
             if let Err(what) = machine.requests.stop(unit, &told, differs, now) {
                 journal.violate(format!("{} asks for a stop of {unit} {what}", machine.name));
             }
         }
-        if !machine.present {
+        if !machine.present && !machine.was_registered_before_a_restore(now) {
             journal.violate(format!("{} asks for stops while it isn't registered", machine.name));
         }
     }
@@ -422,6 +467,7 @@ impl Machines {
                 machine.lapsed = None;
                 machine.ended.clear();
                 machine.requests.reboot();
+                machine.orphans.clear();
                 machine.going_down = false;
             }
             return;
@@ -498,7 +544,9 @@ impl Machines {
             let sole = texts.get(unit).is_some_and(|text| stops_on_disconnect(text));
             // Somebody else may have assigned it to two hosts.
             let forged = unit.as_str() == forge::UNIT;
-            if (sole || (!lost && !queued)) && !pulled && !hand && !forged {
+            // The store has lost that it runs on one of them, where it keeps running.
+            let orphan = me.orphans.contains(unit) || other.orphans.contains(unit);
+            if (sole || (!lost && !queued)) && !pulled && !hand && !forged && !orphan {
                 journal.violate(format!(
                     "{unit} starts on {} while it runs on {}, {}",
                     me.name,

@@ -73,6 +73,10 @@ const MARKS: &[(&str, &str, By)] = &[
     ("agent", "this host has left the cluster", Scenarios),
     ("reconcile", "systemd is unreachable", Seeds),
     ("reconcile", "/run/fleet is unusable", Seeds),
+    // A store that is restored.
+    ("agent", "the store has lost data", Scenarios),
+    ("engine", "may have lost the last commit", Scenarios),
+    ("registry", "restored from a backup or replaced; listing again", Scenarios),
     // Watches.
     ("registry", "changes were compacted unread", Seeds),
 ];

@@ -36,6 +36,8 @@
 //! late-commit n1 5s              the daemon's next commit is carried out this much later
 //! shut-down n1 [bus-lost]        the system shuts down; with bus-lost, its bus fails a second later
 //! store down|up, compact
+//! backup, restore [goes-on]      the store is saved; it is restored, and its revisions are used again or not
+//! accept n1…                     a person makes these hosts run only what the store has
 //! forge n1 web.service           somebody else reports for this host that it has removed the unit as it was told
 //! forge n1 web.service KIND       somebody writes other wrong records (`forge`) past the daemons
 //! unforge                        what was there before is restored, unless somebody has replaced it
@@ -50,7 +52,7 @@ use std::time::Duration;
 
 use flotilla::model::name::UnitName;
 use flotilla::model::unit::Desired;
-use flotilla::store::embedded::History;
+use flotilla::store::embedded::{Counter, History};
 use tokio::time::sleep;
 
 use super::forge::KINDS;
@@ -215,6 +217,14 @@ impl Player {
             ["store", "down"] => self.world.store(true),
             ["store", "up"] => self.world.store(false),
             ["compact"] => self.world.compact().await,
+            ["backup"] => self.world.back_up(),
+            ["restore"] => self.world.restore(Counter::GoesBack).await,
+            ["restore", "goes-on"] => self.world.restore(Counter::GoesOn).await,
+            ["accept", names @ ..] => {
+                for name in names {
+                    self.world.accept(self.host(name)?).await;
+                }
+            }
             ["metadata", name, pair] => {
                 let (key, value) = pair.split_once('=').ok_or("not key=value")?;
                 let value = Some(value).filter(|value| !value.is_empty());

@@ -1,5 +1,6 @@
 //! The assignments of every host, and which of them each daemon can know. Owns the history of all assignments, by
-//! revision, and the revisions that each daemon has received, so that a request is judged by what its sender knew.
+//! revision, and the revisions that each daemon has received, so that a request is judged by what its sender knew. A
+//! store that is restored begins another history, in which revisions are used a second time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,6 +8,19 @@ use std::time::Duration;
 use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::Assignment;
+
+/// A moment of the store's histories: the id of the cluster, which grows with each restore, and the revision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Point {
+    pub(crate) cluster: u64,
+    pub(crate) revision: Revision,
+}
+
+impl Point {
+    pub(crate) fn new(cluster: u64, revision: Revision) -> Self {
+        Self { cluster, revision }
+    }
+}
 
 /// The parts of a daemon that read the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +32,7 @@ pub(crate) enum Reader {
 }
 
 /// The assignments of one unit to one host, oldest first; `None` where the assignment was deleted.
-type Writes = Vec<(Revision, Option<Assignment>)>;
+type Writes = Vec<(Point, Option<Assignment>)>;
 
 /// All assignments, and what the daemons have received of them.
 #[derive(Debug, Default)]
@@ -27,8 +41,10 @@ pub(crate) struct Told {
     history: BTreeMap<(MachineId, UnitName), Writes>,
     /// Units whose last assignment was deleted while their host wasn't registered.
     cleared: BTreeSet<(MachineId, UnitName)>,
-    /// The revisions that each daemon has received, oldest first.
-    heard: BTreeMap<(usize, Reader), Vec<(Duration, Revision)>>,
+    /// What each daemon has received, oldest first.
+    heard: BTreeMap<(usize, Reader), Vec<(Duration, Point)>>,
+    /// Each cluster that was restored: the revision that it had then, and the cluster whose backup it was.
+    restored: BTreeMap<u64, (Revision, u64)>,
     /// How long a reader may still act on an older revision than the newest that it has received, because of the
     /// latency of the store and of its calls to systemd.
     way: Duration,
@@ -61,17 +77,22 @@ impl Told {
         &mut self,
         host: &MachineId,
         unit: &UnitName,
-        revision: Revision,
+        at: Point,
         now: Option<Assignment>,
         registered: bool,
     ) {
+        let now = now.map(|told| Assignment {
+            generation: self.numbered(at.cluster, told.generation),
+            restart: told.restart.map(|restart| self.numbered(at.cluster, restart)),
+            ..told
+        });
         let key = (host.clone(), unit.clone());
         if now.is_none() && !registered {
             self.cleared.insert(key.clone());
         } else {
             self.cleared.remove(&key);
         }
-        self.history.entry(key).or_default().push((revision, now));
+        self.history.entry(key).or_default().push((at, now));
     }
 
     /// Whether the unit has no assignment because the cluster treated its host as dead, not because it should leave.
@@ -79,9 +100,29 @@ impl Told {
         self.cleared.contains(&(host.clone(), unit.clone()))
     }
 
+    /// The store was restored from a backup of the cluster `of`: another history begins here.
+    pub(crate) fn restored(&mut self, at: Point, of: u64) {
+        self.restored.insert(at.cluster, (at.revision, of));
+    }
+
+    /// A number that is written while the store is `cluster`, so that those of a later history are higher than all
+    /// earlier ones. What the backup contained keeps its number.
+    pub(crate) fn numbered(&self, cluster: u64, number: Revision) -> Revision {
+        match self.restored.get(&cluster) {
+            Some((restored, _)) if number > *restored => Revision(number.0.saturating_add(cluster << 40)),
+            Some((_, of)) => self.numbered(*of, number),
+            None => number,
+        }
+    }
+
     /// A daemon has received an answer of the store, or a change from a watch.
-    pub(crate) fn heard(&mut self, host: usize, reader: Reader, revision: Revision, now: Duration) {
-        self.heard.entry((host, reader)).or_default().push((now, revision));
+    pub(crate) fn heard(&mut self, host: usize, reader: Reader, at: Point, now: Duration) {
+        self.heard.entry((host, reader)).or_default().push((now, at));
+    }
+
+    /// The newest moment of the store that a daemon has heard of.
+    pub(crate) fn newest(&self, host: usize, reader: Reader) -> Option<Point> {
+        self.heard.get(&(host, reader))?.iter().map(|(_, at)| *at).max()
     }
 
     /// A daemon that was suspended continues: what it had received and may not have processed counts from now.
@@ -97,7 +138,7 @@ impl Told {
     }
 
     /// The oldest and the newest revision that a daemon may act on now; `None` when it has read nothing yet.
-    pub(crate) fn known(&self, host: usize, reader: Reader, now: Duration) -> Option<(Revision, Revision)> {
+    pub(crate) fn known(&self, host: usize, reader: Reader, now: Duration) -> Option<(Point, Point)> {
         let heard = self.heard.get(&(host, reader))?;
         let newest = heard.last()?.1;
         let lag = self.lag() + if reader == Reader::Engine { self.planning } else { Duration::ZERO };
@@ -116,8 +157,8 @@ impl Told {
     ) -> Vec<Option<&Assignment>> {
         let Some((oldest, newest)) = self.known(host, Reader::Agent, now) else { return Vec::new() };
         let history = self.history.get(&(id.clone(), unit.clone())).map_or(&[][..], Vec::as_slice);
-        let begin = history.iter().rev().find(|(revision, _)| *revision <= oldest);
-        let rest = history.iter().filter(|(revision, _)| (oldest.next()..=newest).contains(revision));
+        let begin = history.iter().rev().find(|(at, _)| *at <= oldest);
+        let rest = history.iter().filter(|(at, _)| *at > oldest && *at <= newest);
         let mut all = vec![begin.and_then(|(_, assignment)| assignment.as_ref())];
         all.extend(rest.map(|(_, assignment)| assignment.as_ref()));
         all

@@ -20,7 +20,7 @@ use flotilla::registry::keys::{Key, STATES};
 use flotilla::registry::reader::Reader;
 use flotilla::registry::units::{Intent, OnDifferentFile, UnitChange, check};
 use flotilla::registry::{delete, point, put};
-use flotilla::store::embedded::{Embedded, History};
+use flotilla::store::embedded::{Backup, Counter, Embedded, History};
 use flotilla::store::{Error, Guard, Op, Store, Txn};
 use flotilla::systemd::fake::{Fake, Options, Policy};
 use tokio::task::JoinHandle;
@@ -53,6 +53,9 @@ pub(crate) const EPOCH: Duration = Duration::from_secs(10_000 * 24 * 3600);
 /// The longest time that a bus call takes while PID 1 is slow.
 pub(crate) const SLOW_BUS: Duration = Duration::from_millis(300);
 
+/// The boot file from which a daemon knows that the store was restored.
+const HORIZON: &str = "horizon.json";
+
 /// How many calls one pass makes, one after the other, between reading its assignments and its last request: a unit is
 /// replaced and another one installed, each with its stop, its files, a reload and what must be observed in between.
 const CALLS: u32 = 12;
@@ -73,6 +76,8 @@ pub(crate) struct World {
     computing: Duration,
     /// What somebody has written past the daemons, until it is removed.
     forged: Mutex<Vec<Forged>>,
+    /// The last backup of the store.
+    backup: Option<Backup>,
 }
 
 /// A record that somebody has written past the daemons.
@@ -138,6 +143,7 @@ impl World {
             versions: None,
             computing: Duration::ZERO,
             forged: Mutex::default(),
+            backup: None,
         }
     }
 
@@ -403,6 +409,34 @@ impl World {
     pub(crate) async fn compact(&self) {
         self.journal.note("* the store forgets its past");
         self.store.compact(self.judge.revision()).await.unwrap();
+    }
+
+    /// Somebody saves what is in the store.
+    pub(crate) fn back_up(&mut self) {
+        self.journal.note(format!("* the store is backed up, at #{}", self.judge.revision()));
+        self.backup = Some(self.store.backup());
+    }
+
+    /// The store gets the contents of the last backup, if there is one.
+    pub(crate) async fn restore(&self, counter: Counter) {
+        if let Some(backup) = &self.backup {
+            self.journal
+                .note(format!("* the store is restored, as of #{}; its counter {counter:?}", backup.revision()));
+            self.judge.restore(&self.store, backup, counter).await;
+        }
+    }
+
+    /// A person makes a host run only what the store assigns to it, as `docs/operating.md` says.
+    pub(crate) async fn accept(&mut self, host: usize) {
+        if !self.hosts[host].on {
+            return;
+        }
+        self.stop_daemon(host).await;
+        let me = &self.hosts[host];
+        self.journal.note(format!("* {} is to run only what the store has", me.name));
+        me.fake.delete_boot_file(HORIZON);
+        self.judge.accepts(host);
+        self.start_daemon(host);
     }
 
     /// A request of a user, as one batch.

@@ -7,7 +7,7 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target};
 
-use super::{Assigned, Assignments, HostState, Log, Unit, Unreadable};
+use super::{Assigned, Assignments, At, HostState, Log, Unit, Unreadable};
 
 impl HostState {
     /// A new presence begins. The assignments may have changed meanwhile, so nothing is done until they are listed
@@ -28,9 +28,9 @@ impl HostState {
                 }
                 self.history.revision = self.history.revision.max(revision);
             }
-            Assignments::All(revision, all) => {
+            Assignments::All(at, all) => {
                 self.assignments_known = true;
-                self.see_history(revision);
+                self.see_history(at);
                 let was_assigned = |unit: &Unit| unit.assignment.is_some() || unit.unreadable;
                 let gone = self
                     .units
@@ -120,13 +120,19 @@ impl HostState {
     }
 
     /// A store whose revision is lower than one observed earlier has lost data (etcd was set up from scratch, or from
-    /// an old backup). A missing assignment then isn't a decision: such units keep running until they are assigned
-    /// again. After that they are treated like any other unit, and the new history is trusted as the old one was.
-    fn see_history(&mut self, revision: Revision) {
-        if revision < self.history.revision {
-            self.log.push(Log::StoreRolledBack { seen: self.history.revision, now: revision });
-            (self.history.rolled_back, self.history.revision) = (true, revision);
+    /// an old backup), and so has one with another id, whatever its revision is. A missing assignment then isn't a
+    /// decision: such units keep running until they are assigned again. After that they are treated like any other
+    /// unit, and the new history is trusted as the old one was.
+    fn see_history(&mut self, At { cluster, revision }: At) {
+        let known = &mut self.history;
+        let replaced = known.cluster != 0 && cluster != 0 && cluster != known.cluster;
+        if replaced || revision < known.revision {
+            self.log.push(Log::StoreRolledBack { seen: known.revision, now: revision });
+            (known.rolled_back, known.revision) = (true, revision);
+            // The store may have earlier ones.
+            self.forget_reports();
         }
+        self.history.cluster = cluster;
         self.history.revision = self.history.revision.max(revision);
     }
 
@@ -135,6 +141,7 @@ impl HostState {
         if !self.history.rolled_back || !self.assignments_known {
             return;
         }
+        self.renumber();
         let orphan = |unit: &Unit| unit.assignment.is_none() && !unit.unreadable && unit.file.is_some();
         let orphans = self.units.iter().filter(|(name, unit)| orphan(unit) && !self.is_foreign(name));
         let orphans: Vec<UnitName> = orphans.map(|(name, _)| name.clone()).collect();
@@ -142,6 +149,31 @@ impl HostState {
         self.history.rolled_back = false;
         // Saved at once: the new history will soon have reached the old revision.
         (self.unsaved.history, self.unsaved.first) = (true, true);
+    }
+
+    /// Generations and restarts that the store has lost are lower again, and will be used a second time. A unit whose
+    /// assignment went back to an earlier generation with the same target needs nothing, and a later generation must
+    /// not count as carried out.
+    fn renumber(&mut self) {
+        let newest = self.history.revision;
+        for unit in self.units.values_mut() {
+            unit.stopped_for = None;
+            let Some(executed) = &mut unit.executed else { continue };
+            executed.rewrites = None;
+            match &unit.assignment {
+                Some(told) if told.target == executed.target && told.generation < executed.generation => {
+                    (executed.generation, executed.restart) = (told.generation, told.restart);
+                }
+                _ => executed.generation = executed.generation.min(newest),
+            }
+        }
+        self.unsaved.executed = true;
+    }
+
+    /// Whether the store was rolled back, and that wasn't dealt with yet.
+    #[must_use]
+    pub fn is_rolled_back(&self) -> bool {
+        self.history.rolled_back
     }
 
     /// Whether the store has lost the unit's record.

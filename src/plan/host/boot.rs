@@ -94,12 +94,20 @@ pub struct StateSince {
 pub struct StoreHistory {
     /// The highest revision; after a rollback, the highest of the new history.
     pub revision: Revision,
+    /// The id of the cluster whose history it is; 0 if it is unknown.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub cluster: u64,
     /// Whether the store was rolled back and the orphans aren't recorded yet.
     #[serde(default, rename = "rewound", skip_serializing_if = "std::ops::Not::not")]
     pub rolled_back: bool,
     /// Units whose records the store lost in a rollback and that weren't assigned since: they keep running.
     #[serde(default, rename = "spared", skip_serializing_if = "BTreeSet::is_empty")]
     pub orphans: BTreeSet<UnitName>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_unknown(cluster: &u64) -> bool {
+    *cluster == 0
 }
 
 /// What is to be saved; a part that is `None` stays as last saved.

@@ -62,11 +62,16 @@ pub(super) async fn follow(
     mut next: Revision,
     batches: mpsc::Sender<Result<Batch, Error>>,
 ) {
+    let mut cluster = None;
     loop {
         // Reading and going to sleep happen under one lock, so that no change is missed between them.
         let step = {
             let Some(shared) = shared.upgrade() else { return };
             let mut held = shared.held();
+            if *cluster.get_or_insert(held.state.cluster) != held.state.cluster {
+                // Its revisions mean something else now.
+                return;
+            }
             match held.state.events(&prefix, next) {
                 Ok(Some(batch)) => Step::Send(Ok(batch)),
                 Ok(None) => {

@@ -115,6 +115,8 @@ pub(super) struct State {
     /// The oldest revision that can be read.
     pub(super) compacted: Revision,
     pub(super) last_lease: i64,
+    /// See [`Page::cluster`].
+    pub(super) cluster: u64,
     /// The revisions after `compacted`, without gaps.
     past: VecDeque<Past>,
     past_bytes: usize,
@@ -130,6 +132,7 @@ impl State {
             revision: Revision(1),
             compacted: Revision(0),
             last_lease: 0,
+            cluster: 0,
             past: VecDeque::new(),
             past_bytes: 0,
             history,
@@ -250,6 +253,12 @@ impl State {
         }
     }
 
+    /// Continue at `revision`, a newer one, without the history.
+    pub(super) fn go_on_from(&mut self, revision: Revision) {
+        (self.revision, self.compacted) = (revision, revision);
+        (self.past, self.past_bytes) = (VecDeque::new(), 0);
+    }
+
     /// The history after `revision`, oldest first.
     fn past_after(&self, revision: Revision) -> impl DoubleEndedIterator<Item = &Past> {
         self.past.range(self.past.partition_point(|past| past.revision <= revision)..)
@@ -288,7 +297,7 @@ impl State {
 
         let more = kvs.len() > limit;
         let kvs = kvs.into_iter().take(limit).map(|(key, entry)| kv(key, entry)).collect();
-        Ok(Page { kvs, revision: at, more })
+        Ok(Page { kvs, revision: at, more, cluster: self.cluster })
     }
 
     /// The first events, from revision `from` on, of keys that begin with `prefix`; `None` if there are none yet.
@@ -314,7 +323,7 @@ impl State {
     }
 }
 
-fn kv(key: &str, entry: &Entry) -> Kv {
+pub(super) fn kv(key: &str, entry: &Entry) -> Kv {
     Kv { key: key.to_owned(), value: entry.value.to_vec(), revision: entry.revision, lease: entry.lease }
 }
 

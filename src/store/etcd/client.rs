@@ -99,6 +99,8 @@ pub struct Found {
     pub more: bool,
     /// The member's newest revision when it answered.
     pub revision: Revision,
+    /// The id of the member's cluster.
+    pub cluster: u64,
 }
 
 /// A key and its value, as etcd stores them.

@@ -118,7 +118,8 @@ impl Connection for Link {
         let mut client = self.client.kv_client().max_decoding_message_size(keys.bytes);
         let mut answer = client.get(keys.begin, Some(options)).await.map_err(fault)?;
         let kvs = answer.take_kvs().into_iter().map(key_value).collect();
-        Ok(Found { kvs, more: answer.more(), revision: revision(answer.header()) })
+        let cluster = answer.header().map_or(0, ResponseHeader::cluster_id);
+        Ok(Found { kvs, more: answer.more(), revision: revision(answer.header()), cluster })
     }
 
     async fn txn(&self, txn: &Transaction) -> Result<Outcome, Fault> {

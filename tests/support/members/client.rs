@@ -205,7 +205,7 @@ impl Connection for Link {
                 if kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum::<usize>() > bytes {
                     return Err(Fault::TooLarge);
                 }
-                Ok(Found { kvs, more, revision: Revision(now) })
+                Ok(Found { kvs, more, revision: Revision(now), cluster: world.id })
             })
         })
         .await

@@ -76,6 +76,7 @@ pub(super) struct World {
     /// The actions of the last pass, without questions.
     pub(super) done: Vec<String>,
     pub(super) revision: u64,
+    pub(super) cluster: u64,
 }
 
 impl World {
@@ -107,6 +108,7 @@ impl World {
             wanted: BTreeMap::new(),
             done: Vec::new(),
             revision: 100,
+            cluster: 7,
         };
         world.begin();
         world
@@ -131,7 +133,10 @@ impl World {
 
     pub(super) fn list(&mut self) {
         let all = self.assigned.iter().map(|(name, assignment)| (name.clone(), Ok(assignment.clone()))).collect();
-        self.input(Input::Assignments(Assignments::All(Revision(self.revision), all)));
+        self.input(Input::Assignments(Assignments::All(
+            At { cluster: self.cluster, revision: Revision(self.revision) },
+            all,
+        )));
     }
 
     pub(super) fn assign(&mut self, name: &str, assignment: Assignment) {

@@ -47,7 +47,7 @@ impl<S: Store> Story for Services<S> {
 
     async fn tell(&mut self, update: Update, lines: &mut Lines) -> Result<(), End> {
         match update {
-            Update::Reset { revision, kvs } => {
+            Update::Reset { revision, kvs, .. } => {
                 let there: Instances = kvs.iter().filter_map(|kv| services::instance(&self.reader, kv)).collect();
                 self.replace(there, revision, lines).await?;
             }
