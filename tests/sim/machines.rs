@@ -10,6 +10,7 @@ use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::placement::stops_on_disconnect;
+use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::store::LeaseId;
 use flotilla::systemd::fake::{Entry, Fake, What};
@@ -252,14 +253,24 @@ impl Machines {
         for (unit, text) in rewritten {
             let machine = &self.all[host];
             let told = self.told.assignments(host, &machine.id, &unit, now);
-            let hash = UnitFile::parse(text.as_bytes()).unwrap().hash();
+            let of = |text: &String| UnitFile::parse(text.as_bytes()).unwrap().hash();
+            let hash = of(&text);
+            // With other comments only it is no other file, and carries nothing out.
+            if on_disk.get(&unit).map(of).as_ref() == Some(&hash) {
+                continue;
+            }
             let launched = told.iter().flatten().filter(|told| told.target == Target::Launched && told.hash == hash);
             // It may be the oldest of these that the agent carries out.
             let oldest = launched.min_by_key(|told| told.generation).map(|told| (told.generation, told.restart));
             // A unit that is down, or that the agent may believe to be down, is started for any new generation.
             let up = machine.started.get(&unit).is_some_and(|since| machine.noticed(*since, self.told.lag()) < now);
             let rests = machine.seen_down.contains_key(&unit) && !is_done(&text, machine.failed.contains_key(&unit));
-            if let Some((generation, restart)) = oldest.filter(|_| up && !rests) {
+            // A start that is asked for besides the file is requested: nothing but the file differs in what was asked.
+            let launches = |(generation, _): &(Revision, _)| {
+                let before = self.told.before(&machine.id, &unit, *generation);
+                before.is_none_or(|before| before.target != Target::Launched)
+            };
+            if let Some((generation, restart)) = oldest.filter(|oldest| up && !rests && !launches(oldest)) {
                 self.all[host].requests.rewritten(&unit, generation, restart);
             }
         }

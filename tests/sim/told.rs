@@ -115,6 +115,12 @@ impl Told {
         }
     }
 
+    /// The last assignment of an earlier generation than this.
+    pub(crate) fn before(&self, host: &MachineId, unit: &UnitName, generation: Revision) -> Option<&Assignment> {
+        let history = self.history.get(&(host.clone(), unit.clone()))?;
+        history.iter().rev().filter_map(|(_, written)| written.as_ref()).find(|earlier| earlier.generation < generation)
+    }
+
     /// A daemon has received an answer of the store, or a change from a watch.
     pub(crate) fn heard(&mut self, host: usize, reader: Reader, at: Point, now: Duration) {
         self.heard.entry((host, reader)).or_default().push((now, at));
