@@ -996,7 +996,6 @@ fn a_host_writes_no_keys_but_its_own() {
     });
 }
 
-/// The keys of reports that an older version doesn't know are bound to a lease that it can't adopt.
 /// A store in which the leader's key can't be read any more once the flag is set.
 #[derive(Debug, Clone)]
 struct WithoutLeader(Embedded, watch::Receiver<bool>);
@@ -1062,6 +1061,7 @@ fn assignments_dont_wait_while_the_leaders_key_cant_be_read() {
     });
 }
 
+/// The keys of reports that an older version doesn't know are bound to a lease that it can't adopt.
 #[test]
 fn a_downgraded_daemon_takes_a_new_lease_and_an_upgraded_one_adopts_it() {
     run(async {

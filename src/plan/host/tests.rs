@@ -5,6 +5,7 @@ mod diagnosis;
 mod interrupted;
 mod lease;
 mod order;
+mod restored;
 mod texts;
 mod world;
 
@@ -202,85 +203,6 @@ fn files_that_were_here_before_are_left_alone_until_they_are_assigned() {
     world.settle();
     assert_eq!(world.runs(), ["kept.service"]);
     assert_eq!(world.saved.2, Some([unit("kept.service")].into()));
-}
-
-#[test]
-fn a_store_that_was_rolled_back_stops_nothing_and_decides_about_whatever_comes_later() {
-    let mut world = World::new();
-    for name in ["a.service", "x.service"] {
-        world.assign(name, assignment(PLAIN, Target::Launched, 1));
-    }
-    world.settle();
-    world.assigned.clear();
-    world.revision = 2;
-    world.list();
-    assert!(world.settle().is_empty());
-    assert_eq!(world.saved.1.orphans, [unit("a.service"), unit("x.service")].into());
-    assert!(world.state.take_log().contains(&Log::StoreRolledBack { seen: Revision(102), now: Revision(2) }));
-    world.begin();
-    assert!(world.settle().is_empty());
-    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
-    assert!(world.settle().is_empty(), "adopted");
-    world.unassign("a.service");
-    world.settle();
-    assert_eq!(world.runs(), ["x.service"]);
-}
-
-/// Its revision may be as high as before, or higher.
-#[test]
-fn a_store_with_another_id_has_lost_data_too() {
-    let mut world = World::new();
-    world.assign("a.service", assignment(PLAIN, Target::Launched, 1));
-    world.settle();
-    world.assigned.clear();
-    (world.revision, world.cluster) = (200, 8);
-    world.list();
-    assert!(world.settle().is_empty());
-    assert_eq!(world.runs(), ["a.service"]);
-    // The next daemon knows the id, and that it is to keep the unit.
-    world.begin();
-    assert!(world.settle().is_empty());
-    assert_eq!((world.saved.1.cluster, world.saved.1.orphans.len()), (8, 1));
-    // An earlier version has saved no id.
-    world.saved.1 = serde_json::from_str(r#"{"revision":200}"#).unwrap();
-    world.begin();
-    world.settle();
-    assert!(world.running.is_empty());
-}
-
-#[test]
-fn what_a_store_has_lost_is_not_repeated_and_its_revisions_count_again() {
-    let told = |restart: u64, generation: u64| Assignment {
-        restart: Some(Revision(restart)),
-        ..assignment(PLAIN, Target::Launched, generation)
-    };
-    let mut world = World::new();
-    world.assign("a.service", told(101, 101));
-    world.assign("o.service", assignment(ONCE, Target::Launched, 102));
-    world.settle();
-    world.assign("a.service", told(103, 103));
-    world.assign("o.service", assignment(ONCE, Target::Loaded, 104));
-    world.assign("o.service", assignment(ONCE, Target::Launched, 105));
-    world.settle();
-    world.assign("b.service", assignment(PLAIN, Target::Launched, 106));
-    world.settle();
-
-    world.reports.clear();
-    world.assigned.insert(unit("a.service"), told(101, 101));
-    world.assigned.insert(unit("o.service"), assignment(ONCE, Target::Launched, 102));
-    world.assigned.remove(&unit("b.service"));
-    (world.revision, world.cluster) = (102, 8);
-    world.list();
-    assert!(world.settle().is_empty());
-    for (name, generation) in [("a.service", 101), ("o.service", 102), ("b.service", 102)] {
-        assert_eq!(world.reports[&unit(name)].generation, Revision(generation), "{name}");
-    }
-    // As with the numbers that were used before. The restart that it has had counts as the one that the store knows.
-    world.running.insert(unit("a.service"), (hash(PLAIN), Some(Revision(101))));
-    world.assign("a.service", told(103, 103));
-    assert_eq!(world.settle(), ["stop a.service", "start a.service"]);
-    world.assign("b.service", assignment(PLAIN, Target::Loaded, 104));
-    assert_eq!(world.settle(), ["stop b.service"]);
 }
 
 /// A host that was dead to the cluster has no assignments until the leader writes them again.

@@ -24,6 +24,17 @@ fn ends(world: &mut World, name: &str) {
     world.settle();
 }
 
+/// The oneshot `o.service` has finished, and is assigned another file with the same body, of this text.
+fn finished_and_changed() -> (World, String) {
+    let mut world = World::new();
+    world.assign("o.service", with_file(ONCE, 1));
+    world.settle();
+    ends(&mut world, "o.service");
+    let text = noted(&mut world, ONCE, "changed");
+    world.assign("o.service", with_file(&text, 2));
+    (world, text)
+}
+
 #[test]
 fn other_sections_are_written_and_nothing_else_happens() {
     let mut world = World::new();
@@ -112,12 +123,7 @@ fn a_unit_that_failed_is_started_again() {
 #[test]
 fn a_oneshot_that_has_finished_is_never_started_again() {
     for steps in 0..12 {
-        let mut world = World::new();
-        world.assign("o.service", with_file(ONCE, 1));
-        world.settle();
-        ends(&mut world, "o.service");
-        let text = noted(&mut world, ONCE, "changed");
-        world.assign("o.service", with_file(&text, 2));
+        let (mut world, text) = finished_and_changed();
         world.done.clear();
         world.input(Input::PassBegins);
         for _ in 0..steps {
@@ -139,12 +145,7 @@ fn a_oneshot_that_has_finished_is_never_started_again() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_reported_and_tried_again() {
-    let mut world = World::new();
-    world.assign("o.service", with_file(ONCE, 1));
-    world.settle();
-    ends(&mut world, "o.service");
-    let text = noted(&mut world, ONCE, "changed");
-    world.assign("o.service", with_file(&text, 2));
+    let (mut world, text) = finished_and_changed();
     let Action::Install(files) = world.next_change() else { panic!("the file is written first") };
     let full = Error::Io("No space left on device".into());
     world.input(Input::Installed(files.into_iter().map(|(name, text)| (name, text, Err(full.clone()))).collect()));
