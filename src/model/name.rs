@@ -123,6 +123,13 @@ impl UnitName {
         instance.parse().ok().filter(|number| *number > 0 && !instance.starts_with('0'))
     }
 
+    /// The number of an instance of `template` that is named by one: a member, if that is a set.
+    #[must_use]
+    pub fn number_in(&self, template: &Self) -> Option<u32> {
+        let is_of = template.is_template() && self.prefix() == template.prefix() && self.kind() == template.kind();
+        self.number().filter(|_| is_of)
+    }
+
     /// The instance of this template that is named `number`.
     ///
     /// # Errors
@@ -354,6 +361,28 @@ impl fmt::Display for UnitHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_is_an_instance_that_is_named_by_a_number() {
+        let name = |text: &str| text.parse::<UnitName>().unwrap();
+        for (unit, template, expected) in [
+            ("web@1.service", "web@.service", Some(1)),
+            ("web@40.service", "web@.service", Some(40)),
+            ("web@0.service", "web@.service", None),
+            ("web@01.service", "web@.service", None),
+            ("web@blue.service", "web@.service", None),
+            ("web@99999999999.service", "web@.service", None),
+            ("web@.service", "web@.service", None),
+            ("web@1.timer", "web@.service", None),
+            ("api@1.service", "web@.service", None),
+            ("web.service", "web@.service", None),
+            ("web@1.service", "web.service", None),
+            ("web@1.service", "web@2.service", None),
+        ] {
+            assert_eq!(name(unit).number_in(&name(template)), expected, "{unit} of {template}");
+        }
+        assert_eq!(name("web@.service").numbered(7), Ok(name("web@7.service")));
+    }
 
     #[test]
     fn valid_names_split() {

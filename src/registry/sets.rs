@@ -105,8 +105,8 @@ struct Asked {
 
 impl<'a> Set<'a> {
     fn of(template: &'a UnitName, read: &'a Read, done: &BTreeSet<&UnitName>) -> Self {
-        let members = read.units.iter().filter(|(name, _)| name.template().as_ref() == Some(template));
-        let members = members.filter_map(|(name, found)| Some((name.number()?, (name, found)))).collect();
+        let members = read.units.iter();
+        let members = members.filter_map(|(name, found)| Some((name.number_in(template)?, (name, found)))).collect();
         Self { template, read, members, is_done: done.contains(template) }
     }
 

@@ -1,6 +1,8 @@
 //! A set that is named by its template → its members: what commands on several units do with a template. Changes
 //! nothing.
 
+use std::collections::BTreeMap;
+
 use super::instances;
 use crate::cli::error::Error;
 use crate::cli::input::names;
@@ -21,10 +23,9 @@ pub(in crate::cli) async fn of_sets(session: &Session, args: &[String]) -> Resul
     let units = session.known_units(&templates.iter().flat_map(patterns).collect::<Vec<_>>()).await?.units;
     let of = |name: &UnitName| {
         let is_set = units.iter().any(|unit| unit.name == *name && unit.replicas.is_some());
-        let mut members: Vec<&UnitName> = units.iter().map(|unit| &unit.name).collect();
-        members.retain(|unit| is_set && unit.number().is_some() && unit.template().as_ref() == Some(name));
-        members.sort_by_key(|unit| unit.number());
-        members.into_iter().map(ToString::to_string).collect::<Vec<String>>()
+        let numbered = units.iter().filter_map(|unit| Some((unit.name.number_in(name)?, unit.name.to_string())));
+        let members: BTreeMap<u32, String> = numbered.filter(|_| is_set).collect();
+        members.into_values().collect::<Vec<String>>()
     };
     let expanded = |arg: &String| {
         let members = template(arg).map(|name| of(&name)).unwrap_or_default();

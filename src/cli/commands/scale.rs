@@ -77,9 +77,7 @@ async fn look(session: &Session, template: UnitName, arg: &str) -> Result<Before
 }
 
 fn before(unit: UnitView, text: &str, revision: Option<Revision>, others: &[UnitView]) -> Before {
-    let is_member =
-        |other: &&UnitView| other.name.number().is_some() && other.name.template().as_ref() == Some(&unit.name);
-    let members: Vec<&UnitView> = others.iter().filter(is_member).collect();
+    let members: Vec<&UnitView> = others.iter().filter(|other| other.name.number_in(&unit.name).is_some()).collect();
     let there = u32::try_from(members.len()).unwrap_or(u32::MAX);
     let file = UnitFile::parse(text.as_bytes()).ok().and_then(|file| Constraints::parse(&file).ok()?.replicas);
     let desired = members.iter().map(|member| member.desired).max().unwrap_or(Desired::Launched);

@@ -1,6 +1,6 @@
 //! v2: sets and how many of their members are up. Owns what is counted; a member is a unit like any other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
@@ -25,7 +25,8 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
     sets(&api, &scope).await.map(Json).map_err(|error| api.failed(&error))
 }
 
-/// The sets whose templates are in `scope`. Only the records of templates are read before it is known which these are.
+/// The sets whose templates are in `scope`. Which these are, the records of the units in it say; only of sets and their
+/// members, more is read.
 async fn sets<S: Store>(api: &Api<S>, scope: &Scope) -> Result<SetList, Error> {
     let known = api.reader.cluster(&[keys::UNITS], scope).await?;
     let is_set = |name: &&UnitName| known.units[*name].replicas.is_some();
@@ -34,16 +35,15 @@ async fn sets<S: Store>(api: &Api<S>, scope: &Scope) -> Result<SetList, Error> {
         return Ok(SetList { revision: known.revision, sets: Vec::new() });
     }
     let (cluster, summaries, _) = units::joined(api, &with_members(&templates)).await?;
-    let mut sets = Vec::new();
-    for template in &templates {
-        let Some(record) = cluster.units.get(template) else { continue };
-        let Some(replicas) = record.replicas else { continue };
+    let mut members = members(&cluster);
+    let set = |template: &UnitName| {
+        let record = cluster.units.get(template)?;
         let file = summaries.get(&record.hash).and_then(|summary| summary.constraints.replicas);
-        let members = members(&cluster, template);
+        let members = members.remove(template).unwrap_or_default().into_values();
         let members = members.map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
-        sets.push(view(template, (replicas, file), members));
-    }
-    Ok(SetList { revision: cluster.revision, sets })
+        Some(view(template, (record.replicas?, file), members))
+    };
+    Ok(SetList { revision: cluster.revision, sets: templates.iter().filter_map(set).collect() })
 }
 
 /// The templates and all of their instances.
@@ -55,13 +55,18 @@ fn with_members(templates: &BTreeSet<UnitName>) -> Scope {
     Scope::of(templates.iter().filter_map(patterns).collect())
 }
 
-fn members<'a>(cluster: &'a Cluster, template: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
-    let is_member = move |name: &UnitName| name.number().is_some() && name.template().as_ref() == Some(template);
-    cluster.units.iter().filter(move |(name, _)| is_member(name))
+/// Numbered instances by their templates and numbers.
+fn members(cluster: &Cluster) -> BTreeMap<UnitName, BTreeMap<u32, (&UnitName, &Unit)>> {
+    let mut members: BTreeMap<UnitName, BTreeMap<u32, (&UnitName, &Unit)>> = BTreeMap::new();
+    for (name, unit) in &cluster.units {
+        if let Some((number, template)) = name.number().zip(name.template()) {
+            members.entry(template).or_default().insert(number, (name, unit));
+        }
+    }
+    members
 }
 
-fn view(template: &UnitName, (replicas, file): (u32, Option<u32>), mut members: Vec<UnitView>) -> SetView {
-    members.sort_by_key(|member| member.name.number());
+fn view(template: &UnitName, (replicas, file): (u32, Option<u32>), members: Vec<UnitView>) -> SetView {
     let count = |is: &dyn Fn(&UnitView) -> bool| members.iter().filter(|member| is(member)).count();
     let is_up = |member: &UnitView| member.states.iter().any(|state| state.active == "active");
     let waits = |member: &UnitView| member.desired > Desired::Inactive && member.machine.is_none();
