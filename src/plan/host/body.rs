@@ -32,12 +32,11 @@ impl HostState {
         for name in names {
             let Some(unit) = self.units.get_mut(&name) else { continue };
             let text = unit.wanted_key().and_then(|key| self.texts.get(key));
-            match (text, &unit.assignment, &unit.file) {
-                (Some(Ok(text)), Some(assignment), Some(file)) => {
-                    let body = BodyHash::of_text(text);
-                    unit.compared = Some((assignment.hash.clone(), body.is_some() && body == file.body));
+            match (text, &unit.assignment) {
+                (Some(Ok(text)), Some(assignment)) => {
+                    unit.compared = Some((assignment.hash.clone(), unit.has_body(BodyHash::of_text(text))));
                 }
-                (Some(Err(why)), ..) => {
+                (Some(Err(why)), _) => {
                     let error = Error::Io(why.clone());
                     self.back_off(&name, &error, now);
                 }

@@ -100,15 +100,17 @@ impl HostState {
     /// Compare the other files that some of these units should have. A unit keeps running only if systemd reads the
     /// same from its new file, and that can run nowhere else either.
     pub(super) fn compare_other_files(&mut self) -> Option<Action> {
-        let others = self.returned.as_ref().map(|returned| returned.other_files.clone()).unwrap_or_default();
+        let others =
+            self.returned.as_ref().map(|returned| &returned.other_files).filter(|others| !others.is_empty())?;
         let missing: BTreeSet<UnitHash> =
             others.values().filter(|hash| !self.texts.contains_key(*hash)).cloned().collect();
         if !missing.is_empty() {
             return Some(Action::Fetch(missing));
         }
+        let others = others.clone();
         let leaves = |(name, hash): (UnitName, UnitHash)| {
             let new = self.texts.get(&hash)?.as_ref().ok().map(|text| Known::of(&name, text, &self.id));
-            let stays = self.units.get(&name).zip(new).is_some_and(|(unit, new)| new.tied && unit.has_body_of(&new));
+            let stays = self.units.get(&name).zip(new).is_some_and(|(unit, new)| new.tied && unit.has_body(new.body));
             (!stays).then_some(name)
         };
         let leaving = others.into_iter().filter_map(leaves).collect();

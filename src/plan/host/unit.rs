@@ -178,17 +178,12 @@ impl Unit {
     /// Whether systemd reads the same from its file and from one with this body, and knows the unit: such a file is
     /// written, and nothing else is done.
     pub(super) fn has_same_as(&self, body: Option<BodyHash>) -> bool {
-        body.is_some() && self.body() == body && self.seen().known
+        self.has_body(body) && self.seen().known
     }
 
-    /// What systemd has of its file.
-    fn body(&self) -> Option<BodyHash> {
-        self.file.as_ref().and_then(|file| file.body)
-    }
-
-    /// Whether systemd reads the same from its file and from this one.
-    pub(super) fn has_body_of(&self, file: &Known) -> bool {
-        file.body.is_some() && self.body() == file.body
+    /// Whether systemd reads the same from its file and from one with this body; not if either isn't a valid unit file.
+    pub(super) fn has_body(&self, body: Option<BodyHash>) -> bool {
+        body.is_some() && self.file.as_ref().is_some_and(|file| file.body == body)
     }
 
     /// Whether it has a file and must get one with another hash.
