@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-pub use crate::model::revision::Revision;
+pub use crate::model::revision::{Moment, Revision};
 
 /// The id of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +69,14 @@ pub struct Page {
     /// The id of the cluster that has answered; 0 if it has none. Revisions of another cluster mean something else,
     /// also if it is a restored backup of the first one.
     pub cluster: u64,
+}
+
+impl Page {
+    /// The moment of the store's history that the page shows.
+    #[must_use]
+    pub fn at(&self) -> Moment {
+        Moment { cluster: self.cluster, revision: self.revision }
+    }
 }
 
 /// A condition of a commit.

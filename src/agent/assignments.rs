@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::name::UnitName;
-use crate::plan::host::{Assigned, Assignments, At, Input, Unreadable};
+use crate::plan::host::{Assigned, Assignments, Input, Unreadable};
 use crate::registry::damage::Damage;
 use crate::registry::decode;
 use crate::registry::keys::Key;
@@ -14,9 +14,8 @@ use crate::store::{Event, Kv};
 /// Decode an update from the mirror of this host's assignments.
 pub(super) fn read(update: Update, damage: &mut Damage) -> Input {
     Input::Assignments(match update {
-        Update::Reset { revision, cluster, kvs } => {
+        Update::Reset { at, kvs } => {
             let assigned = |kv: &Kv| Some((name(&kv.key, damage)?, assigned(kv, damage)));
-            let at = At { cluster, revision };
             Assignments::All(at, kvs.iter().filter_map(assigned).collect::<BTreeMap<_, _>>())
         }
         Update::Batch(batch) => {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::revision::Revision;
+use crate::model::revision::{Moment, Revision};
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 use crate::plan::schedule::{Brake, Scheduler};
 use crate::registry::commit::batch::{Group, Packed, Step, pack};
@@ -23,10 +23,9 @@ use super::cost::{Cost, Suspect};
 #[derive(Debug, Default)]
 pub(super) struct LeaderState {
     scheduler: Option<Scheduler>,
-    revision: Revision,
-    /// The cluster that was listed last, and whether the store was restored from a backup or replaced since somebody
-    /// asked.
-    cluster: u64,
+    /// What has been followed so far.
+    at: Moment,
+    /// Whether the store was restored from a backup or replaced since somebody asked.
     rolled_back: bool,
     leader: Option<LeaseId>,
     /// Whose reports count.
@@ -61,7 +60,7 @@ impl LeaderState {
 
     /// The revision up to which the state follows the store's history.
     pub(super) fn revision(&self) -> Revision {
-        self.revision
+        self.at.revision
     }
 
     /// Whether the store was restored from a backup or replaced since the last call: then it may never reach a revision
@@ -83,10 +82,9 @@ impl LeaderState {
     /// Apply an update from the mirror.
     pub(super) fn follow(&mut self, update: Update) {
         match update {
-            Update::Reset { revision, cluster, kvs } => {
-                self.rolled_back |= revision < self.revision || (self.scheduler.is_some() && cluster != self.cluster);
-                self.cluster = cluster;
-                self.reset(revision, kvs);
+            Update::Reset { at, kvs } => {
+                self.rolled_back |= self.at.is_lost_at(at);
+                self.reset(at, kvs);
             }
             Update::Batch(batch) => {
                 for event in batch.events {
@@ -108,11 +106,11 @@ impl LeaderState {
                         Err(_) => {}
                     }
                 }
-                self.revision = batch.revision;
+                self.at.revision = batch.revision;
             }
         }
         if let Some(scheduler) = &mut self.scheduler {
-            scheduler.advance(self.revision);
+            scheduler.advance(self.at.revision);
         }
     }
 
@@ -121,12 +119,12 @@ impl LeaderState {
         pack(std::mem::take(&mut self.repairs).into_iter().map(Group::from), Some(fence.guard()))
     }
 
-    fn reset(&mut self, revision: Revision, kvs: Vec<Kv>) {
+    fn reset(&mut self, at: Moment, kvs: Vec<Kv>) {
         self.leader = None;
         self.presences = Presences::default();
         self.needs_list = false;
         self.repairs.clear();
-        let mut cluster = Cluster { revision, ..Cluster::default() };
+        let mut cluster = Cluster { revision: at.revision, ..Cluster::default() };
         let mut damaged = Vec::new();
         for kv in kvs {
             let revision = kv.revision;
@@ -138,7 +136,7 @@ impl LeaderState {
             }
         }
         self.mend(&mut cluster, damaged);
-        self.revision = revision;
+        self.at = at;
         self.suspect.consider_all(&cluster);
         let scheduler = Scheduler::leaving_out(cluster, self.left_out.clone());
         self.scheduler = Some(scheduler.with_brake(self.brake.unwrap_or_else(Brake::off)));
@@ -242,6 +240,10 @@ mod tests {
     const HASH: &str = "dc244fef41a3382ca41f5c4ebc8b33614902a7ea";
 
     /// One host that runs a.service, with some records replaced.
+    fn at(cluster: u64, revision: u64) -> Moment {
+        Moment { cluster, revision: Revision(revision) }
+    }
+
     fn state(damage: &[&str]) -> LeaderState {
         let machine = r#"{"id":"00000000000000000000000000000001","ip":"","hostname":"n1","version":"","boot_id":""}"#;
         let file = r#"{"text":"[Service]\nExecStart=/bin/a\n"}"#;
@@ -269,7 +271,7 @@ mod tests {
         };
         let kvs = records.into_iter().enumerate().map(kv).collect();
         let mut state = LeaderState::default();
-        state.follow(Update::Reset { revision: Revision(9), cluster: 0, kvs });
+        state.follow(Update::Reset { at: at(1, 9), kvs });
         state
     }
 
@@ -349,9 +351,9 @@ mod tests {
     fn a_list_shows_whether_the_store_was_restored() {
         let mut state = state(&[]);
         assert!(!state.take_rolled_back());
-        for (cluster, revision, expected) in [(0, 9, false), (0, 8, true), (0, 8, false), (2, 10, true), (2, 11, false)]
+        for (cluster, revision, expected) in [(1, 9, false), (1, 8, true), (1, 8, false), (2, 10, true), (2, 11, false)]
         {
-            state.follow(Update::Reset { revision: Revision(revision), cluster, kvs: Vec::new() });
+            state.follow(Update::Reset { at: at(cluster, revision), kvs: Vec::new() });
             assert_eq!(state.take_rolled_back(), expected, "{cluster} at {revision}");
         }
     }

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::revision::Revision;
+use crate::model::revision::{Moment, Revision};
 use crate::model::systemd::{Details, Error, Event, Outcomes, UnitState};
 use crate::model::unit::{Assignment, UnitReport};
 
@@ -187,20 +187,11 @@ pub struct Question {
     pub recall: Vec<UnitName>,
 }
 
-/// A moment of a store's history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct At {
-    /// The id of the cluster whose history it is; 0 if it has none.
-    pub cluster: u64,
-    /// The revision.
-    pub revision: Revision,
-}
-
 /// A change of this host's assignments.
 #[derive(Debug, Clone)]
 pub enum Assignments {
     /// The complete assignments at a moment of the store's history.
-    All(At, BTreeMap<UnitName, Assigned>),
+    All(Moment, BTreeMap<UnitName, Assigned>),
     /// Changes up to a revision of the store; `None` for a deleted assignment.
     Changed(Revision, Vec<(UnitName, Option<Assigned>)>),
 }

@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::model::revision::Revision;
+use crate::model::revision::{Moment, Revision};
 use crate::store::{Batch, Error, Kv, Page, Range, Store, Watch};
 
 /// Keys of one page of a list: a compromise between round trips and etcd's limit of 4 MiB for an answer.
@@ -17,10 +17,8 @@ pub struct Mirror<S> {
     /// The part of an incomplete list that was read so far. Kept here and not on the stack: a list that takes longer
     /// than the caller waits must not start over each time.
     listing: Option<Listing>,
-    /// Everything up to this revision has been delivered.
-    seen: Option<Revision>,
-    /// The cluster whose keys were listed.
-    cluster: u64,
+    /// Everything up to this moment has been delivered.
+    seen: Option<Moment>,
     watch: Option<Watch>,
     /// Whether the last watch broke: the store that comes back may be another one, or an older backup of it.
     broken: bool,
@@ -42,10 +40,8 @@ pub enum Update {
     /// The complete contents, which replace everything delivered before. The first update is one, and so is the first
     /// after a gap.
     Reset {
-        /// As of this revision.
-        revision: Revision,
-        /// The id of the cluster, as in [`Page`].
-        cluster: u64,
+        /// As of this moment.
+        at: Moment,
         /// All keys, in byte order.
         kvs: Vec<Kv>,
     },
@@ -57,7 +53,7 @@ impl<S: Store> Mirror<S> {
     /// Follow the keys that begin with `prefix`.
     #[must_use]
     pub fn new(store: S, prefix: &str) -> Self {
-        Self { store, prefix: prefix.into(), listing: None, seen: None, cluster: 0, watch: None, broken: false }
+        Self { store, prefix: prefix.into(), listing: None, seen: None, watch: None, broken: false }
     }
 
     /// List again with the next update: what was delivered can no longer be trusted (a commit's outcome is unknown).
@@ -79,18 +75,19 @@ impl<S: Store> Mirror<S> {
                 // A watch from a revision that the store never had would wait for it silently. If the store has the
                 // same revision again, with other changes, it would miss these.
                 let range = Range { prefix: self.prefix.clone(), limit: 1, ..Range::default() };
-                let Page { revision: now, cluster, .. } = self.store.range(range).await?;
+                let now = self.store.range(range).await?.at();
                 self.broken = false;
-                if now < seen || cluster != self.cluster {
+                if seen.is_lost_at(now) {
+                    let (seen, now) = (seen.revision, now.revision);
                     tracing::debug!(%seen, %now, "the store was restored from a backup or replaced; listing again");
                     self.reset();
                     continue;
                 }
             }
-            let watch = self.watch.get_or_insert_with(|| self.store.watch(&self.prefix, seen.next()));
+            let watch = self.watch.get_or_insert_with(|| self.store.watch(&self.prefix, seen.revision.next()));
             match watch.next().await {
                 Ok(batch) => {
-                    self.seen = Some(batch.revision);
+                    self.seen = Some(Moment { revision: batch.revision, ..seen });
                     return Ok(Update::Batch(batch));
                 }
                 Err(Error::Compacted) => {
@@ -117,11 +114,11 @@ impl<S: Store> Mirror<S> {
                 // The store was replaced between two pages.
                 Ok(page) if *listing.cluster.get_or_insert(page.cluster) != page.cluster => self.listing = None,
                 Ok(page) => {
-                    let more = turn(&mut listing.rest, &page);
+                    let (more, at) = (turn(&mut listing.rest, &page), page.at());
                     listing.kvs.extend(page.kvs);
                     if !more && let Some(Listing { kvs, .. }) = self.listing.take() {
-                        (self.seen, self.cluster) = (Some(page.revision), page.cluster);
-                        return Ok(Update::Reset { revision: page.revision, cluster: page.cluster, kvs });
+                        self.seen = Some(at);
+                        return Ok(Update::Reset { at, kvs });
                     }
                 }
                 Err(Error::Compacted) => self.listing = None,
@@ -248,7 +245,7 @@ mod tests {
             }
             assert!(mirror.next().await.is_err(), "the watch ends");
             match mirror.next().await.unwrap() {
-                Update::Reset { cluster, kvs, .. } => assert_eq!((cluster, kvs.len()), (2, 3 + later)),
+                Update::Reset { at, kvs } => assert_eq!((at.cluster, kvs.len()), (2, 3 + later)),
                 other => panic!("{other:?}"),
             }
         }
@@ -266,7 +263,7 @@ mod tests {
         store.restore(&backup, Counter::GoesBack);
         write(&store, 2 * PAGE..4 * PAGE).await;
         match mirror.next().await.unwrap() {
-            Update::Reset { cluster, kvs, .. } => assert_eq!((cluster, kvs.len()), (2, 3 * PAGE)),
+            Update::Reset { at, kvs } => assert_eq!((at.cluster, kvs.len()), (2, 3 * PAGE)),
             other => panic!("{other:?}"),
         }
     }
@@ -281,7 +278,7 @@ mod tests {
         mirror.reset();
         let now = store.range(Range::default()).await.unwrap().revision;
         match mirror.next().await.unwrap() {
-            Update::Reset { revision, kvs, .. } => assert_eq!((revision, kvs.len()), (now, 2 * PAGE)),
+            Update::Reset { at, kvs } => assert_eq!((at.revision, kvs.len()), (now, 2 * PAGE)),
             other => panic!("{other:?}"),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla::registry::mirror::{Mirror, Update};
 use flotilla::store::etcd::Etcd;
 use flotilla::store::lease::Lease;
-use flotilla::store::{Guard, Op, Range, Revision, Store as _, Txn};
+use flotilla::store::{Guard, Moment, Op, Range, Revision, Store as _, Txn};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::judge::{Figures, Judge};
@@ -137,7 +137,7 @@ impl Actor {
         let (mut mirror, mut first) = (Mirror::new(self.store.clone(), ""), true);
         loop {
             match mirror.next().await {
-                Ok(Update::Reset { revision, kvs, .. }) => {
+                Ok(Update::Reset { at: Moment { revision, .. }, kvs }) => {
                     self.judge.count(|figures| figures.resets += u64::from(!first));
                     first = false;
                     self.judge.listed(self.client, revision, &kvs);

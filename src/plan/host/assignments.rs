@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::revision::Revision;
+use crate::model::revision::{Moment, Revision};
 use crate::model::unit::{Assignment, Target};
 
-use super::{Assigned, Assignments, At, HostState, Log, Unit, Unreadable};
+use super::{Assigned, Assignments, HostState, Log, Unit, Unreadable};
 
 impl HostState {
     /// A new presence begins. The assignments may have changed meanwhile, so nothing is done until they are listed
@@ -123,17 +123,16 @@ impl HostState {
     /// an old backup), and so has one with another id, whatever its revision is. A missing assignment then isn't a
     /// decision: such units keep running until they are assigned again. After that they are treated like any other
     /// unit, and the new history is trusted as the old one was.
-    fn see_history(&mut self, At { cluster, revision }: At) {
-        let known = &mut self.history;
-        let replaced = known.cluster != 0 && cluster != 0 && cluster != known.cluster;
-        if replaced || revision < known.revision {
-            self.log.push(Log::StoreRolledBack { seen: known.revision, now: revision });
-            (known.rolled_back, known.revision) = (true, revision);
+    fn see_history(&mut self, now: Moment) {
+        let known = Moment { cluster: self.history.cluster, revision: self.history.revision };
+        if known.is_lost_at(now) {
+            self.log.push(Log::StoreRolledBack { seen: known.revision, now: now.revision });
+            (self.history.rolled_back, self.history.revision) = (true, now.revision);
             // The store may have earlier ones.
             self.forget_reports();
         }
-        self.history.cluster = cluster;
-        self.history.revision = self.history.revision.max(revision);
+        self.history.cluster = now.cluster;
+        self.history.revision = self.history.revision.max(now.revision);
     }
 
     /// After a rollback of the store, once assignments and disk are known: record the units that keep running.

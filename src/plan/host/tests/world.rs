@@ -133,10 +133,8 @@ impl World {
 
     pub(super) fn list(&mut self) {
         let all = self.assigned.iter().map(|(name, assignment)| (name.clone(), Ok(assignment.clone()))).collect();
-        self.input(Input::Assignments(Assignments::All(
-            At { cluster: self.cluster, revision: Revision(self.revision) },
-            all,
-        )));
+        let at = Moment { cluster: self.cluster, revision: Revision(self.revision) };
+        self.input(Input::Assignments(Assignments::All(at, all)));
     }
 
     pub(super) fn assign(&mut self, name: &str, assignment: Assignment) {

@@ -47,9 +47,9 @@ impl<S: Store> Story for Services<S> {
 
     async fn tell(&mut self, update: Update, lines: &mut Lines) -> Result<(), End> {
         match update {
-            Update::Reset { revision, kvs, .. } => {
+            Update::Reset { at, kvs } => {
                 let there: Instances = kvs.iter().filter_map(|kv| services::instance(&self.reader, kv)).collect();
-                self.replace(there, revision, lines).await?;
+                self.replace(there, at.revision, lines).await?;
             }
             Update::Batch(batch) => {
                 for event in &batch.events {
