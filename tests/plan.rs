@@ -27,7 +27,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 const HOSTS: usize = 5;
-const UNITS: [&str; 9] = [
+const UNITS: [&str; 10] = [
     "a.service",
     "b.service",
     "c.service",
@@ -37,6 +37,7 @@ const UNITS: [&str; 9] = [
     "w@2.service",
     "w@3.service",
     "w@4.service",
+    "w@.service",
 ];
 const FILES: [&str; 31] = [
     "",
@@ -189,7 +190,9 @@ impl World {
             Op::Unit(unit, at, desired) => {
                 let (hash, constraints) = file(*at);
                 let submitted = self.store.units.get(&unit_name(*unit)).map_or(next.0, |unit| unit.submitted);
-                let unit_ = Unit { submitted, ..Unit::new(*desired, hash.clone(), next) };
+                // Most templates are sets; how many members they should have is nothing to the scheduler.
+                let replicas = u32::try_from(*at).ok().filter(|at| unit_name(*unit).is_template() && at % 4 != 0);
+                let unit_ = Unit { submitted, replicas, ..Unit::new(*desired, hash.clone(), next) };
                 let file = Versioned { value: constraints, revision: next };
                 self.commit([Change::File(hash, Some(file)), Change::Unit(unit_name(*unit), Some(unit_))]);
             }
@@ -422,16 +425,21 @@ fn write_ends(write: &Write<Assignment>) -> bool {
     write.after.is_none()
 }
 
-/// The host that a new unit should go to, found without any index: of those that fit, the one with the fewest
-/// assignments, then the one with the smallest id.
+/// The host that a new unit should go to, found without any index: of those that fit, the one with the fewest members
+/// of its set, if it belongs to one, then the one with the fewest assignments, then the one with the smallest id.
 fn best_host(cluster: &Cluster, unit: &UnitName) -> Option<MachineId> {
     let constraints = cluster.constraints(unit)?;
     let fits = |host: &&MachineId| {
         let question = Question { unit, constraints: &constraints, host, stance: Stance::Arrive, with: &[] };
         fit(cluster, &question).is_ok()
     };
-    let load = |host: &MachineId| cluster.schedule.get(host).map_or(0, BTreeMap::len);
-    cluster.machines.keys().filter(fits).min_by_key(|host| (load(host), (*host).clone())).cloned()
+    let set = unit.template().filter(|template| {
+        unit.number().is_some() && cluster.units.get(template).is_some_and(|template| template.replicas.is_some())
+    });
+    let assignments = |host: &MachineId| cluster.schedule.get(host).into_iter().flat_map(BTreeMap::keys);
+    let is_member = |name: &&UnitName| set.as_ref().is_some_and(|set| name.number_in(set).is_some());
+    let score = |host: &MachineId| (assignments(host).filter(is_member).count(), assignments(host).count());
+    cluster.machines.keys().filter(fits).min_by_key(|host| (score(host), (*host).clone())).cloned()
 }
 
 /// `PROPTEST_CASES` sets the number of cases, `PROPTEST_RNG_SEED` selects others.
@@ -478,6 +486,22 @@ fn hosts_of_several_metadata_values_are_ranked_together() {
         assert!(matches!(placement, Placement::On { host: on, .. } if *on == host(expected)), "{placement:?}");
         assert_eq!(best, Some(host(expected)), "the oracle");
     }
+}
+
+/// In random worlds the host with the fewest members is mostly the least loaded one as well.
+#[test]
+fn members_of_a_set_avoid_each_other() {
+    let mut world = World::new();
+    (0..3).for_each(|at| world.act(&Op::Machine(at, 0)));
+    world.act(&Op::Unit(9, 1, Desired::Inactive));
+    for (unit, expected) in [(5, 0), (0, 1), (1, 2), (2, 0), (3, 1), (6, 2), (7, 1), (8, 0)] {
+        world.act(&Op::Unit(unit, 0, Desired::Launched));
+        let best = best_host(&world.store, &unit_name(unit));
+        world.act(&Op::Plan);
+        let chosen = world.store.placed_on(&unit_name(unit)).cloned();
+        assert_eq!((chosen, best), (Some(host(expected)), Some(host(expected))), "{}", unit_name(unit));
+    }
+    world.hold_to_everything();
 }
 
 proptest! {
@@ -581,19 +605,24 @@ proptest! {
         prop_assert_eq!(from_scratch(one.store), from_scratch(two.store));
     }
 
-    /// After any history, a new unit is placed on the best of the hosts that it fits.
+    /// After any history, a new unit is placed on the best of the hosts that it fits, as is a new member of a set.
     #[test]
     fn a_new_unit_goes_to_the_best_host(
         ops in proptest::collection::vec(op(), 1..40),
         of in 0..FILES.len(),
+        new in prop_oneof![Just(3_usize), Just(8)],
+        is_set in any::<bool>(),
     ) {
-        const NEW: usize = 3;
+        const TEMPLATE: usize = 9;
         let mut world = World::new();
         ops.iter().for_each(|op| world.act(op));
-        world.act(&Op::Destroy(NEW));
+        if is_set {
+            world.act(&Op::Unit(TEMPLATE, 1, Desired::Inactive));
+        }
+        world.act(&Op::Destroy(new));
         world.settle();
-        world.act(&Op::Unit(NEW, of, Desired::Launched));
-        let name = unit_name(NEW);
+        world.act(&Op::Unit(new, of, Desired::Launched));
+        let name = unit_name(new);
         let names_it = |unit: &UnitName| {
             world.store.constraints(unit).is_some_and(|constraints| constraints.machine_of.contains(name.as_str()))
         };

@@ -12,13 +12,14 @@ use crate::model::unit::Target;
 use super::super::fit::{Question, Stance, View, first_violation, is_effective};
 use super::decision::Because;
 use super::dirty::Rescan;
+use super::index::sets::Beside;
 use super::index::{Indexed, Member, Node};
 use super::reasons::InfeasibleCache;
 use super::score::{Ranking, Score};
 
 impl<'a> Indexed<'a> {
-    /// The best host where all of `group` fit, and why it is the best: one where they already run, or else the least
-    /// loaded.
+    /// The best host where all of `group` fit, and why it is the best: one where they already run; or else one with the
+    /// fewest other members of their sets, if they belong to any; or else the least loaded.
     pub(super) fn choose(
         &self,
         group: &[UnitName],
@@ -27,16 +28,19 @@ impl<'a> Indexed<'a> {
     ) -> Option<(MachineId, Because)> {
         let members = self.members(group);
         let fits = |host: &&MachineId| self.group_violation(&members, host, group).is_none();
+        let beside = self.index.sets.beside(group);
         if let Rescan::Hosts(hosts) = rescan {
-            let running = self.running_on(group).into_iter().filter(|host| hosts.contains(*host));
+            let mut running = self.running_on(group).into_iter().filter(|host| hosts.contains(*host));
             let ranking = self.ranked(hosts.iter());
-            let least = ranking.iter().map(|score| &score.host);
-            return best(running, least, fits).filter(|_| !self.exclude_each_other(group));
+            let ranked = || ranking.iter().map(|score| &score.host);
+            let found = running.find(&fits).map(runs).or_else(|| first(ranked, beside.as_ref(), fits));
+            return found.filter(|_| !self.exclude_each_other(group));
         }
         if members.iter().any(|(_, node)| infeasible.contains(node)) || self.exclude_each_other(group) {
             return None;
         }
-        best(self.running_on(group).into_iter(), self.candidates(&members, group), fits)
+        let ranked = || self.candidates(&members, group);
+        self.running_on(group).into_iter().find(&fits).map(runs).or_else(|| first(ranked, beside.as_ref(), fits))
     }
 
     /// The live hosts that run members of `group`, those with the most members first. A unit without an assignment
@@ -141,15 +145,30 @@ impl<'a> Indexed<'a> {
     }
 }
 
-/// The first of `running` that `fits`, or else the first of `least`, which are ordered by load.
-fn best<'h>(
-    mut running: impl Iterator<Item = &'h MachineId>,
-    least: impl Iterator<Item = &'h MachineId>,
+/// A host where the units already run.
+fn runs(host: &MachineId) -> (MachineId, Because) {
+    (host.clone(), Because::Runs)
+}
+
+/// The first host that `fits`. `ranked` are the hosts by load; those with fewer units that must be avoided come first.
+fn first<'h, I: Iterator<Item = &'h MachineId>>(
+    ranked: impl Fn() -> I,
+    avoided: Option<&Beside<'_>>,
     fits: impl Fn(&&MachineId) -> bool,
 ) -> Option<(MachineId, Because)> {
-    if let Some(host) = running.find(&fits) {
-        return Some((host.clone(), Because::Runs));
-    }
-    let (passed, host) = least.enumerate().find(|(_, host)| fits(host))?;
-    Some((host.clone(), Because::LeastLoaded { passed }))
+    let Some(avoided) = avoided else {
+        let (passed, host) = ranked().enumerate().find(|(_, host)| fits(host))?;
+        return Some((host.clone(), Because::LeastLoaded { passed }));
+    };
+    // Mostly there is a host without any, and then the others needn't be sorted.
+    let free = ranked().filter(|host| avoided.on(host) == 0).find(&fits).map(|host| (0, host));
+    let shared = || {
+        let others = ranked().map(|host| (avoided.on(host), host)).filter(|(there, _)| *there > 0);
+        let mut others: Vec<(usize, &MachineId)> = others.collect();
+        // Hosts with equally many stay in the order of their load.
+        others.sort_by_key(|(there, _)| *there);
+        others.into_iter().find(|(_, host)| fits(host))
+    };
+    let (there, host) = free.or_else(shared)?;
+    Some((host.clone(), Because::FewestMembers { there }))
 }

@@ -163,12 +163,19 @@ pub enum Because {
         /// How many less loaded hosts were skipped because they don't fit.
         passed: usize,
     },
+    /// The unit is a member of a set, and no host that fits has fewer members of it.
+    FewestMembers {
+        /// How many the host has without this one.
+        there: usize,
+    },
 }
 
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Runs => write!(f, "it already runs there"),
+            Self::FewestMembers { there: 0 } => write!(f, "no other member of its set is there"),
+            Self::FewestMembers { there } => write!(f, "no host that fits has fewer members of its set ({there})"),
             Self::LeastLoaded { passed: 0 } => write!(f, "the least loaded host"),
             Self::LeastLoaded { passed } => write!(f, "the least loaded host that fits ({passed} passed over)"),
         }

@@ -5,6 +5,7 @@ pub(super) mod hosts;
 mod naming;
 pub(super) mod patterns;
 mod references;
+pub(super) mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -23,6 +24,7 @@ use hosts::Hosts;
 use naming::Naming;
 use patterns::{PatternIds, PatternIndex};
 use references::References;
+use sets::SetCounts;
 
 /// All indexes.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +43,8 @@ pub(super) struct Index {
     pub(super) globals: BTreeSet<UnitName>,
     /// The templates that files name.
     pub(super) naming: Naming,
+    /// The members of sets by host.
+    pub(super) sets: SetCounts,
     by_hash: BTreeMap<UnitHash, FileUsers>,
     /// The files of assignments.
     assigned: References,
@@ -157,6 +161,7 @@ impl Index {
             put(&mut self.globals, name, constraints.is_some_and(|constraints| constraints.global));
         }
         self.update_in_force(cluster, name);
+        self.sets.unit_changed(cluster, name, &self.nodes);
         self.prune(name);
     }
 
@@ -226,6 +231,7 @@ impl Index {
         if before.is_some() != after.is_some() {
             let there = after.is_some();
             self.hosts.loaded(host, load(cluster, host));
+            self.sets.assignment_changed(name, host, there);
             let Self { nodes, conflicts, replaces, .. } = self;
             let node = node(nodes, conflicts, replaces, name);
             conflicts.count(&node.conflicts, host, there);
