@@ -492,15 +492,20 @@ impl Facts {
         };
         let mut plans = true;
         match &change {
-            Change::Unit(name, unit) => match unit.as_ref().and_then(|unit| Some((unit.restart?, unit.desired))) {
-                Some((restart, Desired::Launched)) => {
-                    if self.restarts.get(name).is_none_or(|(known, _)| *known != restart) {
-                        self.restarts.insert(name.clone(), (restart, Some(now)));
-                    }
+            Change::Unit(name, unit) => {
+                if unit.is_none() {
+                    self.machines.told.destroyed(name, Point::new(self.epoch, revision));
                 }
-                Some((restart, _)) => drop(self.restarts.insert(name.clone(), (restart, None))),
-                None => drop(self.restarts.remove(name)),
-            },
+                match unit.as_ref().and_then(|unit| Some((unit.restart?, unit.desired))) {
+                    Some((restart, Desired::Launched)) => {
+                        if self.restarts.get(name).is_none_or(|(known, _)| *known != restart) {
+                            self.restarts.insert(name.clone(), (restart, Some(now)));
+                        }
+                    }
+                    Some((restart, _)) => drop(self.restarts.insert(name.clone(), (restart, None))),
+                    None => drop(self.restarts.remove(name)),
+                }
+            }
             Change::File(key, _) => {
                 if let Event::Put(kv) = event
                     && let Ok(record) = decode::<FileRecord>(kv)

@@ -18,7 +18,7 @@ use flotilla::systemd::fake::{Entry, Fake, What};
 use super::forge;
 use super::journal::Journal;
 use super::judge::{closure, needs, options};
-use super::requests::{Meanwhile, Requests};
+use super::requests::{Asks, Meanwhile, Requests};
 use super::told::{Reader, Told};
 use super::world::TTL;
 
@@ -266,12 +266,14 @@ impl Machines {
             let up = machine.started.get(&unit).is_some_and(|since| machine.noticed(*since, self.told.lag()) < now);
             let rests = machine.seen_down.contains_key(&unit) && !is_done(&text, machine.failed.contains_key(&unit));
             // A start that is asked for besides the file is requested: nothing but the file differs in what was asked.
-            let launches = |(generation, _): &(Revision, _)| {
-                let before = self.told.before(&machine.id, &unit, *generation);
+            let launches = |generation: Revision| {
+                let before = self.told.before(&machine.id, &unit, generation);
                 before.is_none_or(|before| before.target != Target::Launched)
             };
-            if let Some((generation, restart)) = oldest.filter(|oldest| up && !rests && !launches(oldest)) {
-                self.all[host].requests.rewritten(&unit, generation, restart);
+            if let Some((generation, restart)) = oldest {
+                let start = !up || rests || launches(generation);
+                let destroyed = self.told.destroyed_before(&unit, generation);
+                self.all[host].requests.rewritten(&unit, Asks { generation, restart, start, destroyed });
             }
         }
         let changed: Vec<UnitName> = changed.into_iter().map(|(unit, _)| unit).collect();

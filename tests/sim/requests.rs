@@ -30,9 +30,11 @@ struct Started {
     /// The oldest generation that it may have been, and the restart of that assignment.
     generation: Revision,
     restart: Option<Revision>,
-    /// A later generation that a file with the same body has carried out, and the daemon that wrote it until the boot
-    /// state was saved.
-    rewritten: Option<(Revision, Option<u32>)>,
+    /// A later generation that a file with the same body has carried out.
+    rewritten: Option<Rewritten>,
+    /// A later generation with such a file that may ask for a start nevertheless, until the agent starts the unit or
+    /// reports that nothing was to be done.
+    asked: Option<Rewritten>,
     /// The number of the daemon that made the request.
     daemon: u32,
     /// Whether the daemon received the answer, whether it saved the request later, and the lease of its later report.
@@ -43,6 +45,21 @@ struct Started {
     undone: bool,
 }
 
+/// The generation of a file with the same body as the one before, and the daemon that wrote it until the boot state was
+/// saved.
+type Rewritten = (Revision, Option<u32>);
+
+/// What a generation asks for whose file has the same body as the one before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asks {
+    pub(crate) generation: Revision,
+    pub(crate) restart: Option<Revision>,
+    /// Whether it asks for a start as well: the unit was to be down before, or is down.
+    pub(crate) start: bool,
+    /// When the unit was last destroyed, and submitted again, before that.
+    pub(crate) destroyed: Option<Revision>,
+}
+
 /// What has happened to a unit apart from requests of agents.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Meanwhile {
@@ -50,6 +67,15 @@ pub(crate) struct Meanwhile {
     pub(crate) down: Option<Duration>,
     /// When systemd last stopped it because it let go of the host's lease, or refused its start because of that.
     pub(crate) lapsed: Option<Duration>,
+}
+
+impl Started {
+    /// The generation that was carried out last, as far as `daemon` must know: what an earlier one has written and not
+    /// saved before it died, it may not know.
+    fn carried_out(&self, daemon: u32) -> Revision {
+        let rewritten = self.rewritten.filter(|(_, by)| by.is_none_or(|by| by == daemon));
+        self.generation.max(rewritten.map(|(generation, _)| generation).unwrap_or_default())
+    }
 }
 
 /// The requests of one host's agents, in one boot.
@@ -90,7 +116,11 @@ impl Requests {
         let done = |report: &&UnitReport| {
             report.target == Target::Launched && report.generation >= started.generation && report.error.is_none()
         };
-        started.reported = report.filter(done).and(lease);
+        let report = report.filter(done);
+        started.reported = report.and(lease);
+        if started.asked.is_some_and(|(asked, _)| report.is_some_and(|report| report.generation >= asked)) {
+            started.rewritten = started.asked.take();
+        }
     }
 
     /// The boot state was saved.
@@ -99,18 +129,24 @@ impl Requests {
         let daemon = self.daemon;
         for started in self.started.values_mut() {
             started.noted |= started.daemon == daemon && started.answered;
-            if let Some((_, by)) = &mut started.rewritten {
+            for (_, by) in started.rewritten.iter_mut().chain(&mut started.asked) {
                 *by = by.filter(|by| *by != daemon);
             }
         }
     }
 
-    /// The agent writes a file with the same body, which carries out this generation.
-    pub(crate) fn rewritten(&mut self, unit: &UnitName, generation: Revision, restart: Option<Revision>) {
+    /// The agent writes a file with the same body. That carries out its generation, if nothing else is asked for. A
+    /// unit that was destroyed and submitted again is asked for anew, but an agent that hasn't seen this may take the
+    /// new file for a change of the old one.
+    pub(crate) fn rewritten(&mut self, unit: &UnitName, asks: Asks) {
         let daemon = self.daemon;
-        let same = self.started.get_mut(unit).filter(|started| !started.undone && started.restart == restart);
-        if let Some(started) = same {
-            started.rewritten = Some((generation, Some(daemon)));
+        let Some(started) = self.started.get_mut(unit).filter(|started| !started.undone) else { return };
+        let anew = asks.destroyed.is_some_and(|destroyed| destroyed > started.carried_out(daemon));
+        let rewritten = Some((asks.generation, Some(daemon)));
+        if asks.start || anew || started.asked.is_some() || started.restart != asks.restart {
+            started.asked = rewritten;
+        } else {
+            started.rewritten = rewritten;
         }
     }
 
@@ -232,9 +268,9 @@ impl Requests {
             let (generation, restart) = (oldest.generation, oldest.restart);
             let daemon = self.daemon;
             let (answered, noted, reported, undone) = (false, false, None, false);
-            let rewritten = None;
+            let (rewritten, asked) = (None, None);
             let started =
-                Started { at: now, generation, restart, rewritten, daemon, answered, noted, reported, undone };
+                Started { at: now, generation, restart, rewritten, asked, daemon, answered, noted, reported, undone };
             self.started.insert(unit.clone(), started);
         }
         self.starts.extend(needs.iter().chain([unit]).map(|unit| (unit.clone(), now)));
@@ -262,10 +298,11 @@ impl Requests {
             })
         };
         let lapsed = lapsed.is_some_and(|lapsed| lapsed >= before.at);
-        // What a daemon has written and not saved before it died, the next one may not know.
-        let rewritten = before.rewritten.filter(|(_, by)| by.is_none_or(|by| by == self.daemon));
-        let carried_out = before.generation.max(rewritten.map(|(generation, _)| generation).unwrap_or_default());
-        newest > carried_out || before.undone || self.is_unknown(before) || lapsed || needs.iter().any(returns)
+        newest > before.carried_out(self.daemon)
+            || before.undone
+            || self.is_unknown(before)
+            || lapsed
+            || needs.iter().any(returns)
     }
 
     /// The agent has received the answer to its last request to start `unit`.

@@ -41,6 +41,8 @@ pub(crate) struct Told {
     history: BTreeMap<(MachineId, UnitName), Writes>,
     /// Units whose last assignment was deleted while their host wasn't registered.
     cleared: BTreeSet<(MachineId, UnitName)>,
+    /// When each unit was destroyed, oldest first.
+    destroyed: BTreeMap<UnitName, Vec<Revision>>,
     /// What each daemon has received, oldest first.
     heard: BTreeMap<(usize, Reader), Vec<(Duration, Point)>>,
     /// Each cluster that was restored: the revision that it had then, and the cluster whose backup it was.
@@ -119,6 +121,17 @@ impl Told {
     pub(crate) fn before(&self, host: &MachineId, unit: &UnitName, generation: Revision) -> Option<&Assignment> {
         let history = self.history.get(&(host.clone(), unit.clone()))?;
         history.iter().rev().filter_map(|(_, written)| written.as_ref()).find(|earlier| earlier.generation < generation)
+    }
+
+    /// A unit was destroyed.
+    pub(crate) fn destroyed(&mut self, unit: &UnitName, at: Point) {
+        let number = self.numbered(at.cluster, at.revision);
+        self.destroyed.entry(unit.clone()).or_default().push(number);
+    }
+
+    /// When a unit was last destroyed before it got this generation.
+    pub(crate) fn destroyed_before(&self, unit: &UnitName, generation: Revision) -> Option<Revision> {
+        self.destroyed.get(unit)?.iter().copied().filter(|at| *at <= generation).max()
     }
 
     /// A daemon has received an answer of the store, or a change from a watch.
