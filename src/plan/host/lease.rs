@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::name::UnitName;
-use crate::model::systemd::Error;
+use crate::model::systemd::{Error, JobResult};
 use crate::model::unit::Target;
 
-use super::{Action, BACK_OFF, HostState, Log, Now, Unit};
+use super::{Action, BACK_OFF, Executed, HostState, Log, Now, Unit};
 
 /// Whether systemd holds the host's lease, as far as this daemon knows.
 #[derive(Debug, Default)]
@@ -66,7 +66,8 @@ impl HostState {
             let launched = executed.target == Target::Launched && !executed.undone && !executed.returning;
             let saved = unit.saved_state.as_ref().is_some_and(|saved| saved.active.is_up());
             // The end of its start wasn't seen: systemd may have refused it, because the lease wasn't held any more.
-            let ran = saved || unit.state.active.is_up() || went_down.contains(name) || executed.result.is_none();
+            let ended_unseen = executed.result.is_none() || unit.ended_unseen;
+            let ran = saved || unit.state.active.is_up() || went_down.contains(name) || ended_unseen;
             let bound = ends(name) || self.is_bound_to(name, ends);
             (launched && ran && bound).then(|| name.clone())
         };
@@ -131,8 +132,8 @@ impl HostState {
         start
     }
 
-    /// A unit that was up is down, or its start has failed because of a dependency. If it ends with the lease, systemd
-    /// may have let go of that.
+    /// A unit that was up, or may have been, is down, or its start has failed because of a dependency. If it ends with
+    /// the lease, systemd may have let go of that.
     pub(super) fn suspect_lease(&mut self, name: &UnitName) {
         let ends = |name: &UnitName| self.units.get(name).is_some_and(Unit::ends_with_lease);
         if ends(name) || self.is_bound_to(name, ends) {
@@ -146,6 +147,22 @@ impl Unit {
     /// Whether it must not outlive the host's lease.
     pub(super) fn ends_with_lease(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.ends_with_lease)
+    }
+
+    /// Whether its start, whose end isn't known yet, ends with this result so that the unit may be up, or was.
+    pub(super) fn ends_unseen(&self, result: &JobResult) -> bool {
+        let unknown = self.executed.as_ref().is_some_and(|executed| executed.result.is_none());
+        let ends = self.file.as_ref().is_some_and(|file| file.ends);
+        // A stop cancels a start, also one that has begun.
+        unknown && (*result == JobResult::Canceled || (*result == JobResult::Done && !ends))
+    }
+
+    /// Whether it was started and has no start job any more, and may have come up and gone down unobserved.
+    pub(super) fn may_have_been_up(&self) -> bool {
+        let launched =
+            |executed: &&Executed| executed.target == Target::Launched && !executed.undone && executed.error.is_none();
+        let started = self.executed.as_ref().filter(launched);
+        started.is_some_and(|executed| executed.result.is_none() || self.ended_unseen)
     }
 
     /// Whether it was up when it was last observed, by this daemon or an earlier one.

@@ -42,6 +42,7 @@ impl HostState {
                 if result == JobResult::Canceled {
                     unit.stopped_for = None; // another start replaced the stop job
                 }
+                unit.ended_unseen |= unit.ends_unseen(&result);
                 if let Some(executed) = &mut unit.executed {
                     executed.result = Some(result);
                     self.unsaved.executed = true;
@@ -132,7 +133,8 @@ impl HostState {
             seen.insert(name, unloaded(unit));
         }
         for (name, state) in seen {
-            if self.units.get(&name).is_some_and(|unit| unit.was_up()) && state.active.is_down() {
+            let ran = |unit: &Unit| unit.was_up() || (state.job.is_none() && unit.may_have_been_up());
+            if state.active.is_down() && self.units.get(&name).is_some_and(ran) {
                 self.suspect_lease(&name);
             }
             self.unsaved.executed |= self.units.get_mut(&name).is_some_and(|unit| unit.observe(state, now));
@@ -180,7 +182,7 @@ impl Unit {
         }
         self.removed &= state.active.is_up() || state.job.is_some();
         self.state = state;
-        self.unread = false;
+        (self.unread, self.ended_unseen) = (false, false);
         // The job may have ended unobserved, while no daemon was running.
         let Some(executed) = &mut self.executed else { return news };
         if self.state.job.is_none() && executed.result.is_none() && executed.error.is_none() {

@@ -66,7 +66,9 @@ impl HostState {
             let reload = self.reload_due.contains(name) || self.installing.contains(name);
             let nothing = || reload.then(|| Executed::new(Revision::default(), Target::Loaded));
             let executed = unit.executed.clone().or_else(nothing)?;
-            Some((name.clone(), Executed { state: unit.state_since(), reload, ..executed }))
+            // The next daemon must not take it for a unit that was seen down.
+            let result = executed.result.clone().filter(|_| !unit.ended_unseen);
+            Some((name.clone(), Executed { result, state: unit.state_since(), reload, ..executed }))
         };
         self.units.iter().filter_map(saved).collect()
     }

@@ -50,6 +50,9 @@ pub struct Unit {
     pub(super) retry: bool,
     /// Whether it was up when it was observed before, and isn't any more, although nobody has asked for that here.
     pub(super) went_down: bool,
+    /// Whether the job that started it has ended and it wasn't observed since, so that nobody knows whether it is still
+    /// up. Not if the job has failed, or the unit ends by itself and has.
+    pub(super) ended_unseen: bool,
     /// The restart for which this daemon last stopped it.
     pub(super) stopped_for: Option<Revision>,
     /// Until when it is left alone after a failure, as [`Now::monotonic`](super::Now::monotonic).

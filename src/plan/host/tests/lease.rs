@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::Target;
-use super::world::{NEEDY, OTHER, PLAIN, STOPS, World, assignment, unit};
+use super::world::{NEEDY, OTHER, PLAIN, STOPS, World, assignment, hash, unit};
 
 fn world() -> World {
     let mut world = World::new();
@@ -94,6 +94,61 @@ fn a_start_that_came_too_late_for_the_lease_is_repeated() {
     let refused = Event::JobDone { unit: unit("base.service"), result: "dependency".into() };
     world.input(Input::Event(refused));
     assert_eq!(world.settle(), ["hold the lease", "start base.service"]);
+}
+
+/// A daemon that has requested the start of a unit, which waits for another one.
+fn waiting() -> World {
+    let mut world = world();
+    world.starting.insert(unit("base.service"));
+    assert_eq!(world.settle(), ["install base.service", "hold the lease", "start base.service"]);
+    world.starting.clear();
+    world
+}
+
+fn job_ends(result: &str) -> Input {
+    Input::Event(Event::JobDone { unit: unit("base.service"), result: result.into() })
+}
+
+#[test]
+fn a_unit_that_came_up_and_went_down_with_the_lease_unobserved_is_started_again() {
+    // The signal that its start has ended is the only one that arrives, or the bus was away.
+    for heard in [job_ends("done"), job_ends("canceled"), Input::Event(Event::Resync)] {
+        let mut world = waiting();
+        world.lapse(&["base.service"]);
+        world.input(heard.clone());
+        assert_eq!(world.settle(), ["hold the lease", "start base.service"], "{heard:?}");
+    }
+}
+
+#[test]
+fn the_next_daemon_knows_that_nobody_has_seen_a_unit_up() {
+    let mut world = waiting();
+    world.input(job_ends("done"));
+    world.state.unsaved.first = true;
+    let save = world.state.next(world.at(), true);
+    assert!(matches!(save, Action::Save(_)), "{save:?}");
+    world.carry_out(save);
+    world.lapse(&["base.service"]);
+    world.begin();
+    assert_eq!(world.settle(), ["hold the lease", "start base.service"]);
+}
+
+#[test]
+fn a_unit_whose_start_has_failed_or_that_has_ended_by_itself_stays_down_without_the_lease() {
+    let once = "[Service]\nType=oneshot\nExecStart=/bin/o\n[X-Fleet]\nOnDisconnect=stop\n";
+    for (text, result) in [(STOPS, "failed"), (STOPS, "timeout"), (once, "done")] {
+        let mut world = World::new();
+        world.texts.insert(hash(text), text.into());
+        world.assign("base.service", assignment(text, Target::Launched, 1));
+        world.starting.insert(unit("base.service"));
+        world.settle();
+        world.starting.clear();
+        world.lapse(&["base.service"]);
+        world.input(job_ends(result));
+        world.input(Input::CheckAll);
+        assert_eq!(world.settle(), [""; 0], "{result}");
+        assert_eq!(world.runs(), [""; 0], "{result}");
+    }
 }
 
 #[test]

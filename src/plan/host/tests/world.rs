@@ -49,6 +49,8 @@ pub(super) struct World {
     /// Units whose stop job is queued.
     pub(super) stopping: BTreeSet<UnitName>,
     pub(super) saved: (Option<BTreeMap<UnitName, Executed>>, StoreHistory, Option<BTreeSet<UnitName>>),
+    /// Units whose start job waits.
+    pub(super) starting: BTreeSet<UnitName>,
     /// Units that are neither up nor simply stopped, and their states.
     pub(super) troubled: BTreeMap<UnitName, (ActiveState, &'static str)>,
     pub(super) details: BTreeMap<UnitName, Details>,
@@ -90,6 +92,7 @@ impl World {
             running: BTreeMap::new(),
             memory: BTreeMap::new(),
             stopping: BTreeSet::new(),
+            starting: BTreeSet::new(),
             saved: Default::default(),
             troubled: BTreeMap::new(),
             details: BTreeMap::new(),
@@ -162,6 +165,9 @@ impl World {
             (state.active, state.sub) = (active.clone(), (*sub).into());
         }
         state.job = self.stopping.contains(name).then_some(JobKind::Stop);
+        if self.starting.contains(name) {
+            state = UnitState { job: Some(JobKind::Start), ..UnitState::stopped(state.load) };
+        }
         state
     }
 
