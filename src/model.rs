@@ -4,6 +4,7 @@ pub mod author;
 pub mod body;
 pub mod cluster;
 pub mod dependency;
+pub mod exec_probe;
 pub mod failure;
 pub mod file;
 pub mod format;

@@ -13,6 +13,8 @@
 //! * files are written completely or not at all, and are on disk when `install` returns;
 //! * a unit with `OnDisconnect=stop` runs only while systemd holds the host's lease, which ends by itself: see
 //!   [`Systemd::set_deadlines`];
+//! * no probe runs in this process: systemd runs it, with the user and the sandbox of the unit that it probes; units of
+//!   probes cause no events of their own, and are in no answer;
 //! * a unit that the host has from elsewhere is never touched: `install` refuses it, naming its file, and from then on
 //!   it is treated as if systemd didn't know it. A link to our folder counts as ours, whichever daemon made it.
 
@@ -31,6 +33,7 @@ use tokio::time::Instant;
 
 use crate::model::name::UnitName;
 
+pub use crate::model::exec_probe::{ExecProbe, ProbeEnd};
 pub use crate::model::systemd::{Details, Error, Event, Outcomes, UnitState};
 
 /// The error for a unit that the host has from elsewhere and that therefore isn't installed: names its file, or its
@@ -142,6 +145,31 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// # Errors
     /// `Io` if the journal can't be read.
     fn last_lines(&self, unit: &UnitName, invocation: &str) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
+
+    /// Run a probe once, as a transient unit ([`ExecProbe::runs_in`]) with the user, the environment, the working
+    /// directory, the slice and the sandbox of the probed unit as systemd has them in memory; returns when it has
+    /// ended, at its timeout at the latest, or a few seconds later if its processes can't be killed. What it prints is
+    /// discarded. It runs at most once at a time: while it runs, for this caller, for one that no longer waits, or for
+    /// a daemon that was killed, the next run is [`ProbeEnd::NotRun`]; so is one that systemd refuses, or whose unit
+    /// has no file that systemd has loaded. Returns at once when it has ended while there is a subscription
+    /// ([`Systemd::events`]), and within a second otherwise.
+    ///
+    /// # Errors
+    /// `Unavailable`: it isn't known whether it was run.
+    fn probe(&self, probe: ExecProbe) -> impl Future<Output = Result<ProbeEnd, Error>> + Send;
+
+    /// Do with a unit that is up but no longer works what systemd does when `WatchdogSec=` has passed: send
+    /// `WatchdogSignal=` (SIGABRT) to its main process, and with `KillMode=control-group` to all of its processes.
+    /// systemd counts this as a failure of the unit (`Result` is `signal` or `core-dump`), and `Restart=` decides
+    /// what follows; only `on-watchdog` doesn't count it. If the main process still runs after `TimeoutAbortSec=`, it
+    /// is killed (`FinalKillSignal=`), unless `SendSIGKILL=no`. Until then, another call does nothing. If this process
+    /// ends before that, it isn't killed, and a later call sends the first signal again.
+    ///
+    /// Returns whether the signal was sent: not to a unit that isn't up, or that is being stopped or started.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Refused`, also if the unit has no main process.
+    fn not_alive(&self, unit: &UnitName) -> impl Future<Output = Result<bool, Error>> + Send;
 
     /// Let systemd itself let go of the host's lease at these times, whether or not this process still exists then:
     /// units with `OnDisconnect=stop` are told to stop, and later killed. They replace earlier ones. `None` lets

@@ -1,6 +1,7 @@
 //! Names that no new unit may have: they are valid, but would harm a host. Owns the list and the reasons. Names that
 //! exist on a particular host are known only to that host.
 
+use super::exec_probe;
 use super::name::UnitName;
 
 /// Units that systemd itself relies on (`systemd.special(7)`, up to systemd 257), of the types that have a file.
@@ -116,6 +117,9 @@ pub fn why(name: &UnitName) -> Option<&'static str> {
     if is_among(&OWN) {
         return Some("the name belongs to the cluster's own daemon on every host: choose another");
     }
+    if name.as_str().starts_with(exec_probe::PREFIX) {
+        return Some("names that begin with `fleet-probe-` belong to the probes of `[X-Health]`: choose another");
+    }
     is_among(&SPECIAL)
         .then_some("the name belongs to one of systemd's own units (see systemd.special(7)): choose another")
 }
@@ -135,6 +139,9 @@ mod tests {
             ("fleetd.socket", Some("own daemon")),
             ("fleetd.timer", None),
             ("fleet.service", None),
+            ("fleet-probe-web-1.service", Some("probes")),
+            ("fleet-probe-@1.service", Some("probes")),
+            ("fleet-probe.service", None),
             ("multi-user.target", Some("systemd.special(7)")),
             ("-.slice", Some("systemd.special(7)")),
             ("blockdev@dev-sda.target", Some("systemd.special(7)")),

@@ -5,16 +5,19 @@
 //! a connection of its own, because its answer may take long. It must never wait for a job or cache a unit's state:
 //! systemd is asked.
 //!
-//! Needs systemd 230 or newer (`ListUnitsByNames`) and a D-Bus daemon: zbus can't speak the dialect of systemd's
-//! private socket.
+//! Needs systemd 230 or newer (`ListUnitsByNames`), for probes that are commands 236 (`CollectMode=`), and a D-Bus
+//! daemon: zbus can't speak the dialect of systemd's private socket.
 
 mod bindings;
 mod calls;
 mod details;
 mod host_units;
 mod lease;
+mod probes;
 mod proxy;
+mod settings;
 mod signals;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -24,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::folder::{Before, Folder};
-use super::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
+use super::{Deadlines, Details, Error, Event, ExecProbe, Outcomes, ProbeEnd, Systemd, UnitState};
 use crate::model::body::is_same_to_systemd;
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
@@ -72,6 +75,8 @@ struct Shared {
     aliases: Mutex<BTreeSet<UnitName>>,
     /// Requested units that the host has from elsewhere, with their files.
     host_units: Mutex<BTreeMap<UnitName, PathBuf>>,
+    probes: probes::Probes,
+    ending: watchdog::Ending,
     /// What is known of the units that stand for the host's lease.
     lease: tokio::sync::Mutex<Option<lease::Armed>>,
     /// systemd's own folder for units until the next boot.
@@ -126,6 +131,8 @@ impl Dbus {
             ours: Ours::default(),
             aliases: Mutex::default(),
             host_units: Mutex::default(),
+            probes: probes::Probes::default(),
+            ending: watchdog::Ending::default(),
             lease: tokio::sync::Mutex::new(None),
             runtime: tokio::sync::OnceCell::new(),
             manager: tokio::sync::Mutex::new(None),
@@ -313,7 +320,9 @@ impl Systemd for Dbus {
             Ok(unlinked) => {
                 let (gone, left): (Vec<_>, Vec<_>) = unlinked.into_iter().partition(|(done, _)| done.is_ok());
                 // A unit that couldn't be removed is still ours, so its events are still wanted.
-                self.shared.ours.forget(&gone.into_iter().map(|(_, name)| name).collect::<Vec<_>>());
+                let gone: Vec<_> = gone.into_iter().map(|(_, name)| name).collect();
+                self.shared.ours.forget(&gone);
+                gone.iter().for_each(|name| self.shared.probes.changed(name));
                 failures.extend(left.into_iter().filter_map(|(done, name)| Some((name, done.err()?))));
             }
             Err(error) => failures.extend(unlink.into_iter().map(|name| (name, error.clone()))),
@@ -416,6 +425,14 @@ impl Systemd for Dbus {
         bindings::stopped_with(self.manager().await?.inner().connection(), units).await
     }
 
+    async fn probe(&self, probe: ExecProbe) -> Result<ProbeEnd, Error> {
+        self.run_probe(probe).await
+    }
+
+    async fn not_alive(&self, unit: &UnitName) -> Result<bool, Error> {
+        self.end_by_watchdog(unit).await
+    }
+
     async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {
         self.set_lease_deadlines(deadlines).await
     }
@@ -447,13 +464,14 @@ impl Systemd for Dbus {
         let (sender, receiver) = mpsc::unbounded_channel();
         let shared = &self.shared;
         let (options, ours, units) = (Arc::clone(&shared.options), shared.ours.clone(), shared.units.clone());
+        let probes = shared.probes.clone();
         let events = sender.clone();
         let task = tokio::spawn(async move {
             // The files of an earlier daemon. If the folder can't be read, `files` reports it.
             if let Ok(Ok(files)) = tokio::task::spawn_blocking(move || units.read_units()).await {
                 ours.add(files.keys());
             }
-            signals::follow(options, ours, sender).await;
+            signals::follow(options, ours, probes, sender).await;
         });
         *shared.follower() = Some(Follower { task, events });
         receiver

@@ -6,8 +6,8 @@
 //! all variation comes from the [`Options::policy`] that the caller provides (and seeds).
 //!
 //! A unit file can control its own behaviour: `[X-Fake]` with `StartSec=`, `StopSec=`, `Outcome=succeed|fail|hang|die`
-//! and `LiveSec=` takes precedence over the policy. systemd ignores such a section, so the same text works with both
-//! adapters.
+//! and `LiveSec=` takes precedence over the policy; with `Deaf=yes`, its process ignores the watchdog's signal. systemd
+//! ignores such a section, so the same text works with both adapters.
 
 mod counters;
 mod definition;
@@ -16,6 +16,7 @@ mod jobs;
 mod lease;
 mod log;
 mod people;
+mod probes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
+use super::{Deadlines, Details, Error, Event, ExecProbe, Outcomes, ProbeEnd, Systemd, UnitState};
 use crate::model::name::UnitName;
 pub use counters::Counters;
 use host::Host;
@@ -118,7 +119,7 @@ impl Fake {
         let mut host = self.lock();
         let runs = host.units.get(unit).is_some_and(|unit| unit.main_pid != 0);
         if runs {
-            host.died(unit);
+            host.died(unit, definition::End::Exited);
             host.settle();
         }
         runs
@@ -432,6 +433,14 @@ impl Systemd for Fake {
 
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
         self.call(|host| units.iter().map(|name| (name.clone(), host.stopped_with(name))).collect()).await
+    }
+
+    async fn probe(&self, probe: ExecProbe) -> Result<ProbeEnd, Error> {
+        self.run_probe(probe).await
+    }
+
+    async fn not_alive(&self, unit: &UnitName) -> Result<bool, Error> {
+        self.call(|host| host.end_by_watchdog(unit)).await
     }
 
     async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {

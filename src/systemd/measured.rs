@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::metrics::Metrics;
 use crate::model::name::UnitName;
 
-use super::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
+use super::{Deadlines, Details, Error, Event, ExecProbe, Outcomes, ProbeEnd, Systemd, UnitState};
 
 /// Counts the calls of another host. Clones count together. Files and the boot state don't involve systemd and aren't
 /// counted.
@@ -77,6 +77,15 @@ impl<H: Systemd> Systemd for Measured<H> {
 
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
         self.count("stopped_with", self.host.stopped_with(units)).await
+    }
+
+    /// Its duration is that of the probe, not of an answer, so it isn't measured.
+    async fn probe(&self, probe: ExecProbe) -> Result<ProbeEnd, Error> {
+        self.host.probe(probe).await
+    }
+
+    async fn not_alive(&self, unit: &UnitName) -> Result<bool, Error> {
+        self.count("not_alive", self.host.not_alive(unit)).await
     }
 
     async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use flotilla::model::revision::Revision;
 use flotilla::store::embedded::Embedded;
 use flotilla::store::{Error as StoreError, LeaseId, Page, Range, Store, Txn, Watch};
 use flotilla::systemd::fake::Fake;
-use flotilla::systemd::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
+use flotilla::systemd::{Deadlines, Details, Error, Event, ExecProbe, Outcomes, ProbeEnd, Systemd, UnitState};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -166,6 +166,14 @@ impl Systemd for Bus {
 
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
         self.process.call("stopped_with", self.host.stopped_with(units)).await
+    }
+
+    async fn probe(&self, probe: ExecProbe) -> Result<ProbeEnd, Error> {
+        self.process.call("probe", self.host.probe(probe)).await
+    }
+
+    async fn not_alive(&self, unit: &UnitName) -> Result<bool, Error> {
+        self.process.call("not_alive", self.host.not_alive(unit)).await
     }
 
     async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flotilla::model::name::UnitName;
 use flotilla::systemd::fake::Fake;
-use flotilla::systemd::{Deadlines, Details, Error, Event, Outcomes, Systemd, UnitState};
+use flotilla::systemd::{Deadlines, Details, Error, Event, ExecProbe, Outcomes, ProbeEnd, Systemd, UnitState};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -172,6 +172,17 @@ impl Systemd for Probe {
     async fn stopped_with(&self, units: Vec<UnitName>) -> Result<BTreeMap<UnitName, BTreeSet<UnitName>>, Error> {
         let bindings = self.fake.stopped_with(units).await?;
         self.fails().map(|()| bindings)
+    }
+
+    async fn probe(&self, probe: ExecProbe) -> Result<ProbeEnd, Error> {
+        let end = self.fake.probe(probe).await?;
+        self.fails().map(|()| end)
+    }
+
+    async fn not_alive(&self, unit: &UnitName) -> Result<bool, Error> {
+        self.leaves_packages_alone(std::slice::from_ref(unit));
+        let killed = self.fake.not_alive(unit).await?;
+        self.fails().map(|()| killed)
     }
 
     async fn set_deadlines(&self, deadlines: Option<Deadlines>) -> Result<(), Error> {

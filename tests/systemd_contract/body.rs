@@ -76,6 +76,12 @@ impl Watch {
         while self.next("a resync").await != Event::Resync {}
     }
 
+    /// Expect that no event has arrived.
+    pub(crate) async fn quiet(&mut self) {
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(self.events.try_recv().ok(), None, "an event of no unit that changed");
+    }
+
     /// Discard the events that have arrived.
     pub(crate) async fn forget(&mut self) {
         sleep(Duration::from_millis(50)).await;

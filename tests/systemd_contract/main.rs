@@ -10,6 +10,7 @@
 mod body;
 mod host;
 mod lease;
+mod probes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,6 +44,8 @@ macro_rules! contract {
             assert!(broken.is_empty(), "no systemd came up on a bus; it needs root, and said:\n{}", host.log());
             $(promise(&host, stringify!($promise), $room::$promise(host.adapter()), &mut broken).await;)*
             promise(&host, "lease_of_the_next_daemon", lease_of_the_next_daemon(&host), &mut broken).await;
+            promise(&host, "probes_of_units", probes_of_units(&host), &mut broken).await;
+            promise(&host, "probes_that_are_left", probes_that_are_left(&host), &mut broken).await;
             promise(&host, "aliases", aliases(&host), &mut broken).await;
             promise(&host, "drop_ins", drop_ins(&host), &mut broken).await;
             promise(&host, "same_body", same_body(&host), &mut broken).await;
@@ -80,6 +83,10 @@ contract! {
     lease::the_lease_ends_at_its_last_deadline
     lease::what_does_not_stop_with_the_lease_is_killed
     lease::what_waits_for_another_stop_when_the_lease_ends_is_killed
+    probes::a_probe_ends_as_its_command_does
+    probes::a_probe_runs_once_at_a_time
+    probes::what_no_longer_works_fails_and_its_restart_decides
+    probes::what_ignores_its_watchdogs_signal_is_killed
 }
 
 async fn promise(host: &Host, what: &'static str, test: impl Future<Output = ()>, broken: &mut Vec<&'static str>) {
@@ -116,6 +123,76 @@ async fn lease_of_the_next_daemon(host: &Host) {
     let timers = || host.systemctl(&["list-units", "--all", "--no-legend", "--plain", "fleetd-lease-*.timer"]);
     assert_eq!(timers().lines().count(), 2, "{}", timers());
     first.set_deadlines(None).await.unwrap();
+}
+
+/// A probe runs as its unit does, and nothing is left of it.
+async fn probes_of_units(host: &Host) {
+    let systemd = host.adapter();
+    let file = host.dir.path().join("fleet/like.env");
+    fs::create_dir_all(host.dir.path().join("fleet")).unwrap();
+    fs::write(&file, "FROM_FILE=2\n").unwrap();
+    let text = format!(
+        "[Service]\nExecStartPre=/bin/sh -c 'echo private > /tmp/flotilla-probe-like'\n\
+         ExecStart=/bin/sleep 1000\nEnvironment=FROM_UNIT=1\nEnvironmentFile={}\nWorkingDirectory=-/usr\n\
+         Slice=like.slice\nUMask=0027\nNoNewPrivileges=yes\nUser=daemon\nPrivateTmp=yes\n\
+         SystemCallFilter=~@mount\n",
+        file.display()
+    );
+    let mut watch = Watch::begin(&systemd).await;
+    install(&systemd, &[("like.service", &text)]).await;
+    host.drop_in("like.service", "[Service]\nEnvironment=FROM_DROP_IN=3\n");
+    systemd.reload().await.unwrap();
+    start(&systemd, &["like.service"]).await;
+    watch.jobs(1).await;
+    state(&systemd, "like.service", "active/running").await;
+    let tests = [
+        ("$FROM_UNIT$FROM_FILE$FROM_DROP_IN", "123"),
+        ("$(pwd)", "/usr"),
+        ("$(umask)", "0027"),
+        ("$(id -un)", "daemon"),
+        ("$(grep NoNewPrivs /proc/self/status | tr -dc 01)", "1"),
+        ("$(grep Seccomp: /proc/self/status | tr -dc 012)", "2"),
+        ("$(grep -o like.slice/fleet-probe-like- /proc/self/cgroup | head -1)", "like.slice/fleet-probe-like-"),
+        ("$(cat /tmp/flotilla-probe-like)", "private"),
+    ];
+    for (found, expected) in tests {
+        let command = format!("test \"{found}\" = \"{expected}\"").replace('$', "$$");
+        let end = systemd.probe(probes::probe("like.service", &["/bin/sh", "-c", &command])).await;
+        assert_eq!(end, Ok(flotilla::systemd::ProbeEnd::Passed), "{found}");
+    }
+    let left = host.systemctl(&["list-units", "--all", "--no-legend", "--plain", "fleet-probe-*"]);
+    assert_eq!(left, "", "nothing is left of them");
+    body::stop(&systemd, &["like.service"]).await;
+    state(&systemd, "like.service", "inactive/dead").await;
+    body::all_ok("remove", &systemd.remove(vec![name("like.service")]).await);
+}
+
+/// A daemon that dies leaves a probe that ends by itself; the next one runs it again then.
+async fn probes_that_are_left(host: &Host) {
+    let (first, second) = (host.adapter(), host.adapter());
+    install(&first, &[("left.service", SLEEP)]).await;
+    start(&first, &["left.service"]).await;
+    state(&first, "left.service", "active/running").await;
+    let mut slow = probes::probe("left.service", &["/bin/sleep", "1000"]);
+    slow.timeout = Duration::from_secs(1);
+    // Its connection is lost with its runtime.
+    let daemon = host.adapter();
+    let left = slow.clone();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let run = async { tokio::time::timeout(Duration::from_millis(500), daemon.probe(left)).await };
+        assert!(runtime.block_on(run).is_err(), "it runs longer");
+    });
+    thread.join().unwrap();
+    let end = second.probe(slow.clone()).await.unwrap();
+    assert!(probes::is_not_run(&end, "hasn't ended"), "{end:?}");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let left = host.systemctl(&["list-units", "--all", "--no-legend", "--plain", "fleet-probe-*"]);
+    assert_eq!(left, "", "systemd forgets it");
+    assert_eq!(second.probe(slow).await, Ok(flotilla::systemd::ProbeEnd::TimedOut));
+    body::stop(&first, &["left.service"]).await;
+    state(&first, "left.service", "inactive/dead").await;
+    body::all_ok("remove", &first.remove(vec![name("left.service")]).await);
 }
 
 /// systemd asks for no reload when a file changes in what it doesn't read, and asks for one when it changes otherwise.

@@ -19,6 +19,8 @@ use crate::systemd::{Details, Error};
 pub(super) const IN_FLIGHT: usize = 32;
 /// The interface of every unit.
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
+/// The interface of services.
+pub(super) const OF_SERVICES: &str = "org.freedesktop.systemd1.Service";
 /// The interface of properties.
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// The commands of a service, in the order in which they run.
@@ -62,9 +64,7 @@ async fn of_unit(bus: &zbus::Connection, unit: &UnitName) -> Result<Details, Err
     if result == "success" {
         return Ok(Details { result, restarts, status, ..Details::default() });
     }
-    let reply = bus.call_method(Some(SERVICE), path.as_str(), Some(PROPERTIES), "GetAll", &interface).await;
-    let reply = reply.map_err(|error| classify(&error))?;
-    let all: HashMap<String, OwnedVariant> = reply.body().deserialize().map_err(|error| classify(&error))?;
+    let all = all(bus, &path, &interface).await?;
     let (exit, command) = how_it_ended(&all);
     // The first is that of systemd 254 and newer, where the delay may grow.
     let delay = ["RestartUSecNext", "RestartUSec"].iter().find_map(|name| u64::try_from(all.get(*name)?).ok());
@@ -79,6 +79,16 @@ fn interface(kind: &str) -> String {
     let mut letters = kind.chars();
     let first = letters.next().map(|letter| letter.to_ascii_uppercase());
     format!("{SERVICE}.{}{}", first.map(String::from).unwrap_or_default(), letters.as_str())
+}
+
+/// All properties of an interface of a unit.
+pub(super) async fn all(
+    bus: &zbus::Connection,
+    path: &str,
+    interface: &str,
+) -> Result<HashMap<String, OwnedVariant>, Error> {
+    let reply = bus.call_method(Some(SERVICE), path, Some(PROPERTIES), "GetAll", &interface).await;
+    reply.map_err(|error| classify(&error))?.body().deserialize().map_err(|error| classify(&error))
 }
 
 /// A property of a unit, of the type that its documentation gives.

@@ -15,7 +15,9 @@ use zbus::message::Type;
 use zbus::{Message, MessageStream};
 
 use super::Options;
+use super::probes::Probes;
 use super::proxy::{self, MANAGER, PATH, SERVICE, classify};
+use crate::model::exec_probe;
 use crate::model::name::UnitName;
 use crate::model::systemd::JobResult;
 use crate::systemd::{Error, Event};
@@ -67,12 +69,12 @@ impl Ours {
 
 /// Receive signals until the receiver is dropped, reconnecting when the bus goes away. Each new connection begins with
 /// an [`Event::Resync`].
-pub(super) async fn follow(options: Arc<Options>, ours: Ours, events: mpsc::UnboundedSender<Event>) {
+pub(super) async fn follow(options: Arc<Options>, ours: Ours, probes: Probes, events: mpsc::UnboundedSender<Event>) {
     let mut wait = Duration::ZERO;
     loop {
         let closed = tokio::select! {
             () = events.closed() => return,
-            closed = attempt(&options, &ours, &events, &mut wait) => closed,
+            closed = attempt(&options, &ours, &probes, &events, &mut wait) => closed,
         };
         if let Err(error) = closed {
             if wait.is_zero() {
@@ -93,6 +95,7 @@ pub(super) async fn follow(options: Arc<Options>, ours: Ours, events: mpsc::Unbo
 async fn attempt(
     options: &Options,
     ours: &Ours,
+    probes: &Probes,
     events: &mpsc::UnboundedSender<Event>,
     wait: &mut Duration,
 ) -> Result<(), Error> {
@@ -113,7 +116,7 @@ async fn attempt(
     let manager = proxy::manager(&connection).await?;
     subscribe(&manager, &mut messages).await?;
     *wait = Duration::ZERO;
-    let mut joined = Joined::new(events.clone());
+    let mut joined = Joined::new(events.clone(), probes.clone());
     joined.resync();
     loop {
         let message = tokio::select! {
@@ -130,6 +133,7 @@ async fn attempt(
         };
         match read(&message, &owner, ours) {
             Signal::Other => {}
+            Signal::Probe(unit) => probes.job_ended(&unit),
             Signal::Event(Event::Changed(unit)) => joined.changed(unit),
             Signal::Event(Event::JobDone { unit, result }) => joined.job_done(unit, result),
             Signal::Event(Event::Resync) => joined.resync(),
@@ -170,6 +174,8 @@ async fn subscribe(manager: &proxy::ManagerProxy<'static>, messages: &mut Messag
 /// The meaning of a message.
 enum Signal {
     Event(Event),
+    /// A job of a unit in which a probe runs has ended.
+    Probe(String),
     /// systemd's name on the bus has a new owner; empty if it has none.
     Owner(String),
     Other,
@@ -207,6 +213,9 @@ fn read(message: &Message, owner: &str, ours: &Ours) -> Signal {
         ("JobRemoved", Some(MANAGER)) if path.as_str() == PATH => {
             let body = message.body();
             let Ok((_, _, unit, result)) = body.deserialize::<proxy::JobRemoved<'_>>() else { return Signal::Other };
+            if unit.starts_with(exec_probe::PREFIX) {
+                return Signal::Probe(unit.to_owned());
+            }
             ours.at(&proxy::unit_path(unit)).map(|unit| Event::JobDone { unit, result: result.into() })
         }
         // `true` at the beginning of a reload, `false` at its end.
@@ -219,19 +228,21 @@ fn read(message: &Message, owner: &str, ours: &Ours) -> Signal {
     event.map_or(Signal::Other, Signal::Event)
 }
 
-/// Events to be sent to the subscriber; changes are coalesced.
+/// Events to be sent to the subscriber; changes are coalesced. Probes are told at once.
 struct Joined {
     events: mpsc::UnboundedSender<Event>,
+    probes: Probes,
     changed: BTreeSet<UnitName>,
     due: Option<Instant>,
 }
 
 impl Joined {
-    fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { events, changed: BTreeSet::new(), due: None }
+    fn new(events: mpsc::UnboundedSender<Event>, probes: Probes) -> Self {
+        Self { events, probes, changed: BTreeSet::new(), due: None }
     }
 
     fn changed(&mut self, unit: UnitName) {
+        self.probes.changed(&unit);
         self.changed.insert(unit);
         self.due.get_or_insert_with(|| Instant::now() + JOIN);
     }
@@ -246,6 +257,7 @@ impl Joined {
 
     /// Replaces all pending changes.
     fn resync(&mut self) {
+        self.probes.resync();
         self.changed.clear();
         self.send(Event::Resync);
     }
@@ -281,7 +293,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn changes_join_and_job_ends_neither_wait_nor_overtake() {
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let mut joined = Joined::new(sender);
+        let mut joined = Joined::new(sender, Probes::default());
         for unit in ["b.service", "a.service", "b.service", "a.service"] {
             joined.changed(name(unit));
         }
@@ -318,5 +330,7 @@ mod tests {
         assert!(matches!(read(&job(":1.1", "a.service"), ":1.1", &ours), Signal::Event(event) if event == done));
         assert!(matches!(read(&job(":1.9", "a.service"), ":1.1", &ours), Signal::Other));
         assert!(matches!(read(&job(":1.1", "b.service"), ":1.1", &ours), Signal::Other));
+        let probe = read(&job(":1.1", "fleet-probe-a-0.service"), ":1.1", &ours);
+        assert!(matches!(probe, Signal::Probe(unit) if unit == "fleet-probe-a-0.service"));
     }
 }

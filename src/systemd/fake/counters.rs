@@ -21,6 +21,8 @@ pub struct Counters {
     pub details: u64,
     /// Journals that were read.
     pub journals: u64,
+    /// Probes that were run.
+    pub probes: u64,
     /// Files written, over all `install` calls.
     pub written: u64,
 }

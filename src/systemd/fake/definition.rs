@@ -29,6 +29,45 @@ impl Load {
     }
 }
 
+/// How the main process of a service ended that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It exited with status 1.
+    Exited,
+    /// It was killed by SIGABRT.
+    Aborted,
+    /// It was killed by SIGKILL.
+    Killed,
+}
+
+impl End {
+    /// `Result`.
+    pub(super) fn result(self) -> &'static str {
+        match self {
+            Self::Exited => "exit-code",
+            Self::Aborted | Self::Killed => "signal",
+        }
+    }
+
+    /// In systemd's words.
+    pub(super) fn exit(self) -> &'static str {
+        match self {
+            Self::Exited => "exited 1/FAILURE",
+            Self::Aborted => "killed 6/ABRT",
+            Self::Killed => "killed 9/KILL",
+        }
+    }
+}
+
+/// After which ends systemd starts a service again (`Restart=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Restart {
+    /// After each of them.
+    OnFailure,
+    /// Not after an exit status.
+    OnAbnormal,
+}
+
 /// A parsed unit file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Definition {
@@ -44,8 +83,11 @@ pub(super) struct Definition {
     pub(super) command: Option<String>,
     pub(super) oneshot: bool,
     pub(super) remain: bool,
-    /// The delay before the next start if `Restart=` is set.
-    pub(super) restart: Option<Duration>,
+    /// `Restart=`, if it is set, and the delay before the next start.
+    pub(super) restart: Option<(Restart, Duration)>,
+    /// Whether its process ignores the watchdog's signal, and how long systemd waits for such a process.
+    pub(super) deaf: bool,
+    pub(super) abort_timeout: Duration,
     pub(super) start: Option<Duration>,
     pub(super) stop: Option<Duration>,
     pub(super) outcome: Option<Outcome>,
@@ -88,11 +130,16 @@ impl Definition {
             oneshot: kind == Some("oneshot"),
             remain: matches!(file.value("Service", "RemainAfterExit"), Some("yes" | "true" | "1" | "on")),
             restart: match file.value("Service", "Restart") {
-                Some("always" | "on-failure" | "on-abnormal" | "on-abort") => {
-                    Some(seconds("Service", "RestartSec").unwrap_or(Duration::from_millis(100)))
-                }
+                Some("always" | "on-failure") => Some(Restart::OnFailure),
+                Some("on-abnormal" | "on-abort") => Some(Restart::OnAbnormal),
                 _ => None,
-            },
+            }
+            .map(|restart| (restart, seconds("Service", "RestartSec").unwrap_or(Duration::from_millis(100)))),
+            deaf: matches!(file.value("X-Fake", "Deaf"), Some("yes")),
+            abort_timeout: ["TimeoutAbortSec", "TimeoutStopSec"]
+                .iter()
+                .find_map(|option| seconds("Service", option))
+                .unwrap_or(Duration::from_secs(90)),
             start: seconds("X-Fake", "StartSec"),
             stop: seconds("X-Fake", "StopSec"),
             outcome: match file.value("X-Fake", "Outcome") {
@@ -105,6 +152,12 @@ impl Definition {
             ends_with_lease: stops_on_disconnect(text),
             text: text.into(),
         })
+    }
+
+    /// How long after its main process has ended so systemd starts the service again, if it does.
+    pub(super) fn restarts_after(&self, end: End) -> Option<Duration> {
+        let (restart, delay) = self.restart?;
+        (restart == Restart::OnFailure || end != End::Exited).then_some(delay)
     }
 
     /// Every unit that this one refers to; systemd keeps them loaded as long as this one.
@@ -197,6 +250,25 @@ mod tests {
         assert_eq!(found.after, [name("web-pull.service")].into());
         let behaviour = found.behaviour(Behaviour::default());
         assert_eq!((behaviour.stop, behaviour.outcome), (Duration::from_millis(250), Outcome::Fail));
+    }
+
+    #[test]
+    fn systemd_starts_again_after_the_ends_that_the_unit_names() {
+        let cases = [
+            ("no", [false, false, false]),
+            ("on-success", [false, false, false]),
+            ("on-watchdog", [false, false, false]),
+            ("on-abnormal", [false, true, true]),
+            ("on-abort", [false, true, true]),
+            ("on-failure", [true, true, true]),
+            ("always", [true, true, true]),
+        ];
+        for (restart, expected) in cases {
+            let text = format!("[Service]\nExecStart=/bin/x\nRestart={restart}\n");
+            let found = Definition::parse(&name("a.service"), &text).unwrap();
+            let again = [End::Exited, End::Aborted, End::Killed].map(|end| found.restarts_after(end).is_some());
+            assert_eq!(again, expected, "{restart}");
+        }
     }
 
     #[test]

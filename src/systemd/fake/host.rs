@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::definition::{Definition, Load};
+use super::definition::{Definition, End, Load};
 use super::{Counters, Entry, Options, What};
 use crate::model::name::UnitName;
-use crate::systemd::{Details, Error, Event, UnitState, host_has};
+use crate::systemd::{Details, Error, Event, ProbeEnd, UnitState, host_has};
 
 /// The content of the folders. A reboot deletes all of it: `/run` is a tmpfs.
 #[derive(Debug, Default)]
@@ -61,8 +61,10 @@ pub(super) struct Loaded {
     pub(super) stop_time: Duration,
     /// How long it runs before it fails by itself.
     pub(super) life: Option<Duration>,
-    /// `Result`.
-    pub(super) result: &'static str,
+    /// How its last process ended, if it failed.
+    pub(super) end: Option<End>,
+    /// The process that ignores the watchdog's signal and is killed later; 0 if there is none.
+    pub(super) signalled: u32,
     /// `NRestarts`.
     pub(super) restarts: u32,
     /// Changes with every change of state, so that what was scheduled for an earlier state becomes void.
@@ -80,7 +82,8 @@ impl Loaded {
             main_pid: 0,
             stop_time: Duration::ZERO,
             life: None,
-            result: "success",
+            end: None,
+            signalled: 0,
             restarts: 0,
             epoch: 0,
         }
@@ -96,7 +99,7 @@ impl Loaded {
 pub(super) enum Next {
     Started,
     Stopped,
-    Died,
+    Died(End),
     Restart,
 }
 
@@ -106,6 +109,15 @@ pub(super) struct Lease {
     pub(super) held: bool,
     /// The number of the deadlines that were set last: earlier ones are void.
     pub(super) deadlines: u64,
+}
+
+/// The probes that are commands.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    /// The units in which they run, and when they end.
+    pub(super) running: BTreeMap<String, Instant>,
+    /// How they end, by the probed unit and the program.
+    pub(super) ends: BTreeMap<(UnitName, String), ProbeEnd>,
 }
 
 pub(super) struct Host {
@@ -128,6 +140,7 @@ pub(super) struct Host {
     pub(super) refuses_reloads: bool,
     pub(super) busy_until: Instant,
     pub(super) lease: Lease,
+    pub(super) probes: Probes,
     ours: BTreeSet<UnitName>,
     /// Requested units that the host has of its own.
     pub(super) refused: BTreeSet<UnitName>,
@@ -157,6 +170,7 @@ impl Host {
             refuses_reloads: false,
             busy_until: now,
             lease: Lease::default(),
+            probes: Probes::default(),
             ours: BTreeSet::new(),
             refused: BTreeSet::new(),
             events: None,
@@ -284,13 +298,12 @@ impl Host {
     /// What systemd knows of a unit beyond its state. Its activations are numbered, and so are its invocations.
     pub(super) fn details(&self, name: &UnitName) -> Option<Details> {
         let unit = self.units.get(name).filter(|_| !self.refused.contains(name))?;
-        let failed = unit.result != "success";
         Some(Details {
-            result: unit.result.into(),
-            exit: failed.then(|| "exited 1/FAILURE".into()),
-            command: failed.then(|| unit.definition.command.clone()).flatten(),
+            result: unit.end.map_or("success", End::result).into(),
+            exit: unit.end.map(|end| end.exit().into()),
+            command: unit.end.and_then(|_| unit.definition.command.clone()),
             restarts: unit.restarts,
-            retry_ms: unit.definition.restart.and_then(|delay| u64::try_from(delay.as_millis()).ok()),
+            retry_ms: unit.definition.restart.and_then(|(_, delay)| u64::try_from(delay.as_millis()).ok()),
             invocation: self.activations.get(name).map(ToString::to_string).unwrap_or_default(),
             status: String::new(),
         })
@@ -365,6 +378,7 @@ impl Host {
         self.ours.clear();
         self.refused.clear();
         self.events = None;
+        self.probes.running.clear();
         self.set_deadlines(None);
         self.hold_lease(false);
         self.bus_up = true;

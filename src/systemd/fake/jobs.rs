@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::definition::Load;
+use super::definition::{End, Load};
 use super::host::{Host, Job, Kind, Next};
 use super::{Outcome, What};
 use crate::model::name::UnitName;
@@ -170,7 +170,7 @@ impl Host {
         let pid = self.next_pid;
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.restarts = if unit.sub == "auto-restart" { unit.restarts + 1 } else { 0 };
-        unit.result = "success";
+        unit.end = None;
         let behaviour = unit.definition.behaviour(policy);
         unit.main_pid = pid;
         unit.stop_time = behaviour.stop;
@@ -183,7 +183,7 @@ impl Host {
         self.set_state(name, "activating", "start");
         match behaviour.outcome {
             Outcome::Hang => {}
-            Outcome::Fail => self.plan(name, behaviour.start, Next::Died),
+            Outcome::Fail => self.plan(name, behaviour.start, Next::Died(End::Exited)),
             Outcome::Succeed | Outcome::Die(_) => self.plan(name, behaviour.start, Next::Started),
         }
     }
@@ -219,7 +219,7 @@ impl Host {
     /// The processes of a unit that is stopping are killed.
     pub(super) fn killed(&mut self, name: &UnitName) {
         if let Some(unit) = self.units.get_mut(name) {
-            (unit.main_pid, unit.result) = (0, "signal");
+            (unit.main_pid, unit.end) = (0, Some(End::Killed));
         }
         self.note(Some(name), What::Killed);
         self.set_state(name, "failed", "failed");
@@ -238,7 +238,7 @@ impl Host {
             (false, _) => {
                 self.set_state(name, "active", "running");
                 if let Some(life) = life {
-                    self.plan(name, life, Next::Died);
+                    self.plan(name, life, Next::Died(End::Exited));
                 }
             }
             (true, true) => self.set_state(name, "active", "exited"),
@@ -253,11 +253,11 @@ impl Host {
     }
 
     /// A process failed: while starting (its job fails), or later by itself.
-    pub(super) fn died(&mut self, name: &UnitName) {
+    pub(super) fn died(&mut self, name: &UnitName, end: End) {
         let Some(unit) = self.units.get_mut(name).filter(|unit| !unit.is_down()) else { return };
-        let (was, restart) = (unit.active, unit.definition.restart);
+        let (was, restart) = (unit.active, unit.definition.restarts_after(end));
         unit.main_pid = 0;
-        unit.result = "exit-code";
+        unit.end = Some(end);
         self.note(Some(name), What::Failed);
         match restart {
             Some(wait) if was == "active" => {
@@ -315,7 +315,7 @@ impl Host {
             match next {
                 Next::Started => self.started(&name),
                 Next::Stopped => self.stopped(&name),
-                Next::Died => self.died(&name),
+                Next::Died(end) => self.died(&name, end),
                 Next::Restart => {
                     if self.queue_start(&name).is_err() {
                         self.set_state(&name, "failed", "failed");
