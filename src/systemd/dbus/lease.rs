@@ -9,7 +9,7 @@
 //! There are two sets of these timers, `a` and `b`, which are used in turn: starting one set stops the other, in the
 //! same transaction of systemd. A single set would have to name its predecessor, and systemd would keep all of them.
 
-use super::proxy::{Properties, classify};
+use super::proxy::{Properties, Row, classify};
 use super::{Dbus, Deadlines, Error};
 use crate::clock::monotonic_us;
 use crate::model::name::UnitName;
@@ -119,9 +119,12 @@ impl Dbus {
         let names = [TARGET, &sets[0].1, &sets[1].1];
         let manager = self.manager().await?;
         let rows = manager.list_units_by_patterns(&[], &names).await.map_err(|error| classify(&error))?;
-        let active = |name: &str| {
-            rows.iter().any(|row| row.id == name && row.active == "active" && (row.job == 0 || row.job_type != "stop"))
+        // systemd answers before it runs a job that it has queued, and what needs the unit waits for the job.
+        let is_or_will_be_active = |row: &Row| match (row.job, row.job_type.as_str()) {
+            (0, _) => row.active == "active",
+            (_, kind) => kind == "start" || (kind != "stop" && row.active == "active"),
         };
+        let active = |name: &str| rows.iter().any(|row| row.id == name && is_or_will_be_active(row));
         let set = sets.iter().find(|(_, target)| active(target)).map(|(set, _)| *set);
         Ok(LeaseUnits { held: active(TARGET), set })
     }
