@@ -24,7 +24,7 @@ mod publish;
 mod serve;
 mod shutdown;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ use diagnosis::Journals;
 pub use inspect::Inspector;
 use inspect::Question;
 pub use look::look;
+use publish::OtherKeys;
 
 /// What an agent is created with.
 #[derive(Debug, Clone)]
@@ -168,8 +169,8 @@ pub struct Agent<S, H> {
     state: HostState,
     /// The format in which this host writes to the store.
     format: Format,
-    /// The units whose reports are known to have no key in another form than that of this format.
-    in_one_form: BTreeSet<UnitName>,
+    /// Which units may also be reported under keys in another form than that of this format.
+    other_keys: OtherKeys,
     /// The instant from which the state machine counts its time.
     begun: Instant,
     /// The revision of the host's key as this daemon last wrote it; `None` before the first write, and while an earlier
@@ -196,7 +197,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             status,
             state,
             format,
-            in_one_form: BTreeSet::new(),
+            other_keys: OtherKeys::unknown(),
             begun,
             claimed,
             heartbeat,

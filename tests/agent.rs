@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla::agent::{Agent, Options, Status, Unreachable};
@@ -940,12 +941,22 @@ fn reports_are_written_in_the_format_that_the_leader_publishes() {
     });
 }
 
-/// A store that permits a host to write its own keys, in the current format, and no others, as a role in etcd does.
+/// A store that permits a host to write its own keys, in the current format, and no others, as a role in etcd does; and
+/// the reads of it.
 #[derive(Debug, Clone)]
-struct Limited(Embedded);
+struct Limited(Embedded, Arc<Mutex<Vec<String>>>);
+
+impl Limited {
+    /// How many reads of a report in the first format there were since the last call.
+    fn asked_for_unit_first(&self) -> usize {
+        let reads = std::mem::take(&mut *self.1.lock().unwrap());
+        reads.iter().filter(|key| key.ends_with(&format!(".service/{ID}"))).count()
+    }
+}
 
 impl Store for Limited {
     async fn range(&self, range: Range) -> Result<Page, Error> {
+        self.1.lock().unwrap().push(range.prefix.clone());
         self.0.range(range).await
     }
 
@@ -981,15 +992,20 @@ fn a_host_writes_no_keys_but_its_own() {
     run(async {
         let mut world = World::stopped();
         world.lead("2").await;
+        let store = Limited(world.store.clone(), Arc::default());
         for generation in [1, 3] {
             let options = Options { machine: machine("n1"), ttl: TTL, alone: false, clock: world.clock };
-            let (agent, status) = Agent::new(Limited(world.store.clone()), world.host.clone(), options);
+            let (agent, status) = Agent::new(store.clone(), world.host.clone(), options);
             world.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
             let units = [("a.service", PLAIN, Target::Launched, generation), ("b.service", PLAIN, Target::Loaded, 1)];
             world.tell(&units).await;
             world.until("a.service", "reported", |s| s.is_some_and(|s| s.generation == Revision(generation))).await;
             world.untell("b.service").await;
             world.until("b.service", "forgotten", |report| report.is_none()).await;
+            // With a new lease nothing can have been reported in another form. With the lease of another daemon, each
+            // unit is read once, and when a restarted daemon reads its own reports.
+            let asked = store.asked_for_unit_first();
+            assert!(if generation == 1 { asked == 0 } else { asked > 0 }, "{asked} reads, generation {generation}");
             world.kill().await;
         }
         assert_eq!(world.state_key("a.service").await, format!("state/{ID}/a.service"));

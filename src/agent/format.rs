@@ -10,6 +10,7 @@ use crate::store::{Error, Event, Kv, Store};
 use crate::systemd::Systemd;
 
 use super::Agent;
+use super::publish::OtherKeys;
 
 impl<S: Store, H: Systemd> Agent<S, H> {
     /// Read the format before anything is reported, so that a restarted daemon doesn't change the form of its reports
@@ -44,7 +45,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let Some(leader) = leader.and_then(|kv| decode::<LeaderRecord>(kv).ok()) else { return };
         let before = std::mem::replace(&mut self.format, leader.format.min(self.options.machine.format));
         if before != self.format {
-            self.in_one_form.clear();
+            self.other_keys = OtherKeys::unknown();
             self.apply(Input::FormatChanged);
         }
     }

@@ -11,6 +11,7 @@ use crate::store::lease::Lease;
 use crate::systemd::{self, Deadlines, Outcomes, Systemd};
 
 use super::deadlines::Keeper;
+use super::publish::OtherKeys;
 use super::{Agent, Trouble, boot_state, log};
 
 impl<S: Store, H: Systemd> Agent<S, H> {
@@ -19,7 +20,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         if self.state.is_rolled_back() {
             // The host's key may be an earlier one, or missing, even if its lease lives, and so may its reports.
             self.claimed = None;
-            self.in_one_form.clear();
+            self.other_keys = OtherKeys::unknown();
             self.claimed(lease).await?;
         }
         self.apply(Input::PassBegins);

@@ -14,6 +14,7 @@ use crate::store::lease::Lease;
 use crate::store::{Error, Guard, LeaseId, Store};
 use crate::systemd::{self, Systemd};
 
+use super::publish::OtherKeys;
 use super::{Agent, Cause, Status};
 
 /// The file that records the lease, so that a restarted daemon adopts it and its reports stay.
@@ -192,13 +193,15 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     /// The recorded lease if it is still alive, else a new one. A store can't change a lease's TTL: if the TTL was
     /// reconfigured, the old lease expires by itself after everything was bound to the new one.
-    async fn lease(&self, noted: Option<Noted>) -> Result<Lease<S>, Error> {
+    async fn lease(&mut self, noted: Option<Noted>) -> Result<Lease<S>, Error> {
         let (ttl, format) = (self.options.ttl, self.options.machine.format);
         let fits = |noted: &&Noted| noted.format <= format && noted.ttl.is_none_or(|noted| noted == ttl);
+        self.other_keys = OtherKeys::unknown();
         let lease = match noted.as_ref().filter(fits) {
             Some(noted) => match Lease::adopt(&self.store, noted.id, ttl).await {
                 Err(Error::LeaseLost) => {
                     tracing::debug!(lease = noted.id.0, "the lease of the previous daemon has ended");
+                    self.other_keys = OtherKeys::None;
                     Lease::grant(&self.store, ttl).await?
                 }
                 adopted => {
@@ -206,7 +209,12 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     adopted?
                 }
             },
-            None => Lease::grant(&self.store, ttl).await?,
+            None => {
+                if noted.is_none() {
+                    self.other_keys = OtherKeys::None;
+                }
+                Lease::grant(&self.store, ttl).await?
+            }
         };
         let machine = self.options.machine.id.to_string();
         let note = Noted { format, id: lease.id(), machine, ttl: Some(ttl) };

@@ -35,27 +35,54 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 self.apply(Input::PublishFailed(part.iter().map(|(name, _)| name.clone()).collect()));
                 return Err(error);
             }
-            for (name, report) in part {
-                if report.is_some() {
-                    self.in_one_form.insert(name.clone());
-                } else {
-                    self.in_one_form.remove(name);
-                }
-            }
+            self.other_keys.replaced(part.iter().map(|(name, report)| (name, report.is_some())));
             self.apply(Input::Published(part.to_vec()));
         }
         Ok(())
     }
 
-    /// The units among `reports` that are also reported under a key in another form than `form`. The store is asked
-    /// once for each unit and format. A key that isn't there isn't deleted either: a host whose rights in the store are
-    /// limited to the keys of the current form would be refused.
+    /// The units among `reports` that are also reported under a key in another form than `form`. A key that isn't there
+    /// isn't deleted either: a host whose rights in the store are limited to the keys of the current form would be
+    /// refused.
     async fn under_other_keys(
         &self,
         reports: &[(UnitName, Option<UnitReport>)],
         form: ReportKeyForm,
     ) -> Result<BTreeSet<UnitName>, Error> {
-        let names = reports.iter().map(|(name, _)| name).filter(|name| !self.in_one_form.contains(*name));
+        let names = reports.iter().map(|(name, _)| name).filter(|name| self.other_keys.may_exist(name));
         self.reported_in(form.others(), names).await
+    }
+}
+
+/// Which units may be reported under keys in another form than the current one, bound to the current lease.
+#[derive(Debug)]
+pub(super) enum OtherKeys {
+    /// None: with this lease, nothing was ever reported in another form.
+    None,
+    /// Those that this daemon hasn't reported yet: another daemon had the lease before, this one wrote another form
+    /// before, or the store isn't as this daemon left it. The store is asked once for each of them.
+    AllBut(BTreeSet<UnitName>),
+}
+
+impl OtherKeys {
+    /// Nothing is known any more of what the store has.
+    pub(super) fn unknown() -> Self {
+        Self::AllBut(BTreeSet::new())
+    }
+
+    fn may_exist(&self, name: &UnitName) -> bool {
+        matches!(self, Self::AllBut(known) if !known.contains(name))
+    }
+
+    /// These units have been written under keys in the current form only, or are reported no more.
+    fn replaced<'a>(&mut self, units: impl Iterator<Item = (&'a UnitName, bool)>) {
+        let Self::AllBut(known) = self else { return };
+        for (name, reported) in units {
+            if reported {
+                known.insert(name.clone());
+            } else {
+                known.remove(name);
+            }
+        }
     }
 }
