@@ -15,6 +15,7 @@ mod diagnosis;
 mod fetch;
 mod followed;
 mod format;
+mod health;
 mod inspect;
 mod log;
 mod look;
@@ -26,6 +27,7 @@ mod shutdown;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -46,6 +48,8 @@ use crate::systemd::{self, Event, Systemd};
 
 use deadlines::Keeper;
 use diagnosis::Journals;
+use health::Probes;
+pub use health::{Network, ProbeResult};
 pub use inspect::Inspector;
 use inspect::Question;
 pub use look::look;
@@ -179,6 +183,7 @@ pub struct Agent<S, H> {
     heartbeat: Heartbeat,
     questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
     journals: Journals,
+    probes: Probes,
     damage: Damage,
     metrics: Metrics,
 }
@@ -189,7 +194,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let (status, receiver) = watch::channel(Status::Away { why: "starting".into(), cause: Cause::Starting });
         let (state, begun) = (HostState::new(options.machine.id.clone(), options.ttl), Instant::now());
         let (heartbeat, questions, metrics) = (Heartbeat::default(), mpsc::channel(1), Metrics::default());
-        let (format, claimed, journals) = (Format::FIRST, None, Journals::default());
+        let (format, claimed, journals, probes) = (Format::FIRST, None, Journals::default(), Probes::new());
         let agent = Self {
             store,
             host,
@@ -203,6 +208,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
             heartbeat,
             questions,
             journals,
+            probes,
             damage: Damage::default(),
             metrics,
         };
@@ -211,8 +217,16 @@ impl<S: Store, H: Systemd> Agent<S, H> {
 
     /// Report to `metrics`.
     #[must_use]
-    pub fn measured(self, metrics: Metrics) -> Self {
+    pub fn measured(mut self, metrics: Metrics) -> Self {
+        self.probes.measured(metrics.clone());
         Self { metrics, ..self }
+    }
+
+    /// Make the connections and requests of probes in `network`, in place of the host's.
+    #[must_use]
+    pub fn in_network(mut self, network: Arc<dyn Network>) -> Self {
+        self.probes.in_network(network);
+        self
     }
 
     /// The heartbeat that the watchdog checks.

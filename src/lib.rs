@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!             v1/v2 HTTP            guarded txn                      guarded txn (leader's lease)
-//!  fleetctl ─────────────▶ api ────────────────▶  STORE ──watch──▶ engine ── plan::schedule ──┐
-//!     ▲                     ▲                     │   ▲                                       │
-//!     │                     └──── range reads ────┘   └─────────────── schedule/<host>/… ◀────┘
-//!     │                                           │ watch of this host's assignments only
-//!     │                                           ▼
-//!     └── list, status, wait ◀── state/… ◀── agent ─── plan::host ───▶ action ──▶ SYSTEMD ──D-Bus──▶ PID 1
-//!                                             ▲                                      │
-//!                                             └──────────── signals, observe ◀───────┘
+//!  fleetctl -------------> api ---------------->  STORE --watch--> engine -- plan::schedule --+
+//!     ^                     ^                     |   ^                                       |
+//!     |                     +---- range reads ----+   +--------------- schedule/<host>/… <----+
+//!     |                                           | watch of this host's assignments only
+//!     |                                           v
+//!     +-- list, wait <------- state/… <-------- agent --- plan::host ---> action --> SYSTEMD --D-Bus--> PID 1
+//!                                                 ^                                      |
+//!                                                 +---------- signals, observe <---------+
 //! ```
 //!
 //! Modules depend only on modules further in; `tests/layers` enforces this:
@@ -17,6 +17,7 @@
 //! * values: [`model`]: no async, I/O, clock or log, and no dependency on other modules;
 //! * pure core: [`plan`]: values in, plans and reasons out; depends on `model` only;
 //! * seams: [`store`], [`systemd`], [`clock`]: a small contract each, with adapters beneath;
+//! * [`probe`]: connections and requests; depends on `model` only;
 //! * [`metrics`]: what all others count; [`cli_docs`]: completions and manual pages of the programs; both depend on
 //!   none of them;
 //! * shell: `registry`, `engine`, `agent`, `api`, `daemon`, `journal`, `remote`, `cli`, `sidecar`: async and thin.
@@ -33,6 +34,7 @@ pub mod journal;
 pub mod metrics;
 pub mod model;
 pub mod plan;
+pub mod probe;
 pub mod reconcile;
 pub mod registry;
 pub mod remote;

@@ -162,10 +162,16 @@ impl Metrics {
     }
 
     /// The units of this host by `ActiveState`; states that don't occur have none. `missing` of them should run and
-    /// don't.
-    pub fn units_by_state<'a>(&self, active: impl Iterator<Item = &'a str>, missing: usize) {
+    /// don't; `unready` of them are active, and their probes say that they aren't ready.
+    pub fn units_by_state<'a>(&self, active: impl Iterator<Item = &'a str>, missing: usize, unready: usize) {
         self.0.count_states(active);
         self.0.units_missing.set(signed(missing));
+        self.0.units_unready.set(signed(unready));
+    }
+
+    /// A unit was probed.
+    pub fn probed(&self, passed: bool) {
+        self.0.probes.get_or_create(&[("result", if passed { "passed" } else { "failed" })]).inc();
     }
 
     // --- store
@@ -291,10 +297,11 @@ mod tests {
     #[test]
     fn a_state_that_no_unit_is_in_any_more_has_none() {
         let metrics = Metrics::default();
-        metrics.units_by_state(["active", "failed", "active"].into_iter(), 1);
+        metrics.units_by_state(["active", "failed", "active"].into_iter(), 1, 1);
+        assert_eq!(value(&metrics, "fleet_agent_units_unready"), Some(1.0));
         assert_eq!(value(&metrics, "fleet_agent_units_missing"), Some(1.0));
         assert_eq!(value(&metrics, "fleet_agent_units{active=\"active\"}"), Some(2.0));
-        metrics.units_by_state(["failed"].into_iter(), 0);
+        metrics.units_by_state(["failed"].into_iter(), 0, 0);
         assert_eq!(value(&metrics, "fleet_agent_units_missing"), Some(0.0));
         assert_eq!(value(&metrics, "fleet_agent_units{active=\"active\"}"), Some(0.0));
         assert_eq!(value(&metrics, "fleet_agent_units{active=\"failed\"}"), Some(1.0));

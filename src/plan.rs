@@ -3,6 +3,7 @@
 //! * [`fit`]: may this unit run on this host; if not, every reason why.
 //! * [`schedule`]: which host gets which unit; incremental, for the engine.
 //! * [`host`]: all decisions of one host, one action at a time; for the agent.
+//! * [`health`]: what follows from the results of a unit's probes; for the agent.
 //! * [`converge`]: the next step of one unit on a host; for `host`.
 //! * [`templates`]: which templates a host must have because of a unit; for `wanted`.
 //! * [`wanted`]: the assignment that a host must have of a unit that belongs there; for `schedule` and `check`.
@@ -18,6 +19,7 @@ pub mod check;
 pub mod converge;
 pub mod explain;
 pub mod fit;
+pub mod health;
 pub mod host;
 pub mod progress;
 pub mod schedule;

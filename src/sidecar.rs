@@ -3,19 +3,18 @@
 //! what is announced.
 //!
 //! ```text
-//!  args ─┬─▶ announce ── unit, probe ─────────────────▶ API: announce while it is up, renew
-//!        ├─▶ ambassador ── pool, forward ◀─┐
-//!        └─▶ render ── template, shell ◀───┴─ service_watch ◀── API: what is announced, as it changes
+//!  args -+-> announce -- unit, probe -----------------> API: announce while it is up, renew
+//!        +-> ambassador -- pool, forward <-+
+//!        +-> render -- template, shell <---+- service_watch <-- API: what is announced, as it changes
 //! ```
 //!
-//! Uses `api::wire`, `api::client`, `cli_docs` and `model`: a sidecar knows the API of its own host and nothing else of
-//! a cluster. While that API is unreachable, the last known state stays valid. It is run by systemd: `Type=notify`, a
-//! status line, SIGTERM.
+//! Uses `api::wire`, `api::client`, `cli_docs`, `probe` and `model`: a sidecar knows the API of its own host and
+//! nothing else of a cluster. While that API is unreachable, the last known state stays valid. It is run by systemd:
+//! `Type=notify`, a status line, SIGTERM.
 
 mod ambassador;
 mod announce;
 mod args;
-mod check;
 mod file;
 mod notify;
 mod render;

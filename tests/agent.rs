@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "agent/health.rs"]
+mod health;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -37,6 +40,7 @@ struct World {
     host: Fake,
     daemon: Option<(JoinHandle<()>, watch::Receiver<Status>)>,
     clock: Clock,
+    network: std::sync::Arc<health::Answers>,
 }
 
 fn id() -> MachineId {
@@ -64,7 +68,8 @@ fn machine(hostname: &str) -> Machine {
 impl World {
     /// A host without a daemon.
     fn stopped() -> Self {
-        Self { store: Embedded::in_memory(), host: Fake::default(), daemon: None, clock: Clock::simulated(0) }
+        let (host, network) = (Fake::default(), Default::default());
+        Self { store: Embedded::in_memory(), host, daemon: None, clock: Clock::simulated(0), network }
     }
 
     async fn new() -> Self {
@@ -80,6 +85,7 @@ impl World {
     fn start_as(&mut self, machine: Machine) {
         let options = Options { machine, ttl: TTL, alone: false, clock: self.clock };
         let (agent, status) = Agent::new(self.store.clone(), self.host.clone(), options);
+        let agent = agent.in_network(self.network.clone());
         self.daemon = Some((tokio::spawn(agent.run(CancellationToken::new())), status));
     }
 

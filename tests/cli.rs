@@ -47,7 +47,7 @@ fn machine(id: &str) -> Value {
     json!({ "id": id, "ip": ip, "hostname": host })
 }
 
-/// `gen active sub [job=…] [result=…] [error=…]` on a host.
+/// `gen active sub [job=…] [result=…] [error=…] [ready=…] [health=…]` on a host.
 fn state(id: &str, text: &str) -> Value {
     let words: Vec<&str> = text.split_whitespace().collect();
     let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
@@ -55,6 +55,7 @@ fn state(id: &str, text: &str) -> Value {
         "machine": machine(id), "generation": words[0].parse::<u64>().unwrap(), "target": "launched",
         "hash": "3750b3e9f3962a56c7582929426e9abb012754cf", "load": "loaded", "active": words[1], "sub": words[2],
         "job": after("job="), "result": after("result="), "error": after("error="), "since": 0,
+        "ready": after("ready=").map(|ready| ready == "yes"), "health": after("health="),
     })
 }
 
@@ -353,16 +354,17 @@ fn all_problems_of_all_files_are_told_and_nothing_is_sent() {
     let fake = idle();
     fake.file("db.service", "[Service]\nExecStart=/bin/true\n[X-Fleet]\nMachineMetdata=a=b\nGlobal=maybe\n");
     fake.file("x.service", "not a unit file\n").file("y.service", "[Unit\n").file("bin.service", "\u{7f}ELF");
-    fake.file("ok.service", OK);
+    fake.file("ok.service", OK).file("sick.service", "[Service]\nExecStart=/bin/true\n[X-Health]\nReady=alive\n");
     let err = "db.service:4: unknown option `MachineMetdata` in [X-Fleet]; did you mean `MachineMetadata`?\n\
                db.service:5: `Global=maybe`: must be true or false\n\
                x.service: no options in it: not a unit file\n\
                y.service:1: bad section header \"[Unit\": it must be [Name], alone on its line\n\
                bin.service:1: not a text file (byte 0x7f)\n\
+               sick.service:4: `Ready=alive`: write http://HOST:PORT/PATH or tcp:PORT\n\
                no unit none.service in the cluster, and no file of that name here\n\
                nothing was submitted\n";
     for verb in ["submit", "load", "start"] {
-        fake.expect(&format!("{verb} ok db x y bin none"), 1, "", err);
+        fake.expect(&format!("{verb} ok db x y bin sick none"), 1, "", err);
     }
     assert!(fake.sent().is_empty());
 }
@@ -394,11 +396,13 @@ fn what_systemd_will_ignore_is_told_and_doesnt_stop() {
     let fake = Fake::new(Script { applied: [applied(&[("a.service", "created")])].into(), ..Script::default() });
     fake.file(
         "a.service",
-        "[Service]\nExecStart=/bin/true\nnonsense\n[Timer]\nOnCalendar=daily\n[X-fleet]\nGlobal=true\n[X-Mine]\na=b\n",
+        "[Service]\nExecStart=/bin/true\nnonsense\n[Timer]\nOnCalendar=daily\n[X-fleet]\nGlobal=true\n[X-Mine]\na=b\n\
+         [X-Healht]\na=b\n",
     );
     let err = "a.service:3: \"nonsense\" has no `=`, ignored\n\
                a.service:4: section [Timer] means nothing in a .service unit, ignored by systemd\n\
-               a.service:6: section [X-fleet] means nothing, ignored; did you mean [X-Fleet]?\n";
+               a.service:6: section [X-fleet] means nothing, ignored; did you mean [X-Fleet]?\n\
+               a.service:10: section [X-Healht] means nothing, ignored; did you mean [X-Health]?\n";
     fake.expect("submit a", 0, "Unit a.service inactive\n", err);
 }
 

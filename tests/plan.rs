@@ -285,6 +285,8 @@ impl World {
                     missing: false,
                     restarts: 0,
                     status: None,
+                    ready: None,
+                    health: None,
                     failure: None,
                 };
                 let revision = self.store.revision.next();

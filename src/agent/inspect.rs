@@ -63,6 +63,7 @@ fn describe(state: &HostState) -> Value {
             },
             "done": unit.executed,
             "held": unit.held_until.is_some(),
+            "ready": unit.is_ready(),
             "reported": unit.reported.as_ref().map(Option::is_some),
         })
     };

@@ -56,6 +56,10 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                     self.read_journals(asked);
                     continue;
                 }
+                Action::Probe(asked) => {
+                    self.probes.follow(asked);
+                    continue;
+                }
                 Action::Save(state) => {
                     unsaved = boot_state::save(&self.host, &state).await;
                     Input::Saved(unsaved.is_ok())

@@ -20,7 +20,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         lease: &Lease<S>,
         reports: Vec<(UnitName, Option<UnitReport>)>,
     ) -> Result<(), Error> {
-        self.metrics.units_by_state(self.state.active(), self.state.missing());
+        self.metrics.units_by_state(self.state.active(), self.state.missing(), self.state.unready());
         for part in reports.chunks(reports::MOST) {
             // The guard ensures that only the holder of the host's presence reports for it.
             let claimed = self.claimed(lease).await?;

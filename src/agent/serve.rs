@@ -18,6 +18,7 @@ use crate::systemd::Systemd;
 
 use super::deadlines::Keeper;
 use super::followed::Followed;
+use super::health::Probes;
 use super::inspect::Question;
 use super::{Agent, End, Status, Trouble, Unreachable, assignments};
 
@@ -46,8 +47,8 @@ enum Wake {
     Leader(Result<Update, store::Error>),
     /// systemd signalled something.
     Event(Event),
-    /// The last lines of a journal have been read.
-    Journal(Input),
+    /// What is done beside the passes has a result: a journal has been read, or the health of a unit has changed.
+    Result(Input),
     /// A request for a dump.
     Question(Question),
     /// The heartbeat is due.
@@ -101,7 +102,8 @@ impl<S: Store> Presence<'_, S> {
             // ended; the full check makes up for its events. The assignments come first: coalescing takes the events
             // anyway, and a busy host must still receive its assignments.
             Some(event) = self.events.recv() => Wake::Event(event),
-            Some(read) = agent.journals.recv() => Wake::Journal(read),
+            Some(read) = agent.journals.recv() => Wake::Result(read),
+            changed = agent.probes.next() => Wake::Result(changed),
             Some(question) = agent.questions.recv() => Wake::Question(question),
             () = agent.heartbeat.due() => Wake::Beat,
             () = tokio::time::sleep_until(timer) => Wake::Timer,
@@ -133,6 +135,7 @@ impl<S: Store> Presence<'_, S> {
 struct AgentEnds<'a> {
     questions: &'a mut mpsc::Receiver<Question>,
     journals: &'a mut mpsc::UnboundedReceiver<Input>,
+    probes: &'a mut Probes,
     heartbeat: &'a Heartbeat,
 }
 
@@ -148,8 +151,9 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let mut presence = self.begin(lease, keeper, events, stop);
         loop {
             self.heartbeat.beat();
-            let (questions, journals) = (&mut self.questions.1, &mut self.journals.read);
-            let wake = presence.wait(&mut AgentEnds { questions, journals, heartbeat: &self.heartbeat }).await;
+            let (questions, journals, probes) = (&mut self.questions.1, &mut self.journals.read, &mut self.probes);
+            let mut ends = AgentEnds { questions, journals, probes, heartbeat: &self.heartbeat };
+            let wake = presence.wait(&mut ends).await;
             let pass = match wake {
                 Wake::End(end) => return end,
                 other => self.take(&mut presence, other),
@@ -229,7 +233,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
                 presence.leader.fails();
             }
             Wake::Event(event) => self.apply(Input::Event(event)),
-            Wake::Journal(read) => self.apply(read),
+            Wake::Result(result) => self.apply(result),
             Wake::Timer => {
                 if presence.full_check_at <= Instant::now() {
                     presence.full_check_at = Instant::now() + FULL_CHECK;

@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Dead,
     /// systemd restarts it, or has restarted it.
     Restarting,
+    /// It runs, and its probes say that it isn't ready.
+    Unready,
     /// No host fits.
     Waiting,
     /// On its way up.
@@ -30,10 +32,11 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All kinds, in order.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Failed,
         Self::Dead,
         Self::Restarting,
+        Self::Unready,
         Self::Waiting,
         Self::Starting,
         Self::Stopping,
@@ -48,6 +51,7 @@ impl Kind {
             Self::Failed => "failed",
             Self::Dead => "dead",
             Self::Restarting => "restarting",
+            Self::Unready => "unready",
             Self::Waiting => "waiting",
             Self::Starting => "starting",
             Self::Stopping => "stopping",
@@ -63,6 +67,7 @@ impl Kind {
             Self::Failed => "×",
             Self::Dead => "!",
             Self::Restarting => "↻",
+            Self::Unready => "◌",
             Self::Waiting => "…",
             Self::Starting => "↑",
             Self::Stopping => "↓",
@@ -76,7 +81,7 @@ impl Kind {
     pub(super) fn tone(self) -> Tone {
         match self {
             Self::Failed | Self::Dead => Tone::Bad,
-            Self::Restarting | Self::Waiting | Self::Starting | Self::Stopping => Tone::Busy,
+            Self::Restarting | Self::Unready | Self::Waiting | Self::Starting | Self::Stopping => Tone::Busy,
             Self::Running => Tone::Good,
             Self::Done | Self::Inactive => Tone::Dim,
         }
@@ -130,6 +135,10 @@ impl Condition {
             }
             ("activating", _) => new(Kind::Starting, &doing("starting")),
             ("deactivating", _) => new(Kind::Stopping, &doing("stopping")),
+            ("active" | "reloading", sub) if !state.is_ready() => {
+                let why = state.health.as_ref().map_or(String::new(), |why| format!(": {why}"));
+                new(Kind::Unready, &format!("{}, not ready{why}", restarted(sub, state.restarts)))
+            }
             ("active", "exited") => new(Kind::Done, "done"),
             ("active" | "reloading", sub) => new(Kind::Running, &restarted(sub, state.restarts)),
             _ if state.job.as_deref() == Some("start") => new(Kind::Starting, "starting"),
@@ -180,8 +189,8 @@ pub(super) mod tests {
         HostReasons { machine, misfits: misfits.iter().map(ToString::to_string).collect() }
     }
 
-    /// `host active sub`, and any of `result=`, `error=`, `job=`, `restarts=`, `exit=`, `status=` and `missing`; since
-    /// 60 s after the epoch.
+    /// `host active sub`, and any of `result=`, `error=`, `job=`, `restarts=`, `exit=`, `status=`, `ready=yes|no`,
+    /// `health=` and `missing`; since 60 s after the epoch.
     pub(in crate::cli) fn state(text: &str) -> StateView {
         let words: Vec<&str> = text.split_whitespace().collect();
         let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
@@ -205,6 +214,8 @@ pub(super) mod tests {
             missing: words.contains(&"missing"),
             restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
             status: after("status="),
+            ready: after("ready=").map(|ready| ready == "yes"),
+            health: after("health="),
             failure: after("exit=").map(|status| {
                 let exit = Some(format!("exited {status}"));
                 Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
@@ -249,6 +260,15 @@ pub(super) mod tests {
         for (desired, text, kind, said) in [
             (Launched, "n1 active running", Kind::Running, "running"),
             (Launched, "n1 active listening", Kind::Running, "listening"),
+            (Launched, "n1 active running ready=yes", Kind::Running, "running"),
+            (Launched, "n1 active running ready=no", Kind::Unready, "running, not ready"),
+            (
+                Launched,
+                "n1 active running ready=no health=tcp:80:refused restarts=1",
+                Kind::Unready,
+                "running, 1 restart, not ready: tcp:80:refused",
+            ),
+            (Launched, "n1 activating start ready=no", Kind::Starting, "starting"),
             (Launched, "n1 active exited", Kind::Done, "done"),
             (Launched, "n1 activating start", Kind::Starting, "starting"),
             (Launched, "n1 activating start status=loading", Kind::Starting, "starting: loading"),

@@ -150,6 +150,7 @@ mod tests {
     use super::*;
     use crate::api::wire::MachineRef;
     use crate::cli::condition;
+    use crate::cli::wait::Until;
     use crate::model::failure::Failure;
     use crate::model::name::UnitHash;
     use crate::model::revision::Revision;
@@ -186,7 +187,7 @@ mod tests {
     }
 
     fn goal(operation: Operation) -> Goal {
-        Goal { name: name(), operation, generation: Revision(1), changed: true }
+        Goal { name: name(), operation, generation: Revision(1), changed: true, until: Until::Ready }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! a request, or a state that the unit is to reach. Pure. The API decides whether an operation is done (`progress`),
 //! and `follow` owns time.
 
+use crate::api::client::progress_of;
 use crate::api::wire::{Operation, Progress, StateView, UnitView};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
@@ -18,6 +19,18 @@ pub(super) struct Goal {
     pub(super) generation: Revision,
     /// Whether the request changed anything; if not, earlier results count.
     pub(super) changed: bool,
+    /// When it counts as started.
+    pub(super) until: Until,
+}
+
+/// When a unit counts as started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(super) enum Until {
+    /// Its probes say that it is ready; without probes, it is active
+    #[default]
+    Ready,
+    /// It is active
+    Active,
 }
 
 /// A state that `fleetctl wait` waits for, no matter who brings it about.
@@ -25,7 +38,7 @@ pub(super) struct Goal {
 pub(super) enum State {
     /// It is active on its host, or on all of its hosts
     Active,
-    /// It is active, or a oneshot that has finished
+    /// It is ready according to its probes, without probes active, or a oneshot that has finished
     Ready,
     /// It runs nowhere
     Inactive,
@@ -75,7 +88,11 @@ pub(super) fn progress(goal: &Goal, observed: Observed<'_>) -> Progress {
             _ => Progress::Failed(format!("is to be {} meanwhile, as somebody else asked", view.desired)),
         };
     }
-    match (towards_desired(view), goal.changed) {
+    let progress = match goal.until {
+        Until::Ready => towards_desired(view),
+        Until::Active => without_probes(view, Some(goal.operation)),
+    };
+    match (progress, goal.changed) {
         (Progress::Idle(what), true) => Progress::Waiting(what),
         (Progress::Idle(_), false) => over(view),
         (progress, _) => progress,
@@ -106,13 +123,25 @@ fn towards_desired(view: &UnitView) -> Progress {
     view.progress.clone().unwrap_or_else(|| Progress::Waiting("its progress isn't told".into()))
 }
 
+/// The progress of `operation`, or of the one that leads to the desired state, as if the unit had no probes.
+fn without_probes(view: &UnitView, operation: Option<Operation>) -> Progress {
+    if view.states.iter().all(|state| state.ready.is_none()) {
+        return towards_desired(view);
+    }
+    let mut view = view.clone();
+    for state in &mut view.states {
+        (state.ready, state.health) = (None, None);
+    }
+    progress_of(&view, operation)
+}
+
 /// Nothing is under way; more hosts may still get a global unit.
 fn over(view: &UnitView) -> Progress {
     if view.global { Progress::Settling } else { Progress::Done }
 }
 
 fn running(view: &UnitView, state: State) -> Progress {
-    let progress = towards_desired(view);
+    let progress = if state == State::Active { without_probes(view, None) } else { towards_desired(view) };
     let up = |state: &&StateView| matches!(state.active.as_str(), "active" | "reloading") && state.job.is_none();
     let down = of_its_hosts(view).find(|state| !up(state));
     let has_host = of_its_hosts(view).next().is_some();
@@ -173,7 +202,13 @@ mod tests {
     }
 
     fn goal(operation: Operation) -> Goal {
-        Goal { name: "a.service".parse().unwrap(), operation, generation: Revision(7), changed: true }
+        Goal {
+            name: "a.service".parse().unwrap(),
+            operation,
+            generation: Revision(7),
+            changed: true,
+            until: Until::Ready,
+        }
     }
 
     #[test]
@@ -215,6 +250,23 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_that_isnt_ready_counts_as_started_if_active_is_enough() {
+        for (state, until, expected) in [
+            ("n1 active running ready=no", Until::Ready, "waiting w"),
+            ("n1 active running ready=no", Until::Active, "done"),
+            ("n1 activating start ready=no", Until::Active, "waiting starting on n1 (activating, start)"),
+            // Without probes, the cluster's own answer counts.
+            ("n1 active running", Until::Active, "waiting w"),
+        ] {
+            let mut view = unit("a.service", Desired::Launched, &[state]);
+            (view.generation, view.progress) = (Revision(7), Some(Progress::Waiting("w".into())));
+            view.states[0].generation = Revision(7);
+            let goal = Goal { until, ..goal(Operation::Start) };
+            assert_eq!(words(&progress(&goal, There(&view))), expected, "{state} {until:?}");
+        }
+    }
+
+    #[test]
     fn the_gone_and_the_leaving_are_told_apart() {
         let of = |operation, observed| progress(&goal(operation), observed);
         assert_eq!(of(Operation::Destroy, Observed::Gone), Progress::Done);
@@ -238,6 +290,8 @@ mod tests {
         let cases = [
             // desired, on its host, progress, then: active, ready, inactive, settled
             (Launched, "n1 active running", done.clone(), ["done", "done", up, "done"]),
+            (Launched, "n1 active running ready=yes", done.clone(), ["done", "done", up, "done"]),
+            (Launched, "n1 active running ready=no", waiting(), ["done", "waiting w", up, "waiting w"]),
             (Launched, "n1 activating start job=start", waiting(), ["waiting w", "waiting w", "on n1", "waiting w"]),
             (Launched, "n1 inactive dead", waiting(), ["waiting w"; 4]),
             (Launched, "n1 inactive dead result=done", done.clone(), [finished, "done", "done", "done"]),

@@ -163,6 +163,8 @@ mod tests {
             missing: false,
             restarts: 0,
             status: None,
+            ready: None,
+            health: None,
             failure: None,
         };
         UnitView {

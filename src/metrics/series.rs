@@ -54,6 +54,8 @@ pub(super) struct Series {
     pub(super) pass_failures: Counters<One>,
     pub(super) queues: Family<One, Gauge>,
     pub(super) units_missing: Gauge,
+    pub(super) units_unready: Gauge,
+    pub(super) probes: Counters<One>,
     unit_states: Family<[(&'static str, String); 1], Gauge>,
     pub(super) operations: Counters<One>,
     pub(super) operation_failures: Counters<Two>,
@@ -140,6 +142,13 @@ impl Series {
                 "Units of this host that should run and don't: failed, or stopped by other means",
                 Gauge::default(),
             ),
+            units_unready: add(
+                &mut r,
+                "agent_units_unready",
+                "Units of this host that are active and whose probes say that they aren't ready",
+                Gauge::default(),
+            ),
+            probes: add(&mut r, "agent_probes", "Probes of this host's units, by their result", Family::default()),
             unit_states: add(&mut r, "agent_units", "Units of this host by systemd's ActiveState", Family::default()),
             operations: add(&mut r, "registry_operation_count", "Requests to the store", Family::default()),
             operation_failures: add(
@@ -195,6 +204,9 @@ impl Series {
         }
         for class in ["store", "systemd", "files"] {
             drop(self.pass_failures.get_or_create(&[("type", class)]));
+        }
+        for result in ["passed", "failed"] {
+            drop(self.probes.get_or_create(&[("result", result)]));
         }
         for kind in OPERATIONS {
             drop(self.operations.get_or_create(&[("type", kind)]));

@@ -10,29 +10,32 @@ use super::file::{UnitFile, WHITESPACE};
 use super::glob::Glob;
 use super::instance::NamedInstances;
 use super::name::UnitName;
+use super::section::{Problem, Section};
 
 /// The section's name.
 pub const SECTION: &str = "X-Fleet";
 
-/// All options; legacy spellings last.
-const OPTIONS: [&str; 13] = [
-    "MachineID",
-    "MachineMetadata",
-    "MachineOf",
-    "Conflicts",
-    "Replaces",
-    "Global",
-    "OnDisconnect",
-    "Replicas",
-    "X-ConditionMachineID",
-    "X-ConditionMachineBootID",
-    "X-ConditionMachineMetadata",
-    "X-ConditionMachineOf",
-    "X-Conflicts",
-];
-
-/// How many of the options above are written today.
-const TODAY: usize = 8;
+/// Its options.
+const OPTIONS: Section = Section {
+    name: SECTION,
+    options: &[
+        "MachineID",
+        "MachineMetadata",
+        "MachineOf",
+        "Conflicts",
+        "Replaces",
+        "Global",
+        "OnDisconnect",
+        "Replicas",
+    ],
+    legacy: &[
+        "X-ConditionMachineID",
+        "X-ConditionMachineBootID",
+        "X-ConditionMachineMetadata",
+        "X-ConditionMachineOf",
+        "X-Conflicts",
+    ],
+};
 
 /// The most members of a set that `Replicas=` and a request can ask for.
 pub const MAX_REPLICAS: u32 = 1000;
@@ -74,16 +77,6 @@ pub enum OnDisconnect {
     Stop,
 }
 
-/// An error in one line of `[X-Fleet]`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what}")]
-pub struct Problem {
-    /// The line, from 1; 0 if it concerns the whole section, or options without line numbers.
-    pub line: usize,
-    /// The error, and what to write instead.
-    pub what: String,
-}
-
 impl Constraints {
     /// Parse the `[X-Fleet]` section of `file`.
     ///
@@ -91,13 +84,10 @@ impl Constraints {
     /// All its errors: unknown options, malformed values, options that can't be combined.
     pub fn parse(file: &UnitFile) -> Result<Self, Vec<Problem>> {
         let mut constraints = Self { instances: NamedInstances::of(file), ..Self::default() };
-        let mut problems = Vec::new();
-        for option in file.section(SECTION) {
-            constraints.specifiers |= option.value.contains('%');
-            if let Err(what) = constraints.take(&option.name, &option.value) {
-                problems.push(Problem { line: option.line, what });
-            }
-        }
+        let mut problems = OPTIONS.read(file, |name, value| {
+            constraints.specifiers |= value.contains('%');
+            constraints.take(name, value)
+        });
         problems.extend(constraints.contradictions().into_iter().map(|what| Problem { line: 0, what }));
         if problems.is_empty() { Ok(constraints) } else { Err(problems) }
     }
@@ -142,11 +132,6 @@ impl Constraints {
     }
 
     fn take(&mut self, name: &str, value: &str) -> Result<(), String> {
-        if !OPTIONS.contains(&name) {
-            let hint = nearest(name).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            return Err(format!("unknown option `{name}` in [{SECTION}]{hint}"));
-        }
-        check_specifiers(name, value)?;
         let modern = name.trim_start_matches("X-Condition").trim_start_matches("X-");
         match modern {
             "MachineID" | "MachineBootID" => self.take_machine_id(name, value),
@@ -320,44 +305,6 @@ fn boolean(value: &str) -> Option<bool> {
         "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
         _ => None,
     }
-}
-
-fn check_specifiers(name: &str, value: &str) -> Result<(), String> {
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        if c == '%' && !matches!(chars.next(), Some('n' | 'N' | 'p' | 'i' | '%')) {
-            return Err(format!(
-                "`{name}={value}`: only the specifiers %n, %N, %p, %i and %% are known in [{SECTION}]"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The known option most similar to a misspelt one, if it is similar enough.
-fn nearest(name: &str) -> Option<&'static str> {
-    const NEAR: usize = 3;
-    OPTIONS[..TODAY]
-        .iter()
-        .map(|known| (distance(name, known), *known))
-        .filter(|(d, _)| *d <= NEAR)
-        .min()
-        .map(|(_, known)| known)
-}
-
-/// The Levenshtein distance, ignoring case.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_ascii_lowercase().into_bytes(), b.to_ascii_lowercase().into_bytes());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            let next = change.min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -265,6 +265,28 @@ pub struct UnitReport {
     /// 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// Whether it is active and its probes (`Ready=`) say that it is ready. `None` without `[X-Health]`, and in reports
+    /// of versions that don't probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    /// The probe that fails, and why, or why `[X-Health]` can't be used: one line of at most 200 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+}
+
+impl UnitReport {
+    /// Whether the unit serves, as far as its host can tell: it is ready, or active if it isn't probed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        serves(&self.active, self.ready)
+    }
+}
+
+/// Whether a unit in systemd's state `active` serves, if its host reports `ready`.
+#[must_use]
+pub fn serves(active: &str, ready: Option<bool>) -> bool {
+    // A unit that reloads its configuration still serves.
+    ready.unwrap_or(matches!(active, "active" | "reloading" | "refreshing"))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

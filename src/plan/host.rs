@@ -14,11 +14,13 @@ mod body;
 mod boot;
 mod diagnosis;
 mod foreign;
+pub mod health;
 mod lease;
 pub mod local;
 mod observe;
 mod ordering;
 mod outcome;
+mod readiness;
 mod reports;
 mod restart;
 mod returned;
@@ -36,6 +38,8 @@ use crate::model::systemd::{Details, Error, Event, Outcomes, UnitState};
 use crate::model::unit::{Assignment, UnitReport};
 
 use super::converge::Step;
+use super::health::Stand;
+use health::Probing;
 use returned::Returned;
 use units::Units;
 
@@ -120,6 +124,8 @@ pub enum Input {
         /// The last lines of its journal, the oldest first; none if it can't be read.
         lines: Vec<String>,
     },
+    /// What the probes of units say, where that has changed, with the number of the instructions ([`Probing::id`]).
+    Probed(BTreeMap<UnitName, (u64, Stand)>),
     /// The outcome of [`Action::Save`]: whether everything was written.
     Saved(bool),
     /// These reports were committed to the store.
@@ -167,6 +173,8 @@ pub enum Action {
     /// Begin to read the last lines of these units' journals, each of one invocation. Nothing waits for them: they
     /// are applied when they arrive, if they do.
     ReadJournals(Vec<(UnitName, String)>),
+    /// Begin to probe these units, in place of earlier instructions, or end it. Nothing waits for the results.
+    Probe(Vec<(UnitName, Option<Probing>)>),
     /// Write the boot state.
     Save(BootState),
     /// Write these reports to the store; `None` deletes one.
@@ -303,6 +311,8 @@ pub struct HostState {
     returned: Option<Returned>,
     /// Whether systemd holds the host's lease.
     hold: lease::Hold,
+    /// How many instructions to probe there have been.
+    probings: u64,
     log: Vec<Log>,
 }
 
@@ -334,6 +344,7 @@ impl HostState {
             taken: BTreeMap::new(),
             returned: None,
             hold: lease::Hold::default(),
+            probings: 0,
             log: Vec::new(),
         }
     }
@@ -363,6 +374,7 @@ impl HostState {
             Input::Removed(outcomes) => self.removed(outcomes, now),
             Input::Inspected(asked, details) => self.inspected(&asked, details),
             Input::JournalRead { unit, invocation, lines } => self.journal_read(&unit, &invocation, lines),
+            Input::Probed(stands) => self.probed(stands),
             Input::Saved(all) => self.saved(all),
             Input::Published(reports) => self.published(reports, now),
             Input::PublishFailed(names) => self.publish_failed(&names),
@@ -389,7 +401,7 @@ impl HostState {
         if let Some(action) = self.carry_out(now, lease_holds).or_else(|| self.save()) {
             return action;
         }
-        if let Some(action) = self.inspect().or_else(|| self.read_journals(now)) {
+        if let Some(action) = self.inspect().or_else(|| self.probe(now)).or_else(|| self.read_journals(now)) {
             return action;
         }
         let (changed, due) = self.unpublished(now);

@@ -222,6 +222,10 @@ fn started(report: &UnitReport, host: &str) -> Progress {
         format!("failed on {host}: {detail}, now {} ({}){load}", report.active, report.sub)
     };
     match (report.active.as_str(), result) {
+        ("active" | "reloading" | "refreshing", _) if !report.is_ready() => {
+            let why = report.health.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            Progress::Waiting(format!("not ready on {host}{why}"))
+        }
         ("active" | "reloading", _) => Progress::Done,
         ("failed", _) => Progress::Failed(went_wrong()),
         // A unit that it requires may be started in the same batch.
@@ -274,7 +278,8 @@ mod tests {
         format!("{number:032x}").parse().unwrap()
     }
 
-    /// `generation load active sub [job=…] [result=…] [error=…] [restarts=…] [failed=EXIT] [gone]`
+    /// `generation load active sub [job=…] [result=…] [error=…] [restarts=…] [failed=EXIT] [ready=yes|no]
+    /// [health=…] [gone]`
     fn report(text: &str) -> UnitReport {
         let words: Vec<&str> = text.split_whitespace().collect();
         let after = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).map(str::to_owned);
@@ -292,6 +297,8 @@ mod tests {
             missing: false,
             restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
             status: after("status="),
+            ready: after("ready=").map(|ready| ready == "yes"),
+            health: after("health="),
             failure: after("failed=").map(|exit| {
                 let exit = Some(format!("exited {exit}"));
                 Box::new(Failure { result: "exit-code".into(), exit, ..Failure::default() })
@@ -399,6 +406,13 @@ mod tests {
             ("7 bad-setting inactive dead error=no-ExecStart", "failing failed on n1: no-ExecStart"),
             ("7 loaded failed failed error=203/EXEC", "FAILED failed on n1: 203/EXEC"),
             ("7 loaded active running error=stale", "done"),
+            ("7 loaded active running ready=yes", "done"),
+            ("7 loaded reloading reload ready=yes", "done"),
+            ("7 loaded active running ready=no", "waiting not ready on n1"),
+            ("7 loaded active running ready=no health=tcp:80:refused", "waiting not ready on n1: tcp:80:refused"),
+            ("6 loaded active running ready=no", "waiting waiting for n1 to start it"),
+            ("7 loaded activating start ready=no", "waiting starting on n1 (activating, start)"),
+            ("7 loaded failed failed ready=no failed=7", "FAILED failed on n1: exit status 7"),
         ];
         for (state, expected) in cases {
             assert_eq!(
@@ -431,6 +445,7 @@ mod tests {
                 &["7 bad-setting inactive dead"],
                 "failing failed on n1: systemd can't load it (bad-setting)",
             ),
+            (Load, Loaded, true, &["7 loaded active running ready=no"], "done"),
             (Load, Loaded, true, &[], "waiting waiting for n1"),
             (Load, Loaded, false, &[], "waiting waiting for a host"),
             (Stop, Loaded, true, &["7 loaded inactive dead"], "done"),
@@ -513,6 +528,7 @@ mod tests {
             (&[], "waiting waiting for hosts"),
             (&["7 loaded active running", "8 loaded active running"], "settling"),
             (&["7 loaded active running", "6 loaded inactive dead gone"], "settling"),
+            (&["7 loaded active running ready=yes", "7 loaded active running ready=no"], "waiting not ready on n2"),
             (&["7 loaded active running", "6 loaded inactive dead"], "waiting waiting for n2 to start it"),
             (&["7 loaded active running", "7 loaded inactive dead"], "idle starting on n2 (inactive, dead)"),
             (

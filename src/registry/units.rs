@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use crate::model::body::BodyHash;
 use crate::model::file::{FileError, UnitFile};
+use crate::model::health::Health;
 use crate::model::history::History;
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::placement::{Constraints, Problem as Wrong, SECTION, limits};
+use crate::model::placement::{Constraints, SECTION, limits};
 use crate::model::reserved;
 use crate::model::revision::Revision;
+use crate::model::section;
 use crate::model::unit::{Desired, Outcome, Target, Unit, UnitReport};
 use crate::plan::sets;
 
@@ -193,12 +195,15 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
     if let Some(why) = reserved::why(name) {
         return vec![problem(0, why.into())];
     }
+    let of_section = |found: section::Problem| problem(found.line, found.what);
+    let health = Health::parse(file, name).err().unwrap_or_default();
     let constraints = match limits::parse(file) {
         Ok(constraints) => Constraints::resolve(&Arc::new(constraints), name),
-        Err(problems) => return problems.into_iter().map(|p| problem(p.line, p.what)).collect(),
+        Err(problems) => return problems.into_iter().chain(health).map(of_section).collect(),
     };
-    if let Some(Wrong { line, what }) = limits::misplaced_replicas(file, name) {
-        return vec![problem(line, what)];
+    let problems: Vec<_> = limits::misplaced_replicas(file, name).into_iter().chain(health).collect();
+    if !problems.is_empty() {
+        return problems.into_iter().map(of_section).collect();
     }
     if !constraints.machine_of.contains(name.as_str()) {
         return Vec::new();
@@ -597,6 +602,8 @@ mod tests {
                 missing: false,
                 restarts: 0,
                 status: None,
+                ready: None,
+                health: None,
                 failure: None,
             };
             assert_eq!(is_down(unit, &report) && !is_done(file, &report), expected, "{} {report:?}", file.text());

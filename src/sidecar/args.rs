@@ -9,9 +9,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::api::wire::services::{TTL, WEIGHT};
 use crate::cli_docs;
 use crate::model::name::UnitName;
+use crate::model::probe::Probe;
 use crate::model::service::{InstanceName, MAX_WEIGHT, ServiceName};
-
-use super::check::Check;
 
 /// Sidecars that run beside a unit and connect the services of a cluster; each is meant to be the ExecStart= of a unit
 /// with Type=notify
@@ -107,10 +106,11 @@ pub(super) struct Announce {
     #[arg(long, value_name = "SECONDS", default_value_t = TTL)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=3600))]
     pub(super) ttl: u32,
-    /// Announce the instance only while this check passes: `tcp`, `http://[HOST[:PORT]]/PATH` (an answer below 400;
-    /// without a host, from the announced address) or `cmd COMMAND` (exit status 0)
+    /// Announce the instance only while this check passes: `tcp`, `http://[HOST][:PORT]/PATH` (an answer below 400;
+    /// without a host, from the announced address), `exec:COMMAND` (exit status 0) or `cmd COMMAND` (the same, by a
+    /// shell)
     #[arg(long, value_name = "CHECK")]
-    pub(super) check: Option<Check>,
+    pub(super) check: Option<Probe>,
     /// Seconds between two checks
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub(super) interval: Duration,

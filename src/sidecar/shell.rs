@@ -17,8 +17,14 @@ const KEPT: usize = 2048;
 /// # Errors
 /// Why it failed, as a sentence, with the end of its output.
 pub(super) async fn run(command: &str, limit: Duration) -> Result<(), String> {
-    let spawned = Command::new("/bin/sh")
-        .args(["-c", command])
+    run_program(&["/bin/sh".into(), "-c".into(), command.into()], limit).await
+}
+
+/// The same for a program, named first, with its arguments.
+pub(super) async fn run_program(command: &[String], limit: Duration) -> Result<(), String> {
+    let Some((program, arguments)) = command.split_first() else { return Err("there is no command".into()) };
+    let spawned = Command::new(program)
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -27,7 +33,7 @@ pub(super) async fn run(command: &str, limit: Duration) -> Result<(), String> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn();
-    let mut child = spawned.map_err(|error| format!("can't run /bin/sh: {error}"))?;
+    let mut child = spawned.map_err(|error| format!("can't run {program}: {error}"))?;
     let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let ended = tokio::time::timeout(limit, async {

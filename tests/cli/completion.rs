@@ -67,7 +67,7 @@ fn the_cluster_completes_units_hosts_and_fields() {
         (&["list-unit-files", "--type", "so"], &["socket"]),
         (&["ssh", "n"], &["n1", "n2"]),
         (&["list-units", "--host=n1,n"], &["--host=n1,n2"]),
-        (&["list-units", "--fields=unit,h"], &["--fields=unit,hash", "--fields=unit,hostname"]),
+        (&["list-units", "--fields=unit,h"], &["--fields=unit,hash", "--fields=unit,health", "--fields=unit,hostname"]),
         (&["list-m", "n"], &["n1", "n2"]),
     ];
     for (words, expected) in cases {

@@ -87,6 +87,33 @@ fn a_finished_oneshot_is_ready_and_not_active() {
 }
 
 #[test]
+fn a_unit_with_probes_is_waited_for_until_it_is_ready() {
+    let probed =
+        |more: &str| unit("a.service", "launched", Some(N1), &[state(N1, &format!("7 active running {more}"))]);
+    let (not, now) = (probed("ready=no health=tcp:80:refused"), probed("ready=yes"));
+    let watch = || vec![told(&not), synced()];
+    let up = || watch().into_iter().chain([told(&now)]).collect();
+    let fake = |watches: Vec<Vec<String>>| {
+        let fake = Fake::new(script(std::slice::from_ref(&not), watches));
+        fake.file("a.service", OK);
+        fake
+    };
+    let done = "Unit a.service launched on a2d7e4a6.../10.88.0.11\n";
+    fake(vec![up()]).expect("start a", 0, done, "");
+    fake(vec![watch()]).expect("start --wait=active a", 0, done, "");
+    fake(vec![watch()]).expect("restart --wait active a", 0, done, "");
+    let err = "a.service: not ready on n1: tcp:80:refused\n\
+               not done after 2 s; nothing is undone, and the cluster continues to start:\n\
+               \x20 a.service: not ready on n1: tcp:80:refused\n";
+    fake(vec![watch()]).expect("start --timeout 2s a", 1, "", err);
+    fake(vec![up()]).expect("wait --for=ready a", 0, "a.service is ready on n1\n", "");
+    fake(vec![watch()]).expect("wait --for=active a", 0, "a.service is active on n1\n", "");
+    let list = "unit\tactive\tready\thealth\na.service\tactive\tno\ttcp:80:refused\n";
+    let said = fake(vec![]).run("list-units --fields=unit,active,ready,health").out;
+    assert_eq!(said.replace("\t\t", "\t").to_lowercase(), list);
+}
+
+#[test]
 fn wait_for_inactive_takes_what_is_destroyed_or_never_was() {
     let watch = vec![leaving("a.service"), told(&running("b.service", N1)), synced()];
     let stopped = told(&unit("b.service", "loaded", Some(N1), &[state(N1, "7 inactive dead")]));

@@ -14,6 +14,7 @@ mod demo;
 mod disconnect;
 mod failures;
 mod harness;
+mod health;
 mod journal;
 mod load;
 mod misuse;

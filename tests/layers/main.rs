@@ -39,6 +39,7 @@ const ROOMS: &[Room] = &[
     Room { name: "store", modules: &["store"], may_use: &["model", "metrics"] },
     Room { name: "systemd", modules: &["systemd"], may_use: &["model", "metrics", "clock"] },
     Room { name: "clock", modules: &["clock"], may_use: &[] },
+    Room { name: "probe", modules: &["probe"], may_use: &["model"] },
     Room { name: "reconcile", modules: &["reconcile"], may_use: &["clock"] },
     Room { name: "registry", modules: &["registry"], may_use: &["model", "plan", "store", "clock"] },
     Room {
@@ -49,7 +50,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "agent",
         modules: &["agent"],
-        may_use: &["model", "metrics", "plan", "store", "systemd", "registry", "clock", "reconcile"],
+        may_use: &["model", "metrics", "plan", "store", "systemd", "registry", "clock", "reconcile", "probe"],
     },
     Room { name: "api/wire", modules: &["api::wire"], may_use: &["model"] },
     Room { name: "api/client", modules: &["api::client"], may_use: &["api/wire", "model", "plan"] },
@@ -90,7 +91,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "sidecar",
         modules: &["sidecar"],
-        may_use: &["model", "cli_docs", "api/wire", "api/client", "reconcile"],
+        may_use: &["model", "cli_docs", "api/wire", "api/client", "reconcile", "probe"],
     },
 ];
 
@@ -128,6 +129,7 @@ const EXITS: &[&str] = &[
     "src/daemon/notify.rs",
     "src/sidecar/notify.rs",
     "src/api/server/error.rs",
+    "src/plan/host/health.rs",
     "src/plan/host/outcome.rs",
 ];
 

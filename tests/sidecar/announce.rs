@@ -143,7 +143,7 @@ async fn a_request_is_a_check_and_so_is_a_command() {
     let number = port.to_string();
     let args = ["announce", "app", "--port", &number, "--check", "http:///health?x", "--interval", "0.05"];
     let http = host.sidecar(&args);
-    http.says("answers 503 Service Unavailable").await;
+    http.says(&format!("fails: 127.0.0.1:{port}: 503 Service Unavailable")).await;
     answers.lock().unwrap().0 = "204 No Content";
     http.ready().await;
     assert_eq!(answers.lock().unwrap().1[0], "GET /health?x HTTP/1.1");
@@ -245,7 +245,10 @@ async fn nonsense_is_refused_at_once() {
         (&["announce", "web", "--port", "0"], "0 is not in 1.."),
         (&["announce", "web", "--port", "1", "--address", "0.0.0.0"], "is no address that anybody could connect to"),
         (&["announce", "web", "--port", "1", "--meta", "x"], "write it as KEY=VALUE"),
-        (&["announce", "web", "--port", "1", "--check", "ping"], "write tcp, http://HOST:PORT/PATH or 'cmd COMMAND'"),
+        (
+            &["announce", "web", "--port", "1", "--check", "ping"],
+            "write http://HOST:PORT/PATH, tcp:PORT or exec:COMMAND",
+        ),
         (&["announce", "web", "--port", "1", "--ttl", "1"], "1 is not in 2..=3600"),
         (&["announce", "web", "--port", "1", "--endpoint", "x:1"], "`x:1` is no endpoint"),
         (

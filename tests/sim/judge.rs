@@ -28,6 +28,7 @@ use flotilla::systemd::fake::Fake;
 use tokio::sync::watch;
 
 use super::forge;
+use super::health::Answers;
 use super::journal::Journal;
 use super::machines::Machines;
 use super::told::{Point, Reader};
@@ -220,8 +221,8 @@ impl Judge {
     }
 
     /// Add a host to watch; returns its number.
-    pub(crate) fn add_machine(&self, name: &str, id: &MachineId, fake: &Fake) -> usize {
-        self.facts().machines.add(name, id, fake, self.journal.now())
+    pub(crate) fn add_machine(&self, name: &str, id: &MachineId, fake: &Fake, answers: &Arc<Answers>) -> usize {
+        self.facts().machines.add(name, id, (fake, answers), self.journal.now())
     }
 
     /// Judge what has happened on the hosts.
@@ -604,6 +605,12 @@ impl Facts {
             && state.error.is_none()
         {
             journal.violate(format!("{machine} says that {name} was restarted, and it runs since before"));
+        }
+        let known = self.cluster.states.get(name).and_then(|reports| reports.get(host)).map(|known| &known.value);
+        if let Some(machine) = self.machines.makes_unready(host, name, known, state) {
+            journal.violate(format!(
+                "{machine} says that {name} is no longer ready, and its probe hasn't failed in a row"
+            ));
         }
         if state.target != Target::Removed {
             return;

@@ -2,6 +2,7 @@
 //! sees the log of each host, with its times, and the changes of the hosts' assignments.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla::model::body::{BodyHash, is_same_to_systemd};
@@ -16,6 +17,7 @@ use flotilla::store::LeaseId;
 use flotilla::systemd::fake::{Entry, Fake, What};
 
 use super::forge;
+use super::health::Answers;
 use super::journal::Journal;
 use super::judge::{closure, needs, options};
 use super::requests::{Asks, Meanwhile, Requests};
@@ -45,6 +47,7 @@ struct Watched {
     name: String,
     id: MachineId,
     fake: Fake,
+    answers: Arc<Answers>,
     born: Duration,
     /// The number of entries of its log that were judged.
     seen: usize,
@@ -115,11 +118,18 @@ impl Watched {
 }
 
 impl Machines {
-    pub(crate) fn add(&mut self, name: &str, id: &MachineId, fake: &Fake, now: Duration) -> usize {
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        id: &MachineId,
+        (fake, answers): (&Fake, &Arc<Answers>),
+        now: Duration,
+    ) -> usize {
         self.all.push(Watched {
             name: name.into(),
             id: id.clone(),
             fake: fake.clone(),
+            answers: Arc::clone(answers),
             born: now,
             seen: 0,
             present: false,
@@ -406,6 +416,18 @@ impl Machines {
         for machine in self.all.iter_mut().filter(|machine| machine.id == *id && machine.present) {
             machine.requests.reported(unit, report, lease);
         }
+    }
+
+    /// The host whose report says that a unit isn't ready any more, and that can't know that.
+    pub(crate) fn makes_unready(
+        &self,
+        id: &MachineId,
+        unit: &UnitName,
+        old: Option<&UnitReport>,
+        new: &UnitReport,
+    ) -> Option<String> {
+        let machine = self.all.iter().find(|machine| machine.id == *id && machine.present)?;
+        (!machine.answers.may_report(unit, old, new)).then(|| machine.name.clone())
     }
 
     /// What the host has of a unit that it says is gone, and had when it sent that.

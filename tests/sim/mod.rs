@@ -5,6 +5,7 @@
 //! * [`world`]: the cluster and its hosts, and what can be done to them;
 //! * [`line`], [`probe`]: the connections of a daemon to the store and to its systemd, and their faults;
 //! * [`freeze`]: daemons that are suspended and continue;
+//! * [`health`]: the probes of units;
 //! * [`forge`]: records that somebody writes past the daemons;
 //! * [`judge`], [`machines`]: what must hold at every revision and at every event of a host;
 //! * [`requests`], [`told`]: what an agent may request of its host, given what it can know;
@@ -17,6 +18,7 @@
 
 pub(crate) mod forge;
 pub(crate) mod freeze;
+pub(crate) mod health;
 pub(crate) mod journal;
 pub(crate) mod judge;
 pub(crate) mod line;

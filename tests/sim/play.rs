@@ -118,6 +118,8 @@ struct Game {
     accidents: Vec<Accident>,
     /// The generator that decides when a clock is set and to what, if this seed has clocks that are.
     clocks: Option<Random>,
+    /// The generator that decides which units don't answer to their probes, if this seed has such units.
+    sickness: Option<Random>,
     weather: Weather,
     /// A unit that the first host has from a package until everything heals.
     packaged: Option<UnitName>,
@@ -170,6 +172,7 @@ impl Game {
         let other_user = Some(random.fork("other user")).filter(|_| choose.fork("other user").chance(400));
         let forgeries = Some(random.fork("forgeries")).filter(|_| choose.fork("forgeries").chance(700));
         let clocks = Some(random.fork("clocks")).filter(|_| choose.fork("clocks").chance(300));
+        let sickness = Some(random.fork("sickness")).filter(|_| choose.fork("sickness").chance(600));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -194,6 +197,7 @@ impl Game {
             forgeries,
             accidents,
             clocks,
+            sickness,
             weather,
             packaged,
             healthy,
@@ -219,6 +223,7 @@ impl Game {
                 self.accident().await;
             }
             self.set_clocks();
+            self.sicken();
             self.look();
             if self.world.journal.is_violated() {
                 return;
@@ -284,6 +289,15 @@ impl Game {
         let ahead = i64::try_from(clocks.within(0..=2 * most)).unwrap() - i64::try_from(most).unwrap();
         if clocks.chance(150) {
             self.world.set_clock(host, ahead);
+        }
+    }
+
+    /// Sometimes a unit no longer answers on a host, or answers again.
+    fn sicken(&mut self) {
+        let Some(sickness) = &mut self.sickness else { return };
+        if sickness.chance(300) {
+            let (unit, sick) = (sickness.pick(&self.pool).name.clone(), sickness.chance(600));
+            sickness.pick(&self.world.hosts).answers.sicken(&unit, sick);
         }
     }
 
@@ -488,6 +502,7 @@ impl Game {
             self.world.thaw(host);
             self.world.set_clock(host, 0);
             me.probe.set_flaky(0);
+            me.answers.cure();
             me.fake.fill_disk(false);
             me.fake.set_latency(BUS);
             if self.twin == Some(host) {

@@ -2,6 +2,8 @@
 
 use flotilla::model::name::UnitName;
 
+use super::health::SECTION;
+
 /// Name, `[Unit]`, `[X-Fleet]` and the rest, a line for each.
 const UNITS: [(&str, &str, &str, &str); 26] = [
     ("a.service", "", "", ""),
@@ -32,6 +34,10 @@ const UNITS: [(&str, &str, &str, &str); 26] = [
     ("sole-mate.service", "Requires=sole.service\nAfter=sole.service", "MachineOf=sole.service", ""),
 ];
 
+/// Those of them that are probed.
+const PROBED: [&str; 6] =
+    ["web@.service", "web@1.service", "web@2.service", "web@3.service", "every.service", "sole.service"];
+
 /// One of these units.
 #[derive(Debug, Clone)]
 pub(crate) struct Kind {
@@ -59,7 +65,8 @@ impl Kind {
         let program = version.min(2);
         let exec = if rest.contains("ExecStart=") { String::new() } else { format!("ExecStart=/bin/run {program}\n") };
         let comment = if version > 2 { "# why\n" } else { "" };
-        format!("{comment}[Unit]\n{unit}\n[Service]\n{exec}{rest}[X-Fleet]\n{fleet}\n")
+        let health = if PROBED.contains(&self.name.as_str()) { SECTION } else { "" };
+        format!("{comment}[Unit]\n{unit}\n[Service]\n{exec}{rest}{health}[X-Fleet]\n{fleet}\n")
     }
 
     /// The same file with something else in the sections that systemd skips.

@@ -12,6 +12,7 @@ use flotilla::systemd::{Deadlines, Details, Error, Event, ExecProbe, Outcomes, P
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::health::Answers;
 use super::judge::Judge;
 use super::random::Random;
 
@@ -43,6 +44,7 @@ pub(crate) struct Probe {
     host: usize,
     fake: Fake,
     judge: Judge,
+    answers: Arc<Answers>,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -55,8 +57,8 @@ struct Faults {
 }
 
 impl Probe {
-    pub(crate) fn new(host: usize, fake: Fake, judge: Judge, random: Random) -> Self {
-        Self { host, fake, judge, faults: Arc::new(Mutex::new(Faults { random, flaky: 0, next: None })) }
+    pub(crate) fn new(host: usize, fake: Fake, judge: Judge, answers: Arc<Answers>, random: Random) -> Self {
+        Self { host, fake, judge, answers, faults: Arc::new(Mutex::new(Faults { random, flaky: 0, next: None })) }
     }
 
     /// Lose this many of a thousand answers, after the call has taken effect.
@@ -223,11 +225,14 @@ impl Systemd for Probe {
     }
 
     async fn write_boot_file(&self, key: &str, text: &str) -> Result<(), Error> {
-        self.fake.write_boot_file(key, text).await?;
+        let written = self.fake.write_boot_file(key, text).await;
         if key == UNITS {
+            self.answers.saved(written.is_ok());
+        }
+        if key == UNITS && written.is_ok() {
             self.judge.noted(self.host);
         }
-        Ok(())
+        written
     }
 }
 

@@ -21,6 +21,7 @@
 //! kill-daemon|stop-daemon|start-daemon n1
 //! format n1 1|2                  its next daemon is of a version that reads and writes formats up to this one
 //! fail n1 web.service            its process dies
+//! sicken|cure n1 web.service      it no longer answers to its probes there; it answers again
 //! systemctl n1 start|stop NAME   a person starts or stops it there
 //! package n1 add|remove NAME     the host has a unit of this name from a package; it no longer has
 //! signals n1 lost|heard          systemd's signals don't reach the daemon; they reach it again
@@ -185,6 +186,10 @@ impl Player {
                 if !self.world.hosts[host].fake.crash(&unit.parse().unwrap()) {
                     return Err("it doesn't run there".into());
                 }
+            }
+            [verb @ ("sicken" | "cure"), name, unit] => {
+                let unit = unit.parse().map_err(|error| format!("{error}"))?;
+                self.world.hosts[self.host(name)?].answers.sicken(&unit, *verb == "sicken");
             }
             ["systemctl", name, verb @ ("start" | "stop"), unit] => {
                 let unit = unit.parse().map_err(|error| format!("{error}"))?;

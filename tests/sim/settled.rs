@@ -16,6 +16,7 @@ use flotilla::registry::keys::{FILES, Key, STATES};
 use flotilla::registry::mirror;
 use tokio::time::sleep;
 
+use super::health::SECTION;
 use super::judge::{closure, needs};
 use super::world::{EPOCH, Host, World};
 
@@ -160,6 +161,14 @@ fn report(host: &Host, name: &UnitName, entry: &Assignment, state: &UnitReport) 
     let job = truth.job.as_ref().map(JobKind::as_str);
     if told != (truth.load.as_str(), truth.active.as_str(), &truth.sub, job) {
         return Some(format!("{name} is reported as {told:?} and is {truth:?}"));
+    }
+    let probed = host.fake.on_disk().get(name).is_some_and(|text| text.contains(SECTION));
+    let ready = probed.then(|| truth.active == ActiveState::Active && host.answers.passes(name));
+    if state.ready != ready {
+        return Some(format!(
+            "{name} is reported as ready: {:?}, and it is {ready:?}: {:?}",
+            state.ready, state.health
+        ));
     }
     let (said, asked) = ((state.generation, state.target), (entry.generation, entry.target));
     let hash = state.hash == entry.hash;

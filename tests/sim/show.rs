@@ -56,6 +56,12 @@ fn state(cluster: &Cluster, name: &UnitName, host: &MachineId) -> String {
         if let Some(error) = &state.error {
             write!(line, " ({error})").unwrap();
         }
+        match (state.ready, &state.health) {
+            (Some(true), _) => line += ", ready",
+            (Some(false), Some(why)) => write!(line, ", not ready: {why}").unwrap(),
+            (Some(false), None) => line += ", not ready",
+            (None, _) => {}
+        }
         line
     };
     cluster.report(name, host).map_or_else(|| "not reported".into(), line)

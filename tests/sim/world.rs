@@ -28,6 +28,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::forge;
+use super::health::Answers;
 use super::journal::Journal;
 use super::judge::Judge;
 use super::line::{Cut, Line};
@@ -94,6 +95,7 @@ pub(crate) struct Host {
     pub(crate) id: MachineId,
     pub(crate) fake: Fake,
     pub(crate) probe: Probe,
+    pub(crate) answers: Arc<Answers>,
     pub(crate) line: Line,
     pub(crate) metadata: Metadata,
     /// The newest format of the store that its daemon reads and writes.
@@ -173,9 +175,10 @@ impl World {
             options.policy = policy;
         }
         let fake = Fake::new(options);
-        let host = self.judge.add_machine(name, &id, &fake);
+        let answers = Arc::new(Answers::new(fake.clone()));
+        let host = self.judge.add_machine(name, &id, &fake, &answers);
         let fork = |what: &str| self.random.fork(&format!("{what} of {name}"));
-        let probe = Probe::new(host, fake.clone(), self.judge.clone(), fork("bus"));
+        let probe = Probe::new(host, fake.clone(), self.judge.clone(), answers.clone(), fork("bus"));
         let line = Line::new(Some(host), self.store.clone(), self.judge.clone(), fork("line"));
         let metadata = metadata.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let name = name.into();
@@ -184,6 +187,7 @@ impl World {
             id,
             fake,
             probe,
+            answers,
             line,
             metadata,
             format: Format::CURRENT,
@@ -221,6 +225,7 @@ impl World {
         let clock = self.clock.set_by(me.ahead).started();
         let options = agent::Options { machine: machine.clone(), ttl: TTL, alone: false, clock };
         let (agent, agent_status) = Agent::new(me.line.clone(), me.probe.clone(), options);
+        let agent = agent.in_network(me.answers.clone());
         let brake = Brake::new(MASS_LOSS_SHARE, MASS_LOSS_GRACE, TTL);
         let clock = clock.computing(self.computing);
         let options = engine::Options { machine, ttl: TTL, brake, clock };

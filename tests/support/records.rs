@@ -88,6 +88,8 @@ pub(crate) fn state(unit: &str, host: &str, target: Target, active: &str, genera
         missing: false,
         restarts: 0,
         status: None,
+        ready: None,
+        health: None,
         failure: None,
     };
     put(&Key::state(&host, &name, ReportKeyForm::HostFirst), &state, None)

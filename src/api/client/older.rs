@@ -57,6 +57,7 @@ fn machine(host: &MachineRef) -> Machine {
 fn report(state: StateView) -> UnitReport {
     let StateView { generation, target, hash, load, active, sub, job, result, error, since, .. } = state;
     let (missing, restarts, failure, status) = (state.missing, state.restarts, state.failure, state.status);
+    let (ready, health) = (state.ready, state.health);
     UnitReport {
         generation,
         target,
@@ -72,5 +73,7 @@ fn report(state: StateView) -> UnitReport {
         restarts,
         failure,
         status,
+        ready,
+        health,
     }
 }

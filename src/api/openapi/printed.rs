@@ -39,7 +39,7 @@ fn overview() -> Value {
         "required": ["host", "since"],
         "additionalProperties": false,
     });
-    let problems = ["leaderless", "damaged", "failed", "dead", "restarting", "gone", "clock", "waiting"];
+    let problems = ["leaderless", "damaged", "failed", "dead", "restarting", "unready", "gone", "clock", "waiting"];
     let finding = json!({
         "type": "object",
         "properties": {
@@ -89,6 +89,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("restarts", json!({ "type": "integer", "minimum": 0 })),
         ("failure", or_null(of("Failure"))),
         ("status", or_null(text())),
+        ("ready", or_null(json!({ "type": "boolean" }))),
+        ("health", or_null(text())),
         ("offline", offline.clone()),
     ];
     let target = json!({ "anyOf": [machine, { "const": "global" }, { "type": "null" }] });

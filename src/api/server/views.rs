@@ -160,6 +160,8 @@ fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateV
         restarts: state.restarts,
         failure: state.failure.clone(),
         status: state.status.clone(),
+        ready: state.ready,
+        health: state.health.clone(),
     }
 }
 

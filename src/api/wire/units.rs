@@ -53,9 +53,22 @@ pub struct StateView {
     /// The unit's own text about what it is doing (`STATUS=`), while it starts, reloads or stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// Whether it is active and its probes say that it is ready. Missing if its file has no `[X-Health]`, and from
+    /// hosts of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    /// The probe that fails, and why: `http://:8080/ready: 503 Service Unavailable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
 }
 
 impl StateView {
+    /// Whether the unit serves, as far as its host can tell: it is ready, or active if it isn't probed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        unit::serves(&self.active, self.ready)
+    }
+
     /// Why the unit doesn't run as it should on this host, in one sentence, if the host says so.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -199,7 +212,7 @@ pub struct SetView {
     /// What its file says, which differs after a command or a request has changed the count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<u32>,
-    /// How many members are active.
+    /// How many members are ready: active, and their probes pass if they have any.
     pub ready: usize,
     /// How many members should be on a host and are on none.
     pub waiting: usize,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::OutputFormat;
+use crate::cli::wait::Until;
 use crate::model::placement::MAX_REPLICAS;
 
 /// `submit`.
@@ -133,6 +134,9 @@ pub(in crate::cli) struct Block {
     /// Wait at most this long in all, such as 60s or 5m
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["no_block", "block_attempts"])]
     pub(in crate::cli) timeout: Option<Duration>,
+    /// When a unit with [X-Health] counts as started: when it is ready, or only active
+    #[arg(long, value_name = "STATE", value_enum, default_value_t = Until::Ready, hide_short_help = true)]
+    pub(in crate::cli) wait: Until,
 }
 
 #[cfg(test)]

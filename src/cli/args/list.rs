@@ -47,8 +47,8 @@ pub(in crate::cli) struct Filter {
     /// Only units that should run and don't
     #[arg(long)]
     pub(in crate::cli) not_running: bool,
-    /// Only units in one of these states: failed, dead, restarting, waiting, starting, stopping, running, done or
-    /// inactive, or a state of systemd's, such as active
+    /// Only units in one of these states: failed, dead, restarting, unready, waiting, starting, stopping, running, done
+    /// or inactive, or a state of systemd's, such as active
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
     pub(in crate::cli) states: Vec<String>,
     /// Only units on these hosts: their names, addresses or ids
@@ -91,7 +91,7 @@ pub(in crate::cli) const FIELDS: [(&str, &[&str]); 6] = [
         "list-units",
         &[
             "unit", "machine", "active", "sub", "load", "hash", "ip", "hostname", "job", "error", "missing",
-            "restarts", "failure", "status",
+            "restarts", "failure", "status", "ready", "health",
         ],
     ),
     ("list-unit-files", &["unit", "hash", "dstate", "state", "target", "global", "desc", "waiting"]),

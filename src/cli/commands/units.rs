@@ -16,7 +16,7 @@ use crate::cli::input::select::{self, Selected};
 use crate::cli::limit::Limit;
 use crate::cli::output::people::count;
 use crate::cli::session::Session;
-use crate::cli::wait::Goal;
+use crate::cli::wait::{Goal, Until};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::Desired;
@@ -144,6 +144,7 @@ pub(in crate::cli) fn goals(applied: &Applied, operation: impl Fn(&UnitName) -> 
             operation,
             generation: unit.generation,
             changed: !matches!(unit.outcome, Outcome::Unchanged | Outcome::Differs),
+            until: Until::default(),
         })
     };
     applied.units.iter().filter(|unit| unit.outcome != Outcome::Absent).filter_map(goal).collect()
@@ -159,6 +160,7 @@ pub(in crate::cli) async fn wait(
     if goals.is_empty() {
         return Ok(Vec::new());
     }
+    let goals = goals.into_iter().map(|goal| Goal { until: limit.until, ..goal }).collect();
     Ok(follow::wait(session, goals, applied.revision, limit).await?)
 }
 

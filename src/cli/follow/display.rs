@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::End;
 use super::tracked::{Aim, Tracked};
 use crate::api::wire::Progress;
-use crate::cli::limit::Limit;
+use crate::cli::limit::{Limit, Time};
 use crate::cli::output::people::{count, seconds};
 use crate::cli::session::Session;
 
@@ -75,15 +75,15 @@ impl Display {
     /// Say what a wait that didn't come to its end waited for.
     pub(super) fn close(&self, session: &Session, tracked: &[Tracked], end: &End, limit: Limit) {
         let open = going(tracked);
-        match (end, limit) {
-            (End::TimedOut(_), Limit::Each(_)) => {
+        match (end, limit.time) {
+            (End::TimedOut(_), Time::Each(_)) => {
                 for one in open {
                     let state = one.operation().map_or("", crate::api::wire::Operation::state);
                     let line = format!("timed out waiting for unit {} to report state {state}", one.name);
                     session.out.message(&format!("Error waiting for units: {line}"));
                 }
             }
-            (End::TimedOut(_), limit) => session.out.messages(&timed_out(&open, limit)),
+            (End::TimedOut(_), _) => session.out.messages(&timed_out(&open, limit)),
             (End::Interrupted, _) => session.out.message(&interrupted(&open)),
             (End::Done | End::Failed(_), _) => {}
         }
@@ -110,7 +110,7 @@ fn progress(tracked: &[Tracked], seconds: u64) -> (Vec<String>, String) {
 
 /// `not active after 60 s:` and a line for each unit.
 fn timed_out(open: &[&Tracked], limit: Limit) -> Vec<String> {
-    let time = if let Limit::Whole { time, .. } = limit { seconds(time) } else { String::new() };
+    let time = if let Time::Whole { time, .. } = limit.time { seconds(time) } else { String::new() };
     let head = match open.first().map(|one| &one.aim) {
         Some(Aim::Request(goal)) => {
             format!("not done after {time}; nothing is undone, and the cluster continues to {}:", goal.operation.verb())
@@ -140,12 +140,13 @@ fn interrupted(open: &[&Tracked]) -> String {
 mod tests {
     use super::*;
     use crate::api::wire::Operation;
-    use crate::cli::wait::{Goal, State};
+    use crate::cli::wait::{Goal, State, Until};
     use crate::model::revision::Revision;
 
     fn tracked(name: &str, progress: Progress) -> Tracked {
         let name: crate::model::name::UnitName = name.parse().unwrap();
-        let goal = Goal { name: name.clone(), operation: Operation::Start, generation: Revision(7), changed: true };
+        let (operation, until) = (Operation::Start, Until::Ready);
+        let goal = Goal { name: name.clone(), operation, generation: Revision(7), changed: true, until };
         Tracked { progress, ..Tracked::new(name, Aim::Request(goal)) }
     }
 

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use crate::cli::error::problem_line;
 use crate::model::file::{MAX_LEN, UnitFile, WHITESPACE};
+use crate::model::health::{self, Health};
 use crate::model::name::UnitName;
 use crate::model::placement::{SECTION, limits};
 use crate::model::reserved;
 
 /// Sections that are valid in every unit file.
-const COMMON: [&str; 3] = ["Unit", "Install", SECTION];
+const COMMON: [&str; 4] = ["Unit", "Install", SECTION, health::SECTION];
 
 /// A unit file that was checked.
 #[derive(Debug, Clone)]
@@ -88,11 +89,13 @@ pub(in crate::cli) fn text(bytes: &[u8], name: &UnitName) -> Result<Checked, Vec
         return Err(vec![Remark::new(0, why)]);
     }
     let file = UnitFile::parse(bytes).map_err(|error| vec![Remark { line: error.line(), what: error.what() }])?;
-    limits::parse(&file).map_err(|problems| -> Vec<Remark> {
-        problems.into_iter().map(|problem| Remark::new(problem.line, problem.what)).collect()
-    })?;
-    if let Some(problem) = limits::misplaced_replicas(&file, name) {
-        return Err(vec![Remark::new(problem.line, problem.what)]);
+    let mut problems = limits::parse(&file).err().unwrap_or_default();
+    if problems.is_empty() {
+        problems.extend(limits::misplaced_replicas(&file, name));
+    }
+    problems.extend(Health::parse(&file, name).err().unwrap_or_default());
+    if !problems.is_empty() {
+        return Err(problems.into_iter().map(|problem| Remark::new(problem.line, problem.what)).collect());
     }
     let ignored = file.warnings().iter().map(|warning| Remark::new(warning.line, format!("{}, ignored", warning.what)));
     let warnings = ignored.chain(sections(&file, name)).collect();
@@ -112,8 +115,8 @@ fn sections(file: &UnitFile, name: &UnitName) -> Vec<Remark> {
         if COMMON.contains(&section) || Some(section) == own {
             continue;
         }
-        let what = if is_nearly_ours(section) {
-            format!("section [{section}] means nothing, ignored; did you mean [{SECTION}]?")
+        let what = if let Some(ours) = nearly(section) {
+            format!("section [{section}] means nothing, ignored; did you mean [{ours}]?")
         } else if section.starts_with("X-") {
             continue;
         } else {
@@ -124,11 +127,14 @@ fn sections(file: &UnitFile, name: &UnitName) -> Vec<Remark> {
     remarks
 }
 
-/// `[X-fleet]`, `[Fleet]`, `[X_Fleet]`, `[xfleet]`, `[X-Flet]`.
-fn is_nearly_ours(section: &str) -> bool {
+/// The section of the cluster that is probably meant: `[X-fleet]`, `[Fleet]`, `[X_Fleet]`, `[xfleet]`, `[X-Flet]`.
+fn nearly(section: &str) -> Option<&'static str> {
     let plain: String = section.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    let core = plain.strip_prefix('x').unwrap_or(&plain);
-    matches!(core, "fleet" | "flet" | "fleeet" | "flete" | "feet" | "flotilla")
+    match plain.strip_prefix('x').unwrap_or(&plain) {
+        "fleet" | "flet" | "fleeet" | "flete" | "feet" | "flotilla" => Some(SECTION),
+        "health" | "heath" | "helth" | "healht" | "healt" | "healthcheck" | "probe" | "probes" => Some(health::SECTION),
+        _ => None,
+    }
 }
 
 fn own_section(kind: &str) -> Option<&'static str> {

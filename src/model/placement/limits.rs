@@ -2,9 +2,10 @@
 //! unit: without a limit, one file could keep the scheduler of a whole cluster busy. Owns what is refused when a unit
 //! is submitted; files that are already stored are read without these limits.
 
-use super::{Constraints, Problem, SECTION, words};
+use super::{Constraints, SECTION, words};
 use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
+use crate::model::section::Problem;
 
 /// Patterns of `Conflicts=` and `Replaces=` together, in one file.
 pub const MAX_PATTERNS: usize = 256;

@@ -87,6 +87,9 @@ pub struct StateSince {
     pub sub: String,
     /// ms since the epoch.
     pub since: u64,
+    /// Whether its probes said that it is ready.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ready: bool,
 }
 
 /// How far the store's history went in this boot, as observed by this host.

@@ -1,7 +1,7 @@
 //! Why a unit failed, how often it restarted, and what it says of itself: decides which units systemd is asked about in
 //! detail, whose journal is read, and which reports wait. A report must never wait for long: a failure waits half a
-//! second for its journal, and a unit that restarts again and again, or changes its status text, is written at most
-//! every ten seconds.
+//! second for its journal, and a unit that restarts again and again, or changes its status text or the reason why it
+//! isn't ready, is written at most every ten seconds.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use super::{Action, HostState, Now, Unit};
 /// How long the report of a failure waits for the lines of the journal. If they arrive later, they are reported then.
 const JOURNAL_WAIT: Duration = Duration::from_millis(500);
 
-/// How often restarts and status texts are reported: systemd may restart a unit ten times in a second, and a unit may
-/// change its text as often as it likes.
+/// How often restarts and texts are reported: systemd may restart a unit ten times in a second, and a unit may change
+/// its text as often as it likes.
 const AT_MOST_EVERY: Duration = Duration::from_secs(10);
 
 /// systemd's `Result` of a unit that hasn't failed.
@@ -45,7 +45,7 @@ impl HostState {
             let Some(unit) = self.units.get_mut(name) else { continue };
             let details = details.remove(name).unwrap_or_default();
             let diagnosis = &mut unit.diagnosis;
-            diagnosis.due = false;
+            (diagnosis.due, diagnosis.inspected) = (false, true);
             if diagnosis.details.invocation != details.invocation || diagnosis.details.result != details.result {
                 diagnosis.journal = Journal::Unread;
             }
@@ -140,25 +140,25 @@ impl Unit {
             let again = report.restarts > old.restarts && asked(report) == asked(old);
             self.diagnosis.restarts_reported.filter(|_| again && self.state.active.is_up())
         });
-        let status = old.and_then(|old| {
-            let nothing_else = UnitReport { status: old.status.clone(), ..report.clone() } == *old;
-            self.diagnosis.status_reported.filter(|_| nothing_else)
+        let text = old.and_then(|old| {
+            let (status, health) = (old.status.clone(), old.health.clone());
+            let nothing_else = UnitReport { status, health, ..report.clone() } == *old;
+            self.diagnosis.text_reported.filter(|_| nothing_else)
         });
-        let again = restarts.max(status).map(|last| last + AT_MOST_EVERY);
+        let again = restarts.max(text).map(|last| last + AT_MOST_EVERY);
         journal.max(again).filter(|until| *until > now.monotonic)
     }
 
     /// `report` was written.
     pub(super) fn was_reported(&mut self, report: Option<&UnitReport>, now: Now) {
-        let of =
-            |report: Option<&UnitReport>| report.map_or((0, None), |report| (report.restarts, report.status.clone()));
-        let (restarts, status) = self.reported.as_ref().map_or((0, None), |old| of(old.as_ref()));
-        let (new_restarts, new_status) = of(report);
-        if new_restarts > restarts {
+        let old = self.reported.as_ref().and_then(Option::as_ref);
+        let restarts = |report: Option<&UnitReport>| report.map_or(0, |report| report.restarts);
+        let texts = |report: Option<&UnitReport>| report.map(|report| (report.status.clone(), report.health.clone()));
+        if restarts(report) > restarts(old) {
             self.diagnosis.restarts_reported = Some(now.monotonic);
         }
-        if new_status != status {
-            self.diagnosis.status_reported = Some(now.monotonic);
+        if texts(report).unwrap_or_default() != texts(old).unwrap_or_default() {
+            self.diagnosis.text_reported = Some(now.monotonic);
         }
     }
 }

@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_host_answers_for_what_it_carried_out_and_nothing_else() {
-        let state = Some(StateSince { active: ActiveState::Active, sub: "running".into(), since: 5000 });
+        let state = Some(StateSince { active: ActiveState::Active, sub: "running".into(), since: 5000, ready: false });
         let started = |generation| Executed::new(Revision(generation), Target::Launched);
         let executed = [
             ("all.service", started(4)),

@@ -143,6 +143,8 @@ impl Unit {
             restarts: self.restarts(),
             failure: self.failure().map(Box::new),
             status: self.status(),
+            ready: self.is_ready(),
+            health: self.ill_health(),
         })
     }
 

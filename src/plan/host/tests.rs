@@ -2,6 +2,7 @@
 
 mod bodies;
 mod diagnosis;
+mod health;
 mod interrupted;
 mod lease;
 mod order;

@@ -16,6 +16,7 @@ use crate::plan::converge::{Done, Seen, is_to_restart};
 use crate::plan::fit;
 
 use super::boot::{Executed, StateSince};
+use super::readiness::{Probes, Readiness, probes_of};
 
 /// One unit. Only [`HostState`](super::HostState) changes it.
 #[derive(Debug, Default)]
@@ -36,6 +37,8 @@ pub struct Unit {
     pub(super) saved_state: Option<StateSince>,
     /// Why it failed, and how often systemd has restarted it.
     pub(super) diagnosis: Diagnosis,
+    /// Whether it is ready.
+    pub(super) readiness: Readiness,
     /// Whether systemd must read its file the next time it is asked, because it is unknown how it was loaded.
     pub(super) unread: bool,
     /// Whether this daemon has linked its file, even if systemd hasn't loaded it yet.
@@ -66,12 +69,14 @@ pub struct Unit {
 pub(super) struct Diagnosis {
     /// Whether something happened since systemd was last asked.
     pub(super) due: bool,
+    /// Whether systemd was asked.
+    pub(super) inspected: bool,
     pub(super) details: Details,
     pub(super) journal: Journal,
     /// When a growing number of restarts was last reported.
     pub(super) restarts_reported: Option<Duration>,
-    /// When another status text was last reported.
-    pub(super) status_reported: Option<Duration>,
+    /// When another status text, or another reason why it isn't ready, was last reported.
+    pub(super) text_reported: Option<Duration>,
 }
 
 /// The journal of the invocation that failed.
@@ -106,6 +111,8 @@ pub struct Known {
     pub(super) has_install: bool,
     /// Whether systemd stops it before the host's lease can have expired (`OnDisconnect=stop`).
     pub(super) ends_with_lease: bool,
+    /// Its `[X-Health]` section.
+    pub(super) probes: Option<Probes>,
 }
 
 impl Known {
@@ -126,6 +133,7 @@ impl Known {
                 notifies,
                 has_install,
                 ends_with_lease,
+                probes: None,
             };
         };
         let constraints = Constraints::parse(&file).ok().map(|parsed| Constraints::resolve(&Arc::new(parsed), name));
@@ -140,7 +148,8 @@ impl Known {
         // Only an instance of a template can be enabled.
         let has_install = file.has_install() && !name.is_template();
         let (hash, text, body) = (file.hash(), file.text_hash(), Some(BodyHash::of(&file)));
-        Self { hash, text, body, dependencies, tied, ends, restarts, notifies, has_install, ends_with_lease }
+        let probes = probes_of(name, &file);
+        Self { hash, text, body, dependencies, tied, ends, restarts, notifies, has_install, ends_with_lease, probes }
     }
 }
 
@@ -258,7 +267,7 @@ impl Unit {
         if self.saved_state.is_some() {
             return self.saved_state.clone();
         }
-        let (active, sub) = (self.state.active.clone(), self.state.sub.clone());
-        (active != ActiveState::Unknown).then_some(StateSince { active, sub, since: self.since })
+        let (active, sub, ready) = (self.state.active.clone(), self.state.sub.clone(), self.is_ready() == Some(true));
+        (active != ActiveState::Unknown).then_some(StateSince { active, sub, since: self.since, ready })
     }
 }

@@ -36,6 +36,8 @@ fn report(name: &UnitName, host: &MachineId, assignment: &Assignment) -> Change 
         missing: false,
         restarts: 0,
         status: None,
+        ready: None,
+        health: None,
         failure: None,
     };
     let report = Versioned { value, revision: Revision::default() };

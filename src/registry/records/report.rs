@@ -66,7 +66,16 @@ impl Family for Records {
                 r#"{"generation":7,"target":"launched","hash":"3750b3e9","load":"loaded","#,
                 r#""active":"failed","sub":"failed","job":"start","result":"done","error":"e","#,
                 r#""since":5,"missing":true,"restarts":3,"failure":{"result":"exit-code","exit":"exited 203/EXEC","#,
-                r#""command":"/bin/a","retry_ms":100,"lines":["a: b"]},"status":"loading"}"#,
+                r#""command":"/bin/a","retry_ms":100,"lines":["a: b"]},"status":"loading","ready":false,"#,
+                r#""health":"tcp:80: x"}"#,
+            ),
+        ),
+        // Before the units were probed.
+        Form::today(
+            "state/3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a/c.service",
+            concat!(
+                r#"{"generation":7,"target":"launched","hash":"3750b3e9","load":"loaded","#,
+                r#""active":"activating","sub":"start","since":5,"status":"loading"}"#,
             ),
         ),
         // Before the reasons of failures.
@@ -92,6 +101,7 @@ impl Family for Records {
     fn admit(mut report: UnitReport) -> Result<UnitReport, String> {
         report.failure = report.failure.map(|failure| Box::new(failure.bounded()));
         report.status = report.status.and_then(|text| status(&text));
+        report.health = report.health.and_then(|text| status(&text));
         Ok(report)
     }
 

@@ -1,6 +1,7 @@
-//! Whether a unit is active on this host, according to the cluster's API. systemd starts a sidecar after its unit and
-//! stops it before (`BindsTo=` and `After=`); this covers what systemd doesn't tell a sidecar: that the unit is still
-//! starting, has failed and is about to be restarted, or isn't bound to it at all.
+//! Whether a unit is ready on this host, according to the cluster's API: its probes say so, or it is active if it has
+//! none. systemd starts a sidecar after its unit and stops it before (`BindsTo=` and `After=`); this covers what
+//! systemd doesn't tell a sidecar: that the unit is still starting, has failed and is about to be restarted, isn't
+//! ready, or isn't bound to it at all.
 
 use tokio::sync::watch;
 
@@ -8,6 +9,7 @@ use super::Stand;
 use crate::api::client::{Client, For, News};
 use crate::api::wire::{UnitView, WatchLine};
 use crate::model::name::{MachineId, UnitName};
+use crate::model::unit::serves;
 use crate::sidecar::{Api, REQUEST_TIMEOUT, brief};
 
 /// Watch `unit` on the host `here`. While the API is unreachable, the last known state stays valid.
@@ -112,10 +114,15 @@ fn stand(view: &UnitView, here: &MachineId) -> Stand {
     let Some(state) = view.states.iter().find(|state| state.machine.id == *here) else {
         return Stand { up: false, why: format!("{unit} isn't on this host") };
     };
-    // A unit that reloads its configuration still serves.
-    let up = matches!(state.active.as_str(), "active" | "reloading" | "refreshing");
-    let why = if up { String::new() } else { format!("{unit} is {} ({})", state.active, state.sub) };
-    Stand { up, why }
+    if state.is_ready() {
+        return Stand { up: true, why: String::new() };
+    }
+    let why = match &state.health {
+        _ if !serves(&state.active, None) => format!("{unit} is {} ({})", state.active, state.sub),
+        Some(why) => format!("{unit} isn't ready: {why}"),
+        None => format!("{unit} isn't ready"),
+    };
+    Stand { up: false, why }
 }
 
 #[cfg(test)]
@@ -167,5 +174,25 @@ mod tests {
         follower.take(synced(), &mut reported);
         follower.take(synced(), &mut Reported::default());
         assert_eq!(*stand.borrow(), Stand { up: false, why: "web.service has been destroyed".into() });
+    }
+
+    #[test]
+    fn a_unit_with_probes_is_announced_while_it_is_ready() {
+        let here: MachineId = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
+        let WatchLine::Unit(view) = active() else { panic!("no unit") };
+        for (state, ready, health, expected) in [
+            ("active", None, None, ""),
+            ("active", Some(true), None, ""),
+            ("reloading", Some(true), None, ""),
+            ("active", Some(false), None, "web.service isn't ready"),
+            ("active", Some(false), Some("tcp:80: refused"), "web.service isn't ready: tcp:80: refused"),
+            ("failed", Some(false), None, "web.service is failed (running)"),
+            ("activating", None, None, "web.service is activating (running)"),
+        ] {
+            let mut view = view.clone();
+            (view.states[0].active, view.states[0].ready) = (state.into(), ready);
+            view.states[0].health = health.map(Into::into);
+            assert_eq!(super::stand(&view, &here), Stand { up: expected.is_empty(), why: expected.into() });
+        }
     }
 }

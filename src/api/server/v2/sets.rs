@@ -9,7 +9,7 @@ use axum::http::Uri;
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
 use crate::api::server::views;
-use crate::api::wire::{SetList, SetView, UnitView};
+use crate::api::wire::{SetList, SetView, StateView, UnitView};
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
@@ -68,7 +68,7 @@ fn members(cluster: &Cluster) -> BTreeMap<UnitName, BTreeMap<u32, (&UnitName, &U
 
 fn view(template: &UnitName, (replicas, file): (u32, Option<u32>), members: Vec<UnitView>) -> SetView {
     let count = |is: &dyn Fn(&UnitView) -> bool| members.iter().filter(|member| is(member)).count();
-    let is_up = |member: &UnitView| member.states.iter().any(|state| state.active == "active");
+    let is_up = |member: &UnitView| member.states.iter().any(StateView::is_ready);
     let waits = |member: &UnitView| member.desired > Desired::Inactive && member.machine.is_none();
     SetView {
         name: template.clone(),

@@ -47,7 +47,18 @@ pub(super) fn unit_fields() -> Vec<Field<UnitState>> {
             text: |row, _| or_dash(row.1.status.as_deref().unwrap_or("")),
             value: |row| json!(row.1.status),
         },
+        Field { name: "ready", text: ready, value: |row| json!(row.1.ready) },
+        Field {
+            name: "health",
+            text: |row, _| or_dash(row.1.health.as_deref().unwrap_or("")),
+            value: |row| json!(row.1.health),
+        },
     ]
+}
+
+/// What the probes of a unit say; a dash if it has none.
+fn ready(row: &UnitState, _: bool) -> String {
+    row.1.ready.map_or("-", |ready| if ready { "yes" } else { "no" }).into()
 }
 
 /// systemd's result of a unit that failed.

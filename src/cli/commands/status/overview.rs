@@ -21,6 +21,9 @@ const LOOP: u32 = 3;
 /// if the last restart was no longer ago than this, in ms.
 const RECENTLY: u64 = 10 * 60 * 1000;
 
+/// How long a unit may take to get ready, in ms.
+const START: u64 = 60 * 1000;
+
 /// By how much the clocks of hosts may differ, in ms.
 const TOLERANCE: u64 = 5000;
 
@@ -43,6 +46,8 @@ pub(super) enum Problem {
     Dead,
     /// systemd restarts a unit again and again.
     Restarting,
+    /// A unit runs, and its probes say that it isn't ready.
+    Unready,
     /// A host is gone.
     Gone,
     /// The clock of a host is ahead.
@@ -64,6 +69,7 @@ impl Problem {
             Self::Dead => (Kind::Dead.mark(), Tone::Bad),
             Self::Clock => ("!", Tone::Busy),
             Self::Restarting => (Kind::Restarting.mark(), Tone::Busy),
+            Self::Unready => (Kind::Unready.mark(), Tone::Busy),
             Self::Waiting => (Kind::Waiting.mark(), Tone::Busy),
         }
     }
@@ -77,6 +83,7 @@ impl Problem {
             Self::Failed => "failed",
             Self::Dead => "dead",
             Self::Restarting => "restarting",
+            Self::Unready => "unready",
             Self::Gone => "gone",
             Self::Clock => "clock",
             Self::Waiting => "waiting",
@@ -90,6 +97,7 @@ impl Problem {
             Self::Dead => "list-units --state=dead",
             Self::MassLoss | Self::Gone | Self::Clock => "list-machines",
             Self::Waiting => "list-units --state=waiting",
+            Self::Unready => "list-units --state=unready",
             Self::Leaderless | Self::Damaged | Self::Restarting => "list-units",
         }
     }
@@ -304,10 +312,16 @@ fn of_line(line: &Line<'_>, now: u64) -> Option<Finding> {
         Kind::Failed => Problem::Failed,
         Kind::Dead => Problem::Dead,
         Kind::Waiting => Problem::Waiting,
-        Kind::Restarting | Kind::Running | Kind::Starting if looping => Problem::Restarting,
-        Kind::Restarting | Kind::Starting | Kind::Stopping | Kind::Running | Kind::Done | Kind::Inactive => {
-            return None;
-        }
+        Kind::Restarting | Kind::Running | Kind::Unready | Kind::Starting if looping => Problem::Restarting,
+        // Most units need a moment after their start.
+        Kind::Unready if now.saturating_sub(*since) >= START => Problem::Unready,
+        Kind::Restarting
+        | Kind::Unready
+        | Kind::Starting
+        | Kind::Stopping
+        | Kind::Running
+        | Kind::Done
+        | Kind::Inactive => return None,
     };
     let host = if line.host == "-" { String::new() } else { line.host.clone() };
     Some(Finding { problem, name: line.name.to_string(), host, text: text.clone(), since: *since })
@@ -402,7 +416,7 @@ mod tests {
 
     #[test]
     fn what_needs_a_person() {
-        use Problem::{Dead, Failed, Restarting, Waiting};
+        use Problem::{Dead, Failed, Restarting, Unready, Waiting};
         for (desired, state, problem) in [
             (Launched, "n1 active running", None),
             (Launched, "n1 active exited", None),
@@ -417,6 +431,9 @@ mod tests {
             (Launched, "n1 active running restarts=29", Some(Restarting)),
             (Launched, "n1 activating auto-restart restarts=3", Some(Restarting)),
             (Launched, "n1 activating auto-restart restarts=1", None),
+            (Launched, "n1 active running ready=yes", None),
+            (Launched, "n1 active running ready=no", Some(Unready)),
+            (Launched, "n1 active running ready=no restarts=29", Some(Restarting)),
         ] {
             let overview = Overview::of(cluster(vec![unit("a.service", desired, &[state])]), NOW);
             let found: Vec<Problem> = overview.findings.iter().map(|finding| finding.problem).collect();

@@ -54,6 +54,8 @@ pub(super) struct World {
     /// Units that are neither up nor simply stopped, and their states.
     pub(super) troubled: BTreeMap<UnitName, (ActiveState, &'static str)>,
     pub(super) details: BTreeMap<UnitName, Details>,
+    /// The units that are probed, and how.
+    pub(super) probed: BTreeMap<UnitName, Probing>,
     /// The last lines of every journal; `None` while they can't be read.
     pub(super) journal: Option<Vec<String>>,
     /// Reports that were written.
@@ -96,6 +98,7 @@ impl World {
             saved: Default::default(),
             troubled: BTreeMap::new(),
             details: BTreeMap::new(),
+            probed: BTreeMap::new(),
             journal: Some(Vec::new()),
             written: 0,
             drop_ins: BTreeMap::new(),
@@ -120,6 +123,7 @@ impl World {
     /// A daemon starts in this boot.
     pub(super) fn begin(&mut self) {
         self.state = HostState::new(ID.parse().unwrap(), TTL);
+        self.probed.clear();
         self.input(Input::History(self.saved.1.clone()));
         self.input(Input::Registered);
         self.list();
@@ -307,6 +311,16 @@ impl World {
                 }
                 // The lines come by themselves, if at all.
                 Input::Inspected(Vec::new(), BTreeMap::new())
+            }
+            Action::Probe(asked) => {
+                for (name, probing) in asked {
+                    match probing {
+                        Some(probing) => drop(self.probed.insert(name, probing)),
+                        None => drop(self.probed.remove(&name)),
+                    }
+                }
+                // The results come by themselves.
+                Input::Probed(BTreeMap::new())
             }
             Action::Save(BootState { executed, history, foreign }) => {
                 if self.writable {

@@ -1,0 +1,100 @@
+use super::*;
+use crate::model::probe::Probe;
+
+const LONG_AGO: Duration = Duration::from_secs(3600);
+
+fn tcp(port: u16) -> Probe {
+    format!("tcp:{port}").parse().unwrap()
+}
+
+fn failed(why: &str) -> Outcome {
+    Outcome::Failed(why.into())
+}
+
+fn stand(ready: bool, why: &str) -> Stand {
+    Stand { ready, why: (!why.is_empty()).then(|| why.into()) }
+}
+
+/// What a history of results of one probe changes: `+` passes, `-` fails. One letter for each result: `R` ready, `r`
+/// not ready, `.` nothing.
+fn history(health: &Health, begin: bool, results: &str) -> String {
+    let mut standing = Standing::new(health, begin);
+    let letter = |result: char| {
+        let outcome = if result == '+' { Outcome::Passed } else { failed("refused") };
+        let (next, changed) = step(health, &standing, 0, outcome);
+        standing = next;
+        changed.map_or('.', |stand| if stand.ready { 'R' } else { 'r' })
+    };
+    results.chars().map(letter).collect()
+}
+
+#[test]
+fn ready_rises_and_falls_by_results_in_a_row() {
+    for (rise, fall, begin, results, acts) in [
+        (1, 3, false, "+", "R"),
+        // The first failure has words to report.
+        (1, 3, false, "--+---+", "r.R..rR"),
+        (3, 3, false, "++-+++", "..r..R"),
+        (1, 3, true, "--+--+---", "........r"),
+        (1, 1, true, "-+-+", "rRrR"),
+        (2, 2, true, "-+--+-++", "...r...R"),
+        (1, 3, true, "++++", "...."),
+    ] {
+        let health = Health { ready: vec![tcp(80)], rise, fall, ..Health::default() };
+        assert_eq!(history(&health, begin, results), acts, "{rise} {fall} {begin} {results}");
+    }
+}
+
+#[test]
+fn all_of_ready_must_pass_and_the_first_that_fails_is_named() {
+    let health = Health { ready: vec![tcp(80), tcp(81)], fall: 1, ..Health::default() };
+    let mut standing = Standing::new(&health, false);
+    let mut apply = |at, outcome| {
+        let (next, changed) = step(&health, &standing, at, outcome);
+        standing = next;
+        changed
+    };
+    assert_eq!(apply(0, Outcome::Passed), None);
+    assert_eq!(apply(1, failed("refused")), Some(stand(false, "tcp:81: refused")));
+    assert_eq!(apply(1, failed("refused")), None, "nothing has changed");
+    assert_eq!(apply(1, failed("no answer")), Some(stand(false, "tcp:81: no answer")));
+    assert_eq!(apply(1, Outcome::Passed), Some(stand(true, "")));
+    assert_eq!(apply(0, failed("a")), Some(stand(false, "tcp:80: a")));
+    assert_eq!(apply(1, failed("b")), None, "one is named");
+    assert_eq!(apply(0, Outcome::Passed), Some(stand(false, "tcp:81: b")));
+    assert_eq!(apply(7, Outcome::Passed), None, "there is no such probe");
+}
+
+#[test]
+fn probes_are_made_often_until_they_pass_and_then_at_the_units_own_moment() {
+    let health = Health { ready: vec![tcp(80)], ..Health::default() };
+    let (now, seed) = (Duration::from_secs(1002), 1_234_567_890);
+    let new = Standing::new(&health, false);
+    let proven = Standing::new(&health, true);
+    let wait = |standing: &Standing, since_start| {
+        next(&health, standing, 0, now, Duration::from_secs(since_start), seed) - now
+    };
+    let regular = Duration::from_nanos(seed) + Duration::from_secs(3);
+    assert_eq!(wait(&new, 0), Duration::from_millis(250));
+    assert_eq!(wait(&new, 60), regular, "not for ever");
+    assert_eq!(wait(&proven, 0), regular);
+    let again = next(&health, &proven, 0, now + regular, LONG_AGO, seed);
+    assert_eq!(again, now + regular + Duration::from_secs(5));
+    let soon = first(&health, &new, 0, now, seed) - now;
+    assert!(soon <= Duration::from_millis(50), "{soon:?}");
+    assert_eq!(first(&health, &proven, 0, now, seed), now + regular);
+}
+
+#[test]
+fn a_thousand_units_are_probed_at_different_moments() {
+    let health = Health { ready: vec![tcp(80)], ..Health::default() };
+    let standing = Standing::new(&health, true);
+    let mut tenths = [0; 50];
+    for number in 0..1000 {
+        let seed = seed(&format!("web@{number}.service"));
+        let at = next(&health, &standing, 0, Duration::ZERO, LONG_AGO, seed);
+        assert!(at > Duration::ZERO && at <= Duration::from_secs(5));
+        tenths[usize::try_from((at.as_nanos() - 1) / 100_000_000).unwrap()] += 1;
+    }
+    assert!(tenths.iter().all(|count| (5..=45).contains(count)), "{tenths:?}");
+}

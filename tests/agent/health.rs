@@ -1,0 +1,164 @@
+//! Units with probes: when they are probed, and what is reported. The network is a table of answers.
+
+use std::sync::Mutex;
+
+use flotilla::agent::{Network, ProbeResult};
+use flotilla::model::probe::Probe;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::*;
+
+const PROBED: &str = "[Service]\nExecStart=/bin/sleep 1000\n[X-Health]\nReady=tcp:80\n";
+
+/// What the probes of each unit get, and when they were made.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Why they fail; `None` if they pass.
+    failures: Mutex<BTreeMap<UnitName, Option<String>>>,
+    made: Mutex<BTreeMap<UnitName, Vec<Instant>>>,
+}
+
+impl Answers {
+    fn fails(&self, name: &str, why: &str) {
+        let why = (!why.is_empty()).then(|| why.to_owned());
+        self.failures.lock().unwrap().insert(unit(name), why);
+    }
+
+    /// When the unit was probed since the last call.
+    fn made(&self, name: &str) -> Vec<Instant> {
+        self.made.lock().unwrap().remove(&unit(name)).unwrap_or_default()
+    }
+}
+
+impl Network for Answers {
+    fn probe<'a>(&'a self, unit: &'a UnitName, _probe: &'a Probe, limit: Duration) -> BoxFuture<'a, ProbeResult> {
+        Box::pin(async move {
+            self.made.lock().unwrap().entry(unit.clone()).or_default().push(Instant::now());
+            let failure = self.failures.lock().unwrap().get(unit).cloned();
+            match failure {
+                Some(Some(why)) if why == "hangs" => {
+                    tokio::time::sleep(limit).await;
+                    Err(format!("no answer within {} s", limit.as_secs()))
+                }
+                Some(Some(why)) => Err(why),
+                Some(None) => Ok(()),
+                None => Err("connection refused".into()),
+            }
+        })
+    }
+}
+
+impl World {
+    async fn until_ready(&self, name: &str, ready: bool) -> UnitReport {
+        let what = if ready { "ready" } else { "unready" };
+        self.until(name, what, |state| state.is_some_and(|state| state.ready == Some(ready))).await.unwrap()
+    }
+}
+
+async fn seconds(count: u64) {
+    tokio::time::sleep(Duration::from_secs(count)).await;
+}
+
+#[test]
+fn a_unit_is_ready_when_its_probe_passes_and_until_it_fails_in_a_row() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("a.service", PROBED, Target::Launched, 5)]).await;
+        world.until_active("a.service").await;
+        let pid = world.host.main_pid(&unit("a.service"));
+        let report = world.until("a.service", "probed", |s| s.is_some_and(|s| s.health.is_some())).await.unwrap();
+        assert_eq!((report.active.as_str(), report.ready), ("active", Some(false)));
+        assert_eq!(report.health.as_deref(), Some("tcp:80: connection refused"));
+        seconds(2).await;
+        let made = world.network.made("a.service");
+        let pauses: Vec<_> = made.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(made.len() >= 8 && pauses.iter().all(|pause| *pause <= Duration::from_millis(300)), "{pauses:?}");
+
+        world.network.fails("a.service", "");
+        let report = world.until_ready("a.service", true).await;
+        assert_eq!(report.health, None);
+        let written = world.written("a.service").await;
+        world.network.made("a.service");
+        seconds(60).await;
+        let made = world.network.made("a.service");
+        assert!((11..=13).contains(&made.len()), "every 5 s: {}", made.len());
+        assert_eq!(world.written("a.service").await, written, "nothing changes, so nothing is written");
+
+        world.network.fails("a.service", "hangs");
+        let begun = Instant::now();
+        let report = world.until_ready("a.service", false).await;
+        assert_eq!(report.health.as_deref(), Some("tcp:80: no answer within 1 s"));
+        assert!(begun.elapsed() >= Duration::from_secs(10), "three failures in a row: {:?}", begun.elapsed());
+        assert_eq!(world.host.main_pid(&unit("a.service")), pid, "readiness stops nothing");
+    });
+}
+
+#[test]
+fn a_stopped_unit_isnt_probed() {
+    run(async {
+        let world = World::new().await;
+        world.network.fails("a.service", "");
+        world.tell(&[("a.service", PROBED, Target::Launched, 5)]).await;
+        world.until_ready("a.service", true).await;
+        world.tell(&[("a.service", PROBED, Target::Loaded, 6)]).await;
+        let down = |state: Option<&UnitReport>| state.is_some_and(|state| state.active == "inactive");
+        let report = world.until("a.service", "down", down).await.unwrap();
+        assert_eq!(report.ready, Some(false));
+        world.network.made("a.service");
+        seconds(60).await;
+        assert_eq!(world.network.made("a.service").len(), 0);
+    });
+}
+
+/// Neither when the daemon is killed, nor when it comes back while the probe fails for a moment.
+#[test]
+fn a_daemon_that_comes_back_finds_ready_what_was_ready() {
+    run(async {
+        let mut world = World::new().await;
+        for (name, ready) in [("a.service", true), ("b.service", false)] {
+            world.network.fails(name, if ready { "" } else { "503" });
+            world.tell(&[(name, PROBED, Target::Launched, 5)]).await;
+            world.until_ready(name, ready).await;
+        }
+        seconds(30).await;
+        for _ in 0..5 {
+            world.kill().await;
+            world.network.fails("a.service", "starting");
+            world.start("n1");
+            seconds(4).await;
+            world.network.fails("a.service", "");
+            seconds(5).await;
+            assert_eq!(world.state("a.service").await.unwrap().ready, Some(true));
+            assert_eq!(world.state("b.service").await.unwrap().ready, Some(false));
+        }
+    });
+}
+
+/// Many probes that hang delay none of the others by more than the bound on how many are made at a time.
+#[test]
+fn five_hundred_units_are_probed_and_their_probes_are_spread() {
+    run(async {
+        let world = World::new().await;
+        let names: Vec<String> = (0..500).map(|number| format!("web@{number}.service")).collect();
+        names.iter().for_each(|name| world.network.fails(name, ""));
+        for part in names.chunks(50) {
+            let units: Vec<_> = part.iter().map(|name| (name.as_str(), PROBED, Target::Launched, 5)).collect();
+            world.tell(&units).await;
+        }
+        for name in &names {
+            world.until_ready(name, true).await;
+        }
+        seconds(10).await;
+        names.iter().for_each(|name| drop(world.network.made(name)));
+        let begun = Instant::now();
+        seconds(5).await;
+        let mut tenths = [0; 51];
+        for at in names.iter().flat_map(|name| world.network.made(name)) {
+            tenths[usize::try_from((at - begun).as_millis() / 100).unwrap()] += 1;
+        }
+        let all: i32 = tenths.iter().sum();
+        assert!((495..=505).contains(&all), "{all}");
+        assert!(tenths.iter().all(|count| *count <= 30), "{tenths:?}");
+    });
+}

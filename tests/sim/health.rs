@@ -1,0 +1,106 @@
+//! The probes of one host's units: what they get, and what an agent may conclude from it. Owns which units are sick,
+//! and the invariant about readiness.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use flotilla::agent::{Network, ProbeResult};
+use flotilla::model::name::UnitName;
+use flotilla::model::probe::Probe;
+use flotilla::model::unit::UnitReport;
+use flotilla::systemd::fake::Fake;
+use futures_util::future::BoxFuture;
+
+/// The section of units that are probed: without options other than the probe, so that these are the defaults.
+pub(crate) const SECTION: &str = "[X-Health]\nReady=tcp:80\n";
+
+/// The default of `Fall=`.
+const FALL: u32 = 3;
+
+/// What the probes of a host's units get: they pass while the unit has a process and isn't sick.
+pub(crate) struct Answers {
+    fake: Fake,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Default)]
+struct Facts {
+    units: BTreeMap<UnitName, Facet>,
+    /// Whether the agent couldn't save what it knew the last time.
+    unsaved: bool,
+}
+
+/// One unit.
+#[derive(Default)]
+struct Facet {
+    sick: bool,
+    /// Failures in a row, and the longest such row since the unit was last reported as ready.
+    failures: u32,
+    longest: u32,
+    /// Whether that report may have been forgotten.
+    forgotten: bool,
+}
+
+impl Answers {
+    pub(crate) fn new(fake: Fake) -> Self {
+        Self { fake, facts: Mutex::default() }
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The unit answers no more, or answers again.
+    pub(crate) fn sicken(&self, unit: &UnitName, sick: bool) {
+        self.facts().units.entry(unit.clone()).or_default().sick = sick;
+    }
+
+    /// All units answer again.
+    pub(crate) fn cure(&self) {
+        self.facts().units.values_mut().for_each(|unit| unit.sick = false);
+    }
+
+    /// The agent has saved its boot state, or couldn't.
+    pub(crate) fn saved(&self, done: bool) {
+        self.facts().unsaved = !done;
+    }
+
+    /// Whether a probe of the unit would pass.
+    pub(crate) fn passes(&self, unit: &UnitName) -> bool {
+        let sick = self.facts().units.get(unit).is_some_and(|unit| unit.sick);
+        self.fake.main_pid(unit).is_some() && !sick
+    }
+
+    /// A report of the unit replaces another one of the same host. A unit that has been active since before is no
+    /// longer ready only after its probe has failed in a row, whatever has happened to the daemon. Returns whether that
+    /// is so.
+    pub(crate) fn may_report(&self, unit: &UnitName, old: Option<&UnitReport>, new: &UnitReport) -> bool {
+        let mut facts = self.facts();
+        let unsaved = facts.unsaved;
+        let facet = facts.units.entry(unit.clone()).or_default();
+        let was = old.filter(|old| old.ready == Some(true) && (&old.active, old.since) == (&new.active, new.since));
+        let fine = was.is_none() || new.ready != Some(false) || facet.longest >= FALL || facet.forgotten;
+        if new.ready == Some(true) {
+            (facet.longest, facet.forgotten) = (facet.failures, unsaved);
+        }
+        fine
+    }
+}
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answers")
+    }
+}
+
+impl Network for Answers {
+    fn probe<'a>(&'a self, unit: &'a UnitName, _probe: &'a Probe, _limit: Duration) -> BoxFuture<'a, ProbeResult> {
+        let passes = self.passes(unit);
+        let mut facts = self.facts();
+        let facet = facts.units.entry(unit.clone()).or_default();
+        facet.failures = if passes { 0 } else { facet.failures + 1 };
+        facet.longest = facet.longest.max(facet.failures);
+        Box::pin(std::future::ready(if passes { Ok(()) } else { Err("connection refused".into()) }))
+    }
+}
