@@ -183,7 +183,7 @@ pub struct Agent<S, H> {
     heartbeat: Heartbeat,
     questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
     journals: Journals,
-    probes: Probes,
+    probes: Probes<H>,
     damage: Damage,
     metrics: Metrics,
 }
@@ -194,7 +194,7 @@ impl<S: Store, H: Systemd> Agent<S, H> {
         let (status, receiver) = watch::channel(Status::Away { why: "starting".into(), cause: Cause::Starting });
         let (state, begun) = (HostState::new(options.machine.id.clone(), options.ttl), Instant::now());
         let (heartbeat, questions, metrics) = (Heartbeat::default(), mpsc::channel(1), Metrics::default());
-        let (format, claimed, journals, probes) = (Format::FIRST, None, Journals::default(), Probes::new());
+        let (format, claimed, journals, probes) = (Format::FIRST, None, Journals::default(), Probes::new(host.clone()));
         let agent = Self {
             store,
             host,

@@ -169,9 +169,9 @@ impl Metrics {
         self.0.units_unready.set(signed(unready));
     }
 
-    /// A unit was probed.
-    pub fn probed(&self, passed: bool) {
-        self.0.probes.get_or_create(&[("result", if passed { "passed" } else { "failed" })]).inc();
+    /// A unit was probed: `passed`, `failed` or `not-run`.
+    pub fn probed(&self, result: &'static str) {
+        self.0.probes.get_or_create(&[("result", result)]).inc();
     }
 
     // --- store

@@ -1,5 +1,6 @@
-//! Probes the units of this host. Owns the tasks and their timers, and how many probes are made at a time; decides
-//! nothing: `plan::host` says which units are probed, and `plan::health` when, and what follows from a result.
+//! Probes the units of this host. Owns the tasks and their timers, and how many probes are made at a time. Commands are
+//! run by the host's systemd, never by this process. Decides nothing: `plan::host` says which units are probed, and
+//! `plan::health` when, and what follows from a result.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,14 +14,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::Metrics;
 use crate::model::name::UnitName;
-use crate::model::probe::{HTTP, Probe};
+use crate::model::probe::{HTTP, Probe, words};
+use crate::model::span;
 use crate::plan::health::{self, Outcome, Stand, Standing};
 use crate::plan::host::Input;
 use crate::plan::host::health::Probing;
 use crate::probe::{self, Endpoint};
+use crate::systemd::{ExecProbe, ProbeEnd, Systemd};
 
 /// The most connections and requests at a time. Each ends within its timeout.
 const AT_A_TIME: usize = 64;
+
+/// The most commands at a time: each is a unit of systemd's, and processes. Those that take long delay others.
+const COMMANDS_AT_A_TIME: usize = 8;
 
 /// Where a probe without a host connects to.
 const LOCAL: &str = "127.0.0.1";
@@ -55,30 +61,36 @@ impl Network for Sockets {
 
 /// The probes of this host's units.
 #[derive(Debug)]
-pub(super) struct Probes {
-    shared: Shared,
+pub(super) struct Probes<H> {
+    shared: Shared<H>,
     changed: watch::Receiver<Stands>,
     tasks: BTreeMap<UnitName, AbortOnDropHandle<()>>,
 }
 
 /// What all tasks share.
 #[derive(Debug, Clone)]
-struct Shared {
+struct Shared<H> {
+    host: H,
     network: Arc<dyn Network>,
     stands: watch::Sender<Stands>,
     permits: Arc<Semaphore>,
+    /// Those for commands.
+    command_permits: Arc<Semaphore>,
     metrics: Metrics,
     /// The instant from which the moments of probes are counted.
     begun: Instant,
 }
 
-impl Probes {
-    pub(super) fn new() -> Self {
+impl<H: Systemd> Probes<H> {
+    /// None yet; `host` runs those that are commands.
+    pub(super) fn new(host: H) -> Self {
         let (stands, changed) = watch::channel(Stands::new());
         let shared = Shared {
+            host,
             network: Arc::new(Sockets),
             stands,
             permits: Arc::new(Semaphore::new(AT_A_TIME)),
+            command_permits: Arc::new(Semaphore::new(COMMANDS_AT_A_TIME)),
             metrics: Metrics::default(),
             begun: Instant::now(),
         };
@@ -120,18 +132,18 @@ impl Probes {
 }
 
 /// Probes one unit.
-struct Task {
+struct Task<H> {
     name: UnitName,
     probing: Probing,
-    shared: Shared,
+    shared: Shared<H>,
     standing: Standing,
     /// When the unit became active.
     started: Duration,
     seed: u64,
 }
 
-impl Task {
-    fn new(name: UnitName, probing: Probing, shared: Shared) -> Self {
+impl<H: Systemd> Task<H> {
+    fn new(name: UnitName, probing: Probing, shared: Shared<H>) -> Self {
         let seed = health::seed(name.as_str());
         let standing = Standing::new(&probing.health, probing.ready);
         let started = shared.begun.elapsed();
@@ -147,9 +159,9 @@ impl Task {
             sleep_until(self.shared.begun + *next).await;
             let begun = self.shared.begun.elapsed();
             let now: Vec<usize> = (0..due.len()).filter(|at| due[*at] <= begun).collect();
-            let results = join_all(now.iter().map(|at| self.make(&self.probing.health.ready[*at]))).await;
-            for (at, result) in now.into_iter().zip(results) {
-                self.apply(at, result);
+            let outcomes = self.make_all(&now).await;
+            for (at, outcome) in now.into_iter().zip(outcomes) {
+                self.apply(at, outcome);
                 // If it took longer than its interval, because many wait, it is made again at once.
                 due[at] = health::next(&self.probing.health, &self.standing, at, begun, self.age(), self.seed);
             }
@@ -161,16 +173,48 @@ impl Task {
         self.probing.age + self.shared.begun.elapsed().saturating_sub(self.started)
     }
 
-    async fn make(&self, probe: &Probe) -> ProbeResult {
-        // Never closed.
-        let _permit = self.shared.permits.acquire().await;
-        let result = self.shared.network.probe(&self.name, probe, self.probing.health.timeout).await;
-        self.shared.metrics.probed(result.is_ok());
-        result
+    /// Make the probes at these positions; those that are the same, once.
+    async fn make_all(&self, positions: &[usize]) -> Vec<Outcome> {
+        let probes: Vec<&Probe> = positions.iter().map(|at| &self.probing.health.ready[*at]).collect();
+        let mut distinct: Vec<&Probe> = Vec::new();
+        for probe in &probes {
+            if !distinct.contains(probe) {
+                distinct.push(probe);
+            }
+        }
+        let outcomes = join_all(distinct.iter().map(|probe| self.make(probe))).await;
+        let made: Vec<(&Probe, Outcome)> = distinct.into_iter().zip(outcomes).collect();
+        probes.iter().filter_map(|probe| made.iter().find(|(of, _)| of == probe)).map(|(_, end)| end.clone()).collect()
     }
 
-    fn apply(&mut self, at: usize, result: ProbeResult) {
-        let outcome = result.map_or_else(Outcome::Failed, |()| Outcome::Passed);
+    async fn make(&self, probe: &Probe) -> Outcome {
+        let outcome = if let Probe::Exec(command) = probe {
+            self.run_command(command).await
+        } else {
+            // Never closed.
+            let _permit = self.shared.permits.acquire().await;
+            let result = self.shared.network.probe(&self.name, probe, self.probing.health.timeout).await;
+            result.map_or_else(Outcome::Failed, |()| Outcome::Passed)
+        };
+        self.shared.metrics.probed(outcome.word());
+        outcome
+    }
+
+    async fn run_command(&self, command: &str) -> Outcome {
+        let timeout = self.probing.health.timeout;
+        // The section has been read, so it has words.
+        let command = words(command).unwrap_or_default();
+        let _permit = self.shared.command_permits.acquire().await;
+        match self.shared.host.probe(ExecProbe { unit: self.name.clone(), command, timeout }).await {
+            Ok(ProbeEnd::Passed) => Outcome::Passed,
+            Ok(ProbeEnd::Failed(why)) => Outcome::Failed(why),
+            Ok(ProbeEnd::TimedOut) => Outcome::Failed(format!("no end within {}", span::shown(timeout))),
+            Ok(ProbeEnd::NotRun(why)) => Outcome::NotRun(why),
+            Err(error) => Outcome::NotRun(error.to_string()),
+        }
+    }
+
+    fn apply(&mut self, at: usize, outcome: Outcome) {
         let (standing, changed) = health::step(&self.probing.health, &self.standing, at, outcome);
         self.standing = standing;
         if let Some(stand) = changed {

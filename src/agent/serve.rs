@@ -81,7 +81,7 @@ pub(super) struct Presence<'a, S: Store> {
 
 impl<S: Store> Presence<'_, S> {
     /// Wait for the next thing to do.
-    async fn wait(&mut self, agent: &mut AgentEnds<'_>) -> Wake {
+    async fn wait<H: Systemd>(&mut self, agent: &mut AgentEnds<'_, H>) -> Wake {
         let timer = self.pass_at.unwrap_or(self.full_check_at);
         let cut_off = self.cut_off;
         tokio::select! {
@@ -132,10 +132,10 @@ impl<S: Store> Presence<'_, S> {
 }
 
 /// The parts of an agent that `Presence::wait` needs.
-struct AgentEnds<'a> {
+struct AgentEnds<'a, H> {
     questions: &'a mut mpsc::Receiver<Question>,
     journals: &'a mut mpsc::UnboundedReceiver<Input>,
-    probes: &'a mut Probes,
+    probes: &'a mut Probes<H>,
     heartbeat: &'a Heartbeat,
 }
 

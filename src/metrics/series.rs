@@ -205,7 +205,7 @@ impl Series {
         for class in ["store", "systemd", "files"] {
             drop(self.pass_failures.get_or_create(&[("type", class)]));
         }
-        for result in ["passed", "failed"] {
+        for result in ["passed", "failed", "not-run"] {
             drop(self.probes.get_or_create(&[("result", result)]));
         }
         for kind in OPERATIONS {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::file::UnitFile;
 use super::name::UnitName;
-use super::probe::Probe;
+use super::probe::{HOW, Probe};
 use super::section::{Problem, Section};
 use super::span;
 
@@ -107,11 +107,8 @@ impl Health {
 fn add(probes: &mut Vec<Probe>, value: &str) -> Result<(), String> {
     let probe = match value.parse() {
         Ok(Probe::Tcp(target)) if target.port.is_none() => return Err("a port is missing".into()),
-        Ok(probe @ (Probe::Http { .. } | Probe::Tcp(_))) => probe,
-        Err(why) if value.starts_with("http:") || value.starts_with("tcp:") => return Err(why),
-        Ok(Probe::Exec(_) | Probe::Shell(_)) | Err(_) => {
-            return Err("write http://HOST:PORT/PATH or tcp:PORT".into());
-        }
+        Ok(Probe::Shell(_)) => return Err(HOW.into()),
+        parsed => parsed?,
     };
     if probes.len() == MAX_PROBES {
         return Err(format!("at most {MAX_PROBES} are possible"));
@@ -207,18 +204,22 @@ mod tests {
         assert_eq!(ready("web@.service", "tcp:808%i"), tcp(8081), "as the first instance");
         assert_eq!(ready("web.service", "http://:80/%p/%N?%n").to_string(), "http://:80/web/web?web.service");
         assert_eq!(ready("web.service", "http://:80/a%%20b").to_string(), "http://:80/a%20b");
+        assert_eq!(ready("web@2.service", "exec:/bin/%p -n '%i'"), Probe::Exec("/bin/web -n '2'".into()));
         assert_eq!(problems("web@x.service", "Ready=tcp:808%i"), "4: `Ready=tcp:808%i`: `808x` is no port");
     }
 
     #[test]
     fn every_problem_is_named_with_its_line() {
-        let how = "write http://HOST:PORT/PATH or tcp:PORT";
         let time = "must be a time like 5, 500ms or 1min 30s";
         for (section, expected) in [
-            ("Ready=8080", format!("4: `Ready=8080`: {how}")),
-            ("Ready=", format!("4: `Ready=`: {how}")),
+            ("Ready=8080", format!("4: `Ready=8080`: {HOW}")),
+            ("Ready=", format!("4: `Ready=`: {HOW}")),
             ("Ready=tcp", "4: `Ready=tcp`: a port is missing".into()),
-            ("Ready=exec:/bin/true", format!("4: `Ready=exec:/bin/true`: {how}")),
+            ("Ready=cmd true", format!("4: `Ready=cmd true`: {HOW}")),
+            ("Ready=exec:alive", "4: `Ready=exec:alive`: write an absolute path".into()),
+            ("Ready=exec:%p/alive", "4: `Ready=exec:%p/alive`: write an absolute path".into()),
+            ("Ready=exec:", "4: `Ready=exec:`: write an absolute path".into()),
+            ("Ready=exec:/a 'b", "4: `Ready=exec:/a 'b`: a quotation mark is missing".into()),
             ("Redy=tcp:1", "4: unknown option `Redy` in [X-Health]; did you mean `Ready`?".into()),
             (
                 "Ready=tcp:%H",

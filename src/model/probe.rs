@@ -7,6 +7,9 @@ use std::str::FromStr;
 /// The most bytes of a probe.
 const MAX_LEN: usize = 1024;
 
+/// What a probe may be.
+pub const HOW: &str = "write http://HOST:PORT/PATH, tcp:PORT or exec:COMMAND";
+
 /// The port of HTTP.
 pub const HTTP: u16 = 80;
 
@@ -67,7 +70,7 @@ impl FromStr for Probe {
         }
         match text.strip_prefix("cmd ").map(str::trim) {
             Some(command) if !command.is_empty() => Ok(Self::Shell(command.into())),
-            _ => Err("write http://HOST:PORT/PATH, tcp:PORT or exec:COMMAND".into()),
+            _ => Err(HOW.into()),
         }
     }
 }
@@ -180,14 +183,13 @@ mod tests {
 
     #[test]
     fn what_is_no_probe_is_refused_with_the_reason() {
-        let how = "write http://HOST:PORT/PATH, tcp:PORT or exec:COMMAND";
         for (text, why) in [
-            ("", how),
-            ("8080", how),
-            ("cmd", how),
-            ("cmd ", how),
-            ("true", how),
-            ("https://x/", how),
+            ("", HOW),
+            ("8080", HOW),
+            ("cmd", HOW),
+            ("cmd ", HOW),
+            ("true", HOW),
+            ("https://x/", HOW),
             ("tcp:", "`` is no port"),
             ("tcp:0", "`0` is no port"),
             ("tcp:+80", "`+80` is no port"),

@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use crate::model::health::{Health, Verdict};
+use crate::model::probe::Probe;
 
 /// The time between two runs of a probe until it passes for the first time, since others wait for that.
 const EAGER: Duration = Duration::from_millis(250);
+
+/// The same for a probe that is a command: each run is a unit of systemd's.
+const EAGER_COMMAND: Duration = Duration::from_secs(1);
 
 /// How long after a start probes are made that often. A unit that needs longer is probed at its interval.
 const EAGER_FOR: Duration = Duration::from_secs(60);
@@ -18,6 +22,20 @@ pub enum Outcome {
     Passed,
     /// It failed: why, in a few words.
     Failed(String),
+    /// It couldn't be made, for this reason. This says nothing about the unit, so its verdict stays as it is.
+    NotRun(String),
+}
+
+impl Outcome {
+    /// Its word in metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed(_) => "failed",
+            Self::NotRun(_) => "not-run",
+        }
+    }
 }
 
 /// What the probes of a unit say, for its report.
@@ -26,7 +44,7 @@ pub struct Stand {
     /// Whether all of `Ready=` pass.
     pub ready: bool,
     /// If not: the first one that fails, and why: `http://:8080/ready: 503 Service Unavailable`. `None` before a probe
-    /// has failed.
+    /// has failed. If it is ready: the first one that couldn't be made `Fall=` times in a row, and why.
     pub why: Option<String>,
 }
 
@@ -40,8 +58,10 @@ struct Results {
     verdict: Verdict,
     /// Whether it has been up since the unit was started.
     proven: bool,
-    /// Why it failed the last time, unless it has risen since.
+    /// Why it failed, or couldn't be made, the last time, unless it has risen since.
     failure: Option<String>,
+    /// How many times in a row it couldn't be made.
+    not_run: u32,
 }
 
 impl Standing {
@@ -49,7 +69,7 @@ impl Standing {
     /// probes have said so: failures in a row are then needed to change that.
     #[must_use]
     pub fn new(health: &Health, ready: bool) -> Self {
-        let results = Results { verdict: Verdict::new(ready), proven: ready, failure: None };
+        let results = Results { verdict: Verdict::new(ready), proven: ready, failure: None, not_run: 0 };
         Self(vec![results; health.ready.len()])
     }
 
@@ -58,7 +78,12 @@ impl Standing {
     pub fn stand(&self, health: &Health) -> Stand {
         let mut down = self.0.iter().zip(&health.ready).filter(|(results, _)| !results.verdict.up).peekable();
         let ready = down.peek().is_none();
-        let why = down.find_map(|(results, probe)| Some(format!("{probe}: {}", results.failure.as_ref()?)));
+        let why = |(results, probe): (&Results, &Probe)| Some(format!("{probe}: {}", results.failure.as_ref()?));
+        let why = if ready {
+            self.0.iter().zip(&health.ready).filter(|(results, _)| results.not_run >= health.fall).find_map(why)
+        } else {
+            down.find_map(why)
+        };
         Stand { ready, why }
     }
 
@@ -73,13 +98,19 @@ impl Standing {
 pub fn step(health: &Health, standing: &Standing, at: usize, outcome: Outcome) -> (Standing, Option<Stand>) {
     let mut next = standing.clone();
     let Some(results) = next.0.get_mut(at) else { return (next, None) };
-    results.verdict.take(outcome == Outcome::Passed, health.rise, health.fall);
-    results.proven |= results.verdict.up;
+    if let Outcome::NotRun(_) = outcome {
+        results.not_run = results.not_run.saturating_add(1);
+    } else {
+        results.not_run = 0;
+        results.verdict.take(outcome == Outcome::Passed, health.rise, health.fall);
+        results.proven |= results.verdict.up;
+    }
     match outcome {
         // While more passes are needed, the last reason stays.
         Outcome::Passed if !results.verdict.up => {}
         Outcome::Passed => results.failure = None,
         Outcome::Failed(why) => results.failure = Some(why),
+        Outcome::NotRun(why) => results.failure = Some(format!("not run: {why}")),
     }
     let (old, new) = (standing.stand(health), next.stand(health));
     (next, (old != new).then_some(new))
@@ -97,7 +128,8 @@ pub fn next(
     seed: u64,
 ) -> Duration {
     if standing.is_awaited(at) && since_start < EAGER_FOR {
-        return now + health.interval.min(EAGER);
+        let eager = if matches!(health.ready.get(at), Some(Probe::Exec(_))) { EAGER_COMMAND } else { EAGER };
+        return now + health.interval.min(eager);
     }
     slot(now, health.interval, seed)
 }

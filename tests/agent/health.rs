@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use flotilla::agent::{Network, ProbeResult};
 use flotilla::model::probe::Probe;
+use flotilla::systemd::ProbeEnd;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -132,6 +133,74 @@ fn a_daemon_that_comes_back_finds_ready_what_was_ready() {
             assert_eq!(world.state("a.service").await.unwrap().ready, Some(true));
             assert_eq!(world.state("b.service").await.unwrap().ready, Some(false));
         }
+    });
+}
+
+/// The host's systemd runs it, as the unit.
+#[test]
+fn a_probe_may_be_a_command() {
+    run(async {
+        let world = World::new().await;
+        let name = unit("a@1.service");
+        let program = "/usr/local/bin/ready";
+        let ends = |end: Option<ProbeEnd>| world.host.set_probe(&name, program, end);
+        ends(Some(ProbeEnd::Failed("exited 1/FAILURE".into())));
+        let text =
+            "[Service]\nExecStart=/bin/a\n[X-Health]\nReady=exec:/usr/local/bin/ready -p '80 %i'\nTimeoutSec=2\n";
+        world.tell(&[("a@1.service", text, Target::Launched, 5)]).await;
+        let report = world.until("a@1.service", "probed", |s| s.is_some_and(|s| s.health.is_some())).await.unwrap();
+        let shown = "exec:/usr/local/bin/ready -p '80 1'";
+        assert_eq!(report.ready, Some(false));
+        assert_eq!(report.health, Some(format!("{shown}: exited 1/FAILURE")));
+        let before = world.host.counters().probes;
+        seconds(10).await;
+        let made = world.host.counters().probes - before;
+        assert!((9..=11).contains(&made), "once a second before the first pass: {made}");
+        assert!(world.network.made("a@1.service").is_empty(), "it is no connection");
+
+        ends(None);
+        assert_eq!(world.until_ready("a@1.service", true).await.health, None);
+        ends(Some(ProbeEnd::TimedOut));
+        let report = world.until_ready("a@1.service", false).await;
+        assert_eq!(report.health, Some(format!("{shown}: no end within 2 s")));
+        ends(None);
+        world.until_ready("a@1.service", true).await;
+
+        ends(Some(ProbeEnd::NotRun("exited 203/EXEC".into())));
+        let told = |state: Option<&UnitReport>| state.is_some_and(|state| state.health.is_some());
+        let report = world.until("a@1.service", "not probed", told).await.unwrap();
+        assert_eq!(report.ready, Some(true), "this says nothing about the unit");
+        assert_eq!(report.health, Some(format!("{shown}: not run: exited 203/EXEC")));
+        ends(None);
+        world.until("a@1.service", "probed again", |state| !told(state)).await;
+    });
+}
+
+/// Commands that hang delay those of other units, and no connections; there are only a few at a time. A probe that is
+/// written twice is made once.
+#[test]
+fn commands_are_made_a_few_at_a_time() {
+    run(async {
+        let world = World::new().await;
+        let text = "[Service]\nExecStart=/bin/a\n[X-Health]\nReady=exec:/bin/sleep 1000\nReady=exec:/bin/sleep 1000\n";
+        let names: Vec<String> = (0..50).map(|number| format!("slow@{number}.service")).collect();
+        let units: Vec<_> = names.iter().map(|name| (name.as_str(), text, Target::Launched, 5)).collect();
+        world.tell(&units).await;
+        world.network.fails("a.service", "");
+        world.tell(&[("a.service", PROBED, Target::Launched, 6)]).await;
+        world.until_ready("a.service", true).await;
+        seconds(60).await;
+        for name in &names {
+            let report = world.state(name).await.unwrap();
+            assert_eq!(report.health.as_deref(), Some("exec:/bin/sleep 1000: no end within 1 s"), "{name}");
+        }
+        let before = world.host.counters().probes;
+        seconds(60).await;
+        let made = world.host.counters().probes - before;
+        assert!((400..=480).contains(&made), "eight a second, as each takes one: {made}");
+        world.network.made("a.service");
+        seconds(60).await;
+        assert!(world.network.made("a.service").len() >= 11);
     });
 }
 

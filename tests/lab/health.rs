@@ -1,4 +1,4 @@
-//! Units with probes: ready is what their own port says, and announcements follow it.
+//! Units with probes: ready is what their own port or a command says, and announcements follow it.
 
 use std::time::Duration;
 
@@ -12,6 +12,10 @@ const SIDEKICK: &str = "[Unit]\nRequires=web.service\nAfter=web.service\n[Servic
                         TimeoutStartSec=infinity\n\
                         ExecStart=/usr/bin/fleet-sidecar announce web --unit web.service --port 8080\n\
                         [X-Fleet]\nMachineOf=web.service\n";
+
+/// Its probe passes if it runs with the unit's environment, and the file in it belongs to the unit's user.
+const COMMAND: &str = "[Service]\nUser=nobody\nEnvironment=FLAG=/run/flag\nExecStart=/usr/bin/sleep infinity\n\
+                       [X-Health]\nReady=exec:/usr/bin/test -O ${FLAG}\nIntervalSec=1\nFall=2\n";
 
 /// What is reported of the readiness of a unit.
 fn health(lab: &Lab, unit: &str) -> Result<(Option<bool>, Option<String>), String> {
@@ -76,4 +80,29 @@ fn a_unit_is_ready_and_announced_while_its_port_says_so() {
     lab.fleetctl(&["start", "back"]).ok();
     until_ready(&lab, "web.service", true);
     assert_eq!(lab.main_pid("n1", "web.service"), pid, "readiness restarts nothing");
+}
+
+#[test]
+fn a_command_is_run_as_the_unit_that_it_probes() {
+    let lab = Lab::cluster(1);
+    lab.file("own.service", COMMAND);
+    let why = "exec:/usr/bin/test -O ${FLAG}: exited 1/FAILURE";
+    let early = lab.fleetctl(&["start", "--timeout", "5s", "own"]);
+    assert!(early.code == 1 && early.stderr.contains(&format!("not ready on n1: {why}")), "{early:?}");
+    lab.sh("n1", "touch /run/flag && sleep 3").ok();
+    assert_eq!(until_ready(&lab, "own.service", false).as_deref(), Some(why), "the file is root's");
+    let pid = lab.main_pid("n1", "own.service");
+    lab.sh("n1", "chown nobody /run/flag").ok();
+    until_ready(&lab, "own.service", true);
+    lab.sh("n1", "rm /run/flag").ok();
+    assert_eq!(until_ready(&lab, "own.service", false).as_deref(), Some(why));
+    assert_eq!(lab.main_pid("n1", "own.service"), pid, "readiness restarts nothing");
+    let failed = lab.sh("n1", "systemctl list-units --failed --no-legend").ok();
+    assert!(!failed.contains("fleet-probe-"), "a probe that fails is no failed unit: {failed}");
+
+    lab.fleetctl(&["destroy", "own"]).ok();
+    eventually(Duration::from_secs(10), "no unit of a probe is left", || {
+        let left = lab.sh("n1", "systemctl list-units --all --no-legend 'fleet-probe-*'").ok();
+        if left.trim().is_empty() { Ok(()) } else { Err(left) }
+    });
 }

@@ -9,11 +9,18 @@ use flotilla::agent::{Network, ProbeResult};
 use flotilla::model::name::UnitName;
 use flotilla::model::probe::Probe;
 use flotilla::model::unit::UnitReport;
+use flotilla::systemd::ProbeEnd;
 use flotilla::systemd::fake::Fake;
 use futures_util::future::BoxFuture;
 
 /// The section of units that are probed: without options other than the probe, so that these are the defaults.
 pub(crate) const SECTION: &str = "[X-Health]\nReady=tcp:80\n";
+
+/// The same with a command, which the host's systemd runs.
+pub(crate) const COMMAND_SECTION: &str = "[X-Health]\nReady=exec:/usr/bin/ready\n";
+
+/// Its program.
+const COMMAND: &str = "/usr/bin/ready";
 
 /// The default of `Fall=`.
 const FALL: u32 = 3;
@@ -42,6 +49,13 @@ struct Facet {
     forgotten: bool,
 }
 
+impl Facet {
+    fn probed(&mut self, passed: bool) {
+        self.failures = if passed { 0 } else { self.failures + 1 };
+        self.longest = self.longest.max(self.failures);
+    }
+}
+
 impl Answers {
     pub(crate) fn new(fake: Fake) -> Self {
         Self { fake, facts: Mutex::default() }
@@ -54,11 +68,14 @@ impl Answers {
     /// The unit answers no more, or answers again.
     pub(crate) fn sicken(&self, unit: &UnitName, sick: bool) {
         self.facts().units.entry(unit.clone()).or_default().sick = sick;
+        let failure = sick.then(|| ProbeEnd::Failed("exited 1/FAILURE".into()));
+        self.fake.set_probe(unit, COMMAND, failure);
     }
 
     /// All units answer again.
     pub(crate) fn cure(&self) {
-        self.facts().units.values_mut().for_each(|unit| unit.sick = false);
+        let units: Vec<UnitName> = self.facts().units.keys().cloned().collect();
+        units.iter().for_each(|unit| self.sicken(unit, false));
     }
 
     /// The agent has saved its boot state, or couldn't.
@@ -79,6 +96,7 @@ impl Answers {
         let mut facts = self.facts();
         let unsaved = facts.unsaved;
         let facet = facts.units.entry(unit.clone()).or_default();
+        self.fake.take_probe_results(unit).into_iter().for_each(|passed| facet.probed(passed));
         let was = old.filter(|old| old.ready == Some(true) && (&old.active, old.since) == (&new.active, new.since));
         let fine = was.is_none() || new.ready != Some(false) || facet.longest >= FALL || facet.forgotten;
         if new.ready == Some(true) {
@@ -98,9 +116,7 @@ impl Network for Answers {
     fn probe<'a>(&'a self, unit: &'a UnitName, _probe: &'a Probe, _limit: Duration) -> BoxFuture<'a, ProbeResult> {
         let passes = self.passes(unit);
         let mut facts = self.facts();
-        let facet = facts.units.entry(unit.clone()).or_default();
-        facet.failures = if passes { 0 } else { facet.failures + 1 };
-        facet.longest = facet.longest.max(facet.failures);
+        facts.units.entry(unit.clone()).or_default().probed(passes);
         Box::pin(std::future::ready(if passes { Ok(()) } else { Err("connection refused".into()) }))
     }
 }

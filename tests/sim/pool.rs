@@ -2,7 +2,7 @@
 
 use flotilla::model::name::UnitName;
 
-use super::health::SECTION;
+use super::health::{COMMAND_SECTION, SECTION};
 
 /// Name, `[Unit]`, `[X-Fleet]` and the rest, a line for each.
 const UNITS: [(&str, &str, &str, &str); 26] = [
@@ -34,9 +34,11 @@ const UNITS: [(&str, &str, &str, &str); 26] = [
     ("sole-mate.service", "Requires=sole.service\nAfter=sole.service", "MachineOf=sole.service", ""),
 ];
 
-/// Those of them that are probed.
-const PROBED: [&str; 6] =
-    ["web@.service", "web@1.service", "web@2.service", "web@3.service", "every.service", "sole.service"];
+/// Those of them that are probed by connections.
+const PROBED: [&str; 5] = ["web@.service", "web@1.service", "web@2.service", "web@3.service", "sole.service"];
+
+/// The one that is probed by a command.
+const PROBED_BY_COMMAND: &str = "every.service";
 
 /// One of these units.
 #[derive(Debug, Clone)]
@@ -65,7 +67,11 @@ impl Kind {
         let program = version.min(2);
         let exec = if rest.contains("ExecStart=") { String::new() } else { format!("ExecStart=/bin/run {program}\n") };
         let comment = if version > 2 { "# why\n" } else { "" };
-        let health = if PROBED.contains(&self.name.as_str()) { SECTION } else { "" };
+        let health = match self.name.as_str() {
+            PROBED_BY_COMMAND => COMMAND_SECTION,
+            name if PROBED.contains(&name) => SECTION,
+            _ => "",
+        };
         format!("{comment}[Unit]\n{unit}\n[Service]\n{exec}{rest}{health}[X-Fleet]\n{fleet}\n")
     }
 

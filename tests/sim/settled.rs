@@ -16,7 +16,7 @@ use flotilla::registry::keys::{FILES, Key, STATES};
 use flotilla::registry::mirror;
 use tokio::time::sleep;
 
-use super::health::SECTION;
+use super::health::{COMMAND_SECTION, SECTION};
 use super::judge::{closure, needs};
 use super::world::{EPOCH, Host, World};
 
@@ -162,7 +162,8 @@ fn report(host: &Host, name: &UnitName, entry: &Assignment, state: &UnitReport) 
     if told != (truth.load.as_str(), truth.active.as_str(), &truth.sub, job) {
         return Some(format!("{name} is reported as {told:?} and is {truth:?}"));
     }
-    let probed = host.fake.on_disk().get(name).is_some_and(|text| text.contains(SECTION));
+    let has_probes = |text: &String| text.contains(SECTION) || text.contains(COMMAND_SECTION);
+    let probed = host.fake.on_disk().get(name).is_some_and(has_probes);
     let ready = probed.then(|| truth.active == ActiveState::Active && host.answers.passes(name));
     if state.ready != ready {
         return Some(format!(

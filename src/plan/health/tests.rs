@@ -45,6 +45,36 @@ fn ready_rises_and_falls_by_results_in_a_row() {
     }
 }
 
+/// It neither passes nor fails, but who looks is told.
+#[test]
+fn a_probe_that_cant_be_made_changes_no_verdict() {
+    let health = Health { ready: vec!["exec:/bin/a".parse().unwrap()], ..Health::default() };
+    let not_run = || Outcome::NotRun("exited 203/EXEC".into());
+    let told = |ready| Some(stand(ready, "exec:/bin/a: not run: exited 203/EXEC"));
+    for (ready, outcomes) in [
+        (false, vec![(not_run(), told(false)), (not_run(), None), (Outcome::Passed, Some(stand(true, "")))]),
+        (true, vec![(not_run(), None), (not_run(), None), (not_run(), told(true)), (not_run(), None)]),
+        (true, vec![(not_run(), None), (Outcome::Passed, None), (not_run(), None), (not_run(), None)]),
+        (
+            true,
+            vec![
+                (failed("a"), None),
+                (failed("b"), None),
+                (not_run(), None),
+                (failed("c"), Some(stand(false, "exec:/bin/a: c"))),
+                (not_run(), told(false)),
+            ],
+        ),
+    ] {
+        let mut standing = Standing::new(&health, ready);
+        for (at, (outcome, expected)) in outcomes.into_iter().enumerate() {
+            let (next, changed) = step(&health, &standing, 0, outcome);
+            assert_eq!(changed, expected, "{ready}: {at}");
+            standing = next;
+        }
+    }
+}
+
 #[test]
 fn all_of_ready_must_pass_and_the_first_that_fails_is_named() {
     let health = Health { ready: vec![tcp(80), tcp(81)], fall: 1, ..Health::default() };
@@ -77,6 +107,8 @@ fn probes_are_made_often_until_they_pass_and_then_at_the_units_own_moment() {
     let regular = Duration::from_nanos(seed) + Duration::from_secs(3);
     assert_eq!(wait(&new, 0), Duration::from_millis(250));
     assert_eq!(wait(&new, 60), regular, "not for ever");
+    let command = Health { ready: vec!["exec:/bin/a".parse().unwrap()], ..Health::default() };
+    assert_eq!(next(&command, &new, 0, now, Duration::ZERO, seed) - now, Duration::from_secs(1));
     assert_eq!(wait(&proven, 0), regular);
     let again = next(&health, &proven, 0, now + regular, LONG_AGO, seed);
     assert_eq!(again, now + regular + Duration::from_secs(5));

@@ -118,6 +118,8 @@ pub(super) struct Probes {
     pub(super) running: BTreeMap<String, Instant>,
     /// How they end, by the probed unit and the program.
     pub(super) ends: BTreeMap<(UnitName, String), ProbeEnd>,
+    /// Whether the runs passed that a test hasn't asked for yet, by the probed unit.
+    pub(super) results: BTreeMap<UnitName, Vec<bool>>,
 }
 
 pub(super) struct Host {

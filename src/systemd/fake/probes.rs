@@ -27,6 +27,12 @@ impl Fake {
         };
     }
 
+    /// Whether each run of the unit's probes passed since the last call, in order. Those that weren't run aren't here.
+    #[must_use]
+    pub fn take_probe_results(&self, unit: &UnitName) -> Vec<bool> {
+        self.lock().probes.results.remove(unit).unwrap_or_default()
+    }
+
     pub(super) async fn run_probe(&self, probe: ExecProbe) -> Result<ProbeEnd, Error> {
         let (takes, end) = self.call(|host| host.begin_probe(&probe)).await?;
         self.wait(takes).await;
@@ -57,6 +63,9 @@ impl Host {
             _ if takes > probe.timeout => (probe.timeout, ProbeEnd::TimedOut),
             end => (takes, end),
         };
+        if !matches!(end, ProbeEnd::NotRun(_)) {
+            self.probes.results.entry(probe.unit.clone()).or_default().push(end == ProbeEnd::Passed);
+        }
         self.probes.running.retain(|_, end| *end > now);
         self.probes.running.insert(unit, now + takes);
         (takes, end)
@@ -123,6 +132,8 @@ mod tests {
         fake.set_probe(&unit, "/bin/alive", None);
         assert_eq!(run("/bin/alive").await, (Ok(ProbeEnd::Passed), SHORT));
         assert_eq!(fake.counters().probes, 4);
+        assert_eq!(fake.take_probe_results(&unit), [true, false, false, true]);
+        assert_eq!(fake.take_probe_results(&unit), [false; 0]);
         fake.go_down();
         assert!(matches!(run("/bin/alive").await.0, Err(Error::Unavailable(_))));
     }
