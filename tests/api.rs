@@ -24,6 +24,8 @@ mod port;
 mod records;
 #[path = "api/reports.rs"]
 mod reports;
+#[path = "api/riders.rs"]
+mod riders;
 #[path = "api/roles.rs"]
 mod roles;
 #[path = "api/server.rs"]

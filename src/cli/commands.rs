@@ -4,6 +4,7 @@
 mod choose;
 pub(super) mod complete;
 pub(super) mod context;
+mod counted;
 pub(super) mod diff;
 pub(super) mod edit;
 mod effect;

@@ -59,12 +59,41 @@ pub struct Constraints {
     pub on_disconnect: OnDisconnect,
     /// `Replicas=`: how many members the template has, which is then a set. In the file of an instance it says nothing
     /// of that instance.
-    pub replicas: Option<u32>,
+    pub replicas: Option<Replicas>,
     /// The instances of templates that the file's other sections name. Specifiers in them are never resolved here.
     pub instances: NamedInstances,
     specifiers: bool,
     /// Whether the id was set by the legacy option.
     legacy_id: bool,
+}
+
+/// How many members a template has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replicas {
+    /// So many, until a command changes it.
+    Number(u32),
+    /// As many as another template has, its lead, and with the same numbers: this one is its rider.
+    Of(UnitName),
+}
+
+impl Replicas {
+    /// The number, if it is one.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Of(_) => None,
+        }
+    }
+
+    /// The lead, if it is a rider.
+    #[must_use]
+    pub fn lead(&self) -> Option<&UnitName> {
+        match self {
+            Self::Number(_) => None,
+            Self::Of(lead) => Some(lead),
+        }
+    }
 }
 
 /// What happens to a unit when its host can't renew its lease.
@@ -118,7 +147,7 @@ impl Constraints {
             replaces: globs(&constraints.replaces),
             global: constraints.global,
             on_disconnect: constraints.on_disconnect,
-            replicas: constraints.replicas,
+            replicas: constraints.replicas.clone(),
             instances: constraints.instances.clone(),
             specifiers: false,
             legacy_id: constraints.legacy_id,
@@ -192,11 +221,11 @@ impl Constraints {
     /// The last value counts.
     fn take_replicas(&mut self, value: &str) -> Result<(), String> {
         let count = Some(value).filter(|value| value.bytes().all(|b| b.is_ascii_digit())).and_then(|v| v.parse().ok());
-        self.replicas = Some(
-            count
-                .filter(|count| *count <= MAX_REPLICAS)
-                .ok_or_else(|| format!("`Replicas={value}`: must be a number from 0 to {MAX_REPLICAS}"))?,
-        );
+        let number = || count.filter(|count| *count <= MAX_REPLICAS).map(Replicas::Number);
+        let lead = || value.parse().ok().filter(UnitName::is_template).map(Replicas::Of);
+        self.replicas = Some(number().or_else(lead).ok_or_else(|| {
+            format!("`Replicas={value}`: must be a number from 0 to {MAX_REPLICAS}, or a template such as web@.service")
+        })?);
         Ok(())
     }
 
@@ -357,8 +386,9 @@ mod tests {
         );
         assert!(problem("Conflicts=[a").contains("no valid pattern"));
         assert_eq!(problem("Replica=3"), "4: unknown option `Replica` in [X-Fleet]; did you mean `Replicas`?");
-        for bad in ["-1", "1001", "+3", "3 4", "", "many", "99999999999", "%i"] {
-            let expected = format!("4: `Replicas={bad}`: must be a number from 0 to 1000");
+        for bad in ["-1", "1001", "+3", "3 4", "", "many", "99999999999", "%i", "web@1.service", "web@", "a@.mount"] {
+            let expected =
+                format!("4: `Replicas={bad}`: must be a number from 0 to 1000, or a template such as web@.service");
             assert_eq!(problem(&format!("Replicas={bad}")), expected);
         }
         assert!(problem("MachineOf=%H.service").contains("only the specifiers"));
@@ -390,9 +420,13 @@ mod tests {
 
     #[test]
     fn a_template_says_how_many_members_it_has() {
-        for (section, expected) in
-            [("Global=no", None), ("Replicas=0", Some(0)), ("Replicas=3\nReplicas=1000\nConflicts=%p@*", Some(1000))]
-        {
+        let web: UnitName = "web@.service".parse().unwrap();
+        for (section, expected) in [
+            ("Global=no", None),
+            ("Replicas=0", Some(Replicas::Number(0))),
+            ("Replicas=3\nReplicas=1000\nConflicts=%p@*", Some(Replicas::Number(1000))),
+            ("Replicas=3\nReplicas=web@.service\nConflicts=%p@*", Some(Replicas::Of(web))),
+        ] {
             let constraints = Arc::new(parse(section).unwrap());
             assert_eq!(constraints.replicas, expected, "{section}");
             let resolved = Constraints::resolve(&constraints, &"web@.service".parse().unwrap());

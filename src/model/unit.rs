@@ -1,6 +1,6 @@
 //! Units in the cluster: the desired state of each, the assignments of each host, and its reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -82,6 +82,10 @@ pub struct Unit {
     /// it when they write the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
+    /// The templates whose files say that they have as many members as this one, if there are any. Versions that don't
+    /// know the field ignore it, and lose it when they write the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub riders: Option<Box<BTreeSet<UnitName>>>,
     /// When it was first submitted, ms since the epoch.
     pub submitted: u64,
     /// Who asked for this generation; `None` in records of versions that didn't write it, and in the leader's copy of
@@ -94,7 +98,22 @@ impl Unit {
     /// A unit without anything that is optional.
     #[must_use]
     pub fn new(desired: Desired, hash: UnitHash, generation: Revision) -> Self {
-        Self { desired, hash, text: None, generation, restart: None, replicas: None, submitted: 0, by: None }
+        Self {
+            desired,
+            hash,
+            text: None,
+            generation,
+            restart: None,
+            replicas: None,
+            riders: None,
+            submitted: 0,
+            by: None,
+        }
+    }
+
+    /// The templates that have as many members as this one.
+    pub fn riders(&self) -> impl Iterator<Item = &UnitName> {
+        self.riders.iter().flat_map(|riders| riders.iter())
     }
 
     /// The name under which its text is stored.
@@ -348,6 +367,11 @@ mod tests {
         let new = || Unit::new(Desired::Inactive, UnitHash::new("a"), Revision(7));
         let text = serde_json::to_string(&Unit { replicas: Some(3), ..new() }).unwrap();
         assert_eq!(text, r#"{"desired":"inactive","hash":"a","generation":7,"replicas":3,"submitted":0}"#);
+        let Old { desired, submitted } = serde_json::from_str(&text).unwrap();
+        assert_eq!((desired, submitted), (Desired::Inactive, 0));
+        let riders = Some(Box::new(["log@.service".parse().unwrap()].into()));
+        let text = serde_json::to_string(&Unit { replicas: Some(3), riders, ..new() }).unwrap();
+        assert!(text.contains(r#""replicas":3,"riders":["log@.service"],"submitted":0}"#), "{text}");
         let Old { desired, submitted } = serde_json::from_str(&text).unwrap();
         assert_eq!((desired, submitted), (Desired::Inactive, 0));
         // What isn't a set is written as before.

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::placement::Replicas;
+
 /// How a set gets the number of members that it should have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scale {
@@ -25,10 +27,22 @@ pub fn scale(have: &BTreeSet<u32>, taken: &BTreeSet<u32>, count: u32) -> Scale {
 }
 
 /// The count after the template's file was replaced: `count` was the one before, `before` and `after` are what the two
-/// files say. Only a number that was edited counts, so that a deployment keeps what a command has asked for.
+/// files say. Only a number that was edited counts, so that a deployment keeps what a command has asked for. A rider's
+/// count is its lead's, whatever this says.
 #[must_use]
-pub fn replaced(count: Option<u32>, before: Option<u32>, after: Option<u32>) -> Option<u32> {
-    if before == after { count } else { after }
+pub fn replaced(count: Option<u32>, before: Option<&Replicas>, after: Option<&Replicas>) -> Option<u32> {
+    if before == after { count } else { after.and_then(Replicas::number) }
+}
+
+/// How a rider with the members `have` gets those numbers that its lead has. What is in `taken` is neither created nor
+/// destroyed.
+#[must_use]
+pub fn follow(have: &BTreeSet<u32>, taken: &BTreeSet<u32>, lead: &BTreeSet<u32>) -> Scale {
+    let free = |number: &&u32| !taken.contains(number);
+    Scale {
+        create: lead.iter().filter(|number| !have.contains(number)).filter(free).copied().collect(),
+        destroy: have.iter().rev().filter(|number| !lead.contains(number)).filter(free).copied().collect(),
+    }
 }
 
 /// The count after members were destroyed and created by their names. There were `members`; they differ from `count` if
@@ -107,8 +121,36 @@ mod tests {
             (None, None, None, None),
         ];
         for (count, before, after, expected) in cases {
-            assert_eq!(replaced(count, before, after), expected, "{count:?} {before:?} {after:?}");
+            let (before, after) = (before.map(Replicas::Number), after.map(Replicas::Number));
+            assert_eq!(replaced(count, before.as_ref(), after.as_ref()), expected, "{count:?} {before:?} {after:?}");
         }
+        // A rider that becomes a set of its own, or none.
+        let lead = Replicas::Of("web@.service".parse().unwrap());
+        for (before, after, expected) in [
+            (Some(&lead), Some(&lead), Some(5)),
+            (Some(&lead), Some(&Replicas::Number(2)), Some(2)),
+            (Some(&lead), None, None),
+        ] {
+            assert_eq!(replaced(Some(5), before, after), expected, "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_rider_has_the_numbers_of_its_lead() {
+        for have in 0..32_u32 {
+            for lead in 0..32_u32 {
+                let numbers = |bits: u32| (1..=5).filter(|n| bits & 1 << (n - 1) != 0).collect::<BTreeSet<u32>>();
+                let (have, lead) = (numbers(have), numbers(lead));
+                let Scale { create, destroy } = follow(&have, &BTreeSet::new(), &lead);
+                let mut after = have.clone();
+                assert!(create.iter().all(|number| after.insert(*number)));
+                assert!(destroy.iter().all(|number| after.remove(number)));
+                assert_eq!(after, lead);
+                assert_eq!(follow(&after, &BTreeSet::new(), &lead), Scale::default());
+            }
+        }
+        let kept = follow(&set(&[1, 4, 5]), &set(&[2, 4]), &set(&[1, 2, 3]));
+        assert_eq!(kept, Scale { create: vec![3], destroy: vec![5] });
     }
 
     #[test]

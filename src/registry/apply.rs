@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::model::author::Author;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
-use crate::model::unit::{Outcome, Unit};
+use crate::model::unit::{Desired, Outcome, Unit};
 use crate::store::{Error as StoreError, Guard, Op, Store, Txn};
 
 use super::commit::batch::{Group, Packed, Step, pack};
@@ -55,6 +55,8 @@ pub struct Done {
     pub warnings: Vec<String>,
     /// How many members it has afterwards, if it is a set.
     pub replicas: Option<u32>,
+    /// Its desired state afterwards, if it was added to the batch and created.
+    pub desired: Option<Desired>,
 }
 
 /// Why a batch failed.
@@ -206,9 +208,13 @@ impl Attempts {
     /// The decisions that are left to carry out, by the indices of their intents.
     fn decide(&self, batch: &Batch, read: &Read, by: &Author, now: u64) -> Result<BTreeMap<usize, Decision>, Why> {
         let (mut decisions, mut problems) = (BTreeMap::new(), Vec::new());
-        for (index, _) in batch.intents.iter().enumerate().filter(|(_, intent)| !self.done.contains_key(&intent.name)) {
+        let left = batch.intents.iter().enumerate().filter(|(_, intent)| !self.done.contains_key(&intent.name));
+        for (index, intent) in left {
             match decide(&batch.intents, index, read, now) {
-                Ok(decision) => drop(decisions.insert(index, signed(decision, by))),
+                Ok(decision) => {
+                    let decision = batch.complete(&intent.name, decision, read);
+                    decisions.insert(index, signed(decision, by));
+                }
                 Err(wrong) => problems.extend(wrong),
             }
         }
@@ -242,7 +248,9 @@ impl Attempts {
 /// The results of `intents` in their order, then those of the members that were added to them.
 fn in_order(intents: &[Intent], batch: &Batch, mut result: impl FnMut(&UnitName) -> Option<Done>) -> Vec<Done> {
     let added = batch.intents.iter().filter(|intent| batch.because.contains_key(&intent.name));
-    intents.iter().chain(added).filter_map(|intent| result(&intent.name)).collect()
+    let named: Vec<Done> =
+        intents.iter().filter_map(|intent| Some(Done { desired: None, ..result(&intent.name)? })).collect();
+    named.into_iter().chain(added.filter_map(|intent| result(&intent.name))).collect()
 }
 
 /// The keys that `txn` writes.
@@ -269,6 +277,7 @@ fn done(intent: &Intent, decision: &Decision) -> Done {
 }
 
 fn result(name: UnitName, decision: &Decision) -> Done {
+    let created = decision.write.as_ref().filter(|_| decision.outcome == Outcome::Created);
     Done {
         name,
         outcome: decision.outcome,
@@ -277,6 +286,7 @@ fn result(name: UnitName, decision: &Decision) -> Done {
         same_body: decision.same_body,
         warnings: decision.warnings.clone(),
         replicas: decision.replicas,
+        desired: created.and_then(|write| Some(write.record.as_ref()?.desired)),
     }
 }
 
@@ -296,21 +306,24 @@ fn signed(mut decision: Decision, by: &Author) -> Decision {
 
 /// The transactions that carry out `decisions`, in order; each is tagged with the intents it fulfils.
 fn transactions(batch: &Batch, decisions: &BTreeMap<usize, Decision>, read: &Read) -> Vec<Packed<usize>> {
-    let group = |(index, decision): (&usize, &Decision)| {
+    let step = |(index, decision): (&usize, &Decision)| {
         let write = decision.write.as_ref()?;
         let mut step = Step::new(*index);
         for (key, file) in &write.texts {
             step = step.put(Key::File(key.clone()), &FileRecord { text: file.text().into() });
         }
         let name = &batch.intents[*index].name;
-        if let Some(template) = batch.because.get(name) {
+        for template in batch.because.get(name).into_iter().flatten() {
             let there = read.units.get(template).map(|found| found.revision);
             step = step.guard(Key::Unit(template.clone()), there);
         }
         if let Some((before, history)) = &write.history {
             step = step.replace(Key::History(name.clone()), *before, Some(history));
         }
-        Some(Group::from(step.replace(Key::Unit(name.clone()), write.guard, write.record.as_ref())))
+        Some(step.replace(Key::Unit(name.clone()), write.guard, write.record.as_ref()))
     };
-    pack(decisions.iter().filter_map(group), None)
+    let steps: Vec<Step<usize>> = decisions.iter().filter_map(step).collect();
+    let pair = |step: &Step<usize>| batch.pair(&batch.intents[step.tag].name);
+    let together = |one: &Step<usize>, next: &Step<usize>| pair(one).is_some() && pair(one) == pair(next);
+    pack(steps.chunk_by(together).map(|steps| steps.iter().cloned().collect::<Group<usize>>()), None)
 }

@@ -2,13 +2,17 @@
 //! with members. Owns these additions to a batch, in pure functions of what was read; `plan::sets` has the numbers, and
 //! `units` decides about each unit.
 
+pub(super) mod riders;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::name::UnitName;
 use crate::model::unit::{Desired, Unit};
 use crate::plan::sets;
 
-use super::units::{Found, Intent, OnDifferentFile, Problem, Read, UnitChange, replicas_of, replicas_replaced};
+use super::units::{Decision, Found, Intent, OnDifferentFile, Problem, Read, UnitChange, Write};
+use super::units::{replicas_of, replicas_replaced};
+use riders::Rider;
 
 /// A batch with everything that follows from it.
 #[derive(Debug, Clone, Default)]
@@ -16,11 +20,62 @@ pub struct Batch {
     /// Each unit at most once, in the order in which transactions are filled: counts before members, so that one that
     /// breaks off in the middle says how many members are wanted; a template that is destroyed after its members.
     pub intents: Vec<Intent>,
-    /// Members that were added because of a template, and that template: they may only be written while its record is
-    /// as it was read.
-    pub because: BTreeMap<UnitName, UnitName>,
-    /// Templates that were added because of members: their counts.
+    /// Members that were added because of templates, and these: they may only be written while the records of these are
+    /// as they were read. The first of them says how many members there are; a rider's own template follows.
+    pub because: BTreeMap<UnitName, Vec<UnitName>>,
+    /// Templates that were added because of members, leads or riders: their counts.
     pub counts: BTreeSet<UnitName>,
+    /// The riders of leads, where the batch changes them.
+    riders: BTreeMap<UnitName, BTreeSet<UnitName>>,
+}
+
+impl Batch {
+    /// `decision` about the unit `name`, with its riders.
+    pub(super) fn complete(&self, name: &UnitName, decision: Decision, read: &Read) -> Decision {
+        let Some(riders) = self.riders.get(name) else { return decision };
+        let riders = (!riders.is_empty()).then(|| Box::new(riders.clone()));
+        let write = match (decision.write, read.units.get(name)) {
+            (Some(write), _) => Some(Write { record: write.record.map(|unit| Unit { riders, ..unit }), ..write }),
+            (None, Some(Found { revision, unit: Some(unit) })) => {
+                let record = Some(Unit { riders, ..unit.clone() });
+                Some(Write { guard: Some(*revision), record, texts: Vec::new(), history: None })
+            }
+            (None, _) => None,
+        };
+        Decision { write, ..decision }
+    }
+
+    /// What units of the batch are kept together in one transaction by, if that is large enough: a member that was
+    /// added, and those with its number that ride with it.
+    pub(super) fn pair(&self, name: &UnitName) -> Option<(&UnitName, u32)> {
+        Some((self.because.get(name)?.first()?, name.number()?))
+    }
+
+    /// Records of leads are written, although only their riders change.
+    fn name_riders(&mut self) {
+        for lead in self.riders.keys() {
+            if !self.intents.iter().any(|intent| intent.name == *lead) {
+                self.intents.push(Intent { name: lead.clone(), change: have(None, None) });
+                self.counts.insert(lead.clone());
+            }
+        }
+    }
+
+    /// Counts before members, members that belong together beside each other, and what destroys templates last.
+    fn arrange(&mut self, sets: &BTreeSet<UnitName>) {
+        let rank = |intent: &Intent| match &intent.change {
+            _ if !sets.contains(&intent.name) => 1,
+            UnitChange::Destroy => 2,
+            _ => 0,
+        };
+        let mut first = BTreeMap::new();
+        let mut keys = BTreeMap::new();
+        for (at, intent) in self.intents.iter().enumerate() {
+            let at = self.pair(&intent.name).map_or(at, |pair| *first.entry(pair).or_insert(at));
+            keys.insert(intent.name.clone(), (rank(intent), at));
+        }
+        self.intents.sort_by_cached_key(|intent| keys.get(&intent.name).copied());
+    }
 }
 
 /// The templates whose records say whether `intents` concern a set.
@@ -52,21 +107,29 @@ pub(super) fn concerned(intents: &[Intent], read: &Read) -> BTreeSet<UnitName> {
 /// Members that can't be named.
 pub(super) fn expand(intents: &[Intent], read: &Read, done: &BTreeSet<&UnitName>) -> Result<Batch, Vec<Problem>> {
     let mut batch = Batch { intents: intents.to_vec(), ..Batch::default() };
+    let mut sets = concerned(intents, read);
+    if sets.is_empty() {
+        return Ok(batch);
+    }
     let mut problems = Vec::new();
-    let sets = concerned(intents, read);
-    for template in &sets {
+    // Riders follow when all others are known.
+    for template in sets.iter().filter(|template| riders::lead_after(template, intents, read).is_none()) {
         if let Err(problem) = Set::of(template, read, done).expand(&mut batch) {
             problems.push(problem);
         }
     }
-    let rank = |intent: &Intent| match &intent.change {
-        _ if !sets.contains(&intent.name) => 1,
-        UnitChange::Destroy => 2,
-        _ => 0,
-    };
-    if !sets.is_empty() {
-        batch.intents.sort_by_key(rank);
+    sets.extend(riders::related(intents, &sets, read));
+    let changed = riders::changed(intents, &sets, read, done);
+    let following = riders::following(intents, &sets, read, &changed);
+    batch.riders = riders::named(intents, &sets, read, &changed, &following)?;
+    for (lead, rider) in following.iter().flat_map(|(lead, riders)| riders.iter().map(move |rider| (lead, rider))) {
+        let rider = Rider { intents, set: Set::of(rider, read, done), lead: Set::of(lead, read, done) };
+        if let Err(problem) = rider.follow(&mut batch) {
+            problems.push(problem);
+        }
     }
+    batch.name_riders();
+    batch.arrange(&sets);
     if problems.is_empty() { Ok(batch) } else { Err(problems) }
 }
 
@@ -115,7 +178,8 @@ impl<'a> Set<'a> {
         match at.map(|at| &batch.intents[at].change) {
             Some(UnitChange::Destroy) => {
                 let destroyed = self.members.values().map(|(name, _)| (*name).clone());
-                self.add(batch, destroyed.map(|name| Intent { name, change: UnitChange::Destroy }).collect());
+                let destroyed = destroyed.map(|name| Intent { name, change: UnitChange::Destroy }).collect();
+                Self::add(batch, destroyed, std::slice::from_ref(self.template));
                 Ok(())
             }
             Some(change) => {
@@ -126,7 +190,7 @@ impl<'a> Set<'a> {
                     *desired = None;
                     *replicas = Some(asked.count);
                 }
-                self.add(batch, added);
+                Self::add(batch, added, std::slice::from_ref(self.template));
                 Ok(())
             }
             None => {
@@ -146,7 +210,7 @@ impl<'a> Set<'a> {
                 replicas_replaced(self.template, old, file, self.read)
             }
             (Some(old), _) => old.replicas,
-            (None, file) => file.as_ref().and_then(|file| replicas_of(self.template, file)),
+            (None, file) => replicas_of(self.template, file.as_ref()?)?.number(),
         };
         let count = match replicas {
             // Somebody else may have asked for another count since ours was written.
@@ -156,9 +220,8 @@ impl<'a> Set<'a> {
             Some(count) => *count,
             None => self.follow_names(by_file()?, batch),
         };
-        let of_others = self.members.values().filter_map(|(_, found)| Some(found.unit.as_ref()?.desired)).max();
         let first = if replicas.is_some() && file.is_none() { Desired::Launched } else { Desired::Inactive };
-        Some(Asked { count, desired: *desired, of_new: desired.or(of_others).unwrap_or(first) })
+        Some(Asked { count, desired: *desired, of_new: desired.or(self.desired()).unwrap_or(first) })
     }
 
     /// What becomes of the members.
@@ -166,26 +229,28 @@ impl<'a> Set<'a> {
         let (destroyed, created) = self.by_name(batch);
         let there = self.members.keys().filter(|number| !destroyed.contains(number)).chain(&created).copied().collect();
         let plan = sets::scale(&there, &destroyed, asked.count);
-        let ensure = |desired| have(desired, None);
-        let named = |number: &u32, change: UnitChange| match self.template.numbered(*number) {
-            Ok(name) => Ok(Intent { name, change }),
-            Err(error) => {
-                let what = format!("its member {number} can't be named: {error}");
-                Err(Problem { unit: self.template.to_string(), line: None, what })
-            }
-        };
         let mut added = Vec::new();
         for number in &plan.create {
-            added.push(named(number, ensure(Some(asked.of_new)))?);
+            added.push(self.named(*number, have(Some(asked.of_new), None))?);
         }
         for number in &plan.destroy {
-            added.push(named(number, UnitChange::Destroy)?);
+            added.push(self.named(*number, UnitChange::Destroy)?);
         }
         let stays = |number: &&u32| !destroyed.contains(number) && !plan.destroy.contains(number);
         for number in self.members.keys().filter(stays).filter(|_| asked.desired.is_some()) {
-            added.push(named(number, ensure(asked.desired))?);
+            added.push(self.named(*number, have(asked.desired, None))?);
         }
         Ok(added)
+    }
+
+    /// What is asked of its member `number`.
+    fn named(&self, number: u32, change: UnitChange) -> Result<Intent, Problem> {
+        let problem = |error| {
+            let what = format!("its member {number} can't be named: {error}");
+            Problem { unit: self.template.to_string(), line: None, what }
+        };
+        let name = self.template.numbered(number).map_err(problem)?;
+        Ok(Intent { name, change })
     }
 
     /// The numbers of the members that the batch destroys and creates by their names.
@@ -200,6 +265,11 @@ impl<'a> Set<'a> {
             }
         }
         (destroyed, created)
+    }
+
+    /// The desired state that its members have, the highest of them.
+    fn desired(&self) -> Option<Desired> {
+        self.members.values().filter_map(|(_, found)| Some(found.unit.as_ref()?.desired)).max()
     }
 
     /// A count after the members that the batch destroys and creates by their names.
@@ -223,9 +293,9 @@ impl<'a> Set<'a> {
         }
     }
 
-    /// Add what follows from the template. A member that the batch names keeps what is asked of it there, unless it has
-    /// to go.
-    fn add(&self, batch: &mut Batch, added: Vec<Intent>) {
+    /// Add what follows from the templates `because`. A member that the batch names keeps what is asked of it there,
+    /// unless it has to go.
+    fn add(batch: &mut Batch, added: Vec<Intent>, because: &[UnitName]) {
         let named: BTreeMap<UnitName, usize> =
             batch.intents.iter().enumerate().map(|(at, intent)| (intent.name.clone(), at)).collect();
         for intent in added {
@@ -233,7 +303,7 @@ impl<'a> Set<'a> {
                 Some(at) if matches!(intent.change, UnitChange::Destroy) => batch.intents[*at] = intent,
                 Some(_) => {}
                 None => {
-                    batch.because.insert(intent.name.clone(), self.template.clone());
+                    batch.because.insert(intent.name.clone(), because.to_vec());
                     batch.intents.push(intent);
                 }
             }

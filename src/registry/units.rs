@@ -9,7 +9,7 @@ use crate::model::file::{FileError, UnitFile};
 use crate::model::health::Health;
 use crate::model::history::History;
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::placement::{Constraints, SECTION, limits};
+use crate::model::placement::{Constraints, Replicas, SECTION, limits};
 use crate::model::reserved;
 use crate::model::revision::Revision;
 use crate::model::section;
@@ -212,19 +212,19 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
     vec![problem(line, format!("`MachineOf` names {name} itself: it must name other units"))]
 }
 
-/// The count in the file of unit `name`; only templates have one.
-pub(super) fn replicas_of(name: &UnitName, file: &UnitFile) -> Option<u32> {
+/// `Replicas=` in the file of unit `name`; only templates have it.
+pub(super) fn replicas_of(name: &UnitName, file: &UnitFile) -> Option<Replicas> {
     Constraints::parse(file).ok().filter(|_| name.is_template())?.replicas
 }
 
 /// The count of a template that gets another file.
 pub(super) fn replicas_replaced(name: &UnitName, old: &Unit, file: &UnitFile, read: &Read) -> Option<u32> {
     let before = stored(old, read).and_then(|file| replicas_of(name, &file));
-    sets::replaced(old.replicas, before, replicas_of(name, file))
+    sets::replaced(old.replicas, before.as_ref(), replicas_of(name, file).as_ref())
 }
 
 /// The file that a unit has in the store, if it was read.
-fn stored(unit: &Unit, read: &Read) -> Option<Arc<UnitFile>> {
+pub(super) fn stored(unit: &Unit, read: &Read) -> Option<Arc<UnitFile>> {
     read.files.get(unit.file_key()).or_else(|| read.files.get(&unit.hash)).cloned()
 }
 
@@ -285,7 +285,7 @@ fn decide_unit(intents: &[Intent], index: usize, read: &Read, now: u64) -> Resul
         let outcome = if old_revision.is_some() { Outcome::Replaced } else { Outcome::Created };
         let stored = Stored::new(&file, read);
         let first = Unit::new(desired.unwrap_or(Desired::Inactive), file.hash(), read.revision);
-        let replicas = replicas.or_else(|| replicas_of(name, &file));
+        let replicas = replicas.or_else(|| replicas_of(name, &file)?.number());
         let record = Unit { text: stored.text, replicas, submitted: now, ..first };
         let write = Write { guard: old_revision, record: Some(record), texts: stored.texts, history: None };
         return Ok(Decision { warnings, ..Decision::new(outcome, read.revision, Some(write)) });
@@ -428,24 +428,26 @@ fn instantiate(intents: &[Intent], name: &UnitName, read: &Read) -> Result<Arc<U
     let Some(template) = name.template() else {
         return Err(problem(name, "no such unit, and no file came with it".into()));
     };
-    let record = read.units.get(&template).and_then(|found| found.unit.as_ref());
+    let Some(file) = file_after(intents, &template, read) else {
+        return Err(problem(name, format!("no such unit, no file came with it, and there is no template {template}")));
+    };
+    let problems = check(name, &file);
+    if problems.is_empty() { Ok(file) } else { Err(problems) }
+}
+
+/// The file that a unit has after this batch; `None` if there is no such unit then, or its file wasn't read.
+pub(super) fn file_after(intents: &[Intent], name: &UnitName, read: &Read) -> Option<Arc<UnitFile>> {
+    let record = read.units.get(name).and_then(|found| found.unit.as_ref());
     let stored = record.and_then(|unit| stored(unit, read));
-    let sent = intents.iter().find(|intent| intent.name == template).map(|intent| &intent.change);
-    let file = match sent {
+    match intents.iter().find(|intent| intent.name == *name).map(|intent| &intent.change) {
         Some(UnitChange::Destroy) => None,
-        Some(UnitChange::Restart) => stored,
         Some(UnitChange::Ensure { file: Some(file), on_different_file, .. })
             if *on_different_file != OnDifferentFile::Keep || stored.is_none() =>
         {
             Some(Arc::clone(file))
         }
         _ => stored,
-    };
-    let Some(file) = file else {
-        return Err(problem(name, format!("no such unit, no file came with it, and there is no template {template}")));
-    };
-    let problems = check(name, &file);
-    if problems.is_empty() { Ok(file) } else { Err(problems) }
+    }
 }
 
 fn problem(name: &UnitName, what: String) -> Vec<Problem> {

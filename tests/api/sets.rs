@@ -242,7 +242,7 @@ async fn what_is_wrong_with_a_count_is_said() {
         ),
         (
             json!({ "name": "a@.service", "text": text("Replicas=-1") }),
-            "a@.service:6: `Replicas=-1`: must be a number from 0 to 1000",
+            "a@.service:6: `Replicas=-1`: must be a number from 0 to 1000, or a template such as web@.service",
         ),
         (
             json!({ "name": "a@.service", "text": text("Replicas=2\nGlobal=true") }),

@@ -49,6 +49,11 @@ impl Real {
         self.health.send_replace(Health::Waiting { what, since: 0, remedy: Remedy::Store });
     }
 
+    /// A file in the folder in which `fleetctl` runs.
+    pub(crate) fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
     pub(crate) fn run(&self, args: &str) -> Ran {
         run(self.command(args))
     }

@@ -21,23 +21,19 @@ fn a_set_is_submitted_scaled_and_destroyed() {
     fleetd.expect("scale web@ 4", 0, "web@.service: 4 instances, nothing to do (its file says Replicas=2)\n", "");
     let gone = "web@.service: 4 -> 2 instances\nDestroyed web@3.service\nDestroyed web@4.service\n";
     let scaled = fleetd.run("scale web@ -2");
-    let sorted = |text: &str| {
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    };
     assert_eq!((scaled.code, sorted(&scaled.out), scaled.err.as_str()), (Some(0), sorted(gone), ""));
     let list = "SET\t\tWANTED\tREADY\tWAITING\nweb@.service\t2\t0\t0\n";
     fleetd.expect("list-sets", 0, list, "");
     fleetd.expect("list-sets --no-legend --fields=set,file,members", 0, "web@.service\t2\t2\n", "");
     let json = fleetd.run("list-sets --output json");
     let expected = serde_json::json!([{
-        "set": "web@.service", "wanted": 2, "ready": 0, "waiting": 0, "members": 2, "file": 2,
+        "set": "web@.service", "wanted": 2, "ready": 0, "waiting": 0, "members": 2, "file": 2, "lead": null,
     }]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json.out).unwrap(), expected);
     fleetd.expect("list-sets nothing", 1, "SET\tWANTED\tREADY\tWAITING\n", "no set matches `nothing`\n");
     fleetd.expect("destroy web@2", 0, "Destroyed web@2.service\n", "");
-    fleetd.expect("list-sets --no-legend", 0, "web@.service\t1\t0\t0\n", "");
+    let remark = "web@.service: 1 instance, its file says Replicas=2\n";
+    fleetd.expect("list-sets --no-legend", 0, "web@.service\t1\t0\t0\n", remark);
     let destroyed = fleetd.run("destroy web@.service");
     let all = "Destroyed web@.service\nDestroyed web@1.service\n";
     assert_eq!((destroyed.code, sorted(&destroyed.out)), (Some(0), sorted(all)));
@@ -114,4 +110,95 @@ fn what_is_no_set_is_refused_with_what_to_do() {
     fleetd.run("submit plain@.service plain@2.service");
     fleetd.expect("scale plain@ +1", 0, "plain@.service: 1 -> 2 instances\n", "");
     says("scale plain@ -3", "scale: plain@.service has 2 members, which is fewer than 3\n");
+}
+
+fn rider(fleetd: &Real) {
+    let text = OK.to_owned() + "[X-Fleet]\nReplicas=web@.service\n";
+    std::fs::write(fleetd.dir.path().join("log@.service"), text).unwrap();
+}
+
+fn sorted(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_rider_goes_with_its_set() {
+    let fleetd = Real::new();
+    write(&fleetd, "web@.service", 2, "/bin/true");
+    rider(&fleetd);
+    let alone = "log@.service:4: `Replicas=web@.service`: there is no such template here or in the cluster\n\
+        nothing was changed\n";
+    let refused = fleetd.run("submit log@.service");
+    assert_eq!((refused.code, refused.err.as_str()), (Some(1), alone), "{}", refused.out);
+    let submitted = fleetd.run("submit log@.service web@.service");
+    let units = "log@.service: 2 instances\nweb@.service: 2 instances\nUnit web@1.service inactive\n\
+        Unit log@1.service inactive\nUnit web@2.service inactive\nUnit log@2.service inactive\n";
+    assert_eq!((submitted.code, submitted.out.as_str(), submitted.err.as_str()), (Some(0), units, ""));
+    let scaled = "web@.service: 2 -> 3 instances (its file says Replicas=2), and log@.service with it\n";
+    fleetd.expect("scale web@ 3", 0, scaled, "");
+    let remark = "web@.service: 3 instances, its file says Replicas=2\n";
+    let list = "log@.service\t3\t-\tweb@.service\nweb@.service\t3\t2\t-\n";
+    fleetd.expect("list-sets --no-legend --fields=set,wanted,file,lead", 0, list, remark);
+    fleetd.expect("cat web@.service", 0, &fleetd.file("web@.service"), remark);
+    fleetd.expect("diff web@.service", 0, "", remark);
+    let refused = "scale: log@.service has as many as web@.service has (Replicas=web@.service); scale that\n";
+    fleetd.expect("scale log@ 3", 1, "", refused);
+    // A member takes the one that rides with it along.
+    let gone = fleetd.run("destroy web@2");
+    assert_eq!(sorted(&gone.out), sorted("Destroyed web@2.service\nDestroyed log@2.service\n"), "{}", gone.err);
+    let refused = fleetd.run("destroy web@.service");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("log@.service has as many as web@.service: destroy both"), "{}", refused.err);
+    // What somebody has changed by hand is left.
+    std::fs::write(fleetd.dir.path().join("log@3.service"), OK.replace("/bin/true", "/bin/false")).unwrap();
+    fleetd.run("submit --replace log@3.service");
+    let gone = fleetd.run("destroy web@3");
+    let left =
+        "log@3.service has a file of its own, and is left as it is: `fleetctl destroy log@3.service` destroys it\n";
+    assert_eq!((gone.code, gone.out.as_str(), gone.err.as_str()), (Some(0), "Destroyed web@3.service\n", left));
+    let said = "web@.service: 1 -> 0 instances (its file says Replicas=2), and log@.service with it\n\
+        Destroyed log@1.service\nDestroyed web@1.service\n";
+    let gone = fleetd.run("scale web@ 0");
+    assert_eq!((sorted(&gone.out), gone.err.as_str()), (sorted(said), left));
+    fleetd.expect("destroy log@3", 0, "Destroyed log@3.service\n", "");
+    let both = "Destroyed log@.service\nDestroyed web@.service\n";
+    let gone = fleetd.run("destroy web@.service log@.service");
+    assert_eq!((gone.code, sorted(&gone.out)), (Some(0), sorted(both)), "{}", gone.err);
+}
+
+#[test]
+fn a_set_is_started_and_stopped_with_its_riders() {
+    let fleetd = Real::new();
+    fleetd.host(HOST);
+    write(&fleetd, "web@.service", 1, "/bin/true");
+    rider(&fleetd);
+    fleetd.run("submit log@.service web@.service");
+    let triggered = |what: &str| format!("Triggered unit web@1.service {what}\nTriggered unit log@1.service {what}\n");
+    let started = fleetd.run("start --no-block web@.service");
+    let said = format!("web@.service: 1 instance\n{}", triggered("start"));
+    assert_eq!((started.code, sorted(&started.out), started.err.as_str()), (Some(0), sorted(&said), ""));
+    for unit in ["web@1.service", "log@1.service"] {
+        fleetd.place(unit, HOST, "active");
+    }
+    fleetd.expect("restart --no-block web@", 0, "Triggered unit web@1.service restart\n", "");
+    let stopped = fleetd.run("stop --no-block web@");
+    assert_eq!((sorted(&stopped.out), stopped.err.as_str()), (sorted(&triggered("stop")), ""));
+    fleetd.expect("start --no-block log@", 0, "log@.service: 1 instance\nTriggered unit log@1.service start\n", "");
+}
+
+#[test]
+fn a_diff_says_what_becomes_of_the_count() {
+    let fleetd = Real::new();
+    write(&fleetd, "web@.service", 2, "/bin/true");
+    fleetd.run("submit web@.service");
+    fleetd.run("scale web@ 5");
+    let says = |replicas: u32, start: &str, end: &str| {
+        write(&fleetd, "web@.service", replicas, start);
+        let diff = fleetd.run("diff web@.service");
+        assert!(diff.err.ends_with(end), "{}", diff.err);
+    };
+    says(2, "/bin/false", "; it keeps 5 instances, although the file says Replicas=2\n");
+    says(3, "/bin/true", "; 5 -> 3 instances\n");
 }

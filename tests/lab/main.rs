@@ -29,6 +29,7 @@ mod reasons;
 mod remote;
 mod scheduling;
 mod security;
+mod sets;
 mod standalone;
 mod succession;
 mod syntax;

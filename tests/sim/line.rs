@@ -87,6 +87,8 @@ struct State {
     unreadable: Option<String>,
     /// How long after it was sent the next commit arrives.
     late_commit: Duration,
+    /// After so many more commits, the sender has died: no later one is sent, and none is answered.
+    dies_after: Option<usize>,
 }
 
 /// What happens to one request.
@@ -102,8 +104,8 @@ struct Fate {
 impl Line {
     pub(crate) fn new(host: Option<usize>, store: Embedded, judge: Judge, random: Random) -> Self {
         let (weather, cut, watches_end) = (Weather::default(), Cut::No, true);
-        let (watches_stall, unreadable, late_commit) = Default::default();
-        let state = State { random, weather, cut, watches_end, watches_stall, unreadable, late_commit };
+        let (watches_stall, unreadable, late_commit, dies_after) = Default::default();
+        let state = State { random, weather, cut, watches_end, watches_stall, unreadable, late_commit, dies_after };
         let line = Self { freeze: Freeze::default(), host, store, judge, state: Arc::new(Mutex::new(state)) };
         line.set_weather(Weather::default());
         line
@@ -149,6 +151,19 @@ impl Line {
     /// Delay the next commit by this much.
     pub(crate) fn delay_next_commit(&self, by: Duration) {
         self.lock().late_commit = by;
+    }
+
+    /// After so many more commits, the sender dies; `None` if it doesn't.
+    pub(crate) fn die_after(&self, commits: Option<usize>) {
+        self.lock().dies_after = commits;
+    }
+
+    /// Whether the sender lives to send one more commit.
+    fn is_sending(&self) -> bool {
+        let dies_after = &mut self.lock().dies_after;
+        let left = *dies_after;
+        *dies_after = left.map(|left| left.saturating_sub(1));
+        left != Some(0)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -279,6 +294,9 @@ impl Store for Line {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, Error> {
+        if !self.is_sending() {
+            return std::future::pending().await;
+        }
         // A commit is judged by what its sender knows now, even if it arrives late, after its sender has died.
         let writer = self.judge.writer(self.host);
         let later = std::mem::take(&mut self.lock().late_commit);

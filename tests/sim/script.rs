@@ -11,6 +11,8 @@
 //! restart NAME…                  stop and start them in place
 //! replace NAME…                  submit another file, with the same desired state
 //! destroy NAME…
+//! scale web@.service 5           this set has so many members
+//! dies-after 2 scale NAME COUNT  the daemon that carries this request out dies after two of its transactions
 //! crash|boot n1                  the power fails; it returns
 //! cut|join n1…                   the network fails; it returns
 //! mute|deafen n1                 what it sends to the store doesn't arrive; what the store sends doesn't, until `join`
@@ -44,7 +46,7 @@
 //! unforge                        what was there before is restored, unless somebody has replaced it
 //! metadata n1 zone=b|zone=       set dynamic metadata; remove it
 //! wait 10s, settle               let time pass; wait until nothing has happened for a while
-//! show units|machines|schedule|reports|files|disk|keys|log, show explain NAME
+//! show units|sets|machines|schedule|reports|files|disk|keys|log, show explain NAME
 //! ```
 
 use std::collections::BTreeMap;
@@ -53,6 +55,7 @@ use std::time::Duration;
 
 use flotilla::model::name::UnitName;
 use flotilla::model::unit::Desired;
+use flotilla::registry::units::Intent;
 use flotilla::store::embedded::{Counter, History};
 use tokio::time::sleep;
 
@@ -62,7 +65,7 @@ use super::log::Log;
 use super::marks::Reached;
 use super::probe::{Answer, Call};
 use super::show;
-use super::world::{World, destroy, have, restart};
+use super::world::{World, destroy, have, restart, scale};
 
 /// How long nothing must happen until a script continues.
 const QUIET: Duration = Duration::from_secs(3);
@@ -147,6 +150,14 @@ impl Player {
             ["destroy", units @ ..] => {
                 let intents: Vec<_> = units.iter().map(|unit| destroy(&unit.parse().unwrap())).collect();
                 return Ok(refusal(self.world.ask(&intents).await.err()));
+            }
+            ["scale", unit, count] => {
+                return Ok(refusal(self.world.ask(&[scaled(unit, count)?]).await.err()));
+            }
+            ["dies-after", commits, "scale", unit, count] => {
+                let commits = commits.parse().map_err(|_| "not a number")?;
+                let asked = self.world.ask_a_dying_daemon(commits, &[scaled(unit, count)?]).await;
+                return Ok(refusal(asked.err()));
             }
             ["crash", name] => self.world.power_off(self.host(name)?).await,
             ["boot", name] => self.world.power_on(self.host(name)?),
@@ -257,6 +268,7 @@ impl Player {
                 }
             }
             ["show", "units"] => return Ok(show::units(&self.world)),
+            ["show", "sets"] => return Ok(show::sets(&self.world)),
             ["show", "machines"] => return Ok(show::machines(&self.world)),
             ["show", "disk"] => return Ok(show::disk(&self.world)),
             ["show", "files"] => return Ok(show::files(&self.world)),
@@ -299,6 +311,11 @@ impl Player {
     fn is_new(&self, name: &UnitName) -> bool {
         !self.world.judge.cluster().units.contains_key(name)
     }
+}
+
+fn scaled(unit: &str, count: &str) -> Result<Intent, String> {
+    let unit = unit.parse().map_err(|error| format!("{error}"))?;
+    Ok(scale(&unit, count.parse().map_err(|_| "not a number")?))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -50,6 +50,26 @@ pub(crate) fn units(world: &World) -> String {
     table(&rows)
 }
 
+/// Every set: how many members it should have, how many there are, and how many of these each host runs.
+pub(crate) fn sets(world: &World) -> String {
+    let (cluster, names) = (world.judge.cluster(), names(world));
+    let mut rows = Vec::new();
+    for (template, unit) in &cluster.units {
+        let Some(replicas) = unit.replicas else { continue };
+        let members: Vec<&UnitName> = cluster.units.keys().filter(|name| name.number_in(template).is_some()).collect();
+        let mut hosts: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in &members {
+            for (host, report) in cluster.reports(name).filter(|(_, report)| report.active == "active") {
+                assert_eq!(&report.hash, &cluster.units[*name].hash, "{name} on {host}");
+                *hosts.entry(names[host].as_str()).or_default() += 1;
+            }
+        }
+        let hosts: Vec<String> = hosts.iter().map(|(host, count)| format!("{host}: {count}")).collect();
+        rows.push([template.to_string(), replicas.to_string(), members.len().to_string(), hosts.join(", ")]);
+    }
+    table(&rows)
+}
+
 fn state(cluster: &Cluster, name: &UnitName, host: &MachineId) -> String {
     let line = |state: &UnitReport| {
         let mut line = format!("{}/{}", state.active, state.sub);

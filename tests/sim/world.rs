@@ -476,6 +476,14 @@ impl World {
         })
     }
 
+    /// The same, and the daemon that carries it out dies after so many commits.
+    pub(crate) async fn ask_a_dying_daemon(&self, commits: usize, intents: &[Intent]) -> Result<Applied, String> {
+        self.user.die_after(Some(commits));
+        let applied = tokio::time::timeout(TTL, self.ask(intents)).await;
+        self.user.die_after(None);
+        applied.unwrap_or_else(|_| Err("the daemon has died".into()))
+    }
+
     /// Dynamic metadata; `None` removes it.
     pub(crate) async fn set_metadata(&self, host: usize, key: &str, value: Option<&str>) -> Result<(), Error> {
         self.journal.note(format!(
@@ -594,6 +602,12 @@ pub(crate) fn have(name: &UnitName, text: Option<&str>, desired: Option<Desired>
         name: name.clone(),
         change: UnitChange::Ensure { file, desired, on_different_file: OnDifferentFile::Replace, replicas: None },
     }
+}
+
+/// An intent for a set: so many members.
+pub(crate) fn scale(name: &UnitName, count: u32) -> Intent {
+    let (file, desired, on_different_file, replicas) = (None, None, OnDifferentFile::Keep, Some(count));
+    Intent { name: name.clone(), change: UnitChange::Ensure { file, desired, on_different_file, replicas } }
 }
 
 pub(crate) fn restart(name: &UnitName) -> Intent {

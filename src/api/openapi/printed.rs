@@ -125,6 +125,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("waiting", number.clone()),
         ("members", number.clone()),
         ("file", or_null(number.clone())),
+        ("lead", or_null(unit.clone())),
     ];
     let services = [
         ("service", of("ServiceName")),
@@ -142,7 +143,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("hostname", text()),
         ("metadata", metadata),
         ("ttl", number.clone()),
-        ("since", number),
+        ("since", number.clone()),
     ];
     let done = json!({
         "allOf": [of("AppliedUnit")],
@@ -173,7 +174,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     let file = json!({
         "type": "object",
         "properties": {
-            "unit": unit.clone(), "hash": hash, "text": text(), "by": of("Author"), "offline": offline.clone(),
+            "unit": unit.clone(), "hash": hash, "text": text(), "replicas": number.clone(), "by": of("Author"),
+            "offline": offline.clone(),
         },
         "required": ["unit", "hash", "text"],
         "additionalProperties": false,

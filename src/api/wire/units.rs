@@ -212,6 +212,12 @@ pub struct SetView {
     /// What its file says, which differs after a command or a request has changed the count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<u32>,
+    /// The template that its file names instead of a number: it has as many members as that one, with the same numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead: Option<UnitName>,
+    /// The templates whose files name this one, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub riders: Vec<UnitName>,
     /// How many members are ready: active, and their probes pass if they have any.
     pub ready: usize,
     /// How many members should be on a host and are on none.
@@ -350,6 +356,9 @@ pub struct AppliedUnit {
     /// How many members it should have now, if it is a set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
+    /// Its desired state, if it was created because of a set: the request doesn't say that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<Desired>,
     /// With `check=hosts`, for a unit with a file: every registered host, and why the unit couldn't be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<HostReasons>>,

@@ -91,6 +91,7 @@ const EXAMPLES: &[Examples] = &[
         &[
             ("list-sets", "the sets, how many members each should have and how many are up"),
             ("list-sets --fields=set,wanted,ready 'web*'", "only these columns of these sets"),
+            ("list-sets --fields=set,wanted,file,lead", "what each file says: a number, or another set"),
         ],
     ),
     (

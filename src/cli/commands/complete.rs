@@ -133,9 +133,16 @@ async fn known(client: &Client, values: &Values) -> Result<Vec<String>, ClientEr
         let units = client.units(&[]).await?.units;
         known.extend(units.iter().filter_map(|unit| candidate(&unit.name, templates, instances)));
     }
-    if *values == Values::Sets {
+    if let Values::Sets | Values::Scalable = values {
         let sets = client.sets(&[]).await?.sets;
-        known.extend(sets.into_iter().map(|set| set.name.to_string()));
+        if *values == Values::Sets {
+            known.extend(sets.into_iter().map(|set| set.name.to_string()));
+        } else {
+            let riders: BTreeSet<UnitName> = sets.into_iter().filter(|s| s.lead.is_some()).map(|s| s.name).collect();
+            let templates = client.units(&[]).await?.units.into_iter().map(|unit| unit.name);
+            let scalable = templates.filter(|name| name.is_template() && !riders.contains(name));
+            known.extend(scalable.map(|name| name.to_string()));
+        }
     }
     if *values == Values::Services {
         let services = client.services(&[]).await?.services;

@@ -3,6 +3,7 @@
 
 use similar::TextDiff;
 
+use super::counted;
 use super::effect::Change;
 use crate::api::client::ClientError;
 use crate::api::wire::{ApplyUnit, UnitDetail, UnitView};
@@ -56,7 +57,8 @@ async fn compare(session: &Session, args: &Diff) -> Result<Exit, Error> {
             }));
         } else {
             session.out.data(&painted(&lines, session.out.has_colours()));
-            let said = effect.map(|effect| format!("{}: {effect}", wanted.name));
+            let kept = || counted::remark(&old.as_ref()?.unit, new.file.text());
+            let said = effect.map(|effect| format!("{}: {effect}", wanted.name)).or_else(kept);
             said.iter().for_each(|line| session.out.message(line));
         }
     }
@@ -133,7 +135,9 @@ pub(super) async fn effect(
     let comments_only = unit.is_some_and(|unit| unit.hash == new.hash());
     let hosts = answer.first().and_then(|answer| answer.hosts.as_deref());
     let same_body = old.is_some_and(|detail| is_same_to_systemd(&detail.text, new.text()));
-    Some(Change { unit, comments_only, same_body, followers, hosts }.effect())
+    let effect = Change { unit, comments_only, same_body, followers, hosts }.effect();
+    let (before, after) = (unit.and_then(|unit| unit.replicas), answer.first().and_then(|answer| answer.replicas));
+    Some(effect + &counted::effect(before, after, counted::number_in(new.text())))
 }
 
 /// The lines that differ, as `diff -u` prints them; nothing if none does.

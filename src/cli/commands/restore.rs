@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::api::client::ClientError;
-use crate::api::wire::{ApplyUnit, UnitDetail};
+use crate::api::wire::{ApplyUnit, Outcome, UnitDetail};
 use crate::cli::args::Restore;
+use crate::cli::commands::send;
 use crate::cli::error::{Error, Exit};
 use crate::cli::folder::{self, Saved};
 use crate::cli::output::people::count;
@@ -33,6 +34,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Restore) -> Result<Exi
     for unit in &applied.units {
         match saved.get(&unit.name) {
             Some(saved) => session.line(&format!("Restored {} ({})", unit.name, saved.desired)),
+            None if unit.outcome == Outcome::Differs => session.out.message(&send::left(unit)),
             // A member that the set doesn't have in the folder.
             None => session.line(&format!("Destroyed {}", unit.name)),
         }

@@ -1,18 +1,18 @@
 //! `scale`: changes how many members a set has, and waits for those that come and go. Owns the arithmetic of `+2` and
 //! `-1`; the cluster chooses the members.
 
+use std::collections::BTreeSet;
+
 use crate::api::wire::{Applied, ApplyUnit, Outcome, UnitDetail, UnitView};
 use crate::cli::args::{Count, Scale};
-use crate::cli::commands::instances;
 use crate::cli::commands::units::{exit_of, goals, report, wait_or_trigger};
+use crate::cli::commands::{counted, instances, send};
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::input::{names, select};
 use crate::cli::limit::Limit;
-use crate::cli::output::people::count;
 use crate::cli::session::Session;
-use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
-use crate::model::placement::{Constraints, MAX_REPLICAS};
+use crate::model::placement::{MAX_REPLICAS, Replicas};
 use crate::model::revision::Revision;
 use crate::model::unit::Desired;
 
@@ -22,7 +22,7 @@ struct Before {
     /// How many members it should have; of a template without a count, how many there are.
     count: u32,
     /// What its file says.
-    file: Option<u32>,
+    file: Option<Replicas>,
     /// The desired state of its members, and of new ones.
     desired: Desired,
     /// The commit that wrote its record.
@@ -34,6 +34,11 @@ pub(in crate::cli) async fn run(session: &Session, args: &Scale) -> Result<Exit,
     let limit = Limit::begin(&args.block);
     let template = template(&args.name)?;
     let before = look(session, template, &args.name).await?;
+    if let Some(lead) = before.file.as_ref().and_then(Replicas::lead) {
+        let name = &before.template;
+        let line = format!("scale: {name} has as many as {lead} has (Replicas={lead}); scale that");
+        return Err(Error::failure(line));
+    }
     let wanted = wanted(&before, args.count).map_err(Error::failure)?;
     let unit = ApplyUnit {
         name: before.template.to_string(),
@@ -42,9 +47,15 @@ pub(in crate::cli) async fn run(session: &Session, args: &Scale) -> Result<Exit,
         revision: before.revision.filter(|_| !matches!(args.count, Count::To(_))),
         ..ApplyUnit::default()
     };
-    let applied = session.apply(vec![unit]).await?;
+    let batch = vec![unit];
+    let applied = session.apply(batch.clone()).await?;
     session.line(&said(&before, wanted, &applied));
-    let operation = |name: &UnitName| instances::operation(before.desired).filter(|_| !name.is_template());
+    let left = applied.units.iter().filter(|unit| send::is_left(unit, &batch));
+    left.for_each(|unit| session.out.message(&send::left(unit)));
+    let operation = |name: &UnitName| {
+        let is_left = applied.units.iter().any(|unit| unit.name == *name && unit.outcome == Outcome::Differs);
+        instances::operation(before.desired).filter(|_| !name.is_template() && !is_left)
+    };
     let goals = goals(&applied, operation);
     let ended = wait_or_trigger(session, &applied, goals, args.block.no_block, limit).await?;
     report(session, &applied, &ended);
@@ -79,7 +90,7 @@ async fn look(session: &Session, template: UnitName, arg: &str) -> Result<Before
 fn before(unit: UnitView, text: &str, revision: Option<Revision>, others: &[UnitView]) -> Before {
     let members: Vec<&UnitView> = others.iter().filter(|other| other.name.number_in(&unit.name).is_some()).collect();
     let there = u32::try_from(members.len()).unwrap_or(u32::MAX);
-    let file = UnitFile::parse(text.as_bytes()).ok().and_then(|file| Constraints::parse(&file).ok()?.replicas);
+    let file = counted::replicas_in(text);
     let desired = members.iter().map(|member| member.desired).max().unwrap_or(Desired::Launched);
     Before { count: unit.replicas.unwrap_or(there), template: unit.name, file, desired, revision }
 }
@@ -101,8 +112,9 @@ fn wanted(before: &Before, count: Count) -> Result<u32, String> {
 /// `web@.service: 3 -> 5 (its file says Replicas=3)`.
 fn said(before: &Before, wanted: u32, applied: &Applied) -> String {
     let (name, now) = (&before.template, before.count);
-    let instances = |number: u32| count(usize::try_from(number).unwrap_or(usize::MAX), "instance");
-    let members = |outcome| applied.units.iter().filter(|unit| unit.outcome == outcome).count();
+    let instances = counted::instances;
+    let of_set = || applied.units.iter().filter(|unit| unit.name.number_in(name).is_some());
+    let members = |outcome| of_set().filter(|unit| unit.outcome == outcome).count();
     let (created, destroyed) = (members(Outcome::Created), members(Outcome::Destroyed));
     let change = match (now == wanted, created, destroyed) {
         (false, ..) => format!("{now} -> {}", instances(wanted)),
@@ -111,8 +123,13 @@ fn said(before: &Before, wanted: u32, applied: &Applied) -> String {
         (true, created, 0) => format!("{}, {created} of them were missing", instances(wanted)),
         (true, _, destroyed) => format!("{}, there were {destroyed} more", instances(wanted)),
     };
-    let file = before.file.filter(|file| *file != wanted);
-    format!("{name}: {change}{}", file.map_or(String::new(), |file| format!(" (its file says Replicas={file})")))
+    let file = before.file.as_ref().and_then(Replicas::number).filter(|file| *file != wanted);
+    let file = file.map_or(String::new(), |file| format!(" (its file says Replicas={file})"));
+    let others = applied.units.iter().filter_map(|unit| unit.name.template()).filter(|template| template != name);
+    let riders: BTreeSet<String> = others.map(|template| template.to_string()).collect();
+    let riders: Vec<String> = riders.into_iter().collect();
+    let with = if riders.is_empty() { String::new() } else { format!(", and {} with it", riders.join(" ")) };
+    format!("{name}: {change}{file}{with}")
 }
 
 #[cfg(test)]
@@ -122,7 +139,7 @@ mod tests {
 
     fn set(count: u32) -> Before {
         let template = "web@.service".parse().unwrap();
-        Before { template, count, file: Some(3), desired: Desired::Launched, revision: None }
+        Before { template, count, file: Some(Replicas::Number(3)), desired: Desired::Launched, revision: None }
     }
 
     #[test]
@@ -141,18 +158,20 @@ mod tests {
 
     #[test]
     fn it_is_said_what_changes_and_when_the_file_says_something_else() {
-        let applied = |outcomes: &[Outcome]| {
-            let unit = |outcome: &Outcome| AppliedUnit {
-                name: "web@1.service".parse().unwrap(),
+        let applied = |outcomes: &[Outcome], names: &[&str]| {
+            let unit = |(outcome, name): (&Outcome, &str)| AppliedUnit {
+                name: name.parse().unwrap(),
                 outcome: *outcome,
                 generation: Revision(1),
                 comments: false,
                 same_body: false,
                 warnings: Vec::new(),
                 replicas: None,
+                desired: None,
                 hosts: None,
             };
-            Applied { revision: Revision(1), units: outcomes.iter().map(unit).collect() }
+            let units = outcomes.iter().flat_map(|outcome| names.iter().map(move |name| (outcome, *name))).map(unit);
+            Applied { revision: Revision(1), units: units.collect() }
         };
         for (now, wanted, outcomes, expected) in [
             (3, 5, vec![Outcome::Created], "web@.service: 3 -> 5 instances (its file says Replicas=3)"),
@@ -162,8 +181,12 @@ mod tests {
             (3, 3, vec![Outcome::Created; 2], "web@.service: 3 instances, 2 of them were missing"),
             (3, 3, vec![Outcome::Destroyed; 2], "web@.service: 3 instances, there were 2 more"),
         ] {
-            assert_eq!(said(&set(now), wanted, &applied(&outcomes)), expected);
+            assert_eq!(said(&set(now), wanted, &applied(&outcomes, &["web@1.service"])), expected);
         }
+        let with = applied(&[Outcome::Created], &["web@4.service", "web-announce@4.service", "web-log@4.service"]);
+        let expected = "web@.service: 3 -> 4 instances (its file says Replicas=3), and web-announce@.service \
+                        web-log@.service with it";
+        assert_eq!(said(&set(3), 4, &with), expected);
     }
 
     #[test]

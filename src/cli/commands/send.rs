@@ -27,6 +27,7 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
             session.out.message(&only_sections(unit));
         }
         match unit.outcome {
+            Outcome::Differs if is_left(unit, &apply.units) => session.out.message(&left(unit)),
             Outcome::Differs => {
                 let hint = format!("{HINT}`fleetctl diff {}` shows how; with --strict, this is a failure", unit.name);
                 session.out.messages(&[differs(batch, unit), hint]);
@@ -41,6 +42,18 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
         }
     }
     Ok(applied)
+}
+
+/// Whether a unit was to be destroyed because another one was, and stays because somebody has changed its file by hand:
+/// nobody `asked` for it.
+pub(super) fn is_left(unit: &AppliedUnit, asked: &[ApplyUnit]) -> bool {
+    unit.outcome == Outcome::Differs && !asked.iter().any(|asked| asked.name == unit.name.as_str())
+}
+
+/// The message for such a unit.
+pub(super) fn left(unit: &AppliedUnit) -> String {
+    let name = &unit.name;
+    format!("{name} has a file of its own, and is left as it is: `fleetctl destroy {name}` destroys it")
 }
 
 /// The message for a unit whose text was replaced by one that differs in comments or white space only.

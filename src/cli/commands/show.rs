@@ -1,6 +1,6 @@
 //! cat, version, and the documentation of the command line: completions and manual pages.
 
-use super::history;
+use super::{counted, history};
 use crate::api::client::ClientError;
 use crate::api::wire::UnitDetail;
 use crate::cli::args::{self, Cat, Format};
@@ -37,6 +37,7 @@ pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, E
         session.out.json(&document(&detail));
     } else {
         session.out.data(&detail.text);
+        session.out.messages(&counted::remark(&detail.unit, &detail.text).into_iter().collect::<Vec<_>>());
     }
     // The cluster may have another file by now.
     Ok(Exit::failed_if(session.offline.get().is_some()))
@@ -69,6 +70,9 @@ async fn cat_all(session: &Session, pattern: &str) -> Result<Exit, Error> {
 
 fn document(detail: &UnitDetail) -> serde_json::Value {
     let mut document = serde_json::json!({ "unit": detail.unit.name, "hash": detail.unit.hash, "text": detail.text });
+    if let Some(replicas) = detail.unit.replicas {
+        document["replicas"] = serde_json::json!(replicas);
+    }
     if let Some(by) = &detail.by {
         document["by"] = serde_json::json!(by);
     }

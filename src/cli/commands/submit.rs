@@ -129,7 +129,8 @@ async fn deliver(
         exit = exit_of(&done.ended);
     }
     report(session, &done.applied, &done.ended);
-    let differs = done.applied.units.iter().any(|unit| unit.outcome == Outcome::Differs);
+    let asked = |unit: &AppliedUnit| batch.files.contains_key(unit.name.as_str());
+    let differs = done.applied.units.iter().any(|unit| unit.outcome == Outcome::Differs && asked(unit));
     let failed = !batch.untouchable.is_empty() || (args.strict && differs);
     Ok(if exit == Exit::Ok { Exit::failed_if(failed) } else { exit })
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::api::wire::{Applied, AppliedUnit, ApplyUnit, DamagedUnit, Operation, Outcome, UnitView};
 use crate::cli::args::{Change, Destroy};
-use crate::cli::commands::members;
+use crate::cli::commands::{instances, members, send};
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::explain;
 use crate::cli::follow::{self, End, Ended};
@@ -48,7 +48,8 @@ fn question(selected: &Selected) -> Option<String> {
 
 /// `stop` and `unload`.
 pub(in crate::cli) async fn change(session: &Session, args: &Change, operation: Operation) -> Result<Exit, Error> {
-    let selected = select::select(&session.client, &members::of_sets(session, &args.units).await?).await?;
+    let named = members::with_riders(session, &args.units).await?;
+    let selected = select::select(&session.client, &members::of_sets(session, &named).await?).await?;
     carry_out(session, args, selected, operation, Vec::new(), Vec::new()).await
 }
 
@@ -87,9 +88,13 @@ async fn carry_out(
         destroy: operation == Operation::Destroy,
         ..ApplyUnit::default()
     };
-    let mut applied = session.apply(chosen.iter().map(ask).collect()).await?;
+    let batch: Vec<ApplyUnit> = chosen.iter().map(ask).collect();
+    let mut applied = session.apply(batch.clone()).await?;
+    let left: Vec<&AppliedUnit> = applied.units.iter().filter(|unit| send::is_left(unit, &batch)).collect();
+    left.iter().for_each(|unit| session.out.message(&send::left(unit)));
+    let left: BTreeSet<UnitName> = left.into_iter().map(|unit| unit.name.clone()).collect();
     applied.units.extend(leaving);
-    let goals = goals(&applied, |_| Some(operation));
+    let goals = goals(&applied, |name| Some(operation).filter(|_| !left.contains(name)));
     let ended = wait_or_trigger(session, &applied, goals, args.block.no_block, limit).await?;
     report(session, &applied, &ended);
     let exit = exit_of(&ended);
@@ -133,10 +138,11 @@ fn missing(session: &Session, selected: &Selected, operation: Operation) -> bool
 
 /// What was requested for each unit of `applied`: `operation`, if there is something to wait for.
 pub(in crate::cli) fn goals(applied: &Applied, operation: impl Fn(&UnitName) -> Option<Operation>) -> Vec<Goal> {
-    // The members that a smaller set loses are destroyed, whatever was requested for the others.
+    // The members that a smaller set loses are destroyed, whatever was requested for the others. What is created
+    // because of a set may have another state than what was named.
     let of = |unit: &AppliedUnit| match unit.outcome {
         Outcome::Destroyed => Some(Operation::Destroy),
-        _ => operation(&unit.name),
+        _ => unit.desired.map_or_else(|| operation(&unit.name), instances::operation),
     };
     let goal = |unit: &AppliedUnit| {
         of(unit).map(|operation| Goal {

@@ -17,6 +17,8 @@ pub(in crate::cli) enum Values {
     },
     /// Names of sets: their templates.
     Sets,
+    /// Names of templates that can be scaled: all but those that have as many members as another one.
+    Scalable,
     /// Names of hosts.
     Hosts,
     /// Names of hosts that are gone.
@@ -131,7 +133,7 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "destroy" | "journal" | "list-unit-files" => units(true, false),
         "cat" | "edit" if before.is_empty() => units(true, false),
         "ssh" if before.is_empty() => Some(Values::HostsAndUnits),
-        "scale" if before.is_empty() => Some(Values::Sets),
+        "scale" if before.is_empty() => Some(Values::Scalable),
         "list-sets" => Some(Values::Sets),
         "list-machines" => Some(Values::Hosts),
         "forget" => Some(Values::GoneHosts),
@@ -173,7 +175,7 @@ mod tests {
             ("list-units --host=n", Some(Values::Hosts), "--host=", "n"),
             ("list-units --fields=unit,ac", fields(), "--fields=unit,", "ac"),
             ("list-units --fields ", fields(), "", ""),
-            ("scale we", Some(Values::Sets), "", "we"),
+            ("scale we", Some(Values::Scalable), "", "we"),
             ("scale web@ ", None, "", ""),
             ("list-sets ", Some(Values::Sets), "", ""),
             ("list-machines n", Some(Values::Hosts), "", "n"),

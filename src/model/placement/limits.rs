@@ -31,13 +31,16 @@ pub fn parse(file: &UnitFile) -> Result<Constraints, Vec<Problem>> {
 }
 
 /// What is wrong with `Replicas=` in the file of unit `name`: only a template, or an instance that has the file of its
-/// template, can have it.
+/// template, can have it, and it can't name this template.
 #[must_use]
 pub fn misplaced_replicas(file: &UnitFile, name: &UnitName) -> Option<Problem> {
-    let option = file.section(SECTION).find(|option| option.name == "Replicas")?;
+    let mut options = file.section(SECTION).filter(|option| option.name == "Replicas");
     if name.instance().is_some() {
-        return None;
+        let own = options.find(|option| name.is_template() && option.value == name.as_str())?;
+        let what = format!("`Replicas={name}` names the template itself: it must be a number, or another template");
+        return Some(Problem { line: own.line, what });
     }
+    let option = options.next()?;
     let what = match format!("{}@.{}", name.stem(), name.kind()).parse::<UnitName>() {
         Ok(template) => format!("`Replicas=` is for templates: call the file {template}"),
         Err(_) => format!("`Replicas=` is for templates, and a .{} unit can't be one", name.kind()),
@@ -123,6 +126,12 @@ mod tests {
         ] {
             let problem = misplaced_replicas(&file, &name.parse().unwrap());
             assert_eq!(problem.map(|p| format!("{}: {p}", p.line)).as_deref(), expected, "{name}");
+        }
+        let rider = UnitFile::parse(b"[X-Fleet]\nReplicas=web@.service\n").unwrap();
+        let own = "`Replicas=web@.service` names the template itself: it must be a number, or another template";
+        for (name, expected) in [("web-log@.service", None), ("web@1.service", None), ("web@.service", Some(own))] {
+            let problem = misplaced_replicas(&rider, &name.parse().unwrap());
+            assert_eq!(problem.map(|problem| (problem.line, problem.what)), expected.map(|what| (2, what.into())));
         }
         let plain = UnitFile::parse(b"[Service]\nExecStart=/a\n").unwrap();
         assert_eq!(misplaced_replicas(&plain, &"web.service".parse().unwrap()), None);

@@ -17,7 +17,7 @@ use crate::store::{Error as StoreError, Kv, Store};
 use crate::registry::decode;
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Reader;
-use crate::registry::sets;
+use crate::registry::sets::{self, riders};
 use crate::registry::units::{Found, Intent, OnDifferentFile, Read, UnitChange, is_done, is_down};
 
 /// The units of the batch, their templates and the units `also`, at one revision; then the members of sets, each of
@@ -39,13 +39,42 @@ pub(super) async fn read<S: Store>(
     take(reader, &mut read, kvs, |name| names.contains(name));
     let sets = sets::concerned(intents, &read);
     if !sets.is_empty() {
-        let members = |set: &UnitName| format!("{}{}@", keys::UNITS, set.prefix());
-        let (_, kvs) = reader.ranges(sets.iter().map(members).collect()).await?;
-        let is_member = |name: &UnitName| name.number().is_some() && name.template().is_some_and(|t| sets.contains(&t));
-        take(reader, &mut read, kvs, is_member);
         read.files.extend(files_under(reader, texts(&sets, &read)).await?);
+        let related = riders::related(intents, &sets, &read);
+        templates(reader, &mut read, &related).await?;
+        members(reader, &mut read, &sets.union(&related).cloned().collect()).await?;
     }
     Ok(read)
+}
+
+/// Read these templates and their files, unless they are known.
+async fn templates<S: Store>(
+    reader: &Reader<S>,
+    read: &mut Read,
+    templates: &BTreeSet<UnitName>,
+) -> Result<(), StoreError> {
+    let unread = templates.iter().filter(|name| !read.units.contains_key(*name));
+    let keys: BTreeSet<String> = unread.map(|name| Key::Unit(name.clone()).to_string()).collect();
+    if !keys.is_empty() {
+        let (_, kvs) = reader.points(&keys).await?;
+        take(reader, read, kvs, |name| templates.contains(name));
+    }
+    if !templates.is_empty() {
+        read.files.extend(files_under(reader, texts(templates, read)).await?);
+    }
+    Ok(())
+}
+
+/// Read the members of these sets, and of riders what tells whether a member was changed by hand.
+async fn members<S: Store>(reader: &Reader<S>, read: &mut Read, sets: &BTreeSet<UnitName>) -> Result<(), StoreError> {
+    let of = |set: &UnitName| format!("{}{}@", keys::UNITS, set.prefix());
+    let (_, kvs) = reader.ranges(sets.iter().map(of).collect()).await?;
+    let is_member = |name: &UnitName| name.number().is_some() && name.template().is_some_and(|t| sets.contains(&t));
+    take(reader, read, kvs, is_member);
+    let unread: BTreeSet<UnitName> = riders::doubtful(sets, read);
+    let unread = unread.into_iter().filter(|name| !read.histories.contains_key(name)).collect();
+    read.histories.extend(histories(reader, &unread).await?);
+    Ok(())
 }
 
 /// What else the decisions about `intents` depend on: those that were `asked`, and what sets have added.

@@ -42,6 +42,14 @@ impl Family for Records {
             "unit/set@.service",
             r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"replicas":3,"submitted":5}"#,
         ),
+        // A set that has riders.
+        Form::today(
+            "unit/led@.service",
+            concat!(
+                r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"replicas":3,"#,
+                r#""riders":["led-announce@.service"],"submitted":5}"#,
+            ),
+        ),
         // Before authors were added, and texts that differ from another one in comments only.
         Form::today("unit/web@.service", r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5}"#),
     ];

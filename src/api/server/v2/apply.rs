@@ -59,6 +59,7 @@ pub(super) async fn post<S: Store>(
         same_body: done.same_body,
         warnings: done.warnings,
         replicas: done.replicas,
+        desired: done.desired,
     };
     Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))
 }

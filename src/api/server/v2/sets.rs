@@ -13,6 +13,7 @@ use crate::api::wire::{SetList, SetView, StateView, UnitView};
 use crate::model::cluster::Cluster;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
+use crate::model::placement::Replicas;
 use crate::model::unit::{Desired, Unit};
 use crate::registry::keys;
 use crate::registry::scope::Scope;
@@ -38,10 +39,11 @@ async fn sets<S: Store>(api: &Api<S>, scope: &Scope) -> Result<SetList, Error> {
     let mut members = members(&cluster);
     let set = |template: &UnitName| {
         let record = cluster.units.get(template)?;
-        let file = summaries.get(&record.hash).and_then(|summary| summary.constraints.replicas);
+        let file = summaries.get(&record.hash).and_then(|summary| summary.constraints.replicas.clone());
         let members = members.remove(template).unwrap_or_default().into_values();
         let members = members.map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
-        Some(view(template, (record.replicas?, file), members))
+        let riders = record.riders().cloned().collect();
+        Some(SetView { riders, ..view(template, (record.replicas?, file), members) })
     };
     Ok(SetList { revision: cluster.revision, sets: templates.iter().filter_map(set).collect() })
 }
@@ -66,14 +68,16 @@ fn members(cluster: &Cluster) -> BTreeMap<UnitName, BTreeMap<u32, (&UnitName, &U
     members
 }
 
-fn view(template: &UnitName, (replicas, file): (u32, Option<u32>), members: Vec<UnitView>) -> SetView {
+fn view(template: &UnitName, (replicas, file): (u32, Option<Replicas>), members: Vec<UnitView>) -> SetView {
     let count = |is: &dyn Fn(&UnitView) -> bool| members.iter().filter(|member| is(member)).count();
     let is_up = |member: &UnitView| member.states.iter().any(StateView::is_ready);
     let waits = |member: &UnitView| member.desired > Desired::Inactive && member.machine.is_none();
     SetView {
         name: template.clone(),
         replicas,
-        file,
+        file: file.as_ref().and_then(Replicas::number),
+        lead: file.as_ref().and_then(Replicas::lead).cloned(),
+        riders: Vec::new(),
         ready: count(&is_up),
         waiting: count(&waits),
         members: members.into_iter().map(|member| member.name).collect(),

@@ -6,6 +6,7 @@ use super::people::Shown;
 use super::{Field, is_for_people, or_dash, pick, print, say, show};
 use crate::api::wire::SetView;
 use crate::cli::args::List;
+use crate::cli::commands::counted::instances;
 use crate::cli::condition::Kind;
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::select;
@@ -23,11 +24,16 @@ pub(super) fn fields() -> Vec<Field<SetView>> {
         Field { name: "waiting", text: |set, _| set.waiting.to_string(), value: |set| json!(set.waiting) },
         Field { name: "members", text: |set, _| set.members.len().to_string(), value: |set| json!(set.members.len()) },
         Field { name: "file", text: |set, _| or_dash(&file(set)), value: |set| json!(set.file) },
+        Field { name: "lead", text: |set, _| or_dash(&lead(set)), value: |set| json!(set.lead) },
     ]
 }
 
 fn file(set: &SetView) -> String {
     set.file.map(|count| count.to_string()).unwrap_or_default()
+}
+
+fn lead(set: &SetView) -> String {
+    set.lead.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// `list-sets`: a row for each set.
@@ -67,7 +73,7 @@ fn table(sets: &[SetView]) -> Shown {
             Cell::plain(set.replicas.to_string()),
             Cell::plain(set.ready.to_string()),
             Cell::new(set.waiting.to_string(), waiting),
-            Cell::plain(or_dash(&file(set))),
+            Cell::plain(or_dash(&if set.lead.is_some() { lead(set) } else { file(set) })),
         ]
     };
     let members: usize = sets.iter().map(|set| set.members.len()).sum();
@@ -85,9 +91,16 @@ fn remarks(sets: &[SetView]) -> Vec<String> {
     let line = |set: &SetView| {
         let (name, wanted) = (&set.name, set.replicas);
         let members = count(set.members.len(), "member");
-        format!("{name} has {members}, not {wanted}: `fleetctl scale {name} {wanted}` again completes it")
+        let scaled = set.lead.as_ref().unwrap_or(name);
+        format!("{name} has {members}, not {wanted}: `fleetctl scale {scaled} {wanted}` again completes it")
     };
-    sets.iter().filter(interrupted).map(line).collect()
+    let scaled = |set: &&SetView| set.file.is_some_and(|file| file != set.replicas);
+    let other = |set: &SetView| {
+        let file = set.file.unwrap_or_default();
+        format!("{}: {}, its file says Replicas={file}", set.name, instances(set.replicas))
+    };
+    let others = sets.iter().filter(scaled).map(other);
+    sets.iter().filter(interrupted).map(line).chain(others).collect()
 }
 
 #[cfg(test)]
@@ -97,7 +110,7 @@ mod tests {
     fn set(replicas: u32, ready: usize, waiting: usize, members: u32) -> SetView {
         let name = "web@.service".parse().unwrap();
         let members = (1..=members).map(|number| format!("web@{number}.service").parse().unwrap()).collect();
-        SetView { name, replicas, file: Some(3), ready, waiting, members }
+        SetView { name, replicas, file: Some(3), lead: None, riders: Vec::new(), ready, waiting, members }
     }
 
     #[test]
@@ -116,6 +129,10 @@ mod tests {
     fn a_change_that_was_interrupted_is_named() {
         assert!(remarks(&[set(3, 3, 0, 3)]).is_empty());
         let line = "web@.service has 127 members, not 200: `fleetctl scale web@.service 200` again completes it";
-        assert_eq!(remarks(&[set(200, 0, 0, 127)]), [line]);
+        let file = "web@.service: 200 instances, its file says Replicas=3";
+        assert_eq!(remarks(&[set(200, 0, 0, 127)]), [line, file]);
+        let lead = Some("pull@.service".parse().unwrap());
+        let line = "web@.service has 3 members, not 2: `fleetctl scale pull@.service 2` again completes it";
+        assert_eq!(remarks(&[SetView { file: None, lead, ..set(2, 2, 0, 3) }]), [line]);
     }
 }
