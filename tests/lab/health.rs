@@ -39,7 +39,6 @@ fn announced(lab: &Lab) -> usize {
 #[test]
 fn a_unit_is_ready_and_announced_while_its_port_says_so() {
     let lab = Lab::cluster(1);
-    lab.give("n1", "answer");
     for (name, text) in [("web.service", WEB), ("back.service", BACK), ("web-announce.service", SIDEKICK)] {
         lab.file(name, text);
     }
