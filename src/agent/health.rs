@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::model::name::UnitName;
 use crate::model::probe::{HTTP, Probe, words};
 use crate::model::span;
-use crate::plan::health::{self, Outcome, Stand, Standing};
+use crate::plan::health::{self, Act, Outcome, Stand, Standing};
 use crate::plan::host::Input;
 use crate::plan::host::health::Probing;
 use crate::probe::{self, Endpoint};
@@ -153,7 +153,7 @@ impl<H: Systemd> Task<H> {
     async fn run(mut self) {
         let first = |at| health::first(&self.probing.health, &self.standing, at, self.started, self.seed);
         // When each of its probes is due.
-        let mut due: Vec<Duration> = (0..self.probing.health.ready.len()).map(first).collect();
+        let mut due: Vec<Duration> = (0..self.probing.health.probes().count()).map(first).collect();
         loop {
             let Some(next) = due.iter().min() else { return };
             sleep_until(self.shared.begun + *next).await;
@@ -161,7 +161,7 @@ impl<H: Systemd> Task<H> {
             let now: Vec<usize> = (0..due.len()).filter(|at| due[*at] <= begun).collect();
             let outcomes = self.make_all(&now).await;
             for (at, outcome) in now.into_iter().zip(outcomes) {
-                self.apply(at, outcome);
+                self.apply(at, outcome).await;
                 // If it took longer than its interval, because many wait, it is made again at once.
                 due[at] = health::next(&self.probing.health, &self.standing, at, begun, self.age(), self.seed);
             }
@@ -175,7 +175,8 @@ impl<H: Systemd> Task<H> {
 
     /// Make the probes at these positions; those that are the same, once.
     async fn make_all(&self, positions: &[usize]) -> Vec<Outcome> {
-        let probes: Vec<&Probe> = positions.iter().map(|at| &self.probing.health.ready[*at]).collect();
+        let probes: Vec<&Probe> = self.probing.health.probes().collect();
+        let probes: Vec<&Probe> = positions.iter().map(|at| probes[*at]).collect();
         let mut distinct: Vec<&Probe> = Vec::new();
         for probe in &probes {
             if !distinct.contains(probe) {
@@ -214,14 +215,29 @@ impl<H: Systemd> Task<H> {
         }
     }
 
-    fn apply(&mut self, at: usize, outcome: Outcome) {
-        let (standing, changed) = health::step(&self.probing.health, &self.standing, at, outcome);
+    async fn apply(&mut self, at: usize, outcome: Outcome) {
+        let (standing, act) = health::step(&self.probing.health, &self.standing, at, outcome, self.age());
         self.standing = standing;
-        if let Some(stand) = changed {
-            let (name, id) = (self.name.clone(), self.probing.id);
-            self.shared.stands.send_modify(|stands| {
-                stands.insert(name, (id, stand));
-            });
+        let (stand, ends) = match act {
+            None => return,
+            Some(Act::Tell(stand)) => (stand, false),
+            Some(Act::End(stand)) => (stand, true),
+        };
+        let (name, id, why) = (self.name.clone(), self.probing.id, stand.not_alive.clone());
+        self.shared.stands.send_modify(|stands| {
+            stands.insert(name, (id, stand));
+        });
+        if ends {
+            self.end(&why.unwrap_or_default()).await;
+        }
+    }
+
+    /// Have systemd end the unit. What follows is up to its `Restart=`; the next start has instructions of its own.
+    async fn end(&self, why: &str) {
+        match self.shared.host.not_alive(&self.name).await {
+            Ok(true) => tracing::warn!(unit = %self.name, why, "no longer works; ended as by a watchdog"),
+            Ok(false) => tracing::debug!(unit = %self.name, why, "no longer works, and ends already or isn't up"),
+            Err(error) => tracing::warn!(unit = %self.name, why, %error, "no longer works, and can't be ended"),
         }
     }
 }

@@ -1,5 +1,6 @@
-//! `[X-Health]`: how a host finds out whether a unit is ready. Owns the syntax and the bounds
-//! of the options, and how many results of a probe in a row count. `plan::health` decides what follows from them.
+//! `[X-Health]`: how a host finds out whether a unit is ready, and whether it still works. Owns the syntax and the
+//! bounds of the options, and how many results of a probe in a row count. `plan::health` decides what follows from
+//! them.
 
 use std::time::Duration;
 
@@ -13,10 +14,13 @@ use super::span;
 pub const SECTION: &str = "X-Health";
 
 /// Its options.
-const OPTIONS: Section =
-    Section { name: SECTION, options: &["Ready", "IntervalSec", "TimeoutSec", "Rise", "Fall"], legacy: &[] };
+const OPTIONS: Section = Section {
+    name: SECTION,
+    options: &["Ready", "Live", "IntervalSec", "TimeoutSec", "Rise", "Fall", "GraceSec"],
+    legacy: &[],
+};
 
-/// The most probes that a unit may have.
+/// The most probes that each of `Ready=` and `Live=` may have.
 const MAX_PROBES: usize = 8;
 
 /// The bounds of `IntervalSec=`.
@@ -33,19 +37,31 @@ const MAX_COUNT: u32 = 100;
 pub struct Health {
     /// `Ready=`: all must pass for the unit to be ready.
     pub ready: Vec<Probe>,
+    /// `Live=`: a unit is ended as by a watchdog when one of them fails.
+    pub live: Vec<Probe>,
     /// `IntervalSec=`: the time between two runs of a probe.
     pub interval: Duration,
     /// `TimeoutSec=`: how long a run may take; at most `interval`.
     pub timeout: Duration,
     /// `Rise=`: the passes in a row until a unit is ready.
     pub rise: u32,
-    /// `Fall=`: the failures in a row until a unit isn't ready any more.
+    /// `Fall=`: the failures in a row until a unit isn't ready any more, or no longer works.
     pub fall: u32,
+    /// `GraceSec=`: how long after a start a failure of `Live=` doesn't count, unless it has passed before.
+    pub grace: Duration,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { ready: Vec::new(), interval: Duration::from_secs(5), timeout: Duration::from_secs(1), rise: 1, fall: 3 }
+        Self {
+            ready: Vec::new(),
+            live: Vec::new(),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 3,
+            grace: Duration::from_secs(60),
+        }
     }
 }
 
@@ -69,6 +85,8 @@ impl Health {
             let wrong = |why: String| format!("`{option}={value}`: {why}");
             match option {
                 "Ready" => add(&mut health.ready, &name.expand(value)).map_err(wrong),
+                "Live" => add(&mut health.live, &name.expand(value)).map_err(wrong),
+                "GraceSec" => time(value).map(|grace| health.grace = grace).map_err(wrong),
                 "Rise" => count(value).map(|rise| health.rise = rise).map_err(wrong),
                 "Fall" => count(value).map(|fall| health.fall = fall).map_err(wrong),
                 "IntervalSec" => interval(value).map(|interval| health.interval = interval).map_err(wrong),
@@ -82,13 +100,22 @@ impl Health {
         if problems.is_empty() { Ok(Some(health)) } else { Err(problems) }
     }
 
+    /// All probes: those of `Ready=`, then those of `Live=`.
+    pub fn probes(&self) -> impl Iterator<Item = &Probe> {
+        self.ready.iter().chain(&self.live)
+    }
+
     /// What is wrong with options that are valid one by one.
     fn contradictions(&self, file: &UnitFile) -> Vec<Problem> {
         let has = |name: &str| file.section(SECTION).filter(|option| option.name == name).last();
         let mut problems = Vec::new();
-        if has("Ready").is_none() {
+        if has("Ready").or(has("Live")).is_none() {
             let line = file.section(SECTION).next().map_or(0, |option| option.line);
-            problems.push(Problem { line, what: format!("[{SECTION}] has no `Ready=`") });
+            problems.push(Problem { line, what: format!("[{SECTION}] has neither `Ready=` nor `Live=`") });
+        }
+        if let Some(option) = has("GraceSec").filter(|_| has("Live").is_none()) {
+            let what = format!("`GraceSec={}`: it is about `Live=`, which is missing", option.value);
+            problems.push(Problem { line: option.line, what });
         }
         if let Some(option) = has("TimeoutSec") {
             let wrong = if self.timeout > self.interval {
@@ -184,13 +211,18 @@ mod tests {
         assert_eq!(parse("a.service", ""), Ok(None));
         let least = Health { ready: vec![tcp(80)], ..Health::default() };
         assert_eq!(parse("a.service", "Ready=tcp:80"), Ok(Some(least)));
-        let section = "Ready=tcp:80\nReady=tcp:81\nIntervalSec=1min\nTimeoutSec=500ms\nRise=2\nFall=100";
+        let only_live = Health { live: vec![tcp(80)], ..Health::default() };
+        assert_eq!(parse("a.service", "Live=tcp:80"), Ok(Some(only_live)));
+        let section = "Ready=tcp:80\nReady=tcp:81\nLive=tcp:82\nIntervalSec=1min\nTimeoutSec=500ms\nRise=2\nFall=100\n\
+                       GraceSec=10min";
         let all = Health {
             ready: vec![tcp(80), tcp(81)],
+            live: vec![tcp(82)],
             interval: Duration::from_secs(60),
             timeout: Duration::from_millis(500),
             rise: 2,
             fall: 100,
+            grace: Duration::from_secs(600),
         };
         assert_eq!(parse("a.service", section), Ok(Some(all)));
         let once = parse("a.service", "Ready=tcp:1\nTimeoutSec=3\nTimeoutSec=2").unwrap().unwrap();
@@ -225,7 +257,10 @@ mod tests {
                 "Ready=tcp:%H",
                 "4: `Ready=tcp:%H`: only the specifiers %n, %N, %p, %i and %% are known in [X-Health]".into(),
             ),
-            ("Rise=1", "4: [X-Health] has no `Ready=`".into()),
+            ("Rise=1", "4: [X-Health] has neither `Ready=` nor `Live=`".into()),
+            ("Live=8080", format!("4: `Live=8080`: {HOW}")),
+            ("Ready=tcp:1\nGraceSec=5", "5: `GraceSec=5`: it is about `Live=`, which is missing".into()),
+            ("Live=tcp:1\nGraceSec=soon", format!("5: `GraceSec=soon`: {time}")),
             ("Ready=tcp:1\nRise=0", "5: `Rise=0`: must be a number from 1 to 100".into()),
             ("Ready=tcp:1\nFall=+3", "5: `Fall=+3`: must be a number from 1 to 100".into()),
             ("Ready=tcp:1\nFall=101", "5: `Fall=101`: must be a number from 1 to 100".into()),

@@ -1,4 +1,5 @@
-//! What follows from the results of a unit's probes: whether it is ready, and when to probe again. Pure: the times are
+//! What follows from the results of a unit's probes: whether it is ready, whether it no longer works, and when to probe
+//! again. Pure: the times are
 //! values. `agent::health` makes the probes; it must decide nothing.
 
 use std::time::Duration;
@@ -46,13 +47,38 @@ pub struct Stand {
     /// If not: the first one that fails, and why: `http://:8080/ready: 503 Service Unavailable`. `None` before a probe
     /// has failed. If it is ready: the first one that couldn't be made `Fall=` times in a row, and why.
     pub why: Option<String>,
+    /// The probe of `Live=` for which the unit was found not to work, and why that failed, until its next start.
+    pub not_alive: Option<String>,
+}
+
+/// What follows from a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// The stand has changed.
+    Tell(Stand),
+    /// So it has, and the unit no longer works: end it as a watchdog does.
+    End(Stand),
 }
 
 /// The results of a unit's probes so far. It begins again with each start of the unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing(Vec<Results>);
+pub struct Standing {
+    ready: Vec<Results>,
+    live: Vec<Life>,
+    /// Why it was ended.
+    ended: Option<String>,
+}
 
-/// The results of one probe.
+/// The results of one probe of `Live=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Life {
+    /// Whether it has passed since the unit was started.
+    proven: bool,
+    /// The failures in a row that count.
+    failures: u32,
+}
+
+/// The results of one probe of `Ready=`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Results {
     verdict: Verdict,
@@ -70,50 +96,90 @@ impl Standing {
     #[must_use]
     pub fn new(health: &Health, ready: bool) -> Self {
         let results = Results { verdict: Verdict::new(ready), proven: ready, failure: None, not_run: 0 };
-        Self(vec![results; health.ready.len()])
+        let live = vec![Life::default(); health.live.len()];
+        Self { ready: vec![results; health.ready.len()], live, ended: None }
     }
 
     /// The stand that follows.
     #[must_use]
     pub fn stand(&self, health: &Health) -> Stand {
-        let mut down = self.0.iter().zip(&health.ready).filter(|(results, _)| !results.verdict.up).peekable();
+        let mut down = self.ready.iter().zip(&health.ready).filter(|(results, _)| !results.verdict.up).peekable();
         let ready = down.peek().is_none();
         let why = |(results, probe): (&Results, &Probe)| Some(format!("{probe}: {}", results.failure.as_ref()?));
         let why = if ready {
-            self.0.iter().zip(&health.ready).filter(|(results, _)| results.not_run >= health.fall).find_map(why)
+            self.ready.iter().zip(&health.ready).filter(|(results, _)| results.not_run >= health.fall).find_map(why)
         } else {
             down.find_map(why)
         };
-        Stand { ready, why }
+        Stand { ready, why, not_alive: self.ended.clone() }
     }
 
     /// Whether the probe at this position still has to pass for the first time.
     fn is_awaited(&self, at: usize) -> bool {
-        self.0.get(at).is_some_and(|results| !results.proven)
+        self.ready.get(at).is_some_and(|results| !results.proven)
     }
 }
 
-/// Apply the result of the probe at position `at` of `Ready=`. Returns the stand if it has changed.
+/// Apply the result of the probe at position `at` of [`Health::probes`], of a unit that was started `since_start` ago.
 #[must_use]
-pub fn step(health: &Health, standing: &Standing, at: usize, outcome: Outcome) -> (Standing, Option<Stand>) {
+pub fn step(
+    health: &Health,
+    standing: &Standing,
+    at: usize,
+    outcome: Outcome,
+    since_start: Duration,
+) -> (Standing, Option<Act>) {
     let mut next = standing.clone();
-    let Some(results) = next.0.get_mut(at) else { return (next, None) };
-    if let Outcome::NotRun(_) = outcome {
-        results.not_run = results.not_run.saturating_add(1);
-    } else {
-        results.not_run = 0;
-        results.verdict.take(outcome == Outcome::Passed, health.rise, health.fall);
-        results.proven |= results.verdict.up;
-    }
-    match outcome {
-        // While more passes are needed, the last reason stays.
-        Outcome::Passed if !results.verdict.up => {}
-        Outcome::Passed => results.failure = None,
-        Outcome::Failed(why) => results.failure = Some(why),
-        Outcome::NotRun(why) => results.failure = Some(format!("not run: {why}")),
+    let live = at.checked_sub(next.ready.len());
+    if let Some(results) = next.ready.get_mut(at) {
+        results.take(health, outcome);
+    } else if let Some((life, probe)) = live.and_then(|at| next.live.get_mut(at).zip(health.live.get(at)))
+        && let Some(why) = life.take(health, outcome, since_start)
+    {
+        next.ended = Some(format!("{probe}: {why}"));
+        let stand = next.stand(health);
+        return (next, Some(Act::End(stand)));
     }
     let (old, new) = (standing.stand(health), next.stand(health));
-    (next, (old != new).then_some(new))
+    (next, (old != new).then_some(Act::Tell(new)))
+}
+
+impl Results {
+    fn take(&mut self, health: &Health, outcome: Outcome) {
+        if let Outcome::NotRun(_) = outcome {
+            self.not_run = self.not_run.saturating_add(1);
+        } else {
+            self.not_run = 0;
+            self.verdict.take(outcome == Outcome::Passed, health.rise, health.fall);
+            self.proven |= self.verdict.up;
+        }
+        match outcome {
+            // While more passes are needed, the last reason stays.
+            Outcome::Passed if !self.verdict.up => {}
+            Outcome::Passed => self.failure = None,
+            Outcome::Failed(why) => self.failure = Some(why),
+            Outcome::NotRun(why) => self.failure = Some(format!("not run: {why}")),
+        }
+    }
+}
+
+impl Life {
+    /// Returns why the unit no longer works, if it has failed often enough. Then the count begins again: the unit may
+    /// outlive the signal.
+    fn take(&mut self, health: &Health, outcome: Outcome, since_start: Duration) -> Option<String> {
+        match outcome {
+            Outcome::Passed => *self = Self { proven: true, failures: 0 },
+            Outcome::Failed(why) if self.proven || since_start >= health.grace => {
+                self.failures += 1;
+                if self.failures >= health.fall {
+                    self.failures = 0;
+                    return Some(why);
+                }
+            }
+            Outcome::Failed(_) | Outcome::NotRun(_) => {}
+        }
+        None
+    }
 }
 
 /// When a probe is made again that was made at `now`, for a unit that was started `since_start` ago. Both `now` and

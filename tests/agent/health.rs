@@ -204,6 +204,117 @@ fn commands_are_made_a_few_at_a_time() {
     });
 }
 
+const LIVE: &str = "[Service]\nExecStart=/bin/a\nRestart=always\nRestartSec=1\n\
+                    [X-Health]\nLive=tcp:80\nIntervalSec=1\nGraceSec=10\n";
+
+impl World {
+    async fn restarts(&self, name: &str) -> u32 {
+        self.host.details(vec![unit(name)]).await.unwrap()[&unit(name)].restarts
+    }
+}
+
+/// systemd restarts it by its own rules, and counts that.
+#[test]
+fn a_unit_that_no_longer_works_is_ended_and_systemd_restarts_it() {
+    run(async {
+        let world = World::new().await;
+        world.tell(&[("a.service", LIVE, Target::Launched, 5)]).await;
+        world.until_active("a.service").await;
+        seconds(9).await;
+        assert_eq!(world.restarts("a.service").await, 0, "it has time to start");
+        let report = world.state("a.service").await.unwrap();
+        assert_eq!((report.ready, report.health), (None, None), "nothing is said about its readiness");
+        seconds(6).await;
+        assert_eq!(world.restarts("a.service").await, 1);
+        seconds(8).await;
+        assert_eq!(world.restarts("a.service").await, 1, "each start has that time");
+        seconds(8).await;
+        assert_eq!(world.restarts("a.service").await, 2);
+
+        world.network.fails("a.service", "");
+        seconds(120).await;
+        assert_eq!(world.restarts("a.service").await, 2);
+        world.network.fails("a.service", "503");
+        seconds(2).await;
+        world.network.fails("a.service", "");
+        seconds(20).await;
+        assert_eq!(world.restarts("a.service").await, 2, "not three failures in a row");
+        world.network.fails("a.service", "503");
+        seconds(6).await;
+        assert_eq!(world.restarts("a.service").await, 3, "it worked, so its time to start is over");
+    });
+}
+
+#[test]
+fn a_unit_that_systemd_doesnt_restart_fails_and_says_why() {
+    run(async {
+        let world = World::new().await;
+        world.network.fails("a.service", "");
+        let text = LIVE.replace("Restart=always", "Restart=no");
+        world.tell(&[("a.service", &text, Target::Launched, 5)]).await;
+        world.until_active("a.service").await;
+        seconds(5).await;
+        world.network.fails("a.service", "503 Service Unavailable");
+        let failed =
+            |state: Option<&UnitReport>| state.is_some_and(|state| state.active == "failed" && state.health.is_some());
+        let report = world.until("a.service", "failed", failed).await.unwrap();
+        assert_eq!(report.health.as_deref(), Some("not alive: tcp:80: 503 Service Unavailable"));
+        world.network.made("a.service");
+        seconds(60).await;
+        assert_eq!(world.network.made("a.service").len(), 0, "it isn't probed any more");
+
+        world.network.fails("a.service", "");
+        world.host.start(vec![unit("a.service")]).await;
+        world.until("a.service", "well", |s| s.is_some_and(|s| s.active == "active" && s.health.is_none())).await;
+    });
+}
+
+/// Whichever comes first, it stays down, and no other process is signalled.
+#[test]
+fn a_unit_that_no_longer_works_may_be_stopped_in_the_same_moment() {
+    run(async {
+        for millis in (0..4000).step_by(250) {
+            let world = World::new().await;
+            world.network.fails("a.service", "");
+            world.tell(&[("a.service", LIVE, Target::Launched, 5)]).await;
+            world.until_active("a.service").await;
+            seconds(15).await;
+            world.network.fails("a.service", "503");
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            world.tell(&[("a.service", LIVE, Target::Loaded, 6)]).await;
+            seconds(30).await;
+            assert_eq!(world.state("a.service").await.unwrap().active, "inactive", "{millis}");
+            assert_eq!(world.host.main_pid(&unit("a.service")), None, "{millis}");
+        }
+    });
+}
+
+/// Neither are failures remembered across daemons, nor does a daemon that begins grant another time to start.
+#[test]
+fn a_daemon_that_comes_back_counts_failures_from_the_beginning() {
+    run(async {
+        let mut world = World::new().await;
+        world.network.fails("a.service", "");
+        world.tell(&[("a.service", LIVE, Target::Launched, 5)]).await;
+        world.until_active("a.service").await;
+        seconds(15).await;
+        for _ in 0..10 {
+            world.network.fails("a.service", "503");
+            seconds(2).await;
+            world.kill().await;
+            world.network.fails("a.service", "");
+            world.start("n1");
+            seconds(1).await;
+        }
+        assert_eq!(world.restarts("a.service").await, 0);
+        world.kill().await;
+        world.network.fails("a.service", "503");
+        world.start("n1");
+        seconds(9).await;
+        assert_eq!(world.restarts("a.service").await, 1);
+    });
+}
+
 /// Many probes that hang delay none of the others by more than the bound on how many are made at a time.
 #[test]
 fn five_hundred_units_are_probed_and_their_probes_are_spread() {

@@ -17,6 +17,10 @@ const SIDEKICK: &str = "[Unit]\nRequires=web.service\nAfter=web.service\n[Servic
 const COMMAND: &str = "[Service]\nUser=nobody\nEnvironment=FLAG=/run/flag\nExecStart=/usr/bin/sleep infinity\n\
                        [X-Health]\nReady=exec:/usr/bin/test -O ${FLAG}\nIntervalSec=1\nFall=2\n";
 
+/// It hangs as long as the file exists.
+const LIVE: &str = "[Service]\nEnvironment=HANGS=/run/hangs\nExecStart=/usr/bin/sleep infinity\nRestart=on-failure\n\
+                    RestartSec=1\n[X-Health]\nLive=exec:/usr/bin/test ! -e ${HANGS}\nIntervalSec=1\nFall=2\n";
+
 /// What is reported of the readiness of a unit.
 fn health(lab: &Lab, unit: &str) -> Result<(Option<bool>, Option<String>), String> {
     let units = lab.units()?;
@@ -104,4 +108,35 @@ fn a_command_is_run_as_the_unit_that_it_probes() {
         let left = lab.sh("n1", "systemctl list-units --all --no-legend 'fleet-probe-*'").ok();
         if left.trim().is_empty() { Ok(()) } else { Err(left) }
     });
+}
+
+#[test]
+fn a_unit_that_no_longer_works_is_restarted_by_systemd() {
+    let lab = Lab::cluster(1);
+    lab.file("live.service", LIVE);
+    lab.fleetctl(&["start", "live"]).ok();
+    let restarts = || lab.sh("n1", "systemctl show --value -p NRestarts live.service").ok().trim().to_owned();
+    std::thread::sleep(Duration::from_secs(5));
+    let pid = lab.main_pid("n1", "live.service");
+    assert_eq!(restarts(), "0");
+    lab.sh("n1", "touch /run/hangs").ok();
+    eventually(Duration::from_secs(10), "restarted", || match restarts().as_str() {
+        "1" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    assert_ne!(lab.main_pid("n1", "live.service"), pid);
+    let said = lab.sh("n1", "journalctl -u fleetd --no-pager").ok();
+    assert!(said.contains("no longer works"), "{said}");
+    // It has begun anew, and hasn't passed since.
+    std::thread::sleep(Duration::from_secs(10));
+    assert_eq!(restarts(), "1", "it has time to start");
+    lab.sh("n1", "rm /run/hangs").ok();
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(restarts(), "1");
+
+    lab.sh("n1", "touch /run/hangs").ok();
+    lab.fleetctl(&["stop", "live"]).ok();
+    std::thread::sleep(Duration::from_secs(5));
+    let state = lab.sh("n1", "systemctl is-active live.service");
+    assert_eq!(state.stdout.trim(), "inactive");
 }

@@ -12,7 +12,17 @@ fn failed(why: &str) -> Outcome {
 }
 
 fn stand(ready: bool, why: &str) -> Stand {
-    Stand { ready, why: (!why.is_empty()).then(|| why.into()) }
+    Stand { ready, why: (!why.is_empty()).then(|| why.into()), not_alive: None }
+}
+
+/// Apply a result of a unit that was started long ago, whose probes of `Live=` are not in question.
+fn told(health: &Health, standing: &mut Standing, at: usize, outcome: Outcome) -> Option<Stand> {
+    let (next, act) = step(health, standing, at, outcome, LONG_AGO);
+    *standing = next;
+    act.map(|act| match act {
+        Act::Tell(stand) => stand,
+        Act::End(stand) => panic!("ended: {stand:?}"),
+    })
 }
 
 /// What a history of results of one probe changes: `+` passes, `-` fails. One letter for each result: `R` ready, `r`
@@ -21,9 +31,7 @@ fn history(health: &Health, begin: bool, results: &str) -> String {
     let mut standing = Standing::new(health, begin);
     let letter = |result: char| {
         let outcome = if result == '+' { Outcome::Passed } else { failed("refused") };
-        let (next, changed) = step(health, &standing, 0, outcome);
-        standing = next;
-        changed.map_or('.', |stand| if stand.ready { 'R' } else { 'r' })
+        told(health, &mut standing, 0, outcome).map_or('.', |stand| if stand.ready { 'R' } else { 'r' })
     };
     results.chars().map(letter).collect()
 }
@@ -50,10 +58,10 @@ fn ready_rises_and_falls_by_results_in_a_row() {
 fn a_probe_that_cant_be_made_changes_no_verdict() {
     let health = Health { ready: vec!["exec:/bin/a".parse().unwrap()], ..Health::default() };
     let not_run = || Outcome::NotRun("exited 203/EXEC".into());
-    let told = |ready| Some(stand(ready, "exec:/bin/a: not run: exited 203/EXEC"));
+    let says = |ready| Some(stand(ready, "exec:/bin/a: not run: exited 203/EXEC"));
     for (ready, outcomes) in [
-        (false, vec![(not_run(), told(false)), (not_run(), None), (Outcome::Passed, Some(stand(true, "")))]),
-        (true, vec![(not_run(), None), (not_run(), None), (not_run(), told(true)), (not_run(), None)]),
+        (false, vec![(not_run(), says(false)), (not_run(), None), (Outcome::Passed, Some(stand(true, "")))]),
+        (true, vec![(not_run(), None), (not_run(), None), (not_run(), says(true)), (not_run(), None)]),
         (true, vec![(not_run(), None), (Outcome::Passed, None), (not_run(), None), (not_run(), None)]),
         (
             true,
@@ -62,28 +70,92 @@ fn a_probe_that_cant_be_made_changes_no_verdict() {
                 (failed("b"), None),
                 (not_run(), None),
                 (failed("c"), Some(stand(false, "exec:/bin/a: c"))),
-                (not_run(), told(false)),
+                (not_run(), says(false)),
             ],
         ),
     ] {
         let mut standing = Standing::new(&health, ready);
         for (at, (outcome, expected)) in outcomes.into_iter().enumerate() {
-            let (next, changed) = step(&health, &standing, 0, outcome);
-            assert_eq!(changed, expected, "{ready}: {at}");
-            standing = next;
+            assert_eq!(told(&health, &mut standing, 0, outcome), expected, "{ready}: {at}");
         }
     }
+}
+
+/// The seconds after its start at which a unit is ended whose probe has these results, one a second: `+` passes, `-`
+/// fails, `?` isn't run.
+fn ended_at(grace: u64, fall: u32, results: &str) -> Vec<u64> {
+    let health = Health { live: vec![tcp(80)], fall, grace: Duration::from_secs(grace), ..Health::default() };
+    let mut standing = Standing::new(&health, false);
+    let mut ended = Vec::new();
+    for (second, result) in (1..).zip(results.chars()) {
+        let outcome = match result {
+            '+' => Outcome::Passed,
+            '-' => failed("refused"),
+            _ => Outcome::NotRun("no bus".into()),
+        };
+        let (next, act) = step(&health, &standing, 0, outcome, Duration::from_secs(second));
+        standing = next;
+        match act {
+            Some(Act::End(stand)) => {
+                assert_eq!(stand.not_alive.as_deref(), Some("tcp:80: refused"));
+                assert!(stand.ready, "nothing is said about its readiness");
+                ended.push(second);
+            }
+            Some(Act::Tell(stand)) => panic!("{stand:?}"),
+            None => {}
+        }
+    }
+    ended
+}
+
+#[test]
+fn a_unit_no_longer_works_after_failures_in_a_row_that_count() {
+    for (grace, fall, results, expected) in [
+        // It never works: its grace ends, and then the failures count.
+        (5, 3, "-------", vec![7]),
+        (5, 3, "------", vec![]),
+        (0, 3, "---", vec![3]),
+        // A slow starter that works in time.
+        (5, 3, "----+---", vec![8]),
+        (5, 3, "-----+--+--", vec![]),
+        // One pass ends its grace.
+        (60, 3, "+---", vec![4]),
+        (60, 1, "-+-", vec![3]),
+        (60, 3, "+--+--+--", vec![]),
+        // What isn't run neither counts nor interrupts a row.
+        (60, 3, "+????????", vec![]),
+        (60, 3, "+-?-?-", vec![6]),
+        // It outlives the signal.
+        (60, 2, "+-----", vec![3, 5]),
+    ] {
+        assert_eq!(ended_at(grace, fall, results), expected, "{grace} {fall} {results}");
+    }
+}
+
+#[test]
+fn ready_and_live_are_counted_apart() {
+    let health = Health { ready: vec![tcp(80)], live: vec![tcp(81), tcp(82)], fall: 2, ..Health::default() };
+    let mut standing = Standing::new(&health, true);
+    let mut apply = |at, outcome| {
+        let (next, act) = step(&health, &standing, at, outcome, LONG_AGO);
+        standing = next;
+        act
+    };
+    assert_eq!(apply(0, failed("a")), None);
+    assert_eq!(apply(1, failed("b")), None);
+    assert_eq!(apply(2, failed("c")), None, "each probe has its own row");
+    assert_eq!(apply(0, failed("a")), Some(Act::Tell(stand(false, "tcp:80: a"))));
+    assert_eq!(apply(1, Outcome::Passed), None);
+    let not_alive = Some("tcp:82: c".into());
+    assert_eq!(apply(2, failed("c")), Some(Act::End(Stand { not_alive, ..stand(false, "tcp:80: a") })));
+    assert_eq!(apply(3, failed("d")), None, "there is no such probe");
 }
 
 #[test]
 fn all_of_ready_must_pass_and_the_first_that_fails_is_named() {
     let health = Health { ready: vec![tcp(80), tcp(81)], fall: 1, ..Health::default() };
     let mut standing = Standing::new(&health, false);
-    let mut apply = |at, outcome| {
-        let (next, changed) = step(&health, &standing, at, outcome);
-        standing = next;
-        changed
-    };
+    let mut apply = |at, outcome| told(&health, &mut standing, at, outcome);
     assert_eq!(apply(0, Outcome::Passed), None);
     assert_eq!(apply(1, failed("refused")), Some(stand(false, "tcp:81: refused")));
     assert_eq!(apply(1, failed("refused")), None, "nothing has changed");

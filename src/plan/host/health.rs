@@ -46,19 +46,22 @@ impl HostState {
             }
             match (&old, wanted) {
                 (None, None) => continue,
-                (Some(_), None) => {
-                    unit.readiness.stand = Stand::default();
+                (Some((id, ..)), None) => {
+                    // Why it was ended is of interest until its next start.
+                    let not_alive = unit.readiness.stand.not_alive.take();
+                    unit.readiness.stand = Stand { not_alive, ..Stand::default() };
+                    unit.readiness.last = *id;
                     asked.push((name.clone(), None));
                 }
                 (_, Some((health, start))) => {
                     // Another section takes effect on a unit that runs: it stays ready until its new probes fail.
-                    let ready = match old {
-                        Some(_) => same_start && unit.readiness.stand.ready,
+                    let ready = match &old {
+                        Some((_, old, _)) => same_start && (unit.readiness.stand.ready || old.ready.is_empty()),
                         None => unit.readiness.stand.ready || unit.was_without_probes(),
                     };
                     // A restarted daemon must know it, too.
                     self.unsaved.executed |= unit.readiness.stand.ready != ready && unit.executed.is_some();
-                    unit.readiness.stand = Stand { ready, why: None };
+                    unit.readiness.stand = Stand { ready, ..Stand::default() };
                     self.probings += 1;
                     let age = Duration::from_millis(now.wall_ms.saturating_sub(start.since));
                     asked.push((
@@ -72,11 +75,20 @@ impl HostState {
         (!asked.is_empty()).then_some(Action::Probe(asked))
     }
 
-    /// What the probes of units say has changed. Results of instructions that have been replaced say nothing.
+    /// What the probes of units say has changed. Results of instructions that have been replaced say nothing,
+    /// and those of instructions that have ended only why the unit was.
     pub(super) fn probed(&mut self, stands: BTreeMap<UnitName, (u64, Stand)>) {
         for (name, (of, stand)) in stands {
             let Some(unit) = self.units.get_mut(&name) else { continue };
-            if unit.readiness.probing.as_ref().is_none_or(|(id, ..)| *id != of) {
+            let Some((id, ..)) = unit.readiness.probing else {
+                // Its end may be observed before the reason for it arrives.
+                if unit.readiness.last == of && stand.not_alive.is_some() {
+                    unit.readiness.stand.not_alive = stand.not_alive;
+                    self.dirty.insert(name);
+                }
+                continue;
+            };
+            if id != of {
                 continue;
             }
             // A restarted daemon needs to know whether it is ready, and not why it isn't.
@@ -120,19 +132,21 @@ impl Unit {
         })
     }
 
-    /// Whether it is active and its probes say that it is ready; `None` without `[X-Health]`.
+    /// Whether it is active and its probes say that it is ready; `None` without `Ready=` in `[X-Health]`.
     #[must_use]
     pub fn is_ready(&self) -> Option<bool> {
-        self.probes()?.as_ref().ok()?;
+        self.probes()?.as_ref().ok().filter(|health| !health.ready.is_empty())?;
         Some(self.serves() && self.readiness.stand.ready)
     }
 
     /// Why it isn't, for its report.
     pub(super) fn ill_health(&self) -> Option<String> {
-        let why = match self.probes()? {
-            Err(why) => Some(why),
-            Ok(_) => self.readiness.stand.why.as_ref().filter(|_| self.serves()),
+        let stand = &self.readiness.stand;
+        let why = match (self.probes()?, &stand.not_alive) {
+            (Err(why), _) => why.clone(),
+            (Ok(_), Some(why)) => format!("not alive: {why}"),
+            (Ok(_), None) => stand.why.clone().filter(|_| self.serves())?,
         };
-        status(&without_os_error(why?))
+        status(&without_os_error(&why))
     }
 }

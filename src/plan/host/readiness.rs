@@ -29,6 +29,8 @@ pub(super) struct Readiness {
     pub(super) stand: Stand,
     /// What is being probed since which start, and the number of the instructions.
     pub(super) probing: Option<(u64, Arc<Health>, Start)>,
+    /// The number of the instructions of its last start, after that has ended; 0 if there were none.
+    pub(super) last: u64,
     /// Since when the unit is active, in ms since the epoch.
     pub(super) active_since: u64,
 }
@@ -37,8 +39,8 @@ impl Readiness {
     /// The unit has become active, or is found active by a daemon that has just begun; `ready` is what an earlier one
     /// knew of it then.
     pub(super) fn begins(&mut self, since: u64, ready: bool) {
-        self.active_since = since;
-        self.stand = Stand { ready, why: None };
+        (self.active_since, self.last) = (since, 0);
+        self.stand = Stand { ready, ..Stand::default() };
     }
 }
 

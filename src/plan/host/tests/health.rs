@@ -8,12 +8,13 @@ use crate::model::systemd::ActiveState;
 const A: &str = "a.service";
 const PROBED: &str = "[Service]\nExecStart=/bin/a\n[X-Health]\nReady=tcp:80\n";
 const CHANGED: &str = "[Service]\nExecStart=/bin/a\n[X-Health]\nReady=tcp:81\n";
+const LIVE: &str = "[Service]\nExecStart=/bin/a\n[X-Health]\nLive=tcp:80\n";
 const RESTARTS: &str = "[Service]\nExecStart=/bin/a\nRestart=always\n[X-Health]\nReady=tcp:80\n";
 
 /// A host with `a.service`, which has just been started.
 fn started(text: &str) -> World {
     let mut world = World::new();
-    for text in [PLAIN, OTHER, PROBED, CHANGED, RESTARTS] {
+    for text in [PLAIN, OTHER, PROBED, CHANGED, LIVE, RESTARTS] {
         world.texts.insert(hash(text), text.into());
     }
     world.assign(A, assignment(text, Target::Launched, 1));
@@ -29,7 +30,7 @@ impl World {
     }
 
     fn says_of(&mut self, id: u64, ready: bool, why: &str) {
-        let stand = Stand { ready, why: (!why.is_empty()).then(|| why.into()) };
+        let stand = Stand { ready, why: (!why.is_empty()).then(|| why.into()), not_alive: None };
         self.input(Input::Probed([(unit(A), (id, stand))].into()));
         self.settle();
     }
@@ -163,20 +164,50 @@ fn another_section_is_taken_up_by_a_unit_that_runs_on() {
 }
 
 #[test]
+fn why_a_unit_was_ended_is_reported_until_its_next_start() {
+    let mut world = started(LIVE);
+    assert_eq!(world.health(), (None, None), "nothing is known of its readiness");
+    let id = world.probed[&unit(A)].id;
+    let not_alive = Some("tcp:80: 503 Service Unavailable".into());
+    let stand = Stand { ready: true, not_alive, ..Stand::default() };
+    world.input(Input::Probed([(unit(A), (id, stand))].into()));
+    world.settle();
+    let told = (None, Some("not alive: tcp:80: 503 Service Unavailable"));
+    assert_eq!(world.health(), told);
+    world.turns_into(ActiveState::Failed, "failed");
+    assert_eq!((world.health(), world.probed.len()), (told, 0));
+    world.turns_into(ActiveState::Active, "running");
+    assert_eq!(world.health(), (None, None));
+    // Its end may be observed first; a start makes the reason void.
+    let (first, id) = (id, world.probed[&unit(A)].id);
+    world.turns_into(ActiveState::Failed, "failed");
+    for (of, expected) in [(first, (None, None)), (id, told)] {
+        let stand = Stand { not_alive: Some("tcp:80: 503 Service Unavailable".into()), ..Stand::default() };
+        world.input(Input::Probed([(unit(A), (of, stand))].into()));
+        world.settle();
+        assert_eq!(world.health(), expected);
+    }
+    world.turns_into(ActiveState::Active, "running");
+    world.assign(A, assignment(PROBED, Target::Launched, 2));
+    world.settle();
+    assert_eq!(world.health(), (Some(true), None), "it was ready without such probes");
+}
+
+#[test]
 fn a_reason_that_keeps_changing_is_reported_at_a_bounded_rate_and_readiness_at_once() {
     let mut world = started(PROBED);
     world.says(false, "tcp:80: first");
     assert_eq!(world.health(), (Some(false), Some("tcp:80: first")));
     let (before, id) = (world.written, world.probed[&unit(A)].id);
     for number in 0..600 {
-        let stand = Stand { ready: false, why: Some(format!("tcp:80: {number}")) };
+        let stand = Stand { ready: false, why: Some(format!("tcp:80: {number}")), not_alive: None };
         world.input(Input::Probed([(unit(A), (id, stand))].into()));
         world.pass();
         world.now += Duration::from_millis(100);
     }
     let written = world.written - before;
     assert!((5..=6).contains(&written), "{written} writes in a minute");
-    let stand = Stand { ready: true, why: None };
+    let stand = Stand { ready: true, ..Stand::default() };
     world.input(Input::Probed([(unit(A), (id, stand))].into()));
     world.pass();
     assert_eq!(world.health(), (Some(true), None));
