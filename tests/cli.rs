@@ -360,7 +360,7 @@ fn all_problems_of_all_files_are_told_and_nothing_is_sent() {
                x.service: no options in it: not a unit file\n\
                y.service:1: bad section header \"[Unit\": it must be [Name], alone on its line\n\
                bin.service:1: not a text file (byte 0x7f)\n\
-               sick.service:4: `Ready=alive`: write http://HOST:PORT/PATH or tcp:PORT\n\
+               sick.service:4: `Ready=alive`: write http://HOST:PORT/PATH, tcp:PORT or exec:COMMAND\n\
                no unit none.service in the cluster, and no file of that name here\n\
                nothing was submitted\n";
     for verb in ["submit", "load", "start"] {

@@ -168,7 +168,7 @@ async fn everything_wrong_is_said_at_once_and_nothing_is_written() {
             "typo.service:7: `Global=maybe`: must be true or false",
             "sick.service:6: unknown option `Glob` in [X-Fleet]; did you mean `Global`?",
             "sick.service:8: unknown option `Redy` in [X-Health]; did you mean `Ready`?",
-            "sick.service:9: `Ready=80`: write http://HOST:PORT/PATH or tcp:PORT",
+            "sick.service:9: `Ready=80`: write http://HOST:PORT/PATH, tcp:PORT or exec:COMMAND",
             "sick.timer:2: [X-Health] in sick.timer: probes are for services",
             "header.service:2: bad section header \"[Service\": it must be [Name], alone on its line",
             "x@.service: cannot activate template \"x@.service\"",
