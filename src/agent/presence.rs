@@ -196,25 +196,25 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     async fn lease(&mut self, noted: Option<Noted>) -> Result<Lease<S>, Error> {
         let (ttl, format) = (self.options.ttl, self.options.machine.format);
         let fits = |noted: &&Noted| noted.format <= format && noted.ttl.is_none_or(|noted| noted == ttl);
-        self.other_keys = OtherKeys::unknown();
-        let lease = match noted.as_ref().filter(fits) {
+        let adopted = match noted.as_ref().filter(fits) {
             Some(noted) => match Lease::adopt(&self.store, noted.id, ttl).await {
                 Err(Error::LeaseLost) => {
                     tracing::debug!(lease = noted.id.0, "the lease of the previous daemon has ended");
-                    self.other_keys = OtherKeys::None;
-                    Lease::grant(&self.store, ttl).await?
+                    None
                 }
                 adopted => {
                     tracing::debug!(lease = noted.id.0, "adopted the lease of the previous daemon");
-                    adopted?
+                    Some(adopted?)
                 }
             },
-            None => {
-                if noted.is_none() {
-                    self.other_keys = OtherKeys::None;
-                }
-                Lease::grant(&self.store, ttl).await?
-            }
+            None => None,
+        };
+        // With a lease that isn't continued because it doesn't fit, the reports under it may live for a long time yet.
+        let may_live = adopted.is_some() || noted.as_ref().is_some_and(|noted| !fits(&noted));
+        self.other_keys = if may_live { OtherKeys::unknown() } else { OtherKeys::None };
+        let lease = match adopted {
+            Some(lease) => lease,
+            None => Lease::grant(&self.store, ttl).await?,
         };
         let machine = self.options.machine.id.to_string();
         let note = Noted { format, id: lease.id(), machine, ttl: Some(ttl) };

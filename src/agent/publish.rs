@@ -54,10 +54,11 @@ impl<S: Store, H: Systemd> Agent<S, H> {
     }
 }
 
-/// Which units may be reported under keys in another form than the current one, bound to the current lease.
+/// Which units may still be reported under keys in another form than the current one, with the current lease or with an
+/// earlier one that has not ended.
 #[derive(Debug)]
 pub(super) enum OtherKeys {
-    /// None: with this lease, nothing was ever reported in another form.
+    /// None: the lease is new, and nothing was ever reported in another form with it.
     None,
     /// Those that this daemon hasn't reported yet: another daemon had the lease before, this one wrote another form
     /// before, or the store isn't as this daemon left it. The store is asked once for each of them.

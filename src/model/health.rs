@@ -77,8 +77,7 @@ impl Health {
             let what = format!("[{SECTION}] in {name}: probes are for services");
             return Err(vec![Problem { line: first.line, what }]);
         }
-        let instance =
-            name.is_template().then(|| format!("{}@1.{}", name.prefix(), name.kind()).parse().ok()).flatten();
+        let instance = name.is_template().then(|| name.numbered(1).ok()).flatten();
         let name = instance.as_ref().unwrap_or(name);
         let (mut health, mut timeout) = (Self::default(), None);
         let mut problems = OPTIONS.read(file, |option, value| {
@@ -109,11 +108,11 @@ impl Health {
     fn contradictions(&self, file: &UnitFile) -> Vec<Problem> {
         let has = |name: &str| file.section(SECTION).filter(|option| option.name == name).last();
         let mut problems = Vec::new();
-        if has("Ready").or(has("Live")).is_none() {
+        if self.probes().next().is_none() {
             let line = file.section(SECTION).next().map_or(0, |option| option.line);
             problems.push(Problem { line, what: format!("[{SECTION}] has neither `Ready=` nor `Live=`") });
         }
-        if let Some(option) = has("GraceSec").filter(|_| has("Live").is_none()) {
+        if let Some(option) = has("GraceSec").filter(|_| self.live.is_empty()) {
             let what = format!("`GraceSec={}`: it is about `Live=`, which is missing", option.value);
             problems.push(Problem { line: option.line, what });
         }
@@ -165,7 +164,7 @@ pub struct Verdict {
     /// Whether the probe counts as passing.
     pub up: bool,
     /// The number of results in a row that contradict that.
-    pub against: u32,
+    against: u32,
 }
 
 impl Verdict {
@@ -264,7 +263,7 @@ mod tests {
             ("Ready=tcp:1\nRise=0", "5: `Rise=0`: must be a number from 1 to 100".into()),
             ("Ready=tcp:1\nFall=+3", "5: `Fall=+3`: must be a number from 1 to 100".into()),
             ("Ready=tcp:1\nFall=101", "5: `Fall=101`: must be a number from 1 to 100".into()),
-            ("Ready=tcp:1\nTimeoutSec=1.5", format!("5: `TimeoutSec=1.5`: {time}")),
+            ("Ready=tcp:1\nTimeoutSec=1.5.", format!("5: `TimeoutSec=1.5.`: {time}")),
             ("Ready=tcp:1\nTimeoutSec=10", "5: `TimeoutSec=10`: longer than the interval of 5 s".into()),
             ("Ready=tcp:1\nTimeoutSec=1ms", "5: `TimeoutSec=1ms`: must be at least 10ms".into()),
             ("Ready=tcp:1\nIntervalSec=500ms", "5: `IntervalSec=500ms`: must be from 1s to 1h".into()),

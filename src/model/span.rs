@@ -1,4 +1,5 @@
-//! Times as systemd writes them (`systemd.time(7)`): `10`, `500ms`, `1min 30s`, `infinity`. Owns which units there are.
+//! Times as systemd writes them (`systemd.time(7)`): `10`, `500ms`, `1.5s`, `1min 30s`, `infinity`. Owns which units
+//! there are.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ const UNITS: [(&str, u64); 16] = [
 ];
 
 /// The time that `text` says; a number without a unit is in seconds. `infinity` is [`Duration::MAX`]. `None` if it
-/// isn't a time. Fractions of a unit aren't read.
+/// isn't a time. Fractions of a unit count down to the microsecond.
 #[must_use]
 pub fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
@@ -32,14 +33,22 @@ pub fn parse(text: &str) -> Option<Duration> {
     }
     let mut total: Option<u64> = None;
     while !rest.is_empty() {
-        let (number, after) = split(rest, |c| c.is_ascii_digit());
+        let (number, mut after) = split(rest, |c| c.is_ascii_digit());
+        let mut fraction = "0";
+        if let Some(behind) = after.strip_prefix('.') {
+            (fraction, after) = split(behind, |c| c.is_ascii_digit());
+        }
         let (unit, after) = split(after.trim_start(), |c| c.is_ascii_alphabetic());
-        let (_, length) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        let part = number.parse::<u64>().ok()?.checked_mul(*length)?;
-        total = Some(total.unwrap_or_default().checked_add(part)?);
+        let micros = UNITS.iter().find(|(name, _)| *name == unit)?.1 * 1000;
+        let whole = number.parse::<u64>().ok()?.checked_mul(micros)?;
+        // More digits than these say nothing more.
+        let fraction = &fraction[..fraction.len().min(9)];
+        let scale = 10_u64.pow(u32::try_from(fraction.len()).ok()?);
+        let part = fraction.parse::<u64>().ok()?.checked_mul(micros)? / scale;
+        total = Some(total.unwrap_or_default().checked_add(whole)?.checked_add(part)?);
         rest = after.trim_start();
     }
-    total.map(Duration::from_millis)
+    total.map(Duration::from_micros)
 }
 
 /// The beginning of `text` whose characters are all `of` a kind, and the rest.
@@ -71,11 +80,28 @@ mod tests {
             ("1h30min", 5_400_000),
             (" 2 hours 1 ", 7_201_000),
             ("1d", 86_400_000),
+            ("1.5s", 1500),
+            ("0.05", 50),
+            ("2.25min 1.000000000001s", 136_000),
         ] {
             assert_eq!(parse(text), Some(Duration::from_millis(ms)), "{text}");
         }
         assert_eq!(parse("infinity"), Some(Duration::MAX));
-        for wrong in ["", " ", "s", "-1", "1.5s", "5x", "1 s s", "never", "10 Infinity", "99999999999999999999", "+1"] {
+        for wrong in [
+            "",
+            " ",
+            "s",
+            "-1",
+            "1.s",
+            ".5s",
+            "1.5.5s",
+            "5x",
+            "1 s s",
+            "never",
+            "10 Infinity",
+            "99999999999999999999",
+            "+1",
+        ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
         assert_eq!([5000, 250, 1500].map(|ms| shown(Duration::from_millis(ms))), ["5 s", "250 ms", "1500 ms"]);

@@ -284,11 +284,12 @@ pub struct UnitReport {
     /// 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Whether it is active and its probes (`Ready=`) say that it is ready. `None` without `[X-Health]`, and in reports
-    /// of versions that don't probe.
+    /// Whether it is active and its probes (`Ready=`) say that it is ready. `None` without `Ready=`, and in reports of
+    /// versions that don't probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
-    /// The probe that fails, and why, or why `[X-Health]` can't be used: one line of at most 200 bytes.
+    /// The probe that fails or couldn't be run, and why; `not alive: ` and that of `Live=`, if the unit was found not
+    /// to work; or why `[X-Health]` can't be used. One line of at most 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
 }

@@ -1,6 +1,5 @@
 //! What follows from the results of a unit's probes: whether it is ready, whether it no longer works, and when to probe
-//! again. Pure: the times are
-//! values. `agent::health` makes the probes; it must decide nothing.
+//! again. Pure: the times are values. `agent::health` makes the probes; it must decide nothing.
 
 use std::time::Duration;
 
@@ -47,7 +46,8 @@ pub struct Stand {
     /// If not: the first one that fails, and why: `http://:8080/ready: 503 Service Unavailable`. `None` before a probe
     /// has failed. If it is ready: the first one that couldn't be made `Fall=` times in a row, and why.
     pub why: Option<String>,
-    /// The probe of `Live=` for which the unit was found not to work, and why that failed, until its next start.
+    /// The probe of `Live=` for which the unit was found not to work, and why that failed, until it passes, or until
+    /// the unit's next start.
     pub not_alive: Option<String>,
 }
 
@@ -65,17 +65,17 @@ pub enum Act {
 pub struct Standing {
     ready: Vec<Results>,
     live: Vec<Life>,
-    /// Why it was ended.
-    ended: Option<String>,
 }
 
 /// The results of one probe of `Live=`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Life {
     /// Whether it has passed since the unit was started.
     proven: bool,
     /// The failures in a row that count.
     failures: u32,
+    /// Why it failed when the unit was found not to work, unless it has passed since: the unit may outlive the signal.
+    ended: Option<String>,
 }
 
 /// The results of one probe of `Ready=`.
@@ -97,12 +97,11 @@ impl Standing {
     pub fn new(health: &Health, ready: bool) -> Self {
         let results = Results { verdict: Verdict::new(ready), proven: ready, failure: None, not_run: 0 };
         let live = vec![Life::default(); health.live.len()];
-        Self { ready: vec![results; health.ready.len()], live, ended: None }
+        Self { ready: vec![results; health.ready.len()], live }
     }
 
     /// The stand that follows.
-    #[must_use]
-    pub fn stand(&self, health: &Health) -> Stand {
+    fn stand(&self, health: &Health) -> Stand {
         let mut down = self.ready.iter().zip(&health.ready).filter(|(results, _)| !results.verdict.up).peekable();
         let ready = down.peek().is_none();
         let why = |(results, probe): (&Results, &Probe)| Some(format!("{probe}: {}", results.failure.as_ref()?));
@@ -111,7 +110,9 @@ impl Standing {
         } else {
             down.find_map(why)
         };
-        Stand { ready, why, not_alive: self.ended.clone() }
+        let mut lives = self.live.iter().zip(&health.live);
+        let not_alive = lives.find_map(|(life, probe)| Some(format!("{probe}: {}", life.ended.as_ref()?)));
+        Stand { ready, why, not_alive }
     }
 
     /// Whether the probe at this position still has to pass for the first time.
@@ -131,17 +132,15 @@ pub fn step(
 ) -> (Standing, Option<Act>) {
     let mut next = standing.clone();
     let live = at.checked_sub(next.ready.len());
+    let mut ends = false;
     if let Some(results) = next.ready.get_mut(at) {
         results.take(health, outcome);
-    } else if let Some((life, probe)) = live.and_then(|at| next.live.get_mut(at).zip(health.live.get(at)))
-        && let Some(why) = life.take(health, outcome, since_start)
-    {
-        next.ended = Some(format!("{probe}: {why}"));
-        let stand = next.stand(health);
-        return (next, Some(Act::End(stand)));
+    } else if let Some(life) = live.and_then(|at| next.live.get_mut(at)) {
+        ends = life.take(health, outcome, since_start);
     }
     let (old, new) = (standing.stand(health), next.stand(health));
-    (next, (old != new).then_some(Act::Tell(new)))
+    let act = if ends { Some(Act::End(new)) } else { (old != new).then_some(Act::Tell(new)) };
+    (next, act)
 }
 
 impl Results {
@@ -164,21 +163,21 @@ impl Results {
 }
 
 impl Life {
-    /// Returns why the unit no longer works, if it has failed often enough. Then the count begins again: the unit may
-    /// outlive the signal.
-    fn take(&mut self, health: &Health, outcome: Outcome, since_start: Duration) -> Option<String> {
+    /// Returns whether it has failed often enough that the unit no longer works. Then the count begins again: the unit
+    /// may outlive the signal.
+    fn take(&mut self, health: &Health, outcome: Outcome, since_start: Duration) -> bool {
         match outcome {
-            Outcome::Passed => *self = Self { proven: true, failures: 0 },
+            Outcome::Passed => *self = Self { proven: true, ..Self::default() },
             Outcome::Failed(why) if self.proven || since_start >= health.grace => {
                 self.failures += 1;
                 if self.failures >= health.fall {
-                    self.failures = 0;
-                    return Some(why);
+                    (self.failures, self.ended) = (0, Some(why));
+                    return true;
                 }
             }
             Outcome::Failed(_) | Outcome::NotRun(_) => {}
         }
-        None
+        false
     }
 }
 

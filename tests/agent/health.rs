@@ -176,8 +176,25 @@ fn a_probe_may_be_a_command() {
     });
 }
 
-/// Commands that hang delay those of other units, and no connections; there are only a few at a time. A probe that is
-/// written twice is made once.
+#[test]
+fn a_probe_that_is_written_twice_is_made_once() {
+    run(async {
+        let world = World::new().await;
+        world.network.fails("a.service", "");
+        for (name, probe) in [("a.service", "tcp:80"), ("b.service", "exec:/bin/x")] {
+            let text = format!("[Service]\nExecStart=/bin/a\n[X-Health]\nReady={probe}\nLive={probe}\n");
+            world.tell(&[(name, &text, Target::Launched, 5)]).await;
+            world.until_ready(name, true).await;
+        }
+        seconds(10).await;
+        let (before, _) = (world.host.counters().probes, world.network.made("a.service"));
+        seconds(60).await;
+        let made = (world.network.made("a.service").len(), world.host.counters().probes - before);
+        assert!((11..=13).contains(&made.0) && (11..=13).contains(&made.1), "every 5 s: {made:?}");
+    });
+}
+
+/// Commands that hang delay those of other units, and no connections; there are only a few at a time.
 #[test]
 fn commands_are_made_a_few_at_a_time() {
     run(async {

@@ -53,11 +53,12 @@ pub struct StateView {
     /// The unit's own text about what it is doing (`STATUS=`), while it starts, reloads or stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Whether it is active and its probes say that it is ready. Missing if its file has no `[X-Health]`, and from
-    /// hosts of earlier versions.
+    /// Whether it is active and its probes say that it is ready. Missing if its file has no `Ready=`, and from hosts of
+    /// earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
-    /// The probe that fails, and why: `http://:8080/ready: 503 Service Unavailable`.
+    /// The probe that fails or couldn't be run, and why: `http://:8080/ready: 503 Service Unavailable`; after
+    /// `not alive: `, that of `Live=` for which the unit was found not to work; or why `[X-Health]` can't be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
 }

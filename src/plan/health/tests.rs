@@ -149,6 +149,10 @@ fn ready_and_live_are_counted_apart() {
     let not_alive = Some("tcp:82: c".into());
     assert_eq!(apply(2, failed("c")), Some(Act::End(Stand { not_alive, ..stand(false, "tcp:80: a") })));
     assert_eq!(apply(3, failed("d")), None, "there is no such probe");
+    // It outlived the signal, and works again as soon as the same probe passes.
+    assert_eq!(apply(1, Outcome::Passed), None);
+    assert_eq!(apply(2, failed("c")), None);
+    assert_eq!(apply(2, Outcome::Passed), Some(Act::Tell(stand(false, "tcp:80: a"))));
 }
 
 #[test]

@@ -75,8 +75,8 @@ impl HostState {
         (!asked.is_empty()).then_some(Action::Probe(asked))
     }
 
-    /// What the probes of units say has changed. Results of instructions that have been replaced say nothing,
-    /// and those of instructions that have ended only why the unit was.
+    /// What the probes of units say has changed. Results of instructions that have been replaced say nothing, and those
+    /// of instructions that have ended only why the unit was.
     pub(super) fn probed(&mut self, stands: BTreeMap<UnitName, (u64, Stand)>) {
         for (name, (of, stand)) in stands {
             let Some(unit) = self.units.get_mut(&name) else { continue };

@@ -33,6 +33,11 @@ impl Dbus {
         .await
     }
 
+    /// Whether a unit can be probed: a service that isn't the host's own.
+    pub(super) fn is_service_of_ours(&self, name: &UnitName) -> bool {
+        name.kind() == "service" && !self.shared.host_units().contains_key(name)
+    }
+
     /// Why a refused unit can't be started.
     pub(super) fn refusal(&self, name: &UnitName) -> Option<Error> {
         self.shared.host_units().get(name).map(|path| host_has(name, path))

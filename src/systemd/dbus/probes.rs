@@ -137,7 +137,7 @@ impl Dbus {
             }
             inner.version
         };
-        if unit.kind() != "service" || self.shared.host_units().contains_key(unit) {
+        if !self.is_service_of_ours(unit) {
             return Ok(None);
         }
         let (bus, path) = (manager.inner().connection(), unit_path(unit.as_str()));

@@ -74,7 +74,7 @@ impl Plan {
 impl Dbus {
     /// Signal a unit that is up, and kill it later. Returns whether it was signalled.
     pub(super) async fn end_by_watchdog(&self, unit: &UnitName) -> Result<bool, Error> {
-        if unit.kind() != "service" || self.shared.host_units().contains_key(unit) {
+        if !self.is_service_of_ours(unit) {
             return Ok(false);
         }
         let plan = self.plan(unit).await?;

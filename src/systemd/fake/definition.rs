@@ -8,6 +8,7 @@ use super::{Behaviour, Outcome};
 use crate::model::file::{FileError, UnitFile};
 use crate::model::name::UnitName;
 use crate::model::placement::stops_on_disconnect;
+use crate::model::span;
 
 /// The values of `LoadState` that a file can cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +115,8 @@ impl Definition {
         if name.kind() == "service" && !has("ExecStart") && !has("ExecStop") && !has("SuccessAction") {
             return Err(Load::BadSetting);
         }
-        let seconds = |section, option| file.value(section, option).and_then(seconds);
+        let seconds =
+            |section, option| file.value(section, option).and_then(span::parse).filter(|time| *time < Duration::MAX);
         Ok(Self {
             requires: names("Requires"),
             binds_to: names("BindsTo"),
@@ -221,16 +223,6 @@ fn specifiers(name: &UnitName, value: &str) -> String {
         }
     }
     out
-}
-
-/// A number of seconds, or a time with one of systemd's suffixes `ms`, `s`, `min`.
-fn seconds(value: &str) -> Option<Duration> {
-    let (number, unit) = match () {
-        () if value.ends_with("ms") => (value.trim_end_matches("ms"), 0.001),
-        () if value.ends_with("min") => (value.trim_end_matches("min"), 60.0),
-        () => (value.trim_end_matches('s'), 1.0),
-    };
-    Duration::try_from_secs_f64(number.trim().parse::<f64>().ok()? * unit).ok()
 }
 
 #[cfg(test)]
