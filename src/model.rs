@@ -21,6 +21,7 @@ pub mod progress;
 pub mod reserved;
 pub mod revision;
 pub mod role;
+pub mod rollout;
 pub mod rule;
 pub mod section;
 pub mod service;

@@ -10,6 +10,7 @@ use super::machine::{KnownHost, Machine, Metadata};
 use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
+use super::rollout::{Gate, Rollout};
 use super::unit::{Assignment, Placement, Target, Unit, UnitReport};
 
 /// A value and the commit that wrote it, for guards.
@@ -49,6 +50,10 @@ pub struct Cluster {
     pub roster: BTreeMap<MachineId, Versioned<KnownHost>>,
     /// Dynamic metadata, which is kept while a host is absent.
     pub metadata: BTreeMap<MachineId, Metadata>,
+    /// The units that go on with another file than that of their record.
+    pub gates: BTreeMap<UnitName, Versioned<Gate>>,
+    /// The last rollout of each set and unit that has had one.
+    pub rollouts: BTreeMap<UnitName, Versioned<Rollout>>,
     /// The placement of each non-global unit.
     pub placements: BTreeMap<UnitName, Versioned<Placement>>,
     /// The assignments of each host, including dead hosts.
@@ -73,6 +78,10 @@ pub enum Change {
     Roster(MachineId, Option<Versioned<KnownHost>>),
     /// A host's dynamic metadata changed.
     Metadata(MachineId, String, Option<String>),
+    /// A unit was given another file than that of its record, or was let through to that one.
+    Gate(UnitName, Option<Versioned<Gate>>),
+    /// A rollout began or got further.
+    Rollout(UnitName, Option<Versioned<Rollout>>),
     /// A unit was placed, or its reasons for waiting changed.
     Placement(UnitName, Option<Versioned<Placement>>),
     /// An assignment changed.
@@ -91,6 +100,8 @@ impl Cluster {
             Change::Machine(id, machine) => set(&mut self.machines, id, machine),
             Change::Roster(id, known) => set(&mut self.roster, id, known),
             Change::Metadata(id, key, value) => set_nested(&mut self.metadata, id, key, value),
+            Change::Gate(name, gate) => set(&mut self.gates, name, gate),
+            Change::Rollout(name, rollout) => set(&mut self.rollouts, name, rollout),
             Change::Placement(name, placement) => set(&mut self.placements, name, placement),
             Change::Assignment(host, name, entry) => set_nested(&mut self.schedule, host, name, entry),
             Change::Report(name, host, form, report) => self.apply_report(name, host, form, report),
@@ -133,6 +144,8 @@ impl Cluster {
             roster: self.roster.clone(),
             metadata: self.metadata.clone(),
             placements: only(&self.placements, &scope),
+            gates: only(&self.gates, &scope),
+            rollouts: only(&self.rollouts, &scope),
             histories: only(&self.histories, &scope),
             schedule: self.schedule.iter().map(|(host, slice)| (host.clone(), only(slice, &scope))).collect(),
             states: only(&self.states, &scope),

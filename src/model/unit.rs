@@ -11,6 +11,7 @@ use super::author::Author;
 use super::failure::Failure;
 use super::name::{MachineId, UnitHash, UnitName};
 use super::revision::Revision;
+use super::rollout::Ask;
 use super::rule::Reasons;
 
 /// What the user wants of a unit. Each includes the one before.
@@ -86,6 +87,10 @@ pub struct Unit {
     /// know the field ignore it, and lose it when they write the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub riders: Option<Box<BTreeSet<UnitName>>>,
+    /// What was last asked of its rollout, if it is a set or has `[X-Rollout]`. It may change without a new generation,
+    /// because no host has to do anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<Box<Ask>>,
     /// When it was first submitted, ms since the epoch.
     pub submitted: u64,
     /// Who asked for this generation; `None` in records of versions that didn't write it, and in the leader's copy of
@@ -106,6 +111,7 @@ impl Unit {
             restart: None,
             replicas: None,
             riders: None,
+            ask: None,
             submitted: 0,
             by: None,
         }

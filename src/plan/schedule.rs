@@ -226,6 +226,7 @@ impl Scheduler {
                     self.host_changed(&id);
                 }
             }
+            Change::Gate(..) | Change::Rollout(..) => self.cluster_mut().apply(change),
             Change::Placement(name, placement) => {
                 let known = self.cluster.placements.get(&name).map(|known| &known.value);
                 if known != placement.as_ref().map(|placement| &placement.value) {

@@ -85,6 +85,10 @@ families! {
     Metadata(id: MachineId, key: String), METADATA, metadata;
     /// [`crate::model::unit::Placement`].
     Placement(unit: UnitName), PLACEMENTS, placement;
+    /// [`crate::model::rollout::Gate`].
+    Gate(unit: UnitName), GATES, gate;
+    /// [`crate::model::rollout::Rollout`].
+    Rollout(name: UnitName), ROLLOUTS, rollout;
     /// [`crate::model::unit::Assignment`].
     Schedule(host: MachineId, unit: UnitName), SCHEDULE, assignment;
     /// [`crate::model::unit::UnitReport`].

@@ -7,12 +7,14 @@
 
 pub mod assignment;
 pub mod file;
+pub mod gate;
 pub mod history;
 pub mod leader;
 pub mod machine;
 pub mod metadata;
 pub mod placement;
 pub mod report;
+pub mod rollout;
 pub mod roster;
 pub mod service;
 pub mod unit;

@@ -79,6 +79,8 @@ impl Scope {
         match change {
             Change::Unit(name, _)
             | Change::History(name, _)
+            | Change::Gate(name, _)
+            | Change::Rollout(name, _)
             | Change::Placement(name, _)
             | Change::Assignment(_, name, _)
             | Change::Report(name, ..) => self.has(name),

@@ -514,6 +514,7 @@ impl Facts {
                     self.machines.stored(key, &record.text);
                 }
             }
+            Change::Gate(..) | Change::Rollout(..) => {}
             Change::History(..) | Change::Metadata(..) | Change::Placement(..) => {}
             Change::Machine(id, machine) => {
                 if let (Some(before), Some(machine)) = (self.cluster.machines.get(id), machine)
@@ -704,6 +705,16 @@ impl Facts {
             Change::File(hash, file) => format!("file {} {}", hash.short(), or_gone(file.as_ref(), |_| "put".into())),
             Change::History(name, kept) => {
                 format!("history {name} {}", or_gone(kept.as_ref(), |kept| kept.value.keys.len().to_string()))
+            }
+            Change::Gate(name, gate) => {
+                let gate = or_gone(gate.as_ref(), |gate| format!("{}@{}", gate.value.hash.short(), gate.value.asked));
+                format!("gate {name} {gate}")
+            }
+            Change::Rollout(name, rollout) => {
+                let rollout = or_gone(rollout.as_ref(), |rollout| {
+                    format!("{:?} to {}", rollout.value.phase, rollout.value.target.short())
+                });
+                format!("rollout {name} {rollout}")
             }
             Change::Machine(id, machine) => {
                 let machine = or_gone(machine.as_ref(), |m| format!("{} boot {}", m.hostname, m.boot_id));

@@ -50,6 +50,14 @@ impl Family for Records {
                 r#""riders":["led-announce@.service"],"submitted":5}"#,
             ),
         ),
+        // A rollout that was paused.
+        Form::today(
+            "unit/paused@.service",
+            concat!(
+                r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"replicas":3,"#,
+                r#""ask":{"what":"pause","generation":9},"submitted":5}"#,
+            ),
+        ),
         // Before authors were added, and texts that differ from another one in comments only.
         Form::today("unit/web@.service", r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5}"#),
     ];

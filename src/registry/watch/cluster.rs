@@ -22,7 +22,7 @@ const FAMILIES: [&str; 7] =
 #[derive(Debug)]
 pub(super) enum Update {
     /// The complete cluster without files, which replaces everything delivered before.
-    Picture(Cluster),
+    Picture(Box<Cluster>),
     /// The next changes, and the revision that they lead to.
     Changes(Revision, Vec<Change>),
 }
@@ -61,7 +61,7 @@ impl<S: Store> Changes<S> {
         let (cluster, presences) = self.reader.whole(&FAMILIES).await?;
         self.presences = presences;
         self.watch = Some(self.reader.store().watch("", cluster.revision.next()));
-        Ok(Update::Picture(cluster))
+        Ok(Update::Picture(Box::new(cluster)))
     }
 
     fn changes(&mut self, batch: Batch) -> Vec<Change> {

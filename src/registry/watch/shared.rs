@@ -185,7 +185,7 @@ impl State {
         }
         match update {
             Update::Picture(cluster) => {
-                (self.cluster, self.known) = (Arc::new(cluster), true);
+                (self.cluster, self.known) = (Arc::from(cluster), true);
                 self.watchers.values_mut().for_each(|watching| watching.pending = Some(Touched::All));
             }
             Update::Changes(revision, changes) => {
@@ -202,6 +202,8 @@ impl State {
     fn touch(&mut self, change: &Change) {
         match change {
             Change::Unit(name, _)
+            | Change::Gate(name, _)
+            | Change::Rollout(name, _)
             | Change::Placement(name, _)
             | Change::Assignment(_, name, _)
             | Change::Report(name, ..) => self.watchers.values_mut().for_each(|watching| watching.touch(name)),

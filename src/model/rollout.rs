@@ -1,0 +1,210 @@
+//! Rollouts: how a new file reaches the members of a set, or a unit whose file has `[X-Rollout]`. Owns the records that
+//! say how far it has got. `plan::pace` decides who is next.
+
+use serde::{Deserialize, Serialize};
+
+use super::name::{UnitHash, UnitName};
+use super::revision::Revision;
+use super::unit::Unit;
+
+/// How many files a [`Rollout`] remembers the outcomes of.
+const REMEMBERED: usize = 10;
+
+/// The file that a unit goes on with, because its rollout hasn't let it through to the one that was requested, or has
+/// taken it back (`gate/<unit>`; written by the engine). Without one, the unit has the file of its record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// The set's template, or the unit itself: where its [`Rollout`] is.
+    pub rollout: UnitName,
+    /// The hash of the file.
+    pub hash: UnitHash,
+    /// The key of its text, as in [`Unit::text`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<UnitHash>,
+    /// The generation of an assignment with this file.
+    pub generation: Revision,
+    /// As in [`Unit::restart`], for such an assignment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Revision>,
+    /// The generation of the unit's record that asks for the other file. What a later one asks for, such as a restart,
+    /// is carried out with this file.
+    pub asked: Revision,
+}
+
+impl Gate {
+    /// The record by which a unit is scheduled that has this gate: `unit` with the file of the gate.
+    #[must_use]
+    pub fn applied_to(&self, unit: &Unit) -> Unit {
+        let (hash, text) = (self.hash.clone(), self.text.clone());
+        let unit = Unit { hash, text, ..unit.clone() };
+        if unit.generation > self.asked {
+            return unit;
+        }
+        Unit { generation: self.generation, restart: self.restart, ..unit }
+    }
+}
+
+/// The last rollout of a set or a unit (`rollout/<name>`; written by the engine). It remains when it has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The hash of the new file.
+    pub target: UnitHash,
+    /// The file before it: the last one that was stable.
+    pub from: File,
+    /// How far it has got.
+    pub phase: Phase,
+    /// Since when it is in this phase, ms since the epoch.
+    pub since: u64,
+    /// When it began, ms since the epoch.
+    pub began: u64,
+    /// Why it failed, was paused, or doesn't go on, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Whether it has been let go beyond its canaries.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub promoted: bool,
+    /// The generation of the last [`Ask`] that was heeded.
+    #[serde(default)]
+    pub heeded: Revision,
+    /// What became of files, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<FileOutcome>,
+}
+
+impl Rollout {
+    /// Note what became of a file; earlier notes about it are forgotten, and the oldest ones.
+    pub fn note(&mut self, hash: UnitHash, verdict: Verdict, why: Option<String>) {
+        self.outcomes.retain(|known| known.hash != hash);
+        self.outcomes.push(FileOutcome { hash, verdict, why });
+        let superfluous = self.outcomes.len().saturating_sub(REMEMBERED);
+        self.outcomes.drain(..superfluous);
+    }
+}
+
+/// A file, by what it is stored under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its hash.
+    pub hash: UnitHash,
+    /// The key of its text, as in [`Unit::text`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<UnitHash>,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOutcome {
+    /// Its hash.
+    pub hash: UnitHash,
+    /// Whether it was good.
+    pub verdict: Verdict,
+    /// Why it failed, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Whether a file was good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// A rollout of it ended with all members healthy.
+    Stable,
+    /// A rollout of it failed.
+    Failed,
+}
+
+/// How far a rollout has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The canaries get the new file.
+    Canary,
+    /// They are healthy with it, and the others wait until it is promoted.
+    Waiting,
+    /// The members get the new file.
+    Rolling,
+    /// Nobody gets the new file until it is resumed.
+    Paused,
+    /// It failed, and members that have the new file go back to the one before.
+    Reverting,
+    /// It failed, and no member has the new file.
+    Reverted,
+    /// It failed, and members aren't healthy with the file before either.
+    Stuck,
+    /// All members are healthy with the new file.
+    Done,
+}
+
+impl Phase {
+    /// Whether nothing more will happen unless somebody requests it.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Reverted | Self::Stuck | Self::Done)
+    }
+}
+
+/// What a person asks of a running rollout, in the record of its set or unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// What.
+    pub what: Request,
+    /// The store's revision at which it was requested.
+    pub generation: Revision,
+}
+
+/// What can be asked of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    /// Let nobody else through.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Go on beyond the canaries.
+    Promote,
+    /// Begin again with the file that failed.
+    Retry,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::unit::Desired;
+    use super::*;
+
+    #[test]
+    fn behind_a_gate_a_unit_keeps_its_file_and_what_is_asked_later_is_done() {
+        let (old, new) = (UnitHash::new("aa"), UnitHash::new("bb"));
+        let gate = Gate {
+            rollout: "web@.service".parse().unwrap(),
+            hash: old.clone(),
+            text: Some(UnitHash::new("cc")),
+            generation: Revision(3),
+            restart: Some(Revision(2)),
+            asked: Revision(7),
+        };
+        let asked = Unit { restart: Some(Revision(7)), ..Unit::new(Desired::Launched, new, Revision(7)) };
+        let behind = gate.applied_to(&asked);
+        assert_eq!((behind.hash, behind.text), (old.clone(), Some(UnitHash::new("cc"))));
+        assert_eq!((behind.generation, behind.restart), (Revision(3), Some(Revision(2))));
+        let later = Unit { desired: Desired::Loaded, generation: Revision(8), restart: Some(Revision(8)), ..asked };
+        let behind = gate.applied_to(&later);
+        assert_eq!((behind.hash, behind.desired), (old, Desired::Loaded));
+        assert_eq!((behind.generation, behind.restart), (Revision(8), Some(Revision(8))));
+    }
+
+    #[test]
+    fn the_outcomes_of_the_last_files_are_remembered() {
+        let file = |number: usize| UnitHash::new(&number.to_string());
+        let (target, from) = (file(1), File { hash: file(0), text: None });
+        let (phase, promoted, heeded) = (Phase::Rolling, false, Revision(0));
+        let mut rollout =
+            Rollout { target, from, phase, since: 0, began: 0, why: None, promoted, heeded, outcomes: Vec::new() };
+        (0..12).for_each(|number| rollout.note(file(number), Verdict::Stable, None));
+        rollout.note(file(5), Verdict::Failed, Some("it broke".into()));
+        let hashes: Vec<&str> = rollout.outcomes.iter().map(|known| known.hash.as_str()).collect();
+        assert_eq!(hashes, ["2", "3", "4", "6", "7", "8", "9", "10", "11", "5"]);
+    }
+}

@@ -1,0 +1,36 @@
+//! `gate/<unit>`: the file that a unit goes on with until its rollout lets it through. Deleted in the transaction that
+//! gives the unit's host the new file.
+
+use crate::model::cluster::{Change, Versioned};
+use crate::model::name::UnitName;
+use crate::model::rollout::Gate;
+
+#[cfg(test)]
+use super::tests::Form;
+use super::{Family, Writer};
+
+/// The family.
+pub enum Records {}
+
+impl Family for Records {
+    const PATTERN: &'static str = "gate/<unit>";
+    const WRITER: Writer = Writer::Engine;
+    type Names = (UnitName,);
+    type Record = Gate;
+
+    #[cfg(test)]
+    const FORMS: &'static [Form] = &[
+        Form::today(
+            "gate/web@1.service",
+            concat!(
+                r#"{"rollout":"web@.service","hash":"3750b3e9","text":"0f4a7a5c","#,
+                r#""generation":3,"restart":2,"asked":7}"#,
+            ),
+        ),
+        Form::today("gate/db.service", r#"{"rollout":"db.service","hash":"3750b3e9","generation":3,"asked":7}"#),
+    ];
+
+    fn change((unit,): (UnitName,), record: Option<Versioned<Gate>>) -> Result<Option<Change>, String> {
+        Ok(Some(Change::Gate(unit, record)))
+    }
+}

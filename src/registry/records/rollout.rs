@@ -1,0 +1,43 @@
+//! `rollout/<name>`: how far the last rollout of a set or a unit has got. Exists until the set or the unit is destroyed.
+
+use crate::model::cluster::{Change, Versioned};
+use crate::model::name::UnitName;
+use crate::model::rollout::Rollout;
+
+#[cfg(test)]
+use super::tests::Form;
+use super::{Family, Writer};
+
+/// The family.
+pub enum Records {}
+
+impl Family for Records {
+    const PATTERN: &'static str = "rollout/<name>";
+    const WRITER: Writer = Writer::Engine;
+    type Names = (UnitName,);
+    type Record = Rollout;
+
+    #[cfg(test)]
+    const FORMS: &'static [Form] = &[
+        Form::today(
+            "rollout/web@.service",
+            concat!(
+                r#"{"target":"5b1e0b2f","from":{"hash":"3750b3e9","text":"0f4a7a5c"},"phase":"reverted","since":9,"#,
+                r#""began":5,"why":"web@3.service on n1: failed","promoted":true,"heeded":8,"#,
+                r#""outcomes":[{"hash":"3750b3e9","verdict":"stable"},"#,
+                r#"{"hash":"5b1e0b2f","verdict":"failed","why":"web@3.service on n1: failed"}]}"#,
+            ),
+        ),
+        Form::today(
+            "rollout/db.service",
+            concat!(
+                r#"{"target":"5b1e0b2f","from":{"hash":"3750b3e9"},"phase":"rolling","since":5,"#,
+                r#""began":5,"heeded":0}"#,
+            ),
+        ),
+    ];
+
+    fn change((name,): (UnitName,), record: Option<Versioned<Rollout>>) -> Result<Option<Change>, String> {
+        Ok(Some(Change::Rollout(name, record)))
+    }
+}
