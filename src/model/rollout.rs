@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{UnitHash, UnitName};
 use super::revision::Revision;
-use super::unit::Unit;
 
 /// How many files a [`Rollout`] remembers the outcomes of.
 const REMEMBERED: usize = 10;
@@ -29,19 +28,6 @@ pub struct Gate {
     /// The generation of the unit's record that asks for the other file. What a later one asks for, such as a restart,
     /// is carried out with this file.
     pub asked: Revision,
-}
-
-impl Gate {
-    /// The record by which a unit is scheduled that has this gate: `unit` with the file of the gate.
-    #[must_use]
-    pub fn applied_to(&self, unit: &Unit) -> Unit {
-        let (hash, text) = (self.hash.clone(), self.text.clone());
-        let unit = Unit { hash, text, ..unit.clone() };
-        if unit.generation > self.asked {
-            return unit;
-        }
-        Unit { generation: self.generation, restart: self.restart, ..unit }
-    }
 }
 
 /// The last rollout of a set or a unit (`rollout/<name>`; written by the engine). It remains when it has ended.
@@ -171,29 +157,7 @@ pub enum Request {
 
 #[cfg(test)]
 mod tests {
-    use super::super::unit::Desired;
     use super::*;
-
-    #[test]
-    fn behind_a_gate_a_unit_keeps_its_file_and_what_is_asked_later_is_done() {
-        let (old, new) = (UnitHash::new("aa"), UnitHash::new("bb"));
-        let gate = Gate {
-            rollout: "web@.service".parse().unwrap(),
-            hash: old.clone(),
-            text: Some(UnitHash::new("cc")),
-            generation: Revision(3),
-            restart: Some(Revision(2)),
-            asked: Revision(7),
-        };
-        let asked = Unit { restart: Some(Revision(7)), ..Unit::new(Desired::Launched, new, Revision(7)) };
-        let behind = gate.applied_to(&asked);
-        assert_eq!((behind.hash, behind.text), (old.clone(), Some(UnitHash::new("cc"))));
-        assert_eq!((behind.generation, behind.restart), (Revision(3), Some(Revision(2))));
-        let later = Unit { desired: Desired::Loaded, generation: Revision(8), restart: Some(Revision(8)), ..asked };
-        let behind = gate.applied_to(&later);
-        assert_eq!((behind.hash, behind.desired), (old, Desired::Loaded));
-        assert_eq!((behind.generation, behind.restart), (Revision(8), Some(Revision(8))));
-    }
 
     #[test]
     fn the_outcomes_of_the_last_files_are_remembered() {

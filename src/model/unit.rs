@@ -11,7 +11,7 @@ use super::author::Author;
 use super::failure::Failure;
 use super::name::{MachineId, UnitHash, UnitName};
 use super::revision::Revision;
-use super::rollout::Ask;
+use super::rollout::{Ask, Gate};
 use super::rule::Reasons;
 
 /// What the user wants of a unit. Each includes the one before.
@@ -115,6 +115,17 @@ impl Unit {
             submitted: 0,
             by: None,
         }
+    }
+
+    /// The record by which it is scheduled while it has `gate`: with the gate's file.
+    #[must_use]
+    pub fn behind(&self, gate: &Gate) -> Self {
+        let (hash, text) = (gate.hash.clone(), gate.text.clone());
+        let unit = Self { hash, text, ..self.clone() };
+        if unit.generation > gate.asked {
+            return unit;
+        }
+        Self { generation: gate.generation, restart: gate.restart, ..unit }
     }
 
     /// The templates that have as many members as this one.
@@ -384,6 +395,27 @@ mod tests {
         // What isn't a set is written as before.
         let plain = r#"{"desired":"inactive","hash":"a","generation":7,"submitted":0}"#;
         assert_eq!(serde_json::to_string(&new()).unwrap(), plain);
+    }
+
+    #[test]
+    fn behind_a_gate_a_unit_keeps_its_file_and_what_is_asked_later_is_done() {
+        let (old, new) = (UnitHash::new("aa"), UnitHash::new("bb"));
+        let gate = Gate {
+            rollout: "web@.service".parse().unwrap(),
+            hash: old.clone(),
+            text: Some(UnitHash::new("cc")),
+            generation: Revision(3),
+            restart: Some(Revision(2)),
+            asked: Revision(7),
+        };
+        let asked = Unit { restart: Some(Revision(7)), ..Unit::new(Desired::Launched, new, Revision(7)) };
+        let behind = asked.behind(&gate);
+        assert_eq!((behind.hash, behind.text), (old.clone(), Some(UnitHash::new("cc"))));
+        assert_eq!((behind.generation, behind.restart), (Revision(3), Some(Revision(2))));
+        let later = Unit { desired: Desired::Loaded, generation: Revision(8), restart: Some(Revision(8)), ..asked };
+        let behind = later.behind(&gate);
+        assert_eq!((behind.hash, behind.desired), (old, Desired::Loaded));
+        assert_eq!((behind.generation, behind.restart), (Revision(8), Some(Revision(8))));
     }
 
     /// A version without the reasons ignores the field and finds the sentence in its place.

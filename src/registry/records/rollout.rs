@@ -1,4 +1,5 @@
-//! `rollout/<name>`: how far the last rollout of a set or a unit has got. Exists until the set or the unit is destroyed.
+//! `rollout/<name>`: how far the last rollout of a set or a unit has got. Exists until the set or the unit is
+//! destroyed.
 
 use crate::model::cluster::{Change, Versioned};
 use crate::model::name::UnitName;

@@ -5,7 +5,8 @@
 use flotilla::model::revision::Revision;
 use flotilla::registry::keys::{self, Key};
 use flotilla::registry::records::{
-    Family, assignment, file, history, leader, machine, metadata, placement, report, roster, service, unit,
+    Family, assignment, file, gate, history, leader, machine, metadata, placement, report, rollout, roster, service,
+    unit,
 };
 use flotilla::registry::{Corrupt, decode};
 use flotilla::store::{Event, Kv};
@@ -30,6 +31,8 @@ pub fn target(data: &[u8]) {
         Key::Machine(_) => rewrite::<machine::Records>(&kv),
         Key::Roster(_) => rewrite::<roster::Records>(&kv),
         Key::Metadata(..) => rewrite::<metadata::Records>(&kv),
+        Key::Gate(_) => rewrite::<gate::Records>(&kv),
+        Key::Rollout(_) => rewrite::<rollout::Records>(&kv),
         Key::Placement(_) => rewrite::<placement::Records>(&kv),
         Key::Schedule(..) => rewrite::<assignment::Records>(&kv),
         Key::State(_) => rewrite::<report::Records>(&kv),
