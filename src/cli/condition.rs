@@ -3,7 +3,7 @@
 
 use crate::api::wire::{MachineRef, StateView, UnitView};
 use crate::cli::output::fitted::Tone;
-use crate::model::unit::Desired;
+use crate::model::unit::{Desired, is_active};
 
 /// The kinds of states; those that need attention come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,12 +135,12 @@ impl Condition {
             }
             ("activating", _) => new(Kind::Starting, &doing("starting")),
             ("deactivating", _) => new(Kind::Stopping, &doing("stopping")),
-            ("active" | "reloading", sub) if !state.is_ready() => {
+            (active, sub) if is_active(active) && !state.is_ready() => {
                 let why = state.health.as_ref().map_or(String::new(), |why| format!(": {why}"));
                 new(Kind::Unready, &format!("{}, not ready{why}", restarted(sub, state.restarts)))
             }
             ("active", "exited") => new(Kind::Done, "done"),
-            ("active" | "reloading", sub) => new(Kind::Running, &restarted(sub, state.restarts)),
+            (active, sub) if is_active(active) => new(Kind::Running, &restarted(sub, state.restarts)),
             _ if state.job.as_deref() == Some("start") => new(Kind::Starting, "starting"),
             _ if !matches!(state.load.as_str(), "loaded" | "") => new(Kind::Failed, &format!("failed: {}", state.load)),
             _ if !launched => new(Kind::Inactive, "inactive"),
@@ -268,6 +268,8 @@ pub(super) mod tests {
                 Kind::Unready,
                 "running, 1 restart, not ready: tcp:80:refused",
             ),
+            (Launched, "n1 refreshing refresh-extensions", Kind::Running, "refresh-extensions"),
+            (Launched, "n1 refreshing refresh ready=no", Kind::Unready, "refresh, not ready"),
             (Launched, "n1 activating start ready=no", Kind::Starting, "starting"),
             (Launched, "n1 active exited", Kind::Done, "done"),
             (Launched, "n1 activating start", Kind::Starting, "starting"),

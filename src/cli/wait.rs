@@ -6,7 +6,7 @@ use crate::api::client::progress_of;
 use crate::api::wire::{Operation, Progress, StateView, UnitView};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
-use crate::model::unit::Desired;
+use crate::model::unit::{Desired, is_active};
 
 /// What was requested for one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +142,7 @@ fn over(view: &UnitView) -> Progress {
 
 fn running(view: &UnitView, state: State) -> Progress {
     let progress = if state == State::Active { without_probes(view, None) } else { towards_desired(view) };
-    let up = |state: &&StateView| matches!(state.active.as_str(), "active" | "reloading") && state.job.is_none();
+    let up = |state: &&StateView| is_active(&state.active) && state.job.is_none();
     let down = of_its_hosts(view).find(|state| !up(state));
     let has_host = of_its_hosts(view).next().is_some();
     if view.desired != Desired::Launched {
@@ -291,6 +291,7 @@ mod tests {
             // desired, on its host, progress, then: active, ready, inactive, settled
             (Launched, "n1 active running", done.clone(), ["done", "done", up, "done"]),
             (Launched, "n1 active running ready=yes", done.clone(), ["done", "done", up, "done"]),
+            (Launched, "n1 refreshing refresh", done.clone(), ["done", "done", "waiting on n1 (refreshing", "done"]),
             (Launched, "n1 active running ready=no", waiting(), ["done", "waiting w", up, "waiting w"]),
             (Launched, "n1 activating start job=start", waiting(), ["waiting w", "waiting w", "on n1", "waiting w"]),
             (Launched, "n1 inactive dead", waiting(), ["waiting w"; 4]),

@@ -239,11 +239,11 @@ mod tests {
     /// The hash of the file.
     const HASH: &str = "dc244fef41a3382ca41f5c4ebc8b33614902a7ea";
 
-    /// One host that runs a.service, with some records replaced.
     fn at(cluster: u64, revision: u64) -> Moment {
         Moment { cluster, revision: Revision(revision) }
     }
 
+    /// One host that runs a.service, with some records replaced.
     fn state(damage: &[&str]) -> LeaderState {
         let machine = r#"{"id":"00000000000000000000000000000001","ip":"","hostname":"n1","version":"","boot_id":""}"#;
         let file = r#"{"text":"[Service]\nExecStart=/bin/a\n"}"#;

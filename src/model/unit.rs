@@ -322,8 +322,14 @@ impl UnitReport {
 /// Whether a unit in systemd's state `active` serves, if its host reports `ready`.
 #[must_use]
 pub fn serves(active: &str, ready: Option<bool>) -> bool {
-    // A unit that reloads its configuration still serves.
-    ready.unwrap_or(matches!(active, "active" | "reloading" | "refreshing"))
+    ready.unwrap_or(is_active(active))
+}
+
+/// Whether systemd's state `active` means that the unit is active, as for `systemctl is-active`: one that reloads its
+/// configuration, or whose extensions systemd refreshes, still is.
+#[must_use]
+pub fn is_active(active: &str) -> bool {
+    matches!(active, "active" | "reloading" | "refreshing")
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

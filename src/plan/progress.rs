@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::progress::{Operation, Progress};
-use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport};
+use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport, is_active};
 
 /// What is expected of a unit: that its current record is carried out, because of `operation`.
 #[derive(Debug, Clone, Copy)]
@@ -222,11 +222,10 @@ fn started(report: &UnitReport, host: &str) -> Progress {
         format!("failed on {host}: {detail}, now {} ({}){load}", report.active, report.sub)
     };
     match (report.active.as_str(), result) {
-        ("active" | "reloading" | "refreshing", _) if !report.is_ready() => {
+        (active, _) if is_active(active) => {
             let why = report.health.as_ref().map_or(String::new(), |why| format!(": {why}"));
-            Progress::Waiting(format!("not ready on {host}{why}"))
+            if report.is_ready() { Progress::Done } else { Progress::Waiting(format!("not ready on {host}{why}")) }
         }
-        ("active" | "reloading", _) => Progress::Done,
         ("failed", _) => Progress::Failed(went_wrong()),
         // A unit that it requires may be started in the same batch.
         (_, Some("dependency")) => Progress::Failing(went_wrong()),
@@ -408,6 +407,9 @@ mod tests {
             ("7 loaded active running error=stale", "done"),
             ("7 loaded active running ready=yes", "done"),
             ("7 loaded reloading reload ready=yes", "done"),
+            ("7 loaded refreshing refresh-extensions", "done"),
+            ("7 loaded refreshing refresh-extensions ready=yes", "done"),
+            ("7 loaded refreshing refresh-extensions ready=no", "waiting not ready on n1"),
             ("7 loaded active running ready=no", "waiting not ready on n1"),
             ("7 loaded active running ready=no health=tcp:80:refused", "waiting not ready on n1: tcp:80:refused"),
             ("6 loaded active running ready=no", "waiting waiting for n1 to start it"),

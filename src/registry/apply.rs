@@ -153,8 +153,8 @@ impl Attempts {
         now: u64,
     ) -> Result<Option<Applied>, Why> {
         let read = async {
-            let attempted = self.attempted.keys().cloned().collect();
-            let mut read = read(reader, intents, &attempted).await?;
+            let earlier = self.attempted.keys().chain(self.done.keys()).cloned().collect();
+            let mut read = read(reader, intents, &earlier).await?;
             self.detect_earlier_commit(&read);
             let batch = sets::expand(intents, &read, &self.done.keys().collect());
             if let Ok(batch) = &batch {
@@ -322,8 +322,8 @@ fn transactions(batch: &Batch, decisions: &BTreeMap<usize, Decision>, read: &Rea
         }
         Some(step.replace(Key::Unit(name.clone()), write.guard, write.record.as_ref()))
     };
-    let steps: Vec<Step<usize>> = decisions.iter().filter_map(step).collect();
-    let pair = |step: &Step<usize>| batch.pair(&batch.intents[step.tag].name);
-    let together = |one: &Step<usize>, next: &Step<usize>| pair(one).is_some() && pair(one) == pair(next);
-    pack(steps.chunk_by(together).map(|steps| steps.iter().cloned().collect::<Group<usize>>()), None)
+    let writes: Vec<(&usize, &Decision)> = decisions.iter().filter(|(_, decision)| decision.write.is_some()).collect();
+    let pair = |(index, _): (&usize, &Decision)| batch.pair(&batch.intents[*index].name);
+    let groups = writes.chunk_by(|one, next| pair(*one).is_some() && pair(*one) == pair(*next));
+    pack(groups.map(|group| group.iter().copied().filter_map(step).collect::<Group<usize>>()), None)
 }

@@ -118,7 +118,7 @@ pub(super) fn expand(intents: &[Intent], read: &Read, done: &BTreeSet<&UnitName>
             problems.push(problem);
         }
     }
-    sets.extend(riders::related(intents, &sets, read));
+    sets.extend(riders::related(intents, &sets, read, done));
     let changed = riders::changed(intents, &sets, read, done);
     let following = riders::following(intents, &sets, read, &changed);
     batch.riders = riders::named(intents, &sets, read, &changed, &following)?;

@@ -128,6 +128,20 @@ async fn what_is_wanted_of_a_set_is_wanted_of_its_riders() {
 }
 
 #[tokio::test]
+async fn riders_of_a_set_that_does_not_change_are_not_read() {
+    let (pair, alone) = (pair().await, Daemon::start().await);
+    alone.apply(json!([{ "name": "web@.service", "text": file("3"), "desired": "launched" }])).await;
+    let read = async |daemon: &Daemon, name: &str| {
+        let before = daemon.store.read();
+        daemon.apply(json!([{ "name": name, "desired": "loaded" }])).await;
+        daemon.store.read() - before
+    };
+    assert_eq!(read(&pair, "web@1.service").await, read(&alone, "web@1.service").await);
+    assert!(read(&pair, "web@4.service").await > read(&alone, "web@4.service").await);
+    has(&pair, &[1, 2, 3, 4]).await;
+}
+
+#[tokio::test]
 async fn a_rider_that_somebody_has_changed_by_hand_is_left_and_named() {
     let daemon = pair().await;
     let own = FILE.replace("/bin/true", "/bin/false");
@@ -259,6 +273,12 @@ async fn a_change_that_breaks_off_leaves_whole_pairs_and_the_same_again_heals() 
 async fn a_change_is_carried_out_once() {
     for lost in [1, 2] {
         let daemon = pair().await;
+        daemon.store.lose_answers(lost);
+        let created = json!([{ "name": "web@4.service" }, { "name": "web@1.service", "desired": "loaded" }]);
+        let created = done(&daemon.apply(created).await);
+        assert_eq!(created, ["web@4.service created", "web@1.service changed", "log@4.service created"]);
+        has(&daemon, &[1, 2, 3, 4]).await;
+        assert_eq!(daemon.delete("/fleet/v1/units/web@4.service").await.status, 204);
         daemon.store.lose_answers(lost);
         assert_eq!(daemon.delete("/fleet/v1/units/web@2.service").await.status, 204);
         has(&daemon, &[1, 3]).await;

@@ -82,6 +82,38 @@ fn what_is_exported_is_restored_into_an_empty_cluster() {
     assert_eq!(content(&folder), before, "exports of equal clusters are equal");
 }
 
+/// A set and its rider, of which a member was destroyed by its name, so that the folder doesn't have it.
+#[test]
+fn what_comes_and_goes_with_a_restored_set_is_said_as_what_it_is() {
+    let (there, here) = (Real::new(), Real::new());
+    let (_temporary, folder) = temporary();
+    for real in [&there, &here] {
+        std::fs::write(real.dir.path().join("web@.service"), OK.to_owned() + "[X-Fleet]\nReplicas=2\n").unwrap();
+        let rider = OK.to_owned() + "[X-Fleet]\nReplicas=web@.service\n";
+        std::fs::write(real.dir.path().join("log@.service"), rider).unwrap();
+    }
+    there.run("submit web@.service log@.service");
+    there.run("destroy log@2.service");
+    let path = folder.display();
+    there.run(&format!("export {path}"));
+    let restored = "Restored log@.service (inactive)\nRestored log@1.service (inactive)\n\
+        Restored web@.service (inactive)\nRestored web@1.service (inactive)\nRestored web@2.service (inactive)\n";
+    let counted = format!("5 units restored from {path}, 0 unchanged\n");
+    here.expect(&format!("restore {path}"), 0, &format!("{restored}Created log@2.service (inactive)\n"), &counted);
+    // Back to two of them, where a third has a file of its own.
+    here.run("scale web@ 4");
+    std::fs::write(here.dir.path().join("log@3.service"), OK.replace("/bin/true", "/bin/false")).unwrap();
+    here.run("submit --replace log@3.service");
+    let Ran { code, out, err } = here.run(&format!("restore --yes {path}"));
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    let destroyed = ["Destroyed log@4.service", "Destroyed web@3.service", "Destroyed web@4.service"];
+    assert_eq!((code, &lines[..3], lines.len()), (Some(0), &destroyed[..], 5), "{out}");
+    let left =
+        "log@3.service has a file of its own, and is left as it is: `fleetctl destroy log@3.service` destroys it";
+    assert!(err.contains(left) && err.ends_with(&format!("2 units restored from {path}, 3 unchanged\n")), "{err}");
+}
+
 #[test]
 fn units_that_the_cluster_has_are_changed_only_after_a_yes() {
     let (there, here) = (cluster(), Real::new());

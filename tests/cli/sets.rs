@@ -1,6 +1,9 @@
 //! Sets: a template with a number of members is started, scaled, stopped and destroyed as one.
 
+use std::process::Command;
+
 use super::OK;
+use super::fake::run;
 use super::real::Real;
 
 const HOST: &str = "a2d7e4a6000000000000000000000001";
@@ -123,6 +126,13 @@ fn sorted(text: &str) -> Vec<String> {
     lines
 }
 
+/// `edit` with `sed` as the editor.
+fn edit(fleetd: &Real, change: &str, args: &str) -> Command {
+    let mut command = fleetd.command(&format!("edit {args}"));
+    command.env("EDITOR", format!("sed -i {change}"));
+    command
+}
+
 #[test]
 fn a_rider_goes_with_its_set() {
     let fleetd = Real::new();
@@ -145,6 +155,11 @@ fn a_rider_goes_with_its_set() {
     fleetd.expect("diff web@.service", 0, "", remark);
     let refused = "scale: log@.service has as many as web@.service has (Replicas=web@.service); scale that\n";
     fleetd.expect("scale log@ 3", 1, "", refused);
+    // What is missing of it only comes back with the same count.
+    fleetd.run("destroy log@3");
+    let completed = "web@.service: 3 instances, 1 of them were missing (its file says Replicas=2), and log@.service \
+        with it\n";
+    fleetd.expect("scale web@ 3", 0, completed, "");
     // A member takes the one that rides with it along.
     let gone = fleetd.run("destroy web@2");
     assert_eq!(sorted(&gone.out), sorted("Destroyed web@2.service\nDestroyed log@2.service\n"), "{}", gone.err);
@@ -158,9 +173,21 @@ fn a_rider_goes_with_its_set() {
     let left =
         "log@3.service has a file of its own, and is left as it is: `fleetctl destroy log@3.service` destroys it\n";
     assert_eq!((gone.code, gone.out.as_str(), gone.err.as_str()), (Some(0), "Destroyed web@3.service\n", left));
+    // Nothing waits for it.
+    fleetd.host(HOST);
+    for unit in ["web@1.service", "log@1.service"] {
+        fleetd.place(unit, HOST, "active");
+    }
+    let launched = "web@.service: 1 instance\nUnit web@1.service launched on a2d7e4a6.../10.88.0.11\n\
+        Unit log@1.service launched on a2d7e4a6.../10.88.0.11\n";
+    let started = fleetd.run("start --timeout 9s web@.service");
+    assert_eq!((sorted(&started.out), started.err.as_str()), (sorted(launched), left));
+    let edited = run(edit(&fleetd, "s/true/sh/", "--no-block web@"));
+    assert_eq!((edited.code, edited.out.as_str()), (Some(0), "Unit web@.service inactive\n"));
+    assert!(edited.err.ends_with(left), "{}", edited.err);
     let said = "web@.service: 1 -> 0 instances (its file says Replicas=2), and log@.service with it\n\
         Destroyed log@1.service\nDestroyed web@1.service\n";
-    let gone = fleetd.run("scale web@ 0");
+    let gone = fleetd.run("scale --no-block web@ 0");
     assert_eq!((sorted(&gone.out), gone.err.as_str()), (sorted(said), left));
     fleetd.expect("destroy log@3", 0, "Destroyed log@3.service\n", "");
     let both = "Destroyed log@.service\nDestroyed web@.service\n";

@@ -224,7 +224,8 @@ pub struct SetView {
     /// How many members should be on a host and are on none.
     pub waiting: usize,
     /// The members that there are, sorted by number. There are fewer or more than `replicas` if a request that changed
-    /// the count was interrupted: the same request again completes it.
+    /// the count was interrupted: the same request again completes it. A rider also keeps members that somebody
+    /// has changed by hand, which such a request names.
     pub members: Vec<UnitName>,
 }
 

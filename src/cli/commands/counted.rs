@@ -1,8 +1,8 @@
 //! How many members a set has, against what its file says. Owns these words; requests nothing.
 
-use crate::api::wire::UnitView;
 use crate::cli::output::people::count;
 use crate::model::file::UnitFile;
+use crate::model::name::UnitName;
 use crate::model::placement::{Constraints, Replicas};
 
 /// `Replicas=` in the text of a unit file.
@@ -16,10 +16,9 @@ pub(super) fn number_in(text: &str) -> Option<u32> {
 }
 
 /// The message about a set whose count was changed by a command, so that its file has another number.
-pub(super) fn remark(unit: &UnitView, text: &str) -> Option<String> {
-    let (wanted, file) = (unit.replicas?, number_in(text)?);
-    let said = || format!("{}: {}, its file says Replicas={file}", unit.name, instances(wanted));
-    (wanted != file).then(said)
+pub(super) fn remark(name: &UnitName, replicas: Option<u32>, file: Option<u32>) -> Option<String> {
+    let (wanted, file) = (replicas?, file?);
+    (wanted != file).then(|| format!("{name}: {}, its file says Replicas={file}", instances(wanted)))
 }
 
 /// What a new file with the number `file` does to a set that had `before` members and then has `after`, as the end of a
@@ -44,13 +43,11 @@ pub(super) fn instances(number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::condition::tests::unit;
-    use crate::model::unit::Desired;
 
     #[test]
     fn a_count_that_is_not_the_files_is_said() {
         let text = |replicas: &str| format!("[Service]\nExecStart=/bin/true\n[X-Fleet]\nReplicas={replicas}\n");
-        let set = |replicas| UnitView { replicas, ..unit("web@.service", Desired::Inactive, &[]) };
+        let name = "web@.service".parse().unwrap();
         for (replicas, file, expected) in [
             (Some(5), text("3"), Some("web@.service: 5 instances, its file says Replicas=3")),
             (Some(3), text("3"), None),
@@ -58,7 +55,7 @@ mod tests {
             (Some(3), "[Service]\nExecStart=/bin/true\n".into(), None),
             (None, text("3"), None),
         ] {
-            assert_eq!(remark(&set(replicas), &file).as_deref(), expected, "{replicas:?} {file}");
+            assert_eq!(remark(&name, replicas, number_in(&file)).as_deref(), expected, "{replicas:?} {file}");
         }
     }
 

@@ -57,7 +57,8 @@ async fn compare(session: &Session, args: &Diff) -> Result<Exit, Error> {
             }));
         } else {
             session.out.data(&painted(&lines, session.out.has_colours()));
-            let kept = || counted::remark(&old.as_ref()?.unit, new.file.text());
+            let file = counted::number_in(new.file.text());
+            let kept = || counted::remark(&wanted.name, old.as_ref()?.unit.replicas, file);
             let said = effect.map(|effect| format!("{}: {effect}", wanted.name)).or_else(kept);
             said.iter().for_each(|line| session.out.message(line));
         }

@@ -79,18 +79,21 @@ async fn change(
         revision: detail.revision,
         ..ApplyUnit::default()
     };
-    let files = [(name.to_string(), label)].into();
+    let units = vec![unit];
+    let (asked, files) = (send::names(&units), [(name.to_string(), label)].into());
     let limit = Limit::begin(&args.block);
-    let applied = session.client.apply(&Apply { units: vec![unit] }).await;
+    let applied = session.client.apply(&Apply { units }).await;
     let applied = applied.map_err(|error| Error::of_apply(error, &files))?;
     if only_comments {
         return comments(session, &applied);
     }
+    send::say_left(session, &applied.units, &asked);
     let operation = instances::operation(detail.unit.desired);
     if operation.is_none() {
         session.line(&format!("Unit {name} inactive"));
     }
-    let ended = wait_or_trigger(session, &applied, goals(&applied, |_| operation), args.block.no_block, limit).await;
+    let goals = goals(&applied, &asked, |_| operation);
+    let ended = wait_or_trigger(session, &applied, goals, args.block.no_block, limit).await;
     // From here on the text is in the cluster.
     let ended = match ended {
         Ok(ended) => ended,

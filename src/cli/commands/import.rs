@@ -12,6 +12,7 @@ use self::plan::{Action, Here, Plan};
 use crate::api::client::Endpoint;
 use crate::api::wire::{AppliedUnit, Outcome};
 use crate::cli::args::Import;
+use crate::cli::commands::send;
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::names;
 use crate::cli::session::Session;
@@ -68,7 +69,11 @@ fn globs(patterns: &[String]) -> Result<Vec<Glob>, Error> {
 
 /// Send what the plan submits.
 async fn apply(session: &Session, plan: &Plan, start: bool) -> Result<Vec<AppliedUnit>, Error> {
-    Ok(session.apply(plan.batch(start)).await?.units)
+    let batch = plan.batch(start);
+    let asked = send::names(&batch);
+    let applied = session.apply(batch).await?.units;
+    send::say_left(session, &applied, &asked);
+    Ok(applied)
 }
 
 /// Print what was done, or what `--apply` would do.

@@ -83,8 +83,10 @@ async fn carry_out(
     limit: Limit,
     done: &mut Progress,
 ) -> Result<Exit, Error> {
-    let applied = send::files(session, batch, vec![unit.clone()]).await?;
-    let goals = goals(&applied, |_| Some(Operation::Start));
+    let units = vec![unit.clone()];
+    let asked = send::names(&units);
+    let applied = send::files(session, batch, units).await?;
+    let goals = goals(&applied, &asked, |_| Some(Operation::Start));
     done.applied.revision = applied.revision;
     done.applied.units.extend(applied.units.iter().cloned());
     let ended = wait(session, &applied, goals, limit).await?;

@@ -24,10 +24,11 @@ pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit
     }
     let (mut applied, mut ended): (Applied, Vec<Ended>) = (Applied::default(), Vec::new());
     let (mut exit, mut failed) = (Exit::Ok, None);
+    let asked = chosen.iter().map(|unit| unit.name.to_string()).collect();
     if args.block.no_block {
         if !chosen.is_empty() {
             applied = ask(session, &chosen).await?;
-            units::trigger(session, &goals(&applied, |_| Some(Operation::Restart))).await?;
+            units::trigger(session, &goals(&applied, &asked, |_| Some(Operation::Restart))).await?;
         }
     } else {
         // The handler stays installed for the rest of the process, so a Ctrl-C between two waits must be handled too.
@@ -43,7 +44,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit
             };
             let waited = match one {
                 Ok(one) => {
-                    let goals = goals(&one, |_| Some(Operation::Restart));
+                    let goals = goals(&one, &asked, |_| Some(Operation::Restart));
                     applied.revision = one.revision;
                     applied.units.extend(one.units.iter().cloned());
                     units::wait(session, &one, goals, limit).await

@@ -32,17 +32,23 @@ pub(in crate::cli) async fn run(session: &Session, args: &Restore) -> Result<Exi
     let same = saved.len() - batch.len();
     let applied = session.apply(batch).await?;
     for unit in &applied.units {
-        match saved.get(&unit.name) {
-            Some(saved) => session.line(&format!("Restored {} ({})", unit.name, saved.desired)),
-            None if unit.outcome == Outcome::Differs => session.out.message(&send::left(unit)),
-            // A member that the set doesn't have in the folder.
-            None => session.line(&format!("Destroyed {}", unit.name)),
+        match (saved.get(&unit.name), unit.outcome) {
+            (Some(saved), _) => session.line(&format!("Restored {} ({})", unit.name, saved.desired)),
+            // Members that their set doesn't have in the folder, or that it should have there.
+            (None, Outcome::Differs) => session.out.message(&send::left(unit)),
+            (None, Outcome::Destroyed) => session.line(&format!("Destroyed {}", unit.name)),
+            (None, Outcome::Created) => {
+                let desired = unit.desired.map_or(String::new(), |desired| format!(" ({desired})"));
+                session.line(&format!("Created {}{desired}", unit.name));
+            }
+            (None, _) => session.line(&format!("Changed {}", unit.name)),
         }
     }
     if session.is_json() {
         session.out.json(&applied);
     }
-    let restored = count(applied.units.len(), "unit");
+    let restored = applied.units.iter().filter(|unit| saved.contains_key(&unit.name)).count();
+    let restored = count(restored, "unit");
     session.out.message(&format!("{restored} restored from {}, {same} unchanged", args.folder));
     Ok(Exit::Ok)
 }

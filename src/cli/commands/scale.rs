@@ -48,15 +48,12 @@ pub(in crate::cli) async fn run(session: &Session, args: &Scale) -> Result<Exit,
         ..ApplyUnit::default()
     };
     let batch = vec![unit];
-    let applied = session.apply(batch.clone()).await?;
+    let asked = send::names(&batch);
+    let applied = session.apply(batch).await?;
     session.line(&said(&before, wanted, &applied));
-    let left = applied.units.iter().filter(|unit| send::is_left(unit, &batch));
-    left.for_each(|unit| session.out.message(&send::left(unit)));
-    let operation = |name: &UnitName| {
-        let is_left = applied.units.iter().any(|unit| unit.name == *name && unit.outcome == Outcome::Differs);
-        instances::operation(before.desired).filter(|_| !name.is_template() && !is_left)
-    };
-    let goals = goals(&applied, operation);
+    send::say_left(session, &applied.units, &asked);
+    let operation = |name: &UnitName| instances::operation(before.desired).filter(|_| !name.is_template());
+    let goals = goals(&applied, &asked, operation);
     let ended = wait_or_trigger(session, &applied, goals, args.block.no_block, limit).await?;
     report(session, &applied, &ended);
     Ok(exit_of(&ended))
@@ -113,19 +110,20 @@ fn wanted(before: &Before, count: Count) -> Result<u32, String> {
 fn said(before: &Before, wanted: u32, applied: &Applied) -> String {
     let (name, now) = (&before.template, before.count);
     let instances = counted::instances;
-    let of_set = || applied.units.iter().filter(|unit| unit.name.number_in(name).is_some());
-    let members = |outcome| of_set().filter(|unit| unit.outcome == outcome).count();
-    let (created, destroyed) = (members(Outcome::Created), members(Outcome::Destroyed));
+    // Of the set and its riders.
+    let members = |outcome| applied.units.iter().filter(move |unit| unit.outcome == outcome);
+    let (created, destroyed) = (members(Outcome::Created).count(), members(Outcome::Destroyed).count());
     let change = match (now == wanted, created, destroyed) {
         (false, ..) => format!("{now} -> {}", instances(wanted)),
         (true, 0, 0) => format!("{}, nothing to do", instances(wanted)),
-        // An earlier change of the count was interrupted.
+        // An earlier change of the count was interrupted, or a rider's member was destroyed by its name.
         (true, created, 0) => format!("{}, {created} of them were missing", instances(wanted)),
         (true, _, destroyed) => format!("{}, there were {destroyed} more", instances(wanted)),
     };
     let file = before.file.as_ref().and_then(Replicas::number).filter(|file| *file != wanted);
     let file = file.map_or(String::new(), |file| format!(" (its file says Replicas={file})"));
-    let others = applied.units.iter().filter_map(|unit| unit.name.template()).filter(|template| template != name);
+    let changed = members(Outcome::Created).chain(members(Outcome::Destroyed));
+    let others = changed.filter_map(|unit| unit.name.template()).filter(|template| template != name);
     let riders: BTreeSet<String> = others.map(|template| template.to_string()).collect();
     let riders: Vec<String> = riders.into_iter().collect();
     let with = if riders.is_empty() { String::new() } else { format!(", and {} with it", riders.join(" ")) };
@@ -187,6 +185,11 @@ mod tests {
         let expected = "web@.service: 3 -> 4 instances (its file says Replicas=3), and web-announce@.service \
                         web-log@.service with it";
         assert_eq!(said(&set(3), 4, &with), expected);
+        let back = applied(&[Outcome::Created], &["web-log@3.service"]);
+        let expected = "web@.service: 3 instances, 1 of them were missing, and web-log@.service with it";
+        assert_eq!(said(&set(3), 3, &back), expected);
+        let left = applied(&[Outcome::Differs], &["web-log@4.service"]);
+        assert_eq!(said(&set(3), 3, &left), "web@.service: 3 instances, nothing to do");
     }
 
     #[test]

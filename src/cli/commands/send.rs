@@ -14,6 +14,7 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
     }
     let apply = Apply { units };
     let applied = session.client.apply(&apply).await.map_err(|error| Error::of_apply(error, &batch.files))?;
+    let asked = names(&apply.units);
     let sent: BTreeSet<&str> = apply.units.iter().filter(|u| u.replace).map(|u| u.name.as_str()).collect();
     for unit in &applied.units {
         // Local files were checked already.
@@ -27,7 +28,7 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
             session.out.message(&only_sections(unit));
         }
         match unit.outcome {
-            Outcome::Differs if is_left(unit, &apply.units) => session.out.message(&left(unit)),
+            Outcome::Differs if is_left(unit, &asked) => session.out.message(&left(unit)),
             Outcome::Differs => {
                 let hint = format!("{HINT}`fleetctl diff {}` shows how; with --strict, this is a failure", unit.name);
                 session.out.messages(&[differs(batch, unit), hint]);
@@ -44,10 +45,20 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
     Ok(applied)
 }
 
+/// The names that a request asks for; the others in its answer came to it because of a set.
+pub(in crate::cli) fn names(units: &[ApplyUnit]) -> BTreeSet<String> {
+    units.iter().map(|unit| unit.name.clone()).collect()
+}
+
 /// Whether a unit was to be destroyed because another one was, and stays because somebody has changed its file by hand:
 /// nobody `asked` for it.
-pub(super) fn is_left(unit: &AppliedUnit, asked: &[ApplyUnit]) -> bool {
-    unit.outcome == Outcome::Differs && !asked.iter().any(|asked| asked.name == unit.name.as_str())
+pub(super) fn is_left(unit: &AppliedUnit, asked: &BTreeSet<String>) -> bool {
+    unit.outcome == Outcome::Differs && !asked.contains(unit.name.as_str())
+}
+
+/// Name those units.
+pub(super) fn say_left(session: &Session, applied: &[AppliedUnit], asked: &BTreeSet<String>) {
+    applied.iter().filter(|unit| is_left(unit, asked)).for_each(|unit| session.out.message(&left(unit)));
 }
 
 /// The message for such a unit.

@@ -37,7 +37,8 @@ pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, E
         session.out.json(&document(&detail));
     } else {
         session.out.data(&detail.text);
-        session.out.messages(&counted::remark(&detail.unit, &detail.text).into_iter().collect::<Vec<_>>());
+        let (unit, file) = (&detail.unit, counted::number_in(&detail.text));
+        counted::remark(&unit.name, unit.replicas, file).iter().for_each(|line| session.out.message(line));
     }
     // The cluster may have another file by now.
     Ok(Exit::failed_if(session.offline.get().is_some()))

@@ -6,13 +6,12 @@ use std::time::Duration;
 use crate::api::wire::{AppliedUnit, ApplyUnit, Operation, Outcome};
 use crate::cli::args::{Create, SIGNED, Submit};
 use crate::cli::commands::units::{exit_of, goals, report, wait_or_trigger};
-use crate::cli::commands::{instances, replace, send, watch};
+use crate::cli::commands::{counted, instances, replace, send, watch};
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::batch::Batch;
 use crate::cli::input::files::{self, Known, Policy};
 use crate::cli::input::select;
 use crate::cli::limit::Limit;
-use crate::cli::output::people::count;
 use crate::cli::session::Session;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
@@ -100,6 +99,7 @@ async fn deliver(
     let units = std::mem::take(&mut batch.units);
     let (mut later, now): (Vec<ApplyUnit>, Vec<ApplyUnit>) =
         units.into_iter().partition(|unit| one_by_one && batch.restarted.contains(unit.name.as_str()));
+    let asked = send::names(&now);
     let applied = send::files(session, &batch, now).await?;
     // A smaller set has lost them with its new file.
     let lost = |unit: &ApplyUnit| {
@@ -107,14 +107,15 @@ async fn deliver(
     };
     later.retain(|unit| !lost(unit));
     for (unit, replicas) in applied.units.iter().filter_map(|unit| Some((unit, unit.replicas?))) {
-        session.line(&format!("{}: {}", unit.name, count(replicas as usize, "instance")));
+        session.line(&format!("{}: {}", unit.name, counted::instances(replicas)));
     }
     let new =
         |unit: &&AppliedUnit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced) && unit.replicas.is_none();
     for unit in applied.units.iter().filter(new).filter(|unit| operation(&unit.name).is_none()) {
         session.line(&format!("Unit {} inactive", unit.name));
     }
-    let ended = wait_or_trigger(session, &applied, goals(&applied, operation), args.block.no_block, limit).await?;
+    let goals = goals(&applied, &asked, operation);
+    let ended = wait_or_trigger(session, &applied, goals, args.block.no_block, limit).await?;
     let mut done = replace::Progress { ended, applied };
     let mut exit = exit_of(&done.ended);
     if !later.is_empty() {
@@ -129,8 +130,8 @@ async fn deliver(
         exit = exit_of(&done.ended);
     }
     report(session, &done.applied, &done.ended);
-    let asked = |unit: &AppliedUnit| batch.files.contains_key(unit.name.as_str());
-    let differs = done.applied.units.iter().any(|unit| unit.outcome == Outcome::Differs && asked(unit));
+    let differs = |unit: &AppliedUnit| unit.outcome == Outcome::Differs && !send::is_left(unit, &asked);
+    let differs = done.applied.units.iter().any(differs);
     let failed = !batch.untouchable.is_empty() || (args.strict && differs);
     Ok(if exit == Exit::Ok { Exit::failed_if(failed) } else { exit })
 }

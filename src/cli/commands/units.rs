@@ -89,12 +89,11 @@ async fn carry_out(
         ..ApplyUnit::default()
     };
     let batch: Vec<ApplyUnit> = chosen.iter().map(ask).collect();
-    let mut applied = session.apply(batch.clone()).await?;
-    let left: Vec<&AppliedUnit> = applied.units.iter().filter(|unit| send::is_left(unit, &batch)).collect();
-    left.iter().for_each(|unit| session.out.message(&send::left(unit)));
-    let left: BTreeSet<UnitName> = left.into_iter().map(|unit| unit.name.clone()).collect();
+    let asked = send::names(&batch);
+    let mut applied = session.apply(batch).await?;
+    send::say_left(session, &applied.units, &asked);
     applied.units.extend(leaving);
-    let goals = goals(&applied, |name| Some(operation).filter(|_| !left.contains(name)));
+    let goals = goals(&applied, &asked, |_| Some(operation));
     let ended = wait_or_trigger(session, &applied, goals, args.block.no_block, limit).await?;
     report(session, &applied, &ended);
     let exit = exit_of(&ended);
@@ -136,8 +135,13 @@ fn missing(session: &Session, selected: &Selected, operation: Operation) -> bool
     !lines.is_empty()
 }
 
-/// What was requested for each unit of `applied`: `operation`, if there is something to wait for.
-pub(in crate::cli) fn goals(applied: &Applied, operation: impl Fn(&UnitName) -> Option<Operation>) -> Vec<Goal> {
+/// What was requested for each unit of `applied`: `operation`, if there is something to wait for. Nothing comes of the
+/// members that are left as they are because nobody `asked` for them.
+pub(in crate::cli) fn goals(
+    applied: &Applied,
+    asked: &BTreeSet<String>,
+    operation: impl Fn(&UnitName) -> Option<Operation>,
+) -> Vec<Goal> {
     // The members that a smaller set loses are destroyed, whatever was requested for the others. What is created
     // because of a set may have another state than what was named.
     let of = |unit: &AppliedUnit| match unit.outcome {
@@ -153,7 +157,8 @@ pub(in crate::cli) fn goals(applied: &Applied, operation: impl Fn(&UnitName) -> 
             until: Until::default(),
         })
     };
-    applied.units.iter().filter(|unit| unit.outcome != Outcome::Absent).filter_map(goal).collect()
+    let has_goal = |unit: &&AppliedUnit| unit.outcome != Outcome::Absent && !send::is_left(unit, asked);
+    applied.units.iter().filter(has_goal).filter_map(goal).collect()
 }
 
 /// Wait until all goals have ended, at most `limit`.

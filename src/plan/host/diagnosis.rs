@@ -94,8 +94,7 @@ impl Unit {
     /// Whether systemd knows more about it than its state: why it failed, or how often it was restarted.
     pub(super) fn needs_details(&self) -> bool {
         let may_restart = self.file.as_ref().is_some_and(|file| file.restarts);
-        let runs = matches!(self.state.active, ActiveState::Active | ActiveState::Reloading);
-        self.is_failing() || (may_restart && runs && self.state.job.is_none()) || self.tells_status()
+        self.is_failing() || (may_restart && self.is_active() && self.state.job.is_none()) || self.tells_status()
     }
 
     /// Whether its status text is part of its report: while it starts, reloads or stops. That of a unit that runs may

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::model::health::Health;
 use crate::model::name::UnitName;
-use crate::model::systemd::ActiveState;
 use crate::model::text::{status, without_os_error};
+use crate::model::unit::is_active;
 use crate::plan::health::Stand;
 
 use super::readiness::{Probes, Start};
@@ -101,7 +101,7 @@ impl HostState {
     /// The number of units that are active and aren't ready.
     #[must_use]
     pub fn unready(&self) -> usize {
-        self.units.values().filter(|unit| unit.serves() && unit.is_ready() == Some(false)).count()
+        self.units.values().filter(|unit| unit.is_active() && unit.is_ready() == Some(false)).count()
     }
 }
 
@@ -110,16 +110,13 @@ impl Unit {
         self.file.as_ref()?.probes.as_ref()
     }
 
-    /// Whether systemd has it active. A unit that reloads its configuration still serves.
-    pub(super) fn serves(&self) -> bool {
-        match &self.state.active {
-            ActiveState::Active | ActiveState::Reloading => true,
-            other => other.as_str() == "refreshing",
-        }
+    /// Whether systemd has it active.
+    pub(super) fn is_active(&self) -> bool {
+        is_active(self.state.active.as_str())
     }
 
     fn wants_probes(&self) -> Option<(Arc<Health>, Start)> {
-        let health = self.probes()?.as_ref().ok().filter(|_| self.serves())?;
+        let health = self.probes()?.as_ref().ok().filter(|_| self.is_active())?;
         let restarts = self.diagnosis.inspected.then_some(self.diagnosis.details.restarts);
         Some((Arc::clone(health), Start { since: self.readiness.active_since, restarts }))
     }
@@ -136,7 +133,7 @@ impl Unit {
     #[must_use]
     pub fn is_ready(&self) -> Option<bool> {
         self.probes()?.as_ref().ok().filter(|health| !health.ready.is_empty())?;
-        Some(self.serves() && self.readiness.stand.ready)
+        Some(self.is_active() && self.readiness.stand.ready)
     }
 
     /// Why it isn't, for its report.
@@ -145,7 +142,7 @@ impl Unit {
         let why = match (self.probes()?, &stand.not_alive) {
             (Err(why), _) => why.clone(),
             (Ok(_), Some(why)) => format!("not alive: {why}"),
-            (Ok(_), None) => stand.why.clone().filter(|_| self.serves())?,
+            (Ok(_), None) => stand.why.clone().filter(|_| self.is_active())?,
         };
         status(&without_os_error(&why))
     }

@@ -173,7 +173,7 @@ impl Unit {
     /// Apply the observed state; returns whether there is something new to save.
     fn observe(&mut self, state: UnitState, now: Now) -> bool {
         let mut news = false;
-        let (up, was_ready) = (self.serves(), self.saved_state.as_ref().is_some_and(|saved| saved.ready));
+        let (up, was_ready) = (self.is_active(), self.saved_state.as_ref().is_some_and(|saved| saved.ready));
         if (&self.state.active, &self.state.sub) != (&state.active, &state.sub) {
             self.diagnosis.due = true;
             let saved =
@@ -184,7 +184,7 @@ impl Unit {
         self.removed &= state.active.is_up() || state.job.is_some();
         self.state = state;
         (self.unread, self.ended_unseen) = (false, false);
-        if self.serves() && !up {
+        if self.is_active() && !up {
             self.readiness.begins(self.since, was_ready);
         }
         // The job may have ended unobserved, while no daemon was running.

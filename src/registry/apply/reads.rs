@@ -20,15 +20,15 @@ use crate::registry::reader::Reader;
 use crate::registry::sets::{self, riders};
 use crate::registry::units::{Found, Intent, OnDifferentFile, Read, UnitChange, is_done, is_down};
 
-/// The units of the batch, their templates and the units `also`, at one revision; then the members of sets, each of
-/// which is guarded when it is written.
+/// The units of the batch, their templates and those that `earlier` attempts at it have written, or may have, at one
+/// revision; then the members of sets, each of which is guarded when it is written.
 pub(super) async fn read<S: Store>(
     reader: &Reader<S>,
     intents: &[Intent],
-    also: &BTreeSet<UnitName>,
+    earlier: &BTreeSet<UnitName>,
 ) -> Result<Read, StoreError> {
     let mut names: BTreeSet<UnitName> = intents.iter().map(|intent| intent.name.clone()).collect();
-    names.extend(also.iter().cloned().chain(new_from(intents)).chain(sets::templates(intents)));
+    names.extend(earlier.iter().cloned().chain(new_from(intents)).chain(sets::templates(intents)));
     let keys = names.iter().map(|name| Key::Unit(name.clone()).to_string()).collect();
     let sent = sent(intents);
     let losing = losing(intents);
@@ -40,7 +40,7 @@ pub(super) async fn read<S: Store>(
     let sets = sets::concerned(intents, &read);
     if !sets.is_empty() {
         read.files.extend(files_under(reader, texts(&sets, &read)).await?);
-        let related = riders::related(intents, &sets, &read);
+        let related = riders::related(intents, &sets, &read, &earlier.iter().collect());
         templates(reader, &mut read, &related).await?;
         members(reader, &mut read, &sets.union(&related).cloned().collect()).await?;
     }

@@ -25,9 +25,15 @@ fn lead_before(template: &UnitName, read: &Read) -> Option<UnitName> {
 }
 
 /// The templates that `sets` belong together with: the riders of those that the batch changes, and the leads of those
-/// that it names, before and after it.
-pub(in crate::registry) fn related(intents: &[Intent], sets: &BTreeSet<UnitName>, read: &Read) -> BTreeSet<UnitName> {
-    let riders = sets.iter().filter_map(|name| record(name, read)).flat_map(Unit::riders).cloned();
+/// that it names, before and after it. What is in `done`, an earlier attempt has created, or may have.
+pub(in crate::registry) fn related(
+    intents: &[Intent],
+    sets: &BTreeSet<UnitName>,
+    read: &Read,
+    done: &BTreeSet<&UnitName>,
+) -> BTreeSet<UnitName> {
+    let riders = changed(intents, sets, read, done);
+    let riders = riders.iter().filter_map(|name| record(name, read)).flat_map(Unit::riders).cloned();
     let named = intents.iter().map(|intent| &intent.name).filter(|name| sets.contains(*name));
     let leads = named.flat_map(|name| [lead_before(name, read), lead_after(name, intents, read)]).flatten();
     riders.chain(leads).filter(|name| !sets.contains(name)).collect()

@@ -9,7 +9,7 @@ use super::Stand;
 use crate::api::client::{Client, For, News};
 use crate::api::wire::{UnitView, WatchLine};
 use crate::model::name::{MachineId, UnitName};
-use crate::model::unit::serves;
+use crate::model::unit::is_active;
 use crate::sidecar::{Api, REQUEST_TIMEOUT, brief};
 
 /// Watch `unit` on the host `here`. While the API is unreachable, the last known state stays valid.
@@ -118,7 +118,7 @@ fn stand(view: &UnitView, here: &MachineId) -> Stand {
         return Stand { up: true, why: String::new() };
     }
     let why = match &state.health {
-        _ if !serves(&state.active, None) => format!("{unit} is {} ({})", state.active, state.sub),
+        _ if !is_active(&state.active) => format!("{unit} is {} ({})", state.active, state.sub),
         Some(why) => format!("{unit} isn't ready: {why}"),
         None => format!("{unit} isn't ready"),
     };

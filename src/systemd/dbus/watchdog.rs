@@ -12,6 +12,7 @@ use super::Dbus;
 use super::details::{OF_SERVICES, UNIT, all};
 use super::proxy::{classify, unit_path};
 use crate::model::name::UnitName;
+use crate::model::unit::is_active;
 use crate::systemd::Error;
 
 const SIGABRT: i32 = 6;
@@ -62,8 +63,7 @@ impl Plan {
         let job: Option<(u32, OwnedObjectPath)> = job.and_then(|value| value.try_into().ok());
         Self {
             process: (invocation, main),
-            is_up: matches!(text(unit, "ActiveState").as_str(), "active" | "reloading")
-                && job.is_none_or(|(job, _)| job == 0),
+            is_up: is_active(&text(unit, "ActiveState")) && job.is_none_or(|(job, _)| job == 0),
             whom,
             signal: signal("WatchdogSignal").unwrap_or(SIGABRT),
             kill: limit.map(|limit| (limit, signal("FinalKillSignal").unwrap_or(SIGKILL))),
@@ -149,8 +149,9 @@ mod tests {
 
     #[test]
     fn only_a_unit_that_is_up_and_stays_so_is_signalled() {
-        let cases = [("active", 0, true), ("reloading", 0, true), ("active", 9, false), ("activating", 0, false)];
-        for (active, job, signalled) in cases.into_iter().chain([("deactivating", 9, false), ("failed", 0, false)]) {
+        let up = ["active", "reloading", "refreshing"].map(|active| (active, 0, true));
+        let others = [("active", 9, false), ("activating", 0, false), ("deactivating", 9, false), ("failed", 0, false)];
+        for (active, job, signalled) in up.into_iter().chain(others) {
             assert_eq!(plan(active, job, &[]).is_up, signalled, "{active} {job}");
         }
     }

@@ -6,7 +6,7 @@ use super::people::Shown;
 use super::{Field, is_for_people, or_dash, pick, print, say, show};
 use crate::api::wire::SetView;
 use crate::cli::args::List;
-use crate::cli::commands::counted::instances;
+use crate::cli::commands::counted;
 use crate::cli::condition::Kind;
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::select;
@@ -87,20 +87,17 @@ fn table(sets: &[SetView]) -> Shown {
 
 /// What the numbers alone don't say.
 fn remarks(sets: &[SetView]) -> Vec<String> {
-    let interrupted = |set: &&SetView| set.members.len() != set.replicas as usize;
+    let incomplete = |set: &&SetView| set.members.len() != set.replicas as usize;
     let line = |set: &SetView| {
         let (name, wanted) = (&set.name, set.replicas);
         let members = count(set.members.len(), "member");
         let scaled = set.lead.as_ref().unwrap_or(name);
-        format!("{name} has {members}, not {wanted}: `fleetctl scale {scaled} {wanted}` again completes it")
+        let hint = format!("`fleetctl scale {scaled} {wanted}` again completes it");
+        let left = if set.lead.is_some() { ", or names those that are left" } else { "" };
+        format!("{name} has {members}, not {wanted}: {hint}{left}")
     };
-    let scaled = |set: &&SetView| set.file.is_some_and(|file| file != set.replicas);
-    let other = |set: &SetView| {
-        let file = set.file.unwrap_or_default();
-        format!("{}: {}, its file says Replicas={file}", set.name, instances(set.replicas))
-    };
-    let others = sets.iter().filter(scaled).map(other);
-    sets.iter().filter(interrupted).map(line).chain(others).collect()
+    let scaled = |set: &SetView| counted::remark(&set.name, Some(set.replicas), set.file);
+    sets.iter().filter(incomplete).map(line).chain(sets.iter().filter_map(scaled)).collect()
 }
 
 #[cfg(test)]
@@ -132,7 +129,8 @@ mod tests {
         let file = "web@.service: 200 instances, its file says Replicas=3";
         assert_eq!(remarks(&[set(200, 0, 0, 127)]), [line, file]);
         let lead = Some("pull@.service".parse().unwrap());
-        let line = "web@.service has 3 members, not 2: `fleetctl scale pull@.service 2` again completes it";
+        let line = "web@.service has 3 members, not 2: `fleetctl scale pull@.service 2` again completes it, \
+                    or names those that are left";
         assert_eq!(remarks(&[SetView { file: None, lead, ..set(2, 2, 0, 3) }]), [line]);
     }
 }
