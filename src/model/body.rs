@@ -1,15 +1,15 @@
 //! What systemd has of a unit's file. Owns which changes of a file leave a running unit as it is. Knows nothing about
 //! the meaning of options, except that `OnDisconnect=stop` gives systemd a drop-in for the unit.
 
+use super::disconnect::ends_with_lease;
 use super::file::{UnitFile, canonical_of, sha1};
-use super::placement::ends_with_lease;
 
 /// What a section's name begins with that systemd skips without a word.
 const SKIPPED: &str = "X-";
 
 /// Identifies what systemd has of a file: the SHA-1 of its canonical text without the sections that systemd skips, and
 /// of whether it ends with the host's lease. A unit that runs with one file runs as well with another of the same body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BodyHash([u8; 20]);
 
 impl BodyHash {

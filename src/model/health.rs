@@ -18,6 +18,7 @@ const OPTIONS: Section = Section {
     name: SECTION,
     options: &["Ready", "Live", "IntervalSec", "TimeoutSec", "Rise", "Fall", "GraceSec"],
     legacy: &[],
+    specifiers: true,
 };
 
 /// The most probes that each of `Ready=` and `Live=` may have.

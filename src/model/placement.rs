@@ -1,19 +1,22 @@
-//! `[X-Fleet]`: a unit's constraints on its host, and what happens to it when its host is disconnected. Owns the syntax
-//! of the options, their specifiers, and which of them can be combined. `plan::fit` decides whether a host fits.
+//! `[X-Fleet]`: a unit's constraints on its host, and the rest of what the leader keeps of a file. Owns the syntax of
+//! the options, their specifiers, and which of them can be combined. `plan::fit` decides whether a host fits.
 
 pub mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::body::BodyHash;
+use super::disconnect::{self, OnDisconnect};
 use super::file::{UnitFile, WHITESPACE};
 use super::glob::Glob;
 use super::instance::NamedInstances;
 use super::name::UnitName;
-use super::section::{Problem, Section};
+use super::rollout::policy::Policy;
+use super::section::{FLEET, Problem, Section};
 
 /// The section's name.
-pub const SECTION: &str = "X-Fleet";
+pub const SECTION: &str = FLEET;
 
 /// Its options.
 const OPTIONS: Section = Section {
@@ -25,7 +28,7 @@ const OPTIONS: Section = Section {
         "Conflicts",
         "Replaces",
         "Global",
-        "OnDisconnect",
+        disconnect::OPTION,
         "Replicas",
     ],
     legacy: &[
@@ -35,12 +38,14 @@ const OPTIONS: Section = Section {
         "X-ConditionMachineOf",
         "X-Conflicts",
     ],
+    specifiers: true,
 };
 
 /// The most members of a set that `Replicas=` and a request can ask for.
 pub const MAX_REPLICAS: u32 = 1000;
 
-/// The constraints in a unit file. Strings may contain specifiers until [`Constraints::resolve`].
+/// The constraints in a unit file, and how its changes get through. Strings may contain specifiers until
+/// [`Constraints::resolve`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Constraints {
     /// `MachineID=`: the host's id, or its first eight digits.
@@ -62,6 +67,12 @@ pub struct Constraints {
     pub replicas: Option<Replicas>,
     /// The instances of templates that the file's other sections name. Specifiers in them are never resolved here.
     pub instances: NamedInstances,
+    /// What systemd has of the file.
+    pub body: BodyHash,
+    /// Whether the unit is meant to end by itself ([`UnitFile::ends_by_itself`]).
+    pub ends: bool,
+    /// `[X-Rollout]`, if the file has the section.
+    pub rollout: Option<Box<Policy>>,
     specifiers: bool,
     /// Whether the id was set by the legacy option.
     legacy_id: bool,
@@ -96,23 +107,19 @@ impl Replicas {
     }
 }
 
-/// What happens to a unit when its host can't renew its lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnDisconnect {
-    /// It keeps running. While the cluster treats the host as dead, it may run on another host too.
-    #[default]
-    Keep,
-    /// systemd stops it before the lease can have expired, so that it never runs on two hosts.
-    Stop,
-}
-
 impl Constraints {
-    /// Parse the `[X-Fleet]` section of `file`.
+    /// Read `file`. What is wrong with its `[X-Rollout]` doesn't count ([`Policy::stored`]).
     ///
     /// # Errors
-    /// All its errors: unknown options, malformed values, options that can't be combined.
+    /// All errors of its `[X-Fleet]`: unknown options, malformed values, options that can't be combined.
     pub fn parse(file: &UnitFile) -> Result<Self, Vec<Problem>> {
-        let mut constraints = Self { instances: NamedInstances::of(file), ..Self::default() };
+        let mut constraints = Self {
+            instances: NamedInstances::of(file),
+            body: BodyHash::of(file),
+            ends: file.ends_by_itself(),
+            rollout: Policy::stored(file).map(Box::new),
+            ..Self::default()
+        };
         let mut problems = OPTIONS.read(file, |name, value| {
             constraints.specifiers |= value.contains('%');
             constraints.take(name, value)
@@ -149,6 +156,9 @@ impl Constraints {
             on_disconnect: constraints.on_disconnect,
             replicas: constraints.replicas.clone(),
             instances: constraints.instances.clone(),
+            body: constraints.body,
+            ends: constraints.ends,
+            rollout: constraints.rollout.clone(),
             specifiers: false,
             legacy_id: constraints.legacy_id,
         })
@@ -168,7 +178,7 @@ impl Constraints {
             "MachineOf" => self.take_machine_of(value),
             "Conflicts" => globs(name, value).map(|globs| self.conflicts.extend(globs)),
             "Replaces" => globs(name, value).map(|globs| self.replaces.extend(globs)),
-            "OnDisconnect" => self.take_on_disconnect(value),
+            disconnect::OPTION => value.parse().map(|on_disconnect| self.on_disconnect = on_disconnect),
             "Replicas" => self.take_replicas(value),
             _ => boolean(value)
                 .map(|global| self.global = global)
@@ -206,15 +216,6 @@ impl Constraints {
                 _ => return Err(format!("`MachineMetadata={value}`: `{pair}` must be key=value")),
             }
         }
-        Ok(())
-    }
-
-    fn take_on_disconnect(&mut self, value: &str) -> Result<(), String> {
-        self.on_disconnect = match value {
-            "keep" => OnDisconnect::Keep,
-            "stop" => OnDisconnect::Stop,
-            _ => return Err(format!("`OnDisconnect={value}`: must be keep or stop")),
-        };
         Ok(())
     }
 
@@ -274,18 +275,6 @@ impl Constraints {
         }
         found
     }
-}
-
-/// Whether systemd must stop the unit with this text before its host's lease can have expired.
-#[must_use]
-pub fn stops_on_disconnect(text: &str) -> bool {
-    UnitFile::parse(text.as_bytes()).is_ok_and(|file| ends_with_lease(&file))
-}
-
-/// The same of a file.
-#[must_use]
-pub fn ends_with_lease(file: &UnitFile) -> bool {
-    Constraints::parse(file).is_ok_and(|constraints| constraints.on_disconnect == OnDisconnect::Stop)
 }
 
 /// Words separated by white space; double quotes group words (`"a=b" "c=d"`, `"region=us east"`). `Err` if a quote

@@ -1,6 +1,8 @@
 //! Rollouts: how a new file reaches the members of a set, or a unit whose file has `[X-Rollout]`. Owns the records that
 //! say how far it has got. `plan::pace` decides who is next.
 
+pub mod policy;
+
 use serde::{Deserialize, Serialize};
 
 use super::name::{UnitHash, UnitName};

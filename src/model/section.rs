@@ -3,6 +3,9 @@
 
 use super::file::UnitFile;
 
+/// The section with a unit's constraints on its host.
+pub const FLEET: &str = "X-Fleet";
+
 /// How many characters of an unknown option may differ from the one that is suggested.
 const NEAR: usize = 3;
 
@@ -15,6 +18,8 @@ pub(super) struct Section {
     pub(super) options: &'static [&'static str],
     /// Older spellings, which are read and never suggested.
     pub(super) legacy: &'static [&'static str],
+    /// Whether values can have specifiers; otherwise `%` means itself.
+    pub(super) specifiers: bool,
 }
 
 /// An error in one line of a section.
@@ -46,7 +51,7 @@ impl Section {
             let hint = self.nearest(option).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             return Err(format!("unknown option `{option}` in [{}]{hint}", self.name));
         }
-        let mut chars = value.chars();
+        let mut chars = if self.specifiers { value.chars() } else { "".chars() };
         while let Some(c) = chars.next() {
             if c == '%' && !matches!(chars.next(), Some('n' | 'N' | 'p' | 'i' | '%')) {
                 return Err(format!(

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::model::body::BodyHash;
 use crate::model::file::UnitFile;
 use crate::model::name::UnitHash;
 use crate::model::placement::Constraints;
@@ -21,8 +20,6 @@ pub struct FileSummary {
     pub description: Box<str>,
     /// The constraints in `[X-Fleet]`, with unresolved specifiers.
     pub constraints: Arc<Constraints>,
-    /// What systemd has of it; `None` if only its constraints are known.
-    pub body: Option<BodyHash>,
 }
 
 impl FileSummary {
@@ -34,7 +31,6 @@ impl FileSummary {
         Ok(Self {
             description: file.value("Unit", "Description").unwrap_or_default().into(),
             constraints: Arc::new(FileRecord::constraints_of(file)?),
-            body: Some(BodyHash::of(file)),
         })
     }
 }

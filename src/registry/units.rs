@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use crate::model::body::BodyHash;
 use crate::model::file::{FileError, UnitFile};
-use crate::model::health::Health;
 use crate::model::history::History;
 use crate::model::name::{UnitHash, UnitName};
-use crate::model::placement::{Constraints, Replicas, SECTION, limits};
+use crate::model::placement::{Constraints, Replicas};
 use crate::model::reserved;
 use crate::model::revision::Revision;
 use crate::model::section;
+use crate::model::submitted;
 use crate::model::unit::{Desired, Outcome, Target, Unit, UnitReport};
 use crate::plan::sets;
 
@@ -127,7 +127,7 @@ pub struct Decision {
     pub comments: bool,
     /// Whether its file is replaced by another one with the same body.
     pub same_body: bool,
-    /// Lines of its file that systemd ignores.
+    /// Lines of its file that systemd ignores, or that probably mean something else than was meant.
     pub warnings: Vec<String>,
     /// How many members it has afterwards, if it is a set.
     pub replicas: Option<u32>,
@@ -190,26 +190,22 @@ impl Stored {
 /// Everything wrong with `file` as the file of unit `name`, and with giving a file to a unit of that name.
 #[must_use]
 pub fn check(name: &UnitName, file: &UnitFile) -> Vec<Problem> {
-    let problem =
-        |line: usize, what: String| Problem { unit: name.to_string(), line: (line > 0).then_some(line), what };
     if let Some(why) = reserved::why(name) {
-        return vec![problem(0, why.into())];
+        return vec![Problem { unit: name.to_string(), line: None, what: why.into() }];
     }
-    let of_section = |found: section::Problem| problem(found.line, found.what);
-    let health = Health::parse(file, name).err().unwrap_or_default();
-    let constraints = match limits::parse(file) {
-        Ok(constraints) => Constraints::resolve(&Arc::new(constraints), name),
-        Err(problems) => return problems.into_iter().chain(health).map(of_section).collect(),
+    let problem = |found: section::Problem| Problem {
+        unit: name.to_string(),
+        line: (found.line > 0).then_some(found.line),
+        what: found.what,
     };
-    let problems: Vec<_> = limits::misplaced_replicas(file, name).into_iter().chain(health).collect();
-    if !problems.is_empty() {
-        return problems.into_iter().map(of_section).collect();
-    }
-    if !constraints.machine_of.contains(name.as_str()) {
-        return Vec::new();
-    }
-    let line = file.section(SECTION).find(|option| option.name.ends_with("MachineOf")).map_or(0, |option| option.line);
-    vec![problem(line, format!("`MachineOf` names {name} itself: it must name other units"))]
+    submitted::check(name, file).err().into_iter().flatten().map(problem).collect()
+}
+
+/// Lines of `file`, the valid file of unit `name`, that mean nothing, or probably not what was meant.
+fn warnings(name: &UnitName, file: &UnitFile) -> Vec<String> {
+    let odd = submitted::check(name, file).unwrap_or_default();
+    let odd = odd.iter().map(|warning| format!("line {}: {warning}", warning.line));
+    file.warnings().iter().map(ToString::to_string).chain(odd).collect()
 }
 
 /// `Replicas=` in the file of unit `name`; only templates have it.
@@ -273,7 +269,7 @@ fn decide_unit(intents: &[Intent], index: usize, read: &Read, now: u64) -> Resul
     {
         return Err(problem(name, MEANWHILE.into()));
     }
-    let warnings: Vec<String> = file.iter().flat_map(|file| file.warnings()).map(ToString::to_string).collect();
+    let warnings: Vec<String> = file.iter().flat_map(|file| warnings(name, file)).collect();
     let (old, old_revision) = match found {
         None => (None, None),
         Some(Found { revision, unit: Some(unit) }) => (Some(unit), Some(*revision)),

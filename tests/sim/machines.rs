@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use flotilla::model::body::{BodyHash, is_same_to_systemd};
 use flotilla::model::cluster::Cluster;
+use flotilla::model::disconnect::stops_on_disconnect;
 use flotilla::model::file::UnitFile;
 use flotilla::model::machine::Machine;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
-use flotilla::model::placement::stops_on_disconnect;
 use flotilla::model::revision::Revision;
 use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::store::LeaseId;

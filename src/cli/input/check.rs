@@ -6,20 +6,23 @@ use std::path::Path;
 
 use crate::cli::error::problem_line;
 use crate::model::file::{MAX_LEN, UnitFile, WHITESPACE};
-use crate::model::health::{self, Health};
+use crate::model::health;
 use crate::model::name::UnitName;
-use crate::model::placement::{SECTION, limits};
+use crate::model::placement::SECTION;
 use crate::model::reserved;
+use crate::model::rollout::policy;
+use crate::model::section::Problem;
+use crate::model::submitted;
 
 /// Sections that are valid in every unit file.
-const COMMON: [&str; 4] = ["Unit", "Install", SECTION, health::SECTION];
+const COMMON: [&str; 5] = ["Unit", "Install", SECTION, health::SECTION, policy::SECTION];
 
 /// A unit file that was checked.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct Checked {
     /// The file.
     pub(in crate::cli) file: UnitFile,
-    /// What systemd will ignore.
+    /// What systemd will ignore, or what was probably not meant.
     pub(in crate::cli) warnings: Vec<Remark>,
 }
 
@@ -89,16 +92,10 @@ pub(in crate::cli) fn text(bytes: &[u8], name: &UnitName) -> Result<Checked, Vec
         return Err(vec![Remark::new(0, why)]);
     }
     let file = UnitFile::parse(bytes).map_err(|error| vec![Remark { line: error.line(), what: error.what() }])?;
-    let mut problems = limits::parse(&file).err().unwrap_or_default();
-    if problems.is_empty() {
-        problems.extend(limits::misplaced_replicas(&file, name));
-    }
-    problems.extend(Health::parse(&file, name).err().unwrap_or_default());
-    if !problems.is_empty() {
-        return Err(problems.into_iter().map(|problem| Remark::new(problem.line, problem.what)).collect());
-    }
+    let remarks = |found: Vec<Problem>| found.into_iter().map(|found| Remark::new(found.line, found.what));
+    let odd = submitted::check(name, &file).map_err(|problems| remarks(problems).collect::<Vec<_>>())?;
     let ignored = file.warnings().iter().map(|warning| Remark::new(warning.line, format!("{}, ignored", warning.what)));
-    let warnings = ignored.chain(sections(&file, name)).collect();
+    let warnings = ignored.chain(remarks(odd)).chain(sections(&file, name)).collect();
     Ok(Checked { file, warnings })
 }
 
@@ -133,6 +130,7 @@ fn nearly(section: &str) -> Option<&'static str> {
     match plain.strip_prefix('x').unwrap_or(&plain) {
         "fleet" | "flet" | "fleeet" | "flete" | "feet" | "flotilla" => Some(SECTION),
         "health" | "heath" | "helth" | "healht" | "healt" | "healthcheck" | "probe" | "probes" => Some(health::SECTION),
+        "rollout" | "rollouts" | "rolout" | "rollot" | "rollut" | "roleout" => Some(policy::SECTION),
         _ => None,
     }
 }
@@ -191,6 +189,17 @@ mod tests {
         assert_eq!(check("db.service", "").unwrap_err(), ["db.service: no options in it: not a unit file"]);
         assert!(check("db.service", "[Unit\nx=1").unwrap_err()[0].starts_with("db.service:1: bad section header"));
         assert!(check("db.service", "[Unit]\nx=\u{7}").unwrap_err()[0].starts_with("db.service:2: not a text file"));
+    }
+
+    #[test]
+    fn the_sections_for_the_cluster_are_all_checked() {
+        let file = "[Service]\nExecStart=/bin/true\n[X-Fleet]\nReplicas=3\n[X-Rollout]\n";
+        let canaries = "web@.service:6: `Canary=4`: web@.service has 3 instances, so all of them are canaries";
+        assert_eq!(check("web@.service", &format!("{file}Canary=4\n")).unwrap(), [canaries]);
+        let unknown = "web@.service:6: unknown option `Paralel` in [X-Rollout]; did you mean `Parallel`?";
+        assert_eq!(check("web@.service", &format!("{file}Paralel=4\n")).unwrap_err(), [unknown]);
+        let odd = check("db.service", "[Service]\nExecStart=/bin/true\n[Rollout]\nParallel=1\n").unwrap();
+        assert_eq!(odd, ["db.service:3: section [Rollout] means nothing, ignored; did you mean [X-Rollout]?"]);
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::model::body::BodyHash;
 use crate::model::dependency::Dependencies;
+use crate::model::disconnect::ends_with_lease;
 use crate::model::file::UnitFile;
 use crate::model::name::{MachineId, UnitHash, UnitName};
-use crate::model::placement::{Constraints, OnDisconnect};
+use crate::model::placement::Constraints;
 use crate::model::revision::Revision;
 use crate::model::systemd::{ActiveState, Details, UnitState};
 use crate::model::unit::{Assignment, Target, UnitReport};
@@ -137,17 +138,18 @@ impl Known {
             };
         };
         let constraints = Constraints::parse(&file).ok().map(|parsed| Constraints::resolve(&Arc::new(parsed), name));
+        let body = constraints.as_ref().map_or_else(|| BodyHash::of(&file), |constraints| constraints.body);
         let is_tied = |constraints: &Constraints| {
             constraints.global || (constraints.machine_id.is_some() && fit::machine_id(constraints, host).is_empty())
         };
         let tied = constraints.as_deref().is_some_and(is_tied);
-        let ends_with_lease = constraints.is_some_and(|parsed| parsed.on_disconnect == OnDisconnect::Stop);
+        let ends_with_lease = ends_with_lease(&file);
         let dependencies = Dependencies::of(name, &file);
         let restarts = file.value("Service", "Restart").is_some_and(|value| !matches!(value, "" | "no"));
         let (ends, notifies) = (file.ends_by_itself(), file.may_notify());
         // Only an instance of a template can be enabled.
         let has_install = file.has_install() && !name.is_template();
-        let (hash, text, body) = (file.hash(), file.text_hash(), Some(BodyHash::of(&file)));
+        let (hash, text, body) = (file.hash(), file.text_hash(), Some(body));
         let probes = probes_of(name, &file);
         Self { hash, text, body, dependencies, tied, ends, restarts, notifies, has_install, ends_with_lease, probes }
     }

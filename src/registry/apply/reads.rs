@@ -153,7 +153,7 @@ async fn bodies<S: Store>(
         _ => None,
     };
     let summaries = reader.summaries(&intents.iter().filter_map(lost).collect()).await?;
-    Ok(summaries.into_iter().filter_map(|(hash, summary)| Some((hash, summary.body?))).collect())
+    Ok(summaries.into_iter().map(|(hash, summary)| (hash, summary.constraints.body)).collect())
 }
 
 /// The files of the batch by their hashes; of several with the same hash, the first one.

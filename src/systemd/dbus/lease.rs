@@ -12,8 +12,8 @@
 use super::proxy::{Properties, Row, classify};
 use super::{Dbus, Deadlines, Error};
 use crate::clock::monotonic_us;
+use crate::model::disconnect::stops_on_disconnect;
 use crate::model::name::UnitName;
-use crate::model::placement::stops_on_disconnect;
 use crate::systemd::folder::{Before, Folder};
 
 /// Active while the host holds its lease.

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Behaviour, Outcome};
+use crate::model::disconnect::stops_on_disconnect;
 use crate::model::file::{FileError, UnitFile};
 use crate::model::name::UnitName;
-use crate::model::placement::stops_on_disconnect;
 use crate::model::span;
 
 /// The values of `LoadState` that a file can cause.

@@ -106,7 +106,7 @@ fn add_summaries<S: Store>(summaries: &mut FileSummaries, cluster: &Cluster, rea
     for hash in views::hashes(cluster) {
         let of_leader = || {
             let constraints = Arc::clone(&cluster.files.get(&hash)?.value);
-            Some(Arc::new(FileSummary { description: "".into(), constraints, body: None }))
+            Some(Arc::new(FileSummary { description: "".into(), constraints }))
         };
         if let Some(summary) = reader.cached(&hash).or_else(of_leader) {
             summaries.entry(hash).or_insert(summary);

@@ -1,0 +1,128 @@
+//! What the sections for the cluster may say in a unit file that is submitted. Owns the one check of all of them, which
+//! the API and `fleetctl` share; what an option means belongs to the file of its section.
+
+use super::file::{UnitFile, WHITESPACE};
+use super::health::Health;
+use super::name::UnitName;
+use super::placement::{Constraints, limits};
+use super::rollout::policy::{Policy, SECTION as ROLLOUT};
+use super::section::{FLEET, Problem};
+
+/// Check the sections for the cluster in `file`, the file of unit `name`. Returns warnings: what is valid, and probably
+/// not what was meant.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn check(name: &UnitName, file: &UnitFile) -> Result<Vec<Problem>, Vec<Problem>> {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    match limits::parse(file) {
+        Ok(constraints) => {
+            problems.extend(limits::misplaced_replicas(file, name));
+            problems.extend(own_name(name, file, &constraints));
+            problems.extend(global_rollout(file, &constraints));
+            warnings.extend(only_canaries(name, file, &constraints));
+        }
+        Err(wrong) => problems.extend(wrong),
+    }
+    problems.extend(Health::parse(file, name).err().unwrap_or_default());
+    problems.extend(Policy::parse(file).err().unwrap_or_default());
+    problems.extend(empty_rollout(file));
+    if problems.is_empty() { Ok(warnings) } else { Err(problems) }
+}
+
+/// That a unit must be where it is itself.
+fn own_name(name: &UnitName, file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
+    let names_itself = constraints.machine_of.iter().any(|peer| name.expand(peer) == name.as_str());
+    let line = line_of(file, FLEET, |option| option.ends_with("MachineOf"));
+    let what = format!("`MachineOf` names {name} itself: it must name other units");
+    names_itself.then_some(Problem { line, what })
+}
+
+fn global_rollout(file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
+    let line = file.section(ROLLOUT).next().filter(|_| constraints.global)?.line;
+    Some(Problem { line, what: format!("[{ROLLOUT}] cannot be used with Global") })
+}
+
+/// That a set has no members but canaries, as far as its file says how many it has.
+fn only_canaries(name: &UnitName, file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
+    let canary = constraints.rollout.as_ref()?.canary;
+    let members = constraints.replicas.as_ref()?.number()? as usize;
+    if !name.is_template() || members == 0 || canary.at_most_all_of(members) < members {
+        return None;
+    }
+    let option = file.section(ROLLOUT).filter(|option| option.name == "Canary").last()?;
+    let instances = if members == 1 { "1 instance".into() } else { format!("{members} instances") };
+    let what = format!("`Canary={}`: {name} has {instances}, so all of them are canaries", option.value);
+    Some(Problem { line: option.line, what })
+}
+
+/// That the section is there and has no option. It wouldn't be part of the file's hash, so the cluster couldn't tell.
+fn empty_rollout(file: &UnitFile) -> Option<Problem> {
+    let header = format!("[{ROLLOUT}]");
+    let line = file.text().lines().position(|line| line.trim_matches(WHITESPACE) == header)? + 1;
+    let what = format!("{header} has no option, and would mean nothing: write one, such as OnFailure=revert");
+    file.section(ROLLOUT).next().is_none().then_some(Problem { line, what })
+}
+
+/// The line of the first option of a section whose name is `such`; 0 if there is none.
+fn line_of(file: &UnitFile, section: &str, such: impl Fn(&str) -> bool) -> usize {
+    file.section(section).find(|option| such(&option.name)).map_or(0, |option| option.line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str, sections: &str) -> Result<String, String> {
+        let text = format!("[Service]\nExecStart=/bin/true\n{sections}\n");
+        let file = UnitFile::parse(text.as_bytes()).unwrap();
+        let lines = |found: Vec<Problem>| {
+            found.iter().map(|problem| format!("{}: {problem}", problem.line)).collect::<Vec<_>>().join("; ")
+        };
+        check(&name.parse().unwrap(), &file).map(lines).map_err(lines)
+    }
+
+    #[test]
+    fn all_sections_are_checked_at_once() {
+        let sections = "[X-Fleet]\nGlobal=perhaps\n[X-Health]\nReady=tcp\n[X-Rollout]\nPromote=soon";
+        let problems = found("web.service", sections).unwrap_err();
+        let lines: Vec<&str> = problems.split("; ").filter_map(|problem| problem.split(':').next()).collect();
+        assert_eq!(lines, ["4", "6", "8"], "{problems}");
+        assert_eq!(found("web.service", "[X-Health]\nReady=tcp:80\n[X-Rollout]\nParallel=1"), Ok(String::new()));
+    }
+
+    #[test]
+    fn what_concerns_several_sections_or_the_name() {
+        let canaries = |canary: &str, how: &str| {
+            Ok(format!("6: `Canary={canary}`: web@.service has {how}, so all of them are canaries"))
+        };
+        let (set, unit) = ("web@.service", "web.service");
+        let none = || Ok(String::new());
+        let empty = "3: [X-Rollout] has no option, and would mean nothing: write one, such as OnFailure=revert";
+        for (name, sections, expected) in [
+            (set, "[X-Fleet]\nReplicas=3\n[X-Rollout]\nCanary=2", none()),
+            (set, "[X-Fleet]\nReplicas=3\n[X-Rollout]\nCanary=4", canaries("4", "3 instances")),
+            (set, "[X-Fleet]\nReplicas=3\n[X-Rollout]\nCanary=100%", canaries("100%", "3 instances")),
+            (set, "[X-Fleet]\nReplicas=1\n[X-Rollout]\nCanary=1", canaries("1", "1 instance")),
+            // Of a member, its template's file has told already.
+            ("web@1.service", "[X-Fleet]\nReplicas=3\n[X-Rollout]\nCanary=4", none()),
+            (set, "[X-Fleet]\nReplicas=0\n[X-Rollout]\nCanary=4", none()),
+            (set, "[X-Rollout]\nCanary=4", none()),
+            (unit, "[X-Rollout]\nCanary=4", none()),
+            (
+                unit,
+                "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nParallel=1",
+                Err("6: [X-Rollout] cannot be used with Global".into()),
+            ),
+            (unit, "[X-Rollout]", Err(empty.into())),
+            (unit, " [X-Rollout] \n# Parallel=2", Err(empty.into())),
+            (
+                "web@1.service",
+                "[X-Fleet]\nMachineOf=%p@%i.service",
+                Err("4: `MachineOf` names web@1.service itself: it must name other units".into()),
+            ),
+        ] {
+            assert_eq!(found(name, sections), expected, "{name} {sections}");
+        }
+    }
+}
