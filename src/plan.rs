@@ -7,6 +7,7 @@
 //! * [`converge`]: the next step of one unit on a host; for `host`.
 //! * [`templates`]: which templates a host must have because of a unit; for `wanted`.
 //! * [`wanted`]: the assignment that a host must have of a unit that belongs there; for `schedule` and `check`.
+//! * [`pace`]: how a rollout goes on from member to member; for the engine.
 //! * [`sets`]: which members a set has, and how its count changes; for the API, by way of `registry`.
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
 //! * [`progress`]: whether a requested operation is done, and what it waits for; for the API.
@@ -21,6 +22,7 @@ pub mod explain;
 pub mod fit;
 pub mod health;
 pub mod host;
+pub mod pace;
 pub mod progress;
 pub mod schedule;
 pub mod sets;

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "names and files here are constants")]
 
+#[path = "plan/pace.rs"]
+mod pace;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

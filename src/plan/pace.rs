@@ -1,0 +1,337 @@
+//! The pace of a rollout: which member gets the new file next, which one goes back to the file before, and when the
+//! rollout goes on, ends or has failed. The caller passes the time and keeps what was timed. Must never decide where a
+//! member runs, nor what is stored.
+//!
+//! ```text
+//!  canary --> waiting --> rolling --> done
+//!     |          |           |
+//!     +----------+-----------+-- a member failed --> reverting --> reverted | stuck
+//!                                              \---> paused
+//! ```
+
+mod budget;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+use crate::model::name::{MachineId, UnitName};
+use crate::model::rollout::policy::{OnFailure, Policy, Promote};
+use crate::model::rollout::{Ask, Phase, Request, Rollout, Verdict};
+use crate::model::span;
+
+use budget::Budget;
+pub use timers::Timers;
+use timers::{Timed, after};
+
+/// How often one look can change the phase: from paused by way of canary and waiting to rolling and to its end.
+const STEPS: usize = 6;
+
+/// What is known of one member now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: UnitName,
+    /// Whether it is behind its gate, and has or is to have the file before. Otherwise it is the new one.
+    pub gated: bool,
+    /// The host that it is assigned to.
+    pub host: Option<MachineId>,
+    /// How it is with the file that it is to have.
+    pub state: MemberState,
+}
+
+/// How a member is with the file that it is to have: the new one, or the one before while it is behind its gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberState {
+    /// Its host has started it, and it is ready.
+    Healthy,
+    /// Its host has started it, and it isn't ready yet, for this reason if one is known.
+    Pending(Option<String>),
+    /// Its host hasn't started it yet, or can't, for this reason.
+    Assigned(Option<String>),
+    /// It has failed, as a sentence with its name.
+    Failed(String),
+    /// The host that it is assigned to is gone.
+    Away,
+    /// It is assigned to no host.
+    Unplaced,
+}
+
+/// What is decided about.
+pub struct Look<'a> {
+    /// The rollout, as far as it has got.
+    pub rollout: &'a Rollout,
+    /// The policy of the new file.
+    pub policy: &'a Policy,
+    /// What was last asked of it.
+    pub ask: Option<&'a Ask>,
+    /// The members that have the new file, or are to get it.
+    pub members: &'a [Member],
+    /// Whether a member fits its host, or some other one, with the new file; otherwise a sentence with its name. Asked
+    /// only of members that are next.
+    pub fits: &'a dyn Fn(&Member) -> Result<(), String>,
+}
+
+/// What is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The rollout afterwards.
+    pub rollout: Rollout,
+    /// These members get the new file.
+    pub let_through: Vec<UnitName>,
+    /// These members go back to the file before.
+    pub revert: Vec<UnitName>,
+    /// When to look again although nothing has happened, in ms since the epoch.
+    pub wake: Option<u64>,
+}
+
+/// Decide how a rollout goes on at `now`, in ms since the epoch. `timers` is what this leader saw of it before; with
+/// new ones, every wait begins again. To be called for every change of a member's state, and when it says.
+pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
+    let mut pace = Pace {
+        look,
+        next: look.rollout.clone(),
+        timed: timers.observe(look, now),
+        now,
+        let_through: Vec::new(),
+        revert: Vec::new(),
+        wake: None,
+    };
+    if pace.heed() {
+        timers.begin_again();
+        pace.timed = timers.observe(look, now);
+    }
+    for _ in 0..STEPS {
+        let phase = pace.next.phase;
+        pace.go_on();
+        if pace.next.phase == phase {
+            break;
+        }
+    }
+    let Pace { next, let_through, revert, wake, .. } = pace;
+    Step { rollout: next, let_through, revert, wake }
+}
+
+/// One decision in the making.
+struct Pace<'a> {
+    look: &'a Look<'a>,
+    next: Rollout,
+    timed: Vec<Timed>,
+    now: u64,
+    let_through: Vec<UnitName>,
+    revert: Vec<UnitName>,
+    wake: Option<u64>,
+}
+
+impl Pace<'_> {
+    /// Do what was asked, once. Returns whether the members that aren't through yet have all of their time again.
+    fn heed(&mut self) -> bool {
+        let Some(ask) = self.look.ask.filter(|ask| ask.generation > self.next.heeded) else { return false };
+        self.next.heeded = ask.generation;
+        match (ask.what, self.next.phase) {
+            (Request::Pause, Phase::Canary | Phase::Waiting | Phase::Rolling) => {
+                self.enter(Phase::Paused, Some("somebody asked for it".into()));
+            }
+            (Request::Resume, Phase::Paused) => {
+                self.enter(Phase::Canary, None);
+                return true;
+            }
+            (Request::Promote, Phase::Canary | Phase::Waiting) => self.next.promoted = true,
+            (Request::Retry, Phase::Paused | Phase::Reverting | Phase::Reverted | Phase::Stuck) => {
+                (self.next.promoted, self.next.began) = (false, self.now);
+                self.enter(Phase::Canary, None);
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn enter(&mut self, phase: Phase, why: Option<String>) {
+        (self.next.phase, self.next.why, self.next.since) = (phase, why, self.now);
+        self.wake = None;
+    }
+
+    fn go_on(&mut self) {
+        if matches!(self.next.phase, Phase::Canary | Phase::Waiting | Phase::Rolling)
+            && let Some(why) = self.failure()
+        {
+            return self.fail(why);
+        }
+        match self.next.phase {
+            Phase::Canary => self.canary(),
+            Phase::Waiting => self.waiting(),
+            Phase::Rolling => self.rolling(),
+            Phase::Reverting => self.reverting(),
+            Phase::Paused | Phase::Reverted | Phase::Stuck | Phase::Done => {}
+        }
+    }
+
+    /// Why a member failed with the new file, if one did.
+    fn failure(&self) -> Option<String> {
+        self.members().filter(|(member, _)| !member.gated).find_map(|(member, timed)| self.failed(member, timed))
+    }
+
+    fn failed(&self, member: &Member, timed: &Timed) -> Option<String> {
+        if let MemberState::Failed(why) = &member.state {
+            return Some(why.clone());
+        }
+        let Policy { healthy, deadline, .. } = self.look.policy;
+        let (name, deadline) = (&member.name, span::shown(*deadline));
+        let late = match &member.state {
+            MemberState::Healthy => format!("{name} wasn't ready for {} within {deadline}", span::shown(*healthy)),
+            MemberState::Pending(Some(why)) | MemberState::Assigned(Some(why)) => {
+                format!("{name} isn't ready after {deadline}: {why}")
+            }
+            _ => format!("{name} isn't ready after {deadline}"),
+        };
+        timed.is_late.then_some(late)
+    }
+
+    fn fail(&mut self, why: String) {
+        self.next.note(self.next.target.clone(), Verdict::Failed, Some(why.clone()));
+        self.let_through.clear();
+        let phase = match self.look.policy.on_failure {
+            OnFailure::Revert => Phase::Reverting,
+            OnFailure::Pause => Phase::Paused,
+        };
+        self.enter(phase, Some(why));
+    }
+
+    fn canary(&mut self) {
+        let wanted = self.canaries();
+        if self.next.promoted || wanted == 0 {
+            return self.roll();
+        }
+        let (present, passed) = self.present_canaries();
+        if passed >= wanted {
+            return self.enter(Phase::Waiting, None);
+        }
+        let nowhere = self.is_unplaced();
+        let through = if nowhere { self.members().filter(|(member, _)| !member.gated).count() } else { present };
+        self.release(wanted.saturating_sub(through), nowhere);
+        if self.next.phase != Phase::Canary {
+            return;
+        }
+        self.wake_for(|member| !member.gated || member.state == MemberState::Away);
+    }
+
+    fn waiting(&mut self) {
+        let wanted = self.canaries();
+        if self.next.promoted || wanted == 0 {
+            return self.roll();
+        }
+        if self.present_canaries().0 < wanted {
+            return self.enter(Phase::Canary, None);
+        }
+        let Promote::After(time) = self.look.policy.promote else { return };
+        let canaries = self.members().filter(|(member, timed)| !member.gated && !timed.is_nowhere);
+        let since: Option<Vec<u64>> = canaries.map(|(_, timed)| timed.healthy_since).collect();
+        let Some(since) = since.and_then(|since| since.into_iter().max()) else { return };
+        let promoted = after(after(since, self.look.policy.healthy).max(self.next.since), time);
+        if promoted > self.now {
+            return self.wake = Some(promoted);
+        }
+        self.roll();
+    }
+
+    fn roll(&mut self) {
+        self.next.promoted = true;
+        self.enter(Phase::Rolling, None);
+    }
+
+    fn rolling(&mut self) {
+        let all = self.look.members.len();
+        let is_proven = self.members().any(|(member, timed)| !member.gated && timed.has_passed);
+        self.release(all, is_proven || self.is_unplaced());
+        if self.next.phase != Phase::Rolling {
+            return;
+        }
+        let is_done = self.members().all(|(member, timed)| timed.is_nowhere || !member.gated && timed.has_passed);
+        if is_done && (is_proven || all == 0) {
+            if is_proven {
+                self.next.note(self.next.target.clone(), Verdict::Stable, None);
+            }
+            return self.enter(Phase::Done, None);
+        }
+        self.wake_for(|member| !member.gated || member.state == MemberState::Away);
+    }
+
+    /// Let at most so many members through, within the budget; those that have no host only if `unplaced`.
+    fn release(&mut self, most: usize, unplaced: bool) {
+        let mut budget = Budget::of(self.look, &self.timed);
+        for member in budget::in_order(self.look.members).into_iter().filter(|member| member.gated) {
+            match member.state {
+                MemberState::Unplaced if unplaced && self.let_through.len() < most => {
+                    self.let_through.push(member.name.clone());
+                }
+                MemberState::Away | MemberState::Unplaced => {}
+                _ if self.let_through.len() >= most || !budget.allows(member) => {}
+                _ => {
+                    if let Err(why) = (self.look.fits)(member) {
+                        return self.fail(why);
+                    }
+                    budget.take(member);
+                    self.let_through.push(member.name.clone());
+                }
+            }
+        }
+    }
+
+    /// What isn't healthy with the new file goes back at once, the rest within the budget.
+    fn reverting(&mut self) {
+        let stuck = self.members().filter(|(member, _)| member.gated);
+        let stuck = stuck.filter_map(|(member, timed)| self.failed(member, timed)).next();
+        let through: Vec<&Member> = budget::in_order(self.look.members).into_iter().filter(|m| !m.gated).collect();
+        let is_well = |member: &&Member| member.state == MemberState::Healthy;
+        let unwell = through.iter().filter(|member| !is_well(member)).count();
+        let mut budget = Budget::of_revert(self.look, &self.timed, unwell);
+        let mut back = Vec::new();
+        for member in &through {
+            if is_well(member) {
+                if stuck.is_some() || !budget.allows(member) {
+                    continue;
+                }
+                budget.take(member);
+            }
+            back.push(member.name.clone());
+        }
+        let is_back = through.is_empty();
+        let serves = self.members().all(|(_, timed)| timed.is_nowhere || timed.has_passed);
+        self.revert = back;
+        if let Some(what) = stuck {
+            let why = self.next.why.clone().map_or_else(String::new, |why| format!("{why}; "));
+            return self.enter(Phase::Stuck, Some(format!("{why}with the file before, {what}")));
+        }
+        if is_back && serves {
+            let why = self.next.why.clone();
+            return self.enter(Phase::Reverted, why);
+        }
+        self.wake_for(|member| member.gated || member.state == MemberState::Away);
+    }
+
+    fn members(&self) -> impl Iterator<Item = (&Member, &Timed)> {
+        self.look.members.iter().zip(&self.timed)
+    }
+
+    /// Whether no member has a host. The new file may be what changes that.
+    fn is_unplaced(&self) -> bool {
+        self.look.members.iter().all(|member| member.state == MemberState::Unplaced)
+    }
+
+    /// How many canaries there must be.
+    fn canaries(&self) -> usize {
+        self.look.policy.canary.at_most_all_of(self.look.members.len())
+    }
+
+    /// How many members have the new file and aren't nowhere, and how many of them were healthy for long enough.
+    fn present_canaries(&self) -> (usize, usize) {
+        let present = || self.members().filter(|(member, timed)| !member.gated && !timed.is_nowhere);
+        (present().count(), present().filter(|(_, timed)| timed.has_passed).count())
+    }
+
+    /// Look again when something follows from the time alone that these members have been in their states.
+    fn wake_for(&mut self, which: impl Fn(&Member) -> bool) {
+        self.wake = self.members().filter(|(member, _)| which(member)).filter_map(|(_, timed)| timed.wake).min();
+    }
+}

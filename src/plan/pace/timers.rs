@@ -1,0 +1,134 @@
+//! What one leader saw of a rollout's members: since when each is healthy, and how much of its time it has used. Values
+//! in memory only: a new leader begins with none, which only ever delays.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::name::{MachineId, UnitName};
+use crate::model::rollout::Phase;
+use crate::model::rollout::policy::Policy;
+
+use super::{Look, Member, MemberState};
+
+/// What the leader keeps of one rollout between two looks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timers {
+    members: BTreeMap<UnitName, Seen>,
+    /// When it looked last.
+    at: u64,
+}
+
+/// What was seen of a member with one file on one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    gated: bool,
+    host: Option<MachineId>,
+    healthy_since: Option<u64>,
+    away_since: Option<u64>,
+    /// Whether it has been healthy for long enough once.
+    has_passed: bool,
+    /// How much of its time it has used, in ms.
+    spent: u64,
+    /// Whether it used its time since the last look.
+    is_running: bool,
+}
+
+/// What follows for a member at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Timed {
+    /// Whether it has been healthy without a break for long enough once.
+    pub(super) has_passed: bool,
+    /// Since when it is healthy.
+    pub(super) healthy_since: Option<u64>,
+    /// Whether its time is over, and it never was healthy for long enough.
+    pub(super) is_late: bool,
+    /// Whether it has no host, or its host has been gone for a while: nothing waits for it any longer.
+    pub(super) is_nowhere: bool,
+    /// When one of these changes if the member stays as it is.
+    pub(super) wake: Option<u64>,
+}
+
+impl Timers {
+    /// Take in the members as they are at `now`. Returns what follows for each, in their order.
+    pub(super) fn observe(&mut self, look: &Look<'_>, now: u64) -> Vec<Timed> {
+        let elapsed = now.saturating_sub(self.at);
+        let mut known = std::mem::take(&mut self.members);
+        let timed = look.members.iter().map(|member| {
+            let seen =
+                known.remove(&member.name).filter(|seen| (seen.gated, &seen.host) == (member.gated, &member.host));
+            let mut seen = seen.unwrap_or_else(|| Seen::new(member));
+            if seen.is_running && uses_time(look.rollout.phase, member.gated) {
+                seen.spent = seen.spent.saturating_add(elapsed);
+            }
+            seen.take(&member.state, look.policy, now);
+            let timed = seen.timed(&member.state, look.policy, now);
+            self.members.insert(member.name.clone(), seen);
+            timed
+        });
+        let timed = timed.collect();
+        self.at = now;
+        timed
+    }
+
+    /// Members have all of their time again.
+    pub(super) fn begin_again(&mut self) {
+        self.members.values_mut().for_each(|seen| seen.spent = 0);
+    }
+}
+
+/// Whether the time in a phase counts for a member: with the new file while the rollout goes on, with the file before
+/// while it goes back.
+fn uses_time(phase: Phase, gated: bool) -> bool {
+    match phase {
+        Phase::Canary | Phase::Rolling => !gated,
+        Phase::Reverting => gated,
+        Phase::Waiting | Phase::Paused | Phase::Reverted | Phase::Stuck | Phase::Done => false,
+    }
+}
+
+impl Seen {
+    fn new(member: &Member) -> Self {
+        Self {
+            gated: member.gated,
+            host: member.host.clone(),
+            healthy_since: None,
+            away_since: None,
+            has_passed: false,
+            spent: 0,
+            is_running: false,
+        }
+    }
+
+    fn take(&mut self, state: &MemberState, policy: &Policy, now: u64) {
+        let since = |before: Option<u64>, is_so: bool| is_so.then(|| before.unwrap_or(now));
+        self.healthy_since = since(self.healthy_since, *state == MemberState::Healthy);
+        self.away_since = since(self.away_since, *state == MemberState::Away);
+        self.has_passed |= self.healthy_since.is_some_and(|since| after(since, policy.healthy) <= now);
+        // Until its host has started it, the time counts only if it can't.
+        self.is_running = match state {
+            MemberState::Healthy | MemberState::Pending(_) | MemberState::Assigned(Some(_)) => !self.has_passed,
+            _ => false,
+        };
+    }
+
+    fn timed(&self, state: &MemberState, policy: &Policy, now: u64) -> Timed {
+        let late_at = after(now, policy.deadline).saturating_sub(self.spent);
+        let nowhere_at = self.away_since.map(|since| after(since, policy.healthy));
+        let passes_at = self.healthy_since.filter(|_| !self.has_passed).map(|since| after(since, policy.healthy));
+        let late = Some(late_at).filter(|at| self.is_running && *at < u64::MAX - self.spent);
+        let wakes = [nowhere_at, passes_at, late];
+        Timed {
+            has_passed: self.has_passed,
+            healthy_since: self.healthy_since,
+            is_late: late.is_some_and(|at| at <= now),
+            is_nowhere: *state == MemberState::Unplaced || nowhere_at.is_some_and(|at| at <= now),
+            wake: wakes.into_iter().flatten().filter(|at| *at > now).min(),
+        }
+    }
+}
+
+/// The first millisecond by which so much time has passed since `at`.
+pub(super) fn after(at: u64, time: Duration) -> u64 {
+    let ms = time.as_nanos().div_ceil(1_000_000);
+    at.saturating_add(u64::try_from(ms).unwrap_or(u64::MAX))
+}

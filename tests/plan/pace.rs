@@ -1,0 +1,351 @@
+//! Properties of `plan::pace`: over random policies, good and bad files, hosts that go and come back, requests, members
+//! that are added and removed, and leaders that begin anew. What a member does is played here, and what must hold is
+//! computed here again, from the members alone.
+
+use std::collections::BTreeMap;
+
+use flotilla::model::file::UnitFile;
+use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::revision::Revision;
+use flotilla::model::rollout::policy::Policy;
+use flotilla::model::rollout::{Ask, File, Phase, Request, Rollout};
+use flotilla::plan::pace::{Look, Member, MemberState, Step, Timers, advance};
+use proptest::prelude::*;
+
+const POLICIES: [&str; 9] = [
+    "Parallel=1",
+    "Parallel=2",
+    "Parallel=50%",
+    "Parallel=100%",
+    "Canary=1",
+    "Canary=40%\nPromote=auto",
+    "Canary=1\nPromote=30\nParallel=2",
+    "OnFailure=pause",
+    "HealthySec=0\nDeadlineSec=5",
+];
+
+/// What a file does to the members that have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quality {
+    /// They are ready after a second.
+    Good,
+    /// They never are.
+    Unready,
+    /// They fail after a second.
+    Fails,
+    /// They are ready after a second, and fail 15 s later.
+    FailsLater,
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    /// So many seconds pass, and members do what they do.
+    Pass(u64),
+    /// The host of a member dies, or comes back.
+    Host(usize),
+    /// A member loses its host, or gets one.
+    Place(usize),
+    /// A member with either file isn't ready any more, until it is again.
+    Unready(usize),
+    Ask(Request),
+    Add,
+    Remove(usize),
+    /// Another leader: nothing is known of the time.
+    Leader,
+}
+
+#[derive(Debug, Clone)]
+struct Played {
+    member: Member,
+    /// Since when it has its file, or its host is back.
+    since: u64,
+    is_away: bool,
+    is_unready: bool,
+    /// Since when the leader has seen it healthy with this file on this host.
+    healthy_since: Option<u64>,
+    has_passed: bool,
+}
+
+struct World {
+    rollout: Rollout,
+    policy: Policy,
+    new: Quality,
+    members: BTreeMap<u32, Played>,
+    timers: Timers,
+    ask: Option<Ask>,
+    now: u64,
+    wake: Option<u64>,
+    /// Whether it failed, and nobody has asked for another attempt.
+    is_spent: bool,
+}
+
+fn name(number: u32) -> UnitName {
+    format!("web@{number}.service").parse().unwrap()
+}
+
+impl World {
+    fn new(members: u32, policy: &str, new: Quality) -> Self {
+        let text = format!("[Service]\nExecStart=/a\n[X-Rollout]\n{policy}\n");
+        let policy = Policy::parse(&UnitFile::parse(text.as_bytes()).unwrap()).unwrap().unwrap();
+        let rollout = Rollout {
+            target: UnitHash::new("new"),
+            from: File { hash: UnitHash::new("old"), text: None },
+            phase: Phase::Canary,
+            since: 0,
+            began: 0,
+            why: None,
+            promoted: false,
+            heeded: Revision(0),
+            outcomes: Vec::new(),
+        };
+        let (timers, members_of) =
+            (Timers::default(), (1..=members).map(|number| (number, Played::new(number, true, 0))));
+        let members = members_of.collect();
+        Self { rollout, policy, new, members, timers, ask: None, now: 1_000_000, wake: None, is_spent: false }
+    }
+
+    fn look(&mut self) {
+        let (new, now) = (self.new, self.now);
+        self.members.values_mut().for_each(|played| played.play(new, now));
+        let healthy_ms = self.policy.healthy.as_millis() as u64;
+        self.members.values_mut().for_each(|played| played.observe(healthy_ms, now));
+        let members: Vec<Member> = self.members.values().map(|played| played.member.clone()).collect();
+        let (rollout, policy, ask) = (&self.rollout, &self.policy, self.ask.as_ref());
+        let look = Look { rollout, policy, ask, members: &members, fits: &|_| Ok(()) };
+        let mut again = self.timers.clone();
+        let step = advance(&look, &mut self.timers, now);
+        assert_eq!(step, advance(&look, &mut again, now), "the same from the same");
+        assert_eq!(again, self.timers);
+        let is_asked = ask.is_some_and(|ask| ask.generation > rollout.heeded);
+        self.check(&step, is_asked);
+        if is_asked && self.ask.as_ref().is_some_and(|ask| matches!(ask.what, Request::Retry | Request::Resume)) {
+            self.is_spent = false;
+        }
+        let failed = step.rollout.outcomes.iter().any(|outcome| outcome.why.is_some());
+        let is_failed = matches!(step.rollout.phase, Phase::Reverting | Phase::Reverted | Phase::Stuck);
+        self.is_spent |= is_failed && failed;
+        for (names, gated) in [(&step.let_through, false), (&step.revert, true)] {
+            for played in self.members.values_mut().filter(|played| names.contains(&played.member.name)) {
+                assert_ne!(played.member.gated, gated, "it has this file already");
+                *played = Played { is_away: played.is_away, ..Played::again(&played.member, gated, now) };
+            }
+        }
+        (self.rollout, self.wake) = (step.rollout, step.wake);
+        if self.rollout.phase == Phase::Done {
+            // As the engine does.
+            for played in self.members.values_mut().filter(|played| played.member.gated) {
+                *played = Played { is_away: played.is_away, ..Played::again(&played.member, false, now) };
+            }
+        }
+    }
+
+    fn check(&self, step: &Step, is_asked: bool) {
+        let parallel = self.policy.parallel.at_least_one_of(self.members.len());
+        let changed = |played: &&Played| {
+            let name = &played.member.name;
+            step.let_through.contains(name) || step.revert.contains(name)
+        };
+        let is_placed = |played: &&Played| !matches!(played.member.state, MemberState::Away | MemberState::Unplaced);
+        let is_healthy = |played: &&Played| played.member.state == MemberState::Healthy;
+        let all = || self.members.values();
+        // Never fewer: whoever is healthy is stopped only if so many others go on serving.
+        if all().filter(changed).any(|played| is_healthy(&played)) {
+            let left = all().filter(|played| is_healthy(played) && !changed(played)).count();
+            let placed = all().filter(is_placed).count();
+            assert!(left + parallel >= placed, "{left} of {placed} are left, {step:?}");
+        }
+        // Never more under way.
+        let is_through = |played: &&Played| step.let_through.contains(&played.member.name);
+        if all().filter(is_placed).any(|played| is_through(&played)) {
+            let before = all().filter(|played| !played.member.gated && is_placed(played) && !played.has_passed).count();
+            let begun = all().filter(|played| is_placed(played) && is_through(played)).count();
+            assert!(before + begun <= parallel, "{before} and {begun} are under way, {step:?}");
+        }
+        // No storm, and what is over stays so.
+        assert!(!self.is_spent || is_asked || step.let_through.is_empty(), "a file that failed: {step:?}");
+        if self.rollout.phase.is_over() && !is_asked {
+            let unchanged = Step { rollout: self.rollout.clone(), let_through: vec![], revert: vec![], wake: None };
+            assert_eq!(*step, unchanged);
+        }
+        assert!(step.wake.is_none_or(|wake| wake > self.now && !step.rollout.phase.is_over()), "{step:?}");
+        if self.rollout.phase != step.rollout.phase && step.rollout.phase == Phase::Done {
+            let old = all().filter(|played| played.member.gated && is_placed(played));
+            assert_eq!(old.count(), 0, "done, and somebody has the file before");
+        }
+        if self.rollout.phase != step.rollout.phase && step.rollout.phase == Phase::Reverted {
+            assert!(all().all(|played| played.member.gated), "reverted, and somebody has the new file");
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let at = |index: &usize| self.members.keys().nth(index % self.members.len().max(1)).copied();
+        match event {
+            Event::Pass(seconds) => {
+                // It is asked again when it said so, as well as when a member may have changed.
+                let until = self.now + seconds * 1000;
+                while self.now < until {
+                    let next = self.wake.filter(|wake| *wake > self.now).unwrap_or(until);
+                    self.now = next.min(self.now + 1000).min(until);
+                    self.look();
+                }
+            }
+            Event::Host(index) => {
+                if let Some(played) = at(index).and_then(|number| self.members.get_mut(&number)) {
+                    (played.is_away, played.since) = (!played.is_away, self.now);
+                }
+            }
+            Event::Place(index) => {
+                if let Some(number) = at(index) {
+                    let played = self.members.get_mut(&number).unwrap();
+                    let host = played.member.host.is_none().then(|| host(number + 100));
+                    played.member.host = host;
+                    *played = Played::again(&played.member, played.member.gated, self.now);
+                }
+            }
+            Event::Unready(index) => {
+                if let Some(played) = at(index).and_then(|number| self.members.get_mut(&number)) {
+                    played.is_unready = !played.is_unready;
+                }
+            }
+            Event::Ask(what) => {
+                let generation = self.ask.as_ref().map_or(Revision(1), |ask| ask.generation.next());
+                self.ask = Some(Ask { what: *what, generation });
+            }
+            Event::Add => {
+                let number = (1..).find(|number| !self.members.contains_key(number)).unwrap();
+                let gated = !matches!(self.rollout.phase, Phase::Rolling | Phase::Done);
+                self.members.insert(number, Played::new(number, gated, self.now));
+            }
+            Event::Remove(index) => {
+                at(index).map(|number| self.members.remove(&number));
+            }
+            Event::Leader => {
+                self.timers = Timers::default();
+                let forget = |played: &mut Played| (played.healthy_since, played.has_passed) = (None, false);
+                self.members.values_mut().for_each(forget);
+            }
+        }
+        self.look();
+    }
+
+    /// Without further faults, until nothing more happens.
+    fn end(&mut self) {
+        for (number, played) in &mut self.members {
+            (played.is_unready, played.is_away) = (false, false);
+            if played.member.host.is_none() {
+                played.member.host = Some(host(*number));
+                *played = Played::again(&played.member, played.member.gated, self.now);
+            }
+        }
+        for _ in 0..20 + 4 * self.members.len() {
+            self.event(&Event::Pass(17));
+            self.now = self.wake.unwrap_or(self.now);
+            self.look();
+        }
+    }
+}
+
+fn host(number: u32) -> MachineId {
+    format!("{number:032x}").parse().unwrap()
+}
+
+impl Played {
+    fn new(number: u32, gated: bool, now: u64) -> Self {
+        let member = Member { name: name(number), gated, host: Some(host(number)), state: MemberState::Healthy };
+        Self::again(&member, gated, now)
+    }
+
+    /// With this file from now on.
+    fn again(member: &Member, gated: bool, now: u64) -> Self {
+        let state = if member.host.is_some() { MemberState::Assigned(None) } else { MemberState::Unplaced };
+        let member = Member { gated, state, ..member.clone() };
+        Self { member, since: now, is_away: false, is_unready: false, healthy_since: None, has_passed: false }
+    }
+
+    fn play(&mut self, new: Quality, now: u64) {
+        let quality = if self.member.gated { Quality::Good } else { new };
+        self.member.state = match (quality, now.saturating_sub(self.since)) {
+            _ if self.member.host.is_none() => MemberState::Unplaced,
+            _ if self.is_away => MemberState::Away,
+            (_, 0) => MemberState::Assigned(None),
+            (_, 1..1000) | (Quality::Unready, _) => MemberState::Pending(None),
+            (Quality::Fails, _) | (Quality::FailsLater, 16_000..) => MemberState::Failed("it failed".into()),
+            _ if self.is_unready => MemberState::Pending(None),
+            _ => MemberState::Healthy,
+        };
+    }
+
+    fn observe(&mut self, healthy_ms: u64, now: u64) {
+        let is_healthy = self.member.state == MemberState::Healthy;
+        self.healthy_since = is_healthy.then(|| self.healthy_since.unwrap_or(now));
+        self.has_passed |= self.healthy_since.is_some_and(|since| since + healthy_ms <= now);
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (1_u64..30).prop_map(Event::Pass),
+        2 => (0_usize..8).prop_map(Event::Host),
+        1 => (0_usize..8).prop_map(Event::Place),
+        2 => (0_usize..8).prop_map(Event::Unready),
+        1 => prop_oneof![
+            Just(Request::Pause), Just(Request::Resume), Just(Request::Promote), Just(Request::Retry)
+        ].prop_map(Event::Ask),
+        1 => Just(Event::Add),
+        1 => (0_usize..8).prop_map(Event::Remove),
+        1 => Just(Event::Leader),
+    ]
+}
+
+fn quality() -> impl Strategy<Value = Quality> {
+    prop_oneof![
+        3 => Just(Quality::Good),
+        1 => Just(Quality::Unready),
+        1 => Just(Quality::Fails),
+        1 => Just(Quality::FailsLater),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// The invariants that [`World::check`] lists hold at every step, and a rollout comes to an end.
+    #[test]
+    fn a_rollout_keeps_its_budget_and_ends(
+        members in 0_u32..7,
+        policy in proptest::sample::select(&POLICIES[..]),
+        new in quality(),
+        events in proptest::collection::vec(event(), 0..40),
+    ) {
+        let mut world = World::new(members, policy, new);
+        world.look();
+        events.iter().for_each(|event| world.event(event));
+        world.end();
+        let phase = world.rollout.phase;
+        prop_assert!(phase.is_over() || matches!(phase, Phase::Waiting | Phase::Paused), "{phase:?}");
+        prop_assert_eq!(world.wake, None);
+    }
+
+    /// Without faults, a good file reaches everybody and a bad one nobody.
+    #[test]
+    fn without_faults_the_file_decides(
+        members in 1_u32..7,
+        policy in proptest::sample::select(&POLICIES[..]),
+        new in proptest::sample::select(&[Quality::Good, Quality::Unready, Quality::Fails][..]),
+    ) {
+        let mut world = World::new(members, policy, new);
+        world.event(&Event::Pass(60));
+        world.event(&Event::Ask(Request::Promote));
+        world.end();
+        let is_good = new == Quality::Good;
+        let expected = match (is_good, policy.contains("pause")) {
+            (true, _) => Phase::Done,
+            (false, true) => Phase::Paused,
+            (false, false) => Phase::Reverted,
+        };
+        prop_assert_eq!(world.rollout.phase, expected);
+        let through = world.members.values().filter(|played| !played.member.gated).count();
+        let all = world.members.len();
+        prop_assert!(through == if is_good { all } else { 0 } || expected == Phase::Paused, "{} of {}", through, all);
+    }
+}
