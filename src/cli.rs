@@ -36,7 +36,7 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, diff, edit, export, fd_forward, forget, import, journal, list, restart, restore, scale,
+    complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, restart, restore, scale,
     services, show, ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit};
@@ -207,6 +207,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Wait(args) => wait_for::run(session, args).await,
         Command::Cat(args) => show::cat(session, args).await,
         Command::Diff(args) => diff::run(session, args).await,
+        Command::History(args) => history::run(session, args).await,
         Command::Edit(args) => edit::run(session, args).await,
         Command::ListUnits(args) => list::units(session, args).await,
         Command::ListUnitFiles(args) => list::unit_files(session, args).await,
@@ -244,6 +245,7 @@ fn format(command: &Command) -> Format {
         Command::Wait(args) => args.output.format,
         Command::Cat(args) => args.output.format,
         Command::Diff(args) => args.output.format,
+        Command::History(args) => args.output.format,
         Command::Edit(args) => args.output.format,
         Command::Export(args) => args.output.format,
         Command::Restore(args) => args.output.format,

@@ -11,6 +11,8 @@ mod description;
 mod handed;
 #[path = "api/harness.rs"]
 mod harness;
+#[path = "api/history.rs"]
+mod history;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/metrics.rs"]

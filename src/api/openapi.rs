@@ -177,7 +177,7 @@ fn description() -> Value {
             "get",
             one(
                 "history",
-                "The texts that a unit's file had before, also of a unit that was destroyed within a week.",
+                "The texts that a unit's file has and had, also of a unit that was destroyed within a week.",
                 types.answer::<wire::UnitHistory>(),
             ),
         ),

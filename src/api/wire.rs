@@ -13,6 +13,7 @@ pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{MachineList, MachineRef, MachineView, Offline};
 pub use status::{ClusterView, LeaderView};
 pub use units::{
-    Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons, SetList,
-    SetView, StateView, UnitDetail, UnitHistory, UnitList, UnitView, WatchLine,
+    Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons,
+    PresentRevision, ReplacingBatch, SetList, SetView, StateView, UnitDetail, UnitHistory, UnitList, UnitView,
+    WatchLine,
 };

@@ -22,7 +22,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub(super) use backup::{Export, Restore};
 pub(super) use change::{Block, Change, Count, Create, Destroy, Scale, Start, Submit};
 pub(super) use connection::Connection;
-pub(super) use file::{Diff, Edit, Verify, editor};
+pub(super) use file::{Diff, Edit, History, Verify, editor};
 pub(super) use hosts::{Forget, Ssh, Status};
 pub(super) use import::Import;
 pub(super) use journal::Journal;
@@ -138,6 +138,8 @@ pub(super) enum Command {
     Verify(Verify),
     /// Show how unit files here differ from those in the cluster
     Diff(Diff),
+    /// List the texts that a unit's file has and had
+    History(History),
     /// Edit a unit's file in the cluster
     Edit(Edit),
     /// List, show or select contexts: how to reach each cluster

@@ -11,7 +11,7 @@ mod effect;
 pub(super) mod export;
 pub(super) mod fd_forward;
 pub(super) mod forget;
-mod history;
+pub(super) mod history;
 pub(super) mod import;
 mod instances;
 pub(super) mod journal;

@@ -188,7 +188,9 @@ impl LeaderState {
     fn read(&mut self, event: &Event) -> Result<Option<Change>, Option<Key>> {
         match self.presences.change(event) {
             // Authors don't affect decisions, and the leader holds every unit of its cluster in memory.
-            Ok(Some(Change::Unit(name, Some(unit)))) => Ok(Some(Change::Unit(name, Some(Unit { by: None, ..unit })))),
+            Ok(Some(Change::Unit(name, Some(unit)))) => {
+                Ok(Some(Change::Unit(name, Some(Unit { by: None, submitter: None, ..unit }))))
+            }
             Ok(change) => Ok(change),
             Err(corrupt) => {
                 self.damage.warn(&corrupt);

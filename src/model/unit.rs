@@ -93,6 +93,10 @@ pub struct Unit {
     pub ask: Option<Box<Ask>>,
     /// When it was first submitted, ms since the epoch.
     pub submitted: u64,
+    /// Who first submitted it, if somebody else has asked for something since. Versions that don't know the field
+    /// ignore it, and lose it when they write the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitter: Option<Box<Author>>,
     /// Who asked for this generation; `None` in records of versions that didn't write it, and in the leader's copy of
     /// the cluster, which nothing needs an author in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,6 +117,7 @@ impl Unit {
             riders: None,
             ask: None,
             submitted: 0,
+            submitter: None,
             by: None,
         }
     }
@@ -126,6 +131,19 @@ impl Unit {
             return unit;
         }
         Self { generation: gate.generation, restart: gate.restart, ..unit }
+    }
+
+    /// Who first submitted it, if that is known.
+    #[must_use]
+    pub fn submitter(&self) -> Option<&Author> {
+        self.submitter.as_deref().or(self.by.as_deref())
+    }
+
+    /// The same, asked for by another author.
+    #[must_use]
+    pub fn signed(self, by: Author) -> Self {
+        let first = self.submitter().filter(|first| **first != by).cloned();
+        Self { submitter: first.map(Box::new), by: Some(Box::new(by)), ..self }
     }
 
     /// The templates that have as many members as this one.

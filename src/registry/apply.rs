@@ -4,6 +4,7 @@
 //! A unit's file is in every transaction that makes a unit refer to it, even if the store has the file: the leader
 //! deletes files that nothing refers to, guarded by their last revision, and so can't delete one that is being used.
 
+mod joint;
 mod reads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use super::reader::Reader;
 use super::records::file::FileRecord;
 use super::sets::{self, Batch};
 use super::units::{Decision, Intent, Problem, Read, decide};
+use joint::Joint;
 use reads::{complete, read};
 
 /// Attempts at a batch after conflicts or unknown outcomes.
@@ -137,6 +139,8 @@ struct Attempts {
     counts: BTreeSet<UnitName>,
     /// The number of units at the last attempt.
     all: usize,
+    /// The units that lose a text in this batch.
+    joint: Option<Joint>,
     /// The outcome of a commit is unknown.
     lost: Option<StoreError>,
     /// The revision of the last commit.
@@ -168,7 +172,6 @@ impl Attempts {
         };
         self.lost = None;
         let decisions = self.decide(&batch, &read, by, now)?;
-        self.all = decisions.len() + self.done.len();
         let mut written = BTreeMap::new();
         for Packed { mut txn, tags } in transactions(&batch, &decisions, &read) {
             follow(&mut txn, &written);
@@ -206,7 +209,7 @@ impl Attempts {
     }
 
     /// The decisions that are left to carry out, by the indices of their intents.
-    fn decide(&self, batch: &Batch, read: &Read, by: &Author, now: u64) -> Result<BTreeMap<usize, Decision>, Why> {
+    fn decide(&mut self, batch: &Batch, read: &Read, by: &Author, now: u64) -> Result<BTreeMap<usize, Decision>, Why> {
         let (mut decisions, mut problems) = (BTreeMap::new(), Vec::new());
         let left = batch.intents.iter().enumerate().filter(|(_, intent)| !self.done.contains_key(&intent.name));
         for (index, intent) in left {
@@ -218,7 +221,13 @@ impl Attempts {
                 Err(wrong) => problems.extend(wrong),
             }
         }
-        if problems.is_empty() { Ok(decisions) } else { Err(Why::Problems(problems)) }
+        if !problems.is_empty() {
+            return Err(Why::Problems(problems));
+        }
+        self.all = decisions.len() + self.done.len();
+        self.joint = Joint::of(batch, &decisions, self.joint.take().filter(|joint| joint.is_begun(&self.done)));
+        self.joint.iter().for_each(|joint| joint.note(batch, &mut decisions));
+        Ok(decisions)
     }
 
     fn failed(&self, why: Why) -> Error {
@@ -292,13 +301,10 @@ fn result(name: UnitName, decision: &Decision) -> Done {
 
 /// The record with its author. Authors don't affect decisions: the same request by someone else changes nothing.
 fn signed(mut decision: Decision, by: &Author) -> Decision {
-    let by = || Some(Box::new(by.clone()));
     if let Some(write) = &mut decision.write {
-        if let Some(record) = &mut write.record {
-            record.by = by();
-        }
+        write.record = write.record.take().map(|record| record.signed(by.clone()));
         if let Some(former) = write.history.as_mut().and_then(|(_, history)| history.revisions.last_mut()) {
-            former.by = by();
+            former.by = Some(Box::new(by.clone()));
         }
     }
     decision

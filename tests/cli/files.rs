@@ -245,7 +245,17 @@ fn what_was_replaced_or_destroyed_can_be_had_back() {
     let real = submitted();
     let write = |text: &str| std::fs::write(real.dir.path().join("web.service"), text).unwrap();
     let first = "# why\n[Service]\nExecStart=/bin/true\n";
-    real.expect("cat --history web", 0, "", "web.service has had no other text\n");
+    let rows = |real: &Real| -> Vec<String> {
+        let Ran { code, out, err } = real.run("history web");
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+        // Without when, by whom and the hash, which are those of this run.
+        let short = |line: &str| {
+            let fields: Vec<&str> = line.split("  ").filter(|field| !field.is_empty()).map(str::trim).collect();
+            format!("{} {}", fields[0], fields[4])
+        };
+        out.lines().map(short).collect()
+    };
+    assert_eq!(rows(&real), ["REVISION THEN", "1 present"]);
     write("# because\n[Service]\nExecStart=/bin/true\n");
     real.run("submit --replace web.service");
     write("[Service]\nExecStart=/bin/new\n");
@@ -258,26 +268,29 @@ fn what_was_replaced_or_destroyed_can_be_had_back() {
     terminal.args(["-qec", &format!("{fleetctl} cat web --endpoint {dir}/fleet.sock"), "/dev/null"]);
     let shown = String::from_utf8(terminal.output().unwrap().stdout).unwrap();
     assert!(shown.contains("ago; `fleetctl cat --revision 3 web.service` prints its file"), "{shown}");
-    let Ran { code, out, err } = real.run("cat --history web");
-    let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!((code, err.as_str(), rows.len()), (Some(0), "", 4), "{out}");
-    assert_eq!(rows[0], ["REVISION", "HASH", "UNTIL", "THEN"]);
-    let told: Vec<(&str, &str)> = rows[1..].iter().map(|row| (row[0], row[5])).collect();
-    assert_eq!(told, [("3", "destroyed"), ("2", "replaced"), ("1", "replaced")], "{out}");
-    assert_eq!(rows[2][1], rows[3][1], "only comments differ, so that the hash is the same: {out}");
+    let then = ["3 destroyed 0 s ago by", "2 replaced 0 s ago", "1 replaced 0 s ago"];
+    let seen = rows(&real);
+    assert!(seen[1..].iter().zip(then).all(|(row, then)| row.starts_with(then)) && seen.len() == 4, "{seen:?}");
     real.expect("cat --revision 1 web", 0, first, "");
-    real.expect("cat --revision 4 web", 1, "", "web.service has no revision 4; kept: 3, 2, 1\n");
-    let json: Value = serde_json::from_str(&real.run("cat --history web --output json").out).unwrap();
+    real.expect("cat --revision 4 web", 1, "", "web.service: revision 4 does not exist; 1 to 3 are there\n");
+    let json: Value = serde_json::from_str(&real.run("history web --output json").out).unwrap();
     assert_eq!(json["unit"], "web.service");
     assert_eq!(json["revisions"][0]["text"], "[Service]\nExecStart=/bin/new\n");
     assert!(json["revisions"][0]["by"]["uid"].is_number(), "{json}");
+    assert!(json["revisions"][0]["author"]["uid"].is_number() && json.get("present").is_none(), "{json}");
     // It comes back as it was, and its history goes on.
     write(&real.run("cat --revision 1 web").out);
     real.expect("submit web.service", 0, "Unit web.service inactive\n", "");
     real.expect("cat web", 0, first, "");
     real.run("destroy --no-block web.service");
-    assert!(real.run("cat --history web").out.lines().nth(1).is_some_and(|line| line.starts_with("4 ")));
-    let nothing = real.run("cat --history other");
+    assert!(rows(&real)[1].starts_with("4 destroyed 0 s ago by "), "{:?}", rows(&real));
+    write(first);
+    real.run("submit web.service");
+    assert_eq!(rows(&real)[1], "5 present, the file of 1");
+    let json: Value = serde_json::from_str(&real.run("history web --output json").out).unwrap();
+    assert_eq!((&json["present"]["revision"], &json["present"]["text"]), (&5.into(), &first.into()));
+    real.expect("cat --revision 5 web", 0, first, "");
+    let nothing = real.run("history other");
     assert!(
         nothing.code == Some(1) && nothing.err.contains("other.service not found, and no earlier text"),
         "{nothing:?}"

@@ -214,9 +214,9 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         (
             "PrintedFiles",
             json!({
-                "description": "What `fleetctl cat --output json` prints: one, or for a pattern an array; with \
-                    `--history`, the earlier texts.",
-                "anyOf": [file.clone(), all_of(file), of("UnitHistory")],
+                "description": "What `fleetctl cat --output json` prints: one, or for a pattern an array; \
+                    `fleetctl history` prints a `UnitHistory`.",
+                "anyOf": [file.clone(), all_of(file)],
             }),
         ),
         (

@@ -229,15 +229,38 @@ pub struct SetView {
     pub members: Vec<UnitName>,
 }
 
-/// v2: `GET /fleet/v2/units/NAME/history`: the texts that a unit's file had before. The last 10 are kept, until a week
-/// after the unit was destroyed.
+/// v2: `GET /fleet/v2/units/NAME/history`: the texts that a unit's file has and had. The last 10 of those that it had
+/// are kept, until a week after the unit was destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnitHistory {
     /// The unit's name.
     pub unit: UnitName,
+    /// The present one. Missing if the unit was destroyed or its record is damaged; earlier versions don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<PresentRevision>,
     /// The newest first.
     pub revisions: Vec<FormerRevision>,
+}
+
+/// v2: the text that a unit's file has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PresentRevision {
+    /// Its number; each other text that the unit gets has the next one.
+    pub revision: u64,
+    /// The hash of the file.
+    pub hash: UnitHash,
+    /// Since when the unit has it, in ms since the epoch.
+    pub since: u64,
+    /// Who gave it to the unit, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Author>,
+    /// The text. Missing if the store has lost it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The store's revision at which the unit's record was last written, for `revision` of a change.
+    pub written: Revision,
 }
 
 /// v2: a text that a unit's file had.
@@ -248,6 +271,12 @@ pub struct FormerRevision {
     pub revision: u64,
     /// The hash of the file.
     pub hash: UnitHash,
+    /// Since when the unit had it, in ms since the epoch. Missing if an earlier version has written the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Who gave it to the unit, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Author>,
     /// Until when the unit had it, in ms since the epoch.
     pub until: u64,
     /// Whether the unit was destroyed then; otherwise it got another text.
@@ -256,10 +285,28 @@ pub struct FormerRevision {
     /// Who asked for that, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Author>,
+    /// The batch that replaced it, if that replaced the texts of several units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<ReplacingBatch>,
     /// The text. Missing if the store has lost it: a leader of a version without histories deletes texts that no unit
     /// uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+}
+
+/// v2: a request that replaced the texts of 2 to 100 units. `unit` and `revision` are the same in the histories of all
+/// of them, and no other request has the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ReplacingBatch {
+    /// The first of the units.
+    pub unit: UnitName,
+    /// The revision of that unit that was replaced.
+    pub revision: u64,
+    /// The other units than the one whose history this is. Instances that got the file of their template are not among
+    /// them. Empty if the history of the first unit no longer says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<UnitName>,
 }
 
 /// v2: every rule that a unit breaks on one host.

@@ -25,6 +25,13 @@ const EXAMPLES: &[Examples] = &[
             ("diff web@1", "how an instance differs from its template"),
         ],
     ),
+    (
+        "history",
+        &[
+            ("history web.service", "the texts that it has and had: since when, by whom, and what became of each"),
+            ("history web@", "those of the template web@.service"),
+        ],
+    ),
     ("edit", &[("edit web.service", "change its file in $EDITOR, and restart it if it runs")]),
     ("load", &[("load db.service", "place db.service on a host, without starting it")]),
     (
@@ -66,8 +73,7 @@ const EXAMPLES: &[Examples] = &[
         &[
             ("cat web.service", "print its file"),
             ("cat web > web.service", "save it, to change it and `start --replace web.service`"),
-            ("cat --history web", "the texts that it had before, also if it was destroyed"),
-            ("cat --revision 3 web > web.service", "save one of them, to start it again"),
+            ("cat --revision 3 web > web.service", "save another text that it had, to start it again"),
         ],
     ),
     (

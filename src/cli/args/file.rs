@@ -1,4 +1,5 @@
-//! The options of the commands about unit files: `verify`, `diff` and `edit`; and which editor a person uses.
+//! The options of the commands about unit files: `verify`, `diff`, `history` and `edit`; and which editor a person
+//! uses.
 
 use std::ffi::OsString;
 
@@ -22,6 +23,16 @@ pub(in crate::cli) struct Diff {
     /// Unit files, names of units whose file is here, instances, or quoted patterns of names: 'web@*'
     #[arg(value_name = "UNIT", required = true)]
     pub(in crate::cli) units: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct History {
+    /// The unit; also one that was destroyed within a week
+    #[arg(value_name = "UNIT")]
+    pub(in crate::cli) unit: String,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
 }

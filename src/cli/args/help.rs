@@ -9,7 +9,7 @@ use super::examples;
 /// What belongs together. A command that is named nowhere here goes last.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "wait"]),
-    ("Unit files", &["cat", "diff", "edit", "verify"]),
+    ("Unit files", &["cat", "diff", "history", "edit", "verify"]),
     (
         "See what is there",
         &["status", "list-units", "list-unit-files", "list-sets", "list-machines", "journal", "ssh", "list-services"],
@@ -18,8 +18,8 @@ const GROUPS: &[(&str, &[&str])] = &[
 ];
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
-/// and whoever has listed services looks for one.
-const LEFT_OUT: [&str; 3] = ["version", "import", "service"];
+/// whoever has listed services looks for one, and where `forget` helps, `status` says so.
+const LEFT_OUT: [&str; 4] = ["version", "import", "service", "forget"];
 
 /// What follows the list of commands.
 const READ_ON: &str = "Help: fleetctl help COMMAND; options of every command: fleetctl help options";

@@ -127,10 +127,7 @@ pub(in crate::cli) struct Cat {
     /// The unit, or a quoted pattern of names
     #[arg(value_name = "UNIT")]
     pub(in crate::cli) units: Vec<String>,
-    /// List the texts that the unit's file had before, also of a unit that was destroyed within a week
-    #[arg(long, conflicts_with = "revision")]
-    pub(in crate::cli) history: bool,
-    /// Print an earlier text instead, by its number in `--history`
+    /// Print another text that it had, by its number in `fleetctl history`
     #[arg(long, value_name = "N")]
     pub(in crate::cli) revision: Option<u64>,
     #[command(flatten)]

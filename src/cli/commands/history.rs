@@ -1,36 +1,64 @@
-//! `cat --history` and `cat --revision`: the texts that a unit's file had before, also of a unit that was destroyed.
-//! Changes nothing.
+//! `history`: the texts that a unit's file has and had; and `cat --revision`, which prints one of them. Both also of a
+//! unit that was destroyed. Changes nothing.
 
 use crate::api::client::ClientError;
-use crate::api::wire::{FormerRevision, UnitHistory};
-use crate::cli::args::Cat;
+use crate::api::wire::{FormerRevision, PresentRevision, UnitHistory};
+use crate::cli::args::History;
 use crate::cli::error::{Error, Exit, HINT};
-use crate::cli::input::select;
-use crate::cli::output::fitted::{self, Cell};
-use crate::cli::output::people::ago;
+use crate::cli::input::{names, select};
+use crate::cli::output::fitted::{self, Cell, Tone};
+use crate::cli::output::people::{ago, count};
 use crate::cli::session::Session;
 use crate::clock::Clock;
 use crate::journal::Output as _;
-use crate::model::name::UnitName;
+use crate::model::author::Author;
+use crate::model::name::{UnitHash, UnitName};
 
-const HEAD: [&str; 4] = ["REVISION", "HASH", "UNTIL", "THEN"];
+const HEAD: [&str; 5] = ["REVISION", "WHEN", "BY", "HASH", "THEN"];
 
-/// Print the list, or one of the texts.
-pub(super) async fn run(session: &Session, name: &UnitName, args: &Cat) -> Result<Exit, Error> {
-    let history = match session.client.history(name).await {
+/// Why the present text of a unit that wasn't destroyed isn't known.
+const NO_PRESENT: &str = "its present text is not known: its record is damaged, or this fleetd is older than fleetctl";
+
+/// `history`.
+pub(in crate::cli) async fn run(session: &Session, args: &History) -> Result<Exit, Error> {
+    let name = names::unit(&args.unit).map_err(|error| Error::failure(format!("{}: {error}", args.unit)))?;
+    let history = of(session, &name).await?;
+    if session.is_json() {
+        session.out.json(&history);
+        return Ok(Exit::Ok);
+    }
+    if history.present.is_none() && history.revisions.first().is_none_or(|last| !last.destroyed) {
+        session.out.message(&format!("{name}: {NO_PRESENT}"));
+    }
+    let rows = rows(&history, Clock::system().now_ms());
+    session.out.data(&fitted::render(&HEAD, &rows, session.out.width(), session.out.has_colours()));
+    Ok(Exit::Ok)
+}
+
+/// `cat --revision`.
+pub(super) async fn cat(session: &Session, name: &UnitName, number: u64) -> Result<Exit, Error> {
+    let history = of(session, name).await?;
+    let text = Text::numbered(&history, number)?;
+    if session.is_json() {
+        session.out.json(&serde_json::json!({ "unit": name, "hash": text.hash, "text": text.text }));
+    } else {
+        session.out.data(text.text);
+    }
+    Ok(Exit::Ok)
+}
+
+/// The texts of a unit, from the cluster.
+///
+/// # Errors
+/// The cluster knows none.
+pub(super) async fn of(session: &Session, name: &UnitName) -> Result<UnitHistory, Error> {
+    match session.client.history(name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {
             let mut lines = vec![format!("Unit {name} not found, and no earlier text of it is kept")];
-            lines.extend(select::hints(session, &args.units).await);
-            return Err(Error::failures(lines));
+            lines.extend(select::hints(session, &[name.to_string()]).await);
+            Err(Error::failures(lines))
         }
-        answer => answer?,
-    };
-    match args.revision {
-        Some(number) => text(session, &history, number),
-        None => {
-            list(session, &history);
-            Ok(Exit::Ok)
-        }
+        answer => Ok(answer?),
     }
 }
 
@@ -49,63 +77,181 @@ pub(super) async fn hint(session: &Session, name: &UnitName) -> Option<String> {
     ))
 }
 
-fn list(session: &Session, history: &UnitHistory) {
-    if session.is_json() {
-        return session.out.json(history);
-    }
-    if history.revisions.is_empty() {
-        return session.out.message(&format!("{} has had no other text", history.unit));
-    }
-    let rows: Vec<Vec<Cell>> = history.revisions.iter().map(|former| row(former, Clock::system().now_ms())).collect();
-    session.out.data(&fitted::render(&HEAD, &rows, session.out.width(), session.out.has_colours()));
+/// One of the texts of a unit.
+pub(super) struct Text<'a> {
+    /// The hash of the file.
+    pub(super) hash: &'a UnitHash,
+    /// The text.
+    pub(super) text: &'a str,
 }
 
-fn row(former: &FormerRevision, now: u64) -> Vec<Cell> {
-    let what = if former.destroyed { "destroyed" } else { "replaced" };
-    let by = former.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-    let lost = if former.text.is_none() { ", the store has lost its text" } else { "" };
+impl<'a> Text<'a> {
+    /// Revision `number`, the present one or an earlier one.
+    ///
+    /// # Errors
+    /// There is none, or the store has lost it.
+    pub(super) fn numbered(history: &'a UnitHistory, number: u64) -> Result<Self, Error> {
+        let unit = &history.unit;
+        let Some((_, hash, text)) = all(history).find(|(revision, ..)| *revision == number) else {
+            return Err(Error::failure(format!("{unit}: {}", missing(history, number))));
+        };
+        let lost = || Error::failure(format!("{unit}: the store has lost the text of revision {number}"));
+        Ok(Self { hash, text: text.ok_or_else(lost)? })
+    }
+}
+
+/// Number, hash and text of each, the newest first.
+fn all(history: &UnitHistory) -> impl Iterator<Item = (u64, &UnitHash, Option<&str>)> {
+    let present = history.present.iter().map(|one| (one.revision, &one.hash, one.text.as_deref()));
+    present.chain(history.revisions.iter().map(|one| (one.revision, &one.hash, one.text.as_deref())))
+}
+
+/// That there is no such revision, and which there are: `revision 3 is gone; 5 to 9 are there`.
+fn missing(history: &UnitHistory, number: u64) -> String {
+    let newest = all(history).next().map_or(0, |(number, ..)| number);
+    let oldest = all(history).last().map_or(0, |(number, ..)| number);
+    let there = if oldest == newest { format!("{newest} is there") } else { format!("{oldest} to {newest} are there") };
+    let what = if number > 0 && number < oldest { "is gone" } else { "does not exist" };
+    format!("revision {number} {what}; {there}")
+}
+
+/// The earliest of the other revisions of `history` that has the file of revision `number`, if it is an older one.
+fn first_with_file_of(history: &UnitHistory, number: u64) -> Option<u64> {
+    let (_, hash, text) = all(history).find(|(revision, ..)| *revision == number)?;
+    // Texts of one file may differ in comments.
+    let is_same = |(_, other, its): &(u64, &UnitHash, Option<&str>)| *other == hash && *its == text;
+    all(history).filter(|other| other.0 < number && is_same(other)).last().map(|(revision, ..)| revision)
+}
+
+fn rows(history: &UnitHistory, now: u64) -> Vec<Vec<Cell>> {
+    let (mut rows, mut former) = (Vec::new(), history.revisions.as_slice());
+    // What brought a text is noted with the one before.
+    let before = |former: &[FormerRevision]| former.first().map(with).unwrap_or_default();
+    if let Some(present) = &history.present {
+        let PresentRevision { revision, hash, since, author, .. } = present;
+        let then = format!("present{}{}", again(history, *revision), before(former));
+        rows.push(row(*revision, Some(*since), author.as_ref(), hash, (then, Tone::Good), now));
+    }
+    while let [one, rest @ ..] = former {
+        let lost = if one.text.is_none() { ", the store has lost its text" } else { "" };
+        let what = if one.destroyed { "destroyed" } else { "replaced" };
+        let by = one.by.as_ref().filter(|_| one.destroyed).map(|by| format!(" by {}", brief(by))).unwrap_or_default();
+        let again = again(history, one.revision);
+        let then = format!("{what} {} ago{by}{again}{}{lost}", ago(one.until, now), before(rest));
+        rows.push(row(one.revision, one.since, one.author.as_ref(), &one.hash, (then, Tone::Plain), now));
+        former = rest;
+    }
+    rows
+}
+
+fn row(
+    revision: u64,
+    since: Option<u64>,
+    author: Option<&Author>,
+    hash: &UnitHash,
+    (then, tone): (String, Tone),
+    now: u64,
+) -> Vec<Cell> {
     vec![
-        Cell::plain(former.revision.to_string()),
-        Cell::plain(former.hash.short()),
-        Cell::plain(format!("{} ago", ago(former.until, now))),
-        Cell::plain(format!("{what}{by}{lost}")),
+        Cell::plain(revision.to_string()),
+        Cell::plain(since.map_or_else(|| "-".into(), |since| format!("{} ago", ago(since, now)))),
+        Cell::plain(author.map_or_else(|| "-".into(), brief)),
+        Cell::plain(hash.short()),
+        Cell::new(then, tone),
     ]
 }
 
-fn text(session: &Session, history: &UnitHistory, number: u64) -> Result<Exit, Error> {
-    let unit = &history.unit;
-    let Some(former) = history.revisions.iter().find(|former| former.revision == number) else {
-        let numbers: Vec<String> = history.revisions.iter().map(|former| former.revision.to_string()).collect();
-        let kept = if numbers.is_empty() { "none".into() } else { numbers.join(", ") };
-        return Err(Error::failure(format!("{unit} has no revision {number}; kept: {kept}")));
-    };
-    let Some(text) = &former.text else {
-        return Err(Error::failure(format!("the store has lost the text of revision {number} of {unit}")));
-    };
-    if session.is_json() {
-        session.out.json(&serde_json::json!({ "unit": unit, "hash": former.hash, "text": text }));
-    } else {
-        session.out.data(text);
+/// Who it was, without the session.
+fn brief(author: &Author) -> String {
+    Author { unit: String::new(), ..author.clone() }.to_string()
+}
+
+/// `, the file of 7`.
+fn again(history: &UnitHistory, revision: u64) -> String {
+    first_with_file_of(history, revision).map(|first| format!(", the file of {first}")).unwrap_or_default()
+}
+
+/// The other units whose texts were replaced together with `former`.
+fn with(former: &FormerRevision) -> String {
+    match former.batch.as_ref().map(|batch| &*batch.with).unwrap_or_default() {
+        [] => String::new(),
+        [one] => format!(", with {one}"),
+        more => format!(", with {}", count(more.len(), "other unit")),
     }
-    Ok(Exit::Ok)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::model::author::Author;
-    use crate::model::name::UnitHash;
+    use crate::api::wire::ReplacingBatch;
+    use crate::model::revision::Revision;
+
+    fn by(user: &str) -> Option<Author> {
+        Some(Author { uid: Some(0), user: user.into(), unit: "session-4.scope".into(), ..Author::default() })
+    }
+
+    /// A unit that has had the texts `former`, the newest first, and has `present`. Equal texts have equal hashes.
+    pub(in crate::cli::commands) fn history(unit: &str, present: &str, former: &[&str]) -> UnitHistory {
+        let number = |index: usize| u64::try_from(former.len() - index).unwrap();
+        let hash = |text: &str| UnitHash::new(&format!("{text:a<40}"));
+        let one = |(index, text): (usize, &&str)| FormerRevision {
+            revision: number(index),
+            hash: hash(text),
+            since: Some(number(index) * 60_000),
+            author: by("ann"),
+            until: (number(index) + 1) * 60_000,
+            destroyed: false,
+            by: by("ann"),
+            batch: None,
+            text: Some((*text).into()),
+        };
+        let revisions: Vec<FormerRevision> = former.iter().enumerate().map(one).collect();
+        let n = revisions.len() as u64 + 1;
+        let (author, text, written) = (by("ann"), Some(present.into()), Revision(n));
+        let present = PresentRevision { revision: n, hash: hash(present), since: n * 60_000, author, text, written };
+        UnitHistory { unit: unit.parse().unwrap(), present: Some(present), revisions }
+    }
 
     #[test]
-    fn a_line_says_until_when_and_who_ended_it() {
-        let by = Author { uid: Some(0), user: "root".into(), ..Author::default() };
-        let (hash, text) = (UnitHash::new("3750b3e9f3962a56c7582929426e9abb012754cf"), Some(String::new()));
-        let replaced = FormerRevision { revision: 3, hash, until: 60_000, destroyed: false, by: Some(by), text };
-        let lost = FormerRevision { revision: 2, destroyed: true, by: None, text: None, ..replaced.clone() };
-        let rows = [replaced, lost].map(|former| row(&former, 180_000));
-        let expected = "REVISION  HASH     UNTIL      THEN\n\
-                        3         3750b3e  2 min ago  replaced by root (uid 0)\n\
-                        2         3750b3e  2 min ago  destroyed, the store has lost its text\n";
-        assert_eq!(fitted::render(&HEAD, &rows, None, false), expected);
+    fn a_line_says_since_when_and_by_whom_and_what_became_of_it() {
+        let mut web = history("web@.service", "b", &["c", "b", "a"]);
+        web.revisions[0].author = by("ci");
+        let with = ["image@.service", "log@.service"].map(|name| name.parse().unwrap()).into();
+        web.revisions[0].batch = Some(ReplacingBatch { unit: "web@.service".parse().unwrap(), revision: 3, with });
+        web.revisions[2].text = None;
+        (web.revisions[2].since, web.revisions[2].author) = (None, None);
+        let table = |history: &UnitHistory| fitted::render(&HEAD, &rows(history, 360_000), None, false);
+        let expected = "\
+REVISION  WHEN       BY           HASH     THEN
+4         2 min ago  ann (uid 0)  baaaaaa  present, the file of 2, with 2 other units
+3         3 min ago  ci (uid 0)   caaaaaa  replaced 2 min ago
+2         4 min ago  ann (uid 0)  baaaaaa  replaced 3 min ago
+1         -          -            aaaaaaa  replaced 4 min ago, the store has lost its text
+";
+        assert_eq!(table(&web), expected);
+        // Destroyed, and submitted again by somebody else.
+        web.revisions[0].destroyed = true;
+        web.present = None;
+        let destroyed = "3         3 min ago  ci (uid 0)   caaaaaa  destroyed 2 min ago by ann (uid 0)";
+        assert_eq!(table(&web).lines().nth(1), Some(destroyed));
+        let narrow = fitted::render(&HEAD, &rows(&web, 360_000), Some(80), false);
+        assert!(narrow.lines().all(|line| line.chars().count() < 80), "{narrow}");
+    }
+
+    #[test]
+    fn a_revision_that_is_not_there_is_said_with_those_that_are() {
+        let mut web = history("web.service", "e", &["d", "c", "b", "a"]);
+        web.revisions.truncate(3);
+        web.revisions[2].text = None;
+        let said = |number| Text::numbered(&web, number).err().map(|error| error.lines.join(" "));
+        assert_eq!(said(1).as_deref(), Some("web.service: revision 1 is gone; 2 to 5 are there"));
+        assert_eq!(said(6).as_deref(), Some("web.service: revision 6 does not exist; 2 to 5 are there"));
+        assert_eq!(said(0).as_deref(), Some("web.service: revision 0 does not exist; 2 to 5 are there"));
+        assert_eq!(said(2).as_deref(), Some("web.service: the store has lost the text of revision 2"));
+        let present = Text::numbered(&web, 5).unwrap();
+        assert_eq!((present.hash.short(), present.text), ("eaaaaaa", "e"));
+        let only = history("web.service", "a", &[]);
+        let said = Text::numbered(&only, 2).err().map(|error| error.lines.join(" "));
+        assert_eq!(said.as_deref(), Some("web.service: revision 2 does not exist; 1 is there"));
     }
 }

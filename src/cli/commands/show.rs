@@ -16,13 +16,12 @@ pub(in crate::cli) async fn cat(session: &Session, args: &Cat) -> Result<Exit, E
     let [unit] = args.units.as_slice() else {
         return Err(Error::usage("One unit file must be provided", "`fleetctl cat web.service`"));
     };
-    let earlier = args.history || args.revision.is_some();
-    if names::is_pattern(unit) && !earlier {
+    if names::is_pattern(unit) && args.revision.is_none() {
         return cat_all(session, unit).await;
     }
     let name = names::unit(unit).map_err(|error| Error::failure(format!("{unit}: {error}")))?;
-    if earlier {
-        return history::run(session, &name, args).await;
+    if let Some(number) = args.revision {
+        return history::cat(session, &name, number).await;
     }
     let detail = match session.known_unit(&name).await {
         Err(ClientError::Api(detail)) if detail.code == 404 => {

@@ -2,7 +2,7 @@
 //! twice; scripts use `-no-legend`, `--l`, `--replace=true`, `list-m` and options before the command, and all of these
 //! work. Owns spelling only: unknown arguments are passed on unchanged, for clap to report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 /// `args` (the program's name first), with the command's full name moved to the front and every known option in clap's
@@ -124,20 +124,48 @@ fn names_host(option: &str) -> bool {
     matches!(option.split('=').next(), Some("--machine" | "--unit"))
 }
 
-/// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 5] = ["diff", "edit", "list-sets", "scale", "verify"];
+/// fleet's commands: what abbreviates one of them keeps its meaning, whatever commands there are besides. `fleetctl re`
+/// is `restart` in spite of `restore`.
+const FLEETS: [&str; 16] = [
+    "cat",
+    "destroy",
+    "help",
+    "journal",
+    "list-machines",
+    "list-unit-files",
+    "list-units",
+    "load",
+    "restart",
+    "ssh",
+    "start",
+    "status",
+    "stop",
+    "submit",
+    "unload",
+    "version",
+];
 
-/// The only command that begins with `typed`, or else `typed`. Hidden commands can't be abbreviated.
+/// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
+const LATER: [&str; 6] = ["diff", "edit", "history", "list-sets", "scale", "verify"];
+
+/// The only command that begins with `typed`, or else `typed`: first of fleet's, then of all but the later ones, then
+/// of these. Hidden commands can't be abbreviated.
 pub(super) fn full_name(command: &clap::Command, typed: &str) -> String {
     if typed.is_empty() || visible(command).any(|name| name == typed) {
         return typed.into();
     }
-    let matching = |later: bool| {
-        let mut matching = visible(command).filter(|name| name.starts_with(typed) && LATER.contains(name) == later);
-        matching.next().filter(|_| matching.next().is_none())
+    let matching = |of: &dyn Fn(&str) -> bool| -> BTreeSet<&str> {
+        visible(command).filter(|name| name.starts_with(typed) && of(name)).collect()
     };
-    let earlier = visible(command).any(|name| name.starts_with(typed) && !LATER.contains(&name));
-    matching(false).or_else(|| matching(true).filter(|_| !earlier)).unwrap_or(typed).into()
+    let fleets = FLEETS.iter().filter(|name| name.starts_with(typed)).count();
+    let earlier = matching(&|name| !LATER.contains(&name));
+    let found = match fleets {
+        1 => matching(&|name| FLEETS.contains(&name)),
+        _ if earlier.is_empty() => matching(&|name| LATER.contains(&name)),
+        _ => earlier,
+    };
+    let mut found = found.into_iter();
+    found.next().filter(|_| found.next().is_none()).unwrap_or(typed).into()
 }
 
 /// The names of the commands that help lists.
@@ -281,6 +309,18 @@ mod tests {
             ("scale web@ -1 --no-block", "scale web@ -1 --no-block"),
             ("d a", "destroy a"),
             ("di a", "diff a"),
+            ("c a", "cat a"),
+            ("re a", "restart a"),
+            ("r a", "restart a"),
+            ("rest a", "restart a"),
+            ("resto a", "restore a"),
+            ("h", "help"),
+            ("he", "help"),
+            ("hi a", "history a"),
+            ("un a", "unload a"),
+            ("f n2", "forget n2"),
+            ("sta a", "sta a"),
+            ("co", "context"),
             ("verif", "verify"),
             ("ma", "ma"),
             ("man", "man"),

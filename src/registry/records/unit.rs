@@ -58,6 +58,14 @@ impl Family for Records {
                 r#""ask":{"what":"pause","generation":9},"submitted":5}"#,
             ),
         ),
+        // Somebody else has asked for something since it was submitted.
+        Form::today(
+            "unit/db.service",
+            concat!(
+                r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5,"#,
+                r#""submitter":{"uid":1001,"user":"ci"},"by":{"uid":0,"user":"root"}}"#,
+            ),
+        ),
         // Before authors were added, and texts that differ from another one in comments only.
         Form::today("unit/web@.service", r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"submitted":5}"#),
     ];
