@@ -23,6 +23,8 @@ mod real;
 #[path = "support/records.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod records;
+#[path = "cli/revisions.rs"]
+mod revisions;
 #[path = "cli/safety.rs"]
 mod safety;
 #[path = "cli/sets.rs"]

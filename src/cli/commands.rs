@@ -1,6 +1,7 @@
 //! The commands of `fleetctl`, one in each file: what each requests from the cluster or from a host, and how the result
 //! is printed.
 
+mod between;
 mod choose;
 pub(super) mod complete;
 pub(super) mod context;
@@ -17,6 +18,7 @@ mod instances;
 pub(super) mod journal;
 pub(super) mod list;
 mod members;
+mod option_changes;
 mod replace;
 pub(super) mod restart;
 pub(super) mod restore;
@@ -27,6 +29,7 @@ pub(super) mod show;
 pub(super) mod ssh;
 pub(super) mod status;
 pub(super) mod submit;
+mod unified;
 pub(super) mod units;
 pub(super) mod verify;
 pub(super) mod wait_for;

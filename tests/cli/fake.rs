@@ -225,6 +225,7 @@ fn described(args: &[String], out: &str) {
         "export" => Some("PrintedExport"),
         "wait" => Some("PrintedWaited"),
         "cat" => Some("PrintedFiles"),
+        "history" => Some("UnitHistory"),
         "status" => Some("PrintedStatus"),
         "diff" => Some("PrintedDiffs"),
         "forget" => Some("PrintedForgotten"),

@@ -105,7 +105,7 @@ const OWNERS: &[Owned] = &[
     ("prometheus_client", &["src/metrics"]),
     ("ini", &["src/config"]),
     ("strsim", &["src/cli/input/select", "src/cli/input/words"]),
-    ("similar", &["src/cli/commands/diff"]),
+    ("similar", &["src/cli/commands/unified"]),
     ("jiff", &["src/journal"]),
     ("clap", &["src/cli", "src/sidecar/args", "src/bin", "src/config/arguments", "src/cli_docs"]),
     ("clap_complete", &["src/cli_docs", "src/config/arguments"]),

@@ -180,6 +180,22 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         "required": ["unit", "hash", "text"],
         "additionalProperties": false,
     });
+    let option = json!({
+        "description": "An option of a section that systemd skips, whose values differ.",
+        "type": "object",
+        "properties": {
+            "section": text(),
+            "option": text(),
+            "before": all_of(text()),
+            "after": all_of(text()),
+            "restarts": {
+                "enum": ["none", "unfit", "all"],
+                "description": "Which units that run it restarts: none, those that no longer fit their host, or all.",
+            },
+        },
+        "required": ["section", "option", "before", "after", "restarts"],
+        "additionalProperties": false,
+    });
     vec![
         ("PrintedUnits", rows("list-units", &units)),
         ("PrintedUnitFiles", rows("list-unit-files", &files)),
@@ -269,15 +285,22 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                     "type": "object",
                     "properties": {
                         "unit": of("UnitName"),
-                        "file": { "type": "string", "description": "The file here, or `cluster/` and a template." },
+                        "file": {
+                            "type": "string",
+                            "description": "The file here, or `cluster/` and a template, or also a revision.",
+                        },
+                        "from": { "type": "integer", "description": "The revision that is compared with `to`." },
+                        "to": { "type": "integer", "description": "The other one." },
                         "same": { "type": "boolean" },
                         "diff": { "type": "string", "description": "The lines that differ, as `diff -u` prints them." },
+                        "options": all_of(option),
                         "effect": {
                             "type": ["string", "null"],
-                            "description": "What storing the file would do, as a sentence.",
+                            "description": "What storing the file would do, as a sentence; of revisions, what the \
+                                later file does to a unit that runs with the other one.",
                         },
                     },
-                    "required": ["unit", "file", "same", "diff", "effect"],
+                    "required": ["unit", "file", "same", "diff", "options", "effect"],
                     "additionalProperties": false,
                 },
             }),

@@ -23,6 +23,8 @@ const EXAMPLES: &[Examples] = &[
         &[
             ("diff web.service", "how the file here differs, and what `start --replace` would do"),
             ("diff web@1", "how an instance differs from its template"),
+            ("diff web@ 7", "how the present file of web@.service differs from its revision 7"),
+            ("diff web@ 7 9", "how revision 9 differs from revision 7"),
         ],
     ),
     (

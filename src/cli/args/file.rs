@@ -19,8 +19,10 @@ pub(in crate::cli) struct Verify {
 
 /// `diff`.
 #[derive(Debug, Args)]
+#[command(override_usage = "fleetctl diff [OPTIONS] UNIT...\n       fleetctl diff [OPTIONS] UNIT N [M]")]
 pub(in crate::cli) struct Diff {
-    /// Unit files, names of units whose file is here, instances, or quoted patterns of names: 'web@*'
+    /// Unit files, names of units whose file is here, instances, or quoted patterns of names: 'web@*'. Or one unit, and
+    /// the number of a revision in `fleetctl history`, which is compared with the present one or with revision M
     #[arg(value_name = "UNIT", required = true)]
     pub(in crate::cli) units: Vec<String>,
     #[command(flatten)]

@@ -1,10 +1,9 @@
-//! diff: unit files here against those in the cluster, and what storing them would do. Changes nothing. Its exit status
-//! is diff(1)'s.
+//! diff: unit files here against those in the cluster, and what storing them would do; `between` compares texts that a
+//! unit had. Changes nothing. Its exit status is diff(1)'s.
 
-use similar::TextDiff;
-
-use super::counted;
 use super::effect::Change;
+use super::unified::{painted, unified};
+use super::{between, counted, option_changes};
 use crate::api::client::ClientError;
 use crate::api::wire::{ApplyUnit, UnitDetail, UnitView};
 use crate::cli::args::Diff;
@@ -18,9 +17,6 @@ use crate::model::file::UnitFile;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
 
-/// Lines around each difference.
-const CONTEXT: usize = 3;
-
 /// A file here, or that of a template in the cluster, as the new file of a unit.
 struct New {
     /// Where it is.
@@ -30,7 +26,11 @@ struct New {
 
 /// `diff`: exit status 0 if all files are the same, 1 if any differs, 2 if that isn't known.
 pub(in crate::cli) async fn run(session: &Session, args: &Diff) -> Result<Exit, Error> {
-    compare(session, args).await.map_err(|error| Error { exit: Exit::Usage, ..error })
+    let compared = match between::asked(&args.units) {
+        Some(asked) => between::run(session, asked).await,
+        None => compare(session, args).await,
+    };
+    compared.map_err(|error| Error { exit: Exit::Usage, ..error })
 }
 
 async fn compare(session: &Session, args: &Diff) -> Result<Exit, Error> {
@@ -49,15 +49,18 @@ async fn compare(session: &Session, args: &Diff) -> Result<Exit, Error> {
         let cluster = if old.is_some() { format!("cluster/{}", wanted.name) } else { "/dev/null".into() };
         let lines = unified(text, new.file.text(), &cluster, &new.label);
         let effect = if lines.is_empty() { None } else { effect(session, &wanted.name, old.as_ref(), &new.file).await };
+        let before = old.as_ref().and_then(|detail| UnitFile::parse(detail.text.as_bytes()).ok());
+        let options = before.map(|before| option_changes::between(&before, &new.file)).unwrap_or_default();
         differs |= effect.is_some() || !lines.is_empty();
         if session.is_json() {
             let (unit, file, same) = (&wanted.name, &new.label, lines.is_empty());
             documents.push(serde_json::json!({
-                "unit": unit, "file": file, "same": same, "diff": lines, "effect": effect,
+                "unit": unit, "file": file, "same": same, "diff": lines, "options": options, "effect": effect,
             }));
         } else {
             session.out.data(&painted(&lines, session.out.has_colours()));
             let file = counted::number_in(new.file.text());
+            options.iter().for_each(|option| session.out.message(&option.to_string()));
             let kept = || counted::remark(&wanted.name, old.as_ref()?.unit.replicas, file);
             let said = effect.map(|effect| format!("{}: {effect}", wanted.name)).or_else(kept);
             said.iter().for_each(|line| session.out.message(line));
@@ -139,40 +142,4 @@ pub(super) async fn effect(
     let effect = Change { unit, comments_only, same_body, followers, hosts }.effect();
     let (before, after) = (unit.and_then(|unit| unit.replicas), answer.first().and_then(|answer| answer.replicas));
     Some(effect + &counted::effect(before, after, counted::number_in(new.text())))
-}
-
-/// The lines that differ, as `diff -u` prints them; nothing if none does.
-fn unified(old: &str, new: &str, from: &str, to: &str) -> String {
-    TextDiff::from_lines(old, new).unified_diff().context_radius(CONTEXT).header(from, to).to_string()
-}
-
-/// The same in `git diff`'s colours.
-fn painted(lines: &str, colours: bool) -> String {
-    if !colours {
-        return lines.into();
-    }
-    let paint = |line: &str| {
-        let colour = match line.as_bytes().first() {
-            Some(b'+') => "32",
-            Some(b'-') => "31",
-            Some(b'@') => "36",
-            _ => return format!("{line}\n"),
-        };
-        format!("\u{1b}[{colour}m{line}\u{1b}[0m\n")
-    };
-    lines.lines().map(paint).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_differs_is_printed_as_diff_does() {
-        assert_eq!(unified("a\nb\n", "a\nb\n", "x", "y"), "");
-        let lines = unified("a\nb\n", "a\nc", "x", "y");
-        assert_eq!(lines, "--- x\n+++ y\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n\\ No newline at end of file\n");
-        assert_eq!(painted(&lines, false), lines);
-        assert!(painted(&lines, true).contains("\n\u{1b}[31m-b\u{1b}[0m\n"));
-    }
 }

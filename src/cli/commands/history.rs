@@ -38,7 +38,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &History) -> Result<Exi
 /// `cat --revision`.
 pub(super) async fn cat(session: &Session, name: &UnitName, number: u64) -> Result<Exit, Error> {
     let history = of(session, name).await?;
-    let text = Text::numbered(&history, number)?;
+    let text = Text::numbered(&history, number).map_err(|why| Error::failure(format!("{name}: {why}")))?;
     if session.is_json() {
         session.out.json(&serde_json::json!({ "unit": name, "hash": text.hash, "text": text.text }));
     } else {
@@ -89,13 +89,11 @@ impl<'a> Text<'a> {
     /// Revision `number`, the present one or an earlier one.
     ///
     /// # Errors
-    /// There is none, or the store has lost it.
-    pub(super) fn numbered(history: &'a UnitHistory, number: u64) -> Result<Self, Error> {
-        let unit = &history.unit;
-        let Some((_, hash, text)) = all(history).find(|(revision, ..)| *revision == number) else {
-            return Err(Error::failure(format!("{unit}: {}", missing(history, number))));
-        };
-        let lost = || Error::failure(format!("{unit}: the store has lost the text of revision {number}"));
+    /// There is none, or the store has lost it: the end of a sentence.
+    pub(super) fn numbered(history: &'a UnitHistory, number: u64) -> Result<Self, String> {
+        let found = all(history).find(|(revision, ..)| *revision == number);
+        let (_, hash, text) = found.ok_or_else(|| missing(history, number))?;
+        let lost = || format!("the store has lost the text of revision {number}");
         Ok(Self { hash, text: text.ok_or_else(lost)? })
     }
 }
@@ -243,15 +241,15 @@ REVISION  WHEN       BY           HASH     THEN
         let mut web = history("web.service", "e", &["d", "c", "b", "a"]);
         web.revisions.truncate(3);
         web.revisions[2].text = None;
-        let said = |number| Text::numbered(&web, number).err().map(|error| error.lines.join(" "));
-        assert_eq!(said(1).as_deref(), Some("web.service: revision 1 is gone; 2 to 5 are there"));
-        assert_eq!(said(6).as_deref(), Some("web.service: revision 6 does not exist; 2 to 5 are there"));
-        assert_eq!(said(0).as_deref(), Some("web.service: revision 0 does not exist; 2 to 5 are there"));
-        assert_eq!(said(2).as_deref(), Some("web.service: the store has lost the text of revision 2"));
+        let said = |number| Text::numbered(&web, number).err();
+        assert_eq!(said(1).as_deref(), Some("revision 1 is gone; 2 to 5 are there"));
+        assert_eq!(said(6).as_deref(), Some("revision 6 does not exist; 2 to 5 are there"));
+        assert_eq!(said(0).as_deref(), Some("revision 0 does not exist; 2 to 5 are there"));
+        assert_eq!(said(2).as_deref(), Some("the store has lost the text of revision 2"));
         let present = Text::numbered(&web, 5).unwrap();
         assert_eq!((present.hash.short(), present.text), ("eaaaaaa", "e"));
         let only = history("web.service", "a", &[]);
-        let said = Text::numbered(&only, 2).err().map(|error| error.lines.join(" "));
-        assert_eq!(said.as_deref(), Some("web.service: revision 2 does not exist; 1 is there"));
+        let said = Text::numbered(&only, 2).err();
+        assert_eq!(said.as_deref(), Some("revision 2 does not exist; 1 is there"));
     }
 }
