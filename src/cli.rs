@@ -36,8 +36,8 @@ use crate::api::wire::Operation;
 use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
-    complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, restart, restore, scale,
-    services, show, ssh, status, submit, units, verify, wait_for,
+    complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, restart, restore,
+    rollback, scale, services, show, ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit};
 use input::{argv, refused};
@@ -204,6 +204,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Unload(args) => units::change(session, args, Operation::Unload).await,
         Command::Destroy(args) => units::destroy(session, args).await,
         Command::Scale(args) => scale::run(session, args).await,
+        Command::Rollback(args) => rollback::run(session, args).await,
         Command::Wait(args) => wait_for::run(session, args).await,
         Command::Cat(args) => show::cat(session, args).await,
         Command::Diff(args) => diff::run(session, args).await,
@@ -242,6 +243,7 @@ fn format(command: &Command) -> Format {
         | Command::Unload(Change { output, .. })
         | Command::Destroy(Destroy { change: Change { output, .. }, .. }) => output.format,
         Command::Scale(args) => args.output.format,
+        Command::Rollback(args) => args.output.format,
         Command::Wait(args) => args.output.format,
         Command::Cat(args) => args.output.format,
         Command::Diff(args) => args.output.format,

@@ -20,7 +20,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub(super) use backup::{Export, Restore};
-pub(super) use change::{Block, Change, Count, Create, Destroy, Scale, Start, Submit};
+pub(super) use change::{Block, Change, Count, Create, Destroy, Rollback, Scale, Start, Submit};
 pub(super) use connection::Connection;
 pub(super) use file::{Diff, Edit, History, Verify, editor};
 pub(super) use hosts::{Forget, Ssh, Status};
@@ -97,6 +97,8 @@ pub(super) enum Command {
     Destroy(Destroy),
     /// Change how many members a set has
     Scale(Scale),
+    /// Give units back the files that they had before
+    Rollback(Rollback),
     /// Wait until units are in a state
     Wait(Wait),
     /// Print a unit's file as it was submitted

@@ -1,6 +1,7 @@
 //! The commands of `fleetctl`, one in each file: what each requests from the cluster or from a host, and how the result
 //! is printed.
 
+mod back;
 mod between;
 mod choose;
 pub(super) mod complete;
@@ -22,6 +23,7 @@ mod option_changes;
 mod replace;
 pub(super) mod restart;
 pub(super) mod restore;
+pub(super) mod rollback;
 pub(super) mod scale;
 mod send;
 pub(super) mod services;

@@ -103,3 +103,23 @@ async fn a_batch_of_several_transactions_is_one() {
     let batch = history(&daemon, "u89.service").await["revisions"][0]["batch"].clone();
     assert_eq!(batch, json!({ "unit": "u00.service", "revision": 1 }));
 }
+
+/// What goes back together is changed together, or not at all.
+#[tokio::test]
+async fn a_batch_goes_back_only_if_none_of_its_units_was_changed_meanwhile() {
+    let daemon = Daemon::start().await;
+    let two = ["a.service", "b@.service"];
+    daemon.apply(replaced(&two, "")).await;
+    daemon.apply(replaced(&two, "Environment=A=1\n")).await;
+    let mut back = Vec::new();
+    for unit in two {
+        let history = history(&daemon, unit).await;
+        let (text, written) = (&history["revisions"][0]["text"], &history["present"]["written"]);
+        back.push(json!({ "name": unit, "text": text, "replace": true, "revision": written }));
+    }
+    daemon.apply(replaced(&["b@.service"], "Environment=A=2\n")).await;
+    let refused = daemon.refuse(Value::from(back)).await;
+    assert_eq!(refused, ["b@.service: somebody else has changed it meanwhile"]);
+    assert_eq!(numbers(&history(&daemon, "a.service").await), [2, 1]);
+    assert_eq!(numbers(&history(&daemon, "b@.service").await), [3, 2, 1]);
+}

@@ -219,7 +219,7 @@ fn described(args: &[String], out: &str) {
         "list-services" => Some("PrintedServices"),
         "list-sets" => Some("PrintedSets"),
         "service" => Some("PrintedInstances"),
-        "submit" | "load" | "start" | "restart" | "stop" | "unload" | "destroy" | "scale" | "restore" => {
+        "submit" | "load" | "start" | "restart" | "stop" | "unload" | "destroy" | "scale" | "rollback" | "restore" => {
             Some("PrintedDone")
         }
         "export" => Some("PrintedExport"),

@@ -46,13 +46,108 @@ fn revisions_are_compared_with_each_other_and_with_the_present_one() {
         (&"Replicas".into(), &"2".into(), &"3".into())
     );
     // A file here has the same lines.
-    write(&real, "web@.service", "Environment=A=1\n[X-Fleet]\nReplicas=3\n[X-Health]\nRise=2\n");
+    write(&real, "web@.service", "Environment=A=1\n[X-Fleet]\nReplicas=3\n[X-Health]\nReady=tcp:80\n");
     let Ran { err, .. } = real.run("diff web@.service");
-    assert!(err.starts_with("[X-Health] Rise: not set -> 2 (restarts nothing)\n"), "{err}");
+    assert!(err.starts_with("[X-Health] Ready: not set -> tcp:80 (restarts nothing)\n"), "{err}");
     let json: Value = serde_json::from_str(&real.run("diff web@.service --output json").out).unwrap();
     assert_eq!((&json[0]["options"][0]["section"], json[0].get("from")), (&"X-Health".into(), None));
     // Of a unit that was destroyed, two of them.
     real.run("destroy --no-block web@.service");
     real.expect("diff web@ 1 2", 1, sections, said);
     real.expect("diff web@ 1", 2, "", "web@.service has no present text: name two of its revisions\n");
+}
+
+const OWN: &str = "web@2.service has a file of its own, and is left as it is\n";
+
+const THREE: [&str; 3] = ["web@.service", "image@.service", "log@.service"];
+
+/// Three templates that were replaced together, and two running instances of the first.
+fn three() -> Real {
+    let real = Real::new();
+    for version in ["1", "2"] {
+        for name in THREE {
+            write(&real, name, &format!("Environment=VERSION={version}\n"));
+        }
+        real.run("submit --replace web@.service image@.service log@.service");
+    }
+    real.run("start --no-block web@1 web@2");
+    // One of the instances gets a file of its own.
+    write(&real, "web@2.service", "Environment=VERSION=own\n");
+    real.run("start --no-block --replace web@2.service");
+    real
+}
+
+/// The version in the file of each of these units.
+fn versions(real: &Real, units: &[&str]) -> Vec<String> {
+    let version = |unit: &&str| {
+        let text = real.run(&format!("cat {unit}")).out;
+        text.lines().find_map(|line| line.strip_prefix("Environment=VERSION=")).unwrap_or(&text).to_owned()
+    };
+    units.iter().map(version).collect()
+}
+
+#[test]
+fn what_was_replaced_together_goes_back_together() {
+    let real = three();
+    let back = "web@.service: revision 3, the file of 1; image@.service and log@.service with it\n\
+                Triggered unit web@1.service start\n";
+    real.expect("rollback --no-block web@", 0, back, OWN);
+    assert_eq!(versions(&real, &THREE), ["1"; 3]);
+    assert_eq!(versions(&real, &["web@1", "web@2"]), ["1", "own"]);
+    let units = real.run("list-unit-files --no-legend --fields=unit,dstate web@1 web@2 web@.service").out;
+    assert!(units.contains("web@1.service\tlaunched") && units.contains("web@.service\tinactive"), "{units}");
+    // One alone, and the others stay.
+    real.expect("rollback --only --no-block image@", 0, "image@.service: revision 4, the file of 2\n", "");
+    assert_eq!(versions(&real, &THREE), ["1", "2", "1"]);
+    // One of the others has got it already.
+    let back = "web@.service: revision 4, the file of 2; log@.service with it\nTriggered unit web@1.service start\n";
+    real.expect("rollback --no-block web@ 2", 0, back, OWN);
+    assert_eq!(versions(&real, &THREE), ["2"; 3]);
+    let there = "web@.service: it has the file of revision 2 already, nothing to do\n";
+    real.expect("rollback web@ 2", 0, there, "");
+    // Two batches are undone: each unit has what it had before the first of them.
+    let json: Value = serde_json::from_str(&real.run("rollback --no-block --output json web@ 1").out).unwrap();
+    let done: Vec<(&str, &str)> = json["units"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|unit| (unit["name"].as_str().unwrap(), unit["outcome"].as_str().unwrap()))
+        .collect();
+    let all = ["web@.service", "image@.service", "log@.service", "web@1.service"];
+    assert_eq!(done, all.map(|name| (name, "replaced")));
+    assert_eq!(versions(&real, &THREE), ["1"; 3]);
+}
+
+#[test]
+fn what_cannot_go_back_is_said() {
+    let real = three();
+    real.expect("rollback web@ 7", 1, "", "rollback web@ 7: revision 7 does not exist; 1 to 2 are there\n");
+    write(&real, "db.service", "");
+    real.run("submit db.service");
+    real.expect("rollback db", 1, "", "rollback db: there is no earlier revision\n");
+    let nothing = real.run("rollback other");
+    assert!(nothing.code == Some(1) && nothing.err.starts_with("Unit other.service not found"), "{nothing:?}");
+    // One of the batch was destroyed since.
+    real.run("destroy --no-block log@.service");
+    let why = "rollback log@: it was destroyed; to have it back, `fleetctl cat --revision 2 log@.service > \
+               log@.service` and `fleetctl submit log@.service`\n";
+    real.expect("rollback log@", 1, "", why);
+    let left = "log@.service was replaced together with it, was destroyed since, and is left as it is\n";
+    let said = "image@.service: revision 3, the file of 1; web@.service with it\nTriggered unit web@1.service start\n";
+    real.expect("rollback --no-block image@", 0, said, &format!("{left}{OWN}"));
+}
+
+#[test]
+fn a_set_goes_back_with_its_members_and_its_count() {
+    let real = Real::new();
+    for (replicas, version) in [(2, "1"), (3, "2")] {
+        write(&real, "web@.service", &format!("Environment=VERSION={version}\n[X-Fleet]\nReplicas={replicas}\n"));
+        real.run("submit --replace --instances web@.service");
+    }
+    let Ran { code, out, err } = real.run("rollback web@");
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(out.starts_with("web@.service: revision 3, the file of 1\nweb@.service: 2 instances\n"), "{out}");
+    assert_eq!(versions(&real, &["web@.service", "web@1", "web@2"]), ["1"; 3]);
+    let gone = real.run("cat web@3");
+    assert_eq!(gone.code, Some(1), "{gone:?}");
 }

@@ -207,7 +207,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             "PrintedDone",
             json!({
                 "description": "What `fleetctl submit`, `load`, `start`, `restart`, `stop`, `unload`, `destroy`, \
-                    `scale` and `restore` print with `--output json`.",
+                    `scale`, `rollback` and `restore` print with `--output json`.",
                 "type": "object",
                 "properties": { "revision": of("Revision"), "units": all_of(done) },
                 "required": ["revision", "units"],

@@ -1,5 +1,5 @@
-//! The options of the commands that change units: `submit`, `load`, `start`, `restart`, `stop`, `unload`, `destroy`
-//! and `scale`.
+//! The options of the commands that change units: `submit`, `load`, `start`, `restart`, `stop`, `unload`, `destroy`,
+//! `scale` and `rollback`.
 
 use std::time::Duration;
 
@@ -83,6 +83,27 @@ pub(in crate::cli) struct Destroy {
     /// Don't ask before a pattern destroys several units; without a terminal, nothing is asked
     #[arg(long)]
     pub(in crate::cli) yes: bool,
+}
+
+/// `rollback`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Rollback {
+    /// The unit, or the template of a set, whose members go back with it
+    #[arg(value_name = "UNIT")]
+    pub(in crate::cli) unit: String,
+    /// The number of the text in `fleetctl history`; otherwise the last one that differs from the present one
+    #[arg(value_name = "N")]
+    pub(in crate::cli) revision: Option<u64>,
+    /// Leave other units as they are, although their files were replaced in the same batch
+    #[arg(long)]
+    pub(in crate::cli) only: bool,
+    /// Replace all running members of a set together, not one after another
+    #[arg(long)]
+    pub(in crate::cli) at_once: bool,
+    #[command(flatten)]
+    pub(in crate::cli) block: Block,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFormat,
 }
 
 /// `scale`.

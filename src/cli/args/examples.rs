@@ -63,6 +63,13 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "rollback",
+        &[
+            ("rollback web@", "the set has its last other file again, with what was changed in the same batch"),
+            ("rollback --only web.service 7", "the file of revision 7 in `fleetctl history`, and nothing else"),
+        ],
+    ),
+    (
         "wait",
         &[
             ("wait --for=active --timeout 5m db 'web@*'", "until all of them are active, five minutes at most"),

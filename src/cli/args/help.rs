@@ -8,18 +8,15 @@ use super::examples;
 
 /// What belongs together. A command that is named nowhere here goes last.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "wait"]),
+    ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "rollback", "wait"]),
     ("Unit files", &["cat", "diff", "history", "edit", "verify"]),
-    (
-        "See what is there",
-        &["status", "list-units", "list-unit-files", "list-sets", "list-machines", "journal", "ssh", "list-services"],
-    ),
+    ("See what is there", &["status", "list-units", "list-unit-files", "list-sets", "list-machines", "journal", "ssh"]),
     ("More", &[]),
 ];
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
-/// whoever has listed services looks for one, and where `forget` helps, `status` says so.
-const LEFT_OUT: [&str; 4] = ["version", "import", "service", "forget"];
+/// where `forget` helps, `status` says so, and who announces services reads about `list-services` and `service` there.
+const LEFT_OUT: [&str; 5] = ["version", "import", "forget", "list-services", "service"];
 
 /// What follows the list of commands.
 const READ_ON: &str = "Help: fleetctl help COMMAND; options of every command: fleetctl help options";

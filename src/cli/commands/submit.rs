@@ -1,5 +1,5 @@
-//! submit, load, start: sends unit files to the cluster and waits until they are carried out. Reads files through
-//! `files`; `replace` owns how several running units get a new file.
+//! submit, load, start: sends unit files to the cluster and waits until they are carried out, for `rollback` too. Reads
+//! files through `files`; `replace` owns how several running units get a new file.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(in crate::cli) async fn submit(session: &Session, args: &Submit) -> Result<E
         let desired = followers.iter().find(|(instance, _)| instance == name);
         desired.and_then(|(_, desired)| instances::operation(*desired))
     };
-    deliver(session, prepared, create, operation, (limit, None)).await
+    deliver(session, prepared.batch, &[], &How::of(create, limit, None), operation).await
 }
 
 /// `load` and `start`. Units that run are looked at for the time `watch`.
@@ -40,7 +40,7 @@ pub(in crate::cli) async fn create(
     let desired = operation.desired().unwrap_or(Desired::Inactive);
     let prepared = prepare(session, args, desired, desired != Desired::Inactive).await?;
     let operation = |name: &UnitName| Some(operation).filter(|_| !name.is_template());
-    deliver(session, prepared, args, operation, (limit, watch)).await
+    deliver(session, prepared.batch, &[], &How::of(args, limit, watch), operation).await
 }
 
 /// A batch that was checked.
@@ -85,17 +85,36 @@ fn untouched(name: &UnitName, state: Desired, desired: Desired) -> String {
     format!("{name} was not replaced: it is {state}, and `{only} units only; use `fleetctl {command} --replace {name}`")
 }
 
-/// Send the batch, wait, and look at what runs for the time `watch`. Running units that get a new file follow one
-/// after another, if there are several.
-async fn deliver(
+/// How a batch is sent and followed.
+pub(super) struct How {
+    /// Several running units that get a new file get it together.
+    pub(super) at_once: bool,
+    /// Nothing is waited for.
+    pub(super) no_block: bool,
+    /// A file that differs from the cluster's and wasn't stored is a failure.
+    pub(super) strict: bool,
+    /// How long the command waits.
+    pub(super) limit: Limit,
+    /// How long what runs is looked at.
+    pub(super) watch: Option<Duration>,
+}
+
+impl How {
+    fn of(args: &Create, limit: Limit, watch: Option<Duration>) -> Self {
+        Self { at_once: args.at_once, no_block: args.block.no_block, strict: args.strict, limit, watch }
+    }
+}
+
+/// Send the batch, wait, and look at what runs. Running units that get a new file follow one after another, if there
+/// are several. Once the batch is stored, `said` is printed instead of a line for each unit that runs nowhere.
+pub(super) async fn deliver(
     session: &Session,
-    prepared: Prepared,
-    args: &Create,
+    mut batch: Batch,
+    said: &[String],
+    how: &How,
     operation: impl Fn(&UnitName) -> Option<Operation>,
-    (limit, watch): (Limit, Option<Duration>),
 ) -> Result<Exit, Error> {
-    let mut batch = prepared.batch;
-    let one_by_one = batch.restarted.len() > 1 && !args.at_once && !args.block.no_block;
+    let one_by_one = batch.restarted.len() > 1 && !how.at_once && !how.no_block;
     let units = std::mem::take(&mut batch.units);
     let (mut later, now): (Vec<ApplyUnit>, Vec<ApplyUnit>) =
         units.into_iter().partition(|unit| one_by_one && batch.restarted.contains(unit.name.as_str()));
@@ -106,32 +125,34 @@ async fn deliver(
         applied.units.iter().any(|one| one.name.as_str() == unit.name && one.outcome == Outcome::Destroyed)
     };
     later.retain(|unit| !lost(unit));
+    said.iter().for_each(|line| session.line(line));
     for (unit, replicas) in applied.units.iter().filter_map(|unit| Some((unit, unit.replicas?))) {
         session.line(&format!("{}: {}", unit.name, counted::instances(replicas)));
     }
     let new =
         |unit: &&AppliedUnit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced) && unit.replicas.is_none();
-    for unit in applied.units.iter().filter(new).filter(|unit| operation(&unit.name).is_none()) {
+    let idle = applied.units.iter().filter(new).filter(|unit| said.is_empty() && operation(&unit.name).is_none());
+    for unit in idle {
         session.line(&format!("Unit {} inactive", unit.name));
     }
     let goals = goals(&applied, &asked, operation);
-    let ended = wait_or_trigger(session, &applied, goals, args.block.no_block, limit).await?;
+    let ended = wait_or_trigger(session, &applied, goals, how.no_block, how.limit).await?;
     let mut done = replace::Progress { ended, applied };
     let mut exit = exit_of(&done.ended);
     if !later.is_empty() {
         if exit == Exit::Ok {
-            exit = replace::one_after_another(session, &batch, later, limit, &mut done).await?;
+            exit = replace::one_after_another(session, &batch, later, how.limit, &mut done).await?;
         } else {
             replace::untouched(session, &later);
         }
     }
-    if let Some(time) = watch.filter(|_| exit == Exit::Ok) {
+    if let Some(time) = how.watch.filter(|_| exit == Exit::Ok) {
         watch::watch(session, &mut done.ended, time).await?;
         exit = exit_of(&done.ended);
     }
     report(session, &done.applied, &done.ended);
     let differs = |unit: &AppliedUnit| unit.outcome == Outcome::Differs && !send::is_left(unit, &asked);
     let differs = done.applied.units.iter().any(differs);
-    let failed = !batch.untouchable.is_empty() || (args.strict && differs);
+    let failed = !batch.untouchable.is_empty() || (how.strict && differs);
     Ok(if exit == Exit::Ok { Exit::failed_if(failed) } else { exit })
 }

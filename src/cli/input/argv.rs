@@ -146,7 +146,7 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 6] = ["diff", "edit", "history", "list-sets", "scale", "verify"];
+const LATER: [&str; 7] = ["diff", "edit", "history", "list-sets", "rollback", "scale", "verify"];
 
 /// The only command that begins with `typed`, or else `typed`: first of fleet's, then of all but the later ones, then
 /// of these. Hidden commands can't be abbreviated.
@@ -314,6 +314,7 @@ mod tests {
             ("r a", "restart a"),
             ("rest a", "restart a"),
             ("resto a", "restore a"),
+            ("rol a 3", "rollback a 3"),
             ("h", "help"),
             ("he", "help"),
             ("hi a", "history a"),

@@ -68,11 +68,7 @@ const OTHERS: &[Words] = &[
         ours: "wait --for=active{}",
         does: "waits until units are active; `fleetctl list-units` shows the states of units",
     },
-    Words {
-        typed: &["rollback", "undo"],
-        ours: "start --replace FILE...",
-        does: "takes the old files again, from where you keep them",
-    },
+    Words { typed: &["undo", "revert"], ours: "rollback{}", does: "gives a unit the file back that it had before" },
     Words {
         typed: &["backup", "save", "dump", "snapshot"],
         ours: "export{}",

@@ -1,0 +1,96 @@
+//! `rollback`: asks for a text that a unit had before, together with those of the units that were changed with it, and
+//! waits as `start --replace` does. Nobody else's change is undone by accident: the cluster compares the revisions of
+//! the records. Which texts these are is decided by `back`.
+
+use std::collections::BTreeMap;
+
+use super::back::{self, Back, Id};
+use super::submit::{How, deliver};
+use super::{history, instances};
+use crate::api::client::ClientError;
+use crate::api::wire::{ApplyUnit, UnitHistory};
+use crate::cli::args::Rollback;
+use crate::cli::error::{Error, Exit};
+use crate::cli::input::batch::{Batch, Renewed};
+use crate::cli::input::names;
+use crate::cli::limit::Limit;
+use crate::cli::session::Session;
+use crate::model::name::UnitName;
+use crate::model::unit::Desired;
+
+/// `rollback`.
+pub(in crate::cli) async fn run(session: &Session, args: &Rollback) -> Result<Exit, Error> {
+    let limit = Limit::begin(&args.block);
+    let name = names::unit(&args.unit).map_err(|error| Error::failure(format!("{}: {error}", args.unit)))?;
+    let first = history::of(session, &name).await?;
+    let number = args.revision.map(|number| format!(" {number}")).unwrap_or_default();
+    let failed = |why| Error::failure(format!("rollback {}{number}: {why}", args.unit));
+    let Some(back) = Back::to(&first, args.revision).map_err(failed)? else {
+        session.line(&format!("{name}: it has the file of revision{number} already, nothing to do"));
+        return Ok(Exit::Ok);
+    };
+    let (ids, unknown) = if args.only { (BTreeMap::new(), false) } else { back::companions(&first, back.to) };
+    if unknown {
+        session.out.message(&format!("{name}: it is no longer known what else was replaced together with it"));
+    }
+    let histories = histories(session, &ids).await?;
+    let mut backs = vec![back];
+    for (id, history) in &histories {
+        match Back::before(history, id) {
+            Ok(back) => backs.extend(back),
+            Err(why) => stays(session, &history.unit, &why),
+        }
+    }
+    let mut batch = batch(&backs);
+    let mut desired = desired(session, &backs).await?;
+    desired.extend(instances::add(session, &mut batch, true, Desired::Inactive).await?);
+    let operation = |name: &UnitName| instances::operation(desired.get(name).copied()?);
+    let said = [back::said(&backs[0], &backs[1..])];
+    let how = How { at_once: args.at_once, no_block: args.block.no_block, strict: false, limit, watch: None };
+    deliver(session, batch, &said, &how, operation).await
+}
+
+/// Of the units that were replaced in the same batches.
+async fn histories(session: &Session, ids: &BTreeMap<UnitName, Id>) -> Result<Vec<(Id, UnitHistory)>, Error> {
+    let mut histories = Vec::new();
+    for (unit, id) in ids {
+        match session.client.history(unit).await {
+            Ok(history) => histories.push((id.clone(), history)),
+            Err(ClientError::Api(detail)) if detail.code == 404 => stays(session, unit, "was destroyed since"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(histories)
+}
+
+fn stays(session: &Session, unit: &UnitName, why: &str) {
+    session.out.message(&format!("{unit} was replaced together with it, {why}, and is left as it is"));
+}
+
+/// Each unit with its earlier text, if nobody changes it meanwhile.
+fn batch(backs: &[Back<'_>]) -> Batch {
+    let mut batch = Batch::default();
+    for back in backs {
+        let unit = back.unit;
+        batch.files.insert(unit.to_string(), format!("revision {} of {unit}", back.to));
+        if unit.is_template() && *back.hash != back.present.hash {
+            let (old, new) = (back.present.hash.clone(), back.hash.clone());
+            batch.renewed.push(Renewed { name: unit.clone(), old, new, text: back.text.into() });
+        }
+        batch.units.push(ApplyUnit {
+            name: unit.to_string(),
+            text: Some(back.text.into()),
+            replace: true,
+            revision: Some(back.present.written),
+            ..ApplyUnit::default()
+        });
+    }
+    batch
+}
+
+/// What is wanted of these units, which stays as it is.
+async fn desired(session: &Session, backs: &[Back<'_>]) -> Result<BTreeMap<UnitName, Desired>, Error> {
+    let patterns: Vec<String> = backs.iter().map(|back| names::exactly(back.unit)).collect();
+    let units = session.client.units(&patterns).await?.units;
+    Ok(units.into_iter().map(|unit| (unit.name, unit.desired)).collect())
+}
