@@ -87,3 +87,60 @@ fn a_unit_that_doesnt_come_up_gets_its_old_file_back_and_the_others_keep_theirs(
         stopped here, not replaced: w@2.service; --at-once replaces all of them together\n";
     assert!(err.starts_with("w@1.service failed on n1: ") && err.ends_with(ends), "{err}");
 }
+
+/// A template that has the file NEW of its running instances, and had OK.
+fn with_history(batches: &[&[&str]], watches: Vec<Vec<String>>) -> Fake {
+    let hash = |digit: &str| digit.repeat(40);
+    let history = json!({
+        "unit": "w@.service",
+        "present": {
+            "revision": 2, "hash": "3750b3e9f3962a56c7582929426e9abb012754cf", "since": 5, "text": NEW, "written": 6,
+        },
+        "revisions": [{ "revision": 1, "hash": hash("1"), "until": 5, "text": OK }],
+    });
+    let detail = |name: &str| {
+        let mut detail = running(name, N1);
+        detail["text"] = NEW.into();
+        (name.to_owned(), detail)
+    };
+    let details =
+        [("w@.service/history".into(), history), detail("w@1.service"), detail("w@2.service")].into_iter().collect();
+    let replaced = |names: &&[&str]| applied(&names.iter().map(|name| (*name, "replaced")).collect::<Vec<_>>());
+    let mut units = three();
+    units.push(unit("w@.service", "inactive", None, &[]));
+    Fake::new(Script { details, applied: batches.iter().map(replaced).collect(), ..script(&units, watches) })
+}
+
+#[test]
+fn members_go_back_one_after_another_when_their_template_has() {
+    let back = |name: &str| json!([{ "name": name, "text": OK, "replace": true }]);
+    let template = json!({ "name": "w@.service", "text": OK, "replace": true, "revision": 6 });
+    // w@3 runs nowhere, so that nothing waits for it.
+    let first = json!([template, back("w@3.service")[0]]);
+    let up = |name: &str, host: &str| snapshot(&[running(name, host)]);
+    let batches: [&[&str]; 3] = [&["w@.service", "w@3.service"], &["w@1.service"], &["w@2.service"]];
+    let fake = with_history(&batches, vec![up("w@1.service", N1), up("w@2.service", N2)]);
+    let out = "w@.service: revision 3, the file of 1\nUnit w@1.service launched on a2d7e4a6.../10.88.0.11\n\
+               Unit w@2.service launched on 844a981f.../10.88.0.12\n";
+    fake.expect("rollback w@", 0, out, "");
+    assert_eq!(fake.sent(), [first, back("w@1.service"), back("w@2.service")]);
+
+    let all: [&[&str]; 1] = [&["w@.service", "w@1.service", "w@2.service", "w@3.service"]];
+    let fake = with_history(&all, vec![snapshot(&three()[..2])]);
+    fake.expect("rollback --at-once w@ 1", 0, out, "");
+    assert_eq!(fake.sent().len(), 1, "all together");
+    let fake = with_history(&[], vec![]);
+    fake.expect("rollback --output json w@ 2", 0, "{\n  \"revision\": 6,\n  \"units\": []\n}\n", "");
+    assert!(fake.sent().is_empty());
+}
+
+#[test]
+fn after_a_replacement_that_failed_the_way_back_is_said() {
+    let failed = || unit("w@1.service", "launched", Some(N1), &[state(N1, "7 failed failed result=failed")]);
+    let fake = || replacing(&[&["w@1.service"]], vec![snapshot(&[failed()])]);
+    let hint = "hint: `fleetctl rollback w@1.service` gives it back the file that it had before";
+    let (code, text) = fake().on_terminal("start --replace w@1", 100, "");
+    assert!(code == Some(1) && text.contains(hint), "{text}");
+    let Ran { err, .. } = fake().run("start --replace w@1");
+    assert!(!err.contains("hint"), "{err}");
+}

@@ -3,12 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::history::Text;
+use super::history::{NO_PRESENT, Text};
 use crate::api::wire::{FormerRevision, PresentRevision, UnitHistory};
 use crate::model::name::{UnitHash, UnitName};
-
-/// The message for a server that doesn't say which text is the present one.
-const OLD: &str = "its present text is not known: its record is damaged, or this fleetd is older than fleetctl";
 
 /// A unit that goes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +73,7 @@ fn present(history: &UnitHistory) -> Result<&PresentRevision, String> {
                  submit {unit}`"
             )
         }
-        _ => OLD.into(),
+        _ => NO_PRESENT.into(),
     };
     history.present.as_ref().ok_or_else(destroyed)
 }
@@ -159,7 +156,7 @@ mod tests {
         }
         let mut gone = history("web.service", "b", &["a"]);
         gone.present = None;
-        assert_eq!(to(&gone, None), Err(OLD.into()));
+        assert_eq!(to(&gone, None), Err(NO_PRESENT.into()));
         gone.revisions[0].destroyed = true;
         let why = to(&gone, None).unwrap_err();
         assert!(

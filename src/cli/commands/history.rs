@@ -17,7 +17,8 @@ use crate::model::name::{UnitHash, UnitName};
 const HEAD: [&str; 5] = ["REVISION", "WHEN", "BY", "HASH", "THEN"];
 
 /// Why the present text of a unit that wasn't destroyed isn't known.
-const NO_PRESENT: &str = "its present text is not known: its record is damaged, or this fleetd is older than fleetctl";
+pub(super) const NO_PRESENT: &str =
+    "its present text is not known: its record is damaged, or this fleetd is older than fleetctl";
 
 /// `history`.
 pub(in crate::cli) async fn run(session: &Session, args: &History) -> Result<Exit, Error> {

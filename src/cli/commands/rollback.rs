@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use super::back::{self, Back, Id};
 use super::submit::{How, deliver};
-use super::{history, instances};
+use super::{history, instances, units};
 use crate::api::client::ClientError;
-use crate::api::wire::{ApplyUnit, UnitHistory};
+use crate::api::wire::{Applied, ApplyUnit, UnitHistory};
 use crate::cli::args::Rollback;
 use crate::cli::error::{Error, Exit};
 use crate::cli::input::batch::{Batch, Renewed};
@@ -27,6 +27,8 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollback) -> Result<Ex
     let failed = |why| Error::failure(format!("rollback {}{number}: {why}", args.unit));
     let Some(back) = Back::to(&first, args.revision).map_err(failed)? else {
         session.line(&format!("{name}: it has the file of revision{number} already, nothing to do"));
+        let revision = first.present.as_ref().map(|present| present.written).unwrap_or_default();
+        units::report(session, &Applied { revision, units: Vec::new() }, &[]);
         return Ok(Exit::Ok);
     };
     let (ids, unknown) = if args.only { (BTreeMap::new(), false) } else { back::companions(&first, back.to) };

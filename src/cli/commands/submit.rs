@@ -7,7 +7,7 @@ use crate::api::wire::{AppliedUnit, ApplyUnit, Operation, Outcome};
 use crate::cli::args::{Create, SIGNED, Submit};
 use crate::cli::commands::units::{exit_of, goals, report, wait_or_trigger};
 use crate::cli::commands::{counted, instances, replace, send, watch};
-use crate::cli::error::{Error, Exit};
+use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::input::batch::Batch;
 use crate::cli::input::files::{self, Known, Policy};
 use crate::cli::input::select;
@@ -125,6 +125,7 @@ pub(super) async fn deliver(
         applied.units.iter().any(|one| one.name.as_str() == unit.name && one.outcome == Outcome::Destroyed)
     };
     later.retain(|unit| !lost(unit));
+    let replaced = applied.units.iter().find(|unit| unit.outcome == Outcome::Replaced).map(|unit| unit.name.clone());
     said.iter().for_each(|line| session.line(line));
     for (unit, replicas) in applied.units.iter().filter_map(|unit| Some((unit, unit.replicas?))) {
         session.line(&format!("{}: {}", unit.name, counted::instances(replicas)));
@@ -151,6 +152,9 @@ pub(super) async fn deliver(
         exit = exit_of(&done.ended);
     }
     report(session, &done.applied, &done.ended);
+    if let Some(name) = replaced.filter(|_| exit == Exit::Failure && said.is_empty()) {
+        session.out.messages(&[format!("{HINT}`fleetctl rollback {name}` gives it back the file that it had before")]);
+    }
     let differs = |unit: &AppliedUnit| unit.outcome == Outcome::Differs && !send::is_left(unit, &asked);
     let differs = done.applied.units.iter().any(differs);
     let failed = !batch.untouchable.is_empty() || (how.strict && differs);
