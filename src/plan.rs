@@ -8,6 +8,7 @@
 //! * [`templates`]: which templates a host must have because of a unit; for `wanted`.
 //! * [`wanted`]: the assignment that a host must have of a unit that belongs there; for `schedule` and `check`.
 //! * [`pace`]: how a rollout goes on from member to member; for the engine.
+//! * [`gate`]: with which file a unit is scheduled while its rollout hasn't let it through to another; for the engine.
 //! * [`sets`]: which members a set has, and how its count changes; for the API, by way of `registry`.
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
 //! * [`progress`]: whether a requested operation is done, and what it waits for; for the API.
@@ -20,6 +21,7 @@ pub mod check;
 pub mod converge;
 pub mod explain;
 pub mod fit;
+pub mod gate;
 pub mod health;
 pub mod host;
 pub mod pace;

@@ -17,7 +17,9 @@ const REMEMBERED: usize = 10;
 pub struct Gate {
     /// The set's template, or the unit itself: where its [`Rollout`] is.
     pub rollout: UnitName,
-    /// The hash of the file.
+    /// The hash of the file that was requested, which it holds back.
+    pub target: UnitHash,
+    /// The hash of the file that the unit goes on with.
     pub hash: UnitHash,
     /// The key of its text, as in [`Unit::text`].
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -426,6 +426,7 @@ mod tests {
         let (old, new) = (UnitHash::new("aa"), UnitHash::new("bb"));
         let gate = Gate {
             rollout: "web@.service".parse().unwrap(),
+            target: new.clone(),
             hash: old.clone(),
             text: Some(UnitHash::new("cc")),
             generation: Revision(3),

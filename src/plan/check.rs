@@ -1,5 +1,6 @@
 //! The invariants of a cluster. They are written as plainly as possible and independently of the scheduler, whose
-//! results they check: only the rules of `fit` and `templates` are shared. Must never repair anything.
+//! results they check: only the rules of `fit` and `templates` are shared. A unit behind a gate is checked as what it is
+//! scheduled as. Must never repair anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,6 +13,7 @@ use crate::model::rule::Reasons;
 use crate::model::unit::{Assignment, Desired, Placement, Target};
 
 use super::fit::{Misfit, Question, Stance, View as _, first_misfit, fit};
+use super::gate::effective;
 use super::wanted;
 
 /// When an invariant must hold.
@@ -135,6 +137,7 @@ fn conflicts(cluster: &Cluster, host: &MachineId) -> Vec<Violation> {
 /// The violations of invariants that must hold once everything is planned and acknowledged.
 #[must_use]
 pub fn settled(cluster: &Cluster) -> Vec<Violation> {
+    let cluster = &*effective(cluster);
     let mut found = Vec::new();
     for (host, assignments) in &cluster.schedule {
         for (name, assignment) in assignments {

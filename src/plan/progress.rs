@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::progress::{Operation, Progress};
+use crate::model::rollout::{Phase, Rollout};
 use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport, is_active};
 
 /// What is expected of a unit: that its current record is carried out, because of `operation`.
@@ -70,6 +71,11 @@ pub fn progress(cluster: &Cluster, expectation: &Expectation<'_>) -> Progress {
     let Some(unit) = cluster.units.get(name) else {
         return Progress::of_absent(operation, presence(cluster, name) == Presence::Leaving);
     };
+    if matches!(operation, Operation::Start | Operation::Restart)
+        && let Some(progress) = behind_gate(cluster, name, unit)
+    {
+        return progress;
+    }
     let question = Question { cluster, name, unit, operation, reports: cluster.reports(name).collect() };
     match operation {
         Operation::Destroy => Progress::Waiting(question.leaving()),
@@ -78,6 +84,28 @@ pub fn progress(cluster: &Cluster, expectation: &Expectation<'_>) -> Progress {
         _ if global => question.everywhere(),
         _ => question.on_its_host(),
     }
+}
+
+/// The progress of a unit whose file was replaced, while its rollout hasn't let it through to the new one. What was
+/// requested of it since then is carried out with its old file.
+fn behind_gate(cluster: &Cluster, name: &UnitName, unit: &Unit) -> Option<Progress> {
+    let gate = &cluster.gates.get(name)?.value;
+    if unit.hash != gate.target || unit.generation > gate.asked {
+        return None;
+    }
+    let rollout = cluster.rollouts.get(&gate.rollout).map(|rollout| &rollout.value);
+    let why = |rollout: &Rollout| rollout.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    Some(match rollout.filter(|rollout| rollout.target == gate.target) {
+        None => Progress::Waiting("its rollout is about to begin".into()),
+        Some(rollout) => match rollout.phase {
+            Phase::Reverted | Phase::Stuck => Progress::Failed(format!("its rollout failed{}", why(rollout))),
+            Phase::Reverting => Progress::Waiting(format!("its rollout failed and is taken back{}", why(rollout))),
+            Phase::Paused => Progress::Waiting(format!("its rollout is paused{}", why(rollout))),
+            Phase::Waiting => Progress::Waiting("its rollout waits to be promoted".into()),
+            Phase::Canary => Progress::Waiting("its rollout has yet to reach it (canaries first)".into()),
+            Phase::Rolling | Phase::Done => Progress::Waiting("its rollout has yet to reach it".into()),
+        },
+    })
 }
 
 struct Question<'a> {
@@ -559,5 +587,55 @@ mod tests {
         assert_eq!(shown(&cluster, Operation::Start, true), "settling");
         assign(&mut cluster, 1, 6, Target::Launched);
         assert_eq!(shown(&cluster, Operation::Start, true), "waiting waiting for n1");
+    }
+
+    #[test]
+    fn behind_its_gate_a_unit_waits_for_its_rollout_and_fails_with_it() {
+        use crate::model::rollout::{File, Gate};
+        let (old, new) = (UnitHash::new("1"), UnitHash::new("0"));
+        let versioned = |value| Versioned { value, revision: Revision(9) };
+        let mut cluster = cluster(Desired::Launched, true, &["3 loaded active running"]);
+        let (rollout, text, generation, restart) = (name(), None, Revision(3), None);
+        let gate =
+            Gate { rollout, target: new.clone(), hash: old.clone(), text, generation, restart, asked: Revision(7) };
+        cluster.gates.insert(name(), versioned(gate));
+        let start = |cluster: &Cluster| {
+            progress(cluster, &Expectation { unit: &name(), operation: Operation::Start, global: false })
+        };
+        let waiting = |why: &str| Progress::Waiting(why.into());
+        assert_eq!(start(&cluster), waiting("its rollout is about to begin"));
+        let rollout = |phase, why: Option<&str>| Rollout {
+            target: new.clone(),
+            from: File { hash: old.clone(), text: None },
+            phase,
+            since: 0,
+            began: 0,
+            why: why.map(Into::into),
+            promoted: false,
+            heeded: Revision::default(),
+            outcomes: Vec::new(),
+        };
+        let failed = Progress::Failed("its rollout failed: web@3.service exited".into());
+        let cases = [
+            (Phase::Canary, None, waiting("its rollout has yet to reach it (canaries first)")),
+            (Phase::Waiting, None, waiting("its rollout waits to be promoted")),
+            (Phase::Rolling, None, waiting("its rollout has yet to reach it")),
+            (Phase::Paused, Some("by ann"), waiting("its rollout is paused: by ann")),
+            (Phase::Reverting, Some("it broke"), waiting("its rollout failed and is taken back: it broke")),
+            (Phase::Stuck, Some("web@3.service exited"), failed.clone()),
+            (Phase::Reverted, Some("web@3.service exited"), failed),
+        ];
+        for (phase, why, expected) in cases {
+            let state = Versioned { value: rollout(phase, why), revision: Revision(9) };
+            cluster.rollouts.insert(name(), state);
+            assert_eq!(start(&cluster), expected);
+        }
+        // The rollout of the file before says nothing about this one.
+        let before = Rollout { target: UnitHash::new("2"), ..rollout(Phase::Reverted, None) };
+        cluster.rollouts.insert(name(), Versioned { value: before, revision: Revision(9) });
+        assert_eq!(start(&cluster), waiting("its rollout is about to begin"));
+        // What is requested later is done with the file of the gate.
+        cluster.units.get_mut(&name()).unwrap().generation = Revision(8);
+        assert_eq!(start(&cluster), waiting("waiting for n1 to start it"));
     }
 }

@@ -80,10 +80,11 @@ impl Scope {
             Change::Unit(name, _)
             | Change::History(name, _)
             | Change::Gate(name, _)
-            | Change::Rollout(name, _)
             | Change::Placement(name, _)
             | Change::Assignment(_, name, _)
             | Change::Report(name, ..) => self.has(name),
+            // The rollout of a set concerns its members.
+            Change::Rollout(..) => true,
             Change::File(..) | Change::Machine(..) | Change::Roster(..) | Change::Metadata(..) => true,
         }
     }
@@ -93,7 +94,7 @@ impl Scope {
     pub(super) fn prefixes(&self, family: &str, hosts: &BTreeSet<MachineId>) -> BTreeSet<String> {
         let whole = || BTreeSet::from([family.to_owned()]);
         match (family, self.beginnings()) {
-            (keys::UNITS | keys::PLACEMENTS, Some(names)) => {
+            (keys::UNITS | keys::PLACEMENTS | keys::GATES, Some(names)) => {
                 names.into_iter().map(|name| format!("{family}{name}")).collect()
             }
             (keys::STATES, Some(names)) if names.len() * (hosts.len() + 1) <= MAX_REPORT_RANGES => {

@@ -17,7 +17,7 @@ use crate::registry::summaries::FileSummary;
 use crate::api::wire::{DamagedUnit, HostOrder, LeaderView, MachineRef, MachineView, StateView, UnitView};
 
 /// The families of keys from which a [`UnitView`] is made. It names hosts as well.
-pub(super) const FAMILIES: [&str; 3] = [keys::UNITS, keys::PLACEMENTS, keys::STATES];
+pub(super) const FAMILIES: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::GATES, keys::ROLLOUTS];
 
 /// Summaries of files, by hash.
 pub(super) type FileSummaries = BTreeMap<UnitHash, Arc<FileSummary>>;

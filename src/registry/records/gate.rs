@@ -23,11 +23,14 @@ impl Family for Records {
         Form::today(
             "gate/web@1.service",
             concat!(
-                r#"{"rollout":"web@.service","hash":"3750b3e9","text":"0f4a7a5c","#,
+                r#"{"rollout":"web@.service","target":"5b1e0b2f","hash":"3750b3e9","text":"0f4a7a5c","#,
                 r#""generation":3,"restart":2,"asked":7}"#,
             ),
         ),
-        Form::today("gate/db.service", r#"{"rollout":"db.service","hash":"3750b3e9","generation":3,"asked":7}"#),
+        Form::today(
+            "gate/db.service",
+            r#"{"rollout":"db.service","target":"5b1e0b2f","hash":"3750b3e9","generation":3,"asked":7}"#,
+        ),
     ];
 
     fn change((unit,): (UnitName,), record: Option<Versioned<Gate>>) -> Result<Option<Change>, String> {

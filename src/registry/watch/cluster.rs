@@ -15,8 +15,17 @@ use super::event_key;
 /// What is followed. Assignments are included because a unit is gone only when no host has it any more. Nothing that is
 /// watched shows the roster and the metadata, which are small; lists do, if they are answered from this copy while the
 /// store is unreachable.
-const FAMILIES: [&str; 7] =
-    [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::SCHEDULE, keys::MACHINES, keys::ROSTER, keys::METADATA];
+const FAMILIES: [&str; 9] = [
+    keys::UNITS,
+    keys::PLACEMENTS,
+    keys::GATES,
+    keys::ROLLOUTS,
+    keys::STATES,
+    keys::SCHEDULE,
+    keys::MACHINES,
+    keys::ROSTER,
+    keys::METADATA,
+];
 
 /// What is delivered next.
 #[derive(Debug)]

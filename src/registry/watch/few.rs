@@ -17,7 +17,7 @@ use crate::store::{Error, Store, Watch};
 
 use super::{Touched, event_key};
 
-/// The most units that are followed in this way: each costs the store up to five watches.
+/// The most units that are followed in this way: each costs the store up to seven watches.
 pub const MAX_UNITS: usize = 8;
 
 /// Units that are followed.
@@ -112,6 +112,8 @@ impl Few {
         if self.host.is_none() {
             reader.add_reports(&mut cluster, &self.names).await?;
         }
+        let rollouts = Self::rollouts(&cluster);
+        reader.add(&mut cluster, &rollouts).await?;
         let hosts = self.hosts(&cluster);
         cluster.machines.retain(|id, _| hosts.contains(id));
         reader.add(&mut cluster, &hosts.into_iter().map(Key::Machine).collect()).await?;
@@ -123,7 +125,7 @@ impl Few {
     /// placement as long as it has any.
     fn keys(&self) -> BTreeSet<Key> {
         let of_unit = |name: &UnitName| {
-            let mut keys = vec![Key::Unit(name.clone()), Key::Placement(name.clone())];
+            let mut keys = vec![Key::Unit(name.clone()), Key::Placement(name.clone()), Key::Gate(name.clone())];
             if let Some(host) = &self.host {
                 keys.push(Key::Schedule(host.clone(), name.clone()));
                 keys.extend(Key::states(host, name));
@@ -131,6 +133,11 @@ impl Few {
             keys
         };
         self.names.iter().flat_map(of_unit).collect()
+    }
+
+    /// The keys of the rollouts that have given units of `cluster` their gates.
+    fn rollouts(cluster: &Cluster) -> BTreeSet<Key> {
+        cluster.gates.values().map(|gate| Key::Rollout(gate.value.rollout.clone())).collect()
     }
 
     /// The keys of the reports: of the host that each unit is placed on, and of those that report it.
@@ -168,7 +175,9 @@ impl Few {
     /// Watch each key. Watches that are open continue: they have missed nothing.
     fn watch<S: Store>(&mut self, store: &S) {
         let machines = self.hosts(&self.cluster).into_iter().map(Key::Machine);
-        let keys: BTreeSet<Key> = self.keys().into_iter().chain(self.reports()).chain(machines).collect();
+        let rollouts = Self::rollouts(&self.cluster);
+        let keys = self.keys().into_iter().chain(rollouts).chain(self.reports()).chain(machines);
+        let keys: BTreeSet<Key> = keys.collect();
         let mut old = std::mem::take(&mut self.wakeups);
         for key in keys.iter().map(ToString::to_string) {
             let watch = old.remove(&key).unwrap_or_else(|| store.watch(&key, self.cluster.revision.next()));

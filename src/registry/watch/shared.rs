@@ -203,10 +203,16 @@ impl State {
         match change {
             Change::Unit(name, _)
             | Change::Gate(name, _)
-            | Change::Rollout(name, _)
             | Change::Placement(name, _)
             | Change::Assignment(_, name, _)
             | Change::Report(name, ..) => self.watchers.values_mut().for_each(|watching| watching.touch(name)),
+            // It says why the units behind its gates don't get their files.
+            Change::Rollout(rollout, _) => {
+                let gates = self.cluster.gates.iter().filter(|(_, gate)| gate.value.rollout == *rollout);
+                for name in gates.map(|(name, _)| name) {
+                    self.watchers.values_mut().for_each(|watching| watching.touch(name));
+                }
+            }
             // A host's name and address are shown with each of its units. Hosts are rarely added or removed.
             Change::Machine(id, _) => {
                 let placements = self.cluster.placements.iter();
