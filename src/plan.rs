@@ -7,8 +7,9 @@
 //! * [`converge`]: the next step of one unit on a host; for `host`.
 //! * [`templates`]: which templates a host must have because of a unit; for `wanted`.
 //! * [`wanted`]: the assignment that a host must have of a unit that belongs there; for `schedule` and `check`.
-//! * [`pace`]: how a rollout goes on from member to member; for the engine.
 //! * [`gate`]: with which file a unit is scheduled while its rollout hasn't let it through to another; for the engine.
+//! * [`pace`]: how a rollout goes on from member to member; for `rollouts`.
+//! * [`rollouts`]: the gates and rollouts of a cluster, in front of `schedule`; for the engine.
 //! * [`sets`]: which members a set has, and how its count changes; for the API, by way of `registry`.
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
 //! * [`progress`]: whether a requested operation is done, and what it waits for; for the API.
@@ -26,6 +27,7 @@ pub mod health;
 pub mod host;
 pub mod pace;
 pub mod progress;
+pub mod rollouts;
 pub mod schedule;
 pub mod sets;
 pub mod templates;

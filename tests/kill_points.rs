@@ -40,6 +40,8 @@ const NOTED: &str = "[Service]\nExecStart=/bin/old\n[X-Fleet]\nMachineMetadata=z
 const ONCE: &str = "[Service]\nType=oneshot\nExecStart=/bin/once\n[X-Fleet]\nMachineMetadata=zone=a\n";
 const ONCE_NOTED: &str =
     "[Service]\nType=oneshot\nExecStart=/bin/once\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Note]\nWhy=new\n";
+/// A file that is rolled out.
+const ROLLED: &str = "[Service]\nExecStart=/bin/new\n[X-Fleet]\nMachineMetadata=zone=a\n[X-Rollout]\nHealthySec=1\n";
 /// Units that run on either host meanwhile.
 const OTHERS: [(&str, &str); 2] = [
     ("x.service", "[Service]\nExecStart=/bin/x\n[X-Fleet]\nMachineID=11111111\n"),
@@ -71,7 +73,7 @@ struct Operation {
     after: Option<Desired>,
 }
 
-const OPERATIONS: [Operation; 10] = [
+const OPERATIONS: [Operation; 11] = [
     Operation {
         name: "submit",
         before: None,
@@ -118,6 +120,14 @@ const OPERATIONS: [Operation; 10] = [
         request: |_| ensure(UNIT, Some(NEW), None),
         history: &[("n1", Stopped), ("n1", Started)],
         files: [Some(NEW), None],
+        after: Some(Desired::Launched),
+    },
+    Operation {
+        name: "roll out",
+        before: Some((OLD, Desired::Launched)),
+        request: |_| ensure(UNIT, Some(ROLLED), None),
+        history: &[("n1", Stopped), ("n1", Started)],
+        files: [Some(ROLLED), None],
         after: Some(Desired::Launched),
     },
     Operation {
@@ -264,6 +274,11 @@ fn a_death_while_a_unit_is_submitted_started_or_stopped_changes_nothing_in_the_e
 #[test]
 fn a_death_while_a_unit_is_restarted_replaced_moved_or_destroyed_changes_nothing_in_the_end() {
     operations(&["restart", "replace", "move", "destroy"]);
+}
+
+#[test]
+fn a_death_while_a_file_is_rolled_out_changes_nothing_in_the_end() {
+    operations(&["roll out"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use crate::model::unit::{Assignment, Target};
+use crate::plan::rollouts::{GateWrite, RolloutWrite, Writes};
 use crate::plan::schedule::{Decision, HostDecision, HostEvent, Plan, Reason, Write};
 use crate::registry::commit::batch::{Expected, Group, Packed, Step, pack};
 use crate::registry::keys::Key;
@@ -24,12 +25,12 @@ impl Fence {
 }
 
 /// What a step of a plan does once it is committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Done {
     /// How it is counted; a placement isn't counted.
     pub(super) task: Option<Task>,
-    /// If this is the last step of a decision: that decision.
-    pub(super) completes: Option<Completed>,
+    /// The decisions of which it is the last step.
+    pub(super) completes: Vec<Completed>,
 }
 
 /// A decision that is in the store.
@@ -39,6 +40,10 @@ pub(super) enum Completed {
     Unit(UnitName, Reason),
     /// About a host.
     Host(HostDecision),
+    /// About the gate of a unit.
+    Gate(GateWrite),
+    /// About a rollout.
+    Rollout(RolloutWrite),
 }
 
 impl Completed {
@@ -46,6 +51,10 @@ impl Completed {
     pub(super) fn log(&self) {
         match self {
             Self::Unit(unit, why) => tracing::info!(%unit, "{why}"),
+            Self::Gate(gate) => tracing::info!(unit = %gate.rollout.0, "{gate}"),
+            Self::Rollout(rollout) if !rollout.is_news => {}
+            Self::Rollout(rollout) if rollout.has_failed() => tracing::warn!(unit = %rollout.name, "{rollout}"),
+            Self::Rollout(rollout) => tracing::info!(unit = %rollout.name, "{rollout}"),
             Self::Host(decision) => match decision.why {
                 HostEvent::Gone { .. } => tracing::warn!(machine = %decision.host, "{decision}"),
                 // The leader announces a mass loss once, for all of its hosts.
@@ -60,18 +69,50 @@ impl Completed {
     }
 }
 
-/// The transactions of `plan`, with the author `by`, in its order: as few as the store's limits allow, so that related
-/// changes arrive together. Only the assignments of a global unit can exceed one transaction; each of them may be
-/// committed alone.
-pub(super) fn transactions(plan: &Plan, cluster: &Cluster, by: &Author, fence: Fence) -> Vec<Packed<Done>> {
-    let units = plan.decisions.iter().map(|decision| group(decision, cluster, by));
-    pack(units.chain(plan.hosts.iter().map(remember)), Some(fence.guard()))
+/// The transactions of `plan` and of the rollouts before it, with the author `by`, in their order: as few as the
+/// store's limits allow, so that related changes arrive together. Only the assignments of a global unit can exceed one
+/// transaction; each of them may be committed alone. Gates that are closed come first, then what the rollouts have
+/// decided. A gate of a unit that is assigned anew is written in the same transaction: whoever leads next finds neither
+/// or both.
+pub(super) fn transactions(
+    plan: &Plan,
+    rollouts: &Writes,
+    cluster: &Cluster,
+    by: &Author,
+    fence: Fence,
+) -> Vec<Packed<Done>> {
+    let mut gates = rollouts.gates.clone();
+    let mut units = Vec::with_capacity(plan.decisions.len());
+    for decision in &plan.decisions {
+        units.push(group(decision, gates.remove(&decision.unit), cluster, by));
+    }
+    let first = gates.into_values().map(|write| gate(Step::new(Done::default()), write).into());
+    let rollouts = rollouts.rollouts.iter().map(rollout);
+    pack(first.chain(rollouts).chain(units).chain(plan.hosts.iter().map(remember)), Some(fence.guard()))
+}
+
+/// A step that also writes a gate.
+fn gate(step: Step<Done>, write: GateWrite) -> Step<Done> {
+    let GateWrite { unit, write: Write { before, after }, .. } = &write;
+    let mut step = match (before, after) {
+        (None, None) => step,
+        _ => step.replace(Key::Gate(unit.clone()), *before, after.as_ref()),
+    };
+    step.tag.completes.push(Completed::Gate(write));
+    step
+}
+
+/// The step of one rollout.
+fn rollout(write: &RolloutWrite) -> Group<Done> {
+    let done = Done { task: None, completes: vec![Completed::Rollout(write.clone())] };
+    let Write { before, after } = &write.write;
+    Step::new(done).replace(Key::Rollout(write.name.clone()), *before, after.as_ref()).into()
 }
 
 /// The step of one decision about a host. That a host is gone may only be written while it is.
 fn remember(decision: &HostDecision) -> Group<Done> {
     let (host, write) = (&decision.host, &decision.write);
-    let step = Step::new(Done { task: None, completes: Some(Completed::Host(decision.clone())) });
+    let step = Step::new(Done { task: None, completes: vec![Completed::Host(decision.clone())] });
     let step = step.replace(Key::Roster(host.clone()), write.before, write.after.as_ref());
     match decision.why {
         HostEvent::Gone { .. } | HostEvent::Held(_) => step.guard(Key::Machine(host.clone()), None).into(),
@@ -90,12 +131,16 @@ pub(super) fn collections(plan: &Plan, fence: Fence) -> Vec<Packed<()>> {
     histories.chain(files).flat_map(collect).collect()
 }
 
-/// The steps of one decision.
-fn group(decision: &Decision, cluster: &Cluster, by: &Author) -> Group<Done> {
+/// The steps of one decision, the first of which also writes the unit's gate if it changes.
+fn group(decision: &Decision, mut change: Option<GateWrite>, cluster: &Cluster, by: &Author) -> Group<Done> {
     let mut left = usize::from(decision.placement.is_some()) + decision.assignments.len();
     let mut step = move |task| {
         left -= 1;
-        Step::new(Done { task, completes: (left == 0).then(|| completed(decision)) })
+        let step = Step::new(Done { task, completes: (left == 0).then(|| completed(decision)).into_iter().collect() });
+        match change.take() {
+            Some(write) => gate(step, write),
+            None => step,
+        }
     };
     let mut steps = Vec::new();
     if let Some(write) = &decision.placement {
@@ -157,11 +202,11 @@ mod tests {
         all.assignments[2].1 = Write { before, after: Some(assignment(Target::Loaded)) };
         all.assignments[3].1 = Write { before, after: None };
         let plan = Plan { decisions: vec![all], ..Plan::default() };
-        let txns = transactions(&plan, &Cluster::default(), &Author::default(), Fence(Revision(7)));
+        let txns = transactions(&plan, &Writes::default(), &Cluster::default(), &Author::default(), Fence(Revision(7)));
         let all = [Task::Schedule, Task::Unschedule, Task::Update, Task::Clear];
         let tags = &txns[0].tags;
         assert_eq!(tags.iter().map(|step| step.task).collect::<Vec<_>>(), all.map(Some));
-        let completes: Vec<bool> = tags.iter().map(|step| step.completes.is_some()).collect();
+        let completes: Vec<bool> = tags.iter().map(|step| !step.completes.is_empty()).collect();
         assert_eq!(completes, [false, false, false, true], "it is reported once, when all of it is done");
     }
 
@@ -170,7 +215,7 @@ mod tests {
         let mut left = decision("a.service", 1);
         left.assignments[0].1 = Write { before: Some(Revision(3)), after: None };
         let plan = Plan { decisions: vec![left], ..Plan::default() };
-        let txns = transactions(&plan, &Cluster::default(), &Author::default(), Fence(Revision(7)));
+        let txns = transactions(&plan, &Writes::default(), &Cluster::default(), &Author::default(), Fence(Revision(7)));
         let dead = Guard::Absent(format!("machine/{:032x}", 1));
         assert!(txns[0].txn.guards.contains(&dead), "{:?}", txns[0].txn.guards);
     }

@@ -11,7 +11,8 @@ use crate::clock::{Steady, utc};
 use crate::model::author::Author;
 use crate::model::format::Format;
 use crate::model::revision::Revision;
-use crate::plan::schedule::{Braked, Scheduler};
+use crate::plan::rollouts::Writes;
+use crate::plan::schedule::{Braked, Plan, Scheduler};
 use crate::reconcile::{Backoff, Outage};
 use crate::registry::commit::batch::Packed;
 use crate::registry::mirror::{Mirror, Update};
@@ -74,8 +75,9 @@ pub(super) struct Term<'a, S: Store> {
     waiting: usize,
     /// The mass loss that was announced last, while it lasts.
     braked: Option<Braked>,
-    /// When the hold on a host that is gone ends.
-    hold_ends: Option<Instant>,
+    /// When there is something to do although nothing has happened: a hold on a host that is gone ends, or a rollout
+    /// goes on.
+    due: Option<Instant>,
 }
 
 /// What a leader waits for.
@@ -94,6 +96,14 @@ struct Planned {
     waiting: usize,
     transactions: Vec<Packed<Done>>,
     collections: Vec<Packed<()>>,
+}
+
+impl Planned {
+    fn of(rollouts: &Writes, plan: &Plan, scheduler: &Scheduler, by: &Author, fence: Fence) -> Self {
+        let transactions = commit::transactions(plan, rollouts, scheduler.cluster(), by, fence);
+        let collections = commit::collections(plan, fence);
+        Self { waiting: plan.report.waiting, transactions, collections }
+    }
 }
 
 impl<'a, S: Store> Term<'a, S> {
@@ -121,7 +131,7 @@ impl<'a, S: Store> Term<'a, S> {
             committed: Revision::default(),
             waiting: 0,
             braked: None,
-            hold_ends: None,
+            due: None,
         }
     }
 
@@ -144,7 +154,7 @@ impl<'a, S: Store> Term<'a, S> {
             Wake::Due(updates) => updates,
         };
         // It is set again after the next plan.
-        self.hold_ends = None;
+        self.due = None;
         let changes = updates.len().max(1);
         self.compute(|state| updates.into_iter().for_each(|update| state.follow(update))).await?;
         if self.state.take_rolled_back() {
@@ -185,8 +195,8 @@ impl<'a, S: Store> Term<'a, S> {
     /// Wait until something is due, then for further changes that follow closely.
     async fn wait(&mut self) -> Wake {
         let (mirror, follow_at) = (&mut self.mirror, self.follow_at);
-        let hold_ends = self.hold_ends.map_or(self.self_check, |ends| ends.min(self.self_check));
-        let alarm = self.grace_ends.unwrap_or(hold_ends);
+        let due = self.due.map_or(self.self_check, |due| due.min(self.self_check));
+        let alarm = self.grace_ends.unwrap_or(due);
         let first = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Wake::Over,
@@ -296,13 +306,15 @@ impl<'a, S: Store> Term<'a, S> {
             }
         }
         let now_ms = self.now_ms();
-        let is_due = |scheduler: &Scheduler| scheduler.due().is_some_and(|due| due <= now_ms);
-        if !self.state.scheduler().is_some_and(|scheduler| scheduler.is_dirty() || is_due(scheduler)) {
+        if !self.state.is_dirty(now_ms) {
             return ControlFlow::Continue(Ok(last));
         }
         let by = Author { host: Some(self.engine.options.machine.id.clone()), ..Author::default() };
-        let planned =
-            self.compute(move |state| state.scheduler().map(|scheduler| plan(scheduler, &by, fence, now_ms))).await?;
+        let planned = self.compute(move |state| {
+            let (rollouts, plan) = state.plan(now_ms)?;
+            Some(Planned::of(&rollouts, &plan, state.scheduler()?, &by, fence))
+        });
+        let planned = planned.await?;
         let Some(planned) = planned else { return ControlFlow::Continue(Ok(last)) };
         self.waiting = planned.waiting;
         ControlFlow::Continue(self.commit(planned).await.map(|revision| revision.or(last)))
@@ -312,7 +324,7 @@ impl<'a, S: Store> Term<'a, S> {
     /// time passes, so that what is stored is right for the next leader; otherwise it isn't set.
     fn now_ms(&mut self) -> u64 {
         let now_ms = self.time.now_ms();
-        if self.state.scheduler().is_some_and(|scheduler| !scheduler.is_timing(now_ms)) {
+        if !self.state.is_timing(now_ms) {
             self.time.begin_again();
             if self.time.now_ms().abs_diff(now_ms) > CLOCK_SET_MS {
                 tracing::debug!("the clock of this host was set; nothing is held, so the leader follows it");
@@ -338,7 +350,7 @@ impl<'a, S: Store> Term<'a, S> {
                 self.engine.metrics.tasks(task, 1, done.is_ok());
             }
             last = Some(done?);
-            for completed in tags.into_iter().filter_map(|step| step.completes) {
+            for completed in tags.into_iter().flat_map(|step| step.completes) {
                 completed.log();
             }
         }
@@ -367,11 +379,12 @@ impl<'a, S: Store> Term<'a, S> {
     }
 
     fn publish_status(&mut self) {
+        let due = self.state.due();
         let Some(scheduler) = self.state.scheduler() else { return };
         let (hosts, units) = (scheduler.cluster().machines.len(), scheduler.cluster().units.len());
-        let (braked, due) = (scheduler.braked(), scheduler.due());
+        let braked = scheduler.braked();
         let now_ms = self.time.now_ms();
-        self.hold_ends = due.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_ms)));
+        self.due = due.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_ms)));
         announce(self.braked, braked, hosts, now_ms);
         self.braked = braked;
         self.engine.metrics.cluster_size(hosts, units, self.waiting);
@@ -424,13 +437,6 @@ fn announce(before: Option<Braked>, now: Option<Braked>, present: usize, now_ms:
         (Some(_), None) => tracing::info!("the hosts that vanished together are back or forgotten: no unit is held"),
         (None, None) | (Some(_), Some(_)) => {}
     }
-}
-
-fn plan(scheduler: &mut Scheduler, by: &Author, fence: Fence, now_ms: u64) -> Planned {
-    let plan = scheduler.plan(now_ms);
-    let transactions = commit::transactions(&plan, scheduler.cluster(), by, fence);
-    let collections = commit::collections(&plan, fence);
-    Planned { waiting: plan.report.waiting, transactions, collections }
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::{Moment, Revision};
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
-use crate::plan::schedule::{Brake, Scheduler};
+use crate::plan::rollouts::{Rollouts, Writes};
+use crate::plan::schedule::{Brake, Plan, Scheduler};
 use crate::registry::commit::batch::{Group, Packed, Step, pack};
 use crate::registry::damage::Damage;
 use crate::registry::keys::Key;
@@ -23,6 +24,8 @@ use super::cost::{Cost, Suspect};
 #[derive(Debug, Default)]
 pub(super) struct LeaderState {
     scheduler: Option<Scheduler>,
+    /// What stands between the units as they are requested and the scheduler.
+    rollouts: Rollouts,
     /// What has been followed so far.
     at: Moment,
     /// Whether the store was restored from a backup or replaced since somebody asked.
@@ -56,6 +59,30 @@ impl LeaderState {
     /// The planner, once the first list is in.
     pub(super) fn scheduler(&mut self) -> Option<&mut Scheduler> {
         self.scheduler.as_mut()
+    }
+
+    /// Whether [`Self::plan`] has anything to do at `now_ms`.
+    pub(super) fn is_dirty(&self, now_ms: u64) -> bool {
+        let Some(scheduler) = &self.scheduler else { return false };
+        scheduler.is_dirty() || scheduler.due().is_some_and(|due| due <= now_ms) || self.rollouts.is_dirty(now_ms)
+    }
+
+    /// When there is something to do although nothing has happened, in ms since the epoch.
+    pub(super) fn due(&self) -> Option<u64> {
+        let holds = self.scheduler.as_ref().and_then(Scheduler::due);
+        holds.into_iter().chain(self.rollouts.due()).min()
+    }
+
+    /// Whether what is decided depends on how much time passes.
+    pub(super) fn is_timing(&self, now_ms: u64) -> bool {
+        self.rollouts.due().is_some() || self.scheduler.as_ref().is_none_or(|scheduler| scheduler.is_timing(now_ms))
+    }
+
+    /// What the rollouts and the scheduler decide; `None` before the first list.
+    pub(super) fn plan(&mut self, now_ms: u64) -> Option<(Writes, Plan)> {
+        let scheduler = self.scheduler.as_mut()?;
+        let rollouts = self.rollouts.step(scheduler, now_ms);
+        Some((rollouts, scheduler.plan(now_ms)))
     }
 
     /// The revision up to which the state follows the store's history.
@@ -98,10 +125,12 @@ impl LeaderState {
                                 if let Change::Unit(name, Some(unit)) = &change {
                                     self.suspect.consider(Cost::of(scheduler.cluster(), name, &unit.hash));
                                 }
-                                scheduler.apply(change);
+                                self.rollouts.apply(scheduler, change);
                             }
                         }
-                        Err(Some(Key::Placement(_) | Key::Schedule(..) | Key::Roster(_))) => self.needs_list = true,
+                        Err(Some(
+                            Key::Placement(_) | Key::Schedule(..) | Key::Roster(_) | Key::Gate(_) | Key::Rollout(_),
+                        )) => self.needs_list = true,
                         // What was decoded of it before remains valid.
                         Err(_) => {}
                     }
@@ -135,15 +164,21 @@ impl LeaderState {
                 Err(key) => damaged.extend(key.map(|key| (key, revision))),
             }
         }
-        self.mend(&mut cluster, damaged);
+        let rollouts =
+            damaged.iter().filter_map(|(key, _)| if let Key::Rollout(name) = key { Some(name) } else { None });
+        let rollouts: BTreeSet<UnitName> = rollouts.cloned().collect();
+        let unreadable = self.mend(&mut cluster, damaged);
         self.at = at;
         self.suspect.consider_all(&cluster);
-        let scheduler = Scheduler::leaving_out(cluster, self.left_out.clone());
+        self.rollouts = Rollouts::of(&mut cluster, unreadable, rollouts);
+        let mut scheduler = Scheduler::leaving_out(cluster, self.left_out.clone());
+        self.rollouts.hold_files(&mut scheduler);
         self.scheduler = Some(scheduler.with_brake(self.brake.unwrap_or_else(Brake::off)));
     }
 
-    /// No unit is stopped or moved because a record about it can't be decoded; its other records remain valid.
-    fn mend(&mut self, cluster: &mut Cluster, mut damaged: Vec<(Key, Revision)>) {
+    /// No unit is stopped or moved because a record about it can't be decoded; its other records remain valid. Returns
+    /// the units whose own records can't be decoded.
+    fn mend(&mut self, cluster: &mut Cluster, mut damaged: Vec<(Key, Revision)>) -> BTreeSet<UnitName> {
         // Assignments first: units and placements are inferred from them.
         damaged.sort_by_key(|(key, _)| !matches!(key, Key::Schedule(..)));
         let unit = |(key, _): &(Key, Revision)| if let Key::Unit(name) = key { Some(name.clone()) } else { None };
@@ -175,12 +210,16 @@ impl LeaderState {
                 },
                 // It is written again if the host is there; of a host that is gone, nothing is known any more.
                 Key::Roster(_) => self.repairs.push(repair().delete(key.clone())),
+                // A gate is closed again, because its unit runs another file than it should; a rollout is paused.
+                Key::Gate(_) | Key::Rollout(_) => self.repairs.push(repair().delete(key.clone())),
                 _ => {}
             }
         }
         // A placement without a placed unit would simply be deleted.
-        self.left_alone = unreadable.into_iter().filter(|name| !cluster.units.contains_key(name)).collect();
+        let is_known = |name: &&UnitName| cluster.units.contains_key(*name);
+        self.left_alone = unreadable.iter().filter(|name| !is_known(name)).cloned().collect();
         self.left_alone.iter().for_each(|name| cluster.apply(Change::Placement(name.clone(), None)));
+        unreadable
     }
 
     /// The change that an event means for the cluster, if any. An undecodable record is logged, and returned as its key

@@ -1,6 +1,6 @@
 //! The invariants of a cluster. They are written as plainly as possible and independently of the scheduler, whose
-//! results they check: only the rules of `fit` and `templates` are shared. A unit behind a gate is checked as what it is
-//! scheduled as. Must never repair anything.
+//! results they check: only the rules of `fit` and `templates` are shared. A unit behind a gate is checked as what it
+//! is scheduled as. Must never repair anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,9 +1,13 @@
 //! Gates: with which file a unit is scheduled while its rollout hasn't let it through to the one that was requested.
-//! Pure; must never decide who is let through.
+//! Owns who takes part in a rollout, and when a gate is closed by itself. Pure; must never decide who is let through
+//! (`pace` does).
 
 use std::borrow::Cow;
 
 use crate::model::cluster::Cluster;
+use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::rollout::Gate;
+use crate::model::unit::{Assignment, Desired, Target, Unit};
 
 /// The cluster with the units by whose records it is scheduled: those behind gates have the gates' files. A cluster of
 /// which this was taken already stays the same.
@@ -21,14 +25,74 @@ pub fn effective(cluster: &Cluster) -> Cow<'_, Cluster> {
     Cow::Owned(effective)
 }
 
+/// The set or unit whose rollout brings unit `name` the file of `record`; `None` if it gets the file at once. A member
+/// with a file of its own takes part in no rollout of its set.
+#[must_use]
+pub fn rollout_of(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<UnitName> {
+    if let Some(template) = name.number().and_then(|_| name.template())
+        && let Some(set) = cluster.units.get(&template)
+        && set.replicas.is_some()
+        && set.hash == record.hash
+    {
+        return Some(template);
+    }
+    let file = &cluster.files.get(&record.hash)?.value;
+    (!name.is_template() && !file.global && file.rollout.is_some()).then(|| name.clone())
+}
+
+/// The gate that unit `name` must have now that its record is `record`. A gate that it has stays as long as it is asked
+/// for the same file. A new one is closed if the unit runs another file, and would have to be stopped for this one.
+#[must_use]
+pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
+    let known = cluster.gates.get(name).map(|gate| &gate.value);
+    if let Some(gate) = known.filter(|gate| gate.target == record.hash) {
+        return Some(gate.clone());
+    }
+    if record.desired != Desired::Launched {
+        return None;
+    }
+    let rollout = rollout_of(cluster, name, record)?;
+    let (_, runs) = launched(cluster, name)?;
+    if is_same_body(cluster, &runs.hash, &record.hash) {
+        return None;
+    }
+    Some(Gate {
+        rollout,
+        target: record.hash.clone(),
+        hash: runs.hash.clone(),
+        text: runs.text.clone(),
+        generation: runs.generation,
+        restart: runs.restart,
+        asked: record.generation,
+    })
+}
+
+/// Whether a leader that didn't know gates has let the unit through to the file of `record` since `gate` was closed.
+#[must_use]
+pub fn is_left_over(cluster: &Cluster, name: &UnitName, record: &Unit, gate: &Gate) -> bool {
+    let runs = launched(cluster, name).map(|(_, runs)| runs);
+    runs.is_some_and(|runs| runs.hash == record.hash && runs.hash != gate.hash && runs.generation >= gate.asked)
+}
+
+/// The assignment by which a unit that isn't global runs, and its host, alive or not.
+#[must_use]
+pub fn launched<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a MachineId, &'a Assignment)> {
+    let host = cluster.placed_on(name)?;
+    let assignment = &cluster.schedule.get(host)?.get(name)?.value;
+    (assignment.target == Target::Launched).then_some((host, assignment))
+}
+
+/// Whether systemd reads the same from two files. A file that isn't known is like no other.
+fn is_same_body(cluster: &Cluster, one: &UnitHash, other: &UnitHash) -> bool {
+    let body = |hash: &UnitHash| cluster.files.get(hash).map(|file| file.value.body);
+    one == other || body(one).is_some_and(|one| Some(one) == body(other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::cluster::Versioned;
-    use crate::model::name::{UnitHash, UnitName};
     use crate::model::revision::Revision;
-    use crate::model::rollout::Gate;
-    use crate::model::unit::{Desired, Unit};
 
     #[test]
     fn a_unit_behind_a_gate_is_scheduled_with_the_file_of_the_gate() {

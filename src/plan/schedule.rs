@@ -246,6 +246,12 @@ impl Scheduler {
         }
     }
 
+    /// Files are kept from now on that nothing in the cluster refers to (`after`), and others no longer (`before`).
+    pub fn hold(&mut self, before: &[&UnitHash], after: &[&UnitHash]) {
+        self.index.held.changed(before.iter().copied(), after.iter().copied());
+        self.dirty.files(before.iter().copied());
+    }
+
     /// Look at the earlier texts of units that are kept no longer at `now_ms`, in the next round.
     pub fn expire(&mut self, now_ms: u64) {
         for (name, kept) in &self.cluster.histories {

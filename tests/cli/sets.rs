@@ -229,3 +229,26 @@ fn a_diff_says_what_becomes_of_the_count() {
     says(2, "/bin/false", "; it keeps 5 instances, although the file says Replicas=2\n");
     says(3, "/bin/true", "; 5 -> 3 instances\n");
 }
+
+/// The leader gives them the file one after another, whatever becomes of this command.
+#[test]
+fn members_are_replaced_in_one_request() {
+    let fleetd = Real::new();
+    fleetd.host(HOST);
+    write(&fleetd, "web@.service", 2, "/bin/true");
+    fleetd.run("start --no-block web@.service");
+    for unit in ["web@1.service", "web@2.service"] {
+        fleetd.place(unit, HOST, "activating");
+    }
+    let hashes = || {
+        let listed = fleetd.run("list-unit-files --no-legend --fields=hash").out;
+        listed.lines().map(str::to_owned).collect::<std::collections::BTreeSet<String>>()
+    };
+    let before = hashes();
+    for command in ["start --replace --timeout=1", "submit --replace --instances --timeout=1"] {
+        write(&fleetd, "web@.service", 2, &format!("/bin/{}", command.len()));
+        let replaced = fleetd.run(&format!("{command} web@.service"));
+        assert_eq!(replaced.code, Some(1), "nobody leads: {}", replaced.err);
+        assert_eq!((hashes().len(), hashes().intersection(&before).count()), (1, 0), "{command}");
+    }
+}

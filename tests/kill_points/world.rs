@@ -166,6 +166,8 @@ impl World {
             keys::MACHINES,
             keys::METADATA,
             keys::ROSTER,
+            keys::GATES,
+            keys::ROLLOUTS,
         ];
         Reader::new(self.store.clone()).whole(&families).await.unwrap().0
     }

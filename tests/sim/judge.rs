@@ -17,6 +17,7 @@ use flotilla::model::systemd::UnitState;
 use flotilla::model::unit::{Assignment, Desired, Placement, Target, UnitReport};
 use flotilla::plan::check::always;
 use flotilla::plan::fit::{Question, Stance, first_misfit};
+use flotilla::plan::gate::effective;
 use flotilla::registry::decode;
 use flotilla::registry::keys::{Key, SCHEDULE};
 use flotilla::registry::presence::Presences;
@@ -31,6 +32,7 @@ use super::forge;
 use super::health::Answers;
 use super::journal::Journal;
 use super::machines::Machines;
+use super::rollouts;
 use super::told::{Point, Reader};
 use super::world::{MASS_LOSS_GRACE, MASS_LOSS_SHARE, TTL};
 
@@ -355,7 +357,7 @@ impl Judge {
         let past = facts.past[before..].iter();
         // A state in which the host isn't registered doesn't show what should run there.
         let belongs = |host: &MachineId, unit: &UnitName, is_same: &dyn Fn(&UnitHash) -> bool| {
-            let same = |cluster: &Cluster| cluster.units.get(unit).is_some_and(|unit| is_same(&unit.hash));
+            let same = |cluster: &Cluster| effective(cluster).units.get(unit).is_some_and(|unit| is_same(&unit.hash));
             let mut there = past.clone().filter(|(.., cluster)| cluster.machines.contains_key(host)).peekable();
             there.peek().is_some() && there.all(|(.., cluster)| is_tied(cluster, host, unit) && same(cluster))
         };
@@ -382,6 +384,7 @@ impl Judge {
             Event::Delete(_) => None,
         });
         let unreadable = facts.forged.len();
+        let before = (!facts.cluster.rollouts.is_empty()).then(|| facts.cluster.clone());
         for event in &batch.events {
             plans |= facts.event(event, commit.unwrap_or(batch.revision), &self.journal, &mut leave, &mut moved);
         }
@@ -395,6 +398,9 @@ impl Judge {
             }
             for (host, name) in moved.iter().filter(|moved| exists(moved)) {
                 facts.moves(host, name, &self.journal);
+            }
+            if let Some(before) = before.filter(|_| !facts.forging) {
+                facts.rolls_out(&before, &self.journal);
             }
             let found = always(&without_forged(&facts.cluster, &facts.forged));
             let found: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
@@ -634,14 +640,23 @@ impl Facts {
         let before = self.past.iter().rposition(|(_, at, _)| *at <= oldest).unwrap_or_default();
         // Also together with everything that the plan places, of which some may have been submitted only then.
         let planned = |cluster: &Cluster| {
-            let (schedule, placements) = (self.cluster.schedule.clone(), self.cluster.placements.clone());
-            Cluster { schedule, placements, ..cluster.clone() }
+            let Cluster { schedule, placements, gates, .. } = self.cluster.clone();
+            Cluster { schedule, placements, gates, ..cluster.clone() }
         };
         let past = || self.past[before..].iter().map(|(.., cluster)| cluster);
         let stays = |cluster: &Cluster| fits(cluster, host, name, Stance::Stay);
         if past().all(stays) && past().all(|cluster| stays(&planned(cluster))) {
             journal.violate(format!("{name} is sent away from {}, where it fits", self.name(Some(host))));
         }
+    }
+
+    /// Units may have been given other files.
+    fn rolls_out(&self, before: &Cluster, journal: &Journal) {
+        let oldest = self.writer.planned_from.unwrap_or(self.point());
+        let from = self.past.iter().rposition(|(_, at, _)| *at <= oldest).unwrap_or_default();
+        let past =
+            self.past[from..].iter().map(|(.., cluster)| cluster).filter(|past| past.revision < self.cluster.revision);
+        rollouts::judge(before, &self.cluster, past).into_iter().for_each(|what| journal.violate(what));
     }
 
     /// A unit was taken from a host that isn't registered. This is wrong during the grace period of a mass loss of
@@ -799,6 +814,7 @@ fn is_tied(cluster: &Cluster, host: &MachineId, name: &UnitName) -> bool {
 
 /// Whether a unit should be on a host at all, and may stay on `host` or arrive there.
 fn fits(cluster: &Cluster, host: &MachineId, name: &UnitName, stance: Stance) -> bool {
+    let cluster = &*effective(cluster);
     let wanted = cluster.units.get(name).is_some_and(|unit| unit.desired != Desired::Inactive);
     cluster.constraints(name).filter(|_| wanted).is_some_and(|constraints| {
         let question = Question { unit: name, constraints: &constraints, host, stance, with: &[] };

@@ -22,8 +22,9 @@ use super::log::Log;
 use super::marks::Reached;
 use super::pool::{Kind, pool};
 use super::random::Random;
+use super::rollouts::{self, SET, UNIT};
 use super::settled::{Health, compare, idle};
-use super::world::{BUS, MASS_LOSS_GRACE, SLOW_BUS, World, destroy, have, restart};
+use super::world::{BUS, MASS_LOSS_GRACE, SLOW_BUS, World, destroy, have, restart, scale};
 
 /// How soon after the last fault everything must be settled, including [`QUIET`]: a TTL, the longest hold of a unit and
 /// the longest stop, some of which occur one after another.
@@ -115,6 +116,8 @@ struct Game {
     other_user: Option<Random>,
     /// The generator that decides which other wrong records somebody writes, if this seed has them.
     forgeries: Option<Random>,
+    /// The generator that decides who is rolled out and with what, if this seed has rollouts.
+    rollouts: Option<Random>,
     accidents: Vec<Accident>,
     /// The generator that decides when a clock is set and to what, if this seed has clocks that are.
     clocks: Option<Random>,
@@ -173,6 +176,7 @@ impl Game {
         let forgeries = Some(random.fork("forgeries")).filter(|_| choose.fork("forgeries").chance(700));
         let clocks = Some(random.fork("clocks")).filter(|_| choose.fork("clocks").chance(300));
         let sickness = Some(random.fork("sickness")).filter(|_| choose.fork("sickness").chance(600));
+        let rollouts = Some(random.fork("rollouts")).filter(|_| choose.fork("rollouts").chance(500));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -195,6 +199,7 @@ impl Game {
             sections,
             other_user,
             forgeries,
+            rollouts,
             accidents,
             clocks,
             sickness,
@@ -222,6 +227,7 @@ impl Game {
             } else {
                 self.accident().await;
             }
+            self.roll_out().await;
             self.set_clocks();
             self.sicken();
             self.look();
@@ -278,6 +284,31 @@ impl Game {
         }
         let meanwhile = self.other_user_acts();
         join(self.ask_each(&[intents, twice, again]), self.ask_each(&[meanwhile])).await;
+    }
+
+    /// Sometimes a set or a unit that is rolled out gets another file, or something else is asked of it.
+    async fn roll_out(&mut self) {
+        let Some(random) = self.rollouts.as_mut() else { return };
+        if !random.chance(300) {
+            return;
+        }
+        let cluster = self.world.judge.cluster();
+        let name: UnitName = random.pick(&[SET, SET, UNIT]).parse().unwrap();
+        let is_known = cluster.units.contains_key(&name);
+        let text = rollouts::text(name.as_str(), random, is_known);
+        let members = cluster.units.iter().filter(|(member, _)| member.number_in(&name).is_some());
+        let one = members.clone().map(|(member, _)| member.clone()).next().unwrap_or(name.clone());
+        let intents = match random.within(0..=9) {
+            0 if is_known => vec![destroy(&name)],
+            1 if is_known => vec![have(&one, None, Some(Desired::Loaded))],
+            2 if is_known => vec![restart(&one)],
+            3 if is_known && name.is_template() => vec![scale(&name, u32::try_from(random.within(1..=4)).unwrap())],
+            _ => {
+                let all = std::iter::once(&name).chain(members.map(|(member, _)| member));
+                all.map(|name| have(name, Some(&text), Some(Desired::Launched))).collect()
+            }
+        };
+        self.ask_each(&[intents]).await;
     }
 
     /// Sometimes the clock of a host is set: a little wrong, by hours, by days, or right again.

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::health::{COMMAND_SECTION, SECTION};
 use super::judge::{closure, needs};
+use super::rollouts;
 use super::world::{EPOCH, Host, World};
 
 /// How often an agent compares everything with its host, which reads from systemd.
@@ -48,6 +49,7 @@ pub(crate) async fn compare(world: &World, health: Health) {
         world.journal.violate(format!("settled, and {violation}"));
     }
     let wrong = |what: String| world.journal.violate(format!("settled, and {what}"));
+    rollouts::unfinished(&cluster).for_each(&wrong);
     if world.judge.leader().is_none() {
         wrong("there is no leader".into());
     }
@@ -92,6 +94,9 @@ pub(crate) async fn compare(world: &World, health: Health) {
     }
     let former = cluster.histories.values().flat_map(|kept| &kept.value.keys);
     let keys = cluster.units.values().flat_map(|unit| [&unit.hash, unit.file_key()]).chain(former);
+    let held = cluster.gates.values().flat_map(|gate| std::iter::once(&gate.value.hash).chain(&gate.value.text));
+    let before = cluster.rollouts.values().map(|rollout| &rollout.value.from);
+    let keys = keys.chain(held).chain(before.flat_map(|from| std::iter::once(&from.hash).chain(&from.text)));
     let used: BTreeSet<String> = keys.map(|key| format!("{FILES}{key}")).collect();
     for file in files.iter().filter(|file| !used.contains(&file.key)) {
         wrong(format!("{} is not collected", file.key));
@@ -203,7 +208,8 @@ fn unhealthy(
         // A unit that it needs has left, or isn't up.
         _ => {
             let lacks = |need: &UnitName| host.fake.unit(need).active != ActiveState::Active;
-            name.as_str() == "broken.service" || graph.get(name).into_iter().flatten().any(lacks)
+            let broken = host.fake.on_disk().get(name).is_some_and(|text| text.contains("ExecStart=\n"));
+            broken || graph.get(name).into_iter().flatten().any(lacks)
         }
     };
     (!fine).then(|| {

@@ -52,7 +52,7 @@ pub(crate) fn units(world: &World) -> String {
 
 /// Every set: how many members it should have, how many there are, and how many of these each host runs.
 pub(crate) fn sets(world: &World) -> String {
-    let (cluster, names) = (world.judge.cluster(), names(world));
+    let (cluster, names) = (plan::gate::effective(&world.judge.cluster()).into_owned(), names(world));
     let mut rows = Vec::new();
     for (template, unit) in &cluster.units {
         let Some(replicas) = unit.replicas else { continue };

@@ -16,8 +16,9 @@ use crate::registry::summaries::FileSummary;
 
 use crate::api::wire::{DamagedUnit, HostOrder, LeaderView, MachineRef, MachineView, StateView, UnitView};
 
-/// The families of keys from which a [`UnitView`] is made. It names hosts as well.
-pub(super) const FAMILIES: [&str; 5] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::GATES, keys::ROLLOUTS];
+/// The families of keys from which a [`UnitView`] is made. It names hosts as well, and tells of the rollouts that units
+/// behind gates wait for.
+pub(super) const FAMILIES: [&str; 4] = [keys::UNITS, keys::PLACEMENTS, keys::STATES, keys::GATES];
 
 /// Summaries of files, by hash.
 pub(super) type FileSummaries = BTreeMap<UnitHash, Arc<FileSummary>>;
@@ -90,6 +91,11 @@ pub(super) fn globals(cluster: &Cluster, summaries: &FileSummaries) -> BTreeSet<
 /// The keys of the hosts that the units are placed on and reported by.
 pub(super) fn hosts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
     cluster.named_hosts().cloned().map(Key::Machine).collect()
+}
+
+/// The keys of the rollouts that units behind gates wait for.
+pub(super) fn rollouts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
+    cluster.gates.values().map(|gate| Key::Rollout(gate.value.rollout.clone())).collect()
 }
 
 /// The current state of a unit that isn't global: the target that its host has reported, `inactive` without a report.

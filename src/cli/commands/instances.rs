@@ -4,6 +4,7 @@
 use crate::api::wire::{ApplyUnit, Operation, UnitView};
 use crate::cli::error::{Error, HINT};
 use crate::cli::input::batch::Batch;
+use crate::cli::input::files::has_replicas;
 use crate::cli::session::Session;
 use crate::model::glob::Glob;
 use crate::model::name::UnitName;
@@ -25,6 +26,14 @@ pub(in crate::cli) async fn add(
 ) -> Result<Vec<(UnitName, Desired)>, Error> {
     let mut added = Vec::new();
     for renewed in std::mem::take(&mut batch.renewed) {
+        // The cluster gives the members of a set their file one after another.
+        let is_set = has_replicas(renewed.text.as_bytes());
+        if is_set {
+            let is_member = |unit: &&ApplyUnit| unit.text.as_ref() == Some(&renewed.text);
+            for unit in batch.units.iter().filter(is_member) {
+                batch.restarted.remove(&unit.name);
+            }
+        }
         let units = session.client.units(&[pattern(&renewed.name)]).await?.units;
         let of = |unit: &&UnitView| {
             // Instances that were named are already in the batch.
@@ -47,7 +56,7 @@ pub(in crate::cli) async fn add(
         }
         for unit in following {
             added.push((unit.name.clone(), unit.desired.max(desired)));
-            if unit.desired == Desired::Launched {
+            if unit.desired == Desired::Launched && !is_set {
                 batch.restarted.insert(unit.name.to_string());
             }
             batch.files.insert(unit.name.to_string(), renewed.name.to_string());

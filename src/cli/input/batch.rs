@@ -25,7 +25,8 @@ pub(in crate::cli) struct Batch {
     pub(in crate::cli) known: BTreeSet<UnitName>,
     /// Units that this command must not replace in their current state, with that state.
     pub(in crate::cli) untouchable: Vec<(UnitName, Desired)>,
-    /// Units that are to run and get a different file, which restarts them.
+    /// Units that are to run and get a different file, which restarts them at once: not the members of a set that get
+    /// its file.
     pub(in crate::cli) restarted: BTreeSet<String>,
     /// Templates whose file is replaced.
     pub(in crate::cli) renewed: Vec<Renewed>,

@@ -152,8 +152,12 @@ pub(in crate::cli) fn batch(wanted: &[Wanted], known: &Known, policy: Policy) ->
 
 /// Whether the file of a template has `Replicas=`, right or wrong: a set can be started.
 fn is_set(path: &Path) -> bool {
-    let file = std::fs::read(path).ok().and_then(|bytes| UnitFile::parse(&bytes).ok());
-    file.is_some_and(|file| file.section(SECTION).any(|option| option.name == "Replicas"))
+    std::fs::read(path).is_ok_and(|text| has_replicas(&text))
+}
+
+/// Whether a template with this file is a set.
+pub(in crate::cli) fn has_replicas(text: &[u8]) -> bool {
+    UnitFile::parse(text).is_ok_and(|file| file.section(SECTION).any(|option| option.name == "Replicas"))
 }
 
 /// The message about a unit that is neither in the cluster nor a file, and about what was named instead of a unit.

@@ -50,6 +50,8 @@ pub(super) struct Index {
     assigned: References,
     /// The texts that units and assignments have under keys of their own, and those that units had before.
     pub(super) texts: References,
+    /// Files that are kept although nothing in the cluster refers to them.
+    pub(super) held: References,
     /// Units that aren't planned while they have this file.
     pub(super) left_out: BTreeMap<UnitName, UnitHash>,
     /// The id that the next constraints get.
@@ -290,7 +292,7 @@ impl Index {
     }
 
     pub(super) fn is_referred_to(&self, hash: &UnitHash) -> bool {
-        self.by_hash.contains_key(hash) || self.assigned.has(hash) || self.texts.has(hash)
+        self.by_hash.contains_key(hash) || self.assigned.has(hash) || self.texts.has(hash) || self.held.has(hash)
     }
 
     pub(super) fn hosts(&self, name: &str) -> Vec<MachineId> {

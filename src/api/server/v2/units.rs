@@ -106,13 +106,18 @@ pub(super) async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Clu
     }
 }
 
-/// Add the hosts that views of the units name; if there are global units, all hosts and the assignments of these.
+/// Add the rollouts that units wait for, and the hosts that views of the units name; if there are global units, all
+/// hosts and the assignments of these.
 async fn join_hosts<S: Store>(
     api: &Api<S>,
     cluster: &mut Cluster,
     summaries: &FileSummaries,
     scope: &Scope,
 ) -> Result<(), Error> {
+    let rollouts = views::rollouts_wanted(cluster);
+    if !rollouts.is_empty() {
+        api.reader.add(cluster, &rollouts).await?;
+    }
     let globals = views::globals(cluster, summaries);
     if globals.is_empty() && !matches!(scope, Scope::All) {
         let hosts = views::hosts_wanted(cluster);

@@ -1,0 +1,340 @@
+//! The leader's rollouts, between the units as they are requested and the scheduler. Owns which record of a unit the
+//! scheduler sees, which rollouts have to be looked at, and what becomes of their records. Must never decide who is let
+//! through (`pace` does), nor where a unit runs (`schedule` does).
+//!
+//! ```text
+//!  Change --> apply --> records that changed, rollouts that something happened to
+//!                             |
+//!                             v
+//!  step: close gates --> advance rollouts --> let through, take back --> the scheduler sees the units
+//! ```
+//!
+//! What a step decides is in the scheduler's cluster at once, and is committed with the plan that follows it.
+//! Everything follows from the store, except for what was timed: a new leader begins to count anew.
+
+mod draft;
+mod look;
+mod member;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::cluster::{Change, Cluster, Versioned};
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
+use crate::model::rollout::{Gate, Rollout};
+use crate::model::unit::{Desired, Unit};
+
+use super::gate::{self, launched, rollout_of};
+use super::pace::Timers;
+use super::schedule::Scheduler;
+use draft::Draft;
+pub use draft::{GateEvent, GateWrite, RolloutWrite, Writes};
+
+/// The rollouts, and the units behind gates.
+#[derive(Debug, Clone, Default)]
+pub struct Rollouts {
+    /// Records that the scheduler hasn't seen.
+    incoming: BTreeMap<UnitName, Unit>,
+    /// The records of the units behind gates, as they were requested.
+    asked: BTreeMap<UnitName, Unit>,
+    /// Units whose files weren't known when it was decided whether they need gates.
+    unknown: BTreeSet<UnitName>,
+    /// Units that were started, or are new: before their rollout reaches everybody, they get the file before.
+    fresh: BTreeSet<UnitName>,
+    /// Units and sets about whose records nothing is known.
+    unreadable: BTreeSet<UnitName>,
+    /// Rollouts whose records were damaged.
+    damaged: BTreeSet<UnitName>,
+    /// Rollouts that aren't over.
+    active: BTreeSet<UnitName>,
+    /// Rollouts to look at.
+    dirty: BTreeSet<UnitName>,
+    timers: BTreeMap<UnitName, Timers>,
+    /// When to look at a rollout although nothing has happened.
+    wakes: BTreeMap<UnitName, u64>,
+    draft: Draft,
+}
+
+impl Rollouts {
+    /// The rollouts of a cluster as a store has it. The cluster then has the units as they are scheduled. Nothing is
+    /// known of `unreadable` units and of `damaged` rollouts, which exist nevertheless.
+    #[must_use]
+    pub fn of(cluster: &mut Cluster, unreadable: BTreeSet<UnitName>, damaged: BTreeSet<UnitName>) -> Self {
+        let mut rollouts = Self { unreadable, damaged, ..Self::default() };
+        rollouts.drop_left_over(cluster);
+        for (name, gate) in &cluster.gates {
+            let Some(unit) = cluster.units.get_mut(name) else { continue };
+            let behind = unit.behind(&gate.value);
+            rollouts.asked.insert(name.clone(), std::mem::replace(unit, behind));
+            rollouts.dirty.insert(gate.value.rollout.clone());
+        }
+        for (name, rollout) in &cluster.rollouts {
+            rollouts.dirty.insert(name.clone());
+            if !rollout.value.phase.is_over() {
+                rollouts.active.insert(name.clone());
+            }
+        }
+        let all = cluster.schedule.values().flat_map(BTreeMap::iter);
+        for (name, assignment) in all.filter(|(name, _)| !cluster.gates.contains_key(*name)) {
+            let unit = cluster.units.get(name).filter(|unit| unit.hash != assignment.value.hash);
+            rollouts.incoming.extend(unit.map(|unit| (name.clone(), unit.clone())));
+        }
+        let templates = cluster.rollouts.keys().filter(|name| name.is_template());
+        let ungated = templates
+            .flat_map(|template| instances(cluster, template))
+            .filter(|name| !cluster.gates.contains_key(*name) && launched(cluster, name).is_none());
+        rollouts.fresh = ungated.cloned().collect();
+        rollouts
+    }
+
+    /// Gates of units that don't exist any more, or that a leader which didn't know gates has let through.
+    fn drop_left_over(&mut self, cluster: &mut Cluster) {
+        let is_left = |name: &UnitName, gate: &Gate| match cluster.units.get(name) {
+            Some(unit) => gate::is_left_over(cluster, name, unit, gate),
+            None => !self.unreadable.contains(name),
+        };
+        let left = cluster.gates.iter().filter(|(name, gate)| is_left(name, &gate.value));
+        for name in left.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            let gate = cluster.gates.remove(&name);
+            self.draft.gate(&name, gate, GateEvent::Opened);
+        }
+    }
+
+    /// Keep the files that only units behind gates and rollouts refer to.
+    pub fn hold_files(&self, scheduler: &mut Scheduler) {
+        let files = self.asked.values().flat_map(files_of_unit).cloned();
+        let from = scheduler.cluster().rollouts.values().flat_map(|rollout| files_of(&rollout.value)).cloned();
+        let all: Vec<UnitHash> = files.chain(from).collect();
+        scheduler.hold(&[], &all.iter().collect::<Vec<_>>());
+    }
+
+    /// Whether [`Self::step`] has anything to do at `now`, in ms since the epoch.
+    #[must_use]
+    pub fn is_dirty(&self, now: u64) -> bool {
+        let idle = self.incoming.is_empty() && self.dirty.is_empty() && self.draft.is_empty();
+        !idle || self.due().is_some_and(|due| due <= now)
+    }
+
+    /// When there is something to do although nothing has happened, in ms since the epoch.
+    #[must_use]
+    pub fn due(&self) -> Option<u64> {
+        self.wakes.values().min().copied()
+    }
+
+    /// Take in a change that the store reported. Everything but units, gates and rollouts goes to the scheduler.
+    pub fn apply(&mut self, scheduler: &mut Scheduler, change: Change) {
+        match change {
+            Change::Unit(name, Some(unit)) => drop(self.incoming.insert(name, unit)),
+            Change::Unit(name, None) => self.destroyed(scheduler, name),
+            Change::Gate(name, gate) => self.gate_written(scheduler, name, gate),
+            Change::Rollout(name, rollout) => {
+                let known = scheduler.cluster().rollouts.get(&name).map(|known| &known.value);
+                if known != rollout.as_ref().map(|rollout| &rollout.value) {
+                    self.dirty.insert(name.clone());
+                }
+                self.keep(scheduler, &name, rollout);
+            }
+            Change::File(hash, file) => {
+                scheduler.apply(Change::File(hash, file));
+                for name in std::mem::take(&mut self.unknown) {
+                    self.again(scheduler.cluster(), &name);
+                }
+            }
+            Change::Machine(id, machine) => {
+                if scheduler.cluster().machines.contains_key(&id) != machine.is_some() {
+                    self.dirty.extend(self.active.iter().cloned());
+                }
+                scheduler.apply(Change::Machine(id, machine));
+            }
+            Change::Report(name, host, form, report) => {
+                self.happened_to(&name);
+                scheduler.apply(Change::Report(name, host, form, report));
+            }
+            Change::Assignment(host, name, assignment) => {
+                self.happened_to(&name);
+                scheduler.apply(Change::Assignment(host, name, assignment));
+            }
+            Change::Placement(..) | Change::History(..) | Change::Roster(..) | Change::Metadata(..) => {
+                scheduler.apply(change);
+            }
+        }
+    }
+
+    /// Bring everything up to date at `now`, in ms since the epoch: the scheduler's cluster is then as it will be when
+    /// the returned writes are committed, each gate that is opened or taken back with what is planned for its unit.
+    pub fn step(&mut self, scheduler: &mut Scheduler, now: u64) -> Writes {
+        let incoming = std::mem::take(&mut self.incoming);
+        // Whether a unit is a member follows from the record of its template.
+        let (templates, units): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            incoming.into_iter().partition(|(name, _)| name.is_template());
+        for (name, record) in templates.into_iter().chain(units) {
+            self.asked_for(scheduler, name, record);
+        }
+        let due = self.wakes.iter().filter(|(_, wake)| **wake <= now).map(|(name, _)| name.clone());
+        self.dirty.extend(due.collect::<Vec<_>>());
+        while let Some(name) = self.dirty.pop_first() {
+            self.look(scheduler, &name, now);
+        }
+        self.fresh.clear();
+        self.draft.finish(scheduler)
+    }
+
+    fn happened_to(&mut self, name: &UnitName) {
+        if self.active.is_empty() {
+            return;
+        }
+        let template = name.number().and_then(|_| name.template());
+        let rollouts = std::iter::once(name.clone()).chain(template);
+        self.dirty.extend(rollouts.filter(|rollout| self.active.contains(rollout)));
+    }
+
+    /// Decide about a unit again.
+    fn again(&mut self, cluster: &Cluster, name: &UnitName) {
+        if !self.incoming.contains_key(name)
+            && let Some(record) = self.record(cluster, name)
+        {
+            self.incoming.insert(name.clone(), record.clone());
+        }
+    }
+
+    /// The record of a unit as it was requested.
+    fn record<'a>(&'a self, cluster: &'a Cluster, name: &UnitName) -> Option<&'a Unit> {
+        self.asked.get(name).or_else(|| cluster.units.get(name))
+    }
+
+    /// A gate that this leader hasn't written makes its unit look different.
+    fn gate_written(&mut self, scheduler: &mut Scheduler, name: UnitName, gate: Option<Versioned<Gate>>) {
+        let known = scheduler.cluster().gates.get(&name).map(|known| &known.value);
+        if known != gate.as_ref().map(|gate| &gate.value) {
+            self.again(scheduler.cluster(), &name);
+        }
+        scheduler.apply(Change::Gate(name, gate));
+    }
+
+    fn destroyed(&mut self, scheduler: &mut Scheduler, name: UnitName) {
+        self.incoming.remove(&name);
+        self.unreadable.remove(&name);
+        self.set_gate(scheduler, &name, None, GateEvent::Opened);
+        if let Some(asked) = self.asked.remove(&name) {
+            scheduler.hold(&files_of_unit(&asked).collect::<Vec<_>>(), &[]);
+        }
+        if !scheduler.cluster().rollouts.is_empty() {
+            let template = name.number().and_then(|_| name.template());
+            let rollouts = std::iter::once(name.clone()).chain(template);
+            self.dirty.extend(rollouts.filter(|rollout| scheduler.cluster().rollouts.contains_key(rollout)));
+        }
+        scheduler.apply(Change::Unit(name, None));
+    }
+
+    /// A unit has this record now.
+    fn asked_for(&mut self, scheduler: &mut Scheduler, name: UnitName, record: Unit) {
+        self.unreadable.remove(&name);
+        let cluster = scheduler.cluster();
+        if name.is_template() {
+            if record.replicas.is_some() || cluster.rollouts.contains_key(&name) {
+                self.dirty.insert(name.clone());
+            }
+            return scheduler.apply(Change::Unit(name, Some(record)));
+        }
+        if !cluster.files.contains_key(&record.hash) {
+            self.unknown.insert(name.clone());
+        }
+        let known = cluster.gates.get(&name).map(|gate| gate.value.rollout.clone());
+        let gate = gate::needed(cluster, &name, &record);
+        if !cluster.rollouts.is_empty() || gate.is_some() {
+            let rollout = rollout_of(cluster, &name, &record);
+            if gate.is_none() && record.desired == Desired::Launched && launched(cluster, &name).is_none() {
+                self.fresh.insert(name.clone());
+            }
+            let own = cluster.rollouts.contains_key(&name).then(|| name.clone());
+            self.dirty.extend(known.into_iter().chain(rollout).chain(own));
+        }
+        let why = if gate.is_some() { GateEvent::Closed } else { GateEvent::Opened };
+        self.set_gate(scheduler, &name, gate, why);
+        self.schedule(scheduler, &name, record);
+    }
+
+    fn set_gate(&mut self, scheduler: &mut Scheduler, name: &UnitName, gate: Option<Gate>, why: GateEvent) {
+        let known = scheduler.cluster().gates.get(name);
+        if known.map(|known| &known.value) == gate.as_ref() {
+            return;
+        }
+        self.draft.gate(name, known.cloned(), why);
+        let gate = gate.map(|value| Versioned { value, revision: Revision::default() });
+        scheduler.apply(Change::Gate(name.clone(), gate));
+    }
+
+    /// Let the scheduler see a unit with this record, behind its gate if it has one.
+    fn schedule(&mut self, scheduler: &mut Scheduler, name: &UnitName, record: Unit) {
+        let gate = scheduler.cluster().gates.get(name).map(|gate| &gate.value);
+        let seen = gate.map(|gate| record.behind(gate));
+        let before = match &seen {
+            Some(_) => self.asked.insert(name.clone(), record.clone()),
+            None => self.asked.remove(name),
+        };
+        if before.is_some() || seen.is_some() {
+            let before: Vec<&UnitHash> = before.iter().flat_map(files_of_unit).collect();
+            let after: Vec<&UnitHash> = seen.iter().flat_map(|_| files_of_unit(&record)).collect();
+            scheduler.hold(&before, &after);
+        }
+        scheduler.apply(Change::Unit(name.clone(), Some(seen.unwrap_or(record))));
+    }
+
+    /// Open all gates of a rollout that `which` names.
+    fn open(&mut self, scheduler: &mut Scheduler, rollout: &UnitName, which: impl Fn(&Gate) -> bool) {
+        let gates = scheduler.cluster().gates.iter();
+        let these = gates.filter(|(_, gate)| gate.value.rollout == *rollout && which(&gate.value));
+        for name in these.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.set_gate(scheduler, &name, None, GateEvent::Opened);
+            if let Some(record) = self.asked.get(&name).cloned() {
+                self.schedule(scheduler, &name, record);
+            }
+        }
+    }
+
+    fn set_rollout(&mut self, scheduler: &mut Scheduler, name: &UnitName, rollout: Option<Rollout>) {
+        let known = scheduler.cluster().rollouts.get(name);
+        if known.map(|known| &known.value) != rollout.as_ref() {
+            self.draft.rollout(name, known.cloned());
+            let rollout = rollout.map(|value| Versioned { value, revision: Revision::default() });
+            self.keep(scheduler, name, rollout);
+        }
+    }
+
+    /// Have this record of a rollout, and the files that it refers to.
+    fn keep(&mut self, scheduler: &mut Scheduler, name: &UnitName, rollout: Option<Versioned<Rollout>>) {
+        if rollout.as_ref().is_some_and(|rollout| !rollout.value.phase.is_over()) {
+            self.active.insert(name.clone());
+        } else {
+            self.active.remove(name);
+            self.timers.remove(name);
+            self.wakes.remove(name);
+        }
+        let known = scheduler.cluster().rollouts.get(name).map(|known| known.value.clone());
+        let before: Vec<&UnitHash> = known.iter().flat_map(files_of).collect();
+        let after: Vec<&UnitHash> = rollout.iter().flat_map(|rollout| files_of(&rollout.value)).collect();
+        scheduler.hold(&before, &after);
+        scheduler.apply(Change::Rollout(name.clone(), rollout));
+    }
+}
+
+/// The numbered instances of a template.
+fn instances<'a>(cluster: &'a Cluster, template: &'a UnitName) -> impl Iterator<Item = &'a UnitName> {
+    let prefix = format!("{}@", template.prefix());
+    let all =
+        cluster.units.range::<str, _>((std::ops::Bound::Included(prefix.clone().as_str()), std::ops::Bound::Unbounded));
+    let named = all.map(|(name, _)| name).take_while(move |name| name.as_str().starts_with(&prefix));
+    named.filter(|name| name.number_in(template).is_some())
+}
+
+/// The keys of the files that a unit's record refers to.
+fn files_of_unit(unit: &Unit) -> impl Iterator<Item = &UnitHash> {
+    std::iter::once(&unit.hash).chain(&unit.text)
+}
+
+/// The keys of the files that a rollout may need again.
+fn files_of(rollout: &Rollout) -> impl Iterator<Item = &UnitHash> {
+    std::iter::once(&rollout.from.hash).chain(&rollout.from.text)
+}

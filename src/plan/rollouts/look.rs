@@ -1,0 +1,211 @@
+//! One look at a rollout: whether it is needed, who takes part in it, and its next step. Must never decide how it goes
+//! on (`pace` does).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::cluster::Cluster;
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::rollout::{File, Gate, Phase, Rollout};
+use crate::model::unit::{Desired, Unit};
+
+use super::super::gate::{launched, rollout_of};
+use super::super::pace::{self, Look, Member};
+use super::super::schedule::Scheduler;
+use super::{GateEvent, Rollouts, instances, member};
+
+/// How often one look can change a rollout: from its begin to its end, and back.
+const STEPS: usize = 8;
+
+impl Rollouts {
+    /// Look at the rollout `name`, and do what is to be done now.
+    pub(super) fn look(&mut self, scheduler: &mut Scheduler, name: &UnitName, now: u64) {
+        self.wakes.remove(name);
+        let cluster = scheduler.cluster();
+        let subject = self.record(cluster, name).filter(|record| is_rolled_out(cluster, name, record)).cloned();
+        let Some(subject) = subject else {
+            if !self.unreadable.contains(name) {
+                self.open(scheduler, name, |_| true);
+                self.set_rollout(scheduler, name, None);
+            }
+            return;
+        };
+        for _ in 0..STEPS {
+            let members = self.members(scheduler.cluster(), name, &subject);
+            let Some(rollout) = self.current(scheduler.cluster(), name, &subject, &members, now) else { return };
+            self.set_rollout(scheduler, name, Some(rollout.clone()));
+            if !matches!(rollout.phase, Phase::Rolling | Phase::Done) {
+                self.start_fresh(scheduler, &rollout, name, &members);
+            }
+            let after = self.advance(scheduler, name, &subject, &members, now);
+            if after == rollout {
+                break;
+            }
+        }
+        let target = &subject.hash;
+        if scheduler.cluster().rollouts.get(name).is_some_and(|rollout| rollout.value.phase == Phase::Done) {
+            // Of members that aren't launched.
+            self.open(scheduler, name, |gate| gate.target == *target);
+        }
+    }
+
+    /// The members that have the file of `subject`, or are to get it.
+    fn members(&self, cluster: &Cluster, name: &UnitName, subject: &Unit) -> Vec<UnitName> {
+        if !name.is_template() {
+            return vec![name.clone()].into_iter().filter(|_| subject.desired == Desired::Launched).collect();
+        }
+        let is_member = |record: &Unit| record.desired == Desired::Launched && record.hash == subject.hash;
+        let members = instances(cluster, name).filter(|name| self.record(cluster, name).is_some_and(is_member));
+        members.cloned().collect()
+    }
+
+    /// The rollout to the file of `subject`: the one that runs, or a new one. `None` if there has never been one, and
+    /// none is needed.
+    fn current(
+        &mut self,
+        cluster: &Cluster,
+        name: &UnitName,
+        subject: &Unit,
+        members: &[UnitName],
+        now: u64,
+    ) -> Option<Rollout> {
+        let known = cluster.rollouts.get(name).map(|rollout| &rollout.value);
+        let gates: Vec<&Gate> = members.iter().filter_map(|name| Some(&cluster.gates.get(name)?.value)).collect();
+        let is_needed = gates.iter().any(|gate| gate.target == subject.hash);
+        let goes_on = |known: &&Rollout| known.target == subject.hash && !(known.phase == Phase::Done && is_needed);
+        if let Some(known) = known.filter(goes_on) {
+            return Some(known.clone());
+        }
+        if !is_needed && known.is_none() {
+            return None;
+        }
+        self.timers.remove(name);
+        let from = before(cluster, known, &gates).unwrap_or(File { hash: subject.hash.clone(), text: None });
+        let (phase, why) = match (is_needed, self.damaged.remove(name)) {
+            // Nobody has to be stopped for it.
+            (false, _) => (Phase::Done, None),
+            (true, false) => (Phase::Canary, None),
+            (true, true) => (Phase::Paused, Some("the record of how far it had got was damaged".into())),
+        };
+        let heeded = subject.ask.as_ref().map(|ask| ask.generation).or(known.map(|known| known.heeded));
+        Some(Rollout {
+            target: subject.hash.clone(),
+            from,
+            phase,
+            since: now,
+            began: now,
+            why,
+            promoted: false,
+            heeded: heeded.unwrap_or_default(),
+            outcomes: known.map(|known| known.outcomes.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// Members that are new, or were started, get the file before until the new one has proved itself.
+    fn start_fresh(&mut self, scheduler: &mut Scheduler, rollout: &Rollout, name: &UnitName, members: &[UnitName]) {
+        let File { hash, text } = &rollout.from;
+        if *hash == rollout.target || !scheduler.cluster().files.contains_key(hash) {
+            return;
+        }
+        let fresh: Vec<&UnitName> = members.iter().filter(|member| self.fresh.contains(*member)).collect();
+        for member in fresh {
+            let cluster = scheduler.cluster();
+            let Some(record) = cluster.units.get(member).filter(|_| !cluster.gates.contains_key(member)) else {
+                continue;
+            };
+            let record = record.clone();
+            let gate = Gate {
+                rollout: name.clone(),
+                target: rollout.target.clone(),
+                hash: hash.clone(),
+                text: text.clone(),
+                generation: record.generation,
+                restart: record.restart,
+                asked: record.generation,
+            };
+            self.set_gate(scheduler, member, Some(gate), GateEvent::Closed);
+            self.schedule(scheduler, member, record);
+        }
+    }
+
+    /// Do the next step of a rollout. Returns the rollout after it.
+    fn advance(
+        &mut self,
+        scheduler: &mut Scheduler,
+        name: &UnitName,
+        subject: &Unit,
+        members: &[UnitName],
+        now: u64,
+    ) -> Rollout {
+        let cluster = scheduler.cluster();
+        let rollout = &cluster.rollouts[name].value;
+        let file = cluster.files.get(&rollout.target).map(|file| Arc::clone(&file.value));
+        let policy = file.as_ref().and_then(|file| file.rollout.as_deref().cloned()).unwrap_or_default();
+        let states: Vec<Member> = members.iter().map(|member| member::member(cluster, member)).collect();
+        let fits = |member: &Member| match &file {
+            Some(file) => member::fits(cluster, member, file),
+            None => Ok(()),
+        };
+        let (ask, members) = (subject.ask.as_deref(), &states[..]);
+        let look = Look { rollout, policy: &policy, ask, members, fits: &fits };
+        let step = pace::advance(&look, self.timers.entry(name.clone()).or_default(), now);
+        self.set_rollout(scheduler, name, Some(step.rollout.clone()));
+        if let Some(wake) = step.wake {
+            self.wakes.insert(name.clone(), wake);
+        }
+        for member in step.let_through {
+            self.set_gate(scheduler, &member, None, GateEvent::LetThrough);
+            if let Some(record) = self.asked.get(&member).cloned() {
+                self.schedule(scheduler, &member, record);
+            }
+        }
+        for member in step.revert {
+            self.take_back(scheduler, name, &step.rollout, &member);
+        }
+        step.rollout
+    }
+
+    /// Give a member the file before again.
+    fn take_back(&mut self, scheduler: &mut Scheduler, name: &UnitName, rollout: &Rollout, member: &UnitName) {
+        let cluster = scheduler.cluster();
+        let Some(record) = self.record(cluster, member).cloned() else { return };
+        let runs = launched(cluster, member).map(|(_, runs)| runs.generation.next());
+        let gate = Gate {
+            rollout: name.clone(),
+            target: rollout.target.clone(),
+            hash: rollout.from.hash.clone(),
+            text: rollout.from.text.clone(),
+            // Greater than that of any assignment before.
+            generation: cluster.revision.max(record.generation.next()).max(runs.unwrap_or_default()),
+            restart: record.restart,
+            asked: record.generation,
+        };
+        self.set_gate(scheduler, member, Some(gate), GateEvent::TakenBack);
+        self.schedule(scheduler, member, record);
+    }
+}
+
+/// Whether `name` is a set, or a unit whose file says how it is rolled out.
+fn is_rolled_out(cluster: &Cluster, name: &UnitName, record: &Unit) -> bool {
+    if name.is_template() {
+        return record.replicas.is_some();
+    }
+    // What the file says isn't known before it is there.
+    !cluster.files.contains_key(&record.hash) || rollout_of(cluster, name, record).as_ref() == Some(name)
+}
+
+/// The file to go back to: the last one that was stable, or the one that most of the members behind gates run.
+fn before(cluster: &Cluster, known: Option<&Rollout>, gates: &[&Gate]) -> Option<File> {
+    let text = |hash: &UnitHash| gates.iter().find(|gate| gate.hash == *hash).and_then(|gate| gate.text.clone());
+    let stable = known.map(|known| match known.phase {
+        Phase::Done => File { text: text(&known.target), hash: known.target.clone() },
+        _ => known.from.clone(),
+    });
+    if let Some(stable) = stable.filter(|stable| cluster.files.contains_key(&stable.hash)) {
+        return Some(stable);
+    }
+    let mut counts: BTreeMap<&UnitHash, usize> = BTreeMap::new();
+    gates.iter().for_each(|gate| *counts.entry(&gate.hash).or_default() += 1);
+    let (hash, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    Some(File { hash: hash.clone(), text: text(hash) })
+}

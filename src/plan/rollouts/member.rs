@@ -1,0 +1,75 @@
+//! What the leader knows of a member of a rollout: whether it is healthy with the file that it should have now, and
+//! whether it could run with the new one. Must never decide what follows from it.
+
+use std::sync::Arc;
+
+use crate::model::cluster::Cluster;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::placement::Constraints;
+use crate::model::unit::{Target, Unit, UnitReport};
+
+use super::super::fit::{Question, Stance, first_misfit};
+use super::super::gate::launched;
+use super::super::pace::{Member, MemberState};
+
+/// How often systemd may start a unit again before it has failed.
+const MAX_RESTARTS: u32 = 3;
+
+/// Member `name` of a rollout, in a cluster with the units as they are scheduled.
+pub(super) fn member(cluster: &Cluster, name: &UnitName) -> Member {
+    let gated = cluster.gates.contains_key(name);
+    let host = launched(cluster, name).map(|(host, _)| host);
+    let state = match (host, cluster.units.get(name)) {
+        (Some(host), _) if !cluster.machines.contains_key(host) => MemberState::Away,
+        (Some(host), Some(unit)) => state(cluster, name, unit, host),
+        _ => MemberState::Unplaced,
+    };
+    Member { name: name.clone(), gated, host: host.cloned(), state }
+}
+
+fn state(cluster: &Cluster, name: &UnitName, unit: &Unit, host: &MachineId) -> MemberState {
+    let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
+    let is_told = told.is_some_and(|told| told.value.hash == unit.hash && told.value.generation == unit.generation);
+    let report = cluster.report(name, host);
+    let Some(report) = report.filter(|report| is_told && is_about(report, unit)) else {
+        return MemberState::Assigned(report.and_then(|report| report.error.clone()));
+    };
+    let ends = cluster.files.get(&unit.hash).is_some_and(|file| file.value.ends);
+    of_report(report, cluster.hostname(host).unwrap_or(host.short()), name, ends)
+}
+
+/// Whether a host has carried out what is asked of it now.
+fn is_about(report: &UnitReport, unit: &Unit) -> bool {
+    report.target == Target::Launched && report.generation >= unit.generation && report.hash == unit.hash
+}
+
+fn of_report(report: &UnitReport, host: &str, name: &UnitName, ends: bool) -> MemberState {
+    if report.active == "failed" {
+        let why = report.failure.as_ref().map_or_else(|| report.sub.clone(), |failure| failure.sentence());
+        return MemberState::Failed(format!("{name} failed on {host}: {why}"));
+    }
+    if report.restarts >= MAX_RESTARTS {
+        let why = report.failure.as_ref().map_or(String::new(), |failure| format!(": {}", failure.sentence()));
+        return MemberState::Failed(format!("{name} was started again {} times on {host}{why}", report.restarts));
+    }
+    let is_over = ends && report.active == "inactive" && report.result.as_deref() == Some("done");
+    if report.job.is_none() && (report.is_ready() || is_over) {
+        return MemberState::Healthy;
+    }
+    MemberState::Pending(report.error.clone().or_else(|| report.health.clone()))
+}
+
+/// Whether a member fits its host with the new file, or some other host.
+pub(super) fn fits(cluster: &Cluster, member: &Member, file: &Arc<Constraints>) -> Result<(), String> {
+    let name = &member.name;
+    let constraints = Constraints::resolve(file, name);
+    let mut reasons = Vec::new();
+    let own = member.host.iter().map(|host| (host, Stance::Stay));
+    let others = cluster.machines.keys().filter(|host| Some(*host) != member.host.as_ref());
+    for (host, stance) in own.chain(others.map(|host| (host, Stance::Arrive))) {
+        let question = Question { unit: name, constraints: &constraints, host, stance, with: &[] };
+        let Some(misfit) = first_misfit(cluster, &question) else { return Ok(()) };
+        reasons.push(format!("{}: {misfit}", cluster.hostname(host).unwrap_or(host.short())));
+    }
+    Err(format!("{name} fits no host with its new file ({})", reasons.join("; ")))
+}

@@ -1,0 +1,151 @@
+//! Judges rollouts, commit by commit: who is told to run which file, and how many are away because of it. Owns the
+//! units that random seeds roll out. Knows the records, and nothing of how the leader decides.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flotilla::model::cluster::Cluster;
+use flotilla::model::name::{MachineId, UnitHash, UnitName};
+use flotilla::model::rollout::{Phase, Rollout};
+use flotilla::model::unit::{Assignment, Target};
+use flotilla::plan::gate::effective;
+
+use super::random::Random;
+
+/// A set that is rolled out, and a unit.
+pub(crate) const SET: &str = "tier@.service";
+pub(crate) const UNIT: &str = "solo.service";
+
+/// How long a rollout of them waits for a member.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A file of the set or the unit: a few versions, one of which can't be started if that is wanted, and some policies.
+pub(crate) fn text(name: &str, random: &mut Random, or_broken: bool) -> String {
+    let program = match random.within(0..=3) {
+        0 if or_broken => "ExecStart=\n".to_owned(),
+        version => format!("ExecStart=/bin/tier {version}\n"),
+    };
+    let parallel = random.pick(&["", "Parallel=2\n", "Parallel=50%\n"]);
+    let canary = random.pick(&["", "", "Canary=1\nPromote=auto\n", "Canary=1\nPromote=5\n"]);
+    let failure = random.pick(&["", "", "OnFailure=pause\n"]);
+    let replicas = if name == SET { "Replicas=3\n" } else { "" };
+    let deadline = DEADLINE.as_secs();
+    format!(
+        "[Service]\n{program}[X-Fleet]\n{replicas}[X-Rollout]\nHealthySec=2\nDeadlineSec={deadline}\n\
+         {parallel}{canary}{failure}"
+    )
+}
+
+/// What is wrong with a commit that led from `before` to `after`. The leader has planned it from one of the states
+/// `past`, or from `before`.
+pub(crate) fn judge<'a>(
+    before: &'a Cluster,
+    after: &Cluster,
+    past: impl Iterator<Item = &'a Cluster> + Clone,
+) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut away: BTreeMap<&UnitName, Vec<&UnitName>> = BTreeMap::new();
+    for (name, host, told) in launched(after) {
+        let Some((rollout_name, rollout)) = rollout_of(after, name) else { continue };
+        let known = launched(before).find(|(other, ..)| *other == name).map(|(.., told)| told);
+        let body =
+            |hash: &UnitHash| [before, after].iter().find_map(|cluster| Some(cluster.files.get(hash)?.value.body));
+        // What systemd reads the same from restarts nothing.
+        if known.is_none_or(|known| body(&known.hash) == body(&told.hash)) {
+            continue;
+        }
+        found.extend(wrong_file(before, after, name, rollout, told).map(|what| format!("{what} on {}", host.short())));
+        let takes_part = before.gates.contains_key(name) || after.gates.contains_key(name);
+        // A leader may have known less, and taken it for one that isn't healthy.
+        let was_healthy = || past.clone().chain(std::iter::once(before)).all(|cluster| is_healthy_in(cluster, name));
+        if takes_part && was_healthy() {
+            away.entry(rollout_name).or_default().push(name);
+        }
+    }
+    for (rollout, stopped) in away {
+        found.extend(too_few(before, after, past.clone(), rollout, &stopped));
+    }
+    found
+}
+
+/// A unit may be told to run what it was asked to, or what its rollout goes back to; nothing that has failed.
+fn wrong_file(
+    before: &Cluster,
+    after: &Cluster,
+    name: &UnitName,
+    rollout: &Rollout,
+    told: &Assignment,
+) -> Option<String> {
+    let asked = [before, after].map(|cluster| cluster.units.get(name).map(|unit| &unit.hash));
+    let gate = before.gates.get(name).map(|gate| &gate.value.hash);
+    let may_be: [Option<&UnitHash>; 5] = [asked[0], asked[1], gate, Some(&rollout.from.hash), Some(&rollout.target)];
+    if !may_be.contains(&Some(&told.hash)) {
+        return Some(format!("{name} is told to run {}, which nobody asked for", told.hash.short()));
+    }
+    let has_failed = matches!(rollout.phase, Phase::Reverting | Phase::Reverted | Phase::Stuck);
+    (has_failed && told.hash == rollout.target && told.hash != rollout.from.hash)
+        .then(|| format!("{name} is told to run {}, which has failed", told.hash.short()))
+}
+
+/// Of the members that have a host, at most `Parallel=` may be away because of a rollout.
+fn too_few<'a>(
+    before: &'a Cluster,
+    after: &Cluster,
+    past: impl Iterator<Item = &'a Cluster> + Clone,
+    rollout: &UnitName,
+    stopped: &[&UnitName],
+) -> Option<String> {
+    let record = &after.rollouts.get(rollout)?.value;
+    let policy = after.files.get(&record.target).and_then(|file| file.value.rollout.as_deref().cloned());
+    let policy = policy.unwrap_or_default();
+    let members: Vec<&UnitName> =
+        after.units.keys().filter(|name| rollout_of(after, name).is_some_and(|(of, _)| of == rollout)).collect();
+    let has_host = |cluster: &Cluster, name: &UnitName| {
+        launched(cluster).any(|(other, host, _)| other == name && cluster.machines.contains_key(host))
+    };
+    let all = members.iter().filter(|name| has_host(before, name)).count();
+    let states = || past.clone().chain(std::iter::once(before));
+    // What the leader may have known when it decided.
+    let healthy = members.iter().filter(|name| states().any(|cluster| is_healthy_in(cluster, name))).count();
+    let floor = all.saturating_sub(policy.parallel.at_least_one_of(members.len()));
+    (healthy.saturating_sub(stopped.len()) < floor).then(|| {
+        let stopped: Vec<&str> = stopped.iter().map(|name| name.as_str()).collect();
+        format!("{} of {all} members of {rollout} are healthy, and {} is stopped", healthy, stopped.join(" "))
+    })
+}
+
+/// The rollouts that go on although nothing prevents their end.
+pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
+    let goes_on = |phase: Phase| !phase.is_over() && !matches!(phase, Phase::Paused | Phase::Waiting);
+    let all = cluster.rollouts.iter().filter(move |(_, rollout)| goes_on(rollout.value.phase));
+    all.map(|(name, rollout)| format!("the rollout of {name} is {:?}", rollout.value.phase))
+}
+
+/// The set or unit that `name` is rolled out with.
+fn rollout_of<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a UnitName, &'a Rollout)> {
+    let template = name.number().and_then(|_| name.template());
+    let all = [template.as_ref(), Some(name)];
+    let found = all.into_iter().flatten().find_map(|name| cluster.rollouts.get_key_value(name));
+    found.map(|(name, rollout)| (name, &rollout.value))
+}
+
+fn launched(cluster: &Cluster) -> impl Iterator<Item = (&UnitName, &MachineId, &Assignment)> {
+    let all =
+        cluster.schedule.iter().flat_map(|(host, slice)| slice.iter().map(move |(name, told)| (name, host, told)));
+    all.map(|(name, host, told)| (name, host, &told.value)).filter(|(.., told)| told.target == Target::Launched)
+}
+
+/// Whether a unit's host says that it is healthy with what it is told.
+fn is_healthy_in(cluster: &Cluster, name: &UnitName) -> bool {
+    let scheduled = effective(cluster);
+    let Some(unit) = scheduled.units.get(name) else { return false };
+    let Some((_, host, told)) = launched(cluster).find(|(other, ..)| *other == name) else { return false };
+    let report = cluster.report(name, host).filter(|_| cluster.machines.contains_key(host));
+    report.is_some_and(|report| {
+        report.hash == told.hash
+            && report.generation >= told.generation
+            && report.hash == unit.hash
+            && report.job.is_none()
+            && report.is_ready()
+    })
+}
