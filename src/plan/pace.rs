@@ -40,6 +40,12 @@ pub struct Member {
     pub state: MemberState,
 }
 
+impl Member {
+    fn is_gone(&self) -> bool {
+        matches!(self.state, MemberState::Away | MemberState::Unplaced)
+    }
+}
+
 /// How a member is with the file that it is to have: the new one, or the one before while it is behind its gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemberState {
@@ -213,7 +219,7 @@ impl Pace<'_> {
         if self.next.phase != Phase::Canary {
             return;
         }
-        self.wake_for(|member| !member.gated || member.state == MemberState::Away);
+        self.wake_for(|member| !member.gated || member.is_gone());
     }
 
     fn waiting(&mut self) {
@@ -254,7 +260,7 @@ impl Pace<'_> {
             }
             return self.enter(Phase::Done, None);
         }
-        self.wake_for(|member| !member.gated || member.state == MemberState::Away);
+        self.wake_for(|member| !member.gated || member.is_gone());
     }
 
     /// Let at most so many members through, within the budget; those that have no host only if `unplaced`.
@@ -307,7 +313,7 @@ impl Pace<'_> {
             let why = self.next.why.clone();
             return self.enter(Phase::Reverted, why);
         }
-        self.wake_for(|member| member.gated || member.state == MemberState::Away);
+        self.wake_for(|member| member.gated || member.is_gone());
     }
 
     fn members(&self) -> impl Iterator<Item = (&Member, &Timed)> {

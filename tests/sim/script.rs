@@ -12,6 +12,7 @@
 //! replace NAME…                  submit another file, with the same desired state
 //! destroy NAME…
 //! scale web@.service 5           this set has so many members
+//! rollout web@.service promote   ask this of its rollout: pause, resume, promote or retry
 //! dies-after 2 scale NAME COUNT  the daemon that carries this request out dies after two of its transactions
 //! crash|boot n1                  the power fails; it returns
 //! cut|join n1…                   the network fails; it returns
@@ -54,6 +55,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use flotilla::model::name::UnitName;
+use flotilla::model::rollout::Request;
 use flotilla::model::unit::Desired;
 use flotilla::registry::units::Intent;
 use flotilla::store::embedded::{Counter, History};
@@ -153,6 +155,17 @@ impl Player {
             }
             ["scale", unit, count] => {
                 return Ok(refusal(self.world.ask(&[scaled(unit, count)?]).await.err()));
+            }
+            ["rollout", unit, what] => {
+                let what = match *what {
+                    "pause" => Request::Pause,
+                    "resume" => Request::Resume,
+                    "promote" => Request::Promote,
+                    "retry" => Request::Retry,
+                    _ => return Err("no such request".into()),
+                };
+                let unit = unit.parse().map_err(|error| format!("{error}"))?;
+                self.world.ask_of_rollout(&unit, what).await?;
             }
             ["dies-after", commits, "scale", unit, count] => {
                 let commits = commits.parse().map_err(|_| "not a number")?;

@@ -177,7 +177,9 @@ pub(crate) fn log(world: &World, lines: &[(Duration, String)]) -> String {
             continue; // the host in memory boots as soon as it loses its power, but has no daemon until `boot`
         }
         let host = world.hosts.iter().any(|host| line.starts_with(&format!("{}: ", host.name)));
-        let shown = if let Some(decision) = line.strip_prefix("  INFO engine: ") {
+        let failed = line.strip_prefix("  WARN engine: rollout of ").map(|failed| format!("rollout of {failed}"));
+        let decided = line.strip_prefix("  INFO engine: ").map(str::to_owned).or(failed);
+        let shown = if let Some(decision) = &decided {
             let Some((why, unit)) = decision.rsplit_once(" unit=") else { continue };
             let mut shown = format!("{unit} {why}");
             for (id, _) in names(world) {

@@ -42,7 +42,7 @@ pub(super) struct Timed {
     pub(super) healthy_since: Option<u64>,
     /// Whether its time is over, and it never was healthy for long enough.
     pub(super) is_late: bool,
-    /// Whether it has no host, or its host has been gone for a while: nothing waits for it any longer.
+    /// Whether it has had no host for a while, or its host has been gone for so long: nothing waits for it any longer.
     pub(super) is_nowhere: bool,
     /// When one of these changes if the member stays as it is.
     pub(super) wake: Option<u64>,
@@ -61,7 +61,7 @@ impl Timers {
                 seen.spent = seen.spent.saturating_add(elapsed);
             }
             seen.take(&member.state, look.policy, now);
-            let timed = seen.timed(&member.state, look.policy, now);
+            let timed = seen.timed(look.policy, now);
             self.members.insert(member.name.clone(), seen);
             timed
         });
@@ -102,7 +102,7 @@ impl Seen {
     fn take(&mut self, state: &MemberState, policy: &Policy, now: u64) {
         let since = |before: Option<u64>, is_so: bool| is_so.then(|| before.unwrap_or(now));
         self.healthy_since = since(self.healthy_since, *state == MemberState::Healthy);
-        self.away_since = since(self.away_since, *state == MemberState::Away);
+        self.away_since = since(self.away_since, matches!(state, MemberState::Away | MemberState::Unplaced));
         self.has_passed |= self.healthy_since.is_some_and(|since| after(since, policy.healthy) <= now);
         // Until its host has started it, the time counts only if it can't.
         self.is_running = match state {
@@ -111,7 +111,7 @@ impl Seen {
         };
     }
 
-    fn timed(&self, state: &MemberState, policy: &Policy, now: u64) -> Timed {
+    fn timed(&self, policy: &Policy, now: u64) -> Timed {
         let late_at = after(now, policy.deadline).saturating_sub(self.spent);
         let nowhere_at = self.away_since.map(|since| after(since, policy.healthy));
         let passes_at = self.healthy_since.filter(|_| !self.has_passed).map(|since| after(since, policy.healthy));
@@ -121,7 +121,7 @@ impl Seen {
             has_passed: self.has_passed,
             healthy_since: self.healthy_since,
             is_late: late.is_some_and(|at| at <= now),
-            is_nowhere: *state == MemberState::Unplaced || nowhere_at.is_some_and(|at| at <= now),
+            is_nowhere: nowhere_at.is_some_and(|at| at <= now),
             wake: wakes.into_iter().flatten().filter(|at| *at > now).min(),
         }
     }

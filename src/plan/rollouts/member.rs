@@ -1,6 +1,7 @@
 //! What the leader knows of a member of a rollout: whether it is healthy with the file that it should have now, and
 //! whether it could run with the new one. Must never decide what follows from it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
@@ -22,9 +23,20 @@ pub(super) fn member(cluster: &Cluster, name: &UnitName) -> Member {
     let state = match (host, cluster.units.get(name)) {
         (Some(host), _) if !cluster.machines.contains_key(host) => MemberState::Away,
         (Some(host), Some(unit)) => state(cluster, name, unit, host),
+        _ if leaves(cluster, name) => MemberState::Assigned(None),
         _ => MemberState::Unplaced,
     };
     Member { name: name.clone(), gated, host: host.cloned(), state }
+}
+
+/// Whether a unit is being stopped on a host that is there, and goes to another one afterwards.
+fn leaves(cluster: &Cluster, name: &UnitName) -> bool {
+    let hosts =
+        cluster.placed_on(name).into_iter().chain(cluster.states.get(name).into_iter().flat_map(BTreeMap::keys));
+    hosts.filter(|host| cluster.machines.contains_key(*host)).any(|host| {
+        let told = cluster.schedule.get(host).and_then(|assignments| assignments.get(name));
+        told.is_some_and(|told| told.value.target == Target::Removed)
+    })
 }
 
 fn state(cluster: &Cluster, name: &UnitName, unit: &Unit, host: &MachineId) -> MemberState {

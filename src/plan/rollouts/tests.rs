@@ -227,6 +227,29 @@ fn the_members_of_a_set_get_another_file_one_after_another() {
 }
 
 #[test]
+fn members_that_move_do_so_one_after_another() {
+    for restless in [false, true] {
+        let mut bench = Bench { restless, ..Bench::new(3) };
+        bench.ask_set(&web("old"));
+        bench.settle();
+        let there = file("new", &format!("[X-Fleet]\nMachineID={}\n[X-Rollout]\nHealthySec=1", id(3)));
+        bench.ask_set(&there);
+        for quarter in 0..200 {
+            bench.decide();
+            let is_there = |member: &u32| launched(&bench.store, &name(&format!("web@{member}.service"))).is_some();
+            assert!((1..=3).filter(is_there).count() >= 2, "{:#?}", bench.log);
+            // They take longer to stop than a member whose host is gone is waited for.
+            if quarter % 16 == 15 {
+                bench.answer();
+            }
+            bench.now += 250;
+        }
+        bench.settle();
+        assert_eq!((bench.runs(), bench.rollout().phase), (three(&there), Phase::Done));
+    }
+}
+
+#[test]
 fn a_file_that_fails_is_taken_back_and_reaches_nobody_else() {
     for restless in [false, true] {
         let mut bench = Bench { restless, bad: vec![web("bad").hash()], ..Bench::new(3) };
