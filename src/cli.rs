@@ -22,6 +22,7 @@ mod known;
 mod limit;
 mod mass_loss;
 mod output;
+mod rolling;
 mod session;
 mod wait;
 
@@ -37,7 +38,7 @@ use crate::remote::{self, Hosts};
 use args::{Change, Cli, Command, Create, Destroy, Format, Globals, Start, Submit};
 use commands::{
     complete, context, diff, edit, export, fd_forward, forget, history, import, journal, list, restart, restore,
-    rollback, scale, services, show, ssh, status, submit, units, verify, wait_for,
+    rollback, rollout, scale, services, show, ssh, status, submit, units, verify, wait_for,
 };
 use error::{Error, Exit};
 use input::{argv, refused};
@@ -205,6 +206,7 @@ async fn carry_out(session: &Session, command: &Command) -> Result<Exit, Error> 
         Command::Destroy(args) => units::destroy(session, args).await,
         Command::Scale(args) => scale::run(session, args).await,
         Command::Rollback(args) => rollback::run(session, args).await,
+        Command::Rollout(args) => rollout::run(session, args).await,
         Command::Wait(args) => wait_for::run(session, args).await,
         Command::Cat(args) => show::cat(session, args).await,
         Command::Diff(args) => diff::run(session, args).await,
@@ -244,6 +246,7 @@ fn format(command: &Command) -> Format {
         | Command::Destroy(Destroy { change: Change { output, .. }, .. }) => output.format,
         Command::Scale(args) => args.output.format,
         Command::Rollback(args) => args.output.format,
+        Command::Rollout(args) => args.output.format,
         Command::Wait(args) => args.output.format,
         Command::Cat(args) => args.output.format,
         Command::Diff(args) => args.output.format,

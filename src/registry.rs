@@ -6,6 +6,7 @@
 //! Each family of keys has one writer, which its file in [`records`] names.
 
 pub mod apply;
+pub mod ask;
 pub mod commit;
 pub mod damage;
 pub mod forget;

@@ -30,6 +30,8 @@ mod reports;
 mod riders;
 #[path = "api/roles.rs"]
 mod roles;
+#[path = "api/rollouts.rs"]
+mod rollouts;
 #[path = "api/server.rs"]
 mod server;
 #[path = "api/sets.rs"]

@@ -192,6 +192,34 @@ fn description() -> Value {
             ),
         ),
         (
+            "/fleet/v2/rollouts",
+            "get",
+            list(
+                "rollouts",
+                "Rollouts: how new files reach the members of sets, and units whose files have [X-Rollout].",
+                vec![globs()],
+                types.answer::<wire::RolloutList>(),
+            ),
+        ),
+        (
+            "/fleet/v2/rollouts/{name}",
+            "get",
+            one("rollout", "The last rollout of a set's template or of a unit.", types.answer::<wire::RolloutView>()),
+        ),
+        (
+            "/fleet/v2/rollouts/{name}",
+            "post",
+            Operation {
+                id: "askRollout",
+                summary: "Ask something of a rollout: pause, resume, promote, retry.",
+                needs: Need::Operate,
+                parameters: vec![name()],
+                request: body(types.request::<wire::AskRollout>(), json!({ "ask": "promote" })),
+                done: vec![(204, "Asked. The leader acts on it after the answer.", None)],
+                refused: &[400, 404, 408, 409, 413, 415, 500, 503],
+            },
+        ),
+        (
             "/fleet/v2/machines",
             "get",
             Operation {

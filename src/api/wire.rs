@@ -2,6 +2,7 @@
 
 mod errors;
 mod machines;
+mod rollouts;
 pub mod services;
 mod status;
 mod units;
@@ -11,6 +12,7 @@ pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
 pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{MachineList, MachineRef, MachineView, Offline};
+pub use rollouts::{AskRollout, AskView, FileOutcomeView, RolloutList, RolloutMember, RolloutView};
 pub use status::{ClusterView, LeaderView};
 pub use units::{
     Applied, AppliedUnit, Apply, ApplyUnit, BODY_LIMIT, DamagedUnit, FormerRevision, HostOrder, HostReasons,

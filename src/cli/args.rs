@@ -14,6 +14,7 @@ mod journal;
 mod legacy;
 mod list;
 mod output;
+mod rollout;
 mod wait;
 
 use clap::builder::BoolishValueParser;
@@ -31,6 +32,7 @@ pub(super) use legacy::{Legacy, SIGNED};
 pub(super) use list::FIELDS;
 pub(super) use list::{Cat, Columns, Filter, List, ListMachines, ListUnits, Service, Version};
 pub(super) use output::{Format, OutputFormat};
+pub(super) use rollout::Rollout;
 pub(super) use wait::Wait;
 
 /// Where `fleetd` listens unless told otherwise.
@@ -99,6 +101,8 @@ pub(super) enum Command {
     Scale(Scale),
     /// Give units back the files that they had before
     Rollback(Rollback),
+    /// Show how far a new file has got; pause it, or promote it
+    Rollout(Rollout),
     /// Wait until units are in a state
     Wait(Wait),
     /// Print a unit's file as it was submitted

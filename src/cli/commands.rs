@@ -24,6 +24,7 @@ mod replace;
 pub(super) mod restart;
 pub(super) mod restore;
 pub(super) mod rollback;
+pub(super) mod rollout;
 pub(super) mod scale;
 mod send;
 pub(super) mod services;

@@ -35,6 +35,11 @@ impl Exit {
         if failed { Self::Failure } else { Self::Ok }
     }
 
+    /// The exit code of a command that did this and then `next`: the first that isn't a success; Ctrl-C precedes it.
+    pub(super) fn and(self, next: Self) -> Self {
+        if self == Self::Ok || next == Self::Interrupted { next } else { self }
+    }
+
     /// The result of a program that exited with `status`.
     pub(super) fn of_status(status: u8) -> Self {
         if status == 0 { Self::Ok } else { Self::Status(status) }

@@ -3,8 +3,11 @@
 
 pub mod policy;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use super::author::Author;
 use super::name::{UnitHash, UnitName};
 use super::revision::Revision;
 
@@ -128,6 +131,18 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// What can be asked of a rollout in this phase.
+    #[must_use]
+    pub fn accepts(self) -> &'static [Request] {
+        match self {
+            Self::Canary | Self::Waiting => &[Request::Pause, Request::Promote],
+            Self::Rolling => &[Request::Pause],
+            Self::Paused => &[Request::Resume, Request::Retry],
+            Self::Done => &[],
+            Self::Reverting | Self::Reverted | Self::Stuck => &[Request::Retry],
+        }
+    }
+
     /// Whether nothing more will happen unless somebody requests it.
     #[must_use]
     pub fn is_over(self) -> bool {
@@ -142,6 +157,9 @@ pub struct Ask {
     pub what: Request,
     /// The store's revision at which it was requested.
     pub generation: Revision,
+    /// Who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Box<Author>>,
 }
 
 /// What can be asked of a rollout.
@@ -157,6 +175,33 @@ pub enum Request {
     Promote,
     /// Begin again with the file that failed.
     Retry,
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Promote => "promote",
+            Self::Retry => "retry",
+        })
+    }
+}
+
+/// As in `web@.service is waiting for promotion`.
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Canary => "changing its canaries",
+            Self::Waiting => "waiting for promotion",
+            Self::Rolling => "rolling",
+            Self::Paused => "paused",
+            Self::Reverting => "going back",
+            Self::Reverted => "reverted",
+            Self::Stuck => "stuck",
+            Self::Done => "done",
+        })
+    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ async fn every_operation_answers_as_described_and_no_other_does() {
         let instance = "/fleet/v2/services/a.service/a-1";
         daemon.delete(instance).await;
         daemon.write_raw(&format!("roster/{N2}"), br#"{"hostname":"n2"}"#).await;
+        let rollout = br#"{"target":"b","from":{"hash":"a"},"phase":"waiting","since":1,"began":1}"#;
+        daemon.write_raw("rollout/a.service", rollout).await;
         let mut lease = json!(null);
         if pattern.contains("/services") && !pattern.ends_with("{instance}") {
             lease = daemon.send("PUT", instance, &json!({ "address": "10.88.0.1", "port": 80 })).await.json();

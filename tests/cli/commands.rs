@@ -83,7 +83,7 @@ fn help_has_every_command_in_its_group() {
     };
     assert_eq!(
         names("Run units"),
-        ["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "rollback", "wait"]
+        ["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "rollback", "rollout", "wait"]
     );
     assert_eq!(names("Unit files"), ["cat", "diff", "history", "edit", "verify"]);
     assert_eq!(names("See what is there")[..3], ["status", "list-units", "list-unit-files"]);

@@ -223,6 +223,7 @@ fn described(args: &[String], out: &str) {
             Some("PrintedDone")
         }
         "export" => Some("PrintedExport"),
+        "rollout" => Some("PrintedRollouts"),
         "wait" => Some("PrintedWaited"),
         "cat" => Some("PrintedFiles"),
         "history" => Some("UnitHistory"),

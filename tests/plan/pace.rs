@@ -209,7 +209,7 @@ impl World {
             }
             Event::Ask(what) => {
                 let generation = self.ask.as_ref().map_or(Revision(1), |ask| ask.generation.next());
-                self.ask = Some(Ask { what: *what, generation });
+                self.ask = Some(Ask { what: *what, generation, by: None });
             }
             Event::Add => {
                 let number = (1..).find(|number| !self.members.contains_key(number)).unwrap();

@@ -13,9 +13,10 @@ use flotilla::model::file::UnitFile;
 use flotilla::model::format::{Format, ReportKeyForm};
 use flotilla::model::machine::{Machine, Metadata};
 use flotilla::model::name::{MachineId, UnitName};
-use flotilla::model::rollout::{Ask, Request};
-use flotilla::model::unit::{Desired, Unit};
+use flotilla::model::rollout::Request;
+use flotilla::model::unit::Desired;
 use flotilla::registry::apply::{Applied, Why, apply};
+use flotilla::registry::ask;
 use flotilla::registry::forget::forget;
 use flotilla::registry::keys::{Key, STATES};
 use flotilla::registry::reader::Reader;
@@ -488,11 +489,8 @@ impl World {
     /// Dynamic metadata; `None` removes it.
     pub(crate) async fn ask_of_rollout(&self, name: &UnitName, what: Request) -> Result<(), String> {
         self.journal.note(format!("* user: {what:?} the rollout of {name}").to_lowercase());
-        let cluster = self.judge.cluster();
-        let unit = cluster.units.get(name).cloned().ok_or("no such unit")?;
-        let ask = Some(Box::new(Ask { what, generation: cluster.revision }));
-        let txn = Txn { guards: Vec::new(), ops: vec![put(&Key::Unit(name.clone()), &Unit { ask, ..unit }, None)] };
-        self.user.commit(txn).await.map(drop).map_err(|error| error.to_string())
+        let asked = ask::ask(&self.reader, name, what, &Author::default()).await;
+        asked.map(drop).map_err(|refusal| format!("{refusal:?}"))
     }
 
     pub(crate) async fn set_metadata(&self, host: usize, key: &str, value: Option<&str>) -> Result<(), Error> {

@@ -228,6 +228,14 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "PrintedRollouts",
+            json!({
+                "description": "What `fleetctl rollout --output json` prints: the one that is named, or all that \
+                    aren't done.",
+                "anyOf": [of("RolloutView"), all_of(of("RolloutView"))],
+            }),
+        ),
+        (
             "PrintedFiles",
             json!({
                 "description": "What `fleetctl cat --output json` prints: one, or for a pattern an array; \

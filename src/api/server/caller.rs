@@ -10,6 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::IntoResponse as _;
 use axum::routing::MethodRouter;
 
+use crate::model::name::UnitName;
 use crate::model::role::{Grant, Operation, listed};
 use crate::registry::units::{Intent, UnitChange};
 
@@ -86,7 +87,6 @@ impl Caller {
     /// # Errors
     /// 403 for the first one.
     pub(super) fn check_changes(&self, intents: &[Intent]) -> Result<(), Failure> {
-        let (name, grant) = (self.socket(), self.grant());
         for Intent { name: unit, change } in intents {
             self.check(match change {
                 UnitChange::Destroy | UnitChange::Ensure { file: Some(_), .. } => Operation::Submit,
@@ -94,11 +94,21 @@ impl Caller {
                 UnitChange::Ensure { replicas: Some(_), .. } => Operation::Submit,
                 UnitChange::Restart | UnitChange::Ensure { file: None, .. } => Operation::Operate,
             })?;
-            if !grant.includes(unit.as_str()) {
-                return Err(refused(format!("{unit}: {name} has the role {grant}, which doesn't include this unit")));
-            }
+            self.check_name(unit)?;
         }
         Ok(())
+    }
+
+    /// Refuse a unit that the socket doesn't include.
+    ///
+    /// # Errors
+    /// 403.
+    pub(super) fn check_name(&self, unit: &UnitName) -> Result<(), Failure> {
+        let (name, grant) = (self.socket(), self.grant());
+        if grant.includes(unit.as_str()) {
+            return Ok(());
+        }
+        Err(refused(format!("{unit}: {name} has the role {grant}, which doesn't include this unit")))
     }
 }
 

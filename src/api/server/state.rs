@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::author::Author;
-use crate::model::name::MachineId;
+use crate::model::name::{MachineId, UnitName};
+use crate::model::rollout::Request;
 use crate::model::unit::Outcome;
 use crate::plan::host::local::HostView;
 use crate::registry::apply::{self, Applied, Why};
+use crate::registry::ask::{self, Refusal as AskRefusal};
 use crate::registry::metadata::Refusal;
 use crate::registry::reader::Reader;
 use crate::registry::records::leader::LeaderRecord;
@@ -266,6 +268,14 @@ impl<S: Store> Api<S> {
     /// Who `caller` is, as this daemon records it.
     fn author(&self, caller: &Caller) -> Author {
         Author { host: self.machine.clone(), ..caller.peer.author() }
+    }
+
+    /// Ask something of a rollout at the request of `caller`. The answer waits for nothing.
+    pub(super) async fn ask(&self, name: &UnitName, what: Request, caller: &Caller) -> Result<(), AskRefusal> {
+        let by = self.author(caller);
+        let generation = ask::ask(&self.reader, name, what, &by).await?;
+        tracing::info!(%by, %generation, "asked of the rollout of {name}: {what}");
+        Ok(())
     }
 
     /// Carry out `intents` at the request of `caller`.

@@ -6,6 +6,7 @@ mod history;
 mod hosts;
 mod lines;
 mod offline;
+mod rollouts;
 mod services;
 mod sets;
 mod units;
@@ -28,11 +29,14 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     let metadata = [(Administer, delete(hosts::forget_metadata::<S>))];
     let instance = [(Announce, put(services::put::<S>)), (Announce, delete(services::delete::<S>))];
     let keep_alive = [(Announce, post(services::keep_alive::<S>))];
+    let rollout = [(Read, get(rollouts::get::<S>)), (Operate, post(rollouts::post::<S>))];
     Router::new()
         .route("/units", allow_methods(units, "GET and POST"))
         .route("/units/{name}", allow_methods([(Read, get(units::get::<S>))], "GET"))
         .route("/units/{name}/history", allow_methods([(Read, get(history::get::<S>))], "GET"))
         .route("/sets", allow_methods([(Read, get(sets::list::<S>))], "GET"))
+        .route("/rollouts", allow_methods([(Read, get(rollouts::list::<S>))], "GET"))
+        .route("/rollouts/{name}", allow_methods(rollout, "GET and POST"))
         .route("/machines", allow_methods([(Discover, get(hosts::list::<S>))], "GET"))
         .route("/machines/{id}", allow_methods([(Administer, delete(hosts::forget::<S>))], "DELETE"))
         .route("/machines/{id}/metadata", allow_methods(metadata, "DELETE"))

@@ -110,6 +110,15 @@ const EXAMPLES: &[Examples] = &[
         ],
     ),
     (
+        "rollout",
+        &[
+            ("rollout", "the rollouts that aren't done"),
+            ("rollout web@", "how the rollout of the set web@.service stands, member by member"),
+            ("rollout web@ promote --follow", "go on beyond the canaries, and look on until it has ended"),
+            ("rollout web@ pause", "let no other member have the new file until `rollout web@ resume`"),
+        ],
+    ),
+    (
         "list-machines",
         &[
             ("list-machines --fields=hostname,version", "which host runs which version"),

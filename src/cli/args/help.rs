@@ -8,15 +8,19 @@ use super::examples;
 
 /// What belongs together. A command that is named nowhere here goes last.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Run units", &["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "rollback", "wait"]),
+    (
+        "Run units",
+        &["submit", "load", "start", "restart", "stop", "unload", "destroy", "scale", "rollback", "rollout", "wait"],
+    ),
     ("Unit files", &["cat", "diff", "history", "edit", "verify"]),
     ("See what is there", &["status", "list-units", "list-unit-files", "list-sets", "list-machines", "journal", "ssh"]),
     ("More", &[]),
 ];
 
 /// Not on the screen, where there is room for 32 lines: `version` is `fleetctl --version` too, `import` is needed once,
-/// where `forget` helps, `status` says so, and who announces services reads about `list-services` and `service` there.
-const LEFT_OUT: [&str; 5] = ["version", "import", "forget", "list-services", "service"];
+/// where `forget` helps, `status` says so, and who announces services, or has several clusters, reads about
+/// `list-services`, `service` and `context` there.
+const LEFT_OUT: [&str; 6] = ["version", "import", "forget", "list-services", "service", "context"];
 
 /// What follows the list of commands.
 const READ_ON: &str = "Help: fleetctl help COMMAND; options of every command: fleetctl help options";

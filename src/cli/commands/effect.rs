@@ -33,11 +33,7 @@ impl Change<'_> {
             return "only comments or white space differ, nothing is restarted".into();
         }
         if unit.name.is_template() {
-            return match self.followers {
-                0 => "no instance has its present file".into(),
-                1 => "1 instance has its present file and keeps it, unless `--instances` is given".into(),
-                more => format!("{more} instances have its present file and keep it, unless `--instances` is given"),
-            };
+            return self.of_a_template(unit.replicas.is_some());
         }
         let host = unit.machine.as_ref().map(|machine| machine.hostname.as_str());
         match (unit.desired, host) {
@@ -46,6 +42,21 @@ impl Change<'_> {
             _ if unit.global => format!("restarts it on {}", count(unit.hosts.len(), "host")),
             (desired, Some(host)) => self.on(host, desired),
             (_, None) => format!("it waits for a host, {}", self.fits()),
+        }
+    }
+
+    fn of_a_template(&self, is_set: bool) -> String {
+        match self.followers {
+            0 => "no instance has its present file".into(),
+            more if is_set && self.same_body => {
+                format!("{} with its present file: {ONLY_SECTIONS}", count(more, "instance"))
+            }
+            more if is_set => {
+                let instances = count(more, "instance");
+                format!("{instances} with its present file: `fleetctl start --replace` restarts them one after another")
+            }
+            1 => "1 instance has its present file and keeps it, unless `--instances` is given".into(),
+            more => format!("{more} instances have its present file and keep it, unless `--instances` is given"),
         }
     }
 
@@ -129,7 +140,14 @@ mod tests {
             (placed(Desired::Launched), placed(Desired::Loaded), unit("a.service", Desired::Inactive, &[]));
         let waiting = unit("a.service", Desired::Launched, &[]);
         let template = unit("a@.service", Desired::Inactive, &[]);
-        let cases: [Case<'_>; 11] = [
+        let set = UnitView { replicas: Some(3), ..template.clone() };
+        let cases: [Case<'_>; 12] = [
+            (
+                Some(&set),
+                false,
+                None,
+                "2 instances with its present file: `fleetctl start --replace` restarts them one after another",
+            ),
             (None, false, Some(&both), "it is new, and fits n1, n2"),
             (None, false, Some(&none), "it is new, and none of 2 hosts fits"),
             (None, false, None, "it is new, and runs nowhere by itself"),

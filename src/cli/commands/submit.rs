@@ -1,6 +1,7 @@
 //! submit, load, start: sends unit files to the cluster and waits until they are carried out, for `rollback` too. Reads
 //! files through `files`; `replace` owns how several running units get a new file.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::api::wire::{AppliedUnit, ApplyUnit, Operation, Outcome};
@@ -12,6 +13,7 @@ use crate::cli::input::batch::Batch;
 use crate::cli::input::files::{self, Known, Policy};
 use crate::cli::input::select;
 use crate::cli::limit::Limit;
+use crate::cli::rolling;
 use crate::cli::session::Session;
 use crate::model::name::UnitName;
 use crate::model::unit::Desired;
@@ -119,6 +121,8 @@ pub(super) async fn deliver(
     let (mut later, now): (Vec<ApplyUnit>, Vec<ApplyUnit>) =
         units.into_iter().partition(|unit| one_by_one && batch.restarted.contains(unit.name.as_str()));
     let asked = send::names(&now);
+    let texts: BTreeMap<String, String> =
+        now.iter().filter_map(|unit| Some((unit.name.clone(), unit.text.clone()?))).collect();
     let applied = send::files(session, &batch, now).await?;
     // A smaller set has lost them with its new file.
     let lost = |unit: &ApplyUnit| {
@@ -136,10 +140,14 @@ pub(super) async fn deliver(
     for unit in idle {
         session.line(&format!("Unit {} inactive", unit.name));
     }
-    let goals = goals(&applied, &asked, operation);
+    let mut goals = goals(&applied, &asked, operation);
+    let mut exit = Exit::Ok;
+    if !how.no_block {
+        exit = rolling::follow_begun(session, (&applied, &texts), &mut goals, how.limit).await?;
+    }
     let ended = wait_or_trigger(session, &applied, goals, how.no_block, how.limit).await?;
     let mut done = replace::Progress { ended, applied };
-    let mut exit = exit_of(&done.ended);
+    exit = exit.and(exit_of(&done.ended));
     if !later.is_empty() {
         if exit == Exit::Ok {
             exit = replace::one_after_another(session, &batch, later, how.limit, &mut done).await?;

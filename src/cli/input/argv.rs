@@ -146,7 +146,7 @@ const FLEETS: [&str; 16] = [
 ];
 
 /// Commands that are newer than the abbreviations that scripts use: `fleetctl ver` is `version` in spite of `verify`.
-const LATER: [&str; 7] = ["diff", "edit", "history", "list-sets", "rollback", "scale", "verify"];
+const LATER: [&str; 8] = ["diff", "edit", "history", "list-sets", "rollback", "rollout", "scale", "verify"];
 
 /// The only command that begins with `typed`, or else `typed`: first of fleet's, then of all but the later ones, then
 /// of these. Hidden commands can't be abbreviated.
@@ -314,7 +314,8 @@ mod tests {
             ("r a", "restart a"),
             ("rest a", "restart a"),
             ("resto a", "restore a"),
-            ("rol a 3", "rollback a 3"),
+            ("rollb a 3", "rollback a 3"),
+            ("rollo a", "rollout a"),
             ("h", "help"),
             ("he", "help"),
             ("hi a", "history a"),

@@ -135,6 +135,7 @@ fn of_argument(verb: &str, before: &[String]) -> Option<Values> {
         "ssh" if before.is_empty() => Some(Values::HostsAndUnits),
         "scale" if before.is_empty() => Some(Values::Scalable),
         "list-sets" => Some(Values::Sets),
+        "rollout" if before.is_empty() => units(true, false),
         "list-machines" => Some(Values::Hosts),
         "forget" => Some(Values::GoneHosts),
         "list-services" => Some(Values::Services),

@@ -42,7 +42,7 @@ const OTHERS: &[Words] = &[
         does: "shows the state of units, `fleetctl cat` their files",
     },
     Words {
-        typed: &["apply", "deploy", "up", "run", "create", "update", "upgrade", "replace", "rollout"],
+        typed: &["apply", "deploy", "up", "run", "create", "update", "upgrade", "replace"],
         ours: "start --replace FILE...",
         does: "submits new and changed unit files and starts their units",
     },

@@ -112,7 +112,7 @@ impl World {
 
     fn ask(&mut self, what: Request) -> (Vec<u32>, Vec<u32>) {
         let generation = self.ask.as_ref().map_or(Revision(1), |ask| ask.generation.next());
-        self.ask = Some(Ask { what, generation });
+        self.ask = Some(Ask { what, generation, by: None });
         self.look()
     }
 

@@ -55,7 +55,7 @@ impl Family for Records {
             "unit/paused@.service",
             concat!(
                 r#"{"desired":"inactive","hash":"3750b3e9","generation":7,"replicas":3,"#,
-                r#""ask":{"what":"pause","generation":9},"submitted":5}"#,
+                r#""ask":{"what":"pause","generation":9,"by":{"uid":0,"user":"root"}},"submitted":5}"#,
             ),
         ),
         // Somebody else has asked for something since it was submitted.

@@ -48,13 +48,15 @@ async fn sets<S: Store>(api: &Api<S>, scope: &Scope) -> Result<SetList, Error> {
     Ok(SetList { revision: cluster.revision, sets: templates.iter().filter_map(set).collect() })
 }
 
-/// The templates and all of their instances.
-fn with_members(templates: &BTreeSet<UnitName>) -> Scope {
-    let patterns = |template: &UnitName| {
-        let prefix = Glob::escape(template.prefix());
-        format!("{prefix}@*.{}", template.kind()).parse().ok()
+/// These units, and all instances of those that are templates.
+pub(super) fn with_members(names: &BTreeSet<UnitName>) -> Scope {
+    let pattern = |name: &UnitName| {
+        if !name.is_template() {
+            return Glob::escape(name.as_str()).parse().ok();
+        }
+        format!("{}@*.{}", Glob::escape(name.prefix()), name.kind()).parse().ok()
     };
-    Scope::of(templates.iter().filter_map(patterns).collect())
+    Scope::of(names.iter().filter_map(pattern).collect())
 }
 
 /// Numbered instances by their templates and numbers.

@@ -1,0 +1,162 @@
+//! v2: rollouts, and what is asked of them. Owns which records they are read from, and how members are shown; the
+//! leader decides how they go on.
+
+use std::collections::BTreeSet;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::{Extension, Json};
+
+use crate::api::server::caller::Caller;
+use crate::api::server::error::Failure;
+use crate::api::server::extract::must_be_json;
+use crate::api::server::state::Api;
+use crate::api::server::views;
+use crate::api::wire::{AskRollout, AskView, FileOutcomeView, RolloutList, RolloutMember, RolloutView};
+use crate::model::cluster::Cluster;
+use crate::model::name::UnitName;
+use crate::model::rollout::Rollout;
+use crate::model::unit::{Desired, Target, Unit, UnitReport};
+use crate::registry::ask::Refusal;
+use crate::registry::keys;
+use crate::registry::scope::Scope;
+use crate::store::{Error, Store};
+
+use super::{names, no_parameters, sets, units};
+
+pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Result<Json<RolloutList>, Failure> {
+    let scope = Scope::of(names(&uri)?);
+    rollouts(&api, &scope).await.map(Json).map_err(|error| api.failed(&error))
+}
+
+pub(super) async fn get<S: Store>(
+    State(api): State<Api<S>>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<Json<RolloutView>, Failure> {
+    no_parameters(&uri)?;
+    let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
+    let found = rollouts(&api, &Scope::One(name.clone())).await.map_err(|error| api.failed(&error))?;
+    found.rollouts.into_iter().next().map(Json).ok_or_else(|| none(&name))
+}
+
+/// Ask something of a rollout.
+pub(super) async fn post<S: Store>(
+    State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    no_parameters(&uri)?;
+    must_be_json(&headers)?;
+    let name: UnitName = name.parse().map_err(|_| Failure::no_such_unit())?;
+    let request: AskRollout = serde_json::from_slice(&body)
+        .map_err(|error| Failure::bad_request(format!("can't read what is asked: {error}")))?;
+    caller.check_name(&name)?;
+    api.ask(&name, request.ask, &caller).await.map_err(|refusal| match refusal {
+        Refusal::Unknown => Failure::no_such_unit(),
+        Refusal::Damaged(why) => Failure::damaged(&name, &why),
+        Refusal::Pointless(why) => Failure::new(StatusCode::CONFLICT, why),
+        Refusal::Contended => {
+            Failure::new(StatusCode::CONFLICT, "others change the same unit all the time; nothing was asked. Try again")
+        }
+        Refusal::Store(error) => api.failed(&error),
+        Refusal::Lost(error) => api.failed_maybe(&error),
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn none(name: &UnitName) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, format!("{name} has had no rollout"))
+}
+
+/// The rollouts in `scope`, with their members.
+async fn rollouts<S: Store>(api: &Api<S>, scope: &Scope) -> Result<RolloutList, Error> {
+    let known = api.reader.cluster(&[keys::ROLLOUTS], scope).await?;
+    let names: BTreeSet<UnitName> = known.rollouts.into_keys().filter(|name| scope.has(name)).collect();
+    if names.is_empty() {
+        return Ok(RolloutList { revision: known.revision, rollouts: Vec::new() });
+    }
+    loop {
+        let (mut cluster, _, _) = units::joined(api, &sets::with_members(&names)).await?;
+        match join(api, &mut cluster).await {
+            // The revision of the first read was compacted: start over with a new one.
+            Err(Error::Compacted) => {}
+            Err(error) => return Err(error),
+            Ok(()) => {
+                let view = |name| Some(view(&cluster, name, &cluster.rollouts.get(name)?.value));
+                return Ok(RolloutList {
+                    revision: cluster.revision,
+                    rollouts: names.iter().filter_map(view).collect(),
+                });
+            }
+        }
+    }
+}
+
+/// Add the rollouts and gates at the revision that `cluster` shows.
+async fn join<S: Store>(api: &Api<S>, cluster: &mut Cluster) -> Result<(), Error> {
+    api.reader.add_family(cluster, keys::ROLLOUTS).await?;
+    api.reader.add_family(cluster, keys::GATES).await
+}
+
+fn view(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> RolloutView {
+    let ask = cluster.units.get(name).and_then(|unit| unit.ask.as_deref());
+    let ask = ask.map(|ask| AskView {
+        what: ask.what,
+        heeded: ask.generation <= rollout.heeded,
+        by: ask.by.as_deref().cloned(),
+    });
+    let outcome = |known: &crate::model::rollout::FileOutcome| FileOutcomeView {
+        hash: known.hash.clone(),
+        verdict: known.verdict,
+        why: known.why.clone(),
+    };
+    let mut members: Vec<RolloutMember> =
+        cluster.units.iter().filter_map(|(unit, record)| member(cluster, (name, rollout), unit, record)).collect();
+    members.sort_by(|a, b| (a.name.number(), &a.name).cmp(&(b.name.number(), &b.name)));
+    RolloutView {
+        name: name.clone(),
+        target: rollout.target.clone(),
+        from: rollout.from.hash.clone(),
+        phase: rollout.phase,
+        since: rollout.since,
+        began: rollout.began,
+        why: rollout.why.clone(),
+        accepts: rollout.phase.accepts().to_vec(),
+        ask,
+        outcomes: rollout.outcomes.iter().map(outcome).collect(),
+        members,
+    }
+}
+
+/// `unit` as a member of the rollout `name`, if it is one: it is behind its gate, or was asked to have the new file.
+fn member(
+    cluster: &Cluster,
+    (name, rollout): (&UnitName, &Rollout),
+    unit: &UnitName,
+    record: &Unit,
+) -> Option<RolloutMember> {
+    let gate = cluster.gates.get(unit).map(|gate| &gate.value).filter(|gate| gate.rollout == *name);
+    let is_ours = unit == name || unit.template().as_ref() == Some(name);
+    let has_new = record.hash == rollout.target && record.desired == Desired::Launched;
+    if unit.is_template() || !is_ours || !(gate.is_some() || has_new) {
+        return None;
+    }
+    let hash = gate.map_or(&record.hash, |gate| &gate.hash).clone();
+    let host = cluster.placed_on(unit);
+    let report = host.and_then(|host| cluster.report(unit, host));
+    let runs = |report: &&UnitReport| report.hash == hash && report.target == Target::Launched;
+    let report = report.filter(runs);
+    Some(RolloutMember {
+        name: unit.clone(),
+        machine: host.map(|host| views::machine_ref(cluster, host)),
+        ready: report.is_some_and(|report| report.is_ready() && report.job.is_none()),
+        since: report.map(|report| report.since),
+        why: report.filter(|report| !report.is_ready()).and_then(|report| report.health.clone()),
+        hash,
+    })
+}

@@ -1,0 +1,107 @@
+//! The JSON of `/fleet/v2/rollouts`. Types only.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::author::Author;
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
+use crate::model::rollout::{Phase, Request, Verdict};
+
+use super::machines::MachineRef;
+
+/// v2: `GET /fleet/v2/rollouts[?name=GLOB…]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RolloutList {
+    /// The revision of this state.
+    pub revision: Revision,
+    /// Sorted by name. The last one of each set and unit, also when it has ended.
+    pub rollouts: Vec<RolloutView>,
+}
+
+/// v2: how a new file reaches the members of a set, or a unit whose file has `[X-Rollout]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RolloutView {
+    /// The template of the set, or the unit.
+    pub name: UnitName,
+    /// The hash of the new file.
+    pub target: UnitHash,
+    /// The hash of the file before it, which members go back to if it fails.
+    pub from: UnitHash,
+    /// How far it has got.
+    pub phase: Phase,
+    /// Since when, ms since the epoch.
+    pub since: u64,
+    /// When it began, ms since the epoch.
+    pub began: u64,
+    /// Why it failed, was paused, or doesn't go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What can be asked of it now.
+    pub accepts: Vec<Request>,
+    /// What was asked of it last, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<AskView>,
+    /// What became of earlier files, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<FileOutcomeView>,
+    /// The units that it is about, sorted by number, then by name.
+    pub members: Vec<RolloutMember>,
+}
+
+/// v2: what was asked of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct AskView {
+    /// What.
+    pub what: Request,
+    /// Whether the leader has acted on it.
+    pub heeded: bool,
+    /// By whom, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Author>,
+}
+
+/// v2: what became of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct FileOutcomeView {
+    /// Its hash.
+    pub hash: UnitHash,
+    /// Whether it was good.
+    pub verdict: Verdict,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// v2: a member of a set in its rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RolloutMember {
+    /// Its name.
+    pub name: UnitName,
+    /// The hash of the file that its host is told to run.
+    pub hash: UnitHash,
+    /// The host that it is placed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineRef>,
+    /// Whether its host runs that file, and the unit is ready.
+    pub ready: bool,
+    /// Since when it is in its present state, ms since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Why it isn't ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// v2: the body of `POST /fleet/v2/rollouts/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AskRollout {
+    /// What is asked of it.
+    pub ask: Request,
+}

@@ -1,0 +1,360 @@
+//! Follows a rollout until it has ended, or waits for a person. Owns how often it is asked for, and the lines about
+//! what has happened; the leader decides how it goes on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
+
+use crate::api::client::ClientError;
+use crate::api::wire::{Applied, AppliedUnit, MachineRef, Outcome, RolloutMember, RolloutView};
+use crate::cli::error::Exit;
+use crate::cli::follow::{interrupted, until};
+use crate::cli::input::names;
+use crate::cli::limit::Limit;
+use crate::cli::output::people::seconds;
+use crate::cli::session::Session;
+use crate::cli::wait::Goal;
+use crate::model::file::UnitFile;
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::rollout::{Phase, policy};
+
+/// How often it is asked for: often enough for a person who looks on.
+const POLL: Duration = Duration::from_millis(500);
+
+/// How long it may take until the leader has begun a rollout, and how often it is looked for.
+const BEGIN: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The sets and units that a rollout brings their new files to, if they run, and the hashes of these files.
+fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> BTreeMap<UnitName, UnitHash> {
+    let new = |unit: &&AppliedUnit| unit.outcome == Outcome::Replaced && !unit.comments && !unit.same_body;
+    let file = |unit: &AppliedUnit| {
+        let file = UnitFile::parse(texts.get(unit.name.as_str())?.as_bytes()).ok()?;
+        let has_section = file.section(policy::SECTION).next().is_some();
+        let is_rolled = unit.replicas.is_some() || (has_section && !unit.name.is_template());
+        is_rolled.then(|| (unit.name.clone(), file.hash()))
+    };
+    let found: BTreeMap<UnitName, UnitHash> = applied.units.iter().filter(new).filter_map(file).collect();
+    // A member with the file of its set takes part in the rollout of that.
+    let of_set = |name: &UnitName, hash: &UnitHash| {
+        name.number().and_then(|_| name.template()).is_some_and(|template| found.get(&template) == Some(hash))
+    };
+    found.iter().filter(|(name, hash)| !of_set(name, hash)).map(|(name, hash)| (name.clone(), hash.clone())).collect()
+}
+
+/// The rollouts that a request has begun: of the sets and units `wanted`, to these files. A set that doesn't run has
+/// none, and neither has a cluster whose leader is of an earlier version.
+///
+/// # Errors
+/// See [`ClientError`].
+async fn begun(session: &Session, wanted: &BTreeMap<UnitName, UnitHash>) -> Result<Vec<RolloutView>, ClientError> {
+    let patterns: Vec<String> = wanted.keys().map(names::exactly).collect();
+    let deadline = Instant::now() + BEGIN;
+    let mut found = Vec::new();
+    while !wanted.is_empty() {
+        found = match session.client.rollouts(&patterns).await {
+            Ok(list) => list.rollouts,
+            // A fleetd of an earlier version knows no rollouts.
+            Err(ClientError::Api(detail)) if detail.code == 404 => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        found.retain(|view| wanted.get(&view.name) == Some(&view.target));
+        if found.len() == wanted.len() || Instant::now() >= deadline {
+            break;
+        }
+        sleep(LOOK).await;
+    }
+    Ok(found)
+}
+
+/// How following a rollout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) struct Followed {
+    /// It is a failure if the file failed, and none if it waits for promotion.
+    pub(in crate::cli) exit: Exit,
+    /// Whether the rollout is over.
+    over: bool,
+}
+
+/// Follow a rollout, which is now as in `view`, at most `limit`.
+///
+/// # Errors
+/// See [`ClientError`]. An unreachable `fleetd` is waited for.
+pub(in crate::cli) async fn follow(
+    session: &Session,
+    view: RolloutView,
+    limit: Limit,
+) -> Result<Followed, ClientError> {
+    let name = view.name.clone();
+    let (deadline, began) = (limit.deadline(), Instant::now());
+    let mut interrupts = signal(SignalKind::interrupt()).ok();
+    let mut story = Story::default();
+    let mut view = Some(view);
+    loop {
+        if let Some(view) = view.take() {
+            let said = story.continued(&view, began.elapsed());
+            said.iter().for_each(|line| session.line(line));
+            session.out.progress(&[], &doing(&view, began.elapsed()));
+            if let Some(exit) = end(&view) {
+                return Ok(Followed { exit, over: view.phase.is_over() });
+            }
+        }
+        tokio::select! {
+            () = sleep(POLL) => {}
+            () = until(deadline) => {
+                session.out.message(&format!("{name}: not done in time; the cluster goes on with its rollout"));
+                return Ok(Followed { exit: Exit::Failure, over: false });
+            }
+            () = interrupted(interrupts.as_mut()) => {
+                session.out.message(&format!("{name}: the cluster goes on; `fleetctl rollout {name}` shows how far"));
+                return Ok(Followed { exit: Exit::Interrupted, over: false });
+            }
+        }
+        view = match session.client.rollout(&name).await {
+            Ok(view) => Some(view),
+            Err(ClientError::Unreachable(_)) => None,
+            // The daemon has lost its store, which the leader may have as well.
+            Err(ClientError::Api(detail)) if detail.code == 503 => None,
+            Err(error) => return Err(error),
+        };
+    }
+}
+
+/// Follow the rollouts that a request has begun, one after the other, and drop the `goals` of their members, for which
+/// nothing else is waited. They stay for programs, which are told how each member ended. The request was answered with
+/// `applied`, and had these texts for the units that it names.
+///
+/// # Errors
+/// See [`follow`].
+pub(in crate::cli) async fn follow_begun(
+    session: &Session,
+    (applied, texts): (&Applied, &BTreeMap<String, String>),
+    goals: &mut Vec<Goal>,
+    limit: Limit,
+) -> Result<Exit, ClientError> {
+    let mut exit = Exit::Ok;
+    for view in begun(session, &rolled(applied, texts)).await? {
+        let members: Vec<UnitName> = view.members.iter().map(|member| member.name.clone()).collect();
+        let ended = follow(session, view, limit).await?;
+        if !(session.is_json() && ended.over) {
+            goals.retain(|goal| !members.contains(&goal.name));
+        }
+        exit = exit.and(ended.exit);
+    }
+    Ok(exit)
+}
+
+/// How following ends with the rollout as it is, if it does.
+pub(in crate::cli) fn end(view: &RolloutView) -> Option<Exit> {
+    match view.phase {
+        Phase::Done | Phase::Waiting => Some(Exit::Ok),
+        Phase::Reverted | Phase::Stuck => Some(Exit::Failure),
+        // It isn't a person who has paused it.
+        Phase::Paused if view.why.is_some() => Some(Exit::Failure),
+        Phase::Canary | Phase::Rolling | Phase::Paused | Phase::Reverting => None,
+    }
+}
+
+/// The last line of a terminal while it goes on.
+fn doing(view: &RolloutView, time: Duration) -> String {
+    format!("{}: {}, {}, {}", view.name, view.phase, reached(view), seconds(time))
+}
+
+/// `2 of 3 have 5b1e0b2`.
+pub(in crate::cli) fn reached(view: &RolloutView) -> String {
+    let have = view.members.iter().filter(|member| member.hash == view.target).count();
+    let verb = if have == 1 { "has" } else { "have" };
+    format!("{have} of {} {verb} {}", view.members.len(), view.target.short())
+}
+
+/// `web@3.service on n1`.
+fn place(member: &RolloutMember) -> String {
+    let host = member.machine.as_ref().map(MachineRef::name);
+    host.map_or_else(|| member.name.to_string(), |host| format!("{} on {host}", member.name))
+}
+
+/// What was said of a rollout so far.
+#[derive(Debug, Default)]
+struct Story {
+    phase: Option<Phase>,
+    target: Option<UnitHash>,
+    members: BTreeMap<UnitName, Seen>,
+}
+
+/// A member as it was last seen.
+#[derive(Debug, Clone)]
+struct Seen {
+    hash: UnitHash,
+    ready: bool,
+    /// When it got this file, since the story began; `None` if that was before.
+    given: Option<Duration>,
+}
+
+impl Story {
+    /// A line for each thing that has happened since the last view; `time` has passed since the first.
+    fn continued(&mut self, view: &RolloutView, time: Duration) -> Vec<String> {
+        let mut lines = Vec::new();
+        let begins = self.target.as_ref() != Some(&view.target);
+        if begins && !view.phase.is_over() {
+            let (name, before) = (&view.name, view.from.short());
+            lines.push(format!("{name}: rolling out {}, before it {before}", view.target.short()));
+        }
+        let changed = self.phase != Some(view.phase) || begins;
+        if changed && matches!(view.phase, Phase::Reverting | Phase::Paused) {
+            lines.push(turned(view));
+        }
+        for member in &view.members {
+            lines.extend(self.of_member(view, member, time));
+        }
+        self.members.retain(|name, _| view.members.iter().any(|member| member.name == *name));
+        if changed && !matches!(view.phase, Phase::Reverting | Phase::Paused) {
+            lines.extend(ended(view, time));
+        }
+        (self.phase, self.target) = (Some(view.phase), Some(view.target.clone()));
+        lines
+    }
+
+    fn of_member(&mut self, view: &RolloutView, member: &RolloutMember, time: Duration) -> Option<String> {
+        let before = self.members.get(&member.name).cloned();
+        let same = before.as_ref().is_some_and(|before| before.hash == member.hash);
+        // One that is first seen on its way has just been let through.
+        let on_its_way = before.is_none() && member.hash == view.target && !member.ready;
+        let given = match &before {
+            Some(before) if same => before.given,
+            Some(_) => Some(time),
+            None => on_its_way.then_some(time),
+        };
+        let seen = Seen { hash: member.hash.clone(), ready: member.ready, given };
+        self.members.insert(member.name.clone(), seen);
+        let before = before?;
+        let back = member.hash != view.target;
+        if member.ready && !(same && before.ready) && given.is_some() {
+            let after = given.map(|given| time.saturating_sub(given).as_secs_f64()).unwrap_or_default();
+            let again = if back { " with the file before" } else { "" };
+            return Some(format!("{}: ready{again} after {after:.1} s", place(member)));
+        }
+        None
+    }
+}
+
+/// A rollout that doesn't go on as it should.
+fn turned(view: &RolloutView) -> String {
+    let (name, target) = (&view.name, view.target.short());
+    let why = view.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    match view.phase {
+        Phase::Reverting => format!("{name}: {target} failed{why}; going back to {}", view.from.short()),
+        _ => format!("{name}: paused{why}; `fleetctl rollout {name} resume` goes on"),
+    }
+}
+
+/// A rollout that has come to an end, or waits.
+fn ended(view: &RolloutView, time: Duration) -> Option<String> {
+    let (name, target, from) = (&view.name, view.target.short(), view.from.short());
+    let why = view.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let all = view.members.len();
+    let ready = view.members.iter().filter(|member| member.ready).count();
+    Some(match view.phase {
+        Phase::Done => format!("{name}: {target} runs on {ready} of {all} ({})", seconds(time)),
+        Phase::Waiting => {
+            format!("{name}: {}, and it waits for promotion; `fleetctl rollout {name} promote` goes on", reached(view))
+        }
+        Phase::Reverted => format!("{name}: {target} failed{why}; {from} runs on {ready} of {all}"),
+        Phase::Stuck => format!("{name}: {target} failed, and {from} doesn't run either{why}"),
+        Phase::Canary | Phase::Rolling | Phase::Paused | Phase::Reverting => return None,
+    })
+}
+
+#[cfg(test)]
+pub(in crate::cli) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A rollout from `aa` to `bb`; a member is `name host hash ready|unready`.
+    pub(in crate::cli) fn view(phase: &str, why: Option<&str>, members: &[&str]) -> RolloutView {
+        let member = |line: &&str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let machine = json!({ "id": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a", "ip": "10.0.0.1", "hostname": words[1] });
+            json!({
+                "name": words[0], "machine": machine, "hash": words[2], "ready": words[3] == "ready", "since": 60_000,
+            })
+        };
+        let members: Vec<_> = members.iter().map(member).collect();
+        serde_json::from_value(json!({
+            "name": "web@.service", "target": "bb", "from": "aa", "phase": phase, "since": 60_000, "began": 60_000,
+            "why": why, "accepts": [], "members": members,
+        }))
+        .unwrap()
+    }
+
+    fn told(views: &[RolloutView]) -> Vec<String> {
+        let mut story = Story::default();
+        let mut time = Duration::ZERO;
+        let mut lines = Vec::new();
+        for view in views {
+            lines.extend(story.continued(view, time));
+            time += Duration::from_secs(2);
+        }
+        lines
+    }
+
+    const OLD: [&str; 2] = ["web@1.service n1 aa ready", "web@2.service n2 aa ready"];
+
+    #[test]
+    fn a_good_rollout_is_told_member_by_member() {
+        let views = [
+            view("rolling", None, &OLD),
+            view("rolling", None, &[OLD[0], "web@2.service n2 bb unready"]),
+            view("rolling", None, &[OLD[0], "web@2.service n2 bb ready"]),
+            view("rolling", None, &["web@1.service n1 bb ready", "web@2.service n2 bb ready"]),
+            view("done", None, &["web@1.service n1 bb ready", "web@2.service n2 bb ready"]),
+        ];
+        let expected = [
+            "web@.service: rolling out bb, before it aa",
+            "web@2.service on n2: ready after 2.0 s",
+            "web@1.service on n1: ready after 0.0 s",
+            "web@.service: bb runs on 2 of 2 (8 s)",
+        ];
+        assert_eq!(told(&views), expected);
+        assert_eq!(end(&views[4]), Some(Exit::Ok));
+        assert_eq!(views[..4].iter().filter_map(end).count(), 0);
+    }
+
+    #[test]
+    fn a_bad_one_says_why_and_where_it_went_back_to() {
+        let why = Some("web@2.service on n2: failed (failed)");
+        let views = [
+            view("rolling", None, &[OLD[0], "web@2.service n2 bb unready"]),
+            view("reverting", why, &[OLD[0], "web@2.service n2 aa unready"]),
+            view("reverting", why, &OLD),
+            view("reverted", why, &OLD),
+        ];
+        let expected = [
+            "web@.service: rolling out bb, before it aa",
+            "web@.service: bb failed: web@2.service on n2: failed (failed); going back to aa",
+            "web@2.service on n2: ready with the file before after 2.0 s",
+            "web@.service: bb failed: web@2.service on n2: failed (failed); aa runs on 2 of 2",
+        ];
+        assert_eq!(told(&views), expected);
+        assert_eq!(end(&views[3]), Some(Exit::Failure));
+    }
+
+    #[test]
+    fn one_that_waits_says_what_goes_on() {
+        let canary = [OLD[0], "web@2.service n2 bb ready"];
+        let lines = told(&[view("waiting", None, &canary)]);
+        let waits = "web@.service: 1 of 2 has bb, and it waits for promotion; \
+                     `fleetctl rollout web@.service promote` goes on";
+        assert_eq!(lines, ["web@.service: rolling out bb, before it aa", waits]);
+        let paused = view("paused", Some("web@2.service on n2: failed"), &canary);
+        assert_eq!(
+            told(std::slice::from_ref(&paused))[1],
+            "web@.service: paused: web@2.service on n2: failed; `fleetctl rollout web@.service resume` goes on"
+        );
+        assert_eq!((end(&paused), end(&view("paused", None, &canary))), (Some(Exit::Failure), None));
+        let stuck = told(&[view("stuck", Some("web@1.service on n1: failed"), &canary)]);
+        assert_eq!(stuck, ["web@.service: bb failed, and aa doesn't run either: web@1.service on n1: failed"]);
+    }
+}

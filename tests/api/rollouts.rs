@@ -1,0 +1,95 @@
+//! Rollouts: how they are shown, and what can be asked of them. The leader's records are written as it writes them.
+
+use flotilla::model::unit::Target;
+use serde_json::{Value, json};
+
+use crate::harness::{Daemon, FILE, N1};
+
+/// A set of two, whose rollout from a file `abc` has let web@2 through.
+async fn rolling(phase: &str) -> Daemon {
+    let daemon = Daemon::start().await;
+    daemon.machine(N1, "n1", &[]).await;
+    let file = format!("{FILE}[X-Fleet]\nReplicas=2\n");
+    daemon.apply(json!([{ "name": "web@.service", "text": file, "desired": "launched" }])).await;
+    let target = daemon.get("/fleet/v2/units/web@1.service").await.json()["hash"].clone();
+    let rollout = json!({
+        "target": target, "from": { "hash": "abc" }, "phase": phase, "since": 7, "began": 5, "heeded": 0,
+        "outcomes": [{ "hash": "abc", "verdict": "stable" }],
+    });
+    daemon.write_raw("rollout/web@.service", rollout.to_string().as_bytes()).await;
+    let gate = json!({ "rollout": "web@.service", "target": target, "hash": "abc", "generation": 1, "asked": 2 });
+    daemon.write_raw("gate/web@1.service", gate.to_string().as_bytes()).await;
+    for unit in ["web@1.service", "web@2.service"] {
+        daemon.place(unit, N1, Target::Launched).await;
+        daemon.report(unit, N1, Target::Launched, "active", 1).await;
+    }
+    daemon
+}
+
+async fn ask(daemon: &Daemon, name: &str, what: &str) -> (u16, String) {
+    let answer = daemon.send("POST", &format!("/fleet/v2/rollouts/{name}"), &json!({ "ask": what })).await;
+    let error = if answer.status == 204 { String::new() } else { answer.error() };
+    (answer.status, error)
+}
+
+#[tokio::test]
+async fn a_rollout_is_shown_with_its_members() {
+    let daemon = rolling("waiting").await;
+    let list = daemon.get("/fleet/v2/rollouts").await.json();
+    let view = daemon.get("/fleet/v2/rollouts/web@.service").await.json();
+    assert_eq!(list["rollouts"], json!([view]));
+    assert_eq!((&view["phase"], &view["since"], &view["from"]), (&json!("waiting"), &json!(7), &json!("abc")));
+    assert_eq!(view["accepts"], json!(["pause", "promote"]));
+    assert_eq!(view["outcomes"], json!([{ "hash": "abc", "verdict": "stable" }]));
+    let member = |index: usize| {
+        let member = &view["members"][index];
+        (member["name"].clone(), member["machine"]["hostname"].clone(), member["ready"].clone())
+    };
+    assert_eq!(member(0), (json!("web@1.service"), json!("n1"), json!(true)));
+    // Its host still runs the file before.
+    assert_eq!(member(1), (json!("web@2.service"), json!("n1"), json!(false)));
+    let files = [0, 1].map(|index: usize| view["members"][index]["hash"].clone());
+    assert_eq!(files, [json!("abc"), view["target"].clone()]);
+    // Others aren't members, and a rollout that nobody has is none.
+    daemon.apply(json!([{ "name": "db.service", "text": FILE }])).await;
+    let none = daemon.get("/fleet/v2/rollouts/db.service").await;
+    assert_eq!((none.status, none.error()), (404, "db.service has had no rollout".into()));
+    let listed = async |pattern: &str| {
+        let list = daemon.get(&format!("/fleet/v2/rollouts?name={pattern}")).await.json();
+        list["rollouts"].as_array().unwrap().len()
+    };
+    assert_eq!((listed("web*").await, listed("db*").await), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_asked_is_in_the_record_and_restarts_nothing() {
+    let daemon = rolling("waiting").await;
+    let generation =
+        async |name: &str| daemon.get(&format!("/fleet/v2/units/{name}")).await.json()["generation"].clone();
+    let before = (generation("web@.service").await, generation("web@1.service").await);
+    assert_eq!(ask(&daemon, "web@.service", "promote").await, (204, String::new()));
+    let view = daemon.get("/fleet/v2/rollouts/web@.service").await.json();
+    assert_eq!((&view["ask"]["what"], &view["ask"]["heeded"]), (&json!("promote"), &json!(false)));
+    assert!(view["ask"]["by"].is_object(), "{view}");
+    assert_eq!((generation("web@.service").await, generation("web@1.service").await), before);
+    // A later change of the set keeps it.
+    daemon.apply(json!([{ "name": "web@.service", "replicas": 3 }])).await;
+    let view: Value = daemon.get("/fleet/v2/rollouts/web@.service").await.json();
+    assert_eq!(view["ask"]["what"], "promote");
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused() {
+    let daemon = rolling("rolling").await;
+    let refused = (409, "web@.service waits for no promotion: it is rolling".to_owned());
+    assert_eq!(ask(&daemon, "web@.service", "promote").await, refused);
+    assert_eq!(ask(&daemon, "nothing.service", "pause").await, (404, "unit does not exist".into()));
+    assert_eq!(ask(&daemon, "web@1.service", "pause").await, (409, "web@1.service has had no rollout".into()));
+    let (status, error) = ask(&daemon, "web@.service", "stop").await;
+    assert!(status == 400 && error.starts_with("can't read what is asked: unknown variant `stop`"), "{error}");
+    // It is tried again if somebody else changes the set meanwhile.
+    daemon.store.conflict(2);
+    assert_eq!(ask(&daemon, "web@.service", "pause").await.0, 204);
+    daemon.store.set_down(true);
+    assert_eq!(ask(&daemon, "web@.service", "pause").await.0, 503);
+}
