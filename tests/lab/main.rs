@@ -27,6 +27,7 @@ mod pages;
 mod patterns;
 mod reasons;
 mod remote;
+mod rollouts;
 mod scheduling;
 mod security;
 mod sets;

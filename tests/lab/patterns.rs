@@ -15,7 +15,7 @@ const TTL: Duration = Duration::from_secs(10);
 
 impl Lab {
     /// Put `units/DIR/*` into /root of n1.
-    fn units_of(&self, dir: &str) {
+    pub(crate) fn units_of(&self, dir: &str) {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("units").join(dir);
         for file in std::fs::read_dir(&dir).unwrap() {
             let path = file.unwrap().path();
@@ -23,14 +23,14 @@ impl Lab {
         }
     }
 
-    fn ip(&self, host: &str) -> String {
+    pub(crate) fn ip(&self, host: &str) -> String {
         let hosts = self.lab(&["hosts"]).ok();
         let line = hosts.lines().find(|line| line.starts_with(&format!("{host}\t"))).unwrap().to_owned();
         line.split('\t').nth(1).unwrap().to_owned()
     }
 
     /// The answer of `host:port` to a request from this machine.
-    fn asks(&self, host: &str, port: u16, name: &str) -> Result<String, String> {
+    pub(crate) fn asks(&self, host: &str, port: u16, name: &str) -> Result<String, String> {
         let url = format!("http://{}:{port}/", self.ip(host));
         let header = format!("Host: {name}");
         let ran = self.run("n1", &["curl", "-sS", "--fail-with-body", "--max-time", "5", "-H", &header, &url]);
