@@ -8,7 +8,6 @@ use flotilla::model::cluster::Cluster;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::rollout::{Phase, Rollout};
 use flotilla::model::unit::{Assignment, Target};
-use flotilla::plan::gate::effective;
 
 use super::random::Random;
 
@@ -135,17 +134,12 @@ fn launched(cluster: &Cluster) -> impl Iterator<Item = (&UnitName, &MachineId, &
     all.map(|(name, host, told)| (name, host, &told.value)).filter(|(.., told)| told.target == Target::Launched)
 }
 
-/// Whether a unit's host says that it is healthy with what it is told.
+/// Whether a unit's host says that it is healthy with what it is told. What was requested since then, the leader has
+/// yet to decide about.
 fn is_healthy_in(cluster: &Cluster, name: &UnitName) -> bool {
-    let scheduled = effective(cluster);
-    let Some(unit) = scheduled.units.get(name) else { return false };
     let Some((_, host, told)) = launched(cluster).find(|(other, ..)| *other == name) else { return false };
     let report = cluster.report(name, host).filter(|_| cluster.machines.contains_key(host));
     report.is_some_and(|report| {
-        report.hash == told.hash
-            && report.generation >= told.generation
-            && report.hash == unit.hash
-            && report.job.is_none()
-            && report.is_ready()
+        report.hash == told.hash && report.generation >= told.generation && report.job.is_none() && report.is_ready()
     })
 }
