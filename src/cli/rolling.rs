@@ -148,6 +148,9 @@ pub(in crate::cli) async fn follow_begun(
 
 /// How following ends with the rollout as it is, if it does.
 pub(in crate::cli) fn end(view: &RolloutView) -> Option<Exit> {
+    if is_asked(view) {
+        return None;
+    }
     match view.phase {
         Phase::Done | Phase::Waiting => Some(Exit::Ok),
         Phase::Reverted | Phase::Stuck => Some(Exit::Failure),
@@ -155,6 +158,11 @@ pub(in crate::cli) fn end(view: &RolloutView) -> Option<Exit> {
         Phase::Paused if view.why.is_some() => Some(Exit::Failure),
         Phase::Canary | Phase::Rolling | Phase::Paused | Phase::Reverting => None,
     }
+}
+
+/// Whether something was asked of it that the leader has yet to act on.
+fn is_asked(view: &RolloutView) -> bool {
+    view.ask.as_ref().is_some_and(|ask| !ask.heeded)
 }
 
 /// The last line of a terminal while it goes on.
@@ -256,6 +264,7 @@ fn ended(view: &RolloutView, time: Duration) -> Option<String> {
     let all = view.members.len();
     let ready = view.members.iter().filter(|member| member.ready).count();
     Some(match view.phase {
+        _ if is_asked(view) => return None,
         Phase::Done => format!("{name}: {target} runs on {ready} of {all} ({})", seconds(time)),
         Phase::Waiting => {
             format!("{name}: {}, and it waits for promotion; `fleetctl rollout {name} promote` goes on", reached(view))
@@ -348,6 +357,10 @@ pub(in crate::cli) mod tests {
         let waits = "web@.service: 1 of 2 has bb, and it waits for promotion; \
                      `fleetctl rollout web@.service promote` goes on";
         assert_eq!(lines, ["web@.service: rolling out bb, before it aa", waits]);
+        // Somebody has just promoted it.
+        let mut promoted = view("waiting", None, &canary);
+        promoted.ask = serde_json::from_value(json!({ "what": "promote", "heeded": false })).unwrap();
+        assert_eq!((end(&promoted), told(&[promoted]).len()), (None, 1));
         let paused = view("paused", Some("web@2.service on n2: failed"), &canary);
         assert_eq!(
             told(std::slice::from_ref(&paused))[1],
