@@ -4,45 +4,24 @@
 
 mod parts;
 mod printed;
+mod services;
 
-use schemars::Schema;
 use serde_json::{Value, json};
 
-use super::wire::{self, services, v1};
+use super::wire::{self, v1};
 use crate::model::role::Operation as Need;
 
-use parts::{Operation, Types, body, globs, instance, json_of, lines, machine, name, offline, query, service, token};
+use parts::{
+    CHANGE, Operation, READ, Types, body, globs, json_of, lines, list, machine, name, offline, one, query, token,
+};
 
 const DESCRIPTION: &str = "What every fleetd serves for its whole cluster. v1 is CoreOS fleet's API, also served \
     under `/v1-alpha`; v2 is for what v1 can't say. `HEAD` works wherever `GET` does. A socket has a role, and \
     `x-roles` names those that permit an operation. docs/api.md says the same in prose.";
 
-/// What reading may be refused with.
-const READ: &[u16] = &[400, 500, 503];
-const READ_ONE: &[u16] = &[400, 404, 500, 503];
-const CHANGE: &[u16] = &[400, 408, 409, 413, 415, 500, 503];
-
 fn description() -> Value {
     let mut types = Types::new();
     let error = types.answer::<wire::ErrorBody>();
-    let list = |id, summary, parameters, schema: Schema| Operation {
-        id,
-        summary,
-        needs: Need::Read,
-        parameters,
-        request: None,
-        done: vec![(200, "As it is now.", json_of(schema))],
-        refused: READ,
-    };
-    let one = |id, summary, schema: Schema| Operation {
-        id,
-        summary,
-        needs: Need::Read,
-        parameters: vec![name()],
-        request: None,
-        done: vec![(200, "As it is now.", json_of(schema))],
-        refused: READ_ONE,
-    };
     let of_page = |more: &[(&str, &str)]| -> Vec<Value> {
         [token()].into_iter().chain(more.iter().map(|(name, text)| query(name, text))).collect()
     };
@@ -57,8 +36,7 @@ fn description() -> Value {
         { "name": "old.service", "destroy": true },
     ] });
     let filters = [("unitName", "Only reports of this unit."), ("machineID", "Only reports of this host.")];
-    let (line, service_line) = (types.answer::<wire::WatchLine>(), types.answer::<services::ServiceLine>());
-    let announcement = json!({ "address": "10.88.0.1", "port": 8080, "unit": "web@1.service" });
+    let line = types.answer::<wire::WatchLine>();
     let operations: Vec<(&str, &str, Operation)> = vec![
         (
             "/fleet/v1/units",
@@ -294,85 +272,6 @@ fn description() -> Value {
             },
         ),
         (
-            "/fleet/v2/services",
-            "get",
-            Operation {
-                needs: Need::Discover,
-                ..list(
-                    "services",
-                    "Services that are announced, at one revision of the store.",
-                    vec![globs()],
-                    types.answer::<services::ServiceList>(),
-                )
-            },
-        ),
-        (
-            "/fleet/v2/services/{name}",
-            "get",
-            Operation {
-                parameters: vec![service()],
-                needs: Need::Discover,
-                ..one("service", "One service, with its instances.", types.answer::<services::ServiceView>())
-            },
-        ),
-        (
-            "/fleet/v2/services/{name}/{instance}",
-            "put",
-            Operation {
-                id: "announce",
-                summary: "Announce an instance of a service, or go on with its announcement.",
-                needs: Need::Announce,
-                parameters: vec![service(), instance()],
-                request: body(types.request::<services::Announce>(), announcement),
-                done: vec![(200, "Announced.", json_of(types.answer::<services::Announced>()))],
-                refused: CHANGE,
-            },
-        ),
-        (
-            "/fleet/v2/services/{name}/{instance}",
-            "delete",
-            Operation {
-                id: "withdraw",
-                summary: "Withdraw an announcement.",
-                needs: Need::Announce,
-                parameters: vec![
-                    service(),
-                    instance(),
-                    query("lease", "Only the announcement that was answered with this lease."),
-                    query("owner", "Only the announcement of this owner."),
-                ],
-                request: None,
-                done: vec![(204, "Withdrawn.", None)],
-                refused: &[400, 404, 408, 409, 413, 500, 503],
-            },
-        ),
-        (
-            "/fleet/v2/services/{name}/{instance}/keep-alive",
-            "post",
-            Operation {
-                id: "keepAlive",
-                summary: "Renew an announcement.",
-                needs: Need::Announce,
-                parameters: vec![service(), instance()],
-                request: body(types.request::<services::KeepAlive>(), json!({ "lease": "1" })),
-                done: vec![(200, "Renewed.", json_of(types.answer::<services::Announced>()))],
-                refused: &[400, 404, 408, 413, 415, 500, 503],
-            },
-        ),
-        (
-            "/fleet/v2/watch/services",
-            "get",
-            Operation {
-                id: "watchServices",
-                summary: "Instances of services as they change, without end: one `ServiceLine` a line.",
-                needs: Need::Discover,
-                parameters: vec![globs()],
-                request: None,
-                done: vec![(200, "Lines of JSON; an empty one says that the stream lives.", lines(service_line))],
-                refused: READ,
-            },
-        ),
-        (
             "/discovery",
             "get",
             Operation {
@@ -417,7 +316,8 @@ fn description() -> Value {
         ),
     ];
     let mut paths = serde_json::Map::new();
-    for (path, method, operation) in operations {
+    let of_services = services::operations(&mut types);
+    for (path, method, operation) in operations.into_iter().chain(of_services) {
         let path = paths.entry(path).or_insert_with(|| json!({}));
         assert!(path.get(method).is_none(), "an operation twice");
         path[method] = operation.value(&error);

@@ -76,18 +76,18 @@ impl Completed {
 /// or both.
 pub(super) fn transactions(
     plan: &Plan,
-    rollouts: &Writes,
+    rollouts: Writes,
     cluster: &Cluster,
     by: &Author,
     fence: Fence,
 ) -> Vec<Packed<Done>> {
-    let mut gates = rollouts.gates.clone();
+    let Writes { mut gates, rollouts } = rollouts;
     let mut units = Vec::with_capacity(plan.decisions.len());
     for decision in &plan.decisions {
         units.push(group(decision, gates.remove(&decision.unit), cluster, by));
     }
     let first = gates.into_values().map(|write| gate(Step::new(Done::default()), write).into());
-    let rollouts = rollouts.rollouts.iter().map(rollout);
+    let rollouts = rollouts.into_iter().map(rollout);
     pack(first.chain(rollouts).chain(units).chain(plan.hosts.iter().map(remember)), Some(fence.guard()))
 }
 
@@ -103,10 +103,11 @@ fn gate(step: Step<Done>, write: GateWrite) -> Step<Done> {
 }
 
 /// The step of one rollout.
-fn rollout(write: &RolloutWrite) -> Group<Done> {
-    let done = Done { task: None, completes: vec![Completed::Rollout(write.clone())] };
+fn rollout(write: RolloutWrite) -> Group<Done> {
     let Write { before, after } = &write.write;
-    Step::new(done).replace(Key::Rollout(write.name.clone()), *before, after.as_ref()).into()
+    let mut step = Step::new(Done::default()).replace(Key::Rollout(write.name.clone()), *before, after.as_ref());
+    step.tag.completes.push(Completed::Rollout(write));
+    step.into()
 }
 
 /// The step of one decision about a host. That a host is gone may only be written while it is.
@@ -202,7 +203,7 @@ mod tests {
         all.assignments[2].1 = Write { before, after: Some(assignment(Target::Loaded)) };
         all.assignments[3].1 = Write { before, after: None };
         let plan = Plan { decisions: vec![all], ..Plan::default() };
-        let txns = transactions(&plan, &Writes::default(), &Cluster::default(), &Author::default(), Fence(Revision(7)));
+        let txns = transactions(&plan, Writes::default(), &Cluster::default(), &Author::default(), Fence(Revision(7)));
         let all = [Task::Schedule, Task::Unschedule, Task::Update, Task::Clear];
         let tags = &txns[0].tags;
         assert_eq!(tags.iter().map(|step| step.task).collect::<Vec<_>>(), all.map(Some));
@@ -215,7 +216,7 @@ mod tests {
         let mut left = decision("a.service", 1);
         left.assignments[0].1 = Write { before: Some(Revision(3)), after: None };
         let plan = Plan { decisions: vec![left], ..Plan::default() };
-        let txns = transactions(&plan, &Writes::default(), &Cluster::default(), &Author::default(), Fence(Revision(7)));
+        let txns = transactions(&plan, Writes::default(), &Cluster::default(), &Author::default(), Fence(Revision(7)));
         let dead = Guard::Absent(format!("machine/{:032x}", 1));
         assert!(txns[0].txn.guards.contains(&dead), "{:?}", txns[0].txn.guards);
     }

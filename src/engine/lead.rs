@@ -99,7 +99,7 @@ struct Planned {
 }
 
 impl Planned {
-    fn of(rollouts: &Writes, plan: &Plan, scheduler: &Scheduler, by: &Author, fence: Fence) -> Self {
+    fn of(rollouts: Writes, plan: &Plan, scheduler: &Scheduler, by: &Author, fence: Fence) -> Self {
         let transactions = commit::transactions(plan, rollouts, scheduler.cluster(), by, fence);
         let collections = commit::collections(plan, fence);
         Self { waiting: plan.report.waiting, transactions, collections }
@@ -312,7 +312,7 @@ impl<'a, S: Store> Term<'a, S> {
         let by = Author { host: Some(self.engine.options.machine.id.clone()), ..Author::default() };
         let planned = self.compute(move |state| {
             let (rollouts, plan) = state.plan(now_ms)?;
-            Some(Planned::of(&rollouts, &plan, state.scheduler()?, &by, fence))
+            Some(Planned::of(rollouts, &plan, state.scheduler()?, &by, fence))
         });
         let planned = planned.await?;
         let Some(planned) = planned else { return ControlFlow::Continue(Ok(last)) };

@@ -5,7 +5,7 @@ use super::disconnect::ends_with_lease;
 use super::file::{UnitFile, canonical_of, sha1};
 
 /// What a section's name begins with that systemd skips without a word.
-const SKIPPED: &str = "X-";
+pub const SKIPPED: &str = "X-";
 
 /// Identifies what systemd has of a file: the SHA-1 of its canonical text without the sections that systemd skips, and
 /// of whether it ends with the host's lease. A unit that runs with one file runs as well with another of the same body.

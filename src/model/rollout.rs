@@ -24,12 +24,12 @@ pub struct Gate {
     pub target: UnitHash,
     /// The hash of the file that the unit goes on with.
     pub hash: UnitHash,
-    /// The key of its text, as in [`Unit::text`].
+    /// The key of its text, as in [`Unit::text`](super::unit::Unit::text).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<UnitHash>,
     /// The generation of an assignment with this file.
     pub generation: Revision,
-    /// As in [`Unit::restart`], for such an assignment.
+    /// As in [`Unit::restart`](super::unit::Unit::restart), for such an assignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Revision>,
     /// The generation of the unit's record that asks for the other file. What a later one asks for, such as a restart,
@@ -65,6 +65,14 @@ pub struct Rollout {
 }
 
 impl Rollout {
+    /// One that begins `at` this time (ms since the epoch) in `phase`: from the file `from` to that with the hash
+    /// `target`.
+    #[must_use]
+    pub fn begun(target: UnitHash, from: File, phase: Phase, at: u64) -> Self {
+        let (why, promoted, heeded, outcomes) = (None, false, Revision::default(), Vec::new());
+        Self { target, from, phase, since: at, began: at, why, promoted, heeded, outcomes }
+    }
+
     /// Note what became of a file; earlier notes about it are forgotten, and the oldest ones.
     pub fn note(&mut self, hash: UnitHash, verdict: Verdict, why: Option<String>) {
         self.outcomes.retain(|known| known.hash != hash);
@@ -79,7 +87,7 @@ impl Rollout {
 pub struct File {
     /// Its hash.
     pub hash: UnitHash,
-    /// The key of its text, as in [`Unit::text`].
+    /// The key of its text, as in [`Unit::text`](super::unit::Unit::text).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<UnitHash>,
 }
@@ -211,10 +219,7 @@ mod tests {
     #[test]
     fn the_outcomes_of_the_last_files_are_remembered() {
         let file = |number: usize| UnitHash::new(&number.to_string());
-        let (target, from) = (file(1), File { hash: file(0), text: None });
-        let (phase, promoted, heeded) = (Phase::Rolling, false, Revision(0));
-        let mut rollout =
-            Rollout { target, from, phase, since: 0, began: 0, why: None, promoted, heeded, outcomes: Vec::new() };
+        let mut rollout = Rollout::begun(file(1), File { hash: file(0), text: None }, Phase::Rolling, 0);
         (0..12).for_each(|number| rollout.note(file(number), Verdict::Stable, None));
         rollout.note(file(5), Verdict::Failed, Some("it broke".into()));
         let hashes: Vec<&str> = rollout.outcomes.iter().map(|known| known.hash.as_str()).collect();

@@ -335,6 +335,14 @@ impl UnitReport {
     pub fn is_ready(&self) -> bool {
         serves(&self.active, self.ready)
     }
+
+    /// Whether it is as it should be once it was started: ready, with nothing left to do; or over, if its file `ends`
+    /// by itself and it has ended well.
+    #[must_use]
+    pub fn is_healthy(&self, ends: bool) -> bool {
+        let is_over = ends && self.active == "inactive" && self.result.as_deref() == Some("done");
+        self.job.is_none() && (self.is_ready() || is_over)
+    }
 }
 
 /// Whether a unit in systemd's state `active` serves, if its host reports `ready`.

@@ -17,12 +17,17 @@ pub fn effective(cluster: &Cluster) -> Cow<'_, Cluster> {
         return Cow::Borrowed(cluster);
     }
     let mut effective = cluster.clone();
+    apply(&mut effective);
+    Cow::Owned(effective)
+}
+
+/// The same, without a copy.
+pub fn apply(cluster: &mut Cluster) {
     for (name, gate) in &cluster.gates {
-        if let Some(unit) = effective.units.get_mut(name) {
+        if let Some(unit) = cluster.units.get_mut(name) {
             *unit = unit.behind(&gate.value);
         }
     }
-    Cow::Owned(effective)
 }
 
 /// The set or unit whose rollout brings unit `name` the file of `record`; `None` if it gets the file at once. A member

@@ -604,16 +604,10 @@ mod tests {
         };
         let waiting = |why: &str| Progress::Waiting(why.into());
         assert_eq!(start(&cluster), waiting("its rollout is about to begin"));
+        let from = File { hash: old.clone(), text: None };
         let rollout = |phase, why: Option<&str>| Rollout {
-            target: new.clone(),
-            from: File { hash: old.clone(), text: None },
-            phase,
-            since: 0,
-            began: 0,
             why: why.map(Into::into),
-            promoted: false,
-            heeded: Revision::default(),
-            outcomes: Vec::new(),
+            ..Rollout::begun(new.clone(), from.clone(), phase, 0)
         };
         let failed = Progress::Failed("its rollout failed: web@3.service exited".into());
         let cases = [

@@ -67,7 +67,12 @@ impl Rollouts {
         for (name, gate) in &cluster.gates {
             let Some(unit) = cluster.units.get_mut(name) else { continue };
             let behind = unit.behind(&gate.value);
-            rollouts.asked.insert(name.clone(), std::mem::replace(unit, behind));
+            let asked = std::mem::replace(unit, behind);
+            if asked.hash != gate.value.target {
+                // It was asked for yet another file while nobody led.
+                rollouts.incoming.insert(name.clone(), asked.clone());
+            }
+            rollouts.asked.insert(name.clone(), asked);
             rollouts.dirty.insert(gate.value.rollout.clone());
         }
         for (name, rollout) in &cluster.rollouts {

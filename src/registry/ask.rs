@@ -101,11 +101,8 @@ mod tests {
     #[test]
     fn what_makes_no_sense_now_is_refused_with_the_reason() {
         let name: UnitName = "web@.service".parse().unwrap();
-        let rollout = |phase| {
-            let (target, from) = (UnitHash::new("bb"), File { hash: UnitHash::new("aa"), text: None });
-            let (promoted, heeded) = (false, Revision(0));
-            Rollout { target, from, phase, since: 0, began: 0, why: None, promoted, heeded, outcomes: Vec::new() }
-        };
+        let from = File { hash: UnitHash::new("aa"), text: None };
+        let rollout = |phase| Rollout::begun(UnitHash::new("bb"), from.clone(), phase, 0);
         let said = |phase, what| check(&name, Some(&rollout(phase)), what).err().unwrap_or_default();
         for (phase, what, expected) in [
             (Phase::Waiting, Request::Promote, ""),

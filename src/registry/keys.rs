@@ -1,9 +1,10 @@
 //! Formats and parses keys. No other code knows how a key is spelled; what is stored under it is defined by its family
 //! in [`records`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::model::cluster::Change;
+use crate::model::cluster::{Change, Cluster};
 use crate::model::format::ReportKeyForm;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::service::{InstanceName, ServiceName};
@@ -153,6 +154,12 @@ pub fn change(event: &Event) -> Result<Option<Change>, Corrupt> {
         Event::Put(kv) => meaning(&kv.key, Some(kv)),
         Event::Delete(key) => meaning(key, None),
     }
+}
+
+/// The keys of the rollouts that units of `cluster` wait for behind their gates.
+#[must_use]
+pub fn rollouts_of(cluster: &Cluster) -> BTreeSet<Key> {
+    cluster.gates.values().map(|gate| Key::Rollout(gate.value.rollout.clone())).collect()
 }
 
 fn spell(f: &mut fmt::Formatter<'_>, prefix: &str, names: &[&dyn fmt::Display]) -> fmt::Result {

@@ -87,17 +87,8 @@ impl World {
     fn new(members: u32, policy: &str, new: Quality) -> Self {
         let text = format!("[Service]\nExecStart=/a\n[X-Rollout]\n{policy}\n");
         let policy = Policy::parse(&UnitFile::parse(text.as_bytes()).unwrap()).unwrap().unwrap();
-        let rollout = Rollout {
-            target: UnitHash::new("new"),
-            from: File { hash: UnitHash::new("old"), text: None },
-            phase: Phase::Canary,
-            since: 0,
-            began: 0,
-            why: None,
-            promoted: false,
-            heeded: Revision(0),
-            outcomes: Vec::new(),
-        };
+        let before = File { hash: UnitHash::new("old"), text: None };
+        let rollout = Rollout::begun(UnitHash::new("new"), before, Phase::Canary, 0);
         let (timers, members_of) =
             (Timers::default(), (1..=members).map(|number| (number, Played::new(number, true, 0))));
         let members = members_of.collect();

@@ -567,7 +567,8 @@ impl Facts {
                 }
             }
             Change::Report(name, host, form, state) => {
-                plans = false;
+                // A rollout goes on by what is reported of its members.
+                plans = !self.cluster.rollouts.is_empty();
                 let known = self.cluster.states.get(name).and_then(|reports| reports.get(host));
                 let state = state.as_ref().map(|state| &state.value);
                 // The deletion of the report's other key doesn't change the report.

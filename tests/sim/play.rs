@@ -176,9 +176,7 @@ impl Game {
         let forgeries = Some(random.fork("forgeries")).filter(|_| choose.fork("forgeries").chance(700));
         let clocks = Some(random.fork("clocks")).filter(|_| choose.fork("clocks").chance(300));
         let sickness = Some(random.fork("sickness")).filter(|_| choose.fork("sickness").chance(600));
-        // Only if they are asked for: some seeds with them aren't explained yet (docs/testing.md, "Known to fail").
-        let is_asked = std::env::var_os("FLOTILLA_ROLLOUTS").is_some();
-        let rollouts = Some(random.fork("rollouts")).filter(|_| choose.fork("rollouts").chance(500) && is_asked);
+        let rollouts = Some(random.fork("rollouts")).filter(|_| choose.fork("rollouts").chance(500));
         let mut slow = choose.fork("planning");
         if slow.chance(300) {
             let each = Duration::from_millis(*slow.pick(&[50, 500, 2000, 6000]));
@@ -592,7 +590,9 @@ impl Game {
         }
         // What needs several plans, one after the other, takes so much longer.
         let limit = SETTLE + 40 * self.world.computing();
-        if !self.world.settle(QUIET, limit).await {
+        // A leader sees what it waits for, and what follows from that, two computations late each.
+        let quiet = QUIET + 4 * self.world.computing();
+        if !self.world.settle(quiet, limit).await {
             self.world.journal.violate(format!("not settled after {} s", limit.as_secs()));
         }
         self.look();

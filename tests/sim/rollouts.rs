@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla::model::cluster::Cluster;
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
 use flotilla::model::rollout::{Phase, Rollout};
-use flotilla::model::unit::{Assignment, Target};
+use flotilla::model::unit::{Assignment, Desired, Target, Unit};
 
 use super::random::Random;
 
@@ -97,8 +97,11 @@ fn too_few<'a>(
     let record = &after.rollouts.get(rollout)?.value;
     let policy = after.files.get(&record.target).and_then(|file| file.value.rollout.as_deref().cloned());
     let policy = policy.unwrap_or_default();
-    let members: Vec<&UnitName> =
-        after.units.keys().filter(|name| rollout_of(after, name).is_some_and(|(of, _)| of == rollout)).collect();
+    // A member that somebody has stopped is none.
+    let takes_part = |(name, unit): &(&UnitName, &Unit)| {
+        unit.desired == Desired::Launched && rollout_of(after, name).is_some_and(|(of, _)| of == rollout)
+    };
+    let members: Vec<&UnitName> = after.units.iter().filter(takes_part).map(|(name, _)| name).collect();
     let has_host = |cluster: &Cluster, name: &UnitName| {
         launched(cluster).any(|(other, host, _)| other == name && cluster.machines.contains_key(host))
     };

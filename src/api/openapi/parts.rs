@@ -125,6 +125,23 @@ impl Operation {
     }
 }
 
+/// What reading may be refused with.
+pub(super) const READ: &[u16] = &[400, 500, 503];
+const READ_ONE: &[u16] = &[400, 404, 500, 503];
+/// What a change may be refused with.
+pub(super) const CHANGE: &[u16] = &[400, 408, 409, 413, 415, 500, 503];
+
+/// Read all that the parameters select.
+pub(super) fn list(id: &'static str, summary: &'static str, parameters: Vec<Value>, schema: Schema) -> Operation {
+    let done = vec![(200, "As it is now.", json_of(schema))];
+    Operation { id, summary, needs: Need::Read, parameters, request: None, done, refused: READ }
+}
+
+/// Read the one that the path names.
+pub(super) fn one(id: &'static str, summary: &'static str, schema: Schema) -> Operation {
+    Operation { refused: READ_ONE, ..list(id, summary, vec![name()], schema) }
+}
+
 pub(super) fn name() -> Value {
     let schema = json!({ "type": "string", "pattern": NAME_PATTERN, "maxLength": MAX_LEN });
     let description = "The unit's name.";

@@ -93,11 +93,6 @@ pub(super) fn hosts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
     cluster.named_hosts().cloned().map(Key::Machine).collect()
 }
 
-/// The keys of the rollouts that units behind gates wait for.
-pub(super) fn rollouts_wanted(cluster: &Cluster) -> BTreeSet<Key> {
-    cluster.gates.values().map(|gate| Key::Rollout(gate.value.rollout.clone())).collect()
-}
-
 /// The current state of a unit that isn't global: the target that its host has reported, `inactive` without a report.
 pub(super) fn current(cluster: &Cluster, name: &UnitName) -> &'static str {
     let state = cluster.placed_on(name).and_then(|host| cluster.report(name, host));

@@ -5,13 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::body::BodyHash;
+use crate::model::body::{BodyHash, SKIPPED};
 use crate::model::disconnect::ends_with_lease;
 use crate::model::file::UnitFile;
 use crate::model::placement;
-
-/// What the names of these sections begin with.
-const SKIPPED: &str = "X-";
 
 /// An option whose values differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -89,15 +89,10 @@ impl Rollouts {
         };
         let heeded = subject.ask.as_ref().map(|ask| ask.generation).or(known.map(|known| known.heeded));
         Some(Rollout {
-            target: subject.hash.clone(),
-            from,
-            phase,
-            since: now,
-            began: now,
             why,
-            promoted: false,
             heeded: heeded.unwrap_or_default(),
             outcomes: known.map(|known| known.outcomes.clone()).unwrap_or_default(),
+            ..Rollout::begun(subject.hash.clone(), from, phase, now)
         })
     }
 

@@ -64,8 +64,7 @@ fn of_report(report: &UnitReport, host: &str, name: &UnitName, ends: bool) -> Me
         let why = report.failure.as_ref().map_or(String::new(), |failure| format!(": {}", failure.sentence()));
         return MemberState::Failed(format!("{name} was started again {} times on {host}{why}", report.restarts));
     }
-    let is_over = ends && report.active == "inactive" && report.result.as_deref() == Some("done");
-    if report.job.is_none() && (report.is_ready() || is_over) {
+    if report.is_healthy(ends) {
         return MemberState::Healthy;
     }
     MemberState::Pending(report.error.clone().or_else(|| report.health.clone()))

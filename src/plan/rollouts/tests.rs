@@ -303,6 +303,30 @@ fn a_newer_file_overtakes_and_the_present_one_needs_no_rollout() {
     assert!(!bench.log.iter().any(|line| line.contains("lets web@1.service")), "{:#?}", bench.log);
 }
 
+/// Otherwise their hosts would be told that what they run is what was requested last.
+#[test]
+fn another_leader_renews_the_gates_of_units_that_were_asked_for_a_newer_file() {
+    let mut bench = Bench::new(3);
+    let (old, newer, newest) = (web("a"), web("b"), web("c"));
+    bench.ask_set(&old);
+    bench.pass(2);
+    let told = |bench: &Bench| {
+        let all = bench.store.schedule.values().flat_map(BTreeMap::iter);
+        all.map(|(name, told)| (name.clone(), told.value.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let before = told(&bench);
+    bench.ask_set(&newer);
+    bench.decide();
+    bench.ask_set(&newest);
+    bench.elect(&[]);
+    bench.decide();
+    for member in ["web@1.service", "web@2.service"].map(name) {
+        let (gate, record) = (&bench.store.gates[&member].value, &bench.store.units[&member]);
+        assert_eq!((&gate.target, gate.asked), (&newest.hash(), record.generation), "{member}");
+        assert_eq!(told(&bench)[&member], before[&member], "nothing was done there yet");
+    }
+}
+
 #[test]
 fn what_restarts_nothing_or_belongs_to_no_rollout_is_changed_at_once() {
     let mut bench = Bench::new(3);

@@ -11,7 +11,7 @@ use futures_util::future::select_all;
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Placement;
-use crate::registry::keys::Key;
+use crate::registry::keys::{Key, rollouts_of};
 use crate::registry::reader::Reader;
 use crate::store::{Error, Store, Watch};
 
@@ -112,7 +112,7 @@ impl Few {
         if self.host.is_none() {
             reader.add_reports(&mut cluster, &self.names).await?;
         }
-        let rollouts = Self::rollouts(&cluster);
+        let rollouts = rollouts_of(&cluster);
         reader.add(&mut cluster, &rollouts).await?;
         let hosts = self.hosts(&cluster);
         cluster.machines.retain(|id, _| hosts.contains(id));
@@ -133,11 +133,6 @@ impl Few {
             keys
         };
         self.names.iter().flat_map(of_unit).collect()
-    }
-
-    /// The keys of the rollouts that have given units of `cluster` their gates.
-    fn rollouts(cluster: &Cluster) -> BTreeSet<Key> {
-        cluster.gates.values().map(|gate| Key::Rollout(gate.value.rollout.clone())).collect()
     }
 
     /// The keys of the reports: of the host that each unit is placed on, and of those that report it.
@@ -175,7 +170,7 @@ impl Few {
     /// Watch each key. Watches that are open continue: they have missed nothing.
     fn watch<S: Store>(&mut self, store: &S) {
         let machines = self.hosts(&self.cluster).into_iter().map(Key::Machine);
-        let rollouts = Self::rollouts(&self.cluster);
+        let rollouts = rollouts_of(&self.cluster);
         let keys = self.keys().into_iter().chain(rollouts).chain(self.reports()).chain(machines);
         let keys: BTreeSet<Key> = keys.collect();
         let mut old = std::mem::take(&mut self.wakeups);

@@ -12,7 +12,7 @@ use crate::model::name::UnitName;
 use crate::model::placement::Constraints;
 use crate::model::unit::{Desired, Unit};
 use crate::plan::explain::{Verdict, verdicts};
-use crate::plan::gate::effective;
+use crate::plan::gate;
 use crate::registry::keys;
 use crate::registry::scope::Scope;
 use crate::registry::summaries::FileSummary;
@@ -40,9 +40,7 @@ pub(super) async fn whole<S: Store>(api: &Api<S>) -> Result<Cluster, Error> {
     const EVERYTHING: [&str; 6] =
         [keys::UNITS, keys::GATES, keys::PLACEMENTS, keys::SCHEDULE, keys::MACHINES, keys::METADATA];
     let mut cluster = api.reader.cluster(&EVERYTHING, &Scope::All).await?;
-    if !cluster.gates.is_empty() {
-        cluster = effective(&cluster).into_owned();
-    }
+    gate::apply(&mut cluster);
     let revision = cluster.revision;
     let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
     let constraints = |summary: &FileSummary| Versioned { value: summary.constraints.clone(), revision };

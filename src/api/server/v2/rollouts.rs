@@ -12,14 +12,15 @@ use crate::api::server::caller::Caller;
 use crate::api::server::error::Failure;
 use crate::api::server::extract::must_be_json;
 use crate::api::server::state::Api;
-use crate::api::server::views;
+use crate::api::server::views::{self, FileSummaries};
 use crate::api::wire::{AskRollout, AskView, FileOutcomeView, RolloutList, RolloutMember, RolloutView};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
-use crate::model::rollout::Rollout;
+use crate::model::rollout::{FileOutcome, Rollout};
 use crate::model::unit::{Desired, Target, Unit, UnitReport};
+use crate::plan::gate::rollout_of;
 use crate::registry::ask::Refusal;
-use crate::registry::keys;
+use crate::registry::keys::{self, Key};
 use crate::registry::scope::Scope;
 use crate::store::{Error, Store};
 
@@ -81,13 +82,14 @@ async fn rollouts<S: Store>(api: &Api<S>, scope: &Scope) -> Result<RolloutList, 
         return Ok(RolloutList { revision: known.revision, rollouts: Vec::new() });
     }
     loop {
-        let (mut cluster, _, _) = units::joined(api, &sets::with_members(&names)).await?;
-        match join(api, &mut cluster).await {
+        let (mut cluster, summaries, _) = units::joined(api, &sets::with_members(&names)).await?;
+        let keys = names.iter().cloned().map(Key::Rollout).collect();
+        match api.reader.add(&mut cluster, &keys).await {
             // The revision of the first read was compacted: start over with a new one.
             Err(Error::Compacted) => {}
             Err(error) => return Err(error),
             Ok(()) => {
-                let view = |name| Some(view(&cluster, name, &cluster.rollouts.get(name)?.value));
+                let view = |name| Some(view(&cluster, &summaries, name, &cluster.rollouts.get(name)?.value));
                 return Ok(RolloutList {
                     revision: cluster.revision,
                     rollouts: names.iter().filter_map(view).collect(),
@@ -97,26 +99,20 @@ async fn rollouts<S: Store>(api: &Api<S>, scope: &Scope) -> Result<RolloutList, 
     }
 }
 
-/// Add the rollouts and gates at the revision that `cluster` shows.
-async fn join<S: Store>(api: &Api<S>, cluster: &mut Cluster) -> Result<(), Error> {
-    api.reader.add_family(cluster, keys::ROLLOUTS).await?;
-    api.reader.add_family(cluster, keys::GATES).await
-}
-
-fn view(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> RolloutView {
+fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: &Rollout) -> RolloutView {
     let ask = cluster.units.get(name).and_then(|unit| unit.ask.as_deref());
     let ask = ask.map(|ask| AskView {
         what: ask.what,
         heeded: ask.generation <= rollout.heeded,
         by: ask.by.as_deref().cloned(),
     });
-    let outcome = |known: &crate::model::rollout::FileOutcome| FileOutcomeView {
+    let outcome = |known: &FileOutcome| FileOutcomeView {
         hash: known.hash.clone(),
         verdict: known.verdict,
         why: known.why.clone(),
     };
-    let mut members: Vec<RolloutMember> =
-        cluster.units.iter().filter_map(|(unit, record)| member(cluster, (name, rollout), unit, record)).collect();
+    let member = |(unit, record)| member(cluster, summaries, (name, rollout), (unit, record));
+    let mut members: Vec<RolloutMember> = cluster.units.iter().filter_map(member).collect();
     members.sort_by(|a, b| (a.name.number(), &a.name).cmp(&(b.name.number(), &b.name)));
     RolloutView {
         name: name.clone(),
@@ -136,14 +132,16 @@ fn view(cluster: &Cluster, name: &UnitName, rollout: &Rollout) -> RolloutView {
 /// `unit` as a member of the rollout `name`, if it is one: it is behind its gate, or was asked to have the new file.
 fn member(
     cluster: &Cluster,
+    summaries: &FileSummaries,
     (name, rollout): (&UnitName, &Rollout),
-    unit: &UnitName,
-    record: &Unit,
+    (unit, record): (&UnitName, &Unit),
 ) -> Option<RolloutMember> {
     let gate = cluster.gates.get(unit).map(|gate| &gate.value).filter(|gate| gate.rollout == *name);
-    let is_ours = unit == name || unit.template().as_ref() == Some(name);
-    let has_new = record.hash == rollout.target && record.desired == Desired::Launched;
-    if unit.is_template() || !is_ours || !(gate.is_some() || has_new) {
+    let has_new = || {
+        let takes_part = unit == name || rollout_of(cluster, unit, record).as_ref() == Some(name);
+        takes_part && record.hash == rollout.target && record.desired == Desired::Launched
+    };
+    if unit.is_template() || !(gate.is_some() || has_new()) {
         return None;
     }
     let hash = gate.map_or(&record.hash, |gate| &gate.hash).clone();
@@ -151,12 +149,14 @@ fn member(
     let report = host.and_then(|host| cluster.report(unit, host));
     let runs = |report: &&UnitReport| report.hash == hash && report.target == Target::Launched;
     let report = report.filter(runs);
+    let ends = summaries.get(&hash).is_some_and(|summary| summary.constraints.ends);
+    let is_healthy = report.is_some_and(|report| report.is_healthy(ends));
     Some(RolloutMember {
         name: unit.clone(),
         machine: host.map(|host| views::machine_ref(cluster, host)),
-        ready: report.is_some_and(|report| report.is_ready() && report.job.is_none()),
+        ready: is_healthy,
         since: report.map(|report| report.since),
-        why: report.filter(|report| !report.is_ready()).and_then(|report| report.health.clone()),
+        why: report.filter(|_| !is_healthy).and_then(|report| report.health.clone()),
         hash,
     })
 }

@@ -114,7 +114,7 @@ async fn join_hosts<S: Store>(
     summaries: &FileSummaries,
     scope: &Scope,
 ) -> Result<(), Error> {
-    let rollouts = views::rollouts_wanted(cluster);
+    let rollouts = keys::rollouts_of(cluster);
     if !rollouts.is_empty() {
         api.reader.add(cluster, &rollouts).await?;
     }
