@@ -151,3 +151,26 @@ fn a_set_goes_back_with_its_members_and_its_count() {
     let gone = real.run("cat web@3");
     assert_eq!(gone.code, Some(1), "{gone:?}");
 }
+
+#[test]
+fn a_rollback_skips_what_failed_in_a_rollout() {
+    let real = Real::new();
+    let mut hashes = Vec::new();
+    for version in 1..=3 {
+        write(&real, "web@.service", &format!("Environment=A={version}\n[X-Fleet]\nReplicas=0\n"));
+        real.run("submit --replace web@.service");
+        let unit: Value = serde_json::from_str(&real.run("cat web@.service --output json").out).unwrap();
+        hashes.push(unit["hash"].clone());
+    }
+    let mut rollout = serde_json::json!({
+        "target": hashes[2], "from": { "hash": hashes[0] }, "phase": "done", "since": 5, "began": 5,
+        "outcomes": [{ "hash": hashes[1], "verdict": "failed", "why": "it broke" }],
+    });
+    real.record("rollout/web@.service", &rollout);
+    let Ran { code, out, err } = real.run("rollback --no-block web@");
+    assert!(code == Some(0) && out.starts_with("web@.service: revision 4, the file of 1\n"), "{out}{err}");
+    rollout["outcomes"] = [1, 2].map(|n| serde_json::json!({ "hash": hashes[n], "verdict": "failed" }))[..].into();
+    real.record("rollout/web@.service", &rollout);
+    let why = "rollback web@: the rollouts of all earlier revisions have failed; name the one to go back to\n";
+    real.expect("rollback web@", 1, "", why);
+}

@@ -1,7 +1,7 @@
 //! Which text a unit goes back to, and which units go back with it: those whose texts were replaced in the batches that
 //! are undone. Owns these rules, in pure functions of histories; `rollback` asks the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{NO_PRESENT, Text};
 use crate::api::wire::{FormerRevision, PresentRevision, UnitHistory};
@@ -23,16 +23,20 @@ pub(super) struct Back<'a> {
 }
 
 impl<'a> Back<'a> {
-    /// To revision `asked`, or to the last one whose text differs from the present one. `None` if the unit has the text
-    /// already.
+    /// To revision `asked`, or to the last one whose text differs from the present one and whose file hasn't `failed`
+    /// in a rollout. `None` if the unit has the text already.
     ///
     /// # Errors
     /// Why it can't go back.
-    pub(super) fn to(history: &'a UnitHistory, asked: Option<u64>) -> Result<Option<Self>, String> {
+    pub(super) fn to(
+        history: &'a UnitHistory,
+        asked: Option<u64>,
+        failed: &BTreeSet<UnitHash>,
+    ) -> Result<Option<Self>, String> {
         let present = present(history)?;
         let number = match asked {
             Some(number) => number,
-            None => default(history, present).ok_or("there is no earlier revision")?,
+            None => default(history, present, failed)?,
         };
         let Text { hash, text } = Text::numbered(history, number)?;
         let back = Self { unit: &history.unit, present, to: number, hash, text };
@@ -78,10 +82,16 @@ fn present(history: &UnitHistory) -> Result<&PresentRevision, String> {
     history.present.as_ref().ok_or_else(destroyed)
 }
 
-/// The last revision whose text differs from the present one, and is there.
-fn default(history: &UnitHistory, present: &PresentRevision) -> Option<u64> {
+/// The last revision whose text differs from the present one, is there, and hasn't failed.
+fn default(history: &UnitHistory, present: &PresentRevision, failed: &BTreeSet<UnitHash>) -> Result<u64, String> {
     let differs = |former: &&FormerRevision| former.text.is_some() && former.text != present.text;
-    history.revisions.iter().find(differs).map(|former| former.revision)
+    let mut others = history.revisions.iter().filter(differs).peekable();
+    let is_there = others.peek().is_some();
+    let good = others.find(|former| !failed.contains(&former.hash)).map(|former| former.revision);
+    good.ok_or_else(|| match is_there {
+        true => "the rollouts of all earlier revisions have failed; name the one to go back to".into(),
+        false => "there is no earlier revision".into(),
+    })
 }
 
 /// What a batch is called in the histories of all its units.
@@ -133,7 +143,7 @@ mod tests {
     }
 
     fn to(history: &UnitHistory, asked: Option<u64>) -> Result<Option<(u64, u64)>, String> {
-        Ok(Back::to(history, asked)?.map(|back| (back.to, back.revision())))
+        Ok(Back::to(history, asked, &BTreeSet::new())?.map(|back| (back.to, back.revision())))
     }
 
     #[test]
@@ -163,6 +173,21 @@ mod tests {
             why.starts_with("it was destroyed; to have it back, `fleetctl cat --revision 1 web.service > "),
             "{why}"
         );
+    }
+
+    #[test]
+    fn it_never_goes_to_a_file_that_failed_by_itself() {
+        let four = history("web.service", "d", &["c", "b", "a"]);
+        let hash = |index: usize| four.revisions[index].hash.clone();
+        let to = |asked, failed: &[usize]| {
+            let failed = failed.iter().map(|index| hash(*index)).collect();
+            Back::to(&four, asked, &failed).map(|back| back.map(|back| back.to))
+        };
+        assert_eq!(to(None, &[0]), Ok(Some(2)));
+        assert_eq!(to(None, &[0, 1]), Ok(Some(1)));
+        let why = "the rollouts of all earlier revisions have failed; name the one to go back to";
+        assert_eq!(to(None, &[0, 1, 2]), Err(why.into()));
+        assert_eq!(to(Some(3), &[0]), Ok(Some(3)), "it was named");
     }
 
     #[test]
@@ -201,7 +226,8 @@ mod tests {
     #[test]
     fn what_goes_back_is_said_in_one_line() {
         let histories = ["web@.service", "log@.service", "db.service"].map(|unit| history(unit, "c", &["b", "a"]));
-        let backs: Vec<Back<'_>> = histories.iter().filter_map(|one| Back::to(one, Some(1)).unwrap()).collect();
+        let backs: Vec<Back<'_>> =
+            histories.iter().filter_map(|one| Back::to(one, Some(1), &BTreeSet::new()).unwrap()).collect();
         let line = "web@.service: revision 4, the file of 1";
         assert_eq!(said(&backs[0], &[]), line);
         assert_eq!(said(&backs[0], &backs[1..2]), format!("{line}; log@.service with it"));
