@@ -27,7 +27,7 @@ use crate::api::wire::{MachineRef, UnitView};
 use crate::remote::{self, Hosts, Stdin, Streams};
 pub use places::hosts;
 pub use query::{Format, Query};
-pub use tail::journal_tail;
+pub use tail::{Tail, journal_tail};
 
 /// The destination of entries and of messages about hosts.
 pub trait Output: Streams {

@@ -108,6 +108,7 @@ impl Metrics {
             self.0.units.set(0);
             self.0.waiting.set(0);
             self.0.held.set(0);
+            self.0.rollouts.clear();
         }
     }
 
@@ -116,6 +117,13 @@ impl Metrics {
         self.0.hosts.set(signed(hosts));
         self.0.units.set(signed(units));
         self.0.waiting.set(signed(waiting));
+    }
+
+    /// How many rollouts are in each phase, as far as the leader knows.
+    pub fn rollouts(&self, phases: impl IntoIterator<Item = (&'static str, usize)>) {
+        for (phase, count) in phases {
+            self.0.rollouts.get_or_create(&[("phase", phase)]).set(signed(count));
+        }
     }
 
     /// The number of hosts whose units the leader holds after a mass loss.
@@ -286,12 +294,15 @@ mod tests {
         metrics.leads(Some(1_500));
         metrics.cluster_size(3, 212, 1);
         metrics.hosts_held(2);
+        metrics.rollouts([("stuck", 1), ("done", 2)]);
+        assert_eq!(value(&metrics, "fleet_engine_rollouts{phase=\"stuck\"}"), Some(1.0));
         assert_eq!(value(&metrics, "fleet_engine_leader_start_time"), Some(1.5));
         metrics.leads(None);
         let series = ["leader_start_time", "hosts", "units", "units_waiting", "hosts_held"];
         for series in series.map(|name| format!("fleet_engine_{name}")) {
             assert_eq!(value(&metrics, &series), Some(0.0), "{series}");
         }
+        assert_eq!(value(&metrics, "fleet_engine_rollouts{phase=\"stuck\"}"), None);
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn description() -> Value {
     ] });
     let filters = [("unitName", "Only reports of this unit."), ("machineID", "Only reports of this host.")];
     let line = types.answer::<wire::WatchLine>();
+    let rollout_line = types.answer::<wire::RolloutLine>();
     let operations: Vec<(&str, &str, Operation)> = vec![
         (
             "/fleet/v1/units",
@@ -268,6 +269,19 @@ fn description() -> Value {
                 ],
                 request: None,
                 done: vec![(200, "Lines of JSON; an empty one says that the stream lives.", lines(line))],
+                refused: READ,
+            },
+        ),
+        (
+            "/fleet/v2/watch/rollouts",
+            "get",
+            Operation {
+                id: "watchRollouts",
+                summary: "Rollouts as they change, without end: one `RolloutLine` a line.",
+                needs: Need::Follow,
+                parameters: vec![globs()],
+                request: None,
+                done: vec![(200, "Lines of JSON; an empty one says that the stream lives.", lines(rollout_line))],
                 refused: READ,
             },
         ),

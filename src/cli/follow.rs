@@ -19,7 +19,7 @@ use crate::cli::input::names;
 use crate::cli::limit::Limit;
 use crate::cli::session::Session;
 use crate::cli::wait::{Goal, State};
-use crate::journal::journal_tail;
+use crate::journal::{Tail, journal_tail};
 use crate::model::name::UnitName;
 use crate::model::revision::Revision;
 use display::Display;
@@ -27,7 +27,9 @@ use tracked::{Aim, Tracked};
 
 /// How many failed units are shown with their last journal lines, and how many lines.
 const QUOTED: usize = 3;
-const LAST_LINES: usize = 8;
+pub(in crate::cli) const LAST_LINES: usize = 8;
+/// Lines that are older than a unit's state by more than this aren't about it, in ms.
+const UNRELATED_MS: u64 = 60_000;
 /// How long, and how often, the lines of a report that came without any are asked for.
 const LINES_TIMEOUT: Duration = Duration::from_secs(3);
 const LINES_POLL: Duration = Duration::from_millis(200);
@@ -307,7 +309,10 @@ impl<'a> Waiting<'a> {
         if one.operation().is_none() {
             return Vec::new();
         }
-        let lines = journal_tail(&self.session.hosts, one.name.as_str(), state, LAST_LINES).await;
+        // Earlier lines have nothing to do with its state.
+        let (machine, since) = (&state.machine, state.since.saturating_sub(UNRELATED_MS));
+        let tail = Tail { unit: &one.name, machine, since, until: None, count: LAST_LINES };
+        let lines = journal_tail(&self.session.hosts, &tail).await;
         lines.into_iter().map(|line| format!("  {line}")).collect()
     }
 
@@ -340,6 +345,6 @@ fn one_of<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
     values.all(|value| value == first).then_some(first)
 }
 
-fn unavailable(message: String) -> ClientError {
+pub(super) fn unavailable(message: String) -> ClientError {
     ClientError::Api(ErrorDetail { code: 503, message, problems: Vec::new() })
 }

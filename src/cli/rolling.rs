@@ -1,5 +1,5 @@
-//! Follows a rollout until it has ended, or waits for a person. Owns how often it is asked for, and the lines about
-//! what has happened; the leader decides how it goes on.
+//! Follows a rollout until it has ended, or waits for a person. Owns the lines about what has happened; the leader
+//! decides how it goes on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,21 +7,25 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
-use crate::api::client::ClientError;
-use crate::api::wire::{Applied, AppliedUnit, MachineRef, Outcome, RolloutMember, RolloutView};
+use crate::api::client::{ClientError, Follow, For, News};
+use crate::api::wire::{
+    Applied, AppliedUnit, MachineRef, Outcome, RolloutLine, RolloutList, RolloutMember, RolloutView,
+};
 use crate::cli::error::Exit;
-use crate::cli::follow::{interrupted, until};
+use crate::cli::follow::{LAST_LINES, current, interrupted, unavailable, until};
 use crate::cli::input::names;
 use crate::cli::limit::Limit;
 use crate::cli::output::people::seconds;
 use crate::cli::session::Session;
 use crate::cli::wait::Goal;
+use crate::journal::{Tail, journal_tail};
 use crate::model::file::UnitFile;
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::revision::Revision;
 use crate::model::rollout::{Phase, policy};
 
-/// How often it is asked for: often enough for a person who looks on.
-const POLL: Duration = Duration::from_millis(500);
+/// How often a terminal is told how long it has been going on.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How long it may take until the leader has begun a rollout, and how often it is looked for.
 const BEGIN: Duration = Duration::from_secs(2);
@@ -44,24 +48,24 @@ fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> BTreeMap<UnitN
     found.iter().filter(|(name, hash)| !of_set(name, hash)).map(|(name, hash)| (name.clone(), hash.clone())).collect()
 }
 
-/// The rollouts that a request has begun: of the sets and units `wanted`, to these files. A set that doesn't run has
-/// none, and neither has a cluster whose leader is of an earlier version.
+/// The rollouts that a request has begun: of the sets and units `wanted`, to these files, at one revision. A set that
+/// doesn't run has none, and neither has a cluster whose leader is of an earlier version.
 ///
 /// # Errors
 /// See [`ClientError`].
-async fn begun(session: &Session, wanted: &BTreeMap<UnitName, UnitHash>) -> Result<Vec<RolloutView>, ClientError> {
+async fn begun(session: &Session, wanted: &BTreeMap<UnitName, UnitHash>) -> Result<RolloutList, ClientError> {
     let patterns: Vec<String> = wanted.keys().map(names::exactly).collect();
     let deadline = Instant::now() + BEGIN;
-    let mut found = Vec::new();
+    let mut found = RolloutList::default();
     while !wanted.is_empty() {
         found = match session.client.rollouts(&patterns).await {
-            Ok(list) => list.rollouts,
+            Ok(list) => list,
             // A fleetd of an earlier version knows no rollouts.
-            Err(ClientError::Api(detail)) if detail.code == 404 => return Ok(Vec::new()),
+            Err(ClientError::Api(detail)) if detail.code == 404 => return Ok(RolloutList::default()),
             Err(error) => return Err(error),
         };
-        found.retain(|view| wanted.get(&view.name) == Some(&view.target));
-        if found.len() == wanted.len() || Instant::now() >= deadline {
+        found.rollouts.retain(|view| wanted.get(&view.name) == Some(&view.target));
+        if found.rollouts.len() == wanted.len() || Instant::now() >= deadline {
             break;
         }
         sleep(LOOK).await;
@@ -78,31 +82,34 @@ pub(in crate::cli) struct Followed {
     over: bool,
 }
 
-/// Follow a rollout, which is now as in `view`, at most `limit`.
+/// Follow a rollout, which was as in `view` at `revision`, at most `limit`.
 ///
 /// # Errors
 /// See [`ClientError`]. An unreachable `fleetd` is waited for.
 pub(in crate::cli) async fn follow(
     session: &Session,
-    view: RolloutView,
+    (view, revision): (RolloutView, Revision),
     limit: Limit,
 ) -> Result<Followed, ClientError> {
     let name = view.name.clone();
     let (deadline, began) = (limit.deadline(), Instant::now());
     let mut interrupts = signal(SignalKind::interrupt()).ok();
     let mut story = Story::default();
-    let mut view = Some(view);
+    let mut watch = Watched::new(session, &name, revision);
+    let mut latest = view;
     loop {
-        if let Some(view) = view.take() {
-            let said = story.continued(&view, began.elapsed());
-            said.iter().for_each(|line| session.line(line));
-            session.out.progress(&[], &doing(&view, began.elapsed()));
-            if let Some(exit) = end(&view) {
-                return Ok(Followed { exit, over: view.phase.is_over() });
-            }
+        if let Some(exit) = story.told(session, &latest, began.elapsed()).await {
+            return Ok(Followed { exit, over: latest.phase.is_over() });
         }
         tokio::select! {
-            () = sleep(POLL) => {}
+            view = watch.next() => match view? {
+                Some(view) => latest = view,
+                None => {
+                    session.out.message(&format!("{name} was destroyed, and its rollout with it"));
+                    return Ok(Followed { exit: Exit::Failure, over: true });
+                }
+            },
+            () = sleep(TICK) => {}
             () = until(deadline) => {
                 session.out.message(&format!("{name}: not done in time; the cluster goes on with its rollout"));
                 return Ok(Followed { exit: Exit::Failure, over: false });
@@ -112,13 +119,50 @@ pub(in crate::cli) async fn follow(
                 return Ok(Followed { exit: Exit::Interrupted, over: false });
             }
         }
-        view = match session.client.rollout(&name).await {
-            Ok(view) => Some(view),
-            Err(ClientError::Unreachable(_)) => None,
-            // The daemon has lost its store, which the leader may have as well.
-            Err(ClientError::Api(detail)) if detail.code == 503 => None,
-            Err(error) => return Err(error),
-        };
+    }
+}
+
+/// A rollout as it changes.
+struct Watched<'a> {
+    session: &'a Session,
+    lines: Follow<'a, RolloutLine>,
+    /// What is older has been seen already.
+    revision: Revision,
+    /// What this stream has sent before it was complete.
+    first: Option<RolloutView>,
+    is_synced: bool,
+}
+
+impl<'a> Watched<'a> {
+    fn new(session: &'a Session, name: &UnitName, revision: Revision) -> Self {
+        let lines = session.client.follow_rollouts(&[names::exactly(name)], For::APerson);
+        Self { session, lines, revision, first: None, is_synced: false }
+    }
+
+    /// The next state; `None` if there is no such rollout any more. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Follow::next`].
+    async fn next(&mut self) -> Result<Option<RolloutView>, ClientError> {
+        loop {
+            match self.lines.next().await? {
+                News::Line(RolloutLine::Rollout(view)) if self.is_synced => return Ok(Some(*view)),
+                News::Line(RolloutLine::Rollout(view)) => self.first = Some(*view),
+                News::Line(RolloutLine::Removed(_)) => return Ok(None),
+                // The fleetd may lag behind the one that was asked before.
+                News::Line(RolloutLine::Synced(revision)) if revision < self.revision => {
+                    self.lines.reopen(unavailable("fleetd has yet to see what was asked of it".into()))?;
+                }
+                News::Line(RolloutLine::Synced(_)) => {
+                    self.is_synced = true;
+                    return Ok(self.first.take());
+                }
+                // Their user reopens such a stream.
+                News::Line(RolloutLine::Error(_)) => {}
+                News::Begun | News::Broken => (self.first, self.is_synced) = (None, false),
+                outage @ (News::Lost(_) | News::Back) => current::report(self.session, &outage),
+            }
+        }
     }
 }
 
@@ -135,9 +179,10 @@ pub(in crate::cli) async fn follow_begun(
     limit: Limit,
 ) -> Result<Exit, ClientError> {
     let mut exit = Exit::Ok;
-    for view in begun(session, &rolled(applied, texts)).await? {
+    let RolloutList { revision, rollouts } = begun(session, &rolled(applied, texts)).await?;
+    for view in rollouts {
         let members: Vec<UnitName> = view.members.iter().map(|member| member.name.clone()).collect();
-        let ended = follow(session, view, limit).await?;
+        let ended = follow(session, (view, revision), limit).await?;
         if !(session.is_json() && ended.over) {
             goals.retain(|goal| !members.contains(&goal.name));
         }
@@ -189,6 +234,8 @@ struct Story {
     phase: Option<Phase>,
     target: Option<UnitHash>,
     members: BTreeMap<UnitName, Seen>,
+    /// The member whose failure has been shown with its journal.
+    quoted: Option<UnitName>,
 }
 
 /// A member as it was last seen.
@@ -201,6 +248,18 @@ struct Seen {
 }
 
 impl Story {
+    /// Say what has happened since the last view. How following ends, if it does.
+    async fn told(&mut self, session: &Session, view: &RolloutView, time: Duration) -> Option<Exit> {
+        let said = self.continued(view, time);
+        said.iter().for_each(|line| session.line(line));
+        if let Some(tail) = self.unquoted(view).filter(|_| !session.is_json()) {
+            let lines = journal_tail(&session.hosts, &tail).await;
+            lines.iter().for_each(|line| session.line(&format!("  {line}")));
+        }
+        session.out.progress(&[], &doing(view, time));
+        end(view)
+    }
+
     /// A line for each thing that has happened since the last view; `time` has passed since the first.
     fn continued(&mut self, view: &RolloutView, time: Duration) -> Vec<String> {
         let mut lines = Vec::new();
@@ -222,6 +281,17 @@ impl Story {
         }
         (self.phase, self.target) = (Some(view.phase), Some(view.target.clone()));
         lines
+    }
+
+    /// The last lines of the journal of the member that has failed, up to when it did; once for each failure.
+    fn unquoted<'a>(&mut self, view: &'a RolloutView) -> Option<Tail<'a>> {
+        if self.quoted == view.failed {
+            return None;
+        }
+        self.quoted.clone_from(&view.failed);
+        let failed = view.failed.as_ref()?;
+        let machine = view.members.iter().find(|member| member.name == *failed)?.machine.as_ref()?;
+        Some(Tail { unit: failed, machine, since: view.began, until: Some(view.since), count: LAST_LINES })
     }
 
     fn of_member(&mut self, view: &RolloutView, member: &RolloutMember, time: Duration) -> Option<String> {
@@ -348,6 +418,24 @@ pub(in crate::cli) mod tests {
         ];
         assert_eq!(told(&views), expected);
         assert_eq!(end(&views[3]), Some(Exit::Failure));
+    }
+
+    #[test]
+    fn the_journal_of_the_member_that_failed_is_shown_once() {
+        let mut bad = view("reverting", Some("web@2.service failed on n2: core-dump"), &OLD);
+        let mut story = Story::default();
+        assert!(story.unquoted(&bad).is_none());
+        bad.failed = Some("web@2.service".parse().unwrap());
+        let tail = story.unquoted(&bad).unwrap();
+        let machine = tail.machine.hostname.as_str();
+        assert_eq!((tail.unit.as_str(), machine, tail.until), ("web@2.service", "n2", Some(60_000)));
+        bad.phase = Phase::Reverted;
+        assert!(story.unquoted(&bad).is_none());
+        // It was tried again, and has failed again.
+        bad.failed = None;
+        assert!(story.unquoted(&bad).is_none());
+        bad.failed = Some("web@2.service".parse().unwrap());
+        assert!(story.unquoted(&bad).is_some());
     }
 
     #[test]

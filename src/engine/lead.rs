@@ -11,6 +11,7 @@ use crate::clock::{Steady, utc};
 use crate::model::author::Author;
 use crate::model::format::Format;
 use crate::model::revision::Revision;
+use crate::model::rollout::Phase;
 use crate::plan::rollouts::Writes;
 use crate::plan::schedule::{Braked, Plan, Scheduler};
 use crate::reconcile::{Backoff, Outage};
@@ -388,6 +389,7 @@ impl<'a, S: Store> Term<'a, S> {
         announce(self.braked, braked, hosts, now_ms);
         self.braked = braked;
         self.engine.metrics.cluster_size(hosts, units, self.waiting);
+        self.engine.metrics.rollouts(Phase::ALL.map(|phase| (phase.key(), self.state.rollouts(phase))));
         self.engine.metrics.hosts_held(braked.map_or(0, |braked| braked.hosts));
         let now = Status::Leading { since: self.since, hosts, units, waiting: self.waiting, braked };
         self.engine.status.send_if_modified(|status| {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::revision::{Moment, Revision};
+use crate::model::rollout::Phase;
 use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
 use crate::plan::rollouts::{Rollouts, Writes};
 use crate::plan::schedule::{Brake, Plan, Scheduler};
@@ -71,6 +72,11 @@ impl LeaderState {
     pub(super) fn due(&self) -> Option<u64> {
         let holds = self.scheduler.as_ref().and_then(Scheduler::due);
         holds.into_iter().chain(self.rollouts.due()).min()
+    }
+
+    /// How many rollouts are in this phase.
+    pub(super) fn rollouts(&self, phase: Phase) -> usize {
+        self.rollouts.count(phase)
     }
 
     /// Whether what is decided depends on how much time passes.

@@ -6,24 +6,45 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
-use crate::api::wire::{MachineRef, StateView};
+use crate::api::wire::MachineRef;
+use crate::model::name::UnitName;
 use crate::remote::Hosts;
 
 /// How long an error message waits for these lines.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Lines that are older than its state by more than this are unrelated, in ms.
-const BEFORE_MS: u64 = 60_000;
 
-/// The last `count` lines of `unit`, or of systemd about it, before it came to `state` on that state's host, in
-/// journalctl's format. Empty if they can't be read within two seconds.
-pub async fn journal_tail(hosts: &Hosts, unit: &str, state: &StateView, count: usize) -> Vec<String> {
-    let mut argv: Vec<String> =
-        ["journalctl", "--quiet", "--no-pager", "--output=short"].map(ToString::to_string).into();
-    argv.extend([format!("--unit={unit}"), format!("--lines={count}")]);
-    argv.push(format!("--since=@{}", state.since.saturating_sub(BEFORE_MS) / 1000));
-    // With --since alone, journalctl before systemd 254 selects the first lines with --lines.
-    argv.push("--reverse".into());
-    let text = timeout(TAIL_TIMEOUT, read(hosts, &state.machine, &argv)).await.ok().flatten();
+/// Which lines.
+#[derive(Debug, Clone, Copy)]
+pub struct Tail<'a> {
+    /// The unit that they are of, or of systemd about it.
+    pub unit: &'a UnitName,
+    /// The host that has them.
+    pub machine: &'a MachineRef,
+    /// None before this time, in ms since the epoch.
+    pub since: u64,
+    /// None after it.
+    pub until: Option<u64>,
+    /// The last ones, so many.
+    pub count: usize,
+}
+
+impl Tail<'_> {
+    fn argv(&self) -> Vec<String> {
+        let seconds = |ms: u64| format!("{}.{:03}", ms / 1000, ms % 1000);
+        let mut argv: Vec<String> =
+            ["journalctl", "--quiet", "--no-pager", "--output=short"].map(ToString::to_string).into();
+        argv.extend([format!("--unit={}", self.unit), format!("--lines={}", self.count)]);
+        argv.push(format!("--since=@{}", seconds(self.since)));
+        argv.extend(self.until.map(|until| format!("--until=@{}", seconds(until))));
+        // With --since alone, journalctl before systemd 254 selects the first lines with --lines.
+        argv.push("--reverse".into());
+        argv
+    }
+}
+
+/// These lines, in journalctl's format. Empty if they can't be read within two seconds.
+pub async fn journal_tail(hosts: &Hosts, tail: &Tail<'_>) -> Vec<String> {
+    let text = timeout(TAIL_TIMEOUT, read(hosts, tail.machine, &tail.argv())).await.ok().flatten();
     text.map(|text| oldest_first(&text)).unwrap_or_default()
 }
 

@@ -43,6 +43,7 @@ pub(super) struct Series {
     pub(super) units: Gauge,
     pub(super) waiting: Gauge,
     pub(super) held: Gauge,
+    pub(super) rollouts: Family<One, Gauge>,
     pub(super) engine_changes: Histogram,
     pub(super) tasks: Counters<One>,
     pub(super) task_failures: Counters<One>,
@@ -95,6 +96,12 @@ impl Series {
                 "engine_hosts_held",
                 "Hosts that vanished together and whose units aren't moved yet; 0 unless this fleetd leads",
                 Gauge::default(),
+            ),
+            rollouts: add(
+                &mut r,
+                "engine_rollouts",
+                "Sets and units whose last rollout is in that phase; none unless this fleetd leads",
+                Family::default(),
             ),
             engine_changes: add(
                 &mut r,

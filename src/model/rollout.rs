@@ -53,6 +53,9 @@ pub struct Rollout {
     /// Why it failed, was paused, or doesn't go on, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The member that has failed with the new file, until it is resumed or tried again. Earlier versions don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<UnitName>,
     /// Whether it has been let go beyond its canaries.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promoted: bool,
@@ -69,8 +72,8 @@ impl Rollout {
     /// `target`.
     #[must_use]
     pub fn begun(target: UnitHash, from: File, phase: Phase, at: u64) -> Self {
-        let (why, promoted, heeded, outcomes) = (None, false, Revision::default(), Vec::new());
-        Self { target, from, phase, since: at, began: at, why, promoted, heeded, outcomes }
+        let (why, failed, promoted, heeded, outcomes) = (None, None, false, Revision::default(), Vec::new());
+        Self { target, from, phase, since: at, began: at, why, failed, promoted, heeded, outcomes }
     }
 
     /// Note what became of a file; earlier notes about it are forgotten, and the oldest ones.
@@ -139,6 +142,33 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All phases, in the usual order.
+    pub const ALL: [Self; 8] = [
+        Self::Canary,
+        Self::Waiting,
+        Self::Rolling,
+        Self::Paused,
+        Self::Reverting,
+        Self::Reverted,
+        Self::Stuck,
+        Self::Done,
+    ];
+
+    /// What it is called in records and to programs.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::Waiting => "waiting",
+            Self::Rolling => "rolling",
+            Self::Paused => "paused",
+            Self::Reverting => "reverting",
+            Self::Reverted => "reverted",
+            Self::Stuck => "stuck",
+            Self::Done => "done",
+        }
+    }
+
     /// What can be asked of a rollout in this phase.
     #[must_use]
     pub fn accepts(self) -> &'static [Request] {
@@ -215,6 +245,13 @@ impl fmt::Display for Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_phase_has_one_name_for_records_and_programs() {
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.key());
+        }
+    }
 
     #[test]
     fn the_outcomes_of_the_last_files_are_remembered() {

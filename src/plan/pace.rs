@@ -154,14 +154,18 @@ impl Pace<'_> {
     }
 
     fn enter(&mut self, phase: Phase, why: Option<String>) {
+        if phase == Phase::Canary {
+            self.next.failed = None;
+        }
         (self.next.phase, self.next.why, self.next.since) = (phase, why, self.now);
         self.wake = None;
     }
 
     fn go_on(&mut self) {
         if matches!(self.next.phase, Phase::Canary | Phase::Waiting | Phase::Rolling)
-            && let Some(why) = self.failure()
+            && let Some((member, why)) = self.failure()
         {
+            self.next.failed = Some(member);
             return self.fail(why);
         }
         match self.next.phase {
@@ -173,9 +177,10 @@ impl Pace<'_> {
         }
     }
 
-    /// Why a member failed with the new file, if one did.
-    fn failure(&self) -> Option<String> {
-        self.members().filter(|(member, _)| !member.gated).find_map(|(member, timed)| self.failed(member, timed))
+    /// Which member failed with the new file, if one did, and why.
+    fn failure(&self) -> Option<(UnitName, String)> {
+        let mut through = self.members().filter(|(member, _)| !member.gated);
+        through.find_map(|(member, timed)| Some((member.name.clone(), self.failed(member, timed)?)))
     }
 
     fn failed(&self, member: &Member, timed: &Timed) -> Option<String> {

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::cluster::{Change, Cluster, Versioned};
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::rollout::{Gate, Rollout};
+use crate::model::rollout::{Gate, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
 
 use super::gate::{self, launched, rollout_of};
@@ -49,6 +49,8 @@ pub struct Rollouts {
     damaged: BTreeSet<UnitName>,
     /// Rollouts that aren't over.
     active: BTreeSet<UnitName>,
+    /// How many rollouts are in each phase.
+    phases: BTreeMap<Phase, usize>,
     /// Rollouts to look at.
     dirty: BTreeSet<UnitName>,
     timers: BTreeMap<UnitName, Timers>,
@@ -77,6 +79,7 @@ impl Rollouts {
         }
         for (name, rollout) in &cluster.rollouts {
             rollouts.dirty.insert(name.clone());
+            *rollouts.phases.entry(rollout.value.phase).or_default() += 1;
             if !rollout.value.phase.is_over() {
                 rollouts.active.insert(name.clone());
             }
@@ -126,6 +129,12 @@ impl Rollouts {
     #[must_use]
     pub fn due(&self) -> Option<u64> {
         self.wakes.values().min().copied()
+    }
+
+    /// How many rollouts are in this phase, those that are over included.
+    #[must_use]
+    pub fn count(&self, phase: Phase) -> usize {
+        self.phases.get(&phase).copied().unwrap_or_default()
     }
 
     /// Take in a change that the store reported. Everything but units, gates and rollouts goes to the scheduler.
@@ -318,6 +327,12 @@ impl Rollouts {
             self.wakes.remove(name);
         }
         let known = scheduler.cluster().rollouts.get(name).map(|known| known.value.clone());
+        if let Some(count) = known.as_ref().and_then(|known| self.phases.get_mut(&known.phase)) {
+            *count -= 1;
+        }
+        if let Some(rollout) = &rollout {
+            *self.phases.entry(rollout.value.phase).or_default() += 1;
+        }
         let before: Vec<&UnitHash> = known.iter().flat_map(files_of).collect();
         let after: Vec<&UnitHash> = rollout.iter().flat_map(|rollout| files_of(&rollout.value)).collect();
         scheduler.hold(&before, &after);
@@ -326,7 +341,7 @@ impl Rollouts {
 }
 
 /// The numbered instances of a template.
-fn instances<'a>(cluster: &'a Cluster, template: &'a UnitName) -> impl Iterator<Item = &'a UnitName> {
+pub fn instances<'a>(cluster: &'a Cluster, template: &'a UnitName) -> impl Iterator<Item = &'a UnitName> {
     let prefix = format!("{}@", template.prefix());
     let all =
         cluster.units.range::<str, _>((std::ops::Bound::Included(prefix.clone().as_str()), std::ops::Bound::Unbounded));

@@ -1,9 +1,11 @@
 //! Rollouts: how they are shown, and what can be asked of them. The leader's records are written as it writes them.
 
 use flotilla::model::unit::Target;
+use flotilla::store::Op;
 use serde_json::{Value, json};
 
 use crate::harness::{Daemon, FILE, N1};
+use crate::watch::Lines;
 
 /// A set of two, whose rollout from a file `abc` has let web@2 through.
 async fn rolling(phase: &str) -> Daemon {
@@ -92,4 +94,26 @@ async fn what_makes_no_sense_is_refused() {
     assert_eq!(ask(&daemon, "web@.service", "pause").await.0, 204);
     daemon.store.set_down(true);
     assert_eq!(ask(&daemon, "web@.service", "pause").await.0, 503);
+}
+
+#[tokio::test]
+async fn a_watch_tells_how_a_rollout_goes_on() {
+    let daemon = rolling("rolling").await;
+    let mut watch = Lines::open(&daemon, "/rollouts?name=web@.service").await;
+    let first = watch.next().await.unwrap();
+    assert_eq!(first["rollout"], daemon.get("/fleet/v2/rollouts/web@.service").await.json());
+    assert!(watch.next().await.unwrap()["synced"].is_u64());
+    // What concerns no member is not told.
+    daemon.apply(json!([{ "name": "db.service", "text": FILE }])).await;
+    let hash = first["rollout"]["target"].as_str().unwrap().to_owned();
+    daemon.write(Op::Delete("gate/web@1.service".into())).await;
+    let let_through = watch.next().await.unwrap();
+    assert_eq!(let_through["rollout"]["members"][0]["hash"], hash.as_str());
+    let done = json!({
+        "target": hash, "from": { "hash": "abc" }, "phase": "done", "since": 9, "began": 5, "heeded": 0,
+    });
+    daemon.write_raw("rollout/web@.service", done.to_string().as_bytes()).await;
+    assert_eq!(watch.next().await.unwrap()["rollout"]["phase"], "done");
+    daemon.write(Op::Delete("rollout/web@.service".into())).await;
+    assert_eq!(watch.next().await.unwrap(), json!({ "removed": "web@.service" }));
 }

@@ -18,16 +18,19 @@ pub struct Lines {
     body: Incoming,
     read: Vec<u8>,
     beats: usize,
+    /// What the description calls a line.
+    kind: &'static str,
 }
 
 impl Lines {
     pub async fn open(daemon: &Daemon, query: &str) -> Self {
+        let kind = if query.starts_with("/rollouts") { "RolloutLine" } else { "WatchLine" };
         let response = daemon.open("GET", &format!("/fleet/v2/watch{query}"), &[], b"").await;
         assert_eq!(
             (response.status().as_u16(), &response.headers()["content-type"]),
             (200, &"application/x-ndjson".parse().unwrap())
         );
-        Self { body: response.into_body(), read: Vec::new(), beats: 0 }
+        Self { body: response.into_body(), read: Vec::new(), beats: 0, kind }
     }
 
     /// The next line that isn't empty; `None` at the end.
@@ -40,7 +43,7 @@ impl Lines {
                     continue;
                 }
                 let line = serde_json::from_slice(&line).unwrap();
-                description::check("WatchLine", &line);
+                description::check(self.kind, &line);
                 return Some(line);
             }
             let frame = tokio::time::timeout(Duration::from_secs(30), self.body.frame()).await.expect("a line comes");

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Client, ClientError, Watch};
 use crate::api::wire::services::ServiceLine;
-use crate::api::wire::{ErrorDetail, WatchLine};
+use crate::api::wire::{ErrorDetail, RolloutLine, WatchLine};
 
 /// Wait before the first attempt after a failure; doubled for each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -38,6 +38,16 @@ impl Line for WatchLine {
 }
 
 impl Line for ServiceLine {
+    fn is_synced(&self) -> bool {
+        matches!(self, Self::Synced(_))
+    }
+
+    fn error(&self) -> Option<&str> {
+        if let Self::Error(why) = self { Some(why) } else { None }
+    }
+}
+
+impl Line for RolloutLine {
     fn is_synced(&self) -> bool {
         matches!(self, Self::Synced(_))
     }

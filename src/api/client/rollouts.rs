@@ -3,8 +3,8 @@
 use hyper::Method;
 
 use super::batch::json;
-use super::{Client, ClientError, encode, with_names};
-use crate::api::wire::{AskRollout, RolloutList, RolloutView};
+use super::{Client, ClientError, Follow, For, encode, with_names};
+use crate::api::wire::{AskRollout, RolloutLine, RolloutList};
 use crate::model::name::UnitName;
 use crate::model::rollout::Request;
 
@@ -17,13 +17,10 @@ impl Client {
         self.get(&with_names("/fleet/v2/rollouts", patterns)).await
     }
 
-    /// The last rollout of a set's template, or of a unit.
-    ///
-    /// # Errors
-    /// See [`ClientError`]; [`ClientError::Api`] with code 404 if there was none, also from a `fleetd` that knows no
-    /// rollouts.
-    pub async fn rollout(&self, name: &UnitName) -> Result<RolloutView, ClientError> {
-        self.get(&path(name)).await
+    /// Rollouts as they change: all, or those that match one of `patterns`.
+    #[must_use]
+    pub fn follow_rollouts(&self, patterns: &[String], whom: For) -> Follow<'_, RolloutLine> {
+        Follow::new(self, with_names("/fleet/v2/watch/rollouts", patterns), whom)
     }
 
     /// Ask something of a rollout. The leader acts on it after the answer.

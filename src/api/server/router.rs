@@ -111,7 +111,7 @@ fn kind(uri: &Uri) -> Kind {
         "/metrics" => Kind::Metrics,
         "/fleet/v2/watch/services" => Kind::SidecarWatch,
         "/fleet/v2/watch" if names_host() => Kind::SidecarWatch,
-        "/fleet/v2/watch" => Kind::Watch,
+        "/fleet/v2/watch" | "/fleet/v2/watch/rollouts" => Kind::Watch,
         _ => Kind::Request,
     }
 }

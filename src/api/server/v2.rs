@@ -46,6 +46,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
         .route("/services/{name}", allow_methods([(Discover, get(services::get::<S>))], "GET"))
         .route("/services/{name}/{instance}", allow_methods(instance, "PUT and DELETE"))
         .route("/services/{name}/{instance}/keep-alive", allow_methods(keep_alive, "POST"))
+        .route("/watch/rollouts", allow_methods([(Follow, get(rollouts::watch::get::<S>))], "GET"))
         .route("/watch/services", allow_methods([(Discover, get(services::watch::get::<S>))], "GET"))
 }
 

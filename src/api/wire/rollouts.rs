@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::author::Author;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
-use crate::model::rollout::{Phase, Request, Verdict};
+use crate::model::rollout::{FileOutcome, Phase, Request, Verdict};
 
 use super::machines::MachineRef;
 
@@ -38,6 +38,9 @@ pub struct RolloutView {
     /// Why it failed, was paused, or doesn't go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The member that has failed with the new file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<UnitName>,
     /// What can be asked of it now.
     pub accepts: Vec<Request>,
     /// What was asked of it last, if anything was.
@@ -76,6 +79,13 @@ pub struct FileOutcomeView {
     pub why: Option<String>,
 }
 
+impl From<FileOutcome> for FileOutcomeView {
+    fn from(known: FileOutcome) -> Self {
+        let FileOutcome { hash, verdict, why } = known;
+        Self { hash, verdict, why }
+    }
+}
+
 /// v2: a member of a set in its rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -95,6 +105,22 @@ pub struct RolloutMember {
     /// Why it isn't ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+}
+
+/// One line of `GET /fleet/v2/watch/rollouts[?name=GLOB…]` (NDJSON): first every rollout, then `synced`, then the
+/// changes. Empty lines are heartbeats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutLine {
+    /// The current state of a rollout.
+    Rollout(Box<RolloutView>),
+    /// Its set or unit was destroyed.
+    Removed(UnitName),
+    /// Everything up to this revision has been sent.
+    Synced(Revision),
+    /// The stream ends for this reason; open another.
+    Error(String),
 }
 
 /// v2: the body of `POST /fleet/v2/rollouts/NAME`.

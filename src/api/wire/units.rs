@@ -7,9 +7,11 @@ use crate::model::failure::Failure;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::progress::Progress;
 use crate::model::revision::Revision;
+use crate::model::rollout::Phase;
 use crate::model::unit::{self, Desired, Outcome, Target};
 
 use super::machines::{MachineRef, Offline};
+use super::rollouts::FileOutcomeView;
 
 /// v2: what one host reports of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,6 +243,20 @@ pub struct UnitHistory {
     pub present: Option<PresentRevision>,
     /// The newest first.
     pub revisions: Vec<FormerRevision>,
+    /// How far the rollout of the present file is, of the unit itself or of its set; missing if it has had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// What became of files in rollouts, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<FileOutcomeView>,
+}
+
+impl UnitHistory {
+    /// What became of this file in its last rollout.
+    #[must_use]
+    pub fn outcome(&self, hash: &UnitHash) -> Option<&FileOutcomeView> {
+        self.outcomes.iter().find(|known| known.hash == *hash)
+    }
 }
 
 /// v2: the text that a unit's file has.

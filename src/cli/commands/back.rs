@@ -1,11 +1,12 @@
 //! Which text a unit goes back to, and which units go back with it: those whose texts were replaced in the batches that
 //! are undone. Owns these rules, in pure functions of histories; `rollback` asks the cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::history::{NO_PRESENT, Text};
 use crate::api::wire::{FormerRevision, PresentRevision, UnitHistory};
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::rollout::Verdict;
 
 /// A unit that goes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,20 +24,16 @@ pub(super) struct Back<'a> {
 }
 
 impl<'a> Back<'a> {
-    /// To revision `asked`, or to the last one whose text differs from the present one and whose file hasn't `failed`
-    /// in a rollout. `None` if the unit has the text already.
+    /// To revision `asked`, or to the last one whose text differs from the present one and whose file hasn't failed in
+    /// its last rollout. `None` if the unit has the text already.
     ///
     /// # Errors
     /// Why it can't go back.
-    pub(super) fn to(
-        history: &'a UnitHistory,
-        asked: Option<u64>,
-        failed: &BTreeSet<UnitHash>,
-    ) -> Result<Option<Self>, String> {
+    pub(super) fn to(history: &'a UnitHistory, asked: Option<u64>) -> Result<Option<Self>, String> {
         let present = present(history)?;
         let number = match asked {
             Some(number) => number,
-            None => default(history, present, failed)?,
+            None => default(history, present)?,
         };
         let Text { hash, text } = Text::numbered(history, number)?;
         let back = Self { unit: &history.unit, present, to: number, hash, text };
@@ -83,11 +80,12 @@ fn present(history: &UnitHistory) -> Result<&PresentRevision, String> {
 }
 
 /// The last revision whose text differs from the present one, is there, and hasn't failed.
-fn default(history: &UnitHistory, present: &PresentRevision, failed: &BTreeSet<UnitHash>) -> Result<u64, String> {
+fn default(history: &UnitHistory, present: &PresentRevision) -> Result<u64, String> {
     let differs = |former: &&FormerRevision| former.text.is_some() && former.text != present.text;
     let mut others = history.revisions.iter().filter(differs).peekable();
     let is_there = others.peek().is_some();
-    let good = others.find(|former| !failed.contains(&former.hash)).map(|former| former.revision);
+    let failed = |hash| history.outcome(hash).is_some_and(|known| known.verdict == Verdict::Failed);
+    let good = others.find(|former| !failed(&former.hash)).map(|former| former.revision);
     good.ok_or_else(|| match is_there {
         true => "the rollouts of all earlier revisions have failed; name the one to go back to".into(),
         false => "there is no earlier revision".into(),
@@ -127,7 +125,7 @@ pub(super) fn said(first: &Back<'_>, others: &[Back<'_>]) -> String {
 mod tests {
     use super::super::history::tests::history;
     use super::*;
-    use crate::api::wire::ReplacingBatch;
+    use crate::api::wire::{FileOutcomeView, ReplacingBatch};
 
     fn name(name: &str) -> UnitName {
         name.parse().unwrap()
@@ -143,7 +141,7 @@ mod tests {
     }
 
     fn to(history: &UnitHistory, asked: Option<u64>) -> Result<Option<(u64, u64)>, String> {
-        Ok(Back::to(history, asked, &BTreeSet::new())?.map(|back| (back.to, back.revision())))
+        Ok(Back::to(history, asked)?.map(|back| (back.to, back.revision())))
     }
 
     #[test]
@@ -177,11 +175,14 @@ mod tests {
 
     #[test]
     fn it_never_goes_to_a_file_that_failed_by_itself() {
-        let four = history("web.service", "d", &["c", "b", "a"]);
-        let hash = |index: usize| four.revisions[index].hash.clone();
         let to = |asked, failed: &[usize]| {
-            let failed = failed.iter().map(|index| hash(*index)).collect();
-            Back::to(&four, asked, &failed).map(|back| back.map(|back| back.to))
+            let mut four = history("web.service", "d", &["c", "b", "a"]);
+            let outcome = |index: &usize| {
+                let (hash, verdict) = (four.revisions[*index].hash.clone(), Verdict::Failed);
+                FileOutcomeView { hash, verdict, why: None }
+            };
+            four.outcomes = failed.iter().map(outcome).collect();
+            to(&four, asked).map(|back| back.map(|back| back.0))
         };
         assert_eq!(to(None, &[0]), Ok(Some(2)));
         assert_eq!(to(None, &[0, 1]), Ok(Some(1)));
@@ -226,8 +227,7 @@ mod tests {
     #[test]
     fn what_goes_back_is_said_in_one_line() {
         let histories = ["web@.service", "log@.service", "db.service"].map(|unit| history(unit, "c", &["b", "a"]));
-        let backs: Vec<Back<'_>> =
-            histories.iter().filter_map(|one| Back::to(one, Some(1), &BTreeSet::new()).unwrap()).collect();
+        let backs: Vec<Back<'_>> = histories.iter().filter_map(|one| Back::to(one, Some(1)).unwrap()).collect();
         let line = "web@.service: revision 4, the file of 1";
         assert_eq!(said(&backs[0], &[]), line);
         assert_eq!(said(&backs[0], &backs[1..2]), format!("{line}; log@.service with it"));

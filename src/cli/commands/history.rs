@@ -2,7 +2,7 @@
 //! unit that was destroyed. Changes nothing.
 
 use crate::api::client::ClientError;
-use crate::api::wire::{FormerRevision, PresentRevision, UnitHistory};
+use crate::api::wire::{FileOutcomeView, FormerRevision, PresentRevision, UnitHistory};
 use crate::cli::args::History;
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::input::{names, select};
@@ -13,8 +13,9 @@ use crate::clock::Clock;
 use crate::journal::Output as _;
 use crate::model::author::Author;
 use crate::model::name::{UnitHash, UnitName};
+use crate::model::rollout::Verdict;
 
-const HEAD: [&str; 5] = ["REVISION", "WHEN", "BY", "HASH", "THEN"];
+const HEAD: [&str; 6] = ["REVISION", "WHEN", "BY", "HASH", "ROLLOUT", "THEN"];
 
 /// Why the present text of a unit that wasn't destroyed isn't known.
 pub(super) const NO_PRESENT: &str =
@@ -31,8 +32,8 @@ pub(in crate::cli) async fn run(session: &Session, args: &History) -> Result<Exi
     if history.present.is_none() && history.revisions.first().is_none_or(|last| !last.destroyed) {
         session.out.message(&format!("{name}: {NO_PRESENT}"));
     }
-    let rows = rows(&history, Clock::system().now_ms());
-    session.out.data(&fitted::render(&HEAD, &rows, session.out.width(), session.out.has_colours()));
+    let (head, rows) = table(&history, Clock::system().now_ms());
+    session.out.data(&fitted::render(&head, &rows, session.out.width(), session.out.has_colours()));
     Ok(Exit::Ok)
 }
 
@@ -122,42 +123,77 @@ fn first_with_file_of(history: &UnitHistory, number: u64) -> Option<u64> {
     all(history).filter(|other| other.0 < number && is_same(other)).last().map(|(revision, ..)| revision)
 }
 
-fn rows(history: &UnitHistory, now: u64) -> Vec<Vec<Cell>> {
+/// The columns, and a row for each text, the newest first. Without a rollout, there is no column for rollouts.
+fn table(history: &UnitHistory, now: u64) -> (Vec<&'static str>, Vec<Vec<Cell>>) {
+    let has_rollouts = history.phase.is_some() || !history.outcomes.is_empty();
+    let head = HEAD.into_iter().filter(|column| has_rollouts || *column != "ROLLOUT").collect();
+    (head, rows(history).into_iter().map(|row| row.cells(has_rollouts.then_some(history), now)).collect())
+}
+
+/// A text in the table.
+struct Row<'a> {
+    revision: u64,
+    since: Option<u64>,
+    author: Option<&'a Author>,
+    hash: &'a UnitHash,
+    /// What became of it: since when it was replaced (ms since the epoch) and how; `None` if it is the present one.
+    ended: Option<(u64, String)>,
+    /// What else there is to say.
+    notes: String,
+}
+
+fn rows(history: &UnitHistory) -> Vec<Row<'_>> {
     let (mut rows, mut former) = (Vec::new(), history.revisions.as_slice());
     // What brought a text is noted with the one before.
     let before = |former: &[FormerRevision]| former.first().map(with).unwrap_or_default();
     if let Some(present) = &history.present {
         let PresentRevision { revision, hash, since, author, .. } = present;
-        let then = format!("present{}{}", again(history, *revision), before(former));
-        rows.push(row(*revision, Some(*since), author.as_ref(), hash, (then, Tone::Good), now));
+        let notes = again(history, *revision) + &before(former);
+        let (revision, since, author) = (*revision, Some(*since), author.as_ref());
+        rows.push(Row { revision, since, author, hash, ended: None, notes });
     }
     while let [one, rest @ ..] = former {
         let lost = if one.text.is_none() { ", the store has lost its text" } else { "" };
         let what = if one.destroyed { "destroyed" } else { "replaced" };
         let by = one.by.as_ref().filter(|_| one.destroyed).map(|by| format!(" by {}", brief(by))).unwrap_or_default();
-        let again = again(history, one.revision);
-        let then = format!("{what} {} ago{by}{again}{}{lost}", ago(one.until, now), before(rest));
-        rows.push(row(one.revision, one.since, one.author.as_ref(), &one.hash, (then, Tone::Plain), now));
+        let notes = format!("{by}{}{}{lost}", again(history, one.revision), before(rest));
+        let (revision, since, author) = (one.revision, one.since, one.author.as_ref());
+        rows.push(Row { revision, since, author, hash: &one.hash, ended: Some((one.until, what.into())), notes });
         former = rest;
     }
     rows
 }
 
-fn row(
-    revision: u64,
-    since: Option<u64>,
-    author: Option<&Author>,
-    hash: &UnitHash,
-    (then, tone): (String, Tone),
-    now: u64,
-) -> Vec<Cell> {
-    vec![
-        Cell::plain(revision.to_string()),
-        Cell::plain(since.map_or_else(|| "-".into(), |since| format!("{} ago", ago(since, now)))),
-        Cell::plain(author.map_or_else(|| "-".into(), brief)),
-        Cell::plain(hash.short()),
-        Cell::new(then, tone),
-    ]
+impl Row<'_> {
+    /// The cells, at `now` (ms since the epoch), with what the history says about rollouts.
+    fn cells(&self, rollouts: Option<&UnitHistory>, now: u64) -> Vec<Cell> {
+        let outcome = rollouts.and_then(|history| history.outcome(self.hash));
+        let why = outcome.and_then(|known| known.why.as_ref()).map(|why| format!("; {why}")).unwrap_or_default();
+        let (then, tone) = match &self.ended {
+            None => ("present".into(), Tone::Good),
+            Some((until, what)) => (format!("{what} {} ago", ago(*until, now)), Tone::Plain),
+        };
+        let mut cells = vec![
+            Cell::plain(self.revision.to_string()),
+            Cell::plain(self.since.map_or_else(|| "-".into(), |since| format!("{} ago", ago(since, now)))),
+            Cell::plain(self.author.map_or_else(|| "-".into(), brief)),
+            Cell::plain(self.hash.short()),
+        ];
+        cells.extend(rollouts.map(|history| self.rollout(history, outcome)));
+        cells.push(Cell::new(format!("{then}{}{why}", self.notes), tone));
+        cells
+    }
+
+    /// How far the rollout of the file is, or what became of it.
+    fn rollout(&self, history: &UnitHistory, outcome: Option<&FileOutcomeView>) -> Cell {
+        let phase = history.phase.filter(|phase| self.ended.is_none() && !phase.is_over());
+        match (phase, outcome.map(|known| known.verdict)) {
+            (Some(phase), _) => Cell::plain(phase.key()),
+            (None, Some(Verdict::Failed)) => Cell::new("failed", Tone::Bad),
+            (None, Some(Verdict::Stable)) => Cell::plain("stable"),
+            (None, None) => Cell::plain("-"),
+        }
+    }
 }
 
 /// Who it was, without the session.
@@ -184,6 +220,7 @@ pub(super) mod tests {
     use super::*;
     use crate::api::wire::ReplacingBatch;
     use crate::model::revision::Revision;
+    use crate::model::rollout::Phase;
 
     fn by(user: &str) -> Option<Author> {
         Some(Author { uid: Some(0), user: user.into(), unit: "session-4.scope".into(), ..Author::default() })
@@ -208,7 +245,8 @@ pub(super) mod tests {
         let n = revisions.len() as u64 + 1;
         let (author, text, written) = (by("ann"), Some(present.into()), Revision(n));
         let present = PresentRevision { revision: n, hash: hash(present), since: n * 60_000, author, text, written };
-        UnitHistory { unit: unit.parse().unwrap(), present: Some(present), revisions }
+        let unit = unit.parse().unwrap();
+        UnitHistory { unit, present: Some(present), revisions, phase: None, outcomes: Vec::new() }
     }
 
     #[test]
@@ -219,7 +257,11 @@ pub(super) mod tests {
         web.revisions[0].batch = Some(ReplacingBatch { unit: "web@.service".parse().unwrap(), revision: 3, with });
         web.revisions[2].text = None;
         (web.revisions[2].since, web.revisions[2].author) = (None, None);
-        let table = |history: &UnitHistory| fitted::render(&HEAD, &rows(history, 360_000), None, false);
+        let shown = |history: &UnitHistory, width| {
+            let (head, rows) = table(history, 360_000);
+            fitted::render(&head, &rows, width, false)
+        };
+        let table = |history: &UnitHistory| shown(history, None);
         let expected = "\
 REVISION  WHEN       BY           HASH     THEN
 4         2 min ago  ann (uid 0)  baaaaaa  present, the file of 2, with 2 other units
@@ -233,8 +275,38 @@ REVISION  WHEN       BY           HASH     THEN
         web.present = None;
         let destroyed = "3         3 min ago  ci (uid 0)   caaaaaa  destroyed 2 min ago by ann (uid 0)";
         assert_eq!(table(&web).lines().nth(1), Some(destroyed));
-        let narrow = fitted::render(&HEAD, &rows(&web, 360_000), Some(80), false);
+        let narrow = shown(&web, Some(80));
         assert!(narrow.lines().all(|line| line.chars().count() < 80), "{narrow}");
+    }
+
+    #[test]
+    fn what_became_of_files_in_rollouts_has_a_column() {
+        let mut web = history("web@.service", "c", &["b", "a"]);
+        let outcome = |hash: &UnitHash, verdict, why: Option<&str>| FileOutcomeView {
+            hash: hash.clone(),
+            verdict,
+            why: why.map(str::to_owned),
+        };
+        let [bad, good] = [0, 1].map(|index: usize| web.revisions[index].hash.clone());
+        web.outcomes = vec![
+            outcome(&good, Verdict::Stable, None),
+            outcome(&bad, Verdict::Failed, Some("web@2.service on n2: failed (failed)")),
+        ];
+        web.phase = Some(Phase::Canary);
+        let shown = |history: &UnitHistory| {
+            let (head, rows) = table(history, 360_000);
+            fitted::render(&head, &rows, None, false)
+        };
+        let expected = "\
+REVISION  WHEN       BY           HASH     ROLLOUT  THEN
+3         3 min ago  ann (uid 0)  caaaaaa  canary   present
+2         4 min ago  ann (uid 0)  baaaaaa  failed   replaced 3 min ago; web@2.service on n2: failed (failed)
+1         5 min ago  ann (uid 0)  aaaaaaa  stable   replaced 4 min ago
+";
+        assert_eq!(shown(&web), expected);
+        // Over, and its outcome is forgotten.
+        web.phase = Some(Phase::Done);
+        assert!(shown(&web).contains("caaaaaa  -        present"), "{}", shown(&web));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! waits as `start --replace` does. Nobody else's change is undone by accident: the cluster compares the revisions of
 //! the records. Which texts these are is decided by `back`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::back::{self, Back, Id};
 use super::submit::{How, deliver};
@@ -15,8 +15,7 @@ use crate::cli::input::batch::{Batch, Renewed};
 use crate::cli::input::names;
 use crate::cli::limit::Limit;
 use crate::cli::session::Session;
-use crate::model::name::{UnitHash, UnitName};
-use crate::model::rollout::Verdict;
+use crate::model::name::UnitName;
 use crate::model::unit::Desired;
 
 /// `rollback`.
@@ -26,8 +25,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollback) -> Result<Ex
     let first = history::of(session, &name).await?;
     let number = args.revision.map(|number| format!(" {number}")).unwrap_or_default();
     let refused = |why| Error::failure(format!("rollback {}{number}: {why}", args.unit));
-    let failed = failed(session, &name).await?;
-    let Some(back) = Back::to(&first, args.revision, &failed).map_err(refused)? else {
+    let Some(back) = Back::to(&first, args.revision).map_err(refused)? else {
         session.line(&format!("{name}: it has the file of revision{number} already, nothing to do"));
         let revision = first.present.as_ref().map(|present| present.written).unwrap_or_default();
         units::report(session, &Applied { revision, units: Vec::new() }, &[]);
@@ -52,17 +50,6 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollback) -> Result<Ex
     let said = [back::said(&backs[0], &backs[1..])];
     let how = How { at_once: args.at_once, no_block: args.block.no_block, strict: false, limit, watch: None };
     deliver(session, batch, &said, &how, operation).await
-}
-
-/// The files of a unit that failed in rollouts.
-async fn failed(session: &Session, name: &UnitName) -> Result<BTreeSet<UnitHash>, Error> {
-    match session.client.rollout(name).await {
-        Err(ClientError::Api(detail)) if detail.code == 404 => Ok(BTreeSet::new()),
-        rollout => {
-            let failed = rollout?.outcomes.into_iter().filter(|known| known.verdict == Verdict::Failed);
-            Ok(failed.map(|known| known.hash).collect())
-        }
-    }
 }
 
 /// Of the units that were replaced in the same batches.

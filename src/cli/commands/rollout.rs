@@ -13,6 +13,7 @@ use crate::cli::session::Session;
 use crate::clock::Clock;
 use crate::journal::Output as _;
 use crate::model::name::UnitName;
+use crate::model::revision::Revision;
 use crate::model::rollout::{Phase, Request};
 
 const HEAD: [&str; 5] = ["UNIT", "HOST", "FILE", "STATE", "SINCE"];
@@ -25,9 +26,9 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollout) -> Result<Exi
     if let Some(action) = args.action {
         ask(session, &name, action.request()).await?;
     }
-    let view = look(session, &name, arg).await?;
+    let (view, revision) = look(session, &name, arg).await?;
     if args.follow {
-        return Ok(rolling::follow(session, view, limit).await?.exit);
+        return Ok(rolling::follow(session, (view, revision), limit).await?.exit);
     }
     if session.is_json() {
         session.out.json(&view);
@@ -43,15 +44,15 @@ fn name(arg: &str) -> Result<UnitName, Error> {
     Ok(name.number().and_then(|_| name.template()).unwrap_or(name))
 }
 
-async fn look(session: &Session, name: &UnitName, arg: &str) -> Result<RolloutView, Error> {
-    match session.client.rollout(name).await {
-        Err(ClientError::Api(detail)) if detail.code == 404 => {
-            let mut lines = vec![format!("rollout: {name} has had no rollout")];
-            lines.extend(select::hints(session, &[arg.to_owned()]).await);
-            Err(Error::failures(lines))
-        }
-        answer => Ok(answer?),
+/// The rollout, and the revision at which it is like this.
+async fn look(session: &Session, name: &UnitName, arg: &str) -> Result<(RolloutView, Revision), Error> {
+    let list = session.client.rollouts(&[names::exactly(name)]).await?;
+    if let Some(view) = list.rollouts.into_iter().next() {
+        return Ok((view, list.revision));
     }
+    let mut lines = vec![format!("rollout: {name} has had no rollout")];
+    lines.extend(select::hints(session, &[arg.to_owned()]).await);
+    Err(Error::failures(lines))
 }
 
 /// All that aren't done.

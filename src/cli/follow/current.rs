@@ -57,7 +57,7 @@ impl<'a> Current<'a> {
 }
 
 /// Say that `fleetd` is unreachable, or reachable again.
-pub(super) fn report(session: &Session, news: &News<WatchLine>) {
+pub(in crate::cli) fn report<L>(session: &Session, news: &News<L>) {
     match news {
         News::Lost(error) => session.out.message(&format!("{error}; trying again")),
         News::Back => session.out.message("fleetd is back"),

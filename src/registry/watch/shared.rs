@@ -208,6 +208,7 @@ impl State {
             | Change::Report(name, ..) => self.watchers.values_mut().for_each(|watching| watching.touch(name)),
             // It says why the units behind its gates don't get their files.
             Change::Rollout(rollout, _) => {
+                self.watchers.values_mut().for_each(|watching| watching.touch(rollout));
                 let gates = self.cluster.gates.iter().filter(|(_, gate)| gate.value.rollout == *rollout);
                 for name in gates.map(|(name, _)| name) {
                     self.watchers.values_mut().for_each(|watching| watching.touch(name));

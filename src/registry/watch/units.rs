@@ -40,6 +40,12 @@ impl<S: Store> UnitWatch<S> {
         Self { shared: shared.clone(), scope, source }
     }
 
+    /// Follow the units of `scope` through the copy `shared`, which has all rollouts, too.
+    #[must_use]
+    pub fn shared(shared: &Shared<S>, scope: Scope) -> Self {
+        Self { shared: shared.clone(), scope, source: Source::Joining }
+    }
+
     /// Follow the units `names` on `host`: its assignments and its reports, and nothing of the rest of the cluster.
     /// There must be at least one, and should be at most [`MAX_UNITS`].
     #[must_use]

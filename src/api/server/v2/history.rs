@@ -8,10 +8,11 @@ use axum::http::Uri;
 
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
-use crate::api::wire::{FormerRevision, PresentRevision, ReplacingBatch, UnitHistory};
+use crate::api::wire::{FileOutcomeView, FormerRevision, PresentRevision, ReplacingBatch, UnitHistory};
 use crate::model::history::{Batch, FormerText, History};
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
+use crate::model::rollout::Rollout;
 use crate::model::unit::Unit;
 use crate::registry::decode;
 use crate::registry::keys::Key;
@@ -39,22 +40,28 @@ struct Found {
     history: History,
     /// The record and the commit that wrote it, if there is one that can be read.
     unit: Option<(Unit, Revision)>,
+    /// The last rollout of the unit, or of its set.
+    rollout: Option<Rollout>,
 }
 
 /// `None` if the cluster knows no such unit.
 async fn read<S: Store>(api: &Api<S>, name: UnitName) -> Result<Option<Found>, Error> {
+    let rollouts = std::iter::once(name.clone()).chain(name.template()).map(|name| Key::Rollout(name).to_string());
+    let rollouts: Vec<String> = rollouts.collect();
     let keys = [Key::History(name.clone()), Key::Unit(name.clone())].map(|key| key.to_string());
-    let (_, found) = api.reader.points(&keys.clone().into()).await?;
-    if found.is_empty() {
+    let (_, found) = api.reader.points(&keys.iter().chain(&rollouts).cloned().collect()).await?;
+    let record = |key: &String| found.iter().find(|kv| kv.key == *key);
+    if keys.iter().all(|key| record(key).is_none()) {
         return Ok(None);
     }
-    let record = |key: &String| found.iter().find(|kv| kv.key == *key);
     let history = record(&keys[0]).map(|kv| history(api, kv)).unwrap_or_default();
     let unit = record(&keys[1]).and_then(|kv| {
         let unit = decode(kv).map_err(|corrupt| api.reader.warn(&corrupt)).ok()?;
         Some((unit, kv.revision))
     });
-    Ok(Some(Found { name, history, unit }))
+    let rollout = rollouts.iter().find_map(record);
+    let rollout = rollout.and_then(|kv| decode(kv).map_err(|corrupt| api.reader.warn(&corrupt)).ok());
+    Ok(Some(Found { name, history, unit, rollout }))
 }
 
 fn history<S: Store>(api: &Api<S>, kv: &Kv) -> History {
@@ -89,7 +96,7 @@ async fn firsts<S: Store>(api: &Api<S>, found: &Found) -> Result<BTreeMap<UnitNa
 
 impl Found {
     fn view(self, texts: &BTreeMap<UnitHash, String>, firsts: &BTreeMap<UnitName, History>) -> UnitHistory {
-        let Self { name, history, unit } = self;
+        let Self { name, history, unit, rollout } = self;
         let present = unit.map(|(unit, written)| {
             let present = history.present(&unit);
             let text = texts.get(unit.file_key()).or_else(|| texts.get(&unit.hash)).cloned();
@@ -111,7 +118,10 @@ impl Found {
             }
         };
         let revisions = history.revisions.iter().enumerate().rev().map(revision).collect();
-        UnitHistory { present, revisions, unit: name }
+        let is_of_present = |rollout: &&Rollout| present.as_ref().is_some_and(|one| one.hash == rollout.target);
+        let phase = rollout.as_ref().filter(is_of_present).map(|rollout| rollout.phase);
+        let outcomes = rollout.into_iter().flat_map(|rollout| rollout.outcomes).map(FileOutcomeView::from).collect();
+        UnitHistory { present, revisions, phase, outcomes, unit: name }
     }
 }
 

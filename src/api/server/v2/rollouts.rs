@@ -1,6 +1,8 @@
 //! v2: rollouts, and what is asked of them. Owns which records they are read from, and how members are shown; the
 //! leader decides how they go on.
 
+pub(super) mod watch;
+
 use std::collections::BTreeSet;
 
 use axum::body::Bytes;
@@ -16,9 +18,10 @@ use crate::api::server::views::{self, FileSummaries};
 use crate::api::wire::{AskRollout, AskView, FileOutcomeView, RolloutList, RolloutMember, RolloutView};
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
-use crate::model::rollout::{FileOutcome, Rollout};
+use crate::model::rollout::Rollout;
 use crate::model::unit::{Desired, Target, Unit, UnitReport};
 use crate::plan::gate::rollout_of;
+use crate::plan::rollouts::instances;
 use crate::registry::ask::Refusal;
 use crate::registry::keys::{self, Key};
 use crate::registry::scope::Scope;
@@ -106,13 +109,8 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
         heeded: ask.generation <= rollout.heeded,
         by: ask.by.as_deref().cloned(),
     });
-    let outcome = |known: &FileOutcome| FileOutcomeView {
-        hash: known.hash.clone(),
-        verdict: known.verdict,
-        why: known.why.clone(),
-    };
     let member = |(unit, record)| member(cluster, summaries, (name, rollout), (unit, record));
-    let mut members: Vec<RolloutMember> = cluster.units.iter().filter_map(member).collect();
+    let mut members: Vec<RolloutMember> = candidates(cluster, name).filter_map(member).collect();
     members.sort_by(|a, b| (a.name.number(), &a.name).cmp(&(b.name.number(), &b.name)));
     RolloutView {
         name: name.clone(),
@@ -122,11 +120,19 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
         since: rollout.since,
         began: rollout.began,
         why: rollout.why.clone(),
+        failed: rollout.failed.clone(),
         accepts: rollout.phase.accepts().to_vec(),
         ask,
-        outcomes: rollout.outcomes.iter().map(outcome).collect(),
+        outcomes: rollout.outcomes.iter().cloned().map(FileOutcomeView::from).collect(),
         members,
     }
+}
+
+/// The units that may be members of the rollout `name`.
+fn candidates<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
+    let names = if name.is_template() { None } else { Some(name) };
+    let instances = name.is_template().then(|| instances(cluster, name)).into_iter().flatten();
+    names.into_iter().chain(instances).filter_map(|name| cluster.units.get_key_value(name))
 }
 
 /// `unit` as a member of the rollout `name`, if it is one: it is behind its gate, or was asked to have the new file.
