@@ -40,8 +40,11 @@ pub(crate) fn play<'a>(lab: &Lab, items: impl IntoIterator<Item = &'a Item>) {
                     if is_as_shown(shown, &seen) { Ok(()) } else { Err(format!("\n{seen}\n")) }
                 };
                 let what = format!("line {line}: `{command}` answers as shown:\n{}\n", shown.join("\n"));
-                let asks = QUESTIONS.iter().any(|question| command.starts_with(question));
-                eventually(if asks { LIMIT } else { Duration::ZERO }, &what, look);
+                if QUESTIONS.iter().any(|question| command.starts_with(question)) {
+                    eventually(LIMIT, &what, look);
+                } else if let Err(seen) = look() {
+                    panic!("{what}; saw {seen}");
+                }
             }
         }
     }
