@@ -217,15 +217,21 @@ fn doing(view: &RolloutView, time: Duration) -> String {
 
 /// `2 of 3 have 5b1e0b2`.
 pub(in crate::cli) fn reached(view: &RolloutView) -> String {
-    let have = view.members.iter().filter(|member| member.hash == view.target).count();
+    let have = own(view).filter(|member| member.hash == view.target).count();
     let verb = if have == 1 { "has" } else { "have" };
-    format!("{have} of {} {verb} {}", view.members.len(), view.target.short())
+    format!("{have} of {} {verb} {}", own(view).count(), view.target.short())
+}
+
+/// The members that are no spares.
+fn own(view: &RolloutView) -> impl Iterator<Item = &RolloutMember> {
+    view.members.iter().filter(|member| !member.spare)
 }
 
 /// `web@3.service on n1`.
 fn place(member: &RolloutMember) -> String {
     let host = member.machine.as_ref().map(MachineRef::name);
-    host.map_or_else(|| member.name.to_string(), |host| format!("{} on {host}", member.name))
+    let spare = if member.spare { " (spare)" } else { "" };
+    host.map_or_else(|| member.name.to_string(), |host| format!("{}{spare} on {host}", member.name))
 }
 
 /// What was said of a rollout so far.
@@ -234,6 +240,8 @@ struct Story {
     phase: Option<Phase>,
     target: Option<UnitHash>,
     members: BTreeMap<UnitName, Seen>,
+    /// The hosts of the members. That of a spare is needed when it has gone away.
+    hosts: BTreeMap<UnitName, MachineRef>,
     /// The member whose failure has been shown with its journal.
     quoted: Option<UnitName>,
 }
@@ -245,6 +253,8 @@ struct Seen {
     ready: bool,
     /// When it got this file, since the story began; `None` if that was before.
     given: Option<Duration>,
+    /// Whether it is a spare that no host fits.
+    left_out: bool,
 }
 
 impl Story {
@@ -273,6 +283,7 @@ impl Story {
             lines.push(turned(view));
         }
         for member in &view.members {
+            self.hosts.extend(member.machine.clone().map(|machine| (member.name.clone(), machine)));
             lines.extend(self.of_member(view, member, time));
         }
         self.members.retain(|name, _| view.members.iter().any(|member| member.name == *name));
@@ -284,13 +295,13 @@ impl Story {
     }
 
     /// The last lines of the journal of the member that has failed, up to when it did; once for each failure.
-    fn unquoted<'a>(&mut self, view: &'a RolloutView) -> Option<Tail<'a>> {
+    fn unquoted<'a>(&'a mut self, view: &'a RolloutView) -> Option<Tail<'a>> {
         if self.quoted == view.failed {
             return None;
         }
         self.quoted.clone_from(&view.failed);
         let failed = view.failed.as_ref()?;
-        let machine = view.members.iter().find(|member| member.name == *failed)?.machine.as_ref()?;
+        let machine = self.hosts.get(failed)?;
         Some(Tail { unit: failed, machine, since: view.began, until: Some(view.since), count: LAST_LINES })
     }
 
@@ -304,8 +315,13 @@ impl Story {
             Some(_) => Some(time),
             None => on_its_way.then_some(time),
         };
-        let seen = Seen { hash: member.hash.clone(), ready: member.ready, given };
+        let left_out = member.spare && member.machine.is_none() && member.why.is_some();
+        let seen = Seen { hash: member.hash.clone(), ready: member.ready, given, left_out };
         self.members.insert(member.name.clone(), seen);
+        if left_out && !before.as_ref().is_some_and(|before| before.left_out) {
+            let why = member.why.as_deref().unwrap_or_default();
+            return Some(format!("{}: goes on without the spare {}: {why}", view.name, member.name));
+        }
         let before = before?;
         let back = member.hash != view.target;
         if member.ready && !(same && before.ready) && given.is_some() {
@@ -331,8 +347,8 @@ fn turned(view: &RolloutView) -> String {
 fn ended(view: &RolloutView, time: Duration) -> Option<String> {
     let (name, target, from) = (&view.name, view.target.short(), view.from.short());
     let why = view.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let all = view.members.len();
-    let ready = view.members.iter().filter(|member| member.ready).count();
+    let all = own(view).count();
+    let ready = own(view).filter(|member| member.ready).count();
     Some(match view.phase {
         _ if is_asked(view) => return None,
         Phase::Done => format!("{name}: {target} runs on {ready} of {all} ({})", seconds(time)),
@@ -351,14 +367,20 @@ pub(in crate::cli) mod tests {
 
     use super::*;
 
-    /// A rollout from `aa` to `bb`; a member is `name host hash ready|unready`.
+    /// A rollout from `aa` to `bb`; a member is `name host hash ready|unready`, and `spare` for one; `-` is no host.
     pub(in crate::cli) fn view(phase: &str, why: Option<&str>, members: &[&str]) -> RolloutView {
         let member = |line: &&str| {
             let words: Vec<&str> = line.split(' ').collect();
             let machine = json!({ "id": "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a", "ip": "10.0.0.1", "hostname": words[1] });
-            json!({
-                "name": words[0], "machine": machine, "hash": words[2], "ready": words[3] == "ready", "since": 60_000,
-            })
+            let mut member = json!({
+                "name": words[0], "hash": words[2], "ready": words[3] == "ready", "since": 60_000,
+                "spare": words.contains(&"spare"),
+            });
+            match words[1] {
+                "-" => member["why"] = json!("2 of 2 hosts: conflict"),
+                _ => member["machine"] = machine,
+            }
+            member
         };
         let members: Vec<_> = members.iter().map(member).collect();
         serde_json::from_value(json!({
@@ -402,6 +424,27 @@ pub(in crate::cli) mod tests {
     }
 
     #[test]
+    fn spares_are_told_of_and_not_counted() {
+        let (new, ready) = ("web@2.service n2 bb unready spare", "web@2.service n2 bb ready spare");
+        let views = [
+            view("rolling", None, &[OLD[0]]),
+            view("rolling", None, &[OLD[0], new, "web@3.service - bb unready spare"]),
+            view("rolling", None, &[OLD[0], ready, "web@3.service - bb unready spare"]),
+            view("rolling", None, &["web@1.service n1 bb ready", ready]),
+            view("done", None, &["web@1.service n1 bb ready"]),
+        ];
+        let expected = [
+            "web@.service: rolling out bb, before it aa",
+            "web@.service: goes on without the spare web@3.service: 2 of 2 hosts: conflict",
+            "web@2.service (spare) on n2: ready after 2.0 s",
+            "web@1.service on n1: ready after 0.0 s",
+            "web@.service: bb runs on 1 of 1 (8 s)",
+        ];
+        assert_eq!(told(&views), expected);
+        assert_eq!(reached(&views[2]), "0 of 1 have bb");
+    }
+
+    #[test]
     fn a_bad_one_says_why_and_where_it_went_back_to() {
         let why = Some("web@2.service on n2: failed (failed)");
         let views = [
@@ -424,8 +467,11 @@ pub(in crate::cli) mod tests {
     fn the_journal_of_the_member_that_failed_is_shown_once() {
         let mut bad = view("reverting", Some("web@2.service failed on n2: core-dump"), &OLD);
         let mut story = Story::default();
+        story.continued(&bad, Duration::ZERO);
         assert!(story.unquoted(&bad).is_none());
         bad.failed = Some("web@2.service".parse().unwrap());
+        // A spare is no longer there.
+        bad.members.pop();
         let tail = story.unquoted(&bad).unwrap();
         let machine = tail.machine.hostname.as_str();
         assert_eq!((tail.unit.as_str(), machine, tail.until), ("web@2.service", "n2", Some(60_000)));

@@ -16,11 +16,17 @@ const REMEMBERED: usize = 10;
 
 /// The file that a unit goes on with, because its rollout hasn't let it through to the one that was requested, or has
 /// taken it back (`gate/<unit>`; written by the engine). Without one, the unit has the file of its record.
+///
+/// A spare has nothing but such a record: it is launched with the file of its gate as long as that is there, unless a
+/// unit of its name was submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
+    /// Whether it is that of a spare. Versions that don't know the field delete the gate, since no unit has its name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
     /// The set's template, or the unit itself: where its [`Rollout`] is.
     pub rollout: UnitName,
-    /// The hash of the file that was requested, which it holds back.
+    /// The hash of the file that was requested, which it holds back; of a spare, that of the rollout that added it.
     pub target: UnitHash,
     /// The hash of the file that the unit goes on with.
     pub hash: UnitHash,

@@ -20,6 +20,7 @@ pub fn check(name: &UnitName, file: &UnitFile) -> Result<Vec<Problem>, Vec<Probl
             problems.extend(limits::misplaced_replicas(file, name));
             problems.extend(own_name(name, file, &constraints));
             problems.extend(global_rollout(file, &constraints));
+            problems.extend(limits::misplaced(file, (ROLLOUT, "Spare"), name));
             warnings.extend(only_canaries(name, file, &constraints));
         }
         Err(wrong) => problems.extend(wrong),
@@ -45,9 +46,10 @@ fn global_rollout(file: &UnitFile, constraints: &Constraints) -> Option<Problem>
 
 /// That a set has no members but canaries, as far as its file says how many it has.
 fn only_canaries(name: &UnitName, file: &UnitFile, constraints: &Constraints) -> Option<Problem> {
-    let canary = constraints.rollout.as_ref()?.canary;
+    let Policy { canary, spare, .. } = **constraints.rollout.as_ref()?;
     let members = constraints.replicas.as_ref()?.number()? as usize;
-    if !name.is_template() || members == 0 || canary.at_most_all_of(members) < members {
+    let spares = spare.at_most_all_of(members);
+    if !name.is_template() || members == 0 || canary.at_most_all_of(members) < members + spares {
         return None;
     }
     let option = file.section(ROLLOUT).filter(|option| option.name == "Canary").last()?;
@@ -113,6 +115,22 @@ mod tests {
                 unit,
                 "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nParallel=1",
                 Err("6: [X-Rollout] cannot be used with Global".into()),
+            ),
+            // The spares are the canaries.
+            (set, "[X-Fleet]\nReplicas=1\n[X-Rollout]\nCanary=1\nSpare=1", none()),
+            (set, "[X-Rollout]\nSpare=1", none()),
+            ("web@1.service", "[X-Rollout]\nSpare=1", none()),
+            (
+                unit,
+                "[X-Rollout]\nParallel=1\nSpare=1",
+                Err("5: `Spare=` is for templates: call the file web@.service".into()),
+            ),
+            (
+                unit,
+                "[X-Fleet]\nGlobal=yes\n[X-Rollout]\nSpare=1",
+                Err("6: [X-Rollout] cannot be used with Global; 6: `Spare=` is for templates: call the file \
+                     web@.service"
+                    .into()),
             ),
             (unit, "[X-Rollout]", Err(empty.into())),
             (unit, " [X-Rollout] \n# Parallel=2", Err(empty.into())),

@@ -133,6 +133,12 @@ impl Unit {
         Self { generation: gate.generation, restart: gate.restart, ..unit }
     }
 
+    /// The record by which a spare is scheduled, which has none of its own: by its `gate`.
+    #[must_use]
+    pub fn spare(gate: &Gate) -> Self {
+        Self { text: gate.text.clone(), ..Self::new(Desired::Launched, gate.hash.clone(), gate.generation) }
+    }
+
     /// Who first submitted it, if that is known.
     #[must_use]
     pub fn submitter(&self) -> Option<&Author> {
@@ -433,6 +439,7 @@ mod tests {
     fn behind_a_gate_a_unit_keeps_its_file_and_what_is_asked_later_is_done() {
         let (old, new) = (UnitHash::new("aa"), UnitHash::new("bb"));
         let gate = Gate {
+            spare: false,
             rollout: "web@.service".parse().unwrap(),
             target: new.clone(),
             hash: old.clone(),

@@ -3,14 +3,15 @@
 //! (`pace` does).
 
 use std::borrow::Cow;
+use std::ops::Bound;
 
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::rollout::Gate;
 use crate::model::unit::{Assignment, Desired, Target, Unit};
 
-/// The cluster with the units by whose records it is scheduled: those behind gates have the gates' files. A cluster of
-/// which this was taken already stays the same.
+/// The cluster with the units by whose records it is scheduled: those behind gates have the gates' files, and spares
+/// are units as well. A cluster of which this was taken already stays the same.
 #[must_use]
 pub fn effective(cluster: &Cluster) -> Cow<'_, Cluster> {
     if cluster.gates.is_empty() {
@@ -23,11 +24,43 @@ pub fn effective(cluster: &Cluster) -> Cow<'_, Cluster> {
 
 /// The same, without a copy.
 pub fn apply(cluster: &mut Cluster) {
-    for (name, gate) in &cluster.gates {
+    for (name, gate) in cluster.gates.iter().filter(|(_, gate)| !gate.value.spare) {
         if let Some(unit) = cluster.units.get_mut(name) {
             *unit = unit.behind(&gate.value);
         }
     }
+    add_spares(cluster);
+}
+
+/// Spares as units among the others, which stay as they were requested. A unit that was submitted is no spare.
+pub fn add_spares(cluster: &mut Cluster) {
+    for (name, gate) in cluster.gates.iter().filter(|(_, gate)| gate.value.spare) {
+        cluster.units.entry(name.clone()).or_insert_with(|| Unit::spare(&gate.value));
+    }
+}
+
+/// The same in a part of the cluster in which nothing is scheduled: the gates of spares whose place a submitted unit
+/// has taken, which the leader has yet to delete, count for nothing.
+pub fn show_spares(cluster: &mut Cluster) {
+    let Cluster { gates, units, .. } = cluster;
+    gates.retain(|name, gate| !(gate.value.spare && units.contains_key(name)));
+    add_spares(cluster);
+}
+
+/// The spares of the rollout of a set, without the riders that came with them.
+pub fn spares_of<'a>(cluster: &'a Cluster, set: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Gate)> {
+    let prefix = format!("{}@", set.prefix());
+    let all = cluster.gates.range::<str, _>((Bound::Included(prefix.clone().as_str()), Bound::Unbounded));
+    let named = all.take_while(move |(name, _)| name.as_str().starts_with(&prefix));
+    let is_spare = |gate: &Gate| gate.spare && gate.rollout == *set;
+    let spares = named.filter(move |(name, gate)| is_spare(&gate.value) && name.number_in(set).is_some());
+    spares.map(|(name, gate)| (name, &gate.value))
+}
+
+/// Whether `name` has the gate of a spare.
+#[must_use]
+pub fn is_spare(cluster: &Cluster, name: &UnitName) -> bool {
+    cluster.gates.get(name).is_some_and(|gate| gate.value.spare)
 }
 
 /// The set or unit whose rollout brings unit `name` the file of `record`; `None` if it gets the file at once. A member
@@ -50,7 +83,7 @@ pub fn rollout_of(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<U
 #[must_use]
 pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate> {
     let known = cluster.gates.get(name).map(|gate| &gate.value);
-    if let Some(gate) = known.filter(|gate| gate.target == record.hash) {
+    if let Some(gate) = known.filter(|gate| !gate.spare && gate.target == record.hash) {
         return Some(gate.clone());
     }
     if record.desired != Desired::Launched {
@@ -62,6 +95,7 @@ pub fn needed(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<Gate>
         return None;
     }
     Some(Gate {
+        spare: false,
         rollout,
         target: record.hash.clone(),
         hash: runs.hash.clone(),
@@ -108,6 +142,7 @@ mod tests {
         }
         assert!(matches!(effective(&cluster), Cow::Borrowed(_)), "without gates, nothing is copied");
         let gate = Gate {
+            spare: false,
             rollout: name.clone(),
             target: UnitHash::new("new"),
             hash: UnitHash::new("old"),
@@ -122,6 +157,16 @@ mod tests {
             (scheduled.units[&name].hash.as_str(), scheduled.units[&name].generation, &scheduled.units[&other]),
             ("old", Revision(3), &cluster.units[&other])
         );
+        assert_eq!(*effective(&scheduled), scheduled);
+        // A spare is a unit, unless one with its name was submitted.
+        let spare: UnitName = "web@4.service".parse().unwrap();
+        let gate = Gate { spare: true, ..cluster.gates[&name].value.clone() };
+        for name in [&spare, &other] {
+            cluster.gates.insert(name.clone(), Versioned { value: gate.clone(), revision: Revision(9) });
+        }
+        let scheduled = effective(&cluster).into_owned();
+        assert_eq!(scheduled.units[&spare], Unit::new(Desired::Launched, UnitHash::new("old"), Revision(3)));
+        assert_eq!(scheduled.units[&other], cluster.units[&other]);
         assert_eq!(*effective(&scheduled), scheduled);
     }
 }

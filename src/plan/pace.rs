@@ -10,6 +10,7 @@
 //! ```
 
 mod budget;
+mod spares;
 mod timers;
 
 #[cfg(test)]
@@ -32,7 +33,10 @@ const STEPS: usize = 6;
 pub struct Member {
     /// Its name.
     pub name: UnitName,
-    /// Whether it is behind its gate, and has or is to have the file before. Otherwise it is the new one.
+    /// Whether it only stands in while others are replaced.
+    pub spare: bool,
+    /// Whether it has, or is to have, another file than the new one: it is behind its gate, or was added as a spare by
+    /// an earlier rollout, or has gone back to the file before.
     pub gated: bool,
     /// The host that it is assigned to.
     pub host: Option<MachineId>,
@@ -42,7 +46,7 @@ pub struct Member {
 
 impl Member {
     fn is_gone(&self) -> bool {
-        matches!(self.state, MemberState::Away | MemberState::Unplaced)
+        self.state.is_gone()
     }
 }
 
@@ -61,6 +65,14 @@ pub enum MemberState {
     Away,
     /// It is assigned to no host.
     Unplaced,
+    /// It is a spare that no host fits: nobody waits for it.
+    FitsNowhere,
+}
+
+impl MemberState {
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Away | Self::Unplaced | Self::FitsNowhere)
+    }
 }
 
 /// What is decided about.
@@ -71,7 +83,7 @@ pub struct Look<'a> {
     pub policy: &'a Policy,
     /// What was last asked of it.
     pub ask: Option<&'a Ask>,
-    /// The members that have the new file, or are to get it.
+    /// The members that have the new file, or are to get it, and spares.
     pub members: &'a [Member],
     /// Whether a member fits its host, or some other one, with the new file; otherwise a sentence with its name. Asked
     /// only of members that are next.
@@ -87,6 +99,10 @@ pub struct Step {
     pub let_through: Vec<UnitName>,
     /// These members go back to the file before.
     pub revert: Vec<UnitName>,
+    /// So many spares are added, with the new file.
+    pub add: usize,
+    /// These spares go away.
+    pub end: Vec<UnitName>,
     /// When to look again although nothing has happened, in ms since the epoch.
     pub wake: Option<u64>,
 }
@@ -101,6 +117,8 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
         now,
         let_through: Vec::new(),
         revert: Vec::new(),
+        add: 0,
+        end: Vec::new(),
         wake: None,
     };
     if pace.heed() {
@@ -114,8 +132,9 @@ pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
             break;
         }
     }
-    let Pace { next, let_through, revert, wake, .. } = pace;
-    Step { rollout: next, let_through, revert, wake }
+    pace.end_spares();
+    let Pace { next, let_through, revert, add, end, wake, .. } = pace;
+    Step { rollout: next, let_through, revert, add, end, wake }
 }
 
 /// One decision in the making.
@@ -126,6 +145,8 @@ struct Pace<'a> {
     now: u64,
     let_through: Vec<UnitName>,
     revert: Vec<UnitName>,
+    add: usize,
+    end: Vec<UnitName>,
     wake: Option<u64>,
 }
 
@@ -202,6 +223,7 @@ impl Pace<'_> {
     fn fail(&mut self, why: String) {
         self.next.note(self.next.target.clone(), Verdict::Failed, Some(why.clone()));
         self.let_through.clear();
+        self.add = 0;
         let phase = match self.look.policy.on_failure {
             OnFailure::Revert => Phase::Reverting,
             OnFailure::Pause => Phase::Paused,
@@ -218,9 +240,11 @@ impl Pace<'_> {
         if passed >= wanted {
             return self.enter(Phase::Waiting, None);
         }
+        self.call_spares();
         let nowhere = self.is_unplaced();
         let through = if nowhere { self.members().filter(|(member, _)| !member.gated).count() } else { present };
-        self.release(wanted.saturating_sub(through), nowhere);
+        let called = self.add + self.called().filter(|(spare, timed)| spare.gated && !timed.is_nowhere).count();
+        self.release(wanted.saturating_sub(through + called), nowhere);
         if self.next.phase != Phase::Canary {
             return;
         }
@@ -252,13 +276,14 @@ impl Pace<'_> {
     }
 
     fn rolling(&mut self) {
-        let all = self.look.members.len();
+        self.call_spares();
+        let all = self.own().count();
         let is_proven = self.members().any(|(member, timed)| !member.gated && timed.has_passed);
         self.release(all, is_proven || self.is_unplaced());
         if self.next.phase != Phase::Rolling {
             return;
         }
-        let is_done = self.members().all(|(member, timed)| timed.is_nowhere || !member.gated && timed.has_passed);
+        let is_done = self.own().all(|(member, timed)| timed.is_nowhere || !member.gated && timed.has_passed);
         if is_done && (is_proven || all == 0) {
             if is_proven {
                 self.next.note(self.next.target.clone(), Verdict::Stable, None);
@@ -271,12 +296,15 @@ impl Pace<'_> {
     /// Let at most so many members through, within the budget; those that have no host only if `unplaced`.
     fn release(&mut self, most: usize, unplaced: bool) {
         let mut budget = Budget::of(self.look, &self.timed);
+        let is_covered = self.is_covered();
+        let most = most + self.let_through.len();
         for member in budget::in_order(self.look.members).into_iter().filter(|member| member.gated) {
             match member.state {
+                MemberState::Healthy if !is_covered => {}
                 MemberState::Unplaced if unplaced && self.let_through.len() < most => {
                     self.let_through.push(member.name.clone());
                 }
-                MemberState::Away | MemberState::Unplaced => {}
+                MemberState::Away | MemberState::Unplaced | MemberState::FitsNowhere => {}
                 _ if self.let_through.len() >= most || !budget.allows(member) => {}
                 _ => {
                     if let Err(why) = (self.look.fits)(member) {
@@ -291,16 +319,17 @@ impl Pace<'_> {
 
     /// What isn't healthy with the new file goes back at once, the rest within the budget.
     fn reverting(&mut self) {
-        let stuck = self.members().filter(|(member, _)| member.gated);
+        let stuck = self.own().filter(|(member, _)| member.gated);
         let stuck = stuck.filter_map(|(member, timed)| self.failed(member, timed)).next();
         let through: Vec<&Member> = budget::in_order(self.look.members).into_iter().filter(|m| !m.gated).collect();
         let is_well = |member: &&Member| member.state == MemberState::Healthy;
         let unwell = through.iter().filter(|member| !is_well(member)).count();
         let mut budget = Budget::of_revert(self.look, &self.timed, unwell);
-        let mut back = Vec::new();
+        let mut back = if through.is_empty() { Vec::new() } else { self.spares_to_turn() };
+        let is_covered = back.is_empty() && self.is_covered();
         for member in &through {
             if is_well(member) {
-                if stuck.is_some() || !budget.allows(member) {
+                if stuck.is_some() || !is_covered || !budget.allows(member) {
                     continue;
                 }
                 budget.take(member);
@@ -308,7 +337,7 @@ impl Pace<'_> {
             back.push(member.name.clone());
         }
         let is_back = through.is_empty();
-        let serves = self.members().all(|(_, timed)| timed.is_nowhere || timed.has_passed);
+        let serves = self.own().all(|(_, timed)| timed.is_nowhere || timed.has_passed);
         self.revert = back;
         if let Some(what) = stuck {
             let why = self.next.why.clone().map_or_else(String::new, |why| format!("{why}; "));
@@ -318,7 +347,12 @@ impl Pace<'_> {
             let why = self.next.why.clone();
             return self.enter(Phase::Reverted, why);
         }
-        self.wake_for(|member| member.gated || member.is_gone());
+        self.wake_for(|member| member.gated || member.spare || member.is_gone());
+    }
+
+    /// The members that are no spares.
+    fn own(&self) -> impl Iterator<Item = (&Member, &Timed)> {
+        self.members().filter(|(member, _)| !member.spare)
     }
 
     fn members(&self) -> impl Iterator<Item = (&Member, &Timed)> {
@@ -327,12 +361,12 @@ impl Pace<'_> {
 
     /// Whether no member has a host. The new file may be what changes that.
     fn is_unplaced(&self) -> bool {
-        self.look.members.iter().all(|member| member.state == MemberState::Unplaced)
+        self.own().all(|(member, _)| member.state == MemberState::Unplaced)
     }
 
     /// How many canaries there must be.
     fn canaries(&self) -> usize {
-        self.look.policy.canary.at_most_all_of(self.look.members.len())
+        self.look.policy.canary.at_most_all_of(self.own().count())
     }
 
     /// How many members have the new file and aren't nowhere, and how many of them were healthy for long enough.

@@ -10,6 +10,8 @@ use crate::model::progress::{Operation, Progress};
 use crate::model::rollout::{Phase, Rollout};
 use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport, is_active};
 
+use super::gate::is_spare;
+
 /// What is expected of a unit: that its current record is carried out, because of `operation`.
 #[derive(Debug, Clone, Copy)]
 pub struct Expectation<'a> {
@@ -32,11 +34,13 @@ pub enum Presence {
     Gone,
 }
 
-/// Whether `unit` exists in `cluster`.
+/// Whether `unit` exists in `cluster`. A spare doesn't, to those who request something of units.
 #[must_use]
 pub fn presence(cluster: &Cluster, unit: &UnitName) -> Presence {
     if cluster.units.contains_key(unit) {
         Presence::There
+    } else if is_spare(cluster, unit) {
+        Presence::Gone
     } else if cluster.placements.contains_key(unit) || cluster.schedule.values().any(|host| host.contains_key(unit)) {
         Presence::Leaving
     } else {
@@ -44,10 +48,11 @@ pub fn presence(cluster: &Cluster, unit: &UnitName) -> Presence {
     }
 }
 
-/// Units that were destroyed and that a host must still stop and remove. A unit may occur more than once.
+/// Units that were destroyed and that a host must still stop and remove, and no spares. A unit may occur more than
+/// once.
 pub fn leaving(cluster: &Cluster) -> impl Iterator<Item = &UnitName> {
     let left = cluster.placements.keys().chain(cluster.schedule.values().flat_map(|host| host.keys()));
-    left.filter(|name| !cluster.units.contains_key(*name))
+    left.filter(|name| !cluster.units.contains_key(*name) && !is_spare(cluster, name))
 }
 
 /// Whether the host of a non-global unit has reported that it carried out the unit's current record.
@@ -89,7 +94,7 @@ pub fn progress(cluster: &Cluster, expectation: &Expectation<'_>) -> Progress {
 /// The progress of a unit whose file was replaced, while its rollout hasn't let it through to the new one. What was
 /// requested of it since then is carried out with its old file.
 fn behind_gate(cluster: &Cluster, name: &UnitName, unit: &Unit) -> Option<Progress> {
-    let gate = &cluster.gates.get(name)?.value;
+    let gate = cluster.gates.get(name).map(|gate| &gate.value).filter(|gate| !gate.spare)?;
     if unit.hash != gate.target || unit.generation > gate.asked {
         return None;
     }
@@ -596,8 +601,16 @@ mod tests {
         let versioned = |value| Versioned { value, revision: Revision(9) };
         let mut cluster = cluster(Desired::Launched, true, &["3 loaded active running"]);
         let (rollout, text, generation, restart) = (name(), None, Revision(3), None);
-        let gate =
-            Gate { rollout, target: new.clone(), hash: old.clone(), text, generation, restart, asked: Revision(7) };
+        let gate = Gate {
+            spare: false,
+            rollout,
+            target: new.clone(),
+            hash: old.clone(),
+            text,
+            generation,
+            restart,
+            asked: Revision(7),
+        };
         cluster.gates.insert(name(), versioned(gate));
         let start = |cluster: &Cluster| {
             progress(cluster, &Expectation { unit: &name(), operation: Operation::Start, global: false })

@@ -15,6 +15,7 @@
 mod draft;
 mod look;
 mod member;
+mod spares;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use crate::model::revision::Revision;
 use crate::model::rollout::{Gate, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
 
-use super::gate::{self, launched, rollout_of};
+use super::gate::{self, is_spare, launched, rollout_of};
 use super::pace::Timers;
 use super::schedule::Scheduler;
 use draft::Draft;
@@ -66,7 +67,12 @@ impl Rollouts {
     pub fn of(cluster: &mut Cluster, unreadable: BTreeSet<UnitName>, damaged: BTreeSet<UnitName>) -> Self {
         let mut rollouts = Self { unreadable, damaged, ..Self::default() };
         rollouts.drop_left_over(cluster);
+        gate::add_spares(cluster);
         for (name, gate) in &cluster.gates {
+            if gate.value.spare {
+                rollouts.dirty.insert(gate.value.rollout.clone());
+                continue;
+            }
             let Some(unit) = cluster.units.get_mut(name) else { continue };
             let behind = unit.behind(&gate.value);
             let asked = std::mem::replace(unit, behind);
@@ -97,11 +103,12 @@ impl Rollouts {
         rollouts
     }
 
-    /// Gates of units that don't exist any more, or that a leader which didn't know gates has let through.
+    /// Gates of units that don't exist any more, or that a leader which didn't know gates has let through; and of
+    /// spares in whose place a unit was submitted.
     fn drop_left_over(&mut self, cluster: &mut Cluster) {
         let is_left = |name: &UnitName, gate: &Gate| match cluster.units.get(name) {
-            Some(unit) => gate::is_left_over(cluster, name, unit, gate),
-            None => !self.unreadable.contains(name),
+            Some(unit) => gate.spare || gate::is_left_over(cluster, name, unit, gate),
+            None => gate.spare == self.unreadable.contains(name),
         };
         let left = cluster.gates.iter().filter(|(name, gate)| is_left(name, &gate.value));
         for name in left.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
@@ -170,7 +177,11 @@ impl Rollouts {
                 self.happened_to(&name);
                 scheduler.apply(Change::Assignment(host, name, assignment));
             }
-            Change::Placement(..) | Change::History(..) | Change::Roster(..) | Change::Metadata(..) => {
+            Change::Placement(name, placement) => {
+                self.happened_to(&name);
+                scheduler.apply(Change::Placement(name, placement));
+            }
+            Change::History(..) | Change::Roster(..) | Change::Metadata(..) => {
                 scheduler.apply(change);
             }
         }
@@ -213,23 +224,37 @@ impl Rollouts {
         }
     }
 
-    /// The record of a unit as it was requested.
+    /// The record of a unit as it was requested; a spare has none.
     fn record<'a>(&'a self, cluster: &'a Cluster, name: &UnitName) -> Option<&'a Unit> {
-        self.asked.get(name).or_else(|| cluster.units.get(name))
+        self.asked.get(name).or_else(|| cluster.units.get(name).filter(|_| !is_spare(cluster, name)))
     }
 
     /// A gate that this leader hasn't written makes its unit look different.
     fn gate_written(&mut self, scheduler: &mut Scheduler, name: UnitName, gate: Option<Versioned<Gate>>) {
-        let known = scheduler.cluster().gates.get(&name).map(|known| &known.value);
-        if known != gate.as_ref().map(|gate| &gate.value) {
-            self.again(scheduler.cluster(), &name);
+        let cluster = scheduler.cluster();
+        let known = cluster.gates.get(&name).map(|known| &known.value);
+        let now = gate.as_ref().map(|gate| &gate.value);
+        if known == now {
+            return scheduler.apply(Change::Gate(name, gate));
         }
-        scheduler.apply(Change::Gate(name, gate));
+        let spares = [known, now].map(|gate| gate.filter(|gate| gate.spare));
+        self.dirty.extend(spares.iter().flatten().map(|spare| spare.rollout.clone()));
+        let is_spare = spares.iter().any(Option::is_some) && self.record(cluster, &name).is_none();
+        let unit = spares[1].map(Unit::spare);
+        self.again(cluster, &name);
+        scheduler.apply(Change::Gate(name.clone(), gate));
+        if is_spare {
+            scheduler.apply(Change::Unit(name, unit));
+        }
     }
 
     fn destroyed(&mut self, scheduler: &mut Scheduler, name: UnitName) {
         self.incoming.remove(&name);
         self.unreadable.remove(&name);
+        if is_spare(scheduler.cluster(), &name) {
+            // It had yet to take the place of the spare.
+            return;
+        }
         self.set_gate(scheduler, &name, None, GateEvent::Opened);
         if let Some(asked) = self.asked.remove(&name) {
             scheduler.hold(&files_of_unit(&asked).collect::<Vec<_>>(), &[]);
@@ -265,7 +290,11 @@ impl Rollouts {
             let own = cluster.rollouts.contains_key(&name).then(|| name.clone());
             self.dirty.extend(known.into_iter().chain(rollout).chain(own));
         }
-        let why = if gate.is_some() { GateEvent::Closed } else { GateEvent::Opened };
+        let why = match gate {
+            Some(_) => GateEvent::Closed,
+            None if is_spare(cluster, &name) => GateEvent::SpareTaken,
+            None => GateEvent::Opened,
+        };
         self.set_gate(scheduler, &name, gate, why);
         self.schedule(scheduler, &name, record);
     }
@@ -301,6 +330,10 @@ impl Rollouts {
         let gates = scheduler.cluster().gates.iter();
         let these = gates.filter(|(_, gate)| gate.value.rollout == *rollout && which(&gate.value));
         for name in these.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            if is_spare(scheduler.cluster(), &name) {
+                self.end_spare(scheduler, &name);
+                continue;
+            }
             self.set_gate(scheduler, &name, None, GateEvent::Opened);
             if let Some(record) = self.asked.get(&name).cloned() {
                 self.schedule(scheduler, &name, record);

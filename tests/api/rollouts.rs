@@ -117,3 +117,47 @@ async fn a_watch_tells_how_a_rollout_goes_on() {
     daemon.write(Op::Delete("rollout/web@.service".into())).await;
     assert_eq!(watch.next().await.unwrap(), json!({ "removed": "web@.service" }));
 }
+
+#[tokio::test]
+async fn a_spare_is_part_of_its_rollout_and_no_unit_among_others() {
+    let daemon = rolling("rolling").await;
+    let rollout = daemon.get("/fleet/v2/rollouts/web@.service").await.json();
+    let spare = |unit: &str, hash: &Value| {
+        let gate = json!({
+            "spare": true, "rollout": "web@.service", "target": hash, "hash": hash, "generation": 1, "asked": 1,
+        });
+        (format!("gate/{unit}"), gate.to_string())
+    };
+    // One on a host, one that fits none, and one whose place a unit has taken.
+    for unit in ["web@3.service", "web@4.service", "web@2.service"] {
+        let (key, gate) = spare(unit, &rollout["target"]);
+        daemon.write_raw(&key, gate.as_bytes()).await;
+    }
+    daemon.place("web@3.service", N1, Target::Launched).await;
+    daemon.report("web@3.service", N1, Target::Launched, "active", 1).await;
+    let waits = json!({ "waiting": { "why": "1 of 1 hosts: conflict", "since": 1 } });
+    daemon.write_raw("placement/web@4.service", waits.to_string().as_bytes()).await;
+
+    let members = daemon.get("/fleet/v2/rollouts/web@.service").await.json()["members"].clone();
+    let told = |index: usize| {
+        let member = &members[index];
+        (member["name"].as_str().unwrap().to_owned(), member.get("spare").is_some(), member["why"].clone())
+    };
+    assert_eq!(members.as_array().unwrap().len(), 4, "{members}");
+    assert_eq!(told(1), ("web@2.service".into(), false, Value::Null));
+    assert_eq!(told(2), ("web@3.service".into(), true, Value::Null));
+    assert_eq!(told(3), ("web@4.service".into(), true, json!("1 of 1 hosts: conflict")));
+    // It isn't listed, but whoever knows its name sees it.
+    let units = daemon.get("/fleet/v2/units").await.json()["units"].clone();
+    let names: Vec<&str> = units.as_array().unwrap().iter().filter_map(|unit| unit["name"].as_str()).collect();
+    assert_eq!(names, ["web@.service", "web@1.service", "web@2.service"]);
+    let one = daemon.get("/fleet/v2/units/web@3.service").await.json();
+    assert_eq!((&one["desired"], &one["current"]), (&json!("launched"), &json!("launched")), "{one}");
+    let sets = daemon.get("/fleet/v2/sets").await.json();
+    assert_eq!(sets["sets"][0]["members"], json!(["web@1.service", "web@2.service"]));
+    let v1 = daemon.get("/fleet/v1/units").await.json();
+    assert_eq!(v1["units"].as_array().unwrap().len(), 3, "{v1}");
+    // What is requested of units isn't about spares.
+    let gone = daemon.send("DELETE", "/fleet/v1/units/web@3.service", &Value::Null).await;
+    assert_eq!(gone.status, 404);
+}

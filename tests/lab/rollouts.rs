@@ -1,6 +1,6 @@
 //! Rollouts under load: a good version, a version that never gets ready, one that gets ready and then crashes, and the
 //! way back, without a failed request through the balancer or the ambassador. Three members on three hosts that
-//! conflict with each other, so that none of them can be anywhere but in its place.
+//! conflict with each other, so that none of them can be anywhere but in its place. And a set of one with a spare.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,20 @@ const RATE: u32 = 100;
 
 /// The file of version `version`, whose program is run with `run` before it, and with `options`.
 fn web(version: &str, run: &str, options: &str) -> String {
+    of(3, version, run, options)
+}
+
+/// The same for a set of one, with a spare.
+fn one(version: &str, run: &str, options: &str) -> String {
+    format!("{}Spare=1\n", of(1, version, run, options))
+}
+
+fn of(members: u32, version: &str, run: &str, options: &str) -> String {
     format!(
         "[Unit]\nWants=web-announce@%i.service\n\
          [Service]\nType=notify\nNotifyAccess=all\n\
          ExecStart={run}/usr/local/bin/answer --port 8080 --say {version}-%i {options}\n\
-         [X-Fleet]\nReplicas=3\nConflicts=web@*.service\n\
+         [X-Fleet]\nReplicas={members}\nConflicts=web@*.service\n\
          [X-Health]\nReady=http://:8080/\nIntervalSec=1\nFall=1\n\
          [X-Rollout]\nHealthySec=4\nDeadlineSec=15\n"
     )
@@ -38,45 +47,32 @@ fn answers(lab: &Lab) -> Vec<String> {
     seen
 }
 
-#[test]
-fn versions_come_and_go_without_a_failed_request() {
+/// A cluster of three, with a set whose template is `file` behind the balancer and the ambassador.
+fn served(file: &str, members: usize) -> Lab {
     let lab = Lab::cluster(3);
     for set in ["sidekick", "ambassador", "balancer"] {
         lab.units_of(set);
     }
     lab.sh("n1", "sed -i 's/--port 8080/& --meta http=80 --meta host=web.example/' /root/web-announce@.service").ok();
     lab.sh("n1", "printf '[X-Fleet]\\nMachineMetadata=host=n1\\n' >> /root/shop.service").ok();
-    lab.file("web@.service", &web("one", "", ""));
+    lab.file("web@.service", file);
     let units = ["web@.service", "web-announce@.service", "web-ambassador", "shop", "balancer", "balancer-config"];
     lab.fleetctl(&[&["start"][..], &units].concat()).ok();
-    eventually(SOON, "all three are announced", || {
+    eventually(SOON, "all members are announced", || {
         let listed = lab.fleetctl(&["service", "web", "--no-legend"]).ok();
-        if listed.lines().count() == 3 { Ok(()) } else { Err(listed) }
+        if listed.lines().count() == members { Ok(()) } else { Err(listed) }
     });
     eventually(SOON, "the balancer answers", || lab.asks("n1", 80, "web.example"));
     eventually(SOON, "the shop answers", || lab.asks("n1", 8081, "shop"));
+    lab
+}
 
+/// Requests in both ways while `versions` come and go, of which none may fail.
+fn under_load(lab: &Lab, versions: impl Fn()) {
     let loads = [("80", "web.example"), ("8081", "shop")];
     let began = Instant::now();
     let loads = loads.map(|(port, host)| Load::start(&format!("{}:{port}", lab.ip("n1")), host, RATE));
-
-    let good = replace(&lab, &web("two", "", "")).ok();
-    assert!(good.contains("runs on 3 of 3"), "{good}");
-    assert_eq!(answers(&lab), ["two"]);
-
-    // It answers 502, because nobody is there to be asked.
-    let never = replace(&lab, &web("three", "", "--ask 127.0.0.1:9"));
-    assert!(never.code == 1 && never.stdout.contains("failed: web@3.service "), "{never:?}");
-    assert_eq!(answers(&lab), ["two"]);
-
-    let crashes = replace(&lab, &web("four", "/usr/bin/timeout 3 ", ""));
-    assert!(crashes.code == 1 && crashes.stdout.contains("runs on 3 of 3"), "{crashes:?}");
-    assert_eq!(answers(&lab), ["two"]);
-
-    let back = replace(&lab, &web("one", "", "")).ok();
-    assert!(back.contains("runs on 3 of 3"), "{back}");
-    assert_eq!(answers(&lab), ["one"]);
-
+    versions();
     std::thread::sleep(Duration::from_secs(1));
     for load in loads {
         let shots = load.stop();
@@ -84,4 +80,53 @@ fn versions_come_and_go_without_a_failed_request() {
         assert!(failed.is_empty(), "{} of {}: {:?}", failed.len(), shots.len(), &failed[..failed.len().min(20)]);
         assert!(shots.len() as u32 > RATE * 20, "{} requests are no load", shots.len());
     }
+}
+
+#[test]
+fn versions_come_and_go_without_a_failed_request() {
+    let lab = served(&web("one", "", ""), 3);
+    under_load(&lab, || {
+        let good = replace(&lab, &web("two", "", "")).ok();
+        assert!(good.contains("runs on 3 of 3"), "{good}");
+        assert_eq!(answers(&lab), ["two"]);
+
+        // It answers 502, because nobody is there to be asked.
+        let never = replace(&lab, &web("three", "", "--ask 127.0.0.1:9"));
+        assert!(never.code == 1 && never.stdout.contains("failed: web@3.service "), "{never:?}");
+        assert_eq!(answers(&lab), ["two"]);
+
+        let crashes = replace(&lab, &web("four", "/usr/bin/timeout 3 ", ""));
+        assert!(crashes.code == 1 && crashes.stdout.contains("runs on 3 of 3"), "{crashes:?}");
+        assert_eq!(answers(&lab), ["two"]);
+
+        let back = replace(&lab, &web("one", "", "")).ok();
+        assert!(back.contains("runs on 3 of 3"), "{back}");
+        assert_eq!(answers(&lab), ["one"]);
+    });
+}
+
+#[test]
+fn a_set_of_one_with_a_spare_is_never_away() {
+    let lab = served(&one("one", "", ""), 1);
+    under_load(&lab, || {
+        let good = replace(&lab, &one("two", "", "")).ok();
+        assert!(good.contains("web@2.service (spare) on ") && good.contains("runs on 1 of 1"), "{good}");
+        assert_eq!(answers(&lab), ["two"]);
+
+        // Nobody was stopped for either of these.
+        for (version, run, options) in [("three", "", "--ask 127.0.0.1:9"), ("four", "/usr/bin/timeout 3 ", "")] {
+            let bad = replace(&lab, &one(version, run, options));
+            assert!(bad.code == 1 && bad.stdout.contains("failed: web@2.service "), "{bad:?}");
+            assert_eq!(answers(&lab), ["two"]);
+        }
+
+        // The spare has passed when it crashes, and the member has the file by then.
+        let later = replace(&lab, &one("five", "/usr/bin/timeout 9 ", ""));
+        assert!(later.code == 1 && later.stdout.contains("runs on 1 of 1"), "{later:?}");
+        assert_eq!(answers(&lab), ["two"]);
+
+        let back = replace(&lab, &one("one", "", "")).ok();
+        assert!(back.contains("runs on 1 of 1"), "{back}");
+        assert_eq!(answers(&lab), ["one"]);
+    });
 }

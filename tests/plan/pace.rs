@@ -12,7 +12,7 @@ use flotilla::model::rollout::{Ask, File, Phase, Request, Rollout};
 use flotilla::plan::pace::{Look, Member, MemberState, Step, Timers, advance};
 use proptest::prelude::*;
 
-const POLICIES: [&str; 9] = [
+const POLICIES: [&str; 14] = [
     "Parallel=1",
     "Parallel=2",
     "Parallel=50%",
@@ -22,6 +22,11 @@ const POLICIES: [&str; 9] = [
     "Canary=1\nPromote=30\nParallel=2",
     "OnFailure=pause",
     "HealthySec=0\nDeadlineSec=5",
+    "Spare=1",
+    "Spare=50%\nParallel=2",
+    "Spare=100%\nParallel=100%",
+    "Spare=1\nCanary=2\nPromote=auto",
+    "Spare=1\nOnFailure=pause",
 ];
 
 /// What a file does to the members that have it.
@@ -48,6 +53,10 @@ enum Event {
     /// A member with either file isn't ready any more, until it is again.
     Unready(usize),
     Ask(Request),
+    /// Hosts have room for spares, or no longer.
+    Room,
+    /// The hosts of all spares die, or come back.
+    SpareHosts,
     Add,
     Remove(usize),
     /// Another leader: nothing is known of the time.
@@ -71,6 +80,10 @@ struct World {
     policy: Policy,
     new: Quality,
     members: BTreeMap<u32, Played>,
+    /// By number, above those of all members when they were added.
+    spares: BTreeMap<u32, Played>,
+    /// Whether no host fits a spare.
+    is_full: bool,
     timers: Timers,
     ask: Option<Ask>,
     now: u64,
@@ -92,7 +105,20 @@ impl World {
         let (timers, members_of) =
             (Timers::default(), (1..=members).map(|number| (number, Played::new(number, true, 0))));
         let members = members_of.collect();
-        Self { rollout, policy, new, members, timers, ask: None, now: 1_000_000, wake: None, is_spent: false }
+        let (spares, is_full) = (BTreeMap::new(), false);
+        Self {
+            rollout,
+            policy,
+            new,
+            members,
+            spares,
+            is_full,
+            timers,
+            ask: None,
+            now: 1_000_000,
+            wake: None,
+            is_spent: false,
+        }
     }
 
     fn look(&mut self) {
@@ -100,7 +126,15 @@ impl World {
         self.members.values_mut().for_each(|played| played.play(new, now));
         let healthy_ms = self.policy.healthy.as_millis() as u64;
         self.members.values_mut().for_each(|played| played.observe(healthy_ms, now));
-        let members: Vec<Member> = self.members.values().map(|played| played.member.clone()).collect();
+        for played in self.spares.values_mut() {
+            played.play(new, now);
+            if self.is_full && played.member.host.is_none() {
+                played.member.state = MemberState::FitsNowhere;
+            }
+            played.observe(healthy_ms, now);
+        }
+        let all = self.members.values().chain(self.spares.values());
+        let members: Vec<Member> = all.map(|played| played.member.clone()).collect();
         let (rollout, policy, ask) = (&self.rollout, &self.policy, self.ask.as_ref());
         let look = Look { rollout, policy, ask, members: &members, fits: &|_| Ok(()) };
         let mut again = self.timers.clone();
@@ -116,10 +150,21 @@ impl World {
         let is_failed = matches!(step.rollout.phase, Phase::Reverting | Phase::Reverted | Phase::Stuck);
         self.is_spent |= is_failed && failed;
         for (names, gated) in [(&step.let_through, false), (&step.revert, true)] {
-            for played in self.members.values_mut().filter(|played| names.contains(&played.member.name)) {
+            let all = self.members.values_mut().chain(self.spares.values_mut());
+            for played in all.filter(|played| names.contains(&played.member.name)) {
                 assert_ne!(played.member.gated, gated, "it has this file already");
                 *played = Played { is_away: played.is_away, ..Played::again(&played.member, gated, now) };
             }
+        }
+        self.spares.retain(|_, played| !step.end.contains(&played.member.name));
+        let highest = self.members.keys().chain(self.spares.keys()).max().copied().unwrap_or_default();
+        for number in (highest + 1..).take(step.add) {
+            let mut played = Played::new(number, false, now);
+            played.member.spare = true;
+            if self.is_full {
+                played.member.host = None;
+            }
+            self.spares.insert(number, played);
         }
         (self.rollout, self.wake) = (step.rollout, step.wake);
         if self.rollout.phase == Phase::Done {
@@ -139,9 +184,11 @@ impl World {
         let is_placed = |played: &&Played| !matches!(played.member.state, MemberState::Away | MemberState::Unplaced);
         let is_healthy = |played: &&Played| played.member.state == MemberState::Healthy;
         let all = || self.members.values();
+        self.check_spares(step, &changed);
         // Never fewer: whoever is healthy is stopped only if so many others go on serving.
         if all().filter(changed).any(|played| is_healthy(&played)) {
-            let left = all().filter(|played| is_healthy(played) && !changed(played)).count();
+            let spares = self.spares.values().filter(|spare| spare.serves()).count();
+            let left = spares + all().filter(|played| is_healthy(played) && !changed(played)).count();
             let placed = all().filter(is_placed).count();
             assert!(left + parallel >= placed, "{left} of {placed} are left, {step:?}");
         }
@@ -155,7 +202,9 @@ impl World {
         // No storm, and what is over stays so.
         assert!(!self.is_spent || is_asked || step.let_through.is_empty(), "a file that failed: {step:?}");
         if self.rollout.phase.is_over() && !is_asked {
-            let unchanged = Step { rollout: self.rollout.clone(), let_through: vec![], revert: vec![], wake: None };
+            let end = step.end.clone();
+            let unchanged =
+                Step { rollout: self.rollout.clone(), let_through: vec![], revert: vec![], add: 0, end, wake: None };
             assert_eq!(*step, unchanged);
         }
         assert!(step.wake.is_none_or(|wake| wake > self.now && !step.rollout.phase.is_over()), "{step:?}");
@@ -165,6 +214,30 @@ impl World {
         }
         if self.rollout.phase != step.rollout.phase && step.rollout.phase == Phase::Reverted {
             assert!(all().all(|played| played.member.gated), "reverted, and somebody has the new file");
+        }
+    }
+
+    /// Spares first, and in the end none.
+    fn check_spares(&self, step: &Step, changed: &dyn Fn(&&Played) -> bool) {
+        let is_healthy = |played: &&Played| played.member.state == MemberState::Healthy;
+        let wanted = self.policy.spare.at_most_all_of(self.members.len());
+        let goes_on = matches!(step.rollout.phase, Phase::Canary | Phase::Rolling);
+        if goes_on && self.members.values().filter(changed).any(|played| is_healthy(&played)) {
+            assert!(self.spares.len() >= wanted, "a member is stopped before there are spares, {step:?}");
+            let mut placed = self.spares.values().take(wanted).filter(|played| !played.is_gone());
+            assert!(placed.all(|spare| spare.serves() && !spare.member.gated), "before they serve, {step:?}");
+        }
+        if step.rollout.phase.is_over() && step.rollout.phase != Phase::Stuck {
+            assert_eq!(step.end.len(), self.spares.len(), "it has ended, and its spares haven't");
+        }
+        // While as many spares serve as members may be away, as many serve as there are members.
+        let parallel = self.policy.parallel.at_least_one_of(self.members.len());
+        if self.spares.values().filter(|spare| spare.serves()).count() >= parallel && !step.rollout.phase.is_over() {
+            let all = || self.members.values().chain(self.spares.values()).filter(is_healthy);
+            let stays = |played: &&Played| !changed(played) && !step.end.contains(&played.member.name);
+            let (before, after) = (all().count(), all().filter(stays).count());
+            let placed = self.members.values().filter(|played| !played.is_gone()).count();
+            assert!(after >= placed.min(before), "{before} and then {after} of {placed} serve, {step:?}");
         }
     }
 
@@ -198,6 +271,17 @@ impl World {
                     played.is_unready = !played.is_unready;
                 }
             }
+            Event::Room => {
+                self.is_full = !self.is_full;
+                for (number, played) in self.spares.iter_mut().filter(|_| !self.is_full) {
+                    played.member.host = Some(host(*number));
+                }
+            }
+            Event::SpareHosts => {
+                for played in self.spares.values_mut() {
+                    (played.is_away, played.since) = (!played.is_away, self.now);
+                }
+            }
             Event::Ask(what) => {
                 let generation = self.ask.as_ref().map_or(Revision(1), |ask| ask.generation.next());
                 self.ask = Some(Ask { what: *what, generation, by: None });
@@ -205,7 +289,12 @@ impl World {
             Event::Add => {
                 let number = (1..).find(|number| !self.members.contains_key(number)).unwrap();
                 let gated = !matches!(self.rollout.phase, Phase::Rolling | Phase::Done);
-                self.members.insert(number, Played::new(number, gated, self.now));
+                let added = match self.spares.remove(&number) {
+                    // It takes the place of the spare, whose process goes on.
+                    Some(spare) => Played { member: Member { spare: false, ..spare.member.clone() }, ..spare },
+                    None => Played::new(number, gated, self.now),
+                };
+                self.members.insert(number, added);
             }
             Event::Remove(index) => {
                 at(index).map(|number| self.members.remove(&number));
@@ -213,7 +302,7 @@ impl World {
             Event::Leader => {
                 self.timers = Timers::default();
                 let forget = |played: &mut Played| (played.healthy_since, played.has_passed) = (None, false);
-                self.members.values_mut().for_each(forget);
+                self.members.values_mut().chain(self.spares.values_mut()).for_each(forget);
             }
         }
         self.look();
@@ -221,7 +310,7 @@ impl World {
 
     /// Without further faults, until nothing more happens.
     fn end(&mut self) {
-        for (number, played) in &mut self.members {
+        for (number, played) in self.members.iter_mut().chain(&mut self.spares) {
             (played.is_unready, played.is_away) = (false, false);
             if played.member.host.is_none() {
                 played.member.host = Some(host(*number));
@@ -242,7 +331,8 @@ fn host(number: u32) -> MachineId {
 
 impl Played {
     fn new(number: u32, gated: bool, now: u64) -> Self {
-        let member = Member { name: name(number), gated, host: Some(host(number)), state: MemberState::Healthy };
+        let member =
+            Member { name: name(number), spare: false, gated, host: Some(host(number)), state: MemberState::Healthy };
         Self::again(&member, gated, now)
     }
 
@@ -266,6 +356,14 @@ impl Played {
         };
     }
 
+    fn is_gone(&self) -> bool {
+        matches!(self.member.state, MemberState::Away | MemberState::Unplaced | MemberState::FitsNowhere)
+    }
+
+    fn serves(&self) -> bool {
+        self.member.state == MemberState::Healthy && self.has_passed
+    }
+
     fn observe(&mut self, healthy_ms: u64, now: u64) {
         let is_healthy = self.member.state == MemberState::Healthy;
         self.healthy_since = is_healthy.then(|| self.healthy_since.unwrap_or(now));
@@ -282,6 +380,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => prop_oneof![
             Just(Request::Pause), Just(Request::Resume), Just(Request::Promote), Just(Request::Retry)
         ].prop_map(Event::Ask),
+        1 => Just(Event::Room),
+        1 => Just(Event::SpareHosts),
         1 => Just(Event::Add),
         1 => (0_usize..8).prop_map(Event::Remove),
         1 => Just(Event::Leader),

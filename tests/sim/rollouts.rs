@@ -1,12 +1,13 @@
-//! Judges rollouts, commit by commit: who is told to run which file, and how many are away because of it. Owns the
-//! units that random seeds roll out. Knows the records, and nothing of how the leader decides.
+//! Judges rollouts, commit by commit: who is told to run which file, how many are away because of it, and whether
+//! spares serve before that. Owns the units that random seeds roll out. Knows the records, and nothing of how the
+//! leader decides.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flotilla::model::cluster::Cluster;
+use flotilla::model::cluster::{Cluster, Versioned};
 use flotilla::model::name::{MachineId, UnitHash, UnitName};
-use flotilla::model::rollout::{Phase, Rollout};
+use flotilla::model::rollout::{Gate, Phase, Rollout};
 use flotilla::model::unit::{Assignment, Desired, Target, Unit};
 
 use super::random::Random;
@@ -25,13 +26,15 @@ pub(crate) fn text(name: &str, random: &mut Random, or_broken: bool) -> String {
         version => format!("ExecStart=/bin/tier {version}\n"),
     };
     let parallel = random.pick(&["", "Parallel=2\n", "Parallel=50%\n"]);
+    let spare = random.pick(&["", "Spare=1\n", "Spare=50%\n"]);
+    let spare = if name == SET { spare } else { "" };
     let canary = random.pick(&["", "", "Canary=1\nPromote=auto\n", "Canary=1\nPromote=5\n"]);
     let failure = random.pick(&["", "", "OnFailure=pause\n"]);
     let replicas = if name == SET { "Replicas=3\n" } else { "" };
     let deadline = DEADLINE.as_secs();
     format!(
         "[Service]\n{program}[X-Fleet]\n{replicas}[X-Rollout]\nHealthySec=2\nDeadlineSec={deadline}\n\
-         {parallel}{canary}{failure}"
+         {parallel}{spare}{canary}{failure}"
     )
 }
 
@@ -63,6 +66,7 @@ pub(crate) fn judge<'a>(
     }
     for (rollout, stopped) in away {
         found.extend(too_few(before, after, past.clone(), rollout, &stopped));
+        found.extend(too_soon(before, after, past.clone(), rollout, &stopped));
     }
     found
 }
@@ -107,13 +111,66 @@ fn too_few<'a>(
     };
     let all = members.iter().filter(|name| has_host(before, name)).count();
     let states = || past.clone().chain(std::iter::once(before));
-    // What the leader may have known when it decided.
-    let healthy = members.iter().filter(|name| states().any(|cluster| is_healthy_in(cluster, name))).count();
+    // What the leader may have known when it decided. Spares serve as well.
+    let serving = members.iter().copied().chain(spares_of(before, rollout));
+    let healthy = serving.filter(|name| states().any(|cluster| is_healthy_in(cluster, name))).count();
     let floor = all.saturating_sub(policy.parallel.at_least_one_of(members.len()));
     (healthy.saturating_sub(stopped.len()) < floor).then(|| {
         let stopped: Vec<&str> = stopped.iter().map(|name| name.as_str()).collect();
         format!("{} of {all} members of {rollout} are healthy, and {} is stopped", healthy, stopped.join(" "))
     })
+}
+
+/// No healthy member may be stopped before as many spares are healthy as can be placed; while it goes back, the members
+/// with a bad file needn't wait for that.
+fn too_soon<'a>(
+    before: &'a Cluster,
+    after: &Cluster,
+    past: impl Iterator<Item = &'a Cluster> + Clone,
+    rollout: &UnitName,
+    stopped: &[&UnitName],
+) -> Option<String> {
+    let record = &after.rollouts.get(rollout)?.value;
+    let policy = after.files.get(&record.target).and_then(|file| file.value.rollout.as_deref().cloned())?;
+    let states = || past.clone().chain(std::iter::once(before));
+    let is_spare = |name: &UnitName| states().any(|cluster| spares_of(cluster, rollout).any(|spare| spare == name));
+    // A member that is to be restarted is stopped in any case.
+    let is_asked = |name: &UnitName| {
+        let gate = before.gates.get(name).map(|gate| &gate.value);
+        let restart = before.units.get(name).and_then(|unit| unit.restart);
+        gate.zip(restart).is_some_and(|(gate, restart)| restart > gate.asked)
+    };
+    let stopped = stopped.iter().find(|name| !is_spare(name) && !is_asked(name))?;
+    if !matches!(record.phase, Phase::Canary | Phase::Rolling) {
+        return None;
+    }
+    let members = |cluster: &Cluster| {
+        let is_member = |(name, unit): &(&UnitName, &Unit)| {
+            unit.desired == Desired::Launched && name.number_in(rollout).is_some() && unit.hash == record.target
+        };
+        cluster.units.iter().filter(is_member).count()
+    };
+    let wanted = policy.spare.at_most_all_of(states().map(members).min().unwrap_or_default());
+    let there = states().map(|cluster| spares_of(cluster, rollout).count()).max().unwrap_or_default();
+    if there < wanted {
+        return Some(format!("{stopped} is stopped before {rollout} has its spares: {there} of {wanted}"));
+    }
+    let has_host = |cluster: &Cluster, name: &UnitName| {
+        launched(cluster).any(|(other, host, _)| other == name && cluster.machines.contains_key(host))
+    };
+    let mut awaited = spares_of(before, rollout).take(wanted);
+    let unready = awaited.find(|spare| {
+        states().all(|cluster| has_host(cluster, spare)) && !states().any(|cluster| is_healthy_in(cluster, spare))
+    })?;
+    Some(format!("{stopped} is stopped before its spare {unready} is healthy"))
+}
+
+/// The spares of a rollout, without their riders.
+fn spares_of<'a>(cluster: &'a Cluster, rollout: &'a UnitName) -> impl Iterator<Item = &'a UnitName> {
+    let is_of = move |(name, gate): &(&UnitName, &Versioned<Gate>)| {
+        gate.value.spare && gate.value.rollout == *rollout && name.number_in(rollout).is_some()
+    };
+    cluster.gates.iter().filter(is_of).map(|(name, _)| name)
 }
 
 /// The rollouts that go on although nothing prevents their end.

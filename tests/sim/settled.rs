@@ -12,6 +12,7 @@ use flotilla::model::name::{MachineId, UnitName};
 use flotilla::model::systemd::{ActiveState, JobKind};
 use flotilla::model::unit::{Assignment, Target, UnitReport};
 use flotilla::plan::check::check;
+use flotilla::plan::gate::effective;
 use flotilla::registry::keys::{FILES, Key, STATES};
 use flotilla::registry::mirror;
 use tokio::time::sleep;
@@ -236,7 +237,8 @@ fn leftovers(world: &World, cluster: &Cluster) -> Vec<String> {
             }
         }
     }
-    for name in cluster.placements.keys().filter(|name| !cluster.units.contains_key(*name)) {
+    let known = effective(cluster);
+    for name in cluster.placements.keys().filter(|name| !known.units.contains_key(*name)) {
         found.push(format!("placement/{name} is left over"));
     }
     found

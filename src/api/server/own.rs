@@ -8,6 +8,7 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::placement::Constraints;
 use crate::model::role::Role;
 use crate::model::service::{Instance, ServiceName};
+use crate::plan::gate::show_spares;
 use crate::registry::keys;
 use crate::registry::scope::Scope;
 use crate::registry::services::Authority;
@@ -110,7 +111,10 @@ async fn check_units<S: Store>(api: &Api<S>, own: &UnitName, units: &BTreeSet<Un
 /// The units in the `MachineOf=` of a unit; none for a unit that the cluster doesn't have.
 async fn related<S: Store>(api: &Api<S>, unit: &UnitName) -> Result<BTreeSet<String>, Failure> {
     let failed = |error| api.failed(&error);
-    let cluster = api.reader.cluster(&[keys::UNITS], &Scope::One(unit.clone())).await.map_err(failed)?;
+    let mut cluster =
+        api.reader.cluster(&[keys::UNITS, keys::GATES], &Scope::One(unit.clone())).await.map_err(failed)?;
+    // A rider of a spare announces it.
+    show_spares(&mut cluster);
     let Some(record) = cluster.units.get(unit) else { return Ok(BTreeSet::new()) };
     let summaries = api.reader.summaries(&[record.hash.clone()].into()).await.map_err(failed)?;
     let constraints = summaries.get(&record.hash).map(|summary| Constraints::resolve(&summary.constraints, unit));

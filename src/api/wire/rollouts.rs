@@ -86,12 +86,15 @@ impl From<FileOutcome> for FileOutcomeView {
     }
 }
 
-/// v2: a member of a set in its rollout.
+/// v2: a member of a set in its rollout, or a spare.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RolloutMember {
     /// Its name.
     pub name: UnitName,
+    /// Whether it only stands in until the rollout has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
     /// The hash of the file that its host is told to run.
     pub hash: UnitHash,
     /// The host that it is placed on.
@@ -102,7 +105,7 @@ pub struct RolloutMember {
     /// Since when it is in its present state, ms since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-    /// Why it isn't ready.
+    /// Why it isn't ready, or why a spare has no host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

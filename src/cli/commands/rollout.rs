@@ -113,6 +113,10 @@ fn headline(view: &RolloutView, now: u64) -> String {
 fn row(view: &RolloutView, member: &RolloutMember, now: u64) -> Vec<Cell> {
     let host = member.machine.as_ref().map_or_else(|| "-".into(), |machine| machine.name());
     let (state, tone) = match (&member.why, member.ready) {
+        (_, true) if member.spare => ("ready, spare".to_owned(), Tone::Good),
+        (Some(why), false) if member.spare && member.machine.is_none() => {
+            (format!("spare, goes on without: {why}"), Tone::Dim)
+        }
         (_, true) => ("ready".to_owned(), Tone::Good),
         (Some(why), false) => (format!("not ready: {why}"), Tone::Busy),
         (None, false) => ("not ready".to_owned(), Tone::Busy),
@@ -163,6 +167,13 @@ mod tests {
         let expected = "UNIT           HOST  FILE  STATE      SINCE\n\
                         web@2.service  n2    bb    not ready  2 min\n\
                         web@1.service  n1    aa    ready      2 min\n";
+        assert_eq!(fitted::render(&HEAD, &rows, None, false), expected);
+        let spares = ["web@3.service n3 bb ready spare", "web@4.service - bb unready spare"];
+        let rows: Vec<_> =
+            view("rolling", None, &spares).members.iter().map(|spare| row(&waiting, spare, now)).collect();
+        let expected = "UNIT           HOST  FILE  STATE                                           SINCE\n\
+                        web@3.service  n3    bb    ready, spare                                    2 min\n\
+                        web@4.service  -     bb    spare, goes on without: 2 of 2 hosts: conflict  2 min\n";
         assert_eq!(fitted::render(&HEAD, &rows, None, false), expected);
         let failed = view("reverted", Some("web@2.service on n2: failed"), &members);
         assert_eq!(

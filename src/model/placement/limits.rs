@@ -40,12 +40,22 @@ pub fn misplaced_replicas(file: &UnitFile, name: &UnitName) -> Option<Problem> {
         let what = format!("`Replicas={name}` names the template itself: it must be a number, or another template");
         return Some(Problem { line: own.line, what });
     }
-    let option = options.next()?;
+    misplaced(file, (SECTION, "Replicas"), name)
+}
+
+/// That the file of unit `name` has an option of a section that only a template, or an instance that has the file of
+/// its template, can have.
+#[must_use]
+pub fn misplaced(file: &UnitFile, (section, option): (&str, &str), name: &UnitName) -> Option<Problem> {
+    if name.instance().is_some() {
+        return None;
+    }
+    let line = file.section(section).find(|found| found.name == option)?.line;
     let what = match format!("{}@.{}", name.stem(), name.kind()).parse::<UnitName>() {
-        Ok(template) => format!("`Replicas=` is for templates: call the file {template}"),
-        Err(_) => format!("`Replicas=` is for templates, and a .{} unit can't be one", name.kind()),
+        Ok(template) => format!("`{option}=` is for templates: call the file {template}"),
+        Err(_) => format!("`{option}=` is for templates, and a .{} unit can't be one", name.kind()),
     };
-    Some(Problem { line: option.line, what })
+    Some(Problem { line, what })
 }
 
 /// Everything in `file` that exceeds a limit.

@@ -13,7 +13,7 @@ pub const SECTION: &str = "X-Rollout";
 /// Its options.
 const OPTIONS: Section = Section {
     name: SECTION,
-    options: &["Parallel", "Canary", "Promote", "HealthySec", "DeadlineSec", "OnFailure"],
+    options: &["Parallel", "Spare", "Canary", "Promote", "HealthySec", "DeadlineSec", "OnFailure"],
     legacy: &[],
     specifiers: false,
 };
@@ -26,6 +26,8 @@ const SHORTEST_DEADLINE: Duration = Duration::from_secs(1);
 pub struct Policy {
     /// `Parallel=`: how many members may be unavailable at a time because of the rollout. At least 1.
     pub parallel: Amount,
+    /// `Spare=`: how many extra members start first with the new file, and stay until the rollout has ended.
+    pub spare: Amount,
     /// `Canary=`: how many members get the new file first.
     pub canary: Amount,
     /// `Promote=`: when the others follow the canaries.
@@ -91,6 +93,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             parallel: Amount::Number(1),
+            spare: Amount::Number(0),
             canary: Amount::Number(0),
             promote: Promote::Manual,
             healthy: Duration::from_secs(10),
@@ -125,7 +128,8 @@ impl Policy {
         let problems = OPTIONS.read(file, |option, value| {
             let taken = match option {
                 "Parallel" => parallel(value).map(|parallel| policy.parallel = parallel),
-                "Canary" => canary(value).map(|canary| policy.canary = canary),
+                "Spare" => some(value).map(|spare| policy.spare = spare),
+                "Canary" => some(value).map(|canary| policy.canary = canary),
                 "Promote" => promote(value).map(|promote| policy.promote = promote),
                 "HealthySec" => healthy(value).map(|healthy| policy.healthy = healthy),
                 "DeadlineSec" => deadline(value).map(|deadline| policy.deadline = deadline),
@@ -163,7 +167,8 @@ fn parallel(value: &str) -> Result<Amount, String> {
     }
 }
 
-fn canary(value: &str) -> Result<Amount, String> {
+/// Possibly none.
+fn some(value: &str) -> Result<Amount, String> {
     amount(value).ok_or_else(|| "must be a number such as 1, or a share of the members such as 10%".into())
 }
 
@@ -218,10 +223,11 @@ mod tests {
         assert_eq!(Policy::parse(&file("")), Ok(None));
         let of = |section: &str| Policy::parse(&file(section)).unwrap().unwrap();
         assert_eq!(of("OnFailure=revert"), Policy::default());
-        let all = "Parallel=3\nParallel=25%\nCanary=1\nPromote=1h 30min\nHealthySec=0\nDeadlineSec=infinity\n\
-                   OnFailure=pause";
+        let all = "Parallel=3\nParallel=25%\nSpare=50%\nCanary=1\nPromote=1h 30min\nHealthySec=0\n\
+                   DeadlineSec=infinity\nOnFailure=pause";
         let expected = Policy {
             parallel: Amount::Percent(25),
+            spare: Amount::Percent(50),
             canary: Amount::Number(1),
             promote: Promote::After(secs(5400)),
             healthy: Duration::ZERO,
@@ -261,7 +267,9 @@ mod tests {
             ("DeadlineSec=5", never("4: `HealthySec=10` is longer than `DeadlineSec=5`")),
             ("DeadlineSec=5\nHealthySec=6", never("5: `HealthySec=6` is longer than `DeadlineSec=5`")),
             ("Paralel=1", "4: unknown option `Paralel` in [X-Rollout]; did you mean `Parallel`?".into()),
-            ("Spare=1\nCanary=x", format!("4: unknown option `Spare` in [X-Rollout]; 5: `Canary=x`: {first}")),
+            ("Spare=-1", format!("4: `Spare=-1`: {first}")),
+            ("Spare=101%", format!("4: `Spare=101%`: {first}")),
+            ("Preview=1\nCanary=x", format!("4: unknown option `Preview` in [X-Rollout]; 5: `Canary=x`: {first}")),
         ] {
             assert_eq!(problems(section), expected, "{section}");
         }
@@ -270,7 +278,7 @@ mod tests {
     #[test]
     fn a_stored_file_is_read_as_far_as_this_version_can() {
         assert_eq!(Policy::stored(&file("")), None);
-        let section = "Spare=1\nParallel=none\nCanary=2\nHealthySec=20min";
+        let section = "Preview=1\nParallel=none\nCanary=2\nHealthySec=20min";
         let read = Policy::stored(&file(section)).unwrap();
         let expected = Policy { canary: Amount::Number(2), healthy: secs(1200), ..Policy::default() };
         assert_eq!(read, expected);

@@ -9,9 +9,9 @@ use super::{Look, Member, MemberState};
 #[derive(Debug)]
 pub(super) struct Budget {
     parallel: usize,
-    /// Members that have a host.
+    /// Members that have a host, and spares that serve.
     placed: usize,
-    /// Members that serve, apart from those under way.
+    /// Members and spares that serve, apart from those under way.
     healthy: usize,
     /// Members that were given another file, and haven't been healthy with it for long enough.
     under_way: usize,
@@ -31,9 +31,15 @@ impl Budget {
     }
 
     fn new(look: &Look<'_>, timed: &[Timed], changed: impl Fn(&Member) -> bool) -> Self {
-        let parallel = look.policy.parallel.at_least_one_of(look.members.len());
+        let parallel = look.policy.parallel.at_least_one_of(look.members.iter().filter(|member| !member.spare).count());
         let mut budget = Self { parallel, placed: 0, healthy: 0, under_way: 0, taken: 0 };
         for (member, timed) in look.members.iter().zip(timed).filter(|(_, timed)| !timed.is_nowhere) {
+            if member.spare {
+                let serves = member.state == MemberState::Healthy && timed.has_passed;
+                (budget.placed, budget.healthy) =
+                    (budget.placed + usize::from(serves), budget.healthy + usize::from(serves));
+                continue;
+            }
             let is_under_way = changed(member) && !timed.has_passed;
             budget.placed += 1;
             budget.under_way += usize::from(is_under_way);
@@ -55,10 +61,10 @@ impl Budget {
     }
 }
 
-/// Members that don't serve come first: a file that repairs them must reach them. Then the highest number, since the
-/// first member is often the primary, and `scale` takes the same end.
+/// The members without the spares. Those that don't serve come first: a file that repairs them must reach them. Then
+/// the highest number, since the first member is often the primary, and `scale` takes the same end.
 pub(super) fn in_order(members: &[Member]) -> Vec<&Member> {
-    let mut all: Vec<&Member> = members.iter().collect();
+    let mut all: Vec<&Member> = members.iter().filter(|member| !member.spare).collect();
     all.sort_by_key(|member| (member.state == MemberState::Healthy, Reverse((member.name.number(), &member.name))));
     all
 }

@@ -1,6 +1,8 @@
-//! Tables of how a rollout goes on: phases and budgets, members that come and go; `failing` has the failures.
+//! Tables of how a rollout goes on: phases and budgets, members that come and go; `failing` has the failures, and
+//! `sparing` the spares.
 
 mod failing;
+mod sparing;
 
 use super::*;
 use crate::model::file::UnitFile;
@@ -8,7 +10,7 @@ use crate::model::name::UnitHash;
 use crate::model::revision::Revision;
 use crate::model::rollout::File;
 
-use MemberState::{Assigned, Away, Failed, Healthy, Pending, Unplaced};
+use MemberState::{Assigned, Away, Failed, FitsNowhere, Healthy, Pending, Unplaced};
 
 /// A rollout whose members do what a test says.
 struct World {
@@ -36,6 +38,7 @@ fn web(members: u32, policy: &str) -> World {
     let file = UnitFile::parse(text.as_bytes()).unwrap();
     let members = (1..=members).map(|number| Member {
         name: name(number),
+        spare: false,
         gated: true,
         host: Some(host(number)),
         state: Healthy,
@@ -82,6 +85,12 @@ impl World {
                 (member.gated, member.state) = (gated, if member.host.is_some() { Assigned(None) } else { Unplaced });
             }
         }
+        self.members.retain(|member| !step.end.contains(&member.name));
+        let highest = self.members.iter().filter_map(|member| member.name.number()).max().unwrap_or_default();
+        for number in (highest + 1..).take(step.add) {
+            let name = name(number);
+            self.members.push(Member { name, spare: true, gated: false, host: None, state: Unplaced });
+        }
         let numbers = |names: Vec<UnitName>| names.iter().filter_map(UnitName::number).collect();
         (numbers(step.let_through), numbers(step.revert))
     }
@@ -96,7 +105,7 @@ impl World {
 
     fn set(&mut self, number: u32, state: MemberState) {
         let member = self.members.iter_mut().find(|member| member.name == name(number)).unwrap();
-        member.host = (state != Unplaced).then(|| member.host.clone().unwrap_or_else(|| host(number)));
+        member.host = (!state.is_gone() || state == Away).then(|| member.host.clone().unwrap_or_else(|| host(number)));
         member.state = state;
     }
 
@@ -358,7 +367,7 @@ fn members_come_and_go_meanwhile() {
     web.look();
     web.at(1, &[(2, Healthy)]);
     // One more begins with the new file, and is under way.
-    web.members.push(Member { name: name(3), gated: false, host: Some(host(3)), state: Assigned(None) });
+    web.members.push(Member { name: name(3), spare: false, gated: false, host: Some(host(3)), state: Assigned(None) });
     assert_eq!(web.at(11, &[]), none());
     web.at(12, &[(3, Healthy)]);
     assert_eq!(web.at(22, &[]), through([1]));
@@ -386,7 +395,7 @@ fn members_come_and_go_meanwhile() {
     web.look();
     web.at(1, &[(2, Healthy)]);
     assert_eq!((web.at(11, &[]), web.phase()), (none(), Phase::Waiting));
-    web.members.push(Member { name: name(3), gated: true, host: Some(host(3)), state: Healthy });
+    web.members.push(Member { name: name(3), spare: false, gated: true, host: Some(host(3)), state: Healthy });
     assert_eq!((web.at(12, &[]), web.phase()), (through([3]), Phase::Canary));
 }
 

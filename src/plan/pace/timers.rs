@@ -25,6 +25,8 @@ struct Seen {
     host: Option<MachineId>,
     healthy_since: Option<u64>,
     away_since: Option<u64>,
+    /// Whether it is a spare that no host fits.
+    fits_nowhere: bool,
     /// Whether it has been healthy for long enough once.
     has_passed: bool,
     /// How much of its time it has used, in ms.
@@ -93,6 +95,7 @@ impl Seen {
             host: member.host.clone(),
             healthy_since: None,
             away_since: None,
+            fits_nowhere: false,
             has_passed: false,
             spent: 0,
             is_running: false,
@@ -102,7 +105,8 @@ impl Seen {
     fn take(&mut self, state: &MemberState, policy: &Policy, now: u64) {
         let since = |before: Option<u64>, is_so: bool| is_so.then(|| before.unwrap_or(now));
         self.healthy_since = since(self.healthy_since, *state == MemberState::Healthy);
-        self.away_since = since(self.away_since, matches!(state, MemberState::Away | MemberState::Unplaced));
+        self.away_since = since(self.away_since, state.is_gone());
+        self.fits_nowhere = *state == MemberState::FitsNowhere;
         self.has_passed |= self.healthy_since.is_some_and(|since| after(since, policy.healthy) <= now);
         // Until its host has started it, the time counts only if it can't.
         self.is_running = match state {
@@ -113,7 +117,8 @@ impl Seen {
 
     fn timed(&self, policy: &Policy, now: u64) -> Timed {
         let late_at = after(now, policy.deadline).saturating_sub(self.spent);
-        let nowhere_at = self.away_since.map(|since| after(since, policy.healthy));
+        let patience = if self.fits_nowhere { Duration::ZERO } else { policy.healthy };
+        let nowhere_at = self.away_since.map(|since| after(since, patience));
         let passes_at = self.healthy_since.filter(|_| !self.has_passed).map(|since| after(since, policy.healthy));
         let late = Some(late_at).filter(|at| self.is_running && *at < u64::MAX - self.spent);
         let wakes = [nowhere_at, passes_at, late];

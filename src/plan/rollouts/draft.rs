@@ -44,6 +44,12 @@ pub enum GateEvent {
     LetThrough,
     /// The unit had the new file, and gets the one before again.
     TakenBack,
+    /// A spare is added, or gets another file.
+    SpareGiven,
+    /// A spare isn't needed any more.
+    SpareEnded,
+    /// A unit was submitted in the place of a spare.
+    SpareTaken,
 }
 
 /// A rollout to write.
@@ -135,6 +141,9 @@ impl fmt::Display for GateWrite {
             GateEvent::Closed => write!(f, "{unit} waits for the rollout of {target}"),
             GateEvent::Opened => write!(f, "{unit} no longer waits for the rollout of {target}"),
             GateEvent::LetThrough => write!(f, "rollout of {target} lets {unit} through"),
+            GateEvent::SpareGiven => write!(f, "rollout of {target} has {unit} as a spare"),
+            GateEvent::SpareEnded => write!(f, "rollout of {target} needs the spare {unit} no longer"),
+            GateEvent::SpareTaken => write!(f, "{unit} is no spare of the rollout of {target} any more"),
             GateEvent::TakenBack => write!(f, "rollout of {target} gives {unit} the file before it"),
         }
     }

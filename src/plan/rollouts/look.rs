@@ -10,9 +10,9 @@ use crate::model::rollout::{File, Gate, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
 
 use super::super::gate::{launched, rollout_of};
-use super::super::pace::{self, Look, Member};
+use super::super::pace::{self, Look, Member, Step};
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts, instances, member};
+use super::{GateEvent, Rollouts, instances, member, spares};
 
 /// How often one look can change a rollout: from its begin to its end, and back.
 const STEPS: usize = 8;
@@ -32,13 +32,15 @@ impl Rollouts {
         };
         for _ in 0..STEPS {
             let members = self.members(scheduler.cluster(), name, &subject);
-            let Some(rollout) = self.current(scheduler.cluster(), name, &subject, &members, now) else { return };
+            let Some(rollout) = self.current(scheduler.cluster(), name, &subject, &members, now) else {
+                return self.end_spares(scheduler, name);
+            };
             self.set_rollout(scheduler, name, Some(rollout.clone()));
             if !matches!(rollout.phase, Phase::Rolling | Phase::Done) {
                 self.start_fresh(scheduler, &rollout, name, &members);
             }
-            let after = self.advance(scheduler, name, &subject, &members, now);
-            if after == rollout {
+            let (after, added) = self.advance(scheduler, name, &subject, &members, now);
+            if after == rollout && !added {
                 break;
             }
         }
@@ -110,6 +112,7 @@ impl Rollouts {
             };
             let record = record.clone();
             let gate = Gate {
+                spare: false,
                 rollout: name.clone(),
                 target: rollout.target.clone(),
                 hash: hash.clone(),
@@ -123,7 +126,7 @@ impl Rollouts {
         }
     }
 
-    /// Do the next step of a rollout. Returns the rollout after it.
+    /// Do the next step of a rollout. Returns the rollout after it, and whether it has more spares.
     fn advance(
         &mut self,
         scheduler: &mut Scheduler,
@@ -131,12 +134,15 @@ impl Rollouts {
         subject: &Unit,
         members: &[UnitName],
         now: u64,
-    ) -> Rollout {
+    ) -> (Rollout, bool) {
         let cluster = scheduler.cluster();
         let rollout = &cluster.rollouts[name].value;
         let file = cluster.files.get(&rollout.target).map(|file| Arc::clone(&file.value));
         let policy = file.as_ref().and_then(|file| file.rollout.as_deref().cloned()).unwrap_or_default();
-        let states: Vec<Member> = members.iter().map(|member| member::member(cluster, member)).collect();
+        let spares = spares::of(cluster, name);
+        let spare = |spare: &UnitName| member::spare(cluster, spare, &rollout.target);
+        let states: Vec<Member> =
+            members.iter().map(|name| member::member(cluster, name)).chain(spares.iter().map(spare)).collect();
         let fits = |member: &Member| match &file {
             Some(file) => member::fits(cluster, member, file),
             None => Ok(()),
@@ -148,16 +154,36 @@ impl Rollouts {
         if let Some(wake) = step.wake {
             self.wakes.insert(name.clone(), wake);
         }
-        for member in step.let_through {
-            self.set_gate(scheduler, &member, None, GateEvent::LetThrough);
-            if let Some(record) = self.asked.get(&member).cloned() {
-                self.schedule(scheduler, &member, record);
+        self.carry_out(scheduler, (name, subject), &step);
+        (step.rollout, step.add > 0)
+    }
+
+    /// Do to the members and spares of the set or unit `name`, which has this record, what was decided.
+    fn carry_out(&mut self, scheduler: &mut Scheduler, (name, subject): (&UnitName, &Unit), step: &Step) {
+        let rollout = (name, &step.rollout.target);
+        let spares = spares::of(scheduler.cluster(), name);
+        for member in &step.let_through {
+            if spares.contains(member) {
+                let file = File { hash: subject.hash.clone(), text: subject.text.clone() };
+                self.give_spare(scheduler, member, rollout, &file);
+                continue;
+            }
+            self.set_gate(scheduler, member, None, GateEvent::LetThrough);
+            if let Some(record) = self.asked.get(member).cloned() {
+                self.schedule(scheduler, member, record);
             }
         }
-        for member in step.revert {
-            self.take_back(scheduler, name, &step.rollout, &member);
+        for member in &step.revert {
+            if spares.contains(member) {
+                self.give_spare(scheduler, member, rollout, &step.rollout.from);
+            } else {
+                self.take_back(scheduler, name, &step.rollout, member);
+            }
         }
-        step.rollout
+        for spare in &step.end {
+            self.end_spare(scheduler, spare);
+        }
+        self.add_spares(scheduler, (name, subject), &step.rollout, step.add);
     }
 
     /// Give a member the file before again.
@@ -166,6 +192,7 @@ impl Rollouts {
         let Some(record) = self.record(cluster, member).cloned() else { return };
         let runs = launched(cluster, member).map(|(_, runs)| runs.generation.next());
         let gate = Gate {
+            spare: false,
             rollout: name.clone(),
             target: rollout.target.clone(),
             hash: rollout.from.hash.clone(),

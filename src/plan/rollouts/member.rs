@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
-use crate::model::name::{MachineId, UnitName};
+use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::placement::Constraints;
-use crate::model::unit::{Target, Unit, UnitReport};
+use crate::model::unit::{Placement, Target, Unit, UnitReport};
 
 use super::super::fit::{Question, Stance, first_misfit};
 use super::super::gate::launched;
@@ -26,7 +26,19 @@ pub(super) fn member(cluster: &Cluster, name: &UnitName) -> Member {
         _ if leaves(cluster, name) => MemberState::Assigned(None),
         _ => MemberState::Unplaced,
     };
-    Member { name: name.clone(), gated, host: host.cloned(), state }
+    Member { name: name.clone(), spare: false, gated, host: host.cloned(), state }
+}
+
+/// Spare `name` of a rollout to `target`.
+pub(super) fn spare(cluster: &Cluster, name: &UnitName, target: &UnitHash) -> Member {
+    let member = member(cluster, name);
+    let waits = cluster.placements.get(name).is_some_and(|known| matches!(known.value, Placement::Waiting { .. }));
+    let state = match member.state {
+        MemberState::Unplaced if waits => MemberState::FitsNowhere,
+        state => state,
+    };
+    let gated = cluster.gates.get(name).is_some_and(|gate| gate.value.hash != *target);
+    Member { spare: true, gated, state, ..member }
 }
 
 /// Whether a unit is being stopped on a host that is there, and goes to another one afterwards.

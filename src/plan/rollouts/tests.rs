@@ -1,5 +1,7 @@
 //! Who gets which file and when, through changes of the store, with a leader that may change at any time.
 
+mod sparing;
+
 use super::*;
 use crate::model::file::UnitFile;
 use crate::model::format::ReportKeyForm;

@@ -28,6 +28,13 @@ impl Family for Records {
             ),
         ),
         Form::today(
+            "gate/web@4.service",
+            concat!(
+                r#"{"spare":true,"rollout":"web@.service","target":"5b1e0b2f","hash":"5b1e0b2f","generation":9,"#,
+                r#""asked":9}"#,
+            ),
+        ),
+        Form::today(
             "gate/db.service",
             r#"{"rollout":"db.service","target":"5b1e0b2f","hash":"3750b3e9","generation":3,"asked":7}"#,
         ),

@@ -11,6 +11,7 @@ use futures_util::future::select_all;
 use crate::model::cluster::Cluster;
 use crate::model::name::{MachineId, UnitName};
 use crate::model::unit::Placement;
+use crate::plan::gate::show_spares;
 use crate::registry::keys::{Key, rollouts_of};
 use crate::registry::reader::Reader;
 use crate::store::{Error, Store, Watch};
@@ -117,6 +118,8 @@ impl Few {
         let hosts = self.hosts(&cluster);
         cluster.machines.retain(|id, _| hosts.contains(id));
         reader.add(&mut cluster, &hosts.into_iter().map(Key::Machine).collect()).await?;
+        // Who asks for a spare by its name, such as its announcer, is told of it.
+        show_spares(&mut cluster);
         Ok(cluster)
     }
 

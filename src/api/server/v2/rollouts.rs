@@ -3,6 +3,7 @@
 
 pub(super) mod watch;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use axum::body::Bytes;
@@ -19,8 +20,8 @@ use crate::api::wire::{AskRollout, AskView, FileOutcomeView, RolloutList, Rollou
 use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::model::rollout::Rollout;
-use crate::model::unit::{Desired, Target, Unit, UnitReport};
-use crate::plan::gate::rollout_of;
+use crate::model::unit::{Desired, Placement, Target, Unit, UnitReport};
+use crate::plan::gate::{rollout_of, spares_of};
 use crate::plan::rollouts::instances;
 use crate::registry::ask::Refusal;
 use crate::registry::keys::{self, Key};
@@ -109,7 +110,7 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
         heeded: ask.generation <= rollout.heeded,
         by: ask.by.as_deref().cloned(),
     });
-    let member = |(unit, record)| member(cluster, summaries, (name, rollout), (unit, record));
+    let member = |(unit, record): (_, Cow<'_, Unit>)| member(cluster, summaries, (name, rollout), (unit, &record));
     let mut members: Vec<RolloutMember> = candidates(cluster, name).filter_map(member).collect();
     members.sort_by(|a, b| (a.name.number(), &a.name).cmp(&(b.name.number(), &b.name)));
     RolloutView {
@@ -128,14 +129,19 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
     }
 }
 
-/// The units that may be members of the rollout `name`.
-fn candidates<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
+/// The units that may be members of the rollout `name`, and its spares.
+fn candidates<'a>(cluster: &'a Cluster, name: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, Cow<'a, Unit>)> {
     let names = if name.is_template() { None } else { Some(name) };
     let instances = name.is_template().then(|| instances(cluster, name)).into_iter().flatten();
-    names.into_iter().chain(instances).filter_map(|name| cluster.units.get_key_value(name))
+    let units = names.into_iter().chain(instances).filter_map(|name| cluster.units.get_key_value(name));
+    let spares = name.is_template().then(|| spares_of(cluster, name)).into_iter().flatten();
+    let spares = spares.filter(|(spare, _)| !cluster.units.contains_key(*spare));
+    let units = units.map(|(name, unit)| (name, Cow::Borrowed(unit)));
+    units.chain(spares.map(|(name, gate)| (name, Cow::Owned(Unit::spare(gate)))))
 }
 
-/// `unit` as a member of the rollout `name`, if it is one: it is behind its gate, or was asked to have the new file.
+/// `unit` as a member of the rollout `name`, if it is one: it is behind its gate, or was asked to have the new file, or
+/// is a spare.
 fn member(
     cluster: &Cluster,
     summaries: &FileSummaries,
@@ -147,6 +153,7 @@ fn member(
         let takes_part = unit == name || rollout_of(cluster, unit, record).as_ref() == Some(name);
         takes_part && record.hash == rollout.target && record.desired == Desired::Launched
     };
+    let spare = gate.is_some_and(|gate| gate.spare);
     if unit.is_template() || !(gate.is_some() || has_new()) {
         return None;
     }
@@ -156,13 +163,18 @@ fn member(
     let runs = |report: &&UnitReport| report.hash == hash && report.target == Target::Launched;
     let report = report.filter(runs);
     let ends = summaries.get(&hash).is_some_and(|summary| summary.constraints.ends);
+    let waits = || match &cluster.placements.get(unit)?.value {
+        Placement::Waiting { why, .. } if spare => Some(why.clone()),
+        _ => None,
+    };
     let is_healthy = report.is_some_and(|report| report.is_healthy(ends));
     Some(RolloutMember {
         name: unit.clone(),
+        spare,
         machine: host.map(|host| views::machine_ref(cluster, host)),
         ready: is_healthy,
         since: report.map(|report| report.since),
-        why: report.filter(|_| !is_healthy).and_then(|report| report.health.clone()),
+        why: report.filter(|_| !is_healthy).and_then(|report| report.health.clone()).or_else(waits),
         hash,
     })
 }

@@ -15,6 +15,7 @@ use crate::model::glob::Glob;
 use crate::model::name::UnitName;
 use crate::model::placement::Replicas;
 use crate::model::unit::{Desired, Unit};
+use crate::plan::gate::is_spare;
 use crate::registry::keys;
 use crate::registry::scope::Scope;
 use crate::store::{Error, Store};
@@ -59,10 +60,10 @@ pub(super) fn with_members(names: &BTreeSet<UnitName>) -> Scope {
     Scope::of(names.iter().filter_map(pattern).collect())
 }
 
-/// Numbered instances by their templates and numbers.
+/// Numbered instances by their templates and numbers, without spares.
 fn members(cluster: &Cluster) -> BTreeMap<UnitName, BTreeMap<u32, (&UnitName, &Unit)>> {
     let mut members: BTreeMap<UnitName, BTreeMap<u32, (&UnitName, &Unit)>> = BTreeMap::new();
-    for (name, unit) in &cluster.units {
+    for (name, unit) in cluster.units.iter().filter(|(name, _)| !is_spare(cluster, name)) {
         if let Some((number, template)) = name.number().zip(name.template()) {
             members.entry(template).or_default().insert(number, (name, unit));
         }

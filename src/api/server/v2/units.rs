@@ -14,6 +14,7 @@ use crate::model::cluster::Cluster;
 use crate::model::name::UnitName;
 use crate::model::unit::Unit;
 use crate::plan::explain::{Explanation, Standing, explain};
+use crate::plan::gate::{is_spare, show_spares};
 use crate::plan::progress::is_carried_out;
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Damaged;
@@ -30,8 +31,9 @@ pub(super) async fn list<S: Store>(State(api): State<Api<S>>, uri: Uri) -> Resul
     }
     let read = async {
         let (cluster, summaries, damaged) = joined(&api, &scope).await.map_err(|error| api.failed(&error))?;
-        let units =
-            cluster.units.iter().map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
+        // Programs take a unit in this list for one that was submitted.
+        let submitted = cluster.units.iter().filter(|(name, _)| !is_spare(&cluster, name));
+        let units = submitted.map(|(name, unit)| views::unit(&cluster, &summaries, name, unit, None)).collect();
         Ok(Json(UnitList {
             revision: cluster.revision,
             units,
@@ -92,10 +94,12 @@ async fn text<S: Store>(api: &Api<S>, unit: &Unit) -> Result<String, Error> {
     Ok(file.map(|file| file.text().to_owned()).unwrap_or_default())
 }
 
-/// The records from which views of the units in `scope` are made.
+/// The records from which views of the units in `scope` are made, with spares among the units.
 pub(super) async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, FileSummaries, Damaged), Error> {
     loop {
         let (mut cluster, damaged) = api.reader.all(&FAMILIES, scope).await?;
+        show_spares(&mut cluster);
+        cluster.units.retain(|name, _| !damaged.contains_key(name));
         let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
         match join_hosts(api, &mut cluster, &summaries, scope).await {
             // The revision of the first read was compacted: start over with a new one.

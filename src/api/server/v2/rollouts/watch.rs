@@ -1,6 +1,7 @@
 //! v2: rollouts as they change, one JSON object per line. Owns what is sent when: every rollout, `synced`, then only
 //! what differs from what was sent before.
 
+use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash as _, Hasher as _};
@@ -108,7 +109,8 @@ fn rollouts_of(unit: &UnitName) -> impl Iterator<Item = UnitName> + use<> {
 
 /// The files of what may be members.
 fn hashes(cluster: &Cluster, rollout: &UnitName) -> BTreeSet<UnitHash> {
-    let file =
-        |(name, unit): (&UnitName, &Unit)| cluster.gates.get(name).map_or(&unit.hash, |gate| &gate.value.hash).clone();
+    let file = |(name, unit): (&UnitName, Cow<'_, Unit>)| {
+        cluster.gates.get(name).map_or(&unit.hash, |gate| &gate.value.hash).clone()
+    };
     candidates(cluster, rollout).map(file).collect()
 }

@@ -1,0 +1,82 @@
+//! Spares: extra members that start first with the new file, and serve while the others are replaced. Owns how many
+//! there must be, which file each has, and when it goes away. Must never decide which other member is next.
+
+use crate::model::name::UnitName;
+use crate::model::rollout::Phase;
+
+use super::timers::Timed;
+use super::{Member, MemberState, Pace};
+
+impl Pace<'_> {
+    /// Have as many spares as the policy wants, with the new file, while there is a member that isn't through. One that
+    /// an earlier rollout has left serves with its file until all members do.
+    pub(super) fn call_spares(&mut self) {
+        if !self.own().any(|(member, timed)| member.gated && !timed.is_nowhere) {
+            return;
+        }
+        self.add = self.wanted_spares().saturating_sub(self.spares().count());
+        let is_whole = self.own().all(|(member, timed)| timed.is_nowhere || member.state == MemberState::Healthy);
+        let may_change = |spare: &Member| spare.gated && (is_whole || spare.state != MemberState::Healthy);
+        let renewed = self.called().map(|(spare, _)| spare).filter(|spare| may_change(spare));
+        let renewed: Vec<_> = renewed.map(|spare| spare.name.clone()).collect();
+        self.let_through.extend(renewed);
+    }
+
+    /// Whether as many spares serve as can be placed, so that a healthy member may be stopped. While the rollout goes
+    /// back, they may do so with either file.
+    pub(super) fn is_covered(&self) -> bool {
+        let goes_back = self.next.phase == Phase::Reverting;
+        let serves = |spare: &Member, timed: &Timed| {
+            (goes_back || !spare.gated) && timed.has_passed && spare.state == MemberState::Healthy
+        };
+        self.add == 0 && self.called().all(|(spare, timed)| timed.is_nowhere || serves(spare, timed))
+    }
+
+    /// The spares that get the file before while the rollout goes back: those that don't serve with the new one.
+    pub(super) fn spares_to_turn(&self) -> Vec<UnitName> {
+        let turned = self.spares().filter(|(spare, _)| !spare.gated && spare.state != MemberState::Healthy);
+        turned.map(|(spare, _)| spare.name.clone()).collect()
+    }
+
+    /// Name the spares that go away: all of them when the rollout has ended, before that those that nobody needs and
+    /// those that don't serve with the file before either, and all of them if there are no members. One that serves
+    /// stays if the members don't (`stuck`).
+    pub(super) fn end_spares(&mut self) {
+        let nobody = self.own().next().is_none();
+        let is_back = self.own().all(|(member, _)| member.gated);
+        let called = self.called().count();
+        let ends = |at: usize, spare: &Member, timed: &Timed| {
+            let serves = spare.state == MemberState::Healthy;
+            match self.next.phase {
+                _ if nobody => true,
+                Phase::Done | Phase::Reverted => true,
+                Phase::Stuck => !serves,
+                Phase::Reverting => {
+                    let fails = matches!(spare.state, MemberState::Failed(_)) || timed.is_late;
+                    !serves && is_back || spare.gated && fails
+                }
+                Phase::Canary | Phase::Rolling => !serves && at >= called,
+                Phase::Waiting | Phase::Paused => false,
+            }
+        };
+        let ended = self.spares().enumerate().filter(|(at, (spare, timed))| ends(*at, spare, timed));
+        let ended: Vec<_> = ended.map(|(_, (spare, _))| spare.name.clone()).collect();
+        for names in [&mut self.let_through, &mut self.revert] {
+            names.retain(|name| !ended.contains(name));
+        }
+        self.end = ended;
+    }
+
+    fn wanted_spares(&self) -> usize {
+        self.look.policy.spare.at_most_all_of(self.own().count())
+    }
+
+    fn spares(&self) -> impl Iterator<Item = (&Member, &Timed)> {
+        self.members().filter(|(member, _)| member.spare)
+    }
+
+    /// The spares that the policy wants; there may be others that an earlier rollout has left.
+    pub(super) fn called(&self) -> impl Iterator<Item = (&Member, &Timed)> {
+        self.spares().take(self.wanted_spares())
+    }
+}

@@ -1,0 +1,104 @@
+//! Spares: extra members that exist only by their gates, and only while a rollout needs them. Owns their names, and
+//! those of the riders that come and go with them. Must never decide how many there are (`pace` does).
+
+use crate::model::cluster::{Change, Cluster};
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::rollout::{File, Gate, Rollout};
+use crate::model::unit::{Desired, Unit};
+
+use super::super::gate::{is_spare, launched, spares_of};
+use super::super::schedule::Scheduler;
+use super::{GateEvent, Rollouts, instances};
+
+/// Whether `gate` is that of a spare of the rollout `name`, or of a rider of one.
+fn is_of(gate: &Gate, name: &UnitName) -> bool {
+    gate.spare && gate.rollout == *name
+}
+
+/// The spares of the rollout `name`, in the order of their numbers.
+pub(super) fn of(cluster: &Cluster, name: &UnitName) -> Vec<UnitName> {
+    let mut spares: Vec<UnitName> = spares_of(cluster, name).map(|(unit, _)| unit.clone()).collect();
+    spares.sort_by_key(UnitName::number);
+    spares
+}
+
+impl Rollouts {
+    /// Add `count` spares to the set `name`, which has this record, with numbers above those of all its instances, and
+    /// with each the riders that members have.
+    pub(super) fn add_spares(
+        &mut self,
+        scheduler: &mut Scheduler,
+        (name, subject): (&UnitName, &Unit),
+        rollout: &Rollout,
+        count: usize,
+    ) {
+        let cluster = scheduler.cluster();
+        let riders: Vec<(UnitName, File)> =
+            subject.riders().filter_map(|rider| Some((rider.clone(), file_of(cluster, rider)?))).collect();
+        let own = File { hash: rollout.target.clone(), text: subject.text.clone() };
+        let groups: Vec<(&UnitName, &File)> =
+            std::iter::once((name, &own)).chain(riders.iter().map(|(rider, file)| (rider, file))).collect();
+        let highest = instances(cluster, name).filter_map(UnitName::number).max().unwrap_or_default();
+        let names =
+            |number| groups.iter().map(|(template, _)| template.numbered(number).ok()).collect::<Option<Vec<_>>>();
+        let is_free = |unit: &UnitName| !cluster.units.contains_key(unit) && !self.unreadable.contains(unit);
+        let free = (highest.saturating_add(1)..).map_while(names).filter(|names| names.iter().all(is_free));
+        let free: Vec<Vec<UnitName>> = free.take(count).collect();
+        for (unit, (_, file)) in free.iter().flat_map(|names| names.iter().zip(&groups)) {
+            self.give_spare(scheduler, unit, (name, &rollout.target), file);
+        }
+    }
+
+    /// Have a spare of the rollout `name` to `target` run `file`.
+    pub(super) fn give_spare(
+        &mut self,
+        scheduler: &mut Scheduler,
+        spare: &UnitName,
+        (name, target): (&UnitName, &UnitHash),
+        file: &File,
+    ) {
+        let cluster = scheduler.cluster();
+        let runs = launched(cluster, spare).map(|(_, runs)| runs.generation.next());
+        // Greater than that of any assignment before.
+        let generation = cluster.revision.max(runs.unwrap_or_default());
+        let gate = Gate {
+            spare: true,
+            rollout: name.clone(),
+            target: target.clone(),
+            hash: file.hash.clone(),
+            text: file.text.clone(),
+            generation,
+            restart: None,
+            asked: generation,
+        };
+        let unit = Unit::spare(&gate);
+        self.set_gate(scheduler, spare, Some(gate), GateEvent::SpareGiven);
+        scheduler.apply(Change::Unit(spare.clone(), Some(unit)));
+    }
+
+    /// Have a spare no longer, nor the riders that came with it.
+    pub(super) fn end_spare(&mut self, scheduler: &mut Scheduler, spare: &UnitName) {
+        let cluster = scheduler.cluster();
+        let Some(rollout) = cluster.gates.get(spare).map(|gate| gate.value.rollout.clone()) else { return };
+        let with_it = |unit: &UnitName| unit == spare || unit.number() == spare.number();
+        let all = cluster.gates.iter().filter(|(unit, gate)| is_of(&gate.value, &rollout) && with_it(unit));
+        for unit in all.map(|(unit, _)| unit.clone()).collect::<Vec<_>>() {
+            self.set_gate(scheduler, &unit, None, GateEvent::SpareEnded);
+            scheduler.apply(Change::Unit(unit, None));
+        }
+    }
+
+    /// Have no spares of the rollout `name` any more.
+    pub(super) fn end_spares(&mut self, scheduler: &mut Scheduler, name: &UnitName) {
+        for spare in of(scheduler.cluster(), name) {
+            self.end_spare(scheduler, &spare);
+        }
+    }
+}
+
+/// The file with which the instances of a rider are launched, behind their gates if they have any.
+fn file_of(cluster: &Cluster, rider: &UnitName) -> Option<File> {
+    let all = instances(cluster, rider).filter(|name| !is_spare(cluster, name));
+    let launched = all.filter_map(|name| cluster.units.get(name)).find(|unit| unit.desired == Desired::Launched)?;
+    Some(File { hash: launched.hash.clone(), text: launched.text.clone() })
+}
