@@ -135,7 +135,8 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     let systemd = host_of(&settings, &metrics);
     let waiting = Health::Waiting { what: "is starting".into(), since: clock.now_ms(), remedy: Remedy::Time };
     let (health, asked) = health::channel(waiting);
-    let api_settings = state::Settings { page_limit: settings.token_limit, ..state::Settings::default() };
+    let page_limit = settings.token_limit;
+    let api_settings = state::Settings { page_limit, brake: brake(&settings), ..state::Settings::default() };
     let api = Api::new(counted.clone(), clock, &config.machine.hostname, asked.clone(), api_settings);
     let api = api.on(config.machine.id.clone()).measured(metrics.clone());
     let (machine, outage) = (watch::Sender::new(config.machine.clone()), watch::Sender::new(None));
@@ -182,9 +183,13 @@ async fn assemble<S: Reconfigurable>(settings: Settings, store: S, mut process: 
     }
 }
 
+fn brake(settings: &Settings) -> Brake {
+    Brake::new(settings.mass_loss_share, settings.mass_loss_grace, settings.agent_ttl)
+}
+
 fn role_config(settings: &Settings) -> Result<RoleConfig> {
     let ttl = settings.agent_ttl;
-    let brake = Brake::new(settings.mass_loss_share, settings.mass_loss_grace, ttl);
+    let brake = brake(settings);
     let alone = matches!(settings.store, StoreSettings::Standalone { .. });
     Ok(RoleConfig { machine: host::machine(settings)?, ttl, brake, alone, leads: !settings.disable_engine })
 }

@@ -8,6 +8,7 @@ pub mod disconnect;
 pub mod exec_probe;
 pub mod failure;
 pub mod file;
+pub mod forecast;
 pub mod format;
 pub mod glob;
 pub mod health;

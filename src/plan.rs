@@ -11,6 +11,7 @@
 //! * [`pace`]: how a rollout goes on from member to member; for `rollouts`.
 //! * [`rollouts`]: the gates and rollouts of a cluster, in front of `schedule`; for the engine.
 //! * [`sets`]: which members a set has, and how its count changes; for the API, by way of `registry`.
+//! * [`forecast`]: what a change would lead to, decided by `rollouts` and `schedule` on a copy; for the API.
 //! * [`explain`]: why a unit isn't where it should be; on request, for the API.
 //! * [`progress`]: whether a requested operation is done, and what it waits for; for the API.
 //! * [`check`]: the invariants of a cluster; for tests, simulations and the engine's periodic audit.
@@ -22,6 +23,7 @@ pub mod check;
 pub mod converge;
 pub mod explain;
 pub mod fit;
+pub mod forecast;
 pub mod gate;
 pub mod health;
 pub mod host;

@@ -19,6 +19,8 @@ mod limits;
 mod metrics;
 #[path = "api/offline.rs"]
 mod offline;
+#[path = "api/plan.rs"]
+mod plan;
 #[path = "support/port.rs"]
 mod port;
 #[path = "support/records.rs"]

@@ -18,6 +18,8 @@ mod files;
 mod live;
 #[path = "cli/offline.rs"]
 mod offline;
+#[path = "cli/plan.rs"]
+mod plan;
 #[path = "cli/real.rs"]
 mod real;
 #[path = "support/records.rs"]

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "names and files here are constants")]
 
+#[path = "plan/forecast.rs"]
+mod forecast;
 #[path = "plan/pace.rs"]
 mod pace;
 
@@ -279,7 +281,7 @@ impl World {
                     target: assignment.value.target,
                     hash: assignment.value.hash.clone(),
                     load: String::new(),
-                    active: String::new(),
+                    active: if assignment.value.target == Target::Launched { "active" } else { "inactive" }.into(),
                     sub: String::new(),
                     job: None,
                     result: None,

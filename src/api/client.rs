@@ -8,6 +8,7 @@ mod fleet;
 mod follow;
 mod offline;
 mod older;
+mod plans;
 mod rollouts;
 mod services;
 mod stream;

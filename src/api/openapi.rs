@@ -134,7 +134,7 @@ fn description() -> Value {
                     "`true`: only report what would become of them, or what is wrong. `hosts`: also which hosts each \
                      unit would fit.",
                 )],
-                request: body(types.request::<wire::Apply>(), batch),
+                request: body(types.request::<wire::Apply>(), batch.clone()),
                 done: vec![(200, "Done.", json_of(types.answer::<wire::Applied>()))],
                 refused: CHANGE,
             },
@@ -169,6 +169,20 @@ fn description() -> Value {
                 vec![globs()],
                 types.answer::<wire::SetList>(),
             ),
+        ),
+        (
+            "/fleet/v2/plan",
+            "post",
+            Operation {
+                id: "plan",
+                summary: "What a batch would lead to, decided by the scheduler and the rollouts on a copy of the \
+                          cluster. Nothing is changed.",
+                needs: Need::Operate,
+                parameters: vec![],
+                request: body(types.request::<wire::Apply>(), batch),
+                done: vec![(200, "The plan.", json_of(types.answer::<wire::Plan>()))],
+                refused: CHANGE,
+            },
         ),
         (
             "/fleet/v2/rollouts",

@@ -2,6 +2,7 @@
 
 mod errors;
 mod machines;
+mod plans;
 mod rollouts;
 pub mod services;
 mod status;
@@ -12,6 +13,7 @@ pub use crate::model::progress::{Operation, Progress};
 pub use crate::model::unit::Outcome;
 pub use errors::{ErrorBody, ErrorDetail, Problem};
 pub use machines::{MachineList, MachineRef, MachineView, Offline};
+pub use plans::{Plan, PlannedEffect, PlannedRollout, PlannedUnit};
 pub use rollouts::{AskRollout, AskView, FileOutcomeView, RolloutLine, RolloutList, RolloutMember, RolloutView};
 pub use status::{ClusterView, LeaderView};
 pub use units::{

@@ -20,6 +20,7 @@ pub(super) mod journal;
 pub(super) mod list;
 mod members;
 mod option_changes;
+mod plan;
 mod replace;
 pub(super) mod restart;
 pub(super) mod restore;

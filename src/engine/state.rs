@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::cluster::{Change, Cluster, Versioned};
-use crate::model::name::{MachineId, UnitHash, UnitName};
+use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::{Moment, Revision};
 use crate::model::rollout::Phase;
-use crate::model::unit::{Assignment, Desired, Placement, Target, Unit};
+use crate::model::unit::{Assignment, Placement, Target, Unit};
 use crate::plan::rollouts::{Rollouts, Writes};
 use crate::plan::schedule::{Brake, Plan, Scheduler};
 use crate::registry::commit::batch::{Group, Packed, Step, pack};
@@ -204,8 +204,8 @@ impl LeaderState {
                     None if unreadable.contains(name) => {}
                     None => self.repairs.push(repair().delete(key.clone())),
                 },
-                Key::Unit(name) => preserve(cluster, name),
-                Key::Placement(name) => match home(cluster, name) {
+                Key::Unit(name) => cluster.preserve(name),
+                Key::Placement(name) => match cluster.first_assigned(name).map(|(host, _)| host.clone()) {
                     Some(host) => {
                         let value = Placement::On { host, since: 0 };
                         self.repairs.push(repair().put(key.clone(), &value));
@@ -251,24 +251,6 @@ impl LeaderState {
             Event::Delete(key) if *key == leader => self.leader = None,
             _ => {}
         }
-    }
-}
-
-/// The first host that the unit is assigned to.
-fn home(cluster: &Cluster, name: &UnitName) -> Option<MachineId> {
-    cluster.schedule.iter().find(|(_, assignments)| assignments.contains_key(name)).map(|(host, _)| host.clone())
-}
-
-/// A unit whose record can't be decoded stays as it is: its assignment stands in for its desired state.
-fn preserve(cluster: &mut Cluster, name: &UnitName) {
-    let assignment = home(cluster, name).and_then(|host| cluster.schedule.get(&host)?.get(name));
-    if let Some(assignment) =
-        assignment.map(|assignment| assignment.value.clone()).filter(|assignment| assignment.target != Target::Removed)
-    {
-        let desired = if assignment.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
-        let Assignment { hash, generation, restart, .. } = assignment;
-        let unit = Unit { restart, ..Unit::new(desired, hash, generation) };
-        cluster.apply(Change::Unit(name.clone(), Some(unit)));
     }
 }
 

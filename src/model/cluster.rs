@@ -11,7 +11,7 @@ use super::name::{MachineId, UnitHash, UnitName};
 use super::placement::Constraints;
 use super::revision::Revision;
 use super::rollout::{Gate, Rollout};
-use super::unit::{Assignment, Placement, Target, Unit, UnitReport};
+use super::unit::{Assignment, Desired, Placement, Target, Unit, UnitReport};
 
 /// A value and the commit that wrote it, for guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +150,23 @@ impl Cluster {
             schedule: self.schedule.iter().map(|(host, slice)| (host.clone(), only(slice, &scope))).collect(),
             states: only(&self.states, &scope),
             units,
+        }
+    }
+
+    /// The first host that a unit is assigned to, and what it was told.
+    #[must_use]
+    pub fn first_assigned(&self, name: &UnitName) -> Option<(&MachineId, &Assignment)> {
+        self.schedule.iter().find_map(|(host, slice)| Some((host, &slice.get(name)?.value)))
+    }
+
+    /// A unit whose record can't be decoded stays as it is: its assignment stands in for its desired state.
+    pub fn preserve(&mut self, name: &UnitName) {
+        let told = self.first_assigned(name).map(|(_, told)| told.clone());
+        if let Some(told) = told.filter(|told| told.target != Target::Removed) {
+            let desired = if told.target == Target::Launched { Desired::Launched } else { Desired::Loaded };
+            let Assignment { hash, generation, restart, .. } = told;
+            let unit = Unit { restart, ..Unit::new(desired, hash, generation) };
+            self.apply(Change::Unit(name.clone(), Some(unit)));
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod joint;
 mod reads;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use super::sets::{self, Batch};
 use super::units::{Decision, Intent, Problem, Read, decide};
 use joint::Joint;
 use reads::{complete, read};
+pub use trial::{Trial, trial};
 
 /// Attempts at a batch after conflicts or unknown outcomes.
 const MAX_ATTEMPTS: u32 = 8;
@@ -93,21 +95,48 @@ pub async fn dry_run<S: Store>(
     reader: &Reader<S>,
     intents: &[Intent],
 ) -> Result<Result<Applied, Vec<Problem>>, StoreError> {
-    let mut read = read(reader, intents, &BTreeSet::new()).await?;
-    let batch = match sets::expand(intents, &read, &BTreeSet::new()) {
-        Ok(batch) => batch,
-        Err(problems) => return Ok(Err(problems)),
-    };
-    complete(reader, &mut read, intents, &batch.intents).await?;
-    let (mut units, mut problems) = (BTreeMap::new(), Vec::new());
-    for (index, intent) in batch.intents.iter().enumerate() {
-        match decide(&batch.intents, index, &read, 0) {
-            Ok(decision) => drop(units.insert(intent.name.clone(), done(intent, &decision))),
-            Err(wrong) => problems.extend(wrong),
+    Ok(Decided::of(reader, intents, 0).await?.map(|decided| decided.applied(intents)))
+}
+
+/// What is decided about a batch, and from what.
+#[derive(Debug)]
+struct Decided {
+    read: Read,
+    batch: Batch,
+    /// In the order of the batch.
+    decisions: Vec<Decision>,
+}
+
+impl Decided {
+    /// At `now`, or everything that is wrong with `intents`.
+    async fn of<S: Store>(
+        reader: &Reader<S>,
+        intents: &[Intent],
+        now: u64,
+    ) -> Result<Result<Self, Vec<Problem>>, StoreError> {
+        let mut read = read(reader, intents, &BTreeSet::new()).await?;
+        let batch = match sets::expand(intents, &read, &BTreeSet::new()) {
+            Ok(batch) => batch,
+            Err(problems) => return Ok(Err(problems)),
+        };
+        complete(reader, &mut read, intents, &batch.intents).await?;
+        let (mut decisions, mut problems) = (Vec::new(), Vec::new());
+        for (index, intent) in batch.intents.iter().enumerate() {
+            match decide(&batch.intents, index, &read, now) {
+                Ok(decision) => decisions.push(batch.complete(&intent.name, decision, &read)),
+                Err(wrong) => problems.extend(wrong),
+            }
         }
+        Ok(if problems.is_empty() { Ok(Self { read, batch, decisions }) } else { Err(problems) })
     }
-    let units = in_order(intents, &batch, |name| units.remove(name));
-    Ok(if problems.is_empty() { Ok(Applied { revision: read.revision, units }) } else { Err(problems) })
+
+    /// What it would do, in the order of `intents`.
+    fn applied(&self, intents: &[Intent]) -> Applied {
+        let all = self.batch.intents.iter().zip(&self.decisions);
+        let mut units: BTreeMap<_, _> = all.map(|(intent, found)| (intent.name.clone(), done(intent, found))).collect();
+        let units = in_order(intents, &self.batch, |name| units.remove(name));
+        Applied { revision: self.read.revision, units }
+    }
 }
 
 /// Carry out `intents`, which name a unit at most once. All or nothing if they fit one transaction; more are committed

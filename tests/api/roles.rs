@@ -10,7 +10,9 @@ use crate::harness::{Daemon, FILE, N1};
 fn body(pattern: &str, method: &str) -> Value {
     match (pattern, method) {
         ("/fleet/v1/units/{name}", "PUT") => json!({ "desiredState": "launched" }),
-        ("/fleet/v2/units", "POST") => json!({ "units": [{ "name": "a.service", "desired": "launched" }] }),
+        ("/fleet/v2/units" | "/fleet/v2/plan", "POST") => {
+            json!({ "units": [{ "name": "a.service", "desired": "launched" }] })
+        }
         _ => {
             let body = &DOCUMENT["paths"][pattern][method.to_lowercase()]["requestBody"];
             body["content"]["application/json"]["example"].clone()

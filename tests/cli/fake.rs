@@ -213,6 +213,7 @@ fn described(args: &[String], out: &str) {
     let for_programs =
         args.windows(2).any(|two| two == ["--output", "json"]) || args.iter().any(|arg| arg == "--output=json");
     let schema = args.iter().find_map(|arg| match arg.as_str() {
+        _ if args.iter().any(|arg| arg == "--plan") => Some("Plan"),
         "list-units" => Some("PrintedUnits"),
         "list-unit-files" => Some("PrintedUnitFiles"),
         "list-machines" => Some("PrintedMachines"),

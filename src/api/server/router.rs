@@ -35,6 +35,9 @@ const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 /// Paths that are answered in any state of the cluster: they don't need it, and matter most when something is wrong.
 const ALWAYS: [&str; 2] = ["/metrics", "/fleet/openapi.json"];
 
+/// A question that comes with a body.
+const PLAN: &str = "/fleet/v2/plan";
+
 /// All routes.
 pub(super) fn router<S: Store>(api: Api<S>) -> Router {
     // These paths exist and allow no method.
@@ -85,7 +88,7 @@ async fn every_request<S: Store>(
         let kind = kind(request.uri());
         let (request, _held) = limits::whole(&api.settings, &seat, request).await?;
         let place = seat.take(kind).map_err(|why| Failure::unavailable(why).into_response())?;
-        let changes = !reads(&request);
+        let changes = !reads(&request) && request.uri().path() != PLAN;
         let answered = tokio::time::timeout(api.settings.request_timeout, next.run(request)).await;
         let lasts = |answer: &Response| kind.is_stream() && answer.status().is_success();
         let answered = answered.map(|answer| if lasts(&answer) { lasting(answer, place) } else { answer });

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -19,7 +19,8 @@ use crate::model::name::{MachineId, UnitName};
 use crate::model::rollout::Request;
 use crate::model::unit::Outcome;
 use crate::plan::host::local::HostView;
-use crate::registry::apply::{self, Applied, Why};
+use crate::plan::schedule::Brake;
+use crate::registry::apply::{self, Applied, Trial, Why};
 use crate::registry::ask::{self, Refusal as AskRefusal};
 use crate::registry::metadata::Refusal;
 use crate::registry::reader::Reader;
@@ -34,6 +35,9 @@ use super::error::Failure;
 use super::health::{self, Health, Remedy};
 use super::places::Limits;
 use crate::api::wire::BODY_LIMIT;
+
+/// Others were faster, again and again.
+const CONTENDED: &str = "others change the same units all the time; nothing more was changed. Try again";
 
 /// Settings that operators and tests may change.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How much may be in progress at once on each listener.
     pub limits: Limits,
+    /// v2: when the leader holds the units of hosts that are gone, for plans.
+    pub brake: Brake,
 }
 
 impl Default for Settings {
@@ -74,6 +80,7 @@ impl Default for Settings {
             patience: Duration::from_secs(60),
             grace: Duration::from_secs(3),
             limits: Limits::default(),
+            brake: Brake::off(),
         }
     }
 }
@@ -118,6 +125,8 @@ pub struct Api<S> {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
+    /// v2: held by the plan that is being computed.
+    pub(super) planning: Arc<Mutex<()>>,
     host: Arc<str>,
     machine: Option<MachineId>,
     ask_host: Option<AskHost>,
@@ -139,7 +148,22 @@ impl<S: Store> Api<S> {
         let shared = Shared::new(reader.clone(), settings.linger, clock);
         let (host, metrics, machine, ask_host) = (host.into(), Metrics::default(), None, None);
         let sight = watch::Sender::default().subscribe();
-        Self { reader, shared, clock, settings, metrics, host, machine, ask_host, sight, health, page_limit, stop }
+        let planning = Arc::default();
+        Self {
+            reader,
+            shared,
+            clock,
+            settings,
+            metrics,
+            planning,
+            host,
+            machine,
+            ask_host,
+            sight,
+            health,
+            page_limit,
+            stop,
+        }
     }
 
     /// Count answers in `metrics`, and serve these metrics.
@@ -265,6 +289,16 @@ impl<S: Store> Api<S> {
         outcome.map_err(Failure::problems)
     }
 
+    /// What `intents` would change at the request of `caller`, and the cluster that they would change.
+    pub(super) async fn trial(&self, intents: &[Intent], caller: &Caller) -> Result<Trial, Failure> {
+        caller.check_changes(intents)?;
+        apply::trial(&self.reader, intents, self.clock.now_ms()).await.map_err(|why| match why {
+            Why::Problems(problems) => Failure::problems(problems),
+            Why::Store(error) | Why::Unknown(error) => self.failed(&error),
+            Why::Contended => Failure::new(StatusCode::CONFLICT, CONTENDED),
+        })
+    }
+
     /// Who `caller` is, as this daemon records it.
     fn author(&self, caller: &Caller) -> Author {
         Author { host: self.machine.clone(), ..caller.peer.author() }
@@ -294,10 +328,7 @@ impl<S: Store> Api<S> {
             Why::Problems(problems) => Failure::problems(problems),
             Why::Store(store) if error.done == 0 => self.failed(&store),
             Why::Store(store) | Why::Unknown(store) => self.failed_maybe(&store),
-            Why::Contended => {
-                let message = "others change the same units all the time; nothing more was changed. Try again";
-                Failure::new(StatusCode::CONFLICT, message)
-            }
+            Why::Contended => Failure::new(StatusCode::CONFLICT, CONTENDED),
         };
         if error.done > 0 {
             let (done, all) = (error.done, error.all);

@@ -6,6 +6,7 @@ mod history;
 mod hosts;
 mod lines;
 mod offline;
+mod plan;
 mod rollouts;
 mod services;
 mod sets;
@@ -32,6 +33,7 @@ pub(super) fn routes<S: Store>() -> Router<Api<S>> {
     let rollout = [(Read, get(rollouts::get::<S>)), (Operate, post(rollouts::post::<S>))];
     Router::new()
         .route("/units", allow_methods(units, "GET and POST"))
+        .route("/plan", allow_methods([(Operate, post(plan::post::<S>))], "POST"))
         .route("/units/{name}", allow_methods([(Read, get(units::get::<S>))], "GET"))
         .route("/units/{name}/history", allow_methods([(Read, get(history::get::<S>))], "GET"))
         .route("/sets", allow_methods([(Read, get(sets::list::<S>))], "GET"))

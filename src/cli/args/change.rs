@@ -51,12 +51,14 @@ pub(in crate::cli) struct Create {
     /// Exit with 1 if a file differs from the cluster's and wasn't stored
     #[arg(long)]
     pub(in crate::cli) strict: bool,
-    /// With --replace of several running units: replace all of them together, not one after another
+    /// With --replace: replace running units together, not one after another
     #[arg(long, requires = "replace")]
     pub(in crate::cli) at_once: bool,
     /// Ignored: there are no signed units any more
     #[arg(long, hide = true)]
     pub(in crate::cli) sign: bool,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     #[command(flatten)]
     pub(in crate::cli) block: Block,
     #[command(flatten)]
@@ -69,6 +71,8 @@ pub(in crate::cli) struct Change {
     /// Names of units, or quoted patterns of names: 'web@*'
     #[arg(value_name = "UNIT", required = true)]
     pub(in crate::cli) units: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     #[command(flatten)]
     pub(in crate::cli) block: Block,
     #[command(flatten)]
@@ -101,6 +105,8 @@ pub(in crate::cli) struct Rollback {
     #[arg(long)]
     pub(in crate::cli) at_once: bool,
     #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
+    #[command(flatten)]
     pub(in crate::cli) block: Block,
     #[command(flatten)]
     pub(in crate::cli) output: OutputFormat,
@@ -115,6 +121,8 @@ pub(in crate::cli) struct Scale {
     /// How many members it should have, 0 to 1000; +N or -N: so many more or fewer than now
     #[arg(value_name = "COUNT", value_parser = number, allow_hyphen_values = true)]
     pub(in crate::cli) count: Count,
+    #[command(flatten)]
+    pub(in crate::cli) plan: PlanOnly,
     #[command(flatten)]
     pub(in crate::cli) block: Block,
     #[command(flatten)]
@@ -141,6 +149,14 @@ fn number(text: &str) -> Result<Count, String> {
     let number = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit())).and_then(|d| d.parse().ok());
     let number = number.filter(|number| *number <= MAX_REPLICAS);
     number.map(count).ok_or_else(|| format!("it must be a number from 0 to {MAX_REPLICAS}, or such as +2 or -1"))
+}
+
+/// Whether the command is carried out.
+#[derive(Debug, Clone, Copy, Args)]
+pub(in crate::cli) struct PlanOnly {
+    /// Only print what would happen; the exit status is 3 if anything would
+    #[arg(long)]
+    pub(in crate::cli) plan: bool,
 }
 
 /// How long to wait until it is done.

@@ -52,6 +52,7 @@ const EXAMPLES: &[Examples] = &[
         &[
             ("destroy web.service", "stop it and remove it from the cluster"),
             ("destroy --yes 'web@*'", "all instances, without a question"),
+            ("destroy --plan 'web@*'", "change nothing, and say what would stop, and what would take its place"),
         ],
     ),
     (
@@ -60,6 +61,7 @@ const EXAMPLES: &[Examples] = &[
             ("scale web@ 5", "web@.service gets five members: web@1 to web@5"),
             ("scale web@ +2", "two more than now; the lowest free numbers come first"),
             ("scale web@ -1", "one fewer; the highest number goes first"),
+            ("scale --plan web@ 5", "change nothing, and say where the new members would go"),
         ],
     ),
     (

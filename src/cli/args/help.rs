@@ -76,7 +76,8 @@ Exit status:
   0    done
   1    not done, or not all of it; `diff`: files differ (2: not known)
   2    the command line is invalid; nothing was done
-  3    `status` without a unit: something needs a person
+  3    `status` without a unit: something needs a person; with --plan:
+       something would change
   130  Ctrl-C ended the wait
   255  `status`, `journal`, `ssh`: a host is unreachable; otherwise these exit
        with the status of the command on the host

@@ -5,8 +5,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::wire::{Applied, ApplyUnit, Operation, UnitView};
 use crate::cli::args::Change;
-use crate::cli::commands::members;
 use crate::cli::commands::units::{self, goals};
+use crate::cli::commands::{members, plan};
 use crate::cli::error::{Error, Exit};
 use crate::cli::follow::Ended;
 use crate::cli::input::select::{self, Selected};
@@ -21,6 +21,9 @@ pub(in crate::cli) async fn run(session: &Session, args: &Change) -> Result<Exit
     let (chosen, refused) = choose(session, &selected);
     if !selected.missing.is_empty() {
         session.out.messages(&select::hints(session, &args.units).await);
+    }
+    if args.plan.plan {
+        return plan::instead(session, &requests(&chosen), refused).await;
     }
     let (mut applied, mut ended): (Applied, Vec<Ended>) = (Applied::default(), Vec::new());
     let (mut exit, mut failed) = (Exit::Ok, None);
@@ -102,6 +105,10 @@ fn choose<'a>(session: &Session, selected: &'a Selected) -> (Vec<&'a UnitView>, 
 }
 
 async fn ask(session: &Session, units: &[&UnitView]) -> Result<Applied, Error> {
+    session.apply(requests(units)).await
+}
+
+fn requests(units: &[&UnitView]) -> Vec<ApplyUnit> {
     let one = |unit: &&UnitView| ApplyUnit { name: unit.name.to_string(), restart: true, ..ApplyUnit::default() };
-    session.apply(units.iter().map(one).collect()).await
+    units.iter().map(one).collect()
 }

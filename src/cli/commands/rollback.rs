@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::back::{self, Back, Id};
 use super::submit::{How, deliver};
-use super::{history, instances, units};
+use super::{history, instances, plan, units};
 use crate::api::client::ClientError;
 use crate::api::wire::{Applied, ApplyUnit, UnitHistory};
 use crate::cli::args::Rollback;
@@ -26,6 +26,9 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollback) -> Result<Ex
     let number = args.revision.map(|number| format!(" {number}")).unwrap_or_default();
     let refused = |why| Error::failure(format!("rollback {}{number}: {why}", args.unit));
     let Some(back) = Back::to(&first, args.revision).map_err(refused)? else {
+        if args.plan.plan {
+            return plan::instead(session, &[], false).await;
+        }
         session.line(&format!("{name}: it has the file of revision{number} already, nothing to do"));
         let revision = first.present.as_ref().map(|present| present.written).unwrap_or_default();
         units::report(session, &Applied { revision, units: Vec::new() }, &[]);
@@ -48,7 +51,8 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollback) -> Result<Ex
     desired.extend(instances::add(session, &mut batch, true, Desired::Inactive).await?);
     let operation = |name: &UnitName| instances::operation(desired.get(name).copied()?);
     let said = [back::said(&backs[0], &backs[1..])];
-    let how = How { at_once: args.at_once, no_block: args.block.no_block, strict: false, limit, watch: None };
+    let plan = args.plan.plan;
+    let how = How { plan, at_once: args.at_once, no_block: args.block.no_block, strict: false, limit, watch: None };
     deliver(session, batch, &said, &how, operation).await
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::api::wire::{Applied, ApplyUnit, Outcome, UnitDetail, UnitView};
 use crate::cli::args::{Count, Scale};
 use crate::cli::commands::units::{exit_of, goals, report, wait_or_trigger};
-use crate::cli::commands::{counted, instances, send};
+use crate::cli::commands::{counted, instances, plan, send};
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::input::{names, select};
 use crate::cli::limit::Limit;
@@ -48,6 +48,9 @@ pub(in crate::cli) async fn run(session: &Session, args: &Scale) -> Result<Exit,
         ..ApplyUnit::default()
     };
     let batch = vec![unit];
+    if args.plan.plan {
+        return plan::instead(session, &batch, false).await;
+    }
     let asked = send::names(&batch);
     let applied = session.apply(batch).await?;
     session.line(&said(&before, wanted, &applied));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::api::wire::{AppliedUnit, ApplyUnit, Operation, Outcome};
 use crate::cli::args::{Create, SIGNED, Submit};
 use crate::cli::commands::units::{exit_of, goals, report, wait_or_trigger};
-use crate::cli::commands::{counted, instances, replace, send, watch};
+use crate::cli::commands::{counted, instances, plan, replace, send, watch};
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::input::batch::Batch;
 use crate::cli::input::files::{self, Known, Policy};
@@ -89,6 +89,8 @@ fn untouched(name: &UnitName, state: Desired, desired: Desired) -> String {
 
 /// How a batch is sent and followed.
 pub(super) struct How {
+    /// Nothing is sent but the question what would happen.
+    pub(super) plan: bool,
     /// Several running units that get a new file get it together.
     pub(super) at_once: bool,
     /// Nothing is waited for.
@@ -103,8 +105,22 @@ pub(super) struct How {
 
 impl How {
     fn of(args: &Create, limit: Limit, watch: Option<Duration>) -> Self {
-        Self { at_once: args.at_once, no_block: args.block.no_block, strict: args.strict, limit, watch }
+        let plan = args.plan.plan;
+        Self { plan, at_once: args.at_once, no_block: args.block.no_block, strict: args.strict, limit, watch }
     }
+}
+
+/// Say what the batch would lead to.
+async fn planned(session: &Session, batch: &Batch, said: &[String], how: &How) -> Result<Exit, Error> {
+    said.iter().for_each(|line| session.line(line));
+    let (exit, plan) = plan::show(session, &batch.units, &batch.files).await?;
+    let failed = !batch.untouchable.is_empty() || (how.strict && plan::differs(&plan, &batch.units));
+    Ok(Exit::failed_if(failed).and(exit))
+}
+
+/// Whether a unit that isn't a set got its file.
+fn is_new(unit: &AppliedUnit) -> bool {
+    matches!(unit.outcome, Outcome::Created | Outcome::Replaced) && unit.replicas.is_none()
 }
 
 /// Send the batch, wait, and look at what runs. Running units that get a new file follow one after another, if there
@@ -116,6 +132,9 @@ pub(super) async fn deliver(
     how: &How,
     operation: impl Fn(&UnitName) -> Option<Operation>,
 ) -> Result<Exit, Error> {
+    if how.plan {
+        return planned(session, &batch, said, how).await;
+    }
     let one_by_one = batch.restarted.len() > 1 && !how.at_once && !how.no_block;
     let units = std::mem::take(&mut batch.units);
     let (mut later, now): (Vec<ApplyUnit>, Vec<ApplyUnit>) =
@@ -134,9 +153,7 @@ pub(super) async fn deliver(
     for (unit, replicas) in applied.units.iter().filter_map(|unit| Some((unit, unit.replicas?))) {
         session.line(&format!("{}: {}", unit.name, counted::instances(replicas)));
     }
-    let new =
-        |unit: &&AppliedUnit| matches!(unit.outcome, Outcome::Created | Outcome::Replaced) && unit.replicas.is_none();
-    let idle = applied.units.iter().filter(new).filter(|unit| said.is_empty() && operation(&unit.name).is_none());
+    let idle = applied.units.iter().filter(|unit| said.is_empty() && is_new(unit) && operation(&unit.name).is_none());
     for unit in idle {
         session.line(&format!("Unit {} inactive", unit.name));
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::api::wire::{Applied, AppliedUnit, ApplyUnit, DamagedUnit, Operation, Outcome, UnitView};
 use crate::cli::args::{Change, Destroy};
-use crate::cli::commands::{instances, members, send};
+use crate::cli::commands::{instances, members, plan, send};
 use crate::cli::error::{Error, Exit, HINT};
 use crate::cli::explain;
 use crate::cli::follow::{self, End, Ended};
@@ -24,12 +24,13 @@ use crate::model::unit::Desired;
 /// `destroy`.
 pub(in crate::cli) async fn destroy(session: &Session, args: &Destroy) -> Result<Exit, Error> {
     let mut selected = select::select(&session.client, &args.change.units).await?;
-    if let Some(question) = question(&selected).filter(|_| !args.yes)
+    let is_planned = args.change.plan.plan;
+    if let Some(question) = question(&selected).filter(|_| !args.yes && !is_planned)
         && session.out.confirm(&question) == Some(false)
     {
         return Err(Error::failure("nothing was destroyed"));
     }
-    let leaving = still_leaving(session, &mut selected).await?;
+    let leaving = if is_planned { Vec::new() } else { still_leaving(session, &mut selected).await? };
     // Their desired states are unknown, but a destroy needs only their names.
     let damaged = std::mem::take(&mut selected.damaged);
     carry_out(session, &args.change, selected, Operation::Destroy, leaving, damaged).await
@@ -82,13 +83,12 @@ async fn carry_out(
     if !selected.missing.is_empty() {
         session.out.messages(&select::hints(session, &args.units).await);
     }
-    let ask = |name: &&UnitName| ApplyUnit {
-        name: name.to_string(),
-        desired: operation.desired(),
-        destroy: operation == Operation::Destroy,
-        ..ApplyUnit::default()
-    };
+    let (desired, destroy) = (operation.desired(), operation == Operation::Destroy);
+    let ask = |name: &&UnitName| ApplyUnit { name: name.to_string(), desired, destroy, ..ApplyUnit::default() };
     let batch: Vec<ApplyUnit> = chosen.iter().map(ask).collect();
+    if args.plan.plan {
+        return plan::instead(session, &batch, failed).await;
+    }
     let asked = send::names(&batch);
     let mut applied = session.apply(batch).await?;
     send::say_left(session, &applied.units, &asked);

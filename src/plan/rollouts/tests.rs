@@ -11,6 +11,8 @@ use crate::model::placement::Constraints;
 use crate::model::rollout::{Phase, Verdict};
 use crate::model::unit::{Assignment, Target, UnitReport};
 use crate::plan::check::check;
+use crate::plan::forecast::{Present, forecast};
+use crate::plan::schedule::Brake;
 
 const SET: &str = "web@.service";
 
@@ -279,6 +281,37 @@ fn a_file_that_fails_is_taken_back_and_reaches_nobody_else() {
         bench.settle();
         assert_eq!((bench.runs(), bench.rollout().phase), (three(&web("fix")), Phase::Done));
         assert_eq!(bench.rollout().from.hash, web("old").hash(), "the last that was stable");
+    }
+}
+
+/// What `plan::forecast` says before is what happens then, with hosts that answer when they like.
+#[test]
+fn a_rollout_goes_on_as_it_was_forecast() {
+    for policy in ["", "Parallel=2", "Parallel=100%", "Canary=1", "Canary=2\nPromote=auto\nParallel=2"] {
+        let mut bench = Bench::new(3);
+        bench.ask_set(&web("old"));
+        bench.settle();
+        bench.log.clear();
+        let before = bench.store.clone();
+        bench.ask_set(&file("new", &format!("[X-Rollout]\nHealthySec=1\n{policy}")));
+        let file = |(hash, file): (&UnitHash, &Versioned<_>)| Change::File(hash.clone(), Some(file.clone()));
+        let files = bench.store.files.iter().filter(|(hash, _)| !before.files.contains_key(*hash)).map(file);
+        let units = bench.store.units.iter().map(|(name, unit)| Change::Unit(name.clone(), Some(unit.clone())));
+        let changes = files.chain(units).collect();
+        let (unreadable, brake, now) = (BTreeSet::new(), Brake::off(), bench.now);
+        let forecast = forecast(Present { cluster: before, unreadable, brake, now }, changes);
+        bench.settle();
+        let course = &forecast.rollouts[&name(SET)];
+        let through = |line: &String| {
+            let (_, rest) = line.split_once(" lets ")?;
+            Some(name(rest.strip_suffix(" through")?))
+        };
+        let happened: Vec<UnitName> = bench.log.iter().filter_map(through).collect();
+        let gated: Vec<UnitName> = bench.store.gates.keys().cloned().collect();
+        assert_eq!((course.steps.concat(), &course.held), (happened.clone(), &gated), "{policy}");
+        assert_eq!((course.phase, &course.why), (bench.rollout().phase, &bench.rollout().why), "{policy}");
+        let restarted: BTreeSet<&UnitName> = forecast.units.keys().collect();
+        assert_eq!(restarted, happened.iter().collect(), "{policy}");
     }
 }
 

@@ -30,18 +30,7 @@ pub(super) async fn post<S: Store>(
     body: Bytes,
 ) -> Result<Json<Applied>, Failure> {
     let check = check(&uri)?;
-    must_be_json(&headers)?;
-    let batch: Apply = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
-    let (intents, mut problems) = read(&batch);
-    if !problems.is_empty() {
-        // All mistakes of a batch are reported together, including those that need no store, which may be unreachable.
-        problems.extend(apply::dry_run(&api.reader, &intents).await.ok().and_then(Result::err).unwrap_or_default());
-        // Of several entries with the same name, the first counts.
-        let places: BTreeMap<&str, usize> = batch.units.iter().enumerate().rev().map(|(i, u)| (&*u.name, i)).collect();
-        problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
-        return Err(Failure::problems(problems));
-    }
+    let intents = intents(&api, &headers, &body).await?;
     let applied = match check {
         Check::No => api.apply(&intents, &caller).await?,
         Check::Only | Check::Hosts => api.dry_run(&intents, &caller).await?,
@@ -50,8 +39,34 @@ pub(super) async fn post<S: Store>(
         Check::Hosts => fits::hosts(&api, &intents).await.map_err(|error| api.failed(&error))?,
         Check::No | Check::Only => BTreeMap::new(),
     };
-    let unit = |done: apply::Done| AppliedUnit {
-        hosts: hosts.remove(&done.name),
+    let unit = |done: apply::Done| {
+        let hosts = hosts.remove(&done.name);
+        AppliedUnit { hosts, ..applied_unit(done) }
+    };
+    Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))
+}
+
+/// The changes that a request asks for, or everything that is wrong with them.
+pub(super) async fn intents<S: Store>(api: &Api<S>, headers: &HeaderMap, body: &Bytes) -> Result<Vec<Intent>, Failure> {
+    must_be_json(headers)?;
+    let batch: Apply =
+        serde_json::from_slice(body).map_err(|error| Failure::bad_request(format!("can't read the batch: {error}")))?;
+    let (intents, mut problems) = read(&batch);
+    if problems.is_empty() {
+        return Ok(intents);
+    }
+    // All mistakes of a batch are reported together, including those that need no store, which may be unreachable.
+    problems.extend(apply::dry_run(&api.reader, &intents).await.ok().and_then(Result::err).unwrap_or_default());
+    // Of several entries with the same name, the first counts.
+    let places: BTreeMap<&str, usize> = batch.units.iter().enumerate().rev().map(|(i, u)| (&*u.name, i)).collect();
+    problems.sort_by_key(|problem| places.get(&*problem.unit).copied());
+    Err(Failure::problems(problems))
+}
+
+/// What became of a unit, or would.
+pub(super) fn applied_unit(done: apply::Done) -> AppliedUnit {
+    AppliedUnit {
+        hosts: None,
         name: done.name,
         outcome: done.outcome,
         generation: done.generation,
@@ -60,8 +75,7 @@ pub(super) async fn post<S: Store>(
         warnings: done.warnings,
         replicas: done.replicas,
         desired: done.desired,
-    };
-    Ok(Json(Applied { revision: applied.revision, units: applied.units.into_iter().map(unit).collect() }))
+    }
 }
 
 /// Whether the batch is only to be checked. Not in the body: a server that doesn't know it must refuse the request

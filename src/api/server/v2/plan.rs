@@ -1,0 +1,86 @@
+//! v2: what a batch would lead to. Owns that it is computed beside the runtime, one request at a time, and how it is
+//! shown; `registry` decides what the batch changes, and `plan::forecast` what follows. Changes nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::{Extension, Json};
+
+use crate::api::server::caller::Caller;
+use crate::api::server::error::Failure;
+use crate::api::server::state::Api;
+use crate::api::server::views;
+use crate::api::wire::{AppliedUnit, Outcome, Plan, PlannedEffect, PlannedRollout, PlannedUnit};
+use crate::model::cluster::Cluster;
+use crate::model::name::UnitName;
+use crate::plan::forecast::{Course, Effect, Forecast, Present, forecast};
+use crate::registry::apply::{Applied, Trial};
+use crate::store::Store;
+
+use super::{apply, no_parameters};
+
+pub(super) async fn post<S: Store>(
+    State(api): State<Api<S>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Plan>, Failure> {
+    no_parameters(&uri)?;
+    let intents = apply::intents(&api, &headers, &body).await?;
+    // Each takes a copy of the cluster, and time of a processor.
+    let turn = Arc::clone(&api.planning).lock_owned().await;
+    let Trial { applied, changes, cluster, unreadable } = api.trial(&intents, &caller).await?;
+    let hosts = Cluster { machines: cluster.machines.clone(), roster: cluster.roster.clone(), ..Cluster::default() };
+    let present = Present { cluster, unreadable, brake: api.settings.brake, now: api.clock.now_ms() };
+    // The runtime's thread renews leases. The turn ends with the work, also if nobody waits for the answer any more.
+    let work = move || (forecast(present, changes), turn);
+    let failed = |error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the plan failed: {error}"));
+    let (forecast, _) = tokio::task::spawn_blocking(work).await.map_err(failed)?;
+    Ok(Json(plan(&hosts, applied, forecast)))
+}
+
+/// The answer; `hosts` has the names of hosts.
+fn plan(hosts: &Cluster, applied: Applied, forecast: Forecast) -> Plan {
+    let Forecast { units: mut effects, rollouts, is_complete } = forecast;
+    let revision = applied.revision;
+    let is_change = |unit: &AppliedUnit| {
+        let stays = [Outcome::Unchanged, Outcome::Differs, Outcome::Leaving, Outcome::Absent];
+        unit.comments || !stays.contains(&unit.outcome)
+    };
+    let shown = |effects: Vec<Effect>| effects.iter().map(|one| effect(hosts, one)).collect();
+    let mut units = Vec::new();
+    for done in applied.units {
+        let (name, effects) = (done.name.clone(), effects.remove(&done.name).unwrap_or_default());
+        let applied = apply::applied_unit(done);
+        if !effects.is_empty() || !matches!(applied.outcome, Outcome::Unchanged | Outcome::Absent) || applied.comments {
+            units.push(PlannedUnit { name, applied: Some(applied), effects: shown(effects) });
+        }
+    }
+    let named: BTreeSet<UnitName> = units.iter().map(|unit| unit.name.clone()).collect();
+    let others = effects.into_iter().filter(|(name, _)| !named.contains(name));
+    units.extend(others.map(|(name, effects)| PlannedUnit { name, applied: None, effects: shown(effects) }));
+    let changes = |unit: &PlannedUnit| !unit.effects.is_empty() || unit.applied.as_ref().is_some_and(is_change);
+    Plan {
+        revision,
+        changes: !rollouts.is_empty() || units.iter().any(changes),
+        complete: is_complete,
+        rollouts: rollouts.into_iter().map(|(name, course)| rollout(name, course)).collect(),
+        units,
+    }
+}
+
+fn effect(hosts: &Cluster, effect: &Effect) -> PlannedEffect {
+    let host = |host: &Option<_>| host.as_ref().map(|host| views::machine_ref(hosts, host));
+    let (machine, from) = (host(&effect.host), host(&effect.from));
+    PlannedEffect { what: effect.what, machine, from, why: effect.why.clone() }
+}
+
+fn rollout(name: UnitName, course: Course) -> PlannedRollout {
+    let Course { target, steps, held, parallel, canaries, least_ready, phase, why, longest } = course;
+    let longest = longest.map(|longest| longest.as_secs());
+    PlannedRollout { name, target, steps, held, parallel, canaries, least_ready, phase, why, longest }
+}

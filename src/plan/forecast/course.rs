@@ -1,0 +1,141 @@
+//! How rollouts go on from member to member in a copy of the cluster. Owns what is told of it; must never decide who is
+//! next (`pace` does).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::cluster::Cluster;
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::rollout::policy::{Policy, Promote};
+use crate::model::rollout::{Gate, Phase};
+
+use super::super::gate::launched;
+use super::super::rollouts::{GateEvent, Writes, instances};
+
+/// A rollout, as it would go on if every member becomes healthy at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// The file that it brings.
+    pub target: UnitHash,
+    /// The members that get it, in their order: those of a step together.
+    pub steps: Vec<Vec<UnitName>>,
+    /// The members that don't get it, because the rollout waits, or ends before.
+    pub held: Vec<UnitName>,
+    /// How many members may be unavailable at a time because of it.
+    pub parallel: usize,
+    /// How many members get the file first, and are waited for.
+    pub canaries: usize,
+    /// The fewest members that are ready at any time.
+    pub least_ready: usize,
+    /// How far it gets.
+    pub phase: Phase,
+    /// Why it doesn't get further, if something prevents it.
+    pub why: Option<String>,
+    /// How long it takes at most once hosts have started its members, since each must be healthy by its deadline.
+    /// `None` if there is no limit.
+    pub longest: Option<Duration>,
+}
+
+/// The rollouts of a copy.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Courses {
+    all: BTreeMap<UnitName, Draft>,
+}
+
+#[derive(Debug, Clone)]
+struct Draft {
+    target: UnitHash,
+    steps: Vec<Vec<UnitName>>,
+    least_ready: Option<usize>,
+}
+
+impl Courses {
+    /// Take in what was decided; `cluster` shows what hosts were told since.
+    pub(super) fn follow(&mut self, writes: &Writes, cluster: &Cluster) {
+        for rollout in writes.rollouts.iter().filter(|rollout| rollout.is_news) {
+            let Some(after) = &rollout.write.after else {
+                self.all.remove(&rollout.name);
+                continue;
+            };
+            let draft = self.all.entry(rollout.name.clone()).or_insert_with(|| Draft::to(&after.target));
+            if draft.target != after.target {
+                *draft = Draft::to(&after.target);
+            }
+        }
+        let mut steps: BTreeMap<&UnitName, Vec<UnitName>> = BTreeMap::new();
+        for gate in writes.gates.values().filter(|gate| gate.why == GateEvent::LetThrough) {
+            steps.entry(&gate.rollout.0).or_default().push(gate.unit.clone());
+        }
+        for (name, step) in steps {
+            let target = cluster.rollouts.get(name).map(|rollout| &rollout.value.target);
+            let Some(target) = target else { continue };
+            let draft = self.all.entry(name.clone()).or_insert_with(|| Draft::to(target));
+            let ready = ready(cluster, name);
+            draft.least_ready = Some(draft.least_ready.map_or(ready, |least| least.min(ready)));
+            draft.steps.push(step);
+        }
+    }
+
+    /// What is known of them at the end. Those that had nobody to stop aren't worth telling.
+    pub(super) fn ended(&self, cluster: &Cluster) -> BTreeMap<UnitName, Course> {
+        let ended = |(name, draft): (&UnitName, &Draft)| Some((name.clone(), draft.ended(cluster, name)?));
+        self.all.iter().filter_map(ended).collect()
+    }
+}
+
+impl Draft {
+    fn to(target: &UnitHash) -> Self {
+        Self { target: target.clone(), steps: Vec::new(), least_ready: None }
+    }
+
+    fn ended(&self, cluster: &Cluster, name: &UnitName) -> Option<Course> {
+        let rollout = &cluster.rollouts.get(name)?.value;
+        let is_held = |gate: &Gate| gate.rollout == *name && gate.target == self.target;
+        let held = cluster.gates.iter().filter(|(_, gate)| is_held(&gate.value)).map(|(name, _)| name.clone());
+        let held: Vec<UnitName> = held.collect();
+        let members = self.steps.iter().map(Vec::len).sum::<usize>() + held.len();
+        if members == 0 {
+            return None;
+        }
+        let policy = cluster.files.get(&self.target).and_then(|file| file.value.rollout.as_deref().cloned());
+        let policy: Policy = policy.unwrap_or_default();
+        let canaries = policy.canary.at_most_all_of(members);
+        Some(Course {
+            target: self.target.clone(),
+            steps: self.steps.clone(),
+            parallel: policy.parallel.at_least_one_of(members),
+            canaries,
+            least_ready: self.least_ready.unwrap_or_else(|| ready(cluster, name)),
+            phase: rollout.phase,
+            why: rollout.why.clone(),
+            longest: longest(&policy, self.steps.len(), canaries).filter(|_| rollout.phase == Phase::Done),
+            held,
+        })
+    }
+}
+
+/// How long so many steps take at most.
+fn longest(policy: &Policy, steps: usize, canaries: usize) -> Option<Duration> {
+    if policy.deadline == Duration::MAX {
+        return None;
+    }
+    let all = policy.deadline.checked_mul(u32::try_from(steps).ok()?)?;
+    match policy.promote {
+        Promote::After(time) if canaries > 0 => all.checked_add(time),
+        _ => Some(all),
+    }
+}
+
+/// How many members of a set, or of the unit itself, are healthy with what their hosts were told last.
+fn ready(cluster: &Cluster, name: &UnitName) -> usize {
+    let is_ready = |member: &&UnitName| {
+        let Some((host, told)) = launched(cluster, member) else { return false };
+        let ends = cluster.files.get(&told.hash).is_some_and(|file| file.value.ends);
+        let report = cluster.report(member, host).filter(|_| cluster.machines.contains_key(host));
+        report.is_some_and(|report| report.generation >= told.generation && report.is_healthy(ends))
+    };
+    match name.is_template() {
+        true => instances(cluster, name).filter(is_ready).count(),
+        false => usize::from(is_ready(&name)),
+    }
+}

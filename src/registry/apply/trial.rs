@@ -1,0 +1,113 @@
+//! What a batch would change, and the whole cluster that it would change, at one revision. Writes nothing; decides
+//! nothing that a batch which is carried out doesn't.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::model::cluster::{Change, Cluster, Versioned};
+use crate::model::name::{UnitHash, UnitName};
+use crate::model::unit::Unit;
+use crate::registry::keys;
+use crate::registry::reader::{Damaged, Reader};
+use crate::registry::records::file::FileRecord;
+use crate::registry::scope::Scope;
+use crate::registry::units::Intent;
+use crate::store::{Error as StoreError, Store};
+
+use super::{Applied, Decided, MAX_ATTEMPTS, PAUSE, Why};
+
+/// Everything that decides where units run, and how rollouts go on.
+const EVERYTHING: [&str; 9] = [
+    keys::UNITS,
+    keys::GATES,
+    keys::ROLLOUTS,
+    keys::PLACEMENTS,
+    keys::SCHEDULE,
+    keys::MACHINES,
+    keys::METADATA,
+    keys::ROSTER,
+    keys::STATES,
+];
+
+/// A batch that isn't carried out.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// What would become of its units, at the revision of the cluster.
+    pub applied: Applied,
+    /// The changes of the store that it would make.
+    pub changes: Vec<Change>,
+    /// The cluster before, with the files that its units, assignments, reports, gates and rollouts have. Without the
+    /// authors of units.
+    pub cluster: Cluster,
+    /// Units that exist, and whose records can't be read.
+    pub unreadable: BTreeSet<UnitName>,
+}
+
+/// What `intents`, which name a unit at most once, would change at `now`, in ms since the epoch.
+///
+/// # Errors
+/// [`Why::Problems`], [`Why::Store`], or [`Why::Contended`]: nothing is changed in any case.
+pub async fn trial<S: Store>(reader: &Reader<S>, intents: &[Intent], now: u64) -> Result<Trial, Why> {
+    for attempt in 1..=MAX_ATTEMPTS {
+        let decided = Decided::of(reader, intents, now).await.map_err(Why::Store)?.map_err(Why::Problems)?;
+        let (cluster, damaged) = reader.all(&EVERYTHING, &Scope::All).await.map_err(Why::Store)?;
+        if is_of(&decided, &cluster, &damaged) {
+            return complete(reader, intents, &decided, cluster, damaged).await.map_err(Why::Store);
+        }
+        tokio::time::sleep(PAUSE * attempt).await;
+    }
+    Err(Why::Contended)
+}
+
+/// Whether what was decided holds in `cluster`, which was read later: the units are as they were.
+fn is_of(decided: &Decided, cluster: &Cluster, damaged: &Damaged) -> bool {
+    let named = decided.batch.intents.iter().map(|intent| &intent.name);
+    named.chain(decided.read.units.keys()).all(|name| match decided.read.units.get(name) {
+        Some(found) => found.unit.as_ref() == cluster.units.get(name),
+        None => !cluster.units.contains_key(name) && !damaged.contains_key(name),
+    })
+}
+
+async fn complete<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    decided: &Decided,
+    mut cluster: Cluster,
+    damaged: Damaged,
+) -> Result<Trial, StoreError> {
+    let revision = cluster.revision;
+    let summaries = reader.summaries(&files(&cluster)).await?;
+    let file = |value| Versioned { value, revision };
+    cluster.files =
+        summaries.into_iter().map(|(hash, summary)| (hash, file(Arc::clone(&summary.constraints)))).collect();
+    cluster.units.values_mut().for_each(anonymous);
+    let mut changes = Vec::new();
+    for (intent, decision) in decided.batch.intents.iter().zip(&decided.decisions) {
+        let Some(write) = &decision.write else { continue };
+        for (key, text) in &write.texts {
+            // A text that was sent has been checked, and one that can't be used is planned by nobody.
+            let constraints = FileRecord::constraints_of(text).ok().map(Arc::new);
+            changes.extend(constraints.map(|value| Change::File(key.clone(), Some(file(value)))));
+        }
+        let mut record = write.record.clone();
+        record.iter_mut().for_each(anonymous);
+        changes.push(Change::Unit(intent.name.clone(), record));
+    }
+    let applied = Applied { revision, ..decided.applied(intents) };
+    Ok(Trial { applied, changes, cluster, unreadable: damaged.into_keys().collect() })
+}
+
+/// Authors decide nothing.
+fn anonymous(unit: &mut Unit) {
+    (unit.by, unit.submitter) = (None, None);
+}
+
+/// The files whose contents decide something, or whose bodies tell what is restarted.
+fn files(cluster: &Cluster) -> BTreeSet<UnitHash> {
+    let units = cluster.units.values().map(|unit| &unit.hash);
+    let told = cluster.schedule.values().flat_map(|slice| slice.values().map(|told| &told.value.hash));
+    let reported = cluster.states.values().flat_map(|reports| reports.values().map(|report| &report.value.hash));
+    let gates = cluster.gates.values().flat_map(|gate| [&gate.value.hash, &gate.value.target]);
+    let rollouts = cluster.rollouts.values().flat_map(|known| [&known.value.target, &known.value.from.hash]);
+    units.chain(told).chain(reported).chain(gates).chain(rollouts).cloned().collect()
+}
