@@ -234,6 +234,14 @@ fn place(member: &RolloutMember) -> String {
     host.map_or_else(|| member.name.to_string(), |host| format!("{}{spare} on {host}", member.name))
 }
 
+/// The last lines of a journal.
+enum Quote<'a> {
+    /// Those that the unit's host has reported.
+    Reported(&'a [String]),
+    /// Those that have to be read there.
+    Journal(Tail<'a>),
+}
+
 /// What was said of a rollout so far.
 #[derive(Debug, Default)]
 struct Story {
@@ -262,9 +270,12 @@ impl Story {
     async fn told(&mut self, session: &Session, view: &RolloutView, time: Duration) -> Option<Exit> {
         let said = self.continued(view, time);
         said.iter().for_each(|line| session.line(line));
-        if let Some(tail) = self.unquoted(view).filter(|_| !session.is_json()) {
-            let lines = journal_tail(&session.hosts, &tail).await;
-            lines.iter().for_each(|line| session.line(&format!("  {line}")));
+        if let Some(quote) = self.unquoted(view).filter(|_| !session.is_json()) {
+            let read = match &quote {
+                Quote::Reported(lines) => lines.to_vec(),
+                Quote::Journal(tail) => journal_tail(&session.hosts, tail).await,
+            };
+            read.iter().for_each(|line| session.line(&format!("  {line}")));
         }
         session.out.progress(&[], &doing(view, time));
         end(view)
@@ -294,15 +305,19 @@ impl Story {
         lines
     }
 
-    /// The last lines of the journal of the member that has failed, up to when it did; once for each failure.
-    fn unquoted<'a>(&'a mut self, view: &'a RolloutView) -> Option<Tail<'a>> {
+    /// What to show of the journal of the member that has failed, up to when it did; once for each failure.
+    fn unquoted<'a>(&'a mut self, view: &'a RolloutView) -> Option<Quote<'a>> {
         if self.quoted == view.failed {
             return None;
         }
         self.quoted.clone_from(&view.failed);
-        let failed = view.failed.as_ref()?;
-        let machine = self.hosts.get(failed)?;
-        Some(Tail { unit: failed, machine, since: view.began, until: Some(view.since), count: LAST_LINES })
+        let unit = view.failed.as_ref()?;
+        if !view.lines.is_empty() {
+            return Some(Quote::Reported(&view.lines));
+        }
+        let machine = self.hosts.get(unit)?;
+        let (since, until) = (view.began, Some(view.since));
+        Some(Quote::Journal(Tail { unit, machine, since, until, count: LAST_LINES }))
     }
 
     fn of_member(&mut self, view: &RolloutView, member: &RolloutMember, time: Duration) -> Option<String> {
@@ -472,7 +487,7 @@ pub(in crate::cli) mod tests {
         bad.failed = Some("web@2.service".parse().unwrap());
         // A spare is no longer there.
         bad.members.pop();
-        let tail = story.unquoted(&bad).unwrap();
+        let Some(Quote::Journal(tail)) = story.unquoted(&bad) else { panic!("nobody has reported it") };
         let machine = tail.machine.hostname.as_str();
         assert_eq!((tail.unit.as_str(), machine, tail.until), ("web@2.service", "n2", Some(60_000)));
         bad.phase = Phase::Reverted;
@@ -481,7 +496,9 @@ pub(in crate::cli) mod tests {
         bad.failed = None;
         assert!(story.unquoted(&bad).is_none());
         bad.failed = Some("web@2.service".parse().unwrap());
-        assert!(story.unquoted(&bad).is_some());
+        bad.lines = vec!["web[9]: no such table".into()];
+        let reported = story.unquoted(&bad);
+        assert!(matches!(reported, Some(Quote::Reported(lines)) if lines == bad.lines));
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct Rollout {
     /// The member that has failed with the new file, until it is resumed or tried again. Earlier versions don't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<UnitName>,
+    /// The last lines of that member's journal, if its host has reported them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
     /// Whether it has been let go beyond its canaries.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promoted: bool,
@@ -78,8 +81,19 @@ impl Rollout {
     /// `target`.
     #[must_use]
     pub fn begun(target: UnitHash, from: File, phase: Phase, at: u64) -> Self {
-        let (why, failed, promoted, heeded, outcomes) = (None, None, false, Revision::default(), Vec::new());
-        Self { target, from, phase, since: at, began: at, why, failed, promoted, heeded, outcomes }
+        Self {
+            target,
+            from,
+            phase,
+            since: at,
+            began: at,
+            why: None,
+            failed: None,
+            lines: Vec::new(),
+            promoted: false,
+            heeded: Revision::default(),
+            outcomes: Vec::new(),
+        }
     }
 
     /// Note what became of a file; earlier notes about it are forgotten, and the oldest ones.

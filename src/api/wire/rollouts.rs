@@ -41,6 +41,9 @@ pub struct RolloutView {
     /// The member that has failed with the new file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<UnitName>,
+    /// The last lines of that member's journal, if its host has reported them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
     /// What can be asked of it now.
     pub accepts: Vec<Request>,
     /// What was asked of it last, if anything was.

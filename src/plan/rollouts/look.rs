@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
+use crate::model::failure::Failure;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::rollout::{File, Gate, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
@@ -149,7 +150,11 @@ impl Rollouts {
         };
         let (ask, members) = (subject.ask.as_deref(), &states[..]);
         let look = Look { rollout, policy: &policy, ask, members, fits: &fits };
-        let step = pace::advance(&look, self.timers.entry(name.clone()).or_default(), now);
+        let mut step = pace::advance(&look, self.timers.entry(name.clone()).or_default(), now);
+        if step.rollout.failed != rollout.failed {
+            let failed = step.rollout.failed.as_ref().and_then(|member| failure(cluster, member));
+            step.rollout.lines = failed.map(|failure| failure.lines.clone()).unwrap_or_default();
+        }
         self.set_rollout(scheduler, name, Some(step.rollout.clone()));
         if let Some(wake) = step.wake {
             self.wakes.insert(name.clone(), wake);
@@ -205,6 +210,12 @@ impl Rollouts {
         self.set_gate(scheduler, member, Some(gate), GateEvent::TakenBack);
         self.schedule(scheduler, member, record);
     }
+}
+
+/// Why a unit failed on its host, as that has reported it.
+fn failure<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<&'a Failure> {
+    let (host, _) = launched(cluster, name)?;
+    cluster.report(name, host)?.failure.as_deref()
 }
 
 /// Whether `name` is a set, or a unit whose file says how it is rolled out.

@@ -3,6 +3,7 @@
 mod sparing;
 
 use super::*;
+use crate::model::failure::Failure;
 use crate::model::file::UnitFile;
 use crate::model::format::ReportKeyForm;
 use crate::model::machine::Machine;
@@ -158,11 +159,13 @@ impl Bench {
                 Target::Launched => "active",
                 _ => "inactive",
             };
-            let report: UnitReport = serde_json::from_value(serde_json::json!({
+            let mut report: UnitReport = serde_json::from_value(serde_json::json!({
                 "generation": told.generation, "target": told.target, "hash": told.hash, "load": "loaded",
                 "active": active, "sub": "dead", "since": 0,
             }))
             .unwrap();
+            let failure = || Failure { lines: vec!["web[7]: no such table".into()], ..Failure::default() };
+            report.failure = (active == "failed").then(|| Box::new(failure()));
             let known = self.store.report(&name, &host);
             if known != Some(&report) {
                 let revision = self.store.revision.next();
@@ -265,6 +268,9 @@ fn a_file_that_fails_is_taken_back_and_reaches_nobody_else() {
         assert_eq!((bench.rollout().phase, bench.gated().len()), (Phase::Reverted, 3));
         assert!(bench.rollout().why.as_ref().unwrap().contains("web@3.service"), "{:?}", bench.rollout());
         assert_eq!(bench.rollout().outcomes.last().unwrap().verdict, Verdict::Failed);
+        let failed = bench.rollout().failed.as_ref().map(ToString::to_string);
+        let lines = bench.rollout().lines.as_slice();
+        assert_eq!((failed.as_deref(), lines), (Some("web@3.service"), &["web[7]: no such table".to_owned()][..]));
         // A host is lost, one member is restarted and another stopped and started: all with the file before.
         bench.tell(Change::Machine(id(1), None));
         bench.settle();
@@ -281,6 +287,7 @@ fn a_file_that_fails_is_taken_back_and_reaches_nobody_else() {
         bench.settle();
         assert_eq!((bench.runs(), bench.rollout().phase), (three(&web("fix")), Phase::Done));
         assert_eq!(bench.rollout().from.hash, web("old").hash(), "the last that was stable");
+        assert!(bench.rollout().failed.is_none() && bench.rollout().lines.is_empty());
     }
 }
 

@@ -122,6 +122,7 @@ fn view(cluster: &Cluster, summaries: &FileSummaries, name: &UnitName, rollout: 
         began: rollout.began,
         why: rollout.why.clone(),
         failed: rollout.failed.clone(),
+        lines: rollout.lines.clone(),
         accepts: rollout.phase.accepts().to_vec(),
         ask,
         outcomes: rollout.outcomes.iter().cloned().map(FileOutcomeView::from).collect(),
