@@ -19,10 +19,11 @@ const BOUND_FOR: [(&str, Option<&str>, &str); 3] = [
 ];
 
 /// Everything else, by what its path begins with, and why it has no bound.
-const EXCEPTIONS: [(&str, &str); 9] = [
+const EXCEPTIONS: [(&str, &str); 10] = [
     ("ambassador/", EXAMPLE),
     ("chains/", EXAMPLE),
     ("containers/", EXAMPLE),
+    ("deploy/", EXAMPLE),
     ("examples/", EXAMPLE),
     ("sidekick/", EXAMPLE),
     ("socket/", EXAMPLE),
