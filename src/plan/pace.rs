@@ -243,7 +243,8 @@ impl Pace<'_> {
         self.call_spares();
         let nowhere = self.is_unplaced();
         let through = if nowhere { self.members().filter(|(member, _)| !member.gated).count() } else { present };
-        let called = self.add + self.called().filter(|(spare, timed)| spare.gated && !timed.is_nowhere).count();
+        // A spare that serves with an earlier file is no canary yet: a member that isn't healthy needn't wait for it.
+        let called = self.add + self.let_through.len();
         self.release(wanted.saturating_sub(through + called), nowhere);
         if self.next.phase != Phase::Canary {
             return;

@@ -133,7 +133,9 @@ fn too_soon<'a>(
     let record = &after.rollouts.get(rollout)?.value;
     let policy = after.files.get(&record.target).and_then(|file| file.value.rollout.as_deref().cloned())?;
     let states = || past.clone().chain(std::iter::once(before));
-    let is_spare = |name: &UnitName| states().any(|cluster| spares_of(cluster, rollout).any(|spare| spare == name));
+    let is_spare_in = |cluster: &Cluster, name: &UnitName| spares_of(cluster, rollout).any(|spare| spare == name);
+    // Also one that takes the place of a member that was destroyed.
+    let is_spare = |name: &UnitName| is_spare_in(after, name) || states().any(|cluster| is_spare_in(cluster, name));
     // A member that is to be restarted is stopped in any case.
     let is_asked = |name: &UnitName| {
         let gate = before.gates.get(name).map(|gate| &gate.value);
@@ -173,10 +175,13 @@ fn spares_of<'a>(cluster: &'a Cluster, rollout: &'a UnitName) -> impl Iterator<I
     cluster.gates.iter().filter(is_of).map(|(name, _)| name)
 }
 
-/// The rollouts that go on although nothing prevents their end.
+/// The rollouts that go on although nothing prevents their end. A spare that a person has stopped on its host does: no
+/// healthy member is stopped while it doesn't serve.
 pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
     let goes_on = |phase: Phase| !phase.is_over() && !matches!(phase, Phase::Paused | Phase::Waiting);
-    let all = cluster.rollouts.iter().filter(move |(_, rollout)| goes_on(rollout.value.phase));
+    let is_stopped = |spare: &UnitName| cluster.reports(spare).any(|(_, report)| report.missing);
+    let is_held_up = move |name: &UnitName| spares_of(cluster, name).any(is_stopped);
+    let all = cluster.rollouts.iter().filter(move |(name, rollout)| goes_on(rollout.value.phase) && !is_held_up(name));
     all.map(|(name, rollout)| format!("the rollout of {name} is {:?}", rollout.value.phase))
 }
 

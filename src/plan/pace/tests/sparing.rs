@@ -168,6 +168,13 @@ fn a_spare_that_an_earlier_rollout_has_left_serves_until_all_members_do() {
     web.members.push(spare(3, Pending(None)));
     web.set(1, Pending(None));
     assert_eq!(web.look(), through([3, 1]));
+    // A member that isn't healthy is the canary then, and doesn't wait for the spare, which waits for it.
+    let mut web = self::web(2, "Spare=1\nCanary=1");
+    web.members.push(spare(3, Healthy));
+    web.set(1, Pending(None));
+    assert_eq!(web.look(), through([1]));
+    assert_eq!(web.at(1, &[(1, Healthy)]), through([3]));
+    assert_eq!((web.at(11, &[]), web.phase()), (none(), Phase::Waiting));
     // Without `Spare=` it is left alone as long as it serves.
     let mut web = self::web(1, "");
     web.members.push(spare(3, Healthy));
