@@ -42,9 +42,8 @@ fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> BTreeMap<UnitN
     };
     let found: BTreeMap<UnitName, UnitHash> = applied.units.iter().filter(new).filter_map(file).collect();
     // A member with the file of its set takes part in the rollout of that.
-    let of_set = |name: &UnitName, hash: &UnitHash| {
-        name.number().and_then(|_| name.template()).is_some_and(|template| found.get(&template) == Some(hash))
-    };
+    let of_set =
+        |name: &UnitName, hash: &UnitHash| name.set().is_some_and(|template| found.get(&template) == Some(hash));
     found.iter().filter(|(name, hash)| !of_set(name, hash)).map(|(name, hash)| (name.clone(), hash.clone())).collect()
 }
 

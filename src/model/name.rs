@@ -123,6 +123,12 @@ impl UnitName {
         instance.parse().ok().filter(|number| *number > 0 && !instance.starts_with('0'))
     }
 
+    /// The template of an instance that is named by a number: its set, if that is one.
+    #[must_use]
+    pub fn set(&self) -> Option<Self> {
+        self.number().and_then(|_| self.template())
+    }
+
     /// The number of an instance of `template` that is named by one: a member, if that is a set.
     #[must_use]
     pub fn number_in(&self, template: &Self) -> Option<u32> {

@@ -3,6 +3,7 @@
 //! (`pace` does).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::model::cluster::Cluster;
@@ -49,12 +50,24 @@ pub fn show_spares(cluster: &mut Cluster) {
 
 /// The spares of the rollout of a set, without the riders that came with them.
 pub fn spares_of<'a>(cluster: &'a Cluster, set: &'a UnitName) -> impl Iterator<Item = (&'a UnitName, &'a Gate)> {
-    let prefix = format!("{}@", set.prefix());
-    let all = cluster.gates.range::<str, _>((Bound::Included(prefix.clone().as_str()), Bound::Unbounded));
-    let named = all.take_while(move |(name, _)| name.as_str().starts_with(&prefix));
-    let is_spare = |gate: &Gate| gate.spare && gate.rollout == *set;
-    let spares = named.filter(move |(name, gate)| is_spare(&gate.value) && name.number_in(set).is_some());
-    spares.map(|(name, gate)| (name, &gate.value))
+    let gates = numbered(&cluster.gates, set).map(|(name, gate)| (name, &gate.value));
+    gates.filter(move |(_, gate)| gate.spare && gate.rollout == *set)
+}
+
+/// The numbered instances of a template.
+pub fn instances<'a>(cluster: &'a Cluster, template: &'a UnitName) -> impl Iterator<Item = &'a UnitName> {
+    numbered(&cluster.units, template).map(|(name, _)| name)
+}
+
+/// What there is of the numbered instances of a template, at no more cost than that of its instances.
+fn numbered<'a, V>(
+    all: &'a BTreeMap<UnitName, V>,
+    template: &'a UnitName,
+) -> impl Iterator<Item = (&'a UnitName, &'a V)> {
+    let prefix = format!("{}@", template.prefix());
+    let from = all.range::<str, _>((Bound::Included(prefix.clone().as_str()), Bound::Unbounded));
+    let named = from.take_while(move |(name, _)| name.as_str().starts_with(&prefix));
+    named.filter(|(name, _)| name.number_in(template).is_some())
 }
 
 /// Whether `name` has the gate of a spare.
@@ -67,7 +80,7 @@ pub fn is_spare(cluster: &Cluster, name: &UnitName) -> bool {
 /// with a file of its own takes part in no rollout of its set.
 #[must_use]
 pub fn rollout_of(cluster: &Cluster, name: &UnitName, record: &Unit) -> Option<UnitName> {
-    if let Some(template) = name.number().and_then(|_| name.template())
+    if let Some(template) = name.set()
         && let Some(set) = cluster.units.get(&template)
         && set.replicas.is_some()
         && set.hash == record.hash

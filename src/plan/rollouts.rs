@@ -27,7 +27,7 @@ use crate::model::revision::Revision;
 use crate::model::rollout::{Gate, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
 
-use super::gate::{self, is_spare, launched, rollout_of};
+use super::gate::{self, instances, is_spare, launched, rollout_of};
 use super::pace::Timers;
 use super::schedule::Scheduler;
 use draft::Draft;
@@ -210,7 +210,7 @@ impl Rollouts {
         if self.active.is_empty() {
             return;
         }
-        let template = name.number().and_then(|_| name.template());
+        let template = name.set();
         let rollouts = std::iter::once(name.clone()).chain(template);
         self.dirty.extend(rollouts.filter(|rollout| self.active.contains(rollout)));
     }
@@ -260,7 +260,7 @@ impl Rollouts {
             scheduler.hold(&files_of_unit(&asked).collect::<Vec<_>>(), &[]);
         }
         if !scheduler.cluster().rollouts.is_empty() {
-            let template = name.number().and_then(|_| name.template());
+            let template = name.set();
             let rollouts = std::iter::once(name.clone()).chain(template);
             self.dirty.extend(rollouts.filter(|rollout| scheduler.cluster().rollouts.contains_key(rollout)));
         }
@@ -371,15 +371,6 @@ impl Rollouts {
         scheduler.hold(&before, &after);
         scheduler.apply(Change::Rollout(name.clone(), rollout));
     }
-}
-
-/// The numbered instances of a template.
-pub fn instances<'a>(cluster: &'a Cluster, template: &'a UnitName) -> impl Iterator<Item = &'a UnitName> {
-    let prefix = format!("{}@", template.prefix());
-    let all =
-        cluster.units.range::<str, _>((std::ops::Bound::Included(prefix.clone().as_str()), std::ops::Bound::Unbounded));
-    let named = all.map(|(name, _)| name).take_while(move |name| name.as_str().starts_with(&prefix));
-    named.filter(|name| name.number_in(template).is_some())
 }
 
 /// The keys of the files that a unit's record refers to.

@@ -47,6 +47,10 @@ fn what_a_command_would_lead_to_is_printed_and_nothing_is_changed() {
     real.expect("submit --plan --strict web.service", 1, &format!("{differs}nothing would change\n"), "");
     let replaced = "web.service  gets its new file, and runs nowhere\n";
     real.expect("submit --plan --replace web.service", 3, replaced, "");
+    real.run("submit --replace web.service");
+    real.expect("rollback --plan web.service", 3, &format!("web.service: revision 3, the file of 1\n{replaced}"), "");
+    let history = real.run("history web.service").out;
+    assert!(history.lines().nth(1).is_some_and(|line| line.starts_with("2 ")), "{history}");
     let none = "Unit none.service not found\nnothing would change\n";
     let Ran { code, out, err } = real.run("stop --plan none.service");
     assert_eq!((code, format!("{err}{out}").as_str()), (Some(1), none));

@@ -106,9 +106,6 @@ fn too_few<'a>(
         unit.desired == Desired::Launched && rollout_of(after, name).is_some_and(|(of, _)| of == rollout)
     };
     let members: Vec<&UnitName> = after.units.iter().filter(takes_part).map(|(name, _)| name).collect();
-    let has_host = |cluster: &Cluster, name: &UnitName| {
-        launched(cluster).any(|(other, host, _)| other == name && cluster.machines.contains_key(host))
-    };
     let all = members.iter().filter(|name| has_host(before, name)).count();
     let states = || past.clone().chain(std::iter::once(before));
     // What the leader may have known when it decided. Spares serve as well.
@@ -157,14 +154,16 @@ fn too_soon<'a>(
     if there < wanted {
         return Some(format!("{stopped} is stopped before {rollout} has its spares: {there} of {wanted}"));
     }
-    let has_host = |cluster: &Cluster, name: &UnitName| {
-        launched(cluster).any(|(other, host, _)| other == name && cluster.machines.contains_key(host))
-    };
     let mut awaited = spares_of(before, rollout).take(wanted);
     let unready = awaited.find(|spare| {
         states().all(|cluster| has_host(cluster, spare)) && !states().any(|cluster| is_healthy_in(cluster, spare))
     })?;
     Some(format!("{stopped} is stopped before its spare {unready} is healthy"))
+}
+
+/// Whether a unit is launched on a host that is there.
+fn has_host(cluster: &Cluster, name: &UnitName) -> bool {
+    launched(cluster).any(|(other, host, _)| other == name && cluster.machines.contains_key(host))
 }
 
 /// The spares of a rollout, without their riders.
@@ -187,7 +186,7 @@ pub(crate) fn unfinished(cluster: &Cluster) -> impl Iterator<Item = String> {
 
 /// The set or unit that `name` is rolled out with.
 fn rollout_of<'a>(cluster: &'a Cluster, name: &UnitName) -> Option<(&'a UnitName, &'a Rollout)> {
-    let template = name.number().and_then(|_| name.template());
+    let template = name.set();
     let all = [template.as_ref(), Some(name)];
     let found = all.into_iter().flatten().find_map(|name| cluster.rollouts.get_key_value(name));
     found.map(|(name, rollout)| (name, &rollout.value))

@@ -41,7 +41,7 @@ pub(in crate::cli) async fn run(session: &Session, args: &Rollout) -> Result<Exi
 /// The rollout that an argument names: for a member of a set, that of the set.
 fn name(arg: &str) -> Result<UnitName, Error> {
     let name = names::unit(arg).map_err(|error| Error::failure(format!("{arg}: {error}")))?;
-    Ok(name.number().and_then(|_| name.template()).unwrap_or(name))
+    Ok(name.set().unwrap_or(name))
 }
 
 /// The rollout, and the revision at which it is like this.

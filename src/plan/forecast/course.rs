@@ -9,8 +9,8 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::rollout::policy::{Policy, Promote};
 use crate::model::rollout::{Gate, Phase};
 
-use super::super::gate::launched;
-use super::super::rollouts::{GateEvent, Writes, instances};
+use super::super::gate::{instances, launched};
+use super::super::rollouts::{GateEvent, Writes};
 
 /// A rollout, as it would go on if every member becomes healthy at once.
 #[derive(Debug, Clone, PartialEq, Eq)]

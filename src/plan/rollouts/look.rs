@@ -10,10 +10,10 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::rollout::{File, Gate, Phase, Rollout};
 use crate::model::unit::{Desired, Unit};
 
-use super::super::gate::{launched, rollout_of};
+use super::super::gate::{instances, launched, rollout_of};
 use super::super::pace::{self, Look, Member, Step};
 use super::super::schedule::Scheduler;
-use super::{GateEvent, Rollouts, instances, member, spares};
+use super::{GateEvent, Rollouts, member, spares};
 
 /// How often one look can change a rollout: from its begin to its end, and back.
 const STEPS: usize = 8;

@@ -80,8 +80,8 @@ pub(super) fn changed(
         let is_new = !read.units.contains_key(&intent.name) || done.contains(&intent.name);
         match intent.change {
             _ if intent.name.is_template() => Some(intent.name.clone()),
-            UnitChange::Destroy => intent.name.number().and_then(|_| intent.name.template()),
-            UnitChange::Ensure { .. } if is_new => intent.name.number().and_then(|_| intent.name.template()),
+            UnitChange::Destroy => intent.name.set(),
+            UnitChange::Ensure { .. } if is_new => intent.name.set(),
             UnitChange::Ensure { .. } | UnitChange::Restart => None,
         }
     };

@@ -46,7 +46,7 @@ struct Found {
 
 /// `None` if the cluster knows no such unit.
 async fn read<S: Store>(api: &Api<S>, name: UnitName) -> Result<Option<Found>, Error> {
-    let rollouts = std::iter::once(name.clone()).chain(name.template()).map(|name| Key::Rollout(name).to_string());
+    let rollouts = std::iter::once(name.clone()).chain(name.set()).map(|name| Key::Rollout(name).to_string());
     let rollouts: Vec<String> = rollouts.collect();
     let keys = [Key::History(name.clone()), Key::Unit(name.clone())].map(|key| key.to_string());
     let (_, found) = api.reader.points(&keys.iter().chain(&rollouts).cloned().collect()).await?;

@@ -2,6 +2,7 @@
 //! Owns its framing, its heartbeat, and the handling of a client that reads slowly or not at all; never what is sent.
 
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::time::Duration;
 
@@ -81,6 +82,13 @@ impl Lines {
         let chunk = Bytes::from(std::mem::take(&mut self.chunk));
         self.chunks.send_timeout(Ok(chunk), self.patience).await.map_err(|_| End::Gone)
     }
+}
+
+/// What tells two lines apart, so that one that was sent needn't be kept.
+pub(super) fn fingerprint(line: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The answer that streams `story`. The first update is read before it begins, so that an error until then still has a

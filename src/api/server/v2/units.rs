@@ -98,8 +98,9 @@ async fn text<S: Store>(api: &Api<S>, unit: &Unit) -> Result<String, Error> {
 pub(super) async fn joined<S: Store>(api: &Api<S>, scope: &Scope) -> Result<(Cluster, FileSummaries, Damaged), Error> {
     loop {
         let (mut cluster, damaged) = api.reader.all(&FAMILIES, scope).await?;
+        // A unit whose record can't be read has taken the spare's place.
+        cluster.gates.retain(|name, gate| !(gate.value.spare && damaged.contains_key(name)));
         show_spares(&mut cluster);
-        cluster.units.retain(|name, _| !damaged.contains_key(name));
         let summaries = api.reader.summaries(&views::hashes(&cluster)).await?;
         match join_hosts(api, &mut cluster, &summaries, scope).await {
             // The revision of the first read was compacted: start over with a new one.

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::str::FromStr;
 
 use axum::Extension;
@@ -29,7 +28,7 @@ use crate::registry::watch::{MAX_UNITS, Touched};
 use crate::store::{Error, Store};
 
 use super::globs;
-use super::lines::{self, End, Lines, Story, line};
+use super::lines::{self, End, Lines, Story, fingerprint, line};
 
 /// The number of units whose files are looked up together.
 const FILES: usize = 1000;
@@ -177,9 +176,7 @@ impl Told {
             return;
         };
         let text = line(&WatchLine::Unit(Box::new(views::unit(cluster, summaries, name, unit, self.operation))));
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let hash = Some(hasher.finish());
+        let hash = Some(fingerprint(&text));
         if self.lines.insert(name.clone(), hash) != Some(hash) {
             lines.push(&text);
         }

@@ -53,7 +53,7 @@ impl SetCounts {
 
     /// The template of a numbered instance, unless there are no sets at all.
     fn template_of(&self, name: &UnitName) -> Option<UnitName> {
-        if self.0.is_empty() { None } else { name.number().and_then(|_| name.template()) }
+        if self.0.is_empty() { None } else { name.set() }
     }
 }
 

@@ -2,9 +2,7 @@
 //! what differs from what was sent before.
 
 use std::borrow::Cow;
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash as _, Hasher as _};
 
 use axum::extract::State;
 use axum::http::Uri;
@@ -12,7 +10,7 @@ use axum::response::Response;
 
 use crate::api::server::error::Failure;
 use crate::api::server::state::Api;
-use crate::api::server::v2::lines::{self, End, Lines, Story, line};
+use crate::api::server::v2::lines::{self, End, Lines, Story, fingerprint, line};
 use crate::api::server::v2::{names, sets};
 use crate::api::server::views::FileSummaries;
 use crate::api::wire::RolloutLine;
@@ -93,9 +91,7 @@ impl<S: Store> Rollouts<S> {
             return;
         };
         let text = line(&RolloutLine::Rollout(Box::new(now)));
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = fingerprint(&text);
         if self.told.insert(name.clone(), hash) != Some(hash) {
             lines.push(&text);
         }
@@ -104,7 +100,7 @@ impl<S: Store> Rollouts<S> {
 
 /// The rollouts that a unit may belong to.
 fn rollouts_of(unit: &UnitName) -> impl Iterator<Item = UnitName> + use<> {
-    std::iter::once(unit.clone()).chain(unit.number().and_then(|_| unit.template()))
+    std::iter::once(unit.clone()).chain(unit.set())
 }
 
 /// The files of what may be members.
