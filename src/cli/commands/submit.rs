@@ -123,6 +123,12 @@ fn is_new(unit: &AppliedUnit) -> bool {
     matches!(unit.outcome, Outcome::Created | Outcome::Replaced) && unit.replicas.is_none()
 }
 
+/// The texts that replace others, and so can begin a rollout, by unit.
+fn replacing(units: &[ApplyUnit]) -> BTreeMap<String, String> {
+    let replacing = units.iter().filter(|unit| unit.replace);
+    replacing.filter_map(|unit| Some((unit.name.clone(), unit.text.clone()?))).collect()
+}
+
 /// Send the batch, wait, and look at what runs. Running units that get a new file follow one after another, if there
 /// are several. Once the batch is stored, `said` is printed instead of a line for each unit that runs nowhere.
 pub(super) async fn deliver(
@@ -140,8 +146,7 @@ pub(super) async fn deliver(
     let (mut later, now): (Vec<ApplyUnit>, Vec<ApplyUnit>) =
         units.into_iter().partition(|unit| one_by_one && batch.restarted.contains(unit.name.as_str()));
     let asked = send::names(&now);
-    let texts: BTreeMap<String, String> =
-        now.iter().filter_map(|unit| Some((unit.name.clone(), unit.text.clone()?))).collect();
+    let texts = replacing(&now);
     let applied = send::files(session, &batch, now).await?;
     // A smaller set has lost them with its new file.
     let lost = |unit: &ApplyUnit| {
