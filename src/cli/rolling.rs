@@ -33,7 +33,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// The sets and units that a rollout brings their new files to, if they run, and the hashes of these files.
 fn rolled(applied: &Applied, texts: &BTreeMap<String, String>) -> BTreeMap<UnitName, UnitHash> {
-    let new = |unit: &&AppliedUnit| unit.outcome == Outcome::Replaced && !unit.comments && !unit.same_body;
+    let new =
+        |unit: &&AppliedUnit| unit.retries || (unit.outcome == Outcome::Replaced && !unit.comments && !unit.same_body);
     let file = |unit: &AppliedUnit| {
         let file = UnitFile::parse(texts.get(unit.name.as_str())?.as_bytes()).ok()?;
         let has_section = file.section(policy::SECTION).next().is_some();

@@ -103,6 +103,14 @@ impl Rollout {
         let superfluous = self.outcomes.len().saturating_sub(REMEMBERED);
         self.outcomes.drain(..superfluous);
     }
+
+    /// Whether its file has failed and nothing was asked since, so that it can be tried again.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        let mut outcomes = self.outcomes.iter();
+        let verdict = outcomes.find(|known| known.hash == self.target).map(|known| known.verdict);
+        verdict == Some(Verdict::Failed) && self.phase.accepts().contains(&Request::Retry)
+    }
 }
 
 /// A file, by what it is stored under.
@@ -281,5 +289,25 @@ mod tests {
         rollout.note(file(5), Verdict::Failed, Some("it broke".into()));
         let hashes: Vec<&str> = rollout.outcomes.iter().map(|known| known.hash.as_str()).collect();
         assert_eq!(hashes, ["2", "3", "4", "6", "7", "8", "9", "10", "11", "5"]);
+    }
+
+    #[test]
+    fn a_file_that_has_failed_can_be_tried_again_until_it_is() {
+        let file = |number: usize| UnitHash::new(&number.to_string());
+        for (phase, verdict, expected) in [
+            (Phase::Reverted, Some(Verdict::Failed), true),
+            (Phase::Reverting, Some(Verdict::Failed), true),
+            (Phase::Stuck, Some(Verdict::Failed), true),
+            (Phase::Paused, Some(Verdict::Failed), true),
+            (Phase::Canary, Some(Verdict::Failed), false),
+            (Phase::Done, Some(Verdict::Stable), false),
+            // A person has paused it.
+            (Phase::Paused, None, false),
+        ] {
+            let mut rollout = Rollout::begun(file(1), File { hash: file(0), text: None }, phase, 0);
+            verdict.into_iter().for_each(|verdict| rollout.note(file(1), verdict, None));
+            rollout.note(file(2), Verdict::Failed, None);
+            assert_eq!(rollout.has_failed(), expected, "{phase:?} {verdict:?}");
+        }
     }
 }

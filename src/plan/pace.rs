@@ -294,7 +294,9 @@ impl Pace<'_> {
         self.wake_for(|member| !member.gated || member.is_gone());
     }
 
-    /// Let at most so many members through, within the budget; those that have no host only if `unplaced`.
+    /// Let at most so many members through, within the budget; those that have no host only if `unplaced`. Of one whose
+    /// host has yet to say anything, nothing is known: it may be healthy, as on a host that has just registered again
+    /// when another leader begins.
     fn release(&mut self, most: usize, unplaced: bool) {
         let mut budget = Budget::of(self.look, &self.timed);
         let is_covered = self.is_covered();
@@ -305,6 +307,7 @@ impl Pace<'_> {
                 MemberState::Unplaced if unplaced && self.let_through.len() < most => {
                     self.let_through.push(member.name.clone());
                 }
+                MemberState::Assigned(None) => {}
                 MemberState::Away | MemberState::Unplaced | MemberState::FitsNowhere => {}
                 _ if self.let_through.len() >= most || !budget.allows(member) => {}
                 _ => {

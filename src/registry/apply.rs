@@ -55,6 +55,8 @@ pub struct Done {
     pub comments: bool,
     /// Whether its file was replaced by another one from which systemd reads the same.
     pub same_body: bool,
+    /// Whether its rollout, which had failed, is to begin again.
+    pub retries: bool,
     /// Lines of its file that systemd ignores.
     pub warnings: Vec<String>,
     /// How many members it has afterwards, if it is a set.
@@ -322,6 +324,7 @@ fn result(name: UnitName, decision: &Decision) -> Done {
         generation: decision.generation,
         comments: decision.comments,
         same_body: decision.same_body,
+        retries: decision.retries,
         warnings: decision.warnings.clone(),
         replicas: decision.replicas,
         desired: created.and_then(|write| Some(write.record.as_ref()?.desired)),
@@ -332,6 +335,11 @@ fn result(name: UnitName, decision: &Decision) -> Done {
 fn signed(mut decision: Decision, by: &Author) -> Decision {
     if let Some(write) = &mut decision.write {
         write.record = write.record.take().map(|record| record.signed(by.clone()));
+        if decision.retries
+            && let Some(ask) = write.record.as_mut().and_then(|record| record.ask.as_mut())
+        {
+            ask.by = Some(Box::new(by.clone()));
+        }
         if let Some(former) = write.history.as_mut().and_then(|(_, history)| history.revisions.last_mut()) {
             former.by = Some(Box::new(by.clone()));
         }

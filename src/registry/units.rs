@@ -11,6 +11,7 @@ use crate::model::name::{UnitHash, UnitName};
 use crate::model::placement::{Constraints, Replicas};
 use crate::model::reserved;
 use crate::model::revision::Revision;
+use crate::model::rollout::{self, Ask};
 use crate::model::section;
 use crate::model::submitted;
 use crate::model::unit::{Desired, Outcome, Target, Unit, UnitReport};
@@ -105,6 +106,8 @@ pub struct Read {
     pub leaving: BTreeSet<UnitName>,
     /// Units to start that should already be running and aren't, for another reason than being done.
     pub at_rest: BTreeSet<UnitName>,
+    /// Units whose file a rollout has failed to bring to its members.
+    pub failed: BTreeSet<UnitName>,
 }
 
 impl Read {
@@ -127,6 +130,8 @@ pub struct Decision {
     pub comments: bool,
     /// Whether its file is replaced by another one with the same body.
     pub same_body: bool,
+    /// Whether its rollout, which had failed, is to begin again. This is no part of the outcome either.
+    pub retries: bool,
     /// Lines of its file that systemd ignores, or that probably mean something else than was meant.
     pub warnings: Vec<String>,
     /// How many members it has afterwards, if it is a set.
@@ -137,8 +142,8 @@ pub struct Decision {
 
 impl Decision {
     fn new(outcome: Outcome, generation: Revision, write: Option<Write>) -> Self {
-        let (comments, same_body) = (false, false);
-        Self { outcome, generation, comments, same_body, warnings: Vec::new(), replicas: None, write }
+        let (comments, same_body, retries) = (false, false, false);
+        Self { outcome, generation, comments, same_body, retries, warnings: Vec::new(), replicas: None, write }
     }
 }
 
@@ -335,14 +340,25 @@ fn amend(
     let hash = new_file.map_or_else(|| old.hash.clone(), |file| file.hash());
     let kept = || new_file.map_or(old.replicas, |file| replicas_replaced(name, old, file, read));
     let replicas = replicas.or_else(kept);
-    let record = Unit { desired, hash, text: stored.text, replicas, generation, ..old.clone() };
+    let retries = !differs && file.is_some() && may_retry(on_different_file) && read.failed.contains(name);
+    let ask = if retries { Some(retry(read.revision)) } else { old.ask.clone() };
+    let record = Unit { desired, hash, text: stored.text, replicas, generation, ask, ..old.clone() };
     let comments = new_text.is_some();
     let history = (new_file.is_some() || comments).then(|| read.history(name, old, now, false));
     let write = Write { guard, record: Some(record), texts: stored.texts, history };
-    let writes = changes || comments || lost.is_some();
+    let writes = changes || comments || retries || lost.is_some();
     let same_body = new_file.is_some_and(|file| read.bodies.get(&old.hash) == Some(&BodyHash::of(file)));
     let decision = Decision::new(outcome, generation, Some(write).filter(|_| writes));
-    Decision { comments, same_body, ..decision }
+    Decision { comments, same_body, retries, ..decision }
+}
+
+/// Whether a file that is sent again, and had failed, is to be tried again. A client of v1 knows no rollouts.
+pub(super) fn may_retry(on_different_file: OnDifferentFile) -> bool {
+    matches!(on_different_file, OnDifferentFile::Replace | OnDifferentFile::ReplaceAt(_))
+}
+
+fn retry(generation: Revision) -> Box<Ask> {
+    Box::new(Ask { what: rollout::Request::Retry, generation, by: None })
 }
 
 /// Whether the store has lost the text of a unit, or has another one under its key, and `file` has that text.

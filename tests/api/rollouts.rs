@@ -81,6 +81,37 @@ async fn what_is_asked_is_in_the_record_and_restarts_nothing() {
 }
 
 #[tokio::test]
+async fn a_file_that_has_failed_and_is_sent_again_is_tried_again() {
+    let file = format!("{FILE}[X-Fleet]\nReplicas=2\n");
+    let sent = |replace: bool| json!([{ "name": "web@.service", "text": file, "replace": replace }]);
+    for (phase, verdict, replace, retries) in [
+        ("reverted", "failed", true, true),
+        ("stuck", "failed", true, true),
+        // Without `replace`, nobody meant to change anything.
+        ("reverted", "failed", false, false),
+        // Somebody has begun again already, or another file went back.
+        ("canary", "failed", true, false),
+        ("paused", "stable", true, false),
+    ] {
+        let daemon = rolling(phase).await;
+        let target = daemon.get("/fleet/v2/rollouts/web@.service").await.json()["target"].clone();
+        let rollout = json!({
+            "target": target, "from": { "hash": "abc" }, "phase": phase, "since": 7, "began": 5, "heeded": 0,
+            "outcomes": [{ "hash": target, "verdict": verdict }],
+        });
+        daemon.write_raw("rollout/web@.service", rollout.to_string().as_bytes()).await;
+        let before = daemon.get("/fleet/v2/units/web@.service").await.json();
+        let applied = daemon.apply(sent(replace)).await;
+        assert_eq!(applied["units"][0]["outcome"], "unchanged", "{applied}");
+        assert_eq!(applied["units"][0]["retries"] == true, retries, "{phase} {verdict} {replace}: {applied}");
+        let view = daemon.get("/fleet/v2/rollouts/web@.service").await.json();
+        assert_eq!(view["ask"]["what"] == "retry" && view["ask"]["by"].is_object(), retries, "{view}");
+        let after = daemon.get("/fleet/v2/units/web@.service").await.json();
+        assert_eq!(before["generation"], after["generation"], "no host is told anything");
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused() {
     let daemon = rolling("rolling").await;
     let refused = (409, "web@.service waits for no promotion: it is rolling".to_owned());

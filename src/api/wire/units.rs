@@ -415,6 +415,10 @@ pub struct AppliedUnit {
     /// `X-` have changed. A host that the new file fits writes it and restarts nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub same_body: bool,
+    /// Whether its file, which it has already, is rolled out again because its rollout had failed. This is no part of
+    /// `outcome`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retries: bool,
     /// Warnings, such as lines that systemd ignores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -154,6 +154,7 @@ fn record(unit: &AppliedUnit, is_held: bool, asked: &BTreeSet<String>) -> String
     let members = |replicas| counted::instances(replicas);
     match (unit.outcome, unit.replicas) {
         _ if send::is_left(unit, asked) => "has a file of its own, and is left as it is".into(),
+        _ if unit.retries => "its file had failed, and is tried again".into(),
         (Outcome::Differs, _) => "keeps the cluster's file, which differs from the one here, without --replace".into(),
         (Outcome::Created, Some(replicas)) => format!("is submitted, with {}", members(replicas)),
         (Outcome::Created, None) => "is submitted, and runs nowhere".into(),

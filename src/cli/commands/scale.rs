@@ -166,6 +166,7 @@ mod tests {
                 generation: Revision(1),
                 comments: false,
                 same_body: false,
+                retries: false,
                 warnings: Vec::new(),
                 replicas: None,
                 desired: None,

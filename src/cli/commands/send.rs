@@ -24,6 +24,9 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
         if unit.comments {
             session.out.message(&only_comments(unit));
         }
+        if unit.retries {
+            session.out.message(&format!("{}: its file had failed, and is tried again", unit.name));
+        }
         if unit.same_body {
             session.out.message(&only_sections(unit));
         }
@@ -35,7 +38,7 @@ pub(super) async fn files(session: &Session, batch: &Batch, units: Vec<ApplyUnit
             }
             // Programs have it as fleet printed it, which knew no comments.
             Outcome::Unchanged | Outcome::Changed
-                if sent.contains(unit.name.as_str()) && !(unit.comments && session.out.is_seen()) =>
+                if sent.contains(unit.name.as_str()) && !((unit.comments || unit.retries) && session.out.is_seen()) =>
             {
                 session.line(&format!("Found same Unit({}) in Registry, nothing to do", unit.name));
             }

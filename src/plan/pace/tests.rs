@@ -413,3 +413,14 @@ fn another_leader_goes_on_where_it_was_and_counts_anew() {
     assert_eq!(web.at(23, &[]), none(), "it doesn't know that the third has passed, nor lets another one through");
     assert_eq!(web.at(33, &[]), through([1]));
 }
+
+#[test]
+fn nothing_is_concluded_from_the_silence_of_a_host() {
+    let mut web = web(3, "Parallel=2");
+    // Another leader begins, and the first two hosts have just registered again.
+    let silent = [(1, Assigned(None)), (2, Assigned(None)), (3, Pending(None))];
+    assert_eq!(web.at(0, &silent), through([3]), "they may be healthy");
+    assert_eq!(web.at(1, &[(1, Healthy), (3, Healthy)]), none());
+    let refused = (2, Assigned(Some("it can't be installed".into())));
+    assert_eq!(web.at(2, &[refused]), through([2]), "a host that can't start it has said so");
+}

@@ -11,14 +11,16 @@ use crate::model::file::UnitFile;
 use crate::model::history::History;
 use crate::model::name::{UnitHash, UnitName};
 use crate::model::revision::Revision;
+use crate::model::rollout::policy;
 use crate::model::unit::{Desired, Unit, UnitReport};
 use crate::store::{Error as StoreError, Kv, Store};
 
 use crate::registry::decode;
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Reader;
+use crate::registry::records::{Family as _, rollout};
 use crate::registry::sets::{self, riders};
-use crate::registry::units::{Found, Intent, OnDifferentFile, Read, UnitChange, is_done, is_down};
+use crate::registry::units::{Found, Intent, OnDifferentFile, Read, UnitChange, is_done, is_down, may_retry};
 
 /// The units of the batch, their templates and those that `earlier` attempts at it have written, or may have, at one
 /// revision; then the members of sets, each of which is guarded when it is written.
@@ -99,6 +101,7 @@ pub(super) async fn complete<S: Store>(
     read.bodies = bodies(reader, intents, read).await?;
     read.leaving = leaving(reader, intents, read).await?;
     read.at_rest = at_rest(reader, intents, read).await?;
+    read.failed = failed(reader, intents, read).await?;
     Ok(())
 }
 
@@ -224,6 +227,36 @@ async fn at_rest<S: Store>(
         files.get(&unit.hash).is_some_and(|file| !is_done(file, report))
     };
     Ok(down.into_iter().filter(is_at_rest).map(|(name, ..)| name.clone()).collect())
+}
+
+/// The units that keep the file that is sent for them, although it may be replaced, and whose rollout to it has failed.
+async fn failed<S: Store>(
+    reader: &Reader<S>,
+    intents: &[Intent],
+    read: &Read,
+) -> Result<BTreeSet<UnitName>, StoreError> {
+    let kept = |intent: &Intent| match &intent.change {
+        UnitChange::Ensure { file: Some(file), on_different_file, .. } if may_retry(*on_different_file) => {
+            let unit = read.units.get(&intent.name)?.unit.as_ref()?;
+            let is_rolled_out = unit.replicas.is_some() || file.section(policy::SECTION).next().is_some();
+            (unit.hash == file.hash() && is_rolled_out).then(|| (intent.name.clone(), unit.hash.clone()))
+        }
+        _ => None,
+    };
+    let kept: BTreeMap<UnitName, UnitHash> = intents.iter().filter_map(kept).collect();
+    let keys: BTreeSet<String> = kept.keys().map(|name| Key::Rollout(name.clone()).to_string()).collect();
+    let mut failed = BTreeSet::new();
+    if keys.is_empty() {
+        return Ok(failed);
+    }
+    for kv in reader.points(&keys).await?.1 {
+        let Ok(Key::Rollout(name)) = Key::parse(&kv.key) else { continue };
+        let rollout = rollout::Records::read(&kv).map_err(|corrupt| reader.warn(&corrupt));
+        if rollout.is_ok_and(|rollout| rollout.has_failed() && kept.get(&name) == Some(&rollout.target)) {
+            failed.insert(name);
+        }
+    }
+    Ok(failed)
 }
 
 /// The units to destroy that don't exist and that a host still has, according to a placement or a report. A unit that

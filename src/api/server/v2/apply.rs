@@ -72,6 +72,7 @@ pub(super) fn applied_unit(done: apply::Done) -> AppliedUnit {
         generation: done.generation,
         comments: done.comments,
         same_body: done.same_body,
+        retries: done.retries,
         warnings: done.warnings,
         replicas: done.replicas,
         desired: done.desired,
