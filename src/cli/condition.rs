@@ -214,6 +214,7 @@ pub(super) mod tests {
             missing: words.contains(&"missing"),
             restarts: after("restarts=").map_or(0, |count| count.parse().unwrap()),
             status: after("status="),
+            preview: false,
             ready: after("ready=").map(|ready| ready == "yes"),
             health: after("health="),
             failure: after("exit=").map(|status| {

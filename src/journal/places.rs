@@ -163,6 +163,7 @@ mod tests {
             missing: false,
             restarts: 0,
             status: None,
+            preview: false,
             ready: None,
             health: None,
             failure: None,

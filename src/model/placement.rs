@@ -13,7 +13,7 @@ use super::glob::Glob;
 use super::instance::NamedInstances;
 use super::name::UnitName;
 use super::rollout::policy::Policy;
-use super::section::{FLEET, Problem, Section};
+use super::section::{FLEET, Problem, Section, boolean};
 
 /// The section's name.
 pub const SECTION: &str = FLEET;
@@ -314,15 +314,6 @@ fn globs(name: &str, value: &str) -> Result<Vec<Glob>, String> {
         return Err(format!("`{name}=` is empty: it must name a unit or a pattern of units"));
     }
     words.iter().map(|word| word.parse().map_err(|error| format!("`{name}={value}`: {error}"))).collect()
-}
-
-/// The booleans of `systemd.syntax(7)`, and fleet's.
-fn boolean(value: &str) -> Option<bool> {
-    match value.to_ascii_lowercase().as_str() {
-        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
-        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

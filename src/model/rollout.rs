@@ -68,6 +68,9 @@ pub struct Rollout {
     /// Whether it has been let go beyond its canaries.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promoted: bool,
+    /// Whether its canaries get no new connections before that. Versions that don't know the field ignore it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preview: bool,
     /// The generation of the last [`Ask`] that was heeded.
     #[serde(default)]
     pub heeded: Revision,
@@ -91,6 +94,7 @@ impl Rollout {
             failed: None,
             lines: Vec::new(),
             promoted: false,
+            preview: false,
             heeded: Revision::default(),
             outcomes: Vec::new(),
         }
@@ -102,6 +106,12 @@ impl Rollout {
         self.outcomes.push(FileOutcome { hash, verdict, why });
         let superfluous = self.outcomes.len().saturating_sub(REMEMBERED);
         self.outcomes.drain(..superfluous);
+    }
+
+    /// Whether a member that is to run, or runs, the file with this hash is to get no new connections for now.
+    #[must_use]
+    pub fn previews(&self, hash: &UnitHash) -> bool {
+        self.preview && !self.promoted && self.phase != Phase::Done && *hash == self.target
     }
 
     /// Whether its file has failed and nothing was asked since, so that it can be tried again.

@@ -70,6 +70,19 @@ fn numbered<'a, V>(
     named.filter(|(name, _)| name.number_in(template).is_some())
 }
 
+/// Whether a rollout previews unit `name` on `host`: it is to get no new connections there before it is promoted.
+#[must_use]
+pub fn is_previewed(cluster: &Cluster, name: &UnitName, host: &MachineId) -> bool {
+    let template = name.set();
+    let mut rollouts = template.iter().chain([name]).filter_map(|of| cluster.rollouts.get(of)).peekable();
+    if rollouts.peek().is_none() {
+        return false;
+    }
+    let told = cluster.schedule.get(host).and_then(|slice| slice.get(name)).map(|told| &told.value.hash);
+    let runs = cluster.report(name, host).map(|report| &report.hash);
+    rollouts.any(|rollout| told.into_iter().chain(runs).any(|hash| rollout.value.previews(hash)))
+}
+
 /// Whether `name` has the gate of a spare.
 #[must_use]
 pub fn is_spare(cluster: &Cluster, name: &UnitName) -> bool {

@@ -112,7 +112,7 @@ pub struct Step {
 pub fn advance(look: &Look<'_>, timers: &mut Timers, now: u64) -> Step {
     let mut pace = Pace {
         look,
-        next: look.rollout.clone(),
+        next: Rollout { preview: look.policy.preview, ..look.rollout.clone() },
         timed: timers.observe(look, now),
         now,
         let_through: Vec::new(),
@@ -280,7 +280,10 @@ impl Pace<'_> {
         self.call_spares();
         let all = self.own().count();
         let is_proven = self.members().any(|(member, timed)| !member.gated && timed.has_passed);
-        self.release(all, is_proven || self.is_unplaced());
+        let taken_up = self.taken_up();
+        if taken_up <= self.now {
+            self.release(all, is_proven || self.is_unplaced());
+        }
         if self.next.phase != Phase::Rolling {
             return;
         }
@@ -292,6 +295,12 @@ impl Pace<'_> {
             return self.enter(Phase::Done, None);
         }
         self.wake_for(|member| !member.gated || member.is_gone());
+        self.wake = self.wake.into_iter().chain(Some(taken_up).filter(|at| *at > self.now)).min();
+    }
+
+    /// When balancers may be expected to send new connections to what was only previewed before.
+    fn taken_up(&self) -> u64 {
+        if self.next.preview { after(self.next.since, self.look.policy.healthy) } else { self.next.since }
     }
 
     /// Let at most so many members through, within the budget; those that have no host only if `unplaced`. Of one whose

@@ -35,6 +35,18 @@ struct Stand {
     up: bool,
     /// What it is waiting for, or why it isn't up.
     why: String,
+    /// Whether it is to get no new connections although it is up, because its rollout only previews it.
+    preview: bool,
+}
+
+impl Stand {
+    fn up() -> Self {
+        Self { up: true, why: String::new(), preview: false }
+    }
+
+    fn down(why: String) -> Self {
+        Self { up: false, why, preview: false }
+    }
 }
 
 /// Announce until `stop`.
@@ -61,6 +73,7 @@ pub(super) async fn run(api: Api, options: args::Announce, stop: CancellationTok
         notifier,
         lease: None,
         doubtful: false,
+        preview: false,
         ready: false,
         mute: Instant::now() + GRACE,
         told: String::new(),
@@ -134,6 +147,8 @@ struct Keeper {
     lease: Option<Lease>,
     /// An announcement was sent and not answered, so it may exist.
     doubtful: bool,
+    /// Whether the last announcement that was sent had weight 0 because of a preview.
+    preview: bool,
     ready: bool,
     /// Before this time, the log doesn't mention why it isn't announced.
     mute: Instant,
@@ -161,8 +176,8 @@ impl Keeper {
         let mut backoff = Backoff::new(RECONNECT_BACKOFF, &std::process::id().to_string());
         let mut warned = String::new();
         while !stop.is_cancelled() {
-            let against = parts.iter_mut().map(|part| part.borrow_and_update().clone()).find(|stand| !stand.up);
-            let next = match self.step(against).await {
+            let stands: Vec<Stand> = parts.iter_mut().map(|part| part.borrow_and_update().clone()).collect();
+            let next = match self.step(&stands).await {
                 Ok(next) => {
                     backoff.reset();
                     warned.clear();
@@ -194,37 +209,41 @@ impl Keeper {
     }
 
     /// Do what is due; returns when to look again if nothing changes before.
-    async fn step(&mut self, against: Option<Stand>) -> Result<Option<Instant>, String> {
-        if let Some(Stand { why, .. }) = against {
+    async fn step(&mut self, stands: &[Stand]) -> Result<Option<Instant>, String> {
+        if let Some(Stand { why, .. }) = stands.iter().find(|stand| !stand.up) {
             let withdrawn = self.withdraw().await?;
             self.notifier.status(format!("not announced: {why}"));
             if withdrawn {
                 tracing::info!("withdrawn: {why}");
-            } else if !self.ready && self.told != why {
+            } else if !self.ready && self.told != *why {
                 if Instant::now() < self.mute {
                     return Ok(Some(self.mute));
                 }
                 tracing::warn!("not announced yet: {why}");
-                self.told = why;
+                self.told.clone_from(why);
             }
             return Ok(None);
         }
-        if let Some(lease) = &self.lease {
+        let preview = stands.iter().any(|stand| stand.preview);
+        let renews = self.preview == preview;
+        if let Some(lease) = self.lease.as_ref().filter(|_| renews) {
             let due = lease.asked + lease.ttl / 3;
             if due > Instant::now() {
                 return Ok(Some(due));
             }
         }
-        self.keep().await?;
+        self.preview = preview;
+        self.keep(renews).await?;
         let lease = self.lease.as_ref();
         Ok(lease.map(|lease| lease.asked + lease.ttl / 3))
     }
 
-    /// Announce, or renew.
-    async fn keep(&mut self) -> Result<(), String> {
+    /// Announce, or renew if that is enough.
+    async fn keep(&mut self, renews: bool) -> Result<(), String> {
         let asked = Instant::now();
         let renewals = self.lease.as_ref().map_or(0, |lease| lease.renewals + 1);
         if let Some(lease) = &self.lease
+            && renews
             && !renewals.is_multiple_of(WHOLE)
         {
             match self.client.keep_alive(&self.instance, &lease.id).await {
@@ -240,7 +259,8 @@ impl Keeper {
             }
         }
         let held = self.lease.as_ref().map(|lease| lease.id.clone());
-        let announce = Announce { lease: held, ..self.announce.clone() };
+        let weight = if self.preview { 0 } else { self.announce.weight };
+        let announce = Announce { lease: held, weight, ..self.announce.clone() };
         match self.client.announce(&self.instance, &announce).await {
             Ok(answer) => {
                 if self.lease.is_none() {
@@ -309,6 +329,9 @@ impl Keeper {
     fn standing(&self, trouble: &str) -> String {
         let Announce { address, port, .. } = &self.announce;
         match &self.lease {
+            Some(_) if trouble.is_empty() && self.preview => {
+                format!("announced at {address} port {port} with weight 0: its rollout previews it")
+            }
             Some(_) if trouble.is_empty() => format!("announced at {address} port {port}"),
             Some(lease) if lease.asked.elapsed() < lease.ttl => {
                 format!("announced at {address} port {port}, but it can't be renewed: {trouble}")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use flotilla::api::server::health::{Health, Remedy};
 use flotilla::registry::delete;
 use flotilla::registry::keys::Key;
-use flotilla::store::{Event, Revision, Store as _};
+use flotilla::store::{Event, Op, Revision, Store as _};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
@@ -73,6 +73,40 @@ async fn it_follows_its_unit() {
     host.unit("web@1.service", "active").await;
     until_announced(&host, &[WEB.into()]).await;
     assert_eq!(history(&host).await, ["+", "-", "+"]);
+}
+
+#[tokio::test]
+async fn what_a_rollout_previews_gets_no_new_connections() {
+    let host = Host::new().await;
+    host.unit("web@1.service", "active").await;
+    let rollout = |target: &str, promoted: bool| {
+        let record = serde_json::json!({
+            "target": target, "from": { "hash": "old" }, "phase": if promoted { "rolling" } else { "waiting" },
+            "since": 7, "began": 5, "promoted": promoted, "preview": true,
+        });
+        Op::Put { key: "rollout/web@.service".into(), value: record.to_string().into_bytes(), lease: None }
+    };
+    let until_weight = async |expected: u16| {
+        until(&format!("weight {expected}"), async || {
+            let service = host.client().service(&"web".parse().unwrap()).await;
+            let weights = service.map(|service| service.instances.iter().map(|one| one.is.weight).collect::<Vec<_>>());
+            (weights.as_ref().is_ok_and(|weights| *weights == [expected]), format!("{weights:?}"))
+        })
+        .await;
+    };
+    host.write(vec![rollout("abc", false)]).await;
+    let sidecar = host.sidecar(&["announce", "web", "--port", "8080", "--unit", "web@1.service", "--weight", "7"]);
+    sidecar.ready().await;
+    sidecar.says("announced at 127.0.0.1 port 8080 with weight 0: its rollout previews it").await;
+    until_weight(0).await;
+    host.write(vec![rollout("abc", true)]).await;
+    until_weight(7).await;
+    // Another file is previewed than this host runs.
+    host.write(vec![rollout("def", false)]).await;
+    host.unit("web@1.service", "reloading").await;
+    sidecar.says("announced at 127.0.0.1 port 8080").await;
+    until_weight(7).await;
+    assert_eq!(history(&host).await, ["+", "+"], "it is never withdrawn, and announced again only for another weight");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use crate::model::machine::{KnownHost, Machine};
 use crate::model::name::{MachineId, UnitHash, UnitName};
 use crate::model::progress::Operation;
 use crate::model::unit::{Assignment, Placement, Target, Unit, UnitReport};
+use crate::plan::gate::is_previewed;
 use crate::plan::progress::{Expectation, progress};
 use crate::registry::keys::{self, Key};
 use crate::registry::reader::Damaged;
@@ -56,7 +57,7 @@ pub(super) fn unit(
             Placement::Waiting { why, .. } => Some(why.clone()),
             Placement::On { .. } => None,
         }),
-        states: cluster.reports(name).map(|(host, state)| state_view(cluster, host, state)).collect(),
+        states: cluster.reports(name).map(|(host, state)| state_view(cluster, name, host, state)).collect(),
         progress: Some(progress(cluster, &Expectation { unit: name, operation, global })),
     }
 }
@@ -65,7 +66,7 @@ pub(super) fn unit(
 pub(super) fn damaged(cluster: &Cluster, damaged: Damaged) -> Vec<DamagedUnit> {
     let view = |(name, why): (UnitName, String)| DamagedUnit {
         machine: cluster.placed_on(&name).map(|host| machine_ref(cluster, host)),
-        states: cluster.reports(&name).map(|(host, state)| state_view(cluster, host, state)).collect(),
+        states: cluster.reports(&name).map(|(host, state)| state_view(cluster, &name, host, state)).collect(),
         name,
         why,
     };
@@ -144,7 +145,7 @@ pub(super) fn gone(cluster: &Cluster) -> Vec<MachineView> {
     absent.map(view).collect()
 }
 
-fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateView {
+fn state_view(cluster: &Cluster, name: &UnitName, host: &MachineId, state: &UnitReport) -> StateView {
     StateView {
         machine: machine_ref(cluster, host),
         generation: state.generation,
@@ -162,6 +163,7 @@ fn state_view(cluster: &Cluster, host: &MachineId, state: &UnitReport) -> StateV
         failure: state.failure.clone(),
         status: state.status.clone(),
         ready: state.ready,
+        preview: is_previewed(cluster, name, host),
         health: state.health.clone(),
     }
 }

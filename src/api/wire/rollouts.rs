@@ -105,6 +105,9 @@ pub struct RolloutMember {
     pub machine: Option<MachineRef>,
     /// Whether its host runs that file, and the unit is ready.
     pub ready: bool,
+    /// Whether it gets no new connections before it is promoted (`Preview=`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preview: bool,
     /// Since when it is in its present state, ms since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,

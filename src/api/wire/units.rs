@@ -59,6 +59,10 @@ pub struct StateView {
     /// earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
+    /// Whether its rollout previews it here (`Preview=`): it gets no new connections before it is promoted. A list
+    /// shows this only of a rollout for which other units of the list wait.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preview: bool,
     /// The probe that fails or couldn't be run, and why: `http://:8080/ready: 503 Service Unavailable`; after
     /// `not alive: `, that of `Live=` for which the unit was found not to work; or why `[X-Health]` can't be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -112,7 +112,7 @@ fn headline(view: &RolloutView, now: u64) -> String {
 
 fn row(view: &RolloutView, member: &RolloutMember, now: u64) -> Vec<Cell> {
     let host = member.machine.as_ref().map_or_else(|| "-".into(), |machine| machine.name());
-    let (state, tone) = match (&member.why, member.ready) {
+    let (mut state, tone) = match (&member.why, member.ready) {
         (_, true) if member.spare => ("ready, spare".to_owned(), Tone::Good),
         (Some(why), false) if member.spare && member.machine.is_none() => {
             (format!("spare, goes on without: {why}"), Tone::Dim)
@@ -121,6 +121,9 @@ fn row(view: &RolloutView, member: &RolloutMember, now: u64) -> Vec<Cell> {
         (Some(why), false) => (format!("not ready: {why}"), Tone::Busy),
         (None, false) => ("not ready".to_owned(), Tone::Busy),
     };
+    if member.preview && member.ready {
+        state.push_str(", preview");
+    }
     let is_new = member.hash == view.target;
     vec![
         Cell::unit(member.name.as_str()),
@@ -168,6 +171,9 @@ mod tests {
                         web@2.service  n2    bb    not ready  2 min\n\
                         web@1.service  n1    aa    ready      2 min\n";
         assert_eq!(fitted::render(&HEAD, &rows, None, false), expected);
+        let mut canary = waiting.members[1].clone();
+        (canary.ready, canary.preview) = (true, true);
+        assert_eq!(row(&waiting, &canary, now)[3], Cell::new("ready, preview", Tone::Good));
         let spares = ["web@3.service n3 bb ready spare", "web@4.service - bb unready spare"];
         let rows: Vec<_> =
             view("rolling", None, &spares).members.iter().map(|spare| row(&waiting, spare, now)).collect();

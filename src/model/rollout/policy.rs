@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::model::file::UnitFile;
-use crate::model::section::{Problem, Section};
+use crate::model::section::{Problem, Section, boolean};
 use crate::model::span;
 
 /// The section's name.
@@ -13,7 +13,7 @@ pub const SECTION: &str = "X-Rollout";
 /// Its options.
 const OPTIONS: Section = Section {
     name: SECTION,
-    options: &["Parallel", "Spare", "Canary", "Promote", "HealthySec", "DeadlineSec", "OnFailure"],
+    options: &["Parallel", "Spare", "Canary", "Preview", "Promote", "HealthySec", "DeadlineSec", "OnFailure"],
     legacy: &[],
     specifiers: false,
 };
@@ -30,6 +30,8 @@ pub struct Policy {
     pub spare: Amount,
     /// `Canary=`: how many members get the new file first.
     pub canary: Amount,
+    /// `Preview=`: whether the canaries get no new connections until they are promoted.
+    pub preview: bool,
     /// `Promote=`: when the others follow the canaries.
     pub promote: Promote,
     /// `HealthySec=`: how long a member must be healthy without a break.
@@ -95,6 +97,7 @@ impl Default for Policy {
             parallel: Amount::Number(1),
             spare: Amount::Number(0),
             canary: Amount::Number(0),
+            preview: false,
             promote: Promote::Manual,
             healthy: Duration::from_secs(10),
             deadline: Duration::from_secs(600),
@@ -111,7 +114,8 @@ impl Policy {
     pub fn parse(file: &UnitFile) -> Result<Option<Self>, Vec<Problem>> {
         let (policy, mut problems) = Self::read(file);
         if problems.is_empty() {
-            problems.extend(policy.iter().filter_map(|policy| policy.never_passes(file)));
+            let contradictions = |policy: &Self| [policy.never_passes(file), policy.previews_nothing(file)];
+            problems.extend(policy.iter().flat_map(contradictions).flatten());
         }
         if problems.is_empty() { Ok(policy) } else { Err(problems) }
     }
@@ -130,6 +134,7 @@ impl Policy {
                 "Parallel" => parallel(value).map(|parallel| policy.parallel = parallel),
                 "Spare" => some(value).map(|spare| policy.spare = spare),
                 "Canary" => some(value).map(|canary| policy.canary = canary),
+                "Preview" => yes_or_no(value).map(|preview| policy.preview = preview),
                 "Promote" => promote(value).map(|promote| policy.promote = promote),
                 "HealthySec" => healthy(value).map(|healthy| policy.healthy = healthy),
                 "DeadlineSec" => deadline(value).map(|deadline| policy.deadline = deadline),
@@ -149,6 +154,14 @@ impl Policy {
         let what =
             format!("`HealthySec={healthy}` is longer than `DeadlineSec={deadline}`: no member could ever be in time");
         Some(Problem { line: at.line, what })
+    }
+
+    /// That there are no canaries to preview.
+    fn previews_nothing(&self, file: &UnitFile) -> Option<Problem> {
+        let is_none = matches!(self.canary, Amount::Number(0) | Amount::Percent(0));
+        let at = file.section(SECTION).filter(|option| option.name == "Preview").last()?;
+        let what = format!("`Preview={}` without `Canary=`: there is nothing to preview", at.value);
+        (self.preview && is_none).then_some(Problem { line: at.line, what })
     }
 }
 
@@ -170,6 +183,10 @@ fn parallel(value: &str) -> Result<Amount, String> {
 /// Possibly none.
 fn some(value: &str) -> Result<Amount, String> {
     amount(value).ok_or_else(|| "must be a number such as 1, or a share of the members such as 10%".into())
+}
+
+fn yes_or_no(value: &str) -> Result<bool, String> {
+    boolean(value).ok_or_else(|| "must be yes or no".into())
 }
 
 fn promote(value: &str) -> Result<Promote, String> {
@@ -223,12 +240,13 @@ mod tests {
         assert_eq!(Policy::parse(&file("")), Ok(None));
         let of = |section: &str| Policy::parse(&file(section)).unwrap().unwrap();
         assert_eq!(of("OnFailure=revert"), Policy::default());
-        let all = "Parallel=3\nParallel=25%\nSpare=50%\nCanary=1\nPromote=1h 30min\nHealthySec=0\n\
+        let all = "Parallel=3\nParallel=25%\nSpare=50%\nCanary=1\nPreview=yes\nPromote=1h 30min\nHealthySec=0\n\
                    DeadlineSec=infinity\nOnFailure=pause";
         let expected = Policy {
             parallel: Amount::Percent(25),
             spare: Amount::Percent(50),
             canary: Amount::Number(1),
+            preview: true,
             promote: Promote::After(secs(5400)),
             healthy: Duration::ZERO,
             deadline: Duration::MAX,
@@ -269,7 +287,10 @@ mod tests {
             ("Paralel=1", "4: unknown option `Paralel` in [X-Rollout]; did you mean `Parallel`?".into()),
             ("Spare=-1", format!("4: `Spare=-1`: {first}")),
             ("Spare=101%", format!("4: `Spare=101%`: {first}")),
-            ("Preview=1\nCanary=x", format!("4: unknown option `Preview` in [X-Rollout]; 5: `Canary=x`: {first}")),
+            ("Later=1\nCanary=x", format!("4: unknown option `Later` in [X-Rollout]; 5: `Canary=x`: {first}")),
+            ("Preview=maybe\nCanary=1", "4: `Preview=maybe`: must be yes or no".into()),
+            ("Preview=yes", "4: `Preview=yes` without `Canary=`: there is nothing to preview".into()),
+            ("Canary=0%\nPreview=on", "5: `Preview=on` without `Canary=`: there is nothing to preview".into()),
         ] {
             assert_eq!(problems(section), expected, "{section}");
         }
@@ -278,7 +299,7 @@ mod tests {
     #[test]
     fn a_stored_file_is_read_as_far_as_this_version_can() {
         assert_eq!(Policy::stored(&file("")), None);
-        let section = "Preview=1\nParallel=none\nCanary=2\nHealthySec=20min";
+        let section = "Later=1\nParallel=none\nCanary=2\nHealthySec=20min";
         let read = Policy::stored(&file(section)).unwrap();
         let expected = Policy { canary: Amount::Number(2), healthy: secs(1200), ..Policy::default() };
         assert_eq!(read, expected);

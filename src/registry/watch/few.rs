@@ -18,7 +18,7 @@ use crate::store::{Error, Store, Watch};
 
 use super::{Touched, event_key};
 
-/// The most units that are followed in this way: each costs the store up to seven watches.
+/// The most units that are followed in this way: each costs the store up to nine watches.
 pub const MAX_UNITS: usize = 8;
 
 /// Units that are followed.
@@ -130,6 +130,8 @@ impl Few {
         let of_unit = |name: &UnitName| {
             let mut keys = vec![Key::Unit(name.clone()), Key::Placement(name.clone()), Key::Gate(name.clone())];
             if let Some(host) = &self.host {
+                // Whether its rollout previews it there.
+                keys.extend(name.set().into_iter().chain([name.clone()]).map(Key::Rollout));
                 keys.push(Key::Schedule(host.clone(), name.clone()));
                 keys.extend(Key::states(host, name));
             }

@@ -16,7 +16,7 @@ const EAGER: Duration = Duration::from_millis(250);
 
 /// Check `target` until the receiver is dropped.
 pub(super) fn follow(check: Probe, target: (String, u16), options: &args::Announce) -> watch::Receiver<Stand> {
-    let first = Stand { up: false, why: format!("waiting for its check ({check})") };
+    let first = Stand::down(format!("waiting for its check ({check})"));
     let (tell, stand) = watch::channel(first);
     let (interval, limit) = (options.interval, options.timeout);
     let (mut verdict, rise, fall) = (Verdict::new(false), options.rise, options.fall);
@@ -32,7 +32,7 @@ pub(super) fn follow(check: Probe, target: (String, u16), options: &args::Announ
                     Err(why) => format!("its check ({check}) fails: {why}"),
                 };
                 tracing::info!("{}", if why.is_empty() { "its check passes" } else { &why });
-                tell.send_replace(Stand { up: verdict.up, why });
+                tell.send_replace(if verdict.up { Stand::up() } else { Stand::down(why) });
             } else if let (false, Err(why)) = (began, &answer) {
                 let why = format!("its check ({check}) fails: {why}");
                 tell.send_if_modified(|stand| std::mem::replace(&mut stand.why, why.clone()) != why);

@@ -14,7 +14,7 @@ use crate::sidecar::{Api, REQUEST_TIMEOUT, brief};
 
 /// Watch `unit` on the host `here`. While the API is unreachable, the last known state stays valid.
 pub(super) fn follow(api: &Api, unit: UnitName, here: MachineId) -> watch::Receiver<Stand> {
-    let first = Stand { up: false, why: format!("waiting for the state of {unit}") };
+    let first = Stand::down(format!("waiting for the state of {unit}"));
     let (tell, stand) = watch::channel(first);
     let client = api.client(REQUEST_TIMEOUT);
     tokio::spawn(async move {
@@ -68,7 +68,7 @@ impl Follower {
                 self.say(stand(&view, &self.here));
             }
             WatchLine::Removed(name) if name == self.unit => {
-                self.say(Stand { up: false, why: format!("{name} has been destroyed") });
+                self.say(Stand::down(format!("{name} has been destroyed")));
             }
             // Only the first one means that a unit that wasn't reported doesn't exist. If the stream's position was
             // compacted, the same stream is synced again without reporting unchanged units; a unit that was deleted
@@ -86,7 +86,7 @@ impl Follower {
     fn missing(&self) {
         let unit = &self.unit;
         if self.known {
-            self.say(Stand { up: false, why: format!("{unit} has been destroyed") });
+            self.say(Stand::down(format!("{unit} has been destroyed")));
             return;
         }
         // It is a unit of this host only. Presumably systemd has started it, since it started this sidecar.
@@ -96,7 +96,7 @@ impl Follower {
                  and After={unit} in its unit)"
             );
         }
-        self.say(Stand { up: true, why: String::new() });
+        self.say(Stand::up());
     }
 
     fn say(&self, stand: Stand) {
@@ -112,17 +112,17 @@ impl Follower {
 fn stand(view: &UnitView, here: &MachineId) -> Stand {
     let unit = &view.name;
     let Some(state) = view.states.iter().find(|state| state.machine.id == *here) else {
-        return Stand { up: false, why: format!("{unit} isn't on this host") };
+        return Stand::down(format!("{unit} isn't on this host"));
     };
     if state.is_ready() {
-        return Stand { up: true, why: String::new() };
+        return Stand { preview: state.preview, ..Stand::up() };
     }
     let why = match &state.health {
         _ if !is_active(&state.active) => format!("{unit} is {} ({})", state.active, state.sub),
         Some(why) => format!("{unit} isn't ready: {why}"),
         None => format!("{unit} isn't ready"),
     };
-    Stand { up: false, why }
+    Stand::down(why)
 }
 
 #[cfg(test)]
@@ -131,7 +131,7 @@ mod tests {
     use crate::model::revision::Revision;
 
     fn follower() -> (Follower, watch::Receiver<Stand>) {
-        let (tell, stand) = watch::channel(Stand { up: false, why: "waiting".into() });
+        let (tell, stand) = watch::channel(Stand::down("waiting".into()));
         let here = "3ec325e8bf0d4d5a9c6a7b8c9d0e1f2a".parse().unwrap();
         (Follower { unit: "web.service".parse().unwrap(), here, tell, known: false }, stand)
     }
@@ -173,7 +173,7 @@ mod tests {
         follower.take(active(), &mut reported);
         follower.take(synced(), &mut reported);
         follower.take(synced(), &mut Reported::default());
-        assert_eq!(*stand.borrow(), Stand { up: false, why: "web.service has been destroyed".into() });
+        assert_eq!(*stand.borrow(), Stand::down("web.service has been destroyed".into()));
     }
 
     #[test]
@@ -192,7 +192,11 @@ mod tests {
             let mut view = view.clone();
             (view.states[0].active, view.states[0].ready) = (state.into(), ready);
             view.states[0].health = health.map(Into::into);
-            assert_eq!(super::stand(&view, &here), Stand { up: expected.is_empty(), why: expected.into() });
+            let expected = if expected.is_empty() { Stand::up() } else { Stand::down(expected.into()) };
+            assert_eq!(super::stand(&view, &here), expected);
+            // It makes no difference to a unit that isn't ready.
+            view.states[0].preview = true;
+            assert_eq!(super::stand(&view, &here), Stand { preview: expected.up, ..expected });
         }
     }
 }

@@ -173,6 +173,7 @@ fn member(
         spare,
         machine: host.map(|host| views::machine_ref(cluster, host)),
         ready: is_healthy,
+        preview: rollout.previews(&hash),
         since: report.map(|report| report.since),
         why: report.filter(|_| !is_healthy).and_then(|report| report.health.clone()).or_else(waits),
         hash,

@@ -208,3 +208,28 @@ fn one_that_serves_stays_if_nobody_else_does() {
     web.timers = Timers::default();
     assert_eq!((web.look(), web.spares()), (none(), vec![2]));
 }
+
+#[test]
+fn what_was_previewed_serves_for_a_while_before_anybody_is_stopped() {
+    let mut web = spared(2, "Spare=100%\nCanary=100%\nParallel=100%\nPreview=yes");
+    assert_eq!((web.spares(), web.rollout.preview, web.rollout.promoted), (vec![3, 4], true, false));
+    let target = web.rollout.target.clone();
+    web.at(1, &[(3, Healthy), (4, Healthy)]);
+    assert_eq!((web.at(11, &[]), web.phase()), (none(), Phase::Waiting));
+    assert!(web.rollout.previews(&target) && !web.rollout.previews(&web.rollout.from.hash));
+    web.now = 100;
+    assert_eq!((web.ask(Request::Promote), web.phase()), (none(), Phase::Rolling));
+    assert!(!web.rollout.previews(&target), "the spares get connections from now on");
+    assert_eq!(web.wake(), Some(110));
+    assert_eq!(web.at(109, &[]), none());
+    assert_eq!(web.at(110, &[]), through([2, 1]));
+    web.at(111, &[(1, Healthy), (2, Healthy)]);
+    assert_eq!((web.at(121, &[]), web.phase(), web.spares()), (none(), Phase::Done, vec![]));
+    // A canary that isn't a spare serves nobody before it is promoted, and its set goes on without it until then.
+    let mut web = self::web(3, "Canary=1\nPreview=yes\nPromote=auto");
+    assert_eq!(web.look(), through([3]));
+    assert!(web.rollout.previews(&target));
+    web.at(1, &[(3, Healthy)]);
+    assert_eq!((web.at(11, &[]), web.phase(), web.wake()), (none(), Phase::Rolling, Some(21)));
+    assert_eq!(web.at(21, &[]), through([2]));
+}
